@@ -1,1 +1,27 @@
-//! sealift.
+//! Moves container images between hosts that cannot reach each other, and keeps every digest.
+//!
+//! Data goes one way when saving: a [`source::Source`] resolves a reference to a descriptor, [`oci::graph`]
+//! closes it over the chosen platforms, [`archive`] lays the file out, [`transfer`] fills it, and the writer
+//! seals it. And back when loading: the archive's reader, its verification, then a target.
+//!
+//! - [`oci`]: digests, descriptors, manifests, references, platforms, graphs; pure
+//! - [`archive`]: the OCI-layout tar: layout, writer, reader, verification, views
+//! - [`source`]: what images come out of
+//! - [`transfer`]: the scheduler that fills an archive from a source
+//! - [`registry`]: the distribution protocol, as a client and as a manifests-only server
+//! - [`docker`]: Docker's Engine API as a target, and attaching digests to its classic store
+//! - [`error`]: errors, and findings as data
+//! - [`progress`], [`interrupt`], [`escape`]: what long work reports, how it is stopped, how text is printed
+
+pub mod archive;
+pub mod docker;
+pub mod error;
+pub mod escape;
+pub mod interrupt;
+pub mod oci;
+pub mod progress;
+pub mod registry;
+pub mod source;
+pub mod transfer;
+
+pub use error::{Error, Finding, Place, Problem, Result};

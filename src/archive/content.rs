@@ -1,0 +1,68 @@
+//! What can be read as an OCI layout: a tar, in parts or whole, or a folder. Three primitives, and everything
+//! else on top of them, so that verification, views and sources do not care which it is.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::format::Entry;
+use crate::error::Result;
+use crate::oci::{Descriptor, Digest};
+
+/// A stretch of a file.
+#[derive(Debug, Clone)]
+pub struct Extent {
+    /// The open file.
+    pub file: Arc<File>,
+    /// Its path, for messages.
+    pub path: Arc<PathBuf>,
+    /// Where the stretch begins, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// Where the stored bytes of a blob are: one extent, or several when an archive was cut into parts.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The extents, in order.
+    pub extents: Vec<Extent>,
+    /// Stored bytes in all of them.
+    pub size: u64,
+    /// The entry's or file's name, for messages.
+    pub entry: String,
+}
+
+/// An opened OCI layout.
+pub trait Content: Send + Sync {
+    /// What to call it in messages: its path as it was given.
+    fn label(&self) -> &str;
+
+    /// The stored bytes of `index.json`.
+    fn index(&self) -> &[u8];
+
+    /// The entries of `index.json`.
+    fn entries(&self) -> &[Entry];
+
+    /// Where a blob's stored bytes are; `None` if it is not here.
+    fn stored(&self, digest: &Digest) -> Option<&Stored>;
+
+    /// The blobs that are here.
+    fn blobs(&self) -> Vec<Digest>;
+
+    /// Names of files that are neither blobs nor part of the layout.
+    fn unknown_files(&self) -> Vec<String>;
+
+    /// Digest of `index.json`: the one line that pins everything named in it.
+    fn digest(&self) -> Digest {
+        Digest::sha256(self.index())
+    }
+
+    /// Reads a manifest, index or config whole, checked against size and digest; `None` if it is not here.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Refused`] if the bytes are not what the descriptor says or are more than
+    /// [`crate::oci::MAX_METADATA`].
+    fn metadata(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>>;
+}

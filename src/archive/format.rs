@@ -1,0 +1,307 @@
+//! What stands in an archive besides blobs: entry names, annotations, `index.json`, `manifest.json`.
+//!
+//! Sources: OCI image specification, "Image Layout"; `docker load`'s `manifest.json` (moby,
+//! `image/tarexport`); containerd's annotation for names (`core/images/annotations.go`).
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Place, Problem, Result};
+use crate::oci::{Descriptor, Digest, Graph, Image, Index, MediaType, Platform, Reference, json};
+
+/// The file that marks an OCI layout.
+pub const OCI_LAYOUT: &str = "oci-layout";
+/// Its content.
+pub const OCI_LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The file that names what is in a layout.
+pub const INDEX: &str = "index.json";
+/// The file that names what is in a `docker save` archive.
+pub const MANIFEST: &str = "manifest.json";
+/// The name that containerd and Docker's containerd store give an image.
+pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// The name, or only the tag, that an OCI layout gives an image.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The version of what sealift adds; on `index.json`.
+pub const FORMAT: &str = "dev.sealift.format";
+/// The highest [`FORMAT`] that is read, and the one that is written.
+pub const FORMAT_VERSION: u32 = 1;
+/// The reference as it was asked for, where the names above cannot say it: a tag with a digest.
+pub const REFERENCE: &str = "dev.sealift.reference";
+/// The platforms whose blobs are here, comma-separated; on the entry of a sparse index.
+pub const PLATFORMS: &str = "dev.sealift.platforms";
+
+/// Where a blob stands: `blobs/sha256/<hex>`.
+pub fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+/// The digest of the blob at an entry's path, if the path is a blob's.
+///
+/// # Errors
+///
+/// A path below `blobs/` that is no digest.
+pub fn digest_of_path(path: &str) -> Result<Option<Digest>, Problem> {
+    let Some(rest) = path.strip_prefix("blobs/") else {
+        return Ok(None);
+    };
+    let parsed = rest
+        .replacen('/', ":", 1)
+        .parse()
+        .map_err(|error| Problem::BadDigest {
+            reason: format!("{error}"),
+        })?;
+    Ok(Some(parsed))
+}
+
+/// An image under the name that it was asked for by.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// The name; `None` for an image that is known by digest alone.
+    pub reference: Option<Reference>,
+    /// What it stands for.
+    pub graph: Graph,
+}
+
+impl Named {
+    /// The entry in `index.json`: the original descriptor, with names.
+    fn entry(&self) -> Descriptor {
+        let mut entry = self.graph.root.bare();
+        if let Some(reference) = &self.reference {
+            let name = reference.without_digest().unwrap_or_else(|| reference.clone());
+            entry.annotations.insert(CONTAINERD_NAME.into(), name.full());
+            entry.annotations.insert(REF_NAME.into(), name.full());
+            if name != *reference {
+                entry.annotations.insert(REFERENCE.into(), reference.full());
+            }
+        }
+        if !self.graph.absent.is_empty() {
+            let mut here: Vec<String> = self
+                .graph
+                .images
+                .iter()
+                .filter_map(|image| image.descriptor.platform.as_ref())
+                .filter(|platform| !platform.is_unknown())
+                .map(ToString::to_string)
+                .collect();
+            here.sort();
+            here.dedup();
+            entry.annotations.insert(PLATFORMS.into(), here.join(","));
+        }
+        entry
+    }
+}
+
+/// Puts images into the order in which an archive names them, whatever order they were asked for in:
+/// by name, each name once.
+pub fn sort(images: &mut Vec<Named>) {
+    let key = |named: &Named| {
+        (
+            named.reference.as_ref().map(Reference::full),
+            named.graph.root.digest,
+        )
+    };
+    images.sort_by_key(key);
+    images.dedup_by_key(|named| key(named));
+}
+
+/// Makes `index.json` for images in order.
+///
+/// # Errors
+///
+/// Only if serialising fails.
+pub fn index_json(images: &[Named]) -> Result<Vec<u8>> {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Layout {
+        schema_version: u8,
+        media_type: &'static str,
+        manifests: Vec<Descriptor>,
+        annotations: BTreeMap<&'static str, String>,
+    }
+    to_json(&Layout {
+        schema_version: 2,
+        media_type: MediaType::OCI_INDEX,
+        manifests: images.iter().map(Named::entry).collect(),
+        annotations: BTreeMap::from([(FORMAT, FORMAT_VERSION.to_string())]),
+    })
+}
+
+/// One image in `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DockerImage {
+    /// Path of the config.
+    pub config: String,
+    /// Names, whole, with tags.
+    pub repo_tags: Option<Vec<String>>,
+    /// Paths of the layers, base first.
+    pub layers: Vec<String>,
+}
+
+impl DockerImage {
+    /// An image whose config and layers stand where an OCI layout has them.
+    pub fn new(image: &Image, repo_tags: Option<Vec<String>>) -> DockerImage {
+        DockerImage {
+            config: blob_path(&image.manifest.config.digest),
+            repo_tags,
+            layers: image
+                .manifest
+                .layers
+                .iter()
+                .map(|layer| blob_path(&layer.digest))
+                .collect(),
+        }
+    }
+}
+
+/// Makes `manifest.json`, which a bare `docker load` reads. It has no platforms, so each name stands for
+/// the image of `preferred`, else for the first one.
+///
+/// # Errors
+///
+/// Only if serialising fails.
+pub fn manifest_json(images: &[Named], preferred: &Platform) -> Result<Vec<u8>> {
+    let mut list: Vec<DockerImage> = Vec::new();
+    for named in images {
+        let Some(image) = named
+            .graph
+            .image_for(preferred)
+            .or_else(|| named.graph.runnable().next())
+        else {
+            continue;
+        };
+        let tag = named
+            .reference
+            .as_ref()
+            .and_then(|reference| match reference.digest() {
+                None => Some(reference.full()),
+                Some(_) => reference.without_digest().map(|name| name.full()),
+            });
+        let fresh = DockerImage::new(image, None);
+        let known = list
+            .iter()
+            .position(|known| known.config == fresh.config && known.layers == fresh.layers);
+        let at = known.unwrap_or_else(|| {
+            list.push(fresh);
+            list.len() - 1
+        });
+        if let (Some(entry), Some(tag)) = (list.get_mut(at), tag) {
+            let tags = entry.repo_tags.get_or_insert_default();
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+    }
+    to_json(&list)
+}
+
+/// Serialises what sealift itself writes.
+///
+/// # Errors
+///
+/// Only if a value cannot be JSON.
+pub fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| {
+        Error::refused(
+            Place::default(),
+            Problem::Json {
+                reason: error.to_string(),
+            },
+        )
+    })
+}
+
+/// One entry of an `index.json` that was read.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The image's descriptor.
+    pub descriptor: Descriptor,
+    /// Its name, if it has one that is a reference.
+    pub reference: Option<Reference>,
+    /// A name that is no reference: only a tag, as buildx and skopeo may write it.
+    pub bare_tag: Option<String>,
+    /// The platforms that must be here; `None` if the archive does not say.
+    pub platforms: Option<Vec<Platform>>,
+}
+
+/// Reads the entries of an `index.json`.
+///
+/// # Errors
+///
+/// Malformed JSON, a format that is too new, or a hostile name.
+pub fn parse_index(bytes: &[u8]) -> Result<Vec<Entry>, Problem> {
+    #[derive(serde::Deserialize)]
+    struct Peek {
+        annotations: Option<BTreeMap<String, String>>,
+    }
+    let peek: Peek = json::from_slice(bytes).map_err(|error| Problem::Json {
+        reason: error.to_string(),
+    })?;
+    if let Some(found) = peek
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(FORMAT))
+    {
+        if !found
+            .parse::<u32>()
+            .is_ok_and(|version| (1..=FORMAT_VERSION).contains(&version))
+        {
+            return Err(Problem::Format {
+                found: found.clone(),
+                supported: FORMAT_VERSION,
+            });
+        }
+    }
+    let document = crate::oci::Document::parse(&MediaType::new(MediaType::OCI_INDEX), bytes.to_vec())?;
+    let crate::oci::Document::Index(Index { manifests, .. }) = document else {
+        return Err(Problem::Document {
+            reason: "not an index".into(),
+        });
+    };
+    manifests.into_iter().map(Entry::new).collect()
+}
+
+impl Entry {
+    fn new(descriptor: Descriptor) -> Result<Entry, Problem> {
+        let mut entry = Entry {
+            descriptor,
+            reference: None,
+            bare_tag: None,
+            platforms: None,
+        };
+        let annotations = &entry.descriptor.annotations;
+        for key in [REFERENCE, CONTAINERD_NAME, REF_NAME] {
+            let Some(name) = annotations.get(key) else {
+                continue;
+            };
+            if name.chars().any(crate::escape::is_hostile) || name.starts_with('-') {
+                return Err(Problem::Name {
+                    reason: format!("{name:?} is no image name"),
+                });
+            }
+            // Only a tag ("2.4"): as a reference it would read as a repository of that name.
+            let is_name = name.contains(['/', ':', '@']) || key != REF_NAME;
+            match name.parse::<Reference>() {
+                Ok(reference) if is_name => {
+                    entry.reference.get_or_insert(reference);
+                }
+                Err(error) if key != REF_NAME => {
+                    return Err(Problem::Name {
+                        reason: error.to_string(),
+                    });
+                }
+                _ => entry.bare_tag = entry.bare_tag.or_else(|| Some(name.clone())),
+            }
+        }
+        if let Some(list) = annotations.get(PLATFORMS) {
+            let parsed: Result<Vec<Platform>, _> = list
+                .split(',')
+                .filter(|text| !text.is_empty())
+                .map(str::parse)
+                .collect();
+            entry.platforms = Some(parsed.map_err(|error| Problem::Document {
+                reason: format!("{PLATFORMS}: {error}"),
+            })?);
+        }
+        Ok(entry)
+    }
+}

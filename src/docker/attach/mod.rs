@@ -1,0 +1,1 @@
+//! Attaching digests to the classic store.

@@ -1,0 +1,3 @@
+//! Docker, over its Engine API.
+
+pub mod attach;

@@ -1,0 +1,387 @@
+//! The library's one error type, and the findings of a verification.
+//!
+//! An [`Error`] ends an operation and says whose side it is on, which is what exit codes tell apart.
+//! A [`Finding`] is data: a verification gathers all of them.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::escape::Escaped;
+use crate::oci::Digest;
+use crate::oci::reference::ReferenceError;
+
+/// What the library's operations return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Content is wrong, hostile or over a limit.
+    #[error("{0}")]
+    Refused(Box<Finding>),
+    /// A verification found errors; the report holds all of them.
+    #[error("{place}: {count} of the archive's checks failed")]
+    Unverified {
+        /// The archive.
+        place: String,
+        /// Findings that are errors.
+        count: usize,
+    },
+    /// The request itself makes no sense.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong with it.
+        message: String,
+        /// What to do instead.
+        hint: Option<String>,
+    },
+    /// A text is not an image reference.
+    #[error("{0}")]
+    Reference(#[from] ReferenceError),
+    /// A local file could not be read or written.
+    #[error("cannot {action} {}{}: {source}", path.display(), At(*offset))]
+    Io {
+        /// What was tried: a verb, as in "cannot read".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Where in the file, in bytes, if that is known.
+        offset: Option<u64>,
+        /// What the system said.
+        source: io::Error,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A registry or the network on the way to it.
+    #[error("{registry}: {}{problem}", About(subject))]
+    Registry {
+        /// The registry's host, as it was named.
+        registry: String,
+        /// What was asked for: a reference, digest or address. May be empty.
+        subject: String,
+        /// What went wrong, with what was expected and found.
+        problem: String,
+        /// What to do about it.
+        hint: Option<String>,
+        /// Whether asking again may help.
+        transient: bool,
+    },
+    /// A container engine refused or went away.
+    #[error("{engine}: {action}: {problem}")]
+    Engine {
+        /// Which engine, at which address.
+        engine: String,
+        /// What was asked of it.
+        action: String,
+        /// What it answered.
+        problem: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// All is done but a digest is not shown or not proven.
+    #[error("{message}")]
+    NotShown {
+        /// Which digest, and why.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// An image, tag or platform does not exist where it was looked for.
+    #[error("{what} not found in {place}")]
+    NotFound {
+        /// The thing.
+        what: String,
+        /// Where it was looked for.
+        place: String,
+        /// What exists instead.
+        hint: Option<String>,
+    },
+    /// A signal asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+struct At(Option<u64>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(offset) => write!(f, " at byte {offset}"),
+            None => Ok(()),
+        }
+    }
+}
+
+struct About<'a>(&'a str);
+
+impl fmt::Display for About<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "{}: ", Escaped(self.0))
+        }
+    }
+}
+
+impl Error {
+    /// A local I/O error, to be used as `.map_err(Error::io("read", path))`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
+        move |source| Error::Io {
+            action,
+            path: path.as_ref().to_path_buf(),
+            offset: None,
+            source,
+            hint: None,
+        }
+    }
+
+    /// A refusal of content.
+    pub fn refused(place: Place, problem: Problem) -> Error {
+        Error::Refused(Box::new(Finding { place, problem }))
+    }
+
+    /// What to do about it, if something is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Error::Usage { hint, .. }
+            | Error::Io { hint, .. }
+            | Error::Registry { hint, .. }
+            | Error::Engine { hint, .. }
+            | Error::NotShown { hint, .. }
+            | Error::NotFound { hint, .. } => hint.as_deref(),
+            Error::Refused(finding) => finding.problem.hint(),
+            Error::Unverified { .. } | Error::Reference(_) | Error::Interrupted => None,
+        }
+    }
+
+    /// The process exit code for this error; design: "Command line".
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Refused(_) | Error::Unverified { .. } => 1,
+            Error::Usage { .. } | Error::Reference(_) => 2,
+            Error::Io { .. } => 3,
+            Error::Registry { .. } => 4,
+            Error::Engine { .. } => 5,
+            Error::NotShown { .. } => 6,
+            Error::NotFound { .. } => 7,
+            Error::Interrupted => 130,
+        }
+    }
+
+    /// Whether the same request may succeed when it is made again.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Error::Registry { transient: true, .. })
+    }
+}
+
+/// Where something was found. Empty fields are not known or make no sense there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Place {
+    /// The archive, layout folder or registry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
+    /// The entry in the archive, or file in the folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+    /// The blob.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Bytes from the start of the archive, its parts taken as one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+}
+
+impl Place {
+    /// A place that is only known by the blob.
+    pub fn blob(digest: Digest) -> Place {
+        Place {
+            digest: Some(digest),
+            ..Place::default()
+        }
+    }
+
+    /// The same place inside an archive or registry.
+    pub fn within(mut self, archive: impl fmt::Display) -> Place {
+        self.archive = Some(archive.to_string());
+        self
+    }
+
+    /// The same place at an entry.
+    pub fn entry(mut self, entry: impl Into<String>) -> Place {
+        self.entry = Some(entry.into());
+        self
+    }
+
+    /// The same place at an offset.
+    pub fn at(mut self, offset: u64) -> Place {
+        self.offset = Some(offset);
+        self
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        if let Some(archive) = &self.archive {
+            write!(f, "{}", Escaped(archive))?;
+            separator = ": ";
+        }
+        match (&self.entry, &self.digest) {
+            (Some(entry), Some(digest)) if !entry.contains(&digest.hex()) => {
+                write!(f, "{separator}{} ({digest})", Escaped(entry))?;
+            }
+            (Some(entry), _) => write!(f, "{separator}{}", Escaped(entry))?,
+            (None, Some(digest)) => write!(f, "{separator}{digest}")?,
+            (None, None) => {}
+        }
+        match self.offset {
+            Some(offset) => write!(f, " at byte {offset}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One thing that a verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub problem: Problem,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.place.to_string();
+        if place.is_empty() {
+            write!(f, "{}", self.problem)
+        } else {
+            write!(f, "{place}: {}", self.problem)
+        }
+    }
+}
+
+impl Finding {
+    /// Whether this makes the content unusable; otherwise it is a note.
+    pub fn is_error(&self) -> bool {
+        !matches!(self.problem, Problem::UnknownFile)
+    }
+}
+
+/// What can be wrong with content. Texts from the content are escaped when displayed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(
+    missing_docs,
+    reason = "the display text of each variant is its documentation; fields are what was expected and found"
+)]
+pub enum Problem {
+    #[error("not valid JSON: {}", Escaped(reason))]
+    Json { reason: String },
+    #[error("{}", Escaped(reason))]
+    Document { reason: String },
+    #[error("manifest schema 1 is not supported: it has no stable digest")]
+    Schema1,
+    #[error("is a manifest and an index at once")]
+    Ambiguous,
+    #[error("media type is {}, its descriptor says {}", Escaped(found), Escaped(expected))]
+    MediaTypeDiffers { expected: String, found: String },
+    #[error("digest is {found}, expected {expected}")]
+    DigestDiffers { expected: Digest, found: Digest },
+    #[error("{}", Escaped(reason))]
+    BadDigest { reason: String },
+    #[error("size is {found} bytes, expected {expected}")]
+    SizeDiffers { expected: u64, found: u64 },
+    #[error("diff id is {found}, the config says {expected}")]
+    DiffIdDiffers { expected: Digest, found: Digest },
+    #[error("{layers} layers, but the config names {diff_ids} diff ids")]
+    DiffIdCount { layers: usize, diff_ids: usize },
+    #[error("missing")]
+    Missing,
+    #[error("stands twice")]
+    Duplicate,
+    #[error("not a valid tar: {}", Escaped(reason))]
+    Tar { reason: String },
+    #[error("is a {kind}, expected a regular file")]
+    NotAFile { kind: &'static str },
+    #[error("truncated: {found} bytes, expected {expected}")]
+    Truncated { expected: u64, found: u64 },
+    #[error("no end-of-archive blocks: the archive was cut")]
+    NoEnd,
+    #[error("data follows the end of the archive")]
+    DataAfterEnd,
+    #[error("nothing refers to this file")]
+    UnknownFile,
+    #[error("{found} bytes, over the limit of {limit}")]
+    TooLarge { limit: u64, found: u64 },
+    #[error("nested deeper than {limit} indexes")]
+    TooDeep { limit: usize },
+    #[error("more than {limit} descriptors")]
+    TooMany { limit: usize },
+    #[error("cannot be decompressed: {}", Escaped(reason))]
+    Compression { reason: String },
+    #[error("data follows the end of the compressed stream")]
+    DataAfterStream,
+    #[error("decompresses to more than {limit} bytes")]
+    Expands { limit: u64 },
+    #[error("{}", Escaped(reason))]
+    Name { reason: String },
+    #[error("archive format {found}, this sealift reads up to {supported}")]
+    Format { found: String, supported: u32 },
+    #[error("is archive {found}, expected {expected}")]
+    Unexpected { expected: Digest, found: Digest },
+}
+
+impl Problem {
+    /// A stable name for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Problem::Json { .. } => "json",
+            Problem::Document { .. } => "document",
+            Problem::Schema1 => "schema1",
+            Problem::Ambiguous => "ambiguous",
+            Problem::MediaTypeDiffers { .. } => "media-type-differs",
+            Problem::DigestDiffers { .. } => "digest-differs",
+            Problem::BadDigest { .. } => "bad-digest",
+            Problem::SizeDiffers { .. } => "size-differs",
+            Problem::DiffIdDiffers { .. } => "diff-id-differs",
+            Problem::DiffIdCount { .. } => "diff-id-count",
+            Problem::Missing => "missing",
+            Problem::Duplicate => "duplicate",
+            Problem::Tar { .. } => "tar",
+            Problem::NotAFile { .. } => "not-a-file",
+            Problem::Truncated { .. } => "truncated",
+            Problem::NoEnd => "no-end",
+            Problem::DataAfterEnd => "data-after-end",
+            Problem::UnknownFile => "unknown-file",
+            Problem::TooLarge { .. } => "too-large",
+            Problem::TooDeep { .. } => "too-deep",
+            Problem::TooMany { .. } => "too-many",
+            Problem::Compression { .. } => "compression",
+            Problem::DataAfterStream => "data-after-stream",
+            Problem::Expands { .. } => "expands",
+            Problem::Name { .. } => "name",
+            Problem::Format { .. } => "format",
+            Problem::Unexpected { .. } => "unexpected",
+        }
+    }
+
+    /// What to do about it, if something is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Problem::Schema1 => {
+                Some("push the image again with a current Docker or skopeo, which writes schema 2")
+            }
+            Problem::Expands { .. } => {
+                Some("raise it with --max-layer-size if the image is known to be that large")
+            }
+            Problem::NoEnd | Problem::Truncated { .. } => Some("copy the archive again and compare its size"),
+            Problem::Format { .. } => Some("use a newer sealift"),
+            Problem::Unexpected { .. } => {
+                Some("this is another archive than the one that `save` printed the digest of")
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! How work is stopped by a signal: a flag that long loops look at, and clean-up that runs before the
+//! process dies by the signal. Without [`Interrupt::install`] nothing is ever interrupted.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+
+type Action = Box<dyn FnOnce() + Send>;
+
+/// The flag and the clean-up list of one run. Clones share both.
+#[derive(Clone, Default)]
+pub struct Interrupt(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    stopped: AtomicBool,
+    next: AtomicU64,
+    actions: Mutex<Vec<(u64, Action)>>,
+}
+
+/// Keeps a clean-up action registered while it lives.
+#[must_use]
+pub struct Guard {
+    interrupt: Interrupt,
+    id: u64,
+}
+
+impl Interrupt {
+    /// On SIGINT, SIGTERM and SIGHUP: sets the flag, runs the clean-up actions, latest first, and
+    /// dies by the signal. SIGXFSZ is taken in, so that writing beyond `ulimit -f` is an error and not a death.
+    ///
+    /// # Errors
+    ///
+    /// If signal handlers cannot be installed.
+    pub fn install(&self) -> std::io::Result<()> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let this = self.clone();
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                if let Some(signal) = signals.forever().next() {
+                    this.stop();
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
+            })?;
+        Ok(())
+    }
+
+    /// Sets the flag and runs the clean-up actions, latest first, each once.
+    pub fn stop(&self) {
+        self.0.stopped.store(true, Ordering::SeqCst);
+        loop {
+            let action = self
+                .0
+                .actions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
+            match action {
+                Some((_, action)) => action(),
+                None => break,
+            }
+        }
+    }
+
+    /// Registers clean-up for as long as the guard lives.
+    pub fn on_stop(&self, action: impl FnOnce() + Send + 'static) -> Guard {
+        let id = self.0.next.fetch_add(1, Ordering::SeqCst);
+        let mut actions = self.0.actions.lock().unwrap_or_else(PoisonError::into_inner);
+        actions.push((id, Box::new(action)));
+        Guard {
+            interrupt: self.clone(),
+            id,
+        }
+    }
+
+    /// Fails once a signal came: called by long loops between pieces of work.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`].
+    pub fn check(&self) -> Result<()> {
+        if self.0.stopped.load(Ordering::SeqCst) {
+            Err(Error::Interrupted)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let mut actions = self
+            .interrupt
+            .0
+            .actions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        actions.retain(|(id, _)| *id != self.id);
+    }
+}

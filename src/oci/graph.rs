@@ -1,0 +1,331 @@
+//! Everything that a reference stands for: the closure of its descriptor over a set of platforms.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{
+    Config, Descriptor, Digest, Document, Index, Kind, MAX_METADATA, Manifest, Platform, PlatformSelection,
+};
+use crate::error::{Error, Place, Problem, Result};
+
+/// Deepest nesting of indexes.
+pub const MAX_DEPTH: usize = 8;
+/// Most descriptors in one graph.
+pub const MAX_DESCRIPTORS: usize = 10_000;
+
+/// One image: a manifest, its config and layers.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The manifest's descriptor, with the platform that the index gives it.
+    pub descriptor: Descriptor,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The config, unless this is an artifact or attestation.
+    pub config: Option<Config>,
+    /// The config's stored bytes, if the config was read.
+    pub config_raw: Option<Vec<u8>>,
+}
+
+impl Image {
+    /// The platform, by the config, as engines decide it.
+    pub fn platform(&self) -> Option<&Platform> {
+        self.config
+            .as_ref()
+            .map(|config| &config.platform)
+            .or(self.descriptor.platform.as_ref())
+    }
+
+    /// Whether this runs as a container: not an attestation, not an artifact.
+    pub fn is_runnable(&self) -> bool {
+        self.config.is_some()
+            && self.descriptor.attests().is_none()
+            && !self.platform().is_some_and(Platform::is_unknown)
+    }
+
+    /// The image id: digest of the config.
+    pub fn id(&self) -> Digest {
+        self.manifest.config.digest
+    }
+}
+
+/// The closure of one descriptor over the chosen platforms.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// What the reference resolved to.
+    pub root: Descriptor,
+    /// Indexes, the root first.
+    pub indexes: Vec<(Descriptor, Index)>,
+    /// The chosen images, then what goes along with them.
+    pub images: Vec<Image>,
+    /// Index entries that were not chosen or are not there: the index is sparse.
+    pub absent: Vec<Descriptor>,
+}
+
+/// Reads a document's or config's stored bytes, already checked against the descriptor;
+/// `None` if it is not there.
+pub type Fetch<'a> = dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>> + 'a;
+
+impl Graph {
+    /// Follows `root` down to the layers, over the platforms of `selection`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] names the platforms that exist if one that was asked for does not;
+    /// [`Error::Refused`] if a document is malformed, missing or beyond a limit.
+    pub fn walk(root: &Descriptor, selection: &PlatformSelection, fetch: &mut Fetch<'_>) -> Result<Graph> {
+        let mut walk = Walk {
+            graph: Graph {
+                root: root.clone(),
+                indexes: Vec::new(),
+                images: Vec::new(),
+                absent: Vec::new(),
+            },
+            fetch,
+            selection,
+            seen: HashSet::new(),
+            descriptors: 1,
+            offered: Vec::new(),
+            matched: HashSet::new(),
+        };
+        walk.descend(root, 0, true)?;
+        walk.finish()
+    }
+
+    /// Every blob of the graph once: indexes, manifests, configs, then layers, in the order of the walk.
+    pub fn blobs(&self) -> Vec<Descriptor> {
+        let mut seen = HashSet::new();
+        let indexes = self.indexes.iter().map(|(descriptor, _)| descriptor);
+        let manifests = self.images.iter().map(|image| &image.descriptor);
+        let configs = self.images.iter().map(|image| &image.manifest.config);
+        let layers = self.images.iter().flat_map(|image| &image.manifest.layers);
+        indexes
+            .chain(manifests)
+            .chain(configs)
+            .chain(layers)
+            .filter(|descriptor| seen.insert(descriptor.digest))
+            .cloned()
+            .collect()
+    }
+
+    /// Bytes that the walk has read already: documents and configs, by digest.
+    pub fn metadata(&self) -> BTreeMap<Digest, &[u8]> {
+        let indexes = self
+            .indexes
+            .iter()
+            .map(|(descriptor, index)| (descriptor.digest, &*index.raw));
+        let manifests = self
+            .images
+            .iter()
+            .map(|image| (image.descriptor.digest, &*image.manifest.raw));
+        let configs = self
+            .images
+            .iter()
+            .filter_map(|image| Some((image.manifest.config.digest, image.config_raw.as_deref()?)));
+        indexes.chain(manifests).chain(configs).collect()
+    }
+
+    /// The images that run as containers.
+    pub fn runnable(&self) -> impl Iterator<Item = &Image> {
+        self.images.iter().filter(|image| image.is_runnable())
+    }
+
+    /// The image that a host of this platform would run.
+    pub fn image_for(&self, platform: &Platform) -> Option<&Image> {
+        self.runnable()
+            .find(|image| image.platform().is_some_and(|offered| platform.matches(offered)))
+    }
+}
+
+struct Walk<'a, 'f> {
+    graph: Graph,
+    fetch: &'a mut Fetch<'f>,
+    selection: &'a PlatformSelection,
+    seen: HashSet<Digest>,
+    descriptors: usize,
+    /// Platforms that exist, for the message when one is missing.
+    offered: Vec<Platform>,
+    /// Positions in `Only` that were found.
+    matched: HashSet<usize>,
+}
+
+impl Walk<'_, '_> {
+    fn read(&mut self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
+        if descriptor.size > MAX_METADATA {
+            let problem = Problem::TooLarge {
+                limit: MAX_METADATA,
+                found: descriptor.size,
+            };
+            return Err(Error::refused(Place::blob(descriptor.digest), problem));
+        }
+        (self.fetch)(descriptor)
+    }
+
+    fn descend(&mut self, descriptor: &Descriptor, depth: usize, is_root: bool) -> Result<()> {
+        let refuse = |problem| Err(Error::refused(Place::blob(descriptor.digest), problem));
+        if depth > MAX_DEPTH {
+            return refuse(Problem::TooDeep { limit: MAX_DEPTH });
+        }
+        if !self.seen.insert(descriptor.digest) {
+            return Ok(());
+        }
+        let Some(bytes) = self.read(descriptor)? else {
+            if is_root || *self.selection != PlatformSelection::Present {
+                return refuse(Problem::Missing);
+            }
+            self.graph.absent.push(descriptor.clone());
+            return Ok(());
+        };
+        match Document::parse(&descriptor.media_type, bytes) {
+            Err(problem) => refuse(problem),
+            Ok(Document::Manifest(manifest)) => self.manifest(descriptor, manifest, is_root),
+            Ok(Document::Index(index)) => self.index(descriptor, index, depth),
+        }
+    }
+
+    fn count(&mut self, more: usize) -> Result<()> {
+        self.descriptors = self.descriptors.saturating_add(more);
+        if self.descriptors > MAX_DESCRIPTORS {
+            let place = Place::blob(self.graph.root.digest);
+            return Err(Error::refused(
+                place,
+                Problem::TooMany {
+                    limit: MAX_DESCRIPTORS,
+                },
+            ));
+        }
+        Ok(())
+    }
+
+    fn manifest(&mut self, descriptor: &Descriptor, manifest: Manifest, is_root: bool) -> Result<()> {
+        self.count(1 + manifest.layers.len())?;
+        let mut image = Image {
+            descriptor: descriptor.clone(),
+            manifest,
+            config: None,
+            config_raw: None,
+        };
+        let config = image.manifest.config.clone();
+        if config.media_type.kind() == Kind::Config {
+            match self.read(&config)? {
+                None if *self.selection == PlatformSelection::Present => {}
+                None => return Err(Error::refused(Place::blob(config.digest), Problem::Missing)),
+                Some(bytes) => {
+                    let parsed = Config::parse(&bytes).map_err(|reason| {
+                        Error::refused(Place::blob(config.digest), Problem::Document { reason })
+                    })?;
+                    let layers = image.manifest.layers.len();
+                    if descriptor.attests().is_none() && parsed.diff_ids.len() != layers {
+                        let problem = Problem::DiffIdCount {
+                            layers,
+                            diff_ids: parsed.diff_ids.len(),
+                        };
+                        return Err(Error::refused(Place::blob(config.digest), problem));
+                    }
+                    image.config = Some(parsed);
+                    image.config_raw = Some(bytes);
+                }
+            }
+        }
+        if is_root && image.is_runnable() {
+            // No index says which platform this is, so the config does.
+            let platform = image.platform().cloned();
+            if let Some(platform) = platform
+                && !self.choose(&platform)
+            {
+                return Ok(());
+            }
+        } else if is_root && let PlatformSelection::Only(wanted) = self.selection {
+            // An artifact has no platform: it is all there is to choose.
+            self.matched.extend(0..wanted.len());
+        }
+        self.graph.images.push(image);
+        Ok(())
+    }
+
+    fn index(&mut self, descriptor: &Descriptor, index: Index, depth: usize) -> Result<()> {
+        self.count(index.manifests.len())?;
+        let entries = index.manifests.clone();
+        self.graph.indexes.push((descriptor.clone(), index));
+        let mut attestations = Vec::new();
+        let mut chosen: HashSet<String> = HashSet::new();
+        for entry in &entries {
+            if entry.attests().is_some() {
+                attestations.push(entry);
+                continue;
+            }
+            let wanted = match (&entry.platform, entry.media_type.kind()) {
+                (_, Kind::Index) => true,
+                (Some(platform), Kind::Manifest) => self.choose(platform),
+                (None, Kind::Manifest) => true,
+                _ => *self.selection == PlatformSelection::All,
+            };
+            if wanted && entry.media_type.is_document() {
+                self.descend(entry, depth + 1, false)?;
+                chosen.insert(entry.digest.to_string());
+            } else {
+                self.graph.absent.push(entry.clone());
+            }
+        }
+        for entry in attestations {
+            let along = entry.attests().is_some_and(|image| chosen.contains(image));
+            if along && entry.media_type.is_document() {
+                self.descend(entry, depth + 1, false)?;
+            } else {
+                self.graph.absent.push(entry.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn choose(&mut self, offered: &Platform) -> bool {
+        self.offered.push(offered.clone());
+        match self.selection {
+            PlatformSelection::All | PlatformSelection::Present => true,
+            PlatformSelection::Only(wanted) => {
+                let hits: Vec<usize> = wanted
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, p)| p.matches(offered))
+                    .map(|(at, _)| at)
+                    .collect();
+                self.matched.extend(&hits);
+                !hits.is_empty()
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Graph> {
+        if let PlatformSelection::Only(wanted) = self.selection {
+            let missing: Vec<String> = wanted
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| !self.matched.contains(at))
+                .map(|(_, platform)| platform.to_string())
+                .collect();
+            if !missing.is_empty() {
+                let mut offered: Vec<String> = self
+                    .offered
+                    .iter()
+                    .filter(|p| !p.is_unknown())
+                    .map(ToString::to_string)
+                    .collect();
+                offered.sort();
+                offered.dedup();
+                return Err(Error::NotFound {
+                    what: format!("platform {}", missing.join(", ")),
+                    place: self.graph.root.digest.to_string(),
+                    hint: Some(format!("it has {}; choose with --platform", offered.join(", "))),
+                });
+            }
+        }
+        if *self.selection == PlatformSelection::Present && self.graph.images.is_empty() {
+            let place = Place::blob(
+                self.graph
+                    .absent
+                    .first()
+                    .map_or(self.graph.root.digest, |d| d.digest),
+            );
+            return Err(Error::refused(place, Problem::Missing));
+        }
+        Ok(self.graph)
+    }
+}

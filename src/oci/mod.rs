@@ -1,0 +1,35 @@
+//! The nouns of the OCI image world. Pure: nothing here reads a file or a socket.
+//!
+//! - [`digest`]: content digests and the hasher that makes them
+//! - [`media_type`]: what a descriptor says its content is
+//! - [`descriptor`]: digest, size and media type of one blob
+//! - [`json`]: strict JSON, as everything here comes from outside
+//! - [`manifest`]: manifests and indexes, raw bytes beside a parsed view
+//! - [`config`]: the part of an image config that is needed: platform and diff ids
+//! - [`platform`]: platforms, and which of them were asked for
+//! - [`reference`]: image names by Docker's rules
+//! - [`graph`]: everything that a reference stands for, as a closed set of descriptors
+
+pub mod config;
+pub mod descriptor;
+pub mod digest;
+pub mod graph;
+pub mod json;
+pub mod manifest;
+pub mod media_type;
+pub mod platform;
+pub mod reference;
+
+pub use config::Config;
+pub use descriptor::Descriptor;
+pub use digest::{Digest, Hasher};
+pub use graph::{Graph, Image};
+pub use manifest::{Document, Index, Manifest};
+pub use media_type::{Compression, Kind, MediaType};
+pub use platform::{Platform, PlatformSelection};
+pub use reference::{Reference, Repository};
+
+/// Largest manifest, index or config that is read, in stored bytes.
+///
+/// The same cap as oras and registries use: 4 MiB.
+pub const MAX_METADATA: u64 = 4 << 20;

@@ -1,0 +1,220 @@
+//! Platforms, and which of them were asked for.
+//!
+//! Matching follows containerd's `platforms` package: `arm64` means `arm64/v8`, `arm` means `arm/v7`,
+//! `amd64/v1` means `amd64`, and the names that `uname` uses are understood.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What an image runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Platform {
+    /// Operating system, as Go calls it.
+    pub os: String,
+    /// Architecture, as Go calls it.
+    pub architecture: String,
+    /// Variant of the architecture, such as `v7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Version of the operating system (Windows).
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    /// Features of the operating system (Windows).
+    #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
+    pub os_features: Vec<String>,
+}
+
+impl Platform {
+    /// Linux on this machine's architecture: what a container here would run on.
+    pub fn host() -> Platform {
+        let (architecture, variant) = normal_architecture(std::env::consts::ARCH, "");
+        Platform::linux(&architecture, variant.as_deref())
+    }
+
+    /// Linux on an architecture.
+    pub fn linux(architecture: &str, variant: Option<&str>) -> Platform {
+        Platform {
+            os: "linux".into(),
+            architecture: architecture.into(),
+            variant: variant.map(Into::into),
+            os_version: None,
+            os_features: Vec::new(),
+        }
+    }
+
+    /// Whether this is the `unknown/unknown` that attestations carry.
+    pub fn is_unknown(&self) -> bool {
+        self.os == "unknown" && self.architecture == "unknown"
+    }
+
+    /// Whether an image for `offered` is what is meant by `self`.
+    ///
+    /// A variant that `self` leaves open is the architecture's usual one.
+    pub fn matches(&self, offered: &Platform) -> bool {
+        self.normal() == offered.normal()
+    }
+
+    fn normal(&self) -> (String, String, Option<String>) {
+        let (architecture, variant) =
+            normal_architecture(&self.architecture, self.variant.as_deref().unwrap_or(""));
+        let os = match self.os.to_ascii_lowercase().as_str() {
+            "macos" => "darwin".to_string(),
+            other => other.to_string(),
+        };
+        (os, architecture, variant)
+    }
+}
+
+fn normal_architecture(architecture: &str, variant: &str) -> (String, Option<String>) {
+    let architecture = architecture.to_ascii_lowercase();
+    let variant = variant.to_ascii_lowercase();
+    let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+        ("x86_64" | "x86-64" | "amd64", "v1" | "") => ("amd64", ""),
+        ("x86_64" | "x86-64" | "amd64", other) => ("amd64", other),
+        ("x86" | "i386" | "i486" | "i586" | "i686" | "386", _) => ("386", ""),
+        ("aarch64" | "arm64", "8" | "v8" | "") => ("arm64", ""),
+        ("aarch64" | "arm64", other) => ("arm64", other),
+        ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
+        ("armel", _) | ("arm", "6") => ("arm", "v6"),
+        ("arm", "5") => ("arm", "v5"),
+        ("arm", "8") => ("arm", "v8"),
+        ("powerpc64le", other) => ("ppc64le", other),
+        (other, variant) => (other, variant),
+    };
+    (
+        architecture.to_string(),
+        (!variant.is_empty()).then(|| variant.to_string()),
+    )
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A text that is not a platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a platform: expected OS/ARCH or OS/ARCH/VARIANT, for example linux/arm64/v8")]
+pub struct PlatformError(String);
+
+impl FromStr for Platform {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let good = |part: &&str| {
+            !part.is_empty()
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        };
+        let (os, architecture, variant) = match parts.as_slice() {
+            [os, architecture] => (os, architecture, None),
+            [os, architecture, variant] => (os, architecture, Some(variant)),
+            _ => return Err(PlatformError(text.into())),
+        };
+        if ![Some(os), Some(architecture), variant]
+            .iter()
+            .flatten()
+            .all(|part| good(part))
+        {
+            return Err(PlatformError(text.into()));
+        }
+        Ok(Platform {
+            os: (*os).into(),
+            architecture: (*architecture).into(),
+            variant: variant.map(|text| (*text).into()),
+            os_version: None,
+            os_features: Vec::new(),
+        })
+    }
+}
+
+/// Which platforms of a multi-platform image are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlatformSelection {
+    /// Every platform.
+    All,
+    /// These, in this order; each must exist.
+    Only(Vec<Platform>),
+    /// Whatever is there: used when reading an archive, whose index may be sparse.
+    Present,
+}
+
+impl PlatformSelection {
+    /// Only [`Platform::host`].
+    pub fn host() -> PlatformSelection {
+        PlatformSelection::Only(vec![Platform::host()])
+    }
+}
+
+impl FromStr for PlatformSelection {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "all" {
+            return Ok(PlatformSelection::All);
+        }
+        let mut chosen = Vec::new();
+        for part in text.split(',') {
+            let platform = if part == "host" {
+                Platform::host()
+            } else {
+                part.parse()?
+            };
+            if !chosen.contains(&platform) {
+                chosen.push(platform);
+            }
+        }
+        Ok(PlatformSelection::Only(chosen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_as_containerd_does() {
+        for (wanted, offered, expected) in [
+            ("linux/arm64", "linux/arm64/v8", true),
+            ("linux/arm64/v8", "linux/arm64", true),
+            ("linux/aarch64", "linux/arm64", true),
+            ("linux/x86_64", "linux/amd64", true),
+            ("linux/amd64", "linux/amd64/v1", true),
+            ("linux/amd64", "linux/amd64/v3", false),
+            ("linux/arm", "linux/arm/v7", true),
+            ("linux/arm/v6", "linux/arm/v7", false),
+            ("linux/amd64", "windows/amd64", false),
+            ("linux/386", "linux/amd64", false),
+        ] {
+            let (a, b): (Platform, Platform) = (wanted.parse().unwrap(), offered.parse().unwrap());
+            assert_eq!(a.matches(&b), expected, "{wanted} {offered}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_platform() {
+        for text in [
+            "",
+            "linux",
+            "linux/",
+            "/amd64",
+            "linux/arm/v7/x",
+            "linux/a b",
+            "all,linux/amd64",
+        ] {
+            assert!(text.parse::<PlatformSelection>().is_err(), "{text}");
+        }
+        assert_eq!("all".parse(), Ok(PlatformSelection::All));
+        let PlatformSelection::Only(list) = "linux/arm64,host,linux/arm64".parse().unwrap() else {
+            unreachable!()
+        };
+        assert_eq!(list, ["linux/arm64".parse().unwrap(), Platform::host()]);
+    }
+}

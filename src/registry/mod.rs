@@ -1,0 +1,1 @@
+//! The distribution protocol: OCI distribution specification, version 2 of the API.

@@ -1,0 +1,49 @@
+//! What images come out of: a registry, an engine, an archive.
+
+use std::io::Read;
+
+use crate::error::Result;
+use crate::oci::{Descriptor, Reference, Repository};
+
+/// Where images are read from. The bare minimum; everything else is derived from it.
+///
+/// Implementations check what they give: bytes of [`Source::metadata`] match their descriptor. Bytes of
+/// [`Source::open`] are checked by whoever reads them, as they come in pieces.
+pub trait Source: Send + Sync {
+    /// Resolves a reference to the manifest or index that it names now.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::NotFound`] if there is no such repository, tag or digest.
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor>;
+
+    /// Reads a manifest, index or config whole: at most [`crate::oci::MAX_METADATA`] stored bytes, checked
+    /// against size and digest.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Refused`] if the bytes are not what the descriptor says.
+    fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>>;
+
+    /// Opens a blob's stored bytes from `offset` on.
+    ///
+    /// The reader may end early or give wrong bytes; the caller counts and hashes. An error of the reader
+    /// that wraps a [`crate::Error`] (by `io::Error::other`) keeps its meaning.
+    ///
+    /// # Errors
+    ///
+    /// If the blob cannot be opened; [`crate::Error::is_transient`] tells whether to try again.
+    fn open(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>>;
+
+    /// Every name that this source holds, for sources that can tell.
+    ///
+    /// # Errors
+    ///
+    /// A usage error where that makes no sense, as for a registry.
+    fn references(&self) -> Result<Vec<Reference>>;
+}

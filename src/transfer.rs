@@ -1,0 +1,1 @@
+//! The scheduler that fills an archive from a source.
