@@ -12,6 +12,7 @@
 //! - `spool`: standard input and compressed archives, into a temporary file
 //! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
 //! - [`blob`]: one blob's stored bytes, hashed; [`decompress`]: a layer's uncompressed bytes
+//! - [`verify`]: everything about an archive that can be wrong, in one report
 
 pub mod blob;
 pub mod content;
@@ -24,6 +25,7 @@ pub mod segments;
 mod spool;
 pub mod tar_index;
 pub mod verified;
+pub mod verify;
 
 pub use blob::BlobReader;
 pub use reader::{Archive, open};
