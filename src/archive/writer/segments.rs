@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn cuts_without_gaps() {
-        assert_eq!(cut(1000, None).unwrap(), [0..1000]);
+        assert_eq!(cut(1000, None).unwrap(), vec![0..1000; 1]);
         assert_eq!(cut(1024, Some(512)).unwrap(), [0..512, 512..1024]);
         assert_eq!(cut(1025, Some(512)).unwrap(), [0..512, 512..1024, 1024..1025]);
-        assert_eq!(cut(100, Some(512)).unwrap(), [0..100]);
+        assert_eq!(cut(100, Some(512)).unwrap(), vec![0..100; 1]);
         assert_eq!(cut(999 * 512, Some(512)).unwrap().len(), 999);
         for (size, split) in [(1000, 0), (1000, 511), (999 * 512 + 1, 512)] {
             let error = cut(size, Some(split)).unwrap_err();
