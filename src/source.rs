@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::error::Result;
+use crate::error::{Error, Problem, Result};
 use crate::oci::{Descriptor, Reference, Repository};
 
 /// Where images are read from. The bare minimum; everything else is derived from it.
@@ -46,4 +46,18 @@ pub trait Source: Send + Sync {
     ///
     /// A usage error where that makes no sense, as for a registry.
     fn references(&self) -> Result<Vec<Reference>>;
+
+    /// Says whose fault it is that a blob which was opened gave wrong bytes, too few or too many.
+    ///
+    /// By default the registry's of that repository, and worth another try. A source that is a local file,
+    /// or that knows which mirror it asked, says so instead.
+    fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
+        Error::Registry {
+            registry: repository.domain().into(),
+            subject: descriptor.digest.to_string(),
+            problem: problem.to_string(),
+            hint: None,
+            transient: true,
+        }
+    }
 }
