@@ -125,9 +125,10 @@ impl<'a> Offers<'a> {
             .map(|layer| (layer.diff_id, layer.size))
             .collect();
         for image in &report.images {
-            let entry = content.entries().iter().find(|entry| {
-                entry.descriptor.digest == image.digest && entry.reference == image.reference
-            });
+            let entry = content
+                .entries()
+                .iter()
+                .find(|entry| entry.descriptor.digest == image.digest && entry.reference == image.reference);
             let Some(entry) = entry.filter(|_| image.is_good) else {
                 self.damaged.push(Damaged {
                     reference: image.reference.clone(),
@@ -135,9 +136,11 @@ impl<'a> Offers<'a> {
                 });
                 continue;
             };
-            let graph = Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut |descriptor| {
-                content.metadata(descriptor)
-            })?;
+            let graph = Graph::walk(
+                &entry.descriptor,
+                &PlatformSelection::Present,
+                &mut |descriptor| content.metadata(descriptor),
+            )?;
             self.images.push(Offer {
                 content,
                 reference: image.reference.clone(),
@@ -237,9 +240,9 @@ impl std::str::FromStr for Rename {
             (Named::Repository(_), Named::Reference(_)) => {
                 Err(usage(format!("{from:?} names a repository, {to:?} one image")))
             }
-            (Named::Digest(_), Named::Repository(_)) => {
-                Err(usage(format!("{to:?} lacks a tag: the image has none of its own")))
-            }
+            (Named::Digest(_), Named::Repository(_)) => Err(usage(format!(
+                "{to:?} lacks a tag: the image has none of its own"
+            ))),
             _ => Ok(rename),
         }
     }
@@ -302,11 +305,7 @@ impl Request {
         })
     }
 
-    fn named(
-        &self,
-        mut chosen: Vec<usize>,
-        offers: &Offers<'_>,
-    ) -> Result<Vec<(usize, Option<Reference>)>> {
+    fn named(&self, mut chosen: Vec<usize>, offers: &Offers<'_>) -> Result<Vec<(usize, Option<Reference>)>> {
         chosen.sort_unstable();
         chosen.dedup();
         let mut named: Vec<(usize, Option<Reference>)> = Vec::new();
@@ -392,7 +391,11 @@ impl Offers<'_> {
     pub fn place(&self) -> String {
         let mut labels: Vec<&str> = self.images.iter().map(|offer| offer.content.label()).collect();
         labels.dedup();
-        if labels.is_empty() { "the archive".into() } else { labels.join(", ") }
+        if labels.is_empty() {
+            "the archive".into()
+        } else {
+            labels.join(", ")
+        }
     }
 }
 
@@ -436,7 +439,7 @@ pub struct PlannedImage {
     pub evidence: Evidence,
     /// Whether the target has all of its content.
     pub present: bool,
-    /// Whether the tag, if there is one, names this image already.
+    /// Whether the name that is to be set names this image already.
     pub tagged: bool,
     /// How its digest gets shown.
     pub showing: Showing,
@@ -530,9 +533,20 @@ impl fmt::Display for Plan {
             .filter(|piece| matches!(piece.form, Form::Layer | Form::Uncompressed))
             .count();
         writeln!(f, "to {}", self.target)?;
-        writeln!(f, "send {layers} layers, {} bytes in {} blobs", self.bytes(), self.send.len())?;
+        writeln!(
+            f,
+            "send {layers} layers, {} bytes in {} blobs",
+            self.bytes(),
+            self.send.len()
+        )?;
         for image in &self.images {
-            writeln!(f, "{} ({}, image {})", image.name, image.platform, image.image_id.short())?;
+            writeln!(
+                f,
+                "{} ({}, image {})",
+                image.name,
+                image.platform,
+                image.image_id.short()
+            )?;
             match &image.tag {
                 Some(tag) if image.tagged => writeln!(f, "  tag     {tag} (is so already)")?,
                 Some(tag) => writeln!(f, "  tag     {tag}")?,
@@ -556,7 +570,12 @@ impl fmt::Display for Plan {
             }
         }
         for image in &self.left_out {
-            writeln!(f, "{} is left out: {}", Escaped(&image.name), Escaped(&image.reason))?;
+            writeln!(
+                f,
+                "{} is left out: {}",
+                Escaped(&image.name),
+                Escaped(&image.reason)
+            )?;
         }
         Ok(())
     }
@@ -614,7 +633,11 @@ impl Report {
 
     /// The exit code: the most severe one of all images.
     pub fn exit_code(&self) -> u8 {
-        let shown = if self.images.iter().all(|image| image.shown) { 0 } else { 6 };
+        let shown = if self.images.iter().all(|image| image.shown) {
+            0
+        } else {
+            6
+        };
         most_severe(self.left_out.iter().map(|image| image.exit_code).chain([shown]))
     }
 }

@@ -92,11 +92,7 @@ impl Client {
         if header("Libpod-API-Version").is_some()
             || header("Server").is_some_and(|server| server.starts_with("Libpod/"))
         {
-            return Err(self.error(
-                action,
-                "podman answers on this socket, not Docker",
-                Some("load into podman with --to podman, or set DOCKER_HOST to Docker's own socket".into()),
-            ));
+            return Err(self.podman());
         }
         let Some(offered) = header("Api-Version").and_then(ApiVersion::parse) else {
             let problem = format!("answers {} without an API version", answer.status());
@@ -107,6 +103,15 @@ impl Client {
             return Err(self.error(action, &problem, Some("Docker 20.10 or newer is needed".into())));
         }
         Ok(offered.min(NEWEST))
+    }
+
+    /// What is said to podman, which speaks this API but keeps images otherwise.
+    pub fn podman(&self) -> Error {
+        self.error(
+            "connect",
+            "podman answers on this socket, not Docker",
+            Some("set DOCKER_HOST to Docker's own socket".into()),
+        )
     }
 
     /// Where this is connected to.
@@ -160,6 +165,20 @@ impl Client {
         }
         self.accept(action, status, &body)?;
         self.parse(action, &body).map(Some)
+    }
+
+    /// Reads JSON values that stand one after another, from a stream that ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`].
+    pub fn get_list<T: DeserializeOwned>(&self, action: &str, path: &str) -> Result<Vec<T>> {
+        let (status, body) = self.exchange(action, self.agent.get(self.address(path)).call())?;
+        self.accept(action, status, &body)?;
+        let values = serde_json::Deserializer::from_slice(&body).into_iter();
+        values
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.error(action, &format!("an answer that cannot be read: {error}"), None))
     }
 
     /// Posts and gives back the answer's bytes.
@@ -284,7 +303,11 @@ impl Client {
             Ok(refusal) => refusal.message,
             Err(_) => format!(
                 "status {status}: {}",
-                String::from_utf8_lossy(body).trim().chars().take(300).collect::<String>()
+                String::from_utf8_lossy(body)
+                    .trim()
+                    .chars()
+                    .take(300)
+                    .collect::<String>()
             ),
         };
         Err(self.refused(action, &problem))
@@ -355,13 +378,15 @@ impl Read for Pumped<'_> {
         if self.hangup.happened() {
             return Ok(0);
         }
-        self.body.read(buffer).map_err(|error| match error.downcast::<Error>() {
-            Ok(error) => {
-                self.failed = Some(error);
-                std::io::Error::other("the content could not be read")
-            }
-            Err(error) => error,
-        })
+        self.body
+            .read(buffer)
+            .map_err(|error| match error.downcast::<Error>() {
+                Ok(error) => {
+                    self.failed = Some(error);
+                    std::io::Error::other("the content could not be read")
+                }
+                Err(error) => error,
+            })
     }
 }
 
@@ -406,7 +431,10 @@ mod tests {
     fn agrees_on_a_version_that_both_know() {
         for (ping, expected) in [
             (PING, Ok("1.41")),
-            ("HTTP/1.1 200 OK\r\nApi-Version: 1.99\r\nContent-Length: 0\r\n\r\n", Ok("1.51")),
+            (
+                "HTTP/1.1 200 OK\r\nApi-Version: 1.99\r\nContent-Length: 0\r\n\r\n",
+                Ok("1.51"),
+            ),
             (
                 "HTTP/1.1 200 OK\r\nApi-Version: 1.40\r\nContent-Length: 0\r\n\r\n",
                 Err("at least 1.41 is needed"),
@@ -419,7 +447,10 @@ mod tests {
                 "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nLibpod-API-Version: 5.0\r\nContent-Length: 0\r\n\r\n",
                 Err("podman answers"),
             ),
-            ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", Err("without an API version")),
+            (
+                "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+                Err("without an API version"),
+            ),
         ] {
             let (_folder, endpoint) = engine(vec![ping]);
             match (Client::connect(&endpoint), expected) {
@@ -438,7 +469,10 @@ mod tests {
     fn nothing_there_says_what_to_look_at() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("docker.sock");
-        for (says, hint) in [("No such file", "installed and running"), ("refused", "systemctl")] {
+        for (says, hint) in [
+            ("No such file", "installed and running"),
+            ("refused", "systemctl"),
+        ] {
             let Err(error) = Client::connect(&Endpoint::Unix(path.clone())) else {
                 panic!("nothing listens")
             };
@@ -457,7 +491,10 @@ mod tests {
         let (_folder, endpoint) = engine(vec![PING, refusal]);
         let client = Client::connect(&endpoint).unwrap();
         let error = client.post("load", "/images/load", None).unwrap_err();
-        assert!(error.to_string().contains("no space left on device\\u{1b}[2J"), "{error}");
+        assert!(
+            error.to_string().contains("no space left on device\\u{1b}[2J"),
+            "{error}"
+        );
         assert!(error.hint().unwrap().contains("free space"));
     }
 
@@ -468,7 +505,9 @@ mod tests {
         let (_folder, endpoint) = engine(vec![PING, refusal]);
         let client = Client::connect(&endpoint).unwrap();
         let mut endless = std::io::repeat(7);
-        let error = client.post_tar("load", "/images/load", &mut endless, &mut |_| {}).unwrap_err();
+        let error = client
+            .post_tar("load", "/images/load", &mut endless, &mut |_| {})
+            .unwrap_err();
         assert!(error.to_string().contains("invalid tar header"), "{error}");
     }
 
@@ -494,7 +533,9 @@ mod tests {
         }
         let (_folder, endpoint) = engine(vec![PING, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]);
         let client = Client::connect(&endpoint).unwrap();
-        let error = client.post_tar("load", "/images/load", &mut Bad, &mut |_| {}).unwrap_err();
+        let error = client
+            .post_tar("load", "/images/load", &mut Bad, &mut |_| {})
+            .unwrap_err();
         assert!(matches!(error, Error::Interrupted));
     }
 

@@ -71,9 +71,7 @@ pub fn agent(endpoint: &Endpoint, hangup: &Hangup) -> Result<(ureq::Agent, Strin
                 None => (config, "http"),
                 Some(tls) => (config.tls_config(tls_config(tls)?), "https"),
             };
-            let connector = ()
-                .chain(TcpConnector::default())
-                .chain(RustlsConnector::default());
+            let connector = ().chain(TcpConnector::default()).chain(RustlsConnector::default());
             let agent = ureq::Agent::with_parts(config.build(), connector, DefaultResolver::default());
             Ok((agent, format!("{scheme}://{authority}")))
         }

@@ -279,7 +279,12 @@ mod tests {
             ("tcp://10.0.0.5", None, false, tcp("10.0.0.5:2375", None)),
             ("tcp://10.0.0.5:99", None, false, tcp("10.0.0.5:99", None)),
             ("tcp://[::1]", None, false, tcp("[::1]:2375", None)),
-            ("tcp://h/", None, true, tcp("h:2376", Some(("/home/.docker", true)))),
+            (
+                "tcp://h/",
+                None,
+                true,
+                tcp("h:2376", Some(("/home/.docker", true))),
+            ),
             ("tcp://h", Some("/c"), true, tcp("h:2376", Some(("/c", true)))),
             ("tcp://h", Some("/c"), false, tcp("h:2376", Some(("/c", false)))),
             ("https://h:1", None, false, tcp("h:1", Some(("", true)))),

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::api::{ApiVersion, Client, encode};
 use super::attach::Strategy;
+use super::plan::Takes;
 use crate::error::Result;
 use crate::oci::{Digest, Hasher, Platform};
 use crate::target::Obstacle;
@@ -182,10 +183,7 @@ impl Inspected {
 pub fn find_image(client: &Client, name: &str) -> Result<Option<Inspected>> {
     // Slashes stay: the engine's router takes the whole rest of the path as the name.
     let name: Vec<String> = name.split('/').map(encode).collect();
-    client.find(
-        "look at an image",
-        &format!("/images/{}/json", name.join("/")),
-    )
+    client.find("look at an image", &format!("/images/{}/json", name.join("/")))
 }
 
 /// Asks an engine for everything.
@@ -205,7 +203,7 @@ pub fn probe(client: &Client, strategies: &[Box<dyn Strategy>]) -> Result<Invent
     }
     let info: Info = client.get(action, "/info")?;
     let store = store(&info);
-    let tells_content = store == Store::Containerd && client.version() >= MANIFESTS_SINCE;
+    let tells_content = store == Store::Containerd && tells_content(client);
     let list = if tells_content {
         "/images/json?all=1&manifests=1"
     } else {
@@ -238,7 +236,7 @@ pub fn probe(client: &Client, strategies: &[Box<dyn Strategy>]) -> Result<Invent
         driver: info.driver,
         data_root: info.docker_root_dir,
         mirrors: super::attach::daemon::memory(client)?.mirrors(),
-        zstd: store == Store::Containerd || client.version() >= ZSTD_SINCE,
+        zstd: reads_zstd(store, client),
         tells_content,
         images,
         attach,
@@ -250,7 +248,11 @@ fn store(info: &Info) -> Store {
     let is_containerd = status
         .filter(|(key, _)| key == "driver-type")
         .any(|(_, value)| value.starts_with("io.containerd.snapshotter"));
-    if is_containerd { Store::Containerd } else { Store::Classic }
+    if is_containerd {
+        Store::Containerd
+    } else {
+        Store::Classic
+    }
 }
 
 /// `Architecture` is what `uname` says, so the variant of an arm is in it.
@@ -290,20 +292,49 @@ impl ManifestSummary {
     }
 }
 
-/// Whether the containerd store has all blobs of a manifest, under an index or on its own, and has unpacked
-/// them.
+/// Whether this engine's store is containerd's and can tell what content is there.
+pub fn tells_content(client: &Client) -> bool {
+    client.version() >= MANIFESTS_SINCE
+}
+
+/// The images whose blobs the containerd store has all of, and has unpacked: digests of the root and of the
+/// manifest.
 ///
 /// # Errors
 ///
 /// [`crate::Error::Engine`].
-pub fn is_complete(client: &Client, root: &Digest, manifest: &Digest) -> Result<bool> {
+pub fn complete(client: &Client) -> Result<HashSet<(Digest, Digest)>> {
     let list = "/images/json?all=1&manifests=1";
-    let summaries: Vec<Summary> = client.get("look at an image", list)?;
-    Ok(summaries
-        .iter()
-        .filter(|summary| summary.id.parse::<Digest>().is_ok_and(|id| id == *root))
-        .flat_map(|summary| summary.manifests.iter().flatten())
-        .any(|entry| entry.is_complete() && entry.id.parse::<Digest>().is_ok_and(|id| id == *manifest)))
+    let summaries: Vec<Summary> = client.get("look at its images", list)?;
+    let mut complete = HashSet::new();
+    for summary in summaries {
+        let Ok(root) = summary.id.parse::<Digest>() else {
+            continue;
+        };
+        let manifests = summary.manifests.into_iter().flatten();
+        let whole = manifests.filter(ManifestSummary::is_complete);
+        complete.extend(whole.filter_map(|manifest| Some((root, manifest.id.parse().ok()?))));
+    }
+    Ok(complete)
+}
+
+/// In what form an engine takes content; nothing is left out.
+///
+/// # Errors
+///
+/// [`crate::Error::Engine`].
+pub fn takes(client: &Client) -> Result<Takes> {
+    let info: Info = client.get("ask what it has", "/info")?;
+    let store = store(&info);
+    Ok(Takes {
+        store,
+        zstd: reads_zstd(store, client),
+        chains: HashSet::new(),
+    })
+}
+
+fn reads_zstd(store: Store, client: &Client) -> bool {
+    store == Store::Containerd || client.version() >= ZSTD_SINCE
 }
 
 impl Inventory {
@@ -378,6 +409,9 @@ mod tests {
         assert_eq!(store(&containerd), Store::Containerd);
         assert_eq!(platform(&containerd).to_string(), "linux/arm64");
         let arm = info(r#"{"Driver":"vfs","DriverStatus":null,"Architecture":"armv6l","OSType":"linux"}"#);
-        assert_eq!((store(&arm), platform(&arm).to_string()), (Store::Classic, "linux/arm/v6".into()));
+        assert_eq!(
+            (store(&arm), platform(&arm).to_string()),
+            (Store::Classic, "linux/arm/v6".into())
+        );
     }
 }

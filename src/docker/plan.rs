@@ -45,9 +45,8 @@ pub fn plan(
 ) -> Result<Plan> {
     let selection = request.select(offers)?;
     let mut plan = Plan::new(format!(
-        "{} ({} {}, {} store)",
+        "{} (version {}, {} store)",
         inventory.engine,
-        "version",
         inventory.version,
         match inventory.store {
             Store::Classic => "classic",
@@ -78,7 +77,9 @@ fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result<Reference>
     let Some(name) = name else {
         return Err(Error::Usage {
             message: format!("image {digest} has no name in {}", offer.content.label()),
-            hint: Some(format!("give it one with --rename {digest}=NAME:TAG, or choose others with --image")),
+            hint: Some(format!(
+                "give it one with --rename {digest}=NAME:TAG, or choose others with --image"
+            )),
         });
     };
     match name.digest() {
@@ -107,7 +108,11 @@ fn refuse_strangers(
             .collect();
         platforms.sort();
         platforms.dedup();
-        if platforms.is_empty() { "none".into() } else { platforms.join(", ") }
+        if platforms.is_empty() {
+            "none".into()
+        } else {
+            platforms.join(", ")
+        }
     };
     let platform = &inventory.platform;
     if !request.keep_going && !strangers.is_empty() {
@@ -119,7 +124,10 @@ fn refuse_strangers(
         return Err(Error::NotFound {
             what: format!("platform {platform} of {}", names.join(", ")),
             place: offers.place(),
-            hint: Some(format!("{}; save again with --platform {platform}", have.join("; "))),
+            hint: Some(format!(
+                "{}; save again with --platform {platform}",
+                have.join("; ")
+            )),
         });
     }
     plan.left_out.extend(strangers.iter().map(|offer| LeftOut {
@@ -156,10 +164,12 @@ fn planned(
             .is_some_and(|config| config.diff_ids == held.diff_ids),
         Store::Containerd => held.manifests.contains(&image.descriptor.digest),
     });
-    let tagged = present
-        && tag
-            .as_ref()
-            .is_some_and(|tag| held.is_some_and(|held| has_name(&held.tags, tag)));
+    // The containerd store keeps `name@digest` as a name of its own.
+    let record = tag.clone().or_else(|| {
+        (inventory.store == Store::Containerd).then(|| Reference::digested(name.repository(), digest))
+    });
+    let tagged =
+        present && record.is_some_and(|record| held.is_some_and(|held| has_name(&held.tags, &record)));
     PlannedImage {
         offer: at,
         digest,
@@ -171,7 +181,14 @@ fn planned(
         evidence: offer.evidence,
         present,
         tagged,
-        showing: showing(&name, digest, held.filter(|_| present), request, inventory, strategies),
+        showing: showing(
+            &name,
+            digest,
+            held.filter(|_| present),
+            request,
+            inventory,
+            strategies,
+        ),
         name,
         tag,
     }
@@ -202,7 +219,10 @@ fn showing(
     }
     let mut obstacles = Vec::new();
     if request.attach == Attach::None {
-        obstacles.push(Obstacle::new("attaching digests was switched off", "leave out --attach none"));
+        obstacles.push(Obstacle::new(
+            "attaching digests was switched off",
+            "leave out --attach none",
+        ));
         return Showing::Hidden { obstacles };
     }
     for strategy in strategies {

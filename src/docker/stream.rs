@@ -56,7 +56,8 @@ pub enum End {
 
 /// Reads a stream to its end.
 pub fn read(body: impl Read, mut each: impl FnMut(&Message)) -> End {
-    let messages = serde_json::Deserializer::from_reader(std::io::BufReader::new(body)).into_iter::<Message>();
+    let messages =
+        serde_json::Deserializer::from_reader(std::io::BufReader::new(body)).into_iter::<Message>();
     let mut failure = None;
     for message in messages {
         match message {
@@ -113,6 +114,9 @@ mod tests {
             assert!(matches!(outcome(cut).1, End::Broken(_)), "{cut}");
         }
         // The engine said what was wrong before the connection went.
-        assert!(matches!(outcome(r#"{"error":"no space"}{"str"#).1, End::Failed(_)));
+        assert!(matches!(
+            outcome(r#"{"error":"no space"}{"str"#).1,
+            End::Failed(_)
+        ));
     }
 }

@@ -198,7 +198,11 @@ impl Served {
             .and_then(|rest| rest.rsplit_once("/manifests/"))
             .and_then(|(name, digest)| Some((name.to_string(), digest.parse::<Digest>().ok()?)));
         let Some(key) = found else {
-            return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "only manifests by digest");
+            return error(
+                StatusCode::NOT_FOUND,
+                "MANIFEST_UNKNOWN",
+                "only manifests by digest",
+            );
         };
         let Some((media_type, bytes)) = self.documents.0.get(&key) else {
             return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "not here");
@@ -247,7 +251,11 @@ mod tests {
         );
         let bytes = manifest.into_bytes();
         let graph = Graph::walk(&root, &PlatformSelection::All, &mut |descriptor| {
-            Ok(Some(if descriptor.digest == root.digest { bytes.clone() } else { config.to_vec() }))
+            Ok(Some(if descriptor.digest == root.digest {
+                bytes.clone()
+            } else {
+                config.to_vec()
+            }))
         });
         (graph.unwrap(), bytes)
     }
@@ -271,7 +279,10 @@ mod tests {
         let mut found = get(&format!("/v2/library/app/manifests/{digest}"));
         assert_eq!(found.status(), 200);
         assert_eq!(found.headers()["content-type"], MediaType::OCI_MANIFEST);
-        assert_eq!(found.headers()["docker-content-digest"], digest.to_string().as_str());
+        assert_eq!(
+            found.headers()["docker-content-digest"],
+            digest.to_string().as_str()
+        );
         assert_eq!(found.body_mut().read_to_vec().unwrap(), bytes);
 
         let head = agent

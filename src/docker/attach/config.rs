@@ -79,7 +79,10 @@ impl Configuration {
         {
             keys.push("labels");
         }
-        for (key, known) in [("debug", memory.debug), ("live-restore", memory.live_restore_enabled)] {
+        for (key, known) in [
+            ("debug", memory.debug),
+            ("live-restore", memory.live_restore_enabled),
+        ] {
             if let (Some(listed), Some(known)) = (self.0.get(key).and_then(Value::as_bool), known)
                 && listed != known
             {
@@ -199,7 +202,9 @@ impl CommandLine {
                 ));
             } else if LOST_BY_RELOAD.contains(&name) {
                 found.obstacles.push(Obstacle::new(
-                    format!("dockerd was started with --{name}, which it would lose by reading its file again"),
+                    format!(
+                        "dockerd was started with --{name}, which it would lose by reading its file again"
+                    ),
                     format!("move {name} from the command line to daemon.json"),
                 ));
             }
@@ -222,7 +227,12 @@ mod tests {
         assert_eq!(again.mirrors(), ["http://127.0.0.1:1023"]);
         let back = again.with_mirrors(&configuration.mirrors());
         assert_eq!(Configuration::parse(Some(&back)).unwrap(), configuration);
-        assert!(Configuration::parse(None).unwrap().with_mirrors(&[]).starts_with(br#"{"registry-mirrors":[]}"#));
+        assert!(
+            Configuration::parse(None)
+                .unwrap()
+                .with_mirrors(&[])
+                .starts_with(br#"{"registry-mirrors":[]}"#)
+        );
         for bad in ["[]", "{", "{\"debug\":true,\"debug\":false}", "x"] {
             assert!(Configuration::parse(Some(bad.as_bytes())).is_err(), "{bad}");
         }
@@ -246,11 +256,21 @@ mod tests {
             ),
             (r#"{"registry-mirrors":["https://m.example"]}"#, mirrored, vec![]),
             ("{}", mirrored, vec!["registry-mirrors"]),
-            (r#"{"registry-mirrors":["https://m.example"]}"#, stock, vec!["registry-mirrors"]),
+            (
+                r#"{"registry-mirrors":["https://m.example"]}"#,
+                stock,
+                vec!["registry-mirrors"],
+            ),
             (
                 r#"{"debug":true,"labels":[],"live-restore":false,"insecure-registries":["new.local"],"default-runtime":"x"}"#,
                 stock,
-                vec!["insecure-registries", "labels", "debug", "live-restore", "default-runtime"],
+                vec![
+                    "insecure-registries",
+                    "labels",
+                    "debug",
+                    "live-restore",
+                    "default-runtime",
+                ],
             ),
         ] {
             let file = Configuration::parse(Some(file.as_bytes())).unwrap();
@@ -262,14 +282,22 @@ mod tests {
     fn command_lines_as_they_are_found() {
         for (line, file, obstacles) in [
             ("-H fd:// --containerd=/run/containerd/containerd.sock", None, 0),
-            ("--config-file /x/daemon.json --bridge none", Some("/x/daemon.json"), 0),
+            (
+                "--config-file /x/daemon.json --bridge none",
+                Some("/x/daemon.json"),
+                0,
+            ),
             ("--config-file=/x/daemon.json --debug", Some("/x/daemon.json"), 0),
             ("--registry-mirror=http://m", None, 1),
             ("--registry-mirror http://m --max-concurrent-downloads 9", None, 2),
         ] {
             let arguments: Vec<String> = line.split(' ').map(str::to_string).collect();
             let found = CommandLine::parse(&arguments);
-            assert_eq!(found.config_file.as_deref(), file.map(std::path::Path::new), "{line}");
+            assert_eq!(
+                found.config_file.as_deref(),
+                file.map(std::path::Path::new),
+                "{line}"
+            );
             assert_eq!(found.obstacles.len(), obstacles, "{line}");
         }
     }

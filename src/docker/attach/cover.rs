@@ -60,7 +60,10 @@ impl Cover {
         }
         if let Some(below) = mounts().into_iter().find(|mount| mount.point.starts_with(folder)) {
             return Err(Obstacle::new(
-                format!("{} is mounted where an overlay would hide it", below.point.display()),
+                format!(
+                    "{} is mounted where an overlay would hide it",
+                    below.point.display()
+                ),
                 "make an empty daemon.json, which is then covered instead",
             ));
         }
@@ -146,7 +149,11 @@ impl Cover {
         let mut tries = 0;
         while self.is_laid(source) {
             // Somebody may be reading it at this moment.
-            let flags = if tries < 20 { UnmountFlags::NOFOLLOW } else { UnmountFlags::NOFOLLOW | UnmountFlags::DETACH };
+            let flags = if tries < 20 {
+                UnmountFlags::NOFOLLOW
+            } else {
+                UnmountFlags::NOFOLLOW | UnmountFlags::DETACH
+            };
             match unmount(target, flags) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::BUSY) if tries < 20 => {

@@ -45,7 +45,8 @@ impl Process {
     ///
     /// Why it cannot be found, or cannot be reached from here.
     pub fn find(socket: &Path) -> Result<Process, Obstacle> {
-        let stream = UnixStream::connect(socket).map_err(|error| unknown("no connection to the engine", &error))?;
+        let stream =
+            UnixStream::connect(socket).map_err(|error| unknown("no connection to the engine", &error))?;
         let peer = rustix::net::sockopt::socket_peercred(&stream)
             .map_err(|error| unknown("the engine's process is not known", &error))?
             .pid
@@ -60,7 +61,11 @@ impl Process {
                 .ok_or_else(|| {
                     let name = fs::read_to_string(format!("/proc/{peer}/comm")).unwrap_or_default();
                     Obstacle::new(
-                        format!("what answers on {} is {:?}, not dockerd", socket.display(), name.trim()),
+                        format!(
+                            "what answers on {} is {:?}, not dockerd",
+                            socket.display(),
+                            name.trim()
+                        ),
                         "point DOCKER_HOST at dockerd's own socket",
                     )
                 })?
@@ -75,7 +80,9 @@ impl Process {
             let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{namespace}"));
             if of("self").map_err(gone)? != of(&pid.to_string()).map_err(gone)? {
                 return Err(Obstacle::new(
-                    format!("dockerd sees other {says} than this process: it runs in a {namespace} namespace of its own"),
+                    format!(
+                        "dockerd sees other {says} than this process: it runs in a {namespace} namespace of its own"
+                    ),
                     "run this where dockerd runs; rootless engines and engines in containers are not reached yet",
                 ));
             }
@@ -157,7 +164,10 @@ impl Process {
         };
         if !found.starts_with(&self.root) {
             return Err(Obstacle::new(
-                format!("{} leads out of dockerd's root folder by a link", joined.display()),
+                format!(
+                    "{} leads out of dockerd's root folder by a link",
+                    joined.display()
+                ),
                 "put the file itself there instead of the link",
             ));
         }

@@ -101,6 +101,16 @@ impl Folder {
         Ok(Some(journal))
     }
 
+    /// Whether an earlier run has begun something and not ended it, or another one is at it now.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be looked for.
+    pub fn has_leftover(&self) -> Result<bool> {
+        let path = self.journal();
+        path.try_exists().map_err(Error::io("look at", path))
+    }
+
     fn write(&self, journal: &Journal) -> Result<()> {
         let fresh = self.0.join("attach.json.new");
         let bytes = crate::archive::format::to_json(journal)?;
@@ -345,7 +355,11 @@ mod tests {
             sent.send(()).unwrap();
             drop(lock);
         });
-        assert!(received.recv_timeout(std::time::Duration::from_millis(100)).is_err());
+        assert!(
+            received
+                .recv_timeout(std::time::Duration::from_millis(100))
+                .is_err()
+        );
         drop(lock);
         received.recv().unwrap();
         waiting.join().unwrap();

@@ -56,11 +56,15 @@ impl Strategy for Mirror {
 
     fn preflight(&self, client: &Client) -> Vec<Obstacle> {
         if !rustix::process::geteuid().is_root() {
-            return vec![Obstacle::new("attaching digests needs root", "run the same command with sudo")];
+            return vec![Obstacle::new(
+                "attaching digests needs root",
+                "run the same command with sudo",
+            )];
         }
-        let mut obstacles = match self.look(client) {
-            Ok(_) => Vec::new(),
-            Err(obstacles) => obstacles,
+        let mut obstacles = match (self.folder.has_leftover(), self.look(client)) {
+            // What an interrupted run has left looks like an edit, and is undone before anything is attached.
+            (Ok(true), _) | (_, Ok(_)) => Vec::new(),
+            (_, Err(obstacles)) => obstacles,
         };
         if let Err(error) = bind_privileged() {
             obstacles.push(no_port(&error));
@@ -204,7 +208,10 @@ fn pull(client: &Client, wanted: &Wanted<'_>) -> Outcome {
     match find_image(client, &name).map_err(|error| obstacle(&error))? {
         Some(image) if image.id.parse::<Digest>() == Ok(wanted.image_id) => Ok(()),
         Some(image) => Err(Obstacle::new(
-            format!("the engine shows {} for {name}, expected {}", image.id, wanted.image_id),
+            format!(
+                "the engine shows {} for {name}, expected {}",
+                image.id, wanted.image_id
+            ),
             "it chose the image of another platform",
         )),
         None => Err(Obstacle::new(format!("the engine does not show {name}"), "")),
