@@ -1,7 +1,7 @@
 //! The harness itself: a test that stands on it must be able to trust it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -256,20 +256,7 @@ fn pulls_shows_runs(engine: Engine, store: Store) {
     shown(&daemon);
 }
 
-#[test]
-fn docker_20_pulls_shows_runs() {
-    pulls_shows_runs(Engine::Docker20, Store::Classic);
-}
-
-#[test]
-fn docker_28_classic_pulls_shows_runs() {
-    pulls_shows_runs(Engine::Docker28, Store::Classic);
-}
-
-#[test]
-fn docker_28_containerd_pulls_shows_runs() {
-    pulls_shows_runs(Engine::Docker28, Store::Containerd);
-}
+on_every_engine!(pulls_shows_runs);
 
 /// Processes and mounts that have to do with a folder.
 fn left_of(folder: &Path) -> Vec<String> {
@@ -328,15 +315,7 @@ fn nothing_is_left(engine: Engine, store: Store) {
     assert!(state.is_empty() || state.contains(") Z "), "{state}");
 }
 
-#[test]
-fn nothing_is_left_of_docker_20() {
-    nothing_is_left(Engine::Docker20, Store::Classic);
-}
-
-#[test]
-fn nothing_is_left_of_docker_28() {
-    nothing_is_left(Engine::Docker28, Store::Containerd);
-}
+on_every_engine!(nothing_is_left);
 
 #[test]
 #[ignore = "the victim of nothing_is_left_of_a_killed_test"]
@@ -431,4 +410,28 @@ fn sealift_runs_in_a_clean_environment() {
         .collect();
     assert_eq!(names, ["DOCKER_HOST", "HOME", "LC_ALL", "PATH"]);
     assert!(sealift.run(&["--help"]).signal.is_none());
+}
+
+#[test]
+fn the_large_image_is_kept_and_whole() {
+    let sizes = [300_000, 100_000];
+    let image = large::image_of(&sizes, "small");
+    for (layer, size) in image.host().layers.iter().zip(sizes) {
+        assert!(layer.size >= size);
+        let stored = fs::read(image.blob(&layer.digest)).unwrap();
+        assert_eq!(image::sha256(&stored), layer.digest);
+        let mut tar = Vec::new();
+        flate2::read::MultiGzDecoder::new(&stored[..])
+            .read_to_end(&mut tar)
+            .unwrap();
+        assert_eq!(image::sha256(&tar), layer.diff_id);
+    }
+    let kept = FileState::of(&image.blob(&image.host().layers[0].digest));
+    let again = large::image_of(&sizes, "small");
+    assert_eq!(again.blobs(), image.blobs());
+    assert_eq!(
+        FileState::of(&again.blob(&image.host().layers[0].digest)),
+        kept,
+        "built once"
+    );
 }

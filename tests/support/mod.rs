@@ -46,3 +46,40 @@ pub use image::{Built, Dialect, Image, Manifest, Platform};
 pub use layer::{Compression, Layer};
 pub use registry::{Registry, Request};
 pub use snapshot::{FileState, files_snapshot};
+
+/// `on_every_engine!(function)`: a test for each engine and store of `function(Engine, Store)`.
+macro_rules! on_every_engine {
+    ($function:ident) => {
+        mod $function {
+            use super::$function as function;
+            use crate::support::{Engine, Store};
+
+            #[test]
+            fn docker_20_classic() {
+                function(Engine::Docker20, Store::Classic);
+            }
+
+            #[cfg(feature = "test-all")]
+            #[test]
+            fn docker_26_classic() {
+                function(Engine::Docker26, Store::Classic);
+            }
+
+            #[cfg(feature = "test-all")]
+            #[test]
+            fn docker_26_containerd() {
+                function(Engine::Docker26, Store::Containerd);
+            }
+
+            #[test]
+            fn docker_28_classic() {
+                function(Engine::Docker28, Store::Classic);
+            }
+
+            #[test]
+            fn docker_28_containerd() {
+                function(Engine::Docker28, Store::Containerd);
+            }
+        }
+    };
+}

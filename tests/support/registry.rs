@@ -186,10 +186,10 @@ impl Registry {
         loop {
             let text = fs::read_to_string(&log).unwrap_or_default();
             let text = text.get(self.seen..).unwrap_or_default();
-            if let Some((_, rest)) = text.split_once("listening on ") {
-                if let Some(end) = rest.find([',', '"']) {
-                    return rest[..end].to_owned();
-                }
+            if let Some((_, rest)) = text.split_once("listening on ")
+                && let Some(end) = rest.find([',', '"'])
+            {
+                return rest[..end].to_owned();
             }
             let ended = self.child.try_wait().unwrap();
             assert!(
