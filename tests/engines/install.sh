@@ -194,7 +194,7 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     die "this needs apt (Debian 12 or Ubuntu); elsewhere please install by hand what this script names"
 fi
 
-install_packages shellcheck
+install_packages codespell shellcheck
 [ "$what" != lint ] || exit 0
 
 install_packages apache2-utils busybox-static ca-certificates curl debian-archive-keyring debootstrap \
