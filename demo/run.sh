@@ -50,6 +50,7 @@ cleanup() {
     local point
     while IFS= read -r point; do umount "$point" 2>/dev/null || umount --lazy "$point" 2>/dev/null || true; done \
         < <(awk -v p="$work/" 'index($5, p) == 1 { print $5 }' /proc/self/mountinfo 2>/dev/null | sort -r)
+    cd /
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -72,8 +73,9 @@ if [ -n "${SEALIFT:-}" ]; then
 else
     step "Building sealift"
     cargo build --release --locked --quiet
-    sealift=${CARGO_TARGET_DIR:-target}/release/sealift
+    sealift=$(realpath "${CARGO_TARGET_DIR:-target}")/release/sealift
 fi
+cd "$work"
 
 need docker-registry docker-registry
 need skopeo skopeo
@@ -166,12 +168,12 @@ if [ -z "$own_docker" ] && docker image inspect "$image" >/dev/null 2>&1; then
 fi
 path=$repository
 [[ $path == */* ]] || path=library/$path
-show skopeo copy --quiet --insecure-policy --all --dest-tls-verify=false "oci:$work/oci:2.4" "docker://127.0.0.1:$port/$path:2.4"
+show skopeo copy --quiet --insecure-policy --all --dest-tls-verify=false oci:oci:2.4 "docker://127.0.0.1:$port/$path:2.4"
 note "the registry serves it as $repository@$digest"
 
 # --- the connected side ----------------------------------------------------------------
 step "On the connected machine: seal it into one file"
-archive=$work/images.tar
+archive=images.tar
 show "$sealift" save "$image" --mirror "docker.io=127.0.0.1:$port" -o "$archive" | tee "$work/save.out"
 seal=$(grep -oE 'sha256:[0-9a-f]{64}' "$work/save.out" | tail -n 1)
 
