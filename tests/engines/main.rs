@@ -2,6 +2,9 @@
 //!
 //! ```text
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
+//! loading.rs   loads through the library, for the tests below
+//! load.rs      loading into Docker
+//! load_attach.rs  attaching digests: what it leaves, and what keeps it from being done
 //! ```
 //!
 //! Docker 26 is tested with the feature `test-all` only, as `make test-all` does.
@@ -13,3 +16,6 @@
 mod support;
 
 mod harness;
+mod load;
+mod load_attach;
+mod loading;
