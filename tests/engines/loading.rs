@@ -61,12 +61,16 @@ pub struct Loader {
 
 impl Loader {
     pub fn beside(daemon: &Daemon) -> Self {
+        Self::at(Environment {
+            host: Some(format!("unix://{}", daemon.socket().display())),
+            ..Environment::default()
+        })
+    }
+
+    pub fn at(environment: Environment) -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
-            environment: Environment {
-                host: Some(format!("unix://{}", daemon.socket().display())),
-                ..Environment::default()
-            },
+            environment,
         }
     }
 

@@ -4,6 +4,7 @@
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
 //! loading.rs   loads through the library, for the tests below
 //! load.rs      loading into Docker
+//! load_faults.rs  loads that go wrong
 //! load_attach.rs  attaching digests: what it leaves, and what keeps it from being done
 //! ```
 //!
@@ -18,4 +19,5 @@ mod support;
 mod harness;
 mod load;
 mod load_attach;
+mod load_faults;
 mod loading;
