@@ -137,6 +137,12 @@ impl Error {
         }
     }
 
+    /// The error inside an [`io::Error`] that a reader of this crate gave, by `io::Error::other`; else what
+    /// `otherwise` makes of it.
+    pub fn from_reader(error: io::Error, otherwise: impl FnOnce(io::Error) -> Error) -> Error {
+        error.downcast::<Error>().unwrap_or_else(otherwise)
+    }
+
     /// A refusal of content.
     pub fn refused(place: Place, problem: Problem) -> Error {
         Error::Refused(Box::new(Finding { place, problem }))
@@ -329,6 +335,8 @@ pub enum Problem {
     Name { reason: String },
     #[error("archive format {found}, this sealift reads up to {supported}")]
     Format { found: String, supported: u32 },
+    #[error("{}", Escaped(reason))]
+    ManifestJson { reason: String },
     #[error("is archive {found}, expected {expected}")]
     Unexpected { expected: Digest, found: Digest },
 }
@@ -363,6 +371,7 @@ impl Problem {
             Problem::Expands { .. } => "expands",
             Problem::Name { .. } => "name",
             Problem::Format { .. } => "format",
+            Problem::ManifestJson { .. } => "manifest-json",
             Problem::Unexpected { .. } => "unexpected",
         }
     }
