@@ -14,7 +14,10 @@ pub fn run(arguments: &[String]) {
         .iter()
         .map(|text| {
             let (offset, length) = text.split_once(':').expect("offset:length");
-            (offset.parse().expect("an offset"), length.parse().expect("a length"))
+            (
+                offset.parse().expect("an offset"),
+                length.parse().expect("a length"),
+            )
         })
         .collect();
     work.sort_by_key(|(_, length)| *length);

@@ -19,8 +19,14 @@ use support::{Built, Daemon, Engine, Registry, Sealift, Store};
 const PAIRS: usize = 7;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|text| text != "--bench").collect();
-    if let Some(("map-hash", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|text| text != "--bench")
+        .collect();
+    if let Some(("map-hash", rest)) = arguments
+        .split_first()
+        .map(|(first, rest)| (first.as_str(), rest))
+    {
         return map_hash::run(rest);
     }
     let wanted = |part: &str| arguments.iter().any(|text| text == part);
@@ -48,7 +54,10 @@ struct Measured {
 
 /// Runs a command to its end; `fsync` adds a flush of that file to what is measured.
 fn measure(command: &mut Command, fsync: Option<&Path>) -> Measured {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit());
     let started = Instant::now();
     let child = command.spawn().expect("the command starts");
     let mut status = 0;
@@ -62,7 +71,9 @@ fn measure(command: &mut Command, fsync: Option<&Path>) -> Measured {
     };
     assert_eq!(status, 0, "{command:?} failed");
     if let Some(path) = fsync {
-        File::open(path).and_then(|file| file.sync_all()).expect("the file reaches the disk");
+        File::open(path)
+            .and_then(|file| file.sync_all())
+            .expect("the file reaches the disk");
     }
     let time = |t: libc::timeval| {
         Duration::from_secs(t.tv_sec.unsigned_abs()) + Duration::from_micros(t.tv_usec.unsigned_abs())
@@ -111,13 +122,18 @@ fn save() {
     let (a, b) = pairs(
         || {
             let _ = std::fs::remove_file(&ours);
-            measure(&mut sealift.command(&["save", "-q", &name, "-o", "ours.tar"]), None)
+            measure(
+                &mut sealift.command(&["save", "-q", &name, "-o", "ours.tar"]),
+                None,
+            )
         },
         || {
             let _ = std::fs::remove_file(&theirs);
             let mut skopeo = support::command::clean("skopeo", sealift.home());
             skopeo.args(["copy", "-q", "--src-tls-verify=false"]);
-            skopeo.arg(format!("docker://{name}")).arg(format!("oci-archive:{}", theirs.display()));
+            skopeo
+                .arg(format!("docker://{name}"))
+                .arg(format!("oci-archive:{}", theirs.display()));
             measure(&mut skopeo, Some(&theirs))
         },
     );
@@ -137,7 +153,9 @@ fn stored(image: &Built) -> u64 {
 
 fn saved(sealift: &Sealift, image: &Built) -> PathBuf {
     let layout = image.layout.to_str().expect("a path in UTF-8");
-    sealift.run(&["save", "-q", "--from", layout, "-o", "images.tar"]).ok();
+    sealift
+        .run(&["save", "-q", "--from", layout, "-o", "images.tar"])
+        .ok();
     sealift.path("images.tar")
 }
 
@@ -152,12 +170,20 @@ fn verify_quick() {
         if entry.path_bytes().starts_with(b"blobs/") {
             // Maps begin at a page.
             let start = entry.raw_file_position() / 4096 * 4096;
-            stretches.push(format!("{start}:{}", entry.size() + entry.raw_file_position() - start));
+            stretches.push(format!(
+                "{start}:{}",
+                entry.size() + entry.raw_file_position() - start
+            ));
         }
     }
     let this = std::env::current_exe().expect("this program's path");
     let (a, b) = pairs(
-        || measure(&mut sealift.command(&["verify", "-q", "--quick", "images.tar"]), None),
+        || {
+            measure(
+                &mut sealift.command(&["verify", "-q", "--quick", "images.tar"]),
+                None,
+            )
+        },
         || measure(Command::new(&this).args(&stretches), None),
     );
     println!(
@@ -191,12 +217,26 @@ fn memory(label: &str, image: &Built) {
     let (_registry, name) = pushed(image);
     let sealift = Sealift::new();
     let mut report = |what: &str, command: &mut Command| {
-        println!("memory of {what}, {label}: peak {} MiB", measure(command, None).peak / 1024);
+        println!(
+            "memory of {what}, {label}: peak {} MiB",
+            measure(command, None).peak / 1024
+        );
     };
-    report("save", &mut sealift.command(&["save", "-q", &name, "-o", "images.tar"]));
+    report(
+        "save",
+        &mut sealift.command(&["save", "-q", &name, "-o", "images.tar"]),
+    );
     report("verify", &mut sealift.command(&["verify", "-q", "images.tar"]));
     let daemon = Daemon::start(Engine::Docker20, Store::Classic);
     let sealift = sealift.docker(&daemon);
-    let mut load = sealift.command(&["load", "-q", "--attach", "none", "--rename", "IMAGE=bench:1", "images.tar"]);
+    let mut load = sealift.command(&[
+        "load",
+        "-q",
+        "--attach",
+        "none",
+        "--rename",
+        "IMAGE=bench:1",
+        "images.tar",
+    ]);
     report("load", &mut load);
 }

@@ -7,6 +7,7 @@
 //! - [`oci`]: digests, descriptors, manifests, references, platforms, graphs; pure
 //! - [`archive`]: the OCI-layout tar: layout, writer, reader, verification, views
 //! - [`source`]: what images come out of
+//! - [`save`]: references and a source, to a sealed archive
 //! - [`transfer`]: the scheduler that fills an archive from a source
 //! - [`registry`]: the distribution protocol, as a client and as a manifests-only server
 //! - [`docker`]: Docker's Engine API as a target, and attaching digests to its classic store
@@ -21,6 +22,7 @@ pub mod interrupt;
 pub mod oci;
 pub mod progress;
 pub mod registry;
+pub mod save;
 pub mod source;
 pub mod transfer;
 

@@ -1,15 +1,15 @@
 //! The command line: one file a command; what it prints, and exit codes.
 //!
 //! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
+//! - [`registry`]: the options that say how registries are reached
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
 //! - [`size`]: sizes as people write them
 
 mod bars;
-mod doctor;
 mod list;
-mod load;
 mod output;
+mod registry;
 mod save;
 mod shell;
 mod size;
@@ -66,10 +66,7 @@ struct Global {
 #[derive(Subcommand)]
 enum Command {
     Save(save::Save),
-    Load(load::Load),
-    Verify(verify::Verify),
     List(list::List),
-    Doctor(doctor::Doctor),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -90,10 +87,7 @@ pub fn main() -> ExitCode {
     }
     let result = match cli.command {
         Command::Save(command) => command.run(&output, &interrupt),
-        Command::Load(command) => command.run(&output, &interrupt),
-        Command::Verify(command) => command.run(&output, &interrupt),
-        Command::List(command) => command.run(&output),
-        Command::Doctor(command) => command.run(&output, &interrupt),
+        Command::List(command) => command.run(&output, &interrupt),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };
@@ -101,7 +95,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(Failure::Silent(code)) => ExitCode::from(code),
         Err(Failure::Error(error)) => {
-            interrupt.wait_if_stopped();
+            
             output.error(&error);
             ExitCode::from(error.exit_code())
         }

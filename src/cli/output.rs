@@ -72,6 +72,11 @@ impl Output {
         }
     }
 
+    /// Prints a line of the result where standard output is taken.
+    pub fn say(&self, text: impl Display) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
     /// Tells what is odd.
     pub fn warn(&self, text: &str) {
         self.labelled("warning", "33", text);

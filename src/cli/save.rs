@@ -1,13 +1,19 @@
 //! `sealift save`.
 
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use sealift::archive::{self, ArchiveSource, segments};
 use sealift::interrupt::Interrupt;
 use sealift::oci::{PlatformSelection, Reference};
+use sealift::save::{self, Summary};
+use sealift::source::{Several, Source};
+use sealift::{Error, Result, transfer};
 
 use super::bars;
-use super::output::{Outcome, Output};
+use super::output::{Outcome, Output, table};
+use super::registry::RegistryArgs;
 use super::size::{self, Size};
 
 /// Seal images into one archive
@@ -40,8 +46,9 @@ pub struct Save {
     #[arg(long, conflicts_with_all = ["images", "list"])]
     all: bool,
     /// `host` (Linux on this architecture), `all`, or OS/ARCH[/VARIANT], comma-separated
-    #[arg(long, value_name = "PLATFORM", default_value = "host")]
-    platform: PlatformSelection,
+    /// [default: host; with --from PATH: what is there]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<PlatformSelection>,
     /// Cut the archive into parts FILE.001, FILE.002, ... of at most SIZE: 700MB, 4G, 4GiB
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     split: Option<u64>,
@@ -55,29 +62,130 @@ pub struct Save {
     registry: RegistryArgs,
 }
 
-/// How registries are reached.
-#[derive(Args)]
-#[command(next_help_heading = "Registry options")]
-pub struct RegistryArgs {
-    /// Ask MIRROR for images of REGISTRY first, for example docker.io=harbor.local/dockerhub; repeatable, in order
-    #[arg(long, value_name = "REGISTRY=MIRROR")]
-    mirror: Vec<String>,
-    /// Allow plain HTTP, and certificates that cannot be verified, for this registry; repeatable
-    #[arg(long, value_name = "HOST[:PORT]")]
-    insecure: Vec<String>,
-    /// Trust the certificate authorities in this PEM file as well
-    #[arg(long, value_name = "FILE")]
-    ca_file: Vec<PathBuf>,
-    /// Present this client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "key")]
-    cert: Option<PathBuf>,
-    /// The client certificate's key (PEM)
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
-    /// How often a request is tried
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    tries: u32,
-    /// Give up on a connection that is silent for this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
-    idle_timeout: u64,
+
+impl Save {
+    /// Saves.
+    pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let is_registry = self.from.iter().all(|from| from == Path::new("registry"));
+        let source = self.source(output, interrupt)?;
+        let references = self.references(source.as_ref(), is_registry)?;
+        let options = save::Options {
+            platforms: self.platform.clone().unwrap_or_else(|| {
+                if is_registry { PlatformSelection::host() } else { PlatformSelection::Present }
+            }),
+            split: self.split,
+            resume: !self.no_resume,
+            jobs: self.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())).unwrap_or(transfer::JOBS),
+        };
+        let to_stdout = self.output == Path::new("-");
+        if to_stdout && output.is_json() {
+            let message = "standard output cannot take the archive and --json".into();
+            return Err(Error::Usage { message, hint: Some("name a file with -o".into()) }.into());
+        }
+        let progress = bars::progress(output);
+        let mut stdout = std::io::stdout();
+        let target = if to_stdout {
+            save::Output::Stream(Path::new("standard output"), &mut stdout)
+        } else {
+            save::Output::File(&self.output)
+        };
+        let summary =
+            save::save(source.as_ref(), &references, &options, target, progress.as_ref(), interrupt)?;
+        drop(progress);
+        report(output, &summary, to_stdout)
+    }
+
+    fn source(&self, output: &Output, interrupt: &Interrupt) -> Result<Box<dyn Source>> {
+        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        let (registry, paths): (Vec<PathBuf>, Vec<PathBuf>) =
+            self.from.iter().cloned().partition(|from| from == Path::new("registry"));
+        for files in segments::by_archive(&paths) {
+            let options = archive::Options { interrupt: interrupt.clone(), ..archive::Options::default() };
+            let content = archive::open(&files, &options)?;
+            content.check_opening()?;
+            sources.push(Box::new(ArchiveSource::new(content.into())));
+        }
+        if !registry.is_empty() {
+            let _ = (&self.registry, output);
+        }
+        match sources.pop() {
+            Some(only) if sources.is_empty() => Ok(only),
+            last => {
+                sources.extend(last);
+                Ok(Box::new(Several(sources)))
+            }
+        }
+    }
+
+    fn references(&self, source: &dyn Source, is_registry: bool) -> Result<Vec<Reference>> {
+        let mut references = self.images.clone();
+        for path in &self.list {
+            let text = if path == Path::new("-") {
+                std::io::read_to_string(std::io::stdin())
+            } else {
+                std::fs::read_to_string(path)
+            };
+            for line in text.map_err(Error::io("read", path))?.lines() {
+                let name = line.split_once('#').map_or(line, |(name, _)| name).trim();
+                if !name.is_empty() {
+                    references.push(name.parse()?);
+                }
+            }
+        }
+        if self.all || (!is_registry && references.is_empty() && self.list.is_empty()) {
+            references = source.references()?;
+        }
+        if references.is_empty() {
+            return Err(Error::Usage {
+                message: "no image was named".into(),
+                hint: Some("for example: sealift save httpd:2.4 -o images.tar".into()),
+            });
+        }
+        Ok(references)
+    }
+}
+
+fn report(output: &Output, summary: &Summary, to_stdout: bool) -> Outcome {
+    if output.is_json() {
+        output.json(&serde_json::json!({
+            "schema": 1,
+            "archive": summary.digest,
+            "size": summary.size,
+            "files": summary.files,
+            "reused": summary.reused,
+            "images": summary.images,
+        }))?;
+        return Ok(0);
+    }
+    let rows: Vec<Vec<String>> = summary
+        .images
+        .iter()
+        .map(|image| {
+            let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
+            vec![
+                image.reference.familiar(),
+                image.digest.to_string(),
+                platforms.join(","),
+                Size(image.size).to_string(),
+            ]
+        })
+        .collect();
+    let mut lines = if output.is_quiet() { Vec::new() } else { table(&["NAME", "DIGEST", "PLATFORMS", "SIZE"], &rows) };
+    if let (Some(first), false) = (summary.files.first(), output.is_quiet()) {
+        let files = match summary.files.len() {
+            1 => String::new(),
+            count => format!(" to .{count:03}"),
+        };
+        let reused = match summary.reused {
+            0 => String::new(),
+            reused => format!(", {} of it from an interrupted run", Size(reused)),
+        };
+        lines.push(format!("{}{files}: {}{reused}", first.display(), Size(summary.size)));
+    }
+    lines.push(format!("archive {}", summary.digest));
+    for line in lines {
+        // Standard output carries the archive then.
+        if to_stdout { output.say(line) } else { output.line(line)? }
+    }
+    Ok(0)
 }

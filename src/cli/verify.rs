@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use sealift::archive::content::Content;
+use sealift::archive::{self, segments};
 use sealift::interrupt::Interrupt;
 use sealift::oci::Digest;
+
+use sealift::{Error, Place, Problem, Result};
 
 use super::bars;
 use super::output::{Outcome, Output};
@@ -47,4 +51,36 @@ pub struct ArchiveArgs {
     /// Threads that check
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
+}
+
+impl ArchiveArgs {
+    /// Opens the archives one after the other, each compared with what is expected of it.
+    pub fn open<'a>(
+        &'a self,
+        interrupt: &Interrupt,
+    ) -> Result<impl Iterator<Item = Result<Box<dyn Content>>> + 'a> {
+        let archives = segments::by_archive(&self.files);
+        if !self.expect.is_empty() && self.expect.len() != archives.len() {
+            return Err(Error::Usage {
+                message: format!("{} archives, but {} --expect", archives.len(), self.expect.len()),
+                hint: Some("give --expect once for each archive, in the same order".into()),
+            });
+        }
+        let mut options = archive::Options { interrupt: interrupt.clone(), ..archive::Options::default() };
+        if let Some(tmpdir) = &self.tmpdir {
+            options.tmpdir.clone_from(tmpdir);
+        }
+        let mut expected = self.expect.iter();
+        Ok(archives.into_iter().map(move |files| {
+            let content = archive::open(&files, &options)?;
+            let found = content.digest();
+            match expected.next() {
+                Some(expected) if *expected != found => {
+                    let place = Place::default().within(content.label());
+                    Err(Error::refused(place, Problem::Unexpected { expected: *expected, found }))
+                }
+                _ => Ok(content),
+            }
+        }))
+    }
 }
