@@ -17,6 +17,7 @@
 //! - `spool`: standard input and compressed archives, into a temporary file
 //! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
 //! - [`blob`]: one blob's stored bytes, hashed; [`decompress`]: a layer's uncompressed bytes
+//! - [`verify`]: everything about an archive that can be wrong, in one report
 //! - [`source`]: an archive that was read as a source of images
 
 pub mod blob;
@@ -32,6 +33,7 @@ pub mod source;
 mod spool;
 pub mod tar_index;
 pub mod verified;
+pub mod verify;
 pub mod writer;
 
 pub use blob::BlobReader;

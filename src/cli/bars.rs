@@ -80,7 +80,9 @@ impl Progress for Bars {
         }
         if size >= SMALL {
             let template = "{prefix:>12} [{bar:28}] {decimal_bytes}/{decimal_total_bytes}";
-            let bar = ProgressBar::new(size).with_style(style(template)).with_prefix(digest.short());
+            let bar = ProgressBar::new(size)
+                .with_style(style(template))
+                .with_prefix(digest.short());
             let bar = match &state.total {
                 Some(total) => self.all.insert_before(total, bar),
                 None => self.all.add(bar),
@@ -142,7 +144,13 @@ impl Lines {
         match line.total {
             Some(total) => {
                 let left = total.saturating_sub(line.done) / rate.max(1);
-                eprintln!("{}: {} of {}, {}/s, {left} s left", line.name, Size(line.done), Size(total), Size(rate));
+                eprintln!(
+                    "{}: {} of {}, {}/s, {left} s left",
+                    line.name,
+                    Size(line.done),
+                    Size(total),
+                    Size(rate)
+                );
             }
             None => eprintln!("{}: {}, {}/s", line.name, Size(line.done), Size(rate)),
         }

@@ -75,13 +75,18 @@ fn row(image: &Listed) -> Vec<String> {
 
 fn images(content: &dyn Content) -> Result<Vec<Listed>> {
     let list = content.entries().iter().map(|entry| {
-        let graph = Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut |descriptor| {
-            content.metadata(descriptor)
-        })?;
+        let graph = Graph::walk(
+            &entry.descriptor,
+            &PlatformSelection::Present,
+            &mut |descriptor| content.metadata(descriptor),
+        )?;
         let blobs = graph.blobs();
         let whole = blobs.iter().all(|blob| content.stored(&blob.digest).is_some());
-        let mut platforms: Vec<String> =
-            graph.runnable().filter_map(|image| image.platform()).map(ToString::to_string).collect();
+        let mut platforms: Vec<String> = graph
+            .runnable()
+            .filter_map(|image| image.platform())
+            .map(ToString::to_string)
+            .collect();
         platforms.sort();
         platforms.dedup();
         Ok(Listed {

@@ -24,7 +24,12 @@ use output::{Failure, Output};
 
 /// Moves container images between hosts that cannot reach each other, and keeps every digest
 #[derive(Parser)]
-#[command(name = "sealift", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "sealift",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 #[command(after_long_help = "\
 Examples:
   On the connected machine:
@@ -66,6 +71,7 @@ struct Global {
 #[derive(Subcommand)]
 enum Command {
     Save(save::Save),
+    Verify(verify::Verify),
     List(list::List),
     Completions(shell::Completions),
     Man(shell::Man),
@@ -87,6 +93,7 @@ pub fn main() -> ExitCode {
     }
     let result = match cli.command {
         Command::Save(command) => command.run(&output, &interrupt),
+        Command::Verify(command) => command.run(&output, &interrupt),
         Command::List(command) => command.run(&output, &interrupt),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
@@ -95,7 +102,6 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(Failure::Silent(code)) => ExitCode::from(code),
         Err(Failure::Error(error)) => {
-            
             output.error(&error);
             ExitCode::from(error.exit_code())
         }

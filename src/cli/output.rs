@@ -35,7 +35,10 @@ impl Output {
     /// Takes the flags that every command has.
     pub fn new(global: Global) -> Output {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Output { global, color: io::stderr().is_terminal() && !no_color }
+        Output {
+            global,
+            color: io::stderr().is_terminal() && !no_color,
+        }
     }
 
     /// Whether one JSON document is wanted.
@@ -130,17 +133,29 @@ pub fn error_json(error: &Error) -> serde_json::Value {
 /// Lays out rows in columns that are as wide as their widest cell.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let shown: Vec<Vec<String>> = std::iter::once(header.iter().map(ToString::to_string).collect())
-        .chain(rows.iter().map(|row| row.iter().map(|cell| Escaped(cell).to_string()).collect()))
+        .chain(
+            rows.iter()
+                .map(|row| row.iter().map(|cell| Escaped(cell).to_string()).collect()),
+        )
         .collect();
     let width = |column: usize| {
-        shown.iter().filter_map(|row: &Vec<String>| row.get(column)).map(|cell| cell.chars().count()).max()
+        shown
+            .iter()
+            .filter_map(|row: &Vec<String>| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
     };
-    let widths: Vec<usize> = (0..header.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
     shown
         .iter()
         .map(|row| {
-            let cells: Vec<String> =
-                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
             cells.join("   ").trim_end().to_string()
         })
         .collect()

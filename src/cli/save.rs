@@ -62,7 +62,6 @@ pub struct Save {
     registry: RegistryArgs,
 }
 
-
 impl Save {
     /// Saves.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
@@ -71,16 +70,27 @@ impl Save {
         let references = self.references(source.as_ref(), is_registry)?;
         let options = save::Options {
             platforms: self.platform.clone().unwrap_or_else(|| {
-                if is_registry { PlatformSelection::host() } else { PlatformSelection::Present }
+                if is_registry {
+                    PlatformSelection::host()
+                } else {
+                    PlatformSelection::Present
+                }
             }),
             split: self.split,
             resume: !self.no_resume,
-            jobs: self.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())).unwrap_or(transfer::JOBS),
+            jobs: self
+                .jobs
+                .and_then(|jobs| NonZeroUsize::new(jobs.into()))
+                .unwrap_or(transfer::JOBS),
         };
         let to_stdout = self.output == Path::new("-");
         if to_stdout && output.is_json() {
             let message = "standard output cannot take the archive and --json".into();
-            return Err(Error::Usage { message, hint: Some("name a file with -o".into()) }.into());
+            return Err(Error::Usage {
+                message,
+                hint: Some("name a file with -o".into()),
+            }
+            .into());
         }
         let progress = bars::progress(output);
         let mut stdout = std::io::stdout();
@@ -89,18 +99,30 @@ impl Save {
         } else {
             save::Output::File(&self.output)
         };
-        let summary =
-            save::save(source.as_ref(), &references, &options, target, progress.as_ref(), interrupt)?;
+        let summary = save::save(
+            source.as_ref(),
+            &references,
+            &options,
+            target,
+            progress.as_ref(),
+            interrupt,
+        )?;
         drop(progress);
         report(output, &summary, to_stdout)
     }
 
     fn source(&self, output: &Output, interrupt: &Interrupt) -> Result<Box<dyn Source>> {
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        let (registry, paths): (Vec<PathBuf>, Vec<PathBuf>) =
-            self.from.iter().cloned().partition(|from| from == Path::new("registry"));
+        let (registry, paths): (Vec<PathBuf>, Vec<PathBuf>) = self
+            .from
+            .iter()
+            .cloned()
+            .partition(|from| from == Path::new("registry"));
         for files in segments::by_archive(&paths) {
-            let options = archive::Options { interrupt: interrupt.clone(), ..archive::Options::default() };
+            let options = archive::Options {
+                interrupt: interrupt.clone(),
+                ..archive::Options::default()
+            };
             let content = archive::open(&files, &options)?;
             content.check_opening()?;
             sources.push(Box::new(ArchiveSource::new(content.into())));
@@ -170,7 +192,11 @@ fn report(output: &Output, summary: &Summary, to_stdout: bool) -> Outcome {
             ]
         })
         .collect();
-    let mut lines = if output.is_quiet() { Vec::new() } else { table(&["NAME", "DIGEST", "PLATFORMS", "SIZE"], &rows) };
+    let mut lines = if output.is_quiet() {
+        Vec::new()
+    } else {
+        table(&["NAME", "DIGEST", "PLATFORMS", "SIZE"], &rows)
+    };
     if let (Some(first), false) = (summary.files.first(), output.is_quiet()) {
         let files = match summary.files.len() {
             1 => String::new(),
@@ -180,12 +206,20 @@ fn report(output: &Output, summary: &Summary, to_stdout: bool) -> Outcome {
             0 => String::new(),
             reused => format!(", {} of it from an interrupted run", Size(reused)),
         };
-        lines.push(format!("{}{files}: {}{reused}", first.display(), Size(summary.size)));
+        lines.push(format!(
+            "{}{files}: {}{reused}",
+            first.display(),
+            Size(summary.size)
+        ));
     }
     lines.push(format!("archive {}", summary.digest));
     for line in lines {
         // Standard output carries the archive then.
-        if to_stdout { output.say(line) } else { output.line(line)? }
+        if to_stdout {
+            output.say(line)
+        } else {
+            output.line(line)?
+        }
     }
     Ok(0)
 }

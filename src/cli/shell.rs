@@ -49,7 +49,11 @@ impl Man {
                 Some(found) => found.clone().name(format!("sealift-{name}").leak() as &str),
                 None => {
                     let message = format!("there is no command {name:?}");
-                    return Err(Error::Usage { message, hint: Some("see `sealift --help`".into()) }.into());
+                    return Err(Error::Usage {
+                        message,
+                        hint: Some("see `sealift --help`".into()),
+                    }
+                    .into());
                 }
             },
         };

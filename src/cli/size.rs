@@ -20,7 +20,10 @@ pub fn parse(text: &str) -> Result<u64, String> {
         "tib" => 1 << 40,
         _ => return Err(wrong()),
     };
-    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+    number
+        .checked_mul(factor)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(wrong)
 }
 
 /// Shows a number of bytes in decimal units, as Docker and disk makers count.
@@ -53,17 +56,25 @@ mod tests {
 
     #[test]
     fn reads_and_shows_units() {
-        for (text, bytes) in
-            [("1", 1), ("700MB", 700_000_000), ("4G", 4_000_000_000), ("4GiB", 1 << 32), ("2 kib", 2048)]
-        {
+        for (text, bytes) in [
+            ("1", 1),
+            ("700MB", 700_000_000),
+            ("4G", 4_000_000_000),
+            ("4GiB", 1 << 32),
+            ("2 kib", 2048),
+        ] {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
         for text in ["", "0", "G", "-1", "1.5G", "4Q", "99999999999T"] {
             assert!(parse(text).is_err(), "{text}");
         }
-        for (bytes, text) in
-            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (234_567_890, "234 MB"), (4_050_000_000, "4.0 GB")]
-        {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (234_567_890, "234 MB"),
+            (4_050_000_000, "4.0 GB"),
+        ] {
             assert_eq!(Size(bytes).to_string(), text);
         }
     }

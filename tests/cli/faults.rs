@@ -27,9 +27,15 @@ fn save_args(layout: &str) -> [&str; 7] {
 fn injected(sealift: &Sealift, call: &str, fault: &str, k: u32, args: &[&str]) -> Run {
     let inner = sealift.command(args);
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("trace={call}"));
+    command
+        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+        .arg(format!("trace={call}"));
     command.arg("-e").arg(format!("inject={call}:{fault}:when={k}"));
-    command.arg(inner.get_program()).args(inner.get_args()).current_dir(sealift.home()).env_clear();
+    command
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .current_dir(sealift.home())
+        .env_clear();
     command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.stdin(std::process::Stdio::null());
     run(&mut command)
@@ -37,7 +43,9 @@ fn injected(sealift: &Sealift, call: &str, fault: &str, k: u32, args: &[&str]) -
 
 /// What a folder holds besides the archive itself.
 fn remains(folder: &Path) -> Vec<String> {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| !name.starts_with("images.tar")).collect()
 }
 
@@ -53,20 +61,37 @@ fn a_save_killed_at_any_step_leaves_nothing_or_all_and_the_next_completes_it() {
     };
     let old = b"the archive that was there before".to_vec();
     let mut killed = 0;
-    for call in ["pwrite64", "write", "fsync", "fdatasync", "sync_file_range", "ftruncate", "rename", "unlink", "rmdir"] {
+    for call in [
+        "pwrite64",
+        "write",
+        "fsync",
+        "fdatasync",
+        "sync_file_range",
+        "ftruncate",
+        "rename",
+        "unlink",
+        "rmdir",
+    ] {
         for k in 1.. {
             fs::remove_dir_all(&out).unwrap();
             fs::create_dir(&out).unwrap();
             fs::write(out.join("images.tar"), &old).unwrap();
             let run = injected(&sealift, call, "signal=SIGKILL", k, &save_args(&layout));
             let found = fs::read(out.join("images.tar")).unwrap();
-            assert!(found == old || found == whole, "{call} {k}: {} bytes", found.len());
+            assert!(
+                found == old || found == whole,
+                "{call} {k}: {} bytes",
+                found.len()
+            );
             if run.code == Some(0) {
                 break; // there is no further call of this kind
             }
             killed += 1;
             let left = remains(&out);
-            assert!(left.len() <= 1 && left.iter().all(|name| name.contains("sealift-part")), "{call} {k}: {left:?}");
+            assert!(
+                left.len() <= 1 && left.iter().all(|name| name.contains("sealift-part")),
+                "{call} {k}: {left:?}"
+            );
             sealift.run(&save_args(&layout)).ok();
             assert!(fs::read(out.join("images.tar")).unwrap() == whole, "{call} {k}");
             assert_eq!(remains(&out), [""; 0], "{call} {k}");
@@ -83,9 +108,12 @@ fn a_failing_disk_is_told_and_the_old_archive_stays() {
     fs::create_dir(&out).unwrap();
     let old = b"the archive that was there before";
     let mut failed = 0;
-    for (call, fault) in
-        [("pwrite64", "error=ENOSPC"), ("fsync", "error=EIO"), ("fdatasync", "error=EIO"), ("rename", "error=EACCES")]
-    {
+    for (call, fault) in [
+        ("pwrite64", "error=ENOSPC"),
+        ("fsync", "error=EIO"),
+        ("fdatasync", "error=EIO"),
+        ("rename", "error=EACCES"),
+    ] {
         for k in 1.. {
             fs::write(out.join("images.tar"), old).unwrap();
             let run = injected(&sealift, call, fault, k, &save_args(&layout));
@@ -94,10 +122,17 @@ fn a_failing_disk_is_told_and_the_old_archive_stays() {
             }
             failed += 1;
             let run = run.code(3);
-            assert!(run.stderr.starts_with("error: cannot "), "{call} {k}: {}", run.stderr);
+            assert!(
+                run.stderr.starts_with("error: cannot "),
+                "{call} {k}: {}",
+                run.stderr
+            );
             // The journal of a save is a help, not a must: a failed write of it fails nothing.
             if fs::read(out.join("images.tar")).unwrap() != old {
-                assert_eq!(call, "fsync", "{call} {k}: only the folder's own fsync comes after the rename");
+                assert_eq!(
+                    call, "fsync",
+                    "{call} {k}: only the folder's own fsync comes after the rename"
+                );
             }
         }
     }
@@ -114,15 +149,28 @@ fn room_is_checked_before_anything_is_written() {
     // 100 blocks of 1024 bytes.
     let inner = sealift.command(&save_args(&layout));
     let mut limited = Command::new("bash");
-    limited.args(["-c", "ulimit -f 100; exec \"$0\" \"$@\""]).arg(inner.get_program()).args(inner.get_args());
+    limited
+        .args(["-c", "ulimit -f 100; exec \"$0\" \"$@\""])
+        .arg(inner.get_program())
+        .args(inner.get_args());
     let limited = run(limited.current_dir(sealift.home())).code(3);
     assert!(limited.stderr.contains("limit"), "{}", limited.stderr);
 
-    assert!(Command::new("mount").args(["-t", "tmpfs", "-o", "size=300k", "none"]).arg(&out).status().unwrap().success());
+    assert!(
+        Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=300k", "none"])
+            .arg(&out)
+            .status()
+            .unwrap()
+            .success()
+    );
     let full = sealift.run(&save_args(&layout));
     let left = fs::read_dir(&out).unwrap().count();
     assert!(Command::new("umount").arg(&out).status().unwrap().success());
-    assert!(full.code(3).stderr.contains("free"), "the message says how much is free");
+    assert!(
+        full.code(3).stderr.contains("free"),
+        "the message says how much is free"
+    );
     assert_eq!(left, 0);
     assert_eq!(fs::read(out.join("images.tar")).unwrap(), b"old");
 }
@@ -135,17 +183,37 @@ fn power_loss_after_success_loses_nothing() {
     fs::create_dir(&out).unwrap();
     let (disk, copy) = (sealift.path("disk.img"), sealift.path("copy.img"));
     let shell = |script: String| {
-        assert!(Command::new("bash").args(["-ec", &script]).status().unwrap().success(), "{script}");
+        assert!(
+            Command::new("bash")
+                .args(["-ec", &script])
+                .status()
+                .unwrap()
+                .success(),
+            "{script}"
+        );
     };
     let (out_, disk_, copy_) = (out.display(), disk.display(), copy.display());
-    shell(format!("truncate -s 64M {disk_}; mkfs.ext4 -q {disk_}; mount -o loop,commit=1000 {disk_} {out_}"));
+    shell(format!(
+        "truncate -s 64M {disk_}; mkfs.ext4 -q {disk_}; mount -o loop,commit=1000 {disk_} {out_}"
+    ));
     let saved = sealift.run(&save_args(&layout));
     // What is on the disk at this moment, without what the kernel still holds back.
-    let device = run(Command::new("findmnt").args(["-no", "SOURCE"]).arg(&out)).ok().stdout.trim().to_owned();
-    shell(format!("dd if={device} of={copy_} bs=1M iflag=direct status=none || cp {disk_} {copy_}; umount {out_}"));
+    let device = run(Command::new("findmnt").args(["-no", "SOURCE"]).arg(&out))
+        .ok()
+        .stdout
+        .trim()
+        .to_owned();
+    shell(format!(
+        "dd if={device} of={copy_} bs=1M iflag=direct status=none || cp {disk_} {copy_}; umount {out_}"
+    ));
     let saved = saved.ok();
     shell(format!("mount -o loop {copy_} {out_}"));
-    let verified = sealift.run(&["verify", "--expect", saved.stdout.trim().rsplit(' ').next().unwrap(), "out/images.tar"]);
+    let verified = sealift.run(&[
+        "verify",
+        "--expect",
+        saved.stdout.trim().rsplit(' ').next().unwrap(),
+        "out/images.tar",
+    ]);
     shell(format!("umount {out_}"));
     verified.ok();
 }
@@ -155,10 +223,23 @@ fn two_saves_to_one_path_end_well() {
     let sealift = Sealift::new();
     let layout = small(&sealift);
     fs::create_dir(sealift.path("out")).unwrap();
-    let mut children: Vec<_> =
-        (0..6).map(|_| sealift.command(&save_args(&layout)).stderr(std::process::Stdio::piped()).spawn().unwrap()).collect();
-    let codes: Vec<Option<i32>> = children.iter_mut().map(|child| child.wait().unwrap().code()).collect();
-    assert!(codes.contains(&Some(0)) && codes.iter().all(|code| matches!(code, Some(0 | 3))), "{codes:?}");
+    let mut children: Vec<_> = (0..6)
+        .map(|_| {
+            sealift
+                .command(&save_args(&layout))
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let codes: Vec<Option<i32>> = children
+        .iter_mut()
+        .map(|child| child.wait().unwrap().code())
+        .collect();
+    assert!(
+        codes.contains(&Some(0)) && codes.iter().all(|code| matches!(code, Some(0 | 3))),
+        "{codes:?}"
+    );
     sealift.run(&["verify", "out/images.tar"]).ok();
     assert_eq!(remains(&sealift.path("out")), [""; 0]);
 }
@@ -177,8 +258,19 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
         // Every write takes half a second, so that the signal comes in the middle.
         let inner = sealift.command(&args);
         let mut slow = Command::new("strace");
-        slow.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e", "inject=pwrite64:delay_exit=500000"]);
-        slow.arg(inner.get_program()).args(inner.get_args()).current_dir(sealift.home());
+        slow.args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=pwrite64",
+            "-e",
+            "inject=pwrite64:delay_exit=500000",
+        ]);
+        slow.arg(inner.get_program())
+            .args(inner.get_args())
+            .current_dir(sealift.home());
         let mut child = slow.spawn().unwrap();
         let started = Instant::now();
         while remains(&out).is_empty() {
@@ -189,7 +281,11 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
         run(Command::new("pkill").args([&format!("-{signal}"), "-P", &child.id().to_string()])).ok();
         let status = child.wait().unwrap();
         let ended_by = std::os::unix::process::ExitStatusExt::signal(&status);
-        assert_eq!(ended_by, Some(number), "strace ends as what it traced: {status:?}");
+        assert_eq!(
+            ended_by,
+            Some(number),
+            "strace ends as what it traced: {status:?}"
+        );
         assert!(!out.join("images.tar").exists());
         assert_eq!(remains(&out).is_empty(), no_resume, "{:?}", remains(&out));
     }

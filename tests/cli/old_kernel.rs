@@ -20,11 +20,17 @@ pub fn on_old_kernel(sealift: &Sealift, args: &[&str]) -> Run {
     let inner = sealift.command(args);
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null"]);
-    command.arg("-e").arg(format!("trace={}", NEWER.map(|(call, _)| call).join(",")));
+    command
+        .arg("-e")
+        .arg(format!("trace={}", NEWER.map(|(call, _)| call).join(",")));
     for (call, error) in NEWER {
         command.arg("-e").arg(format!("inject={call}:error={error}"));
     }
-    command.arg(inner.get_program()).args(inner.get_args()).current_dir(sealift.home()).env_clear();
+    command
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .current_dir(sealift.home())
+        .env_clear();
     command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.stdin(std::process::Stdio::null());
     run(&mut command)
@@ -40,6 +46,19 @@ fn save_and_verify_need_no_newer_system_call() {
     let saved = on_old_kernel(&sealift, &["save", "-q", &name, "-o", "images.tar"]).ok();
     assert!(saved.stdout.starts_with("archive sha256:"), "{}", saved.stdout);
     on_old_kernel(&sealift, &["verify", "images.tar"]).ok();
-    on_old_kernel(&sealift, &["save", "-q", "--from", "images.tar", "--split", "100kB", "-o", "part.tar"]).ok();
+    on_old_kernel(
+        &sealift,
+        &[
+            "save",
+            "-q",
+            "--from",
+            "images.tar",
+            "--split",
+            "100kB",
+            "-o",
+            "part.tar",
+        ],
+    )
+    .ok();
     on_old_kernel(&sealift, &["verify", "part.tar"]).ok();
 }
