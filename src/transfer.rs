@@ -292,16 +292,13 @@ impl Move<'_> {
 
     /// The error of a body that broke: the library's own if it wraps one, else the network's.
     fn broken(&self, error: io::Error) -> Error {
-        match error.downcast::<Error>() {
-            Ok(error) => error,
-            Err(error) => Error::Registry {
-                registry: self.blob.repository.domain().into(),
-                subject: self.blob.descriptor.digest.to_string(),
-                problem: error.to_string(),
-                hint: None,
-                transient: true,
-            },
-        }
+        Error::from_reader(error, |error| Error::Registry {
+            registry: self.blob.repository.domain().into(),
+            subject: self.blob.descriptor.digest.to_string(),
+            problem: error.to_string(),
+            hint: None,
+            transient: true,
+        })
     }
 
     fn check(&self) -> Result<()> {

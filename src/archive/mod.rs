@@ -18,7 +18,8 @@
 //! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
 //! - [`blob`]: one blob's stored bytes, hashed; [`decompress`]: a layer's uncompressed bytes
 //! - [`verify`]: everything about an archive that can be wrong, in one report
-//! - [`source`]: an archive that was read as a source of images
+//! - [`view`]: the tar that an engine is shown
+//! - [`source`]: what was opened, as a source of images
 
 pub mod blob;
 pub mod content;
@@ -34,6 +35,7 @@ mod spool;
 pub mod tar_index;
 pub mod verified;
 pub mod verify;
+pub mod view;
 pub mod writer;
 
 pub use blob::BlobReader;
@@ -42,3 +44,4 @@ pub use reader::{Archive, open};
 pub use source::ArchiveSource;
 pub use spool::Options;
 pub use verified::{Verified, Verifier};
+pub use view::View;

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::closure::{Closure, ManifestNode, Walked};
-use crate::archive::format::{DockerImage, MANIFEST, digest_of_path};
+use crate::archive::content::Content;
+use crate::archive::format::{DockerImage, FORMAT, MANIFEST, digest_of_path};
 use crate::error::{Finding, Problem};
-use crate::oci::{Digest, Reference, json};
+use crate::oci::{Digest, Document, MediaType, Reference, json};
 
 /// Checks `manifest.json`, if there is one, and gives the blobs that it names.
 pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Digest> {
@@ -24,6 +25,9 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
         Ok(list) => {
             for image in &list {
                 check.image(image);
+            }
+            if is_ours(closure.content) {
+                check.completeness();
             }
         }
         Err(error) => check.problems.push(Problem::Json {
@@ -47,6 +51,18 @@ struct Check<'a> {
     problems: Vec<Problem>,
     named: BTreeSet<Digest>,
     tags: BTreeSet<String>,
+}
+
+/// Whether sealift wrote the archive: then `manifest.json` gives every name that it can.
+fn is_ours(content: &dyn Content) -> bool {
+    let index = Document::parse(&MediaType::new(MediaType::OCI_INDEX), content.index().to_vec());
+    matches!(index, Ok(Document::Index(index)) if index.annotations.contains_key(FORMAT))
+}
+
+/// A name as it stands in `RepoTags`: without a digest, if it has a tag.
+fn tag_of(reference: &Reference) -> String {
+    let tagged = reference.without_digest();
+    tagged.as_ref().unwrap_or(reference).full()
 }
 
 fn blob_at(path: &str) -> Option<Digest> {
@@ -99,12 +115,8 @@ impl Check<'_> {
         if name.digest().is_some() || !self.tags.insert(name.full()) {
             return differs(format!("{tag:?} is no tag, or stands for two images"));
         }
-        let full = |reference: &Reference| {
-            let tagged = reference.without_digest();
-            tagged.as_ref().unwrap_or(reference).full()
-        };
         let is_named = |image: &&Walked| {
-            let named = image.reference.as_ref().map(full);
+            let named = image.reference.as_ref().map(tag_of);
             named.is_some_and(|named| named == name.full())
         };
         if holders.iter().any(|image| is_named(image)) {
@@ -122,6 +134,22 @@ impl Check<'_> {
             return Ok(());
         }
         differs(format!("gives the name {tag:?}, which index.json does not"))
+    }
+
+    fn completeness(&mut self) {
+        for image in self.images {
+            let is_runnable = image.manifests.iter().any(|manifest| manifest.parsed.is_some());
+            let tagged = image
+                .reference
+                .as_ref()
+                .filter(|reference| reference.tag().is_some());
+            if let Some(tag) = tagged
+                .map(tag_of)
+                .filter(|tag| is_runnable && !self.tags.contains(tag))
+            {
+                self.wrong(format!("does not give the name {tag:?}, which index.json does"));
+            }
+        }
     }
 }
 
