@@ -32,4 +32,4 @@ lint: ## format, clippy, licences and sources of dependencies, scripts, spelling
 
 bench: ## speed and memory beside skopeo's and a plain hash, on one machine in one run
 	tests/engines/install.sh
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench transfer

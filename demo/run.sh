@@ -11,6 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=$(mktemp -d "${TMPDIR:-/tmp}/sealift-demo.XXXXXX")
 pids=()
 own_docker=
+policy=
 demo_image=
 container=sealift-demo-$$
 
@@ -47,6 +48,7 @@ cleanup() {
         docker rmi -f "$demo_image" >/dev/null 2>&1 || true
     fi
     stop_pids
+    [ -z "$policy" ] || rm -f "$policy"
     local point
     while IFS= read -r point; do umount "$point" 2>/dev/null || umount --lazy "$point" 2>/dev/null || true; done \
         < <(awk -v p="$work/" 'index($5, p) == 1 { print $5 }' /proc/self/mountinfo 2>/dev/null | sort -r)
@@ -63,9 +65,16 @@ need() { # PROGRAM PACKAGE
         fail "$1 is needed (package $2); as root on Debian or Ubuntu it would be installed"
     fi
     note "installing $2"
-    apt-get install -y -qq --no-install-recommends "$2" >/dev/null 2>&1 </dev/null ||
-        { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$2" >/dev/null 2>&1 </dev/null; } ||
-        fail "apt could not install $2"
+    # Without starting its services: the demo needs the programs only.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        policy=/usr/sbin/policy-rc.d
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    install_quietly "$2" || { apt-get update -qq && install_quietly "$2"; } || fail "apt could not install $2"
+}
+install_quietly() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null 2>&1 </dev/null
 }
 
 if [ -n "${SEALIFT:-}" ]; then
@@ -92,10 +101,18 @@ elif [ "$(id -u)" -eq 0 ]; then
     own_docker=yes
     mkdir "$work/docker"
     echo '{}' >"$work/docker/daemon.json"
-    # shellcheck disable=SC2024 # the log is ours
+    own_containerd=()
+    if [ -e /run/containerd/containerd.sock ]; then # dockerd would join it and leave things there
+        own_containerd=(--containerd "$work/docker/containerd.sock")
+        setsid containerd --address "$work/docker/containerd.sock" --root "$work/docker/containerd" \
+            --state "$work/docker/containerd-run" >"$work/docker/containerd.log" 2>&1 </dev/null &
+        pids+=($!)
+        sleep 1
+    fi
     setsid "$dockerd" --config-file "$work/docker/daemon.json" --data-root "$work/docker/root" \
         --exec-root "$work/docker/exec" --pidfile "$work/docker/pid" -H "unix://$work/docker/docker.sock" \
-        --bridge none --iptables=false --ip6tables=false >"$work/docker/log" 2>&1 </dev/null &
+        --bridge none --iptables=false --ip6tables=false \
+        "${own_containerd[@]}" >"$work/docker/log" 2>&1 </dev/null &
     pids+=($!)
     export DOCKER_HOST=unix://$work/docker/docker.sock
     for _ in $(seq 300); do

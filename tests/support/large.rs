@@ -32,6 +32,7 @@ pub fn image_of(sizes: &[u64], name: &str) -> Built {
     let folder = images.join(format!("{name}-{}", &key["sha256:".len()..][..16]));
     if !folder.join("layers.json").exists() {
         fs::create_dir_all(&images).unwrap();
+        remove_outdated(&images, name);
         let part = tempfile::Builder::new()
             .prefix(".part-")
             .tempdir_in(&images)
@@ -71,6 +72,19 @@ pub fn image_of(sizes: &[u64], name: &str) -> Built {
         attestations: Vec::new(),
         layout: folder,
         tag: name.into(),
+    }
+}
+
+/// Removes what was built under that name of files that have changed since.
+fn remove_outdated(images: &Path, name: &str) {
+    for entry in fs::read_dir(images).unwrap().flatten() {
+        let outdated = entry.file_name().to_str().is_some_and(|file| {
+            file.strip_prefix(name)
+                .is_some_and(|rest| rest.len() == 17 && rest.starts_with('-'))
+        });
+        if outdated {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -48,6 +48,7 @@ pub use registry::{Registry, Request};
 pub use snapshot::{FileState, files_snapshot};
 
 /// `on_every_engine!(function)`: a test for each engine and store of `function(Engine, Store)`.
+#[allow(unused_macros)]
 macro_rules! on_every_engine {
     ($function:ident) => {
         mod $function {
