@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -19,13 +19,13 @@ const EVERY: Duration = Duration::from_secs(10);
 const SMALL: u64 = 1 << 20;
 
 /// Chooses how to report: `json` and `quiet` say nothing, a terminal gets bars.
-pub fn progress(output: &Output) -> Box<dyn Progress> {
+pub fn progress(output: &Output) -> Arc<dyn Progress> {
     if output.is_quiet() {
-        Box::new(Silent)
+        Arc::new(Silent)
     } else if std::io::stderr().is_terminal() && !output.is_json() {
-        Box::new(Bars::default())
+        Arc::new(Bars::default())
     } else {
-        Box::new(Lines::default())
+        Arc::new(Lines::default())
     }
 }
 
@@ -108,6 +108,14 @@ impl Progress for Bars {
         }
     }
 
+    fn done(&self) {
+        let BarState { total, blobs } = std::mem::take(&mut *self.state());
+        for bar in blobs.into_values().chain(total) {
+            bar.finish_and_clear();
+        }
+        let _ = self.all.clear();
+    }
+
     fn note(&self, text: &str) {
         let _ = self.all.println(Escaped(text).to_string());
     }
@@ -115,7 +123,7 @@ impl Progress for Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        let _ = self.all.clear();
+        self.done();
     }
 }
 

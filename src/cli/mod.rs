@@ -100,8 +100,12 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(Failure::Silent(code)) => ExitCode::from(code),
+        Err(Failure::BrokenPipe) => {
+            let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGPIPE);
+            ExitCode::FAILURE
+        }
         Err(Failure::Error(error)) => {
+            interrupt.wait_if_stopped();
             output.error(&error);
             ExitCode::from(error.exit_code())
         }

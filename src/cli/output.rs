@@ -12,13 +12,16 @@ use super::Global;
 pub enum Failure {
     /// To be told.
     Error(Error),
-    /// Told already, or nobody listens any more.
-    Silent(u8),
+    /// Nobody listens any more: the process ends as one that does not handle SIGPIPE.
+    BrokenPipe,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure::Error(error)
+        match error {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => Failure::BrokenPipe,
+            error => Failure::Error(error),
+        }
     }
 }
 
@@ -111,9 +114,7 @@ impl Output {
 fn written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Ok(()) => Ok(()),
-        // Whoever read this has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Silent(0)),
-        Err(error) => Err(Failure::Error(Error::io("write", "standard output")(error))),
+        Err(error) => Err(Error::io("write", "standard output")(error).into()),
     }
 }
 

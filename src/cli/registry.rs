@@ -1,8 +1,15 @@
 //! How the command line says how registries are reached.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use sealift::Result;
+use sealift::interrupt::Interrupt;
+use sealift::progress::Progress;
+use sealift::registry::address::Insecure;
+use sealift::registry::{ClientCertificate, Environment, Mirror, Options, RegistrySource};
 
 /// How registries are reached.
 #[derive(Args)]
@@ -10,10 +17,10 @@ use clap::Args;
 pub struct RegistryArgs {
     /// Ask MIRROR for images of REGISTRY first, for example docker.io=harbor.local/dockerhub; repeatable, in order
     #[arg(long, value_name = "REGISTRY=MIRROR")]
-    mirror: Vec<String>,
+    mirror: Vec<Mirror>,
     /// Allow plain HTTP, and certificates that cannot be verified, for this registry; repeatable
     #[arg(long, value_name = "HOST[:PORT]")]
-    insecure: Vec<String>,
+    insecure: Vec<Insecure>,
     /// Trust the certificate authorities in this PEM file as well
     #[arg(long, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
@@ -29,4 +36,24 @@ pub struct RegistryArgs {
     /// Give up on a connection that is silent for this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: u64,
+}
+
+impl RegistryArgs {
+    /// The source that these options and the environment describe.
+    pub fn source(&self, progress: Arc<dyn Progress>, interrupt: &Interrupt) -> Result<RegistrySource> {
+        let mut options = Options::from_environment(&Environment::of_process())?;
+        options.mirrors.clone_from(&self.mirror);
+        options.insecure.clone_from(&self.insecure);
+        options.ca_files.clone_from(&self.ca_file);
+        options.client_certificate = match (&self.cert, &self.key) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            _ => None,
+        };
+        options.retry.tries = self.tries;
+        options.timeouts.idle = Duration::from_secs(self.idle_timeout);
+        RegistrySource::new(options, progress, interrupt.clone())
+    }
 }

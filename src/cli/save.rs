@@ -2,11 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use sealift::archive::{self, ArchiveSource, segments};
 use sealift::interrupt::Interrupt;
 use sealift::oci::{PlatformSelection, Reference};
+use sealift::progress::Progress;
 use sealift::save::{self, Summary};
 use sealift::source::{Several, Source};
 use sealift::{Error, Result, transfer};
@@ -66,7 +68,8 @@ impl Save {
     /// Saves.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         let is_registry = self.from.iter().all(|from| from == Path::new("registry"));
-        let source = self.source(output, interrupt)?;
+        let progress = bars::progress(output);
+        let source = self.source(&progress, interrupt)?;
         let references = self.references(source.as_ref(), is_registry)?;
         let options = save::Options {
             platforms: self.platform.clone().unwrap_or_else(|| {
@@ -92,7 +95,6 @@ impl Save {
             }
             .into());
         }
-        let progress = bars::progress(output);
         let mut stdout = std::io::stdout();
         let target = if to_stdout {
             save::Output::Stream(Path::new("standard output"), &mut stdout)
@@ -107,11 +109,11 @@ impl Save {
             progress.as_ref(),
             interrupt,
         )?;
-        drop(progress);
+        progress.done();
         report(output, &summary, to_stdout)
     }
 
-    fn source(&self, output: &Output, interrupt: &Interrupt) -> Result<Box<dyn Source>> {
+    fn source(&self, progress: &Arc<dyn Progress>, interrupt: &Interrupt) -> Result<Box<dyn Source>> {
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         let (registry, paths): (Vec<PathBuf>, Vec<PathBuf>) = self
             .from
@@ -128,7 +130,7 @@ impl Save {
             sources.push(Box::new(ArchiveSource::new(content.into())));
         }
         if !registry.is_empty() {
-            let _ = (&self.registry, output);
+            sources.push(Box::new(self.registry.source(progress.clone(), interrupt)?));
         }
         match sources.pop() {
             Some(only) if sources.is_empty() => Ok(only),

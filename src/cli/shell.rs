@@ -66,10 +66,9 @@ impl Man {
 }
 
 fn print(text: &[u8]) -> Outcome {
-    match io::stdout().lock().write_all(text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::io("write", "standard output")(error).into())
-        }
-        _ => Ok(0),
-    }
+    io::stdout()
+        .lock()
+        .write_all(text)
+        .map_err(Error::io("write", "standard output"))?;
+    Ok(0)
 }

@@ -49,7 +49,7 @@ impl Verify {
             };
             let progress = bars::progress(output);
             let report = verify::verify(content.as_ref(), &options, progress.as_ref(), interrupt)?;
-            drop(progress);
+            progress.done();
             if output.is_json() {
                 documents.push(document(&report, self.quick));
             } else {

@@ -255,7 +255,7 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
         if no_resume {
             args.push("--no-resume");
         }
-        // Every write takes half a second, so that the signal comes in the middle.
+        // Every write takes a fifth of a second, so that the signal comes in the middle.
         let inner = sealift.command(&args);
         let mut slow = Command::new("strace");
         slow.args([
@@ -266,7 +266,7 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
             "-e",
             "trace=pwrite64",
             "-e",
-            "inject=pwrite64:delay_exit=500000",
+            "inject=pwrite64:delay_exit=200000",
         ]);
         slow.arg(inner.get_program())
             .args(inner.get_args())
@@ -277,7 +277,7 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
             assert!(started.elapsed() < Duration::from_secs(20), "no save began");
             std::thread::sleep(Duration::from_millis(20));
         }
-        std::thread::sleep(Duration::from_millis(700));
+        std::thread::sleep(Duration::from_millis(1200));
         run(Command::new("pkill").args([&format!("-{signal}"), "-P", &child.id().to_string()])).ok();
         let status = child.wait().unwrap();
         let ended_by = std::os::unix::process::ExitStatusExt::signal(&status);

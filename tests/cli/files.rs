@@ -95,7 +95,7 @@ fn parts_and_pipes_carry_the_same_bytes() {
 }
 
 #[test]
-fn nobody_listening_is_no_error() {
+fn nobody_listening_is_quiet() {
     let sealift = Sealift::new();
     let (layout, _) = built(&sealift, "app");
     let mut child = sealift
@@ -107,6 +107,11 @@ fn nobody_listening_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    // As cat and tar end, so that `set -o pipefail` sees it.
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&output.status),
+        Some(13)
+    );
 }
 
 #[test]
