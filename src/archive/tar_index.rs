@@ -469,4 +469,3 @@ fn plain_name(name: &str, is_folder: bool) -> Result<&str, Problem> {
     }
     Ok(plain)
 }
-
