@@ -213,7 +213,7 @@ fn broken_bodies_are_asked_for_again() {
     let digest = Digest::sha256(&layer);
     let expected = {
         let mut fake = Fake::default();
-        let manifest = fake.manifest(&Platform::host(), &[layer.clone()]);
+        let manifest = fake.manifest(&Platform::host(), std::slice::from_ref(&layer));
         fake.tag("app:1", &manifest);
         stream(&fake, &["app:1"], &options()).unwrap()
     };
@@ -236,7 +236,7 @@ fn broken_bodies_are_asked_for_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("images.tar");
         let mut fake = Fake::default();
-        let manifest = fake.manifest(&Platform::host(), &[layer.clone()]);
+        let manifest = fake.manifest(&Platform::host(), std::slice::from_ref(&layer));
         fake.tag("app:1", &manifest);
         fake.fail(digest, faults);
         save_as(&fake, &["app:1"], &options(), &path).unwrap();

@@ -60,9 +60,8 @@ impl Medium {
         {
             // The field's type differs between architectures.
             let kind = rustix::fs::statfs(folder).map_err(failed)?.f_type;
-            let kind = u64::from_ne_bytes(i64::from(kind).to_ne_bytes());
-            // Sign-extended where the field is 32 bits wide.
-            medium.has_gaps = !WITHOUT_GAPS.contains(&(kind & u64::from(u32::MAX)));
+            let kind = u64::try_from(kind).unwrap_or_default();
+            medium.has_gaps = !WITHOUT_GAPS.contains(&kind);
             medium.largest_file = (kind == FAT).then_some(FAT_LARGEST);
         }
         Ok(medium)
