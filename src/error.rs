@@ -176,6 +176,11 @@ impl Error {
         }
     }
 
+    /// Whether whoever reads our output went away: no failure to speak of.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// Whether the same request may succeed when it is made again.
     pub fn is_transient(&self) -> bool {
         matches!(self, Error::Registry { transient: true, .. })
