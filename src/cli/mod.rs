@@ -7,7 +7,9 @@
 //! - [`size`]: sizes as people write them
 
 mod bars;
+mod doctor;
 mod list;
+mod load;
 mod output;
 mod registry;
 mod save;
@@ -71,8 +73,10 @@ struct Global {
 #[derive(Subcommand)]
 enum Command {
     Save(save::Save),
+    Load(load::Load),
     Verify(verify::Verify),
     List(list::List),
+    Doctor(doctor::Doctor),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -93,6 +97,8 @@ pub fn main() -> ExitCode {
     }
     let result = match cli.command {
         Command::Save(command) => command.run(&output, &interrupt),
+        Command::Load(command) => command.run(&output, &interrupt),
+        Command::Doctor(command) => command.run(&output, &interrupt),
         Command::Verify(command) => command.run(&output, &interrupt),
         Command::List(command) => command.run(&output, &interrupt),
         Command::Completions(command) => command.run(&mut Cli::command()),

@@ -54,11 +54,6 @@ impl Output {
         self.global.quiet
     }
 
-    /// Whether details are wanted.
-    pub fn is_verbose(&self) -> bool {
-        self.global.verbose
-    }
-
     /// Prints a line of the result.
     pub fn line(&self, text: impl Display) -> Result<(), Failure> {
         written(writeln!(io::stdout().lock(), "{text}"))
@@ -66,16 +61,14 @@ impl Output {
 
     /// Prints the result as one JSON document.
     pub fn json(&self, value: &serde_json::Value) -> Result<(), Failure> {
+        self.document(value)
+    }
+
+    /// Prints something that is a JSON document by itself.
+    pub fn document(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         written(serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from))?;
         written(writeln!(out))
-    }
-
-    /// Tells what goes on, unless it is to be quiet.
-    pub fn note(&self, text: impl Display) {
-        if !self.global.quiet {
-            let _ = writeln!(io::stderr().lock(), "{text}");
-        }
     }
 
     /// Prints a line of the result where standard output is taken.
@@ -88,6 +81,11 @@ impl Output {
         self.labelled("warning", "33", text);
     }
 
+    /// Tells what would help.
+    pub fn hint(&self, text: &str) {
+        self.labelled("hint", "36", text);
+    }
+
     /// Tells why a command failed, with a hint if there is one; as JSON too if that is wanted.
     pub fn error(&self, error: &Error) {
         if self.global.json {
@@ -95,7 +93,7 @@ impl Output {
         }
         self.labelled("error", "31", &error.to_string());
         if let Some(hint) = error.hint() {
-            self.labelled("hint", "36", hint);
+            self.hint(hint);
         }
     }
 

@@ -85,6 +85,7 @@ impl Save {
                 .jobs
                 .and_then(|jobs| NonZeroUsize::new(jobs.into()))
                 .unwrap_or(transfer::JOBS),
+            ..save::Options::default()
         };
         let to_stdout = self.output == Path::new("-");
         if to_stdout && output.is_json() {
@@ -127,7 +128,7 @@ impl Save {
             };
             let content = archive::open(&files, &options)?;
             content.check_opening()?;
-            sources.push(Box::new(ArchiveSource::new(content.into())));
+            sources.push(Box::new(ArchiveSource::new(content.into())?));
         }
         if !registry.is_empty() {
             sources.push(Box::new(self.registry.source(progress.clone(), interrupt)?));
