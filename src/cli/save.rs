@@ -127,8 +127,7 @@ impl Save {
                 ..archive::Options::default()
             };
             let content = archive::open(&files, &options)?;
-            content.check_opening()?;
-            sources.push(Box::new(ArchiveSource::new(content.into())?));
+            sources.push(Box::new(ArchiveSource::new(Arc::from(content))?));
         }
         if !registry.is_empty() {
             sources.push(Box::new(self.registry.source(progress.clone(), interrupt)?));
