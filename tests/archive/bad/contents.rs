@@ -94,7 +94,7 @@ fn layouts() -> Vec<Case> {
             "marker-of-a-later-version",
             &["document"],
             "imageLayoutVersion is \"2.0.0\"",
-            { text("oci-layout", |text| text.replace("1.0.0", "2.0.0")) },
+            text("oci-layout", |text| text.replace("1.0.0", "2.0.0")),
         ),
         case("docker-save-of-20.10", &["document"], "before 25", {
             Tape::default()
@@ -106,7 +106,7 @@ fn layouts() -> Vec<Case> {
             "format-too-new",
             &["format"],
             "archive format 2, this sealift reads up to 1",
-            { index(|index| index["annotations"]["dev.sealift.format"] = "2".into()) },
+            index(|index| index["annotations"]["dev.sealift.format"] = "2".into()),
         ),
         case("index-key-twice", &["json"], "\"manifests\" stands twice", {
             text("index.json", |text| text.replacen('{', "{\"manifests\":[],", 1))
@@ -128,7 +128,7 @@ fn layouts() -> Vec<Case> {
             "index-is-a-manifest-too",
             &["ambiguous"],
             "a manifest and an index at once",
-            { index(|index| index["layers"] = json!([])) },
+            index(|index| index["layers"] = json!([])),
         ),
         case("index-digest-upper-case", &["document"], "lower-case hex", {
             index(|index| index["manifests"][0]["digest"] = format!("sha256:{}", "AB".repeat(32)).into())
@@ -175,13 +175,13 @@ fn documents() -> Vec<Case> {
             "manifest-key-twice",
             &["json", "manifest-json"],
             "\"layers\" stands twice",
-            { manifest(|text| text.replacen('{', "{\"layers\":[],", 1)) },
+            manifest(|text| text.replacen('{', "{\"layers\":[],", 1)),
         ),
         case(
             "manifest-is-an-index-too",
             &["ambiguous", "manifest-json"],
             "at once",
-            { manifest(|text| text.replacen('{', "{\"manifests\":[],", 1)) },
+            manifest(|text| text.replacen('{', "{\"manifests\":[],", 1)),
         ),
         case(
             "manifest-of-another-type",
@@ -204,7 +204,7 @@ fn documents() -> Vec<Case> {
             "manifest-too-large",
             &["manifest-json", "too-large"],
             "over the limit of 4194304",
-            { manifest(|text| text.replacen('{', &format!("{{\"x\":\"{}\",", "x".repeat(4 << 20)), 1)) },
+            manifest(|text| text.replacen('{', &format!("{{\"x\":\"{}\",", "x".repeat(4 << 20)), 1)),
         ),
         case(
             "config-key-twice",
@@ -225,13 +225,13 @@ fn documents() -> Vec<Case> {
             "config-without-rootfs",
             &["document"],
             "missing field `rootfs`",
-            { config(|config| drop(config.as_object_mut().unwrap().remove("rootfs"))) },
+            config(|config| drop(config.as_object_mut().unwrap().remove("rootfs"))),
         ),
         case(
             "diff-id-too-few",
             &["diff-id-count"],
             "1 layers, but the config names 0 diff ids",
-            { config(|config| config["rootfs"]["diff_ids"] = json!([])) },
+            config(|config| config["rootfs"]["diff_ids"] = json!([])),
         ),
         case("diff-id-wrong", &["diff-id-differs"], "diff id is sha256:", {
             config(|config| config["rootfs"]["diff_ids"] = json!([Digest::sha256(b"other")]))
@@ -282,7 +282,7 @@ fn blobs() -> Vec<Case> {
             "manifest-damaged",
             &["digest-differs", "manifest-json"],
             "digest is",
-            { flipped(&path(document.as_bytes())) },
+            flipped(&path(document.as_bytes())),
         ),
         case("layer-size-wrong", &["size-differs"], "expected 99", {
             let mut sample = sample.clone();
@@ -350,13 +350,13 @@ fn streams() -> Vec<Case> {
             "gzip-layer-with-a-tail",
             &["data-after-stream"],
             "data follows",
-            { layers(vec![(GZIP, tailed(gzip(b"the layer")), plain())]) },
+            layers(vec![(GZIP, tailed(gzip(b"the layer")), plain())]),
         ),
         case(
             "gzip-layer-with-zeros-behind",
             &["data-after-stream"],
             "data follows",
-            { layers(vec![(GZIP, [gzip(b"the layer"), vec![0; 8]].concat(), plain())]) },
+            layers(vec![(GZIP, [gzip(b"the layer"), vec![0; 8]].concat(), plain())]),
         ),
         case("gzip-layer-cut", &["compression"], "cannot be decompressed", {
             layers(vec![(GZIP, cut(gzip(b"the layer")), plain())])
@@ -365,19 +365,19 @@ fn streams() -> Vec<Case> {
             "gzip-layer-is-plain",
             &["compression"],
             "cannot be decompressed",
-            { layers(vec![(GZIP, plain(), plain())]) },
+            layers(vec![(GZIP, plain(), plain())]),
         ),
         case(
             "gzip-layer-is-zstd",
             &["compression"],
             "cannot be decompressed",
-            { layers(vec![(GZIP, zstd(b"the layer"), plain())]) },
+            layers(vec![(GZIP, zstd(b"the layer"), plain())]),
         ),
         case(
             "zstd-layer-with-a-tail",
             &["data-after-stream"],
             "data follows",
-            { layers(vec![(ZSTD, tailed(zstd(b"the layer")), plain())]) },
+            layers(vec![(ZSTD, tailed(zstd(b"the layer")), plain())]),
         ),
         case("zstd-layer-cut", &["compression"], "cannot be decompressed", {
             layers(vec![(ZSTD, cut(zstd(b"the layer")), plain())])
@@ -386,7 +386,7 @@ fn streams() -> Vec<Case> {
             "zstd-layer-with-a-large-window",
             &["compression"],
             "cannot be decompressed",
-            { layers(vec![(ZSTD, zstd_window(b"the layer", 28), plain())]) },
+            layers(vec![(ZSTD, zstd_window(b"the layer", 28), plain())]),
         ),
         case("plain-layer-is-gzip", &["diff-id-differs"], "diff id is", {
             layers(vec![(PLAIN, gzip(b"the layer"), plain())])
@@ -395,7 +395,7 @@ fn streams() -> Vec<Case> {
             "layer-expands",
             &["expands"],
             "decompresses to more than 1048576 bytes",
-            { layers(vec![(GZIP, bomb, vec![0; 18 * 60_000])]) },
+            layers(vec![(GZIP, bomb, vec![0; 18 * 60_000])]),
         ),
     ]
 }
@@ -457,7 +457,7 @@ fn graphs() -> Vec<Case> {
             "platform-declared-but-unknown",
             &["document"],
             "declared to hold linux/s390x",
-            { declared("linux/s390x", &[absent("arm64")]) },
+            declared("linux/s390x", &[absent("arm64")]),
         ),
     ]
 }
@@ -484,7 +484,7 @@ fn manifest_json() -> Vec<Case> {
             "manifest-json-of-another-image",
             &["manifest-json"],
             "that no image of index.json has",
-            { both(&|sample| sample.manifest_json = other.manifest_json.clone()) },
+            both(&|sample| sample.manifest_json = other.manifest_json.clone()),
         ),
         case(
             "manifest-json-with-another-layer",
@@ -500,19 +500,19 @@ fn manifest_json() -> Vec<Case> {
             "manifest-json-with-a-layer-less",
             &["manifest-json"],
             "that no image of index.json has",
-            { listed(|list| list[0]["Layers"] = json!([])) },
+            listed(|list| list[0]["Layers"] = json!([])),
         ),
         case(
             "manifest-json-with-another-name",
             &["manifest-json", "manifest-json"],
             "index.json does not",
-            { listed(|list| list[0]["RepoTags"] = json!(["docker.io/library/httpd:2.4"])) },
+            listed(|list| list[0]["RepoTags"] = json!(["docker.io/library/httpd:2.4"])),
         ),
         case(
             "manifest-json-without-a-name",
             &["manifest-json"],
             "does not give the name",
-            { listed(|list| list[0]["RepoTags"] = Value::Null) },
+            listed(|list| list[0]["RepoTags"] = Value::Null),
         ),
         case(
             "manifest-json-with-names-swapped",
@@ -546,19 +546,19 @@ fn manifest_json() -> Vec<Case> {
             "manifest-json-with-no-name",
             &["manifest-json", "name"],
             "invalid image name",
-            { listed(|list| list[0]["RepoTags"] = json!(["-x\n:1"])) },
+            listed(|list| list[0]["RepoTags"] = json!(["-x\n:1"])),
         ),
         case(
             "manifest-json-names-a-file",
             &["manifest-json", "manifest-json"],
             "which is no blob",
-            { listed(|list| list[0]["Config"] = "../../etc/passwd".into()) },
+            listed(|list| list[0]["Config"] = "../../etc/passwd".into()),
         ),
         case(
             "manifest-json-names-what-is-missing",
             &["manifest-json", "missing"],
             "missing",
-            { listed(|list| list[0]["Layers"] = json!([blob(b"nowhere").0])) },
+            listed(|list| list[0]["Layers"] = json!([blob(b"nowhere").0])),
         ),
         case("manifest-json-key-twice", &["json"], "\"Config\" stands twice", {
             text("manifest.json", |text| {

@@ -60,7 +60,7 @@ fn sizes() -> Vec<Case> {
             "pax-size-differs",
             &["tar"],
             "the header says 4 bytes, its PAX header 8",
-            { with(|tape| tape.pax(&[("size", "8")]).file("x", b"four")) },
+            with(|tape| tape.pax(&[("size", "8")]).file("x", b"four")),
         ),
         case("pax-size-of-a-folder", &["tar"], "a folder with 512 bytes", {
             with(|tape| tape.pax(&[("size", "512")]).kind("x/", EntryType::Directory, b""))
@@ -84,7 +84,7 @@ fn sizes() -> Vec<Case> {
             "size-wraps-around",
             &["truncated"],
             "expected 18446744073709551615",
-            { file(sized([0x80, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255])) },
+            file(sized([0x80, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255])),
         ),
         case(
             "size-past-the-end",
@@ -298,7 +298,7 @@ fn extensions() -> Vec<Case> {
             "pax-record-behind-an-empty-line",
             &["tar"],
             "malformed PAX record",
-            { pax(b"9 path=a\n\n9 path=b\n") },
+            pax(b"9 path=a\n\n9 path=b\n"),
         ),
         case(
             "pax-key-twice",
