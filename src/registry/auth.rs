@@ -127,7 +127,7 @@ impl Login {
         context: &Context<'_>,
         grant: &Grant,
         headers: &HeaderMap,
-        said: &Said,
+        mut said: Said,
     ) -> Result<(), Trouble> {
         let mut state = self.state();
         if state.generation != grant.generation {
@@ -137,6 +137,8 @@ impl Login {
         let challenges = parse_all(context, headers)?;
         let offered = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
         let credential = state.credential(context)?;
+        keep_out(&mut said, credential.as_ref());
+        let said = &said;
         if let Some(challenge) = offered("bearer") {
             if let Some(Credential::Bearer(token)) = &credential {
                 if matches!(state.method, Way::Fixed(_)) {
@@ -303,7 +305,8 @@ fn get_token(
         });
     }
     let wait = retry_after(&answer.headers, SystemTime::now());
-    let said = Said::read(answer);
+    let mut said = Said::read(answer);
+    keep_out(&mut said, credential);
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
             Err(if credential.is_some() {
@@ -411,6 +414,17 @@ fn sensitive(context: &Context<'_>, text: &str) -> Result<HeaderValue, Trouble> 
     })?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+fn keep_out(said: &mut Said, credential: Option<&Credential>) {
+    match credential {
+        Some(
+            Credential::Password { password: secret, .. }
+            | Credential::Identity(secret)
+            | Credential::Bearer(secret),
+        ) => said.keep_out(secret),
+        None => {}
+    }
 }
 
 /// Credentials were sent and not taken.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use ureq::http::uri::Scheme;
-use ureq::http::{StatusCode, Uri};
+use ureq::http::{StatusCode, Uri, header};
 
 use super::address::Address;
 use super::auth::{Context, Login};
@@ -31,6 +31,8 @@ use crate::progress::Progress;
 const MAX_CHALLENGES: usize = 4;
 /// Tags that are shown where one does not exist.
 const SHOWN_TAGS: usize = 8;
+/// Most bytes that are read of an answer to a ping.
+const MAX_PONG: u64 = 4 << 10;
 /// Largest list of tags that is read, in bytes.
 const MAX_TAGS: u64 = 1 << 20;
 /// What manifests may be: both kinds of index first, as they name the image for every platform.
@@ -198,7 +200,7 @@ impl Client {
             }
             let headers = answer.headers.clone();
             let said = Said::read(answer);
-            login.challenged(&context, &grant, &headers, &said)?;
+            login.challenged(&context, &grant, &headers, said)?;
         }
         let problem = "asks for authentication again and again".to_string();
         Err(Trouble::end(endpoint, subject, problem, None))
@@ -215,6 +217,12 @@ impl Client {
         let status = answer.status;
         let partial = status == StatusCode::PARTIAL_CONTENT && matches!(wanted, Wanted::Blob(_, 1..));
         if status == StatusCode::OK || partial {
+            let is_page = answer
+                .header(header::CONTENT_TYPE)
+                .is_some_and(|text| text.starts_with("text/html"));
+            if is_page && !matches!(wanted, Wanted::Blob(..)) {
+                return Err(not_a_registry(endpoint, "it answered with a web page"));
+            }
             return Ok(answer);
         }
         let subject = wanted.name(&endpoint.path);
@@ -239,7 +247,11 @@ impl Client {
                 endpoint,
                 &subject,
                 format!("access denied{}", said.suffix()),
-                Some("the credentials, if there are any, lack the right to pull".into()),
+                Some(format!(
+                    "log in with `docker login {0}` or `podman login {0}`; if you are, the account may not pull \
+                     this",
+                    endpoint.account
+                )),
             ),
             _ if status.is_success() || status.is_redirection() => {
                 let problem = format!("answered {status}, which makes no sense here");
@@ -290,13 +302,12 @@ impl Client {
 
     /// Whether the API is there at all. Where that cannot be told, it is.
     fn is_registry(&self, session: &Session, endpoint: &Endpoint) -> bool {
-        let answer = self.scheme(session, endpoint).ok().and_then(|scheme| {
-            let url = url(&scheme, endpoint, "/v2/").ok()?;
-            self.transport.fetch(&Request::get(url, "*/*")).ok()
-        });
-        answer.is_none_or(|answer| {
-            let is_known = answer.headers.contains_key("docker-distribution-api-version");
-            is_known || matches!(answer.status.as_u16(), 200 | 401) && !Said::read(answer).is_html
+        let Ok(scheme) = self.scheme(session, endpoint) else {
+            return true;
+        };
+        self.ping(endpoint, &scheme).map_or(true, |pong| {
+            let is_page = pong.text.trim_start().starts_with('<');
+            pong.names_itself || (matches!(pong.status.as_u16(), 200 | 401) && !is_page)
         })
     }
 
@@ -315,10 +326,16 @@ impl Client {
             return Tags::Unknown;
         };
         match answer.status {
-            StatusCode::NOT_FOUND => match Said::read(answer).code.as_str() {
-                "NAME_UNKNOWN" => Tags::NoRepository,
-                _ => Tags::Unknown,
-            },
+            StatusCode::NOT_FOUND => {
+                let said = Said::read(answer);
+                // Harbor has a code of its own for everything that is missing.
+                let is_harbors = said.code == "NOT_FOUND" && said.message.contains("repository");
+                if said.code == "NAME_UNKNOWN" || is_harbors {
+                    Tags::NoRepository
+                } else {
+                    Tags::Unknown
+                }
+            }
             StatusCode::OK => match serde_json::from_slice::<List>(&answer.text(MAX_TAGS)) {
                 Ok(List { tags: Some(mut tags) }) if !tags.is_empty() => {
                     if tags.len() > SHOWN_TAGS {
@@ -395,10 +412,16 @@ impl Client {
         Ok(scheme)
     }
 
-    fn ping(&self, endpoint: &Endpoint, scheme: &Scheme) -> Result<Answer, Failure> {
+    /// Asks whether the API is there, without authentication.
+    fn ping(&self, endpoint: &Endpoint, scheme: &Scheme) -> Result<Pong, Failure> {
         let url =
             url(scheme, endpoint, "/v2/").map_err(|_| Failure::Location(endpoint.address.to_string()))?;
-        self.transport.fetch(&Request::get(url, "*/*"))
+        let answer = self.transport.fetch(&Request::get(url, "*/*"))?;
+        Ok(Pong {
+            status: answer.status,
+            names_itself: answer.headers.contains_key("docker-distribution-api-version"),
+            text: String::from_utf8_lossy(&answer.text(MAX_PONG)).into_owned(),
+        })
     }
 
     fn probe_https_first(&self, endpoint: &Endpoint) -> Result<Scheme, Trouble> {
@@ -419,11 +442,8 @@ impl Client {
 
     fn probe_http_first(&self, endpoint: &Endpoint) -> Result<Scheme, Trouble> {
         let (is_https, failure) = match self.ping(endpoint, &Scheme::HTTP) {
-            Ok(answer) if answer.status == StatusCode::BAD_REQUEST => {
-                // Go and nginx say that this is an HTTPS server, or port.
-                let text = answer.text(1024);
-                (String::from_utf8_lossy(&text).contains("HTTPS"), None)
-            }
+            // Go and nginx say that this is an HTTPS server, or port.
+            Ok(pong) if pong.status == StatusCode::BAD_REQUEST => (pong.text.contains("HTTPS"), None),
             Ok(_) => (false, None),
             Err(failure @ (Failure::NotHttp(..) | Failure::Cut(_))) => {
                 let answer = self.ping(endpoint, &Scheme::HTTPS);
@@ -438,6 +458,13 @@ impl Client {
             None => Ok(Scheme::HTTP),
         }
     }
+}
+
+/// What [`Client::ping`] gives.
+struct Pong {
+    status: StatusCode,
+    names_itself: bool,
+    text: String,
 }
 
 enum Tags {
@@ -472,7 +499,7 @@ fn not_a_registry(endpoint: &Endpoint, why: &str) -> Trouble {
 
 /// The media type of an answer, if its `Content-Type` is one that says something.
 pub(super) fn media_type(answer: &Answer) -> Option<MediaType> {
-    let text = answer.header(ureq::http::header::CONTENT_TYPE)?;
+    let text = answer.header(header::CONTENT_TYPE)?;
     let text = text.split(';').next().unwrap_or_default().trim();
     let generic = [
         "",

@@ -133,7 +133,9 @@ impl Failure {
             Failure::Name(host) => format!("check the name {host} and this machine's DNS"),
             Failure::Refused(host) => format!("nothing listens at {host}: check the host and port"),
             Failure::Untrusted(..) => {
-                "give the CA that signed it with --ca-file, or put it into /etc/docker/certs.d".into()
+                "give the CA that signed it with --ca-file, put it into /etc/docker/certs.d, or install the \
+                 system's ca-certificates if they are missing"
+                    .into()
             }
             Failure::NoTls(host) => {
                 format!("if it is meant to be a plain registry, allow it with --insecure {host}")

@@ -45,3 +45,8 @@ pub use secret::Secret;
 pub use source::RegistrySource;
 pub use tls::ClientCertificate;
 pub use transport::Timeouts;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -243,14 +243,26 @@ fn not_pem(path: &Path, reason: &str) -> Error {
 #[derive(Debug)]
 struct Rooted {
     given: Chain,
-    inner: rustls_platform_verifier::Verifier,
+    /// `None` where there are no roots at all: then nobody is trusted, and the message is the same as for
+    /// anybody else's CA.
+    inner: Option<rustls_platform_verifier::Verifier>,
+    provider: Arc<CryptoProvider>,
 }
 
 impl Rooted {
     fn new(given: Chain, provider: Arc<CryptoProvider>) -> Result<Rooted, rustls::Error> {
-        let inner =
-            rustls_platform_verifier::Verifier::new_with_extra_roots(given.iter().cloned(), provider)?;
-        Ok(Rooted { given, inner })
+        let made =
+            rustls_platform_verifier::Verifier::new_with_extra_roots(given.iter().cloned(), provider.clone());
+        let inner = match made {
+            Ok(verifier) => Some(verifier),
+            Err(rustls::Error::General(_)) if given.is_empty() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Rooted {
+            given,
+            inner,
+            provider,
+        })
     }
 }
 
@@ -263,10 +275,10 @@ impl ServerCertVerifier for Rooted {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified =
-            self.inner
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verified {
+        let Some(inner) = &self.inner else {
+            return Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        };
+        match inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The check of the dates comes before this one.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(reason)))
                 if reason.0.to_string().contains("CaUsedAsEndEntity")
@@ -286,7 +298,12 @@ impl ServerCertVerifier for Rooted {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -295,11 +312,18 @@ impl ServerCertVerifier for Rooted {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 

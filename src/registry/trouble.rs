@@ -6,6 +6,7 @@ use ureq::http::{StatusCode, header};
 
 use super::failure::Failure;
 use super::mirror::Endpoint;
+use super::secret::Secret;
 use super::transport::Answer;
 use crate::error::Error;
 use crate::escape::Escaped;
@@ -159,6 +160,15 @@ impl Said {
             said.message = text.to_string();
         }
         said
+    }
+
+    /// Drops the message if it holds a secret: a server may send back what it got.
+    pub(super) fn keep_out(&mut self, secret: &Secret) {
+        let secret = secret.expose();
+        if !secret.is_empty() && (self.message.contains(secret) || self.code.contains(secret)) {
+            self.message.clear();
+            self.code.clear();
+        }
     }
 
     /// The message, to be put behind one's own words.
