@@ -258,3 +258,7 @@ impl Read for StoredReader {
         Ok(0)
     }
 }
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

@@ -280,6 +280,32 @@ fn a_body_that_stays_broken_is_an_error_that_says_what() {
 }
 
 #[test]
+fn a_large_blob_may_break_more_often_than_tries_if_it_gets_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let layer = noise(7, 8 << 20);
+    let digest = Digest::sha256(&layer);
+    let mut fake = Fake::default();
+    let manifest = fake.manifest(&Platform::host(), &[layer]);
+    fake.tag("app:1", &manifest);
+    fake.fail(digest, &[Fault::BreakAt((1 << 20) + 1); 7]);
+    save_as(&fake, &["app:1"], &options(), &path).unwrap();
+    assert_eq!(fake.offsets(digest).len(), 8);
+    fake.fail(digest, &[Fault::BreakAt(1 << 19); 7]);
+    assert_eq!(
+        save_as(&fake, &["app:1"], &options(), &path)
+            .unwrap_err()
+            .exit_code(),
+        4
+    );
+    assert_eq!(
+        fake.offsets(digest).len(),
+        8 + 5,
+        "half a mebibyte each time is no headway"
+    );
+}
+
+#[test]
 fn a_pipe_takes_resumed_bytes_but_no_wrong_ones() {
     let mut fake = Fake::default();
     let layer = noise(7, 400_000);
