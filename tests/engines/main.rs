@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
+//! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
 //! ```
 //!
 //! Docker 26 is tested with the feature `test-all` only, as `make test-all` does.
@@ -13,3 +14,4 @@
 mod support;
 
 mod harness;
+mod other_tools;
