@@ -290,6 +290,7 @@ impl Request {
             return Err(Error::Unverified {
                 place: offers.place(),
                 count: damaged.len(),
+                hint: Some("--keep-going loads the images that are whole".into()),
             });
         }
         let left_out = damaged.iter().filter_map(|at| offers.damaged.get(*at));

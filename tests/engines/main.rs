@@ -6,6 +6,7 @@
 //! load.rs      loading into Docker
 //! load_faults.rs  loads that go wrong
 //! load_attach.rs  attaching digests: what it leaves, and what keeps it from being done
+//! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
 //! ```
 //!
 //! Docker 26 is tested with the feature `test-all` only, as `make test-all` does.
@@ -21,3 +22,4 @@ mod load;
 mod load_attach;
 mod load_faults;
 mod loading;
+mod other_tools;

@@ -12,7 +12,13 @@ use crate::oci::{Digest, Document, MediaType, Reference, json};
 
 /// Checks `manifest.json`, if there is one, and gives the blobs that it names.
 pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Digest> {
+    let place = closure.place(MANIFEST);
+    let is_ours = is_ours(closure.content);
     let Some(bytes) = closure.content.manifest_json() else {
+        if is_ours {
+            let problem = Problem::Missing;
+            closure.findings.push(Finding { place, problem });
+        }
         return BTreeSet::new();
     };
     let mut check = Check {
@@ -26,7 +32,7 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
             for image in &list {
                 check.image(image);
             }
-            if is_ours(closure.content) {
+            if is_ours {
                 check.completeness();
             }
         }
@@ -34,7 +40,6 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
             reason: error.to_string(),
         }),
     }
-    let place = closure.place(MANIFEST);
     let findings = check.problems.into_iter().map(|problem| Finding {
         place: place.clone(),
         problem,
@@ -53,7 +58,7 @@ struct Check<'a> {
     tags: BTreeSet<String>,
 }
 
-/// Whether sealift wrote the archive: then `manifest.json` gives every name that it can.
+/// Whether sealift wrote the archive: then `manifest.json` is there and gives every name that it can.
 fn is_ours(content: &dyn Content) -> bool {
     let index = Document::parse(&MediaType::new(MediaType::OCI_INDEX), content.index().to_vec());
     matches!(index, Ok(Document::Index(index)) if index.annotations.contains_key(FORMAT))
@@ -99,6 +104,8 @@ impl Check<'_> {
             self.wrong(format!(
                 "names an image with config {config} and layers that no image of index.json has"
             ));
+            self.tags.extend(image.repo_tags.iter().flatten().cloned());
+            return;
         }
         for tag in image.repo_tags.iter().flatten() {
             if let Err(problem) = self.tag(tag, &holders) {
@@ -119,7 +126,7 @@ impl Check<'_> {
             let named = image.reference.as_ref().map(tag_of);
             named.is_some_and(|named| named == name.full())
         };
-        if holders.iter().any(|image| is_named(image)) {
+        if holders.iter().any(&is_named) {
             return Ok(());
         }
         if self.images.iter().any(|image| is_named(&image)) {
@@ -130,7 +137,7 @@ impl Check<'_> {
             let tag = image.bare_tag.as_deref();
             image.reference.is_none() && tag.is_none_or(|tag| name.tag() == Some(tag))
         };
-        if holders.is_empty() || holders.iter().any(open) {
+        if holders.iter().any(open) {
             return Ok(());
         }
         differs(format!("gives the name {tag:?}, which index.json does not"))
@@ -143,6 +150,7 @@ impl Check<'_> {
                 .reference
                 .as_ref()
                 .filter(|reference| reference.tag().is_some());
+            // A tag of an image that was found wrong is in the list; once is enough to say so.
             if let Some(tag) = tagged
                 .map(tag_of)
                 .filter(|tag| is_runnable && !self.tags.contains(tag))

@@ -19,8 +19,10 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::target::Obstacle;
 
-/// Where the journal of this host is.
+/// Where the journal of this host is, unless [`FOLDER_VARIABLE`] says otherwise.
 pub const DEFAULT_FOLDER: &str = "/run/sealift";
+/// The variable that names another folder. All loads of a host must agree on one.
+pub const FOLDER_VARIABLE: &str = "SEALIFT_RUN_DIR";
 
 /// The folder with the journal, the lock and what is laid over `daemon.json`.
 #[derive(Debug, Clone)]
@@ -28,7 +30,7 @@ pub struct Folder(PathBuf);
 
 impl Default for Folder {
     fn default() -> Folder {
-        Folder(DEFAULT_FOLDER.into())
+        Folder(std::env::var_os(FOLDER_VARIABLE).map_or_else(|| DEFAULT_FOLDER.into(), PathBuf::from))
     }
 }
 
