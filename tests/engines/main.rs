@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
-//! loading.rs   loads through the library, for the tests below
-//! load.rs      loading into Docker
-//! load_faults.rs  loads that go wrong
-//! load_attach.rs  attaching digests: what it leaves, and what keeps it from being done
+//! load.rs      loading into Docker, beside a twin that pulled
+//! load_faults.rs   loads that go wrong
+//! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
+//! load_killed.rs   attaching digests, killed at every step, and the repair
+//! loading.rs   what those share
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
 //! ```
 //!
@@ -21,5 +22,6 @@ mod harness;
 mod load;
 mod load_attach;
 mod load_faults;
+mod load_killed;
 mod loading;
 mod other_tools;

@@ -48,6 +48,11 @@ impl Folder {
         self.0.join("attach.json")
     }
 
+    /// The journal while it is written.
+    fn fresh(&self) -> PathBuf {
+        self.0.join("attach.json.new")
+    }
+
     /// Where the file that is laid over `daemon.json` is.
     pub fn source(&self) -> PathBuf {
         self.0.join("attach")
@@ -109,12 +114,16 @@ impl Folder {
     ///
     /// If the journal cannot be looked for.
     pub fn has_leftover(&self) -> Result<bool> {
-        let path = self.journal();
-        path.try_exists().map_err(Error::io("look at", path))
+        for path in [self.journal(), self.fresh(), self.source()] {
+            if path.try_exists().map_err(Error::io("look at", path))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn write(&self, journal: &Journal) -> Result<()> {
-        let fresh = self.0.join("attach.json.new");
+        let fresh = self.fresh();
         let bytes = crate::archive::format::to_json(journal)?;
         let written = (|| {
             let mut file = OpenOptions::new()
@@ -146,6 +155,7 @@ impl Folder {
     ///
     /// If it cannot be undone; the journal stays.
     pub fn repair(&self, _held: &Lock) -> Result<bool> {
+        let _ = fs::remove_file(self.fresh());
         let Some(journal) = self.read()? else {
             // A run that was killed before its journal was there has changed nothing, but may have
             // left its own files.
