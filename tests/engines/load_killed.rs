@@ -58,7 +58,10 @@ impl Stage {
             traced.env(name, value.unwrap());
         }
         let run = run(&mut traced);
-        assert!(run.signal == Some(9) || run.code == Some(0), "step {step}: {run:?}");
+        assert!(
+            run.signal == Some(9) || run.code == Some(0),
+            "step {step}: {run:?}"
+        );
         run.signal == Some(9)
     }
 
@@ -94,7 +97,10 @@ fn every_step(engine: Engine, config: serde_json::Value, after_the_kill: impl Fn
         nothing_is_left(&stage.loader);
         stage.forget_digest();
     }
-    assert_eq!(stage.daemon.images(), [format!("httpd:2.4 {}", stage.image.digest)]);
+    assert_eq!(
+        stage.daemon.images(),
+        [format!("httpd:2.4 {}", stage.image.digest)]
+    );
     assert_eq!(Untouched::of(&stage.daemon), before);
     nothing_is_left(&stage.loader);
 }
