@@ -4,6 +4,8 @@
 
 mod offer;
 mod request;
+#[cfg(test)]
+pub(crate) mod sample;
 
 use std::fmt;
 

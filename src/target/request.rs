@@ -241,3 +241,7 @@ fn not_offered(text: &str, offers: &Offers<'_>) -> Error {
         hint: Some(format!("it has {}", known.join(", "))),
     }
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;
