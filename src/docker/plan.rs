@@ -152,12 +152,13 @@ fn planned(
         Store::Classic => image.id(),
         Store::Containerd => digest,
     });
-    let present = held.is_some_and(|held| match inventory.store {
-        Store::Classic => image
-            .config
-            .as_ref()
-            .is_some_and(|config| config.diff_ids == held.diff_ids),
-        Store::Containerd => held.manifests.contains(&image.descriptor.digest),
+    let present = held.is_some_and(|held| {
+        if inventory.tells_content {
+            return held.manifests.contains(&image.descriptor.digest);
+        }
+        // An engine gives the layers only of an image whose content it has.
+        let config = image.config.as_ref();
+        config.is_some_and(|config| config.diff_ids == held.diff_ids)
     });
     let held = held.filter(|_| present);
     let showing = showing(&name, digest, held, request, inventory, strategies);

@@ -130,9 +130,10 @@ fn the_engines_own_refusal_is_understood(engine: Engine, store: Store) {
         .apply(&offers, &plan, &Silent, &Interrupt::default())
         .unwrap_err();
     assert_eq!(error.exit_code(), 5);
-    let says = match store {
-        Store::Classic => "invalid diffID for layer 1",
-        Store::Containerd => "Error unpacking image",
+    let says = match (store, engine) {
+        (Store::Classic, _) => "invalid diffID for layer 1",
+        (Store::Containerd, Engine::Docker26) => "wrong diff id",
+        (Store::Containerd, _) => "Error unpacking image",
     };
     assert!(error.to_string().contains(says), "{error}");
     assert!(error.hint().is_some(), "{error}");

@@ -8,7 +8,9 @@ use crate::loading::*;
 use crate::support::*;
 
 /// The system calls that an attach consists of: the journal's fsyncs and renames, mounts, signals.
-const STEPS: &str = "fsync,fdatasync,rename,mount,umount2,kill,rmdir,mkdir";
+/// Some of them are there on some machines only.
+const STEPS: &str =
+    "fsync,?rename,?renameat,?renameat2,mount,umount2,kill,?rmdir,?mkdir,mkdirat,?unlink,unlinkat";
 
 /// A daemon that has the image already, so that a load does nothing but name and attach.
 struct Stage {
@@ -41,23 +43,29 @@ impl Stage {
         }
     }
 
-    /// Loads and kills it when it enters a step. Whether it came that far.
-    fn killed_at(&self, step: usize) -> bool {
+    /// Loads with system calls that are tampered with, as strace's `inject` says.
+    fn tampered(&self, inject: &str) -> Command {
         let load = self
             .sealift
             .command(&["load", self.images.path().to_str().unwrap()]);
+        let calls = inject.split(':').next().unwrap();
         let mut traced = Command::new("strace");
         traced
             .args(["-f", "-qq", "-o", "/dev/null"])
-            .args(["-e", &format!("trace={STEPS}")])
-            .args(["-e", &format!("inject={STEPS}:signal=SIGKILL:when={step}")])
+            .args(["-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={inject}")])
             .arg(load.get_program())
             .args(load.get_args())
             .env_clear();
         for (name, value) in load.get_envs() {
             traced.env(name, value.unwrap());
         }
-        let run = run(&mut traced);
+        traced
+    }
+
+    /// Loads and kills it when it enters a step. Whether it came that far.
+    fn killed_at(&self, step: usize) -> bool {
+        let run = run(&mut self.tampered(&format!("{STEPS}:signal=SIGKILL:when={step}")));
         assert!(
             run.signal == Some(9) || run.code == Some(0),
             "step {step}: {run:?}"
@@ -159,14 +167,18 @@ fn a_missing_file_is_missing_again_after_every_kill() {
             fs::remove_dir_all(&folder).unwrap();
         }
         let before = Untouched::of(&stage.daemon);
+        let journal = stage.loader.folder.path().join("run/attach.json");
+        let mut left = 0;
         for step in 1.. {
             let killed = stage.killed_at(step);
+            left += usize::from(journal.exists());
             repaired(&mut stage, step);
             assert_eq!(Untouched::of(&stage.daemon), before, "killed at step {step}");
             assert_eq!(folder.exists(), exists, "killed at step {step}");
             nothing_is_left(&stage.loader);
             stage.forget_digest();
             if !killed {
+                assert!(left > 8, "only {left} kills left something");
                 break;
             }
         }
@@ -177,20 +189,8 @@ fn a_missing_file_is_missing_again_after_every_kill() {
 fn a_signal_undoes_it_before_the_process_dies() {
     let stage = Stage::new(Daemon::start(Engine::Docker20, Store::Classic));
     let before = Untouched::of(&stage.daemon);
-    // Each pull is slow, so that the signal comes while the mirror is in the engine's memory.
-    let mut slowed = Command::new("strace");
-    let load = stage
-        .sealift
-        .command(&["load", stage.images.path().to_str().unwrap()]);
-    slowed
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=kill"])
-        .args(["-e", "inject=kill:delay_exit=3000000:when=1"])
-        .arg(load.get_program())
-        .args(load.get_args())
-        .env_clear();
-    for (name, value) in load.get_envs() {
-        slowed.env(name, value.unwrap());
-    }
+    // The reload is slow, so that the signal comes while the mirror is in the engine's memory.
+    let mut slowed = stage.tampered("kill:delay_exit=3000000:when=1");
     let mut child = slowed.spawn().unwrap();
     let journal = stage.loader.folder.path().join("run/attach.json");
     let until = Instant::now() + Duration::from_secs(30);
@@ -207,4 +207,43 @@ fn a_signal_undoes_it_before_the_process_dies() {
     assert_eq!(ended.signal(), Some(2), "{ended:?}");
     assert_eq!(Untouched::of(&stage.daemon), before);
     nothing_is_left(&stage.loader);
+}
+
+#[test]
+fn what_the_system_refuses_is_told_and_nothing_stays() {
+    let stage = Stage::new(Daemon::start(Engine::Docker20, Store::Classic));
+    let before = Untouched::of(&stage.daemon);
+    for (inject, says) in [
+        ("mount:error=EPERM", "cannot cover"),
+        ("fsync:error=EIO:when=1", "cannot write"),
+        ("fsync:error=ENOSPC:when=2+", "cannot"),
+        ("kill:error=EPERM:when=1", "reload its configuration"),
+    ] {
+        let said = run(&mut stage.tampered(inject)).code(6);
+        assert!(said.stderr.contains(says), "{inject}: {said:?}");
+        assert_eq!(Untouched::of(&stage.daemon), before, "{inject}");
+        stage.repair().ok();
+        nothing_is_left(&stage.loader);
+        stage.forget_digest();
+    }
+    // What cannot be taken off stays with its journal, and a repair takes it off.
+    let said = run(&mut stage.tampered("umount2:error=EPERM")).code(3);
+    assert!(said.stderr.contains("doctor --repair"), "{said:?}");
+    stage.repair().ok();
+    assert_eq!(Untouched::of(&stage.daemon), before);
+    nothing_is_left(&stage.loader);
+}
+
+#[test]
+fn it_works_on_kernels_without_newer_system_calls() {
+    let stage = Stage::new(Daemon::start(Engine::Docker20, Store::Classic));
+    let before = Untouched::of(&stage.daemon);
+    let newer = "?statx,?renameat2,?copy_file_range,?openat2,?close_range,?getrandom,?pidfd_open,?faccessat2";
+    let run = run(&mut stage.tampered(&format!("{newer}:error=ENOSYS")));
+    assert!(run.ok().stdout.contains(&stage.image.digest));
+    assert_eq!(
+        stage.daemon.images(),
+        [format!("httpd:2.4 {}", stage.image.digest)]
+    );
+    assert_eq!(Untouched::of(&stage.daemon), before);
 }

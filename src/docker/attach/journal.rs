@@ -115,8 +115,12 @@ impl Folder {
     /// If the journal cannot be looked for.
     pub fn has_leftover(&self) -> Result<bool> {
         for path in [self.journal(), self.fresh(), self.source()] {
-            if path.try_exists().map_err(Error::io("look at", path))? {
-                return Ok(true);
+            match path.try_exists() {
+                Ok(false) => {}
+                Ok(true) => return Ok(true),
+                // Root's folder: others could undo nothing of it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
+                Err(error) => return Err(Error::io("look at", path)(error)),
             }
         }
         Ok(false)
@@ -289,7 +293,8 @@ impl Session {
             return Ok(());
         }
         state.ended = true;
-        state.record(Step::Undo)?;
+        // Undone it is even where a full disk keeps the journal from saying so.
+        let _ = state.record(Step::Undo);
         state.journal.undo(&state.folder)
     }
 }

@@ -9,7 +9,7 @@
 use crate::docker::api::{Client, encode};
 use crate::docker::endpoint::Endpoint;
 use crate::docker::inventory::find_image;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::reference::DEFAULT_DOMAIN;
 use crate::oci::{Digest, Repository};
@@ -79,57 +79,88 @@ impl Strategy for Mirror {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Vec<Outcome>> {
-        let all = |obstacle: Obstacle| Ok(wanted.iter().map(|_| Err(obstacle.clone())).collect());
-        let lock = self.folder.lock(progress)?;
-        if let Err(error) = self.folder.repair(&lock) {
-            return all(leftover(&error));
+        let attached = self.attach(client, wanted, progress, interrupt);
+        match attached {
+            Ok(outcomes) => Ok(outcomes),
+            Err(Failed::Obstacle(obstacle)) => Ok(wanted.iter().map(|_| Err(obstacle.clone())).collect()),
+            Err(Failed::Error(error)) => Err(error),
         }
-        let found = match self.look(client) {
-            Ok(found) => found,
-            Err(obstacles) => return all(Obstacle::joined(obstacles)),
-        };
-        let listener = match bind_privileged() {
-            Ok(listener) => listener,
-            Err(error) => return all(no_port(&error)),
-        };
+    }
+}
+
+/// Why nothing was attached.
+enum Failed {
+    /// The digests are not shown; all else is well.
+    Obstacle(Obstacle),
+    /// The run has to end.
+    Error(Error),
+}
+
+impl From<Obstacle> for Failed {
+    fn from(obstacle: Obstacle) -> Failed {
+        Failed::Obstacle(obstacle)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        match error {
+            Error::Interrupted => Failed::Error(error),
+            other => Failed::Obstacle(obstacle(&other)),
+        }
+    }
+}
+
+impl Mirror {
+    fn attach(
+        &self,
+        client: &Client,
+        wanted: &[Wanted<'_>],
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Outcome>, Failed> {
+        let lock = self.folder.lock(progress)?;
+        self.folder.repair(&lock).map_err(|error| leftover(&error))?;
+        let found = self.look(client).map_err(Obstacle::joined)?;
         let mut documents = Documents::default();
         for one in wanted {
             documents.add(one.repository.path(), one.graph);
         }
-        let server = match Server::start(listener, documents) {
-            Ok(server) => server,
-            Err(error) => return all(no_port(&error)),
-        };
+        let server = bind_privileged()
+            .and_then(|listener| Server::start(listener, documents))
+            .map_err(|error| no_port(&error))?;
         let original = found.configuration.mirrors();
         let mirror = format!("http://{}", server.address());
-        let session = Session::begin(
-            &self.folder,
-            Journal {
-                socket: found.socket,
-                mirror: mirror.clone(),
-                quiet: String::from_utf8_lossy(&found.configuration.with_mirrors(&original)).into_owned(),
-                original,
-                cover: found.cover,
-                steps: Vec::new(),
-            },
-        )?;
+        let loud = found.configuration.with_mirrors(std::slice::from_ref(&mirror));
+        let quiet = found.configuration.with_mirrors(&original);
+        let journal = Journal {
+            socket: found.socket,
+            mirror,
+            quiet: String::from_utf8_lossy(&quiet).into_owned(),
+            original,
+            cover: found.cover,
+            steps: Vec::new(),
+        };
+        let session = Session::begin(&self.folder, journal)?;
         let at_stop = session.clone();
         let guard = interrupt.on_stop(move || {
             // The process dies by the signal: what cannot be undone now is left to a repair.
             let _ = at_stop.end();
         });
-        let loud = found.configuration.with_mirrors(&[mirror]);
         let outcomes = session.open(client, &found.process, &loud).and_then(|()| {
             wanted
                 .iter()
                 .map(|one| interrupt.check().map(|()| pull(client, one)))
-                .collect()
+                .collect::<Result<Vec<Outcome>>>()
         });
         let ended = session.end();
         drop(guard);
-        let outcomes = outcomes?;
-        ended?;
-        Ok(outcomes)
+        if let Err(error) = ended {
+            progress
+                .note("the engine's configuration could not be put back; `sealift doctor --repair` does it");
+            return Err(Failed::Error(error));
+        }
+        Ok(outcomes?)
     }
 }
 
