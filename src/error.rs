@@ -27,6 +27,8 @@ pub enum Error {
         place: String,
         /// Findings that are errors.
         count: usize,
+        /// What to do about it.
+        hint: Option<String>,
     },
     /// The request itself makes no sense.
     #[error("{message}")]
@@ -156,9 +158,10 @@ impl Error {
             | Error::Registry { hint, .. }
             | Error::Engine { hint, .. }
             | Error::NotShown { hint, .. }
+            | Error::Unverified { hint, .. }
             | Error::NotFound { hint, .. } => hint.as_deref(),
             Error::Refused(finding) => finding.problem.hint(),
-            Error::Unverified { .. } | Error::Reference(_) | Error::Interrupted => None,
+            Error::Reference(_) | Error::Interrupted => None,
         }
     }
 

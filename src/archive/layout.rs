@@ -290,7 +290,7 @@ fn length(bytes: &[u8]) -> u64 {
 
 /// The header of a regular file: fixed mode, owner and time; a PAX header in front where ustar's fields are
 /// too small for its size or path (a SHA-512 blob's).
-fn header(path: &str, size: u64) -> Result<Vec<u8>> {
+pub(super) fn header(path: &str, size: u64) -> Result<Vec<u8>> {
     let mut records = String::new();
     if size > MAX_OCTAL {
         records += &record("size", &size.to_string());

@@ -17,6 +17,8 @@
 //! - `spool`: standard input and compressed archives, into a temporary file
 //! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
 //! - [`blob`]: one blob's stored bytes, hashed; [`decompress`]: a layer's uncompressed bytes
+//! - [`verify`]: everything about an archive that can be wrong, in one report
+//! - [`view`]: the tar that an engine is shown
 //! - [`source`]: what was opened, as a source of images
 
 pub mod blob;
@@ -32,6 +34,8 @@ pub mod source;
 mod spool;
 pub mod tar_index;
 pub mod verified;
+pub mod verify;
+pub mod view;
 pub mod writer;
 
 pub use blob::BlobReader;
@@ -40,3 +44,4 @@ pub use reader::{Archive, open};
 pub use source::ArchiveSource;
 pub use spool::Options;
 pub use verified::{Verified, Verifier};
+pub use view::View;
