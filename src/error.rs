@@ -27,6 +27,8 @@ pub enum Error {
         place: String,
         /// Findings that are errors.
         count: usize,
+        /// What to do about it.
+        hint: Option<String>,
     },
     /// The request itself makes no sense.
     #[error("{message}")]
@@ -156,9 +158,10 @@ impl Error {
             | Error::Registry { hint, .. }
             | Error::Engine { hint, .. }
             | Error::NotShown { hint, .. }
+            | Error::Unverified { hint, .. }
             | Error::NotFound { hint, .. } => hint.as_deref(),
             Error::Refused(finding) => finding.problem.hint(),
-            Error::Unverified { .. } | Error::Reference(_) | Error::Interrupted => None,
+            Error::Reference(_) | Error::Interrupted => None,
         }
     }
 
@@ -174,6 +177,11 @@ impl Error {
             Error::NotFound { .. } => 7,
             Error::Interrupted => 130,
         }
+    }
+
+    /// Whether whoever reads our output went away: no failure to speak of.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// Whether the same request may succeed when it is made again.

@@ -10,6 +10,7 @@
 //! - [`save`]: references and a source, to a sealed archive
 //! - [`transfer`]: the scheduler that fills an archive from a source
 //! - [`registry`]: the distribution protocol, as a client and as a manifests-only server
+//! - [`target`]: where images go: probe, plan, apply
 //! - [`docker`]: Docker's Engine API as a target, and attaching digests to its classic store
 //! - [`error`]: errors, and findings as data
 //! - [`progress`], [`interrupt`], [`escape`]: what long work reports, how it is stopped, how text is printed
@@ -24,6 +25,7 @@ pub mod progress;
 pub mod registry;
 pub mod save;
 pub mod source;
+pub mod target;
 pub mod transfer;
 
 pub use error::{Error, Finding, Place, Problem, Result};

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::archive::Verified;
 use crate::archive::format::{self, Named};
@@ -37,8 +38,12 @@ pub struct Options {
     pub split: Option<u64>,
     /// Whether what an interrupted run left is used, and left if this one is interrupted.
     pub resume: bool,
+    /// Whether a file is written from its start to its end, as a pipe is: one blob after the other.
+    pub in_order: bool,
     /// Blobs at once.
     pub jobs: NonZeroUsize,
+    /// The pause before a broken blob is asked for again; it doubles with each further try.
+    pub pause: Duration,
 }
 
 impl Default for Options {
@@ -47,7 +52,9 @@ impl Default for Options {
             platforms: PlatformSelection::host(),
             split: None,
             resume: true,
+            in_order: false,
             jobs: transfer::JOBS,
+            pause: transfer::PAUSE,
         }
     }
 }
@@ -210,6 +217,7 @@ impl Run<'_> {
                 let how = writer::Options {
                     split: self.options.split,
                     resume: self.options.resume,
+                    in_order: self.options.in_order,
                 };
                 let writer = Writer::create(path, layout.clone(), &how, self.interrupt)?;
                 let moved = self.fill(&writer, wanted).map_err(|error| self.keeping(error))?;
@@ -239,6 +247,7 @@ impl Run<'_> {
             source: self.source,
             sink,
             jobs: self.options.jobs,
+            pause: self.options.pause,
             progress: self.progress,
             interrupt: self.interrupt,
         };
@@ -363,3 +372,10 @@ fn summary(images: &[Named], layout: &Layout, moved: &[Moved], files: Vec<PathBu
         reused: moved.iter().map(|blob| blob.reused).sum(),
     }
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod resume_tests;
+#[cfg(test)]
+mod tests;

@@ -61,3 +61,59 @@ pub trait Source: Send + Sync {
         }
     }
 }
+
+/// Several sources as one: each is asked in order until one has what is wanted.
+///
+/// Content is found by digest, so it does not matter which of them had the name.
+pub struct Several(pub Vec<Box<dyn Source>>);
+
+impl Several {
+    fn first<T>(&self, ask: impl Fn(&dyn Source) -> Result<T>) -> Result<T> {
+        let mut last = None;
+        for source in &self.0 {
+            match ask(source.as_ref()) {
+                Err(error @ Error::NotFound { .. }) => last = Some(error),
+                // One archive's index may be sparse where another's is not.
+                Err(Error::Refused(finding)) if finding.problem == Problem::Missing => {
+                    last = Some(Error::Refused(finding));
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::Usage {
+            message: "no source was named".into(),
+            hint: None,
+        }))
+    }
+}
+
+impl Source for Several {
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        self.first(|source| source.resolve(reference))
+    }
+
+    fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        self.first(|source| source.metadata(repository, descriptor))
+    }
+
+    fn open(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>> {
+        self.first(|source| source.open(repository, descriptor, offset))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        let mut all = Vec::new();
+        for source in &self.0 {
+            for reference in source.references()? {
+                if !all.contains(&reference) {
+                    all.push(reference);
+                }
+            }
+        }
+        Ok(all)
+    }
+}

@@ -21,8 +21,8 @@ use crate::source::Source;
 pub const JOBS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(5);
 /// How often a blob is asked for in vain.
 const TRIES: u32 = 5;
-/// The pause before the second try; it doubles with each further one.
-const PAUSE: Duration = Duration::from_millis(250);
+/// The pause before the second try, if nothing else is said; it doubles with each further one.
+pub const PAUSE: Duration = Duration::from_millis(250);
 /// New bytes after which a try was not in vain: a large blob on a bad line may break more than five times.
 const HEADWAY: u64 = 1 << 20;
 /// Bytes that are read, hashed and written at once: they stay in a core's cache in between.
@@ -78,6 +78,8 @@ pub struct Transfer<'a> {
     pub sink: &'a dyn Sink,
     /// Blobs at once.
     pub jobs: NonZeroUsize,
+    /// The pause before the second try; it doubles with each further one.
+    pub pause: Duration,
     /// Told what goes on.
     pub progress: &'a dyn Progress,
     /// Looked at between pieces of work.
@@ -216,7 +218,7 @@ impl Move<'_> {
                 return Err(error);
             }
             progress.note(&format!("{error}; asking again"));
-            self.pause(PAUSE * 2u32.saturating_pow(tries.max(wrong) - 1))?;
+            self.pause(self.transfer.pause * 2u32.saturating_pow(tries.max(wrong) - 1))?;
         }
     }
 
@@ -256,7 +258,10 @@ impl Move<'_> {
         let mut filled = 0;
         let mut ended = Ok(true);
         while let Some(free) = buffer.get_mut(filled..).filter(|free| !free.is_empty()) {
-            self.check().map_err(Failure::Final)?;
+            if let Err(error) = self.check() {
+                ended = Err(Failure::Final(error));
+                break;
+            }
             match body.read(free) {
                 Ok(0) => {
                     ended = Ok(false);

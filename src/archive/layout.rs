@@ -344,3 +344,7 @@ fn record(key: &str, value: &str) -> String {
 pub(super) fn first_block() -> Result<Vec<u8>> {
     header(format::OCI_LAYOUT, length(format::OCI_LAYOUT_CONTENT))
 }
+
+#[cfg(test)]
+#[path = "layout_tests.rs"]
+mod tests;

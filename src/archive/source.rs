@@ -24,8 +24,14 @@ pub struct ArchiveSource {
 
 impl ArchiveSource {
     /// Takes an opened layout.
-    pub fn new(content: Arc<dyn Content>) -> ArchiveSource {
-        ArchiveSource { content }
+    ///
+    /// # Errors
+    ///
+    /// As [`Content::check_opening`]: what was found wrong when it was opened is not passed on.
+    pub fn new(content: impl Into<Arc<dyn Content>>) -> Result<ArchiveSource> {
+        let content = content.into();
+        content.check_opening()?;
+        Ok(ArchiveSource { content })
     }
 
     /// The entries that a reference by tag may mean: by name first, then by tag, then the only one.
@@ -252,3 +258,7 @@ impl Read for StoredReader {
         Ok(0)
     }
 }
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

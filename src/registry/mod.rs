@@ -1,1 +1,52 @@
 //! The distribution protocol: OCI distribution specification, version 2 of the API.
+//!
+//! - [`options`], [`environment`]: what is said about registries, and what the surroundings say
+//! - [`address`], [`mirror`], [`proxy`]: where a registry is, and the way there
+//! - [`source`]: registries as a source of images; it tries the places of a repository in order
+//! - `client`: one registry's API, with authentication and retries
+//! - `auth`, [`challenge`], [`credentials`], [`secret`]: proving who is asking
+//! - `transport`, `location`, `connect`, [`tls`]: one HTTP request with its redirects, and how it gets there
+//! - `blob`: content as it comes, counted and watched
+//! - [`server`]: manifests by digest for an engine on this host
+//! - `failure`, `trouble`, `retry`, `date`: what can go wrong, what it means, and when to ask again
+//!
+//! A request goes down this list: the source asks the client, which asks the transport; what went wrong comes
+//! back as a `Failure` of the transport, a `Trouble` of the client, an [`Error`](crate::Error) of the source.
+
+mod auth;
+mod blob;
+mod client;
+mod connect;
+mod date;
+mod failure;
+mod location;
+mod retry;
+mod transport;
+mod trouble;
+
+pub mod address;
+pub mod challenge;
+pub mod credentials;
+pub mod environment;
+pub mod mirror;
+pub mod options;
+pub mod proxy;
+pub mod secret;
+pub mod server;
+pub mod source;
+pub mod tls;
+
+pub use credentials::{Credential, Credentials};
+pub use environment::Environment;
+pub use mirror::Mirror;
+pub use options::Options;
+pub use retry::Retry;
+pub use secret::Secret;
+pub use source::RegistrySource;
+pub use tls::ClientCertificate;
+pub use transport::Timeouts;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -127,6 +127,7 @@ impl Report {
             count => Err(Error::Unverified {
                 place: self.label,
                 count,
+                hint: None,
             }),
         }
     }

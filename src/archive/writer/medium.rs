@@ -9,9 +9,20 @@ use crate::error::{Error, Result};
 /// FAT: `MSDOS_SUPER_MAGIC` in Linux's `magic.h`.
 #[cfg(target_os = "linux")]
 const FAT: u64 = 0x4d44;
-/// exFAT: `EXFAT_SUPER_MAGIC`.
+/// File systems, by `f_type`, that fill a gap with zeros before they write behind it, or that may: it would be
+/// written twice, and slowly.
 #[cfg(target_os = "linux")]
-const EXFAT: u64 = 0x2011_bab0;
+const WITHOUT_GAPS: [u64; 9] = [
+    FAT,
+    0x2011_bab0, // exFAT
+    0x5346_544e, // NTFS
+    0x7366_746e, // NTFS, the newer driver
+    0x6573_5546, // FUSE: whatever is behind it
+    0x482b,      // HFS+
+    0x517b,      // SMB
+    0xff53_4d42, // CIFS
+    0xfe53_4d42, // SMB 2 and 3
+];
 /// Largest file on FAT, in bytes.
 const FAT_LARGEST: u64 = u32::MAX as u64;
 
@@ -50,7 +61,7 @@ impl Medium {
             // The field's type differs between architectures.
             let kind = rustix::fs::statfs(folder).map_err(failed)?.f_type;
             let kind = u64::try_from(kind).unwrap_or_default();
-            medium.has_gaps = kind != FAT && kind != EXFAT;
+            medium.has_gaps = !WITHOUT_GAPS.contains(&kind);
             medium.largest_file = (kind == FAT).then_some(FAT_LARGEST);
         }
         Ok(medium)

@@ -49,6 +49,8 @@ pub struct Options {
     pub split: Option<u64>,
     /// Whether what an interrupted run left is used, and left if this one is interrupted.
     pub resume: bool,
+    /// Whether it is written from its start to its end, also where the file system takes gaps.
+    pub in_order: bool,
 }
 
 /// An archive that is being written to a file or to parts. Until it is sealed nothing has its name.
@@ -115,7 +117,7 @@ impl Writer {
             journal,
             kept: remains.kept,
             places,
-            is_ordered: !remains.medium.has_gaps,
+            is_ordered: options.in_order || !remains.medium.has_gaps,
             runs: Mutex::new(0),
             is_sealed: false,
             _guard: guard,

@@ -158,10 +158,13 @@ impl Segments {
     /// What was written may be lost then, also where it can still be read: it must not be used.
     pub fn sync(&self) -> Result<()> {
         for segment in &self.0 {
-            segment
-                .file
-                .sync_all()
-                .map_err(Error::io("sync", &segment.target))?;
+            segment.file.sync_all().map_err(|source| Error::Io {
+                action: "sync",
+                path: segment.target.clone(),
+                offset: None,
+                source,
+                hint: Some("the disk may be failing: what was written is discarded, save to another".into()),
+            })?;
         }
         Ok(())
     }

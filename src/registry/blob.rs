@@ -1,0 +1,260 @@
+//! A blob's bytes as they come from a registry: counted, and watched so that they keep coming.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use ureq::BodyReader;
+use ureq::http::{StatusCode, header};
+
+use super::failure::Failure;
+use super::transport::{Answer, Timeouts};
+use crate::error::{Error, Result};
+use crate::escape::Escaped;
+
+/// Bytes that are read at once while passing over what was not asked for.
+const SKIP_BUFFER: usize = 64 << 10;
+
+/// Names what is read, for messages.
+#[derive(Debug, Clone)]
+pub(super) struct Label {
+    pub(super) registry: String,
+    pub(super) subject: String,
+}
+
+impl Label {
+    /// An error that another try may not have.
+    pub(super) fn transient(&self, problem: String) -> Error {
+        Error::Registry {
+            registry: self.registry.clone(),
+            subject: self.subject.clone(),
+            problem,
+            hint: None,
+            transient: true,
+        }
+    }
+}
+
+/// Reads content of a known size from an offset on, and fails where it is shorter, longer or too slow.
+pub(super) struct BlobReader {
+    body: BodyReader<'static>,
+    label: Label,
+    host: String,
+    /// Bytes from the beginning of the blob, of the next byte that comes.
+    position: u64,
+    /// Where the caller wants to begin.
+    start: u64,
+    size: u64,
+    pace: Pace,
+    is_done: bool,
+}
+
+impl BlobReader {
+    /// Takes in an answer to a request for `size` bytes of which the first `offset` are there already.
+    ///
+    /// # Errors
+    ///
+    /// If the answer is for another range or says another length.
+    pub(super) fn new(
+        answer: Answer,
+        label: Label,
+        size: u64,
+        offset: u64,
+        timeouts: &Timeouts,
+    ) -> Result<BlobReader> {
+        let position = if answer.status == StatusCode::PARTIAL_CONTENT {
+            check_range(&answer, &label, size, offset)?;
+            offset
+        } else {
+            0
+        };
+        if let Some(length) = answer.length()
+            && length != size.saturating_sub(position)
+        {
+            return Err(label.transient(format!(
+                "the answer's length is {length} bytes, expected {}",
+                size.saturating_sub(position)
+            )));
+        }
+        Ok(BlobReader {
+            host: answer.host,
+            body: answer.body.into_reader(),
+            label,
+            position,
+            start: offset,
+            size,
+            pace: Pace::new(timeouts),
+            is_done: false,
+        })
+    }
+
+    /// Passes over what was sent although it was not asked for: the server knows no ranges.
+    fn skip(&mut self) -> io::Result<()> {
+        let mut buffer = [0; SKIP_BUFFER];
+        while self.position < self.start {
+            let left = usize::try_from(self.start - self.position).unwrap_or(SKIP_BUFFER);
+            let part = buffer.get_mut(..left.min(SKIP_BUFFER)).unwrap_or_default();
+            if self.receive(part)? == 0 {
+                return Err(self.short());
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let begun = Instant::now();
+        let received = self.body.read(buffer);
+        let count = match received {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            Err(error) => {
+                let failure = Failure::of_io(error, self.host.clone());
+                let error = failure.into_error(&self.label.registry, &self.label.subject, true);
+                return Err(io::Error::other(self.placed(error)));
+            }
+        };
+        let bytes = u64::try_from(count).unwrap_or(u64::MAX);
+        self.position = self.position.saturating_add(bytes);
+        if count > 0 && !self.pace.is_kept(bytes, begun.elapsed()) {
+            return Err(io::Error::other(self.label.transient(format!(
+                "{} sends too slowly: less than {} bytes a second over {} s",
+                self.host,
+                self.pace.slowest,
+                self.pace.window.as_secs()
+            ))));
+        }
+        Ok(count)
+    }
+
+    /// Adds how far it came.
+    fn placed(&self, error: Error) -> Error {
+        match error {
+            Error::Registry {
+                registry,
+                subject,
+                problem,
+                hint,
+                transient,
+            } => Error::Registry {
+                registry,
+                subject,
+                problem: format!("{problem} (at byte {} of {})", self.position, self.size),
+                hint,
+                transient,
+            },
+            other => other,
+        }
+    }
+
+    fn short(&self) -> io::Error {
+        io::Error::other(self.label.transient(format!(
+            "the content ended at byte {}, expected {}",
+            self.position, self.size
+        )))
+    }
+
+    /// Reads the end of the answer, which also gives its connection back.
+    fn finish(&mut self) -> io::Result<()> {
+        self.is_done = true;
+        if self.receive(&mut [0])? > 0 {
+            return Err(io::Error::other(self.label.transient(format!(
+                "the content is longer than the expected {} bytes",
+                self.size
+            ))));
+        }
+        Ok(())
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() || self.is_done {
+            return Ok(0);
+        }
+        self.skip()?;
+        let left = self.size.saturating_sub(self.position);
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = match most {
+            0 => 0,
+            _ => match self.receive(buffer.get_mut(..most).unwrap_or_default())? {
+                0 => return Err(self.short()),
+                count => count,
+            },
+        };
+        if self.position >= self.size {
+            self.finish()?;
+        }
+        Ok(count)
+    }
+}
+
+/// Watches that bytes come fast enough, over windows of the time spent waiting for them.
+struct Pace {
+    window: Duration,
+    slowest: u32,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(timeouts: &Timeouts) -> Pace {
+        Pace {
+            window: timeouts.idle,
+            slowest: timeouts.slowest,
+            waited: Duration::ZERO,
+            bytes: 0,
+        }
+    }
+
+    fn is_kept(&mut self, bytes: u64, waited: Duration) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.waited += waited;
+        if self.waited < self.window {
+            return true;
+        }
+        let millis = u64::try_from(self.waited.as_millis()).unwrap_or(u64::MAX);
+        let kept = self.bytes.saturating_mul(1000) >= u64::from(self.slowest).saturating_mul(millis);
+        self.bytes = 0;
+        self.waited = Duration::ZERO;
+        kept
+    }
+}
+
+/// Checks that a partial answer is for the range that was asked for: RFC 9110, section 14.4.
+fn check_range(answer: &Answer, label: &Label, size: u64, offset: u64) -> Result<()> {
+    let text = answer.header(header::CONTENT_RANGE).unwrap_or_default();
+    let expected = format!("bytes {offset}-{}/", size.saturating_sub(1));
+    let total = text.strip_prefix(expected.as_str());
+    if total.is_some_and(|total| total == "*" || total.parse() == Ok(size)) {
+        return Ok(());
+    }
+    Err(label.transient(format!(
+        "the answer is for the range {:?}, expected {expected}{size}",
+        Escaped(text).to_string()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pace_is_measured_over_windows() {
+        let timeouts = Timeouts {
+            idle: Duration::from_secs(10),
+            slowest: 100,
+            ..Timeouts::default()
+        };
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::new(&timeouts);
+        assert!((0..100).all(|_| pace.is_kept(100, second)));
+        let mut pace = Pace::new(&timeouts);
+        assert!((0..9).all(|_| pace.is_kept(1, second)));
+        assert!(!pace.is_kept(1, second));
+        // One burst is enough for a window, not for the next.
+        let mut pace = Pace::new(&timeouts);
+        assert!(pace.is_kept(1000, second));
+        assert!((0..9).all(|_| pace.is_kept(1, second)));
+        assert!((0..9).all(|_| pace.is_kept(1, second)));
+        assert!(!pace.is_kept(1, second));
+    }
+}

@@ -1,0 +1,512 @@
+//! One registry's API: `GET /v2/...` with authentication, retries, and answers told apart.
+//!
+//! Source: OCI distribution specification 1.1, "Pulling" and "Error Codes".
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use ureq::http::uri::Scheme;
+use ureq::http::{StatusCode, Uri, header};
+
+use super::address::Address;
+use super::auth::{Context, Login};
+use super::credentials::Credentials;
+use super::failure::Failure;
+use super::mirror::Endpoint;
+use super::options::Options;
+use super::retry::{Retry, retry_after, wait};
+use super::tls::Trust;
+use super::transport::{Answer, Request, Transport};
+use super::trouble::{Said, Trouble, marked};
+use crate::error::{Error, Result};
+use crate::escape::Escaped;
+use crate::interrupt::Interrupt;
+use crate::oci::{Digest, MediaType};
+use crate::progress::Progress;
+
+/// Times that a request is answered with 401 before it is given up: a challenge, an expired token, and one that
+/// another worker renewed in between.
+const MAX_CHALLENGES: usize = 4;
+/// Tags that are shown where one does not exist.
+const SHOWN_TAGS: usize = 8;
+/// Most bytes that are read of an answer to a ping.
+const MAX_PONG: u64 = 4 << 10;
+/// Largest list of tags that is read, in bytes.
+const MAX_TAGS: u64 = 1 << 20;
+/// What manifests may be: both kinds of index first, as they name the image for every platform.
+const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub(super) enum Wanted {
+    Tag(String),
+    Manifest(Digest),
+    /// A blob's stored bytes from an offset on.
+    Blob(Digest, u64),
+}
+
+impl Wanted {
+    fn path(&self, repository: &str) -> String {
+        match self {
+            Wanted::Tag(tag) => format!("/v2/{repository}/manifests/{tag}"),
+            Wanted::Manifest(digest) => format!("/v2/{repository}/manifests/{digest}"),
+            Wanted::Blob(digest, _) => format!("/v2/{repository}/blobs/{digest}"),
+        }
+    }
+
+    /// How it is called in messages.
+    pub(super) fn name(&self, repository: &str) -> String {
+        match self {
+            Wanted::Tag(tag) => format!("{repository}:{tag}"),
+            Wanted::Manifest(digest) | Wanted::Blob(digest, _) => format!("{repository}@{digest}"),
+        }
+    }
+}
+
+/// Talks to registries.
+pub(super) struct Client {
+    transport: Transport,
+    credentials: Credentials,
+    retry: Retry,
+    progress: Arc<dyn Progress>,
+    interrupt: Interrupt,
+    sessions: Mutex<HashMap<Address, Arc<Session>>>,
+}
+
+/// What is known of one registry.
+#[derive(Default)]
+pub(super) struct Session {
+    scheme: Mutex<Option<Scheme>>,
+    answered: AtomicBool,
+    given_up: AtomicBool,
+    logins: Mutex<HashMap<String, Arc<Login>>>,
+}
+
+impl Client {
+    pub(super) fn new(options: Options, progress: Arc<dyn Progress>, interrupt: Interrupt) -> Result<Client> {
+        let trust = Trust::new(
+            &options.ca_files,
+            options.client_certificate.as_ref(),
+            &options.certificate_folders,
+            &options.insecure,
+        )?;
+        Ok(Client {
+            transport: Transport::new(options.proxies, trust, options.timeouts),
+            credentials: options.credentials,
+            retry: options.retry,
+            progress,
+            interrupt,
+            sessions: Mutex::default(),
+        })
+    }
+
+    pub(super) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    pub(super) fn tries(&self) -> u32 {
+        self.retry.tries
+    }
+
+    /// Waits between two tries that a caller makes itself.
+    pub(super) fn pause(&self, tried: u32) -> Result<()> {
+        wait(self.retry.pause(tried, None), &self.interrupt)
+    }
+
+    pub(super) fn note(&self, text: &str) {
+        self.progress.note(text);
+    }
+
+    /// Whether a mirror was given up for the rest of the run.
+    pub(super) fn is_given_up(&self, endpoint: &Endpoint) -> bool {
+        self.session(endpoint).given_up.load(Ordering::Relaxed)
+    }
+
+    /// Gives a mirror up; true the first time.
+    pub(super) fn give_up(&self, endpoint: &Endpoint) -> bool {
+        !self.session(endpoint).given_up.swap(true, Ordering::Relaxed)
+    }
+
+    fn session(&self, endpoint: &Endpoint) -> Arc<Session> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions
+            .entry(endpoint.address.clone())
+            .or_insert_with(|| {
+                self.transport.trust.name_registry(&endpoint.address);
+                Arc::default()
+            })
+            .clone()
+    }
+
+    /// Asks for something until there is an answer: 200, or 206 where an offset was given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if it is not there; [`Error::Registry`] for everything else, which is no longer
+    /// transient as it was tried often enough.
+    pub(super) fn get(&self, endpoint: &Endpoint, wanted: &Wanted) -> Result<Answer> {
+        let session = self.session(endpoint);
+        let subject = wanted.name(&endpoint.path);
+        self.patiently(&session, endpoint, || {
+            let scheme = self.scheme(&session, endpoint)?;
+            let url = url(&scheme, endpoint, &wanted.path(&endpoint.path))?;
+            let request = match wanted {
+                Wanted::Blob(_, offset) => Request {
+                    offset: *offset,
+                    ..Request::get(url, "*/*")
+                },
+                _ => Request::get(url, ACCEPT_MANIFESTS),
+            };
+            let answer = self.authenticated(&session, endpoint, &scheme, request, &subject)?;
+            self.judge(&session, endpoint, wanted, answer)
+        })
+    }
+
+    /// Makes a request, authenticating where that is asked for.
+    fn authenticated(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        scheme: &Scheme,
+        mut request: Request,
+        subject: &str,
+    ) -> Result<Answer, Trouble> {
+        let login = session.login(endpoint);
+        let context = Context {
+            transport: &self.transport,
+            endpoint,
+            credentials: &self.credentials,
+            progress: &*self.progress,
+            is_plain: *scheme == Scheme::HTTP,
+        };
+        for _ in 0..MAX_CHALLENGES {
+            let grant = login.grant(&context)?;
+            request.authorization = grant.header.clone();
+            let answer = self
+                .transport
+                .fetch(&request)
+                .map_err(|failure| Trouble::of(failure, endpoint, subject))?;
+            session.answered.store(true, Ordering::Relaxed);
+            if answer.status != StatusCode::UNAUTHORIZED || answer.elsewhere {
+                if answer.elsewhere || answer.status.is_success() {
+                    login.accepted(&grant);
+                }
+                return Ok(answer);
+            }
+            let headers = answer.headers.clone();
+            let said = Said::read(answer);
+            login.challenged(&context, &grant, &headers, said)?;
+        }
+        let problem = "asks for authentication again and again".to_string();
+        Err(Trouble::end(endpoint, subject, problem, None))
+    }
+
+    /// Tells what an answer's status means.
+    fn judge(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        wanted: &Wanted,
+        answer: Answer,
+    ) -> Result<Answer, Trouble> {
+        let status = answer.status;
+        let partial = status == StatusCode::PARTIAL_CONTENT && matches!(wanted, Wanted::Blob(_, 1..));
+        if status == StatusCode::OK || partial {
+            let is_page = answer
+                .header(header::CONTENT_TYPE)
+                .is_some_and(|text| text.starts_with("text/html"));
+            if is_page && !matches!(wanted, Wanted::Blob(..)) {
+                return Err(not_a_registry(endpoint, "it answered with a web page"));
+            }
+            return Ok(answer);
+        }
+        let subject = wanted.name(&endpoint.path);
+        let pause = retry_after(&answer.headers, SystemTime::now());
+        let (elsewhere, host) = (answer.elsewhere, answer.host.clone());
+        let said = Said::read(answer);
+        if elsewhere {
+            let problem = format!(
+                "{host}, where it redirects to, answered {status}{}",
+                said.suffix()
+            );
+            let trouble = Trouble::of_status(status, pause, endpoint, &subject, problem);
+            // A signed URL that has expired: the registry gives a new one.
+            return Err(match status {
+                StatusCode::FORBIDDEN => trouble.again(),
+                _ => trouble,
+            });
+        }
+        Err(match status {
+            StatusCode::NOT_FOUND => self.missing(session, endpoint, wanted, &said),
+            StatusCode::FORBIDDEN => Trouble::end(
+                endpoint,
+                &subject,
+                format!("access denied{}", said.suffix()),
+                Some(format!(
+                    "log in with `docker login {0}` or `podman login {0}`; if you are, the account may not pull \
+                     this",
+                    endpoint.account
+                )),
+            ),
+            _ if status.is_success() || status.is_redirection() => {
+                let problem = format!("answered {status}, which makes no sense here");
+                Trouble::end(endpoint, &subject, problem, None)
+            }
+            _ if said.is_html && !matches!(status.as_u16(), 429 | 500..) => {
+                not_a_registry(endpoint, &format!("it answered {status} with a web page"))
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                let problem = format!("too many requests{}", said.suffix());
+                Trouble::of_status(status, pause, endpoint, &subject, problem)
+            }
+            _ => {
+                let problem = format!("answered {status}{}", said.suffix());
+                Trouble::of_status(status, pause, endpoint, &subject, problem)
+            }
+        })
+    }
+
+    /// Tells what is missing: the blob, the tag, the repository, or the registry itself.
+    fn missing(&self, session: &Session, endpoint: &Endpoint, wanted: &Wanted, said: &Said) -> Trouble {
+        let not_found = |what: String, hint: Option<String>| {
+            Trouble::End(Error::NotFound {
+                what,
+                place: endpoint.name.clone(),
+                hint,
+            })
+        };
+        let subject = wanted.name(&endpoint.path);
+        if !said.is_specified && !self.is_registry(session, endpoint) {
+            let page = if said.is_html { " with a web page" } else { "" };
+            return not_a_registry(endpoint, &format!("it answered 404 Not Found{page}"));
+        }
+        if matches!(wanted, Wanted::Blob(..)) {
+            return not_found(format!("blob {subject}"), None);
+        }
+        let tags = self.tags(session, endpoint);
+        if said.code == "NAME_UNKNOWN" || matches!(tags, Tags::NoRepository) {
+            let hint = format!("check the name {}; it may also be private", endpoint.path);
+            return not_found(format!("repository {}", endpoint.path), Some(hint));
+        }
+        let hint = match (wanted, tags) {
+            (Wanted::Tag(_), Tags::Some(tags)) => Some(format!("it has {}", tags.join(", "))),
+            _ => None,
+        };
+        not_found(subject, hint)
+    }
+
+    /// Whether the API is there at all. Where that cannot be told, it is.
+    fn is_registry(&self, session: &Session, endpoint: &Endpoint) -> bool {
+        let Ok(scheme) = self.scheme(session, endpoint) else {
+            return true;
+        };
+        self.ping(endpoint, &scheme).map_or(true, |pong| {
+            let is_page = pong.text.trim_start().starts_with('<');
+            pong.names_itself || (matches!(pong.status.as_u16(), 200 | 401) && !is_page)
+        })
+    }
+
+    /// Some of a repository's tags, for messages only.
+    fn tags(&self, session: &Session, endpoint: &Endpoint) -> Tags {
+        #[derive(serde::Deserialize)]
+        struct List {
+            tags: Option<Vec<String>>,
+        }
+        let path = format!("/v2/{}/tags/list?n=100", endpoint.path);
+        let answer = self.scheme(session, endpoint).and_then(|scheme| {
+            let request = Request::get(url(&scheme, endpoint, &path)?, "application/json");
+            self.authenticated(session, endpoint, &scheme, request, "")
+        });
+        let Ok(answer) = answer else {
+            return Tags::Unknown;
+        };
+        match answer.status {
+            StatusCode::NOT_FOUND => {
+                let said = Said::read(answer);
+                // Harbor has a code of its own for everything that is missing.
+                let is_harbors = said.code == "NOT_FOUND" && said.message.contains("repository");
+                if said.code == "NAME_UNKNOWN" || is_harbors {
+                    Tags::NoRepository
+                } else {
+                    Tags::Unknown
+                }
+            }
+            StatusCode::OK => match serde_json::from_slice::<List>(&answer.text(MAX_TAGS)) {
+                Ok(List { tags: Some(mut tags) }) if !tags.is_empty() => {
+                    if tags.len() > SHOWN_TAGS {
+                        tags.truncate(SHOWN_TAGS);
+                        tags.push("others".into());
+                    }
+                    Tags::Some(tags.iter().map(|tag| Escaped(tag).to_string()).collect())
+                }
+                _ => Tags::Unknown,
+            },
+            _ => Tags::Unknown,
+        }
+    }
+
+    /// Makes a request again for as long as that may help and is allowed.
+    fn patiently<T>(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        mut request: impl FnMut() -> Result<T, Trouble>,
+    ) -> Result<T> {
+        let mut tried = 0;
+        loop {
+            self.interrupt.check()?;
+            tried += 1;
+            let (error, asked, is_absence) = match request() {
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::End(error)) => return Err(error),
+                Err(Trouble::Again {
+                    error,
+                    wait,
+                    is_absence,
+                }) => (error, wait, is_absence),
+            };
+            let known = session.answered.load(Ordering::Relaxed);
+            let tries = match (known, is_absence, endpoint.is_mirror) {
+                (true, ..) => self.retry.tries,
+                // Nobody was ever there: a wrong address more often than a pause.
+                (false, true, _) | (false, _, true) => 1,
+                (false, false, false) => self.retry.tries.min(2),
+            };
+            if tried >= tries {
+                return Err(marked(error, false));
+            }
+            let pause = self.retry.pause(tried, asked);
+            self.note(&format!(
+                "{error}; trying again in {} s ({tried} of {} tries)",
+                pause.as_secs_f32().ceil(),
+                self.retry.tries
+            ));
+            wait(pause, &self.interrupt)?;
+        }
+    }
+
+    /// Whether a registry is spoken to by https or http.
+    ///
+    /// https it is, except where the user or the address allow otherwise. Then an unauthenticated request
+    /// finds out, so that no credential is sent before it is known.
+    fn scheme(&self, session: &Session, endpoint: &Endpoint) -> Result<Scheme, Trouble> {
+        let mut known = session.scheme.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scheme) = &*known {
+            return Ok(scheme.clone());
+        }
+        let address = &endpoint.address;
+        let insecure = self.transport.trust.is_insecure(address);
+        let scheme = if insecure || (address.is_loopback() && self.transport.trust.expects_tls(address)) {
+            self.probe_https_first(endpoint)?
+        } else if address.is_loopback() {
+            self.probe_http_first(endpoint)?
+        } else {
+            Scheme::HTTPS
+        };
+        *known = Some(scheme.clone());
+        Ok(scheme)
+    }
+
+    /// Asks whether the API is there, without authentication.
+    fn ping(&self, endpoint: &Endpoint, scheme: &Scheme) -> Result<Pong, Failure> {
+        let url =
+            url(scheme, endpoint, "/v2/").map_err(|_| Failure::Location(endpoint.address.to_string()))?;
+        let answer = self.transport.fetch(&Request::get(url, "*/*"))?;
+        Ok(Pong {
+            status: answer.status,
+            names_itself: answer.headers.contains_key("docker-distribution-api-version"),
+            text: String::from_utf8_lossy(&answer.text(MAX_PONG)).into_owned(),
+        })
+    }
+
+    fn probe_https_first(&self, endpoint: &Endpoint) -> Result<Scheme, Trouble> {
+        let failure = match self.ping(endpoint, &Scheme::HTTPS) {
+            Ok(_) => return Ok(Scheme::HTTPS),
+            Err(failure) => failure,
+        };
+        let may_be_plain = match &failure {
+            Failure::NoTls(_) | Failure::Cut(_) | Failure::Tls(..) => true,
+            // Another port is asked in plain HTTP.
+            failure => endpoint.address.port.is_none() && failure.is_transient(),
+        };
+        if may_be_plain && self.ping(endpoint, &Scheme::HTTP).is_ok() {
+            return Ok(Scheme::HTTP);
+        }
+        Err(Trouble::of(failure, endpoint, ""))
+    }
+
+    fn probe_http_first(&self, endpoint: &Endpoint) -> Result<Scheme, Trouble> {
+        let (is_https, failure) = match self.ping(endpoint, &Scheme::HTTP) {
+            // Go and nginx say that this is an HTTPS server, or port.
+            Ok(pong) if pong.status == StatusCode::BAD_REQUEST => (pong.text.contains("HTTPS"), None),
+            Ok(_) => (false, None),
+            Err(failure @ (Failure::NotHttp(..) | Failure::Cut(_))) => {
+                let answer = self.ping(endpoint, &Scheme::HTTPS);
+                let is_https = matches!(answer, Ok(_) | Err(Failure::Untrusted(..)));
+                (is_https, Some(failure))
+            }
+            Err(failure) => (false, Some(failure)),
+        };
+        match failure {
+            _ if is_https => Ok(Scheme::HTTPS),
+            Some(failure) => Err(Trouble::of(failure, endpoint, "")),
+            None => Ok(Scheme::HTTP),
+        }
+    }
+}
+
+/// What [`Client::ping`] gives.
+struct Pong {
+    status: StatusCode,
+    names_itself: bool,
+    text: String,
+}
+
+enum Tags {
+    Some(Vec<String>),
+    NoRepository,
+    Unknown,
+}
+
+impl Session {
+    fn login(&self, endpoint: &Endpoint) -> Arc<Login> {
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        logins.entry(endpoint.path.clone()).or_default().clone()
+    }
+}
+
+fn url(scheme: &Scheme, endpoint: &Endpoint, path: &str) -> Result<Uri, Trouble> {
+    let text = format!("{scheme}://{}{path}", endpoint.address);
+    text.parse().map_err(|_| {
+        let problem = format!("{} makes no URL", Escaped(&text));
+        Trouble::end(endpoint, "", problem, None)
+    })
+}
+
+fn not_a_registry(endpoint: &Endpoint, why: &str) -> Trouble {
+    Trouble::end(
+        endpoint,
+        "",
+        format!("is not a registry: {why}"),
+        Some(format!("check the address {}", endpoint.address)),
+    )
+}
+
+/// The media type of an answer, if its `Content-Type` is one that says something.
+pub(super) fn media_type(answer: &Answer) -> Option<MediaType> {
+    let text = answer.header(header::CONTENT_TYPE)?;
+    let text = text.split(';').next().unwrap_or_default().trim();
+    let generic = [
+        "",
+        "application/json",
+        "application/octet-stream",
+        "binary/octet-stream",
+        "text/plain",
+    ];
+    (!generic.contains(&text)).then(|| MediaType::new(text))
+}

@@ -1,0 +1,127 @@
+//! Credential helpers: `docker-credential-NAME get`, with the server on stdin.
+//!
+//! Source: docker/docker-credential-helpers, README, "Development", and its `client` package.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::Credential;
+use crate::oci::json;
+use crate::registry::environment::Invoker;
+use crate::registry::secret::Secret;
+
+/// Most bytes of an answer that are read.
+const MAX_ANSWER: u64 = 1 << 20;
+
+pub(super) struct Helper<'a> {
+    pub(super) name: &'a str,
+    /// Where programs are looked for; `None` as this process does.
+    pub(super) search_path: Option<&'a OsStr>,
+    pub(super) run_as: Option<&'a Invoker>,
+    pub(super) timeout: Duration,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    username: String,
+    secret: String,
+}
+
+impl Helper<'_> {
+    /// Asks for a server's credential; `None` if the helper has none.
+    ///
+    /// # Errors
+    ///
+    /// Says why the helper could not be asked; never what it answered.
+    pub(super) fn get(&self, server: &str) -> Result<Option<Credential>, String> {
+        // A name with a slash would be a path to any program.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if self.name.is_empty() || !self.name.chars().all(plain) {
+            return Err("the credential helper's name is not a plain name".into());
+        }
+        let program = format!("docker-credential-{}", self.name);
+        let (success, answer) = self
+            .run(&program, server)
+            .map_err(|reason| format!("{program} {reason}"))?;
+        if !success {
+            // The protocol's error is one line on stdout; these words mean that there is nothing.
+            let text = String::from_utf8_lossy(&answer);
+            let text = text.trim();
+            return if text == "credentials not found in native keychain" || text.is_empty() {
+                Ok(None)
+            } else {
+                Err(format!("{program} failed"))
+            };
+        }
+        let answer: Answer =
+            json::from_slice(&answer).map_err(|_| format!("{program} gave no credential"))?;
+        let secret = Secret::new(answer.secret);
+        Ok(match answer.username.as_str() {
+            _ if secret.expose().is_empty() => None,
+            "<token>" => Some(Credential::Identity(secret)),
+            _ => Some(Credential::Password {
+                username: answer.username,
+                password: secret,
+            }),
+        })
+    }
+
+    fn run(&self, program: &str, server: &str) -> Result<(bool, Vec<u8>), String> {
+        let mut command = Command::new(program);
+        command
+            .arg("get")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        if let Some(path) = self.search_path {
+            command.env("PATH", path);
+        }
+        if let Some(user) = self.run_as {
+            // Setting the user also gives up root's other groups.
+            command
+                .uid(user.uid)
+                .gid(user.gid)
+                .env("HOME", &user.home)
+                .current_dir("/");
+        }
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("cannot be run: {error}"))?;
+        let finished = self.talk(&mut child, server);
+        if finished.is_err() {
+            let _ = child.kill();
+        }
+        let status = child.wait();
+        let answer = finished?;
+        Ok((status.is_ok_and(|status| status.success()), answer))
+    }
+
+    /// Writes the server and reads to the end of the answer, for as long as the helper may take.
+    fn talk(&self, child: &mut Child, server: &str) -> Result<Vec<u8>, String> {
+        let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("has no stdin or stdout".into());
+        };
+        let (send, receive) = mpsc::channel();
+        let server = server.to_string();
+        std::thread::Builder::new()
+            .name("credential-helper".into())
+            .spawn(move || {
+                let _ = stdin.write_all(server.as_bytes());
+                drop(stdin);
+                let mut answer = Vec::new();
+                let read = stdout.take(MAX_ANSWER).read_to_end(&mut answer);
+                let _ = send.send(read.map(|_| answer));
+            })
+            .map_err(|error| format!("cannot be talked to: {error}"))?;
+        match receive.recv_timeout(self.timeout) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(format!("cannot be read: {error}")),
+            Err(_) => Err(format!("did not answer within {} s", self.timeout.as_secs())),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What the surroundings say about registries: the only place of this module that reads the environment.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+const VARIABLES: [&str; 18] = [
+    "DOCKER_CONFIG",
+    "HOME",
+    "PATH",
+    "REGISTRY_AUTH_FILE",
+    "SUDO_GID",
+    "SUDO_HOME",
+    "SUDO_UID",
+    "SUDO_USER",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "ALL_PROXY",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+
+/// The variables that matter here, and who is running.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<&'static str, OsString>,
+    invoker: Option<Invoker>,
+}
+
+/// The user who became root by sudo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Invoker {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) home: PathBuf,
+}
+
+impl Environment {
+    /// Reads the variables of this process.
+    pub fn of_process() -> Environment {
+        let variables = VARIABLES
+            .iter()
+            .filter_map(|name| Some((*name, std::env::var_os(name)?)))
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        let mut environment = Environment {
+            variables,
+            invoker: None,
+        };
+        if rustix::process::geteuid().is_root() {
+            let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+            environment.invoker = environment.find_invoker(&users);
+        }
+        environment
+    }
+
+    /// Sets a variable; names that do not matter here are passed over.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Environment {
+        if let Some(name) = VARIABLES.iter().find(|known| **known == name) {
+            self.variables.insert(name, value.into());
+        }
+        self
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
+        self.variables.get(name).map(OsString::as_os_str)
+    }
+
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).map(PathBuf::from)
+    }
+
+    pub(super) fn invoker(&self) -> Option<&Invoker> {
+        self.invoker.as_ref()
+    }
+
+    /// The user behind sudo. Their home is what newer versions of sudo say, else the one in `users`, which has
+    /// the form of passwd(5).
+    fn find_invoker(&self, users: &str) -> Option<Invoker> {
+        let number = |name| self.get(name)?.to_str()?.parse().ok();
+        let (uid, gid): (u32, u32) = (number("SUDO_UID")?, number("SUDO_GID")?);
+        if uid == 0 {
+            return None;
+        }
+        let home = self.path("SUDO_HOME").or_else(|| {
+            users.lines().find_map(|line| {
+                let fields: Vec<&str> = line.split(':').collect();
+                let matches = fields.get(2).and_then(|field| field.parse().ok()) == Some(uid);
+                matches.then(|| fields.get(5).map(PathBuf::from)).flatten()
+            })
+        })?;
+        home.is_absolute().then_some(Invoker { uid, gid, home })
+    }
+}
+
+#[cfg(test)]
+impl Environment {
+    pub(super) fn under_sudo(mut self, users: &str) -> Environment {
+        self.invoker = self.find_invoker(users);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1001:Ann,,,:/home/ann:/bin/bash\n";
+
+    #[test]
+    fn finds_who_called_sudo() {
+        let sudo = Environment::default()
+            .with("SUDO_UID", "1000")
+            .with("SUDO_GID", "1001");
+        let ann = Invoker {
+            uid: 1000,
+            gid: 1001,
+            home: "/home/ann".into(),
+        };
+        assert_eq!(sudo.clone().under_sudo(USERS).invoker(), Some(&ann));
+        assert_eq!(sudo.clone().under_sudo("").invoker(), None);
+        let told = sudo.with("SUDO_HOME", "/net/ann").under_sudo(USERS);
+        assert_eq!(told.invoker().unwrap().home, PathBuf::from("/net/ann"));
+        let root = Environment::default().with("SUDO_UID", "0").with("SUDO_GID", "0");
+        assert_eq!(root.under_sudo(USERS).invoker(), None);
+        assert_eq!(Environment::default().under_sudo(USERS).invoker(), None);
+    }
+}

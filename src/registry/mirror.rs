@@ -1,0 +1,173 @@
+//! Mirrors: other places that hold a registry's content.
+//!
+//! What a mirror answers is checked by digest like everything else, so it need not be trusted for a name with a
+//! digest. Which digest a *tag* has is what the first answering place says.
+
+use std::str::FromStr;
+
+use super::address::Address;
+use crate::oci::Repository;
+use crate::oci::reference::DEFAULT_DOMAIN;
+
+/// Where Docker Hub's API is.
+const DOCKER_HUB: &str = "registry-1.docker.io";
+
+/// A place that holds another registry's repositories, possibly below a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// The registry whose content it has, as it stands in references: `docker.io`.
+    pub upstream: String,
+    /// Where it is.
+    pub address: Address,
+    /// What stands before the repository there; may be empty.
+    pub prefix: String,
+}
+
+/// Why a text is not a mirror.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a mirror: {reason}; an example is docker.io=harbor.local/dockerhub")]
+pub struct MirrorError {
+    /// The text.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl FromStr for Mirror {
+    type Err = MirrorError;
+
+    fn from_str(text: &str) -> Result<Mirror, MirrorError> {
+        let error = |reason: String| MirrorError {
+            text: text.into(),
+            reason,
+        };
+        let (upstream, place) = text
+            .split_once('=')
+            .ok_or_else(|| error("expected REGISTRY=HOST[/PREFIX]".into()))?;
+        if place.starts_with("http://") {
+            return Err(error(
+                "give the host without http://, and --insecure for it".into(),
+            ));
+        }
+        let place = place.strip_prefix("https://").unwrap_or(place);
+        let (host, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let prefix = prefix.trim_end_matches('/');
+        if !prefix.is_empty() && format!("h.io/{prefix}").parse::<Repository>().is_err() {
+            return Err(error(format!("{prefix:?} cannot stand before a repository")));
+        }
+        let upstream: Address = upstream
+            .parse()
+            .map_err(|reason: super::address::AddressError| error(reason.to_string()))?;
+        Ok(Mirror {
+            upstream: match upstream.to_string().as_str() {
+                "index.docker.io" | DOCKER_HUB => DEFAULT_DOMAIN.into(),
+                other => other.into(),
+            },
+            address: host
+                .parse()
+                .map_err(|reason: super::address::AddressError| error(reason.to_string()))?,
+            prefix: prefix.into(),
+        })
+    }
+}
+
+/// One place where a repository is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    /// How it is called in messages.
+    pub(super) name: String,
+    /// The name under which credentials for it are kept: a host as it stands in references.
+    pub(super) account: String,
+    /// Where it is.
+    pub(super) address: Address,
+    /// The repository's name there.
+    pub(super) path: String,
+    /// Whether this is not the registry that the reference names.
+    pub(super) is_mirror: bool,
+}
+
+/// The places of a repository: its mirrors in order, then the registry itself.
+pub(super) fn endpoints(mirrors: &[Mirror], repository: &Repository) -> Vec<Endpoint> {
+    let domain = repository.domain().to_ascii_lowercase();
+    let host = if domain == DEFAULT_DOMAIN {
+        DOCKER_HUB
+    } else {
+        &domain
+    };
+    let mut places: Vec<Endpoint> = mirrors
+        .iter()
+        .filter(|mirror| mirror.upstream == domain)
+        .map(|mirror| Endpoint {
+            name: format!("mirror {}", mirror.address),
+            account: mirror.address.to_string(),
+            address: mirror.address.clone(),
+            path: match mirror.prefix.as_str() {
+                "" => repository.path().into(),
+                prefix => format!("{prefix}/{}", repository.path()),
+            },
+            is_mirror: true,
+        })
+        .collect();
+    // A reference's host always is an address; if that ever fails, connecting says so.
+    let address = host.parse().unwrap_or_else(|_| Address {
+        host: host.into(),
+        port: None,
+    });
+    places.push(Endpoint {
+        name: domain.clone(),
+        account: domain.clone(),
+        address,
+        path: repository.path().into(),
+        is_mirror: false,
+    });
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_in_order_then_upstream() {
+        let mirrors: Vec<Mirror> = [
+            "docker.io=harbor.local/dockerhub",
+            "index.docker.io=https://m.local:5000/",
+            "quay.io=q.local",
+        ]
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
+        let places: Vec<(String, String, bool)> = endpoints(&mirrors, &"httpd".parse().unwrap())
+            .into_iter()
+            .map(|place| (place.address.to_string(), place.path, place.is_mirror))
+            .collect();
+        let expected = [
+            ("harbor.local", "dockerhub/library/httpd", true),
+            ("m.local:5000", "library/httpd", true),
+            ("registry-1.docker.io", "library/httpd", false),
+        ];
+        assert_eq!(
+            places,
+            expected.map(|(a, b, c)| (a.to_string(), b.to_string(), c))
+        );
+        let quay = endpoints(&mirrors, &"quay.io/a/b".parse().unwrap());
+        assert_eq!(quay.len(), 2);
+        assert_eq!(quay[0].account, "q.local");
+        assert_eq!(endpoints(&mirrors, &"ghcr.io/a/b".parse().unwrap()).len(), 1);
+    }
+
+    #[test]
+    fn refuses_other_forms() {
+        for (text, says) in [
+            ("harbor.local", "expected REGISTRY=HOST"),
+            ("docker.io=http://h", "--insecure"),
+            ("docker.io=h/../x", "cannot stand before"),
+            ("docker.io=h/UPPER", "cannot stand before"),
+            ("docker.io=h:x", "a port has digits"),
+            ("=h", "a host has"),
+        ] {
+            let error = text.parse::<Mirror>().unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Asking again: how often, and with which pauses.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use ureq::http::{HeaderMap, header};
+
+use super::date;
+use crate::error::Result;
+use crate::interrupt::Interrupt;
+
+/// How often a request is made, and how long to wait between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// Times that a request is made before giving up; at least 1.
+    pub tries: u32,
+    /// The first pause; each further one is twice as long.
+    pub first_pause: Duration,
+    /// The longest pause, also where a registry's `Retry-After` asks for more.
+    pub longest_pause: Duration,
+}
+
+impl Default for Retry {
+    /// Five tries, with pauses of 1, 2, 4 and 8 seconds, none beyond 60.
+    fn default() -> Retry {
+        Retry {
+            tries: 5,
+            first_pause: Duration::from_secs(1),
+            longest_pause: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Retry {
+    /// The pause behind the try number `tried`, counted from 1: growing, and not less than was asked for.
+    pub(super) fn pause(&self, tried: u32, asked: Option<Duration>) -> Duration {
+        let doubled = 1_u32.checked_shl(tried.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.first_pause
+            .saturating_mul(doubled)
+            .max(asked.unwrap_or_default())
+            .min(self.longest_pause)
+    }
+}
+
+/// How long a server asks to wait: RFC 9110, section 10.2.3, in seconds or as a date.
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    // The server's own clock, if it tells, so that a wrong clock here does no harm.
+    let now = headers
+        .get(header::DATE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(date::http)
+        .unwrap_or(now);
+    Some(date::http(text)?.duration_since(now).unwrap_or_default())
+}
+
+/// Waits, but not longer than until the work is to stop.
+pub(super) fn wait(pause: Duration, interrupt: &Interrupt) -> Result<()> {
+    let end = Instant::now() + pause;
+    loop {
+        interrupt.check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_capped() {
+        let retry = Retry::default();
+        let pauses: Vec<u64> = (1..9).map(|tried| retry.pause(tried, None).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(retry.pause(1, Some(Duration::from_secs(7))).as_secs(), 7);
+        assert_eq!(retry.pause(5, Some(Duration::from_secs(7))).as_secs(), 16);
+        assert_eq!(retry.pause(1, Some(Duration::from_secs(3600))).as_secs(), 60);
+        assert_eq!(retry.pause(u32::MAX, None).as_secs(), 60);
+    }
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let now = date::http("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        for (value, date, expected) in [
+            ("17", None, Some(17)),
+            (" 0 ", None, Some(0)),
+            ("Sun, 06 Nov 1994 08:49:57 GMT", None, Some(20)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", None, Some(0)),
+            (
+                "Sun, 06 Nov 1994 09:00:30 GMT",
+                Some("Sun, 06 Nov 1994 09:00:00 GMT"),
+                Some(30),
+            ),
+            ("soon", None, None),
+            ("-1", None, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, value.parse().unwrap());
+            if let Some(date) = date {
+                headers.insert(header::DATE, date.parse().unwrap());
+            }
+            let found = retry_after(&headers, now).map(|duration| duration.as_secs());
+            assert_eq!(found, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_pause_ends_when_work_is_to_stop() {
+        let interrupt = Interrupt::default();
+        interrupt.stop();
+        let begun = Instant::now();
+        assert!(wait(Duration::from_secs(30), &interrupt).is_err());
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+}

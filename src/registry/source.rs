@@ -1,0 +1,372 @@
+//! Registries as a source of images.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::blob::{BlobReader, Label};
+use super::client::{Client, Wanted, media_type};
+use super::mirror::{Endpoint, Mirror, endpoints};
+use super::options::Options;
+use super::transport::Answer;
+use crate::error::{Error, Place, Problem, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Descriptor, Digest, Document, MAX_METADATA, MediaType, Reference, Repository};
+use crate::progress::Progress;
+use crate::source::Source;
+
+/// Every registry, by the host in a reference, through its mirrors.
+///
+/// A tag is resolved by getting its manifest, not by asking for its digest alone: the digest is then that of
+/// bytes which are here, and registries that do not tell one need no other way. The bytes are kept until
+/// [`Source::metadata`] asks for them, so that it is still one request.
+pub struct RegistrySource {
+    client: Client,
+    mirrors: Vec<Mirror>,
+    resolved: Mutex<HashMap<Digest, Vec<u8>>>,
+    /// How often each blob was begun.
+    begun: Mutex<HashMap<Digest, usize>>,
+}
+
+impl RegistrySource {
+    /// Makes a source. Nothing is asked of any registry yet.
+    ///
+    /// # Errors
+    ///
+    /// If a certificate cannot be read.
+    pub fn new(
+        options: Options,
+        progress: Arc<dyn Progress>,
+        interrupt: Interrupt,
+    ) -> Result<RegistrySource> {
+        Ok(RegistrySource {
+            mirrors: options.mirrors.clone(),
+            client: Client::new(options, progress, interrupt)?,
+            resolved: Mutex::default(),
+            begun: Mutex::default(),
+        })
+    }
+
+    /// Tries the places of a repository in order, from the one at `first` on, until one gives something good.
+    fn somewhere<T>(
+        &self,
+        repository: &Repository,
+        first: usize,
+        get: impl Fn(&Endpoint) -> Result<T>,
+    ) -> Result<T> {
+        let places = endpoints(&self.mirrors, repository);
+        let first = first.min(places.len().saturating_sub(1));
+        let mut last = None;
+        for place in places.iter().skip(first) {
+            if place.is_mirror && self.client.is_given_up(place) {
+                continue;
+            }
+            match get(place) {
+                Ok(got) => return Ok(got),
+                Err(error @ (Error::Interrupted | Error::Io { .. })) => return Err(error),
+                Err(error) if place.is_mirror => self.passed_over(place, &error),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::Registry {
+            registry: repository.domain().into(),
+            subject: repository.path().into(),
+            problem: "no place to look at".into(),
+            hint: None,
+            transient: false,
+        }))
+    }
+
+    /// Says that a mirror did not help. One that lacks something may have the rest; one that fails is left out.
+    fn passed_over(&self, place: &Endpoint, error: &Error) {
+        let is_failing = matches!(error, Error::Registry { transient: false, .. });
+        if !is_failing {
+            self.client.note(&format!("{error}; going on to the next place"));
+        } else if self.client.give_up(place) {
+            self.client
+                .note(&format!("{error}; going on without this mirror"));
+        }
+    }
+
+    fn resolve_at(&self, place: &Endpoint, reference: &Reference) -> Result<(Descriptor, Vec<u8>)> {
+        let wanted = match (reference.digest(), reference.tag()) {
+            (Some(digest), _) => Wanted::Manifest(digest),
+            (None, tag) => Wanted::Tag(tag.unwrap_or("latest").into()),
+        };
+        let (expected, subject) = (reference.digest(), wanted.name(&place.path));
+        self.read_twice(place, &wanted, |answer, label| {
+            let claimed = header_digest(&answer, place, &subject)?;
+            let content_type = media_type(&answer);
+            let bytes = self.read_document(answer, label)?;
+            let digest =
+                confirm(&bytes, expected, claimed).map_err(|problem| refused(place, expected, problem))?;
+            let media_type =
+                agreed_type(content_type, &bytes).map_err(|problem| refused(place, Some(digest), problem))?;
+            Document::parse(&media_type, bytes.clone())
+                .map_err(|problem| refused(place, Some(digest), problem))?;
+            let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            Ok((Descriptor::new(media_type, digest, size), bytes))
+        })
+    }
+
+    /// Reads a whole document of unknown size.
+    fn read_document(&self, answer: Answer, label: &Label) -> Result<Vec<u8>> {
+        let length = answer.length();
+        if let Some(found) = length.filter(|length| *length > MAX_METADATA) {
+            return Err(too_large(label, found));
+        }
+        let Some(length) = length else {
+            let mut bytes = Vec::new();
+            let host = answer.host.clone();
+            answer
+                .body
+                .into_reader()
+                .take(MAX_METADATA + 1)
+                .read_to_end(&mut bytes)
+                .map_err(|error| {
+                    super::failure::Failure::of_io(error, host).into_error(
+                        &label.registry,
+                        &label.subject,
+                        true,
+                    )
+                })?;
+            return match u64::try_from(bytes.len()) {
+                Ok(found) if found <= MAX_METADATA => Ok(bytes),
+                _ => Err(too_large(label, MAX_METADATA + 1)),
+            };
+        };
+        self.read_sized(answer, label, length)
+    }
+
+    fn read_sized(&self, answer: Answer, label: &Label, size: u64) -> Result<Vec<u8>> {
+        let timeouts = &self.client.transport().timeouts;
+        let mut reader = BlobReader::new(answer, label.clone(), size, 0, timeouts)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        reader.read_to_end(&mut bytes).map_err(unwrap_error)?;
+        Ok(bytes)
+    }
+
+    /// Gets something small and reads it; again where the reading fails, or the content is not what it should
+    /// be, as that may have happened on the way.
+    fn read_twice<T>(
+        &self,
+        place: &Endpoint,
+        wanted: &Wanted,
+        read: impl Fn(Answer, &Label) -> Result<T>,
+    ) -> Result<T> {
+        let label = Label {
+            registry: place.name.clone(),
+            subject: wanted.name(&place.path),
+        };
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let answer = self.client.get(place, wanted)?;
+            match read(answer, &label) {
+                Ok(got) => return Ok(got),
+                Err(error) => {
+                    let is_damaged = matches!(
+                        &error,
+                        Error::Refused(finding) if matches!(finding.problem, Problem::DigestDiffers { .. })
+                    );
+                    if !(is_damaged || error.is_transient()) || tried >= self.client.tries() {
+                        return Err(super::trouble::marked(error, false));
+                    }
+                    self.client.note(&format!("{error}; asking again"));
+                    self.client.pause(tried)?;
+                }
+            }
+        }
+    }
+
+    fn metadata_at(&self, place: &Endpoint, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let is_document = descriptor.media_type.is_document();
+        let wanted = if is_document {
+            Wanted::Manifest(descriptor.digest)
+        } else {
+            Wanted::Blob(descriptor.digest, 0)
+        };
+        let read = self.read_twice(place, &wanted, |answer, label| {
+            let bytes = self.read_sized(answer, label, descriptor.size)?;
+            let found = descriptor.digest.of_same_algorithm(&bytes);
+            if found == descriptor.digest {
+                return Ok(bytes);
+            }
+            if is_document {
+                let expected = descriptor.digest;
+                let problem = Problem::DigestDiffers { expected, found };
+                return Err(refused(place, Some(expected), problem));
+            }
+            // A blob that arrives wrong is the registry's or the network's fault, however often it happens.
+            Err(label.transient(format!("digest is {found}, expected {}", descriptor.digest)))
+        });
+        read.map_err(|error| foreign(error, descriptor))
+    }
+
+    fn open_at(&self, place: &Endpoint, descriptor: &Descriptor, offset: u64) -> Result<BlobReader> {
+        let wanted = Wanted::Blob(descriptor.digest, offset);
+        let answer = self
+            .client
+            .get(place, &wanted)
+            .map_err(|error| foreign(error, descriptor))?;
+        let label = Label {
+            registry: place.name.clone(),
+            subject: wanted.name(&place.path),
+        };
+        let timeouts = &self.client.transport().timeouts;
+        BlobReader::new(answer, label, descriptor.size, offset, timeouts)
+    }
+
+    /// How often a blob was begun before. Whoever begins one again got wrong bytes: the next place is better.
+    fn times_begun(&self, digest: Digest) -> usize {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = begun.entry(digest).or_default();
+        *times += 1;
+        *times - 1
+    }
+}
+
+impl Source for RegistrySource {
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        let (descriptor, bytes) = self.somewhere(reference.repository(), 0, |place| {
+            self.resolve_at(place, reference)
+        })?;
+        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        resolved.insert(descriptor.digest, bytes);
+        Ok(descriptor)
+    }
+
+    fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        if descriptor.size > MAX_METADATA {
+            let problem = Problem::TooLarge {
+                limit: MAX_METADATA,
+                found: descriptor.size,
+            };
+            return Err(Error::refused(Place::blob(descriptor.digest), problem));
+        }
+        let kept = self
+            .resolved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&descriptor.digest);
+        if let Some(bytes) = kept {
+            let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            if found == descriptor.size {
+                return Ok(bytes);
+            }
+            let expected = descriptor.size;
+            let problem = Problem::SizeDiffers { expected, found };
+            return Err(Error::refused(
+                Place::blob(descriptor.digest).within(repository.domain()),
+                problem,
+            ));
+        }
+        self.somewhere(repository, 0, |place| self.metadata_at(place, descriptor))
+    }
+
+    fn open(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>> {
+        if offset > 0 && offset >= descriptor.size {
+            return Ok(Box::new(std::io::empty()));
+        }
+        if descriptor.media_type.is_document() {
+            let mut bytes = std::io::Cursor::new(self.metadata(repository, descriptor)?);
+            bytes.set_position(offset);
+            return Ok(Box::new(bytes));
+        }
+        let first = if offset == 0 {
+            self.times_begun(descriptor.digest)
+        } else {
+            0
+        };
+        let reader = self.somewhere(repository, first, |place| self.open_at(place, descriptor, offset))?;
+        Ok(Box::new(reader))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        Err(Error::Usage {
+            message: "a registry cannot be saved as a whole".into(),
+            hint: Some("name the images".into()),
+        })
+    }
+}
+
+fn refused(place: &Endpoint, digest: Option<Digest>, problem: Problem) -> Error {
+    Error::refused(
+        Place {
+            archive: Some(format!("{}/{}", place.name, place.path)),
+            digest,
+            ..Place::default()
+        },
+        problem,
+    )
+}
+
+fn too_large(label: &Label, found: u64) -> Error {
+    let limit = MAX_METADATA;
+    Error::refused(
+        Place::default().within(&label.registry).entry(&label.subject),
+        Problem::TooLarge { limit, found },
+    )
+}
+
+/// The digest that a registry says a document has.
+fn header_digest(answer: &Answer, place: &Endpoint, subject: &str) -> Result<Option<Digest>> {
+    if !answer.headers.contains_key("docker-content-digest") {
+        return Ok(None);
+    }
+    let text = answer.header("docker-content-digest").unwrap_or_default();
+    text.trim().parse().map(Some).map_err(|error| {
+        let reason = format!("Docker-Content-Digest of {subject}: {error}");
+        refused(place, None, Problem::BadDigest { reason })
+    })
+}
+
+/// The digest of a document's bytes, which is the one asked for and the one claimed where there are such.
+fn confirm(bytes: &[u8], asked: Option<Digest>, claimed: Option<Digest>) -> Result<Digest, Problem> {
+    for expected in [asked, claimed].into_iter().flatten() {
+        let found = expected.of_same_algorithm(bytes);
+        if found != expected {
+            return Err(Problem::DigestDiffers { expected, found });
+        }
+    }
+    Ok(asked.or(claimed).unwrap_or_else(|| Digest::sha256(bytes)))
+}
+
+/// The media type of a document, on which the answer and the document itself agree.
+fn agreed_type(content_type: Option<MediaType>, bytes: &[u8]) -> Result<MediaType, Problem> {
+    if let Some(media_type) = content_type {
+        return Ok(media_type);
+    }
+    Document::sniff(bytes).ok_or_else(|| Problem::Document {
+        reason: "neither the answer nor the document says what it is".into(),
+    })
+}
+
+/// Explains a missing foreign layer.
+fn foreign(error: Error, descriptor: &Descriptor) -> Error {
+    match error {
+        Error::NotFound { what, place, .. } if !descriptor.urls.is_empty() => Error::NotFound {
+            what,
+            place,
+            hint: Some(
+                "it is a foreign layer, which the registry does not have; the places that it names are not \
+                 asked"
+                    .into(),
+            ),
+        },
+        other => other,
+    }
+}
+
+/// Takes the error of this crate out of a reader's error.
+fn unwrap_error(error: std::io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(inner) => inner,
+        Err(error) => Error::io("read", "the registry's answer")(error),
+    }
+}

@@ -1,0 +1,159 @@
+//! Messages that say which of many things is wrong.
+
+use crate::error::Error;
+use crate::oci::Reference;
+use crate::registry::Options;
+use crate::registry::testing::{Fixture, Reply, Server, quick, source};
+use crate::source::Source;
+
+fn fail(options: Options, reference: &Reference) -> Error {
+    source(options).resolve(reference).unwrap_err()
+}
+
+#[test]
+fn no_such_tag_no_such_repository_no_registry() {
+    let image = Fixture::new();
+    let unknown_name = r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}"#;
+    let harbors = r#"{"errors":[{"code":"NOT_FOUND","message":"repository lib/app not found"}]}"#;
+    type Case = (&'static str, fn(&Fixture, &str) -> Option<Reply>);
+    let cases: [Case; 5] = [
+        ("tag", |_, _| None),
+        ("name", |_, path| {
+            path.contains("lib/app").then(|| Reply::new(404, "NAME"))
+        }),
+        ("harbor", |_, path| {
+            path.contains("lib/app").then(|| Reply::new(404, "HARBOR"))
+        }),
+        ("page", |_, _| {
+            Some(Reply::new(404, "<!doctype html><title>Not found</title>").with("Content-Type", "text/html"))
+        }),
+        ("bare", |_, _| Some(Reply::new(404, "404 page not found"))),
+    ];
+    for (name, change) in cases {
+        let image = image.clone();
+        let server = Server::start(move |seen| match change(&image, &seen.path) {
+            Some(reply) if reply.body == b"NAME" => Reply::new(404, unknown_name),
+            Some(reply) if reply.body == b"HARBOR" => Reply::new(404, harbors),
+            Some(reply) => reply,
+            None => image.answer(seen),
+        });
+        let host = server.host();
+        let error = fail(quick(), &server.reference("9.9"));
+        let (text, code, hint) = match name {
+            "tag" => (
+                format!("lib/app:9.9 not found in {host}"),
+                7,
+                "it has 1, 2.4".to_string(),
+            ),
+            "name" | "harbor" => (
+                format!("repository lib/app not found in {host}"),
+                7,
+                "check the name lib/app; it may also be private".into(),
+            ),
+            "page" => (
+                format!("{host}: is not a registry: it answered 404 Not Found with a web page"),
+                4,
+                format!("check the address {host}"),
+            ),
+            _ => (
+                format!("{host}: is not a registry: it answered 404 Not Found"),
+                4,
+                format!("check the address {host}"),
+            ),
+        };
+        assert_eq!(error.to_string(), text, "{name}");
+        assert_eq!(
+            (error.exit_code(), error.hint()),
+            (code, Some(hint.as_str())),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_web_page_is_no_registry() {
+    for status in [200, 405] {
+        let server = Server::start(move |_| {
+            Reply::new(status, "<html><body>Welcome</body></html>").with("Content-Type", "text/html")
+        });
+        let error = fail(quick(), &server.reference("1"));
+        assert!(
+            error.to_string().contains("is not a registry: it answered"),
+            "{status}: {error}"
+        );
+        assert_eq!(error.exit_code(), 4);
+    }
+}
+
+#[test]
+fn a_missing_blob() {
+    let image = Fixture::new();
+    let server = {
+        let image = image.clone();
+        Server::start(move |seen| image.answer(seen))
+    };
+    let mut absent = image.descriptor(&image.layer);
+    absent.digest = crate::oci::Digest::sha256(b"absent");
+    let source = source(quick());
+    let error = source.open(&server.repository(), &absent, 0).err().unwrap();
+    assert_eq!(error.exit_code(), 7);
+    assert!(error.to_string().contains(&absent.digest.to_string()), "{error}");
+    assert_eq!(error.hint(), None);
+    // A foreign layer is looked for here, and nowhere else.
+    let elsewhere = Server::start(|_| Reply::new(200, "x"));
+    absent.urls = vec![format!("http://{}/layer", elsewhere.host())];
+    let error = source.open(&server.repository(), &absent, 0).err().unwrap();
+    assert!(error.hint().unwrap().contains("foreign layer"));
+    assert_eq!(elsewhere.seen().len(), 0);
+}
+
+#[test]
+fn nobody_there() {
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let reference: Reference = format!("{closed}/lib/app:1").parse().unwrap();
+    let error = fail(quick(), &reference);
+    assert!(error.to_string().contains("refused the connection"), "{error}");
+    assert!(error.hint().unwrap().contains("nothing listens"));
+
+    let reference: Reference = "no-such-host.invalid/lib/app:1".parse().unwrap();
+    let begun = std::time::Instant::now();
+    let error = fail(Options::default(), &reference);
+    assert!(
+        error
+            .to_string()
+            .contains("the name no-such-host.invalid:443 cannot be resolved"),
+        "{error}"
+    );
+    assert!(
+        begun.elapsed().as_secs() < 10,
+        "a wrong name is not tried five times"
+    );
+    assert_eq!((error.exit_code(), error.is_transient()), (4, false));
+}
+
+#[test]
+fn what_is_no_http() {
+    let server = Server::start(|_| Reply::raw("SSH-2.0-OpenSSH_9.2\r\n"));
+    let error = fail(quick(), &server.reference("1"));
+    assert!(error.to_string().contains("is not HTTP"), "{error}");
+    let closing = Server::start(|_| Reply::raw(""));
+    let error = fail(quick(), &closing.reference("1"));
+    assert!(error.to_string().contains("closed the connection"), "{error}");
+}
+
+#[test]
+fn text_of_a_server_cannot_steer_the_terminal() {
+    let server = Server::start(|seen| match seen.path.as_str() {
+        "/v2/" => Reply::new(200, "{}"),
+        _ => Reply::new(
+            400,
+            "{\"errors\":[{\"code\":\"X\",\"message\":\"\\u001b[2Jevil\\u202e\"}]}",
+        ),
+    });
+    let text = fail(quick(), &server.reference("1")).to_string();
+    assert!(text.contains("\\u{1b}[2Jevil\\u{202e}"), "{text}");
+    assert!(!text.contains('\u{1b}'));
+}

@@ -1,0 +1,9 @@
+//! The source against registries in this process that answer in every way.
+
+mod auth;
+mod dialects;
+mod errors;
+mod faults;
+mod mirrors;
+mod redirects;
+mod tls;

@@ -1,0 +1,368 @@
+//! TLS: whom to trust, and which certificate to show to whom.
+//!
+//! Trusted are the system's roots, `--ca-file`, and what `certs.d/HOST[:PORT]/*.crt` says for one registry. A
+//! client certificate is shown to registries only, never to where they redirect to.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use super::address::{Address, Insecure};
+use crate::error::{Error, Result};
+
+/// A client's certificate chain and its private key, both as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The chain, the client's own certificate first.
+    pub certificate: PathBuf,
+    /// The key: PKCS #8, PKCS #1 or SEC 1, not encrypted.
+    pub key: PathBuf,
+}
+
+type Chain = Vec<CertificateDer<'static>>;
+
+/// TLS configurations by host.
+pub(super) struct Trust {
+    provider: Arc<CryptoProvider>,
+    roots: Chain,
+    identity: Option<(Chain, PrivateKeyDer<'static>)>,
+    folders: Vec<PathBuf>,
+    insecure: Vec<Insecure>,
+    /// What is trusted where no folder says more; loaded once, as it reads all of the system's roots.
+    common: OnceLock<Result<Arc<dyn ServerCertVerifier>, rustls::Error>>,
+    registries: Mutex<HashSet<Address>>,
+    made: Mutex<HashMap<Address, Arc<ClientConfig>>>,
+}
+
+impl Trust {
+    pub(super) fn new(
+        ca_files: &[PathBuf],
+        client: Option<&ClientCertificate>,
+        folders: &[PathBuf],
+        insecure: &[Insecure],
+    ) -> Result<Trust> {
+        let mut roots = Vec::new();
+        for file in ca_files {
+            roots.extend(read_certificates(file)?);
+        }
+        let identity = match client {
+            Some(client) => Some((read_certificates(&client.certificate)?, read_key(&client.key)?)),
+            None => None,
+        };
+        Ok(Trust {
+            provider: Arc::new(rustls::crypto::ring::default_provider()),
+            roots,
+            identity,
+            folders: folders.to_vec(),
+            insecure: insecure.to_vec(),
+            common: OnceLock::new(),
+            registries: Mutex::default(),
+            made: Mutex::default(),
+        })
+    }
+
+    /// Marks a host as a registry, which may see the client certificate.
+    pub(super) fn name_registry(&self, address: &Address) {
+        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        registries.insert(Address {
+            port: address.port.or(Some(443)),
+            ..address.clone()
+        });
+    }
+
+    /// Whether anything was said about a host that only TLS has a use for.
+    pub(super) fn expects_tls(&self, address: &Address) -> bool {
+        !self.roots.is_empty() || self.folder(address).is_some()
+    }
+
+    pub(super) fn is_insecure(&self, address: &Address) -> bool {
+        self.insecure.iter().any(|set| set.covers(address))
+    }
+
+    /// The folder of certificates for a host, as Docker has it in `/etc/docker/certs.d`.
+    fn folder(&self, address: &Address) -> Option<PathBuf> {
+        let mut names = vec![address.to_string()];
+        if address.port == Some(443) {
+            names.push(
+                Address {
+                    port: None,
+                    ..address.clone()
+                }
+                .to_string(),
+            );
+        }
+        if address.host == "registry-1.docker.io" {
+            names.push("docker.io".into());
+        }
+        self.folders
+            .iter()
+            .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
+            .find(|path| path.is_dir())
+    }
+
+    /// The configuration for a host; the port is there.
+    pub(super) fn config(&self, address: &Address) -> Result<Arc<ClientConfig>, ConfigError> {
+        if let Some(config) = self.made().get(address) {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(self.make(address)?);
+        self.made().insert(address.clone(), config.clone());
+        Ok(config)
+    }
+
+    fn made(&self) -> std::sync::MutexGuard<'_, HashMap<Address, Arc<ClientConfig>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make(&self, address: &Address) -> Result<ClientConfig, ConfigError> {
+        let found = match self.folder(address) {
+            Some(folder) => Some(read_folder(&folder)?),
+            None => None,
+        };
+        let verifier: Arc<dyn ServerCertVerifier> = if self.is_insecure(address) {
+            Arc::new(Unverified(self.provider.clone()))
+        } else if let Some(found) = found.as_ref().filter(|found| !found.roots.is_empty()) {
+            let roots = self.roots.iter().chain(&found.roots).cloned().collect();
+            Arc::new(Rooted::new(roots, self.provider.clone())?)
+        } else {
+            self.common()?
+        };
+        let builder = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let is_registry = self
+            .registries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(address);
+        let identity = found
+            .and_then(|found| found.identity)
+            .or_else(|| {
+                self.identity
+                    .as_ref()
+                    .map(|(chain, key)| (chain.clone(), key.clone_key()))
+            })
+            .filter(|_| is_registry);
+        Ok(match identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+            None => builder.with_no_client_auth(),
+        })
+    }
+
+    fn common(&self) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+        self.common
+            .get_or_init(|| {
+                let rooted = Rooted::new(self.roots.clone(), self.provider.clone())?;
+                Ok(Arc::new(rooted) as Arc<dyn ServerCertVerifier>)
+            })
+            .clone()
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust")
+            .field("roots", &self.roots.len())
+            .field("folders", &self.folders)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no TLS configuration for a host.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConfigError {
+    #[error(transparent)]
+    Local(#[from] Error),
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+struct Folder {
+    roots: Chain,
+    identity: Option<(Chain, PrivateKeyDer<'static>)>,
+}
+
+/// Reads `*.crt` as roots, and `*.cert` with the `*.key` of the same name as the client's certificate.
+///
+/// Source: Docker's documentation, "Verify repository client with certificates".
+fn read_folder(folder: &Path) -> Result<Folder> {
+    let mut names: Vec<PathBuf> = std::fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+        .map_err(Error::io("read", folder))?;
+    names.sort();
+    let mut found = Folder {
+        roots: Vec::new(),
+        identity: None,
+    };
+    for name in names {
+        match name.extension().and_then(|extension| extension.to_str()) {
+            Some("crt") => found.roots.extend(read_certificates(&name)?),
+            Some("cert") if found.identity.is_none() => {
+                let key = read_key(&name.with_extension("key"))?;
+                found.identity = Some((read_certificates(&name)?, key));
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn read_certificates(path: &Path) -> Result<Chain> {
+    let pem = std::fs::read(path).map_err(Error::io("read", path))?;
+    let chain: Result<Chain, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(not_pem(path, "it holds no certificate in PEM form")),
+        Err(_) => Err(not_pem(path, "its PEM form is damaged")),
+    }
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    let pem = std::fs::read(path).map_err(Error::io("read", path))?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| not_pem(path, "it holds no unencrypted key in PEM form"))
+}
+
+fn not_pem(path: &Path, reason: &str) -> Error {
+    Error::io("use", path)(io::Error::new(io::ErrorKind::InvalidData, reason.to_string()))
+}
+
+/// The system's roots and given ones.
+///
+/// A self-signed certificate that was given as a root may also be the server's own, even where it calls itself
+/// a CA, as the usual `openssl req -x509` makes it: whoever named it trusts exactly that.
+#[derive(Debug)]
+struct Rooted {
+    given: Chain,
+    /// `None` where there are no roots at all: then nobody is trusted, and the message is the same as for
+    /// anybody else's CA.
+    inner: Option<rustls_platform_verifier::Verifier>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Rooted {
+    fn new(given: Chain, provider: Arc<CryptoProvider>) -> Result<Rooted, rustls::Error> {
+        let made =
+            rustls_platform_verifier::Verifier::new_with_extra_roots(given.iter().cloned(), provider.clone());
+        let inner = match made {
+            Ok(verifier) => Some(verifier),
+            Err(rustls::Error::General(_)) if given.is_empty() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Rooted {
+            given,
+            inner,
+            provider,
+        })
+    }
+}
+
+impl ServerCertVerifier for Rooted {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(inner) = &self.inner else {
+            return Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        };
+        match inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // The check of the dates comes before this one.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(reason)))
+                if reason.0.to_string().contains("CaUsedAsEndEntity")
+                    && self.given.iter().any(|root| root == end_entity) =>
+            {
+                let parsed = ParsedCertificate::try_from(end_entity)?;
+                rustls::client::verify_server_name(&parsed, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// Trusts any certificate, for registries named by `--insecure`. The signatures of the handshake are checked
+/// all the same.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,229 @@
+//! One HTTP request with its redirects. Knows nothing of registries.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::config::Config;
+use ureq::http::{self, HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, SocksConnector, TcpConnector};
+use ureq::{Agent, Body};
+
+use super::address::Address;
+use super::connect::{Names, TlsConnector};
+use super::failure::Failure;
+use super::location;
+use super::proxy::Proxies;
+use super::tls::Trust;
+
+/// Most redirects that one request follows.
+const MAX_REDIRECTS: usize = 10;
+/// Bytes of a redirect's body that are read so that its connection can be used again.
+const MAX_REDIRECT_BODY: u64 = 64 << 10;
+/// A connection's read buffer: one system call fills it.
+const INPUT_BUFFER: usize = 128 << 10;
+/// A connection's write buffer: requests are small.
+const OUTPUT_BUFFER: usize = 8 << 10;
+/// Connections that are kept open for the next request; at most one for each worker is needed.
+const MAX_IDLE: usize = 16;
+
+/// How long things may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Looking a name up, and then making a connection with its TLS handshake.
+    pub connect: Duration,
+    /// Waiting for the next bytes.
+    pub idle: Duration,
+    /// Bytes a second that must come at least, on the average of an idle time.
+    pub slowest: u32,
+}
+
+impl Default for Timeouts {
+    /// 10 seconds, 30 seconds, 1 KiB a second.
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+            slowest: 1024,
+        }
+    }
+}
+
+/// A request, before redirects.
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) url: Uri,
+    pub(super) accept: &'static str,
+    /// Ask for the content from this byte on, if it is not the first.
+    pub(super) offset: u64,
+    pub(super) authorization: Option<HeaderValue>,
+    /// A form to be posted.
+    pub(super) form: Option<String>,
+}
+
+impl Request {
+    pub(super) fn get(url: Uri, accept: &'static str) -> Request {
+        Request {
+            method: Method::GET,
+            url,
+            accept,
+            offset: 0,
+            authorization: None,
+            form: None,
+        }
+    }
+}
+
+/// What came back, wherever it came from.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    /// Which host answered.
+    pub(super) host: String,
+    /// Whether a redirect led away from the host that was asked.
+    pub(super) elsewhere: bool,
+}
+
+impl Answer {
+    /// The content's length in bytes, if the answer says it.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.body.content_length()
+    }
+
+    /// A header's value, if it is text.
+    pub(super) fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Reads a small body, or as much of it as comes.
+    pub(super) fn text(self, limit: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let _ = self.body.into_reader().take(limit).read_to_end(&mut bytes);
+        bytes
+    }
+}
+
+/// Makes requests; keeps connections open between them.
+pub(super) struct Transport {
+    agent: Agent,
+    proxies: Proxies,
+    pub(super) trust: Arc<Trust>,
+    pub(super) timeouts: Timeouts,
+}
+
+impl Transport {
+    pub(super) fn new(proxies: Proxies, trust: Trust, timeouts: Timeouts) -> Transport {
+        let trust = Arc::new(trust);
+        let config = Config::builder()
+            // The environment is not looked at here.
+            .proxy(None)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(concat!("sealift/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .timeout_resolve(Some(timeouts.connect))
+            .timeout_connect(Some(timeouts.connect))
+            .timeout_per_read(Some(timeouts.idle))
+            .timeout_per_write(Some(timeouts.idle))
+            .timeout_recv_response(Some(timeouts.idle.saturating_mul(2)))
+            .input_buffer_size(INPUT_BUFFER)
+            .output_buffer_size(OUTPUT_BUFFER)
+            .max_idle_connections(MAX_IDLE * 2)
+            .max_idle_connections_per_host(MAX_IDLE)
+            .build();
+        let connector =
+            ().chain(SocksConnector::default())
+                .chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(TlsConnector(trust.clone()));
+        Transport {
+            agent: Agent::with_parts(config, connector, Names::default()),
+            proxies,
+            trust,
+            timeouts,
+        }
+    }
+
+    /// Makes a request and follows where it leads. `Authorization` goes to the host that was asked and to no
+    /// other, also not when a redirect leads back.
+    pub(super) fn fetch(&self, request: &Request) -> Result<Answer, Failure> {
+        let mut url = request.url.clone();
+        let mut elsewhere = false;
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = self.once(&url, request, elsewhere)?;
+            // A form holds a secret: it goes where it was meant for and nowhere else.
+            let Some(target) = redirect(&answer).filter(|_| request.form.is_none()) else {
+                return Ok(answer);
+            };
+            let next = location::join(&url, &target).ok_or_else(|| Failure::Location(answer.host.clone()))?;
+            if url.scheme() == Some(&http::uri::Scheme::HTTPS)
+                && next.scheme() != Some(&http::uri::Scheme::HTTPS)
+            {
+                return Err(Failure::Downgrade(host_of(&next)));
+            }
+            elsewhere |= !location::same_origin(&request.url, &next);
+            url = next;
+            drain(answer);
+        }
+        Err(Failure::Redirects)
+    }
+
+    fn once(&self, url: &Uri, request: &Request, elsewhere: bool) -> Result<Answer, Failure> {
+        let host = host_of(url);
+        let mut builder = http::Request::builder()
+            .method(&request.method)
+            .uri(url)
+            .header(header::ACCEPT, request.accept);
+        if request.offset > 0 {
+            builder = builder.header(header::RANGE, format!("bytes={}-", request.offset));
+        }
+        if let Some(authorization) = request.authorization.as_ref().filter(|_| !elsewhere) {
+            builder = builder.header(header::AUTHORIZATION, authorization);
+        }
+        let fail = |error: ureq::Error| Failure::of(error, &host);
+        let proxy = self.proxies.choose(url).cloned();
+        let response = match &request.form {
+            Some(form) if request.method == Method::POST => {
+                let post = builder
+                    .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                    .body(form.clone())
+                    .map_err(|error| fail(error.into()))?;
+                self.agent
+                    .run(self.agent.configure_request(post).proxy(proxy).build())
+            }
+            _ => {
+                let get = builder.body(()).map_err(|error| fail(error.into()))?;
+                self.agent
+                    .run(self.agent.configure_request(get).proxy(proxy).build())
+            }
+        };
+        let (parts, body) = response.map_err(fail)?.into_parts();
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+            host,
+            elsewhere,
+        })
+    }
+}
+
+fn host_of(url: &Uri) -> String {
+    Address::of(url).map_or_else(String::new, |address| address.to_string())
+}
+
+fn redirect(answer: &Answer) -> Option<Vec<u8>> {
+    matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308)
+        .then(|| answer.headers.get(header::LOCATION))
+        .flatten()
+        .map(|value| value.as_bytes().to_vec())
+}
+
+/// Reads a small body to its end, which gives its connection back.
+fn drain(answer: Answer) {
+    let _ = io::copy(
+        &mut answer.body.into_reader().take(MAX_REDIRECT_BODY),
+        &mut io::sink(),
+    );
+}

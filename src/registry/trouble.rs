@@ -1,0 +1,187 @@
+//! What a registry's answer means for the request: over, or to be made again.
+
+use std::time::Duration;
+
+use ureq::http::{StatusCode, header};
+
+use super::failure::Failure;
+use super::mirror::Endpoint;
+use super::secret::Secret;
+use super::transport::Answer;
+use crate::error::Error;
+use crate::escape::Escaped;
+
+/// Most bytes of an error's body that are read.
+const MAX_BODY: u64 = 64 << 10;
+/// Most characters of a server's message that are shown.
+const MAX_MESSAGE: usize = 200;
+
+/// Why a request did not give what was asked for.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// Making it again gives the same.
+    End(Error),
+    /// Making it again may help.
+    Again {
+        error: Error,
+        /// How long the server asks to wait.
+        wait: Option<Duration>,
+        /// Whether nobody was there.
+        is_absence: bool,
+    },
+}
+
+impl Trouble {
+    pub(super) fn end(endpoint: &Endpoint, subject: &str, problem: String, hint: Option<String>) -> Trouble {
+        Trouble::End(Error::Registry {
+            registry: endpoint.name.clone(),
+            subject: subject.into(),
+            problem,
+            hint,
+            transient: false,
+        })
+    }
+
+    pub(super) fn of(failure: Failure, endpoint: &Endpoint, subject: &str) -> Trouble {
+        let is_absence = failure.is_absence();
+        let is_transient = failure.is_transient();
+        let error = failure.into_error(&endpoint.name, subject, is_transient);
+        if is_transient {
+            Trouble::Again {
+                error,
+                wait: None,
+                is_absence,
+            }
+        } else {
+            Trouble::End(error)
+        }
+    }
+
+    pub(super) fn of_status(
+        status: StatusCode,
+        wait: Option<Duration>,
+        endpoint: &Endpoint,
+        subject: &str,
+        problem: String,
+    ) -> Trouble {
+        let hint = (status == StatusCode::TOO_MANY_REQUESTS)
+            .then(|| "wait, log in to get a higher limit, or use a --mirror".to_string());
+        let trouble = Trouble::end(endpoint, subject, problem, hint);
+        match trouble {
+            Trouble::End(error) if matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504) => {
+                Trouble::Again {
+                    error: marked(error, true),
+                    wait,
+                    is_absence: false,
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// The same, but worth another try.
+    pub(super) fn again(self) -> Trouble {
+        match self {
+            Trouble::End(error) => Trouble::Again {
+                error: marked(error, true),
+                wait: None,
+                is_absence: false,
+            },
+            other => other,
+        }
+    }
+}
+
+/// The same error with its `transient` set.
+pub(super) fn marked(error: Error, is_transient: bool) -> Error {
+    match error {
+        Error::Registry {
+            registry,
+            subject,
+            problem,
+            hint,
+            ..
+        } => Error::Registry {
+            registry,
+            subject,
+            problem,
+            hint,
+            transient: is_transient,
+        },
+        other => other,
+    }
+}
+
+/// What a server said about an error: the first of its `errors`, by the distribution specification, "Error
+/// Codes".
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) code: String,
+    pub(super) message: String,
+    /// Whether the body was a web page.
+    pub(super) is_html: bool,
+    /// Whether the body was of the specification's form.
+    pub(super) is_specified: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct Body {
+    errors: Vec<Entry>,
+}
+
+#[derive(serde::Deserialize)]
+struct Entry {
+    #[serde(default)]
+    code: serde_json::Value,
+    #[serde(default)]
+    message: serde_json::Value,
+}
+
+impl Said {
+    /// Reads an error's body.
+    pub(super) fn read(answer: Answer) -> Said {
+        let is_html_type = answer
+            .header(header::CONTENT_TYPE)
+            .is_some_and(|text| text.starts_with("text/html"));
+        let bytes = answer.text(MAX_BODY);
+        let text = String::from_utf8_lossy(&bytes);
+        let text = text.trim();
+        let mut said = Said {
+            is_html: is_html_type || text.starts_with('<'),
+            ..Said::default()
+        };
+        if let Ok(body) = serde_json::from_str::<Body>(text) {
+            said.is_specified = true;
+            if let Some(first) = body.errors.first() {
+                said.code = first.code.as_str().unwrap_or_default().to_string();
+                said.message = first.message.as_str().unwrap_or_default().to_string();
+            }
+        } else if !said.is_html && text.len() <= MAX_MESSAGE && !text.contains(['{', '\n']) {
+            said.message = text.to_string();
+        }
+        said
+    }
+
+    /// Drops the message if it holds a secret: a server may send back what it got.
+    pub(super) fn keep_out(&mut self, secret: &Secret) {
+        let secret = secret.expose();
+        if !secret.is_empty() && (self.message.contains(secret) || self.code.contains(secret)) {
+            self.message.clear();
+            self.code.clear();
+        }
+    }
+
+    /// The message, to be put behind one's own words.
+    pub(super) fn suffix(&self) -> String {
+        let text = if self.message.is_empty() {
+            &self.code
+        } else {
+            &self.message
+        };
+        if text.is_empty() {
+            return String::new();
+        }
+        let short: String = text.chars().take(MAX_MESSAGE).collect();
+        format!(" ({})", Escaped(&short))
+    }
+}
