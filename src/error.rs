@@ -27,6 +27,8 @@ pub enum Error {
         place: String,
         /// Findings that are errors.
         count: usize,
+        /// What to do about it.
+        hint: Option<String>,
     },
     /// The request itself makes no sense.
     #[error("{message}")]
@@ -137,6 +139,12 @@ impl Error {
         }
     }
 
+    /// The error inside an [`io::Error`] that a reader of this crate gave, by `io::Error::other`; else what
+    /// `otherwise` makes of it.
+    pub fn from_reader(error: io::Error, otherwise: impl FnOnce(io::Error) -> Error) -> Error {
+        error.downcast::<Error>().unwrap_or_else(otherwise)
+    }
+
     /// A refusal of content.
     pub fn refused(place: Place, problem: Problem) -> Error {
         Error::Refused(Box::new(Finding { place, problem }))
@@ -150,9 +158,10 @@ impl Error {
             | Error::Registry { hint, .. }
             | Error::Engine { hint, .. }
             | Error::NotShown { hint, .. }
+            | Error::Unverified { hint, .. }
             | Error::NotFound { hint, .. } => hint.as_deref(),
             Error::Refused(finding) => finding.problem.hint(),
-            Error::Unverified { .. } | Error::Reference(_) | Error::Interrupted => None,
+            Error::Reference(_) | Error::Interrupted => None,
         }
     }
 
@@ -168,6 +177,11 @@ impl Error {
             Error::NotFound { .. } => 7,
             Error::Interrupted => 130,
         }
+    }
+
+    /// Whether whoever reads our output went away: no failure to speak of.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// Whether the same request may succeed when it is made again.
@@ -329,6 +343,8 @@ pub enum Problem {
     Name { reason: String },
     #[error("archive format {found}, this sealift reads up to {supported}")]
     Format { found: String, supported: u32 },
+    #[error("{}", Escaped(reason))]
+    ManifestJson { reason: String },
     #[error("is archive {found}, expected {expected}")]
     Unexpected { expected: Digest, found: Digest },
 }
@@ -363,6 +379,7 @@ impl Problem {
             Problem::Expands { .. } => "expands",
             Problem::Name { .. } => "name",
             Problem::Format { .. } => "format",
+            Problem::ManifestJson { .. } => "manifest-json",
             Problem::Unexpected { .. } => "unexpected",
         }
     }

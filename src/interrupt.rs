@@ -49,6 +49,13 @@ impl Interrupt {
         Ok(())
     }
 
+    /// Waits for the process to die once a signal came, so that no exit code overtakes it.
+    pub fn wait_if_stopped(&self) {
+        while self.0.stopped.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
+    }
+
     /// Sets the flag and runs the clean-up actions, latest first, each once.
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::SeqCst);

@@ -7,8 +7,10 @@
 //! - [`oci`]: digests, descriptors, manifests, references, platforms, graphs; pure
 //! - [`archive`]: the OCI-layout tar: layout, writer, reader, verification, views
 //! - [`source`]: what images come out of
+//! - [`save`]: references and a source, to a sealed archive
 //! - [`transfer`]: the scheduler that fills an archive from a source
 //! - [`registry`]: the distribution protocol, as a client and as a manifests-only server
+//! - [`target`]: where images go: probe, plan, apply
 //! - [`docker`]: Docker's Engine API as a target, and attaching digests to its classic store
 //! - [`error`]: errors, and findings as data
 //! - [`progress`], [`interrupt`], [`escape`]: what long work reports, how it is stopped, how text is printed
@@ -21,7 +23,9 @@ pub mod interrupt;
 pub mod oci;
 pub mod progress;
 pub mod registry;
+pub mod save;
 pub mod source;
+pub mod target;
 pub mod transfer;
 
 pub use error::{Error, Finding, Place, Problem, Result};

@@ -24,6 +24,9 @@ pub trait Progress: Send + Sync {
         let _ = digest;
     }
 
+    /// The work is at its end: whatever shows progress makes room for the result.
+    fn done(&self) {}
+
     /// Something that a user should know but that does not stop the work, such as a retry.
     fn note(&self, text: &str) {
         let _ = text;

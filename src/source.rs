@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::error::Result;
+use crate::error::{Error, Problem, Result};
 use crate::oci::{Descriptor, Reference, Repository};
 
 /// Where images are read from. The bare minimum; everything else is derived from it.
@@ -46,4 +46,74 @@ pub trait Source: Send + Sync {
     ///
     /// A usage error where that makes no sense, as for a registry.
     fn references(&self) -> Result<Vec<Reference>>;
+
+    /// Says whose fault it is that a blob which was opened gave wrong bytes, too few or too many.
+    ///
+    /// By default the registry's of that repository, and worth another try. A source that is a local file,
+    /// or that knows which mirror it asked, says so instead.
+    fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
+        Error::Registry {
+            registry: repository.domain().into(),
+            subject: descriptor.digest.to_string(),
+            problem: problem.to_string(),
+            hint: None,
+            transient: true,
+        }
+    }
+}
+
+/// Several sources as one: each is asked in order until one has what is wanted.
+///
+/// Content is found by digest, so it does not matter which of them had the name.
+pub struct Several(pub Vec<Box<dyn Source>>);
+
+impl Several {
+    fn first<T>(&self, ask: impl Fn(&dyn Source) -> Result<T>) -> Result<T> {
+        let mut last = None;
+        for source in &self.0 {
+            match ask(source.as_ref()) {
+                Err(error @ Error::NotFound { .. }) => last = Some(error),
+                // One archive's index may be sparse where another's is not.
+                Err(Error::Refused(finding)) if finding.problem == Problem::Missing => {
+                    last = Some(Error::Refused(finding));
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::Usage {
+            message: "no source was named".into(),
+            hint: None,
+        }))
+    }
+}
+
+impl Source for Several {
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        self.first(|source| source.resolve(reference))
+    }
+
+    fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        self.first(|source| source.metadata(repository, descriptor))
+    }
+
+    fn open(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>> {
+        self.first(|source| source.open(repository, descriptor, offset))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        let mut all = Vec::new();
+        for source in &self.0 {
+            for reference in source.references()? {
+                if !all.contains(&reference) {
+                    all.push(reference);
+                }
+            }
+        }
+        Ok(all)
+    }
 }

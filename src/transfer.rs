@@ -1,1 +1,342 @@
-//! The scheduler that fills an archive from a source.
+//! The scheduler that moves blobs from a source to a sink: workers, retries, cancel.
+//!
+//! Each blob is hashed as it passes. A body that ends early goes on where it ended; one whose bytes are wrong
+//! is asked for again from its start. The first error that stays stops all workers.
+
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::archive::{Verified, Verifier};
+use crate::error::{Error, Problem, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Descriptor, Repository};
+use crate::progress::Progress;
+use crate::source::Source;
+
+/// Blobs that are fetched at once, if nothing else is said: as many as skopeo and podman fetch, so registries
+/// are used to it. One stream seldom fills a line, and one core hashes faster than most lines deliver.
+pub const JOBS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(5);
+/// How often a blob is asked for in vain.
+const TRIES: u32 = 5;
+/// The pause before the second try, if nothing else is said; it doubles with each further one.
+pub const PAUSE: Duration = Duration::from_millis(250);
+/// New bytes after which a try was not in vain: a large blob on a bad line may break more than five times.
+const HEADWAY: u64 = 1 << 20;
+/// Bytes that are read, hashed and written at once: they stay in a core's cache in between.
+const BUFFER: usize = 256 << 10;
+
+/// Where blobs go. Called from several threads at once unless [`Sink::is_ordered`].
+pub trait Sink: Send + Sync {
+    /// Prepares for a blob. What is kept of it from an earlier run, from its first byte on, is put in its place
+    /// and shown to `take`, which hashes it.
+    ///
+    /// # Errors
+    ///
+    /// If what is kept cannot be read or written, and what `take` fails with.
+    fn begin(&self, blob: &Descriptor, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
+
+    /// Writes bytes of a blob, `at` bytes from its start.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    fn write(&self, blob: &Descriptor, at: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Whether blobs must come one after the other, in the order in which they were planned.
+    fn is_ordered(&self) -> bool;
+
+    /// Whether bytes that were written can be written again, as after a wrong digest.
+    fn is_rewritable(&self) -> bool;
+}
+
+/// A blob to move, and the repository that has it.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The repository.
+    pub repository: Repository,
+    /// The blob.
+    pub descriptor: Descriptor,
+}
+
+/// A blob that was moved.
+#[derive(Debug, Clone, Copy)]
+pub struct Moved {
+    /// The proof of it.
+    pub verified: Verified,
+    /// Stored bytes that were there already from an earlier run.
+    pub reused: u64,
+}
+
+/// One run of the scheduler.
+pub struct Transfer<'a> {
+    /// Where blobs come from.
+    pub source: &'a dyn Source,
+    /// Where they go.
+    pub sink: &'a dyn Sink,
+    /// Blobs at once.
+    pub jobs: NonZeroUsize,
+    /// The pause before the second try; it doubles with each further one.
+    pub pause: Duration,
+    /// Told what goes on.
+    pub progress: &'a dyn Progress,
+    /// Looked at between pieces of work.
+    pub interrupt: &'a Interrupt,
+}
+
+impl Transfer<'_> {
+    /// Moves all of `wanted`, which stand in the sink's order; each digest once.
+    ///
+    /// # Errors
+    ///
+    /// The first error that asking again did not mend.
+    pub fn run(&self, mut wanted: Vec<Wanted>) -> Result<Vec<Moved>> {
+        let mut workers = self.jobs.get().min(wanted.len());
+        if self.sink.is_ordered() {
+            workers = workers.min(1);
+        } else {
+            // The largest first: a large one that began last would run alone.
+            wanted.sort_by_key(|blob| std::cmp::Reverse(blob.descriptor.size));
+        }
+        let next = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        let outcome: Mutex<Result<Vec<Moved>>> = Mutex::new(Ok(Vec::with_capacity(wanted.len())));
+        let work = || {
+            let mut buffer = vec![0; BUFFER];
+            while let Some(blob) = wanted.get(next.fetch_add(1, Ordering::SeqCst)) {
+                let moved = Move {
+                    transfer: self,
+                    stop: &stop,
+                    blob,
+                }
+                .run(&mut buffer);
+                let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+                match (moved, outcome.as_mut()) {
+                    (_, Err(_)) => return,
+                    (Ok(moved), Ok(list)) => list.push(moved),
+                    (Err(error), Ok(_)) => {
+                        stop.store(true, Ordering::SeqCst);
+                        *outcome = Err(error);
+                        return;
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..workers {
+                scope.spawn(work);
+            }
+            work();
+        });
+        outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One blob on its way.
+struct Move<'a> {
+    transfer: &'a Transfer<'a>,
+    stop: &'a AtomicBool,
+    blob: &'a Wanted,
+}
+
+/// How one try at a blob ended when it did not succeed.
+enum Failure {
+    /// What came is right as far as is known: go on behind it.
+    Broken(Error),
+    /// What came is wrong: begin anew.
+    Wrong(Error),
+    /// Asking again is of no use.
+    Final(Error),
+}
+
+impl Failure {
+    fn of(error: Error) -> Failure {
+        if error.is_transient() {
+            Failure::Broken(error)
+        } else {
+            Failure::Final(error)
+        }
+    }
+}
+
+impl Move<'_> {
+    fn run(&self, buffer: &mut [u8]) -> Result<Moved> {
+        let Transfer { sink, progress, .. } = self.transfer;
+        let blob = &self.blob.descriptor;
+        let mut verifier = Verifier::new(blob);
+        progress.blob_started(&blob.digest, blob.size, 0);
+        sink.begin(blob, &mut |bytes| {
+            self.check()?;
+            verifier.update(bytes).map_err(|problem| self.fault(problem))?;
+            progress.blob_advanced(&blob.digest, length(bytes));
+            Ok(())
+        })?;
+        let mut reused = verifier.count();
+        let mut tries = 0;
+        let mut wrong = 0;
+        loop {
+            let before = verifier.count();
+            let failure = match self.attempt(&mut verifier, buffer) {
+                Ok(verified) => {
+                    progress.blob_finished(&blob.digest);
+                    return Ok(Moved { verified, reused });
+                }
+                Err(failure) => failure,
+            };
+            let error = match failure {
+                Failure::Final(error) => return Err(error),
+                Failure::Broken(error) => {
+                    if verifier.count() >= before.saturating_add(HEADWAY) {
+                        tries = 0;
+                    }
+                    error
+                }
+                Failure::Wrong(error) => {
+                    if !sink.is_rewritable() {
+                        return Err(with_hint(
+                            error,
+                            "bytes that went to a pipe cannot be taken back: save to a file with -o FILE",
+                        ));
+                    }
+                    verifier = Verifier::new(blob);
+                    progress.blob_started(&blob.digest, blob.size, 0);
+                    if std::mem::take(&mut reused) > 0 {
+                        progress.note(&format!(
+                            "{}: what an interrupted run left is not right, beginning anew",
+                            blob.digest
+                        ));
+                        continue;
+                    }
+                    wrong += 1;
+                    error
+                }
+            };
+            tries += 1;
+            if tries.max(wrong) >= TRIES || !error.is_transient() {
+                return Err(error);
+            }
+            progress.note(&format!("{error}; asking again"));
+            self.pause(self.transfer.pause * 2u32.saturating_pow(tries.max(wrong) - 1))?;
+        }
+    }
+
+    /// Asks for the rest of the blob once.
+    fn attempt(&self, verifier: &mut Verifier, buffer: &mut [u8]) -> Result<Verified, Failure> {
+        let blob = &self.blob.descriptor;
+        // All of it may be there already; an empty blob need not be asked for.
+        if verifier.count() < blob.size {
+            let mut body = self
+                .transfer
+                .source
+                .open(&self.blob.repository, blob, verifier.count())
+                .map_err(Failure::of)?;
+            while self.piece(&mut *body, verifier, buffer)? {}
+        }
+        if verifier.count() < blob.size {
+            return Err(Failure::Broken(self.fault(Problem::Truncated {
+                expected: blob.size,
+                found: verifier.count(),
+            })));
+        }
+        verifier
+            .clone()
+            .finish()
+            .map_err(|problem| Failure::Wrong(self.fault(problem)))
+    }
+
+    /// Moves the next bufferful; false at the end of the body. Bytes before a failure are kept.
+    fn piece(
+        &self,
+        body: &mut dyn Read,
+        verifier: &mut Verifier,
+        buffer: &mut [u8],
+    ) -> Result<bool, Failure> {
+        let Transfer { sink, progress, .. } = self.transfer;
+        let blob = &self.blob.descriptor;
+        let mut filled = 0;
+        let mut ended = Ok(true);
+        while let Some(free) = buffer.get_mut(filled..).filter(|free| !free.is_empty()) {
+            if let Err(error) = self.check() {
+                ended = Err(Failure::Final(error));
+                break;
+            }
+            match body.read(free) {
+                Ok(0) => {
+                    ended = Ok(false);
+                    break;
+                }
+                Ok(count) => {
+                    filled += count;
+                    progress.blob_advanced(&blob.digest, u64::try_from(count).unwrap_or(u64::MAX));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    ended = Err(Failure::of(self.broken(error)));
+                    break;
+                }
+            }
+        }
+        let bytes = buffer.get(..filled).unwrap_or_default();
+        if !bytes.is_empty() {
+            let at = verifier.count();
+            verifier
+                .update(bytes)
+                .map_err(|problem| Failure::Wrong(self.fault(problem)))?;
+            sink.write(blob, at, bytes).map_err(Failure::Final)?;
+        }
+        ended
+    }
+
+    fn fault(&self, problem: Problem) -> Error {
+        self.transfer
+            .source
+            .fault(&self.blob.repository, &self.blob.descriptor, problem)
+    }
+
+    /// The error of a body that broke: the library's own if it wraps one, else the network's.
+    fn broken(&self, error: io::Error) -> Error {
+        Error::from_reader(error, |error| Error::Registry {
+            registry: self.blob.repository.domain().into(),
+            subject: self.blob.descriptor.digest.to_string(),
+            problem: error.to_string(),
+            hint: None,
+            transient: true,
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.stop.load(Ordering::SeqCst) {
+            return Err(Error::Interrupted);
+        }
+        self.transfer.interrupt.check()
+    }
+
+    fn pause(&self, pause: Duration) -> Result<()> {
+        let until = Instant::now() + pause;
+        loop {
+            self.check()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+    }
+}
+
+/// The same error with a hint, if it has none.
+fn with_hint(mut error: Error, text: &str) -> Error {
+    if let Error::Registry {
+        hint: hint @ None, ..
+    } = &mut error
+    {
+        *hint = Some(text.into());
+    }
+    error
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::format::Entry;
-use crate::error::Result;
+use crate::error::{Error, Finding, Result};
 use crate::oci::{Descriptor, Digest};
 
 /// A stretch of a file.
@@ -52,6 +52,25 @@ pub trait Content: Send + Sync {
 
     /// Names of files that are neither blobs nor part of the layout.
     fn unknown_files(&self) -> Vec<String>;
+
+    /// The stored bytes of `manifest.json`, which a bare `docker load` follows, if it is here.
+    fn manifest_json(&self) -> Option<&[u8]>;
+
+    /// What was found wrong when it was opened. Content with an error among them is not to be used:
+    /// [`super::verify`] reports them, and whoever does not verify calls [`Content::check_opening`].
+    fn findings(&self) -> &[Finding];
+
+    /// Refuses content that was found wrong when it was opened.
+    ///
+    /// # Errors
+    ///
+    /// The first finding that is an error.
+    fn check_opening(&self) -> Result<()> {
+        match self.findings().iter().find(|finding| finding.is_error()) {
+            Some(finding) => Err(Error::Refused(Box::new(finding.clone()))),
+            None => Ok(()),
+        }
+    }
 
     /// Digest of `index.json`: the one line that pins everything named in it.
     fn digest(&self) -> Digest {

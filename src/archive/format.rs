@@ -236,20 +236,19 @@ pub fn parse_index(bytes: &[u8]) -> Result<Vec<Entry>, Problem> {
     let peek: Peek = json::from_slice(bytes).map_err(|error| Problem::Json {
         reason: error.to_string(),
     })?;
-    if let Some(found) = peek
+    let format = peek
         .annotations
         .as_ref()
-        .and_then(|annotations| annotations.get(FORMAT))
-    {
-        if !found
+        .and_then(|annotations| annotations.get(FORMAT));
+    if let Some(found) = format
+        && !found
             .parse::<u32>()
             .is_ok_and(|version| (1..=FORMAT_VERSION).contains(&version))
-        {
-            return Err(Problem::Format {
-                found: found.clone(),
-                supported: FORMAT_VERSION,
-            });
-        }
+    {
+        return Err(Problem::Format {
+            found: found.clone(),
+            supported: FORMAT_VERSION,
+        });
     }
     let document = crate::oci::Document::parse(&MediaType::new(MediaType::OCI_INDEX), bytes.to_vec())?;
     let crate::oci::Document::Index(Index { manifests, .. }) = document else {

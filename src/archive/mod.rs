@@ -2,6 +2,46 @@
 //!
 //! - [`format`]: entry names, annotations, `index.json` and `manifest.json`
 //! - [`content`]: what can be read as a layout
+//! - [`verified`]: the proof that bytes are what a descriptor says
+//!
+//! Writing:
+//!
+//! - [`layout`]: where everything stands, before a byte is written
+//! - [`writer`]: fills and seals an archive
+//!
+//! Reading, from the bottom up:
+//!
+//! - `map`: bulk hashing over a memory map; the only unsafe code
+//! - [`segments`]: one file, or the parts that it was cut into
+//! - [`tar_index`]: where everything stands in a tar, strictly
+//! - `spool`: standard input and compressed archives, into a temporary file
+//! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
+//! - [`blob`]: one blob's stored bytes, hashed; [`decompress`]: a layer's uncompressed bytes
+//! - [`verify`]: everything about an archive that can be wrong, in one report
+//! - [`view`]: the tar that an engine is shown
+//! - [`source`]: what was opened, as a source of images
 
+pub mod blob;
 pub mod content;
+pub mod decompress;
+pub mod folder;
 pub mod format;
+pub mod layout;
+mod map;
+pub mod reader;
+pub mod segments;
+pub mod source;
+mod spool;
+pub mod tar_index;
+pub mod verified;
+pub mod verify;
+pub mod view;
+pub mod writer;
+
+pub use blob::BlobReader;
+pub use layout::Layout;
+pub use reader::{Archive, open};
+pub use source::ArchiveSource;
+pub use spool::Options;
+pub use verified::{Verified, Verifier};
+pub use view::View;

@@ -1,3 +1,101 @@
 //! Docker, over its Engine API.
+//!
+//! - [`endpoint`]: `DOCKER_HOST` and contexts
+//! - `connection`: HTTP over the socket or TCP
+//! - [`api`]: requests, answers, and what errors mean
+//! - `stream`: streamed answers, with the errors inside them
+//! - [`inventory`]: what an engine has
+//! - [`plan`]: what a load will do; pure
+//! - `shipment`: the archives that the engine is sent
+//! - `target`: the load itself
+//! - [`attach`]: attaching digests to the classic store
 
+pub mod api;
 pub mod attach;
+mod connection;
+pub mod endpoint;
+pub mod inventory;
+pub mod plan;
+mod shipment;
+mod stream;
+mod target;
+
+use api::Client;
+use attach::Strategy;
+use attach::journal::Folder;
+use endpoint::{Endpoint, Environment};
+
+use crate::error::Result;
+use crate::progress::Progress;
+
+/// How a Docker is reached.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Where it is.
+    pub environment: Environment,
+    /// Where the journal of attaching is kept.
+    pub folder: Folder,
+}
+
+impl Options {
+    /// What the process's environment says.
+    pub fn from_process() -> Options {
+        Options {
+            environment: Environment::from_process(),
+            folder: Folder::default(),
+        }
+    }
+}
+
+/// A Docker that answered.
+pub struct Docker {
+    client: Client,
+    folder: Folder,
+    strategies: Vec<Box<dyn Strategy>>,
+}
+
+impl Docker {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Usage`] for an address that cannot be used, [`crate::Error::Engine`] if nothing or
+    /// something else than Docker answers there.
+    pub fn connect(options: &Options) -> Result<Docker> {
+        let endpoint = Endpoint::find(&options.environment)?;
+        Ok(Docker {
+            client: Client::connect(&endpoint)?,
+            folder: options.folder.clone(),
+            strategies: attach::ranking(&options.folder),
+        })
+    }
+
+    /// Undoes what an attach that was killed has left on this host, if it left something and this is root.
+    /// Whether something was undone.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be undone now.
+    pub fn repair(&self, progress: &dyn Progress) -> Result<bool> {
+        repair(&self.folder, progress)
+    }
+}
+
+/// Undoes what an attach that was killed has left on this host, whether or not its engine still runs.
+/// Whether something was undone.
+///
+/// # Errors
+///
+/// If it cannot be undone now.
+pub fn repair(folder: &Folder, progress: &dyn Progress) -> Result<bool> {
+    // Others cannot have begun one, nor could they undo it.
+    if !rustix::process::geteuid().is_root() || !folder.has_leftover()? {
+        return Ok(false);
+    }
+    let lock = folder.lock(progress)?;
+    let repaired = folder.repair(&lock)?;
+    if repaired {
+        progress.note("undid what an interrupted attach had left");
+    }
+    Ok(repaired)
+}

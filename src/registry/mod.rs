@@ -7,6 +7,7 @@
 //! - `auth`, [`challenge`], [`credentials`], [`secret`]: proving who is asking
 //! - `transport`, `location`, `connect`, [`tls`]: one HTTP request with its redirects, and how it gets there
 //! - `blob`: content as it comes, counted and watched
+//! - [`server`]: manifests by digest for an engine on this host
 //! - `failure`, `trouble`, `retry`, `date`: what can go wrong, what it means, and when to ask again
 //!
 //! A request goes down this list: the source asks the client, which asks the transport; what went wrong comes
@@ -31,6 +32,7 @@ pub mod mirror;
 pub mod options;
 pub mod proxy;
 pub mod secret;
+pub mod server;
 pub mod source;
 pub mod tls;
 

@@ -1,1 +1,69 @@
-//! Attaching digests to the classic store.
+//! Attaching digests to images of the classic store, which forgets them in a load.
+//!
+//! A [`Strategy`] is one way to make the engine record `name@digest` for an image that it holds. The first
+//! one in the ranking whose preflight finds no obstacle is taken; what keeps the others from it is told.
+//!
+//! - [`mirror`]: for a moment the engine believes in a mirror of docker.io that serves the manifests only
+//! - [`journal`]: what was begun, so that it can be undone after a kill at any step; and the undoing
+//! - [`daemon`]: which process the engine is, how it was started, how it is made to read its configuration
+//! - [`config`]: `daemon.json` and the flags of the command line
+//! - [`cover`]: laying another `daemon.json` over the real one without touching it
+
+pub mod config;
+pub mod cover;
+pub mod daemon;
+pub mod journal;
+pub mod mirror;
+
+use super::api::Client;
+use crate::error::Result;
+use crate::interrupt::Interrupt;
+use crate::oci::{Digest, Graph, Repository};
+use crate::progress::Progress;
+use crate::target::Obstacle;
+
+/// A digest to be attached.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// The name that gets the digest.
+    pub repository: Repository,
+    /// Digest of the manifest or index.
+    pub digest: Digest,
+    /// The image that must show it.
+    pub image_id: Digest,
+    /// The documents that the digest stands for.
+    pub graph: &'a Graph,
+}
+
+/// What became of one wanted digest; `Err` says why it is not shown.
+pub type Outcome = Result<(), Obstacle>;
+
+/// A way to attach digests.
+pub trait Strategy {
+    /// What it is called in plans and reports.
+    fn name(&self) -> &'static str;
+
+    /// Whether names of this repository can be attached this way at all.
+    fn serves(&self, repository: &Repository) -> Result<(), Obstacle>;
+
+    /// What is in the way on this host. Empty if nothing is. Changes nothing.
+    fn preflight(&self, client: &Client) -> Vec<Obstacle>;
+
+    /// Attaches, and undoes on the way out all that it did to the engine's configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the engine could not be prepared or put back. What became of each digest is in the outcomes.
+    fn apply(
+        &self,
+        client: &Client,
+        wanted: &[Wanted<'_>],
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Outcome>>;
+}
+
+/// The ways there are, the best first.
+pub fn ranking(folder: &journal::Folder) -> Vec<Box<dyn Strategy>> {
+    vec![Box::new(mirror::Mirror::new(folder.clone()))]
+}

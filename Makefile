@@ -1,0 +1,35 @@
+# Everything that is checked here, and in the order of a newcomer's interest.
+# On a machine with only the Rust toolchain, tests/engines/install.sh gets the rest from apt.
+.POSIX:
+.PHONY: help build demo test test-all lint bench
+
+CARGO = cargo
+
+help: ## list the targets
+	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
+
+build: ## the program, at target/release/sealift
+	$(CARGO) build --release --locked
+
+demo: ## an image from a registry through an archive into Docker, its digest kept
+	demo/run.sh
+
+test: ## all tests, on real engines too (docker 20.10 and 28; needs root)
+	tests/engines/install.sh
+	$(CARGO) test --locked
+
+test-all: ## the same with docker 26 besides
+	tests/engines/install.sh all
+	$(CARGO) test --locked --features test-all
+
+lint: ## format, clippy, licences and sources of dependencies, scripts, spelling
+	tests/engines/install.sh lint
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --features test-all -- -D warnings
+	shellcheck .ci/run .ci/tool demo/run.sh tests/engines/install.sh tests/support/stop.sh
+	git ls-files -z | grep -zvE '^(testdata|Cargo\.lock)' | xargs -0 codespell -L crate
+	.ci/tool cargo-deny --all-features --locked check bans licenses sources
+
+bench: ## speed and memory beside skopeo's and a plain hash, on one machine in one run
+	tests/engines/install.sh
+	$(CARGO) bench --locked --bench transfer

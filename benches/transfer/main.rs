@@ -1,0 +1,228 @@
+//! Speed and memory of the built program beside its peers, side by side on one machine.
+//!
+//! ```text
+//! measure.rs      wall time, processor time and peak memory of a command
+//! plain_hash.rs   the yardstick of `verify --quick`: maps an archive, hashes its blobs on all cores
+//! ```
+//!
+//! Each pair is run in turn, so that a slow minute of the machine hits both; medians
+//! are compared. Both sides of a save are on the disk when the clock stops. What is
+//! missed is said and makes the run fail. `BENCH_ROUNDS=n` changes the 5 rounds,
+//! `BENCH_10GB=1` measures memory on an image of 10 GB as well.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here ends the run
+#![allow(clippy::cast_precision_loss)] // of figures that are printed with two digits
+
+mod measure;
+mod plain_hash;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use measure::{Cost, median, run_measured};
+use support::{Built, Registry, Sealift, large};
+
+const MIB: f64 = 1_048_576.0;
+
+/// What was promised and what was measured.
+struct Report {
+    missed: bool,
+}
+
+impl Report {
+    fn line(&mut self, what: &str, measured: f64, holds: bool, promise: &str) {
+        println!(
+            "{} {what}: {measured:.2} ({promise})",
+            if holds { "ok    " } else { "MISSED" }
+        );
+        self.missed |= !holds;
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args().collect();
+    match args.get(1).map(String::as_str) {
+        Some("plain-hash") => {
+            plain_hash::run(Path::new(&args[2]));
+            ExitCode::SUCCESS
+        }
+        Some("--test") => ExitCode::SUCCESS, // `cargo test --benches`
+        _ => measure_all(),
+    }
+}
+
+fn measure_all() -> ExitCode {
+    let mut report = Report { missed: false };
+    let registry = Registry::start();
+    let image = large::image();
+    println!(
+        "{} cores; image of {:.0} MiB in {} layers\n",
+        cores(),
+        stored(&image),
+        image.host().layers.len()
+    );
+    registry.push(&image, "bench/large:1");
+    let reference = format!("{}/bench/large:1", registry.address());
+    save_beside_skopeo(&mut report, &registry, &reference);
+    verify_quick_beside_plain_hash(&mut report, &reference);
+    verify_uses_all_cores(&mut report, &registry);
+    memory(&mut report, &reference, "0.7 GB");
+    if std::env::var_os("BENCH_10GB").is_some() {
+        let image = large::image_of(&[2_000_000_000; 5], "huge");
+        registry.push(&image, "bench/huge:1");
+        memory(
+            &mut report,
+            &format!("{}/bench/huge:1", registry.address()),
+            "10 GB",
+        );
+    }
+    if report.missed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+fn rounds() -> usize {
+    std::env::var("BENCH_ROUNDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(5)
+}
+
+fn stored(image: &Built) -> f64 {
+    image
+        .host()
+        .layers
+        .iter()
+        .map(|layer| layer.size as f64)
+        .sum::<f64>()
+        / MIB
+}
+
+/// A folder on the disk that the images are on.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// Runs two commands in turn and gives both medians of the wall time, in seconds.
+fn in_turn(mut one: impl FnMut() -> Cost, mut other: impl FnMut() -> Cost) -> (f64, f64) {
+    let (mut ones, mut others) = (Vec::new(), Vec::new());
+    for _ in 0..rounds() {
+        ones.push(one().wall);
+        others.push(other().wall);
+    }
+    (median(&mut ones), median(&mut others))
+}
+
+fn save(sealift: &Sealift, reference: &str, archive: &Path) -> Cost {
+    let _ = std::fs::remove_file(archive);
+    run_measured(&mut sealift.command(&["save", "-q", reference, "-o", archive.to_str().unwrap()]))
+}
+
+fn save_beside_skopeo(report: &mut Report, registry: &Registry, reference: &str) {
+    let (sealift, folder) = (Sealift::new(), folder());
+    let (ours, theirs) = (
+        folder.path().join("sealift.tar"),
+        folder.path().join("skopeo.tar"),
+    );
+    let skopeo = || {
+        let _ = std::fs::remove_file(&theirs);
+        let copy = registry.skopeo("copy", "--src-");
+        // skopeo's own arguments, then a sync: it does not wait for the disk by itself.
+        let mut command = Command::new("sh");
+        command
+            .args(["-ec", r#"file=$1; shift; "$@"; sync "$file""#, "sh"])
+            .arg(&theirs);
+        command.arg(copy.get_program()).args(copy.get_args());
+        command.args([
+            "--quiet",
+            &format!("docker://{reference}"),
+            &format!("oci-archive:{}:1", theirs.display()),
+        ]);
+        run_measured(command.env("TMPDIR", folder.path()))
+    };
+    let (sealift, skopeo) = in_turn(|| save(&sealift, reference, &ours), skopeo);
+    println!("save {sealift:.2} s, skopeo copy {skopeo:.2} s");
+    report.line(
+        "save / skopeo copy, wall",
+        sealift / skopeo,
+        sealift <= 0.5 * skopeo,
+        "at most 0.5",
+    );
+}
+
+fn verify_quick_beside_plain_hash(report: &mut Report, reference: &str) {
+    let (sealift, folder) = (Sealift::new(), folder());
+    let archive = folder.path().join("images.tar");
+    save(&sealift, reference, &archive);
+    let path = archive.to_str().unwrap();
+    let quick = || run_measured(&mut sealift.command(&["verify", "-q", "--quick", path]));
+    let plain = || run_measured(Command::new(std::env::current_exe().unwrap()).args(["plain-hash", path]));
+    let (quick, plain) = in_turn(quick, plain);
+    println!("verify --quick {quick:.3} s, plain hash {plain:.3} s");
+    report.line(
+        "plain hash / verify --quick, rate",
+        plain / quick,
+        plain >= 0.95 * quick,
+        "at least 0.95",
+    );
+}
+
+fn verify_uses_all_cores(report: &mut Report, registry: &Registry) {
+    let (sealift, folder) = (Sealift::new(), folder());
+    let layers = 2 * cores();
+    registry.push(
+        &large::image_of(&vec![60_000_000; layers], "equal"),
+        "bench/equal:1",
+    );
+    let archive = folder.path().join("images.tar");
+    save(
+        &sealift,
+        &format!("{}/bench/equal:1", registry.address()),
+        &archive,
+    );
+    let mut ratios: Vec<_> = (0..rounds())
+        .map(|_| run_measured(&mut sealift.command(&["verify", "-q", archive.to_str().unwrap()])))
+        .map(|cost| cost.cpu / cost.wall / cores() as f64)
+        .collect();
+    let ratio = median(&mut ratios);
+    report.line(
+        "verify, processor over wall time a core",
+        ratio,
+        ratio >= 0.9,
+        "at least 0.9",
+    );
+}
+
+fn memory(report: &mut Report, reference: &str, size: &str) {
+    let (sealift, folder) = (Sealift::new(), folder());
+    let archive = folder.path().join("images.tar");
+    let path = archive.to_str().unwrap();
+    let limit = 32.0 + 4.0 * cores() as f64;
+    let mut check = |what: &str, cost: Cost| {
+        let peak = cost.peak as f64 / MIB;
+        report.line(
+            &format!("{what} of {size}, peak MiB"),
+            peak,
+            peak <= limit,
+            &format!("at most {limit}"),
+        );
+    };
+    check("save", save(&sealift, reference, &archive));
+    check(
+        "verify",
+        run_measured(&mut sealift.command(&["verify", "-q", path])),
+    );
+    let daemon = support::Daemon::start(support::Engine::Docker28, support::Store::Classic);
+    let sealift = Sealift::new().docker(&daemon);
+    check(
+        "load",
+        run_measured(&mut sealift.command(&["load", "-q", "--attach", "none", path])),
+    );
+}

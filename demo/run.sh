@@ -1,0 +1,226 @@
+#!/usr/bin/env bash
+# The main job, for real: an image comes out of a registry, goes through an archive as
+# a USB stick would carry it, and into Docker, which then shows the registry's digest.
+#
+# It runs on this host's Docker if there is one (DOCKER_HOST is respected); else, as
+# root on Debian or Ubuntu, on a dockerd of its own that is gone at the end. What it
+# puts into the host's Docker it takes out again. SEALIFT names a built program to use.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/sealift-demo.XXXXXX")
+pids=()
+own_docker=
+policy=
+demo_image=
+container=sealift-demo-$$
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
+step() { printf '\n%s== %s%s\n' "$bold" "$1" "$plain"; }
+note() { printf '%s%s%s\n' "$dim" "$1" "$plain"; }
+fail() {
+    printf 'demo: %s\n' "$*" >&2
+    exit 1
+}
+# shows a command as a reader would type it, then runs it
+show() {
+    printf '%s$ %s%s\n' "$bold" "${*/#"$sealift"/sealift}" "$plain"
+    "$@"
+}
+
+stop_pids() {
+    local pid tenths
+    for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do
+        tenths=150
+        while kill -0 "$pid" 2>/dev/null && [ "$tenths" -gt 0 ]; do
+            sleep 0.1
+            tenths=$((tenths - 1))
+        done
+        kill -KILL "$pid" 2>/dev/null || true
+    done
+}
+
+cleanup() {
+    trap - EXIT INT TERM
+    if [ -n "$demo_image" ] && [ -z "$own_docker" ]; then
+        docker rm -f "$container" >/dev/null 2>&1 || true
+        docker rmi -f "$demo_image" >/dev/null 2>&1 || true
+    fi
+    stop_pids
+    [ -z "$policy" ] || rm -f "$policy"
+    local point
+    while IFS= read -r point; do umount "$point" 2>/dev/null || umount --lazy "$point" 2>/dev/null || true; done \
+        < <(awk -v p="$work/" 'index($5, p) == 1 { print $5 }' /proc/self/mountinfo 2>/dev/null | sort -r)
+    cd /
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'cleanup; trap - INT; kill -INT $$' INT
+trap 'cleanup; trap - TERM; kill -TERM $$' TERM
+
+need() { # PROGRAM PACKAGE
+    command -v "$1" >/dev/null && return
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        fail "$1 is needed (package $2); as root on Debian or Ubuntu it would be installed"
+    fi
+    note "installing $2"
+    # Without starting its services: the demo needs the programs only.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        policy=/usr/sbin/policy-rc.d
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    install_quietly "$2" || { apt-get update -qq && install_quietly "$2"; } || fail "apt could not install $2"
+}
+install_quietly() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null 2>&1 </dev/null
+}
+
+if [ -n "${SEALIFT:-}" ]; then
+    sealift=$SEALIFT
+else
+    step "Building sealift"
+    cargo build --release --locked --quiet
+    sealift=$(realpath "${CARGO_TARGET_DIR:-target}")/release/sealift
+fi
+cd "$work"
+
+need docker-registry docker-registry
+need skopeo skopeo
+
+# --- Docker: the host's, or one of its own -----------------------------------------
+if docker info >/dev/null 2>&1; then
+    host=${DOCKER_HOST:-the local socket}
+    note "using the Docker of this host ($host)"
+elif [ "$(id -u)" -eq 0 ]; then
+    [ -x /usr/sbin/dockerd ] || command -v dockerd >/dev/null || need dockerd docker.io
+    dockerd=/usr/sbin/dockerd
+    [ -x "$dockerd" ] || dockerd=$(command -v dockerd)
+    [ ! -x /usr/bin/docker ] || docker() { /usr/bin/docker "$@"; }
+    own_docker=yes
+    mkdir "$work/docker"
+    echo '{}' >"$work/docker/daemon.json"
+    own_containerd=()
+    if [ -e /run/containerd/containerd.sock ]; then # dockerd would join it and leave things there
+        own_containerd=(--containerd "$work/docker/containerd.sock")
+        setsid containerd --address "$work/docker/containerd.sock" --root "$work/docker/containerd" \
+            --state "$work/docker/containerd-run" >"$work/docker/containerd.log" 2>&1 </dev/null &
+        pids+=($!)
+        sleep 1
+    fi
+    setsid "$dockerd" --config-file "$work/docker/daemon.json" --data-root "$work/docker/root" \
+        --exec-root "$work/docker/exec" --pidfile "$work/docker/pid" -H "unix://$work/docker/docker.sock" \
+        --bridge none --iptables=false --ip6tables=false \
+        "${own_containerd[@]}" >"$work/docker/log" 2>&1 </dev/null &
+    pids+=($!)
+    export DOCKER_HOST=unix://$work/docker/docker.sock
+    for _ in $(seq 300); do
+        docker info >/dev/null 2>&1 && break
+        sleep 0.1
+    done
+    docker info >/dev/null 2>&1 || { tail -n 20 "$work/docker/log" >&2 && fail "dockerd did not start"; }
+    note "no Docker here: started one of its own in $work, gone at the end"
+else
+    note "no Docker here and not root: the archive will be made and verified, not loaded"
+fi
+
+# --- a registry with an image, in the place of the connected world -------------------
+step "A registry with an image in it (in place of docker.io, so that this needs no internet)"
+cat >"$work/registry.yml" <<YML
+version: 0.1
+log: {accesslog: {disabled: true}, level: info}
+storage: {filesystem: {rootdirectory: $work/registry}}
+http: {addr: "127.0.0.1:0", secret: demo}
+YML
+setsid docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 </dev/null &
+registry_pid=$!
+pids+=("$registry_pid")
+port=
+for _ in $(seq 100); do
+    port=$(grep -oE 'listening on 127\.0\.0\.1:[0-9]+' "$work/registry.log" | grep -oE '[0-9]+$' || true)
+    [ -z "$port" ] || break
+    sleep 0.1
+done
+[ -n "$port" ] || { cat "$work/registry.log" >&2 && fail "docker-registry did not start"; }
+
+# An httpd that is a few files of this machine: what is shown is how it travels.
+layer=$work/layer
+mkdir -p "$layer/usr/local/apache2/htdocs" "$work/oci/blobs/sha256"
+echo '<html><body><h1>It works!</h1></body></html>' >"$layer/usr/local/apache2/htdocs/index.html"
+head -c 3000000 /dev/urandom >"$layer/usr/local/apache2/data"
+blob() { # FILE: stores it, prints `DIGEST SIZE`
+    local hex
+    hex=$(sha256sum "$1" | cut -d ' ' -f 1)
+    cp "$1" "$work/oci/blobs/sha256/$hex"
+    printf 'sha256:%s %s\n' "$hex" "$(stat -c %s "$1")"
+}
+tar -C "$layer" --sort=name --owner=0 --group=0 --mtime=@1700000000 -cf "$work/layer.tar" .
+gzip -n -k "$work/layer.tar"
+diff_id=sha256:$(sha256sum "$work/layer.tar" | cut -d ' ' -f 1)
+read -r layer_digest layer_size < <(blob "$work/layer.tar.gz")
+case $(uname -m) in aarch64) arch=arm64 other=amd64 ;; *) arch=amd64 other=arm64 ;; esac
+manifest_for() { # ARCHITECTURE: prints the descriptor of its manifest
+    local config manifest
+    printf '{"architecture":"%s","os":"linux","config":{"Cmd":["/bin/httpd"]},"rootfs":{"type":"layers","diff_ids":["%s"]}}' \
+        "$1" "$diff_id" >"$work/config.json"
+    read -r config config_size < <(blob "$work/config.json")
+    printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"%s","size":%s}]}' \
+        "$config" "$config_size" "$layer_digest" "$layer_size" >"$work/manifest.json"
+    read -r manifest size < <(blob "$work/manifest.json")
+    printf '{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"%s","size":%s,"platform":{"architecture":"%s","os":"linux"}}' \
+        "$manifest" "$size" "$1"
+}
+printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s,%s]}' \
+    "$(manifest_for "$arch")" "$(manifest_for "$other")" >"$work/index.json"
+read -r digest index_size < <(blob "$work/index.json")
+printf '{"imageLayoutVersion":"1.0.0"}' >"$work/oci/oci-layout"
+printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"%s","size":%s,"annotations":{"org.opencontainers.image.ref.name":"2.4"}}]}' \
+    "$digest" "$index_size" >"$work/oci/index.json"
+image=httpd:2.4
+repository=httpd
+# Somebody's own httpd must not be touched.
+if [ -z "$own_docker" ] && docker image inspect "$image" >/dev/null 2>&1; then
+    repository=sealift-demo/httpd image=sealift-demo/httpd:2.4
+fi
+path=$repository
+[[ $path == */* ]] || path=library/$path
+show skopeo copy --quiet --insecure-policy --all --dest-tls-verify=false oci:oci:2.4 "docker://127.0.0.1:$port/$path:2.4"
+note "the registry serves it as $repository@$digest"
+
+# --- the connected side ----------------------------------------------------------------
+step "On the connected machine: seal it into one file"
+archive=images.tar
+show "$sealift" save "$image" --mirror "docker.io=127.0.0.1:$port" -o "$archive" | tee "$work/save.out"
+seal=$(grep -oE 'sha256:[0-9a-f]{64}' "$work/save.out" | tail -n 1)
+
+step "The registry goes away: from here on there is no network"
+kill -TERM "$registry_pid"
+ls -l "$archive"
+
+# --- the air-gapped side -----------------------------------------------------------------
+step "On the air-gapped machine: check every byte of it"
+show "$sealift" verify "$archive" --expect "$seal"
+
+if ! docker info >/dev/null 2>&1; then
+    step "No Docker to load it into: done"
+    exit 0
+fi
+demo_image=$image
+
+step "BEFORE: what a plain docker load makes of it"
+show docker load --quiet --input "$archive"
+show docker images --digests "$repository"
+if docker info --format '{{.DriverStatus}}' | grep -q io.containerd.snapshotter; then
+    note "(this Docker keeps its images in containerd, which knows digests; the classic store shows <none>)"
+fi
+docker rmi -f "$image" >/dev/null
+
+step "AFTER: what sealift makes of it"
+show "$sealift" load "$archive" --expect "$seal"
+show docker images --digests "$repository"
+
+step "And a deployment that names it by digest finds it, offline"
+show docker create --name "$container" --network none "$repository@$digest" /bin/httpd
+docker rm "$container" >/dev/null
+note "the same digest that the registry gave: $digest"

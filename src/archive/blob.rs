@@ -1,0 +1,239 @@
+//! Reading one blob, hashed while it is read.
+//!
+//! Bytes are read into memory of one's own and hashed there: what is given out is what was hashed, whatever
+//! happens to the file meanwhile.
+
+use std::io::{self, BufRead, Read};
+
+use super::content::Stored;
+use super::map::read_exact_at;
+use super::verified::{Verified, Verifier};
+use crate::error::{Error, Place, Problem, Result};
+use crate::oci::Descriptor;
+
+/// Stored bytes that are read at once.
+const PIECE: usize = 256 << 10;
+
+/// Gives a blob's stored bytes, and at the end the proof that they are what the descriptor says.
+pub struct BlobReader {
+    stored: Stored,
+    verifier: Verifier,
+    place: Place,
+    /// The extent that is read now, and how many bytes of it were read.
+    extent: usize,
+    done: u64,
+    buffer: Box<[u8]>,
+    /// What of `buffer` was not given out yet.
+    ready: std::ops::Range<usize>,
+}
+
+impl BlobReader {
+    /// Starts at the first byte of what `descriptor` names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the stored size is another than the descriptor's: nothing of it is read.
+    pub fn new(stored: &Stored, descriptor: &Descriptor) -> Result<BlobReader> {
+        let place = Place::blob(descriptor.digest).entry(stored.entry.clone());
+        if stored.size != descriptor.size {
+            let problem = Problem::SizeDiffers {
+                expected: descriptor.size,
+                found: stored.size,
+            };
+            return Err(Error::refused(place, problem));
+        }
+        Ok(BlobReader {
+            stored: stored.clone(),
+            verifier: Verifier::new(descriptor),
+            place,
+            extent: 0,
+            done: 0,
+            buffer: Box::default(),
+            ready: 0..0,
+        })
+    }
+
+    /// Stored bytes that were read and hashed so far.
+    pub fn count(&self) -> u64 {
+        self.verifier.count()
+    }
+
+    /// Where this blob is, for messages.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Reads and hashes what is left, and proves the whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the bytes have another digest; [`Error::Io`] if they cannot be read.
+    pub fn finish(mut self) -> Result<Verified> {
+        while self.fill()? {}
+        self.verifier
+            .finish()
+            .map_err(|problem| Error::refused(self.place, problem))
+    }
+
+    /// Reads the next piece into `target`. Zero at the end.
+    fn read_piece(&mut self, target: &mut [u8]) -> Result<usize> {
+        while let Some(extent) = self.stored.extents.get(self.extent) {
+            let left = extent.length.saturating_sub(self.done);
+            if left == 0 {
+                self.extent += 1;
+                self.done = 0;
+                continue;
+            }
+            let length = target.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let Some(piece) = target.get_mut(..length) else {
+                break;
+            };
+            read_exact_at(extent, extent.offset.saturating_add(self.done), piece)?;
+            self.done = self
+                .done
+                .saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+            self.verifier
+                .update(piece)
+                .map_err(|problem| Error::refused(self.place.clone(), problem))?;
+            return Ok(length);
+        }
+        Ok(0)
+    }
+
+    /// Fills the buffer anew, dropping what is in it. False at the end.
+    fn fill(&mut self) -> Result<bool> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if buffer.is_empty() {
+            let wanted = usize::try_from(self.stored.size).unwrap_or(PIECE);
+            buffer = vec![0; wanted.clamp(1, PIECE)].into();
+        }
+        let read = self.read_piece(&mut buffer);
+        self.buffer = buffer;
+        self.ready = 0..*read.as_ref().unwrap_or(&0);
+        Ok(read? > 0)
+    }
+}
+
+impl BufRead for BlobReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.ready.is_empty() {
+            self.fill().map_err(io::Error::other)?;
+        }
+        Ok(self.buffer.get(self.ready.clone()).unwrap_or_default())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.ready.start = self.ready.end.min(self.ready.start.saturating_add(count));
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        if self.ready.is_empty() && target.len() >= PIECE {
+            return self.read_piece(target).map_err(io::Error::other);
+        }
+        let ready = self.fill_buf()?;
+        let count = ready.len().min(target.len());
+        if let (Some(to), Some(from)) = (target.get_mut(..count), ready.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::archive::segments::Segments;
+    use crate::oci::{Digest, MediaType};
+
+    fn blob(bytes: &[u8], size: usize) -> (Segments, Stored, Descriptor) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let segments = Segments::of_file("t", file, Path::new("/t")).unwrap();
+        let size = u64::try_from(size).unwrap();
+        let stored = Stored {
+            extents: segments.extents(0, size),
+            size,
+            entry: "blobs/x".into(),
+        };
+        let descriptor = Descriptor::new(MediaType::new("x/y"), Digest::sha256(bytes), size);
+        (segments, stored, descriptor)
+    }
+
+    proptest! {
+        #[test]
+        fn stream_hash_is_slice_hash(
+            bytes in proptest::collection::vec(any::<u8>(), 0..2000),
+            cuts in proptest::collection::vec(1..700_usize, 0..6),
+            reads in proptest::collection::vec(1..300_usize, 1..9),
+        ) {
+            let (segments, mut stored, descriptor) = blob(&bytes, bytes.len());
+            stored.extents.clear();
+            let mut at = 0;
+            for cut in cuts.iter().copied().chain([bytes.len()]) {
+                let length = cut.min(bytes.len() - at);
+                stored.extents.extend(segments.extents(at.try_into().unwrap(), length.try_into().unwrap()));
+                at += length;
+            }
+            let mut reader = BlobReader::new(&stored, &descriptor).unwrap();
+            let mut all = Vec::new();
+            for length in reads.iter().cycle() {
+                let mut piece = vec![0; *length];
+                let count = reader.read(&mut piece).unwrap();
+                if count == 0 { break; }
+                all.extend_from_slice(&piece[..count]);
+            }
+            prop_assert_eq!(&all, &bytes);
+            let verified = reader.finish().unwrap();
+            prop_assert_eq!(*verified.digest(), Digest::sha256(&bytes));
+        }
+    }
+
+    #[test]
+    fn wrong_bytes_end_without_a_proof() {
+        let (_, stored, descriptor) = blob(b"right", 5);
+        let other = Descriptor::new(MediaType::new("x/y"), Digest::sha256(b"wrong"), 5);
+        let mut reader = BlobReader::new(&stored, &other).unwrap();
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).unwrap();
+        let error = reader.finish().unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().starts_with("blobs/x (sha256:"), "{error}");
+        assert!(
+            BlobReader::new(&stored, &descriptor).unwrap().finish().is_ok(),
+            "reads the rest itself"
+        );
+        let longer = Descriptor::new(MediaType::new("x/y"), Digest::sha256(b"right"), 6);
+        assert!(BlobReader::new(&stored, &longer).is_err());
+    }
+
+    #[test]
+    fn a_file_that_shrank_keeps_its_meaning_through_read() {
+        let (_, stored, descriptor) = blob(b"short", 9);
+        let stored = Stored {
+            size: 9,
+            extents: vec![crate::archive::content::Extent {
+                length: 9,
+                ..stored.extents[0].clone()
+            }],
+            ..stored
+        };
+        let mut reader = BlobReader::new(&stored, &descriptor).unwrap();
+        let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+        let error = Error::from_reader(error, |error| unreachable!("{error}"));
+        assert_eq!(
+            (error.exit_code(), error.to_string()),
+            (
+                3,
+                "cannot read /t at byte 5: the file is shorter than it was".into()
+            )
+        );
+    }
+}

@@ -1,0 +1,379 @@
+//! Layers as streams of uncompressed bytes, with everything refused that decompressors disagree on.
+//!
+//! Sources: RFC 1952 (gzip; several members are one stream), RFC 8878 (zstd; several frames are one stream,
+//! skippable frames hold nothing of it, and a window of 128 MiB is the most that a decoder must accept
+//! in this field, as containerd's and podman's do).
+
+use std::io::{self, BufRead, Read};
+
+use flate2::bufread::GzDecoder;
+use zstd::stream::raw::{DParameter, Operation as _};
+
+use crate::error::{Error, Place, Problem, Result};
+use crate::oci::Compression;
+
+/// Most bytes that a layer may decompress to, unless an option says otherwise.
+pub const DEFAULT_LIMIT: u64 = 64 << 30;
+/// Largest zstd window, as a power of two: 128 MiB.
+const MAX_WINDOW_LOG: u32 = 27;
+
+/// Gives the uncompressed bytes of a layer's stored bytes.
+pub struct Decompressor<R> {
+    stream: Stream<R>,
+    limit: u64,
+    count: u64,
+    place: Place,
+}
+
+enum Stream<R> {
+    Plain(R),
+    /// One member, and how many ended before it.
+    Gzip(Box<GzDecoder<R>>, usize),
+    Zstd(Frames<R>),
+    /// Nothing more comes: the end was reached, or an error.
+    Ended(Option<R>),
+}
+
+struct Frames<R> {
+    input: R,
+    decoder: zstd::stream::raw::Decoder<'static>,
+    /// Frames that ended, skippable ones among them.
+    ended: usize,
+    /// Whether a frame has begun and not ended.
+    inside: bool,
+}
+
+impl<R: BufRead> Decompressor<R> {
+    /// Starts at the first stored byte. More than `limit` uncompressed bytes are refused; errors name
+    /// `place`.
+    ///
+    /// # Errors
+    ///
+    /// Only if there is no memory for a decompressor.
+    pub fn new(compression: Compression, input: R, limit: u64, place: Place) -> Result<Decompressor<R>> {
+        let stream = match compression {
+            Compression::None => Stream::Plain(input),
+            Compression::Gzip => Stream::Gzip(Box::new(GzDecoder::new(input)), 0),
+            Compression::Zstd => {
+                let made = zstd::stream::raw::Decoder::new().and_then(|mut decoder| {
+                    decoder.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;
+                    Ok(decoder)
+                });
+                Stream::Zstd(Frames {
+                    input,
+                    decoder: made.map_err(|error| explain(error, &place))?,
+                    ended: 0,
+                    inside: false,
+                })
+            }
+        };
+        Ok(Decompressor {
+            stream,
+            limit,
+            count: 0,
+            place,
+        })
+    }
+
+    /// Uncompressed bytes given so far.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The reader of the stored bytes, to prove them after the last uncompressed byte came. `None` if it
+    /// was lost to an error.
+    pub fn into_inner(self) -> Option<R> {
+        match self.stream {
+            Stream::Plain(input) => Some(input),
+            Stream::Gzip(member, _) => Some(member.into_inner()),
+            Stream::Zstd(frames) => Some(frames.input),
+            Stream::Ended(input) => input,
+        }
+    }
+
+    /// The reader of the stored bytes, to see how far it is. `None` if it was lost to an error.
+    pub fn get_ref(&self) -> Option<&R> {
+        match &self.stream {
+            Stream::Plain(input) => Some(input),
+            Stream::Gzip(member, _) => Some(member.get_ref()),
+            Stream::Zstd(frames) => Some(&frames.input),
+            Stream::Ended(input) => input.as_ref(),
+        }
+    }
+
+    /// Gives the next uncompressed bytes; zero at the end of the stream, behind which nothing is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the stream is damaged, cut, followed by other data, or over the limit;
+    /// otherwise what the reader of the stored bytes says.
+    pub fn next_bytes(&mut self, target: &mut [u8]) -> Result<usize> {
+        let count = self.step(target).map_err(|error| explain(error, &self.place))?;
+        self.count = self
+            .count
+            .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        if self.count > self.limit {
+            let problem = Problem::Expands { limit: self.limit };
+            return Err(Error::refused(self.place.clone(), problem));
+        }
+        Ok(count)
+    }
+
+    fn step(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        if target.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            match &mut self.stream {
+                Stream::Plain(input) => return input.read(target),
+                Stream::Zstd(frames) => return frames.step(target),
+                Stream::Ended(_) => return Ok(0),
+                Stream::Gzip(member, ended) => match member.read(target) {
+                    // Not even a header, behind a member that was whole: this belongs to no gzip stream.
+                    Err(error)
+                        if *ended > 0
+                            && member.header().is_none()
+                            && error.get_ref().is_none_or(is_foreign) =>
+                    {
+                        return Err(io::Error::other(Problem::DataAfterStream));
+                    }
+                    Ok(0) => self.stream = self.next_member()?,
+                    outcome => return outcome,
+                },
+            }
+        }
+    }
+
+    /// What follows a gzip member that ended: another one, or nothing.
+    fn next_member(&mut self) -> io::Result<Stream<R>> {
+        let Stream::Gzip(member, ended) = std::mem::replace(&mut self.stream, Stream::Ended(None)) else {
+            return Ok(Stream::Ended(None));
+        };
+        let mut input = member.into_inner();
+        if input.fill_buf()?.is_empty() {
+            return Ok(Stream::Ended(Some(input)));
+        }
+        Ok(Stream::Gzip(Box::new(GzDecoder::new(input)), ended + 1))
+    }
+}
+
+/// Whether an error inside an [`io::Error`] is none of this crate's.
+fn is_foreign(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    !error.is::<Error>()
+}
+
+/// Tells the stored bytes' reader's errors from those of the decompressors.
+fn explain(error: io::Error, place: &Place) -> Error {
+    if error.raw_os_error().is_some() {
+        return Error::io("read", place.archive.as_deref().unwrap_or_default())(error);
+    }
+    Error::from_reader(error, |error| {
+        let problem = error
+            .downcast::<Problem>()
+            .unwrap_or_else(|error| Problem::Compression {
+                reason: error.to_string(),
+            });
+        Error::refused(place.clone(), problem)
+    })
+}
+
+impl<R: BufRead> Frames<R> {
+    fn step(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let stored = self.input.fill_buf()?;
+            let at_end = stored.is_empty();
+            if at_end && !self.inside {
+                return match self.ended {
+                    0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                    _ => Ok(0),
+                };
+            }
+            let status = match self.decoder.run_on_buffers(stored, target) {
+                Ok(status) => status,
+                // Not even a header, behind a frame that was whole.
+                Err(error)
+                    if !self.inside && self.ended > 0 && error.to_string().contains("frame descriptor") =>
+                {
+                    return Err(io::Error::other(Problem::DataAfterStream));
+                }
+                Err(error) => return Err(error),
+            };
+            self.input.consume(status.bytes_read);
+            self.inside = status.remaining != 0;
+            self.ended += usize::from(!self.inside);
+            if status.bytes_written > 0 {
+                return Ok(status.bytes_written);
+            }
+            if at_end && self.inside {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Read for Decompressor<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        self.next_bytes(target).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        zstd::encode_all(bytes, 1).unwrap()
+    }
+
+    const SKIPPABLE: &[u8] = b"\x5a\x2a\x4d\x18\x05\x00\x00\x00hello";
+
+    fn run(compression: Compression, stored: &[u8], limit: u64) -> Result<Vec<u8>, (u8, &'static str)> {
+        // Small and large pieces: where a buffer ends must make no difference.
+        let mut outcomes: Vec<Result<Vec<u8>, Error>> = Vec::new();
+        for (capacity, piece) in [(7, 3), (1 << 16, 1 << 16)] {
+            let input = io::BufReader::with_capacity(capacity, stored);
+            let mut stream = Decompressor::new(compression, input, limit, Place::default()).unwrap();
+            let mut all = Vec::new();
+            let mut buffer = vec![0; piece];
+            outcomes.push(loop {
+                match stream.next_bytes(&mut buffer) {
+                    Ok(0) => break Ok(all),
+                    Ok(count) => all.extend_from_slice(&buffer[..count]),
+                    Err(error) => break Err(error),
+                }
+            });
+        }
+        let mut plain = outcomes.into_iter().map(|outcome| {
+            outcome.map_err(|error| match &error {
+                Error::Refused(finding) => (error.exit_code(), finding.problem.code()),
+                other => (other.exit_code(), "other"),
+            })
+        });
+        let (first, second) = (plain.next().unwrap(), plain.next().unwrap());
+        assert_eq!(first.is_ok(), second.is_ok());
+        second
+    }
+
+    #[test]
+    fn whole_streams() {
+        let text: Vec<u8> = (0..40_000_u32)
+            .flat_map(|n| (n * n % 977).to_le_bytes())
+            .collect();
+        for (compression, stored) in [
+            (Compression::None, text.clone()),
+            (Compression::Gzip, gzip(&text)),
+            (
+                Compression::Gzip,
+                [gzip(&text[..99]), gzip(b""), gzip(&text[99..])].concat(),
+            ),
+            (Compression::Zstd, zstd(&text)),
+            (
+                Compression::Zstd,
+                [
+                    SKIPPABLE,
+                    &zstd(&text[..5]),
+                    SKIPPABLE,
+                    &zstd(b""),
+                    &zstd(&text[5..]),
+                    SKIPPABLE,
+                ]
+                .concat(),
+            ),
+        ] {
+            assert_eq!(
+                run(compression, &stored, u64::MAX),
+                Ok(text.clone()),
+                "{compression}"
+            );
+        }
+        assert_eq!(run(Compression::Gzip, &gzip(b""), 0), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_peers_disagree_on_is_refused() {
+        let (gz, zs) = (gzip(b"hello hello"), zstd(b"hello hello"));
+        let flip = |bytes: &[u8], at: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= 0x55;
+            bytes
+        };
+        for (compression, stored, code) in [
+            (Compression::Gzip, [&gz[..], b"x"].concat(), "data-after-stream"),
+            (
+                Compression::Gzip,
+                [&gz[..], &[0; 512]].concat(),
+                "data-after-stream",
+            ),
+            (
+                Compression::Gzip,
+                [&gz[..], &[0x1f]].concat(),
+                "data-after-stream",
+            ),
+            (
+                Compression::Gzip,
+                [&gz[..], &gz[..gz.len() - 1]].concat(),
+                "compression",
+            ),
+            (Compression::Gzip, gz[..gz.len() - 3].to_vec(), "compression"),
+            (Compression::Gzip, gz[..12].to_vec(), "compression"),
+            (Compression::Gzip, flip(&gz, gz.len() - 6), "compression"),
+            (Compression::Gzip, flip(&gz, gz.len() - 2), "compression"),
+            (Compression::Gzip, flip(&gz, 1), "compression"),
+            (Compression::Gzip, Vec::new(), "compression"),
+            (
+                Compression::Zstd,
+                [&zs[..], b"garbage"].concat(),
+                "data-after-stream",
+            ),
+            (Compression::Zstd, [&zs[..], &gz].concat(), "data-after-stream"),
+            (Compression::Zstd, zs[..zs.len() - 1].to_vec(), "compression"),
+            (
+                Compression::Zstd,
+                [&zs[..], &SKIPPABLE[..10]].concat(),
+                "compression",
+            ),
+            (Compression::Zstd, flip(&zs, 6), "compression"),
+            (Compression::Zstd, Vec::new(), "compression"),
+            (Compression::Zstd, gz.clone(), "compression"),
+        ] {
+            assert_eq!(
+                run(compression, &stored, 100),
+                Err((1, code)),
+                "{compression} {stored:x?}"
+            );
+        }
+    }
+
+    #[test]
+    fn expansion_ends_at_the_limit() {
+        let zeros = vec![0; 5_000_000];
+        for (compression, stored) in [
+            (Compression::None, zeros.clone()),
+            (Compression::Gzip, gzip(&zeros)),
+            (Compression::Zstd, zstd(&zeros)),
+        ] {
+            assert_eq!(run(compression, &stored, 4_999_999), Err((1, "expands")));
+            assert_eq!(
+                run(compression, &stored, 5_000_000).map(|all| all.len()),
+                Ok(5_000_000)
+            );
+        }
+    }
+
+    #[test]
+    fn a_window_beyond_128_mib_is_refused() {
+        // Frame headers with a window descriptor: exponent and mantissa, RFC 8878, 3.1.1.1.2. Then one
+        // last raw block of one byte.
+        let frame = |log: u8| vec![0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3, 9, 0, 0, b'x'];
+        assert_eq!(run(Compression::Zstd, &frame(27), 9), Ok(b"x".to_vec()));
+        assert_eq!(run(Compression::Zstd, &frame(28), 9), Err((1, "compression")));
+    }
+}

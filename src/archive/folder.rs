@@ -1,0 +1,137 @@
+//! Opening an OCI layout that is a folder. Links are not followed: what they lead to was not put there with
+//! the layout.
+
+use std::fs::{DirEntry, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit};
+
+use super::content::{Extent, Stored};
+use super::reader::Archive;
+use crate::error::{Error, Finding, Place, Problem, Result};
+
+/// Opens the layout in a folder. Every file of it is opened now, so that nobody can put another in its place.
+///
+/// # Errors
+///
+/// [`Error::Refused`] if it is no OCI layout; [`Error::Io`] if it cannot be read.
+pub fn open(path: &Path) -> Result<Archive> {
+    allow_many_files();
+    let mut listing = Listing {
+        label: path.display().to_string(),
+        files: Vec::new(),
+        findings: Vec::new(),
+    };
+    for entry in entries(path)? {
+        let name = listing.name(&entry, "");
+        if name == "blobs" && is_folder(&entry)? {
+            for algorithm in entries(&entry.path())? {
+                let name = listing.name(&algorithm, "blobs/");
+                if !is_folder(&algorithm)? {
+                    listing.file(&algorithm, name)?;
+                    continue;
+                }
+                for blob in entries(&algorithm.path())? {
+                    let name = listing.name(&blob, &format!("{name}/"));
+                    listing.file(&blob, name)?;
+                }
+            }
+        } else {
+            listing.file(&entry, name)?;
+        }
+    }
+    Archive::new(&listing.label, listing.files, listing.findings)
+}
+
+/// Each blob stays open; the usual soft limit of 1024 files is for programs that use `select`.
+fn allow_many_files() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // If it cannot be raised, opening the file that is one too many says so.
+    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
+}
+
+/// What is in a folder, in the order of names.
+fn entries(path: &Path) -> Result<Vec<DirEntry>> {
+    let mut entries = path
+        .read_dir()
+        .and_then(Iterator::collect::<std::io::Result<Vec<DirEntry>>>)
+        .map_err(Error::io("list", path))?;
+    entries.sort_by_key(DirEntry::file_name);
+    Ok(entries)
+}
+
+fn is_folder(entry: &DirEntry) -> Result<bool> {
+    let kind = entry.file_type().map_err(Error::io("read", entry.path()))?;
+    Ok(kind.is_dir())
+}
+
+struct Listing {
+    label: String,
+    files: Vec<(String, Stored)>,
+    findings: Vec<Finding>,
+}
+
+impl Listing {
+    fn name(&self, entry: &DirEntry, parent: &str) -> String {
+        format!("{parent}{}", entry.file_name().to_string_lossy())
+    }
+
+    fn file(&mut self, entry: &DirEntry, name: String) -> Result<()> {
+        let path = entry.path();
+        let kind = entry.file_type().map_err(Error::io("read", &path))?;
+        let what = if kind.is_symlink() {
+            Some("symbolic link")
+        } else if kind.is_dir() {
+            Some("folder")
+        } else if kind.is_file() {
+            None
+        } else {
+            Some("device, FIFO or socket")
+        };
+        match what {
+            None => {
+                let stored = opened(path, &name)?;
+                self.files.push((name, stored));
+            }
+            // Another tool's own folder beside the layout, such as podman's or an `ingest` of ours.
+            Some("folder") if !name.starts_with("blobs/") => self.note(name, Problem::UnknownFile),
+            Some(kind) => self.note(name, Problem::NotAFile { kind }),
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, name: String, problem: Problem) {
+        let place = Place::default().within(&self.label).entry(name);
+        self.findings.push(Finding { place, problem });
+    }
+}
+
+fn opened(path: PathBuf, name: &str) -> Result<Stored> {
+    let open = || -> std::io::Result<(File, u64)> {
+        let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(no_follow)
+            .open(&path)?;
+        let length = file.metadata()?.len();
+        Ok((file, length))
+    };
+    let (file, length) = open().map_err(Error::io("open", &path))?;
+    let extent = Extent {
+        file: Arc::new(file),
+        path: Arc::new(path),
+        offset: 0,
+        length,
+    };
+    Ok(Stored {
+        extents: vec![extent],
+        size: length,
+        entry: name.into(),
+    })
+}

@@ -1,0 +1,350 @@
+//! Where everything in an archive stands: once the manifests are known, every size is known, so every header
+//! and offset is known before a byte is written. Pure.
+//!
+//! Order: `oci-layout`; indexes, manifests and configs by digest; the other blobs by digest; then the names,
+//! `index.json` and `manifest.json`, so that an archive that was cut names nothing.
+//!
+//! Source: POSIX.1-2017, `pax`, "ustar Interchange Format" and "pax Extended Header".
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::format::{self, Named};
+use super::verified::Verifier;
+use crate::error::{Error, Place, Problem, Result};
+use crate::oci::{Descriptor, Digest, Platform};
+
+/// A tar's unit, in bytes.
+pub const BLOCK: u64 = 512;
+/// The largest size that eleven octal digits say, in bytes: 8 GiB - 1. Above, a PAX record says it, which
+/// Go's `archive/tar`, Python and GNU tar read alike.
+const MAX_OCTAL: u64 = 0o77_777_777_777;
+/// The largest archive, in bytes: file offsets are signed.
+const MAX_SIZE: u64 = u64::MAX >> 1;
+
+/// An archive, laid out.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    entries: Vec<Planned>,
+    blobs: Vec<Blob>,
+    runs: Vec<Run>,
+    names_at: u64,
+    size: u64,
+    digest: Digest,
+}
+
+/// An entry of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Its path.
+    pub path: String,
+    /// Where its content begins, in bytes.
+    pub offset: u64,
+    /// Stored bytes of its content.
+    pub size: u64,
+}
+
+/// A blob that is still to be fetched.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    /// What it is.
+    pub descriptor: Descriptor,
+    /// Where its content begins, in bytes.
+    pub offset: u64,
+}
+
+/// Bytes that are known from the start: headers, padding, documents, names.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Where they stand.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A blob before it has a place.
+struct Mention {
+    descriptor: Descriptor,
+    is_metadata: bool,
+    bytes: Option<Arc<[u8]>>,
+}
+
+impl Layout {
+    /// Lays out an archive of `images`, which are in order ([`format::sort`]); `preferred` is the platform
+    /// that `manifest.json` names where an image has several.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if a digest is given two sizes, if bytes in a graph are not what their descriptor
+    /// says, or if the archive would be larger than a file can be.
+    pub fn plan(images: &[Named], preferred: &Platform) -> Result<Layout> {
+        let (metadata, layers): (Vec<Mention>, Vec<Mention>) =
+            mentions(images)?.into_iter().partition(|blob| blob.is_metadata);
+        let index = format::index_json(images)?;
+        let digest = Digest::sha256(&index);
+        let mut plan = Plan::default();
+        plan.bytes(format::OCI_LAYOUT, format::OCI_LAYOUT_CONTENT)?;
+        for blob in metadata.iter().chain(&layers) {
+            plan.blob(blob)?;
+        }
+        let names_at = plan.at;
+        plan.runs.push(Run {
+            offset: names_at,
+            bytes: Vec::new(),
+        });
+        plan.bytes(format::INDEX, &index)?;
+        plan.bytes(format::MANIFEST, &format::manifest_json(images, preferred)?)?;
+        plan.known(&[0; 2 * 512])?;
+        Ok(Layout {
+            entries: plan.entries,
+            blobs: plan.blobs,
+            runs: plan.runs,
+            names_at,
+            size: plan.at,
+            digest,
+        })
+    }
+
+    /// The entries, in order.
+    pub fn entries(&self) -> &[Planned] {
+        &self.entries
+    }
+
+    /// The blobs that are still to be fetched, in order of their offsets.
+    pub fn blobs(&self) -> &[Blob] {
+        &self.blobs
+    }
+
+    /// What is known from the start, in order of offsets. Together with the blobs it is the whole archive.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Where the names begin: `index.json`, with its header.
+    pub fn names_at(&self) -> u64 {
+        self.names_at
+    }
+
+    /// The archive's size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Digest of `index.json`: the one line that pins everything named in the archive.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// Every blob once, by digest.
+fn mentions(images: &[Named]) -> Result<Vec<Mention>> {
+    let mut blobs: BTreeMap<Digest, Mention> = BTreeMap::new();
+    for named in images {
+        let graph = &named.graph;
+        for (descriptor, index) in &graph.indexes {
+            mention(&mut blobs, descriptor, true, Some(index.raw.clone()))?;
+        }
+        for image in &graph.images {
+            mention(
+                &mut blobs,
+                &image.descriptor,
+                true,
+                Some(image.manifest.raw.clone()),
+            )?;
+            let config = image.config_raw.as_deref().map(Arc::from);
+            mention(&mut blobs, &image.manifest.config, true, config)?;
+            for layer in &image.manifest.layers {
+                mention(&mut blobs, layer, false, None)?;
+            }
+        }
+    }
+    // A size that an index gives to something that is here counts as well, chosen by it or not.
+    let sizes: HashMap<Digest, u64> = blobs.iter().map(|(d, blob)| (*d, blob.descriptor.size)).collect();
+    let indexes = images.iter().flat_map(|named| &named.graph.indexes);
+    for entry in indexes.flat_map(|(_, index)| &index.manifests) {
+        if let Some(size) = sizes.get(&entry.digest) {
+            same_size(entry, *size)?;
+        }
+    }
+    Ok(blobs.into_values().collect())
+}
+
+fn mention(
+    blobs: &mut BTreeMap<Digest, Mention>,
+    descriptor: &Descriptor,
+    is_metadata: bool,
+    bytes: Option<Arc<[u8]>>,
+) -> Result<()> {
+    let known = blobs.entry(descriptor.digest).or_insert_with(|| Mention {
+        descriptor: descriptor.bare(),
+        is_metadata,
+        bytes: None,
+    });
+    same_size(descriptor, known.descriptor.size)?;
+    known.is_metadata |= is_metadata;
+    if known.bytes.is_none() {
+        if let Some(bytes) = &bytes {
+            let mut verifier = Verifier::new(descriptor);
+            verifier
+                .update(bytes)
+                .and_then(|()| verifier.finish())
+                .map_err(|problem| Error::refused(Place::blob(descriptor.digest), problem))?;
+        }
+        known.bytes = bytes;
+    }
+    Ok(())
+}
+
+fn same_size(descriptor: &Descriptor, expected: u64) -> Result<()> {
+    if descriptor.size == expected {
+        return Ok(());
+    }
+    let problem = Problem::SizeDiffers {
+        expected,
+        found: descriptor.size,
+    };
+    Err(Error::refused(Place::blob(descriptor.digest), problem))
+}
+
+/// The layout while it grows.
+#[derive(Default)]
+struct Plan {
+    entries: Vec<Planned>,
+    blobs: Vec<Blob>,
+    runs: Vec<Run>,
+    at: u64,
+}
+
+impl Plan {
+    fn blob(&mut self, blob: &Mention) -> Result<()> {
+        let path = format::blob_path(&blob.descriptor.digest);
+        if let Some(bytes) = &blob.bytes {
+            return self.bytes(&path, bytes);
+        }
+        let size = blob.descriptor.size;
+        self.header(&path, size)?;
+        self.blobs.push(Blob {
+            descriptor: blob.descriptor.clone(),
+            offset: self.at,
+        });
+        self.advance(size)?;
+        self.runs.push(Run {
+            offset: self.at,
+            bytes: Vec::new(),
+        });
+        self.pad(size)
+    }
+
+    fn bytes(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
+        let size = length(bytes);
+        self.header(path, size)?;
+        self.known(bytes)?;
+        self.pad(size)
+    }
+
+    fn header(&mut self, path: &str, size: u64) -> Result<()> {
+        self.known(&header(path, size)?)?;
+        self.entries.push(Planned {
+            path: path.into(),
+            offset: self.at,
+            size,
+        });
+        Ok(())
+    }
+
+    fn pad(&mut self, size: u64) -> Result<()> {
+        let rest = usize::try_from(size.wrapping_neg() % BLOCK).unwrap_or_default();
+        self.known([0; 512].get(..rest).unwrap_or_default())
+    }
+
+    fn known(&mut self, bytes: &[u8]) -> Result<()> {
+        let offset = self.at;
+        self.advance(length(bytes))?;
+        match self.runs.last_mut() {
+            Some(run) if run.offset + length(&run.bytes) == offset => run.bytes.extend_from_slice(bytes),
+            _ => self.runs.push(Run {
+                offset,
+                bytes: bytes.to_vec(),
+            }),
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, size: u64) -> Result<()> {
+        let next = self.at.saturating_add(size);
+        if next > MAX_SIZE {
+            let problem = Problem::TooLarge {
+                limit: MAX_SIZE,
+                found: next,
+            };
+            return Err(Error::refused(Place::default(), problem));
+        }
+        self.at = next;
+        Ok(())
+    }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// The header of a regular file: fixed mode, owner and time; a PAX header in front where ustar's fields are
+/// too small for its size or path (a SHA-512 blob's).
+pub(super) fn header(path: &str, size: u64) -> Result<Vec<u8>> {
+    let mut records = String::new();
+    if size > MAX_OCTAL {
+        records += &record("size", &size.to_string());
+    }
+    let mut file = blank(tar::EntryType::Regular);
+    if file.set_path(path).is_err() {
+        records += &record("path", path);
+        let start: String = path.chars().take(100).collect();
+        file.set_path(start).map_err(Error::io("name", path))?;
+    }
+    // Zero beside a PAX size: readers that take both must not find two different ones.
+    file.set_size(if size > MAX_OCTAL { 0 } else { size });
+    file.set_cksum();
+    if records.is_empty() {
+        return Ok(file.as_bytes().to_vec());
+    }
+    let mut pax = blank(tar::EntryType::XHeader);
+    let last = path.rsplit('/').next().unwrap_or(path);
+    let name: String = "PaxHeaders/".chars().chain(last.chars().take(64)).collect();
+    pax.set_path(name).map_err(Error::io("name", path))?;
+    pax.set_size(length(records.as_bytes()));
+    pax.set_cksum();
+    let mut bytes = pax.as_bytes().to_vec();
+    bytes.extend_from_slice(records.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes.extend_from_slice(file.as_bytes());
+    Ok(bytes)
+}
+
+fn blank(kind: tar::EntryType) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
+/// One PAX record: its length in decimal, which counts its own digits, then `key=value` and a line break.
+fn record(key: &str, value: &str) -> String {
+    let rest = key.len() + value.len() + 3;
+    let mut digits = 1;
+    while (rest + digits).to_string().len() > digits {
+        digits += 1;
+    }
+    format!("{} {key}={value}\n", rest + digits)
+}
+
+/// The block that every archive begins with: what tells a stale part of ours from somebody else's file.
+pub(super) fn first_block() -> Result<Vec<u8>> {
+    header(format::OCI_LAYOUT, length(format::OCI_LAYOUT_CONTENT))
+}
+
+#[cfg(test)]
+#[path = "layout_tests.rs"]
+mod tests;

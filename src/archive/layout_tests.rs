@@ -1,0 +1,224 @@
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+
+use super::*;
+use crate::oci::{Config, Document, Graph, Image, MediaType, PlatformSelection};
+
+/// An image of one manifest whose layers are only described.
+fn image(name: &str, layers: &[Descriptor]) -> Named {
+    let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
+    let config = serde_json::json!({
+        "os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    })
+    .to_string()
+    .into_bytes();
+    let described = described("application/vnd.oci.image.config.v1+json", &config);
+    let raw = serde_json::json!({"schemaVersion": 2, "config": described, "layers": layers})
+        .to_string()
+        .into_bytes();
+    let root = self::described(MediaType::OCI_MANIFEST, &raw);
+    let Ok(Document::Manifest(manifest)) = Document::parse(&root.media_type, raw) else {
+        panic!("not a manifest");
+    };
+    Named {
+        reference: Some(name.parse().unwrap()),
+        graph: Graph {
+            root: root.clone(),
+            indexes: Vec::new(),
+            images: vec![Image {
+                descriptor: root,
+                manifest,
+                config: Some(Config::parse(&config).unwrap()),
+                config_raw: Some(config),
+            }],
+            absent: Vec::new(),
+        },
+    }
+}
+
+fn described(media_type: &str, bytes: &[u8]) -> Descriptor {
+    Descriptor::new(MediaType::new(media_type), Digest::sha256(bytes), length(bytes))
+}
+
+fn layer(seed: u8, size: u64) -> Descriptor {
+    let media_type = MediaType::new("application/vnd.oci.image.layer.v1.tar");
+    Descriptor::new(media_type, Digest::Sha256([seed; 32]), size)
+}
+
+fn plan(images: &[Named]) -> Result<Layout> {
+    Layout::plan(images, &Platform::linux("amd64", None))
+}
+
+/// Writes what is known of an archive into a sparse file; blobs are gaps.
+fn sparse(layout: &Layout) -> File {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(layout.size()).unwrap();
+    for run in layout.runs() {
+        file.write_all_at(&run.bytes, run.offset).unwrap();
+    }
+    file
+}
+
+#[test]
+fn runs_and_blobs_are_the_whole_without_gaps() {
+    let layers = [
+        layer(1, 0),
+        layer(2, 1),
+        layer(3, 511),
+        layer(4, 512),
+        layer(5, 513),
+    ];
+    let layout = plan(&[image("a:1", &layers), image("b:1", &layers[..2])]).unwrap();
+    let mut stretches: Vec<(u64, u64)> = layout
+        .runs()
+        .iter()
+        .map(|run| (run.offset, length(&run.bytes)))
+        .collect();
+    stretches.extend(
+        layout
+            .blobs()
+            .iter()
+            .map(|blob| (blob.offset, blob.descriptor.size)),
+    );
+    stretches.retain(|(_, length)| *length > 0);
+    stretches.sort();
+    let mut at = 0;
+    for (offset, length) in stretches {
+        assert_eq!(offset, at);
+        at += length;
+    }
+    assert_eq!(at, layout.size());
+    assert_eq!(layout.size() % BLOCK, 0);
+    assert_eq!(layout.blobs().len(), 5);
+    assert!(layout.blobs().iter().all(|blob| blob.offset % BLOCK == 0));
+    assert!(
+        layout.runs().iter().any(|run| run.offset == layout.names_at()),
+        "names can be held back"
+    );
+    let names: Vec<&str> = layout.entries().iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(names[names.len() - 2..], ["index.json", "manifest.json"]);
+    let end = layout.entries().last().unwrap();
+    assert_eq!(
+        layout.size(),
+        (end.offset + end.size).next_multiple_of(BLOCK) + 2 * BLOCK
+    );
+}
+
+#[test]
+fn sizes_beyond_8_gib_are_read_back() {
+    // The last size that octal digits say, the first that they do not, and one beyond 32 bits of blocks.
+    let sizes = [(1, MAX_OCTAL), (2, MAX_OCTAL + 1), (3, 3 << 40), (4, 7)];
+    let layers: Vec<Descriptor> = sizes.iter().map(|(seed, size)| layer(*seed, *size)).collect();
+    let layout = plan(&[image("a:1", &layers)]).unwrap();
+    let mut archive = tar::Archive::new(sparse(&layout));
+    let mut found = Vec::new();
+    for entry in archive.entries_with_seek().unwrap() {
+        let entry = entry.unwrap();
+        let path = entry.path().unwrap().to_str().unwrap().to_string();
+        found.push(Planned {
+            path,
+            offset: entry.raw_file_position(),
+            size: entry.size(),
+        });
+    }
+    assert_eq!(found, layout.entries());
+    let sizes_found: Vec<u64> = found[3..7].iter().map(|entry| entry.size).collect();
+    assert_eq!(sizes_found, [MAX_OCTAL, MAX_OCTAL + 1, 3 << 40, 7]);
+}
+
+#[test]
+fn a_sha512_path_that_ustar_cannot_hold_is_read_back() {
+    let mut long = layer(1, 3);
+    long.digest = Digest::Sha512([0xab; 64]);
+    let layout = plan(&[image("a:1", &[long.clone()])]).unwrap();
+    let mut archive = tar::Archive::new(sparse(&layout));
+    let paths: Vec<String> = archive
+        .entries()
+        .unwrap()
+        .map(|entry| {
+            let mut entry = entry.unwrap();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            entry.path().unwrap().to_str().unwrap().to_string()
+        })
+        .collect();
+    assert!(paths.contains(&format::blob_path(&long.digest)), "{paths:?}");
+}
+
+#[test]
+fn pax_records_count_themselves() {
+    assert_eq!(record("size", "8589934592"), "19 size=8589934592\n");
+    // 2 digits, key, value and three more are 100: then the length takes a third digit.
+    for value in 0..2000 {
+        let record = record("path", &"x".repeat(value));
+        let said: usize = record.split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(said, record.len());
+    }
+}
+
+#[test]
+fn the_order_asked_for_makes_no_difference() {
+    let mut images = vec![
+        image("b:1", &[layer(9, 10), layer(2, 20)]),
+        image("a:1", &[layer(2, 20)]),
+        image("c:1", &[]),
+    ];
+    format::sort(&mut images);
+    let first = plan(&images).unwrap();
+    images.reverse();
+    format::sort(&mut images);
+    let second = plan(&images).unwrap();
+    assert_eq!(first.entries(), second.entries());
+    assert_eq!(first.digest(), second.digest());
+    let digests: Vec<_> = first.blobs().iter().map(|blob| blob.descriptor.digest).collect();
+    assert_eq!(digests, [layer(2, 0).digest, layer(9, 0).digest]);
+}
+
+#[test]
+fn refuses_what_cannot_be_right() {
+    let code = |images: &[Named]| match plan(images) {
+        Err(Error::Refused(finding)) => finding.problem.code(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        code(&[image("a:1", &[layer(1, 10)]), image("b:1", &[layer(1, 11)])]),
+        "size-differs"
+    );
+    assert_eq!(
+        code(&[image("a:1", &[layer(1, 10), layer(1, 11)])]),
+        "size-differs"
+    );
+    assert_eq!(
+        code(&[image("a:1", &[layer(1, u64::MAX - 5), layer(2, 1 << 20)])]),
+        "too-large"
+    );
+    assert_eq!(code(&[image("a:1", &[layer(1, 1 << 63)])]), "too-large");
+    let mut forged = image("a:1", &[]);
+    forged.graph.images[0].config_raw.as_mut().unwrap()[0] = b' ';
+    assert_eq!(code(&[forged]), "digest-differs");
+    // An index that gives a manifest, which is here, another size, on a platform that was not chosen.
+    let named = image("a:1", &[]);
+    let manifest = named.graph.root.clone();
+    let mut chosen = manifest.clone();
+    chosen.platform = Some(Platform::linux("amd64", None));
+    let mut other = manifest.clone();
+    other.platform = Some(Platform::linux("arm64", None));
+    other.size += 1;
+    let raw = serde_json::json!({"schemaVersion": 2, "manifests": [chosen, other]})
+        .to_string()
+        .into_bytes();
+    let root = described(MediaType::OCI_INDEX, &raw);
+    let blobs = named.graph.metadata();
+    let only = PlatformSelection::Only(vec![Platform::linux("amd64", None)]);
+    let graph = Graph::walk(&root, &only, &mut |wanted| {
+        Ok(Some(if wanted.digest == root.digest {
+            raw.clone()
+        } else {
+            blobs[&wanted.digest].to_vec()
+        }))
+    })
+    .unwrap();
+    let reference = named.reference.clone();
+    assert_eq!(code(&[Named { reference, graph }]), "size-differs");
+}

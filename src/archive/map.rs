@@ -1,0 +1,442 @@
+//! Bulk reading of blobs over a memory map, a window at a time, so that memory stays flat. The only module
+//! with unsafe code.
+//!
+//! A window's pages are populated before they are given out, which turns a truncated file or a failing
+//! medium into an error (`MADV_POPULATE_READ`, Linux 5.14). Whatever goes wrong with mapping or populating,
+//! the window is read by positioned reads instead: they either give the bytes or say what is wrong, where.
+//!
+//! Between populating and touching, the file may still shrink or its pages may be dropped and fail to come
+//! back. The touch is then a SIGBUS, which is taken in: the page becomes zeros, the window remembers, and
+//! the next call reports an I/O error. Bytes of such a window never pass for the file's.
+//!
+//! What is given out is the file's own memory, which another process may change while it is looked at: it
+//! suits hashing, where that only changes the digest. Whoever parses or passes on what was hashed uses
+//! [`super::blob::BlobReader`], which hashes a private copy.
+#![allow(
+    unsafe_code,
+    reason = "the map and its guard; every block carries its argument"
+)]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::content::{Extent, Stored};
+use crate::error::{Error, Result};
+
+/// Bytes of a file that are mapped at once.
+const WINDOW: u64 = 2 << 20;
+/// Windows that can be mapped at the same time; further ones are read.
+const SLOTS: usize = 256;
+/// Populating a window that is in memory takes well below this; one that takes longer came from a medium,
+/// where reading ahead pays.
+const COLD: Duration = Duration::from_millis(1);
+
+/// Gives the stored bytes of a blob in pieces, each borrowed until the next is asked for.
+pub struct Windows<'a> {
+    extents: std::slice::Iter<'a, Extent>,
+    extent: Option<&'a Extent>,
+    /// Bytes of `extent` that were given.
+    given: u64,
+    window: u64,
+    held: Held,
+    may_map: bool,
+}
+
+/// The piece that was given last.
+enum Held {
+    Nothing,
+    Map(Guarded),
+    /// Bytes of `buffer` that count.
+    Read(Vec<u8>),
+}
+
+impl<'a> Windows<'a> {
+    /// Starts at the first byte.
+    pub fn new(stored: &'a Stored) -> Windows<'a> {
+        Windows {
+            extents: stored.extents.iter(),
+            extent: None,
+            given: 0,
+            window: WINDOW,
+            held: Held::Nothing,
+            may_map: cfg!(target_os = "linux"),
+        }
+    }
+
+    /// Gives the next piece; `None` after the last. A loop that ends in `None` has had every piece
+    /// checked after its use.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] with the offset in its file if the file is shorter than it was, or its medium fails;
+    /// for what goes wrong while a piece is in use, at the next call.
+    pub fn next_piece(&mut self) -> Result<Option<&[u8]>> {
+        self.check()?;
+        let extent = loop {
+            match self.extent {
+                Some(extent) if self.given < extent.length => break extent,
+                _ => {
+                    self.extent = self.extents.next();
+                    self.given = 0;
+                    if self.extent.is_none() {
+                        self.held = Held::Nothing;
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        let offset = extent.offset.saturating_add(self.given);
+        // Windows end on multiples of their size, so that large pages are mapped whole.
+        let length = (self.window - offset % self.window).min(extent.length - self.given);
+        self.hold(extent, offset, length)?;
+        self.given += length;
+        Ok(Some(match &self.held {
+            Held::Map(guarded) => guarded.bytes(),
+            Held::Read(buffer) => buffer,
+            Held::Nothing => &[],
+        }))
+    }
+
+    fn hold(&mut self, extent: &Extent, offset: u64, length: u64) -> Result<()> {
+        let held = std::mem::replace(&mut self.held, Held::Nothing);
+        if self.may_map {
+            let start = Instant::now();
+            match Guarded::map(&extent.file, offset, length) {
+                Ok(guarded) => {
+                    self.held = Held::Map(guarded);
+                    if start.elapsed() > COLD {
+                        read_ahead(&extent.file, offset.saturating_add(length), self.window);
+                    }
+                    return Ok(());
+                }
+                // Not here: this kernel cannot populate, or this file cannot be mapped. Otherwise only
+                // this window: the read below says what is wrong with it.
+                Err(error) => self.may_map = error.raw_os_error() == Some(libc::EFAULT),
+            }
+        }
+        let mut buffer = match held {
+            Held::Read(buffer) => buffer,
+            _ => Vec::new(),
+        };
+        buffer.resize(to_usize(length), 0);
+        read_exact_at(extent, offset, &mut buffer)?;
+        self.held = Held::Read(buffer);
+        Ok(())
+    }
+
+    /// Looks at what happened while the last piece was in use.
+    fn check(&self) -> Result<()> {
+        let (Held::Map(guarded), Some(extent)) = (&self.held, self.extent) else {
+            return Ok(());
+        };
+        if let Some(at) = guarded.fault() {
+            return Err(unreadable(
+                extent,
+                guarded.offset.saturating_add(at),
+                io::Error::other("the file shrank or its medium failed while it was read"),
+            ));
+        }
+        // Behind the new end of a file, the rest of its last page reads as zeros, without a fault.
+        let end = guarded.offset.saturating_add(guarded.length);
+        let now = extent
+            .file
+            .metadata()
+            .map_err(|error| unreadable(extent, guarded.offset, error))?
+            .len();
+        if now < end {
+            return Err(shrank(extent, now));
+        }
+        Ok(())
+    }
+}
+
+/// Reads `buffer` full from an extent's file at `offset` of that file.
+///
+/// # Errors
+///
+/// [`Error::Io`] with the offset at which it could not go on.
+pub(super) fn read_exact_at(extent: &Extent, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let at = offset.saturating_add(to_u64(done));
+        match extent.file.read_at(rest, at) {
+            Ok(0) => return Err(shrank(extent, at)),
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(extent, at, error)),
+        }
+    }
+    Ok(())
+}
+
+fn shrank(extent: &Extent, at: u64) -> Error {
+    let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was");
+    unreadable(extent, at, source)
+}
+
+fn unreadable(extent: &Extent, at: u64, source: io::Error) -> Error {
+    Error::Io {
+        action: "read",
+        path: extent.path.to_path_buf(),
+        offset: Some(at),
+        source,
+        hint: Some("copy it again, and check the medium".into()),
+    }
+}
+
+/// Asks for what comes next; whether that is done makes no difference to what is read.
+fn read_ahead(file: &File, offset: u64, length: u64) {
+    #[cfg(target_os = "linux")]
+    {
+        let length = std::num::NonZeroU64::new(length);
+        let _ = rustix::fs::fadvise(file, offset, length, rustix::fs::Advice::WillNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, length);
+}
+
+fn to_u64(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+fn to_usize(length: u64) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+/// A mapped and populated window whose faults are taken in.
+struct Guarded {
+    /// Dropped after the slot is given back, see `drop`.
+    map: memmap2::Mmap,
+    slot: &'static Slot,
+    /// Where the window begins in its file.
+    offset: u64,
+    length: u64,
+    /// Bytes between the first mapped page's begin and the window's begin.
+    lead: usize,
+}
+
+impl Guarded {
+    fn map(file: &File, offset: u64, length: u64) -> io::Result<Guarded> {
+        guard_is_installed()?;
+        // SAFETY: memmap2 asks that the file does not shrink or change under the map. Shrinking, and a
+        // medium that fails, is a fault inside a registered window, which the handler below answers with
+        // zeros and the flag. Changing can give other bytes to each look; the slice is only given to
+        // callers inside this crate that hash it, and no decision is taken on its bytes. The map is
+        // read-only, and no reference to it outlives `self`.
+        let map = unsafe {
+            memmap2::MmapOptions::new()
+                .offset(offset)
+                .len(to_usize(length))
+                .map(file)?
+        };
+        let start = map.as_ptr().addr();
+        let lead = start % page_size();
+        let slot = Slot::claim(start - lead, lead + map.len())
+            .ok_or_else(|| io::Error::other("too many windows at once"))?;
+        let guarded = Guarded {
+            map,
+            slot,
+            offset,
+            length,
+            lead,
+        };
+        #[cfg(target_os = "linux")]
+        guarded.map.advise(memmap2::Advice::PopulateRead)?;
+        Ok(guarded)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Where in the window the first fault was, if there was one.
+    fn fault(&self) -> Option<u64> {
+        match self.slot.fault.load(Ordering::Acquire) {
+            0 => None,
+            at => Some(to_u64((at - 1).saturating_sub(self.lead))),
+        }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // Before the map goes (fields are dropped after this): its addresses may be another's at once.
+        self.slot.release();
+    }
+}
+
+/// One entry of the table that the signal handler looks at. Lock-free: the handler may run on any thread at
+/// any instruction.
+struct Slot {
+    /// The pages of the window, in one word so that it is never seen half-written: number of the first
+    /// 4 KiB unit, shifted, and count of units. Zero is free.
+    pages: AtomicU64,
+    /// One more than the offset of the first fault, from the window's first page; zero is none.
+    fault: AtomicUsize,
+}
+
+const UNIT: usize = 4096;
+const COUNT_BITS: u32 = 16;
+
+static TABLE: [Slot; SLOTS] = [const {
+    Slot {
+        pages: AtomicU64::new(0),
+        fault: AtomicUsize::new(0),
+    }
+}; SLOTS];
+
+impl Slot {
+    fn claim(start: usize, length: usize) -> Option<&'static Slot> {
+        let count = to_u64(length.next_multiple_of(page_size()) / UNIT);
+        if count >= 1 << COUNT_BITS {
+            return None;
+        }
+        let pages = to_u64(start / UNIT) << COUNT_BITS | count;
+        TABLE.iter().find(|slot| {
+            let claimed = slot
+                .pages
+                .compare_exchange(0, pages, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok();
+            if claimed {
+                // Nobody touches the window before it is given out, so no fault is lost.
+                slot.fault.store(0, Ordering::Release);
+            }
+            claimed
+        })
+    }
+
+    fn release(&self) {
+        self.pages.store(0, Ordering::Release);
+    }
+
+    /// Where `address` lies, from the window's first page on.
+    fn position(&self, address: usize) -> Option<usize> {
+        let pages = self.pages.load(Ordering::Acquire);
+        let unit = to_u64(address / UNIT);
+        let first = pages >> COUNT_BITS;
+        let count = pages & ((1 << COUNT_BITS) - 1);
+        let inside = unit >= first && unit - first < count;
+        inside.then(|| address.wrapping_sub(to_usize(first) * UNIT))
+    }
+}
+
+fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
+/// What handled SIGBUS before; set before the handler is, so that it never misses it.
+static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+
+/// Installs the SIGBUS handler, once for the process, when the first window is mapped.
+fn guard_is_installed() -> io::Result<()> {
+    static INSTALLED: OnceLock<Option<i32>> = OnceLock::new();
+    match INSTALLED.get_or_init(|| install().err().map(|error| error.raw_os_error().unwrap_or(0))) {
+        None => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(*code)),
+    }
+}
+
+fn install() -> io::Result<()> {
+    // SAFETY: `sigaction` is a plain C struct of integers and pointers, for which all zeros is a value.
+    let mut previous: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are null or to a live struct of the right type; nothing is changed.
+    if unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut previous) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    PREVIOUS.get_or_init(|| previous);
+    // SAFETY: as above, all zeros is a value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) = on_sigbus;
+    action.sa_sigaction = handler as usize;
+    // On the alternate stack, as the standard library's own handler, which tells stack overflows.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    // SAFETY: the struct is whole: an empty mask, and a handler of the type that SA_SIGINFO asks for, which
+    // is async-signal-safe (see there).
+    if unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Takes in a fault in a registered window; hands every other on.
+///
+/// Async-signal-safe: it reads and writes atomics, reads cells that are set before it is installed, and
+/// calls `mmap`, `sigaction` and `raise`, which are bare system calls. It allocates and locks nothing.
+extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: with SA_SIGINFO the kernel gives a valid `siginfo_t` for the time of the call, and `si_addr`
+    // is what it holds for a SIGBUS that the kernel itself raised (`si_code` above zero).
+    let address = unsafe { ((*info).si_code > 0).then(|| (*info).si_addr().addr()) };
+    if address.is_some_and(take_in) {
+        return;
+    }
+    hand_on(signal, info, context);
+}
+
+/// Puts a page of zeros where a window has a fault, and flags the window. False if no window is there.
+fn take_in(address: usize) -> bool {
+    let found = TABLE
+        .iter()
+        .find_map(|slot| Some((slot, slot.position(address)?)));
+    let Some((slot, position)) = found else {
+        return false;
+    };
+    let page = page_size();
+    let start = address - address % page;
+    // SAFETY: the page is part of a window that is mapped now: a window is registered only while its map
+    // lives, and the thread that faulted holds a reference into it, so it cannot be unmapped meanwhile.
+    // Putting an anonymous page over it replaces nothing else; unmapping the window later takes it along.
+    let mapped = unsafe {
+        libc::mmap(
+            std::ptr::without_provenance_mut(start),
+            page,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+            -1,
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return false;
+    }
+    let _ = slot
+        .fault
+        .compare_exchange(0, position + 1, Ordering::AcqRel, Ordering::Relaxed);
+    true
+}
+
+/// Does what would have been done without this module.
+fn hand_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let previous = PREVIOUS.get();
+    match previous.map(|previous| (previous.sa_sigaction, previous.sa_flags)) {
+        Some((handler, flags)) if handler != libc::SIG_DFL && handler != libc::SIG_IGN => {
+            if flags & libc::SA_SIGINFO != 0 {
+                // SAFETY: the handler was installed with SA_SIGINFO, so this is its type, and it gets the
+                // arguments that the kernel gave.
+                let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) =
+                    unsafe { std::mem::transmute(handler) };
+                handler(signal, info, context);
+            } else {
+                // SAFETY: the handler was installed without SA_SIGINFO, so this is its type.
+                let handler: extern "C" fn(i32) = unsafe { std::mem::transmute(handler) };
+                handler(signal);
+            }
+        }
+        _ => {
+            // SAFETY: all zeros is a value of the struct, and it stands for the default action; `raise` has
+            // no preconditions. The signal is blocked in its handler: the process dies on return.
+            unsafe {
+                let default: libc::sigaction = std::mem::zeroed();
+                libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+                libc::raise(signal);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "map_tests.rs"]
+mod tests;

@@ -1,0 +1,174 @@
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::*;
+use crate::oci::{Digest, Hasher};
+
+/// `length` bytes that never repeat within a page, in a file, as one extent from `offset` on.
+fn stored(file: &File, offset: u64, length: u64) -> Stored {
+    Stored {
+        extents: vec![Extent {
+            file: Arc::new(file.try_clone().unwrap()),
+            path: Arc::new(PathBuf::from("/data/images.tar")),
+            offset,
+            length,
+        }],
+        size: length,
+        entry: "blobs/sha256/00".into(),
+    }
+}
+
+fn file(length: usize) -> (File, Vec<u8>) {
+    let bytes: Vec<u8> = (0..length)
+        .map(|at| u8::try_from(at % 251).unwrap() | 1)
+        .collect();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&bytes).unwrap();
+    (file, bytes)
+}
+
+fn collect(windows: &mut Windows<'_>) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    while let Some(piece) = windows.next_piece()? {
+        all.extend_from_slice(piece);
+    }
+    Ok(all)
+}
+
+#[test]
+fn gives_the_files_bytes_mapped_or_read() {
+    let (file, bytes) = file(70_000);
+    for may_map in [true, false] {
+        for (offset, length) in [(0, 70_000), (1, 69_999), (5_000, 10), (4_096, 8_192), (70_000, 0)] {
+            let stored = stored(&file, offset, length);
+            let mut windows = Windows::new(&stored);
+            windows.window = 16_384;
+            windows.may_map = may_map;
+            let expected = &bytes[to_usize(offset)..to_usize(offset + length)];
+            assert_eq!(
+                collect(&mut windows).unwrap(),
+                expected,
+                "{may_map} {offset} {length}"
+            );
+        }
+    }
+}
+
+#[test]
+fn extents_follow_each_other() {
+    let (first, a) = file(10_000);
+    let (second, b) = file(20_000);
+    let mut stored = stored(&first, 9_000, 1_000);
+    let tail = self::stored(&second, 0, 20_000).extents;
+    stored.extents.extend(tail);
+    stored.size = 21_000;
+    let expected: Vec<u8> = a[9_000..].iter().chain(&b).copied().collect();
+    assert_eq!(collect(&mut Windows::new(&stored)).unwrap(), expected);
+}
+
+#[test]
+fn a_file_that_is_too_short_is_an_error_with_the_offset() {
+    let (file, _) = file(40_000);
+    for may_map in [true, false] {
+        let stored = stored(&file, 100, 50_000);
+        let mut windows = Windows::new(&stored);
+        windows.window = 16_384;
+        windows.may_map = may_map;
+        let error = collect(&mut windows).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert_eq!(
+            error.to_string(),
+            "cannot read /data/images.tar at byte 40000: the file is shorter than it was"
+        );
+    }
+}
+
+#[test]
+fn truncated_between_populate_and_touch_is_an_error_and_no_death() {
+    let (file, bytes) = file(100_000);
+    let stored = stored(&file, 1_000, 90_000);
+    let mut windows = Windows::new(&stored);
+    let piece = windows.next_piece().unwrap().unwrap();
+    assert_eq!(piece[0], bytes[1_000]);
+    file.set_len(30_000).unwrap();
+    // The touch that would be a SIGBUS: pages behind the new end read as zeros now.
+    assert_eq!(piece[20_000], bytes[21_000]);
+    assert_eq!(piece[80_000], 0);
+    assert_eq!(piece[60_000], 0);
+    let error = windows.next_piece().unwrap_err();
+    assert_eq!(error.exit_code(), 3, "{error}");
+    let Error::Io { offset, .. } = error else {
+        unreachable!()
+    };
+    assert_eq!(
+        offset,
+        Some(81_000 / 4096 * 4096 + 81_000 % 4096),
+        "the first touch that failed"
+    );
+}
+
+#[test]
+fn a_page_that_became_half_zeros_does_not_pass() {
+    let (file, _) = file(8_192);
+    let stored = stored(&file, 0, 8_192);
+    let mut windows = Windows::new(&stored);
+    let last = *windows.next_piece().unwrap().unwrap().last().unwrap();
+    assert_ne!(last, 0);
+    file.set_len(8_000).unwrap();
+    let error = windows.next_piece().unwrap_err();
+    assert!(error.to_string().contains("at byte 8000"), "{error}");
+}
+
+#[test]
+fn truncation_under_many_threads_never_passes() {
+    let (file, bytes) = file(3 << 20);
+    let whole = Digest::sha256(&bytes);
+    let stored = stored(&file, 0, 3 << 20);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    loop {
+                        let mut windows = Windows::new(&stored);
+                        windows.window = 65_536;
+                        let mut hasher = Hasher::sha256();
+                        let end = loop {
+                            match windows.next_piece() {
+                                Ok(Some(piece)) => hasher.update(piece),
+                                Ok(None) => break Ok(()),
+                                Err(error) => break Err(error),
+                            }
+                        };
+                        match end {
+                            Ok(()) => assert_eq!(hasher.finish(), whole),
+                            Err(error) => break error.exit_code(),
+                        }
+                    }
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(100));
+        file.set_len(1 << 20).unwrap();
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), 3);
+        }
+    });
+}
+
+#[test]
+fn slots_are_given_back() {
+    let (file, bytes) = file(5_000);
+    let stored = stored(&file, 0, 5_000);
+    for _ in 0..2 * SLOTS {
+        assert_eq!(collect(&mut Windows::new(&stored)).unwrap(), bytes);
+    }
+    let mut held: Vec<Windows<'_>> = (0..SLOTS + 3).map(|_| Windows::new(&stored)).collect();
+    for windows in &mut held {
+        assert_eq!(
+            windows.next_piece().unwrap(),
+            Some(&bytes[..]),
+            "also without a slot"
+        );
+    }
+}

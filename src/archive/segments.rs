@@ -1,0 +1,277 @@
+//! An archive's file, or the numbered parts that it was cut into, as one stretch of bytes.
+//!
+//! `images.tar` may be there whole, or stand for `images.tar.001`, `images.tar.002` and so on. Offsets in
+//! findings count over the parts taken as one; errors of the system name the part and the offset in it.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::content::Extent;
+use super::map::read_exact_at;
+use crate::error::{Error, Result};
+
+/// The bytes of an archive, in one file or several.
+#[derive(Debug, Clone)]
+pub struct Segments {
+    label: String,
+    /// In order, without gaps; never empty.
+    parts: Vec<Extent>,
+    length: u64,
+}
+
+impl Segments {
+    /// Opens the archive at `path`: a file, the first of its parts, or the name that the parts share.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if a file cannot be opened, or a part is missing between others.
+    pub fn open(path: &Path) -> Result<Segments> {
+        let label = path.display().to_string();
+        if let Some((base, _)) = part_number(path) {
+            return Segments::join(label, &parts_of(&base)?);
+        }
+        match File::open(path) {
+            Ok(file) => Segments::of_file(label, file, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let parts = parts_of(path)?;
+                if parts.is_empty() {
+                    return Err(Error::io("open", path)(error));
+                }
+                Segments::join(label, &parts)
+            }
+            Err(error) => Err(Error::io("open", path)(error)),
+        }
+    }
+
+    /// One open file as a whole archive.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if its length cannot be had.
+    pub fn of_file(label: impl Into<String>, file: File, path: &Path) -> Result<Segments> {
+        let length = file.metadata().map_err(Error::io("read", path))?.len();
+        let part = Extent {
+            file: Arc::new(file),
+            path: Arc::new(path.to_path_buf()),
+            offset: 0,
+            length,
+        };
+        Ok(Segments {
+            label: label.into(),
+            parts: vec![part],
+            length,
+        })
+    }
+
+    fn join(label: String, paths: &[PathBuf]) -> Result<Segments> {
+        let mut joined = Segments {
+            label,
+            parts: Vec::new(),
+            length: 0,
+        };
+        for path in paths {
+            let file = File::open(path).map_err(Error::io("open", path))?;
+            let part = Segments::of_file("", file, path)?;
+            joined.length = joined.length.saturating_add(part.length);
+            joined.parts.extend(part.parts);
+        }
+        Ok(joined)
+    }
+
+    /// What to call it in messages.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Bytes in all parts.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Where a stretch of the archive is. What lies behind the end is left out.
+    pub fn extents(&self, offset: u64, length: u64) -> Vec<Extent> {
+        let end = offset.saturating_add(length);
+        let mut found = Vec::new();
+        let mut begin: u64 = 0;
+        for part in &self.parts {
+            let after = begin.saturating_add(part.length);
+            let (from, to) = (offset.max(begin), end.min(after));
+            if from < to {
+                found.push(Extent {
+                    file: Arc::clone(&part.file),
+                    path: Arc::clone(&part.path),
+                    offset: part.offset.saturating_add(from - begin),
+                    length: to - from,
+                });
+            }
+            begin = after;
+        }
+        found
+    }
+
+    /// Reads into `buffer` what is at `offset`; less than its length only at the end of the archive.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] with part and offset.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let length = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+        let mut done = 0;
+        for extent in self.extents(offset, length) {
+            let length = usize::try_from(extent.length).unwrap_or(usize::MAX);
+            let Some(piece) = buffer.get_mut(done..).and_then(|rest| rest.get_mut(..length)) else {
+                break;
+            };
+            read_exact_at(&extent, extent.offset, piece)?;
+            done += length;
+        }
+        Ok(done)
+    }
+}
+
+/// The shared name and the number of a part: `images.tar.001` is part 1 of `images.tar`.
+fn part_number(path: &Path) -> Option<(PathBuf, u32)> {
+    let digits = path.extension()?.to_str()?;
+    let number: u32 = digits.parse().ok().filter(|number| *number > 0)?;
+    // A file of one's own may end in ".1"; parts have three digits or more.
+    (format!("{number:03}") == digits).then(|| (path.with_extension(""), number))
+}
+
+fn numbered(base: &Path, number: u32) -> PathBuf {
+    let mut name = base.as_os_str().to_os_string();
+    name.push(format!(".{number:03}"));
+    name.into()
+}
+
+/// The parts of `base`, in order. Empty if there are none.
+fn parts_of(base: &Path) -> Result<Vec<PathBuf>> {
+    let folder = match base.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let listing = match folder.read_dir() {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("list", folder)(error)),
+    };
+    let mut numbers = Vec::new();
+    for entry in listing {
+        let name = entry.map_err(Error::io("list", folder))?.file_name();
+        if let Some((shared, number)) = part_number(Path::new(&name))
+            && Some(shared.as_os_str()) == base.file_name()
+        {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    let mut parts = Vec::new();
+    for (expected, found) in (1..).zip(numbers) {
+        if expected != found {
+            return Err(Error::Io {
+                action: "open",
+                path: numbered(base, expected),
+                offset: None,
+                source: io::ErrorKind::NotFound.into(),
+                hint: Some(format!(
+                    "part {} is there; copy every part into one folder",
+                    numbered(base, found).display()
+                )),
+            });
+        }
+        parts.push(numbered(base, found));
+    }
+    Ok(parts)
+}
+
+/// Sorts files into archives: the parts of one archive, as a shell's `images.tar.*` gives them, are one.
+/// Each list can be opened as one archive.
+pub fn by_archive(files: &[PathBuf]) -> Vec<Vec<PathBuf>> {
+    let mut archives: Vec<(Option<PathBuf>, Vec<PathBuf>)> = Vec::new();
+    for file in files {
+        let base = part_number(file).map(|(base, _)| base);
+        match archives
+            .iter_mut()
+            .find(|(known, _)| base.is_some() && *known == base)
+        {
+            Some((_, parts)) => parts.push(file.clone()),
+            None => archives.push((base, vec![file.clone()])),
+        }
+    }
+    archives.into_iter().map(|(_, files)| files).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn parts_read_as_one() {
+        let folder = folder(&[
+            ("i.tar.001", b"abc"),
+            ("i.tar.002", b""),
+            ("i.tar.003", b"defg"),
+            ("i.tar.3", b"x"),
+        ]);
+        for name in ["i.tar", "i.tar.001", "i.tar.003"] {
+            let segments = Segments::open(&folder.path().join(name)).unwrap();
+            assert_eq!(segments.length(), 7);
+            for offset in 0..9_u64 {
+                for length in 0..9_usize {
+                    let mut buffer = vec![0; length];
+                    let count = segments.read_at(offset, &mut buffer).unwrap();
+                    let start = usize::try_from(offset).unwrap().min(7);
+                    assert_eq!(&buffer[..count], &b"abcdefg"[start..(start + length).min(7)]);
+                    let extents = segments.extents(offset, u64::try_from(length).unwrap());
+                    let covered: u64 = extents.iter().map(|extent| extent.length).sum();
+                    assert_eq!(covered, u64::try_from(count).unwrap());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_file_comes_before_parts() {
+        let folder = folder(&[("i.tar", b"whole"), ("i.tar.001", b"part")]);
+        let segments = Segments::open(&folder.path().join("i.tar")).unwrap();
+        assert_eq!(segments.length(), 5);
+    }
+
+    #[test]
+    fn a_missing_part_is_named() {
+        for (files, missing) in [
+            (&["i.tar.001", "i.tar.003"][..], "i.tar.002"),
+            (&["i.tar.002"], "i.tar.001"),
+        ] {
+            let files: Vec<(&str, &[u8])> = files.iter().map(|name| (*name, &b"x"[..])).collect();
+            let folder = folder(&files);
+            let error = Segments::open(&folder.path().join("i.tar")).unwrap_err();
+            assert_eq!(error.exit_code(), 3);
+            assert!(error.to_string().contains(missing), "{error}");
+            assert!(error.hint().unwrap().contains("every part"));
+        }
+        let empty = tempfile::tempdir().unwrap();
+        let error = Segments::open(&empty.path().join("i.tar")).unwrap_err();
+        assert!(error.to_string().contains("i.tar: "), "{error}");
+    }
+
+    #[test]
+    fn a_shells_list_of_parts_is_one_archive() {
+        let files = ["a.tar", "b.tar.001", "c.001", "b.tar.002", "d.1"].map(PathBuf::from);
+        let lists = by_archive(&files);
+        let expected: Vec<Vec<PathBuf>> = [&["a.tar"][..], &["b.tar.001", "b.tar.002"], &["c.001"], &["d.1"]]
+            .iter()
+            .map(|list| list.iter().map(PathBuf::from).collect())
+            .collect();
+        assert_eq!(lists, expected);
+    }
+}

@@ -1,0 +1,264 @@
+//! A layout that was read, as a source of images: for subsets and merges.
+//!
+//! Names are what the tool that wrote it left. `podman save`, `ctr images export`, `docker save` and sealift
+//! write whole names; buildx writes a whole name if it was given a tag; skopeo's `oci:DIR:TAG`, oras and crane
+//! often write only a tag; and `skopeo copy docker://x oci-archive:FILE` writes no name at all. So a reference is
+//! found by whole name, else by tag among entries that have only a tag, else, if the layout's only image has no
+//! name, that image is taken under the name that was asked for. A digest is found wherever it stands.
+
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::content::{Content, Stored};
+use super::format::Entry;
+use crate::error::{Error, Place, Problem, Result};
+use crate::oci::{Descriptor, Digest, Document, Reference, Repository, graph};
+use crate::source::Source;
+
+/// Any [`Content`] as a [`Source`].
+#[derive(Clone)]
+pub struct ArchiveSource {
+    content: Arc<dyn Content>,
+}
+
+impl ArchiveSource {
+    /// Takes an opened layout.
+    ///
+    /// # Errors
+    ///
+    /// As [`Content::check_opening`]: what was found wrong when it was opened is not passed on.
+    pub fn new(content: impl Into<Arc<dyn Content>>) -> Result<ArchiveSource> {
+        let content = content.into();
+        content.check_opening()?;
+        Ok(ArchiveSource { content })
+    }
+
+    /// The entries that a reference by tag may mean: by name first, then by tag, then the only one.
+    fn named(&self, reference: &Reference) -> Vec<&Entry> {
+        let entries = self.content.entries();
+        let by_name = |entry: &&Entry| {
+            entry.reference.as_ref().is_some_and(|name| {
+                name.repository() == reference.repository() && name.tag() == reference.tag()
+            })
+        };
+        let by_tag = |entry: &&Entry| {
+            entry.reference.is_none()
+                && entry.bare_tag.is_some()
+                && entry.bare_tag.as_deref() == reference.tag()
+        };
+        let whole: Vec<&Entry> = entries.iter().filter(by_name).collect();
+        if !whole.is_empty() {
+            return whole;
+        }
+        let tagged: Vec<&Entry> = entries.iter().filter(by_tag).collect();
+        if !tagged.is_empty() {
+            return tagged;
+        }
+        let is_nameless = |entry: &Entry| entry.reference.is_none() && entry.bare_tag.is_none();
+        match entries {
+            [first, rest @ ..]
+                if is_nameless(first)
+                    && rest.iter().all(|entry| {
+                        is_nameless(entry) && entry.descriptor.digest == first.descriptor.digest
+                    }) =>
+            {
+                vec![first]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The manifest or index of a digest, anywhere below the entries.
+    fn digested(&self, digest: Digest) -> Result<Option<Descriptor>> {
+        let mut level: Vec<Descriptor> = self
+            .content
+            .entries()
+            .iter()
+            .map(|entry| entry.descriptor.clone())
+            .collect();
+        for _ in 0..=graph::MAX_DEPTH {
+            if let Some(found) = level.iter().find(|descriptor| descriptor.digest == digest) {
+                return Ok(Some(found.bare()));
+            }
+            let mut next = Vec::new();
+            for descriptor in level
+                .iter()
+                .filter(|descriptor| descriptor.media_type.is_document())
+            {
+                let Some(bytes) = self.content.metadata(descriptor)? else {
+                    continue;
+                };
+                let document = Document::parse(&descriptor.media_type, bytes)
+                    .map_err(|problem| Error::refused(self.place(&descriptor.digest), problem))?;
+                if let Document::Index(index) = document {
+                    next.extend(index.manifests);
+                }
+                if next.len() > graph::MAX_DESCRIPTORS {
+                    let problem = Problem::TooMany {
+                        limit: graph::MAX_DESCRIPTORS,
+                    };
+                    return Err(Error::refused(self.place(&descriptor.digest), problem));
+                }
+            }
+            level = next;
+        }
+        Ok(None)
+    }
+
+    fn place(&self, digest: &Digest) -> Place {
+        Place::blob(*digest).within(self.content.label())
+    }
+
+    fn not_found(&self, what: String) -> Error {
+        let mut names: Vec<String> = self.content.entries().iter().map(name_of).collect();
+        names.sort();
+        names.dedup();
+        Error::NotFound {
+            what,
+            place: self.content.label().into(),
+            hint: Some(match names.len() {
+                0 => "it holds no image".into(),
+                1..=10 => format!("it holds {}", names.join(", ")),
+                more => format!("it holds {} and {} more", names[..10].join(", "), more - 10),
+            }),
+        }
+    }
+}
+
+/// What to call an entry in a list of what is there.
+fn name_of(entry: &Entry) -> String {
+    let digest = &entry.descriptor.digest;
+    match (&entry.reference, &entry.bare_tag) {
+        (Some(reference), _) => reference.familiar(),
+        (None, Some(tag)) => format!("an image with only the tag {tag:?} ({digest})"),
+        (None, None) => format!("an image without a name ({digest})"),
+    }
+}
+
+impl Source for ArchiveSource {
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        if let Some(digest) = reference.digest() {
+            return self
+                .digested(digest)?
+                .ok_or_else(|| self.not_found(reference.familiar()));
+        }
+        let found = self.named(reference);
+        let Some(first) = found.first() else {
+            return Err(self.not_found(reference.familiar()));
+        };
+        if let Some(other) = found
+            .iter()
+            .find(|entry| entry.descriptor.digest != first.descriptor.digest)
+        {
+            return Err(Error::Usage {
+                message: format!(
+                    "{}: {reference} is the name of two images, {} and {}",
+                    self.content.label(),
+                    first.descriptor.digest,
+                    other.descriptor.digest
+                ),
+                hint: Some(format!(
+                    "choose one by digest: {}@sha256:...",
+                    reference.repository()
+                )),
+            });
+        }
+        Ok(first.descriptor.bare())
+    }
+
+    fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let absent = || {
+            let platform = descriptor
+                .platform
+                .as_ref()
+                .map(|platform| format!(" ({platform})"));
+            Error::NotFound {
+                what: format!("{}{}", descriptor.digest, platform.unwrap_or_default()),
+                place: self.content.label().into(),
+                hint: Some("it holds only a part of this image: choose the platforms that it has".into()),
+            }
+        };
+        self.content.metadata(descriptor)?.ok_or_else(absent)
+    }
+
+    fn open(&self, _: &Repository, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
+        let stored = self
+            .content
+            .stored(&descriptor.digest)
+            .ok_or_else(|| Error::refused(self.place(&descriptor.digest), Problem::Missing))?;
+        if stored.size != descriptor.size {
+            let problem = Problem::SizeDiffers {
+                expected: descriptor.size,
+                found: stored.size,
+            };
+            return Err(Error::refused(self.place(&descriptor.digest), problem));
+        }
+        Ok(Box::new(StoredReader {
+            stored: stored.clone(),
+            at: offset,
+        }))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        let mut names: Vec<Reference> = self
+            .content
+            .entries()
+            .iter()
+            .filter_map(|entry| entry.reference.clone())
+            .collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn fault(&self, _: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
+        let mut place = self.place(&descriptor.digest);
+        if let Some(stored) = self.content.stored(&descriptor.digest) {
+            place = place.entry(stored.entry.clone());
+        }
+        Error::refused(place, problem)
+    }
+}
+
+/// Reads a blob's stored bytes out of its extents.
+struct StoredReader {
+    stored: Stored,
+    /// Bytes from the blob's start.
+    at: u64,
+}
+
+impl Read for StoredReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut start = 0u64;
+        for extent in &self.stored.extents {
+            let end = start.saturating_add(extent.length);
+            if self.at >= start && self.at < end {
+                let left = usize::try_from(end - self.at).unwrap_or(usize::MAX);
+                let most = left.min(buffer.len());
+                let offset = extent.offset.saturating_add(self.at - start);
+                let room = buffer.get_mut(..most).unwrap_or_default();
+                let count = extent.file.read_at(room, offset).map_err(|source| {
+                    if source.kind() == io::ErrorKind::Interrupted {
+                        return source;
+                    }
+                    io::Error::other(Error::Io {
+                        action: "read",
+                        path: extent.path.to_path_buf(),
+                        offset: Some(offset),
+                        source,
+                        hint: None,
+                    })
+                })?;
+                self.at += u64::try_from(count).unwrap_or_default();
+                return Ok(count);
+            }
+            start = end;
+        }
+        Ok(0)
+    }
+}
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

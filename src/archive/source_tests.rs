@@ -1,0 +1,292 @@
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::archive;
+use crate::error::Error;
+use crate::oci::{Graph, MediaType, Platform, PlatformSelection};
+
+const NAME: &str = "io.containerd.image.name";
+const REF: &str = "org.opencontainers.image.ref.name";
+
+/// A layout folder as tools write it.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        fs::create_dir_all(folder.0.path().join("blobs/sha256")).unwrap();
+        fs::write(
+            folder.0.path().join("oci-layout"),
+            r#"{"imageLayoutVersion":"1.0.0"}"#,
+        )
+        .unwrap();
+        folder
+    }
+
+    fn blob(&self, media_type: &str, bytes: &[u8]) -> Descriptor {
+        let digest = Digest::sha256(bytes);
+        fs::write(self.path(&digest), bytes).unwrap();
+        Descriptor::new(
+            MediaType::new(media_type),
+            digest,
+            u64::try_from(bytes.len()).unwrap(),
+        )
+    }
+
+    fn path(&self, digest: &Digest) -> std::path::PathBuf {
+        self.0.path().join("blobs/sha256").join(digest.hex())
+    }
+
+    fn image(&self, layer: &str, architecture: &str) -> Descriptor {
+        let layer = self.blob("application/vnd.oci.image.layer.v1.tar", layer.as_bytes());
+        let config = json!({"os": "linux", "architecture": architecture,
+            "rootfs": {"type": "layers", "diff_ids": [layer.digest]}});
+        let config = self.blob(
+            "application/vnd.oci.image.config.v1+json",
+            config.to_string().as_bytes(),
+        );
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+        let mut manifest = self.blob(MediaType::OCI_MANIFEST, manifest.to_string().as_bytes());
+        manifest.platform = Some(Platform::linux(architecture, None));
+        manifest
+    }
+
+    fn index(&self, manifests: &[&Descriptor]) -> Descriptor {
+        let index = json!({"schemaVersion": 2, "manifests": manifests});
+        self.blob(MediaType::OCI_INDEX, index.to_string().as_bytes())
+    }
+
+    fn source(&self, entries: &[(&Descriptor, Value)]) -> Result<ArchiveSource> {
+        let manifests: Vec<Value> = entries
+            .iter()
+            .map(|(descriptor, annotations)| {
+                let mut entry = serde_json::to_value(descriptor).unwrap();
+                entry["annotations"] = annotations.clone();
+                entry
+            })
+            .collect();
+        let index = json!({"schemaVersion": 2, "manifests": manifests}).to_string();
+        fs::write(self.0.path().join("index.json"), index).unwrap();
+        open(self.0.path())
+    }
+}
+
+fn open(path: &Path) -> Result<ArchiveSource> {
+    ArchiveSource::new(archive::open(
+        &[path.to_path_buf()],
+        &archive::Options::default(),
+    )?)
+}
+
+fn resolve(source: &ArchiveSource, name: &str) -> Result<Digest> {
+    source
+        .resolve(&name.parse().unwrap())
+        .map(|descriptor| descriptor.digest)
+}
+
+#[test]
+fn names_as_each_tool_writes_them() {
+    let folder = Folder::new();
+    let (a, b) = (folder.image("a", "amd64"), folder.image("b", "amd64"));
+    // What an entry is annotated with, and the references that find it.
+    for (tool, annotations, finds, misses) in [
+        (
+            "sealift, containerd",
+            json!({NAME: "docker.io/library/app:1", REF: "docker.io/library/app:1"}),
+            &["app:1", "docker.io/library/app:1"][..],
+            &["app", "quay.io/library/app:1", "other:1"][..],
+        ),
+        (
+            "buildx -t, ctr",
+            json!({NAME: "docker.io/library/app:1", REF: "1"}),
+            &["app:1"],
+            &["other:1", "app:2"],
+        ),
+        (
+            "podman",
+            json!({REF: "localhost/app:latest"}),
+            &["localhost/app"],
+            &["app", "localhost/app:1"],
+        ),
+        (
+            "skopeo oci:DIR:TAG, oras",
+            json!({REF: "1"}),
+            &["app:1", "quay.io/any/thing:1"],
+            &["app", "app:2"],
+        ),
+        (
+            "skopeo oci-archive:FILE, crane, buildx without -t",
+            json!({}),
+            &["app:1", "app", "quay.io/any/thing:2"],
+            &[],
+        ),
+    ] {
+        let alone = folder.source(&[(&a, annotations.clone())]).unwrap();
+        for name in finds {
+            assert_eq!(resolve(&alone, name).unwrap(), a.digest, "{tool}: {name}");
+        }
+        for name in misses {
+            let error = resolve(&alone, name).unwrap_err();
+            assert_eq!(error.exit_code(), 7, "{tool}: {name}");
+            assert!(
+                error.hint().is_some_and(|hint| hint.starts_with("it holds ")),
+                "{tool}: {name}"
+            );
+        }
+        // By digest, whatever the name is.
+        assert_eq!(
+            resolve(&alone, &format!("some/thing@{}", a.digest)).unwrap(),
+            a.digest,
+            "{tool}"
+        );
+        assert_eq!(
+            resolve(&alone, &format!("app:1@{}", b.digest))
+                .unwrap_err()
+                .exit_code(),
+            7,
+            "{tool}"
+        );
+        // Beside another image only what says its name is found by it.
+        let other = json!({REF: "docker.io/library/zzz:9"});
+        let beside = folder.source(&[(&b, other), (&a, annotations.clone())]).unwrap();
+        let found = resolve(&beside, finds[0]);
+        if annotations == json!({}) {
+            assert!(
+                found.unwrap_err().hint().unwrap().contains("without a name"),
+                "{tool}"
+            );
+        } else {
+            assert_eq!(found.unwrap(), a.digest, "{tool}");
+        }
+        assert_eq!(resolve(&beside, "zzz:9").unwrap(), b.digest);
+    }
+}
+
+#[test]
+fn a_name_of_two_images_is_not_guessed() {
+    let folder = Folder::new();
+    let (a, b) = (folder.image("a", "amd64"), folder.image("b", "amd64"));
+    let name = json!({REF: "docker.io/library/app:1"});
+    let source = folder.source(&[(&a, name.clone()), (&b, name.clone())]).unwrap();
+    let error = resolve(&source, "app:1").unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains(&b.digest.to_string()), "{error}");
+    assert_eq!(resolve(&source, &format!("app@{}", b.digest)).unwrap(), b.digest);
+    let source = folder.source(&[(&a, name.clone()), (&a, name)]).unwrap();
+    assert_eq!(resolve(&source, "app:1").unwrap(), a.digest);
+    assert_eq!(source.references().unwrap(), ["app:1".parse().unwrap()]);
+    let source = folder.source(&[(&a, json!({})), (&b, json!({}))]).unwrap();
+    assert_eq!(resolve(&source, "app:1").unwrap_err().exit_code(), 7);
+    assert!(source.references().unwrap().is_empty());
+}
+
+#[test]
+fn a_sparse_index_gives_what_is_there_and_says_what_is_not() {
+    let folder = Folder::new();
+    let (amd64, arm64) = (folder.image("a", "amd64"), folder.image("b", "arm64"));
+    let index = folder.index(&[&amd64, &arm64]);
+    let nested = folder.index(&[&index]);
+    fs::remove_file(folder.path(&arm64.digest)).unwrap();
+    let source = folder.source(&[(&nested, json!({}))]).unwrap();
+    assert_eq!(
+        resolve(&source, &format!("app@{}", amd64.digest)).unwrap(),
+        amd64.digest,
+        "two indexes down"
+    );
+    let walk = |selection: &PlatformSelection| {
+        Graph::walk(&index, selection, &mut |descriptor| {
+            source
+                .metadata("app".parse().as_ref().unwrap(), descriptor)
+                .map(Some)
+        })
+    };
+    assert_eq!(walk(&"linux/amd64".parse().unwrap()).unwrap().images.len(), 1);
+    let error = walk(&"linux/arm64".parse().unwrap()).unwrap_err();
+    assert_eq!(error.exit_code(), 7);
+    assert!(error.to_string().contains("linux/arm64"), "{error}");
+    // What is there, whatever that is.
+    let present = crate::save::Options {
+        platforms: PlatformSelection::Present,
+        ..crate::save::Options::default()
+    };
+    let target = folder.0.path().join("sub.tar");
+    let saved = crate::save::save(
+        &source,
+        &["app:1".parse().unwrap()],
+        &present,
+        crate::save::Output::File(&target),
+        &crate::progress::Silent,
+        &crate::interrupt::Interrupt::default(),
+    )
+    .unwrap();
+    assert_eq!(saved.images[0].platforms, [Platform::linux("amd64", None)]);
+    assert_eq!(saved.images[0].digest, nested.digest);
+    let again = open(&target).unwrap();
+    assert_eq!(resolve(&again, "app:1").unwrap(), nested.digest);
+}
+
+#[test]
+fn wrong_content_is_the_archives_fault_and_not_asked_for_twice() {
+    let save = |source: &ArchiveSource| {
+        let mut bytes = Vec::new();
+        crate::save::save(
+            source,
+            &["app:1".parse().unwrap()],
+            &crate::save::Options {
+                platforms: PlatformSelection::All,
+                ..crate::save::Options::default()
+            },
+            crate::save::Output::Stream(Path::new("-"), &mut bytes),
+            &crate::progress::Silent,
+            &crate::interrupt::Interrupt::default(),
+        )
+    };
+    let layer = Digest::sha256(b"layer");
+    type Spoil = fn(&Path);
+    let spoils: [(&str, Spoil); 4] = [
+        ("digest-differs", |path| fs::write(path, "lAyer").unwrap()),
+        ("size-differs", |path| fs::write(path, "lay").unwrap()),
+        ("size-differs", |path| fs::write(path, "layers").unwrap()),
+        ("missing", |path| fs::remove_file(path).unwrap()),
+    ];
+    for (code, spoil) in spoils {
+        let folder = Folder::new();
+        let image = folder.image("layer", "amd64");
+        spoil(&folder.path(&layer));
+        let source = folder.source(&[(&image, json!({}))]).unwrap();
+        let started = std::time::Instant::now();
+        let Err(Error::Refused(finding)) = save(&source) else {
+            panic!("{code}: accepted");
+        };
+        assert_eq!(finding.problem.code(), code);
+        assert_eq!(finding.place.digest, Some(layer));
+        assert_eq!(finding.place.archive.as_deref(), folder.0.path().to_str());
+        assert!(
+            started.elapsed() < crate::transfer::PAUSE,
+            "{code}: no pause, no second try"
+        );
+    }
+    // A file that shrinks after it was opened.
+    let folder = Folder::new();
+    let image = folder.image("layer", "amd64");
+    let source = folder.source(&[(&image, json!({}))]).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(folder.path(&layer))
+        .unwrap()
+        .set_len(2)
+        .unwrap();
+    let Err(Error::Refused(finding)) = save(&source) else {
+        panic!("accepted");
+    };
+    assert_eq!(
+        finding.problem,
+        Problem::Truncated {
+            expected: 5,
+            found: 2
+        }
+    );
+}

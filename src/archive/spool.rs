@@ -1,0 +1,71 @@
+//! Archives that cannot be read at random: standard input, and files that someone compressed. They are
+//! written, decompressed, to a temporary file without a name, which is gone when the process is.
+
+use std::fs::File;
+use std::io::{BufRead, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::decompress::{DEFAULT_LIMIT, Decompressor};
+use crate::error::{Error, Place, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::Compression;
+
+/// How archives are opened.
+#[derive(Clone)]
+pub struct Options {
+    /// Where a spooled archive goes: it needs room for the whole of it, decompressed.
+    pub tmpdir: PathBuf,
+    /// Most bytes that a compressed archive may decompress to.
+    pub max_size: u64,
+    /// Stops spooling.
+    pub interrupt: Interrupt,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            tmpdir: std::env::temp_dir(),
+            max_size: 16 * DEFAULT_LIMIT,
+            interrupt: Interrupt::default(),
+        }
+    }
+}
+
+/// The compression that the first bytes of a file tell; `None` for what is read as it is.
+pub(super) fn compression_of(magic: &[u8]) -> Compression {
+    match magic {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+/// Copies `input`, decompressed if its first bytes say so, into a temporary file.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the temporary file cannot be written, as when the disk is full, or the input not be
+/// read; [`Error::Refused`] if it does not decompress, or to more than the limit.
+pub(super) fn spool(label: &str, mut input: impl BufRead, options: &Options) -> Result<File> {
+    let unreadable = |error| Error::from_reader(error, Error::io("read", Path::new(label)));
+    let compression = compression_of(input.fill_buf().map_err(unreadable)?);
+    let place = Place::default().within(label);
+    let mut input = Decompressor::new(compression, input, options.max_size, place)?;
+    let full = |source: std::io::Error| Error::Io {
+        action: "write",
+        path: options.tmpdir.clone(),
+        offset: None,
+        source,
+        hint: Some("the archive is copied there first; choose another folder with --tmpdir".into()),
+    };
+    let mut file = tempfile::tempfile_in(&options.tmpdir).map_err(full)?;
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        options.interrupt.check()?;
+        let count = input.read(&mut buffer).map_err(unreadable)?;
+        let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else {
+            return Ok(file);
+        };
+        file.write_all(piece).map_err(full)?;
+    }
+}

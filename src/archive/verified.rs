@@ -1,0 +1,161 @@
+//! The proof that bytes are what a descriptor says. Nothing outside this module can make one without bytes
+//! of the right number and digest, so that what is named or tagged has been checked.
+
+use crate::error::Problem;
+use crate::oci::digest::Hasher;
+use crate::oci::{Descriptor, Digest};
+
+/// Content whose bytes were counted and hashed, and agree with its descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Verified {
+    digest: Digest,
+    size: u64,
+}
+
+impl Verified {
+    /// Compares what was hashed with what was expected; `count` is the stored bytes that went into `hasher`.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::SizeDiffers`] before [`Problem::DigestDiffers`].
+    pub(in crate::archive) fn check(
+        expected: &Descriptor,
+        hasher: Hasher,
+        count: u64,
+    ) -> Result<Verified, Problem> {
+        if count != expected.size {
+            return Err(Problem::SizeDiffers {
+                expected: expected.size,
+                found: count,
+            });
+        }
+        let found = hasher.finish();
+        if found != expected.digest {
+            return Err(Problem::DigestDiffers {
+                expected: expected.digest,
+                found,
+            });
+        }
+        Ok(Verified {
+            digest: expected.digest,
+            size: expected.size,
+        })
+    }
+
+    /// Digest of the stored bytes.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Stored bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+/// Counts and hashes bytes that come in pieces, against a descriptor.
+#[derive(Clone)]
+pub struct Verifier {
+    expected: Descriptor,
+    hasher: Hasher,
+    count: u64,
+}
+
+impl Verifier {
+    /// Starts with no bytes, for the content that `expected` names.
+    pub fn new(expected: &Descriptor) -> Verifier {
+        Verifier {
+            expected: expected.bare(),
+            hasher: Hasher::like(&expected.digest),
+            count: 0,
+        }
+    }
+
+    /// Takes in the next stored bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::SizeDiffers`] as soon as more bytes came than the descriptor says; they are not hashed.
+    pub fn update(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        let more = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let count = self.count.saturating_add(more);
+        if count > self.expected.size {
+            return Err(Problem::SizeDiffers {
+                expected: self.expected.size,
+                found: count,
+            });
+        }
+        self.hasher.update(bytes);
+        self.count = count;
+        Ok(())
+    }
+
+    /// Stored bytes taken in so far.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Proves the content, if all of its bytes came and hash to its digest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Verified::check`]: a wrong number of bytes, or a wrong digest.
+    pub fn finish(self) -> Result<Verified, Problem> {
+        Verified::check(&self.expected, self.hasher, self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::MediaType;
+
+    fn expected(bytes: &[u8]) -> Descriptor {
+        let size = u64::try_from(bytes.len()).unwrap();
+        Descriptor::new(
+            MediaType::new(MediaType::OCI_MANIFEST),
+            Digest::sha256(bytes),
+            size,
+        )
+    }
+
+    #[test]
+    fn only_the_right_bytes_are_verified() {
+        for (bytes, outcome) in [
+            (&b"abc"[..], Ok(())),
+            (b"ab", Err("size-differs")),
+            (b"abd", Err("digest-differs")),
+        ] {
+            let mut verifier = Verifier::new(&expected(b"abc"));
+            for piece in bytes.chunks(2) {
+                verifier.update(piece).unwrap();
+            }
+            let found = verifier.finish();
+            assert_eq!(
+                found.as_ref().map(|_| ()).map_err(Problem::code),
+                outcome,
+                "{bytes:?}"
+            );
+            if let Ok(verified) = found {
+                assert_eq!((verified.size(), *verified.digest()), (3, Digest::sha256(b"abc")));
+            }
+        }
+    }
+
+    #[test]
+    fn too_many_bytes_are_refused_as_they_come() {
+        let mut verifier = Verifier::new(&expected(b"abc"));
+        verifier.update(b"ab").unwrap();
+        let problem = verifier.update(b"cd").unwrap_err();
+        assert_eq!(
+            problem,
+            Problem::SizeDiffers {
+                expected: 3,
+                found: 4
+            }
+        );
+        assert_eq!(verifier.count(), 2, "what was refused is not counted");
+        verifier.update(b"c").unwrap();
+        assert!(verifier.finish().is_ok());
+    }
+}

@@ -1,0 +1,340 @@
+//! Hashes blobs in parallel, each once, the longest work first.
+//!
+//! Stored bytes alone are hashed over the map. A compressed layer is read once, into memory of one's own,
+//! and what is hashed there is decompressed and hashed again. That second hash moves to a thread of its own
+//! as soon as a core has nothing else to do, so that one large layer at the end is not bound to one core.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use super::{Layer, Options};
+use crate::archive::blob::BlobReader;
+use crate::archive::content::{Content, Stored};
+use crate::archive::decompress::Decompressor;
+use crate::archive::map::Windows;
+use crate::error::{Error, Place, Problem, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Compression, Descriptor, Digest, Hasher, MediaType};
+use crate::progress::Progress;
+
+/// Uncompressed bytes that are hashed at once.
+const PIECE: usize = 256 << 10;
+/// Pieces on the way to a second thread.
+const PIECES: usize = 3;
+/// How much longer a stored byte takes when it is also decompressed and hashed again; only the order of
+/// work depends on it.
+const DECOMPRESSION: u64 = 6;
+
+/// One blob to hash.
+pub(super) struct Job {
+    pub digest: Digest,
+    /// Stored bytes.
+    pub size: u64,
+    /// For a layer, how it is stored.
+    pub compression: Option<Compression>,
+    /// For a layer, what it must be uncompressed.
+    pub diff_ids: Vec<Digest>,
+}
+
+/// What came of a job.
+pub(super) enum Outcome {
+    /// All is right; for a layer, what it is uncompressed if that was looked at.
+    Good(Option<Layer>),
+    Wrong(Vec<Problem>),
+    /// It could not be read.
+    Unread(Error),
+}
+
+impl Job {
+    /// How the layer is to be decompressed; `None` where hashing the stored bytes is enough.
+    fn decompression(&self, options: &Options) -> Option<Compression> {
+        let wanted = !options.quick && !self.diff_ids.is_empty();
+        self.compression
+            .filter(|compression| wanted && *compression != Compression::None)
+    }
+}
+
+struct Work<'a> {
+    content: &'a dyn Content,
+    jobs: Vec<Job>,
+    next: AtomicUsize,
+    /// Threads that may be begun: cores that have nothing to do.
+    spare: AtomicUsize,
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    interrupt: &'a Interrupt,
+}
+
+/// Does all jobs, and gives what came of each.
+///
+/// # Errors
+///
+/// [`Error::Interrupted`].
+pub(super) fn check_all(
+    content: &dyn Content,
+    mut jobs: Vec<Job>,
+    options: &Options,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<BTreeMap<Digest, Outcome>> {
+    jobs.sort_by_key(|job| {
+        let factor = job.decompression(options).map_or(1, |_| DECOMPRESSION);
+        std::cmp::Reverse(job.size.saturating_mul(factor))
+    });
+    progress.phase("verify", Some(jobs.iter().map(|job| job.size).sum()));
+    let workers = options.jobs.get().min(jobs.len());
+    let work = Work {
+        content,
+        jobs,
+        next: AtomicUsize::new(0),
+        spare: AtomicUsize::new(options.jobs.get() - workers),
+        options,
+        progress,
+        interrupt,
+    };
+    let outcomes = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| work.run())).collect();
+        workers.into_iter().map(join).collect::<Vec<_>>()
+    });
+    interrupt.check()?;
+    Ok(outcomes.into_iter().flatten().collect())
+}
+
+/// What a thread gives; a panic in it goes on here.
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+impl Work<'_> {
+    fn run(&self) -> Vec<(Digest, Outcome)> {
+        let mut outcomes = Vec::new();
+        while let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            let Some(stored) = self.content.stored(&job.digest) else {
+                continue;
+            };
+            self.progress.blob_started(&job.digest, job.size, 0);
+            let checked = match job.decompression(self.options) {
+                None => self.stored(job, stored),
+                Some(compression) => self.layer(job, stored, compression),
+            };
+            self.progress.blob_finished(&job.digest);
+            outcomes.push((
+                job.digest,
+                match checked {
+                    Ok(outcome) => outcome,
+                    Err(Error::Refused(finding)) => Outcome::Wrong(vec![finding.problem]),
+                    Err(error) => Outcome::Unread(error),
+                },
+            ));
+        }
+        self.spare.fetch_add(1, Ordering::Relaxed);
+        outcomes
+    }
+
+    fn advance(&self, job: &Job, bytes: u64) -> Result<()> {
+        self.interrupt.check()?;
+        self.progress.blob_advanced(&job.digest, bytes);
+        Ok(())
+    }
+
+    /// Hashes stored bytes. For a plain layer they are the uncompressed ones too.
+    fn stored(&self, job: &Job, stored: &Stored) -> Result<Outcome> {
+        let is_layer = job.compression.is_some() && !self.options.quick && !job.diff_ids.is_empty();
+        let mut hashers = vec![Hasher::like(&job.digest)];
+        if is_layer {
+            hashers.extend(hashers_for(&job.diff_ids, Some(&job.digest)));
+        }
+        let mut windows = Windows::new(stored);
+        while let Some(piece) = windows.next_piece()? {
+            for hasher in &mut hashers {
+                hasher.update(piece);
+            }
+            let bytes = u64::try_from(piece.len()).unwrap_or_default();
+            self.advance(job, bytes)?;
+        }
+        let found: Vec<Digest> = hashers.into_iter().map(Hasher::finish).collect();
+        if !found.contains(&job.digest) {
+            let found = found.first().copied().unwrap_or(job.digest);
+            let expected = job.digest;
+            return Ok(Outcome::Wrong(vec![Problem::DigestDiffers { expected, found }]));
+        }
+        if is_layer {
+            Ok(compare(job, &found, stored.size))
+        } else {
+            Ok(Outcome::Good(None))
+        }
+    }
+
+    /// Hashes stored and uncompressed bytes of a compressed layer.
+    fn layer(&self, job: &Job, stored: &Stored, compression: Compression) -> Result<Outcome> {
+        // The media type plays no part in reading; the compression was taken from it.
+        let descriptor = Descriptor::new(MediaType::new(""), job.digest, job.size);
+        let reader = BlobReader::new(stored, &descriptor)?;
+        let place = Place::blob(job.digest);
+        let mut layer = Decompressor::new(compression, reader, self.options.max_layer_size, place)?;
+        let ended = std::thread::scope(|scope| self.uncompressed(job, &mut layer, scope));
+        let size = layer.count();
+        let outcome = match ended {
+            Ok(found) => compare(job, &found, size),
+            Err(Error::Refused(finding)) => Outcome::Wrong(vec![finding.problem]),
+            Err(error) => return Err(error),
+        };
+        // Damage to the stored bytes comes first: everything else follows from it.
+        if let Some(reader) = layer.into_inner() {
+            reader.finish()?;
+        }
+        Ok(outcome)
+    }
+
+    /// Hashes what a layer decompresses to.
+    fn uncompressed<'scope>(
+        &'scope self,
+        job: &Job,
+        layer: &mut Decompressor<BlobReader>,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> Result<Vec<Digest>> {
+        let mut sink = Sink::Here {
+            hashers: hashers_for(&job.diff_ids, None),
+            buffer: vec![0; PIECE],
+        };
+        let mut read = 0;
+        loop {
+            if matches!(sink, Sink::Here { .. }) && self.take_spare() {
+                sink = sink.move_away(scope, &self.spare);
+            }
+            let mut buffer = sink.buffer();
+            let count = layer.next_bytes(&mut buffer)?;
+            if count == 0 {
+                return Ok(sink.finish());
+            }
+            sink.take(buffer, count);
+            let now = layer.get_ref().map_or(read, BlobReader::count);
+            self.advance(job, now.saturating_sub(read))?;
+            read = now;
+        }
+    }
+
+    fn take_spare(&self) -> bool {
+        let take = |spare: usize| spare.checked_sub(1);
+        self.spare
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+}
+
+/// A hasher for each algorithm among `digests`, leaving out that of `done`.
+fn hashers_for(digests: &[Digest], done: Option<&Digest>) -> Vec<Hasher> {
+    let mut algorithms: Vec<&str> = done.map(Digest::algorithm).into_iter().collect();
+    let mut hashers = Vec::new();
+    for digest in digests {
+        if !algorithms.contains(&digest.algorithm()) {
+            algorithms.push(digest.algorithm());
+            hashers.push(Hasher::like(digest));
+        }
+    }
+    hashers
+}
+
+/// Compares what the uncompressed bytes are with what they must be.
+fn compare(job: &Job, found: &[Digest], size: u64) -> Outcome {
+    let mut problems = Vec::new();
+    for expected in &job.diff_ids {
+        let same = found
+            .iter()
+            .find(|found| found.algorithm() == expected.algorithm());
+        if let Some(found) = same.filter(|found| *found != expected) {
+            problems.push(Problem::DiffIdDiffers {
+                expected: *expected,
+                found: *found,
+            });
+        }
+    }
+    match job.diff_ids.first() {
+        Some(diff_id) if problems.is_empty() => Outcome::Good(Some(Layer {
+            diff_id: *diff_id,
+            size,
+        })),
+        _ => Outcome::Wrong(problems),
+    }
+}
+
+/// Where uncompressed bytes are hashed: in this thread, or in one of their own.
+enum Sink<'scope> {
+    Here {
+        hashers: Vec<Hasher>,
+        buffer: Vec<u8>,
+    },
+    There {
+        filled: SyncSender<(Vec<u8>, usize)>,
+        emptied: Receiver<Vec<u8>>,
+        thread: ScopedJoinHandle<'scope, Vec<Hasher>>,
+    },
+}
+
+fn update(hashers: &mut [Hasher], bytes: &[u8]) {
+    for hasher in hashers {
+        hasher.update(bytes);
+    }
+}
+
+impl<'scope> Sink<'scope> {
+    /// Goes on in a new thread, which counts as `spare` again when it ends.
+    fn move_away(self, scope: &'scope Scope<'scope, '_>, spare: &'scope AtomicUsize) -> Sink<'scope> {
+        let Sink::Here { mut hashers, .. } = self else {
+            return self;
+        };
+        let (filled, arriving) = sync_channel::<(Vec<u8>, usize)>(PIECES);
+        let (leaving, emptied) = channel();
+        for _ in 0..=PIECES {
+            let _ = leaving.send(vec![0; PIECE]);
+        }
+        let thread = scope.spawn(move || {
+            while let Ok((buffer, count)) = arriving.recv() {
+                update(&mut hashers, buffer.get(..count).unwrap_or_default());
+                // The other side is gone only when it needs no more buffers.
+                let _ = leaving.send(buffer);
+            }
+            spare.fetch_add(1, Ordering::Relaxed);
+            hashers
+        });
+        Sink::There {
+            filled,
+            emptied,
+            thread,
+        }
+    }
+
+    /// A buffer to fill; an empty one would mean that the other thread is gone, which joining it tells.
+    fn buffer(&mut self) -> Vec<u8> {
+        match self {
+            Sink::Here { buffer, .. } => std::mem::take(buffer),
+            Sink::There { emptied, .. } => emptied.recv().unwrap_or_else(|_| vec![0; PIECE]),
+        }
+    }
+
+    fn take(&mut self, full: Vec<u8>, count: usize) {
+        match self {
+            Sink::Here { hashers, buffer } => {
+                update(hashers, full.get(..count).unwrap_or_default());
+                *buffer = full;
+            }
+            // It cannot be gone while its sender lives, unless it panicked, which joining it tells.
+            Sink::There { filled, .. } => drop(filled.send((full, count))),
+        }
+    }
+
+    fn finish(self) -> Vec<Digest> {
+        let hashers = match self {
+            Sink::Here { hashers, .. } => hashers,
+            Sink::There { filled, thread, .. } => {
+                drop(filled);
+                join(thread)
+            }
+        };
+        hashers.into_iter().map(Hasher::finish).collect()
+    }
+}

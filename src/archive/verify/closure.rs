@@ -1,0 +1,402 @@
+//! Follows `index.json` down to the layers. Unlike [`crate::oci::Graph::walk`], which ends at the first
+//! thing that is wrong, this goes on and gathers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+
+use super::place_of;
+use crate::archive::content::Content;
+use crate::archive::format::Entry;
+use crate::error::{Error, Finding, Place, Problem};
+use crate::oci::graph::{MAX_DEPTH, MAX_DESCRIPTORS};
+use crate::oci::{
+    Compression, Config, Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType, Platform, Reference,
+};
+
+/// What is known about all images together.
+pub(super) struct Closure<'a> {
+    pub content: &'a dyn Content,
+    pub findings: Vec<Finding>,
+    pub unread: Vec<Error>,
+    /// Every blob that something refers to, here or not.
+    pub blobs: BTreeMap<Digest, Blob>,
+    documents: HashMap<Digest, Rc<Node>>,
+    /// Wrong sizes that were reported.
+    sizes: HashSet<(Digest, u64)>,
+}
+
+/// What descriptors say about one blob.
+#[derive(Default)]
+pub(super) struct Blob {
+    /// For a layer, how it is stored.
+    pub compression: Option<Compression>,
+    /// For a layer, what the configs say that it is uncompressed. More than one cannot be right.
+    pub diff_ids: BTreeSet<Digest>,
+    /// Nothing is left to hash: it was hashed, has a wrong size, or is not here.
+    pub is_settled: bool,
+    /// It was read and hashed while the documents were followed.
+    is_read: bool,
+    is_reported_missing: bool,
+}
+
+/// A document, as far as it is needed after it was read: never its bytes.
+struct Node {
+    media_type: MediaType,
+    content: NodeContent,
+}
+
+enum NodeContent {
+    Index(Vec<Descriptor>),
+    Manifest(Rc<ManifestNode>),
+    /// Already reported.
+    Unusable,
+}
+
+/// A manifest with what its config says.
+pub(super) struct ManifestNode {
+    pub config: Descriptor,
+    pub layers: Vec<Descriptor>,
+    /// `None` for an artifact, or if it could not be read.
+    pub parsed: Option<Config>,
+}
+
+impl ManifestNode {
+    fn agrees(&self) -> bool {
+        let layers = self.layers.len();
+        self.parsed
+            .as_ref()
+            .is_none_or(|config| config.diff_ids.len() == layers)
+    }
+}
+
+/// One image, followed.
+pub(super) struct Walked {
+    pub reference: Option<Reference>,
+    pub bare_tag: Option<String>,
+    pub root: Digest,
+    pub platforms: Vec<Platform>,
+    pub absent: Vec<Platform>,
+    /// Its manifests that are here.
+    pub manifests: Vec<Rc<ManifestNode>>,
+    /// Everything that it refers to and that is here or must be.
+    pub blobs: HashSet<Digest>,
+    not_here: Vec<Descriptor>,
+    descriptors: usize,
+}
+
+impl<'a> Closure<'a> {
+    pub fn new(content: &'a dyn Content) -> Closure<'a> {
+        Closure {
+            content,
+            findings: Vec::new(),
+            unread: Vec::new(),
+            blobs: BTreeMap::new(),
+            documents: HashMap::new(),
+            sizes: HashSet::new(),
+        }
+    }
+
+    /// Blobs that were read and hashed on the way.
+    pub fn checked(&self) -> Vec<Digest> {
+        let read = self.blobs.iter().filter(|(_, blob)| blob.is_read);
+        read.map(|(digest, _)| *digest).collect()
+    }
+
+    pub fn find(&mut self, digest: &Digest, problem: Problem) {
+        let place = place_of(self.content, digest);
+        self.findings.push(Finding { place, problem });
+    }
+
+    /// Follows one entry of `index.json`.
+    pub fn image(&mut self, entry: &Entry) -> Walked {
+        let mut walked = Walked {
+            reference: entry.reference.clone(),
+            bare_tag: entry.bare_tag.clone(),
+            root: entry.descriptor.digest,
+            platforms: Vec::new(),
+            absent: Vec::new(),
+            manifests: Vec::new(),
+            blobs: HashSet::new(),
+            not_here: Vec::new(),
+            descriptors: 0,
+        };
+        self.descend(&entry.descriptor, 0, &mut walked);
+        self.check_platforms(entry, &mut walked);
+        walked
+    }
+
+    /// What a sparse index must have: the platforms that are declared, else at least one.
+    fn check_platforms(&mut self, entry: &Entry, walked: &mut Walked) {
+        walked.absent = walked
+            .not_here
+            .iter()
+            .filter_map(|child| child.platform.clone())
+            .collect();
+        walked.absent.retain(|platform| !platform.is_unknown());
+        let not_here = std::mem::take(&mut walked.not_here);
+        match &entry.platforms {
+            Some(declared) => {
+                for platform in declared {
+                    if walked.platforms.iter().any(|here| platform.matches(here)) {
+                        continue;
+                    }
+                    let offers = |child: &&Descriptor| {
+                        child
+                            .platform
+                            .as_ref()
+                            .is_some_and(|offered| platform.matches(offered))
+                    };
+                    let missing = not_here
+                        .iter()
+                        .find(offers)
+                        .map_or(walked.root, |child| child.digest);
+                    walked.blobs.insert(missing);
+                    self.require(&missing);
+                    if missing == walked.root {
+                        let reason = format!("declared to hold {platform}, which it does not");
+                        self.find(&missing, Problem::Document { reason });
+                    }
+                }
+            }
+            None if walked.manifests.is_empty() => {
+                for child in &not_here {
+                    walked.blobs.insert(child.digest);
+                    self.require(&child.digest);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn descend(&mut self, descriptor: &Descriptor, depth: usize, walked: &mut Walked) {
+        let digest = descriptor.digest;
+        if depth > MAX_DEPTH {
+            walked.blobs.insert(digest);
+            self.find(&digest, Problem::TooDeep { limit: MAX_DEPTH });
+            return;
+        }
+        if walked.blobs.contains(&digest) || !self.count(1, walked) {
+            return;
+        }
+        let Some(node) = self.document(descriptor) else {
+            if depth == 0 {
+                walked.blobs.insert(digest);
+                self.require(&digest);
+            } else {
+                walked.not_here.push(descriptor.bare_with_platform());
+            }
+            return;
+        };
+        walked.blobs.insert(digest);
+        match &node.content {
+            NodeContent::Unusable => {}
+            NodeContent::Index(children) => {
+                for child in children {
+                    if child.media_type.is_document() || child.media_type.kind() == Kind::Schema1 {
+                        self.descend(child, depth + 1, walked);
+                    } else if self.mention(child) && self.count(1, walked) {
+                        walked.blobs.insert(child.digest);
+                    }
+                }
+            }
+            NodeContent::Manifest(manifest) => self.manifest(descriptor, manifest, walked),
+        }
+    }
+
+    /// Counts descriptors against the limit. False once it is passed.
+    fn count(&mut self, more: usize, walked: &mut Walked) -> bool {
+        let before = walked.descriptors;
+        walked.descriptors = before.saturating_add(more);
+        let fits = walked.descriptors <= MAX_DESCRIPTORS;
+        if !fits && before <= MAX_DESCRIPTORS {
+            let limit = MAX_DESCRIPTORS;
+            self.find(&walked.root.clone(), Problem::TooMany { limit });
+        }
+        fits
+    }
+
+    fn manifest(&mut self, descriptor: &Descriptor, manifest: &Rc<ManifestNode>, walked: &mut Walked) {
+        if !self.count(1 + manifest.layers.len(), walked) {
+            return;
+        }
+        for part in manifest.layers.iter().chain([&manifest.config]) {
+            walked.blobs.insert(part.digest);
+            self.require(&part.digest);
+        }
+        if descriptor.attests().is_some() {
+            return;
+        }
+        if let Some(config) = manifest.parsed.as_ref().filter(|_| !manifest.agrees()) {
+            let (layers, diff_ids) = (manifest.layers.len(), config.diff_ids.len());
+            walked.blobs.insert(manifest.config.digest);
+            self.find(&manifest.config.digest, Problem::DiffIdCount { layers, diff_ids });
+        }
+        walked.manifests.push(Rc::clone(manifest));
+        let platform = manifest.parsed.as_ref().map(|config| &config.platform);
+        let platform = descriptor
+            .platform
+            .as_ref()
+            .or(platform)
+            .filter(|platform| !platform.is_unknown());
+        if let Some(platform) = platform.filter(|platform| !walked.platforms.contains(platform)) {
+            walked.platforms.push(platform.clone());
+        }
+    }
+
+    /// Takes note of a descriptor. Whether its blob is here, in the size that it says.
+    fn mention(&mut self, descriptor: &Descriptor) -> bool {
+        let digest = descriptor.digest;
+        let found = self.content.stored(&digest).map(|stored| stored.size);
+        let blob = self.blobs.entry(digest).or_default();
+        let mut clash = None;
+        if let Kind::Layer(compression) = descriptor.media_type.kind() {
+            let known = *blob.compression.get_or_insert(compression);
+            clash = (known != compression).then_some(known);
+        }
+        let Some(found) = found else {
+            blob.is_settled = true;
+            return false;
+        };
+        let fits = found == descriptor.size;
+        blob.is_settled |= !fits;
+        if !fits && self.sizes.insert((digest, descriptor.size)) {
+            let expected = descriptor.size;
+            self.find(&digest, Problem::SizeDiffers { expected, found });
+        }
+        if let Some(known) = clash {
+            let problem = Problem::MediaTypeDiffers {
+                expected: descriptor.media_type.to_string(),
+                found: format!("a {known} layer's in another manifest"),
+            };
+            self.find(&digest, problem);
+        }
+        fits
+    }
+
+    /// Reports a blob that is not here, once.
+    pub fn require(&mut self, digest: &Digest) {
+        if self.content.stored(digest).is_some() {
+            return;
+        }
+        let blob = self.blobs.entry(*digest).or_default();
+        if !std::mem::replace(&mut blob.is_reported_missing, true) {
+            self.find(digest, Problem::Missing);
+        }
+    }
+
+    /// Reads a document or config, once. `None` if it is not here, or cannot be used, which is reported.
+    fn read(&mut self, descriptor: &Descriptor) -> Option<Vec<u8>> {
+        if !self.mention(descriptor) {
+            return None;
+        }
+        let digest = descriptor.digest;
+        if descriptor.size > MAX_METADATA {
+            let (limit, found) = (MAX_METADATA, descriptor.size);
+            self.find(&digest, Problem::TooLarge { limit, found });
+            return None;
+        }
+        let outcome = self.content.metadata(descriptor);
+        if let Some(blob) = self.blobs.get_mut(&digest) {
+            blob.is_settled = true;
+            blob.is_read = true;
+        }
+        match outcome {
+            Ok(bytes) => bytes,
+            Err(Error::Refused(finding)) => {
+                self.find(&digest, finding.problem);
+                None
+            }
+            Err(error) => {
+                self.unread.push(error);
+                None
+            }
+        }
+    }
+
+    /// The document that a descriptor names; `None` if it is not here.
+    fn document(&mut self, descriptor: &Descriptor) -> Option<Rc<Node>> {
+        let digest = descriptor.digest;
+        if let Some(node) = self.documents.get(&digest).map(Rc::clone) {
+            self.mention(descriptor);
+            if node.media_type != descriptor.media_type {
+                let problem = Problem::MediaTypeDiffers {
+                    expected: descriptor.media_type.to_string(),
+                    found: format!("{} by another descriptor", node.media_type),
+                };
+                self.find(&digest, problem);
+            }
+            return Some(node);
+        }
+        if self.content.stored(&digest).is_none() {
+            self.mention(descriptor);
+            return None;
+        }
+        let parsed = self
+            .read(descriptor)
+            .map(|bytes| Document::parse(&descriptor.media_type, bytes));
+        let content = match parsed {
+            None => NodeContent::Unusable,
+            Some(Err(problem)) => {
+                self.find(&digest, problem);
+                NodeContent::Unusable
+            }
+            Some(Ok(Document::Index(index))) => {
+                let children = index.manifests.iter();
+                NodeContent::Index(children.map(Descriptor::bare_with_platform).collect())
+            }
+            Some(Ok(Document::Manifest(manifest))) => NodeContent::Manifest(self.parts(
+                manifest.config.bare(),
+                manifest.layers.iter().map(Descriptor::bare).collect(),
+            )),
+        };
+        let media_type = descriptor.media_type.clone();
+        let node = Rc::new(Node { media_type, content });
+        self.documents.insert(digest, Rc::clone(&node));
+        Some(node)
+    }
+
+    /// Takes note of a manifest's config and layers.
+    fn parts(&mut self, config: Descriptor, layers: Vec<Descriptor>) -> Rc<ManifestNode> {
+        for layer in &layers {
+            self.mention(layer);
+        }
+        let mut parsed = None;
+        if config.media_type.kind() != Kind::Config {
+            self.mention(&config);
+        } else if let Some(bytes) = self.read(&config) {
+            match Config::parse(&bytes) {
+                Ok(fields) => parsed = Some(fields),
+                Err(reason) => self.find(&config.digest, Problem::Document { reason }),
+            }
+        }
+        let node = ManifestNode {
+            config,
+            layers,
+            parsed,
+        };
+        if let Some(fields) = node.parsed.as_ref().filter(|_| node.agrees()) {
+            for (layer, diff_id) in node.layers.iter().zip(&fields.diff_ids) {
+                if let Some(blob) = self.blobs.get_mut(&layer.digest) {
+                    blob.diff_ids.insert(*diff_id);
+                }
+            }
+        }
+        Rc::new(node)
+    }
+
+    pub fn place(&self, entry: &str) -> Place {
+        Place::default().within(self.content.label()).entry(entry)
+    }
+}
+
+impl Descriptor {
+    /// What is kept of an index entry: no free text but what tells attestations.
+    fn bare_with_platform(&self) -> Descriptor {
+        let mut kept = self.bare();
+        kept.platform.clone_from(&self.platform);
+        if self.attests().is_some() {
+            kept.annotations.clone_from(&self.annotations);
+        }
+        kept
+    }
+}

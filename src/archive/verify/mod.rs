@@ -1,0 +1,284 @@
+//! Everything about an archive that can be wrong, in one report: a verification never stops at what it
+//! finds.
+//!
+//! - [`closure`]: follows `index.json` down to the layers and gathers what is missing or contradicts
+//!   something else; reads and hashes documents and configs on the way
+//! - [`manifest_json`]: what a bare `docker load` would follow must be what `index.json` names
+//! - [`blobs`]: hashes all other blobs in parallel, each once, and layers also uncompressed
+
+mod blobs;
+mod closure;
+mod manifest_json;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+
+use super::content::Content;
+use super::decompress::DEFAULT_LIMIT;
+use super::format::digest_of_path;
+use crate::error::{Error, Finding, Place, Problem, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Digest, Platform, Reference};
+use crate::progress::Progress;
+use blobs::{Job, Outcome};
+use closure::Closure;
+
+/// What is verified, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Leaves diff ids out: stored bytes only.
+    pub quick: bool,
+    /// Threads that hash.
+    pub jobs: NonZeroUsize,
+    /// Most bytes that one layer may decompress to.
+    pub max_layer_size: u64,
+    /// Only the images with these digests in `index.json`, and what they refer to; otherwise all, and
+    /// that nothing else is there.
+    pub selection: Option<BTreeSet<Digest>>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            quick: false,
+            jobs: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            max_layer_size: DEFAULT_LIMIT,
+            selection: None,
+        }
+    }
+}
+
+/// One entry of `index.json`.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Its name, if it has one.
+    pub reference: Option<Reference>,
+    /// Digest of its index or manifest.
+    pub digest: Digest,
+    /// Platforms that are here.
+    pub platforms: Vec<Platform>,
+    /// Platforms that its index names but that are not here.
+    pub absent: Vec<Platform>,
+    /// Whether nothing that it refers to, and nothing about the archive as a whole, is wrong.
+    pub is_good: bool,
+}
+
+/// A layer whose stored and uncompressed bytes were both checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// Digest of the uncompressed layer.
+    pub diff_id: Digest,
+    /// Uncompressed bytes.
+    pub size: u64,
+}
+
+/// What a verification found.
+#[derive(Debug)]
+pub struct Report {
+    /// The archive, as it was given.
+    pub label: String,
+    /// Digest of `index.json`.
+    pub archive: Digest,
+    /// The images that were verified.
+    pub images: Vec<Image>,
+    /// Blobs that were hashed.
+    pub blobs: usize,
+    /// Their stored bytes.
+    pub bytes: u64,
+    /// Everything that is wrong, and notes.
+    pub findings: Vec<Finding>,
+    /// What could not be read: nothing can be said about it.
+    pub unread: Vec<Error>,
+    /// Layers by the digest of their stored bytes; empty after a quick verification.
+    pub layers: BTreeMap<Digest, Layer>,
+}
+
+impl Report {
+    /// Whether everything was read and nothing is wrong with it.
+    pub fn is_good(&self) -> bool {
+        self.unread.is_empty() && self.errors() == 0
+    }
+
+    /// How many findings are errors.
+    pub fn errors(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.is_error()).count()
+    }
+
+    /// Uncompressed bytes of the layer with this diff id, if one was checked.
+    pub fn uncompressed_size(&self, diff_id: &Digest) -> Option<u64> {
+        let mut layers = self.layers.values();
+        layers
+            .find(|layer| layer.diff_id == *diff_id)
+            .map(|layer| layer.size)
+    }
+
+    /// Turns a report that is not good into the error that says so. What could not be read comes first:
+    /// it may be why other things look wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Unverified`].
+    pub fn into_good(mut self) -> Result<Report> {
+        if !self.unread.is_empty() {
+            return Err(self.unread.swap_remove(0));
+        }
+        match self.errors() {
+            0 => Ok(self),
+            count => Err(Error::Unverified {
+                place: self.label,
+                count,
+                hint: None,
+            }),
+        }
+    }
+}
+
+/// Refuses an archive that is not the expected one. A digest proves integrity; this one, carried by another
+/// way than the archive, proves which archive it is.
+///
+/// # Errors
+///
+/// [`Error::Refused`] with both digests.
+pub fn expect(content: &dyn Content, expected: &Digest) -> Result<()> {
+    let found = expected.of_same_algorithm(content.index());
+    if found == *expected {
+        return Ok(());
+    }
+    let place = Place::default().within(content.label());
+    let expected = *expected;
+    Err(Error::refused(place, Problem::Unexpected { expected, found }))
+}
+
+/// Verifies an archive. See the module for what is looked at.
+///
+/// # Errors
+///
+/// [`Error::Interrupted`] only: everything else is in the report.
+pub fn verify(
+    content: &dyn Content,
+    options: &Options,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Report> {
+    let mut closure = Closure::new(content);
+    let mut images = Vec::new();
+    for entry in content.entries() {
+        interrupt.check()?;
+        let digest = entry.descriptor.digest;
+        if options
+            .selection
+            .as_ref()
+            .is_none_or(|chosen| chosen.contains(&digest))
+        {
+            images.push(closure.image(entry));
+        }
+    }
+    let mut referred = BTreeSet::new();
+    if options.selection.is_none() {
+        referred = manifest_json::check(&mut closure, &images);
+    }
+    let jobs = jobs(&closure, options);
+    let already = closure.checked();
+    let outcomes = blobs::check_all(content, jobs, options, progress, interrupt)?;
+    let is_known = |digest: &Digest| closure.blobs.contains_key(digest) || referred.contains(digest);
+    let mut report = Report {
+        label: content.label().into(),
+        archive: content.digest(),
+        images: Vec::new(),
+        blobs: already.len() + outcomes.len(),
+        bytes: already
+            .iter()
+            .chain(outcomes.keys())
+            .filter_map(|digest| content.stored(digest))
+            .map(|s| s.size)
+            .sum(),
+        findings: content.findings().to_vec(),
+        unread: std::mem::take(&mut closure.unread),
+        layers: BTreeMap::new(),
+    };
+    report.findings.append(&mut closure.findings);
+    for (digest, outcome) in outcomes {
+        let place = || place_of(content, &digest);
+        match outcome {
+            Outcome::Unread(error) => report.unread.push(error),
+            Outcome::Wrong(problems) => {
+                let findings = problems.into_iter().map(|problem| Finding {
+                    place: place(),
+                    problem,
+                });
+                report.findings.extend(findings);
+            }
+            Outcome::Good(layer) => {
+                if let Some(layer) = layer {
+                    report.layers.insert(digest, layer);
+                }
+                if !is_known(&digest) {
+                    let problem = Problem::UnknownFile;
+                    report.findings.push(Finding {
+                        place: place(),
+                        problem,
+                    });
+                }
+            }
+        }
+    }
+    if options.selection.is_none() {
+        report
+            .findings
+            .extend(content.unknown_files().into_iter().map(|name| Finding {
+                place: Place::default().within(content.label()).entry(name),
+                problem: Problem::UnknownFile,
+            }));
+    }
+    report.images = images.into_iter().map(|image| image.judge(&report)).collect();
+    Ok(report)
+}
+
+/// A blob's place in messages.
+fn place_of(content: &dyn Content, digest: &Digest) -> Place {
+    let place = Place::blob(*digest).within(content.label());
+    match content.stored(digest) {
+        Some(stored) => place.entry(stored.entry.clone()),
+        None => place,
+    }
+}
+
+/// The blobs that are left to hash: all that are here, or all of the selection.
+fn jobs(closure: &Closure<'_>, options: &Options) -> Vec<Job> {
+    let content = closure.content;
+    let mut jobs = Vec::new();
+    for digest in content.blobs() {
+        let known = closure.blobs.get(&digest);
+        let wanted = match known {
+            None => options.selection.is_none(),
+            Some(blob) => !blob.is_settled,
+        };
+        if let Some(stored) = content.stored(&digest).filter(|_| wanted) {
+            jobs.push(Job {
+                digest,
+                size: stored.size,
+                compression: known.and_then(|blob| blob.compression),
+                diff_ids: known.map_or_else(Vec::new, |blob| blob.diff_ids.iter().copied().collect()),
+            });
+        }
+    }
+    jobs
+}
+
+impl closure::Walked {
+    /// The image's part of the report, once all findings are known.
+    fn judge(self, report: &Report) -> Image {
+        let concerns = |finding: &&Finding| {
+            let of_entry = || digest_of_path(finding.place.entry.as_deref()?).ok().flatten();
+            let digest = finding.place.digest.or_else(of_entry);
+            finding.is_error() && digest.is_none_or(|digest| self.blobs.contains(&digest))
+        };
+        Image {
+            is_good: report.unread.is_empty() && !report.findings.iter().any(|finding| concerns(&finding)),
+            reference: self.reference,
+            digest: self.root,
+            platforms: self.platforms,
+            absent: self.absent,
+        }
+    }
+}

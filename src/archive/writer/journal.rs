@@ -1,0 +1,173 @@
+//! The journal of a save: how far each blob got, for the next run. It is a hint and no more: what it speaks of
+//! is hashed again, so it may be stale, torn or forged. Written whole to a new name and renamed; not synced.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::workplace;
+use crate::oci::{Descriptor, Digest, json};
+
+/// Its name in the workplace.
+pub const NAME: &str = "journal.json";
+const VERSION: u32 = 1;
+/// Largest journal that is read, in bytes: a hundred thousand blobs.
+const MAX_SIZE: u64 = 32 << 20;
+/// The journal is written after so many new bytes or so long.
+const EVERY_BYTES: u64 = 64 << 20;
+const EVERY: Duration = Duration::from_secs(2);
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Document {
+    version: u32,
+    sets: Vec<Set>,
+}
+
+/// Files that were laid out together, and the blobs in them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Set {
+    /// A number that the files' names begin with.
+    pub generation: u32,
+    /// The sizes of the files, in order; one if the archive is not cut.
+    pub lengths: Vec<u64>,
+    /// Whether the files are parts.
+    pub is_split: bool,
+    /// The blobs.
+    pub blobs: Vec<Mark>,
+}
+
+/// How far a blob got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Mark {
+    /// The blob.
+    pub digest: Digest,
+    /// Its stored bytes.
+    pub size: u64,
+    /// Where it begins, its files taken as one.
+    pub offset: u64,
+    /// Stored bytes that are there, from its beginning on.
+    pub done: u64,
+}
+
+impl Set {
+    /// The name of a file in the workplace.
+    pub fn file(&self, position: usize) -> String {
+        format!("{}.{:03}", self.generation, position + 1)
+    }
+
+    /// Whether numbers in it can be computed with.
+    fn is_sound(&self) -> bool {
+        let total = self
+            .lengths
+            .iter()
+            .try_fold(0u64, |sum, length| sum.checked_add(*length));
+        let fits = |mark: &Mark| {
+            mark.done <= mark.size
+                && mark
+                    .offset
+                    .checked_add(mark.size)
+                    .zip(total)
+                    .is_some_and(|(end, total)| end <= total)
+        };
+        (self.is_split || self.lengths.len() == 1)
+            && self.generation < u32::MAX
+            && self.blobs.iter().all(fits)
+    }
+}
+
+/// Reads the journal of an interrupted run, the current set first. Nothing if there is none that makes sense.
+pub fn read(folder: &Path) -> Vec<Set> {
+    let path = folder.join(NAME);
+    if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_SIZE) {
+        return Vec::new();
+    }
+    let document = fs::read(&path)
+        .ok()
+        .and_then(|bytes| json::from_slice::<Document>(&bytes).ok());
+    match document {
+        Some(document) if document.version == VERSION && document.sets.iter().all(Set::is_sound) => {
+            document.sets
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The journal of a running save.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    current: Set,
+    marks: BTreeMap<Digest, Mark>,
+    older: Vec<Set>,
+    unsaved: u64,
+    saved_at: Instant,
+}
+
+impl Journal {
+    /// Begins a journal for `current`; `older` are sets that blobs are still taken over from.
+    pub fn new(folder: &Path, current: Set, older: Vec<Set>) -> Journal {
+        let marks = current.blobs.iter().map(|mark| (mark.digest, *mark)).collect();
+        Journal {
+            folder: folder.to_path_buf(),
+            state: Mutex::new(State {
+                current,
+                marks,
+                older,
+                unsaved: 0,
+                saved_at: Instant::now(),
+            }),
+        }
+    }
+
+    /// Notes that the first `done` bytes of a blob at `offset` are there, `new` of them since the last time.
+    pub fn mark(&self, blob: &Descriptor, offset: u64, done: u64, new: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = Mark {
+            digest: blob.digest,
+            size: blob.size,
+            offset,
+            done,
+        };
+        state.marks.insert(blob.digest, mark);
+        state.unsaved = state.unsaved.saturating_add(new);
+        if state.unsaved >= EVERY_BYTES || state.saved_at.elapsed() >= EVERY {
+            self.write(&mut state);
+        }
+    }
+
+    /// Whether anything is there that is worth keeping.
+    pub fn is_worth_keeping(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.marks.values().any(|mark| mark.done > 0) || !state.older.is_empty()
+    }
+
+    /// Writes the journal now.
+    pub fn save(&self) {
+        self.write(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn write(&self, state: &mut State) {
+        state.unsaved = 0;
+        state.saved_at = Instant::now();
+        let mut sets = vec![Set {
+            blobs: state.marks.values().copied().collect(),
+            ..state.current.clone()
+        }];
+        sets.extend(state.older.iter().cloned());
+        let document = Document {
+            version: VERSION,
+            sets,
+        };
+        // A journal that cannot be written costs the next run time, and this one nothing.
+        if let Ok(bytes) = serde_json::to_vec(&document) {
+            let _ = workplace::replace(&self.folder, NAME, &bytes);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What the file system under an archive can take: looked at before a byte is written.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// FAT: `MSDOS_SUPER_MAGIC` in Linux's `magic.h`.
+#[cfg(target_os = "linux")]
+const FAT: u64 = 0x4d44;
+/// File systems, by `f_type`, that fill a gap with zeros before they write behind it, or that may: it would be
+/// written twice, and slowly.
+#[cfg(target_os = "linux")]
+const WITHOUT_GAPS: [u64; 9] = [
+    FAT,
+    0x2011_bab0, // exFAT
+    0x5346_544e, // NTFS
+    0x7366_746e, // NTFS, the newer driver
+    0x6573_5546, // FUSE: whatever is behind it
+    0x482b,      // HFS+
+    0x517b,      // SMB
+    0xff53_4d42, // CIFS
+    0xfe53_4d42, // SMB 2 and 3
+];
+/// Largest file on FAT, in bytes.
+const FAT_LARGEST: u64 = u32::MAX as u64;
+
+/// A file system, as far as it matters here.
+#[derive(Debug, Clone, Copy)]
+pub struct Medium {
+    /// Whether a gap takes neither space nor time. Otherwise an archive is written from its start to its end.
+    pub has_gaps: bool,
+    /// The largest file, in bytes, if there is a limit below any archive's size.
+    pub largest_file: Option<u64>,
+    /// Bytes that are free.
+    pub free: u64,
+}
+
+impl Medium {
+    /// Looks at the file system under `folder`.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say.
+    pub fn under(folder: &Path) -> Result<Medium> {
+        let failed = |errno: rustix::io::Errno| Error::io("look at", folder)(errno.into());
+        let stat = rustix::fs::statvfs(folder).map_err(failed)?;
+        let blocks = if rustix::process::geteuid().is_root() {
+            stat.f_bfree
+        } else {
+            stat.f_bavail
+        };
+        let mut medium = Medium {
+            has_gaps: true,
+            largest_file: None,
+            free: blocks.saturating_mul(stat.f_frsize),
+        };
+        #[cfg(target_os = "linux")]
+        {
+            // The field's type differs between architectures.
+            let kind = rustix::fs::statfs(folder).map_err(failed)?.f_type;
+            let kind = u64::try_from(kind).unwrap_or_default();
+            medium.has_gaps = !WITHOUT_GAPS.contains(&kind);
+            medium.largest_file = (kind == FAT).then_some(FAT_LARGEST);
+        }
+        Ok(medium)
+    }
+
+    /// Checks that parts of these sizes fit, of which `held` bytes are there already.
+    ///
+    /// # Errors
+    ///
+    /// Says what does not fit, and what to do.
+    pub fn check(&self, target: &Path, parts: &[Range<u64>], held: u64) -> Result<()> {
+        let largest = parts
+            .iter()
+            .map(|part| part.end - part.start)
+            .max()
+            .unwrap_or_default();
+        let total = parts.last().map_or(0, |part| part.end);
+        let refuse = |kind, problem: String, hint: String| {
+            Err(Error::Io {
+                action: "write",
+                path: target.to_path_buf(),
+                offset: None,
+                source: io::Error::new(kind, problem),
+                hint: Some(hint),
+            })
+        };
+        if let Some(limit) = self.largest_file.filter(|limit| largest > *limit) {
+            return refuse(
+                io::ErrorKind::FileTooLarge,
+                format!("a file of {largest} bytes is needed, this FAT file system takes {limit} at most"),
+                "write in parts with --split 4095M".into(),
+            );
+        }
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+        if let Some(limit) = limit.filter(|limit| largest > *limit) {
+            return refuse(
+                io::ErrorKind::FileTooLarge,
+                format!("a file of {largest} bytes is needed, this process may write {limit} at most"),
+                format!("raise the limit (ulimit -f), or write in parts with --split {limit}"),
+            );
+        }
+        let need = total.saturating_sub(held);
+        if need > self.free {
+            return refuse(
+                io::ErrorKind::StorageFull,
+                format!("{need} bytes are needed, {} are free", self.free),
+                "free some space, or save to another disk".into(),
+            );
+        }
+        Ok(())
+    }
+}

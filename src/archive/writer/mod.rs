@@ -1,0 +1,271 @@
+//! Fills and seals an archive.
+//!
+//! A [`Writer`] makes a file, or several if it is cut, in a locked folder beside the target; blobs are put
+//! where the layout has them, by several threads at once; sealing asks for the proof of every blob, writes the
+//! names, makes all of it durable and renames it. A [`Stream`] writes the same bytes to a pipe.
+//!
+//! - `segments`: one stretch of bytes over several files
+//! - `workplace`: the folder and its lock
+//! - `journal`: how far each blob got, for the next run
+//! - `remains`: what an interrupted run left
+//! - `medium`: what the file system can take
+//! - `publish`: renames
+//! - `stream`: pipes
+
+mod journal;
+mod medium;
+mod publish;
+mod remains;
+mod segments;
+mod stream;
+mod workplace;
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use self::journal::Journal;
+use self::remains::{Kept, Remains};
+use self::segments::Segments;
+use self::workplace::Workplace;
+use super::{Layout, Verified};
+use crate::error::{Error, Place, Problem, Result};
+use crate::interrupt::{Guard, Interrupt};
+use crate::oci::{Descriptor, Digest};
+use crate::transfer::Sink;
+
+pub use self::stream::Stream;
+
+/// Blobs are handed to the disk in stretches of so many bytes while the rest is still coming.
+const WRITE_OUT: u64 = 8 << 20;
+/// What is kept from an earlier run is read in pieces of so many bytes.
+const BUFFER: usize = 256 << 10;
+
+/// How an archive is written to a file.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes of a part, if the archive is cut.
+    pub split: Option<u64>,
+    /// Whether what an interrupted run left is used, and left if this one is interrupted.
+    pub resume: bool,
+    /// Whether it is written from its start to its end, also where the file system takes gaps.
+    pub in_order: bool,
+}
+
+/// An archive that is being written to a file or to parts. Until it is sealed nothing has its name.
+pub struct Writer {
+    layout: Arc<Layout>,
+    target: PathBuf,
+    options: Options,
+    workplace: Workplace,
+    segments: Segments,
+    journal: Arc<Journal>,
+    kept: HashMap<Digest, Kept>,
+    places: HashMap<Digest, u64>,
+    is_ordered: bool,
+    /// How many of the layout's runs are written.
+    runs: Mutex<usize>,
+    is_sealed: bool,
+    _guard: Guard,
+}
+
+impl Writer {
+    /// Begins an archive at `target`. A link there is followed.
+    ///
+    /// # Errors
+    ///
+    /// If another save writes to `target`, if the archive will not fit, or if files cannot be made. What is at
+    /// `target` stays as it is.
+    pub fn create(
+        target: &Path,
+        layout: Arc<Layout>,
+        options: &Options,
+        interrupt: &Interrupt,
+    ) -> Result<Writer> {
+        let target = publish::resolve(target)?;
+        let parts = segments::cut(layout.size(), options.split)?;
+        publish::check(&target, &parts, options.split.is_some())?;
+        let workplace = Workplace::claim(&target)?;
+        let remains = match Remains::find(&workplace, &target, &layout, &parts, options) {
+            Ok(remains) => remains,
+            Err(error) => {
+                // What an earlier run left stays, but nothing of this one.
+                if !options.resume || journal::read(workplace.folder()).is_empty() {
+                    workplace.remove();
+                }
+                return Err(error);
+            }
+        };
+        let journal = Arc::new(remains.journal);
+        let guard = interrupt.on_stop({
+            let (journal, folder, resume) =
+                (journal.clone(), workplace.folder().to_path_buf(), options.resume);
+            move || leave(&journal, &folder, resume)
+        });
+        let places = layout
+            .blobs()
+            .iter()
+            .map(|blob| (blob.descriptor.digest, blob.offset))
+            .collect();
+        let writer = Writer {
+            layout,
+            target,
+            options: options.clone(),
+            workplace,
+            segments: remains.segments,
+            journal,
+            kept: remains.kept,
+            places,
+            is_ordered: options.in_order || !remains.medium.has_gaps,
+            runs: Mutex::new(0),
+            is_sealed: false,
+            _guard: guard,
+        };
+        if !writer.is_ordered {
+            writer.segments.stretch()?;
+            writer.write_runs(writer.layout.names_at())?;
+        }
+        Ok(writer)
+    }
+
+    /// Ends the archive: writes the names, makes everything durable and gives it its name. Returns the files.
+    ///
+    /// # Errors
+    ///
+    /// If a planned blob has no proof, and if a file cannot be written, synced or renamed. After a failed sync
+    /// nothing is kept, as the system may show bytes that the disk does not have.
+    pub fn seal(mut self, proofs: &[Verified]) -> Result<Vec<PathBuf>> {
+        prove(&self.layout, proofs)?;
+        self.write_runs(self.layout.size())?;
+        if let Err(error) = self.segments.sync() {
+            self.options.resume = false;
+            return Err(error);
+        }
+        self.journal.save();
+        let files = publish::publish(&self.target, &self.segments, self.options.split.is_some())?;
+        self.is_sealed = true;
+        Ok(files)
+    }
+
+    /// Writes the runs that begin before an offset and are not written yet.
+    fn write_runs(&self, before: u64) -> Result<()> {
+        let mut written = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(run) = self.layout.runs().get(*written).filter(|run| run.offset < before) {
+            self.segments.write(run.offset, &run.bytes)?;
+            *written += 1;
+        }
+        Ok(())
+    }
+
+    fn place(&self, blob: &Descriptor) -> Result<u64> {
+        self.places
+            .get(&blob.digest)
+            .copied()
+            .ok_or_else(|| Error::refused(Place::blob(blob.digest), Problem::UnknownFile))
+    }
+}
+
+impl Sink for Writer {
+    fn begin(&self, blob: &Descriptor, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let place = self.place(blob)?;
+        if self.is_ordered {
+            self.write_runs(place)?;
+        }
+        let Some(kept) = self.kept.get(&blob.digest) else {
+            return Ok(());
+        };
+        let mut buffer = vec![0; BUFFER];
+        let mut done = 0;
+        while done < kept.done {
+            let most = usize::try_from(kept.done - done).unwrap_or(BUFFER).min(BUFFER);
+            let room = buffer.get_mut(..most).unwrap_or_default();
+            let from = kept.from.as_deref().unwrap_or(&self.segments);
+            // What cannot be read is fetched instead.
+            let Ok(count @ 1..) = from.read(kept.offset + done, room) else {
+                break;
+            };
+            let bytes = room.get(..count).unwrap_or_default();
+            take(bytes)?;
+            if kept.from.is_some() {
+                self.write(blob, done, bytes)?;
+            }
+            done += u64::try_from(count).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn write(&self, blob: &Descriptor, at: u64, bytes: &[u8]) -> Result<()> {
+        let place = self.place(blob)?;
+        let new = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let done = at.saturating_add(new);
+        if done > blob.size {
+            let problem = Problem::SizeDiffers {
+                expected: blob.size,
+                found: done,
+            };
+            return Err(Error::refused(Place::blob(blob.digest), problem));
+        }
+        self.segments.write(place + at, bytes)?;
+        self.journal.mark(blob, place, done, new);
+        if let Some(range) = write_out(at, done, blob.size) {
+            self.segments.write_out(place + range.start..place + range.end);
+        }
+        Ok(())
+    }
+
+    fn is_ordered(&self) -> bool {
+        self.is_ordered
+    }
+
+    fn is_rewritable(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.is_sealed {
+            self.workplace.remove();
+        } else {
+            leave(&self.journal, self.workplace.folder(), self.options.resume);
+        }
+    }
+}
+
+/// Leaves an archive that was not sealed: for the next run, or not at all.
+fn leave(journal: &Journal, folder: &Path, resume: bool) {
+    if resume && journal.is_worth_keeping() {
+        journal.save();
+    } else {
+        workplace::remove(folder);
+    }
+}
+
+/// The stretch of a blob that should go to the disk now that its bytes from `at` to `done` came.
+fn write_out(at: u64, done: u64, size: u64) -> Option<Range<u64>> {
+    let start = at / WRITE_OUT * WRITE_OUT;
+    let end = if done == size {
+        size
+    } else {
+        done / WRITE_OUT * WRITE_OUT
+    };
+    (start < end).then_some(start..end)
+}
+
+/// Checks that every blob of the layout has its proof.
+fn prove(layout: &Layout, proofs: &[Verified]) -> Result<()> {
+    let proven: HashSet<(&Digest, u64)> = proofs
+        .iter()
+        .map(|proof| (proof.digest(), proof.size()))
+        .collect();
+    for blob in layout.blobs() {
+        if !proven.contains(&(&blob.descriptor.digest, blob.descriptor.size)) {
+            return Err(Error::refused(
+                Place::blob(blob.descriptor.digest),
+                Problem::Missing,
+            ));
+        }
+    }
+    Ok(())
+}

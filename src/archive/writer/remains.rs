@@ -1,0 +1,210 @@
+//! What an interrupted run left, and the files that this one goes on with: the same ones if everything still
+//! stands where it stood, else new ones into which the old blobs are copied.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::ops::Range;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::journal::{self, Journal, Set};
+use super::medium::Medium;
+use super::segments::{Segment, Segments, part_path};
+use super::workplace::Workplace;
+use super::{Layout, Options};
+use crate::error::{Error, Result};
+use crate::oci::Digest;
+
+/// Where the first bytes of a blob are.
+#[derive(Debug)]
+pub struct Kept {
+    /// Older files, or else the ones that are written.
+    pub from: Option<Arc<Segments>>,
+    /// Where the blob begins in them.
+    pub offset: u64,
+    /// Bytes of it that should be there.
+    pub done: u64,
+}
+
+/// What a run begins with.
+pub struct Remains {
+    /// The files to write.
+    pub segments: Segments,
+    /// The journal, begun.
+    pub journal: Journal,
+    /// What is there of blobs.
+    pub kept: HashMap<Digest, Kept>,
+    /// The file system.
+    pub medium: Medium,
+}
+
+impl Remains {
+    /// Looks at what is in the workplace, checks that the rest will fit, and opens files.
+    ///
+    /// # Errors
+    ///
+    /// If it will not fit, or a file cannot be made.
+    pub fn find(
+        workplace: &Workplace,
+        target: &Path,
+        layout: &Layout,
+        parts: &[Range<u64>],
+        options: &Options,
+    ) -> Result<Remains> {
+        let folder = workplace.folder();
+        let wanted: HashMap<Digest, u64> = layout
+            .blobs()
+            .iter()
+            .map(|blob| (blob.descriptor.digest, blob.offset))
+            .collect();
+        let mut sets = if options.resume {
+            journal::read(folder)
+        } else {
+            Vec::new()
+        };
+        for set in &mut sets {
+            set.blobs.retain(|mark| wanted.contains_key(&mark.digest));
+        }
+        let generation = sets
+            .iter()
+            .map(|set| set.generation)
+            .max()
+            .map_or(1, |last| last + 1);
+        let fits = |set: &Set| {
+            set.is_split == options.split.is_some()
+                && set
+                    .lengths
+                    .iter()
+                    .copied()
+                    .eq(parts.iter().map(|part| part.end - part.start))
+                && (0..parts.len())
+                    .all(|at| fs::symlink_metadata(folder.join(set.file(at))).is_ok_and(|m| m.is_file()))
+                && set
+                    .blobs
+                    .iter()
+                    .all(|mark| wanted.get(&mark.digest) == Some(&mark.offset))
+        };
+        let current = match sets.first() {
+            Some(first) if fits(first) => sets.remove(0),
+            _ => Set {
+                generation,
+                lengths: parts.iter().map(|part| part.end - part.start).collect(),
+                is_split: options.split.is_some(),
+                blobs: Vec::new(),
+            },
+        };
+        sets.retain(|set| !set.blobs.is_empty());
+        let names = |sets: &[Set]| -> Vec<String> {
+            std::iter::once(journal::NAME.to_string())
+                .chain(files(&current))
+                .chain(sets.iter().flat_map(files))
+                .collect()
+        };
+        let held = (0..parts.len())
+            .filter_map(|at| fs::symlink_metadata(folder.join(current.file(at))).ok())
+            .fold(0u64, |sum, meta| {
+                sum.saturating_add(meta.blocks().saturating_mul(512))
+            });
+        workplace.clear(&names(&sets))?;
+        let mut medium = Medium::under(folder)?;
+        if !sets.is_empty() && medium.check(target, parts, held).is_err() {
+            // Copying out of older files takes their room twice: better to fetch than to fail.
+            sets.clear();
+            workplace.clear(&names(&sets))?;
+            medium = Medium::under(folder)?;
+        }
+        medium.check(target, parts, held)?;
+        let mut kept = HashMap::new();
+        for set in &sets {
+            let from = Arc::new(open_old(set, folder, target));
+            keep(&mut kept, set, Some(&from));
+        }
+        keep(&mut kept, &current, None);
+        Ok(Remains {
+            segments: open(&current, folder, target, parts)?,
+            journal: Journal::new(folder, current, sets),
+            kept,
+            medium,
+        })
+    }
+}
+
+fn files(set: &Set) -> impl Iterator<Item = String> {
+    (0..set.lengths.len()).map(|at| set.file(at))
+}
+
+/// Notes where blobs of a set are, if no other has more of them.
+fn keep(kept: &mut HashMap<Digest, Kept>, set: &Set, from: Option<&Arc<Segments>>) {
+    for mark in set.blobs.iter().filter(|mark| mark.done > 0) {
+        let more = kept.get(&mark.digest).is_none_or(|other| other.done <= mark.done);
+        if more {
+            kept.insert(
+                mark.digest,
+                Kept {
+                    from: from.cloned(),
+                    offset: mark.offset,
+                    done: mark.done,
+                },
+            );
+        }
+    }
+}
+
+fn final_path(set_is_split: bool, target: &Path, position: usize) -> std::path::PathBuf {
+    if set_is_split {
+        part_path(target, position + 1)
+    } else {
+        target.to_path_buf()
+    }
+}
+
+/// Opens the files to write, which need not exist yet. Their mode is what `umask` leaves of 0644.
+fn open(set: &Set, folder: &Path, target: &Path, parts: &[Range<u64>]) -> Result<Segments> {
+    let mut segments = Segments(Vec::new());
+    for (position, range) in parts.iter().enumerate() {
+        let path = folder.join(set.file(position));
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(&path)
+            .map_err(Error::io("create", &path))?;
+        segments.0.push(Segment {
+            file,
+            path,
+            target: final_path(set.is_split, target, position),
+            range: range.clone(),
+        });
+    }
+    Ok(segments)
+}
+
+/// Opens what is there of older files. One that was given its name just before a run was killed is read there.
+fn open_old(set: &Set, folder: &Path, target: &Path) -> Segments {
+    let mut segments = Segments(Vec::new());
+    let mut start = 0;
+    for (position, length) in set.lengths.iter().enumerate() {
+        let range = start..start + length;
+        start = range.end;
+        let named = final_path(set.is_split, target, position);
+        let has_length = |meta: &fs::Metadata| meta.is_file() && meta.len() == *length;
+        let path = folder.join(set.file(position));
+        let path = match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_file() => path,
+            _ if fs::metadata(&named).is_ok_and(|meta| has_length(&meta)) => named.clone(),
+            _ => continue,
+        };
+        if let Ok(file) = File::open(&path) {
+            segments.0.push(Segment {
+                file,
+                path,
+                target: named,
+                range,
+            });
+        }
+    }
+    segments
+}

@@ -1,0 +1,113 @@
+//! Writes an archive to a pipe, from its start to its end.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use super::super::{Layout, Verified};
+use super::{prove, segments};
+use crate::error::{Error, Place, Problem, Result};
+use crate::oci::Descriptor;
+use crate::transfer::Sink;
+
+/// An archive that is being written to a pipe. What is cut off names nothing, as the names come last.
+pub struct Stream<'a> {
+    layout: &'a Layout,
+    label: &'a Path,
+    state: Mutex<State<'a>>,
+}
+
+struct State<'a> {
+    out: &'a mut (dyn Write + Send),
+    /// Bytes written so far.
+    at: u64,
+    /// How many of the layout's runs are written.
+    runs: usize,
+}
+
+impl<'a> Stream<'a> {
+    /// Begins an archive; `label` is what messages call the pipe.
+    pub fn new(label: &'a Path, layout: &'a Layout, out: &'a mut (dyn Write + Send)) -> Stream<'a> {
+        Stream {
+            layout,
+            label,
+            state: Mutex::new(State { out, at: 0, runs: 0 }),
+        }
+    }
+
+    /// Ends the archive with its names.
+    ///
+    /// # Errors
+    ///
+    /// If a planned blob has no proof, or the pipe cannot be written.
+    pub fn seal(self, proofs: &[Verified]) -> Result<()> {
+        prove(self.layout, proofs)?;
+        self.write_runs(self.layout.size())?;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = state.at;
+        state
+            .out
+            .flush()
+            .map_err(|error| segments::write_error(self.label, at, error))
+    }
+
+    fn place(&self, blob: &Descriptor) -> Result<u64> {
+        let mut blobs = self.layout.blobs().iter();
+        blobs
+            .find(|planned| planned.descriptor.digest == blob.digest)
+            .map(|planned| planned.offset)
+            .ok_or_else(|| Error::refused(Place::blob(blob.digest), Problem::UnknownFile))
+    }
+
+    fn write_runs(&self, before: u64) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(run) = self
+            .layout
+            .runs()
+            .get(state.runs)
+            .filter(|run| run.offset < before)
+        {
+            self.put(&mut state, run.offset, &run.bytes)?;
+            state.runs += 1;
+        }
+        Ok(())
+    }
+
+    fn put(&self, state: &mut State<'_>, offset: u64, bytes: &[u8]) -> Result<()> {
+        if offset != state.at {
+            let problem = Problem::Tar {
+                reason: format!("bytes for {offset} came when {} was written", state.at),
+            };
+            return Err(Error::refused(
+                Place::default().within(self.label.display()),
+                problem,
+            ));
+        }
+        state
+            .out
+            .write_all(bytes)
+            .map_err(|error| segments::write_error(self.label, offset, error))?;
+        state.at += u64::try_from(bytes.len()).unwrap_or_default();
+        Ok(())
+    }
+}
+
+impl Sink for Stream<'_> {
+    fn begin(&self, blob: &Descriptor, _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.write_runs(self.place(blob)?)
+    }
+
+    fn write(&self, blob: &Descriptor, at: u64, bytes: &[u8]) -> Result<()> {
+        let offset = self.place(blob)?.saturating_add(at);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put(&mut state, offset, bytes)
+    }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
+
+    fn is_rewritable(&self) -> bool {
+        false
+    }
+}

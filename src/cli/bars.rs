@@ -1,0 +1,192 @@
+//! Progress: bars on a terminal, a plain line now and then elsewhere, nothing when quiet.
+
+use std::collections::HashMap;
+use std::io::IsTerminal as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use sealift::escape::Escaped;
+use sealift::oci::Digest;
+use sealift::progress::{Progress, Silent};
+
+use super::output::Output;
+use super::size::Size;
+
+/// How often a plain line is printed.
+const EVERY: Duration = Duration::from_secs(10);
+/// Blobs smaller than this get no bar of their own, in bytes.
+const SMALL: u64 = 1 << 20;
+
+/// Chooses how to report: `json` and `quiet` say nothing, a terminal gets bars.
+pub fn progress(output: &Output) -> Arc<dyn Progress> {
+    if output.is_quiet() {
+        Arc::new(Silent)
+    } else if std::io::stderr().is_terminal() && !output.is_json() {
+        Arc::new(Bars::default())
+    } else {
+        Arc::new(Lines::default())
+    }
+}
+
+#[derive(Default)]
+struct Bars {
+    all: MultiProgress,
+    state: Mutex<BarState>,
+}
+
+#[derive(Default)]
+struct BarState {
+    total: Option<ProgressBar>,
+    blobs: HashMap<Digest, ProgressBar>,
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+impl Bars {
+    fn state(&self) -> std::sync::MutexGuard<'_, BarState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for Bars {
+    fn phase(&self, name: &str, total_bytes: Option<u64>) {
+        let mut state = self.state();
+        for (_, bar) in state.blobs.drain() {
+            bar.finish_and_clear();
+        }
+        if let Some(previous) = state.total.take() {
+            previous.finish_and_clear();
+        }
+        let bar = match total_bytes {
+            Some(total) => ProgressBar::new(total).with_style(style(
+                "{prefix:>12} [{bar:28}] {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left",
+            )),
+            None => ProgressBar::new_spinner().with_style(style("{prefix:>12} {spinner} {elapsed}")),
+        };
+        let bar = self.all.add(bar.with_prefix(Escaped(name).to_string()));
+        bar.enable_steady_tick(Duration::from_millis(250));
+        state.total = Some(bar);
+    }
+
+    fn blob_started(&self, digest: &Digest, size: u64, done: u64) {
+        let mut state = self.state();
+        if let Some(total) = &state.total {
+            total.inc(done);
+        }
+        if size >= SMALL {
+            let template = "{prefix:>12} [{bar:28}] {decimal_bytes}/{decimal_total_bytes}";
+            let bar = ProgressBar::new(size)
+                .with_style(style(template))
+                .with_prefix(digest.short());
+            let bar = match &state.total {
+                Some(total) => self.all.insert_before(total, bar),
+                None => self.all.add(bar),
+            };
+            bar.inc(done);
+            state.blobs.insert(*digest, bar);
+        }
+    }
+
+    fn blob_advanced(&self, digest: &Digest, bytes: u64) {
+        let state = self.state();
+        if let Some(total) = &state.total {
+            total.inc(bytes);
+        }
+        if let Some(bar) = state.blobs.get(digest) {
+            bar.inc(bytes);
+        }
+    }
+
+    fn blob_finished(&self, digest: &Digest) {
+        if let Some(bar) = self.state().blobs.remove(digest) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn done(&self) {
+        let BarState { total, blobs } = std::mem::take(&mut *self.state());
+        for bar in blobs.into_values().chain(total) {
+            bar.finish_and_clear();
+        }
+        let _ = self.all.clear();
+    }
+
+    fn note(&self, text: &str) {
+        let _ = self.all.println(Escaped(text).to_string());
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.done();
+    }
+}
+
+#[derive(Default)]
+struct Lines(Mutex<Option<Line>>);
+
+struct Line {
+    name: String,
+    total: Option<u64>,
+    done: u64,
+    started: Instant,
+    printed: Instant,
+}
+
+impl Lines {
+    fn advance(&self, bytes: u64) {
+        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(line) = guard.as_mut() else { return };
+        line.done = line.done.saturating_add(bytes);
+        if line.printed.elapsed() < EVERY {
+            return;
+        }
+        line.printed = Instant::now();
+        let seconds = line.started.elapsed().as_secs().max(1);
+        let rate = line.done / seconds;
+        match line.total {
+            Some(total) => {
+                let left = total.saturating_sub(line.done) / rate.max(1);
+                eprintln!(
+                    "{}: {} of {}, {}/s, {left} s left",
+                    line.name,
+                    Size(line.done),
+                    Size(total),
+                    Size(rate)
+                );
+            }
+            None => eprintln!("{}: {}, {}/s", line.name, Size(line.done), Size(rate)),
+        }
+    }
+}
+
+impl Progress for Lines {
+    fn phase(&self, name: &str, total_bytes: Option<u64>) {
+        let now = Instant::now();
+        let line = Line {
+            name: Escaped(name).to_string(),
+            total: total_bytes,
+            done: 0,
+            started: now,
+            printed: now,
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+    }
+
+    fn blob_started(&self, _: &Digest, _: u64, done: u64) {
+        self.advance(done);
+    }
+
+    fn blob_advanced(&self, _: &Digest, bytes: u64) {
+        self.advance(bytes);
+    }
+
+    fn note(&self, text: &str) {
+        eprintln!("{}", Escaped(text));
+    }
+}

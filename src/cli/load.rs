@@ -1,0 +1,196 @@
+//! `sealift load`.
+
+use clap::{Args, ValueEnum};
+use sealift::archive::content::Content;
+use sealift::archive::verify::{self, Report as Verification};
+use sealift::docker::{self, Docker};
+use sealift::interrupt::Interrupt;
+use sealift::target::{Attach, Offers, Plan, Rename, Report, Request, Target as _};
+use sealift::{Error, Result};
+
+use super::bars;
+use super::output::{Failure, Outcome, Output, table};
+use super::size::Size;
+use super::verify::ArchiveArgs;
+
+/// Check archives and load their images into the engine of this host, digests shown
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  sudo sealift load images.tar
+  sudo sealift load images.tar --expect sha256:...     # the line that save printed
+  sealift load images.tar --dry-run                    # what would be sent, named and attached
+  sudo sealift load images.tar --image httpd:2.4 --rename httpd=harbor.local/web
+  ssh build sealift save -o - httpd:2.4 | sudo sealift load -
+
+Every byte is checked before anything is sent, and hashed again while it is sent. Only what the engine lacks
+is sent. Names are set last, when all content is there and right; if anything fails before, the names that
+existed still mean what they meant.
+
+Docker's classic store shows digests only when they are attached, which needs root: see `--attach`. Without it,
+or where it is not possible, the images are loaded and the exit code is 6.")]
+pub struct Load {
+    #[command(flatten)]
+    archive: ArchiveArgs,
+    /// The engine: DOCKER_HOST, DOCKER_CONTEXT and contexts say where it is
+    #[arg(long, value_enum, default_value_t = To::Auto)]
+    to: To,
+    /// Load only these images, by name or repository; repeatable
+    #[arg(long, value_name = "NAME")]
+    image: Vec<String>,
+    /// Give images another name on the engine: a repository (httpd=harbor.local/web) or one image
+    /// (httpd:2.4=web:1, sha256:...=web:1); repeatable
+    #[arg(long, value_name = "FROM=TO")]
+    rename: Vec<Rename>,
+    /// How digests may be attached to Docker's classic store
+    #[arg(long, value_enum, default_value_t = How::Auto)]
+    attach: How,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Load the images that are whole when others are damaged
+    #[arg(long)]
+    keep_going: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum To {
+    /// The engine of this host
+    Auto,
+    /// Docker
+    Docker,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum How {
+    /// The first way that works and does not stop the engine
+    Auto,
+    /// Only ways that do not stop the engine
+    Live,
+    /// Not at all
+    None,
+}
+
+impl Load {
+    /// Verifies, plans, applies, and reports what is shown.
+    pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let (To::Auto | To::Docker) = self.to;
+        let progress = bars::progress(output);
+        let docker = Docker::connect(&docker::Options::from_process())?;
+        if !self.dry_run {
+            docker.repair(progress.as_ref())?;
+        }
+        let contents: Vec<Box<dyn Content>> = self.archive.open(interrupt)?.collect::<Result<_>>()?;
+        let mut offers = Offers::default();
+        for content in &contents {
+            let options = self.archive.verify_options();
+            let found = verify::verify(content.as_ref(), &options, progress.as_ref(), interrupt)?;
+            offers.add(content.as_ref(), &self.usable(found, output)?)?;
+        }
+        let request = Request {
+            images: self.image.clone(),
+            renames: self.rename.clone(),
+            attach: match self.attach {
+                How::Auto => Attach::Auto,
+                How::Live => Attach::Live,
+                How::None => Attach::None,
+            },
+            keep_going: self.keep_going,
+        };
+        let inventory = docker.probe()?;
+        let plan = docker.plan(&offers, &request, &inventory)?;
+        if self.dry_run {
+            progress.done();
+            return planned(output, &plan);
+        }
+        let report = docker.apply(&offers, &plan, progress.as_ref(), interrupt)?;
+        progress.done();
+        loaded(output, &report)
+    }
+
+    /// Tells what is wrong with an archive; with `--keep-going`, lets images pass that are whole.
+    fn usable(&self, found: Verification, output: &Output) -> Result<Verification> {
+        if found.is_good() {
+            return Ok(found);
+        }
+        for finding in found.findings.iter().filter(|finding| finding.is_error()) {
+            output.warn(&finding.to_string());
+        }
+        for error in &found.unread {
+            output.warn(&error.to_string());
+        }
+        if self.keep_going && found.images.iter().any(|image| image.is_good) {
+            return Ok(found);
+        }
+        let rest = found.images.iter().any(|image| image.is_good);
+        found.into_good().map_err(|error| match error {
+            Error::Unverified { place, count, .. } if rest => Error::Unverified {
+                place,
+                count,
+                hint: Some("nothing was loaded; --keep-going loads the images that are whole".into()),
+            },
+            other => other,
+        })
+    }
+}
+
+fn planned(output: &Output, plan: &Plan) -> Outcome {
+    if output.is_json() {
+        output.document(plan)?;
+    } else {
+        output.line(plan.to_string().trim_end())?;
+    }
+    Ok(plan.exit_code())
+}
+
+fn loaded(output: &Output, report: &Report) -> Outcome {
+    if output.is_json() {
+        output.document(report)?;
+        return Ok(report.exit_code());
+    }
+    if !output.is_quiet() {
+        show(output, report)?;
+    }
+    for image in report.images.iter().filter(|image| !image.shown) {
+        output.warn(&format!("{}: {} is not shown", image.name, image.digest));
+        for obstacle in &image.obstacles {
+            output.warn(&format!("{}: {obstacle}", image.name));
+            if let Some(hint) = &obstacle.hint {
+                output.hint(hint);
+            }
+        }
+    }
+    for image in &report.left_out {
+        output.warn(&format!("{} was left out: {}", image.name, image.reason));
+    }
+    Ok(report.exit_code())
+}
+
+fn show(output: &Output, report: &Report) -> Result<(), Failure> {
+    let rows: Vec<Vec<String>> = report
+        .images
+        .iter()
+        .map(|image| {
+            let tag = image.tag.as_ref().and_then(|name| name.tag());
+            vec![
+                image.name.repository().familiar().to_string(),
+                tag.unwrap_or("<none>").to_string(),
+                image.digest.to_string(),
+                image.evidence.to_string(),
+                if image.shown { "yes" } else { "no" }.into(),
+            ]
+        })
+        .collect();
+    for line in table(&["NAME", "TAG", "DIGEST", "EVIDENCE", "SHOWN"], &rows) {
+        output.line(line)?;
+    }
+    let images = match report.images.len() {
+        1 => "1 image".to_string(),
+        count => format!("{count} images"),
+    };
+    output.line(format_args!(
+        "{images} in {}, {} sent",
+        report.target,
+        Size(report.sent)
+    ))
+}

@@ -1,0 +1,119 @@
+//! The command line: one file a command; what it prints, and exit codes.
+//!
+//! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
+//! - [`registry`]: the options that say how registries are reached
+//! - [`output`]: text for people, JSON for scripts, errors with hints
+//! - [`bars`]: progress on a terminal, plain lines elsewhere
+//! - [`size`]: sizes as people write them
+
+mod bars;
+mod doctor;
+mod list;
+mod load;
+mod output;
+mod registry;
+mod save;
+mod shell;
+mod size;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use sealift::interrupt::Interrupt;
+
+use output::{Failure, Output};
+
+/// Moves container images between hosts that cannot reach each other, and keeps every digest
+#[derive(Parser)]
+#[command(
+    name = "sealift",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+#[command(after_long_help = "\
+Examples:
+  On the connected machine:
+    sealift save httpd:2.4 redis:7 -o images.tar
+  On the air-gapped host:
+    sealift verify images.tar
+    sudo sealift load images.tar --expect sha256:...
+
+Exit codes:
+  0  done, all of it
+  1  content is wrong or hostile: nothing of it was named on the target
+  2  usage
+  3  local I/O: disk full, no permission, unreadable medium
+  4  registry or network
+  5  the engine refused or went away
+  6  done, but a digest that was asked for is not shown
+  7  not found: image, tag, platform")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Copy)]
+struct Global {
+    /// Print one JSON document on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print results and errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more about what is done
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Save(save::Save),
+    Load(load::Load),
+    Verify(verify::Verify),
+    List(list::List),
+    Doctor(doctor::Doctor),
+    Completions(shell::Completions),
+    Man(shell::Man),
+}
+
+/// Parses, runs, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let interrupt = Interrupt::default();
+    let output = Output::new(cli.global);
+    if let Err(source) = interrupt.install() {
+        output.warn(&format!("signals are not handled: {source}"));
+    }
+    let result = match cli.command {
+        Command::Save(command) => command.run(&output, &interrupt),
+        Command::Load(command) => command.run(&output, &interrupt),
+        Command::Doctor(command) => command.run(&output, &interrupt),
+        Command::Verify(command) => command.run(&output, &interrupt),
+        Command::List(command) => command.run(&output, &interrupt),
+        Command::Completions(command) => command.run(&mut Cli::command()),
+        Command::Man(command) => command.run(&Cli::command()),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure::BrokenPipe) => {
+            let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGPIPE);
+            ExitCode::FAILURE
+        }
+        Err(Failure::Error(error)) => {
+            interrupt.wait_if_stopped();
+            output.error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

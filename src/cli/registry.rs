@@ -1,0 +1,59 @@
+//! How the command line says how registries are reached.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use sealift::Result;
+use sealift::interrupt::Interrupt;
+use sealift::progress::Progress;
+use sealift::registry::address::Insecure;
+use sealift::registry::{ClientCertificate, Environment, Mirror, Options, RegistrySource};
+
+/// How registries are reached.
+#[derive(Args)]
+#[command(next_help_heading = "Registry options")]
+pub struct RegistryArgs {
+    /// Ask MIRROR for images of REGISTRY first, for example docker.io=harbor.local/dockerhub; repeatable, in order
+    #[arg(long, value_name = "REGISTRY=MIRROR")]
+    mirror: Vec<Mirror>,
+    /// Allow plain HTTP, and certificates that cannot be verified, for this registry; repeatable
+    #[arg(long, value_name = "HOST[:PORT]")]
+    insecure: Vec<Insecure>,
+    /// Trust the certificate authorities in this PEM file as well
+    #[arg(long, value_name = "FILE")]
+    ca_file: Vec<PathBuf>,
+    /// Present this client certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The client certificate's key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// How often a request is tried
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    tries: u32,
+    /// Give up on a connection that is silent for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    idle_timeout: u64,
+}
+
+impl RegistryArgs {
+    /// The source that these options and the environment describe.
+    pub fn source(&self, progress: Arc<dyn Progress>, interrupt: &Interrupt) -> Result<RegistrySource> {
+        let mut options = Options::from_environment(&Environment::of_process())?;
+        options.mirrors.clone_from(&self.mirror);
+        options.insecure.clone_from(&self.insecure);
+        options.ca_files.clone_from(&self.ca_file);
+        options.client_certificate = match (&self.cert, &self.key) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            _ => None,
+        };
+        options.retry.tries = self.tries;
+        options.timeouts.idle = Duration::from_secs(self.idle_timeout);
+        RegistrySource::new(options, progress, interrupt.clone())
+    }
+}

@@ -1,0 +1,227 @@
+//! `sealift save`.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use sealift::archive::{self, ArchiveSource, segments};
+use sealift::interrupt::Interrupt;
+use sealift::oci::{PlatformSelection, Reference};
+use sealift::progress::Progress;
+use sealift::save::{self, Summary};
+use sealift::source::{Several, Source};
+use sealift::{Error, Result, transfer};
+
+use super::bars;
+use super::output::{Outcome, Output, table};
+use super::registry::RegistryArgs;
+use super::size::{self, Size};
+
+/// Seal images into one archive
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  sealift save httpd:2.4 redis@sha256:... -o images.tar
+  sealift save --images list.txt --platform linux/amd64,linux/arm64 -o images.tar
+  sealift save httpd:2.4 --mirror docker.io=harbor.local/dockerhub -o images.tar
+  sealift save httpd:2.4 --split 4G -o /media/stick/images.tar     # images.tar.001, ...
+  sealift save httpd:2.4 -o - | ssh host sudo sealift load -
+  sealift save --from all.tar --from more.tar httpd:2.4 -o some.tar
+
+The last line that it prints, `archive sha256:...`, pins everything in the archive:
+carry it by another way and give it to `load --expect`.")]
+pub struct Save {
+    /// Images, as in `docker pull`
+    #[arg(value_name = "IMAGE")]
+    images: Vec<Reference>,
+    /// Write the archive here; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Where the images come from: `registry`, or an OCI layout folder or archive; several are merged
+    #[arg(long, value_name = "registry|PATH", default_value = "registry")]
+    from: Vec<PathBuf>,
+    /// Take image names from a file, one a line; `#` begins a comment
+    #[arg(long = "images", value_name = "FILE")]
+    list: Vec<PathBuf>,
+    /// Every image that the `--from` archives name
+    #[arg(long, conflicts_with_all = ["images", "list"])]
+    all: bool,
+    /// `host` (Linux on this architecture), `all`, or OS/ARCH[/VARIANT], comma-separated
+    /// [default: host; with --from PATH: what is there]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<PlatformSelection>,
+    /// Cut the archive into parts FILE.001, FILE.002, ... of at most SIZE: 700MB, 4G, 4GiB
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    split: Option<u64>,
+    /// Begin anew instead of resuming an interrupted save, and leave nothing when interrupted
+    #[arg(long)]
+    no_resume: bool,
+    /// Blobs fetched at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: Option<u16>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+impl Save {
+    /// Saves.
+    pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let is_registry = self.from.iter().all(|from| from == Path::new("registry"));
+        let progress = bars::progress(output);
+        let source = self.source(&progress, interrupt)?;
+        let references = self.references(source.as_ref(), is_registry)?;
+        let options = save::Options {
+            platforms: self.platform.clone().unwrap_or_else(|| {
+                if is_registry {
+                    PlatformSelection::host()
+                } else {
+                    PlatformSelection::Present
+                }
+            }),
+            split: self.split,
+            resume: !self.no_resume,
+            jobs: self
+                .jobs
+                .and_then(|jobs| NonZeroUsize::new(jobs.into()))
+                .unwrap_or(transfer::JOBS),
+            ..save::Options::default()
+        };
+        let to_stdout = self.output == Path::new("-");
+        if to_stdout && output.is_json() {
+            let message = "standard output cannot take the archive and --json".into();
+            return Err(Error::Usage {
+                message,
+                hint: Some("name a file with -o".into()),
+            }
+            .into());
+        }
+        let mut stdout = std::io::stdout();
+        let target = if to_stdout {
+            save::Output::Stream(Path::new("standard output"), &mut stdout)
+        } else {
+            save::Output::File(&self.output)
+        };
+        let summary = save::save(
+            source.as_ref(),
+            &references,
+            &options,
+            target,
+            progress.as_ref(),
+            interrupt,
+        )?;
+        progress.done();
+        report(output, &summary, to_stdout)
+    }
+
+    fn source(&self, progress: &Arc<dyn Progress>, interrupt: &Interrupt) -> Result<Box<dyn Source>> {
+        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        let (registry, paths): (Vec<PathBuf>, Vec<PathBuf>) = self
+            .from
+            .iter()
+            .cloned()
+            .partition(|from| from == Path::new("registry"));
+        for files in segments::by_archive(&paths) {
+            let options = archive::Options {
+                interrupt: interrupt.clone(),
+                ..archive::Options::default()
+            };
+            let content = archive::open(&files, &options)?;
+            sources.push(Box::new(ArchiveSource::new(Arc::from(content))?));
+        }
+        if !registry.is_empty() {
+            sources.push(Box::new(self.registry.source(progress.clone(), interrupt)?));
+        }
+        match sources.pop() {
+            Some(only) if sources.is_empty() => Ok(only),
+            last => {
+                sources.extend(last);
+                Ok(Box::new(Several(sources)))
+            }
+        }
+    }
+
+    fn references(&self, source: &dyn Source, is_registry: bool) -> Result<Vec<Reference>> {
+        let mut references = self.images.clone();
+        for path in &self.list {
+            let text = if path == Path::new("-") {
+                std::io::read_to_string(std::io::stdin())
+            } else {
+                std::fs::read_to_string(path)
+            };
+            for line in text.map_err(Error::io("read", path))?.lines() {
+                let name = line.split_once('#').map_or(line, |(name, _)| name).trim();
+                if !name.is_empty() {
+                    references.push(name.parse()?);
+                }
+            }
+        }
+        if self.all || (!is_registry && references.is_empty() && self.list.is_empty()) {
+            references = source.references()?;
+        }
+        if references.is_empty() {
+            return Err(Error::Usage {
+                message: "no image was named".into(),
+                hint: Some("for example: sealift save httpd:2.4 -o images.tar".into()),
+            });
+        }
+        Ok(references)
+    }
+}
+
+fn report(output: &Output, summary: &Summary, to_stdout: bool) -> Outcome {
+    if output.is_json() {
+        output.json(&serde_json::json!({
+            "schema": 1,
+            "archive": summary.digest,
+            "size": summary.size,
+            "files": summary.files,
+            "reused": summary.reused,
+            "images": summary.images,
+        }))?;
+        return Ok(0);
+    }
+    let rows: Vec<Vec<String>> = summary
+        .images
+        .iter()
+        .map(|image| {
+            let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
+            vec![
+                image.reference.familiar(),
+                image.digest.to_string(),
+                platforms.join(","),
+                Size(image.size).to_string(),
+            ]
+        })
+        .collect();
+    let mut lines = if output.is_quiet() {
+        Vec::new()
+    } else {
+        table(&["NAME", "DIGEST", "PLATFORMS", "SIZE"], &rows)
+    };
+    if let (Some(first), false) = (summary.files.first(), output.is_quiet()) {
+        let files = match summary.files.len() {
+            1 => String::new(),
+            count => format!(" to .{count:03}"),
+        };
+        let reused = match summary.reused {
+            0 => String::new(),
+            reused => format!(", {} of it from an interrupted run", Size(reused)),
+        };
+        lines.push(format!(
+            "{}{files}: {}{reused}",
+            first.display(),
+            Size(summary.size)
+        ));
+    }
+    lines.push(format!("archive {}", summary.digest));
+    for line in lines {
+        // Standard output carries the archive then.
+        if to_stdout {
+            output.say(line)
+        } else {
+            output.line(line)?
+        }
+    }
+    Ok(0)
+}

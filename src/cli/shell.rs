@@ -1,0 +1,74 @@
+//! `sealift completions` and `sealift man`.
+
+use std::io::{self, Write as _};
+
+use clap::Args;
+use clap_complete::Shell;
+use sealift::Error;
+
+use super::output::Outcome;
+
+/// Print completions for a shell
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  sealift completions bash > /etc/bash_completion.d/sealift
+  sealift completions zsh  > \"${fpath[1]}/_sealift\"
+  sealift completions fish > ~/.config/fish/completions/sealift.fish")]
+pub struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+impl Completions {
+    /// Prints the completions.
+    pub fn run(&self, command: &mut clap::Command) -> Outcome {
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, command, "sealift", &mut text);
+        print(&text)
+    }
+}
+
+/// Print the manual page
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  sealift man > /usr/local/share/man/man1/sealift.1
+  sealift man save | man -l -")]
+pub struct Man {
+    /// The command to describe, else all of sealift
+    command: Option<String>,
+}
+
+impl Man {
+    /// Prints the page.
+    pub fn run(&self, root: &clap::Command) -> Outcome {
+        let page = match &self.command {
+            None => root.clone(),
+            Some(name) => match root.find_subcommand(name) {
+                Some(found) => found.clone().name(format!("sealift-{name}").leak() as &str),
+                None => {
+                    let message = format!("there is no command {name:?}");
+                    return Err(Error::Usage {
+                        message,
+                        hint: Some("see `sealift --help`".into()),
+                    }
+                    .into());
+                }
+            },
+        };
+        let mut text = Vec::new();
+        clap_mangen::Man::new(page)
+            .render(&mut text)
+            .map_err(Error::io("write", "standard output"))?;
+        print(&text)
+    }
+}
+
+fn print(text: &[u8]) -> Outcome {
+    io::stdout()
+        .lock()
+        .write_all(text)
+        .map_err(Error::io("write", "standard output"))?;
+    Ok(0)
+}

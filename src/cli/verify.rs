@@ -1,0 +1,200 @@
+//! `sealift verify`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+use sealift::archive::content::Content;
+use sealift::archive::verify::{self, Report};
+use sealift::archive::{self, segments};
+use sealift::escape::Escaped;
+use sealift::interrupt::Interrupt;
+use sealift::oci::{Digest, Platform};
+
+use sealift::{Error, Result};
+
+use super::bars;
+use super::output::{Failure, Outcome, Output};
+use super::size::{self, Size};
+
+/// Check every byte of an archive, and report all that is wrong
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  sealift verify images.tar
+  sealift verify images.tar --expect sha256:...     # the line that save printed
+  sealift verify --quick images.tar.001             # an archive in parts; digests only
+  sealift verify --json images.tar | jq .findings
+
+Checked are: the tar's structure, digests and sizes, media types, diff ids of gzip, zstd and plain layers,
+that everything named is there and everything there is named.")]
+pub struct Verify {
+    #[command(flatten)]
+    archive: ArchiveArgs,
+    /// Check digests only: leave out decompressing layers for their diff ids
+    #[arg(long)]
+    quick: bool,
+}
+
+impl Verify {
+    /// Verifies the archives, all of them, whatever is found.
+    pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let mut documents = Vec::new();
+        let mut code = 0;
+        for content in self.archive.open(interrupt)? {
+            let content = content?;
+            let options = verify::Options {
+                quick: self.quick,
+                ..self.archive.verify_options()
+            };
+            let progress = bars::progress(output);
+            let report = verify::verify(content.as_ref(), &options, progress.as_ref(), interrupt)?;
+            progress.done();
+            if output.is_json() {
+                documents.push(document(&report, self.quick));
+            } else {
+                print(output, &report, self.quick)?;
+            }
+            if let Err(error) = report.into_good() {
+                // The most severe one wins: content that is wrong comes before a medium that cannot be read.
+                code = match (code, error.exit_code()) {
+                    (0, new) => new,
+                    (old, new) => old.min(new),
+                };
+            }
+        }
+        if output.is_json() {
+            output.json(&serde_json::json!({ "schema": 1, "archives": documents }))?;
+        }
+        Ok(code)
+    }
+}
+
+fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
+    for finding in &report.findings {
+        let kind = if finding.is_error() { "error" } else { "note" };
+        output.line(format_args!("{kind}: {finding}"))?;
+    }
+    for error in &report.unread {
+        output.line(format_args!("error: {error}"))?;
+    }
+    if !output.is_quiet() {
+        let depth = if quick { ", digests only" } else { "" };
+        let verdict = match report.errors() + report.unread.len() {
+            0 => "all good".to_string(),
+            1 => "1 error".to_string(),
+            count => format!("{count} errors"),
+        };
+        let label = Escaped(&report.label);
+        output.line(format_args!(
+            "{label}: {} blobs, {}{depth}: {verdict}",
+            report.blobs,
+            Size(report.bytes)
+        ))?;
+    }
+    output.line(format_args!("archive {}", report.archive))
+}
+
+fn document(report: &Report, quick: bool) -> serde_json::Value {
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| {
+            serde_json::json!({
+                "severity": if finding.is_error() { "error" } else { "note" },
+                "code": finding.problem.code(),
+                "message": finding.to_string(),
+                "place": finding.place,
+                "hint": finding.problem.hint(),
+            })
+        })
+        .collect();
+    let images: Vec<_> = report
+        .images
+        .iter()
+        .map(|image| {
+            let texts = |list: &[Platform]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+            serde_json::json!({
+                "name": image.reference,
+                "digest": image.digest,
+                "platforms": texts(&image.platforms),
+                "absent": texts(&image.absent),
+                "good": image.is_good,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "archive": report.label,
+        "digest": report.archive,
+        "good": report.is_good(),
+        "quick": quick,
+        "blobs": report.blobs,
+        "bytes": report.bytes,
+        "images": images,
+        "findings": findings,
+        "unread": report.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+/// Which archives are read, and how.
+#[derive(Args)]
+pub struct ArchiveArgs {
+    /// Archives, parts of archives (.001), OCI layout folders; `-` is standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Accept only the archive with this digest, as `save` printed it; once for each archive
+    #[arg(long, value_name = "DIGEST")]
+    expect: Vec<Digest>,
+    /// Refuse a layer that decompresses to more than this
+    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = size::parse)]
+    max_layer_size: u64,
+    /// Where compressed archives and standard input are spooled to
+    #[arg(long, value_name = "DIR")]
+    tmpdir: Option<PathBuf>,
+    /// Threads that check
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+}
+
+impl ArchiveArgs {
+    /// Opens the archives one after the other, each compared with what is expected of it.
+    pub fn open<'a>(
+        &'a self,
+        interrupt: &Interrupt,
+    ) -> Result<impl Iterator<Item = Result<Box<dyn Content>>> + 'a> {
+        let archives = segments::by_archive(&self.files);
+        if !self.expect.is_empty() && self.expect.len() != archives.len() {
+            return Err(Error::Usage {
+                message: format!("{} archives, but {} --expect", archives.len(), self.expect.len()),
+                hint: Some("give --expect once for each archive, in the same order".into()),
+            });
+        }
+        let mut options = archive::Options {
+            interrupt: interrupt.clone(),
+            ..archive::Options::default()
+        };
+        if let Some(tmpdir) = &self.tmpdir {
+            options.tmpdir.clone_from(tmpdir);
+        }
+        let mut expected = self.expect.iter();
+        Ok(archives.into_iter().map(move |files| {
+            let content = archive::open(&files, &options)?;
+            if let Some(expected) = expected.next() {
+                verify::expect(content.as_ref(), expected)?;
+            }
+            Ok(content)
+        }))
+    }
+
+    /// How the archives are verified.
+    pub fn verify_options(&self) -> verify::Options {
+        let mut options = verify::Options {
+            max_layer_size: self.max_layer_size,
+            ..verify::Options::default()
+        };
+        if let Some(jobs) = self.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())) {
+            options.jobs = jobs;
+        }
+        options
+    }
+}

@@ -1,0 +1,546 @@
+//! The Engine API: requests, answers, and what its errors mean.
+//!
+//! Source: moby, `api/swagger.yaml`.
+
+use std::io::Read;
+
+use serde::de::DeserializeOwned;
+use ureq::http::Response;
+use ureq::{Body, SendBody};
+
+use super::connection::{self, Hangup};
+use super::endpoint::Endpoint;
+use super::stream::{self, End, Message};
+use crate::error::{Error, Result};
+use crate::escape::Escaped;
+
+/// The oldest version of the API that is spoken: Docker 20.10's.
+pub const OLDEST: ApiVersion = ApiVersion { major: 1, minor: 41 };
+/// The newest version that is known: Docker 28's.
+pub const NEWEST: ApiVersion = ApiVersion { major: 1, minor: 51 };
+/// Answers that are no stream are read up to this size, in bytes: a list of many thousand images.
+const MAX_ANSWER: u64 = 256 << 20;
+
+/// A version of the Engine API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ApiVersion {
+    /// 1 for all so far.
+    pub major: u32,
+    /// What counts up.
+    pub minor: u32,
+}
+
+impl std::fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl serde::Serialize for ApiVersion {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl ApiVersion {
+    fn parse(text: &str) -> Option<ApiVersion> {
+        let (major, minor) = text.split_once('.')?;
+        Some(ApiVersion {
+            major: major.parse().ok()?,
+            minor: minor.parse().ok()?,
+        })
+    }
+}
+
+/// A connection to an engine whose API version was agreed on.
+pub struct Client {
+    agent: ureq::Agent,
+    base: String,
+    endpoint: Endpoint,
+    hangup: Hangup,
+    version: ApiVersion,
+}
+
+impl Client {
+    /// Connects and agrees on a version.
+    ///
+    /// # Errors
+    ///
+    /// If nothing answers, the engine is too old, or it is podman.
+    pub fn connect(endpoint: &Endpoint) -> Result<Client> {
+        let hangup = Hangup::default();
+        let (agent, base) = connection::agent(endpoint, &hangup)?;
+        let mut client = Client {
+            agent,
+            base,
+            endpoint: endpoint.clone(),
+            hangup,
+            version: OLDEST,
+        };
+        client.version = client.negotiate()?;
+        Ok(client)
+    }
+
+    fn negotiate(&self) -> Result<ApiVersion> {
+        let action = "connect";
+        let answer = self
+            .agent
+            .get(format!("{}/_ping", self.base))
+            .call()
+            .map_err(|error| self.unreachable(action, error))?;
+        let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        if header("Libpod-API-Version").is_some()
+            || header("Server").is_some_and(|server| server.starts_with("Libpod/"))
+        {
+            return Err(self.podman());
+        }
+        let Some(offered) = header("Api-Version").and_then(ApiVersion::parse) else {
+            let problem = format!("answers {} without an API version", answer.status());
+            return Err(self.error(action, &problem, Some("is this Docker's address?".into())));
+        };
+        if offered < OLDEST {
+            let problem = format!("speaks API {offered}, at least {OLDEST} is needed");
+            return Err(self.error(action, &problem, Some("Docker 20.10 or newer is needed".into())));
+        }
+        Ok(offered.min(NEWEST))
+    }
+
+    /// What is said to podman, which speaks this API but keeps images otherwise.
+    pub fn podman(&self) -> Error {
+        self.error(
+            "connect",
+            "podman answers on this socket, not Docker",
+            Some("set DOCKER_HOST to Docker's own socket".into()),
+        )
+    }
+
+    /// Where this is connected to.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The version that was agreed on.
+    pub fn version(&self) -> ApiVersion {
+        self.version
+    }
+
+    /// An error of this engine.
+    pub fn error(&self, action: &str, problem: &str, hint: Option<String>) -> Error {
+        Error::Engine {
+            engine: self.endpoint.to_string(),
+            action: Escaped(action).to_string(),
+            problem: Escaped(problem).to_string(),
+            hint,
+        }
+    }
+
+    fn refused(&self, action: &str, problem: &str) -> Error {
+        self.error(action, problem, remedy(problem).map(str::to_string))
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("{}/v{}{path}", self.base, self.version)
+    }
+
+    /// Reads a JSON answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`].
+    pub fn get<T: DeserializeOwned>(&self, action: &str, path: &str) -> Result<T> {
+        let (status, body) = self.exchange(action, self.agent.get(self.address(path)).call())?;
+        self.accept(action, status, &body)?;
+        self.parse(action, &body)
+    }
+
+    /// Reads a JSON answer; `None` if the engine has no such thing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`].
+    pub fn find<T: DeserializeOwned>(&self, action: &str, path: &str) -> Result<Option<T>> {
+        let (status, body) = self.exchange(action, self.agent.get(self.address(path)).call())?;
+        if status == 404 {
+            return Ok(None);
+        }
+        self.accept(action, status, &body)?;
+        self.parse(action, &body).map(Some)
+    }
+
+    /// Reads JSON values that stand one after another, from a stream that ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`].
+    pub fn get_list<T: DeserializeOwned>(&self, action: &str, path: &str) -> Result<Vec<T>> {
+        let (status, body) = self.exchange(action, self.agent.get(self.address(path)).call())?;
+        self.accept(action, status, &body)?;
+        let values = serde_json::Deserializer::from_slice(&body).into_iter();
+        values
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.error(action, &format!("an answer that cannot be read: {error}"), None))
+    }
+
+    /// Posts and gives back the answer's bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`].
+    pub fn post(&self, action: &str, path: &str, json: Option<&serde_json::Value>) -> Result<Vec<u8>> {
+        let request = self.agent.post(self.address(path));
+        let sent = match json {
+            None => request.send_empty(),
+            Some(json) => request
+                .header("Content-Type", "application/json")
+                .send(json.to_string()),
+        };
+        let (status, body) = self.exchange(action, sent)?;
+        self.accept(action, status, &body)?;
+        Ok(body)
+    }
+
+    /// Deletes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`].
+    pub fn delete(&self, action: &str, path: &str) -> Result<()> {
+        let (status, body) = self.exchange(action, self.agent.delete(self.address(path)).call())?;
+        self.accept(action, status, &body)
+    }
+
+    /// Posts without a body and reads the streamed answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`], also for an error inside the stream.
+    pub fn post_stream(&self, action: &str, path: &str, each: &mut dyn FnMut(&Message)) -> Result<()> {
+        let sent = self.agent.post(self.address(path)).send_empty();
+        self.finish_stream(action, sent, each)
+    }
+
+    /// Posts a tar of unknown length and reads the streamed answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`], also for an error inside the stream; an error of `body` that wraps a
+    /// [`crate::Error`] comes out as that one.
+    pub fn post_tar(
+        &self,
+        action: &str,
+        path: &str,
+        body: &mut dyn Read,
+        each: &mut dyn FnMut(&Message),
+    ) -> Result<()> {
+        self.hangup.reset();
+        let mut body = Pumped {
+            body,
+            hangup: &self.hangup,
+            failed: None,
+        };
+        let sent = self
+            .agent
+            .post(self.address(path))
+            .header("Content-Type", "application/x-tar")
+            .send(SendBody::from_reader(&mut body));
+        if let Some(error) = body.failed.take() {
+            return Err(error);
+        }
+        self.finish_stream(action, sent, each)
+    }
+
+    fn finish_stream(
+        &self,
+        action: &str,
+        sent: Result<Response<Body>, ureq::Error>,
+        each: &mut dyn FnMut(&Message),
+    ) -> Result<()> {
+        let mut answer = sent.map_err(|error| self.unreachable(action, error))?;
+        if !answer.status().is_success() {
+            let status = answer.status().as_u16();
+            let body = self.body(action, &mut answer)?;
+            return self.accept(action, status, &body);
+        }
+        match stream::read(answer.body_mut().as_reader(), each) {
+            End::Whole if self.hangup.happened() => {
+                let problem = "the connection was closed before all of the stream was taken";
+                Err(self.error(action, problem, Some(DIED.into())))
+            }
+            End::Whole => Ok(()),
+            End::Failed(problem) => Err(self.refused(action, &problem)),
+            End::Broken(problem) => {
+                let problem = format!("the connection was lost: {problem}");
+                Err(self.error(action, &problem, Some(DIED.into())))
+            }
+        }
+    }
+
+    fn exchange(&self, action: &str, sent: Result<Response<Body>, ureq::Error>) -> Result<(u16, Vec<u8>)> {
+        let mut answer = sent.map_err(|error| self.unreachable(action, error))?;
+        let body = self.body(action, &mut answer)?;
+        Ok((answer.status().as_u16(), body))
+    }
+
+    fn body(&self, action: &str, answer: &mut Response<Body>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut body = answer.body_mut().as_reader().take(MAX_ANSWER);
+        body.read_to_end(&mut bytes).map_err(|error| {
+            let problem = format!("the connection was lost: {error}");
+            self.error(action, &problem, Some(DIED.into()))
+        })?;
+        Ok(bytes)
+    }
+
+    fn accept(&self, action: &str, status: u16, body: &[u8]) -> Result<()> {
+        #[derive(serde::Deserialize)]
+        struct Refusal {
+            message: String,
+        }
+        if (200..300).contains(&status) {
+            return Ok(());
+        }
+        let problem = match serde_json::from_slice::<Refusal>(body) {
+            Ok(refusal) => refusal.message,
+            Err(_) => format!(
+                "status {status}: {}",
+                String::from_utf8_lossy(body)
+                    .trim()
+                    .chars()
+                    .take(300)
+                    .collect::<String>()
+            ),
+        };
+        Err(self.refused(action, &problem))
+    }
+
+    fn parse<T: DeserializeOwned>(&self, action: &str, body: &[u8]) -> Result<T> {
+        serde_json::from_slice(body)
+            .map_err(|error| self.error(action, &format!("an answer that cannot be read: {error}"), None))
+    }
+
+    fn unreachable(&self, action: &str, error: ureq::Error) -> Error {
+        use std::io::ErrorKind as Kind;
+        let hint = match &error {
+            ureq::Error::Io(cause) => match cause.kind() {
+                Kind::NotFound => Some("is Docker installed and running? DOCKER_HOST names another socket"),
+                Kind::PermissionDenied => Some("run with sudo, or as a member of the group docker"),
+                Kind::ConnectionRefused => Some("is Docker running? systemctl status docker"),
+                Kind::ConnectionReset | Kind::BrokenPipe | Kind::UnexpectedEof => Some(DIED),
+                _ => None,
+            },
+            ureq::Error::Protocol(_) => Some(DIED),
+            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => {
+                Some("check ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH or the context")
+            }
+            _ => None,
+        };
+        let problem = match error {
+            ureq::Error::Io(cause) => cause.to_string(),
+            other => other.to_string(),
+        };
+        self.error(action, &problem, hint.map(str::to_string))
+    }
+}
+
+/// What to do when an engine went away in the middle of work.
+const DIED: &str = "see the engine's log (journalctl -u docker); names that existed still point to what they did, \
+                    and running the same load again completes it";
+
+/// What is known about an engine's own words.
+fn remedy(problem: &str) -> Option<&'static str> {
+    let has = |text: &str| problem.contains(text);
+    if has("invalid diffID for layer") || has("wrong diff id") {
+        Some("a layer's content is not what the image's config says; sealift verify shows which")
+    } else if has("archive/tar: invalid tar header") || has("unexpected EOF") {
+        Some("the engine could not read a layer as a tar; sealift verify shows which is damaged")
+    } else if has("no space left on device") {
+        Some("free space where docker info shows Docker Root Dir, then run the same load again")
+    } else if has("is too old. Minimum supported API version") {
+        Some("this engine needs a newer sealift")
+    } else if has("read-only file system") {
+        Some("the folder that docker info shows as Docker Root Dir cannot be written")
+    } else if has("Error unpacking image") {
+        Some("the engine took the content but could not unpack it; see its log (journalctl -u docker)")
+    } else {
+        None
+    }
+}
+
+/// A body that ends early once the engine has closed its side, and keeps our own errors apart.
+struct Pumped<'a> {
+    body: &'a mut dyn Read,
+    hangup: &'a Hangup,
+    failed: Option<Error>,
+}
+
+impl Read for Pumped<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.hangup.happened() {
+            return Ok(0);
+        }
+        self.body
+            .read(buffer)
+            .map_err(|error| match error.downcast::<Error>() {
+                Ok(error) => {
+                    self.failed = Some(error);
+                    std::io::Error::other("the content could not be read")
+                }
+                Err(error) => error,
+            })
+    }
+}
+
+/// Writes a text so that it can stand in an address.
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+
+    /// An engine that answers each request with the next of these, whatever it is asked.
+    fn engine(answers: Vec<&'static str>) -> (tempfile::TempDir, Endpoint) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docker.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        (folder, Endpoint::Unix(path))
+    }
+
+    const PING: &str = "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nServer: Docker/20.10.24 (linux)\r\nContent-Length: 2\r\n\r\nOK";
+
+    #[test]
+    fn agrees_on_a_version_that_both_know() {
+        for (ping, expected) in [
+            (PING, Ok("1.41")),
+            (
+                "HTTP/1.1 200 OK\r\nApi-Version: 1.99\r\nContent-Length: 0\r\n\r\n",
+                Ok("1.51"),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nApi-Version: 1.40\r\nContent-Length: 0\r\n\r\n",
+                Err("at least 1.41 is needed"),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nServer: Libpod/4.3.1 (linux)\r\nContent-Length: 0\r\n\r\n",
+                Err("podman answers"),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nLibpod-API-Version: 5.0\r\nContent-Length: 0\r\n\r\n",
+                Err("podman answers"),
+            ),
+            (
+                "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+                Err("without an API version"),
+            ),
+        ] {
+            let (_folder, endpoint) = engine(vec![ping]);
+            match (Client::connect(&endpoint), expected) {
+                (Ok(client), Ok(version)) => assert_eq!(client.version().to_string(), version),
+                (Err(error), Err(says)) => {
+                    assert!(error.to_string().contains(says), "{error}");
+                    assert!(error.hint().is_some());
+                    assert_eq!(error.exit_code(), 5);
+                }
+                (other, _) => panic!("{ping}: {:?}", other.map(|client| client.version())),
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_there_says_what_to_look_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docker.sock");
+        for (says, hint) in [
+            ("No such file", "installed and running"),
+            ("refused", "systemctl"),
+        ] {
+            let Err(error) = Client::connect(&Endpoint::Unix(path.clone())) else {
+                panic!("nothing listens")
+            };
+            assert!(error.to_string().contains(says), "{error}");
+            assert!(error.hint().unwrap().contains(hint), "{error}");
+            if !path.exists() {
+                drop(UnixListener::bind(&path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_carry_the_engines_words_and_a_remedy() {
+        let refusal = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 66\r\n\r\n\
+                       {\"message\":\"write /x: no space left on device\\u001b[2J, so there\"}\n\n";
+        let (_folder, endpoint) = engine(vec![PING, refusal]);
+        let client = Client::connect(&endpoint).unwrap();
+        let error = client.post("load", "/images/load", None).unwrap_err();
+        assert!(
+            error.to_string().contains("no space left on device\\u{1b}[2J"),
+            "{error}"
+        );
+        assert!(error.hint().unwrap().contains("free space"));
+    }
+
+    #[test]
+    fn an_answer_in_the_middle_of_the_stream_is_read() {
+        let refusal = "HTTP/1.1 400 Bad Request\r\nContent-Length: 44\r\n\r\n\
+                       {\"message\":\"archive/tar: invalid tar header\"}";
+        let (_folder, endpoint) = engine(vec![PING, refusal]);
+        let client = Client::connect(&endpoint).unwrap();
+        let mut endless = std::io::repeat(7);
+        let error = client
+            .post_tar("load", "/images/load", &mut endless, &mut |_| {})
+            .unwrap_err();
+        assert!(error.to_string().contains("invalid tar header"), "{error}");
+    }
+
+    #[test]
+    fn an_engine_that_goes_away_is_an_error() {
+        let cut = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{\"stream\":\"Loaded";
+        let (_folder, endpoint) = engine(vec![PING, cut, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"]);
+        let client = Client::connect(&endpoint).unwrap();
+        let error = client.post_stream("load", "/x", &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("connection was lost"), "{error}");
+        let error = client.get::<serde_json::Value>("ask", "/x").unwrap_err();
+        assert!(error.to_string().contains("connection was lost"), "{error}");
+        assert!(error.hint().unwrap().contains("again"));
+    }
+
+    #[test]
+    fn our_own_error_in_a_body_stays_what_it_is() {
+        struct Bad;
+        impl Read for Bad {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                Err(std::io::Error::other(Error::Interrupted))
+            }
+        }
+        let (_folder, endpoint) = engine(vec![PING, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]);
+        let client = Client::connect(&endpoint).unwrap();
+        let error = client
+            .post_tar("load", "/images/load", &mut Bad, &mut |_| {})
+            .unwrap_err();
+        assert!(matches!(error, Error::Interrupted));
+    }
+
+    #[test]
+    fn names_stand_in_addresses() {
+        assert_eq!(encode("a/b:1@sha256:x y"), "a%2Fb%3A1%40sha256%3Ax%20y");
+    }
+}

@@ -1,0 +1,304 @@
+//! `daemon.json` and the flags on dockerd's command line.
+//!
+//! Source: moby, `daemon/config/config.go` (what a reload takes in, and which flags it loses).
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::oci::json;
+use crate::target::Obstacle;
+
+const MIRRORS: &str = "registry-mirrors";
+/// Where dockerd looks without `--config-file`, and does not mind if nothing is there.
+pub const DEFAULT_PATH: &str = "/etc/docker/daemon.json";
+/// Flags whose value a reload replaces by the default, since it looks for it in the file alone.
+const LOST_BY_RELOAD: [&str; 3] = [
+    "max-concurrent-downloads",
+    "max-concurrent-uploads",
+    "max-download-attempts",
+];
+
+/// The content of a `daemon.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Configuration(Map<String, Value>);
+
+impl Configuration {
+    /// Parses; an absent or empty file is an empty configuration, as dockerd reads it.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with it.
+    pub fn parse(bytes: Option<&[u8]>) -> Result<Configuration, String> {
+        let bytes = bytes.unwrap_or_default();
+        // A byte order mark is skipped by dockerd, too.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Configuration(Map::new()));
+        }
+        json::from_slice(bytes)
+            .map(Configuration)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The mirrors of docker.io.
+    pub fn mirrors(&self) -> Vec<String> {
+        self.texts(MIRRORS).unwrap_or_default()
+    }
+
+    /// The same with other mirrors, as bytes for a file. An empty list is written: leaving the key out would
+    /// not make the engine forget the mirrors that it has in memory.
+    pub fn with_mirrors(&self, mirrors: &[String]) -> Vec<u8> {
+        let mut map = self.0.clone();
+        map.insert(MIRRORS.into(), mirrors.into());
+        let mut bytes = Value::Object(map).to_string().into_bytes();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    fn texts(&self, key: &str) -> Option<Vec<String>> {
+        let list = self.0.get(key)?.as_array()?;
+        let texts = list.iter().filter_map(Value::as_str).map(str::to_string);
+        Some(texts.collect())
+    }
+
+    /// What a reload of this file would change besides the mirrors: edits that nobody has made active yet.
+    /// Keys that the engine does not tell are not seen.
+    pub fn unreloaded(&self, memory: &Memory) -> Vec<&'static str> {
+        let mut keys = Vec::new();
+        if !same(&self.mirrors(), &memory.mirrors()) {
+            keys.push(MIRRORS);
+        }
+        if let Some(listed) = self.texts("insecure-registries")
+            && !listed.iter().all(|entry| memory.is_insecure(entry))
+        {
+            keys.push("insecure-registries");
+        }
+        if let Some(listed) = self.texts("labels")
+            && !same(&listed, memory.labels.as_deref().unwrap_or_default())
+        {
+            keys.push("labels");
+        }
+        for (key, known) in [
+            ("debug", memory.debug),
+            ("live-restore", memory.live_restore_enabled),
+        ] {
+            if let (Some(listed), Some(known)) = (self.0.get(key).and_then(Value::as_bool), known)
+                && listed != known
+            {
+                keys.push(key);
+            }
+        }
+        if let (Some(listed), Some(known)) = (
+            self.0.get("default-runtime").and_then(Value::as_str),
+            &memory.default_runtime,
+        ) && listed != known
+        {
+            keys.push("default-runtime");
+        }
+        keys
+    }
+}
+
+/// Whether two lists of addresses are the same: the engine adds a slash to a mirror's.
+pub fn same(one: &[String], other: &[String]) -> bool {
+    let plain = |list: &[String]| -> Vec<String> {
+        list.iter()
+            .map(|text| text.trim_end_matches('/').to_string())
+            .collect()
+    };
+    plain(one) == plain(other)
+}
+
+/// The part of `GET /info` that a reload can change.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Memory {
+    registry_config: Option<RegistryConfig>,
+    labels: Option<Vec<String>>,
+    debug: Option<bool>,
+    live_restore_enabled: Option<bool>,
+    default_runtime: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RegistryConfig {
+    mirrors: Option<Vec<String>>,
+    #[serde(rename = "InsecureRegistryCIDRs")]
+    insecure_cidrs: Option<Vec<String>>,
+    index_configs: Option<std::collections::BTreeMap<String, IndexConfig>>,
+}
+
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct IndexConfig {
+    secure: bool,
+}
+
+impl Memory {
+    /// The mirrors of docker.io that the engine has in memory.
+    pub fn mirrors(&self) -> Vec<String> {
+        self.registry_config
+            .as_ref()
+            .and_then(|config| config.mirrors.clone())
+            .unwrap_or_default()
+    }
+
+    fn is_insecure(&self, entry: &str) -> bool {
+        let Some(config) = &self.registry_config else {
+            return true;
+        };
+        let host = entry
+            .strip_prefix("http://")
+            .or_else(|| entry.strip_prefix("https://"))
+            .unwrap_or(entry)
+            .trim_end_matches('/');
+        config.insecure_cidrs.iter().flatten().any(|cidr| cidr == host)
+            || config
+                .index_configs
+                .iter()
+                .flatten()
+                .any(|(name, index)| name.eq_ignore_ascii_case(host) && !index.secure)
+            || host.contains('/') // another spelling of a network; the engine prints its own
+    }
+}
+
+/// What dockerd's command line says about its configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The file that `--config-file` names; then it must exist.
+    pub config_file: Option<PathBuf>,
+    /// Why a reload would do harm, or could not be used.
+    pub obstacles: Vec<Obstacle>,
+}
+
+impl CommandLine {
+    /// Reads the arguments after the program's name.
+    pub fn parse(arguments: &[String]) -> CommandLine {
+        let mut found = CommandLine {
+            config_file: None,
+            obstacles: Vec::new(),
+        };
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let Some(flag) = argument.strip_prefix("--") else {
+                continue;
+            };
+            let (name, value) = match flag.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (flag, None),
+            };
+            if name == "config-file" {
+                let value = value
+                    .map(str::to_string)
+                    .or_else(|| rest.next().cloned())
+                    .unwrap_or_default();
+                found.config_file = Some(value.into());
+            } else if name == "registry-mirror" {
+                found.obstacles.push(Obstacle::new(
+                    "dockerd was started with --registry-mirror, and then takes no mirrors from its file",
+                    "move the mirrors from the command line to registry-mirrors in daemon.json",
+                ));
+            } else if LOST_BY_RELOAD.contains(&name) {
+                found.obstacles.push(Obstacle::new(
+                    format!(
+                        "dockerd was started with --{name}, which it would lose by reading its file again"
+                    ),
+                    format!("move {name} from the command line to daemon.json"),
+                ));
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_mirrors_change() {
+        let text = br#"{"debug":true,"registry-mirrors":["https://m.example/"],"log-opts":{"max-size":"10m"},"mtu":1450}"#;
+        let configuration = Configuration::parse(Some(text)).unwrap();
+        assert_eq!(configuration.mirrors(), ["https://m.example/"]);
+        let changed = configuration.with_mirrors(&["http://127.0.0.1:1023".into()]);
+        let again = Configuration::parse(Some(&changed)).unwrap();
+        assert_eq!(again.mirrors(), ["http://127.0.0.1:1023"]);
+        let back = again.with_mirrors(&configuration.mirrors());
+        assert_eq!(Configuration::parse(Some(&back)).unwrap(), configuration);
+        assert!(
+            Configuration::parse(None)
+                .unwrap()
+                .with_mirrors(&[])
+                .starts_with(br#"{"registry-mirrors":[]}"#)
+        );
+        for bad in ["[]", "{", "{\"debug\":true,\"debug\":false}", "x"] {
+            assert!(Configuration::parse(Some(bad.as_bytes())).is_err(), "{bad}");
+        }
+        assert_eq!(Configuration::parse(Some(b" \n")), Configuration::parse(None));
+    }
+
+    #[test]
+    fn edits_that_nobody_reloaded_are_seen() {
+        let memory = |text: &str| serde_json::from_str::<Memory>(text).unwrap();
+        let stock = r#"{"RegistryConfig":{"Mirrors":null,"InsecureRegistryCIDRs":["127.0.0.0/8"],"IndexConfigs":{
+            "docker.io":{"Secure":true},"harbor.local:5000":{"Secure":false}}},"Labels":["a=b"],"Debug":false,
+            "LiveRestoreEnabled":true,"DefaultRuntime":"runc"}"#;
+        let mirrored = r#"{"RegistryConfig":{"Mirrors":["https://m.example/"]}}"#;
+        for (file, info, expected) in [
+            ("{}", stock, vec![]),
+            (
+                r#"{"debug":false,"labels":["a=b"],"live-restore":true,"insecure-registries":["harbor.local:5000"],
+                  "default-runtime":"runc","max-concurrent-downloads":7}"#,
+                stock,
+                vec![],
+            ),
+            (r#"{"registry-mirrors":["https://m.example"]}"#, mirrored, vec![]),
+            ("{}", mirrored, vec!["registry-mirrors"]),
+            (
+                r#"{"registry-mirrors":["https://m.example"]}"#,
+                stock,
+                vec!["registry-mirrors"],
+            ),
+            (
+                r#"{"debug":true,"labels":[],"live-restore":false,"insecure-registries":["new.local"],"default-runtime":"x"}"#,
+                stock,
+                vec![
+                    "insecure-registries",
+                    "labels",
+                    "debug",
+                    "live-restore",
+                    "default-runtime",
+                ],
+            ),
+        ] {
+            let file = Configuration::parse(Some(file.as_bytes())).unwrap();
+            assert_eq!(file.unreloaded(&memory(info)), expected, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn command_lines_as_they_are_found() {
+        for (line, file, obstacles) in [
+            ("-H fd:// --containerd=/run/containerd/containerd.sock", None, 0),
+            (
+                "--config-file /x/daemon.json --bridge none",
+                Some("/x/daemon.json"),
+                0,
+            ),
+            ("--config-file=/x/daemon.json --debug", Some("/x/daemon.json"), 0),
+            ("--registry-mirror=http://m", None, 1),
+            ("--registry-mirror http://m --max-concurrent-downloads 9", None, 2),
+        ] {
+            let arguments: Vec<String> = line.split(' ').map(str::to_string).collect();
+            let found = CommandLine::parse(&arguments);
+            assert_eq!(
+                found.config_file.as_deref(),
+                file.map(std::path::Path::new),
+                "{line}"
+            );
+            assert_eq!(found.obstacles.len(), obstacles, "{line}");
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Which process the engine is, how it was started, and how it is made to read its configuration again.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::config::{CommandLine, Configuration, DEFAULT_PATH, Memory, same};
+use super::cover::Cover;
+use crate::docker::api::{Client, encode};
+use crate::error::{Error, Result};
+use crate::target::Obstacle;
+
+/// A reload takes some milliseconds; a host that is busy with something else may need longer.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(25);
+
+/// A running dockerd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    pid: i32,
+    /// In clock ticks since boot: with the pid it names a process for good.
+    started: u64,
+    /// Its `/`, as a path of ours.
+    root: PathBuf,
+    arguments: Vec<String>,
+}
+
+fn unknown(what: &str, error: &dyn std::fmt::Display) -> Obstacle {
+    Obstacle::new(
+        format!("{what}: {error}"),
+        "run this on the engine's own host, outside of containers",
+    )
+}
+
+impl Process {
+    /// Finds the dockerd that answers on a socket of this host.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be found, or cannot be reached from here.
+    pub fn find(socket: &Path) -> Result<Process, Obstacle> {
+        let stream =
+            UnixStream::connect(socket).map_err(|error| unknown("no connection to the engine", &error))?;
+        let peer = rustix::net::sockopt::socket_peercred(&stream)
+            .map_err(|error| unknown("the engine's process is not known", &error))?
+            .pid
+            .as_raw_nonzero()
+            .get();
+        let pid = if is_dockerd(peer) {
+            peer
+        } else {
+            // With `-H fd://` the socket belongs to systemd, and dockerd has inherited it.
+            holder(socket)
+                .map_err(|error| unknown("the engine's process is not known", &error))?
+                .ok_or_else(|| {
+                    let name = fs::read_to_string(format!("/proc/{peer}/comm")).unwrap_or_default();
+                    Obstacle::new(
+                        format!(
+                            "what answers on {} is {:?}, not dockerd",
+                            socket.display(),
+                            name.trim()
+                        ),
+                        "point DOCKER_HOST at dockerd's own socket",
+                    )
+                })?
+        };
+        Process::of(pid)
+    }
+
+    fn of(pid: i32) -> Result<Process, Obstacle> {
+        let gone = |error: io::Error| unknown("the engine's process cannot be looked at", &error);
+        let started = start_time(pid).map_err(gone)?;
+        for (namespace, says) in [("mnt", "files"), ("net", "network")] {
+            let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{namespace}"));
+            if of("self").map_err(gone)? != of(&pid.to_string()).map_err(gone)? {
+                return Err(Obstacle::new(
+                    format!(
+                        "dockerd sees other {says} than this process: it runs in a {namespace} namespace of its own"
+                    ),
+                    "run this where dockerd runs; rootless engines and engines in containers are not reached yet",
+                ));
+            }
+        }
+        let root = fs::read_link(format!("/proc/{pid}/root")).map_err(gone)?;
+        let line = fs::read(format!("/proc/{pid}/cmdline")).map_err(gone)?;
+        let arguments = line
+            .split(|byte| *byte == 0)
+            .skip(1)
+            .map(|argument| String::from_utf8_lossy(argument).into_owned())
+            .collect();
+        Ok(Process {
+            pid,
+            started,
+            root,
+            arguments,
+        })
+    }
+
+    /// What its command line says about its configuration.
+    pub fn command_line(&self) -> CommandLine {
+        CommandLine::parse(&self.arguments)
+    }
+
+    /// Finds its `daemon.json`, what is in it, and how another can be laid over it.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being read or covered.
+    pub fn configuration(&self) -> Result<(Configuration, Cover), Obstacle> {
+        let named = self.command_line().config_file;
+        let inside = match &named {
+            None => PathBuf::from(DEFAULT_PATH),
+            Some(path) if path.is_absolute() => path.clone(),
+            Some(path) => {
+                let folder = fs::read_link(format!("/proc/{}/cwd", self.pid))
+                    .map_err(|error| unknown("dockerd's working folder is not known", &error))?;
+                folder.join(path)
+            }
+        };
+        let path = self.outside(&inside)?;
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => None,
+            Err(error) => {
+                return Err(Obstacle::new(
+                    format!("{} cannot be read: {error}", path.display()),
+                    "dockerd could not read it again either",
+                ));
+            }
+        };
+        let configuration = Configuration::parse(bytes.as_deref()).map_err(|error| {
+            Obstacle::new(
+                format!("{}: {error}", path.display()),
+                "dockerd could not read it again either; dockerd --validate checks it",
+            )
+        })?;
+        Ok((configuration, Cover::plan(&path)?))
+    }
+
+    /// A path of dockerd's as a path of ours, with no link left in it.
+    fn outside(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
+        let joined = self.root.join(inside.strip_prefix("/").unwrap_or(inside));
+        let mut missing = Vec::new();
+        let mut known = joined.as_path();
+        // The file, and its folder, may not exist.
+        let found = loop {
+            match fs::canonicalize(known) {
+                Ok(found) => break found,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && missing.len() < 2 => {
+                    if fs::symlink_metadata(known).is_ok() {
+                        return Err(unknown("a link that leads nowhere", &known.display()));
+                    }
+                    missing.push(known.file_name().unwrap_or_default());
+                    known = known.parent().unwrap_or(Path::new("/"));
+                }
+                Err(error) => return Err(unknown(&known.display().to_string(), &error)),
+            }
+        };
+        if !found.starts_with(&self.root) {
+            return Err(Obstacle::new(
+                format!(
+                    "{} leads out of dockerd's root folder by a link",
+                    joined.display()
+                ),
+                "put the file itself there instead of the link",
+            ));
+        }
+        Ok(missing.iter().rev().fold(found, |path, name| path.join(name)))
+    }
+
+    fn is_alive(&self) -> bool {
+        start_time(self.pid).is_ok_and(|started| started == self.started)
+    }
+
+    /// Makes it read its configuration again, and waits until the mirrors in its memory are `expected`.
+    ///
+    /// # Errors
+    ///
+    /// If it does not, or has ended.
+    pub fn reload(&self, client: &Client, expected: &[String]) -> Result<()> {
+        let action = "reload its configuration";
+        let died = || client.error(action, "dockerd has ended meanwhile", None);
+        let since = now();
+        let pid = Pid::from_raw(self.pid).ok_or_else(died)?;
+        if !self.is_alive() {
+            return Err(died());
+        }
+        kill_process(pid, Signal::HUP).map_err(|error| client.error(action, &error.to_string(), None))?;
+        let until = Instant::now() + RELOAD_TIMEOUT;
+        loop {
+            // The event says that a reload has happened after the signal; the memory alone could be
+            // what it is because the signal has not arrived yet.
+            if has_reloaded(client, &since, expected)? && same(&memory(client)?.mirrors(), expected) {
+                return Ok(());
+            }
+            if !self.is_alive() {
+                return Err(died());
+            }
+            if Instant::now() > until {
+                let problem = format!("dockerd did not take it in within {} s", RELOAD_TIMEOUT.as_secs());
+                let hint = "its log says why (journalctl -u docker)".to_string();
+                return Err(client.error(action, &problem, Some(hint)));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// What `GET /info` says that a reload can change.
+///
+/// # Errors
+///
+/// [`Error::Engine`].
+pub fn memory(client: &Client) -> Result<Memory> {
+    client.get("ask for its configuration", "/info")
+}
+
+fn now() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
+}
+
+/// Whether a reload after `since` has taken in these mirrors.
+///
+/// Source: moby, `daemon/reload.go`: the event's attributes are the configuration after the reload.
+fn has_reloaded(client: &Client, since: &str, expected: &[String]) -> Result<bool> {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        #[serde(rename = "Actor")]
+        actor: Actor,
+    }
+    #[derive(serde::Deserialize)]
+    struct Actor {
+        #[serde(rename = "Attributes", default)]
+        attributes: std::collections::BTreeMap<String, String>,
+    }
+    let filters = encode(r#"{"type":["daemon"],"event":["reload"]}"#);
+    let path = format!("/events?since={since}&until={}&filters={filters}", now());
+    let events = client.get_list::<Event>("ask for its events", &path)?;
+    Ok(events.iter().any(|event| {
+        let mirrors = event.actor.attributes.get("registry-mirrors");
+        mirrors
+            .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok())
+            .is_some_and(|mirrors| same(&mirrors, expected))
+    }))
+}
+
+fn is_dockerd(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "dockerd")
+}
+
+/// The dockerd that holds a listening socket, whoever made it.
+fn holder(socket: &Path) -> io::Result<Option<i32>> {
+    let path = fs::canonicalize(socket)?;
+    // Num RefCount Protocol Flags Type St Inode Path; a listening socket has the flag 10000.
+    let table = fs::read("/proc/net/unix")?;
+    let inodes: Vec<String> = table
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| std::str::from_utf8(line).ok())
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (flags, inode, name) = (fields.get(3)?, fields.get(6)?, fields.get(7)?);
+            let is_it = [socket, &path]
+                .iter()
+                .any(|path| path.as_os_str().as_bytes() == name.as_bytes());
+            // systemd binds /run/docker.sock, and /var/run is a link to /run.
+            (is_it && *flags == "00010000").then(|| format!("socket:[{inode}]"))
+        })
+        .collect();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if !is_dockerd(pid) {
+            continue;
+        }
+        let Ok(open) = fs::read_dir(entry.path().join("fd")) else {
+            continue;
+        };
+        let holds = open
+            .flatten()
+            .filter_map(|file| fs::read_link(file.path()).ok())
+            .any(|target| inodes.iter().any(|inode| target.as_os_str() == inode.as_str()));
+        if holds {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
+}
+
+/// Field 22 of `/proc/PID/stat`; the name in field 2 may hold spaces and brackets.
+fn start_time(pid: i32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    stat.rsplit_once(") ")
+        .and_then(|(_, rest)| rest.split(' ').nth(19)?.parse().ok())
+        .ok_or_else(|| io::Error::other("unreadable process status"))
+}
+
+/// Whether two paths are one file.
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// The obstacle that an error is to a preflight.
+pub fn obstacle(error: &Error) -> Obstacle {
+    Obstacle {
+        reason: error.to_string(),
+        hint: error.hint().map(str::to_string),
+    }
+}

@@ -1,0 +1,417 @@
+//! What a Docker has: its version and store, and the images that it holds.
+
+use std::collections::HashSet;
+
+use super::api::{ApiVersion, Client, encode};
+use super::attach::Strategy;
+use super::plan::Takes;
+use crate::error::Result;
+use crate::oci::{Digest, Hasher, Platform};
+use crate::target::Obstacle;
+
+/// From this version of the API on (Docker 23), layers may be zstd.
+const ZSTD_SINCE: ApiVersion = ApiVersion { major: 1, minor: 42 };
+/// From this version of the API on (Docker 27), the containerd store tells which manifests are complete.
+const MANIFESTS_SINCE: ApiVersion = ApiVersion { major: 1, minor: 47 };
+
+/// How a Docker keeps images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// A graph driver: layers unpacked, digests forgotten unless they came by a pull.
+    Classic,
+    /// containerd's content store and a snapshotter.
+    Containerd,
+}
+
+/// An image that the engine holds.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Held {
+    /// The engine's id: the config's digest in the classic store, the index's or manifest's in the other.
+    pub id: String,
+    /// Tags that name it.
+    pub tags: Vec<String>,
+    /// `name@digest` that it shows.
+    pub digests: Vec<String>,
+    /// Uncompressed layers of its host platform, base first. Empty if they are not all there.
+    pub diff_ids: Vec<Digest>,
+    /// Its platforms' manifests whose content is complete; only the containerd store has any.
+    pub manifests: Vec<Digest>,
+}
+
+/// What a Docker told about itself.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Inventory {
+    /// Where it is.
+    pub engine: String,
+    /// Its version.
+    pub version: String,
+    /// The version of the API that is spoken.
+    pub api: ApiVersion,
+    /// How it keeps images.
+    pub store: Store,
+    /// Its storage driver or snapshotter.
+    pub driver: String,
+    /// The platform that it runs.
+    pub platform: Platform,
+    /// Where it keeps its data, as it sees it.
+    pub data_root: String,
+    /// Mirrors of docker.io.
+    pub mirrors: Vec<String>,
+    /// Whether it reads zstd layers.
+    pub zstd: bool,
+    /// Whether it can tell what content of an image is there.
+    pub tells_content: bool,
+    /// The images that it holds.
+    pub images: Vec<Held>,
+    /// Ways to attach digests, with what is in the way of each; the containerd store needs none.
+    pub attach: Vec<Way>,
+}
+
+/// A way to attach digests on this host.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Way {
+    /// The strategy's name.
+    pub strategy: &'static str,
+    /// What is in the way. Empty if nothing is.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// `GET /info`, as far as it matters.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info {
+    driver: String,
+    #[serde(default)]
+    driver_status: Option<Vec<(String, String)>>,
+    #[serde(default)]
+    architecture: String,
+    #[serde(rename = "OSType", default)]
+    os_type: String,
+    #[serde(default)]
+    docker_root_dir: String,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Version {
+    version: String,
+    #[serde(default)]
+    components: Option<Vec<Component>>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Component {
+    name: String,
+}
+
+/// One image of `GET /images/json`.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Summary {
+    id: String,
+    #[serde(default)]
+    manifests: Option<Vec<ManifestSummary>>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ManifestSummary {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(default)]
+    available: bool,
+    #[serde(default)]
+    image_data: Option<ImageData>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ImageData {
+    #[serde(default)]
+    size: Option<Unpacked>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Unpacked {
+    #[serde(default)]
+    unpacked: i64,
+}
+
+/// `GET /images/NAME/json`, as far as it matters.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Inspected {
+    /// The engine's id.
+    pub id: String,
+    /// Tags that name it.
+    #[serde(default)]
+    pub repo_tags: Option<Vec<String>>,
+    /// `name@digest` that it shows.
+    #[serde(default)]
+    pub repo_digests: Option<Vec<String>>,
+    #[serde(rename = "RootFS", default)]
+    root_fs: RootFs,
+}
+
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RootFs {
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+impl Inspected {
+    /// Uncompressed layers, base first; empty if the engine does not know them all.
+    pub fn diff_ids(&self) -> Vec<Digest> {
+        let layers = self.root_fs.layers.as_deref().unwrap_or_default();
+        layers
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()
+            .unwrap_or_default()
+    }
+}
+
+/// Inspects an image by name, digest or id; `None` if the engine has none.
+///
+/// # Errors
+///
+/// [`crate::Error::Engine`].
+pub fn find_image(client: &Client, name: &str) -> Result<Option<Inspected>> {
+    // Slashes stay: the engine's router takes the whole rest of the path as the name.
+    let name: Vec<String> = name.split('/').map(encode).collect();
+    client.find("look at an image", &format!("/images/{}/json", name.join("/")))
+}
+
+/// Asks an engine for everything.
+///
+/// # Errors
+///
+/// [`crate::Error::Engine`]; also if it is podman.
+pub fn probe(client: &Client, strategies: &[Box<dyn Strategy>]) -> Result<Inventory> {
+    let action = "ask what it has";
+    let version: Version = client.get(action, "/version")?;
+    let components = version.components.iter().flatten();
+    if components
+        .map(|component| &component.name)
+        .any(|name| name.contains("Podman"))
+    {
+        return Err(client.podman());
+    }
+    let info: Info = client.get(action, "/info")?;
+    let store = store(&info);
+    let tells_content = store == Store::Containerd && tells_content(client);
+    let list = if tells_content {
+        "/images/json?all=1&manifests=1"
+    } else {
+        "/images/json?all=1"
+    };
+    let summaries: Vec<Summary> = client.get(action, list)?;
+    let mut images = Vec::new();
+    for summary in summaries {
+        // It may have been removed since the list was made.
+        if let Some(inspected) = find_image(client, &summary.id)? {
+            images.push(held(summary, &inspected));
+        }
+    }
+    let attach = match store {
+        Store::Containerd => Vec::new(),
+        Store::Classic => strategies
+            .iter()
+            .map(|strategy| Way {
+                strategy: strategy.name(),
+                obstacles: strategy.preflight(client),
+            })
+            .collect(),
+    };
+    Ok(Inventory {
+        engine: client.endpoint().to_string(),
+        version: version.version,
+        api: client.version(),
+        store,
+        platform: platform(&info),
+        driver: info.driver,
+        data_root: info.docker_root_dir,
+        mirrors: super::attach::daemon::memory(client)?.mirrors(),
+        zstd: reads_zstd(store, client),
+        tells_content,
+        images,
+        attach,
+    })
+}
+
+fn store(info: &Info) -> Store {
+    let status = info.driver_status.iter().flatten();
+    let is_containerd = status
+        .filter(|(key, _)| key == "driver-type")
+        .any(|(_, value)| value.starts_with("io.containerd.snapshotter"));
+    if is_containerd {
+        Store::Containerd
+    } else {
+        Store::Classic
+    }
+}
+
+/// `Architecture` is what `uname` says, so the variant of an arm is in it.
+fn platform(info: &Info) -> Platform {
+    let (architecture, variant) = match info.architecture.as_str() {
+        "x86_64" => ("amd64", None),
+        "aarch64" => ("arm64", None),
+        "armv8l" | "armv7l" => ("arm", Some("v7")),
+        "armv6l" => ("arm", Some("v6")),
+        other => (other, None),
+    };
+    Platform {
+        os: info.os_type.clone(),
+        ..Platform::linux(architecture, variant)
+    }
+}
+
+fn held(summary: Summary, inspected: &Inspected) -> Held {
+    let manifests = summary.manifests.into_iter().flatten();
+    Held {
+        id: summary.id,
+        tags: inspected.repo_tags.clone().unwrap_or_default(),
+        digests: inspected.repo_digests.clone().unwrap_or_default(),
+        diff_ids: inspected.diff_ids(),
+        manifests: manifests
+            .filter(ManifestSummary::is_complete)
+            .filter_map(|manifest| manifest.id.parse().ok())
+            .collect(),
+    }
+}
+
+impl ManifestSummary {
+    /// Whether all of its blobs are there and its layers are unpacked.
+    fn is_complete(&self) -> bool {
+        let size = self.image_data.as_ref().and_then(|data| data.size.as_ref());
+        self.available && size.is_some_and(|size| size.unpacked > 0)
+    }
+}
+
+/// Whether this engine's store is containerd's and can tell what content is there.
+pub fn tells_content(client: &Client) -> bool {
+    client.version() >= MANIFESTS_SINCE
+}
+
+/// The images whose blobs the containerd store has all of, and has unpacked: digests of the root and of the
+/// manifest.
+///
+/// # Errors
+///
+/// [`crate::Error::Engine`].
+pub fn complete(client: &Client) -> Result<HashSet<(Digest, Digest)>> {
+    let list = "/images/json?all=1&manifests=1";
+    let summaries: Vec<Summary> = client.get("look at its images", list)?;
+    let mut complete = HashSet::new();
+    for summary in summaries {
+        let Ok(root) = summary.id.parse::<Digest>() else {
+            continue;
+        };
+        let manifests = summary.manifests.into_iter().flatten();
+        let whole = manifests.filter(ManifestSummary::is_complete);
+        complete.extend(whole.filter_map(|manifest| Some((root, manifest.id.parse().ok()?))));
+    }
+    Ok(complete)
+}
+
+/// In what form an engine takes content; nothing is left out.
+///
+/// # Errors
+///
+/// [`crate::Error::Engine`].
+pub fn takes(client: &Client) -> Result<Takes> {
+    let info: Info = client.get("ask what it has", "/info")?;
+    let store = store(&info);
+    Ok(Takes {
+        store,
+        zstd: reads_zstd(store, client),
+        chains: HashSet::new(),
+    })
+}
+
+fn reads_zstd(store: Store, client: &Client) -> bool {
+    store == Store::Containerd || client.version() >= ZSTD_SINCE
+}
+
+impl Inventory {
+    /// The chains of layers that are there: identified as engines do it, by the chain id of each prefix.
+    ///
+    /// Source: OCI image specification, "Layer ChainID".
+    pub fn chains(&self) -> HashSet<Digest> {
+        let known = self.images.iter().filter(|image| match self.store {
+            Store::Classic => true,
+            // A snapshot may be there without the blob that it came from.
+            Store::Containerd => !image.manifests.is_empty(),
+        });
+        known.flat_map(|image| chain_ids(&image.diff_ids)).collect()
+    }
+
+    /// The image with this id.
+    pub fn image(&self, id: &Digest) -> Option<&Held> {
+        self.images
+            .iter()
+            .find(|image| image.id.parse::<Digest>().is_ok_and(|held| held == *id))
+    }
+}
+
+/// The chain id of each prefix of a list of layers, base first.
+pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chains: Vec<Digest> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        let chain = match chains.last() {
+            None => *diff_id,
+            Some(parent) => {
+                let mut hasher = Hasher::sha256();
+                hasher.update(format!("{parent} {diff_id}").as_bytes());
+                hasher.finish()
+            }
+        };
+        chains.push(chain);
+    }
+    chains
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_as_engines_name_them() {
+        // What containerd's store of Docker 28 labels the config of an image of these layers with.
+        let layers = [
+            "sha256:f6f19fe88ae188055d9822fd65343474de176ae4082ac480937e66d0f8d5f09d",
+            "sha256:6598fb21506deedbb2d8f85be794940a005ebb5e2c88878b4cc4c5b8f65f1527",
+            "sha256:05628862c36c5599888db5f9769d7c2b21c8a97dab67e2f44cda60e8e0e64dc5",
+        ];
+        let layers: Vec<Digest> = layers.iter().map(|text| text.parse().unwrap()).collect();
+        let chains = chain_ids(&layers);
+        assert_eq!(chains[0], layers[0]);
+        let snapshot = "sha256:b08fe50de760f7612a96f81733c70f6eedcd7af48afa24f9563c3da9018ff41c";
+        assert_eq!(chains[2].to_string(), snapshot);
+        assert_eq!(chain_ids(&[]), []);
+    }
+
+    #[test]
+    fn the_store_and_platform_are_read_from_info() {
+        let info = |text: &str| serde_json::from_str::<Info>(text).unwrap();
+        let classic = info(
+            r#"{"Driver":"overlay2","DriverStatus":[["Backing Filesystem","extfs"]],"Architecture":"x86_64","OSType":"linux"}"#,
+        );
+        assert_eq!(store(&classic), Store::Classic);
+        assert_eq!(platform(&classic).to_string(), "linux/amd64");
+        let containerd = info(
+            r#"{"Driver":"overlayfs","DriverStatus":[["driver-type","io.containerd.snapshotter.v1"]],"Architecture":"aarch64","OSType":"linux"}"#,
+        );
+        assert_eq!(store(&containerd), Store::Containerd);
+        assert_eq!(platform(&containerd).to_string(), "linux/arm64");
+        let arm = info(r#"{"Driver":"vfs","DriverStatus":null,"Architecture":"armv6l","OSType":"linux"}"#);
+        assert_eq!(
+            (store(&arm), platform(&arm).to_string()),
+            (Store::Classic, "linux/arm/v6".into())
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! What a load into a Docker will do. Pure: from what is offered, what is wanted and what the engine has.
+
+use std::collections::HashSet;
+
+use super::attach::Strategy;
+use super::inventory::{Held, Inventory, Store, chain_ids};
+use crate::error::{Error, Result};
+use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference};
+use crate::target::{
+    Attach, Form, LeftOut, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request, Showing,
+};
+
+/// In what form an engine takes content, and what it need not be sent.
+#[derive(Debug, Clone)]
+pub struct Takes {
+    /// How it keeps images.
+    pub store: Store,
+    /// Whether it reads zstd layers.
+    pub zstd: bool,
+    /// Chain ids of layers that are left out.
+    pub chains: HashSet<Digest>,
+}
+
+impl Takes {
+    /// Leaves out the layers that the engine has.
+    pub fn lacking(inventory: &Inventory) -> Takes {
+        Takes {
+            store: inventory.store,
+            zstd: inventory.zstd,
+            chains: inventory.chains(),
+        }
+    }
+}
+
+/// Plans a load.
+///
+/// # Errors
+///
+/// As [`crate::target::Target::plan`].
+pub fn plan(
+    offers: &Offers<'_>,
+    request: &Request,
+    inventory: &Inventory,
+    strategies: &[Box<dyn Strategy>],
+) -> Result<Plan> {
+    let selection = request.select(offers)?;
+    let mut plan = Plan::new(format!(
+        "{} (version {}, {} store)",
+        inventory.engine,
+        inventory.version,
+        match inventory.store {
+            Store::Classic => "classic",
+            Store::Containerd => "containerd",
+        }
+    ));
+    plan.left_out = selection.left_out;
+    let mut strangers = Vec::new();
+    for (at, name) in selection.images {
+        let Some(offer) = offers.images.get(at) else {
+            continue;
+        };
+        let Some(image) = offer.graph.image_for(&inventory.platform) else {
+            strangers.push(offer);
+            continue;
+        };
+        let name = checked_name(offer, name)?;
+        plan.images
+            .push(planned(at, offer, image, name, request, inventory, strategies));
+    }
+    refuse_strangers(&mut plan, &strangers, offers, request, inventory)?;
+    plan.send = pieces(&plan.images, offers, &Takes::lacking(inventory))?;
+    Ok(plan)
+}
+
+fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result<Reference> {
+    let digest = offer.graph.root.digest;
+    let Some(name) = name else {
+        return Err(Error::Usage {
+            message: format!("image {digest} has no name in {}", offer.content.label()),
+            hint: Some(format!(
+                "give it one with --rename {digest}=NAME:TAG, or choose others with --image"
+            )),
+        });
+    };
+    match name.digest() {
+        Some(pinned) if pinned != digest => Err(Error::Usage {
+            message: format!("{name} names another digest than the image's, {digest}"),
+            hint: None,
+        }),
+        _ => Ok(name),
+    }
+}
+
+/// Images that have nothing for the engine's platform are refused by name, all at once.
+fn refuse_strangers(
+    plan: &mut Plan,
+    strangers: &[&Offer<'_>],
+    offers: &Offers<'_>,
+    request: &Request,
+    inventory: &Inventory,
+) -> Result<()> {
+    let offered = |offer: &Offer<'_>| {
+        let mut platforms: Vec<String> = offer
+            .graph
+            .runnable()
+            .filter_map(Image::platform)
+            .map(ToString::to_string)
+            .collect();
+        platforms.sort();
+        platforms.dedup();
+        if platforms.is_empty() {
+            "none".into()
+        } else {
+            platforms.join(", ")
+        }
+    };
+    let platform = &inventory.platform;
+    if !request.keep_going && !strangers.is_empty() {
+        let names: Vec<String> = strangers.iter().map(|offer| offer.label()).collect();
+        let have: Vec<String> = strangers
+            .iter()
+            .map(|offer| format!("{} has {}", offer.label(), offered(offer)))
+            .collect();
+        return Err(Error::NotFound {
+            what: format!("platform {platform} of {}", names.join(", ")),
+            place: offers.place(),
+            hint: Some(format!(
+                "{}; save again with --platform {platform}",
+                have.join("; ")
+            )),
+        });
+    }
+    plan.left_out.extend(strangers.iter().map(|offer| LeftOut {
+        name: offer.label(),
+        reason: format!("it has no {platform}, only {}", offered(offer)),
+        exit_code: 7,
+    }));
+    Ok(())
+}
+
+fn planned(
+    at: usize,
+    offer: &Offer<'_>,
+    image: &Image,
+    name: Reference,
+    request: &Request,
+    inventory: &Inventory,
+    strategies: &[Box<dyn Strategy>],
+) -> PlannedImage {
+    let digest = offer.graph.root.digest;
+    let held = inventory.image(&match inventory.store {
+        Store::Classic => image.id(),
+        Store::Containerd => digest,
+    });
+    let tag = match (name.tag(), name.digest()) {
+        (Some(_), None) => Some(name.clone()),
+        // A pull of `name:tag@digest` leaves the digest alone: the tag may have moved on.
+        _ => None,
+    };
+    let present = held.is_some_and(|held| match inventory.store {
+        Store::Classic => image
+            .config
+            .as_ref()
+            .is_some_and(|config| config.diff_ids == held.diff_ids),
+        Store::Containerd => held.manifests.contains(&image.descriptor.digest),
+    });
+    // The containerd store keeps `name@digest` as a name of its own.
+    let record = tag.clone().or_else(|| {
+        (inventory.store == Store::Containerd).then(|| Reference::digested(name.repository(), digest))
+    });
+    let tagged =
+        present && record.is_some_and(|record| held.is_some_and(|held| has_name(&held.tags, &record)));
+    PlannedImage {
+        offer: at,
+        digest,
+        image_id: image.id(),
+        platform: image
+            .platform()
+            .cloned()
+            .unwrap_or_else(|| inventory.platform.clone()),
+        evidence: offer.evidence,
+        present,
+        tagged,
+        showing: showing(
+            &name,
+            digest,
+            held.filter(|_| present),
+            request,
+            inventory,
+            strategies,
+        ),
+        name,
+        tag,
+    }
+}
+
+/// Whether a list of names as engines print them has this one.
+pub fn has_name(names: &[String], wanted: &Reference) -> bool {
+    names
+        .iter()
+        .any(|name| name.parse::<Reference>().is_ok_and(|name| name == *wanted))
+}
+
+fn showing(
+    name: &Reference,
+    digest: Digest,
+    held: Option<&Held>,
+    request: &Request,
+    inventory: &Inventory,
+    strategies: &[Box<dyn Strategy>],
+) -> Showing {
+    let repository = name.repository();
+    let shown = Reference::digested(repository, digest);
+    if held.is_some_and(|held| has_name(&held.digests, &shown)) {
+        return Showing::Already;
+    }
+    if inventory.store == Store::Containerd {
+        return Showing::Inherent;
+    }
+    let mut obstacles = Vec::new();
+    if request.attach == Attach::None {
+        obstacles.push(Obstacle::new(
+            "attaching digests was switched off",
+            "leave out --attach none",
+        ));
+        return Showing::Hidden { obstacles };
+    }
+    for strategy in strategies {
+        let way = inventory
+            .attach
+            .iter()
+            .find(|way| way.strategy == strategy.name());
+        match (strategy.serves(repository), way) {
+            (Err(obstacle), _) => obstacles.push(obstacle),
+            (Ok(()), Some(way)) if way.obstacles.is_empty() => {
+                return Showing::Attach {
+                    strategy: strategy.name(),
+                };
+            }
+            (Ok(()), way) => obstacles.extend(way.iter().flat_map(|way| way.obstacles.clone())),
+        }
+    }
+    Showing::Hidden { obstacles }
+}
+
+/// What is sent for the images that are not present: each blob once.
+///
+/// # Errors
+///
+/// If a layer has to be decompressed and its uncompressed size is not known.
+pub fn pieces(images: &[PlannedImage], offers: &Offers<'_>, takes: &Takes) -> Result<Vec<Piece>> {
+    let mut seen = HashSet::new();
+    let mut pieces = Vec::new();
+    for (position, planned) in images.iter().enumerate().filter(|(_, planned)| !planned.present) {
+        let Some((offer, image)) = found(planned, offers) else {
+            continue;
+        };
+        let mut add = |digest, size, form| {
+            if seen.insert(digest) {
+                pieces.push(Piece {
+                    digest,
+                    size,
+                    form,
+                    image: position,
+                });
+            }
+        };
+        if takes.store == Store::Containerd {
+            for (descriptor, _) in &offer.graph.indexes {
+                add(descriptor.digest, descriptor.size, Form::Document);
+            }
+            add(image.descriptor.digest, image.descriptor.size, Form::Document);
+        }
+        let config = &image.manifest.config;
+        add(config.digest, config.size, Form::Config);
+        for (layer, diff_id, chain) in layers(image) {
+            if takes.chains.contains(&chain) {
+                continue;
+            }
+            if is_decompressed(layer, takes) {
+                add(diff_id, uncompressed_size(offer, &diff_id)?, Form::Uncompressed);
+            } else {
+                add(layer.digest, layer.size, Form::Layer);
+            }
+        }
+    }
+    Ok(pieces)
+}
+
+/// The offer and the image in it that a planned one stands for.
+pub fn found<'o, 'a>(planned: &PlannedImage, offers: &'o Offers<'a>) -> Option<(&'o Offer<'a>, &'o Image)> {
+    let offer = offers.images.get(planned.offer)?;
+    let image = offer
+        .graph
+        .runnable()
+        .find(|image| image.id() == planned.image_id)?;
+    Some((offer, image))
+}
+
+/// An image's layers with their diff ids and the chains that end with them.
+pub fn layers(image: &Image) -> impl Iterator<Item = (&Descriptor, Digest, Digest)> {
+    let diff_ids = image
+        .config
+        .as_ref()
+        .map(|config| config.diff_ids.clone())
+        .unwrap_or_default();
+    let chains = chain_ids(&diff_ids);
+    image
+        .manifest
+        .layers
+        .iter()
+        .zip(diff_ids)
+        .zip(chains)
+        .map(|((layer, diff_id), chain)| (layer, diff_id, chain))
+}
+
+/// Whether a layer goes out as the plain tar that is in it.
+pub fn is_decompressed(layer: &Descriptor, takes: &Takes) -> bool {
+    let is_zstd = layer.media_type.kind() == Kind::Layer(Compression::Zstd);
+    takes.store == Store::Classic && !takes.zstd && is_zstd
+}
+
+fn uncompressed_size(offer: &Offer<'_>, diff_id: &Digest) -> Result<u64> {
+    offer.layer_sizes.get(diff_id).copied().ok_or_else(|| Error::Usage {
+        message: format!("layer {diff_id} is zstd, which this engine lacks, and was not decompressed when it was verified"),
+        hint: Some("verify the archive wholly, not with --quick".into()),
+    })
+}

@@ -1,0 +1,197 @@
+//! The archives that a Docker is sent: content without names, then names without content.
+//!
+//! Source: moby, `image/tarexport/load.go` (classic store) and `daemon/containerd/image_exporter.go`.
+
+use std::collections::BTreeMap;
+
+use super::inventory::Store;
+use super::plan::{Takes, found, is_decompressed, layers};
+use crate::archive::content::{Content, Stored};
+use crate::archive::format::{
+    CONTAINERD_NAME, DockerImage, Entry, INDEX, MANIFEST, OCI_LAYOUT, OCI_LAYOUT_CONTENT, blob_path, to_json,
+};
+use crate::archive::view::{Item, View};
+use crate::error::{Finding, Result};
+use crate::oci::{Descriptor, Digest, MediaType, Reference};
+use crate::target::{Form, Offers, Piece, PlannedImage};
+
+/// The blobs of several archives as one.
+pub struct Pool<'a>(Vec<&'a dyn Content>);
+
+impl<'a> Pool<'a> {
+    /// All blobs that are offered.
+    pub fn new(offers: &Offers<'a>) -> Pool<'a> {
+        Pool(offers.images.iter().map(|offer| offer.content).collect())
+    }
+}
+
+impl Content for Pool<'_> {
+    fn label(&self) -> &str {
+        self.0.first().map_or("the archive", |content| content.label())
+    }
+
+    fn index(&self) -> &[u8] {
+        &[]
+    }
+
+    fn entries(&self) -> &[Entry] {
+        &[]
+    }
+
+    fn stored(&self, digest: &Digest) -> Option<&Stored> {
+        self.0.iter().find_map(|content| content.stored(digest))
+    }
+
+    fn blobs(&self) -> Vec<Digest> {
+        self.0.iter().flat_map(|content| content.blobs()).collect()
+    }
+
+    fn manifest_json(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn unknown_files(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn findings(&self) -> &[Finding] {
+        &[]
+    }
+
+    fn metadata(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
+        for content in &self.0 {
+            if let Some(bytes) = content.metadata(descriptor)? {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The nameless archive of what a plan sends.
+///
+/// # Errors
+///
+/// If the plan contradicts the offers.
+pub fn content(
+    images: &[PlannedImage],
+    pieces: &[Piece],
+    offers: &Offers<'_>,
+    takes: &Takes,
+) -> Result<View> {
+    let mut items = Vec::new();
+    for piece in pieces {
+        let Some((offer, image)) = images.get(piece.image).and_then(|planned| found(planned, offers)) else {
+            continue;
+        };
+        let stored = |digest: &Digest| {
+            offer
+                .graph
+                .blobs()
+                .into_iter()
+                .find(|blob| blob.digest == *digest)
+        };
+        match piece.form {
+            Form::Document | Form::Config | Form::Layer => {
+                items.extend(stored(&piece.digest).map(Item::Blob))
+            }
+            Form::Uncompressed => {
+                let layer = layers(image).find(|(_, diff_id, _)| *diff_id == piece.digest);
+                items.extend(layer.map(|(layer, diff_id, _)| Item::Uncompressed {
+                    layer: layer.clone(),
+                    diff_id,
+                    size: piece.size,
+                }));
+            }
+        }
+    }
+    let missing = images.iter().filter(|planned| !planned.present);
+    match takes.store {
+        Store::Containerd => {
+            let roots = missing.filter_map(|planned| Some(found(planned, offers)?.0.graph.root.bare()));
+            items.extend(layout(roots.collect())?);
+        }
+        Store::Classic => {
+            let list: Vec<DockerImage> = missing
+                .filter_map(|planned| Some(docker_image(found(planned, offers)?.1, takes)))
+                .collect();
+            items.push(file(MANIFEST, to_json(&list)?));
+        }
+    }
+    View::new(items)
+}
+
+/// An archive that names an image of the classic store which the engine has: of its content there is the
+/// config alone, by which the engine knows the image.
+///
+/// `POST /images/{id}/tag` would do, but leaves a time of tagging behind, which a pull does not.
+///
+/// # Errors
+///
+/// Only if it cannot be serialised.
+pub fn classic_name(
+    planned: &PlannedImage,
+    name: &Reference,
+    offers: &Offers<'_>,
+    takes: &Takes,
+) -> Result<Option<View>> {
+    let Some((_, image)) = found(planned, offers) else {
+        return Ok(None);
+    };
+    let mut entry = docker_image(image, takes);
+    entry.repo_tags = Some(vec![name.full()]);
+    let config = Item::Blob(image.manifest.config.clone());
+    View::new(vec![config, file(MANIFEST, to_json(&[entry])?)]).map(Some)
+}
+
+/// An archive that names an image of the containerd store which the engine has, without any content. It is
+/// the only way to the record `name@digest` that a pull by digest leaves.
+///
+/// # Errors
+///
+/// Only if it cannot be serialised.
+pub fn containerd_name(root: &Descriptor, name: &Reference) -> Result<View> {
+    let mut root = root.bare();
+    root.annotations = BTreeMap::from([(CONTAINERD_NAME.to_string(), name.full())]);
+    View::new(layout(vec![root])?)
+}
+
+fn docker_image(image: &crate::oci::Image, takes: &Takes) -> DockerImage {
+    let mut entry = DockerImage::new(image, None);
+    entry.layers = layers(image)
+        .map(|(layer, diff_id, _)| {
+            blob_path(if is_decompressed(layer, takes) {
+                &diff_id
+            } else {
+                &layer.digest
+            })
+        })
+        .collect();
+    entry
+}
+
+fn layout(manifests: Vec<Descriptor>) -> Result<Vec<Item>> {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Index {
+        schema_version: u8,
+        media_type: &'static str,
+        manifests: Vec<Descriptor>,
+    }
+    let index = to_json(&Index {
+        schema_version: 2,
+        media_type: MediaType::OCI_INDEX,
+        manifests,
+    })?;
+    Ok(vec![
+        file(OCI_LAYOUT, OCI_LAYOUT_CONTENT.to_vec()),
+        file(INDEX, index),
+    ])
+}
+
+fn file(name: &str, bytes: Vec<u8>) -> Item {
+    Item::Bytes {
+        name: name.into(),
+        bytes,
+    }
+}

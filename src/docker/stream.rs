@@ -1,0 +1,122 @@
+//! The engine's streamed answers: JSON values one after another, errors among them.
+//!
+//! Source: moby, `pkg/jsonmessage`.
+
+use std::io::Read;
+
+/// One message of a stream.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct Message {
+    /// Text of a load or build.
+    pub stream: Option<String>,
+    /// What a pull does.
+    pub status: Option<String>,
+    /// What that is done to.
+    pub id: Option<String>,
+    /// An error, as old clients read it.
+    error: Option<String>,
+    /// An error.
+    #[serde(rename = "errorDetail")]
+    error_detail: Option<Detail>,
+}
+
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Detail {
+    message: String,
+}
+
+/// What the containerd store reports as if all were well, after it has said `Loaded image`.
+const DISGUISED: &str = "Error unpacking image";
+
+impl Message {
+    /// What went wrong, if this message says that something did.
+    pub fn failure(&self) -> Option<&str> {
+        if let Some(detail) = &self.error_detail {
+            return Some(&detail.message);
+        }
+        if let Some(error) = &self.error {
+            return Some(error);
+        }
+        let text = self.stream.as_deref()?.trim_end();
+        text.starts_with(DISGUISED).then_some(text)
+    }
+}
+
+/// How a stream ended.
+#[derive(Debug)]
+pub enum End {
+    /// With its last message, which was no error.
+    Whole,
+    /// With an error of the engine's; the first one counts.
+    Failed(String),
+    /// In the middle: the connection was lost, or what came is no such stream.
+    Broken(String),
+}
+
+/// Reads a stream to its end.
+pub fn read(body: impl Read, mut each: impl FnMut(&Message)) -> End {
+    let messages =
+        serde_json::Deserializer::from_reader(std::io::BufReader::new(body)).into_iter::<Message>();
+    let mut failure = None;
+    for message in messages {
+        match message {
+            Ok(message) => {
+                each(&message);
+                failure = failure.or_else(|| message.failure().map(str::to_string));
+            }
+            Err(error) => return failure.map_or_else(|| End::Broken(error.to_string()), End::Failed),
+        }
+    }
+    failure.map_or(End::Whole, End::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(text: &str) -> (usize, End) {
+        let mut count = 0;
+        let end = read(text.as_bytes(), |_| count += 1);
+        (count, end)
+    }
+
+    #[test]
+    fn errors_are_seen_wherever_they_stand() {
+        for (text, messages, fails_with) in [
+            (r#"{"stream":"Loaded image: a:1\n"}"#, 1, None),
+            ("", 0, None),
+            (
+                "{\"stream\":\"Loaded image: a:1\\n\"}\r\n{\"stream\":\"Error unpacking image a:1: apply layer error\\n\"}\n",
+                2,
+                Some("Error unpacking image a:1: apply layer error"),
+            ),
+            (
+                r#"{"status":"x"}{"errorDetail":{"message":"invalid diffID"},"error":"invalid diffID"}"#,
+                2,
+                Some("invalid diffID"),
+            ),
+            (
+                r#"{"error":"first"}{"error":"second"}{"stream":"fine"}"#,
+                3,
+                Some("first"),
+            ),
+        ] {
+            let (count, end) = outcome(text);
+            assert_eq!(count, messages, "{text}");
+            match (end, fails_with) {
+                (End::Whole, None) => {}
+                (End::Failed(found), Some(expected)) => assert_eq!(found, expected),
+                (end, _) => panic!("{text}: {end:?}"),
+            }
+        }
+        for cut in [r#"{"stream":"Loaded"#, "<html>"] {
+            assert!(matches!(outcome(cut).1, End::Broken(_)), "{cut}");
+        }
+        // The engine said what was wrong before the connection went.
+        assert!(matches!(
+            outcome(r#"{"error":"no space"}{"str"#).1,
+            End::Failed(_)
+        ));
+    }
+}

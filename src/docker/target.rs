@@ -1,0 +1,376 @@
+//! Loading into a Docker: content without names first, then the check, then names one by one, then digests.
+
+use std::io::Read;
+
+use super::Docker;
+use super::api::encode;
+use super::attach::{self, Wanted};
+use super::inventory::{self, Inventory, Store, find_image};
+use super::plan::{self, Takes, found, has_name};
+use super::shipment::{self, Pool};
+use crate::archive::view::View;
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Digest, Reference};
+use crate::progress::Progress;
+use crate::target::{Loaded, Obstacle, Offers, Piece, Plan, PlannedImage, Report, Request, Showing, Target};
+
+impl Target for Docker {
+    type Inventory = Inventory;
+
+    fn probe(&self) -> Result<Inventory> {
+        inventory::probe(&self.client, &self.strategies)
+    }
+
+    fn plan(&self, offers: &Offers<'_>, request: &Request, inventory: &Inventory) -> Result<Plan> {
+        plan::plan(offers, request, inventory, &self.strategies)
+    }
+
+    fn apply(
+        &self,
+        offers: &Offers<'_>,
+        plan: &Plan,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Report> {
+        self.repair(progress)?;
+        let takes = inventory::takes(&self.client)?;
+        let load = Load {
+            docker: self,
+            offers,
+            takes,
+            progress,
+            interrupt,
+        };
+        let mut report = Report::new(plan);
+        let mut sent = vec![0; plan.images.len()];
+        report.sent = load.deliver(plan, &mut sent)?;
+        for planned in &plan.images {
+            interrupt.check()?;
+            report.sent += load.name(planned)?;
+        }
+        let mut obstacles = load.attach(plan)?;
+        for (at, planned) in plan.images.iter().enumerate() {
+            let obstacles = obstacles.get_mut(at).map(std::mem::take).unwrap_or_default();
+            let bytes = sent.get(at).copied().unwrap_or_default();
+            report.images.push(load.ask(planned, obstacles, bytes)?);
+        }
+        Ok(report)
+    }
+}
+
+/// A load that goes on.
+struct Load<'l, 'a> {
+    docker: &'l Docker,
+    offers: &'l Offers<'a>,
+    takes: Takes,
+    progress: &'l dyn Progress,
+    interrupt: &'l Interrupt,
+}
+
+impl Load<'_, '_> {
+    /// Sends what is missing and makes sure that it is there and right. Bytes of the streams; those of the
+    /// blobs are added to each image's in `sent`.
+    ///
+    /// Layers that the engine seemed to have may be gone by now, or, in the containerd store, be there
+    /// unpacked but not as blobs. What is then not whole is sent once more with all of its layers.
+    fn deliver(&self, plan: &Plan, sent: &mut [u64]) -> Result<u64> {
+        if plan.images.iter().all(|planned| planned.present) {
+            return Ok(0);
+        }
+        let all = plan::pieces(&plan.images, self.offers, &self.takes)?;
+        let is_partial = all.len() > plan.send.len();
+        let first = self.ship(&plan.images, &plan.send, sent);
+        let mut total = match first {
+            Err(Error::Engine { .. }) if is_partial => 0,
+            other => other?,
+        };
+        let lacking = self.lacking(&plan.images)?;
+        if lacking.is_empty() {
+            return Ok(total);
+        }
+        if !is_partial {
+            return Err(self.not_right(plan, &lacking));
+        }
+        self.progress
+            .note("the engine lacks layers that it seemed to have; sending them");
+        let mut again = plan.images.clone();
+        for (at, planned) in again.iter_mut().enumerate() {
+            planned.present |= !lacking.contains(&at);
+        }
+        let pieces = plan::pieces(&again, self.offers, &self.takes)?;
+        total += self.ship(&again, &pieces, sent)?;
+        let lacking = self.lacking(&again)?;
+        if lacking.is_empty() {
+            return Ok(total);
+        }
+        Err(self.not_right(plan, &lacking))
+    }
+
+    fn not_right(&self, plan: &Plan, lacking: &[usize]) -> Error {
+        let images = lacking.iter().filter_map(|at| plan.images.get(*at));
+        let names: Vec<String> = images.map(|planned| planned.name.familiar()).collect();
+        self.docker.client.error(
+            "load",
+            &format!("the engine took {} but does not have all of it", names.join(", ")),
+            Some("see its log (journalctl -u docker); nothing was named".into()),
+        )
+    }
+
+    fn ship(&self, images: &[PlannedImage], pieces: &[Piece], sent: &mut [u64]) -> Result<u64> {
+        let view = shipment::content(images, pieces, self.offers, &self.takes)?;
+        self.progress.phase("send", Some(view.size()));
+        self.load("load", &view, pieces)?;
+        for piece in pieces {
+            if let Some(bytes) = sent.get_mut(piece.image) {
+                *bytes += piece.size;
+            }
+        }
+        Ok(view.size())
+    }
+
+    fn load(&self, action: &str, view: &View, pieces: &[Piece]) -> Result<()> {
+        let pool = Pool::new(self.offers);
+        let mut stream = Watched {
+            stream: view.open(&pool),
+            pieces: pieces.iter(),
+            now: None,
+            progress: self.progress,
+            interrupt: self.interrupt,
+        };
+        self.docker
+            .client
+            .post_tar(action, "/images/load?quiet=1", &mut stream, &mut |_| {})
+    }
+
+    /// Positions of images that are not on the engine as they should be.
+    fn lacking(&self, images: &[PlannedImage]) -> Result<Vec<usize>> {
+        let client = &self.docker.client;
+        let complete = match self.takes.store {
+            Store::Containerd if inventory::tells_content(client) => Some(inventory::complete(client)?),
+            _ => None,
+        };
+        let mut lacking = Vec::new();
+        for (at, planned) in images.iter().enumerate().filter(|(_, planned)| !planned.present) {
+            let Some((_, image)) = found(planned, self.offers) else {
+                continue;
+            };
+            let is_right = match (self.takes.store, &complete) {
+                (Store::Classic, _) => {
+                    let inspected = find_image(client, &planned.image_id.to_string())?;
+                    let expected = image.config.as_ref().map(|config| &config.diff_ids);
+                    inspected.map(|inspected| inspected.diff_ids()).as_ref() == expected
+                }
+                (Store::Containerd, Some(complete)) => {
+                    let manifest = image.descriptor.digest;
+                    complete.contains(&(planned.digest, manifest))
+                        || self.unpacks(planned.digest, Some(manifest))?
+                }
+                (Store::Containerd, None) => self.unpacks(planned.digest, None)?,
+            };
+            if !is_right {
+                lacking.push(at);
+            }
+        }
+        Ok(lacking)
+    }
+
+    /// Whether a container can be made of an image, which makes the containerd store unpack it. The container
+    /// is never started, and removed.
+    fn unpacks(&self, root: Digest, manifest: Option<Digest>) -> Result<bool> {
+        #[derive(serde::Deserialize)]
+        struct Created {
+            #[serde(rename = "Id")]
+            id: String,
+        }
+        let client = &self.docker.client;
+        let body = serde_json::json!({ "Image": root.to_string(), "Cmd": ["none"], "NetworkDisabled": true });
+        let Ok(answer) = client.post("try the image", "/containers/create", Some(&body)) else {
+            return Ok(false);
+        };
+        if let Ok(created) = serde_json::from_slice::<Created>(&answer) {
+            client.delete(
+                "remove the trial",
+                &format!("/containers/{}?force=1&v=1", encode(&created.id)),
+            )?;
+        }
+        match manifest {
+            None => Ok(true),
+            Some(manifest) => Ok(inventory::complete(client)?.contains(&(root, manifest))),
+        }
+    }
+
+    /// Sets an image's name. Bytes of the stream that it took.
+    fn name(&self, planned: &PlannedImage) -> Result<u64> {
+        if planned.tagged {
+            return Ok(0);
+        }
+        let client = &self.docker.client;
+        match (self.takes.store, &planned.tag) {
+            // The digest alone: it is attached.
+            (Store::Classic, None) => Ok(0),
+            (Store::Classic, Some(tag)) => {
+                let view = shipment::classic_name(planned, tag, self.offers, &self.takes)?;
+                let Some(view) = view else { return Ok(0) };
+                self.load(&format!("name {tag}"), &view, &[])?;
+                Ok(view.size())
+            }
+            (Store::Containerd, Some(tag)) => {
+                let path = format!(
+                    "/images/{}/tag?repo={}&tag={}",
+                    planned.digest,
+                    encode(tag.repository().full()),
+                    encode(tag.tag().unwrap_or_default())
+                );
+                client.post(&format!("name {tag}"), &path, None).map(|_| 0)
+            }
+            (Store::Containerd, None) => {
+                let Some((offer, _)) = found(planned, self.offers) else {
+                    return Ok(0);
+                };
+                let name = Reference::digested(planned.name.repository(), planned.digest);
+                let view = shipment::containerd_name(&offer.graph.root, &name)?;
+                self.load(&format!("name {name}"), &view, &[])?;
+                self.forget_nameless(planned.digest)?;
+                Ok(view.size())
+            }
+        }
+    }
+
+    /// Removes the record that keeps an image without a name from being collected. `/tag` does it itself.
+    fn forget_nameless(&self, digest: Digest) -> Result<()> {
+        let name = format!("moby-dangling@{digest}");
+        let client = &self.docker.client;
+        if find_image(client, &name)?.is_some() {
+            client.delete(
+                "remove the nameless record",
+                &format!("/images/{}?noprune=1", encode(&name)),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Attaches what is planned to be, and gives for each image what is in the way of showing its digest.
+    fn attach(&self, plan: &Plan) -> Result<Vec<Vec<Obstacle>>> {
+        let mut obstacles: Vec<Vec<Obstacle>> = plan
+            .images
+            .iter()
+            .map(|planned| match &planned.showing {
+                Showing::Hidden { obstacles } => obstacles.clone(),
+                _ => Vec::new(),
+            })
+            .collect();
+        for strategy in &self.docker.strategies {
+            let chosen = Showing::Attach {
+                strategy: strategy.name(),
+            };
+            let (places, wanted): (Vec<usize>, Vec<Wanted<'_>>) = plan
+                .images
+                .iter()
+                .enumerate()
+                .filter(|(_, planned)| planned.showing == chosen)
+                .filter_map(|(at, planned)| Some((at, wanted(planned, self.offers)?)))
+                .unzip();
+            if wanted.is_empty() {
+                continue;
+            }
+            self.progress.phase("attach", None);
+            let outcomes = strategy.apply(&self.docker.client, &wanted, self.progress, self.interrupt)?;
+            for (at, outcome) in places.into_iter().zip(outcomes) {
+                if let (Some(list), Err(obstacle)) = (obstacles.get_mut(at), outcome) {
+                    list.push(obstacle);
+                }
+            }
+        }
+        Ok(obstacles)
+    }
+
+    /// Asks what the engine shows for an image now.
+    fn ask(&self, planned: &PlannedImage, mut obstacles: Vec<Obstacle>, sent: u64) -> Result<Loaded> {
+        let client = &self.docker.client;
+        let shown = Reference::digested(planned.name.repository(), planned.digest);
+        let id = match self.takes.store {
+            Store::Classic => planned.image_id,
+            Store::Containerd => planned.digest,
+        };
+        let is_it = |found: &inventory::Inspected| found.id.parse::<Digest>() == Ok(id);
+        if let Some(tag) = &planned.tag {
+            match find_image(client, &tag.familiar())? {
+                Some(found) if is_it(&found) => {}
+                _ => obstacles.push(Obstacle::new(
+                    format!("{tag} names another image now"),
+                    "somebody else has set it meanwhile; run this again",
+                )),
+            }
+        }
+        let found = find_image(client, &shown.familiar())?;
+        let is_shown = found.is_some_and(|found| {
+            is_it(&found) && has_name(found.repo_digests.as_deref().unwrap_or_default(), &shown)
+        });
+        if !is_shown && obstacles.is_empty() {
+            obstacles.push(Obstacle::new(format!("the engine does not show {shown}"), ""));
+        }
+        Ok(Loaded {
+            name: planned.name.clone(),
+            tag: planned.tag.clone(),
+            digest: planned.digest,
+            image_id: planned.image_id,
+            platform: planned.platform.clone(),
+            evidence: planned.evidence,
+            shown: is_shown,
+            obstacles,
+            sent,
+        })
+    }
+}
+
+fn wanted<'o>(planned: &PlannedImage, offers: &'o Offers<'_>) -> Option<Wanted<'o>> {
+    let (offer, _) = found(planned, offers)?;
+    Some(attach::Wanted {
+        repository: planned.name.repository().clone(),
+        digest: planned.digest,
+        image_id: planned.image_id,
+        graph: &offer.graph,
+    })
+}
+
+/// Tells of a stream's pieces as they go by, and ends it when the run is interrupted.
+struct Watched<'w, R> {
+    stream: R,
+    pieces: std::slice::Iter<'w, Piece>,
+    now: Option<(Digest, u64)>,
+    progress: &'w dyn Progress,
+    interrupt: &'w Interrupt,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.interrupt.check().map_err(std::io::Error::other)?;
+        let count = self.stream.read(buffer)?;
+        self.tell(u64::try_from(count).unwrap_or(u64::MAX));
+        Ok(count)
+    }
+}
+
+impl<R> Watched<'_, R> {
+    /// The framing around pieces is counted to them: it is small, and a bar need not be exact.
+    fn tell(&mut self, mut bytes: u64) {
+        while bytes > 0 {
+            let Some((digest, left)) = self.now.take().or_else(|| {
+                let piece = self.pieces.next()?;
+                self.progress.blob_started(&piece.digest, piece.size, 0);
+                Some((piece.digest, piece.size))
+            }) else {
+                return;
+            };
+            let step = bytes.min(left);
+            self.progress.blob_advanced(&digest, step);
+            bytes -= step;
+            if left > step {
+                self.now = Some((digest, left - step));
+            } else {
+                self.progress.blob_finished(&digest);
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! A registry that serves manifests only, by digest only, to an engine on this host.
+//!
+//! An engine that holds an image's layers asks a registry for nothing but the manifests. Tags are never
+//! answered: whoever asks for one must get it from a real registry or not at all.
+//!
+//! Source: OCI distribution specification, "Pulling manifests".
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::oneshot;
+
+use crate::oci::{Digest, Graph, MediaType};
+
+/// Ports that only root may bind, the highest first. Nobody else can take one over while an engine still
+/// believes in it.
+const PRIVILEGED: std::ops::RangeInclusive<u16> = 512..=1023;
+/// A client that sends no request for so long is let go.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The manifests and indexes that are served, by the repository's path and their digest.
+#[derive(Debug, Clone, Default)]
+pub struct Documents(BTreeMap<(String, Digest), (MediaType, Bytes)>);
+
+impl Documents {
+    /// Serves the indexes and manifests of a graph, as `path` of the registry (`library/httpd`).
+    pub fn add(&mut self, path: &str, graph: &Graph) {
+        let indexes = graph
+            .indexes
+            .iter()
+            .map(|(descriptor, index)| (descriptor, &index.raw));
+        let manifests = graph
+            .images
+            .iter()
+            .map(|image| (&image.descriptor, &image.manifest.raw));
+        for (descriptor, raw) in indexes.chain(manifests) {
+            let bytes = Bytes::copy_from_slice(raw);
+            self.0.insert(
+                (path.to_string(), descriptor.digest),
+                (descriptor.media_type.clone(), bytes),
+            );
+        }
+    }
+}
+
+/// A running server. Dropping it closes its port.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    requests: Arc<AtomicU64>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Binds a free port of 127.0.0.1 that only root can bind.
+///
+/// # Errors
+///
+/// If this process may not, or all of them are taken.
+pub fn bind_privileged() -> io::Result<TcpListener> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for port in PRIVILEGED.rev() {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+impl Server {
+    /// Serves on a bound port, in a thread of its own, until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the thread or its event loop cannot be had.
+    pub fn start(listener: TcpListener, documents: Documents) -> io::Result<Server> {
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let requests = Arc::new(AtomicU64::new(0));
+        let (stop, stopped) = oneshot::channel();
+        let served = Served {
+            documents: Arc::new(documents),
+            requests: Arc::clone(&requests),
+        };
+        let thread = std::thread::Builder::new()
+            .name("registry".into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    let accepting = tokio::spawn(accept(listener, served));
+                    let _ = stopped.await;
+                    accepting.abort();
+                });
+            })?;
+        Ok(Server {
+            address,
+            requests,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Requests so far, answered or refused.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Served {
+    documents: Arc<Documents>,
+    requests: Arc<AtomicU64>,
+}
+
+async fn accept(listener: TcpListener, served: Served) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        return;
+    };
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, or the client was gone already: others may still come.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let served = served.clone();
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
+            let service = hyper::service::service_fn(move |request| {
+                let answer = served.answer(&request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+impl Served {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let mut response = match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/v2/" | "/v2") => json(StatusCode::OK, "{}"),
+            (&Method::GET | &Method::HEAD, path) => self.manifest(path),
+            _ => {
+                let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "read-only");
+                response
+                    .headers_mut()
+                    .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                response
+            }
+        };
+        let version = HeaderValue::from_static("registry/2.0");
+        response
+            .headers_mut()
+            .insert("docker-distribution-api-version", version);
+        response
+    }
+
+    fn manifest(&self, path: &str) -> Response<Full<Bytes>> {
+        let found = path
+            .strip_prefix("/v2/")
+            .and_then(|rest| rest.rsplit_once("/manifests/"))
+            .and_then(|(name, digest)| Some((name.to_string(), digest.parse::<Digest>().ok()?)));
+        let Some(key) = found else {
+            return error(
+                StatusCode::NOT_FOUND,
+                "MANIFEST_UNKNOWN",
+                "only manifests by digest",
+            );
+        };
+        let Some((media_type, bytes)) = self.documents.0.get(&key) else {
+            return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "not here");
+        };
+        let mut response = Response::new(Full::new(bytes.clone()));
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(media_type.as_str()) {
+            headers.insert(CONTENT_TYPE, value);
+        }
+        if let Ok(value) = HeaderValue::from_str(&key.1.to_string()) {
+            headers.insert("docker-content-digest", value);
+        }
+        response
+    }
+}
+
+fn json(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
+    let text = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
+    json(status, text.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{Descriptor, PlatformSelection};
+
+    fn graph() -> (Graph, Vec<u8>) {
+        let config = br#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},"layers":[]}}"#,
+            Digest::sha256(config),
+            config.len()
+        );
+        let root = Descriptor::new(
+            MediaType::new(MediaType::OCI_MANIFEST),
+            Digest::sha256(manifest.as_bytes()),
+            manifest.len().try_into().unwrap(),
+        );
+        let bytes = manifest.into_bytes();
+        let graph = Graph::walk(&root, &PlatformSelection::All, &mut |descriptor| {
+            Ok(Some(if descriptor.digest == root.digest {
+                bytes.clone()
+            } else {
+                config.to_vec()
+            }))
+        });
+        (graph.unwrap(), bytes)
+    }
+
+    #[test]
+    fn serves_digests_and_nothing_else() {
+        let (graph, bytes) = graph();
+        let digest = graph.root.digest;
+        let mut documents = Documents::default();
+        documents.add("library/app", &graph);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Server::start(listener, documents).unwrap();
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .build()
+            .into();
+        let base = format!("http://{}", server.address());
+        let get = |path: &str| agent.get(format!("{base}{path}")).call().unwrap();
+
+        let mut found = get(&format!("/v2/library/app/manifests/{digest}"));
+        assert_eq!(found.status(), 200);
+        assert_eq!(found.headers()["content-type"], MediaType::OCI_MANIFEST);
+        assert_eq!(
+            found.headers()["docker-content-digest"],
+            digest.to_string().as_str()
+        );
+        assert_eq!(found.body_mut().read_to_vec().unwrap(), bytes);
+
+        let head = agent
+            .head(format!("{base}/v2/library/app/manifests/{digest}"))
+            .call()
+            .unwrap();
+        assert_eq!(head.headers()["content-length"], bytes.len().to_string().as_str());
+
+        for (path, status) in [
+            ("/v2/", 200),
+            ("/v2/library/app/manifests/latest", 404),
+            ("/v2/library/app/tags/list", 404),
+            ("/v2/_catalog", 404),
+            ("/", 404),
+        ] {
+            assert_eq!(get(path).status(), status, "{path}");
+        }
+        let elsewhere = format!("/v2/library/other/manifests/{digest}");
+        assert_eq!(get(&elsewhere).status(), 404);
+        let blob = format!("/v2/library/app/blobs/{digest}");
+        assert_eq!(get(&blob).status(), 404);
+        let put = agent
+            .put(format!("{base}/v2/library/app/manifests/latest"))
+            .send("{}")
+            .unwrap();
+        assert_eq!(put.status(), 405);
+        assert_eq!(server.requests(), 10);
+
+        let address = server.address();
+        drop(agent);
+        drop(server);
+        assert!(TcpListener::bind(address).is_ok(), "the port is free again");
+    }
+}

@@ -1,0 +1,381 @@
+//! From references and a source to a sealed archive. Every reference is resolved and every manifest read before
+//! a byte is written.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::archive::Verified;
+use crate::archive::format::{self, Named};
+use crate::archive::layout::Layout;
+use crate::archive::writer::{self, Stream, Writer};
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Digest, Graph, Platform, PlatformSelection, Reference};
+use crate::progress::Progress;
+use crate::source::Source;
+use crate::transfer::{self, Moved, Sink, Transfer, Wanted};
+
+/// Where an archive goes.
+pub enum Output<'a> {
+    /// A file, or the name before `.001` of parts. A device or FIFO is written as a pipe.
+    File(&'a Path),
+    /// A pipe, and what messages call it.
+    Stream(&'a Path, &'a mut (dyn Write + Send)),
+}
+
+/// What is saved, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The platforms of multi-platform images.
+    pub platforms: PlatformSelection,
+    /// Bytes of a part, if the archive is cut.
+    pub split: Option<u64>,
+    /// Whether what an interrupted run left is used, and left if this one is interrupted.
+    pub resume: bool,
+    /// Whether a file is written from its start to its end, as a pipe is: one blob after the other.
+    pub in_order: bool,
+    /// Blobs at once.
+    pub jobs: NonZeroUsize,
+    /// The pause before a broken blob is asked for again; it doubles with each further try.
+    pub pause: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            platforms: PlatformSelection::host(),
+            split: None,
+            resume: true,
+            in_order: false,
+            jobs: transfer::JOBS,
+            pause: transfer::PAUSE,
+        }
+    }
+}
+
+/// What was saved.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Summary {
+    /// Digest of `index.json`: the one line to compare.
+    pub digest: Digest,
+    /// The archive's size in bytes.
+    pub size: u64,
+    /// The files, in order; none for a pipe.
+    pub files: Vec<PathBuf>,
+    /// The images, in the archive's order.
+    pub images: Vec<Saved>,
+    /// Stored bytes that an interrupted run had left.
+    pub reused: u64,
+}
+
+/// An image that was saved.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Saved {
+    /// Its name.
+    pub reference: Reference,
+    /// Digest of the manifest or index that the source gave.
+    pub digest: Digest,
+    /// The platforms whose images are in the archive.
+    #[serde(serialize_with = "as_text")]
+    pub platforms: Vec<Platform>,
+    /// Stored bytes of its blobs, also of those that it shares.
+    pub size: u64,
+    /// Stored bytes of them that an interrupted run had left.
+    pub reused: u64,
+}
+
+fn as_text<S: serde::Serializer>(platforms: &[Platform], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(platforms.iter().map(ToString::to_string))
+}
+
+/// Saves images to one archive.
+///
+/// # Errors
+///
+/// Names the reference that does not resolve, the blob that cannot be had, or the file that cannot be written.
+/// What was at the output's path stays as it is until the archive is whole.
+pub fn save(
+    source: &dyn Source,
+    references: &[Reference],
+    options: &Options,
+    output: Output<'_>,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Summary> {
+    if references.is_empty() {
+        return Err(Error::Usage {
+            message: "no image to save was named".into(),
+            hint: None,
+        });
+    }
+    let run = Run {
+        source,
+        options,
+        progress,
+        interrupt,
+    };
+    progress.phase("Resolving", None);
+    let images = run.resolve(references)?;
+    let layout = Arc::new(Layout::plan(&images, &preferred(&options.platforms))?);
+    let (moved, files) = run.write(&images, &layout, output)?;
+    Ok(summary(&images, &layout, &moved, files))
+}
+
+/// What every step of one save needs.
+struct Run<'a> {
+    source: &'a dyn Source,
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    interrupt: &'a Interrupt,
+}
+
+impl Run<'_> {
+    /// Resolves every reference, several at once, and puts them in the archive's order.
+    fn resolve(&self, references: &[Reference]) -> Result<Vec<Named>> {
+        let unique: BTreeMap<String, &Reference> = references
+            .iter()
+            .map(|reference| (reference.full(), reference))
+            .collect();
+        let queue: Vec<&Reference> = unique.into_values().collect();
+        let next = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let found: Mutex<Vec<(usize, Result<Named>)>> = Mutex::new(Vec::new());
+        let work = || {
+            while !failed.load(Ordering::SeqCst) {
+                let at = next.fetch_add(1, Ordering::SeqCst);
+                let Some(reference) = queue.get(at) else {
+                    return;
+                };
+                let named = self.walk(reference).map_err(|error| naming(error, reference));
+                if named.is_err() {
+                    failed.store(true, Ordering::SeqCst);
+                }
+                found
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push((at, named));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.options.jobs.get().min(queue.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.sort_by_key(|(at, _)| *at);
+        let mut images = found
+            .into_iter()
+            .map(|(_, named)| named)
+            .collect::<Result<Vec<_>>>()?;
+        one_digest_a_name(&images)?;
+        format::sort(&mut images);
+        Ok(images)
+    }
+
+    /// Follows one reference down to its layers.
+    fn walk(&self, reference: &Reference) -> Result<Named> {
+        self.interrupt.check()?;
+        let root = self.source.resolve(reference)?;
+        let selection = &self.options.platforms;
+        let graph = Graph::walk(&root, selection, &mut |descriptor| {
+            self.interrupt.check()?;
+            match self.source.metadata(reference.repository(), descriptor) {
+                Err(Error::NotFound { .. }) if *selection == PlatformSelection::Present => Ok(None),
+                outcome => outcome.map(Some),
+            }
+        })?;
+        Ok(Named {
+            reference: Some(reference.clone()),
+            graph,
+        })
+    }
+
+    /// Writes the archive that was laid out.
+    fn write(
+        &self,
+        images: &[Named],
+        layout: &Arc<Layout>,
+        output: Output<'_>,
+    ) -> Result<(Vec<Moved>, Vec<PathBuf>)> {
+        let wanted = wanted(images, layout);
+        match output {
+            Output::File(path) if is_pipe(path) => {
+                let mut file = fs::File::options()
+                    .write(true)
+                    .open(path)
+                    .map_err(Error::io("open", path))?;
+                self.write(images, layout, Output::Stream(path, &mut file))
+            }
+            Output::File(path) => {
+                let how = writer::Options {
+                    split: self.options.split,
+                    resume: self.options.resume,
+                    in_order: self.options.in_order,
+                };
+                let writer = Writer::create(path, layout.clone(), &how, self.interrupt)?;
+                let moved = self.fill(&writer, wanted).map_err(|error| self.keeping(error))?;
+                self.progress.phase("Writing to disk", None);
+                let files = writer.seal(&proofs(&moved))?;
+                Ok((moved, files))
+            }
+            Output::Stream(..) if self.options.split.is_some() => Err(Error::Usage {
+                message: "parts cannot be written to a pipe".into(),
+                hint: Some("name a file with -o, or leave --split out".into()),
+            }),
+            Output::Stream(label, out) => {
+                let stream = Stream::new(label, layout, out);
+                let moved = self.fill(&stream, wanted)?;
+                stream.seal(&proofs(&moved))?;
+                Ok((moved, Vec::new()))
+            }
+        }
+    }
+
+    fn fill(&self, sink: &dyn Sink, wanted: Vec<Wanted>) -> Result<Vec<Moved>> {
+        let total = wanted
+            .iter()
+            .fold(0u64, |sum, blob| sum.saturating_add(blob.descriptor.size));
+        self.progress.phase("Saving", Some(total));
+        let transfer = Transfer {
+            source: self.source,
+            sink,
+            jobs: self.options.jobs,
+            pause: self.options.pause,
+            progress: self.progress,
+            interrupt: self.interrupt,
+        };
+        transfer.run(wanted)
+    }
+
+    /// Says that the next run goes on, where it will.
+    fn keeping(&self, mut error: Error) -> Error {
+        if let Error::Registry {
+            hint: hint @ None, ..
+        } = &mut error
+            && self.options.resume
+        {
+            *hint = Some("what came so far is kept: the same command goes on from there".into());
+        }
+        error
+    }
+}
+
+/// The blobs to fetch in the layout's order, each from the first repository that names it.
+fn wanted(images: &[Named], layout: &Layout) -> Vec<Wanted> {
+    let mut repositories = HashMap::new();
+    for named in images {
+        let Some(reference) = &named.reference else {
+            continue;
+        };
+        for blob in named.graph.blobs() {
+            repositories.entry(blob.digest).or_insert(reference.repository());
+        }
+    }
+    let blobs = layout.blobs().iter().filter_map(|blob| {
+        let repository = repositories.get(&blob.descriptor.digest)?;
+        Some(Wanted {
+            repository: (*repository).clone(),
+            descriptor: blob.descriptor.clone(),
+        })
+    });
+    blobs.collect()
+}
+
+fn proofs(moved: &[Moved]) -> Vec<Verified> {
+    moved.iter().map(|blob| blob.verified).collect()
+}
+
+/// The platform that `manifest.json` names: this host's if it was chosen, else the first that was.
+fn preferred(selection: &PlatformSelection) -> Platform {
+    let host = Platform::host();
+    match selection {
+        PlatformSelection::Only(chosen) if !chosen.iter().any(|platform| platform.matches(&host)) => {
+            chosen.first().cloned().unwrap_or(host)
+        }
+        _ => host,
+    }
+}
+
+/// Whether a path is something that bytes are poured into and that must not be replaced.
+fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
+}
+
+/// Refuses `x:1` beside `x:1@sha256:...` if they are different images: the archive could not name both.
+fn one_digest_a_name(images: &[Named]) -> Result<()> {
+    let mut known: HashMap<String, Digest> = HashMap::new();
+    for named in images {
+        let Some(name) = named.reference.as_ref().and_then(Reference::without_digest) else {
+            continue;
+        };
+        let digest = named.graph.root.digest;
+        let first = *known.entry(name.full()).or_insert(digest);
+        if first != digest {
+            return Err(Error::Usage {
+                message: format!("{name} was asked for as two images, {first} and {digest}"),
+                hint: Some("save them to two archives, or name one of them by digest only".into()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Puts the reference into errors that only know a digest.
+fn naming(error: Error, reference: &Reference) -> Error {
+    match error {
+        Error::Refused(mut finding) if finding.place.archive.is_none() => {
+            finding.place = finding.place.within(reference);
+            Error::Refused(finding)
+        }
+        Error::NotFound { what, place, hint } if !what.contains(&reference.familiar()) => Error::NotFound {
+            what: format!("{reference}: {what}"),
+            place,
+            hint,
+        },
+        other => other,
+    }
+}
+
+fn summary(images: &[Named], layout: &Layout, moved: &[Moved], files: Vec<PathBuf>) -> Summary {
+    let reused: HashMap<Digest, u64> = moved
+        .iter()
+        .map(|blob| (*blob.verified.digest(), blob.reused))
+        .collect();
+    let saved = images.iter().filter_map(|named| {
+        let blobs = named.graph.blobs();
+        let mut platforms: Vec<Platform> = Vec::new();
+        for platform in named.graph.runnable().filter_map(|image| image.platform()) {
+            if !platforms.contains(platform) {
+                platforms.push(platform.clone());
+            }
+        }
+        Some(Saved {
+            reference: named.reference.clone()?,
+            digest: named.graph.root.digest,
+            platforms,
+            size: blobs.iter().map(|blob| blob.size).sum(),
+            reused: blobs.iter().filter_map(|blob| reused.get(&blob.digest)).sum(),
+        })
+    });
+    Summary {
+        digest: layout.digest(),
+        size: layout.size(),
+        files,
+        images: saved.collect(),
+        reused: moved.iter().map(|blob| blob.reused).sum(),
+    }
+}
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod resume_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! A source in memory that serves real image content, and fails as it is told to.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference, Repository};
+use crate::source::Source;
+
+/// What goes wrong with one answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// The body ends after so many bytes.
+    CutAt(usize),
+    /// The connection breaks after so many bytes.
+    BreakAt(usize),
+    /// The byte at this place is another.
+    FlipAt(usize),
+    /// A byte comes too many.
+    Longer,
+    /// The registry is busy.
+    Busy,
+}
+
+type Hook = Box<dyn Fn(&Descriptor) + Send + Sync>;
+
+#[derive(Default)]
+pub struct Fake {
+    blobs: HashMap<Digest, Arc<[u8]>>,
+    tags: HashMap<String, Descriptor>,
+    faults: Mutex<HashMap<Digest, VecDeque<Fault>>>,
+    /// Every answer: the blob, and where it was asked to begin.
+    pub opened: Mutex<Vec<(Digest, u64)>>,
+    /// Bytes given out in bodies.
+    pub given: Arc<Mutex<usize>>,
+    /// Stops the run after so many bytes were given out.
+    pub stop_after: Option<(usize, Interrupt)>,
+    /// Called when a blob is opened.
+    pub hook: Option<Hook>,
+}
+
+impl Fake {
+    pub fn blob(&mut self, media_type: &str, bytes: impl Into<Vec<u8>>) -> Descriptor {
+        let bytes: Vec<u8> = bytes.into();
+        let descriptor = Descriptor::new(
+            MediaType::new(media_type),
+            Digest::sha256(&bytes),
+            u64::try_from(bytes.len()).unwrap(),
+        );
+        self.blobs.insert(descriptor.digest, bytes.into());
+        descriptor
+    }
+
+    /// A manifest with config and layers for a platform.
+    pub fn manifest(&mut self, platform: &Platform, layers: &[Vec<u8>]) -> Descriptor {
+        let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::sha256(layer)).collect();
+        let config = serde_json::json!({
+            "os": platform.os, "architecture": platform.architecture,
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        });
+        let config = self.blob("application/vnd.oci.image.config.v1+json", config.to_string());
+        let layers: Vec<Descriptor> = layers
+            .iter()
+            .map(|layer| self.blob("application/vnd.oci.image.layer.v1.tar", layer.clone()))
+            .collect();
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": layers,
+        });
+        let mut manifest = self.blob(MediaType::OCI_MANIFEST, manifest.to_string());
+        manifest.platform = Some(platform.clone());
+        manifest
+    }
+
+    /// Tags an index over manifests.
+    pub fn index(&mut self, name: &str, manifests: &[Descriptor]) -> Digest {
+        let index = serde_json::json!({
+            "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests,
+        });
+        let index = self.blob(MediaType::OCI_INDEX, index.to_string());
+        self.tag(name, &index)
+    }
+
+    pub fn tag(&mut self, name: &str, descriptor: &Descriptor) -> Digest {
+        self.tags.insert(reference(name).full(), descriptor.bare());
+        descriptor.digest
+    }
+
+    /// Tags an index over one image for amd64 and one for arm64, whose layers differ in a byte.
+    pub fn image(&mut self, name: &str, layers: &[Vec<u8>]) -> Digest {
+        let amd64 = self.manifest(&Platform::linux("amd64", None), layers);
+        let other: Vec<Vec<u8>> = layers
+            .iter()
+            .map(|layer| [b"arm", layer.as_slice()].concat())
+            .collect();
+        let arm64 = self.manifest(&Platform::linux("arm64", None), &other);
+        self.index(name, &[amd64, arm64])
+    }
+
+    pub fn fail(&self, blob: Digest, faults: &[Fault]) {
+        self.faults
+            .lock()
+            .unwrap()
+            .entry(blob)
+            .or_default()
+            .extend(faults);
+    }
+
+    /// Where answers for a blob began.
+    pub fn offsets(&self, blob: Digest) -> Vec<u64> {
+        let opened = self.opened.lock().unwrap();
+        opened
+            .iter()
+            .filter(|(digest, _)| *digest == blob)
+            .map(|(_, offset)| *offset)
+            .collect()
+    }
+}
+
+pub fn reference(text: &str) -> Reference {
+    text.parse().unwrap()
+}
+
+/// Bytes that do not repeat, different for each seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    })
+    .take(length)
+    .collect()
+}
+
+impl Source for Fake {
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        if let Some(digest) = reference.digest() {
+            let known = self.tags.values().find(|descriptor| descriptor.digest == digest);
+            if let Some(known) = known {
+                return Ok(known.clone());
+            }
+        }
+        self.tags
+            .get(&reference.full())
+            .cloned()
+            .ok_or_else(|| Error::NotFound {
+                what: reference.familiar(),
+                place: "the fake".into(),
+                hint: None,
+            })
+    }
+
+    fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let bytes = self
+            .blobs
+            .get(&descriptor.digest)
+            .ok_or_else(|| Error::NotFound {
+                what: descriptor.digest.to_string(),
+                place: "the fake".into(),
+                hint: None,
+            })?;
+        Ok(bytes.to_vec())
+    }
+
+    fn open(&self, _: &Repository, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
+        self.opened.lock().unwrap().push((descriptor.digest, offset));
+        if let Some(hook) = &self.hook {
+            hook(descriptor);
+        }
+        let fault = self
+            .faults
+            .lock()
+            .unwrap()
+            .get_mut(&descriptor.digest)
+            .and_then(VecDeque::pop_front);
+        let start = usize::try_from(offset).unwrap();
+        let mut bytes = self.blobs[&descriptor.digest][start..].to_vec();
+        let mut breaks = false;
+        match fault {
+            Some(Fault::CutAt(at)) => bytes.truncate(at),
+            Some(Fault::BreakAt(at)) => {
+                bytes.truncate(at);
+                breaks = true;
+            }
+            Some(Fault::FlipAt(at)) => bytes[at] ^= 1,
+            Some(Fault::Longer) => bytes.push(0),
+            Some(Fault::Busy) => {
+                return Err(Error::Registry {
+                    registry: "fake".into(),
+                    subject: descriptor.digest.to_string(),
+                    problem: "503".into(),
+                    hint: None,
+                    transient: true,
+                });
+            }
+            None => {}
+        }
+        Ok(Box::new(Body {
+            bytes: io::Cursor::new(bytes),
+            breaks,
+            given: self.given.clone(),
+            stop_after: self.stop_after.clone(),
+        }))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        Ok(self.tags.keys().map(|name| reference(name)).collect())
+    }
+}
+
+struct Body {
+    bytes: io::Cursor<Vec<u8>>,
+    breaks: bool,
+    given: Arc<Mutex<usize>>,
+    stop_after: Option<(usize, Interrupt)>,
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(1000);
+        let count = self.bytes.read(&mut buffer[..most])?;
+        if count == 0 && self.breaks && !buffer.is_empty() {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let mut given = self.given.lock().unwrap();
+        *given += count;
+        if let Some((limit, interrupt)) = &self.stop_after
+            && *given >= *limit
+        {
+            interrupt.stop();
+        }
+        Ok(count)
+    }
+}

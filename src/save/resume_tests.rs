@@ -1,0 +1,276 @@
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use super::fake::{Fake, noise, reference};
+use super::tests::{BOTH, listing, options, save_as, stream, two_images};
+use super::*;
+use crate::interrupt::Interrupt;
+use crate::progress::Silent;
+
+/// Saves until so many bytes came, as if a signal came then.
+fn interrupted(mut fake: Fake, names: &[&str], options: &Options, target: &Path, after: usize) -> Fake {
+    let interrupt = Interrupt::default();
+    *fake.given.lock().unwrap() = 0;
+    fake.stop_after = Some((after, interrupt.clone()));
+    let references: Vec<Reference> = names.iter().map(|name| reference(name)).collect();
+    let outcome = save(
+        &fake,
+        &references,
+        options,
+        Output::File(target),
+        &Silent,
+        &interrupt,
+    );
+    assert!(
+        matches!(outcome, Err(Error::Interrupted)),
+        "after {after}: {outcome:?}"
+    );
+    fake.stop_after = None;
+    fake
+}
+
+#[test]
+fn an_interrupted_save_goes_on_and_ends_in_the_same_bytes() {
+    let whole = stream(&two_images(), &BOTH, &options()).unwrap();
+    let all: usize = 2 * (300_000 + 700_001 + 1024 + 511) + 4 * 3 + 3;
+    for (jobs, in_order) in [(1, false), (4, false), (1, true)] {
+        let options = Options {
+            in_order,
+            jobs: NonZeroUsize::new(jobs).unwrap(),
+            ..options()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("images.tar");
+        // From where every worker has written a bufferful: before, there may be nothing to keep.
+        for after in (jobs * (256 << 10) + 1000..all).step_by(90_007) {
+            let fake = interrupted(two_images(), &BOTH, &options, &path, after);
+            let first = std::mem::take(&mut *fake.given.lock().unwrap());
+            assert!(!path.exists());
+            assert!(
+                listing(folder.path()).len() <= 1,
+                "one recognisable thing at most"
+            );
+            let summary = save_as(&fake, &BOTH, &options, &path).unwrap();
+            let fetched = *fake.given.lock().unwrap();
+            assert!(fs::read(&path).unwrap() == whole, "{jobs} jobs, after {after}");
+            assert_eq!(listing(folder.path()), ["images.tar"]);
+            assert_eq!(usize::try_from(summary.reused).unwrap(), first, "after {after}");
+            assert_eq!(first + fetched, all, "nothing is fetched twice");
+            fs::remove_file(&path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_save_that_is_interrupted_again_and_again_gets_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let whole = stream(&two_images(), &BOTH, &options()).unwrap();
+    let mut fake = two_images();
+    // Each run goes on with another part size; every second is whole.
+    for (round, split) in [Some(90_000), None, Some(300_001), None].into_iter().enumerate() {
+        let options = Options {
+            split,
+            jobs: NonZeroUsize::MIN,
+            ..options()
+        };
+        fake = interrupted(fake, &BOTH, &options, &path, 270_000);
+        assert_eq!(
+            listing(folder.path()),
+            [".images.tar.sealift-part"],
+            "round {round}"
+        );
+    }
+    let split = Options {
+        split: Some(150_000),
+        ..options()
+    };
+    let summary = save_as(&fake, &BOTH, &split, &path).unwrap();
+    assert!(summary.reused >= 1_000_000, "{}", summary.reused);
+    let joined: Vec<u8> = summary
+        .files
+        .iter()
+        .flat_map(|part| fs::read(part).unwrap())
+        .collect();
+    assert!(joined == whole);
+    assert_eq!(listing(folder.path()).len(), summary.files.len());
+}
+
+#[test]
+fn blobs_are_taken_over_when_a_tag_has_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let base = noise(1, 600_000);
+    let one_job = Options {
+        jobs: NonZeroUsize::MIN,
+        ..options()
+    };
+    let mut fake = Fake::default();
+    let platform = Platform::host();
+    let manifest = fake.manifest(&platform, &[base.clone(), noise(2, 500_000)]);
+    fake.tag("app:1", &manifest);
+    // The larger layer comes first.
+    let mut fake = interrupted(fake, &["app:1"], &one_job, &path, 900_000);
+    fake.opened.lock().unwrap().clear();
+    let manifest = fake.manifest(
+        &platform,
+        &[base.clone(), noise(3, 10), noise(5, 800_000), noise(6, 5000)],
+    );
+    fake.tag("app:1", &manifest);
+    let summary = save_as(&fake, &["app:1"], &options(), &path).unwrap();
+    assert!(fs::read(&path).unwrap() == stream(&fake, &["app:1"], &options()).unwrap());
+    assert_eq!(summary.reused, 600_000);
+    assert_eq!(listing(folder.path()), ["images.tar"]);
+    let fetched: HashSet<Digest> = {
+        let opened = fake.opened.lock().unwrap();
+        opened.iter().take(3).map(|(digest, _)| *digest).collect()
+    };
+    assert!(!fetched.contains(&Digest::sha256(&base)));
+}
+
+#[test]
+fn without_resume_nothing_is_left_and_nothing_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let never = Options {
+        resume: false,
+        ..options()
+    };
+    let fake = interrupted(two_images(), &BOTH, &never, &path, 1_500_000);
+    assert!(listing(folder.path()).is_empty());
+    let fake = interrupted(fake, &BOTH, &options(), &path, 1_500_000);
+    assert_eq!(listing(folder.path()).len(), 1);
+    let summary = save_as(&fake, &BOTH, &never, &path).unwrap();
+    assert_eq!(summary.reused, 0);
+    assert_eq!(listing(folder.path()), ["images.tar"]);
+}
+
+#[test]
+fn what_is_left_is_never_trusted() {
+    type Spoil = fn(&Path);
+    let spoils: [(&str, Spoil); 8] = [
+        ("bytes", |folder| {
+            for name in listing(folder).iter().filter(|name| name.ends_with(".001")) {
+                let length = fs::metadata(folder.join(name)).unwrap().len();
+                fs::write(folder.join(name), vec![0xaa; usize::try_from(length).unwrap()]).unwrap();
+            }
+        }),
+        ("shorter", |folder| {
+            for name in listing(folder).iter().filter(|name| name.ends_with(".001")) {
+                fs::File::options()
+                    .write(true)
+                    .open(folder.join(name))
+                    .unwrap()
+                    .set_len(4096)
+                    .unwrap();
+            }
+        }),
+        ("no data", |folder| {
+            for name in listing(folder).iter().filter(|name| name.ends_with(".001")) {
+                fs::remove_file(folder.join(name)).unwrap();
+            }
+        }),
+        ("cut journal", |folder| {
+            let path = folder.join("journal.json");
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("no journal", |folder| {
+            fs::remove_file(folder.join("journal.json")).unwrap()
+        }),
+        ("another version", |folder| {
+            rewrite(folder, "\"version\":1", "\"version\":2")
+        }),
+        ("all is said to be done", |folder| {
+            let text = fs::read_to_string(folder.join("journal.json")).unwrap();
+            let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
+            for mark in document["sets"][0]["blobs"].as_array_mut().unwrap() {
+                mark["done"] = mark["size"].clone();
+            }
+            fs::write(folder.join("journal.json"), document.to_string()).unwrap();
+        }),
+        ("numbers beyond any file", |folder| {
+            rewrite(folder, "\"offset\":", "\"offset\":18446744073709");
+        }),
+    ];
+    let whole = stream(&two_images(), &BOTH, &options()).unwrap();
+    for (name, spoil) in spoils {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("images.tar");
+        let fake = interrupted(two_images(), &BOTH, &options(), &path, 1_500_000);
+        spoil(&folder.path().join(".images.tar.sealift-part"));
+        save_as(&fake, &BOTH, &options(), &path).unwrap();
+        assert!(fs::read(&path).unwrap() == whole, "{name}");
+        assert_eq!(listing(folder.path()), ["images.tar"], "{name}");
+    }
+}
+
+fn rewrite(folder: &Path, from: &str, to: &str) {
+    let path = folder.join("journal.json");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from));
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+#[test]
+fn parts_that_had_their_names_already_are_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let split = Options {
+        split: Some(400_000),
+        ..options()
+    };
+    let fake = interrupted(two_images(), &BOTH, &split, &path, 1_990_000);
+    // As if the run had been killed between the renames of a finished archive.
+    let work = folder.path().join(".images.tar.sealift-part");
+    for part in ["001", "002"] {
+        let made = listing(&work)
+            .into_iter()
+            .find(|name| name.ends_with(part))
+            .unwrap();
+        fs::rename(work.join(made), folder.path().join(format!("images.tar.{part}"))).unwrap();
+    }
+    let summary = save_as(&fake, &BOTH, &split, &path).unwrap();
+    assert!(summary.reused > 900_000, "{}", summary.reused);
+    let joined: Vec<u8> = summary
+        .files
+        .iter()
+        .flat_map(|part| fs::read(part).unwrap())
+        .collect();
+    assert!(joined == stream(&two_images(), &BOTH, &options()).unwrap());
+    assert_eq!(listing(folder.path()).len(), summary.files.len());
+}
+
+#[test]
+fn in_order_nothing_stands_behind_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    for split in [None, Some(250_000)] {
+        let options = Options {
+            split,
+            in_order: true,
+            ..options()
+        };
+        let mut fake = two_images();
+        let work = folder.path().join(".images.tar.sealift-part");
+        let opened = std::sync::atomic::AtomicU64::new(0);
+        fake.hook = Some(Box::new(move |blob| {
+            // What is in the files is no more than what came before, with a header for each.
+            let there: u64 = listing(&work)
+                .iter()
+                .filter(|name| name.contains(".0"))
+                .map(|name| fs::metadata(work.join(name)).unwrap().len())
+                .sum();
+            let before = opened.fetch_add(blob.size + 1024, Ordering::SeqCst);
+            assert!(there <= before + 40_000, "{there} bytes, {before} came");
+        }));
+        let summary = save_as(&fake, &BOTH, &options, &path).unwrap();
+        let joined: Vec<u8> = summary
+            .files
+            .iter()
+            .flat_map(|part| fs::read(part).unwrap())
+            .collect();
+        assert!(joined == stream(&two_images(), &BOTH, &super::tests::options()).unwrap());
+    }
+}

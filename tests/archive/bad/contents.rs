@@ -1,0 +1,569 @@
+//! Broken contents: documents, blobs and what they say of each other.
+
+use sealift::oci::Digest;
+use serde_json::{Value, json};
+
+use super::{Case, case};
+use crate::images::{
+    GZIP, NAME, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, PLAIN, Sample, ZSTD, blob, descriptor, gzip, layer,
+    zstd, zstd_window,
+};
+use crate::tape::Tape;
+
+/// The usual sample, changed and sealed again by `change`.
+fn sample(change: impl FnOnce(&mut Sample)) -> Vec<u8> {
+    let mut sample = Sample::plain();
+    change(&mut sample);
+    sample.tar()
+}
+
+/// The usual sample with another text for one of its files.
+fn text(name: &str, change: impl Fn(String) -> String) -> Vec<u8> {
+    let mut files = Sample::plain().files();
+    for file in files.iter_mut().filter(|file| file.0 == name) {
+        file.1 = change(String::from_utf8(file.1.clone()).unwrap()).into_bytes();
+    }
+    Tape::default().files(&files).end()
+}
+
+fn without(name: &str) -> Vec<u8> {
+    let mut files = Sample::plain().files();
+    files.retain(|file| file.0 != name);
+    Tape::default().files(&files).end()
+}
+
+/// The sample with another text for its manifest, which everything that refers to it follows.
+fn manifest(change: impl Fn(String) -> String) -> Vec<u8> {
+    let sample = Sample::plain();
+    let old = sample.manifest.to_string();
+    let new = change(old.clone());
+    let mut files = sample.files();
+    let (old, entry) = (blob(old.as_bytes()), descriptor(OCI_MANIFEST, new.as_bytes()));
+    let mut index = sample.index;
+    index["manifests"][0]["digest"] = entry["digest"].clone();
+    index["manifests"][0]["size"] = entry["size"].clone();
+    for file in &mut files {
+        if *file == old {
+            *file = blob(new.as_bytes());
+        } else if file.0 == "index.json" {
+            file.1 = index.to_string().into_bytes();
+        }
+    }
+    Tape::default().files(&files).end()
+}
+
+fn with(extra: &[(String, Vec<u8>)]) -> Vec<u8> {
+    Tape::default().files(extra).files(&Sample::plain().files()).end()
+}
+
+fn layers(layers: Vec<crate::images::Layer>) -> Vec<u8> {
+    Sample::new(layers).tar()
+}
+
+fn named(key: &str, name: &str) -> Vec<u8> {
+    sample(|sample| sample.index["manifests"][0]["annotations"][key] = name.into())
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = layouts();
+    cases.extend(documents());
+    cases.extend(blobs());
+    cases.extend(streams());
+    cases.extend(graphs());
+    cases.extend(manifest_json());
+    cases
+}
+
+fn layouts() -> Vec<Case> {
+    let index = |change: fn(&mut Value)| sample(|sample| change(&mut sample.index));
+    let huge = "x".repeat(4 << 20);
+    vec![
+        case(
+            "no-index",
+            &["missing"],
+            "index.json: missing",
+            without("index.json"),
+        ),
+        case(
+            "no-marker",
+            &["missing"],
+            "oci-layout: missing",
+            without("oci-layout"),
+        ),
+        case(
+            "marker-of-a-later-version",
+            &["document"],
+            "imageLayoutVersion is \"2.0.0\"",
+            text("oci-layout", |text| text.replace("1.0.0", "2.0.0")),
+        ),
+        case("docker-save-of-20.10", &["document"], "before 25", {
+            Tape::default()
+                .file("0a/layer.tar", b"x")
+                .file("manifest.json", b"[]")
+                .end()
+        }),
+        case(
+            "format-too-new",
+            &["format"],
+            "archive format 2, this sealift reads up to 1",
+            index(|index| index["annotations"]["dev.sealift.format"] = "2".into()),
+        ),
+        case("index-key-twice", &["json"], "\"manifests\" stands twice", {
+            text("index.json", |text| text.replacen('{', "{\"manifests\":[],", 1))
+        }),
+        case("index-too-deep", &["json"], "nested deeper", {
+            text("index.json", |text| {
+                text.replacen('{', &format!("{{\"x\":{}{},", "[".repeat(99), "]".repeat(99)), 1)
+            })
+        }),
+        case("index-cut", &["json"], "index.json: not valid JSON", {
+            text("index.json", |text| text[..text.len() - 1].into())
+        }),
+        case("index-too-large", &["too-large"], "over the limit of 4194304", {
+            text("index.json", move |text| {
+                text.replacen('{', &format!("{{\"x\":\"{huge}\","), 1)
+            })
+        }),
+        case(
+            "index-is-a-manifest-too",
+            &["ambiguous"],
+            "a manifest and an index at once",
+            index(|index| index["layers"] = json!([])),
+        ),
+        case("index-digest-upper-case", &["document"], "lower-case hex", {
+            index(|index| index["manifests"][0]["digest"] = format!("sha256:{}", "AB".repeat(32)).into())
+        }),
+        case("index-digest-climbs", &["document"], "digits only", {
+            index(|index| index["manifests"][0]["digest"] = format!("sha256:../{}", "0".repeat(61)).into())
+        }),
+        case("index-digest-unknown", &["document"], "cannot be verified", {
+            index(|index| index["manifests"][0]["digest"] = "sha1:00".into())
+        }),
+        case(
+            "name-with-a-newline",
+            &["name"],
+            "\\n",
+            named("io.containerd.image.name", "docker.io/a/b\nc:1"),
+        ),
+        case(
+            "name-with-bidi",
+            &["name"],
+            "\\u{202e}",
+            named("org.opencontainers.image.ref.name", "1\u{202e}2"),
+        ),
+        case("name-is-an-option", &["name"], "--privileged", {
+            named("org.opencontainers.image.ref.name", "--privileged")
+        }),
+        case(
+            "name-no-reference",
+            &["name"],
+            "lower case",
+            named("io.containerd.image.name", "docker.io/A:1"),
+        ),
+    ]
+}
+
+fn documents() -> Vec<Case> {
+    let config = |change: fn(&mut Value)| {
+        sample(|sample| {
+            change(&mut sample.config);
+            sample.reseal();
+        })
+    };
+    vec![
+        case(
+            "manifest-key-twice",
+            &["json", "manifest-json"],
+            "\"layers\" stands twice",
+            manifest(|text| text.replacen('{', "{\"layers\":[],", 1)),
+        ),
+        case(
+            "manifest-is-an-index-too",
+            &["ambiguous", "manifest-json"],
+            "at once",
+            manifest(|text| text.replacen('{', "{\"manifests\":[],", 1)),
+        ),
+        case(
+            "manifest-of-another-type",
+            &["manifest-json", "media-type-differs"],
+            "its descriptor says",
+            {
+                manifest(|text| {
+                    text.replacen(
+                        "vnd.oci.image.manifest.v1",
+                        "vnd.docker.distribution.manifest.v2",
+                        1,
+                    )
+                })
+            },
+        ),
+        case("manifest-schema-1", &["manifest-json", "schema1"], "schema 1", {
+            manifest(|_| r#"{"schemaVersion":1,"fsLayers":[]}"#.into())
+        }),
+        case(
+            "manifest-too-large",
+            &["manifest-json", "too-large"],
+            "over the limit of 4194304",
+            manifest(|text| text.replacen('{', &format!("{{\"x\":\"{}\",", "x".repeat(4 << 20)), 1)),
+        ),
+        case(
+            "config-key-twice",
+            &["document", "manifest-json"],
+            "\"os\" stands twice",
+            {
+                let mut sample = Sample::plain();
+                let config = sample.config.to_string().replacen('{', "{\"os\":\"windows\",", 1);
+                sample.manifest["config"] = descriptor(OCI_CONFIG, config.as_bytes());
+                sample.rename();
+                Tape::default()
+                    .files(&[blob(config.as_bytes())])
+                    .files(&sample.files())
+                    .end()
+            },
+        ),
+        case(
+            "config-without-rootfs",
+            &["document"],
+            "missing field `rootfs`",
+            config(|config| drop(config.as_object_mut().unwrap().remove("rootfs"))),
+        ),
+        case(
+            "diff-id-too-few",
+            &["diff-id-count"],
+            "1 layers, but the config names 0 diff ids",
+            config(|config| config["rootfs"]["diff_ids"] = json!([])),
+        ),
+        case("diff-id-wrong", &["diff-id-differs"], "diff id is sha256:", {
+            config(|config| config["rootfs"]["diff_ids"] = json!([Digest::sha256(b"other")]))
+        }),
+    ]
+}
+
+fn blobs() -> Vec<Case> {
+    let only = gzip(b"the only layer");
+    let flipped = |name: &str| {
+        let mut files = Sample::plain().files();
+        for file in files.iter_mut().filter(|file| file.0 == name) {
+            let last = file.1.len() - 1;
+            file.1[last] ^= 1;
+        }
+        Tape::default().files(&files).end()
+    };
+    let sample = Sample::plain();
+    let (config, document) = (sample.config.to_string(), sample.manifest.to_string());
+    let path = |bytes: &[u8]| blob(bytes).0;
+    vec![
+        case("layer-missing", &["missing"], "missing", without(&path(&only))),
+        case(
+            "config-missing",
+            &["missing"],
+            "missing",
+            without(&path(config.as_bytes())),
+        ),
+        case(
+            "manifest-missing",
+            &["manifest-json", "missing"],
+            "missing",
+            without(&path(document.as_bytes())),
+        ),
+        case(
+            "layer-damaged",
+            &["digest-differs"],
+            "blobs/sha256/",
+            flipped(&path(&only)),
+        ),
+        case(
+            "config-damaged",
+            &["digest-differs"],
+            "digest is",
+            flipped(&path(config.as_bytes())),
+        ),
+        case(
+            "manifest-damaged",
+            &["digest-differs", "manifest-json"],
+            "digest is",
+            flipped(&path(document.as_bytes())),
+        ),
+        case("layer-size-wrong", &["size-differs"], "expected 99", {
+            let mut sample = sample.clone();
+            sample.manifest["layers"][0]["size"] = 99.into();
+            sample.rename();
+            sample.tar()
+        }),
+        case(
+            "manifest-size-wrong",
+            &["manifest-json", "size-differs"],
+            "expected 1",
+            {
+                let mut sample = sample.clone();
+                sample.index["manifests"][0]["size"] = 1.into();
+                sample.tar()
+            },
+        ),
+        case("layer-with-two-sizes", &["size-differs"], "expected 7", {
+            let mut sample = Sample::new(vec![layer("twice"), layer("twice")]);
+            sample.manifest["layers"][1]["size"] = 7.into();
+            sample.rename();
+            let mut files = sample.files();
+            files.dedup();
+            Tape::default().files(&files).end()
+        }),
+        case(
+            "layer-of-two-types",
+            &["media-type-differs"],
+            "another manifest",
+            {
+                let mut sample = Sample::new(vec![layer("twice"), layer("twice")]);
+                sample.manifest["layers"][1]["mediaType"] = ZSTD.into();
+                sample.rename();
+                let mut files = sample.files();
+                files.dedup();
+                Tape::default().files(&files).end()
+            },
+        ),
+        case(
+            "layer-with-two-diff-ids",
+            &["diff-id-differs"],
+            "diff id is sha256:",
+            {
+                let mut sample = Sample::new(vec![layer("twice"), layer("twice")]);
+                sample.config["rootfs"]["diff_ids"][1] = json!(Digest::sha256(b"other"));
+                sample.reseal();
+                let mut files = sample.files();
+                files.dedup();
+                Tape::default().files(&files).end()
+            },
+        ),
+        case("unreferenced-damaged", &["digest-differs"], "digest is", {
+            with(&[(blob(b"a").0, b"b".to_vec())])
+        }),
+    ]
+}
+
+fn streams() -> Vec<Case> {
+    let plain = || b"the layer".to_vec();
+    let tailed = |stored: Vec<u8>| [stored, b"tail".to_vec()].concat();
+    let cut = |stored: Vec<u8>| stored[..stored.len() - 1].to_vec();
+    let bomb: Vec<u8> = std::iter::repeat_n(gzip(&[0; 60_000]), 18).flatten().collect();
+    vec![
+        case(
+            "gzip-layer-with-a-tail",
+            &["data-after-stream"],
+            "data follows",
+            layers(vec![(GZIP, tailed(gzip(b"the layer")), plain())]),
+        ),
+        case(
+            "gzip-layer-with-zeros-behind",
+            &["data-after-stream"],
+            "data follows",
+            layers(vec![(GZIP, [gzip(b"the layer"), vec![0; 8]].concat(), plain())]),
+        ),
+        case("gzip-layer-cut", &["compression"], "cannot be decompressed", {
+            layers(vec![(GZIP, cut(gzip(b"the layer")), plain())])
+        }),
+        case(
+            "gzip-layer-is-plain",
+            &["compression"],
+            "cannot be decompressed",
+            layers(vec![(GZIP, plain(), plain())]),
+        ),
+        case(
+            "gzip-layer-is-zstd",
+            &["compression"],
+            "cannot be decompressed",
+            layers(vec![(GZIP, zstd(b"the layer"), plain())]),
+        ),
+        case(
+            "zstd-layer-with-a-tail",
+            &["data-after-stream"],
+            "data follows",
+            layers(vec![(ZSTD, tailed(zstd(b"the layer")), plain())]),
+        ),
+        case("zstd-layer-cut", &["compression"], "cannot be decompressed", {
+            layers(vec![(ZSTD, cut(zstd(b"the layer")), plain())])
+        }),
+        case(
+            "zstd-layer-with-a-large-window",
+            &["compression"],
+            "cannot be decompressed",
+            layers(vec![(ZSTD, zstd_window(b"the layer", 28), plain())]),
+        ),
+        case("plain-layer-is-gzip", &["diff-id-differs"], "diff id is", {
+            layers(vec![(PLAIN, gzip(b"the layer"), plain())])
+        }),
+        case(
+            "layer-expands",
+            &["expands"],
+            "decompresses to more than 1048576 bytes",
+            layers(vec![(GZIP, bomb, vec![0; 18 * 60_000])]),
+        ),
+    ]
+}
+
+/// The sample behind this many indexes.
+fn nested(depth: usize) -> Vec<u8> {
+    let (mut sample, index) = Sample::plain().wrap(&[]);
+    let mut blobs = vec![index];
+    for _ in 1..depth {
+        let inner = descriptor(OCI_INDEX, &blobs[blobs.len() - 1].1);
+        let outer = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [inner]}).to_string();
+        let annotations = sample.index["manifests"][0]["annotations"].take();
+        sample.index["manifests"][0] = descriptor(OCI_INDEX, outer.as_bytes());
+        sample.index["manifests"][0]["annotations"] = annotations;
+        blobs.push(blob(outer.as_bytes()));
+    }
+    Tape::default().files(&blobs).files(&sample.files()).end()
+}
+
+fn graphs() -> Vec<Case> {
+    let absent = |architecture: &str| {
+        let mut absent = descriptor(OCI_MANIFEST, architecture.as_bytes());
+        absent["platform"] = json!({"os": "linux", "architecture": architecture});
+        absent
+    };
+    let declared = |platforms: &str, others: &[Value]| {
+        let (mut sample, index) = Sample::plain().wrap(others);
+        sample.index["manifests"][0]["annotations"]["dev.sealift.platforms"] = platforms.into();
+        Tape::default().files(&[index]).files(&sample.files()).end()
+    };
+    vec![
+        case(
+            "indexes-too-deep",
+            &["manifest-json", "too-deep"],
+            "deeper than 8",
+            nested(9),
+        ),
+        case("descriptors-too-many", &["too-many"], "more than 10000", {
+            let many: Vec<Value> = (0..10_001).map(|n| absent(&n.to_string())).collect();
+            let (sample, index) = Sample::plain().wrap(&many);
+            Tape::default().files(&[index]).files(&sample.files()).end()
+        }),
+        case(
+            "index-with-nothing-here",
+            &["manifest-json", "missing", "missing"],
+            "missing",
+            {
+                let (sample, index) = Sample::plain().wrap(&[absent("arm64")]);
+                let manifest = blob(sample.manifest.to_string().as_bytes());
+                let mut files = sample.files();
+                files.retain(|file| *file != manifest);
+                Tape::default().files(&[index]).files(&files).end()
+            },
+        ),
+        case("platform-declared-but-absent", &["missing"], "missing", {
+            declared("linux/amd64,linux/arm64", &[absent("arm64")])
+        }),
+        case(
+            "platform-declared-but-unknown",
+            &["document"],
+            "declared to hold linux/s390x",
+            declared("linux/s390x", &[absent("arm64")]),
+        ),
+    ]
+}
+
+fn manifest_json() -> Vec<Case> {
+    let listed = |change: fn(&mut Value)| sample(|sample| change(&mut sample.manifest_json));
+    let (only, other) = (Sample::plain(), Sample::new(vec![layer("hostile")]));
+    let both = |change: &dyn Fn(&mut Sample)| {
+        let mut sample = only.clone();
+        change(&mut sample);
+        Tape::default()
+            .files(&other.blobs()[1..])
+            .files(&sample.files())
+            .end()
+    };
+    vec![
+        case(
+            "no-manifest-json",
+            &["missing"],
+            "manifest.json: missing",
+            without("manifest.json"),
+        ),
+        case(
+            "manifest-json-of-another-image",
+            &["manifest-json"],
+            "that no image of index.json has",
+            both(&|sample| sample.manifest_json = other.manifest_json.clone()),
+        ),
+        case(
+            "manifest-json-with-another-layer",
+            &["manifest-json"],
+            "that no image of index.json has",
+            {
+                both(&|sample| {
+                    sample.manifest_json[0]["Layers"] = other.manifest_json[0]["Layers"].clone();
+                })
+            },
+        ),
+        case(
+            "manifest-json-with-a-layer-less",
+            &["manifest-json"],
+            "that no image of index.json has",
+            listed(|list| list[0]["Layers"] = json!([])),
+        ),
+        case(
+            "manifest-json-with-another-name",
+            &["manifest-json", "manifest-json"],
+            "index.json does not",
+            listed(|list| list[0]["RepoTags"] = json!(["docker.io/library/httpd:2.4"])),
+        ),
+        case(
+            "manifest-json-without-a-name",
+            &["manifest-json"],
+            "does not give the name",
+            listed(|list| list[0]["RepoTags"] = Value::Null),
+        ),
+        case(
+            "manifest-json-with-names-swapped",
+            &["manifest-json", "manifest-json"],
+            "to another image than",
+            {
+                let mut sample = only.clone();
+                let mut entry = other.entry.clone();
+                let name = "docker.io/library/other:1";
+                entry["annotations"] = json!({"io.containerd.image.name": name});
+                sample.index["manifests"].as_array_mut().unwrap().push(entry);
+                let mut second = other.manifest_json[0].clone();
+                second["RepoTags"] = json!([NAME]);
+                sample.manifest_json[0]["RepoTags"] = json!([name]);
+                sample.manifest_json.as_array_mut().unwrap().push(second);
+                Tape::default().files(&other.blobs()).files(&sample.files()).end()
+            },
+        ),
+        case(
+            "manifest-json-with-a-name-twice",
+            &["manifest-json"],
+            "stands for two images",
+            {
+                listed(|list| {
+                    let again = list[0].clone();
+                    list.as_array_mut().unwrap().push(again);
+                })
+            },
+        ),
+        case(
+            "manifest-json-with-no-name",
+            &["manifest-json", "name"],
+            "invalid image name",
+            listed(|list| list[0]["RepoTags"] = json!(["-x\n:1"])),
+        ),
+        case(
+            "manifest-json-names-a-file",
+            &["manifest-json", "manifest-json"],
+            "which is no blob",
+            listed(|list| list[0]["Config"] = "../../etc/passwd".into()),
+        ),
+        case(
+            "manifest-json-names-what-is-missing",
+            &["manifest-json", "missing"],
+            "missing",
+            listed(|list| list[0]["Layers"] = json!([blob(b"nowhere").0])),
+        ),
+        case("manifest-json-key-twice", &["json"], "\"Config\" stands twice", {
+            text("manifest.json", |text| {
+                text.replacen('{', "{\"Config\":\"x\",", 1)
+            })
+        }),
+    ]
+}

@@ -1,0 +1,292 @@
+//! Power, disks, signals, neighbours.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+
+/// A layout folder with a small image of several layers.
+fn small(sealift: &Sealift) -> String {
+    let layers = vec![
+        Layer::new().noise("a", 1, 300_000),
+        Layer::new().noise("b", 2, 200_000),
+        Layer::new().noise("c", 3, 100_000),
+    ];
+    let layout = sealift.path("layout");
+    Image::single(layers).build(&layout, "1");
+    layout.to_str().unwrap().to_owned()
+}
+
+fn save_args(layout: &str) -> [&str; 7] {
+    ["save", "-q", "--from", layout, "small:1", "-o", "out/images.tar"]
+}
+
+/// sealift under strace, which makes the `k`th call of one kind fail or kill.
+fn injected(sealift: &Sealift, call: &str, fault: &str, k: u32, args: &[&str]) -> Run {
+    let inner = sealift.command(args);
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+        .arg(format!("trace={call}"));
+    command.arg("-e").arg(format!("inject={call}:{fault}:when={k}"));
+    command
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .current_dir(sealift.home())
+        .env_clear();
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stdin(std::process::Stdio::null());
+    run(&mut command)
+}
+
+/// What a folder holds besides the archive itself.
+fn remains(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| !name.starts_with("images.tar")).collect()
+}
+
+#[test]
+fn a_save_killed_at_any_step_leaves_nothing_or_all_and_the_next_completes_it() {
+    let sealift = Sealift::new();
+    let layout = small(&sealift);
+    let out = sealift.path("out");
+    let whole = {
+        fs::create_dir(&out).unwrap();
+        sealift.run(&save_args(&layout)).ok();
+        fs::read(out.join("images.tar")).unwrap()
+    };
+    let old = b"the archive that was there before".to_vec();
+    let mut killed = 0;
+    for call in [
+        "pwrite64",
+        "write",
+        "fsync",
+        "fdatasync",
+        "sync_file_range",
+        "ftruncate",
+        "rename",
+        "unlink",
+        "rmdir",
+    ] {
+        for k in 1.. {
+            fs::remove_dir_all(&out).unwrap();
+            fs::create_dir(&out).unwrap();
+            fs::write(out.join("images.tar"), &old).unwrap();
+            let run = injected(&sealift, call, "signal=SIGKILL", k, &save_args(&layout));
+            let found = fs::read(out.join("images.tar")).unwrap();
+            assert!(
+                found == old || found == whole,
+                "{call} {k}: {} bytes",
+                found.len()
+            );
+            if run.code == Some(0) {
+                break; // there is no further call of this kind
+            }
+            killed += 1;
+            let left = remains(&out);
+            assert!(
+                left.len() <= 1 && left.iter().all(|name| name.contains("sealift-part")),
+                "{call} {k}: {left:?}"
+            );
+            sealift.run(&save_args(&layout)).ok();
+            assert!(fs::read(out.join("images.tar")).unwrap() == whole, "{call} {k}");
+            assert_eq!(remains(&out), [""; 0], "{call} {k}");
+        }
+    }
+    assert!(killed >= 15, "only {killed} steps were cut");
+}
+
+#[test]
+fn a_failing_disk_is_told_and_the_old_archive_stays() {
+    let sealift = Sealift::new();
+    let layout = small(&sealift);
+    let out = sealift.path("out");
+    fs::create_dir(&out).unwrap();
+    let old = b"the archive that was there before";
+    let mut failed = 0;
+    for (call, fault) in [
+        ("pwrite64", "error=ENOSPC"),
+        ("fsync", "error=EIO"),
+        ("fdatasync", "error=EIO"),
+        ("rename", "error=EACCES"),
+    ] {
+        for k in 1.. {
+            fs::write(out.join("images.tar"), old).unwrap();
+            let run = injected(&sealift, call, fault, k, &save_args(&layout));
+            if run.code == Some(0) {
+                break;
+            }
+            failed += 1;
+            let run = run.code(3);
+            assert!(
+                run.stderr.starts_with("error: cannot "),
+                "{call} {k}: {}",
+                run.stderr
+            );
+            // The journal of a save is a help, not a must: a failed write of it fails nothing.
+            if fs::read(out.join("images.tar")).unwrap() != old {
+                assert_eq!(
+                    call, "fsync",
+                    "{call} {k}: only the folder's own fsync comes after the rename"
+                );
+            }
+        }
+    }
+    assert!(failed >= 6, "only {failed} calls failed");
+}
+
+#[test]
+fn room_is_checked_before_anything_is_written() {
+    let sealift = Sealift::new();
+    let layout = small(&sealift);
+    let out = sealift.path("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("images.tar"), "old").unwrap();
+    // 100 blocks of 1024 bytes.
+    let inner = sealift.command(&save_args(&layout));
+    let mut limited = Command::new("bash");
+    limited
+        .args(["-c", "ulimit -f 100; exec \"$0\" \"$@\""])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    let limited = run(limited.current_dir(sealift.home())).code(3);
+    assert!(limited.stderr.contains("limit"), "{}", limited.stderr);
+
+    assert!(
+        Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=300k", "none"])
+            .arg(&out)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let full = sealift.run(&save_args(&layout));
+    let left = fs::read_dir(&out).unwrap().count();
+    assert!(Command::new("umount").arg(&out).status().unwrap().success());
+    assert!(
+        full.code(3).stderr.contains("free"),
+        "the message says how much is free"
+    );
+    assert_eq!(left, 0);
+    assert_eq!(fs::read(out.join("images.tar")).unwrap(), b"old");
+}
+
+#[test]
+fn power_loss_after_success_loses_nothing() {
+    let sealift = Sealift::new();
+    let layout = small(&sealift);
+    let out = sealift.path("out");
+    fs::create_dir(&out).unwrap();
+    let (disk, copy) = (sealift.path("disk.img"), sealift.path("copy.img"));
+    let shell = |script: String| {
+        assert!(
+            Command::new("bash")
+                .args(["-ec", &script])
+                .status()
+                .unwrap()
+                .success(),
+            "{script}"
+        );
+    };
+    let (out_, disk_, copy_) = (out.display(), disk.display(), copy.display());
+    shell(format!(
+        "truncate -s 64M {disk_}; mkfs.ext4 -q {disk_}; mount -o loop,commit=1000 {disk_} {out_}"
+    ));
+    let saved = sealift.run(&save_args(&layout));
+    // What is on the disk at this moment, without what the kernel still holds back.
+    let device = run(Command::new("findmnt").args(["-no", "SOURCE"]).arg(&out))
+        .ok()
+        .stdout
+        .trim()
+        .to_owned();
+    shell(format!(
+        "dd if={device} of={copy_} bs=1M iflag=direct status=none || cp {disk_} {copy_}; umount {out_}"
+    ));
+    let saved = saved.ok();
+    shell(format!("mount -o loop {copy_} {out_}"));
+    let verified = sealift.run(&[
+        "verify",
+        "--expect",
+        saved.stdout.trim().rsplit(' ').next().unwrap(),
+        "out/images.tar",
+    ]);
+    shell(format!("umount {out_}"));
+    verified.ok();
+}
+
+#[test]
+fn two_saves_to_one_path_end_well() {
+    let sealift = Sealift::new();
+    let layout = small(&sealift);
+    fs::create_dir(sealift.path("out")).unwrap();
+    let mut children: Vec<_> = (0..6)
+        .map(|_| {
+            sealift
+                .command(&save_args(&layout))
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let codes: Vec<Option<i32>> = children
+        .iter_mut()
+        .map(|child| child.wait().unwrap().code())
+        .collect();
+    assert!(
+        codes.contains(&Some(0)) && codes.iter().all(|code| matches!(code, Some(0 | 3))),
+        "{codes:?}"
+    );
+    sealift.run(&["verify", "out/images.tar"]).ok();
+    assert_eq!(remains(&sealift.path("out")), [""; 0]);
+}
+
+#[test]
+fn a_signal_kills_by_that_signal_and_keeps_what_came() {
+    for (no_resume, signal, number) in [(false, "INT", 2), (false, "TERM", 15), (true, "TERM", 15)] {
+        let sealift = Sealift::new();
+        let layout = small(&sealift);
+        let out = sealift.path("out");
+        fs::create_dir(&out).unwrap();
+        let mut args = save_args(&layout).to_vec();
+        if no_resume {
+            args.push("--no-resume");
+        }
+        // Every write takes a fifth of a second, so that the signal comes in the middle.
+        let inner = sealift.command(&args);
+        let mut slow = Command::new("strace");
+        slow.args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=pwrite64",
+            "-e",
+            "inject=pwrite64:delay_exit=200000",
+        ]);
+        slow.arg(inner.get_program())
+            .args(inner.get_args())
+            .current_dir(sealift.home());
+        let mut child = slow.spawn().unwrap();
+        let started = Instant::now();
+        while remains(&out).is_empty() {
+            assert!(started.elapsed() < Duration::from_secs(20), "no save began");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(1200));
+        run(Command::new("pkill").args([&format!("-{signal}"), "-P", &child.id().to_string()])).ok();
+        let status = child.wait().unwrap();
+        let ended_by = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert_eq!(
+            ended_by,
+            Some(number),
+            "strace ends as what it traced: {status:?}"
+        );
+        assert!(!out.join("images.tar").exists());
+        assert_eq!(remains(&out).is_empty(), no_resume, "{:?}", remains(&out));
+    }
+}

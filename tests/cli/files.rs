@@ -1,0 +1,188 @@
+//! Folders and archives as sources: subsets, merges, parts, pipes, other tools' archives.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::support::*;
+
+fn built(sealift: &Sealift, name: &str) -> (String, Built) {
+    let layout = sealift.path(name);
+    let image = Image::sample(name, "1").build(&layout, "1");
+    (layout.to_str().unwrap().to_owned(), image)
+}
+
+#[test]
+fn a_subset_and_a_merge_are_the_same_bytes_as_a_save_of_those_images() {
+    let sealift = Sealift::new();
+    let ((one, first), (two, second)) = (built(&sealift, "one"), built(&sealift, "two"));
+    sealift
+        .run(&["save", "--from", &one, "one:1", "-o", "one.tar"])
+        .ok();
+    sealift
+        .run(&["save", "--from", &two, "two:1", "-o", "two.tar"])
+        .ok();
+    sealift
+        .run(&["save", "--from", "two.tar", "--from", "one.tar", "-o", "both.tar"])
+        .ok();
+    sealift
+        .run(&["save", "--from", "both.tar", "two:1", "-o", "again.tar"])
+        .ok();
+    assert!(fs::read(sealift.path("two.tar")).unwrap() == fs::read(sealift.path("again.tar")).unwrap());
+    let list = sealift.run(&["list", "--json", "both.tar"]).ok().json();
+    let digests: Vec<&str> = list["archives"][0]["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| image["digest"].as_str().unwrap())
+        .collect();
+    assert_eq!(digests, [&first.digest, &second.digest]);
+    let missing = sealift
+        .run(&["save", "--from", "both.tar", "three:1", "-o", "x.tar"])
+        .code(7);
+    assert!(
+        missing.stderr.contains("three:1") && missing.stderr.contains("it holds one:1, two:1"),
+        "{}",
+        missing.stderr
+    );
+    assert!(!sealift.path("x.tar").exists());
+}
+
+#[test]
+fn parts_and_pipes_carry_the_same_bytes() {
+    let sealift = Sealift::new();
+    let (layout, _) = built(&sealift, "app");
+    sealift
+        .run(&["save", "--from", &layout, "app:1", "-o", "whole.tar"])
+        .ok();
+    let whole = fs::read(sealift.path("whole.tar")).unwrap();
+    sealift
+        .run(&[
+            "save", "--from", &layout, "app:1", "--split", "250kB", "-o", "part.tar",
+        ])
+        .ok();
+    let mut joined = Vec::new();
+    for number in 1.. {
+        match fs::read(sealift.path(&format!("part.tar.{number:03}"))) {
+            Ok(bytes) => joined.extend(bytes),
+            Err(_) => break,
+        }
+    }
+    assert!(joined == whole);
+    for file in ["part.tar", "part.tar.001"] {
+        sealift.run(&["verify", file]).ok();
+    }
+    let piped = sealift
+        .command(&["save", "--from", &layout, "app:1", "-o", "-"])
+        .output()
+        .unwrap();
+    assert!(piped.stdout == whole);
+    let mut verify = sealift.command(&["verify", "-"]);
+    let mut child = verify
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::copy(&mut whole.as_slice(), &mut child.stdin.take().unwrap()).unwrap();
+    assert!(child.wait().unwrap().success());
+
+    fs::remove_file(sealift.path("part.tar.002")).unwrap();
+    let gap = sealift.run(&["verify", "part.tar"]);
+    assert!(
+        gap.code != Some(0) && gap.stderr.contains("002"),
+        "{}",
+        gap.stderr
+    );
+}
+
+#[test]
+fn nobody_listening_is_quiet() {
+    let sealift = Sealift::new();
+    let (layout, _) = built(&sealift, "app");
+    let mut child = sealift
+        .command(&["save", "-q", "--from", &layout, "app:1", "-o", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    // As cat and tar end, so that `set -o pipefail` sees it.
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&output.status),
+        Some(13)
+    );
+}
+
+#[test]
+fn archives_of_other_tools_are_sources() {
+    let sealift = Sealift::new();
+    let (layout, image) = built(&sealift, "app");
+    let registry = Registry::start();
+    registry.push(&image, "library/app:1");
+    let manifest = &image.host().digest;
+    let skopeo = |target: &str, extra: &[&str]| {
+        let mut command = Command::new("skopeo");
+        command.args(["copy", "-q", "--src-tls-verify=false"]).args(extra);
+        run(command
+            .arg(format!("docker://{}/library/app:1", registry.address()))
+            .arg(target))
+        .ok();
+    };
+    let path = |name: &str| sealift.path(name).display().to_string();
+    skopeo(&format!("oci-archive:{}", path("nameless.tar")), &[]);
+    skopeo(
+        &format!("oci-archive:{}:docker.io/library/app:1", path("named.tar")),
+        &[],
+    );
+    skopeo(&format!("oci-archive:{}:1", path("all.tar")), &["--all"]);
+    skopeo(&format!("oci:{}:1", path("folder")), &[]);
+    for (file, digest) in [
+        ("nameless.tar", manifest),
+        ("named.tar", manifest),
+        ("all.tar", &image.digest),
+        ("folder", manifest),
+    ] {
+        sealift
+            .run(&["save", "--from", file, "app:1", "-o", "ours.tar"])
+            .ok();
+        let list = sealift.run(&["list", "--json", "ours.tar"]).ok().json();
+        assert_eq!(
+            list["archives"][0]["images"][0]["digest"],
+            digest.as_str(),
+            "{file}"
+        );
+        sealift.run(&["verify", "ours.tar"]).ok();
+    }
+    let storage = [
+        "--root",
+        &path("podman"),
+        "--runroot",
+        &path("podman-run"),
+        "--storage-driver",
+        "vfs",
+    ]
+    .map(str::to_owned);
+    let podman = |args: &[&str]| {
+        run(Command::new("podman")
+            .args(&storage)
+            .args(args)
+            .current_dir(sealift.home()))
+    };
+    podman(&["load", "-q", "-i", "ours.tar"]).ok();
+    podman(&[
+        "save",
+        "-q",
+        "--format",
+        "oci-archive",
+        "-o",
+        "podman.tar",
+        "docker.io/library/app:1",
+    ])
+    .ok();
+    sealift
+        .run(&["save", "--from", "podman.tar", "app:1", "-o", "from-podman.tar"])
+        .ok();
+    sealift.run(&["verify", "from-podman.tar"]).ok();
+    drop(layout);
+}

@@ -1,0 +1,19 @@
+//! The built command: what it prints, how it ends, what it leaves behind.
+//!
+//! ```text
+//! files.rs      folders and archives as sources: subsets, merges, parts, pipes, other tools' archives
+//! faults.rs     killed at every step, full disks, failing fsync, two saves at once
+//! old_kernel.rs newer system calls that fail with ENOSYS
+//! printed.rs    text and JSON, exit codes, help
+//! ```
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here is a failed test
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod faults;
+mod files;
+mod old_kernel;
+mod printed;

@@ -1,0 +1,140 @@
+//! Runs programs in a clean environment and keeps what they said.
+
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// What a program said and how it ended.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The program and its arguments, for messages.
+    pub line: String,
+    /// The exit code; none after a signal.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Run {
+    fn new(line: String, output: &Output) -> Self {
+        Self {
+            line,
+            code: output.status.code(),
+            signal: output.status.signal(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Fails the test unless the program ended with this exit code.
+    #[track_caller]
+    pub fn code(self, expected: i32) -> Self {
+        assert_eq!(
+            self.code,
+            Some(expected),
+            "{}\nsignal {:?}\nstdout:\n{}\nstderr:\n{}",
+            self.line,
+            self.signal,
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Fails the test unless the program ended with exit code 0.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.code(0)
+    }
+
+    /// Its standard output as one JSON document.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{}: {e}:\n{}", self.line, self.stdout))
+    }
+}
+
+/// Runs a command to its end and keeps its output. Standard input is empty unless set before.
+#[track_caller]
+pub fn run(command: &mut Command) -> Run {
+    let line = format!("{command:?}");
+    let output = command
+        .output()
+        .unwrap_or_else(|e| panic!("{line}: {e}: run tests/engines/install.sh"));
+    Run::new(line, &output)
+}
+
+/// A command with an environment of only PATH and HOME, and nothing on standard input.
+pub fn clean(program: impl AsRef<OsStr>, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .env("HOME", home)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null());
+    command
+}
+
+/// The built sealift with a home of its own: no proxy, DOCKER_* or XDG_* of the machine reaches it.
+#[derive(Debug)]
+pub struct Sealift {
+    home: tempfile::TempDir,
+    env: Vec<(String, String)>,
+}
+
+impl Sealift {
+    /// Makes the empty home.
+    pub fn new() -> Self {
+        Self {
+            home: tempfile::tempdir().unwrap(),
+            env: Vec::new(),
+        }
+    }
+
+    /// Sets a variable for every run.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.env
+            .push((name.into(), value.as_ref().to_str().unwrap().into()));
+        self
+    }
+
+    /// Points DOCKER_HOST at a daemon.
+    #[must_use]
+    pub fn docker(self, daemon: &super::Daemon) -> Self {
+        self.env("DOCKER_HOST", format!("unix://{}", daemon.socket().display()))
+    }
+
+    /// The folder that is HOME and the working directory.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// A file in HOME.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    /// The command, to add to or to spawn.
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = clean(env!("CARGO_BIN_EXE_sealift"), self.home.path());
+        command.current_dir(self.home.path()).args(args);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Run {
+        run(&mut self.command(args))
+    }
+}

@@ -1,0 +1,378 @@
+//! A dockerd of one's own, beside the host's and beside others.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::command::{Run, run};
+use super::engine::Root;
+use super::{Engine, Folder, Registry, Store, http};
+
+/// What a daemon is started with.
+#[derive(Debug)]
+pub struct Options {
+    engine: Engine,
+    store: Store,
+    config: Value,
+    text: Option<String>,
+    flags: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+/// A running dockerd. Dropping it ends it and removes all that it kept.
+#[derive(Debug)]
+pub struct Daemon {
+    // The child goes before the folder, whose drop ends it.
+    child: Child,
+    root: Root,
+    options: Options,
+    folder: Folder,
+}
+
+impl Options {
+    /// Adds keys to daemon.json.
+    #[must_use]
+    pub fn config(mut self, keys: Value) -> Self {
+        for (key, value) in keys.as_object().expect("an object") {
+            self.config[key] = value.clone();
+        }
+        self
+    }
+
+    /// Makes daemon.json this text, whatever it is; the store's and a mirror's keys are then up to it.
+    #[must_use]
+    pub fn config_text(mut self, text: &str) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    /// Makes a registry the mirror of docker.io.
+    #[must_use]
+    pub fn mirror(self, registry: &Registry) -> Self {
+        self.config(json!({ "registry-mirrors": [registry.url()] }))
+    }
+
+    /// Adds a flag to dockerd's command line.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// Sets a variable in dockerd's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the daemon and waits until it answers.
+    #[track_caller]
+    pub fn start(mut self) -> Daemon {
+        if self.store == Store::Containerd {
+            assert_ne!(self.engine, Engine::Docker20, "20.10 has no containerd store");
+            self = self.config(json!({ "features": { "containerd-snapshotter": true } }));
+        }
+        let folder = Folder::new();
+        let root = Root::new(self.engine, folder.path());
+        let text = self.text.clone().unwrap_or_else(|| self.config.to_string());
+        fs::write(root.outside("daemon.json"), text).unwrap();
+        let child = spawn(&folder, &root, &self);
+        let mut daemon = Daemon {
+            child,
+            root,
+            options: self,
+            folder,
+        };
+        daemon.wait_until_it_answers();
+        daemon
+    }
+}
+
+fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
+    let mut command = root.command("dockerd");
+    let pairs = [
+        ("--config-file", "daemon.json"),
+        ("--data-root", "root"),
+        ("--exec-root", "exec"),
+        ("--pidfile", "docker.pid"),
+    ];
+    for (flag, name) in pairs {
+        command.arg(flag).arg(root.inside(name));
+    }
+    command
+        .arg("-H")
+        .arg(format!("unix://{}", root.inside("docker.sock").display()));
+    command
+        .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
+        .args(&options.flags);
+    command.envs(options.env.iter().map(|(name, value)| (name, value)));
+    folder.spawn(&mut command, &root.outside("dockerd.log"))
+}
+
+impl Daemon {
+    /// Begins to describe a daemon: an empty daemon.json, but for the store's key.
+    pub fn options(engine: Engine, store: Store) -> Options {
+        Options {
+            engine,
+            store,
+            config: json!({}),
+            text: None,
+            flags: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    /// Starts an empty one.
+    #[track_caller]
+    pub fn start(engine: Engine, store: Store) -> Self {
+        Self::options(engine, store).start()
+    }
+
+    #[track_caller]
+    fn wait_until_it_answers(&mut self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            if http::over_unix(&self.socket(), "GET", "/_ping", &[], &[])
+                .is_ok_and(|answer| answer.status == 200)
+            {
+                return;
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(
+                ended.is_none() && Instant::now() < until,
+                "{:?} {:?} does not answer ({ended:?}):\n{}",
+                self.options.engine,
+                self.options.store,
+                self.log_tail(30)
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Its version of Docker.
+    pub fn engine(&self) -> Engine {
+        self.options.engine
+    }
+
+    /// Its store.
+    pub fn store(&self) -> Store {
+        self.options.store
+    }
+
+    /// The folder of everything that it keeps; gone once it is dropped.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The host's path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.root.outside("docker.sock")
+    }
+
+    /// The host's path of its daemon.json.
+    pub fn config_file(&self) -> PathBuf {
+        self.root.outside("daemon.json")
+    }
+
+    /// The host's path of its data root.
+    pub fn data_root(&self) -> PathBuf {
+        self.root.outside("root")
+    }
+
+    /// The host's path of its /etc/hosts.
+    pub fn hosts_file(&self) -> PathBuf {
+        self.root.path().join("etc/hosts")
+    }
+
+    /// The folder that is `/` to it; `/` itself without a chroot.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The process id of dockerd.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.root.outside("dockerd.log")).unwrap_or_default()
+    }
+
+    fn log_tail(&self, lines: usize) -> String {
+        let log = self.log();
+        let all: Vec<_> = log.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// Its mount points, below and at the folder that is `/` to it, as /proc/mounts names them.
+    pub fn mounts(&self) -> Vec<String> {
+        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.pid())).unwrap();
+        mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The docker client of the same version, bound for this daemon.
+    pub fn client(&self) -> Command {
+        let mut command = self.root.command("docker");
+        command
+            .arg("-H")
+            .arg(format!("unix://{}", self.root.inside("docker.sock").display()));
+        command
+    }
+
+    /// Runs the client.
+    #[track_caller]
+    pub fn docker(&self, args: &[&str]) -> Run {
+        run(self.client().args(args))
+    }
+
+    /// Runs the client with a file of the host as its standard input.
+    #[track_caller]
+    pub fn docker_with_stdin(&self, args: &[&str], stdin: &Path) -> Run {
+        let file = fs::File::open(stdin).unwrap_or_else(|e| panic!("{}: {e}", stdin.display()));
+        run(self.client().args(args).stdin(Stdio::from(file)))
+    }
+
+    /// Asks its API, below `/v1.41`.
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, body: &[u8]) -> http::Answer {
+        let headers: &[_] = if body.is_empty() {
+            &[]
+        } else {
+            &[("Content-Type", "application/json")]
+        };
+        let version = match self.options.engine {
+            Engine::Docker20 => "/v1.41",
+            Engine::Docker26 => "/v1.45",
+            Engine::Docker28 => "/v1.51",
+        };
+        http::over_unix(&self.socket(), method, &format!("{version}{path}"), headers, body)
+            .unwrap_or_else(|e| panic!("{method} {path}: {e}\n{}", self.log_tail(10)))
+    }
+
+    /// The JSON document at a path of its API, such as `/images/json`; none when it answers 404.
+    #[track_caller]
+    pub fn api_or_none(&self, path: &str) -> Option<Value> {
+        let answer = self.request("GET", path, &[]);
+        if answer.status == 404 {
+            return None;
+        }
+        assert_eq!(
+            answer.status,
+            200,
+            "{path}: {}",
+            String::from_utf8_lossy(&answer.body)
+        );
+        Some(serde_json::from_slice(&answer.body).unwrap())
+    }
+
+    /// The JSON document at a path of its API.
+    #[track_caller]
+    pub fn api(&self, path: &str) -> Value {
+        self.api_or_none(path).unwrap_or_else(|| panic!("{path}: 404"))
+    }
+
+    /// `GET /info`.
+    #[track_caller]
+    pub fn info(&self) -> Value {
+        self.api("/info")
+    }
+
+    /// Inspects an image; none when it is not there.
+    #[track_caller]
+    pub fn inspect(&self, image: &str) -> Option<Value> {
+        self.api_or_none(&format!("/images/{image}/json"))
+    }
+
+    /// `REPOSITORY:TAG DIGEST` of each line that `docker images --digests` shows, sorted.
+    #[track_caller]
+    pub fn images(&self) -> Vec<String> {
+        let format = "{{.Repository}}:{{.Tag}} {{.Digest}}";
+        let said = self
+            .docker(&["images", "--digests", "--no-trunc", "--format", format])
+            .ok()
+            .stdout;
+        let mut lines: Vec<_> = said.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    /// Makes it read daemon.json again, and gives it a moment to.
+    pub fn reload(&self) {
+        let before = self.log().matches("Reloaded configuration").count();
+        self.signal(Signal::HUP);
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.log().matches("Reloaded configuration").count() == before && Instant::now() < until {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Ends it in good order; its files stay, and `start_again` finds them.
+    pub fn stop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal(Signal::TERM);
+        }
+        self.child.wait().unwrap();
+    }
+
+    /// Kills dockerd, and with it, by its own doing, its containerd; containers' shims live on, as after a crash.
+    pub fn kill(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal(Signal::KILL);
+        }
+        self.child.wait().unwrap();
+        // 20.10 takes a containerd that has ended for a live one until init has waited for it,
+        // and not every container's init does.
+        let _ = fs::remove_file(self.root.outside("exec/containerd/containerd.pid"));
+    }
+
+    /// Starts it on the same files, after `stop` or `kill`.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        self.child = spawn(&self.folder, &self.root, &self.options);
+        self.wait_until_it_answers();
+    }
+
+    /// Ends it and starts it on the same files.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!(
+                "the end of {:?}'s log:\n{}",
+                self.options.engine,
+                self.log_tail(15)
+            );
+        }
+        // In good order if it can; the folder sees to the rest.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.signal(Signal::TERM);
+            let until = Instant::now() + Duration::from_secs(15);
+            while self.child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < until {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}

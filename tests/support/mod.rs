@@ -1,0 +1,86 @@
+//! Real engines, a real registry and real images for the tests. Nothing here uses
+//! sealift's library: what it proves must not rest on what it tests.
+//!
+//! ```text
+//! folder.rs     a folder for what a test starts; ends, unmounts and removes all of it, also after a panic or kill
+//! registry.rs   docker-registry 2.8 on loopback: plain, with basic auth, with TLS from a private CA
+//! daemon.rs     a dockerd of one's own: three versions, both stores
+//! engine.rs     where the engines are, and the root folders in which the newer ones run
+//! http.rs       a GET over a socket
+//! image.rs      builds images in OCI layout folders and knows their true digests
+//! layer.rs      the layers of those images
+//! push.rs       gets them into a registry with skopeo
+//! large.rs      the image for measurements
+//! snapshot.rs   bytes, owner, mode, inode and attributes of files, to compare
+//! command.rs    runs programs and sealift itself in a clean environment
+//! ```
+//!
+//! Everything panics when it fails: a test on a machine that lacks an engine is a
+//! failed test. `tests/engines/install.sh` installs what is needed.
+#![allow(dead_code)] // each test binary uses a part
+#![allow(unused_imports)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here is a failed test
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
+
+pub mod command;
+pub mod daemon;
+pub mod engine;
+pub mod folder;
+pub mod http;
+pub mod image;
+pub mod large;
+pub mod layer;
+pub mod push;
+pub mod registry;
+pub mod snapshot;
+
+pub use command::{Run, Sealift, run};
+pub use daemon::Daemon;
+pub use engine::{Engine, Store};
+pub use folder::Folder;
+pub use image::{Built, Dialect, Image, Manifest, Platform};
+pub use layer::{Compression, Layer};
+pub use registry::{Registry, Request};
+pub use snapshot::{FileState, files_snapshot};
+
+/// `on_every_engine!(function)`: a test for each engine and store of `function(Engine, Store)`.
+#[allow(unused_macros)]
+macro_rules! on_every_engine {
+    ($function:ident) => {
+        mod $function {
+            use super::$function as function;
+            use crate::support::{Engine, Store};
+
+            #[test]
+            fn docker_20_classic() {
+                function(Engine::Docker20, Store::Classic);
+            }
+
+            #[cfg(feature = "test-all")]
+            #[test]
+            fn docker_26_classic() {
+                function(Engine::Docker26, Store::Classic);
+            }
+
+            #[cfg(feature = "test-all")]
+            #[test]
+            fn docker_26_containerd() {
+                function(Engine::Docker26, Store::Containerd);
+            }
+
+            #[test]
+            fn docker_28_classic() {
+                function(Engine::Docker28, Store::Classic);
+            }
+
+            #[test]
+            fn docker_28_containerd() {
+                function(Engine::Docker28, Store::Containerd);
+            }
+        }
+    };
+}
