@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blob::{BlobReader, Label};
 use super::client::{Client, Wanted, media_type};
@@ -24,8 +24,16 @@ pub struct RegistrySource {
     client: Client,
     mirrors: Vec<Mirror>,
     resolved: Mutex<HashMap<Digest, Vec<u8>>>,
-    /// How often each blob was begun.
-    begun: Mutex<HashMap<Digest, usize>>,
+    opened: Mutex<HashMap<Digest, Opened>>,
+}
+
+/// What is known of a blob that was opened.
+#[derive(Default)]
+struct Opened {
+    /// How often it was begun.
+    times: usize,
+    /// The place that it came from last.
+    place: String,
 }
 
 impl RegistrySource {
@@ -43,7 +51,7 @@ impl RegistrySource {
             mirrors: options.mirrors.clone(),
             client: Client::new(options, progress, interrupt)?,
             resolved: Mutex::default(),
-            begun: Mutex::default(),
+            opened: Mutex::default(),
         })
     }
 
@@ -79,7 +87,10 @@ impl RegistrySource {
 
     /// Says that a mirror did not help. One that lacks something may have the rest; one that fails is left out.
     fn passed_over(&self, place: &Endpoint, error: &Error) {
-        let is_failing = matches!(error, Error::Registry { transient: false, .. });
+        let is_failing = match error {
+            Error::Registry { transient, .. } => !transient,
+            other => is_damage(other),
+        };
         if !is_failing {
             self.client.note(&format!("{error}; going on to the next place"));
         } else if self.client.give_up(place) {
@@ -142,7 +153,9 @@ impl RegistrySource {
         let timeouts = &self.client.transport().timeouts;
         let mut reader = BlobReader::new(answer, label.clone(), size, 0, timeouts)?;
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        reader.read_to_end(&mut bytes).map_err(unwrap_error)?;
+        reader
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::from_reader(error, Error::io("read", "the registry's answer")))?;
         Ok(bytes)
     }
 
@@ -158,6 +171,11 @@ impl RegistrySource {
             registry: place.name.clone(),
             subject: wanted.name(&place.path),
         };
+        let tries = match self.client.tries() {
+            // There are other places to get it from.
+            tries if place.is_mirror => tries.min(2),
+            tries => tries,
+        };
         let mut tried = 0;
         loop {
             tried += 1;
@@ -165,11 +183,7 @@ impl RegistrySource {
             match read(answer, &label) {
                 Ok(got) => return Ok(got),
                 Err(error) => {
-                    let is_damaged = matches!(
-                        &error,
-                        Error::Refused(finding) if matches!(finding.problem, Problem::DigestDiffers { .. })
-                    );
-                    if !(is_damaged || error.is_transient()) || tried >= self.client.tries() {
+                    if !(is_damage(&error) || error.is_transient()) || tried >= tries {
                         return Err(super::trouble::marked(error, false));
                     }
                     self.client.note(&format!("{error}; asking again"));
@@ -217,10 +231,14 @@ impl RegistrySource {
         BlobReader::new(answer, label, descriptor.size, offset, timeouts)
     }
 
+    fn opened(&self) -> MutexGuard<'_, HashMap<Digest, Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How often a blob was begun before. Whoever begins one again got wrong bytes: the next place is better.
     fn times_begun(&self, digest: Digest) -> usize {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = begun.entry(digest).or_default();
+        let mut opened = self.opened();
+        let times = &mut opened.entry(digest).or_default().times;
         *times += 1;
         *times - 1
     }
@@ -283,7 +301,10 @@ impl Source for RegistrySource {
         } else {
             0
         };
-        let reader = self.somewhere(repository, first, |place| self.open_at(place, descriptor, offset))?;
+        let (reader, place) = self.somewhere(repository, first, |place| {
+            Ok((self.open_at(place, descriptor, offset)?, place.name.clone()))
+        })?;
+        self.opened().entry(descriptor.digest).or_default().place = place;
         Ok(Box::new(reader))
     }
 
@@ -292,6 +313,19 @@ impl Source for RegistrySource {
             message: "a registry cannot be saved as a whole".into(),
             hint: Some("name the images".into()),
         })
+    }
+
+    fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
+        let place = self
+            .opened()
+            .get(&descriptor.digest)
+            .map(|opened| opened.place.clone())
+            .filter(|place| !place.is_empty());
+        Label {
+            registry: place.unwrap_or_else(|| repository.domain().into()),
+            subject: format!("{}@{}", repository.path(), descriptor.digest),
+        }
+        .transient(problem.to_string())
     }
 }
 
@@ -303,6 +337,14 @@ fn refused(place: &Endpoint, digest: Option<Digest>, problem: Problem) -> Error 
             ..Place::default()
         },
         problem,
+    )
+}
+
+/// Whether bytes came that are not those that were asked for.
+fn is_damage(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Refused(finding) if matches!(finding.problem, Problem::DigestDiffers { .. })
     )
 }
 
@@ -360,13 +402,5 @@ fn foreign(error: Error, descriptor: &Descriptor) -> Error {
             ),
         },
         other => other,
-    }
-}
-
-/// Takes the error of this crate out of a reader's error.
-fn unwrap_error(error: std::io::Error) -> Error {
-    match error.downcast::<Error>() {
-        Ok(inner) => inner,
-        Err(error) => Error::io("read", "the registry's answer")(error),
     }
 }
