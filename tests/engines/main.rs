@@ -3,6 +3,10 @@
 //! ```text
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
+//! loading.rs   loads through the library, for the tests below
+//! load.rs      loading into Docker
+//! load_faults.rs  loads that go wrong
+//! load_attach.rs  attaching digests: what it leaves, and what keeps it from being done
 //! ```
 //!
 //! Docker 26 is tested with the feature `test-all` only, as `make test-all` does.
@@ -15,3 +19,7 @@ mod support;
 
 mod harness;
 mod other_tools;
+mod load;
+mod load_attach;
+mod load_faults;
+mod loading;
