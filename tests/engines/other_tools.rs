@@ -13,11 +13,27 @@ fn archives(sealift: &Sealift) -> (Built, Vec<PathBuf>) {
     let image = Image::sample("httpd", "2.4").build(&sealift.path("layout"), "2.4");
     registry.push(&image, "library/httpd:2.4");
     let mirror = format!("docker.io={}", registry.address());
-    sealift.run(&["save", "-q", "httpd:2.4", "--mirror", &mirror, "-o", "whole.tar"]).ok();
-    sealift.run(&["save", "-q", "httpd:2.4", "--mirror", &mirror, "--split", "100kB", "-o", "cut.tar"]).ok();
+    sealift
+        .run(&["save", "-q", "httpd:2.4", "--mirror", &mirror, "-o", "whole.tar"])
+        .ok();
+    sealift
+        .run(&[
+            "save",
+            "-q",
+            "httpd:2.4",
+            "--mirror",
+            &mirror,
+            "--split",
+            "100kB",
+            "-o",
+            "cut.tar",
+        ])
+        .ok();
     let mut joined = Vec::new();
     for number in 1.. {
-        let Ok(bytes) = fs::read(sealift.path(&format!("cut.tar.{number:03}"))) else { break };
+        let Ok(bytes) = fs::read(sealift.path(&format!("cut.tar.{number:03}"))) else {
+            break;
+        };
         joined.extend(bytes);
     }
     fs::write(sealift.path("joined.tar"), joined).unwrap();
@@ -30,7 +46,9 @@ fn skopeo_sees_the_original_index() {
     let (image, archives) = archives(&sealift);
     for archive in archives {
         let target = format!("oci-archive:{}", archive.display());
-        let raw = run(Command::new("skopeo").args(["inspect", "--raw", &target])).ok().stdout;
+        let raw = run(Command::new("skopeo").args(["inspect", "--raw", &target]))
+            .ok()
+            .stdout;
         assert_eq!(image::sha256(raw.as_bytes()), image.digest);
         let inspected = run(Command::new("skopeo").args(["inspect", &target])).ok().json();
         assert_eq!(inspected["Architecture"], Platform::host().architecture.as_str());
@@ -43,10 +61,20 @@ fn podman_shows_name_and_both_digests() {
     let (image, archives) = archives(&sealift);
     for (at, archive) in archives.iter().enumerate() {
         let path = |name: &str| sealift.path(&format!("{name}-{at}")).display().to_string();
-        let storage = ["--root", &path("root"), "--runroot", &path("run"), "--storage-driver", "vfs"].map(str::to_owned);
+        let storage = [
+            "--root",
+            &path("root"),
+            "--runroot",
+            &path("run"),
+            "--storage-driver",
+            "vfs",
+        ]
+        .map(str::to_owned);
         let podman = |args: &[&str]| run(Command::new("podman").args(&storage).args(args));
         podman(&["load", "-i", archive.to_str().unwrap()]).ok();
-        let inspected = podman(&["image", "inspect", "docker.io/library/httpd:2.4"]).ok().json();
+        let inspected = podman(&["image", "inspect", "docker.io/library/httpd:2.4"])
+            .ok()
+            .json();
         let digests = inspected[0]["RepoDigests"].as_array().unwrap();
         for digest in [&image.digest, &image.host().digest] {
             let name = format!("docker.io/library/httpd@{digest}");
@@ -66,7 +94,10 @@ fn ctr_imports_under_the_name_with_the_digest() {
         let ctr = |args: &[&str]| run(Command::new("ctr").arg("-a").arg(&socket).args(args));
         ctr(&["images", "import", archive.to_str().unwrap()]).ok();
         let list = ctr(&["images", "ls"]).ok().stdout;
-        let line = list.lines().find(|line| line.starts_with("docker.io/library/httpd:2.4 ")).unwrap_or_else(|| panic!("{list}"));
+        let line = list
+            .lines()
+            .find(|line| line.starts_with("docker.io/library/httpd:2.4 "))
+            .unwrap_or_else(|| panic!("{list}"));
         assert!(line.contains(&image.digest), "{line}");
         ctr(&["images", "rm", "--sync", "docker.io/library/httpd:2.4"]).ok();
     }
@@ -80,8 +111,15 @@ fn start_containerd(folder: &Folder, socket: &Path) {
     command.arg("--state").arg(folder.path().join("state"));
     let _ends_with_the_folder = folder.spawn(&mut command, &log);
     let started = Instant::now();
-    while !run(Command::new("ctr").arg("-a").arg(socket).arg("version")).code.is_some_and(|code| code == 0) {
-        assert!(started.elapsed() < Duration::from_secs(30), "{}", fs::read_to_string(&log).unwrap_or_default());
+    while !run(Command::new("ctr").arg("-a").arg(socket).arg("version"))
+        .code
+        .is_some_and(|code| code == 0)
+    {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "{}",
+            fs::read_to_string(&log).unwrap_or_default()
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -101,7 +139,10 @@ fn a_bare_docker_load_takes_it(engine: Engine, store: Store) {
                 assert_eq!(inspected["RepoDigests"], serde_json::json!([]));
             }
             Store::Containerd => {
-                assert_eq!(inspected["RepoDigests"], serde_json::json!([format!("httpd@{}", image.digest)]));
+                assert_eq!(
+                    inspected["RepoDigests"],
+                    serde_json::json!([format!("httpd@{}", image.digest)])
+                );
             }
         }
         daemon.docker(&["rmi", "httpd:2.4"]).ok();
