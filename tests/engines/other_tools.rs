@@ -109,12 +109,10 @@ fn start_containerd(folder: &Folder, socket: &Path) {
     command.arg("--address").arg(socket);
     command.arg("--root").arg(folder.path().join("containerd"));
     command.arg("--state").arg(folder.path().join("state"));
-    let _ends_with_the_folder = folder.spawn(&mut command, &log);
+    #[expect(clippy::zombie_processes, reason = "it ends with the folder")]
+    let _containerd = folder.spawn(&mut command, &log);
     let started = Instant::now();
-    while !run(Command::new("ctr").arg("-a").arg(socket).arg("version"))
-        .code
-        .is_some_and(|code| code == 0)
-    {
+    while run(Command::new("ctr").arg("-a").arg(socket).arg("version")).code != Some(0) {
         assert!(
             started.elapsed() < Duration::from_secs(30),
             "{}",
