@@ -150,7 +150,7 @@ impl RegistrySource {
     }
 
     fn read_sized(&self, answer: Answer, label: &Label, size: u64) -> Result<Vec<u8>> {
-        let timeouts = &self.client.transport().timeouts;
+        let timeouts = &self.client.transport.timeouts;
         let mut reader = BlobReader::new(answer, label.clone(), size, 0, timeouts)?;
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         reader
@@ -227,7 +227,7 @@ impl RegistrySource {
             registry: place.name.clone(),
             subject: wanted.name(&place.path),
         };
-        let timeouts = &self.client.transport().timeouts;
+        let timeouts = &self.client.transport.timeouts;
         BlobReader::new(answer, label, descriptor.size, offset, timeouts)
     }
 
