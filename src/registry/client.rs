@@ -13,7 +13,6 @@ use ureq::http::{StatusCode, Uri, header};
 use super::address::Address;
 use super::auth::{Context, Login};
 use super::credentials::Credentials;
-use super::failure::Failure;
 use super::mirror::Endpoint;
 use super::options::Options;
 use super::retry::{Retry, retry_after, wait};
@@ -187,9 +186,7 @@ impl Client {
                 .map_err(|failure| Trouble::of(failure, endpoint, subject))?;
             session.answered.store(true, Ordering::Relaxed);
             if answer.status != StatusCode::UNAUTHORIZED || answer.elsewhere {
-                if answer.elsewhere || answer.status.is_success() {
-                    login.accepted(&grant);
-                }
+                login.accepted(&grant);
                 return Ok(answer);
             }
             let headers = answer.headers.clone();
@@ -378,7 +375,7 @@ impl Client {
             self.note(&format!(
                 "{error}; trying again in {} s ({tried} of {} tries)",
                 pause.as_secs_f32().ceil(),
-                self.retry.tries
+                tries
             ));
             wait(pause, &self.interrupt)?;
         }
