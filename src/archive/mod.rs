@@ -39,6 +39,7 @@ pub mod view;
 pub mod writer;
 
 pub use blob::BlobReader;
+pub use content::Content;
 pub use layout::Layout;
 pub use reader::{Archive, open};
 pub use source::ArchiveSource;

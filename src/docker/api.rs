@@ -320,7 +320,11 @@ impl Client {
 
     fn unreachable(&self, action: &str, error: ureq::Error) -> Error {
         use std::io::ErrorKind as Kind;
+        const CERTIFICATES: &str = "check ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH or the context";
         let hint = match &error {
+            ureq::Error::Io(cause) if cause.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                Some(CERTIFICATES)
+            }
             ureq::Error::Io(cause) => match cause.kind() {
                 Kind::NotFound => Some("is Docker installed and running? DOCKER_HOST names another socket"),
                 Kind::PermissionDenied => Some("run with sudo, or as a member of the group docker"),
@@ -329,9 +333,7 @@ impl Client {
                 _ => None,
             },
             ureq::Error::Protocol(_) => Some(DIED),
-            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => {
-                Some("check ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH or the context")
-            }
+            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => Some(CERTIFICATES),
             _ => None,
         };
         let problem = match error {

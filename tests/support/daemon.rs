@@ -22,6 +22,8 @@ pub struct Options {
     text: Option<String>,
     flags: Vec<String>,
     env: Vec<(String, String)>,
+    stock: bool,
+    activated: bool,
 }
 
 /// A running dockerd. Dropping it ends it and removes all that it kept.
@@ -64,6 +66,24 @@ impl Options {
         self
     }
 
+    /// Leaves `--config-file` out, and the file: `/etc/docker/daemon.json` counts, in an engine's own root only.
+    #[must_use]
+    pub fn stock(mut self) -> Self {
+        assert!(
+            self.engine.root().is_some(),
+            "the host's own /etc/docker is not ours"
+        );
+        self.stock = true;
+        self
+    }
+
+    /// Lets it inherit its socket, as from systemd.
+    #[must_use]
+    pub fn activated(mut self) -> Self {
+        self.activated = true;
+        self
+    }
+
     /// Sets a variable in dockerd's environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -80,8 +100,10 @@ impl Options {
         }
         let folder = Folder::new();
         let root = Root::new(self.engine, folder.path());
-        let text = self.text.clone().unwrap_or_else(|| self.config.to_string());
-        fs::write(root.outside("daemon.json"), text).unwrap();
+        if !self.stock {
+            let text = self.text.clone().unwrap_or_else(|| self.config.to_string());
+            fs::write(root.outside("daemon.json"), text).unwrap();
+        }
         let child = spawn(&folder, &root, &self);
         let mut daemon = Daemon {
             child,
@@ -102,17 +124,48 @@ fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
         ("--exec-root", "exec"),
         ("--pidfile", "docker.pid"),
     ];
-    for (flag, name) in pairs {
+    for (flag, name) in pairs.into_iter().skip(usize::from(options.stock)) {
         command.arg(flag).arg(root.inside(name));
     }
-    command
-        .arg("-H")
-        .arg(format!("unix://{}", root.inside("docker.sock").display()));
+    if options.activated {
+        command.args(["-H", "fd://"]);
+    } else {
+        command
+            .arg("-H")
+            .arg(format!("unix://{}", root.inside("docker.sock").display()));
+    }
     command
         .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
         .args(&options.flags);
     command.envs(options.env.iter().map(|(name, value)| (name, value)));
+    if options.activated {
+        let mut wrapped = with_socket(&command, &root.outside("docker.sock"));
+        return folder.spawn_with_stdin(&mut wrapped, &root.outside("dockerd.log"));
+    }
     folder.spawn(&mut command, &root.outside("dockerd.log"))
+}
+
+/// The same command with a listening socket of ours as its third descriptor; sd_listen_fds(3).
+fn with_socket(command: &Command, socket: &Path) -> Command {
+    let _ = fs::remove_file(socket);
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    let mut wrapped = Command::new("sh");
+    wrapped
+        .args([
+            "-c",
+            r#"exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@""#,
+            "sh",
+        ])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            wrapped.env(name, value);
+        }
+    }
+    wrapped.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
+    wrapped
 }
 
 impl Daemon {
@@ -125,6 +178,8 @@ impl Daemon {
             text: None,
             flags: Vec::new(),
             env: Vec::new(),
+            stock: false,
+            activated: false,
         }
     }
 
@@ -177,6 +232,9 @@ impl Daemon {
 
     /// The host's path of its daemon.json.
     pub fn config_file(&self) -> PathBuf {
+        if self.options.stock {
+            return self.root.path().join("etc/docker/daemon.json");
+        }
         self.root.outside("daemon.json")
     }
 

@@ -83,9 +83,13 @@ impl Folder {
 
     /// Starts a process that belongs to the folder, its output going to a log file there.
     pub fn spawn(&self, command: &mut Command, log: &Path) -> Child {
+        self.spawn_with_stdin(command.stdin(Stdio::null()), log)
+    }
+
+    /// The same with the standard input that the command has.
+    pub fn spawn_with_stdin(&self, command: &mut Command, log: &Path) -> Child {
         let log = File::options().append(true).create(true).open(log).unwrap();
         let child = command
-            .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .process_group(0)

@@ -111,7 +111,7 @@ impl Cover {
             return Ok(());
         }
         match self {
-            Cover::File(path) => mount_bind(&source.join(FILE), path)?,
+            Cover::File(path) => mount_bind(source.join(FILE), path)?,
             Cover::Overlay(folder) => {
                 let layers = format!("lowerdir={}:{}", source.display(), folder.display());
                 let layers = std::ffi::CString::new(layers)?;

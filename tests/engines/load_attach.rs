@@ -1,0 +1,174 @@
+//! What attaching digests leaves of the engine's configuration, and what keeps it from being done.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+use sealift::target::{Attach, Request, Showing};
+use serde_json::json;
+
+use crate::loading::*;
+use crate::support::*;
+
+const CLASSIC: [Engine; 2] = [Engine::Docker20, Engine::Docker28];
+
+fn httpd() -> (Images, Built) {
+    let images = Images::new();
+    let built = images.add("httpd:2.4", &Image::sample("httpd", "2.4"));
+    (images, built)
+}
+
+/// Loads, and sees that the digest is shown and all else is as before.
+#[track_caller]
+fn attaches_without_a_trace(daemon: &Daemon) {
+    let (images, built) = httpd();
+    let loader = Loader::beside(daemon);
+    let before = Untouched::of(daemon);
+    loader.load(&images);
+    assert_eq!(Untouched::of(daemon), before);
+    nothing_is_left(&loader);
+    assert_eq!(daemon.images(), [format!("httpd:2.4 {}", built.digest)]);
+}
+
+#[test]
+fn a_daemon_with_mirrors_and_more_keeps_them() {
+    for engine in CLASSIC {
+        let config = json!({
+            "registry-mirrors": ["http://127.0.0.1:9/", "https://mirror.invalid"],
+            "insecure-registries": ["harbor.local:5000"],
+            "labels": ["rack=7"],
+            "max-concurrent-downloads": 9,
+            "live-restore": true,
+        });
+        let daemon = Daemon::options(engine, Store::Classic).config(config).start();
+        let file = daemon.config_file();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        chown(&file, Some(65534), Some(65534)).unwrap();
+        attaches_without_a_trace(&daemon);
+        let log = daemon.log();
+        let last = log
+            .lines()
+            .rfind(|line| line.contains("Reloaded configuration"))
+            .unwrap();
+        assert!(last.contains(r#"\"max-concurrent-downloads\":9"#), "{last}");
+    }
+}
+
+#[test]
+fn a_daemon_without_a_file_gets_none() {
+    let daemon = Daemon::options(Engine::Docker28, Store::Classic).stock().start();
+    let folder = daemon.config_file().parent().unwrap().to_path_buf();
+    fs::create_dir_all(folder.join("certs.d/harbor.local")).unwrap();
+    fs::write(folder.join("certs.d/harbor.local/ca.crt"), "a certificate").unwrap();
+    let before = files_snapshot(&folder);
+    attaches_without_a_trace(&daemon);
+    assert_eq!(files_snapshot(&folder), before);
+}
+
+#[test]
+fn a_daemon_without_even_a_folder_gets_none() {
+    let daemon = Daemon::options(Engine::Docker28, Store::Classic).stock().start();
+    let folder = daemon.config_file().parent().unwrap().to_path_buf();
+    fs::remove_dir_all(&folder).unwrap();
+    attaches_without_a_trace(&daemon);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_daemon_that_inherited_its_socket_is_found() {
+    for engine in CLASSIC {
+        let daemon = Daemon::options(engine, Store::Classic).activated().start();
+        attaches_without_a_trace(&daemon);
+    }
+}
+
+/// Loads where digests cannot be attached: the image is there, the reason is told, nothing was touched.
+#[track_caller]
+fn is_told_why(daemon: &Daemon, request: &Request, says: &str) {
+    let (images, built) = httpd();
+    let loader = Loader::beside(daemon);
+    let before = Untouched::of(daemon);
+    let plan = loader.plan(&images, request).unwrap();
+    let Showing::Hidden { obstacles } = &plan.images[0].showing else {
+        panic!("{plan}")
+    };
+    assert!(obstacles.iter().any(|one| one.reason.contains(says)), "{plan}");
+    assert!(obstacles.iter().all(|one| one.hint.is_some()), "{plan}");
+    let report = loader.try_load(&images, request).unwrap();
+    assert_eq!(report.exit_code(), 6);
+    assert!(!report.images[0].shown);
+    assert_eq!(report.images[0].obstacles, *obstacles);
+    assert_eq!(Untouched::of(daemon), before);
+    assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
+    runs(daemon, "httpd:2.4", "2.4");
+    assert_eq!(built.host().config, daemon.inspect("httpd:2.4").unwrap()["Id"]);
+}
+
+#[test]
+fn flags_and_edits_that_a_reload_would_harm_are_told() {
+    let attach = Request::default();
+    for engine in CLASSIC {
+        let flagged = Daemon::options(engine, Store::Classic).flag("--registry-mirror=http://127.0.0.1:9");
+        is_told_why(&flagged.start(), &attach, "--registry-mirror");
+
+        let flagged = Daemon::options(engine, Store::Classic).flag("--max-concurrent-downloads=9");
+        is_told_why(&flagged.start(), &attach, "--max-concurrent-downloads");
+
+        let edited = Daemon::start(engine, Store::Classic);
+        fs::write(edited.config_file(), r#"{"debug":true}"#).unwrap();
+        is_told_why(&edited, &attach, "debug differ");
+
+        let broken = Daemon::start(engine, Store::Classic);
+        fs::write(broken.config_file(), r#"{"debug":"#).unwrap();
+        is_told_why(&broken, &attach, "daemon.json");
+
+        let switched_off = Request {
+            attach: Attach::None,
+            ..Request::default()
+        };
+        is_told_why(
+            &Daemon::start(engine, Store::Classic),
+            &switched_off,
+            "switched off",
+        );
+    }
+}
+
+#[test]
+fn a_mirror_answers_digests_only_and_on_a_port_of_root() {
+    // What the daemon is told to believe in for that moment is in its log.
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    attaches_without_a_trace(&daemon);
+    let log = daemon.log();
+    let mirrors: Vec<&str> = log
+        .matches(r#"\"registry-mirrors\":[\"http://127.0.0.1:"#)
+        .collect();
+    assert_eq!(mirrors.len(), 1, "{log}");
+    let (_, rest) = log.split_once(r#"[\"http://127.0.0.1:"#).unwrap();
+    let port: u16 = rest.split('\\').next().unwrap().parse().unwrap();
+    assert!(port < 1024, "{port}");
+    assert_eq!(log.matches("Reloaded configuration").count(), 2);
+}
+
+#[test]
+fn two_loads_of_one_host_wait_for_each_other() {
+    let (images, built) = httpd();
+    let other = Images::new();
+    let redis = other.add("redis:7", &Image::sample("redis", "7"));
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let loader = Loader::beside(&daemon);
+    std::thread::scope(|scope| {
+        scope.spawn(|| loader.load(&images));
+        scope.spawn(|| loader.load(&other));
+    });
+    let mut expected = [
+        format!("httpd:2.4 {}", built.digest),
+        format!("redis:7 {}", redis.digest),
+    ];
+    expected.sort();
+    assert_eq!(daemon.images(), expected);
+    nothing_is_left(&loader);
+    assert_eq!(
+        fs::metadata(loader.folder.path().join("run")).unwrap().mode() & 0o777,
+        0o700
+    );
+}

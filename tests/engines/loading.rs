@@ -1,0 +1,259 @@
+//! Loads through the library, and what is there to compare with.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sealift::archive::{self, Content, verify};
+use sealift::docker::attach::journal::Folder;
+use sealift::docker::endpoint::Environment;
+use sealift::docker::{self, Docker};
+use sealift::interrupt::Interrupt;
+use sealift::progress::Silent;
+use sealift::target::{Offers, Plan, Report, Request, Target};
+use serde_json::Value;
+
+use crate::support::*;
+
+/// Images in a layout folder, under whole names.
+pub struct Images {
+    folder: tempfile::TempDir,
+}
+
+impl Images {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Adds an image under a name such as `httpd:2.4`.
+    pub fn add(&self, name: &str, image: &Image) -> Built {
+        image.build(self.folder.path(), &full(name))
+    }
+
+    /// Adds an image under `NAME@DIGEST`, where `NAME` may have a tag.
+    pub fn add_by_digest(&self, name: &str, image: &Image) -> Built {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let digest = image.build(elsewhere.path(), "x").digest;
+        image.build(self.folder.path(), &format!("{}@{digest}", full(name)))
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().into()
+    }
+}
+
+fn full(name: &str) -> String {
+    let first = name.split('/').next().unwrap_or_default();
+    if name.contains('/') && first.contains(['.', ':']) {
+        name.into()
+    } else {
+        format!("docker.io/library/{name}")
+    }
+}
+
+/// A sealift beside a daemon, with a journal of its own.
+pub struct Loader {
+    pub folder: tempfile::TempDir,
+    environment: Environment,
+}
+
+impl Loader {
+    pub fn beside(daemon: &Daemon) -> Self {
+        Self::at(Environment {
+            host: Some(format!("unix://{}", daemon.socket().display())),
+            ..Environment::default()
+        })
+    }
+
+    pub fn at(environment: Environment) -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            environment,
+        }
+    }
+
+    pub fn journal_folder(&self) -> Folder {
+        Folder::new(self.folder.path().join("run"))
+    }
+
+    pub fn connect(&self) -> sealift::Result<Docker> {
+        Docker::connect(&docker::Options {
+            environment: self.environment.clone(),
+            folder: self.journal_folder(),
+        })
+    }
+
+    /// Verifies, then does with the offers what `what` says.
+    pub fn with_offers<T>(&self, images: &Images, what: impl FnOnce(&Docker, &Offers<'_>) -> T) -> T {
+        let content = archive::open(&[images.path()], &archive::Options::default()).unwrap();
+        let content: &dyn Content = &*content;
+        let interrupt = Interrupt::default();
+        let report = verify::verify(content, &verify::Options::default(), &Silent, &interrupt).unwrap();
+        let mut offers = Offers::default();
+        offers.add(content, &report).unwrap();
+        what(&self.connect().unwrap(), &offers)
+    }
+
+    pub fn plan(&self, images: &Images, request: &Request) -> sealift::Result<Plan> {
+        self.with_offers(images, |docker, offers| {
+            let inventory = docker.probe().unwrap();
+            docker.plan(offers, request, &inventory)
+        })
+    }
+
+    pub fn try_load(&self, images: &Images, request: &Request) -> sealift::Result<Report> {
+        self.with_offers(images, |docker, offers| {
+            let inventory = docker.probe()?;
+            let plan = docker.plan(offers, request, &inventory)?;
+            docker.apply(offers, &plan, &Silent, &Interrupt::default())
+        })
+    }
+
+    #[track_caller]
+    pub fn load(&self, images: &Images) -> Report {
+        let report = self.try_load(images, &Request::default()).unwrap();
+        assert_eq!(report.exit_code(), 0, "{report:#?}");
+        assert!(report.images.iter().all(|image| image.shown));
+        report
+    }
+}
+
+/// A daemon that has pulled these: the yardstick.
+pub fn pulled(engine: Engine, store: Store, images: &[(&Built, &str)], references: &[String]) -> Daemon {
+    let registry = Registry::start();
+    for (image, to) in images {
+        registry.push(image, to);
+    }
+    let daemon = Daemon::options(engine, store).mirror(&registry).start();
+    for reference in references {
+        daemon.docker(&["pull", "--quiet", reference]).ok();
+    }
+    daemon
+}
+
+/// What an engine says about an image, without what differs between any two engines that pulled it.
+pub fn comparable(daemon: &Daemon, name: &str) -> Value {
+    let mut answer = daemon
+        .inspect(name)
+        .unwrap_or_else(|| panic!("no {name}: {:?}", daemon.images()));
+    // Folders with a random name.
+    answer["GraphDriver"]["Data"] = Value::Null;
+    if daemon.store() == Store::Containerd {
+        // When the name was made.
+        answer["Metadata"] = Value::Null;
+        forget_annotation(&mut answer);
+    }
+    for list in ["RepoTags", "RepoDigests"] {
+        if let Some(list) = answer[list].as_array_mut() {
+            list.sort_by_key(Value::to_string);
+        }
+    }
+    answer
+}
+
+/// The record `name@digest` can be made by a load alone, which keeps the annotation that said so.
+fn forget_annotation(image: &mut Value) {
+    let Some(descriptor) = image["Descriptor"].as_object_mut() else {
+        return;
+    };
+    if let Some(annotations) = descriptor.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove("io.containerd.image.name");
+        if annotations.is_empty() {
+            descriptor.remove("annotations");
+        }
+    }
+}
+
+/// `GET /images/json`, in order of ids.
+pub fn listed(daemon: &Daemon) -> Vec<Value> {
+    let mut list = daemon.api("/images/json").as_array().unwrap().clone();
+    for image in &mut list {
+        forget_annotation(image);
+        for names in ["RepoTags", "RepoDigests"] {
+            if let Some(names) = image[names].as_array_mut() {
+                names.sort_by_key(Value::to_string);
+            }
+        }
+    }
+    list.sort_by_key(|image| image["Id"].to_string());
+    list
+}
+
+/// Whether an image runs by a name, without any registry.
+#[track_caller]
+pub fn runs(daemon: &Daemon, name: &str, says: &str) {
+    let run = daemon.docker(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        name,
+        "/bin/busybox",
+        "cat",
+        "/app/version",
+    ]);
+    assert_eq!(run.ok().stdout, says, "{name}");
+}
+
+/// What an attach must not change: the file's bytes, inode, owner, mode, attributes, and the engine's memory.
+#[derive(Debug, PartialEq)]
+pub struct Untouched {
+    files: BTreeMap<PathBuf, FileState>,
+    info: Value,
+    mounts: Vec<String>,
+}
+
+impl Untouched {
+    pub fn of(daemon: &Daemon) -> Self {
+        let mut info = daemon.info();
+        let keep = [
+            "RegistryConfig",
+            "Labels",
+            "Debug",
+            "LiveRestoreEnabled",
+            "DefaultRuntime",
+            "Runtimes",
+            "Driver",
+            "SecurityOptions",
+            "Name",
+            "DockerRootDir",
+            "HttpProxy",
+        ];
+        info.as_object_mut()
+            .unwrap()
+            .retain(|key, _| keep.contains(&key.as_str()));
+        let config = daemon.config_file();
+        let here = daemon.folder().to_path_buf();
+        let mut mounts = daemon.mounts();
+        if daemon.root() == Path::new("/") {
+            // Other tests mount and unmount beside this one.
+            mounts.retain(|point| Path::new(point).starts_with(&here));
+        }
+        Self {
+            files: if config.exists() {
+                files_snapshot(&config)
+            } else {
+                BTreeMap::new()
+            },
+            info,
+            mounts,
+        }
+    }
+}
+
+/// Nothing of an attach is left in its folder.
+#[track_caller]
+pub fn nothing_is_left(loader: &Loader) {
+    let run = loader.folder.path().join("run");
+    let mut names: Vec<String> = fs::read_dir(&run)
+        .map(|entries| {
+            entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect()
+        })
+        .unwrap_or_default();
+    names.retain(|name| name != "attach.lock");
+    assert_eq!(names, [""; 0]);
+}

@@ -1,0 +1,150 @@
+//! What sealift seals is read by the tools that are there when sealift is not: whole, and joined from parts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+
+/// A multi-platform image with attestations, saved for this host: a sparse index. Whole, and joined from parts.
+fn archives(sealift: &Sealift) -> (Built, Vec<PathBuf>) {
+    let registry = Registry::start();
+    let image = Image::sample("httpd", "2.4").build(&sealift.path("layout"), "2.4");
+    registry.push(&image, "library/httpd:2.4");
+    let mirror = format!("docker.io={}", registry.address());
+    sealift
+        .run(&["save", "-q", "httpd:2.4", "--mirror", &mirror, "-o", "whole.tar"])
+        .ok();
+    sealift
+        .run(&[
+            "save",
+            "-q",
+            "httpd:2.4",
+            "--mirror",
+            &mirror,
+            "--split",
+            "100kB",
+            "-o",
+            "cut.tar",
+        ])
+        .ok();
+    let mut joined = Vec::new();
+    for number in 1.. {
+        let Ok(bytes) = fs::read(sealift.path(&format!("cut.tar.{number:03}"))) else {
+            break;
+        };
+        joined.extend(bytes);
+    }
+    fs::write(sealift.path("joined.tar"), joined).unwrap();
+    (image, vec![sealift.path("whole.tar"), sealift.path("joined.tar")])
+}
+
+#[test]
+fn skopeo_sees_the_original_index() {
+    let sealift = Sealift::new();
+    let (image, archives) = archives(&sealift);
+    for archive in archives {
+        let target = format!("oci-archive:{}", archive.display());
+        let raw = run(Command::new("skopeo").args(["inspect", "--raw", &target]))
+            .ok()
+            .stdout;
+        assert_eq!(image::sha256(raw.as_bytes()), image.digest);
+        let inspected = run(Command::new("skopeo").args(["inspect", &target])).ok().json();
+        assert_eq!(inspected["Architecture"], Platform::host().architecture.as_str());
+    }
+}
+
+#[test]
+fn podman_shows_name_and_both_digests() {
+    let sealift = Sealift::new();
+    let (image, archives) = archives(&sealift);
+    for (at, archive) in archives.iter().enumerate() {
+        let path = |name: &str| sealift.path(&format!("{name}-{at}")).display().to_string();
+        let storage = [
+            "--root",
+            &path("root"),
+            "--runroot",
+            &path("run"),
+            "--storage-driver",
+            "vfs",
+        ]
+        .map(str::to_owned);
+        let podman = |args: &[&str]| run(Command::new("podman").args(&storage).args(args));
+        podman(&["load", "-i", archive.to_str().unwrap()]).ok();
+        let inspected = podman(&["image", "inspect", "docker.io/library/httpd:2.4"])
+            .ok()
+            .json();
+        let digests = inspected[0]["RepoDigests"].as_array().unwrap();
+        for digest in [&image.digest, &image.host().digest] {
+            let name = format!("docker.io/library/httpd@{digest}");
+            assert!(digests.iter().any(|found| *found == name.as_str()), "{digests:?}");
+        }
+    }
+}
+
+#[test]
+fn ctr_imports_under_the_name_with_the_digest() {
+    let sealift = Sealift::new();
+    let (image, archives) = archives(&sealift);
+    let folder = Folder::new();
+    let socket = folder.path().join("containerd.sock");
+    start_containerd(&folder, &socket);
+    for archive in archives {
+        let ctr = |args: &[&str]| run(Command::new("ctr").arg("-a").arg(&socket).args(args));
+        ctr(&["images", "import", archive.to_str().unwrap()]).ok();
+        let list = ctr(&["images", "ls"]).ok().stdout;
+        let line = list
+            .lines()
+            .find(|line| line.starts_with("docker.io/library/httpd:2.4 "))
+            .unwrap_or_else(|| panic!("{list}"));
+        assert!(line.contains(&image.digest), "{line}");
+        ctr(&["images", "rm", "--sync", "docker.io/library/httpd:2.4"]).ok();
+    }
+}
+
+fn start_containerd(folder: &Folder, socket: &Path) {
+    let log = folder.path().join("containerd.log");
+    let mut command = Command::new("containerd");
+    command.arg("--address").arg(socket);
+    command.arg("--root").arg(folder.path().join("containerd"));
+    command.arg("--state").arg(folder.path().join("state"));
+    #[expect(clippy::zombie_processes, reason = "it ends with the folder")]
+    let _containerd = folder.spawn(&mut command, &log);
+    let started = Instant::now();
+    while run(Command::new("ctr").arg("-a").arg(socket).arg("version")).code != Some(0) {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "{}",
+            fs::read_to_string(&log).unwrap_or_default()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn a_bare_docker_load_takes_it(engine: Engine, store: Store) {
+    let sealift = Sealift::new();
+    let (image, archives) = archives(&sealift);
+    let daemon = Daemon::start(engine, store);
+    for archive in archives {
+        let said = daemon.docker_with_stdin(&["load"], &archive).ok().stdout;
+        assert!(said.contains("Loaded image: httpd:2.4"), "{said}");
+        let inspected = daemon.inspect("httpd:2.4").unwrap();
+        match store {
+            // What sealift is for: the classic store forgets the digest.
+            Store::Classic => {
+                assert_eq!(inspected["Id"], image.host().config.as_str());
+                assert_eq!(inspected["RepoDigests"], serde_json::json!([]));
+            }
+            Store::Containerd => {
+                assert_eq!(
+                    inspected["RepoDigests"],
+                    serde_json::json!([format!("httpd@{}", image.digest)])
+                );
+            }
+        }
+        daemon.docker(&["rmi", "httpd:2.4"]).ok();
+    }
+}
+
+on_every_engine!(a_bare_docker_load_takes_it);
