@@ -36,10 +36,10 @@ pub(super) struct Login(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Goes up whenever `method` changes.
+    /// Goes up whenever `way` changes.
     generation: u64,
-    method: Way,
-    /// Whether the registry has accepted what `method` says.
+    way: Way,
+    /// Whether the registry has accepted what `way` says.
     accepted: bool,
     /// `Some` once it was looked for.
     credential: Option<Option<Credential>>,
@@ -76,13 +76,13 @@ impl Login {
         let mut state = self.state();
         if let Way::Token {
             refresh_at, bearer, ..
-        } = &state.method
+        } = &state.way
             && Instant::now() >= *refresh_at
         {
             let bearer = bearer.clone();
             state.renew(context, bearer)?;
         }
-        let header = match &state.method {
+        let header = match &state.way {
             Way::None => None,
             Way::Basic(header) | Way::Fixed(header) | Way::Token { header, .. } => Some(header.clone()),
         };
@@ -97,6 +97,23 @@ impl Login {
         let mut state = self.state();
         if state.generation == grant.generation {
             state.accepted = true;
+        }
+    }
+
+    /// Gets a new token in place of one that was good and is refused now: GHCR answers 403 to a token that has
+    /// expired, without a challenge. False if there is nothing more to try.
+    pub(super) fn renewed(&self, context: &Context<'_>, grant: &Grant) -> Result<bool, Trouble> {
+        let mut state = self.state();
+        if state.generation != grant.generation {
+            return Ok(true);
+        }
+        match &state.way {
+            Way::Token { bearer, .. } if state.accepted => {
+                let bearer = bearer.clone();
+                state.renew(context, bearer)?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
     }
 
@@ -121,14 +138,14 @@ impl Login {
         let said = &said;
         if let Some(challenge) = offered("bearer") {
             if let Some(Credential::Bearer(token)) = &credential {
-                if matches!(state.method, Way::Fixed(_)) {
+                if matches!(state.way, Way::Fixed(_)) {
                     return Err(rejected(context, said));
                 }
                 let header = bearer_header(context, token)?;
                 state.change(Way::Fixed(header));
                 return Ok(());
             }
-            if matches!(state.method, Way::Token { .. }) && !state.accepted {
+            if matches!(state.way, Way::Token { .. }) && !state.accepted {
                 return Err(fresh_token_refused(
                     context,
                     challenge,
@@ -143,7 +160,7 @@ impl Login {
             let Some(Credential::Password { username, password }) = &credential else {
                 return Err(denied(context, said));
             };
-            if matches!(state.method, Way::Basic(_)) {
+            if matches!(state.way, Way::Basic(_)) {
                 return Err(rejected(context, said));
             }
             let header = basic_header(context, username, password)?;
@@ -161,8 +178,8 @@ impl Login {
 }
 
 impl State {
-    fn change(&mut self, method: Way) {
-        self.method = method;
+    fn change(&mut self, way: Way) {
+        self.way = way;
         self.generation += 1;
         self.accepted = false;
     }

@@ -185,9 +185,18 @@ impl Client {
                 .fetch(&request)
                 .map_err(|failure| Trouble::of(failure, endpoint, subject))?;
             session.answered.store(true, Ordering::Relaxed);
-            if answer.status != StatusCode::UNAUTHORIZED || answer.elsewhere {
-                login.accepted(&grant);
-                return Ok(answer);
+            match answer.status {
+                StatusCode::UNAUTHORIZED if !answer.elsewhere => {}
+                StatusCode::FORBIDDEN if !answer.elsewhere => {
+                    if login.renewed(&context, &grant)? {
+                        continue;
+                    }
+                    return Ok(answer);
+                }
+                _ => {
+                    login.accepted(&grant);
+                    return Ok(answer);
+                }
             }
             let headers = answer.headers.clone();
             let said = Said::read(answer);
@@ -208,10 +217,7 @@ impl Client {
         let status = answer.status;
         let partial = status == StatusCode::PARTIAL_CONTENT && matches!(wanted, Wanted::Blob(_, 1..));
         if status == StatusCode::OK || partial {
-            let is_page = answer
-                .header(header::CONTENT_TYPE)
-                .is_some_and(|text| text.starts_with("text/html"));
-            if is_page && !matches!(wanted, Wanted::Blob(..)) {
+            if is_page(&answer) && !matches!(wanted, Wanted::Blob(..)) {
                 return Err(not_a_registry(endpoint, "it answered with a web page"));
             }
             return Ok(answer);
@@ -251,12 +257,12 @@ impl Client {
             _ if said.is_html && !matches!(status.as_u16(), 429 | 500..) => {
                 not_a_registry(endpoint, &format!("it answered {status} with a web page"))
             }
-            StatusCode::TOO_MANY_REQUESTS => {
-                let problem = format!("too many requests{}", said.suffix());
-                Trouble::of_status(status, pause, endpoint, &subject, problem)
-            }
             _ => {
-                let problem = format!("answered {status}{}", said.suffix());
+                let what = match status {
+                    StatusCode::TOO_MANY_REQUESTS => "too many requests".into(),
+                    _ => format!("answered {status}"),
+                };
+                let problem = format!("{what}{}", said.suffix());
                 Trouble::of_status(status, pause, endpoint, &subject, problem)
             }
         })
@@ -401,6 +407,12 @@ pub(super) fn url(scheme: &Scheme, endpoint: &Endpoint, path: &str) -> Result<Ur
         let problem = format!("{} makes no URL", Escaped(&text));
         Trouble::end(endpoint, "", problem, None)
     })
+}
+
+fn is_page(answer: &Answer) -> bool {
+    answer
+        .header(header::CONTENT_TYPE)
+        .is_some_and(|text| text.starts_with("text/html"))
 }
 
 fn not_a_registry(endpoint: &Endpoint, why: &str) -> Trouble {
