@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::blob::{BlobReader, Label};
+use super::blob::{BlobReader, Label, Paced};
 use super::client::{Client, Wanted, media_type};
 use super::mirror::{Endpoint, Mirror, endpoints};
 use super::options::Options;
@@ -126,31 +126,22 @@ impl RegistrySource {
         if let Some(found) = length.filter(|length| *length > MAX_METADATA) {
             return Err(too_large(label, found));
         }
-        let Some(length) = length else {
-            let mut bytes = Vec::new();
-            let host = answer.host.clone();
-            answer
-                .body
-                .into_reader()
-                .take(MAX_METADATA + 1)
-                .read_to_end(&mut bytes)
-                .map_err(|error| {
-                    super::failure::Failure::of_io(error, host).into_error(
-                        &label.registry,
-                        &label.subject,
-                        true,
-                    )
-                })?;
-            return match u64::try_from(bytes.len()) {
-                Ok(found) if found <= MAX_METADATA => Ok(bytes),
-                _ => Err(too_large(label, MAX_METADATA + 1)),
-            };
-        };
-        self.read_sized(answer, label, length)
+        if let Some(length) = length {
+            return self.read_sized(answer, label, length);
+        }
+        let mut bytes = Vec::new();
+        Paced::new(answer, label.clone(), &self.client.transport.timeouts)
+            .take(MAX_METADATA + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::from_reader(error, Error::io("read", "the registry's answer")))?;
+        match u64::try_from(bytes.len()) {
+            Ok(found) if found <= MAX_METADATA => Ok(bytes),
+            _ => Err(too_large(label, MAX_METADATA + 1)),
+        }
     }
 
     fn read_sized(&self, answer: Answer, label: &Label, size: u64) -> Result<Vec<u8>> {
-        let timeouts = &self.client.transport().timeouts;
+        let timeouts = &self.client.transport.timeouts;
         let mut reader = BlobReader::new(answer, label.clone(), size, 0, timeouts)?;
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         reader
@@ -227,7 +218,7 @@ impl RegistrySource {
             registry: place.name.clone(),
             subject: wanted.name(&place.path),
         };
-        let timeouts = &self.client.transport().timeouts;
+        let timeouts = &self.client.transport.timeouts;
         BlobReader::new(answer, label, descriptor.size, offset, timeouts)
     }
 

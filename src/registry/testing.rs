@@ -187,6 +187,7 @@ impl Server {
                     return;
                 }
                 *connections.lock().unwrap() += 1;
+                stream.set_nodelay(true).unwrap();
                 let (tls, handler, seen) = (tls.clone(), handler.clone(), seen.clone());
                 thread::spawn(move || {
                     let _ = match tls {
