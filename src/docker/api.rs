@@ -3,6 +3,7 @@
 //! Source: moby, `api/swagger.yaml`.
 
 use std::io::Read;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
@@ -20,6 +21,9 @@ pub const OLDEST: ApiVersion = ApiVersion { major: 1, minor: 41 };
 pub const NEWEST: ApiVersion = ApiVersion { major: 1, minor: 51 };
 /// Answers that are no stream are read up to this size, in bytes: a list of many thousand images.
 const MAX_ANSWER: u64 = 256 << 20;
+
+/// A daemon that systemd starts for the first request may take its time with many containers.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A version of the Engine API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +90,9 @@ impl Client {
         let answer = self
             .agent
             .get(format!("{}/_ping", self.base))
+            .config()
+            .timeout_recv_response(Some(PATIENCE))
+            .build()
             .call()
             .map_err(|error| self.unreachable(action, error))?;
         let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
@@ -406,143 +413,5 @@ pub fn encode(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use std::os::unix::net::UnixListener;
-
-    /// An engine that answers each request with the next of these, whatever it is asked.
-    fn engine(answers: Vec<&'static str>) -> (tempfile::TempDir, Endpoint) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("docker.sock");
-        let listener = UnixListener::bind(&path).unwrap();
-        std::thread::spawn(move || {
-            for answer in answers {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut request = [0; 4096];
-                let _ = stream.read(&mut request).unwrap();
-                stream.write_all(answer.as_bytes()).unwrap();
-            }
-        });
-        (folder, Endpoint::Unix(path))
-    }
-
-    const PING: &str = "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nServer: Docker/20.10.24 (linux)\r\nContent-Length: 2\r\n\r\nOK";
-
-    #[test]
-    fn agrees_on_a_version_that_both_know() {
-        for (ping, expected) in [
-            (PING, Ok("1.41")),
-            (
-                "HTTP/1.1 200 OK\r\nApi-Version: 1.99\r\nContent-Length: 0\r\n\r\n",
-                Ok("1.51"),
-            ),
-            (
-                "HTTP/1.1 200 OK\r\nApi-Version: 1.40\r\nContent-Length: 0\r\n\r\n",
-                Err("at least 1.41 is needed"),
-            ),
-            (
-                "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nServer: Libpod/4.3.1 (linux)\r\nContent-Length: 0\r\n\r\n",
-                Err("podman answers"),
-            ),
-            (
-                "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nLibpod-API-Version: 5.0\r\nContent-Length: 0\r\n\r\n",
-                Err("podman answers"),
-            ),
-            (
-                "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-                Err("without an API version"),
-            ),
-        ] {
-            let (_folder, endpoint) = engine(vec![ping]);
-            match (Client::connect(&endpoint), expected) {
-                (Ok(client), Ok(version)) => assert_eq!(client.version().to_string(), version),
-                (Err(error), Err(says)) => {
-                    assert!(error.to_string().contains(says), "{error}");
-                    assert!(error.hint().is_some());
-                    assert_eq!(error.exit_code(), 5);
-                }
-                (other, _) => panic!("{ping}: {:?}", other.map(|client| client.version())),
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_there_says_what_to_look_at() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("docker.sock");
-        for (says, hint) in [
-            ("No such file", "installed and running"),
-            ("refused", "systemctl"),
-        ] {
-            let Err(error) = Client::connect(&Endpoint::Unix(path.clone())) else {
-                panic!("nothing listens")
-            };
-            assert!(error.to_string().contains(says), "{error}");
-            assert!(error.hint().unwrap().contains(hint), "{error}");
-            if !path.exists() {
-                drop(UnixListener::bind(&path).unwrap());
-            }
-        }
-    }
-
-    #[test]
-    fn refusals_carry_the_engines_words_and_a_remedy() {
-        let refusal = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 66\r\n\r\n\
-                       {\"message\":\"write /x: no space left on device\\u001b[2J, so there\"}\n\n";
-        let (_folder, endpoint) = engine(vec![PING, refusal]);
-        let client = Client::connect(&endpoint).unwrap();
-        let error = client.post("load", "/images/load", None).unwrap_err();
-        assert!(
-            error.to_string().contains("no space left on device\\u{1b}[2J"),
-            "{error}"
-        );
-        assert!(error.hint().unwrap().contains("free space"));
-    }
-
-    #[test]
-    fn an_answer_in_the_middle_of_the_stream_is_read() {
-        let refusal = "HTTP/1.1 400 Bad Request\r\nContent-Length: 44\r\n\r\n\
-                       {\"message\":\"archive/tar: invalid tar header\"}";
-        let (_folder, endpoint) = engine(vec![PING, refusal]);
-        let client = Client::connect(&endpoint).unwrap();
-        let mut endless = std::io::repeat(7);
-        let error = client
-            .post_tar("load", "/images/load", &mut endless, &mut |_| {})
-            .unwrap_err();
-        assert!(error.to_string().contains("invalid tar header"), "{error}");
-    }
-
-    #[test]
-    fn an_engine_that_goes_away_is_an_error() {
-        let cut = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{\"stream\":\"Loaded";
-        let (_folder, endpoint) = engine(vec![PING, cut, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"]);
-        let client = Client::connect(&endpoint).unwrap();
-        let error = client.post_stream("load", "/x", &mut |_| {}).unwrap_err();
-        assert!(error.to_string().contains("connection was lost"), "{error}");
-        let error = client.get::<serde_json::Value>("ask", "/x").unwrap_err();
-        assert!(error.to_string().contains("connection was lost"), "{error}");
-        assert!(error.hint().unwrap().contains("again"));
-    }
-
-    #[test]
-    fn our_own_error_in_a_body_stays_what_it_is() {
-        struct Bad;
-        impl Read for Bad {
-            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-                Err(std::io::Error::other(Error::Interrupted))
-            }
-        }
-        let (_folder, endpoint) = engine(vec![PING, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]);
-        let client = Client::connect(&endpoint).unwrap();
-        let error = client
-            .post_tar("load", "/images/load", &mut Bad, &mut |_| {})
-            .unwrap_err();
-        assert!(matches!(error, Error::Interrupted));
-    }
-
-    #[test]
-    fn names_stand_in_addresses() {
-        assert_eq!(encode("a/b:1@sha256:x y"), "a%2Fb%3A1%40sha256%3Ax%20y");
-    }
-}
+#[path = "api_tests.rs"]
+mod tests;

@@ -152,11 +152,6 @@ fn planned(
         Store::Classic => image.id(),
         Store::Containerd => digest,
     });
-    let tag = match (name.tag(), name.digest()) {
-        (Some(_), None) => Some(name.clone()),
-        // A pull of `name:tag@digest` leaves the digest alone: the tag may have moved on.
-        _ => None,
-    };
     let present = held.is_some_and(|held| match inventory.store {
         Store::Classic => image
             .config
@@ -164,12 +159,19 @@ fn planned(
             .is_some_and(|config| config.diff_ids == held.diff_ids),
         Store::Containerd => held.manifests.contains(&image.descriptor.digest),
     });
+    let held = held.filter(|_| present);
+    let showing = showing(&name, digest, held, request, inventory, strategies);
+    // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
+    // the tag is the only name that there is.
+    let tag = match (name.digest(), &showing) {
+        (Some(_), Showing::Hidden { .. }) | (None, _) => name.without_digest(),
+        (Some(_), _) => None,
+    };
     // The containerd store keeps `name@digest` as a name of its own.
     let record = tag.clone().or_else(|| {
         (inventory.store == Store::Containerd).then(|| Reference::digested(name.repository(), digest))
     });
-    let tagged =
-        present && record.is_some_and(|record| held.is_some_and(|held| has_name(&held.tags, &record)));
+    let tagged = record.is_some_and(|record| held.is_some_and(|held| has_name(&held.tags, &record)));
     PlannedImage {
         offer: at,
         digest,
@@ -181,14 +183,7 @@ fn planned(
         evidence: offer.evidence,
         present,
         tagged,
-        showing: showing(
-            &name,
-            digest,
-            held.filter(|_| present),
-            request,
-            inventory,
-            strategies,
-        ),
+        showing,
         name,
         tag,
     }
@@ -326,3 +321,7 @@ fn uncompressed_size(offer: &Offer<'_>, diff_id: &Digest) -> Result<u64> {
         hint: Some("verify the archive wholly, not with --quick".into()),
     })
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -172,3 +172,27 @@ fn two_loads_of_one_host_wait_for_each_other() {
         0o700
     );
 }
+
+#[test]
+fn without_root_the_images_are_loaded_and_sudo_is_told() {
+    let (images, _) = httpd();
+    let open = fs::Permissions::from_mode(0o755);
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    fs::set_permissions(daemon.folder(), open.clone()).unwrap();
+    fs::set_permissions(daemon.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(images.path(), open.clone()).unwrap();
+    // Where nobody can read it, too.
+    let program = tempfile::tempdir_in("/var/tmp").unwrap();
+    fs::set_permissions(program.path(), open).unwrap();
+    let copy = program.path().join("sealift");
+    fs::copy(env!("CARGO_BIN_EXE_sealift"), &copy).unwrap();
+    let mut command = command::clean(copy, std::path::Path::new("/nonexistent"));
+    command
+        .arg("load")
+        .arg(images.path())
+        .env("DOCKER_HOST", format!("unix://{}", daemon.socket().display()));
+    std::os::unix::process::CommandExt::uid(&mut command, 65534);
+    let said = run(&mut command).code(6);
+    assert!(said.stderr.contains("sudo"), "{said:?}");
+    runs(&daemon, "httpd:2.4", "2.4");
+}

@@ -3,11 +3,12 @@
 //! ```text
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
 //! command.rs   the command as a user runs it
+//! load.rs      loading into Docker, beside a twin that pulled
+//! load_faults.rs   loads that go wrong
+//! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
+//! load_killed.rs   attaching digests, killed at every step, and the repair
+//! loading.rs   what those share
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
-//! loading.rs   loads through the library, for the tests below
-//! load.rs      loading into Docker
-//! load_faults.rs  loads that go wrong
-//! load_attach.rs  attaching digests: what it leaves, and what keeps it from being done
 //! ```
 //!
 //! Docker 26 is tested with the feature `test-all` only, as `make test-all` does.
@@ -23,5 +24,6 @@ mod harness;
 mod load;
 mod load_attach;
 mod load_faults;
+mod load_killed;
 mod loading;
 mod other_tools;

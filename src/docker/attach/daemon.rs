@@ -1,10 +1,9 @@
 //! Which process the engine is, how it was started, and how it is made to read its configuration again.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -45,31 +44,17 @@ impl Process {
     ///
     /// Why it cannot be found, or cannot be reached from here.
     pub fn find(socket: &Path) -> Result<Process, Obstacle> {
-        let stream =
-            UnixStream::connect(socket).map_err(|error| unknown("no connection to the engine", &error))?;
-        let peer = rustix::net::sockopt::socket_peercred(&stream)
+        let pid = holder(socket)
             .map_err(|error| unknown("the engine's process is not known", &error))?
-            .pid
-            .as_raw_nonzero()
-            .get();
-        let pid = if is_dockerd(peer) {
-            peer
-        } else {
-            // With `-H fd://` the socket belongs to systemd, and dockerd has inherited it.
-            holder(socket)
-                .map_err(|error| unknown("the engine's process is not known", &error))?
-                .ok_or_else(|| {
-                    let name = fs::read_to_string(format!("/proc/{peer}/comm")).unwrap_or_default();
-                    Obstacle::new(
-                        format!(
-                            "what answers on {} is {:?}, not dockerd",
-                            socket.display(),
-                            name.trim()
-                        ),
-                        "point DOCKER_HOST at dockerd's own socket",
-                    )
-                })?
-        };
+            .ok_or_else(|| {
+                Obstacle::new(
+                    format!(
+                        "what answers on {} is no dockerd that can be seen here",
+                        socket.display()
+                    ),
+                    "point DOCKER_HOST at dockerd's own socket, and run this outside of containers",
+                )
+            })?;
         Process::of(pid)
     }
 
@@ -251,47 +236,48 @@ fn has_reloaded(client: &Client, since: &str, expected: &[String]) -> Result<boo
     }))
 }
 
-fn is_dockerd(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "dockerd")
-}
-
-/// The dockerd that holds a listening socket, whoever made it.
+/// The dockerd that holds a listening socket, whoever made it: with `-H fd://` systemd has.
+///
+/// The peer's credentials would name systemd then, and nobody if it is in another pid namespace.
 fn holder(socket: &Path) -> io::Result<Option<i32>> {
-    let path = fs::canonicalize(socket)?;
-    // Num RefCount Protocol Flags Type St Inode Path; a listening socket has the flag 10000.
-    let table = fs::read("/proc/net/unix")?;
-    let inodes: Vec<String> = table
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| std::str::from_utf8(line).ok())
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let (flags, inode, name) = (fields.get(3)?, fields.get(6)?, fields.get(7)?);
-            let is_it = [socket, &path]
-                .iter()
-                .any(|path| path.as_os_str().as_bytes() == name.as_bytes());
-            // systemd binds /run/docker.sock, and /var/run is a link to /run.
-            (is_it && *flags == "00010000").then(|| format!("socket:[{inode}]"))
-        })
-        .collect();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        if !is_dockerd(pid) {
-            continue;
-        }
-        let Ok(open) = fs::read_dir(entry.path().join("fd")) else {
-            continue;
-        };
-        let holds = open
-            .flatten()
-            .filter_map(|file| fs::read_link(file.path()).ok())
-            .any(|target| inodes.iter().any(|inode| target.as_os_str() == inode.as_str()));
-        if holds {
+        let process = entry.path();
+        let is_dockerd =
+            fs::read_to_string(process.join("comm")).is_ok_and(|name| name.starts_with("dockerd"));
+        if is_dockerd && listens_on(&process, socket) {
             return Ok(Some(pid));
         }
     }
     Ok(None)
+}
+
+/// Whether one of a process's open files is the listening end of a socket. `process` is its folder in /proc.
+fn listens_on(process: &Path, socket: &Path) -> bool {
+    let Ok(open) = fs::read_dir(process.join("fd")) else {
+        return false;
+    };
+    let open: HashSet<PathBuf> = open
+        .flatten()
+        .filter_map(|file| fs::read_link(file.path()).ok())
+        .collect();
+    // Num RefCount Protocol Flags Type St Inode Path; a listening socket has the flag 10000.
+    let table = fs::read(process.join("net/unix")).unwrap_or_default();
+    table.split(|byte| *byte == b'\n').any(|line| {
+        let line = String::from_utf8_lossy(line);
+        let mut fields = line.split_whitespace().skip(3);
+        let (flags, inode) = (fields.next(), fields.nth(2));
+        let name = fields.next().filter(|name| name.starts_with('/'));
+        let (Some("00010000"), Some(inode), Some(name)) = (flags, inode, name) else {
+            return false;
+        };
+        // As the process sees the path, or as whoever made the socket for it.
+        let inside = process.join("root").join(name.trim_start_matches('/'));
+        open.contains(Path::new(&format!("socket:[{inode}]")))
+            && (is_same_file(&inside, socket) || is_same_file(Path::new(name), socket))
+    })
 }
 
 /// Field 22 of `/proc/PID/stat`; the name in field 2 may hold spaces and brackets.

@@ -19,8 +19,10 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::target::Obstacle;
 
-/// Where the journal of this host is.
+/// Where the journal of this host is, unless [`FOLDER_VARIABLE`] says otherwise.
 pub const DEFAULT_FOLDER: &str = "/run/sealift";
+/// The variable that names another folder. All loads of a host must agree on one.
+pub const FOLDER_VARIABLE: &str = "SEALIFT_RUN_DIR";
 
 /// The folder with the journal, the lock and what is laid over `daemon.json`.
 #[derive(Debug, Clone)]
@@ -28,7 +30,7 @@ pub struct Folder(PathBuf);
 
 impl Default for Folder {
     fn default() -> Folder {
-        Folder(DEFAULT_FOLDER.into())
+        Folder(std::env::var_os(FOLDER_VARIABLE).map_or_else(|| DEFAULT_FOLDER.into(), PathBuf::from))
     }
 }
 
@@ -44,6 +46,11 @@ impl Folder {
 
     fn journal(&self) -> PathBuf {
         self.0.join("attach.json")
+    }
+
+    /// The journal while it is written.
+    fn fresh(&self) -> PathBuf {
+        self.0.join("attach.json.new")
     }
 
     /// Where the file that is laid over `daemon.json` is.
@@ -107,12 +114,16 @@ impl Folder {
     ///
     /// If the journal cannot be looked for.
     pub fn has_leftover(&self) -> Result<bool> {
-        let path = self.journal();
-        path.try_exists().map_err(Error::io("look at", path))
+        for path in [self.journal(), self.fresh(), self.source()] {
+            if path.try_exists().map_err(Error::io("look at", path))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn write(&self, journal: &Journal) -> Result<()> {
-        let fresh = self.0.join("attach.json.new");
+        let fresh = self.fresh();
         let bytes = crate::archive::format::to_json(journal)?;
         let written = (|| {
             let mut file = OpenOptions::new()
@@ -144,6 +155,7 @@ impl Folder {
     ///
     /// If it cannot be undone; the journal stays.
     pub fn repair(&self, _held: &Lock) -> Result<bool> {
+        let _ = fs::remove_file(self.fresh());
         let Some(journal) = self.read()? else {
             // A run that was killed before its journal was there has changed nothing, but may have
             // left its own files.

@@ -1,0 +1,260 @@
+//! Plans for engines that were made up.
+
+use super::*;
+use crate::docker::api::OLDEST;
+use crate::docker::attach::journal::Folder;
+use crate::docker::attach::ranking;
+use crate::docker::inventory::Way;
+use crate::target::sample::{diff_id, offer, stored};
+
+const AMD64: &[&str] = &["linux/amd64"];
+
+fn inventory(store: Store, images: Vec<Held>) -> Inventory {
+    Inventory {
+        engine: "docker".into(),
+        version: "1".into(),
+        api: OLDEST,
+        store,
+        driver: "overlay2".into(),
+        platform: "linux/amd64".parse().unwrap(),
+        data_root: "/var/lib/docker".into(),
+        mirrors: Vec::new(),
+        zstd: store == Store::Containerd,
+        tells_content: store == Store::Containerd,
+        images,
+        attach: vec![Way {
+            strategy: "mirror",
+            obstacles: Vec::new(),
+        }],
+    }
+}
+
+fn held(id: Digest, layers: &[&str]) -> Held {
+    Held {
+        id: id.to_string(),
+        tags: Vec::new(),
+        digests: Vec::new(),
+        diff_ids: layers.iter().map(|layer| diff_id(layer)).collect(),
+        manifests: Vec::new(),
+    }
+}
+
+fn planned(images: Vec<Offer<'static>>, request: &Request, inventory: &Inventory) -> Result<Plan> {
+    let offers = Offers {
+        images,
+        damaged: Vec::new(),
+    };
+    plan(&offers, request, inventory, &ranking(&Folder::default()))
+}
+
+fn sent(plan: &Plan, form: Form) -> Vec<Digest> {
+    let pieces = plan.send.iter().filter(|piece| piece.form == form);
+    pieces.map(|piece| piece.digest).collect()
+}
+
+#[test]
+fn layers_of_chains_that_are_there_stay_here() {
+    let other = Digest::sha256(b"another image");
+    for (there, expected) in [
+        (&[][..], &["a", "b", "c"][..]),
+        (&["a"], &["b", "c"]),
+        (&["a", "b", "x"], &["c"]),
+        // A layer is its place in the chain: the same one on another base has to be sent.
+        (&["b"], &["a", "b", "c"]),
+        (&["a", "b", "c", "d"], &[]),
+    ] {
+        let mut known = held(other, there);
+        known.manifests = vec![other];
+        for store in [Store::Classic, Store::Containerd] {
+            let inventory = inventory(store, vec![known.clone()]);
+            let offers = vec![offer(Some("app:1"), &["a", "b", "c"], AMD64)];
+            let plan = planned(offers, &Request::default(), &inventory).unwrap();
+            let layers: Vec<Digest> = expected.iter().map(|layer| stored(layer)).collect();
+            assert_eq!(sent(&plan, Form::Layer), layers, "{store:?} {there:?}");
+            assert_eq!(sent(&plan, Form::Config).len(), 1);
+            let documents = if store == Store::Classic { 0 } else { 2 };
+            assert_eq!(sent(&plan, Form::Document).len(), documents);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_without_blobs_counts_for_nothing() {
+    // A containerd store that does not tell which manifests are complete.
+    let inventory = inventory(Store::Containerd, vec![held(Digest::sha256(b"x"), &["a"])]);
+    let offers = vec![offer(Some("app:1"), &["a"], AMD64)];
+    let plan = planned(offers, &Request::default(), &inventory).unwrap();
+    assert_eq!(sent(&plan, Form::Layer), [stored("a")]);
+}
+
+#[test]
+fn zstd_goes_out_as_the_engine_reads_it() {
+    let request = Request::default();
+    let mut classic = inventory(Store::Classic, Vec::new());
+    let app = || vec![offer(Some("app:1"), &["a", "b.zst"], AMD64)];
+    let plan = planned(app(), &request, &classic).unwrap();
+    assert_eq!(sent(&plan, Form::Layer), [stored("a")]);
+    assert_eq!(sent(&plan, Form::Uncompressed), [diff_id("b.zst")]);
+    assert!(plan.bytes() > 1100, "the size is the tar's");
+
+    let mut unknown = app();
+    unknown[0].layer_sizes.clear();
+    assert_eq!(planned(unknown, &request, &classic).unwrap_err().exit_code(), 2);
+
+    classic.zstd = true;
+    let plan = planned(app(), &request, &classic).unwrap();
+    assert_eq!(sent(&plan, Form::Layer), [stored("a"), stored("b.zst")]);
+    let plan = planned(app(), &request, &inventory(Store::Containerd, Vec::new())).unwrap();
+    assert_eq!(sent(&plan, Form::Uncompressed), []);
+}
+
+#[test]
+fn what_is_there_is_not_sent_and_what_is_named_is_not_named() {
+    let app = offer(Some("app:1"), &["a"], AMD64);
+    let (root, image) = (app.graph.root.digest, app.graph.images[0].clone());
+    for store in [Store::Classic, Store::Containerd] {
+        let id = if store == Store::Classic { image.id() } else { root };
+        let mut known = held(id, &["a"]);
+        known.manifests = vec![image.descriptor.digest];
+        let look = |known: &Held| {
+            let app = offer(Some("app:1"), &["a"], AMD64);
+            let inventory = inventory(store, vec![known.clone()]);
+            planned(vec![app], &Request::default(), &inventory).unwrap()
+        };
+        let plan = look(&known);
+        assert!(plan.send.is_empty() && plan.images[0].present && !plan.images[0].tagged);
+        known.tags = vec!["app:1".into()];
+        known.digests = vec![format!("app@{root}")];
+        let plan = look(&known);
+        assert!(plan.images[0].tagged);
+        assert_eq!(plan.images[0].showing, Showing::Already);
+        assert_eq!(plan.exit_code(), 0);
+        // The id is there, its layers are not.
+        known.diff_ids.clear();
+        known.manifests.clear();
+        let plan = look(&known);
+        assert!(!plan.images[0].present && !plan.images[0].tagged);
+        assert!(!plan.send.is_empty());
+    }
+}
+
+#[test]
+fn digests_are_shown_by_the_first_way_that_works() {
+    let mut inventory = inventory(Store::Classic, Vec::new());
+    let request = Request::default();
+    let showing = |name: &str, request: &Request, inventory: &Inventory| {
+        let plan = planned(vec![offer(Some(name), &["a"], AMD64)], request, inventory).unwrap();
+        (plan.images[0].showing.clone(), plan.exit_code())
+    };
+    let attached = Showing::Attach { strategy: "mirror" };
+    assert_eq!(showing("app:1", &request, &inventory), (attached, 0));
+    let (Showing::Hidden { obstacles }, 6) = showing("quay.io/app:1", &request, &inventory) else {
+        panic!("quay.io is not attached")
+    };
+    assert!(
+        obstacles[0]
+            .reason
+            .contains("digests of names outside docker.io are not attached")
+    );
+    let switched_off = Request {
+        attach: Attach::None,
+        ..Request::default()
+    };
+    assert_eq!(showing("app:1", &switched_off, &inventory).1, 6);
+    let obstacle = Obstacle::new("attaching digests needs root", "sudo");
+    inventory.attach[0].obstacles.push(obstacle.clone());
+    let hidden = Showing::Hidden {
+        obstacles: vec![obstacle],
+    };
+    assert_eq!(showing("app:1", &request, &inventory), (hidden, 6));
+    inventory.store = Store::Containerd;
+    assert_eq!(
+        showing("quay.io/app:1", &request, &inventory),
+        (Showing::Inherent, 0)
+    );
+}
+
+#[test]
+fn a_digest_in_the_name_leaves_the_tag_alone() {
+    let digest = offer(None, &["a"], AMD64).graph.root.digest;
+    let name = format!("app:1@{digest}");
+    let inventory = inventory(Store::Classic, Vec::new());
+    let plan = planned(
+        vec![offer(Some(&name), &["a"], AMD64)],
+        &Request::default(),
+        &inventory,
+    );
+    let plan = plan.unwrap();
+    assert_eq!(plan.images[0].tag, None);
+    assert!(
+        plan.to_string()
+            .contains(&format!("digest  {digest} (attached: mirror)")),
+        "{plan}"
+    );
+
+    let switched_off = Request {
+        attach: Attach::None,
+        ..Request::default()
+    };
+    let offers = vec![offer(Some(&name), &["a"], AMD64)];
+    let plan = planned(offers, &switched_off, &inventory).unwrap();
+    let tag = plan.images[0].tag.as_ref().map(Reference::familiar);
+    assert_eq!(tag.as_deref(), Some("app:1"), "it has no other name");
+
+    let other = format!("app@{}", Digest::sha256(b"another"));
+    for name in [None, Some(other.as_str())] {
+        let error = planned(vec![offer(name, &["a"], AMD64)], &Request::default(), &inventory);
+        assert_eq!(error.unwrap_err().exit_code(), 2, "{name:?}");
+    }
+}
+
+#[test]
+fn only_the_hosts_platform_is_sent_and_strangers_are_named() {
+    let inventory = inventory(Store::Containerd, Vec::new());
+    let both = offer(Some("app:1"), &["a"], &["linux/arm64", "linux/amd64"]);
+    let plan = planned(vec![both], &Request::default(), &inventory).unwrap();
+    assert_eq!(plan.images[0].platform.to_string(), "linux/amd64");
+    assert_eq!(sent(&plan, Form::Document).len(), 2);
+
+    let strangers = || {
+        vec![
+            offer(Some("one:1"), &["a"], &["linux/arm64"]),
+            offer(Some("app:1"), &["a"], AMD64),
+            offer(Some("two:1"), &["a"], &["linux/s390x"]),
+        ]
+    };
+    let error = planned(strangers(), &Request::default(), &inventory).unwrap_err();
+    assert_eq!(error.exit_code(), 7);
+    assert!(
+        error
+            .to_string()
+            .starts_with("platform linux/amd64 of one:1, two:1 not found")
+    );
+    assert!(error.hint().unwrap().contains("two:1 has linux/s390x"));
+    let request = Request {
+        keep_going: true,
+        ..Request::default()
+    };
+    let plan = planned(strangers(), &request, &inventory).unwrap();
+    assert_eq!(
+        (plan.images.len(), plan.left_out.len(), plan.exit_code()),
+        (1, 2, 7)
+    );
+}
+
+#[test]
+fn a_blob_that_two_images_share_is_sent_once() {
+    let offers = vec![
+        offer(Some("one:1"), &["a", "b"], AMD64),
+        offer(Some("two:1"), &["a", "c"], AMD64),
+    ];
+    let plan = planned(
+        offers,
+        &Request::default(),
+        &inventory(Store::Classic, Vec::new()),
+    )
+    .unwrap();
+    assert_eq!(sent(&plan, Form::Layer), [stored("a"), stored("b"), stored("c")]);
+    let owners: Vec<usize> = plan.send.iter().map(|piece| piece.image).collect();
+    assert_eq!(owners, [0, 0, 0, 1, 1]);
+}

@@ -1,0 +1,134 @@
+//! Which images are chosen, and what they are called.
+
+use super::*;
+use crate::target::Damaged;
+use crate::target::sample::offer;
+
+fn offers() -> Offers<'static> {
+    let amd64 = &["linux/amd64"];
+    Offers {
+        images: vec![
+            offer(Some("httpd:2.4"), &["a"], amd64),
+            offer(Some("httpd:latest"), &["b"], amd64),
+            offer(Some("quay.io/team/tool:1"), &["c"], amd64),
+            offer(None, &["d"], amd64),
+        ],
+        damaged: vec![Damaged {
+            reference: Some("redis:7".parse().unwrap()),
+            digest: Digest::sha256(b"redis"),
+        }],
+    }
+}
+
+fn request(images: &[&str], renames: &[&str], keep_going: bool) -> Request {
+    Request {
+        images: images.iter().map(ToString::to_string).collect(),
+        renames: renames.iter().map(|text| text.parse().unwrap()).collect(),
+        keep_going,
+        ..Request::default()
+    }
+}
+
+/// The names that are chosen, `-` for one that has none, then those that are left out.
+fn chosen(request: &Request) -> Result<(String, String)> {
+    let selection = request.select(&offers())?;
+    let name = |name: &Option<Reference>| name.as_ref().map_or("-".into(), Reference::familiar);
+    let names: Vec<String> = selection.images.iter().map(|(_, one)| name(one)).collect();
+    let left_out: Vec<String> = selection.left_out.into_iter().map(|one| one.name).collect();
+    Ok((names.join(" "), left_out.join(" ")))
+}
+
+#[test]
+fn names_choose_as_people_mean_them() {
+    let d = offer(None, &["d"], &["linux/amd64"])
+        .graph
+        .root
+        .digest
+        .to_string();
+    for (images, renames, expected) in [
+        (&["httpd:2.4"][..], &[][..], "httpd:2.4"),
+        // A tag that is left out is `latest`, as in Docker.
+        (&["httpd"], &[], "httpd:latest"),
+        (&["docker.io/library/httpd:2.4", "httpd:2.4"], &[], "httpd:2.4"),
+        // Where there is no `latest`, the whole repository.
+        (&["quay.io/team/tool"], &[], "quay.io/team/tool:1"),
+        (&[&d], &[], "-"),
+        (
+            &["httpd:2.4"],
+            &["httpd=harbor.local/web"],
+            "harbor.local/web:2.4",
+        ),
+        (&["httpd:2.4"], &["httpd:2.4=web:9"], "web:9"),
+        (&[&d], &[&format!("{d}=web:9")], "web:9"),
+        (
+            &["httpd:2.4", "httpd:latest"],
+            &["httpd=web"],
+            "web:2.4 web:latest",
+        ),
+    ] {
+        let (names, left_out) = chosen(&request(images, renames, false)).unwrap();
+        assert_eq!(
+            (names.as_str(), left_out.as_str()),
+            (expected, ""),
+            "{images:?} {renames:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_damaged_stops_all_or_is_left_out() {
+    for images in [&[][..], &["redis:7"], &["redis", "httpd"]] {
+        let error = chosen(&request(images, &[], false)).unwrap_err();
+        assert_eq!(error.exit_code(), 1, "{images:?}");
+    }
+    assert_eq!(chosen(&request(&["httpd"], &[], false)).unwrap().1, "");
+    let (names, left_out) = chosen(&request(&[], &[], true)).unwrap();
+    assert_eq!(names, "httpd:2.4 httpd:latest quay.io/team/tool:1 -");
+    assert_eq!(left_out, "redis:7");
+}
+
+#[test]
+fn names_that_are_not_there_are_told_with_those_that_are() {
+    for (images, renames) in [
+        (&["nginx"][..], &[][..]),
+        (&["httpd:2.3"], &[]),
+        (&[], &["nginx=web"]),
+    ] {
+        let error = chosen(&request(images, renames, true)).unwrap_err();
+        assert_eq!(error.exit_code(), 7);
+        assert!(error.to_string().contains("not found in images.tar"), "{error}");
+        assert!(
+            error
+                .hint()
+                .unwrap()
+                .starts_with("it has httpd:2.4, httpd:latest, quay.io/team/tool:1")
+        );
+    }
+}
+
+#[test]
+fn two_images_cannot_have_one_name() {
+    let error = chosen(&request(
+        &["httpd:2.4", "httpd"],
+        &["httpd:2.4=x:1", "httpd:latest=x:1"],
+        false,
+    ));
+    assert_eq!(error.unwrap_err().exit_code(), 2);
+}
+
+#[test]
+fn new_names_that_make_no_sense_are_refused() {
+    let digest = Digest::sha256(b"");
+    for text in [
+        "httpd".to_string(),
+        "httpd=web:1".into(),
+        format!("httpd={digest}"),
+        format!("{digest}=web"),
+        "httpd=".into(),
+        "=web".into(),
+        "HTTPD=web".into(),
+    ] {
+        let error = text.parse::<Rename>().unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{text}: {error}");
+    }
+}

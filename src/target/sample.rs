@@ -1,0 +1,104 @@
+//! Offers without an archive behind them, for tests of what is pure.
+
+use super::{Evidence, Offer};
+use crate::archive::content::{Content, Stored};
+use crate::archive::format::Entry;
+use crate::error::{Finding, Result};
+use crate::oci::{Descriptor, Digest, Graph, MediaType, PlatformSelection};
+
+/// An archive that holds nothing.
+pub struct Nothing;
+
+impl Content for Nothing {
+    fn label(&self) -> &str {
+        "images.tar"
+    }
+
+    fn index(&self) -> &[u8] {
+        &[]
+    }
+
+    fn entries(&self) -> &[Entry] {
+        &[]
+    }
+
+    fn stored(&self, _: &Digest) -> Option<&Stored> {
+        None
+    }
+
+    fn blobs(&self) -> Vec<Digest> {
+        Vec::new()
+    }
+
+    fn unknown_files(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn manifest_json(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn findings(&self) -> &[Finding] {
+        &[]
+    }
+
+    fn metadata(&self, _: &Descriptor) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+}
+
+/// The diff id of a layer of this content.
+pub fn diff_id(layer: &str) -> Digest {
+    Digest::sha256(layer.as_bytes())
+}
+
+/// The digest of that layer as it is stored.
+pub fn stored(layer: &str) -> Digest {
+    Digest::sha256(format!("compressed {layer}").as_bytes())
+}
+
+/// An index over these platforms, with the same layers for each. A layer whose name ends in `.zst` is zstd.
+pub fn offer(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Offer<'static> {
+    let mut blobs = std::collections::BTreeMap::new();
+    let mut put = |media_type: &str, text: String| {
+        let digest = Digest::sha256(text.as_bytes());
+        let size = u64::try_from(text.len()).unwrap();
+        blobs.insert(digest, text.into_bytes());
+        Descriptor::new(MediaType::new(media_type), digest, size)
+    };
+    let list: Vec<Descriptor> = layers
+        .iter()
+        .map(|layer| {
+            let kind = if layer.ends_with(".zst") { "zstd" } else { "gzip" };
+            let media_type = format!("application/vnd.oci.image.layer.v1.tar+{kind}");
+            Descriptor::new(MediaType::new(media_type), stored(layer), 100)
+        })
+        .collect();
+    let mut manifests = Vec::new();
+    for platform in platforms {
+        let (os, architecture) = platform.split_once('/').unwrap();
+        let diff_ids: Vec<Digest> = layers.iter().map(|layer| diff_id(layer)).collect();
+        let config = serde_json::json!({
+            "os": os,
+            "architecture": architecture,
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        });
+        let config = put("application/vnd.oci.image.config.v1+json", config.to_string());
+        let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": list });
+        let mut manifest = put(MediaType::OCI_MANIFEST, manifest.to_string());
+        manifest.platform = Some(platform.parse().unwrap());
+        manifests.push(manifest);
+    }
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
+    let root = put(MediaType::OCI_INDEX, index.to_string());
+    let graph = Graph::walk(&root, &PlatformSelection::Present, &mut |descriptor| {
+        Ok(blobs.get(&descriptor.digest).cloned())
+    });
+    Offer {
+        content: &Nothing,
+        reference: name.map(|name| name.parse().unwrap()),
+        graph: graph.unwrap(),
+        evidence: Evidence::Verified,
+        layer_sizes: layers.iter().map(|layer| (diff_id(layer), 1000)).collect(),
+    }
+}
