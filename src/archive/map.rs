@@ -370,10 +370,12 @@ extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut l
     // SAFETY: with SA_SIGINFO the kernel gives a valid `siginfo_t` for the time of the call, and `si_addr`
     // is what it holds for a SIGBUS that the kernel itself raised (`si_code` above zero).
     let address = unsafe { ((*info).si_code > 0).then(|| (*info).si_addr().addr()) };
-    if address.is_some_and(take_in) {
-        return;
+    match address {
+        Some(address) if take_in(address) => {}
+        Some(_) => hand_on(signal, info, context),
+        // Sent by a process: the standard library's handler would take it for a fault that comes again.
+        None => die_by(signal),
     }
-    hand_on(signal, info, context);
 }
 
 /// Puts a page of zeros where a window has a fault, and flags the window. False if no window is there.
@@ -425,15 +427,18 @@ fn hand_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) 
                 handler(signal);
             }
         }
-        _ => {
-            // SAFETY: all zeros is a value of the struct, and it stands for the default action; `raise` has
-            // no preconditions. The signal is blocked in its handler: the process dies on return.
-            unsafe {
-                let default: libc::sigaction = std::mem::zeroed();
-                libc::sigaction(signal, &raw const default, std::ptr::null_mut());
-                libc::raise(signal);
-            }
-        }
+        _ => die_by(signal),
+    }
+}
+
+/// Dies as if the signal had never been handled.
+fn die_by(signal: i32) {
+    // SAFETY: all zeros is a value of the struct, and it stands for the default action; `raise` has no
+    // preconditions. The signal is blocked in its handler: the process dies on return.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+        libc::raise(signal);
     }
 }
 

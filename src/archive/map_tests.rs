@@ -172,3 +172,55 @@ fn slots_are_given_back() {
         );
     }
 }
+
+/// Runs one test of this file again, in a process of its own that may die.
+fn alone(test: &str) -> std::process::ExitStatus {
+    std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("archive::map::tests::{test}")])
+        .env("SEALIFT_TEST_DIES", "1")
+        .output()
+        .unwrap()
+        .status
+}
+
+fn is_alone() -> bool {
+    std::env::var_os("SEALIFT_TEST_DIES").is_some()
+}
+
+#[test]
+fn a_fault_outside_of_windows_kills_as_before() {
+    use std::os::unix::process::ExitStatusExt as _;
+    if !is_alone() {
+        let status = alone("a_fault_outside_of_windows_kills_as_before");
+        assert_eq!(status.signal(), Some(libc::SIGBUS));
+        return;
+    }
+    let (file, _) = file(10_000);
+    let stored = stored(&file, 0, 10_000);
+    let mut windows = Windows::new(&stored);
+    assert!(
+        windows.next_piece().unwrap().is_some(),
+        "the handler is installed"
+    );
+    // SAFETY: not safe, and meant to be so: the touch below is the fault that is tried.
+    let map = unsafe { memmap2::Mmap::map(&file).unwrap() };
+    file.set_len(0).unwrap();
+    assert_eq!(map[5_000], 0, "is not reached");
+}
+
+#[test]
+fn a_sigbus_that_somebody_sends_kills_as_before() {
+    use std::os::unix::process::ExitStatusExt as _;
+    if !is_alone() {
+        let status = alone("a_sigbus_that_somebody_sends_kills_as_before");
+        assert_eq!(status.signal(), Some(libc::SIGBUS));
+        return;
+    }
+    let (file, _) = file(10_000);
+    assert!(
+        collect(&mut Windows::new(&stored(&file, 0, 10_000))).is_ok(),
+        "the handler is installed"
+    );
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::BUS).unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+}

@@ -34,17 +34,58 @@ impl Label {
     }
 }
 
-/// Reads content of a known size from an offset on, and fails where it is shorter, longer or too slow.
-pub(super) struct BlobReader {
+/// Reads an answer as it comes, fails where that is too slow, and says which registry and host did.
+pub(super) struct Paced {
     body: BodyReader<'static>,
     label: Label,
     host: String,
+    pace: Pace,
+}
+
+impl Paced {
+    pub(super) fn new(answer: Answer, label: Label, timeouts: &Timeouts) -> Paced {
+        Paced {
+            host: answer.host,
+            body: answer.body.into_reader(),
+            label,
+            pace: Pace::new(timeouts),
+        }
+    }
+}
+
+impl Read for Paced {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let begun = Instant::now();
+        let count = match self.body.read(buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            Err(error) => {
+                let failure = Failure::of_io(error, self.host.clone());
+                let error = failure.into_error(&self.label.registry, &self.label.subject, true);
+                return Err(io::Error::other(error));
+            }
+        };
+        let bytes = u64::try_from(count).unwrap_or(u64::MAX);
+        if count > 0 && !self.pace.is_kept(bytes, begun.elapsed()) {
+            return Err(io::Error::other(self.label.transient(format!(
+                "{} sends too slowly: less than {} bytes a second over {} s",
+                self.host,
+                self.pace.slowest,
+                self.pace.window.as_secs_f32()
+            ))));
+        }
+        Ok(count)
+    }
+}
+
+/// Reads content of a known size from an offset on, and fails where it is shorter, longer or too slow.
+pub(super) struct BlobReader {
+    body: Paced,
     /// Bytes from the beginning of the blob, of the next byte that comes.
     position: u64,
     /// Where the caller wants to begin.
     start: u64,
     size: u64,
-    pace: Pace,
     is_done: bool,
 }
 
@@ -67,29 +108,26 @@ impl BlobReader {
         } else {
             0
         };
+        let expected = size.saturating_sub(position);
         if let Some(length) = answer.length()
-            && length != size.saturating_sub(position)
+            && length != expected
         {
             return Err(label.transient(format!(
-                "the answer's length is {length} bytes, expected {}",
-                size.saturating_sub(position)
+                "the answer's length is {length} bytes, expected {expected}"
             )));
         }
         Ok(BlobReader {
-            host: answer.host,
-            body: answer.body.into_reader(),
-            label,
+            body: Paced::new(answer, label, timeouts),
             position,
             start: offset,
             size,
-            pace: Pace::new(timeouts),
             is_done: false,
         })
     }
 
     /// Passes over what was sent although it was not asked for: the server knows no ranges.
     fn skip(&mut self) -> io::Result<()> {
-        let mut buffer = [0; SKIP_BUFFER];
+        let mut buffer = vec![0; SKIP_BUFFER];
         while self.position < self.start {
             let left = usize::try_from(self.start - self.position).unwrap_or(SKIP_BUFFER);
             let part = buffer.get_mut(..left.min(SKIP_BUFFER)).unwrap_or_default();
@@ -101,65 +139,52 @@ impl BlobReader {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let begun = Instant::now();
-        let received = self.body.read(buffer);
-        let count = match received {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
-            Err(error) => {
-                let failure = Failure::of_io(error, self.host.clone());
-                let error = failure.into_error(&self.label.registry, &self.label.subject, true);
-                return Err(io::Error::other(self.placed(error)));
-            }
-        };
+        let count = self.body.read(buffer).map_err(|error| self.placed(error))?;
         let bytes = u64::try_from(count).unwrap_or(u64::MAX);
         self.position = self.position.saturating_add(bytes);
-        if count > 0 && !self.pace.is_kept(bytes, begun.elapsed()) {
-            return Err(io::Error::other(self.label.transient(format!(
-                "{} sends too slowly: less than {} bytes a second over {} s",
-                self.host,
-                self.pace.slowest,
-                self.pace.window.as_secs()
-            ))));
-        }
         Ok(count)
     }
 
     /// Adds how far it came.
-    fn placed(&self, error: Error) -> Error {
-        match error {
-            Error::Registry {
+    fn placed(&self, error: io::Error) -> io::Error {
+        match error.downcast::<Error>() {
+            Ok(Error::Registry {
                 registry,
                 subject,
                 problem,
                 hint,
                 transient,
-            } => Error::Registry {
+            }) => io::Error::other(Error::Registry {
                 registry,
                 subject,
                 problem: format!("{problem} (at byte {} of {})", self.position, self.size),
                 hint,
                 transient,
-            },
-            other => other,
+            }),
+            Ok(other) => io::Error::other(other),
+            Err(error) => error,
         }
     }
 
+    fn wrong(&self, problem: String) -> io::Error {
+        io::Error::other(self.body.label.transient(problem))
+    }
+
     fn short(&self) -> io::Error {
-        io::Error::other(self.label.transient(format!(
+        self.wrong(format!(
             "the content ended at byte {}, expected {}",
             self.position, self.size
-        )))
+        ))
     }
 
     /// Reads the end of the answer, which also gives its connection back.
     fn finish(&mut self) -> io::Result<()> {
         self.is_done = true;
         if self.receive(&mut [0])? > 0 {
-            return Err(io::Error::other(self.label.transient(format!(
+            return Err(self.wrong(format!(
                 "the content is longer than the expected {} bytes",
                 self.size
-            ))));
+            )));
         }
         Ok(())
     }
@@ -170,7 +195,9 @@ impl Read for BlobReader {
         if buffer.is_empty() || self.is_done {
             return Ok(0);
         }
-        self.skip()?;
+        if self.position < self.start {
+            self.skip()?;
+        }
         let left = self.size.saturating_sub(self.position);
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let count = match most {

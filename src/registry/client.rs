@@ -13,7 +13,6 @@ use ureq::http::{StatusCode, Uri, header};
 use super::address::Address;
 use super::auth::{Context, Login};
 use super::credentials::Credentials;
-use super::failure::Failure;
 use super::mirror::Endpoint;
 use super::options::Options;
 use super::retry::{Retry, retry_after, wait};
@@ -31,8 +30,6 @@ use crate::progress::Progress;
 const MAX_CHALLENGES: usize = 4;
 /// Tags that are shown where one does not exist.
 const SHOWN_TAGS: usize = 8;
-/// Most bytes that are read of an answer to a ping.
-const MAX_PONG: u64 = 4 << 10;
 /// Largest list of tags that is read, in bytes.
 const MAX_TAGS: u64 = 1 << 20;
 /// What manifests may be: both kinds of index first, as they name the image for every platform.
@@ -70,7 +67,7 @@ impl Wanted {
 
 /// Talks to registries.
 pub(super) struct Client {
-    transport: Transport,
+    pub(super) transport: Transport,
     credentials: Credentials,
     retry: Retry,
     progress: Arc<dyn Progress>,
@@ -81,7 +78,7 @@ pub(super) struct Client {
 /// What is known of one registry.
 #[derive(Default)]
 pub(super) struct Session {
-    scheme: Mutex<Option<Scheme>>,
+    pub(super) scheme: Mutex<Option<Scheme>>,
     answered: AtomicBool,
     given_up: AtomicBool,
     logins: Mutex<HashMap<String, Arc<Login>>>,
@@ -103,10 +100,6 @@ impl Client {
             interrupt,
             sessions: Mutex::default(),
         })
-    }
-
-    pub(super) fn transport(&self) -> &Transport {
-        &self.transport
     }
 
     pub(super) fn tries(&self) -> u32 {
@@ -192,11 +185,18 @@ impl Client {
                 .fetch(&request)
                 .map_err(|failure| Trouble::of(failure, endpoint, subject))?;
             session.answered.store(true, Ordering::Relaxed);
-            if answer.status != StatusCode::UNAUTHORIZED || answer.elsewhere {
-                if answer.elsewhere || answer.status.is_success() {
-                    login.accepted(&grant);
+            match answer.status {
+                StatusCode::UNAUTHORIZED if !answer.elsewhere => {}
+                StatusCode::FORBIDDEN if !answer.elsewhere => {
+                    if login.renewed(&context, &grant)? {
+                        continue;
+                    }
+                    return Ok(answer);
                 }
-                return Ok(answer);
+                _ => {
+                    login.accepted(&grant);
+                    return Ok(answer);
+                }
             }
             let headers = answer.headers.clone();
             let said = Said::read(answer);
@@ -217,10 +217,7 @@ impl Client {
         let status = answer.status;
         let partial = status == StatusCode::PARTIAL_CONTENT && matches!(wanted, Wanted::Blob(_, 1..));
         if status == StatusCode::OK || partial {
-            let is_page = answer
-                .header(header::CONTENT_TYPE)
-                .is_some_and(|text| text.starts_with("text/html"));
-            if is_page && !matches!(wanted, Wanted::Blob(..)) {
+            if is_page(&answer) && !matches!(wanted, Wanted::Blob(..)) {
                 return Err(not_a_registry(endpoint, "it answered with a web page"));
             }
             return Ok(answer);
@@ -260,12 +257,12 @@ impl Client {
             _ if said.is_html && !matches!(status.as_u16(), 429 | 500..) => {
                 not_a_registry(endpoint, &format!("it answered {status} with a web page"))
             }
-            StatusCode::TOO_MANY_REQUESTS => {
-                let problem = format!("too many requests{}", said.suffix());
-                Trouble::of_status(status, pause, endpoint, &subject, problem)
-            }
             _ => {
-                let problem = format!("answered {status}{}", said.suffix());
+                let what = match status {
+                    StatusCode::TOO_MANY_REQUESTS => "too many requests".into(),
+                    _ => format!("answered {status}"),
+                };
+                let problem = format!("{what}{}", said.suffix());
                 Trouble::of_status(status, pause, endpoint, &subject, problem)
             }
         })
@@ -384,87 +381,11 @@ impl Client {
             self.note(&format!(
                 "{error}; trying again in {} s ({tried} of {} tries)",
                 pause.as_secs_f32().ceil(),
-                self.retry.tries
+                tries
             ));
             wait(pause, &self.interrupt)?;
         }
     }
-
-    /// Whether a registry is spoken to by https or http.
-    ///
-    /// https it is, except where the user or the address allow otherwise. Then an unauthenticated request
-    /// finds out, so that no credential is sent before it is known.
-    fn scheme(&self, session: &Session, endpoint: &Endpoint) -> Result<Scheme, Trouble> {
-        let mut known = session.scheme.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(scheme) = &*known {
-            return Ok(scheme.clone());
-        }
-        let address = &endpoint.address;
-        let insecure = self.transport.trust.is_insecure(address);
-        let scheme = if insecure || (address.is_loopback() && self.transport.trust.expects_tls(address)) {
-            self.probe_https_first(endpoint)?
-        } else if address.is_loopback() {
-            self.probe_http_first(endpoint)?
-        } else {
-            Scheme::HTTPS
-        };
-        *known = Some(scheme.clone());
-        Ok(scheme)
-    }
-
-    /// Asks whether the API is there, without authentication.
-    fn ping(&self, endpoint: &Endpoint, scheme: &Scheme) -> Result<Pong, Failure> {
-        let url =
-            url(scheme, endpoint, "/v2/").map_err(|_| Failure::Location(endpoint.address.to_string()))?;
-        let answer = self.transport.fetch(&Request::get(url, "*/*"))?;
-        Ok(Pong {
-            status: answer.status,
-            names_itself: answer.headers.contains_key("docker-distribution-api-version"),
-            text: String::from_utf8_lossy(&answer.text(MAX_PONG)).into_owned(),
-        })
-    }
-
-    fn probe_https_first(&self, endpoint: &Endpoint) -> Result<Scheme, Trouble> {
-        let failure = match self.ping(endpoint, &Scheme::HTTPS) {
-            Ok(_) => return Ok(Scheme::HTTPS),
-            Err(failure) => failure,
-        };
-        let may_be_plain = match &failure {
-            Failure::NoTls(_) | Failure::Cut(_) | Failure::Tls(..) => true,
-            // Another port is asked in plain HTTP.
-            failure => endpoint.address.port.is_none() && failure.is_transient(),
-        };
-        if may_be_plain && self.ping(endpoint, &Scheme::HTTP).is_ok() {
-            return Ok(Scheme::HTTP);
-        }
-        Err(Trouble::of(failure, endpoint, ""))
-    }
-
-    fn probe_http_first(&self, endpoint: &Endpoint) -> Result<Scheme, Trouble> {
-        let (is_https, failure) = match self.ping(endpoint, &Scheme::HTTP) {
-            // Go and nginx say that this is an HTTPS server, or port.
-            Ok(pong) if pong.status == StatusCode::BAD_REQUEST => (pong.text.contains("HTTPS"), None),
-            Ok(_) => (false, None),
-            Err(failure @ (Failure::NotHttp(..) | Failure::Cut(_))) => {
-                let answer = self.ping(endpoint, &Scheme::HTTPS);
-                let is_https = matches!(answer, Ok(_) | Err(Failure::Untrusted(..)));
-                (is_https, Some(failure))
-            }
-            Err(failure) => (false, Some(failure)),
-        };
-        match failure {
-            _ if is_https => Ok(Scheme::HTTPS),
-            Some(failure) => Err(Trouble::of(failure, endpoint, "")),
-            None => Ok(Scheme::HTTP),
-        }
-    }
-}
-
-/// What [`Client::ping`] gives.
-struct Pong {
-    status: StatusCode,
-    names_itself: bool,
-    text: String,
 }
 
 enum Tags {
@@ -480,12 +401,18 @@ impl Session {
     }
 }
 
-fn url(scheme: &Scheme, endpoint: &Endpoint, path: &str) -> Result<Uri, Trouble> {
+pub(super) fn url(scheme: &Scheme, endpoint: &Endpoint, path: &str) -> Result<Uri, Trouble> {
     let text = format!("{scheme}://{}{path}", endpoint.address);
     text.parse().map_err(|_| {
         let problem = format!("{} makes no URL", Escaped(&text));
         Trouble::end(endpoint, "", problem, None)
     })
+}
+
+fn is_page(answer: &Answer) -> bool {
+    answer
+        .header(header::CONTENT_TYPE)
+        .is_some_and(|text| text.starts_with("text/html"))
 }
 
 fn not_a_registry(endpoint: &Endpoint, why: &str) -> Trouble {

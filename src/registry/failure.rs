@@ -45,7 +45,8 @@ impl Failure {
     pub(super) fn of(error: ureq::Error, host: &str) -> Failure {
         let host = host.to_string();
         match error {
-            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => Failure::ConnectTimeout(host),
+            ureq::Error::Timeout(Timeout::Resolve) => Failure::Name(host),
+            ureq::Error::Timeout(Timeout::Connect) => Failure::ConnectTimeout(host),
             ureq::Error::Timeout(_) => Failure::IdleTimeout(host),
             ureq::Error::HostNotFound => Failure::Name(host),
             ureq::Error::Rustls(error) => Failure::of_tls(&error, host),
@@ -60,6 +61,22 @@ impl Failure {
                 Err(error) => Failure::NotHttp(host, error.to_string()),
             },
             other => Failure::NotHttp(host, other.to_string()),
+        }
+    }
+
+    /// The same, where a connection was made to a proxy in place of the host.
+    pub(super) fn by_way_of(self, proxy: Option<&str>) -> Failure {
+        let Some(proxy) = proxy else {
+            return self;
+        };
+        match self {
+            Failure::Name(_) => Failure::Proxy(format!("its name {proxy} cannot be resolved")),
+            Failure::Refused(_) => Failure::Proxy(format!("{proxy} refused the connection")),
+            Failure::Unreachable(_, reason) => Failure::Proxy(format!("{proxy} cannot be reached: {reason}")),
+            Failure::ConnectTimeout(host) => {
+                Failure::Proxy(format!("{proxy} did not make a connection to {host} in time"))
+            }
+            other => other,
         }
     }
 

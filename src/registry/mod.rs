@@ -3,8 +3,8 @@
 //! - [`options`], [`environment`]: what is said about registries, and what the surroundings say
 //! - [`address`], [`mirror`], [`proxy`]: where a registry is, and the way there
 //! - [`source`]: registries as a source of images; it tries the places of a repository in order
-//! - `client`: one registry's API, with authentication and retries
-//! - `auth`, [`challenge`], [`credentials`], [`secret`]: proving who is asking
+//! - `client`, `scheme`: one registry's API, with authentication and retries, by https or http
+//! - `auth`, `token`, [`challenge`], [`credentials`], [`secret`]: proving who is asking
 //! - `transport`, `location`, `connect`, [`tls`]: one HTTP request with its redirects, and how it gets there
 //! - `blob`: content as it comes, counted and watched
 //! - [`server`]: manifests by digest for an engine on this host
@@ -21,6 +21,8 @@ mod date;
 mod failure;
 mod location;
 mod retry;
+mod scheme;
+mod token;
 mod transport;
 mod trouble;
 

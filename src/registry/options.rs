@@ -15,7 +15,8 @@ use crate::error::Result;
 /// How registries are spoken to.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Places to look at before a registry itself, in this order.
+    /// Places to look at before a registry itself, in this order. They are trusted for what a tag stands for, and
+    /// for nothing else.
     pub mirrors: Vec<Mirror>,
     /// Registries that may be plain HTTP or have a certificate that nobody vouches for.
     pub insecure: Vec<Insecure>,

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::blob::{BlobReader, Label};
+use super::blob::{BlobReader, Label, Paced};
 use super::client::{Client, Wanted, media_type};
 use super::mirror::{Endpoint, Mirror, endpoints};
 use super::options::Options;
@@ -24,8 +24,16 @@ pub struct RegistrySource {
     client: Client,
     mirrors: Vec<Mirror>,
     resolved: Mutex<HashMap<Digest, Vec<u8>>>,
-    /// How often each blob was begun.
-    begun: Mutex<HashMap<Digest, usize>>,
+    opened: Mutex<HashMap<Digest, Opened>>,
+}
+
+/// What is known of a blob that was opened.
+#[derive(Default)]
+struct Opened {
+    /// How often it was begun.
+    times: usize,
+    /// The place that it came from last.
+    place: String,
 }
 
 impl RegistrySource {
@@ -43,7 +51,7 @@ impl RegistrySource {
             mirrors: options.mirrors.clone(),
             client: Client::new(options, progress, interrupt)?,
             resolved: Mutex::default(),
-            begun: Mutex::default(),
+            opened: Mutex::default(),
         })
     }
 
@@ -79,7 +87,10 @@ impl RegistrySource {
 
     /// Says that a mirror did not help. One that lacks something may have the rest; one that fails is left out.
     fn passed_over(&self, place: &Endpoint, error: &Error) {
-        let is_failing = matches!(error, Error::Registry { transient: false, .. });
+        let is_failing = match error {
+            Error::Registry { transient, .. } => !transient,
+            other => is_damage(other),
+        };
         if !is_failing {
             self.client.note(&format!("{error}; going on to the next place"));
         } else if self.client.give_up(place) {
@@ -115,34 +126,27 @@ impl RegistrySource {
         if let Some(found) = length.filter(|length| *length > MAX_METADATA) {
             return Err(too_large(label, found));
         }
-        let Some(length) = length else {
-            let mut bytes = Vec::new();
-            let host = answer.host.clone();
-            answer
-                .body
-                .into_reader()
-                .take(MAX_METADATA + 1)
-                .read_to_end(&mut bytes)
-                .map_err(|error| {
-                    super::failure::Failure::of_io(error, host).into_error(
-                        &label.registry,
-                        &label.subject,
-                        true,
-                    )
-                })?;
-            return match u64::try_from(bytes.len()) {
-                Ok(found) if found <= MAX_METADATA => Ok(bytes),
-                _ => Err(too_large(label, MAX_METADATA + 1)),
-            };
-        };
-        self.read_sized(answer, label, length)
+        if let Some(length) = length {
+            return self.read_sized(answer, label, length);
+        }
+        let mut bytes = Vec::new();
+        Paced::new(answer, label.clone(), &self.client.transport.timeouts)
+            .take(MAX_METADATA + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::from_reader(error, Error::io("read", "the registry's answer")))?;
+        match u64::try_from(bytes.len()) {
+            Ok(found) if found <= MAX_METADATA => Ok(bytes),
+            _ => Err(too_large(label, MAX_METADATA + 1)),
+        }
     }
 
     fn read_sized(&self, answer: Answer, label: &Label, size: u64) -> Result<Vec<u8>> {
-        let timeouts = &self.client.transport().timeouts;
+        let timeouts = &self.client.transport.timeouts;
         let mut reader = BlobReader::new(answer, label.clone(), size, 0, timeouts)?;
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        reader.read_to_end(&mut bytes).map_err(unwrap_error)?;
+        reader
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::from_reader(error, Error::io("read", "the registry's answer")))?;
         Ok(bytes)
     }
 
@@ -158,6 +162,11 @@ impl RegistrySource {
             registry: place.name.clone(),
             subject: wanted.name(&place.path),
         };
+        let tries = match self.client.tries() {
+            // There are other places to get it from.
+            tries if place.is_mirror => tries.min(2),
+            tries => tries,
+        };
         let mut tried = 0;
         loop {
             tried += 1;
@@ -165,11 +174,7 @@ impl RegistrySource {
             match read(answer, &label) {
                 Ok(got) => return Ok(got),
                 Err(error) => {
-                    let is_damaged = matches!(
-                        &error,
-                        Error::Refused(finding) if matches!(finding.problem, Problem::DigestDiffers { .. })
-                    );
-                    if !(is_damaged || error.is_transient()) || tried >= self.client.tries() {
+                    if !(is_damage(&error) || error.is_transient()) || tried >= tries {
                         return Err(super::trouble::marked(error, false));
                     }
                     self.client.note(&format!("{error}; asking again"));
@@ -213,14 +218,18 @@ impl RegistrySource {
             registry: place.name.clone(),
             subject: wanted.name(&place.path),
         };
-        let timeouts = &self.client.transport().timeouts;
+        let timeouts = &self.client.transport.timeouts;
         BlobReader::new(answer, label, descriptor.size, offset, timeouts)
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashMap<Digest, Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often a blob was begun before. Whoever begins one again got wrong bytes: the next place is better.
     fn times_begun(&self, digest: Digest) -> usize {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = begun.entry(digest).or_default();
+        let mut opened = self.opened();
+        let times = &mut opened.entry(digest).or_default().times;
         *times += 1;
         *times - 1
     }
@@ -283,7 +292,10 @@ impl Source for RegistrySource {
         } else {
             0
         };
-        let reader = self.somewhere(repository, first, |place| self.open_at(place, descriptor, offset))?;
+        let (reader, place) = self.somewhere(repository, first, |place| {
+            Ok((self.open_at(place, descriptor, offset)?, place.name.clone()))
+        })?;
+        self.opened().entry(descriptor.digest).or_default().place = place;
         Ok(Box::new(reader))
     }
 
@@ -292,6 +304,19 @@ impl Source for RegistrySource {
             message: "a registry cannot be saved as a whole".into(),
             hint: Some("name the images".into()),
         })
+    }
+
+    fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
+        let place = self
+            .opened()
+            .get(&descriptor.digest)
+            .map(|opened| opened.place.clone())
+            .filter(|place| !place.is_empty());
+        Label {
+            registry: place.unwrap_or_else(|| repository.domain().into()),
+            subject: format!("{}@{}", repository.path(), descriptor.digest),
+        }
+        .transient(problem.to_string())
     }
 }
 
@@ -303,6 +328,14 @@ fn refused(place: &Endpoint, digest: Option<Digest>, problem: Problem) -> Error 
             ..Place::default()
         },
         problem,
+    )
+}
+
+/// Whether bytes came that are not those that were asked for.
+fn is_damage(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Refused(finding) if matches!(finding.problem, Problem::DigestDiffers { .. })
     )
 }
 
@@ -360,13 +393,5 @@ fn foreign(error: Error, descriptor: &Descriptor) -> Error {
             ),
         },
         other => other,
-    }
-}
-
-/// Takes the error of this crate out of a reader's error.
-fn unwrap_error(error: std::io::Error) -> Error {
-    match error.downcast::<Error>() {
-        Ok(inner) => inner,
-        Err(error) => Error::io("read", "the registry's answer")(error),
     }
 }

@@ -187,6 +187,7 @@ impl Server {
                     return;
                 }
                 *connections.lock().unwrap() += 1;
+                stream.set_nodelay(true).unwrap();
                 let (tls, handler, seen) = (tls.clone(), handler.clone(), seen.clone());
                 thread::spawn(move || {
                     let _ = match tls {
@@ -262,6 +263,11 @@ impl Write for Plain {
 fn serve(stream: impl Read + Write, handler: &Handler, seen: &Mutex<Vec<Seen>>) -> io::Result<()> {
     let mut stream = BufReader::with_capacity(64 << 10, stream);
     loop {
+        if stream.fill_buf()?.first() == Some(&0x16) {
+            // A TLS handshake: as Go's server answers it.
+            let refusal = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request";
+            return stream.get_mut().write_all(refusal);
+        }
         let Some(request) = read_request(&mut stream)? else {
             return Ok(());
         };

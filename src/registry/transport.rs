@@ -1,8 +1,8 @@
 //! One HTTP request with its redirects. Knows nothing of registries.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::{self, HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -18,6 +18,10 @@ use super::tls::Trust;
 
 /// Most redirects that one request follows.
 const MAX_REDIRECTS: usize = 10;
+/// The time that a small body may take: an error's text, a token.
+const MAX_SMALL_TIME: Duration = Duration::from_secs(60);
+/// Bytes of a small body that are read at once.
+const SMALL_BUFFER: usize = 8 << 10;
 /// Bytes of a redirect's body that are read so that its connection can be used again.
 const MAX_REDIRECT_BODY: u64 = 64 << 10;
 /// A connection's read buffer: one system call fills it.
@@ -96,10 +100,18 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Reads a small body, or as much of it as comes.
+    /// Reads a small body, or as much of it as comes within a time. Read to its end, its connection can be used
+    /// again.
     pub(super) fn text(self, limit: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let _ = self.body.into_reader().take(limit).read_to_end(&mut bytes);
+        let end = Instant::now() + MAX_SMALL_TIME;
+        let mut reader = self.body.into_reader().take(limit);
+        let (mut bytes, mut buffer) = (Vec::new(), vec![0; SMALL_BUFFER]);
+        while Instant::now() < end {
+            match reader.read(&mut buffer) {
+                Ok(count) if count > 0 => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                _ => break,
+            }
+        }
         bytes
     }
 }
@@ -164,7 +176,7 @@ impl Transport {
             }
             elsewhere |= !location::same_origin(&request.url, &next);
             url = next;
-            drain(answer);
+            answer.text(MAX_REDIRECT_BODY);
         }
         Err(Failure::Redirects)
     }
@@ -181,8 +193,9 @@ impl Transport {
         if let Some(authorization) = request.authorization.as_ref().filter(|_| !elsewhere) {
             builder = builder.header(header::AUTHORIZATION, authorization);
         }
-        let fail = |error: ureq::Error| Failure::of(error, &host);
         let proxy = self.proxies.choose(url).cloned();
+        let by = proxy.as_ref().map(|proxy| proxy.host().to_string());
+        let fail = |error: ureq::Error| Failure::of(error, &host).by_way_of(by.as_deref());
         let response = match &request.form {
             Some(form) if request.method == Method::POST => {
                 let post = builder
@@ -218,12 +231,4 @@ fn redirect(answer: &Answer) -> Option<Vec<u8>> {
         .then(|| answer.headers.get(header::LOCATION))
         .flatten()
         .map(|value| value.as_bytes().to_vec())
-}
-
-/// Reads a small body to its end, which gives its connection back.
-fn drain(answer: Answer) {
-    let _ = io::copy(
-        &mut answer.body.into_reader().take(MAX_REDIRECT_BODY),
-        &mut io::sink(),
-    );
 }

@@ -421,3 +421,48 @@ fn many_layers_over_any_number_of_threads_give_the_same() {
         assert_eq!((report.layers.len(), report.blobs), (9, 11), "{jobs}");
     }
 }
+
+#[test]
+fn pipes_are_spooled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
+    for compress in [false, true] {
+        let bytes = Sample::plain().tar();
+        let bytes = if compress { images::gzip(&bytes) } else { bytes };
+        let content = std::thread::scope(|scope| {
+            scope.spawn(|| std::fs::write(&path, &bytes).unwrap());
+            open(&path).unwrap()
+        });
+        assert!(check(&*content, &verify::Options::default()).is_good());
+    }
+}
+
+#[test]
+fn links_in_a_folder_are_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = Sample::plain();
+    for (name, data) in sample.files() {
+        let file = folder.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, data).unwrap();
+    }
+    std::fs::create_dir(folder.path().join("ingest")).unwrap();
+    let report = check(&*open(folder.path()).unwrap(), &verify::Options::default());
+    assert_eq!(codes(&report), ["unknown-file"]);
+    assert!(report.is_good());
+    let layer = folder.path().join(blob(&sample.layers[0].1).0);
+    let elsewhere = folder.path().join("ingest/layer");
+    std::fs::rename(&layer, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &layer).unwrap();
+    let content = open(folder.path()).unwrap();
+    assert!(content.check_opening().is_err());
+    let report = check(&*content, &verify::Options::default());
+    assert_eq!(codes(&report), ["missing", "not-a-file", "unknown-file"]);
+}

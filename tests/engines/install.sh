@@ -206,5 +206,5 @@ if host_is_docker20; then
 else
     build bookworm docker.io containerd
 fi
-build forky docker.io docker-cli containerd skopeo
+build forky docker.io docker-cli docker-buildx containerd skopeo crane oras
 [ "$what" != all ] || build trixie docker.io docker-cli containerd

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
+//! command.rs   the command as a user runs it
 //! load.rs      loading into Docker, beside a twin that pulled
 //! load_faults.rs   loads that go wrong
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
@@ -18,6 +19,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod command;
 mod harness;
 mod load;
 mod load_attach;

@@ -1,4 +1,5 @@
 //! What sealift seals is read by the tools that are there when sealift is not: whole, and joined from parts.
+//! And what other tools write is a source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,6 +100,15 @@ fn ctr_imports_under_the_name_with_the_digest() {
             .find(|line| line.starts_with("docker.io/library/httpd:2.4 "))
             .unwrap_or_else(|| panic!("{list}"));
         assert!(line.contains(&image.digest), "{line}");
+        let exported = folder.path().join("exported.tar");
+        ctr(&[
+            "images",
+            "export",
+            exported.to_str().unwrap(),
+            "docker.io/library/httpd:2.4",
+        ])
+        .ok();
+        is_a_source(&exported, "httpd:2.4", &image.digest);
         ctr(&["images", "rm", "--sync", "docker.io/library/httpd:2.4"]).ok();
     }
 }
@@ -109,12 +119,10 @@ fn start_containerd(folder: &Folder, socket: &Path) {
     command.arg("--address").arg(socket);
     command.arg("--root").arg(folder.path().join("containerd"));
     command.arg("--state").arg(folder.path().join("state"));
-    let _ends_with_the_folder = folder.spawn(&mut command, &log);
+    #[expect(clippy::zombie_processes, reason = "it ends with the folder")]
+    let _containerd = folder.spawn(&mut command, &log);
     let started = Instant::now();
-    while !run(Command::new("ctr").arg("-a").arg(socket).arg("version"))
-        .code
-        .is_some_and(|code| code == 0)
-    {
+    while run(Command::new("ctr").arg("-a").arg(socket).arg("version")).code != Some(0) {
         assert!(
             started.elapsed() < Duration::from_secs(30),
             "{}",
@@ -150,3 +158,105 @@ fn a_bare_docker_load_takes_it(engine: Engine, store: Store) {
 }
 
 on_every_engine!(a_bare_docker_load_takes_it);
+
+/// Saves one image of a layout, and looks at the digest under which it is in the archive.
+#[track_caller]
+fn is_a_source(layout: &Path, name: &str, digest: &str) {
+    let sealift = Sealift::new();
+    sealift
+        .run(&[
+            "save",
+            "-q",
+            "--from",
+            layout.to_str().unwrap(),
+            name,
+            "-o",
+            "images.tar",
+        ])
+        .ok();
+    let verified = sealift.run(&["verify", "--json", "images.tar"]).ok().json();
+    assert_eq!(
+        verified["archives"][0]["images"][0]["digest"], digest,
+        "{verified}"
+    );
+}
+
+#[test]
+fn layouts_of_crane_and_oras_are_sources() {
+    let sealift = Sealift::new();
+    let registry = Registry::start();
+    let image = Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    registry.push(&image, "library/app:1");
+    let name = format!("{}/library/app:1", registry.address());
+    let folder = Folder::new();
+    let root = engine::Root::new(Engine::Docker28, folder.path());
+    let target = |name: &str| root.inside(name).display().to_string();
+    run(root
+        .command("crane")
+        .args(["pull", "--format", "oci", &name, &target("crane")]))
+    .ok();
+    is_a_source(&root.outside("crane"), "app:1", &image.digest);
+    let oras = [
+        "cp",
+        "--from-plain-http",
+        "--to-oci-layout",
+        &name,
+        &format!("{}:1", target("oras")),
+    ];
+    run(root.command("oras").args(oras)).ok();
+    is_a_source(&root.outside("oras"), "app:1", &image.digest);
+    run(root
+        .command("tar")
+        .args(["-cf", &target("oras.tar"), "-C", &target("oras"), "."]))
+    .ok();
+    is_a_source(&root.outside("oras.tar"), "app:1", &image.digest);
+}
+
+#[test]
+fn archives_of_docker_and_buildx_are_sources() {
+    let sealift = Sealift::new();
+    let (image, archives) = archives(&sealift);
+    let daemon = Daemon::start(Engine::Docker28, Store::Containerd);
+    daemon.docker_with_stdin(&["load"], &archives[0]).ok();
+    let (outside, inside) = (daemon.data("docker.tar"), daemon.data_inside("docker.tar"));
+    daemon
+        .docker(&["save", "-o", inside.to_str().unwrap(), "httpd:2.4"])
+        .ok();
+    is_a_source(&outside, "httpd:2.4", &image.digest);
+
+    let context = daemon.data("context");
+    fs::create_dir(&context).unwrap();
+    fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").unwrap();
+    let (outside, inside) = (daemon.data("buildx.tar"), daemon.data_inside("buildx.tar"));
+    let output = format!("type=oci,dest={}", inside.display());
+    let context = daemon.data_inside("context");
+    let build = [
+        "buildx",
+        "build",
+        "-t",
+        "built:1",
+        "--output",
+        &output,
+        context.to_str().unwrap(),
+    ];
+    daemon.docker(&build).ok();
+    let index: serde_json::Value = serde_json::from_slice(&entry(&outside, "index.json")).unwrap();
+    is_a_source(
+        &outside,
+        "built:1",
+        index["manifests"][0]["digest"].as_str().unwrap(),
+    );
+}
+
+fn entry(archive: &Path, name: &str) -> Vec<u8> {
+    let mut archive = tar::Archive::new(fs::File::open(archive).unwrap());
+    let mut found = archive
+        .entries()
+        .unwrap()
+        .map(Result::unwrap)
+        .find(|entry| entry.path_bytes() == name.as_bytes())
+        .unwrap();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut found, &mut bytes).unwrap();
+    bytes
+}

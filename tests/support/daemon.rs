@@ -253,6 +253,16 @@ impl Daemon {
         self.root.path()
     }
 
+    /// The host's path of a file that both a test and the daemon's programs reach.
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.root.outside(name)
+    }
+
+    /// The path of that file as the daemon's programs see it.
+    pub fn data_inside(&self, name: &str) -> PathBuf {
+        self.root.inside(name)
+    }
+
     /// The process id of dockerd.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -12,6 +12,7 @@
 //! push.rs       gets them into a registry with skopeo
 //! large.rs      the image for measurements
 //! snapshot.rs   bytes, owner, mode, inode and attributes of files, to compare
+//! old_kernel.rs runs sealift without newer system calls
 //! command.rs    runs programs and sealift itself in a clean environment
 //! ```
 //!
@@ -34,6 +35,7 @@ pub mod http;
 pub mod image;
 pub mod large;
 pub mod layer;
+pub mod old_kernel;
 pub mod push;
 pub mod registry;
 pub mod snapshot;

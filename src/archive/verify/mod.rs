@@ -178,49 +178,11 @@ pub fn verify(
         referred = manifest_json::check(&mut closure, &images);
     }
     let jobs = jobs(&closure, options);
-    let already = closure.checked();
     let outcomes = blobs::check_all(content, jobs, options, progress, interrupt)?;
-    let is_known = |digest: &Digest| closure.blobs.contains_key(digest) || referred.contains(digest);
-    let mut report = Report {
-        label: content.label().into(),
-        archive: content.digest(),
-        images: Vec::new(),
-        blobs: already.len() + outcomes.len(),
-        bytes: already
-            .iter()
-            .chain(outcomes.keys())
-            .filter_map(|digest| content.stored(digest))
-            .map(|s| s.size)
-            .sum(),
-        findings: content.findings().to_vec(),
-        unread: std::mem::take(&mut closure.unread),
-        layers: BTreeMap::new(),
-    };
-    report.findings.append(&mut closure.findings);
+    let mut report = Report::of_closure(&mut closure);
     for (digest, outcome) in outcomes {
-        let place = || place_of(content, &digest);
-        match outcome {
-            Outcome::Unread(error) => report.unread.push(error),
-            Outcome::Wrong(problems) => {
-                let findings = problems.into_iter().map(|problem| Finding {
-                    place: place(),
-                    problem,
-                });
-                report.findings.extend(findings);
-            }
-            Outcome::Good(layer) => {
-                if let Some(layer) = layer {
-                    report.layers.insert(digest, layer);
-                }
-                if !is_known(&digest) {
-                    let problem = Problem::UnknownFile;
-                    report.findings.push(Finding {
-                        place: place(),
-                        problem,
-                    });
-                }
-            }
-        }
+        let is_known = closure.blobs.contains_key(&digest) || referred.contains(&digest);
+        report.take(content, digest, outcome, is_known);
     }
     if options.selection.is_none() {
         report
@@ -232,6 +194,58 @@ pub fn verify(
     }
     report.images = images.into_iter().map(|image| image.judge(&report)).collect();
     Ok(report)
+}
+
+impl Report {
+    /// What opening and following the documents found, and the blobs that were hashed on the way.
+    fn of_closure(closure: &mut Closure<'_>) -> Report {
+        let content = closure.content;
+        let read = closure.checked();
+        let mut findings = content.findings().to_vec();
+        findings.append(&mut closure.findings);
+        Report {
+            label: content.label().into(),
+            archive: content.digest(),
+            images: Vec::new(),
+            blobs: read.len(),
+            bytes: read.iter().map(|digest| size_of(content, digest)).sum(),
+            findings,
+            unread: std::mem::take(&mut closure.unread),
+            layers: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in what came of hashing a blob.
+    fn take(&mut self, content: &dyn Content, digest: Digest, outcome: Outcome, is_known: bool) {
+        self.blobs += 1;
+        self.bytes = self.bytes.saturating_add(size_of(content, &digest));
+        let problems = match outcome {
+            Outcome::Unread(error) => {
+                self.unread.push(error);
+                Vec::new()
+            }
+            Outcome::Wrong(problems) => problems,
+            Outcome::Good(layer) => {
+                if let Some(layer) = layer {
+                    self.layers.insert(digest, layer);
+                }
+                if is_known {
+                    Vec::new()
+                } else {
+                    vec![Problem::UnknownFile]
+                }
+            }
+        };
+        let place = place_of(content, &digest);
+        self.findings.extend(problems.into_iter().map(|problem| Finding {
+            place: place.clone(),
+            problem,
+        }));
+    }
+}
+
+fn size_of(content: &dyn Content, digest: &Digest) -> u64 {
+    content.stored(digest).map_or(0, |stored| stored.size)
 }
 
 /// A blob's place in messages.

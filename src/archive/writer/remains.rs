@@ -53,81 +53,86 @@ impl Remains {
         options: &Options,
     ) -> Result<Remains> {
         let folder = workplace.folder();
-        let wanted: HashMap<Digest, u64> = layout
-            .blobs()
-            .iter()
-            .map(|blob| (blob.descriptor.digest, blob.offset))
-            .collect();
-        let mut sets = if options.resume {
-            journal::read(folder)
-        } else {
-            Vec::new()
-        };
-        for set in &mut sets {
-            set.blobs.retain(|mark| wanted.contains_key(&mark.digest));
-        }
-        let generation = sets
-            .iter()
-            .map(|set| set.generation)
-            .max()
-            .map_or(1, |last| last + 1);
-        let fits = |set: &Set| {
-            set.is_split == options.split.is_some()
-                && set
-                    .lengths
-                    .iter()
-                    .copied()
-                    .eq(parts.iter().map(|part| part.end - part.start))
-                && (0..parts.len())
-                    .all(|at| fs::symlink_metadata(folder.join(set.file(at))).is_ok_and(|m| m.is_file()))
-                && set
-                    .blobs
-                    .iter()
-                    .all(|mark| wanted.get(&mark.digest) == Some(&mark.offset))
-        };
-        let current = match sets.first() {
-            Some(first) if fits(first) => sets.remove(0),
-            _ => Set {
-                generation,
-                lengths: parts.iter().map(|part| part.end - part.start).collect(),
-                is_split: options.split.is_some(),
-                blobs: Vec::new(),
-            },
-        };
-        sets.retain(|set| !set.blobs.is_empty());
-        let names = |sets: &[Set]| -> Vec<String> {
-            std::iter::once(journal::NAME.to_string())
-                .chain(files(&current))
-                .chain(sets.iter().flat_map(files))
-                .collect()
-        };
-        let held = (0..parts.len())
-            .filter_map(|at| fs::symlink_metadata(folder.join(current.file(at))).ok())
+        let (current, mut older) = sets(folder, layout, parts, options);
+        let held = files(&current)
+            .filter_map(|name| fs::symlink_metadata(folder.join(name)).ok())
             .fold(0u64, |sum, meta| {
                 sum.saturating_add(meta.blocks().saturating_mul(512))
             });
-        workplace.clear(&names(&sets))?;
+        workplace.clear(&names(&current, &older))?;
         let mut medium = Medium::under(folder)?;
-        if !sets.is_empty() && medium.check(target, parts, held).is_err() {
+        if !older.is_empty() && medium.check(target, parts, held).is_err() {
             // Copying out of older files takes their room twice: better to fetch than to fail.
-            sets.clear();
-            workplace.clear(&names(&sets))?;
+            older.clear();
+            workplace.clear(&names(&current, &older))?;
             medium = Medium::under(folder)?;
         }
         medium.check(target, parts, held)?;
         let mut kept = HashMap::new();
-        for set in &sets {
+        for set in &older {
             let from = Arc::new(open_old(set, folder, target));
             keep(&mut kept, set, Some(&from));
         }
         keep(&mut kept, &current, None);
         Ok(Remains {
             segments: open(&current, folder, target, parts)?,
-            journal: Journal::new(folder, current, sets),
+            journal: Journal::new(folder, current, older),
             kept,
             medium,
         })
     }
+}
+
+/// The files to go on with, and older ones that hold blobs of the layout.
+fn sets(folder: &Path, layout: &Layout, parts: &[Range<u64>], options: &Options) -> (Set, Vec<Set>) {
+    let wanted: HashMap<Digest, u64> = layout
+        .blobs()
+        .iter()
+        .map(|blob| (blob.descriptor.digest, blob.offset))
+        .collect();
+    let mut sets = if options.resume {
+        journal::read(folder)
+    } else {
+        Vec::new()
+    };
+    let generation = sets
+        .iter()
+        .map(|set| set.generation)
+        .max()
+        .map_or(1, |last| last + 1);
+    for set in &mut sets {
+        set.blobs.retain(|mark| wanted.contains_key(&mark.digest));
+    }
+    let fresh = Set {
+        generation,
+        lengths: parts.iter().map(|part| part.end - part.start).collect(),
+        is_split: options.split.is_some(),
+        blobs: Vec::new(),
+    };
+    // Where everything stands where it stood, nothing needs to be copied.
+    let fits = |set: &Set| {
+        set.is_split == fresh.is_split
+            && set.lengths == fresh.lengths
+            && files(set).all(|name| fs::symlink_metadata(folder.join(name)).is_ok_and(|meta| meta.is_file()))
+            && set
+                .blobs
+                .iter()
+                .all(|mark| wanted.get(&mark.digest) == Some(&mark.offset))
+    };
+    let current = match sets.first() {
+        Some(first) if fits(first) => sets.remove(0),
+        _ => fresh,
+    };
+    sets.retain(|set| !set.blobs.is_empty());
+    (current, sets)
+}
+
+/// The names in a workplace that belong to these sets.
+fn names(current: &Set, older: &[Set]) -> Vec<String> {
+    std::iter::once(journal::NAME.to_string())
+        .chain(files(current))
+        .chain(older.iter().flat_map(files))
+        .collect()
 }
 
 fn files(set: &Set) -> impl Iterator<Item = String> {

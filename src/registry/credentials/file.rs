@@ -52,24 +52,23 @@ pub(super) struct AuthFile {
 }
 
 impl AuthFile {
-    /// Reads a file; `None` if it is not there and need not be.
-    pub(super) fn read(path: &Path, is_explicit: bool) -> Result<Option<AuthFile>> {
-        let bytes = match std::fs::File::open(path).and_then(|file| {
+    /// Reads a file; `None` if it is not there and need not be, or is another user's and cannot be read, as
+    /// root cannot on a network's file system.
+    pub(super) fn read(path: &Path, is_explicit: bool, is_anothers: bool) -> Result<Option<AuthFile>> {
+        let read = std::fs::File::open(path).and_then(|file| {
             let mut bytes = Vec::new();
             io::Read::read_to_end(&mut io::Read::take(file, MAX_FILE), &mut bytes)?;
             Ok(bytes)
-        }) {
+        });
+        let bytes = match read {
             Ok(bytes) => bytes,
-            Err(error)
-                if !is_explicit
-                    && matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                    ) =>
-            {
-                return Ok(None);
+            Err(error) => {
+                return match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if !is_explicit => Ok(None),
+                    io::ErrorKind::PermissionDenied if is_anothers => Ok(None),
+                    _ => Err(Error::io("read credentials from", path)(error)),
+                };
             }
-            Err(error) => return Err(Error::io("read credentials from", path)(error)),
         };
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);

@@ -149,7 +149,7 @@ impl Credentials {
             return Ok(lookup);
         }
         for place in &self.places {
-            let Some(file) = AuthFile::read(&place.path, place.is_explicit)? else {
+            let Some(file) = AuthFile::read(&place.path, place.is_explicit, place.run_as.is_some())? else {
                 continue;
             };
             if let Some(name) = file.helper(registry) {

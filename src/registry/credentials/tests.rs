@@ -241,3 +241,35 @@ fn a_failing_helper_is_noted_and_passed_over() {
         assert!(note.contains(says) && !note.contains("hunter2"), "{name}: {note}");
     }
 }
+
+#[test]
+fn a_helper_of_the_user_behind_sudo_runs_as_that_user() {
+    // Only root may become somebody else.
+    let own = rustix::process::geteuid();
+    let uid = if own.is_root() { 65_534 } else { own.as_raw() };
+    let gid = if own.is_root() {
+        65_534
+    } else {
+        rustix::process::getegid().as_raw()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    helper(
+        folder.path(),
+        "who",
+        r#"cat >/dev/null; echo "{\"Username\":\"$(id -u):$(id -g):$HOME\",\"Secret\":\"s\"}""#,
+    );
+    write(
+        &folder.path().join(".docker/config.json"),
+        r#"{"credsStore":"who"}"#,
+    );
+    let environment = Environment::default()
+        .with("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+        .with("SUDO_UID", uid.to_string())
+        .with("SUDO_GID", gid.to_string())
+        .with("SUDO_HOME", folder.path())
+        .under_sudo("");
+    let found = find(&Credentials::locate(&environment), "a.io", "x");
+    let user = format!("{uid}:{gid}:{}", folder.path().display());
+    assert_eq!(found, Some(password(&user, "s")));
+}

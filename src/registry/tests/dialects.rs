@@ -1,6 +1,9 @@
 //! How well-known registries ask for tokens and where they send clients for blobs. Hosts are ports of this
 //! machine here; header forms, codes and answers are those of the named sources.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::registry::testing::{Fixture, Reply, Seen, Server, quick, ranged, read, source};
 use crate::source::Source;
 
@@ -138,8 +141,8 @@ fn docker_hub_with_an_account() {
 }
 
 /// Sources: goharbor/harbor-helm issue 1743 (the token server's path and service),
-/// `src/core/service/token` of goharbor/harbor (an empty `access_token` besides `token`); storage behind Harbor
-/// redirects only if it is set up so: distribution/distribution issue 4609.
+/// goharbor/harbor, `src/common/models/token.go` and `src/core/service/token/authutils.go` (the answer); storage
+/// behind Harbor redirects only if it is set up so: distribution/distribution issue 4609.
 #[test]
 fn harbor() {
     for redirect in [
@@ -151,7 +154,7 @@ fn harbor() {
     ] {
         Dialect {
             challenge: r#"Bearer realm="{realm}",service="harbor-registry",scope="{scope}""#,
-            token: r#"{"token":"tok.en","access_token":"","expires_in":1800,"issued_at":"2024-01-02T03:04:05Z"}"#,
+            token: r#"{"token":"tok.en","expires_in":1800,"issued_at":"2024-01-02T03:04:05Z"}"#,
             realm: "/service/token",
             query: query("harbor-registry"),
             redirect,
@@ -163,8 +166,8 @@ fn harbor() {
     }
 }
 
-/// Sources: renovatebot/renovate, `lib/modules/datasource/docker/common.ts` (challenge); Homebrew's logs of
-/// downloads, as in Homebrew/discussions (the form of the address on pkg-containers.githubusercontent.com).
+/// Sources: renovatebot/renovate, `lib/modules/datasource/docker/common.ts` (challenge); FiloSottile/mkcert issue
+/// 397 (the form of the address on pkg-containers.githubusercontent.com).
 #[test]
 fn ghcr() {
     Dialect {
@@ -218,7 +221,7 @@ fn gitlab() {
         token: r#"{"token":"tok.en"}"#,
         realm: "/jwt/auth",
         query: query("container_registry"),
-        redirect: Some((307, "/gitlab-registry/data?GoogleAccessId=x&Signature=y%3D")),
+        redirect: None,
         strict_storage: true,
         digest_header: true,
         needs_password: true,
@@ -227,7 +230,7 @@ fn gitlab() {
 }
 
 /// Sources: Azure/acr issues 217 (storage answers 400 to Authorization) and 466 (basic auth is offered besides
-/// but not taken); an `access_token` only, as in Azure's documentation of `/oauth2/token`.
+/// but not taken), and its `docs/AAD-OAuth.md` (an `access_token` only).
 #[test]
 fn azure() {
     Dialect {
@@ -281,14 +284,12 @@ fn docker_hub_with_a_slow_clock() {
     let image = Fixture::new();
     let tokens = Server::start(|_| Reply::new(200, r#"{"token":"tok.en"}"#));
     let realm = format!("http://{}/token", tokens.host());
-    let count = std::sync::atomic::AtomicUsize::new(0);
+    let count = AtomicUsize::new(0);
     let image_ = image.clone();
     let server = Server::start(move |seen| {
         let error = match seen.authorization() {
             None => "",
-            Some(_) if count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 => {
-                ",error=\"invalid_token\""
-            }
+            Some(_) if count.fetch_add(1, Ordering::SeqCst) == 0 => ",error=\"invalid_token\"",
             Some(_) => return image_.answer(seen),
         };
         Reply::new(401, "").with(
@@ -314,4 +315,64 @@ fn ghcr_private() {
         error.to_string().contains("there are no credentials") && error.to_string().ends_with("(denied)"),
         "{error}"
     );
+}
+
+/// Source: con/tinuous pull request 232: a token that is not good is answered with 403 and no challenge, where no
+/// token at all gives 401.
+#[test]
+fn ghcr_with_an_expired_token() {
+    let image = Fixture::new();
+    let latest = Arc::new(AtomicUsize::new(0));
+    let issued = latest.clone();
+    let tokens = Server::start(move |_| {
+        let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
+        Reply::new(200, format!(r#"{{"token":"t{number}"}}"#))
+    });
+    let challenge = format!(
+        r#"Bearer realm="http://{}/token",service="ghcr.io",scope="repository:lib/app:pull""#,
+        tokens.host()
+    );
+    let (image_, uses) = (image.clone(), AtomicUsize::new(0));
+    let server = Server::start(move |seen| {
+        let good = format!("Bearer t{}", latest.load(Ordering::SeqCst));
+        // Each token is good for two requests; the third is never good.
+        let allowed = 2 * latest.load(Ordering::SeqCst).min(2);
+        match seen.authorization() {
+            None => Reply::new(401, "").with("Www-Authenticate", challenge.clone()),
+            Some(value) if value == good && uses.load(Ordering::SeqCst) < allowed => {
+                uses.fetch_add(1, Ordering::SeqCst);
+                image_.answer(seen)
+            }
+            Some(_) => Reply::new(403, r#"{"errors":[{"code":"DENIED","message":"denied"}]}"#),
+        }
+    });
+    let source = source(quick());
+    let layer = image.descriptor(&image.layer);
+    for _ in 0..4 {
+        assert!(read(source.open(&server.repository(), &layer, 0)).is_ok());
+    }
+    assert_eq!(tokens.seen().len(), 2);
+    let error = read(source.open(&server.repository(), &layer, 0)).unwrap_err();
+    assert!(error.ends_with("access denied (denied)"), "{error}");
+    assert_eq!(tokens.seen().len(), 3, "one more token was tried, and no further");
+}
+
+/// Source: ahmetb/serverless-registry-proxy issue 8: Artifact Registry redirects within itself, by a path.
+#[test]
+fn google_artifact_registry() {
+    let image = Fixture::new();
+    let image_ = image.clone();
+    let server = Server::start(move |seen| match seen.path.as_str() {
+        "/artifacts-downloads/namespaces/n/repositories/r/downloads/AAbb_-" => ranged(seen, &image_.layer),
+        path if path.contains("/blobs/") => Reply::new(302, "").with(
+            "Location",
+            "/artifacts-downloads/namespaces/n/repositories/r/downloads/AAbb_-",
+        ),
+        _ => image_.answer(seen),
+    });
+    let source = source(quick());
+    for offset in [0, 5] {
+        let got = read(source.open(&server.repository(), &image.descriptor(&image.layer), offset)).unwrap();
+        assert_eq!(got, image.layer[usize::try_from(offset).unwrap()..]);
+    }
 }

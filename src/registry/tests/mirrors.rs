@@ -127,6 +127,12 @@ fn who_begins_a_blob_again_gets_it_from_the_next_place() {
     let layer = image.descriptor(&image.layer);
     let repository = upstream.repository();
     assert_ne!(read(source.open(&repository, &layer, 0)).unwrap(), image.layer);
+    let fault = source.fault(&repository, &layer, crate::error::Problem::Missing);
+    assert!(
+        fault.to_string().starts_with(&format!("mirror {}", lying.host())),
+        "{fault}"
+    );
+    assert!(fault.is_transient() && fault.exit_code() == 4);
     assert_eq!(read(source.open(&repository, &layer, 0)).unwrap(), image.layer);
     assert_eq!(upstream.paths().len(), 1);
 }

@@ -5,5 +5,6 @@ mod dialects;
 mod errors;
 mod faults;
 mod mirrors;
+mod proxies;
 mod redirects;
 mod tls;

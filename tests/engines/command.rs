@@ -1,0 +1,150 @@
+//! The command as a user runs it: save, verify, load, and what Docker shows.
+
+use std::process::Command;
+
+use crate::support::*;
+
+/// A registry with an image, saved: the printed line, and the image.
+fn saved(sealift: &Sealift, compression: Compression) -> (String, Built) {
+    let registry = Registry::start();
+    let image = Image::sample("httpd", "2.4")
+        .compression(compression)
+        .build(&sealift.path("layout"), "2.4");
+    registry.push(&image, "library/httpd:2.4");
+    let mirror = format!("docker.io={}", registry.address());
+    let run = sealift
+        .run(&["save", "httpd:2.4", "--mirror", &mirror, "-o", "images.tar"])
+        .ok();
+    let digest = run.stdout.trim().rsplit(' ').next().unwrap().to_owned();
+    assert!(
+        run.stdout.ends_with(&format!("archive {digest}\n")) && digest.starts_with("sha256:"),
+        "{}",
+        run.stdout
+    );
+    (digest, image)
+}
+
+fn from_a_registry_to_a_digest_that_docker_shows(engine: Engine, store: Store) {
+    let sealift = Sealift::new();
+    let (digest, image) = saved(&sealift, Compression::Zstd);
+    sealift.run(&["verify", "images.tar", "--expect", &digest]).ok();
+    let daemon = Daemon::start(engine, store);
+    let sealift = sealift.docker(&daemon);
+
+    let other = format!("sha256:{}", "0".repeat(64));
+    let refused = sealift.run(&["load", "images.tar", "--expect", &other]).code(1);
+    assert!(
+        refused.stderr.contains(&digest) && refused.stderr.contains(&other),
+        "{}",
+        refused.stderr
+    );
+    let planned = sealift
+        .run(&["load", "images.tar", "--dry-run", "--json"])
+        .ok()
+        .json();
+    assert_eq!(planned["images"][0]["digest"], image.digest.as_str());
+    assert_eq!(daemon.images(), [""; 0]);
+
+    let loaded = sealift.run(&["load", "images.tar", "--expect", &digest]).ok();
+    let row = loaded
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("httpd "))
+        .unwrap_or_else(|| panic!("{}", loaded.stdout));
+    assert_eq!(
+        row.split_whitespace().collect::<Vec<_>>(),
+        ["httpd", "2.4", &image.digest, "verified", "yes"]
+    );
+    let listed = daemon
+        .docker(&[
+            "images",
+            "--digests",
+            "--format",
+            "{{.Repository}} {{.Tag}} {{.Digest}}",
+        ])
+        .ok();
+    assert_eq!(listed.stdout.trim(), format!("httpd 2.4 {}", image.digest));
+    daemon
+        .docker(&["create", &format!("httpd@{}", image.digest)])
+        .ok();
+
+    let again = sealift.run(&["load", "images.tar", "--json"]).ok().json();
+    assert_eq!(
+        (&again["schema"], &again["images"][0]["shown"]),
+        (&1.into(), &true.into())
+    );
+    assert_eq!(sealift.run(&["doctor", "--json"]).ok().json()["leftover"], false);
+}
+
+on_every_engine!(from_a_registry_to_a_digest_that_docker_shows);
+
+fn nothing_newer_than_linux_3_10_is_needed(engine: Engine, store: Store) {
+    let sealift = Sealift::new();
+    saved(&sealift, Compression::Gzip);
+    let daemon = Daemon::start(engine, store);
+    let sealift = sealift.docker(&daemon);
+    old_kernel::run(&sealift, &["load", "images.tar"]).ok();
+}
+
+on_every_engine!(nothing_newer_than_linux_3_10_is_needed);
+
+#[test]
+fn without_root_the_image_is_loaded_and_the_exit_code_says_what_is_missing() {
+    let sealift = Sealift::new();
+    let (_, image) = saved(&sealift, Compression::Gzip);
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let sealift = sealift.docker(&daemon);
+    // In the group of the socket, as a user in the docker group is.
+    let socket = daemon.socket();
+    assert!(
+        Command::new("chgrp")
+            .arg("65534")
+            .arg(&socket)
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(
+        Command::new("chmod")
+            .args(["-R", "a+rX"])
+            .arg(sealift.home())
+            .status()
+            .unwrap()
+            .success()
+    );
+    let program = sealift.path("sealift");
+    std::fs::copy(env!("CARGO_BIN_EXE_sealift"), &program).unwrap();
+    for folder in socket
+        .ancestors()
+        .skip(1)
+        .take_while(|folder| folder.starts_with(folder::base()))
+    {
+        assert!(
+            Command::new("chmod")
+                .arg("a+x")
+                .arg(folder)
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .args(["load", "images.tar"]);
+    command
+        .current_dir(sealift.home())
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let run = run(&mut command).code(6);
+    assert!(
+        run.stderr.contains("is not shown") && run.stderr.contains("sudo"),
+        "{}",
+        run.stderr
+    );
+    let inspected = daemon.inspect("httpd:2.4").unwrap();
+    assert_eq!(
+        (&inspected["Id"], &inspected["RepoDigests"]),
+        (&image.host().config.clone().into(), &serde_json::json!([]))
+    );
+}

@@ -1,0 +1,237 @@
+//! The registry source against a real registry, CNCF distribution 2.8, with images that skopeo pushed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here is a failed test
+
+#[macro_use]
+mod support;
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealift::Error;
+use sealift::interrupt::Interrupt;
+use sealift::oci::{Descriptor, Document, PlatformSelection, Reference};
+use sealift::progress::Silent;
+use sealift::registry::{ClientCertificate, Credential, Credentials, Options, RegistrySource, Retry, Secret};
+use sealift::source::Source;
+use support::{Built, Compression, Dialect, Image, Registry};
+
+fn options() -> Options {
+    Options {
+        retry: Retry {
+            tries: 3,
+            first_pause: Duration::from_millis(10),
+            longest_pause: Duration::from_secs(1),
+        },
+        ..Options::default()
+    }
+}
+
+fn source(options: Options) -> RegistrySource {
+    RegistrySource::new(options, Arc::new(Silent), Interrupt::default()).unwrap()
+}
+
+fn reference(registry: &Registry, name: &str) -> Reference {
+    format!("{}/{name}", registry.address()).parse().unwrap()
+}
+
+fn pushed(registry: &Registry, image: Image, name: &str) -> (Built, tempfile::TempDir) {
+    let layout = tempfile::tempdir().unwrap();
+    let built = image.build(layout.path(), "it");
+    registry.push(&built, name);
+    (built, layout)
+}
+
+fn resolve(options: Options, registry: &Registry, name: &str) -> Result<Descriptor, Error> {
+    source(options).resolve(&reference(registry, name))
+}
+
+/// Reads everything that a reference stands for, and compares it with what was built.
+fn reads_all(source: &RegistrySource, reference: &Reference, built: &Built) {
+    let root = source.resolve(reference).unwrap();
+    assert_eq!(root.digest.to_string(), built.digest);
+    assert_eq!(
+        (root.media_type.as_str(), root.size),
+        (built.media_type.as_str(), built.size)
+    );
+    let repository = reference.repository();
+    let graph = sealift::oci::Graph::walk(&root, &PlatformSelection::All, &mut |descriptor| {
+        source.metadata(repository, descriptor).map(Some)
+    })
+    .unwrap();
+    let mut seen = Vec::new();
+    for blob in graph.blobs() {
+        let expected = std::fs::read(built.blob(&blob.digest.to_string())).unwrap();
+        let middle = blob.size / 2;
+        for offset in [0, middle] {
+            let mut bytes = Vec::new();
+            source
+                .open(repository, &blob, offset)
+                .unwrap()
+                .read_to_end(&mut bytes)
+                .unwrap();
+            assert_eq!(bytes, expected[usize::try_from(offset).unwrap()..], "{blob:?}");
+        }
+        seen.push(blob.digest.to_string());
+    }
+    seen.sort();
+    assert_eq!(seen, built.blobs());
+}
+
+#[test]
+fn plain_http_on_loopback_without_being_asked() {
+    let registry = Registry::start();
+    let source = source(options());
+    for (name, image) in [
+        ("oci", Image::sample("oci", "1")),
+        ("zstd", Image::sample("zstd", "1").compression(Compression::Zstd)),
+        ("docker", Image::sample("docker", "1").dialect(Dialect::Docker)),
+        ("single", Image::sample("single", "1").without_index()),
+    ] {
+        let (built, _layout) = pushed(&registry, image, &format!("lib/{name}:1"));
+        let by_tag = reference(&registry, &format!("lib/{name}:1"));
+        reads_all(&source, &by_tag, &built);
+        let by_digest = reference(&registry, &format!("lib/{name}@{}", built.digest));
+        reads_all(&source, &by_digest, &built);
+    }
+}
+
+#[test]
+fn a_tag_costs_one_request() {
+    let mut registry = Registry::start();
+    let (built, _layout) = pushed(&registry, Image::sample("app", "1"), "app:1");
+    registry.forget_requests();
+    let source = source(options());
+    let reference = reference(&registry, "app:1");
+    let root = source.resolve(&reference).unwrap();
+    let bytes = source.metadata(reference.repository(), &root).unwrap();
+    assert!(matches!(
+        Document::parse(&root.media_type, bytes),
+        Ok(Document::Index(_))
+    ));
+    let asked: Vec<String> = registry
+        .requests()
+        .into_iter()
+        .map(|request| format!("{} {} {}", request.method, request.target, request.status))
+        .collect();
+    assert_eq!(asked, ["GET /v2/ 200", "GET /v2/app/manifests/1 200"]);
+    assert!(
+        registry
+            .requests()
+            .iter()
+            .all(|request| request.agent.starts_with("sealift/"))
+    );
+    drop(built);
+}
+
+#[test]
+fn what_is_not_there() {
+    let registry = Registry::start();
+    let (_built, _layout) = pushed(&registry, Image::sample("app", "1"), "app:1");
+    let tag = resolve(options(), &registry, "app:2").unwrap_err();
+    assert_eq!(
+        tag.to_string(),
+        format!("app:2 not found in {}", registry.address())
+    );
+    assert_eq!((tag.exit_code(), tag.hint()), (7, Some("it has 1")));
+    let repository = resolve(options(), &registry, "none:1").unwrap_err();
+    assert_eq!(
+        repository.to_string(),
+        format!("repository none not found in {}", registry.address())
+    );
+    let digest = format!("app@sha256:{}", "0".repeat(64));
+    assert_eq!(resolve(options(), &registry, &digest).unwrap_err().exit_code(), 7);
+}
+
+#[test]
+fn a_password() {
+    let registry = Registry::options().user("ann", "correct horse").start();
+    let (built, _layout) = pushed(&registry, Image::sample("app", "1"), "app:1");
+    let with = |password: &str| {
+        let credential = Credential::Password {
+            username: "ann".into(),
+            password: Secret::new(password),
+        };
+        let mut options = options();
+        options.credentials = Credentials::default().with(registry.address(), credential);
+        options
+    };
+    reads_all(
+        &source(with("correct horse")),
+        &reference(&registry, "app:1"),
+        &built,
+    );
+    let wrong = resolve(with("battery"), &registry, "app:1").unwrap_err();
+    assert!(wrong.to_string().contains("were rejected"), "{wrong}");
+    assert!(!format!("{wrong} {wrong:?}").contains("battery"));
+    let none = resolve(options(), &registry, "app:1").unwrap_err();
+    assert!(
+        none.to_string().contains("there are no credentials for"),
+        "{none}"
+    );
+    assert_eq!((wrong.exit_code(), none.exit_code()), (4, 4));
+}
+
+#[test]
+fn a_private_ca() {
+    let registry = Registry::options().tls().start();
+    let (built, _layout) = pushed(&registry, Image::sample("app", "1"), "app:1");
+    let trusting = Options {
+        ca_files: vec![registry.ca_file()],
+        ..options()
+    };
+    reads_all(&source(trusting.clone()), &reference(&registry, "app:1"), &built);
+    // By its other name too.
+    let local: Reference = format!("localhost:{}/app:1", registry.port()).parse().unwrap();
+    reads_all(&source(trusting), &local, &built);
+    let error = resolve(options(), &registry, "app:1").unwrap_err();
+    assert!(error.to_string().contains("is not trusted"), "{error}");
+    assert!(error.hint().unwrap().contains("--ca-file"));
+    let insecure = Options {
+        insecure: vec![registry.address().parse().unwrap()],
+        ..options()
+    };
+    reads_all(&source(insecure), &reference(&registry, "app:1"), &built);
+}
+
+#[test]
+fn a_client_certificate() {
+    let registry = Registry::options().client_certs().start();
+    let (built, _layout) = pushed(&registry, Image::sample("app", "1"), "app:1");
+    let trusting = Options {
+        ca_files: vec![registry.ca_file()],
+        ..options()
+    };
+    let error = resolve(trusting.clone(), &registry, "app:1").unwrap_err();
+    assert!(error.hint().unwrap().contains("--cert and --key"), "{error}");
+    let (certificate, key) = registry.client_cert();
+    let shown = Options {
+        client_certificate: Some(ClientCertificate { certificate, key }),
+        ..trusting
+    };
+    reads_all(&source(shown), &reference(&registry, "app:1"), &built);
+}
+
+#[test]
+fn a_registry_that_comes_back_is_asked_again() {
+    let mut registry = Registry::start();
+    let (built, _layout) = pushed(&registry, Image::sample("app", "1"), "app:1");
+    let mut patient = options();
+    patient.retry = Retry {
+        tries: 8,
+        first_pause: Duration::from_millis(100),
+        longest_pause: Duration::from_secs(1),
+    };
+    let source = source(patient);
+    let name = reference(&registry, "app:1");
+    source.resolve(&name).unwrap();
+    registry.stop();
+    let again = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| source.resolve(&name));
+        std::thread::sleep(Duration::from_millis(300));
+        registry.start_again();
+        asking.join().unwrap()
+    });
+    assert_eq!(again.unwrap().digest.to_string(), built.digest);
+}
