@@ -1,7 +1,7 @@
 # Everything that is checked here, and in the order of a newcomer's interest.
 # On a machine with only the Rust toolchain, tests/engines/install.sh gets the rest from apt.
 .POSIX:
-.PHONY: help build demo test test-all lint bench
+.PHONY: help build demo test test-all lint bench fuzz
 
 CARGO = cargo
 
@@ -33,3 +33,10 @@ lint: ## format, clippy, licences and sources of dependencies, scripts, spelling
 bench: ## speed and memory beside skopeo's and a plain hash, on one machine in one run
 	tests/engines/install.sh
 	$(CARGO) bench --locked --bench transfer
+
+fuzz: ## every fuzz target for a minute (needs cargo-fuzz; stable Rust will do)
+	mkdir -p fuzz/corpus/archive
+	find testdata/bad -name '*.tar' -size -40k -exec cp -n {} fuzz/corpus/archive/ \;
+	for target in reference challenge documents archive; do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=60 -max_len=40000 || exit 1; \
+	done

@@ -1,0 +1,20 @@
+//! Manifests, indexes, configs and `index.json`.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sealift::archive::format::parse_index;
+use sealift::oci::{Config, Document, MediaType};
+
+fuzz_target!(|bytes: &[u8]| {
+    for media_type in
+        [MediaType::OCI_INDEX, MediaType::OCI_MANIFEST, MediaType::DOCKER_LIST, MediaType::DOCKER_MANIFEST]
+    {
+        if let Ok(document) = Document::parse(&MediaType::new(media_type), bytes.to_vec()) {
+            assert_eq!(&**document.raw(), bytes);
+        }
+    }
+    let _ = Document::sniff(bytes);
+    let _ = Config::parse(bytes);
+    let _ = parse_index(bytes);
+});
