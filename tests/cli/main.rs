@@ -3,6 +3,7 @@
 //! ```text
 //! files.rs      folders and archives as sources: subsets, merges, parts, pipes, other tools' archives
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
+//! inputs.rs     archives as streams; files that change while they are read
 //! old_kernel.rs newer system calls that fail with ENOSYS
 //! printed.rs    text and JSON, exit codes, help
 //! ```
@@ -15,5 +16,6 @@ mod support;
 
 mod faults;
 mod files;
+mod inputs;
 mod old_kernel;
 mod printed;
