@@ -225,7 +225,7 @@ fn read_small(label: &str, stored: &Stored) -> Result<Vec<u8>> {
             limit: MAX_METADATA,
             found: stored.size,
         };
-        let place = Place::default().within(label).entry(stored.entry.clone());
+        let place = stored.locate(Place::default().within(label));
         return Err(Error::refused(place, problem));
     }
     let mut bytes = vec![0; usize::try_from(stored.size).unwrap_or_default()];

@@ -254,6 +254,7 @@ impl Walk<'_> {
                     extents: self.segments.extents(begin, size),
                     size,
                     entry: entry.to_string(),
+                    offset: Some(begin),
                 };
                 self.index.files.push((entry.to_string(), stored));
             }
