@@ -42,6 +42,8 @@ pub struct Options {
     pub in_order: bool,
     /// Blobs at once.
     pub jobs: NonZeroUsize,
+    /// How often a blob is asked for in vain.
+    pub tries: u32,
     /// The pause before a broken blob is asked for again; it doubles with each further try.
     pub pause: Duration,
 }
@@ -54,6 +56,7 @@ impl Default for Options {
             resume: true,
             in_order: false,
             jobs: transfer::JOBS,
+            tries: transfer::TRIES,
             pause: transfer::PAUSE,
         }
     }
@@ -242,11 +245,12 @@ impl Run<'_> {
         let total = wanted
             .iter()
             .fold(0u64, |sum, blob| sum.saturating_add(blob.descriptor.size));
-        self.progress.phase("Saving", Some(total));
+        self.progress.phase("saving", Some(total));
         let transfer = Transfer {
             source: self.source,
             sink,
             jobs: self.options.jobs,
+            tries: self.options.tries,
             pause: self.options.pause,
             progress: self.progress,
             interrupt: self.interrupt,

@@ -81,6 +81,7 @@ impl Save {
             }),
             split: self.split,
             resume: !self.no_resume,
+            tries: self.registry.tries(),
             jobs: self
                 .jobs
                 .and_then(|jobs| NonZeroUsize::new(jobs.into()))

@@ -3,9 +3,10 @@
 //! ```text
 //! files.rs      folders and archives as sources: subsets, merges, parts, pipes, other tools' archives
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
-//! inputs.rs     archives as streams; files that change while they are read
 //! old_kernel.rs newer system calls that fail with ENOSYS
+//! inputs.rs     archives as streams; files that change while they are read
 //! printed.rs    text and JSON, exit codes, help
+//! registry_faults.rs  registries that lie, break off and stall
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here is a failed test
@@ -19,3 +20,4 @@ mod files;
 mod inputs;
 mod old_kernel;
 mod printed;
+mod registry_faults;
