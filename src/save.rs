@@ -123,7 +123,7 @@ pub fn save(
         progress,
         interrupt,
     };
-    progress.phase("Resolving", None);
+    progress.phase("resolving", None);
     let images = run.resolve(references)?;
     let layout = Arc::new(Layout::plan(&images, &preferred(&options.platforms))?);
     let (moved, files) = run.write(&images, &layout, output)?;
@@ -224,7 +224,7 @@ impl Run<'_> {
                 };
                 let writer = Writer::create(path, layout.clone(), &how, self.interrupt)?;
                 let moved = self.fill(&writer, wanted).map_err(|error| self.keeping(error))?;
-                self.progress.phase("Writing to disk", None);
+                self.progress.phase("writing to disk", None);
                 let files = writer.seal(&proofs(&moved))?;
                 Ok((moved, files))
             }

@@ -60,13 +60,13 @@ struct Cli {
 #[derive(Args, Clone, Copy)]
 struct Global {
     /// Print one JSON document on standard output
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
     /// Print results and errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, display_order = 901, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say more about what is done
-    #[arg(short, long, global = true)]
+    /// Tell each step and each blob, on standard error
+    #[arg(short, long, global = true, display_order = 902)]
     verbose: bool,
 }
 

@@ -54,6 +54,11 @@ impl Output {
         self.global.quiet
     }
 
+    /// Whether each step is to be told.
+    pub fn is_verbose(&self) -> bool {
+        self.global.verbose
+    }
+
     /// Prints a line of the result.
     pub fn line(&self, text: impl Display) -> Result<(), Failure> {
         written(writeln!(io::stdout().lock(), "{text}"))

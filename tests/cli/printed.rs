@@ -82,3 +82,21 @@ fn hostile_names_do_not_reach_the_terminal() {
         );
     }
 }
+
+#[test]
+fn verbose_tells_steps_and_blobs_and_nobody_has_to_listen() {
+    let sealift = Sealift::new();
+    let image = Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    let save = ["save", "--from", "layout", "app:1", "-o", "app.tar"];
+    assert_eq!(sealift.run(&save).ok().stderr, "");
+    let told = sealift.run(&[&["-v"], &save[..]].concat()).ok();
+    for blob in &image.host().layers {
+        assert!(told.stderr.contains(&blob.digest), "{}", told.stderr);
+    }
+    assert!(told.stderr.starts_with("resolving\nsaving: "), "{}", told.stderr);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut unheard = sealift.command(&["verify", "-v", "app.tar"]);
+    unheard.stderr(full);
+    let output = unheard.output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+}
