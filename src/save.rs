@@ -81,6 +81,7 @@ pub struct Summary {
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Saved {
     /// Its name.
+    #[serde(rename = "name")]
     pub reference: Reference,
     /// Digest of the manifest or index that the source gave.
     pub digest: Digest,

@@ -280,7 +280,10 @@ impl Request {
             damaged.extend(broken);
         }
         for rename in &self.renames {
-            if !offers.images.iter().any(|offer| rename.from.is_offer(offer)) {
+            let is_damaged = |image: &Damaged| rename.from.is(image.reference.as_ref(), &image.digest);
+            let is_known = offers.images.iter().any(|offer| rename.from.is_offer(offer))
+                || offers.damaged.iter().any(is_damaged);
+            if !is_known {
                 return Err(not_offered(&rename.from.to_string(), offers));
             }
         }
@@ -435,6 +438,7 @@ pub struct PlannedImage {
     /// Digest of its config.
     pub image_id: Digest,
     /// Its platform on this target.
+    #[serde(serialize_with = "Platform::serialize_text")]
     pub platform: Platform,
     /// What stands behind the digest.
     pub evidence: Evidence,
@@ -454,7 +458,7 @@ pub struct LeftOut {
     /// Why.
     pub reason: String,
     /// The exit code that this means.
-    #[serde(skip)]
+    #[serde(rename = "exit")]
     pub exit_code: u8,
 }
 
@@ -594,6 +598,7 @@ pub struct Loaded {
     /// Digest of its config.
     pub image_id: Digest,
     /// Its platform.
+    #[serde(serialize_with = "Platform::serialize_text")]
     pub platform: Platform,
     /// What stands behind the digest.
     pub evidence: Evidence,

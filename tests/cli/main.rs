@@ -5,7 +5,8 @@
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
 //! old_kernel.rs newer system calls that fail with ENOSYS
 //! inputs.rs     archives as streams; files that change while they are read
-//! printed.rs    text and JSON, exit codes, help
+//! json.rs       the documents of all commands
+//! printed.rs    text, exit codes, help, lists of names
 //! registry_faults.rs  registries that lie, break off and stall
 //! ```
 
@@ -18,6 +19,7 @@ mod support;
 mod faults;
 mod files;
 mod inputs;
+mod json;
 mod old_kernel;
 mod printed;
 mod registry_faults;

@@ -148,3 +148,32 @@ fn without_root_the_image_is_loaded_and_the_exit_code_says_what_is_missing() {
         (&image.host().config.clone().into(), &serde_json::json!([]))
     );
 }
+
+#[test]
+fn what_is_wrong_with_an_archive_stands_in_the_document() {
+    let sealift = Sealift::new();
+    let (_, image) = saved(&sealift, Compression::Gzip);
+    let layer = &image.host().layers[2].digest;
+    let stored = std::fs::read(image.blob(layer)).unwrap();
+    let mut bytes = std::fs::read(sealift.path("images.tar")).unwrap();
+    let at = bytes
+        .windows(stored.len())
+        .position(|window| window == stored)
+        .unwrap();
+    bytes[at + 7] ^= 1;
+    std::fs::write(sealift.path("images.tar"), bytes).unwrap();
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let sealift = sealift.docker(&daemon);
+    let document = sealift.run(&["load", "--json", "images.tar"]).code(1).json();
+    assert_eq!(
+        (&document["schema"], &document["error"]["exit"]),
+        (&1.into(), &1.into())
+    );
+    let finding = &document["findings"][0];
+    assert_eq!(
+        (&finding["place"]["digest"], &finding["place"]["offset"]),
+        (&layer.as_str().into(), &at.into()),
+        "{document}"
+    );
+    assert_eq!(daemon.images(), [""; 0]);
+}
