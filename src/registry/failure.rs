@@ -63,6 +63,19 @@ impl Failure {
         }
     }
 
+    /// The same where a proxy stands in between: whoever cannot be connected to is the proxy.
+    pub(super) fn of_proxied(error: ureq::Error, host: &str, proxy: &str) -> Failure {
+        match Failure::of(error, host) {
+            Failure::Name(_) => Failure::Proxy(Failure::Name(proxy.into()).text()),
+            Failure::Refused(_) => Failure::Proxy(Failure::Refused(proxy.into()).text()),
+            Failure::Unreachable(_, reason) => {
+                Failure::Proxy(Failure::Unreachable(proxy.into(), reason).text())
+            }
+            Failure::ConnectTimeout(_) => Failure::Proxy(Failure::ConnectTimeout(proxy.into()).text()),
+            other => other,
+        }
+    }
+
     /// As [`Failure::of`], for an error that came while a body was read.
     pub(super) fn of_io(error: io::Error, host: String) -> Failure {
         use io::ErrorKind as Kind;

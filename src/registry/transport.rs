@@ -181,8 +181,14 @@ impl Transport {
         if let Some(authorization) = request.authorization.as_ref().filter(|_| !elsewhere) {
             builder = builder.header(header::AUTHORIZATION, authorization);
         }
-        let fail = |error: ureq::Error| Failure::of(error, &host);
         let proxy = self.proxies.choose(url).cloned();
+        let through = proxy
+            .as_ref()
+            .map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
+        let fail = |error: ureq::Error| match &through {
+            Some(proxy) => Failure::of_proxied(error, &host, proxy),
+            None => Failure::of(error, &host),
+        };
         let response = match &request.form {
             Some(form) if request.method == Method::POST => {
                 let post = builder
