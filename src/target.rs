@@ -208,7 +208,10 @@ impl Named {
             (Named::Digest(digest), _) => digest == root,
             (Named::Repository(repository), Some(reference)) => reference.repository() == repository,
             (Named::Reference(name), Some(reference)) => {
-                name == reference || Some(name) == reference.without_digest().as_ref()
+                let is_pinned = name.digest() == Some(*root)
+                    && name.repository() == reference.repository()
+                    && (name.tag().is_none() || name.tag() == reference.tag());
+                is_pinned || name == reference || Some(name) == reference.without_digest().as_ref()
             }
             (_, None) => false,
         }

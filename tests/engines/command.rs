@@ -42,11 +42,13 @@ fn from_a_registry_to_a_digest_that_docker_shows(engine: Engine, store: Store) {
         "{}",
         refused.stderr
     );
+    let pinned = format!("httpd@{}", image.digest);
     let planned = sealift
-        .run(&["load", "images.tar", "--dry-run", "--json"])
+        .run(&["load", "images.tar", "--dry-run", "--json", "--image", &pinned])
         .ok()
         .json();
     assert_eq!(planned["images"][0]["digest"], image.digest.as_str());
+    assert_eq!(planned["images"][0]["platform"], Platform::host().to_string());
     assert_eq!(daemon.images(), [""; 0]);
 
     let loaded = sealift.run(&["load", "images.tar", "--expect", &digest]).ok();
