@@ -42,6 +42,8 @@ pub struct Options {
     pub in_order: bool,
     /// Blobs at once.
     pub jobs: NonZeroUsize,
+    /// How often a blob is asked for in vain.
+    pub tries: u32,
     /// The pause before a broken blob is asked for again; it doubles with each further try.
     pub pause: Duration,
 }
@@ -54,6 +56,7 @@ impl Default for Options {
             resume: true,
             in_order: false,
             jobs: transfer::JOBS,
+            tries: transfer::TRIES,
             pause: transfer::PAUSE,
         }
     }
@@ -78,6 +81,7 @@ pub struct Summary {
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Saved {
     /// Its name.
+    #[serde(rename = "name")]
     pub reference: Reference,
     /// Digest of the manifest or index that the source gave.
     pub digest: Digest,
@@ -120,7 +124,7 @@ pub fn save(
         progress,
         interrupt,
     };
-    progress.phase("Resolving", None);
+    progress.phase("resolving", None);
     let images = run.resolve(references)?;
     let layout = Arc::new(Layout::plan(&images, &preferred(&options.platforms))?);
     let (moved, files) = run.write(&images, &layout, output)?;
@@ -221,7 +225,7 @@ impl Run<'_> {
                 };
                 let writer = Writer::create(path, layout.clone(), &how, self.interrupt)?;
                 let moved = self.fill(&writer, wanted).map_err(|error| self.keeping(error))?;
-                self.progress.phase("Writing to disk", None);
+                self.progress.phase("writing to disk", None);
                 let files = writer.seal(&proofs(&moved))?;
                 Ok((moved, files))
             }
@@ -242,11 +246,12 @@ impl Run<'_> {
         let total = wanted
             .iter()
             .fold(0u64, |sum, blob| sum.saturating_add(blob.descriptor.size));
-        self.progress.phase("Saving", Some(total));
+        self.progress.phase("saving", Some(total));
         let transfer = Transfer {
             source: self.source,
             sink,
             jobs: self.options.jobs,
+            tries: self.options.tries,
             pause: self.options.pause,
             progress: self.progress,
             interrupt: self.interrupt,

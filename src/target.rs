@@ -109,6 +109,7 @@ pub struct PlannedImage {
     /// Digest of its config.
     pub image_id: Digest,
     /// Its platform on this target.
+    #[serde(serialize_with = "Platform::serialize_text")]
     pub platform: Platform,
     /// What stands behind the digest.
     pub evidence: Evidence,
@@ -128,7 +129,7 @@ pub struct LeftOut {
     /// Why.
     pub reason: String,
     /// The exit code that this means.
-    #[serde(skip)]
+    #[serde(rename = "exit")]
     pub exit_code: u8,
 }
 
@@ -268,6 +269,7 @@ pub struct Loaded {
     /// Digest of its config.
     pub image_id: Digest,
     /// Its platform.
+    #[serde(serialize_with = "Platform::serialize_text")]
     pub platform: Platform,
     /// What stands behind the digest.
     pub evidence: Evidence,

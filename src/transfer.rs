@@ -19,8 +19,8 @@ use crate::source::Source;
 /// Blobs that are fetched at once, if nothing else is said: as many as skopeo and podman fetch, so registries
 /// are used to it. One stream seldom fills a line, and one core hashes faster than most lines deliver.
 pub const JOBS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(5);
-/// How often a blob is asked for in vain.
-const TRIES: u32 = 5;
+/// How often a blob is asked for in vain, if nothing else is said.
+pub const TRIES: u32 = 5;
 /// The pause before the second try, if nothing else is said; it doubles with each further one.
 pub const PAUSE: Duration = Duration::from_millis(250);
 /// New bytes after which a try was not in vain: a large blob on a bad line may break more than five times.
@@ -78,6 +78,8 @@ pub struct Transfer<'a> {
     pub sink: &'a dyn Sink,
     /// Blobs at once.
     pub jobs: NonZeroUsize,
+    /// How often a blob is asked for in vain.
+    pub tries: u32,
     /// The pause before the second try; it doubles with each further one.
     pub pause: Duration,
     /// Told what goes on.
@@ -214,7 +216,7 @@ impl Move<'_> {
                 }
             };
             tries += 1;
-            if tries.max(wrong) >= TRIES || !error.is_transient() {
+            if tries.max(wrong) >= self.transfer.tries || !error.is_transient() {
                 return Err(error);
             }
             progress.note(&format!("{error}; asking again"));

@@ -34,7 +34,7 @@ impl BlobReader {
     ///
     /// [`Error::Refused`] if the stored size is another than the descriptor's: nothing of it is read.
     pub fn new(stored: &Stored, descriptor: &Descriptor) -> Result<BlobReader> {
-        let place = Place::blob(descriptor.digest).entry(stored.entry.clone());
+        let place = stored.locate(Place::blob(descriptor.digest));
         if stored.size != descriptor.size {
             let problem = Problem::SizeDiffers {
                 expected: descriptor.size,
@@ -162,6 +162,7 @@ mod tests {
             extents: segments.extents(0, size),
             size,
             entry: "blobs/x".into(),
+            offset: None,
         };
         let descriptor = Descriptor::new(MediaType::new("x/y"), Digest::sha256(bytes), size);
         (segments, stored, descriptor)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::format::Entry;
-use crate::error::{Error, Finding, Result};
+use crate::error::{Error, Finding, Place, Result};
 use crate::oci::{Descriptor, Digest};
 
 /// A stretch of a file.
@@ -31,6 +31,19 @@ pub struct Stored {
     pub size: u64,
     /// The entry's or file's name, for messages.
     pub entry: String,
+    /// Where they begin in the archive, its parts taken as one, in bytes; `None` for a file of its own.
+    pub offset: Option<u64>,
+}
+
+impl Stored {
+    /// The same place, at these bytes.
+    pub fn locate(&self, place: Place) -> Place {
+        Place {
+            entry: Some(self.entry.clone()),
+            offset: self.offset,
+            ..place
+        }
+    }
 }
 
 /// An opened OCI layout.

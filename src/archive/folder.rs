@@ -133,5 +133,6 @@ fn opened(path: PathBuf, name: &str) -> Result<Stored> {
         extents: vec![extent],
         size: length,
         entry: name.into(),
+        offset: None,
     })
 }

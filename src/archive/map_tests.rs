@@ -16,6 +16,7 @@ fn stored(file: &File, offset: u64, length: u64) -> Stored {
         }],
         size: length,
         entry: "blobs/sha256/00".into(),
+        offset: None,
     }
 }
 

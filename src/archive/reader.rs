@@ -11,7 +11,7 @@ use super::folder;
 use super::format::{self, Entry};
 use super::segments::{Segments, by_archive};
 use super::spool::{Options, compression_of, spool};
-use super::tar_index::TarIndex;
+use super::tar_index::{TarIndex, check_first};
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json};
 
@@ -87,21 +87,18 @@ impl Archive {
             let input = BufReader::with_capacity(1 << 18, input);
             return Archive::spooled(segments.label(), input, options);
         }
-        if let Some(reason) = foreign(magic) {
+        if let Some(problem) = foreign(magic) {
             let place = Place::default().within(segments.label());
-            return Err(Error::refused(
-                place,
-                Problem::Tar {
-                    reason: reason.into(),
-                },
-            ));
+            return Err(Error::refused(place, problem));
         }
         let index = TarIndex::read(&segments)?;
         Archive::new(segments.label(), index.files, index.findings)
     }
 
     fn spooled(label: &str, input: impl std::io::BufRead, options: &Options) -> Result<Archive> {
-        let file = spool(label, input, options)?;
+        let file = spool(label, input, options, |block| {
+            foreign(block).map_or_else(|| check_first(block), Err)
+        })?;
         let segments = Segments::of_file(label, file, Path::new(label))?;
         let index = TarIndex::read(&segments)?;
         Archive::new(label, index.files, index.findings)
@@ -170,14 +167,17 @@ impl Archive {
 }
 
 /// Formats that are taken for an archive by mistake.
-fn foreign(magic: &[u8]) -> Option<&'static str> {
-    match magic {
+fn foreign(magic: &[u8]) -> Option<Problem> {
+    let reason = match magic {
         [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("this is compressed with xz; decompress it first"),
         [b'B', b'Z', b'h', ..] => Some("this is compressed with bzip2; decompress it first"),
         [b'P', b'K', 3, 4, ..] => Some("this is a zip file"),
         [] => Some("this is an empty file"),
         _ => None,
-    }
+    };
+    reason.map(|reason| Problem::Tar {
+        reason: reason.into(),
+    })
 }
 
 /// Refuses what is no OCI layout, saying what it is if that can be told.
@@ -225,7 +225,7 @@ fn read_small(label: &str, stored: &Stored) -> Result<Vec<u8>> {
             limit: MAX_METADATA,
             found: stored.size,
         };
-        let place = Place::default().within(label).entry(stored.entry.clone());
+        let place = stored.locate(Place::default().within(label));
         return Err(Error::refused(place, problem));
     }
     let mut bytes = vec![0; usize::try_from(stored.size).unwrap_or_default()];

@@ -173,7 +173,7 @@ fn parts_of(base: &Path) -> Result<Vec<PathBuf>> {
                 action: "open",
                 path: numbered(base, expected),
                 offset: None,
-                source: io::ErrorKind::NotFound.into(),
+                source: io::Error::new(io::ErrorKind::NotFound, "this part is missing"),
                 hint: Some(format!(
                     "part {} is there; copy every part into one folder",
                     numbered(base, found).display()

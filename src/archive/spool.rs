@@ -6,7 +6,7 @@ use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::decompress::{DEFAULT_LIMIT, Decompressor};
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::Compression;
 
@@ -40,17 +40,29 @@ pub(super) fn compression_of(magic: &[u8]) -> Compression {
     }
 }
 
-/// Copies `input`, decompressed if its first bytes say so, into a temporary file.
+/// Copies `input`, decompressed if its first bytes say so, into a temporary file. `check` sees the first block
+/// of it, before the rest is let in: what is no archive must not fill a disk.
 ///
 /// # Errors
 ///
 /// [`Error::Io`] if the temporary file cannot be written, as when the disk is full, or the input not be
 /// read; [`Error::Refused`] if it does not decompress, or to more than the limit.
-pub(super) fn spool(label: &str, mut input: impl BufRead, options: &Options) -> Result<File> {
+pub(super) fn spool(
+    label: &str,
+    mut input: impl BufRead,
+    options: &Options,
+    check: impl FnOnce(&[u8]) -> Result<(), Problem>,
+) -> Result<File> {
     let unreadable = |error| Error::from_reader(error, Error::io("read", Path::new(label)));
     let compression = compression_of(input.fill_buf().map_err(unreadable)?);
     let place = Place::default().within(label);
-    let mut input = Decompressor::new(compression, input, options.max_size, place)?;
+    let mut input = Decompressor::new(compression, input, options.max_size, place.clone())?;
+    let mut first = Vec::new();
+    (&mut input)
+        .take(512)
+        .read_to_end(&mut first)
+        .map_err(unreadable)?;
+    check(&first).map_err(|problem| Error::refused(place.at(0), problem))?;
     let full = |source: std::io::Error| Error::Io {
         action: "write",
         path: options.tmpdir.clone(),
@@ -59,6 +71,7 @@ pub(super) fn spool(label: &str, mut input: impl BufRead, options: &Options) -> 
         hint: Some("the archive is copied there first; choose another folder with --tmpdir".into()),
     };
     let mut file = tempfile::tempfile_in(&options.tmpdir).map_err(full)?;
+    file.write_all(&first).map_err(full)?;
     let mut buffer = vec![0; 1 << 18];
     loop {
         options.interrupt.check()?;

@@ -254,6 +254,7 @@ impl Walk<'_> {
                     extents: self.segments.extents(begin, size),
                     size,
                     entry: entry.to_string(),
+                    offset: Some(begin),
                 };
                 self.index.files.push((entry.to_string(), stored));
             }
@@ -366,6 +367,20 @@ fn long_name(bytes: &[u8]) -> Result<String, Problem> {
 }
 
 /// Checks what makes a block a header that all readers understand the same way.
+/// Refuses what a stream begins with if no archive begins so, before the rest of it is taken in.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(super) fn check_first(block: &[u8]) -> Result<(), Problem> {
+    match block.first_chunk::<512>() {
+        Some(block) if *block == [0; 512] => Err(tar("it ends where it begins: nothing is in it")),
+        Some(block) => check_fields(Header::from_byte_slice(block)),
+        // Too short to be one, which is found when it is read.
+        None => Ok(()),
+    }
+}
+
 fn check_fields(header: &Header) -> Result<(), Problem> {
     let bytes = header.as_bytes();
     let sum: u32 = bytes

@@ -1,7 +1,8 @@
 //! Progress: bars on a terminal, a plain line now and then elsewhere, nothing when quiet.
 
 use std::collections::HashMap;
-use std::io::IsTerminal as _;
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,19 +19,41 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Blobs smaller than this get no bar of their own, in bytes.
 const SMALL: u64 = 1 << 20;
 
-/// Chooses how to report: `json` and `quiet` say nothing, a terminal gets bars.
+/// Chooses how to report: nothing when quiet, bars on a terminal, lines elsewhere and beside JSON. When verbose,
+/// each step and each blob is a line besides.
 pub fn progress(output: &Output) -> Arc<dyn Progress> {
     if output.is_quiet() {
         Arc::new(Silent)
     } else if std::io::stderr().is_terminal() && !output.is_json() {
-        Arc::new(Bars::default())
+        Arc::new(Bars {
+            verbose: output.is_verbose(),
+            all: MultiProgress::default(),
+            state: Mutex::default(),
+        })
     } else {
-        Arc::new(Lines::default())
+        Arc::new(Lines {
+            verbose: output.is_verbose(),
+            line: Mutex::default(),
+        })
     }
 }
 
-#[derive(Default)]
+fn step(name: &str, total_bytes: Option<u64>) -> String {
+    match total_bytes {
+        Some(total) => format!("{}: {}", Escaped(name), Size(total)),
+        None => Escaped(name).to_string(),
+    }
+}
+
+fn started(digest: &Digest, size: u64, done: u64) -> String {
+    match done {
+        0 => format!("{digest}: {}", Size(size)),
+        done => format!("{digest}: {}, {} of it are there", Size(size), Size(done)),
+    }
+}
+
 struct Bars {
+    verbose: bool,
     all: MultiProgress,
     state: Mutex<BarState>,
 }
@@ -51,10 +74,17 @@ impl Bars {
     fn state(&self) -> std::sync::MutexGuard<'_, BarState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn tell(&self, text: impl FnOnce() -> String) {
+        if self.verbose {
+            let _ = self.all.println(text());
+        }
+    }
 }
 
 impl Progress for Bars {
     fn phase(&self, name: &str, total_bytes: Option<u64>) {
+        self.tell(|| step(name, total_bytes));
         let mut state = self.state();
         for (_, bar) in state.blobs.drain() {
             bar.finish_and_clear();
@@ -74,6 +104,7 @@ impl Progress for Bars {
     }
 
     fn blob_started(&self, digest: &Digest, size: u64, done: u64) {
+        self.tell(|| started(digest, size, done));
         let mut state = self.state();
         if let Some(total) = &state.total {
             total.inc(done);
@@ -117,7 +148,7 @@ impl Progress for Bars {
     }
 
     fn note(&self, text: &str) {
-        let _ = self.all.println(Escaped(text).to_string());
+        let _ = self.all.println(format!("note: {}", Escaped(text)));
     }
 }
 
@@ -127,8 +158,15 @@ impl Drop for Bars {
     }
 }
 
-#[derive(Default)]
-struct Lines(Mutex<Option<Line>>);
+/// Prints a line on standard error. Nobody there is no reason to end the work.
+fn say(text: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+struct Lines {
+    verbose: bool,
+    line: Mutex<Option<Line>>,
+}
 
 struct Line {
     name: String,
@@ -140,7 +178,7 @@ struct Line {
 
 impl Lines {
     fn advance(&self, bytes: u64) {
-        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(line) = guard.as_mut() else { return };
         line.done = line.done.saturating_add(bytes);
         if line.printed.elapsed() < EVERY {
@@ -152,15 +190,20 @@ impl Lines {
         match line.total {
             Some(total) => {
                 let left = total.saturating_sub(line.done) / rate.max(1);
-                eprintln!(
+                say(format_args!(
                     "{}: {} of {}, {}/s, {left} s left",
                     line.name,
                     Size(line.done),
                     Size(total),
                     Size(rate)
-                );
+                ));
             }
-            None => eprintln!("{}: {}, {}/s", line.name, Size(line.done), Size(rate)),
+            None => say(format_args!(
+                "{}: {}, {}/s",
+                line.name,
+                Size(line.done),
+                Size(rate)
+            )),
         }
     }
 }
@@ -175,10 +218,16 @@ impl Progress for Lines {
             started: now,
             printed: now,
         };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        if self.verbose {
+            say(step(name, total_bytes));
+        }
     }
 
-    fn blob_started(&self, _: &Digest, _: u64, done: u64) {
+    fn blob_started(&self, digest: &Digest, size: u64, done: u64) {
+        if self.verbose {
+            say(started(digest, size, done));
+        }
         self.advance(done);
     }
 
@@ -187,6 +236,6 @@ impl Progress for Lines {
     }
 
     fn note(&self, text: &str) {
-        eprintln!("{}", Escaped(text));
+        say(format_args!("note: {}", Escaped(text)));
     }
 }

@@ -8,7 +8,7 @@ use sealift::interrupt::Interrupt;
 use sealift::target::Target as _;
 
 use super::bars;
-use super::output::{Failure, Outcome, Output};
+use super::output::{Failure, Outcome, Output, error_json};
 
 /// Tell what this host has, how digests would be shown, and what is in the way
 #[derive(Args)]
@@ -40,13 +40,13 @@ impl Doctor {
                 "repaired": repaired,
                 "leftover": leftover,
                 "docker": inventory.as_ref().ok(),
-                "error": inventory.as_ref().err().map(ToString::to_string),
+                "error": inventory.as_ref().err().map(error_json),
             }))?;
         } else {
             match &inventory {
                 Ok(inventory) => engine(output, inventory)?,
                 Err(error) => {
-                    output.line(format_args!("docker: {error}"))?;
+                    output.line(error)?;
                     if let Some(hint) = error.hint() {
                         output.line(format_args!("  hint: {hint}"))?;
                     }
@@ -71,8 +71,8 @@ fn engine(output: &Output, inventory: &Inventory) -> Result<(), Failure> {
         Store::Containerd => "containerd",
     };
     output.line(format_args!(
-        "docker: {} at {}",
-        inventory.version, inventory.engine
+        "{}: version {}",
+        inventory.engine, inventory.version
     ))?;
     output.line(format_args!("  store: {store} ({})", inventory.driver))?;
     output.line(format_args!("  platform: {}", inventory.platform))?;

@@ -3,9 +3,10 @@
 use clap::Args;
 use sealift::Result;
 use sealift::archive::content::Content;
+use sealift::escape::Escaped;
 use sealift::oci::{Graph, PlatformSelection};
 
-use super::output::{Outcome, Output, table};
+use super::output::{Outcome, Output, Several, table};
 use super::size::Size;
 use super::verify::ArchiveArgs;
 
@@ -16,7 +17,8 @@ Examples:
   sealift list images.tar
   sealift list --json images.tar | jq -r '.archives[].images[].digest'
 
-This reads names and manifests only; `sealift verify` checks every byte.")]
+This reads names and manifests only, and looks whether all blobs are there; `sealift verify` checks every
+byte.")]
 pub struct List {
     #[command(flatten)]
     archive: ArchiveArgs,
@@ -27,8 +29,8 @@ pub struct List {
 struct Listed {
     name: Option<String>,
     digest: String,
-    /// What closes the chain of hashes from the digest to the content.
-    evidence: &'static str,
+    /// Whether every blob that it needs is there. Whether they are right is for `verify` to say.
+    complete: bool,
     platforms: Vec<String>,
     /// Stored bytes of its blobs.
     size: u64,
@@ -37,29 +39,33 @@ struct Listed {
 impl List {
     /// Lists the archives.
     pub fn run(&self, output: &Output, interrupt: &sealift::interrupt::Interrupt) -> Outcome {
-        let mut documents = Vec::new();
-        for content in self.archive.open(interrupt)? {
-            let content = content?;
-            content.check_opening()?;
-            let images = images(content.as_ref())?;
+        let mut end = Several::new(output);
+        for (label, content) in self.archive.open(interrupt)? {
+            let listed = content.and_then(|content| {
+                content.check_opening()?;
+                Ok((content.digest(), images(content.as_ref())?))
+            });
+            let (digest, images) = match listed {
+                Ok(listed) => listed,
+                Err(error) => {
+                    end.error(&label, error)?;
+                    continue;
+                }
+            };
             if output.is_json() {
-                documents.push(serde_json::json!({
-                    "archive": content.label(),
-                    "digest": content.digest(),
-                    "images": images,
-                }));
+                end.document(serde_json::json!({ "archive": label, "digest": digest, "images": images }));
                 continue;
             }
+            if self.archive.are_several() {
+                output.line(format_args!("{}:", Escaped(&label)))?;
+            }
             let rows: Vec<Vec<String>> = images.iter().map(row).collect();
-            for line in table(&["NAME", "DIGEST", "EVIDENCE", "PLATFORMS", "SIZE"], &rows) {
+            for line in table(&["NAME", "DIGEST", "CONTENT", "PLATFORMS", "SIZE"], &rows) {
                 output.line(line)?;
             }
-            output.line(format_args!("archive {}", content.digest()))?;
+            output.line(format_args!("archive {digest}"))?;
         }
-        if output.is_json() {
-            output.json(&serde_json::json!({ "schema": 1, "archives": documents }))?;
-        }
-        Ok(0)
+        end.outcome()
     }
 }
 
@@ -67,7 +73,7 @@ fn row(image: &Listed) -> Vec<String> {
     vec![
         image.name.clone().unwrap_or_else(|| "<none>".into()),
         image.digest.clone(),
-        image.evidence.into(),
+        if image.complete { "complete" } else { "incomplete" }.into(),
         image.platforms.join(","),
         Size(image.size).to_string(),
     ]
@@ -81,7 +87,6 @@ fn images(content: &dyn Content) -> Result<Vec<Listed>> {
             &mut |descriptor| content.metadata(descriptor),
         )?;
         let blobs = graph.blobs();
-        let whole = blobs.iter().all(|blob| content.stored(&blob.digest).is_some());
         let mut platforms: Vec<String> = graph
             .runnable()
             .filter_map(|image| image.platform())
@@ -95,7 +100,7 @@ fn images(content: &dyn Content) -> Result<Vec<Listed>> {
                 (None, tag) => tag.clone().map(|tag| format!(":{tag}")),
             },
             digest: entry.descriptor.digest.to_string(),
-            evidence: if whole { "verified" } else { "incomplete" },
+            complete: blobs.iter().all(|blob| content.stored(&blob.digest).is_some()),
             platforms,
             size: blobs.iter().map(|blob| blob.size).sum(),
         })

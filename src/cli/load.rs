@@ -40,7 +40,7 @@ pub struct Load {
     image: Vec<String>,
     /// Give images another name on the engine: a repository (httpd=harbor.local/web) or one image
     /// (httpd:2.4=web:1, sha256:...=web:1); repeatable
-    #[arg(long, value_name = "FROM=TO")]
+    #[arg(long, value_name = "FROM=TO", value_parser = rename)]
     rename: Vec<Rename>,
     /// How digests may be attached to Docker's classic store
     #[arg(long, value_enum, default_value_t = How::Auto)]
@@ -71,6 +71,14 @@ enum How {
     None,
 }
 
+/// Parses a new name; what is wrong with it comes with how it is written.
+fn rename(text: &str) -> Result<Rename, String> {
+    text.parse().map_err(|error: Error| match error.hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    })
+}
+
 impl Load {
     /// Verifies, plans, applies, and reports what is shown.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
@@ -80,7 +88,11 @@ impl Load {
         if !self.dry_run {
             docker.repair(progress.as_ref())?;
         }
-        let contents: Vec<Box<dyn Content>> = self.archive.open(interrupt)?.collect::<Result<_>>()?;
+        let contents: Vec<Box<dyn Content>> = self
+            .archive
+            .open(interrupt)?
+            .map(|(_, content)| content)
+            .collect::<Result<_>>()?;
         let mut offers = Offers::default();
         for content in &contents {
             let options = self.archive.verify_options();
@@ -109,7 +121,7 @@ impl Load {
     }
 
     /// Tells what is wrong with an archive; with `--keep-going`, lets images pass that are whole.
-    fn usable(&self, found: Verification, output: &Output) -> Result<Verification> {
+    fn usable(&self, found: Verification, output: &Output) -> Result<Verification, Failure> {
         if found.is_good() {
             return Ok(found);
         }
@@ -123,13 +135,13 @@ impl Load {
             return Ok(found);
         }
         let rest = found.images.iter().any(|image| image.is_good);
+        let findings = found.findings.clone();
         found.into_good().map_err(|error| match error {
-            Error::Unverified { place, count, .. } if rest => Error::Unverified {
-                place,
-                count,
-                hint: Some("nothing was loaded; --keep-going loads the images that are whole".into()),
-            },
-            other => other,
+            Error::Unverified { place, count, .. } if rest => {
+                let hint = Some("nothing was loaded; --keep-going loads the images that are whole".into());
+                Failure::Findings(Error::Unverified { place, count, hint }, findings)
+            }
+            other => Failure::Findings(other, findings),
         })
     }
 }

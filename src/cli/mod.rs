@@ -20,6 +20,8 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use sealift::Error;
+use sealift::error::Finding;
 use sealift::interrupt::Interrupt;
 
 use output::{Failure, Output};
@@ -60,13 +62,13 @@ struct Cli {
 #[derive(Args, Clone, Copy)]
 struct Global {
     /// Print one JSON document on standard output
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
     /// Print results and errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, display_order = 901, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say more about what is done
-    #[arg(short, long, global = true)]
+    /// Tell each step and each blob, on standard error
+    #[arg(short, long, global = true, display_order = 902)]
     verbose: bool,
 }
 
@@ -85,10 +87,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(error) => return not_parsed(&error),
     };
     let interrupt = Interrupt::default();
     let output = Output::new(cli.global);
@@ -110,10 +109,34 @@ pub fn main() -> ExitCode {
             let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGPIPE);
             ExitCode::FAILURE
         }
-        Err(Failure::Error(error)) => {
-            interrupt.wait_if_stopped();
-            output.error(&error);
-            ExitCode::from(error.exit_code())
-        }
+        Err(Failure::Error(error)) => failed(&output, &interrupt, &error, &[]),
+        Err(Failure::Findings(error, findings)) => failed(&output, &interrupt, &error, &findings),
     }
+}
+
+fn failed(output: &Output, interrupt: &Interrupt, error: &Error, findings: &[Finding]) -> ExitCode {
+    interrupt.wait_if_stopped();
+    output.failure(error, findings);
+    ExitCode::from(error.exit_code())
+}
+
+/// Tells what is wrong with the arguments, in clap's words; as a document too if that is among what is asked.
+fn not_parsed(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let first: Vec<&str> = text
+            .lines()
+            .map(str::trim)
+            .take_while(|line| !line.is_empty())
+            .collect();
+        let message = first.join(" ").trim_start_matches("error: ").into();
+        let error = Error::Usage { message, hint: None };
+        let _ = output::print_document(&output::error_document(&error, &[]));
+    }
+    let _ = error.print();
+    ExitCode::from(2)
 }

@@ -1,10 +1,11 @@
 //! What is printed where: data on standard output, the rest on standard error; JSON on request.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write};
 
 use sealift::Error;
-use sealift::escape::Escaped;
+use sealift::error::Finding;
+use sealift::escape::{Escaped, is_hostile};
 
 use super::Global;
 
@@ -12,6 +13,8 @@ use super::Global;
 pub enum Failure {
     /// To be told.
     Error(Error),
+    /// To be told, with what a verification found.
+    Findings(Error, Vec<Finding>),
     /// Nobody listens any more: the process ends as one that does not handle SIGPIPE.
     BrokenPipe,
 }
@@ -54,6 +57,11 @@ impl Output {
         self.global.quiet
     }
 
+    /// Whether each step is to be told.
+    pub fn is_verbose(&self) -> bool {
+        self.global.verbose
+    }
+
     /// Prints a line of the result.
     pub fn line(&self, text: impl Display) -> Result<(), Failure> {
         written(writeln!(io::stdout().lock(), "{text}"))
@@ -66,9 +74,7 @@ impl Output {
 
     /// Prints something that is a JSON document by itself.
     pub fn document(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        written(serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from))?;
-        written(writeln!(out))
+        print_document(value)
     }
 
     /// Prints a line of the result where standard output is taken.
@@ -86,15 +92,20 @@ impl Output {
         self.labelled("hint", "36", text);
     }
 
-    /// Tells why a command failed, with a hint if there is one; as JSON too if that is wanted.
+    /// Tells why a command failed, with a hint if there is one.
     pub fn error(&self, error: &Error) {
-        if self.global.json {
-            let _ = self.json(&error_json(error));
-        }
         self.labelled("error", "31", &error.to_string());
         if let Some(hint) = error.hint() {
             self.hint(hint);
         }
+    }
+
+    /// Tells why a command failed; as a JSON document too if that is wanted, with the findings there.
+    pub fn failure(&self, error: &Error, findings: &[Finding]) {
+        if self.global.json {
+            let _ = print_document(&error_document(error, findings));
+        }
+        self.error(error);
     }
 
     fn labelled(&self, label: &str, code: &str, text: &str) {
@@ -109,6 +120,87 @@ impl Output {
     }
 }
 
+/// What a command that looks at several archives comes to: all of them are looked at, whatever becomes of one.
+pub struct Several<'a> {
+    output: &'a Output,
+    documents: Vec<serde_json::Value>,
+    error: Option<Error>,
+    code: u8,
+}
+
+impl<'a> Several<'a> {
+    /// Begins.
+    pub fn new(output: &'a Output) -> Several<'a> {
+        Several {
+            output,
+            documents: Vec::new(),
+            error: None,
+            code: 0,
+        }
+    }
+
+    /// Adds what is told about an archive in JSON.
+    pub fn document(&mut self, document: serde_json::Value) {
+        self.documents.push(document);
+    }
+
+    /// Takes in an exit code. The most severe one wins: content that is wrong comes before a medium that
+    /// cannot be read.
+    pub fn code(&mut self, code: u8) {
+        self.code = match (self.code, code) {
+            (0, new) => new,
+            (old, 0) => old,
+            (old, new) => old.min(new),
+        };
+    }
+
+    /// Tells why an archive could not be looked at.
+    ///
+    /// # Errors
+    ///
+    /// The error itself if it ends everything.
+    pub fn error(&mut self, label: &str, error: Error) -> Result<(), Failure> {
+        if matches!(error, Error::Interrupted) {
+            return Err(error.into());
+        }
+        self.output.error(&error);
+        self.code(error.exit_code());
+        self.documents
+            .push(serde_json::json!({ "archive": label, "error": error_json(&error) }));
+        self.error.get_or_insert(error);
+        Ok(())
+    }
+
+    /// Prints the document, if one is wanted, with the first error beside the archives.
+    pub fn outcome(self) -> Outcome {
+        if self.output.is_json() {
+            let mut document = serde_json::json!({ "schema": 1, "archives": self.documents });
+            if let Some(error) = &self.error {
+                document["error"] = error_json(error);
+            }
+            self.output.document(&document)?;
+        }
+        Ok(self.code)
+    }
+}
+
+/// Prints one JSON document.
+pub fn print_document(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Escaping::default());
+    written(value.serialize(&mut serializer).map_err(io::Error::from))?;
+    written(writeln!(out))
+}
+
+/// The document of a command that failed, with what a verification found.
+pub fn error_document(error: &Error, findings: &[Finding]) -> serde_json::Value {
+    let mut document = serde_json::json!({ "schema": 1, "error": error_json(error) });
+    if !findings.is_empty() {
+        document["findings"] = findings_json(findings);
+    }
+    document
+}
+
 fn written(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Ok(()) => Ok(()),
@@ -119,14 +211,80 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
 /// An error as it stands in a JSON document.
 pub fn error_json(error: &Error) -> serde_json::Value {
     serde_json::json!({
-        "schema": 1,
-        "error": {
-            "message": error.to_string(),
-            "hint": error.hint(),
-            "exit": error.exit_code(),
-            "code": match error { Error::Refused(finding) => Some(finding.problem.code()), _ => None },
-        },
+        "message": error.to_string(),
+        "hint": error.hint(),
+        "exit": error.exit_code(),
+        "code": match error { Error::Refused(finding) => Some(finding.problem.code()), _ => None },
     })
+}
+
+/// What a verification found, as it stands in a JSON document.
+pub fn findings_json(findings: &[Finding]) -> serde_json::Value {
+    let one = |finding: &Finding| {
+        serde_json::json!({
+            "severity": if finding.is_error() { "error" } else { "note" },
+            "code": finding.problem.code(),
+            "message": finding.to_string(),
+            "place": finding.place,
+            "hint": finding.problem.hint(),
+        })
+    };
+    findings.iter().map(one).collect()
+}
+
+/// Writes JSON for eyes too: characters that a terminal would act on are escaped, which changes no value.
+#[derive(Default)]
+struct Escaping(serde_json::ser::PrettyFormatter<'static>);
+
+impl serde_json::ser::Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, char)) = rest.char_indices().find(|(_, char)| is_hostile(*char)) {
+            let (harmless, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
+            writer.write_all(harmless.as_bytes())?;
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            rest = from.get(char.len_utf8()..).unwrap_or_default();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_array_value(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(writer)
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
+    }
 }
 
 /// Lays out rows in columns that are as wide as their widest cell.

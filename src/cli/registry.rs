@@ -30,7 +30,7 @@ pub struct RegistryArgs {
     /// The client certificate's key (PEM)
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// How often a request is tried
+    /// How often something is asked for before that is an error
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     tries: u32,
     /// Give up on a connection that is silent for this many seconds
@@ -39,6 +39,11 @@ pub struct RegistryArgs {
 }
 
 impl RegistryArgs {
+    /// How often something is asked for.
+    pub fn tries(&self) -> u32 {
+        self.tries
+    }
+
     /// The source that these options and the environment describe.
     pub fn source(&self, progress: Arc<dyn Progress>, interrupt: &Interrupt) -> Result<RegistrySource> {
         let mut options = Options::from_environment(&Environment::of_process())?;

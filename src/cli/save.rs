@@ -1,5 +1,6 @@
 //! `sealift save`.
 
+use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use sealift::archive::{self, ArchiveSource, segments};
 use sealift::interrupt::Interrupt;
+use sealift::oci::reference::ReferenceError;
 use sealift::oci::{PlatformSelection, Reference};
 use sealift::progress::Progress;
 use sealift::save::{self, Summary};
@@ -81,6 +83,7 @@ impl Save {
             }),
             split: self.split,
             resume: !self.no_resume,
+            tries: self.registry.tries(),
             jobs: self
                 .jobs
                 .and_then(|jobs| NonZeroUsize::new(jobs.into()))
@@ -97,6 +100,13 @@ impl Save {
             .into());
         }
         let mut stdout = std::io::stdout();
+        if to_stdout && stdout.is_terminal() {
+            return Err(Error::Usage {
+                message: "an archive is not for a terminal".into(),
+                hint: Some("send standard output to a file or a pipe, or name a file with -o".into()),
+            }
+            .into());
+        }
         let target = if to_stdout {
             save::Output::Stream(Path::new("standard output"), &mut stdout)
         } else {
@@ -111,7 +121,7 @@ impl Save {
             interrupt,
         )?;
         progress.done();
-        report(output, &summary, to_stdout)
+        self.report(output, &summary, to_stdout)
     }
 
     fn source(&self, progress: &Arc<dyn Progress>, interrupt: &Interrupt) -> Result<Box<dyn Source>> {
@@ -149,12 +159,8 @@ impl Save {
             } else {
                 std::fs::read_to_string(path)
             };
-            for line in text.map_err(Error::io("read", path))?.lines() {
-                let name = line.split_once('#').map_or(line, |(name, _)| name).trim();
-                if !name.is_empty() {
-                    references.push(name.parse()?);
-                }
-            }
+            let text = text.map_err(Error::io("read", path))?;
+            references.extend(listed(path, &text)?);
         }
         if self.all || (!is_registry && references.is_empty() && self.list.is_empty()) {
             references = source.references()?;
@@ -167,61 +173,78 @@ impl Save {
         }
         Ok(references)
     }
+
+    fn report(&self, output: &Output, summary: &Summary, to_stdout: bool) -> Outcome {
+        if output.is_json() {
+            output.json(&serde_json::json!({
+                "schema": 1,
+                "archive": self.output.display().to_string(),
+                "digest": summary.digest,
+                "size": summary.size,
+                "files": summary.files,
+                "reused": summary.reused,
+                "images": summary.images,
+            }))?;
+            return Ok(0);
+        }
+        let rows: Vec<Vec<String>> = summary
+            .images
+            .iter()
+            .map(|image| {
+                let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
+                vec![
+                    image.reference.familiar(),
+                    image.digest.to_string(),
+                    platforms.join(","),
+                    Size(image.size).to_string(),
+                ]
+            })
+            .collect();
+        let mut lines = if output.is_quiet() {
+            Vec::new()
+        } else {
+            table(&["NAME", "DIGEST", "PLATFORMS", "SIZE"], &rows)
+        };
+        if let (Some(first), false) = (summary.files.first(), output.is_quiet()) {
+            let files = match summary.files.len() {
+                1 => String::new(),
+                count => format!(" to .{count:03}"),
+            };
+            let reused = match summary.reused {
+                0 => String::new(),
+                reused => format!(", {} of it from an interrupted run", Size(reused)),
+            };
+            lines.push(format!(
+                "{}{files}: {}{reused}",
+                first.display(),
+                Size(summary.size)
+            ));
+        }
+        lines.push(format!("archive {}", summary.digest));
+        for line in lines {
+            // Standard output carries the archive then.
+            if to_stdout {
+                output.say(line)
+            } else {
+                output.line(line)?
+            }
+        }
+        Ok(0)
+    }
 }
 
-fn report(output: &Output, summary: &Summary, to_stdout: bool) -> Outcome {
-    if output.is_json() {
-        output.json(&serde_json::json!({
-            "schema": 1,
-            "archive": summary.digest,
-            "size": summary.size,
-            "files": summary.files,
-            "reused": summary.reused,
-            "images": summary.images,
-        }))?;
-        return Ok(0);
-    }
-    let rows: Vec<Vec<String>> = summary
-        .images
-        .iter()
-        .map(|image| {
-            let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
-            vec![
-                image.reference.familiar(),
-                image.digest.to_string(),
-                platforms.join(","),
-                Size(image.size).to_string(),
-            ]
-        })
-        .collect();
-    let mut lines = if output.is_quiet() {
-        Vec::new()
-    } else {
-        table(&["NAME", "DIGEST", "PLATFORMS", "SIZE"], &rows)
-    };
-    if let (Some(first), false) = (summary.files.first(), output.is_quiet()) {
-        let files = match summary.files.len() {
-            1 => String::new(),
-            count => format!(" to .{count:03}"),
-        };
-        let reused = match summary.reused {
-            0 => String::new(),
-            reused => format!(", {} of it from an interrupted run", Size(reused)),
-        };
-        lines.push(format!(
-            "{}{files}: {}{reused}",
-            first.display(),
-            Size(summary.size)
-        ));
-    }
-    lines.push(format!("archive {}", summary.digest));
-    for line in lines {
-        // Standard output carries the archive then.
-        if to_stdout {
-            output.say(line)
-        } else {
-            output.line(line)?
+/// The references in a list, one a line. Editors of other systems put a byte order mark before it.
+fn listed(path: &Path, text: &str) -> Result<Vec<Reference>> {
+    let mut references = Vec::new();
+    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
+        let name = line.split_once('#').map_or(line, |(name, _)| name).trim();
+        if name.is_empty() {
+            continue;
         }
+        references.push(name.parse().map_err(|error: ReferenceError| Error::Usage {
+            message: format!("{}, line {number}: {error}", path.display()),
+            hint: Some("a list has one image a line; `#` begins a comment".into()),
+        })?);
     }
-    Ok(0)
+    Ok(references)
 }

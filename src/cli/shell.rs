@@ -43,8 +43,11 @@ pub struct Man {
 impl Man {
     /// Prints the page.
     pub fn run(&self, root: &clap::Command) -> Outcome {
+        let mut root = root.clone();
+        // Gives the commands the options that every command has.
+        root.build();
         let page = match &self.command {
-            None => root.clone(),
+            None => root,
             Some(name) => match root.find_subcommand(name) {
                 Some(found) => found.clone().name(format!("sealift-{name}").leak() as &str),
                 None => {

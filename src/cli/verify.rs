@@ -14,7 +14,7 @@ use sealift::oci::{Digest, Platform};
 use sealift::{Error, Result};
 
 use super::bars;
-use super::output::{Failure, Outcome, Output};
+use super::output::{Failure, Outcome, Output, Several, findings_json};
 use super::size::{self, Size};
 
 /// Check every byte of an archive, and report all that is wrong
@@ -39,34 +39,34 @@ pub struct Verify {
 impl Verify {
     /// Verifies the archives, all of them, whatever is found.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
-        let mut documents = Vec::new();
-        let mut code = 0;
-        for content in self.archive.open(interrupt)? {
-            let content = content?;
-            let options = verify::Options {
-                quick: self.quick,
-                ..self.archive.verify_options()
-            };
-            let progress = bars::progress(output);
-            let report = verify::verify(content.as_ref(), &options, progress.as_ref(), interrupt)?;
-            progress.done();
-            if output.is_json() {
-                documents.push(document(&report, self.quick));
-            } else {
-                print(output, &report, self.quick)?;
-            }
-            if let Err(error) = report.into_good() {
-                // The most severe one wins: content that is wrong comes before a medium that cannot be read.
-                code = match (code, error.exit_code()) {
-                    (0, new) => new,
-                    (old, new) => old.min(new),
-                };
+        let mut end = Several::new(output);
+        for (label, content) in self.archive.open(interrupt)? {
+            match content.and_then(|content| self.check(content.as_ref(), output, interrupt)) {
+                Ok(report) => {
+                    if output.is_json() {
+                        end.document(document(&report, self.quick));
+                    } else {
+                        print(output, &report, self.quick)?;
+                    }
+                    if let Err(error) = report.into_good() {
+                        end.code(error.exit_code());
+                    }
+                }
+                Err(error) => end.error(&label, error)?,
             }
         }
-        if output.is_json() {
-            output.json(&serde_json::json!({ "schema": 1, "archives": documents }))?;
-        }
-        Ok(code)
+        end.outcome()
+    }
+
+    fn check(&self, content: &dyn Content, output: &Output, interrupt: &Interrupt) -> Result<Report> {
+        let options = verify::Options {
+            quick: self.quick,
+            ..self.archive.verify_options()
+        };
+        let progress = bars::progress(output);
+        let report = verify::verify(content, &options, progress.as_ref(), interrupt)?;
+        progress.done();
+        Ok(report)
     }
 }
 
@@ -96,19 +96,6 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
 }
 
 fn document(report: &Report, quick: bool) -> serde_json::Value {
-    let findings: Vec<_> = report
-        .findings
-        .iter()
-        .map(|finding| {
-            serde_json::json!({
-                "severity": if finding.is_error() { "error" } else { "note" },
-                "code": finding.problem.code(),
-                "message": finding.to_string(),
-                "place": finding.place,
-                "hint": finding.problem.hint(),
-            })
-        })
-        .collect();
     let images: Vec<_> = report
         .images
         .iter()
@@ -131,7 +118,7 @@ fn document(report: &Report, quick: bool) -> serde_json::Value {
         "blobs": report.blobs,
         "bytes": report.bytes,
         "images": images,
-        "findings": findings,
+        "findings": findings_json(&report.findings),
         "unread": report.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
@@ -157,11 +144,12 @@ pub struct ArchiveArgs {
 }
 
 impl ArchiveArgs {
-    /// Opens the archives one after the other, each compared with what is expected of it.
+    /// Opens the archives one after the other, each compared with what is expected of it. Each comes with
+    /// its path as it was given.
     pub fn open<'a>(
         &'a self,
         interrupt: &Interrupt,
-    ) -> Result<impl Iterator<Item = Result<Box<dyn Content>>> + 'a> {
+    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Content>>)> + 'a> {
         let archives = segments::by_archive(&self.files);
         if !self.expect.is_empty() && self.expect.len() != archives.len() {
             return Err(Error::Usage {
@@ -178,12 +166,21 @@ impl ArchiveArgs {
         }
         let mut expected = self.expect.iter();
         Ok(archives.into_iter().map(move |files| {
-            let content = archive::open(&files, &options)?;
-            if let Some(expected) = expected.next() {
-                verify::expect(content.as_ref(), expected)?;
-            }
-            Ok(content)
+            let label = files.first().map(|file| file.display().to_string());
+            let expected = expected.next();
+            let content = archive::open(&files, &options).and_then(|content| {
+                if let Some(expected) = expected {
+                    verify::expect(content.as_ref(), expected)?;
+                }
+                Ok(content)
+            });
+            (label.unwrap_or_default(), content)
         }))
+    }
+
+    /// Whether more than one archive is given.
+    pub fn are_several(&self) -> bool {
+        segments::by_archive(&self.files).len() > 1
     }
 
     /// How the archives are verified.

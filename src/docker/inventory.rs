@@ -53,6 +53,7 @@ pub struct Inventory {
     /// Its storage driver or snapshotter.
     pub driver: String,
     /// The platform that it runs.
+    #[serde(serialize_with = "Platform::serialize_text")]
     pub platform: Platform,
     /// Where it keeps its data, as it sees it.
     pub data_root: String,

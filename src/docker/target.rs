@@ -119,7 +119,7 @@ impl Load<'_, '_> {
 
     fn ship(&self, images: &[PlannedImage], pieces: &[Piece], sent: &mut [u64]) -> Result<u64> {
         let view = shipment::content(images, pieces, self.offers, &self.takes)?;
-        self.progress.phase("send", Some(view.size()));
+        self.progress.phase("sending", Some(view.size()));
         self.load("load", &view, pieces)?;
         for piece in pieces {
             if let Some(bytes) = sent.get_mut(piece.image) {
@@ -274,7 +274,7 @@ impl Load<'_, '_> {
             if wanted.is_empty() {
                 continue;
             }
-            self.progress.phase("attach", None);
+            self.progress.phase("attaching", None);
             let outcomes = strategy.apply(&self.docker.client, &wanted, self.progress, self.interrupt)?;
             for (at, outcome) in places.into_iter().zip(outcomes) {
                 if let (Some(list), Err(obstacle)) = (obstacles.get_mut(at), outcome) {

@@ -42,6 +42,18 @@ impl Platform {
         }
     }
 
+    /// Serializes one as `os/architecture[/variant]`, as it is written on the command line.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize_text<S: serde::Serializer>(
+        platform: &Platform,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(platform)
+    }
+
     /// Whether this is the `unknown/unknown` that attestations carry.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"

@@ -64,18 +64,15 @@ impl Failure {
         }
     }
 
-    /// The same, where a connection was made to a proxy in place of the host.
-    pub(super) fn by_way_of(self, proxy: Option<&str>) -> Failure {
-        let Some(proxy) = proxy else {
-            return self;
-        };
-        match self {
-            Failure::Name(_) => Failure::Proxy(format!("its name {proxy} cannot be resolved")),
-            Failure::Refused(_) => Failure::Proxy(format!("{proxy} refused the connection")),
-            Failure::Unreachable(_, reason) => Failure::Proxy(format!("{proxy} cannot be reached: {reason}")),
-            Failure::ConnectTimeout(host) => {
-                Failure::Proxy(format!("{proxy} did not make a connection to {host} in time"))
+    /// The same where a proxy stands in between: whoever cannot be connected to is the proxy.
+    pub(super) fn of_proxied(error: ureq::Error, host: &str, proxy: &str) -> Failure {
+        match Failure::of(error, host) {
+            Failure::Name(_) => Failure::Proxy(Failure::Name(proxy.into()).text()),
+            Failure::Refused(_) => Failure::Proxy(Failure::Refused(proxy.into()).text()),
+            Failure::Unreachable(_, reason) => {
+                Failure::Proxy(Failure::Unreachable(proxy.into(), reason).text())
             }
+            Failure::ConnectTimeout(_) => Failure::Proxy(Failure::ConnectTimeout(proxy.into()).text()),
             other => other,
         }
     }

@@ -194,8 +194,13 @@ impl Transport {
             builder = builder.header(header::AUTHORIZATION, authorization);
         }
         let proxy = self.proxies.choose(url).cloned();
-        let by = proxy.as_ref().map(|proxy| proxy.host().to_string());
-        let fail = |error: ureq::Error| Failure::of(error, &host).by_way_of(by.as_deref());
+        let through = proxy
+            .as_ref()
+            .map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
+        let fail = |error: ureq::Error| match &through {
+            Some(proxy) => Failure::of_proxied(error, &host, proxy),
+            None => Failure::of(error, &host),
+        };
         let response = match &request.form {
             Some(form) if request.method == Method::POST => {
                 let post = builder

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::LeftOut;
-use super::offer::{Offer, Offers, label};
+use super::offer::{Damaged, Offer, Offers, label};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
 use crate::oci::{Digest, Reference, Repository};
@@ -63,7 +63,10 @@ impl Named {
             (Named::Digest(digest), _) => digest == root,
             (Named::Repository(repository), Some(reference)) => reference.repository() == repository,
             (Named::Reference(name), Some(reference)) => {
-                name == reference || Some(name) == reference.without_digest().as_ref()
+                let is_pinned = name.digest() == Some(*root)
+                    && name.repository() == reference.repository()
+                    && (name.tag().is_none() || name.tag() == reference.tag());
+                is_pinned || name == reference || Some(name) == reference.without_digest().as_ref()
             }
             (_, None) => false,
         }
@@ -135,7 +138,10 @@ impl Request {
             damaged.extend(broken);
         }
         for rename in &self.renames {
-            if !offers.images.iter().any(|offer| rename.from.is_offer(offer)) {
+            let is_damaged = |image: &Damaged| rename.from.is(image.reference.as_ref(), &image.digest);
+            let is_known = offers.images.iter().any(|offer| rename.from.is_offer(offer))
+                || offers.damaged.iter().any(is_damaged);
+            if !is_known {
                 return Err(not_offered(&rename.from.to_string(), offers));
             }
         }

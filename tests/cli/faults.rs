@@ -290,3 +290,61 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
         assert_eq!(remains(&out).is_empty(), no_resume, "{:?}", remains(&out));
     }
 }
+
+/// sealift on a file system that says it is FAT; strace changes what the kernel answers.
+fn on_fat(sealift: &Sealift, args: &[&str]) -> Run {
+    let inner = sealift.command(args);
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=statfs", "-e"])
+        .arg("inject=statfs:poke_exit=@arg2=444d000000000000")
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    run(command
+        .current_dir(sealift.home())
+        .stdin(std::process::Stdio::null()))
+}
+
+#[test]
+fn fat_takes_no_file_of_4_gib_and_that_is_told_before_it_is_written() {
+    let sealift = Sealift::new();
+    let layout = small(&sealift);
+    let out = sealift.path("out");
+    fs::create_dir(&out).unwrap();
+    sealift.run(&save_args(&layout)).ok();
+    let whole = fs::read(out.join("images.tar")).unwrap();
+    fs::remove_file(out.join("images.tar")).unwrap();
+    on_fat(&sealift, &save_args(&layout)).ok();
+    assert!(fs::read(out.join("images.tar")).unwrap() == whole);
+
+    // A layer of 5 GiB that takes no space; nothing of it is read, so its digest may be any.
+    let layout = std::path::PathBuf::from(layout);
+    let index = fs::read_to_string(layout.join("index.json")).unwrap();
+    let mut index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    let blob = |digest: &str| layout.join("blobs").join(digest.replace(':', "/"));
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(blob(&digest)).unwrap()).unwrap();
+    let large = format!("sha256:{}", "5".repeat(64));
+    manifest["layers"][0]["digest"] = large.as_str().into();
+    manifest["layers"][0]["size"] = (5_u64 << 30).into();
+    fs::File::create(blob(&large)).unwrap().set_len(5 << 30).unwrap();
+    let manifest = manifest.to_string();
+    let digest = image::sha256(manifest.as_bytes());
+    fs::write(blob(&digest), &manifest).unwrap();
+    index["manifests"][0]["digest"] = digest.into();
+    index["manifests"][0]["size"] = manifest.len().into();
+    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    let run = on_fat(&sealift, &save_args(layout.to_str().unwrap())).code(3);
+    assert!(
+        run.stderr
+            .contains("this FAT file system takes 4294967295 at most")
+            && run.stderr.contains("--split"),
+        "{}",
+        run.stderr
+    );
+    assert!(
+        fs::read(out.join("images.tar")).unwrap() == whole,
+        "the old one stays"
+    );
+    assert_eq!(remains(&out), [""; 0]);
+}

@@ -4,7 +4,10 @@
 //! files.rs      folders and archives as sources: subsets, merges, parts, pipes, other tools' archives
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
 //! old_kernel.rs newer system calls that fail with ENOSYS
-//! printed.rs    text and JSON, exit codes, help
+//! inputs.rs     archives as streams; files that change while they are read
+//! json.rs       the documents of all commands
+//! printed.rs    text, exit codes, help, lists of names
+//! registry_faults.rs  registries that lie, break off and stall
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here is a failed test
@@ -15,5 +18,8 @@ mod support;
 
 mod faults;
 mod files;
+mod inputs;
+mod json;
 mod old_kernel;
 mod printed;
+mod registry_faults;

@@ -45,10 +45,8 @@ fn help_has_examples_and_says_the_exit_codes() {
     for command in ["save", "load", "verify", "list", "doctor", "completions", "man"] {
         let run = sealift.run(&[command, "--help"]).ok();
         assert!(run.stdout.contains("Examples:\n"), "{command}");
-        assert!(
-            sealift.run(&["man", command]).ok().stdout.starts_with(".ie "),
-            "{command}"
-        );
+        let page = sealift.run(&["man", command]).ok().stdout;
+        assert!(page.starts_with(".ie ") && page.contains("json"), "{command}");
     }
     assert!(sealift.run(&["--help"]).ok().stdout.contains("Exit codes:"));
     for shell in ["bash", "zsh", "fish"] {
@@ -81,4 +79,85 @@ fn hostile_names_do_not_reach_the_terminal() {
             "{printed:?}"
         );
     }
+}
+
+#[test]
+fn an_archive_is_not_written_to_a_terminal() {
+    let sealift = Sealift::new();
+    Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    let inner = sealift.command(&["save", "--from", "layout", "app:1", "-o", "-"]);
+    let line: Vec<_> = std::iter::once(inner.get_program())
+        .chain(inner.get_args())
+        .map(|word| word.to_str().unwrap())
+        .collect();
+    let mut script = std::process::Command::new("script");
+    script
+        .args(["-qec", &line.join(" "), "/dev/null"])
+        .current_dir(sealift.home())
+        .stdin(std::process::Stdio::null());
+    let run = run(&mut script).code(2);
+    assert!(
+        run.stdout.contains("terminal") && run.stdout.contains("-o") && run.stdout.len() < 500,
+        "{:?}",
+        run.stdout
+    );
+}
+
+#[test]
+fn verbose_tells_steps_and_blobs_and_nobody_has_to_listen() {
+    let sealift = Sealift::new();
+    let image = Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    let save = ["save", "--from", "layout", "app:1", "-o", "app.tar"];
+    assert_eq!(sealift.run(&save).ok().stderr, "");
+    let told = sealift.run(&[&["-v"], &save[..]].concat()).ok();
+    for blob in &image.host().layers {
+        assert!(told.stderr.contains(&blob.digest), "{}", told.stderr);
+    }
+    assert!(told.stderr.starts_with("resolving\nsaving: "), "{}", told.stderr);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut unheard = sealift.command(&["verify", "-v", "app.tar"]);
+    unheard.stderr(full);
+    let output = unheard.output().unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+}
+
+#[test]
+fn an_option_that_is_wrong_says_how_it_is_written() {
+    let sealift = Sealift::new();
+    for (args, said) in [
+        (&["load", "--rename", "httpd", "x.tar"][..], "FROM=TO"),
+        (&["load", "--rename", "httpd=web:1", "x.tar"], "FROM=TO"),
+        (&["save", "app", "-o", "x.tar", "--mirror", "x"], "REGISTRY=HOST"),
+        (&["save", "app", "-o", "x.tar", "--platform", "x"], "OS/ARCH"),
+        (&["save", "app", "-o", "x.tar", "--split", "x"], "4GiB"),
+    ] {
+        let run = sealift.run(args).code(2);
+        assert!(run.stderr.contains(said), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_list_of_names_is_read_as_editors_write_it_and_a_bad_line_is_told() {
+    let sealift = Sealift::new();
+    Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    let save = [
+        "save", "-q", "--from", "layout", "--images", "list.txt", "-o", "x.tar",
+    ];
+    std::fs::write(
+        sealift.path("list.txt"),
+        "\u{feff}app:1 # the first\r\n\r\n  # none\r\n",
+    )
+    .unwrap();
+    sealift.run(&save).ok();
+    std::fs::write(sealift.path("list.txt"), "app:1\n\nuser/App:2\n").unwrap();
+    let wrong = sealift.run(&save).code(2);
+    assert!(
+        wrong.stderr.contains("list.txt, line 3: ") && wrong.stderr.contains("at character 6"),
+        "{}",
+        wrong.stderr
+    );
+    let absent = sealift
+        .run(&["save", "--images", "absent.txt", "-o", "x.tar"])
+        .code(3);
+    assert!(absent.stderr.contains("absent.txt"), "{}", absent.stderr);
 }

@@ -1,6 +1,10 @@
 //! The command as a user runs it: save, verify, load, and what Docker shows.
 
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::*;
 
@@ -38,11 +42,13 @@ fn from_a_registry_to_a_digest_that_docker_shows(engine: Engine, store: Store) {
         "{}",
         refused.stderr
     );
+    let pinned = format!("httpd@{}", image.digest);
     let planned = sealift
-        .run(&["load", "images.tar", "--dry-run", "--json"])
+        .run(&["load", "images.tar", "--dry-run", "--json", "--image", &pinned])
         .ok()
         .json();
     assert_eq!(planned["images"][0]["digest"], image.digest.as_str());
+    assert_eq!(planned["images"][0]["platform"], Platform::host().to_string());
     assert_eq!(daemon.images(), [""; 0]);
 
     let loaded = sealift.run(&["load", "images.tar", "--expect", &digest]).ok();
@@ -147,4 +153,87 @@ fn without_root_the_image_is_loaded_and_the_exit_code_says_what_is_missing() {
         (&inspected["Id"], &inspected["RepoDigests"]),
         (&image.host().config.clone().into(), &serde_json::json!([]))
     );
+}
+
+#[test]
+fn what_is_wrong_with_an_archive_stands_in_the_document() {
+    let sealift = Sealift::new();
+    let (_, image) = saved(&sealift, Compression::Gzip);
+    let layer = &image.host().layers[2].digest;
+    let stored = std::fs::read(image.blob(layer)).unwrap();
+    let mut bytes = std::fs::read(sealift.path("images.tar")).unwrap();
+    let at = bytes
+        .windows(stored.len())
+        .position(|window| window == stored)
+        .unwrap();
+    bytes[at + 7] ^= 1;
+    std::fs::write(sealift.path("images.tar"), bytes).unwrap();
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let sealift = sealift.docker(&daemon);
+    let document = sealift.run(&["load", "--json", "images.tar"]).code(1).json();
+    assert_eq!(
+        (&document["schema"], &document["error"]["exit"]),
+        (&1.into(), &1.into())
+    );
+    let finding = &document["findings"][0];
+    assert_eq!(
+        (&finding["place"]["digest"], &finding["place"]["offset"]),
+        (&layer.as_str().into(), &at.into()),
+        "{document}"
+    );
+    assert_eq!(daemon.images(), [""; 0]);
+}
+
+#[test]
+fn a_signal_at_any_time_ends_a_load_by_that_signal_and_leaves_nothing_halfway() {
+    let sealift = Sealift::new();
+    let (_, image) = saved(&sealift, Compression::Gzip);
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let sealift = sealift.docker(&daemon);
+    let config = std::fs::read(daemon.config_file()).unwrap();
+    let mut ended = 0;
+    for step in 0.. {
+        let mut child = sealift
+            .command(&["load", "-q", "images.tar"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(5 + 35 * step));
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        let _ = kill_process(pid, if step % 2 == 0 { Signal::INT } else { Signal::TERM });
+        let status = child.wait().unwrap();
+        let cover = daemon.config_file().display().to_string();
+        assert!(!daemon.mounts().contains(&cover), "{step}");
+        assert_eq!(std::fs::read(daemon.config_file()).unwrap(), config, "{step}");
+        let mirrors = &daemon.info()["RegistryConfig"]["Mirrors"];
+        assert!(mirrors.as_array().is_none_or(Vec::is_empty), "{step}: {mirrors}");
+        let shown = daemon.images();
+        if status.success() {
+            assert_eq!(shown, [format!("httpd:2.4 {}", image.digest)]);
+            break;
+        }
+        ended += 1;
+        let number = if step % 2 == 0 { 2 } else { 15 };
+        assert_eq!(status.signal(), Some(number), "{step}: {status:?}");
+        // The tag comes after all content, the digest after the tag.
+        for line in &shown {
+            let known = ["httpd:2.4 <none>", "<none>:<none> <none>"];
+            assert!(
+                known.contains(&line.as_str()) || *line == format!("httpd:2.4 {}", image.digest),
+                "{step}: {shown:?}"
+            );
+        }
+        let ids: Vec<_> = daemon
+            .docker(&["images", "-qa"])
+            .ok()
+            .stdout
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        for id in ids {
+            daemon.docker(&["rmi", "-f", &id]);
+        }
+    }
+    assert!(ended >= 5, "only {ended} loads were cut");
+    assert_eq!(sealift.run(&["doctor", "--json"]).ok().json()["leftover"], false);
 }

@@ -83,7 +83,7 @@ pub(super) fn check_all(
         let factor = job.decompression(options).map_or(1, |_| DECOMPRESSION);
         std::cmp::Reverse(job.size.saturating_mul(factor))
     });
-    progress.phase("verify", Some(jobs.iter().map(|job| job.size).sum()));
+    progress.phase("verifying", Some(jobs.iter().map(|job| job.size).sum()));
     let workers = options.jobs.get().min(jobs.len());
     let work = Work {
         content,

@@ -252,7 +252,7 @@ fn size_of(content: &dyn Content, digest: &Digest) -> u64 {
 fn place_of(content: &dyn Content, digest: &Digest) -> Place {
     let place = Place::blob(*digest).within(content.label());
     match content.stored(digest) {
-        Some(stored) => place.entry(stored.entry.clone()),
+        Some(stored) => stored.locate(place),
         None => place,
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::error::Error;
 use crate::oci::Reference;
-use crate::registry::Options;
+use crate::registry::proxy::Proxies;
 use crate::registry::testing::{Fixture, Reply, Server, quick, source};
+use crate::registry::{Environment, Options};
 use crate::source::Source;
 
 fn fail(options: Options, reference: &Reference) -> Error {
@@ -132,6 +133,31 @@ fn nobody_there() {
         "a wrong name is not tried five times"
     );
     assert_eq!((error.exit_code(), error.is_transient()), (4, false));
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_not_taken_for_the_registry() {
+    for (proxy, said) in [
+        (
+            "http://ann:secret@127.0.0.1:1",
+            "the proxy failed: 127.0.0.1:1 refused the connection",
+        ),
+        (
+            "http://no-such-proxy.invalid:3128",
+            "the proxy failed: the name no-such-proxy.invalid:3128 cannot be resolved",
+        ),
+    ] {
+        let environment = Environment::default().with("HTTPS_PROXY", proxy);
+        let options = Options {
+            proxies: Proxies::read(&environment).unwrap(),
+            ..quick()
+        };
+        let reference: Reference = "registry.example/lib/app:1".parse().unwrap();
+        let error = fail(options, &reference);
+        assert!(error.to_string().contains(said), "{error}");
+        assert!(error.hint().unwrap().contains("HTTPS_PROXY"), "{error:?}");
+        assert!(!format!("{error:?}").contains("secret"));
+    }
 }
 
 #[test]

@@ -1,0 +1,149 @@
+//! Archives that come as streams, and files that change while they are read.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+
+/// sealift with these bytes on its standard input.
+fn fed(sealift: &Sealift, args: &[&str], input: &[u8]) -> Run {
+    let mut child = sealift
+        .command(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Whoever refuses what comes does not read it to its end.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    Run {
+        line: args.join(" "),
+        code: output.status.code(),
+        signal: None,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn what_begins_as_no_archive_is_not_taken_in() {
+    let sealift = Sealift::new();
+    // There is no room for a single byte of it.
+    let verify = ["verify", "--tmpdir", "/nonexistent", "-"];
+    let mut gzip = Command::new("sh");
+    let bomb = gzip
+        .args(["-c", "head -c 100000000 /dev/zero | gzip"])
+        .output()
+        .unwrap();
+    for (input, said) in [
+        (&[0; 100_000][..], "nothing is in it"),
+        (&bomb.stdout, "nothing is in it"),
+        (&[b'x'; 100_000], "this is no tar"),
+        (b"PK\x03\x04 and so on", "this is a zip file"),
+    ] {
+        let run = fed(&sealift, &verify, input).code(1);
+        assert!(
+            run.stderr
+                .starts_with("error: standard input at byte 0: not a valid tar: ")
+                && run.stderr.contains(said),
+            "{}",
+            run.stderr
+        );
+    }
+    let endless = sealift
+        .run(&["list", "--tmpdir", "/nonexistent", "/dev/zero"])
+        .code(1);
+    assert!(endless.stderr.contains("/dev/zero"), "{}", endless.stderr);
+}
+
+/// An archive of one image.
+fn archive(sealift: &Sealift) -> Vec<u8> {
+    Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    sealift
+        .run(&["save", "-q", "--from", "layout", "app:1", "-o", "app.tar"])
+        .ok();
+    fs::read(sealift.path("app.tar")).unwrap()
+}
+
+#[test]
+fn a_stream_needs_room_and_says_where() {
+    let sealift = Sealift::new();
+    let bytes = archive(&sealift);
+    let spool = sealift.path("spool");
+    fs::create_dir(&spool).unwrap();
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+        .arg(&spool)
+        .status();
+    assert!(mount.unwrap().success());
+    let full = fed(&sealift, &["verify", "--tmpdir", "spool", "-"], &bytes);
+    let left = fs::read_dir(&spool).unwrap().count();
+    assert!(Command::new("umount").arg(&spool).status().unwrap().success());
+    let full = full.code(3);
+    assert!(
+        full.stderr.contains("cannot write spool: ") && full.stderr.contains("--tmpdir"),
+        "{}",
+        full.stderr
+    );
+    assert_eq!(left, 0);
+    fed(&sealift, &["verify", "--tmpdir", "spool", "-"], &bytes).ok();
+
+    // 32 blocks of 1024 bytes.
+    let inner = sealift.command(&["verify", "-"]);
+    let mut limited = Command::new("bash");
+    limited
+        .args(["-c", "ulimit -f 32; \"$0\" \"$@\" < app.tar"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    let limited = run(limited.current_dir(sealift.home())).code(3);
+    assert!(limited.stderr.contains("--tmpdir"), "{}", limited.stderr);
+}
+
+#[test]
+fn a_file_that_shrinks_under_a_verification_never_passes() {
+    let sealift = Sealift::new();
+    let bytes = archive(&sealift);
+    for quick in [false, true] {
+        fs::write(sealift.path("app.tar"), &bytes).unwrap();
+        let mut args = vec!["verify", "--jobs", "1", "app.tar"];
+        if quick {
+            args.push("--quick");
+        }
+        // Every look at the file takes a twentieth of a second, and the cut comes after the first at a blob.
+        let trace = sealift.path("trace");
+        let inner = sealift.command(&args);
+        let mut slow = Command::new("strace");
+        slow.args(["-f", "-qq", "-e", "trace=pread64,madvise", "-e"])
+            .arg("inject=pread64,madvise:delay_enter=50000")
+            .arg("-o")
+            .arg(&trace)
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        let child = slow
+            .current_dir(sealift.home())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        while !fs::read_to_string(&trace).is_ok_and(|text| text.contains("madvise")) {
+            assert!(Instant::now() < until, "no blob was looked at");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(sealift.path("app.tar"))
+            .unwrap();
+        file.set_len(4096).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{:?}\n{said}", output.status);
+        assert!(said.contains("cannot read app.tar at byte "), "{said}");
+        fs::remove_file(&trace).unwrap();
+    }
+}
