@@ -1,14 +1,14 @@
 //! The image for measurements: five gzip layers of this machine's own files, over 700 MB stored.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
 use super::image::{Built, Dialect, Image, Platform, blobs_folder, hex_digest, manifest, sha256};
-use super::layer::{BuiltLayer, Compression, append, media_type};
+use super::layer::{BuiltLayer, Compression, append, media_type, noise_bytes};
 
 /// Raise it when what is built changes.
 const RECIPE: &str = "1";
@@ -37,7 +37,14 @@ pub fn image_of(sizes: &[u64], name: &str) -> Built {
             .prefix(".part-")
             .tempdir_in(&images)
             .unwrap();
-        build(sizes, &files, part.path());
+        // A machine with too few files gets them again, under other names.
+        let mut supply = (0u32..)
+            .flat_map(|round| files.iter().map(move |(path, _)| (round, path)))
+            .map(|(round, path)| {
+                let bytes = fs::read(path).unwrap_or_default();
+                (format!("round-{round}{}", path.display()), bytes)
+            });
+        build(sizes, &mut supply, part.path());
         if fs::rename(part.path(), &folder).is_err() {
             assert!(
                 folder.join("layers.json").exists(),
@@ -46,6 +53,17 @@ pub fn image_of(sizes: &[u64], name: &str) -> Built {
             );
         }
     }
+    built(folder, name)
+}
+
+/// An image of noise, which does not compress: as large unpacked as stored. Built in `folder`, for once.
+pub fn noise(sizes: &[u64], folder: &Path, name: &str) -> Built {
+    let file = |seed: u64| (format!("noise-{seed}"), noise_bytes(seed, 64 << 20));
+    build(sizes, &mut (1..).map(file), folder);
+    built(folder.to_path_buf(), name)
+}
+
+fn built(folder: PathBuf, name: &str) -> Built {
     let layers: Vec<(String, String, u64)> =
         serde_json::from_slice(&fs::read(folder.join("layers.json")).unwrap()).unwrap();
     let layers = layers
@@ -116,20 +134,18 @@ fn real_files() -> Vec<(PathBuf, u64)> {
     files
 }
 
-fn build(sizes: &[u64], files: &[(PathBuf, u64)], folder: &Path) {
+fn build(sizes: &[u64], supply: &mut dyn Iterator<Item = (String, Vec<u8>)>, folder: &Path) {
     let blobs = blobs_folder(folder);
-    // A machine with too few files gets them again, under other names.
-    let mut supply = (0u32..).flat_map(|round| files.iter().map(move |(path, _)| (round, path)));
     let layers: Vec<_> = sizes
         .iter()
-        .map(|size| build_layer(*size, &mut supply, &blobs))
+        .map(|size| build_layer(*size, supply, &blobs))
         .collect();
     fs::write(folder.join("layers.json"), serde_json::to_vec(&layers).unwrap()).unwrap();
 }
 
-fn build_layer<'a>(
+fn build_layer(
     size: u64,
-    supply: &mut impl Iterator<Item = (u32, &'a PathBuf)>,
+    supply: &mut dyn Iterator<Item = (String, Vec<u8>)>,
     blobs: &Path,
 ) -> (String, String, u64) {
     let temporary = tempfile::NamedTempFile::new_in(blobs).unwrap();
@@ -140,15 +156,8 @@ fn build_layer<'a>(
     let raw = Hashing::new(GzEncoder::new(stored, flate2::Compression::fast()));
     let mut builder = tar::Builder::new(raw);
     while builder.get_ref().inner.get_ref().written < size {
-        let (round, path) = supply.next().expect("it never ends");
-        let mut bytes = Vec::new();
-        if File::open(path)
-            .and_then(|mut file| file.read_to_end(&mut bytes))
-            .is_ok()
-        {
-            let name = format!("round-{round}{}", path.display());
-            append(&mut builder, &name, 0o644, tar::EntryType::Regular, &bytes);
-        }
+        let (name, bytes) = supply.next().expect("it never ends");
+        append(&mut builder, &name, 0o644, tar::EntryType::Regular, &bytes);
     }
     let raw = builder.into_inner().unwrap();
     let diff_id = hex_digest(raw.hasher);

@@ -73,16 +73,7 @@ impl Layer {
     /// Adds bytes that do not compress, the same for the same seed.
     #[must_use]
     pub fn noise(self, path: &str, seed: u64, size: usize) -> Self {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut bytes = Vec::with_capacity(size + 8);
-        while bytes.len() < size {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            bytes.extend_from_slice(&state.to_le_bytes());
-        }
-        bytes.truncate(size);
-        self.file(path, bytes)
+        self.file(path, noise_bytes(seed, size))
     }
 
     /// Sets how it is stored.
@@ -146,6 +137,20 @@ impl Layer {
             media_type,
         }
     }
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub fn noise_bytes(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
 }
 
 /// A layer's type.
