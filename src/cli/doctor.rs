@@ -1,11 +1,14 @@
 //! `sealift doctor`.
 
+use std::io;
+
 use clap::Args;
 use sealift::docker::attach::journal::Folder;
 use sealift::docker::inventory::{Inventory, Store};
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
 use sealift::target::Target as _;
+use sealift::{Error, Result};
 
 use super::bars;
 use super::output::{Failure, Outcome, Output, error_json};
@@ -30,9 +33,19 @@ impl Doctor {
         interrupt.check()?;
         let progress = bars::progress(output);
         let folder = Folder::default();
+        if self.repair && !rustix::process::geteuid().is_root() {
+            return Err(Error::Io {
+                action: "undo",
+                path: "what a killed load left".into(),
+                offset: None,
+                source: io::ErrorKind::PermissionDenied.into(),
+                hint: Some("run it with sudo".into()),
+            }
+            .into());
+        }
         let repaired = self.repair && docker::repair(&folder, progress.as_ref())?;
         progress.done();
-        let leftover = folder.has_leftover()?;
+        let leftover = leftover(&folder)?;
         let inventory = Docker::connect(&docker::Options::from_process()).and_then(|docker| docker.probe());
         if output.is_json() {
             output.json(&serde_json::json!({
@@ -53,15 +66,27 @@ impl Doctor {
                 }
             }
             output.line(match (leftover, repaired) {
-                (true, _) => "leftovers: a killed load left something; `sealift doctor --repair` undoes it",
-                (false, true) => "leftovers: undone",
-                (false, false) => "leftovers: none",
+                (None, _) => "leftovers: not known without root",
+                (Some(true), _) => {
+                    "leftovers: a killed load left something; `sealift doctor --repair` undoes it"
+                }
+                (Some(false), true) => "leftovers: undone",
+                (Some(false), false) => "leftovers: none",
             })?;
         }
         match inventory {
-            Ok(_) => Ok(if leftover { 6 } else { 0 }),
+            Ok(_) => Ok(if leftover == Some(true) { 6 } else { 0 }),
             Err(error) => Ok(error.exit_code()),
         }
+    }
+}
+
+/// Whether a killed load left something; `None` where only root may know.
+fn leftover(folder: &Folder) -> Result<Option<bool>> {
+    match folder.has_leftover() {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -85,17 +85,7 @@ fn hostile_names_do_not_reach_the_terminal() {
 fn an_archive_is_not_written_to_a_terminal() {
     let sealift = Sealift::new();
     Image::sample("app", "1").build(&sealift.path("layout"), "1");
-    let inner = sealift.command(&["save", "--from", "layout", "app:1", "-o", "-"]);
-    let line: Vec<_> = std::iter::once(inner.get_program())
-        .chain(inner.get_args())
-        .map(|word| word.to_str().unwrap())
-        .collect();
-    let mut script = std::process::Command::new("script");
-    script
-        .args(["-qec", &line.join(" "), "/dev/null"])
-        .current_dir(sealift.home())
-        .stdin(std::process::Stdio::null());
-    let run = run(&mut script).code(2);
+    let run = on_a_terminal(&sealift, "", &["save", "--from", "layout", "app:1", "-o", "-"]).code(2);
     assert!(
         run.stdout.contains("terminal") && run.stdout.contains("-o") && run.stdout.len() < 500,
         "{:?}",
@@ -160,4 +150,80 @@ fn a_list_of_names_is_read_as_editors_write_it_and_a_bad_line_is_told() {
         .run(&["save", "--images", "absent.txt", "-o", "x.tar"])
         .code(3);
     assert!(absent.stderr.contains("absent.txt"), "{}", absent.stderr);
+}
+
+/// sealift on a terminal, which gets standard output and standard error.
+fn on_a_terminal(sealift: &Sealift, environment: &str, args: &[&str]) -> Run {
+    let inner = sealift.command(args);
+    let line: Vec<_> = std::iter::once(inner.get_program())
+        .chain(inner.get_args())
+        .map(|word| word.to_str().unwrap())
+        .collect();
+    let mut script = std::process::Command::new("script");
+    script
+        .args([
+            "-qec",
+            &format!("env TERM=xterm {environment} {}", line.join(" ")),
+            "/dev/null",
+        ])
+        .current_dir(sealift.home())
+        .stdin(std::process::Stdio::null());
+    run(&mut script)
+}
+
+#[test]
+fn a_terminal_gets_bars_and_colour_unless_they_are_not_wanted() {
+    let sealift = Sealift::new();
+    Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    let save = ["save", "--from", "layout", "app:1", "-o", "app.tar"];
+    let bars = on_a_terminal(&sealift, "", &save).ok().stdout;
+    assert!(bars.contains("saving [") && bars.contains("\u{1b}["), "{bars:?}");
+    assert!(
+        bars.trim_end()
+            .lines()
+            .last()
+            .unwrap()
+            .contains("archive sha256:")
+    );
+    let quiet = on_a_terminal(&sealift, "", &[&save[..], &["-q"]].concat())
+        .ok()
+        .stdout;
+    assert!(
+        quiet.starts_with("archive sha256:") && quiet.lines().count() == 1,
+        "{quiet:?}"
+    );
+    let absent = ["verify", "absent.tar"];
+    let colour = on_a_terminal(&sealift, "", &absent).code(3).stdout;
+    assert!(colour.starts_with("\u{1b}[1;31merror\u{1b}[0m: "), "{colour:?}");
+    let plain = on_a_terminal(&sealift, "NO_COLOR=1", &absent).code(3).stdout;
+    assert!(
+        plain.starts_with("error: ") && !plain.contains('\u{1b}'),
+        "{plain:?}"
+    );
+}
+
+#[test]
+fn a_result_that_cannot_be_printed_is_an_error() {
+    let sealift = Sealift::new();
+    Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    sealift
+        .run(&["save", "-q", "--from", "layout", "app:1", "-o", "app.tar"])
+        .ok();
+    for args in [
+        &["list", "app.tar"][..],
+        &["verify", "app.tar"],
+        &["verify", "--json", "app.tar"],
+        &["man"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut child = sealift
+            .command(args)
+            .stdout(full)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(3), "{args:?}");
+        assert!(stderr.contains("cannot write standard output"), "{stderr}");
+    }
 }

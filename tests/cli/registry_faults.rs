@@ -192,3 +192,25 @@ fn what_a_registry_does_wrong_is_told_and_leaves_no_archive() {
         assert!(left.is_empty(), "{left:?}");
     }
 }
+
+#[test]
+fn an_archive_holds_nothing_of_the_credentials_that_it_took() {
+    let sealift = Sealift::new();
+    let image = Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    let registry = Liar::serve(sealift.path("layout"), "", Fault::Forbidden);
+    let auths = serde_json::json!({ "auths": { registry.address.clone(): { "auth": BASIC } } });
+    fs::create_dir(sealift.path(".docker")).unwrap();
+    fs::write(sealift.path(".docker/config.json"), auths.to_string()).unwrap();
+    let name = format!("{}/app:1", registry.address);
+    let run = sealift.run(&["save", "-v", &name, "-o", "app.tar"]).ok();
+    assert!(run.stdout.contains(&image.digest), "{}", run.stdout);
+    let archive = fs::read(sealift.path("app.tar")).unwrap();
+    for secret in [PASSWORD, BASIC] {
+        assert!(!(run.stdout.clone() + &run.stderr).contains(secret));
+        assert!(
+            !archive
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes())
+        );
+    }
+}

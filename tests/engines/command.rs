@@ -1,5 +1,6 @@
 //! The command as a user runs it: save, verify, load, and what Docker shows.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -134,15 +135,18 @@ fn without_root_the_image_is_loaded_and_the_exit_code_says_what_is_missing() {
                 .success()
         );
     }
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(&program)
-        .args(["load", "images.tar"]);
-    command
-        .current_dir(sealift.home())
-        .env("DOCKER_HOST", format!("unix://{}", socket.display()));
-    let run = run(&mut command).code(6);
+    let as_nobody = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(&program)
+            .args(args);
+        command
+            .current_dir(sealift.home())
+            .env("DOCKER_HOST", format!("unix://{}", socket.display()));
+        run(&mut command)
+    };
+    let run = as_nobody(&["load", "images.tar"]).code(6);
     assert!(
         run.stderr.contains("is not shown") && run.stderr.contains("sudo"),
         "{}",
@@ -153,6 +157,21 @@ fn without_root_the_image_is_loaded_and_the_exit_code_says_what_is_missing() {
         (&inspected["Id"], &inspected["RepoDigests"]),
         (&image.host().config.clone().into(), &serde_json::json!([]))
     );
+    // As a load by root leaves it.
+    let mut journal = std::fs::DirBuilder::new();
+    journal
+        .mode(0o700)
+        .recursive(true)
+        .create("/run/sealift")
+        .unwrap();
+    let doctor = as_nobody(&["doctor"]).ok();
+    assert!(
+        doctor.stdout.contains("store: classic") && doctor.stdout.contains("leftovers: not known"),
+        "{}",
+        doctor.stdout
+    );
+    let repair = as_nobody(&["doctor", "--repair"]).code(3);
+    assert!(repair.stderr.contains("sudo"), "{}", repair.stderr);
 }
 
 #[test]
