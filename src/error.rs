@@ -165,6 +165,14 @@ impl Error {
         }
     }
 
+    /// The same error with a hint, where it is a registry's that has none.
+    pub(crate) fn or_hint(mut self, text: &str) -> Error {
+        if let Error::Registry { hint, .. } = &mut self {
+            hint.get_or_insert_with(|| text.into());
+        }
+        self
+    }
+
     /// The process exit code for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
