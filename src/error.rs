@@ -165,7 +165,15 @@ impl Error {
         }
     }
 
-    /// The process exit code for this error; design: "Command line".
+    /// The same error with a hint, where it is a registry's that has none.
+    pub(crate) fn or_hint(mut self, text: &str) -> Error {
+        if let Error::Registry { hint, .. } = &mut self {
+            hint.get_or_insert_with(|| text.into());
+        }
+        self
+    }
+
+    /// The process exit code for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Refused(_) | Error::Unverified { .. } => 1,
@@ -331,7 +339,7 @@ pub enum Problem {
     TooLarge { limit: u64, found: u64 },
     #[error("nested deeper than {limit} indexes")]
     TooDeep { limit: usize },
-    #[error("more than {limit} descriptors")]
+    #[error("more than {limit} entries")]
     TooMany { limit: usize },
     #[error("cannot be decompressed: {}", Escaped(reason))]
     Compression { reason: String },
@@ -341,7 +349,7 @@ pub enum Problem {
     Expands { limit: u64 },
     #[error("{}", Escaped(reason))]
     Name { reason: String },
-    #[error("archive format {found}, this sealift reads up to {supported}")]
+    #[error("archive format {}, this sealift reads up to {supported}", Escaped(found))]
     Format { found: String, supported: u32 },
     #[error("{}", Escaped(reason))]
     ManifestJson { reason: String },

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -18,6 +19,9 @@ struct State {
     next: AtomicU64,
     actions: Mutex<Vec<(u64, Action)>>,
 }
+
+/// How long a pause goes on after it was to end.
+const TICK: Duration = Duration::from_millis(50);
 
 /// Keeps a clean-up action registered while it lives.
 #[must_use]
@@ -98,6 +102,23 @@ impl Interrupt {
     }
 }
 
+/// Waits, for as long as `check` has no objection.
+///
+/// # Errors
+///
+/// What `check` fails with.
+pub fn pause(pause: Duration, check: impl Fn() -> Result<()>) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        check()?;
+        let left = pause.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(TICK));
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         let mut actions = self
@@ -107,5 +128,22 @@ impl Drop for Guard {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         actions.retain(|(id, _)| *id != self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_ends_when_work_is_to_stop() {
+        let begun = Instant::now();
+        assert!(pause(Duration::from_millis(120), || Ok(())).is_ok());
+        assert!(begun.elapsed() >= Duration::from_millis(120));
+        let interrupt = Interrupt::default();
+        interrupt.stop();
+        let begun = Instant::now();
+        assert!(pause(Duration::MAX, || interrupt.check()).is_err());
+        assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }

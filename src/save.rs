@@ -224,7 +224,10 @@ impl Run<'_> {
                     in_order: self.options.in_order,
                 };
                 let writer = Writer::create(path, layout.clone(), &how, self.interrupt)?;
-                let moved = self.fill(&writer, wanted).map_err(|error| self.keeping(error))?;
+                let moved = self.fill(&writer, wanted).map_err(|error| match how.resume {
+                    true => error.or_hint("what came so far is kept: the same command goes on from there"),
+                    false => error,
+                })?;
                 self.progress.phase("writing to disk", None);
                 let files = writer.seal(&proofs(&moved))?;
                 Ok((moved, files))
@@ -257,18 +260,6 @@ impl Run<'_> {
             interrupt: self.interrupt,
         };
         transfer.run(wanted)
-    }
-
-    /// Says that the next run goes on, where it will.
-    fn keeping(&self, mut error: Error) -> Error {
-        if let Error::Registry {
-            hint: hint @ None, ..
-        } = &mut error
-            && self.options.resume
-        {
-            *hint = Some("what came so far is kept: the same command goes on from there".into());
-        }
-        error
     }
 }
 

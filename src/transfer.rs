@@ -7,11 +7,11 @@ use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::archive::{Verified, Verifier};
 use crate::error::{Error, Problem, Result};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{self, Interrupt};
 use crate::oci::{Descriptor, Repository};
 use crate::progress::Progress;
 use crate::source::Source;
@@ -23,6 +23,8 @@ pub const JOBS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(5);
 pub const TRIES: u32 = 5;
 /// The pause before the second try, if nothing else is said; it doubles with each further one.
 pub const PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// New bytes after which a try was not in vain: a large blob on a bad line may break more than five times.
 const HEADWAY: u64 = 1 << 20;
 /// Bytes that are read, hashed and written at once: they stay in a core's cache in between.
@@ -197,8 +199,7 @@ impl Move<'_> {
                 }
                 Failure::Wrong(error) => {
                     if !sink.is_rewritable() {
-                        return Err(with_hint(
-                            error,
+                        return Err(error.or_hint(
                             "bytes that went to a pipe cannot be taken back: save to a file with -o FILE",
                         ));
                     }
@@ -220,7 +221,9 @@ impl Move<'_> {
                 return Err(error);
             }
             progress.note(&format!("{error}; asking again"));
-            self.pause(self.transfer.pause * 2u32.saturating_pow(tries.max(wrong) - 1))?;
+            let factor = 2u32.saturating_pow(tries.max(wrong) - 1);
+            let pause = self.transfer.pause.saturating_mul(factor).min(LONGEST_PAUSE);
+            interrupt::pause(pause, || self.check())?;
         }
     }
 
@@ -314,29 +317,6 @@ impl Move<'_> {
         }
         self.transfer.interrupt.check()
     }
-
-    fn pause(&self, pause: Duration) -> Result<()> {
-        let until = Instant::now() + pause;
-        loop {
-            self.check()?;
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(Duration::from_millis(50)));
-        }
-    }
-}
-
-/// The same error with a hint, if it has none.
-fn with_hint(mut error: Error, text: &str) -> Error {
-    if let Error::Registry {
-        hint: hint @ None, ..
-    } = &mut error
-    {
-        *hint = Some(text.into());
-    }
-    error
 }
 
 fn length(bytes: &[u8]) -> u64 {

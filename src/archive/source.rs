@@ -6,6 +6,7 @@
 //! found by whole name, else by tag among entries that have only a tag, else, if the layout's only image has no
 //! name, that image is taken under the name that was asked for. A digest is found wherever it stands.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -77,6 +78,8 @@ impl ArchiveSource {
             .iter()
             .map(|entry| entry.descriptor.clone())
             .collect();
+        // A document that many name is read once.
+        let mut seen = HashSet::new();
         for _ in 0..=graph::MAX_DEPTH {
             if let Some(found) = level.iter().find(|descriptor| descriptor.digest == digest) {
                 return Ok(Some(found.bare()));
@@ -84,7 +87,7 @@ impl ArchiveSource {
             let mut next = Vec::new();
             for descriptor in level
                 .iter()
-                .filter(|descriptor| descriptor.media_type.is_document())
+                .filter(|descriptor| descriptor.media_type.is_document() && seen.insert(descriptor.digest))
             {
                 let Some(bytes) = self.content.metadata(descriptor)? else {
                     continue;

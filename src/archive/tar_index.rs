@@ -6,20 +6,21 @@
 //! the reading. Sources: POSIX.1-2017, `pax`, "ustar Interchange Format" and "pax Header Block"; GNU tar
 //! manual, "Basic Tar Format".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tar::{EntryType, Header};
 
 use super::content::Stored;
+use super::layout::BLOCK;
 use super::segments::Segments;
 use crate::error::{Error, Finding, Place, Problem, Result};
 
-/// Bytes of a tar block.
-const BLOCK: u64 = 512;
 /// Longest extension header that is read, in bytes; real ones have some hundred.
 const MAX_EXTENSION: u64 = 1 << 20;
-/// Most entries of one archive: their names and places are held in memory.
+/// Most entries of one archive: their names and places, or what is wrong with them, are held in memory.
 const MAX_ENTRIES: usize = 65_536;
+/// Most bytes of all names together, for the same reason; a blob's has 77, or 141.
+const MAX_NAMES: usize = 16 << 20;
 
 /// The regular files of a tar, by name without a leading `./`, and what is wrong with its entries.
 #[derive(Debug, Default)]
@@ -43,6 +44,8 @@ impl TarIndex {
             offset: 0,
             index: TarIndex::default(),
             seen: HashMap::new(),
+            entries: 0,
+            names: 0,
             next: Extension::default(),
         };
         while walk.entry()? {}
@@ -74,6 +77,9 @@ struct Walk<'a> {
     index: TarIndex,
     /// Names taken, and whether by a folder.
     seen: HashMap<String, bool>,
+    /// Entries so far, whatever became of them, and bytes of their names.
+    entries: usize,
+    names: usize,
     next: Extension,
 }
 
@@ -234,6 +240,14 @@ impl Walk<'_> {
 
     /// Takes an entry into the index.
     fn take(&mut self, name: &str, what: &'static str, begin: u64, size: u64) -> Result<()> {
+        self.entries += 1;
+        self.names = self.names.saturating_add(name.len());
+        if self.entries > MAX_ENTRIES {
+            return self.refuse(Problem::TooMany { limit: MAX_ENTRIES });
+        }
+        if self.names > MAX_NAMES {
+            return self.refuse(tar("its names take more than 16 MiB"));
+        }
         let is_folder = what == "folder";
         let entry = match plain_name(name, is_folder) {
             Ok(entry) => entry,
@@ -242,9 +256,6 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
-        if self.seen.len() >= MAX_ENTRIES {
-            return self.refuse(Problem::TooMany { limit: MAX_ENTRIES });
-        }
         match self.seen.insert(entry.to_string(), is_folder) {
             // The same folder again changes nothing.
             Some(true) if is_folder => {}
@@ -327,6 +338,7 @@ impl Extension {
 fn pax_records(mut bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, Problem> {
     let malformed = || tar("a malformed PAX record");
     let mut records: Vec<(&str, &[u8])> = Vec::new();
+    let mut keys = HashSet::new();
     while !bytes.is_empty() {
         let space = bytes
             .iter()
@@ -347,7 +359,7 @@ fn pax_records(mut bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, Problem> {
             .ok_or_else(malformed)?;
         let (key, value) = record.split_at(equals);
         let key = std::str::from_utf8(key).map_err(|_| malformed())?;
-        if key.is_empty() || records.iter().any(|(known, _)| *known == key) {
+        if key.is_empty() || !keys.insert(key) {
             return Err(tar(format!("the PAX key {key:?} stands twice or is empty")));
         }
         records.push((key, value.get(1..).unwrap_or_default()));
@@ -366,7 +378,6 @@ fn long_name(bytes: &[u8]) -> Result<String, Problem> {
     String::from_utf8(name.to_vec()).map_err(|_| tar("a name that is not UTF-8"))
 }
 
-/// Checks what makes a block a header that all readers understand the same way.
 /// Refuses what a stream begins with if no archive begins so, before the rest of it is taken in.
 ///
 /// # Errors
@@ -381,6 +392,7 @@ pub(super) fn check_first(block: &[u8]) -> Result<(), Problem> {
     }
 }
 
+/// Checks what makes a block a header that all readers understand the same way.
 fn check_fields(header: &Header) -> Result<(), Problem> {
     let bytes = header.as_bytes();
     let sum: u32 = bytes

@@ -11,12 +11,10 @@ use super::blob::BlobReader;
 use super::content::Content;
 use super::decompress::Decompressor;
 use super::format::{INDEX, MANIFEST, blob_path};
-use super::layout;
+use super::layout::{self, BLOCK};
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Descriptor, Digest, Hasher, Kind};
 
-/// Bytes of a tar block.
-const BLOCK: u64 = 512;
 /// Stored bytes of a layer that are decompressed at once.
 const PIECE: usize = 256 << 10;
 

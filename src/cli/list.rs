@@ -102,7 +102,9 @@ fn images(content: &dyn Content) -> Result<Vec<Listed>> {
             digest: entry.descriptor.digest.to_string(),
             complete: blobs.iter().all(|blob| content.stored(&blob.digest).is_some()),
             platforms,
-            size: blobs.iter().map(|blob| blob.size).sum(),
+            size: blobs
+                .iter()
+                .fold(0, |sum, blob| u64::saturating_add(sum, blob.size)),
         })
     });
     list.collect()

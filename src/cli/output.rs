@@ -21,9 +21,10 @@ pub enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        match error {
-            Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => Failure::BrokenPipe,
-            error => Failure::Error(error),
+        if error.is_broken_pipe() {
+            Failure::BrokenPipe
+        } else {
+            Failure::Error(error)
         }
     }
 }

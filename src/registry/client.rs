@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ureq::http::uri::Scheme;
 use ureq::http::{StatusCode, Uri, header};
@@ -15,13 +15,13 @@ use super::auth::{Context, Login};
 use super::credentials::Credentials;
 use super::mirror::Endpoint;
 use super::options::Options;
-use super::retry::{Retry, retry_after, wait};
+use super::retry::{Retry, retry_after};
 use super::tls::Trust;
 use super::transport::{Answer, Request, Transport};
 use super::trouble::{Said, Trouble, marked};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{self, Interrupt};
 use crate::oci::{Digest, MediaType};
 use crate::progress::Progress;
 
@@ -108,7 +108,11 @@ impl Client {
 
     /// Waits between two tries that a caller makes itself.
     pub(super) fn pause(&self, tried: u32) -> Result<()> {
-        wait(self.retry.pause(tried, None), &self.interrupt)
+        self.wait(self.retry.pause(tried, None))
+    }
+
+    fn wait(&self, pause: Duration) -> Result<()> {
+        interrupt::pause(pause, || self.interrupt.check())
     }
 
     pub(super) fn note(&self, text: &str) {
@@ -383,7 +387,7 @@ impl Client {
                 pause.as_secs_f32().ceil(),
                 tries
             ));
-            wait(pause, &self.interrupt)?;
+            self.wait(pause)?;
         }
     }
 }

@@ -1,12 +1,10 @@
 //! Asking again: how often, and with which pauses.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use ureq::http::{HeaderMap, header};
 
 use super::date;
-use crate::error::Result;
-use crate::interrupt::Interrupt;
 
 /// How often a request is made, and how long to wait between.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,19 +54,6 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     Some(date::http(text)?.duration_since(now).unwrap_or_default())
 }
 
-/// Waits, but not longer than until the work is to stop.
-pub(super) fn wait(pause: Duration, interrupt: &Interrupt) -> Result<()> {
-    let end = Instant::now() + pause;
-    loop {
-        interrupt.check()?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        std::thread::sleep(left.min(Duration::from_millis(100)));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,14 +93,5 @@ mod tests {
             let found = retry_after(&headers, now).map(|duration| duration.as_secs());
             assert_eq!(found, expected, "{value}");
         }
-    }
-
-    #[test]
-    fn a_pause_ends_when_work_is_to_stop() {
-        let interrupt = Interrupt::default();
-        interrupt.stop();
-        let begun = Instant::now();
-        assert!(wait(Duration::from_secs(30), &interrupt).is_err());
-        assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }

@@ -20,6 +20,8 @@ use crate::oci::json;
 
 /// Lifetime of a token that does not say it: token.md, "expires_in".
 const DEFAULT_LIFETIME: u64 = 60;
+/// Longest lifetime that is believed, in seconds: a day. What a server says may be more than a clock can hold.
+const MAX_LIFETIME: u64 = 24 * 60 * 60;
 /// A token is replaced this long before it expires, or a quarter of its lifetime if that is less.
 const MARGIN: Duration = Duration::from_secs(30);
 /// Largest answer of a token server that is read, in bytes.
@@ -183,7 +185,7 @@ fn read_token(bytes: &[u8], now: SystemTime) -> Option<Token> {
         .expires_in
         .and_then(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok()))
         .unwrap_or(DEFAULT_LIFETIME);
-    let lifetime = Duration::from_secs(lifetime);
+    let lifetime = Duration::from_secs(lifetime.min(MAX_LIFETIME));
     let age = answer
         .issued_at
         .and_then(|value| date::rfc3339(value.as_str()?))
@@ -223,6 +225,10 @@ mod tests {
             (
                 r#"{"token":"t","expires_in":"40","issued_at":null}"#,
                 Some(("t", 30)),
+            ),
+            (
+                r#"{"token":"t","expires_in":18446744073709551615}"#,
+                Some(("t", 86_370)),
             ),
             (r#"{"token":"","access_token":""}"#, None),
             (r#"{"token":"a","token":"b"}"#, None),

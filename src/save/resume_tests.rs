@@ -274,3 +274,61 @@ fn in_order_nothing_stands_behind_a_gap() {
         assert!(joined == stream(&two_images(), &BOTH, &super::tests::options()).unwrap());
     }
 }
+
+#[test]
+fn what_a_killed_save_left_without_a_journal_is_not_mixed_in() {
+    let whole = stream(&two_images(), &BOTH, &options()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    for in_order in [true, false] {
+        let left = folder.path().join(".images.tar.sealift-part");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("1.001"), vec![b'x'; whole.len() + 5000]).unwrap();
+        let options = Options {
+            in_order,
+            ..options()
+        };
+        save_as(&two_images(), &BOTH, &options, &path).unwrap();
+        assert!(fs::read(&path).unwrap() == whole, "in order: {in_order}");
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn what_somebody_else_put_there_is_neither_cleared_nor_followed() {
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let precious = folder.path().join("precious");
+    fs::create_dir(&precious).unwrap();
+    fs::write(precious.join("file"), "mine").unwrap();
+    let shared = folder.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+    let refused = |name: &str, says: &str| {
+        let error = save_as(&two_images(), &BOTH, &options(), &shared.join(name)).unwrap_err();
+        assert_eq!(error.exit_code(), 3, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+        assert_eq!(fs::read_to_string(precious.join("file")).unwrap(), "mine");
+        assert_eq!(listing(&precious), ["file"]);
+    };
+    for to in [precious.as_path(), Path::new("nowhere")] {
+        let link = shared.join(".a.tar.sealift-part");
+        symlink(to, &link).unwrap();
+        refused("a.tar", "no folder of an earlier save");
+        fs::remove_file(link).unwrap();
+    }
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can make files of another user.
+    }
+    let theirs = shared.join(".b.tar.sealift-part");
+    fs::create_dir(&theirs).unwrap();
+    chown(&theirs, Some(65_534), None).unwrap();
+    refused("b.tar", "no folder of an earlier save");
+    let link = shared.join("c.tar");
+    symlink(precious.join("file"), &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(65_534), None).unwrap();
+    refused("c.tar", "a link of another user");
+    std::os::unix::fs::lchown(&link, Some(0), None).unwrap();
+    save_as(&two_images(), &BOTH, &options(), &link).unwrap();
+    assert!(fs::metadata(precious.join("file")).unwrap().len() > 1_000_000);
+}

@@ -13,6 +13,10 @@ use crate::oci::{
     Compression, Config, Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType, Platform, Reference,
 };
 
+/// Most descriptors of all images together: thousands of images have fewer. Many small entries of `index.json`
+/// that each lead to one large graph would otherwise take more memory than there is.
+const MAX_ALL_DESCRIPTORS: usize = 500_000;
+
 /// What is known about all images together.
 pub(super) struct Closure<'a> {
     pub content: &'a dyn Content,
@@ -23,6 +27,7 @@ pub(super) struct Closure<'a> {
     documents: HashMap<Digest, Rc<Node>>,
     /// Wrong sizes that were reported.
     sizes: HashSet<(Digest, u64)>,
+    descriptors: usize,
 }
 
 /// What descriptors say about one blob.
@@ -82,6 +87,8 @@ pub(super) struct Walked {
     pub blobs: HashSet<Digest>,
     not_here: Vec<Descriptor>,
     descriptors: usize,
+    /// There were too many: the rest is not looked at.
+    is_over: bool,
 }
 
 impl<'a> Closure<'a> {
@@ -93,6 +100,7 @@ impl<'a> Closure<'a> {
             blobs: BTreeMap::new(),
             documents: HashMap::new(),
             sizes: HashSet::new(),
+            descriptors: 0,
         }
     }
 
@@ -119,6 +127,7 @@ impl<'a> Closure<'a> {
             blobs: HashSet::new(),
             not_here: Vec::new(),
             descriptors: 0,
+            is_over: false,
         };
         self.descend(&entry.descriptor, 0, &mut walked);
         self.check_platforms(entry, &mut walked);
@@ -192,6 +201,9 @@ impl<'a> Closure<'a> {
             NodeContent::Unusable => {}
             NodeContent::Index(children) => {
                 for child in children {
+                    if walked.is_over {
+                        break;
+                    }
                     if child.media_type.is_document() || child.media_type.kind() == Kind::Schema1 {
                         self.descend(child, depth + 1, walked);
                     } else if self.mention(child) && self.count(1, walked) {
@@ -203,16 +215,23 @@ impl<'a> Closure<'a> {
         }
     }
 
-    /// Counts descriptors against the limit. False once it is passed.
+    /// Counts descriptors against the limits. False once one is passed.
     fn count(&mut self, more: usize, walked: &mut Walked) -> bool {
-        let before = walked.descriptors;
-        walked.descriptors = before.saturating_add(more);
-        let fits = walked.descriptors <= MAX_DESCRIPTORS;
-        if !fits && before <= MAX_DESCRIPTORS {
-            let limit = MAX_DESCRIPTORS;
-            self.find(&walked.root.clone(), Problem::TooMany { limit });
+        walked.descriptors = walked.descriptors.saturating_add(more);
+        self.descriptors = self.descriptors.saturating_add(more);
+        let limit = if walked.descriptors > MAX_DESCRIPTORS {
+            MAX_DESCRIPTORS
+        } else if self.descriptors > MAX_ALL_DESCRIPTORS {
+            MAX_ALL_DESCRIPTORS
+        } else {
+            return true;
+        };
+        if !std::mem::replace(&mut walked.is_over, true) {
+            // So that the finding counts against this image, of which nothing may have been noted yet.
+            walked.blobs.insert(walked.root);
+            self.find(&walked.root, Problem::TooMany { limit });
         }
-        fits
+        false
     }
 
     fn manifest(&mut self, descriptor: &Descriptor, manifest: &Rc<ManifestNode>, walked: &mut Walked) {

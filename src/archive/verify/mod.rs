@@ -10,7 +10,7 @@ mod blobs;
 mod closure;
 mod manifest_json;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 
 use super::content::Content;
@@ -192,7 +192,8 @@ pub fn verify(
                 problem: Problem::UnknownFile,
             }));
     }
-    report.images = images.into_iter().map(|image| image.judge(&report)).collect();
+    let blame = Blame::of(&report);
+    report.images = images.into_iter().map(|image| image.judge(&blame)).collect();
     Ok(report)
 }
 
@@ -279,16 +280,35 @@ fn jobs(closure: &Closure<'_>, options: &Options) -> Vec<Job> {
     jobs
 }
 
+/// What findings speak of.
+struct Blame {
+    /// Something about the archive as a whole is wrong, or could not be read.
+    is_general: bool,
+    blobs: HashSet<Digest>,
+}
+
+impl Blame {
+    fn of(report: &Report) -> Blame {
+        let mut blame = Blame {
+            is_general: !report.unread.is_empty(),
+            blobs: HashSet::new(),
+        };
+        for finding in report.findings.iter().filter(|finding| finding.is_error()) {
+            let of_entry = || digest_of_path(finding.place.entry.as_deref()?).ok().flatten();
+            match finding.place.digest.or_else(of_entry) {
+                Some(digest) => drop(blame.blobs.insert(digest)),
+                None => blame.is_general = true,
+            }
+        }
+        blame
+    }
+}
+
 impl closure::Walked {
     /// The image's part of the report, once all findings are known.
-    fn judge(self, report: &Report) -> Image {
-        let concerns = |finding: &&Finding| {
-            let of_entry = || digest_of_path(finding.place.entry.as_deref()?).ok().flatten();
-            let digest = finding.place.digest.or_else(of_entry);
-            finding.is_error() && digest.is_none_or(|digest| self.blobs.contains(&digest))
-        };
+    fn judge(self, blame: &Blame) -> Image {
         Image {
-            is_good: report.unread.is_empty() && !report.findings.iter().any(|finding| concerns(&finding)),
+            is_good: !blame.is_general && self.blobs.is_disjoint(&blame.blobs),
             reference: self.reference,
             digest: self.root,
             platforms: self.platforms,

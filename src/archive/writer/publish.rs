@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::segments::{Segments, part_path};
+use super::workplace::is_planted;
 use crate::archive::layout;
 use crate::error::{Error, Result};
 
@@ -15,10 +16,23 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 ///
-/// If the link cannot be read.
+/// If the link cannot be read, or somebody else put it where everybody may.
 pub fn resolve(target: &Path) -> Result<PathBuf> {
-    if !fs::symlink_metadata(target).is_ok_and(|meta| meta.is_symlink()) {
+    let link = fs::symlink_metadata(target);
+    let Some(link) = link.ok().filter(fs::Metadata::is_symlink) else {
         return Ok(target.to_path_buf());
+    };
+    if is_planted(target, &link) {
+        return Err(Error::Io {
+            action: "write",
+            path: target.to_path_buf(),
+            offset: None,
+            source: std::io::Error::new(
+                std::io::ErrorKind::PermissionDenied,
+                "it is a link of another user",
+            ),
+            hint: Some("remove it, or name another file".into()),
+        });
     }
     match fs::canonicalize(target) {
         Ok(path) => Ok(path),
@@ -113,7 +127,7 @@ fn is_ours(path: &Path) -> bool {
 }
 
 /// The folder that a path is in.
-fn folder_of(path: &Path) -> &Path {
+pub fn folder_of(path: &Path) -> &Path {
     path.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."))

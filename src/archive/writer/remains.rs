@@ -173,7 +173,8 @@ fn open(set: &Set, folder: &Path, target: &Path, parts: &[Range<u64>]) -> Result
             .read(true)
             .write(true)
             .create(true)
-            .truncate(false)
+            // A file that the journal does not speak of may be longer than what is written now.
+            .truncate(set.blobs.is_empty())
             .mode(0o644)
             .open(&path)
             .map_err(Error::io("create", &path))?;

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::publish::folder_of;
 use crate::error::{Error, Result};
 
 const SUFFIX: &str = ".sealift-part";
@@ -35,7 +36,8 @@ impl Workplace {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(Error::io("create", &folder)(error));
                 }
-                _ => {}
+                Err(_) => check_owner(&folder)?,
+                Ok(()) => {}
             }
             let path = folder.join(LOCK);
             let opened = File::options()
@@ -115,6 +117,41 @@ fn clear(folder: &Path, keep: impl Fn(&OsString) -> bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a folder that somebody else put there: everything in it will be removed or written over.
+fn check_owner(folder: &Path) -> Result<()> {
+    let meta = match fs::symlink_metadata(folder) {
+        Ok(meta) => meta,
+        // Another save ended just now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::io("read", folder)(error)),
+    };
+    if meta.is_dir() && !is_planted(folder, &meta) {
+        return Ok(());
+    }
+    Err(Error::Io {
+        action: "use",
+        path: folder.to_path_buf(),
+        offset: None,
+        source: io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is no folder of an earlier save of yours",
+        ),
+        hint: Some("remove it, or save to another folder".into()),
+    })
+}
+
+/// Whether an entry of a folder that everybody may write to, such as `/tmp`, is neither this user's nor of
+/// whoever owns that folder: the rule of Linux's `protected_symlinks`. Elsewhere owners say nothing: on FAT or
+/// a network's file system they may be made up.
+pub fn is_planted(path: &Path, meta: &fs::Metadata) -> bool {
+    const STICKY_FOR_ALL: u32 = 0o1002;
+    fs::metadata(folder_of(path)).is_ok_and(|folder| {
+        folder.mode() & STICKY_FOR_ALL == STICKY_FOR_ALL
+            && meta.uid() != rustix::process::geteuid().as_raw()
+            && meta.uid() != folder.uid()
+    })
 }
 
 fn path_for(target: &Path) -> Result<PathBuf> {

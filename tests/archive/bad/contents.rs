@@ -439,6 +439,31 @@ fn graphs() -> Vec<Case> {
             Tape::default().files(&[index]).files(&sample.files()).end()
         }),
         case(
+            "descriptors-of-all-too-many",
+            &["too-many"; 11],
+            "more than 500000",
+            {
+                let many: Vec<Value> = (0..8000).map(|n| absent(&n.to_string())).collect();
+                let (mut sample, index) = Sample::plain().wrap(&many);
+                let mut files = vec![index];
+                // Indexes of their own that all lead to one.
+                    for n in 0..72 {
+                    let outer = json!({
+                        "schemaVersion": 2,
+                        "mediaType": OCI_INDEX,
+                        "manifests": [descriptor(OCI_INDEX, &files[0].1)],
+                        "annotations": {"n": n.to_string()},
+                    });
+                    let outer = outer.to_string();
+                    let mut entry = descriptor(OCI_INDEX, outer.as_bytes());
+                    entry["annotations"] = json!({"org.opencontainers.image.ref.name": n.to_string()});
+                    sample.index["manifests"].as_array_mut().unwrap().push(entry);
+                    files.push(blob(outer.as_bytes()));
+                }
+                    Tape::default().files(&files).files(&sample.files()).end()
+            },
+        ),
+        case(
             "index-with-nothing-here",
             &["manifest-json", "missing", "missing"],
             "missing",

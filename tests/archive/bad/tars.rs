@@ -256,7 +256,24 @@ fn entries() -> Vec<Case> {
             "star header",
             with(|tape| tape.entry(&field(508..512, b"tar\0"), b"")),
         ),
+        case(
+            "entries-too-many",
+            &["too-many"],
+            "more than 65536",
+            too_many("../x"),
+        ),
+        case(
+            "duplicates-too-many",
+            &["too-many"],
+            "more than 65536",
+            too_many("x"),
+        ),
     ]
+}
+
+/// More entries than are held in memory, each found wrong or not.
+fn too_many(name: &str) -> Vec<u8> {
+    with(|tape| (0..=65_536).fold(tape, |tape, _| tape.file(name, b"")))
 }
 
 fn extensions() -> Vec<Case> {
@@ -306,6 +323,14 @@ fn extensions() -> Vec<Case> {
             "stands twice",
             pax(b"9 path=a\n9 path=b\n"),
         ),
+        case("names-too-long", &["tar"], "names take more than 16 MiB", {
+            let name = "n".repeat(1_000_000);
+            with(|tape| {
+                (0..17).fold(tape, |tape, number| {
+                    long(tape, format!("{name}{number}\0").as_bytes()).file("x", b"")
+                })
+            })
+        }),
         case("pax-path-with-nul", &["tar"], "NUL", pax(b"12 path=a\0b\n")),
         case("pax-twice", &["tar"], "two PAX headers", {
             with(|tape| tape.pax(&[("path", "a")]).pax(&[("mtime", "1")]).file("x", b""))
