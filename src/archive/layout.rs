@@ -284,7 +284,8 @@ impl Plan {
     }
 }
 
-fn length(bytes: &[u8]) -> u64 {
+/// How many bytes these are.
+pub(super) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
