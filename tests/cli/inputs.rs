@@ -101,6 +101,11 @@ fn a_stream_needs_room_and_says_where() {
         .args(inner.get_args());
     let limited = run(limited.current_dir(sealift.home())).code(3);
     assert!(limited.stderr.contains("--tmpdir"), "{}", limited.stderr);
+    let args = ["save", "--tmpdir", "/nonexistent", "--from", "-", "-o", "new.tar"];
+    let saved = fed(&sealift, &args, &bytes).code(3);
+    assert!(saved.stderr.contains("/nonexistent"), "{}", saved.stderr);
+    fed(&sealift, &["save", "--from", "-", "-o", "new.tar"], &bytes).ok();
+    assert!(fs::read(sealift.path("new.tar")).unwrap() == bytes);
 }
 
 #[test]
