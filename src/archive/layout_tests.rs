@@ -209,13 +209,13 @@ fn refuses_what_cannot_be_right() {
         .to_string()
         .into_bytes();
     let root = described(MediaType::OCI_INDEX, &raw);
-    let blobs = named.graph.metadata();
+    let image = &named.graph.images[0];
     let only = PlatformSelection::Only(vec![Platform::linux("amd64", None)]);
     let graph = Graph::walk(&root, &only, &mut |wanted| {
-        Ok(Some(if wanted.digest == root.digest {
-            raw.clone()
-        } else {
-            blobs[&wanted.digest].to_vec()
+        Ok(Some(match wanted.digest {
+            digest if digest == root.digest => raw.clone(),
+            digest if digest == image.descriptor.digest => image.manifest.raw.to_vec(),
+            _ => image.config_raw.clone().unwrap(),
         }))
     })
     .unwrap();
