@@ -152,3 +152,27 @@ fn a_file_that_shrinks_under_a_verification_never_passes() {
         fs::remove_file(&trace).unwrap();
     }
 }
+
+#[test]
+fn without_threads_the_work_is_done_all_the_same() {
+    let sealift = Sealift::new();
+    archive(&sealift);
+    for args in [
+        &["save", "--from", "app.tar", "-o", "again.tar"][..],
+        &["verify", "again.tar"],
+        &["list", "again.tar"],
+    ] {
+        let inner = sealift.command(args);
+        // Another user's limit counts: root has none.
+        let mut limited = Command::new("bash");
+        limited
+            .args([
+                "-c",
+                "chmod -R a+rwX . && exec prlimit --nproc=1 setpriv --reuid=65533 -- \"$0\" \"$@\"",
+            ])
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        let run = run(limited.current_dir(sealift.home())).ok();
+        assert!(run.stderr.contains("signals are not handled"), "{}", run.stderr);
+    }
+}
