@@ -168,7 +168,8 @@ impl Run<'_> {
         };
         std::thread::scope(|scope| {
             for _ in 1..self.options.jobs.get().min(queue.len()) {
-                scope.spawn(work);
+                // Where no more threads are to be had, there are fewer at work.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
         });

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use crate::archive::{Verified, Verifier};
@@ -128,9 +129,10 @@ impl Transfer<'_> {
                 }
             }
         };
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 1..workers {
-                scope.spawn(work);
+                // Where no more threads are to be had, there are fewer workers.
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
         });

@@ -114,13 +114,17 @@ impl Listing {
 
 fn opened(path: PathBuf, name: &str) -> Result<Stored> {
     let open = || -> std::io::Result<(File, u64)> {
-        let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+        // Whatever took its place since it was listed: no link is followed, no FIFO waited for.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         let file = OpenOptions::new()
             .read(true)
-            .custom_flags(no_follow)
+            .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
             .open(&path)?;
-        let length = file.metadata()?.len();
-        Ok((file, length))
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(std::io::Error::other("it is no regular file any more"));
+        }
+        Ok((file, metadata.len()))
     };
     let (file, length) = open().map_err(Error::io("open", &path))?;
     let extent = Extent {

@@ -25,23 +25,11 @@ const MAX_SIZE: u64 = u64::MAX >> 1;
 /// An archive, laid out.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    entries: Vec<Planned>,
     blobs: Vec<Blob>,
     runs: Vec<Run>,
     names_at: u64,
     size: u64,
     digest: Digest,
-}
-
-/// An entry of the archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
-    /// Its path.
-    pub path: String,
-    /// Where its content begins, in bytes.
-    pub offset: u64,
-    /// Stored bytes of its content.
-    pub size: u64,
 }
 
 /// A blob that is still to be fetched.
@@ -96,18 +84,12 @@ impl Layout {
         plan.bytes(format::MANIFEST, &format::manifest_json(images, preferred)?)?;
         plan.known(&[0; 2 * 512])?;
         Ok(Layout {
-            entries: plan.entries,
             blobs: plan.blobs,
             runs: plan.runs,
             names_at,
             size: plan.at,
             digest,
         })
-    }
-
-    /// The entries, in order.
-    pub fn entries(&self) -> &[Planned] {
-        &self.entries
     }
 
     /// The blobs that are still to be fetched, in order of their offsets.
@@ -209,7 +191,6 @@ fn same_size(descriptor: &Descriptor, expected: u64) -> Result<()> {
 /// The layout while it grows.
 #[derive(Default)]
 struct Plan {
-    entries: Vec<Planned>,
     blobs: Vec<Blob>,
     runs: Vec<Run>,
     at: u64,
@@ -222,7 +203,7 @@ impl Plan {
             return self.bytes(&path, bytes);
         }
         let size = blob.descriptor.size;
-        self.header(&path, size)?;
+        self.known(&header(&path, size)?)?;
         self.blobs.push(Blob {
             descriptor: blob.descriptor.clone(),
             offset: self.at,
@@ -237,19 +218,9 @@ impl Plan {
 
     fn bytes(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
         let size = length(bytes);
-        self.header(path, size)?;
+        self.known(&header(path, size)?)?;
         self.known(bytes)?;
         self.pad(size)
-    }
-
-    fn header(&mut self, path: &str, size: u64) -> Result<()> {
-        self.known(&header(path, size)?)?;
-        self.entries.push(Planned {
-            path: path.into(),
-            offset: self.at,
-            size,
-        });
-        Ok(())
     }
 
     fn pad(&mut self, size: u64) -> Result<()> {
@@ -284,7 +255,8 @@ impl Plan {
     }
 }
 
-fn length(bytes: &[u8]) -> u64 {
+/// How many bytes these are.
+pub(super) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 

@@ -30,7 +30,10 @@ impl Segments {
     pub fn open(path: &Path) -> Result<Segments> {
         let label = path.display().to_string();
         if let Some((base, _)) = part_number(path) {
-            return Segments::join(label, &parts_of(&base)?);
+            let parts = parts_of(&base)?;
+            if parts.iter().any(|part| part == path) {
+                return Segments::join(label, &parts);
+            }
         }
         match File::open(path) {
             Ok(file) => Segments::of_file(label, file, path),
@@ -132,25 +135,30 @@ impl Segments {
 }
 
 /// The shared name and the number of a part: `images.tar.001` is part 1 of `images.tar`.
-fn part_number(path: &Path) -> Option<(PathBuf, u32)> {
+fn part_number(path: &Path) -> Option<(PathBuf, usize)> {
     let digits = path.extension()?.to_str()?;
-    let number: u32 = digits.parse().ok().filter(|number| *number > 0)?;
+    let number: usize = digits.parse().ok().filter(|number| *number > 0)?;
     // A file of one's own may end in ".1"; parts have three digits or more.
     (format!("{number:03}") == digits).then(|| (path.with_extension(""), number))
 }
 
-fn numbered(base: &Path, number: u32) -> PathBuf {
+/// The path of a part: `images.tar.001` for number 1.
+pub(super) fn part_path(base: &Path, number: usize) -> PathBuf {
     let mut name = base.as_os_str().to_os_string();
     name.push(format!(".{number:03}"));
     name.into()
 }
 
+/// The folder that a path is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
 /// The parts of `base`, in order. Empty if there are none.
 fn parts_of(base: &Path) -> Result<Vec<PathBuf>> {
-    let folder = match base.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(base);
     let listing = match folder.read_dir() {
         Ok(listing) => listing,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -171,16 +179,16 @@ fn parts_of(base: &Path) -> Result<Vec<PathBuf>> {
         if expected != found {
             return Err(Error::Io {
                 action: "open",
-                path: numbered(base, expected),
+                path: part_path(base, expected),
                 offset: None,
                 source: io::Error::new(io::ErrorKind::NotFound, "this part is missing"),
                 hint: Some(format!(
                     "part {} is there; copy every part into one folder",
-                    numbered(base, found).display()
+                    part_path(base, found).display()
                 )),
             });
         }
-        parts.push(numbered(base, found));
+        parts.push(part_path(base, found));
     }
     Ok(parts)
 }
@@ -259,9 +267,12 @@ mod tests {
             assert!(error.to_string().contains(missing), "{error}");
             assert!(error.hint().unwrap().contains("every part"));
         }
-        let empty = tempfile::tempdir().unwrap();
-        let error = Segments::open(&empty.path().join("i.tar")).unwrap_err();
-        assert!(error.to_string().contains("i.tar: "), "{error}");
+        let folder = folder(&[("j.tar.001", b"x")]);
+        for name in ["i.tar", "i.tar.001", "j.tar.002"] {
+            let error = Segments::open(&folder.path().join(name)).unwrap_err();
+            assert_eq!(error.exit_code(), 3);
+            assert!(error.to_string().contains(&format!("{name}: ")), "{error}");
+        }
     }
 
     #[test]

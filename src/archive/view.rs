@@ -11,7 +11,7 @@ use super::blob::BlobReader;
 use super::content::Content;
 use super::decompress::Decompressor;
 use super::format::{INDEX, MANIFEST, blob_path};
-use super::layout::{self, BLOCK};
+use super::layout::{self, BLOCK, length};
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Descriptor, Digest, Hasher, Kind};
 
@@ -66,10 +66,6 @@ impl Item {
             _ => 1,
         }
     }
-}
-
-fn length(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 /// What is shown: entries in the order in which they are sent.

@@ -8,7 +8,7 @@ use sealift::oci::{Graph, PlatformSelection};
 
 use super::output::{Outcome, Output, Several, table};
 use super::size::Size;
-use super::verify::ArchiveArgs;
+use super::verify::FileArgs;
 
 /// Show what is inside archives: names, digests, platforms, sizes
 #[derive(Args)]
@@ -21,7 +21,7 @@ This reads names and manifests only, and looks whether all blobs are there; `sea
 byte.")]
 pub struct List {
     #[command(flatten)]
-    archive: ArchiveArgs,
+    files: FileArgs,
 }
 
 /// One image of an archive.
@@ -40,7 +40,7 @@ impl List {
     /// Lists the archives.
     pub fn run(&self, output: &Output, interrupt: &sealift::interrupt::Interrupt) -> Outcome {
         let mut end = Several::new(output);
-        for (label, content) in self.archive.open(interrupt)? {
+        for (label, content) in self.files.open(interrupt)? {
             let listed = content.and_then(|content| {
                 content.check_opening()?;
                 Ok((content.digest(), images(content.as_ref())?))
@@ -56,7 +56,7 @@ impl List {
                 end.document(serde_json::json!({ "archive": label, "digest": digest, "images": images }));
                 continue;
             }
-            if self.archive.are_several() {
+            if self.files.are_several() {
                 output.line(format_args!("{}:", Escaped(&label)))?;
             }
             let rows: Vec<Vec<String>> = images.iter().map(row).collect();

@@ -1,6 +1,6 @@
 //! `sealift save`.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Stdout};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use super::bars;
 use super::output::{Outcome, Output, table};
 use super::registry::RegistryArgs;
 use super::size::{self, Size};
+use super::verify::SpoolArgs;
 
 /// Seal images into one archive
 #[derive(Args)]
@@ -63,12 +64,19 @@ pub struct Save {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: Option<u16>,
     #[command(flatten)]
+    spool: SpoolArgs,
+    #[command(flatten)]
     registry: RegistryArgs,
 }
 
 impl Save {
     /// Saves.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let to_stdout = self.output == Path::new("-");
+        let mut stdout = std::io::stdout();
+        if to_stdout {
+            may_take_an_archive(&stdout, output)?;
+        }
         let is_registry = self.from.iter().all(|from| from == Path::new("registry"));
         let progress = bars::progress(output);
         let source = self.source(&progress, interrupt)?;
@@ -90,23 +98,6 @@ impl Save {
                 .unwrap_or(transfer::JOBS),
             ..save::Options::default()
         };
-        let to_stdout = self.output == Path::new("-");
-        if to_stdout && output.is_json() {
-            let message = "standard output cannot take the archive and --json".into();
-            return Err(Error::Usage {
-                message,
-                hint: Some("name a file with -o".into()),
-            }
-            .into());
-        }
-        let mut stdout = std::io::stdout();
-        if to_stdout && stdout.is_terminal() {
-            return Err(Error::Usage {
-                message: "an archive is not for a terminal".into(),
-                hint: Some("send standard output to a file or a pipe, or name a file with -o".into()),
-            }
-            .into());
-        }
         let target = if to_stdout {
             save::Output::Stream(Path::new("standard output"), &mut stdout)
         } else {
@@ -132,11 +123,7 @@ impl Save {
             .cloned()
             .partition(|from| from == Path::new("registry"));
         for files in segments::by_archive(&paths) {
-            let options = archive::Options {
-                interrupt: interrupt.clone(),
-                ..archive::Options::default()
-            };
-            let content = archive::open(&files, &options)?;
+            let content = archive::open(&files, &self.spool.options(interrupt))?;
             sources.push(Box::new(ArchiveSource::new(Arc::from(content))?));
         }
         if !registry.is_empty() {
@@ -231,6 +218,27 @@ impl Save {
         }
         Ok(0)
     }
+}
+
+/// Refuses to send an archive to standard output where something else is to stand there.
+fn may_take_an_archive(stdout: &Stdout, output: &Output) -> Result<()> {
+    let (message, hint) = if output.is_json() {
+        (
+            "standard output cannot take the archive and --json",
+            "name a file with -o",
+        )
+    } else if stdout.is_terminal() {
+        (
+            "an archive is not for a terminal",
+            "send standard output to a file or a pipe, or name a file with -o",
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::Usage {
+        message: message.into(),
+        hint: Some(hint.into()),
+    })
 }
 
 /// The references in a list, one a line. Editors of other systems put a byte order mark before it.

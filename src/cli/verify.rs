@@ -10,7 +10,6 @@ use sealift::archive::{self, segments};
 use sealift::escape::Escaped;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Digest, Platform};
-
 use sealift::{Error, Result};
 
 use super::bars;
@@ -76,7 +75,7 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
         output.line(format_args!("{kind}: {finding}"))?;
     }
     for error in &report.unread {
-        output.line(format_args!("error: {error}"))?;
+        output.line(format_args!("error: {}", Escaped(&error.to_string())))?;
     }
     if !output.is_quiet() {
         let depth = if quick { ", digests only" } else { "" };
@@ -123,27 +122,55 @@ fn document(report: &Report, quick: bool) -> serde_json::Value {
     })
 }
 
-/// Which archives are read, and how.
+/// Which archives are read, and how they are checked.
 #[derive(Args)]
 pub struct ArchiveArgs {
-    /// Archives, parts of archives (.001), OCI layout folders; `-` is standard input
-    #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
-    /// Accept only the archive with this digest, as `save` printed it; once for each archive
-    #[arg(long, value_name = "DIGEST")]
-    expect: Vec<Digest>,
+    #[command(flatten)]
+    files: FileArgs,
     /// Refuse a layer that decompresses to more than this
     #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = size::parse)]
     max_layer_size: u64,
-    /// Where compressed archives and standard input are spooled to
-    #[arg(long, value_name = "DIR")]
-    tmpdir: Option<PathBuf>,
     /// Threads that check
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
 }
 
 impl ArchiveArgs {
+    /// As [`FileArgs::open`].
+    pub fn open<'a>(
+        &'a self,
+        interrupt: &Interrupt,
+    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Content>>)> + 'a> {
+        self.files.open(interrupt)
+    }
+
+    /// How the archives are verified.
+    pub fn verify_options(&self) -> verify::Options {
+        let mut options = verify::Options {
+            max_layer_size: self.max_layer_size,
+            ..verify::Options::default()
+        };
+        if let Some(jobs) = self.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())) {
+            options.jobs = jobs;
+        }
+        options
+    }
+}
+
+/// Which archives are read.
+#[derive(Args)]
+pub struct FileArgs {
+    /// Archives, parts of archives (.001), OCI layout folders; `-` is standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Accept only the archive with this digest, as `save` printed it; once for each archive
+    #[arg(long, value_name = "DIGEST")]
+    expect: Vec<Digest>,
+    #[command(flatten)]
+    spool: SpoolArgs,
+}
+
+impl FileArgs {
     /// Opens the archives one after the other, each compared with what is expected of it. Each comes with
     /// its path as it was given.
     pub fn open<'a>(
@@ -157,13 +184,7 @@ impl ArchiveArgs {
                 hint: Some("give --expect once for each archive, in the same order".into()),
             });
         }
-        let mut options = archive::Options {
-            interrupt: interrupt.clone(),
-            ..archive::Options::default()
-        };
-        if let Some(tmpdir) = &self.tmpdir {
-            options.tmpdir.clone_from(tmpdir);
-        }
+        let options = self.spool.options(interrupt);
         let mut expected = self.expect.iter();
         Ok(archives.into_iter().map(move |files| {
             let label = files.first().map(|file| file.display().to_string());
@@ -182,15 +203,25 @@ impl ArchiveArgs {
     pub fn are_several(&self) -> bool {
         segments::by_archive(&self.files).len() > 1
     }
+}
 
-    /// How the archives are verified.
-    pub fn verify_options(&self) -> verify::Options {
-        let mut options = verify::Options {
-            max_layer_size: self.max_layer_size,
-            ..verify::Options::default()
+/// Where what cannot be read at random goes first.
+#[derive(Args)]
+pub struct SpoolArgs {
+    /// Where compressed archives and standard input are spooled to
+    #[arg(long, value_name = "DIR")]
+    tmpdir: Option<PathBuf>,
+}
+
+impl SpoolArgs {
+    /// How archives are opened.
+    pub fn options(&self, interrupt: &Interrupt) -> archive::Options {
+        let mut options = archive::Options {
+            interrupt: interrupt.clone(),
+            ..archive::Options::default()
         };
-        if let Some(jobs) = self.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())) {
-            options.jobs = jobs;
+        if let Some(tmpdir) = &self.tmpdir {
+            options.tmpdir.clone_from(tmpdir);
         }
         options
     }

@@ -1,6 +1,6 @@
 //! Everything that a reference stands for: the closure of its descriptor over a set of platforms.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use super::{
     Config, Descriptor, Digest, Document, Index, Kind, MAX_METADATA, Manifest, Platform, PlatformSelection,
@@ -104,23 +104,6 @@ impl Graph {
             .filter(|descriptor| seen.insert(descriptor.digest))
             .cloned()
             .collect()
-    }
-
-    /// Bytes that the walk has read already: documents and configs, by digest.
-    pub fn metadata(&self) -> BTreeMap<Digest, &[u8]> {
-        let indexes = self
-            .indexes
-            .iter()
-            .map(|(descriptor, index)| (descriptor.digest, &*index.raw));
-        let manifests = self
-            .images
-            .iter()
-            .map(|image| (image.descriptor.digest, &*image.manifest.raw));
-        let configs = self
-            .images
-            .iter()
-            .filter_map(|image| Some((image.manifest.config.digest, image.config_raw.as_deref()?)));
-        indexes.chain(manifests).chain(configs).collect()
     }
 
     /// The images that run as containers.

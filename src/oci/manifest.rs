@@ -123,14 +123,6 @@ impl Document {
         }
     }
 
-    /// The stored bytes.
-    pub fn raw(&self) -> &Arc<[u8]> {
-        match self {
-            Document::Manifest(manifest) => &manifest.raw,
-            Document::Index(index) => &index.raw,
-        }
-    }
-
     /// The media type that a document claims for itself, if its bytes say one or only one is possible.
     ///
     /// For bytes that came without a descriptor: a registry's answer without a usable `Content-Type`.

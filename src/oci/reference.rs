@@ -69,20 +69,6 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Names a repository's image by tag.
-    ///
-    /// # Errors
-    ///
-    /// If `tag` is no tag.
-    pub fn tagged(repository: &Repository, tag: &str) -> Result<Reference, ReferenceError> {
-        check_tag(tag, tag, 0)?;
-        Ok(Reference {
-            repository: repository.clone(),
-            tag: Some(tag.into()),
-            digest: None,
-        })
-    }
-
     /// Names a repository's image by digest.
     pub fn digested(repository: &Repository, digest: Digest) -> Reference {
         Reference {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
-use rustls_pki_types::ServerName;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};

@@ -10,7 +10,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -58,7 +57,6 @@ impl Documents {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    requests: Arc<AtomicU64>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -93,12 +91,8 @@ impl Server {
             .enable_io()
             .enable_time()
             .build()?;
-        let requests = Arc::new(AtomicU64::new(0));
         let (stop, stopped) = oneshot::channel();
-        let served = Served {
-            documents: Arc::new(documents),
-            requests: Arc::clone(&requests),
-        };
+        let served = Served(Arc::new(documents));
         let thread = std::thread::Builder::new()
             .name("registry".into())
             .spawn(move || {
@@ -110,7 +104,6 @@ impl Server {
             })?;
         Ok(Server {
             address,
-            requests,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -119,11 +112,6 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Requests so far, answered or refused.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::SeqCst)
     }
 }
 
@@ -139,10 +127,7 @@ impl Drop for Server {
 }
 
 #[derive(Clone)]
-struct Served {
-    documents: Arc<Documents>,
-    requests: Arc<AtomicU64>,
-}
+struct Served(Arc<Documents>);
 
 async fn accept(listener: TcpListener, served: Served) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
@@ -173,7 +158,6 @@ async fn accept(listener: TcpListener, served: Served) {
 
 impl Served {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        self.requests.fetch_add(1, Ordering::SeqCst);
         let mut response = match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/v2/" | "/v2") => json(StatusCode::OK, "{}"),
             (&Method::GET | &Method::HEAD, path) => self.manifest(path),
@@ -204,7 +188,7 @@ impl Served {
                 "only manifests by digest",
             );
         };
-        let Some((media_type, bytes)) = self.documents.0.get(&key) else {
+        let Some((media_type, bytes)) = self.0.0.get(&key) else {
             return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "not here");
         };
         let mut response = Response::new(Full::new(bytes.clone()));
@@ -309,7 +293,6 @@ mod tests {
             .send("{}")
             .unwrap();
         assert_eq!(put.status(), 405);
-        assert_eq!(server.requests(), 10);
 
         let address = server.address();
         drop(agent);

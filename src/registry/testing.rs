@@ -231,7 +231,7 @@ impl Server {
     }
 
     pub(super) fn reference(&self, tag: &str) -> Reference {
-        Reference::tagged(&self.repository(), tag).unwrap()
+        format!("{}/lib/app:{tag}", self.host()).parse().unwrap()
     }
 }
 

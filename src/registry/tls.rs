@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use super::address::{Address, Insecure};
 use crate::error::{Error, Result};
@@ -129,10 +129,13 @@ impl Trust {
             None => None,
         };
         let verifier: Arc<dyn ServerCertVerifier> = if self.is_insecure(address) {
-            Arc::new(Unverified(self.provider.clone()))
+            Arc::new(Verifier {
+                trusted: Trusted::Anybody,
+                provider: self.provider.clone(),
+            })
         } else if let Some(found) = found.as_ref().filter(|found| !found.roots.is_empty()) {
             let roots = self.roots.iter().chain(&found.roots).cloned().collect();
-            Arc::new(Rooted::new(roots, self.provider.clone())?)
+            Arc::new(Verifier::with_roots(roots, self.provider.clone())?)
         } else {
             self.common()?
         };
@@ -162,8 +165,8 @@ impl Trust {
     fn common(&self) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
         self.common
             .get_or_init(|| {
-                let rooted = Rooted::new(self.roots.clone(), self.provider.clone())?;
-                Ok(Arc::new(rooted) as Arc<dyn ServerCertVerifier>)
+                let verifier = Verifier::with_roots(self.roots.clone(), self.provider.clone())?;
+                Ok(Arc::new(verifier) as Arc<dyn ServerCertVerifier>)
             })
             .clone()
     }
@@ -236,37 +239,43 @@ fn not_pem(path: &Path, reason: &str) -> Error {
     Error::io("use", path)(io::Error::new(io::ErrorKind::InvalidData, reason.to_string()))
 }
 
-/// The system's roots and given ones.
-///
-/// A self-signed certificate that was given as a root may also be the server's own, even where it calls itself
-/// a CA, as the usual `openssl req -x509` makes it: whoever named it trusts exactly that.
+/// Whether a host's certificate is trusted. The signatures of the handshake are checked in any case.
 #[derive(Debug)]
-struct Rooted {
-    given: Chain,
-    /// `None` where there are no roots at all: then nobody is trusted, and the message is the same as for
-    /// anybody else's CA.
-    inner: Option<rustls_platform_verifier::Verifier>,
+struct Verifier {
+    trusted: Trusted,
     provider: Arc<CryptoProvider>,
 }
 
-impl Rooted {
-    fn new(given: Chain, provider: Arc<CryptoProvider>) -> Result<Rooted, rustls::Error> {
+#[derive(Debug)]
+enum Trusted {
+    /// For registries named by `--insecure`.
+    Anybody,
+    /// There are no roots at all: the message is the same as for anybody else's CA.
+    Nobody,
+    /// The system's roots and given ones.
+    ///
+    /// A self-signed certificate that was given as a root may also be the server's own, even where it calls
+    /// itself a CA, as the usual `openssl req -x509` makes it: whoever named it trusts exactly that.
+    Roots {
+        given: Chain,
+        all: rustls_platform_verifier::Verifier,
+    },
+}
+
+impl Verifier {
+    fn with_roots(given: Chain, provider: Arc<CryptoProvider>) -> Result<Verifier, rustls::Error> {
         let made =
             rustls_platform_verifier::Verifier::new_with_extra_roots(given.iter().cloned(), provider.clone());
-        let inner = match made {
-            Ok(verifier) => Some(verifier),
-            Err(rustls::Error::General(_)) if given.is_empty() => None,
+        let trusted = match made {
+            Ok(all) => Trusted::Roots { given, all },
+            Err(rustls::Error::General(_)) if given.is_empty() => Trusted::Nobody,
             Err(error) => return Err(error),
         };
-        Ok(Rooted {
-            given,
-            inner,
-            provider,
-        })
+        Ok(Verifier { trusted, provider })
     }
 }
 
-impl ServerCertVerifier for Rooted {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -275,14 +284,18 @@ impl ServerCertVerifier for Rooted {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(inner) = &self.inner else {
-            return Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        let (given, all) = match &self.trusted {
+            Trusted::Anybody => return Ok(ServerCertVerified::assertion()),
+            Trusted::Nobody => {
+                return Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+            }
+            Trusted::Roots { given, all } => (given, all),
         };
-        match inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        match all.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The check of the dates comes before this one.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(reason)))
                 if reason.0.to_string().contains("CaUsedAsEndEntity")
-                    && self.given.iter().any(|root| root == end_entity) =>
+                    && given.iter().any(|root| root == end_entity) =>
             {
                 let parsed = ParsedCertificate::try_from(end_entity)?;
                 rustls::client::verify_server_name(&parsed, server_name)?;
@@ -298,12 +311,8 @@ impl ServerCertVerifier for Rooted {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -312,57 +321,13 @@ impl ServerCertVerifier for Rooted {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider
             .signature_verification_algorithms
             .supported_schemes()
-    }
-}
-
-/// Trusts any certificate, for registries named by `--insecure`. The signatures of the handshake are checked
-/// all the same.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -87,6 +87,8 @@ pub(super) struct Answer {
     pub(super) host: String,
     /// Whether a redirect led away from the host that was asked.
     pub(super) elsewhere: bool,
+    /// What it was sent to prove who is asking.
+    pub(super) authorization: Option<HeaderValue>,
 }
 
 impl Answer {
@@ -190,7 +192,8 @@ impl Transport {
         if request.offset > 0 {
             builder = builder.header(header::RANGE, format!("bytes={}-", request.offset));
         }
-        if let Some(authorization) = request.authorization.as_ref().filter(|_| !elsewhere) {
+        let authorization = request.authorization.clone().filter(|_| !elsewhere);
+        if let Some(authorization) = &authorization {
             builder = builder.header(header::AUTHORIZATION, authorization);
         }
         let proxy = self.proxies.choose(url).cloned();
@@ -223,6 +226,7 @@ impl Transport {
             body,
             host,
             elsewhere,
+            authorization,
         })
     }
 }

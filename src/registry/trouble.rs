@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ureq::http::{StatusCode, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ureq::http::{HeaderValue, StatusCode, header};
 
 use super::failure::Failure;
 use super::mirror::Endpoint;
@@ -138,8 +140,9 @@ struct Entry {
 }
 
 impl Said {
-    /// Reads an error's body.
+    /// Reads an error's body. A message that holds what was sent as authorization is dropped.
     pub(super) fn read(answer: Answer) -> Said {
+        let secrets = answer.authorization.as_ref().map_or_else(Vec::new, secrets_in);
         let is_html_type = answer
             .header(header::CONTENT_TYPE)
             .is_some_and(|text| text.starts_with("text/html"));
@@ -158,6 +161,9 @@ impl Said {
             }
         } else if !said.is_html && text.len() <= MAX_MESSAGE && !text.contains(['{', '\n']) {
             said.message = text.to_string();
+        }
+        for secret in &secrets {
+            said.keep_out(secret);
         }
         said
     }
@@ -184,4 +190,18 @@ impl Said {
         let short: String = text.chars().take(MAX_MESSAGE).collect();
         format!(" ({})", Escaped(&short))
     }
+}
+
+/// What must not be shown of a header: a token, or a password in either form.
+fn secrets_in(header: &HeaderValue) -> Vec<Secret> {
+    let Some((_, sent)) = header.to_str().ok().and_then(|text| text.split_once(' ')) else {
+        return Vec::new();
+    };
+    let pair = STANDARD
+        .decode(sent)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    let password = pair.as_deref().and_then(|pair| pair.split_once(':'));
+    let password = password.map(|(_, password)| Secret::new(password));
+    std::iter::once(Secret::new(sent)).chain(password).collect()
 }

@@ -101,6 +101,11 @@ fn a_stream_needs_room_and_says_where() {
         .args(inner.get_args());
     let limited = run(limited.current_dir(sealift.home())).code(3);
     assert!(limited.stderr.contains("--tmpdir"), "{}", limited.stderr);
+    let args = ["save", "--tmpdir", "/nonexistent", "--from", "-", "-o", "new.tar"];
+    let saved = fed(&sealift, &args, &bytes).code(3);
+    assert!(saved.stderr.contains("/nonexistent"), "{}", saved.stderr);
+    fed(&sealift, &["save", "--from", "-", "-o", "new.tar"], &bytes).ok();
+    assert!(fs::read(sealift.path("new.tar")).unwrap() == bytes);
 }
 
 #[test]
@@ -145,5 +150,29 @@ fn a_file_that_shrinks_under_a_verification_never_passes() {
         assert_eq!(output.status.code(), Some(3), "{:?}\n{said}", output.status);
         assert!(said.contains("cannot read app.tar at byte "), "{said}");
         fs::remove_file(&trace).unwrap();
+    }
+}
+
+#[test]
+fn without_threads_the_work_is_done_all_the_same() {
+    let sealift = Sealift::new();
+    archive(&sealift);
+    for args in [
+        &["save", "--from", "app.tar", "-o", "again.tar"][..],
+        &["verify", "again.tar"],
+        &["list", "again.tar"],
+    ] {
+        let inner = sealift.command(args);
+        // Another user's limit counts: root has none.
+        let mut limited = Command::new("bash");
+        limited
+            .args([
+                "-c",
+                "chmod -R a+rwX . && exec prlimit --nproc=1 setpriv --reuid=65533 -- \"$0\" \"$@\"",
+            ])
+            .arg(inner.get_program())
+            .args(inner.get_args());
+        let run = run(limited.current_dir(sealift.home())).ok();
+        assert!(run.stderr.contains("signals are not handled"), "{}", run.stderr);
     }
 }

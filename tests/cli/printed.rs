@@ -48,6 +48,8 @@ fn help_has_examples_and_says_the_exit_codes() {
         let page = sealift.run(&["man", command]).ok().stdout;
         assert!(page.starts_with(".ie ") && page.contains("json"), "{command}");
     }
+    let list = sealift.run(&["list", "--help"]).ok().stdout;
+    assert!(list.contains("--expect") && !list.contains("--jobs"), "{list}");
     assert!(sealift.run(&["--help"]).ok().stdout.contains("Exit codes:"));
     for shell in ["bash", "zsh", "fish"] {
         assert!(

@@ -50,7 +50,10 @@ pub use registry::{Registry, Request};
 pub use snapshot::{FileState, files_snapshot};
 
 /// `on_every_engine!(function)`: a test for each engine and store of `function(Engine, Store)`.
-#[allow(unused_macros)]
+#[allow(
+    unused_macros,
+    reason = "each test program includes all of this and uses a part"
+)]
 macro_rules! on_every_engine {
     ($function:ident) => {
         mod $function {

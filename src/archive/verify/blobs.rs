@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
 use super::{Layer, Options};
 use crate::archive::blob::BlobReader;
@@ -94,12 +94,16 @@ pub(super) fn check_all(
         progress,
         interrupt,
     };
-    let outcomes = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(|| work.run())).collect();
-        workers.into_iter().map(join).collect::<Vec<_>>()
+    let outcomes = thread::scope(|scope| {
+        // Where no more threads are to be had, there are fewer workers.
+        let spawn = |_| Builder::new().spawn_scoped(scope, || work.run()).ok();
+        let others: Vec<_> = (1..workers).filter_map(spawn).collect();
+        let mut outcomes = work.run();
+        outcomes.extend(others.into_iter().flat_map(join));
+        outcomes
     });
     interrupt.check()?;
-    Ok(outcomes.into_iter().flatten().collect())
+    Ok(outcomes.into_iter().collect())
 }
 
 /// What a thread gives; a panic in it goes on here.
@@ -176,7 +180,7 @@ impl Work<'_> {
         let reader = BlobReader::new(stored, &descriptor)?;
         let place = Place::blob(job.digest);
         let mut layer = Decompressor::new(compression, reader, self.options.max_layer_size, place)?;
-        let ended = std::thread::scope(|scope| self.uncompressed(job, &mut layer, scope));
+        let ended = thread::scope(|scope| self.uncompressed(job, &mut layer, scope));
         let size = layer.count();
         let outcome = match ended {
             Ok(found) => compare(job, &found, size),
@@ -282,17 +286,19 @@ fn update(hashers: &mut [Hasher], bytes: &[u8]) {
 }
 
 impl<'scope> Sink<'scope> {
-    /// Goes on in a new thread, which counts as `spare` again when it ends.
+    /// Goes on in a new thread, which counts as `spare` again when it ends; here, if there is none to be had.
     fn move_away(self, scope: &'scope Scope<'scope, '_>, spare: &'scope AtomicUsize) -> Sink<'scope> {
-        let Sink::Here { mut hashers, .. } = self else {
+        let Sink::Here { hashers, buffer } = self else {
             return self;
         };
+        let (hand_over, handed) = channel::<Vec<Hasher>>();
         let (filled, arriving) = sync_channel::<(Vec<u8>, usize)>(PIECES);
         let (leaving, emptied) = channel();
         for _ in 0..=PIECES {
             let _ = leaving.send(vec![0; PIECE]);
         }
-        let thread = scope.spawn(move || {
+        let thread = Builder::new().spawn_scoped(scope, move || {
+            let mut hashers = handed.recv().unwrap_or_default();
             while let Ok((buffer, count)) = arriving.recv() {
                 update(&mut hashers, buffer.get(..count).unwrap_or_default());
                 // The other side is gone only when it needs no more buffers.
@@ -301,6 +307,10 @@ impl<'scope> Sink<'scope> {
             spare.fetch_add(1, Ordering::Relaxed);
             hashers
         });
+        let Ok(thread) = thread else {
+            return Sink::Here { hashers, buffer };
+        };
+        let _ = hand_over.send(hashers);
         Sink::There {
             filled,
             emptied,

@@ -7,9 +7,10 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::segments::{Segments, part_path};
+use super::segments::Segments;
 use super::workplace::is_planted;
 use crate::archive::layout;
+use crate::archive::segments::{folder_of, part_path};
 use crate::error::{Error, Result};
 
 /// Follows a link at `target`, so that the file it points to is replaced and the link stays.
@@ -124,13 +125,6 @@ fn is_ours(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
         && File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok())
         && layout::first_block().is_ok_and(|block| block == start)
-}
-
-/// The folder that a path is in.
-pub fn folder_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
 }
 
 /// Makes renames durable.

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use super::journal::{self, Journal, Set};
 use super::medium::Medium;
-use super::segments::{Segment, Segments, part_path};
+use super::segments::{Segment, Segments};
 use super::workplace::Workplace;
 use super::{Layout, Options};
+use crate::archive::segments::part_path;
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 

@@ -42,13 +42,6 @@ pub fn cut(size: u64, split: Option<u64>) -> Result<Vec<Range<u64>>> {
         .collect())
 }
 
-/// The path of a part: `images.tar.001` for number 1.
-pub fn part_path(target: &Path, number: usize) -> PathBuf {
-    let mut name = target.as_os_str().to_os_string();
-    name.push(format!(".{number:03}"));
-    name.into()
-}
-
 /// One file of the stretch.
 #[derive(Debug)]
 pub struct Segment {
@@ -190,6 +183,7 @@ pub fn write_error(path: &Path, offset: u64, source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::segments::part_path;
 
     #[test]
     fn cuts_without_gaps() {

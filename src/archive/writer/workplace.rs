@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::publish::folder_of;
+use crate::archive::segments::folder_of;
 use crate::error::{Error, Result};
 
 const SUFFIX: &str = ".sealift-part";

@@ -308,6 +308,42 @@ fn challenges_that_cannot_be_met() {
 }
 
 #[test]
+fn what_was_sent_is_not_shown_when_a_server_sends_it_back() {
+    let echo = |seen: &Seen, status: u16| {
+        let sent = seen.authorization().unwrap_or_default();
+        let code = sent
+            .strip_prefix("Basic ")
+            .map(|pair| STANDARD.decode(pair).unwrap());
+        let clear = code.map_or(sent.to_string(), |pair| String::from_utf8(pair).unwrap());
+        Reply::new(
+            status,
+            format!(r#"{{"errors":[{{"code":"X","message":"no: {clear}"}}]}}"#),
+        )
+    };
+    for status in [401, 403, 404, 500] {
+        let server = Server::start(move |seen| match seen.authorization() {
+            _ if seen.path == "/v2/" => Reply::new(200, "{}"),
+            Some(_) => echo(seen, status),
+            None => Reply::new(401, "").with("WWW-Authenticate", "Basic realm=x"),
+        });
+        let error = source(with(&server.host(), password("ann", "s3cret")))
+            .resolve(&server.reference("1"))
+            .unwrap_err();
+        assert!(!error.to_string().contains("s3cret"), "{status}: {error}");
+
+        let issuer = issuer(|_, _| Reply::new(200, r#"{"token":"t0ken","expires_in":300}"#));
+        let realm = format!("Bearer realm=\"http://{}/token\"", issuer.server.host());
+        let server = Server::start(move |seen| match seen.authorization() {
+            _ if seen.path == "/v2/" => Reply::new(200, "{}"),
+            Some(_) => echo(seen, status),
+            None => Reply::new(401, "").with("WWW-Authenticate", &realm),
+        });
+        let error = source(quick()).resolve(&server.reference("1")).unwrap_err();
+        assert!(!error.to_string().contains("t0ken"), "{status}: {error}");
+    }
+}
+
+#[test]
 fn what_a_token_server_may_answer() {
     let image = Fixture::new();
     for (status, body, says) in [
