@@ -6,6 +6,8 @@
 //! load.rs      loading into Docker, beside a twin that pulled
 //! load_faults.rs   loads that go wrong
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
+//! attach_hosts.rs  attaching digests of names outside docker.io
+//! attach_stock.rs  attaching digests on hosts with an administrator's history
 //! load_killed.rs   attaching digests, killed at every step, and the repair
 //! loading.rs   what those share
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
@@ -19,6 +21,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attach_hosts;
+mod attach_stock;
 mod command;
 mod harness;
 mod load;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::folder::Folder;
-use super::mirror;
+use super::{hosts, mirror};
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
 
@@ -37,6 +37,14 @@ pub trait Begun: Clone + Into<Record> + Send {
 pub enum Record {
     /// A mirror of docker.io.
     Mirror(mirror::begun::Begun),
+    /// Names that lead elsewhere.
+    Hosts(hosts::begun::Begun),
+}
+
+impl From<hosts::begun::Begun> for Record {
+    fn from(begun: hosts::begun::Begun) -> Record {
+        Record::Hosts(begun)
+    }
 }
 
 impl From<mirror::begun::Begun> for Record {
@@ -46,7 +54,7 @@ impl From<mirror::begun::Begun> for Record {
 }
 
 impl Record {
-    const KNOWN: [&str; 1] = ["mirror"];
+    const KNOWN: [&str; 2] = ["mirror", "hosts"];
 
     /// Reads one.
     ///
@@ -71,6 +79,7 @@ impl Record {
     pub fn undo(&self, folder: &Folder) -> Result<()> {
         match self {
             Record::Mirror(begun) => begun.undo(folder),
+            Record::Hosts(begun) => begun.undo(folder),
         }?;
         folder.remove()
     }

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::daemon::Process;
+use super::network::Network;
+use super::reach;
 use crate::docker::api::Client;
-use crate::docker::endpoint::Endpoint;
 
 /// What is known of the engine's process and the host that it sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -13,20 +13,20 @@ pub struct Surroundings {
     pub pid: Option<i32>,
     /// Its `daemon.json`, whether or not it exists, as a path of ours.
     pub config_file: Option<PathBuf>,
+    /// Its network.
+    pub network: Option<Network>,
 }
 
 impl Surroundings {
     /// Looks. What cannot be seen is left out: a strategy's preflight says why. Changes nothing.
     pub fn look(client: &Client) -> Surroundings {
-        let Endpoint::Unix(socket) = client.endpoint() else {
-            return Surroundings::default();
-        };
-        let Ok(process) = Process::find(socket) else {
+        let Ok(process) = reach::process(client) else {
             return Surroundings::default();
         };
         Surroundings {
             pid: Some(process.pid()),
             config_file: process.config_file().ok(),
+            network: Network::look(client, &process).ok(),
         }
     }
 }
