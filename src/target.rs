@@ -160,6 +160,17 @@ pub struct Piece {
     pub image: usize,
 }
 
+/// What a way of attaching digests will do.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Attachment {
+    /// The strategy's name.
+    pub strategy: &'static str,
+    /// Whether the engine is stopped and started again.
+    pub restarts: bool,
+    /// What is done, step by step.
+    pub steps: Vec<String>,
+}
+
 /// What a load will do.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Plan {
@@ -173,6 +184,8 @@ pub struct Plan {
     pub left_out: Vec<LeftOut>,
     /// What is sent.
     pub send: Vec<Piece>,
+    /// How digests are attached.
+    pub attach: Vec<Attachment>,
 }
 
 impl Plan {
@@ -184,6 +197,7 @@ impl Plan {
             images: Vec::new(),
             left_out: Vec::new(),
             send: Vec::new(),
+            attach: Vec::new(),
         }
     }
 
@@ -242,6 +256,17 @@ impl fmt::Display for Plan {
                         }
                     }
                 }
+            }
+        }
+        for attachment in &self.attach {
+            let engine = if attachment.restarts {
+                "is restarted"
+            } else {
+                "keeps running"
+            };
+            writeln!(f, "attach by the {} (the engine {engine})", attachment.strategy)?;
+            for (at, step) in (1..).zip(&attachment.steps) {
+                writeln!(f, "  {at}. {}", Escaped(step))?;
             }
         }
         for image in &self.left_out {

@@ -1,7 +1,7 @@
 //! `sealift doctor`.
 
 use clap::Args;
-use sealift::docker::attach::journal::Folder;
+use sealift::docker::attach::folder::Folder;
 use sealift::docker::inventory::{Inventory, Store};
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;

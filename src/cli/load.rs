@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use sealift::archive::content::Content;
 use sealift::archive::verify::{self, Report as Verification};
+use sealift::docker::attach::Restart;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
 use sealift::target::{Attach, Offers, Plan, Rename, Report, Request, Target as _};
@@ -45,6 +46,15 @@ pub struct Load {
     /// How digests may be attached to Docker's classic store
     #[arg(long, value_enum, default_value_t = How::Auto)]
     attach: How,
+    /// Allow the engine to be stopped and started again where digests cannot be attached otherwise
+    #[arg(long)]
+    allow_restart: bool,
+    /// The command that stops the engine; systemctl without it
+    #[arg(long, value_name = "COMMAND", requires = "start_command")]
+    stop_command: Option<String>,
+    /// The command that starts it again
+    #[arg(long, value_name = "COMMAND", requires = "stop_command")]
+    start_command: Option<String>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -63,10 +73,12 @@ enum To {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum How {
-    /// The first way that works and does not stop the engine
+    /// The first way that works; one that stops the engine only with --allow-restart
     Auto,
     /// Only ways that do not stop the engine
     Live,
+    /// Only while the engine is stopped, which --allow-restart allows
+    Offline,
     /// Not at all
     None,
 }
@@ -76,7 +88,14 @@ impl Load {
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         let (To::Auto | To::Docker) = self.to;
         let progress = bars::progress(output);
-        let docker = Docker::connect(&docker::Options::from_process())?;
+        let docker = Docker::connect(&docker::Options {
+            restart: Restart {
+                allowed: self.allow_restart,
+                stop: self.stop_command.clone(),
+                start: self.start_command.clone(),
+            },
+            ..docker::Options::from_process()
+        })?;
         if !self.dry_run {
             docker.repair(progress.as_ref())?;
         }
@@ -93,6 +112,7 @@ impl Load {
             attach: match self.attach {
                 How::Auto => Attach::Auto,
                 How::Live => Attach::Live,
+                How::Offline => Attach::Offline,
                 How::None => Attach::None,
             },
             keep_going: self.keep_going,

@@ -21,8 +21,8 @@ mod stream;
 mod target;
 
 use api::Client;
-use attach::Strategy;
-use attach::journal::Folder;
+use attach::folder::Folder;
+use attach::{Restart, Strategy};
 use endpoint::{Endpoint, Environment};
 
 use crate::error::Result;
@@ -35,6 +35,8 @@ pub struct Options {
     pub environment: Environment,
     /// Where the journal of attaching is kept.
     pub folder: Folder,
+    /// Whether and how it may be stopped and started again.
+    pub restart: Restart,
 }
 
 impl Options {
@@ -42,7 +44,7 @@ impl Options {
     pub fn from_process() -> Options {
         Options {
             environment: Environment::from_process(),
-            folder: Folder::default(),
+            ..Options::default()
         }
     }
 }
@@ -66,7 +68,7 @@ impl Docker {
         Ok(Docker {
             client: Client::connect(&endpoint)?,
             folder: options.folder.clone(),
-            strategies: attach::ranking(&options.folder),
+            strategies: attach::ranking(options),
         })
     }
 

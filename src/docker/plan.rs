@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::attach::Strategy;
+use super::attach::{Manner, Strategy};
 use super::inventory::{Held, Inventory, Store, chain_ids};
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference};
 use crate::target::{
-    Attach, Form, LeftOut, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request, Showing,
+    Attach, Attachment, Form, LeftOut, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request, Showing,
 };
 
 /// In what form an engine takes content, and what it need not be sent.
@@ -68,6 +68,7 @@ pub fn plan(
             .push(planned(at, offer, image, name, request, inventory, strategies));
     }
     refuse_strangers(&mut plan, &strangers, offers, request, inventory)?;
+    plan.attach = attachments(&plan.images, inventory, strategies);
     plan.send = pieces(&plan.images, offers, &Takes::lacking(inventory))?;
     Ok(plan)
 }
@@ -221,22 +222,65 @@ fn showing(
         ));
         return Showing::Hidden { obstacles };
     }
-    for strategy in strategies {
-        let way = inventory
-            .attach
-            .iter()
-            .find(|way| way.strategy == strategy.name());
-        match (strategy.serves(repository), way) {
-            (Err(obstacle), _) => obstacles.push(obstacle),
-            (Ok(()), Some(way)) if way.obstacles.is_empty() => {
+    for strategy in strategies.iter().filter(|one| is_wanted(one.as_ref(), request)) {
+        match strategy.serves(repository, &inventory.surroundings) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(obstacle) => {
+                obstacles.push(obstacle);
+                continue;
+            }
+        }
+        match inventory.way(strategy.name()) {
+            Some(way) if way.obstacles.is_empty() => {
                 return Showing::Attach {
                     strategy: strategy.name(),
                 };
             }
-            (Ok(()), way) => obstacles.extend(way.iter().flat_map(|way| way.obstacles.clone())),
+            way => obstacles.extend(way.iter().flat_map(|way| way.obstacles.clone())),
         }
     }
+    if obstacles.is_empty() {
+        obstacles.push(Obstacle::new(
+            format!("there is no way to attach digests of names of {} as it is asked for", repository.domain()),
+            "the image is loaded and runs by its tag; the containerd store of Docker 24 and newer shows every digest",
+        ));
+    }
     Showing::Hidden { obstacles }
+}
+
+fn is_wanted(strategy: &dyn Strategy, request: &Request) -> bool {
+    match (request.attach, strategy.manner()) {
+        (Attach::None, _) | (Attach::Live, Manner::Restarting) | (Attach::Offline, Manner::Live) => false,
+        (Attach::Auto | Attach::Live | Attach::Offline, _) => true,
+    }
+}
+
+/// What the strategies that were chosen will do.
+fn attachments(
+    images: &[PlannedImage],
+    inventory: &Inventory,
+    strategies: &[Box<dyn Strategy>],
+) -> Vec<Attachment> {
+    let chosen = |strategy: &dyn Strategy| -> Vec<String> {
+        let showing = Showing::Attach {
+            strategy: strategy.name(),
+        };
+        let images = images.iter().filter(|planned| planned.showing == showing);
+        images
+            .map(|planned| Reference::digested(planned.name.repository(), planned.digest).familiar())
+            .collect()
+    };
+    let used = strategies
+        .iter()
+        .map(|strategy| (strategy, chosen(strategy.as_ref())));
+    used.filter(|(_, wanted)| !wanted.is_empty())
+        .map(|(strategy, wanted)| Attachment {
+            strategy: strategy.name(),
+            restarts: strategy.manner() == Manner::Restarting,
+            steps: strategy.steps(&wanted, &inventory.surroundings),
+        })
+        .collect()
 }
 
 /// What is sent for the images that are not present: each blob once.

@@ -1,9 +1,9 @@
 //! Plans for engines that were made up.
 
 use super::*;
+use crate::docker::Options;
 use crate::docker::api::OLDEST;
-use crate::docker::attach::journal::Folder;
-use crate::docker::attach::ranking;
+use crate::docker::attach::{Surroundings, ranking};
 use crate::docker::inventory::Way;
 use crate::target::sample::{diff_id, offer, stored};
 
@@ -24,8 +24,10 @@ fn inventory(store: Store, images: Vec<Held>) -> Inventory {
         images,
         attach: vec![Way {
             strategy: "mirror",
+            manner: Manner::Live,
             obstacles: Vec::new(),
         }],
+        surroundings: Surroundings::default(),
     }
 }
 
@@ -44,7 +46,7 @@ fn planned(images: Vec<Offer<'static>>, request: &Request, inventory: &Inventory
         images,
         damaged: Vec::new(),
     };
-    plan(&offers, request, inventory, &ranking(&Folder::default()))
+    plan(&offers, request, inventory, &ranking(&Options::default()))
 }
 
 fn sent(plan: &Plan, form: Form) -> Vec<Digest> {
@@ -154,7 +156,7 @@ fn digests_are_shown_by_the_first_way_that_works() {
     assert!(
         obstacles[0]
             .reason
-            .contains("digests of names outside docker.io are not attached")
+            .contains("no way to attach digests of names of quay.io")
     );
     let switched_off = Request {
         attach: Attach::None,

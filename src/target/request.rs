@@ -16,6 +16,8 @@ pub enum Attach {
     Auto,
     /// Only by ways that do not stop the engine.
     Live,
+    /// Only by ways that stop the engine and start it again.
+    Offline,
     /// Not at all.
     None,
 }

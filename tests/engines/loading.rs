@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sealift::archive::{self, Content, verify};
-use sealift::docker::attach::journal::Folder;
+use sealift::docker::attach::folder::Folder;
 use sealift::docker::endpoint::Environment;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
@@ -82,6 +82,7 @@ impl Loader {
         Docker::connect(&docker::Options {
             environment: self.environment.clone(),
             folder: self.journal_folder(),
+            ..docker::Options::default()
         })
     }
 

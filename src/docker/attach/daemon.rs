@@ -92,26 +92,40 @@ impl Process {
         CommandLine::parse(&self.arguments)
     }
 
-    /// Finds its `daemon.json`, what is in it, and how another can be laid over it.
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its `daemon.json`, whether or not it exists, as a path of ours.
     ///
     /// # Errors
     ///
-    /// What keeps it from being read or covered.
-    pub fn configuration(&self) -> Result<(Configuration, Cover), Obstacle> {
-        let named = self.command_line().config_file;
-        let inside = match &named {
+    /// What keeps it from being found.
+    pub fn config_file(&self) -> Result<PathBuf, Obstacle> {
+        let inside = match self.command_line().config_file {
             None => PathBuf::from(DEFAULT_PATH),
-            Some(path) if path.is_absolute() => path.clone(),
+            Some(path) if path.is_absolute() => path,
             Some(path) => {
                 let folder = fs::read_link(format!("/proc/{}/cwd", self.pid))
                     .map_err(|error| unknown("dockerd's working folder is not known", &error))?;
                 folder.join(path)
             }
         };
-        let path = self.outside(&inside)?;
+        self.outside(&inside)
+    }
+
+    /// Finds its `daemon.json`, what is in it, and how another can be laid over it.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being read or covered.
+    pub fn configuration(&self) -> Result<(Configuration, Cover), Obstacle> {
+        let is_named = self.command_line().config_file.is_some();
+        let path = self.config_file()?;
         let bytes = match fs::read(&path) {
             Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => None,
             Err(error) => {
                 return Err(Obstacle::new(
                     format!("{} cannot be read: {error}", path.display()),

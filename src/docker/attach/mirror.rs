@@ -6,6 +6,8 @@
 //! every repair. It listens on a port that only root can bind and answers no tags, so that nobody can
 //! serve images through it.
 
+pub mod begun;
+
 use crate::docker::api::{Client, encode};
 use crate::docker::endpoint::Endpoint;
 use crate::docker::inventory::find_image;
@@ -17,11 +19,13 @@ use crate::progress::Progress;
 use crate::registry::server::{Documents, Server, bind_privileged};
 use crate::target::Obstacle;
 
-use super::config::Configuration;
+use super::config::{Configuration, DEFAULT_PATH};
 use super::cover::Cover;
 use super::daemon::{Process, memory, obstacle};
-use super::journal::{Folder, Journal, Session, leftover};
-use super::{Outcome, Strategy, Wanted};
+use super::folder::Folder;
+use super::journal::{Session, leftover};
+use super::{Manner, Outcome, Strategy, Surroundings, Wanted};
+use begun::{Begun, Step};
 
 /// The strategy.
 #[derive(Debug)]
@@ -41,17 +45,12 @@ impl Strategy for Mirror {
         "mirror"
     }
 
-    fn serves(&self, repository: &Repository) -> Result<(), Obstacle> {
-        if repository.domain() == DEFAULT_DOMAIN {
-            return Ok(());
-        }
-        Err(Obstacle::new(
-            format!(
-                "digests of names outside {DEFAULT_DOMAIN} are not attached by this version ({})",
-                repository.domain()
-            ),
-            "the image is loaded and runs by its tag; the containerd store of Docker 24 and newer shows every digest",
-        ))
+    fn manner(&self) -> Manner {
+        Manner::Live
+    }
+
+    fn serves(&self, repository: &Repository, _: &Surroundings) -> Result<bool, Obstacle> {
+        Ok(repository.domain() == DEFAULT_DOMAIN)
     }
 
     fn preflight(&self, client: &Client) -> Vec<Obstacle> {
@@ -70,6 +69,22 @@ impl Strategy for Mirror {
             obstacles.push(no_port(&error));
         }
         obstacles
+    }
+
+    fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String> {
+        let file = surroundings.config_file.as_deref();
+        let file = file.map_or_else(|| DEFAULT_PATH.into(), |path| path.display().to_string());
+        let pid = surroundings
+            .pid
+            .map(|pid| format!(" (process {pid})"))
+            .unwrap_or_default();
+        vec![
+            "serve the manifests, by digest only, on a port below 1024 of 127.0.0.1".into(),
+            format!("bind-mount a copy of {file}, with that address as the mirror of docker.io, over it"),
+            format!("SIGHUP dockerd{pid}, which reads the copy"),
+            format!("let it pull {}: it asks for manifests only", wanted.join(", ")),
+            "SIGHUP with the mirrors as they were, unmount the copy".into(),
+        ]
     }
 
     fn apply(
@@ -133,7 +148,7 @@ impl Mirror {
         let mirror = format!("http://{}", server.address());
         let loud = found.configuration.with_mirrors(std::slice::from_ref(&mirror));
         let quiet = found.configuration.with_mirrors(&original);
-        let journal = Journal {
+        let begun = Begun {
             socket: found.socket,
             mirror,
             quiet: String::from_utf8_lossy(&quiet).into_owned(),
@@ -141,13 +156,13 @@ impl Mirror {
             cover: found.cover,
             steps: Vec::new(),
         };
-        let session = Session::begin(&self.folder, journal)?;
+        let session = Session::begin(&self.folder, begun)?;
         let at_stop = session.clone();
         let guard = interrupt.on_stop(move || {
             // The process dies by the signal: what cannot be undone now is left to a repair.
             let _ = at_stop.end();
         });
-        let outcomes = session.open(client, &found.process, &loud).and_then(|()| {
+        let outcomes = open(&session, client, &found.process, &loud).and_then(|()| {
             wanted
                 .iter()
                 .map(|one| interrupt.check().map(|()| pull(client, one)))
@@ -162,6 +177,19 @@ impl Mirror {
         }
         Ok(outcomes?)
     }
+}
+
+/// Lays the other `daemon.json` and makes the engine read it.
+fn open(session: &Session<Begun>, client: &Client, process: &Process, loud: &[u8]) -> Result<()> {
+    session.step(Step::Cover, |begun, folder| {
+        let source = folder.source();
+        let laid = begun.cover.write(loud, &source);
+        laid.and_then(|()| begun.cover.lay(&source))
+            .map_err(Error::io("cover", &source))
+    })?;
+    session.step(Step::Reload, |begun, _| {
+        process.reload(client, std::slice::from_ref(&begun.mirror))
+    })
 }
 
 /// What a preflight finds.

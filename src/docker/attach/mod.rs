@@ -5,6 +5,8 @@
 //!
 //! - [`mirror`]: for a moment the engine believes in a mirror of docker.io that serves the manifests only
 //! - [`journal`]: what was begun, so that it can be undone after a kill at any step; and the undoing
+//! - [`folder`]: where the journal is, and the lock that lets one strategy work at a time
+//! - [`surroundings`]: what of the host a choice depends on
 //! - [`daemon`]: which process the engine is, how it was started, how it is made to read its configuration
 //! - [`config`]: `daemon.json` and the flags of the command line
 //! - [`cover`]: laying another `daemon.json` over the real one without touching it
@@ -12,9 +14,14 @@
 pub mod config;
 pub mod cover;
 pub mod daemon;
+pub mod folder;
 pub mod journal;
 pub mod mirror;
+pub mod surroundings;
 
+pub use surroundings::Surroundings;
+
+use super::Options;
 use super::api::Client;
 use crate::error::Result;
 use crate::interrupt::Interrupt;
@@ -38,16 +45,47 @@ pub struct Wanted<'a> {
 /// What became of one wanted digest; `Err` says why it is not shown.
 pub type Outcome = Result<(), Obstacle>;
 
+/// What a strategy does to the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Manner {
+    /// It keeps running.
+    Live,
+    /// It is stopped and started again.
+    Restarting,
+}
+
+/// Whether and how the engine may be stopped and started again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restart {
+    /// Whether it may be.
+    pub allowed: bool,
+    /// The command that stops it, for a shell; without one systemd does it.
+    pub stop: Option<String>,
+    /// The command that starts it.
+    pub start: Option<String>,
+}
+
 /// A way to attach digests.
 pub trait Strategy {
     /// What it is called in plans and reports.
     fn name(&self) -> &'static str;
 
-    /// Whether names of this repository can be attached this way at all.
-    fn serves(&self, repository: &Repository) -> Result<(), Obstacle>;
+    /// Whether the engine keeps running.
+    fn manner(&self) -> Manner;
+
+    /// Whether names of this repository are for this way. Pure.
+    ///
+    /// # Errors
+    ///
+    /// They are, but something on this host is in the way of this one.
+    fn serves(&self, repository: &Repository, surroundings: &Surroundings) -> Result<bool, Obstacle>;
 
     /// What is in the way on this host. Empty if nothing is. Changes nothing.
     fn preflight(&self, client: &Client) -> Vec<Obstacle>;
+
+    /// What `apply` would do for these `name@digest`, step by step. Pure.
+    fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String>;
 
     /// Attaches, and undoes on the way out all that it did to the engine's configuration.
     ///
@@ -63,7 +101,7 @@ pub trait Strategy {
     ) -> Result<Vec<Outcome>>;
 }
 
-/// The ways there are, the best first.
-pub fn ranking(folder: &journal::Folder) -> Vec<Box<dyn Strategy>> {
-    vec![Box::new(mirror::Mirror::new(folder.clone()))]
+/// The ways there are, the best first: live ones before those that stop the engine.
+pub fn ranking(options: &Options) -> Vec<Box<dyn Strategy>> {
+    vec![Box::new(mirror::Mirror::new(options.folder.clone()))]
 }

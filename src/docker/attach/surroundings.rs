@@ -1,0 +1,32 @@
+//! What of the host the choice of a strategy depends on: asked once, by a probe.
+
+use std::path::PathBuf;
+
+use super::daemon::Process;
+use crate::docker::api::Client;
+use crate::docker::endpoint::Endpoint;
+
+/// What is known of the engine's process and the host that it sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Surroundings {
+    /// The engine's process.
+    pub pid: Option<i32>,
+    /// Its `daemon.json`, whether or not it exists, as a path of ours.
+    pub config_file: Option<PathBuf>,
+}
+
+impl Surroundings {
+    /// Looks. What cannot be seen is left out: a strategy's preflight says why. Changes nothing.
+    pub fn look(client: &Client) -> Surroundings {
+        let Endpoint::Unix(socket) = client.endpoint() else {
+            return Surroundings::default();
+        };
+        let Ok(process) = Process::find(socket) else {
+            return Surroundings::default();
+        };
+        Surroundings {
+            pid: Some(process.pid()),
+            config_file: process.config_file().ok(),
+        }
+    }
+}
