@@ -143,7 +143,11 @@ impl Process {
     }
 
     /// A path of dockerd's as a path of ours, with no link left in it.
-    fn outside(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
+    ///
+    /// # Errors
+    ///
+    /// If it leads out of dockerd's root folder, or nowhere.
+    pub fn outside(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
         let joined = self.root.join(inside.strip_prefix("/").unwrap_or(inside));
         let mut missing = Vec::new();
         let mut known = joined.as_path();
@@ -173,7 +177,19 @@ impl Process {
         Ok(missing.iter().rev().fold(found, |path, name| path.join(name)))
     }
 
-    fn is_alive(&self) -> bool {
+    /// Makes it read its configuration again, and does not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended.
+    pub fn hang_up(&self) -> io::Result<()> {
+        let pid = Pid::from_raw(self.pid).filter(|_| self.is_alive());
+        let pid = pid.ok_or_else(|| io::Error::other("dockerd has ended meanwhile"))?;
+        Ok(kill_process(pid, Signal::HUP)?)
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
         start_time(self.pid).is_ok_and(|started| started == self.started)
     }
 

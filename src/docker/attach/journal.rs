@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::folder::Folder;
-use super::mirror;
+use super::{mirror, offline};
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
 
@@ -37,6 +37,8 @@ pub trait Begun: Clone + Into<Record> + Send {
 pub enum Record {
     /// A mirror of docker.io.
     Mirror(mirror::begun::Begun),
+    /// A stop of the engine.
+    Offline(offline::begun::Begun),
 }
 
 impl From<mirror::begun::Begun> for Record {
@@ -45,8 +47,14 @@ impl From<mirror::begun::Begun> for Record {
     }
 }
 
+impl From<offline::begun::Begun> for Record {
+    fn from(begun: offline::begun::Begun) -> Record {
+        Record::Offline(begun)
+    }
+}
+
 impl Record {
-    const KNOWN: [&str; 1] = ["mirror"];
+    const KNOWN: [&str; 2] = ["mirror", "offline"];
 
     /// Reads one.
     ///
@@ -71,6 +79,7 @@ impl Record {
     pub fn undo(&self, folder: &Folder) -> Result<()> {
         match self {
             Record::Mirror(begun) => begun.undo(folder),
+            Record::Offline(begun) => begun.undo(folder),
         }?;
         folder.remove()
     }

@@ -4,6 +4,7 @@
 //! one in the ranking whose preflight finds no obstacle is taken; what keeps the others from it is told.
 //!
 //! - [`mirror`]: for a moment the engine believes in a mirror of docker.io that serves the manifests only
+//! - [`offline`]: the engine is stopped, and the digests are written into its store
 //! - [`journal`]: what was begun, so that it can be undone after a kill at any step; and the undoing
 //! - [`folder`]: where the journal is, and the lock that lets one strategy work at a time
 //! - [`surroundings`]: what of the host a choice depends on
@@ -17,6 +18,7 @@ pub mod daemon;
 pub mod folder;
 pub mod journal;
 pub mod mirror;
+pub mod offline;
 pub mod surroundings;
 
 pub use surroundings::Surroundings;
@@ -103,5 +105,11 @@ pub trait Strategy {
 
 /// The ways there are, the best first: live ones before those that stop the engine.
 pub fn ranking(options: &Options) -> Vec<Box<dyn Strategy>> {
-    vec![Box::new(mirror::Mirror::new(options.folder.clone()))]
+    vec![
+        Box::new(mirror::Mirror::new(options.folder.clone())),
+        Box::new(offline::Offline::new(
+            options.folder.clone(),
+            options.restart.clone(),
+        )),
+    ]
 }

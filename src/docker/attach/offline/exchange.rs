@@ -171,7 +171,7 @@ impl Files {
 
 /// `FOLDER/sha256/HEX`.
 pub fn digest_path(folder: &Path, digest: &Digest) -> PathBuf {
-    folder.join(digest.algorithm().to_string()).join(digest.hex())
+    folder.join(digest.algorithm()).join(digest.hex())
 }
 
 fn rustix_flags(flags: OFlags) -> i32 {
@@ -224,11 +224,7 @@ mod tests {
         );
         assert_eq!(files.read().unwrap().unwrap(), b"new");
         assert_eq!(listed(&files).len(), 2);
-        assert!(
-            !files
-                .put_back(&Digest::sha256(b"other"), true, &unused)
-                .unwrap()
-        );
+        assert!(!files.put_back(&Digest::sha256(b"other"), true, &unused).unwrap());
         assert!(files.put_back(&Digest::sha256(b"new"), true, &unused).unwrap());
         assert_eq!(files.read().unwrap().unwrap(), b"old");
         assert_eq!(fs::metadata(files.names()).unwrap().ino(), before.ino());

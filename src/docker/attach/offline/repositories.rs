@@ -119,11 +119,18 @@ mod tests {
         ] {
             assert!(repositories.set(&name(&reference), &id(image)), "{reference}");
             assert!(!repositories.set(&name(&reference), &id(image)), "{reference}");
-            assert_eq!(repositories.get(&name(&reference)), Some(id(image)), "{reference}");
+            assert_eq!(
+                repositories.get(&name(&reference)),
+                Some(id(image)),
+                "{reference}"
+            );
         }
         let written = String::from_utf8(repositories.to_bytes()).unwrap();
         let (i1, i2, i3) = (id(1), id(2), id(3));
-        let mut digests = [format!(r#""httpd@{one}":"{i1}""#), format!(r#""httpd@{two}":"{i2}""#)];
+        let mut digests = [
+            format!(r#""httpd@{one}":"{i1}""#),
+            format!(r#""httpd@{two}":"{i2}""#),
+        ];
         digests.sort();
         let digests = digests.join(",");
         let expected = format!(
@@ -144,7 +151,10 @@ mod tests {
             (r#"{"Repositories":[]}"#.into(), "no object"),
             (r#"{"Repositories":{"a":[]}}"#.into(), "\"a\" is not an object"),
             (r#"{"Repositories":{"a":{"a:1":7}}}"#.into(), "no image id"),
-            (r#"{"Repositories":{"a":{"a:1":"sha256:12"}}}"#.into(), "no image id"),
+            (
+                r#"{"Repositories":{"a":{"a:1":"sha256:12"}}}"#.into(),
+                "no image id",
+            ),
             (
                 format!(r#"{{"Repositories":{{"a":{{"a:1":"{id}","a:1":"{id}"}}}}}}"#),
                 "stands twice",
