@@ -5,6 +5,7 @@
 //! command.rs   the command as a user runs it
 //! load.rs      loading into Docker, beside a twin that pulled
 //! load_faults.rs   loads that go wrong
+//! attach_offline.rs   attaching digests while the engine is stopped
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
 //! load_killed.rs   attaching digests, killed at every step, and the repair
 //! loading.rs   what those share
@@ -19,6 +20,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attach_offline;
 mod command;
 mod harness;
 mod load;

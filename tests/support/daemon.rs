@@ -117,6 +117,15 @@ impl Options {
 }
 
 fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
+    let command = &mut dockerd(root, options);
+    if options.activated {
+        let mut wrapped = with_socket(command, &root.outside("docker.sock"));
+        return folder.spawn_with_stdin(&mut wrapped, &root.outside("dockerd.log"));
+    }
+    folder.spawn(command, &root.outside("dockerd.log"))
+}
+
+fn dockerd(root: &Root, options: &Options) -> Command {
     let mut command = root.command("dockerd");
     let pairs = [
         ("--config-file", "daemon.json"),
@@ -138,11 +147,7 @@ fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
         .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
         .args(&options.flags);
     command.envs(options.env.iter().map(|(name, value)| (name, value)));
-    if options.activated {
-        let mut wrapped = with_socket(&command, &root.outside("docker.sock"));
-        return folder.spawn_with_stdin(&mut wrapped, &root.outside("dockerd.log"));
-    }
-    folder.spawn(&mut command, &root.outside("dockerd.log"))
+    command
 }
 
 /// The same command with a listening socket of ours as its third descriptor; sd_listen_fds(3).
@@ -263,9 +268,41 @@ impl Daemon {
         self.root.inside(name)
     }
 
-    /// The process id of dockerd.
+    /// The process id of dockerd, whoever started it last.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        let noted = fs::read_to_string(self.pid_file()).unwrap_or_default();
+        noted.trim().parse().unwrap_or_else(|_| self.child.id())
+    }
+
+    /// The file that its process id is in.
+    pub fn pid_file(&self) -> PathBuf {
+        self.root.outside("docker.pid")
+    }
+
+    /// A line for a shell that ends it, and does not wait for that.
+    pub fn stop_command(&self) -> String {
+        format!("kill $(cat {})", self.pid_file().display())
+    }
+
+    /// A line for a shell that starts it on the same files, and does not wait for that.
+    pub fn start_command(&self) -> String {
+        let command = dockerd(&self.root, &self.options);
+        let words = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|word| format!("'{}'", word.to_str().unwrap()));
+        let log = self.root.outside("dockerd.log");
+        format!(
+            "setsid {} </dev/null >>{} 2>&1 &",
+            words.collect::<Vec<_>>().join(" "),
+            log.display()
+        )
+    }
+
+    /// Whether dockerd runs.
+    pub fn is_running(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('Z'));
+        state == Some(false)
     }
 
     /// All it has logged.
@@ -386,24 +423,34 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        let pid = Pid::from_raw(self.pid() as i32).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
     /// Ends it in good order; its files stay, and `start_again` finds them.
     pub fn stop(&mut self) {
-        if self.child.try_wait().unwrap().is_none() {
+        if self.is_running() {
             self.signal(Signal::TERM);
         }
+        self.wait_for_its_end();
+    }
+
+    fn wait_for_its_end(&mut self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.is_running() && Instant::now() < until {
+            let _ = self.child.try_wait();
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!self.is_running(), "it does not end:\n{}", self.log_tail(15));
         self.child.wait().unwrap();
     }
 
     /// Kills dockerd, and with it, by its own doing, its containerd; containers' shims live on, as after a crash.
     pub fn kill(&mut self) {
-        if self.child.try_wait().unwrap().is_none() {
+        if self.is_running() {
             self.signal(Signal::KILL);
         }
-        self.child.wait().unwrap();
+        self.wait_for_its_end();
         // 20.10 takes a containerd that has ended for a live one until init has waited for it,
         // and not every container's init does.
         let _ = fs::remove_file(self.root.outside("exec/containerd/containerd.pid"));
@@ -412,7 +459,7 @@ impl Daemon {
     /// Starts it on the same files, after `stop` or `kill`.
     #[track_caller]
     pub fn start_again(&mut self) {
-        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        assert!(!self.is_running(), "it still runs");
         self.child = spawn(&self.folder, &self.root, &self.options);
         self.wait_until_it_answers();
     }
@@ -435,10 +482,11 @@ impl Drop for Daemon {
             );
         }
         // In good order if it can; the folder sees to the rest.
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+        if self.is_running() {
             self.signal(Signal::TERM);
             let until = Instant::now() + Duration::from_secs(15);
-            while self.child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < until {
+            while self.is_running() && Instant::now() < until {
+                let _ = self.child.try_wait();
                 thread::sleep(Duration::from_millis(20));
             }
         }

@@ -10,6 +10,7 @@ use super::exchange::Files;
 use super::live_restore::LiveRestore;
 use super::service::Control;
 use crate::docker::api::Client;
+use crate::docker::attach::daemon::Identity;
 use crate::docker::attach::folder::Folder;
 use crate::docker::attach::journal;
 use crate::docker::endpoint::Endpoint;
@@ -54,6 +55,8 @@ pub enum Step {
 pub struct Begun {
     /// The engine's socket.
     pub socket: PathBuf,
+    /// Its process.
+    pub process: Identity,
     /// Its store.
     pub files: Files,
     /// How it is stopped and started.
@@ -107,9 +110,10 @@ impl Begun {
     /// # Errors
     ///
     /// If it does not end.
-    pub fn wait_for_end(&self) -> Result<()> {
+    pub fn wait_for_end(&self, process: Identity) -> Result<()> {
         let until = Instant::now() + END_LIMIT;
-        while self.files.is_used() {
+        // It lets go of the store some moments before it ends, and no other starts before that.
+        while self.files.is_used() || !process.has_ended() {
             if Instant::now() > until {
                 let problem = format!(
                     "a daemon still works on {} {} s after it was stopped",
@@ -176,6 +180,7 @@ impl Begun {
                 back.map_err(Error::io("put back", self.files.names()))?;
             }
             drop(unused);
+            self.wait_for_end(self.process)?;
             return self.start();
         }
         Err(self.error("start it", "it neither answers nor ends"))

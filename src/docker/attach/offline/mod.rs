@@ -19,7 +19,7 @@ pub mod service;
 
 use std::path::PathBuf;
 
-use super::daemon::{Process, memory, obstacle};
+use super::daemon::{Identity, Process, memory, obstacle};
 use super::folder::{Folder, Lock};
 use super::journal::{Session, leftover};
 use super::{Manner, Outcome, Restart, Strategy, Surroundings, Wanted};
@@ -242,6 +242,7 @@ impl Offline {
             &self.folder,
             Begun {
                 socket: found.socket.clone(),
+                process: found.process.identity(),
                 files: found.files.clone(),
                 control: found.control.clone(),
                 live_restore: found.live_restore.clone(),
@@ -277,18 +278,18 @@ fn exchange(
     wanted: &[Wanted<'_>],
     lock: &Lock,
 ) -> Result<Vec<Outcome>> {
-    let stop = |begun: &Begun| {
+    let stop = |begun: &Begun, process: Identity| {
         let held = lock.share().map_err(Error::io("share", "the lock"))?;
         let stopped = begun.control.stop(held);
         stopped.map_err(|problem| client.error("stop it", &problem, None))?;
-        begun.wait_for_end()
+        begun.wait_for_end(process)
     };
     if let Some(live_restore) = &found.live_restore {
         session.step(Step::LiveRestore, |_, folder| {
             live_restore.switch_on(client, &found.process, folder)
         })?;
     }
-    session.step(Step::Stop, |begun, _| stop(begun))?;
+    session.step(Step::Stop, |begun, _| stop(begun, begun.process))?;
     // Not before: until its end the engine may have changed them.
     let (content, had_names) = edited(&found.files, wanted)?;
     let write = Step::Write {
@@ -310,7 +311,11 @@ fn exchange(
     session.step(Step::Start, |begun, _| begun.start())?;
     let outcomes: Vec<Outcome> = wanted.iter().map(|one| shows(client, one)).collect();
     if !outcomes.is_empty() && outcomes.iter().all(Result::is_err) {
-        session.step(Step::GoBack, |begun, _| stop(begun))?;
+        session.step(Step::GoBack, |begun, _| {
+            let process =
+                Process::find(&begun.socket).map_err(|one| client.error("stop it", &one.reason, None))?;
+            stop(begun, process.identity())
+        })?;
     }
     Ok(outcomes)
 }
