@@ -9,6 +9,7 @@
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
 //! load_killed.rs   attaching digests, killed at every step, and the repair
 //! loading.rs   what those share
+//! offline_killed.rs   the same, killed at every step
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
 //! ```
 //!
@@ -28,4 +29,5 @@ mod load_attach;
 mod load_faults;
 mod load_killed;
 mod loading;
+mod offline_killed;
 mod other_tools;
