@@ -40,6 +40,11 @@ impl Obstacle {
         }
     }
 
+    /// What is in the way of everybody but root.
+    pub fn needs_root() -> Obstacle {
+        Obstacle::new("attaching digests needs root", "run the same command with sudo")
+    }
+
     /// Makes one of several.
     pub fn joined(all: Vec<Obstacle>) -> Obstacle {
         let join = |texts: Vec<String>| texts.join("; ");
@@ -264,7 +269,7 @@ impl fmt::Display for Plan {
             } else {
                 "keeps running"
             };
-            writeln!(f, "attach by the {} (the engine {engine})", attachment.strategy)?;
+            writeln!(f, "attach by {} (the engine {engine})", attachment.strategy)?;
             for (at, step) in (1..).zip(&attachment.steps) {
                 writeln!(f, "  {at}. {}", Escaped(step))?;
             }

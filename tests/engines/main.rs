@@ -7,6 +7,8 @@
 //! load_faults.rs   loads that go wrong
 //! attach_offline.rs   attaching digests while the engine is stopped
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
+//! attach_hosts.rs  attaching digests of names outside docker.io
+//! attach_stock.rs  attaching digests on hosts with an administrator's history
 //! load_killed.rs   attaching digests, killed at every step, and the repair
 //! loading.rs   what those share
 //! offline_killed.rs   the same, killed at every step
@@ -21,7 +23,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attach_hosts;
 mod attach_offline;
+mod attach_stock;
 mod command;
 mod harness;
 mod load;

@@ -120,7 +120,7 @@ impl Stage {
     fn forget_digest(&self) {
         let name = format!("quay.io/a/b@{}", self.image.digest);
         if self.daemon.inspect(&name).is_some() {
-            self.daemon.docker(&["rmi", &name]).ok();
+            self.daemon.docker(&["rmi", "-f", &name]).ok();
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A dockerd of one's own, beside the host's and beside others.
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -24,6 +26,8 @@ pub struct Options {
     env: Vec<(String, String)>,
     stock: bool,
     activated: bool,
+    unshared: Vec<&'static str>,
+    loopback_up: bool,
 }
 
 /// A running dockerd. Dropping it ends it and removes all that it kept.
@@ -81,6 +85,35 @@ impl Options {
     #[must_use]
     pub fn activated(mut self) -> Self {
         self.activated = true;
+        self
+    }
+
+    /// Gives it a mount namespace of its own, as systemd does for a unit with `PrivateMounts`.
+    #[must_use]
+    pub fn own_mounts(mut self) -> Self {
+        self.unshared.extend(["--mount", "--propagation=slave"]);
+        self
+    }
+
+    /// Gives it a network of its own, with nothing but a loopback device, which is up if `up` says so.
+    #[must_use]
+    pub fn own_network(mut self, up: bool) -> Self {
+        self.unshared.push("--net");
+        self.loopback_up = up;
+        self
+    }
+
+    /// Starts it in a pid namespace of its own, as in a container.
+    #[must_use]
+    pub fn contained(mut self) -> Self {
+        assert!(self.engine.root().is_none(), "a chroot has the host's /proc");
+        self.unshared.extend([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child=SIGTERM",
+            "--mount-proc",
+        ]);
         self
     }
 
@@ -147,7 +180,28 @@ fn dockerd(root: &Root, options: &Options) -> Command {
         .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
         .args(&options.flags);
     command.envs(options.env.iter().map(|(name, value)| (name, value)));
+    if !options.unshared.is_empty() {
+        command = with_namespaces(&command, options);
+    }
     command
+}
+
+/// The same command, and process, in namespaces of its own.
+fn with_namespaces(command: &Command, options: &Options) -> Command {
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(&options.unshared);
+    if options.loopback_up && options.unshared.contains(&"--net") {
+        wrapped.args(["sh", "-c", r#"ip link set lo up && exec "$@""#, "sh"]);
+    }
+    wrapped
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        wrapped.env(name, value.unwrap());
+    }
+    wrapped
 }
 
 /// The same command with a listening socket of ours as its third descriptor; sd_listen_fds(3).
@@ -185,6 +239,8 @@ impl Daemon {
             env: Vec::new(),
             stock: false,
             activated: false,
+            unshared: Vec::new(),
+            loopback_up: true,
         }
     }
 
@@ -270,6 +326,9 @@ impl Daemon {
 
     /// The process id of dockerd, whoever started it last.
     pub fn pid(&self) -> u32 {
+        if is_running(self.child.id()) {
+            return self.child.id();
+        }
         let noted = fs::read_to_string(self.pid_file()).unwrap_or_default();
         noted.trim().parse().unwrap_or_else(|_| self.child.id())
     }
@@ -300,9 +359,19 @@ impl Daemon {
 
     /// Whether dockerd runs.
     pub fn is_running(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        let state = stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('Z'));
-        state == Some(false)
+        is_running(self.pid())
+    }
+
+    /// Listens somewhere in its network.
+    #[track_caller]
+    pub fn listen(&self, address: &str) -> TcpListener {
+        let network = fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
+        let of = rustix::thread::LinkNameSpaceType::Network;
+        let inside = || {
+            rustix::thread::move_into_link_name_space(network.as_fd(), Some(of)).unwrap();
+            TcpListener::bind(address).unwrap_or_else(|e| panic!("{address}: {e}"))
+        };
+        thread::scope(|scope| scope.spawn(inside).join().unwrap())
     }
 
     /// All it has logged.
@@ -422,9 +491,20 @@ impl Daemon {
         }
     }
 
+    /// With a pid namespace dockerd is the child of our child.
+    fn child_of_unshare(&self) -> i32 {
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        fs::read_to_string(children).unwrap().trim().parse().unwrap()
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid() as i32).unwrap();
         kill_process(pid, signal).unwrap();
+        let pid = match self.options.unshared.contains(&"--fork") {
+            true => self.child_of_unshare(),
+            false => self.child.id() as i32,
+        };
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
     /// Ends it in good order; its files stay, and `start_again` finds them.
@@ -470,6 +550,13 @@ impl Daemon {
         self.stop();
         self.start_again();
     }
+}
+
+/// Whether a process runs; one that nobody has waited for yet does not.
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('Z'));
+    state == Some(false)
 }
 
 impl Drop for Daemon {

@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::journal::Record;
@@ -45,6 +45,11 @@ impl Folder {
     /// Keeps the journal elsewhere.
     pub fn new(path: impl Into<PathBuf>) -> Folder {
         Folder(path.into())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     fn journal(&self) -> PathBuf {
@@ -194,11 +199,10 @@ impl Folder {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::docker::attach::cover::Cover;
     use crate::docker::attach::mirror::begun::{Begun, Step};
+    use crate::docker::attach::namespaces::Namespaces;
     use crate::progress::Silent;
 
     fn journal(folder: &Path) -> Record {
@@ -208,6 +212,7 @@ mod tests {
             original: vec!["https://m.example".into()],
             quiet: "{}".into(),
             cover: Cover::File(folder.join("daemon.json")),
+            namespaces: Namespaces::default(),
             steps: vec![Step::Cover, Step::Reload],
         })
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::folder::Folder;
-use super::{mirror, offline};
+use super::{hosts, mirror, offline};
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
 
@@ -39,6 +39,14 @@ pub enum Record {
     Mirror(mirror::begun::Begun),
     /// A stop of the engine.
     Offline(offline::begun::Begun),
+    /// Names that lead elsewhere.
+    Hosts(hosts::begun::Begun),
+}
+
+impl From<hosts::begun::Begun> for Record {
+    fn from(begun: hosts::begun::Begun) -> Record {
+        Record::Hosts(begun)
+    }
 }
 
 impl From<mirror::begun::Begun> for Record {
@@ -54,7 +62,7 @@ impl From<offline::begun::Begun> for Record {
 }
 
 impl Record {
-    const KNOWN: [&str; 2] = ["mirror", "offline"];
+    const KNOWN: [&str; 3] = ["mirror", "hosts", "offline"];
 
     /// Reads one.
     ///
@@ -80,6 +88,7 @@ impl Record {
         match self {
             Record::Mirror(begun) => begun.undo(folder),
             Record::Offline(begun) => begun.undo(folder),
+            Record::Hosts(begun) => begun.undo(folder),
         }?;
         folder.remove()
     }

@@ -8,13 +8,14 @@
 
 pub mod begun;
 
-use crate::docker::api::{Client, encode};
-use crate::docker::endpoint::Endpoint;
-use crate::docker::inventory::find_image;
-use crate::error::{Error, Result};
+use std::io;
+use std::net::TcpListener;
+
+use crate::docker::api::Client;
+use crate::error::Result;
 use crate::interrupt::Interrupt;
+use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
-use crate::oci::{Digest, Repository};
 use crate::progress::Progress;
 use crate::registry::server::{Documents, Server, bind_privileged};
 use crate::target::Obstacle;
@@ -24,7 +25,7 @@ use super::cover::Cover;
 use super::daemon::{Process, memory, obstacle};
 use super::folder::Folder;
 use super::journal::{Session, leftover};
-use super::{Manner, Outcome, Strategy, Surroundings, Wanted};
+use super::{Failed, Manner, Outcome, Strategy, Surroundings, Wanted, pull, reach};
 use begun::{Begun, Step};
 
 /// The strategy.
@@ -55,20 +56,13 @@ impl Strategy for Mirror {
 
     fn preflight(&self, client: &Client) -> Vec<Obstacle> {
         if !rustix::process::geteuid().is_root() {
-            return vec![Obstacle::new(
-                "attaching digests needs root",
-                "run the same command with sudo",
-            )];
+            return vec![Obstacle::needs_root()];
         }
-        let mut obstacles = match (self.folder.has_leftover(), self.look(client)) {
+        match (self.folder.has_leftover(), self.look(client)) {
             // What an interrupted run has left looks like an edit, and is undone before anything is attached.
             (Ok(true), _) | (_, Ok(_)) => Vec::new(),
             (_, Err(obstacles)) => obstacles,
-        };
-        if let Err(error) = bind_privileged() {
-            obstacles.push(no_port(&error));
         }
-        obstacles
     }
 
     fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String> {
@@ -94,35 +88,7 @@ impl Strategy for Mirror {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Vec<Outcome>> {
-        let attached = self.attach(client, wanted, progress, interrupt);
-        match attached {
-            Ok(outcomes) => Ok(outcomes),
-            Err(Failed::Obstacle(obstacle)) => Ok(wanted.iter().map(|_| Err(obstacle.clone())).collect()),
-            Err(Failed::Error(error)) => Err(error),
-        }
-    }
-}
-
-/// Why nothing was attached.
-enum Failed {
-    /// The digests are not shown; all else is well.
-    Obstacle(Obstacle),
-    /// The run has to end.
-    Error(Error),
-}
-
-impl From<Obstacle> for Failed {
-    fn from(obstacle: Obstacle) -> Failed {
-        Failed::Obstacle(obstacle)
-    }
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Failed {
-        match error {
-            Error::Interrupted => Failed::Error(error),
-            other => Failed::Obstacle(obstacle(&other)),
-        }
+        Failed::told(wanted, self.attach(client, wanted, progress, interrupt))
     }
 }
 
@@ -141,7 +107,7 @@ impl Mirror {
         for one in wanted {
             documents.add(one.repository.path(), one.graph);
         }
-        let server = bind_privileged()
+        let server = bind(&found.process)
             .and_then(|listener| Server::start(listener, documents))
             .map_err(|error| no_port(&error))?;
         let original = found.configuration.mirrors();
@@ -154,6 +120,7 @@ impl Mirror {
             quiet: String::from_utf8_lossy(&quiet).into_owned(),
             original,
             cover: found.cover,
+            namespaces: found.process.namespaces().clone(),
             steps: Vec::new(),
         };
         let session = Session::begin(&self.folder, begun)?;
@@ -165,7 +132,7 @@ impl Mirror {
         let outcomes = open(&session, client, &found.process, &loud).and_then(|()| {
             wanted
                 .iter()
-                .map(|one| interrupt.check().map(|()| pull(client, one)))
+                .map(|one| interrupt.check().map(|()| pull::by_digest(client, one)))
                 .collect::<Result<Vec<Outcome>>>()
         });
         let ended = session.end();
@@ -182,10 +149,7 @@ impl Mirror {
 /// Lays the other `daemon.json` and makes the engine read it.
 fn open(session: &Session<Begun>, client: &Client, process: &Process, loud: &[u8]) -> Result<()> {
     session.step(Step::Cover, |begun, folder| {
-        let source = folder.source();
-        let laid = begun.cover.write(loud, &source);
-        laid.and_then(|()| begun.cover.lay(&source))
-            .map_err(Error::io("cover", &source))
+        begun.cover.lay_in(&begun.namespaces, loud, &folder.source())
     })?;
     session.step(Step::Reload, |begun, _| {
         process.reload(client, std::slice::from_ref(&begun.mirror))
@@ -202,14 +166,10 @@ struct Found {
 
 impl Mirror {
     fn look(&self, client: &Client) -> Result<Found, Vec<Obstacle>> {
-        let Endpoint::Unix(socket) = client.endpoint() else {
-            return Err(vec![Obstacle::new(
-                "the engine is reached over the network, its configuration is not",
-                "run this on the engine's own host",
-            )]);
-        };
-        let process = Process::find(socket).map_err(|obstacle| vec![obstacle])?;
+        let process = reach::process(client).map_err(|obstacle| vec![obstacle])?;
         let mut obstacles = process.command_line().obstacles;
+        obstacles.extend(process.sees(self.folder.path()).err());
+        obstacles.extend(bind(&process).err().map(|error| no_port(&error)));
         let configuration = process.configuration();
         if let Ok((configuration, _)) = &configuration
             && obstacles.is_empty()
@@ -221,7 +181,7 @@ impl Mirror {
         }
         match configuration {
             Ok((configuration, cover)) if obstacles.is_empty() => Ok(Found {
-                socket: socket.clone(),
+                socket: process.socket().into(),
                 process,
                 configuration,
                 cover,
@@ -247,32 +207,13 @@ fn unreloaded(keys: &[&str]) -> Option<Obstacle> {
     })
 }
 
-fn no_port(error: &std::io::Error) -> Obstacle {
+fn bind(process: &Process) -> io::Result<TcpListener> {
+    process.namespaces().with_network(bind_privileged)?
+}
+
+fn no_port(error: &io::Error) -> Obstacle {
     Obstacle::new(
         format!("no port below 1024 can be had on 127.0.0.1: {error}"),
         "run with sudo, and leave one of the ports 512 to 1023 free",
     )
-}
-
-fn pull(client: &Client, wanted: &Wanted<'_>) -> Outcome {
-    let name = format!("{}@{}", wanted.repository.familiar(), wanted.digest);
-    let path = format!(
-        "/images/create?fromImage={}&tag={}",
-        encode(wanted.repository.full()),
-        encode(&wanted.digest.to_string())
-    );
-    client
-        .post_stream(&format!("attach {name}"), &path, &mut |_| {})
-        .map_err(|error| obstacle(&error))?;
-    match find_image(client, &name).map_err(|error| obstacle(&error))? {
-        Some(image) if image.id.parse::<Digest>() == Ok(wanted.image_id) => Ok(()),
-        Some(image) => Err(Obstacle::new(
-            format!(
-                "the engine shows {} for {name}, expected {}",
-                image.id, wanted.image_id
-            ),
-            "it chose the image of another platform",
-        )),
-        None => Err(Obstacle::new(format!("the engine does not show {name}"), "")),
-    }
 }

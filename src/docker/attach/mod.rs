@@ -5,27 +5,35 @@
 //!
 //! - [`mirror`]: for a moment the engine believes in a mirror of docker.io that serves the manifests only
 //! - [`offline`]: the engine is stopped, and the digests are written into its store
+//! - [`hosts`]: for a moment names of other registries lead the engine to this process, by `/etc/hosts`
+//! - [`reach`]: whether the engine's process can be reached from here, and if not, what it is
+//! - [`namespaces`], [`network`]: the files and the network that the engine sees
 //! - [`journal`]: what was begun, so that it can be undone after a kill at any step; and the undoing
 //! - [`folder`]: where the journal is, and the lock that lets one strategy work at a time
 //! - [`surroundings`]: what of the host a choice depends on
 //! - [`daemon`]: which process the engine is, how it was started, how it is made to read its configuration
 //! - [`config`]: `daemon.json` and the flags of the command line
-//! - [`cover`]: laying another `daemon.json` over the real one without touching it
+//! - [`cover`]: laying another file over the real one without touching it
 
 pub mod config;
 pub mod cover;
 pub mod daemon;
 pub mod folder;
+pub mod hosts;
 pub mod journal;
 pub mod mirror;
+pub mod namespaces;
+pub mod network;
 pub mod offline;
+mod pull;
+pub mod reach;
 pub mod surroundings;
 
 pub use surroundings::Surroundings;
 
 use super::Options;
 use super::api::Client;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Graph, Repository};
 use crate::progress::Progress;
@@ -68,6 +76,44 @@ pub struct Restart {
     pub start: Option<String>,
 }
 
+/// Why nothing was attached.
+pub enum Failed {
+    /// The digests are not shown; all else is well.
+    Obstacle(Obstacle),
+    /// The run has to end.
+    Error(Error),
+}
+
+impl From<Obstacle> for Failed {
+    fn from(obstacle: Obstacle) -> Failed {
+        Failed::Obstacle(obstacle)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        match error {
+            Error::Interrupted => Failed::Error(error),
+            other => Failed::Obstacle(daemon::obstacle(&other)),
+        }
+    }
+}
+
+impl Failed {
+    /// What `apply` gives: an obstacle is one of every digest that was wanted.
+    ///
+    /// # Errors
+    ///
+    /// The run has to end.
+    pub fn told(wanted: &[Wanted<'_>], attached: Result<Vec<Outcome>, Failed>) -> Result<Vec<Outcome>> {
+        match attached {
+            Ok(outcomes) => Ok(outcomes),
+            Err(Failed::Obstacle(obstacle)) => Ok(wanted.iter().map(|_| Err(obstacle.clone())).collect()),
+            Err(Failed::Error(error)) => Err(error),
+        }
+    }
+}
+
 /// A way to attach digests.
 pub trait Strategy {
     /// What it is called in plans and reports.
@@ -107,6 +153,7 @@ pub trait Strategy {
 pub fn ranking(options: &Options) -> Vec<Box<dyn Strategy>> {
     vec![
         Box::new(mirror::Mirror::new(options.folder.clone())),
+        Box::new(hosts::Hosts::new(options.folder.clone())),
         Box::new(offline::Offline::new(
             options.folder.clone(),
             options.restart.clone(),

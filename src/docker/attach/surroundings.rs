@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::daemon::Process;
+use super::network::Network;
 use super::offline::outlook::Outlook;
+use super::reach;
 use crate::docker::api::Client;
-use crate::docker::endpoint::Endpoint;
 
 /// What is known of the engine's process and the host that it sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -16,21 +16,21 @@ pub struct Surroundings {
     pub config_file: Option<PathBuf>,
     /// What a restart of it would do.
     pub restart: Option<Outlook>,
+    /// Its network.
+    pub network: Option<Network>,
 }
 
 impl Surroundings {
     /// Looks. What cannot be seen is left out: a strategy's preflight says why. Changes nothing.
     pub fn look(client: &Client) -> Surroundings {
-        let Endpoint::Unix(socket) = client.endpoint() else {
-            return Surroundings::default();
-        };
-        let Ok(process) = Process::find(socket) else {
+        let Ok(process) = reach::process(client) else {
             return Surroundings::default();
         };
         Surroundings {
             pid: Some(process.pid()),
             config_file: process.config_file().ok(),
             restart: Outlook::look(client, &process).ok(),
+            network: Network::look(client, &process).ok(),
         }
     }
 }

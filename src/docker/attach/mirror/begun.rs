@@ -9,8 +9,9 @@ use crate::docker::attach::cover::Cover;
 use crate::docker::attach::daemon::{Process, memory};
 use crate::docker::attach::folder::Folder;
 use crate::docker::attach::journal;
+use crate::docker::attach::namespaces::Namespaces;
 use crate::docker::endpoint::Endpoint;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -37,6 +38,9 @@ pub struct Begun {
     pub quiet: String,
     /// What is laid over.
     pub cover: Cover,
+    /// Where.
+    #[serde(default)]
+    pub namespaces: Namespaces,
     /// Steps that were begun.
     pub steps: Vec<Step>,
 }
@@ -53,8 +57,7 @@ impl journal::Begun for Begun {
         if is_up(&self.socket) {
             self.quieten(folder)?;
         }
-        let source = folder.source();
-        self.cover.lift(&source).map_err(Error::io("uncover", &source))
+        self.cover.lift_in(&self.namespaces, &folder.source())
     }
 }
 
@@ -69,14 +72,15 @@ impl Begun {
         if !knows && !self.steps.contains(&Step::Reload) {
             return Ok(());
         }
-        let source = folder.source();
-        let laid = self.cover.write(self.quiet.as_bytes(), &source);
-        laid.and_then(|()| self.cover.lay(&source))
-            .map_err(Error::io("cover", &source))?;
         let process = Process::find(&self.socket).map_err(|obstacle| {
             let hint = "restart docker: it then forgets the mirror".to_string();
             client.error("reload its configuration", &obstacle.reason, Some(hint))
         })?;
+        // Started again, it may see the files of another namespace.
+        if self.namespaces == *process.namespaces() {
+            let quiet = self.quiet.as_bytes();
+            self.cover.lay_in(&self.namespaces, quiet, &folder.source())?;
+        }
         process.reload(&client, &self.original)
     }
 }

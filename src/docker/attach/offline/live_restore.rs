@@ -14,8 +14,9 @@ use crate::docker::attach::config::{Configuration, Memory};
 use crate::docker::attach::cover::Cover;
 use crate::docker::attach::daemon::{Process, memory};
 use crate::docker::attach::folder::Folder;
+use crate::docker::attach::namespaces::Namespaces;
 use crate::docker::endpoint::Endpoint;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 const KEY: &str = "live-restore";
 const LIMIT: Duration = Duration::from_secs(20);
@@ -97,15 +98,12 @@ impl LiveRestore {
             })?;
             reload(&client, &process, false)?;
         }
-        let source = folder.source();
-        self.cover.lift(&source).map_err(Error::io("uncover", &source))
+        self.cover.lift_in(&Namespaces::default(), &folder.source())
     }
 
     fn lay(&self, content: &str, folder: &Folder) -> Result<()> {
-        let source = folder.source();
-        let laid = self.cover.write(content.as_bytes(), &source);
-        laid.and_then(|()| self.cover.lay(&source))
-            .map_err(Error::io("cover", &source))
+        self.cover
+            .lay_in(&Namespaces::default(), content.as_bytes(), &folder.source())
     }
 }
 

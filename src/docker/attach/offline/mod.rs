@@ -22,9 +22,9 @@ use std::path::PathBuf;
 use super::daemon::{Identity, Process, memory, obstacle};
 use super::folder::{Folder, Lock};
 use super::journal::{Session, leftover};
+use super::reach;
 use super::{Manner, Outcome, Restart, Strategy, Surroundings, Wanted};
 use crate::docker::api::Client;
-use crate::docker::endpoint::Endpoint;
 use crate::docker::inventory::find_image;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
@@ -171,13 +171,7 @@ struct Found {
 
 impl Offline {
     fn look(&self, client: &Client) -> Result<Found, Vec<Obstacle>> {
-        let Endpoint::Unix(socket) = client.endpoint() else {
-            return Err(vec![Obstacle::new(
-                "the engine is reached over the network, its store is not",
-                "run this on the engine's own host",
-            )]);
-        };
-        let process = Process::find(socket).map_err(|obstacle| vec![obstacle])?;
+        let process = reach::process(client).map_err(|obstacle| vec![obstacle])?;
         let mut obstacles = Vec::new();
         let outlook = Outlook::look(client, &process).map_err(|error| vec![obstacle(&error)])?;
         let control = Control::find(&self.restart, process.pid());
@@ -190,7 +184,7 @@ impl Offline {
             (Ok(found), Ok(files)) if obstacles.is_empty() => {
                 let fate = outlook.fate(self.restart.stop.is_some());
                 Ok(Found {
-                    socket: socket.clone(),
+                    socket: process.socket().into(),
                     live_restore: outlook.live_restore(&fate),
                     process,
                     files,

@@ -143,8 +143,14 @@ impl Outlook {
         if !self.data_root.is_absolute() || !is_name {
             return Err(Obstacle::new("the engine does not tell where its store is", ""));
         }
+        if process.namespaces().mount.is_some() {
+            return Err(Obstacle::new(
+                "dockerd sees other files than this process, and they may be gone once it is stopped",
+                "run this where dockerd runs",
+            ));
+        }
         Ok(Files {
-            data_root: process.outside(&self.data_root)?,
+            data_root: process.locate(&self.data_root)?,
             driver: self.driver.clone(),
         })
     }
