@@ -150,6 +150,15 @@ impl Options {
 }
 
 fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
+    let command = &mut dockerd(root, options);
+    if options.activated {
+        let mut wrapped = with_socket(command, &root.outside("docker.sock"));
+        return folder.spawn_with_stdin(&mut wrapped, &root.outside("dockerd.log"));
+    }
+    folder.spawn(command, &root.outside("dockerd.log"))
+}
+
+fn dockerd(root: &Root, options: &Options) -> Command {
     let mut command = root.command("dockerd");
     let pairs = [
         ("--config-file", "daemon.json"),
@@ -174,11 +183,7 @@ fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
     if !options.unshared.is_empty() {
         command = with_namespaces(&command, options);
     }
-    if options.activated {
-        let mut wrapped = with_socket(&command, &root.outside("docker.sock"));
-        return folder.spawn_with_stdin(&mut wrapped, &root.outside("dockerd.log"));
-    }
-    folder.spawn(&mut command, &root.outside("dockerd.log"))
+    command
 }
 
 /// The same command, and process, in namespaces of its own.
@@ -319,9 +324,42 @@ impl Daemon {
         self.root.inside(name)
     }
 
-    /// The process id of dockerd.
+    /// The process id of dockerd, whoever started it last.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        if is_running(self.child.id()) {
+            return self.child.id();
+        }
+        let noted = fs::read_to_string(self.pid_file()).unwrap_or_default();
+        noted.trim().parse().unwrap_or_else(|_| self.child.id())
+    }
+
+    /// The file that its process id is in.
+    pub fn pid_file(&self) -> PathBuf {
+        self.root.outside("docker.pid")
+    }
+
+    /// A line for a shell that ends it, and does not wait for that.
+    pub fn stop_command(&self) -> String {
+        format!("kill $(cat {})", self.pid_file().display())
+    }
+
+    /// A line for a shell that starts it on the same files, and does not wait for that.
+    pub fn start_command(&self) -> String {
+        let command = dockerd(&self.root, &self.options);
+        let words = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|word| format!("'{}'", word.to_str().unwrap()));
+        let log = self.root.outside("dockerd.log");
+        format!(
+            "setsid {} </dev/null >>{} 2>&1 &",
+            words.collect::<Vec<_>>().join(" "),
+            log.display()
+        )
+    }
+
+    /// Whether dockerd runs.
+    pub fn is_running(&self) -> bool {
+        is_running(self.pid())
     }
 
     /// Listens somewhere in its network.
@@ -460,6 +498,8 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid() as i32).unwrap();
+        kill_process(pid, signal).unwrap();
         let pid = match self.options.unshared.contains(&"--fork") {
             true => self.child_of_unshare(),
             false => self.child.id() as i32,
@@ -469,18 +509,28 @@ impl Daemon {
 
     /// Ends it in good order; its files stay, and `start_again` finds them.
     pub fn stop(&mut self) {
-        if self.child.try_wait().unwrap().is_none() {
+        if self.is_running() {
             self.signal(Signal::TERM);
         }
+        self.wait_for_its_end();
+    }
+
+    fn wait_for_its_end(&mut self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.is_running() && Instant::now() < until {
+            let _ = self.child.try_wait();
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!self.is_running(), "it does not end:\n{}", self.log_tail(15));
         self.child.wait().unwrap();
     }
 
     /// Kills dockerd, and with it, by its own doing, its containerd; containers' shims live on, as after a crash.
     pub fn kill(&mut self) {
-        if self.child.try_wait().unwrap().is_none() {
+        if self.is_running() {
             self.signal(Signal::KILL);
         }
-        self.child.wait().unwrap();
+        self.wait_for_its_end();
         // 20.10 takes a containerd that has ended for a live one until init has waited for it,
         // and not every container's init does.
         let _ = fs::remove_file(self.root.outside("exec/containerd/containerd.pid"));
@@ -489,7 +539,7 @@ impl Daemon {
     /// Starts it on the same files, after `stop` or `kill`.
     #[track_caller]
     pub fn start_again(&mut self) {
-        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        assert!(!self.is_running(), "it still runs");
         self.child = spawn(&self.folder, &self.root, &self.options);
         self.wait_until_it_answers();
     }
@@ -502,6 +552,13 @@ impl Daemon {
     }
 }
 
+/// Whether a process runs; one that nobody has waited for yet does not.
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('Z'));
+    state == Some(false)
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         if thread::panicking() {
@@ -512,10 +569,11 @@ impl Drop for Daemon {
             );
         }
         // In good order if it can; the folder sees to the rest.
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+        if self.is_running() {
             self.signal(Signal::TERM);
             let until = Instant::now() + Duration::from_secs(15);
-            while self.child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < until {
+            while self.is_running() && Instant::now() < until {
+                let _ = self.child.try_wait();
                 thread::sleep(Duration::from_millis(20));
             }
         }

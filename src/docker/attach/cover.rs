@@ -233,7 +233,11 @@ impl Cover {
 }
 
 /// Gives a file the owner, mode and SELinux label of another.
-fn copy_access(from: &Path, to: &Path, open: &File) -> io::Result<()> {
+///
+/// # Errors
+///
+/// If it cannot have them.
+pub fn copy_access(from: &Path, to: &Path, open: &File) -> io::Result<()> {
     let meta = fs::metadata(from)?;
     fchown(open, Some(meta.uid()), Some(meta.gid()))?;
     open.set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))?;

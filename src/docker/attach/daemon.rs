@@ -34,6 +34,26 @@ pub struct Process {
     arguments: Vec<String>,
 }
 
+/// A process, also after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Identity {
+    pid: i32,
+    started: u64,
+}
+
+impl Identity {
+    /// Whether it has ended, whoever still has to wait for it.
+    pub fn has_ended(&self) -> bool {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else {
+            return true;
+        };
+        let is_zombie = stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
+        is_zombie || start_time(self.pid).is_ok_and(|started| started != self.started)
+    }
+}
+
 fn unknown(what: &str, error: &dyn std::fmt::Display) -> Obstacle {
     Obstacle::new(
         format!("{what}: {error}"),
@@ -234,7 +254,27 @@ impl Process {
         Ok(missing.iter().rev().fold(found, |path, name| path.join(name)))
     }
 
-    fn is_alive(&self) -> bool {
+    /// Makes it read its configuration again, and does not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended.
+    pub fn hang_up(&self) -> io::Result<()> {
+        let pid = Pid::from_raw(self.pid).filter(|_| self.is_alive());
+        let pid = pid.ok_or_else(|| io::Error::other("dockerd has ended meanwhile"))?;
+        Ok(kill_process(pid, Signal::HUP)?)
+    }
+
+    /// What tells it from every other process of this host since it was booted.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            pid: self.pid,
+            started: self.started,
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
         start_time(self.pid).is_ok_and(|started| started == self.started)
     }
 

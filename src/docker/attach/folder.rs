@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use super::journal::Record;
 use crate::error::{Error, Result};
@@ -27,7 +28,18 @@ impl Default for Folder {
 
 /// Held while something is attached or repaired: one at a time on a host.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code, reason = "the lock is held as long as the file is open")] File);
+pub struct Lock(File);
+
+impl Lock {
+    /// The same lock as the standard input of a command: it is held until that has ended, too.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many open files.
+    pub fn share(&self) -> io::Result<Stdio> {
+        Ok(self.0.try_clone()?.into())
+    }
+}
 
 impl Folder {
     /// Keeps the journal elsewhere.
@@ -76,6 +88,7 @@ impl Folder {
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .mode(0o600)
             .open(&path)

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::folder::Folder;
-use super::{hosts, mirror};
+use super::{hosts, mirror, offline};
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
 
@@ -37,6 +37,8 @@ pub trait Begun: Clone + Into<Record> + Send {
 pub enum Record {
     /// A mirror of docker.io.
     Mirror(mirror::begun::Begun),
+    /// A stop of the engine.
+    Offline(offline::begun::Begun),
     /// Names that lead elsewhere.
     Hosts(hosts::begun::Begun),
 }
@@ -53,8 +55,14 @@ impl From<mirror::begun::Begun> for Record {
     }
 }
 
+impl From<offline::begun::Begun> for Record {
+    fn from(begun: offline::begun::Begun) -> Record {
+        Record::Offline(begun)
+    }
+}
+
 impl Record {
-    const KNOWN: [&str; 2] = ["mirror", "hosts"];
+    const KNOWN: [&str; 3] = ["mirror", "hosts", "offline"];
 
     /// Reads one.
     ///
@@ -79,6 +87,7 @@ impl Record {
     pub fn undo(&self, folder: &Folder) -> Result<()> {
         match self {
             Record::Mirror(begun) => begun.undo(folder),
+            Record::Offline(begun) => begun.undo(folder),
             Record::Hosts(begun) => begun.undo(folder),
         }?;
         folder.remove()

@@ -4,6 +4,7 @@
 //! one in the ranking whose preflight finds no obstacle is taken; what keeps the others from it is told.
 //!
 //! - [`mirror`]: for a moment the engine believes in a mirror of docker.io that serves the manifests only
+//! - [`offline`]: the engine is stopped, and the digests are written into its store
 //! - [`hosts`]: for a moment names of other registries lead the engine to this process, by `/etc/hosts`
 //! - [`reach`]: whether the engine's process can be reached from here, and if not, what it is
 //! - [`namespaces`], [`network`]: the files and the network that the engine sees
@@ -23,6 +24,7 @@ pub mod journal;
 pub mod mirror;
 pub mod namespaces;
 pub mod network;
+pub mod offline;
 mod pull;
 pub mod reach;
 pub mod surroundings;
@@ -152,5 +154,9 @@ pub fn ranking(options: &Options) -> Vec<Box<dyn Strategy>> {
     vec![
         Box::new(mirror::Mirror::new(options.folder.clone())),
         Box::new(hosts::Hosts::new(options.folder.clone())),
+        Box::new(offline::Offline::new(
+            options.folder.clone(),
+            options.restart.clone(),
+        )),
     ]
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::network::Network;
+use super::offline::outlook::Outlook;
 use super::reach;
 use crate::docker::api::Client;
 
@@ -13,6 +14,8 @@ pub struct Surroundings {
     pub pid: Option<i32>,
     /// Its `daemon.json`, whether or not it exists, as a path of ours.
     pub config_file: Option<PathBuf>,
+    /// What a restart of it would do.
+    pub restart: Option<Outlook>,
     /// Its network.
     pub network: Option<Network>,
 }
@@ -26,6 +29,7 @@ impl Surroundings {
         Surroundings {
             pid: Some(process.pid()),
             config_file: process.config_file().ok(),
+            restart: Outlook::look(client, &process).ok(),
             network: Network::look(client, &process).ok(),
         }
     }

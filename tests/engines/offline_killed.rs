@@ -1,0 +1,231 @@
+//! Attaching while the engine is stopped, killed at every step: afterwards the engine runs, its names are the
+//! old or the new ones, and all else is as before.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::attach_offline::{Offline, names, names_file, nothing_beside};
+use crate::loading::*;
+use crate::support::*;
+
+/// The system calls that it consists of, in the thread that does it: the journal's and the names' fsyncs and
+/// renames, mounts, signals. Some of them are there on some machines only.
+const STEPS: &str = "fsync,?rename,?renameat,?renameat2,mount,umount2,kill,?rmdir,?mkdir,mkdirat,?unlink,unlinkat,?link,linkat";
+
+/// A daemon that has the image already, and a container of it that runs.
+struct Stage {
+    daemon: Daemon,
+    images: Images,
+    image: Built,
+    offline: Offline,
+    old: Value,
+    before: Untouched,
+    container: u64,
+}
+
+impl Stage {
+    fn new(engine: Engine) -> Self {
+        let daemon = Daemon::start(engine, Store::Classic);
+        let images = Images::new();
+        let image = images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+        let offline = Offline::beside(&daemon);
+        let path = images.path();
+        offline
+            .sealift
+            .run(&["load", path.to_str().unwrap(), "--attach", "none"])
+            .code(6);
+        let container = [
+            "run",
+            "-d",
+            "--network",
+            "none",
+            "--name",
+            "web",
+            "quay.io/a/b:1",
+            "/bin/busybox",
+        ];
+        daemon
+            .docker(&[&container[..], &["sleep", "100000"]].concat())
+            .ok();
+        let container = daemon.api("/containers/web/json")["State"]["Pid"]
+            .as_u64()
+            .unwrap();
+        Self {
+            old: names(&daemon),
+            before: Untouched::of(&daemon),
+            daemon,
+            images,
+            image,
+            offline,
+            container,
+        }
+    }
+
+    /// Loads and kills it when it enters a step. Whether it came that far.
+    fn killed_at(&self, step: usize) -> bool {
+        let load = self
+            .offline
+            .sealift
+            .command(&self.offline.arguments(&self.images));
+        let mut traced = Command::new("strace");
+        traced
+            .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={STEPS}")])
+            .args(["-e", &format!("inject={STEPS}:signal=SIGKILL:when={step}")])
+            .arg(load.get_program())
+            .args(load.get_args())
+            .env_clear();
+        for (name, value) in load.get_envs() {
+            traced.env(name, value.unwrap());
+        }
+        let run = run(&mut traced);
+        assert!(
+            run.signal == Some(9) || run.code == Some(0),
+            "step {step}: {run:?}"
+        );
+        run.signal == Some(9)
+    }
+
+    fn journal_is_there(&self) -> bool {
+        self.offline.loader.folder.path().join("run/attach.json").exists()
+    }
+
+    /// All is as before but for the digest, which is there or not. Whether it is.
+    #[track_caller]
+    fn is_whole(&self, at: &str) -> bool {
+        let tag = format!("quay.io/a/b:1 {}", self.image.digest);
+        let shows = self.daemon.images();
+        assert!(
+            shows == [tag.as_str()] || shows == ["quay.io/a/b:1 <none>"],
+            "{at}: {shows:?}"
+        );
+        let is_new = shows == [tag.as_str()];
+        assert_eq!(Untouched::of(&self.daemon), self.before, "{at}");
+        assert_eq!(self.daemon.info()["LiveRestoreEnabled"], false, "{at}");
+        nothing_is_left(&self.offline.loader);
+        nothing_beside(&self.daemon);
+        let mut expected = self.old.clone();
+        if is_new {
+            let name = format!("quay.io/a/b@{}", self.image.digest);
+            expected["Repositories"]["quay.io/a/b"][name] = self.image.host().config.clone().into();
+        }
+        assert_eq!(names(&self.daemon), expected, "{at}");
+        let state = &self.daemon.api("/containers/web/json")["State"];
+        assert_eq!(state["Pid"].as_u64(), Some(self.container), "{at}");
+        assert!(fs::exists(format!("/proc/{}", self.container)).unwrap(), "{at}");
+        is_new
+    }
+
+    fn forget_digest(&self) {
+        let name = format!("quay.io/a/b@{}", self.image.digest);
+        if self.daemon.inspect(&name).is_some() {
+            self.daemon.docker(&["rmi", "-f", &name]).ok();
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if self.daemon.is_running() {
+            self.daemon.docker(&["rm", "-f", "web"]);
+        }
+    }
+}
+
+/// Kills at step after step until a load gets through.
+fn every_step(engine: Engine, after_the_kill: impl Fn(&Stage, usize)) {
+    let stage = Stage::new(engine);
+    let (mut left, mut down, mut new) = (0, 0, 0);
+    for step in 1.. {
+        assert!(step < 100, "it never gets through");
+        if !stage.killed_at(step) {
+            assert!(step > 25, "only {step} steps");
+            assert!(left > 20, "only {left} kills left something");
+            assert!(down > 5, "only {down} kills left the engine down");
+            assert!(new > 1, "only {new} kills came after the digest was there");
+            break;
+        }
+        left += usize::from(stage.journal_is_there());
+        down += usize::from(!stage.daemon.is_running());
+        // Whatever moment it is, the names are whole.
+        assert!(serde_json::from_slice::<Value>(&fs::read(names_file(&stage.daemon)).unwrap()).is_ok());
+        after_the_kill(&stage, step);
+        new += usize::from(stage.is_whole(&format!("killed at step {step}")));
+        stage.forget_digest();
+    }
+    assert!(stage.is_whole("at the end"));
+}
+
+fn repaired(stage: &Stage, step: usize) {
+    let said = stage.offline.repair().ok();
+    assert!(said.stdout.contains("leftovers: "), "step {step}: {said:?}");
+    // Done twice it does no harm.
+    stage.offline.repair().ok();
+}
+
+#[test]
+fn a_repair_brings_it_up_after_a_kill_at_every_step_on_docker_20() {
+    every_step(Engine::Docker20, repaired);
+}
+
+#[cfg(feature = "test-all")]
+#[test]
+fn a_repair_brings_it_up_after_a_kill_at_every_step_on_docker_26() {
+    every_step(Engine::Docker26, repaired);
+}
+
+#[test]
+fn a_repair_brings_it_up_after_a_kill_at_every_step_on_docker_28() {
+    every_step(Engine::Docker28, repaired);
+}
+
+/// The commands kill who called them, and go on: before they do anything, and after.
+#[test]
+fn a_kill_while_a_command_runs_is_repaired() {
+    let mut stage = Stage::new(Engine::Docker20);
+    let (stop, start) = (stage.offline.stop.clone(), stage.offline.start.clone());
+    let end = "kill -9 $PPID";
+    for (stops, starts, what) in [
+        (
+            format!("{end}; sleep 1; {stop}"),
+            start.clone(),
+            "before the stop",
+        ),
+        (format!("{stop}; {end}"), start.clone(), "after the stop"),
+        (
+            stop.clone(),
+            format!("{end}; sleep 0.5; {start}"),
+            "before the start",
+        ),
+        (stop.clone(), format!("{start} {end}"), "after the start"),
+        (
+            stop.clone(),
+            format!("{start} sleep 2; {end}"),
+            "a while after the start",
+        ),
+    ] {
+        for by_load in [false, true] {
+            (stage.offline.stop, stage.offline.start) = (stops.clone(), starts.clone());
+            let run = stage.offline.load(&stage.images);
+            assert!(run.signal == Some(9) || run.code == Some(0), "{what}: {run:?}");
+            assert!(
+                run.signal == Some(9) || what.contains("after the start"),
+                "{what}: {run:?}"
+            );
+            (stage.offline.stop, stage.offline.start) = (stop.clone(), start.clone());
+            // The journal has the commands that kill: their caller is another one now, and dies, too.
+            for _ in 0..3 {
+                if stage.offline.repair().code == Some(0) {
+                    break;
+                }
+            }
+            if by_load {
+                stage.offline.load(&stage.images).ok();
+            }
+            let is_new = stage.is_whole(what);
+            assert!(is_new || !by_load, "{what}");
+            stage.forget_digest();
+        }
+    }
+}
