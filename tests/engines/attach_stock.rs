@@ -70,15 +70,20 @@ fn all_but(daemon: &Daemon, hidden: &[(&str, &str)]) {
 
 /// A load into each classic engine, started with something in its history, while `meanwhile` lasts.
 fn on_each<T>(
-    options: impl Fn(daemon::Options) -> daemon::Options,
-    meanwhile: impl Fn(&Daemon) -> T,
+    options: impl Fn(daemon::Options) -> daemon::Options + Sync,
+    meanwhile: impl Fn(&Daemon) -> T + Sync,
     hidden: &[(&str, &str)],
 ) {
-    for engine in CLASSIC {
-        let daemon = options(private(*engine)).start();
-        let _kept = meanwhile(&daemon);
-        all_but(&daemon, hidden);
-    }
+    // At once: most of the time they wait.
+    std::thread::scope(|scope| {
+        for engine in CLASSIC {
+            scope.spawn(|| {
+                let daemon = options(private(*engine)).start();
+                let _kept = meanwhile(&daemon);
+                all_but(&daemon, hidden);
+            });
+        }
+    });
 }
 
 #[test]
