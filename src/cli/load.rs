@@ -55,6 +55,10 @@ pub struct Load {
     /// The command that starts it again
     #[arg(long, value_name = "COMMAND", requires = "stop_command")]
     start_command: Option<String>,
+    /// Let Docker's classic store know the layers' compressed digests, as after a pull, so that a later
+    /// docker push keeps an image's digest where it can; exit code 6 where it cannot
+    #[arg(long)]
+    keep_push_digest: bool,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -88,17 +92,20 @@ impl Load {
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         let (To::Auto | To::Docker) = self.to;
         let progress = bars::progress(output);
-        let docker = Docker::connect(&docker::Options {
+        let options = docker::Options {
             restart: Restart {
                 allowed: self.allow_restart,
                 stop: self.stop_command.clone(),
                 start: self.start_command.clone(),
             },
+            keep_push_digest: self.keep_push_digest,
             ..docker::Options::from_process()
-        })?;
+        };
         if !self.dry_run {
-            docker.repair(progress.as_ref())?;
+            // Before anything is asked of the engine: it may be down because of what is repaired.
+            docker::repair(&options.folder, progress.as_ref())?;
         }
+        let docker = Docker::connect(&options)?;
         let contents: Vec<Box<dyn Content>> = self.archive.open(interrupt)?.collect::<Result<_>>()?;
         let mut offers = Offers::default();
         for content in &contents {
@@ -175,6 +182,14 @@ fn loaded(output: &Output, report: &Report) -> Outcome {
         output.warn(&format!("{}: {} is not shown", image.name, image.digest));
         for obstacle in &image.obstacles {
             output.warn(&format!("{}: {obstacle}", image.name));
+            if let Some(hint) = &obstacle.hint {
+                output.hint(hint);
+            }
+        }
+    }
+    for image in &report.images {
+        for obstacle in image.push.iter().flatten() {
+            output.warn(&format!("{}: a push changes the digest: {obstacle}", image.name));
             if let Some(hint) = &obstacle.hint {
                 output.hint(hint);
             }

@@ -7,6 +7,7 @@
 //! - [`inventory`]: what an engine has
 //! - [`plan`]: what a load will do; pure
 //! - `shipment`: the archives that the engine is sent
+//! - `push`: what lets a later push keep a digest
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
 
@@ -16,6 +17,7 @@ mod connection;
 pub mod endpoint;
 pub mod inventory;
 pub mod plan;
+mod push;
 mod shipment;
 mod stream;
 mod target;
@@ -37,6 +39,8 @@ pub struct Options {
     pub folder: Folder,
     /// Whether and how it may be stopped and started again.
     pub restart: Restart,
+    /// Whether it is told the layers' compressed digests, for a later push.
+    pub keep_push_digest: bool,
 }
 
 impl Options {
@@ -54,6 +58,7 @@ pub struct Docker {
     client: Client,
     folder: Folder,
     strategies: Vec<Box<dyn Strategy>>,
+    keep_push_digest: bool,
 }
 
 impl Docker {
@@ -69,6 +74,7 @@ impl Docker {
             client: Client::connect(&endpoint)?,
             folder: options.folder.clone(),
             strategies: attach::ranking(options),
+            keep_push_digest: options.keep_push_digest,
         })
     }
 

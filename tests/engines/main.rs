@@ -12,6 +12,7 @@
 //! load_killed.rs   attaching digests, killed at every step, and the repair
 //! loading.rs   what those share
 //! offline_killed.rs   the same, killed at every step
+//! push_digest.rs   pushing from the classic store after a load
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
 //! ```
 //!
@@ -35,3 +36,4 @@ mod load_killed;
 mod loading;
 mod offline_killed;
 mod other_tools;
+mod push_digest;
