@@ -1,12 +1,15 @@
 //! `sealift load`.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use sealift::archive::content::Content;
 use sealift::archive::verify::{self, Report as Verification};
 use sealift::docker::attach::Restart;
+use sealift::docker::dormant::Dormant;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
-use sealift::target::{Attach, Offers, Plan, Rename, Report, Request, Target as _};
+use sealift::target::{Attach, Offers, Plan, Rename, Report, Request, Target};
 use sealift::{Error, Result};
 
 use super::bars;
@@ -55,6 +58,10 @@ pub struct Load {
     /// The command that starts it again
     #[arg(long, value_name = "COMMAND", requires = "stop_command")]
     start_command: Option<String>,
+    /// Write names and digests into the classic store in this folder, of a Docker that does not run and has
+    /// the images already: a golden image's var/lib/docker
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["allow_restart", "stop_command"])]
+    data_root: Option<PathBuf>,
     /// Let Docker's classic store know the layers' compressed digests, as after a pull, so that a later
     /// docker push keeps an image's digest where it can; exit code 6 where it cannot
     #[arg(long)]
@@ -105,7 +112,26 @@ impl Load {
             // Before anything is asked of the engine: it may be down because of what is repaired.
             docker::repair(&options.folder, progress.as_ref())?;
         }
-        let docker = Docker::connect(&options)?;
+        if let Some(root) = &self.data_root {
+            return self.load(&Dormant::find(Some(root), &options)?, output, interrupt);
+        }
+        match Docker::connect(&options) {
+            Ok(docker) => self.load(&docker, output, interrupt),
+            Err(error) => match self.dormant(&options) {
+                Some(dormant) => self.load(&dormant, output, interrupt),
+                None => Err(error.into()),
+            },
+        }
+    }
+
+    /// The store of this host's engine, if that does not run and is to be written to all the same.
+    fn dormant(&self, options: &docker::Options) -> Option<Dormant> {
+        let is_meant = matches!(self.attach, How::Offline) && Dormant::is_of(&options.environment);
+        is_meant.then(|| Dormant::find(None, options).ok()).flatten()
+    }
+
+    fn load<T: Target>(&self, target: &T, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let progress = bars::progress(output);
         let contents: Vec<Box<dyn Content>> = self.archive.open(interrupt)?.collect::<Result<_>>()?;
         let mut offers = Offers::default();
         for content in &contents {
@@ -124,13 +150,13 @@ impl Load {
             },
             keep_going: self.keep_going,
         };
-        let inventory = docker.probe()?;
-        let plan = docker.plan(&offers, &request, &inventory)?;
+        let inventory = target.probe()?;
+        let plan = target.plan(&offers, &request, &inventory)?;
         if self.dry_run {
             progress.done();
             return planned(output, &plan);
         }
-        let report = docker.apply(&offers, &plan, progress.as_ref(), interrupt)?;
+        let report = target.apply(&offers, &plan, progress.as_ref(), interrupt)?;
         progress.done();
         loaded(output, &report)
     }

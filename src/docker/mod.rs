@@ -10,10 +10,12 @@
 //! - `push`: what lets a later push keep a digest
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
+//! - [`dormant`]: the store of a Docker that does not run
 
 pub mod api;
 pub mod attach;
 mod connection;
+pub mod dormant;
 pub mod endpoint;
 pub mod inventory;
 pub mod plan;

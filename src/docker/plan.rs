@@ -73,7 +73,12 @@ pub fn plan(
     Ok(plan)
 }
 
-fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result<Reference> {
+/// The name that an offer gets.
+///
+/// # Errors
+///
+/// If it has none, or one that names another digest.
+pub(super) fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result<Reference> {
     let digest = offer.graph.root.digest;
     let Some(name) = name else {
         return Err(Error::Usage {

@@ -4,6 +4,7 @@
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
 //! command.rs   the command as a user runs it
 //! load.rs      loading into Docker, beside a twin that pulled
+//! dormant.rs   names and digests into the store of a Docker that does not run
 //! load_faults.rs   loads that go wrong
 //! attach_offline.rs   attaching digests while the engine is stopped
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
@@ -28,6 +29,7 @@ mod attach_hosts;
 mod attach_offline;
 mod attach_stock;
 mod command;
+mod dormant;
 mod harness;
 mod load;
 mod load_attach;
