@@ -379,8 +379,10 @@ fn listens_on(process: &Path, socket: &Path) -> bool {
         .filter_map(|file| fs::read_link(file.path()).ok())
         .collect();
     // Num RefCount Protocol Flags Type St Inode Path; a listening socket has the flag 10000.
-    let table = fs::read(process.join("net/unix")).unwrap_or_default();
-    table.split(|byte| *byte == b'\n').any(|line| {
+    // A socket that systemd has made is in the network that systemd is in.
+    let tables = [process.join("net/unix"), "/proc/net/unix".into()];
+    let tables = tables.map(|table| fs::read(table).unwrap_or_default()).concat();
+    tables.split(|byte| *byte == b'\n').any(|line| {
         let line = String::from_utf8_lossy(line);
         let mut fields = line.split_whitespace().skip(3);
         let (flags, inode) = (fields.next(), fields.nth(2));
