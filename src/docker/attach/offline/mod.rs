@@ -23,7 +23,7 @@ use super::daemon::{Identity, Process, memory, obstacle};
 use super::folder::{Folder, Lock};
 use super::journal::{Session, leftover};
 use super::reach;
-use super::{Manner, Outcome, Restart, Strategy, Surroundings, Wanted};
+use super::{Failed, Manner, Outcome, Restart, Strategy, Surroundings, Wanted};
 use crate::docker::api::Client;
 use crate::docker::inventory::find_image;
 use crate::error::{Error, Result};
@@ -127,34 +127,7 @@ impl Strategy for Offline {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Vec<Outcome>> {
-        match self.attach(client, wanted, progress, interrupt) {
-            Ok(outcomes) => Ok(outcomes),
-            Err(Failed::Obstacle(obstacle)) => Ok(wanted.iter().map(|_| Err(obstacle.clone())).collect()),
-            Err(Failed::Error(error)) => Err(error),
-        }
-    }
-}
-
-/// Why nothing was attached.
-enum Failed {
-    /// The digests are not shown; all else is well.
-    Obstacle(Obstacle),
-    /// The run has to end.
-    Error(Error),
-}
-
-impl From<Obstacle> for Failed {
-    fn from(obstacle: Obstacle) -> Failed {
-        Failed::Obstacle(obstacle)
-    }
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Failed {
-        match error {
-            Error::Interrupted => Failed::Error(error),
-            other => Failed::Obstacle(obstacle(&other)),
-        }
+        Failed::told(wanted, self.attach(client, wanted, progress, interrupt))
     }
 }
 
