@@ -250,7 +250,11 @@ impl fmt::Display for Plan {
                 Showing::Inherent => writeln!(f, "  digest  {}", image.digest)?,
                 Showing::Already => writeln!(f, "  digest  {} (is shown already)", image.digest)?,
                 Showing::Attach { strategy } => {
-                    writeln!(f, "  digest  {} (attached: {strategy})", image.digest)?;
+                    let recorded = match image.evidence {
+                        Evidence::Verified => "",
+                        Evidence::Recorded => "recorded, not proven; ",
+                    };
+                    writeln!(f, "  digest  {} ({recorded}attached: {strategy})", image.digest)?;
                 }
                 Showing::Hidden { obstacles } => {
                     writeln!(f, "  digest  {} will not be shown:", image.digest)?;

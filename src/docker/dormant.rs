@@ -321,7 +321,7 @@ fn planned(
     request: &Request,
     inventory: &Inventory,
 ) -> PlannedImage {
-    let digest = offer.graph.root.digest;
+    let digest = offer.digest();
     let shown = Reference::digested(name.repository(), digest);
     let has = |name: &Reference| inventory.repositories.get(name) == Some(image.id());
     let showing = match request.attach {
@@ -346,7 +346,7 @@ fn planned(
         digest,
         image_id: image.id(),
         platform: image.platform().cloned().unwrap_or_else(Platform::host),
-        evidence: offer.evidence,
+        evidence: offer.evidence(),
         present: true,
         tagged: tag.as_ref().is_some_and(has),
         showing,

@@ -580,3 +580,40 @@ fn a_unit_that_ends_its_containers_is_told_and_another_daemon_is_not_stopped() {
     assert_eq!(systemd.changes(), [""; 0]);
     daemon.docker(&["rm", "-f", "web"]).ok();
 }
+
+#[test]
+fn a_recorded_digest_is_attached_this_way_only_and_called_recorded() {
+    let daemon = Daemon::start(Engine::Docker28, Store::Classic);
+    let images = Images::new();
+    images.add("httpd:2.4", &Image::sample("httpd", "2.4").without_index());
+    let recorded = format!("sha256:{}", "5".repeat(64));
+    let index = images.path().join("index.json");
+    let mut entries: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    entries["manifests"][0]["annotations"]["dev.sealift.recorded"] = recorded.clone().into();
+    fs::write(&index, entries.to_string()).unwrap();
+    let offline = Offline::beside(&daemon);
+    let path = images.path().to_str().unwrap().to_owned();
+    let said = offline.sealift.run(&["load", &path]).code(6);
+    assert!(said.stderr.contains("recorded without its manifest"), "{said:?}");
+    assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
+    let plan = offline
+        .sealift
+        .run(&[&offline.arguments(&images)[..], &["--dry-run".into()]].concat());
+    assert!(
+        plan.ok()
+            .stdout
+            .contains("(recorded, not proven; attached: offline edit)")
+    );
+    let said = offline.load(&images).ok();
+    assert!(
+        said.stdout.contains(&format!("{recorded}   recorded   yes")),
+        "{said:?}"
+    );
+    assert_eq!(daemon.images(), [format!("httpd:2.4 {recorded}")]);
+    runs(&daemon, &format!("httpd@{recorded}"), "2.4");
+    let listed = offline.sealift.run(&["list", &path]).ok();
+    assert!(
+        listed.stdout.contains(&recorded) && listed.stdout.contains("recorded"),
+        "{listed:?}"
+    );
+}
