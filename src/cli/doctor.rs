@@ -1,11 +1,12 @@
 //! `sealift doctor`.
 
 use clap::Args;
+use sealift::Result;
 use sealift::docker::attach::folder::Folder;
 use sealift::docker::inventory::{Inventory, Store};
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
-use sealift::target::Target as _;
+use sealift::target::{Showing, Target as _};
 
 use super::bars;
 use super::output::{Failure, Outcome, Output};
@@ -33,18 +34,24 @@ impl Doctor {
         let repaired = self.repair && docker::repair(&folder, progress.as_ref())?;
         progress.done();
         let leftover = folder.has_leftover()?;
-        let inventory = Docker::connect(&docker::Options::from_process()).and_then(|docker| docker.probe());
+        let looked = Docker::connect(&docker::Options::from_process()).and_then(|docker| {
+            let inventory = docker.probe()?;
+            let kinds = kinds(&docker, &inventory)?;
+            Ok((inventory, kinds))
+        });
         if output.is_json() {
             output.json(&serde_json::json!({
                 "schema": 1,
                 "repaired": repaired,
                 "leftover": leftover,
-                "docker": inventory.as_ref().ok(),
-                "error": inventory.as_ref().err().map(ToString::to_string),
+                "root": rustix::process::geteuid().is_root(),
+                "docker": looked.as_ref().ok().map(|(inventory, _)| inventory),
+                "digests": looked.as_ref().ok().map(|(_, kinds)| kinds),
+                "error": looked.as_ref().err().map(ToString::to_string),
             }))?;
         } else {
-            match &inventory {
-                Ok(inventory) => engine(output, inventory)?,
+            match &looked {
+                Ok((inventory, kinds)) => engine(output, inventory, kinds)?,
                 Err(error) => {
                     output.line(format_args!("docker: {error}"))?;
                     if let Some(hint) = error.hint() {
@@ -58,14 +65,38 @@ impl Doctor {
                 (false, false) => "leftovers: none",
             })?;
         }
-        match inventory {
+        match looked {
             Ok(_) => Ok(if leftover { 6 } else { 0 }),
             Err(error) => Ok(error.exit_code()),
         }
     }
 }
 
-fn engine(output: &Output, inventory: &Inventory) -> Result<(), Failure> {
+/// A kind of names, and how their digests would get shown.
+#[derive(serde::Serialize)]
+struct KindOfNames {
+    names: &'static str,
+    #[serde(flatten)]
+    showing: Showing,
+}
+
+fn kinds(docker: &Docker, inventory: &Inventory) -> Result<Vec<KindOfNames>> {
+    let kinds = [
+        ("docker.io", "docker.io/library/app"),
+        ("other registries", "registry.example/app"),
+        ("registries with a port", "registry.example:5000/app"),
+        ("registries of this host", "localhost:5000/app"),
+    ];
+    kinds
+        .into_iter()
+        .map(|(names, sample)| {
+            let showing = docker.showing(&sample.parse()?, inventory);
+            Ok(KindOfNames { names, showing })
+        })
+        .collect()
+}
+
+fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Result<(), Failure> {
     let store = match inventory.store {
         Store::Classic => "classic",
         Store::Containerd => "containerd",
@@ -77,17 +108,32 @@ fn engine(output: &Output, inventory: &Inventory) -> Result<(), Failure> {
     output.line(format_args!("  store: {store} ({})", inventory.driver))?;
     output.line(format_args!("  platform: {}", inventory.platform))?;
     output.line(format_args!("  images: {}", inventory.images.len()))?;
+    if let Some(pid) = inventory.surroundings.pid {
+        output.line(format_args!("  process: {pid}"))?;
+    }
+    if let Some(file) = &inventory.surroundings.config_file {
+        let absent = if file.exists() { "" } else { " (does not exist)" };
+        output.line(format_args!("  configuration: {}{absent}", file.display()))?;
+    }
     if inventory.store == Store::Containerd {
         return output.line("  digests: are shown after every load");
     }
-    for way in &inventory.attach {
-        if way.obstacles.is_empty() {
-            output.line(format_args!("  digests: can be attached by the {}", way.strategy))?;
-        }
-        for obstacle in &way.obstacles {
-            output.line(format_args!("  digests: not by the {}: {obstacle}", way.strategy))?;
-            if let Some(hint) = &obstacle.hint {
-                output.line(format_args!("    hint: {hint}"))?;
+    for KindOfNames { names, showing } in kinds {
+        match showing {
+            Showing::Hidden { obstacles } => {
+                output.line(format_args!("  digests of {names}: cannot be attached"))?;
+                for obstacle in obstacles {
+                    output.line(format_args!("    {obstacle}"))?;
+                    if let Some(hint) = &obstacle.hint {
+                        output.line(format_args!("    hint: {hint}"))?;
+                    }
+                }
+            }
+            Showing::Attach { strategy } => {
+                output.line(format_args!("  digests of {names}: can be attached ({strategy})"))?;
+            }
+            Showing::Inherent | Showing::Already => {
+                output.line(format_args!("  digests of {names}: are shown"))?;
             }
         }
     }

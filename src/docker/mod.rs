@@ -28,9 +28,12 @@ use api::Client;
 use attach::folder::Folder;
 use attach::{Restart, Strategy};
 use endpoint::{Endpoint, Environment};
+use inventory::{Inventory, Store};
 
 use crate::error::Result;
+use crate::oci::Repository;
 use crate::progress::Progress;
+use crate::target::{Request, Showing};
 
 /// How a Docker is reached.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +81,14 @@ impl Docker {
             strategies: attach::ranking(options),
             keep_push_digest: options.keep_push_digest,
         })
+    }
+
+    /// How digests of new images of a repository would get shown, by what a probe has found.
+    pub fn showing(&self, repository: &Repository, inventory: &Inventory) -> Showing {
+        match inventory.store {
+            Store::Containerd => Showing::Inherent,
+            Store::Classic => plan::way(repository, &Request::default(), inventory, &self.strategies),
+        }
     }
 
     /// Undoes what an attach that was killed has left on this host, if it left something and this is root.

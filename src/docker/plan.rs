@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::attach::{Manner, Strategy};
 use super::inventory::{Held, Inventory, Store, chain_ids};
 use crate::error::{Error, Result};
-use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference};
+use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference, Repository};
 use crate::target::{
     Attach, Attachment, Evidence, Form, LeftOut, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request,
     Showing,
@@ -243,6 +243,16 @@ fn showing(
     if inventory.store == Store::Containerd {
         return Showing::Inherent;
     }
+    way(repository, request, inventory, strategies)
+}
+
+/// How the classic store gets to show digests of a repository's names.
+pub fn way(
+    repository: &Repository,
+    request: &Request,
+    inventory: &Inventory,
+    strategies: &[Box<dyn Strategy>],
+) -> Showing {
     let mut obstacles = Vec::new();
     if request.attach == Attach::None {
         obstacles.push(Obstacle::new(
