@@ -20,7 +20,7 @@ Examples:
 
 Nothing is changed without --repair.")]
 pub struct Doctor {
-    /// Undo what a load that was killed has left: mounts, and the mirror in Docker's memory
+    /// Undo what a load that was killed has left: mounts, the mirror in Docker's memory, a Docker that is stopped
     #[arg(long)]
     repair: bool,
 }

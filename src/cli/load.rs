@@ -6,10 +6,11 @@ use clap::{Args, ValueEnum};
 use sealift::archive::content::Content;
 use sealift::archive::verify::{self, Report as Verification};
 use sealift::docker::attach::Restart;
+use sealift::docker::attach::offline::CONSENT;
 use sealift::docker::dormant::Dormant;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
-use sealift::target::{Attach, Offers, Plan, Rename, Report, Request, Target};
+use sealift::target::{Attach, Obstacle, Offers, Plan, Rename, Report, Request, Showing, Target};
 use sealift::{Error, Result};
 
 use super::bars;
@@ -187,11 +188,46 @@ impl Load {
     }
 }
 
+/// Tells the command that would show a digest, where nothing but consent to a restart is missing.
+fn tell_consent<'o>(output: &Output, mut obstacles: impl Iterator<Item = &'o Obstacle>) {
+    if obstacles.any(|obstacle| obstacle.hint.as_deref() == Some(CONSENT)) {
+        output.hint(&format!("this does it: {}", consenting(std::env::args().skip(1))));
+    }
+}
+
+/// The same command line with consent to a restart, for a shell.
+fn consenting(arguments: impl Iterator<Item = String>) -> String {
+    let mut words = vec!["sudo".to_string(), "sealift".to_string()];
+    let mut arguments = arguments.filter(|argument| argument != "--dry-run");
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--attach" => drop(arguments.next()),
+            text if text.starts_with("--attach=") => {}
+            text if text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c)) =>
+            {
+                words.push(argument);
+            }
+            text => words.push(format!("'{}'", text.replace('\'', r"'\''"))),
+        }
+    }
+    words.extend(["--attach", "offline", "--allow-restart"].map(str::to_string));
+    words.join(" ")
+}
+
 fn planned(output: &Output, plan: &Plan) -> Outcome {
     if output.is_json() {
         output.document(plan)?;
     } else {
         output.line(plan.to_string().trim_end())?;
+        tell_consent(
+            output,
+            plan.images.iter().flat_map(|image| match &image.showing {
+                Showing::Hidden { obstacles } => obstacles.as_slice(),
+                _ => &[],
+            }),
+        );
     }
     Ok(plan.exit_code())
 }
@@ -213,6 +249,7 @@ fn loaded(output: &Output, report: &Report) -> Outcome {
             }
         }
     }
+    tell_consent(output, report.images.iter().flat_map(|image| &image.obstacles));
     for image in &report.images {
         for obstacle in image.push.iter().flatten() {
             output.warn(&format!("{}: a push changes the digest: {obstacle}", image.name));
@@ -254,4 +291,30 @@ fn show(output: &Output, report: &Report) -> Result<(), Failure> {
         report.target,
         Size(report.sent)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::consenting;
+
+    #[test]
+    fn the_command_that_would_do_it_can_be_pasted() {
+        let line = |text: &[&str]| consenting(text.iter().map(|word| (*word).to_string()));
+        assert_eq!(
+            line(&[
+                "load",
+                "a b.tar",
+                "--dry-run",
+                "--attach",
+                "live",
+                "--image",
+                "httpd:2.4"
+            ]),
+            "sudo sealift load 'a b.tar' --image httpd:2.4 --attach offline --allow-restart"
+        );
+        assert_eq!(
+            line(&["load", "it's", "--attach=auto"]),
+            r"sudo sealift load 'it'\''s' --attach offline --allow-restart"
+        );
+    }
 }

@@ -326,9 +326,7 @@ fn planned(
     let has = |name: &Reference| inventory.repositories.get(name) == Some(image.id());
     let showing = match request.attach {
         _ if has(&shown) => Showing::Already,
-        Attach::Auto | Attach::Offline => Showing::Attach {
-            strategy: "offline edit",
-        },
+        Attach::Auto | Attach::Offline => Showing::Attach { strategy: "offline" },
         Attach::Live | Attach::None => Showing::Hidden {
             obstacles: vec![Obstacle::new(
                 "the engine does not run, and nothing else than writing into its store was left to do",
@@ -362,7 +360,7 @@ fn attachment(images: &[PlannedImage], names: PathBuf) -> Option<Attachment> {
         .map(|planned| Reference::digested(planned.name.repository(), planned.digest).familiar())
         .collect();
     (!wanted.is_empty()).then(|| Attachment {
-        strategy: "offline edit",
+        strategy: "offline",
         restarts: false,
         steps: vec![format!("write {} into {}", wanted.join(", "), names.display())],
     })

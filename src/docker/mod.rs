@@ -33,7 +33,7 @@ use inventory::{Inventory, Store};
 use crate::error::Result;
 use crate::oci::Repository;
 use crate::progress::Progress;
-use crate::target::{Request, Showing};
+use crate::target::{Evidence, Request, Showing};
 
 /// How a Docker is reached.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +87,13 @@ impl Docker {
     pub fn showing(&self, repository: &Repository, inventory: &Inventory) -> Showing {
         match inventory.store {
             Store::Containerd => Showing::Inherent,
-            Store::Classic => plan::way(repository, &Request::default(), inventory, &self.strategies),
+            Store::Classic => plan::way(
+                repository,
+                Evidence::Verified,
+                &Request::default(),
+                inventory,
+                &self.strategies,
+            ),
         }
     }
 

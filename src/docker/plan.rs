@@ -243,12 +243,13 @@ fn showing(
     if inventory.store == Store::Containerd {
         return Showing::Inherent;
     }
-    way(repository, request, inventory, strategies)
+    way(repository, evidence, request, inventory, strategies)
 }
 
-/// How the classic store gets to show digests of a repository's names.
+/// How the classic store gets to show digests of a repository's names that stand on this evidence.
 pub fn way(
     repository: &Repository,
+    evidence: Evidence,
     request: &Request,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],

@@ -602,7 +602,7 @@ fn a_recorded_digest_is_attached_this_way_only_and_called_recorded() {
     assert!(
         plan.ok()
             .stdout
-            .contains("(recorded, not proven; attached: offline edit)")
+            .contains("(recorded, not proven; attached: offline)")
     );
     let said = offline.load(&images).ok();
     assert!(

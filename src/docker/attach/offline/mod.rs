@@ -38,6 +38,9 @@ use outlook::Outlook;
 use repositories::Repositories;
 use service::Control;
 
+/// The hint where nothing but the user's consent is missing.
+pub const CONSENT: &str = "--allow-restart allows it";
+
 /// The strategy.
 #[derive(Debug)]
 pub struct Offline {
@@ -54,7 +57,7 @@ impl Offline {
 
 impl Strategy for Offline {
     fn name(&self) -> &'static str {
-        "offline edit"
+        "offline"
     }
 
     fn manner(&self) -> Manner {
@@ -182,7 +185,7 @@ impl Offline {
                     "the digest can be attached while the engine is stopped, which was not allowed ({})",
                     found.outlook.told(&found.fate)
                 ),
-                "--allow-restart allows it",
+                CONSENT,
             )
         })
     }
