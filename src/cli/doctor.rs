@@ -115,6 +115,10 @@ fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Resu
         let absent = if file.exists() { "" } else { " (does not exist)" };
         output.line(format_args!("  configuration: {}{absent}", file.display()))?;
     }
+    if let Some(outlook) = &inventory.surroundings.restart {
+        let fate = outlook.fate(false);
+        output.line(format_args!("  in a restart: {}", outlook.told(&fate)))?;
+    }
     if inventory.store == Store::Containerd {
         return output.line("  digests: are shown after every load");
     }

@@ -26,6 +26,8 @@ Examples:
   sudo sealift load images.tar --expect sha256:...     # the line that save printed
   sealift load images.tar --dry-run                    # what would be sent, named and attached
   sudo sealift load images.tar --image httpd:2.4 --rename httpd=harbor.local/web
+  sudo sealift load images.tar --attach offline --allow-restart
+  sudo sealift load images.tar --data-root /mnt/golden/var/lib/docker
   ssh build sealift save -o - httpd:2.4 | sudo sealift load -
 
 Every byte is checked before anything is sent, and hashed again while it is sent. Only what the engine lacks

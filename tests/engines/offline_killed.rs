@@ -248,3 +248,21 @@ fn a_kill_while_a_command_runs_is_repaired() {
         }
     }
 }
+
+/// A signal that it can see lets it end what it has begun.
+#[test]
+fn a_signal_while_a_command_runs_leaves_all_in_order() {
+    let mut stage = Stage::new(Engine::Docker20);
+    let (stop, start) = (stage.offline.stop.clone(), stage.offline.start.clone());
+    for (stops, starts) in [
+        (format!("kill -TERM $PPID; sleep 1; {stop}"), start.clone()),
+        (stop.clone(), format!("kill -INT $PPID; sleep 1; {start}")),
+        (stop.clone(), format!("{start} sleep 1; kill -TERM $PPID")),
+    ] {
+        (stage.offline.stop, stage.offline.start) = (stops, starts);
+        let run = stage.offline.load(&stage.images);
+        assert!(run.signal.is_some() || run.code == Some(0), "{run:?}");
+        stage.is_whole(&stage.offline.start);
+        stage.forget_digest();
+    }
+}
