@@ -250,7 +250,11 @@ impl fmt::Display for Plan {
                 Showing::Inherent => writeln!(f, "  digest  {}", image.digest)?,
                 Showing::Already => writeln!(f, "  digest  {} (is shown already)", image.digest)?,
                 Showing::Attach { strategy } => {
-                    writeln!(f, "  digest  {} (attached: {strategy})", image.digest)?;
+                    let recorded = match image.evidence {
+                        Evidence::Verified => "",
+                        Evidence::Recorded => "recorded, not proven; ",
+                    };
+                    writeln!(f, "  digest  {} ({recorded}attached: {strategy})", image.digest)?;
                 }
                 Showing::Hidden { obstacles } => {
                     writeln!(f, "  digest  {} will not be shown:", image.digest)?;
@@ -305,6 +309,9 @@ pub struct Loaded {
     pub shown: bool,
     /// Why not, if it does not.
     pub obstacles: Vec<Obstacle>,
+    /// What changes the digest in a later push from the target, if it was to be kept; empty if nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push: Option<Vec<Obstacle>>,
     /// Bytes of the blobs that were sent for it. Blobs that several share count for the first.
     pub sent: u64,
 }
@@ -338,7 +345,8 @@ impl Report {
 
     /// The exit code: the most severe one of all images.
     pub fn exit_code(&self) -> u8 {
-        let shown = if self.images.iter().all(|image| image.shown) {
+        let is_kept = |image: &Loaded| image.push.iter().flatten().next().is_none();
+        let shown = if self.images.iter().all(|image| image.shown && is_kept(image)) {
             0
         } else {
             6

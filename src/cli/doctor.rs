@@ -20,7 +20,7 @@ Examples:
 
 Nothing is changed without --repair.")]
 pub struct Doctor {
-    /// Undo what a load that was killed has left: mounts, and the mirror in Docker's memory
+    /// Undo what a load that was killed has left: mounts, the mirror in Docker's memory, a Docker that is stopped
     #[arg(long)]
     repair: bool,
 }
@@ -114,6 +114,10 @@ fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Resu
     if let Some(file) = &inventory.surroundings.config_file {
         let absent = if file.exists() { "" } else { " (does not exist)" };
         output.line(format_args!("  configuration: {}{absent}", file.display()))?;
+    }
+    if let Some(outlook) = &inventory.surroundings.restart {
+        let fate = outlook.fate(false);
+        output.line(format_args!("  in a restart: {}", outlook.told(&fate)))?;
     }
     if inventory.store == Store::Containerd {
         return output.line("  digests: are shown after every load");

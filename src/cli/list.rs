@@ -94,8 +94,12 @@ fn images(content: &dyn Content) -> Result<Vec<Listed>> {
                 (Some(reference), _) => Some(reference.familiar()),
                 (None, tag) => tag.clone().map(|tag| format!(":{tag}")),
             },
-            digest: entry.descriptor.digest.to_string(),
-            evidence: if whole { "verified" } else { "incomplete" },
+            digest: entry.recorded.unwrap_or(entry.descriptor.digest).to_string(),
+            evidence: match (whole, entry.recorded) {
+                (false, _) => "incomplete",
+                (true, Some(_)) => "recorded",
+                (true, None) => "verified",
+            },
             platforms,
             size: blobs.iter().map(|blob| blob.size).sum(),
         })

@@ -7,15 +7,19 @@
 //! - [`inventory`]: what an engine has
 //! - [`plan`]: what a load will do; pure
 //! - `shipment`: the archives that the engine is sent
+//! - `push`: what lets a later push keep a digest
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
+//! - [`dormant`]: the store of a Docker that does not run
 
 pub mod api;
 pub mod attach;
 mod connection;
+pub mod dormant;
 pub mod endpoint;
 pub mod inventory;
 pub mod plan;
+mod push;
 mod shipment;
 mod stream;
 mod target;
@@ -29,7 +33,7 @@ use inventory::{Inventory, Store};
 use crate::error::Result;
 use crate::oci::Repository;
 use crate::progress::Progress;
-use crate::target::{Request, Showing};
+use crate::target::{Evidence, Request, Showing};
 
 /// How a Docker is reached.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +44,8 @@ pub struct Options {
     pub folder: Folder,
     /// Whether and how it may be stopped and started again.
     pub restart: Restart,
+    /// Whether it is told the layers' compressed digests, for a later push.
+    pub keep_push_digest: bool,
 }
 
 impl Options {
@@ -57,6 +63,7 @@ pub struct Docker {
     client: Client,
     folder: Folder,
     strategies: Vec<Box<dyn Strategy>>,
+    keep_push_digest: bool,
 }
 
 impl Docker {
@@ -72,6 +79,7 @@ impl Docker {
             client: Client::connect(&endpoint)?,
             folder: options.folder.clone(),
             strategies: attach::ranking(options),
+            keep_push_digest: options.keep_push_digest,
         })
     }
 
@@ -79,7 +87,13 @@ impl Docker {
     pub fn showing(&self, repository: &Repository, inventory: &Inventory) -> Showing {
         match inventory.store {
             Store::Containerd => Showing::Inherent,
-            Store::Classic => plan::way(repository, &Request::default(), inventory, &self.strategies),
+            Store::Classic => plan::way(
+                repository,
+                Evidence::Verified,
+                &Request::default(),
+                inventory,
+                &self.strategies,
+            ),
         }
     }
 

@@ -7,7 +7,8 @@ use super::inventory::{Held, Inventory, Store, chain_ids};
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference, Repository};
 use crate::target::{
-    Attach, Attachment, Form, LeftOut, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request, Showing,
+    Attach, Attachment, Evidence, Form, LeftOut, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request,
+    Showing,
 };
 
 /// In what form an engine takes content, and what it need not be sent.
@@ -73,8 +74,13 @@ pub fn plan(
     Ok(plan)
 }
 
-fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result<Reference> {
-    let digest = offer.graph.root.digest;
+/// The name that an offer gets.
+///
+/// # Errors
+///
+/// If it has none, or one that names another digest.
+pub(super) fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result<Reference> {
+    let digest = offer.digest();
     let Some(name) = name else {
         return Err(Error::Usage {
             message: format!("image {digest} has no name in {}", offer.content.label()),
@@ -148,7 +154,11 @@ fn planned(
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> PlannedImage {
-    let digest = offer.graph.root.digest;
+    // The containerd store names images by the manifests that it has.
+    let digest = match inventory.store {
+        Store::Classic => offer.digest(),
+        Store::Containerd => offer.graph.root.digest,
+    };
     let held = inventory.image(&match inventory.store {
         Store::Classic => image.id(),
         Store::Containerd => digest,
@@ -162,7 +172,25 @@ fn planned(
         config.is_some_and(|config| config.diff_ids == held.diff_ids)
     });
     let held = held.filter(|_| present);
-    let showing = showing(&name, digest, held, request, inventory, strategies);
+    let showing = match offer.recorded {
+        Some(recorded) if inventory.store == Store::Containerd => Showing::Hidden {
+            obstacles: vec![Obstacle::new(
+                format!(
+                    "{recorded} was recorded without its manifest, and the containerd store shows digests of manifests only"
+                ),
+                "save the image again from a registry that has it",
+            )],
+        },
+        _ => showing(
+            &name,
+            digest,
+            held,
+            request,
+            inventory,
+            strategies,
+            offer.evidence(),
+        ),
+    };
     // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
     // the tag is the only name that there is.
     let tag = match (name.digest(), &showing) {
@@ -182,7 +210,7 @@ fn planned(
             .platform()
             .cloned()
             .unwrap_or_else(|| inventory.platform.clone()),
-        evidence: offer.evidence,
+        evidence: offer.evidence(),
         present,
         tagged,
         showing,
@@ -205,6 +233,7 @@ fn showing(
     request: &Request,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
+    evidence: Evidence,
 ) -> Showing {
     let repository = name.repository();
     let shown = Reference::digested(repository, digest);
@@ -214,12 +243,13 @@ fn showing(
     if inventory.store == Store::Containerd {
         return Showing::Inherent;
     }
-    way(repository, request, inventory, strategies)
+    way(repository, evidence, request, inventory, strategies)
 }
 
-/// How the classic store gets to show digests of a repository's names.
+/// How the classic store gets to show digests of a repository's names that stand on this evidence.
 pub fn way(
     repository: &Repository,
+    evidence: Evidence,
     request: &Request,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
@@ -233,6 +263,16 @@ pub fn way(
         return Showing::Hidden { obstacles };
     }
     for strategy in strategies.iter().filter(|one| is_wanted(one.as_ref(), request)) {
+        if evidence == Evidence::Recorded && strategy.manner() == Manner::Live {
+            obstacles.push(Obstacle::new(
+                format!(
+                    "{} shows no digest that was recorded without its manifest",
+                    strategy.name()
+                ),
+                "",
+            ));
+            continue;
+        }
         match strategy.serves(repository, &inventory.surroundings) {
             Ok(true) => {}
             Ok(false) => continue,

@@ -580,3 +580,110 @@ fn a_unit_that_ends_its_containers_is_told_and_another_daemon_is_not_stopped() {
     assert_eq!(systemd.changes(), [""; 0]);
     daemon.docker(&["rm", "-f", "web"]).ok();
 }
+
+#[test]
+fn a_recorded_digest_is_attached_this_way_only_and_called_recorded() {
+    let daemon = Daemon::start(Engine::Docker28, Store::Classic);
+    let images = Images::new();
+    images.add("httpd:2.4", &Image::sample("httpd", "2.4").without_index());
+    let recorded = format!("sha256:{}", "5".repeat(64));
+    let index = images.path().join("index.json");
+    let mut entries: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    entries["manifests"][0]["annotations"]["dev.sealift.recorded"] = recorded.clone().into();
+    fs::write(&index, entries.to_string()).unwrap();
+    let offline = Offline::beside(&daemon);
+    let path = images.path().to_str().unwrap().to_owned();
+    let said = offline.sealift.run(&["load", &path]).code(6);
+    assert!(said.stderr.contains("recorded without its manifest"), "{said:?}");
+    assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
+    let plan = offline
+        .sealift
+        .run(&[&offline.arguments(&images)[..], &["--dry-run".into()]].concat());
+    assert!(
+        plan.ok()
+            .stdout
+            .contains("(recorded, not proven; attached: offline)")
+    );
+    let said = offline.load(&images).ok();
+    assert!(
+        said.stdout.contains(&format!("{recorded}   recorded   yes")),
+        "{said:?}"
+    );
+    assert_eq!(daemon.images(), [format!("httpd:2.4 {recorded}")]);
+    runs(&daemon, &format!("httpd@{recorded}"), "2.4");
+    let listed = offline.sealift.run(&["list", &path]).ok();
+    assert!(
+        listed.stdout.contains(&recorded) && listed.stdout.contains("recorded"),
+        "{listed:?}"
+    );
+}
+
+#[test]
+fn a_daemon_that_inherited_its_socket_comes_up_when_it_is_asked_for() {
+    for engine in CLASSIC {
+        let daemon = Daemon::options(*engine, Store::Classic).activated().start();
+        let systemd = Systemd::of(&daemon, "process");
+        let images = Images::new();
+        let built = images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+        let Offline { sealift, loader, .. } = Offline::beside(&daemon);
+        let sealift = sealift.env("PATH", systemd.path());
+        let path = images.path().to_str().unwrap().to_owned();
+        let before = Untouched::of(&daemon);
+        sealift
+            .run(&["load", &path, "--attach", "offline", "--allow-restart"])
+            .ok();
+        assert_eq!(Untouched::of(&daemon), before);
+        assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
+        nothing_is_left(&loader);
+    }
+}
+
+#[test]
+fn an_engine_that_does_not_show_it_goes_back() {
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let images = Images::new();
+    images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+    let mut offline = Offline::beside(&daemon);
+    offline.load_without_consent(&images).code(6);
+    // Something else has its own idea of the names, and puts it there before each start.
+    let (file, saved) = (names_file(&daemon), daemon.data("saved.json"));
+    fs::copy(&file, &saved).unwrap();
+    let before = fs::read(&file).unwrap();
+    offline.start = format!(
+        "cp {} {}; {}",
+        saved.display(),
+        file.display(),
+        daemon.start_command()
+    );
+    let pid = daemon.pid();
+    let said = offline.load(&images).code(6);
+    assert!(said.stderr.contains("although it was written"), "{said:?}");
+    assert_ne!(daemon.pid(), pid);
+    assert_eq!(fs::read(&file).unwrap(), before);
+    assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
+    nothing_is_left(&offline.loader);
+    nothing_beside(&daemon);
+}
+
+#[test]
+fn the_command_that_would_do_it_is_told() {
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let images = Images::new();
+    let built = images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+    let offline = Offline::beside(&daemon);
+    let said = offline.load_without_consent(&images).code(6);
+    let (_, line) = said
+        .stderr
+        .split_once("hint: this does it: sudo sealift ")
+        .unwrap();
+    let line = line.lines().next().unwrap();
+    let program = env!("CARGO_BIN_EXE_sealift");
+    let mut shell = offline.sealift.command(&[] as &[&str]);
+    let mut pasted = std::process::Command::new("sh");
+    pasted.args(["-c", &format!("{program} {line}")]).env_clear();
+    for (name, value) in shell.env("LC_ALL", "C.UTF-8").get_envs() {
+        pasted.env(name, value.unwrap());
+    }
+    run(&mut pasted).ok();
+    assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
+}

@@ -11,8 +11,18 @@ use crate::loading::*;
 use crate::support::*;
 
 /// The system calls that it consists of, in the thread that does it: the journal's and the names' fsyncs and
-/// renames, mounts, signals. Some of them are there on some machines only.
-const STEPS: &str = "fsync,?rename,?renameat,?renameat2,mount,umount2,kill,?rmdir,?mkdir,mkdirat,?unlink,unlinkat,?link,linkat";
+/// renames, mounts, signals. Each is counted for itself. Some of them are there on some machines only.
+const STEPS: [&str; 9] = [
+    "fsync",
+    "?rename,?renameat,?renameat2",
+    "?link,linkat",
+    "?unlink,unlinkat",
+    "?mkdir,mkdirat",
+    "?rmdir",
+    "mount",
+    "umount2",
+    "kill",
+];
 
 /// A daemon that has the image already, and a container of it that runs.
 struct Stage {
@@ -63,16 +73,16 @@ impl Stage {
         }
     }
 
-    /// Loads and kills it when it enters a step. Whether it came that far.
-    fn killed_at(&self, step: usize) -> bool {
+    /// Loads and kills it when it enters a call for the nth time. Whether it came that far.
+    fn killed_at(&self, call: &str, nth: usize) -> bool {
         let load = self
             .offline
             .sealift
             .command(&self.offline.arguments(&self.images));
         let mut traced = Command::new("strace");
         traced
-            .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={STEPS}")])
-            .args(["-e", &format!("inject={STEPS}:signal=SIGKILL:when={step}")])
+            .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+            .args(["-e", &format!("inject={call}:signal=SIGKILL:when={nth}")])
             .arg(load.get_program())
             .args(load.get_args())
             .env_clear();
@@ -82,7 +92,7 @@ impl Stage {
         let run = run(&mut traced);
         assert!(
             run.signal == Some(9) || run.code == Some(0),
-            "step {step}: {run:?}"
+            "{call} {nth}: {run:?}"
         );
         run.signal == Some(9)
     }
@@ -133,51 +143,60 @@ impl Drop for Stage {
     }
 }
 
-/// Kills at step after step until a load gets through.
-fn every_step(engine: Engine, after_the_kill: impl Fn(&Stage, usize)) {
+/// Kills at call after call until a load gets through.
+fn every_step(engine: Engine) {
     let stage = Stage::new(engine);
-    let (mut left, mut down, mut new) = (0, 0, 0);
-    for step in 1.. {
-        assert!(step < 100, "it never gets through");
-        if !stage.killed_at(step) {
-            assert!(step > 25, "only {step} steps");
-            assert!(left > 20, "only {left} kills left something");
-            assert!(down > 5, "only {down} kills left the engine down");
-            assert!(new > 1, "only {new} kills came after the digest was there");
-            break;
+    let (mut killed, mut left, mut down, mut new) = (0, 0, 0, 0);
+    for call in STEPS {
+        for nth in 1.. {
+            assert!(nth < 50, "it never gets through");
+            if !stage.killed_at(call, nth) {
+                assert!(stage.is_whole(call), "{call}");
+                stage.forget_digest();
+                break;
+            }
+            let at = format!("killed at {call} {nth}");
+            killed += 1;
+            left += usize::from(stage.journal_is_there());
+            down += usize::from(!stage.daemon.is_running());
+            // Whatever moment it is, the names are whole.
+            let names = fs::read(names_file(&stage.daemon)).unwrap();
+            assert!(serde_json::from_slice::<Value>(&names).is_ok(), "{at}");
+            if nth % 2 == 0 {
+                // The next load does it, too.
+                stage.offline.load(&stage.images).ok();
+                assert!(stage.is_whole(&at), "{at}");
+            } else {
+                let said = stage.offline.repair().ok();
+                assert!(said.stdout.contains("leftovers: "), "{at}: {said:?}");
+                // Done twice it does no harm.
+                stage.offline.repair().ok();
+                new += usize::from(stage.is_whole(&at));
+            }
+            stage.forget_digest();
         }
-        left += usize::from(stage.journal_is_there());
-        down += usize::from(!stage.daemon.is_running());
-        // Whatever moment it is, the names are whole.
-        assert!(serde_json::from_slice::<Value>(&fs::read(names_file(&stage.daemon)).unwrap()).is_ok());
-        after_the_kill(&stage, step);
-        new += usize::from(stage.is_whole(&format!("killed at step {step}")));
-        stage.forget_digest();
     }
-    assert!(stage.is_whole("at the end"));
-}
-
-fn repaired(stage: &Stage, step: usize) {
-    let said = stage.offline.repair().ok();
-    assert!(said.stdout.contains("leftovers: "), "step {step}: {said:?}");
-    // Done twice it does no harm.
-    stage.offline.repair().ok();
+    assert!(killed > 30, "only {killed} kills");
+    assert!(left > 20, "only {left} kills left something");
+    assert!(down > 5, "only {down} kills left the engine down");
+    assert!(new > 1, "only {new} kills came after the digest was there");
 }
 
 #[test]
-fn a_repair_brings_it_up_after_a_kill_at_every_step_on_docker_20() {
-    every_step(Engine::Docker20, repaired);
+fn it_comes_up_after_a_kill_at_every_step_on_docker_20() {
+    every_step(Engine::Docker20);
 }
 
 #[cfg(feature = "test-all")]
 #[test]
-fn a_repair_brings_it_up_after_a_kill_at_every_step_on_docker_26() {
-    every_step(Engine::Docker26, repaired);
+fn it_comes_up_after_a_kill_at_every_step_on_docker_26() {
+    every_step(Engine::Docker26);
 }
 
+#[cfg(feature = "test-all")]
 #[test]
-fn a_repair_brings_it_up_after_a_kill_at_every_step_on_docker_28() {
-    every_step(Engine::Docker28, repaired);
+fn it_comes_up_after_a_kill_at_every_step_on_docker_28() {
+    every_step(Engine::Docker28);
 }
 
 /// The commands kill who called them, and go on: before they do anything, and after.
@@ -227,5 +246,23 @@ fn a_kill_while_a_command_runs_is_repaired() {
             assert!(is_new || !by_load, "{what}");
             stage.forget_digest();
         }
+    }
+}
+
+/// A signal that it can see lets it end what it has begun.
+#[test]
+fn a_signal_while_a_command_runs_leaves_all_in_order() {
+    let mut stage = Stage::new(Engine::Docker20);
+    let (stop, start) = (stage.offline.stop.clone(), stage.offline.start.clone());
+    for (stops, starts) in [
+        (format!("kill -TERM $PPID; sleep 1; {stop}"), start.clone()),
+        (stop.clone(), format!("kill -INT $PPID; sleep 1; {start}")),
+        (stop.clone(), format!("{start} sleep 1; kill -TERM $PPID")),
+    ] {
+        (stage.offline.stop, stage.offline.start) = (stops, starts);
+        let run = stage.offline.load(&stage.images);
+        assert!(run.signal.is_some() || run.code == Some(0), "{run:?}");
+        stage.is_whole(&stage.offline.start);
+        stage.forget_digest();
     }
 }

@@ -350,8 +350,14 @@ impl Daemon {
             .chain(command.get_args())
             .map(|word| format!("'{}'", word.to_str().unwrap()));
         let log = self.root.outside("dockerd.log");
+        // The socket of one that inherits it is made anew, and starts it when it is asked for.
+        let listening = if self.options.activated {
+            format!("systemd-socket-activate -l {}", self.socket().display())
+        } else {
+            String::new()
+        };
         format!(
-            "setsid {} </dev/null >>{} 2>&1 &",
+            "setsid {listening} {} </dev/null >>{} 2>&1 &",
             words.collect::<Vec<_>>().join(" "),
             log.display()
         )

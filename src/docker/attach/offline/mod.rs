@@ -23,7 +23,7 @@ use super::daemon::{Identity, Process, memory, obstacle};
 use super::folder::{Folder, Lock};
 use super::journal::{Session, leftover};
 use super::reach;
-use super::{Manner, Outcome, Restart, Strategy, Surroundings, Wanted};
+use super::{Failed, Manner, Outcome, Restart, Strategy, Surroundings, Wanted};
 use crate::docker::api::Client;
 use crate::docker::inventory::find_image;
 use crate::error::{Error, Result};
@@ -37,6 +37,9 @@ use live_restore::{Fate, LiveRestore};
 use outlook::Outlook;
 use repositories::Repositories;
 use service::Control;
+
+/// The hint where nothing but the user's consent is missing.
+pub const CONSENT: &str = "--allow-restart allows it";
 
 /// The strategy.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ impl Offline {
 
 impl Strategy for Offline {
     fn name(&self) -> &'static str {
-        "offline edit"
+        "offline"
     }
 
     fn manner(&self) -> Manner {
@@ -127,34 +130,7 @@ impl Strategy for Offline {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Vec<Outcome>> {
-        match self.attach(client, wanted, progress, interrupt) {
-            Ok(outcomes) => Ok(outcomes),
-            Err(Failed::Obstacle(obstacle)) => Ok(wanted.iter().map(|_| Err(obstacle.clone())).collect()),
-            Err(Failed::Error(error)) => Err(error),
-        }
-    }
-}
-
-/// Why nothing was attached.
-enum Failed {
-    /// The digests are not shown; all else is well.
-    Obstacle(Obstacle),
-    /// The run has to end.
-    Error(Error),
-}
-
-impl From<Obstacle> for Failed {
-    fn from(obstacle: Obstacle) -> Failed {
-        Failed::Obstacle(obstacle)
-    }
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Failed {
-        match error {
-            Error::Interrupted => Failed::Error(error),
-            other => Failed::Obstacle(obstacle(&other)),
-        }
+        Failed::told(wanted, self.attach(client, wanted, progress, interrupt))
     }
 }
 
@@ -209,7 +185,7 @@ impl Offline {
                     "the digest can be attached while the engine is stopped, which was not allowed ({})",
                     found.outlook.told(&found.fate)
                 ),
-                "--allow-restart allows it",
+                CONSENT,
             )
         })
     }
