@@ -40,6 +40,11 @@ impl Obstacle {
         }
     }
 
+    /// What is in the way of everybody but root.
+    pub fn needs_root() -> Obstacle {
+        Obstacle::new("attaching digests needs root", "run the same command with sudo")
+    }
+
     /// Makes one of several.
     pub fn joined(all: Vec<Obstacle>) -> Obstacle {
         let join = |texts: Vec<String>| texts.join("; ");
@@ -161,6 +166,17 @@ pub struct Piece {
     pub image: usize,
 }
 
+/// What a way of attaching digests will do.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Attachment {
+    /// The strategy's name.
+    pub strategy: &'static str,
+    /// Whether the engine is stopped and started again.
+    pub restarts: bool,
+    /// What is done, step by step.
+    pub steps: Vec<String>,
+}
+
 /// What a load will do.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Plan {
@@ -174,6 +190,8 @@ pub struct Plan {
     pub left_out: Vec<LeftOut>,
     /// What is sent.
     pub send: Vec<Piece>,
+    /// How digests are attached.
+    pub attach: Vec<Attachment>,
 }
 
 impl Plan {
@@ -185,6 +203,7 @@ impl Plan {
             images: Vec::new(),
             left_out: Vec::new(),
             send: Vec::new(),
+            attach: Vec::new(),
         }
     }
 
@@ -232,7 +251,11 @@ impl fmt::Display for Plan {
                 Showing::Inherent => writeln!(f, "  digest  {}", image.digest)?,
                 Showing::Already => writeln!(f, "  digest  {} (is shown already)", image.digest)?,
                 Showing::Attach { strategy } => {
-                    writeln!(f, "  digest  {} (attached: {strategy})", image.digest)?;
+                    let recorded = match image.evidence {
+                        Evidence::Verified => "",
+                        Evidence::Recorded => "recorded, not proven; ",
+                    };
+                    writeln!(f, "  digest  {} ({recorded}attached: {strategy})", image.digest)?;
                 }
                 Showing::Hidden { obstacles } => {
                     writeln!(f, "  digest  {} will not be shown:", image.digest)?;
@@ -243,6 +266,17 @@ impl fmt::Display for Plan {
                         }
                     }
                 }
+            }
+        }
+        for attachment in &self.attach {
+            let engine = if attachment.restarts {
+                "is restarted"
+            } else {
+                "keeps running"
+            };
+            writeln!(f, "attach by {} (the engine {engine})", attachment.strategy)?;
+            for (at, step) in (1..).zip(&attachment.steps) {
+                writeln!(f, "  {at}. {}", Escaped(step))?;
             }
         }
         for image in &self.left_out {
@@ -277,6 +311,9 @@ pub struct Loaded {
     pub shown: bool,
     /// Why not, if it does not.
     pub obstacles: Vec<Obstacle>,
+    /// What changes the digest in a later push from the target, if it was to be kept; empty if nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push: Option<Vec<Obstacle>>,
     /// Bytes of the blobs that were sent for it. Blobs that several share count for the first.
     pub sent: u64,
 }
@@ -310,7 +347,8 @@ impl Report {
 
     /// The exit code: the most severe one of all images.
     pub fn exit_code(&self) -> u8 {
-        let shown = if self.images.iter().all(|image| image.shown) {
+        let is_kept = |image: &Loaded| image.push.iter().flatten().next().is_none();
+        let shown = if self.images.iter().all(|image| image.shown && is_kept(image)) {
             0
         } else {
             6

@@ -26,6 +26,8 @@ pub const FORMAT: &str = "dev.sealift.format";
 pub const FORMAT_VERSION: u32 = 1;
 /// The reference as it was asked for, where the names above cannot say it: a tag with a digest.
 pub const REFERENCE: &str = "dev.sealift.reference";
+/// The digest that the engine showed which an image came from, where its manifest could not be had.
+pub const RECORDED: &str = "dev.sealift.recorded";
 /// The platforms whose blobs are here, comma-separated; on the entry of a sparse index.
 pub const PLATFORMS: &str = "dev.sealift.platforms";
 
@@ -221,6 +223,8 @@ pub struct Entry {
     pub bare_tag: Option<String>,
     /// The platforms that must be here; `None` if the archive does not say.
     pub platforms: Option<Vec<Platform>>,
+    /// Another digest than the descriptor's, that nothing here proves: the engine said so which it came from.
+    pub recorded: Option<Digest>,
 }
 
 /// Reads the entries of an `index.json`.
@@ -266,6 +270,7 @@ impl Entry {
             reference: None,
             bare_tag: None,
             platforms: None,
+            recorded: None,
         };
         let annotations = &entry.descriptor.annotations;
         for key in [REFERENCE, CONTAINERD_NAME, REF_NAME] {
@@ -300,6 +305,12 @@ impl Entry {
             entry.platforms = Some(parsed.map_err(|error| Problem::Document {
                 reason: format!("{PLATFORMS}: {error}"),
             })?);
+        }
+        if let Some(text) = annotations.get(RECORDED) {
+            let recorded: Digest = text.parse().map_err(|error| Problem::Document {
+                reason: format!("{RECORDED}: {error}"),
+            })?;
+            entry.recorded = Some(recorded).filter(|recorded| *recorded != entry.descriptor.digest);
         }
         Ok(entry)
     }

@@ -3,11 +3,11 @@
 use std::io;
 
 use clap::Args;
-use sealift::docker::attach::journal::Folder;
+use sealift::docker::attach::folder::Folder;
 use sealift::docker::inventory::{Inventory, Store};
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
-use sealift::target::Target as _;
+use sealift::target::{Showing, Target as _};
 use sealift::{Error, Result};
 
 use super::bars;
@@ -22,7 +22,7 @@ Examples:
 
 Nothing is changed without --repair.")]
 pub struct Doctor {
-    /// Undo what a load that was killed has left: mounts, and the mirror in Docker's memory
+    /// Undo what a load that was killed has left: mounts, the mirror in Docker's memory, a Docker that is stopped
     #[arg(long)]
     repair: bool,
 }
@@ -46,18 +46,24 @@ impl Doctor {
         let repaired = self.repair && docker::repair(&folder, progress.as_ref())?;
         progress.done();
         let leftover = leftover(&folder)?;
-        let inventory = Docker::connect(&docker::Options::from_process()).and_then(|docker| docker.probe());
+        let looked = Docker::connect(&docker::Options::from_process()).and_then(|docker| {
+            let inventory = docker.probe()?;
+            let kinds = kinds(&docker, &inventory)?;
+            Ok((inventory, kinds))
+        });
         if output.is_json() {
             output.json(&serde_json::json!({
                 "schema": 1,
                 "repaired": repaired,
                 "leftover": leftover,
-                "docker": inventory.as_ref().ok(),
-                "error": inventory.as_ref().err().map(error_json),
+                "root": rustix::process::geteuid().is_root(),
+                "docker": looked.as_ref().ok().map(|(inventory, _)| inventory),
+                "digests": looked.as_ref().ok().map(|(_, kinds)| kinds),
+                "error": looked.as_ref().err().map(error_json),
             }))?;
         } else {
-            match &inventory {
-                Ok(inventory) => engine(output, inventory)?,
+            match &looked {
+                Ok((inventory, kinds)) => engine(output, inventory, kinds)?,
                 Err(error) => {
                     output.line(error)?;
                     if let Some(hint) = error.hint() {
@@ -74,7 +80,7 @@ impl Doctor {
                 (Some(false), false) => "leftovers: none",
             })?;
         }
-        match inventory {
+        match looked {
             Ok(_) => Ok(if leftover == Some(true) { 6 } else { 0 }),
             Err(error) => Ok(error.exit_code()),
         }
@@ -90,7 +96,31 @@ fn leftover(folder: &Folder) -> Result<Option<bool>> {
     }
 }
 
-fn engine(output: &Output, inventory: &Inventory) -> Result<(), Failure> {
+/// A kind of names, and how their digests would get shown.
+#[derive(serde::Serialize)]
+struct KindOfNames {
+    names: &'static str,
+    #[serde(flatten)]
+    showing: Showing,
+}
+
+fn kinds(docker: &Docker, inventory: &Inventory) -> Result<Vec<KindOfNames>> {
+    let kinds = [
+        ("docker.io", "docker.io/library/app"),
+        ("other registries", "registry.example/app"),
+        ("registries with a port", "registry.example:5000/app"),
+        ("registries of this host", "localhost:5000/app"),
+    ];
+    kinds
+        .into_iter()
+        .map(|(names, sample)| {
+            let showing = docker.showing(&sample.parse()?, inventory);
+            Ok(KindOfNames { names, showing })
+        })
+        .collect()
+}
+
+fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Result<(), Failure> {
     let store = match inventory.store {
         Store::Classic => "classic",
         Store::Containerd => "containerd",
@@ -102,17 +132,36 @@ fn engine(output: &Output, inventory: &Inventory) -> Result<(), Failure> {
     output.line(format_args!("  store: {store} ({})", inventory.driver))?;
     output.line(format_args!("  platform: {}", inventory.platform))?;
     output.line(format_args!("  images: {}", inventory.images.len()))?;
+    if let Some(pid) = inventory.surroundings.pid {
+        output.line(format_args!("  process: {pid}"))?;
+    }
+    if let Some(file) = &inventory.surroundings.config_file {
+        let absent = if file.exists() { "" } else { " (does not exist)" };
+        output.line(format_args!("  configuration: {}{absent}", file.display()))?;
+    }
+    if let Some(outlook) = &inventory.surroundings.restart {
+        let fate = outlook.fate(false);
+        output.line(format_args!("  in a restart: {}", outlook.told(&fate)))?;
+    }
     if inventory.store == Store::Containerd {
         return output.line("  digests: are shown after every load");
     }
-    for way in &inventory.attach {
-        if way.obstacles.is_empty() {
-            output.line(format_args!("  digests: can be attached by the {}", way.strategy))?;
-        }
-        for obstacle in &way.obstacles {
-            output.line(format_args!("  digests: not by the {}: {obstacle}", way.strategy))?;
-            if let Some(hint) = &obstacle.hint {
-                output.line(format_args!("    hint: {hint}"))?;
+    for KindOfNames { names, showing } in kinds {
+        match showing {
+            Showing::Hidden { obstacles } => {
+                output.line(format_args!("  digests of {names}: cannot be attached"))?;
+                for obstacle in obstacles {
+                    output.line(format_args!("    {obstacle}"))?;
+                    if let Some(hint) = &obstacle.hint {
+                        output.line(format_args!("    hint: {hint}"))?;
+                    }
+                }
+            }
+            Showing::Attach { strategy } => {
+                output.line(format_args!("  digests of {names}: can be attached ({strategy})"))?;
+            }
+            Showing::Inherent | Showing::Already => {
+                output.line(format_args!("  digests of {names}: are shown"))?;
             }
         }
     }

@@ -29,6 +29,8 @@ pub struct List {
 struct Listed {
     name: Option<String>,
     digest: String,
+    /// Whether the digest is only what the source engine said: its manifest is not here.
+    recorded: bool,
     /// Whether every blob that it needs is there. Whether they are right is for `verify` to say.
     complete: bool,
     platforms: Vec<String>,
@@ -73,7 +75,12 @@ fn row(image: &Listed) -> Vec<String> {
     vec![
         image.name.clone().unwrap_or_else(|| "<none>".into()),
         image.digest.clone(),
-        if image.complete { "complete" } else { "incomplete" }.into(),
+        match (image.complete, image.recorded) {
+            (false, _) => "incomplete",
+            (true, true) => "complete, digest recorded",
+            (true, false) => "complete",
+        }
+        .into(),
         image.platforms.join(","),
         Size(image.size).to_string(),
     ]
@@ -99,7 +106,8 @@ fn images(content: &dyn Content) -> Result<Vec<Listed>> {
                 (Some(reference), _) => Some(reference.familiar()),
                 (None, tag) => tag.clone().map(|tag| format!(":{tag}")),
             },
-            digest: entry.descriptor.digest.to_string(),
+            digest: entry.recorded.unwrap_or(entry.descriptor.digest).to_string(),
+            recorded: entry.recorded.is_some(),
             complete: blobs.iter().all(|blob| content.stored(&blob.digest).is_some()),
             platforms,
             size: blobs

@@ -1,11 +1,16 @@
 //! `sealift load`.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use sealift::archive::content::Content;
 use sealift::archive::verify::{self, Report as Verification};
+use sealift::docker::attach::Restart;
+use sealift::docker::attach::offline::CONSENT;
+use sealift::docker::dormant::Dormant;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
-use sealift::target::{Attach, Offers, Plan, Rename, Report, Request, Target as _};
+use sealift::target::{Attach, Obstacle, Offers, Plan, Rename, Report, Request, Showing, Target};
 use sealift::{Error, Result};
 
 use super::bars;
@@ -21,6 +26,8 @@ Examples:
   sudo sealift load images.tar --expect sha256:...     # the line that save printed
   sealift load images.tar --dry-run                    # what would be sent, named and attached
   sudo sealift load images.tar --image httpd:2.4 --rename httpd=harbor.local/web
+  sudo sealift load images.tar --attach offline --allow-restart
+  sudo sealift load images.tar --data-root /mnt/golden/var/lib/docker
   ssh build sealift save -o - httpd:2.4 | sudo sealift load -
 
 Every byte is checked before anything is sent, and hashed again while it is sent. Only what the engine lacks
@@ -45,6 +52,23 @@ pub struct Load {
     /// How digests may be attached to Docker's classic store
     #[arg(long, value_enum, default_value_t = How::Auto)]
     attach: How,
+    /// Allow the engine to be stopped and started again where digests cannot be attached otherwise
+    #[arg(long)]
+    allow_restart: bool,
+    /// The command that stops the engine; systemctl without it
+    #[arg(long, value_name = "COMMAND", requires = "start_command")]
+    stop_command: Option<String>,
+    /// The command that starts it again
+    #[arg(long, value_name = "COMMAND", requires = "stop_command")]
+    start_command: Option<String>,
+    /// Write names and digests into the classic store in this folder, of a Docker that does not run and has
+    /// the images already: a golden image's var/lib/docker
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["allow_restart", "stop_command"])]
+    data_root: Option<PathBuf>,
+    /// Let Docker's classic store know the layers' compressed digests, as after a pull, so that a later
+    /// docker push keeps an image's digest where it can; exit code 6 where it cannot
+    #[arg(long)]
+    keep_push_digest: bool,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -63,10 +87,12 @@ enum To {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum How {
-    /// The first way that works and does not stop the engine
+    /// The first way that works; one that stops the engine only with --allow-restart
     Auto,
     /// Only ways that do not stop the engine
     Live,
+    /// Only while the engine is stopped, which --allow-restart allows
+    Offline,
     /// Not at all
     None,
 }
@@ -84,10 +110,39 @@ impl Load {
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         let (To::Auto | To::Docker) = self.to;
         let progress = bars::progress(output);
-        let docker = Docker::connect(&docker::Options::from_process())?;
+        let options = docker::Options {
+            restart: Restart {
+                allowed: self.allow_restart,
+                stop: self.stop_command.clone(),
+                start: self.start_command.clone(),
+            },
+            keep_push_digest: self.keep_push_digest,
+            ..docker::Options::from_process()
+        };
         if !self.dry_run {
-            docker.repair(progress.as_ref())?;
+            // Before anything is asked of the engine: it may be down because of what is repaired.
+            docker::repair(&options.folder, progress.as_ref())?;
         }
+        if let Some(root) = &self.data_root {
+            return self.load(&Dormant::find(Some(root), &options)?, output, interrupt);
+        }
+        match Docker::connect(&options) {
+            Ok(docker) => self.load(&docker, output, interrupt),
+            Err(error) => match self.dormant(&options) {
+                Some(dormant) => self.load(&dormant, output, interrupt),
+                None => Err(error.into()),
+            },
+        }
+    }
+
+    /// The store of this host's engine, if that does not run and is to be written to all the same.
+    fn dormant(&self, options: &docker::Options) -> Option<Dormant> {
+        let is_meant = matches!(self.attach, How::Offline) && Dormant::is_of(&options.environment);
+        is_meant.then(|| Dormant::find(None, options).ok()).flatten()
+    }
+
+    fn load<T: Target>(&self, target: &T, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let progress = bars::progress(output);
         let contents: Vec<Box<dyn Content>> = self
             .archive
             .open(interrupt)?
@@ -105,17 +160,18 @@ impl Load {
             attach: match self.attach {
                 How::Auto => Attach::Auto,
                 How::Live => Attach::Live,
+                How::Offline => Attach::Offline,
                 How::None => Attach::None,
             },
             keep_going: self.keep_going,
         };
-        let inventory = docker.probe()?;
-        let plan = docker.plan(&offers, &request, &inventory)?;
+        let inventory = target.probe()?;
+        let plan = target.plan(&offers, &request, &inventory)?;
         if self.dry_run {
             progress.done();
             return planned(output, &plan);
         }
-        let report = docker.apply(&offers, &plan, progress.as_ref(), interrupt)?;
+        let report = target.apply(&offers, &plan, progress.as_ref(), interrupt)?;
         progress.done();
         loaded(output, &report)
     }
@@ -146,11 +202,46 @@ impl Load {
     }
 }
 
+/// Tells the command that would show a digest, where nothing but consent to a restart is missing.
+fn tell_consent<'o>(output: &Output, mut obstacles: impl Iterator<Item = &'o Obstacle>) {
+    if obstacles.any(|obstacle| obstacle.hint.as_deref() == Some(CONSENT)) {
+        output.hint(&format!("this does it: {}", consenting(std::env::args().skip(1))));
+    }
+}
+
+/// The same command line with consent to a restart, for a shell.
+fn consenting(arguments: impl Iterator<Item = String>) -> String {
+    let mut words = vec!["sudo".to_string(), "sealift".to_string()];
+    let mut arguments = arguments.filter(|argument| argument != "--dry-run");
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--attach" => drop(arguments.next()),
+            text if text.starts_with("--attach=") => {}
+            text if text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c)) =>
+            {
+                words.push(argument);
+            }
+            text => words.push(format!("'{}'", text.replace('\'', r"'\''"))),
+        }
+    }
+    words.extend(["--attach", "offline", "--allow-restart"].map(str::to_string));
+    words.join(" ")
+}
+
 fn planned(output: &Output, plan: &Plan) -> Outcome {
     if output.is_json() {
         output.document(plan)?;
     } else {
         output.line(plan.to_string().trim_end())?;
+        tell_consent(
+            output,
+            plan.images.iter().flat_map(|image| match &image.showing {
+                Showing::Hidden { obstacles } => obstacles.as_slice(),
+                _ => &[],
+            }),
+        );
     }
     Ok(plan.exit_code())
 }
@@ -167,6 +258,15 @@ fn loaded(output: &Output, report: &Report) -> Outcome {
         output.warn(&format!("{}: {} is not shown", image.name, image.digest));
         for obstacle in &image.obstacles {
             output.warn(&format!("{}: {obstacle}", image.name));
+            if let Some(hint) = &obstacle.hint {
+                output.hint(hint);
+            }
+        }
+    }
+    tell_consent(output, report.images.iter().flat_map(|image| &image.obstacles));
+    for image in &report.images {
+        for obstacle in image.push.iter().flatten() {
+            output.warn(&format!("{}: a push changes the digest: {obstacle}", image.name));
             if let Some(hint) = &obstacle.hint {
                 output.hint(hint);
             }
@@ -205,4 +305,30 @@ fn show(output: &Output, report: &Report) -> Result<(), Failure> {
         report.target,
         Size(report.sent)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::consenting;
+
+    #[test]
+    fn the_command_that_would_do_it_can_be_pasted() {
+        let line = |text: &[&str]| consenting(text.iter().map(|word| (*word).to_string()));
+        assert_eq!(
+            line(&[
+                "load",
+                "a b.tar",
+                "--dry-run",
+                "--attach",
+                "live",
+                "--image",
+                "httpd:2.4"
+            ]),
+            "sudo sealift load 'a b.tar' --image httpd:2.4 --attach offline --allow-restart"
+        );
+        assert_eq!(
+            line(&["load", "it's", "--attach=auto"]),
+            r"sudo sealift load 'it'\''s' --attach offline --allow-restart"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::api::{ApiVersion, Client, encode};
-use super::attach::Strategy;
+use super::attach::{Manner, Strategy, Surroundings};
 use super::plan::Takes;
 use crate::error::Result;
 use crate::oci::{Digest, Hasher, Platform};
@@ -67,6 +67,8 @@ pub struct Inventory {
     pub images: Vec<Held>,
     /// Ways to attach digests, with what is in the way of each; the containerd store needs none.
     pub attach: Vec<Way>,
+    /// What of the host the choice of a way depends on.
+    pub surroundings: Surroundings,
 }
 
 /// A way to attach digests on this host.
@@ -74,7 +76,9 @@ pub struct Inventory {
 pub struct Way {
     /// The strategy's name.
     pub strategy: &'static str,
-    /// What is in the way. Empty if nothing is.
+    /// Whether the engine keeps running.
+    pub manner: Manner,
+    /// What is in the way, whatever the name. Empty if nothing is.
     pub obstacles: Vec<Obstacle>,
 }
 
@@ -218,12 +222,17 @@ pub fn probe(client: &Client, strategies: &[Box<dyn Strategy>]) -> Result<Invent
             images.push(held(summary, &inspected));
         }
     }
+    let surroundings = match store {
+        Store::Containerd => Surroundings::default(),
+        Store::Classic => Surroundings::look(client),
+    };
     let attach = match store {
         Store::Containerd => Vec::new(),
         Store::Classic => strategies
             .iter()
             .map(|strategy| Way {
                 strategy: strategy.name(),
+                manner: strategy.manner(),
                 obstacles: strategy.preflight(client),
             })
             .collect(),
@@ -241,6 +250,7 @@ pub fn probe(client: &Client, strategies: &[Box<dyn Strategy>]) -> Result<Invent
         tells_content,
         images,
         attach,
+        surroundings,
     })
 }
 
@@ -349,6 +359,11 @@ impl Inventory {
             Store::Containerd => !image.manifests.is_empty(),
         });
         known.flat_map(|image| chain_ids(&image.diff_ids)).collect()
+    }
+
+    /// What was found of a way to attach digests.
+    pub fn way(&self, strategy: &str) -> Option<&Way> {
+        self.attach.iter().find(|way| way.strategy == strategy)
     }
 
     /// The image with this id.

@@ -7,26 +7,33 @@
 //! - [`inventory`]: what an engine has
 //! - [`plan`]: what a load will do; pure
 //! - `shipment`: the archives that the engine is sent
+//! - `push`: what lets a later push keep a digest
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
+//! - [`dormant`]: the store of a Docker that does not run
 
 pub mod api;
 pub mod attach;
 mod connection;
+pub mod dormant;
 pub mod endpoint;
 pub mod inventory;
 pub mod plan;
+mod push;
 mod shipment;
 mod stream;
 mod target;
 
 use api::Client;
-use attach::Strategy;
-use attach::journal::Folder;
+use attach::folder::Folder;
+use attach::{Restart, Strategy};
 use endpoint::{Endpoint, Environment};
+use inventory::{Inventory, Store};
 
 use crate::error::Result;
+use crate::oci::Repository;
 use crate::progress::Progress;
+use crate::target::{Evidence, Request, Showing};
 
 /// How a Docker is reached.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +42,10 @@ pub struct Options {
     pub environment: Environment,
     /// Where the journal of attaching is kept.
     pub folder: Folder,
+    /// Whether and how it may be stopped and started again.
+    pub restart: Restart,
+    /// Whether it is told the layers' compressed digests, for a later push.
+    pub keep_push_digest: bool,
 }
 
 impl Options {
@@ -42,7 +53,7 @@ impl Options {
     pub fn from_process() -> Options {
         Options {
             environment: Environment::from_process(),
-            folder: Folder::default(),
+            ..Options::default()
         }
     }
 }
@@ -52,6 +63,7 @@ pub struct Docker {
     client: Client,
     folder: Folder,
     strategies: Vec<Box<dyn Strategy>>,
+    keep_push_digest: bool,
 }
 
 impl Docker {
@@ -66,8 +78,23 @@ impl Docker {
         Ok(Docker {
             client: Client::connect(&endpoint)?,
             folder: options.folder.clone(),
-            strategies: attach::ranking(&options.folder),
+            strategies: attach::ranking(options),
+            keep_push_digest: options.keep_push_digest,
         })
+    }
+
+    /// How digests of new images of a repository would get shown, by what a probe has found.
+    pub fn showing(&self, repository: &Repository, inventory: &Inventory) -> Showing {
+        match inventory.store {
+            Store::Containerd => Showing::Inherent,
+            Store::Classic => plan::way(
+                repository,
+                Evidence::Verified,
+                &Request::default(),
+                inventory,
+                &self.strategies,
+            ),
+        }
     }
 
     /// Undoes what an attach that was killed has left on this host, if it left something and this is root.

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::attach::Strategy;
+use super::attach::{Manner, Strategy};
 use super::inventory::{Held, Inventory, Store, chain_ids};
 use crate::error::{Error, Result};
-use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference};
+use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference, Repository};
 use crate::target::{
-    Attach, Form, LeftOut, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request, Showing,
+    Attach, Attachment, Evidence, Form, LeftOut, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request,
+    Showing,
 };
 
 /// In what form an engine takes content, and what it need not be sent.
@@ -68,12 +69,18 @@ pub fn plan(
             .push(planned(at, offer, image, name, request, inventory, strategies));
     }
     refuse_strangers(&mut plan, &strangers, offers, request, inventory)?;
+    plan.attach = attachments(&plan.images, inventory, strategies);
     plan.send = pieces(&plan.images, offers, &Takes::lacking(inventory))?;
     Ok(plan)
 }
 
-fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result<Reference> {
-    let digest = offer.graph.root.digest;
+/// The name that an offer gets.
+///
+/// # Errors
+///
+/// If it has none, or one that names another digest.
+pub(super) fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result<Reference> {
+    let digest = offer.digest();
     let Some(name) = name else {
         return Err(Error::Usage {
             message: format!("image {digest} has no name in {}", offer.content.label()),
@@ -147,7 +154,11 @@ fn planned(
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> PlannedImage {
-    let digest = offer.graph.root.digest;
+    // The containerd store names images by the manifests that it has.
+    let digest = match inventory.store {
+        Store::Classic => offer.digest(),
+        Store::Containerd => offer.graph.root.digest,
+    };
     let held = inventory.image(&match inventory.store {
         Store::Classic => image.id(),
         Store::Containerd => digest,
@@ -161,7 +172,25 @@ fn planned(
         config.is_some_and(|config| config.diff_ids == held.diff_ids)
     });
     let held = held.filter(|_| present);
-    let showing = showing(&name, digest, held, request, inventory, strategies);
+    let showing = match offer.recorded {
+        Some(recorded) if inventory.store == Store::Containerd => Showing::Hidden {
+            obstacles: vec![Obstacle::new(
+                format!(
+                    "{recorded} was recorded without its manifest, and the containerd store shows digests of manifests only"
+                ),
+                "save the image again from a registry that has it",
+            )],
+        },
+        _ => showing(
+            &name,
+            digest,
+            held,
+            request,
+            inventory,
+            strategies,
+            offer.evidence(),
+        ),
+    };
     // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
     // the tag is the only name that there is.
     let tag = match (name.digest(), &showing) {
@@ -181,7 +210,7 @@ fn planned(
             .platform()
             .cloned()
             .unwrap_or_else(|| inventory.platform.clone()),
-        evidence: offer.evidence,
+        evidence: offer.evidence(),
         present,
         tagged,
         showing,
@@ -204,6 +233,7 @@ fn showing(
     request: &Request,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
+    evidence: Evidence,
 ) -> Showing {
     let repository = name.repository();
     let shown = Reference::digested(repository, digest);
@@ -213,6 +243,17 @@ fn showing(
     if inventory.store == Store::Containerd {
         return Showing::Inherent;
     }
+    way(repository, evidence, request, inventory, strategies)
+}
+
+/// How the classic store gets to show digests of a repository's names that stand on this evidence.
+pub fn way(
+    repository: &Repository,
+    evidence: Evidence,
+    request: &Request,
+    inventory: &Inventory,
+    strategies: &[Box<dyn Strategy>],
+) -> Showing {
     let mut obstacles = Vec::new();
     if request.attach == Attach::None {
         obstacles.push(Obstacle::new(
@@ -221,22 +262,75 @@ fn showing(
         ));
         return Showing::Hidden { obstacles };
     }
-    for strategy in strategies {
-        let way = inventory
-            .attach
-            .iter()
-            .find(|way| way.strategy == strategy.name());
-        match (strategy.serves(repository), way) {
-            (Err(obstacle), _) => obstacles.push(obstacle),
-            (Ok(()), Some(way)) if way.obstacles.is_empty() => {
+    for strategy in strategies.iter().filter(|one| is_wanted(one.as_ref(), request)) {
+        if evidence == Evidence::Recorded && strategy.manner() == Manner::Live {
+            obstacles.push(Obstacle::new(
+                format!(
+                    "{} shows no digest that was recorded without its manifest",
+                    strategy.name()
+                ),
+                "",
+            ));
+            continue;
+        }
+        match strategy.serves(repository, &inventory.surroundings) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(obstacle) => {
+                obstacles.push(obstacle);
+                continue;
+            }
+        }
+        match inventory.way(strategy.name()) {
+            Some(way) if way.obstacles.is_empty() => {
                 return Showing::Attach {
                     strategy: strategy.name(),
                 };
             }
-            (Ok(()), way) => obstacles.extend(way.iter().flat_map(|way| way.obstacles.clone())),
+            way => obstacles.extend(way.iter().flat_map(|way| way.obstacles.clone())),
         }
     }
+    if obstacles.is_empty() {
+        obstacles.push(Obstacle::new(
+            format!("there is no way to attach digests of names of {} as it is asked for", repository.domain()),
+            "the image is loaded and runs by its tag; the containerd store of Docker 24 and newer shows every digest",
+        ));
+    }
     Showing::Hidden { obstacles }
+}
+
+fn is_wanted(strategy: &dyn Strategy, request: &Request) -> bool {
+    match (request.attach, strategy.manner()) {
+        (Attach::None, _) | (Attach::Live, Manner::Restarting) | (Attach::Offline, Manner::Live) => false,
+        (Attach::Auto | Attach::Live | Attach::Offline, _) => true,
+    }
+}
+
+/// What the strategies that were chosen will do.
+fn attachments(
+    images: &[PlannedImage],
+    inventory: &Inventory,
+    strategies: &[Box<dyn Strategy>],
+) -> Vec<Attachment> {
+    let chosen = |strategy: &dyn Strategy| -> Vec<String> {
+        let showing = Showing::Attach {
+            strategy: strategy.name(),
+        };
+        let images = images.iter().filter(|planned| planned.showing == showing);
+        images
+            .map(|planned| Reference::digested(planned.name.repository(), planned.digest).familiar())
+            .collect()
+    };
+    let used = strategies
+        .iter()
+        .map(|strategy| (strategy, chosen(strategy.as_ref())));
+    used.filter(|(_, wanted)| !wanted.is_empty())
+        .map(|(strategy, wanted)| Attachment {
+            strategy: strategy.name(),
+            restarts: strategy.manner() == Manner::Restarting,
+            steps: strategy.steps(&wanted, &inventory.surroundings),
+        })
+        .collect()
 }
 
 /// What is sent for the images that are not present: each blob once.

@@ -1,9 +1,10 @@
 //! Plans for engines that were made up.
 
 use super::*;
+use crate::docker::Options;
 use crate::docker::api::OLDEST;
-use crate::docker::attach::journal::Folder;
-use crate::docker::attach::ranking;
+use crate::docker::attach::network::Network;
+use crate::docker::attach::{Surroundings, ranking};
 use crate::docker::inventory::Way;
 use crate::target::sample::{diff_id, offer, stored};
 
@@ -22,10 +23,14 @@ fn inventory(store: Store, images: Vec<Held>) -> Inventory {
         zstd: store == Store::Containerd,
         tells_content: store == Store::Containerd,
         images,
-        attach: vec![Way {
-            strategy: "mirror",
-            obstacles: Vec::new(),
-        }],
+        attach: ["mirror", "hosts"]
+            .map(|strategy| Way {
+                strategy,
+                manner: Manner::Live,
+                obstacles: Vec::new(),
+            })
+            .into(),
+        surroundings: Surroundings::default(),
     }
 }
 
@@ -44,7 +49,7 @@ fn planned(images: Vec<Offer<'static>>, request: &Request, inventory: &Inventory
         images,
         damaged: Vec::new(),
     };
-    plan(&offers, request, inventory, &ranking(&Folder::default()))
+    plan(&offers, request, inventory, &ranking(&Options::default()))
 }
 
 fn sent(plan: &Plan, form: Form) -> Vec<Digest> {
@@ -148,14 +153,40 @@ fn digests_are_shown_by_the_first_way_that_works() {
     };
     let attached = Showing::Attach { strategy: "mirror" };
     assert_eq!(showing("app:1", &request, &inventory), (attached, 0));
-    let (Showing::Hidden { obstacles }, 6) = showing("quay.io/app:1", &request, &inventory) else {
-        panic!("quay.io is not attached")
+    let hosts = Showing::Attach { strategy: "hosts" };
+    assert_eq!(showing("quay.io/app:1", &request, &inventory), (hosts.clone(), 0));
+    assert_eq!(showing("localhost:5000/app:1", &request, &inventory), (hosts, 0));
+    let hidden = |name: &str, request: &Request, inventory: &Inventory, says: &str| {
+        let (Showing::Hidden { obstacles }, 6) = showing(name, request, inventory) else {
+            panic!("{name} is attached")
+        };
+        let said = obstacles
+            .iter()
+            .any(|one| one.reason.contains(says) && one.hint.is_some());
+        assert!(said, "{obstacles:?}");
+        assert_eq!(obstacles.len(), 1);
     };
-    assert!(
-        obstacles[0]
-            .reason
-            .contains("digests of names outside docker.io are not attached")
+    hidden(
+        "10.0.0.5:5000/app:1",
+        &request,
+        &inventory,
+        "10.0.0.5 is an address",
     );
+    let offline = Request {
+        attach: Attach::Offline,
+        ..Request::default()
+    };
+    hidden(
+        "quay.io/app:1",
+        &offline,
+        &inventory,
+        "no way to attach digests of names of quay.io",
+    );
+    inventory.surroundings.network = Some(Network {
+        listening: vec!["0.0.0.0:443".parse().unwrap()],
+        ..Network::default()
+    });
+    hidden("quay.io/app:1", &request, &inventory, "port 443 of every address");
     let switched_off = Request {
         attach: Attach::None,
         ..Request::default()
@@ -171,6 +202,45 @@ fn digests_are_shown_by_the_first_way_that_works() {
     assert_eq!(
         showing("quay.io/app:1", &request, &inventory),
         (Showing::Inherent, 0)
+    );
+}
+
+#[test]
+fn every_way_is_planned_with_its_steps() {
+    let inventory = inventory(Store::Classic, Vec::new());
+    let names = [
+        "app:1",
+        "quay.io/app:1",
+        "r.example:5000/app:1",
+        "localhost/app:1",
+    ];
+    let offers = names.map(|name| offer(Some(name), &["a"], AMD64)).into();
+    let plan = planned(offers, &Request::default(), &inventory).unwrap();
+    let [mirror, hosts] = plan.attach.as_slice() else {
+        panic!("{plan}")
+    };
+    assert_eq!((mirror.strategy, hosts.strategy), ("mirror", "hosts"));
+    assert!(!mirror.restarts && !hosts.restarts);
+    let digest = plan.images[0].digest;
+    assert!(
+        mirror
+            .steps
+            .concat()
+            .contains(&format!("let it pull app@{digest}: ")),
+        "{plan}"
+    );
+    let said = hosts.steps.concat();
+    for part in [
+        "port 5000 of a loopback address, port 80 of 127.0.0.1, port 80 of a loopback address",
+        "in which quay.io, r.example lead there",
+        &format!("let it pull quay.io/app@{digest}, r.example:5000/app@{digest}, localhost/app@{digest}: "),
+    ] {
+        assert!(said.contains(part), "{part}: {plan}");
+    }
+    let text = plan.to_string();
+    assert!(
+        text.contains("attach by hosts (the engine keeps running)\n  1. serve"),
+        "{text}"
     );
 }
 

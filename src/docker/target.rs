@@ -4,14 +4,18 @@ use std::io::Read;
 
 use super::Docker;
 use super::api::encode;
-use super::attach::{self, Wanted};
+use super::attach::daemon::obstacle;
+use super::attach::offline::exchange::Files;
+use super::attach::offline::outlook::Outlook;
+use super::attach::{self, Wanted, reach};
 use super::inventory::{self, Inventory, Store, find_image};
 use super::plan::{self, Takes, found, has_name};
+use super::push;
 use super::shipment::{self, Pool};
 use crate::archive::view::View;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, Reference, Repository};
 use crate::progress::Progress;
 use crate::target::{Loaded, Obstacle, Offers, Piece, Plan, PlannedImage, Report, Request, Showing, Target};
 
@@ -50,10 +54,13 @@ impl Target for Docker {
             report.sent += load.name(planned)?;
         }
         let mut obstacles = load.attach(plan)?;
+        let mut pushes = load.remember(plan);
         for (at, planned) in plan.images.iter().enumerate() {
             let obstacles = obstacles.get_mut(at).map(std::mem::take).unwrap_or_default();
             let bytes = sent.get(at).copied().unwrap_or_default();
-            report.images.push(load.ask(planned, obstacles, bytes)?);
+            let push = pushes.get_mut(at).and_then(Option::take);
+            let asked = load.ask(planned, obstacles, bytes)?;
+            report.images.push(Loaded { push, ..asked });
         }
         Ok(report)
     }
@@ -319,8 +326,52 @@ impl Load<'_, '_> {
             evidence: planned.evidence,
             shown: is_shown,
             obstacles,
+            push: None,
             sent,
         })
+    }
+
+    /// Lets the engine know where the images' layers are, if that is wanted: for each image, what changes its
+    /// digest in a push all the same.
+    fn remember(&self, plan: &Plan) -> Vec<Option<Vec<Obstacle>>> {
+        if !self.docker.keep_push_digest {
+            return Vec::new();
+        }
+        let files = match self.takes.store {
+            Store::Classic => self.files(),
+            // It has the blobs themselves, and needs no telling.
+            Store::Containerd => return Vec::new(),
+        };
+        let one = |planned: &PlannedImage| {
+            let (offer, image) = found(planned, self.offers)?;
+            // Where it came from has the blobs, and may be the registry that it is pushed to.
+            let origin = offer.reference.as_ref().map(Reference::repository);
+            let name = planned.name.repository();
+            let repositories: Vec<&Repository> = origin
+                .into_iter()
+                .filter(|one| *one != name)
+                .chain([name])
+                .collect();
+            let written = files.as_ref().map_err(Obstacle::clone).and_then(|files| {
+                push::remember(files, &repositories, image).map_err(|error| obstacle(&error))
+            });
+            let differs = push::differs(&offer.graph.root, image);
+            Some(written.err().into_iter().chain(differs).collect())
+        };
+        plan.images.iter().map(one).collect()
+    }
+
+    fn files(&self) -> Result<Files, Obstacle> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Obstacle::new(
+                "writing into the engine's store needs root",
+                "run the same command with sudo",
+            ));
+        }
+        let client = &self.docker.client;
+        let process = reach::process(client)?;
+        let outlook = Outlook::look(client, &process).map_err(|error| obstacle(&error))?;
+        outlook.files(&process)
     }
 }
 

@@ -69,7 +69,7 @@ impl Proxies {
     }
 
     /// The proxy for a URL.
-    pub(super) fn choose(&self, url: &Uri) -> Option<&Proxy> {
+    pub(crate) fn choose(&self, url: &Uri) -> Option<&Proxy> {
         let proxy = if url.scheme() == Some(&Scheme::HTTPS) {
             self.https.as_ref()
         } else {

@@ -16,8 +16,8 @@ pub struct Offer<'a> {
     pub reference: Option<Reference>,
     /// What it stands for.
     pub graph: Graph,
-    /// What stands behind its digest.
-    pub evidence: Evidence,
+    /// The digest that is attached instead of the manifest's, and that nothing proves.
+    pub recorded: Option<Digest>,
     /// Uncompressed bytes of its layers by their diff ids, as far as they were counted.
     pub layer_sizes: BTreeMap<Digest, u64>,
 }
@@ -26,6 +26,19 @@ impl Offer<'_> {
     /// The name for messages: as it was given, or the digest.
     pub fn label(&self) -> String {
         label(self.reference.as_ref(), &self.graph.root.digest)
+    }
+
+    /// The digest that it is known by: its manifest's or index's, else the one that was recorded.
+    pub fn digest(&self) -> Digest {
+        self.recorded.unwrap_or(self.graph.root.digest)
+    }
+
+    /// What stands behind its digest.
+    pub fn evidence(&self) -> Evidence {
+        match self.recorded {
+            Some(_) => Evidence::Recorded,
+            None => Evidence::Verified,
+        }
     }
 }
 
@@ -84,7 +97,7 @@ impl<'a> Offers<'a> {
                 content,
                 reference: image.reference.clone(),
                 graph,
-                evidence: Evidence::Verified,
+                recorded: entry.recorded,
                 layer_sizes: layer_sizes.clone(),
             });
         }

@@ -16,6 +16,8 @@ pub enum Attach {
     Auto,
     /// Only by ways that do not stop the engine.
     Live,
+    /// Only by ways that stop the engine and start it again.
+    Offline,
     /// Not at all.
     None,
 }
@@ -181,7 +183,9 @@ impl Request {
                 .find(|(_, known)| known.is_some() && *known == name)
                 .and_then(|(known, _)| offers.images.get(*known));
             match (twin, &name) {
-                (Some(twin), _) if twin.graph.root.digest == offer.graph.root.digest => {}
+                (Some(twin), _)
+                    if twin.graph.root.digest == offer.graph.root.digest
+                        && twin.digest() == offer.digest() => {}
                 (Some(_), Some(name)) => {
                     return Err(Error::Usage {
                         message: format!("two different images would be named {name}"),

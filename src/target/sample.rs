@@ -1,6 +1,6 @@
 //! Offers without an archive behind them, for tests of what is pure.
 
-use super::{Evidence, Offer};
+use super::Offer;
 use crate::archive::content::{Content, Stored};
 use crate::archive::format::Entry;
 use crate::error::{Finding, Result};
@@ -98,7 +98,7 @@ pub fn offer(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Offer<'
         content: &Nothing,
         reference: name.map(|name| name.parse().unwrap()),
         graph: graph.unwrap(),
-        evidence: Evidence::Verified,
+        recorded: None,
         layer_sizes: layers.iter().map(|layer| (diff_id(layer), 1000)).collect(),
     }
 }

@@ -14,7 +14,7 @@ use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Digest, Graph, PlatformSelection};
 use sealift::progress::{Progress, Silent};
-use sealift::target::{Evidence, Offer, Offers, Request, Target};
+use sealift::target::{Offer, Offers, Request, Target};
 
 use crate::loading::*;
 use crate::support::*;
@@ -92,7 +92,7 @@ fn unverified<'a>(content: &'a dyn Content) -> Offers<'a> {
             content,
             reference: entry.reference.clone(),
             graph: Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch).unwrap(),
-            evidence: Evidence::Verified,
+            recorded: None,
             layer_sizes: Default::default(),
         }
     });

@@ -1,9 +1,11 @@
 //! Attaching digests, killed at every step: nothing of it stays, also not in the engine's memory.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::attach_hosts::private;
 use crate::loading::*;
 use crate::support::*;
 
@@ -14,6 +16,8 @@ const STEPS: &str =
 
 /// A daemon that has the image already, so that a load does nothing but name and attach.
 struct Stage {
+    /// The name without its tag.
+    repository: &'static str,
     daemon: Daemon,
     images: Images,
     image: Built,
@@ -23,8 +27,15 @@ struct Stage {
 
 impl Stage {
     fn new(daemon: Daemon) -> Self {
+        Self::of("httpd", daemon)
+    }
+
+    fn of(repository: &'static str, daemon: Daemon) -> Self {
         let images = Images::new();
-        let image = images.add("httpd:2.4", &Image::sample("httpd", "2.4").without_index());
+        let image = images.add(
+            &format!("{repository}:2.4"),
+            &Image::sample("httpd", "2.4").without_index(),
+        );
         let loader = Loader::beside(&daemon);
         let request = sealift::target::Request {
             attach: sealift::target::Attach::None,
@@ -35,6 +46,7 @@ impl Stage {
             .docker(&daemon)
             .env("SEALIFT_RUN_DIR", loader.folder.path().join("run"));
         Self {
+            repository,
             daemon,
             images,
             image,
@@ -64,13 +76,49 @@ impl Stage {
     }
 
     /// Loads and kills it when it enters a step. Whether it came that far.
-    fn killed_at(&self, step: usize) -> bool {
-        let run = run(&mut self.tampered(&format!("{STEPS}:signal=SIGKILL:when={step}")));
+    fn killed_at(&self, (call, when): &(String, usize)) -> bool {
+        let run = run(&mut self.tampered(&format!("?{call}:signal=SIGKILL:when={when}")));
         assert!(
             run.signal == Some(9) || run.code == Some(0),
-            "step {step}: {run:?}"
+            "{call} {when}: {run:?}"
         );
         run.signal == Some(9)
+    }
+
+    /// The steps of a load: the how manieth call of its kind in its thread each is.
+    fn steps(&self) -> Vec<(String, usize)> {
+        let log = self.sealift.path("calls");
+        let load = self
+            .sealift
+            .command(&["load", self.images.path().to_str().unwrap()]);
+        let mut traced = Command::new("strace");
+        traced
+            .args(["-f", "-qq", "-o", log.to_str().unwrap(), "-e"])
+            .arg(format!("trace={STEPS}"))
+            .arg(load.get_program())
+            .args(load.get_args())
+            .env_clear();
+        for (name, value) in load.get_envs() {
+            traced.env(name, value.unwrap());
+        }
+        run(&mut traced).ok();
+        let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
+        for line in fs::read_to_string(log).unwrap().lines() {
+            let (thread, rest) = line.split_once(' ').unwrap();
+            if let Some((call, _)) = rest.trim_start().split_once('(')
+                && call.chars().all(char::is_alphanumeric)
+            {
+                *counts.entry((call.into(), thread.into())).or_default() += 1;
+            }
+        }
+        let mut steps: Vec<(String, usize)> = counts
+            .into_iter()
+            .flat_map(|((call, _), count)| (1..=count).map(move |when| (call.clone(), when)))
+            .collect();
+        steps.sort();
+        steps.dedup();
+        self.forget_digest();
+        steps
     }
 
     fn repair(&self) -> Run {
@@ -79,36 +127,39 @@ impl Stage {
 
     /// Lets the image be as before a load: with its tag, without its digest.
     fn forget_digest(&self) {
-        let name = format!("httpd@{}", self.image.digest);
+        let name = format!("{}@{}", self.repository, self.image.digest);
         if self.daemon.inspect(&name).is_some() {
             self.daemon.docker(&["rmi", &name]).ok();
         }
-        assert_eq!(self.daemon.images(), ["httpd:2.4 <none>"]);
+        assert_eq!(self.daemon.images(), [format!("{}:2.4 <none>", self.repository)]);
     }
 }
 
-/// Kills at step after step until a load gets through.
+/// Kills at every step, and lets a load get through after that.
 fn every_step(engine: Engine, config: serde_json::Value, after_the_kill: impl Fn(&mut Stage, usize)) {
-    let mut stage = Stage::new(Daemon::options(engine, Store::Classic).config(config).start());
+    let daemon = Daemon::options(engine, Store::Classic).config(config).start();
+    every_step_of(Stage::new(daemon), after_the_kill);
+}
+
+fn every_step_of(mut stage: Stage, after_the_kill: impl Fn(&mut Stage, usize)) {
     let before = Untouched::of(&stage.daemon);
+    let steps = stage.steps();
+    assert!(steps.len() > 12, "only {steps:?}");
+    assert_eq!(Untouched::of(&stage.daemon), before);
     let mut left = 0;
-    for step in 1.. {
-        assert!(step < 100, "it never gets through");
-        if !stage.killed_at(step) {
-            assert!(step > 10, "only {step} steps");
-            assert!(left > 8, "only {left} kills left something");
-            break;
-        }
+    for (at, step) in steps.iter().enumerate() {
+        assert!(stage.killed_at(step), "it was not killed at {step:?}");
         left += usize::from(stage.loader.folder.path().join("run/attach.json").exists());
-        after_the_kill(&mut stage, step);
-        assert_eq!(Untouched::of(&stage.daemon), before, "killed at step {step}");
+        after_the_kill(&mut stage, at);
+        assert_eq!(Untouched::of(&stage.daemon), before, "killed at {step:?}");
         nothing_is_left(&stage.loader);
         stage.forget_digest();
     }
-    assert_eq!(
-        stage.daemon.images(),
-        [format!("httpd:2.4 {}", stage.image.digest)]
-    );
+    assert!(left > 8, "only {left} of {} kills left something", steps.len());
+    let path = stage.images.path();
+    stage.sealift.run(&["load", path.to_str().unwrap()]).ok();
+    let expected = format!("{}:2.4 {}", stage.repository, stage.image.digest);
+    assert_eq!(stage.daemon.images(), [expected]);
     assert_eq!(Untouched::of(&stage.daemon), before);
     nothing_is_left(&stage.loader);
 }
@@ -159,6 +210,79 @@ fn a_repair_undoes_it_when_the_engine_has_restarted_or_died_meanwhile() {
 }
 
 #[test]
+fn a_repair_undoes_a_kill_at_every_step_for_other_names() {
+    // Where the host and the engine see the same files, and where the engine has its own.
+    let port = "registry.example.com:5000/app";
+    let shared = Daemon::start(Engine::Docker28, Store::Classic);
+    let own = private(Engine::Docker20).start();
+    std::thread::scope(|scope| {
+        scope.spawn(|| every_step_of(Stage::of("quay.io/a/b", shared), repaired));
+        scope.spawn(|| every_step_of(Stage::of(port, own), repaired));
+    });
+}
+
+#[test]
+fn a_repair_undoes_it_for_other_names_when_the_engine_has_restarted_or_died_meanwhile() {
+    let daemon = private(Engine::Docker28).start();
+    every_step_of(Stage::of("quay.io/a/b", daemon), |stage, step| {
+        stage.daemon.kill();
+        if step % 2 == 0 {
+            assert_eq!(stage.repair().code, Some(5), "the engine is down");
+            nothing_is_left(&stage.loader);
+            stage.daemon.start_again();
+        } else {
+            stage.daemon.start_again();
+            stage.repair().ok();
+        }
+    });
+}
+
+#[test]
+fn a_signal_lets_names_lead_where_they_led() {
+    let stage = Stage::of("quay.io/a/b", private(Engine::Docker20).start());
+    let before = Untouched::of(&stage.daemon);
+    let load = ["load", stage.images.path().to_str().unwrap()].map(str::to_string);
+    let mut child = stage.sealift.command(&load).spawn().unwrap();
+    let seen = format!("/proc/{}/root/etc/hosts", stage.daemon.pid());
+    let until = Instant::now() + Duration::from_secs(30);
+    while !fs::read_to_string(&seen).unwrap().contains("quay.io") {
+        assert!(Instant::now() < until, "it never came to lay it");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let pid = rustix::process::Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(child.wait().unwrap().signal(), Some(2));
+    assert_eq!(Untouched::of(&stage.daemon), before);
+    nothing_is_left(&stage.loader);
+}
+
+#[test]
+fn what_the_system_refuses_of_other_names_is_told_and_nothing_stays() {
+    let stage = Stage::of("quay.io/a/b", private(Engine::Docker28).start());
+    let before = Untouched::of(&stage.daemon);
+    for (inject, says) in [
+        ("setns:error=EPERM", "cannot be"),
+        ("mount:error=EPERM", "cannot cover"),
+        ("fsync:error=EIO:when=1", "cannot write"),
+        ("fsync:error=ENOSPC:when=2+", "cannot"),
+        ("bind:error=EACCES", "Permission denied"),
+    ] {
+        let said = run(&mut stage.tampered(inject)).code(6);
+        assert!(said.stderr.contains(says), "{inject}: {said:?}");
+        assert_eq!(Untouched::of(&stage.daemon), before, "{inject}");
+        stage.repair().ok();
+        nothing_is_left(&stage.loader);
+        stage.forget_digest();
+    }
+    let said = run(&mut stage.tampered("umount2:error=EPERM")).code(3);
+    assert!(said.stderr.contains("doctor --repair"), "{said:?}");
+    stage.repair().ok();
+    assert_eq!(Untouched::of(&stage.daemon), before);
+    nothing_is_left(&stage.loader);
+}
+
+#[test]
 fn a_missing_file_is_missing_again_after_every_kill() {
     let mut stage = Stage::new(Daemon::options(Engine::Docker28, Store::Classic).stock().start());
     let folder = stage.daemon.config_file().parent().unwrap().to_path_buf();
@@ -169,19 +293,16 @@ fn a_missing_file_is_missing_again_after_every_kill() {
         let before = Untouched::of(&stage.daemon);
         let journal = stage.loader.folder.path().join("run/attach.json");
         let mut left = 0;
-        for step in 1.. {
-            let killed = stage.killed_at(step);
+        for (at, step) in stage.steps().iter().enumerate() {
+            assert!(stage.killed_at(step), "it was not killed at {step:?}");
             left += usize::from(journal.exists());
-            repaired(&mut stage, step);
-            assert_eq!(Untouched::of(&stage.daemon), before, "killed at step {step}");
-            assert_eq!(folder.exists(), exists, "killed at step {step}");
+            repaired(&mut stage, at);
+            assert_eq!(Untouched::of(&stage.daemon), before, "killed at {step:?}");
+            assert_eq!(folder.exists(), exists, "killed at {step:?}");
             nothing_is_left(&stage.loader);
             stage.forget_digest();
-            if !killed {
-                assert!(left > 8, "only {left} kills left something");
-                break;
-            }
         }
+        assert!(left > 8, "only {left} kills left something");
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sealift::archive::{self, Content, verify};
-use sealift::docker::attach::journal::Folder;
+use sealift::docker::attach::folder::Folder;
 use sealift::docker::endpoint::Environment;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
@@ -45,11 +45,10 @@ impl Images {
 }
 
 fn full(name: &str) -> String {
-    let first = name.split('/').next().unwrap_or_default();
-    if name.contains('/') && first.contains(['.', ':']) {
-        name.into()
-    } else {
-        format!("docker.io/library/{name}")
+    match name.split_once('/') {
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => name.into(),
+        Some(_) => format!("docker.io/{name}"),
+        None => format!("docker.io/library/{name}"),
     }
 }
 
@@ -82,6 +81,7 @@ impl Loader {
         Docker::connect(&docker::Options {
             environment: self.environment.clone(),
             folder: self.journal_folder(),
+            ..docker::Options::default()
         })
     }
 
@@ -232,11 +232,11 @@ impl Untouched {
             mounts.retain(|point| Path::new(point).starts_with(&here));
         }
         Self {
-            files: if config.exists() {
-                files_snapshot(&config)
-            } else {
-                BTreeMap::new()
-            },
+            files: [config, daemon.hosts_file()]
+                .iter()
+                .filter(|file| file.exists())
+                .flat_map(|file| files_snapshot(file))
+                .collect(),
             info,
             mounts,
         }

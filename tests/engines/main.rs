@@ -4,10 +4,16 @@
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
 //! command.rs   the command as a user runs it
 //! load.rs      loading into Docker, beside a twin that pulled
+//! dormant.rs   names and digests into the store of a Docker that does not run
 //! load_faults.rs   loads that go wrong
+//! attach_offline.rs   attaching digests while the engine is stopped
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
+//! attach_hosts.rs  attaching digests of names outside docker.io
+//! attach_stock.rs  attaching digests on hosts with an administrator's history
 //! load_killed.rs   attaching digests, killed at every step, and the repair
 //! loading.rs   what those share
+//! offline_killed.rs   the same, killed at every step
+//! push_digest.rs   pushing from the classic store after a load
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
 //! ```
 //!
@@ -19,11 +25,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attach_hosts;
+mod attach_offline;
+mod attach_stock;
 mod command;
+mod dormant;
 mod harness;
 mod load;
 mod load_attach;
 mod load_faults;
 mod load_killed;
 mod loading;
+mod offline_killed;
 mod other_tools;
+mod push_digest;

@@ -1,6 +1,8 @@
 //! A dockerd of one's own, beside the host's and beside others.
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -24,6 +26,8 @@ pub struct Options {
     env: Vec<(String, String)>,
     stock: bool,
     activated: bool,
+    unshared: Vec<&'static str>,
+    loopback_up: bool,
 }
 
 /// A running dockerd. Dropping it ends it and removes all that it kept.
@@ -84,6 +88,35 @@ impl Options {
         self
     }
 
+    /// Gives it a mount namespace of its own, as systemd does for a unit with `PrivateMounts`.
+    #[must_use]
+    pub fn own_mounts(mut self) -> Self {
+        self.unshared.extend(["--mount", "--propagation=slave"]);
+        self
+    }
+
+    /// Gives it a network of its own, with nothing but a loopback device, which is up if `up` says so.
+    #[must_use]
+    pub fn own_network(mut self, up: bool) -> Self {
+        self.unshared.push("--net");
+        self.loopback_up = up;
+        self
+    }
+
+    /// Starts it in a pid namespace of its own, as in a container.
+    #[must_use]
+    pub fn contained(mut self) -> Self {
+        assert!(self.engine.root().is_none(), "a chroot has the host's /proc");
+        self.unshared.extend([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child=SIGTERM",
+            "--mount-proc",
+        ]);
+        self
+    }
+
     /// Sets a variable in dockerd's environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -117,6 +150,15 @@ impl Options {
 }
 
 fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
+    let command = &mut dockerd(root, options);
+    if options.activated {
+        let mut wrapped = with_socket(command, &root.outside("docker.sock"));
+        return folder.spawn_with_stdin(&mut wrapped, &root.outside("dockerd.log"));
+    }
+    folder.spawn(command, &root.outside("dockerd.log"))
+}
+
+fn dockerd(root: &Root, options: &Options) -> Command {
     let mut command = root.command("dockerd");
     let pairs = [
         ("--config-file", "daemon.json"),
@@ -138,11 +180,28 @@ fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
         .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
         .args(&options.flags);
     command.envs(options.env.iter().map(|(name, value)| (name, value)));
-    if options.activated {
-        let mut wrapped = with_socket(&command, &root.outside("docker.sock"));
-        return folder.spawn_with_stdin(&mut wrapped, &root.outside("dockerd.log"));
+    if !options.unshared.is_empty() {
+        command = with_namespaces(&command, options);
     }
-    folder.spawn(&mut command, &root.outside("dockerd.log"))
+    command
+}
+
+/// The same command, and process, in namespaces of its own.
+fn with_namespaces(command: &Command, options: &Options) -> Command {
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(&options.unshared);
+    if options.loopback_up && options.unshared.contains(&"--net") {
+        wrapped.args(["sh", "-c", r#"ip link set lo up && exec "$@""#, "sh"]);
+    }
+    wrapped
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        wrapped.env(name, value.unwrap());
+    }
+    wrapped
 }
 
 /// The same command with a listening socket of ours as its third descriptor; sd_listen_fds(3).
@@ -180,6 +239,8 @@ impl Daemon {
             env: Vec::new(),
             stock: false,
             activated: false,
+            unshared: Vec::new(),
+            loopback_up: true,
         }
     }
 
@@ -263,9 +324,60 @@ impl Daemon {
         self.root.inside(name)
     }
 
-    /// The process id of dockerd.
+    /// The process id of dockerd, whoever started it last.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        if is_running(self.child.id()) {
+            return self.child.id();
+        }
+        let noted = fs::read_to_string(self.pid_file()).unwrap_or_default();
+        noted.trim().parse().unwrap_or_else(|_| self.child.id())
+    }
+
+    /// The file that its process id is in.
+    pub fn pid_file(&self) -> PathBuf {
+        self.root.outside("docker.pid")
+    }
+
+    /// A line for a shell that ends it, and does not wait for that.
+    pub fn stop_command(&self) -> String {
+        format!("kill $(cat {})", self.pid_file().display())
+    }
+
+    /// A line for a shell that starts it on the same files, and does not wait for that.
+    pub fn start_command(&self) -> String {
+        let command = dockerd(&self.root, &self.options);
+        let words = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|word| format!("'{}'", word.to_str().unwrap()));
+        let log = self.root.outside("dockerd.log");
+        // The socket of one that inherits it is made anew, and starts it when it is asked for.
+        let listening = if self.options.activated {
+            format!("systemd-socket-activate -l {}", self.socket().display())
+        } else {
+            String::new()
+        };
+        format!(
+            "setsid {listening} {} </dev/null >>{} 2>&1 &",
+            words.collect::<Vec<_>>().join(" "),
+            log.display()
+        )
+    }
+
+    /// Whether dockerd runs.
+    pub fn is_running(&self) -> bool {
+        is_running(self.pid())
+    }
+
+    /// Listens somewhere in its network.
+    #[track_caller]
+    pub fn listen(&self, address: &str) -> TcpListener {
+        let network = fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
+        let of = rustix::thread::LinkNameSpaceType::Network;
+        let inside = || {
+            rustix::thread::move_into_link_name_space(network.as_fd(), Some(of)).unwrap();
+            TcpListener::bind(address).unwrap_or_else(|e| panic!("{address}: {e}"))
+        };
+        thread::scope(|scope| scope.spawn(inside).join().unwrap())
     }
 
     /// All it has logged.
@@ -385,25 +497,46 @@ impl Daemon {
         }
     }
 
+    /// With a pid namespace dockerd is the child of our child.
+    fn child_of_unshare(&self) -> i32 {
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        fs::read_to_string(children).unwrap().trim().parse().unwrap()
+    }
+
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        let pid = Pid::from_raw(self.pid() as i32).unwrap();
         kill_process(pid, signal).unwrap();
+        let pid = match self.options.unshared.contains(&"--fork") {
+            true => self.child_of_unshare(),
+            false => self.child.id() as i32,
+        };
+        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
     /// Ends it in good order; its files stay, and `start_again` finds them.
     pub fn stop(&mut self) {
-        if self.child.try_wait().unwrap().is_none() {
+        if self.is_running() {
             self.signal(Signal::TERM);
         }
+        self.wait_for_its_end();
+    }
+
+    fn wait_for_its_end(&mut self) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.is_running() && Instant::now() < until {
+            let _ = self.child.try_wait();
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!self.is_running(), "it does not end:\n{}", self.log_tail(15));
         self.child.wait().unwrap();
     }
 
     /// Kills dockerd, and with it, by its own doing, its containerd; containers' shims live on, as after a crash.
     pub fn kill(&mut self) {
-        if self.child.try_wait().unwrap().is_none() {
+        if self.is_running() {
             self.signal(Signal::KILL);
         }
-        self.child.wait().unwrap();
+        self.wait_for_its_end();
         // 20.10 takes a containerd that has ended for a live one until init has waited for it,
         // and not every container's init does.
         let _ = fs::remove_file(self.root.outside("exec/containerd/containerd.pid"));
@@ -412,7 +545,7 @@ impl Daemon {
     /// Starts it on the same files, after `stop` or `kill`.
     #[track_caller]
     pub fn start_again(&mut self) {
-        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        assert!(!self.is_running(), "it still runs");
         self.child = spawn(&self.folder, &self.root, &self.options);
         self.wait_until_it_answers();
     }
@@ -425,6 +558,13 @@ impl Daemon {
     }
 }
 
+/// Whether a process runs; one that nobody has waited for yet does not.
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('Z'));
+    state == Some(false)
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         if thread::panicking() {
@@ -435,10 +575,11 @@ impl Drop for Daemon {
             );
         }
         // In good order if it can; the folder sees to the rest.
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+        if self.is_running() {
             self.signal(Signal::TERM);
             let until = Instant::now() + Duration::from_secs(15);
-            while self.child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < until {
+            while self.is_running() && Instant::now() < until {
+                let _ = self.child.try_wait();
                 thread::sleep(Duration::from_millis(20));
             }
         }

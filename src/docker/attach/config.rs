@@ -49,11 +49,21 @@ impl Configuration {
     /// The same with other mirrors, as bytes for a file. An empty list is written: leaving the key out would
     /// not make the engine forget the mirrors that it has in memory.
     pub fn with_mirrors(&self, mirrors: &[String]) -> Vec<u8> {
+        self.with(MIRRORS, mirrors.into())
+    }
+
+    /// The same with another value of one key, as bytes for a file.
+    pub fn with(&self, key: &str, value: Value) -> Vec<u8> {
         let mut map = self.0.clone();
-        map.insert(MIRRORS.into(), mirrors.into());
+        map.insert(key.into(), value);
         let mut bytes = Value::Object(map).to_string().into_bytes();
         bytes.push(b'\n');
         bytes
+    }
+
+    /// The text of a key.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.as_str()
     }
 
     fn texts(&self, key: &str) -> Option<Vec<String>> {
@@ -145,6 +155,11 @@ impl Memory {
             .unwrap_or_default()
     }
 
+    /// Whether containers keep running while the engine does not, if it tells.
+    pub fn live_restore(&self) -> Option<bool> {
+        self.live_restore_enabled
+    }
+
     fn is_insecure(&self, entry: &str) -> bool {
         let Some(config) = &self.registry_config else {
             return true;
@@ -169,6 +184,8 @@ impl Memory {
 pub struct CommandLine {
     /// The file that `--config-file` names; then it must exist.
     pub config_file: Option<PathBuf>,
+    /// Whether live-restore is set there, to whatever, and then cannot be set in the file.
+    pub live_restore: bool,
     /// Why a reload would do harm, or could not be used.
     pub obstacles: Vec<Obstacle>,
 }
@@ -178,6 +195,7 @@ impl CommandLine {
     pub fn parse(arguments: &[String]) -> CommandLine {
         let mut found = CommandLine {
             config_file: None,
+            live_restore: false,
             obstacles: Vec::new(),
         };
         let mut rest = arguments.iter();
@@ -195,6 +213,8 @@ impl CommandLine {
                     .or_else(|| rest.next().cloned())
                     .unwrap_or_default();
                 found.config_file = Some(value.into());
+            } else if name == "live-restore" {
+                found.live_restore = true;
             } else if name == "registry-mirror" {
                 found.obstacles.push(Obstacle::new(
                     "dockerd was started with --registry-mirror, and then takes no mirrors from its file",

@@ -1,5 +1,5 @@
-//! Laying another `daemon.json` over the real one. The real file, or its absence, stays as it is on disk: a
-//! restart of the host undoes it.
+//! Laying another file over a real one: a `daemon.json`, an `/etc/hosts`. The real file, or its absence, stays
+//! as it is on disk: a restart of the host undoes it.
 //!
 //! - The file exists: a copy is bind-mounted over it.
 //! - Only its folder exists: a read-only overlay over the folder shows one more file in it.
@@ -11,9 +11,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::XattrFlags;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
 use super::daemon::is_same_file;
+use super::namespaces::Namespaces;
+use crate::error::{Error, Result};
 use crate::target::Obstacle;
 
 /// What the overlay is called in the list of mounts.
@@ -70,12 +72,54 @@ impl Cover {
         Ok(Cover::Overlay(folder.into()))
     }
 
+    /// The file or folder that is covered.
+    pub fn path(&self) -> &Path {
+        let (Cover::File(path) | Cover::Overlay(path) | Cover::Folder(path)) = self;
+        path
+    }
+
+    /// The file in `source` that shows the content: named as what it covers, so that a list of mounts tells.
+    fn file(&self, source: &Path) -> PathBuf {
+        match self {
+            Cover::File(path) => source.join(path.file_name().unwrap_or(FILE.as_ref())),
+            _ => source.join(FILE),
+        }
+    }
+
+    /// Lays the content over, with the files of these namespaces.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written or mounted.
+    pub fn lay_in(&self, namespaces: &Namespaces, content: &[u8], source: &Path) -> Result<()> {
+        let laid = namespaces.with_files(|| self.write(content, source).and_then(|()| self.lay(source)));
+        laid.and_then(|laid| laid)
+            .map_err(Error::io("cover", self.path()))
+    }
+
+    /// Takes ours off, and nothing else, with the files of these namespaces.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be unmounted.
+    pub fn lift_in(&self, namespaces: &Namespaces, source: &Path) -> Result<()> {
+        let lifted = if namespaces.are_files_gone() {
+            // So are the mounts; what stands in files is to be seen from here.
+            self.lift(source)
+        } else {
+            namespaces
+                .with_files(|| self.lift(source))
+                .and_then(|lifted| lifted)
+        };
+        lifted.map_err(Error::io("uncover", self.path()))
+    }
+
     /// Puts the content into the folder that it is shown from. What is laid already changes along.
     ///
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn write(&self, content: &[u8], source: &Path) -> io::Result<()> {
+    fn write(&self, content: &[u8], source: &Path) -> io::Result<()> {
         if !source.exists() {
             fs::create_dir(source)?;
         }
@@ -84,10 +128,10 @@ impl Cover {
             .write(true)
             .truncate(true)
             .mode(0o600)
-            .open(source.join(FILE))?;
+            .open(self.file(source))?;
         file.write_all(content)?;
         match self {
-            Cover::File(path) => copy_access(path, &source.join(FILE), &file)?,
+            Cover::File(path) => copy_access(path, &self.file(source), &file)?,
             Cover::Overlay(folder) => {
                 copy_access(folder, source, &File::open(source)?)?;
                 file.set_permissions(fs::Permissions::from_mode(0o644))?;
@@ -106,12 +150,17 @@ impl Cover {
     /// # Errors
     ///
     /// If it cannot be mounted.
-    pub fn lay(&self, source: &Path) -> io::Result<()> {
+    fn lay(&self, source: &Path) -> io::Result<()> {
         if self.is_laid(source) {
             return Ok(());
         }
         match self {
-            Cover::File(path) => mount_bind(source.join(FILE), path)?,
+            Cover::File(path) => {
+                mount_bind(self.file(source), path)?;
+                // Whoever writes meanwhile is told so, and does not write into the copy. Where even root may
+                // not have it so, it goes without.
+                let _ = mount_remount(path, MountFlags::BIND | MountFlags::RDONLY, c"");
+            }
             Cover::Overlay(folder) => {
                 let layers = format!("lowerdir={}:{}", source.display(), folder.display());
                 let layers = std::ffi::CString::new(layers)?;
@@ -129,9 +178,9 @@ impl Cover {
     }
 
     /// Whether ours lies there.
-    pub fn is_laid(&self, source: &Path) -> bool {
+    fn is_laid(&self, source: &Path) -> bool {
         match self {
-            Cover::File(path) => is_same_file(path, &source.join(FILE)),
+            Cover::File(path) => is_same_file(path, &self.file(source)),
             Cover::Overlay(folder) => mounts()
                 .iter()
                 .any(|mount| mount.point == *folder && mount.source == NAME),
@@ -144,8 +193,8 @@ impl Cover {
     /// # Errors
     ///
     /// If it cannot be unmounted.
-    pub fn lift(&self, source: &Path) -> io::Result<()> {
-        let (Cover::File(target) | Cover::Overlay(target) | Cover::Folder(target)) = self;
+    fn lift(&self, source: &Path) -> io::Result<()> {
+        let target = self.path();
         let mut tries = 0;
         while self.is_laid(source) {
             // Somebody may be reading it at this moment.
@@ -184,7 +233,11 @@ impl Cover {
 }
 
 /// Gives a file the owner, mode and SELinux label of another.
-fn copy_access(from: &Path, to: &Path, open: &File) -> io::Result<()> {
+///
+/// # Errors
+///
+/// If it cannot have them.
+pub fn copy_access(from: &Path, to: &Path, open: &File) -> io::Result<()> {
     let meta = fs::metadata(from)?;
     fchown(open, Some(meta.uid()), Some(meta.gid()))?;
     open.set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))?;
@@ -208,9 +261,9 @@ struct Mounted {
     source: String,
 }
 
-/// The mounts that this process sees; `proc(5)`, mountinfo.
+/// The mounts that this thread sees; `proc(5)`, mountinfo.
 fn mounts() -> Vec<Mounted> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     let one = |line: &str| {
         let (left, right) = line.split_once(" - ")?;
         Some(Mounted {

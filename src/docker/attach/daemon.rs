@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::config::{CommandLine, Configuration, DEFAULT_PATH, Memory, same};
 use super::cover::Cover;
+use super::folder::FOLDER_VARIABLE;
+use super::namespaces::{self, Namespaces};
 use crate::docker::api::{Client, encode};
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
@@ -25,9 +27,31 @@ pub struct Process {
     pid: i32,
     /// In clock ticks since boot: with the pid it names a process for good.
     started: u64,
-    /// Its `/`, as a path of ours.
+    /// Its `/`, as a path below the root of its mount namespace.
     root: PathBuf,
+    socket: PathBuf,
+    namespaces: Namespaces,
     arguments: Vec<String>,
+}
+
+/// A process, also after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Identity {
+    pid: i32,
+    started: u64,
+}
+
+impl Identity {
+    /// Whether it has ended, whoever still has to wait for it.
+    pub fn has_ended(&self) -> bool {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else {
+            return true;
+        };
+        let is_zombie = stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
+        is_zombie || start_time(self.pid).is_ok_and(|started| started != self.started)
+    }
 }
 
 fn unknown(what: &str, error: &dyn std::fmt::Display) -> Obstacle {
@@ -55,24 +79,25 @@ impl Process {
                     "point DOCKER_HOST at dockerd's own socket, and run this outside of containers",
                 )
             })?;
-        Process::of(pid)
+        Process::of(pid, socket)
     }
 
-    fn of(pid: i32) -> Result<Process, Obstacle> {
+    fn of(pid: i32, socket: &Path) -> Result<Process, Obstacle> {
         let gone = |error: io::Error| unknown("the engine's process cannot be looked at", &error);
         let started = start_time(pid).map_err(gone)?;
-        for (namespace, says) in [("mnt", "files"), ("net", "network")] {
-            let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{namespace}"));
-            if of("self").map_err(gone)? != of(&pid.to_string()).map_err(gone)? {
+        for (namespace, what) in [("user", "rootless, or in a container"), ("pid", "in a container")] {
+            let its = namespaces::name(&pid.to_string(), namespace).map_err(gone)?;
+            if its != namespaces::name("self", namespace).map_err(gone)? {
                 return Err(Obstacle::new(
-                    format!(
-                        "dockerd sees other {says} than this process: it runs in a {namespace} namespace of its own"
-                    ),
-                    "run this where dockerd runs; rootless engines and engines in containers are not reached yet",
+                    format!("dockerd (process {pid}) runs {what}: in a {namespace} namespace of its own"),
+                    "run this inside of it, as its root; an image that is pushed to a registry and pulled by its \
+                     digest shows it as well",
                 ));
             }
         }
-        let root = fs::read_link(format!("/proc/{pid}/root")).map_err(gone)?;
+        let namespaces = Namespaces::of(pid).map_err(gone)?;
+        let root = namespaces.with_files(|| fs::read_link(format!("/proc/{pid}/root")));
+        let root = root.and_then(|root| root).map_err(gone)?;
         let line = fs::read(format!("/proc/{pid}/cmdline")).map_err(gone)?;
         let arguments = line
             .split(|byte| *byte == 0)
@@ -83,13 +108,78 @@ impl Process {
             pid,
             started,
             root,
+            socket: socket.into(),
+            namespaces,
             arguments,
         })
+    }
+
+    /// The namespaces that it has of its own.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// The socket that it was found by.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Reads a file as it sees it; `None` if there is none.
+    pub fn read(&self, path: &str) -> Option<String> {
+        let path = self.root.join(path.trim_start_matches('/'));
+        let read = self.namespaces.with_files(|| fs::read(path));
+        Some(String::from_utf8_lossy(&read.ok()?.ok()?).into_owned())
+    }
+
+    /// Whether it sees a folder of ours, or the nearest one above it that exists, where we do.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub fn sees(&self, folder: &Path) -> Result<(), Obstacle> {
+        let known = folder
+            .ancestors()
+            .find(|folder| folder.exists())
+            .unwrap_or(Path::new("/"));
+        let id = || fs::metadata(known).map(|meta| (meta.dev(), meta.ino()));
+        match (id(), self.namespaces.with_files(id)) {
+            (Ok(ours), Ok(Ok(its))) if ours == its => Ok(()),
+            _ => Err(Obstacle::new(
+                format!(
+                    "dockerd, in its own mount namespace, does not see {}",
+                    known.display()
+                ),
+                format!("name a folder that it sees in {FOLDER_VARIABLE}"),
+            )),
+        }
     }
 
     /// What its command line says about its configuration.
     pub fn command_line(&self) -> CommandLine {
         CommandLine::parse(&self.arguments)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its `daemon.json`, whether or not it exists, as a path below the root of its mount namespace.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being found.
+    pub fn config_file(&self) -> Result<PathBuf, Obstacle> {
+        let inside = match self.command_line().config_file {
+            None => PathBuf::from(DEFAULT_PATH),
+            Some(path) if path.is_absolute() => path,
+            Some(path) => {
+                let folder = fs::read_link(format!("/proc/{}/cwd", self.pid))
+                    .map_err(|error| unknown("dockerd's working folder is not known", &error))?;
+                folder.join(path)
+            }
+        };
+        self.locate(&inside)
     }
 
     /// Finds its `daemon.json`, what is in it, and how another can be laid over it.
@@ -98,20 +188,13 @@ impl Process {
     ///
     /// What keeps it from being read or covered.
     pub fn configuration(&self) -> Result<(Configuration, Cover), Obstacle> {
-        let named = self.command_line().config_file;
-        let inside = match &named {
-            None => PathBuf::from(DEFAULT_PATH),
-            Some(path) if path.is_absolute() => path.clone(),
-            Some(path) => {
-                let folder = fs::read_link(format!("/proc/{}/cwd", self.pid))
-                    .map_err(|error| unknown("dockerd's working folder is not known", &error))?;
-                folder.join(path)
-            }
-        };
-        let path = self.outside(&inside)?;
-        let bytes = match fs::read(&path) {
+        let is_named = self.command_line().config_file.is_some();
+        let path = self.config_file()?;
+        let inside = &self.namespaces;
+        let read = inside.with_files(|| fs::read(&path)).and_then(|read| read);
+        let bytes = match read {
             Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => None,
             Err(error) => {
                 return Err(Obstacle::new(
                     format!("{} cannot be read: {error}", path.display()),
@@ -125,11 +208,23 @@ impl Process {
                 "dockerd could not read it again either; dockerd --validate checks it",
             )
         })?;
-        Ok((configuration, Cover::plan(&path)?))
+        let cover = inside
+            .with_files(|| Cover::plan(&path))
+            .unwrap_or_else(|error| Err(unknown("dockerd's files cannot be reached", &error)))?;
+        Ok((configuration, cover))
     }
 
-    /// A path of dockerd's as a path of ours, with no link left in it.
-    fn outside(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
+    /// A path of dockerd's as one below the root of its mount namespace, with no link left in it.
+    ///
+    /// # Errors
+    ///
+    /// If it leads nowhere or out of what dockerd sees.
+    pub fn locate(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
+        let found = self.namespaces.with_files(|| self.resolve(inside));
+        found.unwrap_or_else(|error| Err(unknown("dockerd's files cannot be reached", &error)))
+    }
+
+    fn resolve(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
         let joined = self.root.join(inside.strip_prefix("/").unwrap_or(inside));
         let mut missing = Vec::new();
         let mut known = joined.as_path();
@@ -159,7 +254,27 @@ impl Process {
         Ok(missing.iter().rev().fold(found, |path, name| path.join(name)))
     }
 
-    fn is_alive(&self) -> bool {
+    /// Makes it read its configuration again, and does not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended.
+    pub fn hang_up(&self) -> io::Result<()> {
+        let pid = Pid::from_raw(self.pid).filter(|_| self.is_alive());
+        let pid = pid.ok_or_else(|| io::Error::other("dockerd has ended meanwhile"))?;
+        Ok(kill_process(pid, Signal::HUP)?)
+    }
+
+    /// What tells it from every other process of this host since it was booted.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            pid: self.pid,
+            started: self.started,
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
         start_time(self.pid).is_ok_and(|started| started == self.started)
     }
 
@@ -264,8 +379,10 @@ fn listens_on(process: &Path, socket: &Path) -> bool {
         .filter_map(|file| fs::read_link(file.path()).ok())
         .collect();
     // Num RefCount Protocol Flags Type St Inode Path; a listening socket has the flag 10000.
-    let table = fs::read(process.join("net/unix")).unwrap_or_default();
-    table.split(|byte| *byte == b'\n').any(|line| {
+    // A socket that systemd has made is in the network that systemd is in.
+    let tables = [process.join("net/unix"), "/proc/net/unix".into()];
+    let tables = tables.map(|table| fs::read(table).unwrap_or_default()).concat();
+    tables.split(|byte| *byte == b'\n').any(|line| {
         let line = String::from_utf8_lossy(line);
         let mut fields = line.split_whitespace().skip(3);
         let (flags, inode) = (fields.next(), fields.nth(2));

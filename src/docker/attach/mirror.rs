@@ -6,22 +6,27 @@
 //! every repair. It listens on a port that only root can bind and answers no tags, so that nobody can
 //! serve images through it.
 
-use crate::docker::api::{Client, encode};
-use crate::docker::endpoint::Endpoint;
-use crate::docker::inventory::find_image;
-use crate::error::{Error, Result};
+pub mod begun;
+
+use std::io;
+use std::net::TcpListener;
+
+use crate::docker::api::Client;
+use crate::error::Result;
 use crate::interrupt::Interrupt;
+use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
-use crate::oci::{Digest, Repository};
 use crate::progress::Progress;
 use crate::registry::server::{Documents, Server, bind_privileged};
 use crate::target::Obstacle;
 
-use super::config::Configuration;
+use super::config::{Configuration, DEFAULT_PATH};
 use super::cover::Cover;
 use super::daemon::{Process, memory, obstacle};
-use super::journal::{Folder, Journal, Session, leftover};
-use super::{Outcome, Strategy, Wanted};
+use super::folder::Folder;
+use super::journal::{Session, leftover};
+use super::{Failed, Manner, Outcome, Strategy, Surroundings, Wanted, pull, reach};
+use begun::{Begun, Step};
 
 /// The strategy.
 #[derive(Debug)]
@@ -41,35 +46,39 @@ impl Strategy for Mirror {
         "mirror"
     }
 
-    fn serves(&self, repository: &Repository) -> Result<(), Obstacle> {
-        if repository.domain() == DEFAULT_DOMAIN {
-            return Ok(());
-        }
-        Err(Obstacle::new(
-            format!(
-                "digests of names outside {DEFAULT_DOMAIN} are not attached by this version ({})",
-                repository.domain()
-            ),
-            "the image is loaded and runs by its tag; the containerd store of Docker 24 and newer shows every digest",
-        ))
+    fn manner(&self) -> Manner {
+        Manner::Live
+    }
+
+    fn serves(&self, repository: &Repository, _: &Surroundings) -> Result<bool, Obstacle> {
+        Ok(repository.domain() == DEFAULT_DOMAIN)
     }
 
     fn preflight(&self, client: &Client) -> Vec<Obstacle> {
         if !rustix::process::geteuid().is_root() {
-            return vec![Obstacle::new(
-                "attaching digests needs root",
-                "run the same command with sudo",
-            )];
+            return vec![Obstacle::needs_root()];
         }
-        let mut obstacles = match (self.folder.has_leftover(), self.look(client)) {
+        match (self.folder.has_leftover(), self.look(client)) {
             // What an interrupted run has left looks like an edit, and is undone before anything is attached.
             (Ok(true), _) | (_, Ok(_)) => Vec::new(),
             (_, Err(obstacles)) => obstacles,
-        };
-        if let Err(error) = bind_privileged() {
-            obstacles.push(no_port(&error));
         }
-        obstacles
+    }
+
+    fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String> {
+        let file = surroundings.config_file.as_deref();
+        let file = file.map_or_else(|| DEFAULT_PATH.into(), |path| path.display().to_string());
+        let pid = surroundings
+            .pid
+            .map(|pid| format!(" (process {pid})"))
+            .unwrap_or_default();
+        vec![
+            "serve the manifests, by digest only, on a port below 1024 of 127.0.0.1".into(),
+            format!("bind-mount a copy of {file}, with that address as the mirror of docker.io, over it"),
+            format!("SIGHUP dockerd{pid}, which reads the copy"),
+            format!("let it pull {}: it asks for manifests only", wanted.join(", ")),
+            "SIGHUP with the mirrors as they were, unmount the copy".into(),
+        ]
     }
 
     fn apply(
@@ -79,35 +88,7 @@ impl Strategy for Mirror {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Vec<Outcome>> {
-        let attached = self.attach(client, wanted, progress, interrupt);
-        match attached {
-            Ok(outcomes) => Ok(outcomes),
-            Err(Failed::Obstacle(obstacle)) => Ok(wanted.iter().map(|_| Err(obstacle.clone())).collect()),
-            Err(Failed::Error(error)) => Err(error),
-        }
-    }
-}
-
-/// Why nothing was attached.
-enum Failed {
-    /// The digests are not shown; all else is well.
-    Obstacle(Obstacle),
-    /// The run has to end.
-    Error(Error),
-}
-
-impl From<Obstacle> for Failed {
-    fn from(obstacle: Obstacle) -> Failed {
-        Failed::Obstacle(obstacle)
-    }
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Failed {
-        match error {
-            Error::Interrupted => Failed::Error(error),
-            other => Failed::Obstacle(obstacle(&other)),
-        }
+        Failed::told(wanted, self.attach(client, wanted, progress, interrupt))
     }
 }
 
@@ -126,31 +107,32 @@ impl Mirror {
         for one in wanted {
             documents.add(one.repository.path(), one.graph);
         }
-        let server = bind_privileged()
+        let server = bind(&found.process)
             .and_then(|listener| Server::start(listener, documents))
             .map_err(|error| no_port(&error))?;
         let original = found.configuration.mirrors();
         let mirror = format!("http://{}", server.address());
         let loud = found.configuration.with_mirrors(std::slice::from_ref(&mirror));
         let quiet = found.configuration.with_mirrors(&original);
-        let journal = Journal {
+        let begun = Begun {
             socket: found.socket,
             mirror,
             quiet: String::from_utf8_lossy(&quiet).into_owned(),
             original,
             cover: found.cover,
+            namespaces: found.process.namespaces().clone(),
             steps: Vec::new(),
         };
-        let session = Session::begin(&self.folder, journal)?;
+        let session = Session::begin(&self.folder, begun)?;
         let at_stop = session.clone();
         let guard = interrupt.on_stop(move || {
             // The process dies by the signal: what cannot be undone now is left to a repair.
             let _ = at_stop.end();
         });
-        let outcomes = session.open(client, &found.process, &loud).and_then(|()| {
+        let outcomes = open(&session, client, &found.process, &loud).and_then(|()| {
             wanted
                 .iter()
-                .map(|one| interrupt.check().map(|()| pull(client, one)))
+                .map(|one| interrupt.check().map(|()| pull::by_digest(client, one)))
                 .collect::<Result<Vec<Outcome>>>()
         });
         let ended = session.end();
@@ -164,6 +146,16 @@ impl Mirror {
     }
 }
 
+/// Lays the other `daemon.json` and makes the engine read it.
+fn open(session: &Session<Begun>, client: &Client, process: &Process, loud: &[u8]) -> Result<()> {
+    session.step(Step::Cover, |begun, folder| {
+        begun.cover.lay_in(&begun.namespaces, loud, &folder.source())
+    })?;
+    session.step(Step::Reload, |begun, _| {
+        process.reload(client, std::slice::from_ref(&begun.mirror))
+    })
+}
+
 /// What a preflight finds.
 struct Found {
     socket: std::path::PathBuf,
@@ -174,14 +166,10 @@ struct Found {
 
 impl Mirror {
     fn look(&self, client: &Client) -> Result<Found, Vec<Obstacle>> {
-        let Endpoint::Unix(socket) = client.endpoint() else {
-            return Err(vec![Obstacle::new(
-                "the engine is reached over the network, its configuration is not",
-                "run this on the engine's own host",
-            )]);
-        };
-        let process = Process::find(socket).map_err(|obstacle| vec![obstacle])?;
+        let process = reach::process(client).map_err(|obstacle| vec![obstacle])?;
         let mut obstacles = process.command_line().obstacles;
+        obstacles.extend(process.sees(self.folder.path()).err());
+        obstacles.extend(bind(&process).err().map(|error| no_port(&error)));
         let configuration = process.configuration();
         if let Ok((configuration, _)) = &configuration
             && obstacles.is_empty()
@@ -193,7 +181,7 @@ impl Mirror {
         }
         match configuration {
             Ok((configuration, cover)) if obstacles.is_empty() => Ok(Found {
-                socket: socket.clone(),
+                socket: process.socket().into(),
                 process,
                 configuration,
                 cover,
@@ -219,32 +207,13 @@ fn unreloaded(keys: &[&str]) -> Option<Obstacle> {
     })
 }
 
-fn no_port(error: &std::io::Error) -> Obstacle {
+fn bind(process: &Process) -> io::Result<TcpListener> {
+    process.namespaces().with_network(bind_privileged)?
+}
+
+fn no_port(error: &io::Error) -> Obstacle {
     Obstacle::new(
         format!("no port below 1024 can be had on 127.0.0.1: {error}"),
         "run with sudo, and leave one of the ports 512 to 1023 free",
     )
-}
-
-fn pull(client: &Client, wanted: &Wanted<'_>) -> Outcome {
-    let name = format!("{}@{}", wanted.repository.familiar(), wanted.digest);
-    let path = format!(
-        "/images/create?fromImage={}&tag={}",
-        encode(wanted.repository.full()),
-        encode(&wanted.digest.to_string())
-    );
-    client
-        .post_stream(&format!("attach {name}"), &path, &mut |_| {})
-        .map_err(|error| obstacle(&error))?;
-    match find_image(client, &name).map_err(|error| obstacle(&error))? {
-        Some(image) if image.id.parse::<Digest>() == Ok(wanted.image_id) => Ok(()),
-        Some(image) => Err(Obstacle::new(
-            format!(
-                "the engine shows {} for {name}, expected {}",
-                image.id, wanted.image_id
-            ),
-            "it chose the image of another platform",
-        )),
-        None => Err(Obstacle::new(format!("the engine does not show {name}"), "")),
-    }
 }

@@ -4,19 +4,36 @@
 //! one in the ranking whose preflight finds no obstacle is taken; what keeps the others from it is told.
 //!
 //! - [`mirror`]: for a moment the engine believes in a mirror of docker.io that serves the manifests only
+//! - [`offline`]: the engine is stopped, and the digests are written into its store
+//! - [`hosts`]: for a moment names of other registries lead the engine to this process, by `/etc/hosts`
+//! - [`reach`]: whether the engine's process can be reached from here, and if not, what it is
+//! - [`namespaces`], [`network`]: the files and the network that the engine sees
 //! - [`journal`]: what was begun, so that it can be undone after a kill at any step; and the undoing
+//! - [`folder`]: where the journal is, and the lock that lets one strategy work at a time
+//! - [`surroundings`]: what of the host a choice depends on
 //! - [`daemon`]: which process the engine is, how it was started, how it is made to read its configuration
 //! - [`config`]: `daemon.json` and the flags of the command line
-//! - [`cover`]: laying another `daemon.json` over the real one without touching it
+//! - [`cover`]: laying another file over the real one without touching it
 
 pub mod config;
 pub mod cover;
 pub mod daemon;
+pub mod folder;
+pub mod hosts;
 pub mod journal;
 pub mod mirror;
+pub mod namespaces;
+pub mod network;
+pub mod offline;
+mod pull;
+pub mod reach;
+pub mod surroundings;
 
+pub use surroundings::Surroundings;
+
+use super::Options;
 use super::api::Client;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Graph, Repository};
 use crate::progress::Progress;
@@ -38,16 +55,85 @@ pub struct Wanted<'a> {
 /// What became of one wanted digest; `Err` says why it is not shown.
 pub type Outcome = Result<(), Obstacle>;
 
+/// What a strategy does to the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Manner {
+    /// It keeps running.
+    Live,
+    /// It is stopped and started again.
+    Restarting,
+}
+
+/// Whether and how the engine may be stopped and started again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restart {
+    /// Whether it may be.
+    pub allowed: bool,
+    /// The command that stops it, for a shell; without one systemd does it.
+    pub stop: Option<String>,
+    /// The command that starts it.
+    pub start: Option<String>,
+}
+
+/// Why nothing was attached.
+pub enum Failed {
+    /// The digests are not shown; all else is well.
+    Obstacle(Obstacle),
+    /// The run has to end.
+    Error(Error),
+}
+
+impl From<Obstacle> for Failed {
+    fn from(obstacle: Obstacle) -> Failed {
+        Failed::Obstacle(obstacle)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        match error {
+            Error::Interrupted => Failed::Error(error),
+            other => Failed::Obstacle(daemon::obstacle(&other)),
+        }
+    }
+}
+
+impl Failed {
+    /// What `apply` gives: an obstacle is one of every digest that was wanted.
+    ///
+    /// # Errors
+    ///
+    /// The run has to end.
+    pub fn told(wanted: &[Wanted<'_>], attached: Result<Vec<Outcome>, Failed>) -> Result<Vec<Outcome>> {
+        match attached {
+            Ok(outcomes) => Ok(outcomes),
+            Err(Failed::Obstacle(obstacle)) => Ok(wanted.iter().map(|_| Err(obstacle.clone())).collect()),
+            Err(Failed::Error(error)) => Err(error),
+        }
+    }
+}
+
 /// A way to attach digests.
 pub trait Strategy {
     /// What it is called in plans and reports.
     fn name(&self) -> &'static str;
 
-    /// Whether names of this repository can be attached this way at all.
-    fn serves(&self, repository: &Repository) -> Result<(), Obstacle>;
+    /// Whether the engine keeps running.
+    fn manner(&self) -> Manner;
+
+    /// Whether names of this repository are for this way. Pure.
+    ///
+    /// # Errors
+    ///
+    /// They are, but something on this host is in the way of this one.
+    fn serves(&self, repository: &Repository, surroundings: &Surroundings) -> Result<bool, Obstacle>;
 
     /// What is in the way on this host. Empty if nothing is. Changes nothing.
     fn preflight(&self, client: &Client) -> Vec<Obstacle>;
+
+    /// What `apply` would do for these `name@digest`, step by step. Pure.
+    fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String>;
 
     /// Attaches, and undoes on the way out all that it did to the engine's configuration.
     ///
@@ -63,7 +149,14 @@ pub trait Strategy {
     ) -> Result<Vec<Outcome>>;
 }
 
-/// The ways there are, the best first.
-pub fn ranking(folder: &journal::Folder) -> Vec<Box<dyn Strategy>> {
-    vec![Box::new(mirror::Mirror::new(folder.clone()))]
+/// The ways there are, the best first: live ones before those that stop the engine.
+pub fn ranking(options: &Options) -> Vec<Box<dyn Strategy>> {
+    vec![
+        Box::new(mirror::Mirror::new(options.folder.clone())),
+        Box::new(hosts::Hosts::new(options.folder.clone())),
+        Box::new(offline::Offline::new(
+            options.folder.clone(),
+            options.restart.clone(),
+        )),
+    ]
 }

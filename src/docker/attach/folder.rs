@@ -1,0 +1,300 @@
+//! The folder of what an attach has begun, on a file system that a restart empties: the journal, the lock,
+//! and the files that are laid over others.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use super::journal::Record;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+/// Where the journal of this host is, unless [`FOLDER_VARIABLE`] says otherwise.
+pub const DEFAULT_FOLDER: &str = "/run/sealift";
+/// The variable that names another folder. All loads of a host must agree on one.
+pub const FOLDER_VARIABLE: &str = "SEALIFT_RUN_DIR";
+
+/// The folder with the journal, the lock and what is laid over `daemon.json`.
+#[derive(Debug, Clone)]
+pub struct Folder(PathBuf);
+
+impl Default for Folder {
+    fn default() -> Folder {
+        Folder(std::env::var_os(FOLDER_VARIABLE).map_or_else(|| DEFAULT_FOLDER.into(), PathBuf::from))
+    }
+}
+
+/// Held while something is attached or repaired: one at a time on a host.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Lock {
+    /// The same lock as the standard input of a command: it is held until that has ended, too.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many open files.
+    pub fn share(&self) -> io::Result<Stdio> {
+        Ok(self.0.try_clone()?.into())
+    }
+}
+
+impl Folder {
+    /// Keeps the journal elsewhere.
+    pub fn new(path: impl Into<PathBuf>) -> Folder {
+        Folder(path.into())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.0.join("attach.json")
+    }
+
+    /// The journal while it is written.
+    fn fresh(&self) -> PathBuf {
+        self.0.join("attach.json.new")
+    }
+
+    /// Where the files are that are laid over others.
+    pub fn source(&self) -> PathBuf {
+        self.0.join("attach")
+    }
+
+    /// Makes the folder if need be, and waits until nobody else works in it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made, or is not this user's alone.
+    pub fn lock(&self, progress: &dyn Progress) -> Result<Lock> {
+        let made = fs::DirBuilder::new().mode(0o700).create(&self.0);
+        match made {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("create", &self.0)(error));
+            }
+            _ => {}
+        }
+        let meta = fs::symlink_metadata(&self.0).map_err(Error::io("look at", &self.0))?;
+        if !meta.is_dir() || meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
+            let source = io::Error::other("it is not a folder that only this user can enter");
+            return Err(Error::io("use", &self.0)(source));
+        }
+        let path = self.0.join("attach.lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
+        if file.try_lock().is_err() {
+            progress.note("waiting for another sealift that attaches digests on this host");
+            file.lock().map_err(Error::io("lock", &path))?;
+        }
+        Ok(Lock(file))
+    }
+
+    /// What an earlier run has begun and not ended, if anything.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be read.
+    pub fn read(&self) -> Result<Option<Record>> {
+        let path = self.journal();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", &path)(error)),
+        };
+        Record::parse(&bytes).map(Some).map_err(|problem| Error::Io {
+            action: "read",
+            path,
+            offset: None,
+            source: io::Error::other(problem),
+            hint: Some(
+                "undo it with the sealift that wrote it (`sealift doctor --repair`); a restart of this host does so, too"
+                    .into(),
+            ),
+        })
+    }
+
+    /// Whether an earlier run has begun something and not ended it, or another one is at it now.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be looked for.
+    pub fn has_leftover(&self) -> Result<bool> {
+        for path in [self.journal(), self.fresh(), self.source()] {
+            match path.try_exists() {
+                Ok(false) => {}
+                Ok(true) => return Ok(true),
+                // Root's folder: others could undo nothing of it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
+                Err(error) => return Err(Error::io("look at", path)(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes the journal, so that it is there even if the host goes down now.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        let fresh = self.fresh();
+        let bytes = crate::archive::format::to_json(record)?;
+        let written = (|| {
+            let mut file = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(&fresh)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(&fresh, self.journal())?;
+            File::open(&self.0)?.sync_all()
+        })();
+        written.map_err(Error::io("write", self.journal()))
+    }
+
+    /// Removes the journal: all of it is undone.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        match fs::remove_file(self.journal()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove", self.journal())(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Undoes what an earlier run has left. Does nothing if nothing is left. Whether there was something.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be undone; the journal stays.
+    pub fn repair(&self, _held: &Lock) -> Result<bool> {
+        let _ = fs::remove_file(self.fresh());
+        let Some(record) = self.read()? else {
+            // A run that was killed before its journal was there has changed nothing, but may have
+            // left its own files.
+            let _ = fs::remove_dir_all(self.source());
+            return Ok(false);
+        };
+        record.undo(self)?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::attach::cover::Cover;
+    use crate::docker::attach::mirror::begun::{Begun, Step};
+    use crate::docker::attach::namespaces::Namespaces;
+    use crate::progress::Silent;
+
+    fn journal(folder: &Path) -> Record {
+        Record::Mirror(Begun {
+            socket: folder.join("gone.sock"),
+            mirror: "http://127.0.0.1:1023".into(),
+            original: vec!["https://m.example".into()],
+            quiet: "{}".into(),
+            cover: Cover::File(folder.join("daemon.json")),
+            namespaces: Namespaces::default(),
+            steps: vec![Step::Cover, Step::Reload],
+        })
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::new(home.path().join("run"));
+        let lock = folder.lock(&Silent).unwrap();
+        assert_eq!(folder.read().unwrap(), None);
+        assert!(!folder.repair(&lock).unwrap());
+        folder.write(&journal(home.path())).unwrap();
+        assert_eq!(folder.read().unwrap(), Some(journal(home.path())));
+        let text = fs::read_to_string(home.path().join("run/attach.json")).unwrap();
+        assert!(text.contains(r#""steps":["cover","reload"]"#), "{text}");
+        assert!(text.contains(r#""cover":{"form":"file","target":"/"#), "{text}");
+    }
+
+    #[test]
+    fn a_journal_of_a_newer_version_is_told_and_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::new(home.path().join("run"));
+        let lock = folder.lock(&Silent).unwrap();
+        let path = home.path().join("run/attach.json");
+        for (text, says) in [
+            (r#"{"strategy":"teleport","steps":[]}"#, "by the teleport"),
+            ("{", "EOF"),
+            (r#"{"strategy":"mirror"}"#, "missing field"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = folder.repair(&lock).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+            assert!(error.hint().unwrap().contains("doctor --repair"), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_repair_is_done_once_and_without_the_engine() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::new(home.path().join("run"));
+        let lock = folder.lock(&Silent).unwrap();
+        let original = home.path().join("daemon.json");
+        fs::write(&original, "{}").unwrap();
+        folder.write(&journal(home.path())).unwrap();
+        fs::create_dir(folder.source()).unwrap();
+        fs::write(folder.source().join("daemon.json"), "loud").unwrap();
+        assert!(folder.repair(&lock).unwrap());
+        assert!(!folder.repair(&lock).unwrap());
+        assert!(!folder.source().exists());
+        assert_eq!(fs::read_to_string(&original).unwrap(), "{}");
+    }
+
+    #[test]
+    fn two_wait_for_each_other() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::new(home.path().join("run"));
+        let lock = folder.lock(&Silent).unwrap();
+        let (sent, received) = std::sync::mpsc::channel();
+        let other = folder.clone();
+        let waiting = std::thread::spawn(move || {
+            let lock = other.lock(&Silent).unwrap();
+            sent.send(()).unwrap();
+            drop(lock);
+        });
+        assert!(
+            received
+                .recv_timeout(std::time::Duration::from_millis(100))
+                .is_err()
+        );
+        drop(lock);
+        received.recv().unwrap();
+        waiting.join().unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_others_can_enter_is_not_used() {
+        let home = tempfile::tempdir().unwrap();
+        let open = home.path().join("run");
+        fs::create_dir(&open).unwrap();
+        assert_eq!(Folder::new(&open).lock(&Silent).unwrap_err().exit_code(), 3);
+        std::os::unix::fs::symlink("/nowhere", home.path().join("link")).unwrap();
+        assert!(Folder::new(home.path().join("link")).lock(&Silent).is_err());
+    }
+}

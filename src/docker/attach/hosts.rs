@@ -1,0 +1,351 @@
+//! For a moment the names of registries lead the engine to this process, which serves the manifests only. It
+//! holds the image, so a pull by digest asks for nothing else, and the engine records the digest.
+//!
+//! No file is changed: another `/etc/hosts` is laid over the one that the engine sees. What is on the loopback
+//! network is insecure to the engine, as that says, so it goes on to plain HTTP where HTTPS is refused.
+//! A name that is this host itself (`localhost:5000/app`) needs no entry.
+//!
+//! Source: moby, `registry/config.go` (`isSecureIndex`) and `registry/service_v2.go`.
+
+pub mod begun;
+mod file;
+mod place;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::begun::{Begun, Step};
+use self::place::Place;
+use super::cover::Cover;
+use super::daemon::Process;
+use super::folder::Folder;
+use super::journal::{Session, leftover};
+use super::network::{Network, try_loopback};
+use super::{Failed, Manner, Outcome, Strategy, Surroundings, Wanted, pull, reach};
+use crate::docker::api::Client;
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::Repository;
+use crate::oci::reference::DEFAULT_DOMAIN;
+use crate::progress::Progress;
+use crate::registry::server::{Documents, Server};
+use crate::target::Obstacle;
+
+const PATH: &str = "/etc/hosts";
+/// Go keeps what it has read of `/etc/hosts` for five seconds (`cacheMaxAge` in `net/hosts.go`).
+const CACHE: Duration = Duration::from_millis(5300);
+const POLL: Duration = Duration::from_millis(100);
+
+/// The strategy.
+#[derive(Debug)]
+pub struct Hosts {
+    folder: Folder,
+}
+
+impl Hosts {
+    /// Keeps its journal in `folder`.
+    pub fn new(folder: Folder) -> Hosts {
+        Hosts { folder }
+    }
+}
+
+impl Strategy for Hosts {
+    fn name(&self) -> &'static str {
+        "hosts"
+    }
+
+    fn manner(&self) -> Manner {
+        Manner::Live
+    }
+
+    fn serves(&self, repository: &Repository, surroundings: &Surroundings) -> Result<bool, Obstacle> {
+        if repository.domain() == DEFAULT_DOMAIN {
+            return Ok(false);
+        }
+        let place = Place::of(repository.domain())?;
+        if let Some(network) = &surroundings.network {
+            place.check(network)?;
+        }
+        Ok(true)
+    }
+
+    fn preflight(&self, client: &Client) -> Vec<Obstacle> {
+        if !rustix::process::geteuid().is_root() {
+            return vec![Obstacle::needs_root()];
+        }
+        match (self.folder.has_leftover(), self.look(client)) {
+            // What an interrupted run has left is undone before anything is attached.
+            (Ok(true), _) | (_, Ok(_)) => Vec::new(),
+            (_, Err(obstacle)) => vec![obstacle],
+        }
+    }
+
+    fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String> {
+        let pid = surroundings
+            .pid
+            .map(|pid| format!(" that process {pid} sees"))
+            .unwrap_or_default();
+        let mut names = BTreeSet::new();
+        let mut doors = BTreeSet::new();
+        for name in wanted {
+            let repository = name
+                .split('@')
+                .next()
+                .and_then(|name| name.parse::<Repository>().ok());
+            let Some(place) = repository.and_then(|repository| Place::of(repository.domain()).ok()) else {
+                continue;
+            };
+            let address = place
+                .own
+                .map_or_else(|| "a loopback address".into(), |own| own.to_string());
+            doors.insert(format!("port {} of {address}", place.port()));
+            if place.own.is_none() {
+                names.insert(place.host);
+            }
+        }
+        let (names, doors) = (Vec::from_iter(names).join(", "), Vec::from_iter(doors).join(", "));
+        let mut steps = vec![format!("serve the manifests, by digest only, on {doors}")];
+        if !names.is_empty() {
+            steps.push(format!(
+                "bind-mount a copy of {PATH}, in which {names} lead there, over the {PATH}{pid}"
+            ));
+            steps.push("wait five seconds, for which the engine keeps what it knew of it".into());
+        }
+        steps.push(format!(
+            "let it pull {}: it asks for manifests only",
+            wanted.join(", ")
+        ));
+        if !names.is_empty() {
+            steps.push("unmount the copy, and wait five seconds".into());
+        }
+        steps
+    }
+
+    fn apply(
+        &self,
+        client: &Client,
+        wanted: &[Wanted<'_>],
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Outcome>> {
+        Failed::told(wanted, self.attach(client, wanted, progress, interrupt))
+    }
+}
+
+/// What a preflight finds.
+struct Found {
+    process: Process,
+    cover: Cover,
+}
+
+impl Hosts {
+    fn look(&self, client: &Client) -> Result<Found, Obstacle> {
+        let process = reach::process(client)?;
+        process.sees(self.folder.path())?;
+        let path = process.locate(PATH.as_ref())?;
+        let is_file = process.namespaces().with_files(|| path.is_file());
+        if !is_file.unwrap_or_default() {
+            return Err(Obstacle::new(
+                format!("{} is no file, so nothing can be laid over it", path.display()),
+                "make an empty one",
+            ));
+        }
+        try_loopback(&process).map_err(|error| {
+            Obstacle::new(
+                format!("no address of the loopback network can be had where dockerd runs: {error}"),
+                "is the loopback device up there (ip link set lo up)?",
+            )
+        })?;
+        Ok(Found {
+            process,
+            cover: Cover::File(path),
+        })
+    }
+
+    fn attach(
+        &self,
+        client: &Client,
+        wanted: &[Wanted<'_>],
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Outcome>, Failed> {
+        let lock = self.folder.lock(progress)?;
+        self.folder.repair(&lock).map_err(|error| leftover(&error))?;
+        let found = self.look(client)?;
+        let network = Network::look(client, &found.process)?;
+        let places: Vec<Result<Place, Obstacle>> = wanted
+            .iter()
+            .map(|one| {
+                let place = Place::of(one.repository.domain())?;
+                place.check(&network).map(|()| place)
+            })
+            .collect();
+        let doors = Doors::open(places.iter().flatten(), &network, &found.process)?;
+        let mut documents = Documents::default();
+        for one in wanted {
+            documents.add(one.repository.path(), one.graph);
+        }
+        let _servers = doors.serve(&documents)?;
+        let pulled = |place: &Result<Place, Obstacle>, one: &Wanted<'_>| match place {
+            Ok(_) => interrupt.check().map(|()| pull::by_digest(client, one)),
+            Err(obstacle) => Ok(Err(obstacle.clone())),
+        };
+        let pull_all = || -> Result<Vec<Outcome>> {
+            places
+                .iter()
+                .zip(wanted)
+                .map(|(place, one)| pulled(place, one))
+                .collect()
+        };
+        if doors.names.is_empty() {
+            return Ok(pull_all()?);
+        }
+        let outcomes = self.with_names(&doors.names, found, progress, interrupt, pull_all)?;
+        // Until the engine has forgotten, it would ask us: nobody else may sit there meanwhile.
+        wait(CACHE, interrupt)?;
+        Ok(outcomes)
+    }
+
+    /// Acts while the names lead to us.
+    fn with_names(
+        &self,
+        names: &[(String, IpAddr)],
+        found: Found,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+        act: impl FnOnce() -> Result<Vec<Outcome>>,
+    ) -> Result<Vec<Outcome>, Failed> {
+        let path = found.cover.path().to_path_buf();
+        let content = self.copy(&path, names, &found.process)?;
+        let begun = Begun {
+            cover: found.cover,
+            namespaces: found.process.namespaces().clone(),
+            steps: Vec::new(),
+        };
+        let session = Session::begin(&self.folder, begun)?;
+        let at_stop = session.clone();
+        let guard = interrupt.on_stop(move || {
+            // The process dies by the signal: what cannot be undone now is left to a repair.
+            let _ = at_stop.end();
+        });
+        let laid = session.step(Step::Cover, |begun, folder| {
+            begun.cover.lay_in(&begun.namespaces, &content, &folder.source())
+        });
+        let outcomes = laid.and_then(|()| wait(CACHE, interrupt)).and_then(|()| act());
+        let ended = session.end();
+        drop(guard);
+        if let Err(error) = ended {
+            progress.note("/etc/hosts could not be uncovered; `sealift doctor --repair` does it");
+            return Err(Failed::Error(error));
+        }
+        Ok(outcomes?)
+    }
+
+    fn copy(&self, path: &PathBuf, names: &[(String, IpAddr)], process: &Process) -> Result<Vec<u8>> {
+        let read = process.namespaces().with_files(|| fs::read(path));
+        let original = read.and_then(|read| read).map_err(Error::io("read", path))?;
+        Ok(file::with(&original, names))
+    }
+}
+
+/// Where we are instead of registries.
+struct Doors {
+    listeners: Vec<TcpListener>,
+    /// Names that must lead there.
+    names: Vec<(String, IpAddr)>,
+}
+
+impl Doors {
+    fn open<'p>(
+        places: impl Iterator<Item = &'p Place>,
+        network: &Network,
+        process: &Process,
+    ) -> Result<Doors, Obstacle> {
+        let (own, named): (Vec<Place>, Vec<Place>) = places.cloned().partition(|place| place.own.is_some());
+        let mut own: Vec<SocketAddr> = own
+            .iter()
+            .filter_map(|place| Some(SocketAddr::new(place.own?, place.port())))
+            .collect();
+        own.sort_unstable();
+        own.dedup();
+        let mut listeners = bind(process, &own)?;
+        let mut names = Vec::new();
+        if !named.is_empty() {
+            let mut ports: Vec<u16> = named.iter().map(Place::port).collect();
+            ports.sort_unstable();
+            ports.dedup();
+            let mut last = None;
+            let bound = place::address(&named, network).find_map(|ip| {
+                let at: Vec<SocketAddr> = ports.iter().map(|port| (ip, *port).into()).collect();
+                match bind(process, &at) {
+                    Ok(bound) => Some((ip, bound)),
+                    // Somebody else, another sealift maybe, was there first.
+                    Err(obstacle) => {
+                        last = Some(obstacle);
+                        None
+                    }
+                }
+            });
+            let Some((ip, bound)) = bound else {
+                return Err(last.unwrap_or_else(|| {
+                    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+                    Obstacle::new(
+                        format!(
+                            "no loopback address has all of the ports {} free",
+                            ports.join(", ")
+                        ),
+                        "load the images of one registry at a time (--image)",
+                    )
+                }));
+            };
+            listeners.extend(bound);
+            names.extend(named.into_iter().map(|place| (place.host, IpAddr::from(ip))));
+            names.sort();
+            names.dedup();
+        }
+        Ok(Doors { listeners, names })
+    }
+
+    fn serve(&self, documents: &Documents) -> Result<Vec<Server>, Obstacle> {
+        let start = |listener: &TcpListener| Server::start(listener.try_clone()?, documents.clone());
+        self.listeners
+            .iter()
+            .map(|listener| {
+                start(listener)
+                    .map_err(|error| Obstacle::new(format!("the manifests cannot be served: {error}"), ""))
+            })
+            .collect()
+    }
+}
+
+fn bind(process: &Process, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Obstacle> {
+    let one = |address: &SocketAddr| {
+        TcpListener::bind(address).map_err(|error| {
+            Obstacle::new(
+                format!("the manifests cannot be served on {address}: {error}"),
+                format!("ss -ltnp 'sport = :{}' shows what is there", address.port()),
+            )
+        })
+    };
+    process
+        .namespaces()
+        .with_network(|| addresses.iter().map(one).collect())
+        .unwrap_or_else(|error| {
+            Err(Obstacle::new(
+                format!("dockerd's network cannot be entered: {error}"),
+                "",
+            ))
+        })
+}
+
+fn wait(time: Duration, interrupt: &Interrupt) -> Result<()> {
+    let until = std::time::Instant::now() + time;
+    while std::time::Instant::now() < until {
+        interrupt.check()?;
+        std::thread::sleep(POLL);
+    }
+    interrupt.check()
+}

@@ -1,0 +1,265 @@
+//! Where the engine looks for a registry, and whether we can be there instead. Pure.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::file::is_asked_first;
+use crate::docker::attach::network::Network;
+use crate::target::Obstacle;
+
+const HTTP: u16 = 80;
+const HTTPS: u16 = 443;
+/// The addresses that names are led to; the first is for the host itself.
+const LOOPBACK: std::ops::RangeInclusive<u8> = 2..=254;
+const OTHERWISE: &str = "let the engine be restarted instead: --attach offline --allow-restart";
+
+/// A registry's host and port, as the engine reads them out of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The host, in lower case.
+    pub host: String,
+    /// The port, if the name has one.
+    port: Option<u16>,
+    /// Its address, if the name says that it is this host.
+    pub own: Option<IpAddr>,
+}
+
+impl Place {
+    /// Reads `host[:port]`.
+    ///
+    /// # Errors
+    ///
+    /// If no entry of `/etc/hosts` could lead it elsewhere.
+    pub fn of(domain: &str) -> Result<Place, Obstacle> {
+        let (host, port) = match domain.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() => match port.parse() {
+                Ok(port) => (host, Some(port)),
+                Err(_) => (domain, None),
+            },
+            _ => (domain, None),
+        };
+        let host = host.to_ascii_lowercase();
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let ip = bare.unwrap_or(&host).parse::<IpAddr>().ok();
+        let own = match ip {
+            _ if host == "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+            Some(ip) if ip.is_loopback() => Some(ip),
+            Some(ip) => {
+                return Err(Obstacle::new(
+                    format!("{ip} is an address, which the engine asks without looking up a name"),
+                    OTHERWISE,
+                ));
+            }
+            None => None,
+        };
+        Ok(Place { host, port, own })
+    }
+
+    /// The port that the engine ends up at: it tries HTTPS, is refused, and goes on with plain HTTP.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(HTTP)
+    }
+
+    /// The port of HTTPS, if that is another one: it must be refused.
+    pub fn refusing(&self) -> Option<u16> {
+        self.port.is_none().then_some(HTTPS)
+    }
+
+    /// What on this host keeps us from being there.
+    ///
+    /// # Errors
+    ///
+    /// The obstacle.
+    pub fn check(&self, network: &Network) -> Result<(), Obstacle> {
+        if let Some(own) = self.own {
+            return self.check_own(own, network);
+        }
+        for scheme in ["http", "https"] {
+            let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+            if let Some(proxy) = network.proxy_for(&format!("{scheme}://{}{port}/v2/", self.host)) {
+                return Err(Obstacle::new(
+                    format!("the engine asks the proxy {proxy} for {}", self.host),
+                    format!("add {} to NO_PROXY of the engine, or {OTHERWISE}", self.host),
+                ));
+            }
+        }
+        is_asked_first(&network.nsswitch, &self.host)?;
+        let everywhere: IpAddr = Ipv4Addr::UNSPECIFIED.into();
+        for port in [Some(self.port()), self.refusing()].into_iter().flatten() {
+            if network.is_taken(everywhere, port) {
+                return Err(taken("every address", port));
+            }
+        }
+        match address(std::slice::from_ref(self), network).next() {
+            Some(_) => Ok(()),
+            None => Err(taken("every loopback address", self.port())),
+        }
+    }
+
+    fn check_own(&self, own: IpAddr, network: &Network) -> Result<(), Obstacle> {
+        // A name that has both addresses may be asked at either.
+        let six = (self.host == "localhost").then_some(IpAddr::V6(Ipv6Addr::LOCALHOST));
+        for ip in std::iter::once(own).chain(six) {
+            for port in [Some(self.port()), self.refusing()].into_iter().flatten() {
+                if network.is_taken(ip, port) {
+                    return Err(Obstacle::new(
+                        format!(
+                            "something listens on port {port} of {ip} already, which the engine would ask"
+                        ),
+                        format!(
+                            "if it is a registry, push the image there and pull it by its digest; else stop it \
+                             while loading (ss -ltnp 'sport = :{port}' shows it), or {OTHERWISE}"
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn taken(place: &str, port: u16) -> Obstacle {
+    let why = if port == HTTPS {
+        "the engine would speak HTTPS with it and not go on to plain HTTP"
+    } else {
+        "so the manifests cannot be served there"
+    };
+    Obstacle::new(
+        format!("something listens on port {port} of {place}: {why}"),
+        format!("stop it while loading (ss -ltnp 'sport = :{port}' shows it), or {OTHERWISE}"),
+    )
+}
+
+/// Loopback addresses at which all of these places can be, as far as is known.
+pub fn address<'a>(places: &'a [Place], network: &'a Network) -> impl Iterator<Item = Ipv4Addr> + 'a {
+    let addresses = LOOPBACK.map(|last| Ipv4Addr::new(127, 0, 0, last));
+    addresses.filter(|ip| {
+        let mut ports = places
+            .iter()
+            .flat_map(|place| [Some(place.port()), place.refusing()]);
+        !ports.any(|port| port.is_some_and(|port| network.is_taken((*ip).into(), port)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(listening: &[&str], http_proxy: &str, no_proxy: &str) -> Network {
+        Network {
+            listening: listening.iter().map(|text| text.parse().unwrap()).collect(),
+            http_proxy: http_proxy.into(),
+            no_proxy: no_proxy.into(),
+            ..Network::default()
+        }
+    }
+
+    #[test]
+    fn names_are_read_as_the_engine_reads_them() {
+        for (domain, host, port, own, refusing) in [
+            ("quay.io", "quay.io", 80, None, Some(443)),
+            (
+                "Registry.Example.com:5000",
+                "registry.example.com",
+                5000,
+                None,
+                None,
+            ),
+            ("localhost", "localhost", 80, Some("127.0.0.1"), Some(443)),
+            ("localhost:5000", "localhost", 5000, Some("127.0.0.1"), None),
+            ("127.0.0.1:5000", "127.0.0.1", 5000, Some("127.0.0.1"), None),
+            ("[::1]:5000", "[::1]", 5000, Some("::1"), None),
+        ] {
+            let place = Place::of(domain).unwrap();
+            assert_eq!(
+                (place.host.as_str(), place.port(), place.refusing()),
+                (host, port, refusing)
+            );
+            assert_eq!(place.own, own.map(|ip| ip.parse().unwrap()), "{domain}");
+        }
+        for domain in ["10.0.0.5:5000", "[fd00::1]", "192.168.0.1"] {
+            assert!(
+                Place::of(domain).unwrap_err().reason.contains("is an address"),
+                "{domain}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_told() {
+        let proxy = "http://proxy:3128";
+        for (domain, network, says) in [
+            ("quay.io", network(&[], "", ""), None),
+            (
+                "quay.io",
+                network(&["127.0.0.2:80", "127.0.0.3:443", "[::]:443"], "", ""),
+                None,
+            ),
+            (
+                "quay.io",
+                network(&["0.0.0.0:443"], "", ""),
+                Some("port 443 of every address: the engine would"),
+            ),
+            (
+                "quay.io",
+                network(&["0.0.0.0:80"], "", ""),
+                Some("port 80 of every address: so the"),
+            ),
+            (
+                "r.example:5000",
+                network(&["0.0.0.0:443", "0.0.0.0:80"], "", ""),
+                None,
+            ),
+            (
+                "r.example:5000",
+                network(&["0.0.0.0:5000"], "", ""),
+                Some("port 5000 of every address"),
+            ),
+            (
+                "quay.io",
+                network(&[], proxy, ""),
+                Some("asks the proxy proxy for quay.io"),
+            ),
+            ("quay.io", network(&[], proxy, "quay.io"), None),
+            ("127.0.0.1:5000", network(&[], proxy, ""), None),
+            (
+                "127.0.0.1:5000",
+                network(&["127.0.0.1:5000"], "", ""),
+                Some("port 5000 of 127.0.0.1 already"),
+            ),
+            (
+                "127.0.0.1:5000",
+                network(&["0.0.0.0:5000"], "", ""),
+                Some("already"),
+            ),
+            ("127.0.0.1:5000", network(&["0.0.0.0:443"], "", ""), None),
+            (
+                "localhost",
+                network(&["127.0.0.1:443"], "", ""),
+                Some("port 443 of 127.0.0.1"),
+            ),
+            (
+                "localhost:5000",
+                network(&["[::1]:5000"], "", ""),
+                Some("port 5000 of ::1"),
+            ),
+        ] {
+            let found = Place::of(domain).unwrap().check(&network);
+            match says {
+                None => assert_eq!(found, Ok(()), "{domain} {network:?}"),
+                Some(says) => {
+                    let obstacle = found.unwrap_err();
+                    assert!(obstacle.reason.contains(says), "{domain}: {obstacle}");
+                    assert!(obstacle.hint.is_some());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_is_chosen_that_serves_all() {
+        let places = ["quay.io", "r.example:5000"].map(|domain| Place::of(domain).unwrap());
+        let network = network(&["127.0.0.2:5000", "127.0.0.3:443", "127.0.0.4:80"], "", "");
+        let first = address(&places, &network).next();
+        assert_eq!(first, Some(Ipv4Addr::new(127, 0, 0, 5)));
+    }
+}

@@ -1,0 +1,147 @@
+//! Mount and network namespaces: seeing the files and the network that a daemon sees.
+//!
+//! A namespace is kept by its name (`mnt:[4026532...]`), not by a process of it, so that a later run finds it
+//! as long as any process is in it. A thread enters it and ends there: the rest of this process stays.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+/// The namespaces that a process has of its own, other than ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Namespaces {
+    /// Its mount namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
+    /// Its network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+}
+
+/// Names a namespace of a process; `kind` is its name in `/proc/PID/ns`.
+///
+/// # Errors
+///
+/// If the process is gone or not ours to look at.
+pub fn name(process: &str, kind: &str) -> io::Result<String> {
+    let link = fs::read_link(format!("/proc/{process}/ns/{kind}"))?;
+    Ok(link.to_string_lossy().into_owned())
+}
+
+impl Namespaces {
+    /// Looks at a process.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone or not ours to look at.
+    pub fn of(pid: i32) -> io::Result<Namespaces> {
+        let other = |kind| -> io::Result<Option<String>> {
+            let its = name(&pid.to_string(), kind)?;
+            Ok((its != name("self", kind)?).then_some(its))
+        };
+        Ok(Namespaces {
+            mount: other("mnt")?,
+            network: other("net")?,
+        })
+    }
+
+    /// Acts with the files that the process sees, below the root of its namespace.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is in the namespace any more, or it cannot be entered.
+    pub fn with_files<T: Send>(&self, act: impl FnOnce() -> T + Send) -> io::Result<T> {
+        enter(self.mount.as_deref(), "mnt", LinkNameSpaceType::Mount, act)
+    }
+
+    /// Acts in the network that the process sees.
+    ///
+    /// # Errors
+    ///
+    /// As [`Namespaces::with_files`].
+    pub fn with_network<T: Send>(&self, act: impl FnOnce() -> T + Send) -> io::Result<T> {
+        enter(self.network.as_deref(), "net", LinkNameSpaceType::Network, act)
+    }
+
+    /// Whether its mount namespace has gone with the last process in it, and all mounts in it with that.
+    pub fn are_files_gone(&self) -> bool {
+        self.mount
+            .as_deref()
+            .is_some_and(|name| open(name, "mnt").is_err())
+    }
+}
+
+fn enter<T: Send>(
+    name: Option<&str>,
+    kind: &str,
+    of: LinkNameSpaceType,
+    act: impl FnOnce() -> T + Send,
+) -> io::Result<T> {
+    let Some(name) = name else {
+        return Ok(act());
+    };
+    let namespace = open(name, kind)?;
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(move || -> io::Result<T> {
+            if of == LinkNameSpaceType::Mount {
+                // Only a thread that shares its working folder with no other may change what it sees.
+                #[allow(
+                    deprecated,
+                    reason = "with FS it touches nothing that other code could rely on"
+                )]
+                rustix::thread::unshare(UnshareFlags::FS)?;
+            }
+            move_into_link_name_space(namespace.as_fd(), Some(of))?;
+            Ok(act())
+        });
+        inside
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace has failed")))
+    })
+}
+
+/// Opens a namespace by any process in it.
+fn open(wanted: &str, kind: &str) -> io::Result<File> {
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let process = entry.file_name();
+        let Some(process) = process.to_str().filter(|name| name.parse::<u32>().is_ok()) else {
+            continue;
+        };
+        if name(process, kind).is_ok_and(|name| name == wanted) {
+            let file = File::open(format!("/proc/{process}/ns/{kind}"))?;
+            // The process may have ended and its number be another's by now.
+            if name(process, kind).is_ok_and(|name| name == wanted) {
+                return Ok(file);
+            }
+        }
+    }
+    let gone = format!("no process is in the namespace {wanted} any more");
+    Err(io::Error::new(io::ErrorKind::NotFound, gone))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_is_no_other() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let own = Namespaces::of(pid).unwrap();
+        assert_eq!(own, Namespaces::default());
+        assert_eq!(own.with_files(|| 7).unwrap(), 7);
+        assert!(!own.are_files_gone());
+    }
+
+    #[test]
+    fn one_that_is_gone_is_told() {
+        let gone = Namespaces {
+            mount: Some("mnt:[1]".into()),
+            network: Some("net:[1]".into()),
+        };
+        assert!(gone.are_files_gone());
+        let error = gone.with_network(|| 7).unwrap_err();
+        assert!(error.to_string().contains("net:[1]"), "{error}");
+    }
+}

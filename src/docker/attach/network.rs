@@ -1,0 +1,216 @@
+//! The network as the engine sees it: what listens there, the proxies that it uses, how it looks names up.
+//!
+//! Source: proc(5), `/proc/PID/net/tcp`; moby, `daemon/info.go`.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+
+use super::daemon::Process;
+use crate::docker::api::Client;
+use crate::error::Result;
+use crate::registry::environment::Environment;
+use crate::registry::proxy::Proxies;
+
+/// The state of a listening socket.
+const LISTEN: &str = "0A";
+/// An address that nobody has taken for anything, to try ports on.
+const TRIAL: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
+
+/// What the engine's network is like.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Network {
+    /// Addresses that something listens on. One for all of IPv6 that takes IPv4 as well stands there twice.
+    pub listening: Vec<SocketAddr>,
+    /// The proxy for plain HTTP that the engine uses.
+    pub http_proxy: String,
+    /// The proxy for HTTPS.
+    pub https_proxy: String,
+    /// What it asks without them.
+    pub no_proxy: String,
+    /// Its `nsswitch.conf`.
+    #[serde(skip)]
+    pub nsswitch: String,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+struct Info {
+    #[serde(rename = "HttpProxy", default)]
+    http: String,
+    #[serde(rename = "HttpsProxy", default)]
+    https: String,
+    #[serde(rename = "NoProxy", default)]
+    no: String,
+}
+
+impl Network {
+    /// Looks. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Engine`].
+    pub fn look(client: &Client, process: &Process) -> Result<Network> {
+        let info: Info = client.get("ask for its proxies", "/info")?;
+        Ok(Network {
+            listening: listening(process),
+            http_proxy: info.http,
+            https_proxy: info.https,
+            no_proxy: info.no,
+            nsswitch: process.read("/etc/nsswitch.conf").unwrap_or_default(),
+        })
+    }
+
+    /// Whether something has the port of an address already.
+    pub fn is_taken(&self, ip: IpAddr, port: u16) -> bool {
+        self.listening.iter().any(|taken| {
+            taken.port() == port
+                && (taken.ip() == ip || (taken.ip().is_unspecified() && taken.is_ipv4() == ip.is_ipv4()))
+        })
+    }
+
+    /// The proxy that the engine would ask for what is at `url`, if it is not the place itself.
+    pub fn proxy_for(&self, url: &str) -> Option<String> {
+        let environment = Environment::default()
+            .with("HTTP_PROXY", self.http_proxy.as_str())
+            .with("HTTPS_PROXY", self.https_proxy.as_str())
+            .with("NO_PROXY", self.no_proxy.as_str());
+        match (Proxies::read(&environment), url.parse()) {
+            (Ok(proxies), Ok(url)) => proxies.choose(&url).map(|proxy| proxy.host().to_string()),
+            // What cannot be read here may be one to the engine.
+            _ => Some("of an address that cannot be read".into()),
+        }
+    }
+}
+
+/// Where something listens in a process's network.
+fn listening(process: &Process) -> Vec<SocketAddr> {
+    let table = |name: &str| {
+        let path = Path::new("/proc")
+            .join(process.pid().to_string())
+            .join("net")
+            .join(name);
+        listeners(&fs::read_to_string(path).unwrap_or_default())
+    };
+    let mut found = table("tcp");
+    for six in table("tcp6") {
+        let four = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), six.port());
+        let is_known = found.contains(&four);
+        found.push(six);
+        // Whether it takes IPv4, too, is not in the table.
+        if six.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !is_known {
+            let tried = process
+                .namespaces()
+                .with_network(|| TcpListener::bind((TRIAL, six.port())));
+            let is_free = matches!(tried, Ok(Ok(_)));
+            if !is_free {
+                found.push(four);
+            }
+        }
+    }
+    found
+}
+
+/// Whether addresses of the loopback network can be had in a process's network.
+///
+/// # Errors
+///
+/// Why not.
+pub fn try_loopback(process: &Process) -> io::Result<()> {
+    // Where the device is down an address can be bound, and not reached.
+    let reach = || TcpStream::connect(TcpListener::bind((TRIAL, 0))?.local_addr()?).map(drop);
+    process.namespaces().with_network(reach)?
+}
+
+fn listeners(table: &str) -> Vec<SocketAddr> {
+    let one = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, state) = (fields.next()?, fields.nth(1)?);
+        let (ip, port) = local.split_once(':')?;
+        (state == LISTEN).then_some(())?;
+        Some(SocketAddr::new(address(ip)?, u16::from_str_radix(port, 16).ok()?))
+    };
+    table.lines().skip(1).filter_map(one).collect()
+}
+
+/// Words of four bytes, each in the order of this machine.
+fn address(hex: &str) -> Option<IpAddr> {
+    let mut bytes = Vec::new();
+    for at in (0..hex.len()).step_by(8) {
+        let word = u32::from_str_radix(hex.get(at..at + 8)?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    match bytes.len() {
+        4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
+        16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn what_listens_is_read_from_the_kernels_table() {
+        let four = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n\
+            0: 0100007F:13CA 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n\
+            1: 00000000:01BB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n\
+            2: 0100007F:0050 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0\n";
+        let found = listeners(four);
+        assert_eq!(
+            found,
+            ["127.0.0.1:5066".parse().unwrap(), "0.0.0.0:443".parse().unwrap()]
+        );
+        let six = "head\n 0: 00000000000000000000000001000000:1388 0:0 0A x\n\
+            1: 00000000000000000000000000000000:0050 0:0 0A x\n";
+        let found = listeners(six);
+        assert_eq!(found, ["[::1]:5000".parse().unwrap(), "[::]:80".parse().unwrap()]);
+        assert_eq!(listeners("head\n0: zz:50 x 0A\nshort\n"), []);
+    }
+
+    #[test]
+    fn a_port_of_every_address_is_a_port_of_each() {
+        let network = Network {
+            listening: ["0.0.0.0:443", "127.0.0.2:80", "[::]:5000"]
+                .map(|text| text.parse().unwrap())
+                .to_vec(),
+            ..Network::default()
+        };
+        for (ip, port, is_taken) in [
+            ("127.0.0.2", 443, true),
+            ("127.0.0.2", 80, true),
+            ("127.0.0.3", 80, false),
+            ("::1", 443, false),
+            ("::1", 5000, true),
+            ("127.0.0.2", 5000, false),
+        ] {
+            assert_eq!(
+                network.is_taken(ip.parse().unwrap(), port),
+                is_taken,
+                "{ip} {port}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_seen_unless_the_name_is_exempt() {
+        let network = Network {
+            http_proxy: "http://xxxxx:xxxxx@proxy:3128".into(),
+            no_proxy: "localhost,.example.com,quay.io:80".into(),
+            ..Network::default()
+        };
+        for (url, proxy) in [
+            ("http://ghcr.io/v2/", Some("proxy")),
+            ("https://ghcr.io/v2/", None),
+            ("http://r.example.com/v2/", None),
+            ("http://quay.io/v2/", None),
+            ("http://quay.io:5000/v2/", Some("proxy")),
+            ("http://127.0.0.1:5000/v2/", None),
+        ] {
+            assert_eq!(network.proxy_for(url).as_deref(), proxy, "{url}");
+        }
+        assert_eq!(Network::default().proxy_for("http://quay.io/"), None);
+    }
+}

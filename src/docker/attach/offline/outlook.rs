@@ -1,0 +1,179 @@
+//! What a restart would do on this host.
+
+use std::path::{Path, PathBuf};
+
+use super::exchange::Files;
+use super::live_restore::{Fate, LiveRestore};
+use super::service::Control;
+use crate::docker::api::Client;
+use crate::docker::attach::Restart;
+use crate::docker::attach::daemon::{Process, memory};
+use crate::error::Result;
+use crate::target::Obstacle;
+
+/// What a restart of the engine would do, by whatever it is stopped.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Outlook {
+    /// Containers that run.
+    pub running: Vec<String>,
+    /// Whether they outlive the engine as it is set now.
+    pub live_restore: bool,
+    /// Why it cannot be set so for the time of a restart; `None` if it can.
+    pub live_restore_obstacle: Option<String>,
+    /// Why systemd ends them nevertheless.
+    pub kills: Option<String>,
+    /// Units that stop along with the engine.
+    pub dependents: Vec<String>,
+    #[serde(skip)]
+    control: Option<Control>,
+    #[serde(skip)]
+    setting: Option<LiveRestore>,
+    #[serde(skip)]
+    data_root: PathBuf,
+    #[serde(skip)]
+    driver: String,
+}
+
+/// `GET /info`, as far as it matters.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info {
+    driver: String,
+    #[serde(default)]
+    docker_root_dir: PathBuf,
+    #[serde(default)]
+    swarm: Option<Swarm>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Swarm {
+    #[serde(default)]
+    local_node_state: String,
+}
+
+/// One container of `GET /containers/json`: those that run.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Container {
+    id: String,
+    #[serde(default)]
+    names: Vec<String>,
+}
+
+impl Outlook {
+    /// Asks. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Engine`].
+    pub fn look(client: &Client, process: &Process) -> Result<Outlook> {
+        let info: Info = client.get("ask what it has", "/info")?;
+        let memory = memory(client)?;
+        let setting = match &info.swarm {
+            Some(swarm) if !["", "inactive"].contains(&swarm.local_node_state.as_str()) => {
+                Err("it is part of a swarm, which live-restore excludes".to_string())
+            }
+            _ => LiveRestore::plan(process, &memory),
+        };
+        let by_systemd = Control::find(&Restart::default(), process.pid()).ok();
+        let (control, kills) = by_systemd.map(|found| (found.control, found.kills)).unzip();
+        Ok(Outlook {
+            running: running(client)?,
+            live_restore: memory.live_restore() == Some(true),
+            live_restore_obstacle: setting.as_ref().err().cloned(),
+            kills: kills.flatten(),
+            dependents: control
+                .as_ref()
+                .map(|control| control.dependents().to_vec())
+                .unwrap_or_default(),
+            control,
+            setting: setting.ok(),
+            data_root: info.docker_root_dir,
+            driver: info.driver,
+        })
+    }
+
+    /// What becomes of containers.
+    pub fn fate(&self, by_command: bool) -> Fate {
+        match (&self.kills, &self.live_restore_obstacle) {
+            _ if self.running.is_empty() => Fate::None,
+            (Some(kills), _) if !by_command => Fate::Stop(kills.clone()),
+            _ if self.live_restore => Fate::Stay,
+            (_, None) => Fate::Spared,
+            (_, Some(obstacle)) => Fate::Stop(obstacle.clone()),
+        }
+    }
+
+    /// The setting that a fate needs.
+    pub fn live_restore(&self, fate: &Fate) -> Option<LiveRestore> {
+        self.setting.clone().filter(|_| *fate == Fate::Spared)
+    }
+
+    /// The same for people.
+    pub fn told(&self, fate: &Fate) -> String {
+        let names = self.running.join(", ");
+        match fate {
+            Fate::None => "no container runs".into(),
+            Fate::Stay => format!("containers keep running, by live-restore: {names}"),
+            Fate::Spared => format!("containers keep running, by live-restore for that time: {names}"),
+            Fate::Stop(because) => {
+                format!("containers stop: {names}; live-restore cannot keep them running: {because}")
+            }
+        }
+    }
+
+    /// How systemd stops it.
+    pub fn stop_line(&self) -> String {
+        self.control.as_ref().map(Control::stop_line).unwrap_or_default()
+    }
+
+    /// How systemd starts it.
+    pub fn start_line(&self) -> String {
+        self.control.as_ref().map(Control::start_line).unwrap_or_default()
+    }
+
+    /// The engine's store as paths of ours.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be reached.
+    pub fn files(&self, process: &Process) -> Result<Files, Obstacle> {
+        let is_name = Path::new(&self.driver).components().count() == 1;
+        if !self.data_root.is_absolute() || !is_name {
+            return Err(Obstacle::new("the engine does not tell where its store is", ""));
+        }
+        if process.namespaces().mount.is_some() {
+            return Err(Obstacle::new(
+                "dockerd sees other files than this process, and they may be gone once it is stopped",
+                "run this where dockerd runs",
+            ));
+        }
+        Ok(Files {
+            data_root: process.locate(&self.data_root)?,
+            driver: self.driver.clone(),
+        })
+    }
+
+    /// Containers that ran and do not now.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Engine`].
+    pub fn missing(&self, client: &Client) -> Result<Vec<String>> {
+        let now = running(client)?;
+        let before = self.running.iter();
+        Ok(before.filter(|name| !now.contains(name)).cloned().collect())
+    }
+}
+
+fn running(client: &Client) -> Result<Vec<String>> {
+    let list: Vec<Container> = client.get("ask what runs", "/containers/json")?;
+    let name = |one: Container| match one.names.into_iter().next() {
+        Some(name) => name.trim_start_matches('/').to_string(),
+        None => one.id,
+    };
+    let mut names: Vec<String> = list.into_iter().map(name).collect();
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,86 @@
+//! Whether the engine's process can be reached from here; if not, what it is, and what can be done there.
+
+use super::daemon::{Process, obstacle};
+use crate::docker::api::Client;
+use crate::docker::endpoint::Endpoint;
+use crate::target::Obstacle;
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Info {
+    operating_system: String,
+    security_options: Option<Vec<String>>,
+}
+
+/// Finds the process of an engine whose files and network can be changed from here for a moment.
+///
+/// # Errors
+///
+/// Why it is none, and what can be done with an engine like that.
+pub fn process(client: &Client) -> Result<Process, Obstacle> {
+    let Endpoint::Unix(socket) = client.endpoint() else {
+        return Err(Obstacle::new(
+            "the engine is reached over the network, its configuration is not",
+            "run this on the engine's own host, with its own socket",
+        ));
+    };
+    let info: Info = client
+        .get("ask what it is", "/info")
+        .map_err(|error| obstacle(&error))?;
+    kind(&info)?;
+    Process::find(socket)
+}
+
+fn kind(info: &Info) -> Result<(), Obstacle> {
+    if info.operating_system.contains("Docker Desktop") {
+        return Err(Obstacle::new(
+            "the engine is Docker Desktop's, which runs in a virtual machine",
+            "switch its containerd image store on (Settings, General): that one shows every digest",
+        ));
+    }
+    let mut options = info.security_options.iter().flatten();
+    if options.any(|option| option.contains("rootless")) {
+        return Err(Obstacle::new(
+            "the engine is rootless: it runs in namespaces of its user",
+            "switch its containerd image store on ({\"features\":{\"containerd-snapshotter\":true}}, Docker 24 and \
+             newer): that one shows every digest",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_that_are_out_of_reach_are_recognised() {
+        for (text, says) in [
+            (
+                r#"{"OperatingSystem":"Debian GNU/Linux 12","SecurityOptions":["name=seccomp,profile=default"]}"#,
+                None,
+            ),
+            (
+                r#"{"OperatingSystem":"Debian GNU/Linux 12","SecurityOptions":null}"#,
+                None,
+            ),
+            (
+                r#"{"OperatingSystem":"Docker Desktop","SecurityOptions":["name=seccomp"]}"#,
+                Some("Docker Desktop"),
+            ),
+            (
+                r#"{"SecurityOptions":["name=seccomp","name=rootless","name=cgroupns"]}"#,
+                Some("rootless"),
+            ),
+        ] {
+            let found = kind(&serde_json::from_str(text).unwrap());
+            assert_eq!(found.is_err(), says.is_some(), "{text}");
+            if let (Err(obstacle), Some(says)) = (found, says) {
+                assert!(
+                    obstacle.reason.contains(says) && obstacle.hint.is_some(),
+                    "{obstacle:?}"
+                );
+            }
+        }
+    }
+}

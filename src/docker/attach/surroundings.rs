@@ -1,0 +1,36 @@
+//! What of the host the choice of a strategy depends on: asked once, by a probe.
+
+use std::path::PathBuf;
+
+use super::network::Network;
+use super::offline::outlook::Outlook;
+use super::reach;
+use crate::docker::api::Client;
+
+/// What is known of the engine's process and the host that it sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Surroundings {
+    /// The engine's process.
+    pub pid: Option<i32>,
+    /// Its `daemon.json`, whether or not it exists, as a path of ours.
+    pub config_file: Option<PathBuf>,
+    /// What a restart of it would do.
+    pub restart: Option<Outlook>,
+    /// Its network.
+    pub network: Option<Network>,
+}
+
+impl Surroundings {
+    /// Looks. What cannot be seen is left out: a strategy's preflight says why. Changes nothing.
+    pub fn look(client: &Client) -> Surroundings {
+        let Ok(process) = reach::process(client) else {
+            return Surroundings::default();
+        };
+        Surroundings {
+            pid: Some(process.pid()),
+            config_file: process.config_file().ok(),
+            restart: Outlook::look(client, &process).ok(),
+            network: Network::look(client, &process).ok(),
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The classic store of a Docker that does not run: a golden image, an installer, a stopped host.
+//!
+//! Images cannot be put into it, that takes the daemon. Names and digests of images that it has can be: the
+//! daemon reads them when it starts.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::attach::config::{Configuration, DEFAULT_PATH};
+use super::attach::folder::Folder;
+use super::attach::offline::exchange::{Files, digest_path};
+use super::attach::offline::repositories::Repositories;
+use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
+use super::inventory::chain_ids;
+use super::plan::{checked_name, found};
+use super::push;
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Digest, Image, Platform, Reference};
+use crate::progress::Progress;
+use crate::target::{
+    Attach, Attachment, LeftOut, Loaded, Obstacle, Offer, Offers, Plan, PlannedImage, Report, Request,
+    Showing, Target,
+};
+
+/// Where a stock installation keeps its data.
+const DEFAULT_ROOT: &str = "/var/lib/docker";
+
+/// The store of a Docker that does not run.
+#[derive(Debug)]
+pub struct Dormant {
+    files: Files,
+    folder: Folder,
+    keep_push_digest: bool,
+}
+
+/// What such a store has.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Inventory {
+    /// Where it is.
+    pub data_root: PathBuf,
+    /// Its storage driver.
+    pub driver: String,
+    /// Names and digests with the images that they stand for.
+    pub names: Vec<(String, Digest)>,
+    #[serde(skip)]
+    repositories: Repositories,
+}
+
+fn usage(message: String, hint: &str) -> Error {
+    Error::Usage {
+        message,
+        hint: Some(hint.into()),
+    }
+}
+
+impl Dormant {
+    /// Finds the store in a data root; without one, in the one that this host's daemon would use.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of the classic kind.
+    pub fn find(data_root: Option<&Path>, options: &super::Options) -> Result<Dormant> {
+        let (data_root, driver) = match data_root {
+            Some(root) => (root.to_path_buf(), None),
+            None => configured()?,
+        };
+        let drivers = drivers(&data_root)?;
+        let driver = match (driver, drivers.as_slice()) {
+            (Some(driver), _) if drivers.contains(&driver) => driver,
+            (None, [one]) => one.clone(),
+            (_, []) | (Some(_), _) => {
+                return Err(usage(
+                    format!("{} has no classic store of a Docker", data_root.display()),
+                    "--data-root names the folder that dockerd keeps its data in; the containerd store needs no attaching",
+                ));
+            }
+            (None, _) => {
+                return Err(usage(
+                    format!("{} has stores of {}", data_root.display(), drivers.join(", ")),
+                    "start the daemon, and attach while it runs",
+                ));
+            }
+        };
+        Ok(Dormant {
+            files: Files { data_root, driver },
+            folder: options.folder.clone(),
+            keep_push_digest: options.keep_push_digest,
+        })
+    }
+
+    /// Whether the store that [`Dormant::find`] finds by itself is the one of the engine that is meant.
+    pub fn is_of(environment: &Environment) -> bool {
+        Endpoint::find(environment).is_ok_and(|found| found == Endpoint::Unix(DEFAULT_SOCKET.into()))
+    }
+
+    /// Whether the store has an image's config and layers.
+    fn has(&self, image: &Image) -> bool {
+        let Some(config) = &image.config else { return false };
+        let layers = self.files.images().join("layerdb");
+        let chains = chain_ids(&config.diff_ids);
+        self.files.config(&image.id()).is_file()
+            && chains.last().is_none_or(|top| digest_path(&layers, top).is_dir())
+    }
+
+    fn read(&self) -> Result<(Repositories, bool)> {
+        let path = self.files.names();
+        match self.files.read().map_err(Error::io("read", &path))? {
+            None => Ok((Repositories::empty(), false)),
+            Some(bytes) => Repositories::parse(&bytes)
+                .map(|repositories| (repositories, true))
+                .map_err(|problem| Error::Io {
+                    action: "read",
+                    path,
+                    offset: None,
+                    source: io::Error::other(problem),
+                    hint: Some("dockerd would not start with it either".into()),
+                }),
+        }
+    }
+
+    fn error(&self, problem: &str, hint: &str) -> Error {
+        Error::Engine {
+            engine: format!("store in {}", self.files.data_root.display()),
+            action: "attach".into(),
+            problem: problem.into(),
+            hint: Some(hint.into()),
+        }
+    }
+}
+
+/// The data root and driver that this host's `daemon.json` names.
+fn configured() -> Result<(PathBuf, Option<String>)> {
+    let bytes = match fs::read(DEFAULT_PATH) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(Error::io("read", DEFAULT_PATH)(error)),
+    };
+    let configuration = Configuration::parse(bytes.as_deref()).map_err(|problem| {
+        usage(
+            format!("{DEFAULT_PATH}: {problem}"),
+            "dockerd --validate checks it",
+        )
+    })?;
+    Ok((
+        configuration.text("data-root").unwrap_or(DEFAULT_ROOT).into(),
+        configuration.text("storage-driver").map(str::to_string),
+    ))
+}
+
+/// Drivers that have images.
+fn drivers(data_root: &Path) -> Result<Vec<String>> {
+    let folder = data_root.join("image");
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("read", folder)(error)),
+    };
+    let mut drivers: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.path().join("imagedb").is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    drivers.sort();
+    Ok(drivers)
+}
+
+impl Target for Dormant {
+    type Inventory = Inventory;
+
+    fn probe(&self) -> Result<Inventory> {
+        let (repositories, _) = self.read()?;
+        Ok(Inventory {
+            data_root: self.files.data_root.clone(),
+            driver: self.files.driver.clone(),
+            names: repositories
+                .names()
+                .map(|(name, id)| (name.to_string(), id))
+                .collect(),
+            repositories,
+        })
+    }
+
+    fn plan(&self, offers: &Offers<'_>, request: &Request, inventory: &Inventory) -> Result<Plan> {
+        let selection = request.select(offers)?;
+        let mut plan = Plan::new(format!(
+            "the store in {} ({}, of a Docker that does not run)",
+            inventory.data_root.display(),
+            inventory.driver
+        ));
+        plan.left_out = selection.left_out;
+        let mut missing = Vec::new();
+        for (at, name) in selection.images {
+            let Some(offer) = offers.images.get(at) else {
+                continue;
+            };
+            match offer.graph.runnable().find(|image| self.has(image)) {
+                Some(image) => {
+                    let name = checked_name(offer, name)?;
+                    plan.images
+                        .push(planned(at, offer, image, name, request, inventory));
+                }
+                None => missing.push(offer.label()),
+            }
+        }
+        if !missing.is_empty() && !request.keep_going {
+            return Err(Error::NotFound {
+                what: format!("image {}", missing.join(", ")),
+                place: plan.target,
+                hint: Some(
+                    "only a running daemon takes images in: start it, load, and stop it again; --keep-going attaches \
+                     the digests of those that are there"
+                        .into(),
+                ),
+            });
+        }
+        plan.left_out.extend(missing.into_iter().map(|name| LeftOut {
+            name,
+            reason: "the store does not have it, and only a running daemon takes it in".into(),
+            exit_code: 7,
+        }));
+        plan.attach = attachment(&plan.images, self.files.names()).into_iter().collect();
+        Ok(plan)
+    }
+
+    fn apply(
+        &self,
+        offers: &Offers<'_>,
+        plan: &Plan,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Report> {
+        let lock = self.folder.lock(progress)?;
+        self.folder.repair(&lock)?;
+        interrupt.check()?;
+        self.write(plan)?;
+        let (now, _) = self.read()?;
+        let mut report = Report::new(plan);
+        for planned in &plan.images {
+            report.images.push(self.loaded(planned, offers, &now));
+        }
+        Ok(report)
+    }
+}
+
+impl Dormant {
+    /// Writes the names, as a whole or not at all.
+    fn write(&self, plan: &Plan) -> Result<()> {
+        let path = self.files.names();
+        let unused = self
+            .files
+            .take()
+            .map_err(Error::io("lock", &self.files.data_root))?
+            .ok_or_else(|| {
+                self.error(
+                    "a daemon works on it",
+                    "leave out --data-root, and it is asked instead",
+                )
+            })?;
+        let (mut repositories, _) = self.read()?;
+        let mut changed = false;
+        for planned in &plan.images {
+            if let Showing::Hidden { .. } = planned.showing {
+                continue;
+            }
+            let digest = Reference::digested(planned.name.repository(), planned.digest);
+            for name in planned.tag.iter().chain([&digest]) {
+                changed |= repositories.set(name, &planned.image_id);
+            }
+        }
+        if changed {
+            let written = self.files.exchange(&repositories.to_bytes(), &unused);
+            written.map_err(Error::io("write", &path))?;
+        }
+        self.files.settle().map_err(Error::io("clean up beside", &path))
+    }
+
+    fn loaded(&self, planned: &PlannedImage, offers: &Offers<'_>, now: &Repositories) -> Loaded {
+        let digest = Reference::digested(planned.name.repository(), planned.digest);
+        let shown = now.get(&digest) == Some(planned.image_id);
+        let mut obstacles = match &planned.showing {
+            Showing::Hidden { obstacles } => obstacles.clone(),
+            _ => Vec::new(),
+        };
+        if !shown && obstacles.is_empty() {
+            obstacles.push(Obstacle::new(
+                format!("{digest} is not in the store's list of names"),
+                "",
+            ));
+        }
+        let push = self.keep_push_digest.then(|| found(planned, offers)).flatten();
+        let push = push.map(|(offer, image)| {
+            let written = push::remember(&self.files, &[planned.name.repository()], image);
+            let failed = written.err().map(|error| Obstacle::new(error.to_string(), ""));
+            failed
+                .into_iter()
+                .chain(push::differs(&offer.graph.root, image))
+                .collect()
+        });
+        Loaded {
+            name: planned.name.clone(),
+            tag: planned.tag.clone(),
+            digest: planned.digest,
+            image_id: planned.image_id,
+            platform: planned.platform.clone(),
+            evidence: planned.evidence,
+            shown,
+            obstacles,
+            push,
+            sent: 0,
+        }
+    }
+}
+
+fn planned(
+    at: usize,
+    offer: &Offer<'_>,
+    image: &Image,
+    name: Reference,
+    request: &Request,
+    inventory: &Inventory,
+) -> PlannedImage {
+    let digest = offer.digest();
+    let shown = Reference::digested(name.repository(), digest);
+    let has = |name: &Reference| inventory.repositories.get(name) == Some(image.id());
+    let showing = match request.attach {
+        _ if has(&shown) => Showing::Already,
+        Attach::Auto | Attach::Offline => Showing::Attach { strategy: "offline" },
+        Attach::Live | Attach::None => Showing::Hidden {
+            obstacles: vec![Obstacle::new(
+                "the engine does not run, and nothing else than writing into its store was left to do",
+                "--attach offline does that",
+            )],
+        },
+    };
+    // As after a pull: a digest in the name leaves the tag alone.
+    let tag = match (name.digest(), &showing) {
+        (Some(_), Showing::Already | Showing::Attach { .. }) => None,
+        _ => name.without_digest(),
+    };
+    PlannedImage {
+        offer: at,
+        digest,
+        image_id: image.id(),
+        platform: image.platform().cloned().unwrap_or_else(Platform::host),
+        evidence: offer.evidence(),
+        present: true,
+        tagged: tag.as_ref().is_some_and(has),
+        showing,
+        name,
+        tag,
+    }
+}
+
+fn attachment(images: &[PlannedImage], names: PathBuf) -> Option<Attachment> {
+    let wanted: Vec<String> = images
+        .iter()
+        .filter(|planned| matches!(planned.showing, Showing::Attach { .. }))
+        .map(|planned| Reference::digested(planned.name.repository(), planned.digest).familiar())
+        .collect();
+    (!wanted.is_empty()).then(|| Attachment {
+        strategy: "offline",
+        restarts: false,
+        steps: vec![format!("write {} into {}", wanted.join(", "), names.display())],
+    })
+}

@@ -1,0 +1,230 @@
+//! What lets a later `docker push` from the classic store keep a digest.
+//!
+//! The store keeps layers unpacked. A push compresses them again, which gives other blobs, unless the store
+//! knows under which digest which repository has a layer: a pull writes that down, a load does not. A running
+//! daemon reads it at every push, so it is written beside it, file by file.
+//!
+//! Source: moby, `distribution/metadata`: `diffid-by-digest/sha256/<blob>` holds the diff id,
+//! `v2metadata-by-diffid/sha256/<diff id>` a list of blobs and repositories, the newest last.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::attach::offline::exchange::{Files, digest_path};
+use crate::error::{Error, Result};
+use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Repository, json as strict};
+use crate::target::Obstacle;
+
+/// The most entries that the daemon keeps for a layer.
+const MAX_ENTRIES: usize = 100;
+
+/// Writes down where the layers of an image are, as pulls from these repositories do, the best last.
+///
+/// # Errors
+///
+/// If it cannot be written. What is there already stays.
+pub fn remember(files: &Files, repositories: &[&Repository], image: &Image) -> Result<()> {
+    let folder = files.images().join("distribution");
+    let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
+    for (layer, diff_id) in image.manifest.layers.iter().zip(diff_ids) {
+        // Whatever a layer is, a push calls it gzip.
+        if layer.media_type.kind() != Kind::Layer(Compression::Gzip) {
+            continue;
+        }
+        let blobs = digest_path(&folder.join("v2metadata-by-diffid"), diff_id);
+        let known = match fs::read(&blobs) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => b"[]".to_vec(),
+            Err(error) => return Err(Error::io("read", &blobs)(error)),
+        };
+        // What the daemon cannot read either, it replaces.
+        let known: Vec<Value> = strict::from_slice(&known).unwrap_or_default();
+        let known = repositories.iter().fold(known, |known, repository| {
+            with_entry(known, &layer.digest, repository)
+        });
+        let list = crate::archive::format::to_json(&known)?;
+        replace(&blobs, &list).map_err(Error::io("write", &blobs))?;
+        let path = digest_path(&folder.join("diffid-by-digest"), &layer.digest);
+        replace(&path, diff_id.to_string().as_bytes()).map_err(Error::io("write", &path))?;
+    }
+    Ok(())
+}
+
+/// The list with one more entry at its end, the newest.
+fn with_entry(mut known: Vec<Value>, digest: &Digest, repository: &Repository) -> Vec<Value> {
+    let ours = json!({
+        "Digest": digest.to_string(),
+        "SourceRepository": repository.full(),
+        // Set by a push alone: a hash of the credentials that it was made with.
+        "HMAC": "",
+    });
+    known.retain(|entry| *entry != ours);
+    known.push(ours);
+    known.split_off(known.len().saturating_sub(MAX_ENTRIES))
+}
+
+/// Puts a file in place as a whole.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    // The daemon's own temporary files are named so, too.
+    let mut fresh = tempfile::Builder::new()
+        .prefix(".tmp-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)?;
+    fresh.write_all(content)?;
+    fresh.as_file().sync_all()?;
+    fresh.persist(path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Why a push would give another digest than `root` even where the registry has all layers.
+pub fn differs(root: &Descriptor, image: &Image) -> Option<Obstacle> {
+    let reason = if root.digest != image.descriptor.digest {
+        format!(
+            "docker push sends the manifest of one platform ({}), never the index",
+            image.descriptor.digest
+        )
+    } else if *image.manifest.raw != *as_pushed(image).as_bytes() {
+        "docker push writes the manifest anew, in Docker's own form, and this one has another".into()
+    } else {
+        return None;
+    };
+    Some(Obstacle::new(
+        reason,
+        "push it with a tool that keeps manifests as they are: skopeo, crane or oras from the archive",
+    ))
+}
+
+/// The manifest that a push writes.
+///
+/// Source: distribution, `manifest/schema2/manifest.go`: three spaces, no newline at the end.
+fn as_pushed(image: &Image) -> String {
+    const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    let one = |text: &mut String, indent: &str, media_type: &str, of: &Descriptor| {
+        let (size, digest) = (of.size, of.digest);
+        let _ = write!(
+            text,
+            "{{\n{indent}   \"mediaType\": \"{media_type}\",\n{indent}   \"size\": {size},\n\
+             {indent}   \"digest\": \"{digest}\"\n{indent}}}"
+        );
+    };
+    let mut text = String::from(
+        "{\n   \"schemaVersion\": 2,\n   \
+         \"mediaType\": \"application/vnd.docker.distribution.manifest.v2+json\",\n   \"config\": ",
+    );
+    let config = &image.manifest.config;
+    one(&mut text, "   ", CONFIG, config);
+    text.push_str(",\n   \"layers\": [");
+    for (at, layer) in image.manifest.layers.iter().enumerate() {
+        text.push_str(if at == 0 { "\n      " } else { ",\n      " });
+        one(&mut text, "      ", LAYER, layer);
+    }
+    text.push_str("\n   ]\n}");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{Document, Graph, PlatformSelection};
+
+    /// A manifest as docker 20.10 pushed it.
+    const PUSHED: &str = r#"{
+   "schemaVersion": 2,
+   "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+   "config": {
+      "mediaType": "application/vnd.docker.container.image.v1+json",
+      "size": CONFIG_SIZE,
+      "digest": "CONFIG"
+   },
+   "layers": [
+      {
+         "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+         "size": 4131397,
+         "digest": "LAYER"
+      }
+   ]
+}"#;
+
+    fn graph(manifest: &str) -> Graph {
+        let layer = Digest::sha256(b"layer");
+        let config = format!(
+            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+            Digest::sha256(b"tar")
+        );
+        let text = manifest
+            .replace("CONFIG_SIZE", &config.len().to_string())
+            .replace("CONFIG", &Digest::sha256(config.as_bytes()).to_string())
+            .replace("LAYER", &layer.to_string());
+        let media_type = "application/vnd.docker.distribution.manifest.v2+json";
+        let root: Descriptor = serde_json::from_value(json!({
+            "mediaType": media_type, "size": text.len(), "digest": Digest::sha256(text.as_bytes()).to_string(),
+        }))
+        .unwrap();
+        assert!(Document::parse(&root.media_type, text.clone().into_bytes()).is_ok());
+        Graph::walk(&root, &PlatformSelection::Present, &mut |descriptor| {
+            let bytes = if descriptor.digest == root.digest {
+                &text
+            } else {
+                &config
+            };
+            Ok(Some(bytes.clone().into_bytes()))
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_manifest_of_docker_push_is_told_from_others() {
+        let pushed = graph(PUSHED);
+        assert_eq!(differs(&pushed.root, &pushed.images[0]), None);
+        let spaced = graph(&PUSHED.replace("   ", "  "));
+        let obstacle = differs(&spaced.root, &spaced.images[0]).unwrap();
+        assert!(obstacle.reason.contains("another"), "{obstacle}");
+        let obstacle = differs(&spaced.root, &pushed.images[0]).unwrap();
+        assert!(obstacle.reason.contains("never the index"), "{obstacle}");
+    }
+
+    #[test]
+    fn what_the_daemon_knew_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let files = Files {
+            data_root: home.path().into(),
+            driver: "overlay2".into(),
+        };
+        let graph = graph(PUSHED);
+        let repository = |text: &str| text.parse::<Repository>().unwrap();
+        for name in ["harbor.local/a/b", "httpd", "harbor.local/a/b"] {
+            remember(&files, &[&repository(name)], &graph.images[0]).unwrap();
+        }
+        let folder = files.images().join("distribution");
+        let (layer, diff_id) = (Digest::sha256(b"layer"), Digest::sha256(b"tar"));
+        let read = |kind: &str, digest: &Digest| {
+            fs::read_to_string(digest_path(&folder.join(kind), digest)).unwrap()
+        };
+        assert_eq!(read("diffid-by-digest", &layer), diff_id.to_string());
+        let entry = |name: &str| format!(r#"{{"Digest":"{layer}","HMAC":"","SourceRepository":"{name}"}}"#);
+        assert_eq!(
+            read("v2metadata-by-diffid", &diff_id),
+            format!(
+                "[{},{}]",
+                entry("docker.io/library/httpd"),
+                entry("harbor.local/a/b")
+            )
+        );
+        fs::write(digest_path(&folder.join("v2metadata-by-diffid"), &diff_id), "[").unwrap();
+        remember(&files, &[&repository("httpd")], &graph.images[0]).unwrap();
+        assert_eq!(
+            read("v2metadata-by-diffid", &diff_id),
+            format!("[{}]", entry("docker.io/library/httpd"))
+        );
+        let full = vec![Value::Null; MAX_ENTRIES];
+        assert_eq!(with_entry(full, &layer, &repository("x")).len(), MAX_ENTRIES);
+    }
+}

@@ -1,0 +1,689 @@
+//! Attaching digests while the engine is stopped: every kind of name, with and without running containers,
+//! and what keeps it from being done.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::loading::*;
+use crate::support::*;
+
+#[cfg(not(feature = "test-all"))]
+pub const CLASSIC: &[Engine] = &[Engine::Docker20, Engine::Docker28];
+#[cfg(feature = "test-all")]
+pub const CLASSIC: &[Engine] = &[Engine::Docker20, Engine::Docker26, Engine::Docker28];
+
+/// A sealift that may restart a daemon by commands.
+pub struct Offline {
+    pub sealift: Sealift,
+    pub loader: Loader,
+    pub stop: String,
+    pub start: String,
+}
+
+impl Offline {
+    pub fn beside(daemon: &Daemon) -> Self {
+        let loader = Loader::beside(daemon);
+        let run = loader.folder.path().join("run");
+        Self {
+            sealift: Sealift::new().docker(daemon).env("SEALIFT_RUN_DIR", run),
+            loader,
+            stop: daemon.stop_command(),
+            start: daemon.start_command(),
+        }
+    }
+
+    pub fn arguments(&self, images: &Images) -> Vec<String> {
+        let path = images.path();
+        let all = [
+            "load",
+            path.to_str().unwrap(),
+            "--attach",
+            "offline",
+            "--allow-restart",
+        ];
+        let commands = ["--stop-command", &self.stop, "--start-command", &self.start];
+        all.iter()
+            .chain(&commands)
+            .map(|one| (*one).to_string())
+            .collect()
+    }
+
+    pub fn load(&self, images: &Images) -> Run {
+        self.sealift.run(&self.arguments(images))
+    }
+
+    /// Without `--allow-restart`.
+    fn load_without_consent(&self, images: &Images) -> Run {
+        let mut arguments = self.arguments(images);
+        arguments.retain(|one| one != "--allow-restart");
+        self.sealift.run(&arguments)
+    }
+
+    pub fn repair(&self) -> Run {
+        self.sealift.run(&["doctor", "--repair"])
+    }
+}
+
+pub fn names_file(daemon: &Daemon) -> PathBuf {
+    daemon.data_root().join("image/overlay2/repositories.json")
+}
+
+pub fn names(daemon: &Daemon) -> Value {
+    serde_json::from_slice(&fs::read(names_file(daemon)).unwrap()).unwrap()
+}
+
+/// Nothing of ours lies beside the names.
+#[track_caller]
+pub fn nothing_beside(daemon: &Daemon) {
+    let folder = names_file(daemon).parent().unwrap().to_path_buf();
+    let names = fs::read_dir(folder).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let ours: Vec<String> = names.filter(|name| name.contains("sealift")).collect();
+    assert_eq!(ours, [""; 0]);
+}
+
+fn running(daemon: &Daemon, image: &str, name: &str) -> u64 {
+    let loops = "while /bin/busybox sleep 1; do :; done";
+    let mut line = vec!["run", "-d", "--network", "none", "--name", name, image];
+    line.extend(["/bin/busybox", "sh", "-c", loops]);
+    daemon.docker(&line).ok();
+    process_of(daemon, name)
+}
+
+/// The process of a running container, 0 of one that does not run.
+fn process_of(daemon: &Daemon, name: &str) -> u64 {
+    daemon.api(&format!("/containers/{name}/json"))["State"]["Pid"]
+        .as_u64()
+        .unwrap()
+}
+
+#[test]
+fn every_kind_of_name() {
+    for engine in CLASSIC {
+        let daemon = Daemon::start(*engine, Store::Classic);
+        let images = Images::new();
+        let mut expected = Vec::new();
+        for name in [
+            "httpd:2.4",
+            "quay.io/a/b:1",
+            "registry.example.com:5000/a/b/c:1",
+            "127.0.0.1:5000/x:1",
+            "localhost:5000/x:1",
+        ] {
+            let built = images.add(name, &Image::sample(name, name));
+            expected.push((name.to_owned(), built.digest));
+        }
+        // The folder's helper takes a name for one of docker.io unless its host has a dot or a colon.
+        for name in [
+            "docker.io/user/app:1",
+            "docker.io/library/two:a",
+            "docker.io/library/two:b",
+        ] {
+            let built = images.add(name, &Image::sample(name, name));
+            let familiar = name.replace("docker.io/library/", "").replace("docker.io/", "");
+            expected.push((familiar, built.digest));
+        }
+        let same = Image::sample("same", "same");
+        for name in ["same:a", "same:b"] {
+            expected.push((name.into(), images.add(name, &same).digest));
+        }
+        let alone = images.add_by_digest("alone", &Image::sample("alone", "alone"));
+        expected.push(("alone:<none>".into(), alone.digest.clone()));
+        // A tag with a digest is a digest, as in a pull.
+        let pinned = images.add_by_digest("pinned:3", &Image::sample("pinned", "pinned"));
+        expected.push(("pinned:<none>".into(), pinned.digest));
+        let offline = Offline::beside(&daemon);
+        let before = Untouched::of(&daemon);
+        offline.load(&images).ok();
+        assert_eq!(Untouched::of(&daemon), before);
+        nothing_is_left(&offline.loader);
+        nothing_beside(&daemon);
+        for (name, digest) in &expected {
+            let repository = name.rsplit_once(':').unwrap().0;
+            let inspected = daemon.inspect(&format!("{repository}@{digest}"));
+            assert!(
+                inspected.is_some(),
+                "{engine:?} {name}@{digest}: {:?}",
+                daemon.images()
+            );
+        }
+        let mut lines: Vec<String> = expected
+            .iter()
+            .map(|(name, digest)| format!("{name} {digest}"))
+            .collect();
+        lines.sort();
+        // Two digests on one repository: each tag with its own.
+        assert_eq!(daemon.images(), lines, "{engine:?}");
+        runs(
+            &daemon,
+            &format!("quay.io/a/b@{}", expected[1].1),
+            "quay.io/a/b:1",
+        );
+        runs(&daemon, &format!("alone@{}", alone.digest), "alone");
+        assert_eq!(fs::metadata(names_file(&daemon)).unwrap().mode() & 0o777, 0o600);
+        // Again there is nothing to do, and no reason to restart.
+        let pid = daemon.pid();
+        offline.load(&images).ok();
+        assert_eq!(daemon.pid(), pid);
+    }
+}
+
+#[test]
+fn it_answers_as_after_a_pull() {
+    for engine in CLASSIC {
+        let registry = Registry::start();
+        let images = Images::new();
+        let name = format!("{}/team/app", registry.address());
+        let built = images.add(&format!("{name}:1"), &Image::sample("app", "1"));
+        registry.push(&built, "team/app:1");
+        let twin = Daemon::start(*engine, Store::Classic);
+        twin.docker(&["pull", "--quiet", &format!("{name}:1")]).ok();
+        let daemon = Daemon::start(*engine, Store::Classic);
+        Offline::beside(&daemon).load(&images).ok();
+        assert_eq!(
+            comparable(&daemon, &format!("{name}:1")),
+            comparable(&twin, &format!("{name}:1"))
+        );
+        assert_eq!(names(&daemon), names(&twin));
+        assert_eq!(listed(&daemon), listed(&twin));
+    }
+}
+
+#[test]
+fn containers_keep_running_and_the_setting_is_gone() {
+    for engine in CLASSIC {
+        let daemon = Daemon::options(*engine, Store::Classic)
+            .config(json!({ "labels": ["rack=7"] }))
+            .start();
+        let images = Images::new();
+        let built = images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+        let offline = Offline::beside(&daemon);
+        offline
+            .sealift
+            .run(&["load", images.path().to_str().unwrap(), "--attach", "none"])
+            .code(6);
+        let process = running(&daemon, "quay.io/a/b:1", "web");
+        let before = Untouched::of(&daemon);
+        let pid = daemon.pid();
+        let said = offline.load(&images).ok();
+        assert!(said.stderr.contains("web"), "{said:?}");
+        assert_ne!(daemon.pid(), pid, "{engine:?} was not restarted");
+        assert_eq!(process_of(&daemon, "web"), process, "{engine:?}");
+        let seen = fs::read_to_string(format!("/proc/{process}/root/app/version")).unwrap();
+        assert_eq!(seen, "1");
+        assert_eq!(Untouched::of(&daemon), before);
+        assert_eq!(daemon.info()["LiveRestoreEnabled"], false);
+        nothing_is_left(&offline.loader);
+        assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
+        daemon.docker(&["rm", "-f", "web"]).ok();
+    }
+}
+
+#[test]
+fn without_consent_nothing_is_touched_and_the_containers_are_named() {
+    for (engine, config) in [
+        (Engine::Docker20, json!({})),
+        (Engine::Docker28, json!({ "live-restore": true })),
+    ] {
+        let daemon = Daemon::options(engine, Store::Classic).config(config).start();
+        let images = Images::new();
+        images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+        let offline = Offline::beside(&daemon);
+        offline.load_without_consent(&images).code(6);
+        running(&daemon, "quay.io/a/b:1", "web");
+        let (before, pid, file) = (
+            Untouched::of(&daemon),
+            daemon.pid(),
+            files_snapshot(&names_file(&daemon)),
+        );
+        let said = offline.load_without_consent(&images).code(6);
+        assert!(said.stderr.contains("--allow-restart"), "{said:?}");
+        assert!(
+            said.stderr.contains("keep running") && said.stderr.contains("web"),
+            "{said:?}"
+        );
+        assert_eq!(Untouched::of(&daemon), before);
+        assert_eq!((daemon.pid(), files_snapshot(&names_file(&daemon))), (pid, file));
+        nothing_is_left(&offline.loader);
+        daemon.docker(&["rm", "-f", "web"]).ok();
+    }
+}
+
+#[test]
+fn containers_stop_where_they_cannot_be_kept() {
+    let daemon = Daemon::options(Engine::Docker20, Store::Classic)
+        .flag("--live-restore=false")
+        .start();
+    let images = Images::new();
+    let built = images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+    let offline = Offline::beside(&daemon);
+    offline.load_without_consent(&images).code(6);
+    running(&daemon, "quay.io/a/b:1", "web");
+    daemon.docker(&["update", "--restart", "always", "web"]).ok();
+    running(&daemon, "quay.io/a/b:1", "once");
+    let said = offline.load_without_consent(&images).code(6);
+    assert!(said.stderr.contains("containers stop: once, web"), "{said:?}");
+    assert!(said.stderr.contains("--live-restore=false"), "{said:?}");
+    let said = offline.load(&images).ok();
+    assert!(
+        said.stderr
+            .contains("container once ran before the restart and does not now"),
+        "{said:?}"
+    );
+    assert_eq!(process_of(&daemon, "once"), 0);
+    assert_ne!(process_of(&daemon, "web"), 0);
+    assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
+    daemon.docker(&["rm", "-f", "web", "once"]).ok();
+}
+
+#[test]
+fn what_else_is_in_the_file_stays() {
+    let mut daemon = Daemon::start(Engine::Docker28, Store::Classic);
+    let images = Images::new();
+    images.add("other:1", &Image::sample("other", "1"));
+    let offline = Offline::beside(&daemon);
+    offline.load(&images).ok();
+    daemon.stop();
+    // Keys of a later version, which this one does not write: what we write over must have them yet.
+    let text = fs::read_to_string(names_file(&daemon)).unwrap();
+    let text = text.replacen('{', r#"{"Future":{"kept":[1,2.5,null]},"#, 1);
+    fs::write(names_file(&daemon), &text).unwrap();
+    fs::set_permissions(names_file(&daemon), fs::Permissions::from_mode(0o640)).unwrap();
+    chown(names_file(&daemon), Some(0), Some(65534)).unwrap();
+    daemon.start_again();
+    let images = Images::new();
+    let built = images.add_by_digest("new", &Image::sample("new", "1"));
+    offline.load(&images).ok();
+    let config = built.host().config.clone();
+    let repositories = text.replacen(
+        r#""other":"#,
+        &format!(r#""new":{{"new@{}":"{config}"}},"other":"#, built.digest),
+        1,
+    );
+    assert_eq!(fs::read_to_string(names_file(&daemon)).unwrap(), repositories);
+    let meta = fs::metadata(names_file(&daemon)).unwrap();
+    assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o640, 0, 65534));
+}
+
+#[test]
+fn names_that_cannot_be_read_are_left_alone() {
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let images = Images::new();
+    images.add_by_digest("quay.io/a/b", &Image::sample("app", "1"));
+    let offline = Offline::beside(&daemon);
+    for text in [
+        "",
+        "{}",
+        r#"{"Repositories":{"a":{},"a":{}}}"#,
+        r#"{"Repositories":"#,
+    ] {
+        fs::write(names_file(&daemon), text).unwrap();
+        let before = files_snapshot(&names_file(&daemon));
+        let pid = daemon.pid();
+        // The tag makes the engine write it anew, so by digest alone; then none is set.
+        let plan = offline
+            .sealift
+            .run(&[&offline.arguments(&images)[..], &["--dry-run".into()]].concat());
+        assert!(plan.code(6).stdout.contains("repositories.json: "), "{text}");
+        assert_eq!(
+            (files_snapshot(&names_file(&daemon)), daemon.pid()),
+            (before, pid),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn an_engine_that_does_not_come_up_gets_its_old_names_back() {
+    for engine in CLASSIC {
+        let daemon = Daemon::start(*engine, Store::Classic);
+        let images = Images::new();
+        images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+        let mut offline = Offline::beside(&daemon);
+        offline.load_without_consent(&images).code(6);
+        let before = (Untouched::of(&daemon), files_snapshot(&names_file(&daemon)));
+        let mark = daemon.data("started-once");
+        let broken = daemon.data("broken.json");
+        fs::write(&broken, "{").unwrap();
+        // The first start reads a broken configuration.
+        let real = daemon.start_command();
+        let inside = daemon.data_inside("daemon.json").display().to_string();
+        let bad = real
+            .replace(&inside, &daemon.data_inside("broken.json").display().to_string())
+            .replace(" &", "");
+        assert_ne!(bad, real);
+        offline.start = format!(
+            "if [ -e {0} ]; then {real} else touch {0}; {bad}; fi",
+            mark.display()
+        )
+        .replace("& else", "& true; else");
+        let said = offline.load(&images).code(6);
+        assert!(said.stderr.contains("start it"), "{said:?}");
+        assert_eq!(
+            (Untouched::of(&daemon), files_snapshot(&names_file(&daemon))),
+            before,
+            "{engine:?}"
+        );
+        assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
+        nothing_is_left(&offline.loader);
+        nothing_beside(&daemon);
+    }
+}
+
+#[test]
+fn an_engine_that_never_comes_up_is_told_and_repaired_later() {
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let images = Images::new();
+    images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+    let mut offline = Offline::beside(&daemon);
+    offline.load_without_consent(&images).code(6);
+    let before = files_snapshot(&names_file(&daemon));
+    let good = daemon.data("good");
+    offline.start = format!("test -e {} || exit 7; {}", good.display(), daemon.start_command());
+    let said = offline.load(&images).code(5);
+    assert!(said.stderr.contains("doctor --repair"), "{said:?}");
+    assert!(!daemon.is_running());
+    assert_eq!(files_snapshot(&names_file(&daemon)), before);
+    fs::write(good, "").unwrap();
+    offline.repair().ok();
+    assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
+    nothing_is_left(&offline.loader);
+    nothing_beside(&daemon);
+}
+
+#[test]
+fn a_stop_that_fails_changes_nothing() {
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let images = Images::new();
+    images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+    let mut offline = Offline::beside(&daemon);
+    offline.stop = "echo not today; exit 9".into();
+    let (before, pid) = (Untouched::of(&daemon), daemon.pid());
+    let said = offline.load(&images).code(6);
+    assert!(said.stderr.contains("not today"), "{said:?}");
+    assert_eq!((Untouched::of(&daemon), daemon.pid()), (before, pid));
+    assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
+    nothing_is_left(&offline.loader);
+    nothing_beside(&daemon);
+}
+
+/// A systemctl that knows the units whose properties lie in a folder, and that treats them as systemd would.
+struct Systemd {
+    folder: tempfile::TempDir,
+}
+
+const SYSTEMCTL: &str = r#"#!/bin/sh
+state=STATE
+echo "$*" >>$state/calls
+[ "$1" = --no-ask-password ] && shift
+verb=$1
+shift
+case $verb in
+show)
+    for unit; do :; done
+    cat $state/$unit.properties
+    if [ -e $state/$unit.active ]; then echo ActiveState=active; else echo ActiveState=inactive; fi
+    [ $unit != docker.service ] || echo MainPID=$(cat PIDFILE)
+    ;;
+stop)
+    for unit; do rm -f $state/$unit.active; done
+    rm -f $state/portainer.service.active $state/web.service.active
+    pid=$(cat PIDFILE)
+    STOP
+    while grep -qs '^State:[[:space:]]*[^Z[:space:]]' /proc/$pid/status; do sleep 0.05; done
+    # Somebody asks, and the socket is still there.
+    [ ! -e $state/docker.socket.active ] || { START }
+    ;;
+start)
+    for unit; do
+        : >$state/$unit.active
+        [ $unit != docker.service ] || { START }
+    done
+    ;;
+reset-failed) ;;
+*) exit 1 ;;
+esac
+exit 0
+"#;
+
+impl Systemd {
+    fn of(daemon: &Daemon, kill_mode: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().to_str().unwrap().to_owned();
+        let script = SYSTEMCTL
+            .replace("STATE", &state)
+            .replace("PIDFILE", daemon.pid_file().to_str().unwrap())
+            .replace("STOP", &daemon.stop_command())
+            .replace("{ START }", &format!("{{ {} }}", daemon.start_command()));
+        fs::create_dir(folder.path().join("bin")).unwrap();
+        let path = folder.path().join("bin/systemctl");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let this = Self { folder };
+        for (unit, properties, active) in [
+            (
+                "docker.service",
+                format!(
+                    "KillMode={kill_mode}\nTriggeredBy=docker.socket\nRequiredBy=portainer.service idle.service\n\
+                     RequisiteOf=\nBoundBy=\nConsistsOf=docker.socket\n"
+                ),
+                true,
+            ),
+            ("docker.socket", "RequiredBy=docker.service\n".into(), true),
+            ("portainer.service", "BoundBy=web.service\n".into(), true),
+            ("web.service", String::new(), true),
+            ("idle.service", String::new(), false),
+        ] {
+            fs::write(this.folder.path().join(format!("{unit}.properties")), properties).unwrap();
+            if active {
+                fs::write(this.folder.path().join(format!("{unit}.active")), "").unwrap();
+            }
+        }
+        this
+    }
+
+    fn path(&self) -> String {
+        format!(
+            "{}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            self.folder.path().display()
+        )
+    }
+
+    fn active(&self) -> Vec<String> {
+        let names = fs::read_dir(self.folder.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut active: Vec<String> = names
+            .filter_map(|name| Some(name.strip_suffix(".active")?.to_owned()))
+            .collect();
+        active.sort();
+        active
+    }
+
+    fn changes(&self) -> Vec<String> {
+        let calls = fs::read_to_string(self.folder.path().join("calls")).unwrap();
+        let changes = calls
+            .lines()
+            .filter_map(|line| line.strip_prefix("--no-ask-password "));
+        changes.map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn systemd_stops_and_starts_it_with_its_socket_and_what_depends_on_it() {
+    for engine in CLASSIC {
+        let daemon = Daemon::start(*engine, Store::Classic);
+        let systemd = Systemd::of(&daemon, "process");
+        let images = Images::new();
+        let built = images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+        let Offline { sealift, loader, .. } = Offline::beside(&daemon);
+        let sealift = sealift.env("PATH", systemd.path());
+        let path = images.path().to_str().unwrap().to_owned();
+        let load = ["load", &path, "--attach", "offline"];
+        sealift.run(&load).code(6);
+        let process = running(&daemon, "quay.io/a/b:1", "web");
+        let (before, active) = (Untouched::of(&daemon), systemd.active());
+        let plan = sealift
+            .run(&[&load[..], &["--allow-restart", "--dry-run"]].concat())
+            .ok();
+        for says in [
+            "systemctl stop docker.socket docker.service",
+            "systemctl start docker.socket docker.service",
+            "portainer.service, web.service",
+            "web keep running",
+        ] {
+            assert!(plan.stdout.contains(says), "{says}: {plan:?}");
+        }
+        assert_eq!(systemd.changes(), [""; 0]);
+        sealift.run(&[&load[..], &["--allow-restart"]].concat()).ok();
+        assert_eq!(
+            systemd.changes(),
+            [
+                "stop docker.socket docker.service",
+                "reset-failed docker.socket docker.service",
+                "start docker.socket docker.service",
+                "start portainer.service web.service",
+            ]
+        );
+        assert_eq!((Untouched::of(&daemon), systemd.active()), (before, active));
+        assert_eq!(process_of(&daemon, "web"), process);
+        assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
+        nothing_is_left(&loader);
+        daemon.docker(&["rm", "-f", "web"]).ok();
+    }
+}
+
+#[test]
+fn a_unit_that_ends_its_containers_is_told_and_another_daemon_is_not_stopped() {
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let images = Images::new();
+    images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+    let Offline { sealift, .. } = Offline::beside(&daemon);
+    let path = images.path().to_str().unwrap().to_owned();
+    let load = ["load", &path, "--attach", "offline"];
+    let systemd = Systemd::of(&daemon, "control-group");
+    let ending = sealift.env("PATH", systemd.path());
+    ending.run(&load).code(6);
+    running(&daemon, "quay.io/a/b:1", "web");
+    let said = ending.run(&load).code(6);
+    assert!(said.stderr.contains("containers stop: web"), "{said:?}");
+    assert!(said.stderr.contains("KillMode=control-group"), "{said:?}");
+
+    let other = Daemon::start(Engine::Docker20, Store::Classic);
+    let systemd = Systemd::of(&other, "process");
+    let sealift = Offline::beside(&daemon).sealift.env("PATH", systemd.path());
+    let said = sealift.run(&[&load[..], &["--allow-restart"]].concat()).code(6);
+    assert!(said.stderr.contains("docker.service is not process"), "{said:?}");
+    assert!(said.stderr.contains("--stop-command"), "{said:?}");
+    assert_eq!(systemd.changes(), [""; 0]);
+    daemon.docker(&["rm", "-f", "web"]).ok();
+}
+
+#[test]
+fn a_recorded_digest_is_attached_this_way_only_and_called_recorded() {
+    let daemon = Daemon::start(Engine::Docker28, Store::Classic);
+    let images = Images::new();
+    images.add("httpd:2.4", &Image::sample("httpd", "2.4").without_index());
+    let recorded = format!("sha256:{}", "5".repeat(64));
+    let index = images.path().join("index.json");
+    let mut entries: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    entries["manifests"][0]["annotations"]["dev.sealift.recorded"] = recorded.clone().into();
+    fs::write(&index, entries.to_string()).unwrap();
+    let offline = Offline::beside(&daemon);
+    let path = images.path().to_str().unwrap().to_owned();
+    let said = offline.sealift.run(&["load", &path]).code(6);
+    assert!(said.stderr.contains("recorded without its manifest"), "{said:?}");
+    assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
+    let plan = offline
+        .sealift
+        .run(&[&offline.arguments(&images)[..], &["--dry-run".into()]].concat());
+    assert!(
+        plan.ok()
+            .stdout
+            .contains("(recorded, not proven; attached: offline)")
+    );
+    let said = offline.load(&images).ok();
+    assert!(
+        said.stdout.contains(&format!("{recorded}   recorded   yes")),
+        "{said:?}"
+    );
+    assert_eq!(daemon.images(), [format!("httpd:2.4 {recorded}")]);
+    runs(&daemon, &format!("httpd@{recorded}"), "2.4");
+    let listed = offline.sealift.run(&["list", &path]).ok();
+    assert!(
+        listed.stdout.contains(&recorded) && listed.stdout.contains("recorded"),
+        "{listed:?}"
+    );
+}
+
+#[test]
+fn a_daemon_that_inherited_its_socket_comes_up_when_it_is_asked_for() {
+    for engine in CLASSIC {
+        let daemon = Daemon::options(*engine, Store::Classic).activated().start();
+        let systemd = Systemd::of(&daemon, "process");
+        let images = Images::new();
+        let built = images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+        let Offline { sealift, loader, .. } = Offline::beside(&daemon);
+        let sealift = sealift.env("PATH", systemd.path());
+        let path = images.path().to_str().unwrap().to_owned();
+        let before = Untouched::of(&daemon);
+        sealift
+            .run(&["load", &path, "--attach", "offline", "--allow-restart"])
+            .ok();
+        assert_eq!(Untouched::of(&daemon), before);
+        assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
+        nothing_is_left(&loader);
+    }
+}
+
+#[test]
+fn an_engine_that_does_not_show_it_goes_back() {
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let images = Images::new();
+    images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+    let mut offline = Offline::beside(&daemon);
+    offline.load_without_consent(&images).code(6);
+    // Something else has its own idea of the names, and puts it there before each start.
+    let (file, saved) = (names_file(&daemon), daemon.data("saved.json"));
+    fs::copy(&file, &saved).unwrap();
+    let before = fs::read(&file).unwrap();
+    offline.start = format!(
+        "cp {} {}; {}",
+        saved.display(),
+        file.display(),
+        daemon.start_command()
+    );
+    let pid = daemon.pid();
+    let said = offline.load(&images).code(6);
+    assert!(said.stderr.contains("although it was written"), "{said:?}");
+    assert_ne!(daemon.pid(), pid);
+    assert_eq!(fs::read(&file).unwrap(), before);
+    assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
+    nothing_is_left(&offline.loader);
+    nothing_beside(&daemon);
+}
+
+#[test]
+fn the_command_that_would_do_it_is_told() {
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let images = Images::new();
+    let built = images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+    let offline = Offline::beside(&daemon);
+    let said = offline.load_without_consent(&images).code(6);
+    let (_, line) = said
+        .stderr
+        .split_once("hint: this does it: sudo sealift ")
+        .unwrap();
+    let line = line.lines().next().unwrap();
+    let program = env!("CARGO_BIN_EXE_sealift");
+    let mut shell = offline.sealift.command(&[] as &[&str]);
+    let mut pasted = std::process::Command::new("sh");
+    pasted.args(["-c", &format!("{program} {line}")]).env_clear();
+    for (name, value) in shell.env("LC_ALL", "C.UTF-8").get_envs() {
+        pasted.env(name, value.unwrap());
+    }
+    run(&mut pasted).ok();
+    assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
+}

@@ -1,0 +1,142 @@
+//! Pushing from the classic store after a load: when the digest stays, and when it does not.
+
+use crate::attach_offline::CLASSIC;
+use crate::loading::*;
+use crate::support::*;
+
+/// An image in a registry as docker's own push leaves it, over layers that no Docker would compress so.
+fn pushed_by_docker(registry: &Registry, engine: Engine) -> String {
+    let images = Images::new();
+    let image = Image::sample("app", "1").dialect(Dialect::Docker).without_index();
+    let built = images.add("seed:1", &image);
+    registry.push(&built, "seed:1");
+    let daemon = Daemon::start(engine, Store::Classic);
+    let (seed, app) = (
+        format!("{}/seed:1", registry.address()),
+        format!("{}/app:1", registry.address()),
+    );
+    daemon.docker(&["pull", "--quiet", &seed]).ok();
+    daemon.docker(&["tag", &seed, &app]).ok();
+    daemon.docker(&["push", "--quiet", &app]).ok();
+    registry.digest_of("app:1")
+}
+
+struct Stage {
+    registry: Registry,
+    daemon: Daemon,
+    sealift: Sealift,
+    loader: Loader,
+}
+
+impl Stage {
+    fn new(engine: Engine) -> (Self, String) {
+        let registry = Registry::start();
+        let digest = pushed_by_docker(&registry, engine);
+        let daemon = Daemon::start(engine, Store::Classic);
+        let loader = Loader::beside(&daemon);
+        let run = loader.folder.path().join("run");
+        let sealift = Sealift::new().docker(&daemon).env("SEALIFT_RUN_DIR", run);
+        let app = format!("{}/app:1", registry.address());
+        sealift.run(&["save", &app, "-o", "images.tar"]).ok();
+        (
+            Self {
+                registry,
+                daemon,
+                sealift,
+                loader,
+            },
+            digest,
+        )
+    }
+
+    fn load(&self, arguments: &[&str]) -> Run {
+        let load = ["load", "images.tar", "--attach", "none"];
+        self.sealift.run(&[&load[..], arguments].concat())
+    }
+
+    /// Pushes and gives the digest that the registry then has.
+    fn push(&self, to: &str) -> String {
+        let name = format!("{}/{to}", self.registry.address());
+        self.daemon.docker(&["push", "--quiet", &name]).ok();
+        self.registry.digest_of(to)
+    }
+}
+
+#[test]
+fn it_stays_where_the_registry_has_the_layers() {
+    for engine in CLASSIC {
+        let (stage, digest) = Stage::new(*engine);
+        let address = stage.registry.address().to_owned();
+        // Without being told, the engine compresses anew.
+        stage.load(&[]).code(6);
+        assert_ne!(stage.push("app:1"), digest, "{engine:?}");
+        stage
+            .daemon
+            .docker(&["rmi", "-f", &format!("{address}/app:1")])
+            .ok();
+        let metadata = stage.daemon.data_root().join("image/overlay2/distribution");
+        std::fs::remove_dir_all(metadata.join("v2metadata-by-diffid/sha256")).unwrap();
+        std::fs::remove_dir_all(metadata.join("diffid-by-digest/sha256")).unwrap();
+
+        let pid = stage.daemon.pid();
+        // A load that shows no digest ends with 6; what is of interest is what it says of pushes.
+        let said = stage.load(&["--keep-push-digest"]).code(6);
+        assert!(!said.stderr.contains("a push changes"), "{said:?}");
+        assert_eq!(stage.daemon.pid(), pid);
+        assert_eq!(stage.push("app:1"), digest, "{engine:?}");
+
+        // Another repository of that registry mounts them.
+        let rename = format!("{address}/app={address}/team/web");
+        stage.load(&["--keep-push-digest", "--rename", &rename]).code(6);
+        assert_eq!(stage.push("team/web:1"), digest, "{engine:?}");
+
+        // It is as a pull leaves it: another repository without a rename, too.
+        let other = format!("{address}/third:1");
+        stage
+            .daemon
+            .docker(&["tag", &format!("{address}/app:1"), &other])
+            .ok();
+        assert_eq!(stage.push("third:1"), digest, "{engine:?}");
+        nothing_is_left(&stage.loader);
+    }
+}
+
+#[test]
+fn it_does_not_where_the_registry_has_nothing() {
+    for engine in CLASSIC {
+        let (stage, digest) = Stage::new(*engine);
+        let empty = Registry::start();
+        let rename = format!("{}/app={}/app", stage.registry.address(), empty.address());
+        stage.load(&["--keep-push-digest", "--rename", &rename]).code(6);
+        stage
+            .daemon
+            .docker(&["push", "--quiet", &format!("{}/app:1", empty.address())])
+            .ok();
+        assert_ne!(empty.digest_of("app:1"), digest, "{engine:?}");
+    }
+}
+
+#[test]
+fn manifests_that_a_push_does_not_write_are_told() {
+    let daemon = Daemon::start(Engine::Docker28, Store::Classic);
+    let images = Images::new();
+    images.add("quay.io/a/index:1", &Image::sample("index", "1"));
+    images.add("quay.io/a/oci:1", &Image::sample("oci", "1").without_index());
+    let run = tempfile::tempdir().unwrap();
+    let sealift = Sealift::new()
+        .docker(&daemon)
+        .env("SEALIFT_RUN_DIR", run.path().join("run"));
+    let path = images.path();
+    let load = ["load", path.to_str().unwrap(), "--keep-push-digest", "--json"];
+    let report = sealift.run(&load).code(6).json();
+    let said = |at: usize| {
+        report["images"][at]["push"][0]["reason"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let mut all = [said(0), said(1)];
+    all.sort();
+    assert!(all[0].contains("never the index"), "{all:?}");
+    assert!(all[1].contains("Docker's own form"), "{all:?}");
+}
