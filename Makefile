@@ -27,7 +27,7 @@ lint: ## format, clippy, licences and sources of dependencies, scripts, spelling
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --features test-all -- -D warnings
 	shellcheck .ci/run .ci/tool demo/run.sh tests/engines/install.sh tests/support/stop.sh
-	git ls-files -z | grep -zvE '^(testdata|Cargo\.lock)' | xargs -0 codespell -L crate
+	git ls-files -z | grep -zvE '^(testdata|Cargo\.lock)' | xargs -0 codespell -L crate,ser
 	.ci/tool cargo-deny --all-features --locked check bans licenses sources
 
 bench: ## speed and memory beside skopeo's and a plain hash, on one machine in one run
