@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,12 +14,16 @@ use crate::archive::Verified;
 use crate::archive::format::{self, Named};
 use crate::archive::layout::Layout;
 use crate::archive::writer::{self, Stream, Writer};
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Graph, Platform, PlatformSelection, Reference};
 use crate::progress::Progress;
 use crate::source::Source;
 use crate::transfer::{self, Moved, Sink, Transfer, Wanted};
+
+/// Most bytes of manifests, indexes and configs in one save, each image's counted: they are held in memory until
+/// the archive is laid out. A thousand images have some 20 MB.
+const MAX_ALL_METADATA: u64 = 1 << 30;
 
 /// Where an archive goes.
 pub enum Output<'a> {
@@ -123,6 +127,8 @@ pub fn save(
         options,
         progress,
         interrupt,
+        metadata: AtomicU64::new(0),
+        max_metadata: MAX_ALL_METADATA,
     };
     progress.phase("resolving", None);
     let images = run.resolve(references)?;
@@ -137,6 +143,9 @@ struct Run<'a> {
     options: &'a Options,
     progress: &'a dyn Progress,
     interrupt: &'a Interrupt,
+    /// Bytes of documents and configs that were read, and how many may be.
+    metadata: AtomicU64,
+    max_metadata: u64,
 }
 
 impl Run<'_> {
@@ -193,13 +202,29 @@ impl Run<'_> {
             self.interrupt.check()?;
             match self.source.metadata(reference.repository(), descriptor) {
                 Err(Error::NotFound { .. }) if *selection == PlatformSelection::Present => Ok(None),
-                outcome => outcome.map(Some),
+                Err(error) => Err(error),
+                Ok(bytes) => self.admit(bytes).map(Some),
             }
         })?;
         Ok(Named {
             reference: Some(reference.clone()),
             graph,
         })
+    }
+
+    /// Counts what is held in memory.
+    fn admit(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let more = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let found = self
+            .metadata
+            .fetch_add(more, Ordering::SeqCst)
+            .saturating_add(more);
+        if found <= self.max_metadata {
+            return Ok(bytes);
+        }
+        let limit = self.max_metadata;
+        let place = Place::default().within("manifests and configs of all images");
+        Err(Error::refused(place, Problem::TooLarge { limit, found }))
     }
 
     /// Writes the archive that was laid out.

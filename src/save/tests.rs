@@ -192,6 +192,34 @@ fn nothing_is_written_until_everything_resolves() {
 }
 
 #[test]
+fn documents_in_memory_have_a_limit_in_all() {
+    let fake = two_images();
+    let options = options();
+    let interrupt = Interrupt::default();
+    let references: Vec<Reference> = BOTH.iter().map(|name| reference(name)).collect();
+    let run = |max_metadata| Run {
+        source: &fake,
+        options: &options,
+        progress: &Silent,
+        interrupt: &interrupt,
+        metadata: AtomicU64::new(0),
+        max_metadata,
+    };
+    let whole = run(u64::MAX);
+    assert_eq!(whole.resolve(&references).unwrap().len(), 2);
+    let all = whole.metadata.into_inner();
+    assert!(run(all).resolve(&references).is_ok());
+    let error = run(all - 1).resolve(&references).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "manifests and configs of all images: {all} bytes, over the limit of {}",
+            all - 1
+        )
+    );
+}
+
+#[test]
 fn one_name_cannot_mean_two_images() {
     let folder = tempfile::tempdir().unwrap();
     let mut fake = Fake::default();

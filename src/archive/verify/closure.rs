@@ -360,7 +360,8 @@ impl<'a> Closure<'a> {
                 NodeContent::Unusable
             }
             Some(Ok(Document::Index(index))) => {
-                let children = index.manifests.iter();
+                // One more than are followed, so that it is told.
+                let children = index.manifests.iter().take(MAX_DESCRIPTORS + 1);
                 NodeContent::Index(children.map(Descriptor::bare_with_platform).collect())
             }
             Some(Ok(Document::Manifest(manifest))) => NodeContent::Manifest(self.parts(
