@@ -102,8 +102,8 @@ fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Resu
         Store::Containerd => "containerd",
     };
     output.line(format_args!(
-        "docker: {} at {}",
-        inventory.version, inventory.engine
+        "{}: version {}",
+        inventory.engine, inventory.version
     ))?;
     output.line(format_args!("  store: {store} ({})", inventory.driver))?;
     output.line(format_args!("  platform: {}", inventory.platform))?;
