@@ -263,6 +263,10 @@ pub fn way(
         return Showing::Hidden { obstacles };
     }
     for strategy in strategies.iter().filter(|one| is_wanted(one.as_ref(), request)) {
+        let serves = strategy.serves(repository, &inventory.surroundings);
+        if serves == Ok(false) {
+            continue;
+        }
         if evidence == Evidence::Recorded && strategy.manner() == Manner::Live {
             obstacles.push(Obstacle::new(
                 format!(
@@ -273,13 +277,9 @@ pub fn way(
             ));
             continue;
         }
-        match strategy.serves(repository, &inventory.surroundings) {
-            Ok(true) => {}
-            Ok(false) => continue,
-            Err(obstacle) => {
-                obstacles.push(obstacle);
-                continue;
-            }
+        if let Err(obstacle) = serves {
+            obstacles.push(obstacle);
+            continue;
         }
         match inventory.way(strategy.name()) {
             Some(way) if way.obstacles.is_empty() => {
@@ -287,7 +287,14 @@ pub fn way(
                     strategy: strategy.name(),
                 };
             }
-            way => obstacles.extend(way.iter().flat_map(|way| way.obstacles.clone())),
+            way => {
+                for obstacle in way.iter().flat_map(|way| &way.obstacles) {
+                    // Several ways may lack the same, such as root.
+                    if !obstacles.contains(obstacle) {
+                        obstacles.push(obstacle.clone());
+                    }
+                }
+            }
         }
     }
     if obstacles.is_empty() {

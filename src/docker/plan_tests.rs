@@ -232,7 +232,7 @@ fn every_way_is_planned_with_its_steps() {
     let said = hosts.steps.concat();
     for part in [
         "port 5000 of a loopback address, port 80 of 127.0.0.1, port 80 of a loopback address",
-        "in which quay.io, r.example lead there",
+        "lines that lead there for quay.io, r.example",
         &format!("let it pull quay.io/app@{digest}, r.example:5000/app@{digest}, localhost/app@{digest}: "),
     ] {
         assert!(said.contains(part), "{part}: {plan}");

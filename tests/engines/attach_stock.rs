@@ -92,6 +92,41 @@ fn a_socket_of_systemds() {
 }
 
 #[test]
+fn a_containerd_of_the_system() {
+    let folder = Folder::new();
+    let [config, socket, log] =
+        ["containerd.toml", "containerd.sock", "log"].map(|name| folder.path().join(name));
+    let text = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
+    fs::write(&config, text).unwrap();
+    let mut containerd = command::clean("/usr/bin/containerd", folder.path());
+    for (flag, path) in [
+        ("--config", &config),
+        ("--address", &socket),
+        ("--root", &folder.path().join("root")),
+        ("--state", &folder.path().join("state")),
+    ] {
+        containerd.arg(flag).arg(path);
+    }
+    let mut containerd = folder.spawn(&mut containerd, &log);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !socket.exists() {
+        assert!(
+            std::time::Instant::now() < until,
+            "{}",
+            fs::read_to_string(&log).unwrap()
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let daemon = private(Engine::Docker20)
+        .flag(&format!("--containerd={}", socket.display()))
+        .start();
+    all_but(&daemon, &[]);
+    drop(daemon);
+    containerd.kill().unwrap();
+    containerd.wait().unwrap();
+}
+
+#[test]
 fn listeners_on_every_address() {
     on_each(
         |options| options,
@@ -104,6 +139,53 @@ fn listeners_on_every_address() {
         |daemon| daemon.listen("[::]:443"),
         &[(OTHER, https)],
     );
+}
+
+#[test]
+fn a_dry_run_and_doctor_say_it_beforehand() {
+    let (images, built) = images();
+    let daemon = private(Engine::Docker28).start();
+    let _web = daemon.listen("0.0.0.0:443");
+    let loader = Loader::beside(&daemon);
+    let before = Untouched::of(&daemon);
+    let sealift = Sealift::new()
+        .docker(&daemon)
+        .env("SEALIFT_RUN_DIR", loader.folder.path().join("run"));
+    let path = images.path();
+    let said = sealift
+        .run(&["load", "--dry-run", path.to_str().unwrap()])
+        .code(6)
+        .stdout;
+    for part in [
+        "port 443 of every address: the engine would speak HTTPS with it",
+        "attach by mirror (the engine keeps running)\n  1. serve the manifests",
+        "attach by hosts (the engine keeps running)\n  1. serve the manifests",
+        "on port 5000 of 127.0.0.1, port 5000 of a loopback address\n",
+        "with lines that lead there for registry.example.com",
+        &format!(
+            "let it pull registry.example.com:5000/a/b/c@{}, 127.0.0.1:5000/x@",
+            built.digest
+        ),
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let said = sealift.run(&["doctor"]).ok().stdout;
+    for part in [
+        "store: classic (overlay2)\n",
+        &format!("process: {}\n", daemon.pid()),
+        "digests of docker.io: can be attached (mirror)\n",
+        "digests of other registries: cannot be attached\n    something listens on port 443 of every address",
+        "digests of registries with a port: can be attached (hosts)\n",
+        "digests of registries of this host: can be attached (hosts)\n",
+        "leftovers: none\n",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let document = sealift.run(&["doctor", "--json"]).ok().json();
+    assert_eq!(document["digests"][0]["strategy"], "mirror");
+    assert_eq!(document["digests"][1]["way"], "hidden");
+    assert_eq!(Untouched::of(&daemon), before);
+    assert!(daemon.images().is_empty());
 }
 
 #[test]

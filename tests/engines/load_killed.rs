@@ -178,8 +178,10 @@ fn a_repair_undoes_a_kill_at_every_step_on_docker_20() {
 
 #[test]
 fn a_repair_undoes_a_kill_at_every_step_on_docker_28() {
+    // With files and a network of its own.
     let config = serde_json::json!({ "registry-mirrors": ["http://127.0.0.1:9"] });
-    every_step(Engine::Docker28, config, repaired);
+    let daemon = private(Engine::Docker28).config(config).start();
+    every_step_of(Stage::new(daemon), repaired);
 }
 
 #[test]

@@ -119,6 +119,11 @@ impl Process {
         &self.namespaces
     }
 
+    /// Whether its `/` is another than ours.
+    pub fn has_own_files(&self) -> bool {
+        self.namespaces.mount.is_some() || self.root != Path::new("/")
+    }
+
     /// The socket that it was found by.
     pub fn socket(&self) -> &Path {
         &self.socket

@@ -110,7 +110,7 @@ impl Strategy for Hosts {
         let mut steps = vec![format!("serve the manifests, by digest only, on {doors}")];
         if !names.is_empty() {
             steps.push(format!(
-                "bind-mount a copy of {PATH}, in which {names} lead there, over the {PATH}{pid}"
+                "bind-mount a copy of {PATH} over the {PATH}{pid}, with lines that lead there for {names}"
             ));
             steps.push("wait five seconds, for which the engine keeps what it knew of it".into());
         }

@@ -32,6 +32,8 @@ pub struct Network {
     /// Its `nsswitch.conf`.
     #[serde(skip)]
     pub nsswitch: String,
+    /// Whether it sees other files than the host's services do.
+    pub has_own_files: bool,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -58,6 +60,7 @@ impl Network {
             https_proxy: info.https,
             no_proxy: info.no,
             nsswitch: process.read("/etc/nsswitch.conf").unwrap_or_default(),
+            has_own_files: process.has_own_files(),
         })
     }
 

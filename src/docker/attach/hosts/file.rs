@@ -45,12 +45,13 @@ fn masked(line: &[u8], entries: &[(String, IpAddr)]) -> Option<String> {
     }
 }
 
-/// What keeps a name from being looked up in `/etc/hosts` first, by the text of `nsswitch.conf`.
+/// What keeps a name from being looked up in `/etc/hosts` first, by the text of `nsswitch.conf`. The engine may
+/// have files of its own, which services of the host do not see.
 ///
 /// # Errors
 ///
 /// The obstacle.
-pub fn is_asked_first(nsswitch: &str, name: &str) -> Result<(), Obstacle> {
+pub fn is_asked_first(nsswitch: &str, has_own_files: bool, name: &str) -> Result<(), Obstacle> {
     let line = nsswitch.lines().find_map(|line| {
         let line = line.split('#').next().unwrap_or_default();
         line.trim_start().strip_prefix("hosts:")
@@ -61,8 +62,8 @@ pub fn is_asked_first(nsswitch: &str, name: &str) -> Result<(), Obstacle> {
         let is_local = name.to_ascii_lowercase().ends_with(".local");
         match source {
             "files" => return Ok(()),
-            // systemd-resolved reads /etc/hosts itself.
-            "resolve" => {}
+            // systemd-resolved reads the host's /etc/hosts itself.
+            "resolve" if !has_own_files => {}
             action if action.starts_with('[') || action.ends_with(']') => {}
             source if HARMLESS.contains(&source) => {}
             // These know names below .local only.
@@ -147,8 +148,12 @@ mod tests {
             ("hosts: dns # files", "quay.io", false),
             ("hosts: myhostname", "quay.io", false),
         ] {
-            let verdict = is_asked_first(text, name);
+            let verdict = is_asked_first(text, false, name);
             assert_eq!(verdict.is_ok(), is_first, "{text}: {verdict:?}");
         }
+        let resolved = "hosts: resolve [!UNAVAIL=return] files dns";
+        assert_eq!(is_asked_first(resolved, false, "quay.io"), Ok(()));
+        let obstacle = is_asked_first(resolved, true, "quay.io").unwrap_err();
+        assert!(obstacle.reason.contains("by resolve before"), "{obstacle}");
     }
 }

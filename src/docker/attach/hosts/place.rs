@@ -82,7 +82,7 @@ impl Place {
                 ));
             }
         }
-        is_asked_first(&network.nsswitch, &self.host)?;
+        is_asked_first(&network.nsswitch, network.has_own_files, &self.host)?;
         let everywhere: IpAddr = Ipv4Addr::UNSPECIFIED.into();
         for port in [Some(self.port()), self.refusing()].into_iter().flatten() {
             if network.is_taken(everywhere, port) {
