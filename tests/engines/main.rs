@@ -14,6 +14,7 @@
 //! loading.rs   what those share
 //! offline_killed.rs   the same, killed at every step
 //! push_digest.rs   pushing from the classic store after a load
+//! offline_systemd.rs   the same, where systemd stops and starts it
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
 //! ```
 //!
@@ -37,5 +38,6 @@ mod load_faults;
 mod load_killed;
 mod loading;
 mod offline_killed;
+mod offline_systemd;
 mod other_tools;
 mod push_digest;
