@@ -10,6 +10,7 @@ use sealift::docker::attach::offline::CONSENT;
 use sealift::docker::dormant::Dormant;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
+use sealift::oci::Reference;
 use sealift::target::{Attach, Obstacle, Offers, Plan, Rename, Report, Request, Showing, Target};
 use sealift::{Error, Result};
 
@@ -30,12 +31,12 @@ Examples:
   sudo sealift load images.tar --data-root /mnt/golden/var/lib/docker
   ssh build sealift save -o - httpd:2.4 | sudo sealift load -
 
-Every byte is checked before anything is sent, and hashed again while it is sent. Only what the engine lacks
-is sent. Names are set last, when all content is there and right; if anything fails before, the names that
-existed still mean what they meant.
+Every byte is checked before anything is sent, and hashed again while it is sent. \
+Only what the engine lacks is sent. Names are set last, when all content is there and right; \
+if anything fails before, the names that existed still mean what they meant.
 
-Docker's classic store shows digests only when they are attached, which needs root: see `--attach`. Without it,
-or where it is not possible, the images are loaded and the exit code is 6.")]
+Docker's classic store shows digests only when they are attached, which needs root: see `--attach`. \
+Without it, or where it is not possible, the images are loaded and the exit code is 6.")]
 pub struct Load {
     #[command(flatten)]
     archive: ArchiveArgs,
@@ -254,28 +255,44 @@ fn loaded(output: &Output, report: &Report) -> Outcome {
     if !output.is_quiet() {
         show(output, report)?;
     }
-    for image in report.images.iter().filter(|image| !image.shown) {
-        output.warn(&format!("{}: {} is not shown", image.name, image.digest));
-        for obstacle in &image.obstacles {
-            output.warn(&format!("{}: {obstacle}", image.name));
-            if let Some(hint) = &obstacle.hint {
-                output.hint(hint);
-            }
-        }
-    }
+    let hidden = report.images.iter().filter(|image| !image.shown);
+    tell(
+        output,
+        "not shown",
+        hidden.map(|image| (&image.name, image.obstacles.as_slice())),
+    );
     tell_consent(output, report.images.iter().flat_map(|image| &image.obstacles));
-    for image in &report.images {
-        for obstacle in image.push.iter().flatten() {
-            output.warn(&format!("{}: a push changes the digest: {obstacle}", image.name));
-            if let Some(hint) = &obstacle.hint {
-                output.hint(hint);
-            }
-        }
-    }
+    let pushed = report
+        .images
+        .iter()
+        .filter_map(|image| Some((&image.name, image.push.as_deref()?)));
+    tell(
+        output,
+        "a push changes the digest",
+        pushed.filter(|(_, obstacles)| !obstacles.is_empty()),
+    );
     for image in &report.left_out {
         output.warn(&format!("{} was left out: {}", image.name, image.reason));
     }
     Ok(report.exit_code())
+}
+
+/// Tells what is in the way of images, each reason once with all the names that it holds for.
+fn tell<'r>(output: &Output, what: &str, images: impl Iterator<Item = (&'r Reference, &'r [Obstacle])>) {
+    let mut groups: Vec<(&[Obstacle], Vec<String>)> = Vec::new();
+    for (name, obstacles) in images {
+        match groups.iter_mut().find(|(known, _)| *known == obstacles) {
+            Some((_, names)) => names.push(name.familiar()),
+            None => groups.push((obstacles, vec![name.familiar()])),
+        }
+    }
+    for (obstacles, names) in groups {
+        let reasons: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
+        output.warn(&format!("{what}: {}: {}", names.join(", "), reasons.join("; ")));
+        for hint in obstacles.iter().filter_map(|obstacle| obstacle.hint.as_deref()) {
+            output.hint(hint);
+        }
+    }
 }
 
 fn show(output: &Output, report: &Report) -> Result<(), Failure> {

@@ -25,7 +25,7 @@ Examples:
   sealift verify --quick images.tar.001             # an archive in parts; digests only
   sealift verify --json images.tar | jq .findings
 
-Checked are: the tar's structure, digests and sizes, media types, diff ids of gzip, zstd and plain layers,
+Checked are: the tar's structure, digests and sizes, media types, diff ids of gzip, zstd and plain layers, \
 that everything named is there and everything there is named.")]
 pub struct Verify {
     #[command(flatten)]

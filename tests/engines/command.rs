@@ -148,7 +148,7 @@ fn without_root_the_image_is_loaded_and_the_exit_code_says_what_is_missing() {
     };
     let run = as_nobody(&["load", "images.tar"]).code(6);
     assert!(
-        run.stderr.contains("is not shown") && run.stderr.contains("sudo"),
+        run.stderr.contains("not shown: httpd:2.4: ") && run.stderr.contains("sudo"),
         "{}",
         run.stderr
     );

@@ -193,7 +193,8 @@ fn show(unit: &str, properties: &[&str]) -> Result<BTreeMap<String, String>, Str
         .map_err(|error| format!("systemctl: {error}"))?;
     if !shown.status.success() {
         let said = String::from_utf8_lossy(&shown.stderr);
-        return Err(format!("systemctl: {}", Escaped(said.trim())));
+        let first = said.trim().lines().next().unwrap_or("it failed without a word");
+        return Err(format!("systemctl: {}", Escaped(first)));
     }
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     let pairs = text.lines().filter_map(|line| line.split_once('='));
