@@ -128,6 +128,8 @@ impl Sealift {
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = clean(env!("CARGO_BIN_EXE_sealift"), self.home.path());
         command.current_dir(self.home.path()).args(args);
+        // Tests attach side by side: each has a journal of its own.
+        command.env("SEALIFT_RUN_DIR", self.home.path().join("run"));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
