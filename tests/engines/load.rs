@@ -164,7 +164,8 @@ fn names_of_other_registries(engine: Engine, store: Store) {
     let images = Images::new();
     let tool = images.add("quay.io/team/tool:1", &Image::sample("tool", "1"));
     let httpd = images.add("httpd:2.4", &Image::sample("httpd", "2.4"));
-    let daemon = Daemon::start(engine, store);
+    // The host's own /etc/hosts is not for tests to cover.
+    let daemon = Daemon::options(engine, store).own_mounts().start();
     let report = Loader::beside(&daemon)
         .try_load(&images, &Request::default())
         .unwrap();

@@ -201,6 +201,7 @@ pub fn runs(daemon: &Daemon, name: &str, says: &str) {
 #[derive(Debug, PartialEq)]
 pub struct Untouched {
     files: BTreeMap<PathBuf, FileState>,
+    hosts: Option<Vec<u8>>,
     info: Value,
     mounts: Vec<String>,
 }
@@ -234,9 +235,10 @@ impl Untouched {
         Self {
             files: [config, daemon.hosts_file()]
                 .iter()
-                .filter(|file| file.exists())
+                .filter(|file| file.exists() && *file != Path::new("/etc/hosts"))
                 .flat_map(|file| files_snapshot(file))
                 .collect(),
+            hosts: daemon.hosts(),
             info,
             mounts,
         }

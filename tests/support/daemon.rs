@@ -91,7 +91,8 @@ impl Options {
     /// Gives it a mount namespace of its own, as systemd does for a unit with `PrivateMounts`.
     #[must_use]
     pub fn own_mounts(mut self) -> Self {
-        self.unshared.extend(["--mount", "--propagation=slave"]);
+        // Where the host's mounts would come along, tests with others would meet theirs.
+        self.unshared.extend(["--mount", "--propagation=private"]);
         self
     }
 
@@ -307,6 +308,13 @@ impl Daemon {
     /// The host's path of its /etc/hosts.
     pub fn hosts_file(&self) -> PathBuf {
         self.root.path().join("etc/hosts")
+    }
+
+    /// The bytes of /etc/hosts as it sees them; none where it shares the host's, which tests leave alone.
+    pub fn hosts(&self) -> Option<Vec<u8>> {
+        let shared = self.root.path() == Path::new("/") && !self.options.unshared.contains(&"--mount");
+        let path = format!("/proc/{}/root/etc/hosts", self.pid());
+        (!shared).then(|| fs::read(path).unwrap())
     }
 
     /// The folder that is `/` to it; `/` itself without a chroot.
