@@ -134,8 +134,6 @@ impl Folder {
             match path.try_exists() {
                 Ok(false) => {}
                 Ok(true) => return Ok(true),
-                // Root's folder: others could undo nothing of it.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
                 Err(error) => return Err(Error::io("look at", path)(error)),
             }
         }
