@@ -447,7 +447,7 @@ fn graphs() -> Vec<Case> {
                 let (mut sample, index) = Sample::plain().wrap(&many);
                 let mut files = vec![index];
                 // Indexes of their own that all lead to one.
-                    for n in 0..72 {
+                for n in 0..72 {
                     let outer = json!({
                         "schemaVersion": 2,
                         "mediaType": OCI_INDEX,
@@ -460,7 +460,7 @@ fn graphs() -> Vec<Case> {
                     sample.index["manifests"].as_array_mut().unwrap().push(entry);
                     files.push(blob(outer.as_bytes()));
                 }
-                    Tape::default().files(&files).files(&sample.files()).end()
+                Tape::default().files(&files).files(&sample.files()).end()
             },
         ),
         case(
