@@ -55,6 +55,12 @@ impl Chains {
         }
     }
 
+    /// Lowers offsets more often than inputs of a test would.
+    #[cfg(test)]
+    pub(super) fn lower_offsets_at(&mut self, offset: u32) {
+        self.offset_max = offset;
+    }
+
     /// Where the data in the window end.
     pub(super) fn end(&self) -> usize {
         self.end

@@ -201,3 +201,45 @@ impl Deep {
         self.tokens.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Far and near repeats over several slides.
+    fn input() -> Vec<u8> {
+        let mut state = 1u64;
+        let mut input = Vec::new();
+        for i in 0..60_000usize {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            input.extend_from_slice(&state.to_le_bytes()[6..]);
+            let distance = 1 + (state >> 40) as usize % 33_000;
+            if i % 3 == 0 && distance <= input.len() {
+                let from = input.len() - distance;
+                input.extend_from_within(from..(from + 9).min(input.len()));
+            }
+        }
+        input
+    }
+
+    fn encoded(mut deep: Deep) -> Vec<u8> {
+        let (mut bits, mut output) = (Bits::new(), Vec::new());
+        deep.take(&input(), &mut bits);
+        deep.finish(&mut bits);
+        bits.align();
+        bits.drain(&mut output, 0).unwrap();
+        output
+    }
+
+    #[test]
+    fn lowered_offsets_change_nothing() {
+        for number in 2..=9 {
+            let level = Level::new(number).unwrap();
+            let mut often = Deep::new(level);
+            often.chains.lower_offsets_at(70_000);
+            assert!(encoded(often) == encoded(Deep::new(level)), "level {number}");
+        }
+    }
+}

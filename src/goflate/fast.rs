@@ -108,3 +108,42 @@ impl Fast {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lowered_offsets_change_nothing() {
+        let mut often = Fast::new();
+        often.offset_max = 1;
+        let mut never = Fast::new();
+        let mut window = boxed::<u8, { WINDOW + SLACK }>();
+        let end = HISTORY + 20_000;
+        for round in 0..9u64 {
+            // Half of each block is noise, half repeats the block before.
+            let mut state = round + 1;
+            for (i, byte) in window[HISTORY..end].iter_mut().enumerate() {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                if i < 10_000 {
+                    *byte = state.to_le_bytes()[7];
+                }
+            }
+            let (mut a, mut b) = (Vec::new(), Vec::new());
+            often.tokens(&window, end, &mut a);
+            never.tokens(&window, end, &mut b);
+            assert!(a == b, "block {round}");
+            assert!(
+                round == 0 || a.iter().any(|token| token.is_match()),
+                "block {round} has no match"
+            );
+            often.advance(end - HISTORY);
+            never.advance(end - HISTORY);
+            assert_eq!(often.offset, 1);
+            window.copy_within(end - HISTORY..end, 0);
+        }
+        assert!(never.offset > 9 * 20_000);
+    }
+}

@@ -8,7 +8,7 @@ pub(super) const LITERALS: usize = 288;
 pub(super) const DISTANCES: usize = 32;
 
 /// A literal, or a match: bit 31, the length less 3 from bit 16, the distance less 1 from bit 0.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token(u32);
 
 impl Token {

@@ -5,7 +5,8 @@
 //! vectors.rs        every digest of that file
 //! properties.rs     what holds for any input
 //! inputs.rs         further inputs, made from a seed
-//! differential.rs   those, through this encoder and through a real Go (go.sh, digests.go)
+//! differential.rs   those, through this encoder and through a real Go
+//! go.rs             that Go: go.sh installs it, digests.go asks its library
 //! ```
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(
@@ -14,6 +15,7 @@
 )]
 
 mod differential;
+mod go;
 mod inputs;
 mod properties;
 mod recipe;

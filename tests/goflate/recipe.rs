@@ -225,8 +225,10 @@ impl Cook<'_> {
         for i in (1..codes.len()).rev() {
             codes.swap(i, random.below(i + 1));
         }
-        for i in 0..if counts.is_some() { codes.len() } else { n } {
-            let code = weights.map_or_else(|| codes[i], |weights| random.weighted(weights));
+        let count = counts.map_or(n, |_| codes.len());
+        let mut codes = codes.into_iter();
+        for _ in 0..count {
+            let code = codes.next().unwrap_or_else(|| random.weighted(weights.unwrap()));
             let more = random.below(1 << self.tables.distextra[code]);
             self.copy(len, self.tables.distbase[code] + more);
             self.input.push(random.byte());
