@@ -26,13 +26,14 @@ lint: ## format, clippy, licences and sources of dependencies, scripts, spelling
 	tests/engines/install.sh lint
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --features test-all -- -D warnings
-	shellcheck .ci/run .ci/tool demo/run.sh tests/engines/install.sh tests/support/stop.sh
+	shellcheck .ci/run .ci/tool demo/run.sh tests/engines/install.sh tests/goflate/go.sh tests/support/stop.sh
 	git ls-files -z | grep -zvE '^(testdata|Cargo\.lock)' | xargs -0 codespell -L crate,ser
 	.ci/tool cargo-deny --all-features --locked check bans licenses sources
 
 bench: ## speed and memory beside skopeo's and a plain hash, on one machine in one run
 	tests/engines/install.sh
 	$(CARGO) bench --locked --bench transfer
+	$(CARGO) bench --locked --bench goflate
 
 fuzz: ## every fuzz target for a minute (needs cargo-fuzz; stable Rust will do)
 	mkdir -p fuzz/corpus/archive

@@ -12,6 +12,7 @@
 //! - [`registry`]: the distribution protocol, as a client and as a manifests-only server
 //! - [`target`]: where images go: probe, plan, apply
 //! - [`docker`]: Docker's Engine API as a target, and attaching digests to its classic store
+//! - [`goflate`]: the gzip encoder of Go, byte for byte
 //! - [`error`]: errors, and findings as data
 //! - [`progress`], [`interrupt`], [`escape`]: what long work reports, how it is stopped, how text is printed
 
@@ -19,6 +20,7 @@ pub mod archive;
 pub mod docker;
 pub mod error;
 pub mod escape;
+pub mod goflate;
 pub mod interrupt;
 pub mod oci;
 pub mod progress;
