@@ -7,7 +7,7 @@ use crate::inputs::Source;
 use crate::{LEVELS, encode, sha256};
 
 /// Inputs of a run; `GOFLATE_INPUTS` and `GOFLATE_FIRST` make it another number of others.
-const INPUTS: u64 = if cfg!(feature = "test-all") { 2500 } else { 500 };
+const INPUTS: u64 = if cfg!(feature = "test-all") { 2500 } else { 150 };
 
 #[test]
 fn go_writes_the_same() {
