@@ -408,7 +408,10 @@ fn sealift_runs_in_a_clean_environment() {
         .get_envs()
         .map(|(name, _)| name.to_str().unwrap().to_owned())
         .collect();
-    assert_eq!(names, ["DOCKER_HOST", "HOME", "LC_ALL", "PATH"]);
+    assert_eq!(
+        names,
+        ["DOCKER_HOST", "HOME", "LC_ALL", "PATH", "SEALIFT_RUN_DIR"]
+    );
     assert!(sealift.run(&["--help"]).signal.is_none());
 }
 
