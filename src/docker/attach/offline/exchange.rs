@@ -25,7 +25,10 @@ pub struct Files {
 
 /// Held while no daemon can have the store.
 #[derive(Debug)]
-pub struct Unused(#[allow(dead_code, reason = "the lock is held as long as the file is open")] Option<File>);
+pub struct Unused {
+    /// The lock is held as long as the file is open.
+    _lock: Option<File>,
+}
 
 impl Files {
     /// The folder of the images' names and documents.
@@ -83,11 +86,11 @@ impl Files {
     pub fn take(&self) -> io::Result<Option<Unused>> {
         let file = match File::open(self.data_root.join("volumes/metadata.db")) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Unused(None))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Unused { _lock: None })),
             Err(error) => return Err(error),
         };
         match file.try_lock() {
-            Ok(()) => Ok(Some(Unused(Some(file)))),
+            Ok(()) => Ok(Some(Unused { _lock: Some(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
