@@ -12,6 +12,7 @@
 //! - [`registry`]: the distribution protocol, as a client and as a manifests-only server
 //! - [`target`]: where images go: probe, plan, apply
 //! - [`docker`]: Docker's Engine API as a target, and attaching digests to its classic store
+//! - [`rebuild`]: packing layers again as they were packed once
 //! - [`goflate`]: the gzip encoder of Go, byte for byte
 //! - [`error`]: errors, and findings as data
 //! - [`progress`], [`interrupt`], [`escape`]: what long work reports, how it is stopped, how text is printed
@@ -24,6 +25,7 @@ pub mod goflate;
 pub mod interrupt;
 pub mod oci;
 pub mod progress;
+pub mod rebuild;
 pub mod registry;
 pub mod save;
 pub mod source;

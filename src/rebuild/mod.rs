@@ -1,0 +1,29 @@
+//! Packing layers again as they were packed once, so that their digests are what they were.
+//!
+//! Engines keep layers unpacked, and `docker save` writes them so. What the registry had can be made again if
+//! the same encoder is known: the digest proves it.
+
+use std::io::Read;
+
+use crate::error::Result;
+use crate::oci::Digest;
+
+/// Uncompressed layers, as an engine's store or an archive of `docker save` has them.
+pub trait Unpacked: Send + Sync {
+    /// Uncompressed bytes of a layer's tar; `None` if it is not here.
+    ///
+    /// # Errors
+    ///
+    /// If the layer is there and cannot be read.
+    fn size(&self, diff_id: &Digest) -> Result<Option<u64>>;
+
+    /// Opens a layer's tar at its first byte.
+    ///
+    /// The bytes are not checked: whoever reads them hashes them. An error of the reader that wraps a
+    /// [`crate::Error`] (by `io::Error::other`) keeps its meaning.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::NotFound`] if it is not here.
+    fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>>;
+}
