@@ -130,6 +130,7 @@ pub fn save(
         metadata: AtomicU64::new(0),
         max_metadata: MAX_ALL_METADATA,
     };
+    source.prepare(references, &options.platforms)?;
     progress.phase("resolving", None);
     let images = run.resolve(references)?;
     let layout = Arc::new(Layout::plan(&images, &preferred(&options.platforms))?);
@@ -208,6 +209,7 @@ impl Run<'_> {
         })?;
         Ok(Named {
             reference: Some(reference.clone()),
+            account: self.source.account(reference, &graph)?,
             graph,
         })
     }
@@ -296,7 +298,7 @@ fn wanted(images: &[Named], layout: &Layout) -> Vec<Wanted> {
         let Some(reference) = &named.reference else {
             continue;
         };
-        for blob in named.graph.blobs() {
+        for blob in named.blobs() {
             repositories.entry(blob.digest).or_insert(reference.repository());
         }
     }
@@ -371,7 +373,7 @@ fn summary(images: &[Named], layout: &Layout, moved: &[Moved], files: Vec<PathBu
         .map(|blob| (*blob.verified.digest(), blob.reused))
         .collect();
     let saved = images.iter().filter_map(|named| {
-        let blobs = named.graph.blobs();
+        let blobs = named.blobs();
         let mut platforms: Vec<Platform> = Vec::new();
         for platform in named.graph.runnable().filter_map(|image| image.platform()) {
             if !platforms.contains(platform) {

@@ -2,14 +2,36 @@
 
 use std::io::Read;
 
+use crate::archive::account::Account;
 use crate::error::{Error, Problem, Result};
-use crate::oci::{Descriptor, Reference, Repository};
+use crate::oci::{Descriptor, Graph, PlatformSelection, Reference, Repository};
 
 /// Where images are read from. The bare minimum; everything else is derived from it.
 ///
 /// Implementations check what they give: bytes of [`Source::metadata`] match their descriptor. Bytes of
 /// [`Source::open`] are checked by whoever reads them, as they come in pieces.
 pub trait Source: Send + Sync {
+    /// Makes ready what it takes to give images, all of them at once, before any is resolved. A source that keeps
+    /// layers unpacked packs them here. An image that it does not have is no error yet.
+    ///
+    /// # Errors
+    ///
+    /// If an image that it has cannot be made ready.
+    fn prepare(&self, references: &[Reference], platforms: &PlatformSelection) -> Result<()> {
+        let _ = (references, platforms);
+        Ok(())
+    }
+
+    /// What it tells of an image that it gave: by default nothing, all of it is as a registry gave it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot tell now.
+    fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
+        let _ = (reference, graph);
+        Ok(Account::default())
+    }
+
     /// Resolves a reference to the manifest or index that it names now.
     ///
     /// # Errors
@@ -88,6 +110,25 @@ impl Several {
 }
 
 impl Source for Several {
+    /// Each is asked for what those before it lack.
+    fn prepare(&self, references: &[Reference], platforms: &PlatformSelection) -> Result<()> {
+        let mut wanted = references.to_vec();
+        for (at, source) in self.0.iter().enumerate() {
+            source.prepare(&wanted, platforms)?;
+            if at + 1 < self.0.len() {
+                wanted.retain(|reference| source.resolve(reference).is_err());
+            }
+        }
+        Ok(())
+    }
+
+    fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
+        self.first(|source| {
+            source.resolve(reference)?;
+            source.account(reference, graph)
+        })
+    }
+
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         self.first(|source| source.resolve(reference))
     }

@@ -15,6 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, Reference};
 use crate::progress::Progress;
 
+pub use crate::archive::account::Evidence;
 pub use offer::{Damaged, Offer, Offers};
 pub use request::{Attach, Rename, Request, Selection};
 
@@ -57,25 +58,6 @@ impl Obstacle {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Escaped(&self.reason))
-    }
-}
-
-/// What stands behind a digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Evidence {
-    /// The documents hash to it, and config and layers to what they say.
-    Verified,
-    /// The engine that the image came from says so.
-    Recorded,
-}
-
-impl fmt::Display for Evidence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Evidence::Verified => "verified",
-            Evidence::Recorded => "recorded",
-        })
     }
 }
 
@@ -253,7 +235,7 @@ impl fmt::Display for Plan {
                 Showing::Attach { strategy } => {
                     let recorded = match image.evidence {
                         Evidence::Verified => "",
-                        Evidence::Recorded => "recorded, not proven; ",
+                        Evidence::Recorded | Evidence::None => "recorded, not proven; ",
                     };
                     writeln!(f, "  digest  {} ({recorded}attached: {strategy})", image.digest)?;
                 }

@@ -5,9 +5,10 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::account::Account;
 use super::format::Entry;
 use crate::error::{Error, Finding, Place, Result};
-use crate::oci::{Descriptor, Digest};
+use crate::oci::{Descriptor, Digest, Graph, MediaType};
 
 /// A stretch of a file.
 #[derive(Debug, Clone)]
@@ -88,6 +89,25 @@ pub trait Content: Send + Sync {
     /// Digest of `index.json`: the one line that pins everything named in it.
     fn digest(&self) -> Digest {
         Digest::sha256(self.index())
+    }
+
+    /// What is told of an entry's image.
+    fn account(&self, entry: &Entry, graph: &Graph) -> Account {
+        let mut account = entry.account();
+        for image in &graph.images {
+            let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
+            for (layer, diff_id) in image.manifest.layers.iter().zip(diff_ids) {
+                let is_packed = self.stored(&layer.digest).is_some();
+                if is_packed || !entry.uncompressed.contains(&layer.digest) {
+                    continue;
+                }
+                if let Some(stored) = self.stored(diff_id) {
+                    let tar = Descriptor::new(MediaType::new(MediaType::OCI_LAYER), *diff_id, stored.size);
+                    account.uncompressed.insert(layer.digest, tar);
+                }
+            }
+        }
+        account
     }
 
     /// Reads a manifest, index or config whole, checked against size and digest; `None` if it is not here.

@@ -3,8 +3,9 @@
 //! Sources: OCI image specification, "Image Layout"; `docker load`'s `manifest.json` (moby,
 //! `image/tarexport`); containerd's annotation for names (`core/images/annotations.go`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::account::{Account, Provenance, StandIn};
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Descriptor, Digest, Graph, Image, Index, MediaType, Platform, Reference, json};
 
@@ -26,10 +27,18 @@ pub const FORMAT: &str = "dev.sealift.format";
 pub const FORMAT_VERSION: u32 = 1;
 /// The reference as it was asked for, where the names above cannot say it: a tag with a digest.
 pub const REFERENCE: &str = "dev.sealift.reference";
-/// The digest that the engine showed which an image came from, where its manifest could not be had.
+/// On the entry of a stand-in, a manifest that was made because the original could not be had: the digest that the
+/// engine showed which the image came from, or `none`.
 pub const RECORDED: &str = "dev.sealift.recorded";
+/// Digests, comma-separated, of layers that are here only uncompressed, under their diff ids.
+pub const UNCOMPRESSED: &str = "dev.sealift.uncompressed";
+/// Where manifest and layers came from, as JSON ([`Provenance`]). It proves nothing.
+pub const PROVENANCE: &str = "dev.sealift.provenance";
 /// The platforms whose blobs are here, comma-separated; on the entry of a sparse index.
 pub const PLATFORMS: &str = "dev.sealift.platforms";
+
+/// What [`RECORDED`] says of an image that has no digest.
+const NONE: &str = "none";
 
 /// Where a blob stands: `blobs/sha256/<hex>`.
 pub fn blob_path(digest: &Digest) -> String {
@@ -61,12 +70,39 @@ pub struct Named {
     pub reference: Option<Reference>,
     /// What it stands for.
     pub graph: Graph,
+    /// What is told of it.
+    pub account: Account,
 }
 
 impl Named {
+    /// Every blob of it that the archive has, once: as [`Graph::blobs`], with uncompressed layers in the place of
+    /// those that could not be packed.
+    pub fn blobs(&self) -> Vec<Descriptor> {
+        let mut seen = HashSet::new();
+        let mut blobs = self.graph.blobs();
+        for blob in &mut blobs {
+            *blob = self.account.layer(blob).clone();
+        }
+        blobs.retain(|blob| seen.insert(blob.digest));
+        blobs
+    }
+
     /// The entry in `index.json`: the original descriptor, with names.
-    fn entry(&self) -> Descriptor {
+    fn entry(&self) -> Result<Descriptor> {
         let mut entry = self.graph.root.bare();
+        let mut note = |key: &str, value: String| entry.annotations.insert(key.into(), value);
+        if let Some(stand_in) = self.account.stand_in {
+            let recorded = stand_in.recorded.map(|digest| digest.to_string());
+            note(RECORDED, recorded.unwrap_or_else(|| NONE.into()));
+        }
+        if !self.account.uncompressed.is_empty() {
+            let layers = self.account.uncompressed.keys().map(ToString::to_string);
+            note(UNCOMPRESSED, layers.collect::<Vec<_>>().join(","));
+        }
+        if let Some(provenance) = &self.account.provenance {
+            let json = to_json(provenance)?;
+            note(PROVENANCE, String::from_utf8_lossy(&json).into_owned());
+        }
         if let Some(reference) = &self.reference {
             let name = reference.without_digest().unwrap_or_else(|| reference.clone());
             entry.annotations.insert(CONTAINERD_NAME.into(), name.full());
@@ -88,7 +124,7 @@ impl Named {
             here.dedup();
             entry.annotations.insert(PLATFORMS.into(), here.join(","));
         }
-        entry
+        Ok(entry)
     }
 }
 
@@ -122,7 +158,7 @@ pub fn index_json(images: &[Named]) -> Result<Vec<u8>> {
     to_json(&Layout {
         schema_version: 2,
         media_type: MediaType::OCI_INDEX,
-        manifests: images.iter().map(Named::entry).collect(),
+        manifests: images.iter().map(Named::entry).collect::<Result<_>>()?,
         annotations: BTreeMap::from([(FORMAT, FORMAT_VERSION.to_string())]),
     })
 }
@@ -140,16 +176,16 @@ pub struct DockerImage {
 }
 
 impl DockerImage {
-    /// An image whose config and layers stand where an OCI layout has them.
-    pub fn new(image: &Image, repo_tags: Option<Vec<String>>) -> DockerImage {
+    /// An image whose config and layers stand where an OCI layout has them; `here` tells what is there of a layer.
+    pub fn new<'a>(image: &'a Image, here: impl Fn(&'a Descriptor) -> &'a Descriptor) -> DockerImage {
         DockerImage {
             config: blob_path(&image.manifest.config.digest),
-            repo_tags,
+            repo_tags: None,
             layers: image
                 .manifest
                 .layers
                 .iter()
-                .map(|layer| blob_path(&layer.digest))
+                .map(|layer| blob_path(&here(layer).digest))
                 .collect(),
         }
     }
@@ -178,7 +214,7 @@ pub fn manifest_json(images: &[Named], preferred: &Platform) -> Result<Vec<u8>> 
                 None => Some(reference.full()),
                 Some(_) => reference.without_digest().map(|name| name.full()),
             });
-        let fresh = DockerImage::new(image, None);
+        let fresh = DockerImage::new(image, |layer| named.account.layer(layer));
         let known = list
             .iter()
             .position(|known| known.config == fresh.config && known.layers == fresh.layers);
@@ -223,8 +259,12 @@ pub struct Entry {
     pub bare_tag: Option<String>,
     /// The platforms that must be here; `None` if the archive does not say.
     pub platforms: Option<Vec<Platform>>,
-    /// Another digest than the descriptor's, that nothing here proves: the engine said so which it came from.
-    pub recorded: Option<Digest>,
+    /// Set if the manifest is no registry's.
+    pub stand_in: Option<StandIn>,
+    /// Layers that are here only uncompressed, by their digests as they were stored.
+    pub uncompressed: BTreeSet<Digest>,
+    /// Where everything came from, as the archive says.
+    pub provenance: Option<Provenance>,
 }
 
 /// Reads the entries of an `index.json`.
@@ -264,13 +304,29 @@ pub fn parse_index(bytes: &[u8]) -> Result<Vec<Entry>, Problem> {
 }
 
 impl Entry {
+    /// The digest that the image is known by; `None` if none is known.
+    pub fn digest(&self) -> Option<Digest> {
+        self.account().digest(self.descriptor.digest)
+    }
+
+    /// What is told of the image, but for what is here of its layers.
+    pub fn account(&self) -> Account {
+        Account {
+            stand_in: self.stand_in,
+            uncompressed: BTreeMap::new(),
+            provenance: self.provenance.clone(),
+        }
+    }
+
     fn new(descriptor: Descriptor) -> Result<Entry, Problem> {
         let mut entry = Entry {
             descriptor,
             reference: None,
             bare_tag: None,
             platforms: None,
-            recorded: None,
+            stand_in: None,
+            uncompressed: BTreeSet::new(),
+            provenance: None,
         };
         let annotations = &entry.descriptor.annotations;
         for key in [REFERENCE, CONTAINERD_NAME, REF_NAME] {
@@ -306,11 +362,29 @@ impl Entry {
                 reason: format!("{PLATFORMS}: {error}"),
             })?);
         }
-        if let Some(text) = annotations.get(RECORDED) {
-            let recorded: Digest = text.parse().map_err(|error| Problem::Document {
-                reason: format!("{RECORDED}: {error}"),
-            })?;
-            entry.recorded = Some(recorded).filter(|recorded| *recorded != entry.descriptor.digest);
+        let wrong = |key: &str, reason: String| Problem::Document {
+            reason: format!("{key}: {reason}"),
+        };
+        let digest = |key: &str, text: &str| -> Result<Digest, Problem> {
+            text.parse().map_err(|error| wrong(key, format!("{error}")))
+        };
+        entry.stand_in = match annotations.get(RECORDED).map(String::as_str) {
+            None => None,
+            Some(NONE) => Some(StandIn { recorded: None }),
+            Some(text) => Some(StandIn {
+                recorded: Some(digest(RECORDED, text)?),
+            }),
+        };
+        let layers = annotations
+            .get(UNCOMPRESSED)
+            .into_iter()
+            .flat_map(|list| list.split(','));
+        entry.uncompressed = layers
+            .map(|text| digest(UNCOMPRESSED, text))
+            .collect::<Result<_, _>>()?;
+        if let Some(text) = annotations.get(PROVENANCE) {
+            let provenance = json::from_slice(text.as_bytes());
+            entry.provenance = Some(provenance.map_err(|error| wrong(PROVENANCE, error.to_string()))?);
         }
         Ok(entry)
     }

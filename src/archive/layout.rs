@@ -136,7 +136,7 @@ fn mentions(images: &[Named]) -> Result<Vec<Mention>> {
             let config = image.config_raw.as_deref().map(Arc::from);
             mention(&mut blobs, &image.manifest.config, true, config)?;
             for layer in &image.manifest.layers {
-                mention(&mut blobs, layer, false, None)?;
+                mention(&mut blobs, named.account.layer(layer), false, None)?;
             }
         }
     }

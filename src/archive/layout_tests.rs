@@ -3,6 +3,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use super::*;
+use crate::archive::account::Account;
 use crate::oci::{Config, Document, Graph, Image, MediaType, PlatformSelection};
 
 /// An image of one manifest whose layers are only described.
@@ -23,6 +24,7 @@ fn image(name: &str, layers: &[Descriptor]) -> Named {
     };
     Named {
         reference: Some(name.parse().unwrap()),
+        account: Account::default(),
         graph: Graph {
             root: root.clone(),
             indexes: Vec::new(),
@@ -227,5 +229,12 @@ fn refuses_what_cannot_be_right() {
     })
     .unwrap();
     let reference = named.reference.clone();
-    assert_eq!(code(&[Named { reference, graph }]), "size-differs");
+    assert_eq!(
+        code(&[Named {
+            reference,
+            graph,
+            account: Account::default()
+        }]),
+        "size-differs"
+    );
 }

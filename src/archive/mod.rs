@@ -1,6 +1,7 @@
 //! The archive: an OCI image layout in a plain tar that other tools read too.
 //!
 //! - [`format`]: entry names, annotations, `index.json` and `manifest.json`
+//! - [`account`]: what an archive says of an image besides its documents
 //! - [`content`]: what can be read as a layout
 //! - [`verified`]: the proof that bytes are what a descriptor says
 //!
@@ -21,6 +22,7 @@
 //! - [`view`]: the tar that an engine is shown
 //! - [`source`]: what was opened, as a source of images
 
+pub mod account;
 pub mod blob;
 pub mod content;
 pub mod decompress;

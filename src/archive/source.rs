@@ -11,10 +11,11 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use super::account::Account;
 use super::content::{Content, Stored};
 use super::format::Entry;
 use crate::error::{Error, Place, Problem, Result};
-use crate::oci::{Descriptor, Digest, Document, Reference, Repository, graph};
+use crate::oci::{Descriptor, Digest, Document, Graph, Reference, Repository, graph};
 use crate::source::Source;
 
 /// Any [`Content`] as a [`Source`].
@@ -142,6 +143,13 @@ fn name_of(entry: &Entry) -> String {
 impl Source for ArchiveSource {
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         if let Some(digest) = reference.digest() {
+            let recorded = |entry: &&Entry| {
+                let stand_in = entry.stand_in.and_then(|stand_in| stand_in.recorded);
+                stand_in == Some(digest)
+            };
+            if let Some(entry) = self.content.entries().iter().find(recorded) {
+                return Ok(entry.descriptor.bare());
+            }
             return self
                 .digested(digest)?
                 .ok_or_else(|| self.not_found(reference.familiar()));
@@ -168,6 +176,25 @@ impl Source for ArchiveSource {
             });
         }
         Ok(first.descriptor.bare())
+    }
+
+    fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
+        let entries = self.content.entries();
+        let same = |entry: &&Entry| entry.descriptor.digest == graph.root.digest;
+        let named = entries
+            .iter()
+            .filter(same)
+            .find(|entry| entry.reference.as_ref() == Some(reference));
+        if let Some(entry) = named.or_else(|| entries.iter().find(same)) {
+            return Ok(self.content.account(entry, graph));
+        }
+        // One image out of an index: what the entry says above is of the index.
+        let mut account = Account::default();
+        for entry in entries {
+            let above = self.content.account(entry, graph);
+            account.uncompressed.extend(above.uncompressed);
+        }
+        Ok(account)
     }
 
     fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {

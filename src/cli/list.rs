@@ -106,8 +106,8 @@ fn images(content: &dyn Content) -> Result<Vec<Listed>> {
                 (Some(reference), _) => Some(reference.familiar()),
                 (None, tag) => tag.clone().map(|tag| format!(":{tag}")),
             },
-            digest: entry.recorded.unwrap_or(entry.descriptor.digest).to_string(),
-            recorded: entry.recorded.is_some(),
+            digest: entry.digest().unwrap_or(entry.descriptor.digest).to_string(),
+            recorded: entry.stand_in.is_some(),
             complete: blobs.iter().all(|blob| content.stored(&blob.digest).is_some()),
             platforms,
             size: blobs

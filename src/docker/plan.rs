@@ -172,11 +172,11 @@ fn planned(
         config.is_some_and(|config| config.diff_ids == held.diff_ids)
     });
     let held = held.filter(|_| present);
-    let showing = match offer.recorded {
-        Some(recorded) if inventory.store == Store::Containerd => Showing::Hidden {
+    let showing = match offer.evidence() {
+        Evidence::Recorded if inventory.store == Store::Containerd => Showing::Hidden {
             obstacles: vec![Obstacle::new(
                 format!(
-                    "{recorded} was recorded without its manifest, and the containerd store shows digests of manifests only"
+                    "{digest} was recorded without its manifest, and the containerd store shows digests of manifests only"
                 ),
                 "save the image again from a registry that has it",
             )],

@@ -157,7 +157,7 @@ pub fn containerd_name(root: &Descriptor, name: &Reference) -> Result<View> {
 }
 
 fn docker_image(image: &crate::oci::Image, takes: &Takes) -> DockerImage {
-    let mut entry = DockerImage::new(image, None);
+    let mut entry = DockerImage::new(image, |layer| layer);
     entry.layers = layers(image)
         .map(|(layer, diff_id, _)| {
             blob_path(if is_decompressed(layer, takes) {

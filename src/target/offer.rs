@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Evidence;
+use crate::archive::account::Account;
 use crate::archive::content::Content;
 use crate::archive::verify;
 use crate::error::Result;
@@ -16,8 +17,8 @@ pub struct Offer<'a> {
     pub reference: Option<Reference>,
     /// What it stands for.
     pub graph: Graph,
-    /// The digest that is attached instead of the manifest's, and that nothing proves.
-    pub recorded: Option<Digest>,
+    /// What its archive says of it.
+    pub account: Account,
     /// Uncompressed bytes of its layers by their diff ids, as far as they were counted.
     pub layer_sizes: BTreeMap<Digest, u64>,
 }
@@ -28,17 +29,15 @@ impl Offer<'_> {
         label(self.reference.as_ref(), &self.graph.root.digest)
     }
 
-    /// The digest that it is known by: its manifest's or index's, else the one that was recorded.
+    /// The digest that it is known by: its manifest's or index's, or the one that was recorded in its place.
     pub fn digest(&self) -> Digest {
-        self.recorded.unwrap_or(self.graph.root.digest)
+        let root = self.graph.root.digest;
+        self.account.digest(root).unwrap_or(root)
     }
 
     /// What stands behind its digest.
     pub fn evidence(&self) -> Evidence {
-        match self.recorded {
-            Some(_) => Evidence::Recorded,
-            None => Evidence::Verified,
-        }
+        self.account.evidence()
     }
 }
 
@@ -96,8 +95,8 @@ impl<'a> Offers<'a> {
             self.images.push(Offer {
                 content,
                 reference: image.reference.clone(),
+                account: content.account(entry, &graph),
                 graph,
-                recorded: entry.recorded,
                 layer_sizes: layer_sizes.clone(),
             });
         }

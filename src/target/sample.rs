@@ -1,6 +1,7 @@
 //! Offers without an archive behind them, for tests of what is pure.
 
 use super::Offer;
+use crate::archive::account::Account;
 use crate::archive::content::{Content, Stored};
 use crate::archive::format::Entry;
 use crate::error::{Finding, Result};
@@ -98,7 +99,7 @@ pub fn offer(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Offer<'
         content: &Nothing,
         reference: name.map(|name| name.parse().unwrap()),
         graph: graph.unwrap(),
-        recorded: None,
+        account: Account::default(),
         layer_sizes: layers.iter().map(|layer| (diff_id(layer), 1000)).collect(),
     }
 }

@@ -92,7 +92,7 @@ fn unverified<'a>(content: &'a dyn Content) -> Offers<'a> {
             content,
             reference: entry.reference.clone(),
             graph: Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch).unwrap(),
-            recorded: None,
+            account: sealift::archive::account::Account::default(),
             layer_sizes: Default::default(),
         }
     });
