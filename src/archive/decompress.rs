@@ -6,7 +6,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use flate2::bufread::GzDecoder;
+use zlib_rs::{Inflate, InflateFlush, Status};
 use zstd::stream::raw::{DParameter, Operation as _};
 
 use crate::error::{Error, Place, Problem, Result};
@@ -27,11 +27,18 @@ pub struct Decompressor<R> {
 
 enum Stream<R> {
     Plain(R),
-    /// One member, and how many ended before it.
-    Gzip(Box<GzDecoder<R>>, usize),
+    Gzip(Members<R>),
     Zstd(Frames<R>),
-    /// Nothing more comes: the end was reached, or an error.
-    Ended(Option<R>),
+}
+
+struct Members<R> {
+    input: R,
+    /// The member that has begun.
+    member: Option<Inflate>,
+    /// Members that ended.
+    ended: usize,
+    /// The end was reached.
+    done: bool,
 }
 
 struct Frames<R> {
@@ -53,7 +60,12 @@ impl<R: BufRead> Decompressor<R> {
     pub fn new(compression: Compression, input: R, limit: u64, place: Place) -> Result<Decompressor<R>> {
         let stream = match compression {
             Compression::None => Stream::Plain(input),
-            Compression::Gzip => Stream::Gzip(Box::new(GzDecoder::new(input)), 0),
+            Compression::Gzip => Stream::Gzip(Members {
+                input,
+                member: None,
+                ended: 0,
+                done: false,
+            }),
             Compression::Zstd => {
                 let made = zstd::stream::raw::Decoder::new().and_then(|mut decoder| {
                     decoder.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;
@@ -80,24 +92,21 @@ impl<R: BufRead> Decompressor<R> {
         self.count
     }
 
-    /// The reader of the stored bytes, to prove them after the last uncompressed byte came. `None` if it
-    /// was lost to an error.
-    pub fn into_inner(self) -> Option<R> {
+    /// The reader of the stored bytes, to prove them after the last uncompressed byte came.
+    pub fn into_inner(self) -> R {
         match self.stream {
-            Stream::Plain(input) => Some(input),
-            Stream::Gzip(member, _) => Some(member.into_inner()),
-            Stream::Zstd(frames) => Some(frames.input),
-            Stream::Ended(input) => input,
+            Stream::Plain(input) => input,
+            Stream::Gzip(members) => members.input,
+            Stream::Zstd(frames) => frames.input,
         }
     }
 
-    /// The reader of the stored bytes, to see how far it is. `None` if it was lost to an error.
-    pub fn get_ref(&self) -> Option<&R> {
+    /// The reader of the stored bytes, to see how far it is.
+    pub fn get_ref(&self) -> &R {
         match &self.stream {
-            Stream::Plain(input) => Some(input),
-            Stream::Gzip(member, _) => Some(member.get_ref()),
-            Stream::Zstd(frames) => Some(&frames.input),
-            Stream::Ended(input) => input.as_ref(),
+            Stream::Plain(input) => input,
+            Stream::Gzip(members) => &members.input,
+            Stream::Zstd(frames) => &frames.input,
         }
     }
 
@@ -123,43 +132,12 @@ impl<R: BufRead> Decompressor<R> {
         if target.is_empty() {
             return Ok(0);
         }
-        loop {
-            match &mut self.stream {
-                Stream::Plain(input) => return input.read(target),
-                Stream::Zstd(frames) => return frames.step(target),
-                Stream::Ended(_) => return Ok(0),
-                Stream::Gzip(member, ended) => match member.read(target) {
-                    // Not even a header, behind a member that was whole: this belongs to no gzip stream.
-                    Err(error)
-                        if *ended > 0
-                            && member.header().is_none()
-                            && error.get_ref().is_none_or(is_foreign) =>
-                    {
-                        return Err(io::Error::other(Problem::DataAfterStream));
-                    }
-                    Ok(0) => self.stream = self.next_member()?,
-                    outcome => return outcome,
-                },
-            }
+        match &mut self.stream {
+            Stream::Plain(input) => input.read(target),
+            Stream::Zstd(frames) => frames.step(target),
+            Stream::Gzip(members) => members.step(target),
         }
     }
-
-    /// What follows a gzip member that ended: another one, or nothing.
-    fn next_member(&mut self) -> io::Result<Stream<R>> {
-        let Stream::Gzip(member, ended) = std::mem::replace(&mut self.stream, Stream::Ended(None)) else {
-            return Ok(Stream::Ended(None));
-        };
-        let mut input = member.into_inner();
-        if input.fill_buf()?.is_empty() {
-            return Ok(Stream::Ended(Some(input)));
-        }
-        Ok(Stream::Gzip(Box::new(GzDecoder::new(input)), ended + 1))
-    }
-}
-
-/// Whether an error inside an [`io::Error`] is none of this crate's.
-fn is_foreign(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    !error.is::<Error>()
 }
 
 /// Tells the stored bytes' reader's errors from those of the decompressors.
@@ -175,6 +153,96 @@ fn explain(error: io::Error, place: &Place) -> Error {
             });
         Error::refused(place.clone(), problem)
     })
+}
+
+/// How every gzip member begins: the magic, the only method, and flags of which the upper three are reserved.
+const GZIP_START: [u8; 3] = [0x1f, 0x8b, 8];
+const GZIP_RESERVED: u8 = 0xe0;
+/// Bytes of the shortest gzip header.
+const GZIP_HEADER: u64 = 10;
+
+impl<R: BufRead> Members<R> {
+    fn step(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        while !self.done {
+            let count = match &mut self.member {
+                Some(_) => self.inflate(target)?,
+                None => {
+                    self.begin()?;
+                    0
+                }
+            };
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+        Ok(0)
+    }
+
+    /// Begins a member where one begins; behind a whole one there may be none.
+    fn begin(&mut self) -> io::Result<()> {
+        if self.ended > 0 && self.input.fill_buf()?.is_empty() {
+            self.done = true;
+            return Ok(());
+        }
+        // 16: a gzip header is expected; 15: the largest window that there is.
+        self.member = Some(Inflate::new(true, 16 + 15));
+        Ok(())
+    }
+
+    /// Gives uncompressed bytes of a member; none at its end, or if more stored bytes are needed first.
+    fn inflate(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let Some(member) = &mut self.member else {
+            return Ok(0);
+        };
+        let stored = self.input.fill_buf()?;
+        let (taken_before, given_before) = (member.total_in(), member.total_out());
+        if stored.is_empty() {
+            // A header that is cut belongs to no member.
+            return Err(match self.ended {
+                1.. if taken_before < GZIP_HEADER => io::Error::other(Problem::DataAfterStream),
+                _ => io::Error::from(io::ErrorKind::UnexpectedEof),
+            });
+        }
+        if !begins_gzip(taken_before, stored) {
+            return Err(io::Error::other(match self.ended {
+                // Not even a header, behind a member that was whole: this belongs to no gzip stream.
+                1.. => Problem::DataAfterStream,
+                0 => Problem::Compression {
+                    reason: "no gzip header".into(),
+                },
+            }));
+        }
+        let status = member.decompress(stored, target, InflateFlush::NoFlush);
+        let taken = usize::try_from(member.total_in() - taken_before).unwrap_or(usize::MAX);
+        let given = usize::try_from(member.total_out() - given_before).unwrap_or(usize::MAX);
+        self.input.consume(taken);
+        match status {
+            Ok(Status::StreamEnd) => {
+                self.member = None;
+                self.ended += 1;
+            }
+            Ok(Status::Ok) => {}
+            Ok(Status::BufError) if taken + given > 0 => {}
+            Ok(Status::BufError) => return Err(io::Error::from(io::ErrorKind::InvalidData)),
+            Err(error) => {
+                let reason = member.error_message().unwrap_or(error.as_str()).to_string();
+                return Err(io::Error::other(Problem::Compression { reason }));
+            }
+        }
+        Ok(given)
+    }
+}
+
+/// Whether stored bytes, `at` bytes into a member, are such as a gzip member may have there.
+fn begins_gzip(at: u64, stored: &[u8]) -> bool {
+    let at = usize::try_from(at).unwrap_or(usize::MAX);
+    let start = GZIP_START.get(at..).unwrap_or_default();
+    let flags = 3usize.checked_sub(at).and_then(|flags| stored.get(flags));
+    start
+        .iter()
+        .zip(stored)
+        .all(|(expected, found)| expected == found)
+        && flags.is_none_or(|flags| flags & GZIP_RESERVED == 0)
 }
 
 impl<R: BufRead> Frames<R> {

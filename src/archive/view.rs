@@ -178,9 +178,7 @@ impl Layer {
         if self.stream.count() != self.size {
             return Err(self.size_differs());
         }
-        if let Some(stored) = self.stream.into_inner() {
-            stored.finish()?;
-        }
+        self.stream.into_inner().finish()?;
         let found = self.hasher.finish();
         if found == self.diff_id {
             return Ok(());

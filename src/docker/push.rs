@@ -7,7 +7,6 @@
 //! Source: moby, `distribution/metadata`: `diffid-by-digest/sha256/<blob>` holds the diff id,
 //! `v2metadata-by-diffid/sha256/<diff id>` a list of blobs and repositories, the newest last.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt;
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 use super::attach::offline::exchange::{Files, digest_path};
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Repository, json as strict};
+use crate::rebuild::templates::{Blob, DOCKER_PUSH};
 use crate::target::Obstacle;
 
 /// The most entries that the daemon keeps for a layer.
@@ -102,32 +102,13 @@ pub fn differs(root: &Descriptor, image: &Image) -> Option<Obstacle> {
 }
 
 /// The manifest that a push writes.
-///
-/// Source: distribution, `manifest/schema2/manifest.go`: three spaces, no newline at the end.
 fn as_pushed(image: &Image) -> String {
-    const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-    const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-    let one = |text: &mut String, indent: &str, media_type: &str, of: &Descriptor| {
-        let (size, digest) = (of.size, of.digest);
-        let _ = write!(
-            text,
-            "{{\n{indent}   \"mediaType\": \"{media_type}\",\n{indent}   \"size\": {size},\n\
-             {indent}   \"digest\": \"{digest}\"\n{indent}}}"
-        );
+    let blob = |of: &Descriptor| Blob {
+        digest: of.digest,
+        size: of.size,
     };
-    let mut text = String::from(
-        "{\n   \"schemaVersion\": 2,\n   \
-         \"mediaType\": \"application/vnd.docker.distribution.manifest.v2+json\",\n   \"config\": ",
-    );
-    let config = &image.manifest.config;
-    one(&mut text, "   ", CONFIG, config);
-    text.push_str(",\n   \"layers\": [");
-    for (at, layer) in image.manifest.layers.iter().enumerate() {
-        text.push_str(if at == 0 { "\n      " } else { ",\n      " });
-        one(&mut text, "      ", LAYER, layer);
-    }
-    text.push_str("\n   ]\n}");
-    text
+    let layers: Vec<Blob> = image.manifest.layers.iter().map(blob).collect();
+    DOCKER_PUSH.write(blob(&image.manifest.config), &layers)
 }
 
 #[cfg(test)]

@@ -2,6 +2,25 @@
 //!
 //! Engines keep layers unpacked, and `docker save` writes them so. What the registry had can be made again if
 //! the same encoder is known: the digest proves it.
+//!
+//! - [`encoders`]: the table of encoders, and who uses them
+//! - [`layers`]: packs many layers, each until it has its digest
+//! - `attempt`: one layer, tried with one encoder after the other
+//! - `boundaries`: where Go's encoder was given a tar in parts, as far as that shows
+//! - `packer`: the encoders at work
+//! - `spool`: temporary files that packed layers are in
+//! - [`templates`]: the manifests that tools write for a config and layers
+
+mod attempt;
+mod boundaries;
+pub mod encoders;
+pub mod layers;
+mod packer;
+mod spool;
+pub mod templates;
+
+pub use encoders::{Deflate, Encoder};
+pub use layers::{Expected, Options, Outcome, Packed, Reason, Wanted, pack};
 
 use std::io::Read;
 

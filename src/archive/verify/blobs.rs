@@ -188,9 +188,7 @@ impl Work<'_> {
             Err(error) => return Err(error),
         };
         // Damage to the stored bytes comes first: everything else follows from it.
-        if let Some(reader) = layer.into_inner() {
-            reader.finish()?;
-        }
+        layer.into_inner().finish()?;
         Ok(outcome)
     }
 
@@ -216,7 +214,7 @@ impl Work<'_> {
                 return Ok(sink.finish());
             }
             sink.take(buffer, count);
-            let now = layer.get_ref().map_or(read, BlobReader::count);
+            let now = layer.get_ref().count();
             self.advance(job, now.saturating_sub(read))?;
             read = now;
         }

@@ -1,0 +1,202 @@
+//! The encoders that layers are packed with, as a table: what is known of each, and who uses it.
+//!
+//! Sources: the gzip headers of real blobs and of the tools named here; RFC 1952 for what the bytes mean. The
+//! time is zero and no name is set in all rows: who packs layers leaves them so, for the sake of stable digests.
+
+use std::fmt;
+
+use crate::goflate::Level;
+
+/// Bytes of a gzip header without optional fields.
+pub const HEADER: usize = 10;
+
+/// What a gzip header says made it, its last byte.
+mod system {
+    pub const FAT: u8 = 0;
+    pub const UNIX: u8 = 3;
+    pub const UNKNOWN: u8 = 255;
+}
+
+/// What makes a DEFLATE stream. Encoders that share one differ in their headers alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deflate {
+    /// Go's `compress/flate` at a level.
+    Go(Level, Writes),
+    /// zlib at a level, 1 to 9, with its usual window and memory.
+    Zlib(u32),
+}
+
+/// How a tar was handed to Go's encoder, which can show in its output at levels 2 to 9.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// As one, or through a buffer of a power of two of at least 512 bytes.
+    Whole,
+    /// Another Write began behind the content of each file.
+    Contents,
+    /// And behind the data of each extended header.
+    ContentsAndHeaders,
+}
+
+/// One way in which layers are packed.
+#[derive(Debug)]
+pub struct Encoder {
+    /// What it is called.
+    pub name: &'static str,
+    /// The gzip header that it writes.
+    pub header: [u8; HEADER],
+    /// What makes the DEFLATE stream behind the header; `None` if it is not known how to make the same.
+    pub deflate: Option<Deflate>,
+    /// Uncompressed bytes of the blocks that are compressed each on its own, if it works so.
+    pub block: Option<usize>,
+    /// Who packs layers with it.
+    pub users: &'static str,
+}
+
+/// A gzip header; `effort` is 2 for the best compression and 4 for the fastest.
+const fn header(effort: u8, system: u8) -> [u8; HEADER] {
+    [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, effort, system]
+}
+
+/// All that is known, the likeliest first.
+pub static ENCODERS: [Encoder; 15] = [
+    Encoder {
+        name: "Go gzip -1",
+        header: header(0, system::UNKNOWN),
+        deflate: Some(Deflate::DOCKER_PUSH),
+        block: None,
+        users: "docker push from the classic store",
+    },
+    Encoder {
+        name: "Go gzip -1, buffered",
+        header: header(0, system::UNKNOWN),
+        deflate: Some(Deflate::Go(Level::DEFAULT, Writes::Whole)),
+        block: None,
+        users: "buildkit over overlay file systems",
+    },
+    Encoder {
+        name: "Go gzip -1 of a tar writer",
+        header: header(0, system::UNKNOWN),
+        deflate: Some(Deflate::Go(Level::DEFAULT, Writes::ContentsAndHeaders)),
+        block: None,
+        users: "containerd, buildkit",
+    },
+    Encoder {
+        name: "Go gzip 1",
+        header: header(4, system::UNKNOWN),
+        // How it is handed over does not show at level 1.
+        deflate: Some(Deflate::Go(Level::FASTEST, Writes::Whole)),
+        block: None,
+        users: "go-containerregistry: crane, ko, kaniko",
+    },
+    Encoder {
+        name: "zlib 6 of Java 16",
+        header: header(0, system::UNKNOWN),
+        deflate: Some(Deflate::Zlib(6)),
+        block: None,
+        users: "jib on Java 16 or newer; Python's gzip at level 6",
+    },
+    Encoder {
+        name: "zlib 6 of Java 8",
+        header: header(0, system::FAT),
+        deflate: Some(Deflate::Zlib(6)),
+        block: None,
+        users: "jib on Java before 16",
+    },
+    Encoder {
+        name: "zlib 6",
+        header: header(0, system::UNIX),
+        deflate: Some(Deflate::Zlib(6)),
+        block: None,
+        users: "bsdtar and with it Bazel's rules_oci; the gzip of BSD and macOS; zlib's own gzip format",
+    },
+    Encoder {
+        name: "zlib 9 of Python",
+        header: header(2, system::UNKNOWN),
+        deflate: Some(Deflate::Zlib(9)),
+        block: None,
+        users: "Python's gzip and tarfile by default, and with them Bazel's rules_docker",
+    },
+    Encoder {
+        name: "zlib 9",
+        header: header(2, system::UNIX),
+        deflate: Some(Deflate::Zlib(9)),
+        block: None,
+        users: "zlib's own gzip format at level 9",
+    },
+    Encoder {
+        name: "GNU gzip",
+        header: header(0, system::UNIX),
+        // Older than zlib and near to it, but it places the ends of blocks and of lazy matches otherwise.
+        deflate: None,
+        block: None,
+        users: "gzip -n on Linux",
+    },
+    Encoder {
+        name: "GNU gzip 9",
+        header: header(2, system::UNIX),
+        deflate: None,
+        block: None,
+        users: "gzip -n9 on Linux",
+    },
+    Encoder {
+        name: "pgzip",
+        header: header(0, system::UNKNOWN),
+        deflate: None,
+        block: Some(1 << 20),
+        users: "podman, buildah, skopeo",
+    },
+    Encoder {
+        name: "pigz",
+        header: header(0, system::UNIX),
+        deflate: None,
+        block: Some(128 << 10),
+        users: "nixpkgs' dockerTools",
+    },
+    Encoder {
+        name: "pargzip",
+        header: header(0, system::UNKNOWN),
+        deflate: None,
+        block: Some(1 << 20),
+        users: "apko",
+    },
+    Encoder {
+        name: "eStargz",
+        header: header(2, system::UNKNOWN),
+        deflate: None,
+        block: None,
+        users: "stargz snapshotter: one gzip member for each file",
+    },
+];
+
+impl Deflate {
+    /// What `docker push` from the classic store gives.
+    pub const DOCKER_PUSH: Deflate = Deflate::Go(Level::DEFAULT, Writes::Contents);
+
+    /// All that can be made, each once, the likeliest first.
+    pub fn all() -> Vec<Deflate> {
+        let mut all = Vec::new();
+        for deflate in ENCODERS.iter().filter_map(|encoder| encoder.deflate) {
+            if !all.contains(&deflate) {
+                all.push(deflate);
+            }
+        }
+        all
+    }
+
+    /// The encoders that have it.
+    pub fn encoders(self) -> impl Iterator<Item = &'static Encoder> {
+        ENCODERS
+            .iter()
+            .filter(move |encoder| encoder.deflate == Some(self))
+    }
+}
+
+impl fmt::Display for Deflate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Deflate::Go(Level::DEFAULT, _) => f.write_str("Go gzip -1"),
+            Deflate::Go(level, _) => write!(f, "Go gzip {}", level.number()),
+            Deflate::Zlib(level) => write!(f, "zlib {level}"),
+        }
+    }
+}
