@@ -353,6 +353,13 @@ pub enum Problem {
     Format { found: String, supported: u32 },
     #[error("{}", Escaped(reason))]
     ManifestJson { reason: String },
+    #[error(
+        "this is an archive of `docker save`, which has layers but no manifest that a registry served: it proves \
+         no digest"
+    )]
+    DockerSave,
+    #[error("{}", Escaped(reason))]
+    Link { reason: String },
     #[error("is archive {found}, expected {expected}")]
     Unexpected { expected: Digest, found: Digest },
 }
@@ -388,6 +395,8 @@ impl Problem {
             Problem::Name { .. } => "name",
             Problem::Format { .. } => "format",
             Problem::ManifestJson { .. } => "manifest-json",
+            Problem::DockerSave => "docker-save",
+            Problem::Link { .. } => "link",
             Problem::Unexpected { .. } => "unexpected",
         }
     }
@@ -403,6 +412,7 @@ impl Problem {
             }
             Problem::NoEnd | Problem::Truncated { .. } => Some("copy the archive again and compare its size"),
             Problem::Format { .. } => Some("use a newer sealift"),
+            Problem::DockerSave => Some("`sealift save --from FILE -o images.tar` makes one of it that does"),
             Problem::Unexpected { .. } => {
                 Some("this is another archive than the one that `save` printed the digest of")
             }

@@ -9,7 +9,8 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use sealift::archive::segments::Segments;
 use sealift::archive::verify::{self, verify};
-use sealift::archive::{Archive, Options};
+use sealift::archive::{Opened, Options};
+use sealift::rebuild::Unpacked as _;
 use sealift::interrupt::Interrupt;
 use sealift::progress::Silent;
 
@@ -21,8 +22,20 @@ fuzz_target!(|bytes: &[u8]| {
     file.write_all(bytes).expect("room");
     let _ = std::fs::remove_file(&path);
     let segments = Segments::of_file("fuzz", file, &path).expect("an open file");
-    if let Ok(archive) = Archive::tar(segments, &Options::default()) {
-        let options = verify::Options { max_layer_size: 1 << 20, ..verify::Options::default() };
-        let _ = verify(&archive, &options, &Silent, &Interrupt::default());
+    let options = Options { max_layer_size: 1 << 20, ..Options::default() };
+    match Opened::tar(segments, &options) {
+        Ok(Opened::Layout(content)) => {
+            let options = verify::Options { max_layer_size: 1 << 20, ..verify::Options::default() };
+            let _ = verify(&*content, &options, &Silent, &Interrupt::default());
+        }
+        Ok(Opened::Unpacked(save)) => {
+            for diff_id in save.images().iter().flat_map(|image| &image.config.diff_ids) {
+                let Ok(Some(size)) = save.size(diff_id) else { continue };
+                let mut layer = save.open(diff_id).expect("what has a size can be read");
+                let read = std::io::copy(&mut layer, &mut std::io::sink()).expect("as it could before");
+                assert_eq!(read, size);
+            }
+        }
+        Err(_) => {}
     }
 });

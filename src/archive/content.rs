@@ -2,11 +2,13 @@
 //! else on top of them, so that verification, views and sources do not care which it is.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::account::Account;
 use super::format::Entry;
+use super::map::read_exact_at;
 use crate::error::{Error, Finding, Place, Result};
 use crate::oci::{Descriptor, Digest, Graph, MediaType};
 
@@ -44,6 +46,41 @@ impl Stored {
             offset: self.offset,
             ..place
         }
+    }
+
+    /// Gives the stored bytes from the one at `offset` on, unchecked.
+    pub fn reader(&self, offset: u64) -> StoredReader {
+        StoredReader {
+            stored: self.clone(),
+            at: offset,
+        }
+    }
+}
+
+/// Reads stored bytes out of their extents. Its errors wrap a [`Error`].
+pub struct StoredReader {
+    stored: Stored,
+    /// Bytes from the first extent's begin.
+    at: u64,
+}
+
+impl Read for StoredReader {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let mut begin = 0_u64;
+        for extent in &self.stored.extents {
+            let end = begin.saturating_add(extent.length);
+            if self.at >= begin && self.at < end {
+                let left = usize::try_from(end - self.at).unwrap_or(usize::MAX);
+                let count = left.min(target.len());
+                let offset = extent.offset.saturating_add(self.at - begin);
+                let piece = target.get_mut(..count).unwrap_or_default();
+                read_exact_at(extent, offset, piece).map_err(io::Error::other)?;
+                self.at = self.at.saturating_add(u64::try_from(count).unwrap_or_default());
+                return Ok(count);
+            }
+            begin = end;
+        }
+        Ok(0)
     }
 }
 

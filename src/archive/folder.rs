@@ -9,20 +9,21 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit};
 
 use super::content::{Extent, Stored};
-use super::reader::Archive;
+use super::reader::Opened;
+use super::spool::Options;
+use super::tar_index::TarIndex;
 use crate::error::{Error, Finding, Place, Problem, Result};
 
 /// Opens the layout in a folder. Every file of it is opened now, so that nobody can put another in its place.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if it is no OCI layout; [`Error::Io`] if it cannot be read.
-pub fn open(path: &Path) -> Result<Archive> {
+/// As [`super::reader::open_any`].
+pub fn open(path: &Path, options: &Options) -> Result<Opened> {
     allow_many_files();
     let mut listing = Listing {
         label: path.display().to_string(),
-        files: Vec::new(),
-        findings: Vec::new(),
+        index: TarIndex::default(),
     };
     for entry in entries(path)? {
         let name = listing.name(&entry, "");
@@ -42,7 +43,7 @@ pub fn open(path: &Path) -> Result<Archive> {
             listing.file(&entry, name)?;
         }
     }
-    Archive::new(&listing.label, listing.files, listing.findings)
+    Opened::index(&listing.label, listing.index, options)
 }
 
 /// Each blob stays open; the usual soft limit of 1024 files is for programs that use `select`.
@@ -73,8 +74,7 @@ fn is_folder(entry: &DirEntry) -> Result<bool> {
 
 struct Listing {
     label: String,
-    files: Vec<(String, Stored)>,
-    findings: Vec<Finding>,
+    index: TarIndex,
 }
 
 impl Listing {
@@ -97,7 +97,7 @@ impl Listing {
         match what {
             None => {
                 let stored = opened(path, &name)?;
-                self.files.push((name, stored));
+                self.index.files.push((name, stored));
             }
             // Another tool's own folder beside the layout, such as podman's or an `ingest` of ours.
             Some("folder") if !name.starts_with("blobs/") => self.note(name, Problem::UnknownFile),
@@ -108,7 +108,7 @@ impl Listing {
 
     fn note(&mut self, name: String, problem: Problem) {
         let place = Place::default().within(&self.label).entry(name);
-        self.findings.push(Finding { place, problem });
+        self.index.findings.push(Finding { place, problem });
     }
 }
 

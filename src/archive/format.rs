@@ -17,6 +17,8 @@ pub const OCI_LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 pub const INDEX: &str = "index.json";
 /// The file that names what is in a `docker save` archive.
 pub const MANIFEST: &str = "manifest.json";
+/// The names in an archive of `docker save`, as Docker before 1.10 reads them.
+pub const REPOSITORIES: &str = "repositories";
 /// The name that containerd and Docker's containerd store give an image.
 pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// The name, or only the tag, that an OCI layout gives an image.

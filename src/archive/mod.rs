@@ -17,6 +17,7 @@
 //! - [`tar_index`]: where everything stands in a tar, strictly
 //! - `spool`: standard input and compressed archives, into a temporary file
 //! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
+//! - [`docker_save`]: an archive of `docker save`, which is no layout
 //! - [`blob`]: one blob's stored bytes, hashed; [`decompress`]: a layer's uncompressed bytes
 //! - [`verify`]: everything about an archive that can be wrong, in one report
 //! - [`view`]: the tar that an engine is shown
@@ -26,6 +27,7 @@ pub mod account;
 pub mod blob;
 pub mod content;
 pub mod decompress;
+pub mod docker_save;
 pub mod folder;
 pub mod format;
 pub mod layout;
@@ -42,8 +44,9 @@ pub mod writer;
 
 pub use blob::BlobReader;
 pub use content::Content;
+pub use docker_save::DockerSave;
 pub use layout::Layout;
-pub use reader::{Archive, open};
+pub use reader::{Archive, Opened, open, open_any};
 pub use source::ArchiveSource;
 pub use spool::Options;
 pub use verified::{Verified, Verifier};

@@ -1,17 +1,18 @@
 //! Opening archives: what a path is, and what stands in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::blob::BlobReader;
 use super::content::{Content, Stored};
+use super::docker_save::{DockerSave, Files};
 use super::folder;
 use super::format::{self, Entry};
 use super::segments::{Segments, by_archive};
 use super::spool::{Options, compression_of, spool};
-use super::tar_index::{TarIndex, check_first};
+use super::tar_index::{Link, TarIndex, check_first};
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json};
 
@@ -26,7 +27,15 @@ pub struct Archive {
     findings: Vec<Finding>,
 }
 
-/// Opens one archive: a file, a folder, the parts of one archive in any order, or `-` for standard input.
+/// What an archive turned out to be.
+pub enum Opened {
+    /// An OCI layout.
+    Layout(Box<dyn Content>),
+    /// An archive of `docker save`: images without a manifest that a registry served.
+    Unpacked(DockerSave),
+}
+
+/// Opens one OCI layout: a file, a folder, the parts of one archive in any order, or `-` for standard input.
 ///
 /// A tar that was compressed as a whole, and what is no regular file, is spooled first.
 ///
@@ -35,6 +44,21 @@ pub struct Archive {
 /// [`Error::Refused`] if it is no OCI layout or its structure is unsafe to read; [`Error::Io`] if it cannot
 /// be read or spooled; [`Error::Usage`] if several archives are given at once.
 pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Content>> {
+    match open_any(paths, options)? {
+        Opened::Layout(content) => Ok(content),
+        Opened::Unpacked(save) => {
+            let place = Place::default().within(save.label());
+            Err(Error::refused(place, Problem::DockerSave))
+        }
+    }
+}
+
+/// Opens one archive, as [`open`] does, whether it is an OCI layout or an archive of `docker save`.
+///
+/// # Errors
+///
+/// As [`open`]; [`Error::Refused`] also for anything that is wrong with an archive of `docker save`.
+pub fn open_any(paths: &[PathBuf], options: &Options) -> Result<Opened> {
     let [path, others @ ..] = paths else {
         return Err(usage("no archive is given", None));
     };
@@ -43,23 +67,19 @@ pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Content>> {
     }
     if path == Path::new("-") {
         let input = BufReader::with_capacity(1 << 18, std::io::stdin());
-        return Ok(Box::new(Archive::spooled("standard input", input, options)?));
+        return Opened::spooled("standard input", input, options);
     }
     if path.is_dir() {
-        return Ok(Box::new(folder::open(path)?));
+        return folder::open(path, options);
     }
     let kind = path.metadata().map(|metadata| metadata.is_file());
     if kind.is_ok_and(|is_file| !is_file) {
         // A pipe, or a device: neither has a length, and a pipe is read but once.
         let file = File::open(path).map_err(Error::io("open", path))?;
         let input = BufReader::with_capacity(1 << 18, file);
-        return Ok(Box::new(Archive::spooled(
-            &path.display().to_string(),
-            input,
-            options,
-        )?));
+        return Opened::spooled(&path.display().to_string(), input, options);
     }
-    Ok(Box::new(Archive::tar(Segments::open(path)?, options)?))
+    Opened::tar(Segments::open(path)?, options)
 }
 
 fn usage(message: &str, hint: Option<&str>) -> Error {
@@ -69,13 +89,13 @@ fn usage(message: &str, hint: Option<&str>) -> Error {
     }
 }
 
-impl Archive {
+impl Opened {
     /// Opens a tar, spooling it if it is compressed as a whole.
     ///
     /// # Errors
     ///
-    /// As [`open`].
-    pub fn tar(segments: Segments, options: &Options) -> Result<Archive> {
+    /// As [`open_any`].
+    pub fn tar(segments: Segments, options: &Options) -> Result<Opened> {
         let mut magic = [0; 6];
         let count = segments.read_at(0, &mut magic)?;
         let magic = magic.get(..count).unwrap_or_default();
@@ -85,35 +105,50 @@ impl Archive {
                 offset: 0,
             };
             let input = BufReader::with_capacity(1 << 18, input);
-            return Archive::spooled(segments.label(), input, options);
+            return Opened::spooled(segments.label(), input, options);
         }
         if let Some(problem) = foreign(magic) {
             let place = Place::default().within(segments.label());
             return Err(Error::refused(place, problem));
         }
-        let index = TarIndex::read(&segments)?;
-        Archive::new(segments.label(), index.files, index.findings)
+        Opened::index(segments.label(), TarIndex::read(&segments)?, options)
     }
 
-    fn spooled(label: &str, input: impl std::io::BufRead, options: &Options) -> Result<Archive> {
+    fn spooled(label: &str, input: impl std::io::BufRead, options: &Options) -> Result<Opened> {
         let file = spool(label, input, options, |block| {
             foreign(block).map_or_else(|| check_first(block), Err)
         })?;
         let segments = Segments::of_file(label, file, Path::new(label))?;
-        let index = TarIndex::read(&segments)?;
-        Archive::new(label, index.files, index.findings)
+        Opened::index(label, TarIndex::read(&segments)?, options)
     }
 
-    /// Makes sense of the files of a tar or folder.
+    /// Makes sense of what stands in a tar or folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_any`].
+    pub(super) fn index(label: &str, index: TarIndex, options: &Options) -> Result<Opened> {
+        let files: BTreeMap<String, Stored> = index.files.into_iter().collect();
+        if is_docker_save(label, &files)? {
+            if let Some(error) = index.findings.into_iter().find(Finding::is_error) {
+                return Err(Error::Refused(Box::new(error)));
+            }
+            let files = Files::new(label, files, index.links);
+            return Ok(Opened::Unpacked(DockerSave::new(files, options)?));
+        }
+        let mut findings = index.findings;
+        findings.extend(index.links.iter().map(|link: &Link| link.finding(label)));
+        Ok(Opened::Layout(Box::new(Archive::new(label, files, findings)?)))
+    }
+}
+
+impl Archive {
+    /// Makes sense of the files of a layout.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] if they are no OCI layout, or its `index.json` is malformed.
-    pub(super) fn new(
-        label: &str,
-        files: Vec<(String, Stored)>,
-        mut findings: Vec<Finding>,
-    ) -> Result<Archive> {
+    fn new(label: &str, files: BTreeMap<String, Stored>, mut findings: Vec<Finding>) -> Result<Archive> {
         let mut blobs = BTreeMap::new();
         let mut others: BTreeMap<String, Stored> = BTreeMap::new();
         for (name, stored) in files {
@@ -141,14 +176,13 @@ impl Archive {
             read(format::INDEX)?,
             read(format::MANIFEST)?,
         );
-        let names: BTreeSet<&str> = others.keys().map(String::as_str).collect();
         let (Some(layout), Some(index)) = (layout.as_deref(), index.clone()) else {
             let missing = if layout.is_none() {
                 format::OCI_LAYOUT
             } else {
                 format::INDEX
             };
-            return Err(no_layout(label, missing, manifest_json.is_some(), &names));
+            return Err(no_layout(label, missing, &others));
         };
         let refuse =
             |name: &str, problem| Error::refused(Place::default().within(label).entry(name), problem);
@@ -180,18 +214,51 @@ fn foreign(magic: &[u8]) -> Option<Problem> {
     })
 }
 
+/// Whether these are files of an archive of `docker save` without anything that a digest could be shown by.
+///
+/// From 25 on, Docker writes an OCI layout around its archives also where it has no manifest, with manifests that
+/// it makes up from the config and the uncompressed layers. They are whole and right in themselves: only what else
+/// is there tells them from a registry's. `LayerSources` and the file `repositories` are written by nobody who has
+/// the original manifests (seen with 26 and 28; 25.0 writes the second only); an image that has no name is in
+/// `manifest.json` but not in `index.json`.
+fn is_docker_save(label: &str, files: &BTreeMap<String, Stored>) -> Result<bool> {
+    let Some(manifest) = files.get(format::MANIFEST) else {
+        return Ok(false);
+    };
+    let (layout, index) = (files.get(format::OCI_LAYOUT), files.get(format::INDEX));
+    let index = match (layout, index) {
+        (None, None) => return Ok(true),
+        (Some(_), Some(index)) if !files.contains_key(format::REPOSITORIES) => index,
+        // Half a layout is a damaged one.
+        (layout, index) => return Ok(layout.is_some() && index.is_some()),
+    };
+    // Not parsed: whatever is malformed is found by who reads on.
+    let manifest = read_small(label, manifest)?;
+    let key = br#""LayerSources""#;
+    if manifest.windows(key.len()).any(|bytes| bytes == key) {
+        return Ok(true);
+    }
+    #[derive(serde::Deserialize)]
+    struct Names {
+        manifests: Option<Vec<serde::de::IgnoredAny>>,
+    }
+    let index: Result<Names, _> = serde_json::from_slice(&read_small(label, index)?);
+    let images: Result<Vec<serde::de::IgnoredAny>, _> = serde_json::from_slice(&manifest);
+    let has_none = index.is_ok_and(|index| index.manifests.is_none_or(|list| list.is_empty()));
+    Ok(has_none && images.is_ok_and(|images| !images.is_empty()))
+}
+
 /// Refuses what is no OCI layout, saying what it is if that can be told.
-fn no_layout(label: &str, missing: &str, has_manifest_json: bool, others: &BTreeSet<&str>) -> Error {
+fn no_layout(label: &str, missing: &str, others: &BTreeMap<String, Stored>) -> Error {
     let place = Place::default().within(label);
-    let is_docker_save = has_manifest_json && others.iter().any(|name| name.ends_with("/layer.tar"));
-    if is_docker_save {
+    let is_older = others.contains_key(format::REPOSITORIES);
+    if is_older && others.keys().any(|name| name.ends_with("/layer.tar")) {
+        let reason = "this is a `docker save` archive of Docker before 1.10, which has no image ids; load it into \
+                      a later Docker and save it again";
         return Error::refused(
             place,
             Problem::Document {
-                reason: "this is a `docker save` archive of Docker before 25: it has no OCI layout, and the \
-                         manifests that digests belong to are not in it; save the images by their names with \
-                         `sealift save`"
-                    .into(),
+                reason: reason.into(),
             },
         );
     }
@@ -219,7 +286,7 @@ fn check_layout(bytes: &[u8]) -> Result<(), Problem> {
 }
 
 /// Reads a file of the layout that is no blob whole, if it is no more than [`MAX_METADATA`].
-fn read_small(label: &str, stored: &Stored) -> Result<Vec<u8>> {
+pub(super) fn read_small(label: &str, stored: &Stored) -> Result<Vec<u8>> {
     if stored.size > MAX_METADATA {
         let problem = Problem::TooLarge {
             limit: MAX_METADATA,

@@ -7,12 +7,11 @@
 //! name, that image is taken under the name that was asked for. A digest is found wherever it stands.
 
 use std::collections::HashSet;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::io::Read;
 use std::sync::Arc;
 
 use super::account::Account;
-use super::content::{Content, Stored};
+use super::content::Content;
 use super::format::Entry;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Descriptor, Digest, Document, Graph, Reference, Repository, graph};
@@ -224,10 +223,7 @@ impl Source for ArchiveSource {
             };
             return Err(Error::refused(self.place(&descriptor.digest), problem));
         }
-        Ok(Box::new(StoredReader {
-            stored: stored.clone(),
-            at: offset,
-        }))
+        Ok(Box::new(stored.reader(offset)))
     }
 
     fn references(&self) -> Result<Vec<Reference>> {
@@ -248,44 +244,6 @@ impl Source for ArchiveSource {
             place = place.entry(stored.entry.clone());
         }
         Error::refused(place, problem)
-    }
-}
-
-/// Reads a blob's stored bytes out of its extents.
-struct StoredReader {
-    stored: Stored,
-    /// Bytes from the blob's start.
-    at: u64,
-}
-
-impl Read for StoredReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut start = 0u64;
-        for extent in &self.stored.extents {
-            let end = start.saturating_add(extent.length);
-            if self.at >= start && self.at < end {
-                let left = usize::try_from(end - self.at).unwrap_or(usize::MAX);
-                let most = left.min(buffer.len());
-                let offset = extent.offset.saturating_add(self.at - start);
-                let room = buffer.get_mut(..most).unwrap_or_default();
-                let count = extent.file.read_at(room, offset).map_err(|source| {
-                    if source.kind() == io::ErrorKind::Interrupted {
-                        return source;
-                    }
-                    io::Error::other(Error::Io {
-                        action: "read",
-                        path: extent.path.to_path_buf(),
-                        offset: Some(offset),
-                        source,
-                        hint: None,
-                    })
-                })?;
-                self.at += u64::try_from(count).unwrap_or_default();
-                return Ok(count);
-            }
-            start = end;
-        }
-        Ok(0)
     }
 }
 

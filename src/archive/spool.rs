@@ -17,7 +17,9 @@ pub struct Options {
     pub tmpdir: PathBuf,
     /// Most bytes that a compressed archive may decompress to.
     pub max_size: u64,
-    /// Stops spooling.
+    /// Most bytes that one layer of an archive of `docker save` may decompress to.
+    pub max_layer_size: u64,
+    /// Stops spooling, and reading through a layer to know its size or digest.
     pub interrupt: Interrupt,
 }
 
@@ -26,6 +28,7 @@ impl Default for Options {
         Options {
             tmpdir: std::env::temp_dir(),
             max_size: 16 * DEFAULT_LIMIT,
+            max_layer_size: DEFAULT_LIMIT,
             interrupt: Interrupt::default(),
         }
     }

@@ -6,7 +6,9 @@
 //! the reading. Sources: POSIX.1-2017, `pax`, "ustar Interchange Format" and "pax Header Block"; GNU tar
 //! manual, "Basic Tar Format".
 
-use std::collections::{HashMap, HashSet};
+mod header;
+
+use std::collections::HashMap;
 
 use tar::{EntryType, Header};
 
@@ -14,6 +16,9 @@ use super::content::Stored;
 use super::layout::BLOCK;
 use super::segments::Segments;
 use crate::error::{Error, Finding, Place, Problem, Result};
+
+use header::{check_fields, long_name, pax_records, size_of, tar};
+pub(super) use header::{check_first, plain_name};
 
 /// Longest extension header that is read, in bytes; real ones have some hundred.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -27,9 +32,56 @@ const MAX_NAMES: usize = 16 << 20;
 pub struct TarIndex {
     /// Names with where their stored bytes are, in the archive's order.
     pub files: Vec<(String, Stored)>,
+    /// Links, which say nothing without knowing what the tar is: an OCI layout has none.
+    pub links: Vec<Link>,
     /// What is wrong without hiding what follows.
     pub findings: Vec<Finding>,
 }
+
+/// A link, as it stands in a tar: nothing is known about what it leads to.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// The entry's name, without a leading `./`.
+    pub name: String,
+    /// How its target is to be read.
+    pub kind: LinkKind,
+    /// What it leads to, as it was found.
+    pub target: String,
+    /// Where its header stands in the archive, in bytes.
+    pub offset: u64,
+}
+
+/// How a link's target is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A path from the folder that the link is in.
+    Symbolic,
+    /// Another entry's name.
+    Hard,
+}
+
+impl Link {
+    /// What a layout, where no links are, has to say about it.
+    pub fn finding(&self, label: &str) -> Finding {
+        let kind = match self.kind {
+            LinkKind::Symbolic => SYMBOLIC,
+            LinkKind::Hard => HARD,
+        };
+        Finding {
+            place: self.place(label),
+            problem: Problem::NotAFile { kind },
+        }
+    }
+
+    /// Where it stands.
+    pub fn place(&self, label: &str) -> Place {
+        Place::default().within(label).entry(&self.name).at(self.offset)
+    }
+}
+
+const SYMBOLIC: &str = "symbolic link";
+const HARD: &str = "hard link";
+const FOLDER: &str = "folder";
 
 impl TarIndex {
     /// Reads the headers of a tar, to its end.
@@ -60,14 +112,22 @@ struct Extension {
     pax_size: Option<u64>,
     /// A PAX header came; two in a row would be understood differently.
     pax: bool,
+    pax_link: Option<String>,
     long_name: Option<String>,
-    long_link: bool,
+    long_link: Option<String>,
 }
 
 impl Extension {
     fn is_pending(&self) -> bool {
-        self.pax || self.long_name.is_some() || self.long_link
+        self.pax || self.long_name.is_some() || self.long_link.is_some()
     }
+}
+
+/// An entry, read.
+enum Taken {
+    File { begin: u64, size: u64 },
+    Link(LinkKind, String),
+    Other(&'static str),
 }
 
 struct Walk<'a> {
@@ -81,12 +141,6 @@ struct Walk<'a> {
     entries: usize,
     names: usize,
     next: Extension,
-}
-
-fn tar(reason: impl Into<String>) -> Problem {
-    Problem::Tar {
-        reason: reason.into(),
-    }
 }
 
 impl Walk<'_> {
@@ -166,11 +220,10 @@ impl Walk<'_> {
         let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
         self.segments.read_at(begin, &mut bytes)?;
         let outcome = match kind {
-            EntryType::GNULongLink if self.next.long_link => Err(tar("two long link names for one entry")),
-            EntryType::GNULongLink => {
-                self.next.long_link = true;
-                Ok(())
+            EntryType::GNULongLink if self.next.long_link.is_some() => {
+                Err(tar("two long link names for one entry"))
             }
+            EntryType::GNULongLink => long_name(&bytes).map(|name| self.next.long_link = Some(name)),
             EntryType::GNULongName if self.next.long_name.is_some() => {
                 Err(tar("two long names for one entry"))
             }
@@ -180,7 +233,9 @@ impl Walk<'_> {
             // A global header goes on to hold for every entry: only what changes none of them is read over.
             _ => pax_records(&bytes).and_then(|records| {
                 Extension::default().take_in(&records)?;
-                let harmful = records.iter().find(|(key, _)| matches!(*key, "path" | "size"));
+                let harmful = records
+                    .iter()
+                    .find(|(key, _)| matches!(*key, "path" | "linkpath" | "size"));
                 harmful.map_or(Ok(()), |(key, _)| {
                     Err(tar(format!("a global PAX header sets {key}")))
                 })
@@ -204,21 +259,15 @@ impl Walk<'_> {
                 return self.refuse(tar(format!("the header says {a} bytes, its PAX header {b}")));
             }
         };
-        let name = match (extension.pax_path, extension.long_name) {
-            (Some(pax), Some(gnu)) if pax != gnu => {
-                return self.refuse(tar("a PAX header and a long name give two names"));
-            }
-            (Some(name), _) | (None, Some(name)) => name,
-            (None, None) => match String::from_utf8(header.path_bytes().into_owned()) {
-                Ok(name) => name,
-                Err(_) => return self.refuse(tar("a name that is not UTF-8")),
-            },
+        let name = match extension.name(header) {
+            Ok(name) => name,
+            Err(problem) => return self.refuse(problem),
         };
         let what = match kind {
             EntryType::Regular => "file",
-            EntryType::Directory => "folder",
-            EntryType::Symlink => "symbolic link",
-            EntryType::Link => "hard link",
+            EntryType::Directory => FOLDER,
+            EntryType::Symlink => SYMBOLIC,
+            EntryType::Link => HARD,
             EntryType::Char => "character device",
             EntryType::Block => "block device",
             EntryType::Fifo => "FIFO",
@@ -233,22 +282,36 @@ impl Walk<'_> {
             return self.refuse(tar(format!("a {what} with {size} bytes")));
         }
         let (begin, next) = self.data(size)?;
-        self.take(&name, what, begin, size)?;
+        let link = match kind {
+            EntryType::Symlink => Some(LinkKind::Symbolic),
+            EntryType::Link => Some(LinkKind::Hard),
+            _ => None,
+        };
+        let taken = match link.map(|kind| extension.target(header).map(|target| (kind, target))) {
+            None if kind == EntryType::Regular => Taken::File { begin, size },
+            None => Taken::Other(what),
+            Some(Ok((kind, target))) => Taken::Link(kind, target),
+            Some(Err(problem)) => return self.refuse(problem),
+        };
+        self.take(&name, taken)?;
         self.offset = next;
         Ok(())
     }
 
     /// Takes an entry into the index.
-    fn take(&mut self, name: &str, what: &'static str, begin: u64, size: u64) -> Result<()> {
+    fn take(&mut self, name: &str, taken: Taken) -> Result<()> {
         self.entries += 1;
         self.names = self.names.saturating_add(name.len());
+        if let Taken::Link(_, target) = &taken {
+            self.names = self.names.saturating_add(target.len());
+        }
         if self.entries > MAX_ENTRIES {
             return self.refuse(Problem::TooMany { limit: MAX_ENTRIES });
         }
         if self.names > MAX_NAMES {
             return self.refuse(tar("its names take more than 16 MiB"));
         }
-        let is_folder = what == "folder";
+        let is_folder = matches!(taken, Taken::Other(FOLDER));
         let entry = match plain_name(name, is_folder) {
             Ok(entry) => entry,
             Err(problem) => {
@@ -258,9 +321,15 @@ impl Walk<'_> {
         };
         match self.seen.insert(entry.to_string(), is_folder) {
             // The same folder again changes nothing.
-            Some(true) if is_folder => {}
-            Some(_) => self.find(entry, Problem::Duplicate),
-            None if what == "file" => {
+            Some(true) if is_folder => return Ok(()),
+            Some(_) => {
+                self.find(entry, Problem::Duplicate);
+                return Ok(());
+            }
+            None => {}
+        }
+        match taken {
+            Taken::File { begin, size } => {
                 let stored = Stored {
                     extents: self.segments.extents(begin, size),
                     size,
@@ -269,8 +338,14 @@ impl Walk<'_> {
                 };
                 self.index.files.push((entry.to_string(), stored));
             }
-            None if is_folder => {}
-            None => self.find(entry, Problem::NotAFile { kind: what }),
+            Taken::Link(kind, target) => self.index.links.push(Link {
+                name: entry.to_string(),
+                kind,
+                target,
+                offset: self.offset,
+            }),
+            Taken::Other(FOLDER) => {}
+            Taken::Other(kind) => self.find(entry, Problem::NotAFile { kind }),
         }
         Ok(())
     }
@@ -306,17 +381,45 @@ impl Walk<'_> {
 }
 
 impl Extension {
+    /// The name of the entry with this header.
+    fn name(&self, header: &Header) -> Result<String, Problem> {
+        match (&self.pax_path, &self.long_name) {
+            (Some(pax), Some(gnu)) if pax != gnu => Err(tar("a PAX header and a long name give two names")),
+            (Some(name), _) | (None, Some(name)) => Ok(name.clone()),
+            (None, None) => String::from_utf8(header.path_bytes().into_owned())
+                .map_err(|_| tar("a name that is not UTF-8")),
+        }
+    }
+
+    /// What the link with this header leads to.
+    fn target(&self, header: &Header) -> Result<String, Problem> {
+        match (&self.pax_link, &self.long_link) {
+            (Some(pax), Some(gnu)) if pax != gnu => {
+                Err(tar("a PAX header and a long link name give two targets"))
+            }
+            (Some(target), _) | (None, Some(target)) => Ok(target.clone()),
+            (None, None) => {
+                let target = header.link_name_bytes().unwrap_or_default();
+                String::from_utf8(target.into_owned()).map_err(|_| tar("a link to a name that is not UTF-8"))
+            }
+        }
+    }
+
     /// Takes in the records of a PAX header for the next entry.
     fn take_in(&mut self, records: &[(&str, &[u8])]) -> Result<(), Problem> {
         self.pax = true;
         for (key, value) in records {
             let text = || std::str::from_utf8(value).map_err(|_| tar(format!("PAX {key} is not UTF-8")));
             match *key {
-                "path" => {
+                "path" | "linkpath" => {
                     if value.contains(&0) {
-                        return Err(tar("PAX path with a NUL"));
+                        return Err(tar(format!("PAX {key} with a NUL")));
                     }
-                    self.pax_path = Some(text()?.to_string());
+                    let text = text()?.to_string();
+                    match *key {
+                        "path" => self.pax_path = Some(text),
+                        _ => self.pax_link = Some(text),
+                    }
                 }
                 "size" => {
                     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
@@ -329,170 +432,4 @@ impl Extension {
         }
         Ok(())
     }
-}
-
-/// Parses PAX records: `length key=value\n`, where length counts the whole record.
-///
-/// Not by the tar crate's iterator: that takes any newline for the end of a record, and ends without an
-/// error at an empty line, where others read on.
-fn pax_records(mut bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, Problem> {
-    let malformed = || tar("a malformed PAX record");
-    let mut records: Vec<(&str, &[u8])> = Vec::new();
-    let mut keys = HashSet::new();
-    while !bytes.is_empty() {
-        let space = bytes
-            .iter()
-            .position(|byte| *byte == b' ')
-            .ok_or_else(malformed)?;
-        let digits = bytes.get(..space).ok_or_else(malformed)?;
-        if digits.is_empty() || digits.len() > 7 || !digits.iter().all(u8::is_ascii_digit) {
-            return Err(malformed());
-        }
-        let length = digits
-            .iter()
-            .fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
-        let record = bytes.get(space + 1..length).ok_or_else(malformed)?;
-        let record = record.strip_suffix(b"\n").ok_or_else(malformed)?;
-        let equals = record
-            .iter()
-            .position(|byte| *byte == b'=')
-            .ok_or_else(malformed)?;
-        let (key, value) = record.split_at(equals);
-        let key = std::str::from_utf8(key).map_err(|_| malformed())?;
-        if key.is_empty() || !keys.insert(key) {
-            return Err(tar(format!("the PAX key {key:?} stands twice or is empty")));
-        }
-        records.push((key, value.get(1..).unwrap_or_default()));
-        bytes = bytes.get(length..).unwrap_or_default();
-    }
-    Ok(records)
-}
-
-/// The name in a GNU long name entry, which ends in a NUL.
-fn long_name(bytes: &[u8]) -> Result<String, Problem> {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    let (name, rest) = bytes.split_at(end);
-    if rest.iter().any(|byte| *byte != 0) {
-        return Err(tar("a long name with data behind its end"));
-    }
-    String::from_utf8(name.to_vec()).map_err(|_| tar("a name that is not UTF-8"))
-}
-
-/// Refuses what a stream begins with if no archive begins so, before the rest of it is taken in.
-///
-/// # Errors
-///
-/// What is wrong with it.
-pub(super) fn check_first(block: &[u8]) -> Result<(), Problem> {
-    match block.first_chunk::<512>() {
-        Some(block) if *block == [0; 512] => Err(tar("it ends where it begins: nothing is in it")),
-        Some(block) => check_fields(Header::from_byte_slice(block)),
-        // Too short to be one, which is found when it is read.
-        None => Ok(()),
-    }
-}
-
-/// Checks what makes a block a header that all readers understand the same way.
-fn check_fields(header: &Header) -> Result<(), Problem> {
-    let bytes = header.as_bytes();
-    let sum: u32 = bytes
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| {
-            if (148..156).contains(&at) {
-                32
-            } else {
-                u32::from(*byte)
-            }
-        })
-        .sum();
-    let field = |range: std::ops::Range<usize>| bytes.get(range).unwrap_or_default();
-    if octal(field(148..156)) != Some(u64::from(sum)) {
-        return Err(tar("a header's checksum is wrong, or this is no tar"));
-    }
-    // mode, uid, gid, mtime: their values mean nothing here, but other readers end at a malformed one.
-    for (name, range) in [
-        ("mode", 100..108),
-        ("uid", 108..116),
-        ("gid", 116..124),
-        ("mtime", 136..148),
-    ] {
-        if !is_number(field(range)) {
-            return Err(tar(format!("{name} is no number")));
-        }
-    }
-    let is_gnu = header.as_gnu().is_some();
-    if header.as_ustar().is_some() || is_gnu {
-        for (name, range) in [("devmajor", 329..337), ("devminor", 337..345)] {
-            if !is_number(field(range)) {
-                return Err(tar(format!("{name} is no number")));
-            }
-        }
-    }
-    // Some readers take a text where GNU tar has two times for a part of the name.
-    if is_gnu && !(is_number(field(345..357)) && is_number(field(357..369))) {
-        return Err(tar("a GNU header with a name prefix"));
-    }
-    if header.as_ustar().is_some() && field(508..512) == b"tar\0" {
-        return Err(tar("a star header, which has another prefix"));
-    }
-    Ok(())
-}
-
-/// A field of octal digits, padded with blanks or NULs; empty is zero. `None` for anything else.
-fn octal(field: &[u8]) -> Option<u64> {
-    let start = field.iter().position(|byte| *byte != b' ').unwrap_or(field.len());
-    let text = field.get(start..)?;
-    let end = text
-        .iter()
-        .position(|byte| matches!(byte, 0 | b' '))
-        .unwrap_or(text.len());
-    let (digits, padding) = text.split_at(end);
-    if !padding.iter().all(|byte| matches!(byte, 0 | b' ')) {
-        return None;
-    }
-    digits.iter().try_fold(0_u64, |number, digit| match digit {
-        b'0'..=b'7' => number.checked_mul(8)?.checked_add(u64::from(digit - b'0')),
-        _ => None,
-    })
-}
-
-fn is_number(field: &[u8]) -> bool {
-    field.first().is_some_and(|byte| byte & 0x80 != 0) || octal(field).is_some()
-}
-
-/// The header's size field: octal, or base-256 as GNU tar writes beyond 8 GiB.
-fn size_of(header: &Header) -> Result<u64, Problem> {
-    let field = header.as_bytes().get(124..136).unwrap_or_default();
-    match field.first() {
-        // 0xff is a negative number. Bits above 64 are cut off by some readers.
-        Some(byte) if byte & 0x80 != 0 => {
-            if field.get(..4) != Some(&[0x80, 0, 0, 0]) {
-                return Err(tar("a size that is negative or too large"));
-            }
-            header.entry_size().map_err(|error| tar(error.to_string()))
-        }
-        _ => octal(field).ok_or_else(|| tar("size is no number")),
-    }
-}
-
-/// The name without a leading `./` and, for a folder, a trailing slash.
-fn plain_name(name: &str, is_folder: bool) -> Result<&str, Problem> {
-    let mut plain = name;
-    while let Some(rest) = plain.strip_prefix("./") {
-        plain = rest;
-    }
-    if is_folder {
-        plain = plain.strip_suffix('/').unwrap_or(plain);
-        if matches!(plain, "" | ".") {
-            return Ok(".");
-        }
-    }
-    let odd = |part: &str| matches!(part, "" | "." | "..");
-    if plain.split('/').any(odd) {
-        return Err(Problem::Name {
-            reason: "a name that other readers could place elsewhere".into(),
-        });
-    }
-    Ok(plain)
 }

@@ -6,10 +6,9 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 
-use sealift::archive::content::Content as _;
 use sealift::archive::segments::Segments;
 use sealift::archive::verify::Options;
-use sealift::archive::{self, Archive};
+use sealift::archive::{self, Opened};
 use sealift::oci::Digest;
 use sealift::oci::digest::Hasher;
 use tar::EntryType;
@@ -24,14 +23,14 @@ fn is_found(file: &mut File, bytes: &[u8], expected: &Digest) -> bool {
     file.set_len(0).unwrap();
     file.write_all(bytes).unwrap();
     let segments = Segments::of_file("x", file.try_clone().unwrap(), Path::new("x")).unwrap();
-    let Ok(content) = Archive::tar(segments, &archive::Options::default()) else {
+    let Ok(Opened::Layout(content)) = Opened::tar(segments, &archive::Options::default()) else {
         return true;
     };
     let options = Options {
         jobs: NonZeroUsize::MIN,
         ..Options::default()
     };
-    content.digest() != *expected || !check(&content, &options).is_good()
+    content.digest() != *expected || !check(&*content, &options).is_good()
 }
 
 struct Bench {

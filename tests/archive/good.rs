@@ -244,7 +244,7 @@ fn notes_do_not_make_an_archive_bad() {
     let tape = Tape::default()
         .files(&Sample::plain().files())
         .file(&blob(b"nobody's").0, b"nobody's")
-        .file("repositories", b"{}");
+        .file("README", b"{}");
     let (report, codes) = verified(&tape.end());
     assert_eq!(codes, ["unknown-file"; 2]);
     assert!(report.is_good());

@@ -96,12 +96,6 @@ fn layouts() -> Vec<Case> {
             "imageLayoutVersion is \"2.0.0\"",
             text("oci-layout", |text| text.replace("1.0.0", "2.0.0")),
         ),
-        case("docker-save-of-20.10", &["document"], "before 25", {
-            Tape::default()
-                .file("0a/layer.tar", b"x")
-                .file("manifest.json", b"[]")
-                .end()
-        }),
         case(
             "format-too-new",
             &["format"],

@@ -1,0 +1,132 @@
+//! The files of an archive by name. Links are followed, but only to files inside the archive, and never by the
+//! file system.
+
+use std::collections::BTreeMap;
+
+use crate::archive::content::Stored;
+use crate::archive::tar_index::{Link, LinkKind, plain_name};
+use crate::error::{Error, Place, Problem, Result};
+
+/// Most links that lead to one another. Docker and skopeo write one.
+const MAX_LINKS: usize = 8;
+
+/// What stands in an archive, by name.
+pub struct Files {
+    label: String,
+    files: BTreeMap<String, Stored>,
+    links: BTreeMap<String, Link>,
+}
+
+impl Files {
+    pub fn new(label: &str, files: BTreeMap<String, Stored>, links: Vec<Link>) -> Files {
+        let links = links.into_iter().map(|link| (link.name.clone(), link));
+        Files {
+            label: label.into(),
+            files,
+            links: links.collect(),
+        }
+    }
+
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub fn into_label(self) -> String {
+        self.label
+    }
+
+    /// The error that says what is wrong with a name, at its place if there is something.
+    pub fn refuse(&self, name: &str, problem: Problem) -> Error {
+        let place = Place::default().within(&self.label).entry(name);
+        let plain = plain_name(name, false).unwrap_or(name);
+        let place = match self.files.get(plain) {
+            Some(stored) => stored.locate(place),
+            None => place,
+        };
+        Error::refused(place, problem)
+    }
+
+    /// Checks every link, also those that nothing refers to: whatever unpacks the archive follows them.
+    pub fn check_links(&self) -> Result<()> {
+        for name in self.files.keys().chain(self.links.keys()) {
+            let mut folder = name.as_str();
+            while let Some((parent, _)) = folder.rsplit_once('/') {
+                if self.links.contains_key(parent) {
+                    let reason = format!("{parent:?} is a link: whatever unpacks this writes it elsewhere");
+                    return Err(self.refuse(name, Problem::Link { reason }));
+                }
+                folder = parent;
+            }
+        }
+        for link in self.links.values() {
+            if self.follow(link)?.is_none() {
+                let reason = format!("leads to {:?}, which is no file of this archive", link.target);
+                return Err(self.at_link(link, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// The file at a path, as `manifest.json` names it; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the path, or a link there, leads out of the archive.
+    pub fn find(&self, path: &str) -> Result<Option<&Stored>> {
+        let name = plain_name(path, false).map_err(|problem| self.refuse(path, problem))?;
+        match self.links.get(name) {
+            Some(link) => self.follow(link),
+            None => Ok(self.files.get(name)),
+        }
+    }
+
+    /// The file at a path, which must be there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Files::find`]; [`Error::Refused`] if there is none.
+    pub fn require(&self, path: &str) -> Result<&Stored> {
+        self.find(path)?
+            .ok_or_else(|| self.refuse(path, Problem::Missing))
+    }
+
+    fn follow(&self, first: &Link) -> Result<Option<&Stored>> {
+        let mut link = first;
+        for _ in 0..MAX_LINKS {
+            let target = target_of(link).map_err(|reason| self.at_link(link, reason))?;
+            match self.links.get(&target) {
+                Some(next) => link = next,
+                None => return Ok(self.files.get(&target)),
+            }
+        }
+        let reason = format!("leads through more than {MAX_LINKS} links, or in a circle");
+        Err(self.at_link(first, reason))
+    }
+
+    fn at_link(&self, link: &Link, reason: String) -> Error {
+        Error::refused(link.place(&self.label), Problem::Link { reason })
+    }
+}
+
+/// The name in the archive that a link leads to.
+fn target_of(link: &Link) -> Result<String, String> {
+    let out = || format!("leads out of the archive, to {:?}", link.target);
+    if link.target.is_empty() || link.target.starts_with('/') {
+        return Err(out());
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    if link.kind == LinkKind::Symbolic {
+        parts.extend(link.name.split('/'));
+        parts.pop();
+    }
+    for part in link.target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop().ok_or_else(out)?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}

@@ -1,0 +1,179 @@
+//! What a header and the records in front of it say, read as all readers do or not at all.
+
+use std::collections::HashSet;
+
+use tar::Header;
+
+use crate::error::Problem;
+
+pub(super) fn tar(reason: impl Into<String>) -> Problem {
+    Problem::Tar {
+        reason: reason.into(),
+    }
+}
+
+/// Parses PAX records: `length key=value\n`, where length counts the whole record.
+///
+/// Not by the tar crate's iterator: that takes any newline for the end of a record, and ends without an
+/// error at an empty line, where others read on.
+pub(super) fn pax_records(mut bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, Problem> {
+    let malformed = || tar("a malformed PAX record");
+    let mut records: Vec<(&str, &[u8])> = Vec::new();
+    let mut keys = HashSet::new();
+    while !bytes.is_empty() {
+        let space = bytes
+            .iter()
+            .position(|byte| *byte == b' ')
+            .ok_or_else(malformed)?;
+        let digits = bytes.get(..space).ok_or_else(malformed)?;
+        if digits.is_empty() || digits.len() > 7 || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(malformed());
+        }
+        let length = digits
+            .iter()
+            .fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
+        let record = bytes.get(space + 1..length).ok_or_else(malformed)?;
+        let record = record.strip_suffix(b"\n").ok_or_else(malformed)?;
+        let equals = record
+            .iter()
+            .position(|byte| *byte == b'=')
+            .ok_or_else(malformed)?;
+        let (key, value) = record.split_at(equals);
+        let key = std::str::from_utf8(key).map_err(|_| malformed())?;
+        if key.is_empty() || !keys.insert(key) {
+            return Err(tar(format!("the PAX key {key:?} stands twice or is empty")));
+        }
+        records.push((key, value.get(1..).unwrap_or_default()));
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+    Ok(records)
+}
+
+/// The name in a GNU long name entry, which ends in a NUL.
+pub(super) fn long_name(bytes: &[u8]) -> Result<String, Problem> {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let (name, rest) = bytes.split_at(end);
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err(tar("a long name with data behind its end"));
+    }
+    String::from_utf8(name.to_vec()).map_err(|_| tar("a name that is not UTF-8"))
+}
+
+/// Refuses what a stream begins with if no archive begins so, before the rest of it is taken in.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(in crate::archive) fn check_first(block: &[u8]) -> Result<(), Problem> {
+    match block.first_chunk::<512>() {
+        Some(block) if *block == [0; 512] => Err(tar("it ends where it begins: nothing is in it")),
+        Some(block) => check_fields(Header::from_byte_slice(block)),
+        // Too short to be one, which is found when it is read.
+        None => Ok(()),
+    }
+}
+
+/// Checks what makes a block a header that all readers understand the same way.
+pub(super) fn check_fields(header: &Header) -> Result<(), Problem> {
+    let bytes = header.as_bytes();
+    let sum: u32 = bytes
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| {
+            if (148..156).contains(&at) {
+                32
+            } else {
+                u32::from(*byte)
+            }
+        })
+        .sum();
+    let field = |range: std::ops::Range<usize>| bytes.get(range).unwrap_or_default();
+    if octal(field(148..156)) != Some(u64::from(sum)) {
+        return Err(tar("a header's checksum is wrong, or this is no tar"));
+    }
+    // mode, uid, gid, mtime: their values mean nothing here, but other readers end at a malformed one.
+    for (name, range) in [
+        ("mode", 100..108),
+        ("uid", 108..116),
+        ("gid", 116..124),
+        ("mtime", 136..148),
+    ] {
+        if !is_number(field(range)) {
+            return Err(tar(format!("{name} is no number")));
+        }
+    }
+    let is_gnu = header.as_gnu().is_some();
+    if header.as_ustar().is_some() || is_gnu {
+        for (name, range) in [("devmajor", 329..337), ("devminor", 337..345)] {
+            if !is_number(field(range)) {
+                return Err(tar(format!("{name} is no number")));
+            }
+        }
+    }
+    // Some readers take a text where GNU tar has two times for a part of the name.
+    if is_gnu && !(is_number(field(345..357)) && is_number(field(357..369))) {
+        return Err(tar("a GNU header with a name prefix"));
+    }
+    if header.as_ustar().is_some() && field(508..512) == b"tar\0" {
+        return Err(tar("a star header, which has another prefix"));
+    }
+    Ok(())
+}
+
+/// A field of octal digits, padded with blanks or NULs; empty is zero. `None` for anything else.
+fn octal(field: &[u8]) -> Option<u64> {
+    let start = field.iter().position(|byte| *byte != b' ').unwrap_or(field.len());
+    let text = field.get(start..)?;
+    let end = text
+        .iter()
+        .position(|byte| matches!(byte, 0 | b' '))
+        .unwrap_or(text.len());
+    let (digits, padding) = text.split_at(end);
+    if !padding.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, digit| match digit {
+        b'0'..=b'7' => number.checked_mul(8)?.checked_add(u64::from(digit - b'0')),
+        _ => None,
+    })
+}
+
+fn is_number(field: &[u8]) -> bool {
+    field.first().is_some_and(|byte| byte & 0x80 != 0) || octal(field).is_some()
+}
+
+/// The header's size field: octal, or base-256 as GNU tar writes beyond 8 GiB.
+pub(super) fn size_of(header: &Header) -> Result<u64, Problem> {
+    let field = header.as_bytes().get(124..136).unwrap_or_default();
+    match field.first() {
+        // 0xff is a negative number. Bits above 64 are cut off by some readers.
+        Some(byte) if byte & 0x80 != 0 => {
+            if field.get(..4) != Some(&[0x80, 0, 0, 0]) {
+                return Err(tar("a size that is negative or too large"));
+            }
+            header.entry_size().map_err(|error| tar(error.to_string()))
+        }
+        _ => octal(field).ok_or_else(|| tar("size is no number")),
+    }
+}
+
+/// The name without a leading `./` and, for a folder, a trailing slash.
+pub(in crate::archive) fn plain_name(name: &str, is_folder: bool) -> Result<&str, Problem> {
+    let mut plain = name;
+    while let Some(rest) = plain.strip_prefix("./") {
+        plain = rest;
+    }
+    if is_folder {
+        plain = plain.strip_suffix('/').unwrap_or(plain);
+        if matches!(plain, "" | ".") {
+            return Ok(".");
+        }
+    }
+    let odd = |part: &str| matches!(part, "" | "." | "..");
+    if plain.split('/').any(odd) {
+        return Err(Problem::Name {
+            reason: "a name that other readers could place elsewhere".into(),
+        });
+    }
+    Ok(plain)
+}
