@@ -3,18 +3,15 @@
 //! Images cannot be put into it, that takes the daemon. Names and digests of images that it has can be: the
 //! daemon reads them when it starts.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use super::attach::config::{Configuration, DEFAULT_PATH};
 use super::attach::folder::Folder;
-use super::attach::offline::exchange::{Files, digest_path};
-use super::attach::offline::repositories::Repositories;
 use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
 use super::inventory::chain_ids;
 use super::plan::{checked_name, found};
 use super::push;
+use super::store::files::{Files, digest_path};
+use super::store::repositories::Repositories;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Image, Platform, Reference};
@@ -23,9 +20,6 @@ use crate::target::{
     Attach, Attachment, LeftOut, Loaded, Obstacle, Offer, Offers, Plan, PlannedImage, Report, Request,
     Showing, Target,
 };
-
-/// Where a stock installation keeps its data.
-const DEFAULT_ROOT: &str = "/var/lib/docker";
 
 /// The store of a Docker that does not run.
 #[derive(Debug)]
@@ -48,13 +42,6 @@ pub struct Inventory {
     repositories: Repositories,
 }
 
-fn usage(message: String, hint: &str) -> Error {
-    Error::Usage {
-        message,
-        hint: Some(hint.into()),
-    }
-}
-
 impl Dormant {
     /// Finds the store in a data root; without one, in the one that this host's daemon would use.
     ///
@@ -62,29 +49,8 @@ impl Dormant {
     ///
     /// If there is none of the classic kind.
     pub fn find(data_root: Option<&Path>, options: &super::Options) -> Result<Dormant> {
-        let (data_root, driver) = match data_root {
-            Some(root) => (root.to_path_buf(), None),
-            None => configured()?,
-        };
-        let drivers = drivers(&data_root)?;
-        let driver = match (driver, drivers.as_slice()) {
-            (Some(driver), _) if drivers.contains(&driver) => driver,
-            (None, [one]) => one.clone(),
-            (_, []) | (Some(_), _) => {
-                return Err(usage(
-                    format!("{} has no classic store of a Docker", data_root.display()),
-                    "--data-root names the folder that dockerd keeps its data in; the containerd store needs no attaching",
-                ));
-            }
-            (None, _) => {
-                return Err(usage(
-                    format!("{} has stores of {}", data_root.display(), drivers.join(", ")),
-                    "start the daemon, and attach while it runs",
-                ));
-            }
-        };
         Ok(Dormant {
-            files: Files { data_root, driver },
+            files: Files::find(data_root)?,
             folder: options.folder.clone(),
             keep_push_digest: options.keep_push_digest,
         })
@@ -98,26 +64,10 @@ impl Dormant {
     /// Whether the store has an image's config and layers.
     fn has(&self, image: &Image) -> bool {
         let Some(config) = &image.config else { return false };
-        let layers = self.files.images().join("layerdb");
+        let layers = self.files.chains();
         let chains = chain_ids(&config.diff_ids);
         self.files.config(&image.id()).is_file()
             && chains.last().is_none_or(|top| digest_path(&layers, top).is_dir())
-    }
-
-    fn read(&self) -> Result<(Repositories, bool)> {
-        let path = self.files.names();
-        match self.files.read().map_err(Error::io("read", &path))? {
-            None => Ok((Repositories::empty(), false)),
-            Some(bytes) => Repositories::parse(&bytes)
-                .map(|repositories| (repositories, true))
-                .map_err(|problem| Error::Io {
-                    action: "read",
-                    path,
-                    offset: None,
-                    source: io::Error::other(problem),
-                    hint: Some("dockerd would not start with it either".into()),
-                }),
-        }
     }
 
     fn error(&self, problem: &str, hint: &str) -> Error {
@@ -130,47 +80,11 @@ impl Dormant {
     }
 }
 
-/// The data root and driver that this host's `daemon.json` names.
-fn configured() -> Result<(PathBuf, Option<String>)> {
-    let bytes = match fs::read(DEFAULT_PATH) {
-        Ok(bytes) => Some(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(Error::io("read", DEFAULT_PATH)(error)),
-    };
-    let configuration = Configuration::parse(bytes.as_deref()).map_err(|problem| {
-        usage(
-            format!("{DEFAULT_PATH}: {problem}"),
-            "dockerd --validate checks it",
-        )
-    })?;
-    Ok((
-        configuration.text("data-root").unwrap_or(DEFAULT_ROOT).into(),
-        configuration.text("storage-driver").map(str::to_string),
-    ))
-}
-
-/// Drivers that have images.
-fn drivers(data_root: &Path) -> Result<Vec<String>> {
-    let folder = data_root.join("image");
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io("read", folder)(error)),
-    };
-    let mut drivers: Vec<String> = entries
-        .flatten()
-        .filter(|entry| entry.path().join("imagedb").is_dir())
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    drivers.sort();
-    Ok(drivers)
-}
-
 impl Target for Dormant {
     type Inventory = Inventory;
 
     fn probe(&self) -> Result<Inventory> {
-        let (repositories, _) = self.read()?;
+        let repositories = self.files.repositories()?;
         Ok(Inventory {
             data_root: self.files.data_root.clone(),
             driver: self.files.driver.clone(),
@@ -235,7 +149,7 @@ impl Target for Dormant {
         self.folder.repair(&lock)?;
         interrupt.check()?;
         self.write(plan)?;
-        let (now, _) = self.read()?;
+        let now = self.files.repositories()?;
         let mut report = Report::new(plan);
         for planned in &plan.images {
             report.images.push(self.loaded(planned, offers, &now));
@@ -258,7 +172,7 @@ impl Dormant {
                     "leave out --data-root, and it is asked instead",
                 )
             })?;
-        let (mut repositories, _) = self.read()?;
+        let mut repositories = self.files.repositories()?;
         let mut changed = false;
         for planned in &plan.images {
             if let Showing::Hidden { .. } = planned.showing {

@@ -11,6 +11,7 @@
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
 //! - [`dormant`]: the store of a Docker that does not run
+//! - [`store`]: what the classic store keeps on disk, read without the daemon
 
 pub mod api;
 pub mod attach;
@@ -21,6 +22,7 @@ pub mod inventory;
 pub mod plan;
 mod push;
 mod shipment;
+pub mod store;
 mod stream;
 mod target;
 

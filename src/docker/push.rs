@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::attach::offline::exchange::{Files, digest_path};
+use super::store::files::{Files, digest_path};
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Repository, json as strict};
 use crate::rebuild::templates::{Blob, DOCKER_PUSH};
@@ -36,7 +36,7 @@ pub fn remember(files: &Files, repositories: &[&Repository], image: &Image) -> R
         if layer.media_type.kind() != Kind::Layer(Compression::Gzip) {
             continue;
         }
-        let blobs = digest_path(&folder.join("v2metadata-by-diffid"), diff_id);
+        let blobs = files.blobs(diff_id);
         let known = match fs::read(&blobs) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => b"[]".to_vec(),

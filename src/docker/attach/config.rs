@@ -184,6 +184,10 @@ impl Memory {
 pub struct CommandLine {
     /// The file that `--config-file` names; then it must exist.
     pub config_file: Option<PathBuf>,
+    /// The address of the containerd that it was told to use.
+    pub containerd: Option<PathBuf>,
+    /// The folder of its state, with the socket of a containerd of its own.
+    pub exec_root: Option<PathBuf>,
     /// Whether live-restore is set there, to whatever, and then cannot be set in the file.
     pub live_restore: bool,
     /// Why a reload would do harm, or could not be used.
@@ -195,6 +199,8 @@ impl CommandLine {
     pub fn parse(arguments: &[String]) -> CommandLine {
         let mut found = CommandLine {
             config_file: None,
+            containerd: None,
+            exec_root: None,
             live_restore: false,
             obstacles: Vec::new(),
         };
@@ -207,12 +213,15 @@ impl CommandLine {
                 Some((name, value)) => (name, Some(value)),
                 None => (flag, None),
             };
-            if name == "config-file" {
-                let value = value
-                    .map(str::to_string)
-                    .or_else(|| rest.next().cloned())
-                    .unwrap_or_default();
-                found.config_file = Some(value.into());
+            let path = match name {
+                "config-file" => Some(&mut found.config_file),
+                "containerd" => Some(&mut found.containerd),
+                "exec-root" => Some(&mut found.exec_root),
+                _ => None,
+            };
+            if let Some(path) = path {
+                let value = value.map(str::to_string).or_else(|| rest.next().cloned());
+                *path = Some(value.unwrap_or_default().into());
             } else if name == "live-restore" {
                 found.live_restore = true;
             } else if name == "registry-mirror" {
@@ -308,6 +317,7 @@ mod tests {
                 0,
             ),
             ("--config-file=/x/daemon.json --debug", Some("/x/daemon.json"), 0),
+            ("--containerd /x/c.sock --exec-root=/x/exec", None, 0),
             ("--registry-mirror=http://m", None, 1),
             ("--registry-mirror http://m --max-concurrent-downloads 9", None, 2),
         ] {
@@ -319,6 +329,10 @@ mod tests {
                 "{line}"
             );
             assert_eq!(found.obstacles.len(), obstacles, "{line}");
+            let path = |text: &str| line.contains(text).then(|| PathBuf::from(text));
+            let address = path("/x/c.sock").or_else(|| path("/run/containerd/containerd.sock"));
+            assert_eq!(found.containerd, address, "{line}");
+            assert_eq!(found.exec_root, path("/x/exec"), "{line}");
         }
     }
 }

@@ -68,7 +68,7 @@ impl Process {
     ///
     /// Why it cannot be found, or cannot be reached from here.
     pub fn find(socket: &Path) -> Result<Process, Obstacle> {
-        let pid = holder(socket)
+        let pid = holder(socket, "dockerd")
             .map_err(|error| unknown("the engine's process is not known", &error))?
             .ok_or_else(|| {
                 Obstacle::new(
@@ -82,7 +82,12 @@ impl Process {
         Process::of(pid, socket)
     }
 
-    fn of(pid: i32, socket: &Path) -> Result<Process, Obstacle> {
+    /// Looks at a process that listens on a socket.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be reached from here.
+    pub fn of(pid: i32, socket: &Path) -> Result<Process, Obstacle> {
         let gone = |error: io::Error| unknown("the engine's process cannot be looked at", &error);
         let started = start_time(pid).map_err(gone)?;
         for (namespace, what) in [("user", "rootless, or in a container"), ("pid", "in a container")] {
@@ -229,6 +234,25 @@ impl Process {
         found.unwrap_or_else(|error| Err(unknown("dockerd's files cannot be reached", &error)))
     }
 
+    /// A path of dockerd's as one that this process can open, as long as dockerd runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::locate`].
+    pub fn reach(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
+        Ok(self.from_here(self.locate(inside)?))
+    }
+
+    /// A path below the root of its mount namespace, without links, as one that this process can open.
+    pub fn from_here(&self, found: PathBuf) -> PathBuf {
+        if self.namespaces.mount.is_none() {
+            return found;
+        }
+        let below = found.strip_prefix(&self.root).unwrap_or(&found);
+        let below = below.strip_prefix("/").unwrap_or(below);
+        Path::new(&format!("/proc/{}/root", self.pid)).join(below)
+    }
+
     fn resolve(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
         let joined = self.root.join(inside.strip_prefix("/").unwrap_or(inside));
         let mut missing = Vec::new();
@@ -356,22 +380,34 @@ fn has_reloaded(client: &Client, since: &str, expected: &[String]) -> Result<boo
     }))
 }
 
-/// The dockerd that holds a listening socket, whoever made it: with `-H fd://` systemd has.
+/// The program of a name that holds a listening socket, whoever made it: with `-H fd://` systemd has.
 ///
 /// The peer's credentials would name systemd then, and nobody if it is in another pid namespace.
-fn holder(socket: &Path) -> io::Result<Option<i32>> {
+///
+/// # Errors
+///
+/// If processes cannot be looked at.
+pub fn holder(socket: &Path, program: &str) -> io::Result<Option<i32>> {
+    let of = |pid: &i32| listens_on(Path::new(&format!("/proc/{pid}")), socket);
+    Ok(running(program)?.into_iter().find(of))
+}
+
+/// The processes whose program's name begins so.
+///
+/// # Errors
+///
+/// If processes cannot be looked at.
+pub fn running(program: &str) -> io::Result<Vec<i32>> {
+    let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        let process = entry.path();
-        let is_dockerd =
-            fs::read_to_string(process.join("comm")).is_ok_and(|name| name.starts_with("dockerd"));
-        if is_dockerd && listens_on(&process, socket) {
-            return Ok(Some(pid));
+        if fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.starts_with(program)) {
+            pids.push(pid);
         }
     }
-    Ok(None)
+    Ok(pids)
 }
 
 /// Whether one of a process's open files is the listening end of a socket. `process` is its folder in /proc.

@@ -6,7 +6,6 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::exchange::Files;
 use super::live_restore::LiveRestore;
 use super::service::Control;
 use crate::docker::api::Client;
@@ -14,6 +13,7 @@ use crate::docker::attach::daemon::Identity;
 use crate::docker::attach::folder::Folder;
 use crate::docker::attach::journal;
 use crate::docker::endpoint::Endpoint;
+use crate::docker::store::files::Files;
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 

@@ -2,26 +2,13 @@
 //! proved itself; and the lock that tells whether a daemon works on the store.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-
-use rustix::fs::OFlags;
+use std::path::PathBuf;
 
 use crate::docker::attach::cover::copy_access;
+use crate::docker::store::files::Files;
 use crate::oci::Digest;
-
-/// Larger ones are not read, in bytes; ten thousand images need two million.
-const MAX_SIZE: u64 = 256 << 20;
-
-/// The store of a classic daemon, as paths of ours.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Files {
-    /// Its data root.
-    pub data_root: PathBuf,
-    /// Its storage driver.
-    pub driver: String,
-}
 
 /// Held while no daemon can have the store.
 #[derive(Debug)]
@@ -31,16 +18,6 @@ pub struct Unused {
 }
 
 impl Files {
-    /// The folder of the images' names and documents.
-    pub fn images(&self) -> PathBuf {
-        self.data_root.join("image").join(&self.driver)
-    }
-
-    /// The file with the names.
-    pub fn names(&self) -> PathBuf {
-        self.images().join("repositories.json")
-    }
-
     /// Where the old one is kept.
     fn kept(&self) -> PathBuf {
         self.images().join("repositories.json.sealift-old")
@@ -49,30 +26,6 @@ impl Files {
     /// Where the new one is written.
     fn fresh(&self) -> PathBuf {
         self.images().join("repositories.json.sealift-new")
-    }
-
-    /// Reads the names; `None` if there is no file, as in a store that never had one.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read, or is no regular file.
-    pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags(rustix_flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
-            .open(self.names());
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let meta = file.metadata()?;
-        if !meta.is_file() || meta.len() > MAX_SIZE {
-            return Err(io::Error::other("it is not a file of a reasonable size"));
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_SIZE).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
     }
 
     /// Takes the store if no daemon has it. A daemon that starts meanwhile waits for a second.
@@ -165,20 +118,6 @@ impl Files {
     fn sync(&self) -> io::Result<()> {
         File::open(self.images())?.sync_all()
     }
-
-    /// The file of an image's config.
-    pub fn config(&self, image_id: &Digest) -> PathBuf {
-        digest_path(&self.images().join("imagedb/content"), image_id)
-    }
-}
-
-/// `FOLDER/sha256/HEX`.
-pub fn digest_path(folder: &Path, digest: &Digest) -> PathBuf {
-    folder.join(digest.algorithm()).join(digest.hex())
-}
-
-fn rustix_flags(flags: OFlags) -> i32 {
-    i32::try_from(flags.bits()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! This works for every name, and for digests whose manifest nobody has. It is the last choice, and needs the
 //! user's consent: containers stop along with the engine unless it can be told to let them run.
 //!
-//! - [`repositories`]: the list of names, pure
 //! - [`exchange`]: putting another list in the place of the old one, and back
 //! - [`service`]: stopping and starting, by systemd or by commands
 //! - [`live_restore`]: letting containers run meanwhile
@@ -14,7 +13,6 @@ pub mod begun;
 pub mod exchange;
 pub mod live_restore;
 pub mod outlook;
-pub mod repositories;
 pub mod service;
 
 use std::path::PathBuf;
@@ -26,16 +24,16 @@ use super::reach;
 use super::{Failed, Manner, Outcome, Restart, Strategy, Surroundings, Wanted};
 use crate::docker::api::Client;
 use crate::docker::inventory::find_image;
+use crate::docker::store::files::Files;
+use crate::docker::store::repositories::Repositories;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Reference, Repository};
 use crate::progress::Progress;
 use crate::target::Obstacle;
 use begun::{Begun, Step};
-use exchange::Files;
 use live_restore::{Fate, LiveRestore};
 use outlook::Outlook;
-use repositories::Repositories;
 use service::Control;
 
 /// The hint where nothing but the user's consent is missing.

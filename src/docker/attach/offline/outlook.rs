@@ -1,13 +1,13 @@
 //! What a restart would do on this host.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::exchange::Files;
 use super::live_restore::{Fate, LiveRestore};
 use super::service::Control;
 use crate::docker::api::Client;
 use crate::docker::attach::Restart;
 use crate::docker::attach::daemon::{Process, memory};
+use crate::docker::store::files::Files;
 use crate::error::Result;
 use crate::target::Obstacle;
 
@@ -139,20 +139,13 @@ impl Outlook {
     ///
     /// If it cannot be reached.
     pub fn files(&self, process: &Process) -> Result<Files, Obstacle> {
-        let is_name = Path::new(&self.driver).components().count() == 1;
-        if !self.data_root.is_absolute() || !is_name {
-            return Err(Obstacle::new("the engine does not tell where its store is", ""));
-        }
         if process.namespaces().mount.is_some() {
             return Err(Obstacle::new(
                 "dockerd sees other files than this process, and they may be gone once it is stopped",
                 "run this where dockerd runs",
             ));
         }
-        Ok(Files {
-            data_root: process.locate(&self.data_root)?,
-            driver: self.driver.clone(),
-        })
+        Files::of(process, &self.data_root, &self.driver)
     }
 
     /// Containers that ran and do not now.

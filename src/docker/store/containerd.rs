@@ -1,0 +1,76 @@
+//! Which containerd a dockerd works with, and where that one keeps its data.
+//!
+//! It is a child of dockerd's own making (`containerd --config EXEC-ROOT/containerd/containerd.toml`), one that
+//! has outlived such a dockerd, or the system's, which stock units name: `--containerd=/run/containerd/containerd.sock`.
+//! Its configuration may be anywhere; what it has open cannot be mistaken: a containerd holds its database,
+//! `ROOT/io.containerd.metadata.v1.bolt/meta.db`, open for as long as it runs.
+//!
+//! Source: moby, `cmd/dockerd/daemon.go` and `libcontainerd/supervisor/remote_daemon.go`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::docker::attach::config::Configuration;
+use crate::docker::attach::daemon::{Process, holder, running};
+
+const PROGRAM: &str = "containerd";
+/// The database below containerd's root.
+const DATABASE: &str = "io.containerd.metadata.v1.bolt/meta.db";
+/// Where a stock system's listens.
+const DEFAULT_ADDRESS: &str = "/run/containerd/containerd.sock";
+/// Where a stock dockerd keeps its state.
+const DEFAULT_EXEC_ROOT: &str = "/var/run/docker";
+
+/// The roots that dockerd's containerd has open, as paths of ours; none if it cannot be told.
+pub fn roots(dockerd: &Process) -> Vec<PathBuf> {
+    let found = containerd(dockerd);
+    found.iter().filter_map(root).collect()
+}
+
+fn containerd(dockerd: &Process) -> Option<Process> {
+    let line = dockerd.command_line();
+    let told = || {
+        let text = fs::read(dockerd.config_file().ok().map(|path| dockerd.from_here(path))?).ok()?;
+        let configuration = Configuration::parse(Some(&text)).ok()?;
+        let path = |key| configuration.text(key).map(PathBuf::from);
+        Some((path("containerd"), path("exec-root")))
+    };
+    let (address, exec_root) = told().unwrap_or_default();
+    let sockets = match line.containerd.clone().or(address) {
+        Some(address) => vec![address],
+        None => {
+            if let Some(child) = child(dockerd) {
+                return Some(child);
+            }
+            let state = line.exec_root.or(exec_root);
+            let state = state.unwrap_or_else(|| DEFAULT_EXEC_ROOT.into());
+            vec![state.join("containerd/containerd.sock"), DEFAULT_ADDRESS.into()]
+        }
+    };
+    sockets.into_iter().find_map(|socket| {
+        let socket = dockerd.reach(&socket).ok()?;
+        Process::of(holder(&socket, PROGRAM).ok()??, &socket).ok()
+    })
+}
+
+/// The containerd that dockerd has started.
+fn child(dockerd: &Process) -> Option<Process> {
+    let is_child = |pid: &i32| parent(*pid) == Some(dockerd.pid());
+    let pid = running(PROGRAM).ok()?.into_iter().find(is_child)?;
+    Process::of(pid, dockerd.socket()).ok()
+}
+
+/// Field 4 of `/proc/PID/stat`; the name in field 2 may hold spaces and brackets.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(1)?.parse().ok()
+}
+
+fn root(containerd: &Process) -> Option<PathBuf> {
+    let open = fs::read_dir(format!("/proc/{}/fd", containerd.pid())).ok()?;
+    let mut open = open.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+    let database = open.find(|path| path.is_absolute() && path.ends_with(DATABASE))?;
+    let below = Path::new(DATABASE).components().count();
+    Some(containerd.from_here(database.ancestors().nth(below)?.to_path_buf()))
+}

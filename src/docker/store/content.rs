@@ -1,0 +1,177 @@
+//! containerd's content folder, read without containerd: blobs by digest.
+//!
+//! A pull into the classic store leaves the original index and manifest there; the containerd store has all
+//! blobs there. A blob's name is its digest and its bytes never change, so the folder is read as well while
+//! containerd runs, and it takes the same privilege as its socket would. Which containerd it is of makes no
+//! difference to what is found: everything is checked against its digest.
+//!
+//! Source: containerd, `core/content` and `plugins/content/local/store.go` (before 2.0 `content/local/store.go`).
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::containerd;
+use super::files::{digest_path, open_file};
+use crate::archive::content::{Extent, Stored};
+use crate::docker::attach::daemon::Process;
+use crate::error::{Error, Place, Problem, Result};
+use crate::oci::{Digest, MAX_METADATA};
+
+/// The content folder below containerd's root.
+const CONTENT: &str = "io.containerd.content.v1.content";
+/// Where containerd keeps its data unless it is told otherwise.
+const DEFAULT_ROOT: &str = "/var/lib/containerd";
+/// Where that is told.
+const CONFIG: &str = "/etc/containerd/config.toml";
+
+/// The content folders that a Docker's blobs may be in, the likeliest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContentFolders(Vec<PathBuf>);
+
+impl ContentFolders {
+    /// The folders of containerds with these roots, without those that are not there.
+    pub fn below(roots: impl IntoIterator<Item = PathBuf>) -> ContentFolders {
+        let mut folders = Vec::new();
+        for root in roots {
+            // Several names of one folder are one.
+            if let Ok(folder) = fs::canonicalize(root.join(CONTENT))
+                && !folders.contains(&folder)
+            {
+                folders.push(folder);
+            }
+        }
+        ContentFolders(folders)
+    }
+
+    /// Those of a Docker that runs: first the one that its containerd has open, then where it may be.
+    ///
+    /// `data_root` is the engine's, as it names it itself.
+    pub fn of(process: &Process, data_root: &Path) -> ContentFolders {
+        let configured = process.read(CONFIG).and_then(|text| root_of(&text));
+        let inside = [data_root.join("containerd/daemon")]
+            .into_iter()
+            .chain(configured)
+            .chain([DEFAULT_ROOT.into()]);
+        let roots = containerd::roots(process);
+        ContentFolders::below(
+            roots
+                .into_iter()
+                .chain(inside.filter_map(|path| process.reach(&path).ok())),
+        )
+    }
+
+    /// Those of a Docker that does not run: where its containerd's data may be.
+    pub fn find(data_root: &Path) -> ContentFolders {
+        let configured = fs::read_to_string(CONFIG).ok().and_then(|text| root_of(&text));
+        // Another machine's disk has it beside the data root, as /var/lib has both.
+        let beside = data_root.parent().map(|parent| parent.join("containerd"));
+        let roots = [data_root.join("containerd/daemon")]
+            .into_iter()
+            .chain(beside)
+            .chain(configured)
+            .chain([DEFAULT_ROOT.into()]);
+        ContentFolders::below(roots)
+    }
+
+    /// The folders.
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.0
+    }
+
+    /// Where a blob's stored bytes are, in a file of its own; `None` if it is not here. They are not checked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it is here and cannot be opened.
+    pub fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
+        for folder in &self.0 {
+            let path = digest_path(&folder.join("blobs"), digest);
+            let Some(file) = open_file(&path).map_err(Error::io("open", &path))? else {
+                continue;
+            };
+            let meta = file.metadata().map_err(Error::io("read", &path))?;
+            if !meta.is_file() {
+                let problem = Problem::NotAFile { kind: "special file" };
+                return Err(Error::refused(place(&path, digest), problem));
+            }
+            let size = meta.len();
+            return Ok(Some(Stored {
+                extents: vec![Extent {
+                    file: Arc::new(file),
+                    path: Arc::new(path.clone()),
+                    offset: 0,
+                    length: size,
+                }],
+                size,
+                entry: path.display().to_string(),
+                offset: None,
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Reads a manifest, index or config whole, checked against its digest; `None` if it is not here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the bytes have another digest or are more than [`MAX_METADATA`]; [`Error::Io`] if
+    /// they cannot be read.
+    pub fn metadata(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let Some(stored) = self.stored(digest)? else {
+            return Ok(None);
+        };
+        let Some(extent) = stored.extents.first() else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        let mut input = extent.file.as_ref().take(MAX_METADATA.saturating_add(1));
+        let read = input.read_to_end(&mut bytes);
+        read.map_err(Error::io("read", extent.path.as_ref()))?;
+        checked(bytes, digest, &extent.path).map(Some)
+    }
+}
+
+/// Document bytes that are what their digest says.
+///
+/// # Errors
+///
+/// [`Error::Refused`] if they are not, or are too many.
+pub fn checked(bytes: Vec<u8>, digest: &Digest, path: &Path) -> Result<Vec<u8>> {
+    let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if found > MAX_METADATA {
+        let problem = Problem::TooLarge {
+            limit: MAX_METADATA,
+            found,
+        };
+        return Err(Error::refused(place(path, digest), problem));
+    }
+    let found = digest.of_same_algorithm(&bytes);
+    if found != *digest {
+        let problem = Problem::DigestDiffers {
+            expected: *digest,
+            found,
+        };
+        return Err(Error::refused(place(path, digest), problem));
+    }
+    Ok(bytes)
+}
+
+fn place(path: &Path, digest: &Digest) -> Place {
+    Place::blob(*digest).entry(path.display().to_string())
+}
+
+/// `root` of a containerd's `config.toml`: a key of the file itself, in front of its first table.
+fn root_of(config: &str) -> Option<PathBuf> {
+    let lines = config.lines().map(str::trim);
+    let mut top = lines.take_while(|line| !line.starts_with('['));
+    top.find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        let value = value.trim();
+        let quote = value.chars().next().filter(|one| ['"', '\''].contains(one))?;
+        let (value, _) = value.get(1..)?.split_once(quote)?;
+        let is_root = key.trim().trim_matches(['"', '\'']) == "root";
+        (is_root && value.starts_with('/')).then(|| value.into())
+    })
+}

@@ -1,0 +1,192 @@
+//! A layer's tar, put together again from its folder and what is not in it.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use super::files::open_file;
+use super::rooted::{Rooted, place, unreadable};
+use super::tar_split::{Entries, Entry};
+use crate::archive::decompress::DEFAULT_LIMIT;
+use crate::error::{Error, Place, Problem, Result};
+
+/// Stored bytes of a `tar-split.json.gz` that are read at once.
+const BUFFER: usize = 64 << 10;
+/// Files from this size on are read with more read ahead.
+const LARGE: u64 = 1 << 20;
+
+/// Gives the bytes of a layer's tar, as they were when the layer came.
+///
+/// Large files are read straight into what they are asked into: whoever asks for many bytes at once pays few calls.
+pub struct LayerTar<R = BufReader<File>> {
+    entries: Entries<R>,
+    folder: Rooted,
+    now: Now,
+    /// Uncompressed bytes that may still come.
+    left: u64,
+    limit: u64,
+}
+
+enum Now {
+    Between,
+    Segment,
+    File {
+        file: File,
+        name: Vec<u8>,
+        size: u64,
+        left: u64,
+    },
+    Ended,
+}
+
+/// Opens a `tar-split.json.gz`. More than `limit` bytes of JSON are refused.
+///
+/// # Errors
+///
+/// [`Error::Io`] if it is not there or cannot be opened.
+pub fn entries(path: &Path) -> Result<Entries<BufReader<File>>> {
+    let opened = open_file(path).and_then(|file| file.ok_or_else(|| io::ErrorKind::NotFound.into()));
+    let file = opened.map_err(Error::io("open", path))?;
+    let place = Place::default().within(path.display());
+    Entries::new(BufReader::with_capacity(BUFFER, file), DEFAULT_LIMIT, place)
+}
+
+/// Uncompressed bytes of the tar that these entries make.
+///
+/// # Errors
+///
+/// [`Error::Refused`] if they are damaged.
+pub fn size<R: BufRead>(entries: &mut Entries<R>, folder: &Path) -> Result<u64> {
+    let mut sum = 0_u64;
+    while let Some(entry) = entries.next_entry()? {
+        let (more, name) = match entry {
+            Entry::File { name, size } => (size, name),
+            Entry::Segment => (entries.skip_segment()?, Vec::new()),
+        };
+        sum = sum.checked_add(more).ok_or_else(|| {
+            let problem = Problem::Expands { limit: u64::MAX };
+            Error::refused(place(folder, &name), problem)
+        })?;
+    }
+    Ok(sum)
+}
+
+impl<R: BufRead> LayerTar<R> {
+    /// Starts at the first byte. More than `limit` uncompressed bytes are refused.
+    pub fn new(entries: Entries<R>, folder: Rooted, limit: u64) -> LayerTar<R> {
+        LayerTar {
+            entries,
+            folder,
+            now: Now::Between,
+            left: limit,
+            limit,
+        }
+    }
+
+    /// Gives the next bytes, `target` full unless the end or a larger file comes first; zero at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if a file is not there, no regular file, shorter or longer than it was, or the entries
+    /// are damaged; [`Error::Io`] if a file cannot be read.
+    pub fn next_bytes(&mut self, target: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = target.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            done += match &mut self.now {
+                Now::Ended => break,
+                Now::Between => {
+                    self.advance()?;
+                    0
+                }
+                Now::Segment => match self.entries.take(rest)? {
+                    0 => {
+                        self.now = Now::Between;
+                        0
+                    }
+                    count => self.admit(count)?,
+                },
+                Now::File { .. } => self.read_file(rest)?,
+            };
+        }
+        Ok(done)
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.now = match self.entries.next_entry()? {
+            None => Now::Ended,
+            Some(Entry::Segment) => Now::Segment,
+            Some(Entry::File { name, size }) => {
+                self.admit_all(size)?;
+                let file = self.folder.open_file(&name, size)?;
+                if size >= LARGE {
+                    sequential(&file);
+                }
+                Now::File {
+                    file,
+                    name,
+                    size,
+                    left: size,
+                }
+            }
+        };
+        Ok(())
+    }
+
+    fn read_file(&mut self, target: &mut [u8]) -> Result<usize> {
+        let Now::File {
+            file,
+            name,
+            size,
+            left,
+        } = &mut self.now
+        else {
+            return Ok(0);
+        };
+        let most = usize::try_from(*left).unwrap_or(usize::MAX).min(target.len());
+        let piece = target.get_mut(..most).unwrap_or_default();
+        let count = match file.read(piece) {
+            Ok(0) => {
+                let problem = Problem::Truncated {
+                    expected: *size,
+                    found: *size - *left,
+                };
+                return Err(Error::refused(place(self.folder.path(), name), problem));
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
+            Err(error) => return Err(unreadable(self.folder.path(), name, error)),
+        };
+        *left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
+        if *left == 0 {
+            self.now = Now::Between;
+        }
+        Ok(count)
+    }
+
+    fn admit(&mut self, count: usize) -> Result<usize> {
+        self.admit_all(u64::try_from(count).unwrap_or(u64::MAX))?;
+        Ok(count)
+    }
+
+    fn admit_all(&mut self, count: u64) -> Result<()> {
+        self.left = self.left.checked_sub(count).ok_or_else(|| {
+            let problem = Problem::Expands { limit: self.limit };
+            Error::refused(Place::default().within(self.folder.path().display()), problem)
+        })?;
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Read for LayerTar<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        self.next_bytes(target).map_err(io::Error::other)
+    }
+}
+
+/// Asks for more read ahead; whether that is done makes no difference to what is read.
+fn sequential(file: &File) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}

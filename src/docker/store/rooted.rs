@@ -1,0 +1,209 @@
+//! Opening files by names that come out of a layer, inside that layer's folder only.
+//!
+//! The names and the links in the folder are an image's, so they may be anything: `../../etc/shadow`, a folder
+//! that is a link to `/etc`, a device where a file was expected. They are followed as in a chroot, which is how
+//! dockerd unpacked them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat, openat2, statat};
+use rustix::io::Errno;
+
+use crate::error::{Error, Place, Problem, Result};
+
+/// How often a folder is looked for again while others are being renamed, which makes the kernel give up.
+const TRIES: usize = 8;
+/// A folder, only to look into.
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A folder that nothing leads out of.
+#[derive(Debug)]
+pub struct Rooted {
+    path: PathBuf,
+    root: OwnedFd,
+    /// The folder of the last file: layers name the files of a folder one after another.
+    last: Option<(Vec<u8>, OwnedFd)>,
+    /// Whether this kernel follows links as in a chroot (Linux 5.6).
+    follows: bool,
+}
+
+impl Rooted {
+    /// Opens the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn open(path: PathBuf) -> Result<Rooted> {
+        let opened = rustix::fs::open(&path, FOLDER | OFlags::NOFOLLOW, Mode::empty());
+        let root = opened.map_err(|error| Error::io("open", &path)(error.into()))?;
+        Ok(Rooted {
+            path,
+            root,
+            last: None,
+            follows: true,
+        })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a regular file of exactly `size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if it is not there, is something else, or has another size; [`Error::Io`] if it cannot
+    /// be opened.
+    pub fn open_file(&mut self, name: &[u8], size: u64) -> Result<File> {
+        let refused = |path: &Path, problem| Error::refused(place(path, name), problem);
+        let Some(inside) = cleaned(name) else {
+            let reason = "a name that leads out of its layer, or names no file".into();
+            return Err(refused(&self.path, Problem::Name { reason }));
+        };
+        let (folder, file) = match inside.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (
+                inside.get(..at).unwrap_or_default(),
+                inside.get(at + 1..).unwrap_or_default(),
+            ),
+            None => (&[][..], &inside[..]),
+        };
+        self.enter(folder, name)?;
+        let parent = match &self.last {
+            Some((_, parent)) if !folder.is_empty() => parent,
+            _ => &self.root,
+        };
+        let failed = |errno: Errno| match errno {
+            Errno::NOENT => refused(&self.path, Problem::Missing),
+            other => unreadable(&self.path, name, other.into()),
+        };
+        // Before it is opened: opening a device can do things.
+        let stat = statat(parent, file, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::RegularFile {
+            let kind = kind_name(kind);
+            return Err(refused(&self.path, Problem::NotAFile { kind }));
+        }
+        let found = u64::try_from(stat.st_size).unwrap_or_default();
+        if found != size {
+            let problem = Problem::SizeDiffers {
+                expected: size,
+                found,
+            };
+            return Err(refused(&self.path, problem));
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = openat(parent, file, flags, Mode::empty()).map_err(failed)?;
+        Ok(File::from(opened))
+    }
+
+    /// Makes the folder of a file the last one.
+    fn enter(&mut self, folder: &[u8], name: &[u8]) -> Result<()> {
+        if folder.is_empty() || self.last.as_ref().is_some_and(|(last, _)| last == folder) {
+            return Ok(());
+        }
+        let opened = match self.follow(folder) {
+            Err(Errno::NOSYS | Errno::PERM) => {
+                self.follows = false;
+                self.step(folder)
+            }
+            outcome => outcome,
+        };
+        let opened = opened.map_err(|errno| match errno {
+            Errno::NOENT => Error::refused(place(&self.path, name), Problem::Missing),
+            Errno::NOTDIR | Errno::LOOP if !self.follows => Error::Io {
+                action: "open",
+                path: self.path.join(Escapable(name).path()),
+                offset: None,
+                source: io::Error::other("a link leads there, which this kernel cannot follow safely"),
+                hint: Some("Linux 5.6 and newer can, by openat2".into()),
+            },
+            other => unreadable(&self.path, name, other.into()),
+        })?;
+        self.last = Some((folder.to_vec(), opened));
+        Ok(())
+    }
+
+    fn follow(&self, folder: &[u8]) -> Result<OwnedFd, Errno> {
+        if !self.follows {
+            return self.step(folder);
+        }
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match openat2(&self.root, folder, FOLDER, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) if tries < TRIES => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// One name after another, where the kernel cannot follow links as in a chroot: no link is followed then.
+    fn step(&self, folder: &[u8]) -> Result<OwnedFd, Errno> {
+        let mut names = folder.split(|byte| *byte == b'/');
+        let first = names.next().unwrap_or_default();
+        let flags = FOLDER | OFlags::NOFOLLOW;
+        let mut parent = openat(&self.root, first, flags, Mode::empty())?;
+        for name in names {
+            parent = openat(&parent, name, flags, Mode::empty())?;
+        }
+        Ok(parent)
+    }
+}
+
+/// A name as dockerd unpacked it: `.` and `..` are taken away before any link is looked at, and a leading slash
+/// means nothing. `None` if it leads out, or can be no file's.
+fn cleaned(name: &[u8]) -> Option<Vec<u8>> {
+    if name.contains(&0) || name.ends_with(b"/") {
+        return None;
+    }
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in name.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop()?;
+            }
+            other => parts.push(other),
+        }
+    }
+    Some(parts.join(&b'/')).filter(|name| !name.is_empty())
+}
+
+/// A name that need not be text.
+struct Escapable<'n>(&'n [u8]);
+
+impl Escapable<'_> {
+    fn path(&self) -> String {
+        String::from_utf8_lossy(self.0)
+            .trim_start_matches('/')
+            .to_string()
+    }
+}
+
+/// Where a file of a layer is, for messages.
+pub fn place(folder: &Path, name: &[u8]) -> Place {
+    Place::default()
+        .within(folder.display())
+        .entry(String::from_utf8_lossy(name))
+}
+
+/// A file of a layer that cannot be read.
+pub fn unreadable(folder: &Path, name: &[u8], error: io::Error) -> Error {
+    Error::io("read", folder.join(Escapable(name).path()))(error)
+}
+
+fn kind_name(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Directory => "folder",
+        FileType::Symlink => "symbolic link",
+        FileType::Fifo => "FIFO",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        _ => "special file",
+    }
+}
