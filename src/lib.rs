@@ -12,6 +12,7 @@
 //! - [`registry`]: the distribution protocol, as a client and as a manifests-only server
 //! - [`target`]: where images go: probe, plan, apply
 //! - [`docker`]: Docker's Engine API as a target, and attaching digests to its classic store
+//! - [`held`]: images that an engine or an archive holds without all that a registry had of them
 //! - [`rebuild`]: packing layers again as they were packed once
 //! - [`goflate`]: the gzip encoder of Go, byte for byte
 //! - [`error`]: errors, and findings as data
@@ -22,6 +23,7 @@ pub mod docker;
 pub mod error;
 pub mod escape;
 pub mod goflate;
+pub mod held;
 pub mod interrupt;
 pub mod oci;
 pub mod progress;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::archive::Verified;
+use crate::archive::account::{Evidence, Provenance};
 use crate::archive::format::{self, Named};
 use crate::archive::layout::Layout;
 use crate::archive::writer::{self, Stream, Writer};
@@ -36,8 +37,8 @@ pub enum Output<'a> {
 /// What is saved, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The platforms of multi-platform images.
-    pub platforms: PlatformSelection,
+    /// The platforms of multi-platform images; `None` for what a source gives by itself.
+    pub platforms: Option<PlatformSelection>,
     /// Bytes of a part, if the archive is cut.
     pub split: Option<u64>,
     /// Whether what an interrupted run left is used, and left if this one is interrupted.
@@ -55,7 +56,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            platforms: PlatformSelection::host(),
+            platforms: None,
             split: None,
             resume: true,
             in_order: false,
@@ -87,8 +88,15 @@ pub struct Saved {
     /// Its name.
     #[serde(rename = "name")]
     pub reference: Reference,
-    /// Digest of the manifest or index that the source gave.
-    pub digest: Digest,
+    /// The digest that it is known by; `None` if it has none.
+    pub digest: Option<Digest>,
+    /// What stands behind the digest.
+    pub evidence: Evidence,
+    /// Where it came from.
+    pub from: String,
+    /// Where its parts came from, if not simply from a registry or an archive.
+    #[serde(flatten)]
+    pub provenance: Option<Provenance>,
     /// The platforms whose images are in the archive.
     #[serde(serialize_with = "as_text")]
     pub platforms: Vec<Platform>,
@@ -130,12 +138,12 @@ pub fn save(
         metadata: AtomicU64::new(0),
         max_metadata: MAX_ALL_METADATA,
     };
-    source.prepare(references, &options.platforms)?;
+    source.prepare(references, options.platforms.as_ref())?;
     progress.phase("resolving", None);
     let images = run.resolve(references)?;
-    let layout = Arc::new(Layout::plan(&images, &preferred(&options.platforms))?);
+    let layout = Arc::new(Layout::plan(&images, &preferred(options.platforms.as_ref()))?);
     let (moved, files) = run.write(&images, &layout, output)?;
-    Ok(summary(&images, &layout, &moved, files))
+    Ok(summary(source, &images, &layout, &moved, files))
 }
 
 /// What every step of one save needs.
@@ -198,11 +206,11 @@ impl Run<'_> {
     fn walk(&self, reference: &Reference) -> Result<Named> {
         self.interrupt.check()?;
         let root = self.source.resolve(reference)?;
-        let selection = &self.options.platforms;
-        let graph = Graph::walk(&root, selection, &mut |descriptor| {
+        let selection = self.source.selection(reference, self.options.platforms.as_ref());
+        let graph = Graph::walk(&root, &selection, &mut |descriptor| {
             self.interrupt.check()?;
             match self.source.metadata(reference.repository(), descriptor) {
-                Err(Error::NotFound { .. }) if *selection == PlatformSelection::Present => Ok(None),
+                Err(Error::NotFound { .. }) if selection == PlatformSelection::Present => Ok(None),
                 Err(error) => Err(error),
                 Ok(bytes) => self.admit(bytes).map(Some),
             }
@@ -317,10 +325,10 @@ fn proofs(moved: &[Moved]) -> Vec<Verified> {
 }
 
 /// The platform that `manifest.json` names: this host's if it was chosen, else the first that was.
-fn preferred(selection: &PlatformSelection) -> Platform {
+fn preferred(selection: Option<&PlatformSelection>) -> Platform {
     let host = Platform::host();
     match selection {
-        PlatformSelection::Only(chosen) if !chosen.iter().any(|platform| platform.matches(&host)) => {
+        Some(PlatformSelection::Only(chosen)) if !chosen.iter().any(|platform| platform.matches(&host)) => {
             chosen.first().cloned().unwrap_or(host)
         }
         _ => host,
@@ -367,7 +375,13 @@ fn naming(error: Error, reference: &Reference) -> Error {
     }
 }
 
-fn summary(images: &[Named], layout: &Layout, moved: &[Moved], files: Vec<PathBuf>) -> Summary {
+fn summary(
+    source: &dyn Source,
+    images: &[Named],
+    layout: &Layout,
+    moved: &[Moved],
+    files: Vec<PathBuf>,
+) -> Summary {
     let reused: HashMap<Digest, u64> = moved
         .iter()
         .map(|blob| (*blob.verified.digest(), blob.reused))
@@ -382,7 +396,10 @@ fn summary(images: &[Named], layout: &Layout, moved: &[Moved], files: Vec<PathBu
         }
         Some(Saved {
             reference: named.reference.clone()?,
-            digest: named.graph.root.digest,
+            digest: named.account.digest(named.graph.root.digest),
+            evidence: named.account.evidence(),
+            from: source.origin(named.reference.as_ref()?),
+            provenance: named.account.provenance.clone(),
             platforms,
             size: blobs.iter().map(|blob| blob.size).sum(),
             reused: blobs.iter().filter_map(|blob| reused.get(&blob.digest)).sum(),

@@ -12,15 +12,25 @@ use crate::oci::{Descriptor, Graph, PlatformSelection, Reference, Repository};
 /// [`Source::open`] are checked by whoever reads them, as they come in pieces.
 pub trait Source: Send + Sync {
     /// Makes ready what it takes to give images, all of them at once, before any is resolved. A source that keeps
-    /// layers unpacked packs them here. An image that it does not have is no error yet.
+    /// layers unpacked packs them here. An image that it does not have, or not for the platforms that are asked for,
+    /// is no error yet.
     ///
     /// # Errors
     ///
     /// If an image that it has cannot be made ready.
-    fn prepare(&self, references: &[Reference], platforms: &PlatformSelection) -> Result<()> {
+    fn prepare(&self, references: &[Reference], platforms: Option<&PlatformSelection>) -> Result<()> {
         let _ = (references, platforms);
         Ok(())
     }
+
+    /// The platforms of an image that it gives: by default those that are asked for, else what is there.
+    fn selection(&self, reference: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
+        let _ = reference;
+        asked.cloned().unwrap_or(PlatformSelection::Present)
+    }
+
+    /// Where an image comes from, for people.
+    fn origin(&self, reference: &Reference) -> String;
 
     /// What it tells of an image that it gave: by default nothing, all of it is as a registry gave it.
     ///
@@ -111,7 +121,7 @@ impl Several {
 
 impl Source for Several {
     /// Each is asked for what those before it lack.
-    fn prepare(&self, references: &[Reference], platforms: &PlatformSelection) -> Result<()> {
+    fn prepare(&self, references: &[Reference], platforms: Option<&PlatformSelection>) -> Result<()> {
         let mut wanted = references.to_vec();
         for (at, source) in self.0.iter().enumerate() {
             source.prepare(&wanted, platforms)?;
@@ -120,6 +130,22 @@ impl Source for Several {
             }
         }
         Ok(())
+    }
+
+    fn selection(&self, reference: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
+        let selection = self.first(|source| {
+            source.resolve(reference)?;
+            Ok(source.selection(reference, asked))
+        });
+        selection.unwrap_or_else(|_| asked.cloned().unwrap_or(PlatformSelection::Present))
+    }
+
+    fn origin(&self, reference: &Reference) -> String {
+        let origin = self.first(|source| {
+            source.resolve(reference)?;
+            Ok(source.origin(reference))
+        });
+        origin.unwrap_or_default()
     }
 
     fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {

@@ -67,7 +67,7 @@ pub fn open_any(paths: &[PathBuf], options: &Options) -> Result<Opened> {
     }
     if path == Path::new("-") {
         let input = BufReader::with_capacity(1 << 18, std::io::stdin());
-        return Opened::spooled("standard input", input, options);
+        return Opened::read("standard input", input, options);
     }
     if path.is_dir() {
         return folder::open(path, options);
@@ -77,7 +77,7 @@ pub fn open_any(paths: &[PathBuf], options: &Options) -> Result<Opened> {
         // A pipe, or a device: neither has a length, and a pipe is read but once.
         let file = File::open(path).map_err(Error::io("open", path))?;
         let input = BufReader::with_capacity(1 << 18, file);
-        return Opened::spooled(&path.display().to_string(), input, options);
+        return Opened::read(&path.display().to_string(), input, options);
     }
     Opened::tar(Segments::open(path)?, options)
 }
@@ -105,7 +105,7 @@ impl Opened {
                 offset: 0,
             };
             let input = BufReader::with_capacity(1 << 18, input);
-            return Opened::spooled(segments.label(), input, options);
+            return Opened::read(segments.label(), input, options);
         }
         if let Some(problem) = foreign(magic) {
             let place = Place::default().within(segments.label());
@@ -114,7 +114,12 @@ impl Opened {
         Opened::index(segments.label(), TarIndex::read(&segments)?, options)
     }
 
-    fn spooled(label: &str, input: impl std::io::BufRead, options: &Options) -> Result<Opened> {
+    /// Copies a stream to a temporary file, decompressed if it is compressed, and opens that.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_any`].
+    pub fn read(label: &str, input: impl std::io::BufRead, options: &Options) -> Result<Opened> {
         let file = spool(label, input, options, |block| {
             foreign(block).map_or_else(|| check_first(block), Err)
         })?;

@@ -140,6 +140,10 @@ fn name_of(entry: &Entry) -> String {
 }
 
 impl Source for ArchiveSource {
+    fn origin(&self, _: &Reference) -> String {
+        self.content.label().into()
+    }
+
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         if let Some(digest) = reference.digest() {
             let recorded = |entry: &&Entry| {

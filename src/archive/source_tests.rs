@@ -209,7 +209,7 @@ fn a_sparse_index_gives_what_is_there_and_says_what_is_not() {
     assert!(error.to_string().contains("linux/arm64"), "{error}");
     // What is there, whatever that is.
     let present = crate::save::Options {
-        platforms: PlatformSelection::Present,
+        platforms: Some(PlatformSelection::Present),
         ..crate::save::Options::default()
     };
     let target = folder.0.path().join("sub.tar");
@@ -223,7 +223,7 @@ fn a_sparse_index_gives_what_is_there_and_says_what_is_not() {
     )
     .unwrap();
     assert_eq!(saved.images[0].platforms, [Platform::linux("amd64", None)]);
-    assert_eq!(saved.images[0].digest, nested.digest);
+    assert_eq!(saved.images[0].digest, Some(nested.digest));
     let again = open(&target).unwrap();
     assert_eq!(resolve(&again, "app:1").unwrap(), nested.digest);
 }
@@ -236,7 +236,7 @@ fn wrong_content_is_the_archives_fault_and_not_asked_for_twice() {
             source,
             &["app:1".parse().unwrap()],
             &crate::save::Options {
-                platforms: PlatformSelection::All,
+                platforms: Some(PlatformSelection::All),
                 ..crate::save::Options::default()
             },
             crate::save::Output::Stream(Path::new("-"), &mut bytes),

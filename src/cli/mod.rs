@@ -1,6 +1,7 @@
 //! The command line: one file a command; what it prints, and exit codes.
 //!
 //! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
+//! - [`from`]: the options that say where images come from
 //! - [`registry`]: the options that say how registries are reached
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
@@ -8,6 +9,7 @@
 
 mod bars;
 mod doctor;
+mod from;
 mod list;
 mod load;
 mod output;
@@ -49,7 +51,7 @@ Exit codes:
   3  local I/O: disk full, no permission, unreadable medium
   4  registry or network
   5  the engine refused or went away
-  6  done, but a digest that was asked for is not shown
+  6  done, but a digest that was asked for is not shown; or something is not proven that had to be
   7  not found: image, tag, platform")]
 struct Cli {
     #[command(flatten)]

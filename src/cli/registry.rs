@@ -11,6 +11,9 @@ use sealift::progress::Progress;
 use sealift::registry::address::Insecure;
 use sealift::registry::{ClientCertificate, Environment, Mirror, Options, RegistrySource};
 
+/// How long a connection may take to a registry that may well be out of reach.
+const SHORT: Duration = Duration::from_secs(3);
+
 /// How registries are reached.
 #[derive(Args)]
 #[command(next_help_heading = "Registry options")]
@@ -46,6 +49,18 @@ impl RegistryArgs {
 
     /// The source that these options and the environment describe.
     pub fn source(&self, progress: Arc<dyn Progress>, interrupt: &Interrupt) -> Result<RegistrySource> {
+        RegistrySource::new(self.options()?, progress, interrupt.clone())
+    }
+
+    /// The same for what may well be out of reach: nothing is asked for twice.
+    pub fn reachable(&self, progress: Arc<dyn Progress>, interrupt: &Interrupt) -> Result<RegistrySource> {
+        let mut options = self.options()?;
+        options.retry.tries = 1;
+        options.timeouts.connect = options.timeouts.connect.min(SHORT);
+        RegistrySource::new(options, progress, interrupt.clone())
+    }
+
+    fn options(&self) -> Result<Options> {
         let mut options = Options::from_environment(&Environment::of_process())?;
         options.mirrors.clone_from(&self.mirror);
         options.insecure.clone_from(&self.insecure);
@@ -59,6 +74,6 @@ impl RegistryArgs {
         };
         options.retry.tries = self.tries;
         options.timeouts.idle = Duration::from_secs(self.idle_timeout);
-        RegistrySource::new(options, progress, interrupt.clone())
+        Ok(options)
     }
 }

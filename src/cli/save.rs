@@ -3,23 +3,19 @@
 use std::io::{IsTerminal as _, Stdout};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
-use sealift::archive::{self, ArchiveSource, segments};
 use sealift::interrupt::Interrupt;
 use sealift::oci::reference::ReferenceError;
 use sealift::oci::{PlatformSelection, Reference};
-use sealift::progress::Progress;
 use sealift::save::{self, Summary};
-use sealift::source::{Several, Source};
+use sealift::source::Source;
 use sealift::{Error, Result, transfer};
 
 use super::bars;
+use super::from::FromArgs;
 use super::output::{Outcome, Output, table};
-use super::registry::RegistryArgs;
 use super::size::{self, Size};
-use super::verify::SpoolArgs;
 
 /// Seal images into one archive
 #[derive(Args)]
@@ -30,6 +26,8 @@ Examples:
   sealift save httpd:2.4 --mirror docker.io=harbor.local/dockerhub -o images.tar
   sealift save httpd:2.4 --split 4G -o /media/stick/images.tar     # images.tar.001, ...
   sealift save httpd:2.4 -o - | ssh host sudo sealift load -
+  sudo sealift save --from docker httpd:2.4 myapp:7 -o images.tar   # also without the registry
+  sudo sealift save --from docker --all -o everything.tar
   sealift save --from all.tar --from more.tar httpd:2.4 -o some.tar
 
 The last line that it prints, `archive sha256:...`, pins everything in the archive:
@@ -41,17 +39,14 @@ pub struct Save {
     /// Write the archive here; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Where the images come from: `registry`, or an OCI layout folder or archive; several are merged
-    #[arg(long, value_name = "registry|PATH", default_value = "registry")]
-    from: Vec<PathBuf>,
     /// Take image names from a file, one a line; `#` begins a comment
     #[arg(long = "images", value_name = "FILE")]
     list: Vec<PathBuf>,
-    /// Every image that the `--from` archives name
+    /// Every image of the local engine, or that the `--from` archives name
     #[arg(long, conflicts_with_all = ["images", "list"])]
     all: bool,
     /// `host` (Linux on this architecture), `all`, or OS/ARCH[/VARIANT], comma-separated
-    /// [default: host; with --from PATH: what is there]
+    /// [default: what an engine or archive has; host from a registry]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<PlatformSelection>,
     /// Cut the archive into parts FILE.001, FILE.002, ... of at most SIZE: 700MB, 4G, 4GiB
@@ -64,9 +59,7 @@ pub struct Save {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: Option<u16>,
     #[command(flatten)]
-    spool: SpoolArgs,
-    #[command(flatten)]
-    registry: RegistryArgs,
+    from: FromArgs,
 }
 
 impl Save {
@@ -77,21 +70,15 @@ impl Save {
         if to_stdout {
             may_take_an_archive(&stdout, output)?;
         }
-        let is_registry = self.from.iter().all(|from| from == Path::new("registry"));
         let progress = bars::progress(output);
-        let source = self.source(&progress, interrupt)?;
-        let references = self.references(source.as_ref(), is_registry)?;
+        let beside = Some(self.output.as_path()).filter(|_| !to_stdout);
+        let source = self.from.source(self.all, beside, &progress, interrupt)?;
+        let references = self.references(source.as_ref())?;
         let options = save::Options {
-            platforms: self.platform.clone().unwrap_or_else(|| {
-                if is_registry {
-                    PlatformSelection::host()
-                } else {
-                    PlatformSelection::Present
-                }
-            }),
+            platforms: self.platform.clone(),
             split: self.split,
             resume: !self.no_resume,
-            tries: self.registry.tries(),
+            tries: self.from.tries(),
             jobs: self
                 .jobs
                 .and_then(|jobs| NonZeroUsize::new(jobs.into()))
@@ -115,30 +102,7 @@ impl Save {
         self.report(output, &summary, to_stdout)
     }
 
-    fn source(&self, progress: &Arc<dyn Progress>, interrupt: &Interrupt) -> Result<Box<dyn Source>> {
-        let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        let (registry, paths): (Vec<PathBuf>, Vec<PathBuf>) = self
-            .from
-            .iter()
-            .cloned()
-            .partition(|from| from == Path::new("registry"));
-        for files in segments::by_archive(&paths) {
-            let content = archive::open(&files, &self.spool.options(interrupt))?;
-            sources.push(Box::new(ArchiveSource::new(Arc::from(content))?));
-        }
-        if !registry.is_empty() {
-            sources.push(Box::new(self.registry.source(progress.clone(), interrupt)?));
-        }
-        match sources.pop() {
-            Some(only) if sources.is_empty() => Ok(only),
-            last => {
-                sources.extend(last);
-                Ok(Box::new(Several(sources)))
-            }
-        }
-    }
-
-    fn references(&self, source: &dyn Source, is_registry: bool) -> Result<Vec<Reference>> {
+    fn references(&self, source: &dyn Source) -> Result<Vec<Reference>> {
         let mut references = self.images.clone();
         for path in &self.list {
             let text = if path == Path::new("-") {
@@ -149,7 +113,7 @@ impl Save {
             let text = text.map_err(Error::io("read", path))?;
             references.extend(listed(path, &text)?);
         }
-        if self.all || (!is_registry && references.is_empty() && self.list.is_empty()) {
+        if self.all || (self.from.is_archives() && references.is_empty() && self.list.is_empty()) {
             references = source.references()?;
         }
         if references.is_empty() {
@@ -181,17 +145,29 @@ impl Save {
                 let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
                 vec![
                     image.reference.familiar(),
-                    image.digest.to_string(),
+                    image
+                        .digest
+                        .map_or_else(|| "<none>".into(), |digest| digest.to_string()),
+                    image.evidence.to_string(),
                     platforms.join(","),
                     Size(image.size).to_string(),
+                    image.from.clone(),
                 ]
             })
             .collect();
         let mut lines = if output.is_quiet() {
             Vec::new()
         } else {
-            table(&["NAME", "DIGEST", "PLATFORMS", "SIZE"], &rows)
+            table(
+                &["NAME", "DIGEST", "EVIDENCE", "PLATFORMS", "SIZE", "FROM"],
+                &rows,
+            )
         };
+        for image in summary.images.iter().filter(|_| !output.is_quiet()) {
+            if let Some(provenance) = &image.provenance {
+                lines.push(format!("{}: {provenance}", image.reference));
+            }
+        }
         if let (Some(first), false) = (summary.files.first(), output.is_quiet()) {
             let files = match summary.files.len() {
                 1 => String::new(),

@@ -1,7 +1,7 @@
 //! `sealift verify`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sealift::archive::content::Content;
@@ -184,7 +184,7 @@ impl FileArgs {
                 hint: Some("give --expect once for each archive, in the same order".into()),
             });
         }
-        let options = self.spool.options(interrupt);
+        let options = self.spool.options(interrupt, None);
         let mut expected = self.expect.iter();
         Ok(archives.into_iter().map(move |files| {
             let label = files.first().map(|file| file.display().to_string());
@@ -208,20 +208,28 @@ impl FileArgs {
 /// Where what cannot be read at random goes first.
 #[derive(Args)]
 pub struct SpoolArgs {
-    /// Where compressed archives and standard input are spooled to
+    /// Where compressed archives, standard input, exports and packed layers are kept meanwhile
     #[arg(long, value_name = "DIR")]
     tmpdir: Option<PathBuf>,
 }
 
 impl SpoolArgs {
     /// How archives are opened.
-    pub fn options(&self, interrupt: &Interrupt) -> archive::Options {
+    ///
+    /// Without `--tmpdir` the folder of an `output` file is used, else the system's.
+    pub fn options(&self, interrupt: &Interrupt, output: Option<&Path>) -> archive::Options {
         let mut options = archive::Options {
             interrupt: interrupt.clone(),
             ..archive::Options::default()
         };
-        if let Some(tmpdir) = &self.tmpdir {
-            options.tmpdir.clone_from(tmpdir);
+        let beside = output
+            .and_then(Path::parent)
+            .map(|folder| match folder.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => folder,
+            });
+        if let Some(tmpdir) = self.tmpdir.as_deref().or(beside) {
+            options.tmpdir = tmpdir.to_path_buf();
         }
         options
     }

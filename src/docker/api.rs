@@ -188,6 +188,22 @@ impl Client {
             .map_err(|error| self.error(action, &format!("an answer that cannot be read: {error}"), None))
     }
 
+    /// Opens an answer that may be of any length.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`].
+    pub fn get_stream(&self, action: &str, path: &str) -> Result<impl Read + use<>> {
+        let sent = self.agent.get(self.address(path)).call();
+        let mut answer = sent.map_err(|error| self.unreachable(action, error))?;
+        if !answer.status().is_success() {
+            let status = answer.status().as_u16();
+            let body = self.body(action, &mut answer)?;
+            self.accept(action, status, &body)?;
+        }
+        Ok(answer.into_body().into_reader())
+    }
+
     /// Posts and gives back the answer's bytes.
     ///
     /// # Errors

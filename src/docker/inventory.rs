@@ -329,6 +329,18 @@ pub fn complete(client: &Client) -> Result<HashSet<(Digest, Digest)>> {
     Ok(complete)
 }
 
+/// How an engine keeps images, and its version.
+///
+/// # Errors
+///
+/// [`crate::Error::Engine`].
+pub fn store_of(client: &Client) -> Result<(Store, String)> {
+    let action = "ask what it is";
+    let version: Version = client.get(action, "/version")?;
+    let info: Info = client.get(action, "/info")?;
+    Ok((store(&info), version.version))
+}
+
 /// In what form an engine takes content; nothing is left out.
 ///
 /// # Errors

@@ -11,6 +11,7 @@
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
 //! - [`dormant`]: the store of a Docker that does not run
+//! - [`source`]: Docker's images as a source
 //! - [`store`]: what the classic store keeps on disk, read without the daemon
 
 pub mod api;
@@ -22,6 +23,7 @@ pub mod inventory;
 pub mod plan;
 mod push;
 mod shipment;
+pub mod source;
 pub mod store;
 mod stream;
 mod target;

@@ -11,7 +11,9 @@ use super::options::Options;
 use super::transport::Answer;
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, Document, MAX_METADATA, MediaType, Reference, Repository};
+use crate::oci::{
+    Descriptor, Digest, Document, MAX_METADATA, MediaType, PlatformSelection, Reference, Repository,
+};
 use crate::progress::Progress;
 use crate::source::Source;
 
@@ -236,6 +238,14 @@ impl RegistrySource {
 }
 
 impl Source for RegistrySource {
+    fn selection(&self, _: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
+        asked.cloned().unwrap_or_else(PlatformSelection::host)
+    }
+
+    fn origin(&self, reference: &Reference) -> String {
+        format!("registry {}", reference.repository().domain())
+    }
+
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         let (descriptor, bytes) = self.somewhere(reference.repository(), 0, |place| {
             self.resolve_at(place, reference)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference, Repository};
+use crate::oci::{Descriptor, Digest, MediaType, Platform, PlatformSelection, Reference, Repository};
 use crate::source::Source;
 
 /// What goes wrong with one answer.
@@ -136,6 +136,14 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 impl Source for Fake {
+    fn selection(&self, _: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
+        asked.cloned().unwrap_or_else(PlatformSelection::host)
+    }
+
+    fn origin(&self, _: &Reference) -> String {
+        "memory".into()
+    }
+
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         if let Some(digest) = reference.digest() {
             let known = self.tags.values().find(|descriptor| descriptor.digest == digest);

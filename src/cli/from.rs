@@ -1,0 +1,194 @@
+//! How the command line says where images come from.
+
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use sealift::archive::{self, ArchiveSource, Opened, segments};
+use sealift::docker;
+use sealift::held::{self, HeldSource, Holder, Saved};
+use sealift::interrupt::Interrupt;
+use sealift::progress::Progress;
+use sealift::source::{Several, Source};
+use sealift::{Error, Result};
+
+use super::registry::RegistryArgs;
+use super::verify::SpoolArgs;
+
+/// Where images come from.
+#[derive(Args)]
+pub struct FromArgs {
+    /// Where the images come from; several are asked in turn. `auto` is the local Docker for what it has, else the
+    /// registry. PATH is an OCI layout folder or archive, or an archive of `docker save`
+    #[arg(long, value_name = "auto|registry|docker|PATH", default_value = "auto")]
+    from: Vec<From>,
+    /// Whether layers that an engine keeps unpacked are packed again as they were, which proves them
+    #[arg(long, value_enum, default_value_t = How::Auto)]
+    rebuild: How,
+    /// Ask no registry for what an engine or an archive lacks
+    #[arg(long)]
+    offline: bool,
+    /// Read the classic store in this folder, of a Docker that does not run: a stopped host's var/lib/docker
+    #[arg(long, value_name = "DIR")]
+    data_root: Option<PathBuf>,
+    #[command(flatten)]
+    spool: SpoolArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum From {
+    Auto,
+    Registry,
+    Docker,
+    Path(PathBuf),
+}
+
+impl FromStr for From {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<From, Infallible> {
+        Ok(match text {
+            "auto" => From::Auto,
+            "registry" => From::Registry,
+            "docker" => From::Docker,
+            path => From::Path(path.into()),
+        })
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum How {
+    /// Where it can be; layers that no known encoder gives go uncompressed, which Docker's classic store takes
+    Auto,
+    /// Not at all: such layers go uncompressed
+    Never,
+    /// An image of which something cannot be proven or packed as it was is refused: exit code 6, nothing is written
+    Require,
+}
+
+impl FromArgs {
+    /// How often something is asked for.
+    pub fn tries(&self) -> u32 {
+        self.registry.tries()
+    }
+
+    /// Whether all images are meant if none is named.
+    pub fn is_archives(&self) -> bool {
+        self.from.iter().all(|from| matches!(from, From::Path(_)))
+    }
+
+    /// Opens all of it. What has to be kept for a while goes beside the `output` file if nothing else is said.
+    pub fn source(
+        &self,
+        all: bool,
+        output: Option<&Path>,
+        progress: &Arc<dyn Progress>,
+        interrupt: &Interrupt,
+    ) -> Result<Box<dyn Source>> {
+        let open = Open {
+            args: self,
+            spool: self.spool.options(interrupt, output),
+            progress,
+            interrupt,
+        };
+        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        let mut paths = Vec::new();
+        let mut registry = false;
+        for from in &self.from {
+            match from {
+                From::Registry => registry = true,
+                From::Docker => sources.push(open.docker()?),
+                // A registry cannot be saved as a whole: all means the engine's images.
+                From::Auto if all || self.data_root.is_some() => sources.push(open.docker()?),
+                From::Auto => {
+                    sources.extend(open.docker_if_there()?);
+                    registry = true;
+                }
+                From::Path(path) => paths.push(path.clone()),
+            }
+        }
+        for files in segments::by_archive(&paths) {
+            sources.push(open.archive(&files)?);
+        }
+        if registry && !self.offline {
+            sources.push(Box::new(self.registry.source(progress.clone(), interrupt)?));
+        }
+        match sources.pop() {
+            Some(only) if sources.is_empty() => Ok(only),
+            last => {
+                sources.extend(last);
+                Ok(Box::new(Several(sources)))
+            }
+        }
+    }
+}
+
+struct Open<'a> {
+    args: &'a FromArgs,
+    spool: archive::Options,
+    progress: &'a Arc<dyn Progress>,
+    interrupt: &'a Interrupt,
+}
+
+impl Open<'_> {
+    fn docker(&self) -> Result<Box<dyn Source>> {
+        let options = docker::Options::from_process();
+        let root = self.args.data_root.as_deref();
+        let holder = docker::source::holder(&options, root, &self.spool, self.progress.as_ref())?;
+        self.held(holder)
+    }
+
+    /// The local Docker, if there is one that can be asked.
+    fn docker_if_there(&self) -> Result<Option<Box<dyn Source>>> {
+        if !docker::source::may_be_there(&docker::Options::from_process()) {
+            return Ok(None);
+        }
+        match self.docker() {
+            Ok(source) => Ok(Some(source)),
+            Err(error @ Error::Engine { .. }) => {
+                self.progress
+                    .note(&format!("the local Docker is left out: {error}"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn archive(&self, files: &[PathBuf]) -> Result<Box<dyn Source>> {
+        match archive::open_any(files, &self.spool)? {
+            Opened::Layout(content) => Ok(Box::new(ArchiveSource::new(content)?)),
+            Opened::Unpacked(save) => self.held(Box::new(Saved::new(save)?)),
+        }
+    }
+
+    fn held(&self, holder: Box<dyn Holder>) -> Result<Box<dyn Source>> {
+        let upstream: Option<Arc<dyn Source>> = match self.args.offline {
+            true => None,
+            false => Some(Arc::new(
+                self.args
+                    .registry
+                    .reachable(self.progress.clone(), self.interrupt)?,
+            )),
+        };
+        let options = held::Options {
+            rebuild: match self.args.rebuild {
+                How::Auto => held::Rebuild::Auto,
+                How::Never => held::Rebuild::Never,
+                How::Require => held::Rebuild::Require,
+            },
+            tmpdir: self.spool.tmpdir.clone(),
+            ..held::Options::default()
+        };
+        Ok(Box::new(HeldSource::new(
+            holder,
+            upstream,
+            options,
+            self.progress.clone(),
+            self.interrupt.clone(),
+        )))
+    }
+}

@@ -1,0 +1,74 @@
+//! The containerd store: names from the engine, everything else from containerd's content folder.
+
+use std::io::Read;
+
+use super::export::Listed;
+use crate::archive::content::Stored;
+use crate::docker::api::Client;
+use crate::docker::store::content::ContentFolders;
+use crate::error::{Error, Result};
+use crate::held::{Holder, Holding, digests_of};
+use crate::oci::{Digest, Reference, Repository};
+use crate::rebuild::Unpacked;
+
+/// A containerd store whose folder can be read.
+pub(super) struct Content {
+    client: Client,
+    folders: ContentFolders,
+    label: String,
+}
+
+impl Content {
+    pub fn new(client: Client, folders: ContentFolders, label: String) -> Content {
+        Content {
+            client,
+            folders,
+            label,
+        }
+    }
+}
+
+/// Layers are kept packed here.
+impl Unpacked for Content {
+    fn size(&self, _: &Digest) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
+        Err(Error::NotFound {
+            what: format!("layer {diff_id}"),
+            place: self.label.clone(),
+            hint: None,
+        })
+    }
+}
+
+impl Holder for Content {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
+        let listed = Listed::find(&self.client, reference)?;
+        Ok(listed.map(|listed| Holding {
+            digests: digests_of(reference.repository(), &listed.digests),
+            image: None,
+        }))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        Listed::names(&self.client)
+    }
+
+    fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        self.folders.metadata(digest)
+    }
+
+    fn stored(&self, digest: &Digest) -> Option<Stored> {
+        self.folders.stored(digest).ok().flatten()
+    }
+
+    fn packed(&self, _: &Digest, _: &Repository) -> Vec<Digest> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,99 @@
+//! The classic store from its files, whether or not its engine runs.
+
+use std::io::Read;
+
+use crate::archive::content::Stored;
+use crate::docker::store::content::ContentFolders;
+use crate::docker::store::{ClassicStore, Kept};
+use crate::error::Result;
+use crate::held::{HeldImage, Holder, Holding, digests_of};
+use crate::oci::{Digest, Reference, Repository};
+use crate::rebuild::Unpacked;
+
+/// A classic store.
+pub(super) struct Disk {
+    store: ClassicStore,
+    folders: ContentFolders,
+    images: Vec<Kept>,
+    label: String,
+}
+
+impl Disk {
+    pub fn new(store: ClassicStore, folders: ContentFolders, label: String) -> Result<Disk> {
+        Ok(Disk {
+            images: store.images()?,
+            store,
+            folders,
+            label,
+        })
+    }
+}
+
+impl Unpacked for Disk {
+    fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
+        self.store.size(diff_id)
+    }
+
+    fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
+        self.store.open(diff_id)
+    }
+}
+
+impl Holder for Disk {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
+        let is_named = |image: &&Kept| match reference.digest() {
+            Some(digest) => image
+                .digests
+                .contains(&Reference::digested(reference.repository(), digest)),
+            None => image.tags.contains(reference),
+        };
+        let Some(image) = self.images.iter().find(is_named) else {
+            return Ok(None);
+        };
+        // Gone since the list was read.
+        let Some(raw) = self.store.config(&image.id)? else {
+            return Ok(None);
+        };
+        Ok(Some(Holding {
+            digests: digests_of(reference.repository(), &image.digests),
+            image: Some(HeldImage::new(image.id, raw, &self.label)?),
+        }))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        let names = self.images.iter().flat_map(|image| {
+            let is_tagged = |digest: &&Reference| {
+                let mut tags = image.tags.iter();
+                tags.any(|tag| tag.repository() == digest.repository())
+            };
+            let untagged = image.digests.iter().filter(move |digest| !is_tagged(digest));
+            image.tags.iter().chain(untagged).cloned()
+        });
+        Ok(names.collect())
+    }
+
+    fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        self.folders.metadata(digest)
+    }
+
+    fn stored(&self, digest: &Digest) -> Option<Stored> {
+        // What cannot be opened can be packed again.
+        self.folders.stored(digest).ok().flatten()
+    }
+
+    fn packed(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest> {
+        let mut pushed = self.store.pushed(diff_id).unwrap_or_default();
+        pushed.sort_by_key(|blob| blob.repository != repository.full());
+        let mut digests: Vec<Digest> = Vec::new();
+        for blob in pushed {
+            if !digests.contains(&blob.digest) {
+                digests.push(blob.digest);
+            }
+        }
+        digests
+    }
+}

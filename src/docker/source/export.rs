@@ -1,0 +1,252 @@
+//! Either store over the Engine API, as `docker save` writes it.
+
+use std::collections::HashMap;
+use std::io::{BufReader, Read};
+use std::sync::OnceLock;
+
+use crate::archive::content::Stored;
+use crate::archive::{self, Content, Opened};
+use crate::docker::api::{Client, encode};
+use crate::docker::inventory::Store;
+use crate::error::{Error, Place, Problem, Result};
+use crate::held::{Holder, Holding, Saved, digests_of};
+use crate::oci::{Digest, MAX_METADATA, Reference, Repository};
+use crate::rebuild::Unpacked;
+
+/// An image as the engine tells of it.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    /// The config's digest in the classic store, the index's or manifest's in the other.
+    pub id: Digest,
+    /// Its tags.
+    pub tags: Vec<Reference>,
+    /// Its `name@digest`.
+    pub digests: Vec<Reference>,
+}
+
+/// An answer of `GET /images/json` or `GET /images/{name}/json`.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    id: Digest,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+}
+
+impl From<Answer> for Listed {
+    fn from(answer: Answer) -> Listed {
+        // `<none>:<none>` and the like are no names.
+        let parse = |names: Option<Vec<String>>| {
+            let names = names.into_iter().flatten();
+            names.filter_map(|name| name.parse().ok()).collect()
+        };
+        Listed {
+            id: answer.id,
+            tags: parse(answer.repo_tags),
+            digests: parse(answer.repo_digests),
+        }
+    }
+}
+
+impl Listed {
+    /// The image of a reference; `None` if the engine has none.
+    pub fn find(client: &Client, reference: &Reference) -> Result<Option<Listed>> {
+        // By tag and digest at once some versions find nothing.
+        let name = match reference.digest() {
+            Some(digest) => Reference::digested(reference.repository(), digest),
+            None => reference.clone(),
+        };
+        let path = format!("/images/{}/json", encode(&name.familiar()));
+        let found: Option<Answer> = client.find("ask for an image", &path)?;
+        Ok(found.map(Listed::from))
+    }
+
+    /// Every name that the engine shows: tags, and digests where there is no tag.
+    pub fn names(client: &Client) -> Result<Vec<Reference>> {
+        let answers: Vec<Answer> = client.get("ask for its images", "/images/json")?;
+        let mut names = Vec::new();
+        for listed in answers.into_iter().map(Listed::from) {
+            let is_tagged = |digest: &&Reference| {
+                let mut tags = listed.tags.iter();
+                tags.any(|tag| tag.repository() == digest.repository())
+            };
+            names.extend(listed.tags.iter().cloned());
+            names.extend(listed.digests.iter().filter(|digest| !is_tagged(digest)).cloned());
+        }
+        Ok(names)
+    }
+}
+
+/// A store that is exported.
+pub(super) struct Export {
+    client: Client,
+    store: Store,
+    spool: archive::Options,
+    label: String,
+    exported: OnceLock<Exported>,
+}
+
+/// What was exported.
+struct Exported {
+    images: HashMap<String, Listed>,
+    content: Exports,
+}
+
+enum Exports {
+    /// The classic store's.
+    Saved(Box<Saved>),
+    /// The containerd store's.
+    Layout(Box<dyn Content>),
+    /// Nothing was asked for.
+    Nothing,
+}
+
+impl Export {
+    pub fn new(client: Client, store: Store, spool: archive::Options, label: String) -> Export {
+        Export {
+            client,
+            store,
+            spool,
+            label,
+            exported: OnceLock::new(),
+        }
+    }
+
+    /// Exports images, all in one stream, so that what they share comes once.
+    fn export(&self, images: &HashMap<String, Listed>) -> Result<Exports> {
+        let mut ids: Vec<String> = images.values().map(|listed| listed.id.to_string()).collect();
+        ids.sort();
+        ids.dedup();
+        if ids.is_empty() {
+            return Ok(Exports::Nothing);
+        }
+        let names: Vec<String> = ids.iter().map(|id| format!("names={}", encode(id))).collect();
+        let path = format!("/images/get?{}", names.join("&"));
+        let body = self.client.get_stream("export images", &path)?;
+        let body = BufReader::with_capacity(1 << 18, body);
+        match (Opened::read(&self.label, body, &self.spool)?, self.store) {
+            (Opened::Unpacked(save), Store::Classic) => {
+                let mut shown: HashMap<Digest, Vec<Reference>> = HashMap::new();
+                for listed in images.values() {
+                    let names = shown.entry(listed.id).or_default();
+                    names.extend(listed.tags.iter().chain(&listed.digests).cloned());
+                }
+                let saved = Saved::of_engine(save, &self.label, shown)?;
+                Ok(Exports::Saved(Box::new(saved)))
+            }
+            (Opened::Layout(content), Store::Containerd) => {
+                content.check_opening()?;
+                Ok(Exports::Layout(content))
+            }
+            _ => Err(self.client.error(
+                "export images",
+                "what came is not what an engine of this kind writes",
+                None,
+            )),
+        }
+    }
+
+    fn content(&self) -> &Exports {
+        const NOTHING: &Exports = &Exports::Nothing;
+        self.exported.get().map_or(NOTHING, |exported| &exported.content)
+    }
+}
+
+impl Unpacked for Export {
+    fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
+        match self.content() {
+            Exports::Saved(saved) => saved.size(diff_id),
+            Exports::Layout(_) | Exports::Nothing => Ok(None),
+        }
+    }
+
+    fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
+        match self.content() {
+            Exports::Saved(saved) => saved.open(diff_id),
+            Exports::Layout(_) | Exports::Nothing => Err(Error::NotFound {
+                what: format!("layer {diff_id}"),
+                place: self.label.clone(),
+                hint: None,
+            }),
+        }
+    }
+}
+
+impl Holder for Export {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn gather(&self, references: &[Reference]) -> Result<()> {
+        let mut images = HashMap::new();
+        for reference in references {
+            if let Some(listed) = Listed::find(&self.client, reference)? {
+                images.insert(reference.full(), listed);
+            }
+        }
+        let content = self.export(&images)?;
+        // Images are gathered once.
+        let _ = self.exported.set(Exported { images, content });
+        Ok(())
+    }
+
+    fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
+        let Some(exported) = self.exported.get() else {
+            return Ok(None);
+        };
+        let Some(listed) = exported.images.get(&reference.full()) else {
+            return Ok(None);
+        };
+        match &exported.content {
+            Exports::Saved(saved) => saved.find(reference),
+            Exports::Layout(_) => Ok(Some(Holding {
+                digests: digests_of(reference.repository(), &listed.digests),
+                image: None,
+            })),
+            Exports::Nothing => Ok(None),
+        }
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        Listed::names(&self.client)
+    }
+
+    fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let Exports::Layout(content) = self.content() else {
+            return Ok(None);
+        };
+        let Some(stored) = content.stored(digest) else {
+            return Ok(None);
+        };
+        let refuse = |problem| Err(Error::refused(Place::blob(*digest).within(&self.label), problem));
+        if stored.size > MAX_METADATA {
+            let (limit, found) = (MAX_METADATA, stored.size);
+            return refuse(Problem::TooLarge { limit, found });
+        }
+        let mut bytes = Vec::new();
+        let read = stored.reader(0).read_to_end(&mut bytes);
+        read.map_err(|error| Error::from_reader(error, Error::io("read", &self.label)))?;
+        let (expected, found) = (*digest, digest.of_same_algorithm(&bytes));
+        if found != expected {
+            return refuse(Problem::DigestDiffers { expected, found });
+        }
+        Ok(Some(bytes))
+    }
+
+    fn stored(&self, digest: &Digest) -> Option<Stored> {
+        match self.content() {
+            Exports::Saved(saved) => saved.stored(digest),
+            Exports::Layout(content) => content.stored(digest).cloned(),
+            Exports::Nothing => None,
+        }
+    }
+
+    fn packed(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest> {
+        match self.content() {
+            Exports::Saved(saved) => saved.packed(diff_id, repository),
+            Exports::Layout(_) | Exports::Nothing => Vec::new(),
+        }
+    }
+}

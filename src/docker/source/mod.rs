@@ -1,0 +1,117 @@
+//! Docker as a source: what holds its images, read in the best way that this user and host allow.
+//!
+//! - [`disk`]: the classic store, from its files: everything that is known, and layers side by side; needs root
+//! - [`content`]: the containerd store, from containerd's content folder; needs root
+//! - [`export`]: either store over the Engine API, as `docker save` writes it: one stream, copied first
+//!
+//! Manifests in the classic store's content folder, compressed digests in its `distribution` folder, and layers in
+//! parallel are what root gains.
+
+mod content;
+mod disk;
+mod export;
+
+use std::path::Path;
+
+use super::Options;
+use super::api::Client;
+use super::dormant::Dormant;
+use super::endpoint::Endpoint;
+use super::inventory::{Store, store_of};
+use super::store::content::ContentFolders;
+use super::store::files::Files;
+use super::store::{ClassicStore, content_of};
+use crate::archive;
+use crate::error::{Error, Result};
+use crate::held::Holder;
+use crate::progress::Progress;
+use crate::target::Obstacle;
+
+/// What holds the images of the Docker that is meant; of one that does not run, its files do.
+///
+/// # Errors
+///
+/// If nothing answers, and there is no store that can be read without it.
+pub fn holder(
+    options: &Options,
+    data_root: Option<&Path>,
+    spool: &archive::Options,
+    progress: &dyn Progress,
+) -> Result<Box<dyn Holder>> {
+    if let Some(root) = data_root {
+        return dormant(Some(root));
+    }
+    let endpoint = Endpoint::find(&options.environment)?;
+    match Client::connect(&endpoint) {
+        Ok(client) => running(client, spool, progress),
+        Err(error) if Dormant::is_of(&options.environment) && is_root() => {
+            dormant(None).map_err(|_| error).inspect(|holder| {
+                progress.note(&format!("Docker does not run: reading {}", holder.label()));
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a Docker may run where the environment says.
+pub fn may_be_there(options: &Options) -> bool {
+    match Endpoint::find(&options.environment) {
+        Ok(Endpoint::Unix(socket)) => socket.exists(),
+        _ => true,
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn dormant(data_root: Option<&Path>) -> Result<Box<dyn Holder>> {
+    let files = Files::find(data_root)?;
+    let folders = ContentFolders::find(&files.data_root);
+    let label = format!("the classic store in {}", files.data_root.display());
+    let store = ClassicStore::open(files)?;
+    if let Some(obstacle) = store.layers_obstacle() {
+        return Err(Error::Engine {
+            engine: label,
+            action: "read its layers".into(),
+            problem: obstacle.reason.clone(),
+            hint: obstacle.hint.clone(),
+        });
+    }
+    Ok(Box::new(disk::Disk::new(store, folders, label)?))
+}
+
+fn running(client: Client, spool: &archive::Options, progress: &dyn Progress) -> Result<Box<dyn Holder>> {
+    let (store, version) = store_of(&client)?;
+    let kind = match store {
+        Store::Classic => "classic",
+        Store::Containerd => "containerd",
+    };
+    let label = format!("Docker {version} ({kind} store)");
+    let direct: Result<Box<dyn Holder>, Obstacle> = match store {
+        Store::Classic => classic(&client, &label)?,
+        Store::Containerd => match content_of(&client) {
+            Ok(folders) => {
+                return Ok(Box::new(content::Content::new(client, folders, label)));
+            }
+            Err(obstacle) => Err(obstacle),
+        },
+    };
+    direct.or_else(|obstacle| {
+        progress.note(&format!(
+            "{label}: {obstacle}; its images are exported over the API"
+        ));
+        Ok(Box::new(export::Export::new(client, store, spool.clone(), label)))
+    })
+}
+
+fn classic(client: &Client, label: &str) -> Result<Result<Box<dyn Holder>, Obstacle>> {
+    let (store, folders) = match (ClassicStore::of(client), content_of(client)) {
+        (Ok(store), Ok(folders)) => (store, folders),
+        (Err(obstacle), _) | (_, Err(obstacle)) => return Ok(Err(obstacle)),
+    };
+    if let Some(obstacle) = store.layers_obstacle() {
+        return Ok(Err(obstacle.clone()));
+    }
+    Ok(Ok(Box::new(disk::Disk::new(store, folders, label.into())?)))
+}

@@ -1,0 +1,156 @@
+//! In which form each layer goes into the archive: as it was stored, if the holder or the registry has that or it
+//! can be packed again, else uncompressed.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Holder;
+use super::upstream::Upstream;
+use crate::archive::account::LayerOrigin;
+use crate::archive::content::Stored;
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Compression, Descriptor, Digest, Kind, MediaType, Repository};
+use crate::progress::Progress;
+use crate::rebuild::{self, Deflate, Expected, Outcome, Wanted};
+
+/// What is known of the layers of all images, once it was looked for.
+#[derive(Default)]
+pub(super) struct Layers {
+    /// By the digests in manifests: where each comes from.
+    pub origins: HashMap<Digest, LayerOrigin>,
+    /// Layers that were packed again.
+    pub packed: HashMap<Digest, Stored>,
+    /// Layers that the registry gives.
+    pub upstream: HashSet<Digest>,
+    /// By the digests in manifests: the uncompressed layers in their place.
+    pub uncompressed: HashMap<Digest, Descriptor>,
+}
+
+/// The layers that have to be packed.
+#[derive(Default)]
+pub(super) struct Missing {
+    wanted: Vec<Wanted>,
+    known: HashMap<(Digest, Option<Digest>), usize>,
+}
+
+impl Missing {
+    /// Asks for a layer to be packed, once. Its place in the outcomes.
+    fn add(&mut self, diff_id: Digest, digest: Option<Digest>, expected: impl FnOnce() -> Expected) -> usize {
+        *self.known.entry((diff_id, digest)).or_insert_with(|| {
+            self.wanted.push(Wanted {
+                diff_id,
+                expected: expected(),
+            });
+            self.wanted.len() - 1
+        })
+    }
+
+    /// A layer of an image whose manifest is not known: any form that it is known to have had will do.
+    pub fn unknown(&mut self, holder: &dyn Holder, repository: &Repository, diff_id: Digest) -> usize {
+        self.add(diff_id, None, || match holder.packed(&diff_id, repository) {
+            digests if digests.is_empty() => Expected::Anything(Deflate::DOCKER_PUSH),
+            digests => Expected::OneOf(digests),
+        })
+    }
+
+    /// Packs all of them.
+    pub fn pack(
+        &self,
+        holder: &dyn Holder,
+        options: &super::Options,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Outcome>> {
+        if self.wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        if options.rebuild == super::Rebuild::Never {
+            return Ok(Vec::new());
+        }
+        let how = rebuild::Options {
+            tmpdir: options.tmpdir.clone(),
+            jobs: options.jobs,
+        };
+        rebuild::pack(holder, &self.wanted, &how, progress, interrupt)
+    }
+}
+
+impl Layers {
+    /// Looks where a layer of a known manifest is. Its place among those to pack, if it is nowhere.
+    pub fn look(
+        &mut self,
+        holder: &dyn Holder,
+        upstream: &Upstream,
+        repository: &Repository,
+        layer: &Descriptor,
+        diff_id: Option<Digest>,
+        missing: &mut Missing,
+    ) -> Result<Option<usize>> {
+        if self.origins.contains_key(&layer.digest) {
+            return Ok(None);
+        }
+        let stored = holder.stored(&layer.digest).map(|stored| stored.size);
+        let plain = match diff_id {
+            Some(diff_id) if diff_id == layer.digest => holder.size(&diff_id)?,
+            _ => None,
+        };
+        let origin = if stored.or(plain) == Some(layer.size) {
+            LayerOrigin::Stored
+        } else if upstream.has(repository, layer)? {
+            self.upstream.insert(layer.digest);
+            LayerOrigin::Registry
+        } else if let Some(diff_id) = diff_id {
+            let expected = || Expected::Exactly(layer.clone());
+            return Ok(Some(missing.add(diff_id, Some(layer.digest), expected)));
+        } else {
+            return Err(incomplete(holder, layer));
+        };
+        self.origins.insert(layer.digest, origin);
+        Ok(None)
+    }
+
+    /// Takes in what came of packing a layer of a known manifest.
+    pub fn settle(
+        &mut self,
+        holder: &dyn Holder,
+        layer: &Descriptor,
+        diff_id: Digest,
+        outcome: Option<&Outcome>,
+    ) -> Result<()> {
+        let reason = match outcome {
+            Some(Outcome::Packed(packed)) => {
+                self.packed.insert(layer.digest, packed.stored.clone());
+                let by = packed.encoder.name.into();
+                self.origins.insert(layer.digest, LayerOrigin::Rebuilt { by });
+                return Ok(());
+            }
+            Some(Outcome::Unmatched { reason, .. }) => reason.to_string(),
+            None => "rebuilding was switched off".into(),
+        };
+        let tar = uncompressed(holder, diff_id)?.ok_or_else(|| incomplete(holder, layer))?;
+        self.uncompressed.insert(layer.digest, tar);
+        self.origins
+            .insert(layer.digest, LayerOrigin::Uncompressed { reason });
+        Ok(())
+    }
+}
+
+/// The descriptor of an uncompressed layer; `None` if the holder does not have it.
+pub(super) fn uncompressed(holder: &dyn Holder, diff_id: Digest) -> Result<Option<Descriptor>> {
+    let media_type = MediaType::new(MediaType::OCI_LAYER);
+    debug_assert_eq!(media_type.kind(), Kind::Layer(Compression::None));
+    let size = holder.size(&diff_id)?;
+    Ok(size.map(|size| Descriptor::new(media_type, diff_id, size)))
+}
+
+fn incomplete(holder: &dyn Holder, layer: &Descriptor) -> Error {
+    Error::NotFound {
+        what: format!("layer {}", layer.digest),
+        place: holder.label().into(),
+        hint: Some(
+            "its store names the image and does not hold all of it, as after a pull that found the layer unpacked \
+             already; save where the registry can be reached"
+                .into(),
+        ),
+    }
+}

@@ -1,0 +1,188 @@
+//! The documents from a digest down to an image's manifest, wherever they are.
+
+use std::collections::HashMap;
+
+use super::upstream::Upstream;
+use super::{HeldImage, Holder, Holding};
+use crate::archive::account::ManifestOrigin;
+use crate::error::{Error, Place, Problem, Result};
+use crate::oci::graph::{MAX_DEPTH, MAX_DESCRIPTORS};
+use crate::oci::{Descriptor, Digest, Document, Kind, MediaType, Platform, Repository};
+
+/// What a digest leads to.
+pub(super) struct Found {
+    /// The manifest or index.
+    pub root: Descriptor,
+    /// The stored bytes of what is below and was not in the holder, or is only one way down of several.
+    pub documents: HashMap<Digest, Vec<u8>>,
+    /// Where they came from.
+    pub origin: ManifestOrigin,
+}
+
+/// Looks for the documents of one of a holding's digests, first in the holder, then in the registry.
+pub(super) fn find(
+    holder: &dyn Holder,
+    upstream: &Upstream,
+    repository: &Repository,
+    holding: &Holding,
+    digests: &[Digest],
+) -> Result<Option<Found>> {
+    for digest in digests {
+        let Some(raw) = holder.document(digest)? else {
+            continue;
+        };
+        let root = described(*digest, &raw).map_err(|problem| {
+            let place = Place::blob(*digest).within(holder.label());
+            Error::refused(place, problem)
+        })?;
+        let read = &mut |descriptor: &Descriptor| holder.document(&descriptor.digest);
+        if let Some(documents) = below(&root, holding.image.as_ref(), read)? {
+            let origin = ManifestOrigin::Engine;
+            return Ok(Some(Found {
+                root,
+                documents,
+                origin,
+            }));
+        }
+    }
+    // A holder of indexes either has one or does not.
+    for digest in digests.iter().filter(|_| holding.image.is_some()) {
+        let Some(root) = upstream.resolve(repository, *digest)? else {
+            continue;
+        };
+        let read = &mut |descriptor: &Descriptor| upstream.document(repository, descriptor);
+        if let Some(documents) = below(&root, holding.image.as_ref(), read)? {
+            let origin = ManifestOrigin::Registry;
+            return Ok(Some(Found {
+                root,
+                documents,
+                origin,
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// What a document's bytes say of themselves.
+fn described(digest: Digest, raw: &[u8]) -> Result<Descriptor, Problem> {
+    let media_type = Document::sniff(raw).ok_or_else(|| Problem::Document {
+        reason: "neither a manifest nor an index".into(),
+    })?;
+    let size = u64::try_from(raw.len()).unwrap_or(u64::MAX);
+    Ok(Descriptor::new(media_type, digest, size))
+}
+
+/// The documents from `root` down to the manifest of `image`, the root's included; `None` if it is not below.
+/// Without an image nothing is picked out.
+fn below(
+    root: &Descriptor,
+    image: Option<&HeldImage>,
+    read: &mut dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>>,
+) -> Result<Option<HashMap<Digest, Vec<u8>>>> {
+    let Some(image) = image else {
+        return Ok(Some(HashMap::new()));
+    };
+    let mut search = Search {
+        image,
+        read,
+        left: MAX_DESCRIPTORS,
+        way: Vec::new(),
+    };
+    let found = search.descend(root, 0)?;
+    Ok(found.then(|| search.way.into_iter().collect()))
+}
+
+struct Search<'a> {
+    image: &'a HeldImage,
+    read: &'a mut dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>>,
+    /// Documents that may still be read.
+    left: usize,
+    /// Documents from the root down to where the search is.
+    way: Vec<(Digest, Vec<u8>)>,
+}
+
+impl Search<'_> {
+    /// Whether the image's manifest is this or below.
+    fn descend(&mut self, descriptor: &Descriptor, depth: usize) -> Result<bool> {
+        let refuse = |problem| Err(Error::refused(Place::blob(descriptor.digest), problem));
+        if depth > MAX_DEPTH {
+            return refuse(Problem::TooDeep { limit: MAX_DEPTH });
+        }
+        let Some(left) = self.left.checked_sub(1) else {
+            return refuse(Problem::TooMany {
+                limit: MAX_DESCRIPTORS,
+            });
+        };
+        self.left = left;
+        let Some(raw) = (self.read)(descriptor)? else {
+            return Ok(false);
+        };
+        let document = match Document::parse(&descriptor.media_type, raw.clone()) {
+            Ok(document) => document,
+            Err(problem) => return refuse(problem),
+        };
+        self.way.push((descriptor.digest, raw));
+        let is_below = match document {
+            Document::Manifest(manifest) => manifest.config.digest == self.image.id,
+            Document::Index(index) => {
+                let mut is_below = false;
+                for entry in &index.manifests {
+                    is_below = may_be(entry, self.image) && self.descend(entry, depth + 1)?;
+                    if is_below {
+                        break;
+                    }
+                }
+                is_below
+            }
+        };
+        if !is_below {
+            self.way.pop();
+        }
+        Ok(is_below)
+    }
+}
+
+/// Whether an index entry may lead to the image, by what it says of itself.
+fn may_be(entry: &Descriptor, image: &HeldImage) -> bool {
+    let wanted = &image.config.platform;
+    let fits =
+        |platform: &Platform| (&platform.os, &platform.architecture) == (&wanted.os, &wanted.architecture);
+    entry.attests().is_none()
+        && match entry.media_type.kind() {
+            Kind::Index => true,
+            Kind::Manifest => entry.platform.as_ref().is_none_or(fits),
+            _ => false,
+        }
+}
+
+/// A manifest that stands in for one that could not be had: over the uncompressed layers, which are named by
+/// their diff ids. It is made the same for the same image.
+///
+/// # Errors
+///
+/// Only if it cannot be serialised.
+pub(super) fn stand_in(image: &HeldImage, layers: &[Descriptor]) -> Result<(Descriptor, Vec<u8>)> {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Fields<'a> {
+        schema_version: u8,
+        media_type: &'a str,
+        config: Descriptor,
+        layers: &'a [Descriptor],
+    }
+    let raw = crate::archive::format::to_json(&Fields {
+        schema_version: 2,
+        media_type: MediaType::OCI_MANIFEST,
+        config: config(image),
+        layers,
+    })?;
+    let size = u64::try_from(raw.len()).unwrap_or(u64::MAX);
+    let media_type = MediaType::new(MediaType::OCI_MANIFEST);
+    Ok((Descriptor::new(media_type, Digest::sha256(&raw), size), raw))
+}
+
+/// The descriptor of an image's config.
+fn config(image: &HeldImage) -> Descriptor {
+    let size = u64::try_from(image.raw.len()).unwrap_or(u64::MAX);
+    Descriptor::new(MediaType::new(MediaType::OCI_CONFIG), image.id, size)
+}

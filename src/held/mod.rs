@@ -1,0 +1,132 @@
+//! Images that an engine or an archive holds without all that a registry had of them, as a source.
+//!
+//! An engine may keep layers unpacked and no manifest; `docker save` writes images so. What is missing is looked
+//! for where it may be: in the holder, in the registry by digest, and in a rebuild, in this order. Whatever is
+//! found hashes to the digest that the engine shows; where nothing is found, that is told.
+//!
+//! - `manifests`: the documents from a digest down to an image's manifest, wherever they are
+//! - `layers`: in which form each layer goes into the archive
+//! - `upstream`: the registry, as far as it can be reached
+//! - `saved`: an archive of `docker save` as a holder
+//! - `source`: all of it as a [`crate::source::Source`]
+
+mod layers;
+mod manifests;
+mod saved;
+mod source;
+mod upstream;
+
+use std::sync::Arc;
+
+use crate::archive::content::Stored;
+use crate::error::{Error, Place, Problem, Result};
+use crate::oci::{Config, Digest, Reference, Repository};
+use crate::rebuild::Unpacked;
+
+pub use saved::Saved;
+pub use source::{HeldSource, Options, Rebuild};
+
+/// What holds images: an engine's store, or an archive of `docker save`. The bare minimum.
+pub trait Holder: Unpacked {
+    /// What to call it in messages and reports.
+    fn label(&self) -> &str;
+
+    /// Is told which images will be asked for, all of them at once, before any is.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be had. An image that it does not have is no error.
+    fn gather(&self, references: &[Reference]) -> Result<()> {
+        let _ = references;
+        Ok(())
+    }
+
+    /// The image of a reference; `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be asked, or the image is there and damaged.
+    fn find(&self, reference: &Reference) -> Result<Option<Holding>>;
+
+    /// Every name that it has; an image without a tag by its digest.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be asked.
+    fn references(&self) -> Result<Vec<Reference>>;
+
+    /// The stored bytes of a manifest, index or config, which hash to the digest; `None` if it is not here.
+    ///
+    /// # Errors
+    ///
+    /// If it is here and cannot be read, or is something else.
+    fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>>;
+
+    /// Where a blob's stored bytes are; `None` if it is not here. Whoever reads them hashes them.
+    fn stored(&self, digest: &Digest) -> Option<Stored>;
+
+    /// The digests that a layer is known to have had in registries, the likeliest for this repository first.
+    fn packed(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest>;
+}
+
+/// An image as it is held.
+#[derive(Debug, Clone)]
+pub struct Holding {
+    /// The digests that the holder shows for it, the likeliest first.
+    pub digests: Vec<Digest>,
+    /// The one image that the name stands for, where an engine keeps images and not indexes.
+    pub image: Option<HeldImage>,
+}
+
+/// One image without its manifest.
+#[derive(Debug, Clone)]
+pub struct HeldImage {
+    /// Digest of the config.
+    pub id: Digest,
+    /// The config's stored bytes.
+    pub raw: Arc<[u8]>,
+    /// The config.
+    pub config: Config,
+}
+
+impl HeldImage {
+    /// Takes a config's stored bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if they are no config, or not those of `id`.
+    pub fn new(id: Digest, raw: Vec<u8>, place: &str) -> Result<HeldImage> {
+        let refuse = |problem| Error::refused(Place::blob(id).within(place), problem);
+        let found = id.of_same_algorithm(&raw);
+        if found != id {
+            return Err(refuse(Problem::DigestDiffers { expected: id, found }));
+        }
+        let config = Config::parse(&raw).map_err(|reason| refuse(Problem::Document { reason }))?;
+        Ok(HeldImage {
+            id,
+            raw: raw.into(),
+            config,
+        })
+    }
+}
+
+/// The digests that an image is shown by, those of the repository first.
+pub fn digests_of(repository: &Repository, shown: &[Reference]) -> Vec<Digest> {
+    let mut digests = Vec::new();
+    let is_same = |reference: &&Reference| reference.repository() == repository;
+    let others = shown.iter().filter(|reference| !is_same(reference));
+    for digest in shown
+        .iter()
+        .filter(is_same)
+        .chain(others)
+        .filter_map(Reference::digest)
+    {
+        if !digests.contains(&digest) {
+            digests.push(digest);
+        }
+    }
+    digests
+}
+
+#[cfg(test)]
+mod tests;

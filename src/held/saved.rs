@@ -1,0 +1,161 @@
+//! An archive of `docker save` as a holder: configs and layers, without a digest of its own.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use super::{HeldImage, Holder, Holding, digests_of};
+use crate::archive::content::Stored;
+use crate::archive::docker_save::{DockerSave, SavedImage};
+use crate::error::Result;
+use crate::oci::{Compression, Digest, Reference, Repository};
+use crate::rebuild::Unpacked;
+
+/// An archive, and what else is known of its images.
+pub struct Saved {
+    archive: DockerSave,
+    label: String,
+    /// Names and digests by image id, where an engine told them.
+    shown: Option<HashMap<Digest, Vec<Reference>>>,
+    /// Layers that are stored compressed, by the digests of their stored bytes.
+    stored: HashMap<Digest, Stored>,
+    packed: HashMap<Digest, Vec<Digest>>,
+}
+
+impl Saved {
+    /// Takes an archive as it was found.
+    ///
+    /// # Errors
+    ///
+    /// If a layer that is stored compressed cannot be read.
+    pub fn new(archive: DockerSave) -> Result<Saved> {
+        let mut saved = Saved {
+            label: archive.label().into(),
+            shown: None,
+            stored: HashMap::new(),
+            packed: HashMap::new(),
+            archive,
+        };
+        let diff_ids = saved
+            .archive
+            .images()
+            .iter()
+            .flat_map(|image| &image.config.diff_ids);
+        for diff_id in diff_ids {
+            for layer in saved.archive.stored(diff_id) {
+                if layer.compression() == Compression::None || saved.packed.contains_key(diff_id) {
+                    continue;
+                }
+                let digest = saved.archive.digest(layer)?;
+                saved.stored.insert(digest, layer.stored().clone());
+                saved.packed.entry(*diff_id).or_default().push(digest);
+            }
+        }
+        Ok(saved)
+    }
+
+    /// Takes what an engine exported, with the names and digests that it shows for each image id.
+    ///
+    /// # Errors
+    ///
+    /// As [`Saved::new`].
+    pub fn of_engine(
+        archive: DockerSave,
+        label: &str,
+        shown: HashMap<Digest, Vec<Reference>>,
+    ) -> Result<Saved> {
+        Ok(Saved {
+            label: label.into(),
+            shown: Some(shown),
+            ..Saved::new(archive)?
+        })
+    }
+
+    fn image(&self, reference: &Reference) -> Option<&SavedImage> {
+        let images = self.archive.images();
+        if let Some(shown) = &self.shown {
+            let is_shown = |image: &&SavedImage| {
+                let names = shown.get(&image.image_id);
+                names.is_some_and(|names| names.iter().any(|name| is_name(name, reference)))
+            };
+            return images.iter().find(is_shown);
+        }
+        let tag = reference.without_digest();
+        let is_tagged = |image: &&SavedImage| image.tags.iter().any(|name| Some(name) == tag.as_ref());
+        let is_of_repository = |image: &&SavedImage| {
+            let mut names = image.tags.iter();
+            names.any(|name| name.repository() == reference.repository())
+        };
+        if let Some(image) = images.iter().find(is_tagged) {
+            return Some(image);
+        }
+        match images {
+            [only] if only.tags.is_empty() => Some(only),
+            // By digest alone: the archive does not say which it is, so it must be the only one.
+            _ if reference.tag().is_none() => {
+                let mut found = images.iter().filter(is_of_repository);
+                found.next().filter(|_| found.next().is_none())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a name that an engine shows is the one that is asked for. Of a tag with a digest the digest counts.
+fn is_name(shown: &Reference, asked: &Reference) -> bool {
+    match asked.digest() {
+        Some(digest) => shown.repository() == asked.repository() && shown.digest() == Some(digest),
+        None => shown == asked,
+    }
+}
+
+impl Unpacked for Saved {
+    fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
+        self.archive.size(diff_id)
+    }
+
+    fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
+        self.archive.open(diff_id)
+    }
+}
+
+impl Holder for Saved {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
+        let Some(image) = self.image(reference) else {
+            return Ok(None);
+        };
+        let shown = self.shown.as_ref().and_then(|shown| shown.get(&image.image_id));
+        let shown = shown.map(Vec::as_slice).unwrap_or_default();
+        Ok(Some(Holding {
+            digests: digests_of(reference.repository(), shown),
+            image: Some(HeldImage {
+                id: image.image_id,
+                raw: image.config_raw.clone(),
+                config: image.config.clone(),
+            }),
+        }))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        let images = self.archive.images().iter();
+        let mut names: Vec<Reference> = images.flat_map(|image| image.tags.clone()).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn document(&self, _: &Digest) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    fn stored(&self, digest: &Digest) -> Option<Stored> {
+        self.stored.get(digest).cloned()
+    }
+
+    fn packed(&self, diff_id: &Digest, _: &Repository) -> Vec<Digest> {
+        self.packed.get(diff_id).cloned().unwrap_or_default()
+    }
+}

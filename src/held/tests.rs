@@ -1,0 +1,1 @@
+//! Images of a holder that says what a test tells it to.
