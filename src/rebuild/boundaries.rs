@@ -195,3 +195,129 @@ fn size_in(pax: &[u8]) -> Option<u64> {
 fn clamp(left: u64, length: usize) -> usize {
     usize::try_from(left).map_or(length, |left| left.min(length))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::goflate::{Encoder, Level};
+    use std::io::Write as _;
+
+    /// A tar of entries: kind, size, and the data if they matter.
+    fn tar(entries: &[(u8, usize, &[u8])]) -> Vec<u8> {
+        let mut tar = Vec::new();
+        for (kind, size, data) in entries {
+            let mut header = Header::new_ustar();
+            header.set_entry_type(EntryType::new(*kind));
+            header.set_size(u64::try_from(*size).unwrap());
+            header.set_cksum();
+            tar.extend_from_slice(header.as_bytes());
+            if !has_no_data(header.entry_type()) {
+                let end = tar.len() + size;
+                tar.extend_from_slice(data);
+                tar.resize(end.max(tar.len()), b'x');
+                tar.resize(tar.len().next_multiple_of(BLOCK), 0);
+            }
+        }
+        tar.resize(tar.len() + 2 * BLOCK, 0);
+        tar
+    }
+
+    fn followed(tar: &[u8], piece: usize) -> Boundaries {
+        let mut boundaries = Boundaries::new();
+        for piece in tar.chunks(piece) {
+            boundaries.take(piece);
+        }
+        boundaries
+    }
+
+    #[test]
+    fn ends_shortly_before_a_slide_are_found() {
+        // The size of the only file, and where it ends if that shows.
+        for (size, end) in [
+            (65_277 - 512, None),
+            (65_278 - 512, Some(65_278)),
+            (65_535 - 512, Some(65_535)),
+            (65_536 - 512, None),
+            (32_768 - 512 - 5, None),
+            (98_304 - 512 - 5, Some(98_299)),
+            (98_304 - 512 - 300, None),
+        ] {
+            let tar = tar(&[(b'5', 0, b""), (b'0', size - 512, b"")]);
+            for piece in [1, 700, 1 << 20] {
+                let found = followed(&tar, piece).ends(Writes::Contents);
+                assert_eq!(found, Vec::from_iter(end), "{size} in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn extended_headers_count_apart_and_their_sizes_count() {
+        // Behind two blocks of a file and a header, a long name ends shortly before 64 KiB; behind two headers and a
+        // block, a file ends shortly before 96 KiB.
+        let (name, file) = (65_436 - 3 * 512, 98_297 - 65_536 - 3 * 512);
+        let pax = format!("14 size={file}\n");
+        assert_eq!(pax.len(), 14);
+        let tar = tar(&[
+            (b'0', 512, b""),
+            (b'L', name, b""),
+            (b'x', pax.len(), pax.as_bytes()),
+            // The size that counts is the extended header's.
+            (b'0', 1, &vec![b'y'; file]),
+            (b'0', 1, b""),
+        ]);
+        let found = followed(&tar, 10_000);
+        assert!(found.ends(Writes::Whole).is_empty());
+        assert_eq!(found.ends(Writes::Contents), [98_297]);
+        assert_eq!(found.ends(Writes::ContentsAndHeaders), [65_436, 98_297]);
+        for (start, end, inside) in [
+            (65_436, 98_297, vec![98_297]),
+            (0, 65_436, vec![65_436]),
+            (0, 65_435, vec![]),
+            (98_297, u64::MAX, vec![]),
+        ] {
+            assert_eq!(found.ends_within(start, end, Writes::ContentsAndHeaders), inside);
+        }
+    }
+
+    #[test]
+    fn what_is_no_tar_has_no_ends() {
+        let mut bad = tar(&[(b'0', 65_400 - 512, b"")]);
+        assert_eq!(followed(&bad, 512).ends(Writes::Contents), [65_400]);
+        bad[124..136].copy_from_slice(b"not a number");
+        for bytes in [bad, vec![b'z'; 200_000]] {
+            assert!(followed(&bytes, 512).ends(Writes::ContentsAndHeaders).is_empty());
+        }
+        let long = tar(&[(b'x', 2 << 20, b"")]);
+        assert!(followed(&long, 4096).ends(Writes::ContentsAndHeaders).is_empty());
+    }
+
+    #[test]
+    fn such_an_end_shows_in_gos_output() {
+        // Every position has its only match 32,766 bytes before, which is out of reach after a slide until the window
+        // has grown to it. From there on matches of 258 bytes lead to the very position that an early slide is
+        // decided at.
+        let mut state = 1_u32;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        })
+        .take(32_766)
+        .collect();
+        let size = 131_072 - 512 - 1;
+        let data: Vec<u8> = noise.iter().copied().cycle().take(size).collect();
+        let tar = tar(&[(b'0', size, &data), (b'0', 90_000, &data[..90_000])]);
+        let [end] = followed(&tar, 512).ends(Writes::Contents)[..] else {
+            panic!("one end shows");
+        };
+        let encoded = |cut: Option<u64>| {
+            let mut encoder = Encoder::new(Vec::new(), Level::DEFAULT);
+            let (before, after) = tar.split_at(usize::try_from(cut.unwrap_or(0)).unwrap());
+            encoder.write_all(before).unwrap();
+            encoder.cut();
+            encoder.write_all(after).unwrap();
+            encoder.finish().unwrap()
+        };
+        assert!(encoded(Some(end)) != encoded(None));
+        assert!(encoded(Some(65_000)) == encoded(None));
+    }
+}

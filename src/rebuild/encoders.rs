@@ -67,18 +67,18 @@ pub static ENCODERS: [Encoder; 15] = [
         users: "docker push from the classic store",
     },
     Encoder {
-        name: "Go gzip -1, buffered",
-        header: header(0, system::UNKNOWN),
-        deflate: Some(Deflate::Go(Level::DEFAULT, Writes::Whole)),
-        block: None,
-        users: "buildkit over overlay file systems",
-    },
-    Encoder {
         name: "Go gzip -1 of a tar writer",
         header: header(0, system::UNKNOWN),
         deflate: Some(Deflate::Go(Level::DEFAULT, Writes::ContentsAndHeaders)),
         block: None,
-        users: "containerd, buildkit",
+        users: "buildkit, containerd",
+    },
+    Encoder {
+        name: "Go gzip -1 of a whole tar",
+        header: header(0, system::UNKNOWN),
+        deflate: Some(Deflate::Go(Level::DEFAULT, Writes::Whole)),
+        block: None,
+        users: "tools that pack a tar that is there already, such as kaniko by --compression-level=-1",
     },
     Encoder {
         name: "Go gzip 1",

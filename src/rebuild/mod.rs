@@ -18,6 +18,8 @@ pub mod layers;
 mod packer;
 mod spool;
 pub mod templates;
+#[cfg(test)]
+mod tests;
 
 pub use encoders::{Deflate, Encoder};
 pub use layers::{Expected, Options, Outcome, Packed, Reason, Wanted, pack};
