@@ -3,6 +3,7 @@
 //! ```text
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
 //! command.rs   the command as a user runs it
+//! classic_store.rs   layers and manifests out of the files of a Docker, while it runs and after
 //! load.rs      loading into Docker, beside a twin that pulled
 //! dormant.rs   names and digests into the store of a Docker that does not run
 //! load_faults.rs   loads that go wrong
@@ -29,6 +30,7 @@ mod support;
 mod attach_hosts;
 mod attach_offline;
 mod attach_stock;
+mod classic_store;
 mod command;
 mod dormant;
 mod harness;

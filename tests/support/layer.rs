@@ -23,6 +23,7 @@ pub enum Compression {
 #[derive(Debug, Clone)]
 pub struct Layer {
     files: Vec<(String, u32, Vec<u8>)>,
+    tar: Option<Vec<u8>>,
     /// How it is stored.
     pub compression: Compression,
 }
@@ -45,7 +46,16 @@ impl Layer {
     pub fn new() -> Self {
         Self {
             files: Vec::new(),
+            tar: None,
             compression: Compression::Gzip,
+        }
+    }
+
+    /// A gzip layer of this tar as it is.
+    pub fn of_tar(tar: Vec<u8>) -> Self {
+        Self {
+            tar: Some(tar),
+            ..Self::new()
         }
     }
 
@@ -95,6 +105,9 @@ impl Layer {
 
     /// The uncompressed tar.
     pub fn tar(&self) -> Vec<u8> {
+        if let Some(tar) = &self.tar {
+            return tar.clone();
+        }
         let mut builder = tar::Builder::new(Vec::new());
         let mut folders = std::collections::BTreeSet::new();
         for (path, mode, bytes) in &self.files {

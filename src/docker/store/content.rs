@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,12 +34,15 @@ pub struct ContentFolders(Vec<PathBuf>);
 impl ContentFolders {
     /// The folders of containerds with these roots, without those that are not there.
     pub fn below(roots: impl IntoIterator<Item = PathBuf>) -> ContentFolders {
+        let mut known = Vec::new();
         let mut folders = Vec::new();
-        for root in roots {
+        for folder in roots.into_iter().map(|root| root.join(CONTENT)) {
+            let id = fs::metadata(&folder).map(|meta| (meta.dev(), meta.ino()));
             // Several names of one folder are one.
-            if let Ok(folder) = fs::canonicalize(root.join(CONTENT))
-                && !folders.contains(&folder)
+            if let Ok(id) = id
+                && !known.contains(&id)
             {
+                known.push(id);
                 folders.push(folder);
             }
         }
@@ -174,4 +178,83 @@ fn root_of(config: &str) -> Option<PathBuf> {
         let is_root = key.trim().trim_matches(['"', '\'']) == "root";
         (is_root && value.starts_with('/')).then(|| value.into())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn put(root: &Path, digest: &Digest, bytes: &[u8]) {
+        let path = digest_path(&root.join(CONTENT).join("blobs"), digest);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn blobs_are_found_and_checked() {
+        let home = tempfile::tempdir().unwrap();
+        let root = |name: &str| home.path().join(name);
+        let [one, two, bad, large] =
+            ["one", "two", "bad", "large"].map(|text| Digest::sha256(text.as_bytes()));
+        put(&root("a"), &one, b"one");
+        put(&root("b"), &two, b"two");
+        put(&root("b"), &bad, b"worse");
+        let size = usize::try_from(MAX_METADATA).unwrap();
+        put(&root("b"), &large, &vec![b' '; size + 1]);
+        symlink(root("a"), root("again")).unwrap();
+        let folders = ContentFolders::below(["a", "none", "again", "b"].map(root));
+        assert_eq!(
+            folders.folders(),
+            [root("a").join(CONTENT), root("b").join(CONTENT)]
+        );
+        assert_eq!(folders.metadata(&one).unwrap(), Some(b"one".to_vec()));
+        assert_eq!(folders.metadata(&two).unwrap(), Some(b"two".to_vec()));
+        let stored = folders.stored(&two).unwrap().unwrap();
+        assert_eq!((stored.size, stored.extents[0].length), (3, 3));
+        assert_eq!(folders.metadata(&Digest::sha256(b"none")).unwrap(), None);
+        for (digest, says) in [(&bad, "expected"), (&large, "limit")] {
+            let error = folders.metadata(digest).unwrap_err();
+            assert_eq!(error.exit_code(), 1);
+            assert!(error.to_string().contains(says), "{error}");
+        }
+        let linked = digest_path(&root("a").join(CONTENT).join("blobs"), &two);
+        symlink("/etc/passwd", linked).unwrap();
+        assert_eq!(folders.stored(&two).unwrap_err().exit_code(), 3);
+    }
+
+    #[test]
+    fn the_folder_beside_another_disks_data_root_is_found() {
+        let home = tempfile::tempdir().unwrap();
+        let (own, system) = (
+            home.path().join("docker/containerd/daemon"),
+            home.path().join("containerd"),
+        );
+        for root in [&own, &system] {
+            fs::create_dir_all(root.join(CONTENT)).unwrap();
+        }
+        let found = ContentFolders::find(&home.path().join("docker"));
+        assert_eq!(found.folders()[..2], [own.join(CONTENT), system.join(CONTENT)]);
+    }
+
+    #[test]
+    fn the_root_in_a_configuration() {
+        for (text, expected) in [
+            (
+                "version = 2\nroot = \"/data/c\" # here\n[plugins]\n",
+                Some("/data/c"),
+            ),
+            ("  root='/data/c'\n", Some("/data/c")),
+            ("# root = \"/no\"\n", None),
+            ("[plugins.x]\nroot = \"/no\"\n", None),
+            ("root = 7\n", None),
+            ("root = \"relative\"\n", None),
+            ("root = \"", None),
+            ("root =\nrooted = \"/no\"", None),
+            ("", None),
+        ] {
+            assert_eq!(root_of(text), expected.map(PathBuf::from), "{text}");
+        }
+    }
 }

@@ -207,3 +207,113 @@ fn kind_name(kind: FileType) -> &'static str {
         _ => "special file",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn layer() -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        let layer = home.path().join("layer");
+        fs::create_dir_all(layer.join("etc/deep")).unwrap();
+        fs::write(home.path().join("outside"), "SECRET").unwrap();
+        fs::write(layer.join("outside"), "inside").unwrap();
+        fs::write(layer.join("etc/file"), "inside").unwrap();
+        fs::write(layer.join("etc/deep/file"), "deeper").unwrap();
+        fs::write(layer.join(std::ffi::OsStr::from_bytes(b"\xff")), "binary").unwrap();
+        for (target, link) in [
+            ("/etc", "absolute"),
+            ("../../../etc", "upward"),
+            ("etc/deep", "near"),
+            ("..", "up"),
+            ("loop", "loop"),
+            ("etc/file", "link"),
+            ("/proc/self/root", "magic"),
+        ] {
+            symlink(target, layer.join(link)).unwrap();
+        }
+        rustix::fs::mkfifoat(rustix::fs::CWD, layer.join("pipe"), Mode::RUSR).unwrap();
+        home
+    }
+
+    fn read(rooted: &mut Rooted, name: &[u8]) -> Result<String, (u8, String)> {
+        let opened = rooted.open_file(name, 6);
+        let mut file = opened.map_err(|error| (error.exit_code(), error.to_string()))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        Ok(text)
+    }
+
+    #[test]
+    fn names_and_links_stay_inside() {
+        let home = layer();
+        let mut rooted = Rooted::open(home.path().join("layer")).unwrap();
+        for (name, text) in [
+            (&b"etc/file"[..], "inside"),
+            (b"./etc/./file", "inside"),
+            (b"/etc/file", "inside"),
+            (b"etc/deep/../file", "inside"),
+            (b"absolute/file", "inside"),
+            (b"upward/file", "inside"),
+            (b"near/file", "deeper"),
+            (b"near/file", "deeper"),
+            // As in a chroot: above the top is the top.
+            (b"up/outside", "inside"),
+            // Lexically first, as dockerd does, so not by way of the link.
+            (b"near/../outside", "inside"),
+            (b"\xff", "binary"),
+        ] {
+            assert_eq!(
+                read(&mut rooted, name),
+                Ok(text.into()),
+                "{}",
+                name.escape_ascii()
+            );
+        }
+        for (name, code, says) in [
+            (&b"../outside"[..], 1, "leads out"),
+            (b"etc/../../outside", 1, "leads out"),
+            (b"", 1, "names no file"),
+            (b"etc/", 1, "names no file"),
+            (b"etc/\0file", 1, "names no file"),
+            (b"etc", 1, "is a folder"),
+            (b"link", 1, "is a symbolic link"),
+            (b"pipe", 1, "is a FIFO"),
+            (b"none", 1, "missing"),
+            (b"none/none", 1, "missing"),
+            (b"magic/outside", 1, "missing"),
+            (b"loop/file", 3, "loop"),
+            (b"outside/file", 3, "directory"),
+        ] {
+            let found = read(&mut rooted, name).unwrap_err();
+            assert!(found.0 == code && found.1.contains(says), "{found:?}");
+        }
+        let error = rooted.open_file(b"etc/file", 7).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("etc/file: size is 6 bytes, expected 7"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_old_kernel_follows_no_link() {
+        let home = layer();
+        let mut rooted = Rooted::open(home.path().join("layer")).unwrap();
+        rooted.follows = false;
+        assert_eq!(read(&mut rooted, b"etc/deep/file"), Ok("deeper".into()));
+        assert_eq!(read(&mut rooted, b"etc/file"), Ok("inside".into()));
+        assert_eq!(read(&mut rooted, b"none/file").unwrap_err().0, 1);
+        for name in [&b"absolute/file"[..], b"near/file", b"up/outside"] {
+            let error = rooted.open_file(name, 6).unwrap_err();
+            assert!(error.to_string().contains("cannot follow safely"), "{error}");
+            assert!(error.hint().unwrap().contains("openat2"));
+        }
+    }
+}
