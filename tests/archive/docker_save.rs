@@ -1,8 +1,10 @@
 //! Archives of `docker save`, and of tools that write like it.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use sealift::archive::segments::Segments;
 use sealift::archive::{DockerSave, Opened, Options, open_any};
 use sealift::oci::{Compression, Digest};
 use sealift::rebuild::Unpacked as _;
@@ -320,6 +322,40 @@ fn an_interrupt_ends_what_reads_a_layer_through() {
         save.digest(&save.stored(&layer)[0]),
         Err(Error::Interrupted)
     ));
+}
+
+#[test]
+fn no_cut_is_read_and_no_flip_makes_another_image() {
+    let image = Image::new(&["base", "base"], &["app:1"]);
+    let whole = saved::docker20(&image).end();
+    let open = |bytes: &[u8]| {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        let segments = Segments::of_file("x", file, Path::new("x")).unwrap();
+        Opened::tar(segments, &Options::default())
+    };
+    for length in (0..whole.len()).filter(|length| length % 7 == 0 || length % 512 < 2) {
+        assert!(open(&whole[..length]).is_err(), "cut at {length}");
+    }
+    let mut wrong_layers = 0;
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        let Ok(Opened::Unpacked(save)) = open(&bytes) else {
+            continue;
+        };
+        let [found] = save.images() else {
+            panic!("{} images after a flip at {at}", save.images().len());
+        };
+        assert_eq!(found.image_id, image.id(), "flipped at {at}");
+        let layer = read(&save, &digest("base")).unwrap();
+        assert_eq!(layer.len(), 4, "flipped at {at}");
+        wrong_layers += usize::from(layer != b"base");
+    }
+    assert_eq!(
+        wrong_layers, 4,
+        "what the digest of a layer finds is its own bytes"
+    );
 }
 
 #[test]

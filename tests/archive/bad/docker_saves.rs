@@ -81,7 +81,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn forms() -> Vec<Case> {
-    let says = "an archive of `docker save`, which has layers but no manifest that a registry served";
+    let says = "an archive of `docker save`, or written like one: it has layers but no manifest";
     let codes = &["docker-save"];
     vec![
         case("docker-save-of-20.10", codes, says, saved::docker20(&app()).end()),
@@ -379,9 +379,22 @@ fn links() -> Vec<Case> {
         case(
             "save-file-below-a-link",
             &["link"],
-            "\"d\" is a link: whatever unpacks this",
+            "a link, and the folder of \"d/x\"",
             with(|tape| tape.symlink("d", "manifest.json").file("d/x", b"x")),
         ),
+        case(
+            "save-link-below-a-link",
+            &["link"],
+            "the folder of \"d/x\"",
+            with(|tape| {
+                tape.symlink("d", "manifest.json")
+                    .symlink("d/x", "../manifest.json")
+            }),
+        ),
+        case("save-link-to-a-long-name", &["link"], "more than 4096 bytes", {
+            let target = "a/../".repeat(900) + "manifest.json";
+            with(|tape| tape.pax(&[("linkpath", &target)]).symlink("x", "x"))
+        }),
         case("save-hard-link-climbs", &["link"], out, hard("../etc/passwd")),
         case("save-hard-link-absolute", &["link"], out, hard("/etc/passwd")),
         case("save-hard-link-to-nothing", &["link"], nothing, hard("absent")),
