@@ -354,8 +354,8 @@ pub enum Problem {
     #[error("{}", Escaped(reason))]
     ManifestJson { reason: String },
     #[error(
-        "this is an archive of `docker save`, which has layers but no manifest that a registry served: it proves \
-         no digest"
+        "this is an archive of `docker save`, or written like one: it has layers but no manifest that a registry \
+         served, and proves no digest"
     )]
     DockerSave,
     #[error("{}", Escaped(reason))]
@@ -412,7 +412,9 @@ impl Problem {
             }
             Problem::NoEnd | Problem::Truncated { .. } => Some("copy the archive again and compare its size"),
             Problem::Format { .. } => Some("use a newer sealift"),
-            Problem::DockerSave => Some("`sealift save --from FILE -o images.tar` makes one of it that does"),
+            Problem::DockerSave => {
+                Some("`sealift save --from FILE -o images.tar` makes an archive of it that can be loaded")
+            }
             Problem::Unexpected { .. } => {
                 Some("this is another archive than the one that `save` printed the digest of")
             }

@@ -20,7 +20,7 @@
 
 mod files;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 use std::sync::{Arc, OnceLock};
 
@@ -216,11 +216,14 @@ struct Reading<'a> {
     layers: BTreeMap<Digest, Vec<StoredLayer>>,
     /// Configs that were read, by entry, as places in `images`.
     configs: BTreeMap<String, usize>,
+    /// The same by digest: an image may have its config twice.
+    image_ids: BTreeMap<Digest, usize>,
     /// Bytes of all configs.
     bytes: u64,
     /// What each layer's file was said to be, by entry.
     diff_ids: BTreeMap<String, Digest>,
-    tags: BTreeSet<Reference>,
+    /// Names that were given, with places in `images`.
+    tags: BTreeMap<Reference, usize>,
 }
 
 impl<'a> Reading<'a> {
@@ -230,9 +233,10 @@ impl<'a> Reading<'a> {
             images: Vec::new(),
             layers: BTreeMap::new(),
             configs: BTreeMap::new(),
+            image_ids: BTreeMap::new(),
             bytes: 0,
             diff_ids: BTreeMap::new(),
-            tags: BTreeSet::new(),
+            tags: BTreeMap::new(),
         }
     }
 
@@ -252,20 +256,28 @@ impl<'a> Reading<'a> {
             self.layer(path, diff_id)?;
         }
         for text in item.repo_tags.unwrap_or_default() {
-            let tag = tag_of(&text).map_err(|problem| self.files.refuse(format::MANIFEST, problem))?;
-            let known = self.images.get_mut(at).filter(|image| !image.tags.contains(&tag));
-            let Some(image) = known else {
-                continue;
-            };
-            if !self.tags.insert(tag.clone()) {
-                let reason = format!("names two images {tag}");
-                return Err(self
-                    .files
-                    .refuse(format::MANIFEST, Problem::ManifestJson { reason }));
-            }
-            image.tags.push(tag);
+            self.tag(&text, at)
+                .map_err(|problem| self.files.refuse(format::MANIFEST, problem))?;
         }
         Ok(())
+    }
+
+    /// A name of the image at a place.
+    fn tag(&mut self, text: &str, at: usize) -> Result<(), Problem> {
+        let tag = tag_of(text)?;
+        match self.tags.get(&tag) {
+            None => {
+                if let Some(image) = self.images.get_mut(at) {
+                    image.tags.push(tag.clone());
+                }
+                self.tags.insert(tag, at);
+                Ok(())
+            }
+            Some(known) if *known == at => Ok(()),
+            Some(_) => Err(Problem::ManifestJson {
+                reason: format!("names two images {tag}"),
+            }),
+        }
     }
 
     /// Reads a config. Gives the place of its image.
@@ -293,16 +305,15 @@ impl<'a> Reading<'a> {
         }
         let config =
             Config::parse(&raw).map_err(|reason| self.files.refuse(path, Problem::Document { reason }))?;
-        let same = self.images.iter().position(|image| image.image_id == image_id);
-        let at = same.unwrap_or_else(|| {
+        let at = *self.image_ids.entry(image_id).or_insert(self.images.len());
+        if at == self.images.len() {
             self.images.push(SavedImage {
                 image_id,
                 config_raw: raw.into(),
                 config,
                 tags: Vec::new(),
             });
-            self.images.len() - 1
-        });
+        }
         self.configs.insert(stored.entry.clone(), at);
         Ok(at)
     }

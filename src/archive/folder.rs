@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit};
 
 use super::content::{Extent, Stored};
+use super::format;
 use super::reader::Opened;
 use super::spool::Options;
 use super::tar_index::TarIndex;
@@ -42,6 +43,18 @@ pub fn open(path: &Path, options: &Options) -> Result<Opened> {
         } else {
             listing.file(&entry, name)?;
         }
+    }
+    let has = |name: &str| listing.index.files.iter().any(|(file, _)| file == name);
+    if has(format::MANIFEST) && !has(format::OCI_LAYOUT) && !has(format::INDEX) {
+        let reason = "these seem to be the files of an archive of `docker save`; pack it into a tar again: \
+                      tar -cf images.tar -C FOLDER .";
+        let place = Place::default().within(&listing.label);
+        return Err(Error::refused(
+            place,
+            Problem::Document {
+                reason: reason.into(),
+            },
+        ));
     }
     Opened::index(&listing.label, listing.index, options)
 }

@@ -4,6 +4,7 @@
 //! `SEALIFT_REGENERATE=1 cargo test --test archive` writes them anew.
 
 mod contents;
+mod docker_saves;
 mod tars;
 
 use std::collections::BTreeSet;
@@ -43,6 +44,7 @@ const KEPT: usize = 64 << 10;
 fn all() -> Vec<Case> {
     let mut cases = tars::cases();
     cases.extend(contents::cases());
+    cases.extend(docker_saves::cases());
     cases
 }
 

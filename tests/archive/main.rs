@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bad;
+mod docker_save;
 mod every_byte;
 mod good;
 mod images;
+mod saved;
 mod tape;
 mod views;

@@ -30,6 +30,33 @@ fn fed(sealift: &Sealift, args: &[&str], input: &[u8]) -> Run {
 }
 
 #[test]
+fn what_docker_save_wrote_is_told_what_makes_an_archive_of_it() {
+    let sealift = Sealift::new();
+    for form in ["20.10", "25.0", "28", "28-by-id", "crane", "skopeo"] {
+        let path = format!(
+            "{}/testdata/bad/docker-save-of-{form}.tar",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        for command in ["list", "verify"] {
+            let run = sealift.run(&[command, &path]).code(1);
+            assert_eq!(run.stdout, "", "{command} {form}");
+            let said = format!("docker-save-of-{form}.tar: this is an archive of `docker save`, ");
+            assert!(run.stderr.contains(&said), "{}", run.stderr);
+            let hint = "hint: `sealift save --from FILE -o images.tar` makes";
+            assert!(run.stderr.contains(hint), "{}", run.stderr);
+        }
+        let input = fs::read(path).unwrap();
+        let run = fed(&sealift, &["verify", "--json", "-"], &input).code(1);
+        assert!(run.stdout.contains("\"code\": \"docker-save\""), "{}", run.stdout);
+        assert!(
+            !run.stdout.contains("sha256:"),
+            "no digest is shown: {}",
+            run.stdout
+        );
+    }
+}
+
+#[test]
 fn what_begins_as_no_archive_is_not_taken_in() {
     let sealift = Sealift::new();
     // There is no room for a single byte of it.

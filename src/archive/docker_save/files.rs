@@ -10,6 +10,9 @@ use crate::error::{Error, Place, Problem, Result};
 /// Most links that lead to one another. Docker and skopeo write one.
 const MAX_LINKS: usize = 8;
 
+/// Longest target of a link, in bytes: no system follows a longer one.
+const MAX_TARGET: usize = 4096;
+
 /// What stands in an archive, by name.
 pub struct Files {
     label: String,
@@ -48,17 +51,18 @@ impl Files {
 
     /// Checks every link, also those that nothing refers to: whatever unpacks the archive follows them.
     pub fn check_links(&self) -> Result<()> {
-        for name in self.files.keys().chain(self.links.keys()) {
-            let mut folder = name.as_str();
-            while let Some((parent, _)) = folder.rsplit_once('/') {
-                if self.links.contains_key(parent) {
-                    let reason = format!("{parent:?} is a link: whatever unpacks this writes it elsewhere");
-                    return Err(self.refuse(name, Problem::Link { reason }));
-                }
-                folder = parent;
-            }
-        }
         for link in self.links.values() {
+            let folder = format!("{}/", link.name);
+            let below = self.files.range(folder.clone()..).next().map(|(name, _)| name);
+            let also = self.links.range(folder.clone()..).next().map(|(name, _)| name);
+            if let Some(name) = below
+                .into_iter()
+                .chain(also)
+                .find(|name| name.starts_with(&folder))
+            {
+                let reason = format!("a link, and the folder of {name:?}, which is unpacked elsewhere");
+                return Err(self.at_link(link, reason));
+            }
             if self.follow(link)?.is_none() {
                 let reason = format!("leads to {:?}, which is no file of this archive", link.target);
                 return Err(self.at_link(link, reason));
@@ -113,6 +117,9 @@ fn target_of(link: &Link) -> Result<String, String> {
     let out = || format!("leads out of the archive, to {:?}", link.target);
     if link.target.is_empty() || link.target.starts_with('/') {
         return Err(out());
+    }
+    if link.target.len() > MAX_TARGET {
+        return Err(format!("leads to a name of more than {MAX_TARGET} bytes"));
     }
     let mut parts: Vec<&str> = Vec::new();
     if link.kind == LinkKind::Symbolic {
