@@ -103,7 +103,7 @@ fn zstd_goes_out_as_the_engine_reads_it() {
     assert!(plan.bytes() > 1100, "the size is the tar's");
 
     let mut unknown = app();
-    unknown[0].layer_sizes.clear();
+    unknown[0].layer_sizes = Default::default();
     assert_eq!(planned(unknown, &request, &classic).unwrap_err().exit_code(), 2);
 
     classic.zstd = true;
@@ -221,7 +221,7 @@ fn every_way_is_planned_with_its_steps() {
     };
     assert_eq!((mirror.strategy, hosts.strategy), ("mirror", "hosts"));
     assert!(!mirror.restarts && !hosts.restarts);
-    let digest = plan.images[0].digest;
+    let digest = plan.images[0].digest.unwrap();
     assert!(
         mirror
             .steps
