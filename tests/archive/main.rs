@@ -6,4 +6,5 @@ mod every_byte;
 mod good;
 mod images;
 mod tape;
+mod unpacked;
 mod views;
