@@ -470,3 +470,6 @@ fn uncompressed_size(offer: &Offer<'_>, diff_id: &Digest) -> Result<u64> {
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "plan_unpacked_tests.rs"]
+mod unpacked_tests;
