@@ -321,6 +321,8 @@ pub enum Problem {
     DiffIdCount { layers: usize, diff_ids: usize },
     #[error("missing")]
     Missing,
+    #[error("missing, and so is {diff_id}, which it is declared to be here as uncompressed")]
+    MissingUncompressed { diff_id: Digest },
     #[error("stands twice")]
     Duplicate,
     #[error("not a valid tar: {}", Escaped(reason))]
@@ -378,7 +380,7 @@ impl Problem {
             Problem::SizeDiffers { .. } => "size-differs",
             Problem::DiffIdDiffers { .. } => "diff-id-differs",
             Problem::DiffIdCount { .. } => "diff-id-count",
-            Problem::Missing => "missing",
+            Problem::Missing | Problem::MissingUncompressed { .. } => "missing",
             Problem::Duplicate => "duplicate",
             Problem::Tar { .. } => "tar",
             Problem::NotAFile { .. } => "not-a-file",

@@ -98,16 +98,12 @@ pub struct Saved {
     #[serde(flatten)]
     pub provenance: Option<Provenance>,
     /// The platforms whose images are in the archive.
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "Platform::serialize_texts")]
     pub platforms: Vec<Platform>,
     /// Stored bytes of its blobs, also of those that it shares.
     pub size: u64,
     /// Stored bytes of them that an interrupted run had left.
     pub reused: u64,
-}
-
-fn as_text<S: serde::Serializer>(platforms: &[Platform], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(platforms.iter().map(ToString::to_string))
 }
 
 /// Saves images to one archive.

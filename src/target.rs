@@ -79,6 +79,11 @@ pub enum Showing {
         /// What is in the way.
         obstacles: Vec<Obstacle>,
     },
+    /// There is none: the image goes by its name alone.
+    NoDigest {
+        /// Why it has none.
+        reason: String,
+    },
 }
 
 /// One image in a plan.
@@ -91,8 +96,11 @@ pub struct PlannedImage {
     pub name: Reference,
     /// The tag that is set, if one is.
     pub tag: Option<Reference>,
-    /// Digest of its manifest or index.
-    pub digest: Digest,
+    /// The digest that it is known by; `None` if none is known.
+    pub digest: Option<Digest>,
+    /// Digest of its manifest or index as the archive has it, which may be a stand-in.
+    #[serde(skip)]
+    pub root: Digest,
     /// Digest of its config.
     pub image_id: Digest,
     /// Its platform on this target.
@@ -106,6 +114,22 @@ pub struct PlannedImage {
     pub tagged: bool,
     /// How its digest gets shown.
     pub showing: Showing,
+}
+
+impl PlannedImage {
+    /// The name with a digest that is to be shown, if there is one.
+    pub fn pinned(&self) -> Option<Reference> {
+        let digest = self.digest?;
+        Some(Reference::digested(self.name.repository(), digest))
+    }
+
+    /// What is in the way of showing its digest, as far as it is known before the load.
+    pub fn obstacles(&self) -> &[Obstacle] {
+        match &self.showing {
+            Showing::Hidden { obstacles } => obstacles,
+            _ => &[],
+        }
+    }
 }
 
 /// An image that is asked for and left out.
@@ -128,7 +152,7 @@ pub enum Form {
     Document,
     /// A config.
     Config,
-    /// A layer as it is stored.
+    /// A layer as the archive has it.
     Layer,
     /// A layer that is decompressed for the target; digest and size are those of the tar.
     Uncompressed,
@@ -229,26 +253,7 @@ impl fmt::Display for Plan {
                 Some(tag) => writeln!(f, "  tag     {tag}")?,
                 None => {}
             }
-            match &image.showing {
-                Showing::Inherent => writeln!(f, "  digest  {}", image.digest)?,
-                Showing::Already => writeln!(f, "  digest  {} (is shown already)", image.digest)?,
-                Showing::Attach { strategy } => {
-                    let recorded = match image.evidence {
-                        Evidence::Verified => "",
-                        Evidence::Recorded | Evidence::None => "recorded, not proven; ",
-                    };
-                    writeln!(f, "  digest  {} ({recorded}attached: {strategy})", image.digest)?;
-                }
-                Showing::Hidden { obstacles } => {
-                    writeln!(f, "  digest  {} will not be shown:", image.digest)?;
-                    for obstacle in obstacles {
-                        writeln!(f, "          {obstacle}")?;
-                        if let Some(hint) = &obstacle.hint {
-                            writeln!(f, "          hint: {hint}")?;
-                        }
-                    }
-                }
-            }
+            write_showing(f, image)?;
         }
         for attachment in &self.attach {
             let engine = if attachment.restarts {
@@ -273,6 +278,33 @@ impl fmt::Display for Plan {
     }
 }
 
+fn write_showing(f: &mut fmt::Formatter<'_>, image: &PlannedImage) -> fmt::Result {
+    let digest = image.digest.map(|digest| digest.to_string());
+    let digest = digest.as_deref().unwrap_or("<none>");
+    match &image.showing {
+        Showing::Inherent => writeln!(f, "  digest  {digest}"),
+        Showing::Already => writeln!(f, "  digest  {digest} (is shown already)"),
+        Showing::Attach { strategy } => {
+            let recorded = match image.evidence {
+                Evidence::Recorded => "recorded, not proven; ",
+                Evidence::Verified | Evidence::None => "",
+            };
+            writeln!(f, "  digest  {digest} ({recorded}attached: {strategy})")
+        }
+        Showing::Hidden { obstacles } => {
+            writeln!(f, "  digest  {digest} will not be shown:")?;
+            for obstacle in obstacles {
+                writeln!(f, "          {obstacle}")?;
+                if let Some(hint) = &obstacle.hint {
+                    writeln!(f, "          hint: {hint}")?;
+                }
+            }
+            Ok(())
+        }
+        Showing::NoDigest { reason } => writeln!(f, "  digest  {digest}: {}", Escaped(reason)),
+    }
+}
+
 /// What became of one image.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Loaded {
@@ -280,8 +312,8 @@ pub struct Loaded {
     pub name: Reference,
     /// The tag that names it now, if one was to be set.
     pub tag: Option<Reference>,
-    /// Digest of its manifest or index.
-    pub digest: Digest,
+    /// The digest that it is known by; `None` if none is known.
+    pub digest: Option<Digest>,
     /// Digest of its config.
     pub image_id: Digest,
     /// Its platform.
@@ -289,15 +321,45 @@ pub struct Loaded {
     pub platform: Platform,
     /// What stands behind the digest.
     pub evidence: Evidence,
-    /// Whether the target shows the digest.
-    pub shown: bool,
-    /// Why not, if it does not.
+    /// Whether the target shows the digest; `None` if there is none to show.
+    pub shown: Option<bool>,
+    /// Why not, if it does not, or why the name is not set.
     pub obstacles: Vec<Obstacle>,
+    /// Why there is no digest, if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_digest: Option<String>,
     /// What changes the digest in a later push from the target, if it was to be kept; empty if nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub push: Option<Vec<Obstacle>>,
     /// Bytes of the blobs that were sent for it. Blobs that several share count for the first.
     pub sent: u64,
+}
+
+impl Loaded {
+    /// An image as it was planned, before it was looked at what became of it.
+    pub fn planned(planned: &PlannedImage) -> Loaded {
+        Loaded {
+            name: planned.name.clone(),
+            tag: planned.tag.clone(),
+            digest: planned.digest,
+            image_id: planned.image_id,
+            platform: planned.platform.clone(),
+            evidence: planned.evidence,
+            shown: planned.digest.map(|_| false),
+            obstacles: planned.obstacles().to_vec(),
+            no_digest: match &planned.showing {
+                Showing::NoDigest { reason } => Some(reason.clone()),
+                _ => None,
+            },
+            push: None,
+            sent: 0,
+        }
+    }
+
+    /// Whether it is named and shown as it was asked for.
+    pub fn is_as_asked(&self) -> bool {
+        self.shown.unwrap_or(self.obstacles.is_empty())
+    }
 }
 
 /// What a load has done.
@@ -330,7 +392,11 @@ impl Report {
     /// The exit code: the most severe one of all images.
     pub fn exit_code(&self) -> u8 {
         let is_kept = |image: &Loaded| image.push.iter().flatten().next().is_none();
-        let shown = if self.images.iter().all(|image| image.shown && is_kept(image)) {
+        let shown = if self
+            .images
+            .iter()
+            .all(|image| image.is_as_asked() && is_kept(image))
+        {
             0
         } else {
             6

@@ -1,12 +1,13 @@
 //! What can be read as an OCI layout: a tar, in parts or whole, or a folder. Three primitives, and everything
 //! else on top of them, so that verification, views and sources do not care which it is.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::account::Account;
+use super::account::{Account, LayerOrigin};
 use super::format::Entry;
 use super::map::read_exact_at;
 use crate::error::{Error, Finding, Place, Result};
@@ -128,7 +129,7 @@ pub trait Content: Send + Sync {
         Digest::sha256(self.index())
     }
 
-    /// What is told of an entry's image.
+    /// What is told of an entry's image, as far as it concerns a graph that begins there or below.
     fn account(&self, entry: &Entry, graph: &Graph) -> Account {
         let mut account = entry.account();
         for image in &graph.images {
@@ -141,6 +142,17 @@ pub trait Content: Send + Sync {
                 if let Some(stored) = self.stored(diff_id) {
                     let tar = Descriptor::new(MediaType::new(MediaType::OCI_LAYER), *diff_id, stored.size);
                     account.uncompressed.insert(layer.digest, tar);
+                }
+            }
+        }
+        if let Some(provenance) = &mut account.provenance {
+            let layers = graph.images.iter().flat_map(|image| &image.manifest.layers);
+            let layers: HashSet<Digest> = layers.map(|layer| layer.digest).collect();
+            provenance.layers.retain(|layer, _| layers.contains(layer));
+            for (layer, origin) in &mut provenance.layers {
+                // Another image of the archive has it as it was stored.
+                if matches!(origin, LayerOrigin::Uncompressed { .. }) && self.stored(layer).is_some() {
+                    *origin = LayerOrigin::Stored;
                 }
             }
         }

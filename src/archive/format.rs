@@ -377,6 +377,9 @@ impl Entry {
                 recorded: Some(digest(RECORDED, text)?),
             }),
         };
+        // A manifest that hashes to the digest proves it, whatever is said.
+        let root = entry.descriptor.digest;
+        entry.stand_in = entry.stand_in.filter(|stand_in| stand_in.recorded != Some(root));
         let layers = annotations
             .get(UNCOMPRESSED)
             .into_iter()

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 
-use super::account::Account;
+use super::account::{Account, Provenance};
 use super::content::Content;
 use super::format::Entry;
 use crate::error::{Error, Place, Problem, Result};
@@ -109,6 +109,15 @@ impl ArchiveSource {
         Ok(None)
     }
 
+    /// Whether a digest is only that of a stand-in, which nobody has ever been shown.
+    fn is_stand_in(&self, digest: &Digest) -> bool {
+        let entries = self.content.entries().iter();
+        let mut same = entries
+            .filter(|entry| entry.descriptor.digest == *digest)
+            .peekable();
+        same.peek().is_some() && same.all(|entry| entry.stand_in.is_some())
+    }
+
     fn place(&self, digest: &Digest) -> Place {
         Place::blob(*digest).within(self.content.label())
     }
@@ -129,9 +138,15 @@ impl ArchiveSource {
     }
 }
 
+/// The digest that an entry is known by, for messages.
+fn digest_of(entry: &Entry) -> String {
+    let digest = entry.digest();
+    digest.map_or_else(|| "no digest".into(), |digest| digest.to_string())
+}
+
 /// What to call an entry in a list of what is there.
 fn name_of(entry: &Entry) -> String {
-    let digest = &entry.descriptor.digest;
+    let digest = digest_of(entry);
     match (&entry.reference, &entry.bare_tag) {
         (Some(reference), _) => reference.familiar(),
         (None, Some(tag)) => format!("an image with only the tag {tag:?} ({digest})"),
@@ -146,15 +161,14 @@ impl Source for ArchiveSource {
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         if let Some(digest) = reference.digest() {
-            let recorded = |entry: &&Entry| {
-                let stand_in = entry.stand_in.and_then(|stand_in| stand_in.recorded);
-                stand_in == Some(digest)
+            let found = self.digested(digest)?.filter(|_| !self.is_stand_in(&digest));
+            let recorded = || {
+                let mut entries = self.content.entries().iter();
+                let entry = entries.find(|entry| entry.digest() == Some(digest))?;
+                Some(entry.descriptor.bare())
             };
-            if let Some(entry) = self.content.entries().iter().find(recorded) {
-                return Ok(entry.descriptor.bare());
-            }
-            return self
-                .digested(digest)?
+            return found
+                .or_else(recorded)
                 .ok_or_else(|| self.not_found(reference.familiar()));
         }
         let found = self.named(reference);
@@ -169,8 +183,8 @@ impl Source for ArchiveSource {
                 message: format!(
                     "{}: {reference} is the name of two images, {} and {}",
                     self.content.label(),
-                    first.descriptor.digest,
-                    other.descriptor.digest
+                    digest_of(first),
+                    digest_of(other)
                 ),
                 hint: Some(format!(
                     "choose one by digest: {}@sha256:...",
@@ -183,19 +197,27 @@ impl Source for ArchiveSource {
 
     fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
         let entries = self.content.entries();
-        let same = |entry: &&Entry| entry.descriptor.digest == graph.root.digest;
-        let named = entries
-            .iter()
-            .filter(same)
-            .find(|entry| entry.reference.as_ref() == Some(reference));
-        if let Some(entry) = named.or_else(|| entries.iter().find(same)) {
+        let is_same = |entry: &&Entry| entry.descriptor.digest == graph.root.digest;
+        let same: Vec<&Entry> = entries.iter().filter(is_same).collect();
+        // One stand-in may be there for images of several digests.
+        let pinned = |entry: &&&Entry| reference.digest().is_some() && entry.digest() == reference.digest();
+        let named = || self.named(reference).into_iter().find(is_same);
+        let entry = same.iter().find(pinned).copied().or_else(named);
+        if let Some(entry) = entry.or_else(|| same.first().copied()) {
             return Ok(self.content.account(entry, graph));
         }
-        // One image out of an index: what the entry says above is of the index.
+        // One image out of an index: the entry above tells of it too.
+        let images = graph.images.iter();
+        let layers: Vec<&Descriptor> = images.flat_map(|image| &image.manifest.layers).collect();
         let mut account = Account::default();
         for entry in entries {
             let above = self.content.account(entry, graph);
             account.uncompressed.extend(above.uncompressed);
+            let knows =
+                |said: &Provenance| layers.iter().all(|layer| said.layers.contains_key(&layer.digest));
+            if account.provenance.is_none() && above.stand_in.is_none() && !layers.is_empty() {
+                account.provenance = above.provenance.filter(knows);
+            }
         }
         Ok(account)
     }

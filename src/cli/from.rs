@@ -14,8 +14,8 @@ use sealift::progress::Progress;
 use sealift::source::{Several, Source};
 use sealift::{Error, Result};
 
+use super::archive::SpoolArgs;
 use super::registry::RegistryArgs;
-use super::verify::SpoolArgs;
 
 /// Where images come from.
 #[derive(Args)]

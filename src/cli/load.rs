@@ -11,13 +11,13 @@ use sealift::docker::dormant::Dormant;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
 use sealift::oci::Reference;
-use sealift::target::{Attach, Obstacle, Offers, Plan, Rename, Report, Request, Showing, Target};
+use sealift::target::{Attach, Obstacle, Offers, Plan, PlannedImage, Rename, Report, Request, Target};
 use sealift::{Error, Result};
 
+use super::archive::ArchiveArgs;
 use super::bars;
 use super::output::{Failure, Outcome, Output, table};
 use super::size::Size;
-use super::verify::ArchiveArgs;
 
 /// Check archives and load their images into the engine of this host, digests shown
 #[derive(Args)]
@@ -233,34 +233,35 @@ fn consenting(arguments: impl Iterator<Item = String>) -> String {
 
 fn planned(output: &Output, plan: &Plan) -> Outcome {
     if output.is_json() {
-        output.document(plan)?;
+        output.json(plan)?;
     } else {
         output.line(plan.to_string().trim_end())?;
-        tell_consent(
-            output,
-            plan.images.iter().flat_map(|image| match &image.showing {
-                Showing::Hidden { obstacles } => obstacles.as_slice(),
-                _ => &[],
-            }),
-        );
+        tell_consent(output, plan.images.iter().flat_map(PlannedImage::obstacles));
     }
     Ok(plan.exit_code())
 }
 
 fn loaded(output: &Output, report: &Report) -> Outcome {
     if output.is_json() {
-        output.document(report)?;
+        output.json(report)?;
         return Ok(report.exit_code());
     }
     if !output.is_quiet() {
         show(output, report)?;
     }
-    let hidden = report.images.iter().filter(|image| !image.shown);
+    let hidden = report.images.iter().filter(|image| !image.is_as_asked());
     tell(
         output,
         "not shown",
         hidden.map(|image| (&image.name, image.obstacles.as_slice())),
     );
+    if !output.is_quiet() {
+        for image in &report.images {
+            if let Some(reason) = &image.no_digest {
+                output.note(&format!("no digest: {}: {reason}", image.name.familiar()));
+            }
+        }
+    }
     tell_consent(output, report.images.iter().flat_map(|image| &image.obstacles));
     let pushed = report
         .images
@@ -304,9 +305,16 @@ fn show(output: &Output, report: &Report) -> Result<(), Failure> {
             vec![
                 image.name.repository().familiar().to_string(),
                 tag.unwrap_or("<none>").to_string(),
-                image.digest.to_string(),
+                image
+                    .digest
+                    .map_or_else(|| "<none>".into(), |digest| digest.to_string()),
                 image.evidence.to_string(),
-                if image.shown { "yes" } else { "no" }.into(),
+                match image.shown {
+                    Some(true) => "yes",
+                    Some(false) => "no",
+                    None => "-",
+                }
+                .into(),
             ]
         })
         .collect();

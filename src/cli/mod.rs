@@ -1,12 +1,14 @@
 //! The command line: one file a command; what it prints, and exit codes.
 //!
 //! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
+//! - [`archive`]: the options that say which archives are read
 //! - [`from`]: the options that say where images come from
 //! - [`registry`]: the options that say how registries are reached
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
 //! - [`size`]: sizes as people write them
 
+mod archive;
 mod bars;
 mod doctor;
 mod from;

@@ -69,12 +69,7 @@ impl Output {
     }
 
     /// Prints the result as one JSON document.
-    pub fn json(&self, value: &serde_json::Value) -> Result<(), Failure> {
-        self.document(value)
-    }
-
-    /// Prints something that is a JSON document by itself.
-    pub fn document(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
+    pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
         print_document(value)
     }
 
@@ -86,6 +81,11 @@ impl Output {
     /// Tells what is odd.
     pub fn warn(&self, text: &str) {
         self.labelled("warning", "33", text);
+    }
+
+    /// Tells what is good to know.
+    pub fn note(&self, text: &str) {
+        self.labelled("note", "36", text);
     }
 
     /// Tells what would help.
@@ -179,7 +179,7 @@ impl<'a> Several<'a> {
             if let Some(error) = &self.error {
                 document["error"] = error_json(error);
             }
-            self.output.document(&document)?;
+            self.output.json(&document)?;
         }
         Ok(self.code)
     }

@@ -1,20 +1,18 @@
 //! `sealift verify`.
 
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-
 use clap::Args;
+use sealift::Result;
+use sealift::archive::account::Evidence;
 use sealift::archive::content::Content;
-use sealift::archive::verify::{self, Report};
-use sealift::archive::{self, segments};
+use sealift::archive::verify::{self, Image, Report};
 use sealift::escape::Escaped;
 use sealift::interrupt::Interrupt;
-use sealift::oci::{Digest, Platform};
-use sealift::{Error, Result};
+use sealift::oci::Platform;
 
+use super::archive::ArchiveArgs;
 use super::bars;
 use super::output::{Failure, Outcome, Output, Several, findings_json};
-use super::size::{self, Size};
+use super::size::Size;
 
 /// Check every byte of an archive, and report all that is wrong
 #[derive(Args)]
@@ -78,6 +76,11 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
         output.line(format_args!("error: {}", Escaped(&error.to_string())))?;
     }
     if !output.is_quiet() {
+        for image in &report.images {
+            if let Some(told) = told(image) {
+                output.line(Escaped(&told))?;
+            }
+        }
         let depth = if quick { ", digests only" } else { "" };
         let verdict = match report.errors() + report.unread.len() {
             0 => "all good".to_string(),
@@ -94,6 +97,31 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
     output.line(format_args!("archive {}", report.archive))
 }
 
+/// What is to be told of an image beside findings: what is not proven, and what is not here as it was stored.
+fn told(image: &Image) -> Option<String> {
+    let mut told = Vec::new();
+    match (image.evidence, image.digest) {
+        (Evidence::Recorded, Some(digest)) => {
+            told.push(format!(
+                "{digest} is recorded, not proven: its manifest could not be had"
+            ));
+        }
+        (Evidence::Verified, _) => {}
+        (Evidence::Recorded | Evidence::None, _) => told.push("no digest is known".into()),
+    }
+    match image.uncompressed {
+        0 => {}
+        1 => told.push("1 layer is here only uncompressed".into()),
+        count => told.push(format!("{count} layers are here only uncompressed")),
+    }
+    if told.is_empty() {
+        return None;
+    }
+    let name = image.reference.as_ref().map(|reference| reference.familiar());
+    let name = name.unwrap_or_else(|| image.digest.unwrap_or(image.root).to_string());
+    Some(format!("{name}: {}", told.join("; ")))
+}
+
 fn document(report: &Report, quick: bool) -> serde_json::Value {
     let images: Vec<_> = report
         .images
@@ -103,6 +131,9 @@ fn document(report: &Report, quick: bool) -> serde_json::Value {
             serde_json::json!({
                 "name": image.reference,
                 "digest": image.digest,
+                "evidence": image.is_good.then_some(image.evidence),
+                "stand_in": (image.evidence != Evidence::Verified).then_some(image.root),
+                "uncompressed": image.uncompressed,
                 "platforms": texts(&image.platforms),
                 "absent": texts(&image.absent),
                 "good": image.is_good,
@@ -120,117 +151,4 @@ fn document(report: &Report, quick: bool) -> serde_json::Value {
         "findings": findings_json(&report.findings),
         "unread": report.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
-}
-
-/// Which archives are read, and how they are checked.
-#[derive(Args)]
-pub struct ArchiveArgs {
-    #[command(flatten)]
-    files: FileArgs,
-    /// Refuse a layer that decompresses to more than this
-    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = size::parse)]
-    max_layer_size: u64,
-    /// Threads that check
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    jobs: Option<u16>,
-}
-
-impl ArchiveArgs {
-    /// As [`FileArgs::open`].
-    pub fn open<'a>(
-        &'a self,
-        interrupt: &Interrupt,
-    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Content>>)> + 'a> {
-        self.files.open(interrupt)
-    }
-
-    /// How the archives are verified.
-    pub fn verify_options(&self) -> verify::Options {
-        let mut options = verify::Options {
-            max_layer_size: self.max_layer_size,
-            ..verify::Options::default()
-        };
-        if let Some(jobs) = self.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())) {
-            options.jobs = jobs;
-        }
-        options
-    }
-}
-
-/// Which archives are read.
-#[derive(Args)]
-pub struct FileArgs {
-    /// Archives, parts of archives (.001), OCI layout folders; `-` is standard input
-    #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
-    /// Accept only the archive with this digest, as `save` printed it; once for each archive
-    #[arg(long, value_name = "DIGEST")]
-    expect: Vec<Digest>,
-    #[command(flatten)]
-    spool: SpoolArgs,
-}
-
-impl FileArgs {
-    /// Opens the archives one after the other, each compared with what is expected of it. Each comes with
-    /// its path as it was given.
-    pub fn open<'a>(
-        &'a self,
-        interrupt: &Interrupt,
-    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Content>>)> + 'a> {
-        let archives = segments::by_archive(&self.files);
-        if !self.expect.is_empty() && self.expect.len() != archives.len() {
-            return Err(Error::Usage {
-                message: format!("{} archives, but {} --expect", archives.len(), self.expect.len()),
-                hint: Some("give --expect once for each archive, in the same order".into()),
-            });
-        }
-        let options = self.spool.options(interrupt, None);
-        let mut expected = self.expect.iter();
-        Ok(archives.into_iter().map(move |files| {
-            let label = files.first().map(|file| file.display().to_string());
-            let expected = expected.next();
-            let content = archive::open(&files, &options).and_then(|content| {
-                if let Some(expected) = expected {
-                    verify::expect(content.as_ref(), expected)?;
-                }
-                Ok(content)
-            });
-            (label.unwrap_or_default(), content)
-        }))
-    }
-
-    /// Whether more than one archive is given.
-    pub fn are_several(&self) -> bool {
-        segments::by_archive(&self.files).len() > 1
-    }
-}
-
-/// Where what cannot be read at random goes first.
-#[derive(Args)]
-pub struct SpoolArgs {
-    /// Where compressed archives, standard input, exports and packed layers are kept meanwhile
-    #[arg(long, value_name = "DIR")]
-    tmpdir: Option<PathBuf>,
-}
-
-impl SpoolArgs {
-    /// How archives are opened.
-    ///
-    /// Without `--tmpdir` the folder of an `output` file is used, else the system's.
-    pub fn options(&self, interrupt: &Interrupt, output: Option<&Path>) -> archive::Options {
-        let mut options = archive::Options {
-            interrupt: interrupt.clone(),
-            ..archive::Options::default()
-        };
-        let beside = output
-            .and_then(Path::parent)
-            .map(|folder| match folder.as_os_str().is_empty() {
-                true => Path::new("."),
-                false => folder,
-            });
-        if let Some(tmpdir) = self.tmpdir.as_deref().or(beside) {
-            options.tmpdir = tmpdir.to_path_buf();
-        }
-        options
-    }
 }

@@ -178,8 +178,7 @@ impl Dormant {
             if let Showing::Hidden { .. } = planned.showing {
                 continue;
             }
-            let digest = Reference::digested(planned.name.repository(), planned.digest);
-            for name in planned.tag.iter().chain([&digest]) {
+            for name in planned.tag.iter().chain(&planned.pinned()) {
                 changed |= repositories.set(name, &planned.image_id);
             }
         }
@@ -191,39 +190,26 @@ impl Dormant {
     }
 
     fn loaded(&self, planned: &PlannedImage, offers: &Offers<'_>, now: &Repositories) -> Loaded {
-        let digest = Reference::digested(planned.name.repository(), planned.digest);
-        let shown = now.get(&digest) == Some(planned.image_id);
-        let mut obstacles = match &planned.showing {
-            Showing::Hidden { obstacles } => obstacles.clone(),
-            _ => Vec::new(),
-        };
-        if !shown && obstacles.is_empty() {
-            obstacles.push(Obstacle::new(
-                format!("{digest} is not in the store's list of names"),
-                "",
-            ));
+        let mut loaded = Loaded::planned(planned);
+        let has = |name: &Reference| now.get(name) == Some(planned.image_id);
+        let pinned = planned.pinned();
+        loaded.shown = pinned.as_ref().map(has);
+        let wanted = pinned.as_ref().or(planned.tag.as_ref());
+        if let Some(name) = wanted.filter(|name| !has(name) && loaded.obstacles.is_empty()) {
+            let reason = format!("{name} is not in the store's list of names");
+            loaded.obstacles.push(Obstacle::new(reason, ""));
         }
         let push = self.keep_push_digest.then(|| found(planned, offers)).flatten();
-        let push = push.map(|(offer, image)| {
+        loaded.push = push.and_then(|(offer, image)| {
+            if let Some(stand_in) = offer.account.stand_in {
+                return stand_in.recorded.map(|digest| vec![push::unproven(&digest)]);
+            }
             let written = push::remember(&self.files, &[planned.name.repository()], image);
             let failed = written.err().map(|error| Obstacle::new(error.to_string(), ""));
-            failed
-                .into_iter()
-                .chain(push::differs(&offer.graph.root, image))
-                .collect()
+            let differs = push::differs(&offer.graph.root, image);
+            Some(failed.into_iter().chain(differs).collect())
         });
-        Loaded {
-            name: planned.name.clone(),
-            tag: planned.tag.clone(),
-            digest: planned.digest,
-            image_id: planned.image_id,
-            platform: planned.platform.clone(),
-            evidence: planned.evidence,
-            shown,
-            obstacles,
-            push,
-            sent: 0,
-        }
+        loaded
     }
 }
 
@@ -235,11 +221,14 @@ fn planned(
     request: &Request,
     inventory: &Inventory,
 ) -> PlannedImage {
-    let digest = offer.digest();
-    let shown = Reference::digested(name.repository(), digest);
     let has = |name: &Reference| inventory.repositories.get(name) == Some(image.id());
+    let digest = offer.digest();
+    let pinned = digest.map(|digest| Reference::digested(name.repository(), digest));
     let showing = match request.attach {
-        _ if has(&shown) => Showing::Already,
+        _ if pinned.as_ref().is_some_and(has) => Showing::Already,
+        Attach::Auto | Attach::Offline if digest.is_none() => Showing::NoDigest {
+            reason: offer.no_digest(),
+        },
         Attach::Auto | Attach::Offline => Showing::Attach { strategy: "offline" },
         Attach::Live | Attach::None => Showing::Hidden {
             obstacles: vec![Obstacle::new(
@@ -256,6 +245,7 @@ fn planned(
     PlannedImage {
         offer: at,
         digest,
+        root: offer.graph.root.digest,
         image_id: image.id(),
         platform: image.platform().cloned().unwrap_or_else(Platform::host),
         evidence: offer.evidence(),
@@ -270,8 +260,12 @@ fn planned(
 fn attachment(images: &[PlannedImage], names: PathBuf) -> Option<Attachment> {
     let wanted: Vec<String> = images
         .iter()
-        .filter(|planned| matches!(planned.showing, Showing::Attach { .. }))
-        .map(|planned| Reference::digested(planned.name.repository(), planned.digest).familiar())
+        .filter_map(|planned| match planned.showing {
+            Showing::Attach { .. } => planned.pinned(),
+            Showing::NoDigest { .. } => planned.tag.clone().filter(|_| !planned.tagged),
+            _ => None,
+        })
+        .map(|name| name.familiar())
         .collect();
     (!wanted.is_empty()).then(|| Attachment {
         strategy: "offline",

@@ -56,6 +56,7 @@ pub fn plan(
     ));
     plan.left_out = selection.left_out;
     let mut strangers = Vec::new();
+    let mut unpacked = Vec::new();
     for (at, name) in selection.images {
         let Some(offer) = offers.images.get(at) else {
             continue;
@@ -65,10 +66,14 @@ pub fn plan(
             continue;
         };
         let name = checked_name(offer, name)?;
-        plan.images
-            .push(planned(at, offer, image, name, request, inventory, strategies));
+        let planned = planned(at, offer, image, name, request, inventory, strategies);
+        match obstructed(&planned, offer, image, inventory.store) {
+            Some(obstacle) => unpacked.push((offer, obstacle)),
+            None => plan.images.push(planned),
+        }
     }
     refuse_strangers(&mut plan, &strangers, offers, request, inventory)?;
+    refuse_unpacked(&mut plan, &unpacked, request)?;
     plan.attach = attachments(&plan.images, inventory, strategies);
     plan.send = pieces(&plan.images, offers, &Takes::lacking(inventory))?;
     Ok(plan)
@@ -80,8 +85,8 @@ pub fn plan(
 ///
 /// If it has none, or one that names another digest.
 pub(super) fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result<Reference> {
-    let digest = offer.digest();
     let Some(name) = name else {
+        let digest = offer.handle();
         return Err(Error::Usage {
             message: format!("image {digest} has no name in {}", offer.content.label()),
             hint: Some(format!(
@@ -89,13 +94,58 @@ pub(super) fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result
             )),
         });
     };
-    match name.digest() {
-        Some(pinned) if pinned != digest => Err(Error::Usage {
-            message: format!("{name} names another digest than the image's, {digest}"),
-            hint: None,
-        }),
+    let usage = |message: String| Err(Error::Usage { message, hint: None });
+    match (name.digest(), offer.digest()) {
+        (Some(_), None) => usage(format!(
+            "{name} names a digest, and the image has none that is known"
+        )),
+        (Some(pinned), Some(digest)) if pinned != digest => {
+            usage(format!("{name} names another digest than the image's, {digest}"))
+        }
         _ => Ok(name),
     }
+}
+
+/// What keeps an image from the containerd store: it takes layers only as they were stored, and names a stand-in
+/// by nothing but a tag. `None` if nothing does, or if all of it is there.
+fn obstructed(planned: &PlannedImage, offer: &Offer<'_>, image: &Image, store: Store) -> Option<Obstacle> {
+    if store == Store::Classic {
+        return None;
+    }
+    let is_nameless = offer.account.stand_in.is_some() && planned.tag.is_none();
+    if is_nameless {
+        return Some(Obstacle::new(
+            "its manifest could not be had, and the containerd store can name it only by a tag",
+            format!("give it one with --rename {}=NAME:TAG", planned.name.familiar()),
+        ));
+    }
+    offer.unpacked(image).filter(|_| !planned.present)
+}
+
+/// Images that cannot be had on the engine are refused by name, all at once.
+fn refuse_unpacked(plan: &mut Plan, refused: &[(&Offer<'_>, Obstacle)], request: &Request) -> Result<()> {
+    if refused.is_empty() || request.keep_going {
+        plan.left_out
+            .extend(refused.iter().map(|(offer, obstacle)| LeftOut {
+                name: offer.label(),
+                reason: obstacle.reason.clone(),
+                exit_code: 6,
+            }));
+        return Ok(());
+    }
+    let reasons: Vec<String> = refused
+        .iter()
+        .map(|(offer, obstacle)| format!("{}: {obstacle}", offer.label()))
+        .collect();
+    let mut hints: Vec<&str> = refused
+        .iter()
+        .filter_map(|(_, obstacle)| obstacle.hint.as_deref())
+        .collect();
+    hints.dedup();
+    Err(Error::NotShown {
+        message: format!("cannot be loaded to {}: {}", plan.target, reasons.join("; ")),
+        hint: Some(format!("{}; --keep-going leaves it out", hints.join("; "))),
+    })
 }
 
 /// Images that have nothing for the engine's platform are refused by name, all at once.
@@ -154,14 +204,11 @@ fn planned(
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> PlannedImage {
+    let root = offer.graph.root.digest;
     // The containerd store names images by the manifests that it has.
-    let digest = match inventory.store {
-        Store::Classic => offer.digest(),
-        Store::Containerd => offer.graph.root.digest,
-    };
     let held = inventory.image(&match inventory.store {
         Store::Classic => image.id(),
-        Store::Containerd => digest,
+        Store::Containerd => root,
     });
     let present = held.is_some_and(|held| {
         if inventory.tells_content {
@@ -172,25 +219,7 @@ fn planned(
         config.is_some_and(|config| config.diff_ids == held.diff_ids)
     });
     let held = held.filter(|_| present);
-    let showing = match offer.evidence() {
-        Evidence::Recorded if inventory.store == Store::Containerd => Showing::Hidden {
-            obstacles: vec![Obstacle::new(
-                format!(
-                    "{digest} was recorded without its manifest, and the containerd store shows digests of manifests only"
-                ),
-                "save the image again from a registry that has it",
-            )],
-        },
-        _ => showing(
-            &name,
-            digest,
-            held,
-            request,
-            inventory,
-            strategies,
-            offer.evidence(),
-        ),
-    };
+    let showing = showing(offer, &name, held, request, inventory, strategies);
     // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
     // the tag is the only name that there is.
     let tag = match (name.digest(), &showing) {
@@ -199,12 +228,13 @@ fn planned(
     };
     // The containerd store keeps `name@digest` as a name of its own.
     let record = tag.clone().or_else(|| {
-        (inventory.store == Store::Containerd).then(|| Reference::digested(name.repository(), digest))
+        (inventory.store == Store::Containerd).then(|| Reference::digested(name.repository(), root))
     });
     let tagged = record.is_some_and(|record| held.is_some_and(|held| has_name(&held.tags, &record)));
     PlannedImage {
         offer: at,
-        digest,
+        digest: offer.digest(),
+        root,
         image_id: image.id(),
         platform: image
             .platform()
@@ -226,24 +256,37 @@ pub fn has_name(names: &[String], wanted: &Reference) -> bool {
         .any(|name| name.parse::<Reference>().is_ok_and(|name| name == *wanted))
 }
 
+/// How an offer's digest gets shown.
 fn showing(
+    offer: &Offer<'_>,
     name: &Reference,
-    digest: Digest,
     held: Option<&Held>,
     request: &Request,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
-    evidence: Evidence,
 ) -> Showing {
+    let Some(digest) = offer.digest() else {
+        return Showing::NoDigest {
+            reason: offer.no_digest(),
+        };
+    };
     let repository = name.repository();
-    let shown = Reference::digested(repository, digest);
-    if held.is_some_and(|held| has_name(&held.digests, &shown)) {
-        return Showing::Already;
+    let evidence = offer.evidence();
+    match (inventory.store, evidence) {
+        (Store::Containerd, Evidence::Recorded) => Showing::Hidden {
+            obstacles: vec![Obstacle::new(
+                format!(
+                    "{digest} was recorded without its manifest, and the containerd store shows digests of manifests only"
+                ),
+                "save the image again from a registry that has it",
+            )],
+        },
+        _ if held.is_some_and(|held| has_name(&held.digests, &Reference::digested(repository, digest))) => {
+            Showing::Already
+        }
+        (Store::Containerd, _) => Showing::Inherent,
+        (Store::Classic, _) => way(repository, evidence, request, inventory, strategies),
     }
-    if inventory.store == Store::Containerd {
-        return Showing::Inherent;
-    }
-    way(repository, evidence, request, inventory, strategies)
 }
 
 /// How the classic store gets to show digests of a repository's names that stand on this evidence.
@@ -324,9 +367,8 @@ fn attachments(
             strategy: strategy.name(),
         };
         let images = images.iter().filter(|planned| planned.showing == showing);
-        images
-            .map(|planned| Reference::digested(planned.name.repository(), planned.digest).familiar())
-            .collect()
+        let pinned = images.filter_map(PlannedImage::pinned);
+        pinned.map(|name| name.familiar()).collect()
     };
     let used = strategies
         .iter()
@@ -374,10 +416,11 @@ pub fn pieces(images: &[PlannedImage], offers: &Offers<'_>, takes: &Takes) -> Re
             if takes.chains.contains(&chain) {
                 continue;
             }
-            if is_decompressed(layer, takes) {
+            let here = offer.account.layer(layer);
+            if is_decompressed(here, takes) {
                 add(diff_id, uncompressed_size(offer, &diff_id)?, Form::Uncompressed);
             } else {
-                add(layer.digest, layer.size, Form::Layer);
+                add(here.digest, here.size, Form::Layer);
             }
         }
     }
@@ -411,7 +454,7 @@ pub fn layers(image: &Image) -> impl Iterator<Item = (&Descriptor, Digest, Diges
         .map(|((layer, diff_id), chain)| (layer, diff_id, chain))
 }
 
-/// Whether a layer goes out as the plain tar that is in it.
+/// Whether a layer, as the archive has it, goes out as the plain tar that is in it.
 pub fn is_decompressed(layer: &Descriptor, takes: &Takes) -> bool {
     let is_zstd = layer.media_type.kind() == Kind::Layer(Compression::Zstd);
     takes.store == Store::Classic && !takes.zstd && is_zstd
@@ -427,3 +470,6 @@ fn uncompressed_size(offer: &Offer<'_>, diff_id: &Digest) -> Result<u64> {
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "plan_unpacked_tests.rs"]
+mod unpacked_tests;

@@ -8,9 +8,9 @@ use crate::docker::attach::{Surroundings, ranking};
 use crate::docker::inventory::Way;
 use crate::target::sample::{diff_id, offer, stored};
 
-const AMD64: &[&str] = &["linux/amd64"];
+pub(super) const AMD64: &[&str] = &["linux/amd64"];
 
-fn inventory(store: Store, images: Vec<Held>) -> Inventory {
+pub(super) fn inventory(store: Store, images: Vec<Held>) -> Inventory {
     Inventory {
         engine: "docker".into(),
         version: "1".into(),
@@ -34,7 +34,7 @@ fn inventory(store: Store, images: Vec<Held>) -> Inventory {
     }
 }
 
-fn held(id: Digest, layers: &[&str]) -> Held {
+pub(super) fn held(id: Digest, layers: &[&str]) -> Held {
     Held {
         id: id.to_string(),
         tags: Vec::new(),
@@ -44,7 +44,7 @@ fn held(id: Digest, layers: &[&str]) -> Held {
     }
 }
 
-fn planned(images: Vec<Offer<'static>>, request: &Request, inventory: &Inventory) -> Result<Plan> {
+pub(super) fn planned(images: Vec<Offer<'static>>, request: &Request, inventory: &Inventory) -> Result<Plan> {
     let offers = Offers {
         images,
         damaged: Vec::new(),
@@ -52,7 +52,7 @@ fn planned(images: Vec<Offer<'static>>, request: &Request, inventory: &Inventory
     plan(&offers, request, inventory, &ranking(&Options::default()))
 }
 
-fn sent(plan: &Plan, form: Form) -> Vec<Digest> {
+pub(super) fn sent(plan: &Plan, form: Form) -> Vec<Digest> {
     let pieces = plan.send.iter().filter(|piece| piece.form == form);
     pieces.map(|piece| piece.digest).collect()
 }
@@ -103,7 +103,7 @@ fn zstd_goes_out_as_the_engine_reads_it() {
     assert!(plan.bytes() > 1100, "the size is the tar's");
 
     let mut unknown = app();
-    unknown[0].layer_sizes.clear();
+    unknown[0].layer_sizes = Default::default();
     assert_eq!(planned(unknown, &request, &classic).unwrap_err().exit_code(), 2);
 
     classic.zstd = true;
@@ -221,7 +221,7 @@ fn every_way_is_planned_with_its_steps() {
     };
     assert_eq!((mirror.strategy, hosts.strategy), ("mirror", "hosts"));
     assert!(!mirror.restarts && !hosts.restarts);
-    let digest = plan.images[0].digest;
+    let digest = plan.images[0].digest.unwrap();
     assert!(
         mirror
             .steps

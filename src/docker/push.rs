@@ -101,6 +101,14 @@ pub fn differs(root: &Descriptor, image: &Image) -> Option<Obstacle> {
     ))
 }
 
+/// What changes a digest in a push that was recorded without its manifest.
+pub fn unproven(recorded: &Digest) -> Obstacle {
+    Obstacle::new(
+        format!("{recorded} was recorded without its manifest, which a push would have to write"),
+        "save the image again from a registry that has it",
+    )
+}
+
 /// The manifest that a push writes.
 fn as_pushed(image: &Image) -> String {
     let blob = |of: &Descriptor| Blob {

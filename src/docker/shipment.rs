@@ -12,8 +12,8 @@ use crate::archive::format::{
 };
 use crate::archive::view::{Item, View};
 use crate::error::{Finding, Result};
-use crate::oci::{Descriptor, Digest, MediaType, Reference};
-use crate::target::{Form, Offers, Piece, PlannedImage};
+use crate::oci::{Descriptor, Digest, Image, MediaType, Reference};
+use crate::target::{Form, Offer, Offers, Piece, PlannedImage};
 
 /// The blobs of several archives as one.
 pub struct Pool<'a>(Vec<&'a dyn Content>);
@@ -85,11 +85,9 @@ pub fn content(
             continue;
         };
         let stored = |digest: &Digest| {
-            offer
-                .graph
-                .blobs()
-                .into_iter()
-                .find(|blob| blob.digest == *digest)
+            let blobs = offer.graph.blobs().into_iter();
+            let mut here = blobs.map(|blob| offer.account.layer(&blob).clone());
+            here.find(|blob| blob.digest == *digest)
         };
         match piece.form {
             Form::Document | Form::Config | Form::Layer => {
@@ -113,7 +111,7 @@ pub fn content(
         }
         Store::Classic => {
             let list: Vec<DockerImage> = missing
-                .filter_map(|planned| Some(docker_image(found(planned, offers)?.1, takes)))
+                .filter_map(|planned| Some(docker_image(found(planned, offers)?, takes)))
                 .collect();
             items.push(file(MANIFEST, to_json(&list)?));
         }
@@ -135,10 +133,10 @@ pub fn classic_name(
     offers: &Offers<'_>,
     takes: &Takes,
 ) -> Result<Option<View>> {
-    let Some((_, image)) = found(planned, offers) else {
+    let Some((offer, image)) = found(planned, offers) else {
         return Ok(None);
     };
-    let mut entry = docker_image(image, takes);
+    let mut entry = docker_image((offer, image), takes);
     entry.repo_tags = Some(vec![name.full()]);
     let config = Item::Blob(image.manifest.config.clone());
     View::new(vec![config, file(MANIFEST, to_json(&[entry])?)]).map(Some)
@@ -156,14 +154,15 @@ pub fn containerd_name(root: &Descriptor, name: &Reference) -> Result<View> {
     View::new(layout(vec![root])?)
 }
 
-fn docker_image(image: &crate::oci::Image, takes: &Takes) -> DockerImage {
+fn docker_image((offer, image): (&Offer<'_>, &Image), takes: &Takes) -> DockerImage {
     let mut entry = DockerImage::new(image, |layer| layer);
     entry.layers = layers(image)
         .map(|(layer, diff_id, _)| {
-            blob_path(if is_decompressed(layer, takes) {
+            let here = offer.account.layer(layer);
+            blob_path(if is_decompressed(here, takes) {
                 &diff_id
             } else {
-                &layer.digest
+                &here.digest
             })
         })
         .collect();

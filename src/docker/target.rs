@@ -170,10 +170,10 @@ impl Load<'_, '_> {
                 }
                 (Store::Containerd, Some(complete)) => {
                     let manifest = image.descriptor.digest;
-                    complete.contains(&(planned.digest, manifest))
-                        || self.unpacks(planned.digest, Some(manifest))?
+                    complete.contains(&(planned.root, manifest))
+                        || self.unpacks(planned.root, Some(manifest))?
                 }
-                (Store::Containerd, None) => self.unpacks(planned.digest, None)?,
+                (Store::Containerd, None) => self.unpacks(planned.root, None)?,
             };
             if !is_right {
                 lacking.push(at);
@@ -225,7 +225,7 @@ impl Load<'_, '_> {
             (Store::Containerd, Some(tag)) => {
                 let path = format!(
                     "/images/{}/tag?repo={}&tag={}",
-                    planned.digest,
+                    planned.root,
                     encode(tag.repository().full()),
                     encode(tag.tag().unwrap_or_default())
                 );
@@ -235,10 +235,10 @@ impl Load<'_, '_> {
                 let Some((offer, _)) = found(planned, self.offers) else {
                     return Ok(0);
                 };
-                let name = Reference::digested(planned.name.repository(), planned.digest);
+                let name = Reference::digested(planned.name.repository(), planned.root);
                 let view = shipment::containerd_name(&offer.graph.root, &name)?;
                 self.load(&format!("name {name}"), &view, &[])?;
-                self.forget_nameless(planned.digest)?;
+                self.forget_nameless(planned.root)?;
                 Ok(view.size())
             }
         }
@@ -262,10 +262,7 @@ impl Load<'_, '_> {
         let mut obstacles: Vec<Vec<Obstacle>> = plan
             .images
             .iter()
-            .map(|planned| match &planned.showing {
-                Showing::Hidden { obstacles } => obstacles.clone(),
-                _ => Vec::new(),
-            })
+            .map(|planned| planned.obstacles().to_vec())
             .collect();
         for strategy in &self.docker.strategies {
             let chosen = Showing::Attach {
@@ -295,10 +292,9 @@ impl Load<'_, '_> {
     /// Asks what the engine shows for an image now.
     fn ask(&self, planned: &PlannedImage, mut obstacles: Vec<Obstacle>, sent: u64) -> Result<Loaded> {
         let client = &self.docker.client;
-        let shown = Reference::digested(planned.name.repository(), planned.digest);
         let id = match self.takes.store {
             Store::Classic => planned.image_id,
-            Store::Containerd => planned.digest,
+            Store::Containerd => planned.root,
         };
         let is_it = |found: &inventory::Inspected| found.id.parse::<Digest>() == Ok(id);
         if let Some(tag) = &planned.tag {
@@ -310,24 +306,21 @@ impl Load<'_, '_> {
                 )),
             }
         }
-        let found = find_image(client, &shown.familiar())?;
-        let is_shown = found.is_some_and(|found| {
-            is_it(&found) && has_name(found.repo_digests.as_deref().unwrap_or_default(), &shown)
-        });
-        if !is_shown && obstacles.is_empty() {
-            obstacles.push(Obstacle::new(format!("the engine does not show {shown}"), ""));
+        let mut loaded = Loaded::planned(planned);
+        if let Some(pinned) = planned.pinned() {
+            let found = find_image(client, &pinned.familiar())?;
+            let is_shown = found.is_some_and(|found| {
+                is_it(&found) && has_name(found.repo_digests.as_deref().unwrap_or_default(), &pinned)
+            });
+            if !is_shown && obstacles.is_empty() {
+                obstacles.push(Obstacle::new(format!("the engine does not show {pinned}"), ""));
+            }
+            loaded.shown = Some(is_shown);
         }
         Ok(Loaded {
-            name: planned.name.clone(),
-            tag: planned.tag.clone(),
-            digest: planned.digest,
-            image_id: planned.image_id,
-            platform: planned.platform.clone(),
-            evidence: planned.evidence,
-            shown: is_shown,
             obstacles,
-            push: None,
             sent,
+            ..loaded
         })
     }
 
@@ -344,6 +337,9 @@ impl Load<'_, '_> {
         };
         let one = |planned: &PlannedImage| {
             let (offer, image) = found(planned, self.offers)?;
+            if let Some(stand_in) = offer.account.stand_in {
+                return stand_in.recorded.map(|digest| vec![push::unproven(&digest)]);
+            }
             // Where it came from has the blobs, and may be the registry that it is pushed to.
             let origin = offer.reference.as_ref().map(Reference::repository);
             let name = planned.name.repository();
@@ -379,7 +375,7 @@ fn wanted<'o>(planned: &PlannedImage, offers: &'o Offers<'_>) -> Option<Wanted<'
     let (offer, _) = found(planned, offers)?;
     Some(attach::Wanted {
         repository: planned.name.repository().clone(),
-        digest: planned.digest,
+        digest: planned.digest?,
         image_id: planned.image_id,
         graph: &offer.graph,
     })

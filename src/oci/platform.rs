@@ -54,6 +54,18 @@ impl Platform {
         serializer.collect_str(platform)
     }
 
+    /// Serializes several in the same way.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize_texts<S: serde::Serializer>(
+        platforms: &[Platform],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(platforms.iter().map(ToString::to_string))
+    }
+
     /// Whether this is the `unknown/unknown` that attestations carry.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"

@@ -1,13 +1,14 @@
 //! What is offered to a target: the images of archives that were verified.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
-use super::Evidence;
-use crate::archive::account::Account;
+use super::{Evidence, Obstacle};
+use crate::archive::account::{Account, LayerOrigin, ManifestOrigin};
 use crate::archive::content::Content;
 use crate::archive::verify;
 use crate::error::Result;
-use crate::oci::{Digest, Graph, PlatformSelection, Reference};
+use crate::oci::{Digest, Graph, Image, PlatformSelection, Reference};
 
 /// An image that could be loaded: one entry of an archive.
 pub struct Offer<'a> {
@@ -19,29 +20,77 @@ pub struct Offer<'a> {
     pub graph: Graph,
     /// What its archive says of it.
     pub account: Account,
-    /// Uncompressed bytes of its layers by their diff ids, as far as they were counted.
-    pub layer_sizes: BTreeMap<Digest, u64>,
+    /// Uncompressed bytes of layers by their diff ids, as far as they were counted: all those of its archive.
+    pub layer_sizes: Arc<BTreeMap<Digest, u64>>,
 }
 
 impl Offer<'_> {
-    /// The name for messages: as it was given, or the digest.
+    /// The name for messages: as it was given, or a digest that it can be chosen by.
     pub fn label(&self) -> String {
-        label(self.reference.as_ref(), &self.graph.root.digest)
+        label(self.reference.as_ref(), &self.handle())
     }
 
-    /// The digest that it is known by: its manifest's or index's, or the one that was recorded in its place.
-    pub fn digest(&self) -> Digest {
-        let root = self.graph.root.digest;
-        self.account.digest(root).unwrap_or(root)
+    /// The digest that it is known by: its manifest's or index's, or the one that was recorded in its place;
+    /// `None` if none is known.
+    pub fn digest(&self) -> Option<Digest> {
+        self.account.digest(self.graph.root.digest)
+    }
+
+    /// A digest that it can be chosen by; the stand-in's, if none is known that was shown anywhere.
+    pub fn handle(&self) -> Digest {
+        self.digest().unwrap_or(self.graph.root.digest)
     }
 
     /// What stands behind its digest.
     pub fn evidence(&self) -> Evidence {
         self.account.evidence()
     }
+
+    /// Why it has no digest, as far as its archive says.
+    pub fn no_digest(&self) -> String {
+        match self.account.provenance.as_ref().map(|said| &said.manifest) {
+            Some(ManifestOrigin::StandIn { reason }) => reason.clone(),
+            _ => "where it was saved from it had none".into(),
+        }
+    }
+
+    /// Why one of its images cannot go to a target that takes layers only as they were stored; `None` if it can.
+    pub fn unpacked(&self, image: &Image) -> Option<Obstacle> {
+        let layers = &image.manifest.layers;
+        let unpacked = || {
+            let digests = layers.iter().map(|layer| &layer.digest);
+            digests.filter(|digest| self.account.uncompressed.contains_key(digest))
+        };
+        let count = unpacked().count();
+        if count == 0 {
+            return None;
+        }
+        let mut reasons: Vec<&str> = unpacked()
+            .filter_map(
+                |digest| match self.account.provenance.as_ref()?.layers.get(digest)? {
+                    LayerOrigin::Uncompressed { reason } => Some(reason.as_str()),
+                    _ => None,
+                },
+            )
+            .collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        let why = if reasons.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", reasons.join("; "))
+        };
+        Some(Obstacle::new(
+            format!(
+                "{count} of its {} layers are here only uncompressed{why}",
+                layers.len()
+            ),
+            "load it into the classic store of a Docker, or save it again where its registry can be reached",
+        ))
+    }
 }
 
-pub(super) fn label(reference: Option<&Reference>, digest: &Digest) -> String {
+fn label(reference: Option<&Reference>, digest: &Digest) -> String {
     reference.map_or_else(|| digest.to_string(), Reference::familiar)
 }
 
@@ -50,8 +99,17 @@ pub(super) fn label(reference: Option<&Reference>, digest: &Digest) -> String {
 pub struct Damaged {
     /// Its name there.
     pub reference: Option<Reference>,
-    /// Digest of its manifest or index.
-    pub digest: Digest,
+    /// Digest of its manifest or index here, which may be a stand-in.
+    pub root: Digest,
+    /// The digest that it is known by, if one is.
+    pub digest: Option<Digest>,
+}
+
+impl Damaged {
+    /// The name for messages.
+    pub(super) fn label(&self) -> String {
+        label(self.reference.as_ref(), &self.digest.unwrap_or(self.root))
+    }
 }
 
 /// What is offered to a target: the images of archives that were verified.
@@ -70,19 +128,17 @@ impl<'a> Offers<'a> {
     ///
     /// If the documents of an image that was found whole cannot be read now.
     pub fn add(&mut self, content: &'a dyn Content, report: &verify::Report) -> Result<()> {
-        let layer_sizes: BTreeMap<Digest, u64> = report
-            .layers
-            .values()
-            .map(|layer| (layer.diff_id, layer.size))
-            .collect();
+        let layers = report.layers.values();
+        let layer_sizes = Arc::new(layers.map(|layer| (layer.diff_id, layer.size)).collect());
         for image in &report.images {
             let entry = content
                 .entries()
                 .iter()
-                .find(|entry| entry.descriptor.digest == image.digest && entry.reference == image.reference);
+                .find(|entry| entry.descriptor.digest == image.root && entry.reference == image.reference);
             let Some(entry) = entry.filter(|_| image.is_good) else {
                 self.damaged.push(Damaged {
                     reference: image.reference.clone(),
+                    root: image.root,
                     digest: image.digest,
                 });
                 continue;
@@ -97,10 +153,25 @@ impl<'a> Offers<'a> {
                 reference: image.reference.clone(),
                 account: content.account(entry, &graph),
                 graph,
-                layer_sizes: layer_sizes.clone(),
+                layer_sizes: Arc::clone(&layer_sizes),
             });
         }
+        self.complement();
         Ok(())
+    }
+
+    /// A layer that one image has only uncompressed may be there as it was stored for another.
+    fn complement(&mut self) {
+        let mut packed = HashSet::new();
+        for offer in &self.images {
+            let layers = offer.graph.images.iter().flat_map(|image| &image.manifest.layers);
+            let layers = layers.map(|layer| layer.digest);
+            packed.extend(layers.filter(|layer| !offer.account.uncompressed.contains_key(layer)));
+        }
+        for offer in &mut self.images {
+            let uncompressed = &mut offer.account.uncompressed;
+            uncompressed.retain(|layer, _| !packed.contains(layer));
+        }
     }
 }
 

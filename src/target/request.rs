@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::LeftOut;
-use super::offer::{Damaged, Offer, Offers, label};
+use super::offer::{Damaged, Offer, Offers};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
 use crate::oci::{Digest, Reference, Repository};
@@ -60,12 +60,13 @@ impl Named {
         Ok(Named::Reference(text.parse()?))
     }
 
-    fn is(&self, reference: Option<&Reference>, root: &Digest) -> bool {
+    /// Whether an image is meant that is known by a digest, or by none, and has this manifest or index.
+    fn is(&self, reference: Option<&Reference>, known: Option<Digest>, root: Digest) -> bool {
         match (self, reference) {
-            (Named::Digest(digest), _) => digest == root,
+            (Named::Digest(digest), _) => Some(*digest) == known || *digest == root,
             (Named::Repository(repository), Some(reference)) => reference.repository() == repository,
             (Named::Reference(name), Some(reference)) => {
-                let is_pinned = name.digest() == Some(*root)
+                let is_pinned = name.digest().is_some_and(|digest| Some(digest) == known)
                     && name.repository() == reference.repository()
                     && (name.tag().is_none() || name.tag() == reference.tag());
                 is_pinned || name == reference || Some(name) == reference.without_digest().as_ref()
@@ -75,7 +76,11 @@ impl Named {
     }
 
     fn is_offer(&self, offer: &Offer<'_>) -> bool {
-        self.is(offer.reference.as_ref(), &offer.graph.root.digest)
+        self.is(offer.reference.as_ref(), offer.digest(), offer.graph.root.digest)
+    }
+
+    fn is_damaged(&self, image: &Damaged) -> bool {
+        self.is(image.reference.as_ref(), image.digest, image.root)
     }
 }
 
@@ -140,9 +145,8 @@ impl Request {
             damaged.extend(broken);
         }
         for rename in &self.renames {
-            let is_damaged = |image: &Damaged| rename.from.is(image.reference.as_ref(), &image.digest);
             let is_known = offers.images.iter().any(|offer| rename.from.is_offer(offer))
-                || offers.damaged.iter().any(is_damaged);
+                || offers.damaged.iter().any(|image| rename.from.is_damaged(image));
             if !is_known {
                 return Err(not_offered(&rename.from.to_string(), offers));
             }
@@ -161,7 +165,7 @@ impl Request {
             images: self.named(chosen, offers)?,
             left_out: left_out
                 .map(|image| LeftOut {
-                    name: label(image.reference.as_ref(), &image.digest),
+                    name: image.label(),
                     reason: "it is damaged".into(),
                     exit_code: 1,
                 })
@@ -224,7 +228,7 @@ fn hits(text: &str, offers: &Offers<'_>) -> Result<(Vec<usize>, Vec<usize>)> {
         let whole = offers.images.iter().enumerate();
         let whole = whole.filter(|(_, offer)| name.is_offer(offer));
         let broken = offers.damaged.iter().enumerate();
-        let broken = broken.filter(|(_, image)| name.is(image.reference.as_ref(), &image.digest));
+        let broken = broken.filter(|(_, image)| name.is_damaged(image));
         (
             whole.map(|(at, _)| at).collect(),
             broken.map(|(at, _)| at).collect(),

@@ -15,7 +15,8 @@ fn offers() -> Offers<'static> {
         ],
         damaged: vec![Damaged {
             reference: Some("redis:7".parse().unwrap()),
-            digest: Digest::sha256(b"redis"),
+            root: Digest::sha256(b"redis"),
+            digest: Some(Digest::sha256(b"redis")),
         }],
     }
 }

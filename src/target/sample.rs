@@ -1,5 +1,7 @@
 //! Offers without an archive behind them, for tests of what is pure.
 
+use std::sync::Arc;
+
 use super::Offer;
 use crate::archive::account::Account;
 use crate::archive::content::{Content, Stored};
@@ -100,6 +102,6 @@ pub fn offer(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Offer<'
         reference: name.map(|name| name.parse().unwrap()),
         graph: graph.unwrap(),
         account: Account::default(),
-        layer_sizes: layers.iter().map(|layer| (diff_id(layer), 1000)).collect(),
+        layer_sizes: Arc::new(layers.iter().map(|layer| (diff_id(layer), 1000)).collect()),
     }
 }

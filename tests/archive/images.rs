@@ -137,6 +137,19 @@ impl Sample {
         (self, blob(index.as_bytes()))
     }
 
+    /// Puts uncompressed layers in the place of some of the stored ones, without a change to the manifest.
+    pub fn unpack(mut self, places: &[usize]) -> Sample {
+        let mut digests = Vec::new();
+        for at in places {
+            let (_, stored, plain) = &mut self.layers[*at];
+            digests.push(Digest::sha256(stored).to_string());
+            stored.clone_from(plain);
+            self.manifest_json[0]["Layers"][*at] = blob(plain).0.into();
+        }
+        self.index["manifests"][0]["annotations"]["dev.sealift.uncompressed"] = digests.join(",").into();
+        self
+    }
+
     pub fn blobs(&self) -> Vec<(String, Vec<u8>)> {
         let mut blobs = vec![
             blob(self.manifest.to_string().as_bytes()),

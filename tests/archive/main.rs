@@ -8,4 +8,5 @@ mod good;
 mod images;
 mod saved;
 mod tape;
+mod unpacked;
 mod views;

@@ -53,7 +53,7 @@ fn all_but(daemon: &Daemon, hidden: &[(&str, &str)]) {
     let report = loader.try_load(&images, &request).unwrap();
     for image in &report.images {
         let is_hidden = hidden.iter().any(|(hidden, _)| *hidden == image.name.familiar());
-        assert_eq!(image.shown, !is_hidden, "{image:#?}");
+        assert_eq!(image.shown, Some(!is_hidden), "{image:#?}");
     }
     assert_eq!(report.exit_code(), if hidden.is_empty() { 0 } else { 6 });
     assert_eq!(Untouched::of(daemon), before);

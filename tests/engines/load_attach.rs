@@ -95,7 +95,7 @@ fn is_told_why(daemon: &Daemon, request: &Request, says: &str) {
     assert!(obstacles.iter().all(|one| one.hint.is_some()), "{plan}");
     let report = loader.try_load(&images, request).unwrap();
     assert_eq!(report.exit_code(), 6);
-    assert!(!report.images[0].shown);
+    assert_eq!(report.images[0].shown, Some(false));
     assert_eq!(report.images[0].obstacles, *obstacles);
     assert_eq!(Untouched::of(daemon), before);
     assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);

@@ -115,7 +115,7 @@ impl Loader {
     pub fn load(&self, images: &Images) -> Report {
         let report = self.try_load(images, &Request::default()).unwrap();
         assert_eq!(report.exit_code(), 0, "{report:#?}");
-        assert!(report.images.iter().all(|image| image.shown));
+        assert!(report.images.iter().all(|image| image.shown == Some(true)));
         report
     }
 }

@@ -8,6 +8,7 @@
 //! dormant.rs   names and digests into the store of a Docker that does not run
 //! load_faults.rs   loads that go wrong
 //! attach_offline.rs   attaching digests while the engine is stopped
+//! load_unpacked.rs   layers that are only uncompressed, and manifests that stand in for others
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
 //! attach_hosts.rs  attaching digests of names outside docker.io
 //! attach_stock.rs  attaching digests on hosts with an administrator's history
@@ -38,6 +39,7 @@ mod load;
 mod load_attach;
 mod load_faults;
 mod load_killed;
+mod load_unpacked;
 mod loading;
 mod offline_killed;
 mod offline_systemd;

@@ -12,6 +12,7 @@
 //! push.rs       gets them into a registry with skopeo
 //! large.rs      the image for measurements
 //! snapshot.rs   bytes, owner, mode, inode and attributes of files, to compare
+//! unpacked.rs   images of which layers are there only uncompressed
 //! old_kernel.rs runs sealift without newer system calls
 //! command.rs    runs programs and sealift itself in a clean environment
 //! ```
@@ -39,6 +40,7 @@ pub mod old_kernel;
 pub mod push;
 pub mod registry;
 pub mod snapshot;
+pub mod unpacked;
 
 pub use command::{Run, Sealift, run};
 pub use daemon::Daemon;

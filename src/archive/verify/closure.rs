@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::place_of;
+use crate::archive::account::Evidence;
 use crate::archive::content::Content;
 use crate::archive::format::Entry;
 use crate::error::{Error, Finding, Place, Problem};
@@ -72,6 +73,12 @@ impl ManifestNode {
             .as_ref()
             .is_none_or(|config| config.diff_ids.len() == layers)
     }
+
+    /// What the layer at a position is uncompressed, if the config can be believed in that.
+    fn diff_id(&self, at: usize) -> Option<Digest> {
+        let config = self.parsed.as_ref().filter(|_| self.agrees())?;
+        config.diff_ids.get(at).copied()
+    }
 }
 
 /// One image, followed.
@@ -79,13 +86,21 @@ pub(super) struct Walked {
     pub reference: Option<Reference>,
     pub bare_tag: Option<String>,
     pub root: Digest,
+    /// The digest that it is known by.
+    pub digest: Option<Digest>,
+    /// What stands behind that digest.
+    pub evidence: Evidence,
     pub platforms: Vec<Platform>,
     pub absent: Vec<Platform>,
     /// Its manifests that are here.
     pub manifests: Vec<Rc<ManifestNode>>,
     /// Everything that it refers to and that is here or must be.
     pub blobs: HashSet<Digest>,
+    /// How many of its layers are here only uncompressed.
+    pub uncompressed: usize,
     not_here: Vec<Descriptor>,
+    /// Layers that are declared to be here only uncompressed; those that no manifest names, in the end.
+    declared: BTreeSet<Digest>,
     descriptors: usize,
     /// There were too many: the rest is not looked at.
     is_over: bool,
@@ -121,16 +136,25 @@ impl<'a> Closure<'a> {
             reference: entry.reference.clone(),
             bare_tag: entry.bare_tag.clone(),
             root: entry.descriptor.digest,
+            digest: entry.digest(),
+            evidence: entry.account().evidence(),
             platforms: Vec::new(),
             absent: Vec::new(),
             manifests: Vec::new(),
             blobs: HashSet::new(),
+            uncompressed: 0,
             not_here: Vec::new(),
+            declared: entry.uncompressed.clone(),
             descriptors: 0,
             is_over: false,
         };
-        self.descend(&entry.descriptor, 0, &mut walked);
+        self.descend(&entry.descriptor, 0, &mut walked, entry);
         self.check_platforms(entry, &mut walked);
+        if let Some(layer) = walked.declared.first() {
+            let reason =
+                format!("declared to hold layer {layer} uncompressed, which none of its manifests names");
+            self.find(&walked.root, Problem::Document { reason });
+        }
         walked
     }
 
@@ -177,7 +201,7 @@ impl<'a> Closure<'a> {
         }
     }
 
-    fn descend(&mut self, descriptor: &Descriptor, depth: usize, walked: &mut Walked) {
+    fn descend(&mut self, descriptor: &Descriptor, depth: usize, walked: &mut Walked, entry: &Entry) {
         let digest = descriptor.digest;
         if depth > MAX_DEPTH {
             walked.blobs.insert(digest);
@@ -205,13 +229,13 @@ impl<'a> Closure<'a> {
                         break;
                     }
                     if child.media_type.is_document() || child.media_type.kind() == Kind::Schema1 {
-                        self.descend(child, depth + 1, walked);
+                        self.descend(child, depth + 1, walked, entry);
                     } else if self.mention(child) && self.count(1, walked) {
                         walked.blobs.insert(child.digest);
                     }
                 }
             }
-            NodeContent::Manifest(manifest) => self.manifest(descriptor, manifest, walked),
+            NodeContent::Manifest(manifest) => self.manifest(descriptor, manifest, walked, entry),
         }
     }
 
@@ -234,13 +258,28 @@ impl<'a> Closure<'a> {
         false
     }
 
-    fn manifest(&mut self, descriptor: &Descriptor, manifest: &Rc<ManifestNode>, walked: &mut Walked) {
+    fn manifest(
+        &mut self,
+        descriptor: &Descriptor,
+        manifest: &Rc<ManifestNode>,
+        walked: &mut Walked,
+        entry: &Entry,
+    ) {
         if !self.count(1 + manifest.layers.len(), walked) {
             return;
         }
-        for part in manifest.layers.iter().chain([&manifest.config]) {
-            walked.blobs.insert(part.digest);
-            self.require(&part.digest);
+        walked.blobs.insert(manifest.config.digest);
+        self.require(&manifest.config.digest);
+        for (at, layer) in manifest.layers.iter().enumerate() {
+            walked.declared.remove(&layer.digest);
+            let is_declared = entry.uncompressed.contains(&layer.digest);
+            match manifest.diff_id(at).filter(|_| is_declared) {
+                Some(diff_id) => self.uncompressed(&layer.digest, diff_id, walked),
+                None => {
+                    walked.blobs.insert(layer.digest);
+                    self.require(&layer.digest);
+                }
+            }
         }
         if descriptor.attests().is_some() {
             return;
@@ -259,6 +298,35 @@ impl<'a> Closure<'a> {
             .filter(|platform| !platform.is_unknown());
         if let Some(platform) = platform.filter(|platform| !walked.platforms.contains(platform)) {
             walked.platforms.push(platform.clone());
+        }
+    }
+
+    /// Takes note of a layer that is declared to be here only uncompressed. The config says what it must be, so
+    /// that the chain of digests is closed without its stored bytes. They may be here all the same, for another
+    /// image.
+    fn uncompressed(&mut self, layer: &Digest, diff_id: Digest, walked: &mut Walked) {
+        let is_packed = self.content.stored(layer).is_some();
+        if is_packed {
+            walked.blobs.insert(*layer);
+        }
+        match self.content.stored(&diff_id).map(|stored| stored.size) {
+            Some(size) => {
+                let is_new = walked.blobs.insert(diff_id);
+                walked.uncompressed += usize::from(is_new && !is_packed);
+                let plain = MediaType::new(MediaType::OCI_LAYER);
+                self.mention(&Descriptor::new(plain, diff_id, size));
+                if let Some(blob) = self.blobs.get_mut(&diff_id) {
+                    blob.diff_ids.insert(diff_id);
+                }
+            }
+            None if is_packed => {}
+            None => {
+                walked.blobs.insert(*layer);
+                let blob = self.blobs.entry(*layer).or_default();
+                if !std::mem::replace(&mut blob.is_reported_missing, true) {
+                    self.find(layer, Problem::MissingUncompressed { diff_id });
+                }
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod manifest_json;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 
+use super::account::Evidence;
 use super::content::Content;
 use super::decompress::DEFAULT_LIMIT;
 use super::format::digest_of_path;
@@ -53,8 +54,14 @@ impl Default for Options {
 pub struct Image {
     /// Its name, if it has one.
     pub reference: Option<Reference>,
-    /// Digest of its index or manifest.
-    pub digest: Digest,
+    /// Digest of its index or manifest here, which may be a stand-in.
+    pub root: Digest,
+    /// The digest that it is known by; `None` if none is known.
+    pub digest: Option<Digest>,
+    /// What stands behind that digest if the image is good.
+    pub evidence: Evidence,
+    /// Layers that are here only uncompressed, by their diff ids; for all of them the chain of digests is closed.
+    pub uncompressed: usize,
     /// Platforms that are here.
     pub platforms: Vec<Platform>,
     /// Platforms that its index names but that are not here.
@@ -310,7 +317,10 @@ impl closure::Walked {
         Image {
             is_good: !blame.is_general && self.blobs.is_disjoint(&blame.blobs),
             reference: self.reference,
-            digest: self.root,
+            root: self.root,
+            digest: self.digest,
+            evidence: self.evidence,
+            uncompressed: self.uncompressed,
             platforms: self.platforms,
             absent: self.absent,
         }

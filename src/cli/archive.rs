@@ -1,0 +1,123 @@
+//! The arguments of commands that read archives.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use sealift::archive::content::Content;
+use sealift::archive::{self, segments, verify};
+use sealift::interrupt::Interrupt;
+use sealift::oci::Digest;
+use sealift::{Error, Result};
+
+use super::size;
+
+/// Which archives are read, and how they are checked.
+#[derive(Args)]
+pub struct ArchiveArgs {
+    #[command(flatten)]
+    files: FileArgs,
+    /// Refuse a layer that decompresses to more than this
+    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = size::parse)]
+    max_layer_size: u64,
+    /// Threads that check
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+}
+
+impl ArchiveArgs {
+    /// As [`FileArgs::open`].
+    pub fn open<'a>(
+        &'a self,
+        interrupt: &Interrupt,
+    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Content>>)> + 'a> {
+        self.files.open(interrupt)
+    }
+
+    /// How the archives are verified.
+    pub fn verify_options(&self) -> verify::Options {
+        let mut options = verify::Options {
+            max_layer_size: self.max_layer_size,
+            ..verify::Options::default()
+        };
+        if let Some(jobs) = self.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())) {
+            options.jobs = jobs;
+        }
+        options
+    }
+}
+
+/// Which archives are read.
+#[derive(Args)]
+pub struct FileArgs {
+    /// Archives, parts of archives (.001), OCI layout folders; `-` is standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Accept only the archive with this digest, as `save` printed it; once for each archive
+    #[arg(long, value_name = "DIGEST")]
+    expect: Vec<Digest>,
+    #[command(flatten)]
+    spool: SpoolArgs,
+}
+
+impl FileArgs {
+    /// Opens the archives one after the other, each compared with what is expected of it. Each comes with
+    /// its path as it was given.
+    pub fn open<'a>(
+        &'a self,
+        interrupt: &Interrupt,
+    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Content>>)> + 'a> {
+        let archives = segments::by_archive(&self.files);
+        if !self.expect.is_empty() && self.expect.len() != archives.len() {
+            return Err(Error::Usage {
+                message: format!("{} archives, but {} --expect", archives.len(), self.expect.len()),
+                hint: Some("give --expect once for each archive, in the same order".into()),
+            });
+        }
+        let options = self.spool.options(interrupt, None);
+        let mut expected = self.expect.iter();
+        Ok(archives.into_iter().map(move |files| {
+            let label = files.first().map(|file| file.display().to_string());
+            let expected = expected.next();
+            let content = archive::open(&files, &options).and_then(|content| {
+                if let Some(expected) = expected {
+                    verify::expect(content.as_ref(), expected)?;
+                }
+                Ok(content)
+            });
+            (label.unwrap_or_default(), content)
+        }))
+    }
+
+    /// Whether more than one archive is given.
+    pub fn are_several(&self) -> bool {
+        segments::by_archive(&self.files).len() > 1
+    }
+}
+
+/// Where what cannot be used as it comes is kept meanwhile.
+#[derive(Args)]
+pub struct SpoolArgs {
+    /// Where compressed archives, standard input, exports and packed layers are kept meanwhile
+    #[arg(long, value_name = "DIR")]
+    tmpdir: Option<PathBuf>,
+}
+
+impl SpoolArgs {
+    /// How archives are opened. Without `--tmpdir` the folder of an `output` file is used, else the system's.
+    pub fn options(&self, interrupt: &Interrupt, output: Option<&Path>) -> archive::Options {
+        let mut options = archive::Options {
+            interrupt: interrupt.clone(),
+            ..archive::Options::default()
+        };
+        let folder = output.and_then(Path::parent);
+        let beside = folder.map(|folder| match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        });
+        if let Some(tmpdir) = self.tmpdir.as_deref().or(beside) {
+            options.tmpdir = tmpdir.to_path_buf();
+        }
+        options
+    }
+}

@@ -1,0 +1,178 @@
+//! Plans for images whose layers are only uncompressed, and for stand-ins.
+
+use super::tests::{AMD64, held, inventory, planned, sent};
+use super::*;
+use crate::archive::account::{LayerOrigin, ManifestOrigin, Provenance, StandIn};
+use crate::oci::MediaType;
+use crate::target::sample::{diff_id, offer, stored};
+
+/// An image of which these layers are here only uncompressed.
+fn unpacked(name: &str, layers: &[&str], only: &[&str]) -> Offer<'static> {
+    let mut offer = offer(Some(name), layers, AMD64);
+    offer.account.uncompressed = only
+        .iter()
+        .map(|layer| {
+            let tar = Descriptor::new(MediaType::new(MediaType::OCI_LAYER), diff_id(layer), 1000);
+            (stored(layer), tar)
+        })
+        .collect();
+    offer
+}
+
+fn stand_in(name: &str, recorded: Option<Digest>) -> Offer<'static> {
+    let mut offer = offer(Some(name), &["a"], AMD64);
+    offer.account.stand_in = Some(StandIn { recorded });
+    offer
+}
+
+#[test]
+fn a_classic_store_takes_uncompressed_layers_as_they_are() {
+    let mut classic = inventory(Store::Classic, Vec::new());
+    for zstd in [false, true] {
+        classic.zstd = zstd;
+        let mut app = unpacked("app:1", &["a", "b.zst", "c"], &["a", "b.zst"]);
+        // Nobody has to count what is not decompressed.
+        app.layer_sizes = Default::default();
+        let plan = planned(vec![app], &Request::default(), &classic).unwrap();
+        assert_eq!(
+            sent(&plan, Form::Layer),
+            [diff_id("a"), diff_id("b.zst"), stored("c")]
+        );
+        assert_eq!(sent(&plan, Form::Uncompressed), []);
+        let config = plan.send.iter().find(|piece| piece.form == Form::Config).unwrap();
+        assert_eq!(plan.bytes(), 2100 + config.size);
+        assert_eq!(plan.images[0].evidence, Evidence::Verified);
+        assert!(matches!(plan.images[0].showing, Showing::Attach { .. }));
+    }
+}
+
+#[test]
+fn a_containerd_store_refuses_them_by_name_with_the_reason() {
+    let containerd = inventory(Store::Containerd, Vec::new());
+    let images = || {
+        let mut app = unpacked("app:1", &["a", "b", "c"], &["a", "b"]);
+        let reason = || LayerOrigin::Uncompressed {
+            reason: "no known encoder\u{1b} gives it".into(),
+        };
+        app.account.provenance = Some(Provenance {
+            manifest: ManifestOrigin::Registry,
+            layers: [(stored("a"), reason()), (stored("b"), reason())].into(),
+        });
+        vec![
+            app,
+            offer(Some("good:1"), &["d"], AMD64),
+            unpacked("other:1", &["e"], &["e"]),
+        ]
+    };
+    let error = planned(images(), &Request::default(), &containerd).unwrap_err();
+    assert_eq!(error.exit_code(), 6);
+    let said = error.to_string();
+    for part in [
+        "containerd store",
+        "app:1: 2 of its 3 layers are here only uncompressed (no known encoder\\u{1b} gives it)",
+        "other:1: 1 of its 1 layers are here only uncompressed",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("good:1"), "{said}");
+    assert!(error.hint().unwrap().contains("classic store"), "{error:?}");
+
+    let request = Request {
+        keep_going: true,
+        ..Request::default()
+    };
+    let plan = planned(images(), &request, &containerd).unwrap();
+    assert_eq!(plan.images.len(), 1);
+    let left_out: Vec<&str> = plan.left_out.iter().map(|image| image.name.as_str()).collect();
+    assert_eq!(left_out, ["app:1", "other:1"]);
+    assert!(plan.left_out.iter().all(|image| image.exit_code == 6));
+    assert_eq!(
+        (plan.exit_code(), sent(&plan, Form::Layer)),
+        (6, vec![stored("d")])
+    );
+}
+
+#[test]
+fn what_the_containerd_store_has_needs_no_layers() {
+    let app = unpacked("app:1", &["a"], &["a"]);
+    let (root, manifest) = (app.graph.root.digest, app.graph.images[0].descriptor.digest);
+    let mut known = held(root, &["a"]);
+    known.manifests = vec![manifest];
+    let there = inventory(Store::Containerd, vec![known]);
+    let plan = planned(vec![app], &Request::default(), &there).unwrap();
+    assert!(plan.images[0].present && plan.send.is_empty());
+    assert_eq!(plan.exit_code(), 0);
+}
+
+#[test]
+fn a_stand_in_without_a_digest_goes_by_its_tag() {
+    let reason = "it was built there and never pushed";
+    for store in [Store::Classic, Store::Containerd] {
+        let mut app = stand_in("app:1", None);
+        app.account.provenance = Some(Provenance {
+            manifest: ManifestOrigin::StandIn {
+                reason: reason.into(),
+            },
+            layers: Default::default(),
+        });
+        let own = app.graph.root.digest;
+        let there = inventory(store, Vec::new());
+        let plan = planned(vec![app], &Request::default(), &there).unwrap();
+        let image = &plan.images[0];
+        assert_eq!(
+            (image.digest, image.evidence, image.root),
+            (None, Evidence::None, own)
+        );
+        assert_eq!(image.tag.as_ref().unwrap().familiar(), "app:1");
+        assert_eq!(
+            image.showing,
+            Showing::NoDigest {
+                reason: reason.into()
+            }
+        );
+        assert!(plan.attach.is_empty());
+        assert_eq!(plan.exit_code(), 0);
+        let text = plan.to_string();
+        assert!(text.contains(&format!("digest  <none>: {reason}")), "{text}");
+        let json = serde_json::to_string(&plan.images).unwrap();
+        assert!(
+            !json.contains(&own.to_string()) && json.contains(r#""digest":null"#),
+            "{json}"
+        );
+        let named = stand_in(&format!("app:1@{own}"), None);
+        let error = planned(vec![named], &Request::default(), &there).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "a digest that nobody has been shown");
+    }
+}
+
+#[test]
+fn a_recorded_digest_is_never_that_of_the_stand_in() {
+    let recorded = Digest::sha256(b"what the engine showed");
+    for store in [Store::Classic, Store::Containerd] {
+        let there = inventory(store, Vec::new());
+        let app = stand_in("app:1", Some(recorded));
+        let plan = planned(vec![app], &Request::default(), &there).unwrap();
+        let image = &plan.images[0];
+        assert_eq!(
+            (image.digest, image.evidence),
+            (Some(recorded), Evidence::Recorded)
+        );
+        let [obstacle] = image.obstacles() else {
+            panic!("{image:?}")
+        };
+        let is_told = obstacle.reason.contains("recorded without its manifest");
+        assert!(is_told, "{obstacle}");
+        assert_eq!(plan.exit_code(), 6);
+        // By its digest alone: the containerd store would have to be told another.
+        let app = stand_in(&format!("app@{recorded}"), Some(recorded));
+        let plan = planned(vec![app], &Request::default(), &there);
+        match store {
+            Store::Classic => assert_eq!(plan.unwrap().exit_code(), 6),
+            Store::Containerd => {
+                let error = plan.unwrap_err();
+                assert_eq!(error.exit_code(), 6);
+                assert!(error.to_string().contains("only by a tag"), "{error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Layers that are here only uncompressed, and manifests that stand in for others.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use sealift::archive::account::{Evidence, LayerOrigin, ManifestOrigin, Provenance};
+use sealift::archive::content::Content;
+use sealift::archive::source::ArchiveSource;
+use sealift::archive::verify::{self, Report};
+use sealift::interrupt::Interrupt;
+use sealift::oci::{Digest, Graph, PlatformSelection};
+use sealift::progress::Silent;
+use sealift::save::{self, Output};
+use sealift::source::{Several, Source};
+use serde_json::{Value, json};
+
+use crate::good::{check, codes, open};
+use crate::images::{self, GZIP, NAME, OCI_MANIFEST, Sample, ZSTD, blob, descriptor, layer};
+use crate::tape::{Tape, length};
+
+const UNCOMPRESSED: &str = "dev.sealift.uncompressed";
+const RECORDED: &str = "dev.sealift.recorded";
+const PROVENANCE: &str = "dev.sealift.provenance";
+
+fn three() -> Sample {
+    Sample::new(vec![
+        layer("one"),
+        (ZSTD, images::zstd(b"two"), b"two".to_vec()),
+        layer("three"),
+    ])
+}
+
+fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn report(bytes: &[u8], options: &verify::Options) -> Report {
+    check(&*open(file(bytes).path()).unwrap(), options)
+}
+
+fn root(sample: &Sample) -> Digest {
+    Digest::sha256(sample.manifest.to_string().as_bytes())
+}
+
+#[test]
+fn a_layer_counts_by_its_diff_id() {
+    let sample = three();
+    let root = root(&sample);
+    let bytes = sample.unpack(&[0, 1]).tar();
+    let full = verify::Options::default();
+    let report = report(&bytes, &full);
+    assert_eq!(codes(&report), [""; 0]);
+    assert!(report.is_good() && report.images[0].is_good);
+    let image = &report.images[0];
+    assert_eq!((image.root, image.digest), (root, Some(root)));
+    assert_eq!((image.evidence, image.uncompressed), (Evidence::Verified, 2));
+    assert_eq!((report.blobs, report.layers.len()), (5, 3));
+    for plain in [&b"one"[..], b"two", b"three"] {
+        assert_eq!(
+            report.uncompressed_size(&Digest::sha256(plain)),
+            Some(length(plain))
+        );
+    }
+    let quick = verify::Options { quick: true, ..full };
+    let report = self::report(&bytes, &quick);
+    assert!(report.is_good() && report.images[0].is_good);
+    assert_eq!((report.blobs, codes(&report)), (5, vec![]));
+}
+
+#[test]
+fn a_layer_may_be_there_both_ways_and_must_be_there_in_one() {
+    let one = blob(&images::gzip(b"one"));
+    let full = verify::Options::default();
+    let sample = three().unpack(&[0]);
+    let both = Tape::default().file(&one.0, &one.1).files(&sample.files()).end();
+    let report = report(&both, &full);
+    assert_eq!((codes(&report), report.images[0].uncompressed), (vec![], 0));
+    // For the tar that is there in vain, what it must be is known all the same.
+    let mut spoilt = both.clone();
+    let at = both.windows(4).position(|window| window == b"one\0").unwrap();
+    spoilt[at] ^= 1;
+    let report = self::report(&spoilt, &full);
+    assert_eq!(codes(&report), ["digest-differs"]);
+    assert!(!report.images[0].is_good);
+
+    // One image has it packed, the other not; each has to say so for itself.
+    for declared in [true, false] {
+        let mut both = three().unpack(&[0]);
+        let mut other = both.index["manifests"][0].clone();
+        other["annotations"]["io.containerd.image.name"] = "docker.io/library/other:1".into();
+        other["annotations"]["org.opencontainers.image.ref.name"] = "docker.io/library/other:1".into();
+        both.manifest_json[0]["RepoTags"] = json!([NAME, "docker.io/library/other:1"]);
+        if !declared {
+            other["annotations"].as_object_mut().unwrap().remove(UNCOMPRESSED);
+        }
+        both.index["manifests"].as_array_mut().unwrap().push(other);
+        let report = self::report(&both.tar(), &full);
+        let good: Vec<bool> = report.images.iter().map(|image| image.is_good).collect();
+        assert_eq!(good, [true, declared]);
+        assert_eq!(report.errors(), usize::from(!declared));
+    }
+}
+
+#[test]
+fn a_stand_in_goes_by_what_was_recorded_and_never_by_its_own_digest() {
+    let other = Digest::sha256(b"what the engine showed");
+    for (recorded, digest, evidence) in [
+        (other.to_string(), Some(other), Evidence::Recorded),
+        ("none".into(), None, Evidence::None),
+        // What a manifest hashes to is proven.
+        (
+            root(&three()).to_string(),
+            Some(root(&three())),
+            Evidence::Verified,
+        ),
+    ] {
+        let mut sample = three();
+        sample.index["manifests"][0]["annotations"][RECORDED] = recorded.into();
+        let report = report(&sample.tar(), &verify::Options::default());
+        let image = &report.images[0];
+        assert!(report.is_good() && image.is_good);
+        assert_eq!((image.digest, image.evidence), (digest, evidence));
+        assert_eq!(image.root, root(&three()));
+    }
+}
+
+fn said() -> Provenance {
+    let digest = |bytes: &[u8]| Digest::sha256(bytes);
+    let reason = "no known encoder gives it".to_string();
+    Provenance {
+        manifest: ManifestOrigin::Engine,
+        layers: [
+            (
+                digest(&images::gzip(b"one")),
+                LayerOrigin::Uncompressed { reason },
+            ),
+            (digest(&images::zstd(b"two")), LayerOrigin::Registry),
+            (
+                digest(&images::gzip(b"three")),
+                LayerOrigin::Rebuilt {
+                    by: "Go gzip -1".into(),
+                },
+            ),
+        ]
+        .into(),
+    }
+}
+
+fn source(path: &Path) -> ArchiveSource {
+    ArchiveSource::new(open(path).unwrap()).unwrap()
+}
+
+/// Saves from a source; the annotations of the only image, but for names, and the archive.
+fn saved(source: &dyn Source, names: &[&str]) -> (Vec<Value>, Box<dyn Content>) {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("again.tar");
+    let names: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
+    let options = save::Options {
+        platforms: Some(PlatformSelection::Present),
+        ..save::Options::default()
+    };
+    let to = Output::File(&target);
+    save::save(source, &names, &options, to, &Silent, &Interrupt::default()).unwrap();
+    let content = open(&target).unwrap();
+    let report = check(&*content, &verify::Options::default());
+    assert_eq!(codes(&report), [""; 0]);
+    let index: Value = serde_json::from_slice(content.index()).unwrap();
+    let annotations = index["manifests"].as_array().unwrap().iter().map(|entry| {
+        let mut annotations = entry["annotations"].clone();
+        let map = annotations.as_object_mut().unwrap();
+        map.retain(|key, _| key.starts_with("dev.sealift") && key != "dev.sealift.reference");
+        annotations
+    });
+    (annotations.collect(), content)
+}
+
+#[test]
+fn saving_from_an_archive_keeps_what_is_told() {
+    let provenance = serde_json::to_string(&said()).unwrap();
+    let mut sample = three().unpack(&[0]);
+    let root = root(&three());
+    sample.index["manifests"][0]["annotations"][PROVENANCE] = provenance.clone().into();
+    let told = json!({
+        UNCOMPRESSED: Digest::sha256(&images::gzip(b"one")).to_string(), PROVENANCE: provenance,
+    });
+    let archive = file(&sample.tar());
+    for name in ["app:1".to_string(), format!("app@{root}")] {
+        let (annotations, content) = saved(&source(archive.path()), &[&name]);
+        assert_eq!(annotations, [told.clone()], "{name}");
+        assert!(content.stored(&Digest::sha256(b"one")).is_some());
+    }
+
+    // As a stand-in, by name and by the digest that was recorded; its own digest names nothing.
+    let other = Digest::sha256(b"what the engine showed");
+    for recorded in [other.to_string(), "none".into()] {
+        let mut sample = three();
+        sample.index["manifests"][0]["annotations"][RECORDED] = recorded.clone().into();
+        let archive = file(&sample.tar());
+        let source = source(archive.path());
+        let told = json!({ RECORDED: recorded });
+        assert_eq!(saved(&source, &["app:1"]).0, [told.clone()]);
+        let resolve = |digest: Digest| source.resolve(&format!("app@{digest}").parse().unwrap());
+        assert_eq!(resolve(root).unwrap_err().exit_code(), 7);
+        if recorded == "none" {
+            assert_eq!(resolve(other).unwrap_err().exit_code(), 7);
+        } else {
+            assert_eq!(saved(&source, &[&format!("app@{other}")]).0, [told]);
+        }
+    }
+}
+
+#[test]
+fn one_stand_in_may_stand_for_several_digests() {
+    let mut sample = three();
+    let digests = ["a", "b"].map(|text| Digest::sha256(text.as_bytes()));
+    let entries = ["one", "two", "three"].map(|name| {
+        let mut entry = sample.entry.clone();
+        let name = format!("docker.io/library/{name}:1");
+        entry["annotations"] = json!({ "io.containerd.image.name": name, RECORDED: "none" });
+        entry
+    });
+    sample.index["manifests"] = json!(entries);
+    sample.manifest_json[0]["RepoTags"] = json!(["one:1", "two:1", "three:1"]);
+    for (at, digest) in digests.iter().enumerate() {
+        sample.index["manifests"][at + 1]["annotations"][RECORDED] = digest.to_string().into();
+    }
+    let archive = file(&sample.tar());
+    let source = source(archive.path());
+    let by_digest: Vec<String> = digests.iter().map(|digest| format!("x@{digest}")).collect();
+    for (name, recorded) in [
+        ("one:1", "none".to_string()),
+        ("two:1", digests[0].to_string()),
+        ("three:1", digests[1].to_string()),
+        (&by_digest[0], digests[0].to_string()),
+        (&by_digest[1], digests[1].to_string()),
+    ] {
+        assert_eq!(
+            saved(&source, &[name]).0,
+            [json!({ RECORDED: recorded })],
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn one_platform_of_an_index_keeps_its_part() {
+    let mut other = Sample::new(vec![layer("three"), layer("four")]);
+    other.config["architecture"] = "arm64".into();
+    other.reseal();
+    let mut beside = descriptor(OCI_MANIFEST, other.manifest.to_string().as_bytes());
+    beside["platform"] = json!({"os": "linux", "architecture": "arm64"});
+    let (mut sample, index) = three().unpack(&[0]).wrap(&[beside]);
+    let mut said = said();
+    let four = Digest::sha256(&images::gzip(b"four"));
+    said.layers.insert(four, LayerOrigin::Stored);
+    sample.index["manifests"][0]["annotations"][PROVENANCE] = json!(serde_json::to_string(&said).unwrap());
+    let bytes = Tape::default()
+        .file(&index.0, &index.1)
+        .files(&other.blobs()[..2])
+        .file(&blob(&images::gzip(b"four")).0, &images::gzip(b"four"))
+        .files(&sample.files())
+        .end();
+    let archive = file(&bytes);
+    assert_eq!(codes(&report(&bytes, &verify::Options::default())), [""; 0]);
+    let source = source(archive.path());
+    // All of it, and one manifest by its digest: what is told is told of the layers that go along.
+    let (annotations, _) = saved(&source, &["app:1"]);
+    let one = Digest::sha256(&images::gzip(b"one")).to_string();
+    assert_eq!(annotations[0][UNCOMPRESSED], one);
+    let again = |annotations: &Value| {
+        let text = annotations[PROVENANCE].as_str().unwrap();
+        serde_json::from_str::<Provenance>(text).unwrap()
+    };
+    assert_eq!(again(&annotations[0]), said);
+    let (annotations, _) = saved(&source, &[&format!("app@{}", root(&three()))]);
+    assert_eq!(annotations[0][UNCOMPRESSED], one);
+    assert_eq!(again(&annotations[0]), self::said());
+    let (annotations, content) = saved(&source, &[&format!("app@{}", root(&other))]);
+    assert_eq!(annotations[0].get(UNCOMPRESSED), None);
+    assert!(content.stored(&Digest::sha256(b"one")).is_none());
+    assert_eq!(again(&annotations[0]).layers.len(), 2);
+}
+
+#[test]
+fn in_a_merged_archive_the_stored_layer_counts_where_it_is() {
+    let mut sample = three().unpack(&[0]);
+    sample.index["manifests"][0]["annotations"][PROVENANCE] = json!(serde_json::to_string(&said()).unwrap());
+    let mut base = Sample::new(vec![layer("one")]);
+    base.index["manifests"][0]["annotations"] =
+        json!({"io.containerd.image.name": "docker.io/library/base:1"});
+    base.manifest_json[0]["RepoTags"] = json!(["base:1"]);
+    let (first, second) = (file(&sample.tar()), file(&base.tar()));
+    let several = Several(vec![
+        Box::new(source(first.path())) as Box<dyn Source>,
+        Box::new(source(second.path())),
+    ]);
+    let (annotations, content) = saved(&several, &["app:1", "base:1"]);
+    assert!(annotations[0].get(UNCOMPRESSED).is_some(), "{annotations:?}");
+    assert_eq!(annotations[1], json!({}));
+    // Read again, the layer is there as it was stored, and nothing is missing of the image.
+    let entry = &content.entries()[0];
+    let mut fetch = |descriptor: &sealift::oci::Descriptor| content.metadata(descriptor);
+    let graph = Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch).unwrap();
+    let account = content.account(entry, &graph);
+    assert!(account.uncompressed.is_empty());
+    let one = Digest::sha256(&images::gzip(b"one"));
+    assert_eq!(account.provenance.unwrap().layers[&one], LayerOrigin::Stored);
+    assert_eq!(graph.images[0].manifest.layers[0].media_type.to_string(), GZIP);
+    let (annotations, content) = saved(&ArchiveSource::new(content).unwrap(), &["app:1"]);
+    assert_eq!(annotations[0].get(UNCOMPRESSED), None);
+    assert!(content.stored(&one).is_some() && content.stored(&Digest::sha256(b"one")).is_none());
+}
