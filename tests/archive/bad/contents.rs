@@ -596,7 +596,8 @@ fn accounts() -> Vec<Case> {
     };
     let unpacked = || Sample::new(vec![layer("one"), layer("two")]).unpack(&[1]);
     let tar = blob(b"two");
-    let changed = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    type Files = Vec<(String, Vec<u8>)>;
+    let changed = |change: &dyn Fn(&mut Files)| {
         let mut files = unpacked().files();
         change(&mut files);
         Tape::default().files(&files).end()
