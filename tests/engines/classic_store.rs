@@ -187,6 +187,12 @@ fn layers_and_manifests_of_docker_20_with_vfs() {
     reads_back(Engine::Docker20, "vfs", |options| options);
 }
 
+#[cfg(feature = "test-all")]
+#[test]
+fn layers_and_manifests_of_docker_26() {
+    reads_back(Engine::Docker26, "overlay2", |options| options);
+}
+
 #[test]
 fn layers_and_manifests_of_docker_28_in_its_own_mounts() {
     reads_back(Engine::Docker28, "overlay2", daemon::Options::own_mounts);

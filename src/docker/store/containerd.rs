@@ -53,11 +53,13 @@ fn containerd(dockerd: &Process) -> Option<Process> {
     })
 }
 
-/// The containerd that dockerd has started.
+/// The containerd that dockerd has started; its shims have no database.
 fn child(dockerd: &Process) -> Option<Process> {
-    let is_child = |pid: &i32| parent(*pid) == Some(dockerd.pid());
-    let pid = running(PROGRAM).ok()?.into_iter().find(is_child)?;
-    Process::of(pid, dockerd.socket()).ok()
+    let pids = running(PROGRAM).ok()?.into_iter();
+    let children = pids.filter(|pid| parent(*pid) == Some(dockerd.pid()));
+    children
+        .filter_map(|pid| Process::of(pid, dockerd.socket()).ok())
+        .find(|child| root(child).is_some())
 }
 
 /// Field 4 of `/proc/PID/stat`; the name in field 2 may hold spaces and brackets.

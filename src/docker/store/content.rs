@@ -69,11 +69,12 @@ impl ContentFolders {
     /// Those of a Docker that does not run: where its containerd's data may be.
     pub fn find(data_root: &Path) -> ContentFolders {
         let configured = fs::read_to_string(CONFIG).ok().and_then(|text| root_of(&text));
-        // Another machine's disk has it beside the data root, as /var/lib has both.
-        let beside = data_root.parent().map(|parent| parent.join("containerd"));
+        // Another machine's disk has it beside the data root, as /var/lib has both. With user namespaces the data
+        // root is a folder in the one that dockerd was given, and its containerd's data is not.
+        let beside = ["containerd", "containerd/daemon"].map(|name| Some(data_root.parent()?.join(name)));
         let roots = [data_root.join("containerd/daemon")]
             .into_iter()
-            .chain(beside)
+            .chain(beside.into_iter().flatten())
             .chain(configured)
             .chain([DEFAULT_ROOT.into()]);
         ContentFolders::below(roots)

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use rustix::fs::{Advice, fadvise};
+
 use super::files::open_file;
 use super::rooted::{Rooted, place, unreadable};
 use super::tar_split::{Entries, Entry};
@@ -119,7 +121,8 @@ impl<R: BufRead> LayerTar<R> {
                 self.admit_all(size)?;
                 let file = self.folder.open_file(&name, size)?;
                 if size >= LARGE {
-                    sequential(&file);
+                    // Whether that is done makes no difference to what is read.
+                    let _ = fadvise(&file, 0, None, Advice::Sequential);
                 }
                 Now::File {
                     file,
@@ -181,12 +184,4 @@ impl<R: BufRead> Read for LayerTar<R> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         self.next_bytes(target).map_err(io::Error::other)
     }
-}
-
-/// Asks for more read ahead; whether that is done makes no difference to what is read.
-fn sequential(file: &File) {
-    #[cfg(target_os = "linux")]
-    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
-    #[cfg(not(target_os = "linux"))]
-    let _ = file;
 }

@@ -190,7 +190,7 @@ impl ClassicStore {
     }
 
     /// The blobs that a layer was pulled from or pushed as, the newest first. Empty if none are known, or the
-    /// list cannot be understood, in which case the daemon forgets it, too.
+    /// list cannot be understood, in which case the daemon forgets it, too. Digests that are none are left out.
     ///
     /// # Errors
     ///
@@ -205,11 +205,12 @@ impl ClassicStore {
         }
         let path = self.files.blobs(diff_id);
         let bytes = read_file(&path, MAX_BLOBS).map_err(Error::io("read", &path))?;
-        let blobs: Vec<Blob> = bytes
+        let entries: Vec<serde_json::Value> = bytes
             .and_then(|bytes| json::from_slice(&bytes).ok())
             .unwrap_or_default();
-        let newest_first = blobs.into_iter().rev();
+        let newest_first = entries.into_iter().rev();
         Ok(newest_first
+            .filter_map(|entry| serde_json::from_value::<Blob>(entry).ok())
             .map(|blob| Pushed {
                 digest: blob.digest,
                 repository: blob.source_repository,
@@ -268,3 +269,6 @@ impl Unpacked for ClassicStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,7 +116,7 @@ impl Rooted {
             Errno::NOENT => Error::refused(place(&self.path, name), Problem::Missing),
             Errno::NOTDIR | Errno::LOOP if !self.follows => Error::Io {
                 action: "open",
-                path: self.path.join(Escapable(name).path()),
+                path: below(&self.path, name),
                 offset: None,
                 source: io::Error::other("a link leads there, which this kernel cannot follow safely"),
                 hint: Some("Linux 5.6 and newer can, by openat2".into()),
@@ -174,17 +174,6 @@ fn cleaned(name: &[u8]) -> Option<Vec<u8>> {
     Some(parts.join(&b'/')).filter(|name| !name.is_empty())
 }
 
-/// A name that need not be text.
-struct Escapable<'n>(&'n [u8]);
-
-impl Escapable<'_> {
-    fn path(&self) -> String {
-        String::from_utf8_lossy(self.0)
-            .trim_start_matches('/')
-            .to_string()
-    }
-}
-
 /// Where a file of a layer is, for messages.
 pub fn place(folder: &Path, name: &[u8]) -> Place {
     Place::default()
@@ -194,7 +183,12 @@ pub fn place(folder: &Path, name: &[u8]) -> Place {
 
 /// A file of a layer that cannot be read.
 pub fn unreadable(folder: &Path, name: &[u8], error: io::Error) -> Error {
-    Error::io("read", folder.join(Escapable(name).path()))(error)
+    Error::io("read", below(folder, name))(error)
+}
+
+/// The path of a file of a layer, for messages.
+fn below(folder: &Path, name: &[u8]) -> PathBuf {
+    folder.join(String::from_utf8_lossy(name).trim_start_matches('/'))
 }
 
 fn kind_name(kind: FileType) -> &'static str {

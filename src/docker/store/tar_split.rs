@@ -276,3 +276,7 @@ impl<R: BufRead> Entries<R> {
 fn to_u64(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "tar_split_tests.rs"]
+mod tests;
