@@ -145,13 +145,15 @@ pub trait Content: Send + Sync {
                 }
             }
         }
+        let is_stand_in = account.stand_in.is_some();
         if let Some(provenance) = &mut account.provenance {
             let layers = graph.images.iter().flat_map(|image| &image.manifest.layers);
             let layers: HashSet<Digest> = layers.map(|layer| layer.digest).collect();
             provenance.layers.retain(|layer, _| layers.contains(layer));
             for (layer, origin) in &mut provenance.layers {
-                // Another image of the archive has it as it was stored.
-                if matches!(origin, LayerOrigin::Uncompressed { .. }) && self.stored(layer).is_some() {
+                // Another image of the archive has it as it was stored. Stand-ins are over uncompressed layers.
+                let is_here = !is_stand_in && self.stored(layer).is_some();
+                if is_here && matches!(origin, LayerOrigin::Uncompressed { .. }) {
                     *origin = LayerOrigin::Stored;
                 }
             }

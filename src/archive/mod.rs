@@ -49,5 +49,6 @@ pub use layout::Layout;
 pub use reader::{Archive, Opened, open, open_any};
 pub use source::ArchiveSource;
 pub use spool::Options;
+pub(crate) use spool::compression_of;
 pub use verified::{Verified, Verifier};
 pub use view::View;

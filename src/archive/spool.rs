@@ -35,7 +35,7 @@ impl Default for Options {
 }
 
 /// The compression that the first bytes of a file tell; `None` for what is read as it is.
-pub(super) fn compression_of(magic: &[u8]) -> Compression {
+pub(crate) fn compression_of(magic: &[u8]) -> Compression {
     match magic {
         [0x1f, 0x8b, ..] => Compression::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,

@@ -2,16 +2,21 @@
 //! can be packed again, else uncompressed.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read as _;
 
 use super::Holder;
 use super::upstream::Upstream;
 use crate::archive::account::LayerOrigin;
+use crate::archive::compression_of;
 use crate::archive::content::Stored;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Compression, Descriptor, Digest, Kind, MediaType, Repository};
+use crate::oci::{Compression, Descriptor, Digest, MediaType, Repository};
 use crate::progress::Progress;
-use crate::rebuild::{self, Deflate, Expected, Outcome, Wanted};
+use crate::rebuild::{self, Deflate, Expected, Outcome, Packed, Wanted};
+
+/// Why a layer was not packed that could have been.
+pub(super) const SWITCHED_OFF: &str = "rebuilding was switched off";
 
 /// What is known of the layers of all images, once it was looked for.
 #[derive(Default)]
@@ -53,6 +58,18 @@ impl Missing {
         })
     }
 
+    /// Uncompressed bytes of all of them; `None` if that is not known.
+    fn size(&self, holder: &dyn Holder) -> Result<Option<u64>> {
+        let mut sum = 0u64;
+        for layer in &self.wanted {
+            let Some(size) = holder.size(&layer.diff_id)? else {
+                return Ok(None);
+            };
+            sum = sum.saturating_add(size);
+        }
+        Ok(Some(sum))
+    }
+
     /// Packs all of them.
     pub fn pack(
         &self,
@@ -71,6 +88,7 @@ impl Missing {
             tmpdir: options.tmpdir.clone(),
             jobs: options.jobs,
         };
+        progress.phase("packing layers", self.size(holder)?);
         rebuild::pack(holder, &self.wanted, &how, progress, interrupt)
     }
 }
@@ -109,6 +127,13 @@ impl Layers {
         Ok(None)
     }
 
+    /// Takes in a layer that was packed.
+    pub fn pack(&mut self, digest: Digest, packed: &Packed) {
+        self.packed.insert(digest, packed.stored.clone());
+        let by = packed.encoder.name.into();
+        self.origins.insert(digest, LayerOrigin::Rebuilt { by });
+    }
+
     /// Takes in what came of packing a layer of a known manifest.
     pub fn settle(
         &mut self,
@@ -119,13 +144,11 @@ impl Layers {
     ) -> Result<()> {
         let reason = match outcome {
             Some(Outcome::Packed(packed)) => {
-                self.packed.insert(layer.digest, packed.stored.clone());
-                let by = packed.encoder.name.into();
-                self.origins.insert(layer.digest, LayerOrigin::Rebuilt { by });
+                self.pack(layer.digest, packed);
                 return Ok(());
             }
             Some(Outcome::Unmatched { reason, .. }) => reason.to_string(),
-            None => "rebuilding was switched off".into(),
+            None => SWITCHED_OFF.into(),
         };
         let tar = uncompressed(holder, diff_id)?.ok_or_else(|| incomplete(holder, layer))?;
         self.uncompressed.insert(layer.digest, tar);
@@ -135,10 +158,37 @@ impl Layers {
     }
 }
 
+/// A layer as the holder stores it, where no manifest says what it is; `None` if it has none.
+pub(super) fn stored(
+    holder: &dyn Holder,
+    repository: &Repository,
+    diff_id: &Digest,
+) -> Result<Option<Descriptor>> {
+    let digests = holder.packed(diff_id, repository).into_iter();
+    let Some((digest, stored)) = digests
+        .filter_map(|digest| Some((digest, holder.stored(&digest)?)))
+        .next()
+    else {
+        return Ok(None);
+    };
+    let mut magic = [0; 4];
+    let read = stored.reader(0).read(&mut magic);
+    read.map_err(|error| Error::from_reader(error, Error::io("read", &stored.entry)))?;
+    let media_type = match compression_of(&magic) {
+        Compression::Gzip => MediaType::OCI_LAYER_GZIP,
+        Compression::Zstd => MediaType::OCI_LAYER_ZSTD,
+        Compression::None => MediaType::OCI_LAYER,
+    };
+    Ok(Some(Descriptor::new(
+        MediaType::new(media_type),
+        digest,
+        stored.size,
+    )))
+}
+
 /// The descriptor of an uncompressed layer; `None` if the holder does not have it.
 pub(super) fn uncompressed(holder: &dyn Holder, diff_id: Digest) -> Result<Option<Descriptor>> {
     let media_type = MediaType::new(MediaType::OCI_LAYER);
-    debug_assert_eq!(media_type.kind(), Kind::Layer(Compression::None));
     let size = holder.size(&diff_id)?;
     Ok(size.map(|size| Descriptor::new(media_type, diff_id, size)))
 }

@@ -31,6 +31,11 @@ pub trait Holder: Unpacked {
     /// What to call it in messages and reports.
     fn label(&self) -> &str;
 
+    /// Why an image has no digest, where it has none.
+    fn undigested(&self) -> &'static str {
+        "the image has no digest of a registry: it was never pulled or pushed"
+    }
+
     /// Is told which images will be asked for, all of them at once, before any is.
     ///
     /// # Errors

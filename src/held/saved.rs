@@ -123,6 +123,15 @@ impl Holder for Saved {
         &self.label
     }
 
+    fn undigested(&self) -> &'static str {
+        match self.shown {
+            Some(_) => "the image has no digest of a registry: it was never pulled or pushed",
+            None => {
+                "docker save writes none into archives; asked for as NAME@sha256:..., it is proven if it can be"
+            }
+        }
+    }
+
     fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
         let Some(image) = self.image(reference) else {
             return Ok(None);

@@ -15,8 +15,8 @@ use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Document, Graph, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
-use crate::rebuild::Outcome;
 use crate::rebuild::templates::{self, Blob};
+use crate::rebuild::{Outcome, Packed};
 use crate::source::Source;
 use crate::transfer;
 
@@ -91,8 +91,23 @@ struct Draft {
     found: Option<Found>,
     /// Layers of its manifests that have to be packed, with their diff ids and places among the missing.
     pending: Vec<(Descriptor, Digest, usize)>,
-    /// Places of its layers among the missing, base first, if the manifest is not known.
-    unknown: Vec<usize>,
+    /// Its layers, base first, if the manifest is not known.
+    unknown: Vec<Unknown>,
+}
+
+/// A layer of an image whose manifest is not known.
+enum Unknown {
+    /// The holder has it as it was stored somewhere.
+    Stored(Descriptor),
+    /// Its place among the missing.
+    Missing(usize),
+}
+
+/// What is known of such a layer once the missing ones were packed.
+enum Had<'a> {
+    Stored(Descriptor),
+    Packed(&'a Packed),
+    Unmatched(String),
 }
 
 impl HeldSource {
@@ -158,7 +173,14 @@ impl HeldSource {
         let Some(found) = &draft.found else {
             let image = draft.holding.image.iter();
             for diff_id in image.flat_map(|image| &image.config.diff_ids) {
-                draft.unknown.push(missing.unknown(holder, repository, *diff_id));
+                draft
+                    .unknown
+                    .push(match layers::stored(holder, repository, diff_id)? {
+                        Some(layer) => Unknown::Stored(layer),
+                        // Without a digest there is nothing that packing it could prove.
+                        None if draft.digests.is_empty() => continue,
+                        None => Unknown::Missing(missing.unknown(holder, repository, *diff_id)),
+                    });
             }
             return Ok(());
         };
@@ -220,12 +242,15 @@ impl HeldSource {
                 origin: found.origin,
             },
             (None, Some(image)) => {
-                let outcomes: Vec<Option<&Outcome>> =
-                    draft.unknown.iter().map(|place| outcomes.get(*place)).collect();
+                let had: Vec<Had<'_>> = draft
+                    .unknown
+                    .into_iter()
+                    .map(|layer| had(layer, outcomes))
+                    .collect();
                 ready.documents.insert(image.id, image.raw.to_vec());
-                match self.rebuilt(image, &draft.digests, &outcomes, ready)? {
+                match self.rebuilt(image, &draft.digests, &had, ready) {
                     Some(image) => image,
-                    None => self.stand_in(image, &draft.digests, &outcomes, ready)?,
+                    None => self.stand_in(image, &draft.digests, had, ready)?,
                 }
             }
             (None, None) => return Ok(()),
@@ -240,46 +265,37 @@ impl HeldSource {
         &self,
         image: &HeldImage,
         digests: &[Digest],
-        outcomes: &[Option<&Outcome>],
+        layers: &[Had<'_>],
         ready: &mut Ready,
-    ) -> Result<Option<Image>> {
-        let mut packed = Vec::new();
-        for outcome in outcomes {
-            match outcome {
-                Some(Outcome::Packed(layer)) => packed.push(layer),
-                _ => return Ok(None),
-            }
+    ) -> Option<Image> {
+        if layers.len() != image.config.diff_ids.len() {
+            return None;
         }
         let config = Blob {
             digest: image.id,
             size: u64::try_from(image.raw.len()).unwrap_or(u64::MAX),
         };
-        let blobs = packed.iter().map(|layer| Blob {
-            digest: layer.digest,
-            size: layer.size,
-        });
-        let blobs: Vec<Blob> = blobs.collect();
+        let blobs: Vec<Blob> = layers.iter().map(Had::blob).collect::<Option<_>>()?;
         let found = digests
             .iter()
             .find_map(|digest| Some((*digest, templates::find(digest, config, &blobs)?)));
-        let Some((digest, rebuilt)) = found else {
-            return Ok(None);
-        };
-        for packed in packed {
-            let by = packed.encoder.name.into();
-            let origin = LayerOrigin::Rebuilt { by };
-            ready.layers.origins.insert(packed.digest, origin);
-            ready.layers.packed.insert(packed.digest, packed.stored.clone());
+        let (digest, rebuilt) = found?;
+        for layer in layers {
+            match layer {
+                Had::Stored(layer) => drop(ready.layers.origins.insert(layer.digest, LayerOrigin::Stored)),
+                Had::Packed(packed) => ready.layers.pack(packed.digest, packed),
+                Had::Unmatched(_) => {}
+            }
         }
         let size = u64::try_from(rebuilt.bytes.len()).unwrap_or(u64::MAX);
         ready.documents.insert(digest, rebuilt.bytes);
-        Ok(Some(Image {
+        Some(Image {
             root: Descriptor::new(rebuilt.media_type, digest, size),
             stand_in: None,
             origin: ManifestOrigin::Rebuilt {
                 by: rebuilt.template.users.into(),
             },
-        }))
+        })
     }
 
     /// The manifest that stands in for one that could not be had.
@@ -287,29 +303,32 @@ impl HeldSource {
         &self,
         image: &HeldImage,
         digests: &[Digest],
-        outcomes: &[Option<&Outcome>],
+        layers: Vec<Had<'_>>,
         ready: &mut Ready,
     ) -> Result<Image> {
         let holder = self.holder.as_ref();
         let mut list = Vec::new();
-        for (diff_id, outcome) in image.config.diff_ids.iter().zip(outcomes) {
-            let layer = layers::uncompressed(holder, *diff_id)?.ok_or_else(|| Error::NotFound {
-                what: format!("layer {diff_id}"),
-                place: holder.label().into(),
-                hint: None,
-            })?;
-            let reason = match outcome {
-                Some(Outcome::Unmatched { reason, .. }) => reason.to_string(),
-                _ => "there is no manifest to pack it for".into(),
-            };
-            let origin = LayerOrigin::Uncompressed { reason };
-            ready.layers.origins.insert(*diff_id, origin);
-            list.push(layer);
+        let layers = layers
+            .into_iter()
+            .map(Some)
+            .chain(std::iter::repeat_with(|| None));
+        for (diff_id, layer) in image.config.diff_ids.iter().zip(layers) {
+            if let Some(Had::Stored(layer)) = layer {
+                ready.layers.origins.insert(layer.digest, LayerOrigin::Stored);
+                list.push(layer);
+                continue;
+            }
+            if let Some(Had::Unmatched(reason)) = layer {
+                let origin = LayerOrigin::Uncompressed { reason };
+                ready.layers.origins.insert(*diff_id, origin);
+            }
+            let tar = layers::uncompressed(holder, *diff_id)?;
+            list.push(tar.ok_or_else(|| self.absent(format!("layer {diff_id}")))?);
         }
         let (root, raw) = manifests::stand_in(image, &list)?;
         ready.documents.insert(root.digest, raw);
         let reason = match digests {
-            [] => "the image has no digest of a registry: it was never pulled or pushed",
+            [] => holder.undigested(),
             _ => "neither the store nor a registry has it, and no known tool would have written it so",
         };
         Ok(Image {
@@ -371,6 +390,29 @@ impl HeldSource {
                 }
             }),
         }
+    }
+}
+
+/// What came of looking for a layer of an image whose manifest is not known.
+fn had(layer: Unknown, outcomes: &[Outcome]) -> Had<'_> {
+    match layer {
+        Unknown::Stored(layer) => Had::Stored(layer),
+        Unknown::Missing(place) => match outcomes.get(place) {
+            Some(Outcome::Packed(packed)) => Had::Packed(packed),
+            Some(Outcome::Unmatched { reason, .. }) => Had::Unmatched(reason.to_string()),
+            None => Had::Unmatched(layers::SWITCHED_OFF.into()),
+        },
+    }
+}
+
+impl Had<'_> {
+    fn blob(&self) -> Option<Blob> {
+        let (digest, size) = match self {
+            Had::Stored(layer) => (layer.digest, layer.size),
+            Had::Packed(packed) => (packed.digest, packed.size),
+            Had::Unmatched(_) => return None,
+        };
+        Some(Blob { digest, size })
     }
 }
 

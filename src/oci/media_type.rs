@@ -49,6 +49,10 @@ impl fmt::Display for Compression {
 impl MediaType {
     /// `application/vnd.oci.image.config.v1+json`
     pub const OCI_CONFIG: &'static str = "application/vnd.oci.image.config.v1+json";
+    /// `application/vnd.oci.image.layer.v1.tar+gzip`
+    pub const OCI_LAYER_GZIP: &'static str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    /// `application/vnd.oci.image.layer.v1.tar+zstd`
+    pub const OCI_LAYER_ZSTD: &'static str = "application/vnd.oci.image.layer.v1.tar+zstd";
     /// `application/vnd.oci.image.layer.v1.tar`
     pub const OCI_LAYER: &'static str = "application/vnd.oci.image.layer.v1.tar";
     /// `application/vnd.oci.image.index.v1+json`
