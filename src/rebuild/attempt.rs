@@ -12,6 +12,8 @@ use crate::oci::{Digest, Hasher};
 
 /// Uncompressed bytes that are read, hashed and packed at once.
 const PIECE: usize = 256 << 10;
+/// Stored bytes that are a small difference. DEFLATE gives a thousandth of what it takes at least.
+const NEAR: u64 = 1 << 10;
 
 /// One worker: its buffer, and its temporary file once it has packed something.
 pub(super) struct Worker<'a> {
@@ -46,28 +48,32 @@ impl<'a> Worker<'a> {
     pub(super) fn pack(&mut self, job: &Job<'_>) -> Result<Outcome> {
         let mut seen: Option<Seen> = None;
         let mut tried: Vec<Deflate> = Vec::new();
-        let mut names: Vec<String> = Vec::new();
+        let mut misses: Vec<Miss> = Vec::new();
         while let Some(deflate) = match job.layer.expected {
             Expected::Anything(one) => Some(one).filter(|one| !tried.contains(one)),
             _ => self.packing.next(&tried),
         } {
-            let same = |other: &Deflate| seen.as_ref().is_some_and(|seen| is_same(deflate, *other, seen));
-            let is_tried = tried.iter().any(same);
             tried.push(deflate);
-            if is_tried {
+            let is_of_no_use = |miss: &Miss| miss.rules_out(deflate, &job.layer.expected, seen.as_ref());
+            if misses.iter().any(is_of_no_use) {
                 continue;
             }
-            let name = deflate.to_string();
-            if !names.contains(&name) {
-                names.push(name);
-            }
-            if let Some(packed) = self.attempt(job, deflate, &mut seen)? {
-                self.packing.hit(deflate);
-                self.packing.progress.blob_finished(&job.layer.diff_id);
-                return Ok(Outcome::Packed(packed));
+            match self.attempt(job, deflate, &mut seen)? {
+                Ok(packed) => {
+                    self.packing.hit(deflate);
+                    self.packing.progress.blob_finished(&job.layer.diff_id);
+                    return Ok(Outcome::Packed(packed));
+                }
+                Err(miss) => misses.push(miss),
             }
         }
         self.packing.progress.blob_finished(&job.layer.diff_id);
+        let mut names: Vec<String> = Vec::new();
+        for name in misses.iter().map(|miss| miss.deflate.to_string()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
         Ok(Outcome::Unmatched {
             reason: Reason::Encoder { tried: names },
             size: seen.map_or(job.size, |seen| seen.size),
@@ -80,7 +86,7 @@ impl<'a> Worker<'a> {
         job: &Job<'_>,
         deflate: Deflate,
         seen: &mut Option<Seen>,
-    ) -> Result<Option<Packed>> {
+    ) -> Result<Result<Packed, Miss>> {
         let spool = match &mut self.spool {
             Some(spool) => spool,
             empty => empty.insert(Spool::new(&self.packing.options.tmpdir)?),
@@ -89,7 +95,7 @@ impl<'a> Worker<'a> {
         let (limit, like) = match &job.layer.expected {
             Expected::Exactly(stored) => (Some(stored.size), &stored.digest),
             Expected::OneOf(digests) => (None, digests.first().unwrap_or(&job.layer.diff_id)),
-            Expected::Anything(_) => (None, &Digest::Sha256([0; 32])),
+            Expected::Anything(_) => (None, &job.layer.diff_id),
         };
         let mut pass = Pass {
             packing: self.packing,
@@ -98,23 +104,74 @@ impl<'a> Worker<'a> {
             deflate,
             packer: Some(Packer::new(deflate, spool.begin(deflate, limit, like))),
             at: 0,
+            dropped: None,
         };
         self.packing
             .progress
             .blob_started(&job.layer.diff_id, job.size, 0);
         let output = pass.run(&mut self.buffer, seen)?;
+        let dropped = pass.dropped;
         let found = output.as_ref().and_then(|output| fit(job, output));
-        if let (Some(output), Some((encoder, digest))) = (output, found) {
+        if let (Some(output), Some((encoder, digest))) = (&output, found) {
             let name = format!("{}, packed again", job.layer.diff_id);
-            return Ok(Some(Packed {
+            return Ok(Ok(Packed {
                 digest,
                 size: output.count(),
                 encoder,
-                stored: spool.keep(&output, encoder, name)?,
+                stored: spool.keep(output, encoder, name)?,
             }));
         }
         spool.drop_rest()?;
-        Ok(None)
+        Ok(Err(Miss {
+            deflate,
+            size: output.map(|output| output.count()),
+            dropped,
+        }))
+    }
+}
+
+/// What was tried in vain.
+struct Miss {
+    deflate: Deflate,
+    /// Stored bytes, if they were not more than expected.
+    size: Option<u64>,
+    /// Uncompressed bytes after which there were more.
+    dropped: Option<u64>,
+}
+
+impl Miss {
+    /// Whether another one is of no use after this one.
+    fn rules_out(&self, other: Deflate, expected: &Expected, seen: Option<&Seen>) -> bool {
+        let Some(seen) = seen else {
+            return false;
+        };
+        let expected = match expected {
+            Expected::Exactly(stored) => Some(stored.size),
+            Expected::OneOf(_) | Expected::Anything(_) => None,
+        };
+        match (self.deflate, other) {
+            (Deflate::Go(level, writes), Deflate::Go(other_level, other_writes)) => {
+                let ends = |writes: Writes| seen.boundaries.ends(writes);
+                level == other_level
+                    && (ends(writes) == ends(other_writes) || self.is_far_from(expected, seen.size))
+            }
+            // A higher level does not give noticeably more.
+            (Deflate::Zlib(level), Deflate::Zlib(higher)) if level < higher => {
+                let most = self.size.map(|size| size.saturating_add(size / 256 + NEAR));
+                most.zip(expected).is_some_and(|(most, expected)| most < expected)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the output's size differs from what is expected by more than it does by where Writes ended.
+    fn is_far_from(&self, expected: Option<u64>, uncompressed: u64) -> bool {
+        match (self.size, self.dropped, expected) {
+            (Some(size), _, Some(expected)) => size.abs_diff(expected) > NEAR + size / 1024,
+            // Whatever the rest is, it packs to more.
+            (None, Some(at), _) => uncompressed.saturating_sub(at) > 2000 * NEAR,
+            _ => false,
+        }
     }
 }
 
@@ -127,17 +184,6 @@ fn fit(job: &Job<'_>, output: &Output) -> Option<(&'static super::Encoder, Diges
     })
 }
 
-/// Whether two would give the same bytes for a layer.
-fn is_same(one: Deflate, other: Deflate, seen: &Seen) -> bool {
-    match (one, other) {
-        (Deflate::Go(level, writes), Deflate::Go(other_level, other_writes)) => {
-            let ends = |writes: Writes| seen.boundaries.ends(writes);
-            level == other_level && ends(writes) == ends(other_writes)
-        }
-        _ => one == other,
-    }
-}
-
 /// One pass over a layer.
 struct Pass<'a> {
     packing: &'a Packing<'a>,
@@ -148,6 +194,8 @@ struct Pass<'a> {
     packer: Option<Packer<Output>>,
     /// Uncompressed bytes so far.
     at: u64,
+    /// Uncompressed bytes after which more came out than was expected.
+    dropped: Option<u64>,
 }
 
 impl Pass<'_> {
@@ -212,6 +260,7 @@ impl Pass<'_> {
             .map_err(|error| self.spool.full(error))?;
         if packer.writer().is_over() {
             self.packer = None;
+            self.dropped = Some(self.at);
         }
         Ok(())
     }

@@ -90,45 +90,40 @@ pub static DOCKER_PUSH: Template = template(
 );
 
 /// The others, the likeliest first.
-static OTHERS: [Template; 10] = {
+static OTHERS: [Template; 12] = {
     use Head::{SchemaOnly, SchemaThenType, TypeThenSchema};
     use Order::{DigestThenSize, SizeThenDigest};
     use Types::{Docker, Oci};
+    const BUILDKIT: &str = "buildkit";
+    const OLDER_BUILDKIT: &str = "older buildkit";
+    const GO_CONTAINERREGISTRY: &str = "go-containerregistry: crane, ko, kaniko";
+    const COMPACT: &str = "go-containerregistry: crane, ko, kaniko; containers/image: skopeo, podman";
+    const CONTAINERS_IMAGE: &str = "containers/image: skopeo, podman";
     [
-        template("buildkit", Oci, Some("  "), SchemaThenType, DigestThenSize),
-        template("buildkit", Docker, Some("  "), SchemaThenType, DigestThenSize),
+        template(BUILDKIT, Oci, Some("  "), SchemaThenType, DigestThenSize),
+        template(BUILDKIT, Docker, Some("  "), SchemaThenType, DigestThenSize),
+        template(OLDER_BUILDKIT, Docker, Some("  "), TypeThenSchema, DigestThenSize),
+        template(OLDER_BUILDKIT, Oci, Some("  "), TypeThenSchema, DigestThenSize),
         template(
-            "buildkit before 0.11",
+            OLDER_BUILDKIT,
             Docker,
-            Some("  "),
+            Some("   "),
             TypeThenSchema,
             DigestThenSize,
         ),
-        template(
-            "buildkit before 0.11",
-            Oci,
-            Some("  "),
-            TypeThenSchema,
-            DigestThenSize,
-        ),
-        template(
-            "go-containerregistry, podman, skopeo",
-            Docker,
-            None,
-            SchemaThenType,
-            SizeThenDigest,
-        ),
-        template("go-containerregistry", Oci, None, SchemaThenType, SizeThenDigest),
-        template("podman, skopeo", Oci, None, SchemaThenType, DigestThenSize),
-        template(
-            "podman, skopeo before 2023",
-            Oci,
-            None,
-            SchemaOnly,
-            DigestThenSize,
-        ),
+        template(OLDER_BUILDKIT, Oci, Some("   "), TypeThenSchema, DigestThenSize),
+        template(COMPACT, Docker, None, SchemaThenType, SizeThenDigest),
+        template(GO_CONTAINERREGISTRY, Oci, None, SchemaThenType, SizeThenDigest),
+        template(CONTAINERS_IMAGE, Oci, None, SchemaThenType, DigestThenSize),
+        template(CONTAINERS_IMAGE, Oci, None, SchemaOnly, DigestThenSize),
         template("jib", Docker, None, SchemaThenType, DigestThenSize),
-        template("containerd", Oci, Some("   "), SchemaThenType, DigestThenSize),
+        template(
+            "nerdctl commit",
+            Docker,
+            Some("    "),
+            TypeThenSchema,
+            DigestThenSize,
+        ),
     ]
 };
 
@@ -230,5 +225,134 @@ impl Template {
     fn line(&self, depth: usize) -> String {
         self.indent
             .map_or_else(String::new, |indent| format!("\n{}", indent.repeat(depth)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::oci::{Descriptor, Document};
+
+    fn blob(of: &Descriptor) -> Blob {
+        Blob {
+            digest: of.digest,
+            size: of.size,
+        }
+    }
+
+    /// Finds the template of a manifest by what it names.
+    fn found(bytes: &[u8], media_type: &str) -> Option<Rebuilt> {
+        let parsed = Document::parse(&MediaType::new(media_type), bytes.to_vec()).unwrap();
+        let Document::Manifest(manifest) = parsed else {
+            panic!("an index");
+        };
+        let layers: Vec<Blob> = manifest.layers.iter().map(blob).collect();
+        find(&Digest::sha256(bytes), blob(&manifest.config), &layers)
+    }
+
+    #[test]
+    fn manifests_that_real_tools_wrote() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/manifests");
+        let (docker, oci) = (MediaType::DOCKER_MANIFEST, MediaType::OCI_MANIFEST);
+        let expected = [
+            // docker push of 20.10
+            (
+                "4bb5adad38fb04b7cd27832518f238a9f97b2c1cd4c538ffd8d69c21deb14d32",
+                "docker push",
+                docker,
+            ),
+            // skopeo copy of 1.9 and 1.22, to OCI and to Docker's types
+            (
+                "20ed79eaa12598a3ebf98b270cc3a7e78d10cdc37445a84de819486ae05c9d57",
+                "containers/image: skopeo, podman",
+                oci,
+            ),
+            (
+                "dcb4187f98538c835a53dbaf5819ae036fcdec32b68ef9ec936ec0e804dc2897",
+                "go-containerregistry: crane, ko, kaniko; containers/image: skopeo, podman",
+                docker,
+            ),
+            // crane append of 0.20, to both
+            (
+                "5298d4ac725fe21539ba55c8f7f0e909609963fe7467724128d836509c7c2406",
+                "go-containerregistry: crane, ko, kaniko; containers/image: skopeo, podman",
+                docker,
+            ),
+            (
+                "c912e47c57bff10126df9d6b620d711484b36afc39ce048cce4752f4f2cec894",
+                "go-containerregistry: crane, ko, kaniko",
+                oci,
+            ),
+        ];
+        for (digest, users, media_type) in expected {
+            let bytes = std::fs::read(folder.join(format!("{digest}.json"))).unwrap();
+            assert_eq!(Digest::sha256(&bytes).hex(), digest);
+            let found = found(&bytes, media_type).unwrap();
+            assert_eq!((found.template.users, &found.bytes), (users, &bytes));
+            assert_eq!(found.media_type.as_str(), media_type);
+        }
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), expected.len());
+    }
+
+    #[test]
+    fn no_two_templates_write_the_same_and_all_can_be_read() {
+        let one = |text: &[u8], size| Blob {
+            digest: Digest::sha256(text),
+            size,
+        };
+        for layers in [
+            vec![],
+            vec![one(b"a", 1)],
+            vec![one(b"a", 1), one(b"b", u64::MAX)],
+        ] {
+            let mut written = Vec::new();
+            for template in all() {
+                let text = template.write(one(b"config", 7), &layers);
+                assert!(!written.contains(&text), "{text}");
+                let back = found(text.as_bytes(), template.media_type().as_str()).unwrap();
+                assert_eq!(back.template, template);
+                written.push(text);
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_template_gives_is_not_found() {
+        let config = Blob {
+            digest: Digest::sha256(b"config"),
+            size: 7,
+        };
+        let mut text = DOCKER_PUSH.write(config, &[config]);
+        assert!(find(&Digest::sha256(text.as_bytes()), config, &[config]).is_some());
+        text.push('\n');
+        assert!(find(&Digest::sha256(text.as_bytes()), config, &[config]).is_none());
+    }
+
+    #[test]
+    fn buildkits_layout() {
+        let digest = Digest::sha256(b"x");
+        let blob = Blob { digest, size: 5 };
+        let text = OTHERS[3].write(blob, &[blob]);
+        let expected = format!(
+            r#"{{
+  "mediaType": "application/vnd.oci.image.manifest.v1+json",
+  "schemaVersion": 2,
+  "config": {{
+    "mediaType": "application/vnd.oci.image.config.v1+json",
+    "digest": "{digest}",
+    "size": 5
+  }},
+  "layers": [
+    {{
+      "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+      "digest": "{digest}",
+      "size": 5
+    }}
+  ]
+}}"#
+        );
+        assert_eq!(text, expected);
     }
 }

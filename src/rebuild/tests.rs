@@ -248,6 +248,24 @@ fn a_wrong_encoder_is_dropped_as_soon_as_its_output_is_too_long() {
 }
 
 #[test]
+fn a_size_rules_out_what_cannot_reach_it() {
+    let tar = tar(14, 300_000);
+    let mut layers = Layers::default();
+    layers.add(&tar);
+    let mut wanted = exactly(&tar, b"x");
+    if let Expected::Exactly(stored) = &mut wanted.expected {
+        stored.size = 290_000;
+    }
+    let outcomes = run(&layers, &[wanted], &Options::default()).unwrap();
+    let Reason::Encoder { tried } = missed(&outcomes[0]) else {
+        panic!("{outcomes:?}");
+    };
+    // Level 9 does not give more than level 6, which gave less.
+    assert_eq!(tried.join(", "), "Go gzip -1, Go gzip 1, zlib 6");
+    assert_eq!(layers.opened().len(), 3);
+}
+
+#[test]
 fn unknown_encoders_are_told() {
     let tar = tar(6, 30_000);
     let mut layers = Layers::default();

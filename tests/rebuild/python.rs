@@ -1,0 +1,84 @@
+//! A real zlib beside this one: what it packs is packed again, byte for byte, and the right encoder named.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sealift::interrupt::Interrupt;
+use sealift::oci::{Descriptor, Digest, MediaType};
+use sealift::progress::Silent;
+use sealift::rebuild::{Expected, Options, Outcome, Unpacked, Wanted, pack};
+
+use super::inputs;
+
+/// Files by diff id.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn path(&self, diff_id: &Digest) -> PathBuf {
+        self.0.join(diff_id.hex())
+    }
+}
+
+impl Unpacked for Folder {
+    fn size(&self, diff_id: &Digest) -> sealift::Result<Option<u64>> {
+        Ok(self.path(diff_id).metadata().ok().map(|found| found.len()))
+    }
+
+    fn open(&self, diff_id: &Digest) -> sealift::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(File::open(self.path(diff_id)).unwrap()))
+    }
+}
+
+#[test]
+fn what_a_real_zlib_packed_is_packed_again() {
+    let home = tempfile::tempdir().unwrap();
+    let program = inputs::program();
+    for number in 0..inputs::COUNT {
+        let bytes = inputs::input(number, &program);
+        std::fs::write(home.path().join(Digest::sha256(&bytes).hex()), &bytes).unwrap();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rebuild/digests.py");
+    let output = Command::new("python3")
+        .arg(script)
+        .arg(home.path())
+        .output()
+        .expect("python3, whose zlib is the other one");
+    assert!(output.status.success(), "{output:?}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let mut wanted = Vec::new();
+    let mut kinds = Vec::new();
+    for line in lines.lines() {
+        let [name, size, digest, kind] = line.splitn(4, ' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}");
+        };
+        let gzip = MediaType::new("application/vnd.oci.image.layer.v1.tar+gzip");
+        let digest = format!("sha256:{digest}").parse().unwrap();
+        wanted.push(Wanted {
+            diff_id: format!("sha256:{name}").parse().unwrap(),
+            expected: Expected::Exactly(Descriptor::new(gzip, digest, size.parse().unwrap())),
+        });
+        kinds.push(kind);
+    }
+    assert!(wanted.len() >= 5 * 100, "{}", wanted.len());
+    let options = Options {
+        tmpdir: home.path().into(),
+        ..Options::default()
+    };
+    let outcomes = pack(
+        &Folder(home.path().into()),
+        &wanted,
+        &options,
+        &Silent,
+        &Interrupt::default(),
+    )
+    .unwrap();
+    for ((outcome, wanted), kind) in outcomes.iter().zip(&wanted).zip(&kinds) {
+        match outcome {
+            Outcome::Packed(packed) => assert_eq!(packed.encoder.name, *kind, "{}", wanted.diff_id),
+            Outcome::Unmatched { reason, size } => panic!("{kind}, {size} bytes: {reason}"),
+        }
+    }
+    assert_eq!(outcomes.len(), wanted.len());
+}
