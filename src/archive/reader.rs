@@ -12,7 +12,7 @@ use super::folder;
 use super::format::{self, Entry};
 use super::segments::{Segments, by_archive};
 use super::spool::{Options, compression_of, spool};
-use super::tar_index::{Link, TarIndex, check_first};
+use super::tar_index::{TarIndex, check_first};
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json};
 
@@ -137,7 +137,7 @@ impl Opened {
             return Ok(Opened::Unpacked(DockerSave::new(files, options)?));
         }
         let mut findings = index.findings;
-        findings.extend(index.links.iter().map(|link: &Link| link.finding(label)));
+        findings.extend(index.links.iter().map(|link| link.finding(label)));
         Ok(Opened::Layout(Box::new(Archive::new(label, files, findings)?)))
     }
 }
