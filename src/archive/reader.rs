@@ -12,7 +12,7 @@ use super::folder;
 use super::format::{self, Entry};
 use super::segments::{Segments, by_archive};
 use super::spool::{Options, compression_of, spool};
-use super::tar_index::{Link, TarIndex, check_first};
+use super::tar_index::{TarIndex, check_first};
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json};
 
@@ -142,7 +142,7 @@ impl Opened {
             return Ok(Opened::Unpacked(DockerSave::new(files, options)?));
         }
         let mut findings = index.findings;
-        findings.extend(index.links.iter().map(|link: &Link| link.finding(label)));
+        findings.extend(index.links.iter().map(|link| link.finding(label)));
         Ok(Opened::Layout(Box::new(Archive::new(label, files, findings)?)))
     }
 }
@@ -227,15 +227,12 @@ fn foreign(magic: &[u8]) -> Option<Problem> {
 /// the original manifests (seen with 26 and 28; 25.0 writes the second only); an image that has no name is in
 /// `manifest.json` but not in `index.json`.
 fn is_docker_save(label: &str, files: &BTreeMap<String, Stored>) -> Result<bool> {
-    let Some(manifest) = files.get(format::MANIFEST) else {
-        return Ok(false);
-    };
     let (layout, index) = (files.get(format::OCI_LAYOUT), files.get(format::INDEX));
-    let index = match (layout, index) {
-        (None, None) => return Ok(true),
-        (Some(_), Some(index)) if !files.contains_key(format::REPOSITORIES) => index,
+    let (manifest, index) = match (files.get(format::MANIFEST), layout, index) {
+        (_, Some(_), Some(_)) if files.contains_key(format::REPOSITORIES) => return Ok(true),
+        (Some(manifest), Some(_), Some(index)) => (manifest, index),
         // Half a layout is a damaged one.
-        (layout, index) => return Ok(layout.is_some() && index.is_some()),
+        (manifest, layout, index) => return Ok(manifest.is_some() && layout.is_none() && index.is_none()),
     };
     // Not parsed: whatever is malformed is found by who reads on.
     let manifest = read_small(label, manifest)?;

@@ -141,6 +141,23 @@ fn manifests() -> Vec<Case> {
         case("save-without-a-config", &["json"], "missing field `Config`", {
             replaced("manifest.json", "\"Config\"", "\"config\"")
         }),
+        case(
+            "save-without-manifest-json",
+            &["missing"],
+            "manifest.json: missing",
+            {
+                let mut files = saved::docker28(&one(), true);
+                files.retain(|(name, _)| name != "manifest.json");
+                tar(files)
+            },
+        ),
+        case("save-with-a-damaged-mark", &["json"], "manifest.json at byte", {
+            let mut files = saved::docker28(&one(), true);
+            let text = String::from_utf8(file(&mut files, "manifest.json").clone()).unwrap();
+            *file(&mut files, "manifest.json") =
+                text.replacen("LayerSources\"", "LayerSources", 1).into_bytes();
+            tar(files)
+        }),
         case("save-manifest-json-cut", &["json"], "manifest.json at byte", {
             replaced("manifest.json", "]}]", "]}")
         }),
