@@ -142,6 +142,11 @@ fn is_refused(daemon: &Daemon, images: &Images, image: &Built) {
     );
     assert_eq!(daemon.images(), [format!("good:1 {}", good.digest)]);
 
+    assert!(
+        !content(daemon).is_empty(),
+        "they are looked for in the right place"
+    );
+
     // What the engine has as it was stored needs nothing, and gets its name.
     let whole = Images::new();
     whole.add("other:1", &sample());
