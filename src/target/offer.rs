@@ -160,17 +160,21 @@ impl<'a> Offers<'a> {
         Ok(())
     }
 
-    /// A layer that one image has only uncompressed may be there as it was stored for another.
+    /// A layer that one image has only uncompressed may be there as it was stored for another, which agrees with
+    /// it in what the layer is uncompressed.
     fn complement(&mut self) {
         let mut packed = HashSet::new();
         for offer in &self.images {
-            let layers = offer.graph.images.iter().flat_map(|image| &image.manifest.layers);
-            let layers = layers.map(|layer| layer.digest);
-            packed.extend(layers.filter(|layer| !offer.account.uncompressed.contains_key(layer)));
+            for image in &offer.graph.images {
+                let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
+                let layers = image.manifest.layers.iter().map(|layer| layer.digest);
+                let pairs = layers.zip(diff_ids.copied());
+                packed.extend(pairs.filter(|(layer, _)| !offer.account.uncompressed.contains_key(layer)));
+            }
         }
         for offer in &mut self.images {
             let uncompressed = &mut offer.account.uncompressed;
-            uncompressed.retain(|layer, _| !packed.contains(layer));
+            uncompressed.retain(|layer, tar| !packed.contains(&(*layer, tar.digest)));
         }
     }
 }

@@ -222,6 +222,21 @@ fn a_containerd_store_is_not_told_a_recorded_digest() {
 }
 
 #[test]
+fn a_bare_docker_load_takes_what_was_sealed() {
+    for engine in CLASSIC {
+        let daemon = Daemon::start(*engine, Store::Classic);
+        let images = Images::new();
+        images.add("app:1", &sample()).unpack(&[0, 2]);
+        let (sealift, _loader, load) = beside(&daemon, &images);
+        let save = ["save", "--from", &load[1], "app:1", "-o", "app.tar"];
+        sealift.run(&save).ok();
+        sealift.run(&["verify", "app.tar"]).ok();
+        daemon.docker_with_stdin(&["load"], &sealift.path("app.tar")).ok();
+        runs(&daemon, "app:1", "1");
+    }
+}
+
+#[test]
 fn zstd_layers_beside_uncompressed_ones() {
     for engine in CLASSIC {
         let daemon = Daemon::start(*engine, Store::Classic);
