@@ -115,7 +115,7 @@ fn is_refused(daemon: &Daemon, images: &Images, image: &Built) {
     for more in [&[][..], &["--dry-run"]] {
         let said = sealift.run(&with(&load, more)).code(6);
         for part in [
-            "app:1: 3 of its 3 layers are here only uncompressed (an unknown encoder)",
+            "app:1: it has 3 of its 3 layers only uncompressed (an unknown encoder)",
             "hint: ",
         ] {
             assert!(said.stderr.contains(part), "{said:?}");
