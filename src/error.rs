@@ -81,10 +81,10 @@ pub enum Error {
         /// What to do about it.
         hint: Option<String>,
     },
-    /// All is done but a digest is not shown or not proven.
+    /// A digest is not shown or not proven, or cannot be here.
     #[error("{message}")]
     NotShown {
-        /// Which digest, and why.
+        /// Which digest or image, and why.
         message: String,
         /// What to do about it.
         hint: Option<String>,

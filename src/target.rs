@@ -3,6 +3,7 @@
 //! afterwards what is shown.
 
 mod offer;
+mod report;
 mod request;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -17,6 +18,7 @@ use crate::progress::Progress;
 
 pub use crate::archive::account::Evidence;
 pub use offer::{Damaged, Offer, Offers};
+pub use report::{Loaded, Report};
 pub use request::{Attach, Rename, Request, Selection};
 
 /// The version of the JSON documents that plans and reports are printed as.
@@ -302,106 +304,6 @@ fn write_showing(f: &mut fmt::Formatter<'_>, image: &PlannedImage) -> fmt::Resul
             Ok(())
         }
         Showing::NoDigest { reason } => writeln!(f, "  digest  {digest}: {}", Escaped(reason)),
-    }
-}
-
-/// What became of one image.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Loaded {
-    /// Its name.
-    pub name: Reference,
-    /// The tag that names it now, if one was to be set.
-    pub tag: Option<Reference>,
-    /// The digest that it is known by; `None` if none is known.
-    pub digest: Option<Digest>,
-    /// Digest of its config.
-    pub image_id: Digest,
-    /// Its platform.
-    #[serde(serialize_with = "Platform::serialize_text")]
-    pub platform: Platform,
-    /// What stands behind the digest.
-    pub evidence: Evidence,
-    /// Whether the target shows the digest; `None` if there is none to show.
-    pub shown: Option<bool>,
-    /// Why not, if it does not, or why the name is not set.
-    pub obstacles: Vec<Obstacle>,
-    /// Why there is no digest, if there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub no_digest: Option<String>,
-    /// What changes the digest in a later push from the target, if it was to be kept; empty if nothing does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub push: Option<Vec<Obstacle>>,
-    /// Bytes of the blobs that were sent for it. Blobs that several share count for the first.
-    pub sent: u64,
-}
-
-impl Loaded {
-    /// An image as it was planned, before it was looked at what became of it.
-    pub fn planned(planned: &PlannedImage) -> Loaded {
-        Loaded {
-            name: planned.name.clone(),
-            tag: planned.tag.clone(),
-            digest: planned.digest,
-            image_id: planned.image_id,
-            platform: planned.platform.clone(),
-            evidence: planned.evidence,
-            shown: planned.digest.map(|_| false),
-            obstacles: planned.obstacles().to_vec(),
-            no_digest: match &planned.showing {
-                Showing::NoDigest { reason } => Some(reason.clone()),
-                _ => None,
-            },
-            push: None,
-            sent: 0,
-        }
-    }
-
-    /// Whether it is named and shown as it was asked for.
-    pub fn is_as_asked(&self) -> bool {
-        self.shown.unwrap_or(self.obstacles.is_empty())
-    }
-}
-
-/// What a load has done.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Report {
-    /// The version of this document.
-    pub schema: u32,
-    /// The target.
-    pub target: String,
-    /// The images that are loaded.
-    pub images: Vec<Loaded>,
-    /// Images that were asked for and left out.
-    pub left_out: Vec<LeftOut>,
-    /// Bytes of all streams that were sent, with their framing.
-    pub sent: u64,
-}
-
-impl Report {
-    /// Makes one without images for a plan.
-    pub fn new(plan: &Plan) -> Report {
-        Report {
-            schema: SCHEMA,
-            target: plan.target.clone(),
-            images: Vec::new(),
-            left_out: plan.left_out.clone(),
-            sent: 0,
-        }
-    }
-
-    /// The exit code: the most severe one of all images.
-    pub fn exit_code(&self) -> u8 {
-        let is_kept = |image: &Loaded| image.push.iter().flatten().next().is_none();
-        let shown = if self
-            .images
-            .iter()
-            .all(|image| image.is_as_asked() && is_kept(image))
-        {
-            0
-        } else {
-            6
-        };
-        most_severe(self.left_out.iter().map(|image| image.exit_code).chain([shown]))
     }
 }
 

@@ -21,8 +21,10 @@ Examples:
   sealift list images.tar
   sealift list --json images.tar | jq -r '.archives[].images[].digest'
 
-A second line tells where manifest and layers came from if that was not simply a registry, as the archive says; \
-digests prove content, wherever it came from. This reads names and manifests only, and looks whether all blobs are there; `sealift verify` checks every
+A second line tells where manifest and layers came from, as the archive says, where that was not simply a \
+registry. Digests prove content, wherever it came from.
+
+This reads names and manifests only, and looks whether all blobs are there; `sealift verify` checks every \
 byte.")]
 pub struct List {
     #[command(flatten)]

@@ -73,7 +73,8 @@ pub struct Load {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Load the images that are whole when others are damaged
+    /// Load what can be loaded when other images are damaged, or have layers only uncompressed where the engine
+    /// needs them as they were stored
     #[arg(long)]
     keep_going: bool,
 }

@@ -53,7 +53,8 @@ Exit codes:
   3  local I/O: disk full, no permission, unreadable medium
   4  registry or network
   5  the engine refused or went away
-  6  done, but a digest that was asked for is not shown; or something is not proven that had to be
+  6  done, but a digest that was asked for is not shown or not proven; or an image is not all there
+     in the form that the engine needs
   7  not found: image, tag, platform")]
 struct Cli {
     #[command(flatten)]

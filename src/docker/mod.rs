@@ -6,6 +6,7 @@
 //! - `stream`: streamed answers, with the errors inside them
 //! - [`inventory`]: what an engine has
 //! - [`plan`]: what a load will do; pure
+//! - `refusal`: what it refuses
 //! - `shipment`: the archives that the engine is sent
 //! - `push`: what lets a later push keep a digest
 //! - `target`: the load itself
@@ -22,6 +23,7 @@ pub mod endpoint;
 pub mod inventory;
 pub mod plan;
 mod push;
+mod refusal;
 mod shipment;
 pub mod source;
 pub mod store;

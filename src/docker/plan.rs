@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use super::attach::{Manner, Strategy};
 use super::inventory::{Held, Inventory, Store, chain_ids};
+use super::refusal;
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference, Repository};
 use crate::target::{
-    Attach, Attachment, Evidence, Form, LeftOut, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request,
-    Showing,
+    Attach, Attachment, Evidence, Form, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request, Showing,
 };
 
 /// In what form an engine takes content, and what it need not be sent.
@@ -67,13 +67,13 @@ pub fn plan(
         };
         let name = checked_name(offer, name)?;
         let planned = planned(at, offer, image, name, request, inventory, strategies);
-        match obstructed(&planned, offer, image, inventory.store) {
+        match refusal::obstructed(&planned, offer, image, inventory.store) {
             Some(obstacle) => unpacked.push((offer, obstacle)),
             None => plan.images.push(planned),
         }
     }
-    refuse_strangers(&mut plan, &strangers, offers, request, inventory)?;
-    refuse_unpacked(&mut plan, &unpacked, request)?;
+    refusal::strangers(&mut plan, &strangers, offers, request, inventory)?;
+    refusal::unpacked(&mut plan, &unpacked, request)?;
     plan.attach = attachments(&plan.images, inventory, strategies);
     plan.send = pieces(&plan.images, offers, &Takes::lacking(inventory))?;
     Ok(plan)
@@ -104,95 +104,6 @@ pub(super) fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result
         }
         _ => Ok(name),
     }
-}
-
-/// What keeps an image from the containerd store: it takes layers only as they were stored, and names a stand-in
-/// by nothing but a tag. `None` if nothing does, or if all of it is there.
-fn obstructed(planned: &PlannedImage, offer: &Offer<'_>, image: &Image, store: Store) -> Option<Obstacle> {
-    if store == Store::Classic {
-        return None;
-    }
-    let is_nameless = offer.account.stand_in.is_some() && planned.tag.is_none();
-    if is_nameless {
-        return Some(Obstacle::new(
-            "its manifest could not be had, and the containerd store can name it only by a tag",
-            format!("give it one with --rename {}=NAME:TAG", planned.name.familiar()),
-        ));
-    }
-    offer.unpacked(image).filter(|_| !planned.present)
-}
-
-/// Images that cannot be had on the engine are refused by name, all at once.
-fn refuse_unpacked(plan: &mut Plan, refused: &[(&Offer<'_>, Obstacle)], request: &Request) -> Result<()> {
-    if refused.is_empty() || request.keep_going {
-        plan.left_out
-            .extend(refused.iter().map(|(offer, obstacle)| LeftOut {
-                name: offer.label(),
-                reason: obstacle.reason.clone(),
-                exit_code: 6,
-            }));
-        return Ok(());
-    }
-    let reasons: Vec<String> = refused
-        .iter()
-        .map(|(offer, obstacle)| format!("{}: {obstacle}", offer.label()))
-        .collect();
-    let mut hints: Vec<&str> = refused
-        .iter()
-        .filter_map(|(_, obstacle)| obstacle.hint.as_deref())
-        .collect();
-    hints.dedup();
-    Err(Error::NotShown {
-        message: format!("cannot be loaded to {}: {}", plan.target, reasons.join("; ")),
-        hint: Some(format!("{}; --keep-going leaves it out", hints.join("; "))),
-    })
-}
-
-/// Images that have nothing for the engine's platform are refused by name, all at once.
-fn refuse_strangers(
-    plan: &mut Plan,
-    strangers: &[&Offer<'_>],
-    offers: &Offers<'_>,
-    request: &Request,
-    inventory: &Inventory,
-) -> Result<()> {
-    let offered = |offer: &Offer<'_>| {
-        let mut platforms: Vec<String> = offer
-            .graph
-            .runnable()
-            .filter_map(Image::platform)
-            .map(ToString::to_string)
-            .collect();
-        platforms.sort();
-        platforms.dedup();
-        if platforms.is_empty() {
-            "none".into()
-        } else {
-            platforms.join(", ")
-        }
-    };
-    let platform = &inventory.platform;
-    if !request.keep_going && !strangers.is_empty() {
-        let names: Vec<String> = strangers.iter().map(|offer| offer.label()).collect();
-        let have: Vec<String> = strangers
-            .iter()
-            .map(|offer| format!("{} has {}", offer.label(), offered(offer)))
-            .collect();
-        return Err(Error::NotFound {
-            what: format!("platform {platform} of {}", names.join(", ")),
-            place: offers.place(),
-            hint: Some(format!(
-                "{}; save again with --platform {platform}",
-                have.join("; ")
-            )),
-        });
-    }
-    plan.left_out.extend(strangers.iter().map(|offer| LeftOut {
-        name: offer.label(),
-        reason: format!("it has no {platform}, only {}", offered(offer)),
-        exit_code: 7,
-    }));
-    Ok(())
 }
 
 fn planned(

@@ -69,8 +69,8 @@ fn a_containerd_store_refuses_them_by_name_with_the_reason() {
     let said = error.to_string();
     for part in [
         "containerd store",
-        "app:1: 2 of its 3 layers are here only uncompressed (no known encoder\\u{1b} gives it)",
-        "other:1: 1 of its 1 layers are here only uncompressed",
+        "app:1: it has 2 of its 3 layers only uncompressed (no known encoder\\u{1b} gives it)",
+        "other:1: it has 1 of its 1 layers only uncompressed, and",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }

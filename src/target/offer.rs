@@ -10,6 +10,9 @@ use crate::archive::verify;
 use crate::error::Result;
 use crate::oci::{Digest, Graph, Image, PlatformSelection, Reference};
 
+/// Most reasons that are told of layers; there may be one for each.
+const MAX_REASONS: usize = 3;
+
 /// An image that could be loaded: one entry of an archive.
 pub struct Offer<'a> {
     /// The archive with its blobs.
@@ -75,14 +78,16 @@ impl Offer<'_> {
             .collect();
         reasons.sort_unstable();
         reasons.dedup();
-        let why = if reasons.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", reasons.join("; "))
+        let more = reasons.len().saturating_sub(MAX_REASONS);
+        reasons.truncate(MAX_REASONS);
+        let why = match (reasons.as_slice(), more) {
+            ([], _) => String::new(),
+            (reasons, 0) => format!(" ({})", reasons.join("; ")),
+            (reasons, more) => format!(" ({}; {more} more reasons)", reasons.join("; ")),
         };
         Some(Obstacle::new(
             format!(
-                "{count} of its {} layers are here only uncompressed{why}",
+                "it has {count} of its {} layers only uncompressed{why}, and they are needed as they were stored",
                 layers.len()
             ),
             "load it into the classic store of a Docker, or save it again where its registry can be reached",
@@ -160,17 +165,21 @@ impl<'a> Offers<'a> {
         Ok(())
     }
 
-    /// A layer that one image has only uncompressed may be there as it was stored for another.
+    /// A layer that one image has only uncompressed may be there as it was stored for another, which agrees with
+    /// it in what the layer is uncompressed.
     fn complement(&mut self) {
         let mut packed = HashSet::new();
         for offer in &self.images {
-            let layers = offer.graph.images.iter().flat_map(|image| &image.manifest.layers);
-            let layers = layers.map(|layer| layer.digest);
-            packed.extend(layers.filter(|layer| !offer.account.uncompressed.contains_key(layer)));
+            for image in &offer.graph.images {
+                let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
+                let layers = image.manifest.layers.iter().map(|layer| layer.digest);
+                let pairs = layers.zip(diff_ids.copied());
+                packed.extend(pairs.filter(|(layer, _)| !offer.account.uncompressed.contains_key(layer)));
+            }
         }
         for offer in &mut self.images {
             let uncompressed = &mut offer.account.uncompressed;
-            uncompressed.retain(|layer, _| !packed.contains(layer));
+            uncompressed.retain(|layer, tar| !packed.contains(&(*layer, tar.digest)));
         }
     }
 }

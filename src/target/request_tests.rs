@@ -1,6 +1,7 @@
 //! Which images are chosen, and what they are called.
 
 use super::*;
+use crate::archive::account::StandIn;
 use crate::target::Damaged;
 use crate::target::sample::offer;
 
@@ -132,4 +133,32 @@ fn new_names_that_make_no_sense_are_refused() {
         let error = text.parse::<Rename>().unwrap_err();
         assert_eq!(error.exit_code(), 2, "{text}: {error}");
     }
+}
+
+#[test]
+fn a_stand_in_is_chosen_by_what_it_is_known_by() {
+    let recorded = Digest::sha256(b"what the engine showed");
+    let mut offers = offers();
+    let recorded_as = Some(recorded);
+    offers.images[1].account.stand_in = Some(StandIn {
+        recorded: recorded_as,
+    });
+    offers.images[3].account.stand_in = Some(StandIn { recorded: None });
+    let chosen = |text: &str| {
+        let selection = request(&[text], &[], false).select(&offers).unwrap();
+        selection.images.iter().map(|(at, _)| *at).collect::<Vec<_>>()
+    };
+    assert_eq!(chosen(&recorded.to_string()), [1]);
+    assert_eq!(chosen(&format!("httpd@{recorded}")), [1]);
+    // Without a name, nothing else than the stand-in's own digest is left to choose it by.
+    let own = offers.images[3].graph.root.digest;
+    assert_eq!(offers.images[3].label(), own.to_string());
+    assert_eq!(chosen(&own.to_string()), [3]);
+    let own = offers.images[1].graph.root.digest;
+    let error = request(&[&format!("httpd@{own}")], &[], false).select(&offers);
+    assert_eq!(
+        error.unwrap_err().exit_code(),
+        7,
+        "nobody has been shown that digest"
+    );
 }

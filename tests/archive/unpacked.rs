@@ -12,6 +12,7 @@ use sealift::oci::{Digest, Graph, PlatformSelection};
 use sealift::progress::Silent;
 use sealift::save::{self, Output};
 use sealift::source::{Several, Source};
+use sealift::target::Offers;
 use serde_json::{Value, json};
 
 use crate::good::{check, codes, open};
@@ -311,4 +312,31 @@ fn in_a_merged_archive_the_stored_layer_counts_where_it_is() {
     let (annotations, content) = saved(&ArchiveSource::new(content).unwrap(), &["app:1"]);
     assert_eq!(annotations[0].get(UNCOMPRESSED), None);
     assert!(content.stored(&one).is_some() && content.stored(&Digest::sha256(b"one")).is_none());
+}
+
+#[test]
+fn two_archives_complement_each_other() {
+    let sample = three().unpack(&[0, 1]);
+    let mut base = Sample::new(vec![layer("one")]);
+    base.index["manifests"][0]["annotations"] =
+        json!({"io.containerd.image.name": "docker.io/library/base:1"});
+    base.manifest_json[0]["RepoTags"] = json!(["base:1"]);
+    let (first, second) = (file(&sample.tar()), file(&base.tar()));
+    let contents = [open(first.path()).unwrap(), open(second.path()).unwrap()];
+    let mut offers = Offers::default();
+    for (content, expected) in contents.iter().zip([2, 1]) {
+        let report = check(&**content, &verify::Options::default());
+        offers.add(&**content, &report).unwrap();
+        assert_eq!(offers.images[0].account.uncompressed.len(), expected);
+    }
+    let two = Digest::sha256(&images::zstd(b"two"));
+    assert!(offers.images[0].account.uncompressed.contains_key(&two));
+    let image = &offers.images[0].graph.images[0];
+    let obstacle = offers.images[0].unpacked(image).unwrap();
+    assert!(
+        obstacle.reason.starts_with("it has 1 of its 3 layers"),
+        "{obstacle}"
+    );
+    let base = &offers.images[1];
+    assert_eq!(base.unpacked(&base.graph.images[0]), None);
 }

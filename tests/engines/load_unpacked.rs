@@ -115,7 +115,7 @@ fn is_refused(daemon: &Daemon, images: &Images, image: &Built) {
     for more in [&[][..], &["--dry-run"]] {
         let said = sealift.run(&with(&load, more)).code(6);
         for part in [
-            "app:1: 3 of its 3 layers are here only uncompressed (an unknown encoder)",
+            "app:1: it has 3 of its 3 layers only uncompressed (an unknown encoder)",
             "hint: ",
         ] {
             assert!(said.stderr.contains(part), "{said:?}");
@@ -141,6 +141,11 @@ fn is_refused(daemon: &Daemon, images: &Images, image: &Built) {
         json!([1, "app:1", 6])
     );
     assert_eq!(daemon.images(), [format!("good:1 {}", good.digest)]);
+
+    assert!(
+        !content(daemon).is_empty(),
+        "they are looked for in the right place"
+    );
 
     // What the engine has as it was stored needs nothing, and gets its name.
     let whole = Images::new();
@@ -214,6 +219,21 @@ fn a_containerd_store_is_not_told_a_recorded_digest() {
         "{obstacles}"
     );
     runs(&daemon, "app:1", "1");
+}
+
+#[test]
+fn a_bare_docker_load_takes_what_was_sealed() {
+    for engine in CLASSIC {
+        let daemon = Daemon::start(*engine, Store::Classic);
+        let images = Images::new();
+        images.add("app:1", &sample()).unpack(&[0, 2]);
+        let (sealift, _loader, load) = beside(&daemon, &images);
+        let save = ["save", "--from", &load[1], "app:1", "-o", "app.tar"];
+        sealift.run(&save).ok();
+        sealift.run(&["verify", "app.tar"]).ok();
+        daemon.docker_with_stdin(&["load"], &sealift.path("app.tar")).ok();
+        runs(&daemon, "app:1", "1");
+    }
 }
 
 #[test]

@@ -10,6 +10,9 @@ use crate::images::{
 };
 use crate::tape::Tape;
 
+/// A file of an archive: its name and bytes.
+type File = (String, Vec<u8>);
+
 /// The usual sample, changed and sealed again by `change`.
 fn sample(change: impl FnOnce(&mut Sample)) -> Vec<u8> {
     let mut sample = Sample::plain();
@@ -595,9 +598,7 @@ fn accounts() -> Vec<Case> {
         sample(move |sample| sample.index["manifests"][0]["annotations"][key] = value.into())
     };
     let unpacked = || Sample::new(vec![layer("one"), layer("two")]).unpack(&[1]);
-    let tar = blob(b"two");
-    type Files = Vec<(String, Vec<u8>)>;
-    let changed = |change: &dyn Fn(&mut Files)| {
+    let changed = |change: fn(&mut Vec<File>)| {
         let mut files = unpacked().files();
         change(&mut files);
         Tape::default().files(&files).end()
@@ -614,14 +615,14 @@ fn accounts() -> Vec<Case> {
             "uncompressed-layer-missing",
             &["missing", "missing"],
             "missing, and so is sha256:",
-            changed(&|files| files.retain(|file| *file != tar)),
+            changed(|files| files.retain(|file| *file != blob(b"two"))),
         ),
         case(
             "uncompressed-layer-damaged",
             &["digest-differs"],
             "digest is",
-            changed(&|files| {
-                let spoilt = files.iter_mut().filter(|file| **file == tar);
+            changed(|files| {
+                let spoilt = files.iter_mut().filter(|file| **file == blob(b"two"));
                 spoilt.for_each(|file| file.1[0] ^= 1);
             }),
         ),
