@@ -193,6 +193,15 @@ pub(super) fn uncompressed(holder: &dyn Holder, diff_id: Digest) -> Result<Optio
     Ok(size.map(|size| Descriptor::new(media_type, diff_id, size)))
 }
 
+/// Something that a holder should have and has not.
+pub(super) fn absent(holder: &dyn Holder, what: String) -> Error {
+    Error::NotFound {
+        what,
+        place: holder.label().into(),
+        hint: None,
+    }
+}
+
 fn incomplete(holder: &dyn Holder, layer: &Descriptor) -> Error {
     Error::NotFound {
         what: format!("layer {}", layer.digest),

@@ -8,6 +8,7 @@
 //! - `layers`: in which form each layer goes into the archive
 //! - `upstream`: the registry, as far as it can be reached
 //! - `saved`: an archive of `docker save` as a holder
+//! - `work`: making images ready
 //! - `source`: all of it as a [`crate::source::Source`]
 
 mod layers;
@@ -15,6 +16,7 @@ mod manifests;
 mod saved;
 mod source;
 mod upstream;
+mod work;
 
 use std::sync::Arc;
 
