@@ -58,13 +58,13 @@ const fn header(effort: u8, system: u8) -> [u8; HEADER] {
 }
 
 /// All that is known, the likeliest first.
-pub static ENCODERS: [Encoder; 15] = [
+pub static ENCODERS: [Encoder; 17] = [
     Encoder {
         name: "Go gzip -1",
         header: header(0, system::UNKNOWN),
         deflate: Some(Deflate::DOCKER_PUSH),
         block: None,
-        users: "docker push from the classic store",
+        users: "docker push from the classic store, built with Go before 1.27",
     },
     Encoder {
         name: "Go gzip -1 of a tar writer",
@@ -122,6 +122,21 @@ pub static ENCODERS: [Encoder; 15] = [
         deflate: Some(Deflate::Zlib(9)),
         block: None,
         users: "zlib's own gzip format at level 9",
+    },
+    Encoder {
+        name: "Go gzip -1 of Go 1.27",
+        header: header(0, system::UNKNOWN),
+        // Go's own package has another matcher since then.
+        deflate: None,
+        block: None,
+        users: "docker push, buildkit and containerd, built with Go 1.27",
+    },
+    Encoder {
+        name: "Go gzip 1 of Go 1.27",
+        header: header(4, system::UNKNOWN),
+        deflate: None,
+        block: None,
+        users: "go-containerregistry, built with Go 1.27",
     },
     Encoder {
         name: "GNU gzip",
