@@ -95,7 +95,6 @@ pub struct Saved {
     /// Where it came from.
     pub from: String,
     /// Where its parts came from, if not simply from a registry or an archive.
-    #[serde(flatten)]
     pub provenance: Option<Provenance>,
     /// The platforms whose images are in the archive.
     #[serde(serialize_with = "Platform::serialize_texts")]
