@@ -387,10 +387,11 @@ impl Entry {
         entry.uncompressed = layers
             .map(|text| digest(UNCOMPRESSED, text))
             .collect::<Result<_, _>>()?;
-        if let Some(text) = annotations.get(PROVENANCE) {
-            let provenance = json::from_slice(text.as_bytes());
-            entry.provenance = Some(provenance.map_err(|error| wrong(PROVENANCE, error.to_string()))?);
-        }
+        // It proves nothing, and a later version may know more origins.
+        let provenance = annotations
+            .get(PROVENANCE)
+            .map(|text| json::from_slice(text.as_bytes()));
+        entry.provenance = provenance.and_then(Result::ok);
         Ok(entry)
     }
 }

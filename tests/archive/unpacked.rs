@@ -178,6 +178,19 @@ fn saved(source: &dyn Source, names: &[&str]) -> (Vec<Value>, Box<dyn Content>) 
 }
 
 #[test]
+fn provenance_that_is_not_understood_is_no_fault() {
+    for text in [r#"{"manifest":{"from":"a later way"},"layers":{}}"#, "[", "null"] {
+        let mut sample = three();
+        sample.index["manifests"][0]["annotations"][PROVENANCE] = text.into();
+        let archive = file(&sample.tar());
+        let content = open(archive.path()).unwrap();
+        assert!(content.entries()[0].provenance.is_none(), "{text}");
+        let found = check(&*content, &verify::Options::default());
+        assert!(found.is_good(), "{text}: {:?}", found.findings);
+    }
+}
+
+#[test]
 fn saving_from_an_archive_keeps_what_is_told() {
     let provenance = serde_json::to_string(&said()).unwrap();
     let mut sample = three().unpack(&[0]);

@@ -656,11 +656,5 @@ fn accounts() -> Vec<Case> {
             "dev.sealift.recorded: ",
             says("dev.sealift.recorded", "None"),
         ),
-        case(
-            "provenance-of-another-form",
-            &["document"],
-            "dev.sealift.provenance: ",
-            says("dev.sealift.provenance", r#"{"manifest":{"from":"engine"}}"#),
-        ),
     ]
 }
