@@ -198,6 +198,10 @@ impl Work<'_> {
                 self.ready.documents.insert(image.id, image.raw.to_vec());
                 match self.rebuilt(image, &draft.digests, &had) {
                     Some(image) => image,
+                    // Only what the holder shows can be recorded.
+                    None if draft.holding.digests.is_empty() && !draft.digests.is_empty() => {
+                        return Err(unproven(&draft.reference, had, self.holder));
+                    }
                     None => self.stand_in(image, &draft.digests, had)?,
                 }
             }
@@ -307,6 +311,23 @@ impl Had<'_> {
             Had::Unmatched(_) => return None,
         };
         Some(Blob { digest, size })
+    }
+}
+
+/// What is said where a digest was asked for that nothing here shows or proves.
+fn unproven(reference: &Reference, layers: Vec<Had<'_>>, holder: &dyn Holder) -> Error {
+    let unmatched = layers.into_iter().find_map(|layer| match layer {
+        Had::Unmatched(reason) => Some(format!("a layer cannot be packed as it was: {reason}")),
+        Had::Stored(_) | Had::Packed(_) => None,
+    });
+    let reason =
+        unmatched.unwrap_or_else(|| "no known tool would have written a manifest with this digest".into());
+    Error::NotShown {
+        message: format!(
+            "{reference}: {} does not prove the digest: {reason}",
+            holder.label()
+        ),
+        hint: Some("asked for by its tag, the image is saved without a digest".into()),
     }
 }
 

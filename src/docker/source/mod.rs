@@ -49,7 +49,26 @@ pub fn holder(
                 progress.note(&format!("Docker does not run: reading {}", holder.label()));
             })
         }
-        Err(error) => Err(error),
+        Err(error) => Err(downed(error)),
+    }
+}
+
+/// What helps besides, where nothing answers.
+fn downed(error: Error) -> Error {
+    const ELSE: &str = "--data-root DIR reads the classic store of a Docker that does not run";
+    match error {
+        Error::Engine {
+            engine,
+            action,
+            problem,
+            hint,
+        } => Error::Engine {
+            engine,
+            action,
+            problem,
+            hint: Some(hint.map_or_else(|| ELSE.into(), |hint| format!("{hint}; {ELSE}"))),
+        },
+        other => other,
     }
 }
 
