@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Holder;
-use super::layers::Missing;
+use super::layers::{self, Missing};
 use super::upstream::Upstream;
 use super::work::{Ready, Work};
 use crate::archive::account::{Account, Evidence, Provenance};
@@ -173,12 +173,20 @@ impl Source for HeldSource {
     }
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
-        let root = self
-            .ready()
-            .images
-            .get(&reference.full())
-            .map(|image| image.root.clone());
-        root.ok_or_else(|| self.absent(reference.familiar()))
+        let (root, other) = {
+            let ready = self.ready();
+            let name = reference.full();
+            let root = ready.images.get(&name).map(|image| image.root.clone());
+            (root, ready.others.get(&name).map(ToString::to_string))
+        };
+        root.ok_or_else(|| match other {
+            None => self.absent(reference.familiar()),
+            Some(platform) => Error::NotFound {
+                what: format!("{reference} for the platforms that were asked for"),
+                place: self.holder.label().into(),
+                hint: Some(format!("it has it for {platform}")),
+            },
+        })
     }
 
     fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
@@ -209,7 +217,7 @@ impl Source for HeldSource {
     fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
         self.ready()
             .document(self.holder.as_ref(), descriptor)?
-            .ok_or_else(|| self.absent(descriptor.digest.to_string()))
+            .ok_or_else(|| layers::absent(self.holder.as_ref(), descriptor.digest.to_string()))
     }
 
     fn open(

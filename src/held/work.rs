@@ -10,7 +10,7 @@ use super::{HeldImage, Holder, Holding};
 use crate::archive::account::{LayerOrigin, ManifestOrigin, StandIn};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, Document, Graph, PlatformSelection, Reference};
+use crate::oci::{Descriptor, Digest, Document, Graph, Platform, PlatformSelection, Reference};
 use crate::rebuild::templates::{self, Blob};
 use crate::rebuild::{Outcome, Packed};
 
@@ -19,6 +19,8 @@ use crate::rebuild::{Outcome, Packed};
 pub(super) struct Ready {
     /// By full reference.
     pub images: HashMap<String, Image>,
+    /// The platforms of images that are there and were not asked for, by full reference.
+    pub others: HashMap<String, Platform>,
     documents: HashMap<Digest, Vec<u8>>,
     /// Whether the holder's own documents are given out besides.
     pub is_open: bool,
@@ -102,7 +104,7 @@ pub(super) struct Work<'a> {
 impl Work<'_> {
     /// Looks for an image's documents.
     pub fn draft(
-        &self,
+        &mut self,
         reference: &Reference,
         platforms: Option<&PlatformSelection>,
     ) -> Result<Option<Draft>> {
@@ -111,7 +113,8 @@ impl Work<'_> {
         let Some(holding) = holder.find(reference)? else {
             return Ok(None);
         };
-        if !fits(&holding, platforms) {
+        if let Some(platform) = misfit(&holding, platforms) {
+            self.ready.others.insert(reference.full(), platform.clone());
             return Ok(None);
         }
         let digests = match reference.digest() {
@@ -331,12 +334,14 @@ fn unproven(reference: &Reference, layers: Vec<Had<'_>>, holder: &dyn Holder) ->
     }
 }
 
-/// Whether an engine's one image is of a platform that was asked for.
-fn fits(holding: &Holding, platforms: Option<&PlatformSelection>) -> bool {
-    match (&holding.image, platforms) {
-        (Some(image), Some(PlatformSelection::Only(wanted))) => wanted
-            .iter()
-            .all(|platform| platform.matches(&image.config.platform)),
-        _ => true,
+/// The platform of an engine's one image, if it is none, or not all, of those that are asked for.
+fn misfit<'a>(holding: &'a Holding, platforms: Option<&PlatformSelection>) -> Option<&'a Platform> {
+    let platform = &holding.image.as_ref()?.config.platform;
+    match platforms {
+        Some(PlatformSelection::Only(wanted)) => {
+            let is_all = wanted.iter().all(|one| one.matches(platform));
+            (!is_all).then_some(platform)
+        }
+        _ => None,
     }
 }
