@@ -138,6 +138,4 @@ pub fn digests_of(repository: &Repository, shown: &[Reference]) -> Vec<Reference
 }
 
 #[cfg(test)]
-mod fake;
-#[cfg(test)]
 mod tests;

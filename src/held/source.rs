@@ -175,6 +175,10 @@ impl Source for HeldSource {
         }
     }
 
+    fn leaves_out(&self, reference: &Reference, document: &Descriptor) -> bool {
+        self.ready().leaves_out(reference, &document.digest)
+    }
+
     fn origin(&self, _: &Reference) -> String {
         self.holder.label().into()
     }

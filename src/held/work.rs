@@ -61,6 +61,11 @@ impl Ready {
         Ok(Some(bytes))
     }
 
+    /// Whether an image is given without a document of its index.
+    pub fn leaves_out(&self, reference: &Reference, digest: &Digest) -> bool {
+        !self.is_open && self.images.contains_key(&reference.full()) && !self.documents.contains_key(digest)
+    }
+
     /// Everything below a manifest or index that is given out.
     pub fn walk(&self, holder: &dyn Holder, root: &Descriptor) -> Result<Graph> {
         Graph::walk(root, &PlatformSelection::Present, &mut |descriptor| {

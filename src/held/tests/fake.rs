@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
 
-use super::{HeldImage, Holder, Holding, digests_of};
 use crate::archive::content::{Extent, Stored};
 use crate::error::{Error, Place, Problem, Result};
 use crate::goflate::{self, Level};
+use crate::held::{HeldImage, Holder, Holding, digests_of};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Document, MediaType, Reference, Repository};
 use crate::progress::Progress;
@@ -150,11 +150,15 @@ impl Image {
     }
 }
 
+/// What attests the first image of each index.
+pub fn attestation() -> Image {
+    Image::odd("unknown/unknown", &[(99, Form::Plain)])
+}
+
 /// An index over images, an attestation of the first one among them.
 pub fn index(images: &[&Image]) -> Vec<u8> {
     let mut manifests: Vec<Descriptor> = images.iter().map(|image| image.root.clone()).collect();
-    let mut attestation = described(MediaType::OCI_MANIFEST, b"an attestation");
-    attestation.platform = Some("unknown/unknown".parse().unwrap());
+    let mut attestation = attestation().root;
     attestation.annotations = [
         ("vnd.docker.reference.type", "attestation-manifest".to_string()),
         ("vnd.docker.reference.digest", images[0].digest().to_string()),
