@@ -204,6 +204,9 @@ impl Run<'_> {
         let selection = self.source.selection(reference, self.options.platforms.as_ref());
         let graph = Graph::walk(&root, &selection, &mut |descriptor| {
             self.interrupt.check()?;
+            if selection == PlatformSelection::Present && self.source.leaves_out(reference, descriptor) {
+                return Ok(None);
+            }
             match self.source.metadata(reference.repository(), descriptor) {
                 Err(Error::NotFound { .. }) if selection == PlatformSelection::Present => Ok(None),
                 Err(error) => Err(error),

@@ -1,10 +1,12 @@
 //! What images come out of: a registry, an engine, an archive.
 
+use std::collections::HashMap;
 use std::io::Read;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::archive::account::Account;
 use crate::error::{Error, Problem, Result};
-use crate::oci::{Descriptor, Graph, PlatformSelection, Reference, Repository};
+use crate::oci::{Descriptor, Digest, Graph, PlatformSelection, Reference, Repository};
 
 /// Where images are read from. The bare minimum; everything else is derived from it.
 ///
@@ -27,6 +29,13 @@ pub trait Source: Send + Sync {
     fn selection(&self, reference: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
         let _ = reference;
         asked.cloned().unwrap_or(PlatformSelection::Present)
+    }
+
+    /// Whether an image is given without a document that its index names, though another source may have that:
+    /// an engine has one platform's image of an index, and no more is asked for.
+    fn leaves_out(&self, reference: &Reference, document: &Descriptor) -> bool {
+        let _ = (reference, document);
+        false
     }
 
     /// Where an image comes from, for people.
@@ -84,26 +93,44 @@ pub trait Source: Send + Sync {
     /// By default the registry's of that repository, and worth another try. A source that is a local file,
     /// or that knows which mirror it asked, says so instead.
     fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
-        Error::Registry {
-            registry: repository.domain().into(),
-            subject: descriptor.digest.to_string(),
-            problem: problem.to_string(),
-            hint: None,
-            transient: true,
-        }
+        registry_fault(repository, descriptor, &problem)
     }
 }
 
 /// Several sources as one: each is asked in order until one has what is wanted.
 ///
 /// Content is found by digest, so it does not matter which of them had the name.
-pub struct Several(pub Vec<Box<dyn Source>>);
+pub struct Several {
+    sources: Vec<Box<dyn Source>>,
+    known: Mutex<Known>,
+}
+
+/// Who had what. Asking a registry for the same again counts against its limits.
+#[derive(Default)]
+struct Known {
+    /// Places of sources by full reference.
+    names: HashMap<String, usize>,
+    /// Places of sources by the digests of what they opened last.
+    blobs: HashMap<Digest, usize>,
+}
 
 impl Several {
-    fn first<T>(&self, ask: impl Fn(&dyn Source) -> Result<T>) -> Result<T> {
+    /// Takes sources in the order in which they are asked.
+    pub fn new(sources: Vec<Box<dyn Source>>) -> Several {
+        Several {
+            sources,
+            known: Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn first<T>(&self, ask: impl Fn(usize, &dyn Source) -> Result<T>) -> Result<T> {
         let mut last = None;
-        for source in &self.0 {
-            match ask(source.as_ref()) {
+        for (at, source) in self.sources.iter().enumerate() {
+            match ask(at, source.as_ref()) {
                 Err(error @ Error::NotFound { .. }) => last = Some(error),
                 // One archive's index may be sparse where another's is not.
                 Err(Error::Refused(finding)) if finding.problem == Problem::Missing => {
@@ -117,15 +144,35 @@ impl Several {
             hint: None,
         }))
     }
+
+    /// The source that has an image by its name.
+    fn owner(&self, reference: &Reference) -> Result<&dyn Source> {
+        let name = reference.full();
+        let known = self.known().names.get(&name).copied();
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let at = self.first(|at, source| source.resolve(reference).map(|_| at))?;
+                self.known().names.insert(name, at);
+                at
+            }
+        };
+        let source = self.sources.get(at).map(Box::as_ref);
+        source.ok_or_else(|| Error::NotFound {
+            what: reference.familiar(),
+            place: "all sources".into(),
+            hint: None,
+        })
+    }
 }
 
 impl Source for Several {
     /// Each is asked for what those before it lack.
     fn prepare(&self, references: &[Reference], platforms: Option<&PlatformSelection>) -> Result<()> {
         let mut wanted = references.to_vec();
-        for (at, source) in self.0.iter().enumerate() {
+        for (at, source) in self.sources.iter().enumerate() {
             source.prepare(&wanted, platforms)?;
-            if at + 1 < self.0.len() {
+            if at + 1 < self.sources.len() {
                 wanted.retain(|reference| source.resolve(reference).is_err());
             }
         }
@@ -133,34 +180,34 @@ impl Source for Several {
     }
 
     fn selection(&self, reference: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
-        let selection = self.first(|source| {
-            source.resolve(reference)?;
-            Ok(source.selection(reference, asked))
-        });
-        selection.unwrap_or_else(|_| asked.cloned().unwrap_or(PlatformSelection::Present))
+        match self.owner(reference) {
+            Ok(source) => source.selection(reference, asked),
+            Err(_) => asked.cloned().unwrap_or(PlatformSelection::Present),
+        }
+    }
+
+    fn leaves_out(&self, reference: &Reference, document: &Descriptor) -> bool {
+        let owner = self.owner(reference);
+        owner.is_ok_and(|source| source.leaves_out(reference, document))
     }
 
     fn origin(&self, reference: &Reference) -> String {
-        let origin = self.first(|source| {
-            source.resolve(reference)?;
-            Ok(source.origin(reference))
-        });
-        origin.unwrap_or_default()
+        let owner = self.owner(reference);
+        owner.map_or_else(|_| String::new(), |source| source.origin(reference))
     }
 
     fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
-        self.first(|source| {
-            source.resolve(reference)?;
-            source.account(reference, graph)
-        })
+        self.owner(reference)?.account(reference, graph)
     }
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
-        self.first(|source| source.resolve(reference))
+        let (at, root) = self.first(|at, source| Ok((at, source.resolve(reference)?)))?;
+        self.known().names.insert(reference.full(), at);
+        Ok(root)
     }
 
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        self.first(|source| source.metadata(repository, descriptor))
+        self.first(|_, source| source.metadata(repository, descriptor))
     }
 
     fn open(
@@ -169,12 +216,15 @@ impl Source for Several {
         descriptor: &Descriptor,
         offset: u64,
     ) -> Result<Box<dyn Read + Send>> {
-        self.first(|source| source.open(repository, descriptor, offset))
+        let opened = self.first(|at, source| Ok((at, source.open(repository, descriptor, offset)?)));
+        let (at, blob) = opened?;
+        self.known().blobs.insert(descriptor.digest, at);
+        Ok(blob)
     }
 
     fn references(&self) -> Result<Vec<Reference>> {
         let mut all = Vec::new();
-        for source in &self.0 {
+        for source in &self.sources {
             for reference in source.references()? {
                 if !all.contains(&reference) {
                     all.push(reference);
@@ -182,5 +232,23 @@ impl Source for Several {
             }
         }
         Ok(all)
+    }
+
+    fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
+        let opened = self.known().blobs.get(&descriptor.digest).copied();
+        match opened.and_then(|at| self.sources.get(at)) {
+            Some(source) => source.fault(repository, descriptor, problem),
+            None => registry_fault(repository, descriptor, &problem),
+        }
+    }
+}
+
+fn registry_fault(repository: &Repository, descriptor: &Descriptor, problem: &Problem) -> Error {
+    Error::Registry {
+        registry: repository.domain().into(),
+        subject: descriptor.digest.to_string(),
+        problem: problem.to_string(),
+        hint: None,
+        transient: true,
     }
 }

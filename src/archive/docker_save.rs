@@ -131,6 +131,11 @@ impl DockerSave {
         &self.label
     }
 
+    /// Most bytes that one layer may decompress to.
+    pub fn max_layer_size(&self) -> u64 {
+        self.max_layer_size
+    }
+
     /// The images, each once, in the order of `manifest.json`.
     pub fn images(&self) -> &[SavedImage] {
         &self.images

@@ -121,7 +121,7 @@ impl FromArgs {
             Some(only) if sources.is_empty() => Ok(only),
             last => {
                 sources.extend(last);
-                Ok(Box::new(Several(sources)))
+                Ok(Box::new(Several::new(sources)))
             }
         }
     }

@@ -1,20 +1,23 @@
 //! In which form each layer goes into the archive: as it was stored, if the holder or the registry has that or it
 //! can be packed again, else uncompressed.
 
-use std::collections::{HashMap, HashSet};
-use std::io::Read as _;
+use std::collections::HashMap;
+use std::io::{BufReader, Read as _};
 
 use super::Holder;
 use super::upstream::Upstream;
 use crate::archive::account::LayerOrigin;
 use crate::archive::compression_of;
 use crate::archive::content::Stored;
-use crate::error::{Error, Result};
+use crate::archive::decompress::Decompressor;
+use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Compression, Descriptor, Digest, MediaType, Repository};
+use crate::oci::{Compression, Descriptor, Digest, Hasher, Kind, MediaType, Repository};
 use crate::progress::Progress;
 use crate::rebuild::{self, Deflate, Expected, Outcome, Packed, Wanted};
 
+/// Uncompressed bytes that are hashed at once.
+const PIECE: usize = 256 << 10;
 /// Why a layer was not packed that could have been.
 pub(super) const SWITCHED_OFF: &str = "rebuilding was switched off";
 
@@ -25,8 +28,8 @@ pub(super) struct Layers {
     pub origins: HashMap<Digest, LayerOrigin>,
     /// Layers that were packed again.
     pub packed: HashMap<Digest, Stored>,
-    /// Layers that the registry gives.
-    pub upstream: HashSet<Digest>,
+    /// Layers that the registry gives, each with the repository that has it.
+    pub upstream: HashMap<Digest, Repository>,
     /// By the digests in manifests: the uncompressed layers in their place.
     pub uncompressed: HashMap<Digest, Descriptor>,
 }
@@ -115,7 +118,7 @@ impl Layers {
         let origin = if stored.or(plain) == Some(layer.size) {
             LayerOrigin::Stored
         } else if upstream.has(repository, layer)? {
-            self.upstream.insert(layer.digest);
+            self.upstream.insert(layer.digest, repository.clone());
             LayerOrigin::Registry
         } else if let Some(diff_id) = diff_id {
             let expected = || Expected::Exactly(layer.clone());
@@ -142,6 +145,10 @@ impl Layers {
         diff_id: Digest,
         outcome: Option<&Outcome>,
     ) -> Result<()> {
+        // Another image has found it elsewhere, or settled it.
+        if self.origins.contains_key(&layer.digest) {
+            return Ok(());
+        }
         let reason = match outcome {
             Some(Outcome::Packed(packed)) => {
                 self.pack(layer.digest, packed);
@@ -171,8 +178,8 @@ pub(super) fn stored(
     else {
         return Ok(None);
     };
-    let mut magic = [0; 4];
-    let read = stored.reader(0).read(&mut magic);
+    let mut magic = Vec::new();
+    let read = stored.reader(0).take(4).read_to_end(&mut magic);
     read.map_err(|error| Error::from_reader(error, Error::io("read", &stored.entry)))?;
     let media_type = match compression_of(&magic) {
         Compression::Gzip => MediaType::OCI_LAYER_GZIP,
@@ -184,6 +191,40 @@ pub(super) fn stored(
         digest,
         stored.size,
     )))
+}
+
+/// Proves that the stored bytes of a layer are what its diff id says, where no manifest vouches for them.
+pub(super) fn prove(
+    holder: &dyn Holder,
+    layer: &Descriptor,
+    diff_id: Digest,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let Some(stored) = holder.stored(&layer.digest) else {
+        return Err(absent(holder, format!("layer {}", layer.digest)));
+    };
+    let compression = match layer.media_type.kind() {
+        Kind::Layer(compression) => compression,
+        _ => Compression::None,
+    };
+    let place = stored.locate(Place::blob(layer.digest).within(holder.label()));
+    let input = BufReader::with_capacity(PIECE, stored.reader(0));
+    let mut tar = Decompressor::new(compression, input, holder.max_layer_size(), place.clone())?;
+    let mut hasher = Hasher::like(&diff_id);
+    let mut buffer = vec![0; PIECE];
+    loop {
+        interrupt.check()?;
+        let count = tar.next_bytes(&mut buffer)?;
+        let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else {
+            break;
+        };
+        hasher.update(piece);
+    }
+    let (expected, found) = (diff_id, hasher.finish());
+    match found == expected {
+        true => Ok(()),
+        false => Err(Error::refused(place, Problem::DiffIdDiffers { expected, found })),
+    }
 }
 
 /// The descriptor of an uncompressed layer; `None` if the holder does not have it.

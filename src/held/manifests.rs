@@ -7,7 +7,7 @@ use super::{HeldImage, Holder, Holding};
 use crate::archive::account::ManifestOrigin;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::graph::{MAX_DEPTH, MAX_DESCRIPTORS};
-use crate::oci::{Descriptor, Digest, Document, Kind, MediaType, Platform, Repository};
+use crate::oci::{Descriptor, Digest, Document, Kind, MediaType, Platform, Reference, Repository};
 
 /// What a digest leads to.
 pub(super) struct Found {
@@ -17,50 +17,75 @@ pub(super) struct Found {
     pub documents: HashMap<Digest, Vec<u8>>,
     /// Where they came from.
     pub origin: ManifestOrigin,
+    /// The repository that has them under this digest.
+    pub repository: Repository,
+    /// Whether an index names other images besides.
+    pub is_part: bool,
 }
 
-/// Looks for the documents of one of a holding's digests, first in the holder, then in the registry.
+/// Looks for the documents of one of a holding's digests, first in the holder, then in the registry. Where there
+/// are other ways to have an image, documents that cannot be used are told of and passed over.
 pub(super) fn find(
     holder: &dyn Holder,
     upstream: &Upstream,
-    repository: &Repository,
     holding: &Holding,
-    digests: &[Digest],
+    digests: &[Reference],
 ) -> Result<Option<Found>> {
-    for digest in digests {
-        let Some(raw) = holder.document(digest)? else {
-            continue;
-        };
-        let root = described(*digest, &raw).map_err(|problem| {
-            let place = Place::blob(*digest).within(holder.label());
-            Error::refused(place, problem)
-        })?;
-        let read = &mut |descriptor: &Descriptor| holder.document(&descriptor.digest);
-        if let Some(documents) = below(&root, holding.image.as_ref(), read)? {
-            let origin = ManifestOrigin::Engine;
-            return Ok(Some(Found {
-                root,
-                documents,
-                origin,
-            }));
+    let image = holding.image.as_ref();
+    let pass_over = |found: Result<Option<Found>>| match found {
+        Err(error @ Error::Refused(_)) if image.is_some() => {
+            upstream.note(&error);
+            Ok(None)
+        }
+        found => found,
+    };
+    let named = || {
+        digests
+            .iter()
+            .filter_map(|name| Some((name.repository(), name.digest()?)))
+    };
+    for (repository, digest) in named() {
+        let found = pass_over(in_holder(holder, repository, digest, image))?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
     // A holder of indexes either has one or does not.
-    for digest in digests.iter().filter(|_| holding.image.is_some()) {
-        let Some(root) = upstream.resolve(repository, *digest)? else {
-            continue;
-        };
-        let read = &mut |descriptor: &Descriptor| upstream.document(repository, descriptor);
-        if let Some(documents) = below(&root, holding.image.as_ref(), read)? {
-            let origin = ManifestOrigin::Registry;
-            return Ok(Some(Found {
-                root,
-                documents,
-                origin,
-            }));
+    for (repository, digest) in named().filter(|_| image.is_some()) {
+        let found = pass_over(in_registry(upstream, repository, digest, image))?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)
+}
+
+fn in_holder(
+    holder: &dyn Holder,
+    repository: &Repository,
+    digest: Digest,
+    image: Option<&HeldImage>,
+) -> Result<Option<Found>> {
+    let Some(raw) = holder.document(&digest)? else {
+        return Ok(None);
+    };
+    let root = described(digest, &raw)
+        .map_err(|problem| Error::refused(Place::blob(digest).within(holder.label()), problem))?;
+    let read = &mut |descriptor: &Descriptor| holder.document(&descriptor.digest);
+    below(root, image, repository, ManifestOrigin::Engine, read)
+}
+
+fn in_registry(
+    upstream: &Upstream,
+    repository: &Repository,
+    digest: Digest,
+    image: Option<&HeldImage>,
+) -> Result<Option<Found>> {
+    let Some(root) = upstream.resolve(repository, digest)? else {
+        return Ok(None);
+    };
+    let read = &mut |descriptor: &Descriptor| upstream.document(repository, descriptor);
+    below(root, image, repository, ManifestOrigin::Registry, read)
 }
 
 /// What a document's bytes say of themselves.
@@ -75,21 +100,35 @@ fn described(digest: Digest, raw: &[u8]) -> Result<Descriptor, Problem> {
 /// The documents from `root` down to the manifest of `image`, the root's included; `None` if it is not below.
 /// Without an image nothing is picked out.
 fn below(
-    root: &Descriptor,
+    root: Descriptor,
     image: Option<&HeldImage>,
+    repository: &Repository,
+    origin: ManifestOrigin,
     read: &mut dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>>,
-) -> Result<Option<HashMap<Digest, Vec<u8>>>> {
+) -> Result<Option<Found>> {
+    let mut found = Found {
+        documents: HashMap::new(),
+        origin,
+        repository: repository.clone(),
+        is_part: false,
+        root,
+    };
     let Some(image) = image else {
-        return Ok(Some(HashMap::new()));
+        return Ok(Some(found));
     };
     let mut search = Search {
         image,
         read,
         left: MAX_DESCRIPTORS,
         way: Vec::new(),
+        is_part: false,
     };
-    let found = search.descend(root, 0)?;
-    Ok(found.then(|| search.way.into_iter().collect()))
+    if !search.descend(&found.root, 0)? {
+        return Ok(None);
+    }
+    found.is_part = search.is_part;
+    found.documents = search.way.into_iter().collect();
+    Ok(Some(found))
 }
 
 struct Search<'a> {
@@ -99,6 +138,8 @@ struct Search<'a> {
     left: usize,
     /// Documents from the root down to where the search is.
     way: Vec<(Digest, Vec<u8>)>,
+    /// Whether an index on the way to the image names others.
+    is_part: bool,
 }
 
 impl Search<'_> {
@@ -129,6 +170,8 @@ impl Search<'_> {
                 for entry in &index.manifests {
                     is_below = may_be(entry, self.image) && self.descend(entry, depth + 1)?;
                     if is_below {
+                        let mut others = index.manifests.iter();
+                        self.is_part |= others.any(|other| other.digest != entry.digest && is_image(other));
                         break;
                     }
                 }
@@ -140,6 +183,12 @@ impl Search<'_> {
         }
         Ok(is_below)
     }
+}
+
+/// Whether an index entry is an image, or further ones, and no attestation.
+fn is_image(entry: &Descriptor) -> bool {
+    let is_unknown = entry.platform.as_ref().is_some_and(Platform::is_unknown);
+    entry.media_type.is_document() && entry.attests().is_none() && !is_unknown
 }
 
 /// Whether an index entry may lead to the image, by what it says of itself.

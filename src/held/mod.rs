@@ -21,6 +21,7 @@ mod work;
 use std::sync::Arc;
 
 use crate::archive::content::Stored;
+use crate::archive::decompress::DEFAULT_LIMIT;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Config, Digest, Reference, Repository};
 use crate::rebuild::Unpacked;
@@ -32,6 +33,11 @@ pub use source::{HeldSource, Options, Rebuild};
 pub trait Holder: Unpacked {
     /// What to call it in messages and reports.
     fn label(&self) -> &str;
+
+    /// Most uncompressed bytes of a layer.
+    fn max_layer_size(&self) -> u64 {
+        DEFAULT_LIMIT
+    }
 
     /// Why an image has no digest, where it has none.
     fn undigested(&self) -> &'static str {
@@ -79,8 +85,8 @@ pub trait Holder: Unpacked {
 /// An image as it is held.
 #[derive(Debug, Clone)]
 pub struct Holding {
-    /// The digests that the holder shows for it, the likeliest first.
-    pub digests: Vec<Digest>,
+    /// What the holder shows it as, `NAME@DIGEST`, the likeliest first and each digest once.
+    pub digests: Vec<Reference>,
     /// The one image that the name stands for, where an engine keeps images and not indexes.
     pub image: Option<HeldImage>,
 }
@@ -117,19 +123,15 @@ impl HeldImage {
     }
 }
 
-/// The digests that an image is shown by, those of the repository first.
-pub fn digests_of(repository: &Repository, shown: &[Reference]) -> Vec<Digest> {
-    let mut digests = Vec::new();
+/// What an image is shown as by digest, each digest once, those of the repository first.
+pub fn digests_of(repository: &Repository, shown: &[Reference]) -> Vec<Reference> {
+    let mut digests: Vec<Reference> = Vec::new();
     let is_same = |reference: &&Reference| reference.repository() == repository;
     let others = shown.iter().filter(|reference| !is_same(reference));
-    for digest in shown
-        .iter()
-        .filter(is_same)
-        .chain(others)
-        .filter_map(Reference::digest)
-    {
-        if !digests.contains(&digest) {
-            digests.push(digest);
+    for reference in shown.iter().filter(is_same).chain(others) {
+        let is_known = |known: &Reference| known.digest() == reference.digest();
+        if reference.digest().is_some() && !digests.iter().any(is_known) {
+            digests.push(reference.clone());
         }
     }
     digests

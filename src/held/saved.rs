@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::sync::OnceLock;
 
 use super::{HeldImage, Holder, Holding, digests_of};
 use crate::archive::content::Stored;
@@ -19,6 +20,8 @@ pub struct Saved {
     /// Layers that are stored compressed, by the digests of their stored bytes.
     stored: HashMap<Digest, Stored>,
     packed: HashMap<Digest, Vec<Digest>>,
+    /// Whether more than one image was asked for.
+    are_several: OnceLock<bool>,
 }
 
 impl Saved {
@@ -33,6 +36,7 @@ impl Saved {
             shown: None,
             stored: HashMap::new(),
             packed: HashMap::new(),
+            are_several: OnceLock::new(),
             archive,
         };
         let diff_ids = saved
@@ -89,7 +93,11 @@ impl Saved {
             return Some(image);
         }
         match images {
-            [only] if only.tags.is_empty() => Some(only),
+            // Without a name it is whatever it is asked for as; but it cannot be two things.
+            [only] if only.tags.is_empty() => {
+                let is_certain = reference.digest().is_some() || self.are_several.get() != Some(&true);
+                Some(only).filter(|_| is_certain)
+            }
             // By digest alone: the archive does not say which it is, so it must be the only one.
             _ if reference.tag().is_none() => {
                 let mut found = images.iter().filter(is_of_repository);
@@ -121,6 +129,17 @@ impl Unpacked for Saved {
 impl Holder for Saved {
     fn label(&self) -> &str {
         &self.label
+    }
+
+    fn max_layer_size(&self) -> u64 {
+        self.archive.max_layer_size()
+    }
+
+    fn gather(&self, references: &[Reference]) -> Result<()> {
+        let are_several = references.iter().any(|one| references.first() != Some(one));
+        // Images are gathered once.
+        let _ = self.are_several.set(are_several);
+        Ok(())
     }
 
     fn undigested(&self) -> &'static str {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Holder;
 use super::layers::{self, Missing};
 use super::upstream::Upstream;
 use super::work::{Ready, Work};
 use crate::archive::account::{Account, Evidence, Provenance};
+use crate::archive::content::Stored;
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Graph, PlatformSelection, Reference, Repository};
@@ -59,6 +60,8 @@ pub struct HeldSource {
     progress: Arc<dyn Progress>,
     interrupt: Interrupt,
     ready: Mutex<Ready>,
+    /// The holder's names, for messages.
+    names: OnceLock<Option<Vec<Reference>>>,
 }
 
 impl HeldSource {
@@ -77,6 +80,7 @@ impl HeldSource {
             progress,
             interrupt,
             ready: Mutex::default(),
+            names: OnceLock::new(),
         }
     }
 
@@ -109,12 +113,15 @@ impl HeldSource {
         })
     }
 
-    fn absent(&self, what: String) -> Error {
+    /// Says that it does not have an image, and what it has.
+    fn absent(&self, reference: &Reference) -> Error {
+        let left_out = self.ready().left_out.get(&reference.full()).cloned();
+        let names = self.names.get_or_init(|| self.holder.references().ok());
         Error::NotFound {
-            what,
+            what: reference.familiar(),
             place: self.holder.label().into(),
-            hint: self.holder.references().ok().map(|names| match names.as_slice() {
-                [] => "it has no images".into(),
+            hint: left_out.or(names.as_ref().map(|names| match names.as_slice() {
+                [] => "none of its images has a name".into(),
                 names => {
                     let shown: Vec<String> = names.iter().take(10).map(Reference::familiar).collect();
                     let more = match names.len() - shown.len() {
@@ -123,7 +130,7 @@ impl HeldSource {
                     };
                     format!("it has {}{more}", shown.join(", "))
                 }
-            }),
+            })),
         }
     }
 }
@@ -144,7 +151,7 @@ impl Source for HeldSource {
             drafts.extend(work.draft(reference, platforms)?);
         }
         for draft in &mut drafts {
-            work.look(draft)?;
+            work.look(draft, platforms)?;
         }
         let progress = self.progress.as_ref();
         let outcomes = work
@@ -168,25 +175,21 @@ impl Source for HeldSource {
         }
     }
 
+    fn leaves_out(&self, reference: &Reference, document: &Descriptor) -> bool {
+        self.ready().leaves_out(reference, &document.digest)
+    }
+
     fn origin(&self, _: &Reference) -> String {
         self.holder.label().into()
     }
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
-        let (root, other) = {
-            let ready = self.ready();
-            let name = reference.full();
-            let root = ready.images.get(&name).map(|image| image.root.clone());
-            (root, ready.others.get(&name).map(ToString::to_string))
-        };
-        root.ok_or_else(|| match other {
-            None => self.absent(reference.familiar()),
-            Some(platform) => Error::NotFound {
-                what: format!("{reference} for the platforms that were asked for"),
-                place: self.holder.label().into(),
-                hint: Some(format!("it has it for {platform}")),
-            },
-        })
+        let root = self
+            .ready()
+            .images
+            .get(&reference.full())
+            .map(|image| image.root.clone());
+        root.ok_or_else(|| self.absent(reference))
     }
 
     fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
@@ -220,25 +223,20 @@ impl Source for HeldSource {
             .ok_or_else(|| layers::absent(self.holder.as_ref(), descriptor.digest.to_string()))
     }
 
-    fn open(
-        &self,
-        repository: &Repository,
-        descriptor: &Descriptor,
-        offset: u64,
-    ) -> Result<Box<dyn Read + Send>> {
+    fn open(&self, _: &Repository, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
         let digest = &descriptor.digest;
-        let (packed, is_upstream) = {
+        let (packed, upstream) = {
             let ready = self.ready();
-            (
-                ready.layers.packed.get(digest).cloned(),
-                ready.layers.upstream.contains(digest),
-            )
+            let upstream = ready.layers.upstream.get(digest).cloned();
+            (ready.layers.packed.get(digest).cloned(), upstream)
         };
-        if let Some(stored) = packed.or_else(|| self.holder.stored(digest)) {
-            return Ok(Box::new(stored.reader(offset)));
+        if let (None, Some(repository)) = (&packed, upstream) {
+            return self.upstream.open(&repository, descriptor, offset);
         }
-        if is_upstream {
-            return self.upstream.open(repository, descriptor, offset);
+        // What an engine has begun to fetch is there and not whole.
+        let is_whole = |stored: &Stored| stored.size == descriptor.size;
+        if let Some(stored) = packed.or_else(|| self.holder.stored(digest).filter(is_whole)) {
+            return Ok(Box::new(stored.reader(offset)));
         }
         let mut tar = self.holder.open(digest)?;
         skip(&mut tar, offset)?;
@@ -249,9 +247,15 @@ impl Source for HeldSource {
         self.holder.references()
     }
 
-    fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
-        if self.ready().layers.upstream.contains(&descriptor.digest)
-            && let Some(error) = self.upstream.fault(repository, descriptor, problem.clone())
+    fn fault(&self, _: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
+        let upstream = {
+            let ready = self.ready();
+            let is_packed = ready.layers.packed.contains_key(&descriptor.digest);
+            let upstream = ready.layers.upstream.get(&descriptor.digest);
+            upstream.filter(|_| !is_packed).cloned()
+        };
+        if let Some(repository) = upstream
+            && let Some(error) = self.upstream.fault(&repository, descriptor, problem.clone())
         {
             return error;
         }

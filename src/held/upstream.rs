@@ -12,16 +12,24 @@ use crate::source::Source;
 /// A registry that may be out of reach, which is no error.
 pub(super) struct Upstream {
     source: Option<Arc<dyn Source>>,
-    /// Registries that were asked in vain.
-    given_up: Mutex<HashSet<String>>,
+    asked: Mutex<Asked>,
     progress: Arc<dyn Progress>,
+}
+
+/// What is known of the registries.
+#[derive(Default)]
+struct Asked {
+    /// Domains that have answered something.
+    answered: HashSet<String>,
+    /// Domains and repositories that were asked in vain.
+    given_up: HashSet<String>,
 }
 
 impl Upstream {
     pub fn new(source: Option<Arc<dyn Source>>, progress: Arc<dyn Progress>) -> Upstream {
         Upstream {
             source,
-            given_up: Mutex::default(),
+            asked: Mutex::default(),
             progress,
         }
     }
@@ -32,30 +40,48 @@ impl Upstream {
         repository: &Repository,
         ask: impl FnOnce(&dyn Source) -> Result<T>,
     ) -> Result<Option<T>> {
-        let given_up = || self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = || self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(source) = &self.source else {
             return Ok(None);
         };
-        if given_up().contains(repository.domain()) {
+        let (domain, full) = (repository.domain(), repository.full());
+        let is_given_up = |asked: &Asked| [domain, full].iter().any(|name| asked.given_up.contains(*name));
+        if is_given_up(&asked()) {
             return Ok(None);
         }
-        match ask(source.as_ref()) {
-            Ok(answer) => Ok(Some(answer)),
-            Err(Error::Interrupted) => Err(Error::Interrupted),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => {
-                given_up().insert(repository.domain().into());
-                self.progress
-                    .note(&format!("{error}; going on without this registry"));
-                Ok(None)
+        let error = match ask(source.as_ref()) {
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error @ (Error::Registry { .. } | Error::Refused(_) | Error::Io { .. })) => error,
+            answer => {
+                asked().answered.insert(domain.into());
+                return match answer {
+                    Ok(answer) => Ok(Some(answer)),
+                    Err(Error::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(error),
+                };
             }
-        }
+        };
+        // One that has answered may only keep this repository from us.
+        let (lost, what) = match asked().answered.contains(domain) {
+            true => (full, "this repository"),
+            false => (domain, "this registry"),
+        };
+        asked().given_up.insert(lost.into());
+        self.progress.note(&format!("{error}; going on without {what}"));
+        Ok(None)
+    }
+
+    /// Tells the user of something that is wrong and does not stop the work.
+    pub fn note(&self, error: &Error) {
+        self.progress.note(&format!("{error}; going on without it"));
     }
 
     /// The descriptor of a digest.
     pub fn resolve(&self, repository: &Repository, digest: Digest) -> Result<Option<Descriptor>> {
         let reference = Reference::digested(repository, digest);
-        self.ask(repository, |source| source.resolve(&reference))
+        let found = self.ask(repository, |source| source.resolve(&reference))?;
+        // Whatever it answers with, nothing else is meant.
+        Ok(found.filter(|descriptor| descriptor.digest == digest))
     }
 
     /// A document's or config's bytes.

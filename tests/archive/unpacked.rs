@@ -306,7 +306,7 @@ fn in_a_merged_archive_the_stored_layer_counts_where_it_is() {
         json!({"io.containerd.image.name": "docker.io/library/base:1"});
     base.manifest_json[0]["RepoTags"] = json!(["base:1"]);
     let (first, second) = (file(&sample.tar()), file(&base.tar()));
-    let several = Several(vec![
+    let several = Several::new(vec![
         Box::new(source(first.path())) as Box<dyn Source>,
         Box::new(source(second.path())),
     ]);

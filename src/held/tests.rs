@@ -1,1 +1,0 @@
-//! Images of a holder that says what a test tells it to.
