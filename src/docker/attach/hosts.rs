@@ -27,7 +27,7 @@ use super::network::{Network, try_loopback};
 use super::{Failed, Manner, Outcome, Strategy, Surroundings, Wanted, pull, reach};
 use crate::docker::api::Client;
 use crate::error::{Error, Result};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, pause};
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
 use crate::progress::Progress;
@@ -37,7 +37,6 @@ use crate::target::Obstacle;
 const PATH: &str = "/etc/hosts";
 /// Go keeps what it has read of `/etc/hosts` for five seconds (`cacheMaxAge` in `net/hosts.go`).
 const CACHE: Duration = Duration::from_millis(5300);
-const POLL: Duration = Duration::from_millis(100);
 
 /// The strategy.
 #[derive(Debug)]
@@ -205,7 +204,7 @@ impl Hosts {
         }
         let outcomes = self.with_names(&doors.names, found, progress, interrupt, pull_all)?;
         // Until the engine has forgotten, it would ask us: nobody else may sit there meanwhile.
-        wait(CACHE, interrupt)?;
+        pause(CACHE, || interrupt.check())?;
         Ok(outcomes)
     }
 
@@ -234,7 +233,9 @@ impl Hosts {
         let laid = session.step(Step::Cover, |begun, folder| {
             begun.cover.lay_in(&begun.namespaces, &content, &folder.source())
         });
-        let outcomes = laid.and_then(|()| wait(CACHE, interrupt)).and_then(|()| act());
+        let outcomes = laid
+            .and_then(|()| pause(CACHE, || interrupt.check()))
+            .and_then(|()| act());
         let ended = session.end();
         drop(guard);
         if let Err(error) = ended {
@@ -339,13 +340,4 @@ fn bind(process: &Process, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>,
                 "",
             ))
         })
-}
-
-fn wait(time: Duration, interrupt: &Interrupt) -> Result<()> {
-    let until = std::time::Instant::now() + time;
-    while std::time::Instant::now() < until {
-        interrupt.check()?;
-        std::thread::sleep(POLL);
-    }
-    interrupt.check()
 }
