@@ -175,7 +175,7 @@ impl Mirror {
             && obstacles.is_empty()
         {
             match memory(client) {
-                Ok(memory) => obstacles.extend(unreloaded(&configuration.unreloaded(&memory))),
+                Ok(memory) => obstacles.extend(configuration.edited(&memory, "attaching")),
                 Err(error) => obstacles.push(obstacle(&error)),
             }
         }
@@ -193,18 +193,6 @@ impl Mirror {
             }
         }
     }
-}
-
-fn unreloaded(keys: &[&str]) -> Option<Obstacle> {
-    (!keys.is_empty()).then(|| {
-        Obstacle::new(
-            format!(
-                "dockerd has not taken in its daemon.json as it is now ({} differ), and attaching would make it",
-                keys.join(", ")
-            ),
-            "systemctl reload docker takes it in (registry-mirrors that were removed need an empty list, [])",
-        )
-    })
 }
 
 fn bind(process: &Process) -> io::Result<TcpListener> {

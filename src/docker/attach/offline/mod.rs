@@ -349,17 +349,8 @@ fn starts_otherwise(client: &Client, process: &Process) -> Option<Obstacle> {
         Ok((configuration, _)) => configuration,
         Err(obstacle) => return Some(obstacle),
     };
-    let keys = match memory(client) {
-        Ok(memory) => configuration.unreloaded(&memory),
-        Err(error) => return Some(obstacle(&error)),
-    };
-    (!keys.is_empty()).then(|| {
-        Obstacle::new(
-            format!(
-                "dockerd has not taken in its daemon.json as it is now ({} differ), and a restart would make it",
-                keys.join(", ")
-            ),
-            "systemctl reload docker takes it in (registry-mirrors that were removed need an empty list, [])",
-        )
-    })
+    match memory(client) {
+        Ok(memory) => configuration.edited(&memory, "a restart"),
+        Err(error) => Some(obstacle(&error)),
+    }
 }
