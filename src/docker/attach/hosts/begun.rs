@@ -2,7 +2,7 @@
 
 use crate::docker::attach::cover::Cover;
 use crate::docker::attach::folder::Folder;
-use crate::docker::attach::journal;
+use crate::docker::attach::journal::{self, Record};
 use crate::docker::attach::namespaces::Namespaces;
 use crate::error::Result;
 
@@ -33,6 +33,10 @@ impl journal::Begun for Begun {
 
     fn begin(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    fn record(&self) -> Record {
+        Record::Hosts(self.clone())
     }
 
     fn undo(&self, folder: &Folder) -> Result<()> {

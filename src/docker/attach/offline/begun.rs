@@ -11,7 +11,7 @@ use super::service::Control;
 use crate::docker::api::Client;
 use crate::docker::attach::daemon::Identity;
 use crate::docker::attach::folder::Folder;
-use crate::docker::attach::journal;
+use crate::docker::attach::journal::{self, Record};
 use crate::docker::endpoint::Endpoint;
 use crate::docker::store::files::Files;
 use crate::error::{Error, Result};
@@ -73,6 +73,10 @@ impl journal::Begun for Begun {
 
     fn begin(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    fn record(&self) -> Record {
+        Record::Offline(self.clone())
     }
 
     fn undo(&self, folder: &Folder) -> Result<()> {
