@@ -19,6 +19,8 @@ pub trait Begun: Send {
     type Step;
     /// The last one of all: it is undone.
     const UNDO: Self::Step;
+    /// What the user is told where it cannot be undone now.
+    const LEFT: &str;
 
     /// Writes down that a step is begun.
     fn begin(&mut self, step: Self::Step);

@@ -30,6 +30,7 @@ pub struct Begun {
 impl journal::Begun for Begun {
     type Step = Step;
     const UNDO: Step = Step::Undo;
+    const LEFT: &str = "/etc/hosts could not be uncovered; `sealift doctor --repair` does it";
 
     fn begin(&mut self, step: Step) {
         self.steps.push(step);

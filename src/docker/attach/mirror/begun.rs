@@ -48,6 +48,7 @@ pub struct Begun {
 impl journal::Begun for Begun {
     type Step = Step;
     const UNDO: Step = Step::Undo;
+    const LEFT: &str = "the engine's configuration could not be put back; `sealift doctor --repair` does it";
 
     fn begin(&mut self, step: Step) {
         self.steps.push(step);

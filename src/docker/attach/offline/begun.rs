@@ -70,6 +70,7 @@ pub struct Begun {
 impl journal::Begun for Begun {
     type Step = Step;
     const UNDO: Step = Step::Undo;
+    const LEFT: &str = "the engine is not as it was; `sealift doctor --repair` tries again";
 
     fn begin(&mut self, step: Step) {
         self.steps.push(step);
