@@ -57,6 +57,12 @@ impl Obstacle {
     }
 }
 
+impl From<Obstacle> for Vec<Obstacle> {
+    fn from(only: Obstacle) -> Vec<Obstacle> {
+        vec![only]
+    }
+}
+
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Escaped(&self.reason))

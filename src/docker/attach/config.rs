@@ -72,6 +72,20 @@ impl Configuration {
         Some(texts.collect())
     }
 
+    /// Why the engine must not be made to read this file: it would take in more than what we want.
+    pub fn edited(&self, memory: &Memory, by: &str) -> Option<Obstacle> {
+        let keys = self.unreloaded(memory);
+        (!keys.is_empty()).then(|| {
+            Obstacle::new(
+                format!(
+                    "dockerd has not taken in its daemon.json as it is now ({} differ), and {by} would make it",
+                    keys.join(", ")
+                ),
+                "systemctl reload docker takes it in (registry-mirrors that were removed need an empty list, [])",
+            )
+        })
+    }
+
     /// What a reload of this file would change besides the mirrors: edits that nobody has made active yet.
     /// Keys that the engine does not tell are not seen.
     pub fn unreloaded(&self, memory: &Memory) -> Vec<&'static str> {

@@ -14,7 +14,6 @@ mod place;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use self::begun::{Begun, Step};
@@ -22,34 +21,25 @@ use self::place::Place;
 use super::cover::Cover;
 use super::daemon::Process;
 use super::folder::Folder;
-use super::journal::{Session, leftover};
 use super::network::{Network, try_loopback};
-use super::{Failed, Manner, Outcome, Strategy, Surroundings, Wanted, pull, reach};
+use super::{Attach, Failed, Manner, Outcome, Ready, Strategy, Surroundings, pull, reach};
 use crate::docker::api::Client;
 use crate::error::{Error, Result};
-use crate::interrupt::Interrupt;
+use crate::interrupt::pause;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
-use crate::progress::Progress;
 use crate::registry::server::{Documents, Server};
 use crate::target::Obstacle;
 
 const PATH: &str = "/etc/hosts";
 /// Go keeps what it has read of `/etc/hosts` for five seconds (`cacheMaxAge` in `net/hosts.go`).
 const CACHE: Duration = Duration::from_millis(5300);
-const POLL: Duration = Duration::from_millis(100);
 
 /// The strategy.
 #[derive(Debug)]
 pub struct Hosts {
-    folder: Folder,
-}
-
-impl Hosts {
-    /// Keeps its journal in `folder`.
-    pub fn new(folder: Folder) -> Hosts {
-        Hosts { folder }
-    }
+    /// Where its journal is.
+    pub folder: Folder,
 }
 
 impl Strategy for Hosts {
@@ -70,17 +60,6 @@ impl Strategy for Hosts {
             place.check(network)?;
         }
         Ok(true)
-    }
-
-    fn preflight(&self, client: &Client) -> Vec<Obstacle> {
-        if !rustix::process::geteuid().is_root() {
-            return vec![Obstacle::needs_root()];
-        }
-        match (self.folder.has_leftover(), self.look(client)) {
-            // What an interrupted run has left is undone before anything is attached.
-            (Ok(true), _) | (_, Ok(_)) => Vec::new(),
-            (_, Err(obstacle)) => vec![obstacle],
-        }
     }
 
     fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String> {
@@ -124,34 +103,18 @@ impl Strategy for Hosts {
         steps
     }
 
-    fn apply(
-        &self,
-        client: &Client,
-        wanted: &[Wanted<'_>],
-        progress: &dyn Progress,
-        interrupt: &Interrupt,
-    ) -> Result<Vec<Outcome>> {
-        Failed::told(wanted, self.attach(client, wanted, progress, interrupt))
+    fn folder(&self) -> &Folder {
+        &self.folder
     }
-}
 
-/// What a preflight finds.
-struct Found {
-    process: Process,
-    cover: Cover,
-}
-
-impl Hosts {
-    fn look(&self, client: &Client) -> Result<Found, Obstacle> {
+    fn look(&self, client: &Client) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
         let process = reach::process(client)?;
         process.sees(self.folder.path())?;
         let path = process.locate(PATH.as_ref())?;
         let is_file = process.namespaces().with_files(|| path.is_file());
         if !is_file.unwrap_or_default() {
-            return Err(Obstacle::new(
-                format!("{} is no file, so nothing can be laid over it", path.display()),
-                "make an empty one",
-            ));
+            let reason = format!("{} is no file, so nothing can be laid over it", path.display());
+            return Err(Obstacle::new(reason, "make an empty one").into());
         }
         try_loopback(&process).map_err(|error| {
             Obstacle::new(
@@ -159,93 +122,76 @@ impl Hosts {
                 "is the loopback device up there (ip link set lo up)?",
             )
         })?;
-        Ok(Found {
+        Ok(Box::new(Found {
             process,
             cover: Cover::File(path),
-        })
+        }))
     }
+}
 
-    fn attach(
-        &self,
-        client: &Client,
-        wanted: &[Wanted<'_>],
-        progress: &dyn Progress,
-        interrupt: &Interrupt,
-    ) -> Result<Vec<Outcome>, Failed> {
-        let lock = self.folder.lock(progress)?;
-        self.folder.repair(&lock).map_err(|error| leftover(&error))?;
-        let found = self.look(client)?;
-        let network = Network::look(client, &found.process)?;
-        let places: Vec<Result<Place, Obstacle>> = wanted
+/// What a look finds.
+struct Found {
+    process: Process,
+    cover: Cover,
+}
+
+impl Ready for Found {
+    fn attach(self: Box<Self>, attach: &Attach<'_>) -> Result<Vec<Outcome>, Failed> {
+        let network = Network::look(attach.client, &self.process)?;
+        let places: Vec<Result<Place, Obstacle>> = attach
+            .wanted
             .iter()
             .map(|one| {
                 let place = Place::of(one.repository.domain())?;
                 place.check(&network).map(|()| place)
             })
             .collect();
-        let doors = Doors::open(places.iter().flatten(), &network, &found.process)?;
-        let mut documents = Documents::default();
-        for one in wanted {
-            documents.add(one.repository.path(), one.graph);
-        }
-        let _servers = doors.serve(&documents)?;
-        let pulled = |place: &Result<Place, Obstacle>, one: &Wanted<'_>| match place {
-            Ok(_) => interrupt.check().map(|()| pull::by_digest(client, one)),
-            Err(obstacle) => Ok(Err(obstacle.clone())),
-        };
+        let doors = Doors::open(places.iter().flatten(), &network, &self.process)?;
+        let _servers = doors.serve(&pull::documents(attach.wanted))?;
         let pull_all = || -> Result<Vec<Outcome>> {
-            places
-                .iter()
-                .zip(wanted)
-                .map(|(place, one)| pulled(place, one))
-                .collect()
+            let pulled = places.iter().zip(attach.wanted).map(|(place, one)| match place {
+                Ok(_) => pull::by_digest(attach, one),
+                Err(obstacle) => Ok(Err(obstacle.clone())),
+            });
+            pulled.collect()
         };
         if doors.names.is_empty() {
             return Ok(pull_all()?);
         }
-        let outcomes = self.with_names(&doors.names, found, progress, interrupt, pull_all)?;
+        let outcomes = self.with_names(&doors.names, attach, pull_all)?;
         // Until the engine has forgotten, it would ask us: nobody else may sit there meanwhile.
-        wait(CACHE, interrupt)?;
+        pause(CACHE, || attach.interrupt.check())?;
         Ok(outcomes)
     }
+}
 
+impl Found {
     /// Acts while the names lead to us.
     fn with_names(
-        &self,
+        self,
         names: &[(String, IpAddr)],
-        found: Found,
-        progress: &dyn Progress,
-        interrupt: &Interrupt,
+        attach: &Attach<'_>,
         act: impl FnOnce() -> Result<Vec<Outcome>>,
     ) -> Result<Vec<Outcome>, Failed> {
-        let path = found.cover.path().to_path_buf();
-        let content = self.copy(&path, names, &found.process)?;
+        let content = self.copy(names)?;
         let begun = Begun {
-            cover: found.cover,
-            namespaces: found.process.namespaces().clone(),
+            cover: self.cover,
+            namespaces: self.process.namespaces().clone(),
             steps: Vec::new(),
         };
-        let session = Session::begin(&self.folder, begun)?;
-        let at_stop = session.clone();
-        let guard = interrupt.on_stop(move || {
-            // The process dies by the signal: what cannot be undone now is left to a repair.
-            let _ = at_stop.end();
-        });
-        let laid = session.step(Step::Cover, |begun, folder| {
-            begun.cover.lay_in(&begun.namespaces, &content, &folder.source())
-        });
-        let outcomes = laid.and_then(|()| wait(CACHE, interrupt)).and_then(|()| act());
-        let ended = session.end();
-        drop(guard);
-        if let Err(error) = ended {
-            progress.note("/etc/hosts could not be uncovered; `sealift doctor --repair` does it");
-            return Err(Failed::Error(error));
-        }
-        Ok(outcomes?)
+        let acted = attach.journaled(begun, |session| {
+            session.step(Step::Cover, |begun, folder| {
+                begun.cover.lay_in(&begun.namespaces, &content, &folder.source())
+            })?;
+            pause(CACHE, || attach.interrupt.check())?;
+            act()
+        })?;
+        Ok(acted?)
     }
 
-    fn copy(&self, path: &PathBuf, names: &[(String, IpAddr)], process: &Process) -> Result<Vec<u8>> {
-        let read = process.namespaces().with_files(|| fs::read(path));
+    fn copy(&self, names: &[(String, IpAddr)]) -> Result<Vec<u8>> {
+        let path = self.cover.path();
+        let read = self.process.namespaces().with_files(|| fs::read(path));
         let original = read.and_then(|read| read).map_err(Error::io("read", path))?;
         Ok(file::with(&original, names))
     }
@@ -339,13 +285,4 @@ fn bind(process: &Process, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>,
                 "",
             ))
         })
-}
-
-fn wait(time: Duration, interrupt: &Interrupt) -> Result<()> {
-    let until = std::time::Instant::now() + time;
-    while std::time::Instant::now() < until {
-        interrupt.check()?;
-        std::thread::sleep(POLL);
-    }
-    interrupt.check()
 }

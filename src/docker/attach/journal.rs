@@ -14,14 +14,19 @@ use crate::error::{Error, Result};
 use crate::target::Obstacle;
 
 /// What a strategy writes down of an attach.
-pub trait Begun: Clone + Into<Record> + Send {
+pub trait Begun: Send {
     /// A step that it takes.
     type Step;
     /// The last one of all: it is undone.
     const UNDO: Self::Step;
+    /// What the user is told where it cannot be undone now.
+    const LEFT: &str;
 
     /// Writes down that a step is begun.
     fn begin(&mut self, step: Self::Step);
+
+    /// The journal with it.
+    fn record(&self) -> Record;
 
     /// Undoes what was begun, whatever of it is there, and leaves no file in `folder` but the journal.
     ///
@@ -41,24 +46,6 @@ pub enum Record {
     Offline(offline::begun::Begun),
     /// Names that lead elsewhere.
     Hosts(hosts::begun::Begun),
-}
-
-impl From<hosts::begun::Begun> for Record {
-    fn from(begun: hosts::begun::Begun) -> Record {
-        Record::Hosts(begun)
-    }
-}
-
-impl From<mirror::begun::Begun> for Record {
-    fn from(begun: mirror::begun::Begun) -> Record {
-        Record::Mirror(begun)
-    }
-}
-
-impl From<offline::begun::Begun> for Record {
-    fn from(begun: offline::begun::Begun) -> Record {
-        Record::Offline(begun)
-    }
 }
 
 impl Record {
@@ -116,7 +103,7 @@ impl<B: Begun> Session<B> {
     ///
     /// If it cannot be written.
     pub fn begin(folder: &Folder, begun: B) -> Result<Session<B>> {
-        folder.write(&begun.clone().into())?;
+        folder.write(&begun.record())?;
         Ok(Session(Arc::new(Mutex::new(State {
             folder: folder.clone(),
             begun,
@@ -134,7 +121,7 @@ impl<B: Begun> Session<B> {
         if state.ended {
             return Err(Error::Interrupted);
         }
-        state.record(step)?;
+        state.note(step)?;
         take(&state.begun, &state.folder)
     }
 
@@ -150,16 +137,15 @@ impl<B: Begun> Session<B> {
         }
         state.ended = true;
         // Undone it is even where a full disk keeps the journal from saying so.
-        let _ = state.record(B::UNDO);
-        let record: Record = state.begun.clone().into();
-        record.undo(&state.folder)
+        let _ = state.note(B::UNDO);
+        state.begun.record().undo(&state.folder)
     }
 }
 
 impl<B: Begun> State<B> {
-    fn record(&mut self, step: B::Step) -> Result<()> {
+    fn note(&mut self, step: B::Step) -> Result<()> {
         self.begun.begin(step);
-        self.folder.write(&self.begun.clone().into())
+        self.folder.write(&self.begun.record())
     }
 }
 

@@ -12,33 +12,23 @@ use std::io;
 use std::net::TcpListener;
 
 use crate::docker::api::Client;
-use crate::error::Result;
-use crate::interrupt::Interrupt;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
-use crate::progress::Progress;
-use crate::registry::server::{Documents, Server, bind_privileged};
+use crate::registry::server::{Server, bind_privileged};
 use crate::target::Obstacle;
 
 use super::config::{Configuration, DEFAULT_PATH};
 use super::cover::Cover;
 use super::daemon::{Process, memory, obstacle};
 use super::folder::Folder;
-use super::journal::{Session, leftover};
-use super::{Failed, Manner, Outcome, Strategy, Surroundings, Wanted, pull, reach};
+use super::{Attach, Failed, Manner, Outcome, Ready, Strategy, Surroundings, pull, reach};
 use begun::{Begun, Step};
 
 /// The strategy.
 #[derive(Debug)]
 pub struct Mirror {
-    folder: Folder,
-}
-
-impl Mirror {
-    /// Keeps its journal in `folder`.
-    pub fn new(folder: Folder) -> Mirror {
-        Mirror { folder }
-    }
+    /// Where its journal is.
+    pub folder: Folder,
 }
 
 impl Strategy for Mirror {
@@ -52,17 +42,6 @@ impl Strategy for Mirror {
 
     fn serves(&self, repository: &Repository, _: &Surroundings) -> Result<bool, Obstacle> {
         Ok(repository.domain() == DEFAULT_DOMAIN)
-    }
-
-    fn preflight(&self, client: &Client) -> Vec<Obstacle> {
-        if !rustix::process::geteuid().is_root() {
-            return vec![Obstacle::needs_root()];
-        }
-        match (self.folder.has_leftover(), self.look(client)) {
-            // What an interrupted run has left looks like an edit, and is undone before anything is attached.
-            (Ok(true), _) | (_, Ok(_)) => Vec::new(),
-            (_, Err(obstacles)) => obstacles,
-        }
     }
 
     fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String> {
@@ -81,92 +60,12 @@ impl Strategy for Mirror {
         ]
     }
 
-    fn apply(
-        &self,
-        client: &Client,
-        wanted: &[Wanted<'_>],
-        progress: &dyn Progress,
-        interrupt: &Interrupt,
-    ) -> Result<Vec<Outcome>> {
-        Failed::told(wanted, self.attach(client, wanted, progress, interrupt))
+    fn folder(&self) -> &Folder {
+        &self.folder
     }
-}
 
-impl Mirror {
-    fn attach(
-        &self,
-        client: &Client,
-        wanted: &[Wanted<'_>],
-        progress: &dyn Progress,
-        interrupt: &Interrupt,
-    ) -> Result<Vec<Outcome>, Failed> {
-        let lock = self.folder.lock(progress)?;
-        self.folder.repair(&lock).map_err(|error| leftover(&error))?;
-        let found = self.look(client).map_err(Obstacle::joined)?;
-        let mut documents = Documents::default();
-        for one in wanted {
-            documents.add(one.repository.path(), one.graph);
-        }
-        let server = bind(&found.process)
-            .and_then(|listener| Server::start(listener, documents))
-            .map_err(|error| no_port(&error))?;
-        let original = found.configuration.mirrors();
-        let mirror = format!("http://{}", server.address());
-        let loud = found.configuration.with_mirrors(std::slice::from_ref(&mirror));
-        let quiet = found.configuration.with_mirrors(&original);
-        let begun = Begun {
-            socket: found.socket,
-            mirror,
-            quiet: String::from_utf8_lossy(&quiet).into_owned(),
-            original,
-            cover: found.cover,
-            namespaces: found.process.namespaces().clone(),
-            steps: Vec::new(),
-        };
-        let session = Session::begin(&self.folder, begun)?;
-        let at_stop = session.clone();
-        let guard = interrupt.on_stop(move || {
-            // The process dies by the signal: what cannot be undone now is left to a repair.
-            let _ = at_stop.end();
-        });
-        let outcomes = open(&session, client, &found.process, &loud).and_then(|()| {
-            wanted
-                .iter()
-                .map(|one| interrupt.check().map(|()| pull::by_digest(client, one)))
-                .collect::<Result<Vec<Outcome>>>()
-        });
-        let ended = session.end();
-        drop(guard);
-        if let Err(error) = ended {
-            progress
-                .note("the engine's configuration could not be put back; `sealift doctor --repair` does it");
-            return Err(Failed::Error(error));
-        }
-        Ok(outcomes?)
-    }
-}
-
-/// Lays the other `daemon.json` and makes the engine read it.
-fn open(session: &Session<Begun>, client: &Client, process: &Process, loud: &[u8]) -> Result<()> {
-    session.step(Step::Cover, |begun, folder| {
-        begun.cover.lay_in(&begun.namespaces, loud, &folder.source())
-    })?;
-    session.step(Step::Reload, |begun, _| {
-        process.reload(client, std::slice::from_ref(&begun.mirror))
-    })
-}
-
-/// What a preflight finds.
-struct Found {
-    socket: std::path::PathBuf,
-    process: Process,
-    configuration: Configuration,
-    cover: Cover,
-}
-
-impl Mirror {
-    fn look(&self, client: &Client) -> Result<Found, Vec<Obstacle>> {
-        let process = reach::process(client).map_err(|obstacle| vec![obstacle])?;
+    fn look(&self, client: &Client) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
+        let process = reach::process(client)?;
         let mut obstacles = process.command_line().obstacles;
         obstacles.extend(process.sees(self.folder.path()).err());
         obstacles.extend(bind(&process).err().map(|error| no_port(&error)));
@@ -175,17 +74,16 @@ impl Mirror {
             && obstacles.is_empty()
         {
             match memory(client) {
-                Ok(memory) => obstacles.extend(unreloaded(&configuration.unreloaded(&memory))),
+                Ok(memory) => obstacles.extend(configuration.edited(&memory, "attaching")),
                 Err(error) => obstacles.push(obstacle(&error)),
             }
         }
         match configuration {
-            Ok((configuration, cover)) if obstacles.is_empty() => Ok(Found {
-                socket: process.socket().into(),
+            Ok((configuration, cover)) if obstacles.is_empty() => Ok(Box::new(Found {
                 process,
                 configuration,
                 cover,
-            }),
+            })),
             Ok(_) => Err(obstacles),
             Err(obstacle) => {
                 obstacles.push(obstacle);
@@ -195,16 +93,44 @@ impl Mirror {
     }
 }
 
-fn unreloaded(keys: &[&str]) -> Option<Obstacle> {
-    (!keys.is_empty()).then(|| {
-        Obstacle::new(
-            format!(
-                "dockerd has not taken in its daemon.json as it is now ({} differ), and attaching would make it",
-                keys.join(", ")
-            ),
-            "systemctl reload docker takes it in (registry-mirrors that were removed need an empty list, [])",
-        )
-    })
+/// What a look finds.
+struct Found {
+    process: Process,
+    configuration: Configuration,
+    cover: Cover,
+}
+
+impl Ready for Found {
+    fn attach(self: Box<Self>, attach: &Attach<'_>) -> Result<Vec<Outcome>, Failed> {
+        let server = bind(&self.process)
+            .and_then(|listener| Server::start(listener, pull::documents(attach.wanted)))
+            .map_err(|error| no_port(&error))?;
+        let original = self.configuration.mirrors();
+        let mirror = format!("http://{}", server.address());
+        let loud = self.configuration.with_mirrors(std::slice::from_ref(&mirror));
+        let quiet = self.configuration.with_mirrors(&original);
+        let begun = Begun {
+            socket: self.process.socket().into(),
+            mirror,
+            quiet: String::from_utf8_lossy(&quiet).into_owned(),
+            original,
+            cover: self.cover,
+            namespaces: self.process.namespaces().clone(),
+            steps: Vec::new(),
+        };
+        let outcomes = attach.journaled(begun, |session| {
+            session.step(Step::Cover, |begun, folder| {
+                begun.cover.lay_in(&begun.namespaces, &loud, &folder.source())
+            })?;
+            session.step(Step::Reload, |begun, _| {
+                let mirrors = std::slice::from_ref(&begun.mirror);
+                self.process.reload(attach.client, mirrors)
+            })?;
+            let wanted = attach.wanted.iter();
+            wanted.map(|one| pull::by_digest(attach, one)).collect()
+        })?;
+        Ok(outcomes?)
+    }
 }
 
 fn bind(process: &Process) -> io::Result<TcpListener> {

@@ -3,6 +3,11 @@
 //! A [`Strategy`] is one way to make the engine record `name@digest` for an image that it holds. The first
 //! one in the ranking whose preflight finds no obstacle is taken; what keeps the others from it is told.
 //!
+//! An attach goes the same way in all of them. [`Strategy::apply`] waits for its turn on this host, undoes what
+//! an interrupted run has left, and looks at the host as it is now. What is done to the host is done within
+//! [`Attach::journaled`]: each step is in the journal before it is taken, and all are undone on the way out, or
+//! when a signal comes. After a kill the next run undoes them, or `sealift doctor --repair`: [`Folder::repair`].
+//!
 //! - [`mirror`]: for a moment the engine believes in a mirror of docker.io that serves the manifests only
 //! - [`offline`]: the engine is stopped, and the digests are written into its store
 //! - [`hosts`]: for a moment names of other registries lead the engine to this process, by `/etc/hosts`
@@ -31,6 +36,8 @@ pub mod surroundings;
 
 pub use surroundings::Surroundings;
 
+use self::folder::{Folder, Lock};
+use self::journal::{Begun, Session, leftover};
 use super::Options;
 use super::api::Client;
 use crate::error::{Error, Result};
@@ -99,21 +106,6 @@ impl From<Error> for Failed {
     }
 }
 
-impl Failed {
-    /// What `apply` gives: an obstacle is one of every digest that was wanted.
-    ///
-    /// # Errors
-    ///
-    /// The run has to end.
-    pub fn told(wanted: &[Wanted<'_>], attached: Result<Vec<Outcome>, Failed>) -> Result<Vec<Outcome>> {
-        match attached {
-            Ok(outcomes) => Ok(outcomes),
-            Err(Failed::Obstacle(obstacle)) => Ok(wanted.iter().map(|_| Err(obstacle.clone())).collect()),
-            Err(Failed::Error(error)) => Err(error),
-        }
-    }
-}
-
 /// A way to attach digests.
 pub trait Strategy {
     /// What it is called in plans and reports.
@@ -129,11 +121,35 @@ pub trait Strategy {
     /// They are, but something on this host is in the way of this one.
     fn serves(&self, repository: &Repository, surroundings: &Surroundings) -> Result<bool, Obstacle>;
 
-    /// What is in the way on this host. Empty if nothing is. Changes nothing.
-    fn preflight(&self, client: &Client) -> Vec<Obstacle>;
-
     /// What `apply` would do for these `name@digest`, step by step. Pure.
     fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String>;
+
+    /// Where it writes down what it begins.
+    fn folder(&self) -> &Folder;
+
+    /// Whether the user has agreed to what it does.
+    fn is_allowed(&self) -> bool {
+        true
+    }
+
+    /// Looks at the host. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way, the missing consent among it.
+    fn look(&self, client: &Client) -> Result<Box<dyn Ready>, Vec<Obstacle>>;
+
+    /// What is in the way on this host. Empty if nothing is. Changes nothing.
+    fn preflight(&self, client: &Client) -> Vec<Obstacle> {
+        if !rustix::process::geteuid().is_root() {
+            return vec![Obstacle::needs_root()];
+        }
+        match self.folder().has_leftover() {
+            // What an interrupted run has left may be in the way itself, and is undone before anything else.
+            Ok(true) if self.is_allowed() => Vec::new(),
+            _ => self.look(client).err().unwrap_or_default(),
+        }
+    }
 
     /// Attaches, and undoes on the way out all that it did to the engine's configuration.
     ///
@@ -146,17 +162,89 @@ pub trait Strategy {
         wanted: &[Wanted<'_>],
         progress: &dyn Progress,
         interrupt: &Interrupt,
-    ) -> Result<Vec<Outcome>>;
+    ) -> Result<Vec<Outcome>> {
+        let attach = || {
+            let folder = self.folder();
+            let lock = folder.lock(progress)?;
+            folder.repair(&lock).map_err(|error| leftover(&error))?;
+            let ready = self.look(client).map_err(Obstacle::joined)?;
+            ready.attach(&Attach {
+                client,
+                wanted,
+                progress,
+                interrupt,
+                folder,
+                lock: &lock,
+            })
+        };
+        match attach() {
+            Ok(outcomes) => Ok(outcomes),
+            Err(Failed::Obstacle(obstacle)) => Ok(wanted.iter().map(|_| Err(obstacle.clone())).collect()),
+            Err(Failed::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// What a look at the host has found: nothing is in the way, and all that the strategy has to know.
+pub trait Ready {
+    /// Attaches, all that has to be undone within [`Attach::journaled`].
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was attached. What became of each digest is in the outcomes.
+    fn attach(self: Box<Self>, attach: &Attach<'_>) -> Result<Vec<Outcome>, Failed>;
+}
+
+/// An attach that goes on: nobody else's does on this host, and nothing is left of earlier ones.
+pub struct Attach<'a> {
+    client: &'a Client,
+    wanted: &'a [Wanted<'a>],
+    progress: &'a dyn Progress,
+    interrupt: &'a Interrupt,
+    folder: &'a Folder,
+    lock: &'a Lock,
+}
+
+impl Attach<'_> {
+    /// Writes the journal, takes steps, and undoes them, whatever came of them. A signal undoes them, too.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be written, or the steps cannot be undone. What came of them is within.
+    pub fn journaled<B: Begun + 'static, T>(
+        &self,
+        begun: B,
+        steps: impl FnOnce(&Session<B>) -> Result<T>,
+    ) -> Result<Result<T>, Failed> {
+        let session = Session::begin(self.folder, begun)?;
+        let at_stop = session.clone();
+        let guard = self.interrupt.on_stop(move || {
+            // The process dies by the signal: what cannot be undone now is left to a repair.
+            let _ = at_stop.end();
+        });
+        let taken = steps(&session);
+        let ended = session.end();
+        drop(guard);
+        if let Err(error) = ended {
+            self.progress.note(B::LEFT);
+            return Err(Failed::Error(error));
+        }
+        Ok(taken)
+    }
 }
 
 /// The ways there are, the best first: live ones before those that stop the engine.
 pub fn ranking(options: &Options) -> Vec<Box<dyn Strategy>> {
     vec![
-        Box::new(mirror::Mirror::new(options.folder.clone())),
-        Box::new(hosts::Hosts::new(options.folder.clone())),
-        Box::new(offline::Offline::new(
-            options.folder.clone(),
-            options.restart.clone(),
-        )),
+        Box::new(mirror::Mirror {
+            folder: options.folder.clone(),
+        }),
+        Box::new(hosts::Hosts {
+            folder: options.folder.clone(),
+        }),
+        Box::new(offline::Offline {
+            folder: options.folder.clone(),
+            restart: options.restart.clone(),
+        }),
     ]
 }

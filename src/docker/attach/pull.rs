@@ -1,14 +1,34 @@
-//! The pull by digest that makes an engine record it.
+//! The pull by digest that makes an engine record it, and what it asks for in a pull.
 
 use super::daemon::obstacle;
-use super::{Outcome, Wanted};
+use super::{Attach, Outcome, Wanted};
 use crate::docker::api::{Client, encode};
 use crate::docker::inventory::find_image;
+use crate::error::Result;
 use crate::oci::Digest;
+use crate::registry::server::Documents;
 use crate::target::Obstacle;
 
+/// What an engine that holds the images asks for: their manifests.
+pub fn documents(wanted: &[Wanted<'_>]) -> Documents {
+    let mut documents = Documents::default();
+    for one in wanted {
+        documents.add(one.repository.path(), one.graph);
+    }
+    documents
+}
+
 /// Lets the engine pull `name@digest`, and asks what it shows then.
-pub fn by_digest(client: &Client, wanted: &Wanted<'_>) -> Outcome {
+///
+/// # Errors
+///
+/// [`crate::Error::Interrupted`].
+pub fn by_digest(attach: &Attach<'_>, wanted: &Wanted<'_>) -> Result<Outcome> {
+    attach.interrupt.check()?;
+    Ok(pull(attach.client, wanted))
+}
+
+fn pull(client: &Client, wanted: &Wanted<'_>) -> Outcome {
     let name = format!("{}@{}", wanted.repository.familiar(), wanted.digest);
     let path = format!(
         "/images/create?fromImage={}&tag={}",

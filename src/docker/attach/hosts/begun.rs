@@ -2,7 +2,7 @@
 
 use crate::docker::attach::cover::Cover;
 use crate::docker::attach::folder::Folder;
-use crate::docker::attach::journal;
+use crate::docker::attach::journal::{self, Record};
 use crate::docker::attach::namespaces::Namespaces;
 use crate::error::Result;
 
@@ -30,9 +30,14 @@ pub struct Begun {
 impl journal::Begun for Begun {
     type Step = Step;
     const UNDO: Step = Step::Undo;
+    const LEFT: &str = "/etc/hosts could not be uncovered; `sealift doctor --repair` does it";
 
     fn begin(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    fn record(&self) -> Record {
+        Record::Hosts(self.clone())
     }
 
     fn undo(&self, folder: &Folder) -> Result<()> {

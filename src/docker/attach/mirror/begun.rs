@@ -8,7 +8,7 @@ use crate::docker::attach::config::same;
 use crate::docker::attach::cover::Cover;
 use crate::docker::attach::daemon::{Process, memory};
 use crate::docker::attach::folder::Folder;
-use crate::docker::attach::journal;
+use crate::docker::attach::journal::{self, Record};
 use crate::docker::attach::namespaces::Namespaces;
 use crate::docker::endpoint::Endpoint;
 use crate::error::Result;
@@ -48,9 +48,14 @@ pub struct Begun {
 impl journal::Begun for Begun {
     type Step = Step;
     const UNDO: Step = Step::Undo;
+    const LEFT: &str = "the engine's configuration could not be put back; `sealift doctor --repair` does it";
 
     fn begin(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    fn record(&self) -> Record {
+        Record::Mirror(self.clone())
     }
 
     fn undo(&self, folder: &Folder) -> Result<()> {

@@ -11,7 +11,7 @@ use super::service::Control;
 use crate::docker::api::Client;
 use crate::docker::attach::daemon::Identity;
 use crate::docker::attach::folder::Folder;
-use crate::docker::attach::journal;
+use crate::docker::attach::journal::{self, Record};
 use crate::docker::endpoint::Endpoint;
 use crate::docker::store::files::Files;
 use crate::error::{Error, Result};
@@ -70,9 +70,14 @@ pub struct Begun {
 impl journal::Begun for Begun {
     type Step = Step;
     const UNDO: Step = Step::Undo;
+    const LEFT: &str = "the engine is not as it was; `sealift doctor --repair` tries again";
 
     fn begin(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    fn record(&self) -> Record {
+        Record::Offline(self.clone())
     }
 
     fn undo(&self, folder: &Folder) -> Result<()> {

@@ -15,24 +15,20 @@ pub mod live_restore;
 pub mod outlook;
 pub mod service;
 
-use std::path::PathBuf;
-
 use super::daemon::{Identity, Process, memory, obstacle};
-use super::folder::{Folder, Lock};
-use super::journal::{Session, leftover};
+use super::folder::Folder;
+use super::journal::Session;
 use super::reach;
-use super::{Failed, Manner, Outcome, Restart, Strategy, Surroundings, Wanted};
+use super::{Attach, Failed, Manner, Outcome, Ready, Restart, Strategy, Surroundings, Wanted};
 use crate::docker::api::Client;
 use crate::docker::inventory::find_image;
 use crate::docker::store::files::Files;
 use crate::docker::store::repositories::Repositories;
 use crate::error::{Error, Result};
-use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Reference, Repository};
-use crate::progress::Progress;
 use crate::target::Obstacle;
 use begun::{Begun, Step};
-use live_restore::{Fate, LiveRestore};
+use live_restore::Fate;
 use outlook::Outlook;
 use service::Control;
 
@@ -42,15 +38,10 @@ pub const CONSENT: &str = "--allow-restart allows it";
 /// The strategy.
 #[derive(Debug)]
 pub struct Offline {
-    folder: Folder,
-    restart: Restart,
-}
-
-impl Offline {
-    /// Keeps its journal in `folder`.
-    pub fn new(folder: Folder, restart: Restart) -> Offline {
-        Offline { folder, restart }
-    }
+    /// Where its journal is.
+    pub folder: Folder,
+    /// Whether and how the engine may be restarted.
+    pub restart: Restart,
 }
 
 impl Strategy for Offline {
@@ -64,21 +55,6 @@ impl Strategy for Offline {
 
     fn serves(&self, _repository: &Repository, _surroundings: &Surroundings) -> Result<bool, Obstacle> {
         Ok(true)
-    }
-
-    fn preflight(&self, client: &Client) -> Vec<Obstacle> {
-        if !rustix::process::geteuid().is_root() {
-            return vec![Obstacle::new(
-                "attaching digests needs root",
-                "run the same command with sudo",
-            )];
-        }
-        match (self.folder.has_leftover(), self.look(client)) {
-            // What an interrupted run has left is undone before anything is attached.
-            (Ok(true), _) if self.restart.allowed => Vec::new(),
-            (_, Ok(found)) => self.refusal(&found).into_iter().collect(),
-            (_, Err(obstacles)) => obstacles,
-        }
     }
 
     fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String> {
@@ -121,51 +97,43 @@ impl Strategy for Offline {
         steps
     }
 
-    fn apply(
-        &self,
-        client: &Client,
-        wanted: &[Wanted<'_>],
-        progress: &dyn Progress,
-        interrupt: &Interrupt,
-    ) -> Result<Vec<Outcome>> {
-        Failed::told(wanted, self.attach(client, wanted, progress, interrupt))
+    fn folder(&self) -> &Folder {
+        &self.folder
     }
-}
 
-/// What a preflight finds.
-struct Found {
-    socket: PathBuf,
-    process: Process,
-    files: Files,
-    control: Control,
-    outlook: Outlook,
-    fate: Fate,
-    live_restore: Option<LiveRestore>,
-}
+    fn is_allowed(&self) -> bool {
+        self.restart.allowed
+    }
 
-impl Offline {
-    fn look(&self, client: &Client) -> Result<Found, Vec<Obstacle>> {
-        let process = reach::process(client).map_err(|obstacle| vec![obstacle])?;
-        let mut obstacles = Vec::new();
-        let outlook = Outlook::look(client, &process).map_err(|error| vec![obstacle(&error)])?;
+    fn look(&self, client: &Client) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
+        let process = reach::process(client)?;
+        let outlook = Outlook::look(client, &process).map_err(|error| obstacle(&error))?;
+        let fate = outlook.fate(self.restart.stop.is_some());
         let control = Control::find(&self.restart, process.pid());
         let files = outlook.files(&process);
-        if let Ok(files) = &files {
-            obstacles.extend(unreadable(files));
-        }
+        let mut obstacles: Vec<Obstacle> = files.as_ref().ok().and_then(unreadable).into_iter().collect();
         obstacles.extend(starts_otherwise(client, &process));
         match (control, files) {
+            (Ok(_), Ok(_)) if obstacles.is_empty() && !self.is_allowed() => {
+                let fate = outlook.told(&fate);
+                let reason = "the digest can be attached while the engine is stopped, which was not allowed";
+                Err(Obstacle::new(format!("{reason} ({fate})"), CONSENT).into())
+            }
             (Ok(found), Ok(files)) if obstacles.is_empty() => {
-                let fate = outlook.fate(self.restart.stop.is_some());
-                Ok(Found {
+                let begun = Begun {
                     socket: process.socket().into(),
-                    live_restore: outlook.live_restore(&fate),
-                    process,
+                    process: process.identity(),
                     files,
                     control: found.control,
+                    live_restore: outlook.live_restore(&fate),
+                    steps: Vec::new(),
+                };
+                Ok(Box::new(Found {
+                    process,
+                    begun,
                     outlook,
                     fate,
-                })
+                }))
             }
             (control, files) => {
                 obstacles.extend(control.err());
@@ -174,118 +142,76 @@ impl Offline {
             }
         }
     }
+}
 
-    /// What keeps it from being done although it could be: nobody has agreed to it.
-    fn refusal(&self, found: &Found) -> Option<Obstacle> {
-        (!self.restart.allowed).then(|| {
-            Obstacle::new(
-                format!(
-                    "the digest can be attached while the engine is stopped, which was not allowed ({})",
-                    found.outlook.told(&found.fate)
-                ),
-                CONSENT,
-            )
-        })
-    }
+/// What a look finds.
+struct Found {
+    process: Process,
+    begun: Begun,
+    outlook: Outlook,
+    fate: Fate,
+}
 
-    fn attach(
-        &self,
-        client: &Client,
-        wanted: &[Wanted<'_>],
-        progress: &dyn Progress,
-        interrupt: &Interrupt,
-    ) -> Result<Vec<Outcome>, Failed> {
-        let lock = self.folder.lock(progress)?;
-        self.folder.repair(&lock).map_err(|error| leftover(&error))?;
-        let found = self.look(client).map_err(Obstacle::joined)?;
-        if let Some(obstacle) = self.refusal(&found) {
-            return Err(obstacle.into());
-        }
-        progress.note(&format!(
-            "restarting the engine ({})",
-            found.outlook.told(&found.fate)
-        ));
-        interrupt.check()?;
-        let session = Session::begin(
-            &self.folder,
-            Begun {
-                socket: found.socket.clone(),
-                process: found.process.identity(),
-                files: found.files.clone(),
-                control: found.control.clone(),
-                live_restore: found.live_restore.clone(),
-                steps: Vec::new(),
-            },
-        )?;
-        let at_stop = session.clone();
-        let guard = interrupt.on_stop(move || {
-            // The process dies by the signal: what cannot be undone now is left to a repair.
-            let _ = at_stop.end();
-        });
-        let outcomes = exchange(&session, client, &found, wanted, &lock);
-        let ended = session.end();
-        drop(guard);
-        if let Err(error) = ended {
-            progress.note("the engine is not as it was; `sealift doctor --repair` tries again");
-            return Err(Failed::Error(error));
-        }
-        for name in found.outlook.missing(client)? {
-            progress.note(&format!(
-                "container {name} ran before the restart and does not now"
-            ));
+impl Ready for Found {
+    fn attach(self: Box<Self>, attach: &Attach<'_>) -> Result<Vec<Outcome>, Failed> {
+        let told = self.outlook.told(&self.fate);
+        attach.progress.note(&format!("restarting the engine ({told})"));
+        attach.interrupt.check()?;
+        let begun = self.begun.clone();
+        let outcomes = attach.journaled(begun, |session| self.exchange(session, attach))?;
+        for name in self.outlook.missing(attach.client)? {
+            let note = format!("container {name} ran before the restart and does not now");
+            attach.progress.note(&note);
         }
         Ok(outcomes?)
     }
 }
 
-/// Stops the engine, writes, and starts it. What becomes of the digests.
-fn exchange(
-    session: &Session<Begun>,
-    client: &Client,
-    found: &Found,
-    wanted: &[Wanted<'_>],
-    lock: &Lock,
-) -> Result<Vec<Outcome>> {
-    let stop = |begun: &Begun, process: Identity| {
-        let held = lock.share().map_err(Error::io("share", "the lock"))?;
-        let stopped = begun.control.stop(held);
-        stopped.map_err(|problem| client.error("stop it", &problem, None))?;
-        begun.wait_for_end(process)
-    };
-    if let Some(live_restore) = &found.live_restore {
-        session.step(Step::LiveRestore, |_, folder| {
-            live_restore.switch_on(client, &found.process, folder)
+impl Found {
+    /// Stops the engine, writes, and starts it. What becomes of the digests.
+    fn exchange(&self, session: &Session<Begun>, attach: &Attach<'_>) -> Result<Vec<Outcome>> {
+        let client = attach.client;
+        let stop = |begun: &Begun, process: Identity| {
+            let held = attach.lock.share().map_err(Error::io("share", "the lock"))?;
+            let stopped = begun.control.stop(held);
+            stopped.map_err(|problem| client.error("stop it", &problem, None))?;
+            begun.wait_for_end(process)
+        };
+        if let Some(live_restore) = &self.begun.live_restore {
+            session.step(Step::LiveRestore, |_, folder| {
+                live_restore.switch_on(client, &self.process, folder)
+            })?;
+        }
+        session.step(Step::Stop, |begun, _| stop(begun, begun.process))?;
+        // Not before: until its end the engine may have changed them.
+        let (content, had_names) = edited(&self.begun.files, attach.wanted)?;
+        let write = Step::Write {
+            ours: Digest::sha256(&content),
+            had_names,
+        };
+        session.step(write, |begun, _| {
+            let unused = begun
+                .files
+                .take()
+                .map_err(Error::io("lock", &begun.files.data_root))?;
+            let unused = unused.ok_or_else(|| {
+                let hint = "stop what starts it, or name it in --stop-command";
+                client.error("stop it", "something has started it again", Some(hint.into()))
+            })?;
+            let exchanged = begun.files.exchange(&content, &unused);
+            exchanged.map_err(Error::io("write", begun.files.names()))
         })?;
+        session.step(Step::Start, |begun, _| begun.start())?;
+        let outcomes: Vec<Outcome> = attach.wanted.iter().map(|one| shows(client, one)).collect();
+        if !outcomes.is_empty() && outcomes.iter().all(Result::is_err) {
+            session.step(Step::GoBack, |begun, _| {
+                let process =
+                    Process::find(&begun.socket).map_err(|one| client.error("stop it", &one.reason, None))?;
+                stop(begun, process.identity())
+            })?;
+        }
+        Ok(outcomes)
     }
-    session.step(Step::Stop, |begun, _| stop(begun, begun.process))?;
-    // Not before: until its end the engine may have changed them.
-    let (content, had_names) = edited(&found.files, wanted)?;
-    let write = Step::Write {
-        ours: Digest::sha256(&content),
-        had_names,
-    };
-    session.step(write, |begun, _| {
-        let unused = begun
-            .files
-            .take()
-            .map_err(Error::io("lock", &begun.files.data_root))?;
-        let unused = unused.ok_or_else(|| {
-            let hint = "stop what starts it, or name it in --stop-command";
-            client.error("stop it", "something has started it again", Some(hint.into()))
-        })?;
-        let exchanged = begun.files.exchange(&content, &unused);
-        exchanged.map_err(Error::io("write", begun.files.names()))
-    })?;
-    session.step(Step::Start, |begun, _| begun.start())?;
-    let outcomes: Vec<Outcome> = wanted.iter().map(|one| shows(client, one)).collect();
-    if !outcomes.is_empty() && outcomes.iter().all(Result::is_err) {
-        session.step(Step::GoBack, |begun, _| {
-            let process =
-                Process::find(&begun.socket).map_err(|one| client.error("stop it", &one.reason, None))?;
-            stop(begun, process.identity())
-        })?;
-    }
-    Ok(outcomes)
 }
 
 /// The names with the wanted ones among them, and whether there were any before.
@@ -349,17 +275,8 @@ fn starts_otherwise(client: &Client, process: &Process) -> Option<Obstacle> {
         Ok((configuration, _)) => configuration,
         Err(obstacle) => return Some(obstacle),
     };
-    let keys = match memory(client) {
-        Ok(memory) => configuration.unreloaded(&memory),
-        Err(error) => return Some(obstacle(&error)),
-    };
-    (!keys.is_empty()).then(|| {
-        Obstacle::new(
-            format!(
-                "dockerd has not taken in its daemon.json as it is now ({} differ), and a restart would make it",
-                keys.join(", ")
-            ),
-            "systemctl reload docker takes it in (registry-mirrors that were removed need an empty list, [])",
-        )
-    })
+    match memory(client) {
+        Ok(memory) => configuration.edited(&memory, "a restart"),
+        Err(error) => Some(obstacle(&error)),
+    }
 }
