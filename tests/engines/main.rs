@@ -56,5 +56,8 @@ mod offline_systemd;
 mod other_tools;
 mod push_digest;
 mod save_docker;
+mod save_docker_auto;
+mod save_docker_files;
 mod save_docker_odd;
+mod save_docker_store;
 mod saving;
