@@ -194,17 +194,21 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    /// Where the data at the present header ends, and where the next header begins.
-    fn data(&self, size: u64) -> Result<(u64, u64)> {
+    /// Where the data at the present header ends, and where the next header begins. `name` is the entry's, if known.
+    fn data(&self, size: u64, name: Option<&str>) -> Result<(u64, u64)> {
         let begin = self.offset.saturating_add(BLOCK);
         let padded = size.checked_next_multiple_of(BLOCK);
         let next = padded.and_then(|padded| begin.checked_add(padded));
         match next {
             Some(next) if next <= self.segments.length() => Ok((begin, next)),
-            _ => self.refuse(Problem::Truncated {
-                expected: size,
-                found: self.segments.length().saturating_sub(begin).min(size),
-            }),
+            _ => {
+                let place = name.map_or_else(|| self.place(), |name| self.place().entry(name));
+                let problem = Problem::Truncated {
+                    expected: size,
+                    found: self.segments.length().saturating_sub(begin).min(size),
+                };
+                Err(Error::refused(place, problem))
+            }
         }
     }
 
@@ -216,7 +220,7 @@ impl Walk<'_> {
                 found: size,
             });
         }
-        let (begin, next) = self.data(size)?;
+        let (begin, next) = self.data(size, None)?;
         let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
         self.segments.read_at(begin, &mut bytes)?;
         let outcome = match kind {
@@ -281,7 +285,7 @@ impl Walk<'_> {
             // Some readers skip that many bytes, others none.
             return self.refuse(tar(format!("a {what} with {size} bytes")));
         }
-        let (begin, next) = self.data(size)?;
+        let (begin, next) = self.data(size, Some(&name))?;
         let link = match kind {
             EntryType::Symlink => Some(LinkKind::Symbolic),
             EntryType::Link => Some(LinkKind::Hard),

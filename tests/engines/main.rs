@@ -17,6 +17,12 @@
 //! offline_killed.rs   the same, killed at every step
 //! push_digest.rs   pushing from the classic store after a load
 //! offline_systemd.rs   the same, where systemd stops and starts it
+//! save_docker.rs   images out of Docker: built and pushed, pulled, the registry gone
+//! save_docker_odd.rs   layers of encoders that are not known, images that were never pushed
+//! save_docker_store.rs   the containerd store, and either store without root
+//! save_docker_auto.rs   which source is taken, and what a save asks for and leaves
+//! save_docker_files.rs   archives of docker save, podman and skopeo as sources
+//! saving.rs    what those share
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
 //! ```
 //!
@@ -27,6 +33,10 @@
 #[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
+
+#[allow(dead_code, reason = "the tests of the encoder use all of it")]
+#[path = "../goflate/go.rs"]
+mod go;
 
 mod attach_hosts;
 mod attach_offline;
@@ -45,3 +55,9 @@ mod offline_killed;
 mod offline_systemd;
 mod other_tools;
 mod push_digest;
+mod save_docker;
+mod save_docker_auto;
+mod save_docker_files;
+mod save_docker_odd;
+mod save_docker_store;
+mod saving;

@@ -3,6 +3,8 @@
 // Without arguments: reads inputs from standard input, each as a number of writes, their lengths (all 32 bits,
 // little-endian) and their bytes; answers each with a line of length:sha256 for the levels -2 to 9.
 //
+// With a level: encodes standard input to standard output.
+//
 // With a level and a file: encodes the file in writes of 32 KiB, and prints the seconds of
 // processor time that it took.
 package main
@@ -25,6 +27,10 @@ import (
 func main() {
 	if len(os.Args) == 3 {
 		measure(os.Args[1], os.Args[2])
+		return
+	}
+	if len(os.Args) == 2 {
+		pack(os.Args[1])
 		return
 	}
 	in := bufio.NewReaderSize(os.Stdin, 1<<20)
@@ -64,6 +70,23 @@ func encode(out io.Writer, level int, writes [][]byte) {
 		if _, err := encoder.Write(write); err != nil {
 			log.Fatal(err)
 		}
+	}
+	if err := encoder.Close(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func pack(number string) {
+	level, err := strconv.Atoi(number)
+	if err != nil {
+		log.Fatal(err)
+	}
+	encoder, err := gzip.NewWriterLevel(os.Stdout, level)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := io.Copy(encoder, os.Stdin); err != nil {
+		log.Fatal(err)
 	}
 	if err := encoder.Close(); err != nil {
 		log.Fatal(err)

@@ -106,8 +106,8 @@ fn remove_outdated(images: &Path, name: &str) {
     }
 }
 
-/// Regular files that a machine with Rust and the engines has: programs, libraries, documentation.
-fn real_files() -> Vec<(PathBuf, u64)> {
+/// Regular files with their sizes that a machine with Rust and the engines has: programs, libraries, documentation.
+pub fn real_files() -> Vec<(PathBuf, u64)> {
     let sysroot = std::process::Command::new("rustc")
         .args(["--print", "sysroot"])
         .output();

@@ -1,8 +1,9 @@
 //! Layers: deterministic tars of files, plain or compressed.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -13,8 +14,10 @@ use super::image::{Dialect, sha256};
 pub enum Compression {
     /// As it is: digest and diff id are the same.
     Plain,
-    /// gzip.
+    /// gzip, by zlib.
     Gzip,
+    /// gzip, by GNU's own encoder.
+    GnuGzip,
     /// zstd; OCI only.
     Zstd,
 }
@@ -22,7 +25,8 @@ pub enum Compression {
 /// A layer to be built.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    files: Vec<(String, u32, Vec<u8>)>,
+    /// Path, mode and bytes of each.
+    pub(super) files: Vec<(String, u32, Vec<u8>)>,
     tar: Option<Vec<u8>>,
     /// How it is stored.
     pub compression: Compression,
@@ -139,6 +143,7 @@ impl Layer {
                 encoder.write_all(&tar).unwrap();
                 encoder.finish().unwrap()
             }
+            Compression::GnuGzip => gnu_gzip(&tar),
             Compression::Zstd => zstd::encode_all(&tar[..], 3).unwrap(),
         };
         let digest = super::image::store(blobs, &stored);
@@ -150,6 +155,17 @@ impl Layer {
             media_type,
         }
     }
+}
+
+/// What `gzip -n` makes of bytes.
+fn gnu_gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut input = tempfile::tempfile().unwrap();
+    input.write_all(bytes).unwrap();
+    input.rewind().unwrap();
+    let mut command = Command::new("/usr/bin/gzip");
+    let output = command.arg("-nc").stdin(input).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
 }
 
 /// Bytes that do not compress, the same for the same seed.
@@ -170,10 +186,14 @@ pub fn noise_bytes(seed: u64, size: usize) -> Vec<u8> {
 pub fn media_type(dialect: Dialect, compression: Compression) -> &'static str {
     match (dialect, compression) {
         (Dialect::Oci, Compression::Plain) => "application/vnd.oci.image.layer.v1.tar",
-        (Dialect::Oci, Compression::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",
+        (Dialect::Oci, Compression::Gzip | Compression::GnuGzip) => {
+            "application/vnd.oci.image.layer.v1.tar+gzip"
+        }
         (Dialect::Oci, Compression::Zstd) => "application/vnd.oci.image.layer.v1.tar+zstd",
         (Dialect::Docker, Compression::Plain) => "application/vnd.docker.image.rootfs.diff.tar",
-        (Dialect::Docker, Compression::Gzip) => "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        (Dialect::Docker, Compression::Gzip | Compression::GnuGzip) => {
+            "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        }
         (Dialect::Docker, Compression::Zstd) => panic!("Docker's media types know no zstd"),
     }
 }

@@ -6,6 +6,7 @@
 //! registry.rs   docker-registry 2.8 on loopback: plain, with basic auth, with TLS from a private CA
 //! daemon.rs     a dockerd of one's own: three versions, both stores
 //! engine.rs     where the engines are, and the root folders in which the newer ones run
+//! build.rs      images built by an engine's own `docker build`
 //! http.rs       a GET over a socket
 //! image.rs      builds images in OCI layout folders and knows their true digests
 //! layer.rs      the layers of those images
@@ -28,6 +29,7 @@
     clippy::cast_sign_loss
 )]
 
+pub mod build;
 pub mod command;
 pub mod daemon;
 pub mod engine;

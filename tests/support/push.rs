@@ -59,11 +59,17 @@ impl Registry {
     /// Digest of the bytes that the registry serves as `repository:tag` or `repository@digest`.
     #[track_caller]
     pub fn digest_of(&self, reference: &str) -> String {
+        super::image::sha256(self.raw(reference).as_bytes())
+    }
+
+    /// The bytes that the registry serves as `repository:tag` or `repository@digest`.
+    #[track_caller]
+    pub fn raw(&self, reference: &str) -> String {
         let mut command = self.skopeo("inspect", "--");
         command
             .arg("--raw")
             .arg(format!("docker://{}/{reference}", self.address()));
-        super::image::sha256(run(&mut command).ok().stdout.as_bytes())
+        run(&mut command).ok().stdout
     }
 
     /// A skopeo subcommand with what it needs to reach this registry; `prefix` is `--`, `--src-` or `--dest-`.

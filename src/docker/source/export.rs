@@ -5,7 +5,7 @@ use std::io::{BufReader, Read};
 use std::sync::OnceLock;
 
 use crate::archive::content::Stored;
-use crate::archive::{self, Content, Opened};
+use crate::archive::{self, Content, Opened, format};
 use crate::docker::api::{Client, encode};
 use crate::docker::inventory::Store;
 use crate::error::{Error, Place, Problem, Result};
@@ -126,7 +126,8 @@ impl Export {
         let path = format!("/images/get?{}", names.join("&"));
         let body = self.client.get_stream("export images", &path)?;
         let body = BufReader::with_capacity(1 << 18, body);
-        match (Opened::read(&self.label, body, &self.spool)?, self.store) {
+        let opened = Opened::read(&self.label, body, &self.spool).map_err(|error| self.cut(error))?;
+        match (opened, self.store) {
             (Opened::Unpacked(save), Store::Classic) => {
                 let mut shown: HashMap<Digest, Vec<Reference>> = HashMap::new();
                 for listed in images.values() {
@@ -145,6 +146,29 @@ impl Export {
                 "what came is not what an engine of this kind writes",
                 None,
             )),
+        }
+    }
+
+    /// What it means that an export ends too early: the engine met something that it lacks, and says nothing of it.
+    fn cut(&self, error: Error) -> Error {
+        let Error::Refused(finding) = &error else {
+            return error;
+        };
+        if !matches!(finding.problem, Problem::Truncated { .. } | Problem::NoEnd) {
+            return error;
+        }
+        let hint = "its store names the image and does not hold all of it, as after a pull that found the layer \
+                    unpacked already; run the same command with sudo where the registry can be reached";
+        let entry = finding.place.entry.as_deref().unwrap_or_default();
+        match format::digest_of_path(entry) {
+            Ok(Some(digest)) => Error::NotFound {
+                what: digest.to_string(),
+                place: self.label.clone(),
+                hint: Some(hint.into()),
+            },
+            _ => self
+                .client
+                .error("export images", &finding.to_string(), Some(hint.into())),
         }
     }
 

@@ -1,0 +1,250 @@
+//! Images out of Docker whose registry is gone: they were built and pushed there, or pulled.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::saving::*;
+use crate::support::*;
+
+const REQUIRED: [&str; 4] = ["--from", "docker", "--rebuild", "require"];
+
+/// An image that one engine built and pushed, and others pulled, is saved out of each with the digest that the
+/// registry gave while there was one.
+fn keeps_its_digest(builder: Engine, pullers: &[Engine]) {
+    let registry = Registry::start();
+    let built = Daemon::start(builder, Store::Classic);
+    let repository = format!("{}/library/app", registry.address());
+    let name = format!("{repository}:1");
+    built.build("app", &layers("1"));
+    let digest = built.push("app", &name);
+    let served = Served::by(&registry, "library/app:1");
+    assert_eq!(served.digest, digest);
+    let pulled = pull(&registry, pullers, &["app:1"]);
+    drop(registry);
+
+    let sealift = Sealift::new();
+    let image = saved(&sealift, &built, &[&REQUIRED[..], &[&name]].concat(), "built.tar");
+    is_proven(&image, &digest, BY_PUSH, &[(GO, 3)]);
+    let text = at(
+        &sealift,
+        &built,
+        &["save", "--from", "docker", &name, "-o", "again.tar"],
+    )
+    .ok();
+    let line = format!("{name}: manifest rebuilt (docker push), 3 of 3 layers rebuilt (Go gzip -1)\n");
+    assert!(text.stdout.contains(&line), "{text:?}");
+    is_the_same(&sealift, "built.tar", "again.tar");
+    drop(built);
+
+    let targets = Targets::start(builder);
+    targets.take(&sealift, "built.tar", &repository, "built", &served);
+    for mut daemon in pulled {
+        let image = saved_thrice(&sealift, &mut daemon, "app:1", "pulled.tar");
+        is_proven(&image, &digest, "engine", &[(GO, 3)]);
+        let name = format!("pulled-{:?}", daemon.engine()).to_lowercase();
+        targets.take(&sealift, "pulled.tar", "app", &name, &served);
+    }
+}
+
+/// Classic stores that have pulled these from a registry, as from docker.io.
+fn pull(registry: &Registry, engines: &[Engine], names: &[&str]) -> Vec<Daemon> {
+    let pull = |engine: &Engine| {
+        let daemon = Daemon::options(*engine, Store::Classic).mirror(registry).start();
+        for name in names {
+            daemon.docker(&["pull", "--quiet", name]).ok();
+        }
+        daemon
+    };
+    engines.iter().map(pull).collect()
+}
+
+/// What is told of an image that is saved offline, again after a restart, and again when nothing runs: each time
+/// the same bytes.
+fn saved_thrice(sealift: &Sealift, daemon: &mut Daemon, name: &str, archive: &str) -> Value {
+    let out_of = [&REQUIRED[..], &["--offline", name]].concat();
+    let image = saved(sealift, daemon, &out_of, archive);
+    daemon.restart();
+    assert_eq!(saved(sealift, daemon, &out_of, "again.tar"), image);
+    is_the_same(sealift, archive, "again.tar");
+    daemon.stop();
+    let root = daemon.data_root().to_str().unwrap().to_owned();
+    let out_of = [&out_of[..], &["--data-root", &root]].concat();
+    let dormant = saved(sealift, daemon, &out_of, "again.tar");
+    let label = format!("the classic store in {root}");
+    assert_eq!(dormant["from"], label.as_str());
+    is_the_same(sealift, archive, "again.tar");
+    image
+}
+
+#[track_caller]
+fn is_the_same(sealift: &Sealift, one: &str, other: &str) {
+    let [one, other] = [one, other].map(|name| fs::read(sealift.path(name)).unwrap());
+    assert!(one == other, "two saves differ");
+}
+
+#[test]
+fn built_with_docker_20() {
+    keeps_its_digest(Engine::Docker20, &[Engine::Docker20, Engine::Docker28]);
+}
+
+#[cfg(feature = "test-all")]
+#[test]
+fn built_with_docker_26() {
+    keeps_its_digest(Engine::Docker26, &[Engine::Docker26]);
+}
+
+/// An index with attestations, a list of Docker's, and layers that two encoders packed under a manifest of crane's.
+fn keeps_what_others_pushed(puller: Engine) {
+    let registry = Registry::start();
+    let sealift = Sealift::new();
+    let layout = sealift.path("layout");
+    let index = Image::sample("index", "1").build(&layout, "index");
+    let list = Image::sample("list", "1")
+        .dialect(Dialect::Docker)
+        .build(&layout, "list");
+    registry.push(&index, "library/index:1");
+    registry.push(&list, "library/list:1");
+    append_by_crane(&registry, "library/list:1", "library/crane:1");
+    let served = ["index", "list", "crane"].map(|name| Served::by(&registry, &format!("library/{name}:1")));
+    assert_eq!(
+        (&served[0].digest, &served[1].digest),
+        (&index.digest, &list.digest)
+    );
+    let names = ["index:1", "list:1", "crane:1"];
+    let mut daemons = pull(&registry, &[puller], &names);
+    drop(registry);
+
+    let daemon = &mut daemons[0];
+    let zlib = "rebuilt: zlib 6 of Java 16";
+    let mut images = Vec::new();
+    for (name, served) in names.into_iter().zip(&served) {
+        let archive = format!("{name}.tar");
+        let image = saved(
+            &sealift,
+            daemon,
+            &[&REQUIRED[..], &["--offline", name]].concat(),
+            &archive,
+        );
+        let ways: &[(&str, usize)] = match name {
+            "crane:1" => &[("rebuilt: Go gzip 1", 2), (zlib, 3)],
+            _ => &[(zlib, 3)],
+        };
+        is_proven(&image, &served.digest, "engine", ways);
+        images.push(image);
+    }
+    let again = saved_thrice(&sealift, daemon, "index:1", "once-more.tar");
+    assert_eq!(again, images[0]);
+    is_the_same(&sealift, "index:1.tar", "once-more.tar");
+    let text = sealift.run(&["list", "crane:1.tar"]).ok().stdout;
+    let line = "2 of 5 layers rebuilt (Go gzip 1), 3 of 5 layers rebuilt (zlib 6 of Java 16)";
+    assert!(text.contains(line), "{text}");
+    drop(daemons);
+
+    let targets = Targets::start(puller);
+    for (name, served) in names.into_iter().zip(&served) {
+        let repository = name.trim_end_matches(":1");
+        targets.take(&sealift, &format!("{name}.tar"), repository, repository, served);
+    }
+}
+
+/// Puts two layers on top of an image, packed at Go's level 1 as go-containerregistry does. The Go that Debian's
+/// crane is built with may be a newer one, which packs otherwise: of what is packed already crane keeps the bytes.
+fn append_by_crane(registry: &Registry, base: &str, to: &str) {
+    let folder = Folder::new();
+    let root = engine::Root::new(Engine::Docker28, folder.path());
+    let go = crate::go::digests();
+    let mut crane = root.command("crane");
+    crane.args([
+        "append",
+        "--insecure",
+        "--platform",
+        &Platform::host().to_string(),
+    ]);
+    crane.arg("--base").arg(format!("{}/{base}", registry.address()));
+    crane.arg("--new_tag").arg(format!("{}/{to}", registry.address()));
+    let above = [
+        Layer::new().real("/usr/bin/curl").real("/bin/bash"),
+        Layer::new().noise("app/more", 9, 300_000),
+    ];
+    for (at, layer) in above.iter().enumerate() {
+        let (tar, packed) = (format!("{at}.tar"), format!("{at}.tar.gz"));
+        fs::write(root.outside(&tar), layer.tar()).unwrap();
+        let stdin = File::open(root.outside(&tar)).unwrap();
+        let stdout = File::create(root.outside(&packed)).unwrap();
+        let mut level_1 = Command::new(&go);
+        let status = level_1.arg("1").stdin(stdin).stdout(stdout).status().unwrap();
+        assert!(status.success(), "{status}");
+        crane.arg("--new_layer").arg(root.inside(&packed));
+    }
+    run(&mut crane).ok();
+}
+
+#[test]
+fn pulled_with_docker_20() {
+    keeps_what_others_pushed(Engine::Docker20);
+}
+
+#[cfg(feature = "test-all")]
+#[test]
+fn pulled_with_docker_26() {
+    keeps_what_others_pushed(Engine::Docker26);
+}
+
+#[test]
+fn pulled_with_docker_28() {
+    keeps_what_others_pushed(Engine::Docker28);
+}
+
+/// Files of this machine, in so many heaps of at least so many bytes.
+fn heaps(count: usize, size: u64) -> Vec<Vec<PathBuf>> {
+    let mut files = large::real_files().into_iter();
+    let mut heap = || {
+        let mut bytes = 0;
+        let few = files.by_ref().take_while(|(_, size_of)| {
+            let is_wanted = bytes < size;
+            bytes += size_of;
+            is_wanted
+        });
+        let heap: Vec<PathBuf> = few.map(|(path, _)| path).collect();
+        assert!(bytes >= size, "this machine has too few files");
+        heap
+    };
+    (0..count).map(|_| heap()).collect()
+}
+
+#[test]
+fn half_a_gigabyte_of_this_machine() {
+    let registry = Registry::start();
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let name = format!("{}/large:1", registry.address());
+    let heaps = heaps(4, 125_000_000);
+    daemon.build_of("large", 5, |at, folder| match at {
+        0 => Layer::busybox().file("app/version", "1").write_to(folder),
+        _ => {
+            for file in &heaps[at - 1] {
+                let to = folder.join(file.strip_prefix("/").unwrap());
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                linked(file, &to);
+            }
+        }
+    });
+    let digest = daemon.push("large", &name);
+    let served = Served::by(&registry, "large:1");
+    assert_eq!(served.digest, digest);
+    drop(registry);
+
+    let sealift = Sealift::new();
+    let image = saved(
+        &sealift,
+        &daemon,
+        &[&REQUIRED[..], &["--offline", &name]].concat(),
+        "large.tar",
+    );
+    is_proven(&image, &digest, BY_PUSH, &[(GO, 5)]);
+    let repository = name.trim_end_matches(":1");
+    let targets = Targets::start(Engine::Docker28);
+    targets.take(&sealift, "large.tar", repository, "large", &served);
+}

@@ -1,0 +1,171 @@
+//! The containerd store as a source, and either store for a user who is not root.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::saving::*;
+use crate::support::*;
+
+const OUT_OF: [&str; 3] = ["--from", "docker", "--offline"];
+
+/// A registry with a multi-platform image, and an engine that has pulled it.
+fn pulled(sealift: &Sealift, engine: Engine, store: Store) -> (Registry, Built, Daemon) {
+    let registry = Registry::start();
+    let image = Image::sample("app", "1").build(&sealift.path("layout"), "app");
+    registry.push(&image, "library/app:1");
+    let daemon = Daemon::options(engine, store).mirror(&registry).start();
+    daemon.docker(&["pull", "--quiet", "app:1"]).ok();
+    (registry, image, daemon)
+}
+
+/// What is told of an image that somebody saved who is not root, and the archive's bytes.
+#[track_caller]
+fn saved_by_nobody(nobody: &Nobody, daemon: &Daemon, arguments: &[&str]) -> (serde_json::Value, Vec<u8>) {
+    let line = [&["save", "--json", "-o", "images.tar"][..], arguments].concat();
+    let said = nobody.run(daemon, &line).ok();
+    assert!(said.stderr.contains("needs root"), "{said:?}");
+    let archive = nobody.path("images.tar");
+    let bytes = fs::read(&archive).unwrap();
+    Sealift::new().run(&["verify", archive.to_str().unwrap()]).ok();
+    fs::remove_file(archive).unwrap();
+    (said.json()["images"][0].clone(), bytes)
+}
+
+fn a_containerd_store_gives_the_originals(engine: Engine) {
+    let sealift = Sealift::new();
+    let (registry, image, daemon) = pulled(&sealift, engine, Store::Containerd);
+    drop(registry);
+    let out_of = [&OUT_OF[..], &["--rebuild", "require", "app:1"]].concat();
+    let told = saved(&sealift, &daemon, &out_of, "images.tar");
+    is_proven(&told, &image.digest, "engine", &[("stored", 3)]);
+    assert_eq!(told["platforms"], json!([Platform::host().to_string()]));
+    let by_digest = format!("app@{}", image.digest);
+    let told = saved(
+        &sealift,
+        &daemon,
+        &[&OUT_OF[..], &[&by_digest]].concat(),
+        "by-digest.tar",
+    );
+    is_proven(&told, &image.digest, "engine", &[("stored", 3)]);
+
+    let nobody = Nobody::new();
+    let (told, bytes) = saved_by_nobody(&nobody, &daemon, &out_of);
+    is_proven(&told, &image.digest, "engine", &[("stored", 3)]);
+    assert!(
+        bytes == fs::read(sealift.path("images.tar")).unwrap(),
+        "the archives differ"
+    );
+    let classic = Daemon::start(Engine::Docker20, Store::Classic);
+    at(&sealift, &classic, &["load", "-q", "images.tar"]).ok();
+    assert_eq!(classic.images(), [format!("app:1 {}", image.digest)]);
+}
+
+#[test]
+fn a_containerd_store_of_docker_28_gives_the_originals() {
+    a_containerd_store_gives_the_originals(Engine::Docker28);
+}
+
+#[cfg(feature = "test-all")]
+#[test]
+fn a_containerd_store_of_docker_26_gives_the_originals() {
+    a_containerd_store_gives_the_originals(Engine::Docker26);
+}
+
+/// The file that a containerd store has a blob in.
+fn blob(daemon: &Daemon, digest: &str) -> PathBuf {
+    let content = daemon
+        .data_root()
+        .join("containerd/daemon/io.containerd.content.v1.content/blobs");
+    content.join(digest.replace(':', "/"))
+}
+
+#[test]
+fn a_containerd_store_that_lacks_a_layer_is_not_saved_as_if_it_had_it() {
+    let sealift = Sealift::new();
+    let (mut registry, image, mut daemon) = pulled(&sealift, Engine::Docker28, Store::Containerd);
+    let layer = &image.host().layers[1].digest;
+    daemon.stop();
+    fs::remove_file(blob(&daemon, layer)).unwrap();
+    daemon.start_again();
+    registry.stop();
+
+    let nobody = Nobody::new();
+    let mirror = format!("docker.io={}", registry.address());
+    let online = ["--from", "docker", "--mirror", &mirror];
+    for out_of in [&OUT_OF[..], &online] {
+        let line = [&["save", "-o", "images.tar", "app:1"][..], out_of].concat();
+        let by_root = at(&sealift, &daemon, &line);
+        let by_nobody = nobody.run(&daemon, &line);
+        for said in [by_root.code(7), by_nobody.code(7)] {
+            assert!(
+                said.stderr.contains(layer) && said.stderr.contains("hint: "),
+                "{said:?}"
+            );
+        }
+        assert!(!sealift.path("images.tar").exists() && !nobody.path("images.tar").exists());
+    }
+
+    registry.start_again();
+    let told = saved(
+        &sealift,
+        &daemon,
+        &[&online[..], &["app:1"]].concat(),
+        "images.tar",
+    );
+    is_proven(&told, &image.digest, "engine", &[("registry", 1), ("stored", 2)]);
+    let targets = [Engine::Docker20, Engine::Docker28];
+    for daemon in targets.map(|engine| Daemon::start(engine, Store::Classic)) {
+        at(&sealift, &daemon, &["load", "-q", "images.tar"]).ok();
+        assert_eq!(daemon.images(), [format!("app:1 {}", image.digest)]);
+    }
+}
+
+#[test]
+fn without_root_a_classic_store_is_exported() {
+    let sealift = Sealift::new();
+    let (registry, image, daemon) = pulled(&sealift, Engine::Docker20, Store::Classic);
+    let name = format!("{}/pushed:1", registry.address());
+    daemon.build("built", &layers("1"));
+    let digest = daemon.push("built", &name);
+    let nobody = Nobody::new();
+
+    // The registry has what the export lacks.
+    let (told, _) = saved_by_nobody(
+        &nobody,
+        &daemon,
+        &[
+            "--from",
+            "docker",
+            "app:1",
+            "--mirror",
+            &format!("docker.io={}", registry.address()),
+        ],
+    );
+    is_proven(&told, &image.digest, "registry", &[("registry", 3)]);
+    drop(registry);
+
+    let pushed = [&OUT_OF[..], &[&name]].concat();
+    let (told, bytes) = saved_by_nobody(&nobody, &daemon, &pushed);
+    is_proven(&told, &digest, BY_PUSH, &[(GO, 3)]);
+    saved(&sealift, &daemon, &pushed, "pushed.tar");
+    assert!(
+        bytes == fs::read(sealift.path("pushed.tar")).unwrap(),
+        "the archives differ"
+    );
+
+    let (told, _) = saved_by_nobody(&nobody, &daemon, &[&OUT_OF[..], &["app:1"]].concat());
+    assert_eq!(
+        json!([told["digest"], told["evidence"], told["manifest"]["from"]]),
+        json!([image.digest, "recorded", "stand-in"])
+    );
+    let reason = told["manifest"]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("neither the store nor a registry has it"),
+        "{reason}"
+    );
+    let require = ["save", "-o", "images.tar", "--rebuild", "require", "app:1"];
+    nobody.run(&daemon, &[&require[..], &OUT_OF].concat()).code(6);
+    assert!(!nobody.path("images.tar").exists());
+}
