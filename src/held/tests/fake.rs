@@ -205,6 +205,8 @@ pub struct Store {
     blobs: HashMap<Digest, Vec<u8>>,
     tars: HashMap<Digest, Vec<u8>>,
     packed: HashMap<Digest, Vec<Digest>>,
+    /// A blob that is there and cannot be opened.
+    pub unreadable: Option<Digest>,
     /// Layers that were opened to be read from their starts.
     pub opened: Arc<Mutex<Vec<Digest>>>,
     /// What it is asked for its names.
@@ -353,8 +355,11 @@ impl Holder for Store {
         ))
     }
 
-    fn stored(&self, digest: &Digest) -> Option<Stored> {
-        self.blobs.get(digest).map(|bytes| in_file(bytes))
+    fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
+        if self.unreadable == Some(*digest) {
+            return Err(Error::io("open", "blob")(io::ErrorKind::PermissionDenied.into()));
+        }
+        Ok(self.blobs.get(digest).map(|bytes| in_file(bytes)))
     }
 
     fn packed(&self, diff_id: &Digest, _: &Repository) -> Vec<Digest> {
