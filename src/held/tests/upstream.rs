@@ -90,15 +90,18 @@ fn a_registry_that_lies_is_not_believed() {
         saved.says()
     );
     assert_eq!(scene.notes().len(), 1);
-    // Another image's descriptor.
-    let mut registry = all();
-    registry.is_confused = true;
+    // Another manifest of the same image.
+    let other = Image::pushed(AMD64, &[(1, Form::Push)]);
+    assert_eq!(other.id(), image.id());
+    let mut registry = all().has_all(REPOSITORY, &other);
+    registry.confused = Some(other.root.bare());
     let saved = Scene::with(registry).saved(store(), &[APP]).unwrap();
     assert!(
         saved.says()[0].starts_with("recorded: no manifest"),
         "{:?}",
         saved.says()
     );
+    assert_eq!(saved.digests(), [Some(image.digest())]);
     // Another image under the digest, as by a store that is mistaken.
     let other = Image::odd(AMD64, &[(7, Form::Push)]);
     let shown = format!("{REPOSITORY}@{}", other.digest());
