@@ -458,7 +458,11 @@ impl Registry {
         let bytes = self.get(what, repository, digest)?;
         match Digest::sha256(&bytes) == *digest {
             true => Ok(bytes),
-            false => Err(Registry::error(repository.domain(), digest, "other bytes")),
+            false => {
+                let (expected, found) = (*digest, Digest::sha256(&bytes));
+                let place = Place::blob(expected).within(repository.domain());
+                Err(Error::refused(place, Problem::DigestDiffers { expected, found }))
+            }
         }
     }
 }

@@ -89,7 +89,22 @@ fn a_registry_that_lies_is_not_believed() {
         "{:?}",
         saved.says()
     );
-    assert_eq!(scene.notes().len(), 1);
+    let notes = scene.notes();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].ends_with("; going on without it"), "{notes:?}");
+    // It is of use all the same for the next image.
+    let next = Image::odd(AMD64, &[(5, Form::Odd)]);
+    let registry = all().wrong(&image.manifest).has_all(REPOSITORY, &next);
+    let name = "quay.io/org/app:2";
+    let saved = Scene::with(registry)
+        .saved(store().pull(name, &next), &[APP, name])
+        .unwrap();
+    assert_eq!(saved.digests(), [Some(image.digest()), Some(next.digest())]);
+    assert!(
+        saved.says()[1].starts_with("verified: manifest from the registry"),
+        "{:?}",
+        saved.says()
+    );
     // Another manifest of the same image.
     let other = Image::pushed(AMD64, &[(1, Form::Push)]);
     assert_eq!(other.id(), image.id());
