@@ -110,7 +110,7 @@ impl Layers {
         if self.origins.contains_key(&layer.digest) {
             return Ok(None);
         }
-        let stored = holder.stored(&layer.digest).map(|stored| stored.size);
+        let stored = holder.stored(&layer.digest)?.map(|stored| stored.size);
         let plain = match diff_id {
             Some(diff_id) if diff_id == layer.digest => holder.size(&diff_id)?,
             _ => None,
@@ -171,11 +171,14 @@ pub(super) fn stored(
     repository: &Repository,
     diff_id: &Digest,
 ) -> Result<Option<Descriptor>> {
-    let digests = holder.packed(diff_id, repository).into_iter();
-    let Some((digest, stored)) = digests
-        .filter_map(|digest| Some((digest, holder.stored(&digest)?)))
-        .next()
-    else {
+    let mut found = None;
+    for digest in holder.packed(diff_id, repository) {
+        found = holder.stored(&digest)?.map(|stored| (digest, stored));
+        if found.is_some() {
+            break;
+        }
+    }
+    let Some((digest, stored)) = found else {
         return Ok(None);
     };
     let mut magic = Vec::new();
@@ -200,7 +203,7 @@ pub(super) fn prove(
     diff_id: Digest,
     interrupt: &Interrupt,
 ) -> Result<()> {
-    let Some(stored) = holder.stored(&layer.digest) else {
+    let Some(stored) = holder.stored(&layer.digest)? else {
         return Err(absent(holder, format!("layer {}", layer.digest)));
     };
     let compression = match layer.media_type.kind() {

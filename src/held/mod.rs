@@ -75,8 +75,13 @@ pub trait Holder: Unpacked {
     /// If it is here and cannot be read, or is something else.
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>>;
 
-    /// Where a blob's stored bytes are; `None` if it is not here. Whoever reads them hashes them.
-    fn stored(&self, digest: &Digest) -> Option<Stored>;
+    /// Where a blob's stored bytes are; `None` if it is not here, or can be had otherwise. Whoever reads them hashes
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// If it is here and cannot be opened.
+    fn stored(&self, digest: &Digest) -> Result<Option<Stored>>;
 
     /// The digests that a layer is known to have had in registries, the likeliest for this repository first.
     fn packed(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest>;

@@ -179,8 +179,8 @@ impl Holder for Saved {
         Ok(None)
     }
 
-    fn stored(&self, digest: &Digest) -> Option<Stored> {
-        self.stored.get(digest).cloned()
+    fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
+        Ok(self.stored.get(digest).cloned())
     }
 
     fn packed(&self, diff_id: &Digest, _: &Repository) -> Vec<Digest> {

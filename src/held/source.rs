@@ -235,7 +235,11 @@ impl Source for HeldSource {
         }
         // What an engine has begun to fetch is there and not whole.
         let is_whole = |stored: &Stored| stored.size == descriptor.size;
-        if let Some(stored) = packed.or_else(|| self.holder.stored(digest).filter(is_whole)) {
+        let stored = match packed {
+            Some(packed) => Some(packed),
+            None => self.holder.stored(digest)?.filter(is_whole),
+        };
+        if let Some(stored) = stored {
             return Ok(Box::new(stored.reader(offset)));
         }
         let mut tar = self.holder.open(digest)?;

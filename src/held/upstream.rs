@@ -49,17 +49,23 @@ impl Upstream {
         if is_given_up(&asked()) {
             return Ok(None);
         }
-        let error = match ask(source.as_ref()) {
-            Err(Error::Interrupted) => return Err(Error::Interrupted),
-            Err(error @ (Error::Registry { .. } | Error::Refused(_) | Error::Io { .. })) => error,
-            answer => {
-                asked().answered.insert(domain.into());
-                return match answer {
-                    Ok(answer) => Ok(Some(answer)),
-                    Err(Error::NotFound { .. }) => Ok(None),
-                    Err(error) => Err(error),
-                };
+        let answer = match ask(source.as_ref()) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            // This document is not to be used. The next one may be.
+            Err(error @ Error::Refused(_)) => {
+                self.note(&error);
+                Ok(None)
             }
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => Err(error),
+        };
+        let error = match answer {
+            Ok(answer) => {
+                asked().answered.insert(domain.into());
+                return Ok(answer);
+            }
+            Err(error) => error,
         };
         // One that has answered may only keep this repository from us.
         let (lost, what) = match asked().answered.contains(domain) {

@@ -54,7 +54,7 @@ impl Ready {
         }
         // Of platforms that were not pulled an engine may have the manifest, but no config.
         if let Ok(Document::Manifest(manifest)) = Document::parse(&descriptor.media_type, bytes.clone())
-            && holder.stored(&manifest.config.digest).is_none()
+            && holder.stored(&manifest.config.digest)?.is_none()
         {
             return Ok(None);
         }

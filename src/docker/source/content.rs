@@ -7,7 +7,7 @@ use crate::archive::content::Stored;
 use crate::docker::api::Client;
 use crate::docker::store::content::ContentFolders;
 use crate::error::{Error, Result};
-use crate::held::{Holder, Holding, digests_of};
+use crate::held::{Holder, Holding};
 use crate::oci::{Digest, Reference, Repository};
 use crate::rebuild::Unpacked;
 
@@ -51,7 +51,7 @@ impl Holder for Content {
     fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
         let listed = Listed::find(&self.client, reference)?;
         Ok(listed.map(|listed| Holding {
-            digests: digests_of(reference.repository(), &listed.digests),
+            digests: listed.digests_of_root(reference.repository()),
             image: None,
         }))
     }
@@ -64,8 +64,8 @@ impl Holder for Content {
         self.folders.metadata(digest)
     }
 
-    fn stored(&self, digest: &Digest) -> Option<Stored> {
-        self.folders.stored(digest).ok().flatten()
+    fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
+        self.folders.stored(digest)
     }
 
     fn packed(&self, _: &Digest, _: &Repository) -> Vec<Digest> {

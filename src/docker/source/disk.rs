@@ -80,9 +80,9 @@ impl Holder for Disk {
         self.folders.metadata(digest)
     }
 
-    fn stored(&self, digest: &Digest) -> Option<Stored> {
+    fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
         // What cannot be opened can be packed again.
-        self.folders.stored(digest).ok().flatten()
+        Ok(self.folders.stored(digest).ok().flatten())
     }
 
     fn packed(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest> {

@@ -63,6 +63,16 @@ impl Listed {
         Ok(found.map(Listed::from))
     }
 
+    /// What it is shown as by digest where ids are those of indexes and manifests. Without a name that was pulled
+    /// or pushed there is still the id.
+    pub fn digests_of_root(&self, repository: &Repository) -> Vec<Reference> {
+        let mut digests = digests_of(repository, &self.digests);
+        if !digests.iter().any(|name| name.digest() == Some(self.id)) {
+            digests.push(Reference::digested(repository, self.id));
+        }
+        digests
+    }
+
     /// Every name that the engine shows: tags, and digests where there is no tag.
     pub fn names(client: &Client) -> Result<Vec<Reference>> {
         let answers: Vec<Answer> = client.get("ask for its images", "/images/json")?;
@@ -226,7 +236,7 @@ impl Holder for Export {
         match &exported.content {
             Exports::Saved(saved) => saved.find(reference),
             Exports::Layout(_) => Ok(Some(Holding {
-                digests: digests_of(reference.repository(), &listed.digests),
+                digests: listed.digests_of_root(reference.repository()),
                 image: None,
             })),
             Exports::Nothing => Ok(None),
@@ -259,11 +269,11 @@ impl Holder for Export {
         Ok(Some(bytes))
     }
 
-    fn stored(&self, digest: &Digest) -> Option<Stored> {
+    fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
         match self.content() {
             Exports::Saved(saved) => saved.stored(digest),
-            Exports::Layout(content) => content.stored(digest).cloned(),
-            Exports::Nothing => None,
+            Exports::Layout(content) => Ok(content.stored(digest).cloned()),
+            Exports::Nothing => Ok(None),
         }
     }
 

@@ -205,6 +205,8 @@ pub struct Store {
     blobs: HashMap<Digest, Vec<u8>>,
     tars: HashMap<Digest, Vec<u8>>,
     packed: HashMap<Digest, Vec<Digest>>,
+    /// A blob that is there and cannot be opened.
+    pub unreadable: Option<Digest>,
     /// Layers that were opened to be read from their starts.
     pub opened: Arc<Mutex<Vec<Digest>>>,
     /// What it is asked for its names.
@@ -353,8 +355,11 @@ impl Holder for Store {
         ))
     }
 
-    fn stored(&self, digest: &Digest) -> Option<Stored> {
-        self.blobs.get(digest).map(|bytes| in_file(bytes))
+    fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
+        if self.unreadable == Some(*digest) {
+            return Err(Error::io("open", "blob")(io::ErrorKind::PermissionDenied.into()));
+        }
+        Ok(self.blobs.get(digest).map(|bytes| in_file(bytes)))
     }
 
     fn packed(&self, diff_id: &Digest, _: &Repository) -> Vec<Digest> {
@@ -379,8 +384,8 @@ pub struct Registry {
     closed: HashSet<String>,
     /// Blobs of which it gives other bytes.
     wrong: HashSet<Digest>,
-    /// Answers with the descriptor of something else.
-    pub is_confused: bool,
+    /// What it answers with whatever it is asked for.
+    pub confused: Option<Descriptor>,
     /// What it was asked for, in order.
     pub asked: Mutex<Vec<String>>,
 }
@@ -453,7 +458,11 @@ impl Registry {
         let bytes = self.get(what, repository, digest)?;
         match Digest::sha256(&bytes) == *digest {
             true => Ok(bytes),
-            false => Err(Registry::error(repository.domain(), digest, "other bytes")),
+            false => {
+                let (expected, found) = (*digest, Digest::sha256(&bytes));
+                let place = Place::blob(expected).within(repository.domain());
+                Err(Error::refused(place, Problem::DigestDiffers { expected, found }))
+            }
         }
     }
 }
@@ -468,9 +477,8 @@ impl Source for Registry {
             return Err(absent(&reference.familiar(), "the registry"));
         };
         let bytes = self.checked("resolve", reference.repository(), &digest)?;
-        if self.is_confused {
-            let other = Image::pushed("linux/amd64", &[]);
-            return Ok(other.root.bare());
+        if let Some(other) = &self.confused {
+            return Ok(other.clone());
         }
         Ok(described(
             Document::sniff(&bytes).unwrap_or(MediaType::new("none")).as_str(),

@@ -138,3 +138,15 @@ fn an_index_that_is_gone_is_said_to_be() {
     let error = source.metadata(names[0].repository(), &larger).unwrap_err();
     assert!(error.to_string().contains("size is"), "{error}");
 }
+
+#[test]
+fn a_blob_that_cannot_be_opened_is_not_one_that_is_not_there() {
+    let [amd64, arm64] = both();
+    let root = index(&[&amd64, &arm64]);
+    for blob in [amd64.id(), amd64.layers[0].digest] {
+        let mut store = Store::default().name(APP, &root).keep(&amd64).keep(&arm64);
+        store.unreadable = Some(blob);
+        let error = Scene::offline().saved(store, &[APP]).err().unwrap();
+        assert_eq!(error.exit_code(), 3, "{error}");
+    }
+}

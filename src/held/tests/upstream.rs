@@ -89,16 +89,34 @@ fn a_registry_that_lies_is_not_believed() {
         "{:?}",
         saved.says()
     );
-    assert_eq!(scene.notes().len(), 1);
-    // Another image's descriptor.
-    let mut registry = all();
-    registry.is_confused = true;
+    let notes = scene.notes();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].ends_with("; going on without it"), "{notes:?}");
+    // It is of use all the same for the next image.
+    let next = Image::odd(AMD64, &[(5, Form::Odd)]);
+    let registry = all().wrong(&image.manifest).has_all(REPOSITORY, &next);
+    let name = "quay.io/org/app:2";
+    let saved = Scene::with(registry)
+        .saved(store().pull(name, &next), &[APP, name])
+        .unwrap();
+    assert_eq!(saved.digests(), [Some(image.digest()), Some(next.digest())]);
+    assert!(
+        saved.says()[1].starts_with("verified: manifest from the registry"),
+        "{:?}",
+        saved.says()
+    );
+    // Another manifest of the same image.
+    let other = Image::pushed(AMD64, &[(1, Form::Push)]);
+    assert_eq!(other.id(), image.id());
+    let mut registry = all().has_all(REPOSITORY, &other);
+    registry.confused = Some(other.root.bare());
     let saved = Scene::with(registry).saved(store(), &[APP]).unwrap();
     assert!(
         saved.says()[0].starts_with("recorded: no manifest"),
         "{:?}",
         saved.says()
     );
+    assert_eq!(saved.digests(), [Some(image.digest())]);
     // Another image under the digest, as by a store that is mistaken.
     let other = Image::odd(AMD64, &[(7, Form::Push)]);
     let shown = format!("{REPOSITORY}@{}", other.digest());
