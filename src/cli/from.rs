@@ -47,6 +47,15 @@ enum From {
     Path(PathBuf),
 }
 
+impl From {
+    fn path(&self) -> Option<&PathBuf> {
+        match self {
+            From::Path(path) => Some(path),
+            From::Auto | From::Registry | From::Docker => None,
+        }
+    }
+}
+
 impl FromStr for From {
     type Err = Infallible;
 
@@ -89,41 +98,57 @@ impl FromArgs {
         progress: &Arc<dyn Progress>,
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Source>> {
+        self.check()?;
         let open = Open {
             args: self,
             spool: self.spool.options(interrupt, output),
             progress,
             interrupt,
         };
+        let paths = self.from.iter().filter_map(From::path).cloned();
+        // The parts of an archive are one, which stands where its first part does.
+        let mut archives = segments::by_archive(&paths.collect::<Vec<_>>());
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        let mut paths = Vec::new();
-        let mut registry = false;
         for from in &self.from {
             match from {
-                From::Registry => registry = true,
+                From::Registry => sources.extend(open.registry()?),
                 From::Docker => sources.push(open.docker()?),
                 // A registry cannot be saved as a whole: all means the engine's images.
                 From::Auto if all || self.data_root.is_some() => sources.push(open.docker()?),
                 From::Auto => {
                     sources.extend(open.docker_if_there()?);
-                    registry = true;
+                    sources.extend(open.registry()?);
                 }
-                From::Path(path) => paths.push(path.clone()),
+                From::Path(path) => {
+                    if let Some(at) = archives.iter().position(|files| files.contains(path)) {
+                        sources.push(open.archive(&archives.remove(at))?);
+                    }
+                }
             }
         }
-        for files in segments::by_archive(&paths) {
-            sources.push(open.archive(&files)?);
-        }
-        if registry && !self.offline {
-            sources.push(Box::new(self.registry.source(progress.clone(), interrupt)?));
-        }
         match sources.pop() {
+            None => Err(Error::Usage {
+                message: "there is nothing to ask: no Docker is here, and --offline asks no registry".into(),
+                hint: Some("leave out --offline, or name an archive with --from".into()),
+            }),
             Some(only) if sources.is_empty() => Ok(only),
-            last => {
-                sources.extend(last);
+            Some(last) => {
+                sources.push(last);
                 Ok(Box::new(Several::new(sources)))
             }
         }
+    }
+
+    /// Refuses options that would be without effect.
+    fn check(&self) -> Result<()> {
+        let is_docker = |from: &From| matches!(from, From::Docker | From::Auto);
+        if self.data_root.is_none() || self.from.iter().any(is_docker) {
+            return Ok(());
+        }
+        Err(Error::Usage {
+            message: "--data-root names the store of a Docker, and --from asks none".into(),
+            hint: Some("add --from docker, or leave out --data-root".into()),
+        })
     }
 }
 
@@ -149,13 +174,21 @@ impl Open<'_> {
         }
         match self.docker() {
             Ok(source) => Ok(Some(source)),
-            Err(error @ Error::Engine { .. }) => {
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(error) => {
                 self.progress
                     .note(&format!("the local Docker is left out: {error}"));
                 Ok(None)
             }
-            Err(error) => Err(error),
         }
+    }
+
+    fn registry(&self) -> Result<Option<Box<dyn Source>>> {
+        if self.args.offline {
+            return Ok(None);
+        }
+        let source = self.args.registry.source(self.progress.clone(), self.interrupt)?;
+        Ok(Some(Box::new(source)))
     }
 
     fn archive(&self, files: &[PathBuf]) -> Result<Box<dyn Source>> {

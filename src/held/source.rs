@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::Holder;
 use super::layers::{self, Missing};
 use super::upstream::Upstream;
-use super::work::{Ready, Work};
+use super::work::{self, Ready, Work};
 use crate::archive::account::{Account, Evidence, Provenance};
 use crate::archive::content::Stored;
 use crate::error::{Error, Place, Problem, Result};
@@ -92,9 +92,18 @@ impl HeldSource {
     fn require(&self, references: &[Reference]) -> Result<()> {
         let mut unproven = Vec::new();
         for reference in references {
-            let Some(image) = self.ready().images.get(&reference.full()).cloned() else {
-                continue;
+            let name = reference.full();
+            let (image, left_out) = {
+                let ready = self.ready();
+                (
+                    ready.images.get(&name).cloned(),
+                    ready.left_out.get(&name).cloned(),
+                )
             };
+            if let Some(reason) = left_out.filter(|reason| reason == work::UNPROVEN) {
+                unproven.push(format!("{reference}: {reason}"));
+            }
+            let Some(image) = image else { continue };
             let graph = self.ready().walk(self.holder.as_ref(), &image.root)?;
             let account = self.account(reference, &graph)?;
             let Some(provenance) = &account.provenance else {

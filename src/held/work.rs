@@ -17,7 +17,7 @@ use crate::rebuild::templates::{self, Blob};
 use crate::rebuild::{Outcome, Packed};
 
 /// Why an image is not given by a digest that nobody shows for it.
-const UNPROVEN: &str = "it has an image of that name, and nothing shows that it is the one of this digest: asked for \
+pub(super) const UNPROVEN: &str = "it has an image of that name, and nothing shows that it is the one of this digest: asked for \
                         without the digest it is saved as one that has none";
 
 /// What was made ready.

@@ -4,6 +4,7 @@
 //! files.rs      folders and archives as sources: subsets, merges, parts, pipes, other tools' archives
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
 //! old_kernel.rs newer system calls that fail with ENOSYS
+//! from.rs       where save looks for images
 //! inputs.rs     archives as streams; files that change while they are read
 //! json.rs       the documents of all commands
 //! printed.rs    text, exit codes, help, lists of names
@@ -19,6 +20,7 @@ mod support;
 
 mod faults;
 mod files;
+mod from;
 mod inputs;
 mod json;
 mod old_kernel;

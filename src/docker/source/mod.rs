@@ -45,9 +45,12 @@ pub fn holder(
     match Client::connect(&endpoint) {
         Ok(client) => running(client, spool, progress),
         Err(error) if Dormant::is_of(&options.environment) && is_root() => {
-            dormant(None).map_err(|_| error).inspect(|holder| {
-                progress.note(&format!("Docker does not run: reading {}", holder.label()));
-            })
+            let found = dormant(None);
+            progress.note(&match &found {
+                Ok(holder) => format!("Docker does not run: reading {}", holder.label()),
+                Err(why) => format!("Docker does not run, and its store cannot be read: {why}"),
+            });
+            found.map_err(|_| downed(error))
         }
         Err(error) => Err(downed(error)),
     }

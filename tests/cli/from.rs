@@ -1,0 +1,77 @@
+//! Where `save` looks for images.
+
+use crate::support::*;
+
+/// A `docker save` archive that is here as a test's input: one image, `app:1`, without a digest.
+fn saved() -> String {
+    format!(
+        "{}/testdata/bad/docker-save-of-20.10.tar",
+        env!("CARGO_MANIFEST_DIR")
+    )
+}
+
+#[test]
+fn options_that_leave_nothing_to_ask_are_refused() {
+    let sealift = Sealift::new();
+    for (arguments, says) in [
+        (
+            &["--from", "registry", "--offline"][..],
+            "there is nothing to ask",
+        ),
+        (&["--offline"], "there is nothing to ask"),
+        (&["--from", "registry", "--data-root", "/"], "--from asks none"),
+        (&["--from", &saved(), "--data-root", "/"], "--from asks none"),
+    ] {
+        let line = [&["save", "app:1", "-o", "out.tar"], arguments].concat();
+        let run = sealift.run(&line).code(2);
+        assert!(run.stderr.contains(says), "{line:?}: {}", run.stderr);
+        assert!(run.stderr.contains("hint: "), "{line:?}: {}", run.stderr);
+        assert!(!sealift.path("out.tar").exists());
+    }
+}
+
+#[test]
+fn a_docker_that_is_not_there_is_told_with_what_would_help() {
+    let sealift = Sealift::new();
+    let run = sealift
+        .run(&["save", "--from", "docker", "app:1", "-o", "out.tar"])
+        .code(5);
+    assert!(run.stderr.contains("--data-root DIR reads"), "{}", run.stderr);
+    let root = sealift.path("nothing");
+    std::fs::create_dir(&root).unwrap();
+    let root = root.display().to_string();
+    let run = sealift
+        .run(&["save", "--data-root", &root, "--all", "-o", "out.tar"])
+        .code(2);
+    assert!(run.stderr.contains("has no classic store"), "{}", run.stderr);
+}
+
+#[test]
+fn an_archive_of_docker_save_becomes_one_that_says_what_it_is() {
+    let sealift = Sealift::new();
+    let save = ["save", "--offline", "--from", &saved(), "-o", "out.tar"];
+    let run = sealift.run(&save).code(0);
+    assert!(run.stdout.contains("<none>"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("docker save writes none into archives"),
+        "{}",
+        run.stdout
+    );
+    let listed = sealift.run(&["list", "--json", "out.tar"]).code(0);
+    assert!(
+        listed.stdout.contains(r#""evidence": "none""#),
+        "{}",
+        listed.stdout
+    );
+    sealift.run(&["verify", "out.tar"]).code(0);
+
+    let absent = format!("app@sha256:{}", "0".repeat(64));
+    for (rebuild, code) in [("auto", 7), ("require", 6)] {
+        let line = [&save[..], &[&absent, "--rebuild", rebuild]].concat();
+        let before = std::fs::read(sealift.path("out.tar")).unwrap();
+        let run = sealift.run(&line).code(code);
+        assert!(run.stderr.contains("nothing shows that it is"), "{}", run.stderr);
+        let after = std::fs::read(sealift.path("out.tar")).unwrap();
+        assert_eq!(before, after, "the old file stays");
+    }
+}
