@@ -202,13 +202,17 @@ impl Run<'_> {
         self.interrupt.check()?;
         let root = self.source.resolve(reference)?;
         let selection = self.source.selection(reference, self.options.platforms.as_ref());
+        // An engine pulls images without their attestations: who asks for a platform does not ask for those.
+        let is_partial = self.source.selection(reference, None) == PlatformSelection::Present;
         let graph = Graph::walk(&root, &selection, &mut |descriptor| {
             self.interrupt.check()?;
-            if selection == PlatformSelection::Present && self.source.leaves_out(reference, descriptor) {
+            let may_lack =
+                selection == PlatformSelection::Present || is_partial && descriptor.attests().is_some();
+            if may_lack && self.source.leaves_out(reference, descriptor) {
                 return Ok(None);
             }
             match self.source.metadata(reference.repository(), descriptor) {
-                Err(Error::NotFound { .. }) if selection == PlatformSelection::Present => Ok(None),
+                Err(Error::NotFound { .. }) if may_lack => Ok(None),
                 Err(error) => Err(error),
                 Ok(bytes) => self.admit(bytes).map(Some),
             }

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use measure::{Cost, median, run_measured};
-use support::{Built, Registry, Sealift, large};
+use support::{Built, Daemon, Engine, Registry, Sealift, Store, large};
 
 const MIB: f64 = 1_048_576.0;
 
@@ -68,6 +68,7 @@ fn measure_all() -> ExitCode {
     verify_quick_beside_plain_hash(&mut report, &reference);
     verify_uses_all_cores(&mut report, &registry);
     memory(&mut report, registry, "bench/large:1", "0.7 GB");
+    rebuild_beside_docker_push(&mut report);
     if std::env::var_os("BENCH_10GB").is_some() {
         let (registry, folder) = (Registry::start(), folder());
         registry.push(
@@ -174,6 +175,54 @@ fn verify_quick_beside_plain_hash(report: &mut Report, reference: &str) {
     );
 }
 
+/// Packing an image again as `docker push` does, beside a push of it to a registry that has nothing. The push does
+/// not wait for the disk.
+fn rebuild_beside_docker_push(report: &mut Report) {
+    let (first, folder) = (Registry::start(), folder());
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    large::build_on(&daemon, "large");
+    let reference = format!("{}/bench/large:1", first.address());
+    daemon.push("large", &reference);
+    drop(first);
+    let sealift = Sealift::new().docker(&daemon);
+    let archive = folder.path().join("images.tar");
+    let mut peak = 0;
+    let rebuild = || {
+        let _ = std::fs::remove_file(&archive);
+        let mut save = sealift.command(&["save", "-q", "--offline", "--from", "docker", &reference]);
+        let cost = run_measured(save.args(["--rebuild", "require", "-o"]).arg(&archive));
+        peak = peak.max(cost.peak);
+        cost
+    };
+    let push = || {
+        let empty = Registry::start();
+        let to = format!("{}/bench/large:1", empty.address());
+        daemon.docker(&["tag", "large", &to]).ok();
+        run_measured(daemon.client().args(["push", "--quiet", &to]))
+    };
+    let (rebuild, push) = in_turn(rebuild, push);
+    println!("save with all layers rebuilt {rebuild:.2} s, docker push {push:.2} s");
+    report.line(
+        "rebuild / docker push, wall",
+        rebuild / push,
+        rebuild <= push,
+        "at most 1.0",
+    );
+    peak_of(report, "save with all layers rebuilt", peak);
+}
+
+/// Compares a peak of memory, in bytes, with what the design allows.
+fn peak_of(report: &mut Report, what: &str, peak: u64) {
+    let limit = 32.0 + 4.0 * cores() as f64;
+    let peak = peak as f64 / MIB;
+    report.line(
+        &format!("{what}, peak MiB"),
+        peak,
+        peak <= limit,
+        &format!("at most {limit}"),
+    );
+}
+
 fn verify_uses_all_cores(report: &mut Report, registry: &Registry) {
     let (sealift, folder) = (Sealift::new(), folder());
     let layers = 2 * cores();
@@ -206,23 +255,14 @@ fn memory(report: &mut Report, registry: Registry, name: &str, size: &str) {
     let (sealift, folder) = (Sealift::new(), folder());
     let archive = folder.path().join("images.tar");
     let path = archive.to_str().unwrap();
-    let limit = 32.0 + 4.0 * cores() as f64;
-    let mut check = |what: &str, cost: Cost| {
-        let peak = cost.peak as f64 / MIB;
-        report.line(
-            &format!("{what} of {size}, peak MiB"),
-            peak,
-            peak <= limit,
-            &format!("at most {limit}"),
-        );
-    };
+    let mut check = |what: &str, cost: Cost| peak_of(report, &format!("{what} of {size}"), cost.peak);
     check("save", save(&sealift, &reference, &archive));
     drop(registry);
     check(
         "verify",
         run_measured(&mut sealift.command(&["verify", "-q", path])),
     );
-    let daemon = support::Daemon::start(support::Engine::Docker28, support::Store::Classic);
+    let daemon = Daemon::start(Engine::Docker28, Store::Classic);
     let sealift = Sealift::new().docker(&daemon);
     check(
         "load",

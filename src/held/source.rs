@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Holder;
-use super::layers::{self, Missing};
+use super::layers::Missing;
 use super::upstream::Upstream;
 use super::work::{self, Ready, Work};
 use crate::archive::account::{Account, Evidence, Provenance};
@@ -122,6 +122,19 @@ impl HeldSource {
         })
     }
 
+    /// Says that it does not have a document which an index names.
+    fn not_pulled(&self, descriptor: &Descriptor) -> Error {
+        let platform = descriptor.platform.as_ref();
+        Error::NotFound {
+            what: platform.map_or_else(
+                || descriptor.digest.to_string(),
+                |platform| format!("{} for {platform}", descriptor.digest),
+            ),
+            place: self.holder.label().into(),
+            hint: Some("it was not pulled; pull it, or save where the registry can be reached".into()),
+        }
+    }
+
     /// Says that it does not have an image, and what it has.
     fn absent(&self, reference: &Reference) -> Error {
         let left_out = self.ready().left_out.get(&reference.full()).cloned();
@@ -185,7 +198,7 @@ impl Source for HeldSource {
     }
 
     fn leaves_out(&self, reference: &Reference, document: &Descriptor) -> bool {
-        self.ready().leaves_out(reference, &document.digest)
+        self.ready().leaves_out(self.holder.as_ref(), reference, document)
     }
 
     fn origin(&self, _: &Reference) -> String {
@@ -229,7 +242,7 @@ impl Source for HeldSource {
     fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
         self.ready()
             .document(self.holder.as_ref(), descriptor)?
-            .ok_or_else(|| layers::absent(self.holder.as_ref(), descriptor.digest.to_string()))
+            .ok_or_else(|| self.not_pulled(descriptor))
     }
 
     fn open(&self, _: &Repository, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {

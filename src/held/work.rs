@@ -62,8 +62,9 @@ impl Ready {
     }
 
     /// Whether an image is given without a document of its index.
-    pub fn leaves_out(&self, reference: &Reference, digest: &Digest) -> bool {
-        !self.is_open && self.images.contains_key(&reference.full()) && !self.documents.contains_key(digest)
+    pub fn leaves_out(&self, holder: &dyn Holder, reference: &Reference, document: &Descriptor) -> bool {
+        // What cannot be read is not left out: the error is told when it is.
+        self.images.contains_key(&reference.full()) && matches!(self.document(holder, document), Ok(None))
     }
 
     /// Everything below a manifest or index that is given out.

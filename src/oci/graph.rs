@@ -61,7 +61,7 @@ pub struct Graph {
 }
 
 /// Reads a document's or config's stored bytes, already checked against the descriptor;
-/// `None` if it is not there.
+/// `None` if it is not there, which for an attestation is no error whatever is selected.
 pub type Fetch<'a> = dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>> + 'a;
 
 impl Graph {
@@ -151,7 +151,8 @@ impl Walk<'_, '_> {
             return Ok(());
         }
         let Some(bytes) = self.read(descriptor)? else {
-            if is_root || *self.selection != PlatformSelection::Present {
+            let may_lack = *self.selection == PlatformSelection::Present || descriptor.attests().is_some();
+            if is_root || !may_lack {
                 return refuse(Problem::Missing);
             }
             self.graph.absent.push(descriptor.clone());

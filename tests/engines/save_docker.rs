@@ -1,7 +1,6 @@
 //! Images out of Docker whose registry is gone: they were built and pushed there, or pulled.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -18,7 +17,7 @@ fn keeps_its_digest(builder: Engine, pullers: &[Engine]) {
     let built = Daemon::start(builder, Store::Classic);
     let repository = format!("{}/library/app", registry.address());
     let name = format!("{repository}:1");
-    built.build("app", &layers("1"));
+    built.build("app", &layers_with_twins("1"));
     let digest = built.push("app", &name);
     let served = Served::by(&registry, "library/app:1");
     assert_eq!(served.digest, digest);
@@ -27,23 +26,31 @@ fn keeps_its_digest(builder: Engine, pullers: &[Engine]) {
 
     let sealift = Sealift::new();
     let image = saved(&sealift, &built, &[&REQUIRED[..], &[&name]].concat(), "built.tar");
-    is_proven(&image, &digest, BY_PUSH, &[(GO, 3)]);
+    is_proven(&image, &digest, BY_PUSH, &[(GO, 4)]);
     let text = at(
         &sealift,
         &built,
         &["save", "--from", "docker", &name, "-o", "again.tar"],
     )
     .ok();
-    let line = format!("{name}: manifest rebuilt (docker push), 3 of 3 layers rebuilt (Go gzip -1)\n");
+    let line = format!("{name}: manifest rebuilt (docker push), 4 of 4 layers rebuilt (Go gzip -1)\n");
     assert!(text.stdout.contains(&line), "{text:?}");
     is_the_same(&sealift, "built.tar", "again.tar");
+    let pinned = format!("{name}@{digest}");
+    let image = saved(
+        &sealift,
+        &built,
+        &[&REQUIRED[..], &[&pinned]].concat(),
+        "pinned.tar",
+    );
+    is_proven(&image, &digest, BY_PUSH, &[(GO, 4)]);
     drop(built);
 
     let targets = Targets::start(builder);
     targets.take(&sealift, "built.tar", &repository, "built", &served);
     for mut daemon in pulled {
         let image = saved_thrice(&sealift, &mut daemon, "app:1", "pulled.tar");
-        is_proven(&image, &digest, "engine", &[(GO, 3)]);
+        is_proven(&image, &digest, "engine", &[(GO, 4)]);
         let name = format!("pulled-{:?}", daemon.engine()).to_lowercase();
         targets.take(&sealift, "pulled.tar", "app", &name, &served);
     }
@@ -198,39 +205,12 @@ fn pulled_with_docker_28() {
     keeps_what_others_pushed(Engine::Docker28);
 }
 
-/// Files of this machine, in so many heaps of at least so many bytes.
-fn heaps(count: usize, size: u64) -> Vec<Vec<PathBuf>> {
-    let mut files = large::real_files().into_iter();
-    let mut heap = || {
-        let mut bytes = 0;
-        let few = files.by_ref().take_while(|(_, size_of)| {
-            let is_wanted = bytes < size;
-            bytes += size_of;
-            is_wanted
-        });
-        let heap: Vec<PathBuf> = few.map(|(path, _)| path).collect();
-        assert!(bytes >= size, "this machine has too few files");
-        heap
-    };
-    (0..count).map(|_| heap()).collect()
-}
-
 #[test]
 fn half_a_gigabyte_of_this_machine() {
     let registry = Registry::start();
     let daemon = Daemon::start(Engine::Docker20, Store::Classic);
     let name = format!("{}/large:1", registry.address());
-    let heaps = heaps(4, 125_000_000);
-    daemon.build_of("large", 5, |at, folder| match at {
-        0 => Layer::busybox().file("app/version", "1").write_to(folder),
-        _ => {
-            for file in &heaps[at - 1] {
-                let to = folder.join(file.strip_prefix("/").unwrap());
-                fs::create_dir_all(to.parent().unwrap()).unwrap();
-                linked(file, &to);
-            }
-        }
-    });
+    large::build_on(&daemon, "large");
     let digest = daemon.push("large", &name);
     let served = Served::by(&registry, "large:1");
     assert_eq!(served.digest, digest);

@@ -24,6 +24,7 @@ fn the_local_engine_is_asked_first_and_the_registry_for_the_rest() {
         let image = Image::sample(name, "1").build(&layout, name);
         registry.push(&image, &format!("library/{name}:1"));
     }
+    let here_digest = registry.digest_of("library/here:1");
     let daemon = Daemon::options(Engine::Docker28, Store::Classic)
         .mirror(&registry)
         .start();
@@ -73,6 +74,22 @@ fn the_local_engine_is_asked_first_and_the_registry_for_the_rest() {
     assert_eq!(
         (from(image).as_str(), &image["platforms"]),
         ("registry docker.io", &json!([foreign]))
+    );
+
+    let other = Daemon::options(Engine::Docker28, Store::Containerd)
+        .mirror(&registry)
+        .start();
+    other.docker(&["pull", "--quiet", "here:1"]).ok();
+    let image = &images(&at(&sealift, &other, &line).ok())[0];
+    assert_eq!(image["platforms"], json!([foreign]));
+    // And where no platform is asked for, no more than it has is fetched.
+    let host = Platform::host().to_string();
+    let line = ["save", "here:1", "--mirror", &mirror, "--json", "-o", "host.tar"];
+    let image = &images(&at(&sealift, &other, &line).ok())[0];
+    assert!(from(image).ends_with(" (containerd store)"), "{image:#}");
+    assert_eq!(
+        (&image["digest"], &image["platforms"]),
+        (&json!(here_digest), &json!([host]))
     );
 
     // Offline nothing is asked for, and what only a registry has is not there.
@@ -322,4 +339,12 @@ fn a_save_that_was_killed_leaves_nothing_that_the_next_does_not_take_up() {
         whole == fs::read(sealift.path("fresh.tar")).unwrap(),
         "the archives differ"
     );
+
+    // A pipe gets the same bytes, and what is packed goes elsewhere meanwhile.
+    let line = ["save", "--offline", "--from", "docker", &name, "-o", "-"];
+    let mut command = sealift.command(&line);
+    command.env("DOCKER_HOST", format!("unix://{}", daemon.socket().display()));
+    let piped = command.output().unwrap();
+    assert!(piped.status.success(), "{piped:?}");
+    assert!(whole == piped.stdout, "the archives differ");
 }

@@ -33,7 +33,7 @@ fn push_odd(registry: &Registry, sealift: &Sealift, with_zstd: bool) -> Vec<(&'s
 
 /// The reason why a layer is uncompressed, if one is.
 fn reasons(image: &Value) -> Vec<String> {
-    let layers = image["layers"].as_object().unwrap().values();
+    let layers = image["provenance"]["layers"].as_object().unwrap().values();
     layers
         .filter(|layer| layer["from"] == "uncompressed")
         .map(|layer| layer["reason"].as_str().unwrap().to_owned())
@@ -81,7 +81,11 @@ fn layers_of_unknown_encoders(puller: Engine) {
             "{told:#}"
         );
         assert_eq!(
-            json!([told["digest"], told["evidence"], told["manifest"]["from"]]),
+            json!([
+                told["digest"],
+                told["evidence"],
+                told["provenance"]["manifest"]["from"]
+            ]),
             json!([served.digest, "verified", "engine"])
         );
 
@@ -130,7 +134,11 @@ fn what_a_newer_docker_has_pushed_is_recorded() {
     assert!(said.stderr.contains("no known encoder gives it"), "{said:?}");
     let told = saved(&sealift, &daemon, &[&OUT_OF[..], &[&name]].concat(), "app.tar");
     assert_eq!(
-        json!([told["digest"], told["evidence"], told["manifest"]["from"]]),
+        json!([
+            told["digest"],
+            told["evidence"],
+            told["provenance"]["manifest"]["from"]
+        ]),
         json!([digest, "recorded", "stand-in"])
     );
 

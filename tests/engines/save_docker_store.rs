@@ -62,6 +62,43 @@ fn a_containerd_store_gives_the_originals(engine: Engine) {
     assert_eq!(classic.images(), [format!("app:1 {}", image.digest)]);
 }
 
+fn only(platform: &str) -> Vec<&str> {
+    [&OUT_OF[..], &["app:1", "--platform", platform]].concat()
+}
+
+#[test]
+fn a_containerd_store_gives_the_platforms_that_it_has() {
+    let sealift = Sealift::new();
+    let (registry, image, daemon) = pulled(&sealift, Engine::Docker28, Store::Containerd);
+    let [host, foreign] = [Platform::host(), Platform::foreign()].map(|platform| platform.to_string());
+    let absent = [&["save", "-o", "images.tar"][..], &only(&foreign)[..]].concat();
+    let said = at(&sealift, &daemon, &absent).code(7);
+    assert!(said.stderr.contains(&foreign), "{said:?}");
+    daemon
+        .docker(&["pull", "--quiet", "--platform", &foreign, "app:1"])
+        .ok();
+    drop(registry);
+    let nobody = Nobody::new();
+    let cases = [
+        (&[&OUT_OF[..], &["app:1"]].concat()[..], vec![&host, &foreign]),
+        (&only(&foreign), vec![&foreign]),
+        (&only(&host), vec![&host]),
+    ];
+    for (arguments, platforms) in cases {
+        let by_root = saved(&sealift, &daemon, arguments, "images.tar");
+        let (by_nobody, _) = saved_by_nobody(&nobody, &daemon, arguments);
+        for told in [by_root, by_nobody] {
+            let mut found: Vec<_> = told["platforms"].as_array().unwrap().iter().collect();
+            found.sort_by_key(|platform| **platform != host.as_str());
+            assert_eq!(json!(found), json!(platforms));
+            assert_eq!(
+                (&told["digest"], &told["evidence"]),
+                (&json!(image.digest), &json!("verified"))
+            );
+        }
+    }
+}
+
 #[test]
 fn a_containerd_store_of_docker_28_gives_the_originals() {
     a_containerd_store_gives_the_originals(Engine::Docker28);
@@ -127,7 +164,7 @@ fn without_root_a_classic_store_is_exported() {
     let sealift = Sealift::new();
     let (registry, image, daemon) = pulled(&sealift, Engine::Docker20, Store::Classic);
     let name = format!("{}/pushed:1", registry.address());
-    daemon.build("built", &layers("1"));
+    daemon.build("built", &layers_with_twins("1"));
     let digest = daemon.push("built", &name);
     let nobody = Nobody::new();
 
@@ -148,7 +185,7 @@ fn without_root_a_classic_store_is_exported() {
 
     let pushed = [&OUT_OF[..], &[&name]].concat();
     let (told, bytes) = saved_by_nobody(&nobody, &daemon, &pushed);
-    is_proven(&told, &digest, BY_PUSH, &[(GO, 3)]);
+    is_proven(&told, &digest, BY_PUSH, &[(GO, 4)]);
     saved(&sealift, &daemon, &pushed, "pushed.tar");
     assert!(
         bytes == fs::read(sealift.path("pushed.tar")).unwrap(),
@@ -157,10 +194,14 @@ fn without_root_a_classic_store_is_exported() {
 
     let (told, _) = saved_by_nobody(&nobody, &daemon, &[&OUT_OF[..], &["app:1"]].concat());
     assert_eq!(
-        json!([told["digest"], told["evidence"], told["manifest"]["from"]]),
+        json!([
+            told["digest"],
+            told["evidence"],
+            told["provenance"]["manifest"]["from"]
+        ]),
         json!([image.digest, "recorded", "stand-in"])
     );
-    let reason = told["manifest"]["reason"].as_str().unwrap();
+    let reason = told["provenance"]["manifest"]["reason"].as_str().unwrap();
     assert!(
         reason.contains("neither the store nor a registry has it"),
         "{reason}"
@@ -168,4 +209,28 @@ fn without_root_a_classic_store_is_exported() {
     let require = ["save", "-o", "images.tar", "--rebuild", "require", "app:1"];
     nobody.run(&daemon, &[&require[..], &OUT_OF].concat()).code(6);
     assert!(!nobody.path("images.tar").exists());
+}
+
+/// Somebody has written into a layer behind the engine's back.
+#[test]
+fn a_layer_that_was_changed_is_refused() {
+    let sealift = Sealift::new();
+    let (registry, image, daemon) = pulled(&sealift, Engine::Docker28, Store::Classic);
+    let driver = &daemon.inspect("app:1").unwrap()["GraphDriver"]["Data"];
+    let inside = driver["UpperDir"].as_str().unwrap().to_owned();
+    let below = inside.strip_prefix("/sealift/root/").unwrap();
+    fs::write(daemon.data_root().join(below).join("app/version"), "2").unwrap();
+    let line = ["save", "-o", "images.tar", "app:1"];
+    let said = at(&sealift, &daemon, &[&line[..], &OUT_OF].concat()).code(1);
+    assert!(said.stderr.contains(&image.host().layers[2].diff_id), "{said:?}");
+    assert!(!sealift.path("images.tar").exists());
+    // The registry has it as it was.
+    let mirror = format!("docker.io={}", registry.address());
+    let told = saved(
+        &sealift,
+        &daemon,
+        &["--from", "docker", "--mirror", &mirror, "app:1"],
+        "images.tar",
+    );
+    is_proven(&told, &image.digest, "engine", &[("registry", 3)]);
 }

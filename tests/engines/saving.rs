@@ -47,6 +47,16 @@ pub fn layers(version: &str) -> Vec<Layer> {
     ]
 }
 
+/// The same with one more layer, twice: engines keep it once.
+pub fn layers_with_twins(version: &str) -> Vec<Layer> {
+    let mut all = layers(version);
+    all.extend([
+        Layer::new().file("same", "same"),
+        Layer::new().file("same", "same"),
+    ]);
+    all
+}
+
 /// Runs sealift beside a daemon.
 #[track_caller]
 pub fn at(sealift: &Sealift, daemon: &Daemon, arguments: &[&str]) -> Run {
@@ -79,7 +89,7 @@ pub fn told(sealift: &Sealift, said: &Run, archive: &str) -> Value {
 /// Where layers came from, each way once with how many came so.
 pub fn origins(image: &Value) -> Vec<(String, usize)> {
     let mut ways: Vec<(String, usize)> = Vec::new();
-    for layer in image["layers"].as_object().unwrap().values() {
+    for layer in image["provenance"]["layers"].as_object().unwrap().values() {
         let from = layer["from"].as_str().unwrap();
         let way = match layer["by"].as_str() {
             Some(by) => format!("{from}: {by}"),
@@ -102,8 +112,8 @@ pub fn is_proven(image: &Value, digest: &str, manifest: &str, layers: &[(&str, u
         (&digest.into(), &"verified".into()),
         "{image:#}"
     );
-    let from = image["manifest"]["from"].as_str().unwrap();
-    let by = image["manifest"]["by"].as_str();
+    let from = image["provenance"]["manifest"]["from"].as_str().unwrap();
+    let by = image["provenance"]["manifest"]["by"].as_str();
     let found = by.map_or_else(|| from.to_owned(), |by| format!("{from}: {by}"));
     assert_eq!(found, manifest, "{image:#}");
     let expected: Vec<_> = layers
@@ -171,7 +181,7 @@ impl Targets {
         let inside = self.tools.inside("images.tar").display().to_string();
         let outside = self.tools.outside("images.tar");
         let _ = fs::remove_file(&outside);
-        linked(archive, &outside);
+        folder::linked(archive, &outside);
         let digest = served.host_manifest().unwrap_or_else(|| served.digest.clone());
         let to = format!("{}/{name}", self.registry.address());
         let mut oras = self.tools.command("oras");
@@ -185,13 +195,6 @@ impl Targets {
     }
 }
 
-/// The same file under another name; a copy on another file system.
-pub fn linked(from: &Path, to: &Path) {
-    if fs::hard_link(from, to).is_err() {
-        fs::copy(from, to).unwrap();
-    }
-}
-
 /// A user who is not root and may use a daemon's socket, as in the group docker.
 pub struct Nobody {
     home: tempfile::TempDir,
@@ -200,7 +203,7 @@ pub struct Nobody {
 impl Nobody {
     pub fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
-        linked(
+        folder::linked(
             Path::new(env!("CARGO_BIN_EXE_sealift")),
             &home.path().join("sealift"),
         );

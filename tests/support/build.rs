@@ -1,11 +1,12 @@
 //! Images built by an engine's own `docker build`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use super::command::run;
-use super::{Daemon, Layer};
+use super::{Daemon, Engine, Layer};
 
 impl Layer {
     /// Writes its files into a folder.
@@ -15,6 +16,8 @@ impl Layer {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, bytes).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(*mode)).unwrap();
+            let made = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+            File::open(&file).unwrap().set_modified(made).unwrap();
         }
     }
 }
@@ -40,9 +43,14 @@ impl Daemon {
         dockerfile += "ENV PATH=/bin\nCMD [\"/bin/busybox\", \"sh\"]\n";
         fs::write(context.join("Dockerfile"), dockerfile).unwrap();
         let mut command = self.client();
-        // The engine's own builder: buildkit may come from elsewhere.
+        // Buildkit where it is the engine's own default; the others' clients lack the plugin.
+        let buildkit = if self.engine() == Engine::Docker28 {
+            "1"
+        } else {
+            "0"
+        };
         command
-            .env("DOCKER_BUILDKIT", "0")
+            .env("DOCKER_BUILDKIT", buildkit)
             .args(["build", "--quiet", "-t", tag]);
         run(command.arg(self.data_inside("build"))).ok();
         fs::remove_dir_all(context).unwrap();

@@ -1,5 +1,6 @@
 //! The image for measurements: five gzip layers of this machine's own files, over 700 MB stored.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -7,8 +8,10 @@ use std::path::{Path, PathBuf};
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
+use super::Daemon;
+use super::folder::linked;
 use super::image::{Built, Dialect, Image, Platform, blobs_folder, hex_digest, manifest, sha256};
-use super::layer::{BuiltLayer, Compression, append, media_type, noise_bytes};
+use super::layer::{BuiltLayer, Compression, Layer, append, media_type, noise_bytes};
 
 /// Raise it when what is built changes.
 const RECIPE: &str = "1";
@@ -63,6 +66,28 @@ pub fn noise(sizes: &[u64], folder: &Path, name: &str) -> Built {
     built(folder.to_path_buf(), name)
 }
 
+/// Builds an image of 500 MB and more in five layers on a daemon, of large files of this machine: an engine takes
+/// its time with each.
+pub fn build_on(daemon: &Daemon, tag: &str) {
+    let mut files = real_files();
+    files.retain(|(_, size)| (1_000_000..50_000_000).contains(size));
+    let files = RefCell::new(files.into_iter());
+    daemon.build_of(tag, 5, |at, folder| {
+        if at == 0 {
+            return Layer::busybox().file("app/version", "1").write_to(folder);
+        }
+        let mut bytes = 0;
+        while bytes < 125_000_000 {
+            let next = files.borrow_mut().next();
+            let (file, more) = next.expect("this machine has enough large files");
+            let to = folder.join(file.strip_prefix("/").unwrap());
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            linked(&file, &to);
+            bytes += more;
+        }
+    });
+}
+
 fn built(folder: PathBuf, name: &str) -> Built {
     let layers: Vec<(String, String, u64)> =
         serde_json::from_slice(&fs::read(folder.join("layers.json")).unwrap()).unwrap();
@@ -107,7 +132,7 @@ fn remove_outdated(images: &Path, name: &str) {
 }
 
 /// Regular files with their sizes that a machine with Rust and the engines has: programs, libraries, documentation.
-pub fn real_files() -> Vec<(PathBuf, u64)> {
+fn real_files() -> Vec<(PathBuf, u64)> {
     let sysroot = std::process::Command::new("rustc")
         .args(["--print", "sysroot"])
         .output();
