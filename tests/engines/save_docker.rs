@@ -1,7 +1,9 @@
 //! Images out of Docker whose registry is gone: they were built and pushed there, or pulled.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -162,7 +164,8 @@ fn keeps_what_others_pushed(puller: Engine) {
 fn append_by_crane(registry: &Registry, base: &str, to: &str) {
     let folder = Folder::new();
     let root = engine::Root::new(Engine::Docker28, folder.path());
-    let go = crate::go::digests();
+    static GO: OnceLock<PathBuf> = OnceLock::new();
+    let go = GO.get_or_init(crate::go::digests);
     let mut crane = root.command("crane");
     crane.args([
         "append",
@@ -181,7 +184,7 @@ fn append_by_crane(registry: &Registry, base: &str, to: &str) {
         fs::write(root.outside(&tar), layer.tar()).unwrap();
         let stdin = File::open(root.outside(&tar)).unwrap();
         let stdout = File::create(root.outside(&packed)).unwrap();
-        let mut level_1 = Command::new(&go);
+        let mut level_1 = Command::new(go);
         let status = level_1.arg("1").stdin(stdin).stdout(stdout).status().unwrap();
         assert!(status.success(), "{status}");
         crane.arg("--new_layer").arg(root.inside(&packed));

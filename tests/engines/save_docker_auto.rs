@@ -250,6 +250,7 @@ impl Victim {
         while !held && self.child.try_wait().unwrap().is_none() && Instant::now() < until {
             held = holds(self.child.id());
         }
+        held |= holds(self.child.id());
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         held
