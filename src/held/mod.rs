@@ -24,6 +24,7 @@ use crate::archive::content::Stored;
 use crate::archive::decompress::DEFAULT_LIMIT;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Config, Digest, Reference, Repository};
+use crate::progress::Progress;
 use crate::rebuild::Unpacked;
 
 pub use saved::Saved;
@@ -49,8 +50,8 @@ pub trait Holder: Unpacked {
     /// # Errors
     ///
     /// If they cannot be had. An image that it does not have is no error.
-    fn gather(&self, references: &[Reference]) -> Result<()> {
-        let _ = references;
+    fn gather(&self, references: &[Reference], progress: &dyn Progress) -> Result<()> {
+        let _ = (references, progress);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use crate::archive::content::Stored;
 use crate::archive::docker_save::{DockerSave, SavedImage};
 use crate::error::Result;
 use crate::oci::{Compression, Digest, Reference, Repository};
+use crate::progress::Progress;
 use crate::rebuild::Unpacked;
 
 /// An archive, and what else is known of its images.
@@ -135,7 +136,7 @@ impl Holder for Saved {
         self.archive.max_layer_size()
     }
 
-    fn gather(&self, references: &[Reference]) -> Result<()> {
+    fn gather(&self, references: &[Reference], _: &dyn Progress) -> Result<()> {
         let are_several = references.iter().any(|one| references.first() != Some(one));
         // Images are gathered once.
         let _ = self.are_several.set(are_several);

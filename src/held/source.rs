@@ -159,6 +159,7 @@ impl HeldSource {
 
 impl Source for HeldSource {
     fn prepare(&self, references: &[Reference], platforms: Option<&PlatformSelection>) -> Result<()> {
+        self.holder.gather(references, self.progress.as_ref())?;
         self.progress.phase("looking for manifests", None);
         let mut work = Work {
             holder: self.holder.as_ref(),
@@ -167,7 +168,6 @@ impl Source for HeldSource {
             ready: Ready::default(),
             missing: Missing::default(),
         };
-        work.holder.gather(references)?;
         let mut drafts = Vec::new();
         for reference in references {
             drafts.extend(work.draft(reference, platforms)?);

@@ -11,6 +11,7 @@ use crate::docker::inventory::Store;
 use crate::error::{Error, Place, Problem, Result};
 use crate::held::{Holder, Holding, Saved, digests_of};
 use crate::oci::{Digest, MAX_METADATA, Reference, Repository};
+use crate::progress::Progress;
 use crate::rebuild::Unpacked;
 
 /// An image as the engine tells of it.
@@ -213,13 +214,14 @@ impl Holder for Export {
         &self.label
     }
 
-    fn gather(&self, references: &[Reference]) -> Result<()> {
+    fn gather(&self, references: &[Reference], progress: &dyn Progress) -> Result<()> {
         let mut images = HashMap::new();
         for reference in references {
             if let Some(listed) = Listed::find(&self.client, reference)? {
                 images.insert(reference.full(), listed);
             }
         }
+        progress.phase("exporting images", None);
         let content = self.export(&images)?;
         // Images are gathered once.
         let _ = self.exported.set(Exported { images, content });
