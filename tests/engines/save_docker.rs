@@ -208,26 +208,38 @@ fn pulled_with_docker_28() {
     keeps_what_others_pushed(Engine::Docker28);
 }
 
-#[test]
-fn half_a_gigabyte_of_this_machine() {
+/// Half a gigabyte of this machine's files in five layers, out of the engine that built it and of those that pulled it.
+fn half_a_gigabyte(builder: Engine, pullers: &[Engine]) {
     let registry = Registry::start();
-    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
-    let name = format!("{}/large:1", registry.address());
-    large::build_on(&daemon, "large");
-    let digest = daemon.push("large", &name);
-    let served = Served::by(&registry, "large:1");
+    let built = Daemon::start(builder, Store::Classic);
+    let repository = format!("{}/library/large", registry.address());
+    let name = format!("{repository}:1");
+    large::build_on(&built, "large");
+    let digest = built.push("large", &name);
+    let served = Served::by(&registry, "library/large:1");
     assert_eq!(served.digest, digest);
+    let pulled = pull(&registry, pullers, &["large:1"]);
     drop(registry);
 
     let sealift = Sealift::new();
-    let image = saved(
-        &sealift,
-        &daemon,
-        &[&REQUIRED[..], &["--offline", &name]].concat(),
-        "large.tar",
-    );
+    let out_of = |name| [&REQUIRED[..], &["--offline", name]].concat();
+    let image = saved(&sealift, &built, &out_of(&name), "large.tar");
     is_proven(&image, &digest, BY_PUSH, &[(GO, 5)]);
-    let repository = name.trim_end_matches(":1");
+    for daemon in pulled {
+        let image = saved(&sealift, &daemon, &out_of("large:1"), "pulled.tar");
+        is_proven(&image, &digest, "engine", &[(GO, 5)]);
+    }
     let targets = Targets::start(Engine::Docker28);
-    targets.take(&sealift, "large.tar", repository, "large", &served);
+    targets.take(&sealift, "large.tar", &repository, "large", &served);
+}
+
+#[test]
+fn half_a_gigabyte_built_with_docker_20() {
+    half_a_gigabyte(Engine::Docker20, &[]);
+}
+
+#[cfg(feature = "test-all")]
+#[test]
+fn half_a_gigabyte_built_with_docker_26() {
+    half_a_gigabyte(Engine::Docker26, &[Engine::Docker20, Engine::Docker28]);
 }
