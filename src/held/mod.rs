@@ -143,5 +143,12 @@ pub fn digests_of(repository: &Repository, shown: &[Reference]) -> Vec<Reference
     digests
 }
 
+/// The names that an image is listed by: its tags, and its digests in repositories where it has no tag.
+pub fn names_of<'a>(tags: &'a [Reference], digests: &'a [Reference]) -> impl Iterator<Item = &'a Reference> {
+    let is_tagged = |digest: &&Reference| tags.iter().any(|tag| tag.repository() == digest.repository());
+    tags.iter()
+        .chain(digests.iter().filter(move |digest| !is_tagged(digest)))
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use crate::archive::content::Stored;
 use crate::docker::store::content::ContentFolders;
 use crate::docker::store::{ClassicStore, Kept};
 use crate::error::Result;
-use crate::held::{HeldImage, Holder, Holding, digests_of};
+use crate::held::{HeldImage, Holder, Holding, digests_of, names_of};
 use crate::oci::{Digest, Reference, Repository};
 use crate::rebuild::Unpacked;
 
@@ -65,14 +65,8 @@ impl Holder for Disk {
     }
 
     fn references(&self) -> Result<Vec<Reference>> {
-        let names = self.images.iter().flat_map(|image| {
-            let is_tagged = |digest: &&Reference| {
-                let mut tags = image.tags.iter();
-                tags.any(|tag| tag.repository() == digest.repository())
-            };
-            let untagged = image.digests.iter().filter(move |digest| !is_tagged(digest));
-            image.tags.iter().chain(untagged).cloned()
-        });
+        let images = self.images.iter();
+        let names = images.flat_map(|image| names_of(&image.tags, &image.digests).cloned());
         Ok(names.collect())
     }
 

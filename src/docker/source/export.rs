@@ -9,7 +9,7 @@ use crate::archive::{self, Content, Opened, format};
 use crate::docker::api::{Client, encode};
 use crate::docker::inventory::Store;
 use crate::error::{Error, Place, Problem, Result};
-use crate::held::{Holder, Holding, Saved, digests_of};
+use crate::held::{Holder, Holding, Saved, digests_of, names_of};
 use crate::oci::{Digest, MAX_METADATA, Reference, Repository};
 use crate::progress::Progress;
 use crate::rebuild::Unpacked;
@@ -79,12 +79,7 @@ impl Listed {
         let answers: Vec<Answer> = client.get("ask for its images", "/images/json")?;
         let mut names = Vec::new();
         for listed in answers.into_iter().map(Listed::from) {
-            let is_tagged = |digest: &&Reference| {
-                let mut tags = listed.tags.iter();
-                tags.any(|tag| tag.repository() == digest.repository())
-            };
-            names.extend(listed.tags.iter().cloned());
-            names.extend(listed.digests.iter().filter(|digest| !is_tagged(digest)).cloned());
+            names.extend(names_of(&listed.tags, &listed.digests).cloned());
         }
         Ok(names)
     }
