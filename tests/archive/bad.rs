@@ -3,6 +3,7 @@
 //! The programs here make them; `testdata/bad` holds what they make, for other tools to be tried on.
 //! `SEALIFT_REGENERATE=1 cargo test --test archive` writes them anew.
 
+mod accounts;
 mod contents;
 mod docker_saves;
 mod tars;
@@ -44,6 +45,7 @@ const KEPT: usize = 64 << 10;
 fn all() -> Vec<Case> {
     let mut cases = tars::cases();
     cases.extend(contents::cases());
+    cases.extend(accounts::cases());
     cases.extend(docker_saves::cases());
     cases
 }

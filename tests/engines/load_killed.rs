@@ -259,17 +259,10 @@ fn a_signal_lets_names_lead_where_they_led() {
     nothing_is_left(&stage.loader);
 }
 
-#[test]
-fn what_the_system_refuses_of_other_names_is_told_and_nothing_stays() {
-    let stage = Stage::of("quay.io/a/b", private(Engine::Docker28).start());
+/// Whatever the system refuses, it is told, and nothing is left of the attempt.
+fn leaves_nothing(stage: &Stage, refusals: &[(&str, &str)]) {
     let before = Untouched::of(&stage.daemon);
-    for (inject, says) in [
-        ("setns:error=EPERM", "cannot be"),
-        ("mount:error=EPERM", "cannot cover"),
-        ("fsync:error=EIO:when=1", "cannot write"),
-        ("fsync:error=ENOSPC:when=2+", "cannot"),
-        ("bind:error=EACCES", "Permission denied"),
-    ] {
+    for (inject, says) in refusals {
         let said = run(&mut stage.tampered(inject)).code(6);
         assert!(said.stderr.contains(says), "{inject}: {said:?}");
         assert_eq!(Untouched::of(&stage.daemon), before, "{inject}");
@@ -277,11 +270,25 @@ fn what_the_system_refuses_of_other_names_is_told_and_nothing_stays() {
         nothing_is_left(&stage.loader);
         stage.forget_digest();
     }
+    // What cannot be taken off stays with its journal, and a repair takes it off.
     let said = run(&mut stage.tampered("umount2:error=EPERM")).code(3);
     assert!(said.stderr.contains("doctor --repair"), "{said:?}");
     stage.repair().ok();
     assert_eq!(Untouched::of(&stage.daemon), before);
     nothing_is_left(&stage.loader);
+}
+
+#[test]
+fn what_the_system_refuses_of_other_names_is_told_and_nothing_stays() {
+    let stage = Stage::of("quay.io/a/b", private(Engine::Docker28).start());
+    let refusals = [
+        ("setns:error=EPERM", "cannot be"),
+        ("mount:error=EPERM", "cannot cover"),
+        ("fsync:error=EIO:when=1", "cannot write"),
+        ("fsync:error=ENOSPC:when=2+", "cannot"),
+        ("bind:error=EACCES", "Permission denied"),
+    ];
+    leaves_nothing(&stage, &refusals);
 }
 
 #[test]
@@ -335,26 +342,13 @@ fn a_signal_undoes_it_before_the_process_dies() {
 #[test]
 fn what_the_system_refuses_is_told_and_nothing_stays() {
     let stage = Stage::new(Daemon::start(Engine::Docker20, Store::Classic));
-    let before = Untouched::of(&stage.daemon);
-    for (inject, says) in [
+    let refusals = [
         ("mount:error=EPERM", "cannot cover"),
         ("fsync:error=EIO:when=1", "cannot write"),
         ("fsync:error=ENOSPC:when=2+", "cannot"),
         ("kill:error=EPERM:when=1", "reload its configuration"),
-    ] {
-        let said = run(&mut stage.tampered(inject)).code(6);
-        assert!(said.stderr.contains(says), "{inject}: {said:?}");
-        assert_eq!(Untouched::of(&stage.daemon), before, "{inject}");
-        stage.repair().ok();
-        nothing_is_left(&stage.loader);
-        stage.forget_digest();
-    }
-    // What cannot be taken off stays with its journal, and a repair takes it off.
-    let said = run(&mut stage.tampered("umount2:error=EPERM")).code(3);
-    assert!(said.stderr.contains("doctor --repair"), "{said:?}");
-    stage.repair().ok();
-    assert_eq!(Untouched::of(&stage.daemon), before);
-    nothing_is_left(&stage.loader);
+    ];
+    leaves_nothing(&stage, &refusals);
 }
 
 #[test]

@@ -10,11 +10,8 @@ use crate::images::{
 };
 use crate::tape::Tape;
 
-/// A file of an archive: its name and bytes.
-type File = (String, Vec<u8>);
-
 /// The usual sample, changed and sealed again by `change`.
-fn sample(change: impl FnOnce(&mut Sample)) -> Vec<u8> {
+pub(super) fn sample(change: impl FnOnce(&mut Sample)) -> Vec<u8> {
     let mut sample = Sample::plain();
     change(&mut sample);
     sample.tar()
@@ -74,7 +71,6 @@ pub fn cases() -> Vec<Case> {
     cases.extend(streams());
     cases.extend(graphs());
     cases.extend(manifest_json());
-    cases.extend(accounts());
     cases
 }
 
@@ -588,73 +584,5 @@ fn manifest_json() -> Vec<Case> {
                 text.replacen('{', "{\"Config\":\"x\",", 1)
             })
         }),
-    ]
-}
-
-/// What sealift says of images beside their documents.
-fn accounts() -> Vec<Case> {
-    let says = |key: &'static str, value: &str| {
-        let value = value.to_string();
-        sample(move |sample| sample.index["manifests"][0]["annotations"][key] = value.into())
-    };
-    let unpacked = || Sample::new(vec![layer("one"), layer("two")]).unpack(&[1]);
-    let changed = |change: fn(&mut Vec<File>)| {
-        let mut files = unpacked().files();
-        change(&mut files);
-        Tape::default().files(&files).end()
-    };
-    let mut undeclared = unpacked();
-    let annotations = undeclared.index["manifests"][0]["annotations"].as_object_mut();
-    annotations.unwrap().remove("dev.sealift.uncompressed");
-    let mut short = Sample::new(vec![layer("one"), layer("two")]);
-    short.config["rootfs"]["diff_ids"] = json!([Digest::sha256(b"one")]);
-    short.reseal();
-    let other = Digest::sha256(b"other").to_string();
-    vec![
-        case(
-            "uncompressed-layer-missing",
-            &["missing", "missing"],
-            "missing, and so is sha256:",
-            changed(|files| files.retain(|file| *file != blob(b"two"))),
-        ),
-        case(
-            "uncompressed-layer-damaged",
-            &["digest-differs"],
-            "digest is",
-            changed(|files| {
-                let spoilt = files.iter_mut().filter(|file| **file == blob(b"two"));
-                spoilt.for_each(|file| file.1[0] ^= 1);
-            }),
-        ),
-        case(
-            "uncompressed-layer-not-declared",
-            &["missing"],
-            "missing",
-            undeclared.tar(),
-        ),
-        case(
-            "uncompressed-layer-without-a-diff-id",
-            &["diff-id-count", "manifest-json", "missing"],
-            "missing",
-            short.unpack(&[1]).tar(),
-        ),
-        case(
-            "uncompressed-layer-of-no-manifest",
-            &["document"],
-            "which none of its manifests names",
-            says("dev.sealift.uncompressed", &other),
-        ),
-        case(
-            "uncompressed-layer-no-digest",
-            &["document"],
-            "dev.sealift.uncompressed: ",
-            says("dev.sealift.uncompressed", "sha256:12"),
-        ),
-        case(
-            "recorded-no-digest",
-            &["document"],
-            "dev.sealift.recorded: ",
-            says("dev.sealift.recorded", "None"),
-        ),
     ]
 }
