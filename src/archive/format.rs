@@ -305,6 +305,13 @@ pub fn parse_index(bytes: &[u8]) -> Result<Vec<Entry>, Problem> {
     manifests.into_iter().map(Entry::new).collect()
 }
 
+/// Whether a text is a digest, which names no image: engines would take it for a repository called `sha256`.
+fn is_digest(name: &str) -> bool {
+    ["sha256:", "sha512:"]
+        .iter()
+        .any(|algorithm| name.starts_with(algorithm))
+}
+
 impl Entry {
     /// The digest that the image is known by; `None` if none is known.
     pub fn digest(&self) -> Option<Digest> {
@@ -346,7 +353,7 @@ impl Entry {
                 Ok(reference) if is_name => {
                     entry.reference.get_or_insert(reference);
                 }
-                Err(error) if key != REF_NAME => {
+                Err(error) if key != REF_NAME || is_digest(name) => {
                     return Err(Problem::Name {
                         reason: error.to_string(),
                     });

@@ -12,6 +12,8 @@ use super::Digest;
 pub const DEFAULT_DOMAIN: &str = "docker.io";
 const LEGACY_DOMAIN: &str = "index.docker.io";
 const OFFICIAL: &str = "library";
+/// Names that no repository has: `sha256:...` alone is a digest or an image id. Docker tags nothing so either.
+const ALGORITHMS: [&str; 2] = ["docker.io/library/sha256", "docker.io/library/sha512"];
 /// Longest `domain/path`, in bytes.
 const MAX_NAME: usize = 255;
 /// Longest tag, in bytes.
@@ -266,6 +268,9 @@ fn parse_name(text: &str, name: &str) -> Result<Repository, ReferenceError> {
     } else {
         format!("{domain}/{path}")
     };
+    if ALGORITHMS.contains(&full.as_str()) {
+        return Err(error(text, 0, "this is a digest or an image id, not a name"));
+    }
     if full.len() > MAX_NAME {
         return Err(error(text, 0, "the name is longer than 255 characters"));
     }
@@ -465,6 +470,9 @@ mod tests {
             ("httpd@sha256:1", 7, "wrong length"),
             ("httpd@md5:1", 7, "algorithm"),
             (HEX, 1, "image id"),
+            (&format!("sha256:{HEX}"), 1, "a digest or an image id"),
+            ("sha256:e3b0c44298fc", 1, "a digest or an image id"),
+            ("docker.io/sha512", 1, "a digest or an image id"),
         ] {
             let error = text.parse::<Reference>().unwrap_err();
             assert_eq!(error.position, position, "{text}: {error}");

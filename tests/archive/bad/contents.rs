@@ -154,6 +154,21 @@ fn layouts() -> Vec<Case> {
             "lower case",
             named("io.containerd.image.name", "docker.io/A:1"),
         ),
+        case(
+            "name-is-a-digest",
+            &["name"],
+            "not a name",
+            named("io.containerd.image.name", &Digest::sha256(b"x").to_string()),
+        ),
+        case(
+            "name-of-a-layout-is-a-digest",
+            &["name"],
+            "not a name",
+            named(
+                "org.opencontainers.image.ref.name",
+                &Digest::sha256(b"x").to_string(),
+            ),
+        ),
     ]
 }
 
@@ -566,6 +581,12 @@ fn manifest_json() -> Vec<Case> {
             &["manifest-json", "name"],
             "invalid image name",
             listed(|list| list[0]["RepoTags"] = json!(["-x\n:1"])),
+        ),
+        case(
+            "manifest-json-names-a-digest",
+            &["manifest-json", "name"],
+            "not a name",
+            listed(|list| list[0]["RepoTags"] = json!([Digest::sha256(b"x")])),
         ),
         case(
             "manifest-json-names-a-file",
