@@ -99,6 +99,8 @@ pub struct Saved {
     /// The platforms whose images are in the archive.
     #[serde(serialize_with = "Platform::serialize_texts")]
     pub platforms: Vec<Platform>,
+    /// The type of an artifact, which no engine loads; `None` for an image.
+    pub artifact: Option<String>,
     /// Stored bytes of its blobs, also of those that it shares.
     pub size: u64,
     /// Stored bytes of them that an interrupted run had left.
@@ -403,6 +405,7 @@ fn summary(
             from: source.origin(named.reference.as_ref()?),
             provenance: named.account.provenance.clone(),
             platforms,
+            artifact: named.graph.artifact_type().map(str::to_string),
             size: blobs.iter().map(|blob| blob.size).sum(),
             reused: blobs.iter().filter_map(|blob| reused.get(&blob.digest)).sum(),
         })

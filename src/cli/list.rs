@@ -11,24 +11,29 @@ use sealift::escape::Escaped;
 use sealift::oci::{Digest, Graph, Platform, PlatformSelection};
 
 use super::archive::FileArgs;
-use super::output::{Outcome, Output, Several, table};
+use super::output::{Failure, Outcome, Output, Several};
 use super::size::Size;
+use super::table::{Column, TableArgs, table, untitled};
 
-/// Show what is inside archives: names, digests, platforms, sizes
+/// Show what is inside archives: names, digests, platforms, sizes, image ids
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
   sealift list images.tar
   sealift list --json images.tar | jq -r '.archives[].images[].digest'
 
-A second line tells where manifest and layers came from, as the archive says, where that was not simply a \
-registry. Digests prove content, wherever it came from.
+Below each image are the digests of its index, manifests and configs, and which of them Docker will show as \
+IMAGE ID (its first twelve digits): the config's in a classic store, the index's in a containerd store, or the \
+manifest's where there is no index. Where manifest and layers came from is told as the archive says, if that \
+was not simply a registry. -q prints the table only.
 
 This reads names and manifests only, and looks whether all blobs are there; `sealift verify` checks every \
 byte.")]
 pub struct List {
     #[command(flatten)]
     files: FileArgs,
+    #[command(flatten)]
+    table: TableArgs,
 }
 
 /// What stands behind a digest, as far as it is seen without hashing layers.
@@ -56,6 +61,12 @@ struct Listed {
     complete: bool,
     #[serde(serialize_with = "Platform::serialize_texts")]
     platforms: Vec<Platform>,
+    /// What it is, if it is an artifact and no image.
+    artifact: Option<String>,
+    /// Digest of the index, if there is one.
+    index: Option<Digest>,
+    /// One for each platform that is here.
+    manifests: Vec<Variant>,
     /// Stored bytes of its blobs.
     size: u64,
     /// How many layers it has.
@@ -64,6 +75,34 @@ struct Listed {
     uncompressed: Vec<Unpacked>,
     /// Where its manifest and layers came from, as the archive says.
     provenance: Option<Provenance>,
+}
+
+/// One platform's image, or an artifact.
+#[derive(serde::Serialize)]
+struct Variant {
+    #[serde(serialize_with = "platform_text")]
+    platform: Option<Platform>,
+    /// Digest of the manifest.
+    digest: Digest,
+    config: Digest,
+    /// What Docker shows as image id, in each kind of store; `None` for an artifact.
+    image_id: Option<ImageId>,
+}
+
+#[derive(serde::Serialize)]
+struct ImageId {
+    classic: Digest,
+    containerd: Digest,
+}
+
+fn platform_text<S: serde::Serializer>(
+    platform: &Option<Platform>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match platform {
+        Some(platform) => serializer.collect_str(platform),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// A layer that is here only uncompressed.
@@ -99,23 +138,48 @@ impl List {
             if self.files.are_several() {
                 output.line(format_args!("{}:", Escaped(&label)))?;
             }
-            let rows: Vec<Vec<String>> = images.iter().map(row).collect();
-            let lines = table(
-                &["NAME", "DIGEST", "EVIDENCE", "CONTENT", "PLATFORMS", "SIZE"],
-                &rows,
-            );
-            let notes = std::iter::once(None).chain(images.iter().map(origin));
-            for (line, note) in lines.iter().zip(notes) {
-                output.line(line)?;
-                if let Some(note) = note.filter(|_| !output.is_quiet()) {
-                    output.line(format_args!("  {}", Escaped(&note)))?;
-                }
-            }
+            self.print(output, &images)?;
             output.line(format_args!("archive {digest}"))?;
         }
         end.outcome()
     }
+    fn print(&self, output: &Output, images: &[Listed]) -> Result<(), Failure> {
+        let width = self.table.width(std::io::stdout());
+        let rows: Vec<Vec<String>> = images.iter().map(row).collect();
+        let lines = table(&COLUMNS, &rows, width);
+        let images = std::iter::once(None).chain(images.iter().map(Some));
+        for (line, image) in lines.iter().zip(images) {
+            output.line(line)?;
+            let Some(image) = image.filter(|_| !output.is_quiet()) else {
+                continue;
+            };
+            let width = width.map(|width| width.saturating_sub(INDENT.len()));
+            for line in untitled(&DETAILS, &details(image), width) {
+                output.line(format_args!("{INDENT}{line}"))?;
+            }
+            if let Some(artifact) = &image.artifact {
+                let artifact = Escaped(artifact);
+                output.line(format_args!("{INDENT}artifact of type {artifact}, not an image"))?;
+            }
+            if let Some(origin) = origin(image) {
+                output.line(format_args!("{INDENT}{}", Escaped(&origin)))?;
+            }
+        }
+        Ok(())
+    }
 }
+
+const COLUMNS: [Column; 6] = [
+    Column::Name("NAME"),
+    Column::Digest("DIGEST"),
+    Column::Text("EVIDENCE"),
+    Column::Text("CONTENT"),
+    Column::List("PLATFORMS"),
+    Column::Text("SIZE"),
+];
+/// The columns of what stands below an image, and what they are set off by.
+const DETAILS: [Column; 3] = [Column::Name(""), Column::Digest(""), Column::Text("")];
+const INDENT: &str = "  ";
 
 fn row(image: &Listed) -> Vec<String> {
     let none = || "<none>".to_string();
@@ -130,9 +194,44 @@ fn row(image: &Listed) -> Vec<String> {
         }
         .into(),
         if image.complete { "complete" } else { "incomplete" }.into(),
-        platforms.join(","),
+        match image.artifact {
+            Some(_) => "artifact".into(),
+            None => platforms.join(","),
+        },
         Size(image.size).to_string(),
     ]
+}
+
+/// The digests below an image, each with what it is and where Docker shows it as image id.
+fn details(image: &Listed) -> Vec<Vec<String>> {
+    let row = |what: String, digest: Digest, store: Option<&str>| {
+        let id = store.map(|store| format!("IMAGE ID in a {store} store"));
+        vec![what, digest.to_string(), id.unwrap_or_default()]
+    };
+    let mut rows = Vec::new();
+    if let Some(index) = image.index {
+        let has_images = image.manifests.iter().any(|variant| variant.image_id.is_some());
+        rows.push(row("index".into(), index, has_images.then_some("containerd")));
+    }
+    for variant in &image.manifests {
+        let name = match &variant.platform {
+            Some(platform) => format!("{platform} "),
+            None => String::new(),
+        };
+        let ids = variant.image_id.as_ref();
+        // A stand-in's own digest is no name to deploy by.
+        if image.stand_in.is_none() {
+            let is_id = ids.is_some_and(|ids| ids.containerd == variant.digest);
+            let store = is_id.then_some("containerd");
+            rows.push(row(format!("{name}manifest"), variant.digest, store));
+        }
+        rows.push(row(
+            format!("{name}config"),
+            variant.config,
+            ids.map(|_| "classic"),
+        ));
+    }
+    rows
 }
 
 /// Where everything came from, if that is told, and what is here only uncompressed, which is seen.
@@ -200,6 +299,9 @@ fn listed(content: &dyn Content, entry: &Entry) -> Result<Listed> {
         stand_in: account.stand_in.map(|_| entry.descriptor.digest),
         complete: false,
         platforms,
+        artifact: graph.artifact_type().map(str::to_string),
+        index: graph.indexes.first().map(|(root, _)| root.digest),
+        manifests: variants(&graph),
         size: 0,
         layers: layers.len(),
         uncompressed: uncompressed.collect(),
@@ -217,4 +319,21 @@ fn listed(content: &dyn Content, entry: &Entry) -> Result<Listed> {
         .iter()
         .fold(0, |sum, blob| u64::saturating_add(sum, blob.size));
     Ok(listed)
+}
+
+/// What runs, or the artifacts if nothing does. Attestations are no images of their own.
+fn variants(graph: &Graph) -> Vec<Variant> {
+    let images = graph.images.iter();
+    let images = images.filter(|image| image.is_runnable() || image.artifact_type().is_some());
+    images
+        .map(|image| Variant {
+            platform: image.platform().cloned(),
+            digest: image.descriptor.digest,
+            config: image.id(),
+            image_id: image.is_runnable().then(|| ImageId {
+                classic: image.id(),
+                containerd: graph.root.digest,
+            }),
+        })
+        .collect()
 }

@@ -16,8 +16,9 @@ use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
 use super::bars;
-use super::output::{Failure, Outcome, Output, table};
+use super::output::{Failure, Outcome, Output};
 use super::size::Size;
+use super::table::{Column, TableArgs, table};
 
 /// Check archives and load their images into the engine of this host, digests shown
 #[derive(Args)]
@@ -77,7 +78,17 @@ pub struct Load {
     /// needs them as they were stored
     #[arg(long)]
     keep_going: bool,
+    #[command(flatten)]
+    table: TableArgs,
 }
+
+const COLUMNS: [Column; 5] = [
+    Column::Name("NAME"),
+    Column::Name("TAG"),
+    Column::Digest("DIGEST"),
+    Column::Text("EVIDENCE"),
+    Column::Text("SHOWN"),
+];
 
 #[derive(Clone, Copy, ValueEnum)]
 enum To {
@@ -175,7 +186,7 @@ impl Load {
         }
         let report = target.apply(&offers, &plan, progress.as_ref(), interrupt)?;
         progress.done();
-        loaded(output, &report)
+        loaded(output, &report, self.table.width(std::io::stdout()))
     }
 
     /// Tells what is wrong with an archive; with `--keep-going`, lets images pass that are whole.
@@ -242,13 +253,13 @@ fn planned(output: &Output, plan: &Plan) -> Outcome {
     Ok(plan.exit_code())
 }
 
-fn loaded(output: &Output, report: &Report) -> Outcome {
+fn loaded(output: &Output, report: &Report, width: Option<usize>) -> Outcome {
     if output.is_json() {
         output.json(report)?;
         return Ok(report.exit_code());
     }
     if !output.is_quiet() {
-        show(output, report)?;
+        show(output, report, width)?;
     }
     let hidden = report.images.iter().filter(|image| !image.is_as_asked());
     tell(
@@ -297,7 +308,7 @@ fn tell<'r>(output: &Output, what: &str, images: impl Iterator<Item = (&'r Refer
     }
 }
 
-fn show(output: &Output, report: &Report) -> Result<(), Failure> {
+fn show(output: &Output, report: &Report, width: Option<usize>) -> Result<(), Failure> {
     let rows: Vec<Vec<String>> = report
         .images
         .iter()
@@ -319,7 +330,7 @@ fn show(output: &Output, report: &Report) -> Result<(), Failure> {
             ]
         })
         .collect();
-    for line in table(&["NAME", "TAG", "DIGEST", "EVIDENCE", "SHOWN"], &rows) {
+    for line in table(&COLUMNS, &rows, width) {
         output.line(line)?;
     }
     let images = match report.images.len() {

@@ -6,6 +6,7 @@
 //! - [`registry`]: the options that say how registries are reached
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
+//! - [`table`]: tables that fit the terminal
 //! - [`size`]: sizes as people write them
 
 mod archive;
@@ -19,6 +20,7 @@ mod registry;
 mod save;
 mod shell;
 mod size;
+mod table;
 mod verify;
 
 use std::process::ExitCode;

@@ -287,34 +287,3 @@ impl serde_json::ser::Formatter for Escaping {
         self.0.end_object_value(writer)
     }
 }
-
-/// Lays out rows in columns that are as wide as their widest cell.
-pub fn table(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
-    let shown: Vec<Vec<String>> = std::iter::once(header.iter().map(ToString::to_string).collect())
-        .chain(
-            rows.iter()
-                .map(|row| row.iter().map(|cell| Escaped(cell).to_string()).collect()),
-        )
-        .collect();
-    let width = |column: usize| {
-        shown
-            .iter()
-            .filter_map(|row: &Vec<String>| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
-    let widths: Vec<usize> = (0..header.len())
-        .map(|column| width(column).unwrap_or(0))
-        .collect();
-    shown
-        .iter()
-        .map(|row| {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}"))
-                .collect();
-            cells.join("   ").trim_end().to_string()
-        })
-        .collect()
-}

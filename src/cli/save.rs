@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use sealift::escape::Escaped;
 use sealift::interrupt::Interrupt;
 use sealift::oci::reference::ReferenceError;
 use sealift::oci::{PlatformSelection, Reference};
@@ -14,8 +15,9 @@ use sealift::{Error, Result, transfer};
 
 use super::bars;
 use super::from::FromArgs;
-use super::output::{Outcome, Output, table};
+use super::output::{Outcome, Output};
 use super::size::{self, Size};
+use super::table::{Column, TableArgs, table};
 
 /// Seal images into one archive
 #[derive(Args)]
@@ -60,7 +62,18 @@ pub struct Save {
     jobs: Option<u16>,
     #[command(flatten)]
     from: FromArgs,
+    #[command(flatten)]
+    table: TableArgs,
 }
+
+const COLUMNS: [Column; 6] = [
+    Column::Name("NAME"),
+    Column::Digest("DIGEST"),
+    Column::Text("EVIDENCE"),
+    Column::List("PLATFORMS"),
+    Column::Text("SIZE"),
+    Column::List("FROM"),
+];
 
 impl Save {
     /// Saves.
@@ -143,13 +156,17 @@ impl Save {
             .iter()
             .map(|image| {
                 let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
+                let platforms = match image.artifact {
+                    Some(_) => "artifact".into(),
+                    None => platforms.join(","),
+                };
                 vec![
                     image.reference.familiar(),
                     image
                         .digest
                         .map_or_else(|| "<none>".into(), |digest| digest.to_string()),
                     image.evidence.to_string(),
-                    platforms.join(","),
+                    platforms,
                     Size(image.size).to_string(),
                     image.from.clone(),
                 ]
@@ -158,12 +175,20 @@ impl Save {
         let mut lines = if output.is_quiet() {
             Vec::new()
         } else {
-            table(
-                &["NAME", "DIGEST", "EVIDENCE", "PLATFORMS", "SIZE", "FROM"],
-                &rows,
-            )
+            let width = match to_stdout {
+                true => self.table.width(std::io::stderr()),
+                false => self.table.width(std::io::stdout()),
+            };
+            table(&COLUMNS, &rows, width)
         };
         for image in summary.images.iter().filter(|_| !output.is_quiet()) {
+            if let Some(artifact) = &image.artifact {
+                let artifact = Escaped(artifact);
+                lines.push(format!(
+                    "{}: artifact of type {artifact}, not an image",
+                    image.reference
+                ));
+            }
             if let Some(provenance) = &image.provenance {
                 lines.push(format!("{}: {provenance}", image.reference));
             }

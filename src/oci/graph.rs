@@ -41,6 +41,18 @@ impl Image {
             && !self.platform().is_some_and(Platform::is_unknown)
     }
 
+    /// What an artifact is: the type that its manifest names, else that of its config. `None` for an image and for
+    /// an attestation.
+    ///
+    /// Source: OCI image specification, "Guidelines for Artifact Usage".
+    pub fn artifact_type(&self) -> Option<&str> {
+        let config = &self.manifest.config.media_type;
+        if config.kind() == Kind::Config || self.descriptor.attests().is_some() {
+            return None;
+        }
+        Some(self.manifest.artifact_type.as_deref().unwrap_or(config.as_str()))
+    }
+
     /// The image id: digest of the config.
     pub fn id(&self) -> Digest {
         self.manifest.config.digest
@@ -109,6 +121,14 @@ impl Graph {
     /// The images that run as containers.
     pub fn runnable(&self) -> impl Iterator<Item = &Image> {
         self.images.iter().filter(|image| image.is_runnable())
+    }
+
+    /// What this is if it holds no image that runs, but an artifact: see [`Image::artifact_type`].
+    pub fn artifact_type(&self) -> Option<&str> {
+        match self.runnable().next() {
+            Some(_) => None,
+            None => self.images.iter().find_map(Image::artifact_type),
+        }
     }
 
     /// The image that a host of this platform would run.

@@ -16,6 +16,8 @@ pub struct Manifest {
     pub config: Descriptor,
     /// Layers, base first; sizes are stored bytes.
     pub layers: Vec<Descriptor>,
+    /// The type of an artifact, if the manifest names one.
+    pub artifact_type: Option<String>,
 }
 
 /// An image index or manifest list: manifests, one for each platform.
@@ -49,6 +51,7 @@ struct Fields {
     #[serde(default, deserialize_with = "present")]
     manifests: Option<Option<Vec<Descriptor>>>,
     annotations: Option<BTreeMap<String, String>>,
+    artifact_type: Option<String>,
     #[serde(rename = "fsLayers", default, deserialize_with = "present")]
     fs_layers: Option<Option<serde_json::Value>>,
 }
@@ -110,6 +113,7 @@ impl Document {
                 raw,
                 config,
                 layers: layers.unwrap_or_default(),
+                artifact_type: fields.artifact_type,
             })),
             (Kind::Index, ..) => Err(Problem::Document {
                 reason: "an index without manifests".into(),

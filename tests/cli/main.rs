@@ -8,6 +8,7 @@
 //! inputs.rs     archives as streams; files that change while they are read
 //! json.rs       the documents of all commands
 //! printed.rs    text, exit codes, help, lists of names
+//! tables.rs     tables on terminals of several widths
 //! unpacked.rs   what is told of uncompressed layers and stand-ins
 //! registry_faults.rs  registries that lie, break off and stall
 //! ```
@@ -26,4 +27,5 @@ mod json;
 mod old_kernel;
 mod printed;
 mod registry_faults;
+mod tables;
 mod unpacked;

@@ -154,8 +154,8 @@ fn a_list_of_names_is_read_as_editors_write_it_and_a_bad_line_is_told() {
     assert!(absent.stderr.contains("absent.txt"), "{}", absent.stderr);
 }
 
-/// sealift on a terminal, which gets standard output and standard error.
-fn on_a_terminal(sealift: &Sealift, environment: &str, args: &[&str]) -> Run {
+/// Runs sealift on a terminal, which gets standard output and standard error.
+pub fn on_a_terminal(sealift: &Sealift, environment: &str, args: &[&str]) -> Run {
     let inner = sealift.command(args);
     let line: Vec<_> = std::iter::once(inner.get_program())
         .chain(inner.get_args())

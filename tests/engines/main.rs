@@ -6,6 +6,7 @@
 //! classic_store.rs   layers and manifests out of the files of a Docker, while it runs and after
 //! load.rs      loading into Docker, beside a twin that pulled
 //! dormant.rs   names and digests into the store of a Docker that does not run
+//! image_ids.rs what `list` says that Docker will show as IMAGE ID
 //! load_faults.rs   loads that go wrong
 //! attach_offline.rs   attaching digests while the engine is stopped
 //! load_unpacked.rs   layers that are only uncompressed, and manifests that stand in for others
@@ -45,6 +46,7 @@ mod classic_store;
 mod command;
 mod dormant;
 mod harness;
+mod image_ids;
 mod load;
 mod load_attach;
 mod load_faults;

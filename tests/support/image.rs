@@ -392,6 +392,18 @@ fn attestation(blobs: &Path, subject: &Manifest) -> Manifest {
     )
 }
 
+/// Builds an artifact that no engine runs: a manifest whose config is of this type, such as a Helm chart's.
+pub fn artifact(layout: &Path, tag: &str, config_type: &str) -> Built {
+    let mut image = Image::sample("artifact", "1").without_index();
+    image.platforms.truncate(1);
+    let built = image.build(layout, tag);
+    let (blobs, host) = (layout.join("blobs/sha256"), built.host());
+    let (platform, layers) = (host.platform.clone(), host.layers.clone());
+    let config = json!({ "name": tag });
+    let manifest = write_manifest(&blobs, Dialect::Oci, platform, &config, config_type, layers);
+    finish(layout, tag, &image, vec![manifest], Vec::new())
+}
+
 /// Writes the index, where there is to be one, and names the image in the layout.
 fn finish(
     layout: &Path,

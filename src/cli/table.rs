@@ -1,0 +1,249 @@
+//! Tables that fit the terminal.
+//!
+//! A pipe or file gets every cell in full. On a terminal that is too narrow for that, digests are shortened first,
+//! then names are cut in the middle, then columns are dropped, the last one first.
+
+use std::os::fd::AsFd;
+
+use clap::Args;
+use sealift::escape::Escaped;
+use sealift::oci::Digest;
+
+/// Between two columns.
+const GAP: &str = "   ";
+/// Stands where a cell was cut.
+const CUT: char = '…';
+/// A cell is not cut to fewer characters than this while there are other columns.
+const NARROWEST: usize = 20;
+
+/// How tables are printed.
+#[derive(Args, Clone, Copy)]
+pub struct TableArgs {
+    /// Print digests and names in full, however narrow the terminal is
+    #[arg(long, display_order = 899)]
+    no_trunc: bool,
+}
+
+impl TableArgs {
+    /// The characters that a line may have on `stream`; `None` if it is no terminal, or if nothing is to be cut.
+    pub fn width(&self, stream: impl AsFd) -> Option<usize> {
+        if self.no_trunc {
+            return None;
+        }
+        let size = rustix::termios::tcgetwinsize(stream).ok()?;
+        Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    }
+}
+
+/// A column's title, and how its cells may be shortened.
+#[derive(Clone, Copy)]
+pub enum Column {
+    /// Digests: the short form is `sha256:` and twelve digits.
+    Digest(&'static str),
+    /// Names: cut in the middle, as the tag tells more than the path.
+    Name(&'static str),
+    /// Lists: cut at the end.
+    List(&'static str),
+    /// Never shortened.
+    Text(&'static str),
+}
+
+impl Column {
+    fn title(self) -> &'static str {
+        match self {
+            Column::Digest(title) | Column::Name(title) | Column::List(title) | Column::Text(title) => title,
+        }
+    }
+
+    /// A cell in `width` characters.
+    fn cut(self, text: &str, width: usize) -> String {
+        let count = text.chars().count();
+        if count <= width {
+            return text.into();
+        }
+        let kept = width.saturating_sub(1);
+        let head = match self {
+            Column::List(_) => kept,
+            _ => kept / 2,
+        };
+        let tail = text.chars().skip(count - (kept - head));
+        text.chars().take(head).chain([CUT]).chain(tail).collect()
+    }
+
+    fn is_cut(self) -> bool {
+        matches!(self, Column::Name(_) | Column::List(_))
+    }
+}
+
+/// Lays out rows under their titles, in lines of at most `width` characters.
+pub fn table(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
+    let titles = columns.iter().map(|column| column.title().to_string()).collect();
+    let rows = [vec![titles], rows.to_vec()].concat();
+    untitled(columns, &rows, width)
+}
+
+/// The same without titles.
+pub fn untitled(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
+    let escaped = |row: &Vec<String>| row.iter().map(|cell| Escaped(cell).to_string()).collect();
+    let mut rows: Vec<Vec<String>> = rows.iter().map(escaped).collect();
+    let mut widths = widths(columns, &rows);
+    if let Some(limit) = width
+        && total(&widths) > limit
+    {
+        for row in &mut rows {
+            shorten_digests(columns, row);
+        }
+        widths = fitting(columns, self::widths(columns, &rows), limit);
+    }
+    rows.iter().map(|row| line(columns, row, &widths)).collect()
+}
+
+fn widths(columns: &[Column], rows: &[Vec<String>]) -> Vec<usize> {
+    let width = |at: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(at));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    (0..columns.len()).map(width).collect()
+}
+
+fn total(widths: &[usize]) -> usize {
+    let gaps = widths.len().saturating_sub(1) * GAP.len();
+    widths.iter().sum::<usize>() + gaps
+}
+
+/// The widths of the columns that stay.
+fn fitting(columns: &[Column], mut widths: Vec<usize>, limit: usize) -> Vec<usize> {
+    let narrowest = |widths: &[usize]| -> Vec<usize> {
+        let pairs = columns.iter().zip(widths);
+        pairs
+            .map(|(column, width)| match column.is_cut() {
+                true => NARROWEST.min(*width),
+                false => *width,
+            })
+            .collect()
+    };
+    while widths.len() > 1 && total(&narrowest(&widths)) > limit {
+        widths.pop();
+    }
+    let floor = narrowest(&widths);
+    while total(&widths) > limit {
+        // The widest gives first.
+        let gives = widths
+            .iter_mut()
+            .zip(&floor)
+            .filter(|(width, floor)| **width > **floor);
+        match gives.max_by_key(|(width, _)| **width) {
+            Some((width, _)) => *width -= 1,
+            None => break,
+        }
+    }
+    if let [only] = widths.as_mut_slice() {
+        *only = limit.min(*only);
+    }
+    widths
+}
+
+fn line(columns: &[Column], row: &[String], widths: &[usize]) -> String {
+    let cells = columns.iter().zip(row).zip(widths);
+    let cells = cells.map(|((column, cell), width)| format!("{:<width$}", column.cut(cell, *width)));
+    cells.collect::<Vec<_>>().join(GAP).trim_end().to_string()
+}
+
+/// Shortens digests, also those at the end of names.
+fn shorten_digests(columns: &[Column], row: &mut [String]) {
+    for (column, cell) in columns.iter().zip(row) {
+        let start = match column {
+            Column::Digest(_) => 0,
+            Column::Name(_) => cell.rfind('@').map_or(0, |at| at + 1),
+            Column::List(_) | Column::Text(_) => continue,
+        };
+        let digest = cell.get(start..).and_then(|text| text.parse::<Digest>().ok());
+        if let Some(digest) = digest {
+            cell.truncate(start);
+            cell.push_str(&format!("{}:{}", digest.algorithm(), digest.short()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 4] = [
+        Column::Name("NAME"),
+        Column::Digest("DIGEST"),
+        Column::Text("EVIDENCE"),
+        Column::Text("SIZE"),
+    ];
+
+    fn shown(width: Option<usize>) -> String {
+        let digest = Digest::sha256(b"");
+        let row = |name: &str, digest: &str| {
+            let cells = [name, digest, "verified", "55 MB"];
+            cells.map(str::to_string).to_vec()
+        };
+        let rows = [
+            row("httpd:2.4", &digest.to_string()),
+            row("registry.example.com/team/project/service:2.4.1", "<none>"),
+        ];
+        let lines = table(&COLUMNS, &rows, width);
+        for line in &lines {
+            assert!(width.is_none_or(|width| line.chars().count() <= width), "{line}");
+        }
+        lines.join("\n")
+    }
+
+    #[test]
+    fn a_pipe_and_a_wide_terminal_get_everything() {
+        let all = shown(None);
+        assert!(all.contains(&Digest::sha256(b"").to_string()) && all.contains("project/service"));
+        assert_eq!(shown(Some(300)), all);
+        let widest = all.lines().map(|line| line.chars().count()).max().unwrap();
+        assert_eq!(shown(Some(widest)), all);
+    }
+
+    #[test]
+    fn digests_give_first_then_names_then_columns() {
+        insta::assert_snapshot!(shown(Some(100)), @r"
+        NAME                                              DIGEST                EVIDENCE   SIZE
+        httpd:2.4                                         sha256:e3b0c44298fc   verified   55 MB
+        registry.example.com/team/project/service:2.4.1   <none>                verified   55 MB
+        ");
+        insta::assert_snapshot!(shown(Some(72)), @r"
+        NAME                              DIGEST                EVIDENCE   SIZE
+        httpd:2.4                         sha256:e3b0c44298fc   verified   55 MB
+        registry.exampl…t/service:2.4.1   <none>                verified   55 MB
+        ");
+        insta::assert_snapshot!(shown(Some(59)), @r"
+        NAME                         DIGEST                EVIDENCE
+        httpd:2.4                    sha256:e3b0c44298fc   verified
+        registry.exa…service:2.4.1   <none>                verified
+        ");
+        insta::assert_snapshot!(shown(Some(45)), @r"
+        NAME                      DIGEST
+        httpd:2.4                 sha256:e3b0c44298fc
+        registry.ex…rvice:2.4.1   <none>
+        ");
+        insta::assert_snapshot!(shown(Some(12)), @r"
+        NAME
+        httpd:2.4
+        regis…:2.4.1
+        ");
+        for width in 1..150 {
+            shown(Some(width));
+        }
+    }
+
+    #[test]
+    fn the_digest_of_a_name_is_shortened_before_the_name_is_cut() {
+        let name = format!("httpd@{}", Digest::sha256(b""));
+        let lines = table(&[Column::Name("NAME")], &[vec![name]], Some(40));
+        assert_eq!(lines, ["NAME", "httpd@sha256:e3b0c44298fc"]);
+    }
+
+    #[test]
+    fn what_a_terminal_would_act_on_is_escaped_before_it_is_cut() {
+        let lines = table(&[Column::Name("NAME")], &[vec!["a\u{1b}[2Jb".into()]], Some(8));
+        assert!(lines.iter().all(|line| !line.contains('\u{1b}')), "{lines:?}");
+    }
+}
