@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use super::boundaries::Boundaries;
-use super::encoders::{Deflate, Writes};
+use super::encoders::{self, Deflate, Writes};
 use super::layers::{Expected, Job, Outcome, Packed, Packing, Reason};
 use super::packer::Packer;
 use super::spool::{Output, Spool};
@@ -12,7 +12,7 @@ use crate::oci::{Digest, Hasher};
 
 /// Uncompressed bytes that are read, hashed and packed at once.
 const PIECE: usize = 256 << 10;
-/// Stored bytes that are a small difference. DEFLATE gives a thousandth of what it takes at least.
+/// Stored bytes that are a small difference.
 const NEAR: u64 = 1 << 10;
 
 /// One worker: its buffer, and its temporary file once it has packed something.
@@ -54,8 +54,10 @@ impl<'a> Worker<'a> {
             _ => self.packing.next(&tried),
         } {
             tried.push(deflate);
-            let is_of_no_use = |miss: &Miss| miss.rules_out(deflate, &job.layer.expected, seen.as_ref());
-            if misses.iter().any(is_of_no_use) {
+            if seen
+                .as_ref()
+                .is_some_and(|seen| is_ruled_out(deflate, &misses, &job.layer.expected, seen))
+            {
                 continue;
             }
             match self.attempt(job, deflate, &mut seen)? {
@@ -68,14 +70,11 @@ impl<'a> Worker<'a> {
             }
         }
         self.packing.progress.blob_finished(&job.layer.diff_id);
-        let mut names: Vec<String> = Vec::new();
-        for name in misses.iter().map(|miss| miss.deflate.to_string()) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
+        let deflates: Vec<Deflate> = misses.iter().map(|miss| miss.deflate).collect();
         Ok(Outcome::Unmatched {
-            reason: Reason::Encoder { tried: names },
+            reason: Reason::Encoder {
+                tried: encoders::names(&deflates),
+            },
             size: seen.map_or(job.size, |seen| seen.size),
         })
     }
@@ -139,38 +138,78 @@ struct Miss {
     dropped: Option<u64>,
 }
 
+/// Whether an encoder need not be tried after these.
+fn is_ruled_out(deflate: Deflate, misses: &[Miss], expected: &Expected, seen: &Seen) -> bool {
+    let size = match expected {
+        Expected::Exactly(stored) => Some(stored.size),
+        Expected::OneOf(_) | Expected::Anything(_) => None,
+    };
+    match (deflate, size) {
+        (Deflate::Go(..), _) => misses.iter().any(|miss| miss.rules_out(deflate, size, seen)),
+        (Deflate::Zlib(level), Some(size)) => !zlib_may_reach(level, misses, size, seen.size),
+        (Deflate::Zlib(_), None) => false,
+    }
+}
+
+/// Whether zlib may give this stored size at a level, by what it gave at others: about as much as at the levels
+/// next to it, or something between. There are layers of which a higher level makes more: by up to a tenth, most of
+/// all up to level 3, which zlib reaches in another way than those above.
+fn zlib_may_reach(level: u32, misses: &[Miss], expected: u64, uncompressed: u64) -> bool {
+    let tried = || {
+        misses.iter().filter_map(|miss| match miss.deflate {
+            Deflate::Zlib(level) => Some((level, miss.sizes(expected, uncompressed))),
+            Deflate::Go(..) => None,
+        })
+    };
+    let lower = tried()
+        .filter(|(tried, _)| *tried < level)
+        .max_by_key(|(tried, _)| *tried);
+    let higher = tried()
+        .filter(|(tried, _)| *tried > level)
+        .min_by_key(|(tried, _)| *tried);
+    let beyond = NEAR + expected / 8;
+    let between = if level > 3 { NEAR + expected / 32 } else { beyond };
+    let (least, most) = match (lower, higher) {
+        (Some((_, lower)), Some((_, higher))) => (
+            lower.0.min(higher.0).saturating_sub(between),
+            lower.1.max(higher.1).saturating_add(between),
+        ),
+        (Some((_, lower)), None) => (0, lower.1.saturating_add(beyond)),
+        (None, Some((_, higher))) => (higher.0.saturating_sub(beyond), u64::MAX),
+        (None, None) => (0, u64::MAX),
+    };
+    (least..=most).contains(&expected)
+}
+
 impl Miss {
-    /// Whether another one is of no use after this one.
-    fn rules_out(&self, other: Deflate, expected: &Expected, seen: Option<&Seen>) -> bool {
-        let Some(seen) = seen else {
+    /// Whether another way of Go's is of no use after this one.
+    fn rules_out(&self, other: Deflate, expected: Option<u64>, seen: &Seen) -> bool {
+        let (Deflate::Go(level, writes), Deflate::Go(other_level, other_writes)) = (self.deflate, other)
+        else {
             return false;
         };
-        let expected = match expected {
-            Expected::Exactly(stored) => Some(stored.size),
-            Expected::OneOf(_) | Expected::Anything(_) => None,
-        };
-        match (self.deflate, other) {
-            (Deflate::Go(level, writes), Deflate::Go(other_level, other_writes)) => {
-                let ends = |writes: Writes| seen.boundaries.ends(writes);
-                level == other_level
-                    && (ends(writes) == ends(other_writes) || self.is_far_from(expected, seen.size))
-            }
-            // A higher level does not give noticeably more.
-            (Deflate::Zlib(level), Deflate::Zlib(higher)) if level < higher => {
-                let most = self.size.map(|size| size.saturating_add(size / 256 + NEAR));
-                most.zip(expected).is_some_and(|(most, expected)| most < expected)
-            }
-            _ => false,
-        }
+        let ends = |writes: Writes| seen.boundaries.ends(writes);
+        level == other_level && (ends(writes) == ends(other_writes) || self.is_far_from(expected, seen.size))
     }
 
     /// Whether the output's size differs from what is expected by more than it does by where Writes ended.
     fn is_far_from(&self, expected: Option<u64>, uncompressed: u64) -> bool {
-        match (self.size, self.dropped, expected) {
-            (Some(size), _, Some(expected)) => size.abs_diff(expected) > NEAR + size / 1024,
-            // Whatever the rest is, it packs to more.
-            (None, Some(at), _) => uncompressed.saturating_sub(at) > 2000 * NEAR,
-            _ => false,
+        expected.is_some_and(|expected| {
+            let (least, most) = self.sizes(expected, uncompressed);
+            let near = NEAR + least / 1024;
+            least.saturating_sub(near) > expected || most.saturating_add(near) < expected
+        })
+    }
+
+    /// The least and the most stored bytes that all of the layer may have given.
+    fn sizes(&self, expected: u64, uncompressed: u64) -> (u64, u64) {
+        match (self.size, self.dropped) {
+            (Some(size), _) => (size, size),
+            // Whatever the rest is, DEFLATE makes a thousandth of it at least.
+            (None, at) => {
+                let rest = uncompressed.saturating_sub(at.unwrap_or(uncompressed));
+                (expected.saturating_add(rest / 1032), u64::MAX)
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ pub enum Writes {
 /// One way in which layers are packed.
 #[derive(Debug)]
 pub struct Encoder {
-    /// What it is called.
+    /// What it is called. Encoders that differ in their headers alone may share a name.
     pub name: &'static str,
     /// The gzip header that it writes.
     pub header: [u8; HEADER],
@@ -57,8 +57,36 @@ const fn header(effort: u8, system: u8) -> [u8; HEADER] {
     [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, effort, system]
 }
 
-/// All that is known, the likeliest first.
-pub static ENCODERS: [Encoder; 17] = [
+const BY_ZLIB: &str =
+    "zlib's own gzip format: bsdtar and with it Bazel's rules_oci, the gzip of BSD and macOS, Perl";
+const BY_PYTHON: &str = "Python from 3.7 on";
+const BY_OLD_PYTHON: &str = "Python before 3.7, which calls every level the best";
+
+/// An encoder that is zlib at a level. Which of them it is shows in the header alone, so they share a name.
+const fn zlib(level: u32, header: [u8; HEADER], users: &'static str) -> Encoder {
+    let name = match level {
+        1 => "zlib 1",
+        2 => "zlib 2",
+        3 => "zlib 3",
+        4 => "zlib 4",
+        5 => "zlib 5",
+        6 => "zlib 6",
+        7 => "zlib 7",
+        8 => "zlib 8",
+        _ => "zlib 9",
+    };
+    Encoder {
+        name,
+        header,
+        deflate: Some(Deflate::Zlib(level)),
+        block: None,
+        users,
+    }
+}
+
+/// All that is known, the likeliest first. Of zlib's levels 6, 9 and 1 are the ones that tools choose; their sizes
+/// tell which of the others can be meant.
+pub static ENCODERS: [Encoder; 39] = [
     Encoder {
         name: "Go gzip -1",
         header: header(0, system::UNKNOWN),
@@ -88,41 +116,41 @@ pub static ENCODERS: [Encoder; 17] = [
         block: None,
         users: "go-containerregistry: crane, ko, kaniko",
     },
-    Encoder {
-        name: "zlib 6 of Java 16",
-        header: header(0, system::UNKNOWN),
-        deflate: Some(Deflate::Zlib(6)),
-        block: None,
-        users: "jib on Java 16 or newer; Python's gzip at level 6",
-    },
-    Encoder {
-        name: "zlib 6 of Java 8",
-        header: header(0, system::FAT),
-        deflate: Some(Deflate::Zlib(6)),
-        block: None,
-        users: "jib on Java before 16",
-    },
-    Encoder {
-        name: "zlib 6",
-        header: header(0, system::UNIX),
-        deflate: Some(Deflate::Zlib(6)),
-        block: None,
-        users: "bsdtar and with it Bazel's rules_oci; the gzip of BSD and macOS; zlib's own gzip format",
-    },
-    Encoder {
-        name: "zlib 9 of Python",
-        header: header(2, system::UNKNOWN),
-        deflate: Some(Deflate::Zlib(9)),
-        block: None,
-        users: "Python's gzip and tarfile by default, and with them Bazel's rules_docker",
-    },
-    Encoder {
-        name: "zlib 9",
-        header: header(2, system::UNIX),
-        deflate: Some(Deflate::Zlib(9)),
-        block: None,
-        users: "zlib's own gzip format at level 9",
-    },
+    zlib(
+        6,
+        header(0, system::UNKNOWN),
+        "Python from 3.7 on; Java from 16 on, and with it jib",
+    ),
+    zlib(6, header(0, system::UNIX), BY_ZLIB),
+    zlib(6, header(0, system::FAT), "Java before 16, and with it jib"),
+    zlib(6, header(2, system::UNKNOWN), BY_OLD_PYTHON),
+    zlib(
+        9,
+        header(2, system::UNKNOWN),
+        "Python's gzip and tarfile by default, and with them Bazel's rules_docker",
+    ),
+    zlib(9, header(2, system::UNIX), BY_ZLIB),
+    zlib(1, header(4, system::UNKNOWN), BY_PYTHON),
+    zlib(1, header(4, system::UNIX), BY_ZLIB),
+    zlib(1, header(2, system::UNKNOWN), BY_OLD_PYTHON),
+    zlib(3, header(0, system::UNKNOWN), BY_PYTHON),
+    zlib(3, header(0, system::UNIX), BY_ZLIB),
+    zlib(3, header(2, system::UNKNOWN), BY_OLD_PYTHON),
+    zlib(4, header(0, system::UNKNOWN), BY_PYTHON),
+    zlib(4, header(0, system::UNIX), BY_ZLIB),
+    zlib(4, header(2, system::UNKNOWN), BY_OLD_PYTHON),
+    zlib(5, header(0, system::UNKNOWN), BY_PYTHON),
+    zlib(5, header(0, system::UNIX), BY_ZLIB),
+    zlib(5, header(2, system::UNKNOWN), BY_OLD_PYTHON),
+    zlib(2, header(0, system::UNKNOWN), BY_PYTHON),
+    zlib(2, header(0, system::UNIX), BY_ZLIB),
+    zlib(2, header(2, system::UNKNOWN), BY_OLD_PYTHON),
+    zlib(7, header(0, system::UNKNOWN), BY_PYTHON),
+    zlib(7, header(0, system::UNIX), BY_ZLIB),
+    zlib(7, header(2, system::UNKNOWN), BY_OLD_PYTHON),
+    zlib(8, header(0, system::UNKNOWN), BY_PYTHON),
+    zlib(8, header(0, system::UNIX), BY_ZLIB),
+    zlib(8, header(2, system::UNKNOWN), BY_OLD_PYTHON),
     Encoder {
         name: "Go gzip -1 of Go 1.27",
         header: header(0, system::UNKNOWN),
@@ -204,6 +232,32 @@ impl Deflate {
             .iter()
             .filter(move |encoder| encoder.deflate == Some(self))
     }
+}
+
+/// What to call these in a list: each once, and zlib's levels together.
+pub(super) fn names(deflates: &[Deflate]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut levels = Vec::new();
+    for deflate in deflates {
+        match deflate {
+            Deflate::Zlib(level) => levels.push(*level),
+            Deflate::Go(..) if names.contains(&deflate.to_string()) => {}
+            Deflate::Go(..) => names.push(deflate.to_string()),
+        }
+    }
+    levels.sort_unstable();
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for level in levels {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == level => *last = level,
+            _ => ranges.push((level, level)),
+        }
+    }
+    names.extend(ranges.iter().map(|(first, last)| match first == last {
+        true => format!("zlib {first}"),
+        false => format!("zlib {first} to {last}"),
+    }));
+    names
 }
 
 impl fmt::Display for Deflate {

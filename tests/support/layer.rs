@@ -14,8 +14,10 @@ use super::image::{Dialect, sha256};
 pub enum Compression {
     /// As it is: digest and diff id are the same.
     Plain,
-    /// gzip, by zlib.
+    /// gzip, by zlib at its default level.
     Gzip,
+    /// gzip, by zlib at this level, with the header of Python's.
+    Zlib(u32),
     /// gzip, by GNU's own encoder.
     GnuGzip,
     /// zstd; OCI only.
@@ -138,11 +140,8 @@ impl Layer {
         let diff_id = sha256(&tar);
         let stored = match self.compression {
             Compression::Plain => tar,
-            Compression::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
-                encoder.write_all(&tar).unwrap();
-                encoder.finish().unwrap()
-            }
+            Compression::Gzip => zlib(6, &tar),
+            Compression::Zlib(level) => zlib(level, &tar),
             Compression::GnuGzip => gnu_gzip(&tar),
             Compression::Zstd => zstd::encode_all(&tar[..], 3).unwrap(),
         };
@@ -155,6 +154,13 @@ impl Layer {
             media_type,
         }
     }
+}
+
+/// What zlib makes of bytes, in gzip's format.
+fn zlib(level: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// What `gzip -n` makes of bytes.
@@ -186,12 +192,12 @@ pub fn noise_bytes(seed: u64, size: usize) -> Vec<u8> {
 pub fn media_type(dialect: Dialect, compression: Compression) -> &'static str {
     match (dialect, compression) {
         (Dialect::Oci, Compression::Plain) => "application/vnd.oci.image.layer.v1.tar",
-        (Dialect::Oci, Compression::Gzip | Compression::GnuGzip) => {
+        (Dialect::Oci, Compression::Gzip | Compression::Zlib(_) | Compression::GnuGzip) => {
             "application/vnd.oci.image.layer.v1.tar+gzip"
         }
         (Dialect::Oci, Compression::Zstd) => "application/vnd.oci.image.layer.v1.tar+zstd",
         (Dialect::Docker, Compression::Plain) => "application/vnd.docker.image.rootfs.diff.tar",
-        (Dialect::Docker, Compression::Gzip | Compression::GnuGzip) => {
+        (Dialect::Docker, Compression::Gzip | Compression::Zlib(_) | Compression::GnuGzip) => {
             "application/vnd.docker.image.rootfs.diff.tar.gzip"
         }
         (Dialect::Docker, Compression::Zstd) => panic!("Docker's media types know no zstd"),

@@ -13,7 +13,7 @@ fn each_part_is_taken_from_where_it_is() {
     let documents = || Registry::default().has(REPOSITORY, &two().manifest);
     let pull = |image: &Image| Store::default().pull(APP, image);
     let rebuilt = "1 of 2 layers rebuilt (Go gzip -1), 1 of 2 layers rebuilt (Go gzip 1)";
-    let tried = "(no known encoder gives it (tried Go gzip -1, Go gzip 1, zlib 6, zlib 9))";
+    let tried = "(no known encoder gives it (tried Go gzip -1, Go gzip 1, zlib 1 to 9))";
     let table = [
         (
             "all of it is in the store",
@@ -236,7 +236,7 @@ fn what_was_packed_again_gives_the_same_archive_each_time() {
 
 #[test]
 fn what_must_be_proven_is_refused_otherwise() {
-    let tried = "no known encoder gives it (tried Go gzip -1, Go gzip 1, zlib 6, zlib 9)";
+    let tried = "no known encoder gives it (tried Go gzip -1, Go gzip 1, zlib 1 to 9)";
     let table = [
         (
             app(&[Form::Push, Form::Odd]),
