@@ -1,7 +1,7 @@
 # Everything that is checked here, and in the order of a newcomer's interest.
 # On a machine with only the Rust toolchain, tests/engines/install.sh gets the rest from apt.
 .POSIX:
-.PHONY: help build demo test test-all lint bench fuzz
+.PHONY: help build demo test test-all fresh lint bench fuzz
 
 CARGO = cargo
 
@@ -11,7 +11,7 @@ help: ## list the targets
 build: ## the program, at target/release/sealift
 	$(CARGO) build --release --locked
 
-demo: ## an image from a registry through an archive into Docker, its digest kept
+demo: ## an image from a registry through an archive into Docker, its digest kept (builds first)
 	demo/run.sh
 
 test: ## all tests, on real engines too (docker 20.10 and 28; needs root)
@@ -22,11 +22,16 @@ test-all: ## the same with docker 26 besides
 	tests/engines/install.sh all
 	$(CARGO) test --locked --features test-all
 
+fresh: ## make demo and make test on a fresh minimal Debian 12 and 13, each in a folder (needs root)
+	tests/engines/install.sh fresh
+	tests/fresh.sh
+
 lint: ## format, clippy, licences and sources of dependencies, scripts, spelling
 	tests/engines/install.sh lint
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --features test-all -- -D warnings
-	shellcheck .ci/run .ci/tool demo/run.sh tests/engines/install.sh tests/goflate/go.sh tests/support/stop.sh
+	shellcheck -x .ci/run .ci/tool demo/run.sh tests/debian.sh tests/fresh.sh tests/engines/install.sh \
+		tests/goflate/go.sh tests/support/stop.sh
 	git ls-files -z | grep -zvE '^(testdata|Cargo\.lock)' | xargs -0 codespell -L crate,ser
 	.ci/tool cargo-deny --all-features --locked check bans licenses sources
 

@@ -7,25 +7,42 @@
 # puts into the host's Docker it takes out again. SEALIFT names a built program to use.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=tests/debian.sh
+. tests/debian.sh
+program=demo
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/sealift-demo.XXXXXX")
 pids=()
 own_docker=
-policy=
+no_docker=
 demo_image=
 container=sealift-demo-$$
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
 step() { printf '\n%s== %s%s\n' "$bold" "$1" "$plain"; }
 note() { printf '%s%s%s\n' "$dim" "$1" "$plain"; }
-fail() {
-    printf 'demo: %s\n' "$*" >&2
-    exit 1
-}
 # shows a command as a reader would type it, then runs it
 show() {
     printf '%s$ %s%s\n' "$bold" "${*/#"$sealift"/sealift}" "$plain"
     "$@"
+}
+
+start() { # NAME COMMAND...: in the background, what it says in NAME.log
+    setsid "${@:2}" >"$work/$1.log" 2>&1 </dev/null &
+    pids+=($!)
+}
+# Waits until a command succeeds. Says what that said if it never does; the log only where the program ended.
+await() { # NAME COMMAND...: NAME was started last
+    local pid=$! said
+    for _ in $(seq 300); do
+        if said=$("${@:2}" 2>&1 >/dev/null); then return; fi
+        if ! kill -0 "$pid" 2>/dev/null; then
+            tail -n 20 "$work/$1.log" >&2
+            die "$1 ended"
+        fi
+        sleep 0.1
+    done
+    die "$1 runs and does not answer: ${said:-${*:2}}"
 }
 
 stop_pids() {
@@ -48,81 +65,66 @@ cleanup() {
         docker rmi -f "$demo_image" >/dev/null 2>&1 || true
     fi
     stop_pids
-    [ -z "$policy" ] || rm -f "$policy"
-    local point
-    while IFS= read -r point; do umount "$point" 2>/dev/null || umount --lazy "$point" 2>/dev/null || true; done \
-        < <(awk -v p="$work/" 'index($5, p) == 1 { print $5 }' /proc/self/mountinfo 2>/dev/null | sort -r)
+    remove_policy
     cd /
-    rm -rf "$work"
+    remove_root "$work"
 }
 trap cleanup EXIT
 trap 'cleanup; trap - INT; kill -INT $$' INT
 trap 'cleanup; trap - TERM; kill -TERM $$' TERM
 
-need() { # PROGRAM PACKAGE
-    command -v "$1" >/dev/null && return
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        fail "$1 is needed (package $2); as root on Debian or Ubuntu it would be installed"
-    fi
-    note "installing $2"
-    # Without starting its services: the demo needs the programs only.
-    if [ ! -e /usr/sbin/policy-rc.d ]; then
-        policy=/usr/sbin/policy-rc.d
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod 755 "$policy"
-    fi
-    install_quietly "$2" || { apt-get update -qq && install_quietly "$2"; } || fail "apt could not install $2"
+# --- what it needs -------------------------------------------------------------------
+is_root() { [ "$(id -u)" -eq 0 ]; }
+packages=()
+needs() { # PROGRAM PACKAGE...
+    PATH=$PATH:/usr/sbin command -v "$1" >/dev/null || packages+=("${@:2}")
 }
-install_quietly() {
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null 2>&1 </dev/null
-}
+if ! said=$(docker info 2>&1 >/dev/null); then
+    [ -z "${DOCKER_HOST:-}" ] || die "the Docker at DOCKER_HOST=$DOCKER_HOST does not answer: $said"
+    if is_root; then own_docker=yes; else no_docker=yes; fi
+fi
+[ -n "${SEALIFT:-}" ] || needs cc gcc libc6-dev # zlib, zstd and ring compile C
+needs docker-registry docker-registry
+needs skopeo skopeo
+[ -z "$own_docker" ] || needs dockerd docker.io
+install_packages "${packages[@]}"
+# From Debian 13 on the client is a package of its own.
+[ -z "$own_docker" ] || command -v docker >/dev/null || install_packages docker-cli
 
 if [ -n "${SEALIFT:-}" ]; then
-    sealift=$SEALIFT
+    sealift=$(realpath "$SEALIFT")
 else
     step "Building sealift"
+    command -v cargo >/dev/null || die "cargo is missing: install a Rust toolchain (https://rustup.rs)"
     cargo build --release --locked --quiet
     sealift=$(realpath "${CARGO_TARGET_DIR:-target}")/release/sealift
 fi
 cd "$work"
 
-need docker-registry docker-registry
-need skopeo skopeo
-
 # --- Docker: the host's, or one of its own -----------------------------------------
-if docker info >/dev/null 2>&1; then
-    host=${DOCKER_HOST:-the local socket}
-    note "using the Docker of this host ($host)"
-elif [ "$(id -u)" -eq 0 ]; then
-    [ -x /usr/sbin/dockerd ] || command -v dockerd >/dev/null || need dockerd docker.io
+if [ -n "$own_docker" ]; then
     dockerd=/usr/sbin/dockerd
     [ -x "$dockerd" ] || dockerd=$(command -v dockerd)
     [ ! -x /usr/bin/docker ] || docker() { /usr/bin/docker "$@"; }
-    own_docker=yes
     mkdir "$work/docker"
     echo '{}' >"$work/docker/daemon.json"
+    export DOCKER_HOST=unix://$work/docker/docker.sock
     own_containerd=()
     if [ -e /run/containerd/containerd.sock ]; then # dockerd would join it and leave things there
         own_containerd=(--containerd "$work/docker/containerd.sock")
-        setsid containerd --address "$work/docker/containerd.sock" --root "$work/docker/containerd" \
-            --state "$work/docker/containerd-run" >"$work/docker/containerd.log" 2>&1 </dev/null &
-        pids+=($!)
-        sleep 1
+        start containerd containerd --address "$work/docker/containerd.sock" --root "$work/docker/containerd" \
+            --state "$work/docker/containerd-run"
+        await containerd [ -S "$work/docker/containerd.sock" ]
     fi
-    setsid "$dockerd" --config-file "$work/docker/daemon.json" --data-root "$work/docker/root" \
-        --exec-root "$work/docker/exec" --pidfile "$work/docker/pid" -H "unix://$work/docker/docker.sock" \
-        --bridge none --iptables=false --ip6tables=false \
-        "${own_containerd[@]}" >"$work/docker/log" 2>&1 </dev/null &
-    pids+=($!)
-    export DOCKER_HOST=unix://$work/docker/docker.sock
-    for _ in $(seq 300); do
-        docker info >/dev/null 2>&1 && break
-        sleep 0.1
-    done
-    docker info >/dev/null 2>&1 || { tail -n 20 "$work/docker/log" >&2 && fail "dockerd did not start"; }
+    start dockerd "$dockerd" --config-file "$work/docker/daemon.json" --data-root "$work/docker/root" \
+        --exec-root "$work/docker/exec" --pidfile "$work/docker/pid" -H "$DOCKER_HOST" \
+        --bridge none --iptables=false --ip6tables=false "${own_containerd[@]}"
+    await dockerd docker info
     note "no Docker here: started one of its own in $work, gone at the end"
-else
+elif [ -n "$no_docker" ]; then
     note "no Docker here and not root: the archive will be made and verified, not loaded"
+else
+    note "using the Docker of this host (${DOCKER_HOST:-the local socket})"
 fi
 
 # --- a registry with an image, in the place of the connected world -------------------
@@ -133,16 +135,10 @@ log: {accesslog: {disabled: true}, level: info}
 storage: {filesystem: {rootdirectory: $work/registry}}
 http: {addr: "127.0.0.1:0", secret: demo}
 YML
-setsid docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 </dev/null &
+start docker-registry docker-registry serve "$work/registry.yml"
 registry_pid=$!
-pids+=("$registry_pid")
-port=
-for _ in $(seq 100); do
-    port=$(grep -oE 'listening on 127\.0\.0\.1:[0-9]+' "$work/registry.log" | grep -oE '[0-9]+$' || true)
-    [ -z "$port" ] || break
-    sleep 0.1
-done
-[ -n "$port" ] || { cat "$work/registry.log" >&2 && fail "docker-registry did not start"; }
+await docker-registry grep -q 'listening on 127' "$work/docker-registry.log"
+port=$(grep -oE 'listening on 127\.0\.0\.1:[0-9]+' "$work/docker-registry.log" | grep -oE '[0-9]+$')
 
 # An httpd that is a few files of this machine: what is shown is how it travels.
 layer=$work/layer
@@ -202,7 +198,7 @@ ls -l "$archive"
 step "On the air-gapped machine: check every byte of it"
 show "$sealift" verify "$archive" --expect "$seal"
 
-if ! docker info >/dev/null 2>&1; then
+if [ -n "$no_docker" ]; then
     step "No Docker to load it into: done"
     exit 0
 fi

