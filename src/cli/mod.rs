@@ -147,3 +147,7 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     ExitCode::from(2)
 }
+
+#[cfg(test)]
+#[path = "examples_tests.rs"]
+mod examples_tests;

@@ -21,7 +21,7 @@ Examples:
   sealift verify images.tar
   sealift verify images.tar --expect sha256:...     # the line that save printed
   sealift verify --quick images.tar.001             # an archive in parts; digests only
-  sealift verify --json images.tar | jq .findings
+  sealift verify --json images.tar | jq '.archives[].findings'
 
 Checked are: the tar's structure, digests and sizes, media types, diff ids of gzip, zstd and plain layers, \
 that everything named is there and everything there is named.")]

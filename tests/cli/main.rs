@@ -4,6 +4,7 @@
 //! files.rs      folders and archives as sources: subsets, merges, parts, pipes, other tools' archives
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
 //! old_kernel.rs newer system calls that fail with ENOSYS
+//! examples.rs   the examples of the help texts that need no engine
 //! from.rs       where save looks for images
 //! inputs.rs     archives as streams; files that change while they are read
 //! json.rs       the documents of all commands
@@ -19,6 +20,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod examples;
 mod faults;
 mod files;
 mod from;

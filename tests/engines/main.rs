@@ -4,6 +4,7 @@
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
 //! command.rs   the command as a user runs it
 //! classic_store.rs   layers and manifests out of the files of a Docker, while it runs and after
+//! examples.rs  the examples of the help texts that need an engine
 //! load.rs      loading into Docker, beside a twin that pulled
 //! dormant.rs   names and digests into the store of a Docker that does not run
 //! image_ids.rs what `list` says that Docker will show as IMAGE ID
@@ -45,6 +46,7 @@ mod attach_stock;
 mod classic_store;
 mod command;
 mod dormant;
+mod examples;
 mod harness;
 mod image_ids;
 mod load;

@@ -8,7 +8,7 @@ use crate::loading::*;
 use crate::support::*;
 
 /// A systemctl that knows the units whose properties lie in a folder, and that treats them as systemd would.
-struct Systemd {
+pub struct Systemd {
     folder: tempfile::TempDir,
 }
 
@@ -47,7 +47,7 @@ exit 0
 "#;
 
 impl Systemd {
-    fn of(daemon: &Daemon, kill_mode: &str) -> Self {
+    pub fn of(daemon: &Daemon, kill_mode: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().to_str().unwrap().to_owned();
         let script = SYSTEMCTL
@@ -82,7 +82,8 @@ impl Systemd {
         this
     }
 
-    fn path(&self) -> String {
+    /// A PATH in which it is found.
+    pub fn path(&self) -> String {
         format!(
             "{}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             self.folder.path().display()
@@ -99,7 +100,7 @@ impl Systemd {
         active
     }
 
-    fn changes(&self) -> Vec<String> {
+    pub fn changes(&self) -> Vec<String> {
         let calls = fs::read_to_string(self.folder.path().join("calls")).unwrap();
         let changes = calls
             .lines()

@@ -126,8 +126,23 @@ impl Sealift {
 
     /// The command, to add to or to spawn.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = clean(env!("CARGO_BIN_EXE_sealift"), self.home.path());
-        command.current_dir(self.home.path()).args(args);
+        let mut command = self.beside(env!("CARGO_BIN_EXE_sealift"));
+        command.args(args);
+        command
+    }
+
+    /// A bash script in the same surroundings, which finds `sealift` in its PATH.
+    pub fn shell(&self, script: &str) -> Command {
+        let folder = Path::new(env!("CARGO_BIN_EXE_sealift")).parent().unwrap();
+        let script = format!("PATH={}:$PATH\n{script}", folder.display());
+        let mut command = self.beside("bash");
+        command.args(["-c", &script]);
+        command
+    }
+
+    fn beside(&self, program: &str) -> Command {
+        let mut command = clean(program, self.home.path());
+        command.current_dir(self.home.path());
         // Tests attach side by side: each has a journal of its own.
         command.env("SEALIFT_RUN_DIR", self.home.path().join("run"));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));

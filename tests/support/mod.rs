@@ -33,6 +33,7 @@ pub mod build;
 pub mod command;
 pub mod daemon;
 pub mod engine;
+pub mod examples;
 pub mod folder;
 pub mod http;
 pub mod image;

@@ -1,0 +1,182 @@
+//! What documents, help texts and hints tell a reader to type is what the parser takes.
+
+use std::path::Path;
+
+use clap::error::ErrorKind;
+
+use super::*;
+
+/// The words of each program that a shell line starts: quotes, `|`, `&&`, `;`, `>` and comments as a shell has them.
+fn programs(line: &str) -> Vec<Vec<String>> {
+    let mut programs = vec![vec![]];
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut is_target = false;
+    for c in line.chars().chain([' ']) {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, '#') if word.is_none() => break,
+            (None, ' ' | '|' | '&' | ';' | '>' | '(' | ')') => {
+                if let Some(word) = word.take()
+                    && !std::mem::take(&mut is_target)
+                {
+                    programs.last_mut().unwrap().push(word);
+                }
+                match c {
+                    ' ' => {}
+                    '>' => is_target = true,
+                    _ => programs.push(vec![]),
+                }
+            }
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    programs
+}
+
+/// sealift's arguments in a line, each time that it is run: behind `sudo`, `ssh HOST` and variables, too.
+fn calls(line: &str) -> Vec<Vec<String>> {
+    let mut calls = Vec::new();
+    for words in programs(line.trim_start_matches("$ ")) {
+        let mut rest = &words[..];
+        while let Some((first, others)) = rest.split_first() {
+            rest = match first.as_str() {
+                "sudo" => others,
+                "ssh" => others.get(1..).unwrap_or_default(),
+                variable if variable.contains('=') => others,
+                _ => break,
+            };
+        }
+        if rest.first().is_some_and(|first| first == "sealift") {
+            calls.push(rest.to_vec());
+        }
+    }
+    calls
+}
+
+/// What stands for a digest in an example: `sha256:...`, `sha256:4bf5...`.
+fn with_digests(text: &str) -> String {
+    let mut parts = text.split("sha256:");
+    let mut filled = parts.next().unwrap().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_hexdigit());
+        filled += &format!("sha256:{}", "0".repeat(64));
+        filled += rest
+            .strip_prefix("...")
+            .or(rest.strip_prefix('…'))
+            .unwrap_or(rest);
+    }
+    filled
+}
+
+/// Why the parser refuses a line; a `mention` may leave out what a command cannot do without.
+fn refusal(line: &str, mention: bool) -> Option<String> {
+    calls(&with_digests(line)).into_iter().find_map(|words| {
+        let error = Cli::command().try_get_matches_from(&words).err()?;
+        let is_fine = match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => true,
+            ErrorKind::MissingRequiredArgument | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                mention
+            }
+            _ => false,
+        };
+        (!is_fine).then(|| format!("{line}\n{error}"))
+    })
+}
+
+/// The indented and fenced lines of a document, and what it has between backticks.
+fn code(document: &str) -> (Vec<&str>, Vec<&str>) {
+    let mut is_fenced = false;
+    let mut lines = Vec::new();
+    for line in document.lines() {
+        if line.trim_start().starts_with("```") {
+            is_fenced = !is_fenced;
+        } else if is_fenced || line.starts_with("    ") {
+            lines.push(line.trim());
+        }
+    }
+    (lines, document.split('`').skip(1).step_by(2).collect())
+}
+
+#[track_caller]
+fn all_parse<'a>(lines: impl IntoIterator<Item = &'a str>, mention: bool) -> usize {
+    let lines: Vec<_> = lines.into_iter().filter(|line| !calls(line).is_empty()).collect();
+    let refused: Vec<_> = lines.iter().filter_map(|line| refusal(line, mention)).collect();
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    lines.len()
+}
+
+#[test]
+fn documents_name_commands_and_options_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for folder in [root, &root.join("docs")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let (lines, spans) = code(&text);
+                count += all_parse(lines, false) + all_parse(spans, true);
+            }
+        }
+    }
+    assert!(count > 20, "only {count} were found");
+}
+
+#[test]
+fn help_texts_name_commands_and_options_that_exist() {
+    let mut root = Cli::command();
+    root.build();
+    for command in std::iter::once(&root).chain(root.get_subcommands()) {
+        let help = command.clone().render_long_help().to_string();
+        let examples = help.lines().map(str::trim);
+        all_parse(examples.filter(|line| !line.starts_with("Usage:")), false);
+        all_parse(help.split('`').skip(1).step_by(2), true);
+    }
+}
+
+#[test]
+fn hints_name_commands_and_options_that_exist() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut count = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("examples_tests.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+                count += all_parse(spans, true);
+            }
+        }
+    }
+    assert!(count > 10, "only {count} were found");
+}
+
+#[test]
+fn a_line_is_taken_apart_as_a_shell_would() {
+    let line = "$ ssh h sudo sealift save -o - 'a b' | A=1 sealift load - > \"x y\" # sealift no";
+    assert_eq!(
+        calls(line),
+        [
+            vec!["sealift", "save", "-o", "-", "a b"],
+            vec!["sealift", "load", "-"]
+        ]
+    );
+    assert_eq!(
+        calls("(cd /; sealift list x) && true"),
+        [["sealift", "list", "x"]]
+    );
+    assert_eq!(calls("docker load"), [[""; 0]; 0]);
+    for wrong in ["sealift frobnicate", "sealift verify --all x", "sealift save x"] {
+        assert!(refusal(wrong, false).is_some(), "{wrong}");
+    }
+    assert!(refusal("sealift save", true).is_none());
+    assert!(refusal("sealift save --no-such", true).is_some());
+    assert!(refusal("sealift load x --expect sha256:4bf...", false).is_none());
+}

@@ -1,0 +1,40 @@
+//! The examples of the help texts that need no engine.
+
+use crate::support::*;
+
+#[test]
+fn every_example_that_needs_no_engine_does_what_it_says() {
+    let sealift = Sealift::new();
+    Image::sample("httpd", "2.4").build(&sealift.path("layout"), "2.4");
+    let save = ["save", "--from", "layout", "httpd:2.4", "-o", "images.tar"];
+    let said = sealift.run(&save).ok();
+    sealift.run(&[&save[..], &["--split", "250kB"]].concat()).ok();
+    let digest = said.stdout.trim().rsplit(' ').next().unwrap();
+    for folder in ["bash_completion.d", "zsh", ".config/fish/completions", "man1"] {
+        std::fs::create_dir_all(sealift.path(folder)).unwrap();
+    }
+    let replaced = [
+        ("sha256:...", digest),
+        ("/etc/bash_completion.d", "bash_completion.d"),
+        ("${fpath[1]}", "zsh"),
+        ("/usr/local/share/man/man1", "man1"),
+    ];
+    for command in examples::commands(&sealift) {
+        if examples::BESIDE_AN_ENGINE.contains(&command.as_str()) {
+            continue;
+        }
+        for line in examples::of(&sealift, &command) {
+            let said = examples::execute(&sealift, "", &line, &replaced);
+            assert!(said.stderr.is_empty(), "{line}: {}", said.stderr);
+        }
+    }
+    for written in [
+        "bash_completion.d/sealift",
+        "zsh/_sealift",
+        ".config/fish/completions/sealift.fish",
+        "man1/sealift.1",
+    ] {
+        let text = std::fs::read_to_string(sealift.path(written)).unwrap();
+        assert!(text.contains("sealift"), "{written}");
+    }
+}

@@ -1,0 +1,197 @@
+//! The examples of the help texts that need an engine: a Docker and a registry on the connected side, another
+//! Docker on the air-gapped one.
+
+use std::fs;
+
+use crate::offline_systemd::Systemd;
+use crate::support::*;
+
+/// What every example finds in its folder, and the two sides.
+struct Scene {
+    sealift: Sealift,
+    registry: Registry,
+    connected: Daemon,
+    target: Daemon,
+    systemd: Systemd,
+    redis: String,
+}
+
+/// Names of the images on the connected side.
+const NAMES: [&str; 3] = ["httpd:2.4", "redis:7", "myapp:7"];
+
+impl Scene {
+    fn new() -> Self {
+        let (registry, sealift) = (Registry::start(), Sealift::new());
+        let mut redis = String::new();
+        for name in NAMES {
+            let (repository, tag) = name.split_once(':').unwrap();
+            let built = Image::sample(repository, tag).build(&sealift.path("layout"), repository);
+            for prefix in ["library", "dockerhub/library"] {
+                registry.push(&built, &format!("{prefix}/{name}"));
+            }
+            if repository == "redis" {
+                redis = built.digest;
+            }
+        }
+        let connected = Daemon::options(Engine::Docker28, Store::Containerd)
+            .mirror(&registry)
+            .start();
+        for name in NAMES {
+            connected.docker(&["pull", "--quiet", name]).ok();
+        }
+        // Names of other registries lead elsewhere for a moment, in its network only.
+        let target = Daemon::options(Engine::Docker28, Store::Classic)
+            .own_network(true)
+            .start();
+        let systemd = Systemd::of(&target, "process");
+        let sealift = sealift.env("PATH", systemd.path());
+        fs::create_dir(sealift.path("stick")).unwrap();
+        fs::write(sealift.path("list.txt"), "httpd:2.4 # the server\nredis:7\n").unwrap();
+        let scene = Self {
+            sealift,
+            registry,
+            connected,
+            target,
+            systemd,
+            redis,
+        };
+        for (archive, names) in [
+            ("images.tar", "httpd:2.4 redis:7"),
+            ("all.tar", "redis:7"),
+            ("more.tar", "httpd:2.4"),
+        ] {
+            scene.runs(&format!("sealift save {names} -o {archive}"), &[]);
+        }
+        scene
+    }
+
+    /// Runs an example. `save` meets the connected side, where the registry is in the place of docker.io;
+    /// all else meets the other side.
+    #[track_caller]
+    fn runs(&self, line: &str, replaced: &[(&str, &str)]) -> Run {
+        let host = |daemon: &Daemon| format!("unix://{}", daemon.socket().display());
+        let prelude = format!(
+            r#"sealift() {{
+                local host={} mirror=()
+                if [ "$1" = save ]; then
+                    host={}
+                    [[ " $* " == *" --mirror "* || " $* " == *" --offline "* ]] || mirror=(--mirror docker.io={})
+                fi
+                DOCKER_HOST=$host command sealift "$@" "${{mirror[@]}}"
+            }}"#,
+            host(&self.target),
+            host(&self.connected),
+            self.registry.address()
+        );
+        let archive = self.sealift.path("images.tar");
+        let digest = if archive.exists() {
+            let list = self.sealift.run(&["list", "--json", "images.tar"]).ok().json();
+            list["archives"][0]["digest"].as_str().unwrap().to_owned()
+        } else {
+            String::new()
+        };
+        let redis = format!("redis@{}", self.redis);
+        let hub = format!("{}/dockerhub", self.registry.address());
+        let filled = [
+            ("redis@sha256:...", redis.as_str()),
+            ("sha256:...", &digest),
+            ("harbor.local/dockerhub", &hub),
+            ("/media/stick", "stick"),
+        ];
+        examples::execute(&self.sealift, &prelude, line, &[&filled[..], replaced].concat())
+    }
+
+    /// Takes all images from the air-gapped side.
+    fn forget(&self) {
+        for id in self
+            .target
+            .docker(&["images", "-q", "--no-trunc"])
+            .ok()
+            .stdout
+            .lines()
+        {
+            self.target.docker(&["rmi", "-f", id]);
+        }
+        assert_eq!(self.target.images(), [""; 0]);
+    }
+}
+
+#[test]
+fn of_sealift_itself() {
+    let scene = Scene::new();
+    fs::remove_file(scene.sealift.path("images.tar")).unwrap();
+    for line in examples::of(&scene.sealift, "") {
+        scene.runs(&line, &[]);
+    }
+    assert_eq!(scene.target.images().len(), 2);
+}
+
+#[test]
+fn of_save() {
+    let scene = Scene::new();
+    for line in examples::of(&scene.sealift, "save") {
+        scene.forget();
+        scene.runs(&line, &[]);
+        if line.contains("sealift load") {
+            assert_eq!(scene.target.images().len(), 1, "{line}");
+        }
+    }
+}
+
+#[test]
+fn of_load() {
+    let scene = Scene::new();
+    // A Docker that has the images and does not run.
+    let mut golden = Daemon::start(Engine::Docker28, Store::Classic);
+    let load = ["load", "-q", "images.tar", "--attach", "none"];
+    crate::saving::at(&scene.sealift, &golden, &load);
+    golden.stop();
+    let root = golden.data_root().display().to_string();
+    let root = ("/mnt/golden/var/lib/docker", root.as_str());
+    let names = golden.data_root().join("image/overlay2/repositories.json");
+    assert!(!fs::read_to_string(&names).unwrap().contains("httpd@sha256:"));
+    for line in examples::of(&scene.sealift, "load") {
+        scene.forget();
+        scene.runs(&line, &[root]);
+        let shown = scene.target.images();
+        let is_left_alone = line.contains("--dry-run") || line.contains("--data-root");
+        assert_eq!(shown.is_empty(), is_left_alone, "{line}: {shown:?}");
+        assert!(
+            shown.iter().all(|line| !line.contains("<none>")),
+            "{line}: {shown:?}"
+        );
+    }
+    assert!(fs::read_to_string(&names).unwrap().contains("httpd@sha256:"));
+    assert!(
+        scene
+            .systemd
+            .changes()
+            .iter()
+            .any(|change| change.starts_with("stop "))
+    );
+}
+
+#[test]
+fn of_doctor() {
+    let scene = Scene::new();
+    for line in examples::of(&scene.sealift, "doctor") {
+        scene.runs(&line, &[]);
+    }
+}
+
+#[test]
+fn every_command_has_its_examples_run() {
+    let sealift = Sealift::new();
+    let known = examples::commands(&sealift);
+    for command in examples::BESIDE_AN_ENGINE
+        .iter()
+        .filter(|command| !command.is_empty())
+    {
+        assert!(known.contains(&(*command).to_owned()), "{command}");
+    }
+    assert_eq!(
+        examples::BESIDE_AN_ENGINE,
+        ["", "save", "load", "doctor"],
+        "each has a test above"
+    );
+}

@@ -1,0 +1,67 @@
+//! The examples of the help texts, run as a reader would type them.
+
+use super::{Run, Sealift, run};
+
+/// The commands whose examples need an engine; `sealift --help` itself is the empty one. Examples of all
+/// others run in `tests/cli`.
+pub const BESIDE_AN_ENGINE: &[&str] = &["", "save", "load", "doctor"];
+
+/// Every command that `sealift --help` lists.
+#[track_caller]
+pub fn commands(sealift: &Sealift) -> Vec<String> {
+    let commands = section(&sealift.run(&["--help"]).ok().stdout, "Commands:");
+    assert!(commands.len() > 5, "{commands:?}");
+    let first_word = |line: &String| line.split(' ').next().unwrap().to_owned();
+    commands.iter().map(first_word).collect()
+}
+
+/// The examples of a command's help, one shell line each.
+#[track_caller]
+pub fn of(sealift: &Sealift, command: &str) -> Vec<String> {
+    let args = [command, "--help"];
+    let args = if command.is_empty() { &args[1..] } else { &args };
+    let mut lines = section(&sealift.run(args).ok().stdout, "Examples:");
+    lines.retain(|line| !line.ends_with(':'));
+    assert!(!lines.is_empty(), "{command} --help has no example");
+    lines
+}
+
+/// The lines below a heading up to an empty one.
+fn section(help: &str, heading: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != heading).skip(1);
+    lines
+        .take_while(|line| !line.is_empty())
+        .map(|line| line.trim().to_owned())
+        .collect()
+}
+
+/// Runs a line in the home of a sealift, where `replaced` gives what a reader would fill in, such as
+/// `("/media/stick", "stick")`. `prelude` is what the shell has to know before.
+#[track_caller]
+pub fn execute(sealift: &Sealift, prelude: &str, line: &str, replaced: &[(&str, &str)]) -> Run {
+    let mut filled = line.to_owned();
+    for (from, to) in replaced {
+        filled = filled.replace(from, to);
+    }
+    let code = filled.split(" #").next().unwrap();
+    assert!(!code.contains("..."), "what stands for the dots in `{line}`?");
+    let is_outside = |word: &&str| {
+        let ours = replaced.iter().any(|(_, to)| word.starts_with(to));
+        word.starts_with('/') && !ours
+    };
+    let outside: Vec<_> = code.split([' ', '"', '=']).filter(is_outside).collect();
+    assert_eq!(outside, [""; 0], "`{line}` would use this host's");
+    let script =
+        format!("set -euo pipefail\nsudo() {{ \"$@\"; }}\nssh() {{ shift; \"$@\"; }}\n{prelude}\n{filled}");
+    let said = run(&mut sealift.shell(&script)).ok();
+    // jq prints null where there is no such field, and ends well.
+    if code.contains("| jq ") {
+        let is_something = said.stdout.lines().any(|line| !line.is_empty());
+        assert!(
+            is_something && said.stdout.lines().all(|line| line != "null"),
+            "{line}: {:?}",
+            said.stdout
+        );
+    }
+    said
+}
