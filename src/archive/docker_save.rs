@@ -32,7 +32,7 @@ use super::reader::read_small;
 use super::spool::{Options, compression_of};
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Compression, Config, Digest, Hasher, Reference, json};
+use crate::oci::{Compression, Config, Digest, Hasher, Reference, json, schema};
 use crate::rebuild::Unpacked;
 
 pub(super) use files::Files;
@@ -104,7 +104,8 @@ impl DockerSave {
     pub(super) fn new(files: Files, options: &Options) -> Result<DockerSave> {
         files.check_links()?;
         let manifest = files.require(format::MANIFEST)?;
-        let items: Vec<Item> = json::from_slice(&read_small(files.label(), manifest)?).map_err(|error| {
+        let bytes = read_small(files.label(), manifest)?;
+        let items: Vec<Item> = json::decode(&bytes, &schema::MANIFEST_JSON).map_err(|error| {
             let reason = error.to_string();
             files.refuse(format::MANIFEST, Problem::Json { reason })
         })?;

@@ -14,7 +14,7 @@ use super::segments::{Segments, by_archive};
 use super::spool::{Options, compression_of, spool};
 use super::tar_index::{TarIndex, check_first};
 use crate::error::{Error, Finding, Place, Problem, Result};
-use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json};
+use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json, schema};
 
 /// An OCI layout that was opened: a tar, whole or in parts, or a folder.
 pub struct Archive {
@@ -273,7 +273,7 @@ fn check_layout(bytes: &[u8]) -> Result<(), Problem> {
     struct Marker {
         image_layout_version: String,
     }
-    let marker: Marker = json::from_slice(bytes).map_err(|error| Problem::Json {
+    let marker: Marker = json::decode(bytes, &schema::LAYOUT).map_err(|error| Problem::Json {
         reason: error.to_string(),
     })?;
     if marker.image_layout_version != "1.0.0" {

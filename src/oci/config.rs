@@ -1,6 +1,6 @@
 //! Image configs: OCI image specification, "Image Configuration".
 
-use super::{Digest, Platform, json};
+use super::{Digest, Platform, json, schema};
 
 /// The part of an image config that is needed here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Config {
     ///
     /// Says what is missing or malformed.
     pub fn parse(bytes: &[u8]) -> Result<Config, String> {
-        let fields: Fields = json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let fields: Fields = json::decode(bytes, &schema::CONFIG).map_err(|error| error.to_string())?;
         if fields.rootfs.kind != "layers" {
             return Err(format!(
                 "rootfs.type is {:?}, expected \"layers\"",

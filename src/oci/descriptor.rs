@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::{Digest, MediaType, Platform};
 
 /// Names a blob: what it is, its digest and its stored size.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", try_from = "Fields")]
 pub struct Descriptor {
     /// What the blob is.
     pub media_type: MediaType,
@@ -15,30 +18,56 @@ pub struct Descriptor {
     /// Stored bytes.
     pub size: u64,
     /// Where else the blob could be fetched (foreign layers). Never followed unless allowed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Free text by key.
-    #[serde(
-        default,
-        skip_serializing_if = "BTreeMap::is_empty",
-        deserialize_with = "null_is_empty"
-    )]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// The platform that an index entry is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// The type of an artifact.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
 }
 
-fn null_is_empty<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
-    Ok(
-        <Option<BTreeMap<String, String>> as serde::Deserialize>::deserialize(deserializer)?
-            .unwrap_or_default(),
-    )
+/// A descriptor as it stands in JSON.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields {
+    media_type: MediaType,
+    digest: Digest,
+    size: u64,
+    urls: Option<Vec<String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    platform: Option<Platform>,
+    artifact_type: Option<String>,
+    data: Option<String>,
+}
+
+impl TryFrom<Fields> for Descriptor {
+    type Error = String;
+
+    /// Refuses a descriptor with other content in `data` than it names: some readers take that and fetch nothing.
+    fn try_from(fields: Fields) -> Result<Descriptor, String> {
+        if let Some(data) = fields.data.filter(|data| !data.is_empty()) {
+            let bytes = STANDARD.decode(data).map_err(|error| format!("data: {error}"))?;
+            let is_named = u64::try_from(bytes.len()) == Ok(fields.size)
+                && fields.digest.of_same_algorithm(&bytes) == fields.digest;
+            if !is_named {
+                return Err(format!("data is not the content of {}", fields.digest));
+            }
+        }
+        Ok(Descriptor {
+            media_type: fields.media_type,
+            digest: fields.digest,
+            size: fields.size,
+            urls: fields.urls.unwrap_or_default(),
+            annotations: fields.annotations.unwrap_or_default(),
+            platform: fields.platform,
+            artifact_type: fields.artifact_type,
+        })
+    }
 }
 
 impl Descriptor {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Descriptor, Kind, MediaType, json};
+use super::{Descriptor, Kind, MediaType, json, schema};
 use crate::error::Problem;
 
 /// An image manifest: a config and layers.
@@ -74,7 +74,7 @@ impl Document {
         if media_type.kind() == Kind::Schema1 {
             return Err(Problem::Schema1);
         }
-        json::check(&bytes).map_err(|error| Problem::Json {
+        json::check(&bytes, &schema::DOCUMENT).map_err(|error| Problem::Json {
             reason: error.to_string(),
         })?;
         let fields: Fields = serde_json::from_slice(&bytes).map_err(|error| Problem::Document {

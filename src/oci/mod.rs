@@ -3,7 +3,7 @@
 //! - [`digest`]: content digests and the hasher that makes them
 //! - [`media_type`]: what a descriptor says its content is
 //! - [`descriptor`]: digest, size and media type of one blob
-//! - [`json`]: strict JSON, as everything here comes from outside
+//! - [`json`]: strict JSON, as everything here comes from outside; [`schema`]: what Go decodes each document into
 //! - [`manifest`]: manifests and indexes, raw bytes beside a parsed view
 //! - [`config`]: the part of an image config that is needed: platform and diff ids
 //! - [`platform`]: platforms, and which of them were asked for
@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod media_type;
 pub mod platform;
 pub mod reference;
+pub mod schema;
 
 pub use config::Config;
 pub use descriptor::Descriptor;

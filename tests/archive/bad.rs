@@ -6,6 +6,7 @@
 mod accounts;
 mod contents;
 mod docker_saves;
+mod readers;
 mod tars;
 
 use std::collections::BTreeSet;
@@ -47,6 +48,7 @@ fn all() -> Vec<Case> {
     cases.extend(contents::cases());
     cases.extend(accounts::cases());
     cases.extend(docker_saves::cases());
+    cases.extend(readers::cases());
     cases
 }
 

@@ -8,7 +8,7 @@ use super::closure::{Closure, ManifestNode, Walked};
 use crate::archive::content::Content;
 use crate::archive::format::{DockerImage, FORMAT, MANIFEST, digest_of_path};
 use crate::error::{Finding, Problem};
-use crate::oci::{Digest, Document, MediaType, Reference, json};
+use crate::oci::{Digest, Document, MediaType, Reference, json, schema};
 
 /// Checks `manifest.json`, if there is one, and gives the blobs that it names.
 pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Digest> {
@@ -27,7 +27,7 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
         named: BTreeSet::new(),
         tags: BTreeSet::new(),
     };
-    match json::from_slice::<Vec<DockerImage>>(bytes) {
+    match json::decode::<Vec<DockerImage>>(bytes, &schema::MANIFEST_JSON) {
         Ok(list) => {
             for image in &list {
                 check.image(image);

@@ -500,3 +500,29 @@ fn throttling_without_end_is_an_error_after_all_tries() {
     assert_eq!(server.paths().len(), 3);
     assert_eq!(notes.all().lines().count(), 2);
 }
+
+#[test]
+fn a_document_that_go_reads_otherwise_is_refused() {
+    for (from, to) in [
+        ("\"manifests\":", "\"manifests\":[],\"Manifests\":"),
+        ("\"digest\":", "\"Digest\":\"sha256:00\",\"digest\":"),
+    ] {
+        let image = Fixture::new();
+        let text = String::from_utf8(image.index.clone()).unwrap();
+        let index = text.replacen(from, to, 1).into_bytes();
+        assert_ne!(index, image.index);
+        let server = serve(&image, move |seen, reply| match is_manifest(seen) {
+            true => Reply::new(200, index.clone()).with("Content-Type", MediaType::OCI_INDEX),
+            false => reply,
+        });
+        let error = source(quick()).resolve(&server.reference("1")).unwrap_err();
+        let Error::Refused(finding) = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(finding.problem.code(), "json");
+        assert!(
+            error.to_string().contains("Go programs such as Docker"),
+            "{error}"
+        );
+    }
+}

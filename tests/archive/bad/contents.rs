@@ -18,12 +18,32 @@ pub(super) fn sample(change: impl FnOnce(&mut Sample)) -> Vec<u8> {
 }
 
 /// The usual sample with another text for one of its files.
-fn text(name: &str, change: impl Fn(String) -> String) -> Vec<u8> {
+pub(super) fn text(name: &str, change: impl Fn(String) -> String) -> Vec<u8> {
     let mut files = Sample::plain().files();
     for file in files.iter_mut().filter(|file| file.0 == name) {
         file.1 = change(String::from_utf8(file.1.clone()).unwrap()).into_bytes();
     }
     Tape::default().files(&files).end()
+}
+
+/// The sample with another text for one of its blobs, under the digest that this has then. It must be one that
+/// `index.json` names.
+pub(super) fn document(
+    sample: &Sample,
+    old: &(String, Vec<u8>),
+    change: impl Fn(String) -> String,
+) -> Vec<u8> {
+    let new = change(String::from_utf8(old.1.clone()).unwrap());
+    let (mut index, mut files) = (sample.index.clone(), sample.files());
+    let entry = &mut index["manifests"][0];
+    let named = descriptor("", new.as_bytes());
+    entry["digest"] = named["digest"].clone();
+    entry["size"] = named["size"].clone();
+    files.retain(|file| file != old);
+    for file in files.iter_mut().filter(|file| file.0 == "index.json") {
+        file.1 = index.to_string().into_bytes();
+    }
+    Tape::default().files(&[blob(new.as_bytes())]).files(&files).end()
 }
 
 fn without(name: &str) -> Vec<u8> {
@@ -35,21 +55,7 @@ fn without(name: &str) -> Vec<u8> {
 /// The sample with another text for its manifest, which everything that refers to it follows.
 fn manifest(change: impl Fn(String) -> String) -> Vec<u8> {
     let sample = Sample::plain();
-    let old = sample.manifest.to_string();
-    let new = change(old.clone());
-    let mut files = sample.files();
-    let (old, entry) = (blob(old.as_bytes()), descriptor(OCI_MANIFEST, new.as_bytes()));
-    let mut index = sample.index;
-    index["manifests"][0]["digest"] = entry["digest"].clone();
-    index["manifests"][0]["size"] = entry["size"].clone();
-    for file in &mut files {
-        if *file == old {
-            *file = blob(new.as_bytes());
-        } else if file.0 == "index.json" {
-            file.1 = index.to_string().into_bytes();
-        }
-    }
-    Tape::default().files(&files).end()
+    document(&sample, &blob(sample.manifest.to_string().as_bytes()), change)
 }
 
 fn with(extra: &[(String, Vec<u8>)]) -> Vec<u8> {

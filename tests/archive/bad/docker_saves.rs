@@ -33,7 +33,7 @@ fn file<'a>(files: &'a mut Files, end: &str) -> &'a mut Vec<u8> {
     &mut found.unwrap().1
 }
 
-fn replaced(end: &'static str, from: &str, to: &str) -> Vec<u8> {
+pub(super) fn replaced(end: &'static str, from: &str, to: &str) -> Vec<u8> {
     changed(|files| {
         let file = file(files, end);
         let text = String::from_utf8(file.clone()).unwrap();
@@ -139,7 +139,7 @@ fn manifests() -> Vec<Case> {
             },
         ),
         case("save-without-a-config", &["json"], "missing field `Config`", {
-            replaced("manifest.json", "\"Config\"", "\"config\"")
+            replaced("manifest.json", "\"Config\"", "\"Konfig\"")
         }),
         case(
             "save-without-manifest-json",
