@@ -99,9 +99,34 @@ pub enum Error {
         /// What exists instead.
         hint: Option<String>,
     },
+    /// Several things failed, each for a reason of its own.
+    #[error("{} errors: {}", .0.len(), Listed(.0))]
+    Several(Vec<Error>),
     /// A signal asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+struct Listed<'a>(&'a [Error]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, error) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The exit code that counts of several: content that is wrong before an engine that fails before what is
+/// merely missing. 0 if there is none.
+pub fn most_severe(codes: impl Iterator<Item = u8>) -> u8 {
+    const RANKING: [u8; 7] = [1, 5, 3, 4, 7, 2, 6];
+    codes
+        .filter(|code| *code != 0)
+        .min_by_key(|code| RANKING.iter().position(|known| known == code))
+        .unwrap_or(0)
 }
 
 struct At(Option<u64>);
@@ -161,7 +186,8 @@ impl Error {
             | Error::Unverified { hint, .. }
             | Error::NotFound { hint, .. } => hint.as_deref(),
             Error::Refused(finding) => finding.problem.hint(),
-            Error::Reference(_) | Error::Interrupted => None,
+            Error::Reference(error) => error.hint.as_deref(),
+            Error::Several(_) | Error::Interrupted => None,
         }
     }
 
@@ -183,7 +209,24 @@ impl Error {
             Error::Engine { .. } => 5,
             Error::NotShown { .. } => 6,
             Error::NotFound { .. } => 7,
+            Error::Several(errors) => most_severe(errors.iter().map(Error::exit_code)),
             Error::Interrupted => 130,
+        }
+    }
+
+    /// One error of several; the only one as it is.
+    pub fn of_several(mut errors: Vec<Error>) -> Error {
+        match errors.len() {
+            1 => errors.remove(0),
+            _ => Error::Several(errors),
+        }
+    }
+
+    /// The errors of several, or this one alone.
+    pub fn each(&self) -> &[Error] {
+        match self {
+            Error::Several(errors) => errors,
+            only => std::slice::from_ref(only),
         }
     }
 

@@ -10,7 +10,7 @@ pub(crate) mod sample;
 
 use std::fmt;
 
-use crate::error::Result;
+use crate::error::{Result, most_severe};
 use crate::escape::Escaped;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, Reference};
@@ -311,16 +311,6 @@ fn write_showing(f: &mut fmt::Formatter<'_>, image: &PlannedImage) -> fmt::Resul
         }
         Showing::NoDigest { reason } => writeln!(f, "  digest  {digest}: {}", Escaped(reason)),
     }
-}
-
-/// The exit code that counts of several: content that is wrong before an engine that fails before what is
-/// merely missing.
-fn most_severe(codes: impl Iterator<Item = u8>) -> u8 {
-    const RANKING: [u8; 7] = [1, 5, 3, 4, 7, 2, 6];
-    codes
-        .filter(|code| *code != 0)
-        .min_by_key(|code| RANKING.iter().position(|known| known == code))
-        .unwrap_or(0)
 }
 
 /// A place that images are loaded into.

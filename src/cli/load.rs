@@ -9,6 +9,7 @@ use sealift::docker::attach::Restart;
 use sealift::docker::attach::offline::CONSENT;
 use sealift::docker::dormant::Dormant;
 use sealift::docker::{self, Docker};
+use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
 use sealift::oci::Reference;
 use sealift::target::{Attach, Obstacle, Offers, Plan, PlannedImage, Rename, Report, Request, Target};
@@ -230,13 +231,7 @@ fn consenting(arguments: impl Iterator<Item = String>) -> String {
         match argument.as_str() {
             "--attach" => drop(arguments.next()),
             text if text.starts_with("--attach=") => {}
-            text if text
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c)) =>
-            {
-                words.push(argument);
-            }
-            text => words.push(format!("'{}'", text.replace('\'', r"'\''"))),
+            text => words.push(shell_word(text)),
         }
     }
     words.extend(["--attach", "offline", "--allow-restart"].map(str::to_string));

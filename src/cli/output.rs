@@ -93,11 +93,13 @@ impl Output {
         self.labelled("hint", "36", text);
     }
 
-    /// Tells why a command failed, with a hint if there is one.
+    /// Tells why a command failed, each reason with a hint if there is one.
     pub fn error(&self, error: &Error) {
-        self.labelled("error", "31", &error.to_string());
-        if let Some(hint) = error.hint() {
-            self.hint(hint);
+        for error in error.each() {
+            self.labelled("error", "31", &error.to_string());
+            if let Some(hint) = error.hint() {
+                self.hint(hint);
+            }
         }
     }
 
@@ -196,6 +198,9 @@ pub fn print_document(value: &impl serde::Serialize) -> Result<(), Failure> {
 /// The document of a command that failed, with what a verification found.
 pub fn error_document(error: &Error, findings: &[Finding]) -> serde_json::Value {
     let mut document = serde_json::json!({ "schema": 1, "error": error_json(error) });
+    if let Error::Several(errors) = error {
+        document["errors"] = errors.iter().map(error_json).collect();
+    }
     if !findings.is_empty() {
         document["findings"] = findings_json(findings);
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sealift::escape::Escaped;
+use sealift::escape::{Escaped, shell_word};
 use sealift::interrupt::Interrupt;
 use sealift::oci::reference::ReferenceError;
 use sealift::oci::{PlatformSelection, Reference};
@@ -37,7 +37,7 @@ carry it by another way and give it to `load --expect`.")]
 pub struct Save {
     /// Images, as in `docker pull`
     #[arg(value_name = "IMAGE")]
-    images: Vec<Reference>,
+    images: Vec<String>,
     /// Write the archive here; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -83,10 +83,12 @@ impl Save {
         if to_stdout {
             may_take_an_archive(&stdout, output)?;
         }
+        is_plain_tar(&self.output)?;
+        let named = self.named()?;
         let progress = bars::progress(output);
         let beside = Some(self.output.as_path()).filter(|_| !to_stdout);
         let source = self.from.source(self.all, beside, &progress, interrupt)?;
-        let references = self.references(source.as_ref())?;
+        let references = self.references(source.as_ref(), named)?;
         let options = save::Options {
             platforms: self.platform.clone(),
             split: self.split,
@@ -115,17 +117,33 @@ impl Save {
         self.report(output, &summary, to_stdout)
     }
 
-    fn references(&self, source: &dyn Source) -> Result<Vec<Reference>> {
-        let mut references = self.images.clone();
+    /// The images that are named, as arguments and in lists. Every name that is wrong is told.
+    fn named(&self) -> Result<Vec<Reference>> {
+        let mut names: Vec<Result<Reference>> = Vec::new();
+        names.extend(self.images.iter().map(|name| Ok(name.parse()?)));
         for path in &self.list {
             let text = if path == Path::new("-") {
                 std::io::read_to_string(std::io::stdin())
             } else {
                 std::fs::read_to_string(path)
             };
-            let text = text.map_err(Error::io("read", path))?;
-            references.extend(listed(path, &text)?);
+            names.extend(listed(path, &text.map_err(Error::io("read", path))?));
         }
+        let (mut references, mut errors) = (Vec::new(), Vec::new());
+        for name in names {
+            match name {
+                Ok(reference) => references.push(reference),
+                Err(error) => errors.push(error),
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(references),
+            false => Err(Error::of_several(errors)),
+        }
+    }
+
+    fn references(&self, source: &dyn Source, named: Vec<Reference>) -> Result<Vec<Reference>> {
+        let mut references = named;
         if self.all || (self.from.is_archives() && references.is_empty() && self.list.is_empty()) {
             references = source.references()?;
         }
@@ -242,18 +260,52 @@ fn may_take_an_archive(stdout: &Stdout, output: &Output) -> Result<()> {
     })
 }
 
+/// What the names of compressed files end in.
+const COMPRESSED: [&str; 14] = [
+    "gz", "tgz", "zst", "tzst", "xz", "txz", "bz2", "tbz", "tbz2", "lz", "lz4", "lzma", "z", "zip",
+];
+
+/// Refuses to write a plain tar under the name of a compressed one: readers would believe the name.
+fn is_plain_tar(output: &Path) -> Result<()> {
+    let extension = output.extension().and_then(|extension| extension.to_str());
+    let Some(extension) = extension.filter(|text| COMPRESSED.contains(&text.to_ascii_lowercase().as_str()))
+    else {
+        return Ok(());
+    };
+    let stem = output.with_extension("");
+    let plain = match stem
+        .extension()
+        .is_some_and(|inner| inner.eq_ignore_ascii_case("tar"))
+    {
+        true => stem,
+        false => output.with_extension("tar"),
+    };
+    Err(Error::Usage {
+        message: format!(
+            "{}: an archive is a plain tar, not .{extension}: its layers are compressed already, and every blob is \
+             found at its place in it",
+            output.display()
+        ),
+        hint: Some(format!("-o {}", shell_word(&plain.display().to_string()))),
+    })
+}
+
 /// The references in a list, one a line. Editors of other systems put a byte order mark before it.
-fn listed(path: &Path, text: &str) -> Result<Vec<Reference>> {
+fn listed(path: &Path, text: &str) -> Vec<Result<Reference>> {
     let mut references = Vec::new();
     for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
         let name = line.split_once('#').map_or(line, |(name, _)| name).trim();
         if name.is_empty() {
             continue;
         }
-        references.push(name.parse().map_err(|error: ReferenceError| Error::Usage {
-            message: format!("{}, line {number}: {error}", path.display()),
-            hint: Some("a list has one image a line; `#` begins a comment".into()),
-        })?);
+        references.push(name.parse().map_err(|error: ReferenceError| {
+            Error::Usage {
+                message: format!("{}, line {number}: {error}", path.display()),
+                hint: error
+                    .hint
+                    .or_else(|| Some("a list has one image a line; `#` begins a comment".into())),
+            }
+        }));
     }
-    Ok(references)
+    references
 }

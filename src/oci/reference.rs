@@ -159,6 +159,8 @@ pub struct ReferenceError {
     pub reason: &'static str,
     /// Where, counted in characters from 1.
     pub position: usize,
+    /// How it is written instead, if that can be told.
+    pub hint: Option<String>,
 }
 
 fn error(text: &str, byte: usize, reason: &'static str) -> ReferenceError {
@@ -167,7 +169,19 @@ fn error(text: &str, byte: usize, reason: &'static str) -> ReferenceError {
         text: text.into(),
         reason,
         position,
+        hint: None,
     }
+}
+
+/// Why a text with a scheme, as in `docker://httpd` or in an address out of a browser, is not a reference.
+fn with_scheme(text: &str) -> Option<ReferenceError> {
+    let (_, rest) = text.split_once("://")?;
+    let name = rest.trim_end_matches('/');
+    let is_name = !name.contains("://") && name.parse::<Reference>().is_ok();
+    Some(ReferenceError {
+        hint: is_name.then(|| format!("write {name}")),
+        ..error(text, 0, "no scheme stands before an image's name")
+    })
 }
 
 impl FromStr for Repository {
@@ -183,6 +197,9 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(error) = with_scheme(text) {
+            return Err(error);
+        }
         let (rest, digest) = match text.split_once('@') {
             None => (text, None),
             Some((rest, digest)) => {
@@ -477,6 +494,17 @@ mod tests {
             let error = text.parse::<Reference>().unwrap_err();
             assert_eq!(error.position, position, "{text}: {error}");
             assert!(error.to_string().contains(says), "{text}: {error}");
+        }
+        for (text, hint) in [
+            ("docker://httpd:2.4", Some("write httpd:2.4")),
+            ("https://quay.io/org/app:1/", Some("write quay.io/org/app:1")),
+            ("http://127.0.0.1:5000/app", Some("write 127.0.0.1:5000/app")),
+            ("docker://Httpd", None),
+            ("docker://https://httpd", None),
+            ("://", None),
+        ] {
+            let error = text.parse::<Reference>().unwrap_err();
+            assert_eq!((error.position, error.hint.as_deref()), (1, hint), "{text}");
         }
         assert!(format!("a:{}", "t".repeat(128)).parse::<Reference>().is_ok());
         assert_eq!(

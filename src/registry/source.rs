@@ -26,6 +26,8 @@ pub struct RegistrySource {
     client: Client,
     mirrors: Vec<Mirror>,
     resolved: Mutex<HashMap<Digest, Vec<u8>>>,
+    /// The mirrors that answered for references, by their whole form.
+    answered: Mutex<HashMap<String, String>>,
     opened: Mutex<HashMap<Digest, Opened>>,
 }
 
@@ -53,6 +55,7 @@ impl RegistrySource {
             mirrors: options.mirrors.clone(),
             client: Client::new(options, progress, interrupt)?,
             resolved: Mutex::default(),
+            answered: Mutex::default(),
             opened: Mutex::default(),
         })
     }
@@ -243,13 +246,25 @@ impl Source for RegistrySource {
     }
 
     fn origin(&self, reference: &Reference) -> String {
-        format!("registry {}", reference.repository().domain())
+        let domain = reference.repository().domain();
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        match answered.get(&reference.full()) {
+            Some(mirror) => format!("{mirror} of {domain}"),
+            None => format!("registry {domain}"),
+        }
     }
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
-        let (descriptor, bytes) = self.somewhere(reference.repository(), 0, |place| {
-            self.resolve_at(place, reference)
+        let (descriptor, bytes, mirror) = self.somewhere(reference.repository(), 0, |place| {
+            let (descriptor, bytes) = self.resolve_at(place, reference)?;
+            Ok((descriptor, bytes, place.is_mirror.then(|| place.name.clone())))
         })?;
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        match mirror {
+            Some(mirror) => answered.insert(reference.full(), mirror),
+            None => answered.remove(&reference.full()),
+        };
+        drop(answered);
         let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         resolved.insert(descriptor.digest, bytes);
         Ok(descriptor)

@@ -1,6 +1,7 @@
 //! What a load has done, image by image.
 
-use super::{Evidence, LeftOut, Obstacle, Plan, PlannedImage, SCHEMA, Showing, most_severe};
+use super::{Evidence, LeftOut, Obstacle, Plan, PlannedImage, SCHEMA, Showing};
+use crate::error::most_severe;
 use crate::oci::{Digest, Platform, Reference};
 
 /// What became of one image.

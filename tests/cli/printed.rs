@@ -154,6 +154,66 @@ fn a_list_of_names_is_read_as_editors_write_it_and_a_bad_line_is_told() {
     assert!(absent.stderr.contains("absent.txt"), "{}", absent.stderr);
 }
 
+#[test]
+fn every_wrong_name_is_told_in_one_run() {
+    let sealift = Sealift::new();
+    std::fs::write(sealift.path("list.txt"), "app:1\nB:2\n\nhttps://quay.io/c:3\n").unwrap();
+    let save = [
+        "save",
+        "user/App:1",
+        "ok:1",
+        "docker://httpd:2.4",
+        "--images",
+        "list.txt",
+        "-o",
+        "x.tar",
+    ];
+    let run = sealift.run(&save).code(2);
+    let lines: Vec<_> = run.stderr.lines().collect();
+    let expected = [
+        "error: invalid image name \"user/App:1\": ",
+        "error: invalid image name \"docker://httpd:2.4\": no scheme stands before an image's name",
+        "hint: write httpd:2.4",
+        "error: list.txt, line 2: invalid image name \"B:2\": ",
+        "hint: a list has one image a line",
+        "error: list.txt, line 4: ",
+        "hint: write quay.io/c:3",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{}", run.stderr);
+    for (line, start) in lines.iter().zip(expected) {
+        assert!(line.starts_with(start), "{line}");
+    }
+    let document = sealift.run(&[&save[..], &["--json"]].concat()).code(2).json();
+    assert_eq!(document["error"]["exit"], 2);
+    let errors = document["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 4, "{document}");
+    assert_eq!(errors[1]["hint"], "write httpd:2.4");
+}
+
+#[test]
+fn a_plain_tar_is_not_written_under_the_name_of_a_compressed_one() {
+    let sealift = Sealift::new();
+    Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    for (name, hint) in [
+        ("x.tar.gz", "-o x.tar"),
+        ("x.tgz", "-o x.tar"),
+        ("x y.tar.ZST", "-o 'x y.tar'"),
+        ("x.tar.xz", "-o x.tar"),
+        ("x.zip", "-o x.tar"),
+    ] {
+        let run = sealift
+            .run(&["save", "--from", "layout", "app:1", "-o", name])
+            .code(2);
+        assert!(run.stderr.contains(&format!("hint: {hint}\n")), "{}", run.stderr);
+        assert!(!sealift.path(name).exists());
+    }
+    for name in ["gz", "x.gz.tar", "x.oci"] {
+        sealift
+            .run(&["save", "--from", "layout", "app:1", "-o", name])
+            .ok();
+    }
+}
+
 /// Runs sealift on a terminal, which gets standard output and standard error.
 pub fn on_a_terminal(sealift: &Sealift, environment: &str, args: &[&str]) -> Run {
     let inner = sealift.command(args);

@@ -49,11 +49,12 @@ fn the_local_engine_is_asked_first_and_the_registry_for_the_rest() {
         label.starts_with("Docker 28.") && label.ends_with(" (classic store)"),
         "{label}"
     );
-    assert_eq!(from(there), "registry docker.io");
+    let mirrored = format!("mirror {} of docker.io", registry.address());
+    assert_eq!(from(there), mirrored);
     let text = at(&sealift, &daemon, &line).ok().stdout;
     let row = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
     assert!(
-        row("here:1 ").ends_with(&label) && row("there:1 ").ends_with("registry docker.io"),
+        row("here:1 ").ends_with(&label) && row("there:1 ").ends_with(&mirrored),
         "{text}"
     );
 
@@ -73,7 +74,7 @@ fn the_local_engine_is_asked_first_and_the_registry_for_the_rest() {
     let image = &images(&at(&sealift, &daemon, &line).ok())[0];
     assert_eq!(
         (from(image).as_str(), &image["platforms"]),
-        ("registry docker.io", &json!([foreign]))
+        (mirrored.as_str(), &json!([foreign]))
     );
 
     let other = Daemon::options(Engine::Docker28, Store::Containerd)
