@@ -15,10 +15,12 @@
 //! - [`held`]: images that an engine or an archive holds without all that a registry had of them
 //! - [`rebuild`]: packing layers again as they were packed once
 //! - [`goflate`]: the gzip encoder of Go, byte for byte
+//! - [`dir`]: folders that are held open, for files where other users can write
 //! - [`error`]: errors, and findings as data
 //! - [`progress`], [`interrupt`], [`escape`]: what long work reports, how it is stopped, how text is printed
 
 pub mod archive;
+pub mod dir;
 pub mod docker;
 pub mod error;
 pub mod escape;

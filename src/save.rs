@@ -2,13 +2,14 @@
 //! a byte is written.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use rustix::fs::FileType;
 
 use crate::archive::Verified;
 use crate::archive::account::{Evidence, Provenance};
@@ -250,20 +251,19 @@ impl Run<'_> {
     ) -> Result<(Vec<Moved>, Vec<PathBuf>)> {
         let wanted = wanted(images, layout);
         match output {
-            Output::File(path) if is_pipe(path) => {
-                let mut file = fs::File::options()
-                    .write(true)
-                    .open(path)
-                    .map_err(Error::io("open", path))?;
-                self.write(images, layout, Output::Stream(path, &mut file))
-            }
             Output::File(path) => {
+                let target = writer::locate(path)?;
+                let kind = target.kind().map_err(Error::io("look at", path))?;
+                if !matches!(kind, None | Some(FileType::RegularFile | FileType::Directory)) {
+                    let mut file = target.open_special().map_err(Error::io("write to", path))?;
+                    return self.write(images, layout, Output::Stream(path, &mut file));
+                }
                 let how = writer::Options {
                     split: self.options.split,
                     resume: self.options.resume,
                     in_order: self.options.in_order,
                 };
-                let writer = Writer::create(path, layout.clone(), &how, self.interrupt)?;
+                let writer = Writer::create(target, layout.clone(), &how, self.interrupt)?;
                 let moved = self.fill(&writer, wanted).map_err(|error| match how.resume {
                     true => error.or_hint("what came so far is kept: the same command goes on from there"),
                     false => error,
@@ -337,11 +337,6 @@ fn preferred(selection: Option<&PlatformSelection>) -> Platform {
         }
         _ => host,
     }
-}
-
-/// Whether a path is something that bytes are poured into and that must not be replaced.
-fn is_pipe(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
 }
 
 /// Refuses `x:1` beside `x:1@sha256:...` if they are different images: the archive could not name both.

@@ -314,7 +314,7 @@ fn what_somebody_else_put_there_is_neither_cleared_nor_followed() {
     for to in [precious.as_path(), Path::new("nowhere")] {
         let link = shared.join(".a.tar.sealift-part");
         symlink(to, &link).unwrap();
-        refused("a.tar", "no folder of an earlier save");
+        refused("a.tar", "it is a symbolic link");
         fs::remove_file(link).unwrap();
     }
     if !rustix::process::geteuid().is_root() {
@@ -323,7 +323,7 @@ fn what_somebody_else_put_there_is_neither_cleared_nor_followed() {
     let theirs = shared.join(".b.tar.sealift-part");
     fs::create_dir(&theirs).unwrap();
     chown(&theirs, Some(65_534), None).unwrap();
-    refused("b.tar", "no folder of an earlier save");
+    refused("b.tar", "belongs to another user");
     let link = shared.join("c.tar");
     symlink(precious.join("file"), &link).unwrap();
     std::os::unix::fs::lchown(&link, Some(65_534), None).unwrap();

@@ -68,9 +68,8 @@ fn a_save_killed_at_any_step_leaves_nothing_or_all_and_the_next_completes_it() {
         "fdatasync",
         "sync_file_range",
         "ftruncate",
-        "rename",
-        "unlink",
-        "rmdir",
+        "renameat",
+        "unlinkat",
     ] {
         for k in 1.. {
             fs::remove_dir_all(&out).unwrap();
@@ -112,7 +111,7 @@ fn a_failing_disk_is_told_and_the_old_archive_stays() {
         ("pwrite64", "error=ENOSPC"),
         ("fsync", "error=EIO"),
         ("fdatasync", "error=EIO"),
-        ("rename", "error=EACCES"),
+        ("renameat", "error=EACCES"),
     ] {
         for k in 1.. {
             fs::write(out.join("images.tar"), old).unwrap();
@@ -296,8 +295,8 @@ fn on_fat(sealift: &Sealift, args: &[&str]) -> Run {
     let inner = sealift.command(args);
     let mut command = Command::new("strace");
     command
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=statfs", "-e"])
-        .arg("inject=statfs:poke_exit=@arg2=444d000000000000")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fstatfs", "-e"])
+        .arg("inject=fstatfs:poke_exit=@arg2=444d000000000000")
         .arg(inner.get_program())
         .args(inner.get_args());
     run(command

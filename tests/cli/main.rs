@@ -3,6 +3,7 @@
 //! ```text
 //! files.rs      folders and archives as sources: subsets, merges, parts, pipes, other tools' archives
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
+//! planted.rs    what another user put where root writes
 //! old_kernel.rs newer system calls that fail with ENOSYS
 //! examples.rs   the examples of the help texts that need no engine
 //! from.rs       where save looks for images
@@ -27,6 +28,7 @@ mod from;
 mod inputs;
 mod json;
 mod old_kernel;
+mod planted;
 mod printed;
 mod registry_faults;
 mod tables;

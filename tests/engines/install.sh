@@ -106,7 +106,7 @@ test | all) ;;
 *) die "usage: install.sh [all|lint|fresh]" ;;
 esac
 
-install_packages apache2-utils bsdutils busybox-static ca-certificates curl debian-archive-keyring debootstrap \
+install_packages apache2-utils bindfs bsdutils busybox-static ca-certificates curl debian-archive-keyring debootstrap \
     docker-registry e2fsprogs gcc hyperfine iproute2 jq libc6-dev man-db mount openssl podman procps python3 \
     python3-pip skopeo strace util-linux xz-utils
 if host_is_docker20; then

@@ -2,12 +2,12 @@
 //! is hashed again, so it may be stale, torn or forged. Written whole to a new name and renamed; not synced.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::workplace;
+use crate::dir::Dir;
 use crate::oci::{Descriptor, Digest, json};
 
 /// Its name in the workplace.
@@ -78,15 +78,15 @@ impl Set {
 }
 
 /// Reads the journal of an interrupted run, the current set first. Nothing if there is none that makes sense.
-pub fn read(folder: &Path) -> Vec<Set> {
-    let path = folder.join(NAME);
-    if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_SIZE) {
-        return Vec::new();
-    }
-    let document = fs::read(&path)
-        .ok()
-        .and_then(|bytes| json::from_slice::<Document>(&bytes).ok());
-    match document {
+pub fn read(folder: &Dir) -> Vec<Set> {
+    let mut bytes = Vec::new();
+    let read = folder.open_file(NAME).and_then(|file| {
+        let mut limited = file.take(MAX_SIZE.saturating_add(1));
+        limited.read_to_end(&mut bytes)
+    });
+    let is_whole = read.is_ok_and(|count| u64::try_from(count).is_ok_and(|count| count <= MAX_SIZE));
+    let document = is_whole.then(|| json::from_slice::<Document>(&bytes).ok());
+    match document.flatten() {
         Some(document) if document.version == VERSION && document.sets.iter().all(Set::is_sound) => {
             document.sets
         }
@@ -97,7 +97,7 @@ pub fn read(folder: &Path) -> Vec<Set> {
 /// The journal of a running save.
 #[derive(Debug)]
 pub struct Journal {
-    folder: PathBuf,
+    folder: Arc<Dir>,
     state: Mutex<State>,
 }
 
@@ -112,10 +112,10 @@ struct State {
 
 impl Journal {
     /// Begins a journal for `current`; `older` are sets that blobs are still taken over from.
-    pub fn new(folder: &Path, current: Set, older: Vec<Set>) -> Journal {
+    pub fn new(folder: Arc<Dir>, current: Set, older: Vec<Set>) -> Journal {
         let marks = current.blobs.iter().map(|mark| (mark.digest, *mark)).collect();
         Journal {
-            folder: folder.to_path_buf(),
+            folder,
             state: Mutex::new(State {
                 current,
                 marks,

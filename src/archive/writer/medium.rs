@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+use crate::dir::Dir;
 use crate::error::{Error, Result};
 
 /// FAT: `MSDOS_SUPER_MAGIC` in Linux's `magic.h`.
@@ -43,9 +44,9 @@ impl Medium {
     /// # Errors
     ///
     /// If the system does not say.
-    pub fn under(folder: &Path) -> Result<Medium> {
-        let failed = |errno: rustix::io::Errno| Error::io("look at", folder)(errno.into());
-        let stat = rustix::fs::statvfs(folder).map_err(failed)?;
+    pub fn under(folder: &Dir) -> Result<Medium> {
+        let failed = |errno: rustix::io::Errno| Error::io("look at", folder.path())(errno.into());
+        let stat = rustix::fs::fstatvfs(folder.as_file()).map_err(failed)?;
         let blocks = if rustix::process::geteuid().is_root() {
             stat.f_bfree
         } else {
@@ -59,7 +60,7 @@ impl Medium {
         #[cfg(target_os = "linux")]
         {
             // The field's type differs between architectures.
-            let kind = rustix::fs::statfs(folder).map_err(failed)?.f_type;
+            let kind = rustix::fs::fstatfs(folder.as_file()).map_err(failed)?.f_type;
             let kind = u64::try_from(kind).unwrap_or_default();
             medium.has_gaps = !WITHOUT_GAPS.contains(&kind);
             medium.largest_file = (kind == FAT).then_some(FAT_LARGEST);

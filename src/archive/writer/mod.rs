@@ -22,7 +22,7 @@ mod workplace;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::journal::Journal;
@@ -30,11 +30,13 @@ use self::remains::{Kept, Remains};
 use self::segments::Segments;
 use self::workplace::Workplace;
 use super::{Layout, Verified};
+use crate::dir::Located;
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::{Guard, Interrupt};
 use crate::oci::{Descriptor, Digest};
 use crate::transfer::Sink;
 
+pub use self::publish::locate;
 pub use self::stream::Stream;
 
 /// Blobs are handed to the disk in stretches of so many bytes while the rest is still coming.
@@ -56,9 +58,9 @@ pub struct Options {
 /// An archive that is being written to a file or to parts. Until it is sealed nothing has its name.
 pub struct Writer {
     layout: Arc<Layout>,
-    target: PathBuf,
+    target: Located,
     options: Options,
-    workplace: Workplace,
+    workplace: Arc<Workplace>,
     segments: Segments,
     journal: Arc<Journal>,
     kept: HashMap<Digest, Kept>,
@@ -71,22 +73,21 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins an archive at `target`. A link there is followed.
+    /// Begins an archive at `target`.
     ///
     /// # Errors
     ///
     /// If another save writes to `target`, if the archive will not fit, or if files cannot be made. What is at
     /// `target` stays as it is.
     pub fn create(
-        target: &Path,
+        target: Located,
         layout: Arc<Layout>,
         options: &Options,
         interrupt: &Interrupt,
     ) -> Result<Writer> {
-        let target = publish::resolve(target)?;
         let parts = segments::cut(layout.size(), options.split)?;
         publish::check(&target, &parts, options.split.is_some())?;
-        let workplace = Workplace::claim(&target)?;
+        let workplace = Arc::new(Workplace::claim(&target)?);
         let remains = match Remains::find(&workplace, &target, &layout, &parts, options) {
             Ok(remains) => remains,
             Err(error) => {
@@ -99,9 +100,8 @@ impl Writer {
         };
         let journal = Arc::new(remains.journal);
         let guard = interrupt.on_stop({
-            let (journal, folder, resume) =
-                (journal.clone(), workplace.folder().to_path_buf(), options.resume);
-            move || leave(&journal, &folder, resume)
+            let (journal, workplace, resume) = (journal.clone(), workplace.clone(), options.resume);
+            move || leave(&journal, &workplace, resume)
         });
         let places = layout
             .blobs()
@@ -143,7 +143,12 @@ impl Writer {
             return Err(error);
         }
         self.journal.save();
-        let files = publish::publish(&self.target, &self.segments, self.options.split.is_some())?;
+        let files = publish::publish(
+            &self.target,
+            &self.workplace,
+            &self.segments,
+            self.options.split.is_some(),
+        )?;
         self.is_sealed = true;
         Ok(files)
     }
@@ -228,17 +233,17 @@ impl Drop for Writer {
         if self.is_sealed {
             self.workplace.remove();
         } else {
-            leave(&self.journal, self.workplace.folder(), self.options.resume);
+            leave(&self.journal, &self.workplace, self.options.resume);
         }
     }
 }
 
 /// Leaves an archive that was not sealed: for the next run, or not at all.
-fn leave(journal: &Journal, folder: &Path, resume: bool) {
+fn leave(journal: &Journal, workplace: &Workplace, resume: bool) {
     if resume && journal.is_worth_keeping() {
         journal.save();
     } else {
-        workplace::remove(folder);
+        workplace.remove();
     }
 }
 

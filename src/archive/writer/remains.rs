@@ -2,18 +2,22 @@
 //! stands where it stood, else new ones into which the old blobs are copied.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+
+use rustix::fs::FileType;
 
 use super::journal::{self, Journal, Set};
 use super::medium::Medium;
+use super::publish::part_name;
 use super::segments::{Segment, Segments};
 use super::workplace::Workplace;
 use super::{Layout, Options};
-use crate::archive::segments::part_path;
+use crate::dir::{Dir, Located};
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 
@@ -48,27 +52,27 @@ impl Remains {
     /// If it will not fit, or a file cannot be made.
     pub fn find(
         workplace: &Workplace,
-        target: &Path,
+        target: &Located,
         layout: &Layout,
         parts: &[Range<u64>],
         options: &Options,
     ) -> Result<Remains> {
         let folder = workplace.folder();
         let (current, mut older) = sets(folder, layout, parts, options);
-        let held = files(&current)
-            .filter_map(|name| fs::symlink_metadata(folder.join(name)).ok())
+        let held = kept_files(&current)
+            .filter_map(|name| folder.open_file(name).ok()?.metadata().ok())
             .fold(0u64, |sum, meta| {
                 sum.saturating_add(meta.blocks().saturating_mul(512))
             });
         workplace.clear(&names(&current, &older))?;
         let mut medium = Medium::under(folder)?;
-        if !older.is_empty() && medium.check(target, parts, held).is_err() {
+        if !older.is_empty() && medium.check(&target.path(), parts, held).is_err() {
             // Copying out of older files takes their room twice: better to fetch than to fail.
             older.clear();
             workplace.clear(&names(&current, &older))?;
             medium = Medium::under(folder)?;
         }
-        medium.check(target, parts, held)?;
+        medium.check(&target.path(), parts, held)?;
         let mut kept = HashMap::new();
         for set in &older {
             let from = Arc::new(open_old(set, folder, target));
@@ -77,7 +81,7 @@ impl Remains {
         keep(&mut kept, &current, None);
         Ok(Remains {
             segments: open(&current, folder, target, parts)?,
-            journal: Journal::new(folder, current, older),
+            journal: Journal::new(folder.clone(), current, older),
             kept,
             medium,
         })
@@ -85,7 +89,7 @@ impl Remains {
 }
 
 /// The files to go on with, and older ones that hold blobs of the layout.
-fn sets(folder: &Path, layout: &Layout, parts: &[Range<u64>], options: &Options) -> (Set, Vec<Set>) {
+fn sets(folder: &Dir, layout: &Layout, parts: &[Range<u64>], options: &Options) -> (Set, Vec<Set>) {
     let wanted: HashMap<Digest, u64> = layout
         .blobs()
         .iter()
@@ -114,7 +118,7 @@ fn sets(folder: &Path, layout: &Layout, parts: &[Range<u64>], options: &Options)
     let fits = |set: &Set| {
         set.is_split == fresh.is_split
             && set.lengths == fresh.lengths
-            && files(set).all(|name| fs::symlink_metadata(folder.join(name)).is_ok_and(|meta| meta.is_file()))
+            && files(set).all(|name| is_file(folder, &name))
             && set
                 .blobs
                 .iter()
@@ -131,9 +135,14 @@ fn sets(folder: &Path, layout: &Layout, parts: &[Range<u64>], options: &Options)
 /// The names in a workplace that belong to these sets.
 fn names(current: &Set, older: &[Set]) -> Vec<String> {
     std::iter::once(journal::NAME.to_string())
-        .chain(files(current))
+        .chain(kept_files(current))
         .chain(older.iter().flat_map(files))
         .collect()
+}
+
+/// The files to go on with; none where there is nothing to go on with.
+fn kept_files(current: &Set) -> impl Iterator<Item = String> {
+    files(current).filter(|_| !current.blobs.is_empty())
 }
 
 fn files(set: &Set) -> impl Iterator<Item = String> {
@@ -157,32 +166,32 @@ fn keep(kept: &mut HashMap<Digest, Kept>, set: &Set, from: Option<&Arc<Segments>
     }
 }
 
-fn final_path(set_is_split: bool, target: &Path, position: usize) -> std::path::PathBuf {
+fn is_file(folder: &Dir, name: &str) -> bool {
+    matches!(folder.kind(name), Ok(Some(FileType::RegularFile)))
+}
+
+fn final_name(set_is_split: bool, target: &Located, position: usize) -> OsString {
     if set_is_split {
-        part_path(target, position + 1)
+        part_name(target, position + 1)
     } else {
-        target.to_path_buf()
+        target.name.clone()
     }
 }
 
 /// Opens the files to write, which need not exist yet. Their mode is what `umask` leaves of 0644.
-fn open(set: &Set, folder: &Path, target: &Path, parts: &[Range<u64>]) -> Result<Segments> {
+fn open(set: &Set, folder: &Dir, target: &Located, parts: &[Range<u64>]) -> Result<Segments> {
     let mut segments = Segments(Vec::new());
     for (position, range) in parts.iter().enumerate() {
-        let path = folder.join(set.file(position));
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            // A file that the journal does not speak of may be longer than what is written now.
-            .truncate(set.blobs.is_empty())
-            .mode(0o644)
-            .open(&path)
+        let name = set.file(position);
+        let path = folder.join(&name);
+        let file = folder
+            .open_or_create(&name, 0o644)
             .map_err(Error::io("create", &path))?;
         segments.0.push(Segment {
             file,
+            name,
             path,
-            target: final_path(set.is_split, target, position),
+            target: target.dir.join(final_name(set.is_split, target, position)),
             range: range.clone(),
         });
     }
@@ -190,25 +199,31 @@ fn open(set: &Set, folder: &Path, target: &Path, parts: &[Range<u64>]) -> Result
 }
 
 /// Opens what is there of older files. One that was given its name just before a run was killed is read there.
-fn open_old(set: &Set, folder: &Path, target: &Path) -> Segments {
+fn open_old(set: &Set, folder: &Dir, target: &Located) -> Segments {
     let mut segments = Segments(Vec::new());
     let mut start = 0;
     for (position, length) in set.lengths.iter().enumerate() {
         let range = start..start + length;
         start = range.end;
-        let named = final_path(set.is_split, target, position);
-        let has_length = |meta: &fs::Metadata| meta.is_file() && meta.len() == *length;
-        let path = folder.join(set.file(position));
-        let path = match fs::symlink_metadata(&path) {
-            Ok(meta) if meta.is_file() => path,
-            _ if fs::metadata(&named).is_ok_and(|meta| has_length(&meta)) => named.clone(),
-            _ => continue,
+        let name = set.file(position);
+        let named = final_name(set.is_split, target, position);
+        let has_length = |file: &File| file.metadata().is_ok_and(|meta| meta.len() == *length);
+        let opened = match folder.open_file(&name) {
+            Ok(file) => Ok((file, folder.join(&name))),
+            Err(_) => target
+                .dir
+                .open_file(&named)
+                .and_then(|file| match has_length(&file) {
+                    true => Ok((file, target.dir.join(&named))),
+                    false => Err(io::ErrorKind::NotFound.into()),
+                }),
         };
-        if let Ok(file) = File::open(&path) {
+        if let Ok((file, path)) = opened {
             segments.0.push(Segment {
                 file,
+                name,
                 path,
-                target: named,
+                target: target.dir.join(&named),
                 range,
             });
         }

@@ -47,7 +47,9 @@ pub fn cut(size: u64, split: Option<u64>) -> Result<Vec<Range<u64>>> {
 pub struct Segment {
     /// The open file.
     pub file: File,
-    /// Where it is now.
+    /// Its name in the workplace.
+    pub name: String,
+    /// Where it is now, for messages.
     pub path: PathBuf,
     /// Where it will be, for messages.
     pub target: PathBuf,
@@ -222,7 +224,7 @@ mod tests {
             for (number, range) in cut(size, Some(split)).unwrap().into_iter().enumerate() {
                 let path = part_path(&folder.path().join("a"), number + 1);
                 let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
-                segments.0.push(Segment { file, target: path.clone(), path, range });
+                segments.0.push(Segment { file, name: String::new(), target: path.clone(), path, range });
             }
             for (number, piece) in bytes.chunks(step).enumerate() {
                 segments.write(u64::try_from(number * step).unwrap(), piece).unwrap();

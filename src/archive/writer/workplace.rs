@@ -1,13 +1,17 @@
 //! The folder in which an archive is made, beside where it will be: `.images.tar.sealift-part`. It holds the
 //! bytes, the journal and a lock, and everything in it may go when no save is running.
+//!
+//! Another user may own the folder around it. So it is used only if this user owns it and no other can write to
+//! it, and everything in it is reached by its descriptor.
 
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::archive::segments::folder_of;
+use crate::dir::{Dir, Located};
 use crate::error::{Error, Result};
 
 const SUFFIX: &str = ".sealift-part";
@@ -18,9 +22,13 @@ const FRESH: &str = ".new";
 /// A folder that is locked for one save.
 #[derive(Debug)]
 pub struct Workplace {
-    folder: PathBuf,
+    /// What is around it.
+    parent: Arc<Dir>,
+    /// Its name in there.
+    name: OsString,
+    folder: Arc<Dir>,
     /// Holds the lock while it is open.
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 impl Workplace {
@@ -28,30 +36,31 @@ impl Workplace {
     ///
     /// # Errors
     ///
-    /// If another save holds it, or the folder cannot be made.
-    pub fn claim(target: &Path) -> Result<Workplace> {
-        let folder = path_for(target)?;
+    /// If another save holds it, it is not this user's alone, or it cannot be made.
+    pub fn claim(target: &Located) -> Result<Workplace> {
+        let parent = &target.dir;
+        let mut name = OsString::from(".");
+        name.push(&target.name);
+        name.push(SUFFIX);
         loop {
-            match fs::DirBuilder::new().mode(0o700).create(&folder) {
+            match parent.make_dir(&name, 0o700) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(Error::io("create", &folder)(error));
+                    return Err(Error::io("create", parent.join(&name))(error));
                 }
-                Err(_) => check_owner(&folder)?,
-                Ok(()) => {}
+                _ => {}
             }
-            let path = folder.join(LOCK);
-            let opened = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path);
-            let lock = match opened {
-                Ok(lock) => lock,
-                // Another save ended in between and removed the folder.
+            let folder = match parent.dir(&name) {
+                Ok(folder) => folder,
+                // Another save ended in between and removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::io("open", &path)(error)),
+                Err(error) => return Err(unusable(&parent.join(&name), error)),
+            };
+            check_owner(&folder).map_err(|error| unusable(folder.path(), error))?;
+            let path = folder.join(LOCK);
+            let lock = match folder.open_or_create(LOCK, 0o600) {
+                Ok(lock) => lock,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(unusable(&path, error)),
             };
             match lock.try_lock() {
                 Ok(()) => {}
@@ -61,19 +70,23 @@ impl Workplace {
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
             }
             // The one that held the lock before may have removed the file that is locked now.
-            let held = lock.metadata().map_err(Error::io("read", &path))?;
-            if !fs::metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (held.dev(), held.ino())) {
+            if !is_same(&lock, folder.open_file(LOCK)).map_err(Error::io("read", &path))? {
                 continue;
             }
             let pid = std::process::id().to_string();
             // Only for the message that another save gets.
             let _ = lock.set_len(0).and_then(|()| (&lock).write_all(pid.as_bytes()));
-            return Ok(Workplace { folder, _lock: lock });
+            return Ok(Workplace {
+                parent: parent.clone(),
+                name,
+                folder: Arc::new(folder),
+                lock: Mutex::new(Some(lock)),
+            });
         }
     }
 
     /// The folder.
-    pub fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Arc<Dir> {
         &self.folder
     }
 
@@ -83,86 +96,83 @@ impl Workplace {
     ///
     /// If one cannot be removed.
     pub fn clear(&self, keep: &[String]) -> Result<()> {
-        clear(&self.folder, |name| {
-            name == LOCK || keep.iter().any(|kept| name == kept.as_str())
-        })
+        let folder = &self.folder;
+        for name in folder.names().map_err(Error::io("read", folder.path()))? {
+            if name != LOCK && !keep.iter().any(|kept| name == kept.as_str()) {
+                folder
+                    .remove_file(&name)
+                    .map_err(Error::io("remove", folder.join(&name)))?;
+            }
+        }
+        Ok(())
     }
 
-    /// Removes the folder.
+    /// Removes the folder, as far as that goes: the lock last, so that nobody takes over what is going.
     pub fn remove(&self) {
-        remove(&self.folder);
+        let _ = self.clear(&[]);
+        let _ = self.folder.remove_file(LOCK);
+        // Some file systems keep a file that is open in its folder, under another name.
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // Not empty if another save began in it just now: then it is that one's.
+        let _ = self.parent.remove_dir(&self.name);
     }
-}
-
-/// Removes a workplace's folder, as far as that goes: the lock last, so that nobody takes over what is going.
-pub fn remove(folder: &Path) {
-    let _ = clear(folder, |name| name == LOCK);
-    let _ = fs::remove_file(folder.join(LOCK));
-    // Not empty if another save began in it just now: then it is that one's.
-    let _ = fs::remove_dir(folder);
 }
 
 /// Writes a file of the workplace whole or not at all.
-pub fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let fresh = folder.join(format!("{name}{FRESH}"));
-    fs::write(&fresh, bytes)?;
-    fs::rename(&fresh, folder.join(name))
-}
-
-fn clear(folder: &Path, keep: impl Fn(&OsString) -> bool) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let entry = entry.map_err(Error::io("read", folder))?;
-        if !keep(&entry.file_name()) {
-            fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
-        }
+pub fn replace(folder: &Dir, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let fresh = format!("{name}{FRESH}");
+    match folder.remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
-    Ok(())
+    folder.create_file(&fresh, 0o600)?.write_all(bytes)?;
+    folder.rename(&fresh, folder, name)
 }
 
-/// Refuses a folder that somebody else put there: everything in it will be removed or written over.
-fn check_owner(folder: &Path) -> Result<()> {
-    let meta = match fs::symlink_metadata(folder) {
-        Ok(meta) => meta,
-        // Another save ended just now.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::io("read", folder)(error)),
-    };
-    if meta.is_dir() && !is_planted(folder, &meta) {
+/// Refuses a folder that another user made, or can write to: everything in it will be removed or written over.
+fn check_owner(folder: &Dir) -> io::Result<()> {
+    let meta = folder.metadata()?;
+    let own = rustix::process::geteuid().as_raw();
+    let is_own = meta.uid() == own;
+    let is_closed = meta.mode() & 0o022 == 0;
+    if is_own && is_closed {
         return Ok(());
     }
-    Err(Error::Io {
+    // On FAT, or a network's file system, owners and modes may be made up: a new file shows it.
+    let probe = format!("probe{FRESH}");
+    let _ = folder.remove_file(&probe);
+    let made = folder.create_file(&probe, 0o600).and_then(|file| file.metadata());
+    let _ = folder.remove_file(&probe);
+    let (uid, mode) = made.map_or((own, 0), |made| (made.uid(), made.mode()));
+    let reason = if !is_own && (uid == own || uid != meta.uid()) {
+        "it belongs to another user"
+    } else if !is_closed && mode & 0o077 == 0 {
+        "other users can write to it"
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+}
+
+/// What is there cannot be a part of an earlier save.
+fn unusable(path: &Path, source: io::Error) -> Error {
+    Error::Io {
         action: "use",
-        path: folder.to_path_buf(),
+        path: path.to_path_buf(),
         offset: None,
-        source: io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "it is no folder of an earlier save of yours",
-        ),
+        source,
         hint: Some("remove it, or save to another folder".into()),
-    })
+    }
 }
 
-/// Whether an entry of a folder that everybody may write to, such as `/tmp`, is neither this user's nor of
-/// whoever owns that folder: the rule of Linux's `protected_symlinks`. Elsewhere owners say nothing: on FAT or
-/// a network's file system they may be made up.
-pub fn is_planted(path: &Path, meta: &fs::Metadata) -> bool {
-    const STICKY_FOR_ALL: u32 = 0o1002;
-    fs::metadata(folder_of(path)).is_ok_and(|folder| {
-        folder.mode() & STICKY_FOR_ALL == STICKY_FOR_ALL
-            && meta.uid() != rustix::process::geteuid().as_raw()
-            && meta.uid() != folder.uid()
-    })
-}
-
-fn path_for(target: &Path) -> Result<PathBuf> {
-    let name = target.file_name().ok_or_else(|| Error::Usage {
-        message: format!("{} is no name for a file", target.display()),
-        hint: None,
-    })?;
-    let mut hidden = OsString::from(".");
-    hidden.push(name);
-    hidden.push(SUFFIX);
-    Ok(target.with_file_name(hidden))
+/// Whether an open file is the one that a name stands for now.
+fn is_same(file: &File, named: io::Result<File>) -> io::Result<bool> {
+    let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+    match named {
+        Ok(named) => Ok(id(file)? == id(&named)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn no_locks(error: &io::Error) -> bool {
@@ -173,7 +183,7 @@ fn no_locks(error: &io::Error) -> bool {
             .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn taken(target: &Path, lock: &File) -> Error {
+fn taken(target: &Located, lock: &File) -> Error {
     let mut text = String::new();
     let pid = match lock.take(16).read_to_string(&mut text) {
         Ok(_) if text.parse::<u32>().is_ok() => format!(" (process {text})"),
@@ -181,7 +191,7 @@ fn taken(target: &Path, lock: &File) -> Error {
     };
     Error::Io {
         action: "write",
-        path: target.to_path_buf(),
+        path: target.path(),
         offset: None,
         source: io::Error::new(
             io::ErrorKind::WouldBlock,

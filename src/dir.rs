@@ -1,0 +1,301 @@
+//! Folders that are held open, so that what other users do to a path does not change what it leads to.
+//!
+//! The system looks a path up anew at each use. A user who can write to one folder on the way can put a link
+//! there between two uses, or before the first. [`Dir::open`] looks a path up once and follows only links of root
+//! and of this user. Names in a [`Dir`] are used relative to its descriptor, and never follow a link.
+
+mod walk;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawMode, linkat, mkdirat, openat, renameat, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+pub use walk::Located;
+
+/// A folder, to read its names and to make them durable.
+const LISTED: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+/// What every file is opened with: no link is followed, and nothing is waited for.
+const CAUTIOUS: OFlags = OFlags::NOFOLLOW
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Dir {
+    file: File,
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Opens a folder. Links on the way are followed if root or this user made them.
+    ///
+    /// # Errors
+    ///
+    /// If it does not exist, or a link of another user is on the way.
+    pub fn open(path: &Path) -> io::Result<Dir> {
+        walk::directory(path, &mut |_, _| Ok(()))
+    }
+
+    /// Opens a folder that no other user but root can change, or exchange for another one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dir::open`], and if another user can write to it or to a folder on the way.
+    pub fn open_private(path: &Path) -> io::Result<Dir> {
+        walk::directory(&std::path::absolute(path)?, &mut |path, file| {
+            let meta = file.metadata()?;
+            // In a folder such as /tmp, others cannot rename or remove what they do not own.
+            let is_shared = meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0;
+            if is_trusted(meta.uid()) && !is_shared {
+                return Ok(());
+            }
+            Err(denied(format!("another user can write to {}", path.display())))
+        })
+    }
+
+    /// Opens the folder that a file is to be in, which may not exist yet. A link in the place of the file is
+    /// followed like one on the way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dir::open`]; if `path` does not end in a name.
+    pub fn locate(path: &Path) -> io::Result<Located> {
+        walk::locate(path)
+    }
+
+    /// Its path, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a name in it, for messages.
+    pub fn join(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        self.path.join(name.as_ref())
+    }
+
+    /// Owner, mode and so on.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+
+    /// The open folder itself.
+    pub fn as_file(&self) -> &File {
+        &self.file
+    }
+
+    /// What a name stands for; `None` if there is no such name.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn kind(&self, name: impl AsRef<OsStr>) -> io::Result<Option<FileType>> {
+        match statat(&self.file, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a folder in it.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name, or it is something else.
+    pub fn dir(&self, name: impl AsRef<OsStr>) -> io::Result<Dir> {
+        let name = name.as_ref();
+        let opened = openat(&self.file, name, LISTED, Mode::empty());
+        let file = opened.map_err(|error| self.explained(name, error, "folder"))?;
+        Ok(Dir {
+            file: file.into(),
+            path: self.path.join(name),
+        })
+    }
+
+    /// Makes a folder in it.
+    ///
+    /// # Errors
+    ///
+    /// If the name is taken, or it cannot be made.
+    pub fn make_dir(&self, name: impl AsRef<OsStr>, mode: RawMode) -> io::Result<()> {
+        Ok(mkdirat(&self.file, name.as_ref(), Mode::from_raw_mode(mode))?)
+    }
+
+    /// Opens a regular file to read.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name, or it is something else.
+    pub fn open_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        self.regular(name.as_ref(), OFlags::RDONLY)
+    }
+
+    /// Makes a file to read and write.
+    ///
+    /// # Errors
+    ///
+    /// If the name is taken, or it cannot be made.
+    pub fn create_file(&self, name: impl AsRef<OsStr>, mode: RawMode) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | CAUTIOUS;
+        Ok(openat(&self.file, name.as_ref(), flags, Mode::from_raw_mode(mode))?.into())
+    }
+
+    /// Opens a regular file to read and write, and makes it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If something else has the name, or the file has a second name, so that somebody might count on it.
+    pub fn open_or_create(&self, name: impl AsRef<OsStr>, mode: RawMode) -> io::Result<File> {
+        let name = name.as_ref();
+        loop {
+            match self.create_file(name, mode) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                outcome => return outcome,
+            }
+            match self.regular(name, OFlags::RDWR) {
+                Ok(file) if file.metadata()?.nlink() > 1 => {
+                    return Err(denied("the file has a second name (a hard link)".into()));
+                }
+                // Removed in between.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Renames a file, in place of another one if that has the new name.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn rename(&self, name: impl AsRef<OsStr>, to: &Dir, new: impl AsRef<OsStr>) -> io::Result<()> {
+        Ok(renameat(&self.file, name.as_ref(), &to.file, new.as_ref())?)
+    }
+
+    /// Gives a file a second name.
+    ///
+    /// # Errors
+    ///
+    /// If the new name is taken, or the system does not allow it.
+    pub fn hard_link(&self, name: impl AsRef<OsStr>, new: impl AsRef<OsStr>) -> io::Result<()> {
+        let flags = AtFlags::empty();
+        Ok(linkat(
+            &self.file,
+            name.as_ref(),
+            &self.file,
+            new.as_ref(),
+            flags,
+        )?)
+    }
+
+    /// Removes a file, a link or the like.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name, or it is a folder.
+    pub fn remove_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        Ok(unlinkat(&self.file, name.as_ref(), AtFlags::empty())?)
+    }
+
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name, or it is not empty.
+    pub fn remove_dir(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        Ok(unlinkat(&self.file, name.as_ref(), AtFlags::REMOVEDIR)?)
+    }
+
+    /// The names in it.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.file)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Makes its names durable. On file systems without such an operation it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails.
+    pub fn sync(&self) -> io::Result<()> {
+        match rustix::fs::fsync(&self.file) {
+            Err(Errno::INVAL | Errno::NOTSUP | Errno::BADF) => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn regular(&self, name: &OsStr, access: OFlags) -> io::Result<File> {
+        // Before it is opened: opening a device can do things.
+        match self.kind(name)? {
+            Some(FileType::RegularFile) | None => {}
+            Some(kind) => return Err(unexpected(kind, "regular file")),
+        }
+        let opened = openat(&self.file, name, access | CAUTIOUS, Mode::empty());
+        let file = File::from(opened.map_err(|error| self.explained(name, error, "regular file"))?);
+        match FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) {
+            FileType::RegularFile => Ok(file),
+            kind => Err(unexpected(kind, "regular file")),
+        }
+    }
+
+    /// Says what is there instead, where the system says something else.
+    fn explained(&self, name: &OsStr, error: Errno, expected: &str) -> io::Error {
+        match self.kind(name) {
+            Ok(Some(kind)) if matches!(error, Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => {
+                unexpected(kind, expected)
+            }
+            _ => error.into(),
+        }
+    }
+}
+
+/// Whether what a user made can be relied on like one's own: root's and this user's can.
+pub fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}
+
+/// What a file is called that is not a regular one.
+pub fn kind_name(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "regular file",
+        FileType::Directory => "folder",
+        FileType::Symlink => "symbolic link",
+        FileType::Fifo => "FIFO",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        FileType::Unknown => "special file",
+    }
+}
+
+fn unexpected(kind: FileType, expected: &str) -> io::Error {
+    io::Error::other(format!("it is a {}, expected a {expected}", kind_name(kind)))
+}
+
+fn denied(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, reason)
+}
