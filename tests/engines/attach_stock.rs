@@ -93,37 +93,8 @@ fn a_socket_of_systemds() {
 
 #[test]
 fn a_containerd_of_the_system() {
-    let folder = Folder::new();
-    let [config, socket, log] =
-        ["containerd.toml", "containerd.sock", "log"].map(|name| folder.path().join(name));
-    let text = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
-    fs::write(&config, text).unwrap();
-    let mut containerd = command::clean("/usr/bin/containerd", folder.path());
-    for (flag, path) in [
-        ("--config", &config),
-        ("--address", &socket),
-        ("--root", &folder.path().join("root")),
-        ("--state", &folder.path().join("state")),
-    ] {
-        containerd.arg(flag).arg(path);
-    }
-    let mut containerd = folder.spawn(&mut containerd, &log);
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !socket.exists() {
-        assert!(
-            std::time::Instant::now() < until,
-            "{}",
-            fs::read_to_string(&log).unwrap()
-        );
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    let daemon = private(Engine::Docker20)
-        .flag(&format!("--containerd={}", socket.display()))
-        .start();
+    let daemon = private(Engine::Docker20).system_containerd().start();
     all_but(&daemon, &[]);
-    drop(daemon);
-    containerd.kill().unwrap();
-    containerd.wait().unwrap();
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use sealift::docker::api::Client;
 use sealift::docker::attach::daemon::{Process, is_same_file};
@@ -205,31 +204,12 @@ fn layers_and_manifests_of_docker_28_with_vfs() {
 
 #[test]
 fn the_containerd_that_a_daemon_was_told_of_is_found() {
-    let folder = Folder::new();
-    let at = |name: &str| folder.path().join(name);
-    fs::write(at("config.toml"), "version = 2\n").unwrap();
-    let mut command = std::process::Command::new("/usr/bin/containerd");
-    command.arg("--config").arg(at("config.toml"));
-    for (flag, name) in [
-        ("--root", "elsewhere"),
-        ("--state", "state"),
-        ("--address", "c.sock"),
-    ] {
-        command.arg(flag).arg(at(name));
-    }
-    let mut containerd = folder.spawn(&mut command, &at("containerd.log"));
-    let until = Instant::now() + Duration::from_secs(30);
-    while !at("c.sock").exists() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(20));
-    }
     let daemon = Daemon::options(Engine::Docker20, Store::Classic)
-        .flag(&format!("--containerd={}", at("c.sock").display()))
+        .system_containerd()
         .start();
     let found = content_of(&client(&daemon)).unwrap();
-    assert!(is_below(&found.folders()[0], &at("elsewhere")), "{found:?}");
-    drop(daemon);
-    containerd.kill().unwrap();
-    containerd.wait().unwrap();
+    let own = daemon.data("system-containerd/root");
+    assert!(is_below(&found.folders()[0], &own), "{found:?}");
 }
 
 #[test]

@@ -301,10 +301,7 @@ fn tcp_with_tls_of_both_sides() {
     ] {
         fs::copy(from, certs.path().join(to)).unwrap();
     }
-    let of_server = |name: &str| {
-        let path = registry.certs_dir().with_file_name(name);
-        path.display().to_string()
-    };
+    let of_server = |name: &str| registry.certs_dir().with_file_name(name);
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -313,9 +310,9 @@ fn tcp_with_tls_of_both_sides() {
     let daemon = Daemon::options(Engine::Docker20, Store::Classic)
         .flag(&format!("--host=tcp://127.0.0.1:{port}"))
         .flag("--tlsverify")
-        .flag(&format!("--tlscacert={}", registry.ca_file().display()))
-        .flag(&format!("--tlscert={}", of_server("server.crt")))
-        .flag(&format!("--tlskey={}", of_server("server.key")))
+        .file_flag("--tlscacert", &registry.ca_file())
+        .file_flag("--tlscert", &of_server("server.crt"))
+        .file_flag("--tlskey", &of_server("server.key"))
         .start();
     let environment = |cert_path: Option<&Path>| Environment {
         host: Some(format!("tcp://127.0.0.1:{port}")),

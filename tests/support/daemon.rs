@@ -11,238 +11,30 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+mod options;
+mod process;
+
+pub use options::Options;
+
 use super::command::{Run, run};
 use super::engine::Root;
 use super::{Engine, Folder, Registry, Store, http};
-
-/// What a daemon is started with.
-#[derive(Debug)]
-pub struct Options {
-    engine: Engine,
-    store: Store,
-    config: Value,
-    text: Option<String>,
-    flags: Vec<String>,
-    env: Vec<(String, String)>,
-    stock: bool,
-    activated: bool,
-    unshared: Vec<&'static str>,
-    loopback_up: bool,
-}
 
 /// A running dockerd. Dropping it ends it and removes all that it kept.
 #[derive(Debug)]
 pub struct Daemon {
     // The child goes before the folder, whose drop ends it.
     child: Child,
+    _containerd: Option<Child>,
     root: Root,
     options: Options,
     folder: Folder,
 }
 
-impl Options {
-    /// Adds keys to daemon.json.
-    #[must_use]
-    pub fn config(mut self, keys: Value) -> Self {
-        for (key, value) in keys.as_object().expect("an object") {
-            self.config[key] = value.clone();
-        }
-        self
-    }
-
-    /// Makes daemon.json this text, whatever it is; the store's and a mirror's keys are then up to it.
-    #[must_use]
-    pub fn config_text(mut self, text: &str) -> Self {
-        self.text = Some(text.into());
-        self
-    }
-
-    /// Makes a registry the mirror of docker.io.
-    #[must_use]
-    pub fn mirror(self, registry: &Registry) -> Self {
-        self.config(json!({ "registry-mirrors": [registry.url()] }))
-    }
-
-    /// Adds a flag to dockerd's command line.
-    #[must_use]
-    pub fn flag(mut self, flag: &str) -> Self {
-        self.flags.push(flag.into());
-        self
-    }
-
-    /// Leaves `--config-file` out, and the file: `/etc/docker/daemon.json` counts, in an engine's own root only.
-    #[must_use]
-    pub fn stock(mut self) -> Self {
-        assert!(
-            self.engine.root().is_some(),
-            "the host's own /etc/docker is not ours"
-        );
-        self.stock = true;
-        self
-    }
-
-    /// Lets it inherit its socket, as from systemd.
-    #[must_use]
-    pub fn activated(mut self) -> Self {
-        self.activated = true;
-        self
-    }
-
-    /// Gives it a mount namespace of its own, as systemd does for a unit with `PrivateMounts`.
-    #[must_use]
-    pub fn own_mounts(mut self) -> Self {
-        // Where the host's mounts would come along, tests with others would meet theirs.
-        self.unshared.extend(["--mount", "--propagation=private"]);
-        self
-    }
-
-    /// Gives it a network of its own, with nothing but a loopback device, which is up if `up` says so.
-    #[must_use]
-    pub fn own_network(mut self, up: bool) -> Self {
-        self.unshared.push("--net");
-        self.loopback_up = up;
-        self
-    }
-
-    /// Starts it in a pid namespace of its own, as in a container.
-    #[must_use]
-    pub fn contained(mut self) -> Self {
-        assert!(self.engine.root().is_none(), "a chroot has the host's /proc");
-        self.unshared.extend([
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child=SIGTERM",
-            "--mount-proc",
-        ]);
-        self
-    }
-
-    /// Sets a variable in dockerd's environment.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.env.push((name.into(), value.into()));
-        self
-    }
-
-    /// Starts the daemon and waits until it answers.
-    #[track_caller]
-    pub fn start(mut self) -> Daemon {
-        if self.store == Store::Containerd {
-            assert_ne!(self.engine, Engine::Docker20, "20.10 has no containerd store");
-            self = self.config(json!({ "features": { "containerd-snapshotter": true } }));
-        }
-        let folder = Folder::new();
-        let root = Root::new(self.engine, folder.path());
-        if !self.stock {
-            let text = self.text.clone().unwrap_or_else(|| self.config.to_string());
-            fs::write(root.outside("daemon.json"), text).unwrap();
-        }
-        let child = spawn(&folder, &root, &self);
-        let mut daemon = Daemon {
-            child,
-            root,
-            options: self,
-            folder,
-        };
-        daemon.wait_until_it_answers();
-        daemon
-    }
-}
-
-fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
-    let command = &mut dockerd(root, options);
-    if options.activated {
-        let mut wrapped = with_socket(command, &root.outside("docker.sock"));
-        return folder.spawn_with_stdin(&mut wrapped, &root.outside("dockerd.log"));
-    }
-    folder.spawn(command, &root.outside("dockerd.log"))
-}
-
-fn dockerd(root: &Root, options: &Options) -> Command {
-    let mut command = root.command("dockerd");
-    let pairs = [
-        ("--config-file", "daemon.json"),
-        ("--data-root", "root"),
-        ("--exec-root", "exec"),
-        ("--pidfile", "docker.pid"),
-    ];
-    for (flag, name) in pairs.into_iter().skip(usize::from(options.stock)) {
-        command.arg(flag).arg(root.inside(name));
-    }
-    if options.activated {
-        command.args(["-H", "fd://"]);
-    } else {
-        command
-            .arg("-H")
-            .arg(format!("unix://{}", root.inside("docker.sock").display()));
-    }
-    command
-        .args(["--bridge", "none", "--iptables=false", "--ip6tables=false"])
-        .args(&options.flags);
-    command.envs(options.env.iter().map(|(name, value)| (name, value)));
-    if !options.unshared.is_empty() {
-        command = with_namespaces(&command, options);
-    }
-    command
-}
-
-/// The same command, and process, in namespaces of its own.
-fn with_namespaces(command: &Command, options: &Options) -> Command {
-    let mut wrapped = Command::new("unshare");
-    wrapped.args(&options.unshared);
-    if options.loopback_up && options.unshared.contains(&"--net") {
-        wrapped.args(["sh", "-c", r#"ip link set lo up && exec "$@""#, "sh"]);
-    }
-    wrapped
-        .arg(command.get_program())
-        .args(command.get_args())
-        .env_clear()
-        .stdin(Stdio::null());
-    for (name, value) in command.get_envs() {
-        wrapped.env(name, value.unwrap());
-    }
-    wrapped
-}
-
-/// The same command with a listening socket of ours as its third descriptor; sd_listen_fds(3).
-fn with_socket(command: &Command, socket: &Path) -> Command {
-    let _ = fs::remove_file(socket);
-    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
-    let mut wrapped = Command::new("sh");
-    wrapped
-        .args([
-            "-c",
-            r#"exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@""#,
-            "sh",
-        ])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .env_clear();
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            wrapped.env(name, value);
-        }
-    }
-    wrapped.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
-    wrapped
-}
-
 impl Daemon {
     /// Begins to describe a daemon: an empty daemon.json, but for the store's key.
     pub fn options(engine: Engine, store: Store) -> Options {
-        Options {
-            engine,
-            store,
-            config: json!({}),
-            text: None,
-            flags: Vec::new(),
-            env: Vec::new(),
-            stock: false,
-            activated: false,
-            unshared: Vec::new(),
-            loopback_up: true,
-        }
+        Options::new(engine, store)
     }
 
     /// Starts an empty one.
@@ -353,14 +145,14 @@ impl Daemon {
 
     /// A line for a shell that starts it on the same files, and does not wait for that.
     pub fn start_command(&self) -> String {
-        let command = dockerd(&self.root, &self.options);
+        let command = process::dockerd(&self.root, &self.options);
         let words = std::iter::once(command.get_program())
             .chain(command.get_args())
             .map(|word| format!("'{}'", word.to_str().unwrap()));
         let log = self.root.outside("dockerd.log");
         // The socket of one that inherits it is made anew, and starts it when it is asked for.
         let listening = if self.options.activated {
-            format!("systemd-socket-activate -l {}", self.socket().display())
+            format!("python3 -c '{}' {}", process::ACTIVATED, self.socket().display())
         } else {
             String::new()
         };
@@ -554,7 +346,7 @@ impl Daemon {
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(!self.is_running(), "it still runs");
-        self.child = spawn(&self.folder, &self.root, &self.options);
+        self.child = process::spawn(&self.folder, &self.root, &self.options);
         self.wait_until_it_answers();
     }
 

@@ -4,7 +4,7 @@
 //! ```text
 //! folder.rs     a folder for what a test starts; ends, unmounts and removes all of it, also after a panic or kill
 //! registry.rs   docker-registry 2.8 on loopback: plain, with basic auth, with TLS from a private CA
-//! daemon.rs     a dockerd of one's own: three versions, both stores
+//! daemon.rs     a dockerd of one's own: three versions, both stores; daemon/ how it is described and started
 //! engine.rs     where the engines are, and the root folders in which the newer ones run
 //! build.rs      images built by an engine's own `docker build`
 //! http.rs       a GET over a socket
