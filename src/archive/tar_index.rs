@@ -8,6 +8,7 @@
 
 mod header;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use tar::{EntryType, Header};
@@ -17,7 +18,7 @@ use super::layout::BLOCK;
 use super::segments::Segments;
 use crate::error::{Error, Finding, Place, Problem, Result};
 
-use header::{check_fields, long_name, pax_records, size_of, tar};
+use header::{check_fields, check_numbers, free_name, long_name, pax_records, size_of, tar};
 pub(super) use header::{check_first, plain_name};
 
 /// Longest extension header that is read, in bytes; real ones have some hundred.
@@ -82,6 +83,10 @@ impl Link {
 const SYMBOLIC: &str = "symbolic link";
 const HARD: &str = "hard link";
 const FOLDER: &str = "folder";
+/// What `tar -V` writes first.
+const LABEL: &str = "volume label";
+/// A global PAX header, which has a name too.
+const GLOBAL: &str = "global PAX header";
 
 impl TarIndex {
     /// Reads the headers of a tar, to its end.
@@ -101,6 +106,7 @@ impl TarIndex {
             next: Extension::default(),
         };
         while walk.entry()? {}
+        walk.nested();
         Ok(walk.index)
     }
 }
@@ -130,13 +136,34 @@ enum Taken {
     Other(&'static str),
 }
 
+/// What has a name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    File,
+    Folder,
+    Link,
+    /// A label or global header: it is no file, but some readers look for files by name alone.
+    Note,
+}
+
+impl Taken {
+    fn named(&self) -> Named {
+        match self {
+            Taken::Link(..) => Named::Link,
+            Taken::Other(FOLDER) => Named::Folder,
+            Taken::Other(LABEL | GLOBAL) => Named::Note,
+            Taken::File { .. } | Taken::Other(_) => Named::File,
+        }
+    }
+}
+
 struct Walk<'a> {
     segments: &'a Segments,
     /// Where the next header begins.
     offset: u64,
     index: TarIndex,
-    /// Names taken, and whether by a folder.
-    seen: HashMap<String, bool>,
+    /// Names taken, and by what.
+    seen: HashMap<String, Named>,
     /// Entries so far, whatever became of them, and bytes of their names.
     entries: usize,
     names: usize,
@@ -187,6 +214,10 @@ impl Walk<'_> {
             EntryType::XHeader | EntryType::XGlobalHeader | EntryType::GNULongName | EntryType::GNULongLink
         );
         if is_extension {
+            if kind == EntryType::XGlobalHeader {
+                let name = String::from_utf8_lossy(&header.path_bytes()).into_owned();
+                self.take(&name, Taken::Other(GLOBAL))?;
+            }
             self.extension(kind, stored_size)?;
         } else {
             self.real_entry(header, kind, stored_size)?;
@@ -234,6 +265,10 @@ impl Walk<'_> {
             EntryType::GNULongName => long_name(&bytes).map(|name| self.next.long_name = Some(name)),
             EntryType::XHeader if self.next.pax => Err(tar("two PAX headers for one entry")),
             EntryType::XHeader => pax_records(&bytes).and_then(|records| self.next.take_in(&records)),
+            // Go forgets what the pending headers say.
+            _ if self.next.is_pending() => {
+                Err(tar("a global PAX header between an entry and its own headers"))
+            }
             // A global header goes on to hold for every entry: only what changes none of them is read over.
             _ => pax_records(&bytes).and_then(|records| {
                 Extension::default().take_in(&records)?;
@@ -250,6 +285,30 @@ impl Walk<'_> {
         }
         self.offset = next;
         Ok(())
+    }
+
+    /// Finds files that are the folder of other entries: whatever unpacks the archive keeps one of both.
+    fn nested(&mut self) {
+        let mut names: Vec<(&String, Named)> = self.seen.iter().map(|(name, named)| (name, *named)).collect();
+        names.sort_unstable_by_key(|(name, _)| *name);
+        let is_folder_of = |name: &str| {
+            let below = format!("{name}/");
+            let at = names.partition_point(|(other, _)| **other < below);
+            names.get(at).is_some_and(|(other, _)| other.starts_with(&below))
+        };
+        let files = names
+            .iter()
+            .filter(|(_, named)| matches!(named, Named::File | Named::Note));
+        let wrong: Vec<String> = files
+            .filter(|(name, _)| is_folder_of(name))
+            .map(|(name, _)| (*name).clone())
+            .collect();
+        for name in wrong {
+            let reason = "the name of a file, and of the folder of others".into();
+            let place = Place::default().within(self.segments.label()).entry(name);
+            let problem = Problem::Name { reason };
+            self.index.findings.push(Finding { place, problem });
+        }
     }
 
     /// A file, folder or link.
@@ -276,6 +335,7 @@ impl Walk<'_> {
             EntryType::Block => "block device",
             EntryType::Fifo => "FIFO",
             EntryType::GNUSparse => return self.refuse(tar("sparse entries are not read")),
+            other if other.as_byte() == b'V' && self.offset == 0 => LABEL,
             other => {
                 let byte = other.as_byte().escape_ascii();
                 return self.refuse(tar(format!("entries of type '{byte}' are not read")));
@@ -315,20 +375,26 @@ impl Walk<'_> {
         if self.names > MAX_NAMES {
             return self.refuse(tar("its names take more than 16 MiB"));
         }
-        let is_folder = matches!(taken, Taken::Other(FOLDER));
-        let entry = match plain_name(name, is_folder) {
+        let named = taken.named();
+        let plain = match named {
+            Named::Note => free_name(name).map(Cow::Owned),
+            _ => plain_name(name, named == Named::Folder).map(Cow::Borrowed),
+        };
+        let entry = match plain {
             Ok(entry) => entry,
             Err(problem) => {
                 self.find(name, problem);
                 return Ok(());
             }
         };
-        match self.seen.insert(entry.to_string(), is_folder) {
+        match self.seen.insert(entry.to_string(), named) {
             // The same folder again changes nothing.
-            Some(true) if is_folder => return Ok(()),
-            Some(_) => {
-                self.find(entry, Problem::Duplicate);
-                return Ok(());
+            Some(known) if known == named && matches!(named, Named::Folder | Named::Note) => return Ok(()),
+            Some(known) => {
+                self.find(&entry, Problem::Duplicate);
+                if known != Named::Note {
+                    return Ok(());
+                }
             }
             None => {}
         }
@@ -348,8 +414,8 @@ impl Walk<'_> {
                 target,
                 offset: self.offset,
             }),
-            Taken::Other(FOLDER) => {}
-            Taken::Other(kind) => self.find(entry, Problem::NotAFile { kind }),
+            Taken::Other(FOLDER | LABEL | GLOBAL) => {}
+            Taken::Other(kind) => self.find(&entry, Problem::NotAFile { kind }),
         }
         Ok(())
     }
@@ -412,25 +478,20 @@ impl Extension {
     /// Takes in the records of a PAX header for the next entry.
     fn take_in(&mut self, records: &[(&str, &[u8])]) -> Result<(), Problem> {
         self.pax = true;
+        check_numbers(records)?;
         for (key, value) in records {
             let text = || std::str::from_utf8(value).map_err(|_| tar(format!("PAX {key} is not UTF-8")));
             match *key {
-                "path" | "linkpath" => {
-                    if value.contains(&0) {
-                        return Err(tar(format!("PAX {key} with a NUL")));
-                    }
-                    let text = text()?.to_string();
-                    match *key {
-                        "path" => self.pax_path = Some(text),
-                        _ => self.pax_link = Some(text),
-                    }
-                }
+                "path" => self.pax_path = Some(text()?.to_string()),
+                "linkpath" => self.pax_link = Some(text()?.to_string()),
                 "size" => {
                     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
                     let size = text()?.parse().ok().filter(|_| digits);
                     self.pax_size = Some(size.ok_or_else(|| tar("PAX size is no number"))?);
                 }
-                key if key.starts_with("GNU.sparse.") => return Err(tar("sparse entries are not read")),
+                key if key.starts_with("GNU.sparse.") || key == "SCHILY.realsize" => {
+                    return Err(tar("sparse entries are not read"));
+                }
                 _ => {}
             }
         }

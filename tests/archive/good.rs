@@ -186,6 +186,46 @@ fn the_tar_crate_reads_and_writes_the_same() {
 }
 
 #[test]
+fn what_gnu_tar_writes_is_read_in_every_format_and_with_a_label() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Sample::plain().files();
+    for (name, data) in &files {
+        let file = folder.path().join("layout").join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, data).unwrap();
+    }
+    let label = ["-V", "images of /dev/sda, 2024"];
+    for (format, options) in [
+        ("v7", &[][..]),
+        ("ustar", &[]),
+        ("oldgnu", &[]),
+        ("gnu", &[]),
+        ("posix", &[]),
+        ("oldgnu", &label),
+        ("gnu", &label),
+        ("posix", &label),
+        ("posix", &["--pax-option=globexthdr.name=%n,comment=x"]),
+        (
+            "gnu",
+            &["--numeric-owner", "--owner=4294967294", "--mtime=@99999999999"],
+        ),
+        (
+            "posix",
+            &["--numeric-owner", "--owner=4294967294", "--mtime=@-1.5"],
+        ),
+    ] {
+        let archive = folder.path().join("i.tar");
+        let mut tar = std::process::Command::new("tar");
+        tar.arg("-cf").arg(&archive).arg(format!("--format={format}"));
+        tar.args(options).arg("-C").arg(folder.path().join("layout"));
+        let done = tar.arg(".").output().unwrap();
+        assert!(done.status.success(), "{format} {options:?}: {done:?}");
+        let report = check(&*open(&archive).unwrap(), &verify::Options::default());
+        assert_eq!(codes(&report), [""; 0], "{format} {options:?}");
+    }
+}
+
+#[test]
 fn streams_of_several_members_and_frames_are_good() {
     let members = [images::gzip(b"ab"), images::gzip(b"cd")].concat();
     let skippable = b"\x50\x2a\x4d\x18\x03\x00\x00\x00\xff\xff\xff";

@@ -43,10 +43,35 @@ pub(super) fn pax_records(mut bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, Proble
         if key.is_empty() || !keys.insert(key) {
             return Err(tar(format!("the PAX key {key:?} stands twice or is empty")));
         }
-        records.push((key, value.get(1..).unwrap_or_default()));
+        let value = value.get(1..).unwrap_or_default();
+        let is_name = matches!(key, "path" | "linkpath" | "uname" | "gname");
+        if key.contains('\0') || (is_name && value.contains(&0)) {
+            return Err(tar(format!("PAX {key} with a NUL")));
+        }
+        records.push((key, value));
         bytes = bytes.get(length..).unwrap_or_default();
     }
     Ok(records)
+}
+
+/// Checks the records that mean nothing here, and that other readers end at if they are malformed. An empty one
+/// leaves the header's value as it is.
+pub(super) fn check_numbers(records: &[(&str, &[u8])]) -> Result<(), Problem> {
+    for (key, value) in records.iter().filter(|(_, value)| !value.is_empty()) {
+        let text = std::str::from_utf8(value).unwrap_or("no number");
+        let is_number = match *key {
+            "uid" | "gid" => text.parse::<i64>().is_ok(),
+            "atime" | "mtime" | "ctime" => {
+                let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+                seconds.parse::<i64>().is_ok() && fraction.bytes().all(|byte| byte.is_ascii_digit())
+            }
+            _ => true,
+        };
+        if !is_number {
+            return Err(tar(format!("PAX {key} is no number")));
+        }
+    }
+    Ok(())
 }
 
 /// The name in a GNU long name entry, which ends in a NUL.
@@ -88,6 +113,11 @@ pub(super) fn check_fields(header: &Header) -> Result<(), Problem> {
         })
         .sum();
     let field = |range: std::ops::Range<usize>| bytes.get(range).unwrap_or_default();
+    // Go reads a header as ustar whatever its version, others as one that has no prefix.
+    let magic = field(257..265);
+    if magic.starts_with(b"ustar") && !matches!(magic, b"ustar\x0000" | b"ustar  \0") {
+        return Err(tar("a ustar header of another version"));
+    }
     if octal(field(148..156)) != Some(u64::from(sum)) {
         return Err(tar("a header's checksum is wrong, or this is no tar"));
     }
@@ -138,8 +168,21 @@ fn octal(field: &[u8]) -> Option<u64> {
     })
 }
 
+/// Whether this is a number of 63 bits and a sign, in octal or in base 256.
 fn is_number(field: &[u8]) -> bool {
-    field.first().is_some_and(|byte| byte & 0x80 != 0) || octal(field).is_some()
+    let Some((first, rest)) = field.split_first().filter(|(first, _)| *first & 0x80 != 0) else {
+        return octal(field).is_some();
+    };
+    // Two's complement: bits that only repeat the sign are not counted.
+    let inverted = if first & 0x40 == 0 { 0 } else { 0xff };
+    let first = (first ^ inverted) & 0x7f;
+    let bytes = std::iter::once(first).chain(rest.iter().map(|byte| byte ^ inverted));
+    let significant: Vec<u8> = bytes.skip_while(|byte| *byte == 0).collect();
+    match significant.len() {
+        0..8 => true,
+        8 => significant.first().is_some_and(|byte| byte & 0x80 == 0),
+        _ => false,
+    }
 }
 
 /// The header's size field: octal, or base-256 as GNU tar writes beyond 8 GiB.
@@ -176,4 +219,16 @@ pub(in crate::archive) fn plain_name(name: &str, is_folder: bool) -> Result<&str
         });
     }
     Ok(plain)
+}
+
+/// The name of what is no file, where it would be if it were one.
+pub(super) fn free_name(name: &str) -> Result<String, Problem> {
+    let parts: Vec<&str> = name
+        .split('/')
+        .filter(|part| !matches!(*part, "" | "."))
+        .collect();
+    if parts.contains(&"..") {
+        return Err(tar("a label or global header with a name that climbs"));
+    }
+    Ok(parts.join("/"))
 }

@@ -1,15 +1,20 @@
 //! What Go's readers, which every engine has, take for something else, or do not read at all.
 
 use serde_json::{Value, json};
+use tar::EntryType;
 
 use super::contents::{document, sample, text};
 use super::docker_saves::replaced;
+use super::tars::{field, with};
 use super::{Case, case};
-use crate::images::Sample;
+use crate::images::{Sample, blob, gzip};
+use crate::tape::Tape;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = keys();
     cases.extend(values());
+    cases.extend(headers());
+    cases.extend(names());
     cases
 }
 
@@ -157,6 +162,135 @@ fn values() -> Vec<Case> {
             &["json"],
             "expected an object",
             replaced("manifest.json", "{", "{\"LayerSources\":{\"sha256:00\":\"x\"},"),
+        ),
+    ]
+}
+
+fn global(tape: Tape) -> Tape {
+    tape.kind("pax_global_header", EntryType::XGlobalHeader, b"13 comment=x\n")
+}
+
+/// Headers of a tar that Go reads otherwise, or ends at.
+fn headers() -> Vec<Case> {
+    let forgotten = "a global PAX header between an entry and its own headers";
+    let long = |kind| move |tape: Tape| tape.kind("././@LongLink", kind, b"index.json\0");
+    let pax = |data: &'static [u8]| with(|tape| tape.kind("p", EntryType::XHeader, data).file("x", b""));
+    let header = |range, bytes: &[u8]| with(|tape| tape.entry(&field(range, bytes), b""));
+    vec![
+        case("global-header-behind-a-pax-name", &["tar"], forgotten, {
+            with(|tape| global(tape.pax(&[("path", "index.json")])).file("x", b"{}"))
+        }),
+        case("global-header-behind-a-pax-size", &["tar"], forgotten, {
+            with(|tape| global(tape.pax(&[("size", "512")])).file("x", b""))
+        }),
+        case("global-header-behind-a-long-name", &["tar"], forgotten, {
+            with(|tape| global(long(EntryType::GNULongName)(tape)).file("x", b"{}"))
+        }),
+        case("global-header-behind-a-long-link", &["tar"], forgotten, {
+            with(|tape| global(long(EntryType::GNULongLink)(tape)).file("x", b"{}"))
+        }),
+        case(
+            "ustar-of-another-version",
+            &["tar"],
+            "a ustar header of another version",
+            header(263..265, b"01"),
+        ),
+        case(
+            "ustar-without-a-version",
+            &["tar"],
+            "a ustar header of another version",
+            header(263..265, b"\0\0"),
+        ),
+        case("ustar-half-gnu", &["tar"], "a ustar header of another version", {
+            header(262..265, b" 00")
+        }),
+        case("mtime-beyond-63-bits", &["tar"], "mtime is no number", {
+            header(136..148, b"\x80\0\0\0\x80\0\0\0\0\0\0\0")
+        }),
+        case("mtime-below-63-bits", &["tar"], "mtime is no number", {
+            header(136..148, b"\xff\xff\xff\xff\x7f\0\0\0\0\0\0\0")
+        }),
+        case("pax-mtime-no-number", &["tar"], "PAX mtime is no number", {
+            pax(b"14 mtime=1.5x\n")
+        }),
+        case("pax-uid-no-number", &["tar"], "PAX uid is no number", {
+            pax(b"11 uid=0x1\n")
+        }),
+        case(
+            "pax-uname-with-nul",
+            &["tar"],
+            "PAX uname with a NUL",
+            pax(b"13 uname=a\0b\n"),
+        ),
+        case("pax-key-with-nul", &["tar"], "with a NUL", pax(b"7 a\0=b\n")),
+        case(
+            "pax-size-of-star",
+            &["tar"],
+            "sparse",
+            pax(b"21 SCHILY.realsize=9\n"),
+        ),
+    ]
+}
+
+/// Names that some readers find by themselves, whatever has them.
+fn names() -> Vec<Case> {
+    let files = Sample::plain().files();
+    let label = |name: &str| {
+        let label = Tape::default().kind(name, EntryType::new(b'V'), b"");
+        label.files(&files).end()
+    };
+    let layer = blob(&gzip(b"the only layer")).0;
+    let global = |name: &str| with(|tape| tape.kind(name, EntryType::XGlobalHeader, b"13 comment=x\n"));
+    let below = "and of the folder of others";
+    vec![
+        case(
+            "label-of-a-file",
+            &["duplicate"],
+            "index.json",
+            label("index.json"),
+        ),
+        case("label-of-a-folder", &["name"], below, label("blobs")),
+        case(
+            "label-that-climbs",
+            &["tar"],
+            "a name that climbs",
+            label("x/../index.json"),
+        ),
+        case(
+            "label-in-the-middle",
+            &["tar"],
+            "entries of type 'V' are not read",
+            with(|tape| tape.kind("label", EntryType::new(b'V'), b"")),
+        ),
+        case(
+            "global-header-of-a-file",
+            &["duplicate"],
+            "stands twice",
+            global(&layer),
+        ),
+        case(
+            "global-header-at-the-root",
+            &["duplicate"],
+            "stands twice",
+            global("//index.json"),
+        ),
+        case(
+            "global-header-that-climbs",
+            &["tar"],
+            "a name that climbs",
+            global("x/../y"),
+        ),
+        case(
+            "file-and-folder-of-others",
+            &["name"],
+            below,
+            with(|tape| tape.file("blobs", b"")),
+        ),
+        case(
+            "file-and-folder-below",
+            &["name"],
+            below,
+            with(|tape| tape.file("a/b", b"").file("a.c", b"").file("a/b/c/d", b"")),
         ),
     ]
 }

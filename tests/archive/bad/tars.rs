@@ -14,7 +14,7 @@ fn before() -> (Tape, Tape) {
 }
 
 /// The usual sample with something between its blobs and what names them.
-fn with(between: impl FnOnce(Tape) -> Tape) -> Vec<u8> {
+pub(super) fn with(between: impl FnOnce(Tape) -> Tape) -> Vec<u8> {
     let (blobs, names) = before();
     between(blobs).raw(&names.0).end()
 }
@@ -25,7 +25,7 @@ fn sized(field: [u8; 12]) -> Header {
     })
 }
 
-fn field(range: std::ops::Range<usize>, bytes: &[u8]) -> Header {
+pub(super) fn field(range: std::ops::Range<usize>, bytes: &[u8]) -> Header {
     header("x", EntryType::Regular, 0, |header| {
         header.as_mut_bytes()[range].copy_from_slice(bytes)
     })
