@@ -16,6 +16,7 @@
 //! - [`rebuild`]: packing layers again as they were packed once
 //! - [`goflate`]: the gzip encoder of Go, byte for byte
 //! - [`dir`]: folders that are held open, for files where other users can write
+//! - [`selector`], [`rename`]: how people say which images they mean, and what they shall be called
 //! - [`error`]: errors, and findings as data
 //! - [`progress`], [`interrupt`], [`escape`]: what long work reports, how it is stopped, how text is printed
 
@@ -31,7 +32,9 @@ pub mod oci;
 pub mod progress;
 pub mod rebuild;
 pub mod registry;
+pub mod rename;
 pub mod save;
+pub mod selector;
 pub mod source;
 pub mod target;
 pub mod transfer;

@@ -19,7 +19,7 @@ use crate::progress::Progress;
 pub use crate::archive::account::Evidence;
 pub use offer::{Damaged, Offer, Offers};
 pub use report::{Loaded, Report};
-pub use request::{Attach, Rename, Request, Selection};
+pub use request::{Attach, Request, Selection};
 
 /// The version of the JSON documents that plans and reports are printed as.
 const SCHEMA: u32 = 1;

@@ -12,12 +12,13 @@ use sealift::docker::{self, Docker};
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
 use sealift::oci::Reference;
-use sealift::target::{Attach, Obstacle, Offers, Plan, PlannedImage, Rename, Report, Request, Target};
+use sealift::target::{Attach, Obstacle, Offers, Plan, PlannedImage, Report, Request, Target};
 use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
 use super::bars;
 use super::output::{Failure, Outcome, Output};
+use super::rename::RenameArgs;
 use super::size::Size;
 use super::table::{Column, TableArgs, table};
 
@@ -29,6 +30,7 @@ Examples:
   sudo sealift load images.tar --expect sha256:...     # the line that save printed
   sealift load images.tar --dry-run                    # what would be sent, named and attached
   sudo sealift load images.tar --image httpd:2.4 --rename httpd=harbor.local/web
+  sudo sealift load images.tar --rename docker.io/library=harbor.local/lib
   sudo sealift load images.tar --attach offline --allow-restart
   sudo sealift load images.tar --data-root /mnt/golden/var/lib/docker
   ssh build sealift save -o - httpd:2.4 | sudo sealift load -
@@ -45,13 +47,11 @@ pub struct Load {
     /// The engine: DOCKER_HOST, DOCKER_CONTEXT and contexts say where it is
     #[arg(long, value_enum, default_value_t = To::Auto)]
     to: To,
-    /// Load only these images, by name or repository; repeatable
+    /// Load only these images, by name, repository, or digest, which may be shortened; repeatable
     #[arg(long, value_name = "NAME")]
     image: Vec<String>,
-    /// Give images another name on the engine: a repository (httpd=harbor.local/web) or one image
-    /// (httpd:2.4=web:1, sha256:...=web:1); repeatable
-    #[arg(long, value_name = "FROM=TO", value_parser = rename)]
-    rename: Vec<Rename>,
+    #[command(flatten)]
+    rename: RenameArgs,
     /// How digests may be attached to Docker's classic store
     #[arg(long, value_enum, default_value_t = How::Auto)]
     attach: How,
@@ -111,14 +111,6 @@ enum How {
     None,
 }
 
-/// Parses a new name; what is wrong with it comes with how it is written.
-fn rename(text: &str) -> Result<Rename, String> {
-    text.parse().map_err(|error: Error| match error.hint() {
-        Some(hint) => format!("{error}; {hint}"),
-        None => error.to_string(),
-    })
-}
-
 impl Load {
     /// Verifies, plans, applies, and reports what is shown.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
@@ -170,7 +162,7 @@ impl Load {
         }
         let request = Request {
             images: self.image.clone(),
-            renames: self.rename.clone(),
+            renames: self.rename.renames().to_vec(),
             attach: match self.attach {
                 How::Auto => Attach::Auto,
                 How::Live => Attach::Live,

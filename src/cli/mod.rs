@@ -3,6 +3,7 @@
 //! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
 //! - [`archive`]: the options that say which archives are read
 //! - [`from`]: the options that say where images come from
+//! - [`rename`]: the options that give images other names
 //! - [`registry`]: the options that say how registries are reached
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
@@ -17,6 +18,7 @@ mod list;
 mod load;
 mod output;
 mod registry;
+mod rename;
 mod save;
 mod shell;
 mod size;

@@ -9,6 +9,7 @@ use crate::archive::content::Content;
 use crate::archive::verify;
 use crate::error::Result;
 use crate::oci::{Digest, Graph, Image, PlatformSelection, Reference};
+use crate::selector::Identity;
 
 /// Most reasons that are told of layers; there may be one for each.
 const MAX_REASONS: usize = 3;
@@ -42,6 +43,16 @@ impl Offer<'_> {
     /// A digest that it can be chosen by; the stand-in's, if none is known that was shown anywhere.
     pub fn handle(&self) -> Digest {
         self.digest().unwrap_or(self.graph.root.digest)
+    }
+
+    /// What it can be chosen and renamed by.
+    pub fn identity(&self) -> Identity<'_> {
+        Identity {
+            reference: self.reference.as_ref(),
+            digest: self.digest(),
+            root: self.graph.root.digest,
+            image_ids: self.graph.runnable().map(Image::id).collect(),
+        }
     }
 
     /// What stands behind its digest.
@@ -111,6 +122,16 @@ pub struct Damaged {
 }
 
 impl Damaged {
+    /// What it can be chosen and renamed by.
+    pub(super) fn identity(&self) -> Identity<'_> {
+        Identity {
+            reference: self.reference.as_ref(),
+            digest: self.digest,
+            root: self.root,
+            image_ids: Vec::new(),
+        }
+    }
+
     /// The name for messages.
     pub(super) fn label(&self) -> String {
         label(self.reference.as_ref(), &self.digest.unwrap_or(self.root))

@@ -1,12 +1,12 @@
 //! What is wanted of the images that are offered: which of them, and under which names.
 
-use std::fmt;
-
 use super::LeftOut;
 use super::offer::{Damaged, Offer, Offers};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
-use crate::oci::{Digest, Reference, Repository};
+use crate::oci::Reference;
+use crate::rename::{self, Rename};
+use crate::selector::{self, Identity, Selector};
 
 /// How digests may be attached where the engine forgets them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,84 +33,6 @@ pub struct Request {
     pub attach: Attach,
     /// Whether images that are whole are loaded when others are not.
     pub keep_going: bool,
-}
-
-/// Gives images other names on the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rename {
-    from: Named,
-    to: Named,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Named {
-    Repository(Repository),
-    Reference(Reference),
-    Digest(Digest),
-}
-
-impl Named {
-    fn parse(text: &str) -> Result<Named> {
-        if let Ok(digest) = text.parse() {
-            return Ok(Named::Digest(digest));
-        }
-        if let Ok(repository) = text.parse() {
-            return Ok(Named::Repository(repository));
-        }
-        Ok(Named::Reference(text.parse()?))
-    }
-
-    /// Whether an image is meant that is known by a digest, or by none, and has this manifest or index.
-    fn is(&self, reference: Option<&Reference>, known: Option<Digest>, root: Digest) -> bool {
-        match (self, reference) {
-            (Named::Digest(digest), _) => Some(*digest) == known || *digest == root,
-            (Named::Repository(repository), Some(reference)) => reference.repository() == repository,
-            (Named::Reference(name), Some(reference)) => {
-                let is_pinned = name.digest().is_some_and(|digest| Some(digest) == known)
-                    && name.repository() == reference.repository()
-                    && (name.tag().is_none() || name.tag() == reference.tag());
-                is_pinned || name == reference || Some(name) == reference.without_digest().as_ref()
-            }
-            (_, None) => false,
-        }
-    }
-
-    fn is_offer(&self, offer: &Offer<'_>) -> bool {
-        self.is(offer.reference.as_ref(), offer.digest(), offer.graph.root.digest)
-    }
-
-    fn is_damaged(&self, image: &Damaged) -> bool {
-        self.is(image.reference.as_ref(), image.digest, image.root)
-    }
-}
-
-impl std::str::FromStr for Rename {
-    type Err = Error;
-
-    /// Parses `FROM=TO`. `FROM` is a repository, a whole name, or the digest of an image without a name.
-    fn from_str(text: &str) -> Result<Rename> {
-        let usage = |message: String| Error::Usage {
-            message,
-            hint: Some("it is written FROM=TO: httpd=harbor.local/web, or httpd:2.4=web:1".into()),
-        };
-        let (from, to) = text
-            .split_once('=')
-            .ok_or_else(|| usage(format!("{text:?} is no new name")))?;
-        let rename = Rename {
-            from: Named::parse(from)?,
-            to: Named::parse(to)?,
-        };
-        match (&rename.from, &rename.to) {
-            (_, Named::Digest(_)) => Err(usage(format!("{to:?} is a digest, not a name"))),
-            (Named::Repository(_), Named::Reference(_)) => {
-                Err(usage(format!("{from:?} names a repository, {to:?} one image")))
-            }
-            (Named::Digest(_), Named::Repository(_)) => Err(usage(format!(
-                "{to:?} lacks a tag: the image has none of its own"
-            ))),
-            _ => Ok(rename),
-        }
-    }
 }
 
 /// The images that were asked for.
@@ -144,13 +66,6 @@ impl Request {
             chosen.extend(whole);
             damaged.extend(broken);
         }
-        for rename in &self.renames {
-            let is_known = offers.images.iter().any(|offer| rename.from.is_offer(offer))
-                || offers.damaged.iter().any(|image| rename.from.is_damaged(image));
-            if !is_known {
-                return Err(not_offered(&rename.from.to_string(), offers));
-            }
-        }
         damaged.sort_unstable();
         damaged.dedup();
         if !damaged.is_empty() && !self.keep_going {
@@ -160,10 +75,13 @@ impl Request {
                 hint: Some("--keep-going loads the images that are whole".into()),
             });
         }
-        let left_out = damaged.iter().filter_map(|at| offers.damaged.get(*at));
+        chosen.sort_unstable();
+        chosen.dedup();
+        let damaged: Vec<&Damaged> = damaged.iter().filter_map(|at| offers.damaged.get(*at)).collect();
         Ok(Selection {
-            images: self.named(chosen, offers)?,
-            left_out: left_out
+            images: self.named(&chosen, &damaged, offers)?,
+            left_out: damaged
+                .into_iter()
                 .map(|image| LeftOut {
                     name: image.label(),
                     reason: "it is damaged".into(),
@@ -173,15 +91,22 @@ impl Request {
         })
     }
 
-    fn named(&self, mut chosen: Vec<usize>, offers: &Offers<'_>) -> Result<Vec<(usize, Option<Reference>)>> {
-        chosen.sort_unstable();
-        chosen.dedup();
+    /// The chosen offers with the names that they get, each image once under each name.
+    fn named(
+        &self,
+        chosen: &[usize],
+        damaged: &[&Damaged],
+        offers: &Offers<'_>,
+    ) -> Result<Vec<(usize, Option<Reference>)>> {
+        let whole = chosen.iter().filter_map(|at| offers.images.get(*at));
+        let mut identities: Vec<Identity<'_>> = whole.map(Offer::identity).collect();
+        identities.extend(damaged.iter().map(|image| image.identity()));
+        let names = rename::apply(&self.renames, &identities)?;
         let mut named: Vec<(usize, Option<Reference>)> = Vec::new();
-        for at in chosen {
+        for (at, name) in chosen.iter().copied().zip(names) {
             let Some(offer) = offers.images.get(at) else {
                 continue;
             };
-            let name = self.name(offer);
             let twin = named
                 .iter()
                 .find(|(_, known)| known.is_some() && *known == name)
@@ -201,43 +126,29 @@ impl Request {
         }
         Ok(named)
     }
-
-    fn name(&self, offer: &Offer<'_>) -> Option<Reference> {
-        let rename = self.renames.iter().find(|rename| rename.from.is_offer(offer));
-        match (rename.map(|rename| &rename.to), &offer.reference) {
-            (Some(Named::Reference(name)), _) => Some(name.clone()),
-            (Some(Named::Repository(repository)), Some(reference)) => Some(reference.moved_to(repository)),
-            (_, reference) => reference.clone(),
-        }
-    }
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Named::Repository(repository) => write!(f, "{repository}"),
-            Named::Reference(reference) => write!(f, "{reference}"),
-            Named::Digest(digest) => write!(f, "{digest}"),
-        }
-    }
 }
 
 /// An exact name, else every image of the repository: positions of whole and of damaged images.
 fn hits(text: &str, offers: &Offers<'_>) -> Result<(Vec<usize>, Vec<usize>)> {
-    let positions = |name: &Named| -> (Vec<usize>, Vec<usize>) {
+    let positions = |name: &Selector| -> (Vec<usize>, Vec<usize>) {
         let whole = offers.images.iter().enumerate();
-        let whole = whole.filter(|(_, offer)| name.is_offer(offer));
+        let whole = whole.filter(|(_, offer)| name.is(&offer.identity()));
         let broken = offers.damaged.iter().enumerate();
-        let broken = broken.filter(|(_, image)| name.is_damaged(image));
+        let broken = broken.filter(|(_, image)| name.is(&image.identity()));
         (
             whole.map(|(at, _)| at).collect(),
             broken.map(|(at, _)| at).collect(),
         )
     };
-    let named = Named::parse(text)?;
-    if let Named::Repository(_) = named {
+    let named = Selector::parse(text)?;
+    if let Selector::Digest(prefix) = &named {
+        let offered = offers.images.iter().map(Offer::identity);
+        let damaged = offers.damaged.iter().map(Damaged::identity);
+        selector::one_digest(prefix, &offered.chain(damaged).collect::<Vec<_>>())?;
+    }
+    if let Selector::Repository(_) = named {
         // `httpd` is `httpd:latest` where there is one.
-        let exact = positions(&Named::Reference(text.parse()?));
+        let exact = positions(&Selector::Image(text.parse()?));
         if !exact.0.is_empty() || !exact.1.is_empty() {
             return Ok(exact);
         }
