@@ -18,7 +18,8 @@ use crate::archive::layout::Layout;
 use crate::archive::writer::{self, Stream, Writer};
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Digest, Graph, Platform, PlatformSelection, Reference};
+use crate::oci::graph::MAX_ALL_DESCRIPTORS;
+use crate::oci::{Descriptor, Digest, Documents, Graph, MediaType, Platform, PlatformSelection, Reference};
 use crate::progress::Progress;
 use crate::source::Source;
 use crate::transfer::{self, Moved, Sink, Transfer, Wanted};
@@ -135,6 +136,9 @@ pub fn save(
         interrupt,
         metadata: AtomicU64::new(0),
         max_metadata: MAX_ALL_METADATA,
+        documents: Documents::default(),
+        descriptors: AtomicUsize::new(0),
+        graphs: Mutex::default(),
     };
     source.prepare(references, options.platforms.as_ref())?;
     progress.phase("resolving", None);
@@ -153,7 +157,15 @@ struct Run<'a> {
     /// Bytes of documents and configs that were read, and how many may be.
     metadata: AtomicU64,
     max_metadata: u64,
+    documents: Documents,
+    /// Descriptors of all graphs.
+    descriptors: AtomicUsize,
+    /// The graphs of images that were followed. An image with many names is followed once.
+    graphs: Mutex<HashMap<Followed, Arc<Graph>>>,
 }
+
+/// What the graph of an image depends on: its root, the platforms, and which source gives it.
+type Followed = ((Digest, u64, MediaType), PlatformSelection, String);
 
 impl Run<'_> {
     /// Resolves every reference, several at once, and puts them in the archive's order.
@@ -205,26 +217,60 @@ impl Run<'_> {
         self.interrupt.check()?;
         let root = self.source.resolve(reference)?;
         let selection = self.source.selection(reference, self.options.platforms.as_ref());
-        // An engine pulls images without their attestations: who asks for a platform does not ask for those.
-        let is_partial = self.source.selection(reference, None) == PlatformSelection::Present;
-        let graph = Graph::walk(&root, &selection, &mut |descriptor| {
-            self.interrupt.check()?;
-            let may_lack =
-                selection == PlatformSelection::Present || is_partial && descriptor.attests().is_some();
-            if may_lack && self.source.leaves_out(reference, descriptor) {
-                return Ok(None);
+        let id = (root.digest, root.size, root.media_type.clone());
+        let key = (id, selection.clone(), self.source.origin(reference));
+        let graphs = || self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = graphs().get(&key).cloned();
+        let graph = match known {
+            Some(graph) => graph,
+            None => {
+                let graph = self.follow(reference, &root, &selection)?;
+                self.count(&graph)?;
+                graphs().entry(key).or_insert(Arc::new(graph)).clone()
             }
-            match self.source.metadata(reference.repository(), descriptor) {
-                Err(Error::NotFound { .. }) if may_lack => Ok(None),
-                Err(error) => Err(error),
-                Ok(bytes) => self.admit(bytes).map(Some),
-            }
-        })?;
+        };
         Ok(Named {
             reference: Some(reference.clone()),
             account: self.source.account(reference, &graph)?,
             graph,
         })
+    }
+
+    fn follow(
+        &self,
+        reference: &Reference,
+        root: &Descriptor,
+        selection: &PlatformSelection,
+    ) -> Result<Graph> {
+        // An engine pulls images without their attestations: who asks for a platform does not ask for those.
+        let is_partial = self.source.selection(reference, None) == PlatformSelection::Present;
+        Graph::walk_shared(root, selection, &mut |descriptor| {
+            self.interrupt.check()?;
+            let may_lack =
+                *selection == PlatformSelection::Present || is_partial && descriptor.attests().is_some();
+            if may_lack && self.source.leaves_out(reference, descriptor) {
+                return Ok(None);
+            }
+            self.documents.get(descriptor, || {
+                match self.source.metadata(reference.repository(), descriptor) {
+                    Err(Error::NotFound { .. }) if may_lack => Ok(None),
+                    Err(error) => Err(error),
+                    Ok(bytes) => self.admit(bytes).map(Some),
+                }
+            })
+        })
+    }
+
+    /// Counts what the graphs of all images hold.
+    fn count(&self, graph: &Graph) -> Result<()> {
+        let more = graph.descriptors();
+        let found = self.descriptors.fetch_add(more, Ordering::SeqCst);
+        if found.saturating_add(more) <= MAX_ALL_DESCRIPTORS {
+            return Ok(());
+        }
+        let limit = MAX_ALL_DESCRIPTORS;
+        let place = Place::default().within("all images together");
+        Err(Error::refused(place, Problem::TooMany { limit }))
     }
 
     /// Counts what is held in memory.
@@ -306,7 +352,7 @@ impl Run<'_> {
 /// The blobs to fetch in the layout's order, each from the first repository that names it.
 fn wanted(images: &[Named], layout: &Layout) -> Vec<Wanted> {
     let mut repositories = HashMap::new();
-    for named in images {
+    for named in format::distinct(images) {
         let Some(reference) = &named.reference else {
             continue;
         };
@@ -385,33 +431,52 @@ fn summary(
         .iter()
         .map(|blob| (*blob.verified.digest(), blob.reused))
         .collect();
-    let saved = images.iter().filter_map(|named| {
-        let blobs = named.blobs();
-        let mut platforms: Vec<Platform> = Vec::new();
-        for platform in named.graph.runnable().filter_map(|image| image.platform()) {
-            if !platforms.contains(platform) {
-                platforms.push(platform.clone());
-            }
-        }
-        Some(Saved {
-            reference: named.reference.clone()?,
+    // Names of one image are told the same of it.
+    let mut measured: HashMap<usize, (Vec<Platform>, u64, u64)> = HashMap::new();
+    let mut saved = Vec::with_capacity(images.len());
+    for (named, first) in images.iter().zip(format::firsts(images)) {
+        let Some(reference) = &named.reference else {
+            continue;
+        };
+        let (platforms, size, reused) = measured
+            .entry(first)
+            .or_insert_with(|| measure(named, &reused))
+            .clone();
+        saved.push(Saved {
+            reference: reference.clone(),
             digest: named.account.digest(named.graph.root.digest),
             evidence: named.account.evidence(),
-            from: source.origin(named.reference.as_ref()?),
+            from: source.origin(reference),
             provenance: named.account.provenance.clone(),
             platforms,
             artifact: named.graph.artifact_type().map(str::to_string),
-            size: blobs.iter().map(|blob| blob.size).sum(),
-            reused: blobs.iter().filter_map(|blob| reused.get(&blob.digest)).sum(),
-        })
-    });
+            size,
+            reused,
+        });
+    }
     Summary {
         digest: layout.digest(),
         size: layout.size(),
         files,
-        images: saved.collect(),
+        images: saved,
         reused: moved.iter().map(|blob| blob.reused).sum(),
     }
+}
+
+/// An image's platforms, the bytes of its blobs, and how many of them an interrupted run had left.
+fn measure(named: &Named, reused: &HashMap<Digest, u64>) -> (Vec<Platform>, u64, u64) {
+    let blobs = named.blobs();
+    let mut platforms: Vec<Platform> = Vec::new();
+    for platform in named.graph.runnable().filter_map(|image| image.platform()) {
+        if !platforms.contains(platform) {
+            platforms.push(platform.clone());
+        }
+    }
+    (
+        platforms,
+        blobs.iter().map(|blob| blob.size).sum(),
+        blobs.iter().filter_map(|blob| reused.get(&blob.digest)).sum(),
+    )
 }
 
 #[cfg(test)]

@@ -132,7 +132,8 @@ pub trait Content: Send + Sync {
     /// What is told of an entry's image, as far as it concerns a graph that begins there or below.
     fn account(&self, entry: &Entry, graph: &Graph) -> Account {
         let mut account = entry.account();
-        for image in &graph.images {
+        let declared = !entry.uncompressed.is_empty();
+        for image in graph.images.iter().filter(|_| declared) {
             let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
             for (layer, diff_id) in image.manifest.layers.iter().zip(diff_ids) {
                 let is_packed = self.stored(&layer.digest).is_some();

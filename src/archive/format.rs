@@ -3,7 +3,8 @@
 //! Sources: OCI image specification, "Image Layout"; `docker load`'s `manifest.json` (moby,
 //! `image/tarexport`); containerd's annotation for names (`core/images/annotations.go`).
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::account::{Account, Provenance, StandIn};
 use crate::error::{Error, Place, Problem, Result};
@@ -71,7 +72,7 @@ pub struct Named {
     /// The name; `None` for an image that is known by digest alone.
     pub reference: Option<Reference>,
     /// What it stands for.
-    pub graph: Graph,
+    pub graph: Arc<Graph>,
     /// What is told of it.
     pub account: Account,
 }
@@ -141,6 +142,34 @@ pub fn sort(images: &mut Vec<Named>) {
     };
     images.sort_by_key(key);
     images.dedup_by_key(|named| key(named));
+}
+
+/// For each image the position of the first that has the same content, which may be its own: what is done for
+/// content need not be done for each of its names.
+pub fn firsts(images: &[Named]) -> Vec<usize> {
+    let mut known: HashMap<*const Graph, Vec<usize>> = HashMap::new();
+    let mut firsts = Vec::with_capacity(images.len());
+    for (at, named) in images.iter().enumerate() {
+        let same = known.entry(Arc::as_ptr(&named.graph)).or_default();
+        let has_same = |first: &&usize| {
+            images
+                .get(**first)
+                .is_some_and(|first| first.account.uncompressed == named.account.uncompressed)
+        };
+        let first = same.iter().find(has_same).copied();
+        firsts.push(first.unwrap_or_else(|| {
+            same.push(at);
+            at
+        }));
+    }
+    firsts
+}
+
+/// The images that are the first with their content.
+pub fn distinct(images: &[Named]) -> impl Iterator<Item = &Named> {
+    let firsts = firsts(images);
+    let places = images.iter().enumerate().zip(firsts);
+    places.filter_map(|((at, named), first)| (at == first).then_some(named))
 }
 
 /// Makes `index.json` for images in order.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::format::{self, Named};
 use super::verified::Verifier;
 use crate::error::{Error, Place, Problem, Result};
-use crate::oci::{Descriptor, Digest, Platform};
+use crate::oci::{Descriptor, Digest, MAX_METADATA, Platform};
 
 /// A tar's unit, in bytes.
 pub const BLOCK: u64 = 512;
@@ -64,11 +64,16 @@ impl Layout {
     /// # Errors
     ///
     /// [`Error::Refused`] if a digest is given two sizes, if bytes in a graph are not what their descriptor
-    /// says, or if the archive would be larger than a file can be.
+    /// says, or if the archive would be larger than a file can be; [`Error::Usage`] if its names would take more than
+    /// is read.
     pub fn plan(images: &[Named], preferred: &Platform) -> Result<Layout> {
         let (metadata, layers): (Vec<Mention>, Vec<Mention>) =
             mentions(images)?.into_iter().partition(|blob| blob.is_metadata);
         let index = format::index_json(images)?;
+        let manifest_json = format::manifest_json(images, preferred)?;
+        for (name, bytes) in [(format::INDEX, &index), (format::MANIFEST, &manifest_json)] {
+            readable(name, bytes, images.len())?;
+        }
         let digest = Digest::sha256(&index);
         let mut plan = Plan::default();
         plan.bytes(format::OCI_LAYOUT, format::OCI_LAYOUT_CONTENT)?;
@@ -81,7 +86,7 @@ impl Layout {
             bytes: Vec::new(),
         });
         plan.bytes(format::INDEX, &index)?;
-        plan.bytes(format::MANIFEST, &format::manifest_json(images, preferred)?)?;
+        plan.bytes(format::MANIFEST, &manifest_json)?;
         plan.known(&[0; 2 * 512])?;
         Ok(Layout {
             blobs: plan.blobs,
@@ -118,10 +123,24 @@ impl Layout {
     }
 }
 
+/// Refuses to write what readers would not read.
+fn readable(name: &str, bytes: &[u8], images: usize) -> Result<()> {
+    let size = bytes.len();
+    if u64::try_from(size).is_ok_and(|size| size <= MAX_METADATA) {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!(
+            "{name} of {images} images would have {size} bytes, more than the {MAX_METADATA} that are read"
+        ),
+        hint: Some("save them to several archives".into()),
+    })
+}
+
 /// Every blob once, by digest.
 fn mentions(images: &[Named]) -> Result<Vec<Mention>> {
     let mut blobs: BTreeMap<Digest, Mention> = BTreeMap::new();
-    for named in images {
+    for named in format::distinct(images) {
         let graph = &named.graph;
         for (descriptor, index) in &graph.indexes {
             mention(&mut blobs, descriptor, true, Some(index.raw.clone()))?;
@@ -133,8 +152,7 @@ fn mentions(images: &[Named]) -> Result<Vec<Mention>> {
                 true,
                 Some(image.manifest.raw.clone()),
             )?;
-            let config = image.config_raw.as_deref().map(Arc::from);
-            mention(&mut blobs, &image.manifest.config, true, config)?;
+            mention(&mut blobs, &image.manifest.config, true, image.config_raw.clone())?;
             for layer in &image.manifest.layers {
                 mention(&mut blobs, named.account.layer(layer), false, None)?;
             }
@@ -142,7 +160,7 @@ fn mentions(images: &[Named]) -> Result<Vec<Mention>> {
     }
     // A size that an index gives to something that is here counts as well, chosen by it or not.
     let sizes: HashMap<Digest, u64> = blobs.iter().map(|(d, blob)| (*d, blob.descriptor.size)).collect();
-    let indexes = images.iter().flat_map(|named| &named.graph.indexes);
+    let indexes = format::distinct(images).flat_map(|named| &named.graph.indexes);
     for entry in indexes.flat_map(|(_, index)| &index.manifests) {
         if let Some(size) = sizes.get(&entry.digest) {
             same_size(entry, *size)?;

@@ -25,17 +25,17 @@ fn image(name: &str, layers: &[Descriptor]) -> Named {
     Named {
         reference: Some(name.parse().unwrap()),
         account: Account::default(),
-        graph: Graph {
+        graph: Arc::new(Graph {
             root: root.clone(),
             indexes: Vec::new(),
             images: vec![Image {
                 descriptor: root,
-                manifest,
-                config: Some(Config::parse(&config).unwrap()),
-                config_raw: Some(config),
+                manifest: Arc::new(manifest),
+                config: Some(Arc::new(Config::parse(&config).unwrap())),
+                config_raw: Some(config.into()),
             }],
             absent: Vec::new(),
-        },
+        }),
     }
 }
 
@@ -203,7 +203,8 @@ fn refuses_what_cannot_be_right() {
     assert_eq!(code(&[image("a:1", &three)]), "too-large");
     assert_eq!(code(&[image("a:1", &[layer(1, most)])]), "too-large");
     let mut forged = image("a:1", &[]);
-    forged.graph.images[0].config_raw.as_mut().unwrap()[0] = b' ';
+    let config = &mut Arc::make_mut(&mut forged.graph).images[0].config_raw;
+    *config = Some([b" ", &config.as_ref().unwrap()[1..]].concat().into());
     assert_eq!(code(&[forged]), "digest-differs");
     // An index that gives a manifest, which is here, another size, on a platform that was not chosen.
     let named = image("a:1", &[]);
@@ -223,7 +224,7 @@ fn refuses_what_cannot_be_right() {
         Ok(Some(match wanted.digest {
             digest if digest == root.digest => raw.clone(),
             digest if digest == image.descriptor.digest => image.manifest.raw.to_vec(),
-            _ => image.config_raw.clone().unwrap(),
+            _ => image.config_raw.as_ref().unwrap().to_vec(),
         }))
     })
     .unwrap();
@@ -231,9 +232,29 @@ fn refuses_what_cannot_be_right() {
     assert_eq!(
         code(&[Named {
             reference,
-            graph,
+            graph: Arc::new(graph),
             account: Account::default()
         }]),
         "size-differs"
+    );
+}
+
+#[test]
+fn names_that_no_reader_would_read_are_not_written() {
+    let one = image("a:1", &[]);
+    let named = |number: usize| Named {
+        reference: Some(format!("a:{number}").parse().unwrap()),
+        ..one.clone()
+    };
+    let plan = |images: usize| {
+        let images: Vec<Named> = (0..images).map(named).collect();
+        Layout::plan(&images, &Platform::host()).map(drop)
+    };
+    assert!(plan(10_000).is_ok());
+    let error = plan(20_000).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(
+        error.to_string().starts_with("index.json of 20000 images"),
+        "{error}"
     );
 }

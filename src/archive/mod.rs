@@ -3,6 +3,7 @@
 //! - [`format`]: entry names, annotations, `index.json` and `manifest.json`
 //! - [`account`]: what an archive says of an image besides its documents
 //! - [`content`]: what can be read as a layout
+//! - [`graphs`]: what its entries stand for
 //! - [`verified`]: the proof that bytes are what a descriptor says
 //!
 //! Writing:
@@ -30,6 +31,7 @@ pub mod decompress;
 pub mod docker_save;
 pub mod folder;
 pub mod format;
+pub mod graphs;
 pub mod layout;
 mod map;
 pub mod reader;
@@ -45,6 +47,7 @@ pub mod writer;
 pub use blob::BlobReader;
 pub use content::Content;
 pub use docker_save::DockerSave;
+pub use graphs::Graphs;
 pub use layout::Layout;
 pub use reader::{Archive, Opened, open, open_any};
 pub use source::ArchiveSource;

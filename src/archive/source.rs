@@ -6,7 +6,7 @@
 //! found by whole name, else by tag among entries that have only a tag, else, if the layout's only image has no
 //! name, that image is taken under the name that was asked for. A digest is found wherever it stands.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -21,6 +21,33 @@ use crate::source::Source;
 #[derive(Clone)]
 pub struct ArchiveSource {
     content: Arc<dyn Content>,
+    places: Arc<Places>,
+}
+
+/// Where entries stand in `index.json`: there may be thousands.
+#[derive(Default)]
+struct Places {
+    /// By name with its tag.
+    names: HashMap<(Repository, Option<String>), Vec<usize>>,
+    /// By the digest of the manifest or index here.
+    roots: HashMap<Digest, Vec<usize>>,
+}
+
+impl Places {
+    fn of(entries: &[Entry]) -> Places {
+        let mut places = Places::default();
+        for (at, entry) in entries.iter().enumerate() {
+            places.roots.entry(entry.descriptor.digest).or_default().push(at);
+            if let Some(name) = &entry.reference {
+                places.names.entry(key(name)).or_default().push(at);
+            }
+        }
+        places
+    }
+}
+
+fn key(name: &Reference) -> (Repository, Option<String>) {
+    (name.repository().clone(), name.tag().map(str::to_string))
 }
 
 impl ArchiveSource {
@@ -32,23 +59,29 @@ impl ArchiveSource {
     pub fn new(content: impl Into<Arc<dyn Content>>) -> Result<ArchiveSource> {
         let content = content.into();
         content.check_opening()?;
-        Ok(ArchiveSource { content })
+        let places = Arc::new(Places::of(content.entries()));
+        Ok(ArchiveSource { content, places })
+    }
+
+    fn at<'s>(&'s self, places: Option<&'s Vec<usize>>) -> impl Iterator<Item = &'s Entry> {
+        let entries = self.content.entries();
+        places.into_iter().flatten().filter_map(|at| entries.get(*at))
+    }
+
+    /// The entries of a manifest or index.
+    fn rooted(&self, digest: &Digest) -> impl Iterator<Item = &Entry> {
+        self.at(self.places.roots.get(digest))
     }
 
     /// The entries that a reference by tag may mean: by name first, then by tag, then the only one.
     fn named(&self, reference: &Reference) -> Vec<&Entry> {
         let entries = self.content.entries();
-        let by_name = |entry: &&Entry| {
-            entry.reference.as_ref().is_some_and(|name| {
-                name.repository() == reference.repository() && name.tag() == reference.tag()
-            })
-        };
         let by_tag = |entry: &&Entry| {
             entry.reference.is_none()
                 && entry.bare_tag.is_some()
                 && entry.bare_tag.as_deref() == reference.tag()
         };
-        let whole: Vec<&Entry> = entries.iter().filter(by_name).collect();
+        let whole: Vec<&Entry> = self.at(self.places.names.get(&key(reference))).collect();
         if !whole.is_empty() {
             return whole;
         }
@@ -72,6 +105,9 @@ impl ArchiveSource {
 
     /// The manifest or index of a digest, anywhere below the entries.
     fn digested(&self, digest: Digest) -> Result<Option<Descriptor>> {
+        if let Some(entry) = self.rooted(&digest).next() {
+            return Ok(Some(entry.descriptor.bare()));
+        }
         let mut level: Vec<Descriptor> = self
             .content
             .entries()
@@ -111,10 +147,7 @@ impl ArchiveSource {
 
     /// Whether a digest is only that of a stand-in, which nobody has ever been shown.
     fn is_stand_in(&self, digest: &Digest) -> bool {
-        let entries = self.content.entries().iter();
-        let mut same = entries
-            .filter(|entry| entry.descriptor.digest == *digest)
-            .peekable();
+        let mut same = self.rooted(digest).peekable();
         same.peek().is_some() && same.all(|entry| entry.stand_in.is_some())
     }
 
@@ -197,13 +230,15 @@ impl Source for ArchiveSource {
 
     fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
         let entries = self.content.entries();
-        let is_same = |entry: &&Entry| entry.descriptor.digest == graph.root.digest;
-        let same: Vec<&Entry> = entries.iter().filter(is_same).collect();
+        let root = graph.root.digest;
         // One stand-in may be there for images of several digests.
-        let pinned = |entry: &&&Entry| reference.digest().is_some() && entry.digest() == reference.digest();
-        let named = || self.named(reference).into_iter().find(is_same);
-        let entry = same.iter().find(pinned).copied().or_else(named);
-        if let Some(entry) = entry.or_else(|| same.first().copied()) {
+        let is_pinned = |entry: &&Entry| entry.digest() == reference.digest();
+        let pinned = reference
+            .digest()
+            .and_then(|_| self.rooted(&root).find(is_pinned));
+        let mut named = self.named(reference).into_iter();
+        let entry = pinned.or_else(|| named.find(|entry| entry.descriptor.digest == root));
+        if let Some(entry) = entry.or_else(|| self.rooted(&root).next()) {
             return Ok(self.content.account(entry, graph));
         }
         // One image out of an index: the entry above tells of it too.

@@ -1,14 +1,16 @@
 //! `sealift list`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 use clap::Args;
 use sealift::Result;
-use sealift::archive::account::{Evidence, LayerOrigin, Provenance};
+use sealift::archive::Graphs;
+use sealift::archive::account::{Account, Evidence, LayerOrigin, Provenance};
 use sealift::archive::content::Content;
-use sealift::archive::format::{Entry, Named};
+use sealift::archive::format::{self, Entry, Named};
 use sealift::escape::Escaped;
-use sealift::oci::{Digest, Graph, Platform, PlatformSelection};
+use sealift::oci::{Digest, Graph, Platform};
 
 use super::archive::FileArgs;
 use super::output::{Failure, Outcome, Output, Several};
@@ -60,13 +62,14 @@ struct Listed {
     /// Whether every blob that it needs is there. Whether they are right is for `verify` to say.
     complete: bool,
     #[serde(serialize_with = "Platform::serialize_texts")]
-    platforms: Vec<Platform>,
+    platforms: Rc<[Platform]>,
     /// What it is, if it is an artifact and no image.
     artifact: Option<String>,
     /// Digest of the index, if there is one.
     index: Option<Digest>,
     /// One for each platform that is here.
-    manifests: Vec<Variant>,
+    #[serde(serialize_with = "all")]
+    manifests: Rc<[Variant]>,
     /// Stored bytes of its blobs.
     size: u64,
     /// How many layers it has.
@@ -103,6 +106,10 @@ fn platform_text<S: serde::Serializer>(
         Some(platform) => serializer.collect_str(platform),
         None => serializer.serialize_none(),
     }
+}
+
+fn all<S: serde::Serializer>(variants: &[Variant], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(variants)
 }
 
 /// A layer that is here only uncompressed.
@@ -213,7 +220,7 @@ fn details(image: &Listed) -> Vec<Vec<String>> {
         let has_images = image.manifests.iter().any(|variant| variant.image_id.is_some());
         rows.push(row("index".into(), index, has_images.then_some("containerd")));
     }
-    for variant in &image.manifests {
+    for variant in image.manifests.iter() {
         let name = match &variant.platform {
             Some(platform) => format!("{platform} "),
             None => String::new(),
@@ -255,37 +262,74 @@ fn origin(image: &Listed) -> Option<String> {
 }
 
 fn images(content: &dyn Content) -> Result<Vec<Listed>> {
-    content
-        .entries()
-        .iter()
-        .map(|entry| listed(content, entry))
-        .collect()
+    let mut graphs = Graphs::new(content);
+    let mut images = Vec::new();
+    for entry in content.entries() {
+        let graph = graphs.of(entry)?;
+        images.push(Named {
+            reference: entry.reference.clone(),
+            account: content.account(entry, &graph),
+            graph,
+        });
+    }
+    // Names of one image are told the same of it.
+    let mut measured: HashMap<usize, Measured> = HashMap::new();
+    let firsts = format::firsts(&images);
+    let entries = content.entries().iter().zip(images).zip(firsts);
+    Ok(entries
+        .map(|((entry, image), first)| {
+            let measured = measured
+                .entry(first)
+                .or_insert_with(|| Measured::of(&image, content));
+            listed(entry, image.account, measured.clone())
+        })
+        .collect())
 }
 
-fn listed(content: &dyn Content, entry: &Entry) -> Result<Listed> {
-    let graph = Graph::walk(
-        &entry.descriptor,
-        &PlatformSelection::Present,
-        &mut |descriptor| content.metadata(descriptor),
-    )?;
-    let account = content.account(entry, &graph);
-    let mut platforms: Vec<Platform> = graph
-        .runnable()
-        .filter_map(|image| image.platform().cloned())
-        .collect();
-    platforms.sort_by_cached_key(ToString::to_string);
-    platforms.dedup();
-    let layers: BTreeSet<Digest> = graph
-        .images
-        .iter()
-        .flat_map(|image| image.manifest.layers.iter().map(|layer| layer.digest))
-        .collect();
+/// What is told of an image's content.
+#[derive(Clone)]
+struct Measured {
+    platforms: Rc<[Platform]>,
+    artifact: Option<String>,
+    index: Option<Digest>,
+    manifests: Rc<[Variant]>,
+    layers: usize,
+    complete: bool,
+    size: u64,
+}
+
+impl Measured {
+    fn of(image: &Named, content: &dyn Content) -> Measured {
+        let runnable = image.graph.runnable();
+        let mut platforms: Vec<Platform> = runnable.filter_map(|image| image.platform().cloned()).collect();
+        platforms.sort_by_cached_key(ToString::to_string);
+        platforms.dedup();
+        let manifests = image.graph.images.iter().map(|image| &image.manifest);
+        let layers: BTreeSet<Digest> = manifests
+            .flat_map(|manifest| manifest.layers.iter().map(|layer| layer.digest))
+            .collect();
+        let blobs = image.blobs();
+        Measured {
+            platforms: platforms.into(),
+            artifact: image.graph.artifact_type().map(str::to_string),
+            index: image.graph.indexes.first().map(|(root, _)| root.digest),
+            manifests: variants(&image.graph).into(),
+            layers: layers.len(),
+            complete: blobs.iter().all(|blob| content.stored(&blob.digest).is_some()),
+            size: blobs
+                .iter()
+                .fold(0, |sum, blob| u64::saturating_add(sum, blob.size)),
+        }
+    }
+}
+
+fn listed(entry: &Entry, account: Account, measured: Measured) -> Listed {
     let uncompressed = account.uncompressed.iter().map(|(digest, tar)| Unpacked {
         digest: *digest,
         diff_id: tar.digest,
         size: tar.size,
     });
-    let mut listed = Listed {
+    Listed {
         name: match (&entry.reference, &entry.bare_tag) {
             (Some(reference), _) => Some(reference.familiar()),
             (None, tag) => tag.clone().map(|tag| format!(":{tag}")),
@@ -297,28 +341,16 @@ fn listed(content: &dyn Content, entry: &Entry) -> Result<Listed> {
             Evidence::None => Behind::None,
         },
         stand_in: account.stand_in.map(|_| entry.descriptor.digest),
-        complete: false,
-        platforms,
-        artifact: graph.artifact_type().map(str::to_string),
-        index: graph.indexes.first().map(|(root, _)| root.digest),
-        manifests: variants(&graph),
-        size: 0,
-        layers: layers.len(),
+        complete: measured.complete,
+        platforms: measured.platforms,
+        artifact: measured.artifact,
+        index: measured.index,
+        manifests: measured.manifests,
+        size: measured.size,
+        layers: measured.layers,
         uncompressed: uncompressed.collect(),
-        provenance: account.provenance.clone(),
-    };
-    let reference = entry.reference.clone();
-    let blobs = Named {
-        reference,
-        graph,
-        account,
+        provenance: account.provenance,
     }
-    .blobs();
-    listed.complete = blobs.iter().all(|blob| content.stored(&blob.digest).is_some());
-    listed.size = blobs
-        .iter()
-        .fold(0, |sum, blob| u64::saturating_add(sum, blob.size));
-    Ok(listed)
 }
 
 /// What runs, or the artifacts if nothing does. Attestations are no images of their own.

@@ -167,6 +167,7 @@ impl Source for HeldSource {
             interrupt: &self.interrupt,
             ready: Ready::default(),
             missing: Missing::default(),
+            layers: 0,
         };
         let mut drafts = Vec::new();
         for reference in references {

@@ -10,6 +10,7 @@ use super::{HeldImage, Holder, Holding};
 use crate::archive::account::{LayerOrigin, ManifestOrigin, StandIn};
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
+use crate::oci::graph::MAX_ALL_DESCRIPTORS;
 use crate::oci::{
     Descriptor, Digest, Document, Graph, Image as GraphImage, Platform, PlatformSelection, Reference,
 };
@@ -123,9 +124,22 @@ pub(super) struct Work<'a> {
     pub interrupt: &'a Interrupt,
     pub ready: Ready,
     pub missing: Missing,
+    /// Layers of all images, each name's counted.
+    pub layers: usize,
 }
 
 impl Work<'_> {
+    /// Counts what is held in memory until all images are ready.
+    fn count(&mut self, image: &HeldImage) -> Result<()> {
+        self.layers = self.layers.saturating_add(image.config.diff_ids.len());
+        if self.layers <= MAX_ALL_DESCRIPTORS {
+            return Ok(());
+        }
+        let limit = MAX_ALL_DESCRIPTORS;
+        let place = Place::default().within(format!("layers of all images in {}", self.holder.label()));
+        Err(Error::refused(place, Problem::TooMany { limit }))
+    }
+
     /// Looks for an image's documents. Nothing is given for an image that is not here, or is left out.
     pub fn draft(
         &mut self,
@@ -137,6 +151,9 @@ impl Work<'_> {
         let Some(holding) = holder.find(reference)? else {
             return Ok(None);
         };
+        if let Some(image) = &holding.image {
+            self.count(image)?;
+        }
         if let Some(image) = &holding.image
             && !fits(image, platforms)
         {

@@ -1,16 +1,19 @@
 //! Everything that a reference stands for: the closure of its descriptor over a set of platforms.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use super::{
-    Config, Descriptor, Digest, Document, Index, Kind, MAX_METADATA, Manifest, Platform, PlatformSelection,
-};
+use super::documents::{Documents, Parsed};
+use super::{Config, Descriptor, Digest, Index, Kind, MAX_METADATA, Manifest, Platform, PlatformSelection};
 use crate::error::{Error, Place, Problem, Result};
 
 /// Deepest nesting of indexes.
 pub const MAX_DEPTH: usize = 8;
 /// Most descriptors in one graph.
 pub const MAX_DESCRIPTORS: usize = 10_000;
+/// Most descriptors of all images of an archive together: thousands of images have fewer. Many small indexes that
+/// each lead to one large one would otherwise take more memory than there is.
+pub const MAX_ALL_DESCRIPTORS: usize = 500_000;
 
 /// One image: a manifest, its config and layers.
 #[derive(Debug, Clone)]
@@ -18,18 +21,18 @@ pub struct Image {
     /// The manifest's descriptor, with the platform that the index gives it.
     pub descriptor: Descriptor,
     /// The manifest.
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     /// The config, unless this is an artifact or attestation.
-    pub config: Option<Config>,
+    pub config: Option<Arc<Config>>,
     /// The config's stored bytes, if the config was read.
-    pub config_raw: Option<Vec<u8>>,
+    pub config_raw: Option<Arc<[u8]>>,
 }
 
 impl Image {
     /// The platform, by the config, as engines decide it.
     pub fn platform(&self) -> Option<&Platform> {
         self.config
-            .as_ref()
+            .as_deref()
             .map(|config| &config.platform)
             .or(self.descriptor.platform.as_ref())
     }
@@ -65,7 +68,7 @@ pub struct Graph {
     /// What the reference resolved to.
     pub root: Descriptor,
     /// Indexes, the root first.
-    pub indexes: Vec<(Descriptor, Index)>,
+    pub indexes: Vec<(Descriptor, Arc<Index>)>,
     /// The chosen images, then what goes along with them.
     pub images: Vec<Image>,
     /// Index entries that were not chosen or are not there: the index is sparse.
@@ -76,6 +79,9 @@ pub struct Graph {
 /// `None` if it is not there, which for an attestation is no error whatever is selected.
 pub type Fetch<'a> = dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>> + 'a;
 
+/// The same, parsed.
+pub type FetchParsed<'a> = dyn FnMut(&Descriptor) -> Result<Option<Parsed>> + 'a;
+
 impl Graph {
     /// Follows `root` down to the layers, over the platforms of `selection`.
     ///
@@ -84,6 +90,22 @@ impl Graph {
     /// [`Error::NotFound`] names the platforms that exist if one that was asked for does not;
     /// [`Error::Refused`] if a document is malformed, missing or beyond a limit.
     pub fn walk(root: &Descriptor, selection: &PlatformSelection, fetch: &mut Fetch<'_>) -> Result<Graph> {
+        let documents = Documents::default();
+        Graph::walk_shared(root, selection, &mut |descriptor| {
+            documents.get(descriptor, || fetch(descriptor))
+        })
+    }
+
+    /// The same over documents that several graphs share.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::walk`].
+    pub fn walk_shared(
+        root: &Descriptor,
+        selection: &PlatformSelection,
+        fetch: &mut FetchParsed<'_>,
+    ) -> Result<Graph> {
         let mut walk = Walk {
             graph: Graph {
                 root: root.clone(),
@@ -118,6 +140,11 @@ impl Graph {
             .collect()
     }
 
+    /// How many descriptors it holds besides those within its documents, which graphs may share.
+    pub fn descriptors(&self) -> usize {
+        self.indexes.len() + self.images.len() + self.absent.len()
+    }
+
     /// The images that run as containers.
     pub fn runnable(&self) -> impl Iterator<Item = &Image> {
         self.images.iter().filter(|image| image.is_runnable())
@@ -140,7 +167,7 @@ impl Graph {
 
 struct Walk<'a, 'f> {
     graph: Graph,
-    fetch: &'a mut Fetch<'f>,
+    fetch: &'a mut FetchParsed<'f>,
     selection: &'a PlatformSelection,
     seen: HashSet<Digest>,
     descriptors: usize,
@@ -151,7 +178,7 @@ struct Walk<'a, 'f> {
 }
 
 impl Walk<'_, '_> {
-    fn read(&mut self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
+    fn read(&mut self, descriptor: &Descriptor) -> Result<Option<Parsed>> {
         if descriptor.size > MAX_METADATA {
             let problem = Problem::TooLarge {
                 limit: MAX_METADATA,
@@ -170,7 +197,7 @@ impl Walk<'_, '_> {
         if !self.seen.insert(descriptor.digest) {
             return Ok(());
         }
-        let Some(bytes) = self.read(descriptor)? else {
+        let Some(document) = self.read(descriptor)? else {
             let may_lack = *self.selection == PlatformSelection::Present || descriptor.attests().is_some();
             if is_root || !may_lack {
                 return refuse(Problem::Missing);
@@ -178,10 +205,13 @@ impl Walk<'_, '_> {
             self.graph.absent.push(descriptor.clone());
             return Ok(());
         };
-        match Document::parse(&descriptor.media_type, bytes) {
-            Err(problem) => refuse(problem),
-            Ok(Document::Manifest(manifest)) => self.manifest(descriptor, manifest, is_root),
-            Ok(Document::Index(index)) => self.index(descriptor, index, depth),
+        match document {
+            Parsed::Manifest(manifest) => self.manifest(descriptor, manifest, is_root),
+            Parsed::Index(index) => self.index(descriptor, index, depth),
+            // Only a descriptor of a config gives one, and those are not followed.
+            Parsed::Config(..) => refuse(Problem::Document {
+                reason: format!("{} is no manifest and no index", descriptor.media_type),
+            }),
         }
     }
 
@@ -199,7 +229,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    fn manifest(&mut self, descriptor: &Descriptor, manifest: Manifest, is_root: bool) -> Result<()> {
+    fn manifest(&mut self, descriptor: &Descriptor, manifest: Arc<Manifest>, is_root: bool) -> Result<()> {
         self.count(1 + manifest.layers.len())?;
         let mut image = Image {
             descriptor: descriptor.clone(),
@@ -212,10 +242,7 @@ impl Walk<'_, '_> {
             match self.read(&config)? {
                 None if *self.selection == PlatformSelection::Present => {}
                 None => return Err(Error::refused(Place::blob(config.digest), Problem::Missing)),
-                Some(bytes) => {
-                    let parsed = Config::parse(&bytes).map_err(|reason| {
-                        Error::refused(Place::blob(config.digest), Problem::Document { reason })
-                    })?;
+                Some(Parsed::Config(raw, parsed)) => {
                     let layers = image.manifest.layers.len();
                     if descriptor.attests().is_none() && parsed.diff_ids.len() != layers {
                         let problem = Problem::DiffIdCount {
@@ -225,7 +252,14 @@ impl Walk<'_, '_> {
                         return Err(Error::refused(Place::blob(config.digest), problem));
                     }
                     image.config = Some(parsed);
-                    image.config_raw = Some(bytes);
+                    image.config_raw = Some(raw);
+                }
+                Some(Parsed::Manifest(_) | Parsed::Index(_)) => {
+                    let reason = format!("{} is no config", config.media_type);
+                    return Err(Error::refused(
+                        Place::blob(config.digest),
+                        Problem::Document { reason },
+                    ));
                 }
             }
         }
@@ -245,13 +279,12 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    fn index(&mut self, descriptor: &Descriptor, index: Index, depth: usize) -> Result<()> {
+    fn index(&mut self, descriptor: &Descriptor, index: Arc<Index>, depth: usize) -> Result<()> {
         self.count(index.manifests.len())?;
-        let entries = index.manifests.clone();
-        self.graph.indexes.push((descriptor.clone(), index));
+        self.graph.indexes.push((descriptor.clone(), Arc::clone(&index)));
         let mut attestations = Vec::new();
         let mut chosen: HashSet<String> = HashSet::new();
-        for entry in &entries {
+        for entry in &index.manifests {
             if entry.attests().is_some() {
                 attestations.push(entry);
                 continue;

@@ -170,7 +170,7 @@ impl FromStr for Platform {
 }
 
 /// Which platforms of a multi-platform image are wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PlatformSelection {
     /// Every platform.
     All,

@@ -204,6 +204,9 @@ fn documents_in_memory_have_a_limit_in_all() {
         interrupt: &interrupt,
         metadata: AtomicU64::new(0),
         max_metadata,
+        documents: Documents::default(),
+        descriptors: AtomicUsize::new(0),
+        graphs: Mutex::default(),
     };
     let whole = run(u64::MAX);
     assert_eq!(whole.resolve(&references).unwrap().len(), 2);

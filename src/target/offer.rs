@@ -1,14 +1,14 @@
 //! What is offered to a target: the images of archives that were verified.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Evidence, Obstacle};
 use crate::archive::account::{Account, LayerOrigin, ManifestOrigin};
 use crate::archive::content::Content;
-use crate::archive::verify;
+use crate::archive::{Graphs, verify};
 use crate::error::Result;
-use crate::oci::{Digest, Graph, Image, PlatformSelection, Reference};
+use crate::oci::{Descriptor, Digest, Graph, Image, Reference};
 use crate::selector::Identity;
 
 /// Most reasons that are told of layers; there may be one for each.
@@ -21,7 +21,7 @@ pub struct Offer<'a> {
     /// Its name there.
     pub reference: Option<Reference>,
     /// What it stands for.
-    pub graph: Graph,
+    pub graph: Arc<Graph>,
     /// What its archive says of it.
     pub account: Account,
     /// Uncompressed bytes of layers by their diff ids, as far as they were counted: all those of its archive.
@@ -156,11 +156,15 @@ impl<'a> Offers<'a> {
     pub fn add(&mut self, content: &'a dyn Content, report: &verify::Report) -> Result<()> {
         let layers = report.layers.values();
         let layer_sizes = Arc::new(layers.map(|layer| (layer.diff_id, layer.size)).collect());
+        let mut graphs = Graphs::new(content);
+        let mut entries = HashMap::new();
+        for entry in content.entries() {
+            entries
+                .entry((entry.descriptor.digest, &entry.reference))
+                .or_insert(entry);
+        }
         for image in &report.images {
-            let entry = content
-                .entries()
-                .iter()
-                .find(|entry| entry.descriptor.digest == image.root && entry.reference == image.reference);
+            let entry = entries.get(&(image.root, &image.reference)).copied();
             let Some(entry) = entry.filter(|_| image.is_good) else {
                 self.damaged.push(Damaged {
                     reference: image.reference.clone(),
@@ -169,11 +173,7 @@ impl<'a> Offers<'a> {
                 });
                 continue;
             };
-            let graph = Graph::walk(
-                &entry.descriptor,
-                &PlatformSelection::Present,
-                &mut |descriptor| content.metadata(descriptor),
-            )?;
+            let graph = graphs.of(entry)?;
             self.images.push(Offer {
                 content,
                 reference: image.reference.clone(),
@@ -190,12 +190,18 @@ impl<'a> Offers<'a> {
     /// it in what the layer is uncompressed.
     fn complement(&mut self) {
         let mut packed = HashSet::new();
+        let mut seen: HashMap<*const Graph, &BTreeMap<Digest, Descriptor>> = HashMap::new();
         for offer in &self.images {
+            let uncompressed = &offer.account.uncompressed;
+            // Names of one image have its layers alike.
+            if seen.insert(Arc::as_ptr(&offer.graph), uncompressed) == Some(uncompressed) {
+                continue;
+            }
             for image in &offer.graph.images {
                 let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
                 let layers = image.manifest.layers.iter().map(|layer| layer.digest);
                 let pairs = layers.zip(diff_ids.copied());
-                packed.extend(pairs.filter(|(layer, _)| !offer.account.uncompressed.contains_key(layer)));
+                packed.extend(pairs.filter(|(layer, _)| !uncompressed.contains_key(layer)));
             }
         }
         for offer in &mut self.images {

@@ -100,7 +100,7 @@ pub fn offer(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Offer<'
     Offer {
         content: &Nothing,
         reference: name.map(|name| name.parse().unwrap()),
-        graph: graph.unwrap(),
+        graph: Arc::new(graph.unwrap()),
         account: Account::default(),
         layer_sizes: Arc::new(layers.iter().map(|layer| (diff_id(layer), 1000)).collect()),
     }

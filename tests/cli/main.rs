@@ -9,6 +9,7 @@
 //! from.rs       where save looks for images
 //! inputs.rs     archives as streams; files that change while they are read
 //! json.rs       the documents of all commands
+//! memory.rs     many names of one image
 //! printed.rs    text, exit codes, help, lists of names
 //! tables.rs     tables on terminals of several widths
 //! unpacked.rs   what is told of uncompressed layers and stand-ins
@@ -27,6 +28,7 @@ mod files;
 mod from;
 mod inputs;
 mod json;
+mod memory;
 mod old_kernel;
 mod planted;
 mod printed;

@@ -17,6 +17,7 @@ use sealift::progress::{Progress, Silent};
 use sealift::target::{Offer, Offers, Request, Target};
 
 use crate::loading::*;
+use crate::support::shared::{Shared, frugal};
 use crate::support::*;
 
 /// A daemon with `app:1`, and an archive with a good `app:1` of other content before a `bad:1`.
@@ -91,7 +92,9 @@ fn unverified<'a>(content: &'a dyn Content) -> Offers<'a> {
         Offer {
             content,
             reference: entry.reference.clone(),
-            graph: Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch).unwrap(),
+            graph: Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch)
+                .unwrap()
+                .into(),
             account: sealift::archive::account::Account::default(),
             layer_sizes: Default::default(),
         }
@@ -339,3 +342,19 @@ fn tcp_with_tls_of_both_sides() {
     assert_eq!(error.exit_code(), 5);
     assert!(error.hint().unwrap().contains("ca.pem"), "{error}");
 }
+
+/// A plan holds each document once, however many names lead to it.
+fn a_plan_of_many_names_fits_into_memory(engine: Engine, store: Store) {
+    let daemon = Daemon::start(engine, store);
+    let sealift = Sealift::new().docker(&daemon);
+    let shared = Shared::new(&sealift.path("layout"));
+    for names in [600, 5_000] {
+        shared.name((0..names).map(|name| (format!("a:{name}"), shared.manifest.clone())));
+        let plan = frugal(&sealift, &["load", "--jobs", "2", "--dry-run", "layout"]).ok();
+        assert!(plan.stdout.contains("send 1 layers"), "{plan:?}");
+    }
+    shared.name((0..600).map(|number| (format!("a:{number}"), shared.index(number))));
+    frugal(&sealift, &["load", "--jobs", "2", "--dry-run", "layout"]).ok();
+}
+
+on_every_engine!(a_plan_of_many_names_fits_into_memory);

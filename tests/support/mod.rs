@@ -12,6 +12,7 @@
 //! layer.rs      the layers of those images
 //! push.rs       gets them into a registry with skopeo
 //! large.rs      the image for measurements
+//! shared.rs     large documents that many names share, and sealift with little memory
 //! snapshot.rs   bytes, owner, mode, inode and attributes of files, to compare
 //! unpacked.rs   images of which layers are there only uncompressed
 //! old_kernel.rs runs sealift without newer system calls
@@ -42,6 +43,7 @@ pub mod layer;
 pub mod old_kernel;
 pub mod push;
 pub mod registry;
+pub mod shared;
 pub mod snapshot;
 pub mod unpacked;
 

@@ -3,20 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::place_of;
 use crate::archive::account::Evidence;
 use crate::archive::content::Content;
 use crate::archive::format::Entry;
 use crate::error::{Error, Finding, Place, Problem};
-use crate::oci::graph::{MAX_DEPTH, MAX_DESCRIPTORS};
+use crate::oci::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH, MAX_DESCRIPTORS};
 use crate::oci::{
     Compression, Config, Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType, Platform, Reference,
 };
-
-/// Most descriptors of all images together: thousands of images have fewer. Many small entries of `index.json`
-/// that each lead to one large graph would otherwise take more memory than there is.
-const MAX_ALL_DESCRIPTORS: usize = 500_000;
 
 /// What is known about all images together.
 pub(super) struct Closure<'a> {
@@ -26,6 +23,7 @@ pub(super) struct Closure<'a> {
     /// Every blob that something refers to, here or not.
     pub blobs: BTreeMap<Digest, Blob>,
     documents: HashMap<Digest, Rc<Node>>,
+    followed: HashMap<Root, Rc<Followed>>,
     /// Wrong sizes that were reported.
     sizes: HashSet<(Digest, u64)>,
     descriptors: usize,
@@ -81,29 +79,63 @@ impl ManifestNode {
     }
 }
 
-/// One image, followed.
+/// One entry of `index.json`.
 pub(super) struct Walked {
     pub reference: Option<Reference>,
     pub bare_tag: Option<String>,
-    pub root: Digest,
     /// The digest that it is known by.
     pub digest: Option<Digest>,
     /// What stands behind that digest.
     pub evidence: Evidence,
-    pub platforms: Vec<Platform>,
-    pub absent: Vec<Platform>,
+    /// What was found below it.
+    pub followed: Rc<Followed>,
+}
+
+/// What an entry says besides names: entries that agree in all of it are followed once.
+#[derive(PartialEq, Eq, Hash)]
+struct Root {
+    media_type: MediaType,
+    digest: Digest,
+    size: u64,
+    attests: Option<String>,
+    platform: Option<Platform>,
+    platforms: Option<Vec<Platform>>,
+    uncompressed: BTreeSet<Digest>,
+}
+
+/// One image, followed down to its layers.
+pub(super) struct Followed {
+    pub root: Digest,
+    pub platforms: Arc<[Platform]>,
+    pub absent: Arc<[Platform]>,
     /// Its manifests that are here.
     pub manifests: Vec<Rc<ManifestNode>>,
     /// Everything that it refers to and that is here or must be.
     pub blobs: HashSet<Digest>,
     /// How many of its layers are here only uncompressed.
     pub uncompressed: usize,
+}
+
+/// One image that is being followed.
+struct Walk<'e> {
+    entry: &'e Entry,
+    platforms: Vec<Platform>,
+    absent: Vec<Platform>,
+    manifests: Vec<Rc<ManifestNode>>,
+    blobs: HashSet<Digest>,
+    uncompressed: usize,
     not_here: Vec<Descriptor>,
     /// Layers that are declared to be here only uncompressed; those that no manifest names, in the end.
     declared: BTreeSet<Digest>,
     descriptors: usize,
     /// There were too many: the rest is not looked at.
     is_over: bool,
+}
+
+impl Walk<'_> {
+    fn root(&self) -> Digest {
+        self.entry.descriptor.digest
+    }
 }
 
 impl<'a> Closure<'a> {
@@ -114,6 +146,7 @@ impl<'a> Closure<'a> {
             unread: Vec::new(),
             blobs: BTreeMap::new(),
             documents: HashMap::new(),
+            followed: HashMap::new(),
             sizes: HashSet::new(),
             descriptors: 0,
         }
@@ -132,12 +165,32 @@ impl<'a> Closure<'a> {
 
     /// Follows one entry of `index.json`.
     pub fn image(&mut self, entry: &Entry) -> Walked {
-        let mut walked = Walked {
+        Walked {
             reference: entry.reference.clone(),
             bare_tag: entry.bare_tag.clone(),
-            root: entry.descriptor.digest,
             digest: entry.digest(),
             evidence: entry.account().evidence(),
+            followed: self.follow(entry),
+        }
+    }
+
+    /// Follows what an entry names, or gives what was found below another that names the same.
+    fn follow(&mut self, entry: &Entry) -> Rc<Followed> {
+        let descriptor = &entry.descriptor;
+        let root = Root {
+            media_type: descriptor.media_type.clone(),
+            digest: descriptor.digest,
+            size: descriptor.size,
+            attests: descriptor.attests().map(str::to_string),
+            platform: descriptor.platform.clone(),
+            platforms: entry.platforms.clone(),
+            uncompressed: entry.uncompressed.clone(),
+        };
+        if let Some(known) = self.followed.get(&root) {
+            return Rc::clone(known);
+        }
+        let mut walk = Walk {
+            entry,
             platforms: Vec::new(),
             absent: Vec::new(),
             manifests: Vec::new(),
@@ -148,18 +201,27 @@ impl<'a> Closure<'a> {
             descriptors: 0,
             is_over: false,
         };
-        self.descend(&entry.descriptor, 0, &mut walked, entry);
-        self.check_platforms(entry, &mut walked);
-        if let Some(layer) = walked.declared.first() {
+        self.descend(descriptor, 0, &mut walk);
+        self.check_platforms(&mut walk);
+        if let Some(layer) = walk.declared.first() {
             let reason =
                 format!("declared to hold layer {layer} uncompressed, which none of its manifests names");
-            self.find(&walked.root, Problem::Document { reason });
+            self.find(&root.digest, Problem::Document { reason });
         }
-        walked
+        let followed = Rc::new(Followed {
+            root: root.digest,
+            platforms: walk.platforms.into(),
+            absent: walk.absent.into(),
+            manifests: walk.manifests,
+            blobs: walk.blobs,
+            uncompressed: walk.uncompressed,
+        });
+        self.followed.insert(root, Rc::clone(&followed));
+        followed
     }
 
     /// What a sparse index must have: the platforms that are declared, else at least one.
-    fn check_platforms(&mut self, entry: &Entry, walked: &mut Walked) {
+    fn check_platforms(&mut self, walked: &mut Walk<'_>) {
         walked.absent = walked
             .not_here
             .iter()
@@ -167,7 +229,7 @@ impl<'a> Closure<'a> {
             .collect();
         walked.absent.retain(|platform| !platform.is_unknown());
         let not_here = std::mem::take(&mut walked.not_here);
-        match &entry.platforms {
+        match &walked.entry.platforms {
             Some(declared) => {
                 for platform in declared {
                     if walked.platforms.iter().any(|here| platform.matches(here)) {
@@ -182,10 +244,10 @@ impl<'a> Closure<'a> {
                     let missing = not_here
                         .iter()
                         .find(offers)
-                        .map_or(walked.root, |child| child.digest);
+                        .map_or(walked.root(), |child| child.digest);
                     walked.blobs.insert(missing);
                     self.require(&missing);
-                    if missing == walked.root {
+                    if missing == walked.root() {
                         let reason = format!("declared to hold {platform}, which it does not");
                         self.find(&missing, Problem::Document { reason });
                     }
@@ -201,7 +263,7 @@ impl<'a> Closure<'a> {
         }
     }
 
-    fn descend(&mut self, descriptor: &Descriptor, depth: usize, walked: &mut Walked, entry: &Entry) {
+    fn descend(&mut self, descriptor: &Descriptor, depth: usize, walked: &mut Walk<'_>) {
         let digest = descriptor.digest;
         if depth > MAX_DEPTH {
             walked.blobs.insert(digest);
@@ -229,18 +291,18 @@ impl<'a> Closure<'a> {
                         break;
                     }
                     if child.media_type.is_document() || child.media_type.kind() == Kind::Schema1 {
-                        self.descend(child, depth + 1, walked, entry);
+                        self.descend(child, depth + 1, walked);
                     } else if self.mention(child) && self.count(1, walked) {
                         walked.blobs.insert(child.digest);
                     }
                 }
             }
-            NodeContent::Manifest(manifest) => self.manifest(descriptor, manifest, walked, entry),
+            NodeContent::Manifest(manifest) => self.manifest(descriptor, manifest, walked),
         }
     }
 
     /// Counts descriptors against the limits. False once one is passed.
-    fn count(&mut self, more: usize, walked: &mut Walked) -> bool {
+    fn count(&mut self, more: usize, walked: &mut Walk<'_>) -> bool {
         walked.descriptors = walked.descriptors.saturating_add(more);
         self.descriptors = self.descriptors.saturating_add(more);
         let limit = if walked.descriptors > MAX_DESCRIPTORS {
@@ -252,19 +314,13 @@ impl<'a> Closure<'a> {
         };
         if !std::mem::replace(&mut walked.is_over, true) {
             // So that the finding counts against this image, of which nothing may have been noted yet.
-            walked.blobs.insert(walked.root);
-            self.find(&walked.root, Problem::TooMany { limit });
+            walked.blobs.insert(walked.root());
+            self.find(&walked.root(), Problem::TooMany { limit });
         }
         false
     }
 
-    fn manifest(
-        &mut self,
-        descriptor: &Descriptor,
-        manifest: &Rc<ManifestNode>,
-        walked: &mut Walked,
-        entry: &Entry,
-    ) {
+    fn manifest(&mut self, descriptor: &Descriptor, manifest: &Rc<ManifestNode>, walked: &mut Walk<'_>) {
         if !self.count(1 + manifest.layers.len(), walked) {
             return;
         }
@@ -272,7 +328,7 @@ impl<'a> Closure<'a> {
         self.require(&manifest.config.digest);
         for (at, layer) in manifest.layers.iter().enumerate() {
             walked.declared.remove(&layer.digest);
-            let is_declared = entry.uncompressed.contains(&layer.digest);
+            let is_declared = walked.entry.uncompressed.contains(&layer.digest);
             match manifest.diff_id(at).filter(|_| is_declared) {
                 Some(diff_id) => self.uncompressed(&layer.digest, diff_id, walked),
                 None => {
@@ -304,7 +360,7 @@ impl<'a> Closure<'a> {
     /// Takes note of a layer that is declared to be here only uncompressed. The config says what it must be, so
     /// that the chain of digests is closed without its stored bytes. They may be here all the same, for another
     /// image.
-    fn uncompressed(&mut self, layer: &Digest, diff_id: Digest, walked: &mut Walked) {
+    fn uncompressed(&mut self, layer: &Digest, diff_id: Digest, walked: &mut Walk<'_>) {
         let is_packed = self.content.stored(layer).is_some();
         if is_packed {
             walked.blobs.insert(*layer);

@@ -1,10 +1,10 @@
 //! `manifest.json` against `index.json`. A bare `docker load` of a classic store follows `manifest.json`
 //! alone, while the archive's digest pins `index.json`: what the one names must be what the other does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use super::closure::{Closure, ManifestNode, Walked};
+use super::closure::{Closure, Followed, ManifestNode, Walked};
 use crate::archive::content::Content;
 use crate::archive::format::{DockerImage, FORMAT, MANIFEST, digest_of_path};
 use crate::error::{Finding, Problem};
@@ -21,12 +21,7 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
         }
         return BTreeSet::new();
     };
-    let mut check = Check {
-        images,
-        problems: Vec::new(),
-        named: BTreeSet::new(),
-        tags: BTreeSet::new(),
-    };
+    let mut check = Check::new(images);
     match json::decode::<Vec<DockerImage>>(bytes, &schema::MANIFEST_JSON) {
         Ok(list) => {
             for image in &list {
@@ -53,6 +48,11 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
 
 struct Check<'a> {
     images: &'a [Walked],
+    /// What the images are, each once, however many names it has.
+    distinct: Vec<&'a Rc<Followed>>,
+    /// The images by their names as they stand in `RepoTags`.
+    by_tag: HashMap<String, Vec<&'a Walked>>,
+    nameless: Vec<&'a Walked>,
     problems: Vec<Problem>,
     named: BTreeSet<Digest>,
     tags: BTreeSet<String>,
@@ -76,7 +76,30 @@ fn blob_at(path: &str) -> Option<Digest> {
         .flatten()
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    fn new(images: &'a [Walked]) -> Check<'a> {
+        let mut check = Check {
+            images,
+            distinct: Vec::new(),
+            by_tag: HashMap::new(),
+            nameless: Vec::new(),
+            problems: Vec::new(),
+            named: BTreeSet::new(),
+            tags: BTreeSet::new(),
+        };
+        let mut seen = HashSet::new();
+        for image in images {
+            if seen.insert(Rc::as_ptr(&image.followed)) {
+                check.distinct.push(&image.followed);
+            }
+            match &image.reference {
+                Some(reference) => check.by_tag.entry(tag_of(reference)).or_default().push(image),
+                None => check.nameless.push(image),
+            }
+        }
+        check
+    }
+
     fn wrong(&mut self, reason: String) {
         self.problems.push(Problem::ManifestJson { reason });
     }
@@ -95,10 +118,11 @@ impl Check<'_> {
         self.named.insert(config);
         self.named.extend(&layers);
         let same = |manifest: &Rc<ManifestNode>| is_image(manifest, &config, &layers);
-        let holders: Vec<&Walked> = self
-            .images
+        let holders: HashSet<*const Followed> = self
+            .distinct
             .iter()
-            .filter(|image| image.manifests.iter().any(same))
+            .filter(|followed| followed.manifests.iter().any(same))
+            .map(|followed| Rc::as_ptr(followed))
             .collect();
         if holders.is_empty() {
             self.wrong(format!(
@@ -114,7 +138,7 @@ impl Check<'_> {
         }
     }
 
-    fn tag(&mut self, tag: &str, holders: &[&Walked]) -> Result<(), Problem> {
+    fn tag(&mut self, tag: &str, holders: &HashSet<*const Followed>) -> Result<(), Problem> {
         let differs = |reason: String| Err(Problem::ManifestJson { reason });
         let name: Reference = tag.parse().map_err(|error| Problem::Name {
             reason: format!("{error}"),
@@ -122,22 +146,19 @@ impl Check<'_> {
         if name.digest().is_some() || !self.tags.insert(name.full()) {
             return differs(format!("{tag:?} is no tag, or stands for two images"));
         }
-        let is_named = |image: &&Walked| {
-            let named = image.reference.as_ref().map(tag_of);
-            named.is_some_and(|named| named == name.full())
-        };
-        if holders.iter().any(&is_named) {
-            return Ok(());
-        }
-        if self.images.iter().any(|image| is_named(&image)) {
-            return differs(format!("gives {tag:?} to another image than index.json does"));
+        let holds = |image: &&Walked| holders.contains(&Rc::as_ptr(&image.followed));
+        if let Some(named) = self.by_tag.get(&name.full()) {
+            return match named.iter().any(&holds) {
+                true => Ok(()),
+                false => differs(format!("gives {tag:?} to another image than index.json does")),
+            };
         }
         // Other tools may say in index.json only the tag, or nothing.
-        let open = |image: &&Walked| {
+        let is_open = |image: &&Walked| {
             let tag = image.bare_tag.as_deref();
-            image.reference.is_none() && tag.is_none_or(|tag| name.tag() == Some(tag))
+            tag.is_none_or(|tag| name.tag() == Some(tag))
         };
-        if holders.iter().any(open) {
+        if self.nameless.iter().any(|image| is_open(image) && holds(image)) {
             return Ok(());
         }
         differs(format!("gives the name {tag:?}, which index.json does not"))
@@ -145,7 +166,8 @@ impl Check<'_> {
 
     fn completeness(&mut self) {
         for image in self.images {
-            let is_runnable = image.manifests.iter().any(|manifest| manifest.parsed.is_some());
+            let mut manifests = image.followed.manifests.iter();
+            let is_runnable = manifests.any(|manifest| manifest.parsed.is_some());
             let tagged = image
                 .reference
                 .as_ref()

@@ -12,6 +12,7 @@ mod manifest_json;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use super::account::Evidence;
 use super::content::Content;
@@ -63,9 +64,9 @@ pub struct Image {
     /// Layers that are here only uncompressed, by their diff ids; for all of them the chain of digests is closed.
     pub uncompressed: usize,
     /// Platforms that are here.
-    pub platforms: Vec<Platform>,
+    pub platforms: Arc<[Platform]>,
     /// Platforms that its index names but that are not here.
-    pub absent: Vec<Platform>,
+    pub absent: Arc<[Platform]>,
     /// Whether nothing that it refers to, and nothing about the archive as a whole, is wrong.
     pub is_good: bool,
 }
@@ -314,15 +315,16 @@ impl Blame {
 impl closure::Walked {
     /// The image's part of the report, once all findings are known.
     fn judge(self, blame: &Blame) -> Image {
+        let followed = &self.followed;
         Image {
-            is_good: !blame.is_general && self.blobs.is_disjoint(&blame.blobs),
+            is_good: !blame.is_general && followed.blobs.is_disjoint(&blame.blobs),
             reference: self.reference,
-            root: self.root,
+            root: followed.root,
             digest: self.digest,
             evidence: self.evidence,
-            uncompressed: self.uncompressed,
-            platforms: self.platforms,
-            absent: self.absent,
+            uncompressed: followed.uncompressed,
+            platforms: Arc::clone(&followed.platforms),
+            absent: Arc::clone(&followed.absent),
         }
     }
 }

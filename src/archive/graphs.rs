@@ -1,0 +1,65 @@
+//! What the entries of an archive stand for. An image with many names is followed once, and a document that many
+//! images share is kept once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::content::Content;
+use super::format::Entry;
+use crate::error::{Error, Place, Problem, Result};
+use crate::oci::graph::MAX_ALL_DESCRIPTORS;
+use crate::oci::{Descriptor, Digest, Documents, Graph, MediaType, PlatformSelection};
+
+/// Digest, size and media type, and whether it is an attestation.
+type Key = (Digest, u64, MediaType, bool);
+
+/// The graphs of an archive's entries.
+pub struct Graphs<'a> {
+    content: &'a dyn Content,
+    documents: Documents,
+    /// By what an entry says of its manifest or index.
+    known: HashMap<Key, Arc<Graph>>,
+    descriptors: usize,
+}
+
+impl<'a> Graphs<'a> {
+    /// Begins with none.
+    pub fn new(content: &'a dyn Content) -> Graphs<'a> {
+        Graphs {
+            content,
+            documents: Documents::default(),
+            known: HashMap::new(),
+            descriptors: 0,
+        }
+    }
+
+    /// All that is here of an entry's image.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::walk`]; [`Error::Refused`] if all of them together have too many descriptors.
+    pub fn of(&mut self, entry: &Entry) -> Result<Arc<Graph>> {
+        // A name and other annotations are the entry's own: entries share the graph without them.
+        let mut root = entry.descriptor.bare();
+        let attests = entry.descriptor.attests().is_some();
+        if attests {
+            root.annotations.clone_from(&entry.descriptor.annotations);
+        }
+        let key = (root.digest, root.size, root.media_type.clone(), attests);
+        if let Some(known) = self.known.get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let (content, documents) = (self.content, &self.documents);
+        let mut fetch = |descriptor: &Descriptor| documents.get(descriptor, || content.metadata(descriptor));
+        let graph = Graph::walk_shared(&root, &PlatformSelection::Present, &mut fetch)?;
+        self.descriptors = self.descriptors.saturating_add(graph.descriptors());
+        if self.descriptors > MAX_ALL_DESCRIPTORS {
+            let limit = MAX_ALL_DESCRIPTORS;
+            let place = Place::default().within(content.label());
+            return Err(Error::refused(place, Problem::TooMany { limit }));
+        }
+        let graph = Arc::new(graph);
+        self.known.insert(key, Arc::clone(&graph));
+        Ok(graph)
+    }
+}
