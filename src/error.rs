@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::escape::Escaped;
 use crate::oci::Digest;
@@ -15,7 +16,7 @@ use crate::oci::reference::ReferenceError;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation ended.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Content is wrong, hostile or over a limit.
     #[error("{0}")]
@@ -51,7 +52,7 @@ pub enum Error {
         /// Where in the file, in bytes, if that is known.
         offset: Option<u64>,
         /// What the system said.
-        source: io::Error,
+        source: Arc<io::Error>,
         /// What to do about it.
         hint: Option<String>,
     },
@@ -159,7 +160,7 @@ impl Error {
             action,
             path: path.as_ref().to_path_buf(),
             offset: None,
-            source,
+            source: Arc::new(source),
             hint: None,
         }
     }

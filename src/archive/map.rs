@@ -183,7 +183,7 @@ fn unreadable(extent: &Extent, at: u64, source: io::Error) -> Error {
         action: "read",
         path: extent.path.to_path_buf(),
         offset: Some(at),
-        source,
+        source: source.into(),
         hint: Some("copy it again, and check the medium".into()),
     }
 }

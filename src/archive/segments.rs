@@ -181,7 +181,7 @@ fn parts_of(base: &Path) -> Result<Vec<PathBuf>> {
                 action: "open",
                 path: part_path(base, expected),
                 offset: None,
-                source: io::Error::new(io::ErrorKind::NotFound, "this part is missing"),
+                source: io::Error::new(io::ErrorKind::NotFound, "this part is missing").into(),
                 hint: Some(format!(
                     "part {} is there; copy every part into one folder",
                     part_path(base, found).display()

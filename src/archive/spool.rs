@@ -70,7 +70,7 @@ pub(super) fn spool(
         action: "write",
         path: options.tmpdir.clone(),
         offset: None,
-        source,
+        source: source.into(),
         hint: Some("the archive is copied there first; choose another folder with --tmpdir".into()),
     };
     let mut file = tempfile::tempfile_in(&options.tmpdir).map_err(full)?;

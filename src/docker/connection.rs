@@ -110,7 +110,7 @@ fn unusable(path: &Path, error: ureq::Error) -> Error {
         action: "use",
         path: path.into(),
         offset: None,
-        source: io::Error::other(error),
+        source: io::Error::other(error).into(),
         hint: Some("docker's client certificates are PEM: ca.pem, cert.pem, key.pem".into()),
     }
 }

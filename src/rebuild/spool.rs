@@ -80,7 +80,7 @@ fn full(tmpdir: &Path, source: io::Error) -> Error {
         action: "write",
         path: tmpdir.to_path_buf(),
         offset: None,
-        source,
+        source: source.into(),
         hint: Some(
             "layers are packed there, which takes as much room as their stored form; choose another folder with \
              --tmpdir"

@@ -85,7 +85,7 @@ impl Medium {
                 action: "write",
                 path: target.to_path_buf(),
                 offset: None,
-                source: io::Error::new(kind, problem),
+                source: io::Error::new(kind, problem).into(),
                 hint: Some(hint),
             })
         };

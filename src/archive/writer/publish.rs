@@ -34,7 +34,7 @@ pub fn locate(target: &Path) -> Result<Located> {
             action: "write",
             path: target.to_path_buf(),
             offset: None,
-            source,
+            source: source.into(),
             hint: Some("remove it, or name another file".into()),
         },
         _ => Error::io("write to", target)(source),

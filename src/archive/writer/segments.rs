@@ -111,7 +111,7 @@ impl Segments {
                         action: "read",
                         path: segment.path.clone(),
                         offset: Some(at),
-                        source,
+                        source: source.into(),
                         hint: None,
                     });
                 }
@@ -157,7 +157,7 @@ impl Segments {
                 action: "sync",
                 path: segment.target.clone(),
                 offset: None,
-                source,
+                source: source.into(),
                 hint: Some("the disk may be failing: what was written is discarded, save to another".into()),
             })?;
         }
@@ -177,7 +177,7 @@ pub fn write_error(path: &Path, offset: u64, source: io::Error) -> Error {
         action: "write",
         path: path.to_path_buf(),
         offset: Some(offset),
-        source,
+        source: source.into(),
         hint: hint.map(Into::into),
     }
 }

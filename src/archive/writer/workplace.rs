@@ -160,7 +160,7 @@ fn unusable(path: &Path, source: io::Error) -> Error {
         action: "use",
         path: path.to_path_buf(),
         offset: None,
-        source,
+        source: source.into(),
         hint: Some("remove it, or save to another folder".into()),
     }
 }
@@ -196,7 +196,8 @@ fn taken(target: &Located, lock: &File) -> Error {
         source: io::Error::new(
             io::ErrorKind::WouldBlock,
             format!("another save is writing it{pid}"),
-        ),
+        )
+        .into(),
         hint: Some("wait until it has ended, or name another file".into()),
     }
 }

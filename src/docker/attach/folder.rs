@@ -116,7 +116,7 @@ impl Folder {
             action: "read",
             path,
             offset: None,
-            source: io::Error::other(problem),
+            source: io::Error::other(problem).into(),
             hint: Some(
                 "undo it with the sealift that wrote it (`sealift doctor --repair`); a restart of this host does so, too"
                     .into(),

@@ -126,7 +126,7 @@ impl Files {
                 action: "read",
                 path,
                 offset: None,
-                source: io::Error::other(problem),
+                source: io::Error::other(problem).into(),
                 hint: Some("dockerd would not start with it either".into()),
             }),
         }

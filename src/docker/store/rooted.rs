@@ -118,7 +118,7 @@ impl Rooted {
                 action: "open",
                 path: below(&self.path, name),
                 offset: None,
-                source: io::Error::other("a link leads there, which this kernel cannot follow safely"),
+                source: io::Error::other("a link leads there, which this kernel cannot follow safely").into(),
                 hint: Some("Linux 5.6 and newer can, by openat2".into()),
             },
             other => unreadable(&self.path, name, other.into()),

@@ -121,7 +121,7 @@ fn malformed(path: &Path, reason: &str) -> Error {
         action: "use credentials from",
         path: path.to_path_buf(),
         offset: None,
-        source: io::Error::new(io::ErrorKind::InvalidData, reason.to_string()),
+        source: io::Error::new(io::ErrorKind::InvalidData, reason.to_string()).into(),
         hint: Some("log in again with docker login or podman login".into()),
     }
 }
