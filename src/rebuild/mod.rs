@@ -10,12 +10,16 @@
 //! - `packer`: the encoders at work
 //! - `spool`: temporary files that packed layers are in
 //! - [`templates`]: the manifests that tools write for a config and layers
+//! - [`lost`]: a lost manifest from what is known of its layers, by trying the templates
+//! - `sizes`: the search for a stored size that is not known
 
 mod attempt;
 mod boundaries;
 pub mod encoders;
 pub mod layers;
+pub mod lost;
 mod packer;
+mod sizes;
 mod spool;
 pub mod templates;
 #[cfg(test)]

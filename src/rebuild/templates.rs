@@ -1,6 +1,6 @@
 //! The manifests that tools write for a config and gzip layers, byte for byte, without annotations.
 //!
-//! A manifest that nobody has any more is had again if one of these has its digest.
+//! A lost manifest is recovered when one of these templates reproduces its digest.
 //!
 //! Sources: manifests that the tools named here wrote; distribution `manifest/schema2`, buildkit `exporter/containerimage`,
 //! go-containerregistry `pkg/v1/manifest.go`, containers/image `manifest/docker_schema2.go` and `manifest/oci.go`,
@@ -136,12 +136,18 @@ pub fn all() -> impl Iterator<Item = &'static Template> {
 pub fn find(expected: &Digest, config: Blob, layers: &[Blob]) -> Option<Rebuilt> {
     all().find_map(|template| {
         let bytes = template.write(config, layers).into_bytes();
-        (expected.of_same_algorithm(&bytes) == *expected).then(|| Rebuilt {
+        (expected.of_same_algorithm(&bytes) == *expected).then(|| Rebuilt::new(template, bytes))
+    })
+}
+
+impl Rebuilt {
+    pub(super) fn new(template: &'static Template, bytes: Vec<u8>) -> Rebuilt {
+        Rebuilt {
             template,
             media_type: template.media_type(),
             bytes,
-        })
-    })
+        }
+    }
 }
 
 impl Template {
