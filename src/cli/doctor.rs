@@ -22,7 +22,8 @@ Examples:
 
 Nothing is changed without --repair.")]
 pub struct Doctor {
-    /// Undo what a load that was killed has left: mounts, the mirror in Docker's memory, a Docker that is stopped
+    /// Undo what a load that was killed has left: mounts, the mirror in Docker's memory, a Docker that is stopped. Remove
+    /// manifests that are kept for images which Docker no longer has
     #[arg(long)]
     repair: bool,
 }
@@ -48,6 +49,9 @@ impl Doctor {
         let leftover = leftover(&folder)?;
         let looked = Docker::connect(&docker::Options::from_process()).and_then(|docker| {
             let inventory = docker.probe()?;
+            if self.repair {
+                docker.tidy();
+            }
             let kinds = kinds(&docker, &inventory)?;
             Ok((inventory, kinds))
         });

@@ -11,6 +11,7 @@ use super::inventory::chain_ids;
 use super::plan::{checked_name, found};
 use super::push;
 use super::store::files::{Files, digest_path};
+use super::store::manifests::LockedManifests;
 use super::store::repositories::Repositories;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
@@ -148,7 +149,7 @@ impl Target for Dormant {
         let lock = self.folder.lock(progress)?;
         self.folder.repair(&lock)?;
         interrupt.check()?;
-        self.write(plan)?;
+        self.write(plan, offers, progress)?;
         let now = self.files.repositories()?;
         let mut report = Report::new(plan);
         for planned in &plan.images {
@@ -160,7 +161,7 @@ impl Target for Dormant {
 
 impl Dormant {
     /// Writes the names, as a whole or not at all.
-    fn write(&self, plan: &Plan) -> Result<()> {
+    fn write(&self, plan: &Plan, offers: &Offers<'_>, progress: &dyn Progress) -> Result<()> {
         let path = self.files.names();
         let unused = self
             .files
@@ -172,6 +173,13 @@ impl Dormant {
                     "leave out --data-root, and it is asked instead",
                 )
             })?;
+        // For the next save, on whatever host that is.
+        let named = plan.images.iter().filter_map(|planned| {
+            let is_shown = !matches!(planned.showing, Showing::Hidden { .. });
+            let offer = offers.images.get(planned.offer).filter(|_| is_shown)?;
+            Some((planned.digest?, &offer.graph, planned.image_id))
+        });
+        let kept = LockedManifests::keep_all(&self.files, named, progress);
         let mut repositories = self.files.repositories()?;
         let mut changed = false;
         for planned in &plan.images {
@@ -185,6 +193,9 @@ impl Dormant {
         if changed {
             let written = self.files.exchange(&repositories.to_bytes(), &unused);
             written.map_err(Error::io("write", &path))?;
+        }
+        if let Some(kept) = kept {
+            kept.named(&self.files, progress);
         }
         self.files.settle().map_err(Error::io("clean up beside", &path))
     }

@@ -103,6 +103,13 @@ impl Docker {
         }
     }
 
+    /// Removes what sealift keeps for images that the engine no longer has, where this is root on its host.
+    pub fn tidy(&self) {
+        let files = store::files_of(&self.client);
+        // It is in nobody's way: the next run tries again.
+        let _ = files.map(|files| store::manifests::KeptManifests::tidy(&files));
+    }
+
     /// Undoes what an attach that was killed has left on this host, if it left something and this is root.
     /// Whether something was undone.
     ///

@@ -5,13 +5,12 @@ use std::io::Read;
 use super::Docker;
 use super::api::encode;
 use super::attach::daemon::obstacle;
-use super::attach::offline::outlook::Outlook;
-use super::attach::{self, Wanted, reach};
+use super::attach::{self, Wanted};
 use super::inventory::{self, Inventory, Store, find_image};
 use super::plan::{self, Takes, found, has_name};
 use super::push;
 use super::shipment::{self, Pool};
-use super::store::files::Files;
+use super::store;
 use crate::archive::view::View;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
@@ -54,6 +53,7 @@ impl Target for Docker {
             report.sent += load.name(planned)?;
         }
         let mut obstacles = load.attach(plan)?;
+        self.tidy();
         let mut pushes = load.remember(plan);
         for (at, planned) in plan.images.iter().enumerate() {
             let obstacles = obstacles.get_mut(at).map(std::mem::take).unwrap_or_default();
@@ -331,7 +331,7 @@ impl Load<'_, '_> {
             return Vec::new();
         }
         let files = match self.takes.store {
-            Store::Classic => self.files(),
+            Store::Classic => store::files_of(&self.docker.client),
             // It has the blobs themselves, and needs no telling.
             Store::Containerd => return Vec::new(),
         };
@@ -355,19 +355,6 @@ impl Load<'_, '_> {
             Some(written.err().into_iter().chain(differs).collect())
         };
         plan.images.iter().map(one).collect()
-    }
-
-    fn files(&self) -> Result<Files, Obstacle> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(Obstacle::new(
-                "writing into the engine's store needs root",
-                "run the same command with sudo",
-            ));
-        }
-        let client = &self.docker.client;
-        let process = reach::process(client)?;
-        let outlook = Outlook::look(client, &process).map_err(|error| obstacle(&error))?;
-        outlook.files(&process)
     }
 }
 

@@ -36,14 +36,11 @@ impl Offline {
     }
 
     pub fn arguments(&self, images: &Images) -> Vec<String> {
-        let path = images.path();
-        let all = [
-            "load",
-            path.to_str().unwrap(),
-            "--attach",
-            "offline",
-            "--allow-restart",
-        ];
+        self.arguments_of(images.path().to_str().unwrap())
+    }
+
+    fn arguments_of(&self, archive: &str) -> Vec<String> {
+        let all = ["load", archive, "--attach", "offline", "--allow-restart"];
         let commands = ["--stop-command", &self.stop, "--start-command", &self.start];
         all.iter()
             .chain(&commands)
@@ -53,6 +50,10 @@ impl Offline {
 
     pub fn load(&self, images: &Images) -> Run {
         self.sealift.run(&self.arguments(images))
+    }
+
+    pub fn load_path(&self, archive: &str) -> Run {
+        self.sealift.run(&self.arguments_of(archive))
     }
 
     /// Without `--allow-restart`.

@@ -17,6 +17,7 @@
 //! load_killed.rs   attaching digests, killed at every step, and the repair
 //! loading.rs   what those share
 //! offline_killed.rs   the same, killed at every step
+//! hops.rs      from host to host, each saved out of the one before
 //! push_digest.rs   pushing from the classic store after a load
 //! offline_systemd.rs   the same, where systemd stops and starts it
 //! save_docker.rs   images out of Docker: built and pushed, pulled, the registry gone
@@ -48,6 +49,7 @@ mod command;
 mod dormant;
 mod examples;
 mod harness;
+mod hops;
 mod image_ids;
 mod load;
 mod load_attach;

@@ -4,26 +4,44 @@ use std::io::Read;
 
 use crate::archive::content::Stored;
 use crate::docker::store::content::ContentFolders;
+use crate::docker::store::manifests::KeptManifests;
 use crate::docker::store::{ClassicStore, Kept};
 use crate::error::Result;
 use crate::held::{HeldImage, Holder, Holding, digests_of, names_of};
 use crate::oci::{Digest, Reference, Repository};
+use crate::progress::Progress;
 use crate::rebuild::Unpacked;
 
 /// A classic store.
 pub(super) struct Disk {
     store: ClassicStore,
     folders: ContentFolders,
+    /// What sealift keeps where no pull has left manifests.
+    manifests: Option<KeptManifests>,
     images: Vec<Kept>,
     label: String,
 }
 
 impl Disk {
-    pub fn new(store: ClassicStore, folders: ContentFolders, label: String) -> Result<Disk> {
+    pub fn new(
+        store: ClassicStore,
+        folders: ContentFolders,
+        label: String,
+        progress: &dyn Progress,
+    ) -> Result<Disk> {
+        let manifests = KeptManifests::open(store.files()).unwrap_or_else(|error| {
+            progress.note(&format!(
+                "{label}: manifests that were kept for it are not used: {error}"
+            ));
+            None
+        });
+        // A store that cannot be written to is only read.
+        let _ = KeptManifests::tidy(store.files());
         Ok(Disk {
             images: store.images()?,
             store,
             folders,
+            manifests,
             label,
         })
     }
@@ -71,7 +89,11 @@ impl Holder for Disk {
     }
 
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        self.folders.metadata(digest)
+        let kept = |manifests: &KeptManifests| manifests.get(digest).transpose();
+        let found = self.folders.metadata(digest).transpose();
+        found
+            .or_else(|| self.manifests.as_ref().and_then(kept))
+            .transpose()
     }
 
     fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {

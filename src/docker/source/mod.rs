@@ -39,13 +39,13 @@ pub fn holder(
     progress: &dyn Progress,
 ) -> Result<Box<dyn Holder>> {
     if let Some(root) = data_root {
-        return dormant(Some(root));
+        return dormant(Some(root), progress);
     }
     let endpoint = Endpoint::find(&options.environment)?;
     match Client::connect(&endpoint) {
         Ok(client) => running(client, spool, progress),
         Err(error) if Dormant::is_of(&options.environment) && is_root() => {
-            let found = dormant(None);
+            let found = dormant(None, progress);
             progress.note(&match &found {
                 Ok(holder) => format!("Docker does not run: reading {}", holder.label()),
                 Err(why) => format!("Docker does not run, and its store cannot be read: {why}"),
@@ -87,7 +87,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn dormant(data_root: Option<&Path>) -> Result<Box<dyn Holder>> {
+fn dormant(data_root: Option<&Path>, progress: &dyn Progress) -> Result<Box<dyn Holder>> {
     let files = Files::find(data_root)?;
     let folders = ContentFolders::find(&files.data_root);
     let label = format!("the classic store in {}", files.data_root.display());
@@ -100,7 +100,7 @@ fn dormant(data_root: Option<&Path>) -> Result<Box<dyn Holder>> {
             hint: obstacle.hint.clone(),
         });
     }
-    Ok(Box::new(disk::Disk::new(store, folders, label)?))
+    Ok(Box::new(disk::Disk::new(store, folders, label, progress)?))
 }
 
 fn running(client: Client, spool: &archive::Options, progress: &dyn Progress) -> Result<Box<dyn Holder>> {
@@ -111,7 +111,7 @@ fn running(client: Client, spool: &archive::Options, progress: &dyn Progress) ->
     };
     let label = format!("Docker {version} ({kind} store)");
     let direct: Result<Box<dyn Holder>, Obstacle> = match store {
-        Store::Classic => classic(&client, &label)?,
+        Store::Classic => classic(&client, &label, progress)?,
         Store::Containerd => match content_of(&client) {
             Ok(folders) => {
                 return Ok(Box::new(content::Content::new(client, folders, label)));
@@ -127,7 +127,11 @@ fn running(client: Client, spool: &archive::Options, progress: &dyn Progress) ->
     })
 }
 
-fn classic(client: &Client, label: &str) -> Result<Result<Box<dyn Holder>, Obstacle>> {
+fn classic(
+    client: &Client,
+    label: &str,
+    progress: &dyn Progress,
+) -> Result<Result<Box<dyn Holder>, Obstacle>> {
     let (store, folders) = match (ClassicStore::of(client), content_of(client)) {
         (Ok(store), Ok(folders)) => (store, folders),
         (Err(obstacle), _) | (_, Err(obstacle)) => return Ok(Err(obstacle)),
@@ -135,5 +139,10 @@ fn classic(client: &Client, label: &str) -> Result<Result<Box<dyn Holder>, Obsta
     if let Some(obstacle) = store.layers_obstacle() {
         return Ok(Err(obstacle.clone()));
     }
-    Ok(Ok(Box::new(disk::Disk::new(store, folders, label.into())?)))
+    Ok(Ok(Box::new(disk::Disk::new(
+        store,
+        folders,
+        label.into(),
+        progress,
+    )?)))
 }

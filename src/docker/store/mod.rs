@@ -1,4 +1,5 @@
-//! What a Docker keeps on disk, read as root on its host, whether or not it runs. Nothing is changed.
+//! What a Docker keeps on disk, read as root on its host, whether or not it runs. Nothing of
+//! Docker's is changed.
 //!
 //! ```text
 //! DATA-ROOT/image/DRIVER/
@@ -8,6 +9,7 @@
 //!   layerdb/sha256/CHAIN/tar-split.json.gz     what of its tar is not in its files
 //!   distribution/v2metadata-by-diffid/sha256/  as which blobs a layer was pulled or pushed
 //! DATA-ROOT/overlay2/CACHE-ID/diff/            the files
+//! DATA-ROOT/sealift/DRIVER/                    manifests that sealift keeps
 //! ROOT/io.containerd.content.v1.content/       of its containerd: original manifests, or all blobs
 //! ```
 //!
@@ -15,6 +17,7 @@
 //! - [`repositories`]: the list of names, pure
 //! - [`layers`]: which layers there are, and where
 //! - [`tar_split`], [`rooted`], [`layer`]: the parts of a layer's tar, its files, and both put together
+//! - [`manifests`]: manifests that sealift keeps where no pull has left them
 //! - [`content`], [`containerd`]: blobs in containerd's folder, and which folder that is
 
 pub mod containerd;
@@ -22,6 +25,7 @@ pub mod content;
 pub mod files;
 pub mod layer;
 pub mod layers;
+pub mod manifests;
 pub mod repositories;
 pub mod rooted;
 pub mod tar_split;
@@ -86,13 +90,23 @@ struct Info {
 fn look(client: &Client) -> Result<(Process, Info), Obstacle> {
     if !rustix::process::geteuid().is_root() {
         return Err(Obstacle::new(
-            "reading the engine's store needs root",
+            "the engine's store can be used by root only",
             "run the same command with sudo",
         ));
     }
     let process = reach::process(client)?;
     let info = client.get("ask where its store is", "/info");
     Ok((process, info.map_err(|error| obstacle(&error))?))
+}
+
+/// Where a running engine's classic store is.
+///
+/// # Errors
+///
+/// Why it cannot be reached from here.
+pub fn files_of(client: &Client) -> Result<Files, Obstacle> {
+    let (process, info) = look(client)?;
+    Files::of(&process, &info.docker_root_dir, &info.driver)
 }
 
 /// The folders that a running engine's blobs may be in, of either kind of store.
@@ -112,9 +126,7 @@ impl ClassicStore {
     ///
     /// Why it cannot be read from here.
     pub fn of(client: &Client) -> Result<ClassicStore, Obstacle> {
-        let (process, info) = look(client)?;
-        let files = Files::of(&process, &info.docker_root_dir, &info.driver)?;
-        ClassicStore::open(files).map_err(|error| obstacle(&error))
+        ClassicStore::open(files_of(client)?).map_err(|error| obstacle(&error))
     }
 
     /// Opens one by where it is; [`Files::find`] knows that of an engine that does not run.

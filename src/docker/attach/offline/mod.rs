@@ -23,6 +23,7 @@ use super::{Attach, Failed, Manner, Outcome, Ready, Restart, Strategy, Surroundi
 use crate::docker::api::Client;
 use crate::docker::inventory::find_image;
 use crate::docker::store::files::Files;
+use crate::docker::store::manifests::LockedManifests;
 use crate::docker::store::repositories::Repositories;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference, Repository};
@@ -158,7 +159,16 @@ impl Ready for Found {
         attach.progress.note(&format!("restarting the engine ({told})"));
         attach.interrupt.check()?;
         let begun = self.begun.clone();
+        // The next save finds those of a pull elsewhere.
+        let images = attach
+            .wanted
+            .iter()
+            .map(|one| (one.digest, one.graph, one.image_id));
+        let kept = LockedManifests::keep_all(&begun.files, images, attach.progress);
         let outcomes = attach.journaled(begun, |session| self.exchange(session, attach))?;
+        if let Some(kept) = kept {
+            kept.named(&self.begun.files, attach.progress);
+        }
         for name in self.outlook.missing(attach.client)? {
             let note = format!("container {name} ran before the restart and does not now");
             attach.progress.note(&note);
