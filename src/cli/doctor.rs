@@ -39,7 +39,7 @@ impl Doctor {
                 action: "undo",
                 path: "what a killed load left".into(),
                 offset: None,
-                source: io::ErrorKind::PermissionDenied.into(),
+                source: io::Error::from(io::ErrorKind::PermissionDenied).into(),
                 hint: Some("run it with sudo".into()),
             }
             .into());
