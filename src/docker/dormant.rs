@@ -177,7 +177,7 @@ impl Dormant {
         let named = plan.images.iter().filter_map(|planned| {
             let is_shown = !matches!(planned.showing, Showing::Hidden { .. });
             let offer = offers.images.get(planned.offer).filter(|_| is_shown)?;
-            Some((planned.digest?, &offer.graph, planned.image_id))
+            Some((planned.digest?, &*offer.graph, planned.image_id))
         });
         let kept = LockedManifests::keep_all(&self.files, named, progress);
         let mut repositories = self.files.repositories()?;
