@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use crate::support::*;
 
@@ -86,49 +85,29 @@ fn podman_shows_name_and_both_digests() {
 
 #[test]
 fn ctr_imports_under_the_name_with_the_digest() {
-    let sealift = Sealift::new();
-    let (image, archives) = archives(&sealift);
-    let folder = Folder::new();
-    let socket = folder.path().join("containerd.sock");
-    start_containerd(&folder, &socket);
-    for archive in archives {
-        let ctr = |args: &[&str]| run(Command::new("ctr").arg("-a").arg(&socket).args(args));
-        ctr(&["images", "import", archive.to_str().unwrap()]).ok();
-        let list = ctr(&["images", "ls"]).ok().stdout;
-        let line = list
-            .lines()
-            .find(|line| line.starts_with("docker.io/library/httpd:2.4 "))
-            .unwrap_or_else(|| panic!("{list}"));
-        assert!(line.contains(&image.digest), "{line}");
-        let exported = folder.path().join("exported.tar");
-        ctr(&[
-            "images",
-            "export",
-            exported.to_str().unwrap(),
-            "docker.io/library/httpd:2.4",
-        ])
-        .ok();
-        is_a_source(&exported, "httpd:2.4", &image.digest);
-        ctr(&["images", "rm", "--sync", "docker.io/library/httpd:2.4"]).ok();
-    }
-}
-
-fn start_containerd(folder: &Folder, socket: &Path) {
-    let log = folder.path().join("containerd.log");
-    let mut command = Command::new("containerd");
-    command.arg("--address").arg(socket);
-    command.arg("--root").arg(folder.path().join("containerd"));
-    command.arg("--state").arg(folder.path().join("state"));
-    #[expect(clippy::zombie_processes, reason = "it ends with the folder")]
-    let _containerd = folder.spawn(&mut command, &log);
-    let started = Instant::now();
-    while run(Command::new("ctr").arg("-a").arg(socket).arg("version")).code != Some(0) {
-        assert!(
-            started.elapsed() < Duration::from_secs(30),
-            "{}",
-            fs::read_to_string(&log).unwrap_or_default()
-        );
-        std::thread::sleep(Duration::from_millis(100));
+    // containerd 1.6 and 2
+    for engine in [Engine::Docker20, Engine::Docker28] {
+        let sealift = Sealift::new();
+        let (image, archives) = archives(&sealift);
+        let folder = Folder::new();
+        let root = engine::Root::new(engine, folder.path());
+        let containerd = daemon::start_containerd(&folder, &root);
+        let ctr = |args: &[&str]| run(root.command("ctr").arg("-a").arg(&containerd.socket).args(args));
+        for archive in archives {
+            let name = archive.file_name().unwrap().to_str().unwrap();
+            folder::linked(&archive, &root.outside(name));
+            let [import, export] = [name, "exported.tar"].map(|name| root.inside(name).display().to_string());
+            ctr(&["images", "import", &import]).ok();
+            let list = ctr(&["images", "ls"]).ok().stdout;
+            let line = list
+                .lines()
+                .find(|line| line.starts_with("docker.io/library/httpd:2.4 "))
+                .unwrap_or_else(|| panic!("{list}"));
+            assert!(line.contains(&image.digest), "{line}");
+            ctr(&["images", "export", &export, "docker.io/library/httpd:2.4"]).ok();
+            is_a_source(&root.outside("exported.tar"), "httpd:2.4", &image.digest);
+            ctr(&["images", "rm", "--sync", "docker.io/library/httpd:2.4"]).ok();
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod options;
 mod process;
 
 pub use options::Options;
+pub use process::{Containerd, start_containerd};
 
 use super::command::{Run, run};
 use super::engine::Root;
@@ -25,7 +26,7 @@ use super::{Engine, Folder, Registry, Store, http};
 pub struct Daemon {
     // The child goes before the folder, whose drop ends it.
     child: Child,
-    _containerd: Option<Child>,
+    _containerd: Option<Containerd>,
     root: Root,
     options: Options,
     folder: Folder,

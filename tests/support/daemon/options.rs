@@ -150,11 +150,10 @@ impl Options {
             fs::write(root.outside("daemon.json"), text).unwrap();
         }
         self.copy_files(&root);
-        let containerd = self.containerd.then(|| {
-            let (child, flag) = process::start_containerd(&folder, &root);
-            self.flags.push(flag);
-            child
-        });
+        let containerd = self.containerd.then(|| process::start_containerd(&folder, &root));
+        let sockets = containerd.iter().map(|containerd| containerd.socket.display());
+        self.flags
+            .extend(sockets.map(|socket| format!("--containerd={socket}")));
         let child = process::spawn(&folder, &root, &self);
         let mut daemon = Daemon {
             child,

@@ -1,7 +1,8 @@
 //! How the processes of a daemon are started.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,9 +11,17 @@ use super::super::Folder;
 use super::super::engine::Root;
 use super::Options;
 
-/// Starts a containerd among the engine's programs and gives dockerd's flag for it.
+/// A containerd that was started before a daemon, as the system's is. It ends with its folder.
+#[derive(Debug)]
+pub struct Containerd {
+    _child: Child,
+    /// Its socket as the engine's programs see it.
+    pub socket: PathBuf,
+}
+
+/// Starts a containerd among an engine's programs, with all its files in `system-containerd` of the data there.
 #[track_caller]
-pub fn start_containerd(folder: &Folder, root: &Root) -> (Child, String) {
+pub fn start_containerd(folder: &Folder, root: &Root) -> Containerd {
     let at = |name: &str| root.inside("system-containerd").join(name);
     let seen = root.outside("system-containerd");
     fs::create_dir(&seen).unwrap();
@@ -30,11 +39,15 @@ pub fn start_containerd(folder: &Folder, root: &Root) -> (Child, String) {
     let log = seen.join("log");
     let child = folder.spawn(&mut command, &log);
     let until = Instant::now() + Duration::from_secs(30);
-    while !seen.join("socket").exists() {
+    // Its file is there before it listens; it answers once it does.
+    while UnixStream::connect(seen.join("socket")).is_err() {
         assert!(Instant::now() < until, "{}", fs::read_to_string(&log).unwrap());
         thread::sleep(Duration::from_millis(20));
     }
-    (child, format!("--containerd={}", at("socket").display()))
+    Containerd {
+        _child: child,
+        socket: at("socket"),
+    }
 }
 
 pub fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
