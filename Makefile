@@ -4,6 +4,8 @@
 .PHONY: help build demo test test-all fresh lint bench fuzz
 
 CARGO = cargo
+# Tests with engines wait two thirds of the time.
+TEST = RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((3 * $$(nproc)))} $(CARGO) test --locked
 
 help: ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 10
@@ -16,11 +18,11 @@ demo: ## an image from a registry through an archive into Docker, its digest kep
 
 test: ## all tests, on real engines too (docker 20.10 and 28; needs root)
 	tests/engines/install.sh
-	$(CARGO) test --locked
+	$(TEST)
 
 test-all: ## the same with docker 26 besides
 	tests/engines/install.sh all
-	$(CARGO) test --locked --features test-all
+	$(TEST) --features test-all
 
 fresh: ## make demo and make test on a fresh minimal Debian 12 and 13, each in a folder (needs root)
 	tests/engines/install.sh fresh

@@ -9,9 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Condvar, Mutex, Once};
 use std::thread::{self, ThreadId};
 
-/// How many tests may have engines running at once: a daemon keeps about one core busy.
+/// How many tests may have engines running at once: they wait two thirds of the time.
 fn turns() -> usize {
-    thread::available_parallelism().map_or(2, |n| n.get().max(2))
+    3 * thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// A folder whose processes end and whose mounts go when it is dropped, or when this process dies in any way.
