@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::journal::Record;
+use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -79,19 +80,25 @@ impl Folder {
             }
             _ => {}
         }
-        let meta = fs::symlink_metadata(&self.0).map_err(Error::io("look at", &self.0))?;
-        if !meta.is_dir() || meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
-            let source = io::Error::other("it is not a folder that only this user can enter");
-            return Err(Error::io("use", &self.0)(source));
+        let refused = |source| Error::Io {
+            action: "use",
+            path: self.0.clone(),
+            offset: None,
+            source,
+            hint: Some(format!(
+                "{FOLDER_VARIABLE} names another folder; the default is {DEFAULT_FOLDER}"
+            )),
+        };
+        // What it holds is mounted over the engine's files: nobody else may have a hand in it, nor on the way.
+        let dir = Dir::open_private(&self.0).map_err(refused)?;
+        let meta = dir.metadata().map_err(refused)?;
+        if meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
+            let reason = "it is not a folder that only this user can enter";
+            return Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, reason)));
         }
-        let path = self.0.join("attach.lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
+        let path = dir.join("attach.lock");
+        let file = dir
+            .open_or_create("attach.lock", 0o600)
             .map_err(Error::io("open", &path))?;
         if file.try_lock().is_err() {
             progress.note("waiting for another sealift that attaches digests on this host");
@@ -287,12 +294,27 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_can_enter_is_not_used() {
+    fn a_folder_that_others_can_enter_or_exchange_is_not_used() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
         let home = tempfile::tempdir().unwrap();
-        let open = home.path().join("run");
-        fs::create_dir(&open).unwrap();
-        assert_eq!(Folder::new(&open).lock(&Silent).unwrap_err().exit_code(), 3);
-        std::os::unix::fs::symlink("/nowhere", home.path().join("link")).unwrap();
-        assert!(Folder::new(home.path().join("link")).lock(&Silent).is_err());
+        let refused = |name: &str, says: &str| {
+            let error = Folder::new(home.path().join(name)).lock(&Silent).unwrap_err();
+            assert_eq!(error.exit_code(), 3);
+            assert!(error.to_string().contains(says), "{name}: {error}");
+        };
+        fs::create_dir(home.path().join("run")).unwrap();
+        refused("run", "only this user can enter");
+        symlink("/nowhere", home.path().join("link")).unwrap();
+        refused("link", "No such file");
+        let around = home.path().join("around");
+        fs::create_dir(&around).unwrap();
+        fs::set_permissions(&around, fs::Permissions::from_mode(0o777)).unwrap();
+        refused("around/run", "another user can write to");
+        fs::set_permissions(&around, fs::Permissions::from_mode(0o1777)).unwrap();
+        Folder::new(around.join("run")).lock(&Silent).unwrap();
+        fs::remove_file(around.join("run/attach.lock")).unwrap();
+        symlink(home.path().join("victim"), around.join("run/attach.lock")).unwrap();
+        refused("around/run", "it is a symbolic link");
+        assert!(!home.path().join("victim").exists());
     }
 }
