@@ -11,7 +11,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RawMode, linkat, mkdirat, openat, renameat, statat, unlinkat,
@@ -125,6 +125,29 @@ impl Dir {
             file: file.into(),
             path: self.path.join(name),
         })
+    }
+
+    /// Opens a folder below it. No link on the way is followed.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or something else is on the way; the message names it.
+    pub fn below(&self, path: &Path) -> io::Result<Dir> {
+        let mut at = self.dir(".")?;
+        at.path.clone_from(&self.path);
+        for part in path.components() {
+            let Component::Normal(name) = part else {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "it leads out of its folder",
+                ));
+            };
+            at = at.dir(name).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => error,
+                kind => io::Error::new(kind, format!("{}: {error}", at.join(name).display())),
+            })?;
+        }
+        Ok(at)
     }
 
     /// Makes a folder in it.

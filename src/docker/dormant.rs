@@ -63,12 +63,28 @@ impl Dormant {
     }
 
     /// Whether the store has an image's config and layers.
-    fn has(&self, image: &Image) -> bool {
-        let Some(config) = &image.config else { return false };
-        let layers = self.files.chains();
-        let chains = chain_ids(&config.diff_ids);
-        self.files.config(&image.id()).is_file()
-            && chains.last().is_none_or(|top| digest_path(&layers, top).is_dir())
+    fn has(&self, image: &Image) -> Result<bool> {
+        let Some(config) = &image.config else {
+            return Ok(false);
+        };
+        let path = self.files.config(&image.id());
+        let file = self.files.open_file(&path).map_err(Error::io("open", &path))?;
+        let Some(top) = chain_ids(&config.diff_ids).pop() else {
+            return Ok(file.is_some());
+        };
+        let path = digest_path(&self.files.chains(), &top);
+        let layer = self.files.folder(&path).map_err(Error::io("open", &path))?;
+        Ok(file.is_some() && layer.is_some())
+    }
+
+    /// The first of an image's platforms that the store has.
+    fn find_in_store<'o>(&self, offer: &'o Offer<'_>) -> Result<Option<&'o Image>> {
+        for image in offer.graph.runnable() {
+            if self.has(image)? {
+                return Ok(Some(image));
+            }
+        }
+        Ok(None)
     }
 
     fn error(&self, problem: &str, hint: &str) -> Error {
@@ -110,7 +126,7 @@ impl Target for Dormant {
             let Some(offer) = offers.images.get(at) else {
                 continue;
             };
-            match offer.graph.runnable().find(|image| self.has(image)) {
+            match self.find_in_store(offer)? {
                 Some(image) => {
                     let name = checked_name(offer, name)?;
                     plan.images

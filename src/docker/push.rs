@@ -7,14 +7,14 @@
 //! Source: moby, `distribution/metadata`: `diffid-by-digest/sha256/<blob>` holds the diff id,
 //! `v2metadata-by-diffid/sha256/<diff id>` a list of blobs and repositories, the newest last.
 
-use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::store::MAX_BLOBS;
 use super::store::files::{Files, digest_path};
+use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Repository, json as strict};
 use crate::rebuild::templates::{Blob, DOCKER_PUSH};
@@ -37,20 +37,20 @@ pub fn remember(files: &Files, repositories: &[&Repository], image: &Image) -> R
             continue;
         }
         let blobs = files.blobs(diff_id);
-        let known = match fs::read(&blobs) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => b"[]".to_vec(),
-            Err(error) => return Err(Error::io("read", &blobs)(error)),
-        };
+        let known = files
+            .read_file(&blobs, MAX_BLOBS)
+            .map_err(Error::io("read", &blobs))?;
         // What the daemon cannot read either, it replaces.
-        let known: Vec<Value> = strict::from_slice(&known).unwrap_or_default();
+        let known: Vec<Value> = known
+            .and_then(|bytes| strict::from_slice(&bytes).ok())
+            .unwrap_or_default();
         let known = repositories.iter().fold(known, |known, repository| {
             with_entry(known, &layer.digest, repository)
         });
         let list = crate::archive::format::to_json(&known)?;
-        replace(&blobs, &list).map_err(Error::io("write", &blobs))?;
+        replace(files, &blobs, &list).map_err(Error::io("write", &blobs))?;
         let path = digest_path(&folder.join("diffid-by-digest"), &layer.digest);
-        replace(&path, diff_id.to_string().as_bytes()).map_err(Error::io("write", &path))?;
+        replace(files, &path, diff_id.to_string().as_bytes()).map_err(Error::io("write", &path))?;
     }
     Ok(())
 }
@@ -69,18 +69,31 @@ fn with_entry(mut known: Vec<Value>, digest: &Digest, repository: &Repository) -
 }
 
 /// Puts a file in place as a whole.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+fn replace(files: &Files, path: &Path, content: &[u8]) -> io::Result<()> {
+    let inside = files.inside(path)?;
+    let name = inside.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = make_below(files.root()?, inside.parent().unwrap_or(Path::new("")))?;
     // The daemon's own temporary files are named so, too.
-    let mut fresh = tempfile::Builder::new()
-        .prefix(".tmp-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)?;
-    fresh.write_all(content)?;
-    fresh.as_file().sync_all()?;
-    fresh.persist(path)?;
-    File::open(folder)?.sync_all()
+    let fresh = format!(".tmp-{}-{}", name.display(), std::process::id());
+    match folder.remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = folder.create_file(&fresh, 0o644)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    written
+        .and_then(|()| folder.rename(&fresh, &folder, name))
+        .inspect_err(|_| drop(folder.remove_file(&fresh)))?;
+    folder.sync()
+}
+
+/// Opens a folder below another one; makes what is missing on the way.
+fn make_below(root: Dir, path: &Path) -> io::Result<Dir> {
+    path.iter()
+        .try_fold(root, |at, name| match at.make_dir(name, 0o755) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => at.dir(name),
+        })
 }
 
 /// Why a push would give another digest than `root` even where the registry has all layers.
@@ -121,6 +134,8 @@ fn as_pushed(image: &Image) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::oci::{Document, Graph, PlatformSelection};
 

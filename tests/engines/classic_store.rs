@@ -209,7 +209,7 @@ fn the_containerd_that_a_daemon_was_told_of_is_found() {
         .start();
     let found = content_of(&client(&daemon)).unwrap();
     let own = daemon.data("system-containerd/root");
-    assert!(is_below(&found.folders()[0], &own), "{found:?}");
+    assert!(is_below(found.paths()[0], &own), "{found:?}");
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_containerd_store_has_the_layers_as_they_are_stored() {
     daemon.docker(&["pull", "--quiet", "httpd:2.4"]).ok();
     let own = daemon.data_root().join("containerd/daemon");
     let has = |content: &ContentFolders| {
-        assert!(is_below(&content.folders()[0], &own), "{content:?}");
+        assert!(is_below(content.paths()[0], &own), "{content:?}");
         for layer in &image.host().layers {
             let stored = content.stored(&digest(&layer.digest)).unwrap().unwrap();
             assert_eq!(stored.size, layer.size);

@@ -1,9 +1,12 @@
 //! Names and digests into the store of a Docker that does not run.
 
 use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::attach_offline::{CLASSIC, names_file, nothing_beside};
 use crate::loading::*;
+use crate::support::folder::base;
 use crate::support::*;
 
 #[test]
@@ -95,4 +98,192 @@ fn what_the_store_does_not_have_is_told() {
     // The engine that is meant is another one than this host's own.
     let said = sealift.run(&["load", &path, "--attach", "offline"]).code(5);
     assert!(said.stderr.contains("connect"), "{said:?}");
+}
+
+/// A data root as somebody else's disk may have it: a copy of a real one, in which a script plants what leads to the
+/// real one, `$V`, or is waited for.
+fn planted(victim: &Path, script: &str) -> tempfile::TempDir {
+    let home = tempfile::tempdir_in(base()).unwrap();
+    let copy = home.path().join("docker");
+    run(Command::new("cp").arg("-a").arg(victim).arg(&copy)).ok();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-ec", script])
+        .env("V", victim)
+        .env("I", "image/overlay2")
+        .current_dir(copy);
+    run(&mut shell).ok();
+    home
+}
+
+#[test]
+fn a_planted_data_root_leads_nowhere_else() {
+    for engine in CLASSIC {
+        let mut daemon = Daemon::start(*engine, Store::Classic);
+        let images = Images::new();
+        images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+        let run_folder = tempfile::tempdir().unwrap();
+        let sealift = Sealift::new()
+            .docker(&daemon)
+            .env("SEALIFT_RUN_DIR", run_folder.path().join("run"));
+        let path = images.path().to_str().unwrap().to_owned();
+        sealift.run(&["load", &path, "--attach", "none"]).code(6);
+        daemon.stop();
+        let victim = daemon.data_root();
+        fs::create_dir(victim.join("secret")).unwrap();
+        let unchanged = || {
+            let names = files_snapshot(&names_file(&daemon));
+            let beside = fs::read_dir(victim.join("image/overlay2")).unwrap().count();
+            (
+                names,
+                beside,
+                fs::read_dir(victim.join("secret")).unwrap().count(),
+            )
+        };
+        let before = unchanged();
+        for (script, code, says) in [
+            (
+                "rm -r image; ln -s $V/image image",
+                3,
+                "image: it is a symbolic link",
+            ),
+            (
+                "rm -r $I; ln -s $V/$I $I",
+                3,
+                "image/overlay2: it is a symbolic link",
+            ),
+            (
+                "rm -r $I/imagedb; ln -s $V/$I/imagedb $I/imagedb",
+                3,
+                "imagedb: it is a symbolic link",
+            ),
+            (
+                "rm -r $I/layerdb; ln -s $V/$I/layerdb $I/layerdb",
+                3,
+                "layerdb: it is a symbolic link",
+            ),
+            (
+                "rm $I/repo*; ln -s $V/$I/repositories.json $I",
+                3,
+                "repositories.json: it is a symbolic link",
+            ),
+            (
+                "rm $I/repo*; mkfifo $I/repositories.json",
+                3,
+                "repositories.json: it is a FIFO",
+            ),
+            (
+                "rm -r volumes; ln -s $V/volumes volumes",
+                3,
+                "volumes: it is a symbolic link",
+            ),
+            (
+                "rm volumes/m*; ln -s $V/volumes/metadata.db volumes",
+                3,
+                "it is a symbolic link",
+            ),
+            ("rm volumes/m*; mkfifo volumes/metadata.db", 3, "it is a FIFO"),
+            (
+                "rm -rf $I/dist*; ln -s $V/secret $I/distribution",
+                6,
+                "distribution: it is a symbolic link",
+            ),
+            // What stands in the place of the new names is removed, not followed.
+            (
+                "ln -s $V/$I/repositories.json $I/repositories.json.sealift-new",
+                6,
+                "",
+            ),
+            (
+                "ln -s $V/$I/repositories.json $I/repositories.json.sealift-old",
+                6,
+                "",
+            ),
+        ] {
+            let home = planted(&victim, script);
+            let root = home.path().join("docker").to_str().unwrap().to_owned();
+            let load = ["load", &path, "--data-root", &root, "--keep-push-digest"];
+            let said = within_a_minute(&mut sealift.command(&load)).code(code);
+            assert!(
+                format!("{}{}", said.stdout, said.stderr).contains(says),
+                "{script}: {said:?}"
+            );
+            assert_eq!(unchanged(), before, "{script}");
+        }
+        for (script, says) in [
+            (
+                "rm -r image; ln -s $V/image image",
+                "image: it is a symbolic link",
+            ),
+            (
+                "rm -r overlay2; ln -s $V/overlay2 overlay2",
+                "overlay2: it is a symbolic link",
+            ),
+            (
+                "for f in $I/layerdb/sha256/*/tar-split.json.gz; do rm $f; mkfifo $f; done",
+                "tar-split.json.gz: it is a FIFO",
+            ),
+            (
+                "for f in $I/imagedb/content/sha256/*; do rm $f; mkfifo $f; done",
+                "it is a FIFO",
+            ),
+        ] {
+            let home = planted(&victim, script);
+            let root = home.path().join("docker").to_str().unwrap().to_owned();
+            let save = [
+                "save",
+                "--data-root",
+                &root,
+                "--offline",
+                "quay.io/a/b:1",
+                "-o",
+                "x.tar",
+            ];
+            let said = within_a_minute(&mut sealift.command(&save)).code(3);
+            assert!(said.stderr.contains(says), "{script}: {said:?}");
+            assert!(!sealift.path("x.tar").exists());
+        }
+        // The way to it.
+        let home = planted(&victim, ":");
+        let link = home.path().join("link");
+        std::os::unix::fs::symlink("docker", &link).unwrap();
+        let root = link.to_str().unwrap();
+        sealift
+            .run(&["load", &path, "--data-root", root, "--dry-run"])
+            .ok();
+        std::os::unix::fs::lchown(&link, Some(65_534), Some(65_534)).unwrap();
+        let said = sealift.run(&["load", &path, "--data-root", root]).code(3);
+        assert!(said.stderr.contains("link of another user"), "{said:?}");
+    }
+}
+
+/// Runs a command that would wait forever for a FIFO.
+fn within_a_minute(command: &mut Command) -> Run {
+    let mut limited = Command::new("timeout");
+    limited
+        .args(["-s", "KILL", "60"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(command.get_current_dir().unwrap())
+        .env_clear()
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    run(limited.stdin(Stdio::null()))
+}
+
+#[test]
+fn the_folder_below_is_named_where_user_ids_are_remapped() {
+    let home = tempfile::tempdir().unwrap();
+    let store = home.path().join("100000.100000/image/overlay2/imagedb");
+    fs::create_dir_all(store).unwrap();
+    let sealift = Sealift::new();
+    let root = home.path().to_str().unwrap();
+    let said = sealift
+        .run(&["save", "--data-root", root, "--all", "-o", "x.tar"])
+        .code(2);
+    let hint = format!("--data-root {root}/100000.100000");
+    assert!(said.stderr.contains(&hint), "{said:?}");
 }

@@ -131,11 +131,12 @@ impl Cover {
             .open(self.file(source))?;
         file.write_all(content)?;
         match self {
-            Cover::File(path) => copy_access(path, &self.file(source), &file)?,
+            Cover::File(path) => copy_access(&File::open(path)?, &file)?,
             Cover::Overlay(folder) => {
-                copy_access(folder, source, &File::open(source)?)?;
+                let folder = File::open(folder)?;
+                copy_access(&folder, &File::open(source)?)?;
                 file.set_permissions(fs::Permissions::from_mode(0o644))?;
-                copy_label(folder, &source.join(FILE))?;
+                copy_label(&folder, &file)?;
             }
             Cover::Folder(_) => {
                 fs::set_permissions(source, fs::Permissions::from_mode(0o755))?;
@@ -237,19 +238,19 @@ impl Cover {
 /// # Errors
 ///
 /// If it cannot have them.
-pub fn copy_access(from: &Path, to: &Path, open: &File) -> io::Result<()> {
-    let meta = fs::metadata(from)?;
-    fchown(open, Some(meta.uid()), Some(meta.gid()))?;
-    open.set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))?;
+pub fn copy_access(from: &File, to: &File) -> io::Result<()> {
+    let meta = from.metadata()?;
+    fchown(to, Some(meta.uid()), Some(meta.gid()))?;
+    to.set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))?;
     copy_label(from, to)
 }
 
-fn copy_label(from: &Path, to: &Path) -> io::Result<()> {
+fn copy_label(from: &File, to: &File) -> io::Result<()> {
     let mut label = vec![0; 4096];
-    match rustix::fs::getxattr(from, LABEL, &mut label[..]) {
+    match rustix::fs::fgetxattr(from, LABEL, &mut label[..]) {
         Ok(length) => {
             let label = label.get(..length).unwrap_or_default();
-            Ok(rustix::fs::setxattr(to, LABEL, label, XattrFlags::empty())?)
+            Ok(rustix::fs::fsetxattr(to, LABEL, label, XattrFlags::empty())?)
         }
         // No SELinux here.
         Err(_) => Ok(()),

@@ -80,11 +80,11 @@ impl Folder {
             }
             _ => {}
         }
-        let refused = |source| Error::Io {
+        let refused = |source: io::Error| Error::Io {
             action: "use",
             path: self.0.clone(),
             offset: None,
-            source,
+            source: source.into(),
             hint: Some(format!(
                 "{FOLDER_VARIABLE} names another folder; the default is {DEFAULT_FOLDER}"
             )),

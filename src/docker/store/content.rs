@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::containerd;
-use super::files::{digest_path, open_file};
+use super::files::{digest_path, open_below};
 use crate::archive::content::{Extent, Stored};
+use crate::dir::Dir;
 use crate::docker::attach::daemon::Process;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Digest, MAX_METADATA};
@@ -28,22 +29,26 @@ const DEFAULT_ROOT: &str = "/var/lib/containerd";
 const CONFIG: &str = "/etc/containerd/config.toml";
 
 /// The content folders that a Docker's blobs may be in, the likeliest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ContentFolders(Vec<PathBuf>);
+#[derive(Debug, Clone, Default)]
+pub struct ContentFolders(Vec<Arc<Dir>>);
 
 impl ContentFolders {
     /// The folders of containerds with these roots, without those that are not there.
     pub fn below(roots: impl IntoIterator<Item = PathBuf>) -> ContentFolders {
+        ContentFolders::of_roots(roots.into_iter().filter_map(|root| Dir::open(&root).ok()))
+    }
+
+    fn of_roots(roots: impl IntoIterator<Item = Dir>) -> ContentFolders {
         let mut known = Vec::new();
         let mut folders = Vec::new();
-        for folder in roots.into_iter().map(|root| root.join(CONTENT)) {
-            let id = fs::metadata(&folder).map(|meta| (meta.dev(), meta.ino()));
+        for folder in roots.into_iter().filter_map(|root| root.dir(CONTENT).ok()) {
+            let id = folder.metadata().map(|meta| (meta.dev(), meta.ino()));
             // Several names of one folder are one.
             if let Ok(id) = id
                 && !known.contains(&id)
             {
                 known.push(id);
-                folders.push(folder);
+                folders.push(Arc::new(folder));
             }
         }
         ContentFolders(folders)
@@ -72,17 +77,19 @@ impl ContentFolders {
         // Another machine's disk has it beside the data root, as /var/lib has both. With user namespaces the data
         // root is a folder in the one that dockerd was given, and its containerd's data is not.
         let beside = ["containerd", "containerd/daemon"].map(|name| Some(data_root.parent()?.join(name)));
-        let roots = [data_root.join("containerd/daemon")]
+        let inside = Dir::open(data_root).and_then(|root| root.below(Path::new("containerd/daemon")));
+        let elsewhere = beside
             .into_iter()
-            .chain(beside.into_iter().flatten())
+            .flatten()
             .chain(configured)
             .chain([DEFAULT_ROOT.into()]);
-        ContentFolders::below(roots)
+        let elsewhere = elsewhere.filter_map(|root| Dir::open(&root).ok());
+        ContentFolders::of_roots(inside.into_iter().chain(elsewhere))
     }
 
-    /// The folders.
-    pub fn folders(&self) -> &[PathBuf] {
-        &self.0
+    /// The folders' paths.
+    pub fn paths(&self) -> Vec<&Path> {
+        self.0.iter().map(|folder| folder.path()).collect()
     }
 
     /// Where a blob's stored bytes are, in a file of its own; `None` if it is not here. They are not checked.
@@ -92,15 +99,12 @@ impl ContentFolders {
     /// [`Error::Io`] if it is here and cannot be opened.
     pub fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
         for folder in &self.0 {
-            let path = digest_path(&folder.join("blobs"), digest);
-            let Some(file) = open_file(&path).map_err(Error::io("open", &path))? else {
+            let inside = digest_path(Path::new("blobs"), digest);
+            let path = folder.join(&inside);
+            let Some(file) = open_below(folder, &inside).map_err(Error::io("open", &path))? else {
                 continue;
             };
             let meta = file.metadata().map_err(Error::io("read", &path))?;
-            if !meta.is_file() {
-                let problem = Problem::NotAFile { kind: "special file" };
-                return Err(Error::refused(place(&path, digest), problem));
-            }
             let size = meta.len();
             return Ok(Some(Stored {
                 extents: vec![Extent {
@@ -207,7 +211,7 @@ mod tests {
         symlink(root("a"), root("again")).unwrap();
         let folders = ContentFolders::below(["a", "none", "again", "b"].map(root));
         assert_eq!(
-            folders.folders(),
+            folders.paths(),
             [root("a").join(CONTENT), root("b").join(CONTENT)]
         );
         assert_eq!(folders.metadata(&one).unwrap(), Some(b"one".to_vec()));
@@ -236,7 +240,7 @@ mod tests {
             fs::create_dir_all(root.join(CONTENT)).unwrap();
         }
         let found = ContentFolders::find(&home.path().join("docker"));
-        assert_eq!(found.folders()[..2], [own.join(CONTENT), system.join(CONTENT)]);
+        assert_eq!(found.paths()[..2], [own.join(CONTENT), system.join(CONTENT)]);
     }
 
     #[test]

@@ -1,13 +1,16 @@
-//! Where a classic store keeps what, and how its small files are read.
+//! Where a classic store keeps what, and how its files are reached.
+//!
+//! A data root may be another machine's, with anything in it. Below it no link is followed, so that nothing leads to
+//! files of this host or to another store.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::FileType;
 
 use super::repositories::Repositories;
+use crate::dir::Dir;
 use crate::docker::attach::config::{Configuration, DEFAULT_PATH};
 use crate::docker::attach::daemon::Process;
 use crate::error::{Error, Result};
@@ -46,17 +49,14 @@ impl Files {
             Some(root) => (root.to_path_buf(), None),
             None => configured()?,
         };
-        let drivers = drivers(&data_root)?;
+        let root = Dir::open(&data_root).map_err(Error::io("open", &data_root))?;
+        // As it is without links, which is what is worked on.
+        let data_root = root.path().to_path_buf();
+        let drivers = drivers(&root)?;
         let driver = match (driver, drivers.as_slice()) {
             (Some(driver), _) if drivers.contains(&driver) => driver,
             (None, [one]) => one.clone(),
-            (_, []) | (Some(_), _) => {
-                return Err(usage(
-                    format!("{} has no classic store of a Docker", data_root.display()),
-                    "--data-root names the folder that dockerd keeps its data in; a containerd store is another kind, \
-                     and needs no attaching",
-                ));
-            }
+            (_, []) | (Some(_), _) => return Err(without_store(&root)),
             (None, _) => {
                 return Err(usage(
                     format!("{} has stores of {}", data_root.display(), drivers.join(", ")),
@@ -138,7 +138,54 @@ impl Files {
     ///
     /// If it cannot be read, or is no regular file.
     pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        read_file(&self.names(), MAX_NAMES)
+        self.read_file(&self.names(), MAX_NAMES)
+    }
+
+    /// Opens the data root.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, or a link of another user leads there.
+    pub fn root(&self) -> io::Result<Dir> {
+        Dir::open(&self.data_root)
+    }
+
+    /// Opens a folder of the store by its path; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened, or is something else.
+    pub fn folder(&self, path: &Path) -> io::Result<Option<Dir>> {
+        below(&self.root()?, self.inside(path)?)
+    }
+
+    /// Opens a file of the store by its path; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened, or is no regular file.
+    pub fn open_file(&self, path: &Path) -> io::Result<Option<File>> {
+        open_below(&self.root()?, self.inside(path)?)
+    }
+
+    /// Reads a file of at most `limit` bytes whole; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is larger, or is no regular file.
+    pub fn read_file(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        self.open_file(path)?
+            .map(|file| read_whole(file, limit))
+            .transpose()
+    }
+
+    /// A path of the store as seen from its data root.
+    ///
+    /// # Errors
+    ///
+    /// If it is of something else.
+    pub fn inside<'p>(&self, path: &'p Path) -> io::Result<&'p Path> {
+        path.strip_prefix(&self.data_root).map_err(io::Error::other)
     }
 }
 
@@ -147,33 +194,43 @@ pub fn digest_path(folder: &Path, digest: &Digest) -> PathBuf {
     folder.join(digest.algorithm()).join(digest.hex())
 }
 
-/// Reads a file of at most `limit` bytes whole; `None` if there is none.
+/// Reads an open file of at most `limit` bytes whole.
 ///
 /// # Errors
 ///
-/// If it cannot be read, is larger, or is no regular file.
-pub fn read_file(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let Some(file) = open_file(path)? else {
-        return Ok(None);
-    };
-    let meta = file.metadata()?;
-    if !meta.is_file() || meta.len() > limit {
+/// If it cannot be read, or is larger.
+pub fn read_whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    if file.metadata()?.len() > limit {
         return Err(io::Error::other("it is not a file of a reasonable size"));
     }
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
-/// Opens a file that is no link, without waiting for anything; `None` if there is none.
+/// Opens a folder below another one, following no link; `None` if there is none.
 ///
 /// # Errors
 ///
-/// If it cannot be opened.
-pub fn open_file(path: &Path) -> io::Result<Option<fs::File>> {
-    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
-    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => Ok(Some(file)),
+/// If it cannot be opened, or is something else.
+pub fn below(root: &Dir, path: &Path) -> io::Result<Option<Dir>> {
+    found(root.below(path))
+}
+
+/// Opens a file below a folder, following no link; `None` if there is none.
+///
+/// # Errors
+///
+/// If it cannot be opened, or is no regular file.
+pub fn open_below(root: &Dir, path: &Path) -> io::Result<Option<File>> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = found(root.below(path.parent().unwrap_or(Path::new(""))))?;
+    folder.map_or(Ok(None), |folder| found(folder.open_file(name)))
+}
+
+fn found<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -199,18 +256,57 @@ fn configured() -> Result<(PathBuf, Option<String>)> {
 }
 
 /// Drivers that have images.
-fn drivers(data_root: &Path) -> Result<Vec<String>> {
-    let folder = data_root.join("image");
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io("read", folder)(error)),
+fn drivers(root: &Dir) -> Result<Vec<String>> {
+    let failed = |source: io::Error| Error::Io {
+        action: "read the store",
+        path: root.path().to_path_buf(),
+        offset: None,
+        source: source.into(),
+        hint: Some("links in a data root are not followed: put the folder itself there".into()),
     };
-    let mut drivers: Vec<String> = entries
-        .flatten()
-        .filter(|entry| entry.path().join("imagedb").is_dir())
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
+    let Some(folder) = below(root, Path::new("image")).map_err(failed)? else {
+        return Ok(Vec::new());
+    };
+    let mut drivers = Vec::new();
+    for name in folder.names().map_err(failed)? {
+        if !matches!(
+            folder.kind(&name),
+            Ok(Some(FileType::Directory | FileType::Symlink))
+        ) {
+            continue;
+        }
+        let inside = Path::new("image").join(&name).join("imagedb");
+        if below(root, &inside).map_err(failed)?.is_some() {
+            drivers.extend(name.into_string().ok());
+        }
+    }
     drivers.sort();
     Ok(drivers)
+}
+
+/// What is said where no driver has images.
+fn without_store(root: &Dir) -> Error {
+    let message = format!("{} has no classic store of a Docker", root.path().display());
+    // With user namespaces dockerd keeps everything in a folder that is named after the first ids.
+    let is_remapped = |name: &str| {
+        let ids = name.split_once('.');
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        ids.is_some_and(|(user, group)| is_number(user) && is_number(group))
+    };
+    let names = root.names().unwrap_or_default();
+    let mut remapped: Vec<&str> = names.iter().filter_map(|name| name.to_str()).collect();
+    remapped.retain(|name| is_remapped(name) && root.dir(name).is_ok_and(|dir| dir.dir("image").is_ok()));
+    remapped.sort_unstable();
+    if let Some(first) = remapped.first() {
+        let hint = format!(
+            "this Docker remaps user ids, and its store is a folder below: --data-root {}",
+            root.join(first).display()
+        );
+        return usage(message, &hint);
+    }
+    usage(
+        message,
+        "--data-root names the folder that dockerd keeps its data in; a containerd store is another kind, and needs \
+         no attaching",
+    )
 }

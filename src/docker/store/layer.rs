@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{Advice, fadvise};
 
-use super::files::open_file;
+use super::files::Files;
 use super::rooted::{Rooted, place, unreadable};
 use super::tar_split::{Entries, Entry};
 use crate::archive::decompress::DEFAULT_LIMIT;
@@ -46,8 +46,10 @@ enum Now {
 /// # Errors
 ///
 /// [`Error::Io`] if it is not there or cannot be opened.
-pub fn entries(path: &Path) -> Result<Entries<BufReader<File>>> {
-    let opened = open_file(path).and_then(|file| file.ok_or_else(|| io::ErrorKind::NotFound.into()));
+pub fn entries(files: &Files, path: &Path) -> Result<Entries<BufReader<File>>> {
+    let opened = files
+        .open_file(path)
+        .and_then(|file| file.ok_or_else(|| io::ErrorKind::NotFound.into()));
     let file = opened.map_err(Error::io("open", path))?;
     let place = Place::default().within(path.display());
     Entries::new(BufReader::with_capacity(BUFFER, file), DEFAULT_LIMIT, place)

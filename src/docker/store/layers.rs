@@ -3,11 +3,11 @@
 //! Source: moby, `layer/filestore.go`; `daemon/graphdriver` for where each driver keeps a layer's files.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::files::{Files, digest_path, read_file};
+use super::files::{Files, digest_path};
+use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 use crate::target::Obstacle;
@@ -59,9 +59,9 @@ impl Layers {
     /// [`Error::Io`] if it cannot be read. Layers without a usable diff id are left out, as dockerd does.
     pub fn scan(files: &Files, layout: Layout) -> Result<Layers> {
         let mut chains: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
-        for chain in digests(&files.chains().join("sha256"))? {
+        for chain in digests(files, &files.chains().join("sha256"))? {
             let path = digest_path(&files.chains(), &chain).join("diff");
-            let diff_id = text(path)?.and_then(|text| text.parse::<Digest>().ok());
+            let diff_id = text(files, &path)?.and_then(|text| text.parse::<Digest>().ok());
             if let Some(diff_id) = diff_id {
                 chains.entry(diff_id).or_default().push(chain);
             }
@@ -83,20 +83,22 @@ impl Layers {
         digest_path(&self.files.chains(), chain).join("tar-split.json.gz")
     }
 
-    /// The folder with the files of a chain's top.
+    /// Opens the folder with the files of a chain's top.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if it is not known.
-    pub fn folder(&self, chain: &Digest) -> Result<PathBuf> {
+    /// [`Error::Io`] if it is not known, or cannot be opened.
+    pub fn folder(&self, chain: &Digest) -> Result<Dir> {
         let path = digest_path(&self.files.chains(), chain).join("cache-id");
-        let id = text(path.clone())?.filter(|id| is_id(id));
+        let id = text(&self.files, &path)?.filter(|id| is_id(id));
         let id = id.ok_or_else(|| Error::io("read", &path)(io::Error::other("there is no id in it")))?;
         let root = &self.files.data_root;
-        Ok(match self.layout {
+        let folder = match self.layout {
             Layout::Diff(home) => root.join(home).join(id).join("diff"),
             Layout::Whole(home) => root.join(home).join(id),
-        })
+        };
+        let opened = self.files.folder(&folder).map_err(Error::io("open", &folder))?;
+        opened.ok_or_else(|| Error::io("open", &folder)(io::ErrorKind::NotFound.into()))
     }
 }
 
@@ -105,24 +107,21 @@ impl Layers {
 /// # Errors
 ///
 /// [`Error::Io`] if it is there and cannot be read.
-pub fn digests(folder: &std::path::Path) -> Result<Vec<Digest>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io("read", folder)(error)),
+pub fn digests(files: &Files, folder: &Path) -> Result<Vec<Digest>> {
+    let Some(dir) = files.folder(folder).map_err(Error::io("read", folder))? else {
+        return Ok(Vec::new());
     };
-    let mut digests = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(Error::io("read", folder))?.file_name();
-        let digest = name.to_str().map(|hex| format!("sha256:{hex}").parse::<Digest>());
-        digests.extend(digest.and_then(Result::ok));
-    }
+    let names = dir.names().map_err(Error::io("read", folder))?;
+    let digest = |name: &std::ffi::OsString| format!("sha256:{}", name.to_str()?).parse::<Digest>().ok();
+    let mut digests: Vec<Digest> = names.iter().filter_map(digest).collect();
     digests.sort();
     Ok(digests)
 }
 
-fn text(path: PathBuf) -> Result<Option<String>> {
-    let bytes = read_file(&path, MAX_SMALL).map_err(Error::io("read", &path))?;
+fn text(files: &Files, path: &Path) -> Result<Option<String>> {
+    let bytes = files
+        .read_file(path, MAX_SMALL)
+        .map_err(Error::io("read", path))?;
     Ok(bytes.and_then(|bytes| Some(String::from_utf8(bytes).ok()?.trim().to_string())))
 }
 

@@ -38,18 +38,19 @@ use super::api::Client;
 use super::attach::daemon::{Process, obstacle};
 use super::attach::reach;
 use crate::archive::decompress::DEFAULT_LIMIT;
+use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, MAX_METADATA, Reference, json};
 use crate::rebuild::Unpacked;
 use crate::target::Obstacle;
 use content::ContentFolders;
-use files::{Files, read_file};
+use files::Files;
 use layer::LayerTar;
 use layers::{Layers, Layout};
 use rooted::Rooted;
 
 /// Largest list of a layer's blobs, in bytes; the daemon keeps a hundred of them.
-const MAX_BLOBS: u64 = 1 << 20;
+pub(super) const MAX_BLOBS: u64 = 1 << 20;
 
 /// A classic store.
 #[derive(Debug)]
@@ -170,7 +171,7 @@ impl ClassicStore {
     /// [`Error::Io`] if the list of names or of images cannot be read.
     pub fn images(&self) -> Result<Vec<Kept>> {
         let mut images: BTreeMap<Digest, Kept> = BTreeMap::new();
-        for id in layers::digests(&self.files.configs().join("sha256"))? {
+        for id in layers::digests(&self.files, &self.files.configs().join("sha256"))? {
             images.insert(id, Kept::unnamed(id));
         }
         for (name, id) in self.files.repositories()?.names() {
@@ -195,7 +196,10 @@ impl ClassicStore {
     /// [`Error::Refused`] if they have another digest; [`Error::Io`] if they cannot be read.
     pub fn config(&self, image_id: &Digest) -> Result<Option<Vec<u8>>> {
         let path = self.files.config(image_id);
-        let bytes = read_file(&path, MAX_METADATA).map_err(Error::io("read", &path))?;
+        let bytes = self
+            .files
+            .read_file(&path, MAX_METADATA)
+            .map_err(Error::io("read", &path))?;
         bytes
             .map(|bytes| content::checked(bytes, image_id, &path))
             .transpose()
@@ -216,7 +220,10 @@ impl ClassicStore {
             source_repository: String,
         }
         let path = self.files.blobs(diff_id);
-        let bytes = read_file(&path, MAX_BLOBS).map_err(Error::io("read", &path))?;
+        let bytes = self
+            .files
+            .read_file(&path, MAX_BLOBS)
+            .map_err(Error::io("read", &path))?;
         let entries: Vec<serde_json::Value> = bytes
             .and_then(|bytes| json::from_slice(&bytes).ok())
             .unwrap_or_default();
@@ -234,7 +241,7 @@ impl ClassicStore {
     fn any<T>(
         &self,
         diff_id: &Digest,
-        act: impl Fn(&Path, &dyn Fn() -> Result<PathBuf>) -> Result<T>,
+        act: impl Fn(&Path, &dyn Fn() -> Result<Dir>) -> Result<T>,
     ) -> Result<Option<T>> {
         let Ok(layers) = &self.layers else { return Ok(None) };
         let mut last = Ok(None);
@@ -261,14 +268,14 @@ impl Kept {
 impl Unpacked for ClassicStore {
     fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
         self.any(diff_id, |tar_split, _| {
-            layer::size(&mut layer::entries(tar_split)?, tar_split)
+            layer::size(&mut layer::entries(&self.files, tar_split)?, tar_split)
         })
     }
 
     fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
         let opened = self.any(diff_id, |tar_split, folder| {
-            let entries = layer::entries(tar_split)?;
-            let folder = Rooted::open(folder()?)?;
+            let entries = layer::entries(&self.files, tar_split)?;
+            let folder = Rooted::new(folder()?);
             Ok(LayerTar::new(entries, folder, self.max_layer_size))
         })?;
         match opened {

@@ -6,12 +6,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat, openat2, statat};
 use rustix::io::Errno;
 
+use crate::dir::{Dir, kind_name};
 use crate::error::{Error, Place, Problem, Result};
 
 /// How often a folder is looked for again while others are being renamed, which makes the kernel give up.
@@ -22,8 +23,7 @@ const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEX
 /// A folder that nothing leads out of.
 #[derive(Debug)]
 pub struct Rooted {
-    path: PathBuf,
-    root: OwnedFd,
+    root: Dir,
     /// The folder of the last file: layers name the files of a folder one after another.
     last: Option<(Vec<u8>, OwnedFd)>,
     /// Whether this kernel follows links as in a chroot (Linux 5.6).
@@ -31,25 +31,18 @@ pub struct Rooted {
 }
 
 impl Rooted {
-    /// Opens the folder.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`].
-    pub fn open(path: PathBuf) -> Result<Rooted> {
-        let opened = rustix::fs::open(&path, FOLDER | OFlags::NOFOLLOW, Mode::empty());
-        let root = opened.map_err(|error| Error::io("open", &path)(error.into()))?;
-        Ok(Rooted {
-            path,
-            root,
+    /// Takes a layer's folder.
+    pub fn new(folder: Dir) -> Rooted {
+        Rooted {
+            root: folder,
             last: None,
             follows: true,
-        })
+        }
     }
 
     /// Its path.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.root.path()
     }
 
     /// Opens a regular file of exactly `size` bytes.
@@ -62,7 +55,7 @@ impl Rooted {
         let refused = |path: &Path, problem| Error::refused(place(path, name), problem);
         let Some(inside) = cleaned(name) else {
             let reason = "a name that leads out of its layer, or names no file".into();
-            return Err(refused(&self.path, Problem::Name { reason }));
+            return Err(refused(self.root.path(), Problem::Name { reason }));
         };
         let (folder, file) = match inside.iter().rposition(|byte| *byte == b'/') {
             Some(at) => (
@@ -73,19 +66,19 @@ impl Rooted {
         };
         self.enter(folder, name)?;
         let parent = match &self.last {
-            Some((_, parent)) if !folder.is_empty() => parent,
-            _ => &self.root,
+            Some((_, parent)) if !folder.is_empty() => parent.as_fd(),
+            _ => self.root.as_file().as_fd(),
         };
         let failed = |errno: Errno| match errno {
-            Errno::NOENT => refused(&self.path, Problem::Missing),
-            other => unreadable(&self.path, name, other.into()),
+            Errno::NOENT => refused(self.root.path(), Problem::Missing),
+            other => unreadable(self.root.path(), name, other.into()),
         };
         // Before it is opened: opening a device can do things.
         let stat = statat(parent, file, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::RegularFile {
             let kind = kind_name(kind);
-            return Err(refused(&self.path, Problem::NotAFile { kind }));
+            return Err(refused(self.root.path(), Problem::NotAFile { kind }));
         }
         let found = u64::try_from(stat.st_size).unwrap_or_default();
         if found != size {
@@ -93,7 +86,7 @@ impl Rooted {
                 expected: size,
                 found,
             };
-            return Err(refused(&self.path, problem));
+            return Err(refused(self.root.path(), problem));
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let opened = openat(parent, file, flags, Mode::empty()).map_err(failed)?;
@@ -113,15 +106,15 @@ impl Rooted {
             outcome => outcome,
         };
         let opened = opened.map_err(|errno| match errno {
-            Errno::NOENT => Error::refused(place(&self.path, name), Problem::Missing),
+            Errno::NOENT => Error::refused(place(self.root.path(), name), Problem::Missing),
             Errno::NOTDIR | Errno::LOOP if !self.follows => Error::Io {
                 action: "open",
-                path: below(&self.path, name),
+                path: below(self.root.path(), name),
                 offset: None,
                 source: io::Error::other("a link leads there, which this kernel cannot follow safely").into(),
                 hint: Some("Linux 5.6 and newer can, by openat2".into()),
             },
-            other => unreadable(&self.path, name, other.into()),
+            other => unreadable(self.root.path(), name, other.into()),
         })?;
         self.last = Some((folder.to_vec(), opened));
         Ok(())
@@ -135,7 +128,7 @@ impl Rooted {
         let mut tries = 0;
         loop {
             tries += 1;
-            match openat2(&self.root, folder, FOLDER, Mode::empty(), resolve) {
+            match openat2(self.root.as_file(), folder, FOLDER, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) if tries < TRIES => {}
                 outcome => return outcome,
             }
@@ -147,7 +140,7 @@ impl Rooted {
         let mut names = folder.split(|byte| *byte == b'/');
         let first = names.next().unwrap_or_default();
         let flags = FOLDER | OFlags::NOFOLLOW;
-        let mut parent = openat(&self.root, first, flags, Mode::empty())?;
+        let mut parent = openat(self.root.as_file(), first, flags, Mode::empty())?;
         for name in names {
             parent = openat(&parent, name, flags, Mode::empty())?;
         }
@@ -189,17 +182,6 @@ pub fn unreadable(folder: &Path, name: &[u8], error: io::Error) -> Error {
 /// The path of a file of a layer, for messages.
 fn below(folder: &Path, name: &[u8]) -> PathBuf {
     folder.join(String::from_utf8_lossy(name).trim_start_matches('/'))
-}
-
-fn kind_name(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Directory => "folder",
-        FileType::Symlink => "symbolic link",
-        FileType::Fifo => "FIFO",
-        FileType::Socket => "socket",
-        FileType::CharacterDevice | FileType::BlockDevice => "device",
-        _ => "special file",
-    }
 }
 
 #[cfg(test)]
@@ -246,7 +228,7 @@ mod tests {
     #[test]
     fn names_and_links_stay_inside() {
         let home = layer();
-        let mut rooted = Rooted::open(home.path().join("layer")).unwrap();
+        let mut rooted = Rooted::new(Dir::open(&home.path().join("layer")).unwrap());
         for (name, text) in [
             (&b"etc/file"[..], "inside"),
             (b"./etc/./file", "inside"),
@@ -299,7 +281,7 @@ mod tests {
     #[test]
     fn an_old_kernel_follows_no_link() {
         let home = layer();
-        let mut rooted = Rooted::open(home.path().join("layer")).unwrap();
+        let mut rooted = Rooted::new(Dir::open(&home.path().join("layer")).unwrap());
         rooted.follows = false;
         assert_eq!(read(&mut rooted, b"etc/deep/file"), Ok("deeper".into()));
         assert_eq!(read(&mut rooted, b"etc/file"), Ok("inside".into()));

@@ -1,33 +1,32 @@
 //! Putting another `repositories.json` in the place of the old one, which is kept until the new one has
 //! proved itself; and the lock that tells whether a daemon works on the store.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::Path;
 
+use crate::dir::Dir;
 use crate::docker::attach::cover::copy_access;
-use crate::docker::store::files::Files;
+use crate::docker::store::files::{Files, open_below};
 use crate::oci::Digest;
+
+/// The list of names.
+const NAMES: &str = "repositories.json";
+/// Where the old one is kept.
+const KEPT: &str = "repositories.json.sealift-old";
+/// Where the new one is written.
+const FRESH: &str = "repositories.json.sealift-new";
 
 /// Held while no daemon can have the store.
 #[derive(Debug)]
 pub struct Unused {
+    /// The data root that is locked: what is written goes there and nowhere else.
+    root: Dir,
     /// The lock is held as long as the file is open.
     _lock: Option<File>,
 }
 
 impl Files {
-    /// Where the old one is kept.
-    fn kept(&self) -> PathBuf {
-        self.images().join("repositories.json.sealift-old")
-    }
-
-    /// Where the new one is written.
-    fn fresh(&self) -> PathBuf {
-        self.images().join("repositories.json.sealift-new")
-    }
-
     /// Takes the store if no daemon has it. A daemon that starts meanwhile waits for a second.
     ///
     /// Source: moby, `volume/service/store.go`: a running daemon holds a lock on the list of volumes, from
@@ -37,13 +36,10 @@ impl Files {
     ///
     /// If the lock cannot be looked at. `None` if a daemon has the store.
     pub fn take(&self) -> io::Result<Option<Unused>> {
-        let file = match File::open(self.data_root.join("volumes/metadata.db")) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Unused { _lock: None })),
-            Err(error) => return Err(error),
-        };
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Unused { _lock: Some(file) })),
+        let root = self.root()?;
+        let lock = open_below(&root, Path::new("volumes/metadata.db"))?;
+        match lock.as_ref().map_or(Ok(()), File::try_lock) {
+            Ok(()) => Ok(Some(Unused { root, _lock: lock })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -60,23 +56,19 @@ impl Files {
     /// # Errors
     ///
     /// If a step fails; the old names are in place then, unless only the last sync failed.
-    pub fn exchange(&self, content: &[u8], _unused: &Unused) -> io::Result<()> {
-        let (names, kept, fresh) = (self.names(), self.kept(), self.fresh());
-        self.settle()?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&fresh)?;
+    pub fn exchange(&self, content: &[u8], unused: &Unused) -> io::Result<()> {
+        let images = self.images_in(&unused.root)?;
+        settle(&images)?;
+        let mut file = images.create_file(FRESH, 0o600)?;
         file.write_all(content)?;
-        if names.try_exists()? {
-            copy_access(&names, &fresh, &file)?;
+        if images.kind(NAMES)?.is_some() {
+            copy_access(&images.open_file(NAMES)?, &file)?;
             // Another name of the same file: put back it is what it was, down to its inode.
-            fs::hard_link(&names, &kept)?;
+            images.hard_link(NAMES, KEPT)?;
         }
         file.sync_all()?;
-        fs::rename(&fresh, &names)?;
-        self.sync()
+        images.rename(FRESH, &images, NAMES)?;
+        images.sync()
     }
 
     /// Puts the old names back if those in place are the ones that we wrote; whether they were.
@@ -84,17 +76,18 @@ impl Files {
     /// # Errors
     ///
     /// If they cannot be.
-    pub fn put_back(&self, ours: &Digest, had_names: bool, _unused: &Unused) -> io::Result<bool> {
+    pub fn put_back(&self, ours: &Digest, had_names: bool, unused: &Unused) -> io::Result<bool> {
         let in_place = self.read()?.map(|bytes| Digest::sha256(&bytes));
         if in_place != Some(*ours) {
             return Ok(false);
         }
+        let images = self.images_in(&unused.root)?;
         if had_names {
-            fs::rename(self.kept(), self.names())?;
+            images.rename(KEPT, &images, NAMES)?;
         } else {
-            fs::remove_file(self.names())?;
+            images.remove_file(NAMES)?;
         }
-        self.sync()?;
+        images.sync()?;
         Ok(true)
     }
 
@@ -104,24 +97,29 @@ impl Files {
     ///
     /// If it cannot be removed.
     pub fn settle(&self) -> io::Result<()> {
-        let mut changed = false;
-        for path in [self.fresh(), self.kept()] {
-            match fs::remove_file(path) {
-                Ok(()) => changed = true,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if changed { self.sync() } else { Ok(()) }
+        settle(&self.images_in(&self.root()?)?)
     }
 
-    fn sync(&self) -> io::Result<()> {
-        File::open(self.images())?.sync_all()
+    fn images_in(&self, root: &Dir) -> io::Result<Dir> {
+        root.below(self.inside(&self.images())?)
     }
+}
+
+fn settle(images: &Dir) -> io::Result<()> {
+    let mut changed = false;
+    for name in [FRESH, KEPT] {
+        match images.remove_file(name) {
+            Ok(()) => changed = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if changed { images.sync() } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
     use super::*;
