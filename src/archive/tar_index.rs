@@ -482,6 +482,8 @@ impl Extension {
         for (key, value) in records {
             let text = || std::str::from_utf8(value).map_err(|_| tar(format!("PAX {key} is not UTF-8")));
             match *key {
+                // An empty one leaves the header's value to Go, and none to others.
+                "path" | "linkpath" if value.is_empty() => return Err(tar(format!("PAX {key} is empty"))),
                 "path" => self.pax_path = Some(text()?.to_string()),
                 "linkpath" => self.pax_link = Some(text()?.to_string()),
                 "size" => {

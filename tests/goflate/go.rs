@@ -6,8 +6,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// Builds `digests.go` and gives the program's path.
 pub fn digests() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goflate");
-    let found = Command::new(here.join("go.sh"))
+    build("tests/goflate/digests.go")
+}
+
+/// Builds a program of one file and gives its path.
+pub fn build(source: &str) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let found = Command::new(here.join("tests/goflate/go.sh"))
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
@@ -17,12 +22,13 @@ pub fn digests() -> PathBuf {
     );
     let go = PathBuf::from(String::from_utf8(found.stdout).unwrap().trim());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("goflate");
+    let name = Path::new(source).file_stem().unwrap().to_str().unwrap();
     // Several test programs may build at once.
-    let program = folder.join(format!("digests-{}", std::process::id()));
+    let program = folder.join(format!("{name}-{}", std::process::id()));
     let built = Command::new(&go)
         .args(["build", "-o"])
         .arg(&program)
-        .arg(here.join("digests.go"))
+        .arg(here.join(source))
         .env("GOCACHE", folder.join("cache"))
         .envs([("GOTOOLCHAIN", "local"), ("GOFLAGS", ""), ("GOPROXY", "off")])
         .status()

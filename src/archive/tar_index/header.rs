@@ -78,6 +78,9 @@ pub(super) fn check_numbers(records: &[(&str, &[u8])]) -> Result<(), Problem> {
 pub(super) fn long_name(bytes: &[u8]) -> Result<String, Problem> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     let (name, rest) = bytes.split_at(end);
+    if name.is_empty() {
+        return Err(tar("a long name that is empty"));
+    }
     if rest.iter().any(|byte| *byte != 0) {
         return Err(tar("a long name with data behind its end"));
     }

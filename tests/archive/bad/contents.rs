@@ -58,6 +58,18 @@ fn manifest(change: impl Fn(String) -> String) -> Vec<u8> {
     document(&sample, &blob(sample.manifest.to_string().as_bytes()), change)
 }
 
+/// The sample with another text for its config, which the manifest names.
+pub(super) fn config_text(change: impl Fn(String) -> String) -> Vec<u8> {
+    let mut sample = Sample::plain();
+    let config = change(sample.config.to_string());
+    sample.manifest["config"] = descriptor(OCI_CONFIG, config.as_bytes());
+    sample.rename();
+    Tape::default()
+        .files(&[blob(config.as_bytes())])
+        .files(&sample.files())
+        .end()
+}
+
 fn with(extra: &[(String, Vec<u8>)]) -> Vec<u8> {
     Tape::default().files(extra).files(&Sample::plain().files()).end()
 }
@@ -225,16 +237,7 @@ fn documents() -> Vec<Case> {
             "config-key-twice",
             &["document", "manifest-json"],
             "\"os\" stands twice",
-            {
-                let mut sample = Sample::plain();
-                let config = sample.config.to_string().replacen('{', "{\"os\":\"windows\",", 1);
-                sample.manifest["config"] = descriptor(OCI_CONFIG, config.as_bytes());
-                sample.rename();
-                Tape::default()
-                    .files(&[blob(config.as_bytes())])
-                    .files(&sample.files())
-                    .end()
-            },
+            config_text(|text| text.replacen('{', "{\"os\":\"windows\",", 1)),
         ),
         case(
             "config-without-rootfs",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tar::EntryType;
 
-use super::contents::{document, sample, text};
+use super::contents::{config_text, document, sample, text};
 use super::docker_saves::replaced;
 use super::tars::{field, with};
 use super::{Case, case};
@@ -158,6 +158,12 @@ fn values() -> Vec<Case> {
             }),
         ),
         case(
+            "created-with-an-escape",
+            &["document", "manifest-json"],
+            "expected a time by RFC 3339",
+            config_text(|text| text.replacen('{', "{\"created\":\"2023-11-14\\u005422:13:20Z\",", 1)),
+        ),
+        case(
             "layer-sources-no-descriptors",
             &["json"],
             "expected an object",
@@ -222,6 +228,12 @@ fn headers() -> Vec<Case> {
             "PAX uname with a NUL",
             pax(b"13 uname=a\0b\n"),
         ),
+        case("pax-linkpath-empty", &["tar"], "PAX linkpath is empty", {
+            pax(b"13 linkpath=\n")
+        }),
+        case("long-name-empty", &["tar"], "a long name that is empty", {
+            with(|tape| tape.kind("l", EntryType::GNULongName, b"\0").file("x", b""))
+        }),
         case("pax-key-with-nul", &["tar"], "with a NUL", pax(b"7 a\0=b\n")),
         case(
             "pax-size-of-star",
