@@ -156,10 +156,11 @@ gzip -n -k "$work/layer.tar"
 diff_id=sha256:$(sha256sum "$work/layer.tar" | cut -d ' ' -f 1)
 read -r layer_digest layer_size < <(blob "$work/layer.tar.gz")
 case $(uname -m) in aarch64) arch=arm64 other=amd64 ;; *) arch=amd64 other=arm64 ;; esac
+created=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 manifest_for() { # ARCHITECTURE: prints the descriptor of its manifest
     local config manifest
-    printf '{"architecture":"%s","os":"linux","config":{"Cmd":["/bin/httpd"]},"rootfs":{"type":"layers","diff_ids":["%s"]}}' \
-        "$1" "$diff_id" >"$work/config.json"
+    printf '{"architecture":"%s","os":"linux","created":"%s","config":{"Cmd":["/bin/httpd"]},"rootfs":{"type":"layers","diff_ids":["%s"]}}' \
+        "$1" "$created" "$diff_id" >"$work/config.json"
     read -r config config_size < <(blob "$work/config.json")
     printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":%s},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"%s","size":%s}]}' \
         "$config" "$config_size" "$layer_digest" "$layer_size" >"$work/manifest.json"

@@ -53,25 +53,34 @@ remove_policy() {
     policy_is_ours=
 }
 
-# Installs what is missing of these packages; one script at a time, since they share the policy.
-install_packages() {
-    local missing=() name
+# Sets `missing` to those of these packages that are not installed; fails if there are none.
+find_missing() {
+    local name
+    missing=()
     for name; do
         installed "$name" || missing+=("$name")
     done
-    [ ${#missing[@]} -gt 0 ] || return 0
+    [ ${#missing[@]} -gt 0 ]
+}
+
+# Installs what is missing of these packages; one script at a time, since they share the policy.
+install_packages() {
+    local missing
+    find_missing "$@" || return 0
     command -v apt-get >/dev/null || die "no apt-get here; please install: ${missing[*]}"
     [ "$(id -u)" -eq 0 ] || die "not root; please install: ${missing[*]}"
     exec 8>/run/sealift-install.lock
     flock 8
-    apt_update
-    say "installing ${missing[*]}"
-    if [ ! -e "$policy" ]; then
-        write_policy ''
-        policy_is_ours=1
+    if find_missing "$@"; then # nobody else did it meanwhile
+        apt_update
+        say "installing ${missing[*]}"
+        if [ ! -e "$policy" ]; then
+            write_policy ''
+            policy_is_ours=1
+        fi
+        apt_get install -y --no-install-recommends "${missing[@]}" 8>&- || die "could not install: ${missing[*]}"
+        remove_policy
     fi
-    apt_get install -y --no-install-recommends "${missing[@]}" 8>&- || die "could not install: ${missing[*]}"
-    remove_policy
     exec 8>&-
 }
 

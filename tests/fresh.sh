@@ -36,7 +36,8 @@ enter() {
     exit "$code"
 }
 
-run_on() {
+# Makes a machine that nobody has used yet.
+prepare() {
     local suite=$1 base=$fresh/$1.base
     root=$fresh/$1
     if [ ! -e "$base" ]; then
@@ -50,8 +51,6 @@ run_on() {
     cp "${CARGO_HOME:-$HOME/.cargo}/config.toml" "$root/root/.cargo/" 2>/dev/null || true
     cp /etc/pip.conf "$root/etc/" 2>/dev/null || true
     git clone -q --no-hardlinks "$here" "$root/root/sealift"
-    say "$suite: $COMMAND (output in $root.log)"
-    unshare --mount --pid --fork --kill-child --ipc --uts bash -c enter >"$root.log" 2>&1 </dev/null
 }
 
 [ "$(id -u)" -eq 0 ] || die "not root: it builds and enters a Debian in $fresh"
@@ -63,7 +62,9 @@ export root toolchain COMMAND
 mkdir -p "$fresh"
 failed=()
 for suite; do
-    if run_on "$suite"; then
+    prepare "$suite"
+    say "$suite: $COMMAND (output in $root.log)"
+    if unshare --mount --pid --fork --kill-child --ipc --uts bash -c enter >"$root.log" 2>&1 </dev/null; then
         say "$suite: all good"
     else
         say "$suite: failed; the end of $fresh/$suite.log:"
