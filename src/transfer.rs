@@ -1,7 +1,8 @@
 //! The scheduler that moves blobs from a source to a sink: workers, retries, cancel.
 //!
 //! Each blob is hashed as it passes. A body that ends early goes on where it ended; one whose bytes are wrong
-//! is asked for again from its start. The first error that stays stops all workers.
+//! is asked for again from its start. The first error that stays stops all workers, unless blobs that cannot be
+//! fetched are to be left out.
 
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use crate::archive::{Verified, Verifier};
 use crate::error::{Error, Problem, Result};
 use crate::interrupt::{self, Interrupt};
-use crate::oci::{Descriptor, Repository};
+use crate::oci::{Descriptor, Digest, Repository};
 use crate::progress::Progress;
 use crate::source::Source;
 
@@ -73,6 +74,15 @@ pub struct Moved {
     pub reused: u64,
 }
 
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The blobs that were moved.
+    pub moved: Vec<Moved>,
+    /// Those that their source does not give, each with its error; only where a run goes on without them.
+    pub failed: Vec<(Digest, Error)>,
+}
+
 /// One run of the scheduler.
 pub struct Transfer<'a> {
     /// Where blobs come from.
@@ -85,6 +95,8 @@ pub struct Transfer<'a> {
     pub tries: u32,
     /// The pause before the second try; it doubles with each further one.
     pub pause: Duration,
+    /// Whether the other blobs are moved when a source does not give one.
+    pub keep_going: bool,
     /// Told what goes on.
     pub progress: &'a dyn Progress,
     /// Looked at between pieces of work.
@@ -96,8 +108,8 @@ impl Transfer<'_> {
     ///
     /// # Errors
     ///
-    /// The first error that asking again did not mend.
-    pub fn run(&self, mut wanted: Vec<Wanted>) -> Result<Vec<Moved>> {
+    /// The first error that asking again did not mend, and that is not left out.
+    pub fn run(&self, mut wanted: Vec<Wanted>) -> Result<Outcome> {
         let mut workers = self.jobs.get().min(wanted.len());
         if self.sink.is_ordered() {
             workers = workers.min(1);
@@ -107,7 +119,7 @@ impl Transfer<'_> {
         }
         let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
-        let outcome: Mutex<Result<Vec<Moved>>> = Mutex::new(Ok(Vec::with_capacity(wanted.len())));
+        let outcome: Mutex<Result<Outcome>> = Mutex::new(Ok(Outcome::default()));
         let work = || {
             let mut buffer = vec![0; BUFFER];
             while let Some(blob) = wanted.get(next.fetch_add(1, Ordering::SeqCst)) {
@@ -120,7 +132,11 @@ impl Transfer<'_> {
                 let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
                 match (moved, outcome.as_mut()) {
                     (_, Err(_)) => return,
-                    (Ok(moved), Ok(list)) => list.push(moved),
+                    (Ok(moved), Ok(outcome)) => outcome.moved.push(moved),
+                    (Err(error), Ok(outcome)) if self.leaves_out(&error) => {
+                        self.progress.blob_finished(&blob.descriptor.digest);
+                        outcome.failed.push((blob.descriptor.digest, error));
+                    }
                     (Err(error), Ok(_)) => {
                         stop.store(true, Ordering::SeqCst);
                         *outcome = Err(error);
@@ -137,6 +153,11 @@ impl Transfer<'_> {
             work();
         });
         outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a run goes on after an error: it is one blob's, and no local file's.
+    fn leaves_out(&self, error: &Error) -> bool {
+        self.keep_going && !matches!(error, Error::Io { .. } | Error::Interrupted)
     }
 }
 

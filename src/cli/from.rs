@@ -90,6 +90,11 @@ impl FromArgs {
         self.from.iter().all(|from| matches!(from, From::Path(_)))
     }
 
+    /// Whether nothing is to be written unless all of it is proven.
+    pub fn requires_proof(&self) -> bool {
+        matches!(self.rebuild, How::Require)
+    }
+
     /// Opens all of it. What has to be kept for a while goes beside the `output` file if nothing else is said.
     pub fn source(
         &self,

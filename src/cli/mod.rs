@@ -119,6 +119,11 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Failure::Error(error)) => failed(&output, &interrupt, &error, &[]),
+        Err(Failure::Hinted(error, hint)) => {
+            let code = failed(&output, &interrupt, &error, &[]);
+            output.hint(hint);
+            code
+        }
         Err(Failure::Findings(error, findings)) => failed(&output, &interrupt, &error, &findings),
     }
 }

@@ -13,6 +13,8 @@ use super::Global;
 pub enum Failure {
     /// To be told.
     Error(Error),
+    /// To be told, with what would have helped.
+    Hinted(Error, &'static str),
     /// To be told, with what a verification found.
     Findings(Error, Vec<Finding>),
     /// Nobody listens any more: the process ends as one that does not handle SIGPIPE.

@@ -9,13 +9,14 @@ use sealift::escape::{Escaped, shell_word};
 use sealift::interrupt::Interrupt;
 use sealift::oci::reference::ReferenceError;
 use sealift::oci::{PlatformSelection, Reference};
-use sealift::save::{self, Summary};
+use sealift::save::{self, LeftOut, Summary};
 use sealift::source::Source;
 use sealift::{Error, Result, transfer};
 
 use super::bars;
 use super::from::FromArgs;
-use super::output::{Outcome, Output};
+use super::output::{Failure, Outcome, Output};
+use super::rename::RenameArgs;
 use super::size::{self, Size};
 use super::table::{Column, TableArgs, table};
 
@@ -31,6 +32,8 @@ Examples:
   sudo sealift save --from docker httpd:2.4 myapp:7 -o images.tar   # also without the registry
   sudo sealift save --from docker --all -o everything.tar
   sealift save --from all.tar --from more.tar httpd:2.4 -o some.tar
+  sealift save --images list.txt --keep-going -o images.tar
+  sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
 
 The last line that it prints, `archive sha256:...`, pins everything in the archive:
 carry it by another way and give it to `load --expect`.")]
@@ -47,6 +50,12 @@ pub struct Save {
     /// Every image of the local engine, or that the `--from` archives name
     #[arg(long, conflicts_with_all = ["images", "list"])]
     all: bool,
+    /// Save what can be saved when other images are not found, damaged or incomplete: they are reported, and the exit
+    /// code says the worst of it. --all implies this, unless --rebuild requires that everything is proven
+    #[arg(long)]
+    keep_going: bool,
+    #[command(flatten)]
+    rename: RenameArgs,
     /// `host` (Linux on this architecture), `all`, or OS/ARCH[/VARIANT], comma-separated
     /// [default: what an engine or archive has; host from a registry]
     #[arg(long, value_name = "PLATFORM")]
@@ -94,6 +103,8 @@ impl Save {
             split: self.split,
             resume: !self.no_resume,
             tries: self.from.tries(),
+            renames: self.rename.renames().to_vec(),
+            keep_going: self.keep_going || self.all && !self.from.requires_proof(),
             jobs: self
                 .jobs
                 .and_then(|jobs| NonZeroUsize::new(jobs.into()))
@@ -105,14 +116,20 @@ impl Save {
         } else {
             save::Output::File(&self.output)
         };
-        let summary = save::save(
+        let saved = save::save(
             source.as_ref(),
             &references,
             &options,
             target,
             progress.as_ref(),
             interrupt,
-        )?;
+        );
+        let summary = saved.map_err(|error| match error.each().len() {
+            failed if failed < references.len() && !options.keep_going && is_of_images(&error) => {
+                Failure::Hinted(error, "--keep-going saves the other images")
+            }
+            _ => error.into(),
+        })?;
         progress.done();
         self.report(output, &summary, to_stdout)
     }
@@ -166,8 +183,9 @@ impl Save {
                 "files": summary.files,
                 "reused": summary.reused,
                 "images": summary.images,
+                "left_out": summary.left_out.iter().map(left_out_json).collect::<Vec<_>>(),
             }))?;
-            return Ok(0);
+            return Ok(summary.exit_code());
         }
         let rows: Vec<Vec<String>> = summary
             .images
@@ -235,8 +253,29 @@ impl Save {
                 output.line(line)?
             }
         }
-        Ok(0)
+        for image in &summary.left_out {
+            output.warn(&format!("{} was left out: {}", image.reference, image.error));
+            if let Some(hint) = image.error.hint() {
+                output.hint(hint);
+            }
+        }
+        Ok(summary.exit_code())
     }
+}
+
+/// Whether a save failed because of single images, and others may be well.
+fn is_of_images(error: &Error) -> bool {
+    let mut errors = error.each().iter();
+    errors.all(|error| matches!(error.exit_code(), 1 | 4 | 6 | 7))
+}
+
+fn left_out_json(image: &LeftOut) -> serde_json::Value {
+    serde_json::json!({
+        "name": image.reference,
+        "reason": image.error.to_string(),
+        "hint": image.error.hint(),
+        "exit": image.error.exit_code(),
+    })
 }
 
 /// Refuses to send an archive to standard output where something else is to stand there.

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use super::fake::{Fake, noise, reference};
 use super::tests::{BOTH, listing, options, save_as, stream, two_images};

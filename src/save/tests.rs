@@ -197,22 +197,18 @@ fn documents_in_memory_have_a_limit_in_all() {
     let options = options();
     let interrupt = Interrupt::default();
     let references: Vec<Reference> = BOTH.iter().map(|name| reference(name)).collect();
-    let run = |max_metadata| Run {
-        source: &fake,
-        options: &options,
-        progress: &Silent,
-        interrupt: &interrupt,
-        metadata: AtomicU64::new(0),
-        max_metadata,
-        documents: Documents::default(),
-        descriptors: AtomicUsize::new(0),
-        graphs: Mutex::default(),
+    let run = |max_metadata| {
+        let mut resolver = Resolver::new(&fake, &options, &interrupt);
+        resolver.max_metadata = max_metadata;
+        resolver
     };
     let whole = run(u64::MAX);
-    assert_eq!(whole.resolve(&references).unwrap().len(), 2);
+    let (images, _) = whole.resolve(&references).unwrap();
+    assert_eq!(images.named.len(), 2);
     let all = whole.metadata.into_inner();
-    assert!(run(all).resolve(&references).is_ok());
-    let error = run(all - 1).resolve(&references).unwrap_err();
+    let failed = |max_metadata| run(max_metadata).resolve(&references).unwrap().1;
+    assert!(failed(all).is_empty());
+    let error = &failed(all - 1)[0].error;
     assert_eq!(
         error.to_string(),
         format!(

@@ -8,6 +8,7 @@
 //! examples.rs   the examples of the help texts that need no engine
 //! from.rs       where save looks for images
 //! inputs.rs     archives as streams; files that change while they are read
+//! keep_going.rs saves of which some images cannot be had, and new names
 //! json.rs       the documents of all commands
 //! memory.rs     many names of one image
 //! printed.rs    text, exit codes, help, lists of names
@@ -28,6 +29,7 @@ mod files;
 mod from;
 mod inputs;
 mod json;
+mod keep_going;
 mod memory;
 mod old_kernel;
 mod planted;

@@ -1,0 +1,158 @@
+//! Saves of several images of which some cannot be had, and new names.
+
+use std::fs;
+use std::path::Path;
+
+use super::fake::{Fake, Fault, noise};
+use super::tests::{BOTH, listing, open, options, save_as, stream, two_images};
+use super::*;
+
+fn going_on() -> Options {
+    Options {
+        keep_going: true,
+        tries: 2,
+        ..options()
+    }
+}
+
+/// The names that were left out, each with its exit code.
+fn left_out(summary: &Summary) -> Vec<(String, u8)> {
+    let left_out = summary.left_out.iter();
+    left_out
+        .map(|image| (image.reference.familiar(), image.error.exit_code()))
+        .collect()
+}
+
+#[test]
+fn every_name_that_is_not_there_is_told_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let names = ["app:3", "app:1", "app:2", "quay.io/org/none:1"];
+    let error = save_as(&two_images(), &names, &options(), &path).unwrap_err();
+    assert_eq!(error.exit_code(), 7);
+    let told: Vec<String> = error.each().iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    for (told, name) in told.iter().zip(["app:2", "app:3", "quay.io/org/none:1"]) {
+        assert!(told.contains(name), "{told}");
+    }
+    assert_eq!(listing(folder.path()), [""; 0]);
+}
+
+#[test]
+fn what_is_not_there_is_left_out_on_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, expected] = ["images.tar", "expected.tar"].map(|name| folder.path().join(name));
+    let names = ["app:2", BOTH[0], "app:3", BOTH[1]];
+    let summary = save_as(&two_images(), &names, &going_on(), &path).unwrap();
+    assert_eq!(left_out(&summary), [("app:2".into(), 7), ("app:3".into(), 7)]);
+    assert_eq!(summary.exit_code(), 7);
+    let whole = save_as(&two_images(), &BOTH, &options(), &expected).unwrap();
+    assert_eq!((whole.exit_code(), whole.left_out.len()), (0, 0));
+    assert!(fs::read(&path).unwrap() == fs::read(&expected).unwrap());
+
+    let error = save_as(&two_images(), &["app:2", "app:3"], &going_on(), &path).unwrap_err();
+    assert_eq!((error.exit_code(), error.each().len()), (7, 2));
+    assert!(
+        fs::read(&path).unwrap() == fs::read(&expected).unwrap(),
+        "the old file stays"
+    );
+}
+
+/// Three images, of which the second and third share a layer.
+fn three() -> (Fake, Digest) {
+    let mut fake = Fake::default();
+    fake.image("app:1", &[noise(1, 200_000)]);
+    fake.image("app:2", &[noise(2, 3000), noise(3, 1000)]);
+    fake.image("app:3", &[noise(2, 3000), noise(4, 1000)]);
+    (fake, Digest::sha256(&noise(2, 3000)))
+}
+
+#[test]
+fn images_of_a_layer_that_stays_broken_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, expected] = ["images.tar", "expected.tar"].map(|name| folder.path().join(name));
+    let names = ["app:1", "app:2", "app:3"];
+    save_as(&three().0, &names[..1], &options(), &expected).unwrap();
+    for (fault, code) in [(Fault::Busy, 4), (Fault::FlipAt(5), 4)] {
+        let (fake, broken) = three();
+        fake.fail(broken, &[fault; 10]);
+        let error = save_as(&fake, &names, &options(), &path).unwrap_err();
+        assert_eq!(error.exit_code(), code, "{fault:?}");
+
+        let (fake, broken) = three();
+        fake.fail(broken, &[fault; 10]);
+        let summary = save_as(&fake, &names, &going_on(), &path).unwrap();
+        assert_eq!(
+            left_out(&summary),
+            [("app:2".into(), code), ("app:3".into(), code)]
+        );
+        assert_eq!(summary.exit_code(), code);
+        assert!(
+            fs::read(&path).unwrap() == fs::read(&expected).unwrap(),
+            "{fault:?}"
+        );
+        assert!(summary.reused >= 200_000, "what came is not fetched again");
+        assert_eq!(listing(folder.path()), ["expected.tar", "images.tar"]);
+    }
+    // If nothing is left, there is no archive.
+    let (fake, broken) = three();
+    fake.fail(broken, &[Fault::Busy; 10]);
+    fs::remove_file(&path).unwrap();
+    let error = save_as(&fake, &names[1..], &going_on(), &path).unwrap_err();
+    assert_eq!((error.exit_code(), error.each().len()), (4, 2));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_pipe_ends_with_the_first_layer_that_stays_broken() {
+    let (fake, broken) = three();
+    fake.fail(broken, &[Fault::Busy; 10]);
+    let error = stream(&fake, &["app:1", "app:2"], &going_on()).unwrap_err();
+    assert_eq!(error.exit_code(), 4);
+    // What is known before a byte is written is left out there, too.
+    let whole = stream(&three().0, &["app:1"], &options()).unwrap();
+    let rest = stream(&three().0, &["app:1", "app:9"], &going_on()).unwrap();
+    assert!(whole == rest);
+}
+
+/// The names in an archive.
+fn names(path: &Path) -> Vec<String> {
+    let content = open(path);
+    let entries = content.entries().iter();
+    entries
+        .map(|entry| entry.reference.as_ref().unwrap().familiar())
+        .collect()
+}
+
+#[test]
+fn images_get_other_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let renaming = |renames: &[&str]| Options {
+        renames: renames.iter().map(|text| text.parse().unwrap()).collect(),
+        ..options()
+    };
+    let options = renaming(&["quay.io=harbor.local/quay", "app:1=zoo:2"]);
+    let summary = save_as(&two_images(), &BOTH, &options, &path).unwrap();
+    assert_eq!(names(&path), ["zoo:2", "harbor.local/quay/org/other:2"]);
+    let told: Vec<_> = summary
+        .images
+        .iter()
+        .map(|image| {
+            (
+                image.reference.familiar(),
+                image.renamed_from.as_ref().unwrap().familiar(),
+            )
+        })
+        .collect();
+    let expected = [("zoo:2", BOTH[0]), ("harbor.local/quay/org/other:2", BOTH[1])];
+    assert_eq!(
+        told,
+        expected.map(|(new, old)| (new.to_string(), old.to_string()))
+    );
+
+    for renames in [&["none:1=x:1"][..], &["app:1=quay.io/org/other:2"]] {
+        let error = save_as(&two_images(), &BOTH, &renaming(renames), &path).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{renames:?}");
+    }
+}

@@ -1,0 +1,294 @@
+//! From references to images: each is resolved and followed down to its layers, several at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{LeftOut, Options};
+use crate::archive::format::Named;
+use crate::error::{Error, Place, Problem, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::graph::MAX_ALL_DESCRIPTORS;
+use crate::oci::{Descriptor, Digest, Documents, Graph, MediaType, PlatformSelection, Reference};
+use crate::rename;
+use crate::selector::Identity;
+use crate::source::Source;
+
+/// Most bytes of manifests, indexes and configs in one save, each image's counted: they are held in memory until
+/// the archive is laid out. A thousand images have some 20 MB.
+const MAX_ALL_METADATA: u64 = 1 << 30;
+
+/// Images to save.
+pub(super) struct Images {
+    /// What they are and what they are called, in the archive's order.
+    pub named: Vec<Named>,
+    /// What each was asked for as.
+    pub asked: Vec<Reference>,
+}
+
+impl Images {
+    /// Takes out the images that need one of these blobs.
+    pub fn without(&mut self, failed: &[(Digest, Error)]) -> Vec<LeftOut> {
+        let mut left_out = Vec::new();
+        let (mut named, mut asked) = (Vec::new(), Vec::new());
+        let images = std::mem::take(&mut self.named);
+        for (image, reference) in images.into_iter().zip(std::mem::take(&mut self.asked)) {
+            let blobs = image.blobs();
+            let needs = |(digest, _): &&(Digest, Error)| blobs.iter().any(|blob| blob.digest == *digest);
+            match failed.iter().find(needs) {
+                Some((_, error)) => left_out.push(LeftOut {
+                    reference,
+                    error: error.clone(),
+                }),
+                None => {
+                    named.push(image);
+                    asked.push(reference);
+                }
+            }
+        }
+        (self.named, self.asked) = (named, asked);
+        left_out
+    }
+}
+
+/// Resolves references.
+pub(super) struct Resolver<'a> {
+    pub source: &'a dyn Source,
+    pub options: &'a Options,
+    pub interrupt: &'a Interrupt,
+    /// Bytes of documents and configs that were read, and how many may be.
+    pub metadata: AtomicU64,
+    pub max_metadata: u64,
+    documents: Documents,
+    /// Descriptors of all graphs.
+    descriptors: AtomicUsize,
+    /// The graphs of images that were followed. An image with many names is followed once.
+    graphs: Mutex<HashMap<Followed, Arc<Graph>>>,
+}
+
+/// What the graph of an image depends on: its root, the platforms, and which source gives it.
+type Followed = ((Digest, u64, MediaType), PlatformSelection, String);
+
+impl<'a> Resolver<'a> {
+    pub fn new(source: &'a dyn Source, options: &'a Options, interrupt: &'a Interrupt) -> Resolver<'a> {
+        Resolver {
+            source,
+            options,
+            interrupt,
+            metadata: AtomicU64::new(0),
+            max_metadata: MAX_ALL_METADATA,
+            documents: Documents::default(),
+            descriptors: AtomicUsize::new(0),
+            graphs: Mutex::default(),
+        }
+    }
+
+    /// Resolves every reference, several at once, and puts the images in the archive's order. Those that there are
+    /// not come with their errors.
+    ///
+    /// # Errors
+    ///
+    /// If two images would have one name, and as [`rename::apply`].
+    pub fn resolve(&self, references: &[Reference]) -> Result<(Images, Vec<LeftOut>)> {
+        let unique: BTreeMap<String, &Reference> = references
+            .iter()
+            .map(|reference| (reference.full(), reference))
+            .collect();
+        let (mut images, mut left_out) = (Vec::new(), Vec::new());
+        for (reference, followed) in self.all(&unique.into_values().collect::<Vec<_>>()) {
+            match followed {
+                Ok(named) => images.push((reference.clone(), named)),
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => left_out.push(LeftOut {
+                    reference: reference.clone(),
+                    error: naming(error, reference),
+                }),
+            }
+        }
+        // What is missing may be what was to be renamed.
+        if left_out.is_empty() || self.options.keep_going {
+            self.rename(&mut images)?;
+        }
+        let key = |(_, named): &(Reference, Named)| {
+            let name = named.reference.as_ref().map(Reference::full);
+            (name, named.graph.root.digest)
+        };
+        images.sort_by_key(key);
+        images.dedup_by_key(|image| key(image));
+        let (asked, named): (Vec<Reference>, Vec<Named>) = images.into_iter().unzip();
+        one_digest_a_name(&named)?;
+        Ok((Images { named, asked }, left_out))
+    }
+
+    /// Follows references, several at once. After an error that concerns more than one image no more are begun.
+    fn all<'r>(&self, queue: &[&'r Reference]) -> Vec<(&'r Reference, Result<Named>)> {
+        let next = AtomicUsize::new(0);
+        let stopped = AtomicBool::new(false);
+        let found: Mutex<Vec<(usize, &Reference, Result<Named>)>> = Mutex::new(Vec::new());
+        let work = || {
+            while !stopped.load(Ordering::SeqCst) {
+                let at = next.fetch_add(1, Ordering::SeqCst);
+                let Some(reference) = queue.get(at) else {
+                    return;
+                };
+                let named = self.walk(reference);
+                if named.as_ref().is_err_and(|error| self.stops(error)) {
+                    stopped.store(true, Ordering::SeqCst);
+                }
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.push((at, reference, named));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.options.jobs.get().min(queue.len()) {
+                // Where no more threads are to be had, there are fewer at work.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.sort_by_key(|(at, ..)| *at);
+        found
+            .into_iter()
+            .map(|(_, reference, named)| (reference, named))
+            .collect()
+    }
+
+    /// Whether an error is likely to be every further image's, too.
+    fn stops(&self, error: &Error) -> bool {
+        match error {
+            Error::Interrupted => true,
+            Error::Io { .. } | Error::Engine { .. } => !self.options.keep_going,
+            error => error.is_transient() && !self.options.keep_going,
+        }
+    }
+
+    /// Gives images their new names.
+    fn rename(&self, images: &mut [(Reference, Named)]) -> Result<()> {
+        let identities: Vec<Identity<'_>> = images
+            .iter()
+            .map(|(_, named)| Identity {
+                reference: named.reference.as_ref(),
+                digest: named.account.digest(named.graph.root.digest),
+                root: named.graph.root.digest,
+                image_ids: named.graph.runnable().map(|image| image.id()).collect(),
+            })
+            .collect();
+        let names = rename::apply(&self.options.renames, &identities)?;
+        for ((_, image), name) in images.iter_mut().zip(names) {
+            image.reference = name;
+        }
+        Ok(())
+    }
+
+    /// Follows one reference down to its layers.
+    fn walk(&self, reference: &Reference) -> Result<Named> {
+        self.interrupt.check()?;
+        let root = self.source.resolve(reference)?;
+        let selection = self.source.selection(reference, self.options.platforms.as_ref());
+        let id = (root.digest, root.size, root.media_type.clone());
+        let key = (id, selection.clone(), self.source.origin(reference));
+        let graphs = || self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = graphs().get(&key).cloned();
+        let graph = match known {
+            Some(graph) => graph,
+            None => {
+                let graph = self.follow(reference, &root, &selection)?;
+                self.count(&graph)?;
+                graphs().entry(key).or_insert(Arc::new(graph)).clone()
+            }
+        };
+        Ok(Named {
+            reference: Some(reference.clone()),
+            account: self.source.account(reference, &graph)?,
+            graph,
+        })
+    }
+
+    fn follow(
+        &self,
+        reference: &Reference,
+        root: &Descriptor,
+        selection: &PlatformSelection,
+    ) -> Result<Graph> {
+        // An engine pulls images without their attestations: who asks for a platform does not ask for those.
+        let is_partial = self.source.selection(reference, None) == PlatformSelection::Present;
+        Graph::walk_shared(root, selection, &mut |descriptor| {
+            self.interrupt.check()?;
+            let may_lack =
+                *selection == PlatformSelection::Present || is_partial && descriptor.attests().is_some();
+            if may_lack && self.source.leaves_out(reference, descriptor) {
+                return Ok(None);
+            }
+            self.documents.get(descriptor, || {
+                match self.source.metadata(reference.repository(), descriptor) {
+                    Err(Error::NotFound { .. }) if may_lack => Ok(None),
+                    Err(error) => Err(error),
+                    Ok(bytes) => self.admit(bytes).map(Some),
+                }
+            })
+        })
+    }
+
+    /// Counts what the graphs of all images hold.
+    fn count(&self, graph: &Graph) -> Result<()> {
+        let more = graph.descriptors();
+        let found = self.descriptors.fetch_add(more, Ordering::SeqCst);
+        if found.saturating_add(more) <= MAX_ALL_DESCRIPTORS {
+            return Ok(());
+        }
+        let limit = MAX_ALL_DESCRIPTORS;
+        let place = Place::default().within("all images together");
+        Err(Error::refused(place, Problem::TooMany { limit }))
+    }
+
+    /// Counts what is held in memory.
+    fn admit(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let more = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let found = self
+            .metadata
+            .fetch_add(more, Ordering::SeqCst)
+            .saturating_add(more);
+        if found <= self.max_metadata {
+            return Ok(bytes);
+        }
+        let limit = self.max_metadata;
+        let place = Place::default().within("manifests and configs of all images");
+        Err(Error::refused(place, Problem::TooLarge { limit, found }))
+    }
+}
+
+/// Refuses `x:1` beside `x:1@sha256:...` if they are different images: the archive could not name both.
+fn one_digest_a_name(images: &[Named]) -> Result<()> {
+    let mut known: HashMap<String, Digest> = HashMap::new();
+    for named in images {
+        let Some(name) = named.reference.as_ref().and_then(Reference::without_digest) else {
+            continue;
+        };
+        let digest = named.graph.root.digest;
+        let first = *known.entry(name.full()).or_insert(digest);
+        if first != digest {
+            return Err(Error::Usage {
+                message: format!("{name} would be the name of two images, {first} and {digest}"),
+                hint: Some("save them to two archives, or name one of them by digest only".into()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Puts the reference into errors that only know a digest.
+fn naming(error: Error, reference: &Reference) -> Error {
+    match error {
+        Error::Refused(mut finding) if finding.place.archive.is_none() => {
+            finding.place = finding.place.within(reference);
+            Error::Refused(finding)
+        }
+        Error::NotFound { what, place, hint } if !what.contains(&reference.familiar()) => Error::NotFound {
+            what: format!("{reference}: {what}"),
+            place,
+            hint,
+        },
+        other => other,
+    }
+}

@@ -1,0 +1,137 @@
+//! Fills an archive that was laid out.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+
+use super::resolve::Images;
+use super::{Options, Output};
+use crate::archive::Verified;
+use crate::archive::format;
+use crate::archive::layout::Layout;
+use crate::archive::writer::{self, Stream, Writer};
+use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::Digest;
+use crate::progress::Progress;
+use crate::source::Source;
+use crate::transfer::{Moved, Outcome, Sink, Transfer, Wanted};
+
+/// What came of writing an archive.
+pub(super) enum Written {
+    /// It is whole.
+    Sealed {
+        /// Its blobs.
+        moved: Vec<Moved>,
+        /// The files, in order; none for a pipe.
+        files: Vec<PathBuf>,
+    },
+    /// Blobs are missing, each for its reason: it has to be laid out again without their images.
+    Lacking(Vec<(Digest, Error)>),
+}
+
+/// What it takes to write one.
+pub(super) struct Run<'a> {
+    pub source: &'a dyn Source,
+    pub options: &'a Options,
+    pub progress: &'a dyn Progress,
+    pub interrupt: &'a Interrupt,
+}
+
+impl Run<'_> {
+    /// Writes the archive that was laid out.
+    pub fn write(&self, images: &Images, layout: &Arc<Layout>, output: &mut Output<'_>) -> Result<Written> {
+        let wanted = wanted(images, layout);
+        match output {
+            Output::File(path) => {
+                let target = writer::locate(path)?;
+                let kind = target.kind().map_err(Error::io("look at", &path))?;
+                if !matches!(kind, None | Some(FileType::RegularFile | FileType::Directory)) {
+                    let mut file = target.open_special().map_err(Error::io("write to", &path))?;
+                    return self.write(images, layout, &mut Output::Stream(path, &mut file));
+                }
+                let how = writer::Options {
+                    split: self.options.split,
+                    resume: self.options.resume,
+                    in_order: self.options.in_order,
+                };
+                let writer = Writer::create(target, layout.clone(), &how, self.interrupt)?;
+                let outcome = self.fill(&writer, wanted, self.options.keep_going);
+                let outcome = outcome.map_err(|error| match how.resume {
+                    true => error.or_hint("what came so far is kept: the same command goes on from there"),
+                    false => error,
+                })?;
+                if !outcome.failed.is_empty() {
+                    return Ok(Written::Lacking(outcome.failed));
+                }
+                self.progress.phase("writing to disk", None);
+                let files = writer.seal(&proofs(&outcome.moved))?;
+                Ok(Written::Sealed {
+                    moved: outcome.moved,
+                    files,
+                })
+            }
+            Output::Stream(..) if self.options.split.is_some() => Err(Error::Usage {
+                message: "parts cannot be written to a pipe".into(),
+                hint: Some("name a file with -o, or leave --split out".into()),
+            }),
+            Output::Stream(label, out) => {
+                let stream = Stream::new(label, layout, *out);
+                // What went into a pipe cannot be laid out again.
+                let Outcome { moved, .. } = self.fill(&stream, wanted, false)?;
+                stream.seal(&proofs(&moved))?;
+                Ok(Written::Sealed {
+                    moved,
+                    files: Vec::new(),
+                })
+            }
+        }
+    }
+
+    fn fill(&self, sink: &dyn Sink, wanted: Vec<Wanted>, keep_going: bool) -> Result<Outcome> {
+        let total = wanted
+            .iter()
+            .fold(0u64, |sum, blob| sum.saturating_add(blob.descriptor.size));
+        self.progress.phase("saving", Some(total));
+        let transfer = Transfer {
+            source: self.source,
+            sink,
+            jobs: self.options.jobs,
+            tries: self.options.tries,
+            pause: self.options.pause,
+            keep_going,
+            progress: self.progress,
+            interrupt: self.interrupt,
+        };
+        transfer.run(wanted)
+    }
+}
+
+/// The blobs to fetch in the layout's order, each from the first repository that names it.
+fn wanted(images: &Images, layout: &Layout) -> Vec<Wanted> {
+    let mut repositories = HashMap::new();
+    let firsts = format::firsts(&images.named);
+    let images = images.named.iter().zip(&images.asked).enumerate();
+    for ((at, (named, asked)), first) in images.zip(firsts) {
+        if at != first {
+            continue;
+        }
+        for blob in named.blobs() {
+            repositories.entry(blob.digest).or_insert(asked.repository());
+        }
+    }
+    let blobs = layout.blobs().iter().filter_map(|blob| {
+        let repository = repositories.get(&blob.descriptor.digest)?;
+        Some(Wanted {
+            repository: (*repository).clone(),
+            descriptor: blob.descriptor.clone(),
+        })
+    });
+    blobs.collect()
+}
+
+fn proofs(moved: &[Moved]) -> Vec<Verified> {
+    moved.iter().map(|blob| blob.verified).collect()
+}
