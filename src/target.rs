@@ -87,6 +87,8 @@ pub enum Showing {
         /// What is in the way.
         obstacles: Vec<Obstacle>,
     },
+    /// It is not attached, as it was asked for.
+    Declined,
     /// There is none: the image goes by its name alone.
     NoDigest {
         /// Why it has none.
@@ -129,6 +131,12 @@ impl PlannedImage {
     pub fn pinned(&self) -> Option<Reference> {
         let digest = self.digest?;
         Some(Reference::digested(self.name.repository(), digest))
+    }
+
+    /// Whether its digest is shown without being proven: all goes well, and is told all the same.
+    fn is_unproven(&self) -> bool {
+        let is_shown = matches!(self.showing, Showing::Already | Showing::Attach { .. });
+        is_shown && self.evidence == Evidence::Recorded
     }
 
     /// What is in the way of showing its digest, as far as it is known before the load.
@@ -229,7 +237,8 @@ impl Plan {
     /// The exit code that a load by this plan would end with if all of it goes well.
     pub fn exit_code(&self) -> u8 {
         let hidden = |image: &PlannedImage| matches!(image.showing, Showing::Hidden { .. });
-        let shown = if self.images.iter().any(hidden) { 6 } else { 0 };
+        let is_lacking = |image: &PlannedImage| hidden(image) || image.is_unproven();
+        let shown = if self.images.iter().any(is_lacking) { 6 } else { 0 };
         most_severe(self.left_out.iter().map(|image| image.exit_code).chain([shown]))
     }
 }
@@ -248,6 +257,7 @@ impl fmt::Display for Plan {
             self.bytes(),
             self.send.len()
         )?;
+        let mut hidden: Vec<&PlannedImage> = Vec::new();
         for image in &self.images {
             writeln!(
                 f,
@@ -261,7 +271,21 @@ impl fmt::Display for Plan {
                 Some(tag) => writeln!(f, "  tag     {tag}")?,
                 None => {}
             }
-            write_showing(f, image)?;
+            let same = hidden.iter().find(|known| known.showing == image.showing);
+            match (same, image.digest) {
+                // Reasons and hints are long, and often those of all images.
+                (Some(same), Some(digest)) => {
+                    writeln!(
+                        f,
+                        "  digest  {digest} will not be shown, like that of {}",
+                        same.name
+                    )?;
+                }
+                _ => write_showing(f, image)?,
+            }
+            if !image.obstacles().is_empty() {
+                hidden.push(image);
+            }
         }
         for attachment in &self.attach {
             let engine = if attachment.restarts {
@@ -289,16 +313,17 @@ impl fmt::Display for Plan {
 fn write_showing(f: &mut fmt::Formatter<'_>, image: &PlannedImage) -> fmt::Result {
     let digest = image.digest.map(|digest| digest.to_string());
     let digest = digest.as_deref().unwrap_or("<none>");
+    let recorded = match image.evidence {
+        Evidence::Recorded => "recorded, not proven; ",
+        Evidence::Verified | Evidence::None => "",
+    };
     match &image.showing {
         Showing::Inherent => writeln!(f, "  digest  {digest}"),
-        Showing::Already => writeln!(f, "  digest  {digest} (is shown already)"),
+        Showing::Already => writeln!(f, "  digest  {digest} ({recorded}is shown already)"),
         Showing::Attach { strategy } => {
-            let recorded = match image.evidence {
-                Evidence::Recorded => "recorded, not proven; ",
-                Evidence::Verified | Evidence::None => "",
-            };
             writeln!(f, "  digest  {digest} ({recorded}attached: {strategy})")
         }
+        Showing::Declined => writeln!(f, "  digest  {digest} (not attached: --attach none)"),
         Showing::Hidden { obstacles } => {
             writeln!(f, "  digest  {digest} will not be shown:")?;
             for obstacle in obstacles {

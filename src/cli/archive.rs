@@ -34,6 +34,11 @@ impl ArchiveArgs {
         self.files.open(interrupt)
     }
 
+    /// As [`FileArgs::are_expected`].
+    pub fn are_expected(&self) -> bool {
+        self.files.are_expected()
+    }
+
     /// How the archives are verified.
     pub fn verify_options(&self) -> verify::Options {
         let mut options = verify::Options {
@@ -87,6 +92,11 @@ impl FileArgs {
             });
             (label.unwrap_or_default(), content)
         }))
+    }
+
+    /// Whether it is said of each archive which one it must be.
+    pub fn are_expected(&self) -> bool {
+        !self.expect.is_empty()
     }
 
     /// Whether more than one archive is given.

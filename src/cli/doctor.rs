@@ -164,7 +164,7 @@ fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Resu
             Showing::Attach { strategy } => {
                 output.line(format_args!("  digests of {names}: can be attached ({strategy})"))?;
             }
-            Showing::Inherent | Showing::Already | Showing::NoDigest { .. } => {
+            Showing::Inherent | Showing::Already | Showing::Declined | Showing::NoDigest { .. } => {
                 output.line(format_args!("  digests of {names}: are shown"))?;
             }
         }

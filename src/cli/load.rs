@@ -55,6 +55,10 @@ pub struct Load {
     /// How digests may be attached to Docker's classic store
     #[arg(long, value_enum, default_value_t = How::Auto)]
     attach: How,
+    /// Attach digests that an archive only recorded. Nothing proves them: any archive may claim any digest. The exit
+    /// code is 6. --expect does the same
+    #[arg(long)]
+    trust_recorded: bool,
     /// Allow the engine to be stopped and started again where digests cannot be attached otherwise
     #[arg(long)]
     allow_restart: bool,
@@ -169,6 +173,7 @@ impl Load {
                 How::Offline => Attach::Offline,
                 How::None => Attach::None,
             },
+            trust_recorded: self.trust_recorded || self.archive.are_expected(),
             keep_going: self.keep_going,
         };
         let inventory = target.probe()?;
@@ -254,12 +259,16 @@ fn loaded(output: &Output, report: &Report, width: Option<usize>) -> Outcome {
         "not shown",
         hidden.map(|image| (&image.name, image.obstacles.as_slice())),
     );
+    let unproven = report.images.iter().filter(|image| image.is_unproven());
+    let unproven: Vec<&Reference> = unproven.map(|image| &image.name).collect();
+    if !unproven.is_empty() {
+        let names = first_names(&unproven);
+        output.warn(&format!(
+            "not proven: {names}: the digest is shown as the archive recorded it, without its manifest"
+        ));
+    }
     if !output.is_quiet() {
-        for image in &report.images {
-            if let Some(reason) = &image.no_digest {
-                output.note(&format!("no digest: {}: {reason}", image.name.familiar()));
-            }
-        }
+        note_undigested(output, report);
     }
     tell_consent(output, report.images.iter().flat_map(|image| &image.obstacles));
     let pushed = report
@@ -277,21 +286,53 @@ fn loaded(output: &Output, report: &Report, width: Option<usize>) -> Outcome {
     Ok(report.exit_code())
 }
 
-/// Tells what is in the way of images, each reason once with all the names that it holds for.
+/// Notes which images show no digest, although all went as it was asked for.
+fn note_undigested(output: &Output, report: &Report) {
+    let mut reasons: Vec<(&str, Vec<&Reference>)> = Vec::new();
+    for image in &report.images {
+        let reason = match &image.no_digest {
+            Some(reason) => reason.as_str(),
+            None if image.declined => "it is not attached, as --attach none asks for",
+            None => continue,
+        };
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push(&image.name),
+            None => reasons.push((reason, vec![&image.name])),
+        }
+    }
+    for (reason, names) in reasons {
+        output.note(&format!("no digest: {}: {reason}", first_names(&names)));
+    }
+}
+
+/// Tells what is in the way of images, each reason once with the names that it holds for.
 fn tell<'r>(output: &Output, what: &str, images: impl Iterator<Item = (&'r Reference, &'r [Obstacle])>) {
-    let mut groups: Vec<(&[Obstacle], Vec<String>)> = Vec::new();
+    let mut groups: Vec<(&[Obstacle], Vec<&Reference>)> = Vec::new();
     for (name, obstacles) in images {
         match groups.iter_mut().find(|(known, _)| *known == obstacles) {
-            Some((_, names)) => names.push(name.familiar()),
-            None => groups.push((obstacles, vec![name.familiar()])),
+            Some((_, names)) => names.push(name),
+            None => groups.push((obstacles, vec![name])),
         }
     }
     for (obstacles, names) in groups {
         let reasons: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
-        output.warn(&format!("{what}: {}: {}", names.join(", "), reasons.join("; ")));
-        for hint in obstacles.iter().filter_map(|obstacle| obstacle.hint.as_deref()) {
+        let names = first_names(&names);
+        output.warn(&format!("{what}: {names}: {}", reasons.join("; ")));
+        let hints = obstacles.iter().filter_map(|obstacle| obstacle.hint.as_deref());
+        // The whole command follows.
+        for hint in hints.filter(|hint| *hint != CONSENT) {
             output.hint(hint);
         }
+    }
+}
+
+/// The first names of a list, and how many more there are.
+fn first_names(names: &[&Reference]) -> String {
+    const SHOWN: usize = 3;
+    let first: Vec<String> = names.iter().take(SHOWN).map(|name| name.familiar()).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 

@@ -10,6 +10,7 @@ use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
 use super::inventory::chain_ids;
 use super::plan::{checked_name, found};
 use super::push;
+use super::refusal;
 use super::store::files::{Files, digest_path};
 use super::store::manifests::LockedManifests;
 use super::store::repositories::Repositories;
@@ -18,8 +19,8 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Image, Platform, Reference};
 use crate::progress::Progress;
 use crate::target::{
-    Attach, Attachment, LeftOut, Loaded, Obstacle, Offer, Offers, Plan, PlannedImage, Report, Request,
-    Showing, Target,
+    Attach, Attachment, Evidence, LeftOut, Loaded, Obstacle, Offer, Offers, Plan, PlannedImage, Report,
+    Request, Showing, Target,
 };
 
 /// The store of a Docker that does not run.
@@ -199,10 +200,10 @@ impl Dormant {
         let mut repositories = self.files.repositories()?;
         let mut changed = false;
         for planned in &plan.images {
-            if let Showing::Hidden { .. } = planned.showing {
-                continue;
-            }
-            for name in planned.tag.iter().chain(&planned.pinned()) {
+            let pinned = planned
+                .pinned()
+                .filter(|_| matches!(planned.showing, Showing::Attach { .. }));
+            for name in planned.tag.iter().chain(&pinned) {
                 changed |= repositories.set(name, &planned.image_id);
             }
         }
@@ -221,8 +222,9 @@ impl Dormant {
         let has = |name: &Reference| now.get(name) == Some(planned.image_id);
         let pinned = planned.pinned();
         loaded.shown = pinned.as_ref().map(has);
-        let wanted = pinned.as_ref().or(planned.tag.as_ref());
-        if let Some(name) = wanted.filter(|name| !has(name) && loaded.obstacles.is_empty()) {
+        let is_attached = matches!(planned.showing, Showing::Attach { .. });
+        let wanted = planned.tag.iter().chain(pinned.iter().filter(|_| is_attached));
+        for name in wanted.filter(|name| !has(name)) {
             let reason = format!("{name} is not in the store's list of names");
             loaded.obstacles.push(Obstacle::new(reason, ""));
         }
@@ -251,19 +253,7 @@ fn planned(
     let has = |name: &Reference| inventory.repositories.get(name) == Some(image.id());
     let digest = offer.digest();
     let pinned = digest.map(|digest| Reference::digested(name.repository(), digest));
-    let showing = match request.attach {
-        _ if pinned.as_ref().is_some_and(has) => Showing::Already,
-        Attach::Auto | Attach::Offline if digest.is_none() => Showing::NoDigest {
-            reason: offer.no_digest(),
-        },
-        Attach::Auto | Attach::Offline => Showing::Attach { strategy: "offline" },
-        Attach::Live | Attach::None => Showing::Hidden {
-            obstacles: vec![Obstacle::new(
-                "the engine does not run, and nothing else than writing into its store was left to do",
-                "--attach offline does that",
-            )],
-        },
-    };
+    let showing = showing(offer, pinned.as_ref(), image.id(), request, inventory);
     // As after a pull: a digest in the name leaves the tag alone.
     let tag = match (name.digest(), &showing) {
         (Some(_), Showing::Already | Showing::Attach { .. }) => None,
@@ -284,13 +274,51 @@ fn planned(
     }
 }
 
+/// How an image's digest gets shown once the engine runs.
+fn showing(
+    offer: &Offer<'_>,
+    pinned: Option<&Reference>,
+    image_id: Digest,
+    request: &Request,
+    inventory: &Inventory,
+) -> Showing {
+    let (Some(pinned), Some(digest)) = (pinned, offer.digest()) else {
+        return Showing::NoDigest {
+            reason: offer.no_digest(),
+        };
+    };
+    let holder = inventory.repositories.get(pinned);
+    let hidden = |obstacle| Showing::Hidden {
+        obstacles: vec![obstacle],
+    };
+    match request.attach {
+        _ if holder == Some(image_id) => Showing::Already,
+        Attach::None => Showing::Declined,
+        Attach::Live => hidden(Obstacle::new(
+            "the engine does not run, and nothing else than writing into its store was left to do",
+            "--attach offline does that",
+        )),
+        Attach::Auto | Attach::Offline if offer.evidence() == Evidence::Recorded => {
+            let other = holder.map(|holder| holder.to_string());
+            let obstacle = refusal::recorded(&digest, other.as_deref(), request);
+            obstacle.map_or(Showing::Attach { strategy: "offline" }, hidden)
+        }
+        Attach::Auto | Attach::Offline => Showing::Attach { strategy: "offline" },
+    }
+}
+
 fn attachment(images: &[PlannedImage], names: PathBuf) -> Option<Attachment> {
     let wanted: Vec<String> = images
         .iter()
-        .filter_map(|planned| match planned.showing {
-            Showing::Attach { .. } => planned.pinned(),
-            Showing::NoDigest { .. } => planned.tag.clone().filter(|_| !planned.tagged),
-            _ => None,
+        .flat_map(|planned| {
+            let is_attached = matches!(planned.showing, Showing::Attach { .. });
+            let pinned = planned.pinned().filter(|_| is_attached);
+            planned
+                .tag
+                .clone()
+                .filter(|_| !planned.tagged)
+                .into_iter()
+                .chain(pinned)
         })
         .map(|name| name.familiar())
         .collect();

@@ -134,7 +134,7 @@ fn planned(
     // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
     // the tag is the only name that there is.
     let tag = match (name.digest(), &showing) {
-        (Some(_), Showing::Hidden { .. }) | (None, _) => name.without_digest(),
+        (Some(_), Showing::Hidden { .. } | Showing::Declined) | (None, _) => name.without_digest(),
         (Some(_), _) => None,
     };
     // The containerd store keeps `name@digest` as a name of its own.
@@ -181,22 +181,37 @@ fn showing(
             reason: offer.no_digest(),
         };
     };
-    let repository = name.repository();
     let evidence = offer.evidence();
-    match (inventory.store, evidence) {
-        (Store::Containerd, Evidence::Recorded) => Showing::Hidden {
-            obstacles: vec![Obstacle::new(
-                format!(
-                    "{digest} was recorded without its manifest, and the containerd store shows digests of manifests only"
-                ),
-                "save the image again from a registry that has it",
-            )],
-        },
-        _ if held.is_some_and(|held| has_name(&held.digests, &Reference::digested(repository, digest))) => {
-            Showing::Already
+    let pinned = Reference::digested(name.repository(), digest);
+    let hidden = |obstacle: Obstacle| Showing::Hidden {
+        obstacles: vec![obstacle],
+    };
+    if (inventory.store, evidence) == (Store::Containerd, Evidence::Recorded) {
+        return hidden(Obstacle::new(
+            format!(
+                "{digest} was recorded without its manifest, and the containerd store shows digests of manifests only"
+            ),
+            "save the image again from a registry that has it",
+        ));
+    }
+    if held.is_some_and(|held| has_name(&held.digests, &pinned)) {
+        return Showing::Already;
+    }
+    match inventory.store {
+        Store::Containerd => Showing::Inherent,
+        Store::Classic if request.attach == Attach::None => Showing::Declined,
+        Store::Classic if evidence == Evidence::Recorded => {
+            let other = inventory
+                .images
+                .iter()
+                .find(|held| has_name(&held.digests, &pinned));
+            let other = other.map(|held| held.id.as_str());
+            match refusal::recorded(&digest, other, request) {
+                Some(obstacle) => hidden(obstacle),
+                None => way(name.repository(), evidence, request, inventory, strategies),
+            }
         }
-        (Store::Containerd, _) => Showing::Inherent,
-        (Store::Classic, _) => way(repository, evidence, request, inventory, strategies),
+        Store::Classic => way(name.repository(), evidence, request, inventory, strategies),
     }
 }
 
@@ -209,13 +224,6 @@ pub fn way(
     strategies: &[Box<dyn Strategy>],
 ) -> Showing {
     let mut obstacles = Vec::new();
-    if request.attach == Attach::None {
-        obstacles.push(Obstacle::new(
-            "attaching digests was switched off",
-            "leave out --attach none",
-        ));
-        return Showing::Hidden { obstacles };
-    }
     for strategy in strategies.iter().filter(|one| is_wanted(one.as_ref(), request)) {
         let serves = strategy.serves(repository, &inventory.surroundings);
         if serves == Ok(false) {
@@ -278,8 +286,11 @@ fn attachments(
             strategy: strategy.name(),
         };
         let images = images.iter().filter(|planned| planned.showing == showing);
+        // An image with several tags in one repository has its digest there once.
+        let mut seen = HashSet::new();
         let pinned = images.filter_map(PlannedImage::pinned);
-        pinned.map(|name| name.familiar()).collect()
+        let pinned = pinned.map(|name| name.familiar());
+        pinned.filter(|name| seen.insert(name.clone())).collect()
     };
     let used = strategies
         .iter()

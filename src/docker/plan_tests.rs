@@ -191,7 +191,10 @@ fn digests_are_shown_by_the_first_way_that_works() {
         attach: Attach::None,
         ..Request::default()
     };
-    assert_eq!(showing("app:1", &switched_off, &inventory).1, 6);
+    assert_eq!(
+        showing("app:1", &switched_off, &inventory),
+        (Showing::Declined, 0)
+    );
     let obstacle = Obstacle::new("attaching digests needs root", "sudo");
     inventory.attach[0].obstacles.push(obstacle.clone());
     let hidden = Showing::Hidden {

@@ -3,6 +3,7 @@
 use super::tests::{AMD64, held, inventory, planned, sent};
 use super::*;
 use crate::archive::account::{LayerOrigin, ManifestOrigin, Provenance, StandIn};
+use crate::docker::inventory::Way;
 use crate::oci::MediaType;
 use crate::target::sample::{diff_id, offer, stored};
 
@@ -160,19 +161,62 @@ fn a_recorded_digest_is_never_that_of_the_stand_in() {
         let [obstacle] = image.obstacles() else {
             panic!("{image:?}")
         };
-        let is_told = obstacle.reason.contains("recorded without its manifest");
-        assert!(is_told, "{obstacle}");
+        let says = match store {
+            Store::Classic => "without its manifest, so nothing proves it",
+            Store::Containerd => "recorded without its manifest",
+        };
+        assert!(obstacle.reason.contains(says), "{obstacle}");
         assert_eq!(plan.exit_code(), 6);
         // By its digest alone: the containerd store would have to be told another.
         let app = stand_in(&format!("app@{recorded}"), Some(recorded));
-        let plan = planned(vec![app], &Request::default(), &there);
-        match store {
-            Store::Classic => assert_eq!(plan.unwrap().exit_code(), 6),
-            Store::Containerd => {
-                let error = plan.unwrap_err();
-                assert_eq!(error.exit_code(), 6);
-                assert!(error.to_string().contains("only by a tag"), "{error}");
-            }
-        }
+        let error = planned(vec![app], &Request::default(), &there).unwrap_err();
+        assert_eq!(error.exit_code(), 6);
+        let says = match store {
+            Store::Classic => "it has no tag, and the archive recorded",
+            Store::Containerd => "only by a tag",
+        };
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.hint().unwrap().contains("--rename"), "{error:?}");
     }
+}
+
+#[test]
+fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
+    let recorded = Digest::sha256(b"what the engine showed");
+    let app = || vec![stand_in("app:1", Some(recorded))];
+    let trusting = Request {
+        trust_recorded: true,
+        ..Request::default()
+    };
+    let mut there = inventory(Store::Classic, Vec::new());
+    there.attach = vec![Way {
+        strategy: "offline",
+        manner: Manner::Restarting,
+        obstacles: Vec::new(),
+    }];
+    let plan = planned(app(), &trusting, &there).unwrap();
+    let attached = Showing::Attach { strategy: "offline" };
+    assert_eq!((&plan.images[0].showing, plan.exit_code()), (&attached, 6));
+    let declined = Request {
+        attach: Attach::None,
+        ..trusting.clone()
+    };
+    assert_eq!(planned(app(), &declined, &there).unwrap().exit_code(), 0);
+
+    let mut other = held(Digest::sha256(b"another image"), &["b"]);
+    other.digests = vec![format!("app@{recorded}")];
+    there.images = vec![other.clone()];
+    let plan = planned(app(), &trusting, &there).unwrap();
+    let [obstacle] = plan.images[0].obstacles() else {
+        panic!("{plan}")
+    };
+    assert!(obstacle.reason.contains(&other.id), "{obstacle}");
+    // What the engine shows for this image already is not proven either.
+    there.images[0].id = plan.images[0].image_id.to_string();
+    there.images[0].diff_ids = vec![diff_id("a")];
+    let plan = planned(app(), &Request::default(), &there).unwrap();
+    assert_eq!(
+        (&plan.images[0].showing, plan.exit_code()),
+        (&Showing::Already, 6)
+    );
 }

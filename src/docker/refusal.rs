@@ -2,28 +2,52 @@
 
 use super::inventory::{Inventory, Store};
 use crate::error::{Error, Result};
-use crate::oci::Image;
-use crate::target::{LeftOut, Obstacle, Offer, Offers, Plan, PlannedImage, Request};
+use crate::oci::{Digest, Image};
+use crate::target::{LeftOut, Obstacle, Offer, Offers, Plan, PlannedImage, Request, Showing};
 
-/// What keeps an image from the containerd store: it takes layers only as they were stored, and names a stand-in
-/// by nothing but a tag. `None` if nothing does, or if all of it is there.
+/// What keeps an image from a store. The containerd store takes layers only as they were stored, and names a
+/// stand-in by nothing but a tag; a classic one names it by its recorded digest only if that is attached. `None` if
+/// nothing does, or if all of it is there.
 pub(super) fn obstructed(
     planned: &PlannedImage,
     offer: &Offer<'_>,
     image: &Image,
     store: Store,
 ) -> Option<Obstacle> {
-    if store == Store::Classic {
-        return None;
-    }
     let is_nameless = offer.account.stand_in.is_some() && planned.tag.is_none();
+    let rename = || format!("give it one with --rename {}=NAME:TAG", planned.name.familiar());
+    if store == Store::Classic {
+        let is_hidden = matches!(planned.showing, Showing::Hidden { .. });
+        return (is_nameless && is_hidden).then(|| {
+            let why = Obstacle::joined(planned.obstacles().to_vec());
+            let hints: Vec<String> = why.hint.into_iter().chain([rename()]).collect();
+            Obstacle::new(format!("it has no tag, and {}", why.reason), hints.join("; or "))
+        });
+    }
     if is_nameless {
         return Some(Obstacle::new(
             "its manifest could not be had, and the containerd store can name it only by a tag",
-            format!("give it one with --rename {}=NAME:TAG", planned.name.familiar()),
+            rename(),
         ));
     }
     offer.unpacked(image).filter(|_| !planned.present)
+}
+
+/// What keeps a digest from being attached that an archive recorded without its manifest: any archive may claim any
+/// digest. `other` is the image that the engine shows it for. `None` if nothing does.
+pub(super) fn recorded(digest: &Digest, other: Option<&str>, request: &Request) -> Option<Obstacle> {
+    if !request.trust_recorded {
+        return Some(Obstacle::new(
+            format!("the archive recorded {digest} without its manifest, so nothing proves it"),
+            "--trust-recorded attaches it all the same; so does --expect with the digest that save printed",
+        ));
+    }
+    other.map(|other| {
+        Obstacle::new(
+            format!("the engine shows {digest} for another image, {other}, and nothing proves that it is this one's"),
+            "remove that image first if it is the wrong one",
+        )
+    })
 }
 
 /// Images that cannot be had on the engine are refused by name, all at once.

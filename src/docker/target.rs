@@ -265,63 +265,79 @@ impl Load<'_, '_> {
             .map(|planned| planned.obstacles().to_vec())
             .collect();
         for strategy in &self.docker.strategies {
-            let chosen = Showing::Attach {
+            let showing = Showing::Attach {
                 strategy: strategy.name(),
             };
-            let (places, wanted): (Vec<usize>, Vec<Wanted<'_>>) = plan
-                .images
-                .iter()
-                .enumerate()
-                .filter(|(_, planned)| planned.showing == chosen)
-                .filter_map(|(at, planned)| Some((at, wanted(planned, self.offers)?)))
-                .unzip();
+            let chosen = plan.images.iter().enumerate();
+            let chosen = chosen.filter(|(_, planned)| planned.showing == showing);
+            let mut wanted: Vec<Wanted<'_>> = Vec::new();
+            // For each image the place of its digest: several tags of one repository have it once.
+            let mut places = Vec::new();
+            for (at, planned) in chosen {
+                let Some(one) = wanted_of(planned, self.offers) else {
+                    continue;
+                };
+                let known = wanted.iter().position(|known| known.is_same(&one));
+                places.push((at, known.unwrap_or(wanted.len())));
+                if known.is_none() {
+                    wanted.push(one);
+                }
+            }
             if wanted.is_empty() {
                 continue;
             }
             self.progress.phase("attaching", None);
             let outcomes = strategy.apply(&self.docker.client, &wanted, self.progress, self.interrupt)?;
-            for (at, outcome) in places.into_iter().zip(outcomes) {
-                if let (Some(list), Err(obstacle)) = (obstacles.get_mut(at), outcome) {
-                    list.push(obstacle);
+            for (at, place) in places {
+                if let (Some(list), Some(Err(obstacle))) = (obstacles.get_mut(at), outcomes.get(place)) {
+                    list.push(obstacle.clone());
                 }
             }
         }
         Ok(obstacles)
     }
 
-    /// Asks what the engine shows for an image now.
-    fn ask(&self, planned: &PlannedImage, mut obstacles: Vec<Obstacle>, sent: u64) -> Result<Loaded> {
+    /// Asks what the engine shows for an image now. `obstacles` are in the way of its digest.
+    fn ask(&self, planned: &PlannedImage, obstacles: Vec<Obstacle>, sent: u64) -> Result<Loaded> {
         let client = &self.docker.client;
         let id = match self.takes.store {
             Store::Classic => planned.image_id,
             Store::Containerd => planned.root,
         };
         let is_it = |found: &inventory::Inspected| found.id.parse::<Digest>() == Ok(id);
-        if let Some(tag) = &planned.tag {
-            match find_image(client, &tag.familiar())? {
-                Some(found) if is_it(&found) => {}
-                _ => obstacles.push(Obstacle::new(
-                    format!("{tag} names another image now"),
-                    "somebody else has set it meanwhile; run this again",
-                )),
-            }
-        }
-        let mut loaded = Loaded::planned(planned);
+        let mut loaded = Loaded {
+            obstacles,
+            sent,
+            ..Loaded::planned(planned)
+        };
         if let Some(pinned) = planned.pinned() {
             let found = find_image(client, &pinned.familiar())?;
             let is_shown = found.is_some_and(|found| {
                 is_it(&found) && has_name(found.repo_digests.as_deref().unwrap_or_default(), &pinned)
             });
-            if !is_shown && obstacles.is_empty() {
-                obstacles.push(Obstacle::new(format!("the engine does not show {pinned}"), ""));
+            match is_shown {
+                true => loaded.obstacles.clear(),
+                false if loaded.declined && planned.tag.is_none() => loaded.obstacles.push(Obstacle::new(
+                    "it has no tag, so nothing names it without its digest",
+                    format!("--rename {}=NAME:TAG gives it one", planned.name.familiar()),
+                )),
+                false if loaded.obstacles.is_empty() && !loaded.declined => {
+                    let reason = format!("the engine does not show {pinned}");
+                    loaded.obstacles.push(Obstacle::new(reason, ""));
+                }
+                false => {}
             }
             loaded.shown = Some(is_shown);
         }
-        Ok(Loaded {
-            obstacles,
-            sent,
-            ..loaded
-        })
+        if let Some(tag) = &planned.tag
+            && !find_image(client, &tag.familiar())?.is_some_and(|found| is_it(&found))
+        {
+            loaded.obstacles.push(Obstacle::new(
+                format!("{tag} names another image now"),
+                "somebody else has set it meanwhile; run this again",
+            ));
+        }
+        Ok(loaded)
     }
 
     /// Lets the engine know where the images' layers are, if that is wanted: for each image, what changes its
@@ -358,7 +374,7 @@ impl Load<'_, '_> {
     }
 }
 
-fn wanted<'o>(planned: &PlannedImage, offers: &'o Offers<'_>) -> Option<Wanted<'o>> {
+fn wanted_of<'o>(planned: &PlannedImage, offers: &'o Offers<'_>) -> Option<Wanted<'o>> {
     let (offer, _) = found(planned, offers)?;
     Some(attach::Wanted {
         repository: planned.name.repository().clone(),

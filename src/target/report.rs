@@ -24,6 +24,9 @@ pub struct Loaded {
     pub shown: Option<bool>,
     /// Why not, if it does not, or why the name is not set.
     pub obstacles: Vec<Obstacle>,
+    /// Whether the digest is not attached because that was asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub declined: bool,
     /// Why there is no digest, if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_digest: Option<String>,
@@ -46,6 +49,7 @@ impl Loaded {
             evidence: planned.evidence,
             shown: planned.digest.map(|_| false),
             obstacles: planned.obstacles().to_vec(),
+            declined: planned.showing == Showing::Declined,
             no_digest: match &planned.showing {
                 Showing::NoDigest { reason } => Some(reason.clone()),
                 _ => None,
@@ -57,7 +61,12 @@ impl Loaded {
 
     /// Whether it is named and shown as it was asked for.
     pub fn is_as_asked(&self) -> bool {
-        self.shown.unwrap_or(self.obstacles.is_empty())
+        self.obstacles.is_empty() && (self.shown != Some(false) || self.declined)
+    }
+
+    /// Whether the target shows a digest that nothing proves.
+    pub fn is_unproven(&self) -> bool {
+        self.evidence == Evidence::Recorded && self.shown == Some(true)
     }
 }
 
@@ -91,15 +100,8 @@ impl Report {
     /// The exit code: the most severe one of all images.
     pub fn exit_code(&self) -> u8 {
         let is_kept = |image: &Loaded| image.push.iter().flatten().next().is_none();
-        let shown = if self
-            .images
-            .iter()
-            .all(|image| image.is_as_asked() && is_kept(image))
-        {
-            0
-        } else {
-            6
-        };
+        let is_well = |image: &Loaded| image.is_as_asked() && !image.is_unproven() && is_kept(image);
+        let shown = if self.images.iter().all(is_well) { 0 } else { 6 };
         most_severe(self.left_out.iter().map(|image| image.exit_code).chain([shown]))
     }
 }

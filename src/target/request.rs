@@ -31,6 +31,8 @@ pub struct Request {
     pub renames: Vec<Rename>,
     /// How digests may be attached.
     pub attach: Attach,
+    /// Whether digests are attached that the archive recorded and nothing proves.
+    pub trust_recorded: bool,
     /// Whether images that are whole are loaded when others are not.
     pub keep_going: bool,
 }

@@ -205,7 +205,7 @@ fn containers_keep_running_and_the_setting_is_gone() {
         offline
             .sealift
             .run(&["load", images.path().to_str().unwrap(), "--attach", "none"])
-            .code(6);
+            .ok();
         let process = running(&daemon, "quay.io/a/b:1", "web");
         let before = Untouched::of(&daemon);
         let pid = daemon.pid();
@@ -423,24 +423,48 @@ fn a_recorded_digest_is_attached_this_way_only_and_called_recorded() {
     fs::write(&index, entries.to_string()).unwrap();
     let offline = Offline::beside(&daemon);
     let path = images.path().to_str().unwrap().to_owned();
-    let said = offline.sealift.run(&["load", &path]).code(6);
-    assert!(said.stderr.contains("recorded without its manifest"), "{said:?}");
-    assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
-    let plan = offline
-        .sealift
-        .run(&[&offline.arguments(&images)[..], &["--dry-run".into()]].concat());
+    let attach = offline.arguments(&images);
+    let with = |more: &[&str]| {
+        let more = more.iter().map(ToString::to_string);
+        offline
+            .sealift
+            .run(&attach.iter().cloned().chain(more).collect::<Vec<_>>())
+    };
+    // Any archive may claim any digest: consent to a restart does not make it true.
+    let pid = daemon.pid();
+    let said = offline.load(&images).code(6);
     assert!(
-        plan.ok()
-            .stdout
-            .contains("(recorded, not proven; attached: offline)")
+        said.stderr.contains("without its manifest, so nothing proves it"),
+        "{said:?}"
     );
-    let said = offline.load(&images).ok();
+    assert!(
+        said.stderr.contains("hint: --trust-recorded attaches it"),
+        "{said:?}"
+    );
+    assert_eq!(
+        (daemon.images(), daemon.pid()),
+        (vec!["httpd:2.4 <none>".into()], pid)
+    );
+
+    let plan = with(&["--trust-recorded", "--dry-run"]).code(6);
+    let attached = "(recorded, not proven; attached: offline)";
+    assert!(plan.stdout.contains(attached), "{plan:?}");
+    let expected = image::sha256(&fs::read(&index).unwrap());
+    let wrong = image::sha256(b"another archive");
+    assert!(with(&["--expect", &wrong]).code(1).stderr.contains(&expected));
+    assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
+    let said = with(&["--expect", &expected]).code(6);
     assert!(
         said.stdout.contains(&format!("{recorded}   recorded   yes")),
         "{said:?}"
     );
+    assert!(said.stderr.contains("not proven: httpd:2.4: "), "{said:?}");
     assert_eq!(daemon.images(), [format!("httpd:2.4 {recorded}")]);
     runs(&daemon, &format!("httpd@{recorded}"), "2.4");
+    // Again there is nothing to do, and it is no more proven.
+    let again = offline.sealift.run(&["load", &path, "--json"]).code(6).json();
+    let told = ["shown", "evidence", "obstacles"].map(|key| again["images"][0][key].clone());
+    assert_eq!(json!(told), json!([true, "recorded", []]));
     let listed = offline.sealift.run(&["list", &path]).ok();
     assert!(
         listed.stdout.contains(&recorded) && listed.stdout.contains("recorded"),

@@ -59,6 +59,50 @@ fn a_store_without_a_daemon_gets_names_and_digests() {
 }
 
 #[test]
+fn a_recorded_digest_is_written_on_request_only() {
+    let mut daemon = Daemon::start(Engine::Docker28, Store::Classic);
+    let images = Images::new();
+    let app = images.add("app:1", &Image::sample("app", "1").without_index());
+    let (recorded, other) = (
+        format!("sha256:{}", "5".repeat(64)),
+        format!("sha256:{}", "6".repeat(64)),
+    );
+    app.annotate("dev.sealift.recorded", &recorded);
+    let run = tempfile::tempdir().unwrap();
+    let sealift = Sealift::new()
+        .docker(&daemon)
+        .env("SEALIFT_RUN_DIR", run.path().join("run"));
+    let path = images.path().to_str().unwrap().to_owned();
+    sealift.run(&["load", &path]).code(6);
+    assert_eq!(daemon.images(), ["app:1 <none>"]);
+    daemon.docker(&["tag", "app:1", "kept:1"]).ok();
+    daemon.docker(&["rmi", "app:1"]).ok();
+    daemon.stop();
+    let root = daemon.data_root().to_str().unwrap().to_owned();
+    let load = ["load", &path, "--data-root", &root];
+    let names = || fs::read_to_string(names_file(&daemon)).unwrap();
+
+    let said = sealift.run(&load).code(6);
+    assert!(said.stderr.contains("--trust-recorded"), "{said:?}");
+    assert!(!names().contains(&recorded));
+    assert!(names().contains("\"app:1\""), "{}", names());
+    let trusting = [&load[..], &["--trust-recorded"]].concat();
+    let said = sealift.run(&trusting).code(6);
+    assert!(said.stderr.contains("not proven: app:1: "), "{said:?}");
+    assert!(names().contains(&format!("app@{recorded}")));
+
+    // The digest of another image stays that image's.
+    let taken = names().replace(&format!("app@{recorded}"), &format!("app@{other}"));
+    let (head, id) = taken.split_once(&format!("app@{other}\":\"")).unwrap();
+    let taken = format!("{head}app@{other}\":\"sha256:{}{}", "7".repeat(64), &id[71..]);
+    fs::write(names_file(&daemon), &taken).unwrap();
+    app.annotate("dev.sealift.recorded", &other);
+    let said = sealift.run(&trusting).code(6);
+    assert!(said.stderr.contains("for another image, sha256:777"), "{said:?}");
+    assert_eq!(names(), taken);
+}
+
+#[test]
 fn what_the_store_does_not_have_is_told() {
     let mut daemon = Daemon::start(Engine::Docker28, Store::Classic);
     let images = Images::new();

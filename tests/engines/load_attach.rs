@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
-use sealift::target::{Attach, Request, Showing};
+use sealift::target::{Request, Showing};
 use serde_json::json;
 
 use crate::loading::*;
@@ -120,16 +120,38 @@ fn flags_and_edits_that_a_reload_would_harm_are_told() {
         let broken = Daemon::start(engine, Store::Classic);
         fs::write(broken.config_file(), r#"{"debug":"#).unwrap();
         is_told_why(&broken, &attach, "daemon.json");
+    }
+}
 
-        let switched_off = Request {
-            attach: Attach::None,
-            ..Request::default()
-        };
-        is_told_why(
-            &Daemon::start(engine, Store::Classic),
-            &switched_off,
-            "switched off",
-        );
+#[test]
+fn nothing_is_attached_where_that_is_asked_for() {
+    for engine in CLASSIC {
+        let daemon = Daemon::start(engine, Store::Classic);
+        let images = Images::new();
+        images.add("httpd:2.4", &Image::sample("httpd", "2.4"));
+        let alone = images.add_by_digest("alone", &Image::sample("alone", "1"));
+        let sealift = Sealift::new().docker(&daemon);
+        let path = images.path();
+        let load = ["load", path.to_str().unwrap(), "--attach", "none"];
+        let before = Untouched::of(&daemon);
+        let said = sealift.run(&[&load[..], &["--image", "httpd:2.4"]].concat()).ok();
+        let note = "note: no digest: httpd:2.4: it is not attached, as --attach none asks for";
+        assert!(said.stderr.contains(note), "{said:?}");
+        let plan = sealift.run(&[&load[..], &["--image", "httpd", "--dry-run"]].concat());
+        assert!(plan.ok().stdout.contains("(not attached: --attach none)"));
+        assert_eq!(Untouched::of(&daemon), before);
+        assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
+        runs(&daemon, "httpd:2.4", "2.4");
+
+        // Without its digest nothing names this one.
+        let said = sealift.run(&[&load[..], &["--json"]].concat()).code(6).json();
+        let told = |at: usize| ["name", "shown", "declined"].map(|key| said["images"][at][key].clone());
+        let name = format!("alone@{}", alone.digest);
+        let expected = json!([["httpd:2.4", false, true], [name, false, true]]);
+        assert_eq!(json!([told(0), told(1)]), expected);
+        let obstacle = said["images"][1]["obstacles"][0]["reason"].as_str().unwrap();
+        assert!(obstacle.contains("it has no tag"), "{said}");
+        assert_eq!(said["images"][0]["obstacles"], json!([]));
     }
 }
 

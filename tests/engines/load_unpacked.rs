@@ -260,7 +260,7 @@ fn a_store_without_a_daemon_gets_what_there_is_to_name() {
         let built = images.add("built:1", &Image::sample("built", "1").without_index());
         built.annotate("dev.sealift.recorded", "none");
         let (sealift, _loader, load) = beside(&daemon, &images);
-        sealift.run(&with(&load, &["--attach", "none"])).code(6);
+        sealift.run(&with(&load, &["--attach", "none"])).ok();
         daemon.docker(&["tag", "built:1", "kept:1"]).ok();
         daemon.docker(&["rmi", "built:1"]).ok();
         daemon.stop();

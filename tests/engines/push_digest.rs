@@ -68,7 +68,7 @@ fn it_stays_where_the_registry_has_the_layers() {
         let (stage, digest) = Stage::new(*engine);
         let address = stage.registry.address().to_owned();
         // Without being told, the engine compresses anew.
-        stage.load(&[]).code(6);
+        stage.load(&[]).ok();
         assert_ne!(stage.push("app:1"), digest, "{engine:?}");
         stage
             .daemon
@@ -79,15 +79,14 @@ fn it_stays_where_the_registry_has_the_layers() {
         std::fs::remove_dir_all(metadata.join("diffid-by-digest/sha256")).unwrap();
 
         let pid = stage.daemon.pid();
-        // A load that shows no digest ends with 6; what is of interest is what it says of pushes.
-        let said = stage.load(&["--keep-push-digest"]).code(6);
+        let said = stage.load(&["--keep-push-digest"]).ok();
         assert!(!said.stderr.contains("a push changes"), "{said:?}");
         assert_eq!(stage.daemon.pid(), pid);
         assert_eq!(stage.push("app:1"), digest, "{engine:?}");
 
         // Another repository of that registry mounts them.
         let rename = format!("{address}/app={address}/team/web");
-        stage.load(&["--keep-push-digest", "--rename", &rename]).code(6);
+        stage.load(&["--keep-push-digest", "--rename", &rename]).ok();
         assert_eq!(stage.push("team/web:1"), digest, "{engine:?}");
 
         // It is as a pull leaves it: another repository without a rename, too.
@@ -107,7 +106,7 @@ fn it_does_not_where_the_registry_has_nothing() {
         let (stage, digest) = Stage::new(*engine);
         let empty = Registry::start();
         let rename = format!("{}/app={}/app", stage.registry.address(), empty.address());
-        stage.load(&["--keep-push-digest", "--rename", &rename]).code(6);
+        stage.load(&["--keep-push-digest", "--rename", &rename]).ok();
         stage
             .daemon
             .docker(&["push", "--quiet", &format!("{}/app:1", empty.address())])

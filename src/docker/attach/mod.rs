@@ -59,6 +59,13 @@ pub struct Wanted<'a> {
     pub graph: &'a Graph,
 }
 
+impl Wanted<'_> {
+    /// Whether the engine would be made to record the same.
+    pub fn is_same(&self, other: &Wanted<'_>) -> bool {
+        self.digest == other.digest && self.image_id == other.image_id && self.repository == other.repository
+    }
+}
+
 /// What became of one wanted digest; `Err` says why it is not shown.
 pub type Outcome = Result<(), Obstacle>;
 
