@@ -72,7 +72,7 @@ impl Dir {
     ///
     /// As [`Dir::open`]; if `path` does not end in a name.
     pub fn locate(path: &Path) -> io::Result<Located> {
-        walk::locate(path)
+        walk::locate(path, &is_trusted)
     }
 
     /// Its path, for messages.
@@ -295,6 +295,24 @@ impl Dir {
             _ => error.into(),
         }
     }
+}
+
+/// Opens a file of settings: it and every link to it belong to one of `owners`.
+///
+/// # Errors
+///
+/// If it is not there, is no regular file, or belongs to somebody else; as root also if others can write to it.
+pub fn open_owned(path: &Path, owners: &[u32]) -> io::Result<File> {
+    let located = walk::locate(path, &|uid| uid == 0 || owners.contains(&uid))?;
+    let file = located.dir.open_file(&located.name)?;
+    let meta = file.metadata()?;
+    if !owners.contains(&meta.uid()) {
+        return Err(denied(format!("it belongs to another user (uid {})", meta.uid())));
+    }
+    if meta.mode() & 0o002 != 0 && rustix::process::geteuid().is_root() {
+        return Err(denied("every user can write to it".into()));
+    }
+    Ok(file)
 }
 
 /// Whether what a user made can be relied on like one's own: root's and this user's can.

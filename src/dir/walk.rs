@@ -81,10 +81,12 @@ impl Located {
 
 /// What is asked about every folder before it is entered: its path, and itself.
 type Check<'a> = &'a mut dyn FnMut(&Path, &File) -> io::Result<()>;
+/// Whether links of a user are followed.
+type Trust<'a> = &'a dyn Fn(u32) -> bool;
 
 /// Opens a folder.
 pub(super) fn directory(path: &Path, check: Check<'_>) -> io::Result<Dir> {
-    let mut walk = Walk::new(path, check)?;
+    let mut walk = Walk::new(path, check, &is_trusted)?;
     while let Some(part) = walk.left.pop_front() {
         walk.step(part)?;
     }
@@ -92,9 +94,9 @@ pub(super) fn directory(path: &Path, check: Check<'_>) -> io::Result<Dir> {
 }
 
 /// Opens the folder of a file.
-pub(super) fn locate(path: &Path) -> io::Result<Located> {
+pub(super) fn locate(path: &Path, trust: Trust<'_>) -> io::Result<Located> {
     let mut check = |_: &Path, _: &File| Ok(());
-    let mut walk = Walk::new(path, &mut check)?;
+    let mut walk = Walk::new(path, &mut check, trust)?;
     while let Some(part) = walk.left.pop_front() {
         let name = match part {
             Part::Name(name) if walk.left.is_empty() => name,
@@ -148,16 +150,18 @@ struct Walk<'a> {
     left: VecDeque<Part>,
     links: usize,
     check: Check<'a>,
+    trust: Trust<'a>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(path: &Path, check: Check<'a>) -> io::Result<Walk<'a>> {
+    fn new(path: &Path, check: Check<'a>, trust: Trust<'a>) -> io::Result<Walk<'a>> {
         Ok(Walk {
             at: openat(CWD, ".", SEARCHED, Mode::empty())?.into(),
             shown: PathBuf::new(),
             left: parts(path).collect(),
             links: 0,
             check,
+            trust,
         })
     }
 
@@ -201,7 +205,7 @@ impl<'a> Walk<'a> {
     /// The link that a name is; `None` if it is something else, or nothing.
     fn link(&self, name: &OsStr) -> io::Result<Option<Link>> {
         match Link::read(&self.at, name)? {
-            Some(link) if !is_trusted(link.uid) => {
+            Some(link) if !(self.trust)(link.uid) => {
                 let path = self.shown.join(name);
                 Err(denied(format!("{} is a link of another user", path.display())))
             }

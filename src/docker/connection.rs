@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
 
-use super::endpoint::{Endpoint, Tls};
+use super::endpoint::{Endpoint, Tls, read_optional};
 use crate::error::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,12 +92,12 @@ fn tls_config(tls: &Tls) -> Result<TlsConfig> {
         Ok(found)
     };
     let ca = tls.folder.join("ca.pem");
-    if let Some(bytes) = read(&ca)? {
+    if let Some(bytes) = read_optional(&ca)? {
         let roots = certificates(&ca, &bytes)?;
         builder = builder.root_certs(RootCerts::new_with_certs(&roots));
     }
     let (cert, key) = (tls.folder.join("cert.pem"), tls.folder.join("key.pem"));
-    if let (Some(chain), Some(secret)) = (read(&cert)?, read(&key)?) {
+    if let (Some(chain), Some(secret)) = (read_optional(&cert)?, read_optional(&key)?) {
         let chain = certificates(&cert, &chain)?;
         let secret = PrivateKey::from_pem(&secret).map_err(|error| unusable(&key, error))?;
         builder = builder.client_cert(Some(ClientCert::new_with_certs(&chain, secret)));
@@ -112,14 +112,6 @@ fn unusable(path: &Path, error: ureq::Error) -> Error {
         offset: None,
         source: io::Error::other(error).into(),
         hint: Some("docker's client certificates are PEM: ca.pem, cert.pem, key.pem".into()),
-    }
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("read", path)(error)),
     }
 }
 

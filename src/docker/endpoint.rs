@@ -5,13 +5,17 @@
 //! `client/envvars.go`.
 
 use std::fmt;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use crate::dir;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, json};
 
 /// The socket of a stock installation.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+/// Largest file of settings that is read, in bytes.
+const MAX_FILE: u64 = 4 << 20;
 const PLAIN_PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
 /// The context that stands for the environment and the usual socket.
@@ -177,17 +181,21 @@ fn environment_tls(environment: &Environment) -> Option<Tls> {
     })
 }
 
-fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
+/// Reads a file of settings; `None` if there is none. It is used only if it belongs to root, to this user, or to the
+/// one who called sudo: another's must not decide which engine root talks to.
+pub(super) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
+    let own = rustix::process::geteuid();
+    let caller = std::env::var("SUDO_UID").ok().filter(|_| own.is_root());
+    let mut owners = vec![0, own.as_raw()];
+    owners.extend(caller.and_then(|uid| uid.parse::<u32>().ok()));
+    let read = dir::open_owned(path, &owners).and_then(|file| {
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    match read {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error)
-            if matches!(
-                error.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(None)
-        }
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(Error::io("read", path)(error)),
     }
 }

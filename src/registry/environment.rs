@@ -4,15 +4,23 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-const VARIABLES: [&str; 18] = [
+const VARIABLES: [&str; 26] = [
+    "DISPLAY",
     "DOCKER_CONFIG",
+    "GPG_TTY",
     "HOME",
+    "LANG",
+    "LC_ALL",
     "PATH",
     "REGISTRY_AUTH_FILE",
     "SUDO_GID",
     "SUDO_HOME",
     "SUDO_UID",
     "SUDO_USER",
+    "TERM",
+    "TZ",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
     "XDG_CONFIG_HOME",
     "XDG_RUNTIME_DIR",
     "ALL_PROXY",
@@ -23,6 +31,18 @@ const VARIABLES: [&str; 18] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
+];
+
+/// What a key ring or a passphrase prompt of a user needs of the terminal or desktop that they are at.
+const SESSION: [&str; 8] = [
+    "DISPLAY",
+    "GPG_TTY",
+    "LANG",
+    "LC_ALL",
+    "TERM",
+    "TZ",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
 ];
 
 /// The variables that matter here, and who is running.
@@ -78,6 +98,26 @@ impl Environment {
 
     pub(super) fn invoker(&self) -> Option<&Invoker> {
         self.invoker.as_ref()
+    }
+
+    /// The environment of a program that runs as the user behind sudo: as that user has it after a login.
+    pub(super) fn of_session(&self, user: &Invoker) -> Vec<(&'static str, OsString)> {
+        let runtime = format!("/run/user/{}", user.uid);
+        let name = self.get("SUDO_USER").map(ToOwned::to_owned).unwrap_or_default();
+        let own = [
+            ("HOME", user.home.clone().into()),
+            ("USER", name.clone()),
+            ("LOGNAME", name),
+            (
+                "DBUS_SESSION_BUS_ADDRESS",
+                format!("unix:path={runtime}/bus").into(),
+            ),
+            ("XDG_RUNTIME_DIR", runtime.into()),
+        ];
+        let shared = SESSION
+            .iter()
+            .filter_map(|name| Some((*name, self.get(name)?.to_owned())));
+        own.into_iter().chain(shared).collect()
     }
 
     /// The user behind sudo. Their home is what newer versions of sudo say, else the one in `users`, which has

@@ -14,6 +14,7 @@
 //! printed.rs    text, exit codes, help, lists of names
 //! tables.rs     tables on terminals of several widths
 //! unpacked.rs   what is told of uncompressed layers and stand-ins
+//! sudo.rs       whose credentials are read under sudo
 //! registry_faults.rs  registries that lie, break off and stall
 //! ```
 
@@ -35,5 +36,6 @@ mod old_kernel;
 mod planted;
 mod printed;
 mod registry_faults;
+mod sudo;
 mod tables;
 mod unpacked;

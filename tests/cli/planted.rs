@@ -5,16 +5,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
+use crate::support::command::bounded;
 use crate::support::*;
 
 /// The user who plants: `nobody`, by number.
 const OTHER: u32 = 65_534;
 /// What no file of root's may lose.
 const SECRET: &[u8] = b"a file of root's";
-/// Longest time that a command may take here; one that waits for a FIFO takes forever.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder of another user, in a home that others can enter, with an image to save.
 struct Trap {
@@ -70,25 +68,6 @@ impl Trap {
         let vault: Vec<_> = fs::read_dir(self.sealift.path("vault")).unwrap().collect();
         assert_eq!(vault.len(), 1, "{what}: {vault:?}");
     }
-}
-
-/// Runs a command that must not take forever.
-fn bounded(command: &mut Command) -> Run {
-    let mut limited = Command::new("timeout");
-    limited
-        .args(["-s", "KILL"])
-        .arg(PATIENCE.as_secs().to_string())
-        .arg(command.get_program())
-        .args(command.get_args());
-    limited
-        .current_dir(command.get_current_dir().unwrap())
-        .env_clear();
-    limited.envs(
-        command
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    run(limited.stdin(Stdio::null()))
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::attach_offline::{CLASSIC, names_file, nothing_beside};
 use crate::loading::*;
+use crate::support::command::bounded;
 use crate::support::folder::base;
 use crate::support::*;
 
@@ -247,7 +248,7 @@ fn a_planted_data_root_leads_nowhere_else() {
             let home = planted(&victim, script);
             let root = home.path().join("docker").to_str().unwrap().to_owned();
             let load = ["load", &path, "--data-root", &root, "--keep-push-digest"];
-            let said = within_a_minute(&mut sealift.command(&load)).code(code);
+            let said = bounded(&mut sealift.command(&load)).code(code);
             assert!(
                 format!("{}{}", said.stdout, said.stderr).contains(says),
                 "{script}: {said:?}"
@@ -283,7 +284,7 @@ fn a_planted_data_root_leads_nowhere_else() {
                 "-o",
                 "x.tar",
             ];
-            let said = within_a_minute(&mut sealift.command(&save)).code(3);
+            let said = bounded(&mut sealift.command(&save)).code(3);
             assert!(said.stderr.contains(says), "{script}: {said:?}");
             assert!(!sealift.path("x.tar").exists());
         }
@@ -299,23 +300,6 @@ fn a_planted_data_root_leads_nowhere_else() {
         let said = sealift.run(&["load", &path, "--data-root", root]).code(3);
         assert!(said.stderr.contains("link of another user"), "{said:?}");
     }
-}
-
-/// Runs a command that would wait forever for a FIFO.
-fn within_a_minute(command: &mut Command) -> Run {
-    let mut limited = Command::new("timeout");
-    limited
-        .args(["-s", "KILL", "60"])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .current_dir(command.get_current_dir().unwrap())
-        .env_clear()
-        .envs(
-            command
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
-    run(limited.stdin(Stdio::null()))
 }
 
 #[test]

@@ -69,6 +69,24 @@ pub fn run(command: &mut Command) -> Run {
     Run::new(line, &output)
 }
 
+/// Runs a command that is killed after a minute: one that waits for a FIFO would take forever.
+#[track_caller]
+pub fn bounded(command: &mut Command) -> Run {
+    let mut limited = Command::new("timeout");
+    limited
+        .args(["-s", "KILL", "60"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(command.get_current_dir().unwrap())
+        .env_clear()
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    run(limited.stdin(Stdio::null()))
+}
+
 /// A command with an environment of only PATH and HOME, and nothing on standard input.
 pub fn clean(program: impl AsRef<OsStr>, home: &Path) -> Command {
     let mut command = Command::new(program);

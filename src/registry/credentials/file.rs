@@ -6,13 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use rustix::io::Errno;
+
 use super::Credential;
+use crate::dir;
 use crate::error::{Error, Result};
 use crate::oci::json;
 use crate::oci::reference::DEFAULT_DOMAIN;
@@ -49,25 +53,40 @@ struct Entry {
 pub(super) struct AuthFile {
     path: PathBuf,
     fields: Fields,
+    /// The user that it belongs to.
+    pub(super) owner: u32,
 }
 
 impl AuthFile {
-    /// Reads a file; `None` if it is not there and need not be, or is another user's and cannot be read, as
-    /// root cannot on a network's file system.
-    pub(super) fn read(path: &Path, is_explicit: bool, is_anothers: bool) -> Result<Option<AuthFile>> {
-        let read = std::fs::File::open(path).and_then(|file| {
+    /// Reads a file of one of `owners`; `None` if it is not there and need not be.
+    pub(super) fn read(path: &Path, is_explicit: bool, owners: &[u32]) -> Result<Option<AuthFile>> {
+        let read = dir::open_owned(path, owners).and_then(|file| {
+            let owner = file.metadata()?.uid();
             let mut bytes = Vec::new();
             io::Read::read_to_end(&mut io::Read::take(file, MAX_FILE), &mut bytes)?;
-            Ok(bytes)
+            Ok((bytes, owner))
         });
-        let bytes = match read {
-            Ok(bytes) => bytes,
+        let (bytes, owner) = match read {
+            Ok(read) => read,
             Err(error) => {
-                return match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if !is_explicit => Ok(None),
-                    io::ErrorKind::PermissionDenied if is_anothers => Ok(None),
-                    _ => Err(Error::io("read credentials from", path)(error)),
-                };
+                let is_absent = matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                );
+                // As root may not read another user's file on a network's file system.
+                let is_closed = error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
+                if !is_explicit && (is_absent || is_closed && is_root()) {
+                    return Ok(None);
+                }
+                return Err(Error::Io {
+                    action: "read credentials from",
+                    path: path.to_path_buf(),
+                    offset: None,
+                    hint: (!is_absent && !is_closed).then(|| {
+                        "credentials are read from a regular file of your own; under sudo also from root's".into()
+                    }),
+                    source: error.into(),
+                });
             }
         };
         if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -79,6 +98,7 @@ impl AuthFile {
         Ok(Some(AuthFile {
             path: path.to_path_buf(),
             fields,
+            owner,
         }))
     }
 
@@ -114,6 +134,10 @@ impl AuthFile {
         }
         Ok(best.map(|(_, credential)| credential))
     }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 fn malformed(path: &Path, reason: &str) -> Error {

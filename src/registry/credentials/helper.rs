@@ -2,7 +2,6 @@
 //!
 //! Source: docker/docker-credential-helpers, README, "Development", and its `client` package.
 
-use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -11,7 +10,7 @@ use std::time::Duration;
 
 use super::Credential;
 use crate::oci::json;
-use crate::registry::environment::Invoker;
+use crate::registry::environment::{Environment, Invoker};
 use crate::registry::secret::Secret;
 
 /// Most bytes of an answer that are read.
@@ -19,8 +18,9 @@ const MAX_ANSWER: u64 = 1 << 20;
 
 pub(super) struct Helper<'a> {
     pub(super) name: &'a str,
-    /// Where programs are looked for; `None` as this process does.
-    pub(super) search_path: Option<&'a OsStr>,
+    /// What the surroundings say; `PATH` is where programs are looked for.
+    pub(super) environment: &'a Environment,
+    /// The user that it runs as, if that is not the one of this process.
     pub(super) run_as: Option<&'a Invoker>,
     pub(super) timeout: Duration,
 }
@@ -78,16 +78,13 @@ impl Helper<'_> {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        if let Some(path) = self.search_path {
-            command.env("PATH", path);
-        }
         if let Some(user) = self.run_as {
-            // Setting the user also gives up root's other groups.
-            command
-                .uid(user.uid)
-                .gid(user.gid)
-                .env("HOME", &user.home)
-                .current_dir("/");
+            // Setting the user also gives up root's other groups. What root's environment has is not for them.
+            command.uid(user.uid).gid(user.gid).current_dir("/").env_clear();
+            command.envs(self.environment.of_session(user));
+        }
+        if let Some(path) = self.environment.get("PATH") {
+            command.env("PATH", path);
         }
         let mut child = command
             .spawn()

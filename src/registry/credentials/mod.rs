@@ -10,8 +10,11 @@
 //! 3. `$XDG_RUNTIME_DIR/containers/auth.json`
 //! 4. `$XDG_CONFIG_HOME/containers/auth.json`, else `~/.config/containers/auth.json`
 //! 5. under sudo, where root's own files have nothing: `.docker/config.json` and `.config/containers/auth.json`
-//!    of the user who called sudo, and their `/run/user/UID/containers/auth.json`. Helpers that these files name
-//!    run as that user, as their key rings are theirs.
+//!    of the user who called sudo, and their `/run/user/UID/containers/auth.json`
+//!
+//! A file is used only if it belongs to this user or to root, or, under sudo, to the user who called it; those of
+//! the last place must be that user's. Links on the way must be theirs or root's, too. A helper runs as the user
+//! whom the file belongs to that names it, and sees nothing of root's environment.
 
 mod file;
 mod helper;
@@ -48,7 +51,8 @@ struct Place {
     path: PathBuf,
     /// Whether the user named this very file, so that it must be readable.
     is_explicit: bool,
-    run_as: Option<Invoker>,
+    /// Whether it is a place of the user who called sudo.
+    is_invokers: bool,
 }
 
 /// Credentials by registry.
@@ -56,7 +60,8 @@ struct Place {
 pub struct Credentials {
     given: Vec<(String, Credential)>,
     places: Vec<Place>,
-    search_path: Option<std::ffi::OsString>,
+    invoker: Option<Invoker>,
+    environment: Environment,
     /// How long a helper may take.
     helper_timeout: Duration,
 }
@@ -74,7 +79,8 @@ impl Default for Credentials {
         Credentials {
             given: Vec::new(),
             places: Vec::new(),
-            search_path: None,
+            invoker: None,
+            environment: Environment::default(),
             helper_timeout: Duration::from_secs(30),
         }
     }
@@ -84,30 +90,30 @@ impl Credentials {
     /// Finds the files of an environment; they are read when a registry asks for credentials.
     pub fn locate(environment: &Environment) -> Credentials {
         let mut places = Vec::new();
-        let mut add = |path: PathBuf, is_explicit: bool, run_as: Option<&Invoker>| {
+        let mut add = |path: PathBuf, is_explicit: bool, is_invokers: bool| {
             places.push(Place {
                 path,
                 is_explicit,
-                run_as: run_as.cloned(),
+                is_invokers,
             });
         };
         let home = environment.path("HOME");
         if let Some(path) = environment.path("REGISTRY_AUTH_FILE") {
-            add(path, true, None);
+            add(path, true, false);
         }
         if let Some(folder) = environment.path("DOCKER_CONFIG") {
-            add(folder.join("config.json"), false, None);
+            add(folder.join("config.json"), false, false);
         } else if let Some(home) = &home {
-            add(home.join(".docker/config.json"), false, None);
+            add(home.join(".docker/config.json"), false, false);
         }
         if let Some(folder) = environment.path("XDG_RUNTIME_DIR") {
-            add(folder.join("containers/auth.json"), false, None);
+            add(folder.join("containers/auth.json"), false, false);
         }
         let config = environment
             .path("XDG_CONFIG_HOME")
             .or_else(|| home.as_ref().map(|home| home.join(".config")));
         if let Some(folder) = config {
-            add(folder.join("containers/auth.json"), false, None);
+            add(folder.join("containers/auth.json"), false, false);
         }
         if let Some(invoker) = environment.invoker() {
             let runtime = PathBuf::from(format!("/run/user/{}", invoker.uid));
@@ -116,12 +122,13 @@ impl Credentials {
                 runtime.join("containers/auth.json"),
                 invoker.home.join(".config/containers/auth.json"),
             ] {
-                add(path, false, Some(invoker));
+                add(path, false, true);
             }
         }
         Credentials {
             places,
-            search_path: environment.get("PATH").map(ToOwned::to_owned),
+            invoker: environment.invoker().cloned(),
+            environment: environment.clone(),
             ..Credentials::default()
         }
     }
@@ -131,6 +138,14 @@ impl Credentials {
     pub fn with(mut self, registry: &str, credential: Credential) -> Credentials {
         self.given.push((registry.to_ascii_lowercase(), credential));
         self
+    }
+
+    /// The users whose file a place may have.
+    fn owners(&self, place: &Place) -> Vec<u32> {
+        let invoker = self.invoker.as_ref().map(|invoker| invoker.uid);
+        let own = [0, rustix::process::geteuid().as_raw()];
+        let own = own.into_iter().filter(|_| !place.is_invokers);
+        own.chain(invoker).collect()
     }
 
     /// Finds the credential for a repository of a registry, as they stand in a reference.
@@ -149,14 +164,14 @@ impl Credentials {
             return Ok(lookup);
         }
         for place in &self.places {
-            let Some(file) = AuthFile::read(&place.path, place.is_explicit, place.run_as.is_some())? else {
+            let Some(file) = AuthFile::read(&place.path, place.is_explicit, &self.owners(place))? else {
                 continue;
             };
             if let Some(name) = file.helper(registry) {
                 let helper = helper::Helper {
                     name,
-                    search_path: self.search_path.as_deref(),
-                    run_as: place.run_as.as_ref(),
+                    environment: &self.environment,
+                    run_as: self.invoker.as_ref().filter(|invoker| invoker.uid == file.owner),
                     timeout: self.helper_timeout,
                 };
                 match helper.get(server_of(registry)) {

@@ -85,6 +85,16 @@ fn the_longest_scope_of_podmans_file_counts() {
     }
 }
 
+/// A user who may have called sudo, and owns a file: only root can give it away.
+fn caller(file: &Path) -> u32 {
+    let own = rustix::process::geteuid();
+    if !own.is_root() {
+        return own.as_raw();
+    }
+    std::os::unix::fs::chown(file, Some(65_534), Some(65_534)).unwrap();
+    65_534
+}
+
 #[test]
 fn files_in_their_order() {
     let folder = tempfile::tempdir().unwrap();
@@ -113,12 +123,13 @@ fn files_in_their_order() {
         &at("ann/.docker/config.json"),
         &entry("ann", &["a.io", "d.io", "e.io"]),
     );
+    let caller = caller(&at("ann/.docker/config.json"));
     let environment = Environment::default()
         .with("REGISTRY_AUTH_FILE", at("auth"))
         .with("HOME", at("home"))
         .with("XDG_RUNTIME_DIR", at("run"))
-        .with("SUDO_UID", "12345")
-        .with("SUDO_GID", "12345")
+        .with("SUDO_UID", caller.to_string())
+        .with("SUDO_GID", caller.to_string())
         .with("SUDO_HOME", at("ann"))
         .under_sudo("");
     let credentials = Credentials::locate(&environment);
@@ -244,14 +255,6 @@ fn a_failing_helper_is_noted_and_passed_over() {
 
 #[test]
 fn a_helper_of_the_user_behind_sudo_runs_as_that_user() {
-    // Only root may become somebody else.
-    let own = rustix::process::geteuid();
-    let uid = if own.is_root() { 65_534 } else { own.as_raw() };
-    let gid = if own.is_root() {
-        65_534
-    } else {
-        rustix::process::getegid().as_raw()
-    };
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     helper(
@@ -263,6 +266,12 @@ fn a_helper_of_the_user_behind_sudo_runs_as_that_user() {
         &folder.path().join(".docker/config.json"),
         r#"{"credsStore":"who"}"#,
     );
+    let uid = caller(&folder.path().join(".docker/config.json"));
+    let gid = if uid == 65_534 {
+        uid
+    } else {
+        rustix::process::getegid().as_raw()
+    };
     let environment = Environment::default()
         .with("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
         .with("SUDO_UID", uid.to_string())
