@@ -25,6 +25,13 @@ pub trait Source: Send + Sync {
         Ok(())
     }
 
+    /// Other digests, as `NAME@DIGEST`, that this source shows for the image and repository of a tag that it has made
+    /// ready. They are ready, too.
+    fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
+        let _ = reference;
+        Vec::new()
+    }
+
     /// The platforms of an image that it gives: by default those that are asked for, else what is there.
     fn selection(&self, reference: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
         let _ = reference;
@@ -177,6 +184,12 @@ impl Source for Several {
             }
         }
         Ok(())
+    }
+
+    fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
+        // Only the one that has made it ready knows any.
+        let mut others = self.sources.iter().map(|source| source.other_digests(reference));
+        others.find(|others| !others.is_empty()).unwrap_or_default()
     }
 
     fn selection(&self, reference: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {

@@ -73,7 +73,7 @@ pub fn plan(
         }
     }
     refusal::strangers(&mut plan, &strangers, offers, request, inventory)?;
-    refusal::unpacked(&mut plan, &unpacked, request)?;
+    refusal::unpacked(&mut plan, unpacked, request)?;
     plan.attach = attachments(&plan.images, inventory, strategies);
     plan.send = pieces(&plan.images, offers, &Takes::lacking(inventory))?;
     Ok(plan)
@@ -312,8 +312,9 @@ fn attachments(
 pub fn pieces(images: &[PlannedImage], offers: &Offers<'_>, takes: &Takes) -> Result<Vec<Piece>> {
     let mut seen = HashSet::new();
     let mut pieces = Vec::new();
-    for (position, planned) in images.iter().enumerate().filter(|(_, planned)| !planned.present) {
-        let Some((offer, image)) = found(planned, offers) else {
+    for position in sent(images, takes.store) {
+        let planned = images.get(position);
+        let Some((offer, image)) = planned.and_then(|planned| found(planned, offers)) else {
             continue;
         };
         let mut add = |digest, size, form| {
@@ -347,6 +348,17 @@ pub fn pieces(images: &[PlannedImage], offers: &Offers<'_>, takes: &Takes) -> Re
         }
     }
     Ok(pieces)
+}
+
+/// Positions of the images whose content is sent. An image of the classic store goes once, whatever its names and
+/// digests; its layers may be stored otherwise under each.
+pub fn sent(images: &[PlannedImage], store: Store) -> Vec<usize> {
+    let mut seen = HashSet::new();
+    let missing = images.iter().enumerate().filter(|(_, planned)| !planned.present);
+    missing
+        .filter(|(_, planned)| store == Store::Containerd || seen.insert(planned.image_id))
+        .map(|(position, _)| position)
+        .collect()
 }
 
 /// The offer and the image in it that a planned one stands for.

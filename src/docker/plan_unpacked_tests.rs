@@ -220,3 +220,36 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
         (&Showing::Already, 6)
     );
 }
+
+#[test]
+fn further_digests_of_an_image_cost_nothing_and_stop_nothing() {
+    let recorded = Digest::sha256(b"what the engine showed besides");
+    let name = format!("app@{recorded}");
+    let same = |layers: &[&str]| {
+        let mut same = offer(Some(&name), layers, AMD64);
+        same.account.stand_in = Some(StandIn {
+            recorded: Some(recorded),
+        });
+        same
+    };
+    let app = || offer(Some("app:1"), &["a", "b"], AMD64);
+    // As another push stored it.
+    let pushed = unpacked("mirror.example/app:1", &["a", "b"], &["a", "b"]);
+    let classic = inventory(Store::Classic, Vec::new());
+    let all = vec![app(), same(&["a", "b"]), pushed];
+    let plan = planned(all, &Request::default(), &classic).unwrap();
+    assert_eq!((plan.images.len(), plan.left_out.len()), (2, 1));
+    assert_eq!(sent(&plan, Form::Layer), [stored("a"), stored("b")]);
+
+    let containerd = inventory(Store::Containerd, Vec::new());
+    let all = vec![app(), same(&["a", "b"])];
+    let plan = planned(all, &Request::default(), &containerd).unwrap();
+    assert_eq!((plan.images.len(), plan.exit_code()), (1, 6));
+    assert_eq!(plan.left_out[0].name, name);
+    // One that is not there otherwise is refused.
+    let error = planned(vec![app(), same(&["c"])], &Request::default(), &containerd).unwrap_err();
+    assert!(
+        error.to_string().contains(&format!("{name}: its manifest")),
+        "{error}"
+    );
+}

@@ -50,15 +50,29 @@ pub(super) fn recorded(digest: &Digest, other: Option<&str>, request: &Request) 
     })
 }
 
-/// Images that cannot be had on the engine are refused by name, all at once.
-pub(super) fn unpacked(plan: &mut Plan, refused: &[(&Offer<'_>, Obstacle)], request: &Request) -> Result<()> {
-    if refused.is_empty() || request.keep_going {
-        plan.left_out
-            .extend(refused.iter().map(|(offer, obstacle)| LeftOut {
-                name: offer.label(),
-                reason: obstacle.reason.clone(),
-                exit_code: 6,
-            }));
+/// Images that cannot be had on the engine are refused by name, all at once. A further digest of an image that it
+/// gets under another name is only left out.
+pub(super) fn unpacked(
+    plan: &mut Plan,
+    refused: Vec<(&Offer<'_>, Obstacle)>,
+    request: &Request,
+) -> Result<()> {
+    let gets = |image: &Image| plan.images.iter().any(|planned| planned.image_id == image.id());
+    let is_had = |offer: &Offer<'_>| {
+        offer.reference.as_ref().is_some_and(|name| name.tag().is_none())
+            && offer.account.stand_in.is_some()
+            && offer.graph.runnable().any(gets)
+    };
+    let (left_out, refused): (Vec<_>, Vec<_>) = refused
+        .into_iter()
+        .partition(|(offer, _)| request.keep_going || is_had(offer));
+    plan.left_out
+        .extend(left_out.into_iter().map(|(offer, obstacle)| LeftOut {
+            name: offer.label(),
+            reason: obstacle.reason,
+            exit_code: 6,
+        }));
+    if refused.is_empty() {
         return Ok(());
     }
     let reasons: Vec<String> = refused

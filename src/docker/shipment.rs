@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::inventory::Store;
-use super::plan::{Takes, found, is_decompressed, layers};
+use super::plan::{self, Takes, found, is_decompressed, layers};
 use crate::archive::content::{Content, Stored};
 use crate::archive::format::{
     CONTAINERD_NAME, DockerImage, Entry, INDEX, MANIFEST, OCI_LAYOUT, OCI_LAYOUT_CONTENT, blob_path, to_json,
@@ -103,7 +103,8 @@ pub fn content(
             }
         }
     }
-    let missing = images.iter().filter(|planned| !planned.present);
+    let missing = plan::sent(images, takes.store);
+    let missing = missing.into_iter().filter_map(|position| images.get(position));
     match takes.store {
         Store::Containerd => {
             let roots = missing.filter_map(|planned| Some(found(planned, offers)?.0.graph.root.bare()));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::upstream::Upstream;
-use super::{HeldImage, Holder, Holding};
+use super::{HeldImage, Holder};
 use crate::archive::account::ManifestOrigin;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::graph::{MAX_DEPTH, MAX_DESCRIPTORS};
@@ -23,15 +23,17 @@ pub(super) struct Found {
     pub is_part: bool,
 }
 
-/// Looks for the documents of one of a holding's digests, first in the holder, then in the registry. Where there
-/// are other ways to have an image, documents that cannot be used are told of and passed over.
+/// Looks for the documents of a digest, first in the holder, then in the registry. Where there are other ways to
+/// have an image, documents that cannot be used are told of and passed over.
 pub(super) fn find(
     holder: &dyn Holder,
     upstream: &Upstream,
-    holding: &Holding,
-    digests: &[Reference],
+    image: Option<&HeldImage>,
+    name: &Reference,
 ) -> Result<Option<Found>> {
-    let image = holding.image.as_ref();
+    let Some(digest) = name.digest() else {
+        return Ok(None);
+    };
     let pass_over = |found: Result<Option<Found>>| match found {
         Err(error @ Error::Refused(_)) if image.is_some() => {
             upstream.note(&error);
@@ -39,25 +41,12 @@ pub(super) fn find(
         }
         found => found,
     };
-    let named = || {
-        digests
-            .iter()
-            .filter_map(|name| Some((name.repository(), name.digest()?)))
-    };
-    for (repository, digest) in named() {
-        let found = pass_over(in_holder(holder, repository, digest, image))?;
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
+    let found = pass_over(in_holder(holder, name.repository(), digest, image))?;
     // A holder of indexes either has one or does not.
-    for (repository, digest) in named().filter(|_| image.is_some()) {
-        let found = pass_over(in_registry(upstream, repository, digest, image))?;
-        if found.is_some() {
-            return Ok(found);
-        }
+    if found.is_some() || image.is_none() {
+        return Ok(found);
     }
-    Ok(None)
+    pass_over(in_registry(upstream, name.repository(), digest, image))
 }
 
 fn in_holder(

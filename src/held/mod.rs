@@ -9,12 +9,16 @@
 //! - `upstream`: the registry, as far as it can be reached
 //! - `saved`: an archive of `docker save` as a holder
 //! - `work`: making images ready
+//! - `unknown`: images whose manifest is found nowhere
+//! - `platforms`: which platforms are wanted, and which are there
 //! - `source`: all of it as a [`crate::source::Source`]
 
 mod layers;
 mod manifests;
+mod platforms;
 mod saved;
 mod source;
+mod unknown;
 mod upstream;
 mod work;
 
@@ -91,10 +95,33 @@ pub trait Holder: Unpacked {
 /// An image as it is held.
 #[derive(Debug, Clone)]
 pub struct Holding {
-    /// What the holder shows it as, `NAME@DIGEST`, the likeliest first and each digest once.
+    /// `NAME@DIGEST` that the holder shows for the repository of the name, each once and in order: no others count
+    /// as the name's digests.
     pub digests: Vec<Reference>,
+    /// Those that it shows for the same image in other repositories. Their manifests name the same content.
+    pub elsewhere: Vec<Reference>,
     /// The one image that the name stands for, where an engine keeps images and not indexes.
     pub image: Option<HeldImage>,
+}
+
+impl Holding {
+    /// Takes an image with all that it is shown as by digest.
+    pub fn new(repository: &Repository, shown: &[Reference], image: Option<HeldImage>) -> Holding {
+        let mut digests: Vec<Reference> = shown
+            .iter()
+            .filter_map(|name| Some(Reference::digested(name.repository(), name.digest()?)))
+            .collect();
+        digests.sort();
+        digests.dedup();
+        let (digests, elsewhere) = digests
+            .into_iter()
+            .partition(|name| name.repository() == repository);
+        Holding {
+            digests,
+            elsewhere,
+            image,
+        }
+    }
 }
 
 /// One image without its manifest.
@@ -127,20 +154,6 @@ impl HeldImage {
             config,
         })
     }
-}
-
-/// What an image is shown as by digest, each digest once, those of the repository first.
-pub fn digests_of(repository: &Repository, shown: &[Reference]) -> Vec<Reference> {
-    let mut digests: Vec<Reference> = Vec::new();
-    let is_same = |reference: &&Reference| reference.repository() == repository;
-    let others = shown.iter().filter(|reference| !is_same(reference));
-    for reference in shown.iter().filter(is_same).chain(others) {
-        let is_known = |known: &Reference| known.digest() == reference.digest();
-        if reference.digest().is_some() && !digests.iter().any(is_known) {
-            digests.push(reference.clone());
-        }
-    }
-    digests
 }
 
 /// The names that an image is listed by: its tags, and its digests in repositories where it has no tag.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::OnceLock;
 
-use super::{HeldImage, Holder, Holding, digests_of};
+use super::{HeldImage, Holder, Holding};
 use crate::archive::content::Stored;
 use crate::archive::docker_save::{DockerSave, SavedImage};
 use crate::error::Result;
@@ -158,14 +158,12 @@ impl Holder for Saved {
         };
         let shown = self.shown.as_ref().and_then(|shown| shown.get(&image.image_id));
         let shown = shown.map(Vec::as_slice).unwrap_or_default();
-        Ok(Some(Holding {
-            digests: digests_of(reference.repository(), shown),
-            image: Some(HeldImage {
-                id: image.image_id,
-                raw: image.config_raw.clone(),
-                config: image.config.clone(),
-            }),
-        }))
+        let held = HeldImage {
+            id: image.image_id,
+            raw: image.config_raw.clone(),
+            config: image.config.clone(),
+        };
+        Ok(Some(Holding::new(reference.repository(), shown, Some(held))))
     }
 
     fn references(&self) -> Result<Vec<Reference>> {

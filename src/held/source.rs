@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Holder;
-use super::layers::Missing;
 use super::upstream::Upstream;
 use super::work::{self, Ready, Work};
 use crate::archive::account::{Account, Evidence, Provenance};
@@ -91,7 +90,9 @@ impl HeldSource {
     /// Refuses images of which something is not proven.
     fn require(&self, references: &[Reference]) -> Result<()> {
         let mut unproven = Vec::new();
-        for reference in references {
+        let others = |reference| self.other_digests(reference);
+        let others: Vec<Reference> = references.iter().flat_map(others).collect();
+        for reference in references.iter().chain(&others) {
             let name = reference.full();
             let (image, left_out) = {
                 let ready = self.ready();
@@ -161,33 +162,26 @@ impl Source for HeldSource {
     fn prepare(&self, references: &[Reference], platforms: Option<&PlatformSelection>) -> Result<()> {
         self.holder.gather(references, self.progress.as_ref())?;
         self.progress.phase("looking for manifests", None);
-        let mut work = Work {
-            holder: self.holder.as_ref(),
-            upstream: &self.upstream,
-            interrupt: &self.interrupt,
-            ready: Ready::default(),
-            missing: Missing::default(),
-            layers: 0,
-        };
-        let mut drafts = Vec::new();
+        let mut work = Work::new(self.holder.as_ref(), &self.upstream, &self.interrupt, platforms);
         for reference in references {
-            drafts.extend(work.draft(reference, platforms)?);
+            work.ask(reference)?;
         }
-        for draft in &mut drafts {
-            work.look(draft, platforms)?;
-        }
+        work.look()?;
         let progress = self.progress.as_ref();
+        let holder = self.holder.as_ref();
         let outcomes = work
             .missing
-            .pack(work.holder, &self.options, progress, &self.interrupt)?;
-        for draft in drafts {
-            work.settle(draft, &outcomes)?;
-        }
-        *self.ready() = work.ready;
+            .pack(holder, &self.options, progress, &self.interrupt)?;
+        *self.ready() = work.settle(&outcomes)?;
         match self.options.rebuild {
             Rebuild::Require => self.require(references),
             Rebuild::Auto | Rebuild::Never => Ok(()),
         }
+    }
+
+    fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
+        let others = self.ready().others.get(&reference.full()).cloned();
+        others.unwrap_or_default()
     }
 
     fn selection(&self, _: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {

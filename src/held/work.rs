@@ -3,19 +3,18 @@
 
 use std::collections::HashMap;
 
-use super::layers::{self, Layers, Missing};
+use super::layers::{Layers, Missing};
 use super::manifests::{self, Found};
+use super::platforms::{fits, is_among, lacking};
+use super::unknown::Unknown;
 use super::upstream::Upstream;
 use super::{HeldImage, Holder, Holding};
-use crate::archive::account::{LayerOrigin, ManifestOrigin, StandIn};
+use crate::archive::account::{ManifestOrigin, StandIn};
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::graph::MAX_ALL_DESCRIPTORS;
-use crate::oci::{
-    Descriptor, Digest, Document, Graph, Image as GraphImage, Platform, PlatformSelection, Reference,
-};
-use crate::rebuild::templates::{self, Blob};
-use crate::rebuild::{Outcome, Packed};
+use crate::oci::{Descriptor, Digest, Document, Graph, Kind, PlatformSelection, Reference};
+use crate::rebuild::Outcome;
 
 /// Why an image is not given by a digest that nobody shows for it.
 pub(super) const UNPROVEN: &str = "it has an image of that name, and nothing shows that it is the one of this digest: asked for \
@@ -26,10 +25,13 @@ pub(super) const UNPROVEN: &str = "it has an image of that name, and nothing sho
 pub(super) struct Ready {
     /// By full reference.
     pub images: HashMap<String, Image>,
-    documents: HashMap<Digest, Vec<u8>>,
+    pub documents: HashMap<Digest, Vec<u8>>,
     /// Whether the holder's own documents are given out besides.
     pub is_open: bool,
     pub layers: Layers,
+    /// By full reference of a tag: the other digests of its repository that the same image is shown by. They are
+    /// made ready, too.
+    pub others: HashMap<String, Vec<Reference>>,
     /// By full reference: why an image that is here is not given for it.
     pub left_out: HashMap<String, String>,
 }
@@ -80,55 +82,76 @@ impl Ready {
 #[derive(Clone)]
 pub(super) struct Image {
     pub root: Descriptor,
+    /// The one image that it is, where an engine keeps images and not indexes.
+    pub image_id: Option<Digest>,
     pub stand_in: Option<StandIn>,
     pub origin: ManifestOrigin,
 }
 
-/// One image on the way there.
-pub(super) struct Draft {
+/// A reference that was asked for.
+struct Asked {
     reference: Reference,
-    holding: Holding,
-    /// The digests that it may be known by, each with a repository, the likeliest first.
-    digests: Vec<Reference>,
+    /// Places among the drafts: one for each digest that it may be known by.
+    drafts: Vec<usize>,
+}
+
+/// An image on the way there, as one of its digests.
+pub(super) struct Draft {
+    /// The reference that it was asked for by.
+    pub reference: Reference,
+    /// The digest that it is to have; `None` if none is known.
+    pub digest: Option<Digest>,
+    /// Whether the holder shows the image by this digest, or only the user says so.
+    is_shown: bool,
+    /// Whether the holder shows the image by digests of other repositories.
+    pub has_others: bool,
+    pub image: Option<HeldImage>,
     found: Option<Found>,
     /// Layers of its manifests that have to be packed, with their diff ids and places among the missing.
     pending: Vec<(Descriptor, Digest, usize)>,
     /// Its layers, base first, if the manifest is not known.
-    unknown: Vec<Unknown>,
-    /// Whether it turned out not to be what was asked for.
-    is_left_out: bool,
-}
-
-/// A layer of an image whose manifest is not known.
-enum Unknown {
-    /// The holder has it as it was stored somewhere.
-    Stored(Descriptor),
-    /// Its place among the missing.
-    Missing(usize),
-    /// The image has no digest: there is nothing that packing it could prove.
-    Plain,
-}
-
-/// What is known of such a layer once the missing ones were packed.
-enum Had<'a> {
-    Stored(Descriptor),
-    Packed(&'a Packed),
-    Unmatched(String),
-    Plain,
+    pub unknown: Vec<Unknown>,
+    /// Why it turned out not to be what was asked for.
+    left_out: Option<String>,
 }
 
 /// What it takes to make images ready.
 pub(super) struct Work<'a> {
     pub holder: &'a dyn Holder,
-    pub upstream: &'a Upstream,
+    upstream: &'a Upstream,
     pub interrupt: &'a Interrupt,
+    platforms: Option<&'a PlatformSelection>,
+    asked: Vec<Asked>,
+    drafts: Vec<Draft>,
+    /// Places of drafts by the digests that they are to have.
+    known: HashMap<String, usize>,
     pub ready: Ready,
     pub missing: Missing,
-    /// Layers of all images, each name's counted.
-    pub layers: usize,
+    /// Layers of all drafts.
+    layers: usize,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    pub fn new(
+        holder: &'a dyn Holder,
+        upstream: &'a Upstream,
+        interrupt: &'a Interrupt,
+        platforms: Option<&'a PlatformSelection>,
+    ) -> Work<'a> {
+        Work {
+            holder,
+            upstream,
+            interrupt,
+            platforms,
+            asked: Vec::new(),
+            drafts: Vec::new(),
+            known: HashMap::new(),
+            ready: Ready::default(),
+            missing: Missing::default(),
+            layers: 0,
+        }
+    }
+
     /// Counts what is held in memory until all images are ready.
     fn count(&mut self, image: &HeldImage) -> Result<()> {
         self.layers = self.layers.saturating_add(image.config.diff_ids.len());
@@ -140,84 +163,141 @@ impl Work<'_> {
         Err(Error::refused(place, Problem::TooMany { limit }))
     }
 
-    /// Looks for an image's documents. Nothing is given for an image that is not here, or is left out.
-    pub fn draft(
-        &mut self,
-        reference: &Reference,
-        platforms: Option<&PlatformSelection>,
-    ) -> Result<Option<Draft>> {
+    /// Looks for the documents of a reference's image: of every digest that the holder shows for its repository.
+    /// One that the holder does not have is no error yet.
+    pub fn ask(&mut self, reference: &Reference) -> Result<()> {
         self.interrupt.check()?;
-        let holder = self.holder;
-        let Some(holding) = holder.find(reference)? else {
-            return Ok(None);
+        let Some(holding) = self.holder.find(reference)? else {
+            return Ok(());
         };
-        if let Some(image) = &holding.image {
-            self.count(image)?;
-        }
         if let Some(image) = &holding.image
-            && !fits(image, platforms)
+            && !fits(image, self.platforms)
         {
             self.leave_out(reference, format!("it has it for {}", image.config.platform));
-            return Ok(None);
+            return Ok(());
         }
         let digests = match reference.digest() {
             Some(digest) => vec![Reference::digested(reference.repository(), digest)],
             None => holding.digests.clone(),
         };
-        let found = manifests::find(holder, self.upstream, &holding, &digests)?;
-        if let (Some(found), Some(image)) = (&found, &holding.image)
-            && found.is_part
-            && platforms == Some(&PlatformSelection::All)
-        {
-            let reason = format!(
-                "it has it for {} only, of several platforms",
-                image.config.platform
-            );
-            self.leave_out(reference, reason);
-            return Ok(None);
+        let mut drafts = Vec::new();
+        for digest in &digests {
+            drafts.push(self.draft(reference, digest, &holding)?);
         }
-        if found.is_none() && holding.image.is_none() {
-            return Err(Error::NotFound {
-                what: format!("the manifest of {reference}"),
-                place: holder.label().into(),
-                hint: Some("the store names the image and does not hold it: pull it again".into()),
-            });
+        if drafts.is_empty() {
+            drafts.push(self.draft_without_digest(reference, &holding)?);
         }
-        Ok(Some(Draft {
+        self.asked.push(Asked {
             reference: reference.clone(),
-            holding,
-            digests,
-            found,
-            pending: Vec::new(),
-            unknown: Vec::new(),
-            is_left_out: false,
-        }))
+            drafts,
+        });
+        Ok(())
     }
 
     fn leave_out(&mut self, reference: &Reference, reason: String) {
         self.ready.left_out.insert(reference.full(), reason);
     }
 
-    /// Looks where an image's layers are.
-    pub fn look(&mut self, draft: &mut Draft, platforms: Option<&PlatformSelection>) -> Result<()> {
+    /// Looks for the documents of one digest, once. The draft's place.
+    fn draft(&mut self, reference: &Reference, digest: &Reference, holding: &Holding) -> Result<usize> {
+        if let Some(at) = self.known.get(&digest.full()) {
+            return Ok(*at);
+        }
+        let found = manifests::find(self.holder, self.upstream, holding.image.as_ref(), digest)?;
+        if found.is_none() && holding.image.is_none() {
+            return Err(Error::NotFound {
+                what: format!("the manifest of {reference}"),
+                place: self.holder.label().into(),
+                hint: Some("the store names the image and does not hold it: pull it again".into()),
+            });
+        }
+        self.add(reference, Some(digest), holding, found)
+    }
+
+    /// A name that has no digest. The first manifest that is found for the same image in another repository is made
+    /// ready, too: it names the same content.
+    fn draft_without_digest(&mut self, reference: &Reference, holding: &Holding) -> Result<usize> {
+        for digest in &holding.elsewhere {
+            if self.known.contains_key(&digest.full()) {
+                break;
+            }
+            let found = manifests::find(self.holder, self.upstream, holding.image.as_ref(), digest)?;
+            if found.is_some() {
+                self.add(reference, Some(digest), holding, found)?;
+                break;
+            }
+        }
+        self.add(reference, None, holding, None)
+    }
+
+    fn add(
+        &mut self,
+        reference: &Reference,
+        digest: Option<&Reference>,
+        holding: &Holding,
+        found: Option<Found>,
+    ) -> Result<usize> {
+        if let Some(image) = &holding.image {
+            self.count(image)?;
+        }
+        let at = self.drafts.len();
+        if let Some(digest) = digest {
+            self.known.insert(digest.full(), at);
+        }
+        let mut shown = holding.digests.iter().chain(&holding.elsewhere);
+        self.drafts.push(Draft {
+            reference: reference.clone(),
+            is_shown: digest.is_none_or(|digest| shown.any(|shown| shown == digest)),
+            digest: digest.and_then(Reference::digest),
+            has_others: !holding.elsewhere.is_empty(),
+            left_out: self.lacks_platforms(found.as_ref(), holding),
+            image: holding.image.clone(),
+            found,
+            pending: Vec::new(),
+            unknown: Vec::new(),
+        });
+        Ok(at)
+    }
+
+    /// Why an engine's one image is less than was asked for, if it is.
+    fn lacks_platforms(&self, found: Option<&Found>, holding: &Holding) -> Option<String> {
+        let image = holding.image.as_ref()?;
+        let is_part = found.is_some_and(|found| found.is_part);
+        let is_less = is_part && self.platforms == Some(&PlatformSelection::All);
+        let platform = &image.config.platform;
+        is_less.then(|| format!("it has it for {platform} only, of several platforms"))
+    }
+
+    /// Looks where the images' layers are.
+    pub fn look(&mut self) -> Result<()> {
+        let mut drafts = std::mem::take(&mut self.drafts);
+        for draft in drafts.iter_mut().filter(|draft| draft.left_out.is_none()) {
+            match &draft.found {
+                Some(_) => self.look_below(draft)?,
+                None => self.look_for_unknown(draft)?,
+            }
+        }
+        self.drafts = drafts;
+        Ok(())
+    }
+
+    fn look_below(&mut self, draft: &mut Draft) -> Result<()> {
         let Some(found) = &mut draft.found else {
-            return self.look_for_unknown(draft);
+            return Ok(());
         };
         let holder = self.holder;
-        self.ready.is_open |= draft.holding.image.is_none();
+        self.ready.is_open |= draft.image.is_none();
         self.ready.documents.extend(std::mem::take(&mut found.documents));
-        if let Some(image) = &draft.holding.image {
+        if let Some(image) = &draft.image {
             self.ready.documents.insert(image.id, image.raw.to_vec());
         }
         let graph = self.ready.walk(holder, &found.root)?;
-        let wanted = match (&draft.holding.image, platforms) {
+        let wanted = match (&draft.image, self.platforms) {
             (None, Some(PlatformSelection::Only(wanted))) => wanted.as_slice(),
             _ => &[],
         };
         if let Some(offered) = lacking(&graph, wanted) {
-            let reason = format!("it has it for {}", offered.join(", "));
-            draft.is_left_out = true;
-            self.leave_out(&draft.reference, reason);
+            draft.left_out = Some(format!("it has it for {}", offered.join(", ")));
             return Ok(());
         }
         for image in graph
@@ -240,206 +320,94 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The same for an image whose manifest is not known.
-    fn look_for_unknown(&mut self, draft: &mut Draft) -> Result<()> {
-        let (holder, repository) = (self.holder, draft.reference.repository());
-        let image = draft.holding.image.iter();
-        for diff_id in image.flat_map(|image| &image.config.diff_ids) {
-            self.interrupt.check()?;
-            draft
-                .unknown
-                .push(match layers::stored(holder, repository, diff_id)? {
-                    Some(layer) => Unknown::Stored(layer),
-                    None if draft.digests.is_empty() => Unknown::Plain,
-                    None => Unknown::Missing(self.missing.unknown(holder, repository, *diff_id)),
-                });
+    /// Takes in what came of packing, and settles what each image is.
+    pub fn settle(mut self, outcomes: &[Outcome]) -> Result<Ready> {
+        let mut drafts = std::mem::take(&mut self.drafts);
+        let mut images = Vec::new();
+        for draft in &drafts {
+            images.push(self.proven(draft, outcomes)?);
         }
-        Ok(())
+        for (at, draft) in drafts.iter_mut().enumerate() {
+            let (Some(None), None, Some(image)) = (images.get(at), &draft.left_out, &draft.image) else {
+                continue;
+            };
+            if !draft.is_shown {
+                draft.left_out = Some(UNPROVEN.into());
+                continue;
+            }
+            let is_same = |root: &&Image| root.stand_in.is_none() && root.image_id == Some(image.id);
+            let same = images
+                .iter()
+                .flatten()
+                .find(is_same)
+                .map(|image| image.root.clone());
+            let stand_in = self.stand_in(draft, image, same.as_ref(), outcomes);
+            let stand_in = stand_in.map_err(|error| of(error, &draft.reference))?;
+            if let Some(image) = images.get_mut(at) {
+                *image = Some(stand_in);
+            }
+        }
+        for asked in std::mem::take(&mut self.asked) {
+            self.choose(&asked, &drafts, &images);
+        }
+        Ok(self.ready)
     }
 
-    /// Takes in what came of packing, and settles what an image is.
-    pub fn settle(&mut self, draft: Draft, outcomes: &[Outcome]) -> Result<()> {
-        if draft.is_left_out {
-            return Ok(());
+    /// An image of which everything is proven.
+    fn proven(&mut self, draft: &Draft, outcomes: &[Outcome]) -> Result<Option<Image>> {
+        if draft.left_out.is_some() {
+            return Ok(None);
         }
         for (layer, diff_id, place) in &draft.pending {
             let layers = &mut self.ready.layers;
             let settled = layers.settle(self.holder, layer, *diff_id, outcomes.get(*place));
             settled.map_err(|error| of(error, &draft.reference))?;
         }
-        let image = match (draft.found, &draft.holding.image) {
-            (Some(found), _) => Image {
-                root: found.root,
+        let image_id = draft.image.as_ref().map(|image| image.id);
+        Ok(match (&draft.found, &draft.image) {
+            (Some(found), _) => Some(Image {
+                root: found.root.clone(),
+                image_id,
                 stand_in: None,
-                origin: found.origin,
-            },
-            (None, Some(image)) => {
-                let had: Vec<Had<'_>> = draft
-                    .unknown
-                    .into_iter()
-                    .map(|layer| had(layer, outcomes))
-                    .collect();
-                self.ready.documents.insert(image.id, image.raw.to_vec());
-                let is_shown = |asked| {
-                    draft
-                        .holding
-                        .digests
-                        .iter()
-                        .any(|name| name.digest() == Some(asked))
-                };
-                match self.rebuilt(image, &draft.digests, &had) {
-                    Some(image) => image,
-                    // Nobody but the user says that it is this digest.
-                    None if !draft.reference.digest().is_none_or(is_shown) => {
-                        self.leave_out(&draft.reference, UNPROVEN.into());
-                        return Ok(());
-                    }
-                    None => self
-                        .stand_in(image, &draft.digests, had)
-                        .map_err(|error| of(error, &draft.reference))?,
-                }
-            }
-            (None, None) => return Ok(()),
-        };
-        self.ready.images.insert(draft.reference.full(), image);
-        Ok(())
-    }
-
-    /// The manifest that a tool would have written over the layers that were packed, if it hashes to a digest
-    /// that the image is known by.
-    fn rebuilt(&mut self, image: &HeldImage, digests: &[Reference], layers: &[Had<'_>]) -> Option<Image> {
-        let config = Blob {
-            digest: image.id,
-            size: length(&image.raw),
-        };
-        let blobs: Vec<Blob> = layers.iter().map(Had::blob).collect::<Option<_>>()?;
-        let found = digests
-            .iter()
-            .filter_map(Reference::digest)
-            .find_map(|digest| Some((digest, templates::find(&digest, config, &blobs)?)));
-        let (digest, rebuilt) = found?;
-        for layer in layers {
-            match layer {
-                Had::Stored(layer) => drop(
-                    self.ready
-                        .layers
-                        .origins
-                        .insert(layer.digest, LayerOrigin::Stored),
-                ),
-                Had::Packed(packed) => self.ready.layers.pack(packed.digest, packed),
-                Had::Unmatched(_) | Had::Plain => {}
-            }
-        }
-        let size = length(&rebuilt.bytes);
-        self.ready.documents.insert(digest, rebuilt.bytes);
-        Some(Image {
-            root: Descriptor::new(rebuilt.media_type, digest, size),
-            stand_in: None,
-            origin: ManifestOrigin::Rebuilt {
-                by: rebuilt.template.users.into(),
-            },
-        })
-    }
-
-    /// The manifest that stands in for one that could not be had.
-    fn stand_in(&mut self, image: &HeldImage, digests: &[Reference], layers: Vec<Had<'_>>) -> Result<Image> {
-        let holder = self.holder;
-        let mut list = Vec::new();
-        for (diff_id, layer) in image.config.diff_ids.iter().zip(layers) {
-            let origins = &mut self.ready.layers.origins;
-            if let Had::Stored(layer) = layer {
-                layers::prove(holder, &layer, *diff_id, self.interrupt)?;
-                origins.entry(layer.digest).or_insert(LayerOrigin::Stored);
-                list.push(layer);
-                continue;
-            }
-            if let Had::Unmatched(reason) = layer {
-                let origin = LayerOrigin::Uncompressed { reason };
-                origins.entry(*diff_id).or_insert(origin);
-            }
-            let tar = layers::uncompressed(holder, *diff_id)?;
-            list.push(tar.ok_or_else(|| layers::absent(holder, format!("layer {diff_id}")))?);
-        }
-        let (root, raw) = manifests::stand_in(image, &list)?;
-        self.ready.documents.insert(root.digest, raw);
-        let reason = match digests {
-            [] => holder.undigested(),
-            _ => "neither the store nor a registry has it, and no known tool would have written it so",
-        };
-        Ok(Image {
-            root,
-            stand_in: Some(StandIn {
-                recorded: digests.iter().find_map(Reference::digest),
+                origin: found.origin.clone(),
             }),
-            origin: ManifestOrigin::StandIn {
-                reason: reason.into(),
-            },
+            (None, Some(image)) => self.rebuilt(draft, image, outcomes),
+            (None, None) => None,
         })
     }
-}
 
-/// What came of looking for a layer of an image whose manifest is not known.
-fn had(layer: Unknown, outcomes: &[Outcome]) -> Had<'_> {
-    match layer {
-        Unknown::Stored(layer) => Had::Stored(layer),
-        Unknown::Missing(place) => match outcomes.get(place) {
-            Some(Outcome::Packed(packed)) => Had::Packed(packed),
-            Some(Outcome::Unmatched { reason, .. }) => Had::Unmatched(reason.to_string()),
-            None => Had::Unmatched(layers::SWITCHED_OFF.into()),
-        },
-        Unknown::Plain => Had::Plain,
-    }
-}
-
-impl Had<'_> {
-    fn blob(&self) -> Option<Blob> {
-        let (digest, size) = match self {
-            Had::Stored(layer) => (layer.digest, layer.size),
-            Had::Packed(packed) => (packed.digest, packed.size),
-            Had::Unmatched(_) | Had::Plain => return None,
+    /// Gives a reference its image: of several digests one that is proven, and an index rather than one of its
+    /// manifests. A tag's others go beside it.
+    fn choose(&mut self, asked: &Asked, drafts: &[Draft], images: &[Option<Image>]) {
+        let mut candidates: Vec<(&Draft, &Image)> = Vec::new();
+        for at in &asked.drafts {
+            if let (Some(draft), Some(Some(image))) = (drafts.get(*at), images.get(*at)) {
+                candidates.push((draft, image));
+            }
+        }
+        let is_index = |image: &Image| image.root.media_type.kind() == Kind::Index;
+        candidates.sort_by_key(|(_, image)| (image.stand_in.is_some(), !is_index(image)));
+        let mut candidates = candidates.into_iter();
+        let Some((_, image)) = candidates.next() else {
+            let mut drafts = asked.drafts.iter().filter_map(|at| drafts.get(*at));
+            if let Some(reason) = drafts.find_map(|draft| draft.left_out.clone()) {
+                self.leave_out(&asked.reference, reason);
+            }
+            return;
         };
-        Some(Blob { digest, size })
+        self.ready.images.insert(asked.reference.full(), image.clone());
+        let repository = asked.reference.repository();
+        let mut others = Vec::new();
+        for (draft, image) in candidates {
+            let Some(digest) = draft.digest else { continue };
+            let name = Reference::digested(repository, digest);
+            self.ready.images.insert(name.full(), image.clone());
+            others.push(name);
+        }
+        if !others.is_empty() {
+            self.ready.others.insert(asked.reference.full(), others);
+        }
     }
-}
-
-/// Whether an engine's one image is of a platform that was asked for.
-fn fits(image: &HeldImage, platforms: Option<&PlatformSelection>) -> bool {
-    match platforms {
-        Some(PlatformSelection::Only(wanted)) => wanted
-            .iter()
-            .all(|platform| platform.matches(&image.config.platform)),
-        _ => true,
-    }
-}
-
-/// The platforms that there are, if those that are wanted are not all among them.
-fn lacking(graph: &Graph, wanted: &[Platform]) -> Option<Vec<String>> {
-    let absent = graph.absent.iter().filter_map(|entry| entry.platform.as_ref());
-    let present = graph.runnable().filter_map(GraphImage::platform);
-    let mut offered: Vec<&Platform> = present.chain(absent).collect();
-    offered.retain(|platform| !platform.is_unknown());
-    let is_there = |platform: &Platform| offered.iter().any(|offered| platform.matches(offered));
-    if offered.is_empty() || wanted.iter().all(is_there) {
-        return None;
-    }
-    let mut names: Vec<String> = offered.iter().map(ToString::to_string).collect();
-    names.sort();
-    names.dedup();
-    Some(names)
-}
-
-/// Whether an image is wanted, or goes along with what is. All are if none is named.
-fn is_among(image: &GraphImage, graph: &Graph, wanted: &[Platform]) -> bool {
-    if wanted.is_empty() {
-        return true;
-    }
-    if let Some(attested) = image.descriptor.attests() {
-        let mut images = graph.runnable();
-        let attested = images.find(|image| image.descriptor.digest.to_string() == attested);
-        return attested.is_some_and(|image| is_among(image, graph, wanted));
-    }
-    let platform = image.platform().filter(|platform| !platform.is_unknown());
-    platform.is_none_or(|offered| wanted.iter().any(|platform| platform.matches(offered)))
 }
 
 /// The error of an image.
@@ -454,6 +422,6 @@ fn of(error: Error, reference: &Reference) -> Error {
     }
 }
 
-fn length(bytes: &[u8]) -> u64 {
+pub(super) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }

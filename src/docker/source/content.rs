@@ -50,10 +50,7 @@ impl Holder for Content {
 
     fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
         let listed = Listed::find(&self.client, reference)?;
-        Ok(listed.map(|listed| Holding {
-            digests: listed.digests_of_root(reference.repository()),
-            image: None,
-        }))
+        Ok(listed.map(|listed| listed.root(reference.repository())))
     }
 
     fn references(&self) -> Result<Vec<Reference>> {

@@ -7,7 +7,7 @@ use crate::docker::store::content::ContentFolders;
 use crate::docker::store::manifests::KeptManifests;
 use crate::docker::store::{ClassicStore, Kept};
 use crate::error::Result;
-use crate::held::{HeldImage, Holder, Holding, digests_of, names_of};
+use crate::held::{HeldImage, Holder, Holding, names_of};
 use crate::oci::{Digest, Reference, Repository};
 use crate::progress::Progress;
 use crate::rebuild::Unpacked;
@@ -76,10 +76,12 @@ impl Holder for Disk {
         let Some(raw) = self.store.config(&image.id)? else {
             return Ok(None);
         };
-        Ok(Some(Holding {
-            digests: digests_of(reference.repository(), &image.digests),
-            image: Some(HeldImage::new(image.id, raw, &self.label)?),
-        }))
+        let held = HeldImage::new(image.id, raw, &self.label)?;
+        Ok(Some(Holding::new(
+            reference.repository(),
+            &image.digests,
+            Some(held),
+        )))
     }
 
     fn references(&self) -> Result<Vec<Reference>> {

@@ -9,7 +9,7 @@ use crate::archive::{self, Content, Opened, format};
 use crate::docker::api::{Client, encode};
 use crate::docker::inventory::Store;
 use crate::error::{Error, Place, Problem, Result};
-use crate::held::{Holder, Holding, Saved, digests_of, names_of};
+use crate::held::{Holder, Holding, Saved, names_of};
 use crate::oci::{Digest, MAX_METADATA, Reference, Repository};
 use crate::progress::Progress;
 use crate::rebuild::Unpacked;
@@ -64,14 +64,10 @@ impl Listed {
         Ok(found.map(Listed::from))
     }
 
-    /// What it is shown as by digest where ids are those of indexes and manifests. Without a name that was pulled
-    /// or pushed there is still the id.
-    pub fn digests_of_root(&self, repository: &Repository) -> Vec<Reference> {
-        let mut digests = digests_of(repository, &self.digests);
-        if !digests.iter().any(|name| name.digest() == Some(self.id)) {
-            digests.push(Reference::digested(repository, self.id));
-        }
-        digests
+    /// The image where ids are those of indexes and manifests: a name's digest is the id, whether or not the name
+    /// was ever pulled or pushed.
+    pub fn root(&self, repository: &Repository) -> Holding {
+        Holding::new(repository, &[Reference::digested(repository, self.id)], None)
     }
 
     /// Every name that the engine shows: tags, and digests where there is no tag.
@@ -232,10 +228,7 @@ impl Holder for Export {
         };
         match &exported.content {
             Exports::Saved(saved) => saved.find(reference),
-            Exports::Layout(_) => Ok(Some(Holding {
-                digests: listed.digests_of_root(reference.repository()),
-                image: None,
-            })),
+            Exports::Layout(_) => Ok(Some(listed.root(reference.repository()))),
             Exports::Nothing => Ok(None),
         }
     }

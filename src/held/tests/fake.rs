@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::archive::content::{Extent, Stored};
 use crate::error::{Error, Place, Problem, Result};
 use crate::goflate::{self, Level};
-use crate::held::{HeldImage, Holder, Holding, digests_of};
+use crate::held::{HeldImage, Holder, Holding};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Document, MediaType, Reference, Repository};
 use crate::progress::Progress;
@@ -330,10 +330,11 @@ impl Holder for Store {
         };
         let image = shown.config.as_ref();
         let image = image.map(|raw| HeldImage::new(Digest::sha256(raw), raw.clone(), "the store"));
-        Ok(Some(Holding {
-            digests: digests_of(reference.repository(), &shown.digests),
-            image: image.transpose()?,
-        }))
+        Ok(Some(Holding::new(
+            reference.repository(),
+            &shown.digests,
+            image.transpose()?,
+        )))
     }
 
     fn references(&self) -> Result<Vec<Reference>> {

@@ -2,14 +2,15 @@
 
 use super::fake::{Form, Image, Registry, Store, index, reference};
 use super::scene::{AMD64, APP, ARM64, REPOSITORY, Scene, app};
-use crate::held::digests_of;
+use crate::archive::account::{Evidence, StandIn};
+use crate::held::Holding;
 use crate::oci::Digest;
 use crate::source::Source;
 
 const SHOWN: &str = "sha256:4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a";
 
 #[test]
-fn digests_of_the_same_repository_come_first() {
+fn only_digests_of_the_same_repository_are_the_names() {
     let name = |text: &str, seed: &str| reference(&format!("{text}@{}", Digest::sha256(seed.as_bytes())));
     let shown = [
         name("b", "1"),
@@ -19,8 +20,11 @@ fn digests_of_the_same_repository_come_first() {
         name("a", "3"),
         name("a", "2"),
     ];
-    let found = digests_of(reference("a").repository(), &shown);
-    assert_eq!(found, [name("a", "2"), name("a", "3"), name("b", "1")]);
+    let holding = Holding::new(reference("a").repository(), &shown, None);
+    let mut own = [name("a", "2"), name("a", "3")];
+    own.sort();
+    assert_eq!(holding.digests, own);
+    assert_eq!(holding.elsewhere, [name("b", "1"), name("c", "2")]);
 }
 
 #[test]
@@ -85,15 +89,30 @@ fn one_image_in_two_repositories_has_each_ones_digest() {
     let saved = scene
         .saved(store, &[APP, "mirror.example/app:2", "app:3"])
         .unwrap();
-    for named in &saved.summary.images {
-        let expected = match named.reference.repository().domain() {
-            "mirror.example" => pushed.digest(),
-            // Tagged again: what it was pulled as still leads to its manifest.
-            _ => image.digest(),
-        };
-        assert_eq!(named.digest, Some(expected), "{}", named.reference);
-        assert_eq!(named.evidence.to_string(), "verified");
-    }
+    let told = saved.summary.images.iter();
+    let told = told.map(|image| (image.reference.familiar(), image.digest, image.evidence));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            // Nobody ever pulled or pushed it as this.
+            ("app:3".into(), None, Evidence::None),
+            (
+                "mirror.example/app:2".into(),
+                Some(pushed.digest()),
+                Evidence::Verified
+            ),
+            (APP.into(), Some(image.digest()), Evidence::Verified),
+        ]
+    );
+    // Its content is there once.
+    let (graph, account) = saved.graph(0);
+    assert_eq!(graph.root.digest, image.digest());
+    assert!(account.uncompressed.is_empty() && !saved.has(image.diff_id(0)));
+    let says = &saved.says()[0];
+    assert!(
+        says.starts_with("none: no manifest: it was never pulled or pushed under this name"),
+        "{says}"
+    );
     // The name that nobody ever pushed is not asked for.
     let asked = scene.registry.unwrap();
     let asked = asked.asked.lock().unwrap();
@@ -131,6 +150,98 @@ fn of_two_digests_of_one_tag_the_first_that_is_proven_counts() {
         digest(store(), &format!("{APP}@{SHOWN}")),
         (recorded, "recorded".into())
     );
+}
+
+#[test]
+fn a_name_without_a_digest_gets_none_from_another_repository() {
+    let layers = [(1, Form::Push), (2, Form::Odd)];
+    let (image, pushed) = (Image::odd(AMD64, &layers), Image::pushed(AMD64, &layers));
+    let shown = format!("{REPOSITORY}@{}", image.digest());
+    let store = || Store::default().unpack("web:1", &image, &[&shown]);
+    for (store, root, uncompressed) in [
+        // The other repository's manifest, whose layers are there or can be packed.
+        (store().keep(&image), Some(image.digest()), 0),
+        // One layer of it cannot: it goes as it is, the other packed.
+        (store().document(&image.manifest), None, 1),
+        // No manifest at all.
+        (store(), None, 2),
+    ] {
+        let saved = Scene::offline().saved(store, &["web:1"]).unwrap();
+        assert_eq!(saved.digests(), [None]);
+        assert_eq!(saved.summary.images[0].evidence, Evidence::None);
+        let (graph, account) = saved.graph(0);
+        assert!(account.uncompressed.is_empty(), "every engine takes it");
+        assert_eq!(account.stand_in, Some(StandIn { recorded: None }));
+        if let Some(root) = root {
+            assert_eq!(graph.root.digest, root);
+        }
+        let diff_ids = [0, 1].map(|at| image.diff_id(at));
+        let plain = graph.images[0].manifest.layers.iter();
+        let plain = plain.filter(|layer| diff_ids.contains(&layer.digest));
+        assert_eq!(plain.count(), uncompressed);
+    }
+    // What the registry answers for another repository's digest is no digest of this name either.
+    let registry = Registry::default()
+        .has_all(REPOSITORY, &image)
+        .has_all("library/web", &pushed);
+    let saved = Scene::with(registry).saved(store(), &["web:1"]).unwrap();
+    assert_eq!(saved.digests(), [None]);
+    // By a digest of its own that nobody shows it is not there at all.
+    let pinned = format!("web@{}", image.digest());
+    let error = Scene::offline().saved(store().keep(&image), &[&pinned]).err();
+    assert_eq!(error.unwrap().exit_code(), 7);
+}
+
+#[test]
+fn every_digest_of_a_repository_goes_with_its_tag() {
+    let image = Image::odd(AMD64, &[(1, Form::Push)]);
+    let indexes = [
+        index(&[&image]),
+        index(&[&image, &Image::odd(ARM64, &[(2, Form::Push)])]),
+    ];
+    let digest = |bytes: &[u8]| Digest::sha256(bytes);
+    let mut digests = vec![image.digest(), digest(&indexes[0]), digest(&indexes[1])];
+    let mut shown: Vec<String> = digests.iter().map(|one| format!("{REPOSITORY}@{one}")).collect();
+    shown.push(format!("{REPOSITORY}@{SHOWN}"));
+    shown.push(format!("mirror.example/app@{}", image.digest()));
+    let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
+    let store = Store::default()
+        .unpack(APP, &image, &shown)
+        .unpack("quay.io/org/app:2", &image, &shown)
+        .document(&image.manifest)
+        .document(&indexes[0])
+        .document(&indexes[1]);
+    let saved = Scene::offline()
+        .saved(store, &[APP, "quay.io/org/app:2"])
+        .unwrap();
+    let told = saved.summary.images.iter();
+    let told: Vec<_> = told
+        .map(|image| (image.reference.familiar(), image.digest.unwrap(), image.evidence))
+        .collect();
+    // The tags are an index rather than one of its manifests, and both the same.
+    let chosen = digests[1].min(digests[2]);
+    digests.retain(|digest| *digest != chosen);
+    digests.push(SHOWN.parse().unwrap());
+    digests.sort();
+    let mut expected = vec![
+        (APP.to_string(), chosen, Evidence::Verified),
+        ("quay.io/org/app:2".to_string(), chosen, Evidence::Verified),
+    ];
+    expected.extend(digests.iter().map(|digest| {
+        let evidence = match digest.to_string() == SHOWN {
+            true => Evidence::Recorded,
+            false => Evidence::Verified,
+        };
+        (format!("{REPOSITORY}@{digest}"), *digest, evidence)
+    }));
+    assert_eq!(told, expected);
+    // What is only recorded has the content of what is proven.
+    let recorded = told
+        .iter()
+        .position(|(_, _, evidence)| *evidence == Evidence::Recorded);
+    let (graph, account) = saved.graph(recorded.unwrap());
+    assert!(graph.root.digest != SHOWN.parse().unwrap() && account.uncompressed.is_empty());
+    assert!(!saved.has(image.diff_id(0)));
 }
 
 #[test]

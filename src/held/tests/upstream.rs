@@ -154,7 +154,8 @@ fn documents_that_cannot_be_used_are_passed_over() {
         let upstream = (store(), Scene::with(Registry::default().has(REPOSITORY, bytes)));
         for (store, scene) in [in_store, upstream] {
             let saved = scene.saved(store, &[APP]).unwrap();
-            assert_eq!(saved.digests(), [Some(image.digest())]);
+            assert_eq!(saved.digests(), [Some(image.digest()), Some(digest)]);
+            assert!(saved.says()[1].starts_with("recorded: "), "{:?}", saved.says());
             let notes = scene.notes();
             assert_eq!(notes.len(), 1, "{notes:?}");
             assert!(notes[0].contains(&digest.to_string()), "{notes:?}");
