@@ -163,11 +163,7 @@ pub fn save(
     }
     source.prepare(references, options.platforms.as_ref())?;
     progress.phase("resolving", None);
-    // A tag goes with every digest that an engine shows for it.
-    let others = |reference: &Reference| source.other_digests(reference);
-    let others = references.iter().flat_map(others);
-    let references: Vec<Reference> = references.iter().cloned().chain(others).collect();
-    let (mut images, mut left_out) = Resolver::new(source, options, interrupt).resolve(&references)?;
+    let (mut images, mut left_out) = Resolver::new(source, options, interrupt).resolve(references)?;
     let run = Run {
         source,
         options,

@@ -1,12 +1,13 @@
 //! What images come out of: a registry, an engine, an archive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::archive::account::Account;
 use crate::error::{Error, Problem, Result};
 use crate::oci::{Descriptor, Digest, Graph, PlatformSelection, Reference, Repository};
+use crate::progress::Progress;
 
 /// Where images are read from. The bare minimum; everything else is derived from it.
 ///
@@ -26,7 +27,7 @@ pub trait Source: Send + Sync {
     }
 
     /// Other digests, as `NAME@DIGEST`, that this source shows for the image and repository of a tag that it has made
-    /// ready. They are ready, too.
+    /// ready and that was resolved. They are ready, too.
     fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
         let _ = reference;
         Vec::new()
@@ -43,6 +44,14 @@ pub trait Source: Send + Sync {
     fn leaves_out(&self, reference: &Reference, document: &Descriptor) -> bool {
         let _ = (reference, document);
         false
+    }
+
+    /// What this source has of an image, once that was made ready.
+    fn standing(&self, reference: &Reference) -> Standing {
+        match self.resolve(reference) {
+            Ok(_) => Standing::Proven,
+            Err(_) => Standing::Absent,
+        }
     }
 
     /// Where an image comes from, for people.
@@ -104,19 +113,33 @@ pub trait Source: Send + Sync {
     }
 }
 
+/// What a source has of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It does not have it, or not for the platforms that are asked for.
+    Absent,
+    /// It has it and cannot give it: [`Source::resolve`] says why.
+    Failed,
+    /// It gives it without a digest that is proven.
+    Unproven,
+    /// It gives it with its digest.
+    Proven,
+}
+
 /// Several sources as one: each is asked in order until one has what is wanted.
 ///
 /// Content is found by digest, so it does not matter which of them had the name.
 pub struct Several {
     sources: Vec<Box<dyn Source>>,
     known: Mutex<Known>,
+    proof: Option<Proof>,
 }
 
 /// Who had what. Asking a registry for the same again counts against its limits.
 #[derive(Default)]
 struct Known {
-    /// Places of sources by full reference.
-    names: HashMap<String, usize>,
+    /// By full reference: the places of sources, and what they gave.
+    names: HashMap<String, (usize, Descriptor)>,
     /// Places of sources by the digests of what they opened last.
     blobs: HashMap<Digest, usize>,
 }
@@ -127,6 +150,28 @@ impl Several {
         Several {
             sources,
             known: Mutex::default(),
+            proof: None,
+        }
+    }
+
+    /// Lets the last source have precedence for an image of which the others cannot prove the digest. Whether it has
+    /// the image is asked of `probe`, the same source with less patience.
+    #[must_use]
+    pub fn preferring_proof(mut self, probe: Box<dyn Source>, progress: Arc<dyn Progress>) -> Several {
+        self.proof = Some(Proof {
+            probe,
+            progress,
+            given_up: Mutex::default(),
+        });
+        self
+    }
+
+    /// Whether no source after this one need be asked for an image.
+    fn suffices(&self, source: &dyn Source, reference: &Reference) -> bool {
+        match source.standing(reference) {
+            Standing::Proven => true,
+            Standing::Unproven => self.proof.is_none(),
+            Standing::Absent | Standing::Failed => false,
         }
     }
 
@@ -152,24 +197,85 @@ impl Several {
         }))
     }
 
-    /// The source that has an image by its name.
-    fn owner(&self, reference: &Reference) -> Result<&dyn Source> {
+    /// Which source has an image by its name, and what the name stands for there.
+    fn find(&self, reference: &Reference) -> Result<(usize, Descriptor)> {
         let name = reference.full();
-        let known = self.known().names.get(&name).copied();
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let at = self.first(|at, source| source.resolve(reference).map(|_| at))?;
-                self.known().names.insert(name, at);
-                at
-            }
+        let known = self.known().names.get(&name).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let found = self.first(|at, source| Ok((at, source.resolve(reference)?)));
+        let found = found.map_err(|error| self.failure(reference).unwrap_or(error))?;
+        let found = self.proven(reference, found.0)?.unwrap_or(found);
+        self.known().names.insert(name, found.clone());
+        Ok(found)
+    }
+
+    /// Why a source does not give an image that it has.
+    fn failure(&self, reference: &Reference) -> Option<Error> {
+        let mut sources = self.sources.iter();
+        let failed = sources.find(|source| source.standing(reference) == Standing::Failed)?;
+        failed.resolve(reference).err()
+    }
+
+    /// What the last source has of an image that the one at `at` gives without proof.
+    fn proven(&self, reference: &Reference, at: usize) -> Result<Option<(usize, Descriptor)>> {
+        let (Some(proof), Some(source), last) = (&self.proof, self.sources.get(at), self.sources.len() - 1)
+        else {
+            return Ok(None);
         };
+        let better = self.sources.get(last).filter(|_| at != last);
+        let Some(better) = better else { return Ok(None) };
+        if source.standing(reference) != Standing::Unproven || !proof.has(reference)? {
+            return Ok(None);
+        }
+        let root = better.resolve(reference)?;
+        proof.progress.note(&format!(
+            "{reference} is taken from the registry: the digest of the one in {} is not proven",
+            source.origin(reference)
+        ));
+        Ok(Some((last, root)))
+    }
+
+    fn owner(&self, reference: &Reference) -> Result<&dyn Source> {
+        let (at, _) = self.find(reference)?;
         let source = self.sources.get(at).map(Box::as_ref);
         source.ok_or_else(|| Error::NotFound {
             what: reference.familiar(),
             place: "all sources".into(),
             hint: None,
         })
+    }
+}
+
+/// Where an image is looked for of which the digest is not proven.
+struct Proof {
+    probe: Box<dyn Source>,
+    progress: Arc<dyn Progress>,
+    /// Registries that did not answer.
+    given_up: Mutex<HashSet<String>>,
+}
+
+impl Proof {
+    /// Whether it is there, as far as anybody answers.
+    fn has(&self, reference: &Reference) -> Result<bool> {
+        let domain = reference.repository().domain();
+        let given_up = || self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        if given_up().contains(domain) {
+            return Ok(false);
+        }
+        match self.probe.resolve(reference) {
+            Ok(_) => Ok(true),
+            Err(error @ (Error::Interrupted | Error::Io { .. })) => Err(error),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => {
+                // Several may ask at once.
+                if !error.is_transient() || given_up().insert(domain.into()) {
+                    self.progress.note(&format!("{error}; going on without it"));
+                }
+                Ok(false)
+            }
+        }
     }
 }
 
@@ -180,16 +286,16 @@ impl Source for Several {
         for (at, source) in self.sources.iter().enumerate() {
             source.prepare(&wanted, platforms)?;
             if at + 1 < self.sources.len() {
-                wanted.retain(|reference| source.resolve(reference).is_err());
+                wanted.retain(|reference| !self.suffices(source.as_ref(), reference));
             }
         }
         Ok(())
     }
 
     fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
-        // Only the one that has made it ready knows any.
-        let mut others = self.sources.iter().map(|source| source.other_digests(reference));
-        others.find(|others| !others.is_empty()).unwrap_or_default()
+        let owner = self.known().names.get(&reference.full()).map(|(at, _)| *at);
+        let owner = owner.and_then(|at| self.sources.get(at));
+        owner.map_or_else(Vec::new, |source| source.other_digests(reference))
     }
 
     fn selection(&self, reference: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
@@ -214,9 +320,7 @@ impl Source for Several {
     }
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
-        let (at, root) = self.first(|at, source| Ok((at, source.resolve(reference)?)))?;
-        self.known().names.insert(reference.full(), at);
-        Ok(root)
+        Ok(self.find(reference)?.1)
     }
 
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {

@@ -20,8 +20,8 @@ use super::registry::RegistryArgs;
 /// Where images come from.
 #[derive(Args)]
 pub struct FromArgs {
-    /// Where the images come from; several are asked in turn. `auto` is the local Docker for what it has, else the
-    /// registry. PATH is an OCI layout folder or archive, or an archive of `docker save`
+    /// Where the images come from; several are asked in turn. `auto` is the local Docker for what it has with a proven
+    /// digest, then the registry, then the local Docker for what it has without. PATH is an OCI layout folder or archive, or an archive of `docker save`
     #[arg(long, value_name = "auto|registry|docker|PATH", default_value = "auto")]
     from: Vec<From>,
     /// Whether layers that an engine keeps unpacked are packed again as they were, which proves them
@@ -90,6 +90,11 @@ impl FromArgs {
         self.from.iter().all(|from| matches!(from, From::Path(_)))
     }
 
+    /// Whether it was left to sealift where images come from: then one without a digest is not what was hoped for.
+    pub fn is_auto(&self) -> bool {
+        self.data_root.is_none() && self.from.contains(&From::Auto)
+    }
+
     /// Whether nothing is to be written unless all of it is proven.
     pub fn requires_proof(&self) -> bool {
         matches!(self.rebuild, How::Require)
@@ -120,10 +125,7 @@ impl FromArgs {
                 From::Docker => sources.push(open.docker()?),
                 // A registry cannot be saved as a whole: all means the engine's images.
                 From::Auto if all || self.data_root.is_some() => sources.push(open.docker()?),
-                From::Auto => {
-                    sources.extend(open.docker_if_there()?);
-                    sources.extend(open.registry()?);
-                }
+                From::Auto => sources.extend(open.auto()?),
                 From::Path(path) => {
                     if let Some(at) = archives.iter().position(|files| files.contains(path)) {
                         sources.push(open.archive(&archives.remove(at))?);
@@ -170,6 +172,21 @@ impl Open<'_> {
         let root = self.args.data_root.as_deref();
         let holder = docker::source::holder(&options, root, &self.spool, self.progress.as_ref())?;
         self.held(holder)
+    }
+
+    /// The local Docker for what it has with a proven digest, then the registry.
+    fn auto(&self) -> Result<Option<Box<dyn Source>>> {
+        Ok(match (self.docker_if_there()?, self.registry()?) {
+            (Some(docker), Some(registry)) => {
+                let registries = &self.args.registry;
+                let probe = registries.reachable(self.progress.clone(), self.interrupt)?;
+                let both = Several::new(vec![docker, registry]);
+                Some(Box::new(
+                    both.preferring_proof(Box::new(probe), self.progress.clone()),
+                ))
+            }
+            (docker, registry) => docker.or(registry),
+        })
     }
 
     /// The local Docker, if there is one that can be asked.

@@ -5,11 +5,13 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use sealift::archive::account::Evidence;
+use sealift::error::most_severe;
 use sealift::escape::{Escaped, shell_word};
 use sealift::interrupt::Interrupt;
 use sealift::oci::reference::ReferenceError;
 use sealift::oci::{PlatformSelection, Reference};
-use sealift::save::{self, LeftOut, Summary};
+use sealift::save::{self, LeftOut, Saved, Summary};
 use sealift::source::Source;
 use sealift::{Error, Result, transfer};
 
@@ -185,7 +187,7 @@ impl Save {
                 "images": summary.images,
                 "left_out": summary.left_out.iter().map(left_out_json).collect::<Vec<_>>(),
             }))?;
-            return Ok(summary.exit_code());
+            return Ok(self.exit_code(summary));
         }
         let rows: Vec<Vec<String>> = summary
             .images
@@ -253,13 +255,40 @@ impl Save {
                 output.line(line)?
             }
         }
+        self.unproven(output, summary);
         for image in &summary.left_out {
             output.warn(&format!("{} was left out: {}", image.reference, image.error));
             if let Some(hint) = image.error.hint() {
                 output.hint(hint);
             }
         }
-        Ok(summary.exit_code())
+        Ok(self.exit_code(summary))
+    }
+
+    /// The exit code. An image without a digest is as it should be if it was taken from where it was said to be.
+    fn exit_code(&self, summary: &Summary) -> u8 {
+        let is_short = summary.images.iter().any(|image| self.is_short(image));
+        most_severe([summary.exit_code(), if is_short { 6 } else { 0 }].into_iter())
+    }
+
+    fn is_short(&self, image: &Saved) -> bool {
+        image.evidence == Evidence::None && self.from.is_auto() && !self.all
+    }
+
+    /// Tells which images have no proven digest.
+    fn unproven(&self, output: &Output, summary: &Summary) {
+        let names = |is_meant: &dyn Fn(&Saved) -> bool| {
+            let images = summary.images.iter().filter(|image| is_meant(image));
+            let names: Vec<String> = images.map(|image| image.reference.familiar()).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        };
+        if let Some(names) = names(&|image| image.evidence == Evidence::Recorded) {
+            output.warn(&format!("the digest is recorded, not proven: {names}"));
+        }
+        if let Some(names) = names(&|image| self.is_short(image)) {
+            output.warn(&format!("no digest was found, here or in a registry: {names}"));
+            output.hint("--from docker saves what the local Docker has as it is, with exit code 0");
+        }
     }
 }
 

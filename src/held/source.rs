@@ -15,7 +15,7 @@ use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Graph, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
-use crate::source::Source;
+use crate::source::{Source, Standing};
 use crate::transfer;
 
 /// Whether what is missing is made again.
@@ -194,6 +194,14 @@ impl Source for HeldSource {
 
     fn leaves_out(&self, reference: &Reference, document: &Descriptor) -> bool {
         self.ready().leaves_out(self.holder.as_ref(), reference, document)
+    }
+
+    fn standing(&self, reference: &Reference) -> Standing {
+        match self.ready().images.get(&reference.full()) {
+            Some(image) if image.stand_in.is_some() => Standing::Unproven,
+            Some(_) => Standing::Proven,
+            None => Standing::Absent,
+        }
     }
 
     fn origin(&self, _: &Reference) -> String {

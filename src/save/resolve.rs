@@ -84,7 +84,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves every reference, several at once, and puts the images in the archive's order. Those that there are
-    /// not come with their errors.
+    /// not come with their errors. A tag goes with every digest that an engine shows for it.
     ///
     /// # Errors
     ///
@@ -94,9 +94,17 @@ impl<'a> Resolver<'a> {
             .iter()
             .map(|reference| (reference.full(), reference))
             .collect();
+        let mut followed = self.all(&unique.values().copied().collect::<Vec<_>>());
+        let found = followed.iter().filter(|(_, named)| named.is_ok());
+        let others = found.flat_map(|(reference, _)| self.source.other_digests(reference));
+        let others: BTreeMap<String, Reference> = others
+            .map(|reference| (reference.full(), reference))
+            .filter(|(name, _)| !unique.contains_key(name))
+            .collect();
+        followed.extend(self.all(&others.values().collect::<Vec<_>>()));
         let (mut images, mut left_out) = (Vec::new(), Vec::new());
-        for (reference, followed) in self.all(&unique.into_values().collect::<Vec<_>>()) {
-            match followed {
+        for (reference, named) in followed {
+            match named {
                 Ok(named) => images.push((reference.clone(), named)),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => left_out.push(LeftOut {

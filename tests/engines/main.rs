@@ -25,6 +25,7 @@
 //! save_docker_odd.rs   layers of encoders that are not known, images that were never pushed
 //! save_docker_store.rs   the containerd store, and either store without root
 //! save_docker_auto.rs   which source is taken, and what a save asks for and leaves
+//! save_docker_proof.rs   images without a digest, where a registry has one
 //! save_docker_files.rs   archives of docker save, podman and skopeo as sources
 //! saving.rs    what those share
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
@@ -67,5 +68,6 @@ mod save_docker;
 mod save_docker_auto;
 mod save_docker_files;
 mod save_docker_odd;
+mod save_docker_proof;
 mod save_docker_store;
 mod saving;

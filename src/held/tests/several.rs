@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use super::fake::{Form, Image, Registry, Store, attestation, described, index, reference};
 use super::scene::{AMD64, APP, ARM64, REPOSITORY, Scene};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference, Repository};
 use crate::source::{Several, Source};
+use crate::transfer::JOBS;
 
 #[test]
 fn an_image_of_another_platform_is_left_to_the_next_source() {
@@ -63,6 +64,88 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
         .prepare(&[reference(APP)], Some(&PlatformSelection::All))
         .unwrap();
     assert_eq!(source.resolve(&reference(APP)).unwrap().digest, amd64.digest());
+}
+
+#[test]
+fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
+    let [local, remote] = [1, 2].map(|seed| Image::odd(AMD64, &[(seed, Form::Odd)]));
+    let recorded = format!("{REPOSITORY}@{}", local.digest());
+    let scene = Scene::offline();
+    for (shown, evidence) in [(&[][..], "none"), (&[&recorded[..]], "recorded")] {
+        let store = || Store::default().unpack(APP, &local, shown);
+        let root = index(&[&remote]);
+        let whole = || Whole::of(&root, &[&remote]);
+        let several = || Several::new(vec![Box::new(scene.source(store())), Box::new(whole())]);
+        // Sources that are named are asked in the order in which they are named.
+        let saved = scene.saved_from(&several(), &[APP]).unwrap();
+        assert_eq!(saved.summary.images[0].from, "the store", "{evidence}");
+        assert_eq!(saved.summary.images[0].evidence.to_string(), evidence);
+
+        let proven = several().preferring_proof(Box::new(whole()), scene.notes.clone());
+        let saved = scene.saved_from(&proven, &[APP]).unwrap();
+        assert_eq!(saved.summary.images[0].from, "whole", "{evidence}");
+        assert_eq!(saved.digests(), [Some(Digest::sha256(&root))], "{evidence}");
+        let note = scene.notes().pop().unwrap();
+        assert!(
+            note.starts_with(&format!("{APP} is taken from the registry: ")),
+            "{note}"
+        );
+
+        // One that does not have it, and one that does not answer, which is soon left alone.
+        let names: Vec<String> = (1..40).map(|tag| format!("{REPOSITORY}:{tag}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let down = Down(Arc::default());
+        let probes: [(Box<dyn Source>, usize); 2] =
+            [(Box::new(Registry::default()), 0), (Box::new(down.clone()), 1)];
+        for (probe, notes) in probes {
+            scene.notes.0.lock().unwrap().clear();
+            let unpack = |store: Store, name: &&str| store.unpack(name, &local, shown);
+            let store = names.iter().fold(Store::default(), unpack);
+            let sources: Vec<Box<dyn Source>> =
+                vec![Box::new(scene.source(store)), Box::new(Registry::default())];
+            let several = Several::new(sources).preferring_proof(probe, scene.notes.clone());
+            let saved = scene.saved_from(&several, &names).unwrap();
+            for image in &saved.summary.images {
+                assert_eq!(image.from, "the store");
+                assert_eq!(image.evidence.to_string(), evidence);
+            }
+            assert_eq!(scene.notes().len(), notes, "{:?}", scene.notes());
+        }
+        assert!(*down.0.lock().unwrap() <= JOBS.get());
+    }
+}
+
+/// A registry that does not answer, and how often it was asked.
+#[derive(Clone)]
+struct Down(Arc<Mutex<usize>>);
+
+impl Source for Down {
+    fn origin(&self, _: &Reference) -> String {
+        "nowhere".into()
+    }
+
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        *self.0.lock().unwrap() += 1;
+        Err(Error::Registry {
+            registry: reference.repository().domain().into(),
+            subject: String::new(),
+            problem: "no answer".into(),
+            hint: None,
+            transient: true,
+        })
+    }
+
+    fn metadata(&self, _: &Repository, _: &Descriptor) -> Result<Vec<u8>> {
+        unreachable!()
+    }
+
+    fn open(&self, _: &Repository, _: &Descriptor, _: u64) -> Result<Box<dyn Read + Send>> {
+        unreachable!()
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        Ok(Vec::new())
+    }
 }
 
 /// A registry where the tag is what it always was.
