@@ -111,11 +111,17 @@ pub struct PlannedImage {
     /// Digest of its manifest or index as the archive has it, which may be a stand-in.
     #[serde(skip)]
     pub root: Digest,
+    /// Digest of its manifest.
+    #[serde(skip)]
+    pub manifest: Digest,
     /// Digest of its config.
     pub image_id: Digest,
     /// Its platform on this target.
     #[serde(serialize_with = "Platform::serialize_text")]
     pub platform: Platform,
+    /// Whether the target runs other platforms.
+    #[serde(rename = "foreign")]
+    pub is_foreign: bool,
     /// What stands behind the digest.
     pub evidence: Evidence,
     /// Whether the target has all of its content.
@@ -261,9 +267,14 @@ impl fmt::Display for Plan {
         for image in &self.images {
             writeln!(
                 f,
-                "{} ({}, image {})",
+                "{} ({}{}, image {})",
                 image.name,
                 image.platform,
+                if image.is_foreign {
+                    ", which the engine does not run by itself"
+                } else {
+                    ""
+                },
                 image.image_id.short()
             )?;
             match &image.tag {

@@ -233,7 +233,7 @@ pub fn manifest_json(images: &[Named], preferred: &Platform) -> Result<Vec<u8>> 
     for named in images {
         let Some(image) = named
             .graph
-            .image_for(preferred)
+            .image_for(std::slice::from_ref(preferred))
             .or_else(|| named.graph.runnable().next())
         else {
             continue;

@@ -11,7 +11,7 @@ use sealift::docker::dormant::Dormant;
 use sealift::docker::{self, Docker};
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
-use sealift::oci::Reference;
+use sealift::oci::{Platform, Reference};
 use sealift::target::{Attach, Obstacle, Offers, Plan, PlannedImage, Report, Request, Target};
 use sealift::{Error, Result};
 
@@ -52,6 +52,9 @@ pub struct Load {
     image: Vec<String>,
     #[command(flatten)]
     rename: RenameArgs,
+    /// Load this platform (linux/arm64), whatever the engine runs; without it the one that a pull would choose
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
     /// How digests may be attached to Docker's classic store
     #[arg(long, value_enum, default_value_t = How::Auto)]
     attach: How,
@@ -79,8 +82,8 @@ pub struct Load {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Load what can be loaded when other images are damaged, or have layers only uncompressed where the engine
-    /// needs them as they were stored
+    /// Load what can be loaded when other images are damaged, only for another platform, artifacts, or have layers only
+    /// uncompressed where the engine needs them as they were stored
     #[arg(long)]
     keep_going: bool,
     #[command(flatten)]
@@ -167,6 +170,7 @@ impl Load {
         let request = Request {
             images: self.image.clone(),
             renames: self.rename.renames().to_vec(),
+            platform: self.platform.clone(),
             attach: match self.attach {
                 How::Auto => Attach::Auto,
                 How::Live => Attach::Live,
@@ -184,7 +188,21 @@ impl Load {
         }
         let report = target.apply(&offers, &plan, progress.as_ref(), interrupt)?;
         progress.done();
-        loaded(output, &report, self.table.width(std::io::stdout()))
+        self.loaded(output, &report)
+    }
+
+    fn loaded(&self, output: &Output, report: &Report) -> Outcome {
+        if output.is_json() {
+            output.json(report)?;
+            return Ok(report.exit_code());
+        }
+        if !output.is_quiet() {
+            show(output, report, self.table.width(std::io::stdout()))?;
+        }
+        if self.platform.is_none() {
+            tell_foreign(output, report);
+        }
+        told(output, report)
     }
 
     /// Tells what is wrong with an archive; with `--keep-going`, lets images pass that are whole.
@@ -210,6 +228,23 @@ impl Load {
             }
             other => Failure::Findings(other, findings),
         })
+    }
+}
+
+/// Warns of images that the engine does not run.
+fn tell_foreign(output: &Output, report: &Report) {
+    let mut foreign: Vec<(&Platform, Vec<&Reference>)> = Vec::new();
+    for image in report.images.iter().filter(|image| image.is_foreign) {
+        match foreign.iter_mut().find(|(known, _)| **known == image.platform) {
+            Some((_, names)) => names.push(&image.name),
+            None => foreign.push((&image.platform, vec![&image.name])),
+        }
+    }
+    for (platform, names) in foreign {
+        let names = first_names(&names);
+        output.warn(&format!(
+            "for {platform}, which the engine does not run by itself: {names}"
+        ));
     }
 }
 
@@ -245,14 +280,7 @@ fn planned(output: &Output, plan: &Plan) -> Outcome {
     Ok(plan.exit_code())
 }
 
-fn loaded(output: &Output, report: &Report, width: Option<usize>) -> Outcome {
-    if output.is_json() {
-        output.json(report)?;
-        return Ok(report.exit_code());
-    }
-    if !output.is_quiet() {
-        show(output, report, width)?;
-    }
+fn told(output: &Output, report: &Report) -> Outcome {
     let hidden = report.images.iter().filter(|image| !image.is_as_asked());
     tell(
         output,

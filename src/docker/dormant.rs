@@ -78,9 +78,13 @@ impl Dormant {
         Ok(file.is_some() && layer.is_some())
     }
 
-    /// The first of an image's platforms that the store has.
-    fn find_in_store<'o>(&self, offer: &'o Offer<'_>) -> Result<Option<&'o Image>> {
-        for image in offer.graph.runnable() {
+    /// The first of an image's platforms that the store has, of those that are asked for.
+    fn find_in_store<'o>(&self, offer: &'o Offer<'_>, request: &Request) -> Result<Option<&'o Image>> {
+        let is_wanted = |image: &&Image| {
+            let wanted = request.platform.as_ref();
+            wanted.is_none_or(|wanted| image.offered().is_some_and(|offered| wanted.matches(offered)))
+        };
+        for image in offer.graph.runnable().filter(is_wanted) {
             if self.has(image)? {
                 return Ok(Some(image));
             }
@@ -127,29 +131,39 @@ impl Target for Dormant {
             let Some(offer) = offers.images.get(at) else {
                 continue;
             };
-            match self.find_in_store(offer)? {
+            match self.find_in_store(offer, request)? {
                 Some(image) => {
                     let name = checked_name(offer, name)?;
                     plan.images
                         .push(planned(at, offer, image, name, request, inventory));
                 }
-                None => missing.push(offer.label()),
+                None => missing.push(offer),
             }
         }
+        let is_image = |offer: &&&Offer<'_>| offer.graph.artifact_type().is_none();
         if !missing.is_empty() && !request.keep_going {
+            let names: Vec<String> = missing.iter().map(|offer| offer.label()).collect();
+            let mut hints: Vec<String> = missing
+                .iter()
+                .filter(|offer| !is_image(offer))
+                .map(|offer| format!("{} is {}", offer.label(), refusal::nature(offer)))
+                .collect();
+            if missing.iter().any(|offer| is_image(&offer)) {
+                hints.push("only a running daemon takes images in: start it, load, and stop it again".into());
+            }
+            hints.push("--keep-going attaches the digests of those that are there".into());
             return Err(Error::NotFound {
-                what: format!("image {}", missing.join(", ")),
+                what: format!("image {}", names.join(", ")),
                 place: plan.target,
-                hint: Some(
-                    "only a running daemon takes images in: start it, load, and stop it again; --keep-going attaches \
-                     the digests of those that are there"
-                        .into(),
-                ),
+                hint: Some(hints.join("; ")),
             });
         }
-        plan.left_out.extend(missing.into_iter().map(|name| LeftOut {
-            name,
-            reason: "the store does not have it, and only a running daemon takes it in".into(),
+        plan.left_out.extend(missing.into_iter().map(|offer| LeftOut {
+            name: offer.label(),
+            reason: match is_image(&&offer) {
+                true => "the store does not have it, and only a running daemon takes it in".into(),
+                false => format!("it is {}", refusal::nature(offer)),
+            },
             exit_code: 7,
         }));
         plan.attach = attachment(&plan.images, self.files.names()).into_iter().collect();
@@ -263,8 +277,11 @@ fn planned(
         offer: at,
         digest,
         root: offer.graph.root.digest,
+        manifest: image.descriptor.digest,
         image_id: image.id(),
-        platform: image.platform().cloned().unwrap_or_else(Platform::host),
+        platform: image.offered().cloned().unwrap_or_else(Platform::host),
+        // What its daemon will run is not known.
+        is_foreign: false,
         evidence: offer.evidence(),
         present: true,
         tagged: tag.as_ref().is_some_and(has),

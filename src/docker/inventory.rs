@@ -1,12 +1,14 @@
 //! What a Docker has: its version and store, and the images that it holds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::api::{ApiVersion, Client, encode};
 use super::attach::{Manner, Strategy, Surroundings};
+use super::endpoint::Endpoint;
 use super::plan::Takes;
+use super::platforms;
 use crate::error::Result;
-use crate::oci::{Digest, Hasher, Platform};
+use crate::oci::{Digest, Hasher, Image, Platform};
 use crate::target::Obstacle;
 
 /// From this version of the API on (Docker 23), layers may be zstd.
@@ -35,8 +37,22 @@ pub struct Held {
     pub digests: Vec<String>,
     /// Uncompressed layers of its host platform, base first. Empty if they are not all there.
     pub diff_ids: Vec<Digest>,
-    /// Its platforms' manifests whose content is complete; only the containerd store has any.
+    /// Its platforms' manifests whose content is complete and unpacked; only the containerd store has any.
     pub manifests: Vec<Digest>,
+    /// Those of which all blobs are there, unpacked or not.
+    pub available: Vec<Digest>,
+}
+
+impl Held {
+    /// Whether a containerd store that tells its content has all of an image. One without layers has nothing to
+    /// unpack.
+    pub fn has(&self, image: &Image) -> bool {
+        let whole = match image.manifest.layers.is_empty() {
+            true => &self.available,
+            false => &self.manifests,
+        };
+        whole.contains(&image.descriptor.digest)
+    }
 }
 
 /// What a Docker told about itself.
@@ -55,6 +71,9 @@ pub struct Inventory {
     /// The platform that it runs.
     #[serde(serialize_with = "Platform::serialize_text")]
     pub platform: Platform,
+    /// Those that it takes from an index, the best first.
+    #[serde(serialize_with = "Platform::serialize_texts")]
+    pub platforms: Vec<Platform>,
     /// Where it keeps its data, as it sees it.
     pub data_root: String,
     /// Mirrors of docker.io.
@@ -95,6 +114,10 @@ struct Info {
     os_type: String,
     #[serde(default)]
     docker_root_dir: String,
+    #[serde(default)]
+    kernel_version: String,
+    #[serde(default)]
+    mem_total: u64,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -146,7 +169,7 @@ struct Unpacked {
 }
 
 /// `GET /images/NAME/json`, as far as it matters.
-#[derive(Debug, Clone, serde::Deserialize)]
+#[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Inspected {
     /// The engine's id.
@@ -237,12 +260,15 @@ pub fn probe(client: &Client, strategies: &[Box<dyn Strategy>]) -> Result<Invent
             })
             .collect(),
     };
+    let platform = platform(&info);
+    let level = is_here(client, &info).then(platforms::level);
     Ok(Inventory {
         engine: client.endpoint().to_string(),
         version: version.version,
         api: client.version(),
         store,
-        platform: platform(&info),
+        platforms: platforms::taken(&platform, store, client.version(), level),
+        platform,
         driver: info.driver,
         data_root: info.docker_root_dir,
         mirrors: super::attach::daemon::memory(client)?.mirrors(),
@@ -266,6 +292,20 @@ fn store(info: &Info) -> Store {
     }
 }
 
+/// Whether the engine runs on this machine: a socket may lead to another one, or into a virtual one.
+fn is_here(client: &Client, info: &Info) -> bool {
+    let Endpoint::Unix(_) = client.endpoint() else {
+        return false;
+    };
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    let bytes = kilobytes.and_then(|text| text.parse::<u64>().ok()?.checked_mul(1024));
+    kernel.trim() == info.kernel_version && bytes == Some(info.mem_total)
+}
+
 /// `Architecture` is what `uname` says, so the variant of an arm is in it.
 fn platform(info: &Info) -> Platform {
     let (architecture, variant) = match info.architecture.as_str() {
@@ -282,16 +322,18 @@ fn platform(info: &Info) -> Platform {
 }
 
 fn held(summary: Summary, inspected: &Inspected) -> Held {
-    let manifests = summary.manifests.into_iter().flatten();
+    let of = |is_meant: &dyn Fn(&ManifestSummary) -> bool| -> Vec<Digest> {
+        let manifests = summary.manifests.iter().flatten();
+        let meant = manifests.filter(|manifest| is_meant(manifest));
+        meant.filter_map(|manifest| manifest.id.parse().ok()).collect()
+    };
     Held {
-        id: summary.id,
         tags: inspected.repo_tags.clone().unwrap_or_default(),
         digests: inspected.repo_digests.clone().unwrap_or_default(),
         diff_ids: inspected.diff_ids(),
-        manifests: manifests
-            .filter(ManifestSummary::is_complete)
-            .filter_map(|manifest| manifest.id.parse().ok())
-            .collect(),
+        manifests: of(&ManifestSummary::is_complete),
+        available: of(&|manifest| manifest.available),
+        id: summary.id,
     }
 }
 
@@ -308,25 +350,21 @@ pub fn tells_content(client: &Client) -> bool {
     client.version() >= MANIFESTS_SINCE
 }
 
-/// The images whose blobs the containerd store has all of, and has unpacked: digests of the root and of the
-/// manifest.
+/// The images of a containerd store that tells its content, by the digests of their roots; names and layers are left
+/// out.
 ///
 /// # Errors
 ///
 /// [`crate::Error::Engine`].
-pub fn complete(client: &Client) -> Result<HashSet<(Digest, Digest)>> {
+pub fn content(client: &Client) -> Result<HashMap<Digest, Held>> {
     let list = "/images/json?all=1&manifests=1";
     let summaries: Vec<Summary> = client.get("look at its images", list)?;
-    let mut complete = HashSet::new();
-    for summary in summaries {
-        let Ok(root) = summary.id.parse::<Digest>() else {
-            continue;
-        };
-        let manifests = summary.manifests.into_iter().flatten();
-        let whole = manifests.filter(ManifestSummary::is_complete);
-        complete.extend(whole.filter_map(|manifest| Some((root, manifest.id.parse().ok()?))));
-    }
-    Ok(complete)
+    let held = summaries
+        .into_iter()
+        .map(|summary| held(summary, &Inspected::default()));
+    Ok(held
+        .filter_map(|held| Some((held.id.parse().ok()?, held)))
+        .collect())
 }
 
 /// How an engine keeps images, and its version.

@@ -5,6 +5,7 @@
 //! - [`api`]: requests, answers, and what errors mean
 //! - `stream`: streamed answers, with the errors inside them
 //! - [`inventory`]: what an engine has
+//! - [`platforms`]: which platforms an engine takes from an index
 //! - [`plan`]: what a load will do; pure
 //! - `refusal`: what it refuses
 //! - `shipment`: the archives that the engine is sent
@@ -22,6 +23,7 @@ pub mod dormant;
 pub mod endpoint;
 pub mod inventory;
 pub mod plan;
+pub mod platforms;
 mod push;
 mod refusal;
 mod shipment;

@@ -61,7 +61,7 @@ pub fn plan(
         let Some(offer) = offers.images.get(at) else {
             continue;
         };
-        let Some(image) = offer.graph.image_for(&inventory.platform) else {
+        let Some(image) = chosen(offer, request, inventory) else {
             strangers.push(offer);
             continue;
         };
@@ -77,6 +77,17 @@ pub fn plan(
     plan.attach = attachments(&plan.images, inventory, strategies);
     plan.send = pieces(&plan.images, offers, &Takes::lacking(inventory))?;
     Ok(plan)
+}
+
+/// The image of an offer that is loaded: of the platform that is asked for, else the one that a pull would choose.
+/// What has no index is taken as it is, as by a pull.
+fn chosen<'o>(offer: &'o Offer<'_>, request: &Request, inventory: &Inventory) -> Option<&'o Image> {
+    let graph = &offer.graph;
+    match &request.platform {
+        Some(platform) => graph.image_for(std::slice::from_ref(platform)),
+        None if graph.indexes.is_empty() => graph.runnable().next(),
+        None => graph.image_for(&inventory.platforms),
+    }
 }
 
 /// The name that an offer gets.
@@ -123,7 +134,7 @@ fn planned(
     });
     let present = held.is_some_and(|held| {
         if inventory.tells_content {
-            return held.manifests.contains(&image.descriptor.digest);
+            return held.has(image);
         }
         // An engine gives the layers only of an image whose content it has.
         let config = image.config.as_ref();
@@ -142,15 +153,15 @@ fn planned(
         (inventory.store == Store::Containerd).then(|| Reference::digested(name.repository(), root))
     });
     let tagged = record.is_some_and(|record| held.is_some_and(|held| has_name(&held.tags, &record)));
+    let platform = image.offered().unwrap_or(&inventory.platform).clone();
     PlannedImage {
         offer: at,
         digest: offer.digest(),
         root,
+        manifest: image.descriptor.digest,
         image_id: image.id(),
-        platform: image
-            .platform()
-            .cloned()
-            .unwrap_or_else(|| inventory.platform.clone()),
+        is_foreign: !inventory.platforms.iter().any(|taken| taken.matches(&platform)),
+        platform,
         evidence: offer.evidence(),
         present,
         tagged,
@@ -367,7 +378,7 @@ pub fn found<'o, 'a>(planned: &PlannedImage, offers: &'o Offers<'a>) -> Option<(
     let image = offer
         .graph
         .runnable()
-        .find(|image| image.id() == planned.image_id)?;
+        .find(|image| image.descriptor.digest == planned.manifest)?;
     Some((offer, image))
 }
 

@@ -18,6 +18,7 @@ pub(super) fn inventory(store: Store, images: Vec<Held>) -> Inventory {
         store,
         driver: "overlay2".into(),
         platform: "linux/amd64".parse().unwrap(),
+        platforms: vec!["linux/amd64".parse().unwrap()],
         data_root: "/var/lib/docker".into(),
         mirrors: Vec::new(),
         zstd: store == Store::Containerd,
@@ -41,6 +42,7 @@ pub(super) fn held(id: Digest, layers: &[&str]) -> Held {
         digests: Vec::new(),
         diff_ids: layers.iter().map(|layer| diff_id(layer)).collect(),
         manifests: Vec::new(),
+        available: Vec::new(),
     }
 }
 
@@ -303,7 +305,12 @@ fn only_the_hosts_platform_is_sent_and_strangers_are_named() {
             .to_string()
             .starts_with("platform linux/amd64 of one:1, two:1 not found")
     );
-    assert!(error.hint().unwrap().contains("two:1 has linux/s390x"));
+    let hint = error.hint().unwrap();
+    assert!(
+        hint.starts_with("one:1 is only for linux/arm64; two:1 is only for linux/s390x; --keep-going"),
+        "{hint}"
+    );
+    assert!(hint.contains("--platform linux/arm64 loads that"), "{hint}");
     let request = Request {
         keep_going: true,
         ..Request::default()

@@ -90,7 +90,22 @@ pub(super) fn unpacked(
     })
 }
 
-/// Images that have nothing for the engine's platform are refused by name, all at once.
+/// What an offer is that has nothing for the engine: another platform's image, or no image.
+pub(super) fn nature(offer: &Offer<'_>) -> String {
+    if let Some(artifact) = offer.graph.artifact_type() {
+        return format!("an artifact of type {artifact}, not an image");
+    }
+    let platforms = offer.graph.runnable().filter_map(Image::offered);
+    let mut platforms: Vec<String> = platforms.map(ToString::to_string).collect();
+    platforms.sort();
+    platforms.dedup();
+    match platforms.as_slice() {
+        [] => "no image that runs".into(),
+        platforms => format!("only for {}", platforms.join(", ")),
+    }
+}
+
+/// Images that have nothing for the engine's platform, and artifacts, are refused by name, all at once.
 pub(super) fn strangers(
     plan: &mut Plan,
     strangers: &[&Offer<'_>],
@@ -98,41 +113,43 @@ pub(super) fn strangers(
     request: &Request,
     inventory: &Inventory,
 ) -> Result<()> {
-    let offered = |offer: &Offer<'_>| {
-        let mut platforms: Vec<String> = offer
-            .graph
-            .runnable()
-            .filter_map(Image::platform)
-            .map(ToString::to_string)
-            .collect();
-        platforms.sort();
-        platforms.dedup();
-        if platforms.is_empty() {
-            "none".into()
-        } else {
-            platforms.join(", ")
-        }
-    };
-    let platform = &inventory.platform;
-    if !request.keep_going && !strangers.is_empty() {
-        let names: Vec<String> = strangers.iter().map(|offer| offer.label()).collect();
-        let have: Vec<String> = strangers
-            .iter()
-            .map(|offer| format!("{} has {}", offer.label(), offered(offer)))
-            .collect();
-        return Err(Error::NotFound {
-            what: format!("platform {platform} of {}", names.join(", ")),
-            place: offers.place(),
-            hint: Some(format!(
-                "{}; save again with --platform {platform}",
-                have.join("; ")
-            )),
-        });
+    if request.keep_going || strangers.is_empty() {
+        plan.left_out.extend(strangers.iter().map(|offer| LeftOut {
+            name: offer.label(),
+            reason: format!("it is {}", nature(offer)),
+            exit_code: 7,
+        }));
+        return Ok(());
     }
-    plan.left_out.extend(strangers.iter().map(|offer| LeftOut {
-        name: offer.label(),
-        reason: format!("it has no {platform}, only {}", offered(offer)),
-        exit_code: 7,
-    }));
-    Ok(())
+    let platform = request.platform.as_ref().unwrap_or(&inventory.platform);
+    let (artifacts, images): (Vec<&Offer<'_>>, Vec<&Offer<'_>>) = strangers
+        .iter()
+        .partition(|offer| offer.graph.artifact_type().is_some());
+    let names = |offers: &[&Offer<'_>]| -> Option<String> {
+        let names: Vec<String> = offers.iter().map(|offer| offer.label()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let missing = [
+        names(&images).map(|names| format!("platform {platform} of {names}")),
+        names(&artifacts).map(|names| format!("an image in {names}")),
+    ];
+    let missing: Vec<String> = missing.into_iter().flatten().collect();
+    let mut hints: Vec<String> = strangers
+        .iter()
+        .map(|offer| format!("{} is {}", offer.label(), nature(offer)))
+        .collect();
+    hints.push("--keep-going loads the others".into());
+    if let Some(offered) = images
+        .first()
+        .and_then(|offer| offer.graph.runnable().find_map(Image::offered))
+    {
+        hints.push(format!(
+            "--platform {offered} loads that platform; or save again with --platform {platform}"
+        ));
+    }
+    Err(Error::NotFound {
+        what: missing.join(" and "),
+        place: offers.place(),
+        hint: Some(hints.join("; ")),
+    })
 }

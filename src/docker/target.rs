@@ -14,7 +14,7 @@ use super::store;
 use crate::archive::view::View;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Digest, Reference, Repository};
+use crate::oci::{Digest, Image, Reference, Repository};
 use crate::progress::Progress;
 use crate::target::{Loaded, Obstacle, Offers, Piece, Plan, PlannedImage, Report, Request, Showing, Target};
 
@@ -153,8 +153,8 @@ impl Load<'_, '_> {
     /// Positions of images that are not on the engine as they should be.
     fn lacking(&self, images: &[PlannedImage]) -> Result<Vec<usize>> {
         let client = &self.docker.client;
-        let complete = match self.takes.store {
-            Store::Containerd if inventory::tells_content(client) => Some(inventory::complete(client)?),
+        let content = match self.takes.store {
+            Store::Containerd if inventory::tells_content(client) => Some(inventory::content(client)?),
             _ => None,
         };
         let mut lacking = Vec::new();
@@ -162,18 +162,17 @@ impl Load<'_, '_> {
             let Some((_, image)) = found(planned, self.offers) else {
                 continue;
             };
-            let is_right = match (self.takes.store, &complete) {
+            let is_right = match (self.takes.store, &content) {
                 (Store::Classic, _) => {
                     let inspected = find_image(client, &planned.image_id.to_string())?;
                     let expected = image.config.as_ref().map(|config| &config.diff_ids);
                     inspected.map(|inspected| inspected.diff_ids()).as_ref() == expected
                 }
-                (Store::Containerd, Some(complete)) => {
-                    let manifest = image.descriptor.digest;
-                    complete.contains(&(planned.root, manifest))
-                        || self.unpacks(planned.root, Some(manifest))?
+                (Store::Containerd, Some(content)) => {
+                    let held = content.get(&planned.root);
+                    held.is_some_and(|held| held.has(image)) || self.unpacks(planned, image)?
                 }
-                (Store::Containerd, None) => self.unpacks(planned.root, None)?,
+                (Store::Containerd, None) => self.unpacks(planned, image)?,
             };
             if !is_right {
                 lacking.push(at);
@@ -184,15 +183,19 @@ impl Load<'_, '_> {
 
     /// Whether a container can be made of an image, which makes the containerd store unpack it. The container
     /// is never started, and removed.
-    fn unpacks(&self, root: Digest, manifest: Option<Digest>) -> Result<bool> {
+    fn unpacks(&self, planned: &PlannedImage, image: &Image) -> Result<bool> {
         #[derive(serde::Deserialize)]
         struct Created {
             #[serde(rename = "Id")]
             id: String,
         }
         let client = &self.docker.client;
+        let root = planned.root;
         let body = serde_json::json!({ "Image": root.to_string(), "Cmd": ["none"], "NetworkDisabled": true });
-        let Ok(answer) = client.post("try the image", "/containers/create", Some(&body)) else {
+        // Without a platform it would try the one of the engine, if it has that too.
+        let platform = encode(&planned.platform.to_string());
+        let path = format!("/containers/create?platform={platform}");
+        let Ok(answer) = client.post("try the image", &path, Some(&body)) else {
             return Ok(false);
         };
         if let Ok(created) = serde_json::from_slice::<Created>(&answer) {
@@ -201,10 +204,11 @@ impl Load<'_, '_> {
                 &format!("/containers/{}?force=1&v=1", encode(&created.id)),
             )?;
         }
-        match manifest {
-            None => Ok(true),
-            Some(manifest) => Ok(inventory::complete(client)?.contains(&(root, manifest))),
+        if !inventory::tells_content(client) {
+            return Ok(true);
         }
+        let content = inventory::content(client)?;
+        Ok(content.get(&root).is_some_and(|held| held.has(image)))
     }
 
     /// Sets an image's name. Bytes of the stream that it took.
@@ -375,8 +379,10 @@ impl Load<'_, '_> {
 }
 
 fn wanted_of<'o>(planned: &PlannedImage, offers: &'o Offers<'_>) -> Option<Wanted<'o>> {
-    let (offer, _) = found(planned, offers)?;
+    let (offer, image) = found(planned, offers)?;
+    let is_indexed = !offer.graph.indexes.is_empty();
     Some(attach::Wanted {
+        platform: image.descriptor.platform.as_ref().filter(|_| is_indexed),
         repository: planned.name.repository().clone(),
         digest: planned.digest?,
         image_id: planned.image_id,

@@ -37,23 +37,37 @@ impl Image {
             .or(self.descriptor.platform.as_ref())
     }
 
+    /// The platform that an engine chooses it by: the one that the index gives it, else its config's.
+    pub fn offered(&self) -> Option<&Platform> {
+        self.descriptor.platform.as_ref().or(self.platform())
+    }
+
     /// Whether this runs as a container: not an attestation, not an artifact.
     pub fn is_runnable(&self) -> bool {
         self.config.is_some()
             && self.descriptor.attests().is_none()
+            && self.artifact_type().is_none()
             && !self.platform().is_some_and(Platform::is_unknown)
     }
 
-    /// What an artifact is: the type that its manifest names, else that of its config. `None` for an image and for
-    /// an attestation.
+    /// What an artifact is: the type that its manifest names, else that of its config; of one with the config of an
+    /// image, such as a signature of cosign, the type of what it has in the place of a layer. `None` for an image
+    /// and for an attestation.
     ///
     /// Source: OCI image specification, "Guidelines for Artifact Usage".
     pub fn artifact_type(&self) -> Option<&str> {
-        let config = &self.manifest.config.media_type;
-        if config.kind() == Kind::Config || self.descriptor.attests().is_some() {
+        let manifest = &self.manifest;
+        let config = &manifest.config.media_type;
+        if self.descriptor.attests().is_some() {
             return None;
         }
-        Some(self.manifest.artifact_type.as_deref().unwrap_or(config.as_str()))
+        let named = manifest.artifact_type.as_deref();
+        if config.kind() != Kind::Config {
+            return Some(named.unwrap_or(config.as_str()));
+        }
+        let content = manifest.layers.iter().map(|layer| &layer.media_type);
+        let mut content = content.filter(|media_type| !matches!(media_type.kind(), Kind::Layer(_)));
+        content.next().map(|first| named.unwrap_or(first.as_str()))
     }
 
     /// The image id: digest of the config.
@@ -158,10 +172,12 @@ impl Graph {
         }
     }
 
-    /// The image that a host of this platform would run.
-    pub fn image_for(&self, platform: &Platform) -> Option<&Image> {
-        self.runnable()
-            .find(|image| image.platform().is_some_and(|offered| platform.matches(offered)))
+    /// The image that an engine chooses which takes these platforms, the best first; of several alike the first.
+    pub fn image_for(&self, platforms: &[Platform]) -> Option<&Image> {
+        platforms.iter().find_map(|wanted| {
+            let mut images = self.runnable();
+            images.find(|image| image.offered().is_some_and(|offered| wanted.matches(offered)))
+        })
     }
 }
 

@@ -18,6 +18,9 @@ pub struct Loaded {
     /// Its platform.
     #[serde(serialize_with = "Platform::serialize_text")]
     pub platform: Platform,
+    /// Whether the target runs other platforms.
+    #[serde(rename = "foreign")]
+    pub is_foreign: bool,
     /// What stands behind the digest.
     pub evidence: Evidence,
     /// Whether the target shows the digest; `None` if there is none to show.
@@ -46,6 +49,7 @@ impl Loaded {
             digest: planned.digest,
             image_id: planned.image_id,
             platform: planned.platform.clone(),
+            is_foreign: planned.is_foreign,
             evidence: planned.evidence,
             shown: planned.digest.map(|_| false),
             obstacles: planned.obstacles().to_vec(),

@@ -4,7 +4,7 @@ use super::LeftOut;
 use super::offer::{Damaged, Offer, Offers};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
-use crate::oci::Reference;
+use crate::oci::{Platform, Reference};
 use crate::rename::{self, Rename};
 use crate::selector::{self, Identity, Selector};
 
@@ -29,6 +29,8 @@ pub struct Request {
     pub images: Vec<String>,
     /// New names.
     pub renames: Vec<Rename>,
+    /// The platform to load; without it the one that the target chooses.
+    pub platform: Option<Platform>,
     /// How digests may be attached.
     pub attach: Attach,
     /// Whether digests are attached that the archive recorded and nothing proves.

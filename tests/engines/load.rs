@@ -215,7 +215,7 @@ fn a_platform_that_does_not_match(engine: Engine, store: Store) {
     let error = loader.try_load(&images, &Request::default()).unwrap_err();
     assert_eq!(error.exit_code(), 7);
     assert!(error.to_string().contains("of app:1 not found"), "{error}");
-    let has = format!("app:1 has {}", Platform::foreign());
+    let has = format!("app:1 is only for {}", Platform::foreign());
     assert!(error.hint().unwrap().contains(&has), "{:?}", error.hint());
     assert_eq!(daemon.images(), [""; 0]);
 

@@ -19,6 +19,7 @@
 //! names.rs     what two hosts show after any sequence of pulls, tags, pushes and removals
 //! offline_killed.rs   the same, killed at every step
 //! hops.rs      from host to host, each saved out of the one before
+//! platforms.rs  which platform's image is loaded, and what becomes of artifacts
 //! push_digest.rs   pushing from the classic store after a load
 //! offline_systemd.rs   the same, where systemd stops and starts it
 //! save_docker.rs   images out of Docker: built and pushed, pulled, the registry gone
@@ -63,6 +64,7 @@ mod names;
 mod offline_killed;
 mod offline_systemd;
 mod other_tools;
+mod platforms;
 mod push_digest;
 mod save_docker;
 mod save_docker_auto;

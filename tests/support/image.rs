@@ -404,6 +404,30 @@ pub fn artifact(layout: &Path, tag: &str, config_type: &str) -> Built {
     finish(layout, tag, &image, vec![manifest], Vec::new())
 }
 
+/// Builds an artifact with the config of an image, as cosign stores signatures.
+pub fn signature(layout: &Path, tag: &str, layer_type: &str) -> Built {
+    let blobs = blobs_folder(layout);
+    let payload = json!({ "critical": { "type": "cosign container image signature" } }).to_string();
+    let digest = store(&blobs, payload.as_bytes());
+    let layer = BuiltLayer {
+        diff_id: digest.clone(),
+        digest,
+        size: payload.len() as u64,
+        media_type: layer_type.into(),
+    };
+    let config = json!({
+        "architecture": "",
+        "os": "",
+        "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [layer.diff_id] },
+    });
+    let media_type = "application/vnd.oci.image.config.v1+json";
+    let platform = Platform::host();
+    let manifest = write_manifest(&blobs, Dialect::Oci, platform, &config, media_type, vec![layer]);
+    let image = Image::single(Vec::new());
+    finish(layout, tag, &image, vec![manifest], Vec::new())
+}
+
 /// Writes the index, where there is to be one, and names the image in the layout.
 fn finish(
     layout: &Path,

@@ -65,6 +65,15 @@ pub(super) struct ManifestNode {
 }
 
 impl ManifestNode {
+    /// As [`crate::oci::Image::is_runnable`].
+    pub fn is_runnable(&self) -> bool {
+        let mut layers = self.layers.iter().map(|layer| layer.media_type.kind());
+        self.parsed
+            .as_ref()
+            .is_some_and(|config| !config.platform.is_unknown())
+            && layers.all(|kind| matches!(kind, Kind::Layer(_)))
+    }
+
     fn agrees(&self) -> bool {
         let layers = self.layers.len();
         self.parsed

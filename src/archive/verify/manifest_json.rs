@@ -167,7 +167,7 @@ impl<'a> Check<'a> {
     fn completeness(&mut self) {
         for image in self.images {
             let mut manifests = image.followed.manifests.iter();
-            let is_runnable = manifests.any(|manifest| manifest.parsed.is_some());
+            let is_runnable = manifests.any(|manifest| manifest.is_runnable());
             let tagged = image
                 .reference
                 .as_ref()

@@ -42,7 +42,7 @@ use super::Options;
 use super::api::Client;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Digest, Graph, Repository};
+use crate::oci::{Digest, Graph, Platform, Repository};
 use crate::progress::Progress;
 use crate::target::Obstacle;
 
@@ -57,6 +57,8 @@ pub struct Wanted<'a> {
     pub image_id: Digest,
     /// The documents that the digest stands for.
     pub graph: &'a Graph,
+    /// The image's platform in its index. The engine might choose another; without an index it has no choice.
+    pub platform: Option<&'a Platform>,
 }
 
 impl Wanted<'_> {

@@ -30,10 +30,12 @@ pub fn by_digest(attach: &Attach<'_>, wanted: &Wanted<'_>) -> Result<Outcome> {
 
 fn pull(client: &Client, wanted: &Wanted<'_>) -> Outcome {
     let name = format!("{}@{}", wanted.repository.familiar(), wanted.digest);
+    let platform = wanted.platform.map(|platform| encode(&platform.to_string()));
     let path = format!(
-        "/images/create?fromImage={}&tag={}",
+        "/images/create?fromImage={}&tag={}{}",
         encode(wanted.repository.full()),
-        encode(&wanted.digest.to_string())
+        encode(&wanted.digest.to_string()),
+        platform.map_or_else(String::new, |platform| format!("&platform={platform}"))
     );
     client
         .post_stream(&format!("attach {name}"), &path, &mut |_| {})

@@ -1,0 +1,123 @@
+//! Which platforms an engine takes from an index, the best first.
+//!
+//! Tried on Docker 20.10, 26 and 28: the classic store of 20.10 takes its own platform and no other. From 23 on the
+//! classic store knows the levels of amd64, takes the highest that the processor has, and 386 at last. The
+//! containerd stores know no levels, and take 386 too. Where there is no index, every engine takes what there is.
+//!
+//! Source: moby, `distribution/pull_v2_unix.go`; containerd, `platforms/compare.go` (`platformVector`).
+
+use super::api::ApiVersion;
+use super::inventory::Store;
+use crate::oci::Platform;
+
+/// From this version of the API on (Docker 23), the classic store chooses as containerd does, by levels.
+const LEVELS_SINCE: ApiVersion = ApiVersion { major: 1, minor: 42 };
+
+/// The platforms that an engine takes; `level` is its processor's, if that is known.
+pub fn taken(own: &Platform, store: Store, api: ApiVersion, level: Option<u8>) -> Vec<Platform> {
+    let mut taken = vec![own.clone()];
+    if store == Store::Classic && api < LEVELS_SINCE {
+        return taken;
+    }
+    let mut add = |architecture: &str, variant: Option<String>| {
+        taken.push(Platform {
+            os: own.os.clone(),
+            ..Platform::linux(architecture, variant.as_deref())
+        });
+    };
+    match own.architecture.as_str() {
+        "amd64" => {
+            add("386", None);
+            let level = level.filter(|_| store == Store::Classic).unwrap_or(1);
+            let levels = (2..=level).rev().map(|level| Platform {
+                os: own.os.clone(),
+                ..Platform::linux("amd64", Some(&format!("v{level}")))
+            });
+            taken.splice(0..0, levels);
+        }
+        "arm64" => (5..=8)
+            .rev()
+            .for_each(|version| add("arm", Some(format!("v{version}")))),
+        "arm" => {
+            let own = own.variant.as_deref().unwrap_or("v7");
+            let version = own.trim_start_matches('v').parse().unwrap_or(7);
+            (5..version)
+                .rev()
+                .for_each(|version: u8| add("arm", Some(format!("v{version}"))));
+        }
+        _ => {}
+    }
+    taken
+}
+
+/// The level of this machine's processor, 1 to 4, as the psABI of x86-64 defines them.
+#[cfg(target_arch = "x86_64")]
+pub fn level() -> u8 {
+    use std::arch::is_x86_feature_detected as has;
+    let two = has!("cmpxchg16b") && has!("popcnt") && has!("sse3") && has!("ssse3");
+    let two = two && has!("sse4.1") && has!("sse4.2");
+    let three = two && has!("avx") && has!("avx2") && has!("bmi1") && has!("bmi2");
+    let three = three && has!("f16c") && has!("fma") && has!("lzcnt") && has!("movbe");
+    let four = three && has!("avx512f") && has!("avx512bw") && has!("avx512cd");
+    let four = four && has!("avx512dq") && has!("avx512vl");
+    1 + u8::from(two) + u8::from(three) + u8::from(four)
+}
+
+/// Other machines have none.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn level() -> u8 {
+    1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::api::OLDEST;
+
+    #[test]
+    fn the_best_come_first() {
+        for (own, store, api, level, expected) in [
+            ("linux/amd64", Store::Classic, OLDEST, Some(4), "linux/amd64"),
+            (
+                "linux/amd64",
+                Store::Classic,
+                LEVELS_SINCE,
+                Some(3),
+                "linux/amd64/v3 linux/amd64/v2 linux/amd64 linux/386",
+            ),
+            (
+                "linux/amd64",
+                Store::Classic,
+                LEVELS_SINCE,
+                None,
+                "linux/amd64 linux/386",
+            ),
+            (
+                "linux/amd64",
+                Store::Containerd,
+                LEVELS_SINCE,
+                Some(4),
+                "linux/amd64 linux/386",
+            ),
+            (
+                "linux/arm64",
+                Store::Containerd,
+                LEVELS_SINCE,
+                None,
+                "linux/arm64 linux/arm/v8 linux/arm/v7 linux/arm/v6 linux/arm/v5",
+            ),
+            (
+                "linux/arm/v6",
+                Store::Classic,
+                LEVELS_SINCE,
+                None,
+                "linux/arm/v6 linux/arm/v5",
+            ),
+            ("linux/s390x", Store::Classic, LEVELS_SINCE, None, "linux/s390x"),
+        ] {
+            let taken = taken(&own.parse().unwrap(), store, api, level);
+            let texts: Vec<String> = taken.iter().map(ToString::to_string).collect();
+            assert_eq!(texts.join(" "), expected, "{own} {store:?} {level:?}");
+        }
+    }
+}
