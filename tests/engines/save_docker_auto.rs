@@ -241,9 +241,10 @@ impl Victim {
 
     /// Kills it as soon as something holds; whether that came to be.
     fn kill_when(mut self, mut holds: impl FnMut(u32) -> bool) -> bool {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_secs(600);
         let mut held = false;
         while !held && self.child.try_wait().unwrap().is_none() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
             held = holds(self.child.id());
         }
         held |= holds(self.child.id());
