@@ -22,9 +22,8 @@ use tokio::sync::oneshot;
 
 use crate::oci::{Digest, Graph, MediaType};
 
-/// Ports that only root may bind, the highest first. Nobody else can take one over while an engine still
-/// believes in it.
-const PRIVILEGED: std::ops::RangeInclusive<u16> = 512..=1023;
+/// Ports below this one are for root alone, unless the system says that fewer are.
+pub const UNPRIVILEGED: u16 = 1024;
 /// A client that sends no request for so long is let go.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -61,14 +60,15 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Binds a free port of 127.0.0.1 that only root can bind.
+/// Binds a free port of 127.0.0.1 below `unprivileged`, the first that is not for root alone: nobody else can take
+/// it over while an engine still believes in it.
 ///
 /// # Errors
 ///
-/// If this process may not, or all of them are taken.
-pub fn bind_privileged() -> io::Result<TcpListener> {
-    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-    for port in PRIVILEGED.rev() {
+/// If this process may not, all of them are taken, or there is none.
+pub fn bind_below(unprivileged: u16) -> io::Result<TcpListener> {
+    let mut last = io::Error::other("there is no port that only root can bind");
+    for port in (1..unprivileged.min(UNPRIVILEGED)).rev() {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),

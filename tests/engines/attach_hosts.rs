@@ -194,3 +194,128 @@ fn several_loads_do_not_fight_for_an_address() {
         assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
     }
 }
+
+#[test]
+fn ports_that_every_user_can_bind_are_not_used() {
+    for engine in CLASSIC {
+        let daemon = private(*engine).start();
+        let loader = Loader::beside(&daemon);
+        let image = Image::sample("app", "1");
+        // The ports of the mirrors that it was told of so far.
+        let mirrors = || -> Vec<u16> {
+            let log = daemon.log();
+            let ports = log.split("http://127.0.0.1:").skip(1);
+            ports
+                .map(|rest| {
+                    rest.split(|c: char| !c.is_ascii_digit())
+                        .next()
+                        .unwrap()
+                        .parse()
+                        .unwrap()
+                })
+                .collect()
+        };
+        let images = Images::new();
+        images.add("httpd:1", &image);
+        images.add("quay.io/a/b:1", &image);
+        daemon.set_unprivileged_ports(600);
+        let plan = loader.plan(&images, &Request::default()).unwrap();
+        assert!(
+            format!("{:?}", plan.attach).contains("a port below 600 of"),
+            "{plan:?}"
+        );
+        loader.load(&images);
+        let used = mirrors();
+        assert!(
+            !used.is_empty() && used.iter().all(|port| *port < 600),
+            "{used:?}"
+        );
+
+        let images = Images::new();
+        images.add("httpd:2", &Image::sample("app", "2"));
+        images.add("quay.io/a/b:2", &Image::sample("app", "2"));
+        daemon.set_unprivileged_ports(80);
+        let report = loader.try_load(&images, &Request::default()).unwrap();
+        assert_eq!(report.exit_code(), 6);
+        let (mirrored, named) = (&report.images[0], &report.images[1]);
+        assert!(mirrored.obstacles.is_empty(), "{mirrored:?}");
+        let says = "every user can bind port 80 where dockerd runs, and answer for quay.io";
+        assert!(named.obstacles[0].reason.contains(says), "{named:?}");
+        assert!(
+            named.obstacles[0]
+                .hint
+                .as_ref()
+                .unwrap()
+                .contains("sysctl net.ipv4"),
+            "{named:?}"
+        );
+        assert!(mirrors().last().is_some_and(|port| *port < 80), "{:?}", mirrors());
+
+        let images = Images::new();
+        images.add("httpd:3", &Image::sample("app", "3"));
+        images.add("localhost/x:3", &Image::sample("app", "3"));
+        daemon.set_unprivileged_ports(0);
+        let before = mirrors().len();
+        let report = loader.try_load(&images, &Request::default()).unwrap();
+        let (mirrored, own) = (&report.images[0], &report.images[1]);
+        let says = "every user can bind the ports from 0 on";
+        assert!(mirrored.obstacles[0].reason.contains(says), "{mirrored:?}");
+        assert!(
+            own.obstacles.is_empty(),
+            "it leads nowhere when it is interrupted: {own:?}"
+        );
+        assert_eq!(mirrors().len(), before);
+    }
+}
+
+#[test]
+fn nobody_else_answers_while_a_name_leads_here() {
+    let (images, built) = app();
+    let daemon = private(Engine::Docker28).start();
+    let loader = Loader::beside(&daemon);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| loader.load(&images));
+        let mut tried = 0;
+        while !load.is_finished() {
+            let inside = format!("/proc/{}/root/etc/hosts", daemon.pid());
+            let hosts = fs::read_to_string(inside).unwrap();
+            let line = hosts.lines().find(|line| line.contains(" quay.io"));
+            if let Some(address) = line.and_then(|line| line.split(' ').next()) {
+                for port in [443, 80] {
+                    let taken = daemon.try_listen(&format!("{address}:{port}"));
+                    assert!(taken.is_err(), "{address}:{port} was free");
+                    tried += 1;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(tried > 0, "the name never led anywhere");
+    });
+    assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
+}
+
+#[test]
+fn what_registries_are_made_of_is_not_led_elsewhere() {
+    let daemon = private(Engine::Docker28).start();
+    let loader = Loader::beside(&daemon);
+    let images = Images::new();
+    let image = Image::sample("app", "1");
+    images.add("auth.docker.io/a/b:1", &image);
+    images.add("quay.io/a/b:1", &image);
+    let plan = loader.plan(&images, &Request::default()).unwrap();
+    let steps = format!("{:?}", plan.attach);
+    let told = "for about 11 seconds these names lead to this process";
+    assert!(
+        steps.contains(told) && steps.contains("/etc/hosts: quay.io\""),
+        "{steps}"
+    );
+    let report = loader.try_load(&images, &Request::default()).unwrap();
+    assert_eq!(report.exit_code(), 6);
+    let reason = &report.images[0].obstacles[0].reason;
+    assert!(
+        reason.contains("auth.docker.io is a part of a registry"),
+        "{reason}"
+    );
+    assert!(report.images[1].obstacles.is_empty(), "{report:?}");
+    assert_eq!(daemon.images()[0], "auth.docker.io/a/b:1 <none>");
+}

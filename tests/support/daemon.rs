@@ -172,13 +172,28 @@ impl Daemon {
     /// Listens somewhere in its network.
     #[track_caller]
     pub fn listen(&self, address: &str) -> TcpListener {
+        self.try_listen(address)
+            .unwrap_or_else(|e| panic!("{address}: {e}"))
+    }
+
+    /// Tries to listen somewhere in its network.
+    pub fn try_listen(&self, address: &str) -> std::io::Result<TcpListener> {
         let network = fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
         let of = rustix::thread::LinkNameSpaceType::Network;
         let inside = || {
             rustix::thread::move_into_link_name_space(network.as_fd(), Some(of)).unwrap();
-            TcpListener::bind(address).unwrap_or_else(|e| panic!("{address}: {e}"))
+            TcpListener::bind(address)
         };
         thread::scope(|scope| scope.spawn(inside).join().unwrap())
+    }
+
+    /// Lets every user bind ports from this one on in its network, which must be its own.
+    #[track_caller]
+    pub fn set_unprivileged_ports(&self, first: u16) {
+        let setting = format!("echo {first} >/proc/sys/net/ipv4/ip_unprivileged_port_start");
+        let pid = self.pid().to_string();
+        let mut enter = Command::new("nsenter");
+        run(enter.args(["--target", &pid, "--net", "sh", "-ec", &setting])).ok();
     }
 
     /// All it has logged.

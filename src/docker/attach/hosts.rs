@@ -9,12 +9,17 @@
 
 pub mod begun;
 mod file;
+mod infrastructure;
 mod place;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use self::begun::{Begun, Step};
 use self::place::Place;
@@ -34,6 +39,8 @@ use crate::target::Obstacle;
 const PATH: &str = "/etc/hosts";
 /// Go keeps what it has read of `/etc/hosts` for five seconds (`cacheMaxAge` in `net/hosts.go`).
 const CACHE: Duration = Duration::from_millis(5300);
+/// How long names lead elsewhere, with the pulls: what the engine keeps is waited out before them and afterwards.
+const SECONDS: u32 = 11;
 
 /// The strategy.
 #[derive(Debug)]
@@ -92,6 +99,7 @@ impl Strategy for Hosts {
                 "bind-mount a copy of {PATH} over the {PATH}{pid}, with lines that lead there for {names}"
             ));
             steps.push("wait five seconds, for which the engine keeps what it knew of it".into());
+            steps.push(led(&names));
         }
         steps.push(format!(
             "let it pull {}: it asks for manifests only",
@@ -158,6 +166,8 @@ impl Ready for Found {
         if doors.names.is_empty() {
             return Ok(pull_all()?);
         }
+        let names: Vec<&str> = doors.names.iter().map(|(name, _)| name.as_str()).collect();
+        attach.progress.note(&led(&names.join(", ")));
         let outcomes = self.with_names(&doors.names, attach, pull_all)?;
         // Until the engine has forgotten, it would ask us: nobody else may sit there meanwhile.
         pause(CACHE, || attach.interrupt.check())?;
@@ -197,9 +207,19 @@ impl Found {
     }
 }
 
+/// What the users of the host have to know of it.
+fn led(names: &str) -> String {
+    format!(
+        "for about {SECONDS} seconds these names lead to this process, for every program that reads the same {PATH}: \
+         {names}"
+    )
+}
+
 /// Where we are instead of registries.
 struct Doors {
     listeners: Vec<TcpListener>,
+    /// Ports of HTTPS that refuse, and that nobody else can have meanwhile.
+    _refusing: Vec<OwnedFd>,
     /// Names that must lead there.
     names: Vec<(String, IpAddr)>,
 }
@@ -218,15 +238,20 @@ impl Doors {
         own.sort_unstable();
         own.dedup();
         let mut listeners = bind(process, &own)?;
+        let mut refusing = Vec::new();
         let mut names = Vec::new();
         if !named.is_empty() {
             let mut ports: Vec<u16> = named.iter().map(Place::port).collect();
             ports.sort_unstable();
             ports.dedup();
+            let mut closed: Vec<u16> = named.iter().filter_map(Place::refusing).collect();
+            closed.dedup();
             let mut last = None;
             let bound = place::address(&named, network).find_map(|ip| {
                 let at: Vec<SocketAddr> = ports.iter().map(|port| (ip, *port).into()).collect();
-                match bind(process, &at) {
+                let closed: Vec<SocketAddr> = closed.iter().map(|port| (ip, *port).into()).collect();
+                let bound = bind(process, &at).and_then(|bound| Ok((bound, close(process, &closed)?)));
+                match bound {
                     Ok(bound) => Some((ip, bound)),
                     // Somebody else, another sealift maybe, was there first.
                     Err(obstacle) => {
@@ -235,7 +260,7 @@ impl Doors {
                     }
                 }
             });
-            let Some((ip, bound)) = bound else {
+            let Some((ip, (bound, closed))) = bound else {
                 return Err(last.unwrap_or_else(|| {
                     let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
                     Obstacle::new(
@@ -248,11 +273,16 @@ impl Doors {
                 }));
             };
             listeners.extend(bound);
+            refusing.extend(closed);
             names.extend(named.into_iter().map(|place| (place.host, IpAddr::from(ip))));
             names.sort();
             names.dedup();
         }
-        Ok(Doors { listeners, names })
+        Ok(Doors {
+            listeners,
+            _refusing: refusing,
+            names,
+        })
     }
 
     fn serve(&self, documents: &Documents) -> Result<Vec<Server>, Obstacle> {
@@ -267,11 +297,37 @@ impl Doors {
     }
 }
 
+/// Listens on addresses of dockerd's network.
 fn bind(process: &Process, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Obstacle> {
+    all(process, addresses, |address| TcpListener::bind(address))
+}
+
+/// Takes addresses without listening there: who connects is refused, and nobody else can listen.
+fn close(process: &Process, addresses: &[SocketAddr]) -> Result<Vec<OwnedFd>, Obstacle> {
+    all(process, addresses, |address| {
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        rustix::net::bind(&socket, address)?;
+        Ok(socket)
+    })
+}
+
+fn all<T: Send>(
+    process: &Process,
+    addresses: &[SocketAddr],
+    take: impl Fn(&SocketAddr) -> io::Result<T> + Sync,
+) -> Result<Vec<T>, Obstacle> {
     let one = |address: &SocketAddr| {
-        TcpListener::bind(address).map_err(|error| {
+        take(address).map_err(|error| {
             Obstacle::new(
-                format!("the manifests cannot be served on {address}: {error}"),
+                format!(
+                    "port {} of {} cannot be had: {error}",
+                    address.port(),
+                    address.ip()
+                ),
                 format!("ss -ltnp 'sport = :{}' shows what is there", address.port()),
             )
         })

@@ -14,14 +14,15 @@ use std::net::TcpListener;
 use crate::docker::api::Client;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
-use crate::registry::server::{Server, bind_privileged};
+use crate::registry::server::{Server, UNPRIVILEGED, bind_below};
 use crate::target::Obstacle;
 
 use super::config::{Configuration, DEFAULT_PATH};
 use super::cover::Cover;
 use super::daemon::{Process, memory, obstacle};
 use super::folder::Folder;
-use super::{Attach, Failed, Manner, Outcome, Ready, Strategy, Surroundings, pull, reach};
+use super::network::{privileged_again, unprivileged_from};
+use super::{Attach, Failed, Manner, OTHERWISE, Outcome, Ready, Strategy, Surroundings, pull, reach};
 use begun::{Begun, Step};
 
 /// The strategy.
@@ -47,12 +48,15 @@ impl Strategy for Mirror {
     fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String> {
         let file = surroundings.config_file.as_deref();
         let file = file.map_or_else(|| DEFAULT_PATH.into(), |path| path.display().to_string());
+        let network = surroundings.network.as_ref();
+        let first = network.and_then(|network| network.unprivileged_from);
+        let first = first.unwrap_or(UNPRIVILEGED);
         let pid = surroundings
             .pid
             .map(|pid| format!(" (process {pid})"))
             .unwrap_or_default();
         vec![
-            "serve the manifests, by digest only, on a port below 1024 of 127.0.0.1".into(),
+            format!("serve the manifests, by digest only, on a port below {first} of 127.0.0.1"),
             format!("bind-mount a copy of {file}, with that address as the mirror of docker.io, over it"),
             format!("SIGHUP dockerd{pid}, which reads the copy"),
             format!("let it pull {}: it asks for manifests only", wanted.join(", ")),
@@ -68,7 +72,7 @@ impl Strategy for Mirror {
         let process = reach::process(client)?;
         let mut obstacles = process.command_line().obstacles;
         obstacles.extend(process.sees(self.folder.path()).err());
-        obstacles.extend(bind(&process).err().map(|error| no_port(&error)));
+        obstacles.extend(bind(&process).err());
         let configuration = process.configuration();
         if let Ok((configuration, _)) = &configuration
             && obstacles.is_empty()
@@ -102,9 +106,9 @@ struct Found {
 
 impl Ready for Found {
     fn attach(self: Box<Self>, attach: &Attach<'_>) -> Result<Vec<Outcome>, Failed> {
-        let server = bind(&self.process)
-            .and_then(|listener| Server::start(listener, pull::documents(attach.wanted)))
-            .map_err(|error| no_port(&error))?;
+        let listener = bind(&self.process)?;
+        let server = Server::start(listener, pull::documents(attach.wanted))
+            .map_err(|error| Obstacle::new(format!("the manifests cannot be served: {error}"), ""))?;
         let original = self.configuration.mirrors();
         let mirror = format!("http://{}", server.address());
         let loud = self.configuration.with_mirrors(std::slice::from_ref(&mirror));
@@ -133,13 +137,27 @@ impl Ready for Found {
     }
 }
 
-fn bind(process: &Process) -> io::Result<TcpListener> {
-    process.namespaces().with_network(bind_privileged)?
+fn bind(process: &Process) -> Result<TcpListener, Obstacle> {
+    let bind = || {
+        let first = unprivileged_from();
+        bind_below(first.unwrap_or(UNPRIVILEGED)).map_err(|error| no_port(first, &error))
+    };
+    let bound = process.namespaces().with_network(bind);
+    bound.unwrap_or_else(|error| Err(no_port(None, &error)))
 }
 
-fn no_port(error: &io::Error) -> Obstacle {
+/// Why the mirror can have no port that another user could not take over.
+fn no_port(unprivileged_from: Option<u16>, error: &io::Error) -> Obstacle {
+    let Some(first) = unprivileged_from else {
+        return Obstacle::new(
+            format!("no port below {UNPRIVILEGED} can be had on 127.0.0.1: {error}"),
+            format!("run with sudo, and leave one of the ports below {UNPRIVILEGED} free"),
+        );
+    };
     Obstacle::new(
-        format!("no port below 1024 can be had on 127.0.0.1: {error}"),
-        "run with sudo, and leave one of the ports 512 to 1023 free",
+        format!(
+            "every user can bind the ports from {first} on where dockerd runs, and none below is free: {error}"
+        ),
+        format!("{}, or {OTHERWISE}", privileged_again()),
     )
 }

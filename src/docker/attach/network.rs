@@ -12,7 +12,10 @@ use crate::docker::api::Client;
 use crate::error::Result;
 use crate::registry::environment::Environment;
 use crate::registry::proxy::Proxies;
+use crate::registry::server::UNPRIVILEGED;
 
+/// Where the system tells which ports are root's alone (Linux 4.11), in each network; ip-sysctl.rst.
+const UNPRIVILEGED_FROM: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 /// The state of a listening socket.
 const LISTEN: &str = "0A";
 /// An address that nobody has taken for anything, to try ports on.
@@ -34,6 +37,8 @@ pub struct Network {
     pub nsswitch: String,
     /// Whether it sees other files than the host's services do.
     pub has_own_files: bool,
+    /// The first port that every user can bind, where that is a lower one than usual.
+    pub unprivileged_from: Option<u16>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -61,6 +66,10 @@ impl Network {
             no_proxy: info.no,
             nsswitch: process.read("/etc/nsswitch.conf").unwrap_or_default(),
             has_own_files: process.has_own_files(),
+            unprivileged_from: process
+                .namespaces()
+                .with_network(unprivileged_from)
+                .unwrap_or_default(),
         })
     }
 
@@ -84,6 +93,19 @@ impl Network {
             _ => Some("of an address that cannot be read".into()),
         }
     }
+}
+
+/// The first port that every user can bind in the network of this thread, where that is a lower one than usual.
+pub fn unprivileged_from() -> Option<u16> {
+    let text = fs::read_to_string(UNPRIVILEGED_FROM).ok()?;
+    let first = text.trim().parse().ok()?;
+    (first < UNPRIVILEGED).then_some(first)
+}
+
+/// What makes ports root's alone again, where every user can bind them.
+pub fn privileged_again() -> String {
+    let setting = "net.ipv4.ip_unprivileged_port_start";
+    format!("sysctl {setting}={UNPRIVILEGED} for the time of the load")
 }
 
 /// Where something listens in a process's network.

@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::file::is_asked_first;
-use crate::docker::attach::network::Network;
+use super::infrastructure;
+use crate::docker::attach::OTHERWISE;
+use crate::docker::attach::network::{Network, privileged_again};
 use crate::target::Obstacle;
 
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 /// The addresses that names are led to; the first is for the host itself.
 const LOOPBACK: std::ops::RangeInclusive<u8> = 2..=254;
-const OTHERWISE: &str = "let the engine be restarted instead: --attach offline --allow-restart";
 
 /// A registry's host and port, as the engine reads them out of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,14 @@ impl Place {
                     OTHERWISE,
                 ));
             }
+            None if infrastructure::contains(&host) => {
+                return Err(Obstacle::new(
+                    format!(
+                        "{host} is a part of a registry that no image is named after, and is not led elsewhere"
+                    ),
+                    format!("give the image its registry's own name with --rename, or {OTHERWISE}"),
+                ));
+            }
             None => None,
         };
         Ok(Place { host, port, own })
@@ -83,6 +92,7 @@ impl Place {
             }
         }
         is_asked_first(&network.nsswitch, network.has_own_files, &self.host)?;
+        self.check_privileged(network)?;
         let everywhere: IpAddr = Ipv4Addr::UNSPECIFIED.into();
         for port in [Some(self.port()), self.refusing()].into_iter().flatten() {
             if network.is_taken(everywhere, port) {
@@ -93,6 +103,25 @@ impl Place {
             Some(_) => Ok(()),
             None => Err(taken("every loopback address", self.port())),
         }
+    }
+
+    /// Where a load is killed the name leads to loopback until that is undone: nobody but root must be able to answer.
+    /// A port that the name has itself cannot be chosen otherwise.
+    fn check_privileged(&self, network: &Network) -> Result<(), Obstacle> {
+        let (Some(first), Some(refusing)) = (network.unprivileged_from, self.refusing()) else {
+            return Ok(());
+        };
+        let ports = [self.port(), refusing];
+        let Some(port) = ports.into_iter().find(|port| *port >= first) else {
+            return Ok(());
+        };
+        Err(Obstacle::new(
+            format!(
+                "every user can bind port {port} where dockerd runs, and answer for {} if this is interrupted",
+                self.host
+            ),
+            format!("{}, or {OTHERWISE}", privileged_again()),
+        ))
     }
 
     fn check_own(&self, own: IpAddr, network: &Network) -> Result<(), Obstacle> {
@@ -153,6 +182,13 @@ mod tests {
         }
     }
 
+    fn lowered(first: u16) -> Network {
+        Network {
+            unprivileged_from: Some(first),
+            ..Network::default()
+        }
+    }
+
     #[test]
     fn names_are_read_as_the_engine_reads_them() {
         for (domain, host, port, own, refusing) in [
@@ -175,6 +211,10 @@ mod tests {
                 (host, port, refusing)
             );
             assert_eq!(place.own, own.map(|ip| ip.parse().unwrap()), "{domain}");
+        }
+        for domain in ["auth.docker.io", "Registry-1.docker.io:443", "cdn.quay.io"] {
+            let obstacle = Place::of(domain).unwrap_err();
+            assert!(obstacle.reason.contains("no image is named after"), "{obstacle}");
         }
         for domain in ["10.0.0.5:5000", "[fd00::1]", "192.168.0.1"] {
             assert!(
@@ -226,6 +266,11 @@ mod tests {
                 network(&["127.0.0.1:5000"], "", ""),
                 Some("port 5000 of 127.0.0.1 already"),
             ),
+            ("quay.io", lowered(444), None),
+            ("quay.io", lowered(443), Some("bind port 443 where")),
+            ("quay.io", lowered(80), Some("bind port 80 where")),
+            ("r.example:5000", lowered(0), None),
+            ("localhost", lowered(0), None),
             (
                 "127.0.0.1:5000",
                 network(&["0.0.0.0:5000"], "", ""),
