@@ -44,6 +44,8 @@ pub struct Options {
     pub split: Option<u64>,
     /// Whether what an interrupted run left is used, and left if this one is interrupted.
     pub resume: bool,
+    /// Whether only this user may read the archive, whatever it comes out of. Out of an engine it is always so.
+    pub private: bool,
     /// Whether a file is written from its start to its end, as a pipe is: one blob after the other.
     pub in_order: bool,
     /// Blobs at once.
@@ -64,6 +66,7 @@ impl Default for Options {
             platforms: None,
             split: None,
             resume: true,
+            private: false,
             in_order: false,
             jobs: transfer::JOBS,
             tries: transfer::TRIES,

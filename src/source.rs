@@ -57,6 +57,12 @@ pub trait Source: Send + Sync {
     /// Where an image comes from, for people.
     fn origin(&self, reference: &Reference) -> String;
 
+    /// Whether an image comes out of what only root, or the group of an engine, may read: so must its archive be.
+    fn is_private(&self, reference: &Reference) -> bool {
+        let _ = reference;
+        false
+    }
+
     /// What it tells of an image that it gave: by default nothing, all of it is as a registry gave it.
     ///
     /// # Errors
@@ -313,6 +319,12 @@ impl Source for Several {
     fn origin(&self, reference: &Reference) -> String {
         let owner = self.owner(reference);
         owner.map_or_else(|_| String::new(), |source| source.origin(reference))
+    }
+
+    fn is_private(&self, reference: &Reference) -> bool {
+        // Where it cannot be told, it may be.
+        let owner = self.owner(reference);
+        owner.map_or(true, |source| source.is_private(reference))
     }
 
     fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {

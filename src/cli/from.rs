@@ -1,6 +1,7 @@
 //! How the command line says where images come from.
 
 use std::convert::Infallible;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -98,6 +99,15 @@ impl FromArgs {
     /// Whether nothing is to be written unless all of it is proven.
     pub fn requires_proof(&self) -> bool {
         matches!(self.rebuild, How::Require)
+    }
+
+    /// Whether one of the archives is not for everybody to read.
+    pub fn is_private(&self) -> bool {
+        let closed = |path: &PathBuf| {
+            path.metadata()
+                .is_ok_and(|meta| meta.is_file() && meta.mode() & 0o004 == 0)
+        };
+        self.from.iter().filter_map(From::path).any(closed)
     }
 
     /// Opens all of it. What has to be kept for a while goes beside the `output` file if nothing else is said.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sealift::archive::account::Evidence;
 use sealift::error::most_severe;
-use sealift::escape::{Escaped, shell_word};
+use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
 use sealift::oci::reference::ReferenceError;
 use sealift::oci::{PlatformSelection, Reference};
@@ -104,6 +104,7 @@ impl Save {
             platforms: self.platform.clone(),
             split: self.split,
             resume: !self.no_resume,
+            private: self.from.is_private(),
             tries: self.from.tries(),
             renames: self.rename.renames().to_vec(),
             keep_going: self.keep_going || self.all && !self.from.requires_proof(),
@@ -221,7 +222,6 @@ impl Save {
         };
         for image in summary.images.iter().filter(|_| !output.is_quiet()) {
             if let Some(artifact) = &image.artifact {
-                let artifact = Escaped(artifact);
                 lines.push(format!(
                     "{}: artifact of type {artifact}, not an image",
                     image.reference

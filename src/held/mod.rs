@@ -39,6 +39,11 @@ pub trait Holder: Unpacked {
     /// What to call it in messages and reports.
     fn label(&self) -> &str;
 
+    /// Whether only root, or the group of an engine, may read it.
+    fn is_private(&self) -> bool {
+        true
+    }
+
     /// Most uncompressed bytes of a layer.
     fn max_layer_size(&self) -> u64 {
         DEFAULT_LIMIT

@@ -128,6 +128,11 @@ impl Unpacked for Saved {
 }
 
 impl Holder for Saved {
+    /// An engine's export is, and an archive is what its file is.
+    fn is_private(&self) -> bool {
+        self.shown.is_some()
+    }
+
     fn label(&self) -> &str {
         &self.label
     }

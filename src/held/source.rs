@@ -208,6 +208,10 @@ impl Source for HeldSource {
         self.holder.label().into()
     }
 
+    fn is_private(&self, _: &Reference) -> bool {
+        self.holder.is_private()
+    }
+
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         let root = self
             .ready()

@@ -333,3 +333,17 @@ fn what_somebody_else_put_there_is_neither_cleared_nor_followed() {
     save_as(&two_images(), &BOTH, &options(), &link).unwrap();
     assert!(fs::metadata(precious.join("file")).unwrap().len() > 1_000_000);
 }
+
+#[test]
+fn what_began_for_all_to_read_ends_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let fake = interrupted(two_images(), &BOTH, &options(), &path, 600_000);
+    let options = Options {
+        private: true,
+        ..options()
+    };
+    assert!(save_as(&fake, &BOTH, &options, &path).unwrap().reused > 0);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}

@@ -55,6 +55,7 @@ impl Run<'_> {
                 let how = writer::Options {
                     split: self.options.split,
                     resume: self.options.resume,
+                    private: self.options.private || self.is_private(images),
                     in_order: self.options.in_order,
                 };
                 let writer = Writer::create(target, layout.clone(), &how, self.interrupt)?;
@@ -88,6 +89,11 @@ impl Run<'_> {
                 })
             }
         }
+    }
+
+    /// Whether an image comes out of what others may not read.
+    fn is_private(&self, images: &Images) -> bool {
+        images.asked.iter().any(|name| self.source.is_private(name))
     }
 
     fn fill(&self, sink: &dyn Sink, wanted: Vec<Wanted>, keep_going: bool) -> Result<Outcome> {

@@ -186,3 +186,26 @@ fn archives_of_other_tools_are_sources() {
     sealift.run(&["verify", "from-podman.tar"]).ok();
     drop(layout);
 }
+
+#[test]
+fn a_copy_is_for_no_more_eyes_than_the_archive() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let sealift = Sealift::new();
+    let (layout, _) = built(&sealift, "app");
+    let mode = |file: &str| fs::metadata(sealift.path(file)).unwrap().permissions().mode() & 0o777;
+    let save = |from: &str, more: &[&str]| {
+        let args = [&["save", "--from", from, "-o", "copy.tar"], more].concat();
+        sealift.run(&args).ok();
+    };
+    save(&layout, &["app:1"]);
+    let open = mode("copy.tar");
+    assert_eq!(open & 0o004, 0o004, "{open:o}");
+    fs::rename(sealift.path("copy.tar"), sealift.path("app.tar")).unwrap();
+    save("app.tar", &[]);
+    assert_eq!(mode("copy.tar"), open);
+    fs::set_permissions(sealift.path("app.tar"), fs::Permissions::from_mode(0o640)).unwrap();
+    save("app.tar", &[]);
+    assert_eq!(mode("copy.tar"), 0o600);
+    save("app.tar", &["--split", "200kB"]);
+    assert_eq!((mode("copy.tar.001"), mode("copy.tar.002")), (0o600, 0o600));
+}

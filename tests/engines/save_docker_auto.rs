@@ -58,6 +58,15 @@ fn the_local_engine_is_asked_first_and_the_registry_for_the_rest() {
         "{text}"
     );
 
+    // An engine's images are not for everybody to read, also not in parts; a registry's are.
+    assert_eq!(mode(&sealift, "images.tar"), 0o600);
+    let parts = [&line[..], &["--split", "300kB"]].concat();
+    at(&sealift, &daemon, &parts).ok();
+    assert_eq!(
+        (mode(&sealift, "images.tar.001"), mode(&sealift, "images.tar.002")),
+        (0o600, 0o600)
+    );
+
     // Of another platform the engine has nothing.
     let foreign = Platform::foreign().to_string();
     let line = [
@@ -76,6 +85,7 @@ fn the_local_engine_is_asked_first_and_the_registry_for_the_rest() {
         (from(image).as_str(), &image["platforms"]),
         (mirrored.as_str(), &json!([foreign]))
     );
+    assert_eq!(mode(&sealift, "foreign.tar") & 0o044, 0o044);
 
     let other = Daemon::options(Engine::Docker28, Store::Containerd)
         .mirror(&registry)

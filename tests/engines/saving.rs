@@ -1,6 +1,7 @@
 //! Saves out of engines, and what every target has to make of them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -68,8 +69,9 @@ pub fn at(sealift: &Sealift, daemon: &Daemon, arguments: &[&str]) -> Run {
 #[track_caller]
 pub fn saved(sealift: &Sealift, daemon: &Daemon, arguments: &[&str], archive: &str) -> Value {
     let line = [&["save", "--json", "-o", archive][..], arguments].concat();
-    let said = at(sealift, daemon, &line);
-    told(sealift, &ended_as_told(said), archive)
+    let said = ended_as_told(at(sealift, daemon, &line));
+    assert_eq!(mode(sealift, archive), 0o600, "as docker save has it");
+    told(sealift, &said, archive)
 }
 
 /// A save that ended with exit code 6 if a digest is only recorded, and well otherwise.
@@ -78,6 +80,11 @@ pub fn ended_as_told(said: Run) -> Run {
     let images = said.json()["images"].as_array().unwrap().clone();
     let is_recorded = images.iter().any(|image| image["evidence"] == "recorded");
     said.code(if is_recorded { 6 } else { 0 })
+}
+
+/// Who may read and write a file.
+pub fn mode(sealift: &Sealift, file: &str) -> u32 {
+    std::fs::metadata(sealift.path(file)).unwrap().mode() & 0o777
 }
 
 /// What a save told of its one image, after a look at the archive.

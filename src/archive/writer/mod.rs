@@ -51,6 +51,8 @@ pub struct Options {
     pub split: Option<u64>,
     /// Whether what an interrupted run left is used, and left if this one is interrupted.
     pub resume: bool,
+    /// Whether only this user may read it.
+    pub private: bool,
     /// Whether it is written from its start to its end, also where the file system takes gaps.
     pub in_order: bool,
 }

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 
 use rustix::fs::FileType;
@@ -80,7 +80,7 @@ impl Remains {
         }
         keep(&mut kept, &current, None);
         Ok(Remains {
-            segments: open(&current, folder, target, parts)?,
+            segments: open(&current, folder, target, parts, options.private)?,
             journal: Journal::new(folder.clone(), current, older),
             kept,
             medium,
@@ -178,15 +178,21 @@ fn final_name(set_is_split: bool, target: &Located, position: usize) -> OsString
     }
 }
 
-/// Opens the files to write, which need not exist yet. Their mode is what `umask` leaves of 0644.
-fn open(set: &Set, folder: &Dir, target: &Located, parts: &[Range<u64>]) -> Result<Segments> {
+/// Opens the files to write, which need not exist yet. Their mode is 0600 if they are private, else what `umask` leaves
+/// of 0644. What an interrupted run began as private stays so.
+fn open(set: &Set, folder: &Dir, target: &Located, parts: &[Range<u64>], private: bool) -> Result<Segments> {
+    let mode = if private { 0o600 } else { 0o644 };
     let mut segments = Segments(Vec::new());
     for (position, range) in parts.iter().enumerate() {
         let name = set.file(position);
         let path = folder.join(&name);
         let file = folder
-            .open_or_create(&name, 0o644)
+            .open_or_create(&name, mode)
             .map_err(Error::io("create", &path))?;
+        if private {
+            // Where a file system has no modes, there is nothing to close.
+            let _ = file.set_permissions(Permissions::from_mode(mode));
+        }
         segments.0.push(Segment {
             file,
             name,
