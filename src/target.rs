@@ -256,7 +256,7 @@ impl fmt::Display for Plan {
             .iter()
             .filter(|piece| matches!(piece.form, Form::Layer | Form::Uncompressed))
             .count();
-        writeln!(f, "to {}", self.target)?;
+        writeln!(f, "to {}", Escaped(&self.target))?;
         writeln!(
             f,
             "send {layers} layers, {} bytes in {} blobs",
@@ -340,7 +340,7 @@ fn write_showing(f: &mut fmt::Formatter<'_>, image: &PlannedImage) -> fmt::Resul
             for obstacle in obstacles {
                 writeln!(f, "          {obstacle}")?;
                 if let Some(hint) = &obstacle.hint {
-                    writeln!(f, "          hint: {hint}")?;
+                    writeln!(f, "          hint: {}", Escaped(hint))?;
                 }
             }
             Ok(())

@@ -9,7 +9,6 @@ use sealift::archive::Graphs;
 use sealift::archive::account::{Account, Evidence, LayerOrigin, Provenance};
 use sealift::archive::content::Content;
 use sealift::archive::format::{self, Entry, Named};
-use sealift::escape::Escaped;
 use sealift::oci::{Digest, Graph, Platform};
 
 use super::archive::FileArgs;
@@ -143,7 +142,7 @@ impl List {
                 continue;
             }
             if self.files.are_several() {
-                output.line(format_args!("{}:", Escaped(&label)))?;
+                output.line(format_args!("{label}:"))?;
             }
             self.print(output, &images)?;
             output.line(format_args!("archive {digest}"))?;
@@ -165,11 +164,10 @@ impl List {
                 output.line(format_args!("{INDENT}{line}"))?;
             }
             if let Some(artifact) = &image.artifact {
-                let artifact = Escaped(artifact);
                 output.line(format_args!("{INDENT}artifact of type {artifact}, not an image"))?;
             }
             if let Some(origin) = origin(image) {
-                output.line(format_args!("{INDENT}{}", Escaped(&origin)))?;
+                output.line(format_args!("{INDENT}{origin}"))?;
             }
         }
         Ok(())

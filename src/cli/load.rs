@@ -274,7 +274,9 @@ fn planned(output: &Output, plan: &Plan) -> Outcome {
     if output.is_json() {
         output.json(plan)?;
     } else {
-        output.line(plan.to_string().trim_end())?;
+        for line in plan.to_string().lines() {
+            output.line(line)?;
+        }
         tell_consent(output, plan.images.iter().flat_map(PlannedImage::obstacles));
     }
     Ok(plan.exit_code())

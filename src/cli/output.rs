@@ -65,9 +65,10 @@ impl Output {
         self.global.verbose
     }
 
-    /// Prints a line of the result.
+    /// Prints a line of the result. Whatever is in it stays on that line.
     pub fn line(&self, text: impl Display) -> Result<(), Failure> {
-        written(writeln!(io::stdout().lock(), "{text}"))
+        let text = text.to_string();
+        written(writeln!(io::stdout().lock(), "{}", Escaped(&text)))
     }
 
     /// Prints the result as one JSON document.
@@ -77,7 +78,8 @@ impl Output {
 
     /// Prints a line of the result where standard output is taken.
     pub fn say(&self, text: impl Display) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let text = text.to_string();
+        let _ = writeln!(io::stderr().lock(), "{}", Escaped(&text));
     }
 
     /// Tells what is odd.

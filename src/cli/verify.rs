@@ -5,7 +5,6 @@ use sealift::Result;
 use sealift::archive::account::Evidence;
 use sealift::archive::content::Content;
 use sealift::archive::verify::{self, Image, Report};
-use sealift::escape::Escaped;
 use sealift::interrupt::Interrupt;
 use sealift::oci::Platform;
 
@@ -73,12 +72,12 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
         output.line(format_args!("{kind}: {finding}"))?;
     }
     for error in &report.unread {
-        output.line(format_args!("error: {}", Escaped(&error.to_string())))?;
+        output.line(format_args!("error: {error}"))?;
     }
     if !output.is_quiet() {
         for image in &report.images {
             if let Some(told) = told(image) {
-                output.line(Escaped(&told))?;
+                output.line(told)?;
             }
         }
         let depth = if quick { ", digests only" } else { "" };
@@ -87,9 +86,9 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
             1 => "1 error".to_string(),
             count => format!("{count} errors"),
         };
-        let label = Escaped(&report.label);
         output.line(format_args!(
-            "{label}: {} blobs, {}{depth}: {verdict}",
+            "{}: {} blobs, {}{depth}: {verdict}",
+            report.label,
             report.blobs,
             Size(report.bytes)
         ))?;

@@ -2,6 +2,7 @@
 //!
 //! Source: moby, `api/swagger.yaml`.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::time::Duration;
 
@@ -22,8 +23,31 @@ pub const NEWEST: ApiVersion = ApiVersion { major: 1, minor: 51 };
 /// Answers that are no stream are read up to this size, in bytes: a list of many thousand images.
 const MAX_ANSWER: u64 = 256 << 20;
 
-/// A daemon that systemd starts for the first request may take its time with many containers.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Most characters that are shown of what an engine says about an error.
+const MAX_PROBLEM: usize = 2000;
+
+/// How long an engine may neither take nor give a byte.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// When it is greeted: a daemon that systemd starts for it may take its time with many containers.
+    pub greeting: Duration,
+    /// When it is asked for what it knows. A list of its images can take a minute where its disk is busy.
+    pub answer: Duration,
+    /// While content moves. Docker up to 28 writes all layers of an export to its disk before the first byte comes,
+    /// and its containerd store says nothing while it unpacks an image: minutes for some gigabytes on a slow disk.
+    pub content: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        let minutes = |count: u64| Duration::from_secs(count * 60);
+        Patience {
+            greeting: minutes(2),
+            answer: minutes(5),
+            content: minutes(30),
+        }
+    }
+}
 
 /// A version of the Engine API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +87,7 @@ pub struct Client {
     endpoint: Endpoint,
     hangup: Hangup,
     version: ApiVersion,
+    patience: Patience,
 }
 
 impl Client {
@@ -72,14 +97,24 @@ impl Client {
     ///
     /// If nothing answers, the engine is too old, or it is podman.
     pub fn connect(endpoint: &Endpoint) -> Result<Client> {
+        Client::patiently(endpoint, Patience::default())
+    }
+
+    /// As [`Client::connect`], with other limits to its silence.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub fn patiently(endpoint: &Endpoint, patience: Patience) -> Result<Client> {
         let hangup = Hangup::default();
-        let (agent, base) = connection::agent(endpoint, &hangup)?;
+        let (agent, base) = connection::agent(endpoint, &hangup, patience.answer)?;
         let mut client = Client {
             agent,
             base,
             endpoint: endpoint.clone(),
             hangup,
             version: OLDEST,
+            patience,
         };
         client.version = client.negotiate()?;
         Ok(client)
@@ -87,14 +122,10 @@ impl Client {
 
     fn negotiate(&self) -> Result<ApiVersion> {
         let action = "connect";
-        let answer = self
-            .agent
-            .get(format!("{}/_ping", self.base))
-            .config()
-            .timeout_recv_response(Some(PATIENCE))
-            .build()
+        let greeting = self.agent.get(format!("{}/_ping", self.base));
+        let mut answer = silent_for(greeting, self.patience.greeting)
             .call()
-            .map_err(|error| self.unreachable(action, error))?;
+            .map_err(|error| self.unreachable(action, error, self.patience.greeting))?;
         let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
         if header("Libpod-API-Version").is_some()
             || header("Server").is_some_and(|server| server.starts_with("Libpod/"))
@@ -102,7 +133,19 @@ impl Client {
             return Err(self.podman());
         }
         let Some(offered) = header("Api-Version").and_then(ApiVersion::parse) else {
-            let problem = format!("answers {} without an API version", answer.status());
+            let status = answer.status();
+            let text = self.body(action, &mut answer).unwrap_or_default();
+            // As Go's server says it.
+            if String::from_utf8_lossy(&text).contains("HTTP request to an HTTPS server") {
+                let hint = "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder with ca.pem, cert.pem and \
+                            key.pem; or choose a context that has them";
+                return Err(self.error(
+                    action,
+                    "it speaks TLS, and was spoken to without",
+                    Some(hint.into()),
+                ));
+            }
+            let problem = format!("answers {status} without an API version");
             return Err(self.error(action, &problem, Some("is this Docker's address?".into())));
         };
         if offered < OLDEST {
@@ -136,7 +179,7 @@ impl Client {
         Error::Engine {
             engine: self.endpoint.to_string(),
             action: Escaped(action).to_string(),
-            problem: Escaped(problem).to_string(),
+            problem: Escaped(&shortened(problem)).to_string(),
             hint,
         }
     }
@@ -194,8 +237,9 @@ impl Client {
     ///
     /// [`Error::Engine`].
     pub fn get_stream(&self, action: &str, path: &str) -> Result<impl Read + use<>> {
-        let sent = self.agent.get(self.address(path)).call();
-        let mut answer = sent.map_err(|error| self.unreachable(action, error))?;
+        let silence = self.patience.content;
+        let sent = silent_for(self.agent.get(self.address(path)), silence).call();
+        let mut answer = sent.map_err(|error| self.unreachable(action, error, silence))?;
         if !answer.status().is_success() {
             let status = answer.status().as_u16();
             let body = self.body(action, &mut answer)?;
@@ -238,7 +282,8 @@ impl Client {
     ///
     /// [`Error::Engine`], also for an error inside the stream.
     pub fn post_stream(&self, action: &str, path: &str, each: &mut dyn FnMut(&Message)) -> Result<()> {
-        let sent = self.agent.post(self.address(path)).send_empty();
+        let request = self.agent.post(self.address(path));
+        let sent = silent_for(request, self.patience.content).send_empty();
         self.finish_stream(action, sent, each)
     }
 
@@ -261,9 +306,8 @@ impl Client {
             hangup: &self.hangup,
             failed: None,
         };
-        let sent = self
-            .agent
-            .post(self.address(path))
+        let request = self.agent.post(self.address(path));
+        let sent = silent_for(request, self.patience.content)
             .header("Content-Type", "application/x-tar")
             .send(SendBody::from_reader(&mut body));
         if let Some(error) = body.failed.take() {
@@ -278,7 +322,8 @@ impl Client {
         sent: Result<Response<Body>, ureq::Error>,
         each: &mut dyn FnMut(&Message),
     ) -> Result<()> {
-        let mut answer = sent.map_err(|error| self.unreachable(action, error))?;
+        let silence = self.patience.content;
+        let mut answer = sent.map_err(|error| self.unreachable(action, error, silence))?;
         if !answer.status().is_success() {
             let status = answer.status().as_u16();
             let body = self.body(action, &mut answer)?;
@@ -291,27 +336,52 @@ impl Client {
             }
             End::Whole => Ok(()),
             End::Failed(problem) => Err(self.refused(action, &problem)),
-            End::Broken(problem) => {
-                let problem = format!("the connection was lost: {problem}");
-                Err(self.error(action, &problem, Some(DIED.into())))
-            }
+            End::Broken(error) => Err(self.lost(action, &error, silence)),
         }
     }
 
+    /// An engine that has said nothing for too long.
+    fn silent(&self, action: &str, silence: Duration) -> Error {
+        let time = match silence.as_secs() {
+            seconds @ 0..120 => format!("{seconds} seconds"),
+            seconds => format!("{} minutes", seconds / 60),
+        };
+        let hint = "is it stuck? its log says what it does (journalctl -u docker)";
+        self.error(
+            action,
+            &format!("nothing came from it for {time}"),
+            Some(hint.into()),
+        )
+    }
+
+    /// What it means that an answer breaks off.
+    fn lost(&self, action: &str, error: &std::io::Error, silence: Duration) -> Error {
+        let inner = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<ureq::Error>());
+        if let Some(ureq::Error::Timeout(_)) = inner {
+            return self.silent(action, silence);
+        }
+        let problem = format!("the connection was lost: {error}");
+        self.error(action, &problem, Some(DIED.into()))
+    }
+
     fn exchange(&self, action: &str, sent: Result<Response<Body>, ureq::Error>) -> Result<(u16, Vec<u8>)> {
-        let mut answer = sent.map_err(|error| self.unreachable(action, error))?;
+        let mut answer = sent.map_err(|error| self.unreachable(action, error, self.patience.answer))?;
         let body = self.body(action, &mut answer)?;
         Ok((answer.status().as_u16(), body))
     }
 
     fn body(&self, action: &str, answer: &mut Response<Body>) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let mut body = answer.body_mut().as_reader().take(MAX_ANSWER);
-        body.read_to_end(&mut bytes).map_err(|error| {
-            let problem = format!("the connection was lost: {error}");
-            self.error(action, &problem, Some(DIED.into()))
-        })?;
-        Ok(bytes)
+        let mut body = answer.body_mut().as_reader().take(MAX_ANSWER.saturating_add(1));
+        body.read_to_end(&mut bytes)
+            .map_err(|error| self.lost(action, &error, self.patience.answer))?;
+        if u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX_ANSWER) {
+            return Ok(bytes);
+        }
+        let problem = format!("an answer of more than {MAX_ANSWER} bytes");
+        Err(self.error(action, &problem, None))
     }
 
     fn accept(&self, action: &str, status: u16, body: &[u8]) -> Result<()> {
@@ -341,10 +411,13 @@ impl Client {
             .map_err(|error| self.error(action, &format!("an answer that cannot be read: {error}"), None))
     }
 
-    fn unreachable(&self, action: &str, error: ureq::Error) -> Error {
+    fn unreachable(&self, action: &str, error: ureq::Error, silence: Duration) -> Error {
         use std::io::ErrorKind as Kind;
         const CERTIFICATES: &str = "check ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH or the context";
         let hint = match &error {
+            ureq::Error::Timeout(reason) if *reason != ureq::Timeout::Connect => {
+                return self.silent(action, silence);
+            }
             ureq::Error::Io(cause) if cause.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
                 Some(CERTIFICATES)
             }
@@ -364,6 +437,24 @@ impl Client {
             other => other.to_string(),
         };
         self.error(action, &problem, hint.map(str::to_string))
+    }
+}
+
+/// The same request, to an engine that may be silent for so long.
+fn silent_for<B>(request: ureq::RequestBuilder<B>, silence: Duration) -> ureq::RequestBuilder<B> {
+    request
+        .config()
+        .timeout_per_read(Some(silence))
+        .timeout_per_write(Some(silence))
+        .timeout_recv_response(Some(silence))
+        .build()
+}
+
+/// The beginning of a text that may be of any length.
+fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MAX_PROBLEM) {
+        None => text.into(),
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()).into(),
     }
 }
 

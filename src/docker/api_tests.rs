@@ -139,3 +139,87 @@ fn our_own_error_in_a_body_stays_what_it_is() {
 fn names_stand_in_addresses() {
     assert_eq!(encode("a/b:1@sha256:x y"), "a%2Fb%3A1%40sha256%3Ax%20y");
 }
+
+/// An engine that greets, and then takes requests and says no more.
+fn silent_engine() -> (tempfile::TempDir, Endpoint) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("docker.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for (at, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).unwrap();
+            let begun = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"a\":1}\n\r\n";
+            stream
+                .write_all(match at {
+                    0 => PING.as_bytes(),
+                    1 => b"",
+                    _ => begun.as_bytes(),
+                })
+                .unwrap();
+            held.push(stream);
+        }
+    });
+    (folder, Endpoint::Unix(path))
+}
+
+#[test]
+fn an_engine_that_says_nothing_is_given_up() {
+    let (_folder, endpoint) = silent_engine();
+    let short = Duration::from_millis(100);
+    let patience = Patience {
+        answer: short,
+        content: short,
+        ..Patience::default()
+    };
+    let client = Client::patiently(&endpoint, patience).unwrap();
+    let silent: Vec<Error> = vec![
+        client.get::<serde_json::Value>("ask", "/info").unwrap_err(),
+        client.get::<serde_json::Value>("ask", "/info").unwrap_err(),
+        client
+            .post_stream("pull", "/images/create", &mut |_| {})
+            .unwrap_err(),
+        client
+            .post_tar("load", "/images/load", &mut "tar".as_bytes(), &mut |_| {})
+            .unwrap_err(),
+    ];
+    for error in silent {
+        assert!(
+            error.to_string().contains("nothing came from it for 0 seconds"),
+            "{error}"
+        );
+        assert!(error.hint().unwrap().contains("stuck"), "{error}");
+    }
+    let mut stream = client.get_stream("export", "/images/get").unwrap();
+    let mut all = Vec::new();
+    assert!(stream.read_to_end(&mut all).is_err());
+    assert_eq!(all, b"{\"a\":1}\n");
+    // Nor does one that lets nobody in.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("docker.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let patience = Patience {
+        greeting: short,
+        ..patience
+    };
+    let error = Client::patiently(&Endpoint::Unix(path), patience).err().unwrap();
+    assert!(error.to_string().contains("nothing came from it"), "{error}");
+}
+
+#[test]
+fn a_long_complaint_is_shortened() {
+    let text = format!("{{\"message\":\"{}\"}}", "é\\u001b".repeat(5000));
+    let answer = format!("HTTP/1.1 500 X\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+    let (_folder, endpoint) = engine(vec![PING, Box::leak(answer.into_boxed_str())]);
+    let error = Client::connect(&endpoint)
+        .unwrap()
+        .delete("delete", "/x")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.len() < 20_000 && error.ends_with("...") && !error.contains('\u{1b}'),
+        "{error}"
+    );
+}

@@ -42,18 +42,22 @@ impl Hangup {
     }
 }
 
-/// Makes the agent that speaks to `endpoint`, and the base of its addresses.
+/// Makes the agent that speaks to `endpoint`, and the base of its addresses. An engine that neither takes nor gives
+/// a byte for the time of `silence` is given up.
 ///
 /// # Errors
 ///
 /// If certificates cannot be read.
-pub fn agent(endpoint: &Endpoint, hangup: &Hangup) -> Result<(ureq::Agent, String)> {
+pub fn agent(endpoint: &Endpoint, hangup: &Hangup, silence: Duration) -> Result<(ureq::Agent, String)> {
     let config = Config::builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)
         .user_agent(concat!("sealift/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_per_read(Some(silence))
+        .timeout_per_write(Some(silence))
+        .timeout_recv_response(Some(silence))
         .output_buffer_size(BUFFER)
         // A pooled connection may be dead after a daemon's restart; a new one costs nothing here.
         .max_idle_connections(0);
@@ -186,6 +190,7 @@ impl Transport for UnixTransport {
         if self.hangup.happened() {
             return Ok(());
         }
+        let timeout = timeout.for_write();
         self.stream.set_write_timeout(limit(timeout))?;
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         match (&self.stream).write_all(output) {
@@ -205,6 +210,7 @@ impl Transport for UnixTransport {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let timeout = timeout.for_read();
         self.stream.set_read_timeout(limit(timeout))?;
         let amount = loop {
             match (&self.stream).read(self.buffers.input_append_buf()) {

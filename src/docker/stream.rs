@@ -2,7 +2,11 @@
 //!
 //! Source: moby, `pkg/jsonmessage`.
 
-use std::io::Read;
+use std::cell::Cell;
+use std::io::{self, Read};
+
+/// Largest message, in bytes. Those of progress have some hundred, those of errors some thousand.
+const MAX_MESSAGE: usize = 1 << 20;
 
 /// One message of a stream.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
@@ -51,21 +55,43 @@ pub enum End {
     /// With an error of the engine's; the first one counts.
     Failed(String),
     /// In the middle: the connection was lost, or what came is no such stream.
-    Broken(String),
+    Broken(io::Error),
+}
+
+/// Reads no more than so many bytes for one message.
+struct Limited<'a, R> {
+    body: R,
+    left: &'a Cell<usize>,
+}
+
+impl<R: Read> Read for Limited<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(self.left.get());
+        if most == 0 && !buffer.is_empty() {
+            return Err(io::Error::other(format!(
+                "a message of more than {MAX_MESSAGE} bytes"
+            )));
+        }
+        let count = self.body.read(buffer.get_mut(..most).unwrap_or_default())?;
+        self.left.set(self.left.get().saturating_sub(count));
+        Ok(count)
+    }
 }
 
 /// Reads a stream to its end.
 pub fn read(body: impl Read, mut each: impl FnMut(&Message)) -> End {
-    let messages =
-        serde_json::Deserializer::from_reader(std::io::BufReader::new(body)).into_iter::<Message>();
+    let left = Cell::new(MAX_MESSAGE);
+    let body = io::BufReader::new(Limited { body, left: &left });
+    let messages = serde_json::Deserializer::from_reader(body).into_iter::<Message>();
     let mut failure = None;
     for message in messages {
+        left.set(MAX_MESSAGE);
         match message {
             Ok(message) => {
                 each(&message);
                 failure = failure.or_else(|| message.failure().map(str::to_string));
             }
-            Err(error) => return failure.map_or_else(|| End::Broken(error.to_string()), End::Failed),
+            Err(error) => return failure.map_or_else(|| End::Broken(error.into()), End::Failed),
         }
     }
     failure.map_or(End::Whole, End::Failed)
@@ -113,6 +139,13 @@ mod tests {
         for cut in [r#"{"stream":"Loaded"#, "<html>"] {
             assert!(matches!(outcome(cut).1, End::Broken(_)), "{cut}");
         }
+        let long = |length: usize| format!(r#"{{"stream":"{}"}}"#, "x".repeat(length));
+        assert!(matches!(
+            outcome(&long(MAX_MESSAGE + (1 << 14))).1,
+            End::Broken(_)
+        ));
+        let many = long(MAX_MESSAGE / 2).repeat(5);
+        assert!(matches!(outcome(&many), (5, End::Whole)));
         // The engine said what was wrong before the connection went.
         assert!(matches!(
             outcome(r#"{"error":"no space"}{"str"#).1,

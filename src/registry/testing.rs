@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -45,9 +45,37 @@ pub(super) enum Manner {
     Stall(usize),
     /// A byte at a time, with a pause before each.
     Drip(Duration),
+    /// Nothing before the gate is open, or a long time has gone by.
+    Held(Arc<Gate>),
     Chunked,
     /// A `Content-Length` that may not be true.
     Length(usize),
+}
+
+/// What one answer waits for until another request opens it.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    is_open: Mutex<bool>,
+    changed: Condvar,
+    /// Whether somebody waited in vain.
+    pub(super) failed: AtomicBool,
+}
+
+impl Gate {
+    pub(super) fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) {
+        let limit = Duration::from_secs(20);
+        let closed = self.is_open.lock().unwrap();
+        let waited = self
+            .changed
+            .wait_timeout_while(closed, limit, |is_open| !*is_open);
+        self.failed
+            .fetch_or(waited.unwrap().1.timed_out(), Ordering::SeqCst);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -111,24 +139,30 @@ impl Reply {
         if is_head {
             return Ok(true);
         }
-        let keep = match self.manner {
+        let keep = match &self.manner {
             Manner::Whole | Manner::Length(_) => {
                 out.write_all(&self.body)?;
                 matches!(self.manner, Manner::Whole)
             }
             Manner::Cut(at) => {
-                out.write_all(&self.body[..at.min(self.body.len())])?;
+                out.write_all(&self.body[..(*at).min(self.body.len())])?;
                 false
             }
             Manner::Stall(at) => {
-                out.write_all(&self.body[..at.min(self.body.len())])?;
+                out.write_all(&self.body[..(*at).min(self.body.len())])?;
                 out.flush()?;
                 thread::sleep(Duration::from_secs(3));
                 false
             }
+            Manner::Held(gate) => {
+                out.flush()?;
+                gate.wait();
+                out.write_all(&self.body)?;
+                true
+            }
             Manner::Drip(pause) => {
                 for byte in &self.body {
-                    thread::sleep(pause);
+                    thread::sleep(*pause);
                     out.write_all(&[*byte])?;
                     out.flush()?;
                 }

@@ -22,8 +22,6 @@ const MAX_REDIRECTS: usize = 10;
 const MAX_SMALL_TIME: Duration = Duration::from_secs(60);
 /// Bytes of a small body that are read at once.
 const SMALL_BUFFER: usize = 8 << 10;
-/// Bytes of a redirect's body that are read so that its connection can be used again.
-const MAX_REDIRECT_BODY: u64 = 64 << 10;
 /// A connection's read buffer: one system call fills it.
 const INPUT_BUFFER: usize = 128 << 10;
 /// A connection's write buffer: requests are small.
@@ -178,7 +176,8 @@ impl Transport {
             }
             elsewhere |= !location::same_origin(&request.url, &next);
             url = next;
-            answer.text(MAX_REDIRECT_BODY);
+            // Its text says nothing, and may never end: the connection goes with it.
+            drop(answer);
         }
         Err(Failure::Redirects)
     }

@@ -7,6 +7,7 @@
 //! old_kernel.rs newer system calls that fail with ENOSYS
 //! examples.rs   the examples of the help texts that need no engine
 //! from.rs       where save looks for images
+//! hostile.rs    what comes from outside is printed as text
 //! inputs.rs     archives as streams; files that change while they are read
 //! keep_going.rs saves of which some images cannot be had, and new names
 //! json.rs       the documents of all commands
@@ -28,6 +29,7 @@ mod examples;
 mod faults;
 mod files;
 mod from;
+mod hostile;
 mod inputs;
 mod json;
 mod keep_going;

@@ -335,6 +335,15 @@ fn tcp_with_tls_of_both_sides() {
         "{report:?}"
     );
 
+    // Spoken to without TLS it answers 400.
+    let plain = Environment {
+        tls_verify: false,
+        ..environment(None)
+    };
+    let error = Loader::at(plain).connect().err().unwrap();
+    assert!(error.to_string().contains("it speaks TLS"), "{error}");
+    assert!(error.hint().unwrap().contains("DOCKER_TLS_VERIFY=1"), "{error}");
+
     // Without a certificate of ours, and without the CA's, nothing is said to either side.
     fs::remove_file(certs.path().join("cert.pem")).unwrap();
     assert_eq!(loader.connect().err().map(|error| error.exit_code()), Some(5));

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::registry::credentials::{Credential, Credentials};
 use crate::registry::secret::Secret;
-use crate::registry::testing::{Fixture, Reply, Seen, Server, quick, ranged, read, source};
+use crate::registry::testing::{Fixture, Gate, Manner, Reply, Seen, Server, quick, ranged, read, source};
 use crate::source::Source;
 
 /// A registry with basic auth whose blobs are elsewhere.
@@ -174,4 +174,30 @@ fn an_expired_signature_is_renewed_by_asking_again() {
     });
     let got = read(source(options(&server)).open(&server.repository(), &image.descriptor(&image.layer), 0));
     assert_eq!(got.unwrap(), image.layer);
+}
+
+#[test]
+fn the_text_of_a_redirect_is_not_waited_for() {
+    let image = Fixture::new();
+    let gate = Arc::new(Gate::default());
+    let (layer, at_storage) = (image.layer.clone(), gate.clone());
+    let storage = Server::start(move |seen| {
+        at_storage.open();
+        ranged(seen, &layer)
+    });
+    let target = format!("http://{}/data", storage.host());
+    let (registry, held) = (image.clone(), gate.clone());
+    let server = Server::start(move |seen| match seen.path.contains("/blobs/") {
+        // Its text comes once it has been followed.
+        true => Reply::new(307, "moved")
+            .with("Location", target.clone())
+            .sent(Manner::Held(held.clone())),
+        false => registry.answer(seen),
+    });
+    let mut options = quick();
+    options.timeouts.idle = std::time::Duration::from_secs(60);
+    let layer = image.descriptor(&image.layer);
+    let got = read(source(options).open(&server.repository(), &layer, 0)).unwrap();
+    assert!(got == image.layer);
+    assert!(!gate.failed.load(std::sync::atomic::Ordering::SeqCst));
 }
