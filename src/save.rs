@@ -106,8 +106,8 @@ pub struct LeftOut {
 /// An image that was saved.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Saved {
-    /// Its name in the archive.
-    #[serde(rename = "name")]
+    /// Its name in the archive; the digest that it was asked for by, if it has none.
+    #[serde(rename = "name", serialize_with = "Reference::serialize_name")]
     pub reference: Reference,
     /// What it was asked for as, if that is another name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,9 +225,7 @@ fn summary(
     let mut saved = Vec::with_capacity(images.named.len());
     let asked = images.named.iter().zip(&images.asked);
     for ((named, asked), first) in asked.zip(format::firsts(&images.named)) {
-        let Some(reference) = &named.reference else {
-            continue;
-        };
+        let reference = named.reference.as_ref().unwrap_or(asked);
         let (platforms, size, reused) = measured
             .entry(first)
             .or_insert_with(|| measure(named, &reused))

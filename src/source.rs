@@ -110,6 +110,16 @@ pub trait Source: Send + Sync {
     /// A usage error where that makes no sense, as for a registry.
     fn references(&self) -> Result<Vec<Reference>>;
 
+    /// Images that are not among [`Source::references`] because they have no name, each by the digest that it is found
+    /// by as [`Reference::nameless`].
+    ///
+    /// # Errors
+    ///
+    /// If it cannot tell now.
+    fn nameless(&self) -> Result<Vec<Digest>> {
+        Ok(Vec::new())
+    }
+
     /// Says whose fault it is that a blob which was opened gave wrong bytes, too few or too many.
     ///
     /// By default the registry's of that repository, and worth another try. A source that is a local file,
@@ -359,6 +369,14 @@ impl Source for Several {
                     all.push(reference);
                 }
             }
+        }
+        Ok(all)
+    }
+
+    fn nameless(&self) -> Result<Vec<Digest>> {
+        let mut all = Vec::new();
+        for source in &self.sources {
+            all.extend(source.nameless()?);
         }
         Ok(all)
     }

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
-use super::account::{Account, Provenance};
+use super::account::{Account, Provenance, StandIn};
 use super::content::Content;
 use super::format::Entry;
 use crate::error::{Error, Place, Problem, Result};
@@ -145,6 +145,16 @@ impl ArchiveSource {
         Ok(None)
     }
 
+    /// Images without a name that have none by another entry either.
+    fn without_a_name(&self) -> impl Iterator<Item = Digest> {
+        let is_nameless = |entry: &&Entry| {
+            let mut same = self.rooted(&entry.descriptor.digest);
+            same.all(|entry| entry.reference.is_none())
+        };
+        let entries = self.content.entries().iter().filter(is_nameless);
+        entries.map(|entry| entry.descriptor.digest)
+    }
+
     /// Whether a digest is only that of a stand-in, which nobody has ever been shown.
     fn is_stand_in(&self, digest: &Digest) -> bool {
         let mut same = self.rooted(digest).peekable();
@@ -183,7 +193,7 @@ fn name_of(entry: &Entry) -> String {
     match (&entry.reference, &entry.bare_tag) {
         (Some(reference), _) => reference.familiar(),
         (None, Some(tag)) => format!("an image with only the tag {tag:?} ({digest})"),
-        (None, None) => format!("an image without a name ({digest})"),
+        (None, None) => format!("an image without a name ({})", entry.descriptor.digest),
     }
 }
 
@@ -194,8 +204,12 @@ impl Source for ArchiveSource {
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         if let Some(digest) = reference.digest() {
-            let found = self.digested(digest)?.filter(|_| !self.is_stand_in(&digest));
+            let is_told = |_: &Descriptor| reference.is_nameless() || !self.is_stand_in(&digest);
+            let found = self.digested(digest)?.filter(is_told);
             let recorded = || {
+                if reference.is_nameless() {
+                    return None;
+                }
                 let mut entries = self.content.entries().iter();
                 let entry = entries.find(|entry| entry.digest() == Some(digest))?;
                 Some(entry.descriptor.bare())
@@ -239,7 +253,12 @@ impl Source for ArchiveSource {
         let mut named = self.named(reference).into_iter();
         let entry = pinned.or_else(|| named.find(|entry| entry.descriptor.digest == root));
         if let Some(entry) = entry.or_else(|| self.rooted(&root).next()) {
-            return Ok(self.content.account(entry, graph));
+            let mut account = self.content.account(entry, graph);
+            // A digest that was recorded is one of the entry's name.
+            if reference.is_nameless() && account.stand_in.is_some() {
+                account.stand_in = Some(StandIn { recorded: None });
+            }
+            return Ok(account);
         }
         // One image out of an index: the entry above tells of it too.
         let images = graph.images.iter();
@@ -293,6 +312,7 @@ impl Source for ArchiveSource {
             .entries()
             .iter()
             .filter_map(|entry| entry.reference.clone())
+            .chain(self.without_a_name().map(Reference::nameless))
             .collect();
         names.sort();
         names.dedup();

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::archive;
+use crate::archive::account::Evidence;
 use crate::error::Error;
 use crate::oci::{Graph, MediaType, Platform, PlatformSelection};
 
@@ -180,7 +181,56 @@ fn a_name_of_two_images_is_not_guessed() {
     assert_eq!(source.references().unwrap(), ["app:1".parse().unwrap()]);
     let source = folder.source(&[(&a, json!({})), (&b, json!({}))]).unwrap();
     assert_eq!(resolve(&source, "app:1").unwrap_err().exit_code(), 7);
-    assert!(source.references().unwrap().is_empty());
+    let mut nameless = [&a, &b].map(|image| Reference::nameless(image.digest));
+    nameless.sort();
+    assert_eq!(source.references().unwrap(), nameless);
+}
+
+#[test]
+fn an_image_without_a_name_is_had_by_its_digest() {
+    let folder = Folder::new();
+    let (a, b) = (folder.image("a", "amd64"), folder.image("b", "amd64"));
+    let recorded = Digest::sha256(b"recorded");
+    let name = json!({REF: "docker.io/library/app:1", "dev.sealift.recorded": recorded});
+    let source = folder
+        .source(&[(&a, name), (&b, json!({})), (&b, json!({REF: "1"}))])
+        .unwrap();
+    let nameless = |digest| Reference::nameless(digest);
+    assert_eq!(
+        source.references().unwrap(),
+        [nameless(b.digest), "app:1".parse().unwrap()]
+    );
+    let save = |references: &[Reference], target: &Path| {
+        crate::save::save(
+            &source,
+            references,
+            &crate::save::Options::default(),
+            crate::save::Output::File(target),
+            &crate::progress::Silent,
+            &crate::interrupt::Interrupt::default(),
+        )
+    };
+    let target = folder.0.path().join("sub.tar");
+    let saved = save(&[nameless(a.digest), nameless(b.digest)], &target).unwrap();
+    let told = |image: &crate::save::Saved| (image.reference.clone(), image.digest, image.evidence);
+    let mut told: Vec<_> = saved.images.iter().map(told).collect();
+    told.sort_by_key(|(reference, ..)| *reference != nameless(a.digest));
+    assert_eq!(
+        told,
+        [
+            // What was recorded was a name's.
+            (nameless(a.digest), None, Evidence::None),
+            (nameless(b.digest), Some(b.digest), Evidence::Verified),
+        ]
+    );
+    let json = serde_json::to_value(&saved.images).unwrap();
+    assert_eq!((&json[0]["name"], &json[1]["name"]), (&Value::Null, &Value::Null));
+    let again = archive::open(&[target], &archive::Options::default()).unwrap();
+    assert!(again.entries().iter().all(|entry| entry.reference.is_none()));
+    assert!(!String::from_utf8_lossy(again.index()).contains(&recorded.to_string()));
+    let error = save(&[nameless(recorded)], &folder.0.path().join("none.tar")).unwrap_err();
+    assert_eq!(error.exit_code(), 7);
+    assert!(error.hint().unwrap().contains("app:1"), "{error:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use sealift::error::most_severe;
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
 use sealift::oci::reference::ReferenceError;
-use sealift::oci::{PlatformSelection, Reference};
+use sealift::oci::{Digest, PlatformSelection, Reference};
 use sealift::save::{self, LeftOut, Saved, Summary};
 use sealift::source::Source;
 use sealift::{Error, Result, transfer};
@@ -40,7 +40,7 @@ Examples:
 The last line that it prints, `archive sha256:...`, pins everything in the archive:
 carry it by another way and give it to `load --expect`.")]
 pub struct Save {
-    /// Images, as in `docker pull`
+    /// Images, as in `docker pull`; sha256:... is an image id, or the digest of a manifest or index, of an image without a name
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
     /// Write the archive here; `-` is standard output
@@ -99,7 +99,11 @@ impl Save {
         let progress = bars::progress(output);
         let beside = Some(self.output.as_path()).filter(|_| !to_stdout);
         let source = self.from.source(self.all, beside, &progress, interrupt)?;
-        let references = self.references(source.as_ref(), named)?;
+        let nameless = match self.all {
+            true => source.nameless()?,
+            false => Vec::new(),
+        };
+        let references = self.references(source.as_ref(), named, &nameless)?;
         let options = save::Options {
             platforms: self.platform.clone(),
             split: self.split,
@@ -134,13 +138,18 @@ impl Save {
             _ => error.into(),
         })?;
         progress.done();
-        self.report(output, &summary, to_stdout)
+        let outcome = self.report(output, &summary, &nameless, to_stdout)?;
+        if !nameless.is_empty() && !output.is_json() && !output.is_quiet() {
+            output.note(&format!("{} left out", without_a_name(nameless.len())));
+            output.hint(&by_id(&nameless));
+        }
+        Ok(outcome)
     }
 
     /// The images that are named, as arguments and in lists. Every name that is wrong is told.
     fn named(&self) -> Result<Vec<Reference>> {
         let mut names: Vec<Result<Reference>> = Vec::new();
-        names.extend(self.images.iter().map(|name| Ok(name.parse()?)));
+        names.extend(self.images.iter().map(|name| Ok(Reference::parse_any(name)?)));
         for path in &self.list {
             let text = if path == Path::new("-") {
                 std::io::read_to_string(std::io::stdin())
@@ -162,21 +171,34 @@ impl Save {
         }
     }
 
-    fn references(&self, source: &dyn Source, named: Vec<Reference>) -> Result<Vec<Reference>> {
+    fn references(
+        &self,
+        source: &dyn Source,
+        named: Vec<Reference>,
+        nameless: &[Digest],
+    ) -> Result<Vec<Reference>> {
         let mut references = named;
         if self.all || (self.from.is_archives() && references.is_empty() && self.list.is_empty()) {
             references = source.references()?;
         }
-        if references.is_empty() {
-            return Err(Error::Usage {
-                message: "no image was named".into(),
-                hint: Some("for example: sealift save httpd:2.4 -o images.tar".into()),
-            });
+        if !references.is_empty() {
+            return Ok(references);
         }
-        Ok(references)
+        let (message, hint) = match nameless {
+            [] if self.all => ("there is no image to save".into(), None),
+            [] => (
+                "no image was named".into(),
+                Some("for example: sealift save httpd:2.4 -o images.tar".into()),
+            ),
+            nameless => (
+                format!("nothing to save: {} there", without_a_name(nameless.len())),
+                Some(by_id(nameless)),
+            ),
+        };
+        Err(Error::Usage { message, hint })
     }
 
-    fn report(&self, output: &Output, summary: &Summary, to_stdout: bool) -> Outcome {
+    fn report(&self, output: &Output, summary: &Summary, nameless: &[Digest], to_stdout: bool) -> Outcome {
         if output.is_json() {
             output.json(&serde_json::json!({
                 "schema": 1,
@@ -186,6 +208,7 @@ impl Save {
                 "files": summary.files,
                 "reused": summary.reused,
                 "images": summary.images,
+                "nameless": nameless,
                 "left_out": summary.left_out.iter().map(left_out_json).collect::<Vec<_>>(),
             }))?;
             return Ok(self.exit_code(summary));
@@ -292,6 +315,28 @@ impl Save {
     }
 }
 
+/// Counts images without a name, as the subject of a sentence.
+fn without_a_name(count: usize) -> String {
+    match count {
+        1 => "1 image without a name (<none>:<none>) is".into(),
+        count => format!("{count} images without a name (<none>:<none>) are"),
+    }
+}
+
+/// How images without a name are saved.
+fn by_id(nameless: &[Digest]) -> String {
+    const MAX: usize = 3;
+    let ids: Vec<String> = nameless.iter().take(MAX).map(ToString::to_string).collect();
+    let more = match nameless.len().saturating_sub(MAX) {
+        0 => String::new(),
+        more => format!(" (and {more} more: --json lists all)"),
+    };
+    format!(
+        "their ids save them, --rename ID=NAME:TAG names them: sealift save --from docker -o FILE {}{more}",
+        ids.join(" ")
+    )
+}
+
 /// Whether a save failed because of single images, and others may be well.
 fn is_of_images(error: &Error) -> bool {
     let mut errors = error.each().iter();
@@ -366,7 +411,7 @@ fn listed(path: &Path, text: &str) -> Vec<Result<Reference>> {
         if name.is_empty() {
             continue;
         }
-        references.push(name.parse().map_err(|error: ReferenceError| {
+        references.push(Reference::parse_any(name).map_err(|error: ReferenceError| {
             Error::Usage {
                 message: format!("{}, line {number}: {error}", path.display()),
                 hint: error

@@ -78,6 +78,16 @@ pub trait Holder: Unpacked {
     /// If it cannot be asked.
     fn references(&self) -> Result<Vec<Reference>>;
 
+    /// Images that have neither a name nor a digest, each by the digest that it is found by as
+    /// [`Reference::nameless`].
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be asked.
+    fn nameless(&self) -> Result<Vec<Digest>> {
+        Ok(Vec::new())
+    }
+
     /// The stored bytes of a manifest, index or config, which hash to the digest; `None` if it is not here.
     ///
     /// # Errors

@@ -77,6 +77,11 @@ impl Saved {
 
     fn image(&self, reference: &Reference) -> Option<&SavedImage> {
         let images = self.archive.images();
+        if reference.is_nameless() {
+            return images
+                .iter()
+                .find(|image| Some(image.image_id) == reference.digest());
+        }
         if let Some(shown) = &self.shown {
             let is_shown = |image: &&SavedImage| {
                 let names = shown.get(&image.image_id);
@@ -173,7 +178,11 @@ impl Holder for Saved {
 
     fn references(&self) -> Result<Vec<Reference>> {
         let images = self.archive.images().iter();
-        let mut names: Vec<Reference> = images.flat_map(|image| image.tags.clone()).collect();
+        let names = |image: &SavedImage| match image.tags.as_slice() {
+            [] => vec![Reference::nameless(image.image_id)],
+            tags => tags.to_vec(),
+        };
+        let mut names: Vec<Reference> = images.flat_map(names).collect();
         names.sort();
         names.dedup();
         Ok(names)

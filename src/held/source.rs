@@ -13,7 +13,7 @@ use crate::archive::account::{Account, Evidence, Provenance};
 use crate::archive::content::Stored;
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Graph, PlatformSelection, Reference, Repository};
+use crate::oci::{Descriptor, Digest, Graph, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
 use crate::source::{Source, Standing};
 use crate::transfer;
@@ -213,12 +213,13 @@ impl Source for HeldSource {
     }
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
-        let root = self
-            .ready()
-            .images
-            .get(&reference.full())
-            .map(|image| image.root.clone());
-        root.ok_or_else(|| self.absent(reference))
+        let name = reference.full();
+        let (root, failed) = {
+            let ready = self.ready();
+            let root = ready.images.get(&name).map(|image| image.root.clone());
+            (root, ready.failed.get(&name).cloned())
+        };
+        root.ok_or_else(|| failed.unwrap_or_else(|| self.absent(reference)))
     }
 
     fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
@@ -278,6 +279,10 @@ impl Source for HeldSource {
 
     fn references(&self) -> Result<Vec<Reference>> {
         self.holder.references()
+    }
+
+    fn nameless(&self) -> Result<Vec<Digest>> {
+        self.holder.nameless()
     }
 
     fn fault(&self, _: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {

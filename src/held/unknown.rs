@@ -106,6 +106,7 @@ impl Work<'_> {
             None => self.made(draft, image, outcomes)?,
         };
         let reason = match draft.digest {
+            None if draft.reference.is_nameless() => "it was saved without a name",
             None if draft.has_others => UNTRIED,
             None => self.holder.undigested(),
             Some(_) => "neither the store nor a registry has it, and no known tool would have written it so",

@@ -34,6 +34,8 @@ pub(super) struct Ready {
     pub others: HashMap<String, Vec<Reference>>,
     /// By full reference: why an image that is here is not given for it.
     pub left_out: HashMap<String, String>,
+    /// By full reference: what is wrong with an image that is here.
+    pub failed: HashMap<String, Error>,
 }
 
 impl Ready {
@@ -113,6 +115,40 @@ pub(super) struct Draft {
     pub unknown: Vec<Unknown>,
     /// Why it turned out not to be what was asked for.
     left_out: Option<String>,
+    /// What is wrong with it.
+    failed: Option<Error>,
+}
+
+impl Draft {
+    /// Takes in what came of work on it. An error that is this image's alone does not keep others from being made
+    /// ready.
+    fn take<T>(&mut self, outcome: Result<T>) -> Result<Option<T>> {
+        match outcome {
+            Ok(done) => Ok(Some(done)),
+            Err(error) => {
+                self.failed = Some(of_one_image(error)?);
+                Ok(None)
+            }
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.left_out.is_some() || self.failed.is_some()
+    }
+}
+
+/// An error that concerns one image.
+///
+/// # Errors
+///
+/// If it concerns all of them.
+fn of_one_image(error: Error) -> Result<Error> {
+    match &error {
+        // The limit may be that of all images together.
+        Error::Refused(finding) if matches!(finding.problem, Problem::TooMany { .. }) => Err(error),
+        Error::NotFound { .. } | Error::Refused(_) | Error::Registry { .. } => Ok(error),
+        _ => Err(error),
+    }
 }
 
 /// What it takes to make images ready.
@@ -166,6 +202,17 @@ impl<'a> Work<'a> {
     /// Looks for the documents of a reference's image: of every digest that the holder shows for its repository.
     /// One that the holder does not have is no error yet.
     pub fn ask(&mut self, reference: &Reference) -> Result<()> {
+        match self.find(reference) {
+            Err(error) => {
+                let failed = of_one_image(error)?;
+                self.ready.failed.insert(reference.full(), failed);
+                Ok(())
+            }
+            asked => asked,
+        }
+    }
+
+    fn find(&mut self, reference: &Reference) -> Result<()> {
         self.interrupt.check()?;
         let Some(holding) = self.holder.find(reference)? else {
             return Ok(());
@@ -177,6 +224,8 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         let digests = match reference.digest() {
+            // Without a name it is an image id here.
+            Some(_) if reference.is_nameless() && holding.image.is_some() => Vec::new(),
             Some(digest) => vec![Reference::digested(reference.repository(), digest)],
             None => holding.digests.clone(),
         };
@@ -205,11 +254,7 @@ impl<'a> Work<'a> {
         }
         let found = manifests::find(self.holder, self.upstream, holding.image.as_ref(), digest)?;
         if found.is_none() && holding.image.is_none() {
-            return Err(Error::NotFound {
-                what: format!("the manifest of {reference}"),
-                place: self.holder.label().into(),
-                hint: Some("the store names the image and does not hold it: pull it again".into()),
-            });
+            return Err(not_whole(self.holder, reference));
         }
         self.add(reference, Some(digest), holding, found)
     }
@@ -251,6 +296,7 @@ impl<'a> Work<'a> {
             digest: digest.and_then(Reference::digest),
             has_others: !holding.elsewhere.is_empty(),
             left_out: self.lacks_platforms(found.as_ref(), holding),
+            failed: None,
             image: holding.image.clone(),
             found,
             pending: Vec::new(),
@@ -272,10 +318,11 @@ impl<'a> Work<'a> {
     pub fn look(&mut self) -> Result<()> {
         let mut drafts = std::mem::take(&mut self.drafts);
         for draft in drafts.iter_mut().filter(|draft| draft.left_out.is_none()) {
-            match &draft.found {
-                Some(_) => self.look_below(draft)?,
-                None => self.look_for_unknown(draft)?,
-            }
+            let looked = match &draft.found {
+                Some(_) => self.look_below(draft),
+                None => self.look_for_unknown(draft),
+            };
+            draft.take(looked)?;
         }
         self.drafts = drafts;
         Ok(())
@@ -291,7 +338,13 @@ impl<'a> Work<'a> {
         if let Some(image) = &draft.image {
             self.ready.documents.insert(image.id, image.raw.to_vec());
         }
-        let graph = self.ready.walk(holder, &found.root)?;
+        let graph = match self.ready.walk(holder, &found.root) {
+            // An index of which nothing is here.
+            Err(Error::Refused(finding)) if finding.problem == Problem::Missing => {
+                return Err(not_whole(holder, &draft.reference));
+            }
+            graph => graph?,
+        };
         let wanted = match (&draft.image, self.platforms) {
             (None, Some(PlatformSelection::Only(wanted))) => wanted.as_slice(),
             _ => &[],
@@ -324,11 +377,12 @@ impl<'a> Work<'a> {
     pub fn settle(mut self, outcomes: &[Outcome]) -> Result<Ready> {
         let mut drafts = std::mem::take(&mut self.drafts);
         let mut images = Vec::new();
-        for draft in &drafts {
-            images.push(self.proven(draft, outcomes)?);
+        for draft in &mut drafts {
+            let proven = self.proven(draft, outcomes);
+            images.push(draft.take(proven)?.flatten());
         }
         for (at, draft) in drafts.iter_mut().enumerate() {
-            let (Some(None), None, Some(image)) = (images.get(at), &draft.left_out, &draft.image) else {
+            let (Some(None), false, Some(image)) = (images.get(at), draft.is_lost(), &draft.image) else {
                 continue;
             };
             if !draft.is_shown {
@@ -342,9 +396,9 @@ impl<'a> Work<'a> {
                 .find(is_same)
                 .map(|image| image.root.clone());
             let stand_in = self.stand_in(draft, image, same.as_ref(), outcomes);
-            let stand_in = stand_in.map_err(|error| of(error, &draft.reference))?;
+            let stand_in = draft.take(stand_in.map_err(|error| of(error, &draft.reference)))?;
             if let Some(image) = images.get_mut(at) {
-                *image = Some(stand_in);
+                *image = stand_in;
             }
         }
         for asked in std::mem::take(&mut self.asked) {
@@ -355,7 +409,7 @@ impl<'a> Work<'a> {
 
     /// An image of which everything is proven.
     fn proven(&mut self, draft: &Draft, outcomes: &[Outcome]) -> Result<Option<Image>> {
-        if draft.left_out.is_some() {
+        if draft.is_lost() {
             return Ok(None);
         }
         for (layer, diff_id, place) in &draft.pending {
@@ -389,8 +443,10 @@ impl<'a> Work<'a> {
         candidates.sort_by_key(|(_, image)| (image.stand_in.is_some(), !is_index(image)));
         let mut candidates = candidates.into_iter();
         let Some((_, image)) = candidates.next() else {
-            let mut drafts = asked.drafts.iter().filter_map(|at| drafts.get(*at));
-            if let Some(reason) = drafts.find_map(|draft| draft.left_out.clone()) {
+            let drafts = || asked.drafts.iter().filter_map(|at| drafts.get(*at));
+            if let Some(error) = drafts().find_map(|draft| draft.failed.clone()) {
+                self.ready.failed.insert(asked.reference.full(), error);
+            } else if let Some(reason) = drafts().find_map(|draft| draft.left_out.clone()) {
                 self.leave_out(&asked.reference, reason);
             }
             return;
@@ -404,9 +460,25 @@ impl<'a> Work<'a> {
             self.ready.images.insert(name.full(), image.clone());
             others.push(name);
         }
+        for draft in asked.drafts.iter().filter_map(|at| drafts.get(*at)) {
+            if let (Some(error), Some(digest)) = (&draft.failed, draft.digest) {
+                let name = Reference::digested(repository, digest);
+                self.ready.failed.insert(name.full(), error.clone());
+                others.push(name);
+            }
+        }
         if !others.is_empty() {
             self.ready.others.insert(asked.reference.full(), others);
         }
+    }
+}
+
+/// Says that a holder has no more of an image than its name.
+fn not_whole(holder: &dyn Holder, reference: &Reference) -> Error {
+    Error::NotFound {
+        what: format!("the manifest of {reference}"),
+        place: holder.label().into(),
+        hint: Some("the store names the image and does not hold all of it: pull it again".into()),
     }
 }
 

@@ -60,7 +60,7 @@ impl fmt::Display for Repository {
     }
 }
 
-/// The name of an image: a repository with a tag, a digest or both.
+/// What an image is asked for by: its name, which is a repository with a tag, a digest or both; or a digest alone.
 ///
 /// A name given with neither has the tag `latest`, as Docker reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,7 +80,47 @@ impl Reference {
         }
     }
 
-    /// The repository.
+    /// An image without a name, by the digest of its manifest or index, or by its image id. Only an engine or an
+    /// archive can tell which that is; it is parsed by [`Reference::parse_any`] alone.
+    pub fn nameless(digest: Digest) -> Reference {
+        let repository = Repository {
+            full: String::new(),
+            domain_length: 0,
+        };
+        Reference::digested(&repository, digest)
+    }
+
+    /// Parses a name, or a digest alone.
+    ///
+    /// # Errors
+    ///
+    /// If it is neither.
+    pub fn parse_any(text: &str) -> Result<Reference, ReferenceError> {
+        match text.parse() {
+            Ok(digest) => Ok(Reference::nameless(digest)),
+            Err(_) => text.parse(),
+        }
+    }
+
+    /// Whether this is a digest alone.
+    pub fn is_nameless(&self) -> bool {
+        self.repository.full.is_empty()
+    }
+
+    /// Serialises the name; null if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As the serializer.
+    pub fn serialize_name<S: serde::Serializer>(
+        reference: &Reference,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let name = Some(reference).filter(|reference| !reference.is_nameless());
+        serde::Serialize::serialize(&name, serializer)
+    }
+
+    /// The repository; one without a name of an image without a name.
     pub fn repository(&self) -> &Repository {
         &self.repository
     }
@@ -131,7 +171,8 @@ impl fmt::Display for Suffix<'_> {
             write!(f, ":{tag}")?;
         }
         if let Some(digest) = &self.0.digest {
-            write!(f, "@{digest}")?;
+            let at = if self.0.is_nameless() { "" } else { "@" };
+            write!(f, "{at}{digest}")?;
         }
         Ok(())
     }
@@ -521,6 +562,26 @@ mod tests {
                 .parse::<Reference>()
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_digest_alone_is_an_image_without_a_name() {
+        let text = format!("sha256:{HEX}");
+        let nameless = Reference::parse_any(&text).unwrap();
+        assert!(nameless.is_nameless() && nameless.tag().is_none());
+        assert_eq!(
+            (nameless.full(), nameless.familiar()),
+            (text.clone(), text.clone())
+        );
+        assert_eq!(nameless.digest().unwrap().to_string(), text);
+        assert_eq!(nameless.repository().full(), "");
+        assert_eq!(nameless.without_digest(), None);
+        let named = Reference::parse_any(&format!("httpd@{text}")).unwrap();
+        assert!(!named.is_nameless());
+        assert_eq!(named.full(), format!("docker.io/library/httpd@{text}"));
+        for text in ["sha256:e3b0", "sha256:", ""] {
+            assert!(Reference::parse_any(text).is_err(), "{text}");
+        }
     }
 
     fn component() -> impl Strategy<Value = String> {

@@ -67,6 +67,14 @@ impl RegistrySource {
         first: usize,
         get: impl Fn(&Endpoint) -> Result<T>,
     ) -> Result<T> {
+        // An image without a name.
+        if repository.full().is_empty() {
+            return Err(Error::NotFound {
+                what: "an image without a name".into(),
+                place: "registries".into(),
+                hint: Some("a registry has images by name: NAME@sha256:...".into()),
+            });
+        }
         let places = endpoints(&self.mirrors, repository);
         let first = first.min(places.len().saturating_sub(1));
         let mut last = None;

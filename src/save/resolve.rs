@@ -207,7 +207,7 @@ impl<'a> Resolver<'a> {
             }
         };
         Ok(Named {
-            reference: Some(reference.clone()),
+            reference: Some(reference.clone()).filter(|reference| !reference.is_nameless()),
             account: self.source.account(reference, &graph)?,
             graph,
         })

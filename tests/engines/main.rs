@@ -16,6 +16,7 @@
 //! attach_stock.rs  attaching digests on hosts with an administrator's history
 //! load_killed.rs   attaching digests, killed at every step, and the repair
 //! loading.rs   what those share
+//! nameless.rs  images without a name
 //! names.rs     what two hosts show after any sequence of pulls, tags, pushes and removals
 //! offline_killed.rs   the same, killed at every step
 //! hops.rs      from host to host, each saved out of the one before
@@ -60,6 +61,7 @@ mod load_faults;
 mod load_killed;
 mod load_unpacked;
 mod loading;
+mod nameless;
 mod names;
 mod offline_killed;
 mod offline_systemd;

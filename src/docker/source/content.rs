@@ -57,6 +57,10 @@ impl Holder for Content {
         Listed::names(&self.client)
     }
 
+    fn nameless(&self) -> Result<Vec<Digest>> {
+        Listed::nameless(&self.client)
+    }
+
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
         self.folders.metadata(digest)
     }

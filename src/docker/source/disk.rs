@@ -64,6 +64,7 @@ impl Holder for Disk {
 
     fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
         let is_named = |image: &&Kept| match reference.digest() {
+            Some(digest) if reference.is_nameless() => image.id == digest,
             Some(digest) => image
                 .digests
                 .contains(&Reference::digested(reference.repository(), digest)),
@@ -88,6 +89,10 @@ impl Holder for Disk {
         let images = self.images.iter();
         let names = images.flat_map(|image| names_of(&image.tags, &image.digests).cloned());
         Ok(names.collect())
+    }
+
+    fn nameless(&self) -> Result<Vec<Digest>> {
+        self.store.nameless(&self.images)
     }
 
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {

@@ -55,6 +55,7 @@ impl Listed {
     /// The image of a reference; `None` if the engine has none.
     pub fn find(client: &Client, reference: &Reference) -> Result<Option<Listed>> {
         // By tag and digest at once some versions find nothing.
+        // Without a name it is an id.
         let name = match reference.digest() {
             Some(digest) => Reference::digested(reference.repository(), digest),
             None => reference.clone(),
@@ -72,12 +73,23 @@ impl Listed {
 
     /// Every name that the engine shows: tags, and digests where there is no tag.
     pub fn names(client: &Client) -> Result<Vec<Reference>> {
-        let answers: Vec<Answer> = client.get("ask for its images", "/images/json")?;
         let mut names = Vec::new();
-        for listed in answers.into_iter().map(Listed::from) {
+        for listed in Listed::all(client)? {
             names.extend(names_of(&listed.tags, &listed.digests).cloned());
         }
         Ok(names)
+    }
+
+    /// The ids of images that the engine shows as `<none>:<none>`.
+    pub fn nameless(client: &Client) -> Result<Vec<Digest>> {
+        let mut all = Listed::all(client)?;
+        all.retain(|listed| listed.tags.is_empty() && listed.digests.is_empty());
+        Ok(all.iter().map(|listed| listed.id).collect())
+    }
+
+    fn all(client: &Client) -> Result<Vec<Listed>> {
+        let answers: Vec<Answer> = client.get("ask for its images", "/images/json")?;
+        Ok(answers.into_iter().map(Listed::from).collect())
     }
 }
 
@@ -235,6 +247,10 @@ impl Holder for Export {
 
     fn references(&self) -> Result<Vec<Reference>> {
         Listed::names(&self.client)
+    }
+
+    fn nameless(&self) -> Result<Vec<Digest>> {
+        Listed::nameless(&self.client)
     }
 
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {

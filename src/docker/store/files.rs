@@ -103,6 +103,11 @@ impl Files {
         digest_path(&self.configs(), image_id)
     }
 
+    /// The file with the id of the image that an image was built from here, if it was.
+    pub fn parent(&self, image_id: &Digest) -> PathBuf {
+        digest_path(&self.images().join("imagedb/metadata"), image_id).join("parent")
+    }
+
     /// The folder of what is known of the layers, by chain id.
     pub fn chains(&self) -> PathBuf {
         self.images().join("layerdb")

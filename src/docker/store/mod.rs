@@ -30,7 +30,7 @@ pub mod repositories;
 pub mod rooted;
 pub mod tar_split;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +51,8 @@ use rooted::Rooted;
 
 /// Largest list of a layer's blobs, in bytes; the daemon keeps a hundred of them.
 pub(super) const MAX_BLOBS: u64 = 1 << 20;
+/// Largest file with an image id, in bytes.
+const MAX_ID: u64 = 1 << 10;
 
 /// A classic store.
 #[derive(Debug)]
@@ -187,6 +189,28 @@ impl ClassicStore {
             }
         }
         Ok(images.into_values().collect())
+    }
+
+    /// Of these images, all that the store has, the ids of those that have neither a name nor a digest, and that no
+    /// other image was built from: what `docker images` lists as `<none>:<none>`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the store cannot be read.
+    pub fn nameless(&self, images: &[Kept]) -> Result<Vec<Digest>> {
+        let mut parents = HashSet::new();
+        for image in images {
+            let path = self.files.parent(&image.id);
+            let bytes = self
+                .files
+                .read_file(&path, MAX_ID)
+                .map_err(Error::io("read", &path))?;
+            let parent = bytes.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse::<Digest>().ok());
+            parents.extend(parent);
+        }
+        let is_nameless =
+            |image: &&Kept| image.tags.is_empty() && image.digests.is_empty() && !parents.contains(&image.id);
+        Ok(images.iter().filter(is_nameless).map(|image| image.id).collect())
     }
 
     /// Stored bytes of an image's config, checked against its id; `None` if there is no such image.

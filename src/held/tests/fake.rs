@@ -218,7 +218,7 @@ pub struct Store {
 }
 
 pub fn reference(text: &str) -> Reference {
-    text.parse().unwrap()
+    Reference::parse_any(text).unwrap()
 }
 
 impl Store {
@@ -325,7 +325,12 @@ impl Holder for Store {
             Some(digest) => Reference::digested(reference.repository(), digest),
             None => reference.clone(),
         };
-        let Some(shown) = self.names.get(&name.full()) else {
+        let is_image = |shown: &&Shown| {
+            let config = shown.config.as_ref();
+            reference.is_nameless() && config.map(|raw| Digest::sha256(raw)) == reference.digest()
+        };
+        let by_id = self.names.values().find(is_image);
+        let Some(shown) = self.names.get(&name.full()).or(by_id) else {
             return Ok(None);
         };
         let image = shown.config.as_ref();

@@ -245,6 +245,46 @@ fn every_digest_of_a_repository_goes_with_its_tag() {
 }
 
 #[test]
+fn an_image_by_its_id_has_no_name_and_no_digest() {
+    let image = Image::odd(AMD64, &[(1, Form::Odd)]);
+    let id = image.id().to_string();
+    let pulled = || Store::default().pull(APP, &image).keep(&image);
+    // By another's name its manifest is known; without that it is made.
+    for (store, manifest) in [
+        (pulled(), Some(image.digest())),
+        (Store::default().unpack("web:1", &image, &[]), None),
+    ] {
+        let saved = Scene::offline().saved(store, &[&id]).unwrap();
+        assert_eq!(saved.digests(), [None]);
+        assert_eq!(saved.content.entries()[0].reference, None);
+        let (graph, account) = saved.graph(0);
+        assert_eq!(account.stand_in, Some(StandIn { recorded: None }));
+        assert!(manifest.is_none_or(|manifest| graph.root.digest == manifest));
+        assert_eq!(graph.images[0].id(), image.id());
+        let says = &saved.says()[0];
+        assert!(
+            says.starts_with("none: no manifest: it was saved without a name"),
+            "{says}"
+        );
+    }
+    // Beside its name.
+    let saved = Scene::offline().saved(pulled(), &[APP, &id]).unwrap();
+    let names = saved
+        .content
+        .entries()
+        .iter()
+        .map(|entry| entry.reference.clone());
+    assert_eq!(names.collect::<Vec<_>>(), [None, Some(reference(APP))]);
+    assert_eq!(saved.digests(), [None, Some(image.digest())]);
+    // A store of indexes has it by the digest of one.
+    let root = index(&[&image]);
+    let store = || Store::default().name(APP, &root).keep(&image);
+    let other = Digest::sha256(b"other").to_string();
+    let error = Scene::offline().saved(store(), &[&other]).err().unwrap();
+    assert_eq!(error.exit_code(), 7);
+}
+
+#[test]
 fn what_is_not_there_is_said_with_what_is() {
     let image = app(&[Form::Push]);
     let store = Store::default().pull(APP, &image).document(&image.manifest);
