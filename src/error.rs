@@ -363,6 +363,8 @@ pub enum Problem {
     DiffIdDiffers { expected: Digest, found: Digest },
     #[error("{layers} layers, but the config names {diff_ids} diff ids")]
     DiffIdCount { layers: usize, diff_ids: usize },
+    #[error("engines cannot unpack this layer: {}", Escaped(reason))]
+    Layer { reason: String },
     #[error("missing")]
     Missing,
     #[error("missing, and so is {diff_id}, which it is declared to be here as uncompressed")]
@@ -424,6 +426,7 @@ impl Problem {
             Problem::SizeDiffers { .. } => "size-differs",
             Problem::DiffIdDiffers { .. } => "diff-id-differs",
             Problem::DiffIdCount { .. } => "diff-id-count",
+            Problem::Layer { .. } => "layer",
             Problem::Missing | Problem::MissingUncompressed { .. } => "missing",
             Problem::Duplicate => "duplicate",
             Problem::Tar { .. } => "tar",

@@ -20,6 +20,7 @@
 //! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
 //! - [`docker_save`]: an archive of `docker save`, which is no layout
 //! - [`blob`]: one blob's stored bytes, hashed; [`decompress`]: a layer's uncompressed bytes
+//! - `layer_tar`: whether a layer is a tar that engines unpack
 //! - [`verify`]: everything about an archive that can be wrong, in one report
 //! - [`view`]: the tar that an engine is shown
 //! - [`source`]: what was opened, as a source of images
@@ -32,6 +33,7 @@ pub mod docker_save;
 pub mod folder;
 pub mod format;
 pub mod graphs;
+mod layer_tar;
 pub mod layout;
 mod map;
 pub mod reader;

@@ -18,8 +18,8 @@ use super::layout::BLOCK;
 use super::segments::Segments;
 use crate::error::{Error, Finding, Place, Problem, Result};
 
+pub(super) use header::{base_256, check_first, plain_name};
 use header::{check_fields, check_numbers, free_name, long_name, pax_records, size_of, tar};
-pub(super) use header::{check_first, plain_name};
 
 /// Longest extension header that is read, in bytes; real ones have some hundred.
 const MAX_EXTENSION: u64 = 1 << 20;

@@ -143,6 +143,7 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
     #[test]
     fn hash_of_a_stream_in_parts_is_hash_of_the_slice(bytes: Vec<u8>, cut in 0..2000_usize, jobs in 1..4_usize) {
+        let bytes = Tape::default().file("layer", &bytes).end();
         let (head, tail) = bytes.split_at(cut.min(bytes.len()));
         let sample = Sample::new(vec![(crate::images::PLAIN, bytes.clone(), bytes.clone())]);
         let whole = sample.tar();

@@ -12,7 +12,7 @@ use sealift::progress::Silent;
 use serde_json::json;
 use tar::EntryType;
 
-use crate::images::{self, GZIP, OCI_MANIFEST, PLAIN, Sample, ZSTD, blob, descriptor, layer};
+use crate::images::{self, GZIP, OCI_MANIFEST, PLAIN, Sample, ZSTD, blob, descriptor, layer, plain};
 use crate::tape::{Tape, header, length};
 
 pub fn open(path: &Path) -> sealift::Result<Box<dyn Content>> {
@@ -48,8 +48,8 @@ fn verified(bytes: &[u8]) -> (Report, Vec<&'static str>) {
 fn a_whole_archive_is_good() {
     let sample = Sample::new(vec![
         layer("gzip"),
-        (ZSTD, images::zstd(b"zstd"), b"zstd".to_vec()),
-        (PLAIN, b"plain".to_vec(), b"plain".to_vec()),
+        (ZSTD, images::zstd(&plain("zstd")), plain("zstd")),
+        (PLAIN, plain("plain"), plain("plain")),
     ]);
     let (report, codes) = verified(&sample.tar());
     assert_eq!(codes, [""; 0]);
@@ -227,19 +227,17 @@ fn what_gnu_tar_writes_is_read_in_every_format_and_with_a_label() {
 
 #[test]
 fn streams_of_several_members_and_frames_are_good() {
-    let members = [images::gzip(b"ab"), images::gzip(b"cd")].concat();
+    let (ab, ef) = (plain("ab"), plain("ef"));
+    let members = [images::gzip(&ab[..700]), images::gzip(&ab[700..])].concat();
     let skippable = b"\x50\x2a\x4d\x18\x03\x00\x00\x00\xff\xff\xff";
     let frames = [
-        &images::zstd(b"ef")[..],
+        &images::zstd(&ef[..5])[..],
         skippable,
-        &images::zstd(b"gh"),
+        &images::zstd(&ef[5..]),
         skippable,
     ]
     .concat();
-    let sample = Sample::new(vec![
-        (GZIP, members, b"abcd".to_vec()),
-        (ZSTD, frames, b"efgh".to_vec()),
-    ]);
+    let sample = Sample::new(vec![(GZIP, members, ab), (ZSTD, frames, ef)]);
     assert_eq!(verified(&sample.tar()).1, [""; 0]);
 }
 
@@ -271,10 +269,10 @@ fn a_sparse_index_is_good_and_says_what_is_absent() {
 
 #[test]
 fn uncompressed_layers_beside_the_stored_ones_are_good() {
-    let mut sample = Sample::new(vec![(ZSTD, images::zstd(b"layer"), b"layer".to_vec())]);
-    sample.manifest_json[0]["Layers"] = json!([blob(b"layer").0]);
+    let mut sample = Sample::new(vec![(ZSTD, images::zstd(&plain("layer")), plain("layer"))]);
+    sample.manifest_json[0]["Layers"] = json!([blob(&plain("layer")).0]);
     let tape = Tape::default()
-        .file(&blob(b"layer").0, b"layer")
+        .file(&blob(&plain("layer")).0, &plain("layer"))
         .files(&sample.files());
     assert_eq!(verified(&tape.end()).1, [""; 0]);
 }
@@ -389,8 +387,8 @@ fn only_a_selection_is_looked_at() {
 #[test]
 fn a_quick_verification_leaves_diff_ids_out() {
     let mut sample = Sample::plain();
-    sample.layers[0].2 = b"other".to_vec();
-    sample.config["rootfs"]["diff_ids"] = json!([Digest::sha256(b"other")]);
+    sample.layers[0].2 = plain("other");
+    sample.config["rootfs"]["diff_ids"] = json!([Digest::sha256(&plain("other"))]);
     sample.reseal();
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&sample.tar()).unwrap();
@@ -440,6 +438,7 @@ fn many_layers_over_any_number_of_threads_give_the_same() {
         let plain: Vec<u8> = (0..n * 70_000)
             .map(|at| u8::try_from(at % 253).unwrap())
             .collect();
+        let plain = Tape::default().file("layer", &plain).end();
         match n % 3 {
             0 => (PLAIN, plain.clone(), plain),
             1 => (ZSTD, zstd::encode_all(plain.as_slice(), 1).unwrap(), plain),

@@ -41,7 +41,7 @@ pub fn zstd_window(bytes: &[u8], log: u8) -> Vec<u8> {
 }
 
 pub fn zstd(bytes: &[u8]) -> Vec<u8> {
-    zstd_window(bytes, 10)
+    zstd_window(bytes, 17)
 }
 
 pub fn blob(bytes: &[u8]) -> (String, Vec<u8>) {
@@ -55,8 +55,19 @@ pub fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
 /// A layer: its media type, stored and uncompressed bytes.
 pub type Layer = (&'static str, Vec<u8>, Vec<u8>);
 
+/// A layer's uncompressed bytes: a tar of one file with this text.
+pub fn plain(text: &str) -> Vec<u8> {
+    Tape::default().file("text", text.as_bytes()).end()
+}
+
 pub fn layer(text: &str) -> Layer {
-    (GZIP, gzip(text.as_bytes()), text.into())
+    let plain = plain(text);
+    (GZIP, gzip(&plain), plain)
+}
+
+/// The stored bytes of the layer of [`Sample::plain`].
+pub fn only() -> Vec<u8> {
+    layer("the only layer").1
 }
 
 /// One image, all of it open to change before [`Sample::files`] seals it into files.

@@ -16,7 +16,7 @@ use sealift::target::Offers;
 use serde_json::{Value, json};
 
 use crate::good::{check, codes, open};
-use crate::images::{self, GZIP, NAME, OCI_MANIFEST, Sample, ZSTD, blob, descriptor, layer};
+use crate::images::{self, GZIP, NAME, OCI_MANIFEST, Sample, ZSTD, blob, descriptor, layer, plain};
 use crate::tape::{Tape, length};
 
 const UNCOMPRESSED: &str = "dev.sealift.uncompressed";
@@ -26,7 +26,7 @@ const PROVENANCE: &str = "dev.sealift.provenance";
 fn three() -> Sample {
     Sample::new(vec![
         layer("one"),
-        (ZSTD, images::zstd(b"two"), b"two".to_vec()),
+        (ZSTD, images::zstd(&plain("two")), plain("two")),
         layer("three"),
     ])
 }
@@ -58,10 +58,11 @@ fn a_layer_counts_by_its_diff_id() {
     assert_eq!((image.root, image.digest), (root, Some(root)));
     assert_eq!((image.evidence, image.uncompressed), (Evidence::Verified, 2));
     assert_eq!((report.blobs, report.layers.len()), (5, 3));
-    for plain in [&b"one"[..], b"two", b"three"] {
+    for text in ["one", "two", "three"] {
+        let plain = plain(text);
         assert_eq!(
-            report.uncompressed_size(&Digest::sha256(plain)),
-            Some(length(plain))
+            report.uncompressed_size(&Digest::sha256(&plain)),
+            Some(length(&plain))
         );
     }
     let quick = verify::Options { quick: true, ..full };
@@ -72,7 +73,7 @@ fn a_layer_counts_by_its_diff_id() {
 
 #[test]
 fn a_layer_may_be_there_both_ways_and_must_be_there_in_one() {
-    let one = blob(&images::gzip(b"one"));
+    let one = blob(&images::gzip(&plain("one")));
     let full = verify::Options::default();
     let sample = three().unpack(&[0]);
     let both = Tape::default().file(&one.0, &one.1).files(&sample.files()).end();
@@ -134,12 +135,12 @@ fn said() -> Provenance {
         manifest: ManifestOrigin::Engine,
         layers: [
             (
-                digest(&images::gzip(b"one")),
+                digest(&images::gzip(&plain("one"))),
                 LayerOrigin::Uncompressed { reason },
             ),
-            (digest(&images::zstd(b"two")), LayerOrigin::Registry),
+            (digest(&images::zstd(&plain("two"))), LayerOrigin::Registry),
             (
-                digest(&images::gzip(b"three")),
+                digest(&images::gzip(&plain("three"))),
                 LayerOrigin::Rebuilt {
                     by: "Go gzip -1".into(),
                 },
@@ -197,13 +198,13 @@ fn saving_from_an_archive_keeps_what_is_told() {
     let root = root(&three());
     sample.index["manifests"][0]["annotations"][PROVENANCE] = provenance.clone().into();
     let told = json!({
-        UNCOMPRESSED: Digest::sha256(&images::gzip(b"one")).to_string(), PROVENANCE: provenance,
+        UNCOMPRESSED: Digest::sha256(&images::gzip(&plain("one"))).to_string(), PROVENANCE: provenance,
     });
     let archive = file(&sample.tar());
     for name in ["app:1".to_string(), format!("app@{root}")] {
         let (annotations, content) = saved(&source(archive.path()), &[&name]);
         assert_eq!(annotations, std::slice::from_ref(&told), "{name}");
-        assert!(content.stored(&Digest::sha256(b"one")).is_some());
+        assert!(content.stored(&Digest::sha256(&plain("one"))).is_some());
     }
 
     // As a stand-in, by name and by the digest that was recorded; its own digest names nothing.
@@ -267,13 +268,16 @@ fn one_platform_of_an_index_keeps_its_part() {
     beside["platform"] = json!({"os": "linux", "architecture": "arm64"});
     let (mut sample, index) = three().unpack(&[0]).wrap(&[beside]);
     let mut said = said();
-    let four = Digest::sha256(&images::gzip(b"four"));
+    let four = Digest::sha256(&images::gzip(&plain("four")));
     said.layers.insert(four, LayerOrigin::Stored);
     sample.index["manifests"][0]["annotations"][PROVENANCE] = json!(serde_json::to_string(&said).unwrap());
     let bytes = Tape::default()
         .file(&index.0, &index.1)
         .files(&other.blobs()[..2])
-        .file(&blob(&images::gzip(b"four")).0, &images::gzip(b"four"))
+        .file(
+            &blob(&images::gzip(&plain("four"))).0,
+            &images::gzip(&plain("four")),
+        )
         .files(&sample.files())
         .end();
     let archive = file(&bytes);
@@ -281,7 +285,7 @@ fn one_platform_of_an_index_keeps_its_part() {
     let source = source(archive.path());
     // All of it, and one manifest by its digest: what is told is told of the layers that go along.
     let (annotations, _) = saved(&source, &["app:1"]);
-    let one = Digest::sha256(&images::gzip(b"one")).to_string();
+    let one = Digest::sha256(&images::gzip(&plain("one"))).to_string();
     assert_eq!(annotations[0][UNCOMPRESSED], one);
     let again = |annotations: &Value| {
         let text = annotations[PROVENANCE].as_str().unwrap();
@@ -293,7 +297,7 @@ fn one_platform_of_an_index_keeps_its_part() {
     assert_eq!(again(&annotations[0]), self::said());
     let (annotations, content) = saved(&source, &[&format!("app@{}", root(&other))]);
     assert_eq!(annotations[0].get(UNCOMPRESSED), None);
-    assert!(content.stored(&Digest::sha256(b"one")).is_none());
+    assert!(content.stored(&Digest::sha256(&plain("one"))).is_none());
     assert_eq!(again(&annotations[0]).layers.len(), 2);
 }
 
@@ -319,12 +323,12 @@ fn in_a_merged_archive_the_stored_layer_counts_where_it_is() {
     let graph = Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch).unwrap();
     let account = content.account(entry, &graph);
     assert!(account.uncompressed.is_empty());
-    let one = Digest::sha256(&images::gzip(b"one"));
+    let one = Digest::sha256(&images::gzip(&plain("one")));
     assert_eq!(account.provenance.unwrap().layers[&one], LayerOrigin::Stored);
     assert_eq!(graph.images[0].manifest.layers[0].media_type.to_string(), GZIP);
     let (annotations, content) = saved(&ArchiveSource::new(content).unwrap(), &["app:1"]);
     assert_eq!(annotations[0].get(UNCOMPRESSED), None);
-    assert!(content.stored(&one).is_some() && content.stored(&Digest::sha256(b"one")).is_none());
+    assert!(content.stored(&one).is_some() && content.stored(&Digest::sha256(&plain("one"))).is_none());
 }
 
 #[test]
@@ -342,7 +346,7 @@ fn two_archives_complement_each_other() {
         offers.add(&**content, &report).unwrap();
         assert_eq!(offers.images[0].account.uncompressed.len(), expected);
     }
-    let two = Digest::sha256(&images::zstd(b"two"));
+    let two = Digest::sha256(&images::zstd(&plain("two")));
     assert!(offers.images[0].account.uncompressed.contains_key(&two));
     let image = &offers.images[0].graph.images[0];
     let obstacle = offers.images[0].unpacked(image).unwrap();

@@ -1,13 +1,32 @@
 //! Where `save` looks for images.
 
+use serde_json::json;
+
 use crate::support::*;
 
-/// A `docker save` archive that is here as a test's input: one image, `app:1`, without a digest.
-fn saved() -> String {
-    format!(
-        "{}/testdata/bad/docker-save-of-20.10.tar",
-        env!("CARGO_MANIFEST_DIR")
-    )
+/// A `docker save` archive of one image, `app:1`, without a digest, as Docker 20.10 writes it.
+fn saved(sealift: &Sealift) -> String {
+    let layer = Layer::new().file("etc/app", "text").tar();
+    let config = json!({
+        "architecture": "amd64", "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": [image::sha256(&layer)] },
+    });
+    let config = config.to_string().into_bytes();
+    let config_name = format!("{}.json", &image::sha256(&config)["sha256:".len()..]);
+    let manifest = json!([{
+        "Config": config_name, "RepoTags": ["app:1", "quay.io/org/app:1"], "Layers": ["a/layer.tar"],
+    }]);
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, bytes) in [
+        (config_name.as_str(), config.as_slice()),
+        ("a/layer.tar", &layer),
+        ("manifest.json", manifest.to_string().as_bytes()),
+    ] {
+        layer::append(&mut builder, name, 0o644, tar::EntryType::Regular, bytes);
+    }
+    let path = sealift.path("saved.tar");
+    std::fs::write(&path, builder.into_inner().unwrap()).unwrap();
+    path.display().to_string()
 }
 
 #[test]
@@ -20,7 +39,10 @@ fn options_that_leave_nothing_to_ask_are_refused() {
         ),
         (&["--offline"], "there is nothing to ask"),
         (&["--from", "registry", "--data-root", "/"], "--from asks none"),
-        (&["--from", &saved(), "--data-root", "/"], "--from asks none"),
+        (
+            &["--from", &saved(&sealift), "--data-root", "/"],
+            "--from asks none",
+        ),
     ] {
         let line = [&["save", "app:1", "-o", "out.tar"], arguments].concat();
         let run = sealift.run(&line).code(2);
@@ -49,7 +71,7 @@ fn a_docker_that_is_not_there_is_told_with_what_would_help() {
 #[test]
 fn an_archive_of_docker_save_becomes_one_that_says_what_it_is() {
     let sealift = Sealift::new();
-    let save = ["save", "--offline", "--from", &saved(), "-o", "out.tar"];
+    let save = ["save", "--offline", "--from", &saved(&sealift), "-o", "out.tar"];
     let run = sealift.run(&save).code(0);
     assert!(run.stdout.contains("<none>"), "{}", run.stdout);
     assert!(

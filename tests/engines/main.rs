@@ -5,6 +5,7 @@
 //! command.rs   the command as a user runs it
 //! classic_store.rs   layers and manifests out of the files of a Docker, while it runs and after
 //! examples.rs  the examples of the help texts that need an engine
+//! layers.rs    layers that are no tar: what a verification calls bad, engines refuse
 //! load.rs      loading into Docker, beside a twin that pulled
 //! dormant.rs   names and digests into the store of a Docker that does not run
 //! image_ids.rs what `list` says that Docker will show as IMAGE ID
@@ -55,6 +56,7 @@ mod examples;
 mod harness;
 mod hops;
 mod image_ids;
+mod layers;
 mod load;
 mod load_attach;
 mod load_faults;

@@ -18,8 +18,14 @@ mod documents;
 #[allow(dead_code, reason = "the tests of the encoder use all of it")]
 #[path = "../goflate/go.rs"]
 mod go;
+#[allow(dead_code, reason = "the tests of archives use all of it")]
+#[path = "../archive/images.rs"]
+mod images;
 mod random;
 mod server;
+#[allow(dead_code, reason = "the tests of archives use all of it")]
+#[path = "../archive/tape.rs"]
+mod tape;
 mod tars;
 
 use std::path::{Path, PathBuf};

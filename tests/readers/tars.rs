@@ -5,9 +5,13 @@ use std::ops::Range;
 
 use sealift::archive::segments::Segments;
 use sealift::archive::tar_index::{LinkKind, TarIndex};
+use sealift::archive::{Opened, Options, verify};
+use sealift::interrupt::Interrupt;
 use sealift::oci::Digest;
+use sealift::progress::Silent;
 use serde_json::Value;
 
+use crate::images::{PLAIN, Sample};
 use crate::random::Random;
 use crate::server::Go;
 use crate::{Verdict, on_all_inputs};
@@ -53,10 +57,15 @@ impl Entry {
         field[..count].copy_from_slice(&bytes[..count]);
     }
 
-    fn mend(&mut self) {
+    /// Makes the checksum right; with signed bytes, as old tars do, where that is wanted.
+    fn mend(&mut self, is_signed: bool) {
         self.header[148..156].fill(b' ');
-        let sum: u32 = self.header.iter().map(|byte| u32::from(*byte)).sum();
-        self.header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let of = |byte: &u8| match is_signed {
+            true => i32::from(byte.cast_signed()),
+            false => i32::from(*byte),
+        };
+        let sum: i32 = self.header.iter().map(of).sum();
+        self.header[148..156].copy_from_slice(format!("{:06o}\0 ", sum.max(0)).as_bytes());
     }
 }
 
@@ -311,6 +320,87 @@ fn extension(random: &mut Random) -> Entry {
     )
 }
 
+/// A sparse file in one of GNU tar's four forms, mostly right.
+fn sparse(random: &mut Random) -> Vec<Entry> {
+    let mut map: Vec<(usize, usize)> = Vec::new();
+    let mut end = 0;
+    for _ in 0..random.below(7) {
+        let (hole, length) = (random.below(3) * 512, random.below(700));
+        map.push((end + hole, length));
+        end += hole + length;
+    }
+    let size = end + random.below(2) * 1000;
+    let stored = map.iter().map(|(_, length)| length).sum::<usize>();
+    let mut data = vec![b's'; (stored + random.below(30) / 29).saturating_sub(random.below(30) / 29)];
+    if random.once_in(30) && !map.is_empty() {
+        let at = random.below(map.len());
+        map[at].0 = random.below(2000);
+    }
+    let numbers = map.iter().flat_map(|(offset, length)| [offset, length]);
+    let numbers: Vec<String> = numbers.map(ToString::to_string).collect();
+    let count = (map.len() + random.below(30) / 29).to_string();
+    let list = numbers.join(",");
+    let mut records = Vec::new();
+    let mut say = |key: &str, value: &str| {
+        records.extend(record(format!("GNU.sparse.{key}").as_bytes(), value.as_bytes()));
+    };
+    let real = size.to_string();
+    match random.below(4) {
+        0 => return vec![old_sparse(&map, size, &data)],
+        1 => {
+            say("size", &real);
+            say("numblocks", &count);
+            for (offset, length) in &map {
+                say("offset", &offset.to_string());
+                say("numbytes", &length.to_string());
+            }
+        }
+        2 => {
+            say("major", "0");
+            say("minor", "1");
+            say("size", &real);
+            say("numblocks", &count);
+            say("map", &list);
+        }
+        _ => {
+            say("major", "1");
+            say("minor", random.one_of(&["0", "0", "0", "1"]));
+            say("realsize", &real);
+            let mut text = format!("{count}\n");
+            text.extend(numbers.iter().map(|number| format!("{number}\n")));
+            let mut all = text.into_bytes();
+            all.resize(all.len().next_multiple_of(512), 0);
+            all.extend(&data);
+            data = all;
+        }
+    }
+    vec![
+        Entry::new(USTAR, b'x', b"h", &records),
+        Entry::new(USTAR, b'0', b"sparse", &data),
+    ]
+}
+
+/// The form with a map in the header and, beyond four entries, a block behind it.
+fn old_sparse(map: &[(usize, usize)], size: usize, data: &[u8]) -> Entry {
+    let mut entry = Entry::new(GNU, b'S', b"sparse", data);
+    entry.set(483..495, format!("{size:011o}").as_bytes());
+    let fields = |map: &[(usize, usize)]| -> Vec<u8> {
+        let fields = map
+            .iter()
+            .map(|(offset, length)| format!("{offset:011o}\0{length:011o}\0"));
+        fields.collect::<String>().into_bytes()
+    };
+    let (here, behind) = map.split_at(map.len().min(4));
+    entry.set(386..482, &fields(here));
+    if !behind.is_empty() {
+        entry.header[482] = 1;
+        let mut block = fields(behind);
+        block.resize(512, 0);
+        entry.data = [&block, data].concat();
+    }
+    entry
+}
+
 /// Changes one thing in the entries.
 fn change(entries: &mut Vec<Entry>, random: &mut Random) {
     let at = random.below(entries.len());
@@ -389,14 +479,28 @@ fn change(entries: &mut Vec<Entry>, random: &mut Random) {
 }
 
 fn input(random: &mut Random) -> Vec<u8> {
+    let entries = archive(random);
+    changed(entries, random)
+}
+
+/// The same with sparse files, which layers may have.
+fn layer(random: &mut Random) -> Vec<u8> {
     let mut entries = archive(random);
+    for _ in 0..random.below(3) {
+        let at = random.below(entries.len());
+        entries.splice(at..at, sparse(random));
+    }
+    changed(entries, random)
+}
+
+fn changed(mut entries: Vec<Entry>, random: &mut Random) -> Vec<u8> {
     for _ in 0..random.below(4) {
         change(&mut entries, random);
     }
     let mut bytes = Vec::new();
     for entry in &mut entries {
         if !random.once_in(200) {
-            entry.mend();
+            entry.mend(random.once_in(20));
         }
         bytes.extend(entry.header);
         bytes.extend(&entry.data);
@@ -490,11 +594,49 @@ fn archives_that_are_accepted_are_the_same_to_go() {
     on_all_inputs("tar", input, compare);
 }
 
+/// Whether a plain layer of these bytes is one that engines unpack, as a verification says.
+fn is_layer(bytes: &[u8]) -> bool {
+    let sample = Sample::new(vec![(PLAIN, bytes.to_vec(), bytes.to_vec())]);
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&sample.tar()).unwrap();
+    let segments = Segments::of_file("t", file, std::path::Path::new("t")).unwrap();
+    let Ok(Opened::Layout(content)) = Opened::tar(segments, &Options::default()) else {
+        panic!("the archive around it is good");
+    };
+    let options = verify::Options {
+        jobs: std::num::NonZeroUsize::MIN,
+        ..verify::Options::default()
+    };
+    let report = verify::verify(&*content, &options, &Silent, &Interrupt::default()).unwrap();
+    let codes: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| finding.problem.code())
+        .collect();
+    assert!(codes.is_empty() || codes == ["layer"], "{codes:?}");
+    codes.is_empty()
+}
+
+fn compare_layers(bytes: &[u8], go: &mut Go) -> Result<Verdict, String> {
+    let answer = go.ask(b't', bytes);
+    match (is_layer(bytes), answer["error"].as_str()) {
+        (true, None) => Ok(Verdict::Accepted),
+        (false, Some(_)) => Ok(Verdict::Refused),
+        (true, Some(error)) => Err(format!("Go ends with {error:?}, here it is accepted")),
+        (false, None) => Err("Go reads it, here it is refused".into()),
+    }
+}
+
+#[test]
+fn layers_are_refused_where_go_ends_with_an_error_and_only_there() {
+    on_all_inputs("layer", layer, compare_layers);
+}
+
 #[test]
 fn what_go_forgets_or_refuses_would_be_noticed() {
     let mut go = Go::start(crate::program());
     let mut header = Entry::new(USTAR, b'0', b"x", b"four");
-    header.mend();
+    header.mend(false);
     let whole = [&header.header[..], b"four", &[0; 508], &[0; 1024]].concat();
     assert_eq!(compare(&whole, &mut go), Ok(Verdict::Accepted));
     let shown = &go.ask(b't', &whole)["entries"][0];

@@ -30,6 +30,8 @@ pub struct Layer {
     /// Path, mode and bytes of each.
     pub(super) files: Vec<(String, u32, Vec<u8>)>,
     tar: Option<Vec<u8>>,
+    /// What its type in the manifest says, right or wrong; `None` for what it is.
+    said: Option<Compression>,
     /// How it is stored.
     pub compression: Compression,
 }
@@ -53,6 +55,7 @@ impl Layer {
         Self {
             files: Vec::new(),
             tar: None,
+            said: None,
             compression: Compression::Gzip,
         }
     }
@@ -96,6 +99,13 @@ impl Layer {
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
+        self
+    }
+
+    /// Says of it in the manifest that it is stored otherwise.
+    #[must_use]
+    pub fn said_to_be(mut self, compression: Compression) -> Self {
+        self.said = Some(compression);
         self
     }
 
@@ -146,7 +156,7 @@ impl Layer {
             Compression::Zstd => zstd::encode_all(&tar[..], 3).unwrap(),
         };
         let digest = super::image::store(blobs, &stored);
-        let media_type = media_type(dialect, self.compression).into();
+        let media_type = media_type(dialect, self.said.unwrap_or(self.compression)).into();
         BuiltLayer {
             digest,
             diff_id,

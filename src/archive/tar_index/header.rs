@@ -173,19 +173,22 @@ fn octal(field: &[u8]) -> Option<u64> {
 
 /// Whether this is a number of 63 bits and a sign, in octal or in base 256.
 fn is_number(field: &[u8]) -> bool {
-    let Some((first, rest)) = field.split_first().filter(|(first, _)| *first & 0x80 != 0) else {
-        return octal(field).is_some();
-    };
-    // Two's complement: bits that only repeat the sign are not counted.
-    let inverted = if first & 0x40 == 0 { 0 } else { 0xff };
-    let first = (first ^ inverted) & 0x7f;
-    let bytes = std::iter::once(first).chain(rest.iter().map(|byte| byte ^ inverted));
-    let significant: Vec<u8> = bytes.skip_while(|byte| *byte == 0).collect();
-    match significant.len() {
-        0..8 => true,
-        8 => significant.first().is_some_and(|byte| byte & 0x80 == 0),
-        _ => false,
+    match field.first() {
+        Some(byte) if byte & 0x80 != 0 => base_256(field).is_some(),
+        _ => octal(field).is_some(),
     }
+}
+
+/// A field in base 256, marked by its first bit: two's complement. `None` for more than 63 bits and a sign.
+pub(in crate::archive) fn base_256(field: &[u8]) -> Option<i64> {
+    let (first, rest) = field.split_first()?;
+    let inverted = if first & 0x40 == 0 { 0 } else { 0xff };
+    let first = u64::from((first ^ inverted) & 0x7f);
+    let magnitude = rest.iter().try_fold(first, |number, byte| {
+        Some(number.checked_mul(256)? | u64::from(byte ^ inverted))
+    })?;
+    let magnitude = i64::try_from(magnitude).ok()?;
+    Some(if inverted == 0 { magnitude } else { !magnitude })
 }
 
 /// The header's size field: octal, or base-256 as GNU tar writes beyond 8 GiB.

@@ -13,6 +13,7 @@ use super::{Layer, Options};
 use crate::archive::blob::BlobReader;
 use crate::archive::content::{Content, Stored};
 use crate::archive::decompress::Decompressor;
+use crate::archive::layer_tar::LayerTar;
 use crate::archive::map::Windows;
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
@@ -152,10 +153,14 @@ impl Work<'_> {
         if is_layer {
             hashers.extend(hashers_for(&job.diff_ids, Some(&job.digest)));
         }
+        let mut tar = LayerTar::new();
         let mut windows = Windows::new(stored);
         while let Some(piece) = windows.next_piece()? {
             for hasher in &mut hashers {
                 hasher.update(piece);
+            }
+            if is_layer {
+                tar.update(piece);
             }
             let bytes = u64::try_from(piece.len()).unwrap_or_default();
             self.advance(job, bytes)?;
@@ -167,7 +172,7 @@ impl Work<'_> {
             return Ok(Outcome::Wrong(vec![Problem::DigestDiffers { expected, found }]));
         }
         if is_layer {
-            Ok(compare(job, &found, stored.size))
+            Ok(compare(job, &found, stored.size, tar.finish(Compression::None)))
         } else {
             Ok(Outcome::Good(None))
         }
@@ -180,10 +185,11 @@ impl Work<'_> {
         let reader = BlobReader::new(stored, &descriptor)?;
         let place = Place::blob(job.digest);
         let mut layer = Decompressor::new(compression, reader, self.options.max_layer_size, place)?;
-        let ended = thread::scope(|scope| self.uncompressed(job, &mut layer, scope));
+        let mut tar = LayerTar::new();
+        let ended = thread::scope(|scope| self.uncompressed(job, &mut layer, &mut tar, scope));
         let size = layer.count();
         let outcome = match ended {
-            Ok(found) => compare(job, &found, size),
+            Ok(found) => compare(job, &found, size, tar.finish(compression)),
             Err(Error::Refused(finding)) => Outcome::Wrong(vec![finding.problem]),
             Err(error) => return Err(error),
         };
@@ -197,6 +203,7 @@ impl Work<'_> {
         &'scope self,
         job: &Job,
         layer: &mut Decompressor<BlobReader>,
+        tar: &mut LayerTar,
         scope: &'scope Scope<'scope, '_>,
     ) -> Result<Vec<Digest>> {
         let mut sink = Sink::Here {
@@ -213,6 +220,7 @@ impl Work<'_> {
             if count == 0 {
                 return Ok(sink.finish());
             }
+            tar.update(buffer.get(..count).unwrap_or_default());
             sink.take(buffer, count);
             let now = layer.get_ref().count();
             self.advance(job, now.saturating_sub(read))?;
@@ -241,9 +249,9 @@ fn hashers_for(digests: &[Digest], done: Option<&Digest>) -> Vec<Hasher> {
     hashers
 }
 
-/// Compares what the uncompressed bytes are with what they must be.
-fn compare(job: &Job, found: &[Digest], size: u64) -> Outcome {
-    let mut problems = Vec::new();
+/// Compares what the uncompressed bytes are with what they must be; `tar` says whether they are one.
+fn compare(job: &Job, found: &[Digest], size: u64, tar: Result<(), Problem>) -> Outcome {
+    let mut problems: Vec<Problem> = tar.err().into_iter().collect();
     for expected in &job.diff_ids {
         let same = found
             .iter()

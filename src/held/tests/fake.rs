@@ -41,7 +41,7 @@ pub struct Image {
     pub root: Descriptor,
 }
 
-/// Compressible bytes, other ones for each seed.
+/// A tar of one file with compressible bytes, other ones for each seed.
 pub fn tar(seed: u32) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let mut bytes = Vec::new();
@@ -51,7 +51,14 @@ pub fn tar(seed: u32) -> Vec<u8> {
         state ^= state << 5;
         bytes.extend_from_slice(format!("{:x} ", state % 4099).as_bytes());
     }
-    bytes
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size(&bytes));
+    header.set_mode(0o644);
+    builder
+        .append_data(&mut header, "file", bytes.as_slice())
+        .unwrap();
+    builder.into_inner().unwrap()
 }
 
 fn go(tar: &[u8], level: Level) -> Vec<u8> {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::contents::sample;
 use super::{Case, case};
-use crate::images::{Sample, blob, layer};
+use crate::images::{Sample, blob, layer, plain};
 use crate::tape::Tape;
 
 /// A file of an archive: its name and bytes.
@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
     let annotations = undeclared.index["manifests"][0]["annotations"].as_object_mut();
     annotations.unwrap().remove("dev.sealift.uncompressed");
     let mut short = Sample::new(vec![layer("one"), layer("two")]);
-    short.config["rootfs"]["diff_ids"] = json!([Digest::sha256(b"one")]);
+    short.config["rootfs"]["diff_ids"] = json!([Digest::sha256(&plain("one"))]);
     short.reseal();
     let other = Digest::sha256(b"other").to_string();
     vec![
@@ -34,14 +34,14 @@ pub fn cases() -> Vec<Case> {
             "uncompressed-layer-missing",
             &["missing", "missing"],
             "missing, and so is sha256:",
-            changed(|files| files.retain(|file| *file != blob(b"two"))),
+            changed(|files| files.retain(|file| *file != blob(&plain("two")))),
         ),
         case(
             "uncompressed-layer-damaged",
             &["digest-differs"],
             "digest is",
             changed(|files| {
-                let spoilt = files.iter_mut().filter(|file| **file == blob(b"two"));
+                let spoilt = files.iter_mut().filter(|file| **file == blob(&plain("two")));
                 spoilt.for_each(|file| file.1[0] ^= 1);
             }),
         ),

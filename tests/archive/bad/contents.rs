@@ -2,13 +2,14 @@
 
 use sealift::oci::Digest;
 use serde_json::{Value, json};
+use tar::EntryType;
 
 use super::{Case, case};
 use crate::images::{
     GZIP, NAME, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, PLAIN, Sample, ZSTD, blob, descriptor, gzip, layer,
-    zstd, zstd_window,
+    only, plain, zstd, zstd_window,
 };
-use crate::tape::Tape;
+use crate::tape::{Tape, header};
 
 /// The usual sample, changed and sealed again by `change`.
 pub(super) fn sample(change: impl FnOnce(&mut Sample)) -> Vec<u8> {
@@ -258,7 +259,7 @@ fn documents() -> Vec<Case> {
 }
 
 fn blobs() -> Vec<Case> {
-    let only = gzip(b"the only layer");
+    let only = only();
     let flipped = |name: &str| {
         let mut files = Sample::plain().files();
         for file in files.iter_mut().filter(|file| file.0 == name) {
@@ -359,7 +360,7 @@ fn blobs() -> Vec<Case> {
 }
 
 fn streams() -> Vec<Case> {
-    let plain = || b"the layer".to_vec();
+    let plain = || plain("the layer");
     let tailed = |stored: Vec<u8>| [stored, b"tail".to_vec()].concat();
     let cut = |stored: Vec<u8>| stored[..stored.len() - 1].to_vec();
     let bomb: Vec<u8> = std::iter::repeat_n(gzip(&[0; 60_000]), 18).flatten().collect();
@@ -368,16 +369,16 @@ fn streams() -> Vec<Case> {
             "gzip-layer-with-a-tail",
             &["data-after-stream"],
             "data follows",
-            layers(vec![(GZIP, tailed(gzip(b"the layer")), plain())]),
+            layers(vec![(GZIP, tailed(gzip(&plain())), plain())]),
         ),
         case(
             "gzip-layer-with-zeros-behind",
             &["data-after-stream"],
             "data follows",
-            layers(vec![(GZIP, [gzip(b"the layer"), vec![0; 8]].concat(), plain())]),
+            layers(vec![(GZIP, [gzip(&plain()), vec![0; 8]].concat(), plain())]),
         ),
         case("gzip-layer-cut", &["compression"], "cannot be decompressed", {
-            layers(vec![(GZIP, cut(gzip(b"the layer")), plain())])
+            layers(vec![(GZIP, cut(gzip(&plain())), plain())])
         }),
         case(
             "gzip-layer-is-plain",
@@ -389,25 +390,79 @@ fn streams() -> Vec<Case> {
             "gzip-layer-is-zstd",
             &["compression"],
             "cannot be decompressed",
-            layers(vec![(GZIP, zstd(b"the layer"), plain())]),
+            layers(vec![(GZIP, zstd(&plain()), plain())]),
         ),
         case(
             "zstd-layer-with-a-tail",
             &["data-after-stream"],
             "data follows",
-            layers(vec![(ZSTD, tailed(zstd(b"the layer")), plain())]),
+            layers(vec![(ZSTD, tailed(zstd(&plain())), plain())]),
         ),
         case("zstd-layer-cut", &["compression"], "cannot be decompressed", {
-            layers(vec![(ZSTD, cut(zstd(b"the layer")), plain())])
+            layers(vec![(ZSTD, cut(zstd(&plain())), plain())])
         }),
         case(
             "zstd-layer-with-a-large-window",
             &["compression"],
             "cannot be decompressed",
-            layers(vec![(ZSTD, zstd_window(b"the layer", 28), plain())]),
+            layers(vec![(ZSTD, zstd_window(&plain(), 28), plain())]),
         ),
-        case("plain-layer-is-gzip", &["diff-id-differs"], "diff id is", {
-            layers(vec![(PLAIN, gzip(b"the layer"), plain())])
+        case(
+            "plain-layer-is-gzip",
+            &["diff-id-differs", "layer"],
+            "it is said to be plain, and begins as gzip does",
+            layers(vec![(PLAIN, gzip(&plain()), plain())]),
+        ),
+        case(
+            "plain-layer-is-gzip-to-its-diff-id",
+            &["layer"],
+            "it is said to be plain, and begins as gzip does",
+            layers(vec![(PLAIN, gzip(&plain()), gzip(&plain()))]),
+        ),
+        case(
+            "plain-layer-is-zstd-to-its-diff-id",
+            &["layer"],
+            "it is said to be plain, and begins as zstd does",
+            layers(vec![(PLAIN, zstd(&plain()), zstd(&plain()))]),
+        ),
+        case(
+            "plain-layer-begins-like-gzip",
+            &["layer"],
+            "it is said to be plain, and begins as gzip does",
+            {
+                let gzip_name =
+                    |header: &mut tar::Header| header.as_mut_bytes()[..2].copy_from_slice(b"\x1f\x8b");
+                let named = Tape::default()
+                    .entry(&header("..", EntryType::Regular, 0, gzip_name), b"")
+                    .end();
+                layers(vec![(PLAIN, named.clone(), named)])
+            },
+        ),
+        case(
+            "gzip-layer-is-gzip-again",
+            &["layer"],
+            "what is in it is compressed once more, with gzip",
+            layers(vec![(GZIP, gzip(&gzip(&plain())), gzip(&plain()))]),
+        ),
+        case(
+            "gzip-layer-is-zstd-again",
+            &["layer"],
+            "what is in it is compressed once more, with zstd",
+            layers(vec![(GZIP, gzip(&zstd(&plain())), zstd(&plain()))]),
+        ),
+        case(
+            "layer-is-text",
+            &["layer"],
+            "engines cannot unpack this layer: it is cut",
+            layers(vec![(GZIP, gzip(b"text"), b"text".to_vec())]),
+        ),
+        case("layer-is-a-script", &["layer"], "a header's checksum", {
+            let script = b"#!/bin/sh\n".repeat(100);
+            layers(vec![(ZSTD, zstd(&script), script)])
+        }),
+        case("layer-is-a-cut-tar", &["layer"], "it is cut", {
+            let cut = plain()[..514].to_vec();
+            layers(vec![(GZIP, gzip(&cut), cut)])
         }),
         case(
             "layer-expands",

@@ -7,7 +7,7 @@ use super::contents::{config_text, document, sample, text};
 use super::docker_saves::replaced;
 use super::tars::{field, with};
 use super::{Case, case};
-use crate::images::{Sample, blob, gzip};
+use crate::images::{Sample, blob, only};
 use crate::tape::Tape;
 
 pub fn cases() -> Vec<Case> {
@@ -251,7 +251,7 @@ fn names() -> Vec<Case> {
         let label = Tape::default().kind(name, EntryType::new(b'V'), b"");
         label.files(&files).end()
     };
-    let layer = blob(&gzip(b"the only layer")).0;
+    let layer = blob(&only()).0;
     let global = |name: &str| with(|tape| tape.kind(name, EntryType::XGlobalHeader, b"13 comment=x\n"));
     let below = "and of the folder of others";
     vec![

@@ -3,7 +3,7 @@
 use tar::{EntryType, Header};
 
 use super::{Case, case};
-use crate::images::{Sample, blob, gzip};
+use crate::images::{Sample, blob, gzip, only};
 use crate::tape::{Tape, header, length};
 
 /// All entries of the usual sample before `index.json`, so that something follows.
@@ -35,7 +35,7 @@ pub(super) fn field(range: std::ops::Range<usize>, bytes: &[u8]) -> Header {
 fn link(kind: EntryType) -> Vec<u8> {
     let files = Sample::plain().files();
     let tape = files.iter().fold(Tape::default(), |tape, (name, data)| {
-        if *data == gzip(b"the only layer") {
+        if *data == only() {
             let change = |header: &mut Header| header.set_link_name("/etc/passwd").unwrap();
             tape.entry(&header(name, kind, 0, change), b"")
         } else {
@@ -111,7 +111,7 @@ fn sizes() -> Vec<Case> {
 }
 
 fn entries() -> Vec<Case> {
-    let (name, data) = blob(&gzip(b"the only layer"));
+    let (name, data) = blob(&only());
     let twice = |name: &str, data: &[u8]| with(|tape| tape.file(name, data));
     let index = Sample::plain().index.to_string();
     let named = |name: &str| with(|tape| tape.file(name, b""));
@@ -356,7 +356,7 @@ fn extensions() -> Vec<Case> {
             &["duplicate"],
             "stands twice",
             {
-                let (name, data) = blob(&gzip(b"the only layer"));
+                let (name, data) = blob(&only());
                 with(|tape| tape.pax(&[("path", &name)]).file("harmless", &data))
             },
         ),
