@@ -1,4 +1,4 @@
-//! The examples of the help texts that need no engine.
+//! The examples of the help texts that need no engine, and the tests that SECURITY.md names.
 
 use crate::support::*;
 
@@ -36,5 +36,37 @@ fn every_example_that_needs_no_engine_does_what_it_says() {
     ] {
         let text = std::fs::read_to_string(sealift.path(written)).unwrap();
         assert!(text.contains("sealift"), "{written}");
+    }
+}
+
+/// The source files below a folder, as one text.
+fn sources(folder: &std::path::Path, all: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, all);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            all.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_test_that_security_md_names_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = String::new();
+    sources(&root.join("src"), &mut all);
+    sources(&root.join("tests"), &mut all);
+    let text = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let is_test = |name: &&str| {
+        let is_name = name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        is_name && name.matches('_').count() >= 3
+    };
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(is_test).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        assert!(all.contains(&format!("fn {name}(")), "there is no test {name}");
     }
 }
