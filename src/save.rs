@@ -24,7 +24,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, PlatformSelection, Reference};
 use crate::progress::Progress;
 use crate::rename::Rename;
-use crate::source::Source;
+use crate::source::{Others, Source};
 use crate::transfer::{self, Moved};
 
 /// Where an archive goes.
@@ -164,7 +164,7 @@ pub fn save(
             hint: None,
         });
     }
-    source.prepare(references, options.platforms.as_ref())?;
+    source.prepare(references, options.platforms.as_ref(), &Others::NONE)?;
     progress.phase("resolving", None);
     let (mut images, mut left_out) = Resolver::new(source, options, interrupt).resolve(references)?;
     let run = Run {

@@ -1,5 +1,7 @@
 //! What images come out of: a registry, an engine, an archive.
 
+mod others;
+
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,20 +11,27 @@ use crate::error::{Error, Problem, Result};
 use crate::oci::{Descriptor, Digest, Graph, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
 
+pub use others::{Others, StoredForm};
+
 /// Where images are read from. The bare minimum; everything else is derived from it.
 ///
 /// Implementations check what they give: bytes of [`Source::metadata`] match their descriptor. Bytes of
 /// [`Source::open`] are checked by whoever reads them, as they come in pieces.
 pub trait Source: Send + Sync {
     /// Makes ready what it takes to give images, all of them at once, before any is resolved. A source that keeps
-    /// layers unpacked packs them here. An image that it does not have, or not for the platforms that are asked for,
-    /// is no error yet.
+    /// layers unpacked packs them here; what it lacks may be known to the `others`. An image that it does not have, or
+    /// not for the platforms that are asked for, is no error yet.
     ///
     /// # Errors
     ///
     /// If an image that it has cannot be made ready.
-    fn prepare(&self, references: &[Reference], platforms: Option<&PlatformSelection>) -> Result<()> {
-        let _ = (references, platforms);
+    fn prepare(
+        &self,
+        references: &[Reference],
+        platforms: Option<&PlatformSelection>,
+        others: &Others<'_>,
+    ) -> Result<()> {
+        let _ = (references, platforms, others);
         Ok(())
     }
 
@@ -30,6 +39,11 @@ pub trait Source: Send + Sync {
     /// ready and that was resolved. They are ready, too.
     fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
         let _ = reference;
+        Vec::new()
+    }
+
+    /// The layers that its manifests name, for sources that can tell. What cannot be read is left out.
+    fn stored_forms(&self) -> Vec<StoredForm> {
         Vec::new()
     }
 
@@ -297,10 +311,15 @@ impl Proof {
 
 impl Source for Several {
     /// Each is asked for what those before it lack.
-    fn prepare(&self, references: &[Reference], platforms: Option<&PlatformSelection>) -> Result<()> {
+    fn prepare(
+        &self,
+        references: &[Reference],
+        platforms: Option<&PlatformSelection>,
+        _: &Others<'_>,
+    ) -> Result<()> {
         let mut wanted = references.to_vec();
         for (at, source) in self.sources.iter().enumerate() {
-            source.prepare(&wanted, platforms)?;
+            source.prepare(&wanted, platforms, &Others::beside(&self.sources, at))?;
             if at + 1 < self.sources.len() {
                 wanted.retain(|reference| !self.suffices(source.as_ref(), reference));
             }

@@ -52,7 +52,7 @@ pub use docker_save::DockerSave;
 pub use graphs::Graphs;
 pub use layout::Layout;
 pub use reader::{Archive, Opened, open, open_any};
-pub use source::ArchiveSource;
+pub use source::{ArchiveSource, stored_forms};
 pub use spool::Options;
 pub(crate) use spool::compression_of;
 pub use verified::{Verified, Verifier};

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use super::account::{Account, Provenance, StandIn};
 use super::content::Content;
 use super::format::Entry;
+use super::graphs::Graphs;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Descriptor, Digest, Document, Graph, Reference, Repository, graph};
-use crate::source::Source;
+use crate::source::{Source, StoredForm};
 
 /// Any [`Content`] as a [`Source`].
 #[derive(Clone)]
@@ -197,6 +198,31 @@ fn name_of(entry: &Entry) -> String {
     }
 }
 
+/// The layers that the manifests of a layout name. What cannot be read is left out.
+pub fn stored_forms(content: &dyn Content) -> Vec<StoredForm> {
+    let mut graphs = Graphs::new(content);
+    let mut known = HashSet::new();
+    let mut forms = Vec::new();
+    // A stand-in was made here, and names no blobs of a registry.
+    let entries = content.entries().iter().filter(|entry| entry.stand_in.is_none());
+    for entry in entries {
+        let Ok(graph) = graphs.of(entry) else { continue };
+        for image in graph.images.iter().filter(|image| image.is_runnable()) {
+            if known.insert(image.descriptor.digest) {
+                forms.extend(StoredForm::of(
+                    &image.manifest,
+                    image.config.as_deref(),
+                    |layer| {
+                        let stored = content.stored(&layer.digest);
+                        stored.is_some_and(|stored| stored.size == layer.size)
+                    },
+                ));
+            }
+        }
+    }
+    forms
+}
+
 impl Source for ArchiveSource {
     fn origin(&self, _: &Reference) -> String {
         self.content.label().into()
@@ -304,6 +330,10 @@ impl Source for ArchiveSource {
             return Err(Error::refused(self.place(&descriptor.digest), problem));
         }
         Ok(Box::new(stored.reader(offset)))
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        stored_forms(&*self.content)
     }
 
     fn references(&self) -> Result<Vec<Reference>> {

@@ -127,6 +127,10 @@ impl Progress for Bars {
         let state = self.state();
         if let Some(total) = &state.total {
             total.inc(bytes);
+            // Layers may have to be packed several times.
+            if total.length().is_some_and(|length| length < total.position()) {
+                total.set_length(total.position());
+            }
         }
         if let Some(bar) = state.blobs.get(digest) {
             bar.inc(bytes);
@@ -187,7 +191,8 @@ impl Lines {
         line.printed = Instant::now();
         let seconds = line.started.elapsed().as_secs().max(1);
         let rate = line.done / seconds;
-        match line.total {
+        // Layers may have to be packed several times.
+        match line.total.filter(|total| line.done <= *total) {
             Some(total) => {
                 let left = total.saturating_sub(line.done) / rate.max(1);
                 say(format_args!(

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{BufReader, Read as _};
 
 use super::Holder;
+use super::known::Known;
 use super::upstream::Upstream;
 use crate::archive::account::LayerOrigin;
 use crate::archive::compression_of;
@@ -32,6 +33,19 @@ pub(super) struct Layers {
     pub upstream: HashMap<Digest, Repository>,
     /// By the digests in manifests: the uncompressed layers in their place.
     pub uncompressed: HashMap<Digest, Descriptor>,
+    /// Layers that were packed in vain, by the digests that they should have: why.
+    pub hopeless: HashMap<Digest, String>,
+    /// Layers that are something else than their manifest calls them: what. Readers would refuse them.
+    pub mislabelled: HashMap<Digest, String>,
+}
+
+/// Where layers may be.
+pub(super) struct Places<'a> {
+    pub holder: &'a dyn Holder,
+    pub known: &'a Known<'a>,
+    pub upstream: &'a Upstream,
+    /// The repository that the registry has them in.
+    pub repository: &'a Repository,
 }
 
 /// The layers that have to be packed.
@@ -100,26 +114,36 @@ impl Layers {
     /// Looks where a layer of a known manifest is. Its place among those to pack, if it is nowhere.
     pub fn look(
         &mut self,
-        holder: &dyn Holder,
-        upstream: &Upstream,
-        repository: &Repository,
+        places: &Places<'_>,
         layer: &Descriptor,
         diff_id: Option<Digest>,
         missing: &mut Missing,
     ) -> Result<Option<usize>> {
+        let (holder, upstream) = (places.holder, places.upstream);
         if self.origins.contains_key(&layer.digest) {
             return Ok(None);
+        }
+        if let (Some(diff_id), Some(reason)) = (diff_id, self.mislabelled.get(&layer.digest)) {
+            let reason = reason.clone();
+            return self
+                .leave_uncompressed(holder, layer, diff_id, reason)
+                .map(|()| None);
         }
         let stored = holder.stored(&layer.digest)?.map(|stored| stored.size);
         let plain = match diff_id {
             Some(diff_id) if diff_id == layer.digest => holder.size(&diff_id)?,
             _ => None,
         };
-        let origin = if stored.or(plain) == Some(layer.size) {
+        let origin = if stored.or(plain) == Some(layer.size) || places.known.is_elsewhere(layer) {
             LayerOrigin::Stored
-        } else if upstream.has(repository, layer)? {
-            self.upstream.insert(layer.digest, repository.clone());
+        } else if upstream.has(places.repository, layer)? {
+            self.upstream.insert(layer.digest, places.repository.clone());
             LayerOrigin::Registry
+        } else if let (Some(diff_id), Some(reason)) = (diff_id, self.hopeless.get(&layer.digest)) {
+            let reason = reason.clone();
+            return self
+                .leave_uncompressed(holder, layer, diff_id, reason)
+                .map(|()| None);
         } else if let Some(diff_id) = diff_id {
             let expected = || Expected::Exactly(layer.clone());
             return Ok(Some(missing.add(diff_id, Some(layer.digest), expected)));
@@ -157,6 +181,17 @@ impl Layers {
             Some(Outcome::Unmatched { reason, .. }) => reason.to_string(),
             None => SWITCHED_OFF.into(),
         };
+        self.leave_uncompressed(holder, layer, diff_id, reason)
+    }
+
+    /// Puts a layer's uncompressed tar in its place.
+    fn leave_uncompressed(
+        &mut self,
+        holder: &dyn Holder,
+        layer: &Descriptor,
+        diff_id: Digest,
+        reason: String,
+    ) -> Result<()> {
         let tar = uncompressed(holder, diff_id)?.ok_or_else(|| incomplete(holder, layer))?;
         self.uncompressed.insert(layer.digest, tar);
         self.origins

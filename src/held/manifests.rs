@@ -23,6 +23,17 @@ pub(super) struct Found {
     pub is_part: bool,
 }
 
+impl Found {
+    /// The layers, if this is a manifest.
+    pub fn layers(&self) -> Vec<Descriptor> {
+        let bytes = self.documents.get(&self.root.digest).cloned().unwrap_or_default();
+        match Document::parse(&self.root.media_type, bytes) {
+            Ok(Document::Manifest(manifest)) => manifest.layers,
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// Looks for the documents of a digest, first in the holder, then in the registry. Where there are other ways to
 /// have an image, documents that cannot be used are told of and passed over.
 pub(super) fn find(
@@ -64,7 +75,8 @@ fn in_holder(
     below(root, image, repository, ManifestOrigin::Engine, read)
 }
 
-fn in_registry(
+/// Looks for the documents of a digest in the registry.
+pub(super) fn in_registry(
     upstream: &Upstream,
     repository: &Repository,
     digest: Digest,

@@ -9,13 +9,17 @@
 //! - `upstream`: the registry, as far as it can be reached
 //! - `saved`: an archive of `docker save` as a holder
 //! - `work`: making images ready
-//! - `unknown`: images whose manifest is found nowhere
+//! - `known`: what other manifests tell of layers
+//! - `recover`: manifests that are found nowhere, written again
+//! - `unknown`: images whose manifest cannot be recovered either
 //! - `platforms`: which platforms are wanted, and which are there
 //! - `source`: all of it as a [`crate::source::Source`]
 
+mod known;
 mod layers;
 mod manifests;
 mod platforms;
+mod recover;
 mod saved;
 mod source;
 mod unknown;
@@ -30,6 +34,7 @@ use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Config, Digest, Reference, Repository};
 use crate::progress::Progress;
 use crate::rebuild::Unpacked;
+use crate::source::StoredForm;
 
 pub use saved::Saved;
 pub use source::{HeldSource, Options, Rebuild};
@@ -105,6 +110,17 @@ pub trait Holder: Unpacked {
 
     /// The digests that a layer is known to have had in registries, the likeliest for this repository first.
     fn packed(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest>;
+
+    /// The layers that manifests name which it has, of whatever images. What cannot be read is left out.
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        Vec::new()
+    }
+
+    /// Images that share layers with one, each as `NAME@DIGEST` that it is shown by. What cannot be read is left out.
+    fn relatives(&self, image: &HeldImage) -> Vec<(Reference, HeldImage)> {
+        let _ = image;
+        Vec::new()
+    }
 }
 
 /// An image as it is held.

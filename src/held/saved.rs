@@ -8,9 +8,10 @@ use super::{HeldImage, Holder, Holding};
 use crate::archive::content::Stored;
 use crate::archive::docker_save::{DockerSave, SavedImage};
 use crate::error::Result;
-use crate::oci::{Compression, Digest, Reference, Repository};
+use crate::oci::{Compression, Descriptor, Digest, MediaType, Reference, Repository};
 use crate::progress::Progress;
 use crate::rebuild::Unpacked;
+use crate::source::StoredForm;
 
 /// An archive, and what else is known of its images.
 pub struct Saved {
@@ -19,7 +20,7 @@ pub struct Saved {
     /// Names and digests by image id, where an engine told them.
     shown: Option<HashMap<Digest, Vec<Reference>>>,
     /// Layers that are stored compressed, by the digests of their stored bytes.
-    stored: HashMap<Digest, Stored>,
+    stored: HashMap<Digest, (Stored, Compression)>,
     packed: HashMap<Digest, Vec<Digest>>,
     /// Whether more than one image was asked for.
     are_several: OnceLock<bool>,
@@ -51,7 +52,8 @@ impl Saved {
                     continue;
                 }
                 let digest = saved.archive.digest(layer)?;
-                saved.stored.insert(digest, layer.stored().clone());
+                let found = (layer.stored().clone(), layer.compression());
+                saved.stored.insert(digest, found);
                 saved.packed.entry(*diff_id).or_default().push(digest);
             }
         }
@@ -193,10 +195,31 @@ impl Holder for Saved {
     }
 
     fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
-        Ok(self.stored.get(digest).cloned())
+        Ok(self.stored.get(digest).map(|(stored, _)| stored.clone()))
     }
 
     fn packed(&self, diff_id: &Digest, _: &Repository) -> Vec<Digest> {
         self.packed.get(diff_id).cloned().unwrap_or_default()
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        let mut forms = Vec::new();
+        for (diff_id, digests) in &self.packed {
+            for (digest, (stored, compression)) in
+                digests.iter().filter_map(|one| self.stored.get_key_value(one))
+            {
+                let media_type = MediaType::new(match compression {
+                    Compression::Gzip => MediaType::OCI_LAYER_GZIP,
+                    Compression::Zstd => MediaType::OCI_LAYER_ZSTD,
+                    Compression::None => MediaType::OCI_LAYER,
+                });
+                forms.push(StoredForm {
+                    diff_id: Some(*diff_id),
+                    layer: Descriptor::new(media_type, *digest, stored.size),
+                    is_here: true,
+                });
+            }
+        }
+        forms
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Holder;
+use super::layers::Missing;
 use super::upstream::Upstream;
 use super::work::{self, Ready, Work};
 use crate::archive::account::{Account, Evidence, Provenance};
@@ -15,7 +16,7 @@ use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Graph, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
-use crate::source::{Source, Standing};
+use crate::source::{Others, Source, Standing, StoredForm};
 use crate::transfer;
 
 /// Whether what is missing is made again.
@@ -101,7 +102,7 @@ impl HeldSource {
                     ready.left_out.get(&name).cloned(),
                 )
             };
-            if let Some(reason) = left_out.filter(|reason| reason == work::UNPROVEN) {
+            if let Some(reason) = left_out.filter(|reason| reason.starts_with(work::UNPROVEN)) {
                 unproven.push(format!("{reference}: {reason}"));
             }
             let Some(image) = image else { continue };
@@ -159,24 +160,32 @@ impl HeldSource {
 }
 
 impl Source for HeldSource {
-    fn prepare(&self, references: &[Reference], platforms: Option<&PlatformSelection>) -> Result<()> {
+    fn prepare(
+        &self,
+        references: &[Reference],
+        platforms: Option<&PlatformSelection>,
+        others: &Others<'_>,
+    ) -> Result<()> {
         self.holder.gather(references, self.progress.as_ref())?;
         self.progress.phase("looking for manifests", None);
-        let mut work = Work::new(self.holder.as_ref(), &self.upstream, &self.interrupt, platforms);
+        let (holder, progress) = (self.holder.as_ref(), self.progress.as_ref());
+        let pack = |missing: &Missing| missing.pack(holder, &self.options, progress, &self.interrupt);
+        let mut work = Work::new(holder, &self.upstream, &self.interrupt, platforms, others);
         for reference in references {
             work.ask(reference)?;
         }
+        work.recover(&pack)?;
         work.look()?;
-        let progress = self.progress.as_ref();
-        let holder = self.holder.as_ref();
-        let outcomes = work
-            .missing
-            .pack(holder, &self.options, progress, &self.interrupt)?;
+        let outcomes = pack(&work.missing)?;
         *self.ready() = work.settle(&outcomes)?;
         match self.options.rebuild {
             Rebuild::Require => self.require(references),
             Rebuild::Auto | Rebuild::Never => Ok(()),
         }
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        self.holder.stored_forms()
     }
 
     fn other_digests(&self, reference: &Reference) -> Vec<Reference> {

@@ -34,6 +34,11 @@ impl Upstream {
         }
     }
 
+    /// Whether any registry is to be asked.
+    pub fn is_there(&self) -> bool {
+        self.source.is_some()
+    }
+
     /// What the registry answers; `None` if it does not have it or cannot be asked.
     fn ask<T>(
         &self,

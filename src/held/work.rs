@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::layers::{Layers, Missing};
+use super::known::Known;
+use super::layers::{Layers, Missing, Places};
 use super::manifests::{self, Found};
 use super::platforms::{fits, is_among, lacking};
-use super::unknown::Unknown;
 use super::upstream::Upstream;
 use super::{HeldImage, Holder, Holding};
 use crate::archive::account::{ManifestOrigin, StandIn};
@@ -15,6 +15,8 @@ use crate::interrupt::Interrupt;
 use crate::oci::graph::MAX_ALL_DESCRIPTORS;
 use crate::oci::{Descriptor, Digest, Document, Graph, Kind, PlatformSelection, Reference};
 use crate::rebuild::Outcome;
+use crate::rebuild::lost::Unrecovered;
+use crate::source::Others;
 
 /// Why an image is not given by a digest that nobody shows for it.
 pub(super) const UNPROVEN: &str = "it has an image of that name, and nothing shows that it is the one of this digest: asked for \
@@ -108,11 +110,13 @@ pub(super) struct Draft {
     /// Whether the holder shows the image by digests of other repositories.
     pub has_others: bool,
     pub image: Option<HeldImage>,
-    found: Option<Found>,
+    pub found: Option<Found>,
+    /// Why its manifest could not be written again, if that was tried in vain.
+    pub unrecovered: Option<Unrecovered>,
+    /// By diff id: why layers are uncompressed, if the manifest is not known.
+    pub reasons: HashMap<Digest, String>,
     /// Layers of its manifests that have to be packed, with their diff ids and places among the missing.
     pending: Vec<(Descriptor, Digest, usize)>,
-    /// Its layers, base first, if the manifest is not known.
-    pub unknown: Vec<Unknown>,
     /// Why it turned out not to be what was asked for.
     left_out: Option<String>,
     /// What is wrong with it.
@@ -122,7 +126,7 @@ pub(super) struct Draft {
 impl Draft {
     /// Takes in what came of work on it. An error that is this image's alone does not keep others from being made
     /// ready.
-    fn take<T>(&mut self, outcome: Result<T>) -> Result<Option<T>> {
+    pub fn take<T>(&mut self, outcome: Result<T>) -> Result<Option<T>> {
         match outcome {
             Ok(done) => Ok(Some(done)),
             Err(error) => {
@@ -134,6 +138,11 @@ impl Draft {
 
     fn is_lost(&self) -> bool {
         self.left_out.is_some() || self.failed.is_some()
+    }
+
+    /// Whether it has a digest and its manifest is found nowhere.
+    pub fn lacks_manifest(&self) -> bool {
+        self.digest.is_some() && self.image.is_some() && self.found.is_none() && !self.is_lost()
     }
 }
 
@@ -154,13 +163,15 @@ fn of_one_image(error: Error) -> Result<Error> {
 /// What it takes to make images ready.
 pub(super) struct Work<'a> {
     pub holder: &'a dyn Holder,
-    upstream: &'a Upstream,
+    pub upstream: &'a Upstream,
+    /// What is known of layers besides.
+    pub known: Known<'a>,
     pub interrupt: &'a Interrupt,
     platforms: Option<&'a PlatformSelection>,
     asked: Vec<Asked>,
-    drafts: Vec<Draft>,
+    pub drafts: Vec<Draft>,
     /// Places of drafts by the digests that they are to have.
-    known: HashMap<String, usize>,
+    drafted: HashMap<String, usize>,
     pub ready: Ready,
     pub missing: Missing,
     /// Layers of all drafts.
@@ -173,15 +184,17 @@ impl<'a> Work<'a> {
         upstream: &'a Upstream,
         interrupt: &'a Interrupt,
         platforms: Option<&'a PlatformSelection>,
+        others: &'a Others<'a>,
     ) -> Work<'a> {
         Work {
             holder,
             upstream,
+            known: Known::new(holder, others),
             interrupt,
             platforms,
             asked: Vec::new(),
             drafts: Vec::new(),
-            known: HashMap::new(),
+            drafted: HashMap::new(),
             ready: Ready::default(),
             missing: Missing::default(),
             layers: 0,
@@ -249,7 +262,7 @@ impl<'a> Work<'a> {
 
     /// Looks for the documents of one digest, once. The draft's place.
     fn draft(&mut self, reference: &Reference, digest: &Reference, holding: &Holding) -> Result<usize> {
-        if let Some(at) = self.known.get(&digest.full()) {
+        if let Some(at) = self.drafted.get(&digest.full()) {
             return Ok(*at);
         }
         let found = manifests::find(self.holder, self.upstream, holding.image.as_ref(), digest)?;
@@ -263,7 +276,7 @@ impl<'a> Work<'a> {
     /// ready, too: it names the same content.
     fn draft_without_digest(&mut self, reference: &Reference, holding: &Holding) -> Result<usize> {
         for digest in &holding.elsewhere {
-            if self.known.contains_key(&digest.full()) {
+            if self.drafted.contains_key(&digest.full()) {
                 break;
             }
             let found = manifests::find(self.holder, self.upstream, holding.image.as_ref(), digest)?;
@@ -287,7 +300,7 @@ impl<'a> Work<'a> {
         }
         let at = self.drafts.len();
         if let Some(digest) = digest {
-            self.known.insert(digest.full(), at);
+            self.drafted.insert(digest.full(), at);
         }
         let mut shown = holding.digests.iter().chain(&holding.elsewhere);
         self.drafts.push(Draft {
@@ -300,7 +313,8 @@ impl<'a> Work<'a> {
             image: holding.image.clone(),
             found,
             pending: Vec::new(),
-            unknown: Vec::new(),
+            unrecovered: None,
+            reasons: HashMap::new(),
         });
         Ok(at)
     }
@@ -318,10 +332,7 @@ impl<'a> Work<'a> {
     pub fn look(&mut self) -> Result<()> {
         let mut drafts = std::mem::take(&mut self.drafts);
         for draft in drafts.iter_mut().filter(|draft| draft.left_out.is_none()) {
-            let looked = match &draft.found {
-                Some(_) => self.look_below(draft),
-                None => self.look_for_unknown(draft),
-            };
+            let looked = self.look_below(draft);
             draft.take(looked)?;
         }
         self.drafts = drafts;
@@ -362,8 +373,14 @@ impl<'a> Work<'a> {
             for (at, layer) in image.manifest.layers.iter().enumerate() {
                 self.interrupt.check()?;
                 let diff_id = diff_ids.and_then(|diff_ids| diff_ids.get(at)).copied();
+                let places = Places {
+                    holder,
+                    known: &self.known,
+                    upstream: self.upstream,
+                    repository: &found.repository,
+                };
                 let (layers, missing) = (&mut self.ready.layers, &mut self.missing);
-                let place = layers.look(holder, self.upstream, &found.repository, layer, diff_id, missing);
+                let place = layers.look(&places, layer, diff_id, missing);
                 let place = place.map_err(|error| of(error, &draft.reference))?;
                 if let (Some(place), Some(diff_id)) = (place, diff_id) {
                     draft.pending.push((layer.clone(), diff_id, place));
@@ -386,7 +403,10 @@ impl<'a> Work<'a> {
                 continue;
             };
             if !draft.is_shown {
-                draft.left_out = Some(UNPROVEN.into());
+                draft.left_out = Some(match &draft.unrecovered {
+                    Some(why) => format!("{UNPROVEN} ({why})"),
+                    None => UNPROVEN.into(),
+                });
                 continue;
             }
             let is_same = |root: &&Image| root.stand_in.is_none() && root.image_id == Some(image.id);
@@ -395,7 +415,7 @@ impl<'a> Work<'a> {
                 .flatten()
                 .find(is_same)
                 .map(|image| image.root.clone());
-            let stand_in = self.stand_in(draft, image, same.as_ref(), outcomes);
+            let stand_in = self.stand_in(draft, image, same.as_ref());
             let stand_in = draft.take(stand_in.map_err(|error| of(error, &draft.reference)))?;
             if let Some(image) = images.get_mut(at) {
                 *image = stand_in;
@@ -425,8 +445,7 @@ impl<'a> Work<'a> {
                 stand_in: None,
                 origin: found.origin.clone(),
             }),
-            (None, Some(image)) => self.rebuilt(draft, image, outcomes),
-            (None, None) => None,
+            (None, _) => None,
         })
     }
 

@@ -76,6 +76,7 @@ impl<'a> Worker<'a> {
                 tried: encoders::names(&deflates),
             },
             size: seen.map_or(job.size, |seen| seen.size),
+            made: misses.iter().filter_map(|miss| miss.size).collect(),
         })
     }
 

@@ -72,6 +72,8 @@ pub enum Outcome {
         reason: Reason,
         /// Uncompressed bytes; zero if it is not here.
         size: u64,
+        /// Stored bytes that encoders made of it, in the order in which they were tried.
+        made: Vec<u64>,
     },
 }
 
@@ -113,7 +115,11 @@ pub enum Reason {
 
 impl Reason {
     fn of_size(self, size: u64) -> Outcome {
-        Outcome::Unmatched { reason: self, size }
+        Outcome::Unmatched {
+            reason: self,
+            size,
+            made: Vec::new(),
+        }
     }
 }
 

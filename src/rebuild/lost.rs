@@ -37,6 +37,8 @@ pub struct Layer {
     pub diff_id: Digest,
     /// What it may be stored as, the likeliest first.
     pub candidates: Vec<Candidate>,
+    /// Whether nothing tells that, so that it is only assumed.
+    pub is_assumed: bool,
     /// Uncompressed bytes.
     pub uncompressed: u64,
     /// Stored bytes that encoders made of it, the likeliest first.
@@ -70,6 +72,8 @@ pub enum Unrecovered {
         /// For how long, if not every possible size was tried.
         given_up: Option<Duration>,
     },
+    /// What is assumed of these layers does not give the digest.
+    Assumed(Vec<usize>, usize),
     /// Everything is known, and no template has the digest.
     Template,
 }
@@ -78,10 +82,22 @@ impl fmt::Display for Unrecovered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unrecovered::Digests(layers, of) => {
-                write!(f, "nothing tells which blob {} was in a registry", places(layers, *of))
+                write!(
+                    f,
+                    "nothing tells which blob {} was in a registry",
+                    places(layers, *of)
+                )
             }
             Unrecovered::Sizes(layers, of) => {
-                write!(f, "the compressed sizes of {} are not known", places(layers, *of))
+                let (size, is) = match layers.len() {
+                    1 => ("size", "is"),
+                    _ => ("sizes", "are"),
+                };
+                write!(
+                    f,
+                    "the compressed {size} of {} {is} not known",
+                    places(layers, *of)
+                )
             }
             Unrecovered::Searched {
                 layer,
@@ -96,11 +112,26 @@ impl fmt::Display for Unrecovered {
                     Some(time) => write!(f, "was not found in {} s", time.as_secs()),
                 }
             }
-            Unrecovered::Template => {
-                f.write_str("no known form of a manifest over these layers has its digest: it may be an index, or have annotations")
-            }
+            Unrecovered::Assumed(layers, of) => write!(
+                f,
+                "nothing tells which {} in a registry, and what docker push would have made of them does not give the \
+                 digest",
+                blobs(layers, *of)
+            ),
+            Unrecovered::Template => f.write_str(
+                "no known tool writes a manifest over these layers that has the digest: it may be an index's",
+            ),
         }
     }
+}
+
+/// `blob layer 2 of 4 was`, `blobs layers 2, 3 of 4 were`.
+fn blobs(layers: &[usize], of: usize) -> String {
+    let (blob, was) = match layers.len() {
+        1 => ("blob", "was"),
+        _ => ("blobs", "were"),
+    };
+    format!("{blob} {} {was}", places(layers, of))
 }
 
 /// `layer 2 of 4`, `layers 2, 3 of 4`.
@@ -162,7 +193,13 @@ impl Lost {
             }
             (Some((layer, _)), None, _) => Ok(Err(Unrecovered::Sizes(vec![*layer], of))),
             (None, _, Some(layers)) => Ok(Err(Unrecovered::Sizes(layers, of))),
-            (None, _, None) => Ok(Err(Unrecovered::Template)),
+            (None, _, None) => {
+                let assumed = self.places(|layer| layer.is_assumed);
+                Ok(Err(match assumed.is_empty() {
+                    true => Unrecovered::Template,
+                    false => Unrecovered::Assumed(assumed, of),
+                }))
+            }
         }
     }
 

@@ -19,6 +19,8 @@ use crate::oci::{Digest, Hasher};
 const STRIDE: u64 = 256;
 /// How much further the search goes with the likeliest template than with each of the others, which are many.
 const HEAD_START: u64 = 8;
+/// Most sizes that the search begins at.
+const MAX_STARTS: usize = 4;
 /// Stands in a manifest's text where the size is missing: longer than any real one.
 const HOLE: u64 = u64::MAX;
 
@@ -41,7 +43,9 @@ impl Near {
             .saturating_add(4096);
         let mut starts: Vec<u64> = Vec::new();
         for size in made.iter().map(|size| (*size).clamp(least, most)) {
-            if !starts.contains(&size) {
+            // Those that are close together are reached from one as well.
+            let is_near = |start: &u64| start.abs_diff(size) <= size / 512;
+            if starts.len() < MAX_STARTS && !starts.iter().any(is_near) {
                 starts.push(size);
             }
         }

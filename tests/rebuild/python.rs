@@ -83,7 +83,7 @@ fn what_a_real_zlib_packed_is_packed_again() {
                 wanted.diff_id,
                 packed.encoder.name
             ),
-            Outcome::Unmatched { reason, size } => panic!("{kind}, {size} bytes: {reason}"),
+            Outcome::Unmatched { reason, size, .. } => panic!("{kind}, {size} bytes: {reason}"),
         }
     }
     assert_eq!(outcomes.len(), wanted.len());

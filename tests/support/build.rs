@@ -29,11 +29,22 @@ impl Daemon {
         self.build_of(tag, layers.len(), |at, folder| layers[at].write_to(folder));
     }
 
+    /// Builds an image of these layers on top of another one.
+    #[track_caller]
+    pub fn build_on(&self, base: &str, tag: &str, layers: &[Layer]) {
+        self.build_from(base, tag, layers.len(), |at, folder| layers[at].write_to(folder));
+    }
+
     /// Builds an image of as many layers, whose files `fill` puts into a folder for each.
     #[track_caller]
     pub fn build_of(&self, tag: &str, layers: usize, fill: impl Fn(usize, &Path)) {
+        self.build_from("scratch", tag, layers, fill);
+    }
+
+    #[track_caller]
+    fn build_from(&self, base: &str, tag: &str, layers: usize, fill: impl Fn(usize, &Path)) {
         let context = self.data("build");
-        let mut dockerfile = String::from("FROM scratch\n");
+        let mut dockerfile = format!("FROM {base}\n");
         for at in 0..layers {
             let folder = context.join(at.to_string());
             fs::create_dir_all(&folder).unwrap();

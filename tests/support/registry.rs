@@ -261,6 +261,12 @@ impl Registry {
             .join("data")
     }
 
+    /// Removes all manifests of a repository, as a clean-up by tag does. Its blobs stay.
+    pub fn forget_manifests(&self, repository: &str) {
+        let repositories = self.folder.path().join("data/docker/registry/v2/repositories");
+        fs::remove_dir_all(repositories.join(repository).join("_manifests")).unwrap();
+    }
+
     /// What it was asked since the start or the last `forget_requests`.
     pub fn requests(&self) -> Vec<Request> {
         let log = self.log();

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::held::{Holder, Holding};
 use crate::oci::{Digest, Reference, Repository};
 use crate::rebuild::Unpacked;
+use crate::source::StoredForm;
 
 /// A containerd store whose folder can be read.
 pub(super) struct Content {
@@ -71,5 +72,9 @@ impl Holder for Content {
 
     fn packed(&self, _: &Digest, _: &Repository) -> Vec<Digest> {
         Vec::new()
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        self.folders.stored_forms(|_| None)
     }
 }

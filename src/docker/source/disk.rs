@@ -8,9 +8,10 @@ use crate::docker::store::manifests::KeptManifests;
 use crate::docker::store::{ClassicStore, Kept};
 use crate::error::Result;
 use crate::held::{HeldImage, Holder, Holding, names_of};
-use crate::oci::{Digest, Reference, Repository};
+use crate::oci::{Config, Digest, Reference, Repository};
 use crate::progress::Progress;
 use crate::rebuild::Unpacked;
+use crate::source::StoredForm;
 
 /// A classic store.
 pub(super) struct Disk {
@@ -118,5 +119,32 @@ impl Holder for Disk {
             }
         }
         digests
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        let config = |id: &Digest| self.store.config(id).ok().flatten();
+        let mut forms = self.folders.stored_forms(config);
+        for manifest in self.manifests.iter().flat_map(KeptManifests::manifests) {
+            let config = config(&manifest.config.digest).and_then(|bytes| Config::parse(&bytes).ok());
+            forms.extend(StoredForm::of(&manifest, config.as_ref(), |_| false));
+        }
+        forms
+    }
+
+    fn relatives(&self, image: &HeldImage) -> Vec<(Reference, HeldImage)> {
+        let Some(base) = image.config.diff_ids.first() else {
+            return Vec::new();
+        };
+        let mut relatives = Vec::new();
+        let others = self.images.iter().filter(|kept| kept.id != image.id);
+        for kept in others.filter(|kept| !kept.digests.is_empty()) {
+            let raw = self.store.config(&kept.id).ok().flatten();
+            let held = raw.and_then(|raw| HeldImage::new(kept.id, raw, &self.label).ok());
+            if let Some(held) = held.filter(|held| held.config.diff_ids.first() == Some(base)) {
+                let names = kept.digests.iter();
+                relatives.extend(names.map(|name| (name.clone(), held.clone())));
+            }
+        }
+        relatives
     }
 }

@@ -13,6 +13,7 @@ use crate::held::{Holder, Holding, Saved, names_of};
 use crate::oci::{Digest, MAX_METADATA, Reference, Repository};
 use crate::progress::Progress;
 use crate::rebuild::Unpacked;
+use crate::source::StoredForm;
 
 /// An image as the engine tells of it.
 #[derive(Debug, Clone)]
@@ -287,6 +288,14 @@ impl Holder for Export {
         match self.content() {
             Exports::Saved(saved) => saved.packed(diff_id, repository),
             Exports::Layout(_) | Exports::Nothing => Vec::new(),
+        }
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        match self.exported.get().map(|exported| &exported.content) {
+            Some(Exports::Saved(saved)) => saved.stored_forms(),
+            Some(Exports::Layout(content)) => archive::stored_forms(content.as_ref()),
+            Some(Exports::Nothing) | None => Vec::new(),
         }
     }
 }

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt as _, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use crate::archive::content::{Extent, Stored};
 use crate::dir::Dir;
 use crate::docker::attach::daemon::Process;
 use crate::error::{Error, Place, Problem, Result};
-use crate::oci::{Digest, MAX_METADATA};
+use crate::oci::{Config, Descriptor, Digest, Document, MAX_METADATA, Manifest};
+use crate::source::StoredForm;
 
 /// The content folder below containerd's root.
 const CONTENT: &str = "io.containerd.content.v1.content";
@@ -119,6 +120,50 @@ impl ContentFolders {
             }));
         }
         Ok(None)
+    }
+
+    /// The manifests of images that are here, whoever pulled them: what is small, reads like one and hashes to its name.
+    /// What cannot be read is left out.
+    fn manifests(&self) -> Vec<Manifest> {
+        let mut manifests = Vec::new();
+        for folder in &self.0 {
+            let blobs = folder.below(Path::new("blobs/sha256"));
+            for name in blobs.and_then(|blobs| blobs.names()).unwrap_or_default() {
+                let digest = name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+                manifests.extend(digest.and_then(|digest| self.manifest(&digest)));
+            }
+        }
+        manifests
+    }
+
+    /// The layers that they name, with what else finds their configs.
+    pub fn stored_forms(&self, config: impl Fn(&Digest) -> Option<Vec<u8>>) -> Vec<StoredForm> {
+        let is_here = |layer: &Descriptor| {
+            let stored = self.stored(&layer.digest).ok().flatten();
+            stored.is_some_and(|stored| stored.size == layer.size)
+        };
+        let forms = |manifest: Manifest| {
+            let digest = &manifest.config.digest;
+            let bytes = self.metadata(digest).ok().flatten().or_else(|| config(digest));
+            let config = bytes.and_then(|bytes| Config::parse(&bytes).ok());
+            StoredForm::of(&manifest, config.as_ref(), is_here)
+        };
+        self.manifests().into_iter().flat_map(forms).collect()
+    }
+
+    fn manifest(&self, digest: &Digest) -> Option<Manifest> {
+        let stored = self.stored(digest).ok()??;
+        let mut first = [0];
+        // Layers and archives of all kinds begin otherwise.
+        let read = stored.extents.first()?.file.read_exact_at(&mut first, 0);
+        if stored.size > MAX_METADATA || read.is_err() || first != *b"{" {
+            return None;
+        }
+        let bytes = self.metadata(digest).ok()??;
+        match Document::parse(&Document::sniff(&bytes)?, bytes) {
+            Ok(Document::Manifest(manifest)) => Some(manifest),
+            _ => None,
+        }
     }
 
     /// Reads a manifest, index or config whole, checked against its digest; `None` if it is not here.
@@ -227,6 +272,32 @@ mod tests {
         let linked = digest_path(&root("a").join(CONTENT).join("blobs"), &two);
         symlink("/etc/passwd", linked).unwrap();
         assert_eq!(folders.stored(&two).unwrap_err().exit_code(), 3);
+    }
+
+    #[test]
+    fn manifests_are_told_from_all_else() {
+        let home = tempfile::tempdir().unwrap();
+        let blob = |text: &str| {
+            let digest = Digest::sha256(text.as_bytes());
+            put(home.path(), &digest, text.as_bytes());
+            serde_json::json!({ "mediaType": "application/x", "digest": digest, "size": text.len() })
+        };
+        let config = blob("{}");
+        let manifest = |annotation: &str| {
+            let text = serde_json::json!({
+                "schemaVersion": 2, "config": config, "layers": [blob("layer"), config],
+                "annotations": { "a": annotation },
+            });
+            text.to_string()
+        };
+        let (one, damaged) = (manifest("one"), manifest("damaged"));
+        let index = serde_json::json!({ "schemaVersion": 2, "manifests": [blob(&one)] });
+        blob(&index.to_string());
+        blob("");
+        put(home.path(), &Digest::sha256(damaged.as_bytes()), one.as_bytes());
+        let found = ContentFolders::below([home.path().into()]).manifests();
+        let found: Vec<&[u8]> = found.iter().map(|manifest| &*manifest.raw).collect();
+        assert_eq!(found, [one.as_bytes()]);
     }
 
     #[test]

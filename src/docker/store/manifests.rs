@@ -17,7 +17,7 @@ use super::files::Files;
 use super::repositories::Repositories;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::oci::{Digest, Document, Graph, MAX_METADATA, Reference};
+use crate::oci::{Digest, Document, Graph, MAX_METADATA, Manifest, Reference};
 use crate::progress::Progress;
 
 /// The folder in a data root. Each driver has a list of names of its own, and a folder in this one.
@@ -43,7 +43,8 @@ impl KeptManifests {
     /// If they cannot be reached, or are not this user's alone.
     pub fn open(files: &Files) -> Result<Option<KeptManifests>> {
         let path = files.data_root.join(FOLDER);
-        let opened = Dir::open(&files.data_root)
+        let opened = files
+            .root()
             .and_then(|root| private(root.dir(FOLDER)?)?.dir(&files.driver))
             .and_then(private);
         match opened {
@@ -60,7 +61,8 @@ impl KeptManifests {
     /// If it cannot be made, or is not this user's alone.
     pub fn lock(files: &Files) -> Result<LockedManifests> {
         let path = files.data_root.join(FOLDER);
-        let opened = Dir::open(&files.data_root)
+        let opened = files
+            .root()
             .and_then(|root| made(&root, FOLDER))
             .and_then(|folder| made(&folder, &files.driver))
             .and_then(|dir| dir.as_file().lock().map(|()| dir));
@@ -106,17 +108,21 @@ impl KeptManifests {
         }
     }
 
-    /// The documents that are kept.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if the folder cannot be read.
-    pub fn digests(&self) -> Result<Vec<Digest>> {
-        let names = self.dir.names().map_err(Error::io("read", self.dir.path()))?;
-        Ok(names
-            .iter()
-            .filter_map(|name| name.to_str()?.parse().ok())
-            .collect())
+    /// The manifests of images that are kept. What cannot be read is left out.
+    pub fn manifests(&self) -> Vec<Manifest> {
+        let names = self.dir.names().unwrap_or_default();
+        let digests = names.iter().filter_map(|name| name.to_str()?.parse().ok());
+        let manifest = |digest| match self.document(&digest)? {
+            Document::Manifest(manifest) => Some(manifest),
+            Document::Index(_) => None,
+        };
+        digests.filter_map(manifest).collect()
+    }
+
+    /// A document that is kept, if it can be read.
+    fn document(&self, digest: &Digest) -> Option<Document> {
+        let bytes = self.get(digest).ok()??;
+        Document::parse(&Document::sniff(&bytes)?, bytes).ok()
     }
 }
 
@@ -213,11 +219,7 @@ impl LockedManifests {
 
     /// What an index names, if this is one.
     fn below(&self, digest: &Digest) -> Vec<Digest> {
-        let document = self.0.get(digest).ok().flatten().and_then(|bytes| {
-            let media_type = Document::sniff(&bytes)?;
-            Document::parse(&media_type, bytes).ok()
-        });
-        match document {
+        match self.0.document(digest) {
             Some(Document::Index(index)) => index.manifests.iter().map(|entry| entry.digest).collect(),
             Some(Document::Manifest(_)) | None => Vec::new(),
         }

@@ -9,11 +9,11 @@ use crate::error::{Error, Place, Problem, Result};
 use crate::goflate::{self, Level};
 use crate::held::{HeldImage, Holder, Holding};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, Document, MediaType, Reference, Repository};
+use crate::oci::{Config, Descriptor, Digest, Document, MediaType, Reference, Repository};
 use crate::progress::Progress;
 use crate::rebuild::Unpacked;
 use crate::rebuild::templates::{Blob, DOCKER_PUSH};
-use crate::source::Source;
+use crate::source::{Source, StoredForm};
 
 /// How a layer is stored in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -379,6 +379,39 @@ impl Holder for Store {
 
     fn packed(&self, diff_id: &Digest, _: &Repository) -> Vec<Digest> {
         self.packed.get(diff_id).cloned().unwrap_or_default()
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        let configs = self.names.values().filter_map(|shown| shown.config.as_ref());
+        let configs: HashMap<Digest, &Vec<u8>> = configs
+            .chain(self.documents.values())
+            .map(|raw| (Digest::sha256(raw), raw))
+            .collect();
+        let mut forms = Vec::new();
+        for bytes in self.documents.values() {
+            let parsed = Document::sniff(bytes).map(|found| Document::parse(&found, bytes.clone()));
+            if let Some(Ok(Document::Manifest(manifest))) = parsed {
+                let config = configs.get(&manifest.config.digest);
+                let config = config.and_then(|raw| Config::parse(raw).ok());
+                forms.extend(StoredForm::of(&manifest, config.as_ref(), |layer| {
+                    self.blobs.contains_key(&layer.digest)
+                }));
+            }
+        }
+        forms
+    }
+
+    fn relatives(&self, image: &HeldImage) -> Vec<(Reference, HeldImage)> {
+        let mut relatives = Vec::new();
+        for shown in self.names.values() {
+            let Some(raw) = &shown.config else { continue };
+            let held = HeldImage::new(Digest::sha256(raw), raw.clone(), "the store").unwrap();
+            if held.id != image.id && held.config.diff_ids.first() == image.config.diff_ids.first() {
+                let names = shown.digests.iter();
+                relatives.extend(names.map(|name| (name.clone(), held.clone())));
+            }
+        }
+        relatives
     }
 }
 

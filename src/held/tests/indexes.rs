@@ -3,7 +3,7 @@
 use super::fake::{Form, Image, Registry, Store, attestation, index, reference};
 use super::scene::{AMD64, APP, ARM64, REPOSITORY, Scene};
 use crate::oci::{Digest, Reference};
-use crate::source::Source;
+use crate::source::{Others, Source};
 
 fn both() -> [Image; 2] {
     [(AMD64, 1), (ARM64, 2)]
@@ -128,11 +128,11 @@ fn an_index_that_is_gone_is_said_to_be() {
     assert_eq!(Scene::offline().saved(lost, &[APP]).err().unwrap().exit_code(), 1);
     let source = Scene::offline().source(Store::default().name(APP, &root));
     // Documents of sizes that descriptors do not say.
-    source.prepare(&[], None).unwrap();
+    source.prepare(&[], None, &Others::NONE).unwrap();
     let mut larger = super::fake::described("application/vnd.oci.image.index.v1+json", &root);
     let names: Vec<Reference> = vec![reference(APP)];
     let source = Scene::offline().source(Store::default().name(APP, &root).keep(&amd64));
-    source.prepare(&names, None).unwrap();
+    source.prepare(&names, None, &Others::NONE).unwrap();
     assert!(source.metadata(names[0].repository(), &larger).is_ok());
     larger.size += 1;
     let error = source.metadata(names[0].repository(), &larger).unwrap_err();

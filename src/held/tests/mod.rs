@@ -6,6 +6,7 @@
 //! - `names`: digests and names, and which image is meant
 //! - `upstream`: registries that do not help
 //! - `indexes`: stores that keep indexes, and platforms
+//! - `recovered`: manifests that are found nowhere
 //! - `saved`: archives of `docker save`
 //! - `several`: a store beside other sources
 
@@ -13,6 +14,7 @@ mod fake;
 mod indexes;
 mod names;
 mod parts;
+mod recovered;
 mod saved;
 mod scene;
 mod several;

@@ -5,7 +5,7 @@ use super::scene::{AMD64, APP, ARM64, REPOSITORY, Scene, app};
 use crate::archive::account::{Evidence, StandIn};
 use crate::held::Holding;
 use crate::oci::Digest;
-use crate::source::Source;
+use crate::source::{Others, Source};
 
 const SHOWN: &str = "sha256:4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a";
 
@@ -292,7 +292,9 @@ fn what_is_not_there_is_said_with_what_is() {
     let source = Scene::offline().source(store);
     for name in ["nginx", "quay.io/org/app:2", &format!("{REPOSITORY}@{SHOWN}")] {
         let name = reference(name);
-        source.prepare(std::slice::from_ref(&name), None).unwrap();
+        source
+            .prepare(std::slice::from_ref(&name), None, &Others::NONE)
+            .unwrap();
         let error = source.resolve(&name).unwrap_err();
         assert_eq!(error.exit_code(), 7);
         assert_eq!(error.to_string(), format!("{name} not found in the store"));

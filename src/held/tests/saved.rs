@@ -7,7 +7,7 @@ use super::scene::{AMD64, Scene};
 use crate::archive::{self, Opened};
 use crate::held;
 use crate::oci::Digest;
-use crate::source::Source;
+use crate::source::{Others, Source};
 
 /// An archive of images with their names, as `docker save` writes it; with stored layers, as crane does.
 fn archive(images: &[(&Image, &[&str])], is_stored: bool) -> held::Saved {
@@ -150,7 +150,7 @@ fn which_image_a_name_means() {
     let found = |images: &[(&Image, &[&str])], asked: &[&str]| {
         let source = Scene::offline().source(archive(images, false));
         let references: Vec<_> = asked.iter().map(|name| reference(name)).collect();
-        source.prepare(&references, None).unwrap();
+        source.prepare(&references, None, &Others::NONE).unwrap();
         let root = |name| {
             let root = source.resolve(name).ok()?;
             let raw = source.metadata(reference("app").repository(), &root).unwrap();

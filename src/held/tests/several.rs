@@ -7,7 +7,7 @@ use super::fake::{Form, Image, Registry, Store, attestation, described, index, r
 use super::scene::{AMD64, APP, ARM64, REPOSITORY, Scene};
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference, Repository};
-use crate::source::{Several, Source};
+use crate::source::{Others, Several, Source};
 use crate::transfer::JOBS;
 
 #[test]
@@ -49,7 +49,7 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
         }
         let source = scene.source(held());
         source
-            .prepare(&[reference(APP)], scene.platforms.as_ref())
+            .prepare(&[reference(APP)], scene.platforms.as_ref(), &Others::NONE)
             .unwrap();
         let error = source.resolve(&reference(APP)).unwrap_err();
         assert!(
@@ -61,7 +61,7 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
     let store = Store::default().pull(APP, &amd64).document(&amd64.manifest);
     let source = Scene::offline().source(store);
     source
-        .prepare(&[reference(APP)], Some(&PlatformSelection::All))
+        .prepare(&[reference(APP)], Some(&PlatformSelection::All), &Others::NONE)
         .unwrap();
     assert_eq!(source.resolve(&reference(APP)).unwrap().digest, amd64.digest());
 }

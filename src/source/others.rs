@@ -1,0 +1,64 @@
+//! What the other sources of a save know of layers: the manifest of a base image in one of them names the layers of
+//! an image that another one has.
+
+use super::Source;
+use crate::oci::{Config, Descriptor, Digest, Manifest};
+
+/// A layer as it is stored somewhere, by a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredForm {
+    /// Digest of the uncompressed tar, if the manifest's config tells it.
+    pub diff_id: Option<Digest>,
+    /// The stored bytes, as the manifest describes them.
+    pub layer: Descriptor,
+    /// Whether they can be read where the manifest is.
+    pub is_here: bool,
+}
+
+impl StoredForm {
+    /// The layers of a manifest. `config` is the one that it names.
+    pub fn of(
+        manifest: &Manifest,
+        config: Option<&Config>,
+        is_here: impl Fn(&Descriptor) -> bool,
+    ) -> Vec<StoredForm> {
+        // They belong together layer by layer, or not at all.
+        let diff_ids = config
+            .map(|config| config.diff_ids.as_slice())
+            .filter(|diff_ids| diff_ids.len() == manifest.layers.len());
+        let form = |(at, layer): (usize, &Descriptor)| StoredForm {
+            diff_id: diff_ids.and_then(|diff_ids| diff_ids.get(at)).copied(),
+            is_here: is_here(layer),
+            layer: layer.clone(),
+        };
+        manifest.layers.iter().enumerate().map(form).collect()
+    }
+}
+
+/// The other sources of a save, beside the one that is asked.
+#[derive(Clone, Copy)]
+pub struct Others<'a> {
+    sources: &'a [Box<dyn Source>],
+    /// The place of the one that is asked.
+    asked: usize,
+}
+
+impl<'a> Others<'a> {
+    /// No others.
+    pub const NONE: Others<'static> = Others {
+        sources: &[],
+        asked: 0,
+    };
+
+    /// All of these but one.
+    pub fn beside(sources: &'a [Box<dyn Source>], asked: usize) -> Others<'a> {
+        Others { sources, asked }
+    }
+
+    /// What they know of layers.
+    pub fn stored_forms(&self) -> Vec<StoredForm> {
+        let sources = self.sources.iter().enumerate();
+        let others = sources.filter(|(at, _)| *at != self.asked);
+        others.flat_map(|(_, source)| source.stored_forms()).collect()
+    }
+}
