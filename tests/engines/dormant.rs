@@ -22,7 +22,7 @@ fn a_store_without_a_daemon_gets_names_and_digests() {
             .docker(&daemon)
             .env("SEALIFT_RUN_DIR", run.path().join("run"));
         let path = images.path().to_str().unwrap().to_owned();
-        sealift.run(&["load", &path, "--attach", "none"]).code(6);
+        sealift.run(&["load", &path, "--attach", "none"]).ok();
         daemon.docker(&["tag", "quay.io/a/b:1", "other:1"]).ok();
         daemon.docker(&["rmi", "quay.io/a/b:1"]).ok();
         let root = daemon.data_root().to_str().unwrap().to_owned();
@@ -172,7 +172,7 @@ fn a_planted_data_root_leads_nowhere_else() {
             .docker(&daemon)
             .env("SEALIFT_RUN_DIR", run_folder.path().join("run"));
         let path = images.path().to_str().unwrap().to_owned();
-        sealift.run(&["load", &path, "--attach", "none"]).code(6);
+        sealift.run(&["load", &path, "--attach", "none"]).ok();
         daemon.stop();
         let victim = daemon.data_root();
         fs::create_dir(victim.join("secret")).unwrap();
