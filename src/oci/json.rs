@@ -263,7 +263,7 @@ mod tests {
             );
         }
         for text in [
-            r#"{"Free ":1,"nam":2,"İs":3,"namés":4,"skip":5}"#,
+            r#"{"Free ":1,"name":2,"İs":3,"namés":4,"skip":5}"#,
             r#"{"free":{"Names":"a","names":"b","NAMES":"c"}}"#,
             r#"{"unknown":{"Names":1,"names":2}}"#,
             r#"{"set":{"80/tcp":{"A":1,"a":2},"80/TCP":null}}"#,
