@@ -96,6 +96,22 @@ pub enum Showing {
     },
 }
 
+/// What a load makes of an image's name.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase", tag = "change")]
+pub enum Change {
+    /// The name did not exist.
+    New,
+    /// It named another image.
+    Moved {
+        /// The target's id of that image.
+        #[serde(rename = "moved_from")]
+        from: String,
+    },
+    /// It names this image already.
+    Unchanged,
+}
+
 /// One image in a plan.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PlannedImage {
@@ -128,6 +144,9 @@ pub struct PlannedImage {
     pub present: bool,
     /// Whether the name that is to be set names this image already.
     pub tagged: bool,
+    /// What becomes of the name.
+    #[serde(flatten)]
+    pub change: Change,
     /// How its digest gets shown.
     pub showing: Showing,
 }
@@ -277,10 +296,14 @@ impl fmt::Display for Plan {
                 },
                 image.image_id.short()
             )?;
-            match &image.tag {
-                Some(tag) if image.tagged => writeln!(f, "  tag     {tag} (is so already)")?,
-                Some(tag) => writeln!(f, "  tag     {tag}")?,
-                None => {}
+            if let Some(tag) = &image.tag {
+                match &image.change {
+                    Change::New => writeln!(f, "  tag     {tag}")?,
+                    Change::Moved { from } => {
+                        writeln!(f, "  tag     {tag} (names {} now)", Escaped(from))?;
+                    }
+                    Change::Unchanged => writeln!(f, "  tag     {tag} (is so already)")?,
+                }
             }
             let same = hidden.iter().find(|known| known.showing == image.showing);
             match (same, image.digest) {
@@ -354,12 +377,12 @@ pub trait Target {
     /// What such a place tells about itself.
     type Inventory: serde::Serialize;
 
-    /// Asks what the target has. Changes nothing.
+    /// Asks what the target has of what is wanted; without it, of everything. Changes nothing.
     ///
     /// # Errors
     ///
     /// If it cannot be asked.
-    fn probe(&self) -> Result<Self::Inventory>;
+    fn probe(&self, wanted: Option<&Offers<'_>>) -> Result<Self::Inventory>;
 
     /// Says what will be sent, named and attached, and what is in the way. Pure.
     ///

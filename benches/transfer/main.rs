@@ -9,6 +9,8 @@
 //! are compared. Both sides of a save are on the disk when the clock stops. What is
 //! missed is said and makes the run fail. `BENCH_ROUNDS=n` changes the 5 rounds,
 //! `BENCH_10GB=1` measures memory on an image of 10 GB as well (which takes 30 GB of disk).
+//! `cargo bench --bench transfer -- load-again` measures only loads of what is there already;
+//! `BENCH_BESIDE=PATH` puts another build of sealift beside this one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here ends the run
 #![allow(clippy::cast_precision_loss)] // of figures that are printed with two digits
 
@@ -21,7 +23,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use measure::{Cost, median, run_measured};
-use support::{Built, Daemon, Engine, Registry, Sealift, Store, large};
+use support::{Built, Daemon, Engine, Image, Registry, Sealift, Store, large};
 
 const MIB: f64 = 1_048_576.0;
 
@@ -47,6 +49,10 @@ fn main() -> ExitCode {
             plain_hash::run(Path::new(&args[2]));
             ExitCode::SUCCESS
         }
+        Some("load-again") => {
+            load_again();
+            ExitCode::SUCCESS
+        }
         Some("--test") => ExitCode::SUCCESS, // `cargo test --benches`
         _ => measure_all(),
     }
@@ -69,6 +75,7 @@ fn measure_all() -> ExitCode {
     verify_uses_all_cores(&mut report, &registry);
     memory(&mut report, registry, "bench/large:1", "0.7 GB");
     rebuild_beside_docker_push(&mut report);
+    load_again();
     if std::env::var_os("BENCH_10GB").is_some() {
         let (registry, folder) = (Registry::start(), folder());
         registry.push(
@@ -119,6 +126,46 @@ fn in_turn(mut one: impl FnMut() -> Cost, mut other: impl FnMut() -> Cost) -> (f
         others.push(other().wall);
     }
     (median(&mut ones), median(&mut others))
+}
+
+/// Prints how long a load of 60 images takes that the engine has, in each store.
+fn load_again() {
+    let sealift = Sealift::new();
+    for number in 0..60 {
+        let image = Image::sample("app", &number.to_string());
+        image.build(
+            &sealift.path("layout"),
+            &format!("docker.io/library/app:{number}"),
+        );
+    }
+    for store in [Store::Classic, Store::Containerd] {
+        let daemon = Daemon::start(Engine::Docker28, store);
+        let docker = format!("unix://{}", daemon.socket().display());
+        let load = |program: Option<&str>| {
+            let mut command = sealift.command(&["load", "-q", "layout"]);
+            command.env("DOCKER_HOST", &docker);
+            if let Some(program) = program {
+                let mut beside = Command::new(program);
+                beside
+                    .args(command.get_args())
+                    .current_dir(sealift.home())
+                    .env_clear();
+                let set = command
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?)));
+                beside.envs(set);
+                return run_measured(&mut beside);
+            }
+            run_measured(&mut command)
+        };
+        load(None);
+        let beside = std::env::var("BENCH_BESIDE").ok();
+        let (this, other) = in_turn(|| load(None), || load(beside.as_deref()));
+        match beside {
+            Some(path) => println!("60 images again, {store:?}: {this:.2} s, {path} {other:.2} s"),
+            None => println!("60 images again, {store:?}: {:.2} s", this.min(other)),
+        }
+    }
 }
 
 fn save(sealift: &Sealift, reference: &str, archive: &Path) -> Cost {

@@ -48,7 +48,7 @@ impl Doctor {
         progress.done();
         let leftover = leftover(&folder)?;
         let looked = Docker::connect(&docker::Options::from_process()).and_then(|docker| {
-            let inventory = docker.probe()?;
+            let inventory = docker.probe(None)?;
             if self.repair {
                 docker.tidy();
             }

@@ -9,10 +9,11 @@ use sealift::docker::attach::Restart;
 use sealift::docker::attach::offline::CONSENT;
 use sealift::docker::dormant::Dormant;
 use sealift::docker::{self, Docker};
+use sealift::escape::Escaped;
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Platform, Reference};
-use sealift::target::{Attach, Obstacle, Offers, Plan, PlannedImage, Report, Request, Target};
+use sealift::target::{Attach, Change, Obstacle, Offers, Plan, PlannedImage, Report, Request, Target};
 use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
@@ -90,12 +91,13 @@ pub struct Load {
     table: TableArgs,
 }
 
-const COLUMNS: [Column; 5] = [
+const COLUMNS: [Column; 6] = [
     Column::Name("NAME"),
     Column::Name("TAG"),
     Column::Digest("DIGEST"),
     Column::Text("EVIDENCE"),
     Column::Text("SHOWN"),
+    Column::Text("CHANGE"),
 ];
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -180,7 +182,7 @@ impl Load {
             trust_recorded: self.trust_recorded || self.archive.are_expected(),
             keep_going: self.keep_going,
         };
-        let inventory = target.probe()?;
+        let inventory = target.probe(Some(&offers))?;
         let plan = target.plan(&offers, &request, &inventory)?;
         if self.dry_run {
             progress.done();
@@ -366,6 +368,13 @@ fn first_names(names: &[&Reference]) -> String {
     }
 }
 
+/// An image id as Docker prints it.
+fn short_id(id: &str) -> String {
+    let hex = id.split_once(':').map_or(id, |(_, hex)| hex);
+    let short: String = hex.chars().take(12).collect();
+    Escaped(&short).to_string()
+}
+
 fn show(output: &Output, report: &Report, width: Option<usize>) -> Result<(), Failure> {
     let rows: Vec<Vec<String>> = report
         .images
@@ -385,6 +394,11 @@ fn show(output: &Output, report: &Report, width: Option<usize>) -> Result<(), Fa
                     None => "-",
                 }
                 .into(),
+                match &image.change {
+                    Change::New => "new".into(),
+                    Change::Moved { from } => format!("moved from {}", short_id(from)),
+                    Change::Unchanged => "unchanged".into(),
+                },
             ]
         })
         .collect();

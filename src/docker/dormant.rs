@@ -19,8 +19,8 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Image, Platform, Reference};
 use crate::progress::Progress;
 use crate::target::{
-    Attach, Attachment, Evidence, LeftOut, Loaded, Obstacle, Offer, Offers, Plan, PlannedImage, Report,
-    Request, Showing, Target,
+    Attach, Attachment, Change, Evidence, LeftOut, Loaded, Obstacle, Offer, Offers, Plan, PlannedImage,
+    Report, Request, Showing, Target,
 };
 
 /// The store of a Docker that does not run.
@@ -105,7 +105,7 @@ impl Dormant {
 impl Target for Dormant {
     type Inventory = Inventory;
 
-    fn probe(&self) -> Result<Inventory> {
+    fn probe(&self, _: Option<&Offers<'_>>) -> Result<Inventory> {
         let repositories = self.files.repositories()?;
         Ok(Inventory {
             data_root: self.files.data_root.clone(),
@@ -285,6 +285,16 @@ fn planned(
         evidence: offer.evidence(),
         present: true,
         tagged: tag.as_ref().is_some_and(has),
+        change: match tag.as_ref().or(pinned.as_ref()) {
+            Some(name) if has(name) => Change::Unchanged,
+            Some(name) => match inventory.repositories.get(name) {
+                Some(other) => Change::Moved {
+                    from: other.to_string(),
+                },
+                None => Change::New,
+            },
+            None => Change::New,
+        },
         showing,
         name,
         tag,

@@ -1,20 +1,19 @@
 //! What a Docker has: its version and store, and the images that it holds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use super::api::{ApiVersion, Client, encode};
+use super::api::{ApiVersion, Client};
 use super::attach::{Manner, Strategy, Surroundings};
 use super::endpoint::Endpoint;
+use super::images::{self, Held};
 use super::plan::Takes;
 use super::platforms;
 use crate::error::Result;
 use crate::oci::{Digest, Hasher, Image, Platform};
-use crate::target::Obstacle;
+use crate::target::{Obstacle, Offer, Offers};
 
 /// From this version of the API on (Docker 23), layers may be zstd.
 const ZSTD_SINCE: ApiVersion = ApiVersion { major: 1, minor: 42 };
-/// From this version of the API on (Docker 27), the containerd store tells which manifests are complete.
-const MANIFESTS_SINCE: ApiVersion = ApiVersion { major: 1, minor: 47 };
 
 /// How a Docker keeps images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -24,35 +23,6 @@ pub enum Store {
     Classic,
     /// containerd's content store and a snapshotter.
     Containerd,
-}
-
-/// An image that the engine holds.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Held {
-    /// The engine's id: the config's digest in the classic store, the index's or manifest's in the other.
-    pub id: String,
-    /// Tags that name it.
-    pub tags: Vec<String>,
-    /// `name@digest` that it shows.
-    pub digests: Vec<String>,
-    /// Uncompressed layers of its host platform, base first. Empty if they are not all there.
-    pub diff_ids: Vec<Digest>,
-    /// Its platforms' manifests whose content is complete and unpacked; only the containerd store has any.
-    pub manifests: Vec<Digest>,
-    /// Those of which all blobs are there, unpacked or not.
-    pub available: Vec<Digest>,
-}
-
-impl Held {
-    /// Whether a containerd store that tells its content has all of an image. One without layers has nothing to
-    /// unpack.
-    pub fn has(&self, image: &Image) -> bool {
-        let whole = match image.manifest.layers.is_empty() {
-            true => &self.available,
-            false => &self.manifests,
-        };
-        whole.contains(&image.descriptor.digest)
-    }
 }
 
 /// What a Docker told about itself.
@@ -134,92 +104,16 @@ struct Component {
     name: String,
 }
 
-/// One image of `GET /images/json`.
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Summary {
-    id: String,
-    #[serde(default)]
-    manifests: Option<Vec<ManifestSummary>>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ManifestSummary {
-    #[serde(rename = "ID")]
-    id: String,
-    #[serde(default)]
-    available: bool,
-    #[serde(default)]
-    image_data: Option<ImageData>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ImageData {
-    #[serde(default)]
-    size: Option<Unpacked>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Unpacked {
-    #[serde(default)]
-    unpacked: i64,
-}
-
-/// `GET /images/NAME/json`, as far as it matters.
-#[derive(Debug, Clone, Default, serde::Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Inspected {
-    /// The engine's id.
-    pub id: String,
-    /// Tags that name it.
-    #[serde(default)]
-    pub repo_tags: Option<Vec<String>>,
-    /// `name@digest` that it shows.
-    #[serde(default)]
-    pub repo_digests: Option<Vec<String>>,
-    #[serde(rename = "RootFS", default)]
-    root_fs: RootFs,
-}
-
-#[derive(Debug, Clone, Default, serde::Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RootFs {
-    #[serde(default)]
-    layers: Option<Vec<String>>,
-}
-
-impl Inspected {
-    /// Uncompressed layers, base first; empty if the engine does not know them all.
-    pub fn diff_ids(&self) -> Vec<Digest> {
-        let layers = self.root_fs.layers.as_deref().unwrap_or_default();
-        layers
-            .iter()
-            .map(|text| text.parse())
-            .collect::<Result<_, _>>()
-            .unwrap_or_default()
-    }
-}
-
-/// Inspects an image by name, digest or id; `None` if the engine has none.
-///
-/// # Errors
-///
-/// [`crate::Error::Engine`].
-pub fn find_image(client: &Client, name: &str) -> Result<Option<Inspected>> {
-    // Slashes stay: the engine's router takes the whole rest of the path as the name.
-    let name: Vec<String> = name.split('/').map(encode).collect();
-    client.find("look at an image", &format!("/images/{}/json", name.join("/")))
-}
-
-/// Asks an engine for everything.
+/// Asks an engine for what matters to the images that are wanted; without them, for everything.
 ///
 /// # Errors
 ///
 /// [`crate::Error::Engine`]; also if it is podman.
-pub fn probe(client: &Client, strategies: &[Box<dyn Strategy>]) -> Result<Inventory> {
+pub fn probe(
+    client: &Client,
+    strategies: &[Box<dyn Strategy>],
+    wanted: Option<&Offers<'_>>,
+) -> Result<Inventory> {
     let action = "ask what it has";
     let version: Version = client.get(action, "/version")?;
     let components = version.components.iter().flatten();
@@ -231,20 +125,9 @@ pub fn probe(client: &Client, strategies: &[Box<dyn Strategy>]) -> Result<Invent
     }
     let info: Info = client.get(action, "/info")?;
     let store = store(&info);
-    let tells_content = store == Store::Containerd && tells_content(client);
-    let list = if tells_content {
-        "/images/json?all=1&manifests=1"
-    } else {
-        "/images/json?all=1"
-    };
-    let summaries: Vec<Summary> = client.get(action, list)?;
-    let mut images = Vec::new();
-    for summary in summaries {
-        // It may have been removed since the list was made.
-        if let Some(inspected) = find_image(client, &summary.id)? {
-            images.push(held(summary, &inspected));
-        }
-    }
+    let tells_content = images::tells_content(client, store);
+    let mut images = images::list(client, store)?;
+    look_at_layers(client, store, &mut images, wanted)?;
     let surroundings = match store {
         Store::Containerd => Surroundings::default(),
         Store::Classic => Surroundings::look(client),
@@ -321,50 +204,55 @@ fn platform(info: &Info) -> Platform {
     }
 }
 
-fn held(summary: Summary, inspected: &Inspected) -> Held {
-    let of = |is_meant: &dyn Fn(&ManifestSummary) -> bool| -> Vec<Digest> {
-        let manifests = summary.manifests.iter().flatten();
-        let meant = manifests.filter(|manifest| is_meant(manifest));
-        meant.filter_map(|manifest| manifest.id.parse().ok()).collect()
+/// Asks for the layers of the images that are wanted, unless the engine tells that all of them are there; where one is
+/// not, for those of all others too, with which it may share layers.
+fn look_at_layers(
+    client: &Client,
+    store: Store,
+    images: &mut [Held],
+    wanted: Option<&Offers<'_>>,
+) -> Result<()> {
+    let Some(wanted) = wanted else {
+        return images::look_at_layers(client, images, |_| true);
     };
-    Held {
-        tags: inspected.repo_tags.clone().unwrap_or_default(),
-        digests: inspected.repo_digests.clone().unwrap_or_default(),
-        diff_ids: inspected.diff_ids(),
-        manifests: of(&ManifestSummary::is_complete),
-        available: of(&|manifest| manifest.available),
-        id: summary.id,
+    let known = images::Known::of(images);
+    let is_there = |offer: &Offer<'_>| {
+        let root = known.get(&offer.graph.root.digest);
+        root.is_some_and(|held| offer.graph.runnable().any(|image| held.has(image)))
+    };
+    if wanted.images.iter().all(is_there) {
+        return Ok(());
     }
-}
-
-impl ManifestSummary {
-    /// Whether all of its blobs are there and its layers are unpacked.
-    fn is_complete(&self) -> bool {
-        let size = self.image_data.as_ref().and_then(|data| data.size.as_ref());
-        self.available && size.is_some_and(|size| size.unpacked > 0)
+    let ids: HashSet<String> = wanted
+        .images
+        .iter()
+        .flat_map(|offer| match store {
+            Store::Containerd => vec![offer.graph.root.digest],
+            Store::Classic => offer.graph.runnable().map(Image::id).collect(),
+        })
+        .map(|id| id.to_string())
+        .collect();
+    images::look_at_layers(client, images, |held| ids.contains(&held.id))?;
+    let known = images::Known::of(images);
+    let has_layers = |id: &Digest, image: &Image| {
+        let held = known.get(id);
+        held.is_some_and(|held| {
+            image
+                .config
+                .as_ref()
+                .is_some_and(|config| config.diff_ids == held.diff_ids)
+        })
+    };
+    let is_there = |offer: &Offer<'_>| {
+        offer.graph.runnable().any(|image| match store {
+            Store::Containerd => has_layers(&offer.graph.root.digest, image),
+            Store::Classic => has_layers(&image.id(), image),
+        })
+    };
+    if !images::tells_content(client, store) && wanted.images.iter().all(is_there) {
+        return Ok(());
     }
-}
-
-/// Whether this engine's store is containerd's and can tell what content is there.
-pub fn tells_content(client: &Client) -> bool {
-    client.version() >= MANIFESTS_SINCE
-}
-
-/// The images of a containerd store that tells its content, by the digests of their roots; names and layers are left
-/// out.
-///
-/// # Errors
-///
-/// [`crate::Error::Engine`].
-pub fn content(client: &Client) -> Result<HashMap<Digest, Held>> {
-    let list = "/images/json?all=1&manifests=1";
-    let summaries: Vec<Summary> = client.get("look at its images", list)?;
-    let held = summaries
-        .into_iter()
-        .map(|summary| held(summary, &Inspected::default()));
-    Ok(held
-        .filter_map(|held| Some((held.id.parse().ok()?, held)))
-        .collect())
+    images::look_at_layers(client, images, |held| !ids.contains(&held.id))
 }
 
 /// How an engine keeps images, and its version.
@@ -418,9 +306,8 @@ impl Inventory {
 
     /// The image with this id.
     pub fn image(&self, id: &Digest) -> Option<&Held> {
-        self.images
-            .iter()
-            .find(|image| image.id.parse::<Digest>().is_ok_and(|held| held == *id))
+        let id = id.to_string();
+        self.images.iter().find(|image| image.id == id)
     }
 }
 

@@ -4,7 +4,7 @@
 //! - `connection`: HTTP over the socket or TCP
 //! - [`api`]: requests, answers, and what errors mean
 //! - `stream`: streamed answers, with the errors inside them
-//! - [`inventory`]: what an engine has
+//! - [`inventory`]: what an engine has; [`images`]: its images
 //! - [`platforms`]: which platforms an engine takes from an index
 //! - [`plan`]: what a load will do; pure
 //! - `refusal`: what it refuses
@@ -21,6 +21,7 @@ pub mod attach;
 mod connection;
 pub mod dormant;
 pub mod endpoint;
+pub mod images;
 pub mod inventory;
 pub mod plan;
 pub mod platforms;

@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 
 use super::attach::{Manner, Strategy};
-use super::inventory::{Held, Inventory, Store, chain_ids};
+use super::images::Held;
+use super::inventory::{Inventory, Store, chain_ids};
 use super::refusal;
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference, Repository};
 use crate::target::{
-    Attach, Attachment, Evidence, Form, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request, Showing,
+    Attach, Attachment, Change, Evidence, Form, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request,
+    Showing,
 };
 
 /// In what form an engine takes content, and what it need not be sent.
@@ -154,7 +156,13 @@ fn planned(
     });
     let tagged = record.is_some_and(|record| held.is_some_and(|held| has_name(&held.tags, &record)));
     let platform = image.offered().unwrap_or(&inventory.platform).clone();
+    let is_named = tagged || tag.is_none() && showing == Showing::Already;
+    let change = match is_named {
+        true => Change::Unchanged,
+        false => moved(tag.as_ref(), inventory),
+    };
     PlannedImage {
+        change,
         offer: at,
         digest: offer.digest(),
         root,
@@ -171,11 +179,27 @@ fn planned(
     }
 }
 
+/// What becomes of a tag that does not name the image yet.
+fn moved(tag: Option<&Reference>, inventory: &Inventory) -> Change {
+    let names = |held: &&Held| tag.is_some_and(|tag| has_name(&held.tags, tag));
+    match inventory.images.iter().find(names) {
+        Some(held) => Change::Moved {
+            from: held.id.clone(),
+        },
+        None => Change::New,
+    }
+}
+
 /// Whether a list of names as engines print them has this one.
 pub fn has_name(names: &[String], wanted: &Reference) -> bool {
-    names
-        .iter()
-        .any(|name| name.parse::<Reference>().is_ok_and(|name| name == *wanted))
+    // There may be thousands: only those that end alike are parsed.
+    let end = match (wanted.digest(), wanted.tag()) {
+        (Some(digest), _) => format!("@{digest}"),
+        (None, Some(tag)) => format!(":{tag}"),
+        (None, None) => String::new(),
+    };
+    let mut alike = names.iter().filter(|name| name.ends_with(&end));
+    alike.any(|name| name.parse::<Reference>().is_ok_and(|name| name == *wanted))
 }
 
 /// How an offer's digest gets shown.

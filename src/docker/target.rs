@@ -6,7 +6,8 @@ use super::Docker;
 use super::api::encode;
 use super::attach::daemon::obstacle;
 use super::attach::{self, Wanted};
-use super::inventory::{self, Inventory, Store, find_image};
+use super::images::{self, Held, Known, find_image};
+use super::inventory::{self, Inventory, Store};
 use super::plan::{self, Takes, found, has_name};
 use super::push;
 use super::shipment::{self, Pool};
@@ -21,8 +22,8 @@ use crate::target::{Loaded, Obstacle, Offers, Piece, Plan, PlannedImage, Report,
 impl Target for Docker {
     type Inventory = Inventory;
 
-    fn probe(&self) -> Result<Inventory> {
-        inventory::probe(&self.client, &self.strategies)
+    fn probe(&self, wanted: Option<&Offers<'_>>) -> Result<Inventory> {
+        inventory::probe(&self.client, &self.strategies, wanted)
     }
 
     fn plan(&self, offers: &Offers<'_>, request: &Request, inventory: &Inventory) -> Result<Plan> {
@@ -55,11 +56,13 @@ impl Target for Docker {
         let mut obstacles = load.attach(plan)?;
         self.tidy();
         let mut pushes = load.remember(plan);
+        let now = images::names(&self.client, load.takes.store)?;
+        let now = Known::of(&now);
         for (at, planned) in plan.images.iter().enumerate() {
             let obstacles = obstacles.get_mut(at).map(std::mem::take).unwrap_or_default();
             let bytes = sent.get(at).copied().unwrap_or_default();
             let push = pushes.get_mut(at).and_then(Option::take);
-            let asked = load.ask(planned, obstacles, bytes)?;
+            let asked = load.ask(planned, &now, obstacles, bytes)?;
             report.images.push(Loaded { push, ..asked });
         }
         Ok(report)
@@ -154,9 +157,10 @@ impl Load<'_, '_> {
     fn lacking(&self, images: &[PlannedImage]) -> Result<Vec<usize>> {
         let client = &self.docker.client;
         let content = match self.takes.store {
-            Store::Containerd if inventory::tells_content(client) => Some(inventory::content(client)?),
+            store if images::tells_content(client, store) => Some(images::list(client, store)?),
             _ => None,
         };
+        let content = content.as_deref().map(Known::of);
         let mut lacking = Vec::new();
         for (at, planned) in images.iter().enumerate().filter(|(_, planned)| !planned.present) {
             let Some((_, image)) = found(planned, self.offers) else {
@@ -204,11 +208,11 @@ impl Load<'_, '_> {
                 &format!("/containers/{}?force=1&v=1", encode(&created.id)),
             )?;
         }
-        if !inventory::tells_content(client) {
+        if !images::tells_content(client, self.takes.store) {
             return Ok(true);
         }
-        let content = inventory::content(client)?;
-        Ok(content.get(&root).is_some_and(|held| held.has(image)))
+        let content = images::list(client, self.takes.store)?;
+        Ok(Known::of(&content).get(&root).is_some_and(|held| held.has(image)))
     }
 
     /// Sets an image's name. Bytes of the stream that it took.
@@ -301,24 +305,26 @@ impl Load<'_, '_> {
         Ok(obstacles)
     }
 
-    /// Asks what the engine shows for an image now. `obstacles` are in the way of its digest.
-    fn ask(&self, planned: &PlannedImage, obstacles: Vec<Obstacle>, sent: u64) -> Result<Loaded> {
-        let client = &self.docker.client;
-        let id = match self.takes.store {
+    /// Says what the engine shows for an image by `now`, the list of its images, or asks for the image where that does
+    /// not tell it. `obstacles` are in the way of its digest.
+    fn ask(
+        &self,
+        planned: &PlannedImage,
+        now: &Known<'_>,
+        obstacles: Vec<Obstacle>,
+        sent: u64,
+    ) -> Result<Loaded> {
+        let held = now.get(&match self.takes.store {
             Store::Classic => planned.image_id,
             Store::Containerd => planned.root,
-        };
-        let is_it = |found: &inventory::Inspected| found.id.parse::<Digest>() == Ok(id);
+        });
         let mut loaded = Loaded {
             obstacles,
             sent,
             ..Loaded::planned(planned)
         };
         if let Some(pinned) = planned.pinned() {
-            let found = find_image(client, &pinned.familiar())?;
-            let is_shown = found.is_some_and(|found| {
-                is_it(&found) && has_name(found.repo_digests.as_deref().unwrap_or_default(), &pinned)
-            });
+            let is_shown = self.shows(planned, held, &pinned)?;
             match is_shown {
                 true => loaded.obstacles.clear(),
                 false if loaded.declined && planned.tag.is_none() => loaded.obstacles.push(Obstacle::new(
@@ -334,7 +340,7 @@ impl Load<'_, '_> {
             loaded.shown = Some(is_shown);
         }
         if let Some(tag) = &planned.tag
-            && !find_image(client, &tag.familiar())?.is_some_and(|found| is_it(&found))
+            && !self.shows(planned, held, tag)?
         {
             loaded.obstacles.push(Obstacle::new(
                 format!("{tag} names another image now"),
@@ -342,6 +348,23 @@ impl Load<'_, '_> {
             ));
         }
         Ok(loaded)
+    }
+
+    /// Whether the engine shows an image under a name.
+    fn shows(&self, planned: &PlannedImage, held: Option<&Held>, name: &Reference) -> Result<bool> {
+        let is_among = |held: &Held| has_name(&held.tags, name) || has_name(&held.digests, name);
+        if held.is_some_and(is_among) {
+            return Ok(true);
+        }
+        let id = match self.takes.store {
+            Store::Classic => planned.image_id,
+            Store::Containerd => planned.root,
+        };
+        let found = find_image(&self.docker.client, &name.familiar())?;
+        Ok(found.is_some_and(|found| {
+            let digests = found.repo_digests.as_deref().unwrap_or_default();
+            found.id.parse::<Digest>() == Ok(id) && (name.digest().is_none() || has_name(digests, name))
+        }))
     }
 
     /// Lets the engine know where the images' layers are, if that is wanted: for each image, what changes its

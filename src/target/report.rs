@@ -1,6 +1,6 @@
 //! What a load has done, image by image.
 
-use super::{Evidence, LeftOut, Obstacle, Plan, PlannedImage, SCHEMA, Showing};
+use super::{Change, Evidence, LeftOut, Obstacle, Plan, PlannedImage, SCHEMA, Showing};
 use crate::error::most_severe;
 use crate::oci::{Digest, Platform, Reference};
 
@@ -11,6 +11,9 @@ pub struct Loaded {
     pub name: Reference,
     /// The tag that names it now, if one was to be set.
     pub tag: Option<Reference>,
+    /// What became of its name.
+    #[serde(flatten)]
+    pub change: Change,
     /// The digest that it is known by; `None` if none is known.
     pub digest: Option<Digest>,
     /// Digest of its config.
@@ -46,6 +49,7 @@ impl Loaded {
         Loaded {
             name: planned.name.clone(),
             tag: planned.tag.clone(),
+            change: planned.change.clone(),
             digest: planned.digest,
             image_id: planned.image_id,
             platform: planned.platform.clone(),

@@ -60,7 +60,7 @@ fn from_a_registry_to_a_digest_that_docker_shows(engine: Engine, store: Store) {
         .unwrap_or_else(|| panic!("{}", loaded.stdout));
     assert_eq!(
         row.split_whitespace().collect::<Vec<_>>(),
-        ["httpd", "2.4", &image.digest, "verified", "yes"]
+        ["httpd", "2.4", &image.digest, "verified", "yes", "new"]
     );
     let listed = daemon
         .docker(&[

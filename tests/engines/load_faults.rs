@@ -52,7 +52,7 @@ fn a_second_image_that_spoils_leaves_the_first_ones_tag(engine: Engine, store: S
     let error = Loader::beside(&daemon).with_offers(&images, |docker, offers| {
         // Verified, and spoiled after that.
         damage(&bad, &top);
-        let inventory = docker.probe().unwrap();
+        let inventory = docker.probe(Some(offers)).unwrap();
         let plan = docker.plan(offers, &Request::default(), &inventory).unwrap();
         let applied = docker.apply(offers, &plan, &Silent, &Interrupt::default());
         applied.unwrap_err()
@@ -127,7 +127,11 @@ fn the_engines_own_refusal_is_understood(engine: Engine, store: Store) {
     let offers = unverified(&*content);
     let docker = loader.connect().unwrap();
     let plan = docker
-        .plan(&offers, &Request::default(), &docker.probe().unwrap())
+        .plan(
+            &offers,
+            &Request::default(),
+            &docker.probe(Some(&offers)).unwrap(),
+        )
         .unwrap();
     let error = docker
         .apply(&offers, &plan, &Silent, &Interrupt::default())
@@ -181,7 +185,7 @@ fn an_engine_that_dies_keeps_its_tags_and_a_second_run_completes(engine: Engine,
     let pid = rustix::process::Pid::from_raw(daemon.pid().try_into().unwrap()).unwrap();
     let kill = || rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let error = loader.with_offers(&images, |docker, offers| {
-        let inventory = docker.probe().unwrap();
+        let inventory = docker.probe(Some(offers)).unwrap();
         let plan = docker.plan(offers, &Request::default(), &inventory).unwrap();
         let progress = AtFirstBytes(Mutex::new(Some(kill)));
         let applied = docker.apply(offers, &plan, &progress, &Interrupt::default());
@@ -240,7 +244,7 @@ fn an_interrupt_ends_the_stream_and_names_nothing() {
     let flag = cleaned.clone();
     let _guard = interrupt.on_stop(move || flag.store(true, Ordering::SeqCst));
     let error = Loader::beside(&daemon).with_offers(&images, |docker, offers| {
-        let inventory = docker.probe().unwrap();
+        let inventory = docker.probe(Some(offers)).unwrap();
         let plan = docker.plan(offers, &Request::default(), &inventory).unwrap();
         let progress = AtFirstBytes(Mutex::new(Some(|| interrupt.stop())));
         docker.apply(offers, &plan, &progress, &interrupt).unwrap_err()

@@ -174,7 +174,7 @@ fn a_stand_in_without_a_digest_goes_by_its_tag(engine: Engine, store: Store) {
     let said = sealift.run(&load).ok();
     let row = said.stdout.lines().find(|line| line.starts_with("app ")).unwrap();
     let row: Vec<&str> = row.split_whitespace().collect();
-    assert_eq!(row, ["app", "1", "<none>", "none", "-"]);
+    assert_eq!(row, ["app", "1", "<none>", "none", "-", "new"]);
     assert!(
         said.stderr.contains(&format!("note: no digest: app:1: {reason}")),
         "{said:?}"

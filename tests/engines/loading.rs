@@ -98,14 +98,14 @@ impl Loader {
 
     pub fn plan(&self, images: &Images, request: &Request) -> sealift::Result<Plan> {
         self.with_offers(images, |docker, offers| {
-            let inventory = docker.probe().unwrap();
+            let inventory = docker.probe(Some(offers)).unwrap();
             docker.plan(offers, request, &inventory)
         })
     }
 
     pub fn try_load(&self, images: &Images, request: &Request) -> sealift::Result<Report> {
         self.with_offers(images, |docker, offers| {
-            let inventory = docker.probe()?;
+            let inventory = docker.probe(Some(offers))?;
             let plan = docker.plan(offers, request, &inventory)?;
             docker.apply(offers, &plan, &Silent, &Interrupt::default())
         })

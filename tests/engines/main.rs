@@ -9,6 +9,7 @@
 //! load.rs      loading into Docker, beside a twin that pulled
 //! dormant.rs   names and digests into the store of a Docker that does not run
 //! image_ids.rs what `list` says that Docker will show as IMAGE ID
+//! load_again.rs   loading what is there already
 //! load_faults.rs   loads that go wrong
 //! attach_offline.rs   attaching digests while the engine is stopped
 //! load_unpacked.rs   layers that are only uncompressed, and manifests that stand in for others
@@ -59,6 +60,7 @@ mod hops;
 mod image_ids;
 mod layers;
 mod load;
+mod load_again;
 mod load_attach;
 mod load_faults;
 mod load_killed;

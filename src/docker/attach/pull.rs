@@ -3,7 +3,7 @@
 use super::daemon::obstacle;
 use super::{Attach, Outcome, Wanted};
 use crate::docker::api::{Client, encode};
-use crate::docker::inventory::find_image;
+use crate::docker::images::find_image;
 use crate::error::Result;
 use crate::oci::Digest;
 use crate::registry::server::Documents;

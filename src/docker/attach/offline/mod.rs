@@ -21,7 +21,7 @@ use super::journal::Session;
 use super::reach;
 use super::{Attach, Failed, Manner, Outcome, Ready, Restart, Strategy, Surroundings, Wanted};
 use crate::docker::api::Client;
-use crate::docker::inventory::find_image;
+use crate::docker::images::find_image;
 use crate::docker::store::files::Files;
 use crate::docker::store::manifests::LockedManifests;
 use crate::docker::store::repositories::Repositories;

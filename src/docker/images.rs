@@ -1,0 +1,258 @@
+//! The images that a Docker holds: one list of all, and a look at each where the list does not tell enough.
+//!
+//! A list names every tag, and in the containerd store every `name@digest` that is a name of its own. There it gives
+//! the digest for one repository only, though the engine shows it for each that has a tag (Docker 26 and 28).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::api::{ApiVersion, Client, encode};
+use super::inventory::Store;
+use crate::error::Result;
+use crate::oci::{Digest, Image, Reference};
+
+/// From this version of the API on (Docker 27), the containerd store tells which manifests are complete.
+const MANIFESTS_SINCE: ApiVersion = ApiVersion { major: 1, minor: 47 };
+/// Images that are looked at at once.
+const JOBS: usize = 8;
+
+/// An image that the engine holds.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Held {
+    /// The engine's id: the config's digest in the classic store, the index's or manifest's in the other.
+    pub id: String,
+    /// Tags that name it.
+    pub tags: Vec<String>,
+    /// `name@digest` that it shows.
+    pub digests: Vec<String>,
+    /// Uncompressed layers of its host platform, base first. Empty if they are not all there.
+    pub diff_ids: Vec<Digest>,
+    /// Its platforms' manifests whose content is complete and unpacked; only the containerd store has any.
+    pub manifests: Vec<Digest>,
+    /// Those of which all blobs are there, unpacked or not.
+    pub available: Vec<Digest>,
+}
+
+impl Held {
+    /// Whether a containerd store that tells its content has all of an image. One without layers has nothing to
+    /// unpack.
+    pub fn has(&self, image: &Image) -> bool {
+        let whole = match image.manifest.layers.is_empty() {
+            true => &self.available,
+            false => &self.manifests,
+        };
+        whole.contains(&image.descriptor.digest)
+    }
+}
+
+/// One image of `GET /images/json`.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Summary {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+    #[serde(default)]
+    manifests: Option<Vec<ManifestSummary>>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ManifestSummary {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(default)]
+    available: bool,
+    #[serde(default)]
+    image_data: Option<ImageData>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ImageData {
+    #[serde(default)]
+    size: Option<Unpacked>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Unpacked {
+    #[serde(default)]
+    unpacked: i64,
+}
+
+/// `GET /images/NAME/json`, as far as it matters.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Inspected {
+    /// The engine's id.
+    pub id: String,
+    /// Tags that name it.
+    #[serde(default)]
+    pub repo_tags: Option<Vec<String>>,
+    /// `name@digest` that it shows.
+    #[serde(default)]
+    pub repo_digests: Option<Vec<String>>,
+    #[serde(rename = "RootFS", default)]
+    root_fs: RootFs,
+}
+
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RootFs {
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+impl Inspected {
+    /// Uncompressed layers, base first; empty if the engine does not know them all.
+    pub fn diff_ids(&self) -> Vec<Digest> {
+        let layers = self.root_fs.layers.as_deref().unwrap_or_default();
+        layers
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()
+            .unwrap_or_default()
+    }
+}
+
+impl ManifestSummary {
+    /// Whether all of its blobs are there and its layers are unpacked.
+    fn is_complete(&self) -> bool {
+        let size = self.image_data.as_ref().and_then(|data| data.size.as_ref());
+        self.available && size.is_some_and(|size| size.unpacked > 0)
+    }
+}
+
+/// Images by the engine's ids.
+pub struct Known<'a>(HashMap<&'a str, &'a Held>);
+
+impl<'a> Known<'a> {
+    /// Takes a list.
+    pub fn of(images: &'a [Held]) -> Known<'a> {
+        Known(images.iter().map(|held| (held.id.as_str(), held)).collect())
+    }
+
+    /// The image with this id.
+    pub fn get(&self, id: &Digest) -> Option<&'a Held> {
+        self.0.get(id.to_string().as_str()).copied()
+    }
+}
+
+/// Inspects an image by name, digest or id; `None` if the engine has none.
+///
+/// # Errors
+///
+/// [`crate::Error::Engine`].
+pub fn find_image(client: &Client, name: &str) -> Result<Option<Inspected>> {
+    // Slashes stay: the engine's router takes the whole rest of the path as the name.
+    let name: Vec<String> = name.split('/').map(encode).collect();
+    client.find("look at an image", &format!("/images/{}/json", name.join("/")))
+}
+
+/// Whether an engine tells what content of its images is there.
+pub fn tells_content(client: &Client, store: Store) -> bool {
+    store == Store::Containerd && client.version() >= MANIFESTS_SINCE
+}
+
+/// All images, their layers left out.
+///
+/// # Errors
+///
+/// [`crate::Error::Engine`].
+pub fn list(client: &Client, store: Store) -> Result<Vec<Held>> {
+    match tells_content(client, store) {
+        true => list_at(client, store, "/images/json?all=1&manifests=1"),
+        false => names(client, store),
+    }
+}
+
+/// All images with nothing but their names.
+///
+/// # Errors
+///
+/// [`crate::Error::Engine`].
+pub fn names(client: &Client, store: Store) -> Result<Vec<Held>> {
+    list_at(client, store, "/images/json?all=1")
+}
+
+fn list_at(client: &Client, store: Store, path: &str) -> Result<Vec<Held>> {
+    let summaries: Vec<Summary> = client.get("look at its images", path)?;
+    Ok(summaries
+        .into_iter()
+        .map(|summary| held(summary, store))
+        .collect())
+}
+
+fn held(summary: Summary, store: Store) -> Held {
+    let of = |is_meant: &dyn Fn(&ManifestSummary) -> bool| -> Vec<Digest> {
+        let manifests = summary.manifests.iter().flatten();
+        let meant = manifests.filter(|manifest| is_meant(manifest));
+        meant.filter_map(|manifest| manifest.id.parse().ok()).collect()
+    };
+    let (manifests, available) = (
+        of(&ManifestSummary::is_complete),
+        of(&|manifest| manifest.available),
+    );
+    let tags = summary.repo_tags.unwrap_or_default();
+    let mut digests = summary.repo_digests.unwrap_or_default();
+    if let (Store::Containerd, Ok(root)) = (store, summary.id.parse::<Digest>()) {
+        let names = tags.iter().filter_map(|tag| tag.parse::<Reference>().ok());
+        for name in names {
+            let shown = Reference::digested(name.repository(), root).familiar();
+            if !digests.contains(&shown) {
+                digests.push(shown);
+            }
+        }
+    }
+    Held {
+        id: summary.id,
+        tags,
+        digests,
+        diff_ids: Vec::new(),
+        manifests,
+        available,
+    }
+}
+
+/// Looks at the layers of those images that are meant, several at a time.
+///
+/// # Errors
+///
+/// [`crate::Error::Engine`].
+pub fn look_at_layers(client: &Client, images: &mut [Held], is_meant: impl Fn(&Held) -> bool) -> Result<()> {
+    let meant: Vec<&mut Held> = images.iter_mut().filter(|held| is_meant(held)).collect();
+    let ids: Vec<String> = meant.iter().map(|held| held.id.clone()).collect();
+    let next = AtomicUsize::new(0);
+    let found: Mutex<Vec<(usize, Result<Option<Inspected>>)>> = Mutex::default();
+    let work = || {
+        while let Some((at, id)) = {
+            let at = next.fetch_add(1, Ordering::SeqCst);
+            ids.get(at).map(|id| (at, id))
+        } {
+            let inspected = find_image(client, id);
+            found
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((at, inspected));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..JOBS.min(ids.len()) {
+            // Where no more threads are to be had, there are fewer at work.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let mut meant = meant;
+    for (at, inspected) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        // It may have been removed since the list was made.
+        if let (Some(held), Some(inspected)) = (meant.get_mut(at), inspected?) {
+            held.diff_ids = inspected.diff_ids();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Loading what is there already: what is told of it, and how much the engine is asked.
+
+use serde_json::{Value, json};
+
+use crate::loading::*;
+use crate::support::*;
+
+fn told(said: &Value, at: usize) -> Value {
+    json!(["name", "change", "moved_from"].map(|key| said["images"][at][key].clone()))
+}
+
+/// A name is new, has moved from another image, or names this one already.
+fn what_became_of_each_name(engine: Engine, store: Store) {
+    let (one, two) = (Images::new(), Images::new());
+    one.add("app:1", &Image::sample("app", "1"));
+    one.add("kept:1", &Image::sample("kept", "1"));
+    two.add("app:1", &Image::sample("app", "2"));
+    two.add("kept:1", &Image::sample("kept", "1"));
+    two.add("more:1", &Image::sample("more", "1"));
+    let alone = two.add_by_digest("alone", &Image::sample("alone", "1"));
+    let daemon = Daemon::start(engine, store);
+    let sealift = Sealift::new().docker(&daemon);
+    let load = |images: &Images, more: &[&str]| {
+        let path = images.path();
+        sealift
+            .run(&[&["load", path.to_str().unwrap()][..], more].concat())
+            .ok()
+    };
+    let said = load(&one, &["--json"]).json();
+    assert_eq!(told(&said, 0), json!(["app:1", "new", null]));
+    let before = daemon.inspect("app:1").unwrap()["Id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+
+    let alone = format!("alone@{}", alone.digest);
+    let expected = json!([
+        ["app:1", "moved", before],
+        ["kept:1", "unchanged", null],
+        ["more:1", "new", null],
+        [alone, "new", null],
+    ]);
+    let plan = load(&two, &["--dry-run", "--json"]).json();
+    assert_eq!(json!([0, 1, 2, 3].map(|at| told(&plan, at))), expected);
+    let text = load(&two, &["--dry-run"]).stdout;
+    assert!(
+        text.contains(&format!("tag     app:1 (names {before} now)")),
+        "{text}"
+    );
+    let text = load(&two, &[]).stdout;
+    let short = &before["sha256:".len()..][..12];
+    for line in [
+        format!("yes     moved from {short}"),
+        "yes     unchanged".into(),
+        "yes     new".into(),
+    ] {
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+
+    let again = load(&two, &["--json"]).json();
+    for at in 0..4 {
+        assert_eq!(again["images"][at]["change"], "unchanged", "{again}");
+    }
+}
+
+on_every_engine!(what_became_of_each_name);
+
+/// Requests about images that a daemon has logged.
+fn asked(daemon: &Daemon) -> usize {
+    let log = daemon.log();
+    let is_request = |line: &&str| line.contains("GET") && line.contains("/images/");
+    log.lines().filter(is_request).count()
+}
+
+/// The engine is not asked about each image in turn where a list tells of all.
+fn a_load_of_what_is_there_asks_once(engine: Engine, store: Store) {
+    let mut counts = Vec::new();
+    for images in [2, 9] {
+        let daemon = Daemon::options(engine, store)
+            .config(json!({ "debug": true }))
+            .start();
+        let many = Images::new();
+        for number in 0..images {
+            many.add(
+                &format!("app{number}:1"),
+                &Image::sample("app", &number.to_string()),
+            );
+        }
+        let loader = Loader::beside(&daemon);
+        loader.load(&many);
+        let before = asked(&daemon);
+        assert!(before > 0, "{}", daemon.log());
+        let report = loader.load(&many);
+        assert_eq!(report.sent, 0);
+        counts.push(asked(&daemon) - before);
+    }
+    // What does not tell its content is asked for the layers of each image, and for nothing else.
+    let is_told = engine == Engine::Docker28 && store == Store::Containerd;
+    let expected = counts[0] + if is_told { 0 } else { 7 };
+    assert_eq!(counts[1], expected, "{counts:?}");
+    assert!(counts[0] <= if is_told { 3 } else { 5 }, "{counts:?}");
+}
+
+on_every_engine!(a_load_of_what_is_there_asks_once);
