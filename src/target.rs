@@ -224,6 +224,24 @@ pub struct Attachment {
     pub steps: Vec<String>,
 }
 
+/// Room that a load needs, and that there is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Room {
+    /// Where.
+    pub path: String,
+    /// Bytes that are needed at most at once, as far as it can be told.
+    pub needed: u64,
+    /// Bytes that are free.
+    pub free: u64,
+}
+
+impl Room {
+    /// Whether it may not fit.
+    pub fn is_short(&self) -> bool {
+        self.needed > self.free
+    }
+}
+
 /// What a load will do.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Plan {
@@ -239,6 +257,8 @@ pub struct Plan {
     pub send: Vec<Piece>,
     /// How digests are attached.
     pub attach: Vec<Attachment>,
+    /// Room that is needed, if it is known what there is.
+    pub room: Option<Room>,
 }
 
 impl Plan {
@@ -251,6 +271,7 @@ impl Plan {
             left_out: Vec::new(),
             send: Vec::new(),
             attach: Vec::new(),
+            room: None,
         }
     }
 

@@ -184,6 +184,14 @@ impl Load {
         };
         let inventory = target.probe(Some(&offers))?;
         let plan = target.plan(&offers, &request, &inventory)?;
+        if let Some(room) = plan.room.as_ref().filter(|room| room.is_short()) {
+            output.warn(&format!(
+                "the load may not fit into {}: {} are needed, {} are free",
+                room.path,
+                Size(room.needed),
+                Size(room.free)
+            ));
+        }
         if self.dry_run {
             progress.done();
             return planned(output, &plan);

@@ -8,6 +8,7 @@ use super::endpoint::Endpoint;
 use super::images::{self, Held};
 use super::plan::Takes;
 use super::platforms;
+use super::space::Space;
 use crate::error::Result;
 use crate::oci::{Digest, Hasher, Image, Platform};
 use crate::target::{Obstacle, Offer, Offers};
@@ -46,6 +47,8 @@ pub struct Inventory {
     pub platforms: Vec<Platform>,
     /// Where it keeps its data, as it sees it.
     pub data_root: String,
+    /// Free room where it keeps images, if that can be known.
+    pub space: Option<Space>,
     /// Mirrors of docker.io.
     pub mirrors: Vec<String>,
     /// Whether it reads zstd layers.
@@ -153,6 +156,7 @@ pub fn probe(
         platforms: platforms::taken(&platform, store, client.version(), level),
         platform,
         driver: info.driver,
+        space: Space::look(client, store, &info.docker_root_dir),
         data_root: info.docker_root_dir,
         mirrors: super::attach::daemon::memory(client)?.mirrors(),
         zstd: reads_zstd(store, client),

@@ -13,6 +13,7 @@
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
 //! - [`dormant`]: the store of a Docker that does not run
+//! - [`space`]: whether a load fits where the engine keeps its data
 //! - [`source`]: Docker's images as a source
 //! - [`store`]: what the classic store keeps on disk, read without the daemon
 
@@ -29,6 +30,7 @@ mod push;
 mod refusal;
 mod shipment;
 pub mod source;
+pub mod space;
 pub mod store;
 mod stream;
 mod target;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::attach::{Manner, Strategy};
 use super::images::Held;
 use super::inventory::{Inventory, Store, chain_ids};
-use super::refusal;
+use super::{refusal, space};
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference, Repository};
 use crate::target::{
@@ -77,7 +77,12 @@ pub fn plan(
     refusal::strangers(&mut plan, &strangers, offers, request, inventory)?;
     refusal::unpacked(&mut plan, unpacked, request)?;
     plan.attach = attachments(&plan.images, inventory, strategies);
-    plan.send = pieces(&plan.images, offers, &Takes::lacking(inventory))?;
+    let takes = Takes::lacking(inventory);
+    plan.send = pieces(&plan.images, offers, &takes)?;
+    if let Some(free) = &inventory.space {
+        let unpacked = space::unpacked(&plan.images, offers, &takes);
+        plan.room = Some(free.check(space::stream(&plan.send), unpacked)?);
+    }
     Ok(plan)
 }
 

@@ -20,6 +20,7 @@ pub(super) fn inventory(store: Store, images: Vec<Held>) -> Inventory {
         platform: "linux/amd64".parse().unwrap(),
         platforms: vec!["linux/amd64".parse().unwrap()],
         data_root: "/var/lib/docker".into(),
+        space: None,
         mirrors: Vec::new(),
         zstd: store == Store::Containerd,
         tells_content: store == Store::Containerd,

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -210,23 +209,18 @@ fn a_full_disk_of_the_engine_is_told(engine: Engine, store: Store) {
     let large = Images::new();
     let layer = Layer::busybox().noise("app/large", 7, 60 << 20);
     large.add("app:1", &Image::single(vec![layer]));
-    let mut daemon = Daemon::start(engine, store);
-    daemon.stop();
-    // As the daemon sees it: a mount beside its own view would not reach it.
-    let root = if daemon.root() == Path::new("/") {
-        daemon.data_root()
-    } else {
-        daemon.root().join("sealift/root")
-    };
-    run(Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"])
-        .arg(&root))
-    .ok();
-    daemon.start_again();
+    let daemon = Daemon::options(engine, store).disk("400m").start();
     let loader = Loader::beside(&daemon);
     loader.load(&small);
     let shown = daemon.images();
-    let error = loader.try_load(&large, &Request::default()).unwrap_err();
+    let error = loader.with_offers(&large, |docker, offers| {
+        let inventory = docker.probe(Some(offers)).unwrap();
+        let plan = docker.plan(offers, &Request::default(), &inventory).unwrap();
+        // Someone else fills the disk meanwhile.
+        daemon.resize_disk("48m");
+        let applied = docker.apply(offers, &plan, &Silent, &Interrupt::default());
+        applied.unwrap_err()
+    });
     assert_eq!(error.exit_code(), 5);
     assert!(error.to_string().contains("no space left on device"), "{error}");
     assert!(error.hint().unwrap().contains("free space"), "{error}");

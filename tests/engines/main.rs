@@ -12,6 +12,7 @@
 //! load_again.rs   loading what is there already
 //! load_faults.rs   loads that go wrong
 //! attach_offline.rs   attaching digests while the engine is stopped
+//! load_space.rs   loads for which the engine's disk is too small
 //! load_unpacked.rs   layers that are only uncompressed, and manifests that stand in for others
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
 //! attach_hosts.rs  attaching digests of names outside docker.io
@@ -64,6 +65,7 @@ mod load_again;
 mod load_attach;
 mod load_faults;
 mod load_killed;
+mod load_space;
 mod load_unpacked;
 mod loading;
 mod nameless;

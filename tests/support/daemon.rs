@@ -98,6 +98,14 @@ impl Daemon {
         self.root.outside("root")
     }
 
+    /// Gives the file system that its data root is on another size.
+    #[track_caller]
+    pub fn resize_disk(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        let point = process::data_root_inside(&self.root);
+        run(Command::new("mount").args(["-o", &options]).arg(point)).ok();
+    }
+
     /// The host's path of its /etc/hosts.
     pub fn hosts_file(&self) -> PathBuf {
         self.root.path().join("etc/hosts")

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::super::command::run;
 use super::super::engine::Root;
 use super::super::{Engine, Folder, Registry, Store};
 use super::{Daemon, process};
@@ -24,6 +26,7 @@ pub struct Options {
     pub(super) activated: bool,
     pub(super) unshared: Vec<&'static str>,
     pub(super) loopback_up: bool,
+    pub(super) disk: Option<&'static str>,
 }
 
 impl Options {
@@ -41,6 +44,7 @@ impl Options {
             activated: false,
             unshared: Vec::new(),
             loopback_up: true,
+            disk: None,
         }
     }
 
@@ -129,6 +133,13 @@ impl Options {
         self
     }
 
+    /// Puts its data root on a file system of this size, such as `16m`.
+    #[must_use]
+    pub fn disk(mut self, size: &'static str) -> Self {
+        self.disk = Some(size);
+        self
+    }
+
     /// Sets a variable in dockerd's environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -154,6 +165,13 @@ impl Options {
         let sockets = containerd.iter().map(|containerd| containerd.socket.display());
         self.flags
             .extend(sockets.map(|socket| format!("--containerd={socket}")));
+        if let Some(size) = self.disk {
+            let point = process::data_root_inside(&root);
+            fs::create_dir_all(&point).unwrap();
+            let size = format!("size={size}");
+            let mut mount = Command::new("mount");
+            run(mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(point)).ok();
+        }
         let child = process::spawn(&folder, &root, &self);
         let mut daemon = Daemon {
             child,

@@ -59,6 +59,12 @@ pub fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
     folder.spawn(command, &root.outside("dockerd.log"))
 }
 
+/// The data root that the daemon sees, as a path of the host's.
+pub fn data_root_inside(root: &Root) -> PathBuf {
+    let inside = root.inside("root");
+    root.path().join(inside.strip_prefix("/").unwrap())
+}
+
 pub fn dockerd(root: &Root, options: &Options) -> Command {
     let mut command = root.command("dockerd");
     let pairs = [

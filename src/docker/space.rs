@@ -1,0 +1,161 @@
+//! Whether what a load writes fits where the engine keeps its data.
+//!
+//! The classic store unpacks the stream into a temporary folder of its data root, and the layers beside it; the
+//! containerd store keeps the blobs, and unpacks the layers beside them. So either needs the stream and the
+//! uncompressed layers at once.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::api::Client;
+use super::attach::reach;
+use super::inventory::Store;
+use super::plan::{Takes, found, layers};
+use super::store::containerd;
+use crate::error::{Error, Result};
+use crate::oci::{Compression, Kind};
+use crate::target::{Offers, Piece, PlannedImage, Room};
+
+/// File systems that may compress, on which files take less than their bytes: btrfs, ZFS, bcachefs.
+const COMPRESSING: [u64; 3] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
+
+/// Where dockerd is told to keep temporary files elsewhere.
+const TMPDIR: &[u8] = b"DOCKER_TMPDIR=";
+
+/// Free room where an engine keeps its data.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Space {
+    /// Where that is, as the engine calls it or as a path of ours.
+    pub path: PathBuf,
+    /// Bytes that are free.
+    pub free: u64,
+    /// Whether all is written there, and files take what they have.
+    pub is_certain: bool,
+}
+
+impl Space {
+    /// Looks; `None` if it cannot be known, as of an engine on another host.
+    pub fn look(client: &Client, store: Store, data_root: &str) -> Option<Space> {
+        let process = reach::process(client).ok()?;
+        let (path, here) = match store {
+            Store::Classic => {
+                let path = PathBuf::from(data_root);
+                let here = process.reach(&path).ok()?;
+                (path, here)
+            }
+            Store::Containerd => {
+                let root = containerd::roots(&process).into_iter().next()?;
+                (root.clone(), root)
+            }
+        };
+        let (free, kind) = free(&here)?;
+        let environment = fs::read(format!("/proc/{}/environ", process.pid())).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0);
+        Some(Space {
+            path,
+            free,
+            is_certain: !COMPRESSING.contains(&kind) && !variables.any(|one| one.starts_with(TMPDIR)),
+        })
+    }
+
+    /// Compares what a load needs with what there is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it certainly does not fit. A tenth of the layers is left to what tars and file systems add.
+    pub fn check(&self, stream: u64, unpacked: u64) -> Result<Room> {
+        let needed = stream.saturating_add(unpacked);
+        if self.is_certain && needed.saturating_sub(unpacked / 10) > self.free {
+            let said = format!("{needed} bytes are needed, {} are free", self.free);
+            return Err(Error::Io {
+                action: "load into",
+                path: self.path.clone(),
+                offset: None,
+                source: io::Error::new(io::ErrorKind::StorageFull, said).into(),
+                hint: Some(
+                    "nothing was sent; free some space there (docker system df shows what takes it), or load fewer \
+                     images at a time (--image)"
+                        .into(),
+                ),
+            });
+        }
+        Ok(Room {
+            path: self.path.display().to_string(),
+            needed,
+            free: self.free,
+        })
+    }
+}
+
+/// Bytes that root may still write, and the kind of the file system.
+fn free(path: &Path) -> Option<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    let kind = rustix::fs::statfs(path).ok()?.f_type;
+    Some((
+        stat.f_bfree.saturating_mul(stat.f_frsize),
+        u64::try_from(kind).unwrap_or_default(),
+    ))
+}
+
+/// Uncompressed bytes of the layers that the engine unpacks for these images: one for each chain that it lacks.
+pub fn unpacked(images: &[PlannedImage], offers: &Offers<'_>, takes: &Takes) -> u64 {
+    let mut seen = HashSet::new();
+    let missing = images.iter().filter(|planned| !planned.present);
+    let mut bytes = 0_u64;
+    for (offer, image) in missing.filter_map(|planned| found(planned, offers)) {
+        for (layer, diff_id, chain) in layers(image) {
+            if takes.chains.contains(&chain) || !seen.insert(chain) {
+                continue;
+            }
+            let here = offer.account.layer(layer);
+            let size = match here.media_type.kind() {
+                Kind::Layer(Compression::None) => here.size,
+                // What was not counted takes at least what it takes compressed.
+                _ => offer.layer_sizes.get(&diff_id).copied().unwrap_or(here.size),
+            };
+            bytes = bytes.saturating_add(size);
+        }
+    }
+    bytes
+}
+
+/// Bytes of a stream of these pieces.
+pub fn stream(pieces: &[Piece]) -> u64 {
+    pieces
+        .iter()
+        .fold(0, |sum, piece| u64::saturating_add(sum, piece.size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_certainly_does_not_fit_is_refused() {
+        let space = |free, is_certain| Space {
+            path: "/var/lib/docker".into(),
+            free,
+            is_certain,
+        };
+        for (free, is_certain, is_refused, is_short) in [
+            (1500, true, false, false),
+            (1499, true, false, true),
+            (1400, true, false, true),
+            (1399, true, true, true),
+            (10, false, false, true),
+        ] {
+            match space(free, is_certain).check(500, 1000) {
+                Ok(room) => assert_eq!((false, room.is_short()), (is_refused, is_short), "{free}"),
+                Err(error) => {
+                    assert!(is_refused, "{free}");
+                    assert_eq!(error.exit_code(), 3);
+                    let said =
+                        format!("cannot load into /var/lib/docker: 1500 bytes are needed, {free} are free");
+                    assert_eq!(error.to_string(), said);
+                }
+            }
+        }
+    }
+}
