@@ -213,7 +213,7 @@ impl Several {
         let mut last = None;
         for (at, source) in self.sources.iter().enumerate() {
             match ask(at, source.as_ref()) {
-                Err(error @ Error::NotFound { .. }) => last = Some(error),
+                Err(error @ (Error::NotFound { .. } | Error::NotShown { .. })) => last = Some(error),
                 // One archive's index may be sparse where another's is not.
                 Err(Error::Refused(finding)) if finding.problem == Problem::Missing => {
                     last = Some(Error::Refused(finding));

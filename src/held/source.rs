@@ -90,9 +90,8 @@ impl HeldSource {
 
     /// Refuses images of which something is not proven.
     fn require(&self, references: &[Reference]) -> Result<()> {
-        let mut unproven = Vec::new();
-        let others = |reference| self.other_digests(reference);
-        let others: Vec<Reference> = references.iter().flat_map(others).collect();
+        let others = |reference| self.ready().others.get(&Reference::full(reference)).cloned();
+        let others: Vec<Reference> = references.iter().filter_map(others).flatten().collect();
         for reference in references.iter().chain(&others) {
             let name = reference.full();
             let (image, left_out) = {
@@ -102,26 +101,24 @@ impl HeldSource {
                     ready.left_out.get(&name).cloned(),
                 )
             };
-            if let Some(reason) = left_out.filter(|reason| reason.starts_with(work::UNPROVEN)) {
-                unproven.push(format!("{reference}: {reason}"));
+            let mut reason = left_out.filter(|reason| reason.starts_with(work::UNPROVEN));
+            if let Some(image) = image {
+                let graph = self.ready().walk(self.holder.as_ref(), &image.root)?;
+                let account = self.account(reference, &graph)?;
+                let is_short = account.evidence() != Evidence::Verified || !account.uncompressed.is_empty();
+                let provenance = account.provenance.as_ref().filter(|_| is_short);
+                reason = provenance.map(ToString::to_string);
             }
-            let Some(image) = image else { continue };
-            let graph = self.ready().walk(self.holder.as_ref(), &image.root)?;
-            let account = self.account(reference, &graph)?;
-            let Some(provenance) = &account.provenance else {
-                continue;
-            };
-            if account.evidence() != Evidence::Verified || !account.uncompressed.is_empty() {
-                unproven.push(format!("{reference}: {provenance}"));
+            if let Some(reason) = reason {
+                let error = Error::NotShown {
+                    message: format!("{reference}: {reason}"),
+                    hint: Some("--rebuild auto saves what there is, and says what it is".into()),
+                };
+                self.ready().images.remove(&name);
+                self.ready().failed.insert(name, error);
             }
         }
-        if unproven.is_empty() {
-            return Ok(());
-        }
-        Err(Error::NotShown {
-            message: unproven.join("; "),
-            hint: Some("nothing was written; --rebuild auto saves what there is, and says what it is".into()),
-        })
+        Ok(())
     }
 
     /// Says that it does not have a document which an index names.
@@ -206,9 +203,11 @@ impl Source for HeldSource {
     }
 
     fn standing(&self, reference: &Reference) -> Standing {
-        match self.ready().images.get(&reference.full()) {
+        let ready = self.ready();
+        match ready.images.get(&reference.full()) {
             Some(image) if image.stand_in.is_some() => Standing::Unproven,
             Some(_) => Standing::Proven,
+            None if ready.failed.contains_key(&reference.full()) => Standing::Failed,
             None => Standing::Absent,
         }
     }

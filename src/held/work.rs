@@ -155,7 +155,9 @@ fn of_one_image(error: Error) -> Result<Error> {
     match &error {
         // The limit may be that of all images together.
         Error::Refused(finding) if matches!(finding.problem, Problem::TooMany { .. }) => Err(error),
-        Error::NotFound { .. } | Error::Refused(_) | Error::Registry { .. } => Ok(error),
+        Error::NotFound { .. } | Error::Refused(_) | Error::Registry { .. } | Error::Engine { .. } => {
+            Ok(error)
+        }
         _ => Err(error),
     }
 }

@@ -160,6 +160,69 @@ fn a_containerd_store_that_lacks_a_layer_is_not_saved_as_if_it_had_it() {
 }
 
 #[test]
+fn one_incomplete_image_does_not_keep_a_containerd_store_from_being_saved() {
+    let sealift = Sealift::new();
+    let (registry, broken, mut daemon) = pulled(&sealift, Engine::Docker28, Store::Containerd);
+    let others = ["here", "there", "zoo"].map(|name| {
+        let built = Image::sample(name, "1").build(&sealift.path("layout"), name);
+        registry.push(&built, &format!("library/{name}:1"));
+        daemon.docker(&["pull", "--quiet", &format!("{name}:1")]).ok();
+        (format!("{name}:1"), built.digest)
+    });
+    drop(registry);
+    // The top layer is its own; the others share theirs.
+    let layer = &broken.host().layers[2].digest;
+    daemon.stop();
+    fs::remove_file(blob(&daemon, layer)).unwrap();
+    daemon.start_again();
+
+    let nobody = Nobody::new();
+    let names = ["app:1", "here:1", "there:1", "zoo:1"];
+    let save = ["save", "--json", "-o", "images.tar"];
+    for arguments in [&["--all"][..], &[&names[..], &["--keep-going"]].concat()] {
+        let line = [&save[..], &OUT_OF, arguments].concat();
+        let by_root = at(&sealift, &daemon, &line).code(7);
+        let by_nobody = nobody.run(&daemon, &line).code(7);
+        for said in [by_root, by_nobody] {
+            let document = said.json();
+            let left_out = &document["left_out"];
+            assert_eq!(
+                (&left_out[0]["name"], &left_out[0]["exit"]),
+                (&json!("app:1"), &json!(7))
+            );
+            assert!(
+                left_out[0]["reason"].as_str().unwrap().contains(layer),
+                "{document}"
+            );
+            assert_eq!(left_out.as_array().unwrap().len(), 1);
+            let images = document["images"].as_array().unwrap().iter();
+            let found: Vec<_> = images
+                .map(|image| json!([image["name"], image["digest"]]))
+                .collect();
+            let expected: Vec<_> = others
+                .iter()
+                .map(|(name, digest)| json!([name, digest]))
+                .collect();
+            assert_eq!(found, expected);
+        }
+        for archive in [sealift.path("images.tar"), nobody.path("images.tar")] {
+            sealift.run(&["verify", "-q", archive.to_str().unwrap()]).ok();
+            fs::remove_file(archive).unwrap();
+        }
+    }
+    // If nothing may be left out, nothing is written.
+    let line = [&save[..], &OUT_OF, &names[..]].concat();
+    at(&sealift, &daemon, &line).code(7);
+    at(
+        &sealift,
+        &daemon,
+        &[&save[..], &OUT_OF, &["--all", "--rebuild", "require"]].concat(),
+    )
+    .code(7);
+    assert!(!sealift.path("images.tar").exists());
+}
+
+#[test]
 fn without_root_a_classic_store_is_exported() {
     let sealift = Sealift::new();
     let (registry, image, daemon) = pulled(&sealift, Engine::Docker20, Store::Classic);

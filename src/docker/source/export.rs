@@ -104,18 +104,20 @@ pub(super) struct Export {
 }
 
 /// What was exported.
+#[derive(Default)]
 struct Exported {
     images: HashMap<String, Listed>,
-    content: Exports,
+    /// One stream, or several where some image cannot be exported.
+    streams: Vec<Stream>,
+    /// By id: why an image cannot be exported.
+    failed: HashMap<Digest, Error>,
 }
 
-enum Exports {
+enum Stream {
     /// The classic store's.
     Saved(Box<Saved>),
     /// The containerd store's.
     Layout(Box<dyn Content>),
-    /// Nothing was asked for.
-    Nothing,
 }
 
 impl Export {
@@ -129,15 +131,31 @@ impl Export {
         }
     }
 
-    /// Exports images, all in one stream, so that what they share comes once.
-    fn export(&self, images: &HashMap<String, Listed>) -> Result<Exports> {
-        let mut ids: Vec<String> = images.values().map(|listed| listed.id.to_string()).collect();
-        ids.sort();
-        ids.dedup();
-        if ids.is_empty() {
-            return Ok(Exports::Nothing);
+    /// Exports images, all in one stream, so that what they share comes once. One that cannot be exported cuts the
+    /// stream: each half is tried then, until the rest is there.
+    fn export(&self, ids: &[Digest], exported: &mut Exported) -> Result<()> {
+        let outcome = match ids {
+            [] => return Ok(()),
+            _ => self.stream(ids, &exported.images),
+        };
+        match (outcome, ids) {
+            (Ok(stream), _) => exported.streams.push(stream),
+            (Err(error @ (Error::Interrupted | Error::Io { .. })), _) => return Err(error),
+            (Err(error), [only]) => drop(exported.failed.insert(*only, error)),
+            (Err(_), several) => {
+                let (first, second) = several.split_at(several.len() / 2);
+                self.export(first, exported)?;
+                self.export(second, exported)?;
+            }
         }
-        let names: Vec<String> = ids.iter().map(|id| format!("names={}", encode(id))).collect();
+        Ok(())
+    }
+
+    fn stream(&self, ids: &[Digest], images: &HashMap<String, Listed>) -> Result<Stream> {
+        let names: Vec<String> = ids
+            .iter()
+            .map(|id| format!("names={}", encode(&id.to_string())))
+            .collect();
         let path = format!("/images/get?{}", names.join("&"));
         let body = self.client.get_stream("export images", &path)?;
         let body = BufReader::with_capacity(1 << 18, body);
@@ -145,16 +163,16 @@ impl Export {
         match (opened, self.store) {
             (Opened::Unpacked(save), Store::Classic) => {
                 let mut shown: HashMap<Digest, Vec<Reference>> = HashMap::new();
-                for listed in images.values() {
+                for listed in images.values().filter(|listed| ids.contains(&listed.id)) {
                     let names = shown.entry(listed.id).or_default();
                     names.extend(listed.tags.iter().chain(&listed.digests).cloned());
                 }
                 let saved = Saved::of_engine(save, &self.label, shown)?;
-                Ok(Exports::Saved(Box::new(saved)))
+                Ok(Stream::Saved(Box::new(saved)))
             }
             (Opened::Layout(content), Store::Containerd) => {
                 content.check_opening()?;
-                Ok(Exports::Layout(content))
+                Ok(Stream::Layout(content))
             }
             _ => Err(self.client.error(
                 "export images",
@@ -187,29 +205,51 @@ impl Export {
         }
     }
 
-    fn content(&self) -> &Exports {
-        const NOTHING: &Exports = &Exports::Nothing;
-        self.exported.get().map_or(NOTHING, |exported| &exported.content)
+    fn streams(&self) -> &[Stream] {
+        self.exported
+            .get()
+            .map_or(&[], |exported| exported.streams.as_slice())
+    }
+
+    /// What was exported of a classic store.
+    fn saved(&self) -> impl Iterator<Item = &Saved> {
+        self.streams().iter().filter_map(|stream| match stream {
+            Stream::Saved(saved) => Some(saved.as_ref()),
+            Stream::Layout(_) => None,
+        })
+    }
+
+    /// What was exported of a containerd store.
+    fn layouts(&self) -> impl Iterator<Item = &dyn Content> {
+        self.streams().iter().filter_map(|stream| match stream {
+            Stream::Layout(content) => Some(content.as_ref()),
+            Stream::Saved(_) => None,
+        })
     }
 }
 
 impl Unpacked for Export {
     fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
-        match self.content() {
-            Exports::Saved(saved) => saved.size(diff_id),
-            Exports::Layout(_) | Exports::Nothing => Ok(None),
+        for saved in self.saved() {
+            let size = saved.size(diff_id)?;
+            if size.is_some() {
+                return Ok(size);
+            }
         }
+        Ok(None)
     }
 
     fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
-        match self.content() {
-            Exports::Saved(saved) => saved.open(diff_id),
-            Exports::Layout(_) | Exports::Nothing => Err(Error::NotFound {
-                what: format!("layer {diff_id}"),
-                place: self.label.clone(),
-                hint: None,
-            }),
+        for saved in self.saved() {
+            if saved.size(diff_id)?.is_some() {
+                return saved.open(diff_id);
+            }
         }
+        Err(Error::NotFound {
+            what: format!("layer {diff_id}"),
+            place: self.label.clone(),
+            hint: None,
+        })
     }
 }
 
@@ -226,9 +266,16 @@ impl Holder for Export {
             }
         }
         progress.phase("exporting images", None);
-        let content = self.export(&images)?;
+        let mut ids: Vec<Digest> = images.values().map(|listed: &Listed| listed.id).collect();
+        ids.sort();
+        ids.dedup();
+        let mut exported = Exported {
+            images,
+            ..Exported::default()
+        };
+        self.export(&ids, &mut exported)?;
         // Images are gathered once.
-        let _ = self.exported.set(Exported { images, content });
+        let _ = self.exported.set(exported);
         Ok(())
     }
 
@@ -239,11 +286,19 @@ impl Holder for Export {
         let Some(listed) = exported.images.get(&reference.full()) else {
             return Ok(None);
         };
-        match &exported.content {
-            Exports::Saved(saved) => saved.find(reference),
-            Exports::Layout(_) => Ok(Some(listed.root(reference.repository()))),
-            Exports::Nothing => Ok(None),
+        if let Some(error) = exported.failed.get(&listed.id) {
+            return Err(error.clone());
         }
+        if let Store::Containerd = self.store {
+            return Ok(Some(listed.root(reference.repository())));
+        }
+        for saved in self.saved() {
+            let found = saved.find(reference)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     fn references(&self) -> Result<Vec<Reference>> {
@@ -255,10 +310,7 @@ impl Holder for Export {
     }
 
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        let Exports::Layout(content) = self.content() else {
-            return Ok(None);
-        };
-        let Some(stored) = content.stored(digest) else {
+        let Some(stored) = self.layouts().find_map(|content| content.stored(digest)) else {
             return Ok(None);
         };
         let refuse = |problem| Err(Error::refused(Place::blob(*digest).within(&self.label), problem));
@@ -277,25 +329,26 @@ impl Holder for Export {
     }
 
     fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
-        match self.content() {
-            Exports::Saved(saved) => saved.stored(digest),
-            Exports::Layout(content) => Ok(content.stored(digest).cloned()),
-            Exports::Nothing => Ok(None),
+        for saved in self.saved() {
+            let stored = saved.stored(digest)?;
+            if stored.is_some() {
+                return Ok(stored);
+            }
         }
+        let mut layouts = self.layouts();
+        Ok(layouts.find_map(|content| content.stored(digest)).cloned())
     }
 
     fn packed(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest> {
-        match self.content() {
-            Exports::Saved(saved) => saved.packed(diff_id, repository),
-            Exports::Layout(_) | Exports::Nothing => Vec::new(),
-        }
+        let mut all = self.saved().map(|saved| saved.packed(diff_id, repository));
+        all.find(|digests| !digests.is_empty()).unwrap_or_default()
     }
 
     fn stored_forms(&self) -> Vec<StoredForm> {
-        match self.exported.get().map(|exported| &exported.content) {
-            Some(Exports::Saved(saved)) => saved.stored_forms(),
-            Some(Exports::Layout(content)) => archive::stored_forms(content.as_ref()),
-            Some(Exports::Nothing) | None => Vec::new(),
-        }
+        let forms = self.streams().iter().map(|stream| match stream {
+            Stream::Saved(saved) => saved.stored_forms(),
+            Stream::Layout(content) => archive::stored_forms(content.as_ref()),
+        });
+        forms.flatten().collect()
     }
 }
