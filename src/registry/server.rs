@@ -250,7 +250,8 @@ mod tests {
         let digest = graph.root.digest;
         let mut documents = Documents::default();
         documents.add("library/app", &graph);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // No other test takes a port of this address between the end of the server and the last line.
+        let listener = TcpListener::bind("127.83.0.1:0").unwrap();
         let server = Server::start(listener, documents).unwrap();
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
