@@ -35,6 +35,7 @@ pub mod registry;
 pub mod rename;
 pub mod save;
 pub mod selector;
+pub mod serve;
 pub mod source;
 pub mod target;
 pub mod transfer;

@@ -7,7 +7,7 @@ use sealift::archive::content::Content;
 use sealift::archive::verify::{self, Report as Verification};
 use sealift::docker::attach::Restart;
 use sealift::docker::attach::offline::CONSENT;
-use sealift::docker::dormant::Dormant;
+use sealift::docker::stopped::Dormant;
 use sealift::docker::{self, Docker};
 use sealift::escape::Escaped;
 use sealift::escape::shell_word;

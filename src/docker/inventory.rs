@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::api::{ApiVersion, Client};
 use super::attach::{Manner, Strategy, Surroundings};
 use super::endpoint::Endpoint;
-use super::images::{self, Held};
+use crate::docker::api::images::{self, Held};
 use super::plan::Takes;
 use super::platforms;
 use super::space::Space;
@@ -158,7 +158,7 @@ pub fn probe(
         driver: info.driver,
         space: Space::look(client, store, &info.docker_root_dir),
         data_root: info.docker_root_dir,
-        mirrors: super::attach::daemon::memory(client)?.mirrors(),
+        mirrors: crate::docker::daemon::process::memory(client)?.mirrors(),
         zstd: reads_zstd(store, client),
         tells_content,
         images,

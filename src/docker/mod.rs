@@ -19,20 +19,18 @@
 
 pub mod api;
 pub mod attach;
-mod connection;
-pub mod dormant;
+pub mod daemon;
+pub mod stopped;
 pub mod endpoint;
-pub mod images;
 pub mod inventory;
 pub mod plan;
 pub mod platforms;
 mod push;
-mod refusal;
-mod shipment;
+mod unsupported;
+mod upload;
 pub mod source;
 pub mod space;
 pub mod store;
-mod stream;
 mod target;
 
 use api::Client;

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use super::attach::{Manner, Strategy};
-use super::images::Held;
+use crate::docker::api::images::Held;
 use super::inventory::{Inventory, Store, chain_ids};
-use super::{refusal, space};
+use super::{space};
+use crate::docker::unsupported;
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference, Repository};
 use crate::target::{
@@ -69,13 +70,13 @@ pub fn plan(
         };
         let name = checked_name(offer, name)?;
         let planned = planned(at, offer, image, name, request, inventory, strategies);
-        match refusal::obstructed(&planned, offer, image, inventory.store) {
+        match unsupported::obstructed(&planned, offer, image, inventory.store) {
             Some(obstacle) => unpacked.push((offer, obstacle)),
             None => plan.images.push(planned),
         }
     }
-    refusal::strangers(&mut plan, &strangers, offers, request, inventory)?;
-    refusal::unpacked(&mut plan, unpacked, request)?;
+    unsupported::strangers(&mut plan, &strangers, offers, request, inventory)?;
+    unsupported::unpacked(&mut plan, unpacked, request)?;
     plan.attach = attachments(&plan.images, inventory, strategies);
     let takes = Takes::lacking(inventory);
     plan.send = pieces(&plan.images, offers, &takes)?;
@@ -246,7 +247,7 @@ fn showing(
                 .iter()
                 .find(|held| has_name(&held.digests, &pinned));
             let other = other.map(|held| held.id.as_str());
-            match refusal::recorded(&digest, other, request) {
+            match unsupported::recorded(&digest, other, request) {
                 Some(obstacle) => hidden(obstacle),
                 None => way(name.repository(), evidence, request, inventory, strategies),
             }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::docker::Options;
 use crate::docker::api::OLDEST;
-use crate::docker::attach::network::Network;
+use crate::docker::daemon::network::Network;
 use crate::docker::attach::{Surroundings, ranking};
 use crate::docker::inventory::Way;
 use crate::target::sample::{diff_id, offer, stored};

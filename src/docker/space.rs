@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::api::Client;
-use super::attach::reach;
+use crate::docker::daemon::reach;
 use super::inventory::Store;
 use super::plan::{Takes, found, layers};
 use super::store::containerd;

@@ -4,13 +4,13 @@ use std::io::Read;
 
 use super::Docker;
 use super::api::encode;
-use super::attach::daemon::obstacle;
+use crate::docker::daemon::process::obstacle;
 use super::attach::{self, Wanted};
-use super::images::{self, Held, Known, find_image};
+use crate::docker::api::images::{self, Held, Known, find_image};
 use super::inventory::{self, Inventory, Store};
 use super::plan::{self, Takes, found, has_name};
 use super::push;
-use super::shipment::{self, Pool};
+use crate::docker::upload::{self, Pool};
 use super::store;
 use crate::archive::view::View;
 use crate::error::{Error, Result};
@@ -128,7 +128,7 @@ impl Load<'_, '_> {
     }
 
     fn ship(&self, images: &[PlannedImage], pieces: &[Piece], sent: &mut [u64]) -> Result<u64> {
-        let view = shipment::content(images, pieces, self.offers, &self.takes)?;
+        let view = upload::content(images, pieces, self.offers, &self.takes)?;
         self.progress.phase("sending", Some(view.size()));
         self.load("load", &view, pieces)?;
         for piece in pieces {
@@ -225,7 +225,7 @@ impl Load<'_, '_> {
             // The digest alone: it is attached.
             (Store::Classic, None) => Ok(0),
             (Store::Classic, Some(tag)) => {
-                let view = shipment::classic_name(planned, tag, self.offers, &self.takes)?;
+                let view = upload::classic_name(planned, tag, self.offers, &self.takes)?;
                 let Some(view) = view else { return Ok(0) };
                 self.load(&format!("name {tag}"), &view, &[])?;
                 Ok(view.size())
@@ -244,7 +244,7 @@ impl Load<'_, '_> {
                     return Ok(0);
                 };
                 let name = Reference::digested(planned.name.repository(), planned.root);
-                let view = shipment::containerd_name(&offer.graph.root, &name)?;
+                let view = upload::containerd_name(&offer.graph.root, &name)?;
                 self.load(&format!("name {name}"), &view, &[])?;
                 self.forget_nameless(planned.root)?;
                 Ok(view.size())

@@ -34,7 +34,6 @@ pub mod mirror;
 pub mod options;
 pub mod proxy;
 pub mod secret;
-pub mod server;
 pub mod source;
 pub mod tls;
 

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use sealift::docker::api::Client;
-use sealift::docker::attach::daemon::{Process, is_same_file};
+use sealift::docker::daemon::process::{Process, is_same_file};
 use sealift::docker::endpoint::Endpoint;
 use sealift::docker::store::content::ContentFolders;
 use sealift::docker::store::files::Files;

@@ -205,9 +205,9 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::attach::cover::Cover;
-    use crate::docker::attach::mirror::begun::{Begun, Step};
-    use crate::docker::attach::namespaces::Namespaces;
+    use crate::docker::daemon::overmount::Cover;
+    use crate::docker::attach::mirror::undo::{Begun, Step};
+    use crate::docker::daemon::namespaces::Namespaces;
     use crate::progress::Silent;
 
     fn journal(folder: &Path) -> Record {

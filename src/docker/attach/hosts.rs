@@ -7,7 +7,7 @@
 //!
 //! Source: moby, `registry/config.go` (`isSecureIndex`) and `registry/service_v2.go`.
 
-pub mod begun;
+pub mod undo;
 mod file;
 mod infrastructure;
 mod place;
@@ -21,19 +21,20 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use self::begun::{Begun, Step};
+use crate::docker::attach::hosts::undo::{Begun, Step};
 use self::place::Place;
-use super::cover::Cover;
-use super::daemon::Process;
+use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::process::Process;
 use super::folder::Folder;
-use super::network::{Network, try_loopback};
-use super::{Attach, Failed, Manner, Outcome, Ready, Strategy, Surroundings, pull, reach};
+use crate::docker::daemon::network::{Network, try_loopback};
+use super::{Attach, Failed, Manner, Outcome, Ready, Strategy, Surroundings, pull};
+use crate::docker::daemon::reach;
 use crate::docker::api::Client;
 use crate::error::{Error, Result};
 use crate::interrupt::pause;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
-use crate::registry::server::{Documents, Server};
+use crate::serve::{Documents, Server};
 use crate::target::Obstacle;
 
 const PATH: &str = "/etc/hosts";

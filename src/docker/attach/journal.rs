@@ -41,11 +41,11 @@ pub trait Begun: Send {
 #[serde(rename_all = "kebab-case", tag = "strategy")]
 pub enum Record {
     /// A mirror of docker.io.
-    Mirror(mirror::begun::Begun),
+    Mirror(mirror::undo::Begun),
     /// A stop of the engine.
-    Offline(offline::begun::Begun),
+    Offline(offline::undo::Begun),
     /// Names that lead elsewhere.
-    Hosts(hosts::begun::Begun),
+    Hosts(hosts::undo::Begun),
 }
 
 impl Record {

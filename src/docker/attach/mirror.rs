@@ -6,7 +6,7 @@
 //! every repair. It listens on a port that only root can bind and answers no tags, so that nobody can
 //! serve images through it.
 
-pub mod begun;
+pub mod undo;
 
 use std::io;
 use std::net::TcpListener;
@@ -14,16 +14,17 @@ use std::net::TcpListener;
 use crate::docker::api::Client;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
-use crate::registry::server::{Server, UNPRIVILEGED, bind_below};
+use crate::serve::{Server, UNPRIVILEGED, bind_below};
 use crate::target::Obstacle;
 
-use super::config::{Configuration, DEFAULT_PATH};
-use super::cover::Cover;
-use super::daemon::{Process, memory, obstacle};
+use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
+use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::process::{Process, memory, obstacle};
 use super::folder::Folder;
-use super::network::{privileged_again, unprivileged_from};
-use super::{Attach, Failed, Manner, OTHERWISE, Outcome, Ready, Strategy, Surroundings, pull, reach};
-use begun::{Begun, Step};
+use crate::docker::daemon::network::{privileged_again, unprivileged_from};
+use super::{Attach, Failed, Manner, OTHERWISE, Outcome, Ready, Strategy, Surroundings, pull};
+use crate::docker::daemon::reach;
+use undo::{Begun, Step};
 
 /// The strategy.
 #[derive(Debug)]

@@ -20,26 +20,21 @@
 //! - [`config`]: `daemon.json` and the flags of the command line
 //! - [`cover`]: laying another file over the real one without touching it
 
-pub mod config;
-pub mod cover;
-pub mod daemon;
 pub mod folder;
 pub mod hosts;
 pub mod journal;
 pub mod mirror;
-pub mod namespaces;
-pub mod network;
 pub mod offline;
 mod pull;
-pub mod reach;
-pub mod surroundings;
+pub mod host_facts;
 
-pub use surroundings::Surroundings;
+pub use host_facts::Surroundings;
 
 use self::folder::{Folder, Lock};
 use self::journal::{Begun, Session, leftover};
 use super::Options;
 use super::api::Client;
+use super::daemon::process;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Graph, Platform, Repository};
@@ -113,7 +108,7 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Failed {
         match error {
             Error::Interrupted => Failed::Error(error),
-            other => Failed::Obstacle(daemon::obstacle(&other)),
+            other => Failed::Obstacle(process::obstacle(&other)),
         }
     }
 }

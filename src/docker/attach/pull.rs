@@ -1,12 +1,12 @@
 //! The pull by digest that makes an engine record it, and what it asks for in a pull.
 
-use super::daemon::obstacle;
+use crate::docker::daemon::process::obstacle;
 use super::{Attach, Outcome, Wanted};
 use crate::docker::api::{Client, encode};
-use crate::docker::images::find_image;
+use crate::docker::api::images::find_image;
 use crate::error::Result;
 use crate::oci::Digest;
-use crate::registry::server::Documents;
+use crate::serve::Documents;
 use crate::target::Obstacle;
 
 /// What an engine that holds the images asks for: their manifests.

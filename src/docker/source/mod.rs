@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::Options;
 use super::api::Client;
-use super::dormant::Dormant;
+use crate::docker::stopped::Dormant;
 use super::endpoint::Endpoint;
 use super::inventory::{Store, store_of};
 use super::store::content::ContentFolders;

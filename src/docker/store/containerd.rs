@@ -10,8 +10,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::docker::attach::config::Configuration;
-use crate::docker::attach::daemon::{Process, holder, running};
+use crate::docker::daemon::config::Configuration;
+use crate::docker::daemon::process::{Process, holder, running};
 
 const PROGRAM: &str = "containerd";
 /// The database below containerd's root.

@@ -17,7 +17,7 @@ use super::containerd;
 use super::files::{digest_path, open_below};
 use crate::archive::content::{Extent, Stored};
 use crate::dir::Dir;
-use crate::docker::attach::daemon::Process;
+use crate::docker::daemon::process::Process;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Config, Descriptor, Digest, Document, MAX_METADATA, Manifest};
 use crate::source::StoredForm;

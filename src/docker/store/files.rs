@@ -11,8 +11,8 @@ use rustix::fs::FileType;
 
 use super::repositories::Repositories;
 use crate::dir::Dir;
-use crate::docker::attach::config::{Configuration, DEFAULT_PATH};
-use crate::docker::attach::daemon::Process;
+use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
+use crate::docker::daemon::process::Process;
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 use crate::target::Obstacle;

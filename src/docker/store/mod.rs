@@ -26,6 +26,7 @@ pub mod files;
 pub mod layer;
 pub mod layers;
 pub mod manifests;
+pub mod replace;
 pub mod repositories;
 pub mod rooted;
 pub mod tar_split;
@@ -35,8 +36,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::api::Client;
-use super::attach::daemon::{Process, obstacle};
-use super::attach::reach;
+use crate::docker::daemon::process::{Process, obstacle};
+use crate::docker::daemon::reach;
 use crate::archive::decompress::DEFAULT_LIMIT;
 use crate::dir::Dir;
 use crate::error::{Error, Result};

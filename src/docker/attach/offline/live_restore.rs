@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::docker::api::Client;
-use crate::docker::attach::config::{Configuration, Memory};
-use crate::docker::attach::cover::Cover;
-use crate::docker::attach::daemon::{Process, memory};
+use crate::docker::daemon::config::{Configuration, Memory};
+use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::process::{Process, memory};
 use crate::docker::attach::folder::Folder;
-use crate::docker::attach::namespaces::Namespaces;
+use crate::docker::daemon::namespaces::Namespaces;
 use crate::docker::endpoint::Endpoint;
 use crate::error::Result;
 

@@ -9,28 +9,27 @@
 //! - [`outlook`]: what a restart would do on this host
 //! - [`begun`]: what is written down, and how it is undone
 
-pub mod begun;
-pub mod exchange;
+pub mod undo;
 pub mod live_restore;
-pub mod outlook;
+pub mod impact;
 pub mod service;
 
-use super::daemon::{Identity, Process, memory, obstacle};
+use crate::docker::daemon::process::{Identity, Process, memory, obstacle};
 use super::folder::Folder;
 use super::journal::Session;
-use super::reach;
+use crate::docker::daemon::reach;
 use super::{Attach, Failed, Manner, Outcome, Ready, Restart, Strategy, Surroundings, Wanted};
 use crate::docker::api::Client;
-use crate::docker::images::find_image;
+use crate::docker::api::images::find_image;
 use crate::docker::store::files::Files;
 use crate::docker::store::manifests::LockedManifests;
 use crate::docker::store::repositories::Repositories;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference, Repository};
 use crate::target::Obstacle;
-use begun::{Begun, Step};
+use undo::{Begun, Step};
 use live_restore::Fate;
-use outlook::Outlook;
+use impact::Outlook;
 use service::Control;
 
 /// The hint where nothing but the user's consent is missing.

@@ -10,7 +10,7 @@ use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
 use super::inventory::chain_ids;
 use super::plan::{checked_name, found};
 use super::push;
-use super::refusal;
+use crate::docker::unsupported;
 use super::store::files::{Files, digest_path};
 use super::store::manifests::LockedManifests;
 use super::store::repositories::Repositories;
@@ -146,7 +146,7 @@ impl Target for Dormant {
             let mut hints: Vec<String> = missing
                 .iter()
                 .filter(|offer| !is_image(offer))
-                .map(|offer| format!("{} is {}", offer.label(), refusal::nature(offer)))
+                .map(|offer| format!("{} is {}", offer.label(), unsupported::nature(offer)))
                 .collect();
             if missing.iter().any(|offer| is_image(&offer)) {
                 hints.push("only a running daemon takes images in: start it, load, and stop it again".into());
@@ -162,7 +162,7 @@ impl Target for Dormant {
             name: offer.label(),
             reason: match is_image(&&offer) {
                 true => "the store does not have it, and only a running daemon takes it in".into(),
-                false => format!("it is {}", refusal::nature(offer)),
+                false => format!("it is {}", unsupported::nature(offer)),
             },
             exit_code: 7,
         }));
@@ -327,7 +327,7 @@ fn showing(
         )),
         Attach::Auto | Attach::Offline if offer.evidence() == Evidence::Recorded => {
             let other = holder.map(|holder| holder.to_string());
-            let obstacle = refusal::recorded(&digest, other.as_deref(), request);
+            let obstacle = unsupported::recorded(&digest, other.as_deref(), request);
             obstacle.map_or(Showing::Attach { strategy: "offline" }, hidden)
         }
         Attach::Auto | Attach::Offline => Showing::Attach { strategy: "offline" },

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::live_restore::LiveRestore;
 use super::service::Control;
 use crate::docker::api::Client;
-use crate::docker::attach::daemon::Identity;
+use crate::docker::daemon::process::Identity;
 use crate::docker::attach::folder::Folder;
 use crate::docker::attach::journal::{self, Record};
 use crate::docker::endpoint::Endpoint;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::dir::Dir;
-use crate::docker::attach::cover::copy_access;
+use crate::docker::daemon::overmount::copy_access;
 use crate::docker::store::files::{Files, open_below};
 use crate::oci::Digest;
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::config::{CommandLine, Configuration, DEFAULT_PATH, Memory, same};
-use super::cover::Cover;
-use super::folder::FOLDER_VARIABLE;
+use crate::docker::daemon::overmount::Cover;
+use crate::docker::attach::folder::FOLDER_VARIABLE;
 use super::namespaces::{self, Namespaces};
 use crate::docker::api::{Client, encode};
 use crate::error::{Error, Result};

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::network::Network;
-use super::offline::outlook::Outlook;
-use super::reach;
+use crate::docker::daemon::network::Network;
+use crate::docker::attach::offline::impact::Outlook;
+use crate::docker::daemon::reach;
 use crate::docker::api::Client;
 
 /// What is known of the engine's process and the host that it sees.

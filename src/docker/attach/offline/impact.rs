@@ -6,7 +6,7 @@ use super::live_restore::{Fate, LiveRestore};
 use super::service::Control;
 use crate::docker::api::Client;
 use crate::docker::attach::Restart;
-use crate::docker::attach::daemon::{Process, memory};
+use crate::docker::daemon::process::{Process, memory};
 use crate::docker::store::files::Files;
 use crate::error::Result;
 use crate::target::Obstacle;

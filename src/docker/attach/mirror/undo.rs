@@ -4,12 +4,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::docker::api::Client;
-use crate::docker::attach::config::same;
-use crate::docker::attach::cover::Cover;
-use crate::docker::attach::daemon::{Process, memory};
+use crate::docker::daemon::config::same;
+use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::process::{Process, memory};
 use crate::docker::attach::folder::Folder;
 use crate::docker::attach::journal::{self, Record};
-use crate::docker::attach::namespaces::Namespaces;
+use crate::docker::daemon::namespaces::Namespaces;
 use crate::docker::endpoint::Endpoint;
 use crate::error::Result;
 

@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
 
-use super::endpoint::{Endpoint, Tls, read_optional};
+use crate::docker::endpoint::{Endpoint, Tls, read_optional};
 use crate::error::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

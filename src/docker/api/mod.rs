@@ -2,6 +2,10 @@
 //!
 //! Source: moby, `api/swagger.yaml`.
 
+mod connection;
+pub mod images;
+mod stream;
+
 use std::borrow::Cow;
 use std::io::Read;
 use std::time::Duration;
@@ -10,9 +14,10 @@ use serde::de::DeserializeOwned;
 use ureq::http::Response;
 use ureq::{Body, SendBody};
 
-use super::connection::{self, Hangup};
+use connection::Hangup;
+use stream::{End, Message};
+
 use super::endpoint::Endpoint;
-use super::stream::{self, End, Message};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
 
@@ -520,5 +525,4 @@ pub fn encode(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "api_tests.rs"]
 mod tests;

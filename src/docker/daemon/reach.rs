@@ -1,6 +1,6 @@
 //! Whether the engine's process can be reached from here; if not, what it is, and what can be done there.
 
-use super::daemon::{Process, obstacle};
+use crate::docker::daemon::process::{Process, obstacle};
 use crate::docker::api::Client;
 use crate::docker::endpoint::Endpoint;
 use crate::target::Obstacle;

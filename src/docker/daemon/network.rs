@@ -7,12 +7,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
-use super::daemon::Process;
+use crate::docker::daemon::process::Process;
 use crate::docker::api::Client;
 use crate::error::Result;
 use crate::registry::environment::Environment;
 use crate::registry::proxy::Proxies;
-use crate::registry::server::UNPRIVILEGED;
+use crate::serve::UNPRIVILEGED;
 
 /// Where the system tells which ports are root's alone (Linux 4.11), in each network; ip-sysctl.rst.
 const UNPRIVILEGED_FROM: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
