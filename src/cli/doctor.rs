@@ -3,8 +3,9 @@
 use std::io;
 
 use clap::Args;
+use sealift::docker::api::info::Store;
 use sealift::docker::attach::folder::Folder;
-use sealift::docker::inventory::{Inventory, Store};
+use sealift::docker::inventory::Inventory;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
 use sealift::target::{Showing, Target as _};

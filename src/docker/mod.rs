@@ -19,25 +19,27 @@
 
 pub mod api;
 pub mod attach;
+mod content;
 pub mod daemon;
-pub mod stopped;
 pub mod endpoint;
 pub mod inventory;
 pub mod plan;
 pub mod platforms;
 mod push;
-mod unsupported;
-mod upload;
 pub mod source;
 pub mod space;
+pub mod stopped;
 pub mod store;
 mod target;
+mod unsupported;
+mod upload;
 
 use api::Client;
+use api::info::Store;
 use attach::folder::Folder;
 use attach::{Restart, Strategy};
 use endpoint::{Endpoint, Environment};
-use inventory::{Inventory, Store};
+use inventory::Inventory;
 
 use crate::error::Result;
 use crate::oci::Repository;
@@ -87,7 +89,7 @@ impl Docker {
         Ok(Docker {
             client: Client::connect(&endpoint)?,
             folder: options.folder.clone(),
-            strategies: attach::ranking(options),
+            strategies: attach::ranking(&options.folder, &options.restart),
             keep_push_digest: options.keep_push_digest,
         })
     }

@@ -2,39 +2,18 @@
 
 use std::collections::HashSet;
 
+use super::api::info::Store;
 use super::attach::{Manner, Strategy};
+use super::content::pieces;
+use super::inventory::Inventory;
+use super::space;
 use crate::docker::api::images::Held;
-use super::inventory::{Inventory, Store, chain_ids};
-use super::{space};
 use crate::docker::unsupported;
 use crate::error::{Error, Result};
-use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference, Repository};
+use crate::oci::{Image, Reference, Repository};
 use crate::target::{
-    Attach, Attachment, Change, Evidence, Form, Obstacle, Offer, Offers, Piece, Plan, PlannedImage, Request,
-    Showing,
+    Attach, Attachment, Change, Evidence, Obstacle, Offer, Offers, Plan, PlannedImage, Request, Showing,
 };
-
-/// In what form an engine takes content, and what it need not be sent.
-#[derive(Debug, Clone)]
-pub struct Takes {
-    /// How it keeps images.
-    pub store: Store,
-    /// Whether it reads zstd layers.
-    pub zstd: bool,
-    /// Chain ids of layers that are left out.
-    pub chains: HashSet<Digest>,
-}
-
-impl Takes {
-    /// Leaves out the layers that the engine has.
-    pub fn lacking(inventory: &Inventory) -> Takes {
-        Takes {
-            store: inventory.store,
-            zstd: inventory.zstd,
-            chains: inventory.chains(),
-        }
-    }
-}
 
 /// Plans a load.
 ///
@@ -78,10 +57,10 @@ pub fn plan(
     unsupported::strangers(&mut plan, &strangers, offers, request, inventory)?;
     unsupported::unpacked(&mut plan, unpacked, request)?;
     plan.attach = attachments(&plan.images, inventory, strategies);
-    let takes = Takes::lacking(inventory);
-    plan.send = pieces(&plan.images, offers, &takes)?;
+    let accepts = inventory.accepts();
+    plan.send = pieces(&plan.images, offers, &accepts)?;
     if let Some(free) = &inventory.space {
-        let unpacked = space::unpacked(&plan.images, offers, &takes);
+        let unpacked = space::unpacked(&plan.images, offers, &accepts);
         plan.room = Some(free.check(space::stream(&plan.send), unpacked)?);
     }
     Ok(plan)
@@ -343,103 +322,6 @@ fn attachments(
             steps: strategy.steps(&wanted, &inventory.surroundings),
         })
         .collect()
-}
-
-/// What is sent for the images that are not present: each blob once.
-///
-/// # Errors
-///
-/// If a layer has to be decompressed and its uncompressed size is not known.
-pub fn pieces(images: &[PlannedImage], offers: &Offers<'_>, takes: &Takes) -> Result<Vec<Piece>> {
-    let mut seen = HashSet::new();
-    let mut pieces = Vec::new();
-    for position in sent(images, takes.store) {
-        let planned = images.get(position);
-        let Some((offer, image)) = planned.and_then(|planned| found(planned, offers)) else {
-            continue;
-        };
-        let mut add = |digest, size, form| {
-            if seen.insert(digest) {
-                pieces.push(Piece {
-                    digest,
-                    size,
-                    form,
-                    image: position,
-                });
-            }
-        };
-        if takes.store == Store::Containerd {
-            for (descriptor, _) in &offer.graph.indexes {
-                add(descriptor.digest, descriptor.size, Form::Document);
-            }
-            add(image.descriptor.digest, image.descriptor.size, Form::Document);
-        }
-        let config = &image.manifest.config;
-        add(config.digest, config.size, Form::Config);
-        for (layer, diff_id, chain) in layers(image) {
-            if takes.chains.contains(&chain) {
-                continue;
-            }
-            let here = offer.account.layer(layer);
-            if is_decompressed(here, takes) {
-                add(diff_id, uncompressed_size(offer, &diff_id)?, Form::Uncompressed);
-            } else {
-                add(here.digest, here.size, Form::Layer);
-            }
-        }
-    }
-    Ok(pieces)
-}
-
-/// Positions of the images whose content is sent. An image of the classic store goes once, whatever its names and
-/// digests; its layers may be stored otherwise under each.
-pub fn sent(images: &[PlannedImage], store: Store) -> Vec<usize> {
-    let mut seen = HashSet::new();
-    let missing = images.iter().enumerate().filter(|(_, planned)| !planned.present);
-    missing
-        .filter(|(_, planned)| store == Store::Containerd || seen.insert(planned.image_id))
-        .map(|(position, _)| position)
-        .collect()
-}
-
-/// The offer and the image in it that a planned one stands for.
-pub fn found<'o, 'a>(planned: &PlannedImage, offers: &'o Offers<'a>) -> Option<(&'o Offer<'a>, &'o Image)> {
-    let offer = offers.images.get(planned.offer)?;
-    let image = offer
-        .graph
-        .runnable()
-        .find(|image| image.descriptor.digest == planned.manifest)?;
-    Some((offer, image))
-}
-
-/// An image's layers with their diff ids and the chains that end with them.
-pub fn layers(image: &Image) -> impl Iterator<Item = (&Descriptor, Digest, Digest)> {
-    let diff_ids = image
-        .config
-        .as_ref()
-        .map(|config| config.diff_ids.clone())
-        .unwrap_or_default();
-    let chains = chain_ids(&diff_ids);
-    image
-        .manifest
-        .layers
-        .iter()
-        .zip(diff_ids)
-        .zip(chains)
-        .map(|((layer, diff_id), chain)| (layer, diff_id, chain))
-}
-
-/// Whether a layer, as the archive has it, goes out as the plain tar that is in it.
-pub fn is_decompressed(layer: &Descriptor, takes: &Takes) -> bool {
-    let is_zstd = layer.media_type.kind() == Kind::Layer(Compression::Zstd);
-    takes.store == Store::Classic && !takes.zstd && is_zstd
-}
-
-fn uncompressed_size(offer: &Offer<'_>, diff_id: &Digest) -> Result<u64> {
-    offer.layer_sizes.get(diff_id).copied().ok_or_else(|| Error::Usage {
-        message: format!("layer {diff_id} is zstd, which this engine lacks, and was not decompressed when it was verified"),
-        hint: Some("verify the archive wholly, not with --quick".into()),
-    })
 }
 
 #[cfg(test)]

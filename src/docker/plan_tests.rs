@@ -1,11 +1,13 @@
 //! Plans for engines that were made up.
 
 use super::*;
-use crate::docker::Options;
 use crate::docker::api::OLDEST;
+use crate::docker::attach::folder::Folder;
+use crate::docker::attach::{Restart, Surroundings, ranking};
 use crate::docker::daemon::network::Network;
-use crate::docker::attach::{Surroundings, ranking};
 use crate::docker::inventory::Way;
+use crate::oci::Digest;
+use crate::target::Form;
 use crate::target::sample::{diff_id, offer, stored};
 
 pub(super) const AMD64: &[&str] = &["linux/amd64"];
@@ -52,7 +54,12 @@ pub(super) fn planned(images: Vec<Offer<'static>>, request: &Request, inventory:
         images,
         damaged: Vec::new(),
     };
-    plan(&offers, request, inventory, &ranking(&Options::default()))
+    plan(
+        &offers,
+        request,
+        inventory,
+        &ranking(&Folder::default(), &Restart::default()),
+    )
 }
 
 pub(super) fn sent(plan: &Plan, form: Form) -> Vec<Digest> {

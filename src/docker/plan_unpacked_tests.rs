@@ -4,7 +4,8 @@ use super::tests::{AMD64, held, inventory, planned, sent};
 use super::*;
 use crate::archive::account::{LayerOrigin, ManifestOrigin, Provenance, StandIn};
 use crate::docker::inventory::Way;
-use crate::oci::MediaType;
+use crate::oci::{Descriptor, Digest, MediaType};
+use crate::target::Form;
 use crate::target::sample::{diff_id, offer, stored};
 
 /// An image of which these layers are here only uncompressed.

@@ -7,7 +7,7 @@
 //! Source: moby, `distribution/pull_v2_unix.go`; containerd, `platforms/compare.go` (`platformVector`).
 
 use super::api::ApiVersion;
-use super::inventory::Store;
+use super::api::info::Store;
 use crate::oci::Platform;
 
 /// From this version of the API on (Docker 23), the classic store chooses as containerd does, by levels.

@@ -10,10 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::api::Client;
-use crate::docker::daemon::reach;
-use super::inventory::Store;
-use super::plan::{Takes, found, layers};
+use super::api::info::{Info, Store};
+use super::content::{Accepts, found, layers};
 use super::store::containerd;
+use crate::docker::daemon::reach;
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Kind};
 use crate::target::{Offers, Piece, PlannedImage, Room};
@@ -37,11 +37,11 @@ pub struct Space {
 
 impl Space {
     /// Looks; `None` if it cannot be known, as of an engine on another host.
-    pub fn look(client: &Client, store: Store, data_root: &str) -> Option<Space> {
-        let process = reach::process(client).ok()?;
-        let (path, here) = match store {
+    pub fn look(client: &Client, info: &Info) -> Option<Space> {
+        let process = reach::process(client, info).ok()?;
+        let (path, here) = match info.store() {
             Store::Classic => {
-                let path = PathBuf::from(data_root);
+                let path = info.docker_root_dir.clone();
                 let here = process.reach(&path).ok()?;
                 (path, here)
             }
@@ -100,19 +100,19 @@ fn free(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// Uncompressed bytes of the layers that the engine unpacks for these images: one for each chain that it lacks.
-pub fn unpacked(images: &[PlannedImage], offers: &Offers<'_>, takes: &Takes) -> u64 {
+pub fn unpacked(images: &[PlannedImage], offers: &Offers<'_>, accepts: &Accepts) -> u64 {
     let mut seen = HashSet::new();
     let missing = images.iter().filter(|planned| !planned.present);
     let mut bytes = 0_u64;
     for (offer, image) in missing.filter_map(|planned| found(planned, offers)) {
         for (layer, diff_id, chain) in layers(image) {
-            if takes.chains.contains(&chain) || !seen.insert(chain) {
+            if accepts.chains.contains(&chain) || !seen.insert(chain) {
                 continue;
             }
             let here = offer.account.layer(layer);
             let size = match here.media_type.kind() {
                 Kind::Layer(Compression::None) => here.size,
-                // What was not counted takes at least what it takes compressed.
+                // What was not counted takes at least what it accepts compressed.
                 _ => offer.layer_sizes.get(&diff_id).copied().unwrap_or(here.size),
             };
             bytes = bytes.saturating_add(size);

@@ -6,16 +6,17 @@
 use std::path::{Path, PathBuf};
 
 use super::attach::folder::Folder;
+use super::content::found;
 use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
-use super::inventory::chain_ids;
-use super::plan::{checked_name, found};
+use super::plan::checked_name;
 use super::push;
-use crate::docker::unsupported;
 use super::store::files::{Files, digest_path};
 use super::store::manifests::LockedManifests;
 use super::store::repositories::Repositories;
+use crate::docker::unsupported;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
+use crate::oci::chain_ids;
 use crate::oci::{Digest, Image, Platform, Reference};
 use crate::progress::Progress;
 use crate::target::{

@@ -4,15 +4,17 @@ use std::io::Read;
 
 use super::Docker;
 use super::api::encode;
-use crate::docker::daemon::process::obstacle;
+use super::api::info::Store;
 use super::attach::{self, Wanted};
-use crate::docker::api::images::{self, Held, Known, find_image};
-use super::inventory::{self, Inventory, Store};
-use super::plan::{self, Takes, found, has_name};
+use super::content::{self, Accepts, found};
+use super::inventory::{self, Inventory};
+use super::plan::{self, has_name};
 use super::push;
-use crate::docker::upload::{self, Pool};
 use super::store;
 use crate::archive::view::View;
+use crate::docker::api::images::{self, Held, Known, find_image};
+use crate::docker::daemon::process::obstacle;
+use crate::docker::upload::{self, Pool};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Image, Reference, Repository};
@@ -38,11 +40,11 @@ impl Target for Docker {
         interrupt: &Interrupt,
     ) -> Result<Report> {
         self.repair(progress)?;
-        let takes = inventory::takes(&self.client)?;
+        let accepts = Accepts::ask(&self.client)?;
         let load = Load {
             docker: self,
             offers,
-            takes,
+            accepts,
             progress,
             interrupt,
         };
@@ -56,7 +58,7 @@ impl Target for Docker {
         let mut obstacles = load.attach(plan)?;
         self.tidy();
         let mut pushes = load.remember(plan);
-        let now = images::names(&self.client, load.takes.store)?;
+        let now = images::names(&self.client, load.accepts.store)?;
         let now = Known::of(&now);
         for (at, planned) in plan.images.iter().enumerate() {
             let obstacles = obstacles.get_mut(at).map(std::mem::take).unwrap_or_default();
@@ -73,7 +75,7 @@ impl Target for Docker {
 struct Load<'l, 'a> {
     docker: &'l Docker,
     offers: &'l Offers<'a>,
-    takes: Takes,
+    accepts: Accepts,
     progress: &'l dyn Progress,
     interrupt: &'l Interrupt,
 }
@@ -88,7 +90,7 @@ impl Load<'_, '_> {
         if plan.images.iter().all(|planned| planned.present) {
             return Ok(0);
         }
-        let all = plan::pieces(&plan.images, self.offers, &self.takes)?;
+        let all = content::pieces(&plan.images, self.offers, &self.accepts)?;
         let is_partial = all.len() > plan.send.len();
         let first = self.ship(&plan.images, &plan.send, sent);
         let mut total = match first {
@@ -108,7 +110,7 @@ impl Load<'_, '_> {
         for (at, planned) in again.iter_mut().enumerate() {
             planned.present |= !lacking.contains(&at);
         }
-        let pieces = plan::pieces(&again, self.offers, &self.takes)?;
+        let pieces = content::pieces(&again, self.offers, &self.accepts)?;
         total += self.ship(&again, &pieces, sent)?;
         let lacking = self.lacking(&again)?;
         if lacking.is_empty() {
@@ -128,7 +130,7 @@ impl Load<'_, '_> {
     }
 
     fn ship(&self, images: &[PlannedImage], pieces: &[Piece], sent: &mut [u64]) -> Result<u64> {
-        let view = upload::content(images, pieces, self.offers, &self.takes)?;
+        let view = upload::content(images, pieces, self.offers, &self.accepts)?;
         self.progress.phase("sending", Some(view.size()));
         self.load("load", &view, pieces)?;
         for piece in pieces {
@@ -156,7 +158,7 @@ impl Load<'_, '_> {
     /// Positions of images that are not on the engine as they should be.
     fn lacking(&self, images: &[PlannedImage]) -> Result<Vec<usize>> {
         let client = &self.docker.client;
-        let content = match self.takes.store {
+        let content = match self.accepts.store {
             store if images::tells_content(client, store) => Some(images::list(client, store)?),
             _ => None,
         };
@@ -166,7 +168,7 @@ impl Load<'_, '_> {
             let Some((_, image)) = found(planned, self.offers) else {
                 continue;
             };
-            let is_right = match (self.takes.store, &content) {
+            let is_right = match (self.accepts.store, &content) {
                 (Store::Classic, _) => {
                     let inspected = find_image(client, &planned.image_id.to_string())?;
                     let expected = image.config.as_ref().map(|config| &config.diff_ids);
@@ -208,10 +210,10 @@ impl Load<'_, '_> {
                 &format!("/containers/{}?force=1&v=1", encode(&created.id)),
             )?;
         }
-        if !images::tells_content(client, self.takes.store) {
+        if !images::tells_content(client, self.accepts.store) {
             return Ok(true);
         }
-        let content = images::list(client, self.takes.store)?;
+        let content = images::list(client, self.accepts.store)?;
         Ok(Known::of(&content).get(&root).is_some_and(|held| held.has(image)))
     }
 
@@ -221,11 +223,11 @@ impl Load<'_, '_> {
             return Ok(0);
         }
         let client = &self.docker.client;
-        match (self.takes.store, &planned.tag) {
+        match (self.accepts.store, &planned.tag) {
             // The digest alone: it is attached.
             (Store::Classic, None) => Ok(0),
             (Store::Classic, Some(tag)) => {
-                let view = upload::classic_name(planned, tag, self.offers, &self.takes)?;
+                let view = upload::classic_name(planned, tag, self.offers, &self.accepts)?;
                 let Some(view) = view else { return Ok(0) };
                 self.load(&format!("name {tag}"), &view, &[])?;
                 Ok(view.size())
@@ -314,7 +316,7 @@ impl Load<'_, '_> {
         obstacles: Vec<Obstacle>,
         sent: u64,
     ) -> Result<Loaded> {
-        let held = now.get(&match self.takes.store {
+        let held = now.get(&match self.accepts.store {
             Store::Classic => planned.image_id,
             Store::Containerd => planned.root,
         });
@@ -356,7 +358,7 @@ impl Load<'_, '_> {
         if held.is_some_and(is_among) {
             return Ok(true);
         }
-        let id = match self.takes.store {
+        let id = match self.accepts.store {
             Store::Classic => planned.image_id,
             Store::Containerd => planned.root,
         };
@@ -373,7 +375,7 @@ impl Load<'_, '_> {
         if !self.docker.keep_push_digest {
             return Vec::new();
         }
-        let files = match self.takes.store {
+        let files = match self.accepts.store {
             Store::Classic => store::files_of(&self.docker.client),
             // It has the blobs themselves, and needs no telling.
             Store::Containerd => return Vec::new(),

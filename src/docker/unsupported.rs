@@ -1,6 +1,7 @@
 //! Images that an engine cannot have: refused by name, all at once, or left out.
 
-use super::inventory::{Inventory, Store};
+use super::api::info::Store;
+use super::inventory::Inventory;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Image};
 use crate::target::{LeftOut, Obstacle, Offer, Offers, Plan, PlannedImage, Request, Showing};

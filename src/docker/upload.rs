@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::inventory::Store;
-use super::plan::{self, Takes, found, is_decompressed, layers};
+use super::api::info::Store;
+use super::content::{self, Accepts, found, is_decompressed, layers};
 use crate::archive::content::{Content, Stored};
 use crate::archive::format::{
     CONTAINERD_NAME, DockerImage, Entry, INDEX, MANIFEST, OCI_LAYOUT, OCI_LAYOUT_CONTENT, blob_path, to_json,
@@ -77,7 +77,7 @@ pub fn content(
     images: &[PlannedImage],
     pieces: &[Piece],
     offers: &Offers<'_>,
-    takes: &Takes,
+    accepts: &Accepts,
 ) -> Result<View> {
     let mut items = Vec::new();
     for piece in pieces {
@@ -103,16 +103,16 @@ pub fn content(
             }
         }
     }
-    let missing = plan::sent(images, takes.store);
+    let missing = content::sent(images, accepts.store);
     let missing = missing.into_iter().filter_map(|position| images.get(position));
-    match takes.store {
+    match accepts.store {
         Store::Containerd => {
             let roots = missing.filter_map(|planned| Some(found(planned, offers)?.0.graph.root.bare()));
             items.extend(layout(roots.collect())?);
         }
         Store::Classic => {
             let list: Vec<DockerImage> = missing
-                .filter_map(|planned| Some(docker_image(found(planned, offers)?, takes)))
+                .filter_map(|planned| Some(docker_image(found(planned, offers)?, accepts)))
                 .collect();
             items.push(file(MANIFEST, to_json(&list)?));
         }
@@ -132,12 +132,12 @@ pub fn classic_name(
     planned: &PlannedImage,
     name: &Reference,
     offers: &Offers<'_>,
-    takes: &Takes,
+    accepts: &Accepts,
 ) -> Result<Option<View>> {
     let Some((offer, image)) = found(planned, offers) else {
         return Ok(None);
     };
-    let mut entry = docker_image((offer, image), takes);
+    let mut entry = docker_image((offer, image), accepts);
     entry.repo_tags = Some(vec![name.full()]);
     let config = Item::Blob(image.manifest.config.clone());
     View::new(vec![config, file(MANIFEST, to_json(&[entry])?)]).map(Some)
@@ -155,12 +155,12 @@ pub fn containerd_name(root: &Descriptor, name: &Reference) -> Result<View> {
     View::new(layout(vec![root])?)
 }
 
-fn docker_image((offer, image): (&Offer<'_>, &Image), takes: &Takes) -> DockerImage {
+fn docker_image((offer, image): (&Offer<'_>, &Image), accepts: &Accepts) -> DockerImage {
     let mut entry = DockerImage::new(image, |layer| layer);
     entry.layers = layers(image)
         .map(|(layer, diff_id, _)| {
             let here = offer.account.layer(layer);
-            blob_path(if is_decompressed(here, takes) {
+            blob_path(if is_decompressed(here, accepts) {
                 &diff_id
             } else {
                 &here.digest

@@ -5,12 +5,13 @@
 //! - [`descriptor`]: digest, size and media type of one blob
 //! - [`json`]: strict JSON, as everything here comes from outside; [`schema`]: what Go decodes each document into
 //! - [`manifest`]: manifests and indexes, raw bytes beside a parsed view
-//! - [`config`]: the part of an image config that is needed: platform and diff ids
+//! - [`config`]: the part of an image config that is needed: platform and diff ids; [`chain`]: chains of layers
 //! - [`platform`]: platforms, and which of them were asked for
 //! - [`reference`]: image names by Docker's rules
 //! - [`documents`]: manifests, indexes and configs, each parsed and kept once
 //! - [`graph`]: everything that a reference stands for, as a closed set of descriptors
 
+pub mod chain;
 pub mod config;
 pub mod descriptor;
 pub mod digest;
@@ -23,6 +24,7 @@ pub mod platform;
 pub mod reference;
 pub mod schema;
 
+pub use chain::chain_ids;
 pub use config::Config;
 pub use descriptor::Descriptor;
 pub use digest::{Digest, Hasher};

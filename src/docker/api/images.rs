@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::docker::api::info::Store;
 use crate::docker::api::{ApiVersion, Client, encode};
-use crate::docker::inventory::Store;
 use crate::error::Result;
 use crate::oci::{Digest, Image, Reference};
 

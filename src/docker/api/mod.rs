@@ -4,6 +4,7 @@
 
 mod connection;
 pub mod images;
+pub mod info;
 mod stream;
 
 use std::borrow::Cow;

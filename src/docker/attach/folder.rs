@@ -9,8 +9,10 @@ use std::process::Stdio;
 
 use super::journal::Record;
 use crate::dir::Dir;
+use crate::docker::daemon::process::Process;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::target::Obstacle;
 
 /// Where the journal of this host is, unless [`FOLDER_VARIABLE`] says otherwise.
 pub const DEFAULT_FOLDER: &str = "/run/sealift";
@@ -51,6 +53,18 @@ impl Folder {
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Whether a dockerd sees it where we do.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub fn seen_by(&self, process: &Process) -> Result<(), Obstacle> {
+        process.sees(&self.0).map_err(|obstacle| {
+            let hint = format!("name a folder that it sees in {FOLDER_VARIABLE}");
+            Obstacle::new(obstacle.reason, hint)
+        })
     }
 
     fn journal(&self) -> PathBuf {
@@ -205,9 +219,9 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::daemon::overmount::Cover;
     use crate::docker::attach::mirror::undo::{Begun, Step};
     use crate::docker::daemon::namespaces::Namespaces;
+    use crate::docker::daemon::overmount::Cover;
     use crate::progress::Silent;
 
     fn journal(folder: &Path) -> Record {

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::docker::daemon::network::Network;
-use crate::docker::attach::offline::impact::Outlook;
-use crate::docker::daemon::reach;
 use crate::docker::api::Client;
+use crate::docker::api::info::Info;
+use crate::docker::attach::offline::impact::Outlook;
+use crate::docker::daemon::network::Network;
+use crate::docker::daemon::reach;
 
 /// What is known of the engine's process and the host that it sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -22,15 +23,15 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// Looks. What cannot be seen is left out: a strategy's preflight says why. Changes nothing.
-    pub fn look(client: &Client) -> Surroundings {
-        let Ok(process) = reach::process(client) else {
+    pub fn look(client: &Client, info: &Info) -> Surroundings {
+        let Ok(process) = reach::process(client, info) else {
             return Surroundings::default();
         };
         Surroundings {
             pid: Some(process.pid()),
             config_file: process.config_file().ok(),
-            restart: Outlook::look(client, &process).ok(),
-            network: Network::look(client, &process).ok(),
+            restart: Outlook::look(client, info, &process).ok(),
+            network: Some(Network::look(info, &process)),
         }
     }
 }

@@ -7,10 +7,10 @@
 //!
 //! Source: moby, `registry/config.go` (`isSecureIndex`) and `registry/service_v2.go`.
 
-pub mod undo;
 mod file;
 mod infrastructure;
 mod place;
+pub mod undo;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,15 +21,16 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use crate::docker::attach::hosts::undo::{Begun, Step};
 use self::place::Place;
+use super::folder::Folder;
+use super::{Attach, Failed, Manner, Outcome, Ready, Strategy, Surroundings, pull};
+use crate::docker::api::Client;
+use crate::docker::api::info::Info;
+use crate::docker::attach::hosts::undo::{Begun, Step};
+use crate::docker::daemon::network::{Network, try_loopback};
 use crate::docker::daemon::overmount::Cover;
 use crate::docker::daemon::process::Process;
-use super::folder::Folder;
-use crate::docker::daemon::network::{Network, try_loopback};
-use super::{Attach, Failed, Manner, Outcome, Ready, Strategy, Surroundings, pull};
 use crate::docker::daemon::reach;
-use crate::docker::api::Client;
 use crate::error::{Error, Result};
 use crate::interrupt::pause;
 use crate::oci::Repository;
@@ -116,9 +117,9 @@ impl Strategy for Hosts {
         &self.folder
     }
 
-    fn look(&self, client: &Client) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
-        let process = reach::process(client)?;
-        process.sees(self.folder.path())?;
+    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
+        let process = reach::process(client, info)?;
+        self.folder.seen_by(&process)?;
         let path = process.locate(PATH.as_ref())?;
         let is_file = process.namespaces().with_files(|| path.is_file());
         if !is_file.unwrap_or_default() {
@@ -146,7 +147,7 @@ struct Found {
 
 impl Ready for Found {
     fn attach(self: Box<Self>, attach: &Attach<'_>) -> Result<Vec<Outcome>, Failed> {
-        let network = Network::look(attach.client, &self.process)?;
+        let network = Network::look(&Info::ask(attach.client)?, &self.process);
         let places: Vec<Result<Place, Obstacle>> = attach
             .wanted
             .iter()

@@ -12,17 +12,18 @@ use std::io;
 use std::net::TcpListener;
 
 use crate::docker::api::Client;
+use crate::docker::api::info::Info;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
 use crate::serve::{Server, UNPRIVILEGED, bind_below};
 use crate::target::Obstacle;
 
-use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
-use crate::docker::daemon::overmount::Cover;
-use crate::docker::daemon::process::{Process, memory, obstacle};
 use super::folder::Folder;
-use crate::docker::daemon::network::{privileged_again, unprivileged_from};
 use super::{Attach, Failed, Manner, OTHERWISE, Outcome, Ready, Strategy, Surroundings, pull};
+use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
+use crate::docker::daemon::network::{privileged_again, unprivileged_from};
+use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::process::Process;
 use crate::docker::daemon::reach;
 use undo::{Begun, Step};
 
@@ -69,19 +70,16 @@ impl Strategy for Mirror {
         &self.folder
     }
 
-    fn look(&self, client: &Client) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
-        let process = reach::process(client)?;
+    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
+        let process = reach::process(client, info)?;
         let mut obstacles = process.command_line().obstacles;
-        obstacles.extend(process.sees(self.folder.path()).err());
+        obstacles.extend(self.folder.seen_by(&process).err());
         obstacles.extend(bind(&process).err());
         let configuration = process.configuration();
         if let Ok((configuration, _)) = &configuration
             && obstacles.is_empty()
         {
-            match memory(client) {
-                Ok(memory) => obstacles.extend(configuration.edited(&memory, "attaching")),
-                Err(error) => obstacles.push(obstacle(&error)),
-            }
+            obstacles.extend(configuration.edited(info, "attaching"));
         }
         match configuration {
             Ok((configuration, cover)) if obstacles.is_empty() => Ok(Box::new(Found {

@@ -21,19 +21,19 @@
 //! - [`cover`]: laying another file over the real one without touching it
 
 pub mod folder;
+pub mod host_facts;
 pub mod hosts;
 pub mod journal;
 pub mod mirror;
 pub mod offline;
 mod pull;
-pub mod host_facts;
 
 pub use host_facts::Surroundings;
 
 use self::folder::{Folder, Lock};
 use self::journal::{Begun, Session, leftover};
-use super::Options;
 use super::api::Client;
+use super::api::info::Info;
 use super::daemon::process;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
@@ -144,17 +144,17 @@ pub trait Strategy {
     /// # Errors
     ///
     /// What is in the way, the missing consent among it.
-    fn look(&self, client: &Client) -> Result<Box<dyn Ready>, Vec<Obstacle>>;
+    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Ready>, Vec<Obstacle>>;
 
     /// What is in the way on this host. Empty if nothing is. Changes nothing.
-    fn preflight(&self, client: &Client) -> Vec<Obstacle> {
+    fn preflight(&self, client: &Client, info: &Info) -> Vec<Obstacle> {
         if !rustix::process::geteuid().is_root() {
             return vec![Obstacle::needs_root()];
         }
         match self.folder().has_leftover() {
             // What an interrupted run has left may be in the way itself, and is undone before anything else.
             Ok(true) if self.is_allowed() => Vec::new(),
-            _ => self.look(client).err().unwrap_or_default(),
+            _ => self.look(client, info).err().unwrap_or_default(),
         }
     }
 
@@ -174,7 +174,8 @@ pub trait Strategy {
             let folder = self.folder();
             let lock = folder.lock(progress)?;
             folder.repair(&lock).map_err(|error| leftover(&error))?;
-            let ready = self.look(client).map_err(Obstacle::joined)?;
+            let info = Info::ask(client)?;
+            let ready = self.look(client, &info).map_err(Obstacle::joined)?;
             ready.attach(&Attach {
                 client,
                 wanted,
@@ -241,17 +242,17 @@ impl Attach<'_> {
 }
 
 /// The ways there are, the best first: live ones before those that stop the engine.
-pub fn ranking(options: &Options) -> Vec<Box<dyn Strategy>> {
+pub fn ranking(folder: &Folder, restart: &Restart) -> Vec<Box<dyn Strategy>> {
     vec![
         Box::new(mirror::Mirror {
-            folder: options.folder.clone(),
+            folder: folder.clone(),
         }),
         Box::new(hosts::Hosts {
-            folder: options.folder.clone(),
+            folder: folder.clone(),
         }),
         Box::new(offline::Offline {
-            folder: options.folder.clone(),
-            restart: options.restart.clone(),
+            folder: folder.clone(),
+            restart: restart.clone(),
         }),
     ]
 }

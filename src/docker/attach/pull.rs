@@ -1,9 +1,9 @@
 //! The pull by digest that makes an engine record it, and what it asks for in a pull.
 
-use crate::docker::daemon::process::obstacle;
 use super::{Attach, Outcome, Wanted};
-use crate::docker::api::{Client, encode};
 use crate::docker::api::images::find_image;
+use crate::docker::api::{Client, encode};
+use crate::docker::daemon::process::obstacle;
 use crate::error::Result;
 use crate::oci::Digest;
 use crate::serve::Documents;

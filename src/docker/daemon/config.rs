@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+use crate::docker::api::info::Info;
 use crate::oci::json;
 use crate::target::Obstacle;
 
@@ -47,7 +48,7 @@ impl Configuration {
     }
 
     /// The same with other mirrors, as bytes for a file. An empty list is written: leaving the key out would
-    /// not make the engine forget the mirrors that it has in memory.
+    /// not make the engine forget the mirrors that it has in info.
     pub fn with_mirrors(&self, mirrors: &[String]) -> Vec<u8> {
         self.with(MIRRORS, mirrors.into())
     }
@@ -73,8 +74,8 @@ impl Configuration {
     }
 
     /// Why the engine must not be made to read this file: it would take in more than what we want.
-    pub fn edited(&self, memory: &Memory, by: &str) -> Option<Obstacle> {
-        let keys = self.unreloaded(memory);
+    pub fn edited(&self, info: &Info, by: &str) -> Option<Obstacle> {
+        let keys = self.unreloaded(info);
         (!keys.is_empty()).then(|| {
             Obstacle::new(
                 format!(
@@ -88,25 +89,22 @@ impl Configuration {
 
     /// What a reload of this file would change besides the mirrors: edits that nobody has made active yet.
     /// Keys that the engine does not tell are not seen.
-    pub fn unreloaded(&self, memory: &Memory) -> Vec<&'static str> {
+    pub fn unreloaded(&self, info: &Info) -> Vec<&'static str> {
         let mut keys = Vec::new();
-        if !same(&self.mirrors(), &memory.mirrors()) {
+        if !same(&self.mirrors(), &info.mirrors()) {
             keys.push(MIRRORS);
         }
         if let Some(listed) = self.texts("insecure-registries")
-            && !listed.iter().all(|entry| memory.is_insecure(entry))
+            && !listed.iter().all(|entry| info.is_insecure(entry))
         {
             keys.push("insecure-registries");
         }
         if let Some(listed) = self.texts("labels")
-            && !same(&listed, memory.labels.as_deref().unwrap_or_default())
+            && !same(&listed, info.labels.as_deref().unwrap_or_default())
         {
             keys.push("labels");
         }
-        for (key, known) in [
-            ("debug", memory.debug),
-            ("live-restore", memory.live_restore_enabled),
-        ] {
+        for (key, known) in [("debug", info.debug), ("live-restore", info.live_restore())] {
             if let (Some(listed), Some(known)) = (self.0.get(key).and_then(Value::as_bool), known)
                 && listed != known
             {
@@ -115,7 +113,7 @@ impl Configuration {
         }
         if let (Some(listed), Some(known)) = (
             self.0.get("default-runtime").and_then(Value::as_str),
-            &memory.default_runtime,
+            &info.default_runtime,
         ) && listed != known
         {
             keys.push("default-runtime");
@@ -132,65 +130,6 @@ pub fn same(one: &[String], other: &[String]) -> bool {
             .collect()
     };
     plain(one) == plain(other)
-}
-
-/// The part of `GET /info` that a reload can change.
-#[derive(Debug, Clone, Default, serde::Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Memory {
-    registry_config: Option<RegistryConfig>,
-    labels: Option<Vec<String>>,
-    debug: Option<bool>,
-    live_restore_enabled: Option<bool>,
-    default_runtime: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, serde::Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct RegistryConfig {
-    mirrors: Option<Vec<String>>,
-    #[serde(rename = "InsecureRegistryCIDRs")]
-    insecure_cidrs: Option<Vec<String>>,
-    index_configs: Option<std::collections::BTreeMap<String, IndexConfig>>,
-}
-
-#[derive(Debug, Clone, Default, serde::Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct IndexConfig {
-    secure: bool,
-}
-
-impl Memory {
-    /// The mirrors of docker.io that the engine has in memory.
-    pub fn mirrors(&self) -> Vec<String> {
-        self.registry_config
-            .as_ref()
-            .and_then(|config| config.mirrors.clone())
-            .unwrap_or_default()
-    }
-
-    /// Whether containers keep running while the engine does not, if it tells.
-    pub fn live_restore(&self) -> Option<bool> {
-        self.live_restore_enabled
-    }
-
-    fn is_insecure(&self, entry: &str) -> bool {
-        let Some(config) = &self.registry_config else {
-            return true;
-        };
-        let host = entry
-            .strip_prefix("http://")
-            .or_else(|| entry.strip_prefix("https://"))
-            .unwrap_or(entry)
-            .trim_end_matches('/');
-        config.insecure_cidrs.iter().flatten().any(|cidr| cidr == host)
-            || config
-                .index_configs
-                .iter()
-                .flatten()
-                .any(|(name, index)| name.eq_ignore_ascii_case(host) && !index.secure)
-            || host.contains('/') // another spelling of a network; the engine prints its own
-    }
 }
 
 /// What dockerd's command line says about its configuration.
@@ -284,12 +223,12 @@ mod tests {
 
     #[test]
     fn edits_that_nobody_reloaded_are_seen() {
-        let memory = |text: &str| serde_json::from_str::<Memory>(text).unwrap();
+        let info = |text: &str| serde_json::from_str::<Info>(text).unwrap();
         let stock = r#"{"RegistryConfig":{"Mirrors":null,"InsecureRegistryCIDRs":["127.0.0.0/8"],"IndexConfigs":{
             "docker.io":{"Secure":true},"harbor.local:5000":{"Secure":false}}},"Labels":["a=b"],"Debug":false,
             "LiveRestoreEnabled":true,"DefaultRuntime":"runc"}"#;
         let mirrored = r#"{"RegistryConfig":{"Mirrors":["https://m.example/"]}}"#;
-        for (file, info, expected) in [
+        for (file, told, expected) in [
             ("{}", stock, vec![]),
             (
                 r#"{"debug":false,"labels":["a=b"],"live-restore":true,"insecure-registries":["harbor.local:5000"],
@@ -317,7 +256,7 @@ mod tests {
             ),
         ] {
             let file = Configuration::parse(Some(file.as_bytes())).unwrap();
-            assert_eq!(file.unreloaded(&memory(info)), expected, "{file:?}");
+            assert_eq!(file.unreloaded(&info(told)), expected, "{file:?}");
         }
     }
 

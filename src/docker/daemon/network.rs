@@ -7,9 +7,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 
+use crate::docker::api::info::Info;
 use crate::docker::daemon::process::Process;
-use crate::docker::api::Client;
-use crate::error::Result;
 use crate::registry::environment::Environment;
 use crate::registry::proxy::Proxies;
 use crate::serve::UNPRIVILEGED;
@@ -41,36 +40,21 @@ pub struct Network {
     pub unprivileged_from: Option<u16>,
 }
 
-#[derive(Debug, Default, serde::Deserialize)]
-struct Info {
-    #[serde(rename = "HttpProxy", default)]
-    http: String,
-    #[serde(rename = "HttpsProxy", default)]
-    https: String,
-    #[serde(rename = "NoProxy", default)]
-    no: String,
-}
-
 impl Network {
     /// Looks. Changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::Engine`].
-    pub fn look(client: &Client, process: &Process) -> Result<Network> {
-        let info: Info = client.get("ask for its proxies", "/info")?;
-        Ok(Network {
+    pub fn look(info: &Info, process: &Process) -> Network {
+        Network {
             listening: listening(process),
-            http_proxy: info.http,
-            https_proxy: info.https,
-            no_proxy: info.no,
+            http_proxy: info.http_proxy.clone(),
+            https_proxy: info.https_proxy.clone(),
+            no_proxy: info.no_proxy.clone(),
             nsswitch: process.read("/etc/nsswitch.conf").unwrap_or_default(),
             has_own_files: process.has_own_files(),
             unprivileged_from: process
                 .namespaces()
                 .with_network(unprivileged_from)
                 .unwrap_or_default(),
-        })
+        }
     }
 
     /// Whether something has the port of an address already.

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::XattrFlags;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
-use crate::docker::daemon::process::is_same_file;
 use super::namespaces::Namespaces;
+use crate::docker::daemon::process::is_same_file;
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::config::{CommandLine, Configuration, DEFAULT_PATH, Memory, same};
-use crate::docker::daemon::overmount::Cover;
-use crate::docker::attach::folder::FOLDER_VARIABLE;
+use super::config::{CommandLine, Configuration, DEFAULT_PATH, same};
 use super::namespaces::{self, Namespaces};
+use crate::docker::api::info::Info;
 use crate::docker::api::{Client, encode};
+use crate::docker::daemon::overmount::Cover;
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
 
@@ -159,7 +159,7 @@ impl Process {
                     "dockerd, in its own mount namespace, does not see {}",
                     known.display()
                 ),
-                format!("name a folder that it sees in {FOLDER_VARIABLE}"),
+                "",
             )),
         }
     }
@@ -325,7 +325,7 @@ impl Process {
         loop {
             // The event says that a reload has happened after the signal; the memory alone could be
             // what it is because the signal has not arrived yet.
-            if has_reloaded(client, &since, expected)? && same(&memory(client)?.mirrors(), expected) {
+            if has_reloaded(client, &since, expected)? && same(&Info::ask(client)?.mirrors(), expected) {
                 return Ok(());
             }
             if !self.is_alive() {
@@ -339,15 +339,6 @@ impl Process {
             std::thread::sleep(POLL);
         }
     }
-}
-
-/// What `GET /info` says that a reload can change.
-///
-/// # Errors
-///
-/// [`Error::Engine`].
-pub fn memory(client: &Client) -> Result<Memory> {
-    client.get("ask for its configuration", "/info")
 }
 
 fn now() -> String {

@@ -1,33 +1,24 @@
 //! Whether the engine's process can be reached from here; if not, what it is, and what can be done there.
 
-use crate::docker::daemon::process::{Process, obstacle};
 use crate::docker::api::Client;
+use crate::docker::api::info::Info;
+use crate::docker::daemon::process::Process;
 use crate::docker::endpoint::Endpoint;
 use crate::target::Obstacle;
-
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Info {
-    operating_system: String,
-    security_options: Option<Vec<String>>,
-}
 
 /// Finds the process of an engine whose files and network can be changed from here for a moment.
 ///
 /// # Errors
 ///
 /// Why it is none, and what can be done with an engine like that.
-pub fn process(client: &Client) -> Result<Process, Obstacle> {
+pub fn process(client: &Client, info: &Info) -> Result<Process, Obstacle> {
     let Endpoint::Unix(socket) = client.endpoint() else {
         return Err(Obstacle::new(
             "the engine is reached over the network, its configuration is not",
             "run this on the engine's own host, with its own socket",
         ));
     };
-    let info: Info = client
-        .get("ask what it is", "/info")
-        .map_err(|error| obstacle(&error))?;
-    kind(&info)?;
+    kind(info)?;
     Process::find(socket)
 }
 
@@ -38,8 +29,7 @@ fn kind(info: &Info) -> Result<(), Obstacle> {
             "switch its containerd image store on (Settings, General): that one shows every digest",
         ));
     }
-    let mut options = info.security_options.iter().flatten();
-    if options.any(|option| option.contains("rootless")) {
+    if info.is_rootless() {
         return Err(Obstacle::new(
             "the engine is rootless: it runs in namespaces of its user",
             "switch its containerd image store on ({\"features\":{\"containerd-snapshotter\":true}}, Docker 24 and \

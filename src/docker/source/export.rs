@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use crate::archive::content::Stored;
 use crate::archive::{self, Content, Opened, format};
+use crate::docker::api::info::Store;
 use crate::docker::api::{Client, encode};
-use crate::docker::inventory::Store;
 use crate::error::{Error, Place, Problem, Result};
 use crate::held::{Holder, Holding, Saved, names_of};
 use crate::oci::{Digest, MAX_METADATA, Reference, Repository};

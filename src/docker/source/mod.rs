@@ -15,13 +15,13 @@ use std::path::Path;
 
 use super::Options;
 use super::api::Client;
-use crate::docker::stopped::Dormant;
+use super::api::info::{Info, Store, Version};
 use super::endpoint::Endpoint;
-use super::inventory::{Store, store_of};
 use super::store::content::ContentFolders;
 use super::store::files::Files;
 use super::store::{ClassicStore, content_of};
 use crate::archive;
+use crate::docker::stopped::Dormant;
 use crate::error::{Error, Result};
 use crate::held::Holder;
 use crate::progress::Progress;
@@ -104,7 +104,7 @@ fn dormant(data_root: Option<&Path>, progress: &dyn Progress) -> Result<Box<dyn 
 }
 
 fn running(client: Client, spool: &archive::Options, progress: &dyn Progress) -> Result<Box<dyn Holder>> {
-    let (store, version) = store_of(&client)?;
+    let (store, version) = (Info::ask(&client)?.store(), Version::ask(&client)?.version);
     let kind = match store {
         Store::Classic => "classic",
         Store::Containerd => "containerd",

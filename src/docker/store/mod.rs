@@ -33,13 +33,14 @@ pub mod tar_split;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::api::Client;
-use crate::docker::daemon::process::{Process, obstacle};
-use crate::docker::daemon::reach;
+use super::api::info::Info;
 use crate::archive::decompress::DEFAULT_LIMIT;
 use crate::dir::Dir;
+use crate::docker::daemon::process::{Process, obstacle};
+use crate::docker::daemon::reach;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, MAX_METADATA, Reference, json};
 use crate::rebuild::Unpacked;
@@ -83,14 +84,6 @@ pub struct Pushed {
     pub repository: String,
 }
 
-/// A running engine's own account of where it keeps what.
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Info {
-    driver: String,
-    docker_root_dir: PathBuf,
-}
-
 fn look(client: &Client) -> Result<(Process, Info), Obstacle> {
     if !rustix::process::geteuid().is_root() {
         return Err(Obstacle::new(
@@ -98,9 +91,8 @@ fn look(client: &Client) -> Result<(Process, Info), Obstacle> {
             "run the same command with sudo",
         ));
     }
-    let process = reach::process(client)?;
-    let info = client.get("ask where its store is", "/info");
-    Ok((process, info.map_err(|error| obstacle(&error))?))
+    let info = Info::ask(client).map_err(|error| obstacle(&error))?;
+    Ok((reach::process(client, &info)?, info))
 }
 
 /// Where a running engine's classic store is.

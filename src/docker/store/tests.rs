@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::files::digest_path;
 use super::*;
-use crate::docker::inventory::chain_ids;
 use crate::oci::Hasher;
+use crate::oci::chain_ids;
 
 struct Made {
     home: tempfile::TempDir,

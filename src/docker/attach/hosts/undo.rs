@@ -1,9 +1,9 @@
 //! What this strategy writes down, and how it is undone.
 
-use crate::docker::daemon::overmount::Cover;
 use crate::docker::attach::folder::Folder;
 use crate::docker::attach::journal::{self, Record};
 use crate::docker::daemon::namespaces::Namespaces;
+use crate::docker::daemon::overmount::Cover;
 use crate::error::Result;
 
 /// A step.

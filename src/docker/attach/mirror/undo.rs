@@ -4,12 +4,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::docker::api::Client;
-use crate::docker::daemon::config::same;
-use crate::docker::daemon::overmount::Cover;
-use crate::docker::daemon::process::{Process, memory};
+use crate::docker::api::info::Info;
 use crate::docker::attach::folder::Folder;
 use crate::docker::attach::journal::{self, Record};
+use crate::docker::daemon::config::same;
 use crate::docker::daemon::namespaces::Namespaces;
+use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::process::Process;
 use crate::docker::endpoint::Endpoint;
 use crate::error::Result;
 
@@ -70,7 +71,7 @@ impl Begun {
     /// Makes the engine forget our mirror, if it knows of it or might be about to.
     fn quieten(&self, folder: &Folder) -> Result<()> {
         let client = Client::connect(&Endpoint::Unix(self.socket.clone()))?;
-        let mirrors = memory(&client)?.mirrors();
+        let mirrors = Info::ask(&client)?.mirrors();
         let knows = mirrors
             .iter()
             .any(|mirror| same(std::slice::from_ref(mirror), std::slice::from_ref(&self.mirror)));

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use super::live_restore::{Fate, LiveRestore};
 use super::service::Control;
 use crate::docker::api::Client;
+use crate::docker::api::info::Info;
 use crate::docker::attach::Restart;
-use crate::docker::daemon::process::{Process, memory};
+use crate::docker::daemon::process::Process;
 use crate::docker::store::files::Files;
 use crate::error::Result;
 use crate::target::Obstacle;
@@ -34,24 +35,6 @@ pub struct Outlook {
     driver: String,
 }
 
-/// `GET /info`, as far as it matters.
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Info {
-    driver: String,
-    #[serde(default)]
-    docker_root_dir: PathBuf,
-    #[serde(default)]
-    swarm: Option<Swarm>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Swarm {
-    #[serde(default)]
-    local_node_state: String,
-}
-
 /// One container of `GET /containers/json`: those that run.
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -67,20 +50,16 @@ impl Outlook {
     /// # Errors
     ///
     /// [`crate::Error::Engine`].
-    pub fn look(client: &Client, process: &Process) -> Result<Outlook> {
-        let info: Info = client.get("ask what it has", "/info")?;
-        let memory = memory(client)?;
-        let setting = match &info.swarm {
-            Some(swarm) if !["", "inactive"].contains(&swarm.local_node_state.as_str()) => {
-                Err("it is part of a swarm, which live-restore excludes".to_string())
-            }
-            _ => LiveRestore::plan(process, &memory),
+    pub fn look(client: &Client, info: &Info, process: &Process) -> Result<Outlook> {
+        let setting = match info.is_in_swarm() {
+            true => Err("it is part of a swarm, which live-restore excludes".to_string()),
+            false => LiveRestore::plan(process, info),
         };
         let by_systemd = Control::find(&Restart::default(), process.pid()).ok();
         let (control, kills) = by_systemd.map(|found| (found.control, found.kills)).unzip();
         Ok(Outlook {
             running: running(client)?,
-            live_restore: memory.live_restore() == Some(true),
+            live_restore: info.live_restore() == Some(true),
             live_restore_obstacle: setting.as_ref().err().cloned(),
             kills: kills.flatten(),
             dependents: control
@@ -89,8 +68,8 @@ impl Outlook {
                 .unwrap_or_default(),
             control,
             setting: setting.ok(),
-            data_root: info.docker_root_dir,
-            driver: info.driver,
+            data_root: info.docker_root_dir.clone(),
+            driver: info.driver.clone(),
         })
     }
 

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::docker::api::Client;
-use crate::docker::daemon::config::{Configuration, Memory};
-use crate::docker::daemon::overmount::Cover;
-use crate::docker::daemon::process::{Process, memory};
+use crate::docker::api::info::Info;
 use crate::docker::attach::folder::Folder;
+use crate::docker::daemon::config::Configuration;
 use crate::docker::daemon::namespaces::Namespaces;
+use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::process::Process;
 use crate::docker::endpoint::Endpoint;
 use crate::error::Result;
 
@@ -52,7 +53,7 @@ impl LiveRestore {
     /// # Errors
     ///
     /// Why it cannot.
-    pub fn plan(process: &Process, memory: &Memory) -> Result<LiveRestore, String> {
+    pub fn plan(process: &Process, info: &Info) -> Result<LiveRestore, String> {
         let line = process.command_line();
         if let Some(obstacle) = line.obstacles.first() {
             return Err(obstacle.reason.clone());
@@ -61,7 +62,7 @@ impl LiveRestore {
             return Err("dockerd was started with --live-restore=false".into());
         }
         let (configuration, cover) = process.configuration().map_err(|obstacle| obstacle.reason)?;
-        if !configuration.unreloaded(memory).is_empty() {
+        if !configuration.unreloaded(info).is_empty() {
             return Err("dockerd has not taken in its daemon.json as it is now".into());
         }
         let with = |value: bool| text(&configuration, value);
@@ -89,7 +90,7 @@ impl LiveRestore {
     /// If the engine does not take it in, or the file cannot be uncovered.
     pub fn switch_off(&self, socket: &Path, folder: &Folder) -> Result<()> {
         if let Ok(client) = Client::connect(&Endpoint::Unix(socket.into()))
-            && memory(&client)?.live_restore() != Some(false)
+            && Info::ask(&client)?.live_restore() != Some(false)
         {
             self.lay(&self.off, folder)?;
             let process = Process::find(socket).map_err(|obstacle| {
@@ -117,7 +118,7 @@ fn reload(client: &Client, process: &Process, expected: bool) -> Result<()> {
         .hang_up()
         .map_err(|error| client.error(action, &error.to_string(), None))?;
     let until = Instant::now() + LIMIT;
-    while memory(client)?.live_restore() != Some(expected) {
+    while Info::ask(client)?.live_restore() != Some(expected) {
         if Instant::now() > until {
             let problem = format!("dockerd did not take it in within {} s", LIMIT.as_secs());
             let hint = "its log says why (journalctl -u docker)".to_string();

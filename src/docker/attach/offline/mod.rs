@@ -9,28 +9,29 @@
 //! - [`outlook`]: what a restart would do on this host
 //! - [`begun`]: what is written down, and how it is undone
 
-pub mod undo;
-pub mod live_restore;
 pub mod impact;
+pub mod live_restore;
 pub mod service;
+pub mod undo;
 
-use crate::docker::daemon::process::{Identity, Process, memory, obstacle};
 use super::folder::Folder;
 use super::journal::Session;
-use crate::docker::daemon::reach;
 use super::{Attach, Failed, Manner, Outcome, Ready, Restart, Strategy, Surroundings, Wanted};
 use crate::docker::api::Client;
 use crate::docker::api::images::find_image;
+use crate::docker::api::info::Info;
+use crate::docker::daemon::process::{Identity, Process, obstacle};
+use crate::docker::daemon::reach;
 use crate::docker::store::files::Files;
 use crate::docker::store::manifests::LockedManifests;
 use crate::docker::store::repositories::Repositories;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference, Repository};
 use crate::target::Obstacle;
-use undo::{Begun, Step};
-use live_restore::Fate;
 use impact::Outlook;
+use live_restore::Fate;
 use service::Control;
+use undo::{Begun, Step};
 
 /// The hint where nothing but the user's consent is missing.
 pub const CONSENT: &str = "--allow-restart allows it";
@@ -105,14 +106,14 @@ impl Strategy for Offline {
         self.restart.allowed
     }
 
-    fn look(&self, client: &Client) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
-        let process = reach::process(client)?;
-        let outlook = Outlook::look(client, &process).map_err(|error| obstacle(&error))?;
+    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
+        let process = reach::process(client, info)?;
+        let outlook = Outlook::look(client, info, &process).map_err(|error| obstacle(&error))?;
         let fate = outlook.fate(self.restart.stop.is_some());
         let control = Control::find(&self.restart, process.pid());
         let files = outlook.files(&process);
         let mut obstacles: Vec<Obstacle> = files.as_ref().ok().and_then(unreadable).into_iter().collect();
-        obstacles.extend(starts_otherwise(client, &process));
+        obstacles.extend(starts_otherwise(info, &process));
         match (control, files) {
             (Ok(_), Ok(_)) if obstacles.is_empty() && !self.is_allowed() => {
                 let fate = outlook.told(&fate);
@@ -279,13 +280,9 @@ fn unreadable(files: &Files) -> Option<Obstacle> {
 }
 
 /// Why a start would not give the engine that runs now.
-fn starts_otherwise(client: &Client, process: &Process) -> Option<Obstacle> {
-    let configuration = match process.configuration() {
-        Ok((configuration, _)) => configuration,
-        Err(obstacle) => return Some(obstacle),
-    };
-    match memory(client) {
-        Ok(memory) => configuration.edited(&memory, "a restart"),
-        Err(error) => Some(obstacle(&error)),
+fn starts_otherwise(info: &Info, process: &Process) -> Option<Obstacle> {
+    match process.configuration() {
+        Ok((configuration, _)) => configuration.edited(info, "a restart"),
+        Err(obstacle) => Some(obstacle),
     }
 }

@@ -1,0 +1,133 @@
+//! What of images an engine is sent, and in what form.
+
+use std::collections::HashSet;
+
+use super::api::Client;
+use super::api::info::{Info, Store};
+use crate::error::{Error, Result};
+use crate::oci::{Compression, Descriptor, Digest, Image, Kind, chain_ids};
+use crate::target::{Form, Offer, Offers, Piece, PlannedImage};
+
+/// In what form an engine accepts content, and what it need not be sent.
+#[derive(Debug, Clone)]
+pub struct Accepts {
+    /// How it keeps images.
+    pub store: Store,
+    /// Whether it reads zstd layers.
+    pub zstd: bool,
+    /// Chain ids of layers that are left out.
+    pub chains: HashSet<Digest>,
+}
+
+impl Accepts {
+    /// Asks an engine; nothing is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`].
+    pub fn ask(client: &Client) -> Result<Accepts> {
+        let store = Info::ask(client)?.store();
+        Ok(Accepts {
+            store,
+            zstd: store.reads_zstd(client.version()),
+            chains: HashSet::new(),
+        })
+    }
+}
+
+/// What is sent for the images that are not present: each blob once.
+///
+/// # Errors
+///
+/// If a layer has to be decompressed and its uncompressed size is not known.
+pub fn pieces(images: &[PlannedImage], offers: &Offers<'_>, accepts: &Accepts) -> Result<Vec<Piece>> {
+    let mut seen = HashSet::new();
+    let mut pieces = Vec::new();
+    for position in sent(images, accepts.store) {
+        let planned = images.get(position);
+        let Some((offer, image)) = planned.and_then(|planned| found(planned, offers)) else {
+            continue;
+        };
+        let mut add = |digest, size, form| {
+            if seen.insert(digest) {
+                pieces.push(Piece {
+                    digest,
+                    size,
+                    form,
+                    image: position,
+                });
+            }
+        };
+        if accepts.store == Store::Containerd {
+            for (descriptor, _) in &offer.graph.indexes {
+                add(descriptor.digest, descriptor.size, Form::Document);
+            }
+            add(image.descriptor.digest, image.descriptor.size, Form::Document);
+        }
+        let config = &image.manifest.config;
+        add(config.digest, config.size, Form::Config);
+        for (layer, diff_id, chain) in layers(image) {
+            if accepts.chains.contains(&chain) {
+                continue;
+            }
+            let here = offer.account.layer(layer);
+            if is_decompressed(here, accepts) {
+                add(diff_id, uncompressed_size(offer, &diff_id)?, Form::Uncompressed);
+            } else {
+                add(here.digest, here.size, Form::Layer);
+            }
+        }
+    }
+    Ok(pieces)
+}
+
+/// Positions of the images whose content is sent. An image of the classic store goes once, whatever its names and
+/// digests; its layers may be stored otherwise under each.
+pub fn sent(images: &[PlannedImage], store: Store) -> Vec<usize> {
+    let mut seen = HashSet::new();
+    let missing = images.iter().enumerate().filter(|(_, planned)| !planned.present);
+    missing
+        .filter(|(_, planned)| store == Store::Containerd || seen.insert(planned.image_id))
+        .map(|(position, _)| position)
+        .collect()
+}
+
+/// The offer and the image in it that a planned one stands for.
+pub fn found<'o, 'a>(planned: &PlannedImage, offers: &'o Offers<'a>) -> Option<(&'o Offer<'a>, &'o Image)> {
+    let offer = offers.images.get(planned.offer)?;
+    let image = offer
+        .graph
+        .runnable()
+        .find(|image| image.descriptor.digest == planned.manifest)?;
+    Some((offer, image))
+}
+
+/// An image's layers with their diff ids and the chains that end with them.
+pub fn layers(image: &Image) -> impl Iterator<Item = (&Descriptor, Digest, Digest)> {
+    let diff_ids = image
+        .config
+        .as_ref()
+        .map(|config| config.diff_ids.clone())
+        .unwrap_or_default();
+    let chains = chain_ids(&diff_ids);
+    image
+        .manifest
+        .layers
+        .iter()
+        .zip(diff_ids)
+        .zip(chains)
+        .map(|((layer, diff_id), chain)| (layer, diff_id, chain))
+}
+
+/// Whether a layer, as the archive has it, goes out as the plain tar that is in it.
+pub fn is_decompressed(layer: &Descriptor, accepts: &Accepts) -> bool {
+    let is_zstd = layer.media_type.kind() == Kind::Layer(Compression::Zstd);
+    accepts.store == Store::Classic && !accepts.zstd && is_zstd
+}
+
+fn uncompressed_size(offer: &Offer<'_>, diff_id: &Digest) -> Result<u64> {
+    offer.layer_sizes.get(diff_id).copied().ok_or_else(|| Error::Usage {
+        message: format!("layer {diff_id} is zstd, which this engine lacks, and was not decompressed when it was verified"),
+        hint: Some("verify the archive wholly, not with --quick".into()),
+    })
+}
