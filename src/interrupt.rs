@@ -108,10 +108,10 @@ impl Interrupt {
 ///
 /// What `check` fails with.
 pub fn pause(pause: Duration, check: impl Fn() -> Result<()>) -> Result<()> {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         check()?;
-        let left = pause.saturating_sub(begun.elapsed());
+        let left = pause.saturating_sub(started.elapsed());
         if left.is_zero() {
             return Ok(());
         }
@@ -137,13 +137,13 @@ mod tests {
 
     #[test]
     fn a_pause_ends_when_work_is_to_stop() {
-        let begun = Instant::now();
+        let started = Instant::now();
         assert!(pause(Duration::from_millis(120), || Ok(())).is_ok());
-        assert!(begun.elapsed() >= Duration::from_millis(120));
+        assert!(started.elapsed() >= Duration::from_millis(120));
         let interrupt = Interrupt::default();
         interrupt.stop();
-        let begun = Instant::now();
+        let started = Instant::now();
         assert!(pause(Duration::MAX, || interrupt.check()).is_err());
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(started.elapsed() < Duration::from_secs(5));
     }
 }

@@ -201,7 +201,7 @@ pub enum Form {
 
 /// One blob that is sent.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Piece {
+pub struct UploadBlob {
     /// Its digest, which is also its name in the stream.
     pub digest: Digest,
     /// Bytes in the stream.
@@ -254,7 +254,7 @@ pub struct Plan {
     /// Images that are asked for and left out.
     pub left_out: Vec<LeftOut>,
     /// What is sent.
-    pub send: Vec<Piece>,
+    pub send: Vec<UploadBlob>,
     /// How digests are attached.
     pub attach: Vec<Attachment>,
     /// Room that is needed, if it is known what there is.

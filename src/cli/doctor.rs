@@ -137,16 +137,16 @@ fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Resu
     output.line(format_args!("  store: {store} ({})", inventory.driver))?;
     output.line(format_args!("  platform: {}", inventory.platform))?;
     output.line(format_args!("  images: {}", inventory.images.len()))?;
-    if let Some(pid) = inventory.surroundings.pid {
+    if let Some(pid) = inventory.host.pid {
         output.line(format_args!("  process: {pid}"))?;
     }
-    if let Some(file) = &inventory.surroundings.config_file {
+    if let Some(file) = &inventory.host.config_file {
         let absent = if file.exists() { "" } else { " (does not exist)" };
         output.line(format_args!("  configuration: {}{absent}", file.display()))?;
     }
-    if let Some(outlook) = &inventory.surroundings.restart {
-        let fate = outlook.fate(false);
-        output.line(format_args!("  in a restart: {}", outlook.told(&fate)))?;
+    if let Some(impact) = &inventory.host.restart {
+        let containers = impact.on_containers(false);
+        output.line(format_args!("  in a restart: {}", impact.describe(&containers)))?;
     }
     if inventory.store == Store::Containerd {
         return output.line("  digests: are shown after every load");

@@ -7,7 +7,7 @@ use sealift::archive::content::Content;
 use sealift::archive::verify::{self, Report as Verification};
 use sealift::docker::attach::Restart;
 use sealift::docker::attach::offline::CONSENT;
-use sealift::docker::stopped::Dormant;
+use sealift::docker::stopped::StoppedStore;
 use sealift::docker::{self, Docker};
 use sealift::escape::Escaped;
 use sealift::escape::shell_word;
@@ -139,21 +139,21 @@ impl Load {
             docker::repair(&options.folder, progress.as_ref())?;
         }
         if let Some(root) = &self.data_root {
-            return self.load(&Dormant::find(Some(root), &options)?, output, interrupt);
+            return self.load(&StoppedStore::find(Some(root), &options)?, output, interrupt);
         }
         match Docker::connect(&options) {
             Ok(docker) => self.load(&docker, output, interrupt),
-            Err(error) => match self.dormant(&options) {
-                Some(dormant) => self.load(&dormant, output, interrupt),
+            Err(error) => match self.stopped(&options) {
+                Some(stopped) => self.load(&stopped, output, interrupt),
                 None => Err(error.into()),
             },
         }
     }
 
     /// The store of this host's engine, if that does not run and is to be written to all the same.
-    fn dormant(&self, options: &docker::Options) -> Option<Dormant> {
-        let is_meant = matches!(self.attach, How::Offline) && Dormant::is_of(&options.environment);
-        is_meant.then(|| Dormant::find(None, options).ok()).flatten()
+    fn stopped(&self, options: &docker::Options) -> Option<StoppedStore> {
+        let is_meant = matches!(self.attach, How::Offline) && StoppedStore::is_of(&options.environment);
+        is_meant.then(|| StoppedStore::find(None, options).ok()).flatten()
     }
 
     fn load<T: Target>(&self, target: &T, output: &Output, interrupt: &Interrupt) -> Outcome {

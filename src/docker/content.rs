@@ -6,7 +6,7 @@ use super::api::Client;
 use super::api::info::{Info, Store};
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Image, Kind, chain_ids};
-use crate::target::{Form, Offer, Offers, Piece, PlannedImage};
+use crate::target::{Form, Offer, Offers, PlannedImage, UploadBlob};
 
 /// In what form an engine accepts content, and what it need not be sent.
 #[derive(Debug, Clone)]
@@ -40,9 +40,9 @@ impl Accepts {
 /// # Errors
 ///
 /// If a layer has to be decompressed and its uncompressed size is not known.
-pub fn pieces(images: &[PlannedImage], offers: &Offers<'_>, accepts: &Accepts) -> Result<Vec<Piece>> {
+pub fn upload(images: &[PlannedImage], offers: &Offers<'_>, accepts: &Accepts) -> Result<Vec<UploadBlob>> {
     let mut seen = HashSet::new();
-    let mut pieces = Vec::new();
+    let mut upload = Vec::new();
     for position in sent(images, accepts.store) {
         let planned = images.get(position);
         let Some((offer, image)) = planned.and_then(|planned| found(planned, offers)) else {
@@ -50,7 +50,7 @@ pub fn pieces(images: &[PlannedImage], offers: &Offers<'_>, accepts: &Accepts) -
         };
         let mut add = |digest, size, form| {
             if seen.insert(digest) {
-                pieces.push(Piece {
+                upload.push(UploadBlob {
                     digest,
                     size,
                     form,
@@ -78,7 +78,7 @@ pub fn pieces(images: &[PlannedImage], offers: &Offers<'_>, accepts: &Accepts) -
             }
         }
     }
-    Ok(pieces)
+    Ok(upload)
 }
 
 /// Positions of the images whose content is sent. An image of the classic store goes once, whatever its names and

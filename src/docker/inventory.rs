@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use super::api::info::{Info, Store, Version};
 use super::api::{ApiVersion, Client};
-use super::attach::{Manner, Strategy, Surroundings};
+use super::attach::{Disruption, HostFacts, Strategy};
 use super::content::Accepts;
 use super::platforms;
 use super::space::Space;
-use crate::docker::api::images::{self, Held};
+use crate::docker::api::images::{self, EngineImage};
 use crate::error::Result;
 use crate::oci::{Digest, Image, Platform, chain_ids};
 use crate::target::{Obstacle, Offer, Offers};
@@ -43,20 +43,20 @@ pub struct Inventory {
     /// Whether it can tell what content of an image is there.
     pub tells_content: bool,
     /// The images that it holds.
-    pub images: Vec<Held>,
+    pub images: Vec<EngineImage>,
     /// Ways to attach digests, with what is in the way of each; the containerd store needs none.
-    pub attach: Vec<Way>,
+    pub attach: Vec<AttachOption>,
     /// What of the host the choice of a way depends on.
-    pub surroundings: Surroundings,
+    pub host: HostFacts,
 }
 
 /// A way to attach digests on this host.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Way {
+pub struct AttachOption {
     /// The strategy's name.
     pub strategy: &'static str,
     /// Whether the engine keeps running.
-    pub manner: Manner,
+    pub disruption: Disruption,
     /// What is in the way, whatever the name. Empty if nothing is.
     pub obstacles: Vec<Obstacle>,
 }
@@ -80,17 +80,17 @@ pub fn probe(
     let tells_content = images::tells_content(client, store);
     let mut images = images::list(client, store)?;
     look_at_layers(client, store, &mut images, wanted)?;
-    let surroundings = match store {
-        Store::Containerd => Surroundings::default(),
-        Store::Classic => Surroundings::look(client, &info),
+    let host = match store {
+        Store::Containerd => HostFacts::default(),
+        Store::Classic => HostFacts::look(client, &info),
     };
     let attach = match store {
         Store::Containerd => Vec::new(),
         Store::Classic => strategies
             .iter()
-            .map(|strategy| Way {
+            .map(|strategy| AttachOption {
                 strategy: strategy.name(),
-                manner: strategy.manner(),
+                disruption: strategy.disruption(),
                 obstacles: strategy.preflight(client, &info),
             })
             .collect(),
@@ -112,7 +112,7 @@ pub fn probe(
         tells_content,
         images,
         attach,
-        surroundings,
+        host,
     })
 }
 
@@ -121,7 +121,7 @@ pub fn probe(
 fn look_at_layers(
     client: &Client,
     store: Store,
-    images: &mut [Held],
+    images: &mut [EngineImage],
     wanted: Option<&Offers<'_>>,
 ) -> Result<()> {
     let Some(wanted) = wanted else {
@@ -130,7 +130,7 @@ fn look_at_layers(
     let known = images::Known::of(images);
     let is_there = |offer: &Offer<'_>| {
         let root = known.get(&offer.graph.root.digest);
-        root.is_some_and(|held| offer.graph.runnable().any(|image| held.has(image)))
+        root.is_some_and(|known| offer.graph.runnable().any(|image| known.has(image)))
     };
     if wanted.images.iter().all(is_there) {
         return Ok(());
@@ -144,15 +144,15 @@ fn look_at_layers(
         })
         .map(|id| id.to_string())
         .collect();
-    images::look_at_layers(client, images, |held| ids.contains(&held.id))?;
+    images::look_at_layers(client, images, |known| ids.contains(&known.id))?;
     let known = images::Known::of(images);
     let has_layers = |id: &Digest, image: &Image| {
-        let held = known.get(id);
-        held.is_some_and(|held| {
+        let known = known.get(id);
+        known.is_some_and(|known| {
             image
                 .config
                 .as_ref()
-                .is_some_and(|config| config.diff_ids == held.diff_ids)
+                .is_some_and(|config| config.diff_ids == known.diff_ids)
         })
     };
     let is_there = |offer: &Offer<'_>| {
@@ -164,7 +164,7 @@ fn look_at_layers(
     if !images::tells_content(client, store) && wanted.images.iter().all(is_there) {
         return Ok(());
     }
-    images::look_at_layers(client, images, |held| !ids.contains(&held.id))
+    images::look_at_layers(client, images, |known| !ids.contains(&known.id))
 }
 
 impl Inventory {
@@ -190,12 +190,12 @@ impl Inventory {
     }
 
     /// What was found of a way to attach digests.
-    pub fn way(&self, strategy: &str) -> Option<&Way> {
+    pub fn way(&self, strategy: &str) -> Option<&AttachOption> {
         self.attach.iter().find(|way| way.strategy == strategy)
     }
 
     /// The image with this id.
-    pub fn image(&self, id: &Digest) -> Option<&Held> {
+    pub fn image(&self, id: &Digest) -> Option<&EngineImage> {
         let id = id.to_string();
         self.images.iter().find(|image| image.id == id)
     }

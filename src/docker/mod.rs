@@ -7,12 +7,12 @@
 //! - [`inventory`]: what an engine has; [`images`]: its images
 //! - [`platforms`]: which platforms an engine takes from an index
 //! - [`plan`]: what a load will do; pure
-//! - `refusal`: what it refuses
-//! - `shipment`: the archives that the engine is sent
+//! - `unsupported`: what it cannot take, and why
+//! - `upload`: the archives that the engine is sent; [`content`]: what of images goes into them
 //! - `push`: what lets a later push keep a digest
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
-//! - [`dormant`]: the store of a Docker that does not run
+//! - [`stopped`]: the store of a Docker that does not run
 //! - [`space`]: whether a load fits where the engine keeps its data
 //! - [`source`]: Docker's images as a source
 //! - [`store`]: what the classic store keeps on disk, read without the daemon
@@ -133,7 +133,7 @@ impl Docker {
 ///
 /// If it cannot be undone now.
 pub fn repair(folder: &Folder, progress: &dyn Progress) -> Result<bool> {
-    // Others cannot have begun one, nor could they undo it.
+    // Nobody else can have started one, nor undo it.
     if !rustix::process::geteuid().is_root() || !folder.has_leftover()? {
         return Ok(false);
     }

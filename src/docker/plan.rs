@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use super::api::info::Store;
-use super::attach::{Manner, Strategy};
-use super::content::pieces;
+use super::attach::{Disruption, Strategy};
+use super::content::upload;
 use super::inventory::Inventory;
 use super::space;
-use crate::docker::api::images::Held;
+use crate::docker::api::images::EngineImage;
 use crate::docker::unsupported;
 use crate::error::{Error, Result};
 use crate::oci::{Image, Reference, Repository};
@@ -37,14 +37,14 @@ pub fn plan(
         }
     ));
     plan.left_out = selection.left_out;
-    let mut strangers = Vec::new();
+    let mut unmatched = Vec::new();
     let mut unpacked = Vec::new();
     for (at, name) in selection.images {
         let Some(offer) = offers.images.get(at) else {
             continue;
         };
         let Some(image) = chosen(offer, request, inventory) else {
-            strangers.push(offer);
+            unmatched.push(offer);
             continue;
         };
         let name = checked_name(offer, name)?;
@@ -54,11 +54,11 @@ pub fn plan(
             None => plan.images.push(planned),
         }
     }
-    unsupported::strangers(&mut plan, &strangers, offers, request, inventory)?;
+    unsupported::wrong_platform(&mut plan, &unmatched, offers, request, inventory)?;
     unsupported::unpacked(&mut plan, unpacked, request)?;
     plan.attach = attachments(&plan.images, inventory, strategies);
     let accepts = inventory.accepts();
-    plan.send = pieces(&plan.images, offers, &accepts)?;
+    plan.send = upload(&plan.images, offers, &accepts)?;
     if let Some(free) = &inventory.space {
         let unpacked = space::unpacked(&plan.images, offers, &accepts);
         plan.room = Some(free.check(space::stream(&plan.send), unpacked)?);
@@ -115,20 +115,20 @@ fn planned(
 ) -> PlannedImage {
     let root = offer.graph.root.digest;
     // The containerd store names images by the manifests that it has.
-    let held = inventory.image(&match inventory.store {
+    let known = inventory.image(&match inventory.store {
         Store::Classic => image.id(),
         Store::Containerd => root,
     });
-    let present = held.is_some_and(|held| {
+    let present = known.is_some_and(|known| {
         if inventory.tells_content {
-            return held.has(image);
+            return known.has(image);
         }
         // An engine gives the layers only of an image whose content it has.
         let config = image.config.as_ref();
-        config.is_some_and(|config| config.diff_ids == held.diff_ids)
+        config.is_some_and(|config| config.diff_ids == known.diff_ids)
     });
-    let held = held.filter(|_| present);
-    let showing = showing(offer, &name, held, request, inventory, strategies);
+    let known = known.filter(|_| present);
+    let showing = showing(offer, &name, known, request, inventory, strategies);
     // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
     // the tag is the only name that there is.
     let tag = match (name.digest(), &showing) {
@@ -139,7 +139,7 @@ fn planned(
     let record = tag.clone().or_else(|| {
         (inventory.store == Store::Containerd).then(|| Reference::digested(name.repository(), root))
     });
-    let tagged = record.is_some_and(|record| held.is_some_and(|held| has_name(&held.tags, &record)));
+    let tagged = record.is_some_and(|record| known.is_some_and(|known| has_name(&known.tags, &record)));
     let platform = image.offered().unwrap_or(&inventory.platform).clone();
     let is_named = tagged || tag.is_none() && showing == Showing::Already;
     let change = match is_named {
@@ -166,10 +166,10 @@ fn planned(
 
 /// What becomes of a tag that does not name the image yet.
 fn moved(tag: Option<&Reference>, inventory: &Inventory) -> Change {
-    let names = |held: &&Held| tag.is_some_and(|tag| has_name(&held.tags, tag));
+    let names = |known: &&EngineImage| tag.is_some_and(|tag| has_name(&known.tags, tag));
     match inventory.images.iter().find(names) {
-        Some(held) => Change::Moved {
-            from: held.id.clone(),
+        Some(known) => Change::Moved {
+            from: known.id.clone(),
         },
         None => Change::New,
     }
@@ -191,7 +191,7 @@ pub fn has_name(names: &[String], wanted: &Reference) -> bool {
 fn showing(
     offer: &Offer<'_>,
     name: &Reference,
-    held: Option<&Held>,
+    known: Option<&EngineImage>,
     request: &Request,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
@@ -214,7 +214,7 @@ fn showing(
             "save the image again from a registry that has it",
         ));
     }
-    if held.is_some_and(|held| has_name(&held.digests, &pinned)) {
+    if known.is_some_and(|known| has_name(&known.digests, &pinned)) {
         return Showing::Already;
     }
     match inventory.store {
@@ -224,8 +224,8 @@ fn showing(
             let other = inventory
                 .images
                 .iter()
-                .find(|held| has_name(&held.digests, &pinned));
-            let other = other.map(|held| held.id.as_str());
+                .find(|known| has_name(&known.digests, &pinned));
+            let other = other.map(|known| known.id.as_str());
             match unsupported::recorded(&digest, other, request) {
                 Some(obstacle) => hidden(obstacle),
                 None => way(name.repository(), evidence, request, inventory, strategies),
@@ -245,11 +245,11 @@ pub fn way(
 ) -> Showing {
     let mut obstacles = Vec::new();
     for strategy in strategies.iter().filter(|one| is_wanted(one.as_ref(), request)) {
-        let serves = strategy.serves(repository, &inventory.surroundings);
+        let serves = strategy.serves(repository, &inventory.host);
         if serves == Ok(false) {
             continue;
         }
-        if evidence == Evidence::Recorded && strategy.manner() == Manner::Live {
+        if evidence == Evidence::Recorded && strategy.disruption() == Disruption::Live {
             obstacles.push(Obstacle::new(
                 format!(
                     "{} shows no digest that was recorded without its manifest",
@@ -289,8 +289,10 @@ pub fn way(
 }
 
 fn is_wanted(strategy: &dyn Strategy, request: &Request) -> bool {
-    match (request.attach, strategy.manner()) {
-        (Attach::None, _) | (Attach::Live, Manner::Restarting) | (Attach::Offline, Manner::Live) => false,
+    match (request.attach, strategy.disruption()) {
+        (Attach::None, _) | (Attach::Live, Disruption::Restarting) | (Attach::Offline, Disruption::Live) => {
+            false
+        }
         (Attach::Auto | Attach::Live | Attach::Offline, _) => true,
     }
 }
@@ -318,8 +320,8 @@ fn attachments(
     used.filter(|(_, wanted)| !wanted.is_empty())
         .map(|(strategy, wanted)| Attachment {
             strategy: strategy.name(),
-            restarts: strategy.manner() == Manner::Restarting,
-            steps: strategy.steps(&wanted, &inventory.surroundings),
+            restarts: strategy.disruption() == Disruption::Restarting,
+            steps: strategy.steps(&wanted, &inventory.host),
         })
         .collect()
 }

@@ -3,16 +3,16 @@
 use super::*;
 use crate::docker::api::OLDEST;
 use crate::docker::attach::folder::Folder;
-use crate::docker::attach::{Restart, Surroundings, ranking};
+use crate::docker::attach::{HostFacts, Restart, ranking};
 use crate::docker::daemon::network::Network;
-use crate::docker::inventory::Way;
+use crate::docker::inventory::AttachOption;
 use crate::oci::Digest;
 use crate::target::Form;
 use crate::target::sample::{diff_id, offer, stored};
 
 pub(super) const AMD64: &[&str] = &["linux/amd64"];
 
-pub(super) fn inventory(store: Store, images: Vec<Held>) -> Inventory {
+pub(super) fn inventory(store: Store, images: Vec<EngineImage>) -> Inventory {
     Inventory {
         engine: "docker".into(),
         version: "1".into(),
@@ -28,18 +28,18 @@ pub(super) fn inventory(store: Store, images: Vec<Held>) -> Inventory {
         tells_content: store == Store::Containerd,
         images,
         attach: ["mirror", "hosts"]
-            .map(|strategy| Way {
+            .map(|strategy| AttachOption {
                 strategy,
-                manner: Manner::Live,
+                disruption: Disruption::Live,
                 obstacles: Vec::new(),
             })
             .into(),
-        surroundings: Surroundings::default(),
+        host: HostFacts::default(),
     }
 }
 
-pub(super) fn held(id: Digest, layers: &[&str]) -> Held {
-    Held {
+pub(super) fn held(id: Digest, layers: &[&str]) -> EngineImage {
+    EngineImage {
         id: id.to_string(),
         tags: Vec::new(),
         digests: Vec::new(),
@@ -63,8 +63,8 @@ pub(super) fn planned(images: Vec<Offer<'static>>, request: &Request, inventory:
 }
 
 pub(super) fn sent(plan: &Plan, form: Form) -> Vec<Digest> {
-    let pieces = plan.send.iter().filter(|piece| piece.form == form);
-    pieces.map(|piece| piece.digest).collect()
+    let upload = plan.send.iter().filter(|piece| piece.form == form);
+    upload.map(|piece| piece.digest).collect()
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn what_is_there_is_not_sent_and_what_is_named_is_not_named() {
         let id = if store == Store::Classic { image.id() } else { root };
         let mut known = held(id, &["a"]);
         known.manifests = vec![image.descriptor.digest];
-        let look = |known: &Held| {
+        let look = |known: &EngineImage| {
             let app = offer(Some("app:1"), &["a"], AMD64);
             let inventory = inventory(store, vec![known.clone()]);
             planned(vec![app], &Request::default(), &inventory).unwrap()
@@ -192,7 +192,7 @@ fn digests_are_shown_by_the_first_way_that_works() {
         &inventory,
         "no way to attach digests of names of quay.io",
     );
-    inventory.surroundings.network = Some(Network {
+    inventory.host.network = Some(Network {
         listening: vec!["0.0.0.0:443".parse().unwrap()],
         ..Network::default()
     });
@@ -292,21 +292,21 @@ fn a_digest_in_the_name_leaves_the_tag_alone() {
 }
 
 #[test]
-fn only_the_hosts_platform_is_sent_and_strangers_are_named() {
+fn only_the_hosts_platform_is_sent_and_other_images_are_named() {
     let inventory = inventory(Store::Containerd, Vec::new());
     let both = offer(Some("app:1"), &["a"], &["linux/arm64", "linux/amd64"]);
     let plan = planned(vec![both], &Request::default(), &inventory).unwrap();
     assert_eq!(plan.images[0].platform.to_string(), "linux/amd64");
     assert_eq!(sent(&plan, Form::Document).len(), 2);
 
-    let strangers = || {
+    let unmatched = || {
         vec![
             offer(Some("one:1"), &["a"], &["linux/arm64"]),
             offer(Some("app:1"), &["a"], AMD64),
             offer(Some("two:1"), &["a"], &["linux/s390x"]),
         ]
     };
-    let error = planned(strangers(), &Request::default(), &inventory).unwrap_err();
+    let error = planned(unmatched(), &Request::default(), &inventory).unwrap_err();
     assert_eq!(error.exit_code(), 7);
     assert!(
         error
@@ -323,7 +323,7 @@ fn only_the_hosts_platform_is_sent_and_strangers_are_named() {
         keep_going: true,
         ..Request::default()
     };
-    let plan = planned(strangers(), &request, &inventory).unwrap();
+    let plan = planned(unmatched(), &request, &inventory).unwrap();
     assert_eq!(
         (plan.images.len(), plan.left_out.len(), plan.exit_code()),
         (1, 2, 7)

@@ -3,7 +3,7 @@
 use super::tests::{AMD64, held, inventory, planned, sent};
 use super::*;
 use crate::archive::account::{LayerOrigin, ManifestOrigin, Provenance, StandIn};
-use crate::docker::inventory::Way;
+use crate::docker::inventory::AttachOption;
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::target::Form;
 use crate::target::sample::{diff_id, offer, stored};
@@ -190,9 +190,9 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
         ..Request::default()
     };
     let mut there = inventory(Store::Classic, Vec::new());
-    there.attach = vec![Way {
+    there.attach = vec![AttachOption {
         strategy: "offline",
-        manner: Manner::Restarting,
+        disruption: Disruption::Restarting,
         obstacles: Vec::new(),
     }];
     let plan = planned(app(), &trusting, &there).unwrap();

@@ -16,7 +16,7 @@ use super::store::containerd;
 use crate::docker::daemon::reach;
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Kind};
-use crate::target::{Offers, Piece, PlannedImage, Room};
+use crate::target::{Offers, PlannedImage, Room, UploadBlob};
 
 /// File systems that may compress, on which files take less than their bytes: btrfs, ZFS, bcachefs.
 const COMPRESSING: [u64; 3] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
@@ -121,9 +121,9 @@ pub fn unpacked(images: &[PlannedImage], offers: &Offers<'_>, accepts: &Accepts)
     bytes
 }
 
-/// Bytes of a stream of these pieces.
-pub fn stream(pieces: &[Piece]) -> u64 {
-    pieces
+/// Bytes of a stream of these upload.
+pub fn stream(upload: &[UploadBlob]) -> u64 {
+    upload
         .iter()
         .fold(0, |sum, piece| u64::saturating_add(sum, piece.size))
 }

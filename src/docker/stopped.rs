@@ -26,7 +26,7 @@ use crate::target::{
 
 /// The store of a Docker that does not run.
 #[derive(Debug)]
-pub struct Dormant {
+pub struct StoppedStore {
     files: Files,
     folder: Folder,
     keep_push_digest: bool,
@@ -45,21 +45,21 @@ pub struct Inventory {
     repositories: Repositories,
 }
 
-impl Dormant {
+impl StoppedStore {
     /// Finds the store in a data root; without one, in the one that this host's daemon would use.
     ///
     /// # Errors
     ///
     /// If there is none of the classic kind.
-    pub fn find(data_root: Option<&Path>, options: &super::Options) -> Result<Dormant> {
-        Ok(Dormant {
+    pub fn find(data_root: Option<&Path>, options: &super::Options) -> Result<StoppedStore> {
+        Ok(StoppedStore {
             files: Files::find(data_root)?,
             folder: options.folder.clone(),
             keep_push_digest: options.keep_push_digest,
         })
     }
 
-    /// Whether the store that [`Dormant::find`] finds by itself is the one of the engine that is meant.
+    /// Whether the store that [`StoppedStore::find`] finds by itself is the one of the engine that is meant.
     pub fn is_of(environment: &Environment) -> bool {
         Endpoint::find(environment).is_ok_and(|found| found == Endpoint::Unix(DEFAULT_SOCKET.into()))
     }
@@ -103,7 +103,7 @@ impl Dormant {
     }
 }
 
-impl Target for Dormant {
+impl Target for StoppedStore {
     type Inventory = Inventory;
 
     fn probe(&self, _: Option<&Offers<'_>>) -> Result<Inventory> {
@@ -191,7 +191,7 @@ impl Target for Dormant {
     }
 }
 
-impl Dormant {
+impl StoppedStore {
     /// Writes the names, as a whole or not at all.
     fn write(&self, plan: &Plan, offers: &Offers<'_>, progress: &dyn Progress) -> Result<()> {
         let path = self.files.names();

@@ -12,14 +12,16 @@ use super::plan::{self, has_name};
 use super::push;
 use super::store;
 use crate::archive::view::View;
-use crate::docker::api::images::{self, Held, Known, find_image};
+use crate::docker::api::images::{self, EngineImage, Known, find_image};
 use crate::docker::daemon::process::obstacle;
-use crate::docker::upload::{self, Pool};
+use crate::docker::upload::{self, MergedBlobs};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Image, Reference, Repository};
 use crate::progress::Progress;
-use crate::target::{Loaded, Obstacle, Offers, Piece, Plan, PlannedImage, Report, Request, Showing, Target};
+use crate::target::{
+    Loaded, Obstacle, Offers, Plan, PlannedImage, Report, Request, Showing, Target, UploadBlob,
+};
 
 impl Target for Docker {
     type Inventory = Inventory;
@@ -90,7 +92,7 @@ impl Load<'_, '_> {
         if plan.images.iter().all(|planned| planned.present) {
             return Ok(0);
         }
-        let all = content::pieces(&plan.images, self.offers, &self.accepts)?;
+        let all = content::upload(&plan.images, self.offers, &self.accepts)?;
         let is_partial = all.len() > plan.send.len();
         let first = self.ship(&plan.images, &plan.send, sent);
         let mut total = match first {
@@ -110,8 +112,8 @@ impl Load<'_, '_> {
         for (at, planned) in again.iter_mut().enumerate() {
             planned.present |= !lacking.contains(&at);
         }
-        let pieces = content::pieces(&again, self.offers, &self.accepts)?;
-        total += self.ship(&again, &pieces, sent)?;
+        let upload = content::upload(&again, self.offers, &self.accepts)?;
+        total += self.ship(&again, &upload, sent)?;
         let lacking = self.lacking(&again)?;
         if lacking.is_empty() {
             return Ok(total);
@@ -129,11 +131,11 @@ impl Load<'_, '_> {
         )
     }
 
-    fn ship(&self, images: &[PlannedImage], pieces: &[Piece], sent: &mut [u64]) -> Result<u64> {
-        let view = upload::content(images, pieces, self.offers, &self.accepts)?;
+    fn ship(&self, images: &[PlannedImage], upload: &[UploadBlob], sent: &mut [u64]) -> Result<u64> {
+        let view = upload::content(images, upload, self.offers, &self.accepts)?;
         self.progress.phase("sending", Some(view.size()));
-        self.load("load", &view, pieces)?;
-        for piece in pieces {
+        self.load("load", &view, upload)?;
+        for piece in upload {
             if let Some(bytes) = sent.get_mut(piece.image) {
                 *bytes += piece.size;
             }
@@ -141,11 +143,11 @@ impl Load<'_, '_> {
         Ok(view.size())
     }
 
-    fn load(&self, action: &str, view: &View, pieces: &[Piece]) -> Result<()> {
-        let pool = Pool::new(self.offers);
+    fn load(&self, action: &str, view: &View, upload: &[UploadBlob]) -> Result<()> {
+        let pool = MergedBlobs::new(self.offers);
         let mut stream = Watched {
             stream: view.open(&pool),
-            pieces: pieces.iter(),
+            upload: upload.iter(),
             now: None,
             progress: self.progress,
             interrupt: self.interrupt,
@@ -175,8 +177,8 @@ impl Load<'_, '_> {
                     inspected.map(|inspected| inspected.diff_ids()).as_ref() == expected
                 }
                 (Store::Containerd, Some(content)) => {
-                    let held = content.get(&planned.root);
-                    held.is_some_and(|held| held.has(image)) || self.unpacks(planned, image)?
+                    let known = content.get(&planned.root);
+                    known.is_some_and(|known| known.has(image)) || self.unpacks(planned, image)?
                 }
                 (Store::Containerd, None) => self.unpacks(planned, image)?,
             };
@@ -214,7 +216,9 @@ impl Load<'_, '_> {
             return Ok(true);
         }
         let content = images::list(client, self.accepts.store)?;
-        Ok(Known::of(&content).get(&root).is_some_and(|held| held.has(image)))
+        Ok(Known::of(&content)
+            .get(&root)
+            .is_some_and(|known| known.has(image)))
     }
 
     /// Sets an image's name. Bytes of the stream that it took.
@@ -316,7 +320,7 @@ impl Load<'_, '_> {
         obstacles: Vec<Obstacle>,
         sent: u64,
     ) -> Result<Loaded> {
-        let held = now.get(&match self.accepts.store {
+        let known = now.get(&match self.accepts.store {
             Store::Classic => planned.image_id,
             Store::Containerd => planned.root,
         });
@@ -326,7 +330,7 @@ impl Load<'_, '_> {
             ..Loaded::planned(planned)
         };
         if let Some(pinned) = planned.pinned() {
-            let is_shown = self.shows(planned, held, &pinned)?;
+            let is_shown = self.shows(planned, known, &pinned)?;
             match is_shown {
                 true => loaded.obstacles.clear(),
                 false if loaded.declined && planned.tag.is_none() => loaded.obstacles.push(Obstacle::new(
@@ -342,7 +346,7 @@ impl Load<'_, '_> {
             loaded.shown = Some(is_shown);
         }
         if let Some(tag) = &planned.tag
-            && !self.shows(planned, held, tag)?
+            && !self.shows(planned, known, tag)?
         {
             loaded.obstacles.push(Obstacle::new(
                 format!("{tag} names another image now"),
@@ -353,9 +357,9 @@ impl Load<'_, '_> {
     }
 
     /// Whether the engine shows an image under a name.
-    fn shows(&self, planned: &PlannedImage, held: Option<&Held>, name: &Reference) -> Result<bool> {
-        let is_among = |held: &Held| has_name(&held.tags, name) || has_name(&held.digests, name);
-        if held.is_some_and(is_among) {
+    fn shows(&self, planned: &PlannedImage, known: Option<&EngineImage>, name: &Reference) -> Result<bool> {
+        let is_among = |known: &EngineImage| has_name(&known.tags, name) || has_name(&known.digests, name);
+        if known.is_some_and(is_among) {
             return Ok(true);
         }
         let id = match self.accepts.store {
@@ -415,10 +419,10 @@ fn wanted_of<'o>(planned: &PlannedImage, offers: &'o Offers<'_>) -> Option<Wante
     })
 }
 
-/// Tells of a stream's pieces as they go by, and ends it when the run is interrupted.
+/// Tells of a stream's upload as they go by, and ends it when the run is interrupted.
 struct Watched<'w, R> {
     stream: R,
-    pieces: std::slice::Iter<'w, Piece>,
+    upload: std::slice::Iter<'w, UploadBlob>,
     now: Option<(Digest, u64)>,
     progress: &'w dyn Progress,
     interrupt: &'w Interrupt,
@@ -434,11 +438,11 @@ impl<R: Read> Read for Watched<'_, R> {
 }
 
 impl<R> Watched<'_, R> {
-    /// The framing around pieces is counted to them: it is small, and a bar need not be exact.
+    /// The framing around upload is counted to them: it is small, and a bar need not be exact.
     fn tell(&mut self, mut bytes: u64) {
         while bytes > 0 {
             let Some((digest, left)) = self.now.take().or_else(|| {
-                let piece = self.pieces.next()?;
+                let piece = self.upload.next()?;
                 self.progress.blob_started(&piece.digest, piece.size, 0);
                 Some((piece.digest, piece.size))
             }) else {

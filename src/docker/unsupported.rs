@@ -107,15 +107,15 @@ pub(super) fn nature(offer: &Offer<'_>) -> String {
 }
 
 /// Images that have nothing for the engine's platform, and artifacts, are refused by name, all at once.
-pub(super) fn strangers(
+pub(super) fn wrong_platform(
     plan: &mut Plan,
-    strangers: &[&Offer<'_>],
+    unmatched: &[&Offer<'_>],
     offers: &Offers<'_>,
     request: &Request,
     inventory: &Inventory,
 ) -> Result<()> {
-    if request.keep_going || strangers.is_empty() {
-        plan.left_out.extend(strangers.iter().map(|offer| LeftOut {
+    if request.keep_going || unmatched.is_empty() {
+        plan.left_out.extend(unmatched.iter().map(|offer| LeftOut {
             name: offer.label(),
             reason: format!("it is {}", nature(offer)),
             exit_code: 7,
@@ -123,7 +123,7 @@ pub(super) fn strangers(
         return Ok(());
     }
     let platform = request.platform.as_ref().unwrap_or(&inventory.platform);
-    let (artifacts, images): (Vec<&Offer<'_>>, Vec<&Offer<'_>>) = strangers
+    let (artifacts, images): (Vec<&Offer<'_>>, Vec<&Offer<'_>>) = unmatched
         .iter()
         .partition(|offer| offer.graph.artifact_type().is_some());
     let names = |offers: &[&Offer<'_>]| -> Option<String> {
@@ -135,7 +135,7 @@ pub(super) fn strangers(
         names(&artifacts).map(|names| format!("an image in {names}")),
     ];
     let missing: Vec<String> = missing.into_iter().flatten().collect();
-    let mut hints: Vec<String> = strangers
+    let mut hints: Vec<String> = unmatched
         .iter()
         .map(|offer| format!("{} is {}", offer.label(), nature(offer)))
         .collect();

@@ -13,19 +13,19 @@ use crate::archive::format::{
 use crate::archive::view::{Item, View};
 use crate::error::{Finding, Result};
 use crate::oci::{Descriptor, Digest, Image, MediaType, Reference};
-use crate::target::{Form, Offer, Offers, Piece, PlannedImage};
+use crate::target::{Form, Offer, Offers, PlannedImage, UploadBlob};
 
 /// The blobs of several archives as one.
-pub struct Pool<'a>(Vec<&'a dyn Content>);
+pub struct MergedBlobs<'a>(Vec<&'a dyn Content>);
 
-impl<'a> Pool<'a> {
+impl<'a> MergedBlobs<'a> {
     /// All blobs that are offered.
-    pub fn new(offers: &Offers<'a>) -> Pool<'a> {
-        Pool(offers.images.iter().map(|offer| offer.content).collect())
+    pub fn new(offers: &Offers<'a>) -> MergedBlobs<'a> {
+        MergedBlobs(offers.images.iter().map(|offer| offer.content).collect())
     }
 }
 
-impl Content for Pool<'_> {
+impl Content for MergedBlobs<'_> {
     fn label(&self) -> &str {
         self.0.first().map_or("the archive", |content| content.label())
     }
@@ -75,12 +75,12 @@ impl Content for Pool<'_> {
 /// If the plan contradicts the offers.
 pub fn content(
     images: &[PlannedImage],
-    pieces: &[Piece],
+    upload: &[UploadBlob],
     offers: &Offers<'_>,
     accepts: &Accepts,
 ) -> Result<View> {
     let mut items = Vec::new();
-    for piece in pieces {
+    for piece in upload {
         let Some((offer, image)) = images.get(piece.image).and_then(|planned| found(planned, offers)) else {
             continue;
         };

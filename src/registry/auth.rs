@@ -16,9 +16,9 @@ use super::mirror::Endpoint;
 use super::secret::Secret;
 use super::token::{Bearer, get_token};
 use super::transport::Transport;
-use super::trouble::{Said, Trouble};
 use crate::escape::Escaped;
 use crate::progress::Progress;
+use crate::registry::request_error::{ErrorBody, RequestError};
 
 /// What is needed to authenticate to one registry for one repository.
 pub(super) struct Context<'a> {
@@ -72,7 +72,7 @@ impl Login {
     }
 
     /// What to send now; gets a new token where the old one is about to expire.
-    pub(super) fn grant(&self, context: &Context<'_>) -> Result<Grant, Trouble> {
+    pub(super) fn grant(&self, context: &Context<'_>) -> Result<Grant, RequestError> {
         let mut state = self.state();
         if let Way::Token {
             refresh_at, bearer, ..
@@ -102,7 +102,7 @@ impl Login {
 
     /// Gets a new token in place of one that was good and is refused now: GHCR answers 403 to a token that has
     /// expired, without a challenge. False if there is nothing more to try.
-    pub(super) fn renewed(&self, context: &Context<'_>, grant: &Grant) -> Result<bool, Trouble> {
+    pub(super) fn renewed(&self, context: &Context<'_>, grant: &Grant) -> Result<bool, RequestError> {
         let mut state = self.state();
         if state.generation != grant.generation {
             return Ok(true);
@@ -118,14 +118,14 @@ impl Login {
     }
 
     /// Takes in that a registry answered 401 to what was sent: the same request may be made again if this
-    /// gives no trouble.
+    /// gives no error.
     pub(super) fn challenged(
         &self,
         context: &Context<'_>,
         grant: &Grant,
         headers: &HeaderMap,
-        mut said: Said,
-    ) -> Result<(), Trouble> {
+        mut body: ErrorBody,
+    ) -> Result<(), RequestError> {
         let mut state = self.state();
         if state.generation != grant.generation {
             // Another worker has renewed it meanwhile.
@@ -134,12 +134,12 @@ impl Login {
         let challenges = parse_all(context, headers)?;
         let offered = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
         let credential = state.credential(context)?;
-        keep_out(&mut said, credential.as_ref());
-        let said = &said;
+        keep_out(&mut body, credential.as_ref());
+        let body = &body;
         if let Some(challenge) = offered("bearer") {
             if let Some(Credential::Bearer(token)) = &credential {
                 if matches!(state.way, Way::Fixed(_)) {
-                    return Err(rejected(context, said));
+                    return Err(rejected(context, body));
                 }
                 let header = bearer_header(context, token)?;
                 state.change(Way::Fixed(header));
@@ -150,7 +150,7 @@ impl Login {
                     context,
                     challenge,
                     credential.is_some(),
-                    said,
+                    body,
                 ));
             }
             let bearer = Bearer::of(context, challenge)?;
@@ -158,10 +158,10 @@ impl Login {
         }
         if offered("basic").is_some() {
             let Some(Credential::Password { username, password }) = &credential else {
-                return Err(denied(context, said));
+                return Err(denied(context, body));
             };
             if matches!(state.way, Way::Basic(_)) {
-                return Err(rejected(context, said));
+                return Err(rejected(context, body));
             }
             let header = basic_header(context, username, password)?;
             state.change(Way::Basic(header));
@@ -173,7 +173,7 @@ impl Login {
         } else {
             format!("asks for authentication by {}", Escaped(&schemes.join(", ")))
         };
-        Err(Trouble::end(context.endpoint, "", problem, None))
+        Err(RequestError::end(context.endpoint, "", problem, None))
     }
 }
 
@@ -184,7 +184,7 @@ impl State {
         self.accepted = false;
     }
 
-    fn renew(&mut self, context: &Context<'_>, bearer: Bearer) -> Result<(), Trouble> {
+    fn renew(&mut self, context: &Context<'_>, bearer: Bearer) -> Result<(), RequestError> {
         let credential = self.credential(context)?;
         let token = get_token(context, &bearer, credential.as_ref())?;
         self.change(Way::Token {
@@ -195,7 +195,7 @@ impl State {
         Ok(())
     }
 
-    fn credential(&mut self, context: &Context<'_>) -> Result<Option<Credential>, Trouble> {
+    fn credential(&mut self, context: &Context<'_>) -> Result<Option<Credential>, RequestError> {
         if let Some(known) = &self.credential {
             return Ok(known.clone());
         }
@@ -203,7 +203,7 @@ impl State {
         let lookup = context
             .credentials
             .find(&endpoint.account, &endpoint.path)
-            .map_err(Trouble::End)?;
+            .map_err(RequestError::End)?;
         for note in &lookup.notes {
             context
                 .progress
@@ -214,7 +214,7 @@ impl State {
     }
 }
 
-fn parse_all(context: &Context<'_>, headers: &HeaderMap) -> Result<Vec<Challenge>, Trouble> {
+fn parse_all(context: &Context<'_>, headers: &HeaderMap) -> Result<Vec<Challenge>, RequestError> {
     let mut challenges = Vec::new();
     for value in headers.get_all(header::WWW_AUTHENTICATE) {
         let parsed = value
@@ -225,14 +225,14 @@ fn parse_all(context: &Context<'_>, headers: &HeaderMap) -> Result<Vec<Challenge
             Ok(list) => challenges.extend(list),
             Err(reason) => {
                 let problem = format!("asks for authentication in a malformed way: {reason}");
-                return Err(Trouble::end(context.endpoint, "", problem, None));
+                return Err(RequestError::end(context.endpoint, "", problem, None));
             }
         }
     }
     Ok(challenges)
 }
 
-fn bearer_header(context: &Context<'_>, token: &Secret) -> Result<HeaderValue, Trouble> {
+fn bearer_header(context: &Context<'_>, token: &Secret) -> Result<HeaderValue, RequestError> {
     sensitive(context, &format!("Bearer {}", token.expose()))
 }
 
@@ -240,38 +240,38 @@ pub(super) fn basic_header(
     context: &Context<'_>,
     username: &str,
     password: &Secret,
-) -> Result<HeaderValue, Trouble> {
+) -> Result<HeaderValue, RequestError> {
     let pair = STANDARD.encode(format!("{username}:{}", password.expose()));
     sensitive(context, &format!("Basic {pair}"))
 }
 
-fn sensitive(context: &Context<'_>, text: &str) -> Result<HeaderValue, Trouble> {
+fn sensitive(context: &Context<'_>, text: &str) -> Result<HeaderValue, RequestError> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
         let problem = "a token has characters that no token may have".to_string();
-        Trouble::end(context.endpoint, "", problem, None)
+        RequestError::end(context.endpoint, "", problem, None)
     })?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-pub(super) fn keep_out(said: &mut Said, credential: Option<&Credential>) {
+pub(super) fn keep_out(body: &mut ErrorBody, credential: Option<&Credential>) {
     match credential {
         Some(
             Credential::Password { password: secret, .. }
             | Credential::Identity(secret)
             | Credential::Bearer(secret),
-        ) => said.keep_out(secret),
+        ) => body.keep_out(secret),
         None => {}
     }
 }
 
 /// Credentials were sent and not taken.
-pub(super) fn rejected(context: &Context<'_>, said: &Said) -> Trouble {
+pub(super) fn rejected(context: &Context<'_>, body: &ErrorBody) -> RequestError {
     let account = &context.endpoint.account;
-    Trouble::end(
+    RequestError::end(
         context.endpoint,
         &context.endpoint.path,
-        format!("the credentials for {account} were rejected{}", said.suffix()),
+        format!("the credentials for {account} were rejected{}", body.suffix()),
         Some(format!(
             "log in again with `docker login {account}` or `podman login {account}`"
         )),
@@ -279,15 +279,15 @@ pub(super) fn rejected(context: &Context<'_>, said: &Said) -> Trouble {
 }
 
 /// Nothing was sent as nothing is known.
-pub(super) fn denied(context: &Context<'_>, said: &Said) -> Trouble {
+pub(super) fn denied(context: &Context<'_>, body: &ErrorBody) -> RequestError {
     let account = &context.endpoint.account;
-    Trouble::end(
+    RequestError::end(
         context.endpoint,
         &context.endpoint.path,
         format!(
             "access denied, and there are no credentials for {account}: the repository is private or does \
              not exist{}",
-            said.suffix()
+            body.suffix()
         ),
         Some(format!(
             "log in with `docker login {account}` or `podman login {account}`"
@@ -300,23 +300,23 @@ fn fresh_token_refused(
     context: &Context<'_>,
     challenge: &Challenge,
     has_credential: bool,
-    said: &Said,
-) -> Trouble {
-    let trouble = if has_credential {
+    body: &ErrorBody,
+) -> RequestError {
+    let error = if has_credential {
         let problem = format!(
             "access denied with the credentials for {}: they lack the right to pull, or the repository does \
              not exist{}",
             context.endpoint.account,
-            said.suffix()
+            body.suffix()
         );
-        Trouble::end(context.endpoint, &context.endpoint.path, problem, None)
+        RequestError::end(context.endpoint, &context.endpoint.path, problem, None)
     } else {
-        denied(context, said)
+        denied(context, body)
     };
     // Docker Hub's servers refuse a token for a moment when their clocks differ (moby issue 22158).
     if challenge.parameter("error") == Some("invalid_token") {
-        trouble.again()
+        error.again()
     } else {
-        trouble
+        error
     }
 }

@@ -16,12 +16,12 @@ const SKIP_BUFFER: usize = 64 << 10;
 
 /// Names what is read, for messages.
 #[derive(Debug, Clone)]
-pub(super) struct Label {
+pub(super) struct Subject {
     pub(super) registry: String,
     pub(super) subject: String,
 }
 
-impl Label {
+impl Subject {
     /// An error that another try may not have.
     pub(super) fn transient(&self, problem: String) -> Error {
         Error::Registry {
@@ -35,39 +35,39 @@ impl Label {
 }
 
 /// Reads an answer as it comes, fails where that is too slow, and says which registry and host did.
-pub(super) struct Paced {
+pub(super) struct RateGuard {
     body: BodyReader<'static>,
-    label: Label,
+    subject: Subject,
     host: String,
     pace: Pace,
 }
 
-impl Paced {
-    pub(super) fn new(answer: Answer, label: Label, timeouts: &Timeouts) -> Paced {
-        Paced {
+impl RateGuard {
+    pub(super) fn new(answer: Answer, subject: Subject, timeouts: &Timeouts) -> RateGuard {
+        RateGuard {
             host: answer.host,
             body: answer.body.into_reader(),
-            label,
+            subject,
             pace: Pace::new(timeouts),
         }
     }
 }
 
-impl Read for Paced {
+impl Read for RateGuard {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let count = match self.body.read(buffer) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
             Err(error) => {
                 let failure = Failure::of_io(error, self.host.clone());
-                let error = failure.into_error(&self.label.registry, &self.label.subject, true);
+                let error = failure.into_error(&self.subject.registry, &self.subject.subject, true);
                 return Err(io::Error::other(error));
             }
         };
         let bytes = u64::try_from(count).unwrap_or(u64::MAX);
-        if count > 0 && !self.pace.is_kept(bytes, begun.elapsed()) {
-            return Err(io::Error::other(self.label.transient(format!(
+        if count > 0 && !self.pace.is_kept(bytes, started.elapsed()) {
+            return Err(io::Error::other(self.subject.transient(format!(
                 "{} sends too slowly: less than {} bytes a second over {} s",
                 self.host,
                 self.pace.slowest,
@@ -80,7 +80,7 @@ impl Read for Paced {
 
 /// Reads content of a known size from an offset on, and fails where it is shorter, longer or too slow.
 pub(super) struct BlobReader {
-    body: Paced,
+    body: RateGuard,
     /// Bytes from the beginning of the blob, of the next byte that comes.
     position: u64,
     /// Where the caller wants to begin.
@@ -97,13 +97,13 @@ impl BlobReader {
     /// If the answer is for another range or says another length.
     pub(super) fn new(
         answer: Answer,
-        label: Label,
+        subject: Subject,
         size: u64,
         offset: u64,
         timeouts: &Timeouts,
     ) -> Result<BlobReader> {
         let position = if answer.status == StatusCode::PARTIAL_CONTENT {
-            check_range(&answer, &label, size, offset)?;
+            check_range(&answer, &subject, size, offset)?;
             offset
         } else {
             0
@@ -112,12 +112,12 @@ impl BlobReader {
         if let Some(length) = answer.length()
             && length != expected
         {
-            return Err(label.transient(format!(
+            return Err(subject.transient(format!(
                 "the answer's length is {length} bytes, expected {expected}"
             )));
         }
         Ok(BlobReader {
-            body: Paced::new(answer, label, timeouts),
+            body: RateGuard::new(answer, subject, timeouts),
             position,
             start: offset,
             size,
@@ -167,7 +167,7 @@ impl BlobReader {
     }
 
     fn wrong(&self, problem: String) -> io::Error {
-        io::Error::other(self.body.label.transient(problem))
+        io::Error::other(self.body.subject.transient(problem))
     }
 
     fn short(&self) -> io::Error {
@@ -247,14 +247,14 @@ impl Pace {
 }
 
 /// Checks that a partial answer is for the range that was asked for: RFC 9110, section 14.4.
-fn check_range(answer: &Answer, label: &Label, size: u64, offset: u64) -> Result<()> {
+fn check_range(answer: &Answer, subject: &Subject, size: u64, offset: u64) -> Result<()> {
     let text = answer.header(header::CONTENT_RANGE).unwrap_or_default();
     let expected = format!("bytes {offset}-{}/", size.saturating_sub(1));
     let total = text.strip_prefix(expected.as_str());
     if total.is_some_and(|total| total == "*" || total.parse() == Ok(size)) {
         return Ok(());
     }
-    Err(label.transient(format!(
+    Err(subject.transient(format!(
         "the answer is for the range {:?}, expected {expected}{size}",
         Escaped(text).to_string()
     )))

@@ -18,12 +18,12 @@ use super::options::Options;
 use super::retry::{Retry, retry_after};
 use super::tls::Trust;
 use super::transport::{Answer, Request, Transport};
-use super::trouble::{Said, Trouble, marked};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
 use crate::interrupt::{self, Interrupt};
 use crate::oci::{Digest, MediaType};
 use crate::progress::Progress;
+use crate::registry::request_error::{ErrorBody, RequestError, marked};
 
 /// Times that a request is answered with 401 before it is given up: a challenge, an expired token, and one that
 /// another worker renewed in between.
@@ -149,7 +149,7 @@ impl Client {
     pub(super) fn get(&self, endpoint: &Endpoint, wanted: &Wanted) -> Result<Answer> {
         let session = self.session(endpoint);
         let subject = wanted.name(&endpoint.path);
-        self.patiently(&session, endpoint, || {
+        self.with_retries(&session, endpoint, || {
             let scheme = self.scheme(&session, endpoint)?;
             let url = url(&scheme, endpoint, &wanted.path(&endpoint.path))?;
             let request = match wanted {
@@ -172,7 +172,7 @@ impl Client {
         scheme: &Scheme,
         mut request: Request,
         subject: &str,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, RequestError> {
         let login = session.login(endpoint);
         let context = Context {
             transport: &self.transport,
@@ -187,7 +187,7 @@ impl Client {
             let answer = self
                 .transport
                 .fetch(&request)
-                .map_err(|failure| Trouble::of(failure, endpoint, subject))?;
+                .map_err(|failure| RequestError::of(failure, endpoint, subject))?;
             session.answered.store(true, Ordering::Relaxed);
             match answer.status {
                 StatusCode::UNAUTHORIZED if !answer.elsewhere => {}
@@ -203,11 +203,11 @@ impl Client {
                 }
             }
             let headers = answer.headers.clone();
-            let said = Said::read(answer);
-            login.challenged(&context, &grant, &headers, said)?;
+            let body = ErrorBody::read(answer);
+            login.challenged(&context, &grant, &headers, body)?;
         }
         let problem = "asks for authentication again and again".to_string();
-        Err(Trouble::end(endpoint, subject, problem, None))
+        Err(RequestError::end(endpoint, subject, problem, None))
     }
 
     /// Tells what an answer's status means.
@@ -217,7 +217,7 @@ impl Client {
         endpoint: &Endpoint,
         wanted: &Wanted,
         answer: Answer,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, RequestError> {
         let status = answer.status;
         let partial = status == StatusCode::PARTIAL_CONTENT && matches!(wanted, Wanted::Blob(_, 1..));
         if status == StatusCode::OK || partial {
@@ -229,25 +229,25 @@ impl Client {
         let subject = wanted.name(&endpoint.path);
         let pause = retry_after(&answer.headers, SystemTime::now());
         let (elsewhere, host) = (answer.elsewhere, answer.host.clone());
-        let said = Said::read(answer);
+        let body = ErrorBody::read(answer);
         if elsewhere {
             let problem = format!(
                 "{host}, where it redirects to, answered {status}{}",
-                said.suffix()
+                body.suffix()
             );
-            let trouble = Trouble::of_status(status, pause, endpoint, &subject, problem);
+            let error = RequestError::of_status(status, pause, endpoint, &subject, problem);
             // A signed URL that has expired: the registry gives a new one.
             return Err(match status {
-                StatusCode::FORBIDDEN => trouble.again(),
-                _ => trouble,
+                StatusCode::FORBIDDEN => error.again(),
+                _ => error,
             });
         }
         Err(match status {
-            StatusCode::NOT_FOUND => self.missing(session, endpoint, wanted, &said),
-            StatusCode::FORBIDDEN => Trouble::end(
+            StatusCode::NOT_FOUND => self.missing(session, endpoint, wanted, &body),
+            StatusCode::FORBIDDEN => RequestError::end(
                 endpoint,
                 &subject,
-                format!("access denied{}", said.suffix()),
+                format!("access denied{}", body.suffix()),
                 Some(format!(
                     "log in with `docker login {0}` or `podman login {0}`; if you are, the account may not pull \
                      this",
@@ -256,9 +256,9 @@ impl Client {
             ),
             _ if status.is_success() || status.is_redirection() => {
                 let problem = format!("answered {status}, which makes no sense here");
-                Trouble::end(endpoint, &subject, problem, None)
+                RequestError::end(endpoint, &subject, problem, None)
             }
-            _ if said.is_html && !matches!(status.as_u16(), 429 | 500..) => {
+            _ if body.is_html && !matches!(status.as_u16(), 429 | 500..) => {
                 not_a_registry(endpoint, &format!("it answered {status} with a web page"))
             }
             _ => {
@@ -266,31 +266,37 @@ impl Client {
                     StatusCode::TOO_MANY_REQUESTS => "too many requests".into(),
                     _ => format!("answered {status}"),
                 };
-                let problem = format!("{what}{}", said.suffix());
-                Trouble::of_status(status, pause, endpoint, &subject, problem)
+                let problem = format!("{what}{}", body.suffix());
+                RequestError::of_status(status, pause, endpoint, &subject, problem)
             }
         })
     }
 
     /// Tells what is missing: the blob, the tag, the repository, or the registry itself.
-    fn missing(&self, session: &Session, endpoint: &Endpoint, wanted: &Wanted, said: &Said) -> Trouble {
+    fn missing(
+        &self,
+        session: &Session,
+        endpoint: &Endpoint,
+        wanted: &Wanted,
+        body: &ErrorBody,
+    ) -> RequestError {
         let not_found = |what: String, hint: Option<String>| {
-            Trouble::End(Error::NotFound {
+            RequestError::End(Error::NotFound {
                 what,
                 place: endpoint.name.clone(),
                 hint,
             })
         };
         let subject = wanted.name(&endpoint.path);
-        if !said.is_specified && !self.is_registry(session, endpoint) {
-            let page = if said.is_html { " with a web page" } else { "" };
+        if !body.is_specified && !self.is_registry(session, endpoint) {
+            let page = if body.is_html { " with a web page" } else { "" };
             return not_a_registry(endpoint, &format!("it answered 404 Not Found{page}"));
         }
         if matches!(wanted, Wanted::Blob(..)) {
             return not_found(format!("blob {subject}"), None);
         }
         let tags = self.tags(session, endpoint);
-        if said.code == "NAME_UNKNOWN" || matches!(tags, Tags::NoRepository) {
+        if body.code == "NAME_UNKNOWN" || matches!(tags, Tags::NoRepository) {
             let hint = format!("check the name {}; it may also be private", endpoint.path);
             return not_found(format!("repository {}", endpoint.path), Some(hint));
         }
@@ -328,10 +334,10 @@ impl Client {
         };
         match answer.status {
             StatusCode::NOT_FOUND => {
-                let said = Said::read(answer);
+                let body = ErrorBody::read(answer);
                 // Harbor has a code of its own for everything that is missing.
-                let is_harbors = said.code == "NOT_FOUND" && said.message.contains("repository");
-                if said.code == "NAME_UNKNOWN" || is_harbors {
+                let is_harbors = body.code == "NOT_FOUND" && body.message.contains("repository");
+                if body.code == "NAME_UNKNOWN" || is_harbors {
                     Tags::NoRepository
                 } else {
                     Tags::Unknown
@@ -352,11 +358,11 @@ impl Client {
     }
 
     /// Makes a request again for as long as that may help and is allowed.
-    fn patiently<T>(
+    fn with_retries<T>(
         &self,
         session: &Session,
         endpoint: &Endpoint,
-        mut request: impl FnMut() -> Result<T, Trouble>,
+        mut request: impl FnMut() -> Result<T, RequestError>,
     ) -> Result<T> {
         let mut tried = 0;
         loop {
@@ -364,8 +370,8 @@ impl Client {
             tried += 1;
             let (error, asked, is_absence) = match request() {
                 Ok(answer) => return Ok(answer),
-                Err(Trouble::End(error)) => return Err(error),
-                Err(Trouble::Again {
+                Err(RequestError::End(error)) => return Err(error),
+                Err(RequestError::Again {
                     error,
                     wait,
                     is_absence,
@@ -405,11 +411,11 @@ impl Session {
     }
 }
 
-pub(super) fn url(scheme: &Scheme, endpoint: &Endpoint, path: &str) -> Result<Uri, Trouble> {
+pub(super) fn url(scheme: &Scheme, endpoint: &Endpoint, path: &str) -> Result<Uri, RequestError> {
     let text = format!("{scheme}://{}{path}", endpoint.address);
     text.parse().map_err(|_| {
         let problem = format!("{} makes no URL", Escaped(&text));
-        Trouble::end(endpoint, "", problem, None)
+        RequestError::end(endpoint, "", problem, None)
     })
 }
 
@@ -419,8 +425,8 @@ fn is_page(answer: &Answer) -> bool {
         .is_some_and(|text| text.starts_with("text/html"))
 }
 
-fn not_a_registry(endpoint: &Endpoint, why: &str) -> Trouble {
-    Trouble::end(
+fn not_a_registry(endpoint: &Endpoint, why: &str) -> RequestError {
+    RequestError::end(
         endpoint,
         "",
         format!("is not a registry: {why}"),

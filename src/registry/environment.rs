@@ -1,4 +1,4 @@
-//! What the surroundings say about registries: the only place of this module that reads the environment.
+//! What the environment says about registries: the only place of this module that reads the environment.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

@@ -1,6 +1,6 @@
 //! The distribution protocol: OCI distribution specification, version 2 of the API.
 //!
-//! - [`options`], [`environment`]: what is said about registries, and what the surroundings say
+//! - [`options`], [`environment`]: what is said about registries, and what the environment says
 //! - [`address`], [`mirror`], [`proxy`]: where a registry is, and the way there
 //! - [`source`]: registries as a source of images; it tries the places of a repository in order
 //! - `client`, `scheme`: one registry's API, with authentication and retries, by https or http
@@ -8,10 +8,10 @@
 //! - `transport`, `location`, `connect`, [`tls`]: one HTTP request with its redirects, and how it gets there
 //! - `blob`: content as it comes, counted and watched
 //! - [`server`]: manifests by digest for an engine on this host
-//! - `failure`, `trouble`, `retry`, `date`: what can go wrong, what it means, and when to ask again
+//! - `failure`, `request_error`, `retry`, `date`: what can go wrong, what it means, and when to ask again
 //!
 //! A request goes down this list: the source asks the client, which asks the transport; what went wrong comes
-//! back as a `Failure` of the transport, a `Trouble` of the client, an [`Error`](crate::Error) of the source.
+//! back as a `Failure` of the transport, a `RequestError` of the client, an [`Error`](crate::Error) of the source.
 
 mod auth;
 mod blob;
@@ -20,11 +20,11 @@ mod connect;
 mod date;
 mod failure;
 mod location;
+mod request_error;
 mod retry;
 mod scheme;
 mod token;
 mod transport;
-mod trouble;
 
 pub mod address;
 pub mod challenge;

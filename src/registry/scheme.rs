@@ -9,7 +9,7 @@ use super::client::{Client, Session, url};
 use super::failure::Failure;
 use super::mirror::Endpoint;
 use super::transport::Request;
-use super::trouble::Trouble;
+use crate::registry::request_error::RequestError;
 
 /// Most bytes that are read of an answer to a ping.
 const MAX_PONG: u64 = 4 << 10;
@@ -26,7 +26,7 @@ impl Client {
     ///
     /// https it is, except where the user or the address allow otherwise. Then an unauthenticated request
     /// finds out, so that no credential is sent before it is known.
-    pub(super) fn scheme(&self, session: &Session, endpoint: &Endpoint) -> Result<Scheme, Trouble> {
+    pub(super) fn scheme(&self, session: &Session, endpoint: &Endpoint) -> Result<Scheme, RequestError> {
         let mut known = session.scheme.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(scheme) = &*known {
             return Ok(scheme.clone());
@@ -56,7 +56,7 @@ impl Client {
         })
     }
 
-    fn probe_https_first(&self, endpoint: &Endpoint) -> Result<Scheme, Trouble> {
+    fn probe_https_first(&self, endpoint: &Endpoint) -> Result<Scheme, RequestError> {
         let failure = match self.ping(endpoint, &Scheme::HTTPS) {
             Ok(_) => return Ok(Scheme::HTTPS),
             Err(failure) => failure,
@@ -69,10 +69,10 @@ impl Client {
         if may_be_plain && self.ping(endpoint, &Scheme::HTTP).is_ok() {
             return Ok(Scheme::HTTP);
         }
-        Err(Trouble::of(failure, endpoint, ""))
+        Err(RequestError::of(failure, endpoint, ""))
     }
 
-    fn probe_http_first(&self, endpoint: &Endpoint) -> Result<Scheme, Trouble> {
+    fn probe_http_first(&self, endpoint: &Endpoint) -> Result<Scheme, RequestError> {
         let (is_https, failure) = match self.ping(endpoint, &Scheme::HTTP) {
             // Go and nginx say that this is an HTTPS server, or port.
             Ok(pong) if pong.status == StatusCode::BAD_REQUEST => (pong.text.contains("HTTPS"), None),
@@ -86,7 +86,7 @@ impl Client {
         };
         match failure {
             _ if is_https => Ok(Scheme::HTTPS),
-            Some(failure) => Err(Trouble::of(failure, endpoint, "")),
+            Some(failure) => Err(RequestError::of(failure, endpoint, "")),
             None => Ok(Scheme::HTTP),
         }
     }

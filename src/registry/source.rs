@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::blob::{BlobReader, Label, Paced};
+use super::blob::{BlobReader, RateGuard, Subject};
 use super::client::{Client, Wanted, media_type};
 use super::mirror::{Endpoint, Mirror, endpoints};
 use super::options::Options;
@@ -34,7 +34,7 @@ pub struct RegistrySource {
 /// What is known of a blob that was opened.
 #[derive(Default)]
 struct Opened {
-    /// How often it was begun.
+    /// How often it was opened.
     times: usize,
     /// The place that it came from last.
     place: String,
@@ -61,7 +61,7 @@ impl RegistrySource {
     }
 
     /// Tries the places of a repository in order, from the one at `first` on, until one gives something good.
-    fn somewhere<T>(
+    fn try_endpoints<T>(
         &self,
         repository: &Repository,
         first: usize,
@@ -118,10 +118,10 @@ impl RegistrySource {
             (None, tag) => Wanted::Tag(tag.unwrap_or("latest").into()),
         };
         let (expected, subject) = (reference.digest(), wanted.name(&place.path));
-        self.read_twice(place, &wanted, |answer, label| {
+        self.read_with_retries(place, &wanted, |answer, of| {
             let claimed = header_digest(&answer, place, &subject)?;
             let content_type = media_type(&answer);
-            let bytes = self.read_document(answer, label)?;
+            let bytes = self.read_document(answer, of)?;
             let digest =
                 confirm(&bytes, expected, claimed).map_err(|problem| refused(place, expected, problem))?;
             let media_type =
@@ -134,28 +134,28 @@ impl RegistrySource {
     }
 
     /// Reads a whole document of unknown size.
-    fn read_document(&self, answer: Answer, label: &Label) -> Result<Vec<u8>> {
+    fn read_document(&self, answer: Answer, subject: &Subject) -> Result<Vec<u8>> {
         let length = answer.length();
         if let Some(found) = length.filter(|length| *length > MAX_METADATA) {
-            return Err(too_large(label, found));
+            return Err(too_large(subject, found));
         }
         if let Some(length) = length {
-            return self.read_sized(answer, label, length);
+            return self.read_sized(answer, subject, length);
         }
         let mut bytes = Vec::new();
-        Paced::new(answer, label.clone(), &self.client.transport.timeouts)
+        RateGuard::new(answer, subject.clone(), &self.client.transport.timeouts)
             .take(MAX_METADATA + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| Error::from_reader(error, Error::io("read", "the registry's answer")))?;
         match u64::try_from(bytes.len()) {
             Ok(found) if found <= MAX_METADATA => Ok(bytes),
-            _ => Err(too_large(label, MAX_METADATA + 1)),
+            _ => Err(too_large(subject, MAX_METADATA + 1)),
         }
     }
 
-    fn read_sized(&self, answer: Answer, label: &Label, size: u64) -> Result<Vec<u8>> {
+    fn read_sized(&self, answer: Answer, subject: &Subject, size: u64) -> Result<Vec<u8>> {
         let timeouts = &self.client.transport.timeouts;
-        let mut reader = BlobReader::new(answer, label.clone(), size, 0, timeouts)?;
+        let mut reader = BlobReader::new(answer, subject.clone(), size, 0, timeouts)?;
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         reader
             .read_to_end(&mut bytes)
@@ -165,13 +165,13 @@ impl RegistrySource {
 
     /// Gets something small and reads it; again where the reading fails, or the content is not what it should
     /// be, as that may have happened on the way.
-    fn read_twice<T>(
+    fn read_with_retries<T>(
         &self,
         place: &Endpoint,
         wanted: &Wanted,
-        read: impl Fn(Answer, &Label) -> Result<T>,
+        read: impl Fn(Answer, &Subject) -> Result<T>,
     ) -> Result<T> {
-        let label = Label {
+        let subject = Subject {
             registry: place.name.clone(),
             subject: wanted.name(&place.path),
         };
@@ -184,11 +184,11 @@ impl RegistrySource {
         loop {
             tried += 1;
             let answer = self.client.get(place, wanted)?;
-            match read(answer, &label) {
+            match read(answer, &subject) {
                 Ok(got) => return Ok(got),
                 Err(error) => {
                     if !(is_damage(&error) || error.is_transient()) || tried >= tries {
-                        return Err(super::trouble::marked(error, false));
+                        return Err(crate::registry::request_error::marked(error, false));
                     }
                     self.client.note(&format!("{error}; asking again"));
                     self.client.pause(tried)?;
@@ -204,8 +204,8 @@ impl RegistrySource {
         } else {
             Wanted::Blob(descriptor.digest, 0)
         };
-        let read = self.read_twice(place, &wanted, |answer, label| {
-            let bytes = self.read_sized(answer, label, descriptor.size)?;
+        let read = self.read_with_retries(place, &wanted, |answer, subject| {
+            let bytes = self.read_sized(answer, subject, descriptor.size)?;
             let found = descriptor.digest.of_same_algorithm(&bytes);
             if found == descriptor.digest {
                 return Ok(bytes);
@@ -216,7 +216,7 @@ impl RegistrySource {
                 return Err(refused(place, Some(expected), problem));
             }
             // A blob that arrives wrong is the registry's or the network's fault, however often it happens.
-            Err(label.transient(format!("digest is {found}, expected {}", descriptor.digest)))
+            Err(subject.transient(format!("digest is {found}, expected {}", descriptor.digest)))
         });
         read.map_err(|error| foreign(error, descriptor))
     }
@@ -227,20 +227,20 @@ impl RegistrySource {
             .client
             .get(place, &wanted)
             .map_err(|error| foreign(error, descriptor))?;
-        let label = Label {
+        let subject = Subject {
             registry: place.name.clone(),
             subject: wanted.name(&place.path),
         };
         let timeouts = &self.client.transport.timeouts;
-        BlobReader::new(answer, label, descriptor.size, offset, timeouts)
+        BlobReader::new(answer, subject, descriptor.size, offset, timeouts)
     }
 
     fn opened(&self) -> MutexGuard<'_, HashMap<Digest, Opened>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often a blob was begun before. Whoever begins one again got wrong bytes: the next place is better.
-    fn times_begun(&self, digest: Digest) -> usize {
+    /// How often a blob was opened before. One that is opened again gave wrong bytes: the next endpoint is better.
+    fn times_opened(&self, digest: Digest) -> usize {
         let mut opened = self.opened();
         let times = &mut opened.entry(digest).or_default().times;
         *times += 1;
@@ -263,7 +263,7 @@ impl Source for RegistrySource {
     }
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
-        let (descriptor, bytes, mirror) = self.somewhere(reference.repository(), 0, |place| {
+        let (descriptor, bytes, mirror) = self.try_endpoints(reference.repository(), 0, |place| {
             let (descriptor, bytes) = self.resolve_at(place, reference)?;
             Ok((descriptor, bytes, place.is_mirror.then(|| place.name.clone())))
         })?;
@@ -303,7 +303,7 @@ impl Source for RegistrySource {
                 problem,
             ));
         }
-        self.somewhere(repository, 0, |place| self.metadata_at(place, descriptor))
+        self.try_endpoints(repository, 0, |place| self.metadata_at(place, descriptor))
     }
 
     fn open(
@@ -321,11 +321,11 @@ impl Source for RegistrySource {
             return Ok(Box::new(bytes));
         }
         let first = if offset == 0 {
-            self.times_begun(descriptor.digest)
+            self.times_opened(descriptor.digest)
         } else {
             0
         };
-        let (reader, place) = self.somewhere(repository, first, |place| {
+        let (reader, place) = self.try_endpoints(repository, first, |place| {
             Ok((self.open_at(place, descriptor, offset)?, place.name.clone()))
         })?;
         self.opened().entry(descriptor.digest).or_default().place = place;
@@ -345,7 +345,7 @@ impl Source for RegistrySource {
             .get(&descriptor.digest)
             .map(|opened| opened.place.clone())
             .filter(|place| !place.is_empty());
-        Label {
+        Subject {
             registry: place.unwrap_or_else(|| repository.domain().into()),
             subject: format!("{}@{}", repository.path(), descriptor.digest),
         }
@@ -372,10 +372,10 @@ fn is_damage(error: &Error) -> bool {
     )
 }
 
-fn too_large(label: &Label, found: u64) -> Error {
+fn too_large(subject: &Subject, found: u64) -> Error {
     let limit = MAX_METADATA;
     Error::refused(
-        Place::default().within(&label.registry).entry(&label.subject),
+        Place::default().within(&subject.registry).entry(&subject.subject),
         Problem::TooLarge { limit, found },
     )
 }

@@ -14,9 +14,9 @@ use super::location::escape;
 use super::retry::retry_after;
 use super::secret::Secret;
 use super::transport::Request;
-use super::trouble::{Said, Trouble};
 use crate::escape::Escaped;
 use crate::oci::json;
+use crate::registry::request_error::{ErrorBody, RequestError};
 
 /// Lifetime of a token that does not say it: token.md, "expires_in".
 const DEFAULT_LIFETIME: u64 = 60;
@@ -36,8 +36,8 @@ pub(super) struct Bearer {
 }
 
 impl Bearer {
-    pub(super) fn of(context: &Context<'_>, challenge: &Challenge) -> Result<Bearer, Trouble> {
-        let refuse = |problem: String| Err(Trouble::end(context.endpoint, "", problem, None));
+    pub(super) fn of(context: &Context<'_>, challenge: &Challenge) -> Result<Bearer, RequestError> {
+        let refuse = |problem: String| Err(RequestError::end(context.endpoint, "", problem, None));
         let Some(realm) = challenge.parameter("realm") else {
             return refuse("asks for a token without saying where to get it".into());
         };
@@ -89,12 +89,12 @@ pub(super) fn get_token(
     context: &Context<'_>,
     bearer: &Bearer,
     credential: Option<&Credential>,
-) -> Result<Token, Trouble> {
+) -> Result<Token, RequestError> {
     let request = token_request(context, bearer, credential)?;
     let answer = context
         .transport
         .fetch(&request)
-        .map_err(|failure| Trouble::of(failure, context.endpoint, "getting a token"))?;
+        .map_err(|failure| RequestError::of(failure, context.endpoint, "getting a token"))?;
     let status = answer.status;
     if status.is_success() {
         let now = answer
@@ -103,27 +103,33 @@ pub(super) fn get_token(
             .unwrap_or_else(SystemTime::now);
         return read_token(&answer.text(MAX_ANSWER), now).ok_or_else(|| {
             let problem = format!("the token server at {} gave no token", Escaped(&bearer.realm));
-            Trouble::end(context.endpoint, "", problem, None)
+            RequestError::end(context.endpoint, "", problem, None)
         });
     }
     let wait = retry_after(&answer.headers, SystemTime::now());
-    let mut said = Said::read(answer);
-    keep_out(&mut said, credential);
+    let mut body = ErrorBody::read(answer);
+    keep_out(&mut body, credential);
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
             Err(if credential.is_some() {
-                rejected(context, &said)
+                rejected(context, &body)
             } else {
-                denied(context, &said)
+                denied(context, &body)
             })
         }
         _ => {
             let problem = format!(
                 "the token server at {} answered {status}{}",
                 Escaped(&bearer.realm),
-                said.suffix()
+                body.suffix()
             );
-            Err(Trouble::of_status(status, wait, context.endpoint, "", problem))
+            Err(RequestError::of_status(
+                status,
+                wait,
+                context.endpoint,
+                "",
+                problem,
+            ))
         }
     }
 }
@@ -132,10 +138,10 @@ fn token_request(
     context: &Context<'_>,
     bearer: &Bearer,
     credential: Option<&Credential>,
-) -> Result<Request, Trouble> {
+) -> Result<Request, RequestError> {
     let no_url = || {
         let problem = format!("names a token server that is no URL: {}", Escaped(&bearer.realm));
-        Trouble::end(context.endpoint, "", problem, None)
+        RequestError::end(context.endpoint, "", problem, None)
     };
     let mut query: Vec<String> = Vec::new();
     if let Some(service) = &bearer.service {

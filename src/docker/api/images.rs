@@ -19,7 +19,7 @@ const JOBS: usize = 8;
 
 /// An image that the engine holds.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Held {
+pub struct EngineImage {
     /// The engine's id: the config's digest in the classic store, the index's or manifest's in the other.
     pub id: String,
     /// Tags that name it.
@@ -34,7 +34,7 @@ pub struct Held {
     pub available: Vec<Digest>,
 }
 
-impl Held {
+impl EngineImage {
     /// Whether a containerd store that tells its content has all of an image. One without layers has nothing to
     /// unpack.
     pub fn has(&self, image: &Image) -> bool {
@@ -128,16 +128,16 @@ impl ManifestSummary {
 }
 
 /// Images by the engine's ids.
-pub struct Known<'a>(HashMap<&'a str, &'a Held>);
+pub struct Known<'a>(HashMap<&'a str, &'a EngineImage>);
 
 impl<'a> Known<'a> {
     /// Takes a list.
-    pub fn of(images: &'a [Held]) -> Known<'a> {
-        Known(images.iter().map(|held| (held.id.as_str(), held)).collect())
+    pub fn of(images: &'a [EngineImage]) -> Known<'a> {
+        Known(images.iter().map(|image| (image.id.as_str(), image)).collect())
     }
 
     /// The image with this id.
-    pub fn get(&self, id: &Digest) -> Option<&'a Held> {
+    pub fn get(&self, id: &Digest) -> Option<&'a EngineImage> {
         self.0.get(id.to_string().as_str()).copied()
     }
 }
@@ -163,7 +163,7 @@ pub fn tells_content(client: &Client, store: Store) -> bool {
 /// # Errors
 ///
 /// [`crate::Error::Engine`].
-pub fn list(client: &Client, store: Store) -> Result<Vec<Held>> {
+pub fn list(client: &Client, store: Store) -> Result<Vec<EngineImage>> {
     match tells_content(client, store) {
         true => list_at(client, store, "/images/json?all=1&manifests=1"),
         false => names(client, store),
@@ -175,19 +175,19 @@ pub fn list(client: &Client, store: Store) -> Result<Vec<Held>> {
 /// # Errors
 ///
 /// [`crate::Error::Engine`].
-pub fn names(client: &Client, store: Store) -> Result<Vec<Held>> {
+pub fn names(client: &Client, store: Store) -> Result<Vec<EngineImage>> {
     list_at(client, store, "/images/json?all=1")
 }
 
-fn list_at(client: &Client, store: Store, path: &str) -> Result<Vec<Held>> {
+fn list_at(client: &Client, store: Store, path: &str) -> Result<Vec<EngineImage>> {
     let summaries: Vec<Summary> = client.get("look at its images", path)?;
     Ok(summaries
         .into_iter()
-        .map(|summary| held(summary, store))
+        .map(|summary| engine_image(summary, store))
         .collect())
 }
 
-fn held(summary: Summary, store: Store) -> Held {
+fn engine_image(summary: Summary, store: Store) -> EngineImage {
     let of = |is_meant: &dyn Fn(&ManifestSummary) -> bool| -> Vec<Digest> {
         let manifests = summary.manifests.iter().flatten();
         let meant = manifests.filter(|manifest| is_meant(manifest));
@@ -208,7 +208,7 @@ fn held(summary: Summary, store: Store) -> Held {
             }
         }
     }
-    Held {
+    EngineImage {
         id: summary.id,
         tags,
         digests,
@@ -223,9 +223,13 @@ fn held(summary: Summary, store: Store) -> Held {
 /// # Errors
 ///
 /// [`crate::Error::Engine`].
-pub fn look_at_layers(client: &Client, images: &mut [Held], is_meant: impl Fn(&Held) -> bool) -> Result<()> {
-    let meant: Vec<&mut Held> = images.iter_mut().filter(|held| is_meant(held)).collect();
-    let ids: Vec<String> = meant.iter().map(|held| held.id.clone()).collect();
+pub fn look_at_layers(
+    client: &Client,
+    images: &mut [EngineImage],
+    is_meant: impl Fn(&EngineImage) -> bool,
+) -> Result<()> {
+    let meant: Vec<&mut EngineImage> = images.iter_mut().filter(|image| is_meant(image)).collect();
+    let ids: Vec<String> = meant.iter().map(|image| image.id.clone()).collect();
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<(usize, Result<Option<Inspected>>)>> = Mutex::default();
     let work = || {
@@ -250,8 +254,8 @@ pub fn look_at_layers(client: &Client, images: &mut [Held], is_meant: impl Fn(&H
     let mut meant = meant;
     for (at, inspected) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
         // It may have been removed since the list was made.
-        if let (Some(held), Some(inspected)) = (meant.get_mut(at), inspected?) {
-            held.diff_ids = inspected.diff_ids();
+        if let (Some(image), Some(inspected)) = (meant.get_mut(at), inspected?) {
+            image.diff_ids = inspected.diff_ids();
         }
     }
     Ok(())

@@ -151,12 +151,12 @@ fn silent_engine() -> (tempfile::TempDir, Endpoint) {
             let mut stream = stream.unwrap();
             let mut request = [0; 4096];
             let _ = stream.read(&mut request).unwrap();
-            let begun = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"a\":1}\n\r\n";
+            let started = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"a\":1}\n\r\n";
             stream
                 .write_all(match at {
                     0 => PING.as_bytes(),
                     1 => b"",
-                    _ => begun.as_bytes(),
+                    _ => started.as_bytes(),
                 })
                 .unwrap();
             held.push(stream);

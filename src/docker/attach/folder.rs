@@ -1,4 +1,4 @@
-//! The folder of what an attach has begun, on a file system that a restart empties: the journal, the lock,
+//! The folder of an attach that is not finished, on a file system that a restart empties: the journal, the lock,
 //! and the files that are laid over others.
 
 use std::fs::{self, File, OpenOptions};
@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::journal::Record;
+use super::journal::JournalEntry;
 use crate::dir::Dir;
 use crate::docker::daemon::process::Process;
 use crate::error::{Error, Result};
@@ -121,19 +121,19 @@ impl Folder {
         Ok(Lock(file))
     }
 
-    /// What an earlier run has begun and not ended, if anything.
+    /// What an earlier run has not finished, if anything.
     ///
     /// # Errors
     ///
     /// If the journal cannot be read.
-    pub fn read(&self) -> Result<Option<Record>> {
+    pub fn read(&self) -> Result<Option<JournalEntry>> {
         let path = self.journal();
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("read", &path)(error)),
         };
-        Record::parse(&bytes).map(Some).map_err(|problem| Error::Io {
+        JournalEntry::parse(&bytes).map(Some).map_err(|problem| Error::Io {
             action: "read",
             path,
             offset: None,
@@ -145,7 +145,7 @@ impl Folder {
         })
     }
 
-    /// Whether an earlier run has begun something and not ended it, or another one is at it now.
+    /// Whether an earlier run has left something unfinished, or another run is at work now.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ impl Folder {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn write(&self, record: &Record) -> Result<()> {
+    pub fn write(&self, record: &JournalEntry) -> Result<()> {
         let fresh = self.fresh();
         let bytes = crate::archive::format::to_json(record)?;
         let written = (|| {
@@ -219,20 +219,20 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::docker::attach::mirror::undo::{Begun, Step};
+    use crate::docker::attach::mirror::undo::{Step, UndoRecord};
     use crate::docker::daemon::namespaces::Namespaces;
-    use crate::docker::daemon::overmount::Cover;
+    use crate::docker::daemon::overmount::Overmount;
     use crate::progress::Silent;
 
-    fn journal(folder: &Path) -> Record {
-        Record::Mirror(Begun {
+    fn journal(folder: &Path) -> JournalEntry {
+        JournalEntry::Mirror(UndoRecord {
             socket: folder.join("gone.sock"),
             mirror: "http://127.0.0.1:1023".into(),
             original: vec!["https://m.example".into()],
-            quiet: "{}".into(),
-            cover: Cover::File(folder.join("daemon.json")),
+            original_config: "{}".into(),
+            overmount: Overmount::File(folder.join("daemon.json")),
             namespaces: Namespaces::default(),
-            steps: vec![Step::Cover, Step::Reload],
+            steps: vec![Step::Overmount, Step::Reload],
         })
     }
 
@@ -278,7 +278,7 @@ mod tests {
         fs::write(&original, "{}").unwrap();
         folder.write(&journal(home.path())).unwrap();
         fs::create_dir(folder.source()).unwrap();
-        fs::write(folder.source().join("daemon.json"), "loud").unwrap();
+        fs::write(folder.source().join("daemon.json"), "with_mirror").unwrap();
         assert!(folder.repair(&lock).unwrap());
         assert!(!folder.repair(&lock).unwrap());
         assert!(!folder.source().exists());

@@ -9,7 +9,7 @@
 
 mod file;
 mod infrastructure;
-mod place;
+mod registry_host;
 pub mod undo;
 
 use std::collections::BTreeSet;
@@ -21,14 +21,14 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use self::place::Place;
+use self::registry_host::RegistryHost;
 use super::folder::Folder;
-use super::{Attach, Failed, Manner, Outcome, Ready, Strategy, Surroundings, pull};
+use super::{Attach, Disruption, Failed, HostFacts, Outcome, Prepared, Strategy, pull};
 use crate::docker::api::Client;
 use crate::docker::api::info::Info;
-use crate::docker::attach::hosts::undo::{Begun, Step};
+use crate::docker::attach::hosts::undo::{Step, UndoRecord};
 use crate::docker::daemon::network::{Network, try_loopback};
-use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::overmount::Overmount;
 use crate::docker::daemon::process::Process;
 use crate::docker::daemon::reach;
 use crate::error::{Error, Result};
@@ -56,46 +56,50 @@ impl Strategy for Hosts {
         "hosts"
     }
 
-    fn manner(&self) -> Manner {
-        Manner::Live
+    fn disruption(&self) -> Disruption {
+        Disruption::Live
     }
 
-    fn serves(&self, repository: &Repository, surroundings: &Surroundings) -> Result<bool, Obstacle> {
+    fn serves(&self, repository: &Repository, facts: &HostFacts) -> Result<bool, Obstacle> {
         if repository.domain() == DEFAULT_DOMAIN {
             return Ok(false);
         }
-        let place = Place::of(repository.domain())?;
-        if let Some(network) = &surroundings.network {
-            place.check(network)?;
+        let host = RegistryHost::of(repository.domain())?;
+        if let Some(network) = &facts.network {
+            host.check(network)?;
         }
         Ok(true)
     }
 
-    fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String> {
-        let pid = surroundings
+    fn steps(&self, wanted: &[String], facts: &HostFacts) -> Vec<String> {
+        let pid = facts
             .pid
             .map(|pid| format!(" that process {pid} sees"))
             .unwrap_or_default();
         let mut names = BTreeSet::new();
-        let mut doors = BTreeSet::new();
+        let mut listeners = BTreeSet::new();
         for name in wanted {
             let repository = name
                 .split('@')
                 .next()
                 .and_then(|name| name.parse::<Repository>().ok());
-            let Some(place) = repository.and_then(|repository| Place::of(repository.domain()).ok()) else {
+            let Some(host) = repository.and_then(|repository| RegistryHost::of(repository.domain()).ok())
+            else {
                 continue;
             };
-            let address = place
-                .own
-                .map_or_else(|| "a loopback address".into(), |own| own.to_string());
-            doors.insert(format!("port {} of {address}", place.port()));
-            if place.own.is_none() {
-                names.insert(place.host);
+            let address = host
+                .loopback
+                .map_or_else(|| "a loopback address".into(), |ip| ip.to_string());
+            listeners.insert(format!("port {} of {address}", host.port()));
+            if host.loopback.is_none() {
+                names.insert(host.host);
             }
         }
-        let (names, doors) = (Vec::from_iter(names).join(", "), Vec::from_iter(doors).join(", "));
-        let mut steps = vec![format!("serve the manifests, by digest only, on {doors}")];
+        let (names, listeners) = (
+            Vec::from_iter(names).join(", "),
+            Vec::from_iter(listeners).join(", "),
+        );
+        let mut steps = vec![format!("serve the manifests, by digest only, on {listeners}")];
         if !names.is_empty() {
             steps.push(format!(
                 "bind-mount a copy of {PATH} over the {PATH}{pid}, with lines that lead there for {names}"
@@ -117,7 +121,7 @@ impl Strategy for Hosts {
         &self.folder
     }
 
-    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
+    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Prepared>, Vec<Obstacle>> {
         let process = reach::process(client, info)?;
         self.folder.seen_by(&process)?;
         let path = process.locate(PATH.as_ref())?;
@@ -132,52 +136,52 @@ impl Strategy for Hosts {
                 "is the loopback device up there (ip link set lo up)?",
             )
         })?;
-        Ok(Box::new(Found {
+        Ok(Box::new(Preflight {
             process,
-            cover: Cover::File(path),
+            overmount: Overmount::File(path),
         }))
     }
 }
 
 /// What a look finds.
-struct Found {
+struct Preflight {
     process: Process,
-    cover: Cover,
+    overmount: Overmount,
 }
 
-impl Ready for Found {
+impl Prepared for Preflight {
     fn attach(self: Box<Self>, attach: &Attach<'_>) -> Result<Vec<Outcome>, Failed> {
         let network = Network::look(&Info::ask(attach.client)?, &self.process);
-        let places: Vec<Result<Place, Obstacle>> = attach
+        let hosts: Vec<Result<RegistryHost, Obstacle>> = attach
             .wanted
             .iter()
             .map(|one| {
-                let place = Place::of(one.repository.domain())?;
-                place.check(&network).map(|()| place)
+                let host = RegistryHost::of(one.repository.domain())?;
+                host.check(&network).map(|()| host)
             })
             .collect();
-        let doors = Doors::open(places.iter().flatten(), &network, &self.process)?;
-        let _servers = doors.serve(&pull::documents(attach.wanted))?;
+        let listeners = Listeners::open(hosts.iter().flatten(), &network, &self.process)?;
+        let _servers = listeners.serve(&pull::documents(attach.wanted))?;
         let pull_all = || -> Result<Vec<Outcome>> {
-            let pulled = places.iter().zip(attach.wanted).map(|(place, one)| match place {
+            let pulled = hosts.iter().zip(attach.wanted).map(|(host, one)| match host {
                 Ok(_) => pull::by_digest(attach, one),
                 Err(obstacle) => Ok(Err(obstacle.clone())),
             });
             pulled.collect()
         };
-        if doors.names.is_empty() {
+        if listeners.names.is_empty() {
             return Ok(pull_all()?);
         }
-        let names: Vec<&str> = doors.names.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = listeners.names.iter().map(|(name, _)| name.as_str()).collect();
         attach.progress.note(&led(&names.join(", ")));
-        let outcomes = self.with_names(&doors.names, attach, pull_all)?;
+        let outcomes = self.with_names(&listeners.names, attach, pull_all)?;
         // Until the engine has forgotten, it would ask us: nobody else may sit there meanwhile.
         pause(CACHE, || attach.interrupt.check())?;
         Ok(outcomes)
     }
 }
 
-impl Found {
+impl Preflight {
     /// Acts while the names lead to us.
     fn with_names(
         self,
@@ -186,14 +190,16 @@ impl Found {
         act: impl FnOnce() -> Result<Vec<Outcome>>,
     ) -> Result<Vec<Outcome>, Failed> {
         let content = self.copy(names)?;
-        let begun = Begun {
-            cover: self.cover,
+        let record = UndoRecord {
+            overmount: self.overmount,
             namespaces: self.process.namespaces().clone(),
             steps: Vec::new(),
         };
-        let acted = attach.journaled(begun, |session| {
-            session.step(Step::Cover, |begun, folder| {
-                begun.cover.lay_in(&begun.namespaces, &content, &folder.source())
+        let acted = attach.journaled(record, |session| {
+            session.step(Step::Overmount, |record, folder| {
+                record
+                    .overmount
+                    .mount_in(&record.namespaces, &content, &folder.source())
             })?;
             pause(CACHE, || attach.interrupt.check())?;
             act()
@@ -202,7 +208,7 @@ impl Found {
     }
 
     fn copy(&self, names: &[(String, IpAddr)]) -> Result<Vec<u8>> {
-        let path = self.cover.path();
+        let path = self.overmount.path();
         let read = self.process.namespaces().with_files(|| fs::read(path));
         let original = read.and_then(|read| read).map_err(Error::io("read", path))?;
         Ok(file::with(&original, names))
@@ -218,7 +224,7 @@ fn led(names: &str) -> String {
 }
 
 /// Where we are instead of registries.
-struct Doors {
+struct Listeners {
     listeners: Vec<TcpListener>,
     /// Ports of HTTPS that refuse, and that nobody else can have meanwhile.
     _refusing: Vec<OwnedFd>,
@@ -226,30 +232,31 @@ struct Doors {
     names: Vec<(String, IpAddr)>,
 }
 
-impl Doors {
+impl Listeners {
     fn open<'p>(
-        places: impl Iterator<Item = &'p Place>,
+        hosts: impl Iterator<Item = &'p RegistryHost>,
         network: &Network,
         process: &Process,
-    ) -> Result<Doors, Obstacle> {
-        let (own, named): (Vec<Place>, Vec<Place>) = places.cloned().partition(|place| place.own.is_some());
-        let mut own: Vec<SocketAddr> = own
+    ) -> Result<Listeners, Obstacle> {
+        let (local, named): (Vec<RegistryHost>, Vec<RegistryHost>) =
+            hosts.cloned().partition(|host| host.loopback.is_some());
+        let mut loopback: Vec<SocketAddr> = local
             .iter()
-            .filter_map(|place| Some(SocketAddr::new(place.own?, place.port())))
+            .filter_map(|host| Some(SocketAddr::new(host.loopback?, host.port())))
             .collect();
-        own.sort_unstable();
-        own.dedup();
-        let mut listeners = bind(process, &own)?;
+        loopback.sort_unstable();
+        loopback.dedup();
+        let mut listeners = bind(process, &loopback)?;
         let mut refusing = Vec::new();
         let mut names = Vec::new();
         if !named.is_empty() {
-            let mut ports: Vec<u16> = named.iter().map(Place::port).collect();
+            let mut ports: Vec<u16> = named.iter().map(RegistryHost::port).collect();
             ports.sort_unstable();
             ports.dedup();
-            let mut closed: Vec<u16> = named.iter().filter_map(Place::refusing).collect();
+            let mut closed: Vec<u16> = named.iter().filter_map(RegistryHost::refusing).collect();
             closed.dedup();
             let mut last = None;
-            let bound = place::address(&named, network).find_map(|ip| {
+            let bound = registry_host::address(&named, network).find_map(|ip| {
                 let at: Vec<SocketAddr> = ports.iter().map(|port| (ip, *port).into()).collect();
                 let closed: Vec<SocketAddr> = closed.iter().map(|port| (ip, *port).into()).collect();
                 let bound = bind(process, &at).and_then(|bound| Ok((bound, close(process, &closed)?)));
@@ -276,11 +283,11 @@ impl Doors {
             };
             listeners.extend(bound);
             refusing.extend(closed);
-            names.extend(named.into_iter().map(|place| (place.host, IpAddr::from(ip))));
+            names.extend(named.into_iter().map(|host| (host.host, IpAddr::from(ip))));
             names.sort();
             names.dedup();
         }
-        Ok(Doors {
+        Ok(Listeners {
             listeners,
             _refusing: refusing,
             names,

@@ -1,4 +1,4 @@
-//! What an attach has begun, and the undoing of it.
+//! The journal of an attach, and how it is undone.
 //!
 //! One strategy works at a time on a host, and leaves one record of what it does. The record is there before
 //! the first step, and each step stands in it before it is taken. Undoing takes it from whatever is found: it
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::target::Obstacle;
 
 /// What a strategy writes down of an attach.
-pub trait Begun: Send {
+pub trait UndoRecord: Send {
     /// A step that it takes.
     type Step;
     /// The last one of all: it is undone.
@@ -22,13 +22,13 @@ pub trait Begun: Send {
     /// What the user is told where it cannot be undone now.
     const LEFT: &str;
 
-    /// Writes down that a step is begun.
-    fn begin(&mut self, step: Self::Step);
+    /// Adds a step that is about to be taken.
+    fn add(&mut self, step: Self::Step);
 
     /// The journal with it.
-    fn record(&self) -> Record;
+    fn entry(&self) -> JournalEntry;
 
-    /// Undoes what was begun, whatever of it is there, and leaves no file in `folder` but the journal.
+    /// Undoes the steps, whatever of them was done, and leaves no file in `folder` but the journal.
     ///
     /// # Errors
     ///
@@ -36,19 +36,19 @@ pub trait Begun: Send {
     fn undo(&self, folder: &Folder) -> Result<()>;
 }
 
-/// The journal: what one strategy has begun.
+/// What the journal holds: the record of one strategy.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "strategy")]
-pub enum Record {
+pub enum JournalEntry {
     /// A mirror of docker.io.
-    Mirror(mirror::undo::Begun),
+    Mirror(mirror::undo::UndoRecord),
     /// A stop of the engine.
-    Offline(offline::undo::Begun),
+    Offline(offline::undo::UndoRecord),
     /// Names that lead elsewhere.
-    Hosts(hosts::undo::Begun),
+    Hosts(hosts::undo::UndoRecord),
 }
 
-impl Record {
+impl JournalEntry {
     const KNOWN: [&str; 3] = ["mirror", "hosts", "offline"];
 
     /// Reads one.
@@ -56,11 +56,11 @@ impl Record {
     /// # Errors
     ///
     /// What is wrong with it, or that it is of a strategy that is not known here.
-    pub fn parse(bytes: &[u8]) -> Result<Record, String> {
+    pub fn parse(bytes: &[u8]) -> Result<JournalEntry, String> {
         let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match value.get("strategy").and_then(Value::as_str) {
-            Some(name) if !Record::KNOWN.contains(&name) => Err(format!(
-                "it was begun by the {name} strategy of another version of sealift"
+            Some(name) if !JournalEntry::KNOWN.contains(&name) => Err(format!(
+                "it was written by the {name} strategy of another version of sealift"
             )),
             _ => serde_json::from_value(value).map_err(|error| error.to_string()),
         }
@@ -73,9 +73,9 @@ impl Record {
     /// If it cannot be undone now; the journal stays.
     pub fn undo(&self, folder: &Folder) -> Result<()> {
         match self {
-            Record::Mirror(begun) => begun.undo(folder),
-            Record::Offline(begun) => begun.undo(folder),
-            Record::Hosts(begun) => begun.undo(folder),
+            JournalEntry::Mirror(record) => record.undo(folder),
+            JournalEntry::Offline(record) => record.undo(folder),
+            JournalEntry::Hosts(record) => record.undo(folder),
         }?;
         folder.remove()
     }
@@ -92,21 +92,21 @@ impl<B> Clone for Session<B> {
 
 struct State<B> {
     folder: Folder,
-    begun: B,
+    record: B,
     ended: bool,
 }
 
-impl<B: Begun> Session<B> {
+impl<B: UndoRecord> Session<B> {
     /// Writes the journal; nothing is changed yet.
     ///
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn begin(folder: &Folder, begun: B) -> Result<Session<B>> {
-        folder.write(&begun.record())?;
+    pub fn begin(folder: &Folder, record: B) -> Result<Session<B>> {
+        folder.write(&record.entry())?;
         Ok(Session(Arc::new(Mutex::new(State {
             folder: folder.clone(),
-            begun,
+            record,
             ended: false,
         }))))
     }
@@ -122,7 +122,7 @@ impl<B: Begun> Session<B> {
             return Err(Error::Interrupted);
         }
         state.note(step)?;
-        take(&state.begun, &state.folder)
+        take(&state.record, &state.folder)
     }
 
     /// Undoes everything; once, however often it is called.
@@ -138,14 +138,14 @@ impl<B: Begun> Session<B> {
         state.ended = true;
         // Undone it is even where a full disk keeps the journal from saying so.
         let _ = state.note(B::UNDO);
-        state.begun.record().undo(&state.folder)
+        state.record.entry().undo(&state.folder)
     }
 }
 
-impl<B: Begun> State<B> {
+impl<B: UndoRecord> State<B> {
     fn note(&mut self, step: B::Step) -> Result<()> {
-        self.begun.begin(step);
-        self.folder.write(&self.begun.record())
+        self.record.add(step);
+        self.folder.write(&self.record.entry())
     }
 }
 

@@ -19,13 +19,13 @@ use crate::serve::{Server, UNPRIVILEGED, bind_below};
 use crate::target::Obstacle;
 
 use super::folder::Folder;
-use super::{Attach, Failed, Manner, OTHERWISE, Outcome, Ready, Strategy, Surroundings, pull};
+use super::{Attach, Disruption, Failed, HostFacts, OTHERWISE, Outcome, Prepared, Strategy, pull};
 use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
 use crate::docker::daemon::network::{privileged_again, unprivileged_from};
-use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::overmount::Overmount;
 use crate::docker::daemon::process::Process;
 use crate::docker::daemon::reach;
-use undo::{Begun, Step};
+use undo::{Step, UndoRecord};
 
 /// The strategy.
 #[derive(Debug)]
@@ -39,21 +39,21 @@ impl Strategy for Mirror {
         "mirror"
     }
 
-    fn manner(&self) -> Manner {
-        Manner::Live
+    fn disruption(&self) -> Disruption {
+        Disruption::Live
     }
 
-    fn serves(&self, repository: &Repository, _: &Surroundings) -> Result<bool, Obstacle> {
+    fn serves(&self, repository: &Repository, _: &HostFacts) -> Result<bool, Obstacle> {
         Ok(repository.domain() == DEFAULT_DOMAIN)
     }
 
-    fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String> {
-        let file = surroundings.config_file.as_deref();
+    fn steps(&self, wanted: &[String], facts: &HostFacts) -> Vec<String> {
+        let file = facts.config_file.as_deref();
         let file = file.map_or_else(|| DEFAULT_PATH.into(), |path| path.display().to_string());
-        let network = surroundings.network.as_ref();
+        let network = facts.network.as_ref();
         let first = network.and_then(|network| network.unprivileged_from);
         let first = first.unwrap_or(UNPRIVILEGED);
-        let pid = surroundings
+        let pid = facts
             .pid
             .map(|pid| format!(" (process {pid})"))
             .unwrap_or_default();
@@ -70,7 +70,7 @@ impl Strategy for Mirror {
         &self.folder
     }
 
-    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
+    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Prepared>, Vec<Obstacle>> {
         let process = reach::process(client, info)?;
         let mut obstacles = process.command_line().obstacles;
         obstacles.extend(self.folder.seen_by(&process).err());
@@ -82,10 +82,10 @@ impl Strategy for Mirror {
             obstacles.extend(configuration.edited(info, "attaching"));
         }
         match configuration {
-            Ok((configuration, cover)) if obstacles.is_empty() => Ok(Box::new(Found {
+            Ok((configuration, overmount)) if obstacles.is_empty() => Ok(Box::new(Preflight {
                 process,
                 configuration,
-                cover,
+                overmount,
             })),
             Ok(_) => Err(obstacles),
             Err(obstacle) => {
@@ -97,36 +97,38 @@ impl Strategy for Mirror {
 }
 
 /// What a look finds.
-struct Found {
+struct Preflight {
     process: Process,
     configuration: Configuration,
-    cover: Cover,
+    overmount: Overmount,
 }
 
-impl Ready for Found {
+impl Prepared for Preflight {
     fn attach(self: Box<Self>, attach: &Attach<'_>) -> Result<Vec<Outcome>, Failed> {
         let listener = bind(&self.process)?;
         let server = Server::start(listener, pull::documents(attach.wanted))
             .map_err(|error| Obstacle::new(format!("the manifests cannot be served: {error}"), ""))?;
         let original = self.configuration.mirrors();
         let mirror = format!("http://{}", server.address());
-        let loud = self.configuration.with_mirrors(std::slice::from_ref(&mirror));
-        let quiet = self.configuration.with_mirrors(&original);
-        let begun = Begun {
+        let with_mirror = self.configuration.with_mirrors(std::slice::from_ref(&mirror));
+        let original_config = self.configuration.with_mirrors(&original);
+        let record = UndoRecord {
             socket: self.process.socket().into(),
             mirror,
-            quiet: String::from_utf8_lossy(&quiet).into_owned(),
+            original_config: String::from_utf8_lossy(&original_config).into_owned(),
             original,
-            cover: self.cover,
+            overmount: self.overmount,
             namespaces: self.process.namespaces().clone(),
             steps: Vec::new(),
         };
-        let outcomes = attach.journaled(begun, |session| {
-            session.step(Step::Cover, |begun, folder| {
-                begun.cover.lay_in(&begun.namespaces, &loud, &folder.source())
+        let outcomes = attach.journaled(record, |session| {
+            session.step(Step::Overmount, |record, folder| {
+                record
+                    .overmount
+                    .mount_in(&record.namespaces, &with_mirror, &folder.source())
             })?;
-            session.step(Step::Reload, |begun, _| {
-                let mirrors = std::slice::from_ref(&begun.mirror);
+            session.step(Step::Reload, |record, _| {
+                let mirrors = std::slice::from_ref(&record.mirror);
                 self.process.reload(attach.client, mirrors)
             })?;
             let wanted = attach.wanted.iter();

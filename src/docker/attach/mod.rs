@@ -13,9 +13,9 @@
 //! - [`hosts`]: for a moment names of other registries lead the engine to this process, by `/etc/hosts`
 //! - [`reach`]: whether the engine's process can be reached from here, and if not, what it is
 //! - [`namespaces`], [`network`]: the files and the network that the engine sees
-//! - [`journal`]: what was begun, so that it can be undone after a kill at any step; and the undoing
+//! - [`journal`]: what was started, so that it can be undone after a kill at any step
 //! - [`folder`]: where the journal is, and the lock that lets one strategy work at a time
-//! - [`surroundings`]: what of the host a choice depends on
+//! - [`host`]: what of the host a choice depends on
 //! - [`daemon`]: which process the engine is, how it was started, how it is made to read its configuration
 //! - [`config`]: `daemon.json` and the flags of the command line
 //! - [`cover`]: laying another file over the real one without touching it
@@ -28,10 +28,10 @@ pub mod mirror;
 pub mod offline;
 mod pull;
 
-pub use host_facts::Surroundings;
+pub use host_facts::HostFacts;
 
 use self::folder::{Folder, Lock};
-use self::journal::{Begun, Session, leftover};
+use self::journal::{Session, UndoRecord, leftover};
 use super::api::Client;
 use super::api::info::Info;
 use super::daemon::process;
@@ -72,7 +72,7 @@ pub type Outcome = Result<(), Obstacle>;
 /// What a strategy does to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Manner {
+pub enum Disruption {
     /// It keeps running.
     Live,
     /// It is stopped and started again.
@@ -119,17 +119,17 @@ pub trait Strategy {
     fn name(&self) -> &'static str;
 
     /// Whether the engine keeps running.
-    fn manner(&self) -> Manner;
+    fn disruption(&self) -> Disruption;
 
     /// Whether names of this repository are for this way. Pure.
     ///
     /// # Errors
     ///
     /// They are, but something on this host is in the way of this one.
-    fn serves(&self, repository: &Repository, surroundings: &Surroundings) -> Result<bool, Obstacle>;
+    fn serves(&self, repository: &Repository, facts: &HostFacts) -> Result<bool, Obstacle>;
 
     /// What `apply` would do for these `name@digest`, step by step. Pure.
-    fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String>;
+    fn steps(&self, wanted: &[String], facts: &HostFacts) -> Vec<String>;
 
     /// Where it writes down what it begins.
     fn folder(&self) -> &Folder;
@@ -144,7 +144,7 @@ pub trait Strategy {
     /// # Errors
     ///
     /// What is in the way, the missing consent among it.
-    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Ready>, Vec<Obstacle>>;
+    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Prepared>, Vec<Obstacle>>;
 
     /// What is in the way on this host. Empty if nothing is. Changes nothing.
     fn preflight(&self, client: &Client, info: &Info) -> Vec<Obstacle> {
@@ -194,7 +194,7 @@ pub trait Strategy {
 }
 
 /// What a look at the host has found: nothing is in the way, and all that the strategy has to know.
-pub trait Ready {
+pub trait Prepared {
     /// Attaches, all that has to be undone within [`Attach::journaled`].
     ///
     /// # Errors
@@ -219,12 +219,12 @@ impl Attach<'_> {
     /// # Errors
     ///
     /// If the journal cannot be written, or the steps cannot be undone. What came of them is within.
-    pub fn journaled<B: Begun + 'static, T>(
+    pub fn journaled<B: UndoRecord + 'static, T>(
         &self,
-        begun: B,
+        record: B,
         steps: impl FnOnce(&Session<B>) -> Result<T>,
     ) -> Result<Result<T>, Failed> {
-        let session = Session::begin(self.folder, begun)?;
+        let session = Session::begin(self.folder, record)?;
         let at_stop = session.clone();
         let guard = self.interrupt.on_stop(move || {
             // The process dies by the signal: what cannot be undone now is left to a repair.

@@ -23,10 +23,10 @@ const NAME: &str = "sealift-attach";
 const FILE: &str = "daemon.json";
 const LABEL: &str = "security.selinux";
 
-/// What is laid over, as paths of ours.
+/// What is mounted over, as paths of ours.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "form", content = "target")]
-pub enum Cover {
+pub enum Overmount {
     /// A file over the file.
     File(PathBuf),
     /// A folder with one more file over the folder.
@@ -35,21 +35,21 @@ pub enum Cover {
     Folder(PathBuf),
 }
 
-impl Cover {
+impl Overmount {
     /// Finds the form for a `daemon.json` at `path`.
     ///
     /// # Errors
     ///
     /// If none of them would do.
-    pub fn plan(path: &Path) -> Result<Cover, Obstacle> {
+    pub fn plan(path: &Path) -> Result<Overmount, Obstacle> {
         let Some(folder) = path.parent() else {
             return Err(Obstacle::new(format!("{} is no file", path.display()), ""));
         };
         if path.is_file() {
-            return Ok(Cover::File(path.into()));
+            return Ok(Overmount::File(path.into()));
         }
         if !folder.exists() {
-            return Ok(Cover::Folder(folder.into()));
+            return Ok(Overmount::Folder(folder.into()));
         }
         if path.file_name().is_none_or(|name| name != FILE) {
             return Err(Obstacle::new(format!("{} does not exist", path.display()), ""));
@@ -69,19 +69,19 @@ impl Cover {
                 "make an empty daemon.json, which is then covered instead",
             ));
         }
-        Ok(Cover::Overlay(folder.into()))
+        Ok(Overmount::Overlay(folder.into()))
     }
 
     /// The file or folder that is covered.
     pub fn path(&self) -> &Path {
-        let (Cover::File(path) | Cover::Overlay(path) | Cover::Folder(path)) = self;
+        let (Overmount::File(path) | Overmount::Overlay(path) | Overmount::Folder(path)) = self;
         path
     }
 
     /// The file in `source` that shows the content: named as what it covers, so that a list of mounts tells.
     fn file(&self, source: &Path) -> PathBuf {
         match self {
-            Cover::File(path) => source.join(path.file_name().unwrap_or(FILE.as_ref())),
+            Overmount::File(path) => source.join(path.file_name().unwrap_or(FILE.as_ref())),
             _ => source.join(FILE),
         }
     }
@@ -91,9 +91,10 @@ impl Cover {
     /// # Errors
     ///
     /// If it cannot be written or mounted.
-    pub fn lay_in(&self, namespaces: &Namespaces, content: &[u8], source: &Path) -> Result<()> {
-        let laid = namespaces.with_files(|| self.write(content, source).and_then(|()| self.lay(source)));
-        laid.and_then(|laid| laid)
+    pub fn mount_in(&self, namespaces: &Namespaces, content: &[u8], source: &Path) -> Result<()> {
+        let mounted = namespaces.with_files(|| self.write(content, source).and_then(|()| self.mount(source)));
+        mounted
+            .and_then(|mounted| mounted)
             .map_err(Error::io("cover", self.path()))
     }
 
@@ -102,19 +103,19 @@ impl Cover {
     /// # Errors
     ///
     /// If it cannot be unmounted.
-    pub fn lift_in(&self, namespaces: &Namespaces, source: &Path) -> Result<()> {
+    pub fn unmount_in(&self, namespaces: &Namespaces, source: &Path) -> Result<()> {
         let lifted = if namespaces.are_files_gone() {
             // So are the mounts; what stands in files is to be seen from here.
-            self.lift(source)
+            self.unmount(source)
         } else {
             namespaces
-                .with_files(|| self.lift(source))
+                .with_files(|| self.unmount(source))
                 .and_then(|lifted| lifted)
         };
         lifted.map_err(Error::io("uncover", self.path()))
     }
 
-    /// Puts the content into the folder that it is shown from. What is laid already changes along.
+    /// Puts the content into the folder that it is shown from. What is mounted already changes along.
     ///
     /// # Errors
     ///
@@ -131,14 +132,14 @@ impl Cover {
             .open(self.file(source))?;
         file.write_all(content)?;
         match self {
-            Cover::File(path) => copy_access(&File::open(path)?, &file)?,
-            Cover::Overlay(folder) => {
+            Overmount::File(path) => copy_access(&File::open(path)?, &file)?,
+            Overmount::Overlay(folder) => {
                 let folder = File::open(folder)?;
                 copy_access(&folder, &File::open(source)?)?;
                 file.set_permissions(fs::Permissions::from_mode(0o644))?;
                 copy_label(&folder, &file)?;
             }
-            Cover::Folder(_) => {
+            Overmount::Folder(_) => {
                 fs::set_permissions(source, fs::Permissions::from_mode(0o755))?;
                 file.set_permissions(fs::Permissions::from_mode(0o644))?;
             }
@@ -151,23 +152,23 @@ impl Cover {
     /// # Errors
     ///
     /// If it cannot be mounted.
-    fn lay(&self, source: &Path) -> io::Result<()> {
-        if self.is_laid(source) {
+    fn mount(&self, source: &Path) -> io::Result<()> {
+        if self.is_mounted(source) {
             return Ok(());
         }
         match self {
-            Cover::File(path) => {
+            Overmount::File(path) => {
                 mount_bind(self.file(source), path)?;
                 // Whoever writes meanwhile is told so, and does not write into the copy. Where even root may
                 // not have it so, it goes without.
                 let _ = mount_remount(path, MountFlags::BIND | MountFlags::RDONLY, c"");
             }
-            Cover::Overlay(folder) => {
+            Overmount::Overlay(folder) => {
                 let layers = format!("lowerdir={}:{}", source.display(), folder.display());
                 let layers = std::ffi::CString::new(layers)?;
                 mount(NAME, folder, "overlay", MountFlags::RDONLY, layers.as_c_str())?;
             }
-            Cover::Folder(folder) => {
+            Overmount::Folder(folder) => {
                 if !folder.exists() {
                     fs::create_dir(folder)?;
                     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
@@ -179,13 +180,13 @@ impl Cover {
     }
 
     /// Whether ours lies there.
-    fn is_laid(&self, source: &Path) -> bool {
+    fn is_mounted(&self, source: &Path) -> bool {
         match self {
-            Cover::File(path) => is_same_file(path, &self.file(source)),
-            Cover::Overlay(folder) => mounts()
+            Overmount::File(path) => is_same_file(path, &self.file(source)),
+            Overmount::Overlay(folder) => mounts()
                 .iter()
                 .any(|mount| mount.point == *folder && mount.source == NAME),
-            Cover::Folder(folder) => is_same_file(folder, source),
+            Overmount::Folder(folder) => is_same_file(folder, source),
         }
     }
 
@@ -194,10 +195,10 @@ impl Cover {
     /// # Errors
     ///
     /// If it cannot be unmounted.
-    fn lift(&self, source: &Path) -> io::Result<()> {
+    fn unmount(&self, source: &Path) -> io::Result<()> {
         let target = self.path();
         let mut tries = 0;
-        while self.is_laid(source) {
+        while self.is_mounted(source) {
             // Somebody may be reading it at this moment.
             let flags = if tries < 20 {
                 UnmountFlags::NOFOLLOW
@@ -213,7 +214,7 @@ impl Cover {
                 Err(error) => return Err(error.into()),
             }
         }
-        if let Cover::Folder(folder) = self {
+        if let Overmount::Folder(folder) = self {
             match fs::remove_dir(folder) {
                 Err(error)
                     if !matches!(

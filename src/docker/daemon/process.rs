@@ -13,7 +13,7 @@ use super::config::{CommandLine, Configuration, DEFAULT_PATH, same};
 use super::namespaces::{self, Namespaces};
 use crate::docker::api::info::Info;
 use crate::docker::api::{Client, encode};
-use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::overmount::Overmount;
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
 
@@ -197,7 +197,7 @@ impl Process {
     /// # Errors
     ///
     /// What keeps it from being read or covered.
-    pub fn configuration(&self) -> Result<(Configuration, Cover), Obstacle> {
+    pub fn configuration(&self) -> Result<(Configuration, Overmount), Obstacle> {
         let is_named = self.command_line().config_file.is_some();
         let path = self.config_file()?;
         let inside = &self.namespaces;
@@ -218,10 +218,10 @@ impl Process {
                 "dockerd could not read it again either; dockerd --validate checks it",
             )
         })?;
-        let cover = inside
-            .with_files(|| Cover::plan(&path))
+        let overmount = inside
+            .with_files(|| Overmount::plan(&path))
             .unwrap_or_else(|error| Err(unknown("dockerd's files cannot be reached", &error)))?;
-        Ok((configuration, cover))
+        Ok((configuration, overmount))
     }
 
     /// A path of dockerd's as one below the root of its mount namespace, with no link left in it.

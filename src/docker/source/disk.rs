@@ -5,7 +5,7 @@ use std::io::Read;
 use crate::archive::content::Stored;
 use crate::docker::store::content::ContentFolders;
 use crate::docker::store::manifests::KeptManifests;
-use crate::docker::store::{ClassicStore, Kept};
+use crate::docker::store::{ClassicStore, StoredImage};
 use crate::error::Result;
 use crate::held::{HeldImage, Holder, Holding, names_of};
 use crate::oci::{Config, Digest, Reference, Repository};
@@ -19,7 +19,7 @@ pub(super) struct Disk {
     folders: ContentFolders,
     /// What sealift keeps where no pull has left manifests.
     manifests: Option<KeptManifests>,
-    images: Vec<Kept>,
+    images: Vec<StoredImage>,
     label: String,
 }
 
@@ -64,7 +64,7 @@ impl Holder for Disk {
     }
 
     fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
-        let is_named = |image: &&Kept| match reference.digest() {
+        let is_named = |image: &&StoredImage| match reference.digest() {
             Some(digest) if reference.is_nameless() => image.id == digest,
             Some(digest) => image
                 .digests

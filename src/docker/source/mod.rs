@@ -21,7 +21,7 @@ use super::store::content::ContentFolders;
 use super::store::files::Files;
 use super::store::{ClassicStore, content_of};
 use crate::archive;
-use crate::docker::stopped::Dormant;
+use crate::docker::stopped::StoppedStore;
 use crate::error::{Error, Result};
 use crate::held::Holder;
 use crate::progress::Progress;
@@ -39,13 +39,13 @@ pub fn holder(
     progress: &dyn Progress,
 ) -> Result<Box<dyn Holder>> {
     if let Some(root) = data_root {
-        return dormant(Some(root), progress);
+        return stopped(Some(root), progress);
     }
     let endpoint = Endpoint::find(&options.environment)?;
     match Client::connect(&endpoint) {
         Ok(client) => running(client, spool, progress),
-        Err(error) if Dormant::is_of(&options.environment) && is_root() => {
-            let found = dormant(None, progress);
+        Err(error) if StoppedStore::is_of(&options.environment) && is_root() => {
+            let found = stopped(None, progress);
             progress.note(&match &found {
                 Ok(holder) => format!("Docker does not run: reading {}", holder.label()),
                 Err(why) => format!("Docker does not run, and its store cannot be read: {why}"),
@@ -87,7 +87,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn dormant(data_root: Option<&Path>, progress: &dyn Progress) -> Result<Box<dyn Holder>> {
+fn stopped(data_root: Option<&Path>, progress: &dyn Progress) -> Result<Box<dyn Holder>> {
     let files = Files::find(data_root)?;
     let folders = ContentFolders::find(&files.data_root);
     let label = format!("the classic store in {}", files.data_root.display());

@@ -66,7 +66,7 @@ pub struct ClassicStore {
 
 /// An image that the store has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredImage {
     /// Digest of its config.
     pub id: Digest,
     /// Its tags.
@@ -164,10 +164,10 @@ impl ClassicStore {
     /// # Errors
     ///
     /// [`Error::Io`] if the list of names or of images cannot be read.
-    pub fn images(&self) -> Result<Vec<Kept>> {
-        let mut images: BTreeMap<Digest, Kept> = BTreeMap::new();
+    pub fn images(&self) -> Result<Vec<StoredImage>> {
+        let mut images: BTreeMap<Digest, StoredImage> = BTreeMap::new();
         for id in layers::digests(&self.files, &self.files.configs().join("sha256"))? {
-            images.insert(id, Kept::unnamed(id));
+            images.insert(id, StoredImage::unnamed(id));
         }
         for (name, id) in self.files.repositories()?.names() {
             // One that is no name at all cannot be asked for, of dockerd neither.
@@ -190,7 +190,7 @@ impl ClassicStore {
     /// # Errors
     ///
     /// [`Error::Io`] if the store cannot be read.
-    pub fn nameless(&self, images: &[Kept]) -> Result<Vec<Digest>> {
+    pub fn nameless(&self, images: &[StoredImage]) -> Result<Vec<Digest>> {
         let mut parents = HashSet::new();
         for image in images {
             let path = self.files.parent(&image.id);
@@ -201,8 +201,9 @@ impl ClassicStore {
             let parent = bytes.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse::<Digest>().ok());
             parents.extend(parent);
         }
-        let is_nameless =
-            |image: &&Kept| image.tags.is_empty() && image.digests.is_empty() && !parents.contains(&image.id);
+        let is_nameless = |image: &&StoredImage| {
+            image.tags.is_empty() && image.digests.is_empty() && !parents.contains(&image.id)
+        };
         Ok(images.iter().filter(is_nameless).map(|image| image.id).collect())
     }
 
@@ -272,9 +273,9 @@ impl ClassicStore {
     }
 }
 
-impl Kept {
-    fn unnamed(id: Digest) -> Kept {
-        Kept {
+impl StoredImage {
+    fn unnamed(id: Digest) -> StoredImage {
+        StoredImage {
             id,
             tags: Vec::new(),
             digests: Vec::new(),

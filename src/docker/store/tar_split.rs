@@ -15,7 +15,7 @@ use crate::archive::decompress::Decompressor;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::Compression;
 
-/// Longest line that is read at once, in bytes. Longer ones are stretches of the tar, read in pieces.
+/// Longest line that is read at once, in bytes. Longer ones are stretches of the tar, read in upload.
 const MAX_LINE: usize = 64 << 10;
 /// Bytes of text that a long line is decoded from at once: whole groups of base64.
 const PIECE: usize = 32 << 10;

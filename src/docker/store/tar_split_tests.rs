@@ -13,7 +13,7 @@ fn segment(bytes: &[u8], position: usize) -> String {
     format!("{{\"type\":2,\"payload\":\"{payload}\",\"position\":{position}}}\n")
 }
 
-/// The entries as text, and all bytes of segments, by pieces of this size.
+/// The entries as text, and all bytes of segments, by upload of this size.
 fn read(stored: &[u8], limit: u64, piece: usize) -> Result<(Vec<String>, Vec<u8>)> {
     let mut entries = Entries::new(stored, limit, Place::default())?;
     let (mut names, mut all) = (Vec::new(), Vec::new());

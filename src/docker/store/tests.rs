@@ -232,12 +232,12 @@ fn images_with_all_their_names() {
     let store = made.store();
     let reference = |text: &str| text.parse::<Reference>().unwrap();
     let mut expected = vec![
-        Kept {
+        StoredImage {
             id: ids[0],
             tags: vec![reference("httpd:2.4"), reference("quay.io/a/b:1")],
             digests: vec![reference(&by_digest)],
         },
-        Kept::unnamed(ids[1]),
+        StoredImage::unnamed(ids[1]),
     ];
     expected.sort_by_key(|kept| kept.id);
     assert_eq!(store.images().unwrap(), expected);

@@ -18,7 +18,7 @@ const MAX_ANSWER: u64 = 1 << 20;
 
 pub(super) struct Helper<'a> {
     pub(super) name: &'a str,
-    /// What the surroundings say; `PATH` is where programs are looked for.
+    /// What the environment says; `PATH` is where programs are looked for.
     pub(super) environment: &'a Environment,
     /// The user that it runs as, if that is not the one of this process.
     pub(super) run_as: Option<&'a Invoker>,

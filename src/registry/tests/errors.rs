@@ -120,7 +120,7 @@ fn nobody_there() {
     assert!(error.hint().unwrap().contains("nothing listens"));
 
     let reference: Reference = "no-such-host.invalid/lib/app:1".parse().unwrap();
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     let error = fail(Options::default(), &reference);
     assert!(
         error
@@ -129,7 +129,7 @@ fn nobody_there() {
         "{error}"
     );
     assert!(
-        begun.elapsed().as_secs() < 10,
+        started.elapsed().as_secs() < 10,
         "a wrong name is not tried five times"
     );
     assert_eq!((error.exit_code(), error.is_transient()), (4, false));

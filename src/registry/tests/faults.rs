@@ -404,11 +404,15 @@ fn a_stall_and_a_drip_end_with_words() {
                 reply
             }
         });
-        let begun = Instant::now();
+        let started = Instant::now();
         let error = read(source(quick()).open(&server.repository(), &layer, 0)).unwrap_err();
         assert!(error.contains(says), "{error}");
         assert!(error.contains(&server.host()), "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            started.elapsed()
+        );
     }
     // The same before any header.
     let silent = Server::start(|seen| {
@@ -466,9 +470,9 @@ fn the_wait_is_what_the_registry_asks_for_and_capped() {
     let timed = |server: &Server, longest: Duration| {
         let mut options = quick();
         options.retry.longest_pause = longest;
-        let begun = Instant::now();
+        let started = Instant::now();
         source(options).resolve(&server.reference("1")).unwrap();
-        begun.elapsed()
+        started.elapsed()
     };
     assert!(timed(&asking("1"), Duration::from_secs(60)) >= Duration::from_secs(1));
     assert!(timed(&asking("3600"), Duration::from_millis(50)) < Duration::from_secs(1));

@@ -185,8 +185,12 @@ fn a_mirror_that_hangs_costs_one_wait() {
     let upstream = upstream(&image);
     let hanging = Server::start(|_| Reply::new(200, "{}").sent(Manner::Drip(Duration::from_secs(3))));
     let (source, notes) = noted(options(&upstream, &[hanging.host()]));
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     source.resolve(&upstream.reference("1")).unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        started.elapsed()
+    );
     assert!(notes.all().contains("without this mirror"), "{}", notes.all());
 }

@@ -1,9 +1,9 @@
 //! What this strategy writes down, and how it is undone.
 
 use crate::docker::attach::folder::Folder;
-use crate::docker::attach::journal::{self, Record};
+use crate::docker::attach::journal::{self, JournalEntry};
 use crate::docker::daemon::namespaces::Namespaces;
-use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::overmount::Overmount;
 use crate::error::Result;
 
 /// A step.
@@ -11,36 +11,36 @@ use crate::error::Result;
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// Another `/etc/hosts` is laid over the real one.
-    Cover,
+    Overmount,
     /// It is undone.
     Undo,
 }
 
-/// An attach that was begun.
+/// What it takes to undo an attach.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Begun {
+pub struct UndoRecord {
     /// What is laid over.
-    pub cover: Cover,
+    pub overmount: Overmount,
     /// Where.
     pub namespaces: Namespaces,
-    /// Steps that were begun.
+    /// Steps that were started.
     pub steps: Vec<Step>,
 }
 
-impl journal::Begun for Begun {
+impl journal::UndoRecord for UndoRecord {
     type Step = Step;
     const UNDO: Step = Step::Undo;
     const LEFT: &str = "/etc/hosts could not be uncovered; `sealift doctor --repair` does it";
 
-    fn begin(&mut self, step: Step) {
+    fn add(&mut self, step: Step) {
         self.steps.push(step);
     }
 
-    fn record(&self) -> Record {
-        Record::Hosts(self.clone())
+    fn entry(&self) -> JournalEntry {
+        JournalEntry::Hosts(self.clone())
     }
 
     fn undo(&self, folder: &Folder) -> Result<()> {
-        self.cover.lift_in(&self.namespaces, &folder.source())
+        self.overmount.unmount_in(&self.namespaces, &folder.source())
     }
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::docker::api::Client;
 use crate::docker::api::info::Info;
 use crate::docker::attach::folder::Folder;
-use crate::docker::attach::journal::{self, Record};
+use crate::docker::attach::journal::{self, JournalEntry};
 use crate::docker::daemon::config::same;
 use crate::docker::daemon::namespaces::Namespaces;
-use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::overmount::Overmount;
 use crate::docker::daemon::process::Process;
 use crate::docker::endpoint::Endpoint;
 use crate::error::Result;
@@ -19,16 +19,16 @@ use crate::error::Result;
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// Another `daemon.json` is laid over the real one.
-    Cover,
+    Overmount,
     /// The engine is made to read it, with our mirror in it.
     Reload,
     /// It is undone.
     Undo,
 }
 
-/// An attach that was begun.
+/// What it takes to undo an attach.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Begun {
+pub struct UndoRecord {
     /// The engine's socket.
     pub socket: PathBuf,
     /// The address of our mirror.
@@ -36,40 +36,40 @@ pub struct Begun {
     /// The mirrors that the engine had, and gets again.
     pub original: Vec<String>,
     /// A `daemon.json` with those mirrors.
-    pub quiet: String,
+    pub original_config: String,
     /// What is laid over.
-    pub cover: Cover,
+    pub overmount: Overmount,
     /// Where.
     #[serde(default)]
     pub namespaces: Namespaces,
-    /// Steps that were begun.
+    /// Steps that were started.
     pub steps: Vec<Step>,
 }
 
-impl journal::Begun for Begun {
+impl journal::UndoRecord for UndoRecord {
     type Step = Step;
     const UNDO: Step = Step::Undo;
     const LEFT: &str = "the engine's configuration could not be put back; `sealift doctor --repair` does it";
 
-    fn begin(&mut self, step: Step) {
+    fn add(&mut self, step: Step) {
         self.steps.push(step);
     }
 
-    fn record(&self) -> Record {
-        Record::Mirror(self.clone())
+    fn entry(&self) -> JournalEntry {
+        JournalEntry::Mirror(self.clone())
     }
 
     fn undo(&self, folder: &Folder) -> Result<()> {
         if is_up(&self.socket) {
-            self.quieten(folder)?;
+            self.forget_mirror(folder)?;
         }
-        self.cover.lift_in(&self.namespaces, &folder.source())
+        self.overmount.unmount_in(&self.namespaces, &folder.source())
     }
 }
 
-impl Begun {
+impl UndoRecord {
     /// Makes the engine forget our mirror, if it knows of it or might be about to.
-    fn quieten(&self, folder: &Folder) -> Result<()> {
+    fn forget_mirror(&self, folder: &Folder) -> Result<()> {
         let client = Client::connect(&Endpoint::Unix(self.socket.clone()))?;
         let mirrors = Info::ask(&client)?.mirrors();
         let knows = mirrors
@@ -84,8 +84,9 @@ impl Begun {
         })?;
         // Started again, it may see the files of another namespace.
         if self.namespaces == *process.namespaces() {
-            let quiet = self.quiet.as_bytes();
-            self.cover.lay_in(&self.namespaces, quiet, &folder.source())?;
+            let original_config = self.original_config.as_bytes();
+            self.overmount
+                .mount_in(&self.namespaces, original_config, &folder.source())?;
         }
         process.reload(&client, &self.original)
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::live_restore::{Fate, LiveRestore};
+use super::live_restore::{ContainerImpact, LiveRestore};
 use super::service::Control;
 use crate::docker::api::Client;
 use crate::docker::api::info::Info;
@@ -14,7 +14,7 @@ use crate::target::Obstacle;
 
 /// What a restart of the engine would do, by whatever it is stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Outlook {
+pub struct RestartImpact {
     /// Containers that run.
     pub running: Vec<String>,
     /// Whether they outlive the engine as it is set now.
@@ -44,20 +44,20 @@ struct Container {
     names: Vec<String>,
 }
 
-impl Outlook {
+impl RestartImpact {
     /// Asks. Changes nothing.
     ///
     /// # Errors
     ///
     /// [`crate::Error::Engine`].
-    pub fn look(client: &Client, info: &Info, process: &Process) -> Result<Outlook> {
+    pub fn look(client: &Client, info: &Info, process: &Process) -> Result<RestartImpact> {
         let setting = match info.is_in_swarm() {
             true => Err("it is part of a swarm, which live-restore excludes".to_string()),
             false => LiveRestore::plan(process, info),
         };
         let by_systemd = Control::find(&Restart::default(), process.pid()).ok();
         let (control, kills) = by_systemd.map(|found| (found.control, found.kills)).unzip();
-        Ok(Outlook {
+        Ok(RestartImpact {
             running: running(client)?,
             live_restore: info.live_restore() == Some(true),
             live_restore_obstacle: setting.as_ref().err().cloned(),
@@ -74,29 +74,33 @@ impl Outlook {
     }
 
     /// What becomes of containers.
-    pub fn fate(&self, by_command: bool) -> Fate {
+    pub fn on_containers(&self, by_command: bool) -> ContainerImpact {
         match (&self.kills, &self.live_restore_obstacle) {
-            _ if self.running.is_empty() => Fate::None,
-            (Some(kills), _) if !by_command => Fate::Stop(kills.clone()),
-            _ if self.live_restore => Fate::Stay,
-            (_, None) => Fate::Spared,
-            (_, Some(obstacle)) => Fate::Stop(obstacle.clone()),
+            _ if self.running.is_empty() => ContainerImpact::None,
+            (Some(kills), _) if !by_command => ContainerImpact::Stop(kills.clone()),
+            _ if self.live_restore => ContainerImpact::Stay,
+            (_, None) => ContainerImpact::Spared,
+            (_, Some(obstacle)) => ContainerImpact::Stop(obstacle.clone()),
         }
     }
 
-    /// The setting that a fate needs.
-    pub fn live_restore(&self, fate: &Fate) -> Option<LiveRestore> {
-        self.setting.clone().filter(|_| *fate == Fate::Spared)
+    /// The setting that a on_containers needs.
+    pub fn live_restore(&self, on_containers: &ContainerImpact) -> Option<LiveRestore> {
+        self.setting
+            .clone()
+            .filter(|_| *on_containers == ContainerImpact::Spared)
     }
 
     /// The same for people.
-    pub fn told(&self, fate: &Fate) -> String {
+    pub fn describe(&self, on_containers: &ContainerImpact) -> String {
         let names = self.running.join(", ");
-        match fate {
-            Fate::None => "no container runs".into(),
-            Fate::Stay => format!("containers keep running, by live-restore: {names}"),
-            Fate::Spared => format!("containers keep running, by live-restore for that time: {names}"),
-            Fate::Stop(because) => {
+        match on_containers {
+            ContainerImpact::None => "no container runs".into(),
+            ContainerImpact::Stay => format!("containers keep running, by live-restore: {names}"),
+            ContainerImpact::Spared => {
+                format!("containers keep running, by live-restore for that time: {names}")
+            }
+            ContainerImpact::Stop(because) => {
                 format!("containers stop: {names}; live-restore cannot keep them running: {because}")
             }
         }

@@ -1,7 +1,7 @@
-//! `live-restore`: for the time of the restart the engine is told to let its containers run.
+//! `live-restore`: for the time of the restart the engine is describe to let its containers run.
 //!
 //! As with the mirror, no file is changed: another `daemon.json` lies over the real one until the engine has
-//! started again and has been told to forget it. Source: moby, `daemon/reload.go`; the new daemon ends the
+//! started again and has been describe to forget it. Source: moby, `daemon/reload.go`; the new daemon ends the
 //! containers that it finds running unless it has the setting, too.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::docker::api::info::Info;
 use crate::docker::attach::folder::Folder;
 use crate::docker::daemon::config::Configuration;
 use crate::docker::daemon::namespaces::Namespaces;
-use crate::docker::daemon::overmount::Cover;
+use crate::docker::daemon::overmount::Overmount;
 use crate::docker::daemon::process::Process;
 use crate::docker::endpoint::Endpoint;
 use crate::error::Result;
@@ -26,7 +26,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// What becomes of containers that run while their engine restarts.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case", tag = "they", content = "because")]
-pub enum Fate {
+pub enum ContainerImpact {
     /// There are none.
     None,
     /// They keep running: the engine is set so.
@@ -37,10 +37,10 @@ pub enum Fate {
     Stop(String),
 }
 
-/// The setting, laid over `daemon.json` for the time of a restart.
+/// The setting, mounted over `daemon.json` for the time of a restart.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LiveRestore {
-    cover: Cover,
+    overmount: Overmount,
     /// A `daemon.json` with the setting.
     on: String,
     /// One that takes it back.
@@ -61,13 +61,13 @@ impl LiveRestore {
         if line.live_restore {
             return Err("dockerd was started with --live-restore=false".into());
         }
-        let (configuration, cover) = process.configuration().map_err(|obstacle| obstacle.reason)?;
+        let (configuration, overmount) = process.configuration().map_err(|obstacle| obstacle.reason)?;
         if !configuration.unreloaded(info).is_empty() {
             return Err("dockerd has not taken in its daemon.json as it is now".into());
         }
         let with = |value: bool| text(&configuration, value);
         Ok(LiveRestore {
-            cover,
+            overmount,
             on: with(true),
             off: with(false),
         })
@@ -79,7 +79,7 @@ impl LiveRestore {
     ///
     /// If the engine does not take it in.
     pub fn switch_on(&self, client: &Client, process: &Process, folder: &Folder) -> Result<()> {
-        self.lay(&self.on, folder)?;
+        self.mount(&self.on, folder)?;
         reload(client, process, true)
     }
 
@@ -92,19 +92,20 @@ impl LiveRestore {
         if let Ok(client) = Client::connect(&Endpoint::Unix(socket.into()))
             && Info::ask(&client)?.live_restore() != Some(false)
         {
-            self.lay(&self.off, folder)?;
+            self.mount(&self.off, folder)?;
             let process = Process::find(socket).map_err(|obstacle| {
                 let hint = "restart docker: it then forgets live-restore".to_string();
                 client.error("reload its configuration", &obstacle.reason, Some(hint))
             })?;
             reload(&client, &process, false)?;
         }
-        self.cover.lift_in(&Namespaces::default(), &folder.source())
+        self.overmount
+            .unmount_in(&Namespaces::default(), &folder.source())
     }
 
-    fn lay(&self, content: &str, folder: &Folder) -> Result<()> {
-        self.cover
-            .lay_in(&Namespaces::default(), content.as_bytes(), &folder.source())
+    fn mount(&self, content: &str, folder: &Folder) -> Result<()> {
+        self.overmount
+            .mount_in(&Namespaces::default(), content.as_bytes(), &folder.source())
     }
 }
 

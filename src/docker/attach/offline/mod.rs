@@ -1,13 +1,13 @@
 //! The engine is stopped, the names are written into its own list, and it is started again.
 //!
 //! This works for every name, and for digests whose manifest nobody has. It is the last choice, and needs the
-//! user's consent: containers stop along with the engine unless it can be told to let them run.
+//! user's consent: containers stop along with the engine unless it can be describe to let them run.
 //!
 //! - [`exchange`]: putting another list in the place of the old one, and back
 //! - [`service`]: stopping and starting, by systemd or by commands
 //! - [`live_restore`]: letting containers run meanwhile
-//! - [`outlook`]: what a restart would do on this host
-//! - [`begun`]: what is written down, and how it is undone
+//! - [`impact`]: what a restart would do on this host
+//! - [`undo`]: what is written down, and how it is undone
 
 pub mod impact;
 pub mod live_restore;
@@ -16,7 +16,7 @@ pub mod undo;
 
 use super::folder::Folder;
 use super::journal::Session;
-use super::{Attach, Failed, Manner, Outcome, Ready, Restart, Strategy, Surroundings, Wanted};
+use super::{Attach, Disruption, Failed, HostFacts, Outcome, Prepared, Restart, Strategy, Wanted};
 use crate::docker::api::Client;
 use crate::docker::api::images::find_image;
 use crate::docker::api::info::Info;
@@ -28,10 +28,10 @@ use crate::docker::store::repositories::Repositories;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference, Repository};
 use crate::target::Obstacle;
-use impact::Outlook;
-use live_restore::Fate;
+use impact::RestartImpact;
+use live_restore::ContainerImpact;
 use service::Control;
-use undo::{Begun, Step};
+use undo::{Step, UndoRecord};
 
 /// The hint where nothing but the user's consent is missing.
 pub const CONSENT: &str = "--allow-restart allows it";
@@ -50,32 +50,32 @@ impl Strategy for Offline {
         "offline"
     }
 
-    fn manner(&self) -> Manner {
-        Manner::Restarting
+    fn disruption(&self) -> Disruption {
+        Disruption::Restarting
     }
 
-    fn serves(&self, _repository: &Repository, _surroundings: &Surroundings) -> Result<bool, Obstacle> {
+    fn serves(&self, _repository: &Repository, _: &HostFacts) -> Result<bool, Obstacle> {
         Ok(true)
     }
 
-    fn steps(&self, wanted: &[String], surroundings: &Surroundings) -> Vec<String> {
-        let outlook = surroundings.restart.clone().unwrap_or_default();
-        let stop = self.restart.stop.clone().unwrap_or_else(|| outlook.stop_line());
-        let start = self.restart.start.clone().unwrap_or_else(|| outlook.start_line());
+    fn steps(&self, wanted: &[String], facts: &HostFacts) -> Vec<String> {
+        let impact = facts.restart.clone().unwrap_or_default();
+        let stop = self.restart.stop.clone().unwrap_or_else(|| impact.stop_line());
+        let start = self.restart.start.clone().unwrap_or_else(|| impact.start_line());
         let mut steps = Vec::new();
-        let is_set = match outlook.fate(self.restart.stop.is_some()) {
-            Fate::Spared => {
+        let is_set = match impact.on_containers(self.restart.stop.is_some()) {
+            ContainerImpact::Spared => {
                 steps.push(format!(
                     "SIGHUP with live-restore in a copy of daemon.json that is bind-mounted over it: {} keep running",
-                    outlook.running.join(", ")
+                    impact.running.join(", ")
                 ));
                 true
             }
-            Fate::Stop(_) => {
-                steps.push(format!("these containers stop: {}", outlook.running.join(", ")));
+            ContainerImpact::Stop(_) => {
+                steps.push(format!("these containers stop: {}", impact.running.join(", ")));
                 false
             }
-            Fate::None | Fate::Stay => false,
+            ContainerImpact::None | ContainerImpact::Stay => false,
         };
         steps.push(format!("stop the engine: {stop}"));
         steps.push(format!(
@@ -89,10 +89,10 @@ impl Strategy for Offline {
         if is_set {
             steps.push("SIGHUP without live-restore, unmount the copy".into());
         }
-        if !outlook.dependents.is_empty() && self.restart.stop.is_none() {
+        if !impact.dependents.is_empty() && self.restart.stop.is_none() {
             steps.push(format!(
                 "start again what stopped along with it: {}",
-                outlook.dependents.join(", ")
+                impact.dependents.join(", ")
             ));
         }
         steps
@@ -106,34 +106,34 @@ impl Strategy for Offline {
         self.restart.allowed
     }
 
-    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Ready>, Vec<Obstacle>> {
+    fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Prepared>, Vec<Obstacle>> {
         let process = reach::process(client, info)?;
-        let outlook = Outlook::look(client, info, &process).map_err(|error| obstacle(&error))?;
-        let fate = outlook.fate(self.restart.stop.is_some());
+        let impact = RestartImpact::look(client, info, &process).map_err(|error| obstacle(&error))?;
+        let on_containers = impact.on_containers(self.restart.stop.is_some());
         let control = Control::find(&self.restart, process.pid());
-        let files = outlook.files(&process);
+        let files = impact.files(&process);
         let mut obstacles: Vec<Obstacle> = files.as_ref().ok().and_then(unreadable).into_iter().collect();
         obstacles.extend(starts_otherwise(info, &process));
         match (control, files) {
             (Ok(_), Ok(_)) if obstacles.is_empty() && !self.is_allowed() => {
-                let fate = outlook.told(&fate);
+                let on_containers = impact.describe(&on_containers);
                 let reason = "the digest can be attached while the engine is stopped, which was not allowed";
-                Err(Obstacle::new(format!("{reason} ({fate})"), CONSENT).into())
+                Err(Obstacle::new(format!("{reason} ({on_containers})"), CONSENT).into())
             }
             (Ok(found), Ok(files)) if obstacles.is_empty() => {
-                let begun = Begun {
+                let record = UndoRecord {
                     socket: process.socket().into(),
                     process: process.identity(),
                     files,
                     control: found.control,
-                    live_restore: outlook.live_restore(&fate),
+                    live_restore: impact.live_restore(&on_containers),
                     steps: Vec::new(),
                 };
-                Ok(Box::new(Found {
+                Ok(Box::new(Preflight {
                     process,
-                    begun,
-                    outlook,
-                    fate,
+                    record,
+                    impact,
+                    on_containers,
                 }))
             }
             (control, files) => {
@@ -146,30 +146,32 @@ impl Strategy for Offline {
 }
 
 /// What a look finds.
-struct Found {
+struct Preflight {
     process: Process,
-    begun: Begun,
-    outlook: Outlook,
-    fate: Fate,
+    record: UndoRecord,
+    impact: RestartImpact,
+    on_containers: ContainerImpact,
 }
 
-impl Ready for Found {
+impl Prepared for Preflight {
     fn attach(self: Box<Self>, attach: &Attach<'_>) -> Result<Vec<Outcome>, Failed> {
-        let told = self.outlook.told(&self.fate);
-        attach.progress.note(&format!("restarting the engine ({told})"));
+        let describe = self.impact.describe(&self.on_containers);
+        attach
+            .progress
+            .note(&format!("restarting the engine ({describe})"));
         attach.interrupt.check()?;
-        let begun = self.begun.clone();
+        let record = self.record.clone();
         // The next save finds those of a pull elsewhere.
         let images = attach
             .wanted
             .iter()
             .map(|one| (one.digest, one.graph, one.image_id));
-        let kept = LockedManifests::keep_all(&begun.files, images, attach.progress);
-        let outcomes = attach.journaled(begun, |session| self.exchange(session, attach))?;
+        let kept = LockedManifests::keep_all(&record.files, images, attach.progress);
+        let outcomes = attach.journaled(record, |session| self.exchange(session, attach))?;
         if let Some(kept) = kept {
-            kept.named(&self.begun.files, attach.progress);
+            kept.named(&self.record.files, attach.progress);
         }
-        for name in self.outlook.missing(attach.client)? {
+        for name in self.impact.missing(attach.client)? {
             let note = format!("container {name} ran before the restart and does not now");
             attach.progress.note(&note);
         }
@@ -177,47 +179,47 @@ impl Ready for Found {
     }
 }
 
-impl Found {
+impl Preflight {
     /// Stops the engine, writes, and starts it. What becomes of the digests.
-    fn exchange(&self, session: &Session<Begun>, attach: &Attach<'_>) -> Result<Vec<Outcome>> {
+    fn exchange(&self, session: &Session<UndoRecord>, attach: &Attach<'_>) -> Result<Vec<Outcome>> {
         let client = attach.client;
-        let stop = |begun: &Begun, process: Identity| {
+        let stop = |record: &UndoRecord, process: Identity| {
             let held = attach.lock.share().map_err(Error::io("share", "the lock"))?;
-            let stopped = begun.control.stop(held);
+            let stopped = record.control.stop(held);
             stopped.map_err(|problem| client.error("stop it", &problem, None))?;
-            begun.wait_for_end(process)
+            record.wait_for_end(process)
         };
-        if let Some(live_restore) = &self.begun.live_restore {
+        if let Some(live_restore) = &self.record.live_restore {
             session.step(Step::LiveRestore, |_, folder| {
                 live_restore.switch_on(client, &self.process, folder)
             })?;
         }
-        session.step(Step::Stop, |begun, _| stop(begun, begun.process))?;
+        session.step(Step::Stop, |record, _| stop(record, record.process))?;
         // Not before: until its end the engine may have changed them.
-        let (content, had_names) = edited(&self.begun.files, attach.wanted)?;
+        let (content, had_names) = edited(&self.record.files, attach.wanted)?;
         let write = Step::Write {
             ours: Digest::sha256(&content),
             had_names,
         };
-        session.step(write, |begun, _| {
-            let unused = begun
+        session.step(write, |record, _| {
+            let unused = record
                 .files
                 .take()
-                .map_err(Error::io("lock", &begun.files.data_root))?;
+                .map_err(Error::io("lock", &record.files.data_root))?;
             let unused = unused.ok_or_else(|| {
                 let hint = "stop what starts it, or name it in --stop-command";
                 client.error("stop it", "something has started it again", Some(hint.into()))
             })?;
-            let exchanged = begun.files.exchange(&content, &unused);
-            exchanged.map_err(Error::io("write", begun.files.names()))
+            let exchanged = record.files.exchange(&content, &unused);
+            exchanged.map_err(Error::io("write", record.files.names()))
         })?;
-        session.step(Step::Start, |begun, _| begun.start())?;
+        session.step(Step::Start, |record, _| record.start())?;
         let outcomes: Vec<Outcome> = attach.wanted.iter().map(|one| shows(client, one)).collect();
         if !outcomes.is_empty() && outcomes.iter().all(Result::is_err) {
-            session.step(Step::GoBack, |begun, _| {
-                let process =
-                    Process::find(&begun.socket).map_err(|one| client.error("stop it", &one.reason, None))?;
-                stop(begun, process.identity())
+            session.step(Step::GoBack, |record, _| {
+                let process = Process::find(&record.socket)
+                    .map_err(|one| client.error("stop it", &one.reason, None))?;
+                stop(record, process.identity())
             })?;
         }
         Ok(outcomes)

@@ -21,7 +21,7 @@ const REVERSE: [&str; 4] = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"
 /// Longest time that a command may take; systemd gives a service 90 s to stop.
 const LIMIT: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(50);
-/// What a command says at its end is told up to this size, in bytes.
+/// What a command says at its end is describe up to this size, in bytes.
 const TAIL: u64 = 2000;
 
 /// By what the engine is stopped and started.

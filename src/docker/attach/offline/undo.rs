@@ -10,7 +10,7 @@ use super::live_restore::LiveRestore;
 use super::service::Control;
 use crate::docker::api::Client;
 use crate::docker::attach::folder::Folder;
-use crate::docker::attach::journal::{self, Record};
+use crate::docker::attach::journal::{self, JournalEntry};
 use crate::docker::daemon::process::Identity;
 use crate::docker::endpoint::Endpoint;
 use crate::docker::store::files::Files;
@@ -23,7 +23,7 @@ const END_LIMIT: Duration = Duration::from_secs(120);
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long nobody may have the store after a start command has ended: the time that dockerd takes to open it.
 const ABSENCE_LIMIT: Duration = Duration::from_secs(20);
-/// A daemon that was told to end stops answering within this time.
+/// A daemon that was describe to end stops answering within this time.
 const SETTLE: Duration = Duration::from_millis(300);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// The engine is told to let its containers run.
+    /// The engine is describe to let its containers run.
     LiveRestore,
     /// It is stopped.
     Stop,
@@ -50,9 +50,9 @@ pub enum Step {
     Undo,
 }
 
-/// An attach that was begun.
+/// What it takes to undo an attach.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Begun {
+pub struct UndoRecord {
     /// The engine's socket.
     pub socket: PathBuf,
     /// Its process.
@@ -63,21 +63,21 @@ pub struct Begun {
     pub control: Control,
     /// How its containers are kept running, if they are.
     pub live_restore: Option<LiveRestore>,
-    /// Steps that were begun.
+    /// Steps that were started.
     pub steps: Vec<Step>,
 }
 
-impl journal::Begun for Begun {
+impl journal::UndoRecord for UndoRecord {
     type Step = Step;
     const UNDO: Step = Step::Undo;
     const LEFT: &str = "the engine is not as it was; `sealift doctor --repair` tries again";
 
-    fn begin(&mut self, step: Step) {
+    fn add(&mut self, step: Step) {
         self.steps.push(step);
     }
 
-    fn record(&self) -> Record {
-        Record::Offline(self.clone())
+    fn entry(&self) -> JournalEntry {
+        JournalEntry::Offline(self.clone())
     }
 
     fn undo(&self, folder: &Folder) -> Result<()> {
@@ -100,7 +100,7 @@ impl journal::Begun for Begun {
     }
 }
 
-impl Begun {
+impl UndoRecord {
     fn error(&self, action: &str, problem: &str) -> Error {
         Error::Engine {
             engine: Endpoint::Unix(self.socket.clone()).to_string(),
@@ -110,7 +110,7 @@ impl Begun {
         }
     }
 
-    /// Waits until the daemon has ended after it was told to.
+    /// Waits until the daemon has ended after it was describe to.
     ///
     /// # Errors
     ///

@@ -15,22 +15,22 @@ const LOOPBACK: std::ops::RangeInclusive<u8> = 2..=254;
 
 /// A registry's host and port, as the engine reads them out of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct RegistryHost {
     /// The host, in lower case.
     pub host: String,
     /// The port, if the name has one.
     port: Option<u16>,
     /// Its address, if the name says that it is this host.
-    pub own: Option<IpAddr>,
+    pub loopback: Option<IpAddr>,
 }
 
-impl Place {
+impl RegistryHost {
     /// Reads `host[:port]`.
     ///
     /// # Errors
     ///
     /// If no entry of `/etc/hosts` could lead it elsewhere.
-    pub fn of(domain: &str) -> Result<Place, Obstacle> {
+    pub fn of(domain: &str) -> Result<RegistryHost, Obstacle> {
         let (host, port) = match domain.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() => match port.parse() {
                 Ok(port) => (host, Some(port)),
@@ -41,7 +41,7 @@ impl Place {
         let host = host.to_ascii_lowercase();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let ip = bare.unwrap_or(&host).parse::<IpAddr>().ok();
-        let own = match ip {
+        let loopback = match ip {
             _ if host == "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
             Some(ip) if ip.is_loopback() => Some(ip),
             Some(ip) => {
@@ -60,7 +60,7 @@ impl Place {
             }
             None => None,
         };
-        Ok(Place { host, port, own })
+        Ok(RegistryHost { host, port, loopback })
     }
 
     /// The port that the engine ends up at: it tries HTTPS, is refused, and goes on with plain HTTP.
@@ -79,8 +79,8 @@ impl Place {
     ///
     /// The obstacle.
     pub fn check(&self, network: &Network) -> Result<(), Obstacle> {
-        if let Some(own) = self.own {
-            return self.check_own(own, network);
+        if let Some(loopback) = self.loopback {
+            return self.check_loopback(loopback, network);
         }
         for scheme in ["http", "https"] {
             let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
@@ -124,10 +124,10 @@ impl Place {
         ))
     }
 
-    fn check_own(&self, own: IpAddr, network: &Network) -> Result<(), Obstacle> {
+    fn check_loopback(&self, loopback: IpAddr, network: &Network) -> Result<(), Obstacle> {
         // A name that has both addresses may be asked at either.
         let six = (self.host == "localhost").then_some(IpAddr::V6(Ipv6Addr::LOCALHOST));
-        for ip in std::iter::once(own).chain(six) {
+        for ip in std::iter::once(loopback).chain(six) {
             for port in [Some(self.port()), self.refusing()].into_iter().flatten() {
                 if network.is_taken(ip, port) {
                     return Err(Obstacle::new(
@@ -146,25 +146,23 @@ impl Place {
     }
 }
 
-fn taken(place: &str, port: u16) -> Obstacle {
+fn taken(host: &str, port: u16) -> Obstacle {
     let why = if port == HTTPS {
         "the engine would speak HTTPS with it and not go on to plain HTTP"
     } else {
         "so the manifests cannot be served there"
     };
     Obstacle::new(
-        format!("something listens on port {port} of {place}: {why}"),
+        format!("something listens on port {port} of {host}: {why}"),
         format!("stop it while loading (ss -ltnp 'sport = :{port}' shows it), or {OTHERWISE}"),
     )
 }
 
-/// Loopback addresses at which all of these places can be, as far as is known.
-pub fn address<'a>(places: &'a [Place], network: &'a Network) -> impl Iterator<Item = Ipv4Addr> + 'a {
+/// Loopback addresses at which all of these registries can be served, as far as is known.
+pub fn address<'a>(hosts: &'a [RegistryHost], network: &'a Network) -> impl Iterator<Item = Ipv4Addr> + 'a {
     let addresses = LOOPBACK.map(|last| Ipv4Addr::new(127, 0, 0, last));
     addresses.filter(|ip| {
-        let mut ports = places
-            .iter()
-            .flat_map(|place| [Some(place.port()), place.refusing()]);
+        let mut ports = hosts.iter().flat_map(|host| [Some(host.port()), host.refusing()]);
         !ports.any(|port| port.is_some_and(|port| network.is_taken((*ip).into(), port)))
     })
 }
@@ -191,7 +189,7 @@ mod tests {
 
     #[test]
     fn names_are_read_as_the_engine_reads_them() {
-        for (domain, host, port, own, refusing) in [
+        for (domain, name, port, loopback, refusing) in [
             ("quay.io", "quay.io", 80, None, Some(443)),
             (
                 "Registry.Example.com:5000",
@@ -205,20 +203,23 @@ mod tests {
             ("127.0.0.1:5000", "127.0.0.1", 5000, Some("127.0.0.1"), None),
             ("[::1]:5000", "[::1]", 5000, Some("::1"), None),
         ] {
-            let place = Place::of(domain).unwrap();
+            let host = RegistryHost::of(domain).unwrap();
             assert_eq!(
-                (place.host.as_str(), place.port(), place.refusing()),
-                (host, port, refusing)
+                (host.host.as_str(), host.port(), host.refusing()),
+                (name, port, refusing)
             );
-            assert_eq!(place.own, own.map(|ip| ip.parse().unwrap()), "{domain}");
+            assert_eq!(host.loopback, loopback.map(|ip| ip.parse().unwrap()), "{domain}");
         }
         for domain in ["auth.docker.io", "Registry-1.docker.io:443", "cdn.quay.io"] {
-            let obstacle = Place::of(domain).unwrap_err();
+            let obstacle = RegistryHost::of(domain).unwrap_err();
             assert!(obstacle.reason.contains("no image is named after"), "{obstacle}");
         }
         for domain in ["10.0.0.5:5000", "[fd00::1]", "192.168.0.1"] {
             assert!(
-                Place::of(domain).unwrap_err().reason.contains("is an address"),
+                RegistryHost::of(domain)
+                    .unwrap_err()
+                    .reason
+                    .contains("is an address"),
                 "{domain}"
             );
         }
@@ -288,7 +289,7 @@ mod tests {
                 Some("port 5000 of ::1"),
             ),
         ] {
-            let found = Place::of(domain).unwrap().check(&network);
+            let found = RegistryHost::of(domain).unwrap().check(&network);
             match says {
                 None => assert_eq!(found, Ok(()), "{domain} {network:?}"),
                 Some(says) => {
@@ -302,9 +303,9 @@ mod tests {
 
     #[test]
     fn an_address_is_chosen_that_serves_all() {
-        let places = ["quay.io", "r.example:5000"].map(|domain| Place::of(domain).unwrap());
+        let hosts = ["quay.io", "r.example:5000"].map(|domain| RegistryHost::of(domain).unwrap());
         let network = network(&["127.0.0.2:5000", "127.0.0.3:443", "127.0.0.4:80"], "", "");
-        let first = address(&places, &network).next();
+        let first = address(&hosts, &network).next();
         assert_eq!(first, Some(Ipv4Addr::new(127, 0, 0, 5)));
     }
 }

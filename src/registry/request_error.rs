@@ -20,7 +20,7 @@ const MAX_MESSAGE: usize = 200;
 
 /// Why a request did not give what was asked for.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum RequestError {
     /// Making it again gives the same.
     End(Error),
     /// Making it again may help.
@@ -33,9 +33,14 @@ pub(super) enum Trouble {
     },
 }
 
-impl Trouble {
-    pub(super) fn end(endpoint: &Endpoint, subject: &str, problem: String, hint: Option<String>) -> Trouble {
-        Trouble::End(Error::Registry {
+impl RequestError {
+    pub(super) fn end(
+        endpoint: &Endpoint,
+        subject: &str,
+        problem: String,
+        hint: Option<String>,
+    ) -> RequestError {
+        RequestError::End(Error::Registry {
             registry: endpoint.name.clone(),
             subject: subject.into(),
             problem,
@@ -44,18 +49,18 @@ impl Trouble {
         })
     }
 
-    pub(super) fn of(failure: Failure, endpoint: &Endpoint, subject: &str) -> Trouble {
+    pub(super) fn of(failure: Failure, endpoint: &Endpoint, subject: &str) -> RequestError {
         let is_absence = failure.is_absence();
         let is_transient = failure.is_transient();
         let error = failure.into_error(&endpoint.name, subject, is_transient);
         if is_transient {
-            Trouble::Again {
+            RequestError::Again {
                 error,
                 wait: None,
                 is_absence,
             }
         } else {
-            Trouble::End(error)
+            RequestError::End(error)
         }
     }
 
@@ -65,13 +70,13 @@ impl Trouble {
         endpoint: &Endpoint,
         subject: &str,
         problem: String,
-    ) -> Trouble {
+    ) -> RequestError {
         let hint = (status == StatusCode::TOO_MANY_REQUESTS)
             .then(|| "wait, log in to get a higher limit, or use a --mirror".to_string());
-        let trouble = Trouble::end(endpoint, subject, problem, hint);
-        match trouble {
-            Trouble::End(error) if matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504) => {
-                Trouble::Again {
+        let error = RequestError::end(endpoint, subject, problem, hint);
+        match error {
+            RequestError::End(error) if matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504) => {
+                RequestError::Again {
                     error: marked(error, true),
                     wait,
                     is_absence: false,
@@ -82,9 +87,9 @@ impl Trouble {
     }
 
     /// The same, but worth another try.
-    pub(super) fn again(self) -> Trouble {
+    pub(super) fn again(self) -> RequestError {
         match self {
-            Trouble::End(error) => Trouble::Again {
+            RequestError::End(error) => RequestError::Again {
                 error: marked(error, true),
                 wait: None,
                 is_absence: false,
@@ -117,7 +122,7 @@ pub(super) fn marked(error: Error, is_transient: bool) -> Error {
 /// What a server said about an error: the first of its `errors`, by the distribution specification, "Error
 /// Codes".
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct ErrorBody {
     pub(super) code: String,
     pub(super) message: String,
     /// Whether the body was a web page.
@@ -139,9 +144,9 @@ struct Entry {
     message: serde_json::Value,
 }
 
-impl Said {
+impl ErrorBody {
     /// Reads an error's body. A message that holds what was sent as authorization is dropped.
-    pub(super) fn read(answer: Answer) -> Said {
+    pub(super) fn read(answer: Answer) -> ErrorBody {
         let secrets = answer.authorization.as_ref().map_or_else(Vec::new, secrets_in);
         let is_html_type = answer
             .header(header::CONTENT_TYPE)
@@ -149,23 +154,23 @@ impl Said {
         let bytes = answer.text(MAX_BODY);
         let text = String::from_utf8_lossy(&bytes);
         let text = text.trim();
-        let mut said = Said {
+        let mut body = ErrorBody {
             is_html: is_html_type || text.starts_with('<'),
-            ..Said::default()
+            ..ErrorBody::default()
         };
-        if let Ok(body) = serde_json::from_str::<Body>(text) {
-            said.is_specified = true;
-            if let Some(first) = body.errors.first() {
-                said.code = first.code.as_str().unwrap_or_default().to_string();
-                said.message = first.message.as_str().unwrap_or_default().to_string();
+        if let Ok(parsed) = serde_json::from_str::<Body>(text) {
+            body.is_specified = true;
+            if let Some(first) = parsed.errors.first() {
+                body.code = first.code.as_str().unwrap_or_default().to_string();
+                body.message = first.message.as_str().unwrap_or_default().to_string();
             }
-        } else if !said.is_html && text.len() <= MAX_MESSAGE && !text.contains(['{', '\n']) {
-            said.message = text.to_string();
+        } else if !body.is_html && text.len() <= MAX_MESSAGE && !text.contains(['{', '\n']) {
+            body.message = text.to_string();
         }
         for secret in &secrets {
-            said.keep_out(secret);
+            body.keep_out(secret);
         }
-        said
+        body
     }
 
     /// Drops the message if it holds a secret: a server may send back what it got.
