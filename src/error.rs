@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::escape::Escaped;
 use crate::oci::Digest;
+use crate::oci::manifest::DocumentError;
 use crate::oci::reference::ReferenceError;
 
 /// What the library's operations return.
@@ -172,7 +173,8 @@ impl Error {
     }
 
     /// A refusal of content.
-    pub fn refused(place: Place, problem: Problem) -> Error {
+    pub fn refused(place: Place, problem: impl Into<Problem>) -> Error {
+        let problem = problem.into();
         Error::Refused(Box::new(Finding { place, problem }))
     }
 
@@ -410,6 +412,20 @@ pub enum Problem {
     Link { reason: String },
     #[error("is archive {found}, expected {expected}")]
     Unexpected { expected: Digest, found: Digest },
+}
+
+impl From<DocumentError> for Problem {
+    fn from(error: DocumentError) -> Problem {
+        match error {
+            DocumentError::Json { reason } => Problem::Json { reason },
+            DocumentError::Malformed { reason } => Problem::Document { reason },
+            DocumentError::Schema1 => Problem::Schema1,
+            DocumentError::Ambiguous => Problem::Ambiguous,
+            DocumentError::MediaTypeDiffers { expected, found } => {
+                Problem::MediaTypeDiffers { expected, found }
+            }
+        }
+    }
 }
 
 impl Problem {

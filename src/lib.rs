@@ -27,6 +27,7 @@ pub mod error;
 pub mod escape;
 pub mod goflate;
 pub mod held;
+pub mod image;
 pub mod interrupt;
 pub mod oci;
 pub mod progress;

@@ -20,7 +20,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::oneshot;
 
-use crate::oci::{Digest, Graph, MediaType};
+use crate::image::Graph;
+use crate::oci::{Digest, MediaType};
 
 /// Ports below this one are for root alone, unless the system says that fewer are.
 pub const UNPRIVILEGED: u16 = 1024;

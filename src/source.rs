@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::archive::account::Account;
 use crate::error::{Error, Problem, Result};
-use crate::oci::{Descriptor, Digest, Graph, PlatformSelection, Reference, Repository};
+use crate::image::Graph;
+use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
 
 pub use others::{Others, StoredForm};

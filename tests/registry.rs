@@ -56,7 +56,7 @@ fn reads_all(source: &RegistrySource, reference: &Reference, built: &Built) {
         (built.media_type.as_str(), built.size)
     );
     let repository = reference.repository();
-    let graph = sealift::oci::Graph::walk(&root, &PlatformSelection::All, &mut |descriptor| {
+    let graph = sealift::image::Graph::walk(&root, &PlatformSelection::All, &mut |descriptor| {
         source.metadata(repository, descriptor).map(Some)
     })
     .unwrap();

@@ -11,7 +11,8 @@ use super::account::{Account, LayerOrigin};
 use super::format::Entry;
 use super::map::read_exact_at;
 use crate::error::{Error, Finding, Place, Result};
-use crate::oci::{Descriptor, Digest, Graph, MediaType};
+use crate::image::Graph;
+use crate::oci::{Descriptor, Digest, MediaType};
 
 /// A stretch of a file.
 #[derive(Debug, Clone)]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::account::{Account, Provenance, StandIn};
 use crate::error::{Error, Place, Problem, Result};
-use crate::oci::{Descriptor, Digest, Graph, Image, Index, MediaType, Platform, Reference, json};
+use crate::image::{Graph, Image};
+use crate::oci::{Descriptor, Digest, Index, MediaType, Platform, Reference, json};
 
 /// The file that marks an OCI layout.
 pub const OCI_LAYOUT: &str = "oci-layout";

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::content::Content;
 use super::format::Entry;
 use crate::error::{Error, Place, Problem, Result};
-use crate::oci::graph::MAX_ALL_DESCRIPTORS;
-use crate::oci::{Descriptor, Digest, Documents, Graph, MediaType, PlatformSelection};
+use crate::image::graph::MAX_ALL_DESCRIPTORS;
+use crate::image::{Documents, Graph};
+use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
 
 /// Digest, size and media type, and whether it is an attestation.
 type Key = (Digest, u64, MediaType, bool);

@@ -4,7 +4,8 @@ use std::os::unix::fs::FileExt;
 
 use super::*;
 use crate::archive::account::Account;
-use crate::oci::{Config, Document, Graph, Image, MediaType, PlatformSelection};
+use crate::image::{Graph, Image};
+use crate::oci::{Config, Document, MediaType, PlatformSelection};
 
 /// An image of one manifest whose layers are only described.
 fn image(name: &str, layers: &[Descriptor]) -> Named {

@@ -15,7 +15,9 @@ use super::content::Content;
 use super::format::Entry;
 use super::graphs::Graphs;
 use crate::error::{Error, Place, Problem, Result};
-use crate::oci::{Descriptor, Digest, Document, Graph, Reference, Repository, graph};
+use crate::image::Graph;
+use crate::image::graph;
+use crate::oci::{Descriptor, Digest, Document, Reference, Repository};
 use crate::source::{Source, StoredForm};
 
 /// Any [`Content`] as a [`Source`].

@@ -7,7 +7,8 @@ use super::*;
 use crate::archive;
 use crate::archive::account::Evidence;
 use crate::error::Error;
-use crate::oci::{Graph, MediaType, Platform, PlatformSelection};
+use crate::image::Graph;
+use crate::oci::{MediaType, Platform, PlatformSelection};
 
 const NAME: &str = "io.containerd.image.name";
 const REF: &str = "org.opencontainers.image.ref.name";

@@ -9,7 +9,8 @@ use sealift::archive::Graphs;
 use sealift::archive::account::{Account, Evidence, LayerOrigin, Provenance};
 use sealift::archive::content::Content;
 use sealift::archive::format::{self, Entry, Named};
-use sealift::oci::{Digest, Graph, Platform};
+use sealift::image::Graph;
+use sealift::oci::{Digest, Platform};
 
 use super::archive::FileArgs;
 use super::output::{Failure, Outcome, Output, Several};

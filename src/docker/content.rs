@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use super::api::Client;
 use super::api::info::{Info, Store};
 use crate::error::{Error, Result};
-use crate::oci::{Compression, Descriptor, Digest, Image, Kind, chain_ids};
+use crate::image::Image;
+use crate::oci::{Compression, Descriptor, Digest, Kind, chain_ids};
 use crate::target::{Form, Offer, Offers, PlannedImage, UploadBlob};
 
 /// In what form an engine accepts content, and what it need not be sent.

@@ -10,7 +10,8 @@ use super::platforms;
 use super::space::Space;
 use crate::docker::api::images::{self, EngineImage};
 use crate::error::Result;
-use crate::oci::{Digest, Image, Platform, chain_ids};
+use crate::image::Image;
+use crate::oci::{Digest, Platform, chain_ids};
 use crate::target::{Obstacle, Offer, Offers};
 
 /// What a Docker told about itself.

@@ -10,7 +10,8 @@ use super::space;
 use crate::docker::api::images::EngineImage;
 use crate::docker::unsupported;
 use crate::error::{Error, Result};
-use crate::oci::{Image, Reference, Repository};
+use crate::image::Image;
+use crate::oci::{Reference, Repository};
 use crate::target::{
     Attach, Attachment, Change, Evidence, Obstacle, Offer, Offers, Plan, PlannedImage, Request, Showing,
 };

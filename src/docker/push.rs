@@ -16,7 +16,8 @@ use super::store::MAX_BLOBS;
 use super::store::files::{Files, digest_path};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Repository, json as strict};
+use crate::image::Image;
+use crate::oci::{Compression, Descriptor, Digest, Kind, Repository, json as strict};
 use crate::rebuild::templates::{Blob, DOCKER_PUSH};
 use crate::target::Obstacle;
 
@@ -137,7 +138,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::oci::{Document, Graph, PlatformSelection};
+    use crate::image::Graph;
+    use crate::oci::{Document, PlatformSelection};
 
     /// A manifest as docker 20.10 pushed it.
     const PUSHED: &str = r#"{

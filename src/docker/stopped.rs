@@ -15,9 +15,10 @@ use super::store::manifests::LockedManifests;
 use super::store::repositories::Repositories;
 use crate::docker::unsupported;
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::oci::chain_ids;
-use crate::oci::{Digest, Image, Platform, Reference};
+use crate::oci::{Digest, Platform, Reference};
 use crate::progress::Progress;
 use crate::target::{
     Attach, Attachment, Change, Evidence, LeftOut, Loaded, Obstacle, Offer, Offers, Plan, PlannedImage,

@@ -16,8 +16,9 @@ use crate::docker::api::images::{self, EngineImage, Known, find_image};
 use crate::docker::daemon::process::obstacle;
 use crate::docker::upload::{self, MergedBlobs};
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::interrupt::Interrupt;
-use crate::oci::{Digest, Image, Reference, Repository};
+use crate::oci::{Digest, Reference, Repository};
 use crate::progress::Progress;
 use crate::target::{
     Loaded, Obstacle, Offers, Plan, PlannedImage, Report, Request, Showing, Target, UploadBlob,

@@ -3,7 +3,8 @@
 use super::api::info::Store;
 use super::inventory::Inventory;
 use crate::error::{Error, Result};
-use crate::oci::{Digest, Image};
+use crate::image::Image;
+use crate::oci::Digest;
 use crate::target::{LeftOut, Obstacle, Offer, Offers, Plan, PlannedImage, Request, Showing};
 
 /// What keeps an image from a store. The containerd store takes layers only as they were stored, and names a

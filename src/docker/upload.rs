@@ -12,7 +12,8 @@ use crate::archive::format::{
 };
 use crate::archive::view::{Item, View};
 use crate::error::{Finding, Result};
-use crate::oci::{Descriptor, Digest, Image, MediaType, Reference};
+use crate::image::Image;
+use crate::oci::{Descriptor, Digest, MediaType, Reference};
 use crate::target::{Form, Offer, Offers, PlannedImage, UploadBlob};
 
 /// The blobs of several archives as one.

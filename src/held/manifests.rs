@@ -6,7 +6,7 @@ use super::upstream::Upstream;
 use super::{HeldImage, Holder};
 use crate::archive::account::ManifestOrigin;
 use crate::error::{Error, Place, Problem, Result};
-use crate::oci::graph::{MAX_DEPTH, MAX_DESCRIPTORS};
+use crate::image::graph::{MAX_DEPTH, MAX_DESCRIPTORS};
 use crate::oci::{Descriptor, Digest, Document, Kind, MediaType, Platform, Reference, Repository};
 
 /// What a digest leads to.
@@ -161,7 +161,7 @@ impl Search<'_> {
         };
         let document = match Document::parse(&descriptor.media_type, raw.clone()) {
             Ok(document) => document,
-            Err(problem) => return refuse(problem),
+            Err(error) => return refuse(error.into()),
         };
         self.way.push((descriptor.digest, raw));
         let is_below = match document {

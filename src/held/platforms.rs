@@ -1,7 +1,8 @@
 //! Which platforms of an image are wanted, and which are there.
 
 use super::HeldImage;
-use crate::oci::{Graph, Image, Platform, PlatformSelection};
+use crate::image::{Graph, Image};
+use crate::oci::{Platform, PlatformSelection};
 
 /// Whether an engine's one image is of a platform that was asked for.
 pub(super) fn fits(image: &HeldImage, platforms: Option<&PlatformSelection>) -> bool {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Descriptor, Kind, MediaType, json, schema};
-use crate::error::Problem;
 
 /// An image manifest: a config and layers.
 #[derive(Debug, Clone)]
@@ -40,6 +39,32 @@ pub enum Document {
     Index(Index),
 }
 
+/// Why bytes are not the document that a descriptor says they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DocumentError {
+    /// They are not JSON that every reader takes for the same.
+    Json {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Something is missing or malformed.
+    Malformed {
+        /// What.
+        reason: String,
+    },
+    /// A manifest of schema 1, which has no stable digest.
+    Schema1,
+    /// A manifest and an index at once.
+    Ambiguous,
+    /// The document calls itself something else than its descriptor does.
+    MediaTypeDiffers {
+        /// The descriptor's media type.
+        expected: String,
+        /// The document's own.
+        found: String,
+    },
+}
+
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields {
@@ -70,37 +95,37 @@ impl Document {
     ///
     /// Refuses documents that readers could take for two different things (CVE-2021-41190): one that
     /// is a manifest and an index, or whose own media type is another than its descriptor's; and schema 1.
-    pub fn parse(media_type: &MediaType, bytes: Vec<u8>) -> Result<Document, Problem> {
+    pub fn parse(media_type: &MediaType, bytes: Vec<u8>) -> Result<Document, DocumentError> {
         if media_type.kind() == Kind::Schema1 {
-            return Err(Problem::Schema1);
+            return Err(DocumentError::Schema1);
         }
-        json::check(&bytes, &schema::DOCUMENT).map_err(|error| Problem::Json {
+        json::check(&bytes, &schema::DOCUMENT).map_err(|error| DocumentError::Json {
             reason: error.to_string(),
         })?;
-        let fields: Fields = serde_json::from_slice(&bytes).map_err(|error| Problem::Document {
+        let fields: Fields = serde_json::from_slice(&bytes).map_err(|error| DocumentError::Malformed {
             reason: format!("not a manifest or index: {error}"),
         })?;
         if let Some(found) = &fields.media_type {
             if found.kind() == Kind::Schema1 {
-                return Err(Problem::Schema1);
+                return Err(DocumentError::Schema1);
             }
             if found != media_type {
-                return Err(Problem::MediaTypeDiffers {
+                return Err(DocumentError::MediaTypeDiffers {
                     expected: media_type.to_string(),
                     found: found.to_string(),
                 });
             }
         }
         if fields.schema_version == Some(1) || fields.fs_layers.is_some() {
-            return Err(Problem::Schema1);
+            return Err(DocumentError::Schema1);
         }
         if fields.schema_version != Some(2) {
-            return Err(Problem::Document {
+            return Err(DocumentError::Malformed {
                 reason: "schemaVersion is not 2".into(),
             });
         }
         if fields.manifests.is_some() && (fields.config.is_some() || fields.layers.is_some()) {
-            return Err(Problem::Ambiguous);
+            return Err(DocumentError::Ambiguous);
         }
         let raw: Arc<[u8]> = bytes.into();
         match (media_type.kind(), fields.config, fields.layers, fields.manifests) {
@@ -115,13 +140,13 @@ impl Document {
                 layers: layers.unwrap_or_default(),
                 artifact_type: fields.artifact_type,
             })),
-            (Kind::Index, ..) => Err(Problem::Document {
+            (Kind::Index, ..) => Err(DocumentError::Malformed {
                 reason: "an index without manifests".into(),
             }),
-            (Kind::Manifest, ..) => Err(Problem::Document {
+            (Kind::Manifest, ..) => Err(DocumentError::Malformed {
                 reason: "a manifest without config or layers".into(),
             }),
-            _ => Err(Problem::Document {
+            _ => Err(DocumentError::Malformed {
                 reason: format!("{media_type} is no manifest and no index"),
             }),
         }
@@ -149,6 +174,7 @@ impl Document {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Problem;
 
     fn descriptor() -> String {
         format!(
@@ -214,7 +240,7 @@ mod tests {
             ),
         ] {
             let problem = Document::parse(media_type, text.clone().into_bytes()).unwrap_err();
-            assert_eq!(problem.code(), expected, "{text}");
+            assert_eq!(Problem::from(problem).code(), expected, "{text}");
         }
     }
 }

@@ -8,15 +8,11 @@
 //! - [`config`]: the part of an image config that is needed: platform and diff ids; [`chain`]: chains of layers
 //! - [`platform`]: platforms, and which of them were asked for
 //! - [`reference`]: image names by Docker's rules
-//! - [`documents`]: manifests, indexes and configs, each parsed and kept once
-//! - [`graph`]: everything that a reference stands for, as a closed set of descriptors
 
 pub mod chain;
 pub mod config;
 pub mod descriptor;
 pub mod digest;
-pub mod documents;
-pub mod graph;
 pub mod json;
 pub mod manifest;
 pub mod media_type;
@@ -28,8 +24,6 @@ pub use chain::chain_ids;
 pub use config::Config;
 pub use descriptor::Descriptor;
 pub use digest::{Digest, Hasher};
-pub use documents::{Documents, Parsed};
-pub use graph::{Graph, Image};
 pub use manifest::{Document, Index, Manifest};
 pub use media_type::{Compression, Kind, MediaType};
 pub use platform::{Platform, PlatformSelection};

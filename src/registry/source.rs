@@ -124,10 +124,10 @@ impl RegistrySource {
             let bytes = self.read_document(answer, of)?;
             let digest =
                 confirm(&bytes, expected, claimed).map_err(|problem| refused(place, expected, problem))?;
-            let media_type =
-                agreed_type(content_type, &bytes).map_err(|problem| refused(place, Some(digest), problem))?;
+            let media_type = agreed_type(content_type, &bytes)
+                .map_err(|problem| refused(place, Some(digest), problem.into()))?;
             Document::parse(&media_type, bytes.clone())
-                .map_err(|problem| refused(place, Some(digest), problem))?;
+                .map_err(|problem| refused(place, Some(digest), problem.into()))?;
             let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             Ok((Descriptor::new(media_type, digest, size), bytes))
         })

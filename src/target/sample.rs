@@ -7,7 +7,8 @@ use crate::archive::account::Account;
 use crate::archive::content::{Content, Stored};
 use crate::archive::format::Entry;
 use crate::error::{Finding, Result};
-use crate::oci::{Descriptor, Digest, Graph, MediaType, PlatformSelection};
+use crate::image::Graph;
+use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
 
 /// An archive that holds nothing.
 pub struct Nothing;

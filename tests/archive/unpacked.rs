@@ -7,8 +7,9 @@ use sealift::archive::account::{Evidence, LayerOrigin, ManifestOrigin, Provenanc
 use sealift::archive::content::Content;
 use sealift::archive::source::ArchiveSource;
 use sealift::archive::verify::{self, Report};
+use sealift::image::Graph;
 use sealift::interrupt::Interrupt;
-use sealift::oci::{Digest, Graph, PlatformSelection};
+use sealift::oci::{Digest, PlatformSelection};
 use sealift::progress::Silent;
 use sealift::save::{self, Output};
 use sealift::source::{Several, Source};

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use sealift::archive::{self, Content};
 use sealift::docker::endpoint::Environment;
 use sealift::docker::{self, Docker};
+use sealift::image::Graph;
 use sealift::interrupt::Interrupt;
-use sealift::oci::{Digest, Graph, PlatformSelection};
+use sealift::oci::{Digest, PlatformSelection};
 use sealift::progress::{Progress, Silent};
 use sealift::target::{Offer, Offers, Request, Target};
 

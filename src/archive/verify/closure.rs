@@ -1,4 +1,4 @@
-//! Follows `index.json` down to the layers. Unlike [`crate::oci::Graph::walk`], which ends at the first
+//! Follows `index.json` down to the layers. Unlike [`crate::image::Graph::walk`], which ends at the first
 //! thing that is wrong, this goes on and gathers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -10,7 +10,7 @@ use crate::archive::account::Evidence;
 use crate::archive::content::Content;
 use crate::archive::format::Entry;
 use crate::error::{Error, Finding, Place, Problem};
-use crate::oci::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH, MAX_DESCRIPTORS};
+use crate::image::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH, MAX_DESCRIPTORS};
 use crate::oci::{
     Compression, Config, Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType, Platform, Reference,
 };
@@ -65,7 +65,7 @@ pub(super) struct ManifestNode {
 }
 
 impl ManifestNode {
-    /// As [`crate::oci::Image::is_runnable`].
+    /// As [`crate::image::Image::is_runnable`].
     pub fn is_runnable(&self) -> bool {
         let mut layers = self.layers.iter().map(|layer| layer.media_type.kind());
         self.parsed
@@ -167,7 +167,8 @@ impl<'a> Closure<'a> {
         read.map(|(digest, _)| *digest).collect()
     }
 
-    pub fn find(&mut self, digest: &Digest, problem: Problem) {
+    pub fn find(&mut self, digest: &Digest, problem: impl Into<Problem>) {
+        let problem = problem.into();
         let place = place_of(self.content, digest);
         self.findings.push(Finding { place, problem });
     }

@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::docker::api::info::Store;
 use crate::docker::api::{ApiVersion, Client, encode};
 use crate::error::Result;
-use crate::oci::{Digest, Image, Reference};
+use crate::image::Image;
+use crate::oci::{Digest, Reference};
 
 /// From this version of the API on (Docker 27), the containerd store tells which manifests are complete.
 const MANIFESTS_SINCE: ApiVersion = ApiVersion { major: 1, minor: 47 };

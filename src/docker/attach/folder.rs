@@ -247,7 +247,10 @@ mod tests {
         assert_eq!(folder.read().unwrap(), Some(journal(home.path())));
         let text = fs::read_to_string(home.path().join("run/attach.json")).unwrap();
         assert!(text.contains(r#""steps":["overmount","reload"]"#), "{text}");
-        assert!(text.contains(r#""overmount":{"form":"file","target":"/"#), "{text}");
+        assert!(
+            text.contains(r#""overmount":{"form":"file","target":"/"#),
+            "{text}"
+        );
     }
 
     #[test]

@@ -36,8 +36,9 @@ use super::api::Client;
 use super::api::info::Info;
 use super::daemon::process;
 use crate::error::{Error, Result};
+use crate::image::Graph;
 use crate::interrupt::Interrupt;
-use crate::oci::{Digest, Graph, Platform, Repository};
+use crate::oci::{Digest, Platform, Repository};
 use crate::progress::Progress;
 use crate::target::Obstacle;
 

@@ -17,7 +17,8 @@ use super::files::Files;
 use super::repositories::Repositories;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::oci::{Digest, Document, Graph, MAX_METADATA, Manifest, Reference};
+use crate::image::Graph;
+use crate::oci::{Digest, Document, MAX_METADATA, Manifest, Reference};
 use crate::progress::Progress;
 
 /// The folder in a data root. Each driver has a list of names of its own, and a folder in this one.

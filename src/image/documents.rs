@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Config, Descriptor, Digest, Document, Index, Kind, Manifest, MediaType};
 use crate::error::{Error, Place, Problem, Result};
+use crate::oci::{Config, Descriptor, Digest, Document, Index, Kind, Manifest, MediaType};
 
 /// A document or config that was parsed.
 #[derive(Debug, Clone)]
@@ -24,13 +24,13 @@ impl Parsed {
     ///
     /// [`Error::Refused`] if they are malformed.
     pub fn parse(descriptor: &Descriptor, bytes: Vec<u8>) -> Result<Parsed> {
-        let refused = |problem| Error::refused(Place::blob(descriptor.digest), problem);
+        let refused = |problem: Problem| Error::refused(Place::blob(descriptor.digest), problem);
         if descriptor.media_type.kind() == Kind::Config {
             let config = Config::parse(&bytes).map_err(|reason| refused(Problem::Document { reason }))?;
             return Ok(Parsed::Config(bytes.into(), Arc::new(config)));
         }
         Ok(
-            match Document::parse(&descriptor.media_type, bytes).map_err(refused)? {
+            match Document::parse(&descriptor.media_type, bytes).map_err(|error| refused(error.into()))? {
                 Document::Manifest(manifest) => Parsed::Manifest(Arc::new(manifest)),
                 Document::Index(index) => Parsed::Index(Arc::new(index)),
             },

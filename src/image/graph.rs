@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::documents::{Documents, Parsed};
-use super::{Config, Descriptor, Digest, Index, Kind, MAX_METADATA, Manifest, Platform, PlatformSelection};
 use crate::error::{Error, Place, Problem, Result};
+use crate::oci::{
+    Config, Descriptor, Digest, Index, Kind, MAX_METADATA, Manifest, Platform, PlatformSelection,
+};
 
 /// Deepest nesting of indexes.
 pub const MAX_DEPTH: usize = 8;
