@@ -21,6 +21,7 @@
 //! - [`progress`], [`interrupt`], [`escape`]: what long work reports, how it is stopped, how text is printed
 
 pub mod archive;
+pub mod blob;
 pub mod dir;
 pub mod docker;
 pub mod error;
@@ -33,9 +34,7 @@ pub mod oci;
 pub mod progress;
 pub mod rebuild;
 pub mod registry;
-pub mod rename;
 pub mod save;
-pub mod selector;
 pub mod serve;
 pub mod source;
 pub mod target;

@@ -20,10 +20,10 @@ use crate::archive::account::{Evidence, Provenance};
 use crate::archive::format::{self, Named};
 use crate::archive::layout::Layout;
 use crate::error::{Error, Result, most_severe};
+use crate::image::rename::Rename;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, PlatformSelection, Reference};
 use crate::progress::Progress;
-use crate::rename::Rename;
 use crate::source::{Others, Source};
 use crate::transfer::{self, Moved};
 

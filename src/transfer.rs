@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::archive::{Verified, Verifier};
+use crate::blob::{Verified, Verifier};
 use crate::error::{Error, Problem, Result};
 use crate::interrupt::{self, Interrupt};
 use crate::oci::{Descriptor, Digest, Repository};

@@ -2,89 +2,13 @@
 //! else on top of them, so that verification, views and sources do not care which it is.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::account::{Account, LayerOrigin};
 use super::format::Entry;
-use super::map::read_exact_at;
-use crate::error::{Error, Finding, Place, Result};
+use crate::blob::Stored;
+use crate::error::{Error, Finding, Result};
 use crate::image::Graph;
 use crate::oci::{Descriptor, Digest, MediaType};
-
-/// A stretch of a file.
-#[derive(Debug, Clone)]
-pub struct Extent {
-    /// The open file.
-    pub file: Arc<File>,
-    /// Its path, for messages.
-    pub path: Arc<PathBuf>,
-    /// Where the stretch begins, in bytes.
-    pub offset: u64,
-    /// Its length in bytes.
-    pub length: u64,
-}
-
-/// Where the stored bytes of a blob are: one extent, or several when an archive was cut into parts.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    /// The extents, in order.
-    pub extents: Vec<Extent>,
-    /// Stored bytes in all of them.
-    pub size: u64,
-    /// The entry's or file's name, for messages.
-    pub entry: String,
-    /// Where they begin in the archive, its parts taken as one, in bytes; `None` for a file of its own.
-    pub offset: Option<u64>,
-}
-
-impl Stored {
-    /// The same place, at these bytes.
-    pub fn locate(&self, place: Place) -> Place {
-        Place {
-            entry: Some(self.entry.clone()),
-            offset: self.offset,
-            ..place
-        }
-    }
-
-    /// Gives the stored bytes from the one at `offset` on, unchecked.
-    pub fn reader(&self, offset: u64) -> StoredReader {
-        StoredReader {
-            stored: self.clone(),
-            at: offset,
-        }
-    }
-}
-
-/// Reads stored bytes out of their extents. Its errors wrap a [`Error`].
-pub struct StoredReader {
-    stored: Stored,
-    /// Bytes from the first extent's begin.
-    at: u64,
-}
-
-impl Read for StoredReader {
-    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let mut begin = 0_u64;
-        for extent in &self.stored.extents {
-            let end = begin.saturating_add(extent.length);
-            if self.at >= begin && self.at < end {
-                let left = usize::try_from(end - self.at).unwrap_or(usize::MAX);
-                let count = left.min(target.len());
-                let offset = extent.offset.saturating_add(self.at - begin);
-                let piece = target.get_mut(..count).unwrap_or_default();
-                read_exact_at(extent, offset, piece).map_err(io::Error::other)?;
-                self.at = self.at.saturating_add(u64::try_from(count).unwrap_or_default());
-                return Ok(count);
-            }
-            begin = end;
-        }
-        Ok(0)
-    }
-}
 
 /// An opened OCI layout.
 pub trait Content: Send + Sync {

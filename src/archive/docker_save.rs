@@ -24,16 +24,17 @@ use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 use std::sync::{Arc, OnceLock};
 
-use super::content::Stored;
-use super::decompress::Decompressor;
 use super::format;
-use super::map::Windows;
 use super::reader::read_small;
-use super::spool::{Options, compression_of};
+use super::spool::Options;
+use crate::blob::Stored;
+use crate::blob::Uncompressed;
+use crate::blob::decompress::Decompressor;
+use crate::blob::decompress::compression_of;
+use crate::blob::map::Windows;
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Compression, Config, Digest, Hasher, Reference, json, schema};
-use crate::rebuild::Unpacked;
 
 pub(super) use files::Files;
 
@@ -196,7 +197,7 @@ impl DockerSave {
     }
 }
 
-impl Unpacked for DockerSave {
+impl Uncompressed for DockerSave {
     fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
         self.nearest(diff_id)
             .map(|layer| self.uncompressed_size(layer))

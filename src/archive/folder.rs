@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit};
 
-use super::content::{Extent, Stored};
 use super::format;
 use super::reader::Opened;
 use super::spool::Options;
 use super::tar_index::TarIndex;
+use crate::blob::{Extent, Stored};
 use crate::error::{Error, Finding, Place, Problem, Result};
 
 /// Opens the layout in a folder. Every file of it is opened now, so that nobody can put another in its place.

@@ -14,7 +14,7 @@ mod header;
 mod records;
 mod sparse;
 
-use super::spool::compression_of;
+use crate::blob::decompress::compression_of;
 use crate::error::Problem;
 use crate::oci::Compression;
 use header::{Block, Header};

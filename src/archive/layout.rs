@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::format::{self, Named};
-use super::verified::Verifier;
+use crate::blob::Verifier;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Descriptor, Digest, MAX_METADATA, Platform};
 

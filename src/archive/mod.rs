@@ -4,7 +4,6 @@
 //! - [`account`]: what an archive says of an image besides its documents
 //! - [`content`]: what can be read as a layout
 //! - [`graphs`]: what its entries stand for
-//! - [`verified`]: the proof that bytes are what a descriptor says
 //!
 //! Writing:
 //!
@@ -13,40 +12,33 @@
 //!
 //! Reading, from the bottom up:
 //!
-//! - `map`: bulk hashing over a memory map; the only unsafe code
 //! - [`segments`]: one file, or the parts that it was cut into
 //! - [`tar_index`]: where everything stands in a tar, strictly
 //! - `spool`: standard input and compressed archives, into a temporary file
 //! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
 //! - [`docker_save`]: an archive of `docker save`, which is no layout
-//! - [`blob`]: one blob's stored bytes, hashed; [`decompress`]: a layer's uncompressed bytes
 //! - `layer_tar`: whether a layer is a tar that engines unpack
 //! - [`verify`]: everything about an archive that can be wrong, in one report
 //! - [`view`]: the tar that an engine is shown
 //! - [`source`]: what was opened, as a source of images
 
 pub mod account;
-pub mod blob;
 pub mod content;
-pub mod decompress;
 pub mod docker_save;
 pub mod folder;
 pub mod format;
 pub mod graphs;
 mod layer_tar;
 pub mod layout;
-mod map;
 pub mod reader;
 pub mod segments;
 pub mod source;
 mod spool;
 pub mod tar_index;
-pub mod verified;
 pub mod verify;
 pub mod view;
 pub mod writer;
 
-pub use blob::BlobReader;
 pub use content::Content;
 pub use docker_save::DockerSave;
 pub use graphs::Graphs;
@@ -54,6 +46,4 @@ pub use layout::Layout;
 pub use reader::{Archive, Opened, open, open_any};
 pub use source::{ArchiveSource, stored_forms};
 pub use spool::Options;
-pub(crate) use spool::compression_of;
-pub use verified::{Verified, Verifier};
 pub use view::View;

@@ -5,14 +5,16 @@ use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::blob::BlobReader;
-use super::content::{Content, Stored};
+use super::content::Content;
 use super::docker_save::{DockerSave, Files};
 use super::folder;
 use super::format::{self, Entry};
 use super::segments::{Segments, by_archive};
-use super::spool::{Options, compression_of, spool};
+use super::spool::{Options, spool};
 use super::tar_index::{TarIndex, check_first};
+use crate::blob::BlobReader;
+use crate::blob::Stored;
+use crate::blob::decompress::compression_of;
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json, schema};
 
@@ -304,7 +306,7 @@ pub(super) fn read_small(label: &str, stored: &Stored) -> Result<Vec<u8>> {
         let Some((piece, after)) = rest.split_at_mut_checked(length) else {
             break;
         };
-        super::map::read_exact_at(extent, extent.offset, piece)?;
+        crate::blob::stored::read_exact_at(extent, extent.offset, piece)?;
         rest = after;
     }
     Ok(bytes)

@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::content::Extent;
-use super::map::read_exact_at;
+use crate::blob::Extent;
+use crate::blob::stored::read_exact_at;
 use crate::error::{Error, Result};
 
 /// The bytes of an archive, in one file or several.

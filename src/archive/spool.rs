@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::decompress::{DEFAULT_LIMIT, Decompressor};
+use crate::blob::decompress::compression_of;
+use crate::blob::decompress::{DEFAULT_LIMIT, Decompressor};
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::Compression;
 
 /// How archives are opened.
 #[derive(Clone)]
@@ -31,15 +31,6 @@ impl Default for Options {
             max_layer_size: DEFAULT_LIMIT,
             interrupt: Interrupt::default(),
         }
-    }
-}
-
-/// The compression that the first bytes of a file tell; `None` for what is read as it is.
-pub(crate) fn compression_of(magic: &[u8]) -> Compression {
-    match magic {
-        [0x1f, 0x8b, ..] => Compression::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-        _ => Compression::None,
     }
 }
 

@@ -13,9 +13,9 @@ use std::collections::HashMap;
 
 use tar::{EntryType, Header};
 
-use super::content::Stored;
 use super::layout::BLOCK;
 use super::segments::Segments;
+use crate::blob::Stored;
 use crate::error::{Error, Finding, Place, Problem, Result};
 
 pub(super) use header::{base_256, check_first, plain_name};

@@ -7,11 +7,11 @@
 
 use std::io::{self, Read};
 
-use super::blob::BlobReader;
 use super::content::Content;
-use super::decompress::Decompressor;
 use super::format::{INDEX, MANIFEST, blob_path};
 use super::layout::{self, BLOCK, length};
+use crate::blob::BlobReader;
+use crate::blob::decompress::Decompressor;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Descriptor, Digest, Hasher, Kind};
 

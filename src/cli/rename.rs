@@ -2,7 +2,7 @@
 
 use clap::Args;
 use sealift::Error;
-use sealift::rename::Rename;
+use sealift::image::rename::Rename;
 
 /// New names for images.
 #[derive(Args)]

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use super::api::info::Store;
 use super::content::{self, Accepts, found, is_decompressed, layers};
-use crate::archive::content::{Content, Stored};
+use crate::archive::content::Content;
 use crate::archive::format::{
     CONTAINERD_NAME, DockerImage, Entry, INDEX, MANIFEST, OCI_LAYOUT, OCI_LAYOUT_CONTENT, blob_path, to_json,
 };
 use crate::archive::view::{Item, View};
+use crate::blob::Stored;
 use crate::error::{Finding, Result};
 use crate::image::Image;
 use crate::oci::{Descriptor, Digest, MediaType, Reference};

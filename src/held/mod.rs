@@ -28,19 +28,19 @@ mod work;
 
 use std::sync::Arc;
 
-use crate::archive::content::Stored;
-use crate::archive::decompress::DEFAULT_LIMIT;
+use crate::blob::Stored;
+use crate::blob::Uncompressed;
+use crate::blob::decompress::DEFAULT_LIMIT;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Config, Digest, Reference, Repository};
 use crate::progress::Progress;
-use crate::rebuild::Unpacked;
 use crate::source::StoredForm;
 
 pub use saved::Saved;
 pub use source::{HeldSource, Options, Rebuild};
 
 /// What holds images: an engine's store, or an archive of `docker save`. The bare minimum.
-pub trait Holder: Unpacked {
+pub trait Holder: Uncompressed {
     /// What to call it in messages and reports.
     fn label(&self) -> &str;
 

@@ -5,12 +5,12 @@ use std::io::Read;
 use std::sync::OnceLock;
 
 use super::{HeldImage, Holder, Holding};
-use crate::archive::content::Stored;
 use crate::archive::docker_save::{DockerSave, SavedImage};
+use crate::blob::Stored;
+use crate::blob::Uncompressed;
 use crate::error::Result;
 use crate::oci::{Compression, Descriptor, Digest, MediaType, Reference, Repository};
 use crate::progress::Progress;
-use crate::rebuild::Unpacked;
 use crate::source::StoredForm;
 
 /// An archive, and what else is known of its images.
@@ -124,7 +124,7 @@ fn is_name(shown: &Reference, asked: &Reference) -> bool {
     }
 }
 
-impl Unpacked for Saved {
+impl Uncompressed for Saved {
     fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
         self.archive.size(diff_id)
     }

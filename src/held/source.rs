@@ -11,7 +11,7 @@ use super::layers::Missing;
 use super::upstream::Upstream;
 use super::work::{self, Ready, Work};
 use crate::archive::account::{Account, Evidence, Provenance};
-use crate::archive::content::Stored;
+use crate::blob::Stored;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::Graph;
 use crate::interrupt::Interrupt;

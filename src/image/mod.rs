@@ -5,6 +5,8 @@
 
 pub mod documents;
 pub mod graph;
+pub mod rename;
+pub mod selector;
 
 pub use documents::{Documents, Parsed};
 pub use graph::{Graph, Image};

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::Unpacked;
 use super::attempt::Worker;
 use super::encoders::{Deflate, Encoder};
-use crate::archive::content::Stored;
+use crate::blob::Stored;
+use crate::blob::Uncompressed;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Compression, Descriptor, Digest, Kind};
@@ -130,7 +130,7 @@ impl Reason {
 /// [`Error::Refused`] if a layer's uncompressed bytes are not what its diff id says; [`Error::Io`] if the temporary
 /// files cannot be written; what `unpacked` fails with; [`Error::Interrupted`].
 pub fn pack(
-    unpacked: &dyn Unpacked,
+    unpacked: &dyn Uncompressed,
     wanted: &[Wanted],
     options: &Options,
     progress: &dyn Progress,
@@ -198,7 +198,7 @@ pub(super) struct Job<'a> {
 
 /// What the workers share.
 pub(super) struct Packing<'a> {
-    pub(super) unpacked: &'a dyn Unpacked,
+    pub(super) unpacked: &'a dyn Uncompressed,
     pub(super) options: &'a Options,
     pub(super) progress: &'a dyn Progress,
     interrupt: &'a Interrupt,
@@ -210,7 +210,7 @@ pub(super) struct Packing<'a> {
 
 impl<'a> Packing<'a> {
     fn new(
-        unpacked: &'a dyn Unpacked,
+        unpacked: &'a dyn Uncompressed,
         options: &'a Options,
         progress: &'a dyn Progress,
         interrupt: &'a Interrupt,

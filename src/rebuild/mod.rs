@@ -27,28 +27,3 @@ mod tests;
 
 pub use encoders::{Deflate, Encoder};
 pub use layers::{Expected, Options, Outcome, Packed, Reason, Wanted, pack};
-
-use std::io::Read;
-
-use crate::error::Result;
-use crate::oci::Digest;
-
-/// Uncompressed layers, as an engine's store or an archive of `docker save` has them.
-pub trait Unpacked: Send + Sync {
-    /// Uncompressed bytes of a layer's tar; `None` if it is not here.
-    ///
-    /// # Errors
-    ///
-    /// If the layer is there and cannot be read.
-    fn size(&self, diff_id: &Digest) -> Result<Option<u64>>;
-
-    /// Opens a layer's tar at its first byte.
-    ///
-    /// The bytes are not checked: whoever reads them hashes them. An error of the reader that wraps a
-    /// [`crate::Error`] (by `io::Error::other`) keeps its meaning.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::NotFound`] if it is not here.
-    fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>>;
-}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::encoders::{Deflate, Encoder, HEADER};
-use crate::archive::content::{Extent, Stored};
+use crate::blob::{Extent, Stored};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Hasher};
 

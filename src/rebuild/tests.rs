@@ -9,10 +9,11 @@ use super::encoders::{ENCODERS, Writes};
 use super::layers::Reason;
 use super::packer::Packer;
 use super::*;
-use crate::archive::content::Stored;
+use crate::blob::{Stored, Uncompressed};
 use crate::error::{Error, Result};
 use crate::goflate::Level;
 use crate::interrupt::Interrupt;
+use crate::oci::Digest;
 use crate::oci::{Compression, Descriptor, MediaType};
 use crate::progress::Silent;
 
@@ -52,7 +53,7 @@ impl Layers {
     }
 }
 
-impl Unpacked for Layers {
+impl Uncompressed for Layers {
     fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
         Ok(self.tars.get(diff_id).map(|tar| tar.len() as u64))
     }
@@ -504,7 +505,7 @@ fn errors_of_the_reader_keep_their_meaning() {
             Err(self.0())
         }
     }
-    impl Unpacked for Broken {
+    impl Uncompressed for Broken {
         fn size(&self, _: &Digest) -> Result<Option<u64>> {
             Ok(Some(5))
         }

@@ -8,11 +8,11 @@ use super::{LeftOut, Options};
 use crate::archive::format::Named;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
+use crate::image::rename;
+use crate::image::selector::Identity;
 use crate::image::{Documents, Graph};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference};
-use crate::rename;
-use crate::selector::Identity;
 use crate::source::Source;
 
 /// Most bytes of manifests, indexes and configs in one save, each image's counted: they are held in memory until

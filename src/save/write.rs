@@ -8,10 +8,10 @@ use rustix::fs::FileType;
 
 use super::resolve::Images;
 use super::{Options, Output};
-use crate::archive::Verified;
 use crate::archive::format;
 use crate::archive::layout::Layout;
 use crate::archive::writer::{self, Stream, Writer};
+use crate::blob::Verified;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::Digest;

@@ -8,9 +8,9 @@ use crate::archive::account::{Account, LayerOrigin, ManifestOrigin};
 use crate::archive::content::Content;
 use crate::archive::{Graphs, verify};
 use crate::error::Result;
+use crate::image::selector::Identity;
 use crate::image::{Graph, Image};
 use crate::oci::{Descriptor, Digest, Reference};
-use crate::selector::Identity;
 
 /// Most reasons that are told of layers; there may be one for each.
 const MAX_REASONS: usize = 3;

@@ -4,9 +4,9 @@ use super::LeftOut;
 use super::offer::{Damaged, Offer, Offers};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
+use crate::image::rename::{self, Rename};
+use crate::image::selector::{self, Identity, Selector};
 use crate::oci::{Platform, Reference};
-use crate::rename::{self, Rename};
-use crate::selector::{self, Identity, Selector};
 
 /// How digests may be attached where the engine forgets them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::Offer;
 use crate::archive::account::Account;
-use crate::archive::content::{Content, Stored};
+use crate::archive::content::Content;
 use crate::archive::format::Entry;
+use crate::blob::Stored;
 use crate::error::{Finding, Result};
 use crate::image::Graph;
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};

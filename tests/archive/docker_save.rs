@@ -6,8 +6,8 @@ use std::path::Path;
 
 use sealift::archive::segments::Segments;
 use sealift::archive::{DockerSave, Opened, Options, open_any};
+use sealift::blob::Uncompressed as _;
 use sealift::oci::{Compression, Digest};
-use sealift::rebuild::Unpacked as _;
 use sealift::{Error, Problem, Result};
 use tar::EntryType;
 

@@ -5,10 +5,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sealift::blob::Uncompressed;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Descriptor, Digest, MediaType};
 use sealift::progress::Silent;
-use sealift::rebuild::{Expected, Options, Outcome, Unpacked, Wanted, pack};
+use sealift::rebuild::{Expected, Options, Outcome, Wanted, pack};
 
 use super::inputs;
 
@@ -21,7 +22,7 @@ impl Folder {
     }
 }
 
-impl Unpacked for Folder {
+impl Uncompressed for Folder {
     fn size(&self, diff_id: &Digest) -> sealift::Result<Option<u64>> {
         Ok(self.path(diff_id).metadata().ok().map(|found| found.len()))
     }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::archive::content::Stored;
 use crate::archive::tar_index::{Link, LinkKind, plain_name};
+use crate::blob::Stored;
 use crate::error::{Error, Place, Problem, Result};
 
 /// Most links that lead to one another. Docker and skopeo write one.

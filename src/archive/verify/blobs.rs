@@ -10,11 +10,12 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
 use super::{Layer, Options};
-use crate::archive::blob::BlobReader;
-use crate::archive::content::{Content, Stored};
-use crate::archive::decompress::Decompressor;
+use crate::archive::content::Content;
 use crate::archive::layer_tar::LayerTar;
-use crate::archive::map::Windows;
+use crate::blob::BlobReader;
+use crate::blob::Stored;
+use crate::blob::decompress::Decompressor;
+use crate::blob::map::Windows;
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Compression, Descriptor, Digest, Hasher, MediaType};

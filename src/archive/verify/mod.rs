@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use super::account::Evidence;
 use super::content::Content;
-use super::decompress::DEFAULT_LIMIT;
 use super::format::digest_of_path;
+use crate::blob::decompress::DEFAULT_LIMIT;
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, Reference};

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::super::{Layout, Verified};
+use super::super::Layout;
 use super::{prove, segments};
+use crate::blob::Verified;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::Descriptor;
 use crate::transfer::Sink;

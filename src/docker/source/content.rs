@@ -3,13 +3,13 @@
 use std::io::Read;
 
 use super::export::Listed;
-use crate::archive::content::Stored;
+use crate::blob::Stored;
+use crate::blob::Uncompressed;
 use crate::docker::api::Client;
 use crate::docker::store::content::ContentFolders;
 use crate::error::{Error, Result};
 use crate::held::{Holder, Holding};
 use crate::oci::{Digest, Reference, Repository};
-use crate::rebuild::Unpacked;
 use crate::source::StoredForm;
 
 /// A containerd store whose folder can be read.
@@ -30,7 +30,7 @@ impl Content {
 }
 
 /// Layers are kept packed here.
-impl Unpacked for Content {
+impl Uncompressed for Content {
     fn size(&self, _: &Digest) -> Result<Option<u64>> {
         Ok(None)
     }

@@ -2,7 +2,8 @@
 
 use std::io::Read;
 
-use crate::archive::content::Stored;
+use crate::blob::Stored;
+use crate::blob::Uncompressed;
 use crate::docker::store::content::ContentFolders;
 use crate::docker::store::manifests::KeptManifests;
 use crate::docker::store::{ClassicStore, StoredImage};
@@ -10,7 +11,6 @@ use crate::error::Result;
 use crate::held::{HeldImage, Holder, Holding, names_of};
 use crate::oci::{Config, Digest, Reference, Repository};
 use crate::progress::Progress;
-use crate::rebuild::Unpacked;
 use crate::source::StoredForm;
 
 /// A classic store.
@@ -48,7 +48,7 @@ impl Disk {
     }
 }
 
-impl Unpacked for Disk {
+impl Uncompressed for Disk {
     fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
         self.store.size(diff_id)
     }

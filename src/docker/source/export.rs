@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::io::{BufReader, Read};
 use std::sync::OnceLock;
 
-use crate::archive::content::Stored;
 use crate::archive::{self, Content, Opened, format};
+use crate::blob::Stored;
+use crate::blob::Uncompressed;
 use crate::docker::api::info::Store;
 use crate::docker::api::{Client, encode};
 use crate::error::{Error, Place, Problem, Result};
 use crate::held::{Holder, Holding, Saved, names_of};
 use crate::oci::{Digest, MAX_METADATA, Reference, Repository};
 use crate::progress::Progress;
-use crate::rebuild::Unpacked;
 use crate::source::StoredForm;
 
 /// An image as the engine tells of it.
@@ -228,7 +228,7 @@ impl Export {
     }
 }
 
-impl Unpacked for Export {
+impl Uncompressed for Export {
     fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
         for saved in self.saved() {
             let size = saved.size(diff_id)?;

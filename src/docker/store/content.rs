@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::containerd;
 use super::files::{digest_path, open_below};
-use crate::archive::content::{Extent, Stored};
+use crate::blob::{Extent, Stored};
 use crate::dir::Dir;
 use crate::docker::daemon::process::Process;
 use crate::error::{Error, Place, Problem, Result};

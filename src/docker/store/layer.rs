@@ -9,7 +9,7 @@ use rustix::fs::{Advice, fadvise};
 use super::files::Files;
 use super::rooted::{Rooted, place, unreadable};
 use super::tar_split::{Entries, Entry};
-use crate::archive::decompress::DEFAULT_LIMIT;
+use crate::blob::decompress::DEFAULT_LIMIT;
 use crate::error::{Error, Place, Problem, Result};
 
 /// Stored bytes of a `tar-split.json.gz` that are read at once.

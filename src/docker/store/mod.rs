@@ -37,13 +37,13 @@ use std::path::Path;
 
 use super::api::Client;
 use super::api::info::Info;
-use crate::archive::decompress::DEFAULT_LIMIT;
+use crate::blob::Uncompressed;
+use crate::blob::decompress::DEFAULT_LIMIT;
 use crate::dir::Dir;
 use crate::docker::daemon::process::{Process, obstacle};
 use crate::docker::daemon::reach;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, MAX_METADATA, Reference, json};
-use crate::rebuild::Unpacked;
 use crate::target::Obstacle;
 use content::ContentFolders;
 use files::Files;
@@ -283,7 +283,7 @@ impl StoredImage {
     }
 }
 
-impl Unpacked for ClassicStore {
+impl Uncompressed for ClassicStore {
     fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
         self.any(diff_id, |tar_split, _| {
             layer::size(&mut layer::entries(&self.files, tar_split)?, tar_split)

@@ -11,7 +11,7 @@ use std::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::archive::decompress::Decompressor;
+use crate::blob::decompress::Decompressor;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::Compression;
 

@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
 
-use crate::archive::content::{Extent, Stored};
+use crate::blob::Uncompressed;
+use crate::blob::{Extent, Stored};
 use crate::error::{Error, Place, Problem, Result};
 use crate::goflate::{self, Level};
 use crate::held::{HeldImage, Holder, Holding};
 use crate::interrupt::Interrupt;
 use crate::oci::{Config, Descriptor, Digest, Document, MediaType, Reference, Repository};
 use crate::progress::Progress;
-use crate::rebuild::Unpacked;
 use crate::rebuild::templates::{Blob, DOCKER_PUSH};
 use crate::source::{Source, StoredForm};
 
@@ -305,7 +305,7 @@ impl Store {
     }
 }
 
-impl Unpacked for Store {
+impl Uncompressed for Store {
     fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
         Ok(self.tars.get(diff_id).map(|tar| size(tar)))
     }

@@ -5,9 +5,9 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::content::Stored;
-use super::map::read_exact_at;
+use super::stored::read_exact_at;
 use super::verified::{Verified, Verifier};
+use crate::blob::Stored;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::Descriptor;
 
@@ -220,7 +220,7 @@ mod tests {
         let (_, stored, descriptor) = blob(b"short", 9);
         let stored = Stored {
             size: 9,
-            extents: vec![crate::archive::content::Extent {
+            extents: vec![crate::blob::Extent {
                 length: 9,
                 ..stored.extents[0].clone()
             }],

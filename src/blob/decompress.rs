@@ -14,6 +14,15 @@ use crate::oci::Compression;
 
 /// Most bytes that a layer may decompress to, unless an option says otherwise.
 pub const DEFAULT_LIMIT: u64 = 64 << 30;
+
+/// The compression that the first bytes of a file tell; `None` for what is read as it is.
+pub(crate) fn compression_of(magic: &[u8]) -> Compression {
+    match magic {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
 /// Largest zstd window, as a power of two: 128 MiB.
 const MAX_WINDOW_LOG: u32 = 27;
 

@@ -18,11 +18,7 @@ impl Verified {
     /// # Errors
     ///
     /// [`Problem::SizeDiffers`] before [`Problem::DigestDiffers`].
-    pub(in crate::archive) fn check(
-        expected: &Descriptor,
-        hasher: Hasher,
-        count: u64,
-    ) -> Result<Verified, Problem> {
+    pub(crate) fn check(expected: &Descriptor, hasher: Hasher, count: u64) -> Result<Verified, Problem> {
         if count != expected.size {
             return Err(Problem::SizeDiffers {
                 expected: expected.size,

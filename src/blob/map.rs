@@ -11,7 +11,7 @@
 //!
 //! What is given out is the file's own memory, which another process may change while it is looked at: it
 //! suits hashing, where that only changes the digest. Whoever parses or passes on what was hashed uses
-//! [`super::blob::BlobReader`], which hashes a private copy.
+//! [`crate::blob::reader::BlobReader`], which hashes a private copy.
 #![allow(
     unsafe_code,
     reason = "the map and its guard; every block carries its argument"
@@ -19,13 +19,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::content::{Extent, Stored};
-use crate::error::{Error, Result};
+use super::stored::{read_exact_at, shrank, to_u64, unreadable};
+use super::{Extent, Stored};
+use crate::error::Result;
 
 /// Bytes of a file that are mapped at once.
 const WINDOW: u64 = 2 << 20;
@@ -154,40 +154,6 @@ impl<'a> Windows<'a> {
     }
 }
 
-/// Reads `buffer` full from an extent's file at `offset` of that file.
-///
-/// # Errors
-///
-/// [`Error::Io`] with the offset at which it could not go on.
-pub(super) fn read_exact_at(extent: &Extent, offset: u64, buffer: &mut [u8]) -> Result<()> {
-    let mut done = 0;
-    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        let at = offset.saturating_add(to_u64(done));
-        match extent.file.read_at(rest, at) {
-            Ok(0) => return Err(shrank(extent, at)),
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(unreadable(extent, at, error)),
-        }
-    }
-    Ok(())
-}
-
-fn shrank(extent: &Extent, at: u64) -> Error {
-    let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was");
-    unreadable(extent, at, source)
-}
-
-fn unreadable(extent: &Extent, at: u64, source: io::Error) -> Error {
-    Error::Io {
-        action: "read",
-        path: extent.path.to_path_buf(),
-        offset: Some(at),
-        source: source.into(),
-        hint: Some("copy it again, and check the medium".into()),
-    }
-}
-
 /// Asks for what comes next; whether that is done makes no difference to what is read.
 fn read_ahead(file: &File, offset: u64, length: u64) {
     #[cfg(target_os = "linux")]
@@ -197,10 +163,6 @@ fn read_ahead(file: &File, offset: u64, length: u64) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (file, offset, length);
-}
-
-fn to_u64(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 fn to_usize(length: u64) -> usize {

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::*;
+use crate::error::Error;
 use crate::oci::{Digest, Hasher};
 
 /// `length` bytes that never repeat within a page, in a file, as one extent from `offset` on.

@@ -7,8 +7,8 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::image::selector::{Identity, Selector, one_digest, rest};
 use crate::oci::{Reference, Repository};
-use crate::selector::{Identity, Selector, one_digest, rest};
 
 /// Gives images other names.
 #[derive(Debug, Clone, PartialEq, Eq)]

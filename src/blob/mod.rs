@@ -1,0 +1,17 @@
+//! Blobs as bytes: where they are, how they are read, and the proof that they are what a descriptor says.
+//!
+//! - [`stored`]: where a blob's stored bytes are
+//! - [`verified`]: the proof that bytes are what a descriptor says
+//! - [`reader`]: one blob's stored bytes, hashed while they are read
+//! - `map`: bulk hashing over a memory map; the only unsafe code
+//! - [`decompress`]: a layer's uncompressed bytes
+
+pub mod decompress;
+pub(crate) mod map;
+pub mod reader;
+pub mod stored;
+pub mod verified;
+
+pub use reader::BlobReader;
+pub use stored::{Extent, Stored, StoredReader, Uncompressed};
+pub use verified::{Verified, Verifier};

@@ -1,0 +1,140 @@
+//! Where the bytes of blobs are: stored, in extents of files, or uncompressed, in an engine's store.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::error::{Error, Place, Result};
+use crate::oci::Digest;
+
+/// A stretch of a file.
+#[derive(Debug, Clone)]
+pub struct Extent {
+    /// The open file.
+    pub file: Arc<File>,
+    /// Its path, for messages.
+    pub path: Arc<PathBuf>,
+    /// Where the stretch begins, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// Where the stored bytes of a blob are: one extent, or several when an archive was cut into parts.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The extents, in order.
+    pub extents: Vec<Extent>,
+    /// Stored bytes in all of them.
+    pub size: u64,
+    /// The entry's or file's name, for messages.
+    pub entry: String,
+    /// Where they begin in the archive, its parts taken as one, in bytes; `None` for a file of its own.
+    pub offset: Option<u64>,
+}
+
+impl Stored {
+    /// The same place, at these bytes.
+    pub fn locate(&self, place: Place) -> Place {
+        Place {
+            entry: Some(self.entry.clone()),
+            offset: self.offset,
+            ..place
+        }
+    }
+
+    /// Gives the stored bytes from the one at `offset` on, unchecked.
+    pub fn reader(&self, offset: u64) -> StoredReader {
+        StoredReader {
+            stored: self.clone(),
+            at: offset,
+        }
+    }
+}
+
+/// Reads stored bytes out of their extents. Its errors wrap a [`Error`].
+pub struct StoredReader {
+    stored: Stored,
+    /// Bytes from the first extent's begin.
+    at: u64,
+}
+
+impl Read for StoredReader {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let mut begin = 0_u64;
+        for extent in &self.stored.extents {
+            let end = begin.saturating_add(extent.length);
+            if self.at >= begin && self.at < end {
+                let left = usize::try_from(end - self.at).unwrap_or(usize::MAX);
+                let count = left.min(target.len());
+                let offset = extent.offset.saturating_add(self.at - begin);
+                let piece = target.get_mut(..count).unwrap_or_default();
+                read_exact_at(extent, offset, piece).map_err(io::Error::other)?;
+                self.at = self.at.saturating_add(u64::try_from(count).unwrap_or_default());
+                return Ok(count);
+            }
+            begin = end;
+        }
+        Ok(0)
+    }
+}
+
+/// Reads `buffer` full from an extent's file at `offset` of that file.
+///
+/// # Errors
+///
+/// [`Error::Io`] with the offset at which it could not go on.
+pub(crate) fn read_exact_at(extent: &Extent, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    let mut done = 0;
+    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let at = offset.saturating_add(to_u64(done));
+        match extent.file.read_at(rest, at) {
+            Ok(0) => return Err(shrank(extent, at)),
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(extent, at, error)),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn shrank(extent: &Extent, at: u64) -> Error {
+    let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was");
+    unreadable(extent, at, source)
+}
+
+pub(super) fn unreadable(extent: &Extent, at: u64, source: io::Error) -> Error {
+    Error::Io {
+        action: "read",
+        path: extent.path.to_path_buf(),
+        offset: Some(at),
+        source: source.into(),
+        hint: Some("copy it again, and check the medium".into()),
+    }
+}
+
+pub(super) fn to_u64(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// Uncompressed layers, as an engine's store or an archive of `docker save` has them.
+pub trait Uncompressed: Send + Sync {
+    /// Uncompressed bytes of a layer's tar; `None` if it is not here.
+    ///
+    /// # Errors
+    ///
+    /// If the layer is there and cannot be read.
+    fn size(&self, diff_id: &Digest) -> Result<Option<u64>>;
+
+    /// Opens a layer's tar at its first byte.
+    ///
+    /// The bytes are not checked: whoever reads them hashes them. An error of the reader that wraps a
+    /// [`crate::Error`] (by `io::Error::other`) keeps its meaning.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::NotFound`] if it is not here.
+    fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>>;
+}
