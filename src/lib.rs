@@ -30,6 +30,7 @@ pub mod goflate;
 pub mod held;
 pub mod image;
 pub mod interrupt;
+pub mod net;
 pub mod oci;
 pub mod progress;
 pub mod rebuild;

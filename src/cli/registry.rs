@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use sealift::Result;
 use sealift::interrupt::Interrupt;
+use sealift::net::address::Insecure;
 use sealift::progress::Progress;
-use sealift::registry::address::Insecure;
 use sealift::registry::{ClientCertificate, Environment, Mirror, Options, RegistrySource};
 
 /// How long a connection may take to a registry that may well be out of reach.

@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 use ureq::http::uri::Scheme;
 use ureq::http::{StatusCode, Uri, header};
 
-use super::address::Address;
 use super::auth::{Context, Login};
 use super::credentials::Credentials;
 use super::mirror::Endpoint;
@@ -21,6 +20,7 @@ use super::transport::{Answer, Request, Transport};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
 use crate::interrupt::{self, Interrupt};
+use crate::net::address::Address;
 use crate::oci::{Digest, MediaType};
 use crate::progress::Progress;
 use crate::registry::request_error::{ErrorBody, RequestError, marked};

@@ -13,8 +13,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-use super::address::Address;
 use super::tls::Trust;
+use crate::net::address::Address;
 
 /// A host's name could not be looked up.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use ureq::http::Uri;
 
-use super::address::Address;
+use crate::net::address::Address;
 
 /// Resolves a `Location` against the URL that gave it. `None` where that is no http or https URL of a host, or
 /// has a user and password in it.

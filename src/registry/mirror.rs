@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use super::address::Address;
+use crate::net::address::Address;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
 
@@ -57,7 +57,7 @@ impl FromStr for Mirror {
         }
         let upstream: Address = upstream
             .parse()
-            .map_err(|reason: super::address::AddressError| error(reason.to_string()))?;
+            .map_err(|reason: crate::net::address::AddressError| error(reason.to_string()))?;
         Ok(Mirror {
             upstream: match upstream.to_string().as_str() {
                 "index.docker.io" | DOCKER_HUB => DEFAULT_DOMAIN.into(),
@@ -65,7 +65,7 @@ impl FromStr for Mirror {
             },
             address: host
                 .parse()
-                .map_err(|reason: super::address::AddressError| error(reason.to_string()))?,
+                .map_err(|reason: crate::net::address::AddressError| error(reason.to_string()))?,
             prefix: prefix.into(),
         })
     }

@@ -1,13 +1,12 @@
 //! The distribution protocol: OCI distribution specification, version 2 of the API.
 //!
-//! - [`options`], [`environment`]: what is said about registries, and what the environment says
-//! - [`address`], [`mirror`], [`proxy`]: where a registry is, and the way there
+//! - [`options`]: what is said about registries
+//! - [`mirror`]: other hosts that have a registry's content
 //! - [`source`]: registries as a source of images; it tries the places of a repository in order
 //! - `client`, `scheme`: one registry's API, with authentication and retries, by https or http
 //! - `auth`, `token`, [`challenge`], [`credentials`], [`secret`]: proving who is asking
 //! - `transport`, `location`, `connect`, [`tls`]: one HTTP request with its redirects, and how it gets there
 //! - `blob`: content as it comes, counted and watched
-//! - [`server`]: manifests by digest for an engine on this host
 //! - `failure`, `request_error`, `retry`, `date`: what can go wrong, what it means, and when to ask again
 //!
 //! A request goes down this list: the source asks the client, which asks the transport; what went wrong comes
@@ -26,19 +25,16 @@ mod scheme;
 mod token;
 mod transport;
 
-pub mod address;
 pub mod challenge;
 pub mod credentials;
-pub mod environment;
 pub mod mirror;
 pub mod options;
-pub mod proxy;
 pub mod secret;
 pub mod source;
 pub mod tls;
 
+pub use crate::net::environment::Environment;
 pub use credentials::{Credential, Credentials};
-pub use environment::Environment;
 pub use mirror::Mirror;
 pub use options::Options;
 pub use retry::Retry;

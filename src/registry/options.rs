@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::address::Insecure;
 use super::credentials::Credentials;
-use super::environment::Environment;
 use super::mirror::Mirror;
-use super::proxy::Proxies;
 use super::retry::Retry;
 use super::tls::ClientCertificate;
 use super::transport::Timeouts;
 use crate::error::Result;
+use crate::net::address::Insecure;
+use crate::net::environment::Environment;
+use crate::net::proxy::Proxies;
 
 /// How registries are spoken to.
 #[derive(Debug, Clone, Default)]

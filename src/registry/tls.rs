@@ -16,8 +16,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 
-use super::address::{Address, Insecure};
 use crate::error::{Error, Result};
+use crate::net::address::{Address, Insecure};
 
 /// A client's certificate chain and its private key, both as PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,12 +9,12 @@ use ureq::http::{self, HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, SocksConnector, TcpConnector};
 use ureq::{Agent, Body};
 
-use super::address::Address;
 use super::connect::{Names, TlsConnector};
 use super::failure::Failure;
 use super::location;
-use super::proxy::Proxies;
 use super::tls::Trust;
+use crate::net::address::Address;
+use crate::net::proxy::Proxies;
 
 /// Most redirects that one request follows.
 const MAX_REDIRECTS: usize = 10;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use sealift::blob::Uncompressed as _;
 use sealift::docker::api::Client;
 use sealift::docker::daemon::process::{Process, is_same_file};
 use sealift::docker::endpoint::Endpoint;
@@ -11,7 +12,6 @@ use sealift::docker::store::content::ContentFolders;
 use sealift::docker::store::files::Files;
 use sealift::docker::store::{ClassicStore, containerd, content_of};
 use sealift::oci::{Digest, Hasher};
-use sealift::rebuild::Unpacked;
 
 use crate::support::*;
 

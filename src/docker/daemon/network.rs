@@ -9,8 +9,8 @@ use std::path::Path;
 
 use crate::docker::api::info::Info;
 use crate::docker::daemon::process::Process;
-use crate::registry::environment::Environment;
-use crate::registry::proxy::Proxies;
+use crate::net::environment::Environment;
+use crate::net::proxy::Proxies;
 use crate::serve::UNPRIVILEGED;
 
 /// Where the system tells which ports are root's alone (Linux 4.11), in each network; ip-sysctl.rst.

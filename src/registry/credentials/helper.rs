@@ -9,8 +9,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::Credential;
+use crate::net::environment::{Environment, Invoker};
 use crate::oci::json;
-use crate::registry::environment::{Environment, Invoker};
 use crate::registry::secret::Secret;
 
 /// Most bytes of an answer that are read.

@@ -23,9 +23,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::environment::{Environment, Invoker};
 use super::secret::Secret;
 use crate::error::Result;
+use crate::net::environment::{Environment, Invoker};
 use crate::oci::reference::DEFAULT_DOMAIN;
 use file::AuthFile;
 

@@ -1,8 +1,8 @@
 //! Messages that say which of many things is wrong.
 
 use crate::error::Error;
+use crate::net::proxy::Proxies;
 use crate::oci::Reference;
-use crate::registry::proxy::Proxies;
 use crate::registry::testing::{Fixture, Reply, Server, quick, source};
 use crate::registry::{Environment, Options};
 use crate::source::Source;

@@ -5,8 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::net::proxy::Proxies;
 use crate::oci::Reference;
-use crate::registry::proxy::Proxies;
 use crate::registry::testing::{Fixture, Server, quick, read, source};
 use crate::registry::{Environment, Options};
 use crate::source::Source;

@@ -10,9 +10,9 @@ use ureq::Proxy;
 use ureq::http::Uri;
 use ureq::http::uri::Scheme;
 
-use super::address::{Address, Network};
 use super::environment::Environment;
 use crate::error::{Error, Result};
+use crate::net::address::{Address, Network};
 
 /// Which proxy a request goes through.
 #[derive(Clone, Default)]

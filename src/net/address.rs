@@ -30,12 +30,12 @@ impl Address {
     }
 
     /// The IP address, if the host is written as one.
-    pub(super) fn ip(&self) -> Option<IpAddr> {
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 
     /// Where a URL leads; the port is always there.
-    pub(super) fn of(url: &Uri) -> Option<Address> {
+    pub(crate) fn of(url: &Uri) -> Option<Address> {
         let host = url.host()?;
         let host = host
             .strip_prefix('[')

@@ -54,10 +54,10 @@ pub struct Environment {
 
 /// The user who became root by sudo.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Invoker {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) home: PathBuf,
+pub(crate) struct Invoker {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) home: PathBuf,
 }
 
 impl Environment {
@@ -88,20 +88,20 @@ impl Environment {
         self
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
+    pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(name).map(OsString::as_os_str)
     }
 
-    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         self.get(name).map(PathBuf::from)
     }
 
-    pub(super) fn invoker(&self) -> Option<&Invoker> {
+    pub(crate) fn invoker(&self) -> Option<&Invoker> {
         self.invoker.as_ref()
     }
 
     /// The environment of a program that runs as the user behind sudo: as that user has it after a login.
-    pub(super) fn of_session(&self, user: &Invoker) -> Vec<(&'static str, OsString)> {
+    pub(crate) fn of_session(&self, user: &Invoker) -> Vec<(&'static str, OsString)> {
         let runtime = format!("/run/user/{}", user.uid);
         let name = self.get("SUDO_USER").map(ToOwned::to_owned).unwrap_or_default();
         let own = [
@@ -141,7 +141,7 @@ impl Environment {
 
 #[cfg(test)]
 impl Environment {
-    pub(super) fn under_sudo(mut self, users: &str) -> Environment {
+    pub(crate) fn under_sudo(mut self, users: &str) -> Environment {
         self.invoker = self.find_invoker(users);
         self
     }
