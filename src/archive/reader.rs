@@ -11,8 +11,8 @@ use super::docker_save::{DockerSave, Files};
 use super::folder;
 use super::format::{self, Entry};
 use super::segments::{Segments, by_archive};
-use super::spool::{Options, compression_of, spool};
-use super::tar_index::{TarIndex, check_first};
+use super::spool::{Options, compression_of};
+use super::tar_index::TarIndex;
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json, schema};
 
@@ -114,17 +114,13 @@ impl Opened {
         Opened::index(segments.label(), TarIndex::read(&segments)?, options)
     }
 
-    /// Copies a stream to a temporary file, decompressed if it is compressed, and opens that.
+    /// Opens a stream, decompressed if it is compressed. What is in its entries goes to a temporary file.
     ///
     /// # Errors
     ///
     /// As [`open_any`].
     pub fn read(label: &str, input: impl std::io::BufRead, options: &Options) -> Result<Opened> {
-        let file = spool(label, input, options, |block| {
-            foreign(block).map_or_else(|| check_first(block), Err)
-        })?;
-        let segments = Segments::of_file(label, file, Path::new(label))?;
-        Opened::index(label, TarIndex::read(&segments)?, options)
+        Opened::index(label, TarIndex::read_stream(label, input, options)?, options)
     }
 
     /// Makes sense of what stands in a tar or folder.
@@ -206,7 +202,7 @@ impl Archive {
 }
 
 /// Formats that are taken for an archive by mistake.
-fn foreign(magic: &[u8]) -> Option<Problem> {
+pub(super) fn foreign(magic: &[u8]) -> Option<Problem> {
     let reason = match magic {
         [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("this is compressed with xz; decompress it first"),
         [b'B', b'Z', b'h', ..] => Some("this is compressed with bzip2; decompress it first"),

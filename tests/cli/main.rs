@@ -5,6 +5,7 @@
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
 //! planted.rs    what another user put where root writes
 //! old_kernel.rs newer system calls that fail with ENOSYS
+//! compressed.rs archives that were compressed as a whole, bombs among them
 //! examples.rs   the examples of the help texts that need no engine
 //! from.rs       where save looks for images
 //! hostile.rs    what comes from outside is printed as text
@@ -25,6 +26,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod compressed;
 mod examples;
 mod faults;
 mod files;
