@@ -96,22 +96,8 @@ impl Opened {
     ///
     /// As [`open_any`].
     pub fn tar(segments: Segments, options: &Options) -> Result<Opened> {
-        let mut magic = [0; 6];
-        let count = segments.read_at(0, &mut magic)?;
-        let magic = magic.get(..count).unwrap_or_default();
-        if compression_of(magic) != Compression::None {
-            let input = SegmentsReader {
-                segments: &segments,
-                offset: 0,
-            };
-            let input = BufReader::with_capacity(1 << 18, input);
-            return Opened::read(segments.label(), input, options);
-        }
-        if let Some(problem) = foreign(magic) {
-            let place = Place::default().within(segments.label());
-            return Err(Error::refused(place, problem));
-        }
-        Opened::index(segments.label(), TarIndex::read(&segments)?, options)
+        let index = index_of(&segments, options).map_err(|error| segments.explain(error))?;
+        Opened::index(segments.label(), index, options)
     }
 
     /// Opens a stream, decompressed if it is compressed. What is in its entries goes to a temporary file.
@@ -140,6 +126,22 @@ impl Opened {
         let mut findings = index.findings;
         findings.extend(index.links.iter().map(|link| link.finding(label)));
         Ok(Opened::Layout(Box::new(Archive::new(label, files, findings)?)))
+    }
+}
+
+/// What stands in a tar, which is spooled if it is compressed as a whole.
+fn index_of(segments: &Segments, options: &Options) -> Result<TarIndex> {
+    let mut magic = [0; 6];
+    let count = segments.read_at(0, &mut magic)?;
+    let magic = magic.get(..count).unwrap_or_default();
+    if compression_of(magic) != Compression::None {
+        let input = SegmentsReader { segments, offset: 0 };
+        let input = BufReader::with_capacity(1 << 18, input);
+        return TarIndex::read_stream(segments.label(), input, options);
+    }
+    match foreign(magic) {
+        Some(problem) => Err(Error::refused(Place::default().within(segments.label()), problem)),
+        None => TarIndex::read(segments),
     }
 }
 

@@ -13,6 +13,7 @@
 //! keep_going.rs saves of which some images cannot be had, and new names
 //! json.rs       the documents of all commands
 //! memory.rs     many names of one image
+//! parts.rs      parts that are missing, short, or of another archive
 //! printed.rs    text, exit codes, help, lists of names
 //! tables.rs     tables on terminals of several widths
 //! unpacked.rs   what is told of uncompressed layers and stand-ins
@@ -37,6 +38,7 @@ mod json;
 mod keep_going;
 mod memory;
 mod old_kernel;
+mod parts;
 mod planted;
 mod printed;
 mod registry_faults;
