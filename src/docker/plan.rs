@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::attach::offline::CONSENT;
 use super::attach::{Manner, Strategy};
 use super::images::Held;
 use super::inventory::{Inventory, Store, chain_ids};
@@ -298,6 +299,13 @@ pub fn way(
                 }
             }
         }
+    }
+    let has_hint = obstacles.iter().any(|obstacle| obstacle.hint.is_some());
+    if let (Some(last), false) = (
+        obstacles.last_mut(),
+        has_hint || request.attach == Attach::Offline,
+    ) {
+        last.hint = Some(CONSENT.into());
     }
     if obstacles.is_empty() {
         obstacles.push(Obstacle::new(

@@ -22,7 +22,7 @@ use super::cover::Cover;
 use super::daemon::{Process, memory, obstacle};
 use super::folder::Folder;
 use super::network::{privileged_again, unprivileged_from};
-use super::{Attach, Failed, Manner, OTHERWISE, Outcome, Ready, Strategy, Surroundings, pull, reach};
+use super::{Attach, Failed, Manner, Outcome, Ready, Strategy, Surroundings, pull, reach};
 use begun::{Begun, Step};
 
 /// The strategy.
@@ -158,6 +158,6 @@ fn no_port(unprivileged_from: Option<u16>, error: &io::Error) -> Obstacle {
         format!(
             "every user can bind the ports from {first} on where dockerd runs, and none below is free: {error}"
         ),
-        format!("{}, or {OTHERWISE}", privileged_again()),
+        privileged_again(),
     )
 }
