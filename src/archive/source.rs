@@ -15,7 +15,7 @@ use super::content::Content;
 use super::format::Entry;
 use super::graphs::Graphs;
 use crate::error::{Error, Place, Problem, Result};
-use crate::oci::{Descriptor, Digest, Document, Graph, Reference, Repository, graph};
+use crate::oci::{Descriptor, Digest, Document, Graph, Image, Reference, Repository, graph};
 use crate::source::{Source, StoredForm};
 
 /// Any [`Content`] as a [`Source`].
@@ -224,6 +224,25 @@ pub fn stored_forms(content: &dyn Content) -> Vec<StoredForm> {
 }
 
 impl Source for ArchiveSource {
+    fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
+        let digests = (reference.repository().clone(), None);
+        let others = self.places.names.get(&digests);
+        if reference.tag().is_none() || others.is_none() {
+            return Vec::new();
+        }
+        let mut graphs = Graphs::new(self.content.as_ref());
+        let mut ids = |entry: &Entry| -> Vec<Digest> {
+            // What cannot be read is found when it is followed by its name.
+            let graph = graphs.of(entry).ok();
+            graph.map_or_else(Vec::new, |graph| graph.runnable().map(Image::id).collect())
+        };
+        let own: Vec<Digest> = self.named(reference).into_iter().flat_map(&mut ids).collect();
+        let of_same = self
+            .at(others)
+            .filter(|entry| ids(entry).iter().any(|id| own.contains(id)));
+        of_same.filter_map(|entry| entry.reference.clone()).collect()
+    }
+
     fn origin(&self, _: &Reference) -> String {
         self.content.label().into()
     }

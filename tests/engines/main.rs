@@ -1,6 +1,7 @@
 //! Real engines and a real registry.
 //!
 //! ```text
+//! further_digests.rs   several digests of one tag: chosen and named anew together
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
 //! command.rs   the command as a user runs it
 //! classic_store.rs   layers and manifests out of the files of a Docker, while it runs and after
@@ -56,6 +57,7 @@ mod classic_store;
 mod command;
 mod dormant;
 mod examples;
+mod further_digests;
 mod harness;
 mod hops;
 mod image_ids;
