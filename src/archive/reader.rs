@@ -134,15 +134,15 @@ fn index_of(segments: &Segments, options: &Options) -> Result<TarIndex> {
     let mut magic = [0; 6];
     let count = segments.read_at(0, &mut magic)?;
     let magic = magic.get(..count).unwrap_or_default();
+    if let Some(problem) = foreign(magic) {
+        return Err(Error::refused(Place::default().within(segments.label()), problem));
+    }
     if compression_of(magic) != Compression::None {
         let input = SegmentsReader { segments, offset: 0 };
         let input = BufReader::with_capacity(1 << 18, input);
         return TarIndex::read_stream(segments.label(), input, options);
     }
-    match foreign(magic) {
-        Some(problem) => Err(Error::refused(Place::default().within(segments.label()), problem)),
-        None => TarIndex::read(segments),
-    }
+    TarIndex::read(segments)
 }
 
 impl Archive {
@@ -209,6 +209,10 @@ pub(super) fn foreign(magic: &[u8]) -> Option<Problem> {
         [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("this is compressed with xz; decompress it first"),
         [b'B', b'Z', b'h', ..] => Some("this is compressed with bzip2; decompress it first"),
         [b'P', b'K', 3, 4, ..] => Some("this is a zip file"),
+        // Podman, skopeo and Docker before 23 know zstd by its other frames only, and read a tar here.
+        [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(
+            "this begins with a skippable zstd frame, which some tools take for a tar; decompress it first",
+        ),
         [] => Some("this is an empty file"),
         _ => None,
     };

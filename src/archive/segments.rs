@@ -5,8 +5,11 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
 
 use super::content::Extent;
 use super::map::read_exact_at;
@@ -75,8 +78,7 @@ impl Segments {
             length: 0,
         };
         for path in paths {
-            let file = File::open(path).map_err(Error::io("open", path))?;
-            let part = Segments::of_file("", file, path)?;
+            let part = Segments::of_file("", open_part(path)?, path)?;
             joined.length = joined.length.saturating_add(part.length);
             joined.parts.extend(part.parts);
         }
@@ -185,6 +187,22 @@ fn part_number(path: &Path) -> Option<(PathBuf, usize)> {
     let number: usize = digits.parse().ok().filter(|number| *number > 0)?;
     // A file of one's own may end in ".1"; parts have three digits or more.
     (format!("{number:03}") == digits).then(|| (path.with_extension(""), number))
+}
+
+/// Opens a part: anybody who can write beside it may have put a FIFO there, which is not waited for.
+fn open_part(path: &Path) -> Result<File> {
+    let mut options = File::options();
+    let opened = options
+        .read(true)
+        .custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default())
+        .open(path);
+    let file = opened.map_err(Error::io("open", path))?;
+    let is_file = file.metadata().map_err(Error::io("read", path))?.is_file();
+    let problem = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+    is_file
+        .then_some(file)
+        .ok_or_else(problem)
+        .map_err(Error::io("open", path))
 }
 
 /// The path of a part: `images.tar.001` for number 1.
@@ -336,6 +354,20 @@ mod tests {
             assert_eq!(error.exit_code(), 3);
             assert!(error.to_string().contains(&format!("{name}: ")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_a_part_is_not_waited_for() {
+        let folder = folder(&[("i.tar.001", b"x")]);
+        let fifo = folder.path().join("i.tar.002");
+        let mode = rustix::fs::Mode::from_raw_mode(0o644);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let error = Segments::open(&folder.path().join("i.tar")).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert!(
+            error.to_string().contains("i.tar.002: it is no regular file"),
+            "{error}"
+        );
     }
 
     #[test]

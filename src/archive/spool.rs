@@ -93,6 +93,9 @@ impl<R: BufRead> Spool<R> {
         let (magic, input) = peek(input).map_err(unreadable)?;
         let compression = compression_of(&magic);
         let place = Place::default().within(label);
+        if let Some(problem) = foreign(&magic) {
+            return Err(Error::refused(place.at(0), problem));
+        }
         // Its tar says how far it may expand.
         let input = Decompressor::new(compression, input, u64::MAX, place.clone())?;
         let (start, input) = peek(input).map_err(unreadable)?;
