@@ -1,6 +1,7 @@
 //! What images come out of: a registry, an engine, an archive.
 
 mod others;
+mod upstream;
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -12,6 +13,7 @@ use crate::oci::{Descriptor, Digest, Graph, PlatformSelection, Reference, Reposi
 use crate::progress::Progress;
 
 pub use others::{Others, StoredForm};
+pub use upstream::Upstream;
 
 /// Where images are read from. The bare minimum; everything else is derived from it.
 ///

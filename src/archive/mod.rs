@@ -19,6 +19,7 @@
 //! - `spool`: standard input and compressed archives, into a temporary file
 //! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
 //! - [`docker_save`]: an archive of `docker save`, which is no layout
+//! - `containers_image`: manifests that podman or skopeo may have written for a layout
 //! - [`blob`]: one blob's stored bytes, hashed; [`decompress`]: a layer's uncompressed bytes
 //! - `layer_tar`: whether a layer is a tar that engines unpack
 //! - [`verify`]: everything about an archive that can be wrong, in one report
@@ -27,6 +28,7 @@
 
 pub mod account;
 pub mod blob;
+mod containers_image;
 pub mod content;
 pub mod decompress;
 pub mod docker_save;

@@ -6,6 +6,7 @@ use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::blob::BlobReader;
+use super::containers_image;
 use super::content::{Content, Stored};
 use super::docker_save::{DockerSave, Files};
 use super::folder;
@@ -187,17 +188,45 @@ impl Archive {
             };
             return Err(no_layout(label, missing, &others));
         };
-        let refuse =
-            |name: &str, problem| Error::refused(Place::default().within(label).entry(name), problem);
-        check_layout(layout).map_err(|problem| refuse(format::OCI_LAYOUT, problem))?;
-        let entries = format::parse_index(&index).map_err(|problem| refuse(format::INDEX, problem))?;
+        check_layout(layout).map_err(|problem| {
+            let place = Place::default().within(label).entry(format::OCI_LAYOUT);
+            Error::refused(place, problem)
+        })?;
+        let unknown = others.into_keys().collect();
+        let archive = Archive::of_blobs(label, index, blobs, unknown, findings)?;
+        Ok(Archive {
+            manifest_json,
+            ..archive
+        })
+    }
+
+    /// Makes sense of an `index.json` and the blobs beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if `index.json` is malformed.
+    pub(super) fn of_blobs(
+        label: &str,
+        index: Vec<u8>,
+        blobs: BTreeMap<Digest, Stored>,
+        unknown: Vec<String>,
+        findings: Vec<Finding>,
+    ) -> Result<Archive> {
+        let parsed = format::parse_index(&index);
+        let mut entries = parsed.map_err(|problem| {
+            let place = Place::default().within(label).entry(format::INDEX);
+            Error::refused(place, problem)
+        })?;
+        // What cannot be read is found when it is followed.
+        let document = |digest: &Digest| read_small(label, blobs.get(digest)?).ok();
+        containers_image::qualify(&index, &mut entries, document);
         Ok(Archive {
             label: label.into(),
             index,
             entries,
-            manifest_json,
+            manifest_json: None,
             blobs,
-            unknown: others.into_keys().collect(),
+            unknown,
             findings,
         })
     }

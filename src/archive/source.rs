@@ -16,13 +16,15 @@ use super::format::Entry;
 use super::graphs::Graphs;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Descriptor, Digest, Document, Graph, Image, Reference, Repository, graph};
-use crate::source::{Source, StoredForm};
+use crate::source::{Source, StoredForm, Upstream};
 
 /// Any [`Content`] as a [`Source`].
 #[derive(Clone)]
 pub struct ArchiveSource {
     content: Arc<dyn Content>,
     places: Arc<Places>,
+    /// The registry, which proves digests that the layout does not.
+    upstream: Option<Arc<Upstream>>,
 }
 
 /// Where entries stand in `index.json`: there may be thousands.
@@ -61,7 +63,31 @@ impl ArchiveSource {
         let content = content.into();
         content.check_opening()?;
         let places = Arc::new(Places::of(content.entries()));
-        Ok(ArchiveSource { content, places })
+        Ok(ArchiveSource {
+            content,
+            places,
+            upstream: None,
+        })
+    }
+
+    /// Asks a registry, if it can be reached, whether it has the images whose digests are not proven.
+    #[must_use]
+    pub fn asking(self, upstream: Upstream) -> ArchiveSource {
+        ArchiveSource {
+            upstream: Some(Arc::new(upstream)),
+            ..self
+        }
+    }
+
+    /// Whether a manifest or index that proves nothing by itself is that of a name: as the user says, or the registry.
+    fn is_proven(&self, reference: &Reference, root: Digest) -> Result<bool> {
+        let repository = reference.repository();
+        match &self.upstream {
+            _ if reference.is_nameless() => Ok(false),
+            _ if reference.digest() == Some(root) => Ok(true),
+            Some(upstream) => Ok(upstream.resolve(repository, root)?.is_some()),
+            None => Ok(false),
+        }
     }
 
     fn at<'s>(&'s self, places: Option<&'s Vec<usize>>) -> impl Iterator<Item = &'s Entry> {
@@ -302,6 +328,10 @@ impl Source for ArchiveSource {
             // A digest that was recorded is one of the entry's name.
             if reference.is_nameless() && account.stand_in.is_some() {
                 account.stand_in = Some(StandIn { recorded: None });
+            }
+            if account.is_unproven && self.is_proven(reference, root)? {
+                account.is_unproven = false;
+                account.provenance = None;
             }
             return Ok(account);
         }

@@ -12,7 +12,7 @@ use sealift::docker;
 use sealift::held::{self, HeldSource, Holder, Saved};
 use sealift::interrupt::Interrupt;
 use sealift::progress::Progress;
-use sealift::source::{Several, Source};
+use sealift::source::{Several, Source, Upstream};
 use sealift::{Error, Result};
 
 use super::archive::SpoolArgs;
@@ -225,20 +225,26 @@ impl Open<'_> {
 
     fn archive(&self, files: &[PathBuf]) -> Result<Box<dyn Source>> {
         match archive::open_any(files, &self.spool)? {
-            Opened::Layout(content) => Ok(Box::new(ArchiveSource::new(content)?)),
+            Opened::Layout(content) => {
+                let upstream = Upstream::new(self.upstream()?, self.progress.clone());
+                Ok(Box::new(ArchiveSource::new(content)?.asking(upstream)))
+            }
             Opened::Unpacked(save) => self.held(Box::new(Saved::new(save)?)),
         }
     }
 
+    /// The registry, if it may be asked, for what may well be out of reach.
+    fn upstream(&self) -> Result<Option<Arc<dyn Source>>> {
+        if self.args.offline {
+            return Ok(None);
+        }
+        let registries = &self.args.registry;
+        let source = registries.reachable(self.progress.clone(), self.interrupt)?;
+        Ok(Some(Arc::new(source)))
+    }
+
     fn held(&self, holder: Box<dyn Holder>) -> Result<Box<dyn Source>> {
-        let upstream: Option<Arc<dyn Source>> = match self.args.offline {
-            true => None,
-            false => Some(Arc::new(
-                self.args
-                    .registry
-                    .reachable(self.progress.clone(), self.interrupt)?,
-            )),
-        };
+        let upstream = self.upstream()?;
         let options = held::Options {
             rebuild: match self.args.rebuild {
                 How::Auto => held::Rebuild::Auto,

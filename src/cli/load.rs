@@ -312,7 +312,7 @@ fn told(output: &Output, report: &Report) -> Outcome {
     if !unproven.is_empty() {
         let names = first_names(&unproven);
         output.warn(&format!(
-            "not proven: {names}: the digest is shown as the archive recorded it, without its manifest"
+            "not proven: {names}: nothing proves the digest that is shown; the archive recorded it"
         ));
     }
     if !output.is_quiet() {

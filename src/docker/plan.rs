@@ -227,7 +227,8 @@ fn showing(
     let hidden = |obstacle: Obstacle| Showing::Hidden {
         obstacles: vec![obstacle],
     };
-    if (inventory.store, evidence) == (Store::Containerd, Evidence::Recorded) {
+    let is_stand_in = offer.account.stand_in.is_some();
+    if inventory.store == Store::Containerd && is_stand_in {
         return hidden(Obstacle::new(
             format!(
                 "{digest} was recorded without its manifest, and the containerd store shows digests of manifests only"
@@ -247,19 +248,19 @@ fn showing(
                 .iter()
                 .find(|held| has_name(&held.digests, &pinned));
             let other = other.map(|held| held.id.as_str());
-            match refusal::recorded(&digest, other, request) {
+            match refusal::recorded(offer, &digest, other, request) {
                 Some(obstacle) => hidden(obstacle),
-                None => way(name.repository(), evidence, request, inventory, strategies),
+                None => way(name.repository(), is_stand_in, request, inventory, strategies),
             }
         }
-        Store::Classic => way(name.repository(), evidence, request, inventory, strategies),
+        Store::Classic => way(name.repository(), false, request, inventory, strategies),
     }
 }
 
-/// How the classic store gets to show digests of a repository's names that stand on this evidence.
+/// How the classic store gets to show digests of a repository's names; of a stand-in, the one that was recorded.
 pub fn way(
     repository: &Repository,
-    evidence: Evidence,
+    is_stand_in: bool,
     request: &Request,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
@@ -270,7 +271,7 @@ pub fn way(
         if serves == Ok(false) {
             continue;
         }
-        if evidence == Evidence::Recorded && strategy.manner() == Manner::Live {
+        if is_stand_in && strategy.manner() == Manner::Live {
             obstacles.push(Obstacle::new(
                 format!(
                     "{} shows no digest that was recorded without its manifest",

@@ -6,7 +6,6 @@ use std::io::{BufReader, Read as _};
 
 use super::Holder;
 use super::known::Known;
-use super::upstream::Upstream;
 use crate::archive::account::LayerOrigin;
 use crate::archive::compression_of;
 use crate::archive::content::Stored;
@@ -16,6 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Compression, Descriptor, Digest, Hasher, Kind, MediaType, Repository};
 use crate::progress::Progress;
 use crate::rebuild::{self, Deflate, Expected, Outcome, Packed, Wanted};
+use crate::source::Upstream;
 
 /// Uncompressed bytes that are hashed at once.
 const PIECE: usize = 256 << 10;

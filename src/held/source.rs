@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Holder;
 use super::layers::Missing;
-use super::upstream::Upstream;
 use super::work::{self, Ready, Work};
 use crate::archive::account::{Account, Evidence, Provenance};
 use crate::archive::content::Stored;
@@ -16,7 +15,7 @@ use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Graph, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
-use crate::source::{Others, Source, Standing, StoredForm};
+use crate::source::{Others, Source, Standing, StoredForm, Upstream};
 use crate::transfer;
 
 /// Whether what is missing is made again.

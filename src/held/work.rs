@@ -7,7 +7,6 @@ use super::known::Known;
 use super::layers::{Layers, Missing, Places};
 use super::manifests::{self, Found};
 use super::platforms::{fits, is_among, lacking};
-use super::upstream::Upstream;
 use super::{HeldImage, Holder, Holding};
 use crate::archive::account::{ManifestOrigin, StandIn};
 use crate::error::{Error, Place, Problem, Result};
@@ -16,7 +15,7 @@ use crate::oci::graph::MAX_ALL_DESCRIPTORS;
 use crate::oci::{Descriptor, Digest, Document, Graph, Kind, PlatformSelection, Reference};
 use crate::rebuild::Outcome;
 use crate::rebuild::lost::Unrecovered;
-use crate::source::Others;
+use crate::source::{Others, Upstream};
 
 /// Why an image is not given by a digest that nobody shows for it.
 pub(super) const UNPROVEN: &str = "it has an image of that name, and nothing shows that it is the one of this digest: asked for \

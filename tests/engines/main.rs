@@ -35,6 +35,7 @@
 //! save_docker_proof.rs   images without a digest, where a registry has one
 //! save_docker_files.rs   archives of docker save, podman and skopeo as sources
 //! saving.rs    what those share
+//! written_anew.rs  archives for which podman or skopeo wrote a manifest anew
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
 //! ```
 //!
@@ -85,3 +86,4 @@ mod save_docker_odd;
 mod save_docker_proof;
 mod save_docker_store;
 mod saving;
+mod written_anew;
