@@ -19,6 +19,7 @@
 //! - `spool`: standard input and compressed archives, into a temporary file
 //! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
 //! - [`docker_save`]: an archive of `docker save`, which is no layout
+//! - `transport_folder`: a folder of skopeo's `dir:`, read as a layout
 //! - `containers_image`: manifests that podman or skopeo may have written for a layout
 //! - [`blob`]: one blob's stored bytes, hashed; [`decompress`]: a layer's uncompressed bytes
 //! - `layer_tar`: whether a layer is a tar that engines unpack
@@ -43,6 +44,7 @@ pub mod segments;
 pub mod source;
 mod spool;
 pub mod tar_index;
+mod transport_folder;
 pub mod verified;
 pub mod verify;
 pub mod view;

@@ -14,6 +14,7 @@ use super::format::{self, Entry};
 use super::segments::{Segments, by_archive};
 use super::spool::{Options, compression_of};
 use super::tar_index::TarIndex;
+use super::transport_folder;
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json, schema};
 
@@ -117,6 +118,11 @@ impl Opened {
     /// As [`open_any`].
     pub(super) fn index(label: &str, index: TarIndex, options: &Options) -> Result<Opened> {
         let files: BTreeMap<String, Stored> = index.files.into_iter().collect();
+        if transport_folder::is_one(label, &files)? {
+            let links = index.links.iter().map(|link| link.finding(label));
+            let findings = index.findings.into_iter().chain(links).collect();
+            return transport_folder::open(label, files, findings, options);
+        }
         if is_docker_save(label, &files)? {
             if let Some(error) = index.findings.into_iter().find(Finding::is_error) {
                 return Err(Error::Refused(Box::new(error)));

@@ -2,7 +2,7 @@
 //!
 //! Names are what the tool that wrote it left. `podman save`, `ctr images export`, `docker save` and sealift
 //! write whole names; buildx writes a whole name if it was given a tag; skopeo's `oci:DIR:TAG`, oras and crane
-//! often write only a tag; and `skopeo copy docker://x oci-archive:FILE` writes no name at all. So a reference is
+//! often write only a tag; and `skopeo copy docker://x oci-archive:FILE` writes no name at all, nor does `dir:`. So a reference is
 //! found by whole name, else by tag among entries that have only a tag, else, if the layout's only image has no
 //! name, that image is taken under the name that was asked for. A digest is found wherever it stands.
 

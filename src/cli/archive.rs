@@ -52,7 +52,7 @@ impl ArchiveArgs {
 /// Which archives are read.
 #[derive(Args)]
 pub struct FileArgs {
-    /// Archives, parts of archives (.001), OCI layout folders; `-` is standard input
+    /// Archives, parts of archives (.001), OCI layout folders, folders of skopeo's `dir:`; `-` is standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Accept only the archive with this digest, as `save` printed it; once for each archive

@@ -22,7 +22,7 @@ use super::registry::RegistryArgs;
 #[derive(Args)]
 pub struct FromArgs {
     /// Where the images come from; several are asked in turn. `auto` is the local Docker for what it has with a proven
-    /// digest, then the registry, then the local Docker for what it has without. PATH is an OCI layout folder or archive, or an archive of `docker save`
+    /// digest, then the registry, then the local Docker for what it has without. PATH is an OCI layout folder or archive, a folder of skopeo's `dir:`, or an archive of `docker save`
     #[arg(long, value_name = "auto|registry|docker|PATH", default_value = "auto")]
     from: Vec<From>,
     /// Whether layers that an engine keeps unpacked are packed again as they were, which proves them
@@ -65,7 +65,11 @@ impl FromStr for From {
             "auto" => From::Auto,
             "registry" => From::Registry,
             "docker" => From::Docker,
-            path => From::Path(path.into()),
+            // As skopeo names such a folder; a layout or archive is known by what is in it.
+            path => From::Path(match path.strip_prefix("dir:") {
+                Some(folder) if !Path::new(path).exists() => folder.into(),
+                _ => path.into(),
+            }),
         })
     }
 }

@@ -1,18 +1,23 @@
-//! Layouts that podman, buildah or skopeo may have written: what their manifests prove.
+//! Layouts and folders that podman, buildah or skopeo may have written: what their manifests prove.
 
+use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use sealift::archive::account::{Account, Evidence};
-use sealift::archive::{ArchiveSource, verify};
+use sealift::archive::{ArchiveSource, Opened, open_any, verify};
 use sealift::oci::{Descriptor, Digest, Graph, Reference, Repository};
 use sealift::progress::Silent;
 use sealift::source::{Source, Upstream};
 use sealift::{Error, Result};
 
 use crate::good::{check, codes, open};
-use crate::images::{GZIP, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Sample, blob};
+use crate::images::{GZIP, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Sample, blob, plain};
 use crate::tape::Tape;
+
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+const DOCKER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
 /// A descriptor as containers/image writes it.
 fn descriptor(kind: &str, bytes: &[u8]) -> String {
@@ -259,4 +264,122 @@ fn a_registry_or_the_user_proves_what_an_archive_does_not() {
         assert_eq!(*asked.lock().unwrap(), expected, "{name}");
     }
     assert_eq!(account(&source(), name).evidence(), Evidence::Recorded);
+}
+
+/// A folder of skopeo's `dir:` with the blobs of a sample.
+fn folder(manifest: &str, files: &[(String, Vec<u8>)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    put("version", b"Directory Transport Version: 1.1\n");
+    put("manifest.json", manifest.as_bytes());
+    for (path, bytes) in files {
+        put(path.strip_prefix("blobs/sha256/").unwrap_or(path), bytes);
+    }
+    folder
+}
+
+#[test]
+fn a_folder_of_skopeo_is_an_image_without_a_name() {
+    let blobs = || Sample::plain().blobs().split_off(1);
+    let docker = manifest(&Sample::plain(), [DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_GZIP]);
+    for (manifest, expected) in [
+        (spaced(), Evidence::Verified),
+        (docker.replacen(',', ", ", 1), Evidence::Verified),
+        (written(), Evidence::Recorded),
+        (docker, Evidence::Recorded),
+    ] {
+        let folder = folder(&manifest, &blobs());
+        let own = Digest::sha256(manifest.as_bytes());
+        assert_eq!(evidence(folder.path()), (Some(own), expected), "{manifest}");
+        let source = ArchiveSource::new(open(folder.path()).unwrap()).unwrap();
+        assert_eq!(source.references().unwrap(), [Reference::nameless(own)]);
+        assert_eq!(account(&source, "whatever:2").evidence(), expected);
+    }
+
+    // All platforms: the index, and its manifests beside it. Signatures are no part of an image.
+    let index = index(OCI_MANIFEST, &spaced(), "").replacen(',', ", ", 1);
+    let mut files = blobs();
+    let instance = Digest::sha256(spaced().as_bytes()).hex();
+    files.push((format!("{instance}.manifest.json"), spaced().into_bytes()));
+    files.push((format!("{instance}.signature-1"), b"signed".to_vec()));
+    let folder = folder(&index, &files);
+    let report = check(&*open(folder.path()).unwrap(), &verify::Options::default());
+    assert_eq!(codes(&report), ["unknown-file"]);
+    assert!(report.is_good());
+    assert_eq!(report.images[0].digest, Some(Digest::sha256(index.as_bytes())));
+    assert_eq!((report.blobs, report.images[0].evidence), (4, Evidence::Verified));
+}
+
+#[test]
+fn a_folder_of_unpacked_layers_is_taken_as_docker_save_writes_it() {
+    let mut sample = Sample::plain();
+    sample.layers[0].1 = plain("the only layer");
+    let blobs = sample.blobs().split_off(1);
+    // `podman save --format docker-dir`, which may call plain tars compressed.
+    for kind in [DOCKER_GZIP, "application/vnd.docker.image.rootfs.diff.tar"] {
+        let manifest = manifest(&sample, [DOCKER_MANIFEST, DOCKER_CONFIG, kind]);
+        let folder = folder(&manifest, &blobs);
+        let opened = open_any(&[folder.path().into()], &Default::default()).unwrap();
+        let Opened::Unpacked(save) = opened else {
+            panic!("{kind}: a layout");
+        };
+        let [image] = save.images() else {
+            panic!("{:?}", save.images());
+        };
+        assert_eq!(
+            image.image_id,
+            Digest::sha256(sample.config.to_string().as_bytes())
+        );
+        assert!(image.tags.is_empty());
+        assert_eq!(save.stored(&image.config.diff_ids[0]).len(), 1);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_folder_of_skopeo_is_found() {
+    let blobs = Sample::plain().blobs().split_off(1);
+    let layer = blobs[1].0.strip_prefix("blobs/sha256/").unwrap();
+    let changed = |change: &dyn Fn(&Path)| {
+        let folder = folder(&spaced(), &blobs);
+        change(folder.path());
+        let content = open(folder.path()).unwrap();
+        codes(&check(&*content, &verify::Options::default())).join(" ")
+    };
+    assert_eq!(changed(&|_| ()), "");
+    let remove = |at: &Path| fs::remove_file(at.join(layer)).unwrap();
+    assert_eq!(changed(&remove), "missing");
+    assert_eq!(
+        changed(&|at| fs::write(at.join(layer), b"x").unwrap()),
+        "size-differs"
+    );
+    let flip = |at: &Path| {
+        let mut bytes = blobs[1].1.clone();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(at.join(layer), bytes).unwrap();
+    };
+    assert_eq!(changed(&flip), "digest-differs");
+    let link = |at: &Path| {
+        remove(at);
+        fs::write(at.with_extension("elsewhere"), &blobs[1].1).unwrap();
+        std::os::unix::fs::symlink(at.with_extension("elsewhere"), at.join(layer)).unwrap();
+        fs::remove_file(at.with_extension("elsewhere")).unwrap();
+    };
+    assert_eq!(changed(&link), "missing not-a-file");
+
+    let refused = |manifest: &str| {
+        let folder = folder(manifest, &blobs);
+        let opened = open_any(&[folder.path().into()], &Default::default());
+        let Err(error) = opened else { panic!("{manifest}") };
+        (error.exit_code(), error.to_string())
+    };
+    for manifest in ["", "{}", "[", r#"{"schemaVersion":1}"#] {
+        let (code, text) = refused(manifest);
+        assert_eq!(code, 1);
+        assert!(
+            text.contains("manifest.json: neither a manifest nor an index"),
+            "{text}"
+        );
+    }
+    let twice = written().replacen('{', r#"{"schemaVersion":2,"#, 1);
+    assert_eq!(refused(&twice).0, 1);
 }

@@ -134,8 +134,9 @@ fn what_podman_pushed_is_proven_by_its_registry() {
     podman.save(&sealift, &["oci-archive"], &name, "podman.tar");
     let to = |kind: &str| format!("{kind}:{}", sealift.path(kind).display());
     skopeo_copy(&registry, &[], &name, &to("oci-archive"));
+    skopeo_copy(&registry, &[], &name, &to("dir"));
     let of = |evidence: &str| [json!(digest), json!(evidence)];
-    for archive in ["podman.tar", "oci-archive"] {
+    for archive in ["podman.tar", "oci-archive", "dir"] {
         assert_eq!(verified(&sealift, archive), of("recorded"), "{archive}");
         assert_eq!(
             saved(&sealift, archive, &[&name, "--offline"], 6),
@@ -174,24 +175,59 @@ fn what_skopeo_copies_keeps_its_digest_or_is_not_called_proven() {
         (&names[2], &[], &docker.digest, false),
     ];
     for (at, (name, more, digest, is_oci)) in cases.into_iter().enumerate() {
-        for kind in ["oci-archive", "oci"] {
+        for kind in ["oci-archive", "oci", "dir"] {
             let file = format!("{kind}-{at}");
             let to = format!("{kind}:{}", sealift.path(&file).display());
-            // Its tag is how skopeo 1.9 opens a folder of layouts again; an archive needs none.
+            // Its tag is how skopeo 1.9 opens a folder of layouts again; `dir:` and archives have no name.
             let to = if kind == "oci" { to + ":1" } else { to };
             skopeo_copy(&registry, more, name, &to);
             let [found, evidence] = verified(&sealift, &file);
-            // Docker's types are converted.
-            let is_kept = is_oci;
+            // Only for a layout are Docker's types converted.
+            let is_kept = is_oci || kind == "dir";
             assert_eq!(found == digest.as_str(), is_kept, "{file}");
             assert_eq!(evidence, if is_kept { "verified" } else { "recorded" }, "{file}");
             let code = if is_kept { 0 } else { 6 };
+            let from = if kind == "dir" {
+                format!("dir:{file}")
+            } else {
+                file
+            };
             assert_eq!(
-                saved(&sealift, &file, &["app:1", "--offline"], code),
+                saved(&sealift, &from, &["app:1", "--offline"], code),
                 [found, evidence]
             );
         }
     }
+}
+
+#[test]
+fn a_folder_of_podman_is_taken_as_docker_save_writes_it() {
+    let (sealift, registry, podman) = (Sealift::new(), Registry::start(), Podman::new());
+    let image = sample().build(&sealift.path("layout"), "1");
+    registry.push(&image, "library/app:1");
+    let name = format!("{}/library/app:1", registry.address());
+    podman.pull(&name);
+    podman.save(&sealift, &["docker-dir"], &name, "folder");
+    let said = sealift.run(&["verify", "folder"]).code(1).stderr;
+    assert!(said.contains("written like one"), "{said}");
+    assert_eq!(
+        saved(&sealift, "dir:folder", &["app:1"], 0),
+        [Value::Null, json!("none")]
+    );
+    let pinned = format!("{}/library/app@{}", registry.address(), image.digest);
+    assert_eq!(
+        saved(&sealift, "folder", &[&pinned], 0),
+        [json!(image.digest), json!("verified")]
+    );
+
+    podman.save(&sealift, &["docker-dir", "--compress"], &name, "compressed");
+    let [digest, evidence] = verified(&sealift, "compressed");
+    assert_ne!(digest, image.digest.as_str());
+    assert_eq!(evidence, "recorded");
+    assert_eq!(
+        saved(&sealift, "compressed", &["app:1", "--offline"], 6),
+        [digest, evidence]
+    );
 }
 
 fn it_is_loaded_and_its_digest_is_not_called_proven(engine: Engine, store: Store) {
