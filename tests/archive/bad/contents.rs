@@ -456,6 +456,15 @@ fn streams() -> Vec<Case> {
             layers(vec![(PLAIN, zstd(&plain()), zstd(&plain()))]),
         ),
         case(
+            "plain-layer-begins-like-bzip2",
+            &["layer"],
+            "it is said to be plain, and begins as bzip2 does",
+            {
+                let tar = Tape::default().file("BZh", b"text").end();
+                layers(vec![(PLAIN, tar.clone(), tar)])
+            },
+        ),
+        case(
             "plain-layer-begins-like-gzip",
             &["layer"],
             "it is said to be plain, and begins as gzip does",
