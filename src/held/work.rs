@@ -135,6 +135,11 @@ impl Draft {
         }
     }
 
+    /// Takes in what is wrong with it.
+    pub fn fail(&mut self, error: Error) {
+        self.failed = Some(of(error, &self.reference));
+    }
+
     fn is_lost(&self) -> bool {
         self.left_out.is_some() || self.failed.is_some()
     }
