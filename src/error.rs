@@ -375,6 +375,8 @@ pub enum Problem {
     Duplicate,
     #[error("not a valid tar: {}", Escaped(reason))]
     Tar { reason: String },
+    #[error("its parts do not make a tar: {}", Escaped(reason))]
+    Parts { reason: String },
     #[error("is a {kind}, expected a regular file")]
     NotAFile { kind: &'static str },
     #[error("truncated: {found} bytes, expected {expected}")]
@@ -393,6 +395,8 @@ pub enum Problem {
     TooMany { limit: usize },
     #[error("cannot be decompressed: {}", Escaped(reason))]
     Compression { reason: String },
+    #[error("cannot be decompressed: it ends too early")]
+    StreamCut,
     #[error("data follows the end of the compressed stream")]
     DataAfterStream,
     #[error("decompresses to more than {limit} bytes")]
@@ -445,7 +449,7 @@ impl Problem {
             Problem::Layer { .. } => "layer",
             Problem::Missing | Problem::MissingUncompressed { .. } => "missing",
             Problem::Duplicate => "duplicate",
-            Problem::Tar { .. } => "tar",
+            Problem::Tar { .. } | Problem::Parts { .. } => "tar",
             Problem::NotAFile { .. } => "not-a-file",
             Problem::Truncated { .. } => "truncated",
             Problem::NoEnd => "no-end",
@@ -454,7 +458,7 @@ impl Problem {
             Problem::TooLarge { .. } => "too-large",
             Problem::TooDeep { .. } => "too-deep",
             Problem::TooMany { .. } => "too-many",
-            Problem::Compression { .. } => "compression",
+            Problem::Compression { .. } | Problem::StreamCut => "compression",
             Problem::DataAfterStream => "data-after-stream",
             Problem::Expands { .. } => "expands",
             Problem::Name { .. } => "name",
@@ -466,6 +470,14 @@ impl Problem {
         }
     }
 
+    /// Whether what is wrong is that the content ends too early.
+    pub fn is_cut(&self) -> bool {
+        matches!(
+            self,
+            Problem::Truncated { .. } | Problem::NoEnd | Problem::StreamCut
+        )
+    }
+
     /// What to do about it, if something is known.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -475,7 +487,13 @@ impl Problem {
             Problem::Expands { .. } => {
                 Some("raise it with --max-layer-size if the image is known to be that large")
             }
-            Problem::NoEnd | Problem::Truncated { .. } => Some("copy the archive again and compare its size"),
+            Problem::NoEnd | Problem::Truncated { .. } | Problem::StreamCut => {
+                Some("copy the archive again and compare its size")
+            }
+            Problem::Parts { .. } => {
+                Some("copy every part of this archive again, and no other, into one folder")
+            }
+            Problem::DataAfterEnd => Some("if it is in parts, remove those of older archives"),
             Problem::Format { .. } => Some("use a newer sealift"),
             Problem::DockerSave => {
                 Some("`sealift save --from FILE -o images.tar` makes an archive of it that can be loaded")

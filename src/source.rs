@@ -1,6 +1,7 @@
 //! What images come out of: a registry, an engine, an archive.
 
 mod others;
+mod upstream;
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -13,6 +14,7 @@ use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
 
 pub use others::{Others, StoredForm};
+pub use upstream::Upstream;
 
 /// Where images are read from. The bare minimum; everything else is derived from it.
 ///

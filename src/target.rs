@@ -160,7 +160,10 @@ impl PlannedImage {
 
     /// Whether its digest is shown without being proven: all goes well, and is told all the same.
     fn is_unproven(&self) -> bool {
-        let is_shown = matches!(self.showing, Showing::Already | Showing::Attach { .. });
+        let is_shown = matches!(
+            self.showing,
+            Showing::Already | Showing::Inherent | Showing::Attach { .. }
+        );
         is_shown && self.evidence == Evidence::Recorded
     }
 
@@ -373,6 +376,9 @@ fn write_showing(f: &mut fmt::Formatter<'_>, image: &PlannedImage) -> fmt::Resul
         Evidence::Verified | Evidence::None => "",
     };
     match &image.showing {
+        Showing::Inherent if image.evidence == Evidence::Recorded => {
+            writeln!(f, "  digest  {digest} (recorded, not proven)")
+        }
         Showing::Inherent => writeln!(f, "  digest  {digest}"),
         Showing::Already => writeln!(f, "  digest  {digest} ({recorded}is shown already)"),
         Showing::Attach { strategy } => {

@@ -12,7 +12,7 @@ use crate::oci::{Descriptor, Digest};
 pub enum Evidence {
     /// The documents hash to it, and config and layers to what they say.
     Verified,
-    /// The engine that the image came from says so.
+    /// The engine that the image came from says so, or a manifest is here that has it and may be nobody else's.
     Recorded,
     /// There is none: the image has no digest that a registry gave it, or none that is known.
     None,
@@ -40,6 +40,9 @@ pub struct StandIn {
 pub struct Account {
     /// Set if the manifest is no registry's.
     pub stand_in: Option<StandIn>,
+    /// Set if the manifest or index here has the digest, and nothing tells that a registry ever served it: who made the
+    /// archive may have written it.
+    pub is_unproven: bool,
     /// By the digests of layers as they were stored: the uncompressed layers that are here in their place.
     pub uncompressed: BTreeMap<Digest, Descriptor>,
     /// Where everything came from, if not simply from a registry or an archive.
@@ -55,6 +58,7 @@ impl Account {
     /// What stands behind that digest.
     pub fn evidence(&self) -> Evidence {
         match self.stand_in {
+            None if self.is_unproven => Evidence::Recorded,
             None => Evidence::Verified,
             Some(StandIn { recorded: Some(_) }) => Evidence::Recorded,
             Some(StandIn { recorded: None }) => Evidence::None,
@@ -89,6 +93,11 @@ pub enum ManifestOrigin {
         /// What wrote it, for people.
         by: String,
     },
+    /// It was in an archive, and may be in no registry.
+    Unproven {
+        /// Why.
+        reason: String,
+    },
     /// It could not be had.
     StandIn {
         /// Why not.
@@ -122,6 +131,7 @@ impl fmt::Display for Provenance {
             ManifestOrigin::Engine => f.write_str("manifest from the engine's store")?,
             ManifestOrigin::Registry => f.write_str("manifest from the registry")?,
             ManifestOrigin::Rebuilt { by } => write!(f, "manifest rebuilt ({by})")?,
+            ManifestOrigin::Unproven { reason } => write!(f, "manifest not proven: {reason}")?,
             ManifestOrigin::StandIn { reason } => write!(f, "no manifest: {reason}")?,
         }
         let mut groups: BTreeMap<String, usize> = BTreeMap::new();

@@ -103,7 +103,6 @@ impl DockerSave {
     /// [`Error::Refused`] with the first thing that is wrong, at the file that it is wrong with;
     /// [`Error::Io`] if they cannot be read.
     pub(super) fn new(files: Files, options: &Options) -> Result<DockerSave> {
-        files.check_links()?;
         let manifest = files.require(format::MANIFEST)?;
         let bytes = read_small(files.label(), manifest)?;
         let items: Vec<Item> = json::decode(&bytes, &schema::MANIFEST_JSON).map_err(|error| {
@@ -114,6 +113,30 @@ impl DockerSave {
             let reason = "names no image".into();
             return Err(files.refuse(format::MANIFEST, Problem::ManifestJson { reason }));
         }
+        DockerSave::of_items(files, items, options)
+    }
+
+    /// One image without a name, of the files of its config and layers.
+    ///
+    /// # Errors
+    ///
+    /// As [`DockerSave::new`].
+    pub(super) fn of_image(
+        files: Files,
+        config: String,
+        layers: Vec<String>,
+        options: &Options,
+    ) -> Result<DockerSave> {
+        let image = Item {
+            config,
+            repo_tags: None,
+            layers: Some(layers),
+        };
+        DockerSave::of_items(files, vec![image], options)
+    }
+
+    fn of_items(files: Files, items: Vec<Item>, options: &Options) -> Result<DockerSave> {
+        files.check_links()?;
         let mut reading = Reading::new(&files);
         for item in items {
             reading.item(item)?;
@@ -337,9 +360,7 @@ impl<'a> Reading<'a> {
             };
             return Err(self.files.refuse(path, problem));
         }
-        let mut magic = Vec::new();
-        let head = stored.reader(0).take(10).read_to_end(&mut magic);
-        head.map_err(|error| Error::from_reader(error, Error::io("read", self.files.label())))?;
+        let magic = magic(stored)?;
         if let Some(tool) = unread_compression(&magic) {
             let reason = format!("layers that are compressed with {tool} are not read");
             return Err(self.files.refuse(path, Problem::Compression { reason }));
@@ -353,6 +374,19 @@ impl<'a> Reading<'a> {
         });
         Ok(())
     }
+}
+
+/// The first bytes of a file.
+fn magic(stored: &Stored) -> Result<Vec<u8>> {
+    let mut magic = Vec::new();
+    let head = stored.reader(0).take(10).read_to_end(&mut magic);
+    head.map_err(|error| Error::from_reader(error, Error::io("read", &stored.entry)))?;
+    Ok(magic)
+}
+
+/// How a layer's file is compressed, as its first bytes tell.
+pub(super) fn compression(stored: &Stored) -> Result<Compression> {
+    Ok(compression_of(&magic(stored)?))
 }
 
 /// What Docker decompresses, but no registry and no other engine.

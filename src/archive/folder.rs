@@ -12,6 +12,7 @@ use super::format;
 use super::reader::Opened;
 use super::spool::Options;
 use super::tar_index::TarIndex;
+use super::transport_folder;
 use crate::blob::{Extent, Stored};
 use crate::error::{Error, Finding, Place, Problem, Result};
 
@@ -45,7 +46,8 @@ pub fn open(path: &Path, options: &Options) -> Result<Opened> {
         }
     }
     let has = |name: &str| listing.index.files.iter().any(|(file, _)| file == name);
-    if has(format::MANIFEST) && !has(format::OCI_LAYOUT) && !has(format::INDEX) {
+    let others = [format::OCI_LAYOUT, format::INDEX, transport_folder::VERSION];
+    if has(format::MANIFEST) && !others.into_iter().any(has) {
         let reason = "these seem to be the files of an archive of `docker save`; pack it into a tar again: \
                       tar -cf images.tar -C FOLDER .";
         let place = Place::default().within(&listing.label);

@@ -32,7 +32,8 @@ pub const FORMAT_VERSION: u32 = 1;
 /// The reference as it was asked for, where the names above cannot say it: a tag with a digest.
 pub const REFERENCE: &str = "dev.sealift.reference";
 /// On the entry of a stand-in, a manifest that was made because the original could not be had: the digest that the
-/// engine showed which the image came from, or `none`.
+/// engine showed which the image came from, or `none`. The digest of the manifest or index itself, if nothing tells
+/// that a registry ever served it.
 pub const RECORDED: &str = "dev.sealift.recorded";
 /// Digests, comma-separated, of layers that are here only uncompressed, under their diff ids.
 pub const UNCOMPRESSED: &str = "dev.sealift.uncompressed";
@@ -98,6 +99,8 @@ impl Named {
         if let Some(stand_in) = self.account.stand_in {
             let recorded = stand_in.recorded.map(|digest| digest.to_string());
             note(RECORDED, recorded.unwrap_or_else(|| NONE.into()));
+        } else if self.account.is_unproven {
+            note(RECORDED, self.graph.root.digest.to_string());
         }
         if !self.account.uncompressed.is_empty() {
             let layers = self.account.uncompressed.keys().map(ToString::to_string);
@@ -293,6 +296,8 @@ pub struct Entry {
     pub platforms: Option<Vec<Platform>>,
     /// Set if the manifest is no registry's.
     pub stand_in: Option<StandIn>,
+    /// As [`Account::is_unproven`].
+    pub is_unproven: bool,
     /// Layers that are here only uncompressed, by their digests as they were stored.
     pub uncompressed: BTreeSet<Digest>,
     /// Where everything came from, as the archive says.
@@ -352,6 +357,7 @@ impl Entry {
     pub fn account(&self) -> Account {
         Account {
             stand_in: self.stand_in,
+            is_unproven: self.is_unproven,
             uncompressed: BTreeMap::new(),
             provenance: self.provenance.clone(),
         }
@@ -364,6 +370,7 @@ impl Entry {
             bare_tag: None,
             platforms: None,
             stand_in: None,
+            is_unproven: false,
             uncompressed: BTreeSet::new(),
             provenance: None,
         };
@@ -414,8 +421,11 @@ impl Entry {
                 recorded: Some(digest(RECORDED, text)?),
             }),
         };
-        // A manifest that hashes to the digest proves it, whatever is said.
+        // Whoever wrote the archive had the manifest, and no proof that a registry has it.
         let root = entry.descriptor.digest;
+        entry.is_unproven = entry
+            .stand_in
+            .is_some_and(|stand_in| stand_in.recorded == Some(root));
         entry.stand_in = entry.stand_in.filter(|stand_in| stand_in.recorded != Some(root));
         let layers = annotations
             .get(UNCOMPRESSED)

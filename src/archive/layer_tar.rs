@@ -85,6 +85,12 @@ impl LayerTar {
     /// What keeps engines from unpacking it.
     pub fn finish(self, stored: Compression) -> Result<(), Problem> {
         let looks = compression_of(&self.start);
+        // Docker knows these besides, by their first bytes: an entry's name may begin so.
+        let other = match self.start.as_slice() {
+            [b'B', b'Z', b'h', ..] => Some("bzip2"),
+            [0xfd, b'7', b'z', b'X', ..] => Some("xz"),
+            _ => None,
+        };
         let end = match (&self.state, self.held.is_empty()) {
             (State::Header | State::SecondZeros, true) | (State::Done | State::Data { left: 0, .. }, _) => {
                 Ok(())
@@ -99,8 +105,13 @@ impl LayerTar {
             _ if looks != Compression::None && stored == Compression::None => {
                 format!("it is said to be plain, and begins as {looks} does")
             }
-            Err(wrong) => wrong.to_string(),
-            Ok(()) => return Ok(()),
+            outcome => match (other, outcome) {
+                (Some(other), _) if stored == Compression::None => {
+                    format!("it is said to be plain, and begins as {other} does")
+                }
+                (_, Err(wrong)) => wrong.to_string(),
+                (_, Ok(())) => return Ok(()),
+            },
         };
         Err(Problem::Layer { reason })
     }

@@ -17,12 +17,15 @@
 //! - `spool`: standard input and compressed archives, into a temporary file
 //! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
 //! - [`docker_save`]: an archive of `docker save`, which is no layout
+//! - `transport_folder`: a folder of skopeo's `dir:`, read as a layout
+//! - `containers_image`: manifests that podman or skopeo may have written for a layout
 //! - `layer_tar`: whether a layer is a tar that engines unpack
 //! - [`verify`]: everything about an archive that can be wrong, in one report
 //! - [`view`]: the tar that an engine is shown
 //! - [`source`]: what was opened, as a source of images
 
 pub mod account;
+mod containers_image;
 pub mod content;
 pub mod docker_save;
 pub mod folder;
@@ -35,6 +38,7 @@ pub mod segments;
 pub mod source;
 mod spool;
 pub mod tar_index;
+mod transport_folder;
 pub mod verify;
 pub mod view;
 pub mod writer;

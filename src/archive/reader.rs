@@ -5,13 +5,15 @@ use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::containers_image;
 use super::content::Content;
 use super::docker_save::{DockerSave, Files};
 use super::folder;
 use super::format::{self, Entry};
 use super::segments::{Segments, by_archive};
-use super::spool::{Options, spool};
-use super::tar_index::{TarIndex, check_first};
+use super::spool::Options;
+use super::tar_index::TarIndex;
+use super::transport_folder;
 use crate::blob::BlobReader;
 use crate::blob::Stored;
 use crate::blob::decompress::compression_of;
@@ -98,35 +100,17 @@ impl Opened {
     ///
     /// As [`open_any`].
     pub fn tar(segments: Segments, options: &Options) -> Result<Opened> {
-        let mut magic = [0; 6];
-        let count = segments.read_at(0, &mut magic)?;
-        let magic = magic.get(..count).unwrap_or_default();
-        if compression_of(magic) != Compression::None {
-            let input = SegmentsReader {
-                segments: &segments,
-                offset: 0,
-            };
-            let input = BufReader::with_capacity(1 << 18, input);
-            return Opened::read(segments.label(), input, options);
-        }
-        if let Some(problem) = foreign(magic) {
-            let place = Place::default().within(segments.label());
-            return Err(Error::refused(place, problem));
-        }
-        Opened::index(segments.label(), TarIndex::read(&segments)?, options)
+        let index = index_of(&segments, options).map_err(|error| segments.explain(error))?;
+        Opened::index(segments.label(), index, options)
     }
 
-    /// Copies a stream to a temporary file, decompressed if it is compressed, and opens that.
+    /// Opens a stream, decompressed if it is compressed. What is in its entries goes to a temporary file.
     ///
     /// # Errors
     ///
     /// As [`open_any`].
     pub fn read(label: &str, input: impl std::io::BufRead, options: &Options) -> Result<Opened> {
-        let file = spool(label, input, options, |block| {
-            foreign(block).map_or_else(|| check_first(block), Err)
-        })?;
-        let segments = Segments::of_file(label, file, Path::new(label))?;
-        Opened::index(label, TarIndex::read(&segments)?, options)
+        Opened::index(label, TarIndex::read_stream(label, input, options)?, options)
     }
 
     /// Makes sense of what stands in a tar or folder.
@@ -136,6 +120,11 @@ impl Opened {
     /// As [`open_any`].
     pub(super) fn index(label: &str, index: TarIndex, options: &Options) -> Result<Opened> {
         let files: BTreeMap<String, Stored> = index.files.into_iter().collect();
+        if transport_folder::is_one(label, &files)? {
+            let links = index.links.iter().map(|link| link.finding(label));
+            let findings = index.findings.into_iter().chain(links).collect();
+            return transport_folder::open(label, files, findings, options);
+        }
         if is_docker_save(label, &files)? {
             if let Some(error) = index.findings.into_iter().find(Finding::is_error) {
                 return Err(Error::Refused(Box::new(error)));
@@ -147,6 +136,22 @@ impl Opened {
         findings.extend(index.links.iter().map(|link| link.finding(label)));
         Ok(Opened::Layout(Box::new(Archive::new(label, files, findings)?)))
     }
+}
+
+/// What stands in a tar, which is spooled if it is compressed as a whole.
+fn index_of(segments: &Segments, options: &Options) -> Result<TarIndex> {
+    let mut magic = [0; 6];
+    let count = segments.read_at(0, &mut magic)?;
+    let magic = magic.get(..count).unwrap_or_default();
+    if let Some(problem) = foreign(magic) {
+        return Err(Error::refused(Place::default().within(segments.label()), problem));
+    }
+    if compression_of(magic) != Compression::None {
+        let input = SegmentsReader { segments, offset: 0 };
+        let input = BufReader::with_capacity(1 << 18, input);
+        return TarIndex::read_stream(segments.label(), input, options);
+    }
+    TarIndex::read(segments)
 }
 
 impl Archive {
@@ -191,28 +196,60 @@ impl Archive {
             };
             return Err(no_layout(label, missing, &others));
         };
-        let refuse =
-            |name: &str, problem| Error::refused(Place::default().within(label).entry(name), problem);
-        check_layout(layout).map_err(|problem| refuse(format::OCI_LAYOUT, problem))?;
-        let entries = format::parse_index(&index).map_err(|problem| refuse(format::INDEX, problem))?;
+        check_layout(layout).map_err(|problem| {
+            let place = Place::default().within(label).entry(format::OCI_LAYOUT);
+            Error::refused(place, problem)
+        })?;
+        let unknown = others.into_keys().collect();
+        let archive = Archive::of_blobs(label, index, blobs, unknown, findings)?;
+        Ok(Archive {
+            manifest_json,
+            ..archive
+        })
+    }
+
+    /// Makes sense of an `index.json` and the blobs beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if `index.json` is malformed.
+    pub(super) fn of_blobs(
+        label: &str,
+        index: Vec<u8>,
+        blobs: BTreeMap<Digest, Stored>,
+        unknown: Vec<String>,
+        findings: Vec<Finding>,
+    ) -> Result<Archive> {
+        let parsed = format::parse_index(&index);
+        let mut entries = parsed.map_err(|problem| {
+            let place = Place::default().within(label).entry(format::INDEX);
+            Error::refused(place, problem)
+        })?;
+        // What cannot be read is found when it is followed.
+        let document = |digest: &Digest| read_small(label, blobs.get(digest)?).ok();
+        containers_image::qualify(&index, &mut entries, document);
         Ok(Archive {
             label: label.into(),
             index,
             entries,
-            manifest_json,
+            manifest_json: None,
             blobs,
-            unknown: others.into_keys().collect(),
+            unknown,
             findings,
         })
     }
 }
 
 /// Formats that are taken for an archive by mistake.
-fn foreign(magic: &[u8]) -> Option<Problem> {
+pub(super) fn foreign(magic: &[u8]) -> Option<Problem> {
     let reason = match magic {
         [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("this is compressed with xz; decompress it first"),
         [b'B', b'Z', b'h', ..] => Some("this is compressed with bzip2; decompress it first"),
         [b'P', b'K', 3, 4, ..] => Some("this is a zip file"),
+        // Podman, skopeo and Docker before 23 know zstd by its other frames only, and read a tar here.
+        [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(
+            "this begins with a skippable zstd frame, which some tools take for a tar; decompress it first",
+        ),
         [] => Some("this is an empty file"),
         _ => None,
     };

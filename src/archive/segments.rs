@@ -5,12 +5,15 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
+
 use crate::blob::Extent;
 use crate::blob::stored::read_exact_at;
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Problem, Result};
 
 /// The bytes of an archive, in one file or several.
 #[derive(Debug, Clone)]
@@ -75,12 +78,56 @@ impl Segments {
             length: 0,
         };
         for path in paths {
-            let file = File::open(path).map_err(Error::io("open", path))?;
-            let part = Segments::of_file("", file, path)?;
+            let part = Segments::of_file("", open_part(path)?, path)?;
             joined.length = joined.length.saturating_add(part.length);
             joined.parts.extend(part.parts);
         }
         Ok(joined)
+    }
+
+    /// Says of an archive in parts which part is missing or wrong, where that explains why it cannot be read.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        let (Error::Refused(finding), Some(last)) = (&error, self.parts.last()) else {
+            return error;
+        };
+        let Some((base, number)) = part_number(&last.path) else {
+            return error;
+        };
+        // All parts but the last have one size.
+        let largest = self.parts.iter().max_by_key(|part| part.length).unwrap_or(last);
+        let rest = self.parts.iter().rev().skip(1);
+        if let Some(short) = rest.rev().find(|part| part.length < largest.length) {
+            let reason = format!(
+                "{} has {} bytes and {} has {}: one of them was cut, or is a part of another archive",
+                short.path.display(),
+                short.length,
+                largest.path.display(),
+                largest.length
+            );
+            let place = Place::default().within(&self.label);
+            return Error::refused(place, Problem::Parts { reason });
+        }
+        let at = finding.place.offset.unwrap_or_default();
+        match &finding.problem {
+            problem if problem.is_cut() && last.length == largest.length => {
+                let hint = match number {
+                    1 => format!(
+                        "copy every part into one folder; if there is no other, {} was cut",
+                        last.path.display()
+                    ),
+                    _ => "copy every part into one folder".into(),
+                };
+                missing(&part_path(&base, number + 1), hint)
+            }
+            Problem::Tar { reason } => match self.extents(at, 1).first() {
+                Some(part) => {
+                    let reason = format!("{reason}, in {}", part.path.display());
+                    Error::refused(finding.place.clone(), Problem::Parts { reason })
+                }
+                None => error,
+            },
+            _ => error,
+        }
     }
 
     /// What to call it in messages.
@@ -142,6 +189,22 @@ fn part_number(path: &Path) -> Option<(PathBuf, usize)> {
     (format!("{number:03}") == digits).then(|| (path.with_extension(""), number))
 }
 
+/// Opens a part: anybody who can write beside it may have put a FIFO there, which is not waited for.
+fn open_part(path: &Path) -> Result<File> {
+    let mut options = File::options();
+    let opened = options
+        .read(true)
+        .custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default())
+        .open(path);
+    let file = opened.map_err(Error::io("open", path))?;
+    let is_file = file.metadata().map_err(Error::io("read", path))?.is_file();
+    let problem = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+    is_file
+        .then_some(file)
+        .ok_or_else(problem)
+        .map_err(Error::io("open", path))
+}
+
 /// The path of a part: `images.tar.001` for number 1.
 pub(super) fn part_path(base: &Path, number: usize) -> PathBuf {
     let mut name = base.as_os_str().to_os_string();
@@ -174,23 +237,41 @@ fn parts_of(base: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     numbers.sort_unstable();
-    let mut parts = Vec::new();
-    for (expected, found) in (1..).zip(numbers) {
-        if expected != found {
-            return Err(Error::Io {
-                action: "open",
-                path: part_path(base, expected),
-                offset: None,
-                source: io::Error::new(io::ErrorKind::NotFound, "this part is missing").into(),
-                hint: Some(format!(
-                    "part {} is there; copy every part into one folder",
-                    part_path(base, found).display()
-                )),
-            });
+    let last = numbers.last().copied().unwrap_or_default();
+    let lacking = (1..last).filter(|number| numbers.binary_search(number).is_err());
+    let lacking: Vec<PathBuf> = lacking
+        .take(MAX_NAMED + 1)
+        .map(|number| part_path(base, number))
+        .collect();
+    match lacking.split_first() {
+        None => Ok(numbers
+            .into_iter()
+            .map(|number| part_path(base, number))
+            .collect()),
+        Some((first, others)) => {
+            let others: Vec<String> = others.iter().map(|path| path.display().to_string()).collect();
+            let also = match others.as_slice() {
+                [] => String::new(),
+                [other] => format!("{other} is missing too; "),
+                others if others.len() < MAX_NAMED => format!("{} are missing too; ", others.join(", ")),
+                _ => "others are missing too; ".into(),
+            };
+            Err(missing(first, format!("{also}copy every part into one folder")))
         }
-        parts.push(part_path(base, found));
     }
-    Ok(parts)
+}
+
+/// Most missing parts that are named.
+const MAX_NAMED: usize = 5;
+
+fn missing(part: &Path, hint: String) -> Error {
+    Error::Io {
+        action: "open",
+        path: part.to_path_buf(),
+        offset: None,
+        source: io::Error::new(io::ErrorKind::NotFound, "this part is missing").into(),
+        hint: Some(hint),
+    }
 }
 
 /// Sorts files into archives: the parts of one archive, as a shell's `images.tar.*` gives them, are one.
@@ -273,6 +354,20 @@ mod tests {
             assert_eq!(error.exit_code(), 3);
             assert!(error.to_string().contains(&format!("{name}: ")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_a_part_is_not_waited_for() {
+        let folder = folder(&[("i.tar.001", b"x")]);
+        let fifo = folder.path().join("i.tar.002");
+        let mode = rustix::fs::Mode::from_raw_mode(0o644);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let error = Segments::open(&folder.path().join("i.tar")).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert!(
+            error.to_string().contains("i.tar.002: it is no regular file"),
+            "{error}"
+        );
     }
 
     #[test]

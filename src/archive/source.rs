@@ -2,7 +2,7 @@
 //!
 //! Names are what the tool that wrote it left. `podman save`, `ctr images export`, `docker save` and sealift
 //! write whole names; buildx writes a whole name if it was given a tag; skopeo's `oci:DIR:TAG`, oras and crane
-//! often write only a tag; and `skopeo copy docker://x oci-archive:FILE` writes no name at all. So a reference is
+//! often write only a tag; and `skopeo copy docker://x oci-archive:FILE` writes no name at all, nor does `dir:`. So a reference is
 //! found by whole name, else by tag among entries that have only a tag, else, if the layout's only image has no
 //! name, that image is taken under the name that was asked for. A digest is found wherever it stands.
 
@@ -15,16 +15,17 @@ use super::content::Content;
 use super::format::Entry;
 use super::graphs::Graphs;
 use crate::error::{Error, Place, Problem, Result};
-use crate::image::Graph;
-use crate::image::graph;
+use crate::image::{Graph, Image, graph};
 use crate::oci::{Descriptor, Digest, Document, Reference, Repository};
-use crate::source::{Source, StoredForm};
+use crate::source::{Source, StoredForm, Upstream};
 
 /// Any [`Content`] as a [`Source`].
 #[derive(Clone)]
 pub struct ArchiveSource {
     content: Arc<dyn Content>,
     places: Arc<Places>,
+    /// The registry, which proves digests that the layout does not.
+    upstream: Option<Arc<Upstream>>,
 }
 
 /// Where entries stand in `index.json`: there may be thousands.
@@ -63,7 +64,31 @@ impl ArchiveSource {
         let content = content.into();
         content.check_opening()?;
         let places = Arc::new(Places::of(content.entries()));
-        Ok(ArchiveSource { content, places })
+        Ok(ArchiveSource {
+            content,
+            places,
+            upstream: None,
+        })
+    }
+
+    /// Asks a registry, if it can be reached, whether it has the images whose digests are not proven.
+    #[must_use]
+    pub fn asking(self, upstream: Upstream) -> ArchiveSource {
+        ArchiveSource {
+            upstream: Some(Arc::new(upstream)),
+            ..self
+        }
+    }
+
+    /// Whether a manifest or index that proves nothing by itself is that of a name: as the user says, or the registry.
+    fn is_proven(&self, reference: &Reference, root: Digest) -> Result<bool> {
+        let repository = reference.repository();
+        match &self.upstream {
+            _ if reference.is_nameless() => Ok(false),
+            _ if reference.digest() == Some(root) => Ok(true),
+            Some(upstream) => Ok(upstream.resolve(repository, root)?.is_some()),
+            None => Ok(false),
+        }
     }
 
     fn at<'s>(&'s self, places: Option<&'s Vec<usize>>) -> impl Iterator<Item = &'s Entry> {
@@ -226,6 +251,25 @@ pub fn stored_forms(content: &dyn Content) -> Vec<StoredForm> {
 }
 
 impl Source for ArchiveSource {
+    fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
+        let digests = (reference.repository().clone(), None);
+        let others = self.places.names.get(&digests);
+        if reference.tag().is_none() || others.is_none() {
+            return Vec::new();
+        }
+        let mut graphs = Graphs::new(self.content.as_ref());
+        let mut ids = |entry: &Entry| -> Vec<Digest> {
+            // What cannot be read is found when it is followed by its name.
+            let graph = graphs.of(entry).ok();
+            graph.map_or_else(Vec::new, |graph| graph.runnable().map(Image::id).collect())
+        };
+        let own: Vec<Digest> = self.named(reference).into_iter().flat_map(&mut ids).collect();
+        let of_same = self
+            .at(others)
+            .filter(|entry| ids(entry).iter().any(|id| own.contains(id)));
+        of_same.filter_map(|entry| entry.reference.clone()).collect()
+    }
+
     fn origin(&self, _: &Reference) -> String {
         self.content.label().into()
     }
@@ -285,6 +329,10 @@ impl Source for ArchiveSource {
             // A digest that was recorded is one of the entry's name.
             if reference.is_nameless() && account.stand_in.is_some() {
                 account.stand_in = Some(StandIn { recorded: None });
+            }
+            if account.is_unproven && self.is_proven(reference, root)? {
+                account.is_unproven = false;
+                account.provenance = None;
             }
             return Ok(account);
         }

@@ -6,20 +6,26 @@
 //! the reading. Sources: POSIX.1-2017, `pax`, "ustar Interchange Format" and "pax Header Block"; GNU tar
 //! manual, "Basic Tar Format".
 
+mod extension;
 mod header;
+mod input;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io::BufRead;
 
 use tar::{EntryType, Header};
 
 use super::layout::BLOCK;
 use super::segments::Segments;
-use crate::blob::Stored;
+use super::spool::{Options, Spool};
+use crate::blob::{Extent, Stored};
 use crate::error::{Error, Finding, Place, Problem, Result};
 
-pub(super) use header::{base_256, check_first, plain_name};
-use header::{check_fields, check_numbers, free_name, long_name, pax_records, size_of, tar};
+use extension::Extension;
+pub(super) use header::{base_256, plain_name};
+use header::{check_fields, free_name, long_name, pax_records, size_of, tar};
+use input::InPlace;
+pub(super) use input::Input;
 
 /// Longest extension header that is read, in bytes; real ones have some hundred.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -27,6 +33,9 @@ const MAX_EXTENSION: u64 = 1 << 20;
 const MAX_ENTRIES: usize = 65_536;
 /// Most bytes of all names together, for the same reason; a blob's has 77, or 141.
 const MAX_NAMES: usize = 16 << 20;
+/// Most zeros behind the end of an archive that was compressed. Tools fill up a record, of 10 KiB by default; a tape's
+/// has some MiB.
+const MAX_PADDING: u64 = 16 << 20;
 
 /// The regular files of a tar, by name without a leading `./`, and what is wrong with its entries.
 #[derive(Debug, Default)]
@@ -96,8 +105,24 @@ impl TarIndex {
     /// [`Error::Refused`] with the offset where the tar cannot be followed further, or has no end;
     /// [`Error::Io`] if it cannot be read.
     pub fn read(segments: &Segments) -> Result<TarIndex> {
+        TarIndex::walk(&mut InPlace::new(segments))
+    }
+
+    /// Reads a tar that comes as a stream, or compressed, and keeps the data of its entries in a temporary file
+    /// without a name. Nothing is kept before the header that announces it was found right.
+    ///
+    /// # Errors
+    ///
+    /// As [`TarIndex::read`]; [`Error::Refused`] also if it does not decompress, if an entry is larger than
+    /// [`Options::max_layer_size`], and, of what is compressed, for the first finding; [`Error::Io`] also if there is
+    /// no room for an entry.
+    pub fn read_stream(label: &str, input: impl BufRead, options: &Options) -> Result<TarIndex> {
+        TarIndex::walk(&mut Spool::new(label, input, options)?)
+    }
+
+    fn walk(input: &mut dyn Input) -> Result<TarIndex> {
         let mut walk = Walk {
-            segments,
+            input,
             offset: 0,
             index: TarIndex::default(),
             seen: HashMap::new(),
@@ -106,32 +131,14 @@ impl TarIndex {
             next: Extension::default(),
         };
         while walk.entry()? {}
-        walk.nested();
+        walk.nested()?;
         Ok(walk.index)
-    }
-}
-
-/// What extension headers say about the entry that follows them.
-#[derive(Default)]
-struct Extension {
-    pax_path: Option<String>,
-    pax_size: Option<u64>,
-    /// A PAX header came; two in a row would be understood differently.
-    pax: bool,
-    pax_link: Option<String>,
-    long_name: Option<String>,
-    long_link: Option<String>,
-}
-
-impl Extension {
-    fn is_pending(&self) -> bool {
-        self.pax || self.long_name.is_some() || self.long_link.is_some()
     }
 }
 
 /// An entry, read.
 enum Taken {
-    File { begin: u64, size: u64 },
+    File { size: u64 },
     Link(LinkKind, String),
     Other(&'static str),
 }
@@ -158,8 +165,8 @@ impl Taken {
 }
 
 struct Walk<'a> {
-    segments: &'a Segments,
-    /// Where the next header begins.
+    input: &'a mut dyn Input,
+    /// Where the present header begins.
     offset: u64,
     index: TarIndex,
     /// Names taken, and by what.
@@ -172,22 +179,25 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn place(&self) -> Place {
-        Place::default().within(self.segments.label()).at(self.offset)
+        Place::default().within(self.input.label()).at(self.offset)
     }
 
     fn refuse<T>(&self, problem: Problem) -> Result<T> {
         Err(Error::refused(self.place(), problem))
     }
 
-    fn find(&mut self, name: &str, problem: Problem) {
-        let place = self.place().entry(name);
+    fn find(&mut self, place: Place, problem: Problem) -> Result<()> {
+        if self.input.expands() {
+            return Err(Error::refused(place, problem));
+        }
         self.index.findings.push(Finding { place, problem });
+        Ok(())
     }
 
     /// Reads one header and steps behind its data. False at the end of the archive.
     fn entry(&mut self) -> Result<bool> {
         let mut block = [0; 512];
-        match self.segments.read_at(self.offset, &mut block)? {
+        match self.input.read(&mut block)? {
             512 => {}
             0 => return self.refuse(Problem::NoEnd),
             found => {
@@ -216,7 +226,7 @@ impl Walk<'_> {
         if is_extension {
             if kind == EntryType::XGlobalHeader {
                 let name = String::from_utf8_lossy(&header.path_bytes()).into_owned();
-                self.take(&name, Taken::Other(GLOBAL))?;
+                self.take(&name, &Taken::Other(GLOBAL))?;
             }
             self.extension(kind, stored_size)?;
         } else {
@@ -225,22 +235,29 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    /// Where the data at the present header ends, and where the next header begins. `name` is the entry's, if known.
-    fn data(&self, size: u64, name: Option<&str>) -> Result<(u64, u64)> {
-        let begin = self.offset.saturating_add(BLOCK);
-        let padded = size.checked_next_multiple_of(BLOCK);
-        let next = padded.and_then(|padded| begin.checked_add(padded));
-        match next {
-            Some(next) if next <= self.segments.length() => Ok((begin, next)),
-            _ => {
-                let place = name.map_or_else(|| self.place(), |name| self.place().entry(name));
-                let problem = Problem::Truncated {
-                    expected: size,
-                    found: self.segments.length().saturating_sub(begin).min(size),
-                };
-                Err(Error::refused(place, problem))
-            }
+    /// Steps over the data of the present header, which is what `read` takes of the input, and over what fills up its
+    /// last block.
+    fn data<T>(
+        &mut self,
+        size: u64,
+        name: Option<&str>,
+        read: impl FnOnce(&mut dyn Input, &Place) -> Result<(u64, T)>,
+    ) -> Result<T> {
+        let place = name.map_or_else(|| self.place(), |name| self.place().entry(name));
+        let (found, data) = read(self.input, &place)?;
+        let padding = usize::try_from(size.wrapping_neg() % BLOCK).unwrap_or_default();
+        let mut buffer = [0; 512];
+        let buffer = buffer.get_mut(..padding).unwrap_or_default();
+        if found < size || self.input.read(buffer)? < padding {
+            let problem = Problem::Truncated {
+                expected: size,
+                found,
+            };
+            return Err(Error::refused(place, problem));
         }
+        let whole = size.saturating_add(BLOCK).checked_next_multiple_of(BLOCK);
+        self.offset = self.offset.saturating_add(whole.unwrap_or(u64::MAX));
+        Ok(data)
     }
 
     /// An entry that says something about the next one.
@@ -251,9 +268,12 @@ impl Walk<'_> {
                 found: size,
             });
         }
-        let (begin, next) = self.data(size, None)?;
-        let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
-        self.segments.read_at(begin, &mut bytes)?;
+        let begin = self.offset;
+        let bytes = self.data(size, None, |input, _| {
+            let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+            let count = input.read(&mut bytes)?;
+            Ok((u64::try_from(count).unwrap_or_default(), bytes))
+        })?;
         let outcome = match kind {
             EntryType::GNULongLink if self.next.long_link.is_some() => {
                 Err(tar("two long link names for one entry"))
@@ -280,15 +300,11 @@ impl Walk<'_> {
                 })
             }),
         };
-        if let Err(problem) = outcome {
-            return self.refuse(problem);
-        }
-        self.offset = next;
-        Ok(())
+        outcome.map_err(|problem| Error::refused(self.place().at(begin), problem))
     }
 
     /// Finds files that are the folder of other entries: whatever unpacks the archive keeps one of both.
-    fn nested(&mut self) {
+    fn nested(&mut self) -> Result<()> {
         let mut names: Vec<(&String, Named)> = self.seen.iter().map(|(name, named)| (name, *named)).collect();
         names.sort_unstable_by_key(|(name, _)| *name);
         let is_folder_of = |name: &str| {
@@ -305,10 +321,10 @@ impl Walk<'_> {
             .collect();
         for name in wrong {
             let reason = "the name of a file, and of the folder of others".into();
-            let place = Place::default().within(self.segments.label()).entry(name);
-            let problem = Problem::Name { reason };
-            self.index.findings.push(Finding { place, problem });
+            let place = Place::default().within(self.input.label()).entry(name);
+            self.find(place, Problem::Name { reason })?;
         }
+        Ok(())
     }
 
     /// A file, folder or link.
@@ -345,28 +361,35 @@ impl Walk<'_> {
             // Some readers skip that many bytes, others none.
             return self.refuse(tar(format!("a {what} with {size} bytes")));
         }
-        let (begin, next) = self.data(size, Some(&name))?;
         let link = match kind {
             EntryType::Symlink => Some(LinkKind::Symbolic),
             EntryType::Link => Some(LinkKind::Hard),
             _ => None,
         };
         let taken = match link.map(|kind| extension.target(header).map(|target| (kind, target))) {
-            None if kind == EntryType::Regular => Taken::File { begin, size },
+            None if kind == EntryType::Regular => Taken::File { size },
             None => Taken::Other(what),
             Some(Ok((kind, target))) => Taken::Link(kind, target),
             Some(Err(problem)) => return self.refuse(problem),
         };
-        self.take(&name, taken)?;
-        self.offset = next;
+        let entry = self.take(&name, &taken)?;
+        let offset = self.offset;
+        let extents = self.data(size, Some(&name), |input, place| {
+            let extents = input.keep(size, place)?;
+            let found = extents.iter().map(|extent| extent.length).sum();
+            Ok((found, extents))
+        })?;
+        if let Some(entry) = entry {
+            self.list(entry, offset, taken, extents);
+        }
         Ok(())
     }
 
-    /// Takes an entry into the index.
-    fn take(&mut self, name: &str, taken: Taken) -> Result<()> {
+    /// Takes the name of an entry, as it is listed; `None` if the entry is wrong, or none that is listed again.
+    fn take(&mut self, name: &str, taken: &Taken) -> Result<Option<String>> {
         self.entries += 1;
         self.names = self.names.saturating_add(name.len());
-        if let Taken::Link(_, target) = &taken {
+        if let Taken::Link(_, target) = taken {
             self.names = self.names.saturating_add(target.len());
         }
         if self.entries > MAX_ENTRIES {
@@ -377,47 +400,55 @@ impl Walk<'_> {
         }
         let named = taken.named();
         let plain = match named {
-            Named::Note => free_name(name).map(Cow::Owned),
-            _ => plain_name(name, named == Named::Folder).map(Cow::Borrowed),
+            Named::Note => free_name(name),
+            _ => plain_name(name, named == Named::Folder).map(str::to_string),
         };
         let entry = match plain {
             Ok(entry) => entry,
             Err(problem) => {
-                self.find(name, problem);
-                return Ok(());
+                self.find(self.place().entry(name), problem)?;
+                return Ok(None);
             }
         };
-        match self.seen.insert(entry.to_string(), named) {
+        let place = self.place().entry(&entry);
+        match self.seen.insert(entry.clone(), named) {
             // The same folder again changes nothing.
-            Some(known) if known == named && matches!(named, Named::Folder | Named::Note) => return Ok(()),
+            Some(known) if known == named && matches!(named, Named::Folder | Named::Note) => return Ok(None),
             Some(known) => {
-                self.find(&entry, Problem::Duplicate);
+                self.find(place.clone(), Problem::Duplicate)?;
                 if known != Named::Note {
-                    return Ok(());
+                    return Ok(None);
                 }
             }
             None => {}
         }
         match taken {
-            Taken::File { begin, size } => {
+            Taken::Other(FOLDER | LABEL | GLOBAL) | Taken::File { .. } | Taken::Link(..) => {}
+            Taken::Other(kind) => self.find(place, Problem::NotAFile { kind })?,
+        }
+        Ok(Some(entry))
+    }
+
+    /// Lists an entry whose header is at `offset`.
+    fn list(&mut self, entry: String, offset: u64, taken: Taken, extents: Vec<Extent>) {
+        match taken {
+            Taken::File { size } => {
                 let stored = Stored {
-                    extents: self.segments.extents(begin, size),
+                    extents,
                     size,
-                    entry: entry.to_string(),
-                    offset: Some(begin),
+                    entry: entry.clone(),
+                    offset: Some(offset.saturating_add(BLOCK)),
                 };
-                self.index.files.push((entry.to_string(), stored));
+                self.index.files.push((entry, stored));
             }
             Taken::Link(kind, target) => self.index.links.push(Link {
-                name: entry.to_string(),
+                name: entry,
                 kind,
                 target,
-                offset: self.offset,
+                offset,
             }),
-            Taken::Other(FOLDER | LABEL | GLOBAL) => {}
-            Taken::Other(kind) => self.find(&entry, Problem::NotAFile { kind }),
+            Taken::Other(_) => {}
         }
-        Ok(())
     }
 
     /// The first block of zeros: a second one, then nothing but zeros, end the archive.
@@ -425,78 +456,31 @@ impl Walk<'_> {
         if self.next.is_pending() {
             return self.refuse(tar("an extension header with no entry behind it"));
         }
+        if self.offset == 0 {
+            return self.refuse(tar("it ends where it begins: nothing is in it"));
+        }
         let mut buffer = vec![0; 1 << 16];
         let begin = self.offset;
         self.offset = begin.saturating_add(BLOCK);
         loop {
-            let count = self.segments.read_at(self.offset, &mut buffer)?;
+            let count = self.input.read(&mut buffer)?;
             let bytes = buffer.get(..count).unwrap_or_default();
             if let Some(at) = bytes.iter().position(|byte| *byte != 0) {
                 self.offset = self.offset.saturating_add(u64::try_from(at).unwrap_or_default());
                 return self.refuse(Problem::DataAfterEnd);
             }
-            if count < buffer.len() {
-                let length = self.segments.length();
-                if length < begin.saturating_add(2 * BLOCK) {
-                    self.offset = length;
-                    return self.refuse(Problem::NoEnd);
-                }
-                return Ok(false);
-            }
             self.offset = self
                 .offset
                 .saturating_add(u64::try_from(count).unwrap_or_default());
-        }
-    }
-}
-
-impl Extension {
-    /// The name of the entry with this header.
-    fn name(&self, header: &Header) -> Result<String, Problem> {
-        match (&self.pax_path, &self.long_name) {
-            (Some(pax), Some(gnu)) if pax != gnu => Err(tar("a PAX header and a long name give two names")),
-            (Some(name), _) | (None, Some(name)) => Ok(name.clone()),
-            (None, None) => String::from_utf8(header.path_bytes().into_owned())
-                .map_err(|_| tar("a name that is not UTF-8")),
-        }
-    }
-
-    /// What the link with this header leads to.
-    fn target(&self, header: &Header) -> Result<String, Problem> {
-        match (&self.pax_link, &self.long_link) {
-            (Some(pax), Some(gnu)) if pax != gnu => {
-                Err(tar("a PAX header and a long link name give two targets"))
+            if count < buffer.len() {
+                return match self.offset < begin.saturating_add(2 * BLOCK) {
+                    true => self.refuse(Problem::NoEnd),
+                    false => Ok(false),
+                };
             }
-            (Some(target), _) | (None, Some(target)) => Ok(target.clone()),
-            (None, None) => {
-                let target = header.link_name_bytes().unwrap_or_default();
-                String::from_utf8(target.into_owned()).map_err(|_| tar("a link to a name that is not UTF-8"))
+            if self.input.expands() && self.offset - begin > MAX_PADDING {
+                return self.refuse(tar("more than 16 MiB of zeros follow its end"));
             }
         }
-    }
-
-    /// Takes in the records of a PAX header for the next entry.
-    fn take_in(&mut self, records: &[(&str, &[u8])]) -> Result<(), Problem> {
-        self.pax = true;
-        check_numbers(records)?;
-        for (key, value) in records {
-            let text = || std::str::from_utf8(value).map_err(|_| tar(format!("PAX {key} is not UTF-8")));
-            match *key {
-                // An empty one leaves the header's value to Go, and none to others.
-                "path" | "linkpath" if value.is_empty() => return Err(tar(format!("PAX {key} is empty"))),
-                "path" => self.pax_path = Some(text()?.to_string()),
-                "linkpath" => self.pax_link = Some(text()?.to_string()),
-                "size" => {
-                    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-                    let size = text()?.parse().ok().filter(|_| digits);
-                    self.pax_size = Some(size.ok_or_else(|| tar("PAX size is no number"))?);
-                }
-                key if key.starts_with("GNU.sparse.") || key == "SCHILY.realsize" => {
-                    return Err(tar("sparse entries are not read"));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }

@@ -155,6 +155,9 @@ fn explain(error: io::Error, place: &Place) -> Error {
         return Error::io("read", place.archive.as_deref().unwrap_or_default())(error);
     }
     Error::from_reader(error, |error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Error::refused(place.clone(), Problem::StreamCut);
+        }
         let problem = error
             .downcast::<Problem>()
             .unwrap_or_else(|error| Problem::Compression {

@@ -17,9 +17,6 @@ use super::size;
 pub struct ArchiveArgs {
     #[command(flatten)]
     files: FileArgs,
-    /// Refuse a layer that decompresses to more than this
-    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = size::parse)]
-    max_layer_size: u64,
     /// Threads that check
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
@@ -42,7 +39,7 @@ impl ArchiveArgs {
     /// How the archives are verified.
     pub fn verify_options(&self) -> verify::Options {
         let mut options = verify::Options {
-            max_layer_size: self.max_layer_size,
+            max_layer_size: self.files.spool.max_layer_size,
             ..verify::Options::default()
         };
         if let Some(jobs) = self.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())) {
@@ -55,7 +52,7 @@ impl ArchiveArgs {
 /// Which archives are read.
 #[derive(Args)]
 pub struct FileArgs {
-    /// Archives, parts of archives (.001), OCI layout folders; `-` is standard input
+    /// Archives, parts of archives (.001), OCI layout folders, folders of skopeo's `dir:`; `-` is standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Accept only the archive with this digest, as `save` printed it; once for each archive
@@ -111,12 +108,16 @@ pub struct SpoolArgs {
     /// Where compressed archives, standard input, exports and packed layers are kept meanwhile
     #[arg(long, value_name = "DIR")]
     tmpdir: Option<PathBuf>,
+    /// Refuse a layer that decompresses to more than this
+    #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = size::parse)]
+    max_layer_size: u64,
 }
 
 impl SpoolArgs {
     /// How archives are opened. Without `--tmpdir` the folder of an `output` file is used, else the system's.
     pub fn options(&self, interrupt: &Interrupt, output: Option<&Path>) -> archive::Options {
         let mut options = archive::Options {
+            max_layer_size: self.max_layer_size,
             interrupt: interrupt.clone(),
             ..archive::Options::default()
         };

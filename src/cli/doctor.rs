@@ -151,7 +151,17 @@ fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Resu
     if inventory.store == Store::Containerd {
         return output.line("  digests: are shown after every load");
     }
+    let mut groups: Vec<(&Showing, Vec<&str>)> = Vec::new();
     for KindOfNames { names, showing } in kinds {
+        match groups.last_mut() {
+            Some((known, all)) if *known == showing && matches!(showing, Showing::Hidden { .. }) => {
+                all.push(names);
+            }
+            _ => groups.push((showing, vec![names])),
+        }
+    }
+    for (showing, names) in groups {
+        let names = names.join(", ");
         match showing {
             Showing::Hidden { obstacles } => {
                 output.line(format_args!("  digests of {names}: cannot be attached"))?;

@@ -12,7 +12,7 @@ use sealift::docker;
 use sealift::held::{self, HeldSource, Holder, Saved};
 use sealift::interrupt::Interrupt;
 use sealift::progress::Progress;
-use sealift::source::{Several, Source};
+use sealift::source::{Several, Source, Upstream};
 use sealift::{Error, Result};
 
 use super::archive::SpoolArgs;
@@ -22,7 +22,7 @@ use super::registry::RegistryArgs;
 #[derive(Args)]
 pub struct FromArgs {
     /// Where the images come from; several are asked in turn. `auto` is the local Docker for what it has with a proven
-    /// digest, then the registry, then the local Docker for what it has without. PATH is an OCI layout folder or archive, or an archive of `docker save`
+    /// digest, then the registry, then the local Docker for what it has without. PATH is an OCI layout folder or archive, a folder of skopeo's `dir:`, or an archive of `docker save`
     #[arg(long, value_name = "auto|registry|docker|PATH", default_value = "auto")]
     from: Vec<From>,
     /// Whether layers that an engine keeps unpacked are packed again as they were, which proves them
@@ -65,7 +65,11 @@ impl FromStr for From {
             "auto" => From::Auto,
             "registry" => From::Registry,
             "docker" => From::Docker,
-            path => From::Path(path.into()),
+            // As skopeo names such a folder; a layout or archive is known by what is in it.
+            path => From::Path(match path.strip_prefix("dir:") {
+                Some(folder) if !Path::new(path).exists() => folder.into(),
+                _ => path.into(),
+            }),
         })
     }
 }
@@ -225,20 +229,26 @@ impl Open<'_> {
 
     fn archive(&self, files: &[PathBuf]) -> Result<Box<dyn Source>> {
         match archive::open_any(files, &self.spool)? {
-            Opened::Layout(content) => Ok(Box::new(ArchiveSource::new(content)?)),
+            Opened::Layout(content) => {
+                let upstream = Upstream::new(self.upstream()?, self.progress.clone());
+                Ok(Box::new(ArchiveSource::new(content)?.asking(upstream)))
+            }
             Opened::Unpacked(save) => self.held(Box::new(Saved::new(save)?)),
         }
     }
 
+    /// The registry, if it may be asked, for what may well be out of reach.
+    fn upstream(&self) -> Result<Option<Arc<dyn Source>>> {
+        if self.args.offline {
+            return Ok(None);
+        }
+        let registries = &self.args.registry;
+        let source = registries.reachable(self.progress.clone(), self.interrupt)?;
+        Ok(Some(Arc::new(source)))
+    }
+
     fn held(&self, holder: Box<dyn Holder>) -> Result<Box<dyn Source>> {
-        let upstream: Option<Arc<dyn Source>> = match self.args.offline {
-            true => None,
-            false => Some(Arc::new(
-                self.args
-                    .registry
-                    .reachable(self.progress.clone(), self.interrupt)?,
-            )),
-        };
+        let upstream = self.upstream()?;
         let options = held::Options {
             rebuild: match self.args.rebuild {
                 How::Auto => held::Rebuild::Auto,

@@ -44,7 +44,7 @@ pub struct List {
 enum Behind {
     /// The manifest or index is here and hashes to it.
     Manifest,
-    /// The engine that the image came from said so.
+    /// The engine that the image came from said so, or the manifest that has it may be in no registry.
     Recorded,
     /// There is no digest.
     None,

@@ -13,7 +13,7 @@ use sealift::escape::Escaped;
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Platform, Reference};
-use sealift::target::{Attach, Change, Obstacle, Offers, Plan, PlannedImage, Report, Request, Target};
+use sealift::target::{Attach, Change, Obstacle, Offers, Plan, Report, Request, Showing, Target};
 use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
@@ -258,10 +258,11 @@ fn tell_foreign(output: &Output, report: &Report) {
     }
 }
 
-/// Tells the command that would show a digest, where nothing but consent to a restart is missing.
-fn tell_consent<'o>(output: &Output, mut obstacles: impl Iterator<Item = &'o Obstacle>) {
-    if obstacles.any(|obstacle| obstacle.hint.as_deref() == Some(CONSENT)) {
-        output.hint(&format!("this does it: {}", consenting(std::env::args().skip(1))));
+/// A hint, as the whole command that would show a digest where nothing but consent to a restart is missing.
+fn whole(hint: &str) -> String {
+    match hint {
+        CONSENT => consenting(std::env::args().skip(1)),
+        other => other.to_string(),
     }
 }
 
@@ -284,10 +285,17 @@ fn planned(output: &Output, plan: &Plan) -> Outcome {
     if output.is_json() {
         output.json(plan)?;
     } else {
+        let mut plan = plan.clone();
+        let showings = plan.images.iter_mut().map(|image| &mut image.showing);
+        for showing in showings {
+            if let Showing::Hidden { obstacles } = showing {
+                let hints = obstacles.iter_mut().filter_map(|obstacle| obstacle.hint.as_mut());
+                hints.for_each(|hint| *hint = whole(hint));
+            }
+        }
         for line in plan.to_string().lines() {
             output.line(line)?;
         }
-        tell_consent(output, plan.images.iter().flat_map(PlannedImage::obstacles));
     }
     Ok(plan.exit_code())
 }
@@ -304,13 +312,12 @@ fn told(output: &Output, report: &Report) -> Outcome {
     if !unproven.is_empty() {
         let names = first_names(&unproven);
         output.warn(&format!(
-            "not proven: {names}: the digest is shown as the archive recorded it, without its manifest"
+            "not proven: {names}: nothing proves the digest that is shown; the archive recorded it"
         ));
     }
     if !output.is_quiet() {
         note_undigested(output, report);
     }
-    tell_consent(output, report.images.iter().flat_map(|image| &image.obstacles));
     let pushed = report
         .images
         .iter()
@@ -358,10 +365,8 @@ fn tell<'r>(output: &Output, what: &str, images: impl Iterator<Item = (&'r Refer
         let reasons: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
         let names = first_names(&names);
         output.warn(&format!("{what}: {names}: {}", reasons.join("; ")));
-        let hints = obstacles.iter().filter_map(|obstacle| obstacle.hint.as_deref());
-        // The whole command follows.
-        for hint in hints.filter(|hint| *hint != CONSENT) {
-            output.hint(hint);
+        for hint in obstacles.iter().filter_map(|obstacle| obstacle.hint.as_deref()) {
+            output.hint(&whole(hint));
         }
     }
 }

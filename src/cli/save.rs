@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sealift::archive::account::Evidence;
+use sealift::archive::account::{Evidence, ManifestOrigin};
 use sealift::error::most_severe;
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
@@ -307,12 +307,24 @@ impl Save {
         };
         if let Some(names) = names(&|image| image.evidence == Evidence::Recorded) {
             output.warn(&format!("the digest is recorded, not proven: {names}"));
+            if summary.images.iter().any(is_unproven) {
+                output.hint(
+                    "--from registry saves what the registry has; NAME@sha256:... says that a digest is known from \
+                     elsewhere",
+                );
+            }
         }
         if let Some(names) = names(&|image| self.is_short(image)) {
             output.warn(&format!("no digest was found, here or in a registry: {names}"));
             output.hint("--from docker saves what the local Docker has as it is, with exit code 0");
         }
     }
+}
+
+/// Whether the manifest of an image is there, and nothing tells that a registry has it.
+fn is_unproven(image: &Saved) -> bool {
+    let said = image.provenance.as_ref().map(|said| &said.manifest);
+    matches!(said, Some(ManifestOrigin::Unproven { .. }))
 }
 
 /// Counts images without a name, as the subject of a sentence.

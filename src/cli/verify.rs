@@ -101,9 +101,11 @@ fn told(image: &Image) -> Option<String> {
     let mut told = Vec::new();
     match (image.evidence, image.digest) {
         (Evidence::Recorded, Some(digest)) => {
-            told.push(format!(
-                "{digest} is recorded, not proven: its manifest could not be had"
-            ));
+            let why = match digest == image.root {
+                true => "the tool that made the archive may have written its manifest",
+                false => "its manifest could not be had",
+            };
+            told.push(format!("{digest} is recorded, not proven: {why}"));
         }
         (Evidence::Verified, _) => {}
         (Evidence::Recorded | Evidence::None, _) => told.push("no digest is known".into()),
@@ -131,7 +133,7 @@ fn document(report: &Report, quick: bool) -> serde_json::Value {
                 "name": image.reference,
                 "digest": image.digest,
                 "evidence": image.is_good.then_some(image.evidence),
-                "stand_in": (image.evidence != Evidence::Verified).then_some(image.root),
+                "stand_in": (image.digest != Some(image.root)).then_some(image.root),
                 "uncompressed": image.uncompressed,
                 "platforms": texts(&image.platforms),
                 "absent": texts(&image.absent),

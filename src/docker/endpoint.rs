@@ -116,6 +116,13 @@ impl Endpoint {
                 hint: Some(hint.into()),
             })
         };
+        // A password may stand before the host; ssh takes a user.
+        if address.contains('@') && !address.starts_with("ssh://") && !address.starts_with("unix://") {
+            return usage(
+                format!("{origin} names a user, which no engine's address does"),
+                "it is written unix:///path/to/docker.sock or tcp://host:port",
+            );
+        }
         let Some((scheme, rest)) = address.split_once("://") else {
             return usage(
                 format!("{origin}: {address:?} is no address of an engine"),
@@ -313,6 +320,7 @@ mod tests {
             ("unix://relative", "cannot be used"),
             ("/var/run/docker.sock", "no address"),
             ("tcp://", "names no host"),
+            ("tcp://user:secret@host:2375", "names a user"),
         ] {
             let environment = Environment {
                 host: Some(host.into()),
@@ -321,6 +329,7 @@ mod tests {
             let error = Endpoint::find(&environment).unwrap_err();
             assert!(error.to_string().contains(says), "{host}: {error}");
             assert!(error.hint().is_some(), "{host}");
+            assert!(!error.to_string().contains("secret"), "{error}");
             assert_eq!(error.exit_code(), 2);
         }
     }

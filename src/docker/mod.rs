@@ -44,7 +44,7 @@ use inventory::Inventory;
 use crate::error::Result;
 use crate::oci::Repository;
 use crate::progress::Progress;
-use crate::target::{Evidence, Request, Showing};
+use crate::target::{Request, Showing};
 
 /// How a Docker is reached.
 #[derive(Debug, Clone, Default)]
@@ -100,7 +100,7 @@ impl Docker {
             Store::Containerd => Showing::Inherent,
             Store::Classic => plan::way(
                 repository,
-                Evidence::Verified,
+                false,
                 &Request::default(),
                 inventory,
                 &self.strategies,

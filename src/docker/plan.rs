@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::api::info::Store;
+use super::attach::offline::CONSENT;
 use super::attach::{Disruption, Strategy};
 use super::content::upload;
 use super::inventory::Inventory;
@@ -207,7 +208,8 @@ fn showing(
     let hidden = |obstacle: Obstacle| Showing::Hidden {
         obstacles: vec![obstacle],
     };
-    if (inventory.store, evidence) == (Store::Containerd, Evidence::Recorded) {
+    let is_stand_in = offer.account.stand_in.is_some();
+    if inventory.store == Store::Containerd && is_stand_in {
         return hidden(Obstacle::new(
             format!(
                 "{digest} was recorded without its manifest, and the containerd store shows digests of manifests only"
@@ -227,19 +229,19 @@ fn showing(
                 .iter()
                 .find(|known| has_name(&known.digests, &pinned));
             let other = other.map(|known| known.id.as_str());
-            match unsupported::recorded(&digest, other, request) {
+            match unsupported::recorded(offer, &digest, other, request) {
                 Some(obstacle) => hidden(obstacle),
-                None => way(name.repository(), evidence, request, inventory, strategies),
+                None => way(name.repository(), is_stand_in, request, inventory, strategies),
             }
         }
-        Store::Classic => way(name.repository(), evidence, request, inventory, strategies),
+        Store::Classic => way(name.repository(), false, request, inventory, strategies),
     }
 }
 
-/// How the classic store gets to show digests of a repository's names that stand on this evidence.
+/// How the classic store gets to show digests of a repository's names; of a stand-in, the one that was recorded.
 pub fn way(
     repository: &Repository,
-    evidence: Evidence,
+    is_stand_in: bool,
     request: &Request,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
@@ -250,7 +252,7 @@ pub fn way(
         if serves == Ok(false) {
             continue;
         }
-        if evidence == Evidence::Recorded && strategy.disruption() == Disruption::Live {
+        if is_stand_in && strategy.disruption() == Disruption::Live {
             obstacles.push(Obstacle::new(
                 format!(
                     "{} shows no digest that was recorded without its manifest",
@@ -279,6 +281,13 @@ pub fn way(
                 }
             }
         }
+    }
+    let has_hint = obstacles.iter().any(|obstacle| obstacle.hint.is_some());
+    if let (Some(last), false) = (
+        obstacles.last_mut(),
+        has_hint || request.attach == Attach::Offline,
+    ) {
+        last.hint = Some(CONSENT.into());
     }
     if obstacles.is_empty() {
         obstacles.push(Obstacle::new(

@@ -223,6 +223,54 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
 }
 
 #[test]
+fn a_digest_that_only_its_manifest_has_is_attached_on_request_and_live() {
+    let app = || {
+        let mut app = offer(Some("app:1"), &["a"], AMD64);
+        app.account.is_unproven = true;
+        vec![app]
+    };
+    let own = app()[0].graph.root.digest;
+    let trusting = Request {
+        trust_recorded: true,
+        ..Request::default()
+    };
+    let classic = inventory(Store::Classic, Vec::new());
+    let plan = planned(app(), &Request::default(), &classic).unwrap();
+    let image = &plan.images[0];
+    assert_eq!((image.digest, image.evidence), (Some(own), Evidence::Recorded));
+    let [obstacle] = image.obstacles() else {
+        panic!("{plan}")
+    };
+    assert!(
+        obstacle
+            .reason
+            .contains(&format!("nothing proves that a registry has {own}")),
+        "{obstacle}"
+    );
+    assert_eq!(plan.exit_code(), 6);
+    let plan = planned(app(), &trusting, &classic).unwrap();
+    let attached = Showing::Attach { strategy: "mirror" };
+    assert_eq!((&plan.images[0].showing, plan.exit_code()), (&attached, 6));
+
+    // The containerd store shows it by itself, and names it by its digest alone, too.
+    let containerd = inventory(Store::Containerd, Vec::new());
+    for name in ["app:1".to_string(), format!("app@{own}")] {
+        let mut app = app();
+        app[0].reference = Some(name.parse().unwrap());
+        let plan = planned(app, &Request::default(), &containerd).unwrap();
+        assert_eq!(
+            (&plan.images[0].showing, plan.exit_code()),
+            (&Showing::Inherent, 6)
+        );
+        assert!(
+            plan.to_string()
+                .contains(&format!("digest  {own} (recorded, not proven)")),
+            "{plan}"
+        );
+    }
+}
+
+#[test]
 fn further_digests_of_an_image_cost_nothing_and_stop_nothing() {
     let recorded = Digest::sha256(b"what the engine showed besides");
     let name = format!("app@{recorded}");

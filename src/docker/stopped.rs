@@ -329,7 +329,7 @@ fn showing(
         )),
         Attach::Auto | Attach::Offline if offer.evidence() == Evidence::Recorded => {
             let other = holder.map(|holder| holder.to_string());
-            let obstacle = unsupported::recorded(&digest, other.as_deref(), request);
+            let obstacle = unsupported::recorded(offer, &digest, other.as_deref(), request);
             obstacle.map_or(Showing::Attach { strategy: "offline" }, hidden)
         }
         Attach::Auto | Attach::Offline => Showing::Attach { strategy: "offline" },

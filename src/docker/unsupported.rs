@@ -35,12 +35,24 @@ pub(super) fn obstructed(
     offer.unpacked(image).filter(|_| !planned.present)
 }
 
-/// What keeps a digest from being attached that an archive recorded without its manifest: any archive may claim any
-/// digest. `other` is the image that the engine shows it for. `None` if nothing does.
-pub(super) fn recorded(digest: &Digest, other: Option<&str>, request: &Request) -> Option<Obstacle> {
+/// What keeps a digest from being attached that an archive recorded without its manifest, or with one that may be no
+/// registry's: any archive may claim any digest. `other` is the image that the engine shows it for. `None` if nothing
+/// does.
+pub(super) fn recorded(
+    offer: &Offer<'_>,
+    digest: &Digest,
+    other: Option<&str>,
+    request: &Request,
+) -> Option<Obstacle> {
     if !request.trust_recorded {
+        let reason = match offer.account.is_unproven {
+            true => format!(
+                "nothing proves that a registry has {digest}: the tool that made the archive may have written its manifest"
+            ),
+            false => format!("the archive recorded {digest} without its manifest, so nothing proves it"),
+        };
         return Some(Obstacle::new(
-            format!("the archive recorded {digest} without its manifest, so nothing proves it"),
+            reason,
             "--trust-recorded attaches it all the same; so does --expect with the digest that save printed",
         ));
     }

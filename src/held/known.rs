@@ -4,12 +4,11 @@
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
-use super::upstream::Upstream;
 use super::{HeldImage, Holder, manifests};
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Digest, Document, Kind};
 use crate::rebuild::lost::Candidate;
-use crate::source::{Others, StoredForm};
+use crate::source::{Others, StoredForm, Upstream};
 
 /// Most manifests of related images that a registry is asked for, for each image.
 const MAX_RELATIVES: usize = 8;

@@ -6,7 +6,6 @@ use std::io::{BufReader, Read as _};
 
 use super::Holder;
 use super::known::Known;
-use super::upstream::Upstream;
 use crate::archive::account::LayerOrigin;
 use crate::blob::Stored;
 use crate::blob::decompress::Decompressor;
@@ -16,6 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Compression, Descriptor, Digest, Hasher, Kind, MediaType, Repository};
 use crate::progress::Progress;
 use crate::rebuild::{self, Deflate, Expected, Outcome, Packed, Wanted};
+use crate::source::Upstream;
 
 /// Uncompressed bytes that are hashed at once.
 const PIECE: usize = 256 << 10;
@@ -76,15 +76,9 @@ impl Missing {
     }
 
     /// Uncompressed bytes of all of them; `None` if that is not known.
-    fn size(&self, holder: &dyn Holder) -> Result<Option<u64>> {
-        let mut sum = 0u64;
-        for layer in &self.wanted {
-            let Some(size) = holder.size(&layer.diff_id)? else {
-                return Ok(None);
-            };
-            sum = sum.saturating_add(size);
-        }
-        Ok(Some(sum))
+    fn size(&self, holder: &dyn Holder) -> Option<u64> {
+        let sizes = self.wanted.iter().map(|layer| holder.size(&layer.diff_id));
+        sizes.map(|size| size.ok().flatten()).sum()
     }
 
     /// Packs all of them.
@@ -105,7 +99,7 @@ impl Missing {
             tmpdir: options.tmpdir.clone(),
             jobs: options.jobs,
         };
-        progress.phase("packing layers", self.size(holder)?);
+        progress.phase("packing layers", self.size(holder));
         rebuild::pack(holder, &self.wanted, &how, progress, interrupt)
     }
 }
@@ -179,6 +173,7 @@ impl Layers {
                 return Ok(());
             }
             Some(Outcome::Unmatched { reason, .. }) => reason.to_string(),
+            Some(Outcome::Failed(error)) => return Err(error.clone()),
             None => SWITCHED_OFF.into(),
         };
         self.leave_uncompressed(holder, layer, diff_id, reason)

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::upstream::Upstream;
 use super::{HeldImage, Holder};
 use crate::archive::account::ManifestOrigin;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::graph::{MAX_DEPTH, MAX_DESCRIPTORS};
 use crate::oci::{Descriptor, Digest, Document, Kind, MediaType, Platform, Reference, Repository};
+use crate::source::Upstream;
 
 /// What a digest leads to.
 pub(super) struct Found {

@@ -6,7 +6,6 @@
 //!
 //! - `manifests`: the documents from a digest down to an image's manifest, wherever they are
 //! - `layers`: in which form each layer goes into the archive
-//! - `upstream`: the registry, as far as it can be reached
 //! - `saved`: an archive of `docker save` as a holder
 //! - `work`: making images ready
 //! - `known`: what other manifests tell of layers
@@ -23,7 +22,6 @@ mod recover;
 mod saved;
 mod source;
 mod unknown;
-mod upstream;
 mod work;
 
 use std::sync::Arc;

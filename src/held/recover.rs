@@ -117,7 +117,7 @@ impl Work<'_> {
                     digest: packed.digest,
                     size: Some(packed.size),
                 }),
-                Outcome::Unmatched { .. } => None,
+                Outcome::Unmatched { .. } | Outcome::Failed(_) => None,
             });
             for candidate in made.into_iter().chain(told) {
                 if !candidates.iter().any(|known| known.digest == candidate.digest) {
@@ -215,7 +215,12 @@ impl Work<'_> {
                     }
                     continue;
                 }
-                (None, Some(_)) => continue,
+                // It may be elsewhere, if its manifest is found; else the image cannot be had.
+                (Some(Outcome::Failed(_)) | None, Some(_)) => continue,
+                (Some(Outcome::Failed(error)), None) => {
+                    draft.fail(error.clone());
+                    return;
+                }
                 (Some(Outcome::Unmatched { reason, .. }), None) => reason.to_string(),
                 (Some(Outcome::Packed(_)), None) => UNPROVEN.into(),
                 (None, None) if outcomes.is_empty() => SWITCHED_OFF.into(),

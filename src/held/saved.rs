@@ -159,7 +159,8 @@ impl Holder for Saved {
         match self.shown {
             Some(_) => "the image has no digest of a registry: it was never pulled or pushed",
             None => {
-                "docker save writes none into archives; asked for as NAME@sha256:..., it is proven if it can be"
+                "neither docker save nor a docker format of podman keeps one; asked for as \
+                 NAME@sha256:..., it is proven if it can be"
             }
         }
     }

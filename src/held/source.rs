@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Holder;
 use super::layers::Missing;
-use super::upstream::Upstream;
 use super::work::{self, Ready, Work};
 use crate::archive::account::{Account, Evidence, Provenance};
 use crate::blob::Stored;
@@ -17,7 +16,7 @@ use crate::image::Graph;
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
-use crate::source::{Others, Source, Standing, StoredForm};
+use crate::source::{Others, Source, Standing, StoredForm, Upstream};
 use crate::transfer;
 
 /// Whether what is missing is made again.

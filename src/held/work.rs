@@ -7,7 +7,6 @@ use super::known::Known;
 use super::layers::{Layers, Missing, Places};
 use super::manifests::{self, Found};
 use super::platforms::{fits, is_among, lacking};
-use super::upstream::Upstream;
 use super::{HeldImage, Holder, Holding};
 use crate::archive::account::{ManifestOrigin, StandIn};
 use crate::error::{Error, Place, Problem, Result};
@@ -17,7 +16,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Document, Kind, PlatformSelection, Reference};
 use crate::rebuild::Outcome;
 use crate::rebuild::lost::Unrecovered;
-use crate::source::Others;
+use crate::source::{Others, Upstream};
 
 /// Why an image is not given by a digest that nobody shows for it.
 pub(super) const UNPROVEN: &str = "it has an image of that name, and nothing shows that it is the one of this digest: asked for \
@@ -135,6 +134,11 @@ impl Draft {
                 Ok(None)
             }
         }
+    }
+
+    /// Takes in what is wrong with it.
+    pub fn fail(&mut self, error: Error) {
+        self.failed = Some(of(error, &self.reference));
     }
 
     fn is_lost(&self) -> bool {

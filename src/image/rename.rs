@@ -154,7 +154,8 @@ impl Meant<'_> {
     }
 }
 
-/// Names images anew: gives their names in order, `None` for one without a name.
+/// Names images anew: gives their names in order, `None` for one without a name. Further digests of an image go with its
+/// tags, if none of those keeps its repository.
 ///
 /// # Errors
 ///
@@ -165,7 +166,35 @@ pub fn apply(renames: &[Rename], images: &[Identity<'_>]) -> Result<Vec<Option<R
         .iter()
         .map(|rename| rename.meant(images))
         .collect::<Result<_>>()?;
-    images.iter().map(|image| name(&meant, image)).collect()
+    let names: Vec<_> = images
+        .iter()
+        .map(|image| name(&meant, image))
+        .collect::<Result<_>>()?;
+    let is_meant = |image: &Identity<'_>| meant.iter().any(|meant| meant.from.is(image));
+    let follow = |(image, name): (&Identity<'_>, &Option<Reference>)| match image.reference {
+        Some(own) if !is_meant(image) => {
+            let moved = led_by(image, images, &names);
+            Some(moved.map_or_else(|| own.clone(), |repository| own.moved_to(repository)))
+        }
+        _ => name.clone(),
+    };
+    Ok(images.iter().zip(&names).map(follow).collect())
+}
+
+/// Where the tags of an image go of which this is a further digest; `None` if there are none, or if one stays.
+fn led_by<'n>(
+    image: &Identity<'_>,
+    images: &[Identity<'_>],
+    names: &'n [Option<Reference>],
+) -> Option<&'n Repository> {
+    let pairs = images.iter().zip(names);
+    let mut tags = pairs.filter(|(tagged, _)| image.is_further_digest_of(tagged));
+    let moved = |(tagged, name): (&Identity<'_>, &'n Option<Reference>)| {
+        let repository = name.as_ref()?.repository();
+        (Some(repository) != tagged.reference.map(Reference::repository)).then_some(repository)
+    };
+    let first = moved(tags.next()?)?;
+    tags.all(|tag| moved(tag).is_some()).then_some(first)
 }
 
 fn name(meant: &[Meant<'_>], image: &Identity<'_>) -> Result<Option<Reference>> {

@@ -214,3 +214,53 @@ fn what_cannot_be_a_new_name_is_refused_before_anything_is_read() {
         assert_eq!(error.exit_code(), 2, "{text}: {error}");
     }
 }
+
+#[test]
+fn further_digests_go_with_the_tags_of_their_image() {
+    let [a, x] = ["a", "x"].map(digest);
+    let pinned = |repository: &str, digest: Digest| format!("{repository}@{digest}");
+    let names: Vec<Reference> = [
+        "web:1".to_string(),
+        "web:2".into(),
+        pinned("web", a),
+        pinned("web", x),
+        pinned("other", a),
+    ]
+    .iter()
+    .map(|name| name.parse().unwrap())
+    .collect();
+    // `x` is a digest of another image.
+    let identities: Vec<Identity<'_>> = names
+        .iter()
+        .map(|name| Identity {
+            reference: Some(name),
+            digest: name.digest(),
+            root: name.digest().unwrap_or(a),
+            image_ids: vec![if name.digest() == Some(x) {
+                x
+            } else {
+                digest("config")
+            }],
+        })
+        .collect();
+    for (renames, web) in [
+        (&[][..], "web"),
+        // The other tag keeps its digests.
+        (&["web:1=x:1"], "web"),
+        (&["web:1=x:1", "web:2=x:2"], "x"),
+        (&["web:1=x:1", "web:2=y:2"], "x"),
+        // What is named itself goes there.
+        (
+            &["web:1=x:1", "web:2=x:2", &format!("{}=z", pinned("web", a))],
+            "z",
+        ),
+        (&["web=y"], "y"),
+    ] {
+        let renames: Vec<Rename> = renames.iter().map(|text| text.parse().unwrap()).collect();
+        let renamed = apply(&renames, &identities).unwrap();
+        let names: Vec<String> = renamed.iter().flatten().map(Reference::familiar).collect();
+        assert_eq!(names[2], pinned(web, a));
+        let of_x = if web == "y" { "y" } else { "web" };
+        assert_eq!(names[3..], [pinned(of_x, x), pinned("other", a)]);
+    }
+}

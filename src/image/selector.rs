@@ -19,6 +19,18 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
+    /// Whether this is a further digest of an image: `NAME@DIGEST` without a tag, in the repository of that image's tag
+    /// and with its config.
+    pub fn is_further_digest_of(&self, tagged: &Identity<'_>) -> bool {
+        let (Some(own), Some(tag)) = (self.reference, tagged.reference) else {
+            return false;
+        };
+        own.tag().is_none()
+            && tag.tag().is_some()
+            && own.repository() == tag.repository()
+            && self.image_ids.iter().any(|id| tagged.image_ids.contains(id))
+    }
+
     fn digests(&self) -> impl Iterator<Item = &Digest> {
         self.digest.iter().chain([&self.root]).chain(&self.image_ids)
     }

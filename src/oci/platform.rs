@@ -31,9 +31,18 @@ pub struct Platform {
     pub os_features: Vec<String>,
 }
 
+/// Most features that are read: Windows knows one.
+const MAX_FEATURES: usize = 64;
+
 fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let list: Option<Vec<String>> = serde::Deserialize::deserialize(deserializer)?;
-    Ok(list.unwrap_or_default())
+    let list = list.unwrap_or_default();
+    match list.len() {
+        0..=MAX_FEATURES => Ok(list),
+        more => Err(serde::de::Error::custom(format!(
+            "{more} os.features, over the limit of {MAX_FEATURES}"
+        ))),
+    }
 }
 
 impl Platform {

@@ -109,8 +109,12 @@ impl<'a> Worker<'a> {
         self.packing
             .progress
             .blob_started(&job.layer.diff_id, job.size, 0);
-        let output = pass.run(&mut self.buffer, seen)?;
+        let output = pass.run(&mut self.buffer, seen);
         let dropped = pass.dropped;
+        if output.is_err() {
+            spool.drop_rest()?;
+        }
+        let output = output?;
         let found = output.as_ref().and_then(|output| fit(job, output));
         if let (Some(output), Some((encoder, digest))) = (&output, found) {
             let name = format!("{}, packed again", job.layer.diff_id);

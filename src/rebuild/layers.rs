@@ -75,6 +75,27 @@ pub enum Outcome {
         /// Stored bytes that encoders made of it, in the order in which they were tried.
         made: Vec<u64>,
     },
+    /// Its uncompressed bytes cannot be read, or are wrong.
+    Failed(Error),
+}
+
+impl Outcome {
+    /// Takes in what came of a layer. Its own error does not keep others from being packed.
+    ///
+    /// # Errors
+    ///
+    /// If the error concerns all layers: what can be written, and files of this machine that cannot be read.
+    fn of(outcome: Result<Outcome>) -> Result<Outcome> {
+        match outcome {
+            Err(
+                error @ (Error::Refused(_)
+                | Error::NotFound { .. }
+                | Error::Registry { .. }
+                | Error::Engine { .. }),
+            ) => Ok(Outcome::Failed(error)),
+            other => other,
+        }
+    }
 }
 
 /// A layer in its stored form.
@@ -127,8 +148,8 @@ impl Reason {
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if a layer's uncompressed bytes are not what its diff id says; [`Error::Io`] if the temporary
-/// files cannot be written; what `unpacked` fails with; [`Error::Interrupted`].
+/// [`Error::Io`] if the temporary files cannot be written or a local file not be read; [`Error::Interrupted`]. What is
+/// wrong with one layer is its [`Outcome::Failed`].
 pub fn pack(
     unpacked: &dyn Uncompressed,
     wanted: &[Wanted],
@@ -148,7 +169,13 @@ pub fn pack(
             continue;
         }
         same.push(at);
-        let size = unpacked.size(&layer.diff_id)?;
+        let size = match unpacked.size(&layer.diff_id) {
+            Ok(size) => size,
+            Err(error) => {
+                outcomes.push(Some(Outcome::of(Err(error))?));
+                continue;
+            }
+        };
         outcomes.push(hopeless(layer, size));
         if outcomes.last().is_some_and(Option::is_none) {
             let size = size.unwrap_or_default();
@@ -235,7 +262,7 @@ impl<'a> Packing<'a> {
         if let Some(at) = scout_of(&jobs, total) {
             let job = jobs.remove(at);
             let mut worker = Worker::new(self);
-            done.push((job.at, worker.pack(&job)?));
+            done.push((job.at, Outcome::of(worker.pack(&job))?));
             scout = Some(worker);
         }
         let workers = self.options.jobs.get().min(jobs.len());
@@ -243,7 +270,7 @@ impl<'a> Packing<'a> {
         let outcome = Mutex::new(Ok(done));
         let work = |mut worker: Worker<'_>| {
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::SeqCst)) {
-                let packed = worker.pack(job);
+                let packed = Outcome::of(worker.pack(job));
                 let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
                 match (packed, outcome.as_mut()) {
                     (_, Err(_)) => return,

@@ -129,6 +129,7 @@ fn hit(outcome: &Outcome) -> &Packed {
     match outcome {
         Outcome::Packed(packed) => packed,
         Outcome::Unmatched { reason, .. } => panic!("{reason}"),
+        Outcome::Failed(error) => panic!("{error}"),
     }
 }
 
@@ -136,6 +137,7 @@ fn missed(outcome: &Outcome) -> &Reason {
     match outcome {
         Outcome::Unmatched { reason, .. } => reason,
         Outcome::Packed(packed) => panic!("{}", packed.encoder.name),
+        Outcome::Failed(error) => panic!("{error}"),
     }
 }
 
@@ -365,7 +367,10 @@ fn damaged_layers_are_errors_whatever_is_expected() {
         },
     ];
     for wanted in others {
-        let error = run(&layers, &[wanted], &Options::default()).unwrap_err();
+        let outcomes = run(&layers, &[wanted], &Options::default()).unwrap();
+        let [Outcome::Failed(error)] = &outcomes[..] else {
+            panic!("{outcomes:?}");
+        };
         assert_eq!(error.exit_code(), 1);
         let text = error.to_string();
         assert!(text.starts_with(&diff_id.to_string()), "{text}");
@@ -521,18 +526,36 @@ fn errors_of_the_reader_keep_their_meaning() {
             hint: None,
         })
     };
-    for (made, exit) in [
-        (not_found as fn() -> io::Error, 7),
-        (|| io::Error::from_raw_os_error(5), 3),
-    ] {
-        let error = pack(
-            &Broken(made),
-            &wanted,
-            &Options::default(),
-            &Silent,
-            &Interrupt::default(),
-        )
-        .unwrap_err();
-        assert_eq!(error.exit_code(), exit, "{error}");
+    let packed = |made: fn() -> io::Error| {
+        let options = Options::default();
+        pack(&Broken(made), &wanted, &options, &Silent, &Interrupt::default())
+    };
+    let outcomes = packed(not_found).unwrap();
+    assert!(matches!(&outcomes[..], [Outcome::Failed(error)] if error.exit_code() == 7));
+    let error = packed(|| io::Error::from_raw_os_error(5)).unwrap_err();
+    assert_eq!(error.exit_code(), 3, "{error}");
+}
+
+#[test]
+fn a_layer_that_is_damaged_keeps_none_of_the_others_from_being_packed() {
+    let (mut layers, mut wanted, mut stored) = (Layers::default(), Vec::new(), Vec::new());
+    for seed in 30..36 {
+        let tar = tar(seed, 20_000);
+        layers.add(&tar);
+        stored.push(packed(&tar, by(GO_1)));
+        wanted.push(exactly(&tar, stored.last().unwrap()));
+    }
+    let damaged = wanted[2].diff_id;
+    layers.tars.get_mut(&damaged).unwrap()[700] ^= 1;
+    let options = Options {
+        jobs: NonZeroUsize::MIN,
+        ..Options::default()
+    };
+    let outcomes = run(&layers, &wanted, &options).unwrap();
+    for (at, (outcome, stored)) in outcomes.iter().zip(&stored).enumerate() {
+        match at {
+            2 => assert!(matches!(outcome, Outcome::Failed(error) if error.exit_code() == 1)),
+            _ => assert!(bytes(&hit(outcome).stored) == *stored),
+        }
     }
 }

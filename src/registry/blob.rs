@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ureq::BodyReader;
 use ureq::http::{StatusCode, header};
 
+use super::connect::read_within;
 use super::failure::Failure;
 use super::transport::{Answer, Timeouts};
 use crate::error::{Error, Result};
@@ -40,6 +41,8 @@ pub(super) struct RateGuard {
     subject: Subject,
     host: String,
     pace: Pace,
+    /// The time that one read may take.
+    limit: Duration,
 }
 
 impl RateGuard {
@@ -49,6 +52,7 @@ impl RateGuard {
             body: answer.body.into_reader(),
             subject,
             pace: Pace::new(timeouts),
+            limit: timeouts.idle.saturating_mul(2),
         }
     }
 }
@@ -56,7 +60,7 @@ impl RateGuard {
 impl Read for RateGuard {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let started = Instant::now();
-        let count = match self.body.read(buffer) {
+        let count = match read_within(self.limit, &mut self.body, buffer) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
             Err(error) => {

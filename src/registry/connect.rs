@@ -1,8 +1,10 @@
 //! How connections are made: names, TCP, proxies, and TLS with a configuration for each host.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -36,6 +38,65 @@ impl Resolver for Names {
             ureq::Error::Io(error) => ureq::Error::Other(Box::new(NameError(error))),
             other => other,
         })
+    }
+}
+
+thread_local! {
+    /// When the read of a body that this thread is in has to give something.
+    static END: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Reads from a body. A read that gives nothing within `limit` ends with an error, whatever the other side sends
+/// meanwhile: trailers without end are no content.
+pub(super) fn read_within(limit: Duration, body: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    END.set(Instant::now().checked_add(limit));
+    let outcome = body.read(buffer);
+    END.set(None);
+    outcome
+}
+
+/// Makes connections heed [`read_within`].
+#[derive(Debug)]
+pub(super) struct LimitConnector;
+
+impl<In: Transport> Connector<In> for LimitConnector {
+    type Out = LimitTransport<In>;
+
+    fn connect(
+        &self,
+        _: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        Ok(chained.map(LimitTransport))
+    }
+}
+
+/// A connection that heeds [`read_within`].
+#[derive(Debug)]
+pub(super) struct LimitTransport<In>(In);
+
+impl<In: Transport> Transport for LimitTransport<In> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.0.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.0.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        if END.get().is_some_and(|end| Instant::now() >= end) {
+            return Err(ureq::Error::Timeout(ureq::Timeout::PerRead));
+        }
+        self.0.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.0.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.0.is_tls()
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) enum Manner {
     /// Nothing before the gate is open, or a long time has gone by.
     Held(Arc<Gate>),
     Chunked,
+    /// Chunks, and trailers without end.
+    Trailers,
     /// A `Content-Length` that may not be true.
     Length(usize),
 }
@@ -128,7 +130,7 @@ impl Reply {
         }
         let mut head = format!("HTTP/1.1 {} X\r\n", self.status);
         match self.manner {
-            Manner::Chunked => head += "Transfer-Encoding: chunked\r\n",
+            Manner::Chunked | Manner::Trailers => head += "Transfer-Encoding: chunked\r\n",
             Manner::Length(length) => head += &format!("Content-Length: {length}\r\n"),
             _ => head += &format!("Content-Length: {}\r\n", self.body.len()),
         }
@@ -153,6 +155,15 @@ impl Reply {
                 out.flush()?;
                 thread::sleep(Duration::from_secs(3));
                 false
+            }
+            Manner::Trailers => {
+                write!(out, "{:x}\r\n", self.body.len())?;
+                out.write_all(&self.body)?;
+                out.write_all(b"\r\n0\r\n")?;
+                // Until whoever reads hangs up.
+                loop {
+                    out.write_all(b"X-Trailer: on and on\r\n")?;
+                }
             }
             Manner::Held(gate) => {
                 out.flush()?;

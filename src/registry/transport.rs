@@ -9,7 +9,7 @@ use ureq::http::{self, HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, SocksConnector, TcpConnector};
 use ureq::{Agent, Body};
 
-use super::connect::{Names, TlsConnector};
+use super::connect::{LimitConnector, Names, TlsConnector, read_within};
 use super::failure::Failure;
 use super::location;
 use super::tls::Trust;
@@ -105,9 +105,10 @@ impl Answer {
     pub(super) fn text(self, limit: u64) -> Vec<u8> {
         let end = Instant::now() + MAX_SMALL_TIME;
         let mut reader = self.body.into_reader().take(limit);
+        let left = || end.saturating_duration_since(Instant::now());
         let (mut bytes, mut buffer) = (Vec::new(), vec![0; SMALL_BUFFER]);
         while Instant::now() < end {
-            match reader.read(&mut buffer) {
+            match read_within(left(), &mut reader, &mut buffer) {
                 Ok(count) if count > 0 => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
                 _ => break,
             }
@@ -148,7 +149,8 @@ impl Transport {
             ().chain(SocksConnector::default())
                 .chain(ConnectProxyConnector::default())
                 .chain(TcpConnector::default())
-                .chain(TlsConnector(trust.clone()));
+                .chain(TlsConnector(trust.clone()))
+                .chain(LimitConnector);
         Transport {
             agent: Agent::with_parts(config, connector, Names::default()),
             proxies,

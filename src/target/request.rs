@@ -132,11 +132,15 @@ impl Request {
     }
 }
 
-/// An exact name, else every image of the repository: positions of whole and of damaged images.
+/// An exact name with the further digests of its image, else every image of the repository: positions of whole and of
+/// damaged images.
 fn hits(text: &str, offers: &Offers<'_>) -> Result<(Vec<usize>, Vec<usize>)> {
     let positions = |name: &Selector| -> (Vec<usize>, Vec<usize>) {
-        let whole = offers.images.iter().enumerate();
-        let whole = whole.filter(|(_, offer)| name.is(&offer.identity()));
+        let identities: Vec<Identity<'_>> = offers.images.iter().map(Offer::identity).collect();
+        let named: Vec<&Identity<'_>> = identities.iter().filter(|one| name.is(one)).collect();
+        let is_meant =
+            |one: &Identity<'_>| name.is(one) || named.iter().any(|named| one.is_further_digest_of(named));
+        let whole = identities.iter().enumerate().filter(|(_, one)| is_meant(one));
         let broken = offers.damaged.iter().enumerate();
         let broken = broken.filter(|(_, image)| name.is(&image.identity()));
         (

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bad;
+mod containers_image;
 mod docker_save;
 mod every_byte;
 mod good;

@@ -107,16 +107,16 @@ fn a_layer_may_be_there_both_ways_and_must_be_there_in_one() {
 }
 
 #[test]
-fn a_stand_in_goes_by_what_was_recorded_and_never_by_its_own_digest() {
+fn an_image_goes_by_what_was_recorded_of_it() {
     let other = Digest::sha256(b"what the engine showed");
     for (recorded, digest, evidence) in [
         (other.to_string(), Some(other), Evidence::Recorded),
         ("none".into(), None, Evidence::None),
-        // What a manifest hashes to is proven.
+        // Its own, which whoever sealed the archive could not prove.
         (
             root(&three()).to_string(),
             Some(root(&three())),
-            Evidence::Verified,
+            Evidence::Recorded,
         ),
     ] {
         let mut sample = three();
@@ -225,6 +225,14 @@ fn saving_from_an_archive_keeps_what_is_told() {
             assert_eq!(saved(&source, &[&format!("app@{other}")]).0, [told]);
         }
     }
+
+    // Its own digest stays as unproven as it was, unless the user vouches for it.
+    let mut sample = three();
+    sample.index["manifests"][0]["annotations"][RECORDED] = json!(root);
+    let archive = file(&sample.tar());
+    let source = source(archive.path());
+    assert_eq!(saved(&source, &["app:1"]).0, [json!({ RECORDED: root })]);
+    assert_eq!(saved(&source, &[&format!("app@{root}")]).0, [json!({})]);
 }
 
 #[test]

@@ -75,7 +75,8 @@ fn an_archive_of_docker_save_becomes_one_that_says_what_it_is() {
     let run = sealift.run(&save).code(0);
     assert!(run.stdout.contains("<none>"), "{}", run.stdout);
     assert!(
-        run.stdout.contains("docker save writes none into archives"),
+        run.stdout
+            .contains("neither docker save nor a docker format of podman keeps one"),
         "{}",
         run.stdout
     );

@@ -40,6 +40,42 @@ fn every_document_says_the_same_by_the_same_names() {
 }
 
 #[test]
+fn every_field_is_documented() {
+    let sealift = Sealift::new();
+    let (_, saved) = saved(&sealift);
+    let shell = "head -c 9000 app.tar > cut.tar; cp app.tar bad.tar;
+        printf x | dd of=bad.tar bs=1 seek=1600 conv=notrunc status=none";
+    run(&mut sealift.shell(shell)).ok();
+    let docker_save = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/bad/docker-save-of-28.tar");
+    let mut documents = vec![saved];
+    for line in [
+        "save --json --from app.tar app:1 app:2 --keep-going --rename app:1=web:2 -o some.tar",
+        &format!("save --json --from {docker_save} --offline -o unpacked.tar"),
+        "list --json app.tar cut.tar unpacked.tar",
+        "verify --json app.tar cut.tar bad.tar unpacked.tar",
+        "save --json -o x.tar App:1 Web:2",
+        "doctor --json",
+        "load --json app.tar",
+    ] {
+        let line: Vec<&str> = line.split(' ').collect();
+        documents.push(sealift.run(&line).json());
+    }
+    documents.iter().for_each(assert_documented);
+    assert!(
+        documents[1]["left_out"][0]["hint"].is_string(),
+        "{}",
+        documents[1]
+    );
+    assert!(
+        !documents[4]["archives"][2]["findings"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(documents[5]["errors"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn a_usage_error_is_a_document_too() {
     let sealift = Sealift::new();
     for args in [

@@ -5,6 +5,7 @@
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
 //! planted.rs    what another user put where root writes
 //! old_kernel.rs newer system calls that fail with ENOSYS
+//! compressed.rs archives that were compressed as a whole, bombs among them
 //! examples.rs   the examples of the help texts that need no engine
 //! from.rs       where save looks for images
 //! hostile.rs    what comes from outside is printed as text
@@ -12,6 +13,7 @@
 //! keep_going.rs saves of which some images cannot be had, and new names
 //! json.rs       the documents of all commands
 //! memory.rs     many names of one image
+//! parts.rs      parts that are missing, short, or of another archive
 //! printed.rs    text, exit codes, help, lists of names
 //! tables.rs     tables on terminals of several widths
 //! unpacked.rs   what is told of uncompressed layers and stand-ins
@@ -25,6 +27,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod compressed;
 mod examples;
 mod faults;
 mod files;
@@ -35,6 +38,7 @@ mod json;
 mod keep_going;
 mod memory;
 mod old_kernel;
+mod parts;
 mod planted;
 mod printed;
 mod registry_faults;

@@ -506,10 +506,17 @@ fn the_command_that_would_do_it_is_told() {
     let built = images.add("quay.io/a/b:1", &Image::sample("app", "1"));
     let offline = Offline::beside(&daemon);
     let said = offline.load_without_consent(&images).code(6);
-    let (_, line) = said
-        .stderr
-        .split_once("hint: this does it: sudo sealift ")
-        .unwrap();
+    // One hint, the whole command, also where nothing is done.
+    let mut arguments = offline.arguments(&images);
+    arguments.retain(|one| one != "--allow-restart");
+    arguments.push("--dry-run".into());
+    let planned = offline.sealift.run(&arguments).code(6);
+    assert_eq!(planned.stderr, "");
+    let text = format!("{}\n{}", said.stderr, planned.stdout);
+    for (hints, text) in [("hint: sudo sealift ", &text), ("--allow-restart", &text)] {
+        assert_eq!(text.matches(hints).count(), 2, "{text}");
+    }
+    let (_, line) = said.stderr.split_once("hint: sudo sealift ").unwrap();
     let line = line.lines().next().unwrap();
     let program = env!("CARGO_BIN_EXE_sealift");
     let mut shell = offline.sealift.command(&[] as &[&str]);

@@ -256,3 +256,34 @@ fn a_signal_at_any_time_ends_a_load_by_that_signal_and_leaves_nothing_halfway() 
     assert!(ended >= 5, "only {ended} loads were cut");
     assert_eq!(sealift.run(&["doctor", "--json"]).ok().json()["leftover"], false);
 }
+
+fn every_field_is_documented(engine: Engine, store: Store) {
+    let sealift = Sealift::new();
+    Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    let rename = "app:1=10.0.0.1:5000/app:1";
+    sealift
+        .run(&["save", "-q", "--from", "layout", "app:1", "-o", "app.tar"])
+        .ok();
+    let daemon = Daemon::start(engine, store);
+    let sealift = sealift.docker(&daemon);
+    for line in [
+        &["load", "--dry-run", "app.tar"][..],
+        &["load", "--dry-run", "app.tar", "--rename", rename],
+        &["load", "app.tar", "--attach", "none"],
+        &["load", "app.tar", "--keep-push-digest"],
+        &["load", "app.tar", "--rename", rename],
+        &["doctor"],
+    ] {
+        assert_documented(&sealift.run(&[line, &["--json"]].concat()).json());
+    }
+}
+
+#[test]
+fn every_field_of_a_classic_store_is_documented() {
+    every_field_is_documented(Engine::Docker20, Store::Classic);
+}
+
+#[test]
+fn every_field_of_a_containerd_store_is_documented() {
+    every_field_is_documented(Engine::Docker28, Store::Containerd);
+}

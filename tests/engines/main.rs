@@ -1,6 +1,7 @@
 //! Real engines and a real registry.
 //!
 //! ```text
+//! further_digests.rs   several digests of one tag: chosen and named anew together
 //! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
 //! command.rs   the command as a user runs it
 //! classic_store.rs   layers and manifests out of the files of a Docker, while it runs and after
@@ -34,6 +35,7 @@
 //! save_docker_proof.rs   images without a digest, where a registry has one
 //! save_docker_files.rs   archives of docker save, podman and skopeo as sources
 //! saving.rs    what those share
+//! written_anew.rs  archives for which podman or skopeo wrote a manifest anew
 //! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
 //! ```
 //!
@@ -56,6 +58,7 @@ mod classic_store;
 mod command;
 mod dormant;
 mod examples;
+mod further_digests;
 mod harness;
 mod hops;
 mod image_ids;
@@ -83,3 +86,4 @@ mod save_docker_odd;
 mod save_docker_proof;
 mod save_docker_store;
 mod saving;
+mod written_anew;

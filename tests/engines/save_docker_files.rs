@@ -100,6 +100,14 @@ fn archives_of_docker_skopeo_and_podman() {
             "images.tar",
         );
         assert_eq!(by_name, image);
+        for packer in ["gzip", "zstd"] {
+            let script =
+                format!("{packer} -q < {file} | sealift save --json --offline --from - -o images.tar");
+            let mut packed = told(&sealift, &run(&mut sealift.shell(&script)).ok(), "images.tar");
+            assert_eq!(packed["from"], "standard input");
+            packed["from"] = image["from"].clone();
+            assert_eq!(packed, image, "{packer}");
+        }
         let by_digest = format!("{}@{digest}", archive.name);
         let proven = sealift
             .run(&[&line[..], &[&by_digest, "--rebuild", "require"]].concat())

@@ -198,3 +198,49 @@ fn an_image_that_was_never_pushed(engine: Engine, store: Store) {
 }
 
 on_every_engine!(an_image_that_was_never_pushed);
+
+#[test]
+fn a_layer_that_is_damaged_is_the_error_of_its_image() {
+    let registry = Registry::start();
+    let sealift = Sealift::new();
+    let daemon = Daemon::start(Engine::Docker20, Store::Classic);
+    let mut pushed = Vec::new();
+    for name in ["good", "lost", "other"] {
+        let to = format!("{}/library/{name}:1", registry.address());
+        daemon.build(name, &[Layer::new().file("app/name", name)]);
+        let digest = daemon.push(name, &to);
+        pushed.push(json!([to, digest, "verified"]));
+    }
+    drop(registry);
+    let format = "{{.GraphDriver.Data.UpperDir}}";
+    let folder = daemon
+        .docker(&["inspect", "--format", format, "lost"])
+        .ok()
+        .stdout;
+    fs::remove_file(std::path::Path::new(folder.trim()).join("app/name")).unwrap();
+
+    let tags: Vec<&str> = pushed.iter().map(|image| image[0].as_str().unwrap()).collect();
+    let save = [&["save", "--json", "-o", "images.tar"][..], &OUT_OF, &tags].concat();
+    let said = at(&sealift, &daemon, &save).code(1);
+    assert!(
+        said.stdout.contains("app/name") && said.stdout.contains("missing"),
+        "{said:?}"
+    );
+    let said = at(&sealift, &daemon, &[&save[..], &["--keep-going"]].concat())
+        .code(1)
+        .json();
+    let images = said["images"].as_array().unwrap().iter();
+    let images: Vec<Value> = images
+        .map(|image| json!([image["name"], image["digest"], image["evidence"]]))
+        .collect();
+    assert_eq!(images, [pushed[0].clone(), pushed[2].clone()]);
+    let left_out = &said["left_out"][0];
+    assert_eq!(
+        json!([left_out["name"], left_out["exit"]]),
+        json!([pushed[1][0], 1])
+    );
+    assert!(
+        left_out["reason"].as_str().unwrap().contains("app/name"),
+        "{left_out}"
+    );
+}

@@ -1,6 +1,6 @@
 //! Tars of several formats, changed in fields, records, order and bytes, with their checksums mended.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::ops::Range;
 
 use sealift::archive::segments::Segments;
@@ -11,7 +11,7 @@ use sealift::oci::Digest;
 use sealift::progress::Silent;
 use serde_json::Value;
 
-use crate::images::{PLAIN, Sample};
+use crate::images::{self, PLAIN, Sample};
 use crate::random::Random;
 use crate::server::Go;
 use crate::{Verdict, on_all_inputs};
@@ -523,20 +523,28 @@ fn changed(mut entries: Vec<Entry>, random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Entries as sealift reads them; `None` if it refuses the tar or finds something wrong with it.
+/// Entries as sealift reads them in a file; `None` if it refuses the tar or finds something wrong with it.
 fn ours(bytes: &[u8]) -> Option<Vec<(u64, Value)>> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     let segments = Segments::of_file("t", file, std::path::Path::new("t")).unwrap();
-    let index = TarIndex::read(&segments).ok()?;
+    entries(TarIndex::read(&segments).ok()?)
+}
+
+/// Entries as sealift reads them from a stream, plain or compressed.
+fn streamed(bytes: &[u8]) -> Option<Vec<(u64, Value)>> {
+    entries(TarIndex::read_stream("t", bytes, &Options::default()).ok()?)
+}
+
+fn entries(index: TarIndex) -> Option<Vec<(u64, Value)>> {
     if index.findings.iter().any(sealift::Finding::is_error) {
         return None;
     }
     let mut entries = Vec::new();
     for (name, stored) in index.files {
-        let begin = usize::try_from(stored.offset.unwrap()).unwrap();
-        let data = &bytes[begin..begin + usize::try_from(stored.size).unwrap()];
-        let digest = Digest::sha256(data);
+        let mut data = Vec::new();
+        stored.reader(0).read_to_end(&mut data).unwrap();
+        let digest = Digest::sha256(&data);
         entries.push((
             stored.offset.unwrap(),
             serde_json::json!({"type": "0", "name": name, "size": stored.size, "digest": digest}),
@@ -574,7 +582,14 @@ fn theirs(answer: &Value) -> Vec<Value> {
 }
 
 fn compare(bytes: &[u8], go: &mut Go) -> Result<Verdict, String> {
-    let Some(ours) = ours(bytes) else {
+    let ours = ours(bytes);
+    let gzip = images::gzip(bytes);
+    for (form, streamed) in [("plain", streamed(bytes)), ("gzip", streamed(&gzip))] {
+        if streamed != ours {
+            return Err(format!("in a file {ours:#?}, as a {form} stream {streamed:#?}"));
+        }
+    }
+    let Some(ours) = ours else {
         return Ok(Verdict::Refused);
     };
     let answer = go.ask(b't', bytes);

@@ -85,6 +85,7 @@ fn what_a_real_zlib_packed_is_packed_again() {
                 packed.encoder.name
             ),
             Outcome::Unmatched { reason, size, .. } => panic!("{kind}, {size} bytes: {reason}"),
+            Outcome::Failed(error) => panic!("{kind}: {error}"),
         }
     }
     assert_eq!(outcomes.len(), wanted.len());

@@ -7,6 +7,7 @@
 //! daemon.rs     a dockerd of one's own: three versions, both stores; daemon/ how it is described and started
 //! engine.rs     where the engines are, and the root folders in which the newer ones run
 //! build.rs      images built by an engine's own `docker build`
+//! documented.rs whether docs/json.md names what is in a document
 //! http.rs       a GET over a socket
 //! image.rs      builds images in OCI layout folders and knows their true digests
 //! layer.rs      the layers of those images
@@ -33,6 +34,7 @@
 pub mod build;
 pub mod command;
 pub mod daemon;
+pub mod documented;
 pub mod engine;
 pub mod examples;
 pub mod folder;
@@ -49,6 +51,7 @@ pub mod unpacked;
 
 pub use command::{Run, Sealift, run};
 pub use daemon::Daemon;
+pub use documented::assert_documented;
 pub use engine::{Engine, Store};
 pub use folder::Folder;
 pub use image::{Built, Dialect, Image, Manifest, Platform};

@@ -4,15 +4,28 @@ use super::MAX_EXTENSION;
 use super::header::{Block, number};
 use super::records::integer;
 
-/// What a sparse file has data for.
+/// What a sparse file has data for. Only what is left to check is kept: a map may be as long as the layer.
 pub(super) struct Map {
     /// Bytes of the file with its holes.
     size: i64,
-    /// Offsets and lengths of data.
-    data: Vec<(i64, i64)>,
-    /// Of a map in the data: what was read of it, and how many lines that is.
-    text: Vec<u8>,
-    lines: usize,
+    /// Where the last stretch of data ends.
+    end: i64,
+    /// Bytes of data in all.
+    data: i64,
+    text: Text,
+}
+
+/// What was read of a map in the data.
+#[derive(Default)]
+struct Text {
+    /// Bytes of it.
+    length: u64,
+    /// The line that is not whole yet.
+    line: Vec<u8>,
+    /// Numbers that are still to come, once the first line has said how many there are.
+    left: Option<u64>,
+    /// The offset that waits for its length.
+    offset: Option<i64>,
 }
 
 /// Where a map is.
@@ -51,8 +64,7 @@ impl Map {
             if offset.first() == Some(&0) {
                 break;
             }
-            self.data
-                .push((number(offset).ok_or(WRONG)?, number(length).ok_or(WRONG)?));
+            self.add(number(offset).ok_or(WRONG)?, number(length).ok_or(WRONG)?)?;
         }
         Ok(field.get(24 * room).is_some_and(|byte| *byte != 0))
     }
@@ -70,7 +82,11 @@ impl Map {
             return Err(WRONG);
         }
         let mut map = Map::in_data(size);
-        map.numbers(&numbers)?;
+        for pair in numbers.chunks_exact(2) {
+            if let [offset, length] = pair {
+                map.add(integer(offset).ok_or(WRONG)?, integer(length).ok_or(WRONG)?)?;
+            }
+        }
         Ok(map)
     }
 
@@ -78,59 +94,70 @@ impl Map {
     pub fn in_data(size: i64) -> Map {
         Map {
             size,
-            data: Vec::new(),
-            text: Vec::new(),
-            lines: 0,
+            end: 0,
+            data: 0,
+            text: Text::default(),
         }
     }
 
     /// Takes a block of such a map: numbers in lines, the first of which says how many pairs there are. Whether
     /// another block follows.
     pub fn new_block(&mut self, block: &[u8]) -> Result<bool, &'static str> {
-        self.text.extend(block);
-        if self.text.len() > usize::try_from(MAX_EXTENSION).unwrap_or(usize::MAX) {
+        self.text.length += u64::try_from(block.len()).unwrap_or_default();
+        if self.text.length > MAX_EXTENSION {
             return Err("a map of a sparse file of more than 1 MiB");
         }
-        self.lines += block.iter().filter(|byte| **byte == b'\n').count();
-        if self.lines == 0 {
-            return Ok(true);
+        for byte in block {
+            if *byte != b'\n' {
+                self.text.line.push(*byte);
+                continue;
+            }
+            let line = std::mem::take(&mut self.text.line);
+            if self.number(integer(&line).ok_or(WRONG)?)? {
+                return Ok(false);
+            }
         }
-        let mut lines = self.text.split(|byte| *byte == b'\n');
-        let pairs = integer(lines.next().unwrap_or_default()).and_then(|pairs| usize::try_from(pairs).ok());
-        let count = pairs.and_then(|pairs| pairs.checked_mul(2)).ok_or(WRONG)?;
-        if self.lines - 1 < count {
-            return Ok(true);
-        }
-        let numbers: Vec<Vec<u8>> = lines.take(count).map(<[u8]>::to_vec).collect();
-        self.numbers(&numbers)?;
-        Ok(false)
+        Ok(true)
     }
 
-    fn numbers(&mut self, numbers: &[impl AsRef<[u8]>]) -> Result<(), &'static str> {
-        let mut numbers = numbers.iter().map(|number| integer(number.as_ref()).ok_or(WRONG));
-        while let (Some(offset), Some(length)) = (numbers.next(), numbers.next()) {
-            self.data.push((offset?, length?));
+    /// Takes the number of a line. Whether it is the last.
+    fn number(&mut self, number: i64) -> Result<bool, &'static str> {
+        let left = match self.text.left {
+            None => u64::try_from(number)
+                .ok()
+                .and_then(|pairs| pairs.checked_mul(2))
+                .ok_or(WRONG)?,
+            Some(left) => {
+                match self.text.offset.take() {
+                    None => self.text.offset = Some(number),
+                    Some(offset) => self.add(offset, number)?,
+                }
+                left - 1
+            }
+        };
+        self.text.left = Some(left);
+        Ok(left == 0)
+    }
+
+    /// Takes a stretch of data, which must lie behind the one before.
+    fn add(&mut self, offset: i64, length: i64) -> Result<(), &'static str> {
+        if offset < self.end || length < 0 {
+            return Err(WRONG);
         }
+        self.end = offset
+            .checked_add(length)
+            .filter(|end| *end <= self.size)
+            .ok_or(WRONG)?;
+        self.data = self.data.checked_add(length).ok_or(WRONG)?;
         Ok(())
     }
 
-    /// Checks that it makes sense, and that there is as much data as it says.
+    /// Checks that there is as much data as it says.
     pub fn check(&self, stored: u64) -> Result<(), &'static str> {
         if self.size < 0 {
             return Err("a negative size");
         }
-        let (mut end, mut all) = (0, 0_i64);
-        for (offset, length) in &self.data {
-            if *offset < end || *length < 0 {
-                return Err(WRONG);
-            }
-            end = offset
-                .checked_add(*length)
-                .filter(|end| *end <= self.size)
-                .ok_or(WRONG)?;
-            all = all.checked_add(*length).ok_or(WRONG)?;
-        }
-        match u64::try_from(all) == Ok(stored) {
+        match u64::try_from(self.data) == Ok(stored) {
             true => Ok(()),
             false => Err("a sparse file with more or less data than its map says"),
         }

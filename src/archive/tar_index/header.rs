@@ -87,20 +87,6 @@ pub(super) fn long_name(bytes: &[u8]) -> Result<String, Problem> {
     String::from_utf8(name.to_vec()).map_err(|_| tar("a name that is not UTF-8"))
 }
 
-/// Refuses what a stream begins with if no archive begins so, before the rest of it is taken in.
-///
-/// # Errors
-///
-/// What is wrong with it.
-pub(in crate::archive) fn check_first(block: &[u8]) -> Result<(), Problem> {
-    match block.first_chunk::<512>() {
-        Some(block) if *block == [0; 512] => Err(tar("it ends where it begins: nothing is in it")),
-        Some(block) => check_fields(Header::from_byte_slice(block)),
-        // Too short to be one, which is found when it is read.
-        None => Ok(()),
-    }
-}
-
 /// Checks what makes a block a header that all readers understand the same way.
 pub(super) fn check_fields(header: &Header) -> Result<(), Problem> {
     let bytes = header.as_bytes();

@@ -36,11 +36,19 @@ pub(super) struct Blob {
     pub compression: Option<Compression>,
     /// For a layer, what the configs say that it is uncompressed. More than one cannot be right.
     pub diff_ids: BTreeSet<Digest>,
-    /// Nothing is left to hash: it was hashed, has a wrong size, or is not here.
-    pub is_settled: bool,
+    /// It has a wrong size, or is not here.
+    is_unusable: bool,
     /// It was read and hashed while the documents were followed.
     is_read: bool,
     is_reported_missing: bool,
+}
+
+impl Blob {
+    /// Whether nothing is left to do with it. What was read as a document may be a layer of another image.
+    pub fn is_settled(&self) -> bool {
+        let is_layer = self.compression.is_some() || !self.diff_ids.is_empty();
+        self.is_unusable || self.is_read && !is_layer
+    }
 }
 
 /// A document, as far as it is needed after it was read: never its bytes.
@@ -163,7 +171,10 @@ impl<'a> Closure<'a> {
 
     /// Blobs that were read and hashed on the way.
     pub fn checked(&self) -> Vec<Digest> {
-        let read = self.blobs.iter().filter(|(_, blob)| blob.is_read);
+        let read = self
+            .blobs
+            .iter()
+            .filter(|(_, blob)| blob.is_read && blob.is_settled());
         read.map(|(digest, _)| *digest).collect()
     }
 
@@ -407,11 +418,11 @@ impl<'a> Closure<'a> {
             clash = (known != compression).then_some(known);
         }
         let Some(found) = found else {
-            blob.is_settled = true;
+            blob.is_unusable = true;
             return false;
         };
         let fits = found == descriptor.size;
-        blob.is_settled |= !fits;
+        blob.is_unusable |= !fits;
         if !fits && self.sizes.insert((digest, descriptor.size)) {
             let expected = descriptor.size;
             self.find(&digest, Problem::SizeDiffers { expected, found });
@@ -450,7 +461,6 @@ impl<'a> Closure<'a> {
         }
         let outcome = self.content.metadata(descriptor);
         if let Some(blob) = self.blobs.get_mut(&digest) {
-            blob.is_settled = true;
             blob.is_read = true;
         }
         match outcome {

@@ -21,7 +21,7 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
         }
         return BTreeSet::new();
     };
-    let mut check = Check::new(images);
+    let mut check = Check::new(images, is_ours);
     match json::decode::<Vec<DockerImage>>(bytes, &schema::MANIFEST_JSON) {
         Ok(list) => {
             for image in &list {
@@ -48,14 +48,38 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
 
 struct Check<'a> {
     images: &'a [Walked],
-    /// What the images are, each once, however many names it has.
-    distinct: Vec<&'a Rc<Followed>>,
+    is_ours: bool,
+    /// Manifests with this config, each once, and what they are part of.
+    by_config: HashMap<Digest, Vec<Part<'a>>>,
+    /// What was found for a config and layers: both lists may be long.
+    candidates: HashMap<(Digest, Vec<Digest>), Rc<Candidates>>,
     /// The images by their names as they stand in `RepoTags`.
     by_tag: HashMap<String, Vec<&'a Walked>>,
-    nameless: Vec<&'a Walked>,
+    /// What is known of images to which `index.json` gives no name.
+    nameless: HashMap<*const Followed, Nameless>,
     problems: Vec<Problem>,
     named: BTreeSet<Digest>,
     tags: BTreeSet<String>,
+}
+
+/// A manifest, and the images that it is part of.
+type Part<'a> = (&'a Rc<ManifestNode>, Vec<&'a Rc<Followed>>);
+
+/// The images of `index.json` that an image of `manifest.json` may be.
+#[derive(Default)]
+struct Candidates {
+    followed: HashSet<*const Followed>,
+    /// Those of them without a name.
+    nameless: Nameless,
+}
+
+/// Names that images may get where `index.json` gives them none.
+#[derive(Default)]
+struct Nameless {
+    /// Any.
+    is_open: bool,
+    /// Any with these tags.
+    tags: HashSet<String>,
 }
 
 /// Whether sealift wrote the archive: then `manifest.json` is there and gives every name that it can.
@@ -77,27 +101,70 @@ fn blob_at(path: &str) -> Option<Digest> {
 }
 
 impl<'a> Check<'a> {
-    fn new(images: &'a [Walked]) -> Check<'a> {
+    fn new(images: &'a [Walked], is_ours: bool) -> Check<'a> {
         let mut check = Check {
             images,
-            distinct: Vec::new(),
+            is_ours,
+            by_config: HashMap::new(),
+            candidates: HashMap::new(),
             by_tag: HashMap::new(),
-            nameless: Vec::new(),
+            nameless: HashMap::new(),
             problems: Vec::new(),
             named: BTreeSet::new(),
             tags: BTreeSet::new(),
         };
         let mut seen = HashSet::new();
+        let mut parts: HashMap<*const ManifestNode, Part<'_>> = HashMap::new();
         for image in images {
             if seen.insert(Rc::as_ptr(&image.followed)) {
-                check.distinct.push(&image.followed);
+                for manifest in &image.followed.manifests {
+                    let part = parts
+                        .entry(Rc::as_ptr(manifest))
+                        .or_insert((manifest, Vec::new()));
+                    part.1.push(&image.followed);
+                }
             }
             match &image.reference {
                 Some(reference) => check.by_tag.entry(tag_of(reference)).or_default().push(image),
-                None => check.nameless.push(image),
+                None => {
+                    let nameless = check.nameless.entry(Rc::as_ptr(&image.followed)).or_default();
+                    match &image.bare_tag {
+                        Some(tag) => drop(nameless.tags.insert(tag.clone())),
+                        None => nameless.is_open = true,
+                    }
+                }
             }
         }
+        for part in parts.into_values() {
+            let config = part.0.config.digest;
+            check.by_config.entry(config).or_default().push(part);
+        }
         check
+    }
+
+    /// The images that have this config and these layers.
+    fn candidates(&mut self, config: Digest, layers: Vec<Digest>) -> Rc<Candidates> {
+        let key = (config, layers);
+        if let Some(known) = self.candidates.get(&key) {
+            return Rc::clone(known);
+        }
+        let mut found = Candidates::default();
+        for (manifest, followed) in self.by_config.get(&config).into_iter().flatten() {
+            if is_image(manifest, &config, &key.1) {
+                found
+                    .followed
+                    .extend(followed.iter().map(|followed| Rc::as_ptr(followed)));
+            }
+        }
+        // What sealift wrote says every name in index.json.
+        let nameless = found.followed.iter().filter_map(|one| self.nameless.get(one));
+        for nameless in nameless.filter(|_| !self.is_ours) {
+            found.nameless.is_open |= nameless.is_open;
+            found.nameless.tags.extend(nameless.tags.iter().cloned());
+        }
+        let found = Rc::new(found);
+        self.candidates.insert(key, Rc::clone(&found));
+        found
     }
 
     fn wrong(&mut self, reason: String) {
@@ -117,14 +184,8 @@ impl<'a> Check<'a> {
         }
         self.named.insert(config);
         self.named.extend(&layers);
-        let same = |manifest: &Rc<ManifestNode>| is_image(manifest, &config, &layers);
-        let holders: HashSet<*const Followed> = self
-            .distinct
-            .iter()
-            .filter(|followed| followed.manifests.iter().any(same))
-            .map(|followed| Rc::as_ptr(followed))
-            .collect();
-        if holders.is_empty() {
+        let candidates = self.candidates(config, layers);
+        if candidates.followed.is_empty() {
             self.wrong(format!(
                 "names an image with config {config} and layers that no image of index.json has"
             ));
@@ -132,13 +193,13 @@ impl<'a> Check<'a> {
             return;
         }
         for tag in image.repo_tags.iter().flatten() {
-            if let Err(problem) = self.tag(tag, &holders) {
+            if let Err(problem) = self.tag(tag, &candidates) {
                 self.problems.push(problem);
             }
         }
     }
 
-    fn tag(&mut self, tag: &str, holders: &HashSet<*const Followed>) -> Result<(), Problem> {
+    fn tag(&mut self, tag: &str, candidates: &Candidates) -> Result<(), Problem> {
         let differs = |reason: String| Err(Problem::ManifestJson { reason });
         let name: Reference = tag.parse().map_err(|error| Problem::Name {
             reason: format!("{error}"),
@@ -146,7 +207,7 @@ impl<'a> Check<'a> {
         if name.digest().is_some() || !self.tags.insert(name.full()) {
             return differs(format!("{tag:?} is no tag, or stands for two images"));
         }
-        let holds = |image: &&Walked| holders.contains(&Rc::as_ptr(&image.followed));
+        let holds = |image: &&Walked| candidates.followed.contains(&Rc::as_ptr(&image.followed));
         if let Some(named) = self.by_tag.get(&name.full()) {
             return match named.iter().any(&holds) {
                 true => Ok(()),
@@ -154,11 +215,8 @@ impl<'a> Check<'a> {
             };
         }
         // Other tools may say in index.json only the tag, or nothing.
-        let is_open = |image: &&Walked| {
-            let tag = image.bare_tag.as_deref();
-            tag.is_none_or(|tag| name.tag() == Some(tag))
-        };
-        if self.nameless.iter().any(|image| is_open(image) && holds(image)) {
+        let Nameless { is_open, tags } = &candidates.nameless;
+        if *is_open || name.tag().is_some_and(|tag| tags.contains(tag)) {
             return Ok(());
         }
         differs(format!("gives the name {tag:?}, which index.json does not"))

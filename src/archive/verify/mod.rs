@@ -274,7 +274,7 @@ fn jobs(closure: &Closure<'_>, options: &Options) -> Vec<Job> {
         let known = closure.blobs.get(&digest);
         let wanted = match known {
             None => options.selection.is_none(),
-            Some(blob) => !blob.is_settled,
+            Some(blob) => !blob.is_settled(),
         };
         if let Some(stored) = content.stored(&digest).filter(|_| wanted) {
             jobs.push(Job {

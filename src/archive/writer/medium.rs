@@ -1,5 +1,6 @@
 //! What the file system under an archive can take: looked at before a byte is written.
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -38,6 +39,16 @@ pub struct Medium {
     pub free: u64,
 }
 
+/// Bytes that this user may still write where `file` is.
+pub(in crate::archive) fn free(file: &File) -> rustix::io::Result<u64> {
+    let stat = rustix::fs::fstatvfs(file)?;
+    let blocks = match rustix::process::geteuid().is_root() {
+        true => stat.f_bfree,
+        false => stat.f_bavail,
+    };
+    Ok(blocks.saturating_mul(stat.f_frsize))
+}
+
 impl Medium {
     /// Looks at the file system under `folder`.
     ///
@@ -46,16 +57,10 @@ impl Medium {
     /// If the system does not say.
     pub fn under(folder: &Dir) -> Result<Medium> {
         let failed = |errno: rustix::io::Errno| Error::io("look at", folder.path())(errno.into());
-        let stat = rustix::fs::fstatvfs(folder.as_file()).map_err(failed)?;
-        let blocks = if rustix::process::geteuid().is_root() {
-            stat.f_bfree
-        } else {
-            stat.f_bavail
-        };
         let mut medium = Medium {
             has_gaps: true,
             largest_file: None,
-            free: blocks.saturating_mul(stat.f_frsize),
+            free: free(folder.as_file()).map_err(failed)?,
         };
         #[cfg(target_os = "linux")]
         {

@@ -13,7 +13,7 @@
 //! - `stream`: pipes
 
 mod journal;
-mod medium;
+pub(super) mod medium;
 mod publish;
 mod remains;
 mod segments;

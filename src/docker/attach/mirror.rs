@@ -19,7 +19,7 @@ use crate::serve::{Server, UNPRIVILEGED, bind_below};
 use crate::target::Obstacle;
 
 use super::folder::Folder;
-use super::{Attach, Disruption, Failed, HostFacts, OTHERWISE, Outcome, Prepared, Strategy, pull};
+use super::{Attach, Disruption, Failed, HostFacts, Outcome, Prepared, Strategy, pull};
 use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
 use crate::docker::daemon::network::{privileged_again, unprivileged_from};
 use crate::docker::daemon::overmount::Overmount;
@@ -159,6 +159,6 @@ fn no_port(unprivileged_from: Option<u16>, error: &io::Error) -> Obstacle {
         format!(
             "every user can bind the ports from {first} on where dockerd runs, and none below is free: {error}"
         ),
-        format!("{}, or {OTHERWISE}", privileged_again()),
+        privileged_again(),
     )
 }

@@ -42,9 +42,6 @@ use crate::oci::{Digest, Platform, Repository};
 use crate::progress::Progress;
 use crate::target::Obstacle;
 
-/// What is left where nothing can be attached while the engine runs.
-const OTHERWISE: &str = "let the engine be restarted instead: --attach offline --allow-restart";
-
 /// A digest to be attached.
 #[derive(Debug, Clone)]
 pub struct Wanted<'a> {

@@ -39,13 +39,13 @@ pub fn holder(
     progress: &dyn Progress,
 ) -> Result<Box<dyn Holder>> {
     if let Some(root) = data_root {
-        return stopped(Some(root), progress);
+        return stopped(Some(root), spool, progress);
     }
     let endpoint = Endpoint::find(&options.environment)?;
     match Client::connect(&endpoint) {
         Ok(client) => running(client, spool, progress),
         Err(error) if StoppedStore::is_of(&options.environment) && is_root() => {
-            let found = stopped(None, progress);
+            let found = stopped(None, spool, progress);
             progress.note(&match &found {
                 Ok(holder) => format!("Docker does not run: reading {}", holder.label()),
                 Err(why) => format!("Docker does not run, and its store cannot be read: {why}"),
@@ -87,11 +87,15 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn stopped(data_root: Option<&Path>, progress: &dyn Progress) -> Result<Box<dyn Holder>> {
+fn stopped(
+    data_root: Option<&Path>,
+    spool: &archive::Options,
+    progress: &dyn Progress,
+) -> Result<Box<dyn Holder>> {
     let files = Files::find(data_root)?;
     let folders = ContentFolders::find(&files.data_root);
     let label = format!("the classic store in {}", files.data_root.display());
-    let store = ClassicStore::open(files)?;
+    let store = ClassicStore::open(files)?.with_max_layer_size(spool.max_layer_size);
     if let Some(obstacle) = store.layers_obstacle() {
         return Err(Error::Engine {
             engine: label,
@@ -111,7 +115,7 @@ fn running(client: Client, spool: &archive::Options, progress: &dyn Progress) ->
     };
     let label = format!("Docker {version} ({kind} store)");
     let direct: Result<Box<dyn Holder>, Obstacle> = match store {
-        Store::Classic => classic(&client, &label, progress)?,
+        Store::Classic => classic(&client, &label, spool, progress)?,
         Store::Containerd => match content_of(&client) {
             Ok(folders) => {
                 return Ok(Box::new(content::Content::new(client, folders, label)));
@@ -130,6 +134,7 @@ fn running(client: Client, spool: &archive::Options, progress: &dyn Progress) ->
 fn classic(
     client: &Client,
     label: &str,
+    spool: &archive::Options,
     progress: &dyn Progress,
 ) -> Result<Result<Box<dyn Holder>, Obstacle>> {
     let (store, folders) = match (ClassicStore::of(client), content_of(client)) {
@@ -140,7 +145,7 @@ fn classic(
         return Ok(Err(obstacle.clone()));
     }
     Ok(Ok(Box::new(disk::Disk::new(
-        store,
+        store.with_max_layer_size(spool.max_layer_size),
         folders,
         label.into(),
         progress,

@@ -56,8 +56,8 @@ fn image(seed: u32, form: Form) -> Image {
 #[test]
 fn what_an_archive_proves() {
     let (pushed, crane, odd) = (image(1, Form::Push), image(2, Form::Crane), image(3, Form::Odd));
-    let none = "none: no manifest: docker save writes none into archives; asked for as NAME@sha256:..., it is \
-                proven if it can be";
+    let none = "none: no manifest: neither docker save nor a docker format of podman keeps one; asked for as \
+                NAME@sha256:..., it is proven if it can be";
     let by = |image: &Image, name: &str| format!("{name}@{}", image.digest());
     let table = [
         (

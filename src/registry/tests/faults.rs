@@ -396,6 +396,7 @@ fn a_stall_and_a_drip_end_with_words() {
             Manner::Drip(Duration::from_millis(20)),
             "sends too slowly: less than",
         ),
+        (Manner::Trailers, "no data within the idle timeout"),
     ] {
         let server = serve(&image, move |seen, reply| {
             if is_blob(seen) {

@@ -116,6 +116,16 @@ fn layouts() -> Vec<Case> {
             text("oci-layout", |text| text.replace("1.0.0", "2.0.0")),
         ),
         case(
+            "platform-with-many-features",
+            &["document"],
+            "65 os.features, over the limit of 64",
+            index(|index| {
+                let features = vec![""; 65];
+                index["manifests"][0]["platform"] =
+                    json!({"os": "windows", "architecture": "amd64", "os.features": features});
+            }),
+        ),
+        case(
             "format-too-new",
             &["format"],
             "archive format 2, this sealift reads up to 1",
@@ -319,6 +329,26 @@ fn blobs() -> Vec<Case> {
                 sample.tar()
             },
         ),
+        case(
+            "layer-is-another-images-config",
+            &["diff-id-differs", "layer"],
+            "the config says",
+            {
+                let other = Sample::new(vec![layer("other")]);
+                let config = other.config.to_string().into_bytes();
+                let mut sample = Sample::new(vec![(PLAIN, config, plain("what the config says"))]);
+                let name = "docker.io/library/other:1";
+                let mut entry = other.entry.clone();
+                entry["annotations"] = json!({"io.containerd.image.name": name});
+                sample.index["manifests"].as_array_mut().unwrap().push(entry);
+                let mut listed = other.manifest_json[0].clone();
+                listed["RepoTags"] = json!([name]);
+                sample.manifest_json.as_array_mut().unwrap().push(listed);
+                let mut files = other.blobs();
+                files.retain(|file| !sample.blobs().contains(file));
+                Tape::default().files(&files).files(&sample.files()).end()
+            },
+        ),
         case("layer-with-two-sizes", &["size-differs"], "expected 7", {
             let mut sample = Sample::new(vec![layer("twice"), layer("twice")]);
             sample.manifest["layers"][1]["size"] = 7.into();
@@ -424,6 +454,15 @@ fn streams() -> Vec<Case> {
             &["layer"],
             "it is said to be plain, and begins as zstd does",
             layers(vec![(PLAIN, zstd(&plain()), zstd(&plain()))]),
+        ),
+        case(
+            "plain-layer-begins-like-bzip2",
+            &["layer"],
+            "it is said to be plain, and begins as bzip2 does",
+            {
+                let tar = Tape::default().file("BZh", b"text").end();
+                layers(vec![(PLAIN, tar.clone(), tar)])
+            },
         ),
         case(
             "plain-layer-begins-like-gzip",
@@ -639,6 +678,15 @@ fn manifest_json() -> Vec<Case> {
                     list.as_array_mut().unwrap().push(again);
                 })
             },
+        ),
+        case(
+            "manifest-json-names-a-nameless-image",
+            &["manifest-json"],
+            "which index.json does not",
+            sample(|sample| {
+                let entry = sample.index["manifests"][0].as_object_mut().unwrap();
+                entry.remove("annotations");
+            }),
         ),
         case(
             "manifest-json-with-no-name",

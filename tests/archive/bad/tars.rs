@@ -3,7 +3,7 @@
 use tar::{EntryType, Header};
 
 use super::{Case, case};
-use crate::images::{Sample, blob, gzip, only};
+use crate::images::{Sample, blob, gzip, only, zstd};
 use crate::tape::{Tape, header, length};
 
 /// All entries of the usual sample before `index.json`, so that something follows.
@@ -410,6 +410,19 @@ fn ends() -> Vec<Case> {
         case("no-tar", &["tar"], "this is no tar", b"text ".repeat(300)),
         case("empty", &["tar"], "an empty file", Vec::new()),
         case("xz", &["tar"], "xz", b"\xfd7zXZ\0 and so on".to_vec()),
+        case(
+            "zstd-behind-a-skippable-frame",
+            &["tar"],
+            "skippable zstd frame",
+            {
+                // A tar to who takes the first frame's magic for the begin of a name.
+                let mut first = b"P*M\x18".to_vec();
+                first.extend(4_u32.to_le_bytes());
+                first.extend(b"name");
+                first.extend(zstd(&Sample::plain().tar()));
+                first
+            },
+        ),
         case("zip", &["tar"], "a zip file", b"PK\x03\x04 and so on".to_vec()),
         case(
             "gzip-of-nothing",

@@ -73,15 +73,14 @@ pub fn is_asked_first(nsswitch: &str, has_own_files: bool, name: &str) -> Result
                     format!(
                         "{name} is looked up by {source} before /etc/hosts (hosts in /etc/nsswitch.conf)"
                     ),
-                    "put files first there while loading, or let the engine be restarted: --attach offline \
-                     --allow-restart",
+                    "put files first there while loading",
                 ));
             }
         }
     }
     Err(Obstacle::new(
         format!("{name} is not looked up in /etc/hosts (hosts in /etc/nsswitch.conf)"),
-        "put files first there while loading, or let the engine be restarted: --attach offline --allow-restart",
+        "put files first there while loading",
     ))
 }
 

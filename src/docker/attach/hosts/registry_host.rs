@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::file::is_asked_first;
 use super::infrastructure;
-use crate::docker::attach::OTHERWISE;
 use crate::docker::daemon::network::{Network, privileged_again};
 use crate::target::Obstacle;
 
@@ -47,7 +46,7 @@ impl RegistryHost {
             Some(ip) => {
                 return Err(Obstacle::new(
                     format!("{ip} is an address, which the engine asks without looking up a name"),
-                    OTHERWISE,
+                    "",
                 ));
             }
             None if infrastructure::contains(&host) => {
@@ -55,7 +54,7 @@ impl RegistryHost {
                     format!(
                         "{host} is a part of a registry that no image is named after, and is not led elsewhere"
                     ),
-                    format!("give the image its registry's own name with --rename, or {OTHERWISE}"),
+                    "give the image its registry's own name with --rename",
                 ));
             }
             None => None,
@@ -87,7 +86,7 @@ impl RegistryHost {
             if let Some(proxy) = network.proxy_for(&format!("{scheme}://{}{port}/v2/", self.host)) {
                 return Err(Obstacle::new(
                     format!("the engine asks the proxy {proxy} for {}", self.host),
-                    format!("add {} to NO_PROXY of the engine, or {OTHERWISE}", self.host),
+                    format!("add {} to NO_PROXY of the engine", self.host),
                 ));
             }
         }
@@ -120,7 +119,7 @@ impl RegistryHost {
                 "every user can bind port {port} where dockerd runs, and answer for {} if this is interrupted",
                 self.host
             ),
-            format!("{}, or {OTHERWISE}", privileged_again()),
+            privileged_again(),
         ))
     }
 
@@ -136,7 +135,7 @@ impl RegistryHost {
                         ),
                         format!(
                             "if it is a registry, push the image there and pull it by its digest; else stop it \
-                             while loading (ss -ltnp 'sport = :{port}' shows it), or {OTHERWISE}"
+                             while loading (ss -ltnp 'sport = :{port}' shows it)"
                         ),
                     ));
                 }
@@ -154,7 +153,7 @@ fn taken(host: &str, port: u16) -> Obstacle {
     };
     Obstacle::new(
         format!("something listens on port {port} of {host}: {why}"),
-        format!("stop it while loading (ss -ltnp 'sport = :{port}' shows it), or {OTHERWISE}"),
+        format!("stop it while loading (ss -ltnp 'sport = :{port}' shows it)"),
     )
 }
 

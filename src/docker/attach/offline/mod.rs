@@ -34,7 +34,7 @@ use service::Control;
 use undo::{Step, UndoRecord};
 
 /// The hint where nothing but the user's consent is missing.
-pub const CONSENT: &str = "--allow-restart allows it";
+pub const CONSENT: &str = "--attach offline --allow-restart attaches it, and restarts the engine";
 
 /// The strategy.
 #[derive(Debug)]

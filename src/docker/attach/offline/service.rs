@@ -72,7 +72,7 @@ impl Control {
         let unknown = |reason: String| {
             Obstacle::new(
                 format!("it is not known how to stop and start this dockerd: {reason}"),
-                "say how, with --stop-command and --start-command",
+                "name the commands that do it, with --stop-command and --start-command",
             )
         };
         let properties = ["MainPID", "KillMode", "TriggeredBy"];

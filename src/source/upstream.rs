@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Source;
 use crate::error::{Error, Problem, Result};
 use crate::oci::{Descriptor, Digest, Reference, Repository};
 use crate::progress::Progress;
-use crate::source::Source;
 
 /// A registry that may be out of reach, which is no error.
-pub(super) struct Upstream {
+pub struct Upstream {
     source: Option<Arc<dyn Source>>,
     asked: Mutex<Asked>,
     progress: Arc<dyn Progress>,
@@ -26,6 +26,7 @@ struct Asked {
 }
 
 impl Upstream {
+    /// Takes the registry, if any may be asked.
     pub fn new(source: Option<Arc<dyn Source>>, progress: Arc<dyn Progress>) -> Upstream {
         Upstream {
             source,

@@ -1,0 +1,188 @@
+//! Archives that someone compressed as a whole: only what their tar announces, and what there is room for, is expanded.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::command::bounded;
+use crate::support::*;
+
+/// A file system of four MiB, in which sealift keeps what it decompresses.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(sealift: &Sealift) -> Small {
+        let path = sealift.path("small");
+        fs::create_dir(&path).unwrap();
+        let mut mount = Command::new("mount");
+        run(mount.args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(&path)).ok();
+        Small(path)
+    }
+
+    fn assert_empty(&self) {
+        assert_eq!(fs::read_dir(&self.0).unwrap().count(), 0);
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// An archive of one image, `app.tar`.
+fn scene() -> (Sealift, Small) {
+    let sealift = Sealift::new();
+    Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    let save = ["save", "-q", "--from", "layout", "app:1", "-o", "app.tar"];
+    sealift.run(&save).ok();
+    let small = Small::mount(&sealift);
+    (sealift, small)
+}
+
+/// The header of a file that is announced with that many bytes.
+fn header(name: &str, size: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name).unwrap();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
+const PACKERS: [&str; 2] = ["gzip -1", "zstd -q --no-check"];
+
+/// Packs `begin` and what a shell command prints behind it, and has sealift look at that.
+fn packed(sealift: &Sealift, packer: &str, begin: &[u8], script: &str, args: &[&str]) -> Run {
+    fs::write(sealift.path("begin"), begin).unwrap();
+    let pack = format!("(cat begin; {script}) | {packer} > bomb.tar.packed");
+    run(&mut sealift.shell(&pack)).ok();
+    bounded(&mut sealift.command(&[&["verify", "--tmpdir", "small", "bomb.tar.packed"][..], args].concat()))
+}
+
+#[test]
+fn whole_archives_are_read_from_both_formats() {
+    let (sealift, small) = scene();
+    let whole = sealift.run(&["list", "--json", "app.tar"]).ok().json();
+    for packer in PACKERS {
+        let app = fs::read(sealift.path("app.tar")).unwrap();
+        // Tools fill up records with zeros: they take no room.
+        packed(&sealift, packer, &app, "head -c 10M /dev/zero", &[]).ok();
+        let listed = sealift.run(&["list", "--json", "--tmpdir", "small", "bomb.tar.packed"]);
+        let mut listed = listed.ok().json();
+        listed["archives"][0]["archive"] = "app.tar".into();
+        assert_eq!(listed, whole);
+        small.assert_empty();
+    }
+}
+
+#[test]
+fn what_no_header_announces_is_not_expanded() {
+    let (sealift, small) = scene();
+    let app = fs::read(sealift.path("app.tar")).unwrap();
+    let cut = &app[..app.len() - 1024];
+    let again = {
+        let names = ["oci-layout", "oci-layout"];
+        names.map(|name| [header(name, 3 << 20), vec![b'x'; 3 << 20]].concat())
+    };
+    let climbing = [header("a", 1), vec![b'a'; 512], {
+        let mut header = tar::Header::from_byte_slice(&header("xx/x", 100 << 20)).clone();
+        header.as_mut_bytes()[..4].copy_from_slice(b"../x");
+        header.set_cksum();
+        header.as_bytes().to_vec()
+    }]
+    .concat();
+    let large = [header("a", 1), vec![b'a'; 512], header("index.json", 100 << 20)].concat();
+    let zeros = "head -c 200M /dev/zero";
+    let text = "yes | head -c 200M";
+    for (begin, script, said) in [
+        (&app[..], zeros, "more than 16 MiB of zeros follow its end"),
+        (&app, text, "data follows the end of the archive"),
+        (cut, text, "checksum is wrong, or this is no tar"),
+        (b"", zeros, "nothing is in it"),
+        (&again.concat(), text, "oci-layout at byte 3146240: stands twice"),
+        (
+            &climbing,
+            zeros,
+            "a name that other readers could place elsewhere",
+        ),
+        (&large, zeros, "104857600 bytes, over the limit of 4194304"),
+    ] {
+        for packer in PACKERS {
+            let run = packed(&sealift, packer, begin, script, &[]).code(1);
+            assert!(run.stderr.contains(said), "{packer}: {}", run.stderr);
+            small.assert_empty();
+        }
+    }
+}
+
+#[test]
+fn an_entry_is_expanded_only_if_it_may_be_that_large_and_has_room() {
+    let (sealift, small) = scene();
+    let begin = [header("a", 1), vec![b'a'; 512], header("b", (64 << 30) + 1)].concat();
+    for packer in PACKERS {
+        let run = packed(&sealift, packer, &begin, "head -c 200M /dev/zero", &[]).code(1);
+        let said = "bomb.tar.packed: b at byte 1024: decompresses to more than 68719476736 bytes";
+        assert!(run.stderr.contains(said), "{}", run.stderr);
+        assert!(run.stderr.contains("--max-layer-size"), "{}", run.stderr);
+        let allowed = &["--max-layer-size", "1TiB"];
+        let run = packed(&sealift, packer, &begin, "head -c 200M /dev/zero", allowed).code(3);
+        let said = "cannot write small: bomb.tar.packed: b at byte 1024 needs 68719476737 bytes, ";
+        assert!(run.stderr.contains(said), "{}", run.stderr);
+        assert!(run.stderr.contains("--tmpdir"), "{}", run.stderr);
+        small.assert_empty();
+    }
+    for command in ["list", "save"] {
+        let mut line = vec![command, "--tmpdir", "small", "--max-layer-size", "1MB"];
+        match command {
+            "save" => line.extend(["--from", "bomb.tar.packed", "-o", "x.tar"]),
+            _ => line.push("bomb.tar.packed"),
+        }
+        let run = sealift.run(&line).code(1);
+        assert!(run.stderr.contains("more than 1000000 bytes"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn nothing_is_left_of_what_was_expanded() {
+    let (sealift, small) = scene();
+    let app = fs::read(sealift.path("app.tar")).unwrap();
+    for (signal, number) in [("KILL", 9), ("INT", 2), ("TERM", 15)] {
+        let verify = ["verify", "--tmpdir", "small", "-"];
+        let mut child = sealift
+            .command(&verify)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(&app[..app.len() / 2]).unwrap();
+        // Until something is kept.
+        let folder = format!("/proc/{}/fd", child.id());
+        let is_kept = || {
+            let files = fs::read_dir(&folder).unwrap().flatten();
+            let kept = |path: PathBuf| {
+                let name = fs::read_link(&path).is_ok_and(|file| file.starts_with(&small.0));
+                name && fs::metadata(&path).is_ok_and(|file| file.len() > 0)
+            };
+            files.map(|file| file.path()).any(kept)
+        };
+        while !is_kept() {
+            assert!(child.try_wait().unwrap().is_none());
+            thread::sleep(Duration::from_millis(5));
+        }
+        small.assert_empty();
+        let id = child.id().to_string();
+        run(Command::new("kill").args([&format!("-{signal}"), &id])).ok();
+        assert_eq!(child.wait().unwrap().signal(), Some(number));
+        drop(input);
+        small.assert_empty();
+    }
+}

@@ -1,0 +1,177 @@
+//! Archives in parts of which some are missing, short, or of another archive: what is said of it.
+
+use std::fs;
+use std::process::Command;
+
+use crate::support::*;
+
+/// `app.tar` in five parts or more, `other.tar` in as many, and all parts of both packed as one.
+fn scene() -> (Sealift, usize) {
+    let sealift = Sealift::new();
+    for name in ["app", "other"] {
+        Image::sample(name, "1").build(&sealift.path(name), "1");
+        let (image, file) = (format!("{name}:1"), format!("{name}.tar"));
+        let save = [
+            "save", "-q", "--from", name, &image, "--split", "450kB", "-o", &file,
+        ];
+        sealift.run(&save).ok();
+    }
+    let parts = |name: &str| (1..).take_while(|n| part(&sealift, name, *n).exists()).count();
+    let count = parts("app");
+    assert!(count >= 5 && parts("other") >= 5);
+    (sealift, count)
+}
+
+fn part(sealift: &Sealift, name: &str, number: usize) -> std::path::PathBuf {
+    sealift.path(&format!("{name}.tar.{number:03}"))
+}
+
+/// The parts of `app.tar` that are left in a folder of their own, and what `verify` says of them.
+fn left(sealift: &Sealift, numbers: &[usize], arguments: &[&str]) -> Run {
+    let folder = sealift.path("left");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir(&folder).unwrap();
+    for number in numbers {
+        let from = part(sealift, "app", *number);
+        fs::copy(&from, folder.join(from.file_name().unwrap())).unwrap();
+    }
+    run(sealift
+        .command(&[&["verify", "-q"], arguments].concat())
+        .current_dir(folder))
+}
+
+const COPY: &str = "copy every part into one folder";
+
+#[test]
+fn a_missing_part_is_named_wherever_it_belongs() {
+    let (sealift, count) = scene();
+    let all: Vec<usize> = (1..=count).collect();
+    let without = |missing: &[usize]| -> Vec<usize> {
+        all.iter()
+            .copied()
+            .filter(|number| !missing.contains(number))
+            .collect()
+    };
+    let last = format!("{count:03}");
+    let cases: &[(&[usize], &str, &str)] = &[
+        (&[1], "001", COPY),
+        (&[2], "002", COPY),
+        (&[count], &last, COPY),
+        (&[count - 1, count], &format!("{:03}", count - 1), COPY),
+        (
+            &[1, 3],
+            "001",
+            "app.tar.003 is missing too; copy every part into one folder",
+        ),
+        (
+            &[2, 3, 4],
+            "002",
+            "app.tar.003, app.tar.004 are missing too; copy every part into one folder",
+        ),
+    ];
+    for (missing, named, hint) in cases {
+        let mut files = vec!["app.tar".to_string()];
+        files.extend(
+            without(missing)
+                .first()
+                .map(|number| format!("app.tar.{number:03}")),
+        );
+        for file in &files {
+            let run = left(&sealift, &without(missing), &[file]).code(3);
+            let said = format!("error: cannot open app.tar.{named}: this part is missing\nhint: {hint}\n");
+            assert_eq!(run.stderr, said, "{missing:?} {file}");
+        }
+    }
+    let run = left(&sealift, &[1], &["app.tar"]).code(3);
+    let said = "error: cannot open app.tar.002: this part is missing\n\
+                hint: copy every part into one folder; if there is no other, app.tar.001 was cut\n";
+    assert_eq!(run.stderr, said);
+}
+
+#[test]
+fn the_order_in_which_parts_are_given_makes_no_difference() {
+    let (sealift, count) = scene();
+    let mut names: Vec<String> = (1..=count).map(|number| format!("app.tar.{number:03}")).collect();
+    names.reverse();
+    let all: Vec<usize> = (1..=count).collect();
+    let reversed: Vec<&str> = names.iter().map(String::as_str).collect();
+    left(&sealift, &all, &reversed).ok();
+    left(&sealift, &all, &["app.tar.002", "app.tar.001", "app.tar.002"]).ok();
+    // Parts of two archives are two archives.
+    let given = ["app.tar.001", "../other.tar.002", "app.tar.003"];
+    let run = left(&sealift, &all, &[&given[..], &["--json"]].concat())
+        .ok()
+        .json();
+    let archives: Vec<_> = run["archives"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["archive"])
+        .collect();
+    assert_eq!(archives, ["app.tar.001", "../other.tar.002"]);
+}
+
+#[test]
+fn a_part_that_was_cut_or_belongs_elsewhere_is_named() {
+    let (sealift, count) = scene();
+    let all: Vec<usize> = (1..=count).collect();
+    let again = "hint: copy every part of this archive again, and no other, into one folder\n";
+    let verify = |change: &str| {
+        left(&sealift, &all, &["app.tar"]).ok();
+        run(sealift.shell(change).current_dir(sealift.path("left"))).ok();
+        run(sealift
+            .command(&["verify", "-q", "app.tar"])
+            .current_dir(sealift.path("left")))
+    };
+    for number in ["001", "002"] {
+        let cut = verify(&format!("truncate -s 1000 app.tar.{number}")).code(1);
+        let said = format!("app.tar.{number} has 1000 bytes and app.tar.");
+        assert!(
+            cut.stderr.contains(&said) && cut.stderr.ends_with(again),
+            "{}",
+            cut.stderr
+        );
+        assert!(cut.stderr.contains("has 450000"), "{}", cut.stderr);
+    }
+    let last = format!("app.tar.{count:03}");
+    let cut = verify(&format!("truncate -s 700 {last}")).code(1);
+    assert!(
+        cut.stderr.contains("truncated: ") || cut.stderr.contains("was cut"),
+        "{}",
+        cut.stderr
+    );
+    // A part of the same size.
+    let foreign = verify("head -c 450000 /dev/urandom > app.tar.001").code(1);
+    assert!(
+        foreign.stderr.contains("is no tar, in app.tar.001") && foreign.stderr.ends_with(again),
+        "{}",
+        foreign.stderr
+    );
+    let old = verify(&format!("cp ../other.tar.001 app.tar.{:03}", count + 1)).code(1);
+    assert!(old.stderr.contains(&last), "{}", old.stderr);
+    // What is no header is found by its digest.
+    verify("cp app.tar.003 app.tar.002").code(1);
+}
+
+#[test]
+fn parts_of_a_compressed_archive_are_told_in_the_same_way() {
+    let (sealift, _) = scene();
+    let script =
+        "cat app.tar.* | gzip -n > whole && split -b 300000 -a 3 --numeric-suffixes=1 whole app.tgz.";
+    run(&mut sealift.shell(script)).ok();
+    sealift.run(&["verify", "-q", "app.tgz"]).ok();
+    let last = (1..)
+        .take_while(|number| sealift.path(&format!("app.tgz.{number:03}")).exists())
+        .last();
+    let last = format!("app.tgz.{:03}", last.unwrap());
+    run(Command::new("rm").arg(sealift.path(&last))).ok();
+    let missing = sealift.run(&["verify", "-q", "app.tgz"]).code(3);
+    let said = format!("error: cannot open {last}: this part is missing\nhint: {COPY}\n");
+    assert_eq!(missing.stderr, said);
+
+    run(&mut sealift.shell("head -c 300000 whole > cut.tar.gz")).ok();
+    let cut = sealift.run(&["verify", "-q", "cut.tar.gz"]).code(1);
+    let said = "error: cut.tar.gz: cannot be decompressed: it ends too early\n\
+                hint: copy the archive again and compare its size\n";
+    assert_eq!(cut.stderr, said);
+}
