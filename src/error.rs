@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::escape::Escaped;
-use crate::oci::Digest;
 use crate::oci::reference::ReferenceError;
+use crate::oci::{Digest, Platform};
 
 /// What the library's operations return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -363,6 +363,8 @@ pub enum Problem {
     DiffIdDiffers { expected: Digest, found: Digest },
     #[error("{layers} layers, but the config names {diff_ids} diff ids")]
     DiffIdCount { layers: usize, diff_ids: usize },
+    #[error("its index says that it is for {said}, its config {found}")]
+    PlatformDiffers { said: Platform, found: Platform },
     #[error("engines cannot unpack this layer: {}", Escaped(reason))]
     Layer { reason: String },
     #[error("missing")]
@@ -430,6 +432,7 @@ impl Problem {
             Problem::SizeDiffers { .. } => "size-differs",
             Problem::DiffIdDiffers { .. } => "diff-id-differs",
             Problem::DiffIdCount { .. } => "diff-id-count",
+            Problem::PlatformDiffers { .. } => "platform-differs",
             Problem::Layer { .. } => "layer",
             Problem::Missing | Problem::MissingUncompressed { .. } => "missing",
             Problem::Duplicate => "duplicate",
@@ -482,6 +485,9 @@ impl Problem {
             Problem::DockerSave => {
                 Some("`sealift save --from FILE -o images.tar` makes an archive of it that can be loaded")
             }
+            Problem::PlatformDiffers { .. } => Some(
+                "NAME@DIGEST, with this digest, saves it without its index; --platform then takes what the config says",
+            ),
             Problem::Unexpected { .. } => {
                 Some("this is another archive than the one that `save` printed the digest of")
             }

@@ -122,9 +122,11 @@ impl Named {
                 .graph
                 .images
                 .iter()
-                .filter_map(|image| image.descriptor.platform.as_ref())
+                .filter(|image| image.descriptor.attests().is_none())
+                .filter_map(Image::offered)
                 .filter(|platform| !platform.is_unknown())
                 .map(ToString::to_string)
+                .filter(|text| text.parse::<Platform>().is_ok())
                 .collect();
             here.sort();
             here.dedup();

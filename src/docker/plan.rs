@@ -6,7 +6,7 @@ use super::attach::offline::CONSENT;
 use super::attach::{Manner, Strategy};
 use super::images::Held;
 use super::inventory::{Inventory, Store, chain_ids};
-use super::{refusal, space};
+use super::{platforms, refusal, space};
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Image, Kind, Reference, Repository};
 use crate::target::{
@@ -149,7 +149,7 @@ fn planned(
         config.is_some_and(|config| config.diff_ids == held.diff_ids)
     });
     let held = held.filter(|_| present);
-    let showing = showing(offer, &name, held, request, inventory, strategies);
+    let showing = showing(offer, image, &name, held, request, inventory, strategies);
     // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
     // the tag is the only name that there is.
     let tag = match (name.digest(), &showing) {
@@ -211,6 +211,7 @@ pub fn has_name(names: &[String], wanted: &Reference) -> bool {
 /// How an offer's digest gets shown.
 fn showing(
     offer: &Offer<'_>,
+    image: &Image,
     name: &Reference,
     held: Option<&Held>,
     request: &Request,
@@ -239,6 +240,10 @@ fn showing(
     if held.is_some_and(|held| has_name(&held.digests, &pinned)) {
         return Showing::Already;
     }
+    let unfit = match is_stand_in {
+        true => Some("shows no digest that was recorded without its manifest"),
+        false => platforms::unpulled(&offer.graph, image, inventory.api),
+    };
     match inventory.store {
         Store::Containerd => Showing::Inherent,
         Store::Classic if request.attach == Attach::None => Showing::Declined,
@@ -250,17 +255,18 @@ fn showing(
             let other = other.map(|held| held.id.as_str());
             match refusal::recorded(offer, &digest, other, request) {
                 Some(obstacle) => hidden(obstacle),
-                None => way(name.repository(), is_stand_in, request, inventory, strategies),
+                None => way(name.repository(), unfit, request, inventory, strategies),
             }
         }
-        Store::Classic => way(name.repository(), false, request, inventory, strategies),
+        Store::Classic => way(name.repository(), unfit, request, inventory, strategies),
     }
 }
 
-/// How the classic store gets to show digests of a repository's names; of a stand-in, the one that was recorded.
+/// How the classic store gets to show digests of a repository's names. `unfit` says what the ways that let a running
+/// engine pull the digest cannot do for this one.
 pub fn way(
     repository: &Repository,
-    is_stand_in: bool,
+    unfit: Option<&str>,
     request: &Request,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
@@ -271,14 +277,8 @@ pub fn way(
         if serves == Ok(false) {
             continue;
         }
-        if is_stand_in && strategy.manner() == Manner::Live {
-            obstacles.push(Obstacle::new(
-                format!(
-                    "{} shows no digest that was recorded without its manifest",
-                    strategy.name()
-                ),
-                "",
-            ));
+        if let Some(unfit) = unfit.filter(|_| strategy.manner() == Manner::Live) {
+            obstacles.push(Obstacle::new(format!("{} {unfit}", strategy.name()), ""));
             continue;
         }
         if let Err(obstacle) = serves {

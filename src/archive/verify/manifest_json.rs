@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use super::closure::{Closure, Followed, ManifestNode, Walked};
+use super::closure::{Closure, Followed, Walked};
+use super::documents::ManifestNode;
 use crate::archive::content::Content;
 use crate::archive::format::{DockerImage, FORMAT, MANIFEST, digest_of_path};
 use crate::error::{Finding, Problem};
