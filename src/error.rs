@@ -403,6 +403,12 @@ pub enum Problem {
     Expands { limit: u64 },
     #[error("{}", Escaped(reason))]
     Name { reason: String },
+    #[error("{} is also the name of {other}", Escaped(name))]
+    NameOfTwoImages { name: String, other: Digest },
+    #[error("it has two names, {} and {}", Escaped(first), Escaped(second))]
+    NamesDiffer { first: String, second: String },
+    #[error("its name has another digest, {named}")]
+    NameDigestDiffers { named: Digest },
     #[error("archive format {}, this sealift reads up to {supported}", Escaped(found))]
     Format { found: String, supported: u32 },
     #[error("{}", Escaped(reason))]
@@ -449,6 +455,9 @@ impl Problem {
             Problem::DataAfterStream => "data-after-stream",
             Problem::Expands { .. } => "expands",
             Problem::Name { .. } => "name",
+            Problem::NameOfTwoImages { .. } => "name-of-two-images",
+            Problem::NamesDiffer { .. } => "names-differ",
+            Problem::NameDigestDiffers { .. } => "name-digest-differs",
             Problem::Format { .. } => "format",
             Problem::ManifestJson { .. } => "manifest-json",
             Problem::DockerSave => "docker-save",
