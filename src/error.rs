@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::escape::Escaped;
-use crate::oci::Digest;
 use crate::oci::manifest::DocumentError;
 use crate::oci::reference::ReferenceError;
+use crate::oci::{Digest, Platform};
 
 /// What the library's operations return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -365,6 +365,8 @@ pub enum Problem {
     DiffIdDiffers { expected: Digest, found: Digest },
     #[error("{layers} layers, but the config names {diff_ids} diff ids")]
     DiffIdCount { layers: usize, diff_ids: usize },
+    #[error("its index says that it is for {said}, its config {found}")]
+    PlatformDiffers { said: Platform, found: Platform },
     #[error("engines cannot unpack this layer: {}", Escaped(reason))]
     Layer { reason: String },
     #[error("missing")]
@@ -403,6 +405,12 @@ pub enum Problem {
     Expands { limit: u64 },
     #[error("{}", Escaped(reason))]
     Name { reason: String },
+    #[error("{} is also the name of {other}", Escaped(name))]
+    NameOfTwoImages { name: String, other: Digest },
+    #[error("it has two names, {} and {}", Escaped(first), Escaped(second))]
+    NamesDiffer { first: String, second: String },
+    #[error("its name has another digest, {named}")]
+    NameDigestDiffers { named: Digest },
     #[error("archive format {}, this sealift reads up to {supported}", Escaped(found))]
     Format { found: String, supported: u32 },
     #[error("{}", Escaped(reason))]
@@ -446,6 +454,7 @@ impl Problem {
             Problem::SizeDiffers { .. } => "size-differs",
             Problem::DiffIdDiffers { .. } => "diff-id-differs",
             Problem::DiffIdCount { .. } => "diff-id-count",
+            Problem::PlatformDiffers { .. } => "platform-differs",
             Problem::Layer { .. } => "layer",
             Problem::Missing | Problem::MissingUncompressed { .. } => "missing",
             Problem::Duplicate => "duplicate",
@@ -462,6 +471,9 @@ impl Problem {
             Problem::DataAfterStream => "data-after-stream",
             Problem::Expands { .. } => "expands",
             Problem::Name { .. } => "name",
+            Problem::NameOfTwoImages { .. } => "name-of-two-images",
+            Problem::NamesDiffer { .. } => "names-differ",
+            Problem::NameDigestDiffers { .. } => "name-digest-differs",
             Problem::Format { .. } => "format",
             Problem::ManifestJson { .. } => "manifest-json",
             Problem::DockerSave => "docker-save",
@@ -498,6 +510,9 @@ impl Problem {
             Problem::DockerSave => {
                 Some("`sealift save --from FILE -o images.tar` makes an archive of it that can be loaded")
             }
+            Problem::PlatformDiffers { .. } => Some(
+                "NAME@DIGEST, with this digest, saves it without its index; --platform then takes what the config says",
+            ),
             Problem::Unexpected { .. } => {
                 Some("this is another archive than the one that `save` printed the digest of")
             }

@@ -218,7 +218,7 @@ impl Archive {
         index: Vec<u8>,
         blobs: BTreeMap<Digest, Stored>,
         unknown: Vec<String>,
-        findings: Vec<Finding>,
+        mut findings: Vec<Finding>,
     ) -> Result<Archive> {
         let parsed = format::parse_index(&index);
         let mut entries = parsed.map_err(|problem| {
@@ -228,6 +228,12 @@ impl Archive {
         // What cannot be read is found when it is followed.
         let document = |digest: &Digest| read_small(label, blobs.get(digest)?).ok();
         containers_image::qualify(&index, &mut entries, document);
+        // Only now is it known which digests are recorded.
+        let of_names = format::check_names(&entries).into_iter();
+        findings.extend(of_names.map(|(digest, problem)| Finding {
+            place: Place::blob(digest).within(label).entry(format::INDEX),
+            problem,
+        }));
         Ok(Archive {
             label: label.into(),
             index,

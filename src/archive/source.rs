@@ -311,7 +311,11 @@ impl Source for ArchiveSource {
                 )),
             });
         }
-        Ok(first.descriptor.bare())
+        // The platform stays, to be compared with the config's.
+        Ok(Descriptor {
+            platform: first.descriptor.platform.clone(),
+            ..first.descriptor.bare()
+        })
     }
 
     fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {

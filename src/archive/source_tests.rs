@@ -172,7 +172,14 @@ fn a_name_of_two_images_is_not_guessed() {
     let folder = Folder::new();
     let (a, b) = (folder.image("a", "amd64"), folder.image("b", "amd64"));
     let name = json!({REF: "docker.io/library/app:1"});
-    let source = folder.source(&[(&a, name.clone()), (&b, name.clone())]).unwrap();
+    let refused = folder
+        .source(&[(&a, name.clone()), (&b, name.clone())])
+        .err()
+        .unwrap();
+    assert_eq!(refused.exit_code(), 1, "{refused}");
+    // A tag alone may be that of several.
+    let tag = json!({REF: "1"});
+    let source = folder.source(&[(&a, tag.clone()), (&b, tag)]).unwrap();
     let error = resolve(&source, "app:1").unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains(&b.digest.to_string()), "{error}");

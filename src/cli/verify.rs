@@ -23,7 +23,7 @@ Examples:
   sealift verify --json images.tar | jq '.archives[].findings'
 
 Checked are: the tar's structure, digests and sizes, media types, diff ids of gzip, zstd and plain layers, \
-that everything named is there and everything there is named.")]
+that everything named is there and everything there is named, that names and platforms agree.")]
 pub struct Verify {
     #[command(flatten)]
     archive: ArchiveArgs,

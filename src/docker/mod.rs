@@ -98,13 +98,7 @@ impl Docker {
     pub fn showing(&self, repository: &Repository, inventory: &Inventory) -> Showing {
         match inventory.store {
             Store::Containerd => Showing::Inherent,
-            Store::Classic => plan::way(
-                repository,
-                false,
-                &Request::default(),
-                inventory,
-                &self.strategies,
-            ),
+            Store::Classic => plan::way(repository, None, &Request::default(), inventory, &self.strategies),
         }
     }
 

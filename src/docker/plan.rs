@@ -7,7 +7,7 @@ use super::attach::offline::CONSENT;
 use super::attach::{Disruption, Strategy};
 use super::content::upload;
 use super::inventory::Inventory;
-use super::space;
+use super::{platforms, space};
 use crate::docker::api::images::EngineImage;
 use crate::docker::unsupported;
 use crate::error::{Error, Result};
@@ -130,7 +130,7 @@ fn planned(
         config.is_some_and(|config| config.diff_ids == known.diff_ids)
     });
     let known = known.filter(|_| present);
-    let showing = showing(offer, &name, known, request, inventory, strategies);
+    let showing = showing(offer, image, &name, known, request, inventory, strategies);
     // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
     // the tag is the only name that there is.
     let tag = match (name.digest(), &showing) {
@@ -192,6 +192,7 @@ pub fn has_name(names: &[String], wanted: &Reference) -> bool {
 /// How an offer's digest gets shown.
 fn showing(
     offer: &Offer<'_>,
+    image: &Image,
     name: &Reference,
     known: Option<&EngineImage>,
     request: &Request,
@@ -220,6 +221,10 @@ fn showing(
     if known.is_some_and(|known| has_name(&known.digests, &pinned)) {
         return Showing::Already;
     }
+    let unfit = match is_stand_in {
+        true => Some("shows no digest that was recorded without its manifest"),
+        false => platforms::unpulled(&offer.graph, image, inventory.api),
+    };
     match inventory.store {
         Store::Containerd => Showing::Inherent,
         Store::Classic if request.attach == Attach::None => Showing::Declined,
@@ -231,17 +236,18 @@ fn showing(
             let other = other.map(|known| known.id.as_str());
             match unsupported::recorded(offer, &digest, other, request) {
                 Some(obstacle) => hidden(obstacle),
-                None => way(name.repository(), is_stand_in, request, inventory, strategies),
+                None => way(name.repository(), unfit, request, inventory, strategies),
             }
         }
-        Store::Classic => way(name.repository(), false, request, inventory, strategies),
+        Store::Classic => way(name.repository(), unfit, request, inventory, strategies),
     }
 }
 
-/// How the classic store gets to show digests of a repository's names; of a stand-in, the one that was recorded.
+/// How the classic store gets to show digests of a repository's names. `unfit` says what the ways that let a running
+/// engine pull the digest cannot do for this one.
 pub fn way(
     repository: &Repository,
-    is_stand_in: bool,
+    unfit: Option<&str>,
     request: &Request,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
@@ -252,14 +258,8 @@ pub fn way(
         if serves == Ok(false) {
             continue;
         }
-        if is_stand_in && strategy.disruption() == Disruption::Live {
-            obstacles.push(Obstacle::new(
-                format!(
-                    "{} shows no digest that was recorded without its manifest",
-                    strategy.name()
-                ),
-                "",
-            ));
+        if let Some(unfit) = unfit.filter(|_| strategy.disruption() == Disruption::Live) {
+            obstacles.push(Obstacle::new(format!("{} {unfit}", strategy.name()), ""));
             continue;
         }
         if let Err(obstacle) = serves {

@@ -1,4 +1,4 @@
-//! Which platforms an engine takes from an index, the best first.
+//! Which platforms an engine takes from an index, the best first, and what it takes where the index names none.
 //!
 //! Tried on Docker 20.10, 26 and 28: the classic store of 20.10 takes its own platform and no other. From 23 on the
 //! classic store knows the levels of amd64, takes the highest that the processor has, and 386 at last. The
@@ -8,7 +8,8 @@
 
 use super::api::ApiVersion;
 use super::api::info::Store;
-use crate::oci::Platform;
+use crate::image::{Graph, Image};
+use crate::oci::{Kind, Platform};
 
 /// From this version of the API on (Docker 23), the classic store chooses as containerd does, by levels.
 const LEVELS_SINCE: ApiVersion = ApiVersion { major: 1, minor: 42 };
@@ -48,6 +49,26 @@ pub fn taken(own: &Platform, store: Store, api: ApiVersion, level: Option<u8>) -
         _ => {}
     }
     taken
+}
+
+/// Why a pull of an index by the classic store would not take this image, if the index gives no platform for it. Tried:
+/// 20.10 takes none of them, 26 and 28 take the first, whatever its config says.
+pub fn unpulled(graph: &Graph, image: &Image, api: ApiVersion) -> Option<&'static str> {
+    let (_, index) = graph.indexes.first()?;
+    if image.descriptor.platform.is_some() {
+        return None;
+    }
+    if api < LEVELS_SINCE {
+        return Some("shows no image for which its index names no platform");
+    }
+    let mut open = index
+        .manifests
+        .iter()
+        .filter(|entry| entry.platform.is_none() && entry.media_type.kind() == Kind::Manifest);
+    let is_first = open
+        .next()
+        .is_some_and(|first| first.digest == image.descriptor.digest);
+    (!is_first).then_some("shows only the first image of an index that names no platforms")
 }
 
 /// The level of this machine's processor, 1 to 4, as the psABI of x86-64 defines them.

@@ -1,6 +1,6 @@
 //! Everything that a reference stands for: the closure of its descriptor over a set of platforms.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::documents::{Documents, Parsed};
@@ -136,7 +136,7 @@ impl Graph {
             offered: Vec::new(),
             matched: HashSet::new(),
         };
-        walk.descend(root, 0, true)?;
+        walk.descend(root, &[root.platform.as_ref()], 0)?;
         walk.finish()
     }
 
@@ -183,6 +183,31 @@ impl Graph {
     }
 }
 
+/// The platforms that an index gives one manifest, which it may list several times.
+pub(crate) type Said<'a> = &'a [Option<&'a Platform>];
+
+/// The platforms that the entries of an index give each manifest.
+pub(crate) fn said_of(entries: &[Descriptor]) -> HashMap<Digest, Vec<Option<&Platform>>> {
+    let mut said: HashMap<Digest, Vec<Option<&Platform>>> = HashMap::new();
+    for entry in entries {
+        said.entry(entry.digest)
+            .or_default()
+            .push(entry.platform.as_ref());
+    }
+    said
+}
+
+/// What is wrong with a config that denies all that an index says of its manifest. An image of data alone may stand
+/// in an index for every platform: it is enough that one entry agrees.
+pub(crate) fn denied(said: Said<'_>, config: &Config) -> Option<Problem> {
+    let denies = |said: &Option<&Platform>| said.is_some_and(|said| said.contradicts(&config.platform));
+    let first = said.first().copied().flatten()?;
+    said.iter().all(denies).then(|| Problem::PlatformDiffers {
+        said: first.clone(),
+        found: config.platform.clone(),
+    })
+}
+
 struct Walk<'a, 'f> {
     graph: Graph,
     fetch: &'a mut FetchParsed<'f>,
@@ -207,25 +232,34 @@ impl Walk<'_, '_> {
         (self.fetch)(descriptor)
     }
 
-    fn descend(&mut self, descriptor: &Descriptor, depth: usize, is_root: bool) -> Result<()> {
+    /// Follows a descriptor, for which the index above gives these platforms. False if it leads to an image for a
+    /// platform that was not chosen.
+    fn descend(&mut self, descriptor: &Descriptor, said: Said<'_>, depth: usize) -> Result<bool> {
         let refuse = |problem| Err(Error::refused(Place::blob(descriptor.digest), problem));
         if depth > MAX_DEPTH {
             return refuse(Problem::TooDeep { limit: MAX_DEPTH });
         }
         if !self.seen.insert(descriptor.digest) {
-            return Ok(());
+            return Ok(true);
         }
         let Some(document) = self.read(descriptor)? else {
             let may_lack = *self.selection == PlatformSelection::Present || descriptor.attests().is_some();
-            if is_root || !may_lack {
+            if depth == 0 || !may_lack {
                 return refuse(Problem::Missing);
             }
             self.graph.absent.push(descriptor.clone());
-            return Ok(());
+            return Ok(true);
         };
         match document {
-            Parsed::Manifest(manifest) => self.manifest(descriptor, manifest, is_root),
-            Parsed::Index(index) => self.index(descriptor, index, depth),
+            Parsed::Manifest(manifest) => {
+                let is_wanted = self.manifest(descriptor, manifest, said, depth == 0)?;
+                if !is_wanted {
+                    // Another entry may want it.
+                    self.seen.remove(&descriptor.digest);
+                }
+                Ok(is_wanted)
+            }
+            Parsed::Index(index) => self.index(descriptor, index, depth).map(|()| true),
             // Only a descriptor of a config gives one, and those are not followed.
             Parsed::Config(..) => refuse(Problem::Document {
                 reason: format!("{} is no manifest and no index", descriptor.media_type),
@@ -247,7 +281,13 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    fn manifest(&mut self, descriptor: &Descriptor, manifest: Arc<Manifest>, is_root: bool) -> Result<()> {
+    fn manifest(
+        &mut self,
+        descriptor: &Descriptor,
+        manifest: Arc<Manifest>,
+        said: Said<'_>,
+        is_root: bool,
+    ) -> Result<bool> {
         self.count(1 + manifest.layers.len())?;
         let mut image = Image {
             descriptor: descriptor.clone(),
@@ -281,25 +321,30 @@ impl Walk<'_, '_> {
                 }
             }
         }
-        if is_root && image.is_runnable() {
+        if let Some(problem) = image.config.as_deref().and_then(|config| denied(said, config)) {
+            return Err(Error::refused(Place::blob(descriptor.digest), problem));
+        }
+        if (is_root || descriptor.platform.is_none()) && image.is_runnable() {
             // No index says which platform this is, so the config does.
             let platform = image.platform().cloned();
             if let Some(platform) = platform
                 && !self.choose(&platform)
             {
-                return Ok(());
+                return Ok(false);
             }
         } else if is_root && let PlatformSelection::Only(wanted) = self.selection {
             // An artifact has no platform: it is all there is to choose.
             self.matched.extend(0..wanted.len());
         }
         self.graph.images.push(image);
-        Ok(())
+        Ok(true)
     }
 
     fn index(&mut self, descriptor: &Descriptor, index: Arc<Index>, depth: usize) -> Result<()> {
         self.count(index.manifests.len())?;
         self.graph.indexes.push((descriptor.clone(), Arc::clone(&index)));
+        let said = said_of(&index.manifests);
+        let said = |entry: &Descriptor| said.get(&entry.digest).map_or(&[][..], Vec::as_slice);
         let mut attestations = Vec::new();
         let mut chosen: HashSet<String> = HashSet::new();
         for entry in &index.manifests {
@@ -313,8 +358,7 @@ impl Walk<'_, '_> {
                 (None, Kind::Manifest) => true,
                 _ => *self.selection == PlatformSelection::All,
             };
-            if wanted && entry.media_type.is_document() {
-                self.descend(entry, depth + 1, false)?;
+            if wanted && entry.media_type.is_document() && self.descend(entry, said(entry), depth + 1)? {
                 chosen.insert(entry.digest.to_string());
             } else {
                 self.graph.absent.push(entry.clone());
@@ -323,7 +367,7 @@ impl Walk<'_, '_> {
         for entry in attestations {
             let along = entry.attests().is_some_and(|image| chosen.contains(image));
             if along && entry.media_type.is_document() {
-                self.descend(entry, depth + 1, false)?;
+                self.descend(entry, said(entry), depth + 1)?;
             } else {
                 self.graph.absent.push(entry.clone());
             }
@@ -356,7 +400,9 @@ impl Walk<'_, '_> {
                 .filter(|(at, _)| !self.matched.contains(at))
                 .map(|(_, platform)| platform.to_string())
                 .collect();
-            if !missing.is_empty() {
+            // Artifacts have no platform: where nothing else is, they are what there is to choose.
+            let is_artifact = self.offered.is_empty() && !self.graph.images.is_empty();
+            if !missing.is_empty() && !is_artifact {
                 let mut offered: Vec<String> = self
                     .offered
                     .iter()
@@ -368,7 +414,10 @@ impl Walk<'_, '_> {
                 return Err(Error::NotFound {
                     what: format!("platform {}", missing.join(", ")),
                     place: self.graph.root.digest.to_string(),
-                    hint: Some(format!("it has {}; choose with --platform", offered.join(", "))),
+                    hint: Some(match offered.len() {
+                        0 => "it holds no image that runs on any platform".into(),
+                        _ => format!("it has {}; choose with --platform", offered.join(", ")),
+                    }),
                 });
             }
         }
@@ -384,3 +433,7 @@ impl Walk<'_, '_> {
         Ok(self.graph)
     }
 }
+
+#[cfg(test)]
+#[path = "graph_tests.rs"]
+mod tests;

@@ -99,6 +99,24 @@ impl Platform {
         self.normal() == offered.normal()
     }
 
+    /// Whether a config denies what an index says of its image: another operating system, another architecture, or
+    /// a higher level of it. What one of them leaves open is no contradiction, and an image for ARMv6 runs where
+    /// ARMv7 is asked for.
+    pub fn contradicts(&self, config: &Platform) -> bool {
+        if self.is_unknown() || config.is_unknown() {
+            return false;
+        }
+        let (said, found) = (self.normal(), config.normal());
+        let differ = |one: &str, other: &str| !one.is_empty() && !other.is_empty() && one != other;
+        if differ(&said.0, &found.0) || differ(&said.1, &found.1) {
+            return true;
+        }
+        match (level(self), level(config)) {
+            (Some(said), Some(found)) => found > said,
+            _ => false,
+        }
+    }
+
     fn normal(&self) -> (String, String, Option<String>) {
         let (architecture, variant) =
             normal_architecture(&self.architecture, self.variant.as_deref().unwrap_or(""));
@@ -108,6 +126,14 @@ impl Platform {
         };
         (os, architecture, variant)
     }
+}
+
+/// The variant as a number: 7 of `v7`, 8.1 of `v8.1`.
+fn level(platform: &Platform) -> Option<(u32, u32)> {
+    let variant = platform.variant.as_deref()?;
+    let number = variant.strip_prefix(['v', 'V']).unwrap_or(variant);
+    let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 fn normal_architecture(architecture: &str, variant: &str) -> (String, Option<String>) {
@@ -241,6 +267,37 @@ mod tests {
             let (a, b): (Platform, Platform) = (wanted.parse().unwrap(), offered.parse().unwrap());
             assert_eq!(a.matches(&b), expected, "{wanted} {offered}");
         }
+    }
+
+    #[test]
+    fn contradicts_only_what_is_said_twice() {
+        for (said, config, expected) in [
+            ("linux/arm64", "linux/amd64", true),
+            ("linux/amd64", "windows/amd64", true),
+            ("linux/arm/v6", "linux/arm/v7", true),
+            ("linux/arm/v7", "linux/arm/v6", false),
+            ("linux/amd64/v2", "linux/amd64/v3", true),
+            ("linux/amd64/v3", "linux/amd64/v2", false),
+            ("linux/arm64/v8", "linux/arm64/v8.1", true),
+            ("linux/arm64/v8", "linux/arm64/8", false),
+            ("linux/ppc64le/power8", "linux/ppc64le/power9", false),
+            ("linux/arm64", "linux/arm64/v8", false),
+            ("linux/arm64/v8", "linux/arm64", false),
+            ("linux/arm/v5", "linux/arm", false),
+            ("linux/arm", "linux/arm/v6", false),
+            ("linux/amd64/v3", "linux/amd64", false),
+            ("linux/aarch64", "linux/arm64/8", false),
+            ("unknown/unknown", "linux/amd64", false),
+            ("linux/amd64", "unknown/unknown", false),
+        ] {
+            let (a, b): (Platform, Platform) = (said.parse().unwrap(), config.parse().unwrap());
+            assert_eq!(a.contradicts(&b), expected, "{said} {config}");
+        }
+        let mut silent = Platform::linux("", None);
+        assert!(!Platform::linux("arm64", None).contradicts(&silent));
+        silent.architecture = "arm64".into();
+        silent.os = String::new();
+        assert!(!Platform::linux("arm64", None).contradicts(&silent));
     }
 
     #[test]

@@ -125,9 +125,9 @@ impl RegistrySource {
             let digest =
                 confirm(&bytes, expected, claimed).map_err(|problem| refused(place, expected, problem))?;
             let media_type = agreed_type(content_type, &bytes)
-                .map_err(|problem| refused(place, Some(digest), problem))?;
+                .map_err(|error| refused(place, Some(digest), error.into()))?;
             Document::parse(&media_type, bytes.clone())
-                .map_err(|problem| refused(place, Some(digest), problem))?;
+                .map_err(|error| refused(place, Some(digest), error.into()))?;
             let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             Ok((Descriptor::new(media_type, digest, size), bytes))
         })

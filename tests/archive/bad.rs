@@ -6,6 +6,7 @@
 mod accounts;
 mod contents;
 mod docker_saves;
+mod names;
 mod readers;
 mod tars;
 
@@ -47,6 +48,7 @@ fn all() -> Vec<Case> {
     let mut cases = tars::cases();
     cases.extend(contents::cases());
     cases.extend(accounts::cases());
+    cases.extend(names::cases());
     cases.extend(docker_saves::cases());
     cases.extend(readers::cases());
     cases

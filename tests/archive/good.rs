@@ -268,6 +268,43 @@ fn a_sparse_index_is_good_and_says_what_is_absent() {
 }
 
 #[test]
+fn what_an_index_leaves_open_is_no_contradiction() {
+    let arm = |variant: Option<&str>| {
+        let mut sample = Sample::plain();
+        sample.config["architecture"] = "arm".into();
+        if let Some(variant) = variant {
+            sample.config["variant"] = variant.into();
+        }
+        sample.reseal();
+        sample
+    };
+    let linux = |architecture: &str| json!({"os": "linux", "architecture": architecture});
+    let mut v7 = linux("arm");
+    v7["variant"] = "v7".into();
+    let plain = Sample::plain();
+    // An image of data alone stands for every platform.
+    let mut again = descriptor(OCI_MANIFEST, plain.manifest.to_string().as_bytes());
+    again["platform"] = linux("amd64");
+    for (sample, said, others) in [
+        (arm(None), &v7, vec![]),
+        (arm(Some("v6")), &v7, vec![]),
+        (arm(Some("v5")), &linux("arm"), vec![]),
+        (plain.clone(), &serde_json::Value::Null, vec![]),
+        (plain, &linux("arm64"), vec![again]),
+    ] {
+        let (sample, index) = sample.wrap_as(said, &others);
+        let (report, codes) = verified(
+            &Tape::default()
+                .file(&index.0, &index.1)
+                .files(&sample.files())
+                .end(),
+        );
+        assert_eq!(codes, [""; 0], "{said}");
+        assert!(report.is_good());
+    }
+}
+
+#[test]
 fn uncompressed_layers_beside_the_stored_ones_are_good() {
     let mut sample = Sample::new(vec![(ZSTD, images::zstd(&plain("layer")), plain("layer"))]);
     sample.manifest_json[0]["Layers"] = json!([blob(&plain("layer")).0]);

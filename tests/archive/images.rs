@@ -136,9 +136,16 @@ impl Sample {
     }
 
     /// Puts an index between `index.json` and the manifest, with further entries in it.
-    pub fn wrap(mut self, others: &[Value]) -> (Sample, (String, Vec<u8>)) {
+    pub fn wrap(self, others: &[Value]) -> (Sample, (String, Vec<u8>)) {
+        self.wrap_as(&json!({"os": "linux", "architecture": "amd64"}), others)
+    }
+
+    /// The same with a platform of one's own for the manifest; none, if it is null.
+    pub fn wrap_as(mut self, platform: &Value, others: &[Value]) -> (Sample, (String, Vec<u8>)) {
         let mut manifests = vec![descriptor(OCI_MANIFEST, self.manifest.to_string().as_bytes())];
-        manifests[0]["platform"] = json!({"os": "linux", "architecture": "amd64"});
+        if !platform.is_null() {
+            manifests[0]["platform"] = platform.clone();
+        }
         manifests.extend(others.iter().cloned());
         let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}).to_string();
         let entry = &mut self.index["manifests"][0];

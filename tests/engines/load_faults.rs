@@ -85,6 +85,40 @@ fn a_damaged_image_is_refused_or_left_out() {
     assert_eq!(daemon.inspect("bad:1"), None);
 }
 
+/// A name that two images have moves no tag, and the images beside it can be loaded.
+fn a_name_of_two_images_is_given_to_none(engine: Engine, store: Store) {
+    let (daemon, images, _) = before_an_update(engine, store);
+    images.add("other:1", &Image::sample("other", "1"));
+    let index = images.path().join("index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    fs::write(&index, text.replace("library/bad:1", "library/app:1")).unwrap();
+    let shown = daemon.images();
+    let sealift = Sealift::new().docker(&daemon);
+    let path = images.path().display().to_string();
+    let refused = sealift.run(&["load", &path]).code(1);
+    let says = "docker.io/library/app:1 is also the name of sha256:";
+    assert_eq!(refused.stderr.matches(says).count(), 2, "{refused:?}");
+    assert_eq!(daemon.images(), shown);
+    let verified = sealift.run(&["verify", "--json", &path]).code(1).json();
+    let good = verified["archives"][0]["images"].as_array().unwrap().iter();
+    let good: Vec<bool> = good.map(|image| image["good"].as_bool().unwrap()).collect();
+    assert_eq!(good, [false, false, true]);
+    let saved = sealift
+        .run(&["save", "--from", &path, "other:1", "-o", "other.tar"])
+        .code(1);
+    assert!(saved.stderr.contains(says), "{saved:?}");
+    sealift.run(&["load", "--keep-going", &path]).code(1);
+    assert!(daemon.inspect("other:1").is_some());
+    let app: Vec<String> = daemon
+        .images()
+        .into_iter()
+        .filter(|line| line.starts_with("app:1 "))
+        .collect();
+    assert_eq!(app, shown);
+}
+
+on_every_engine!(a_name_of_two_images_is_given_to_none);
+
 /// What is offered without having been verified.
 fn unverified<'a>(content: &'a dyn Content) -> Offers<'a> {
     let images = content.entries().iter().map(|entry| {

@@ -39,6 +39,9 @@ pub struct Image {
     pub index: bool,
     /// For each platform an attestation manifest in the index, as buildkit makes them.
     pub attestations: bool,
+    /// The platforms that the index gives its manifests, in their order, where it does not repeat the configs; those
+    /// beyond the list get none.
+    pub index_platforms: Option<Vec<Platform>>,
     /// What a container runs.
     pub cmd: Vec<String>,
 }
@@ -135,6 +138,7 @@ impl Image {
             dialect: Dialect::Oci,
             index: false,
             attestations: false,
+            index_platforms: None,
             cmd: vec!["/bin/busybox".into(), "sh".into()],
         }
     }
@@ -181,6 +185,13 @@ impl Image {
         for layer in self.platforms.iter_mut().flat_map(|(_, layers)| layers) {
             layer.compression = compression;
         }
+        self
+    }
+
+    /// The same with an index that gives other platforms than the configs; none with an empty list.
+    #[must_use]
+    pub fn index_platforms(mut self, platforms: &[&str]) -> Self {
+        self.index_platforms = Some(platforms.iter().map(|text| Platform::new(text)).collect());
         self
     }
 
@@ -450,6 +461,14 @@ fn finish(
             });
             descriptor
         }));
+        if let Some(platforms) = &image.index_platforms {
+            for (at, descriptor) in descriptors.iter_mut().enumerate() {
+                match platforms.get(at) {
+                    Some(platform) => descriptor["platform"] = platform.json(),
+                    None => drop(descriptor.as_object_mut().unwrap().remove("platform")),
+                }
+            }
+        }
         let bytes = pretty(&json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": descriptors }));
         (
             store(&layout.join("blobs/sha256"), &bytes),

@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::documents::{Blob, ManifestNode, Node, NodeContent};
 use super::place_of;
 use crate::archive::account::Evidence;
 use crate::archive::content::Content;
 use crate::archive::format::Entry;
-use crate::error::{Error, Finding, Place, Problem};
+use crate::error::{Error, Finding, Problem};
 use crate::image::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH, MAX_DESCRIPTORS};
-use crate::oci::{
-    Compression, Config, Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType, Platform, Reference,
-};
+use crate::oci::{Descriptor, Digest, Kind, MediaType, Platform, Reference};
 
 /// What is known about all images together.
 pub(super) struct Closure<'a> {
@@ -22,78 +21,13 @@ pub(super) struct Closure<'a> {
     pub unread: Vec<Error>,
     /// Every blob that something refers to, here or not.
     pub blobs: BTreeMap<Digest, Blob>,
-    documents: HashMap<Digest, Rc<Node>>,
+    pub(super) documents: HashMap<Digest, Rc<Node>>,
     followed: HashMap<Root, Rc<Followed>>,
     /// Wrong sizes that were reported.
-    sizes: HashSet<(Digest, u64)>,
+    pub(super) sizes: HashSet<(Digest, u64)>,
+    /// Manifests whose platforms were reported to be others than their index says.
+    pub(super) denied: HashSet<Digest>,
     descriptors: usize,
-}
-
-/// What descriptors say about one blob.
-#[derive(Default)]
-pub(super) struct Blob {
-    /// For a layer, how it is stored.
-    pub compression: Option<Compression>,
-    /// For a layer, what the configs say that it is uncompressed. More than one cannot be right.
-    pub diff_ids: BTreeSet<Digest>,
-    /// It has a wrong size, or is not here.
-    is_unusable: bool,
-    /// It was read and hashed while the documents were followed.
-    is_read: bool,
-    is_reported_missing: bool,
-}
-
-impl Blob {
-    /// Whether nothing is left to do with it. What was read as a document may be a layer of another image.
-    pub fn is_settled(&self) -> bool {
-        let is_layer = self.compression.is_some() || !self.diff_ids.is_empty();
-        self.is_unusable || self.is_read && !is_layer
-    }
-}
-
-/// A document, as far as it is needed after it was read: never its bytes.
-struct Node {
-    media_type: MediaType,
-    content: NodeContent,
-}
-
-enum NodeContent {
-    Index(Vec<Descriptor>),
-    Manifest(Rc<ManifestNode>),
-    /// Already reported.
-    Unusable,
-}
-
-/// A manifest with what its config says.
-pub(super) struct ManifestNode {
-    pub config: Descriptor,
-    pub layers: Vec<Descriptor>,
-    /// `None` for an artifact, or if it could not be read.
-    pub parsed: Option<Config>,
-}
-
-impl ManifestNode {
-    /// As [`crate::image::Image::is_runnable`].
-    pub fn is_runnable(&self) -> bool {
-        let mut layers = self.layers.iter().map(|layer| layer.media_type.kind());
-        self.parsed
-            .as_ref()
-            .is_some_and(|config| !config.platform.is_unknown())
-            && layers.all(|kind| matches!(kind, Kind::Layer(_)))
-    }
-
-    fn agrees(&self) -> bool {
-        let layers = self.layers.len();
-        self.parsed
-            .as_ref()
-            .is_none_or(|config| config.diff_ids.len() == layers)
-    }
-
-    /// What the layer at a position is uncompressed, if the config can be believed in that.
-    fn diff_id(&self, at: usize) -> Option<Digest> {
-        let config = self.parsed.as_ref().filter(|_| self.agrees())?;
-        config.diff_ids.get(at).copied()
-    }
 }
 
 /// One entry of `index.json`.
@@ -165,6 +99,7 @@ impl<'a> Closure<'a> {
             documents: HashMap::new(),
             followed: HashMap::new(),
             sizes: HashSet::new(),
+            denied: HashSet::new(),
             descriptors: 0,
         }
     }
@@ -223,6 +158,7 @@ impl<'a> Closure<'a> {
             is_over: false,
         };
         self.descend(descriptor, 0, &mut walk);
+        self.check_configs(std::slice::from_ref(descriptor));
         self.check_platforms(&mut walk);
         if let Some(layer) = walk.declared.first() {
             let reason =
@@ -251,7 +187,7 @@ impl<'a> Closure<'a> {
         walked.absent.retain(|platform| !platform.is_unknown());
         let not_here = std::mem::take(&mut walked.not_here);
         match &walked.entry.platforms {
-            Some(declared) => {
+            Some(declared) if !declared.is_empty() => {
                 for platform in declared {
                     if walked.platforms.iter().any(|here| platform.matches(here)) {
                         continue;
@@ -274,13 +210,13 @@ impl<'a> Closure<'a> {
                     }
                 }
             }
-            None if walked.manifests.is_empty() => {
+            _ if walked.manifests.is_empty() => {
                 for child in &not_here {
                     walked.blobs.insert(child.digest);
                     self.require(&child.digest);
                 }
             }
-            None => {}
+            _ => {}
         }
     }
 
@@ -317,6 +253,7 @@ impl<'a> Closure<'a> {
                         walked.blobs.insert(child.digest);
                     }
                 }
+                self.check_configs(children);
             }
             NodeContent::Manifest(manifest) => self.manifest(descriptor, manifest, walked),
         }
@@ -405,162 +342,5 @@ impl<'a> Closure<'a> {
                 }
             }
         }
-    }
-
-    /// Takes note of a descriptor. Whether its blob is here, in the size that it says.
-    fn mention(&mut self, descriptor: &Descriptor) -> bool {
-        let digest = descriptor.digest;
-        let found = self.content.stored(&digest).map(|stored| stored.size);
-        let blob = self.blobs.entry(digest).or_default();
-        let mut clash = None;
-        if let Kind::Layer(compression) = descriptor.media_type.kind() {
-            let known = *blob.compression.get_or_insert(compression);
-            clash = (known != compression).then_some(known);
-        }
-        let Some(found) = found else {
-            blob.is_unusable = true;
-            return false;
-        };
-        let fits = found == descriptor.size;
-        blob.is_unusable |= !fits;
-        if !fits && self.sizes.insert((digest, descriptor.size)) {
-            let expected = descriptor.size;
-            self.find(&digest, Problem::SizeDiffers { expected, found });
-        }
-        if let Some(known) = clash {
-            let problem = Problem::MediaTypeDiffers {
-                expected: descriptor.media_type.to_string(),
-                found: format!("a {known} layer's in another manifest"),
-            };
-            self.find(&digest, problem);
-        }
-        fits
-    }
-
-    /// Reports a blob that is not here, once.
-    pub fn require(&mut self, digest: &Digest) {
-        if self.content.stored(digest).is_some() {
-            return;
-        }
-        let blob = self.blobs.entry(*digest).or_default();
-        if !std::mem::replace(&mut blob.is_reported_missing, true) {
-            self.find(digest, Problem::Missing);
-        }
-    }
-
-    /// Reads a document or config, once. `None` if it is not here, or cannot be used, which is reported.
-    fn read(&mut self, descriptor: &Descriptor) -> Option<Vec<u8>> {
-        if !self.mention(descriptor) {
-            return None;
-        }
-        let digest = descriptor.digest;
-        if descriptor.size > MAX_METADATA {
-            let (limit, found) = (MAX_METADATA, descriptor.size);
-            self.find(&digest, Problem::TooLarge { limit, found });
-            return None;
-        }
-        let outcome = self.content.metadata(descriptor);
-        if let Some(blob) = self.blobs.get_mut(&digest) {
-            blob.is_read = true;
-        }
-        match outcome {
-            Ok(bytes) => bytes,
-            Err(Error::Refused(finding)) => {
-                self.find(&digest, finding.problem);
-                None
-            }
-            Err(error) => {
-                self.unread.push(error);
-                None
-            }
-        }
-    }
-
-    /// The document that a descriptor names; `None` if it is not here.
-    fn document(&mut self, descriptor: &Descriptor) -> Option<Rc<Node>> {
-        let digest = descriptor.digest;
-        if let Some(node) = self.documents.get(&digest).map(Rc::clone) {
-            self.mention(descriptor);
-            if node.media_type != descriptor.media_type {
-                let problem = Problem::MediaTypeDiffers {
-                    expected: descriptor.media_type.to_string(),
-                    found: format!("{} by another descriptor", node.media_type),
-                };
-                self.find(&digest, problem);
-            }
-            return Some(node);
-        }
-        if self.content.stored(&digest).is_none() {
-            self.mention(descriptor);
-            return None;
-        }
-        let parsed = self
-            .read(descriptor)
-            .map(|bytes| Document::parse(&descriptor.media_type, bytes));
-        let content = match parsed {
-            None => NodeContent::Unusable,
-            Some(Err(problem)) => {
-                self.find(&digest, problem);
-                NodeContent::Unusable
-            }
-            Some(Ok(Document::Index(index))) => {
-                // One more than are followed, so that it is told.
-                let children = index.manifests.iter().take(MAX_DESCRIPTORS + 1);
-                NodeContent::Index(children.map(Descriptor::bare_with_platform).collect())
-            }
-            Some(Ok(Document::Manifest(manifest))) => NodeContent::Manifest(self.parts(
-                manifest.config.bare(),
-                manifest.layers.iter().map(Descriptor::bare).collect(),
-            )),
-        };
-        let media_type = descriptor.media_type.clone();
-        let node = Rc::new(Node { media_type, content });
-        self.documents.insert(digest, Rc::clone(&node));
-        Some(node)
-    }
-
-    /// Takes note of a manifest's config and layers.
-    fn parts(&mut self, config: Descriptor, layers: Vec<Descriptor>) -> Rc<ManifestNode> {
-        for layer in &layers {
-            self.mention(layer);
-        }
-        let mut parsed = None;
-        if config.media_type.kind() != Kind::Config {
-            self.mention(&config);
-        } else if let Some(bytes) = self.read(&config) {
-            match Config::parse(&bytes) {
-                Ok(fields) => parsed = Some(fields),
-                Err(reason) => self.find(&config.digest, Problem::Document { reason }),
-            }
-        }
-        let node = ManifestNode {
-            config,
-            layers,
-            parsed,
-        };
-        if let Some(fields) = node.parsed.as_ref().filter(|_| node.agrees()) {
-            for (layer, diff_id) in node.layers.iter().zip(&fields.diff_ids) {
-                if let Some(blob) = self.blobs.get_mut(&layer.digest) {
-                    blob.diff_ids.insert(*diff_id);
-                }
-            }
-        }
-        Rc::new(node)
-    }
-
-    pub fn place(&self, entry: &str) -> Place {
-        Place::default().within(self.content.label()).entry(entry)
-    }
-}
-
-impl Descriptor {
-    /// What is kept of an index entry: no free text but what tells attestations.
-    fn bare_with_platform(&self) -> Descriptor {
-        let mut kept = self.bare();
-        kept.platform.clone_from(&self.platform);
-        if self.attests().is_some() {
-            kept.annotations.clone_from(&self.annotations);
-        }
-        kept
     }
 }

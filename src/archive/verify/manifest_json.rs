@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use super::closure::{Closure, Followed, ManifestNode, Walked};
+use super::closure::{Closure, Followed, Walked};
+use super::documents::ManifestNode;
 use crate::archive::content::Content;
 use crate::archive::format::{DockerImage, FORMAT, MANIFEST, digest_of_path};
 use crate::error::{Finding, Problem};
@@ -204,19 +205,22 @@ impl<'a> Check<'a> {
         let name: Reference = tag.parse().map_err(|error| Problem::Name {
             reason: format!("{error}"),
         })?;
-        if name.digest().is_some() || !self.tags.insert(name.full()) {
-            return differs(format!("{tag:?} is no tag, or stands for two images"));
+        if !self.tags.insert(name.full()) {
+            return differs(format!("{tag:?} stands for two images"));
         }
-        let holds = |image: &&Walked| candidates.followed.contains(&Rc::as_ptr(&image.followed));
-        if let Some(named) = self.by_tag.get(&name.full()) {
-            return match named.iter().any(&holds) {
+        let is_in = |image: &Walked| candidates.followed.contains(&Rc::as_ptr(&image.followed));
+        // containerd writes names with a digest here too.
+        let is_pinned = |image: &Walked| name.digest().is_none() || name.digest() == image.digest;
+        if let Some(named) = self.by_tag.get(&tag_of(&name)) {
+            return match named.iter().any(|image| is_in(image) && is_pinned(image)) {
                 true => Ok(()),
                 false => differs(format!("gives {tag:?} to another image than index.json does")),
             };
         }
         // Other tools may say in index.json only the tag, or nothing.
         let Nameless { is_open, tags } = &candidates.nameless;
-        if *is_open || name.tag().is_some_and(|tag| tags.contains(tag)) {
+        let is_given = *is_open || name.tag().is_some_and(|tag| tags.contains(tag));
+        if is_given && name.digest().is_none() {
             return Ok(());
         }
         differs(format!("gives the name {tag:?}, which index.json does not"))

@@ -2,12 +2,14 @@
 //! finds.
 //!
 //! - [`closure`]: follows `index.json` down to the layers and gathers what is missing or contradicts
-//!   something else; reads and hashes documents and configs on the way
+//!   something else
+//! - [`documents`]: reads and hashes documents and configs on the way, each once
 //! - [`manifest_json`]: what a bare `docker load` would follow must be what `index.json` names
 //! - [`blobs`]: hashes all other blobs in parallel, each once, and layers also uncompressed
 
 mod blobs;
 mod closure;
+mod documents;
 mod manifest_json;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};

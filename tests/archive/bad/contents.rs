@@ -538,7 +538,77 @@ fn graphs() -> Vec<Case> {
         sample.index["manifests"][0]["annotations"]["dev.sealift.platforms"] = platforms.into();
         Tape::default().files(&[index]).files(&sample.files()).end()
     };
+    let says = |said: &str, config: &str, others: &[Value]| {
+        let mut sample = Sample::plain();
+        let platform = |text: &str| {
+            let parts: Vec<&str> = text.split('/').collect();
+            let mut platform = json!({"os": parts[0], "architecture": parts[1]});
+            if let Some(variant) = parts.get(2) {
+                platform["variant"] = json!(variant);
+            }
+            platform
+        };
+        let fields = platform(config);
+        for (key, value) in fields.as_object().unwrap() {
+            sample.config[key] = value.clone();
+        }
+        sample.reseal();
+        let (sample, index) = sample.wrap_as(&platform(said), others);
+        Tape::default().files(&[index]).files(&sample.files()).end()
+    };
     vec![
+        case(
+            "platform-of-another-architecture",
+            &["platform-differs"],
+            "its index says that it is for linux/arm64, its config linux/amd64",
+            says("linux/arm64", "linux/amd64", &[absent("s390x")]),
+        ),
+        case(
+            "platform-of-another-system",
+            &["platform-differs"],
+            "its index says that it is for linux/amd64, its config windows/amd64",
+            says("linux/amd64", "windows/amd64", &[]),
+        ),
+        case(
+            "platform-of-a-lower-level",
+            &["platform-differs"],
+            "its index says that it is for linux/arm/v6, its config linux/arm/v7",
+            says("linux/arm/v6", "linux/arm/v7", &[]),
+        ),
+        case(
+            "platform-in-the-layout-of-another-architecture",
+            &["platform-differs"],
+            "its index says that it is for linux/arm64, its config linux/amd64",
+            sample(|sample| {
+                sample.index["manifests"][0]["platform"] = json!({"os": "linux", "architecture": "arm64"});
+            }),
+        ),
+        case(
+            "index-without-platforms-lacks-what-is-declared",
+            &["document", "manifest-json"],
+            "declared to hold linux/amd64",
+            {
+                let (mut sample, index) = Sample::plain().wrap_as(&Value::Null, &[]);
+                sample.index["manifests"][0]["annotations"]["dev.sealift.platforms"] = "linux/amd64".into();
+                let manifest = blob(sample.manifest.to_string().as_bytes());
+                let mut files = sample.files();
+                files.retain(|file| *file != manifest);
+                Tape::default().files(&[index]).files(&files).end()
+            },
+        ),
+        case(
+            "index-declared-to-hold-nothing",
+            &["manifest-json", "missing"],
+            "missing",
+            {
+                let (mut sample, index) = Sample::plain().wrap(&[]);
+                sample.index["manifests"][0]["annotations"]["dev.sealift.platforms"] = "".into();
+                let manifest = blob(sample.manifest.to_string().as_bytes());
+                let mut files = sample.files();
+                files.retain(|file| *file != manifest);
+                Tape::default().files(&[index]).files(&files).end()
+            },
+        ),
         case(
             "indexes-too-deep",
             &["manifest-json", "too-deep"],

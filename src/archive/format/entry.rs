@@ -1,0 +1,175 @@
+//! The entries of `index.json`, read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    CONTAINERD_NAME, FORMAT, FORMAT_VERSION, NONE, PLATFORMS, PROVENANCE, RECORDED, REF_NAME, REFERENCE,
+    UNCOMPRESSED,
+};
+use crate::archive::account::{Account, Provenance, StandIn};
+use crate::error::Problem;
+use crate::oci::{Descriptor, Digest, Document, Index, MediaType, Platform, Reference, json};
+
+/// One entry of an `index.json` that was read.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The image's descriptor.
+    pub descriptor: Descriptor,
+    /// Its name, if it has one that is a reference.
+    pub reference: Option<Reference>,
+    /// A name that is no reference: only a tag, as buildx and skopeo may write it.
+    pub bare_tag: Option<String>,
+    /// The platforms that must be here; `None` if the archive does not say.
+    pub platforms: Option<Vec<Platform>>,
+    /// Set if the manifest is no registry's.
+    pub stand_in: Option<StandIn>,
+    /// As [`Account::is_unproven`].
+    pub is_unproven: bool,
+    /// Layers that are here only uncompressed, by their digests as they were stored.
+    pub uncompressed: BTreeSet<Digest>,
+    /// Where everything came from, as the archive says.
+    pub provenance: Option<Provenance>,
+}
+
+/// Reads the entries of an `index.json`.
+///
+/// # Errors
+///
+/// Malformed JSON, a format that is too new, or a hostile name.
+pub fn parse_index(bytes: &[u8]) -> Result<Vec<Entry>, Problem> {
+    #[derive(serde::Deserialize)]
+    struct Peek {
+        annotations: Option<BTreeMap<String, String>>,
+    }
+    let peek: Peek = json::from_slice(bytes).map_err(|error| Problem::Json {
+        reason: error.to_string(),
+    })?;
+    let format = peek
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(FORMAT));
+    if let Some(found) = format
+        && !found
+            .parse::<u32>()
+            .is_ok_and(|version| (1..=FORMAT_VERSION).contains(&version))
+    {
+        return Err(Problem::Format {
+            found: found.clone(),
+            supported: FORMAT_VERSION,
+        });
+    }
+    let document = Document::parse(&MediaType::new(MediaType::OCI_INDEX), bytes.to_vec())?;
+    let Document::Index(Index { manifests, .. }) = document else {
+        return Err(Problem::Document {
+            reason: "not an index".into(),
+        });
+    };
+    manifests.into_iter().map(Entry::new).collect()
+}
+
+/// Whether a text is a digest, which names no image: engines would take it for a repository called `sha256`.
+fn is_digest(name: &str) -> bool {
+    ["sha256:", "sha512:"]
+        .iter()
+        .any(|algorithm| name.starts_with(algorithm))
+}
+
+impl Entry {
+    /// The digest that the image is known by; `None` if none is known.
+    pub fn digest(&self) -> Option<Digest> {
+        self.account().digest(self.descriptor.digest)
+    }
+
+    /// What is told of the image, but for what is here of its layers.
+    pub fn account(&self) -> Account {
+        Account {
+            stand_in: self.stand_in,
+            is_unproven: self.is_unproven,
+            uncompressed: BTreeMap::new(),
+            provenance: self.provenance.clone(),
+        }
+    }
+
+    /// Whether a name of a layout is more than a tag such as `2.4`, which would read as a repository of that name.
+    pub(super) fn is_whole(name: &str) -> bool {
+        name.contains(['/', ':', '@'])
+    }
+
+    fn new(descriptor: Descriptor) -> Result<Entry, Problem> {
+        let mut entry = Entry {
+            descriptor,
+            reference: None,
+            bare_tag: None,
+            platforms: None,
+            stand_in: None,
+            is_unproven: false,
+            uncompressed: BTreeSet::new(),
+            provenance: None,
+        };
+        let annotations = &entry.descriptor.annotations;
+        for key in [REFERENCE, CONTAINERD_NAME, REF_NAME] {
+            let Some(name) = annotations.get(key) else {
+                continue;
+            };
+            if name.chars().any(crate::escape::is_hostile) || name.starts_with('-') {
+                return Err(Problem::Name {
+                    reason: format!("{name:?} is no image name"),
+                });
+            }
+            let is_name = key != REF_NAME || Entry::is_whole(name);
+            match name.parse::<Reference>() {
+                Ok(reference) if is_name => {
+                    entry.reference.get_or_insert(reference);
+                }
+                Err(error) if key != REF_NAME || is_digest(name) => {
+                    return Err(Problem::Name {
+                        reason: error.to_string(),
+                    });
+                }
+                _ => entry.bare_tag = entry.bare_tag.or_else(|| Some(name.clone())),
+            }
+        }
+        if let Some(list) = annotations.get(PLATFORMS) {
+            let parsed: Result<Vec<Platform>, _> = list
+                .split(',')
+                .filter(|text| !text.is_empty())
+                .map(str::parse)
+                .collect();
+            entry.platforms = Some(parsed.map_err(|error| Problem::Document {
+                reason: format!("{PLATFORMS}: {error}"),
+            })?);
+        }
+        let wrong = |key: &str, reason: String| Problem::Document {
+            reason: format!("{key}: {reason}"),
+        };
+        let digest = |key: &str, text: &str| -> Result<Digest, Problem> {
+            text.parse().map_err(|error| wrong(key, format!("{error}")))
+        };
+        entry.stand_in = match annotations.get(RECORDED).map(String::as_str) {
+            None => None,
+            Some(NONE) => Some(StandIn { recorded: None }),
+            Some(text) => Some(StandIn {
+                recorded: Some(digest(RECORDED, text)?),
+            }),
+        };
+        // Whoever wrote the archive had the manifest, and no proof that a registry has it.
+        let root = entry.descriptor.digest;
+        entry.is_unproven = entry
+            .stand_in
+            .is_some_and(|stand_in| stand_in.recorded == Some(root));
+        entry.stand_in = entry.stand_in.filter(|stand_in| stand_in.recorded != Some(root));
+        let layers = annotations
+            .get(UNCOMPRESSED)
+            .into_iter()
+            .flat_map(|list| list.split(','));
+        entry.uncompressed = layers
+            .map(|text| digest(UNCOMPRESSED, text))
+            .collect::<Result<_, _>>()?;
+        // It proves nothing, and a later version may know more origins.
+        let provenance = annotations
+            .get(PROVENANCE)
+            .map(|text| json::from_slice(text.as_bytes()));
+        entry.provenance = provenance.and_then(Result::ok);
+        Ok(entry)
+    }
+}

@@ -1,0 +1,251 @@
+//! What is read while an archive is followed: each document once, and what descriptors say of each blob.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::closure::Closure;
+use crate::error::{Error, Place, Problem};
+use crate::image::graph::{MAX_DESCRIPTORS, denied, said_of};
+use crate::oci::{Compression, Config, Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType};
+
+/// What descriptors say about one blob.
+#[derive(Default)]
+pub(super) struct Blob {
+    /// For a layer, how it is stored.
+    pub compression: Option<Compression>,
+    /// For a layer, what the configs say that it is uncompressed. More than one cannot be right.
+    pub diff_ids: BTreeSet<Digest>,
+    /// It has a wrong size, or is not here.
+    is_unusable: bool,
+    /// It was read and hashed while the documents were followed.
+    pub is_read: bool,
+    pub is_reported_missing: bool,
+}
+
+impl Blob {
+    /// Whether nothing is left to do with it. What was read as a document may be a layer of another image.
+    pub fn is_settled(&self) -> bool {
+        let is_layer = self.compression.is_some() || !self.diff_ids.is_empty();
+        self.is_unusable || self.is_read && !is_layer
+    }
+}
+
+/// A document, as far as it is needed after it was read: never its bytes.
+pub(super) struct Node {
+    media_type: MediaType,
+    pub content: NodeContent,
+}
+
+pub(super) enum NodeContent {
+    Index(Vec<Descriptor>),
+    Manifest(Rc<ManifestNode>),
+    /// Already reported.
+    Unusable,
+}
+
+/// A manifest with what its config says.
+pub(super) struct ManifestNode {
+    pub config: Descriptor,
+    pub layers: Vec<Descriptor>,
+    /// `None` for an artifact, or if it could not be read.
+    pub parsed: Option<Config>,
+}
+
+impl ManifestNode {
+    /// As [`crate::oci::Image::is_runnable`].
+    pub fn is_runnable(&self) -> bool {
+        let mut layers = self.layers.iter().map(|layer| layer.media_type.kind());
+        self.parsed
+            .as_ref()
+            .is_some_and(|config| !config.platform.is_unknown())
+            && layers.all(|kind| matches!(kind, Kind::Layer(_)))
+    }
+
+    pub fn agrees(&self) -> bool {
+        let layers = self.layers.len();
+        self.parsed
+            .as_ref()
+            .is_none_or(|config| config.diff_ids.len() == layers)
+    }
+
+    /// What the layer at a position is uncompressed, if the config can be believed in that.
+    pub fn diff_id(&self, at: usize) -> Option<Digest> {
+        let config = self.parsed.as_ref().filter(|_| self.agrees())?;
+        config.diff_ids.get(at).copied()
+    }
+}
+
+impl Closure<'_> {
+    /// Takes note of a descriptor. Whether its blob is here, in the size that it says.
+    pub fn mention(&mut self, descriptor: &Descriptor) -> bool {
+        let digest = descriptor.digest;
+        let found = self.content.stored(&digest).map(|stored| stored.size);
+        let blob = self.blobs.entry(digest).or_default();
+        let mut clash = None;
+        if let Kind::Layer(compression) = descriptor.media_type.kind() {
+            let known = *blob.compression.get_or_insert(compression);
+            clash = (known != compression).then_some(known);
+        }
+        let Some(found) = found else {
+            blob.is_unusable = true;
+            return false;
+        };
+        let fits = found == descriptor.size;
+        blob.is_unusable |= !fits;
+        if !fits && self.sizes.insert((digest, descriptor.size)) {
+            let expected = descriptor.size;
+            self.find(&digest, Problem::SizeDiffers { expected, found });
+        }
+        if let Some(known) = clash {
+            let problem = Problem::MediaTypeDiffers {
+                expected: descriptor.media_type.to_string(),
+                found: format!("a {known} layer's in another manifest"),
+            };
+            self.find(&digest, problem);
+        }
+        fits
+    }
+
+    /// Reports a blob that is not here, once.
+    pub fn require(&mut self, digest: &Digest) {
+        if self.content.stored(digest).is_some() {
+            return;
+        }
+        let blob = self.blobs.entry(*digest).or_default();
+        if !std::mem::replace(&mut blob.is_reported_missing, true) {
+            self.find(digest, Problem::Missing);
+        }
+    }
+
+    /// Reads a document or config, once. `None` if it is not here, or cannot be used, which is reported.
+    fn read(&mut self, descriptor: &Descriptor) -> Option<Vec<u8>> {
+        if !self.mention(descriptor) {
+            return None;
+        }
+        let digest = descriptor.digest;
+        if descriptor.size > MAX_METADATA {
+            let (limit, found) = (MAX_METADATA, descriptor.size);
+            self.find(&digest, Problem::TooLarge { limit, found });
+            return None;
+        }
+        let outcome = self.content.metadata(descriptor);
+        if let Some(blob) = self.blobs.get_mut(&digest) {
+            blob.is_read = true;
+        }
+        match outcome {
+            Ok(bytes) => bytes,
+            Err(Error::Refused(finding)) => {
+                self.find(&digest, finding.problem);
+                None
+            }
+            Err(error) => {
+                self.unread.push(error);
+                None
+            }
+        }
+    }
+
+    /// The document that a descriptor names; `None` if it is not here.
+    pub fn document(&mut self, descriptor: &Descriptor) -> Option<Rc<Node>> {
+        let digest = descriptor.digest;
+        if let Some(node) = self.documents.get(&digest).map(Rc::clone) {
+            self.mention(descriptor);
+            if node.media_type != descriptor.media_type {
+                let problem = Problem::MediaTypeDiffers {
+                    expected: descriptor.media_type.to_string(),
+                    found: format!("{} by another descriptor", node.media_type),
+                };
+                self.find(&digest, problem);
+            }
+            return Some(node);
+        }
+        if self.content.stored(&digest).is_none() {
+            self.mention(descriptor);
+            return None;
+        }
+        let parsed = self
+            .read(descriptor)
+            .map(|bytes| Document::parse(&descriptor.media_type, bytes));
+        let content = match parsed {
+            None => NodeContent::Unusable,
+            Some(Err(problem)) => {
+                self.find(&digest, problem);
+                NodeContent::Unusable
+            }
+            Some(Ok(Document::Index(index))) => {
+                // One more than are followed, so that it is told.
+                let children = index.manifests.iter().take(MAX_DESCRIPTORS + 1);
+                NodeContent::Index(children.map(Descriptor::bare_with_platform).collect())
+            }
+            Some(Ok(Document::Manifest(manifest))) => NodeContent::Manifest(self.parts(
+                manifest.config.bare(),
+                manifest.layers.iter().map(Descriptor::bare).collect(),
+            )),
+        };
+        let media_type = descriptor.media_type.clone();
+        let node = Rc::new(Node { media_type, content });
+        self.documents.insert(digest, Rc::clone(&node));
+        Some(node)
+    }
+
+    /// Takes note of a manifest's config and layers.
+    fn parts(&mut self, config: Descriptor, layers: Vec<Descriptor>) -> Rc<ManifestNode> {
+        for layer in &layers {
+            self.mention(layer);
+        }
+        let mut parsed = None;
+        if config.media_type.kind() != Kind::Config {
+            self.mention(&config);
+        } else if let Some(bytes) = self.read(&config) {
+            match Config::parse(&bytes) {
+                Ok(fields) => parsed = Some(fields),
+                Err(reason) => self.find(&config.digest, Problem::Document { reason }),
+            }
+        }
+        let node = ManifestNode {
+            config,
+            layers,
+            parsed,
+        };
+        if let Some(fields) = node.parsed.as_ref().filter(|_| node.agrees()) {
+            for (layer, diff_id) in node.layers.iter().zip(&fields.diff_ids) {
+                if let Some(blob) = self.blobs.get_mut(&layer.digest) {
+                    blob.diff_ids.insert(*diff_id);
+                }
+            }
+        }
+        Rc::new(node)
+    }
+
+    /// Compares the configs of manifests that are here with the platforms that an index gives them.
+    pub fn check_configs(&mut self, entries: &[Descriptor]) {
+        let said = said_of(entries);
+        for digest in entries.iter().map(|entry| &entry.digest) {
+            let Some(NodeContent::Manifest(manifest)) = self.documents.get(digest).map(|node| &node.content)
+            else {
+                continue;
+            };
+            let (said, config) = (said.get(digest), manifest.parsed.as_ref());
+            let problem = said.zip(config).and_then(|(said, config)| denied(said, config));
+            if let Some(problem) = problem.filter(|_| self.denied.insert(*digest)) {
+                self.find(digest, problem);
+            }
+        }
+    }
+
+    pub fn place(&self, entry: &str) -> Place {
+        Place::default().within(self.content.label()).entry(entry)
+    }
+}
+
+impl Descriptor {
+    /// What is kept of an index entry: no free text but what tells attestations.
+    pub(super) fn bare_with_platform(&self) -> Descriptor {
+        let mut kept = self.bare();
+        kept.platform.clone_from(&self.platform);
+        if self.attests().is_some() {
+            kept.annotations.clone_from(&self.annotations);
+        }
+        kept
+    }
+}

@@ -1,0 +1,125 @@
+use std::collections::HashMap;
+
+use super::*;
+use crate::oci::MediaType;
+
+/// Documents by digest.
+#[derive(Default)]
+struct Store(HashMap<Digest, Vec<u8>>);
+
+impl Store {
+    fn add(&mut self, media_type: &str, value: &serde_json::Value) -> Descriptor {
+        let bytes = value.to_string().into_bytes();
+        let digest = Digest::sha256(&bytes);
+        let size = u64::try_from(bytes.len()).unwrap();
+        self.0.insert(digest, bytes);
+        Descriptor::new(MediaType::new(media_type), digest, size)
+    }
+
+    /// An image whose config says this platform; its descriptor says none.
+    fn image(&mut self, platform: &str) -> Descriptor {
+        let platform: Platform = platform.parse().unwrap();
+        let config = serde_json::json!({
+            "os": platform.os, "architecture": platform.architecture, "variant": platform.variant,
+            "rootfs": {"type": "layers", "diff_ids": []},
+        });
+        let config = self.add(MediaType::OCI_CONFIG, &config);
+        self.manifest(&config)
+    }
+
+    fn manifest(&mut self, config: &Descriptor) -> Descriptor {
+        let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": []});
+        self.add(MediaType::OCI_MANIFEST, &manifest)
+    }
+
+    fn index(&mut self, manifests: &[Descriptor]) -> Descriptor {
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": manifests});
+        self.add(MediaType::OCI_INDEX, &index)
+    }
+
+    /// The platforms that are chosen out of a root, by the configs, and how many entries are left.
+    fn walk(&self, root: &Descriptor, wanted: &str) -> Result<(Vec<String>, usize)> {
+        let selection = wanted.parse().unwrap();
+        let graph = Graph::walk(root, &selection, &mut |descriptor| {
+            Ok(self.0.get(&descriptor.digest).cloned())
+        })?;
+        let platforms = graph
+            .runnable()
+            .filter_map(Image::platform)
+            .map(ToString::to_string);
+        Ok((platforms.collect(), graph.absent.len()))
+    }
+}
+
+#[test]
+fn the_configs_say_the_platforms_that_an_index_leaves_out() {
+    let mut store = Store::default();
+    let images = ["linux/amd64", "linux/arm64", "linux/arm/v7"].map(|platform| store.image(platform));
+    let index = store.index(&images);
+    let nested = store.index(std::slice::from_ref(&index));
+    for root in [&index, &nested] {
+        let one = |platform: &str| (vec![platform.to_string()], 2);
+        assert_eq!(store.walk(root, "linux/amd64").unwrap(), one("linux/amd64"));
+        assert_eq!(store.walk(root, "linux/arm64/v8").unwrap(), one("linux/arm64"));
+        assert_eq!(store.walk(root, "all").unwrap().0.len(), 3);
+        let error = store.walk(root, "linux/s390x").unwrap_err();
+        assert_eq!(error.exit_code(), 7);
+        let hint = "it has linux/amd64, linux/arm/v7, linux/arm64; choose with --platform";
+        assert_eq!(error.hint(), Some(hint));
+    }
+}
+
+#[test]
+fn artifacts_need_no_platform() {
+    let mut store = Store::default();
+    let config = store.add("application/vnd.example.config", &serde_json::json!({}));
+    let artifact = store.manifest(&config);
+    let index = store.index(&[artifact]);
+    assert_eq!(store.walk(&index, "linux/amd64").unwrap(), (vec![], 0));
+    let empty = store.index(&[]);
+    let error = store.walk(&empty, "linux/amd64").unwrap_err();
+    assert_eq!(error.hint(), Some("it holds no image that runs on any platform"));
+}
+
+#[test]
+fn one_entry_that_agrees_is_enough() {
+    let mut store = Store::default();
+    let image = store.image("linux/amd64");
+    let said = |platform: Option<&str>| Descriptor {
+        platform: platform.map(|text| text.parse().unwrap()),
+        ..image.clone()
+    };
+    for entries in [
+        [said(Some("linux/arm64")), said(Some("linux/amd64"))],
+        [said(Some("linux/amd64")), said(Some("linux/arm64"))],
+        [said(Some("linux/arm64")), said(None)],
+        [said(None), said(Some("linux/arm64"))],
+    ] {
+        let index = store.index(&entries);
+        for wanted in ["linux/arm64", "linux/amd64", "all"] {
+            assert_eq!(
+                store.walk(&index, wanted).unwrap().0,
+                ["linux/amd64"],
+                "{entries:?}"
+            );
+        }
+    }
+    let index = store.index(&[said(Some("linux/arm64")), said(Some("linux/s390x"))]);
+    assert_eq!(store.walk(&index, "linux/s390x").unwrap_err().exit_code(), 1);
+}
+
+#[test]
+fn an_index_and_a_config_agree() {
+    let mut store = Store::default();
+    let mut image = store.image("linux/amd64");
+    for (said, code) in [("linux/amd64", None), ("linux/arm64", Some("platform-differs"))] {
+        image.platform = Some(said.parse().unwrap());
+        let index = store.index(std::slice::from_ref(&image));
+        let outcome = store.walk(&index, said);
+        let found = match &outcome {
+            Err(Error::Refused(finding)) => Some(finding.problem.code()),
+            _ => None,
+        };
+        assert_eq!(found, code, "{outcome:?}");
+    }
+}
