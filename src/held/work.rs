@@ -429,7 +429,7 @@ impl<'a> Work<'a> {
             }
         }
         for asked in std::mem::take(&mut self.asked) {
-            self.choose(&asked, &drafts, &images);
+            self.choose(&asked, &drafts, &images)?;
         }
         Ok(self.ready)
     }
@@ -457,8 +457,8 @@ impl<'a> Work<'a> {
     }
 
     /// Gives a reference its image: of several digests one that is proven, and an index rather than one of its
-    /// manifests. A tag's others go beside it.
-    fn choose(&mut self, asked: &Asked, drafts: &[Draft], images: &[Option<Image>]) {
+    /// manifests; of several such the one that the registry gives for the tag. A tag's others go beside it.
+    fn choose(&mut self, asked: &Asked, drafts: &[Draft], images: &[Option<Image>]) -> Result<()> {
         let mut candidates: Vec<(&Draft, &Image)> = Vec::new();
         for at in &asked.drafts {
             if let (Some(draft), Some(Some(image))) = (drafts.get(*at), images.get(*at)) {
@@ -466,7 +466,16 @@ impl<'a> Work<'a> {
             }
         }
         let is_index = |image: &Image| image.root.media_type.kind() == Kind::Index;
-        candidates.sort_by_key(|(_, image)| (image.stand_in.is_some(), !is_index(image)));
+        let rank = |image: &Image| (image.stand_in.is_some(), !is_index(image));
+        candidates.sort_by_key(|(_, image)| rank(image));
+        if let [(_, first), (_, second), ..] = candidates.as_slice()
+            && asked.reference.digest().is_none()
+            && first.stand_in.is_none()
+            && rank(first) == rank(second)
+            && let Some(now) = self.upstream.tagged(&asked.reference)?
+        {
+            candidates.sort_by_key(|(_, image)| (rank(image), image.root.digest != now));
+        }
         let mut candidates = candidates.into_iter();
         let Some((_, image)) = candidates.next() else {
             let drafts = || asked.drafts.iter().filter_map(|at| drafts.get(*at));
@@ -475,7 +484,7 @@ impl<'a> Work<'a> {
             } else if let Some(reason) = drafts().find_map(|draft| draft.left_out.clone()) {
                 self.leave_out(&asked.reference, reason);
             }
-            return;
+            return Ok(());
         };
         self.ready.images.insert(asked.reference.full(), image.clone());
         let repository = asked.reference.repository();
@@ -496,6 +505,7 @@ impl<'a> Work<'a> {
         if !others.is_empty() {
             self.ready.others.insert(asked.reference.full(), others);
         }
+        Ok(())
     }
 }
 

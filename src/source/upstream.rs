@@ -96,6 +96,12 @@ impl Upstream {
         Ok(found.filter(|descriptor| descriptor.digest == digest))
     }
 
+    /// What a tag names there now.
+    pub fn tagged(&self, reference: &Reference) -> Result<Option<Digest>> {
+        let found = self.ask(reference.repository(), |source| source.resolve(reference))?;
+        Ok(found.map(|descriptor| descriptor.digest))
+    }
+
     /// A document's or config's bytes.
     pub fn document(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
         self.ask(repository, |source| source.metadata(repository, descriptor))

@@ -110,6 +110,17 @@ fn each_is_found_to_be_what_it_is() {
 }
 
 #[test]
+fn every_code_is_documented() {
+    let documented = include_str!("../../docs/json.md");
+    let codes: BTreeSet<&str> = all().iter().flat_map(|case| case.codes.iter().copied()).collect();
+    let missing: Vec<&str> = codes
+        .into_iter()
+        .filter(|code| *code != "good" && !documented.contains(&format!("`{code}`")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn testdata_is_what_the_programs_make() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata/bad");
     let cases = all();

@@ -432,6 +432,8 @@ pub struct Registry {
     closed: HashSet<String>,
     /// Blobs of which it gives other bytes.
     wrong: HashSet<Digest>,
+    /// What tags name.
+    pub tags: HashMap<String, Digest>,
     /// What it answers with whatever it is asked for.
     pub confused: Option<Descriptor>,
     /// What it was asked for, in order.
@@ -521,7 +523,8 @@ impl Source for Registry {
     }
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
-        let Some(digest) = reference.digest() else {
+        let tagged = || self.tags.get(&reference.full()).copied();
+        let Some(digest) = reference.digest().or_else(tagged) else {
             return Err(absent(&reference.familiar(), "the registry"));
         };
         let bytes = self.checked("resolve", reference.repository(), &digest)?;

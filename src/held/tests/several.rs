@@ -71,7 +71,13 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
     let [local, remote] = [1, 2].map(|seed| Image::odd(AMD64, &[(seed, Form::Odd)]));
     let recorded = format!("{REPOSITORY}@{}", local.digest());
     let scene = Scene::offline();
-    for (shown, evidence) in [(&[][..], "none"), (&[&recorded[..]], "recorded")] {
+    // The store's digests do not go beside the registry's.
+    let other = format!("{REPOSITORY}@{}", Digest::sha256(b"another"));
+    for (shown, evidence) in [
+        (&[][..], "none"),
+        (&[&recorded[..]], "recorded"),
+        (&[&recorded[..], &other[..]], "recorded"),
+    ] {
         let store = || Store::default().unpack(APP, &local, shown);
         let root = index(&[&remote]);
         let whole = || Whole::of(&root, &[&remote]);
