@@ -1,24 +1,29 @@
 //! Moves container images between hosts that cannot reach each other, and keeps every digest.
 //!
-//! Data goes one way when saving: a [`source::Source`] resolves a reference to a descriptor, [`oci::graph`]
+//! Data goes one way when saving: a [`source::Source`] resolves a reference to a descriptor, [`image::graph`]
 //! closes it over the chosen platforms, [`archive`] lays the file out, [`transfer`] fills it, and the writer
 //! seals it. And back when loading: the archive's reader, its verification, then a target.
 //!
-//! - [`oci`]: digests, descriptors, manifests, references, platforms, graphs; pure
-//! - [`archive`]: the OCI-layout tar: layout, writer, reader, verification, views
-//! - [`source`]: what images come out of
-//! - [`save`]: references and a source, to a sealed archive
-//! - [`transfer`]: the scheduler that fills an archive from a source
-//! - [`registry`]: the distribution protocol, as a client and as a manifests-only server
-//! - [`target`]: where images go: probe, plan, apply
-//! - [`docker`]: Docker's Engine API as a target, and attaching digests to its classic store
-//! - [`held`]: images that an engine or an archive holds without all that a registry had of them
-//! - [`rebuild`]: packing layers again as they were packed once
-//! - [`goflate`]: the gzip encoder of Go, byte for byte
-//! - [`dir`]: folders that are held open, for files where other users can write
-//! - [`selector`], [`rename`]: how people say which images they mean, and what they shall be called
+//! From the bottom up; no module uses one that stands below it in this list:
+//!
+//! - [`escape`]: how text from outside is printed
+//! - [`oci`]: digests, descriptors, manifests, configs, references, platforms; pure
 //! - [`error`]: errors, and findings as data
-//! - [`progress`], [`interrupt`], [`escape`]: what long work reports, how it is stopped, how text is printed
+//! - [`progress`], [`interrupt`]: what long work reports, how it is stopped
+//! - [`dir`]: folders that are held open, for files where other users can write
+//! - [`net`]: addresses, proxies, and the environment that says how hosts are reached
+//! - [`goflate`]: the gzip encoder of Go, byte for byte
+//! - [`blob`]: bytes: where they are, how they are read and decompressed, the proof of what they are
+//! - [`image`]: what a reference stands for, and how people say which images they mean
+//! - [`source`]: what images come out of; [`transfer`]: the scheduler that moves blobs out of a source
+//! - [`archive`]: the OCI-layout tar: layout, writer, reader, verification, views
+//! - [`rebuild`]: packing layers again as they were packed once
+//! - [`held`]: images that an engine or an archive holds without all that a registry had of them
+//! - [`serve`]: manifests by digest, over HTTP, for an engine on this host
+//! - [`save`]: references and a source, to a sealed archive
+//! - [`target`]: where images go: probe, plan, apply
+//! - [`registry`]: the distribution protocol
+//! - [`docker`]: Docker's Engine API as a source and a target, and attaching digests to its classic store
 
 pub mod archive;
 pub mod blob;

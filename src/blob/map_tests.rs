@@ -178,7 +178,7 @@ fn slots_are_given_back() {
 /// Runs one test of this file again, in a process of its own that may die.
 fn alone(test: &str) -> std::process::ExitStatus {
     std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("archive::map::tests::{test}")])
+        .args(["--exact", &format!("blob::map::tests::{test}")])
         .env("SEALIFT_TEST_DIES", "1")
         .output()
         .unwrap()

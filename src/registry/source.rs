@@ -124,8 +124,8 @@ impl RegistrySource {
             let bytes = self.read_document(answer, of)?;
             let digest =
                 confirm(&bytes, expected, claimed).map_err(|problem| refused(place, expected, problem))?;
-            let media_type = agreed_type(content_type, &bytes)
-                .map_err(|error| refused(place, Some(digest), error.into()))?;
+            let media_type =
+                agreed_type(content_type, &bytes).map_err(|problem| refused(place, Some(digest), problem))?;
             Document::parse(&media_type, bytes.clone())
                 .map_err(|error| refused(place, Some(digest), error.into()))?;
             let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
