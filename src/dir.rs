@@ -54,15 +54,7 @@ impl Dir {
     ///
     /// As [`Dir::open`], and if another user can write to it or to a folder on the way.
     pub fn open_private(path: &Path) -> io::Result<Dir> {
-        walk::directory(&std::path::absolute(path)?, &mut |path, file| {
-            let meta = file.metadata()?;
-            // In a folder such as /tmp, others cannot rename or remove what they do not own.
-            let is_shared = meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0;
-            if is_trusted(meta.uid()) && !is_shared {
-                return Ok(());
-            }
-            Err(denied(format!("another user can write to {}", path.display())))
-        })
+        walk::directory(&std::path::absolute(path)?, &mut private)
     }
 
     /// Opens the folder that a file is to be in, which may not exist yet. A link in the place of the file is
@@ -72,7 +64,17 @@ impl Dir {
     ///
     /// As [`Dir::open`]; if `path` does not end in a name.
     pub fn locate(path: &Path) -> io::Result<Located> {
-        walk::locate(path, &is_trusted)
+        walk::locate(path, &mut |_, _| Ok(()), &is_trusted)
+    }
+
+    /// Opens the folder that a file is to be in, as [`Dir::locate`] does, if no other user but root can change that
+    /// folder or exchange it for another one. The file itself may be another user's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dir::locate`] and [`Dir::open_private`].
+    pub fn locate_private(path: &Path) -> io::Result<Located> {
+        walk::locate(&std::path::absolute(path)?, &mut private, &is_trusted)
     }
 
     /// Its path, for messages.
@@ -303,7 +305,8 @@ impl Dir {
 ///
 /// If it is not there, is no regular file, or belongs to somebody else; as root also if others can write to it.
 pub fn open_owned(path: &Path, owners: &[u32]) -> io::Result<File> {
-    let located = walk::locate(path, &|uid| uid == 0 || owners.contains(&uid))?;
+    let trust = |uid| uid == 0 || owners.contains(&uid);
+    let located = walk::locate(path, &mut |_, _| Ok(()), &trust)?;
     let file = located.dir.open_file(&located.name)?;
     let meta = file.metadata()?;
     if !owners.contains(&meta.uid()) {
@@ -313,6 +316,17 @@ pub fn open_owned(path: &Path, owners: &[u32]) -> io::Result<File> {
         return Err(denied("every user can write to it".into()));
     }
     Ok(file)
+}
+
+/// Whether a folder on the way is one that no other user can change.
+fn private(path: &Path, file: &File) -> io::Result<()> {
+    let meta = file.metadata()?;
+    // In a folder such as /tmp, others cannot rename or remove what they do not own.
+    let is_shared = meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0;
+    if is_trusted(meta.uid()) && !is_shared {
+        return Ok(());
+    }
+    Err(denied(format!("another user can write to {}", path.display())))
 }
 
 /// Whether what a user made can be relied on like one's own: root's and this user's can.

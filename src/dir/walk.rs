@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,6 +52,32 @@ impl Located {
         self.dir.kind(&self.name)
     }
 
+    /// Opens a regular file that only root and this user can write to.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or another user can write to it.
+    pub fn open_private(&self) -> io::Result<File> {
+        let file = self.dir.open_file(&self.name)?;
+        let meta = file.metadata()?;
+        if is_trusted(meta.uid()) && meta.mode() & 0o022 == 0 {
+            return Ok(file);
+        }
+        Err(denied(format!(
+            "another user can write to {}",
+            self.path().display()
+        )))
+    }
+
+    /// The user that what is there belongs to.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is there.
+    pub fn owner(&self) -> io::Result<u32> {
+        Ok(statat(self.dir.as_file(), &self.name, AtFlags::SYMLINK_NOFOLLOW)?.st_uid)
+    }
+
     /// Opens what is not a regular file, such as a device or a FIFO, to write to it. A FIFO without a reader is
     /// waited for.
     ///
@@ -94,9 +121,8 @@ pub(super) fn directory(path: &Path, check: Check<'_>) -> io::Result<Dir> {
 }
 
 /// Opens the folder of a file.
-pub(super) fn locate(path: &Path, trust: Trust<'_>) -> io::Result<Located> {
-    let mut check = |_: &Path, _: &File| Ok(());
-    let mut walk = Walk::new(path, &mut check, trust)?;
+pub(super) fn locate(path: &Path, check: Check<'_>, trust: Trust<'_>) -> io::Result<Located> {
+    let mut walk = Walk::new(path, check, trust)?;
     while let Some(part) = walk.left.pop_front() {
         let name = match part {
             Part::Name(name) if walk.left.is_empty() => name,
@@ -243,8 +269,6 @@ impl Link {
     /// Reads the owner and the target of one and the same link.
     #[cfg(target_os = "linux")]
     fn read(at: &File, name: &OsStr) -> io::Result<Option<Link>> {
-        use std::os::unix::fs::MetadataExt;
-
         /// `PROC_SUPER_MAGIC` in Linux's `magic.h`.
         const PROC: u64 = 0x9fa0;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -387,9 +411,21 @@ mod tests {
             assert!(error.to_string().contains("another user can write to"), "{error}");
             mode(name, 0o755);
         }
+        let open = |name: &str| Dir::locate_private(&at(name)).and_then(|located| located.open_private());
+        open("file").unwrap();
+        for bits in [0o620, 0o602] {
+            mode("own/deep/file", bits);
+            let error = open("file").unwrap_err();
+            assert!(error.to_string().contains("another user can write to"), "{error}");
+        }
+        mode("own/deep/file", 0o644);
         if rustix::process::geteuid().is_root() {
+            lchown(at("own/deep/file"), Some(65_534), Some(65_534)).unwrap();
+            assert_eq!(Dir::locate_private(&at("file")).unwrap().owner().unwrap(), 65_534);
+            assert!(open("file").is_err());
             lchown(at("own"), Some(65_534), Some(65_534)).unwrap();
             assert!(Dir::open_private(&at("own/deep")).is_err());
+            assert!(Dir::locate_private(&at("file")).is_err());
         }
     }
 }

@@ -203,6 +203,7 @@ mod tests {
         let files = Files {
             data_root: home.path().into(),
             driver: "overlay2".into(),
+            through: None,
         };
         let graph = graph(PUSHED);
         let repository = |text: &str| text.parse::<Repository>().unwrap();

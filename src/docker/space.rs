@@ -7,12 +7,13 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::api::Client;
 use super::api::info::{Info, Store};
 use super::content::{Accepts, found, layers};
 use super::store::containerd;
+use crate::dir::Dir;
 use crate::docker::daemon::reach;
 use crate::error::{Error, Result};
 use crate::oci::{Compression, Kind};
@@ -42,16 +43,17 @@ impl Space {
         let (path, here) = match info.store() {
             Store::Classic => {
                 let path = info.docker_root_dir.clone();
-                let here = process.reach(&path).ok()?;
+                let here = process.open(process.locate(&path).ok()?).ok()?;
                 (path, here)
             }
             Store::Containerd => {
-                let root = containerd::roots(&process).into_iter().next()?;
-                (root.clone(), root)
+                let root = containerd::root_of(&process)?;
+                (root.path().to_path_buf(), root)
             }
         };
         let (free, kind) = free(&here)?;
         let environment = fs::read(format!("/proc/{}/environ", process.pid())).unwrap_or_default();
+        process.identity().check().ok()?;
         let mut variables = environment.split(|byte| *byte == 0);
         Some(Space {
             path,
@@ -90,9 +92,9 @@ impl Space {
 }
 
 /// Bytes that root may still write, and the kind of the file system.
-fn free(path: &Path) -> Option<(u64, u64)> {
-    let stat = rustix::fs::statvfs(path).ok()?;
-    let kind = rustix::fs::statfs(path).ok()?.f_type;
+fn free(folder: &Dir) -> Option<(u64, u64)> {
+    let stat = rustix::fs::fstatvfs(folder.as_file()).ok()?;
+    let kind = rustix::fs::fstatfs(folder.as_file()).ok()?.f_type;
     Some((
         stat.f_bfree.saturating_mul(stat.f_frsize),
         u64::try_from(kind).unwrap_or_default(),

@@ -12,13 +12,13 @@ use crate::loading::*;
 use crate::support::*;
 
 /// One image of each kind of name.
-const HUB: &str = "httpd:2.4";
+pub const HUB: &str = "httpd:2.4";
 const OTHER: &str = "quay.io/a/b:1";
 const PORT: &str = "registry.example.com:5000/a/b/c:1";
 const OWN: &str = "127.0.0.1:5000/x:1";
 const ALL: [&str; 4] = [HUB, OTHER, PORT, OWN];
 
-fn images() -> (Images, Built) {
+pub fn images() -> (Images, Built) {
     let images = Images::new();
     let app = Image::sample("app", "1");
     let mut built: Vec<Built> = ALL.iter().map(|name| images.add(name, &app)).collect();
@@ -28,7 +28,7 @@ fn images() -> (Images, Built) {
 /// Loads all: these names do not show their digest, for the reasons that the plan told before; the others do.
 /// Nothing is changed.
 #[track_caller]
-fn all_but(daemon: &Daemon, hidden: &[(&str, &str)]) {
+pub fn all_but(daemon: &Daemon, hidden: &[(&str, &str)]) {
     let (images, built) = images();
     let loader = Loader::beside(daemon);
     let before = Untouched::of(daemon);
@@ -304,7 +304,7 @@ fn an_engine_behind_a_forwarded_socket_is_told() {
 }
 
 /// Carries connections over from one socket to another for as long as the test lasts.
-fn forward(from: &std::path::Path, to: &std::path::Path) -> std::thread::JoinHandle<()> {
+pub fn forward(from: &std::path::Path, to: &std::path::Path) -> std::thread::JoinHandle<()> {
     use std::os::unix::net::{UnixListener, UnixStream};
     let listener = UnixListener::bind(from).unwrap();
     let to = to.to_path_buf();

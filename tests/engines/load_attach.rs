@@ -42,7 +42,7 @@ fn a_daemon_with_mirrors_and_more_keeps_them() {
         let daemon = Daemon::options(engine, Store::Classic).config(config).start();
         let file = daemon.config_file();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-        chown(&file, Some(65534), Some(65534)).unwrap();
+        chown(&file, Some(0), Some(65534)).unwrap();
         attaches_without_a_trace(&daemon);
         let log = daemon.log();
         let last = log

@@ -15,18 +15,18 @@ const STEPS: &str =
     "fsync,?rename,?renameat,?renameat2,mount,umount2,kill,?rmdir,?mkdir,mkdirat,?unlink,unlinkat";
 
 /// A daemon that has the image already, so that a load does nothing but name and attach.
-struct Stage {
+pub struct Stage {
     /// The name without its tag.
     repository: &'static str,
-    daemon: Daemon,
+    pub daemon: Daemon,
     images: Images,
     image: Built,
-    sealift: Sealift,
-    loader: Loader,
+    pub sealift: Sealift,
+    pub loader: Loader,
 }
 
 impl Stage {
-    fn new(daemon: Daemon) -> Self {
+    pub fn new(daemon: Daemon) -> Self {
         Self::of("httpd", daemon)
     }
 
@@ -76,7 +76,7 @@ impl Stage {
     }
 
     /// Loads and kills it when it enters a step. Whether it came that far.
-    fn killed_at(&self, (call, when): &(String, usize)) -> bool {
+    pub fn killed_at(&self, (call, when): &(String, usize)) -> bool {
         let run = run(&mut self.tampered(&format!("?{call}:signal=SIGKILL:when={when}")));
         assert!(
             run.signal == Some(9) || run.code == Some(0),

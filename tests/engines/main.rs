@@ -19,6 +19,7 @@
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
 //! attach_hosts.rs  attaching digests of names outside docker.io
 //! attach_stock.rs  attaching digests on hosts with an administrator's history
+//! attach_hostile.rs  attaching digests beside another user who poses as the engine or exchanges its files
 //! load_killed.rs   attaching digests, killed at every step, and the repair
 //! loading.rs   what those share
 //! nameless.rs  images without a name
@@ -52,6 +53,7 @@ mod support;
 #[path = "../goflate/go.rs"]
 mod go;
 
+mod attach_hostile;
 mod attach_hosts;
 mod attach_offline;
 mod attach_stock;

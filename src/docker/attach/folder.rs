@@ -3,12 +3,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::journal::JournalEntry;
 use crate::dir::Dir;
+use crate::docker::daemon::mounts::{Shown, remove_source};
 use crate::docker::daemon::process::Process;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -87,13 +88,6 @@ impl Folder {
     ///
     /// If it cannot be made, or is not this user's alone.
     pub fn lock(&self, progress: &dyn Progress) -> Result<Lock> {
-        let made = fs::DirBuilder::new().mode(0o700).create(&self.0);
-        match made {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::io("create", &self.0)(error));
-            }
-            _ => {}
-        }
         let refused = |source: io::Error| Error::Io {
             action: "use",
             path: self.0.clone(),
@@ -104,6 +98,16 @@ impl Folder {
             )),
         };
         // What it holds is mounted over the engine's files: nobody else may have a hand in it, nor on the way.
+        let path = std::path::absolute(&self.0).map_err(refused)?;
+        if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+            let parent = Dir::open_private(parent).map_err(refused)?;
+            match parent.make_dir(name, 0o700) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io("create", &self.0)(error));
+                }
+                _ => {}
+            }
+        }
         let dir = Dir::open_private(&self.0).map_err(refused)?;
         let meta = dir.metadata().map_err(refused)?;
         if meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
@@ -158,7 +162,9 @@ impl Folder {
                 Err(error) => return Err(Error::io("look at", path)(error)),
             }
         }
-        Ok(false)
+        let mounts = Shown::of(&self.source()).and_then(|shown| shown.mounts());
+        let mounts = mounts.map_err(Error::io("look for mounts of", self.source()))?;
+        Ok(!mounts.is_empty())
     }
 
     /// Writes the journal, so that it is there even if the host goes down now.
@@ -207,9 +213,14 @@ impl Folder {
         let _ = fs::remove_file(self.fresh());
         let Some(record) = self.read()? else {
             // A run that was killed before its journal was there has changed nothing, but may have
-            // left its own files.
-            let _ = fs::remove_dir_all(self.source());
-            return Ok(false);
+            // left its own files. A repair that did not find a mount may have left that.
+            let unmounted = Shown::of(&self.source()).and_then(|shown| {
+                let found = shown.mounts()?;
+                shown.unmount().map(|()| !found.is_empty())
+            });
+            let had_mounts = unmounted.map_err(Error::io("unmount what shows", self.source()))?;
+            let _ = remove_source(&self.source());
+            return Ok(had_mounts);
         };
         record.undo(self)?;
         Ok(true)

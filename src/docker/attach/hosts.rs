@@ -125,21 +125,14 @@ impl Strategy for Hosts {
         let process = reach::process(client, info)?;
         self.folder.seen_by(&process)?;
         let path = process.locate(PATH.as_ref())?;
-        let is_file = process.namespaces().with_files(|| path.is_file());
-        if !is_file.unwrap_or_default() {
-            let reason = format!("{} is no file, so nothing can be laid over it", path.display());
-            return Err(Obstacle::new(reason, "make an empty one").into());
-        }
+        let overmount = process.overmount(&path)?;
         try_loopback(&process).map_err(|error| {
             Obstacle::new(
                 format!("no address of the loopback network can be had where dockerd runs: {error}"),
                 "is the loopback device up there (ip link set lo up)?",
             )
         })?;
-        Ok(Box::new(Preflight {
-            process,
-            overmount: Overmount::File(path),
-        }))
+        Ok(Box::new(Preflight { process, overmount }))
     }
 }
 

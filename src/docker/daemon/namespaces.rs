@@ -5,7 +5,8 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
@@ -102,17 +103,22 @@ fn enter<T: Send>(
     })
 }
 
-/// Opens a namespace by any process in it.
+/// Opens a namespace by any process in it. Names are given again once a namespace has gone, and users can make
+/// namespaces of their own: those belong to another user namespace, and are never entered.
 fn open(wanted: &str, kind: &str) -> io::Result<File> {
+    let users = name("self", "user")?;
     for entry in fs::read_dir("/proc")?.flatten() {
         let process = entry.file_name();
         let Some(process) = process.to_str().filter(|name| name.parse::<u32>().is_ok()) else {
             continue;
         };
-        if name(process, kind).is_ok_and(|name| name == wanted) {
+        if name(process, kind).is_ok_and(|name| name == wanted)
+            && name(process, "user").is_ok_and(|name| name == users)
+        {
             let file = File::open(format!("/proc/{process}/ns/{kind}"))?;
             // The process may have ended and its number be another's by now.
-            if name(process, kind).is_ok_and(|name| name == wanted) {
+            let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+            if opened == Path::new(wanted) {
                 return Ok(file);
             }
         }

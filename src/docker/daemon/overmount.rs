@@ -4,22 +4,25 @@
 //! - The file exists: a copy is bind-mounted over it.
 //! - Only its folder exists: a read-only overlay over the folder shows one more file in it.
 //! - Not even the folder exists: an empty one is made, and a folder with the file bind-mounted over it.
+//!
+//! Root mounts only where no other user can change the file, its folder or the way there: a user who could would have
+//! root's mount land elsewhere. What is mounted over is held open meanwhile, and named by its descriptor. What is
+//! taken off is found in the list of mounts by what it shows, wherever it is by then ([`mounts`]).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::XattrFlags;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
+use rustix::fs::{FileType, XattrFlags};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 
+use super::mounts::{self, OVERLAY, Shown, by_descriptor};
 use super::namespaces::Namespaces;
-use crate::docker::daemon::process::is_same_file;
+use crate::dir::{Dir, kind_name};
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
 
-/// What the overlay is called in the list of mounts.
-const NAME: &str = "sealift-attach";
 const FILE: &str = "daemon.json";
 const LABEL: &str = "security.selinux";
 
@@ -36,23 +39,39 @@ pub enum Overmount {
 }
 
 impl Overmount {
-    /// Finds the form for a `daemon.json` at `path`.
+    /// Finds the form for a file at `path`, which has no links in it. Only a `daemon.json` may be absent.
     ///
     /// # Errors
     ///
-    /// If none of them would do.
+    /// If none of them would do, or another user could lead the mount elsewhere.
     pub fn plan(path: &Path) -> Result<Overmount, Obstacle> {
         let Some(folder) = path.parent() else {
             return Err(Obstacle::new(format!("{} is no file", path.display()), ""));
         };
-        if path.is_file() {
-            return Ok(Overmount::File(path.into()));
-        }
-        if !folder.exists() {
-            return Ok(Overmount::Folder(folder.into()));
+        let refused = |error: io::Error| unsafe_place(path, &error);
+        let located = match Dir::locate_private(path) {
+            Ok(located) => located,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let overmount = Overmount::Folder(folder.into());
+                overmount.parent().map_err(refused)?;
+                return Ok(overmount);
+            }
+            Err(error) => return Err(refused(error)),
+        };
+        match located.kind().map_err(refused)? {
+            Some(FileType::RegularFile) => {
+                located.open_private().map_err(refused)?;
+                return Ok(Overmount::File(path.into()));
+            }
+            Some(kind) => {
+                let reason = format!("{} is a {}, not a file", path.display(), kind_name(kind));
+                return Err(Obstacle::new(reason, "put a regular file there"));
+            }
+            None => {}
         }
         if path.file_name().is_none_or(|name| name != FILE) {
-            return Err(Obstacle::new(format!("{} does not exist", path.display()), ""));
+            let reason = format!("{} does not exist", path.display());
+            return Err(Obstacle::new(reason, "make an empty one"));
         }
         if folder.to_string_lossy().contains([':', ',', '\\']) {
             return Err(Obstacle::new(
@@ -60,7 +79,8 @@ impl Overmount {
                 "make an empty daemon.json there",
             ));
         }
-        if let Some(below) = mounts().into_iter().find(|mount| mount.point.starts_with(folder)) {
+        let mounted = mounts::all().map_err(refused)?;
+        if let Some(below) = mounted.iter().find(|mount| mount.point.starts_with(folder)) {
             return Err(Obstacle::new(
                 format!(
                     "{} is mounted where an overlay would hide it",
@@ -69,6 +89,7 @@ impl Overmount {
                 "make an empty daemon.json, which is then covered instead",
             ));
         }
+        own(&located.dir).map_err(refused)?;
         Ok(Overmount::Overlay(folder.into()))
     }
 
@@ -79,159 +100,202 @@ impl Overmount {
     }
 
     /// The file in `source` that shows the content: named as what it covers, so that a list of mounts tells.
-    fn file(&self, source: &Path) -> PathBuf {
+    fn name(&self) -> &std::ffi::OsStr {
         match self {
-            Overmount::File(path) => source.join(path.file_name().unwrap_or(FILE.as_ref())),
-            _ => source.join(FILE),
+            Overmount::File(path) => path.file_name().unwrap_or(FILE.as_ref()),
+            _ => FILE.as_ref(),
         }
     }
 
-    /// Lays the content over, with the files of these namespaces.
+    /// Lays the content over, with the files of these namespaces. What is laid already changes along.
     ///
     /// # Errors
     ///
     /// If it cannot be written or mounted.
     pub fn mount_in(&self, namespaces: &Namespaces, content: &[u8], source: &Path) -> Result<()> {
-        let mounted = namespaces.with_files(|| self.write(content, source).and_then(|()| self.mount(source)));
-        mounted
-            .and_then(|mounted| mounted)
-            .map_err(Error::io("cover", self.path()))
+        let mounted = (|| {
+            let covered = namespaces.with_files(|| self.covered())??;
+            let file = self.write(content, source, covered.as_ref())?;
+            let shown = Shown::of(source)?;
+            namespaces.with_files(|| self.mount(source, &file, &shown))?
+        })();
+        mounted.map_err(Error::io("cover", self.path()))
     }
 
-    /// Takes ours off, and nothing else, with the files of these namespaces.
+    /// Takes ours off wherever it is by now, and nothing else, with the files of these namespaces.
     ///
     /// # Errors
     ///
     /// If it cannot be unmounted.
     pub fn unmount_in(&self, namespaces: &Namespaces, source: &Path) -> Result<()> {
-        let lifted = if namespaces.are_files_gone() {
-            // So are the mounts; what stands in files is to be seen from here.
-            self.unmount(source)
-        } else {
-            namespaces
-                .with_files(|| self.unmount(source))
-                .and_then(|lifted| lifted)
-        };
-        lifted.map_err(Error::io("uncover", self.path()))
+        let unmounted = (|| {
+            let shown = Shown::of(source)?;
+            let unmount = || {
+                shown.unmount()?;
+                self.remove_folder()
+            };
+            // With the namespace its mounts have gone; what stands in files is to be seen from here.
+            if namespaces.are_files_gone() {
+                unmount()?;
+            } else {
+                namespaces.with_files(unmount)??;
+            }
+            mounts::remove_source(source)
+        })();
+        unmounted.map_err(Error::io("uncover", self.path()))
     }
 
-    /// Puts the content into the folder that it is shown from. What is mounted already changes along.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be written.
-    fn write(&self, content: &[u8], source: &Path) -> io::Result<()> {
-        if !source.exists() {
-            fs::create_dir(source)?;
-        }
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(self.file(source))?;
-        file.write_all(content)?;
+    /// The folder of the file or folder that is covered, which must be root's alone.
+    fn parent(&self) -> io::Result<Dir> {
+        let parent = Dir::open_private(self.path().parent().unwrap_or(Path::new("/")))?;
+        own(&parent)?;
+        Ok(parent)
+    }
+
+    /// What is covered; `None` if it is not there yet.
+    fn covered(&self) -> io::Result<Option<File>> {
         match self {
-            Overmount::File(path) => copy_access(&File::open(path)?, &file)?,
+            Overmount::File(path) => Dir::locate_private(path)?.open_private().map(Some),
             Overmount::Overlay(folder) => {
-                let folder = File::open(folder)?;
-                copy_access(&folder, &File::open(source)?)?;
-                file.set_permissions(fs::Permissions::from_mode(0o644))?;
-                copy_label(&folder, &file)?;
+                let folder = Dir::open_private(folder)?;
+                own(&folder)?;
+                Ok(Some(folder.as_file().try_clone()?))
             }
-            Overmount::Folder(_) => {
-                fs::set_permissions(source, fs::Permissions::from_mode(0o755))?;
+            Overmount::Folder(_) => Ok(None),
+        }
+    }
+
+    /// Puts the content into the folder that it is shown from.
+    fn write(&self, content: &[u8], source: &Path, covered: Option<&File>) -> io::Result<File> {
+        let place = Dir::locate_private(source)?;
+        if place.kind()?.is_none() {
+            place.dir.make_dir(&place.name, 0o700)?;
+        }
+        let folder = place.dir.dir(&place.name)?;
+        let mut file = folder.open_or_create(self.name(), 0o600)?;
+        file.set_len(0)?;
+        file.write_all(content)?;
+        match (self, covered) {
+            (Overmount::File(_), Some(covered)) => copy_access(covered, &file)?,
+            (Overmount::Overlay(_), Some(covered)) => {
+                copy_access(covered, folder.as_file())?;
+                file.set_permissions(fs::Permissions::from_mode(0o644))?;
+                copy_label(covered, &file)?;
+            }
+            _ => {
+                let file_mode = fs::Permissions::from_mode(0o755);
+                folder.as_file().set_permissions(file_mode)?;
                 file.set_permissions(fs::Permissions::from_mode(0o644))?;
             }
         }
-        file.sync_all()
+        file.sync_all()?;
+        Ok(file)
     }
 
-    /// Lays it, unless it is.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be mounted.
-    fn mount(&self, source: &Path) -> io::Result<()> {
-        if self.is_mounted(source) {
+    /// Lays the file that was written, unless it is.
+    fn mount(&self, source: &Path, file: &File, shown: &Shown) -> io::Result<()> {
+        if shown.mounts()?.iter().any(|mount| mount.point == self.path()) {
             return Ok(());
+        }
+        // In another mount namespace the same path might lead elsewhere.
+        let folder = Dir::open_private(source)?;
+        let from = folder.open_file(self.name())?;
+        if !is_same(&from, file)? {
+            return Err(io::Error::other(format!(
+                "dockerd sees another {}",
+                source.display()
+            )));
         }
         match self {
             Overmount::File(path) => {
-                mount_bind(self.file(source), path)?;
+                let located = Dir::locate_private(path)?;
+                let covered = located.open_private()?;
+                mount_bind(by_descriptor(&from), by_descriptor(&covered))?;
+                // By the name again, which now leads to the copy.
+                let copy = located.dir.open_file(&located.name)?;
                 // Whoever writes meanwhile is told so, and does not write into the copy. Where even root may
                 // not have it so, it goes without.
-                let _ = mount_remount(path, MountFlags::BIND | MountFlags::RDONLY, c"");
-            }
-            Overmount::Overlay(folder) => {
-                let layers = format!("lowerdir={}:{}", source.display(), folder.display());
-                let layers = std::ffi::CString::new(layers)?;
-                mount(NAME, folder, "overlay", MountFlags::RDONLY, layers.as_c_str())?;
-            }
-            Overmount::Folder(folder) => {
-                if !folder.exists() {
-                    fs::create_dir(folder)?;
-                    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+                let _ = mount_remount(by_descriptor(&copy), MountFlags::BIND | MountFlags::RDONLY, c"");
+                if !is_same(&copy, file)? {
+                    return Err(io::Error::other("something else was mounted there meanwhile"));
                 }
-                mount_bind(source, folder)?;
+            }
+            Overmount::Overlay(path) => {
+                let covered = Dir::open_private(path)?;
+                own(&covered)?;
+                // Neither of them can be exchanged by another user.
+                let layers = format!("lowerdir={}:{}", source.display(), path.display());
+                let layers = std::ffi::CString::new(layers)?;
+                let target = by_descriptor(covered.as_file());
+                mount(OVERLAY, target, "overlay", MountFlags::RDONLY, layers.as_c_str())?;
+            }
+            Overmount::Folder(path) => {
+                let (parent, name) = (self.parent()?, path.file_name().unwrap_or_default());
+                if parent.kind(name)?.is_none() {
+                    parent.make_dir(name, 0o755)?;
+                    let made = parent.dir(name)?;
+                    made.as_file()
+                        .set_permissions(fs::Permissions::from_mode(0o755))?;
+                }
+                let covered = parent.dir(name)?;
+                own(&covered)?;
+                mount_bind(by_descriptor(folder.as_file()), by_descriptor(covered.as_file()))?;
             }
         }
         Ok(())
     }
 
-    /// Whether ours lies there.
-    fn is_mounted(&self, source: &Path) -> bool {
-        match self {
-            Overmount::File(path) => is_same_file(path, &self.file(source)),
-            Overmount::Overlay(folder) => mounts()
-                .iter()
-                .any(|mount| mount.point == *folder && mount.source == NAME),
-            Overmount::Folder(folder) => is_same_file(folder, source),
-        }
-    }
-
-    /// Takes ours off, and nothing else.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be unmounted.
-    fn unmount(&self, source: &Path) -> io::Result<()> {
-        let target = self.path();
-        let mut tries = 0;
-        while self.is_mounted(source) {
-            // Somebody may be reading it at this moment.
-            let flags = if tries < 20 {
-                UnmountFlags::NOFOLLOW
-            } else {
-                UnmountFlags::NOFOLLOW | UnmountFlags::DETACH
-            };
-            match unmount(target, flags) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::BUSY) if tries < 20 => {
-                    tries += 1;
-                    std::thread::sleep(std::time::Duration::from_millis(50));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if let Overmount::Folder(folder) = self {
-            match fs::remove_dir(folder) {
+    /// Removes the folder that was made to be covered, unless something is in it by now.
+    fn remove_folder(&self) -> io::Result<()> {
+        let Overmount::Folder(folder) = self else {
+            return Ok(());
+        };
+        let removed = self
+            .parent()
+            .and_then(|parent| parent.remove_dir(folder.file_name().unwrap_or_default()));
+        match removed {
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+                ) =>
+            {
                 Err(error)
-                    if !matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
-                    ) =>
-                {
-                    return Err(error);
-                }
-                _ => {}
             }
-        }
-        match fs::remove_dir_all(source) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
+}
+
+/// Why root does not mount over a file that another user can change or exchange.
+fn unsafe_place(path: &Path, error: &io::Error) -> Obstacle {
+    Obstacle::new(
+        format!(
+            "{} cannot be covered, since another user could lead root elsewhere: {error}",
+            path.display()
+        ),
+        format!(
+            "give it and every folder above it to root alone (chown root, chmod go-w); namei -l '{}' shows whose they are",
+            path.display()
+        ),
+    )
+}
+
+/// Whether nobody but root can make files in a folder.
+fn own(folder: &Dir) -> io::Result<()> {
+    let meta = folder.metadata()?;
+    if meta.uid() == 0 && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!("another user can write to {}", folder.path().display()),
+    ))
+}
+
+fn is_same(one: &File, other: &File) -> io::Result<bool> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 /// Gives a file the owner, mode and SELinux label of another.
@@ -256,32 +320,4 @@ fn copy_label(from: &File, to: &File) -> io::Result<()> {
         // No SELinux here.
         Err(_) => Ok(()),
     }
-}
-
-struct Mounted {
-    point: PathBuf,
-    source: String,
-}
-
-/// The mounts that this thread sees; `proc(5)`, mountinfo.
-fn mounts() -> Vec<Mounted> {
-    let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
-    let one = |line: &str| {
-        let (left, right) = line.split_once(" - ")?;
-        Some(Mounted {
-            point: unescape(left.split(' ').nth(4)?).into(),
-            source: right.split(' ').nth(1)?.into(),
-        })
-    };
-    table.lines().filter_map(one).collect()
-}
-
-/// Spaces, tabs, newlines and backslashes stand as three octal digits.
-fn unescape(text: &str) -> String {
-    ["\\040 ", "\\011\t", "\\012\n", "\\134\\"]
-        .iter()
-        .fold(text.to_string(), |text, pair| {
-            let (code, char) = pair.split_at(4);
-            text.replace(code, char)
-        })
 }

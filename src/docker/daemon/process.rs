@@ -1,8 +1,8 @@
 //! Which process the engine is, how it was started, and how it is made to read its configuration again.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,9 +11,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::config::{CommandLine, Configuration, DEFAULT_PATH, same};
 use super::namespaces::{self, Namespaces};
+use super::overmount::Overmount;
+use super::peer::{holder, other_user};
+use crate::dir::Dir;
 use crate::docker::api::info::Info;
 use crate::docker::api::{Client, encode};
-use crate::docker::daemon::overmount::Overmount;
+use crate::docker::store::files::{MAX_SETTING, read_setting, read_whole};
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
 
@@ -52,6 +55,21 @@ impl Identity {
             .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
         is_zombie || start_time(self.pid).is_ok_and(|started| started != self.started)
     }
+
+    /// Whether what was just opened below `/proc/PID` is its own: the number is not another process's yet.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn check(&self) -> io::Result<()> {
+        match start_time(self.pid)? == self.started {
+            true => Ok(()),
+            false => Err(io::Error::other(format!(
+                "process {} has ended meanwhile",
+                self.pid
+            ))),
+        }
+    }
 }
 
 fn unknown(what: &str, error: &dyn std::fmt::Display) -> Obstacle {
@@ -68,25 +86,23 @@ impl Process {
     ///
     /// Why it cannot be found, or cannot be reached from here.
     pub fn find(socket: &Path) -> Result<Process, Obstacle> {
-        let pid = holder(socket, "dockerd")
-            .map_err(|error| unknown("the engine's process is not known", &error))?
-            .ok_or_else(|| {
-                Obstacle::new(
-                    format!(
-                        "what answers on {} is no dockerd that can be seen here",
-                        socket.display()
-                    ),
-                    "point DOCKER_HOST at dockerd's own socket, and run this outside of containers",
-                )
-            })?;
+        let pid = holder(socket, "dockerd")?.ok_or_else(|| {
+            Obstacle::new(
+                format!(
+                    "what answers on {} is no dockerd that can be seen here",
+                    socket.display()
+                ),
+                "point DOCKER_HOST at dockerd's own socket, and run this outside of containers",
+            )
+        })?;
         Process::of(pid, socket)
     }
 
-    /// Looks at a process that listens on a socket.
+    /// Looks at a process that answers on a socket.
     ///
     /// # Errors
     ///
-    /// Why it cannot be reached from here.
+    /// Why it cannot be reached from here, or that it is not root's.
     pub fn of(pid: i32, socket: &Path) -> Result<Process, Obstacle> {
         let gone = |error: io::Error| unknown("the engine's process cannot be looked at", &error);
         let started = start_time(pid).map_err(gone)?;
@@ -100,6 +116,14 @@ impl Process {
                 ));
             }
         }
+        if let Some(uid) = other_user(pid).map_err(gone)? {
+            return Err(Obstacle::new(
+                format!(
+                    "dockerd (process {pid}) runs as another user (uid {uid}), and root does not rely on it"
+                ),
+                "run this as that user, or point DOCKER_HOST at root's dockerd, such as unix:///run/docker.sock",
+            ));
+        }
         let namespaces = Namespaces::of(pid).map_err(gone)?;
         let root = namespaces.with_files(|| fs::read_link(format!("/proc/{pid}/root")));
         let root = root.and_then(|root| root).map_err(gone)?;
@@ -109,14 +133,17 @@ impl Process {
             .skip(1)
             .map(|argument| String::from_utf8_lossy(argument).into_owned())
             .collect();
-        Ok(Process {
+        let process = Process {
             pid,
             started,
             root,
             socket: socket.into(),
             namespaces,
             arguments,
-        })
+        };
+        // All of that was another process's if it has ended meanwhile.
+        process.identity().check().map_err(gone)?;
+        Ok(process)
     }
 
     /// The namespaces that it has of its own.
@@ -134,10 +161,10 @@ impl Process {
         &self.socket
     }
 
-    /// Reads a file as it sees it; `None` if there is none.
+    /// Reads a file of root's settings as it sees it; `None` if there is none.
     pub fn read(&self, path: &str) -> Option<String> {
         let path = self.root.join(path.trim_start_matches('/'));
-        let read = self.namespaces.with_files(|| fs::read(path));
+        let read = self.namespaces.with_files(|| read_setting(&path));
         Some(String::from_utf8_lossy(&read.ok()?.ok()?).into_owned())
     }
 
@@ -185,43 +212,62 @@ impl Process {
             Some(path) if path.is_absolute() => path,
             Some(path) => {
                 let folder = fs::read_link(format!("/proc/{}/cwd", self.pid))
-                    .map_err(|error| unknown("dockerd's working folder is not known", &error))?;
-                folder.join(path)
+                    .and_then(|folder| self.identity().check().map(|()| folder));
+                folder
+                    .map_err(|error| unknown("dockerd's working folder is not known", &error))?
+                    .join(path)
             }
         };
         self.locate(&inside)
     }
 
-    /// Finds its `daemon.json`, what is in it, and how another can be laid over it.
+    /// What is in its `daemon.json`. Another user may be able to write to that: root compares it, and does not act on it.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being read.
+    pub fn settings(&self) -> Result<Configuration, Obstacle> {
+        let is_named = self.command_line().config_file.is_some();
+        let path = self.config_file()?;
+        let read = || -> io::Result<Option<Vec<u8>>> {
+            match Dir::locate(&path).and_then(|located| located.dir.open_file(&located.name)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => Ok(None),
+                opened => read_whole(opened?, MAX_SETTING).map(Some),
+            }
+        };
+        let read = self.namespaces.with_files(read).and_then(|read| read);
+        let bytes = read.map_err(|error| {
+            Obstacle::new(
+                format!("{} cannot be read: {error}", path.display()),
+                "dockerd could not read it again either",
+            )
+        })?;
+        Configuration::parse(bytes.as_deref()).map_err(|error| {
+            Obstacle::new(
+                format!("{}: {error}", path.display()),
+                "dockerd could not read it again either; dockerd --validate checks it",
+            )
+        })
+    }
+
+    /// What is in its `daemon.json`, and how another can be laid over it.
     ///
     /// # Errors
     ///
     /// What keeps it from being read or covered.
     pub fn configuration(&self) -> Result<(Configuration, Overmount), Obstacle> {
-        let is_named = self.command_line().config_file.is_some();
-        let path = self.config_file()?;
-        let inside = &self.namespaces;
-        let read = inside.with_files(|| fs::read(&path)).and_then(|read| read);
-        let bytes = match read {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => None,
-            Err(error) => {
-                return Err(Obstacle::new(
-                    format!("{} cannot be read: {error}", path.display()),
-                    "dockerd could not read it again either",
-                ));
-            }
-        };
-        let configuration = Configuration::parse(bytes.as_deref()).map_err(|error| {
-            Obstacle::new(
-                format!("{}: {error}", path.display()),
-                "dockerd could not read it again either; dockerd --validate checks it",
-            )
-        })?;
-        let overmount = inside
-            .with_files(|| Overmount::plan(&path))
-            .unwrap_or_else(|error| Err(unknown("dockerd's files cannot be reached", &error)))?;
-        Ok((configuration, overmount))
+        let overmount = self.overmount(&self.config_file()?)?;
+        Ok((self.settings()?, overmount))
+    }
+
+    /// How another file can be laid over one, by its path from [`Process::locate`].
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being covered.
+    pub fn overmount(&self, path: &Path) -> Result<Overmount, Obstacle> {
+        let plan = self.namespaces.with_files(|| Overmount::plan(path));
+        plan.unwrap_or_else(|error| Err(unknown("dockerd's files cannot be reached", &error)))
     }
 
     /// A path of dockerd's as one below the root of its mount namespace, with no link left in it.
@@ -234,13 +280,25 @@ impl Process {
         found.unwrap_or_else(|error| Err(unknown("dockerd's files cannot be reached", &error)))
     }
 
-    /// A path of dockerd's as one that this process can open, as long as dockerd runs.
+    /// A path of dockerd's as one that this process can open, as long as dockerd runs. Once something is opened by it,
+    /// [`Identity::check`] tells whether that was dockerd's.
     ///
     /// # Errors
     ///
     /// As [`Process::locate`].
     pub fn reach(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
         Ok(self.from_here(self.locate(inside)?))
+    }
+
+    /// Opens a folder by its path below the root of its mount namespace.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, a link of another user leads there, or the process has ended.
+    pub fn open(&self, found: PathBuf) -> io::Result<Dir> {
+        let dir = Dir::open(&self.from_here(found))?;
+        self.identity().check()?;
+        Ok(dir)
     }
 
     /// A path below the root of its mount namespace, without links, as one that this process can open.
@@ -259,14 +317,20 @@ impl Process {
         let mut known = joined.as_path();
         // The file, and its folder, may not exist.
         let found = loop {
-            match fs::canonicalize(known) {
+            match canonical(known) {
                 Ok(found) => break found,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && missing.len() < 2 => {
-                    if fs::symlink_metadata(known).is_ok() {
+                    if known.symlink_metadata().is_ok() {
                         return Err(unknown("a link that leads nowhere", &known.display()));
                     }
                     missing.push(known.file_name().unwrap_or_default());
                     known = known.parent().unwrap_or(Path::new("/"));
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(Obstacle::new(
+                        format!("{}: {error}", known.display()),
+                        "root follows its own links only: make that link again as root",
+                    ));
                 }
                 Err(error) => return Err(unknown(&known.display().to_string(), &error)),
             }
@@ -341,6 +405,19 @@ impl Process {
     }
 }
 
+/// A path without links. Only links of root are followed.
+fn canonical(path: &Path) -> io::Result<PathBuf> {
+    if path == Path::new("/") {
+        return Ok(path.into());
+    }
+    let located = Dir::locate(path)?;
+    if located.kind()?.is_none() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let folder = located.dir.as_file().as_raw_fd();
+    Ok(fs::read_link(format!("/proc/self/fd/{folder}"))?.join(&located.name))
+}
+
 fn now() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
@@ -371,76 +448,12 @@ fn has_reloaded(client: &Client, since: &str, expected: &[String]) -> Result<boo
     }))
 }
 
-/// The program of a name that holds a listening socket, whoever made it: with `-H fd://` systemd has.
-///
-/// The peer's credentials would name systemd then, and nobody if it is in another pid namespace.
-///
-/// # Errors
-///
-/// If processes cannot be looked at.
-pub fn holder(socket: &Path, program: &str) -> io::Result<Option<i32>> {
-    let of = |pid: &i32| listens_on(Path::new(&format!("/proc/{pid}")), socket);
-    Ok(running(program)?.into_iter().find(of))
-}
-
-/// The processes whose program's name begins so.
-///
-/// # Errors
-///
-/// If processes cannot be looked at.
-pub fn running(program: &str) -> io::Result<Vec<i32>> {
-    let mut pids = Vec::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        if fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.starts_with(program)) {
-            pids.push(pid);
-        }
-    }
-    Ok(pids)
-}
-
-/// Whether one of a process's open files is the listening end of a socket. `process` is its folder in /proc.
-fn listens_on(process: &Path, socket: &Path) -> bool {
-    let Ok(open) = fs::read_dir(process.join("fd")) else {
-        return false;
-    };
-    let open: HashSet<PathBuf> = open
-        .flatten()
-        .filter_map(|file| fs::read_link(file.path()).ok())
-        .collect();
-    // Num RefCount Protocol Flags Type St Inode Path; a listening socket has the flag 10000.
-    // A socket that systemd has made is in the network that systemd is in.
-    let tables = [process.join("net/unix"), "/proc/net/unix".into()];
-    let tables = tables.map(|table| fs::read(table).unwrap_or_default()).concat();
-    tables.split(|byte| *byte == b'\n').any(|line| {
-        let line = String::from_utf8_lossy(line);
-        let mut fields = line.split_whitespace().skip(3);
-        let (flags, inode) = (fields.next(), fields.nth(2));
-        let name = fields.next().filter(|name| name.starts_with('/'));
-        let (Some("00010000"), Some(inode), Some(name)) = (flags, inode, name) else {
-            return false;
-        };
-        // As the process sees the path, or as whoever made the socket for it.
-        let inside = process.join("root").join(name.trim_start_matches('/'));
-        open.contains(Path::new(&format!("socket:[{inode}]")))
-            && (is_same_file(&inside, socket) || is_same_file(Path::new(name), socket))
-    })
-}
-
 /// Field 22 of `/proc/PID/stat`; the name in field 2 may hold spaces and brackets.
 fn start_time(pid: i32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     stat.rsplit_once(") ")
         .and_then(|(_, rest)| rest.split(' ').nth(19)?.parse().ok())
         .ok_or_else(|| io::Error::other("unreadable process status"))
-}
-
-/// Whether two paths are one file.
-pub fn is_same_file(one: &Path, other: &Path) -> bool {
-    let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-    matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// The obstacle that an error is to a preflight.

@@ -10,8 +10,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::docker::daemon::config::Configuration;
-use crate::docker::daemon::process::{Process, holder, running};
+use crate::dir::Dir;
+use crate::docker::daemon::peer::{holder, running};
+use crate::docker::daemon::process::Process;
 
 const PROGRAM: &str = "containerd";
 /// The database below containerd's root.
@@ -21,17 +22,15 @@ const DEFAULT_ADDRESS: &str = "/run/containerd/containerd.sock";
 /// Where a stock dockerd keeps its state.
 const DEFAULT_EXEC_ROOT: &str = "/var/run/docker";
 
-/// The roots that dockerd's containerd has open, as paths of ours; none if it cannot be told.
-pub fn roots(dockerd: &Process) -> Vec<PathBuf> {
-    let found = containerd(dockerd);
-    found.iter().filter_map(root).collect()
+/// The root that dockerd's containerd has open; `None` if it cannot be told.
+pub fn root_of(dockerd: &Process) -> Option<Dir> {
+    root(&containerd(dockerd)?)
 }
 
 fn containerd(dockerd: &Process) -> Option<Process> {
     let line = dockerd.command_line();
     let told = || {
-        let text = fs::read(dockerd.config_file().ok().map(|path| dockerd.from_here(path))?).ok()?;
-        let configuration = Configuration::parse(Some(&text)).ok()?;
+        let configuration = dockerd.settings().ok()?;
         let path = |key| configuration.text(key).map(PathBuf::from);
         Some((path("containerd"), path("exec-root")))
     };
@@ -49,7 +48,8 @@ fn containerd(dockerd: &Process) -> Option<Process> {
     };
     sockets.into_iter().find_map(|socket| {
         let socket = dockerd.reach(&socket).ok()?;
-        Process::of(holder(&socket, PROGRAM).ok()??, &socket).ok()
+        let found = Process::of(holder(&socket, PROGRAM).ok()??, &socket).ok()?;
+        dockerd.identity().check().ok().map(|()| found)
     })
 }
 
@@ -69,10 +69,12 @@ fn parent(pid: i32) -> Option<i32> {
     rest.split(' ').nth(1)?.parse().ok()
 }
 
-fn root(containerd: &Process) -> Option<PathBuf> {
+fn root(containerd: &Process) -> Option<Dir> {
     let open = fs::read_dir(format!("/proc/{}/fd", containerd.pid())).ok()?;
     let mut open = open.flatten().filter_map(|file| fs::read_link(file.path()).ok());
     let database = open.find(|path| path.is_absolute() && path.ends_with(DATABASE))?;
     let below = Path::new(DATABASE).components().count();
-    Some(containerd.from_here(database.ancestors().nth(below)?.to_path_buf()))
+    containerd
+        .open(database.ancestors().nth(below)?.to_path_buf())
+        .ok()
 }

@@ -7,14 +7,13 @@
 //!
 //! Source: containerd, `core/content` and `plugins/content/local/store.go` (before 2.0 `content/local/store.go`).
 
-use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{FileExt as _, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::containerd;
-use super::files::{digest_path, open_below};
+use super::files::{digest_path, open_below, read_setting};
 use crate::blob::{Extent, Stored};
 use crate::dir::Dir;
 use crate::docker::daemon::process::Process;
@@ -64,17 +63,14 @@ impl ContentFolders {
             .into_iter()
             .chain(configured)
             .chain([DEFAULT_ROOT.into()]);
-        let roots = containerd::roots(process);
-        ContentFolders::below(
-            roots
-                .into_iter()
-                .chain(inside.filter_map(|path| process.reach(&path).ok())),
-        )
+        let inside = inside.filter_map(|path| process.open(process.locate(&path).ok()?).ok());
+        ContentFolders::of_roots(containerd::root_of(process).into_iter().chain(inside))
     }
 
     /// Those of a Docker that does not run: where its containerd's data may be.
     pub fn find(data_root: &Path) -> ContentFolders {
-        let configured = fs::read_to_string(CONFIG).ok().and_then(|text| root_of(&text));
+        let text = read_setting(CONFIG.as_ref()).ok();
+        let configured = text.and_then(|text| root_of(&String::from_utf8_lossy(&text)));
         // Another machine's disk has it beside the data root, as /var/lib has both. With user namespaces the data
         // root is a folder in the one that dockerd was given, and its containerd's data is not.
         let beside = ["containerd", "containerd/daemon"].map(|name| Some(data_root.parent()?.join(name)));
@@ -232,6 +228,8 @@ fn root_of(config: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use std::os::unix::fs::symlink;
 
     use super::*;

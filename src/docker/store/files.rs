@@ -3,22 +3,24 @@
 //! A data root may be another machine's, with anything in it. Below it no link is followed, so that nothing leads to
 //! files of this host or to another store.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
 use super::repositories::Repositories;
-use crate::dir::Dir;
+use crate::dir::{Dir, open_owned};
 use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
-use crate::docker::daemon::process::Process;
+use crate::docker::daemon::process::{Identity, Process};
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 use crate::target::Obstacle;
 
 /// Where a stock installation keeps its data.
 const DEFAULT_ROOT: &str = "/var/lib/docker";
+/// Larger files of settings are not read, in bytes.
+pub const MAX_SETTING: u64 = 4 << 20;
 /// Larger lists of names are not read, in bytes; ten thousand images need two million.
 const MAX_NAMES: u64 = 256 << 20;
 
@@ -29,6 +31,9 @@ pub struct Files {
     pub data_root: PathBuf,
     /// Its storage driver.
     pub driver: String,
+    /// The process that the path leads through, if it does: it is of use only while that runs.
+    #[serde(skip)]
+    pub through: Option<Identity>,
 }
 
 fn usage(message: String, hint: &str) -> Error {
@@ -64,7 +69,11 @@ impl Files {
                 ));
             }
         };
-        Ok(Files { data_root, driver })
+        Ok(Files {
+            data_root,
+            driver,
+            through: None,
+        })
     }
 
     /// The store of a daemon that runs, by what it says of itself in `GET /info`.
@@ -80,6 +89,7 @@ impl Files {
         Ok(Files {
             data_root: process.reach(data_root)?,
             driver: driver.into(),
+            through: process.namespaces().mount.as_ref().map(|_| process.identity()),
         })
     }
 
@@ -150,9 +160,11 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// If it is not there, or a link of another user leads there.
+    /// If it is not there, a link of another user leads there, or the process that the path leads through has ended.
     pub fn root(&self) -> io::Result<Dir> {
-        Dir::open(&self.data_root)
+        let root = Dir::open(&self.data_root)?;
+        self.through.as_ref().map_or(Ok(()), Identity::check)?;
+        Ok(root)
     }
 
     /// Opens a folder of the store by its path; `None` if there is none.
@@ -213,6 +225,16 @@ pub fn read_whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads a file of settings whole that says where something is, if it is root's or this user's.
+///
+/// # Errors
+///
+/// If it cannot be read, or another user could say it.
+pub fn read_setting(path: &Path) -> io::Result<Vec<u8>> {
+    let own = rustix::process::geteuid().as_raw();
+    read_whole(open_owned(path, &[0, own])?, MAX_SETTING)
+}
+
 /// Opens a folder below another one, following no link; `None` if there is none.
 ///
 /// # Errors
@@ -243,7 +265,7 @@ fn found<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
 
 /// The data root and driver that this host's `daemon.json` names.
 fn configured() -> Result<(PathBuf, Option<String>)> {
-    let bytes = match fs::read(DEFAULT_PATH) {
+    let bytes = match read_setting(DEFAULT_PATH.as_ref()) {
         Ok(bytes) => Some(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(Error::io("read", DEFAULT_PATH)(error)),

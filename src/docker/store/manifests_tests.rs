@@ -15,6 +15,7 @@ fn home() -> Home {
     let files = Files {
         data_root: folder.path().into(),
         driver: "overlay2".into(),
+        through: None,
     };
     fs::create_dir_all(files.images()).unwrap();
     Home {

@@ -129,6 +129,7 @@ mod tests {
         let files = Files {
             data_root: home.path().into(),
             driver: "overlay2".into(),
+            through: None,
         };
         fs::create_dir_all(files.images()).unwrap();
         fs::create_dir(home.path().join("volumes")).unwrap();

@@ -31,6 +31,7 @@ impl Made {
         let files = Files {
             data_root: home.path().into(),
             driver: driver.into(),
+            through: None,
         };
         fs::create_dir_all(files.configs()).unwrap();
         Made { home, files }

@@ -283,8 +283,8 @@ fn unreadable(files: &Files) -> Option<Obstacle> {
 
 /// Why a start would not give the engine that runs now.
 fn starts_otherwise(info: &Info, process: &Process) -> Option<Obstacle> {
-    match process.configuration() {
-        Ok((configuration, _)) => configuration.edited(info, "a restart"),
+    match process.settings() {
+        Ok(configuration) => configuration.edited(info, "a restart"),
         Err(obstacle) => Some(obstacle),
     }
 }
