@@ -246,7 +246,7 @@ fn a_configuration_that_another_user_can_change_is_not_covered() {
     };
     give(&file);
     assert!(refused(
-        "daemon.json cannot be covered, since another user could lead root elsewhere"
+        "daemon.json is not used, since another user could lead root elsewhere"
     ));
     chown(&file, Some(0), Some(0)).unwrap();
     mode(&file, 0o666);
@@ -271,7 +271,7 @@ fn a_configuration_that_another_user_can_change_is_not_covered() {
     fs::create_dir(daemon.root().join("srv/docker")).unwrap();
     symlink("../srv/docker", &folder).unwrap();
     give(&folder);
-    assert!(!refused("is a link of another user"));
+    assert!(refused("is a link of another user"));
     // Names of other registries are attached nevertheless, and nothing is changed.
     all_but(&daemon, &[(HUB, "is a link of another user")]);
 }
@@ -294,28 +294,46 @@ fn exchanging_the_folder_does_not_lead_the_mount_elsewhere() {
     fs::create_dir(&victim).unwrap();
     fs::write(victim.join("daemon.json"), "{}").unwrap();
     let link = etc.join("link");
-    symlink("../srv/victim", &link).unwrap();
     give(&folder);
     give(etc);
     mode(daemon.folder(), 0o711);
-    let mut user = Impostor::start("dockerd");
-    user.told(
-        &format!("exchange {} {}", folder.display(), link.display()),
-        "exchanging",
-    );
     let point = victim.join("daemon.json").display().to_string();
-    for _ in 0..3 {
-        let images = Images::new();
-        images.add("httpd:2.4", &Image::sample("httpd", "2.4"));
-        let loader = Loader::beside(&daemon);
-        let report = loader.try_load(&images, &Request::default()).unwrap();
-        assert_eq!(report.exit_code(), 6, "{report:?}");
-        assert!(!daemon.mounts().contains(&point));
-        nothing_is_left(&loader);
+    // A link of root's leads there as well, where another user can put it in the place of the folder.
+    for owner in [OTHER, 0] {
+        symlink("../srv/victim", &link).unwrap();
+        lchown(&link, Some(owner), Some(owner)).unwrap();
+        let mut user = Impostor::start("dockerd");
+        user.told(
+            &format!("exchange {} {}", folder.display(), link.display()),
+            "exchanging",
+        );
+        for tag in 1..5 {
+            let images = Images::new();
+            images.add(&format!("httpd:{tag}"), &Image::sample("httpd", "2.4"));
+            let loader = Loader::beside(&daemon);
+            let report = loader.try_load(&images, &Request::default()).unwrap();
+            assert_eq!(report.exit_code(), 6, "{report:?}");
+            assert!(!daemon.mounts().contains(&point));
+            nothing_is_left(&loader);
+        }
+        user.is_untouched();
+        drop(user);
+        if folder.is_symlink() {
+            fs::rename(&folder, etc.join("spare")).unwrap();
+            fs::rename(&link, &folder).unwrap();
+            fs::remove_file(etc.join("spare")).unwrap();
+        } else {
+            fs::remove_file(&link).unwrap();
+        }
     }
-    user.is_untouched();
+    // While it stands still, too.
+    fs::rename(&folder, etc.join("real")).unwrap();
+    symlink("../srv/victim", &folder).unwrap();
+    let plan = Loader::beside(&daemon)
+        .plan(&images().0, &Request::default())
+        .unwrap();
+    assert!(plan.to_string().contains("another user can write to"), "{plan}");
     // Behind the first look, too: what was found is not what is there when it is mounted over.
-    drop(user);
     let home = tempfile::tempdir().unwrap();
     let (real, other) = (home.path().join("real"), home.path().join("other"));
     for folder in [&real, &other] {

@@ -124,8 +124,7 @@ impl Strategy for Hosts {
     fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Prepared>, Vec<Obstacle>> {
         let process = reach::process(client, info)?;
         self.folder.seen_by(&process)?;
-        let path = process.locate(PATH.as_ref())?;
-        let overmount = process.overmount(&path)?;
+        let overmount = process.overmount(PATH.as_ref())?;
         try_loopback(&process).map_err(|error| {
             Obstacle::new(
                 format!("no address of the loopback network can be had where dockerd runs: {error}"),

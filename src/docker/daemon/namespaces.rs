@@ -66,13 +66,24 @@ impl Namespaces {
         enter(self.network.as_deref(), "net", LinkNameSpaceType::Network, act)
     }
 
-    /// Whether its mount namespace has gone with the last process in it, and all mounts in it with that.
-    pub fn are_files_gone(&self) -> bool {
-        self.mount
-            .as_deref()
-            .is_some_and(|name| open(name, "mnt").is_err())
+    /// Acts as [`Namespaces::with_files`] does; `None` if the mount namespace has gone with the last process in it, and
+    /// all mounts in it with that. Its name may be another's by the next look.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be entered.
+    pub fn with_files_left<T: Send>(&self, act: impl FnOnce() -> T + Send) -> io::Result<Option<T>> {
+        match self.with_files(act) {
+            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<Gone>()) => Ok(None),
+            entered => entered.map(Some),
+        }
     }
 }
+
+/// No process is in a namespace any more.
+#[derive(Debug, thiserror::Error)]
+#[error("no process is in the namespace {0} any more")]
+struct Gone(String);
 
 fn enter<T: Send>(
     name: Option<&str>,
@@ -115,7 +126,9 @@ fn open(wanted: &str, kind: &str) -> io::Result<File> {
         if name(process, kind).is_ok_and(|name| name == wanted)
             && name(process, "user").is_ok_and(|name| name == users)
         {
-            let file = File::open(format!("/proc/{process}/ns/{kind}"))?;
+            let Ok(file) = File::open(format!("/proc/{process}/ns/{kind}")) else {
+                continue;
+            };
             // The process may have ended and its number be another's by now.
             let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
             if opened == Path::new(wanted) {
@@ -123,8 +136,7 @@ fn open(wanted: &str, kind: &str) -> io::Result<File> {
             }
         }
     }
-    let gone = format!("no process is in the namespace {wanted} any more");
-    Err(io::Error::new(io::ErrorKind::NotFound, gone))
+    Err(io::Error::new(io::ErrorKind::NotFound, Gone(wanted.into())))
 }
 
 #[cfg(test)]
@@ -137,7 +149,7 @@ mod tests {
         let own = Namespaces::of(pid).unwrap();
         assert_eq!(own, Namespaces::default());
         assert_eq!(own.with_files(|| 7).unwrap(), 7);
-        assert!(!own.are_files_gone());
+        assert_eq!(own.with_files_left(|| 7).unwrap(), Some(7));
     }
 
     #[test]
@@ -146,7 +158,7 @@ mod tests {
             mount: Some("mnt:[1]".into()),
             network: Some("net:[1]".into()),
         };
-        assert!(gone.are_files_gone());
+        assert_eq!(gone.with_files_left(|| 7).unwrap(), None);
         let error = gone.with_network(|| 7).unwrap_err();
         assert!(error.to_string().contains("net:[1]"), "{error}");
     }

@@ -135,11 +135,7 @@ impl Overmount {
                 self.remove_folder()
             };
             // With the namespace its mounts have gone; what stands in files is to be seen from here.
-            if namespaces.are_files_gone() {
-                unmount()?;
-            } else {
-                namespaces.with_files(unmount)??;
-            }
+            namespaces.with_files_left(unmount)?.unwrap_or_else(unmount)?;
             mounts::remove_source(source)
         })();
         unmounted.map_err(Error::io("uncover", self.path()))
@@ -267,11 +263,11 @@ impl Overmount {
     }
 }
 
-/// Why root does not mount over a file that another user can change or exchange.
-fn unsafe_place(path: &Path, error: &io::Error) -> Obstacle {
+/// Why root does not use a path that another user can change or lead elsewhere.
+pub fn unsafe_place(path: &Path, error: &io::Error) -> Obstacle {
     Obstacle::new(
         format!(
-            "{} cannot be covered, since another user could lead root elsewhere: {error}",
+            "{} is not used, since another user could lead root elsewhere: {error}",
             path.display()
         ),
         format!(

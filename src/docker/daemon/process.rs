@@ -11,9 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::config::{CommandLine, Configuration, DEFAULT_PATH, same};
 use super::namespaces::{self, Namespaces};
-use super::overmount::Overmount;
+use super::overmount::{Overmount, unsafe_place};
 use super::peer::{holder, other_user};
-use crate::dir::Dir;
+use crate::dir::{Dir, Located};
 use crate::docker::api::info::Info;
 use crate::docker::api::{Client, encode};
 use crate::docker::store::files::{MAX_SETTING, read_setting, read_whole};
@@ -23,6 +23,9 @@ use crate::target::Obstacle;
 /// A reload takes some milliseconds; a host that is busy with something else may need longer.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(25);
+
+/// How a path is looked up.
+type Locate = fn(&Path) -> io::Result<Located>;
 
 /// A running dockerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,18 +210,22 @@ impl Process {
     ///
     /// What keeps it from being found.
     pub fn config_file(&self) -> Result<PathBuf, Obstacle> {
-        let inside = match self.command_line().config_file {
-            None => PathBuf::from(DEFAULT_PATH),
-            Some(path) if path.is_absolute() => path,
+        self.locate(&self.config_path()?)
+    }
+
+    /// The same as dockerd calls it.
+    fn config_path(&self) -> Result<PathBuf, Obstacle> {
+        match self.command_line().config_file {
+            None => Ok(PathBuf::from(DEFAULT_PATH)),
+            Some(path) if path.is_absolute() => Ok(path),
             Some(path) => {
                 let folder = fs::read_link(format!("/proc/{}/cwd", self.pid))
                     .and_then(|folder| self.identity().check().map(|()| folder));
                 folder
-                    .map_err(|error| unknown("dockerd's working folder is not known", &error))?
-                    .join(path)
+                    .map(|folder| folder.join(path))
+                    .map_err(|error| unknown("dockerd's working folder is not known", &error))
             }
-        };
-        self.locate(&inside)
+        }
     }
 
     /// What is in its `daemon.json`. Another user may be able to write to that: root compares it, and does not act on it.
@@ -256,17 +263,18 @@ impl Process {
     ///
     /// What keeps it from being read or covered.
     pub fn configuration(&self) -> Result<(Configuration, Overmount), Obstacle> {
-        let overmount = self.overmount(&self.config_file()?)?;
+        let overmount = self.overmount(&self.config_path()?)?;
         Ok((self.settings()?, overmount))
     }
 
-    /// How another file can be laid over one, by its path from [`Process::locate`].
+    /// How another file can be laid over one of dockerd's. No other user may be able to change where its path leads.
     ///
     /// # Errors
     ///
     /// What keeps it from being covered.
-    pub fn overmount(&self, path: &Path) -> Result<Overmount, Obstacle> {
-        let plan = self.namespaces.with_files(|| Overmount::plan(path));
+    pub fn overmount(&self, inside: &Path) -> Result<Overmount, Obstacle> {
+        let plan = || Overmount::plan(&self.resolve(inside, Dir::locate_private)?);
+        let plan = self.namespaces.with_files(plan);
         plan.unwrap_or_else(|error| Err(unknown("dockerd's files cannot be reached", &error)))
     }
 
@@ -276,7 +284,7 @@ impl Process {
     ///
     /// If it leads nowhere or out of what dockerd sees.
     pub fn locate(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
-        let found = self.namespaces.with_files(|| self.resolve(inside));
+        let found = self.namespaces.with_files(|| self.resolve(inside, Dir::locate));
         found.unwrap_or_else(|error| Err(unknown("dockerd's files cannot be reached", &error)))
     }
 
@@ -311,13 +319,13 @@ impl Process {
         Path::new(&format!("/proc/{}/root", self.pid)).join(below)
     }
 
-    fn resolve(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
+    fn resolve(&self, inside: &Path, locate: Locate) -> Result<PathBuf, Obstacle> {
         let joined = self.root.join(inside.strip_prefix("/").unwrap_or(inside));
         let mut missing = Vec::new();
         let mut known = joined.as_path();
         // The file, and its folder, may not exist.
         let found = loop {
-            match canonical(known) {
+            match canonical(known, locate) {
                 Ok(found) => break found,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && missing.len() < 2 => {
                     if known.symlink_metadata().is_ok() {
@@ -327,10 +335,7 @@ impl Process {
                     known = known.parent().unwrap_or(Path::new("/"));
                 }
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    return Err(Obstacle::new(
-                        format!("{}: {error}", known.display()),
-                        "root follows its own links only: make that link again as root",
-                    ));
+                    return Err(unsafe_place(&joined, &error));
                 }
                 Err(error) => return Err(unknown(&known.display().to_string(), &error)),
             }
@@ -406,11 +411,11 @@ impl Process {
 }
 
 /// A path without links. Only links of root are followed.
-fn canonical(path: &Path) -> io::Result<PathBuf> {
+fn canonical(path: &Path, locate: Locate) -> io::Result<PathBuf> {
     if path == Path::new("/") {
         return Ok(path.into());
     }
-    let located = Dir::locate(path)?;
+    let located = locate(path)?;
     if located.kind()?.is_none() {
         return Err(io::ErrorKind::NotFound.into());
     }
