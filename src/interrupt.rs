@@ -18,6 +18,7 @@ struct State {
     stopped: AtomicBool,
     next: AtomicU64,
     actions: Mutex<Vec<(u64, Action)>>,
+    remarks: Mutex<Vec<String>>,
 }
 
 /// How long a pause goes on after it was to end.
@@ -31,13 +32,14 @@ pub struct Guard {
 }
 
 impl Interrupt {
-    /// On SIGINT, SIGTERM and SIGHUP: sets the flag, runs the clean-up actions, latest first, and
-    /// dies by the signal. SIGXFSZ is taken in, so that writing beyond `ulimit -f` is an error and not a death.
+    /// On SIGINT, SIGTERM and SIGHUP: sets the flag, runs the clean-up actions, latest first, calls `report` with the
+    /// signal and their remarks, and dies by the signal. SIGXFSZ is taken in, so that writing beyond `ulimit -f` is an
+    /// error and not a death.
     ///
     /// # Errors
     ///
     /// If signal handlers cannot be installed.
-    pub fn install(&self) -> std::io::Result<()> {
+    pub fn install(&self, report: impl FnOnce(i32, &[String]) + Send + 'static) -> std::io::Result<()> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
@@ -47,6 +49,7 @@ impl Interrupt {
             .spawn(move || {
                 if let Some(signal) = signals.forever().next() {
                     this.stop();
+                    report(signal, &this.remarks());
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }
             })?;
@@ -75,6 +78,16 @@ impl Interrupt {
                 None => break,
             }
         }
+    }
+
+    /// Adds what the user should know after a signal. Called by clean-up actions.
+    pub fn remark(&self, text: String) {
+        let mut remarks = self.0.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        remarks.push(text);
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.remarks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Registers clean-up for as long as the guard lives.

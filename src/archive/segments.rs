@@ -47,7 +47,7 @@ impl Segments {
                 }
                 Segments::join(label, &parts)
             }
-            Err(error) => Err(Error::io("open", path)(error)),
+            Err(error) => Err(unopened(path, error)),
         }
     }
 
@@ -189,6 +189,19 @@ fn part_number(path: &Path) -> Option<(PathBuf, usize)> {
     (format!("{number:03}") == digits).then(|| (path.with_extension(""), number))
 }
 
+/// An archive that `sudo sealift save` took out of an engine is for root only.
+fn unopened(path: &Path, source: io::Error) -> Error {
+    let hint = "run this with sudo, or chown the file";
+    let is_closed = source.kind() == io::ErrorKind::PermissionDenied;
+    Error::Io {
+        action: "open",
+        path: path.to_path_buf(),
+        offset: None,
+        source: source.into(),
+        hint: is_closed.then(|| hint.into()),
+    }
+}
+
 /// Opens a part: anybody who can write beside it may have put a FIFO there, which is not waited for.
 fn open_part(path: &Path) -> Result<File> {
     let mut options = File::options();
@@ -196,7 +209,7 @@ fn open_part(path: &Path) -> Result<File> {
         .read(true)
         .custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default())
         .open(path);
-    let file = opened.map_err(Error::io("open", path))?;
+    let file = opened.map_err(|error| unopened(path, error))?;
     let is_file = file.metadata().map_err(Error::io("read", path))?.is_file();
     let problem = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
     is_file

@@ -1,5 +1,6 @@
 //! The arguments of commands that read archives.
 
+use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use sealift::archive::content::Content;
 use sealift::archive::{self, segments, verify};
 use sealift::interrupt::Interrupt;
 use sealift::oci::Digest;
+use sealift::oci::digest::DigestError;
 use sealift::{Error, Result};
 
 use super::size;
@@ -29,6 +31,11 @@ impl ArchiveArgs {
         interrupt: &Interrupt,
     ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Content>>)> + 'a> {
         self.files.open(interrupt)
+    }
+
+    /// As [`FileArgs::check`].
+    pub fn check(&self) -> Result<()> {
+        self.files.check()
     }
 
     /// As [`FileArgs::are_expected`].
@@ -56,10 +63,19 @@ pub struct FileArgs {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Accept only the archive with this digest, as `save` printed it; once for each archive
-    #[arg(long, value_name = "DIGEST")]
+    #[arg(long, value_name = "DIGEST", value_parser = expected)]
     expect: Vec<Digest>,
     #[command(flatten)]
     spool: SpoolArgs,
+}
+
+/// A digest, also as the whole line that `save` prints.
+fn expected(text: &str) -> Result<Digest, DigestError> {
+    text.trim()
+        .strip_prefix("archive ")
+        .unwrap_or(text)
+        .trim()
+        .parse()
 }
 
 impl FileArgs {
@@ -70,6 +86,7 @@ impl FileArgs {
         interrupt: &Interrupt,
     ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Content>>)> + 'a> {
         let archives = segments::by_archive(&self.files);
+        self.check()?;
         if !self.expect.is_empty() && self.expect.len() != archives.len() {
             return Err(Error::Usage {
                 message: format!("{} archives, but {} --expect", archives.len(), self.expect.len()),
@@ -89,6 +106,18 @@ impl FileArgs {
             });
             (label.unwrap_or_default(), content)
         }))
+    }
+
+    /// Refuses to wait for an archive that is typed.
+    fn check(&self) -> Result<()> {
+        let is_typed = self.files.iter().any(|file| file == Path::new("-")) && std::io::stdin().is_terminal();
+        match is_typed {
+            false => Ok(()),
+            true => Err(Error::Usage {
+                message: "standard input is a terminal, not an archive".into(),
+                hint: Some("pipe an archive into it, or name a file".into()),
+            }),
+        }
     }
 
     /// Whether it is said of each archive which one it must be.

@@ -160,8 +160,14 @@ impl FromArgs {
         }
     }
 
-    /// Refuses options that would be without effect.
+    /// Refuses options that contradict each other, or would be without effect.
     fn check(&self) -> Result<()> {
+        if self.offline && self.from.contains(&From::Registry) {
+            return Err(Error::Usage {
+                message: "--from registry asks a registry, and --offline asks none".into(),
+                hint: Some("leave out one of them".into()),
+            });
+        }
         let is_docker = |from: &From| matches!(from, From::Docker | From::Auto);
         if self.data_root.is_none() || self.from.iter().any(is_docker) {
             return Ok(());

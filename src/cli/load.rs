@@ -124,6 +124,7 @@ impl Load {
     /// Verifies, plans, applies, and reports what is shown.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         let (To::Auto | To::Docker) = self.to;
+        self.archive.check()?;
         let progress = bars::progress(output);
         let options = docker::Options {
             restart: Restart {

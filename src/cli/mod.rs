@@ -36,12 +36,7 @@ use output::{Failure, Output};
 
 /// Moves container images between hosts that cannot reach each other, and keeps every digest
 #[derive(Parser)]
-#[command(
-    name = "sealift",
-    version,
-    max_term_width = 100,
-    disable_help_subcommand = true
-)]
+#[command(name = "sealift", version, max_term_width = 100)]
 #[command(after_long_help = "\
 Examples:
   On the connected machine:
@@ -100,8 +95,12 @@ pub fn main() -> ExitCode {
     };
     let interrupt = Interrupt::default();
     let output = Output::new(cli.global);
-    if let Err(source) = interrupt.install() {
+    let report = move |signal, remarks: &[String]| output.interrupted(signal, remarks);
+    if let Err(source) = interrupt.install(report) {
         output.warn(&format!("signals are not handled: {source}"));
+    }
+    if output.is_json() && matches!(cli.command, Command::Completions(_) | Command::Man(_)) {
+        return failed(&output, &interrupt, &shell::no_json(), &[]);
     }
     let result = match cli.command {
         Command::Save(command) => command.run(&output, &interrupt),

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use sealift::Error;
 use sealift::error::Finding;
@@ -35,6 +37,7 @@ impl From<Error> for Failure {
 pub type Outcome = Result<u8, Failure>;
 
 /// Where a command prints.
+#[derive(Clone, Copy)]
 pub struct Output {
     global: Global,
     color: bool,
@@ -115,6 +118,22 @@ impl Output {
         self.error(error);
     }
 
+    /// Tells that a signal ends the command, and what is left behind.
+    pub fn interrupted(&self, signal: i32, remarks: &[String]) {
+        let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+        let message = format!("interrupted by {name}");
+        if self.global.json {
+            last_document(&serde_json::json!({ "schema": 1, "error": {
+                "message": message,
+                "hint": (!remarks.is_empty()).then(|| remarks.join("; ")),
+                "exit": 128 + signal,
+                "code": null,
+            }}));
+        }
+        self.labelled("error", "31", &message);
+        remarks.iter().for_each(|remark| self.hint(remark));
+    }
+
     fn labelled(&self, label: &str, code: &str, text: &str) {
         // Messages escape what comes from outside themselves; once more does no harm to them.
         let text = Escaped(text);
@@ -191,8 +210,35 @@ impl<'a> Several<'a> {
     }
 }
 
+/// Whether the one document was printed. Held while it is.
+static PRINTED: Mutex<bool> = Mutex::new(false);
+
 /// Prints one JSON document.
 pub fn print_document(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
+    *printed = true;
+    write_document(value)
+}
+
+/// Prints the document of a command that a signal ends, unless its own was printed. The command prints none after it.
+fn last_document(value: &serde_json::Value) {
+    // One that is being printed is left to end, unless nobody reads it.
+    let mut tries = 0..20;
+    let printed = loop {
+        match PRINTED.try_lock() {
+            Ok(printed) => break printed,
+            Err(_) if tries.next().is_some() => std::thread::sleep(Duration::from_millis(50)),
+            Err(_) => return,
+        }
+    };
+    if !*printed {
+        let _ = write_document(value);
+    }
+    // The process dies now.
+    std::mem::forget(printed);
+}
+
+fn write_document(value: &impl serde::Serialize) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, Escaping::default());
     written(value.serialize(&mut serializer).map_err(io::Error::from))?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sealift::archive::account::{Evidence, ManifestOrigin};
+use sealift::archive::writer;
 use sealift::error::most_severe;
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
@@ -86,15 +87,20 @@ const COLUMNS: [Column; 6] = [
     Column::List("FROM"),
 ];
 
+/// What means standard output. A report printed there would be in the archive's way.
+const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+
 impl Save {
     /// Saves.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
-        let to_stdout = self.output == Path::new("-");
+        let to_stdout = STDOUT.iter().any(|name| self.output == Path::new(name));
         let mut stdout = std::io::stdout();
         if to_stdout {
             may_take_an_archive(&stdout, output)?;
+        } else {
+            is_plain_tar(&self.output)?;
+            writer::check_place(&self.output, self.split.is_some())?;
         }
-        is_plain_tar(&self.output)?;
         let named = self.named()?;
         let progress = bars::progress(output);
         let beside = Some(self.output.as_path()).filter(|_| !to_stdout);

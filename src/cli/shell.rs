@@ -8,6 +8,21 @@ use sealift::Error;
 
 use super::output::Outcome;
 
+/// The flag that every other command has, hidden where it makes no sense.
+#[derive(Args)]
+struct NoJson {
+    #[arg(long, hide = true)]
+    json: bool,
+}
+
+/// Refuses `--json` here.
+pub fn no_json() -> Error {
+    Error::Usage {
+        message: "completions and manual pages are not JSON".into(),
+        hint: Some("leave out --json".into()),
+    }
+}
+
 /// Print completions for a shell
 #[derive(Args)]
 #[command(after_long_help = "\
@@ -18,6 +33,8 @@ Examples:
 pub struct Completions {
     /// The shell
     shell: Shell,
+    #[command(flatten)]
+    _no_json: NoJson,
 }
 
 impl Completions {
@@ -38,6 +55,8 @@ Examples:
 pub struct Man {
     /// The command to describe, else all of sealift
     command: Option<String>,
+    #[command(flatten)]
+    _no_json: NoJson,
 }
 
 impl Man {
@@ -64,7 +83,12 @@ impl Man {
         clap_mangen::Man::new(page)
             .render(&mut text)
             .map_err(Error::io("write", "standard output"))?;
-        print(&text)
+        // The generator's title for what stands behind the options.
+        let text = String::from_utf8_lossy(&text);
+        print(
+            text.replace(".SH EXTRA\nExamples:\n", ".SH EXAMPLES\n")
+                .as_bytes(),
+        )
     }
 }
 

@@ -168,9 +168,26 @@ impl fmt::Display for Platform {
     }
 }
 
+/// An architecture of Linux alone, or Linux alone on this machine's: as containerd reads it, and so `docker --platform`.
+fn lone(word: &str) -> Option<Platform> {
+    const ARCHITECTURES: [&str; 11] = [
+        "386", "amd64", "arm", "arm64", "loong64", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64",
+        "s390x",
+    ];
+    if word.eq_ignore_ascii_case("linux") {
+        return Some(Platform::host());
+    }
+    let (architecture, variant) = normal_architecture(word, "");
+    // The variant that an architecture implies is as good as none.
+    let variant = variant.filter(|_| !word.eq_ignore_ascii_case(&architecture));
+    ARCHITECTURES
+        .contains(&architecture.as_str())
+        .then(|| Platform::linux(&architecture, variant.as_deref()))
+}
+
 /// A text that is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a platform: expected OS/ARCH or OS/ARCH/VARIANT, for example linux/arm64/v8")]
+#[error("{0:?} is not a platform: expected ARCH, OS/ARCH or OS/ARCH/VARIANT, for example linux/arm64/v8")]
 pub struct PlatformError(String);
 
 impl FromStr for Platform {
@@ -178,6 +195,9 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<&str> = text.split('/').collect();
+        if let [word] = parts.as_slice() {
+            return lone(word).ok_or_else(|| PlatformError(text.into()));
+        }
         let good = |part: &&str| {
             !part.is_empty()
                 && part
@@ -301,10 +321,25 @@ mod tests {
     }
 
     #[test]
+    fn an_architecture_alone_is_of_linux() {
+        for (text, expected) in [
+            ("amd64", "linux/amd64"),
+            ("x86_64", "linux/amd64"),
+            ("arm64", "linux/arm64"),
+            ("arm", "linux/arm"),
+            ("armhf", "linux/arm/v7"),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), expected);
+        }
+        assert_eq!("linux".parse(), Ok(Platform::host()));
+    }
+
+    #[test]
     fn refuses_what_is_no_platform() {
         for text in [
             "",
-            "linux",
+            "wasm",
+            "amd64,",
             "linux/",
             "/amd64",
             "linux/arm/v7/x",

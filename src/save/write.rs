@@ -60,10 +60,11 @@ impl Run<'_> {
                 };
                 let writer = Writer::create(target, layout.clone(), &how, self.interrupt)?;
                 let outcome = self.fill(&writer, wanted, self.options.keep_going);
-                let outcome = outcome.map_err(|error| match how.resume {
-                    true => error.or_hint("what came so far is kept: the same command goes on from there"),
-                    false => error,
-                })?;
+                // After a signal, the one who handles it says so.
+                if let (Err(_), Some(kept), Ok(())) = (&outcome, writer.kept(), self.interrupt.check()) {
+                    self.progress.note(&kept);
+                }
+                let outcome = outcome?;
                 if !outcome.failed.is_empty() {
                     return Ok(Written::Lacking(outcome.failed));
                 }

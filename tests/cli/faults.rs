@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::*;
@@ -245,7 +245,11 @@ fn two_saves_to_one_path_end_well() {
 
 #[test]
 fn a_signal_kills_by_that_signal_and_keeps_what_came() {
-    for (no_resume, signal, number) in [(false, "INT", 2), (false, "TERM", 15), (true, "TERM", 15)] {
+    for (no_resume, signal, number, json) in [
+        (false, "INT", 2, true),
+        (false, "TERM", 15, false),
+        (true, "TERM", 15, true),
+    ] {
         let sealift = Sealift::new();
         let layout = small(&sealift);
         let out = sealift.path("out");
@@ -253,6 +257,9 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
         let mut args = save_args(&layout).to_vec();
         if no_resume {
             args.push("--no-resume");
+        }
+        if json {
+            args.push("--json");
         }
         // Every write takes a fifth of a second, so that the signal comes in the middle.
         let inner = sealift.command(&args);
@@ -269,8 +276,10 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
         ]);
         slow.arg(inner.get_program())
             .args(inner.get_args())
-            .current_dir(sealift.home());
-        let mut child = slow.spawn().unwrap();
+            .current_dir(sealift.home())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = slow.spawn().unwrap();
         let started = Instant::now();
         while remains(&out).is_empty() {
             assert!(started.elapsed() < Duration::from_secs(20), "no save began");
@@ -278,7 +287,8 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
         }
         std::thread::sleep(Duration::from_millis(1200));
         run(Command::new("pkill").args([&format!("-{signal}"), "-P", &child.id().to_string()])).ok();
-        let status = child.wait().unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let status = ended.status;
         let ended_by = std::os::unix::process::ExitStatusExt::signal(&status);
         assert_eq!(
             ended_by,
@@ -287,6 +297,23 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
         );
         assert!(!out.join("images.tar").exists());
         assert_eq!(remains(&out).is_empty(), no_resume, "{:?}", remains(&out));
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(
+            told.contains(&format!("error: interrupted by SIG{signal}\n")),
+            "{told}"
+        );
+        let hint = "out/.images.tar.sealift-part: the same command resumes";
+        assert_eq!(told.contains(hint), !no_resume, "{told}");
+        match json {
+            true => {
+                let document: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+                assert_eq!(document["error"]["exit"], 128 + number, "{document}");
+                let said = document["error"]["hint"].as_str().unwrap_or_default();
+                assert_eq!(said.contains(hint), !no_resume, "{document}");
+                assert_documented(&document);
+            }
+            false => assert!(ended.stdout.is_empty()),
+        }
     }
 }
 

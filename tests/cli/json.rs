@@ -84,6 +84,9 @@ fn a_usage_error_is_a_document_too() {
         &["save", "--json", "-o", "x.tar"],
         &["verify", "--json", "--expect", "sha256:12", "x.tar"],
         &["frobnicate", "--json"],
+        &["completions", "--json", "bash"],
+        &["--json", "man"],
+        &["man", "save", "--json"],
     ] {
         let run = sealift.run(args).code(2);
         let document = run.json();

@@ -13,6 +13,7 @@
 //! keep_going.rs saves of which some images cannot be had, and new names
 //! json.rs       the documents of all commands
 //! memory.rs     many names of one image
+//! places.rs     where archives are written to, and standard streams
 //! parts.rs      parts that are missing, short, or of another archive
 //! printed.rs    text, exit codes, help, lists of names
 //! tables.rs     tables on terminals of several widths
@@ -39,6 +40,7 @@ mod keep_going;
 mod memory;
 mod old_kernel;
 mod parts;
+mod places;
 mod planted;
 mod printed;
 mod registry_faults;

@@ -46,8 +46,16 @@ fn help_has_examples_and_says_the_exit_codes() {
         let run = sealift.run(&[command, "--help"]).ok();
         assert!(run.stdout.contains("Examples:\n"), "{command}");
         let page = sealift.run(&["man", command]).ok().stdout;
-        assert!(page.starts_with(".ie ") && page.contains("json"), "{command}");
+        assert!(
+            page.starts_with(".ie ") && page.contains(".SH EXAMPLES\n"),
+            "{command}"
+        );
+        assert!(!page.contains("EXTRA"), "{page}");
+        let has_json = !matches!(command, "completions" | "man");
+        assert_eq!(page.contains("json"), has_json, "{command}");
+        assert_eq!(run.stdout.contains("--json"), has_json, "{command}");
     }
+    assert!(sealift.run(&["help", "save"]).ok().stdout.contains("Examples:\n"));
     let list = sealift.run(&["list", "--help"]).ok().stdout;
     assert!(list.contains("--expect") && !list.contains("--jobs"), "{list}");
     assert!(sealift.run(&["--help"]).ok().stdout.contains("Exit codes:"));

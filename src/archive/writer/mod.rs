@@ -37,7 +37,7 @@ use crate::interrupt::{Guard, Interrupt};
 use crate::oci::{Descriptor, Digest};
 use crate::transfer::Sink;
 
-pub use self::publish::locate;
+pub use self::publish::{check_place, locate};
 pub use self::stream::Stream;
 
 /// Blobs are handed to the disk in stretches of so many bytes while the rest is still coming.
@@ -104,7 +104,13 @@ impl Writer {
         let journal = Arc::new(remains.journal);
         let guard = interrupt.on_stop({
             let (journal, workplace, resume) = (journal.clone(), workplace.clone(), options.resume);
-            move || leave(&journal, &workplace, resume)
+            let interrupt = interrupt.clone();
+            move || {
+                leave(&journal, &workplace, resume);
+                if let Some(text) = kept(&journal, &workplace, resume) {
+                    interrupt.remark(text);
+                }
+            }
         });
         let places = layout
             .blobs()
@@ -154,6 +160,11 @@ impl Writer {
         )?;
         self.is_sealed = true;
         Ok(files)
+    }
+
+    /// Says where the bytes that came so far stay when the archive is not sealed; `None` if they go.
+    pub fn kept(&self) -> Option<String> {
+        kept(&self.journal, &self.workplace, self.options.resume)
     }
 
     /// Writes the runs that begin before an offset and are not written yet.
@@ -248,6 +259,13 @@ fn leave(journal: &Journal, workplace: &Workplace, resume: bool) {
     } else {
         workplace.remove();
     }
+}
+
+fn kept(journal: &Journal, workplace: &Workplace, resume: bool) -> Option<String> {
+    (resume && journal.is_worth_keeping()).then(|| {
+        let folder = workplace.folder().path().display();
+        format!("what was fetched so far is kept in {folder}: the same command resumes, or remove the folder")
+    })
 }
 
 /// The stretch of a blob that should go to the disk now that its bytes from `at` to `done` came.

@@ -5,18 +5,21 @@
 //! Another user may own the folder. Its path is looked up once, and a rename replaces what has the name, be it a
 //! link, a FIFO or whatever another user put there; it follows nothing and waits for nothing.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::FileType;
+use rustix::fs::{Access, AtFlags, FileType, accessat};
 
 use super::segments::Segments;
 use super::workplace::Workplace;
 use crate::archive::layout;
 use crate::dir::{Dir, Located};
 use crate::error::{Error, Result};
+use crate::escape::shell_word;
 
 /// Opens the folder of an archive. A link in its place is followed, so that the file it points to is replaced and
 /// the link stays, unless another user made it.
@@ -37,7 +40,67 @@ pub fn locate(target: &Path) -> Result<Located> {
             source: source.into(),
             hint: Some("remove it, or name another file".into()),
         },
+        io::ErrorKind::NotFound => {
+            let folder = target.parent().unwrap_or(target).display().to_string();
+            Error::Io {
+                action: "write to",
+                path: target.to_path_buf(),
+                offset: None,
+                source: source.into(),
+                hint: Some(format!("mkdir -p {}", shell_word(&folder))),
+            }
+        }
         _ => Error::io("write to", target)(source),
+    })
+}
+
+/// Checks, before anything is fetched, that an archive can be written to `path`: its folder is there and takes files,
+/// and no folder has the name.
+///
+/// # Errors
+///
+/// Says what is in the way, and what to do.
+pub fn check_place(path: &Path, is_split: bool) -> Result<()> {
+    let shown = path.display();
+    let usage = |message, hint: String| {
+        Err(Error::Usage {
+            message,
+            hint: Some(hint),
+        })
+    };
+    if path.as_os_str().as_bytes().ends_with(b"/") || path.is_dir() {
+        let inside = path.join("images.tar");
+        let word = shell_word(&inside.display().to_string());
+        return usage(
+            format!("{shown} names a folder, not a file"),
+            format!("-o {word}"),
+        );
+    }
+    if let (true, Some("001"), Some(stem)) = (
+        is_split,
+        path.extension().and_then(OsStr::to_str),
+        path.file_stem(),
+    ) {
+        let word = shell_word(&path.with_file_name(stem).display().to_string());
+        return usage(
+            format!("{shown} names the first part: the parts of {shown} would be {shown}.001, ..."),
+            format!("-o {word} --split writes {word}.001, ..."),
+        );
+    }
+    let located = locate(path)?;
+    let kind = located.kind().map_err(Error::io("look at", path))?;
+    if !matches!(kind, None | Some(FileType::RegularFile)) {
+        // A device or FIFO is written to, and its folder is not.
+        return Ok(());
+    }
+    let folder = located.dir.as_file();
+    let access = Access::WRITE_OK.union(Access::EXEC_OK);
+    accessat(folder, ".", access, AtFlags::EACCESS).map_err(|errno| Error::Io {
+        action: "write to the folder",
+        path: located.dir.path().to_path_buf(),
+        offset: None,
+        source: Arc::new(errno.into()),
+        hint: Some("name a file in another folder with -o".into()),
     })
 }
 
