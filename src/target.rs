@@ -50,10 +50,17 @@ impl Obstacle {
 
     /// Makes one of several.
     pub fn joined(all: Vec<Obstacle>) -> Obstacle {
-        let join = |texts: Vec<String>| texts.join("; ");
-        let reasons = all.iter().map(|one| one.reason.clone()).collect();
-        let hints = all.into_iter().filter_map(|one| one.hint).collect();
-        Obstacle::new(join(reasons), join(hints))
+        let join = |texts: &mut dyn Iterator<Item = String>| {
+            let mut said: Vec<String> = Vec::new();
+            texts.for_each(|text| {
+                if !said.contains(&text) {
+                    said.push(text);
+                }
+            });
+            said.join("; ")
+        };
+        let reasons = join(&mut all.iter().map(|one| one.reason.clone()));
+        Obstacle::new(reasons, join(&mut all.into_iter().filter_map(|one| one.hint)))
     }
 }
 

@@ -336,12 +336,18 @@ fn told(output: &Output, report: &Report) -> Outcome {
 
 /// Notes which images show no digest, although all went as it was asked for.
 fn note_undigested(output: &Output, report: &Report) {
+    let declined = report.images.iter().filter(|image| image.declined);
+    let declined: Vec<&Reference> = declined.map(|image| &image.name).collect();
+    if !declined.is_empty() {
+        output.note(&format!(
+            "digest not attached, as --attach none asks: {}",
+            first_names(&declined)
+        ));
+    }
     let mut reasons: Vec<(&str, Vec<&Reference>)> = Vec::new();
     for image in &report.images {
-        let reason = match &image.no_digest {
-            Some(reason) => reason.as_str(),
-            None if image.declined => "it is not attached, as --attach none asks for",
-            None => continue,
+        let Some(reason) = image.no_digest.as_deref() else {
+            continue;
         };
         match reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, names)) => names.push(&image.name),
@@ -366,8 +372,12 @@ fn tell<'r>(output: &Output, what: &str, images: impl Iterator<Item = (&'r Refer
         let reasons: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
         let names = first_names(&names);
         output.warn(&format!("{what}: {names}: {}", reasons.join("; ")));
+        let mut told: Vec<&str> = Vec::new();
         for hint in obstacles.iter().filter_map(|obstacle| obstacle.hint.as_deref()) {
-            output.hint(&whole(hint));
+            if !told.contains(&hint) {
+                output.hint(&whole(hint));
+                told.push(hint);
+            }
         }
     }
 }

@@ -196,7 +196,7 @@ fn an_edit_that_nobody_reloaded() {
     on_each(
         |options| options,
         |daemon| fs::write(daemon.config_file(), r#"{"debug":true}"#).unwrap(),
-        &[(HUB, "debug differ")],
+        &[(HUB, "debug: true in the file, false in dockerd")],
     );
 }
 

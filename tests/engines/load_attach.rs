@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use sealift::target::{Request, Showing};
 use serde_json::json;
 
+use crate::attach_offline::{Offline, process_of, running};
 use crate::loading::*;
 use crate::support::*;
 
@@ -110,12 +111,57 @@ fn flags_and_edits_that_a_reload_would_harm_are_told() {
         let flagged = Daemon::options(engine, Store::Classic).flag("--registry-mirror=http://127.0.0.1:9");
         is_told_why(&flagged.start(), &attach, "--registry-mirror");
 
+        // Allowed to restart it, the other way is free: the flag stays what it is.
+        let flagged = Daemon::options(engine, Store::Classic).flag("--registry-mirror=http://127.0.0.1:9");
+        let mirrors = json!(["http://127.0.0.1:9/"]);
+        let daemon = flagged.start();
+        let (images, built) = httpd();
+        let offline = Offline::beside(&daemon);
+        offline
+            .sealift
+            .run(&["load", images.path().to_str().unwrap(), "--attach", "none"])
+            .ok();
+        let process = running(&daemon, "httpd:2.4", "web");
+        offline.load(&images).ok();
+        assert_eq!(daemon.images(), [format!("httpd:2.4 {}", built.digest)]);
+        assert_eq!(daemon.info()["RegistryConfig"]["Mirrors"], mirrors, "{engine:?}");
+        assert_eq!(process_of(&daemon, "web"), process, "{engine:?}");
+        nothing_is_left(&offline.loader);
+        daemon.docker(&["rm", "-f", "web"]).ok();
+        // Set in both places, it would not start again.
+        fs::write(
+            daemon.config_file(),
+            r#"{"registry-mirrors":["http://127.0.0.1:9"]}"#,
+        )
+        .unwrap();
+        daemon.docker(&["rmi", &format!("httpd@{}", built.digest)]).ok();
+        let said = offline.load(&images).code(6);
+        assert!(
+            said.stderr.contains("dockerd would not start with both"),
+            "{said:?}"
+        );
+        assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
+
         let flagged = Daemon::options(engine, Store::Classic).flag("--max-concurrent-downloads=9");
         is_told_why(&flagged.start(), &attach, "--max-concurrent-downloads");
 
         let edited = Daemon::start(engine, Store::Classic);
         fs::write(edited.config_file(), r#"{"debug":true}"#).unwrap();
-        is_told_why(&edited, &attach, "debug differ");
+        is_told_why(&edited, &attach, "debug: true in the file, false in dockerd");
+        let said = Sealift::new()
+            .docker(&edited)
+            .run(&["load", httpd().0.path().to_str().unwrap()])
+            .code(6);
+        assert_eq!(
+            said.stderr.matches("daemon.json has changed").count(),
+            1,
+            "{said:?}"
+        );
+        assert_eq!(
+            said.stderr.matches("systemctl reload docker").count(),
+            1,
+            "{said:?}"
+        );
         fs::write(edited.config_file(), r#"{"debug":"#).unwrap();
         is_told_why(&edited, &attach, "daemon.json");
     }
@@ -133,7 +179,7 @@ fn nothing_is_attached_where_that_is_asked_for() {
         let load = ["load", path.to_str().unwrap(), "--attach", "none"];
         let before = Untouched::of(&daemon);
         let said = sealift.run(&[&load[..], &["--image", "httpd:2.4"]].concat()).ok();
-        let note = "note: no digest: httpd:2.4: it is not attached, as --attach none asks for";
+        let note = "note: digest not attached, as --attach none asks: httpd:2.4";
         assert!(said.stderr.contains(note), "{said:?}");
         let plan = sealift.run(&[&load[..], &["--image", "httpd", "--dry-run"]].concat());
         assert!(plan.ok().stdout.contains("(not attached: --attach none)"));

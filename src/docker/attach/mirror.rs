@@ -72,14 +72,16 @@ impl Strategy for Mirror {
 
     fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Prepared>, Vec<Obstacle>> {
         let process = reach::process(client, info)?;
-        let mut obstacles = process.command_line().obstacles;
+        let line = process.command_line();
+        let mut obstacles = line.obstacles.clone();
+        obstacles.extend(line.fixed_mirrors.clone());
         obstacles.extend(self.folder.seen_by(&process).err());
         obstacles.extend(bind(&process).err());
         let configuration = process.configuration();
         if let Ok((configuration, _)) = &configuration
             && obstacles.is_empty()
         {
-            obstacles.extend(configuration.edited(info, "attaching"));
+            obstacles.extend(configuration.edited(info, &line));
         }
         match configuration {
             Ok((configuration, overmount)) if obstacles.is_empty() => Ok(Box::new(Preflight {

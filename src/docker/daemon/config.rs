@@ -2,6 +2,7 @@
 //!
 //! Source: moby, `daemon/config/config.go` (what a reload takes in, and which flags it loses).
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
@@ -11,6 +12,8 @@ use crate::oci::json;
 use crate::target::Obstacle;
 
 const MIRRORS: &str = "registry-mirrors";
+/// The flag for one of them.
+const MIRROR_FLAG: &str = "registry-mirror";
 /// Where dockerd looks without `--config-file`, and does not mind if nothing is there.
 pub const DEFAULT_PATH: &str = "/etc/docker/daemon.json";
 /// Flags whose value a reload replaces by the default, since it looks for it in the file alone.
@@ -73,52 +76,128 @@ impl Configuration {
         Some(texts.collect())
     }
 
-    /// Why the engine must not be made to read this file: it would take in more than what we want.
-    pub fn edited(&self, info: &Info, by: &str) -> Option<Obstacle> {
-        let keys = self.unreloaded(info);
-        (!keys.is_empty()).then(|| {
+    /// Why the engine must not be made to read this file: it would apply more than what we want, or refuse the file.
+    pub fn edited(&self, info: &Info, line: &CommandLine) -> Option<Obstacle> {
+        if let Some(flag) = self.conflict(line) {
+            return Some(Obstacle::new(
+                format!(
+                    "dockerd was started with --{flag}, and its daemon.json sets the same now: dockerd would not start with both"
+                ),
+                "leave the setting in one of the two places",
+            ));
+        }
+        let changes = self.unreloaded(info, line);
+        (!changes.is_empty()).then(|| {
+            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            let is_removed =
+                self.texts(MIRRORS).is_none() && changes.iter().any(|text| text.starts_with(MIRRORS));
+            let empty = match is_removed {
+                true => "; registry-mirrors that were removed need an empty list, [], for that",
+                false => "",
+            };
             Obstacle::new(
                 format!(
-                    "dockerd has not taken in its daemon.json as it is now ({} differ), and {by} would make it",
-                    keys.join(", ")
+                    "daemon.json has changed since dockerd read it ({}), and attaching would apply that",
+                    changes.join("; ")
                 ),
-                "systemctl reload docker takes it in (registry-mirrors that were removed need an empty list, [])",
+                format!("apply it first: `systemctl reload docker`, or a SIGHUP to dockerd{empty}"),
             )
         })
     }
 
+    /// A flag on the command line whose setting is in this file as well. dockerd refuses to start so, and to reload.
+    ///
+    /// Source: moby, `daemon/config/config.go`, `findConfigurationConflicts`.
+    fn conflict<'l>(&self, line: &'l CommandLine) -> Option<&'l str> {
+        let mut flags = line.flags.iter().map(String::as_str);
+        flags.find(|flag| self.0.contains_key(&key_of(flag)))
+    }
+
     /// What a reload of this file would change besides the mirrors: edits that nobody has made active yet.
     /// Keys that the engine does not tell are not seen.
-    pub fn unreloaded(&self, info: &Info) -> Vec<&'static str> {
-        let mut keys = Vec::new();
-        if !same(&self.mirrors(), &info.mirrors()) {
-            keys.push(MIRRORS);
+    pub fn unreloaded(&self, info: &Info, line: &CommandLine) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut add = |key, in_file: String, in_dockerd: String| {
+            changes.push(Change {
+                key,
+                in_file,
+                in_dockerd,
+            });
+        };
+        // Mirrors of the command line stay what they are.
+        let is_flag = line.flags.iter().any(|flag| flag == MIRROR_FLAG);
+        if !is_flag && !same(&self.mirrors(), &info.mirrors()) {
+            add(MIRRORS, list(&self.mirrors()), list(&info.mirrors()));
         }
-        if let Some(listed) = self.texts("insecure-registries")
-            && !listed.iter().all(|entry| info.is_insecure(entry))
-        {
-            keys.push("insecure-registries");
+        if let Some(listed) = self.texts("insecure-registries") {
+            let missing: Vec<String> = listed.into_iter().filter(|one| !info.is_insecure(one)).collect();
+            if !missing.is_empty() {
+                add("insecure-registries", list(&missing), "not that".into());
+            }
         }
-        if let Some(listed) = self.texts("labels")
-            && !same(&listed, info.labels.as_deref().unwrap_or_default())
-        {
-            keys.push("labels");
+        if let Some(listed) = self.texts("labels") {
+            let known = info.labels.as_deref().unwrap_or_default();
+            if !same(&listed, known) {
+                add("labels", list(&listed), list(known));
+            }
         }
         for (key, known) in [("debug", info.debug), ("live-restore", info.live_restore())] {
             if let (Some(listed), Some(known)) = (self.0.get(key).and_then(Value::as_bool), known)
                 && listed != known
             {
-                keys.push(key);
+                add(key, listed.to_string(), known.to_string());
             }
         }
-        if let (Some(listed), Some(known)) = (
-            self.0.get("default-runtime").and_then(Value::as_str),
-            &info.default_runtime,
-        ) && listed != known
+        if let (Some(listed), Some(known)) = (self.text("default-runtime"), &info.default_runtime)
+            && listed != known
         {
-            keys.push("default-runtime");
+            add("default-runtime", listed.into(), known.clone());
         }
-        keys
+        changes
+    }
+}
+
+/// A setting that dockerd has not read from its file yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its key in the file.
+    pub key: &'static str,
+    in_file: String,
+    in_dockerd: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} in the file, {} in dockerd",
+            self.key, self.in_file, self.in_dockerd
+        )
+    }
+}
+
+fn list(texts: &[String]) -> String {
+    match texts {
+        [] => "none".into(),
+        texts => texts.join(", "),
+    }
+}
+
+/// The key in `daemon.json` of a flag: flags that can be repeated are lists there, named in the plural.
+fn key_of(flag: &str) -> String {
+    match flag {
+        "insecure-registry" => "insecure-registries".into(),
+        "registry-mirror"
+        | "label"
+        | "host"
+        | "dns-opt"
+        | "log-opt"
+        | "exec-opt"
+        | "storage-opt"
+        | "default-ulimit"
+        | "authorization-plugin"
+        | "default-address-pool" => format!("{flag}s"),
+        other => other.into(),
     }
 }
 
@@ -143,7 +222,11 @@ pub struct CommandLine {
     pub exec_root: Option<PathBuf>,
     /// Whether live-restore is set there, to whatever, and then cannot be set in the file.
     pub live_restore: bool,
-    /// Why a reload would do harm, or could not be used.
+    /// The long names of all flags.
+    pub flags: Vec<String>,
+    /// Why the mirrors cannot be changed by a reload.
+    pub fixed_mirrors: Option<Obstacle>,
+    /// Why a reload would do harm.
     pub obstacles: Vec<Obstacle>,
 }
 
@@ -155,6 +238,8 @@ impl CommandLine {
             containerd: None,
             exec_root: None,
             live_restore: false,
+            flags: Vec::new(),
+            fixed_mirrors: None,
             obstacles: Vec::new(),
         };
         let mut rest = arguments.iter();
@@ -166,6 +251,7 @@ impl CommandLine {
                 Some((name, value)) => (name, Some(value)),
                 None => (flag, None),
             };
+            found.flags.push(name.to_string());
             let path = match name {
                 "config-file" => Some(&mut found.config_file),
                 "containerd" => Some(&mut found.containerd),
@@ -177,8 +263,8 @@ impl CommandLine {
                 *path = Some(value.unwrap_or_default().into());
             } else if name == "live-restore" {
                 found.live_restore = true;
-            } else if name == "registry-mirror" {
-                found.obstacles.push(Obstacle::new(
+            } else if name == MIRROR_FLAG {
+                found.fixed_mirrors = Some(Obstacle::new(
                     "dockerd was started with --registry-mirror, and then takes no mirrors from its file",
                     "move the mirrors from the command line to registry-mirrors in daemon.json",
                 ));
@@ -256,7 +342,53 @@ mod tests {
             ),
         ] {
             let file = Configuration::parse(Some(file.as_bytes())).unwrap();
-            assert_eq!(file.unreloaded(&info(told)), expected, "{file:?}");
+            let changes = file.unreloaded(&info(told), &CommandLine::parse(&[]));
+            let keys: Vec<&str> = changes.iter().map(|change| change.key).collect();
+            assert_eq!(keys, expected, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn changes_are_told_in_words() {
+        let told = |file: &str, info: &str, line: &[&str]| {
+            let file = Configuration::parse(Some(file.as_bytes())).unwrap();
+            let line: Vec<String> = line.iter().map(|word| (*word).to_string()).collect();
+            let info = serde_json::from_str::<Info>(info).unwrap();
+            file.edited(&info, &CommandLine::parse(&line))
+        };
+        let mirrored = r#"{"RegistryConfig":{"Mirrors":["https://m.example/"]},"Debug":false}"#;
+        let flag = ["--registry-mirror", "https://m.example"];
+        assert_eq!(told("{}", mirrored, &flag), None);
+        let debug = told(r#"{"debug":true}"#, mirrored, &flag).unwrap();
+        assert_eq!(
+            debug.reason,
+            "daemon.json has changed since dockerd read it (debug: true in the file, false in dockerd), and attaching \
+             would apply that"
+        );
+        let removed = told("{}", mirrored, &[]).unwrap();
+        assert!(
+            removed.reason.contains("none in the file, https://m.example/ in"),
+            "{removed}"
+        );
+        assert!(removed.hint.unwrap().contains("need an empty list"));
+        for (file, line, flag) in [
+            (
+                r#"{"registry-mirrors":["https://m.example"]}"#,
+                "--registry-mirror=https://m.example",
+                "registry-mirror",
+            ),
+            (
+                r#"{"insecure-registries":[]}"#,
+                "--insecure-registry=a",
+                "insecure-registry",
+            ),
+            (r#"{"debug":false}"#, "--debug", "debug"),
+        ] {
+            let conflict = told(file, mirrored, &[line]).unwrap();
+            assert!(
+                conflict.reason.contains(&format!("started with --{flag},")),
+                "{conflict}"
+            );
         }
     }
 
@@ -271,8 +403,8 @@ mod tests {
             ),
             ("--config-file=/x/daemon.json --debug", Some("/x/daemon.json"), 0),
             ("--containerd /x/c.sock --exec-root=/x/exec", None, 0),
-            ("--registry-mirror=http://m", None, 1),
-            ("--registry-mirror http://m --max-concurrent-downloads 9", None, 2),
+            ("--registry-mirror=http://m", None, 0),
+            ("--registry-mirror http://m --max-concurrent-downloads 9", None, 1),
         ] {
             let arguments: Vec<String> = line.split(' ').map(str::to_string).collect();
             let found = CommandLine::parse(&arguments);
@@ -282,6 +414,7 @@ mod tests {
                 "{line}"
             );
             assert_eq!(found.obstacles.len(), obstacles, "{line}");
+            assert_eq!(found.fixed_mirrors.is_some(), line.contains("mirror"), "{line}");
             let path = |text: &str| line.contains(text).then(|| PathBuf::from(text));
             let address = path("/x/c.sock").or_else(|| path("/run/containerd/containerd.sock"));
             assert_eq!(found.containerd, address, "{line}");

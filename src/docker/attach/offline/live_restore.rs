@@ -62,8 +62,8 @@ impl LiveRestore {
             return Err("dockerd was started with --live-restore=false".into());
         }
         let (configuration, overmount) = process.configuration().map_err(|obstacle| obstacle.reason)?;
-        if !configuration.unreloaded(info).is_empty() {
-            return Err("dockerd has not taken in its daemon.json as it is now".into());
+        if let Some(obstacle) = configuration.edited(info, &line) {
+            return Err(obstacle.reason);
         }
         let with = |value: bool| text(&configuration, value);
         Ok(LiveRestore {

@@ -284,7 +284,7 @@ fn unreadable(files: &Files) -> Option<Obstacle> {
 /// Why a start would not give the engine that runs now.
 fn starts_otherwise(info: &Info, process: &Process) -> Option<Obstacle> {
     match process.settings() {
-        Ok(configuration) => configuration.edited(info, "a restart"),
+        Ok(configuration) => configuration.edited(info, &process.command_line()),
         Err(obstacle) => Some(obstacle),
     }
 }
