@@ -31,6 +31,11 @@ pub trait Progress: Send + Sync {
     fn note(&self, text: &str) {
         let _ = text;
     }
+
+    /// Something that a user has to know even where nothing else is reported.
+    fn warn(&self, text: &str) {
+        self.note(text);
+    }
 }
 
 /// Reports nothing.

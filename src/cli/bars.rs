@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sealift::escape::Escaped;
 use sealift::oci::Digest;
-use sealift::progress::{Progress, Silent};
+use sealift::progress::Progress;
 
 use super::output::Output;
 use super::size::Size;
@@ -19,11 +19,11 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Blobs smaller than this get no bar of their own, in bytes.
 const SMALL: u64 = 1 << 20;
 
-/// Chooses how to report: nothing when quiet, bars on a terminal, lines elsewhere and beside JSON. When verbose,
+/// Chooses how to report: warnings alone when quiet, bars on a terminal, lines elsewhere and beside JSON. When verbose,
 /// each step and each blob is a line besides.
 pub fn progress(output: &Output) -> Arc<dyn Progress> {
     if output.is_quiet() {
-        Arc::new(Silent)
+        Arc::new(Quiet)
     } else if std::io::stderr().is_terminal() && !output.is_json() {
         Arc::new(Bars {
             verbose: output.is_verbose(),
@@ -49,6 +49,15 @@ fn started(digest: &Digest, size: u64, done: u64) -> String {
     match done {
         0 => format!("{digest}: {}", Size(size)),
         done => format!("{digest}: {}, {} of it are there", Size(size), Size(done)),
+    }
+}
+
+/// Reports warnings alone.
+struct Quiet;
+
+impl Progress for Quiet {
+    fn warn(&self, text: &str) {
+        say(format_args!("warning: {}", Escaped(text)));
     }
 }
 
@@ -154,6 +163,10 @@ impl Progress for Bars {
     fn note(&self, text: &str) {
         let _ = self.all.println(format!("note: {}", Escaped(text)));
     }
+
+    fn warn(&self, text: &str) {
+        let _ = self.all.println(format!("warning: {}", Escaped(text)));
+    }
 }
 
 impl Drop for Bars {
@@ -242,5 +255,9 @@ impl Progress for Lines {
 
     fn note(&self, text: &str) {
         say(format_args!("note: {}", Escaped(text)));
+    }
+
+    fn warn(&self, text: &str) {
+        say(format_args!("warning: {}", Escaped(text)));
     }
 }

@@ -19,14 +19,17 @@ use super::output::{Failure, Outcome, Output, error_json};
 #[command(after_long_help = "\
 Examples:
   sudo sealift doctor
-  sudo sealift doctor --repair     # undo what a killed load left behind
+  sudo sealift doctor --repair     # undo what a load left that was killed or failed
 
 Nothing is changed without --repair.")]
 pub struct Doctor {
-    /// Undo what a load that was killed has left: mounts, the mirror in Docker's memory, a Docker that is stopped. Remove
+    /// Undo what a load that was killed or failed has left: mounts, the mirror in Docker's memory, a Docker that is stopped. Remove
     /// manifests that are kept for images which Docker no longer has
     #[arg(long)]
     repair: bool,
+    /// The command that starts a Docker that is stopped, instead of the one that the load was given
+    #[arg(long, value_name = "COMMAND", requires = "repair")]
+    start_command: Option<String>,
 }
 
 impl Doctor {
@@ -38,14 +41,15 @@ impl Doctor {
         if self.repair && !rustix::process::geteuid().is_root() {
             return Err(Error::Io {
                 action: "undo",
-                path: "what a killed load left".into(),
+                path: "what a load left".into(),
                 offset: None,
                 source: io::Error::from(io::ErrorKind::PermissionDenied).into(),
                 hint: Some("run it with sudo".into()),
             }
             .into());
         }
-        let repaired = self.repair && docker::repair(&folder, progress.as_ref())?;
+        let start = self.start_command.as_deref();
+        let repaired = self.repair && docker::repair(&folder, start, progress.as_ref())?;
         progress.done();
         let leftover = leftover(&folder)?;
         let looked = Docker::connect(&docker::Options::from_process()).and_then(|docker| {
@@ -79,7 +83,7 @@ impl Doctor {
             output.line(match (leftover, repaired) {
                 (None, _) => "leftovers: not known without root",
                 (Some(true), _) => {
-                    "leftovers: a killed load left something; `sealift doctor --repair` undoes it"
+                    "leftovers: a load that was killed or failed left something; `sealift doctor --repair` undoes it"
                 }
                 (Some(false), true) => "leftovers: undone",
                 (Some(false), false) => "leftovers: none",

@@ -137,7 +137,7 @@ impl Load {
         };
         if !self.dry_run {
             // Before anything is asked of the engine: it may be down because of what is repaired.
-            docker::repair(&options.folder, progress.as_ref())?;
+            docker::repair(&options.folder, self.start_command.as_deref(), progress.as_ref())?;
         }
         if let Some(root) = &self.data_root {
             return self.load(&StoppedStore::find(Some(root), &options)?, output, interrupt);

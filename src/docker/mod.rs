@@ -116,22 +116,26 @@ impl Docker {
     ///
     /// If it cannot be undone now.
     pub fn repair(&self, progress: &dyn Progress) -> Result<bool> {
-        repair(&self.folder, progress)
+        repair(&self.folder, None, progress)
     }
 }
 
 /// Undoes what an attach that was killed has left on this host, whether or not its engine still runs.
-/// Whether something was undone.
+/// An engine that was left stopped is started with `start_command`, if one is given, instead of the one that failed or
+/// was not run. Whether something was undone.
 ///
 /// # Errors
 ///
 /// If it cannot be undone now.
-pub fn repair(folder: &Folder, progress: &dyn Progress) -> Result<bool> {
+pub fn repair(folder: &Folder, start_command: Option<&str>, progress: &dyn Progress) -> Result<bool> {
     // Nobody else can have started one, nor undo it.
     if !rustix::process::geteuid().is_root() || !folder.has_leftover()? {
         return Ok(false);
     }
     let lock = folder.lock(progress)?;
+    if let Some(command) = start_command {
+        folder.start_by(command, &lock)?;
+    }
     let repaired = folder.repair(&lock)?;
     if repaired {
         progress.note("undid what an interrupted attach had left");

@@ -266,14 +266,15 @@ fn containers_stop_where_they_cannot_be_kept() {
     daemon.docker(&["update", "--restart", "always", "web"]).ok();
     running(&daemon, "quay.io/a/b:1", "once");
     let said = offline.load_without_consent(&images).code(6);
-    assert!(said.stderr.contains("containers stop: once, web"), "{said:?}");
+    let stop = "containers stop: once, web; without a restart policy, and so staying down: once";
+    assert!(said.stderr.contains(stop), "{said:?}");
     assert!(said.stderr.contains("--live-restore=false"), "{said:?}");
-    let said = offline.load(&images).ok();
-    assert!(
-        said.stderr
-            .contains("container once ran before the restart and does not now"),
-        "{said:?}"
-    );
+    daemon.docker(&["update", "--restart", "on-failure", "web"]).ok();
+    let quiet = [offline.arguments(&images), vec!["-q".into()]].concat();
+    let said = offline.sealift.run(&quiet).ok();
+    let warning = "warning: these containers ran before the restart and do not run now: once; to start them: docker \
+                   start once\n";
+    assert!(said.stderr.contains(warning), "{said:?}");
     assert_eq!(process_of(&daemon, "once"), 0);
     assert_ne!(process_of(&daemon, "web"), 0);
     assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
@@ -385,12 +386,46 @@ fn an_engine_that_never_comes_up_is_told_and_repaired_later() {
     let good = daemon.data("good");
     offline.start = format!("test -e {} || exit 7; {}", good.display(), daemon.start_command());
     let said = offline.load(&images).code(5);
-    assert!(said.stderr.contains("doctor --repair"), "{said:?}");
+    assert!(
+        said.stderr
+            .contains(&format!("start it: `test -e {}", good.display())),
+        "{said:?}"
+    );
+    assert!(said.stderr.contains("`: exit status: 7\n"), "{said:?}");
+    assert!(
+        said.stderr.contains("doctor --repair --start-command COMMAND"),
+        "{said:?}"
+    );
     assert!(!daemon.is_running());
     assert_eq!(files_snapshot(&names_file(&daemon)), before);
     fs::write(good, "").unwrap();
     offline.repair().ok();
     assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
+    nothing_is_left(&offline.loader);
+    nothing_beside(&daemon);
+}
+
+/// Another command than the one that failed: of the next load, or of a repair.
+#[test]
+fn a_wrong_start_command_is_replaced() {
+    let daemon = Daemon::start(Engine::Docker28, Store::Classic);
+    let images = Images::new();
+    let built = images.add("quay.io/a/b:1", &Image::sample("app", "1"));
+    let mut offline = Offline::beside(&daemon);
+    let right = std::mem::replace(&mut offline.start, "exit 7".into());
+    offline.load(&images).code(5);
+    offline.repair().code(5);
+    assert!(!daemon.is_running());
+    offline
+        .sealift
+        .run(&["doctor", "--repair", "--start-command", &right])
+        .ok();
+    assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
+    offline.load(&images).code(5);
+    assert!(!daemon.is_running());
+    offline.start = right;
+    offline.load(&images).ok();
+    assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
     nothing_is_left(&offline.loader);
     nothing_beside(&daemon);
 }

@@ -204,6 +204,18 @@ impl Folder {
         }
     }
 
+    /// Has what an earlier run has left undone with another command that starts the engine.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be read or written.
+    pub fn start_by(&self, command: &str, _held: &Lock) -> Result<()> {
+        match self.read()? {
+            Some(entry) => self.write(&entry.started_by(command)),
+            None => Ok(()),
+        }
+    }
+
     /// Undoes what an earlier run has left. Does nothing if nothing is left. Whether there was something.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::folder::Folder;
+use super::offline::service::Control;
 use super::{hosts, mirror, offline};
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
@@ -63,6 +64,20 @@ impl JournalEntry {
                 "it was written by the {name} strategy of another version of sealift"
             )),
             _ => serde_json::from_value(value).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// The same with another command that starts the engine, where it is to be started.
+    pub fn started_by(self, command: &str) -> JournalEntry {
+        match self {
+            JournalEntry::Offline(mut record) => {
+                record.control = Control::Commands {
+                    stop: record.control.stop_line(),
+                    start: command.into(),
+                };
+                JournalEntry::Offline(record)
+            }
+            other => other,
         }
     }
 

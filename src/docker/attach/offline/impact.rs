@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::live_restore::{ContainerImpact, LiveRestore};
 use super::service::Control;
-use crate::docker::api::Client;
 use crate::docker::api::info::Info;
+use crate::docker::api::{Client, encode};
 use crate::docker::attach::Restart;
 use crate::docker::daemon::process::Process;
 use crate::docker::store::files::Files;
@@ -23,6 +23,8 @@ pub struct RestartImpact {
     pub live_restore_obstacle: Option<String>,
     /// Why systemd ends them nevertheless.
     pub kills: Option<String>,
+    /// Those of them that stay down if they stop: they have no restart policy.
+    pub stay_down: Vec<String>,
     /// Units that stop along with the engine.
     pub dependents: Vec<String>,
     #[serde(skip)]
@@ -44,6 +46,26 @@ struct Container {
     names: Vec<String>,
 }
 
+/// A container, inspected.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    host_config: HostConfig,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfig {
+    #[serde(default)]
+    restart_policy: RestartPolicy,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RestartPolicy {
+    name: String,
+}
+
 impl RestartImpact {
     /// Asks. Changes nothing.
     ///
@@ -57,11 +79,19 @@ impl RestartImpact {
         };
         let by_systemd = Control::find(&Restart::default(), process.pid()).ok();
         let (control, kills) = by_systemd.map(|found| (found.control, found.kills)).unzip();
+        let kills = kills.flatten();
+        let running = running(client)?;
+        // Where they keep running there is nothing to ask.
+        let stay_down = match setting.is_err() || kills.is_some() {
+            true => without_policy(client, &running)?,
+            false => Vec::new(),
+        };
         Ok(RestartImpact {
-            running: running(client)?,
+            running: running.into_iter().map(|one| one.name).collect(),
+            stay_down,
             live_restore: info.live_restore() == Some(true),
             live_restore_obstacle: setting.as_ref().err().cloned(),
-            kills: kills.flatten(),
+            kills,
             dependents: control
                 .as_ref()
                 .map(|control| control.dependents().to_vec())
@@ -101,8 +131,24 @@ impl RestartImpact {
                 format!("containers keep running, by live-restore for that time: {names}")
             }
             ContainerImpact::Stop(because) => {
-                format!("containers stop: {names}; live-restore cannot keep them running: {because}")
+                let stopped = self.stopped();
+                format!("containers stop: {stopped}; live-restore cannot keep them running: {because}")
             }
+        }
+    }
+
+    /// The containers that stop, if they do, and which of them do not come back.
+    pub fn stopped(&self) -> String {
+        let names = self.running.join(", ");
+        match self.stay_down.as_slice() {
+            [] => format!("{names}; their restart policies start them again"),
+            down if down.len() == self.running.len() => {
+                format!("{names}; none has a restart policy, so all stay down")
+            }
+            down => format!(
+                "{names}; without a restart policy, and so staying down: {}",
+                down.join(", ")
+            ),
         }
     }
 
@@ -138,18 +184,40 @@ impl RestartImpact {
     /// [`crate::Error::Engine`].
     pub fn missing(&self, client: &Client) -> Result<Vec<String>> {
         let now = running(client)?;
-        let before = self.running.iter();
-        Ok(before.filter(|name| !now.contains(name)).cloned().collect())
+        let runs = |name: &&String| !now.iter().any(|one| one.name == **name);
+        Ok(self.running.iter().filter(runs).cloned().collect())
     }
 }
 
-fn running(client: &Client) -> Result<Vec<String>> {
+/// A container that runs.
+struct RunningContainer {
+    id: String,
+    name: String,
+}
+
+fn running(client: &Client) -> Result<Vec<RunningContainer>> {
     let list: Vec<Container> = client.get("ask what runs", "/containers/json")?;
-    let name = |one: Container| match one.names.into_iter().next() {
-        Some(name) => name.trim_start_matches('/').to_string(),
-        None => one.id,
+    let named = |one: Container| RunningContainer {
+        name: match one.names.first() {
+            Some(name) => name.trim_start_matches('/').to_string(),
+            None => one.id.clone(),
+        },
+        id: one.id,
     };
-    let mut names: Vec<String> = list.into_iter().map(name).collect();
-    names.sort();
+    let mut running: Vec<RunningContainer> = list.into_iter().map(named).collect();
+    running.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(running)
+}
+
+/// The names of those that Docker does not start again by itself.
+fn without_policy(client: &Client, running: &[RunningContainer]) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for one in running {
+        let path = format!("/containers/{}/json", encode(&one.id));
+        let inspected: Inspected = client.get("ask for its restart policy", &path)?;
+        if matches!(inspected.host_config.restart_policy.name.as_str(), "" | "no") {
+            names.push(one.name.clone());
+        }
+    }
     Ok(names)
 }

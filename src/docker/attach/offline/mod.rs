@@ -72,7 +72,7 @@ impl Strategy for Offline {
                 true
             }
             ContainerImpact::Stop(_) => {
-                steps.push(format!("these containers stop: {}", impact.running.join(", ")));
+                steps.push(format!("these containers stop: {}", impact.stopped()));
                 false
             }
             ContainerImpact::None | ContainerImpact::Stay => false,
@@ -171,9 +171,13 @@ impl Prepared for Preflight {
         if let Some(kept) = kept {
             kept.named(&self.record.files, attach.progress);
         }
-        for name in self.impact.missing(attach.client)? {
-            let note = format!("container {name} ran before the restart and does not now");
-            attach.progress.note(&note);
+        let missing = self.impact.missing(attach.client)?;
+        if !missing.is_empty() {
+            attach.progress.warn(&format!(
+                "these containers ran before the restart and do not run now: {}; to start them: docker start {}",
+                missing.join(", "),
+                missing.join(" ")
+            ));
         }
         Ok(outcomes?)
     }

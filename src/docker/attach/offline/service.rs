@@ -129,8 +129,8 @@ impl Control {
             Control::Systemd { triggers, .. } => systemctl("stop", &units(triggers)),
             Control::Commands { stop, .. } => shell(stop),
         };
-        let mut running = Running::start(command.stdin(held))?;
-        running.wait(&mut || false)
+        let stopped = Running::start(command.stdin(held)).and_then(|mut running| running.wait(&mut || false));
+        stopped.map_err(|problem| named(&self.stop_line(), &problem))
     }
 
     /// Starts it, and waits until it `is_up` or the command has failed.
@@ -150,7 +150,8 @@ impl Control {
             }
             Control::Commands { start, .. } => shell(start),
         };
-        Running::start(&mut command)?.wait(is_up)
+        let started = Running::start(&mut command).and_then(|mut running| running.wait(is_up));
+        started.map_err(|problem| named(&self.start_line(), &problem))
     }
 
     /// Starts again what stopped along with it.
@@ -164,6 +165,11 @@ impl Control {
         }
         Running::start(&mut systemctl("start", self.dependents()))?.wait(&mut || false)
     }
+}
+
+/// What a command said, with the command.
+fn named(line: &str, problem: &str) -> String {
+    format!("`{}`: {problem}", Escaped(line))
 }
 
 /// The units that are stopped and started together.
@@ -262,7 +268,7 @@ impl Running {
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => return Err(format!("{status}: {}", self.tail())),
+                Ok(Some(status)) => return Err(self.with_tail(&status.to_string())),
                 Ok(None) => {}
                 Err(error) => return Err(error.to_string()),
             }
@@ -270,13 +276,17 @@ impl Running {
                 return Ok(());
             }
             if Instant::now() > until {
-                return Err(format!(
-                    "it did not end within {} s: {}",
-                    LIMIT.as_secs(),
-                    self.tail()
-                ));
+                return Err(self.with_tail(&format!("it did not end within {} s", LIMIT.as_secs())));
             }
             std::thread::sleep(POLL);
+        }
+    }
+
+    /// What went wrong, with the last words if there are any.
+    fn with_tail(&mut self, problem: &str) -> String {
+        match self.tail() {
+            tail if tail.is_empty() => problem.into(),
+            tail => format!("{problem}: {tail}"),
         }
     }
 
@@ -315,7 +325,9 @@ mod tests {
         control.stop(Stdio::null()).unwrap();
         assert_eq!(std::fs::read_to_string(&mark).unwrap(), "off\n");
         let problem = control.start(&mut || false).unwrap_err();
-        assert_eq!(problem, "exit status: 3: no");
+        assert_eq!(problem, "`echo no; exit 3`: exit status: 3: no");
+        let silent = commands("true", "exit 1").start(&mut || false).unwrap_err();
+        assert_eq!(silent, "`exit 1`: exit status: 1");
         assert_eq!(control.start_line(), "echo no; exit 3");
         assert_eq!(control.dependents(), [""; 0]);
     }

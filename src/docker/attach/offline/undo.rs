@@ -106,7 +106,11 @@ impl UndoRecord {
             engine: Endpoint::Unix(self.socket.clone()).to_string(),
             action: action.into(),
             problem: problem.into(),
-            hint: Some("its log says why (journalctl -u docker); then `sealift doctor --repair`".into()),
+            hint: Some(
+                "its log says why (journalctl -u docker); start it by hand, then `sealift doctor --repair`; if the command \
+                 is wrong, `sealift doctor --repair --start-command COMMAND` takes another"
+                    .into(),
+            ),
         }
     }
 
