@@ -230,6 +230,9 @@ pub struct Attachment {
     pub strategy: &'static str,
     /// Whether the engine is stopped and started again.
     pub restarts: bool,
+    /// Whether the engine runs at all.
+    #[serde(skip)]
+    pub runs: bool,
     /// What is done, step by step.
     pub steps: Vec<String>,
 }
@@ -353,10 +356,10 @@ impl fmt::Display for Plan {
             }
         }
         for attachment in &self.attach {
-            let engine = if attachment.restarts {
-                "is restarted"
-            } else {
-                "keeps running"
+            let engine = match (attachment.restarts, attachment.runs) {
+                (true, _) => "is restarted",
+                (false, true) => "keeps running",
+                (false, false) => "does not run",
             };
             writeln!(f, "attach by {} (the engine {engine})", attachment.strategy)?;
             for (at, step) in (1..).zip(&attachment.steps) {

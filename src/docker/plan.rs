@@ -12,7 +12,7 @@ use crate::docker::api::images::EngineImage;
 use crate::docker::unsupported;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::oci::{Reference, Repository};
+use crate::oci::{Digest, Reference, Repository};
 use crate::target::{
     Attach, Attachment, Change, Evidence, Obstacle, Offer, Offers, Plan, PlannedImage, Request, Showing,
 };
@@ -117,10 +117,11 @@ fn planned(
 ) -> PlannedImage {
     let root = offer.graph.root.digest;
     // The containerd store names images by the manifests that it has.
-    let known = inventory.image(&match inventory.store {
+    let id = match inventory.store {
         Store::Classic => image.id(),
         Store::Containerd => root,
-    });
+    };
+    let known = inventory.image(&id);
     let present = known.is_some_and(|known| {
         if inventory.tells_content {
             return known.has(image);
@@ -146,7 +147,7 @@ fn planned(
     let is_named = tagged || tag.is_none() && showing == Showing::Already;
     let change = match is_named {
         true => Change::Unchanged,
-        false => moved(tag.as_ref(), inventory),
+        false => moved(tag.as_ref(), id, inventory),
     };
     PlannedImage {
         change,
@@ -166,10 +167,11 @@ fn planned(
     }
 }
 
-/// What becomes of a tag that does not name the image yet.
-fn moved(tag: Option<&Reference>, inventory: &Inventory) -> Change {
+/// What becomes of a tag that does not name the image yet, or an image of this id whose content is not complete.
+fn moved(tag: Option<&Reference>, id: Digest, inventory: &Inventory) -> Change {
     let names = |known: &&EngineImage| tag.is_some_and(|tag| has_name(&known.tags, tag));
     match inventory.images.iter().find(names) {
+        Some(known) if known.id.parse::<Digest>() == Ok(id) => Change::Unchanged,
         Some(known) => Change::Moved {
             from: known.id.clone(),
         },
@@ -228,19 +230,30 @@ fn showing(
     match inventory.store {
         Store::Containerd => Showing::Inherent,
         Store::Classic if request.attach == Attach::None => Showing::Declined,
-        Store::Classic if evidence == Evidence::Recorded => {
-            let other = inventory
-                .images
-                .iter()
-                .find(|known| has_name(&known.digests, &pinned));
-            let other = other.map(|known| known.id.as_str());
-            match unsupported::recorded(offer, &digest, other, request) {
+        Store::Classic => {
+            let holder = holder(&pinned, image, inventory);
+            let obstacle = match (evidence, holder) {
+                (Evidence::Recorded, _) => unsupported::recorded(offer, &digest, holder, request),
+                // Written into the stopped engine's list, it moves.
+                (_, Some(holder)) if request.attach != Attach::Offline => {
+                    Some(unsupported::held(&pinned, holder))
+                }
+                _ => None,
+            };
+            match obstacle {
                 Some(obstacle) => hidden(obstacle),
                 None => way(name.repository(), unfit, request, inventory, strategies),
             }
         }
-        Store::Classic => way(name.repository(), unfit, request, inventory, strategies),
     }
+}
+
+/// The id of another image that the engine shows this digest for: of another platform of the same index.
+fn holder<'i>(pinned: &Reference, image: &Image, inventory: &'i Inventory) -> Option<&'i str> {
+    let id = image.id().to_string();
+    let others = inventory.images.iter().filter(|known| known.id != id);
+    let mut holders = others.filter(|known| has_name(&known.digests, pinned));
+    holders.next().map(|known| known.id.as_str())
 }
 
 /// How the classic store gets to show digests of a repository's names. `unfit` says what the ways that let a running
@@ -331,6 +344,7 @@ fn attachments(
         .map(|(strategy, wanted)| Attachment {
             strategy: strategy.name(),
             restarts: strategy.disruption() == Disruption::Restarting,
+            runs: true,
             steps: strategy.steps(&wanted, &inventory.host),
         })
         .collect()

@@ -219,6 +219,33 @@ fn digests_are_shown_by_the_first_way_that_works() {
 }
 
 #[test]
+fn a_digest_that_names_another_image_is_not_promised() {
+    let wanted = || vec![offer(Some("app:1"), &["a"], AMD64)];
+    let pinned = format!("app@{}", wanted()[0].digest().unwrap());
+    let mut other = held(Digest::sha256(b"another platform"), &["b"]);
+    other.digests = vec![pinned.clone()];
+    let inventory = inventory(Store::Classic, vec![other]);
+    let plan = planned(wanted(), &Request::default(), &inventory).unwrap();
+    let Showing::Hidden { obstacles } = &plan.images[0].showing else {
+        panic!("{plan}")
+    };
+    let hint = obstacles[0].hint.as_deref().unwrap();
+    assert!(hint.contains(&format!("docker rmi {pinned}")), "{hint}");
+    assert_eq!((plan.exit_code(), plan.attach.len()), (6, 0));
+}
+
+#[test]
+fn an_image_that_is_completed_is_not_moved() {
+    let wanted = || vec![offer(Some("app:1"), &["a"], AMD64)];
+    let mut partial = held(wanted()[0].graph.root.digest, &[]);
+    partial.tags = vec!["app:1".into()];
+    let inventory = inventory(Store::Containerd, vec![partial]);
+    let plan = planned(wanted(), &Request::default(), &inventory).unwrap();
+    assert!(!plan.images[0].present && !plan.send.is_empty(), "{plan}");
+    assert_eq!(plan.images[0].change, Change::Unchanged);
+}
+
+#[test]
 fn every_way_is_planned_with_its_steps() {
     let inventory = inventory(Store::Classic, Vec::new());
     let names = [

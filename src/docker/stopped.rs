@@ -354,6 +354,7 @@ fn attachment(images: &[PlannedImage], names: PathBuf) -> Option<Attachment> {
     (!wanted.is_empty()).then(|| Attachment {
         strategy: "offline",
         restarts: false,
+        runs: false,
         steps: vec![format!("write {} into {}", wanted.join(", "), names.display())],
     })
 }

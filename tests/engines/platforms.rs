@@ -155,6 +155,61 @@ fn images_of_another_platform(engine: Engine, store: Store) {
 
 on_every_engine!(images_of_another_platform);
 
+/// A digest stands for one image in a classic store, of whichever platform came first: no pull moves it, and no load
+/// does. The command that is told helps. In the containerd store all platforms have one name.
+fn another_platform_of_the_same_index(engine: Engine, store: Store) {
+    let (host, foreign) = (Platform::host().to_string(), Platform::foreign().to_string());
+    let (images, registry) = (Images::new(), Registry::start());
+    let built = images.add("app:1", &image(&[&host, &foreign]));
+    registry.push(&built, "twin:1");
+    let name = format!("app@{}", built.digest);
+    let daemon = Daemon::start(engine, store);
+    let sealift = Sealift::new().docker(&daemon);
+    let path = images.path().to_str().unwrap().to_owned();
+    sealift.run(&["load", &path]).ok();
+    let before = daemon.inspect(&name).unwrap()["Id"].clone();
+    let load = ["load", &path, "--platform", &foreign];
+    if store == Store::Containerd {
+        let said = sealift.run(&[&load[..], &["--json"]].concat()).ok().json();
+        assert_eq!(said["images"][0]["change"], "unchanged", "{said:#}");
+        assert!(said["images"][0]["sent"].as_u64().unwrap() > 0, "{said:#}");
+        return;
+    }
+    let twin = format!("{}/twin@{}", registry.address(), built.digest);
+    daemon.docker(&["pull", "--quiet", &twin]).ok();
+    let pulled = daemon
+        .docker(&["pull", "--quiet", "--platform", &foreign, &twin])
+        .code(1);
+    assert!(
+        pulled.stderr.to_lowercase().contains("cannot overwrite digest"),
+        "{pulled:?}"
+    );
+    let hint = format!("hint: `docker rmi {name}` takes it from that image");
+    for more in [&["--dry-run"][..], &[]] {
+        let said = sealift.run(&[&load[..], more].concat()).code(6);
+        let all = said.stdout + &said.stderr;
+        assert!(
+            all.contains(&format!("{name} is the name of another image there")),
+            "{all}"
+        );
+        assert!(all.contains(&hint), "{all}");
+        assert_eq!(daemon.inspect(&name).unwrap()["Id"], before);
+    }
+    daemon.docker(&["rmi", &twin]).ok();
+    daemon.docker(&["rmi", &name]).ok();
+    sealift.run(&load).ok();
+    let config = &built
+        .manifests
+        .iter()
+        .find(|one| one.platform.to_string() == foreign)
+        .unwrap()
+        .config;
+    assert_eq!(daemon.inspect(&name).unwrap()["Id"], config.as_str());
+    assert_eq!(daemon.images(), [format!("app:1 {}", built.digest)]);
+}
+
+on_every_engine!(another_platform_of_the_same_index);
+
 /// An artifact is called one, and is nothing that an engine loads.
 fn artifacts_are_refused_by_name(engine: Engine, store: Store) {
     const CHART: &str = "application/vnd.cncf.helm.config.v1+json";
