@@ -106,7 +106,10 @@ impl Docker {
     pub fn tidy(&self) {
         let files = store::files_of(&self.client);
         // It is in nobody's way: the next run tries again.
-        let _ = files.map(|files| store::manifests::KeptManifests::tidy(&files));
+        let _ = files.map(|files| {
+            let _ = push::tidy(&files);
+            store::manifests::KeptManifests::tidy(&files)
+        });
     }
 
     /// Undoes what an attach that was killed has left on this host, if it left something and this is root.

@@ -10,14 +10,16 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use rustix::io::Errno;
+use rustix::process::Pid;
 use serde_json::{Value, json};
 
 use super::store::MAX_BLOBS;
 use super::store::files::{Files, digest_path};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::image::Image;
-use crate::oci::{Compression, Descriptor, Digest, Kind, Repository, json as strict};
+use crate::image::{Graph, Image};
+use crate::oci::{Compression, Descriptor, Digest, Index, Kind, Repository, json as strict};
 use crate::rebuild::templates::{Blob, DOCKER_PUSH};
 use crate::target::Obstacle;
 
@@ -69,6 +71,34 @@ fn with_entry(mut known: Vec<Value>, digest: &Digest, repository: &Repository) -
     known.split_off(known.len().saturating_sub(MAX_ENTRIES))
 }
 
+/// Removes what a run that was killed left half written.
+///
+/// # Errors
+///
+/// If a folder cannot be read.
+pub fn tidy(files: &Files) -> io::Result<()> {
+    let folder = files.images().join("distribution");
+    for kind in ["diffid-by-digest/sha256", "v2metadata-by-diffid/sha256"] {
+        let Some(folder) = files.folder(&folder.join(kind))? else {
+            continue;
+        };
+        for name in folder.names()? {
+            if name.to_str().is_some_and(is_left) {
+                folder.remove_file(&name)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file is a temporary one of ours whose process is gone. The daemon's own have no second dash.
+fn is_left(name: &str) -> bool {
+    let rest = name.strip_prefix(".tmp-").and_then(|rest| rest.split_once('-'));
+    let pid = rest.and_then(|(_, pid)| pid.parse().ok());
+    pid.and_then(Pid::from_raw)
+        .is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(Errno::SRCH))
+}
+
 /// Puts a file in place as a whole.
 fn replace(files: &Files, path: &Path, content: &[u8]) -> io::Result<()> {
     let inside = files.inside(path)?;
@@ -98,8 +128,8 @@ fn make_below(root: Dir, path: &Path) -> io::Result<Dir> {
 }
 
 /// Why a push would give another digest than `root` even where the registry has all layers.
-pub fn differs(root: &Descriptor, image: &Image) -> Option<Obstacle> {
-    let reason = if root.digest != image.descriptor.digest {
+pub fn differs(graph: &Graph, image: &Image) -> Option<Obstacle> {
+    let reason = if graph.root.digest != image.descriptor.digest {
         format!(
             "docker push sends the manifest of one platform ({}), never the index",
             image.descriptor.digest
@@ -109,10 +139,37 @@ pub fn differs(root: &Descriptor, image: &Image) -> Option<Obstacle> {
     } else {
         return None;
     };
-    Some(Obstacle::new(
-        reason,
-        "push it with a tool that keeps manifests as they are: skopeo, crane or oras from the archive",
-    ))
+    Some(Obstacle::new(reason, elsewhere(graph)))
+}
+
+/// Why a push from the containerd store would give another digest: one image is loaded of an index that lists more.
+pub fn partial(graph: &Graph, image: &Image) -> Option<Obstacle> {
+    let lists_others = |index: &Index| {
+        let mut listed = index.manifests.iter().map(|listed| listed.digest);
+        let nested = |digest: &Digest| graph.indexes.iter().any(|(nested, _)| nested.digest == *digest);
+        listed.any(|digest| digest != image.descriptor.digest && !nested(&digest))
+    };
+    graph.indexes.iter().any(|(_, index)| lists_others(index)).then(|| {
+        Obstacle::new(
+            "one image is loaded of an index that lists more, and docker push sends that image's manifest alone where the others are missing",
+            elsewhere(graph),
+        )
+    })
+}
+
+/// How an image gets into a registry with its digest.
+fn elsewhere(graph: &Graph) -> &'static str {
+    match graph.absent.is_empty() {
+        true => {
+            "push it from the archive, with a tool that keeps manifests as they are: `skopeo copy --all` from \
+             oci-archive:FILE:NAME, or oras cp --from-oci-layout"
+        }
+        // Registries refuse an index whose manifests they do not have.
+        false => {
+            "the archive has not all platforms of the index, and no tool can push it so: save it again with \
+             --platform all, and push it from that archive with `skopeo copy --all`"
+        }
+    }
 }
 
 /// What changes a digest in a push that was recorded without its manifest.
@@ -138,7 +195,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::image::Graph;
     use crate::oci::{Document, PlatformSelection};
 
     /// A manifest as docker 20.10 pushed it.
@@ -189,11 +245,11 @@ mod tests {
     #[test]
     fn a_manifest_of_docker_push_is_told_from_others() {
         let pushed = graph(PUSHED);
-        assert_eq!(differs(&pushed.root, &pushed.images[0]), None);
+        assert_eq!(differs(&pushed, &pushed.images[0]), None);
         let spaced = graph(&PUSHED.replace("   ", "  "));
-        let obstacle = differs(&spaced.root, &spaced.images[0]).unwrap();
+        let obstacle = differs(&spaced, &spaced.images[0]).unwrap();
         assert!(obstacle.reason.contains("another"), "{obstacle}");
-        let obstacle = differs(&spaced.root, &pushed.images[0]).unwrap();
+        let obstacle = differs(&spaced, &pushed.images[0]).unwrap();
         assert!(obstacle.reason.contains("never the index"), "{obstacle}");
     }
 
@@ -224,6 +280,21 @@ mod tests {
                 entry("docker.io/library/httpd"),
                 entry("harbor.local/a/b")
             )
+        );
+        // Of a process that is gone, of one that lives, and the daemon's own.
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        let left = [gone.id().to_string(), std::process::id().to_string()];
+        let beside = |name: &str| folder.join("diffid-by-digest/sha256").join(name);
+        let [dead, alive] = left.map(|pid| beside(&format!(".tmp-{}-{pid}", layer.hex())));
+        let daemons = beside(&format!(".tmp-{}123456", layer.hex()));
+        for path in [&dead, &alive, &daemons] {
+            fs::write(path, "sha").unwrap();
+        }
+        tidy(&files).unwrap();
+        assert_eq!(
+            [dead, alive, daemons].map(|path| path.exists()),
+            [false, true, true]
         );
         fs::write(digest_path(&folder.join("v2metadata-by-diffid"), &diff_id), "[").unwrap();
         remember(&files, &[&repository("httpd")], &graph.images[0]).unwrap();

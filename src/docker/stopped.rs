@@ -230,6 +230,8 @@ impl StoppedStore {
         if let Some(kept) = kept {
             kept.named(&self.files, progress);
         }
+        // It is in nobody's way: the next run tries again.
+        let _ = push::tidy(&self.files);
         self.files.settle().map_err(Error::io("clean up beside", &path))
     }
 
@@ -251,7 +253,7 @@ impl StoppedStore {
             }
             let written = push::remember(&self.files, &[planned.name.repository()], image);
             let failed = written.err().map(|error| Obstacle::new(error.to_string(), ""));
-            let differs = push::differs(&offer.graph.root, image);
+            let differs = push::differs(&offer.graph, image);
             Some(failed.into_iter().chain(differs).collect())
         });
         loaded

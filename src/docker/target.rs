@@ -87,8 +87,9 @@ impl Load<'_, '_> {
     /// Sends what is missing and makes sure that it is there and right. Bytes of the streams; those of the
     /// blobs are added to each image's in `sent`.
     ///
-    /// Layers that the engine seemed to have may be gone by now, or, in the containerd store, be there
-    /// unpacked but not as blobs. What is then not whole is sent once more with all of its layers.
+    /// Layers that the engine seemed to have may be gone by now, or, in the containerd store, be there unpacked but
+    /// as other blobs: compressed otherwise, or pulled for an image that shares them. What is then not whole is sent
+    /// once more with all of its layers.
     fn deliver(&self, plan: &Plan, sent: &mut [u64]) -> Result<u64> {
         if plan.images.iter().all(|planned| planned.present) {
             return Ok(0);
@@ -108,7 +109,7 @@ impl Load<'_, '_> {
             return Err(self.not_right(plan, &lacking));
         }
         self.progress
-            .note("the engine lacks layers that it seemed to have; sending them");
+            .note("the engine has some of the layers in another compression only; sending them as well");
         let mut again = plan.images.clone();
         for (at, planned) in again.iter_mut().enumerate() {
             planned.present |= !lacking.contains(&at);
@@ -380,16 +381,17 @@ impl Load<'_, '_> {
         if !self.docker.keep_push_digest {
             return Vec::new();
         }
-        let files = match self.accepts.store {
-            Store::Classic => store::files_of(&self.docker.client),
-            // It has the blobs themselves, and needs no telling.
-            Store::Containerd => return Vec::new(),
-        };
+        let is_classic = self.accepts.store == Store::Classic;
+        let files = is_classic.then(|| store::files_of(&self.docker.client));
         let one = |planned: &PlannedImage| {
             let (offer, image) = found(planned, self.offers)?;
             if let Some(stand_in) = offer.account.stand_in {
                 return stand_in.recorded.map(|digest| vec![push::unproven(&digest)]);
             }
+            let Some(files) = &files else {
+                // It has the blobs themselves, and needs no telling; what it lacks of an index, it cannot push.
+                return Some(push::partial(&offer.graph, image).into_iter().collect());
+            };
             // Where it came from has the blobs, and may be the registry that it is pushed to.
             let origin = offer.reference.as_ref().map(Reference::repository);
             let name = planned.name.repository();
@@ -401,7 +403,7 @@ impl Load<'_, '_> {
             let written = files.as_ref().map_err(Obstacle::clone).and_then(|files| {
                 push::remember(files, &repositories, image).map_err(|error| obstacle(&error))
             });
-            let differs = push::differs(&offer.graph.root, image);
+            let differs = push::differs(&offer.graph, image);
             Some(written.err().into_iter().chain(differs).collect())
         };
         plan.images.iter().map(one).collect()

@@ -78,10 +78,17 @@ fn it_stays_where_the_registry_has_the_layers() {
         std::fs::remove_dir_all(metadata.join("v2metadata-by-diffid/sha256")).unwrap();
         std::fs::remove_dir_all(metadata.join("diffid-by-digest/sha256")).unwrap();
 
+        // As a load that was killed leaves it; no process has this number.
+        let left = metadata
+            .join("diffid-by-digest/sha256")
+            .join(format!(".tmp-{}-4194304", "0".repeat(64)));
+        std::fs::create_dir_all(left.parent().unwrap()).unwrap();
+        std::fs::write(&left, "sha").unwrap();
         let pid = stage.daemon.pid();
         let said = stage.load(&["--keep-push-digest"]).ok();
         assert!(!said.stderr.contains("a push changes"), "{said:?}");
         assert_eq!(stage.daemon.pid(), pid);
+        assert!(!left.exists());
         assert_eq!(stage.push("app:1"), digest, "{engine:?}");
 
         // Another repository of that registry mounts them.
@@ -113,6 +120,64 @@ fn it_does_not_where_the_registry_has_nothing() {
             .ok();
         assert_ne!(empty.digest_of("app:1"), digest, "{engine:?}");
     }
+}
+
+/// The containerd store pushes the one image that it has of an index: the digest is another, and that is told. From an
+/// archive with all platforms the hint's command keeps it.
+#[test]
+fn one_image_of_an_index_is_not_pushed_as_the_index() {
+    let (images, registry) = (Images::new(), Registry::start());
+    let name = format!("{}/app:1", registry.address());
+    let index = images.add(&name, &Image::sample("app", "1"));
+    let single = format!("{}/single:1", registry.address());
+    let alone = images.add(&single, &Image::sample("single", "1").without_index());
+    let daemon = Daemon::start(Engine::Docker28, Store::Containerd);
+    let sealift = Sealift::new().docker(&daemon);
+    let path = images.path().to_str().unwrap().to_owned();
+    for platforms in ["all", &Platform::host().to_string()] {
+        let save = [
+            "save",
+            "-q",
+            "--from",
+            &path,
+            "--all",
+            "--platform",
+            platforms,
+            "-o",
+            "app.tar",
+        ];
+        sealift.run(&save).ok();
+        let said = sealift.run(&["load", "app.tar", "--keep-push-digest"]).code(6);
+        let warning = format!("warning: a push changes the digest: {name}: one image is loaded of an index");
+        assert!(said.stderr.contains(&warning), "{said:?}");
+        assert!(!said.stderr.contains(&single), "{said:?}");
+        let again = said.stderr.contains("save it again with --platform all");
+        assert_eq!(again, platforms != "all", "{said:?}");
+    }
+    for (name, digest) in [("app:1", &index.digest), ("single:1", &alone.digest)] {
+        daemon
+            .docker(&["push", "--quiet", &format!("{}/{name}", registry.address())])
+            .ok();
+        assert_eq!(registry.digest_of(name) == *digest, name == "single:1", "{name}");
+    }
+    let save = [
+        "save",
+        "-q",
+        "--from",
+        &path,
+        &name,
+        "--platform",
+        "all",
+        "-o",
+        "all.tar",
+    ];
+    sealift.run(&save).ok();
+    let source = format!("oci-archive:{}:{name}", sealift.path("all.tar").display());
+    let target = format!("docker://{}/copied:1", registry.address());
+    let home = tempfile::tempdir().unwrap();
+    let copy = ["copy", "--all", "--dest-tls-verify=false", &source, &target];
+    run(command::clean("/usr/bin/skopeo", home.path()).args(copy)).ok();
+    assert_eq!(registry.digest_of("copied:1"), index.digest);
 }
 
 #[test]
