@@ -9,8 +9,9 @@ mod request;
 pub(crate) mod sample;
 
 use std::fmt;
+use std::io;
 
-use crate::error::{Result, most_severe};
+use crate::error::{Error, Result, most_severe};
 use crate::escape::Escaped;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, Reference};
@@ -246,12 +247,31 @@ pub struct Room {
     pub needed: u64,
     /// Bytes that are free.
     pub free: u64,
+    /// Whether it certainly does not fit, so that nothing is sent.
+    #[serde(rename = "refused")]
+    pub is_refused: bool,
 }
 
 impl Room {
     /// Whether it may not fit.
     pub fn is_short(&self) -> bool {
         self.needed > self.free
+    }
+
+    /// The refusal, if it certainly does not fit.
+    pub fn refusal(&self) -> Option<Error> {
+        let said = format!("{} bytes are needed, {} are free", self.needed, self.free);
+        self.is_refused.then(|| Error::Io {
+            action: "load into",
+            path: self.path.clone().into(),
+            offset: None,
+            source: io::Error::new(io::ErrorKind::StorageFull, said).into(),
+            hint: Some(
+                "nothing was sent; free some space there (docker system df shows what takes it), or load fewer \
+                 images at a time (--image)"
+                    .into(),
+            ),
+        })
     }
 }
 
@@ -298,7 +318,14 @@ impl Plan {
         let hidden = |image: &PlannedImage| matches!(image.showing, Showing::Hidden { .. });
         let is_lacking = |image: &PlannedImage| hidden(image) || image.is_unproven();
         let shown = if self.images.iter().any(is_lacking) { 6 } else { 0 };
-        most_severe(self.left_out.iter().map(|image| image.exit_code).chain([shown]))
+        let refusal = self.room.as_ref().and_then(Room::refusal);
+        let room = refusal.map_or(0, |error| error.exit_code());
+        most_severe(
+            self.left_out
+                .iter()
+                .map(|image| image.exit_code)
+                .chain([shown, room]),
+        )
     }
 }
 

@@ -13,7 +13,7 @@ use sealift::escape::Escaped;
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Platform, Reference};
-use sealift::target::{Attach, Change, Obstacle, Offers, Plan, Report, Request, Showing, Target};
+use sealift::target::{Attach, Change, Obstacle, Offers, Plan, Report, Request, Room, Showing, Target};
 use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
@@ -185,7 +185,11 @@ impl Load {
         };
         let inventory = target.probe(Some(&offers))?;
         let plan = target.plan(&offers, &request, &inventory)?;
-        if let Some(room) = plan.room.as_ref().filter(|room| room.is_short()) {
+        if let Some(room) = plan
+            .room
+            .as_ref()
+            .filter(|room| room.is_short() && !room.is_refused)
+        {
             output.warn(&format!(
                 "the load may not fit into {}: {} are needed, {} are free",
                 room.path,
@@ -297,6 +301,9 @@ fn planned(output: &Output, plan: &Plan) -> Outcome {
         for line in plan.to_string().lines() {
             output.line(line)?;
         }
+    }
+    if let Some(refusal) = plan.room.as_ref().and_then(Room::refusal) {
+        output.error(&refusal);
     }
     Ok(plan.exit_code())
 }

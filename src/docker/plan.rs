@@ -63,7 +63,7 @@ pub fn plan(
     plan.send = upload(&plan.images, offers, &accepts)?;
     if let Some(free) = &inventory.space {
         let unpacked = space::unpacked(&plan.images, offers, &accepts);
-        plan.room = Some(free.check(space::stream(&plan.send), unpacked)?);
+        plan.room = Some(free.room(space::stream(&plan.send), unpacked));
     }
     Ok(plan)
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use super::api::Client;
@@ -15,7 +14,6 @@ use super::content::{Accepts, found, layers};
 use super::store::containerd;
 use crate::dir::Dir;
 use crate::docker::daemon::reach;
-use crate::error::{Error, Result};
 use crate::oci::{Compression, Kind};
 use crate::target::{Offers, PlannedImage, Room, UploadBlob};
 
@@ -62,32 +60,16 @@ impl Space {
         })
     }
 
-    /// Compares what a load needs with what there is.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if it certainly does not fit. A tenth of the layers is left to what tars and file systems add.
-    pub fn check(&self, stream: u64, unpacked: u64) -> Result<Room> {
+    /// Compares what a load needs with what there is. A tenth of the layers is left to what tars and file systems add
+    /// before it is refused.
+    pub fn room(&self, stream: u64, unpacked: u64) -> Room {
         let needed = stream.saturating_add(unpacked);
-        if self.is_certain && needed.saturating_sub(unpacked / 10) > self.free {
-            let said = format!("{needed} bytes are needed, {} are free", self.free);
-            return Err(Error::Io {
-                action: "load into",
-                path: self.path.clone(),
-                offset: None,
-                source: io::Error::new(io::ErrorKind::StorageFull, said).into(),
-                hint: Some(
-                    "nothing was sent; free some space there (docker system df shows what takes it), or load fewer \
-                     images at a time (--image)"
-                        .into(),
-                ),
-            });
-        }
-        Ok(Room {
+        Room {
             path: self.path.display().to_string(),
             needed,
             free: self.free,
-        })
+            is_refused: self.is_certain && needed.saturating_sub(unpacked / 10) > self.free,
+        }
     }
 }
 
@@ -148,15 +130,19 @@ mod tests {
             (1399, true, true, true),
             (10, false, false, true),
         ] {
-            match space(free, is_certain).check(500, 1000) {
-                Ok(room) => assert_eq!((false, room.is_short()), (is_refused, is_short), "{free}"),
-                Err(error) => {
-                    assert!(is_refused, "{free}");
-                    assert_eq!(error.exit_code(), 3);
-                    let said =
-                        format!("cannot load into /var/lib/docker: 1500 bytes are needed, {free} are free");
-                    assert_eq!(error.to_string(), said);
-                }
+            let room = space(free, is_certain).room(500, 1000);
+            assert_eq!(
+                (room.is_refused, room.is_short()),
+                (is_refused, is_short),
+                "{free}"
+            );
+            let refusal = room.refusal();
+            assert_eq!(refusal.is_some(), is_refused, "{free}");
+            if let Some(error) = refusal {
+                assert_eq!(error.exit_code(), 3);
+                let said =
+                    format!("cannot load into /var/lib/docker: 1500 bytes are needed, {free} are free");
+                assert_eq!(error.to_string(), said);
             }
         }
     }

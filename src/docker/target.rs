@@ -21,7 +21,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Reference, Repository};
 use crate::progress::Progress;
 use crate::target::{
-    Loaded, Obstacle, Offers, Plan, PlannedImage, Report, Request, Showing, Target, UploadBlob,
+    Loaded, Obstacle, Offers, Plan, PlannedImage, Report, Request, Room, Showing, Target, UploadBlob,
 };
 
 impl Target for Docker {
@@ -42,6 +42,9 @@ impl Target for Docker {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Report> {
+        if let Some(refusal) = plan.room.as_ref().and_then(Room::refusal) {
+            return Err(refusal);
+        }
         self.repair(progress)?;
         let accepts = Accepts::ask(&self.client)?;
         let load = Load {

@@ -120,6 +120,24 @@ fn what_the_store_does_not_have_is_told() {
     let root = daemon.data_root().to_str().unwrap().to_owned();
     let load = ["load", &path, "--data-root", &root];
     let before = files_snapshot(&names_file(&daemon));
+    let rename = ["--dry-run", "--image", "app:1", "--rename", "app:1=web:2"];
+    let plan = sealift.run(&[&load[..], &rename].concat()).ok();
+    assert!(
+        plan.stdout
+            .contains("attach by offline (the engine does not run)\n"),
+        "{plan:?}"
+    );
+    let save = ["save", "-q", "app:1", "--data-root", &root, "-o"];
+    let save = |to: &str| sealift.run(&[&save[..], &[to]].concat()).ok();
+    assert_eq!(save("stopped.tar").stderr, "");
+    daemon.start_again();
+    let said = save("running.tar");
+    assert!(
+        said.stderr
+            .contains("a daemon works on it, and may change it meanwhile"),
+        "{said:?}"
+    );
+    daemon.stop();
     let said = sealift.run(&load).code(7);
     assert!(
         said.stderr.contains("new:1") && said.stderr.contains("start it"),

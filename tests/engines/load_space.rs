@@ -26,6 +26,14 @@ fn what_does_not_fit_is_refused(engine: Engine, store: Store) {
         }
         assert_eq!(daemon.images(), [""; 0]);
     }
+    let plan = sealift
+        .run(&["load", &path, "--dry-run", "--json"])
+        .code(3)
+        .json();
+    assert_documented(&plan);
+    let room = &plan["room"];
+    assert!(room["needed"].as_u64() > room["free"].as_u64(), "{room}");
+    assert_eq!(room["refused"], true);
     let document = sealift.run(&["load", &path, "--json"]).code(3).json();
     assert_eq!(document["error"]["exit"], 3);
     let save = ["save", "-q", "--from", &path, "app:1", "-o", "app.tar"];

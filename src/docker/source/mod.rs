@@ -95,6 +95,11 @@ fn stopped(
     let files = Files::find(data_root)?;
     let folders = ContentFolders::find(&files.data_root);
     let label = format!("the classic store in {}", files.data_root.display());
+    if files.is_used() {
+        progress.warn(&format!(
+            "{label}: a daemon works on it, and may change it meanwhile; without --data-root the daemon is asked"
+        ));
+    }
     let store = ClassicStore::open(files)?.with_max_layer_size(spool.max_layer_size);
     if let Some(obstacle) = store.layers_obstacle() {
         return Err(Error::Engine {
