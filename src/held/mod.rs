@@ -8,12 +8,14 @@
 //! - `layers`: in which form each layer goes into the archive
 //! - `saved`: an archive of `docker save` as a holder
 //! - `work`: making images ready
+//! - `choose`: which of several digests a tag gets
 //! - `known`: what other manifests tell of layers
 //! - `recover`: manifests that are found nowhere, written again
 //! - `unknown`: images whose manifest cannot be recovered either
 //! - `platforms`: which platforms are wanted, and which are there
 //! - `source`: all of it as a [`crate::source::Source`]
 
+mod choose;
 mod known;
 mod layers;
 mod manifests;

@@ -13,7 +13,7 @@ use crate::error::{Error, Place, Problem, Result};
 use crate::image::Graph;
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, Document, Kind, PlatformSelection, Reference};
+use crate::oci::{Descriptor, Digest, Document, PlatformSelection, Reference};
 use crate::rebuild::Outcome;
 use crate::rebuild::lost::Unrecovered;
 use crate::source::{Others, Upstream};
@@ -93,10 +93,10 @@ pub(super) struct Image {
 }
 
 /// A reference that was asked for.
-struct Asked {
-    reference: Reference,
+pub(super) struct Asked {
+    pub reference: Reference,
     /// Places among the drafts: one for each digest that it may be known by.
-    drafts: Vec<usize>,
+    pub drafts: Vec<usize>,
 }
 
 /// An image on the way there, as one of its digests.
@@ -118,9 +118,9 @@ pub(super) struct Draft {
     /// Layers of its manifests that have to be packed, with their diff ids and places among the missing.
     pending: Vec<(Descriptor, Digest, usize)>,
     /// Why it turned out not to be what was asked for.
-    left_out: Option<String>,
+    pub left_out: Option<String>,
     /// What is wrong with it.
-    failed: Option<Error>,
+    pub failed: Option<Error>,
 }
 
 impl Draft {
@@ -183,6 +183,8 @@ pub(super) struct Work<'a> {
     pub missing: Missing,
     /// Layers of all drafts.
     layers: usize,
+    /// What is told of tags whose digest is a guess.
+    pub guesses: Vec<String>,
 }
 
 impl<'a> Work<'a> {
@@ -205,6 +207,7 @@ impl<'a> Work<'a> {
             ready: Ready::default(),
             missing: Missing::default(),
             layers: 0,
+            guesses: Vec::new(),
         }
     }
 
@@ -263,7 +266,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn leave_out(&mut self, reference: &Reference, reason: String) {
+    pub(super) fn leave_out(&mut self, reference: &Reference, reason: String) {
         self.ready.left_out.insert(reference.full(), reason);
     }
 
@@ -431,6 +434,7 @@ impl<'a> Work<'a> {
         for asked in std::mem::take(&mut self.asked) {
             self.choose(&asked, &drafts, &images)?;
         }
+        self.tell_guesses();
         Ok(self.ready)
     }
 
@@ -454,58 +458,6 @@ impl<'a> Work<'a> {
             }),
             (None, _) => None,
         })
-    }
-
-    /// Gives a reference its image: of several digests one that is proven, and an index rather than one of its
-    /// manifests; of several such the one that the registry gives for the tag. A tag's others go beside it.
-    fn choose(&mut self, asked: &Asked, drafts: &[Draft], images: &[Option<Image>]) -> Result<()> {
-        let mut candidates: Vec<(&Draft, &Image)> = Vec::new();
-        for at in &asked.drafts {
-            if let (Some(draft), Some(Some(image))) = (drafts.get(*at), images.get(*at)) {
-                candidates.push((draft, image));
-            }
-        }
-        let is_index = |image: &Image| image.root.media_type.kind() == Kind::Index;
-        let rank = |image: &Image| (image.stand_in.is_some(), !is_index(image));
-        candidates.sort_by_key(|(_, image)| rank(image));
-        if let [(_, first), (_, second), ..] = candidates.as_slice()
-            && asked.reference.digest().is_none()
-            && first.stand_in.is_none()
-            && rank(first) == rank(second)
-            && let Some(now) = self.upstream.tagged(&asked.reference)?
-        {
-            candidates.sort_by_key(|(_, image)| (rank(image), image.root.digest != now));
-        }
-        let mut candidates = candidates.into_iter();
-        let Some((_, image)) = candidates.next() else {
-            let drafts = || asked.drafts.iter().filter_map(|at| drafts.get(*at));
-            if let Some(error) = drafts().find_map(|draft| draft.failed.clone()) {
-                self.ready.failed.insert(asked.reference.full(), error);
-            } else if let Some(reason) = drafts().find_map(|draft| draft.left_out.clone()) {
-                self.leave_out(&asked.reference, reason);
-            }
-            return Ok(());
-        };
-        self.ready.images.insert(asked.reference.full(), image.clone());
-        let repository = asked.reference.repository();
-        let mut others = Vec::new();
-        for (draft, image) in candidates {
-            let Some(digest) = draft.digest else { continue };
-            let name = Reference::digested(repository, digest);
-            self.ready.images.insert(name.full(), image.clone());
-            others.push(name);
-        }
-        for draft in asked.drafts.iter().filter_map(|at| drafts.get(*at)) {
-            if let (Some(error), Some(digest)) = (&draft.failed, draft.digest) {
-                let name = Reference::digested(repository, digest);
-                self.ready.failed.insert(name.full(), error.clone());
-                others.push(name);
-            }
-        }
-        if !others.is_empty() {
-            self.ready.others.insert(asked.reference.full(), others);
-        }
-        Ok(())
     }
 }
 

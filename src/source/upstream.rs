@@ -85,7 +85,12 @@ impl Upstream {
 
     /// Tells the user of something that is wrong and does not stop the work.
     pub fn note(&self, error: &Error) {
-        self.progress.note(&format!("{error}; going on without it"));
+        self.tell(&format!("{error}; going on without it"));
+    }
+
+    /// Tells the user something.
+    pub fn tell(&self, text: &str) {
+        self.progress.note(text);
     }
 
     /// The descriptor of a digest.

@@ -30,6 +30,7 @@
 //! push_digest.rs   pushing from the classic store after a load
 //! offline_systemd.rs   the same, where systemd stops and starts it
 //! recovered.rs  images built on a base that unknown encoders packed, the registry gone
+//! right_digests.rs  a tag gets its own digest, and none is called proven that is not
 //! save_docker.rs   images out of Docker: built and pushed, pulled, the registry gone
 //! save_docker_odd.rs   layers of encoders that are not known, images that were never pushed
 //! save_docker_store.rs   the containerd store, and either store without root
@@ -83,6 +84,7 @@ mod other_tools;
 mod platforms;
 mod push_digest;
 mod recovered;
+mod right_digests;
 mod save_docker;
 mod save_docker_auto;
 mod save_docker_files;

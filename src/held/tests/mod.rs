@@ -4,12 +4,14 @@
 //! - `scene`: how images are asked for, and what came of it
 //! - `parts`: where the parts of an image are taken from
 //! - `names`: digests and names, and which image is meant
+//! - `choose`: which of several digests a tag gets
 //! - `upstream`: registries that do not help
 //! - `indexes`: stores that keep indexes, and platforms
 //! - `recovered`: manifests that are found nowhere
 //! - `saved`: archives of `docker save`
 //! - `several`: a store beside other sources
 
+mod choose;
 mod fake;
 mod indexes;
 mod names;

@@ -1,6 +1,6 @@
 //! Digests and names, and which image is meant.
 
-use super::fake::{Form, Image, Registry, Store, attestation, index, reference};
+use super::fake::{Form, Image, Registry, Store, index, reference};
 use super::scene::{AMD64, APP, ARM64, REPOSITORY, Scene, app};
 use crate::archive::account::{Evidence, StandIn};
 use crate::held::Holding;
@@ -150,44 +150,6 @@ fn of_two_digests_of_one_tag_the_first_that_is_proven_counts() {
         digest(store(), &format!("{APP}@{SHOWN}")),
         (recorded, "recorded".into())
     );
-}
-
-#[test]
-fn of_two_indexes_of_one_tag_the_one_that_the_registry_gives_counts() {
-    let image = Image::pushed(AMD64, &[(1, Form::Push)]);
-    let roots = [index(&[&image]), index(&[&image, &attestation()])];
-    let digests = [0, 1].map(|at| Digest::sha256(&roots[at]));
-    let shown = digests.map(|digest| format!("{REPOSITORY}@{digest}"));
-    let store = || {
-        let store = Store::default().unpack(APP, &image, &[&shown[0], &shown[1]]);
-        let documents = [&roots[0], &roots[1], &image.manifest];
-        documents.iter().fold(store, |store, bytes| store.document(bytes))
-    };
-    let registry = |tagged: Option<usize>| {
-        let has = |registry: Registry, root: &Vec<u8>| registry.has(REPOSITORY, root);
-        let mut registry = roots.iter().fold(Registry::default(), has);
-        let tagged = tagged.map(|at| (reference(APP).full(), digests[at]));
-        registry.tags.extend(tagged);
-        registry
-    };
-    for (scene, first) in [
-        (Scene::with(registry(Some(0))), 0),
-        (Scene::with(registry(Some(1))), 1),
-        // Nothing is known of it: the engine's first.
-        (Scene::with(registry(None)), 0),
-        (Scene::offline(), 0),
-    ] {
-        let saved = scene.saved(store(), &[APP]).unwrap();
-        let names: Vec<_> = saved
-            .summary
-            .images
-            .iter()
-            .map(|image| image.reference.tag())
-            .collect();
-        let tag = names.iter().position(Option::is_some).unwrap();
-        assert_eq!(names.len(), 2, "the other one is there, too");
-        assert_eq!(saved.digests()[tag], Some(digests[first]));
-    }
 }
 
 #[test]

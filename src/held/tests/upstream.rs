@@ -157,8 +157,9 @@ fn documents_that_cannot_be_used_are_passed_over() {
             assert_eq!(saved.digests(), [Some(image.digest()), Some(digest)]);
             assert!(saved.says()[1].starts_with("recorded: "), "{:?}", saved.says());
             let notes = scene.notes();
-            assert_eq!(notes.len(), 1, "{notes:?}");
+            assert_eq!(notes.len(), 2, "{notes:?}");
             assert!(notes[0].contains(&digest.to_string()), "{notes:?}");
+            assert!(notes[1].contains("a guessed digest"), "{notes:?}");
         }
     }
     // A manifest that is damaged in the store may be sound elsewhere.
