@@ -12,9 +12,10 @@ use std::sync::Arc;
 use super::account::Account;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::{Graph, Image};
-use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Document, MediaType, Platform, Reference};
 
 pub use entry::{Entry, parse_index};
+pub(super) use entry::{is_own, recognise_stand_ins};
 pub(super) use names::check as check_names;
 
 /// The file that marks an OCI layout.
@@ -48,8 +49,49 @@ pub const PROVENANCE: &str = "dev.sealift.provenance";
 /// The platforms whose blobs are here, comma-separated; on the entry of a sparse index.
 pub const PLATFORMS: &str = "dev.sealift.platforms";
 
+/// On a manifest that sealift made because the original could not be had. So it is known wherever it is loaded.
+pub const STAND_IN: &str = "dev.sealift.stand-in";
+/// What [`STAND_IN`] says, for people.
+const STAND_IN_TEXT: &str = "sealift made this manifest: the image's own was not there";
+/// Why an image has no digest whose manifest is a stand-in, for people.
+pub const MADE: &str = "sealift made its manifest, as its own was not there when it was saved";
+
 /// What [`RECORDED`] says of an image that has no digest.
 const NONE: &str = "none";
+
+/// Stored bytes of a manifest for an image whose own could not be had. It is made the same for the same image.
+///
+/// # Errors
+///
+/// Only if it cannot be serialised.
+pub fn stand_in(config: Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>> {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Fields<'a> {
+        schema_version: u8,
+        media_type: &'a str,
+        config: Descriptor,
+        layers: &'a [Descriptor],
+        annotations: BTreeMap<&'a str, &'a str>,
+    }
+    to_json(&Fields {
+        schema_version: 2,
+        media_type: MediaType::OCI_MANIFEST,
+        config,
+        layers,
+        annotations: BTreeMap::from([(STAND_IN, STAND_IN_TEXT)]),
+    })
+}
+
+/// Whether a document is such a manifest.
+pub fn is_stand_in(document: &[u8]) -> bool {
+    // Documents may be large, and few are.
+    if !std::str::from_utf8(document).is_ok_and(|text| text.contains(STAND_IN)) {
+        return false;
+    }
+    let parsed = Document::sniff(document).map(|kind| Document::parse(&kind, document.to_vec()));
+    matches!(parsed, Some(Ok(Document::Manifest(manifest))) if manifest.annotations.contains_key(STAND_IN))
+}
 
 /// Where a blob stands: `blobs/sha256/<hex>`.
 pub fn blob_path(digest: &Digest) -> String {

@@ -228,6 +228,9 @@ impl Archive {
         // What cannot be read is found when it is followed.
         let document = |digest: &Digest| read_small(label, blobs.get(digest)?).ok();
         containers_image::qualify(&index, &mut entries, document);
+        if !format::is_own(&index) {
+            format::recognise_stand_ins(&mut entries, document);
+        }
         // Only now is it known which digests are recorded.
         let of_names = format::check_names(&entries).into_iter();
         findings.extend(of_names.map(|(digest, problem)| Finding {

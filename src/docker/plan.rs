@@ -7,7 +7,7 @@ use super::attach::offline::CONSENT;
 use super::attach::{Disruption, Strategy};
 use super::content::upload;
 use super::inventory::Inventory;
-use super::{platforms, space};
+use super::{platforms, space, stand_ins};
 use crate::docker::api::images::EngineImage;
 use crate::docker::unsupported;
 use crate::error::{Error, Result};
@@ -115,7 +115,9 @@ fn planned(
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> PlannedImage {
-    let root = offer.graph.root.digest;
+    let same = stand_ins::same(offer, image, &name, inventory);
+    let root = same.and_then(|known| known.id.parse().ok());
+    let root = root.unwrap_or(offer.graph.root.digest);
     // The containerd store names images by the manifests that it has.
     let id = match inventory.store {
         Store::Classic => image.id(),
@@ -123,6 +125,9 @@ fn planned(
     };
     let known = inventory.image(&id);
     let present = known.is_some_and(|known| {
+        if same.is_some() {
+            return true;
+        }
         if inventory.tells_content {
             return known.has(image);
         }
@@ -131,7 +136,12 @@ fn planned(
         config.is_some_and(|config| config.diff_ids == known.diff_ids)
     });
     let known = known.filter(|_| present);
-    let showing = showing(offer, image, &name, known, request, inventory, strategies);
+    let showing = match (same, offer.digest()) {
+        (Some(known), Some(digest)) if is_shown(known, &name, &digest) => Showing::Already,
+        // The engine has the manifest that was recorded.
+        (Some(_), Some(digest)) if digest == root => Showing::Inherent,
+        _ => showing(offer, image, &name, known, request, inventory, strategies),
+    };
     // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
     // the tag is the only name that there is.
     let tag = match (name.digest(), &showing) {
@@ -144,6 +154,7 @@ fn planned(
     });
     let tagged = record.is_some_and(|record| known.is_some_and(|known| has_name(&known.tags, &record)));
     let platform = image.offered().unwrap_or(&inventory.platform).clone();
+    let tagged = tagged || same.is_some() && tag.is_none();
     let is_named = tagged || tag.is_none() && showing == Showing::Already;
     let change = match is_named {
         true => Change::Unchanged,
@@ -177,6 +188,11 @@ fn moved(tag: Option<&Reference>, id: Digest, inventory: &Inventory) -> Change {
         },
         None => Change::New,
     }
+}
+
+/// Whether an engine shows an image by a digest in the repository of a name.
+fn is_shown(known: &EngineImage, name: &Reference, digest: &Digest) -> bool {
+    has_name(&known.digests, &Reference::digested(name.repository(), *digest))
 }
 
 /// Whether a list of names as engines print them has this one.
@@ -220,7 +236,7 @@ fn showing(
             "save the image again from a registry that has it",
         ));
     }
-    if known.is_some_and(|known| has_name(&known.digests, &pinned)) {
+    if known.is_some_and(|known| is_shown(known, name, &digest)) {
         return Showing::Already;
     }
     let unfit = match is_stand_in {

@@ -46,6 +46,7 @@ pub(super) fn held(id: Digest, layers: &[&str]) -> EngineImage {
         diff_ids: layers.iter().map(|layer| diff_id(layer)).collect(),
         manifests: Vec::new(),
         available: Vec::new(),
+        configs: None,
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn obstructed(
             Obstacle::new(format!("it has no tag, and {}", why.reason), hints.join("; or "))
         });
     }
-    if is_nameless {
+    if is_nameless && !planned.tagged {
         return Some(Obstacle::new(
             "its manifest could not be had, and the containerd store can name it only by a tag",
             rename(),

@@ -4,6 +4,7 @@
 //! The registry knows. Without it the choice is a guess, and the user is told so.
 
 use super::work::{Asked, Draft, Image, Work};
+use crate::archive::format;
 use crate::error::Result;
 use crate::oci::{Digest, Kind, Reference};
 
@@ -68,6 +69,11 @@ impl Work<'_> {
             }
             return Ok(());
         };
+        let is_asked_by_digest = reference.digest().is_some() && !reference.is_nameless();
+        if is_asked_by_digest && image.stand_in.is_some_and(|stand_in| stand_in.recorded.is_none()) {
+            self.leave_out(reference, format!("{}: ask for it by its tag", format::MADE));
+            return Ok(());
+        }
         self.ready.images.insert(reference.full(), image.clone());
         let mut others = Vec::new();
         for other in candidates {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{HeldImage, Holder};
 use crate::archive::account::ManifestOrigin;
+use crate::archive::format;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::graph::{MAX_DEPTH, MAX_DESCRIPTORS};
 use crate::oci::{Descriptor, Digest, Document, Kind, MediaType, Platform, Reference, Repository};
@@ -212,20 +213,7 @@ fn may_be(entry: &Descriptor, image: &HeldImage) -> bool {
 ///
 /// Only if it cannot be serialised.
 pub(super) fn stand_in(image: &HeldImage, layers: &[Descriptor]) -> Result<(Descriptor, Vec<u8>)> {
-    #[derive(serde::Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Fields<'a> {
-        schema_version: u8,
-        media_type: &'a str,
-        config: Descriptor,
-        layers: &'a [Descriptor],
-    }
-    let raw = crate::archive::format::to_json(&Fields {
-        schema_version: 2,
-        media_type: MediaType::OCI_MANIFEST,
-        config: config(image),
-        layers,
-    })?;
+    let raw = format::stand_in(config(image), layers)?;
     let size = u64::try_from(raw.len()).unwrap_or(u64::MAX);
     let media_type = MediaType::new(MediaType::OCI_MANIFEST);
     Ok((Descriptor::new(media_type, Digest::sha256(&raw), size), raw))

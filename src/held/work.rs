@@ -9,6 +9,7 @@ use super::manifests::{self, Found};
 use super::platforms::{fits, is_among, lacking};
 use super::{HeldImage, Holder, Holding};
 use crate::archive::account::{ManifestOrigin, StandIn};
+use crate::archive::format;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::Graph;
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
@@ -107,6 +108,8 @@ pub(super) struct Draft {
     pub digest: Option<Digest>,
     /// Whether the holder shows the image by this digest, or only the user says so.
     is_shown: bool,
+    /// Whether its manifest is one that sealift made, and no registry has it.
+    is_made: bool,
     /// Whether the holder shows the image by digests of other repositories.
     pub has_others: bool,
     pub image: Option<HeldImage>,
@@ -312,8 +315,13 @@ impl<'a> Work<'a> {
         if let Some(digest) = digest {
             self.drafted.insert(digest.full(), at);
         }
+        let is_made = match digest {
+            Some(name) if holding.image.is_none() => self.is_made(reference, name)?,
+            _ => false,
+        };
         let mut shown = holding.digests.iter().chain(&holding.elsewhere);
         self.drafts.push(Draft {
+            is_made,
             reference: reference.clone(),
             is_shown: digest.is_none_or(|digest| shown.any(|shown| shown == digest)),
             digest: digest.and_then(Reference::digest),
@@ -327,6 +335,18 @@ impl<'a> Work<'a> {
             reasons: HashMap::new(),
         });
         Ok(at)
+    }
+
+    /// Whether a manifest is one that sealift made for an image without one. Pushed it is a registry's like any other.
+    fn is_made(&self, reference: &Reference, name: &Reference) -> Result<bool> {
+        let Some(digest) = name.digest() else {
+            return Ok(false);
+        };
+        let bytes = self.holder.document(&digest)?;
+        if !bytes.is_some_and(|bytes| format::is_stand_in(&bytes)) {
+            return Ok(false);
+        }
+        Ok(reference.is_nameless() || self.upstream.resolve(name.repository(), digest)?.is_none())
     }
 
     /// Why an engine's one image is less than was asked for, if it is.
@@ -438,7 +458,7 @@ impl<'a> Work<'a> {
         Ok(self.ready)
     }
 
-    /// An image of which everything is proven.
+    /// An image of which everything is proven, or that is as sealift made it.
     fn proven(&mut self, draft: &Draft, outcomes: &[Outcome]) -> Result<Option<Image>> {
         if draft.is_lost() {
             return Ok(None);
@@ -453,8 +473,13 @@ impl<'a> Work<'a> {
             (Some(found), _) => Some(Image {
                 root: found.root.clone(),
                 image_id,
-                stand_in: None,
-                origin: found.origin.clone(),
+                stand_in: draft.is_made.then_some(StandIn { recorded: None }),
+                origin: match draft.is_made {
+                    true => ManifestOrigin::StandIn {
+                        reason: format::MADE.into(),
+                    },
+                    false => found.origin.clone(),
+                },
             }),
             (None, _) => None,
         })

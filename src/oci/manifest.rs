@@ -17,6 +17,8 @@ pub struct Manifest {
     pub layers: Vec<Descriptor>,
     /// The type of an artifact, if the manifest names one.
     pub artifact_type: Option<String>,
+    /// Free text by key.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// An image index or manifest list: manifests, one for each platform.
@@ -139,6 +141,7 @@ impl Document {
                 config,
                 layers: layers.unwrap_or_default(),
                 artifact_type: fields.artifact_type,
+                annotations: fields.annotations.unwrap_or_default(),
             })),
             (Kind::Index, ..) => Err(DocumentError::Malformed {
                 reason: "an index without manifests".into(),

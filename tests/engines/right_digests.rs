@@ -1,8 +1,9 @@
 //! A tag gets its own digest, and no digest is called proven that is not.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::saving::at;
+use crate::loading::runs;
+use crate::saving::{Nobody, at, layers};
 use crate::support::*;
 
 /// Indexes over one image for this machine, two of them with another platform's.
@@ -109,4 +110,156 @@ fn a_tag_gets_the_digest_that_its_registry_gives_docker_20() {
 #[test]
 fn a_tag_gets_the_digest_that_its_registry_gives_docker_28() {
     a_tag_gets_its_own(Engine::Docker28);
+}
+
+/// An archive of two images without their manifests: one that was never pushed, and one of which the digest is recorded,
+/// which the registry has under `hub/app:1`.
+struct Unproven {
+    sealift: Sealift,
+    app: String,
+    digest: String,
+    hub: Registry,
+}
+
+impl Unproven {
+    /// Docker 28 packs layers in a way that is not known.
+    fn new() -> Self {
+        let (sealift, hub) = (Sealift::new(), Registry::start());
+        let daemon = Daemon::start(Engine::Docker28, Store::Classic);
+        let app = format!("{}/app:1", hub.address());
+        daemon.build("app", &layers("1"));
+        // Of another length: buildkit compares files by length and time.
+        daemon.build("built:1", &layers("22"));
+        let digest = daemon.push("app", &app);
+        let save = ["save", "--from", "docker", "--offline", "-o", "source.tar"];
+        at(&sealift, &daemon, &[&save[..], &["built:1", &app]].concat()).code(6);
+        let from_registry = ["save", "--from", "registry", &app, "-o", "registry.tar"];
+        sealift.run(&from_registry).ok();
+        Self {
+            sealift,
+            app,
+            digest,
+            hub,
+        }
+    }
+
+    fn load(&self, daemon: &Daemon, arguments: &[&str]) -> Run {
+        at(
+            &self.sealift,
+            daemon,
+            &[&["load", "--json"][..], arguments].concat(),
+        )
+    }
+}
+
+fn made_manifests_are_never_proven(engine: Engine) {
+    let unproven = Unproven::new();
+    let (sealift, app) = (&unproven.sealift, unproven.app.as_str());
+    let middle = Daemon::start(engine, Store::Containerd);
+    unproven.load(&middle, &["source.tar"]).code(6);
+    let save = ["save", "--json", "--offline", "-o"];
+    let all = [&save[..], &["next.tar", "--all"]].concat();
+    let by_root = at(sealift, &middle, &all).ok().json();
+    let nobody = Nobody::new();
+    let by_nobody = nobody.run(&middle, &all).ok().json();
+    let exported = middle.data_inside("exported.tar").display().to_string();
+    middle.docker(&["save", "-o", &exported, "built:1", app]).ok();
+    let exported = middle.data("exported.tar").display().to_string();
+    let out_of_file = sealift
+        .run(&[&save[..], &["other.tar", "--from", &exported]].concat())
+        .ok()
+        .json();
+    for said in [&by_root, &by_nobody, &out_of_file] {
+        let images = said["images"].as_array().unwrap();
+        assert_eq!(images.len(), 2, "{said:#}");
+        for image in images {
+            assert_eq!(
+                json!([image["digest"], image["evidence"]]),
+                json!([null, "none"]),
+                "{said:#}"
+            );
+        }
+    }
+    let shown = middle.inspect("built:1").unwrap()["RepoDigests"][0].clone();
+    let by_digest = [&save[..], &["digest.tar", shown.as_str().unwrap()]].concat();
+    let said = at(sealift, &middle, &by_digest).code(7);
+    assert!(said.stdout.contains("ask for it by its tag"), "{said:?}");
+
+    let last = Daemon::start(Engine::Docker28, Store::Classic);
+    for archive in ["next.tar", "other.tar"] {
+        unproven.load(&last, &[archive]).ok();
+        let mut expected = vec![format!("{app} <none>"), "built:1 <none>".to_owned()];
+        expected.sort();
+        assert_eq!(last.images(), expected);
+        runs(&last, "built:1", "22");
+    }
+    // What is pushed is a registry's.
+    let pushed = format!("{}/made:1", unproven.hub.address());
+    middle.docker(&["tag", "built:1", &pushed]).ok();
+    middle.docker(&["push", "--quiet", &pushed]).ok();
+    let digest = unproven.hub.digest_of("made:1");
+    for from in [&[][..], &["--from", "registry"], &["--from", "docker"]] {
+        let line = [&["save", "--json", "-o", "pushed.tar", &pushed][..], from].concat();
+        let said = at(sealift, &middle, &line).ok().json();
+        assert_eq!(row(&said, &pushed), (digest.as_str(), "verified", 1), "{from:?}");
+        let verified = sealift.run(&["verify", "--json", "pushed.tar"]).ok().json();
+        assert_eq!(verified["archives"][0]["images"][0]["evidence"], "verified");
+    }
+}
+
+#[test]
+fn manifests_that_sealift_made_are_never_proven() {
+    made_manifests_are_never_proven(Engine::Docker28);
+    #[cfg(feature = "test-all")]
+    made_manifests_are_never_proven(Engine::Docker26);
+}
+
+fn an_image_with_its_manifest_stays(engine: Engine) {
+    let unproven = Unproven::new();
+    let app = unproven.app.as_str();
+    let line = format!("{app} {}", unproven.digest);
+    let there = Daemon::start(engine, Store::Containerd);
+    // Loaded without its manifest first, it gets it.
+    unproven.load(&there, &["source.tar", "--image", app]).code(6);
+    assert!(!there.images().contains(&line));
+    unproven.load(&there, &["registry.tar"]).ok();
+    let before = there.images();
+    assert!(before.contains(&line), "{before:?}");
+    let stays = |archive: &str, code: i32| {
+        let said = unproven
+            .load(&there, &[archive, "--image", app])
+            .code(code)
+            .json();
+        let image = &said["images"][0];
+        assert_eq!(image["change"], "unchanged", "{said:#}");
+        assert_eq!(there.images(), before);
+        runs(&there, &line.replacen(":1 ", "@", 1), "1");
+        image.clone()
+    };
+    // A digest that is only recorded is told as that, though it is shown.
+    let image = stays("source.tar", 6);
+    assert_eq!(
+        json!([image["evidence"], image["shown"]]),
+        json!(["recorded", true])
+    );
+    let exported = unproven.sealift.path("exported.tar").display().to_string();
+    let classic = Daemon::start(Engine::Docker20, Store::Classic);
+    unproven.load(&classic, &["source.tar", "--image", app]).code(6);
+    classic.docker(&["save", "-o", &exported, app]).ok();
+    let none = ["save", "--from", "exported.tar", "--all", "-o", "none.tar"];
+    unproven.sealift.run(&none).ok();
+    stays("none.tar", 0);
+    // Where the tag was moved to one without, it comes back.
+    there.docker(&["rmi", app]).ok();
+    unproven.load(&there, &["none.tar", "--image", app]).ok();
+    assert!(!there.images().contains(&line), "{:?}", there.images());
+    unproven.load(&there, &["registry.tar"]).ok();
+    assert!(there.images().contains(&line), "{:?}", there.images());
+}
+
+#[test]
+fn an_image_that_the_containerd_store_has_with_its_manifest_stays() {
+    an_image_with_its_manifest_stays(Engine::Docker28);
+    #[cfg(feature = "test-all")]
+    an_image_with_its_manifest_stays(Engine::Docker26);
 }

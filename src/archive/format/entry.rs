@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    CONTAINERD_NAME, FORMAT, FORMAT_VERSION, NONE, PLATFORMS, PROVENANCE, RECORDED, REF_NAME, REFERENCE,
-    UNCOMPRESSED,
+    CONTAINERD_NAME, FORMAT, FORMAT_VERSION, MADE, NONE, PLATFORMS, PROVENANCE, RECORDED, REF_NAME,
+    REFERENCE, UNCOMPRESSED, is_stand_in,
 };
-use crate::archive::account::{Account, Provenance, StandIn};
+use crate::archive::account::{Account, ManifestOrigin, Provenance, StandIn};
 use crate::error::Problem;
 use crate::oci::{Descriptor, Digest, Document, Index, MediaType, Platform, Reference, json};
 
@@ -65,6 +65,40 @@ pub fn parse_index(bytes: &[u8]) -> Result<Vec<Entry>, Problem> {
         });
     };
     manifests.into_iter().map(Entry::new).collect()
+}
+
+/// Whether sealift wrote an `index.json`: then its entries say themselves what they are.
+pub fn is_own(index: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Peek {
+        annotations: BTreeMap<String, String>,
+    }
+    json::from_slice(index).is_ok_and(|peek: Peek| peek.annotations.contains_key(FORMAT))
+}
+
+/// Says of entries that their manifests are those that sealift made, as an engine saves them that was given them.
+/// `document` reads the manifest or index of an entry, if it is here.
+pub fn recognise_stand_ins(entries: &mut [Entry], document: impl Fn(&Digest) -> Option<Vec<u8>>) {
+    // A document that many name is read once.
+    let mut known: BTreeMap<Digest, bool> = BTreeMap::new();
+    for entry in entries {
+        let root = entry.descriptor.digest;
+        let is_named_by = entry.reference.as_ref().and_then(Reference::digest) == Some(root);
+        if entry.stand_in.is_some() || is_named_by {
+            continue;
+        }
+        let is_made = known
+            .entry(root)
+            .or_insert_with(|| document(&root).is_some_and(|bytes| is_stand_in(&bytes)));
+        if *is_made {
+            entry.stand_in = Some(StandIn { recorded: None });
+            entry.is_unproven = false;
+            entry.provenance = Some(Provenance {
+                manifest: ManifestOrigin::StandIn { reason: MADE.into() },
+                layers: BTreeMap::new(),
+            });
+        }
+    }
 }
 
 /// Whether a text is a digest, which names no image: engines would take it for a repository called `sha256`.

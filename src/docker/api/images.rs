@@ -33,6 +33,9 @@ pub struct EngineImage {
     pub manifests: Vec<Digest>,
     /// Those of which all blobs are there, unpacked or not.
     pub available: Vec<Digest>,
+    /// Configs of those manifests that are no stand-ins, if the containerd store's content was looked at.
+    #[serde(skip)]
+    pub configs: Option<Vec<Digest>>,
 }
 
 impl EngineImage {
@@ -216,6 +219,7 @@ fn engine_image(summary: Summary, store: Store) -> EngineImage {
         diff_ids: Vec::new(),
         manifests,
         available,
+        configs: None,
     }
 }
 

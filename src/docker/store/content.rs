@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::containerd;
 use super::files::{digest_path, open_below, read_setting};
+use crate::archive::format::STAND_IN;
 use crate::blob::{Extent, Stored};
 use crate::dir::Dir;
 use crate::docker::daemon::process::Process;
@@ -157,7 +158,10 @@ impl ContentFolders {
         }
         let bytes = self.metadata(digest).ok()??;
         match Document::parse(&Document::sniff(&bytes)?, bytes) {
-            Ok(Document::Manifest(manifest)) => Some(manifest),
+            // Those that sealift made name no blobs of a registry.
+            Ok(Document::Manifest(manifest)) => {
+                Some(manifest).filter(|manifest| !manifest.annotations.contains_key(STAND_IN))
+            }
             _ => None,
         }
     }
