@@ -173,6 +173,8 @@ pub fn save(
         progress,
         interrupt,
     };
+    // What an interrupted run had left of the blobs that came before images were left out.
+    let mut left: HashMap<Digest, u64> = HashMap::new();
     loop {
         if images.named.is_empty() || !left_out.is_empty() && !options.keep_going {
             let errors = left_out.into_iter().map(|image| image.error);
@@ -183,10 +185,16 @@ pub fn save(
             &preferred(options.platforms.as_ref()),
         )?);
         match run.write(&images, &layout, &mut output)? {
-            Written::Sealed { moved, files } => {
+            Written::Sealed { mut moved, files } => {
+                for blob in &mut moved {
+                    blob.reused = left.get(blob.verified.digest()).copied().unwrap_or(blob.reused);
+                }
                 return Ok(summary(source, &images, left_out, &layout, &moved, files));
             }
-            Written::Lacking(failed) => {
+            Written::Lacking { moved, failed } => {
+                for blob in moved {
+                    left.entry(*blob.verified.digest()).or_insert(blob.reused);
+                }
                 let lacking = images.without(&failed);
                 for image in &lacking {
                     progress.note(&format!("going on without {}: {}", image.reference, image.error));

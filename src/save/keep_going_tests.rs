@@ -91,8 +91,15 @@ fn images_of_a_layer_that_stays_broken_are_left_out() {
             fs::read(&path).unwrap() == fs::read(&expected).unwrap(),
             "{fault:?}"
         );
-        assert!(summary.reused >= 200_000, "what came is not fetched again");
+        assert!(summary.reused >= 200_000, "the run before had left it");
         assert_eq!(listing(folder.path()), ["expected.tar", "images.tar"]);
+        // Without a run before nothing is told of one, though what came is not fetched again.
+        let (fake, broken) = three();
+        fake.fail(broken, &[fault; 10]);
+        fs::remove_file(&path).unwrap();
+        let summary = save_as(&fake, &names, &going_on(), &path).unwrap();
+        assert_eq!(fake.offsets(Digest::sha256(&noise(1, 200_000))), [0]);
+        assert_eq!((summary.reused, summary.images[0].reused), (0, 0));
     }
     // If nothing is left, there is no archive.
     let (fake, broken) = three();

@@ -28,8 +28,13 @@ pub(super) enum Written {
         /// The files, in order; none for a pipe.
         files: Vec<PathBuf>,
     },
-    /// Blobs are missing, each for its reason: it has to be laid out again without their images.
-    Lacking(Vec<(Digest, Error)>),
+    /// Blobs are missing: it has to be laid out again without their images.
+    Lacking {
+        /// Those that came.
+        moved: Vec<Moved>,
+        /// Those that did not, each with its error.
+        failed: Vec<(Digest, Error)>,
+    },
 }
 
 /// What it takes to write one.
@@ -66,7 +71,8 @@ impl Run<'_> {
                 }
                 let outcome = outcome?;
                 if !outcome.failed.is_empty() {
-                    return Ok(Written::Lacking(outcome.failed));
+                    let Outcome { moved, failed } = outcome;
+                    return Ok(Written::Lacking { moved, failed });
                 }
                 self.progress.phase("writing to disk", None);
                 let files = writer.seal(&proofs(&outcome.moved))?;
