@@ -71,6 +71,12 @@ pub trait Source: Send + Sync {
         }
     }
 
+    /// What an archive has under a name; `None` if it does not have it, and for what is no archive.
+    fn archived(&self, reference: &Reference) -> Option<Archived> {
+        let _ = reference;
+        None
+    }
+
     /// Where an image comes from, for people.
     fn origin(&self, reference: &Reference) -> String;
 
@@ -143,6 +149,25 @@ pub trait Source: Send + Sync {
     /// or that knows which mirror it asked, says so instead.
     fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
         registry_fault(repository, descriptor, &problem)
+    }
+}
+
+/// What an archive has under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// The digest that it is known by; `None` if none is known.
+    pub digest: Option<Digest>,
+    /// Digest of its manifest or index; of the config, where the archive has no manifests.
+    pub root: Digest,
+}
+
+impl Archived {
+    /// Whether another archive has another image under the name, as far as that can be told.
+    fn differs(&self, other: &Archived) -> bool {
+        match (self.digest, other.digest) {
+            (Some(one), Some(other)) => one != other,
+            _ => false,
+        }
     }
 }
 
@@ -239,9 +264,44 @@ impl Several {
         }
         let found = self.first(|at, source| Ok((at, source.resolve(reference)?)));
         let found = found.map_err(|error| self.failure(reference).unwrap_or(error))?;
+        self.one_image(reference)?;
         let found = self.proven(reference, found.0)?.unwrap_or(found);
         self.known().names.insert(name, found.clone());
         Ok(found)
+    }
+
+    /// Refuses a name that archives give to different images: which one is meant cannot be told.
+    fn one_image(&self, reference: &Reference) -> Result<()> {
+        let mut first: Option<(&dyn Source, Archived)> = None;
+        for source in &self.sources {
+            let Some(archived) = source.archived(reference) else {
+                continue;
+            };
+            let Some((other, known)) = &first else {
+                first = Some((source.as_ref(), archived));
+                continue;
+            };
+            if known.differs(&archived) {
+                let said = |source: &dyn Source, has: &Archived| {
+                    format!(
+                        "{} in {}",
+                        has.digest.unwrap_or(has.root),
+                        source.origin(reference)
+                    )
+                };
+                return Err(Error::Usage {
+                    message: format!(
+                        "two different images would be named {reference}: {} and {}",
+                        said(*other, known),
+                        said(source.as_ref(), &archived)
+                    ),
+                    hint: Some(format!(
+                        "name the images to save, and this one by its digest: {reference}@sha256:..."
+                    )),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Why a source does not give an image that it has.

@@ -17,7 +17,7 @@ use super::graphs::Graphs;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::{Graph, Image, graph};
 use crate::oci::{Descriptor, Digest, Document, Reference, Repository};
-use crate::source::{Source, StoredForm, Upstream};
+use crate::source::{Archived, Source, StoredForm, Upstream};
 
 /// Any [`Content`] as a [`Source`].
 #[derive(Clone)]
@@ -268,6 +268,18 @@ impl Source for ArchiveSource {
             .at(others)
             .filter(|entry| ids(entry).iter().any(|id| own.contains(id)));
         of_same.filter_map(|entry| entry.reference.clone()).collect()
+    }
+
+    fn archived(&self, reference: &Reference) -> Option<Archived> {
+        if reference.digest().is_some() {
+            return None;
+        }
+        let named = self.named(reference);
+        let entry = named.first()?;
+        Some(Archived {
+            digest: entry.digest(),
+            root: entry.descriptor.digest,
+        })
     }
 
     fn origin(&self, _: &Reference) -> String {

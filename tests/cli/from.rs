@@ -98,3 +98,52 @@ fn an_archive_of_docker_save_becomes_one_that_says_what_it_is() {
         assert_eq!(before, after, "the old file stays");
     }
 }
+
+/// An archive of one image under a name.
+fn archive(sealift: &Sealift, name: &str, version: &str) -> (String, Built) {
+    let layout = sealift.path(&format!("layout-{version}"));
+    let built = Image::sample("app", version).build(&layout, name);
+    let file = format!("{version}.tar");
+    let layout = layout.display().to_string();
+    sealift
+        .run(&["save", "--from", &layout, "--offline", "-o", &file])
+        .ok();
+    (file, built)
+}
+
+#[test]
+fn archives_that_name_different_images_alike_are_not_merged() {
+    let sealift = Sealift::new();
+    let name = "quay.io/org/app:1";
+    let [(one, first), (two, second)] = ["1", "2"].map(|version| archive(&sealift, name, version));
+    let from = [
+        "save",
+        "--offline",
+        "--from",
+        &one,
+        "--from",
+        &two,
+        "-o",
+        "out.tar",
+    ];
+    for what in [&[][..], &["--all"], &[name]] {
+        let run = sealift.run(&[&from[..], what].concat()).code(2);
+        let says = format!(
+            "two different images would be named {name}: {} in {one} and {} in {two}",
+            first.digest, second.digest
+        );
+        assert!(run.stderr.contains(&says), "{what:?}: {}", run.stderr);
+        assert!(!sealift.path("out.tar").exists());
+    }
+    // One is chosen by its digest.
+    let chosen = format!("{name}@{}", second.digest);
+    let said = sealift
+        .run(&[&from[..], &[&chosen, "--json"]].concat())
+        .ok()
+        .json();
+    assert_eq!(said["images"][0]["digest"], second.digest.as_str());
+    // The same image may be in both.
+    let twice = ["save", "--offline", "--from", &one, "--from", "out.tar"];
+    std::fs::copy(sealift.path(&one), sealift.path("out.tar")).unwrap();
+    sealift.run(&[&twice[..], &["-o", "twice.tar"]].concat()).ok();
+}
