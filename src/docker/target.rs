@@ -11,6 +11,7 @@ use super::inventory::{self, Inventory};
 use super::plan::{self, has_name};
 use super::push;
 use super::store;
+use super::store::manifests::LockedManifests;
 use crate::archive::view::View;
 use crate::docker::api::images::{self, EngineImage, Known, find_image};
 use crate::docker::daemon::process::obstacle;
@@ -21,7 +22,8 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Reference, Repository};
 use crate::progress::Progress;
 use crate::target::{
-    Loaded, Obstacle, Offers, Plan, PlannedImage, Report, Request, Room, Showing, Target, UploadBlob,
+    Evidence, Loaded, Obstacle, Offers, Plan, PlannedImage, Report, Request, Room, Showing, Target,
+    UploadBlob,
 };
 
 impl Target for Docker {
@@ -62,6 +64,7 @@ impl Target for Docker {
             report.sent += load.name(planned)?;
         }
         let mut obstacles = load.attach(plan)?;
+        load.keep_manifests(plan);
         self.tidy();
         let mut pushes = load.remember(plan);
         let now = images::names(&self.client, load.accepts.store)?;
@@ -314,6 +317,37 @@ impl Load<'_, '_> {
             }
         }
         Ok(obstacles)
+    }
+
+    /// Keeps the manifests of digests that a classic store shows already and does not have: one may have been attached
+    /// when there was no manifest.
+    fn keep_manifests(&self, plan: &Plan) {
+        let is_shown = |planned: &&PlannedImage| {
+            planned.showing == Showing::Already && planned.evidence == Evidence::Verified
+        };
+        let shown = plan.images.iter().filter(is_shown).filter_map(|planned| {
+            let (offer, image) = found(planned, self.offers)?;
+            Some((planned.digest?, &offer.graph, image))
+        });
+        let mut shown: Vec<_> = shown.collect();
+        if self.accepts.store != Store::Classic || shown.is_empty() {
+            return;
+        }
+        let client = &self.docker.client;
+        let (Ok(files), Ok(content)) = (store::files_of(client), store::content_of(client)) else {
+            return;
+        };
+        let is_there = |digest: &Digest| matches!(content.metadata(digest), Ok(Some(_)));
+        shown.retain(|(digest, _, image)| !is_there(digest) || !is_there(&image.descriptor.digest));
+        if shown.is_empty() {
+            return;
+        }
+        let images = shown
+            .iter()
+            .map(|(digest, graph, image)| (*digest, &***graph, image.id()));
+        if let Some(kept) = LockedManifests::keep_all(&files, images, self.progress) {
+            kept.named(&files, self.progress);
+        }
     }
 
     /// Says what the engine shows for an image by `now`, the list of its images, or asks for the image where that does

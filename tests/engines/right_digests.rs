@@ -263,3 +263,41 @@ fn an_image_that_the_containerd_store_has_with_its_manifest_stays() {
     #[cfg(feature = "test-all")]
     an_image_with_its_manifest_stays(Engine::Docker26);
 }
+
+/// A digest that was attached without its manifest is proven once that was at hand.
+fn a_manifest_at_hand_is_kept(engine: Engine) {
+    let unproven = Unproven::new();
+    let app = unproven.app.as_str();
+    let mut daemon = Daemon::start(engine, Store::Classic);
+    let recorded = ["source.tar", "--image", app];
+    unproven.load(&daemon, &recorded).code(6);
+    daemon.stop();
+    let root = daemon.data_root().display().to_string();
+    let trusted = ["load", "--data-root", &root, "--trust-recorded"];
+    unproven.sealift.run(&[&trusted[..], &recorded].concat()).code(6);
+    daemon.start_again();
+    assert_eq!(daemon.images(), [format!("{app} {}", unproven.digest)]);
+
+    let save = [
+        "save",
+        "--json",
+        "--offline",
+        "--from",
+        "docker",
+        "--all",
+        "-o",
+        "next.tar",
+    ];
+    let said = at(&unproven.sealift, &daemon, &save).code(6).json();
+    assert_eq!(row(&said, app).1, "recorded");
+    let said = unproven.load(&daemon, &["registry.tar"]).ok().json();
+    assert_eq!(said["images"][0]["change"], "unchanged", "{said:#}");
+    let said = at(&unproven.sealift, &daemon, &save).ok().json();
+    assert_eq!(row(&said, app), (unproven.digest.as_str(), "verified", 1));
+}
+
+#[test]
+fn a_manifest_that_is_at_hand_is_kept() {
+    a_manifest_at_hand_is_kept(Engine::Docker20);
+    a_manifest_at_hand_is_kept(Engine::Docker28);
+}

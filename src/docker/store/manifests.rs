@@ -1,7 +1,8 @@
 //! Manifests that sealift keeps for a classic store, in `DATA-ROOT/sealift/DRIVER/sha256:...`.
 //!
 //! A pull leaves index and manifest in the content store of the daemon's containerd. A digest that was written into
-//! the list of names while the daemon did not run has none there, so the next save could not prove it. Containerd
+//! the list of names while the daemon did not run has none there, so the next save could not prove it. A load that has
+//! the manifest of such a digest keeps it, also where the digest is shown already. Containerd
 //! would remove files that it did not write itself; and beside the store, rather than below `/var/lib`, they go
 //! wherever it goes: a golden image or a moved disk takes them along, under whatever path it is mounted, and no two
 //! stores share any.
