@@ -367,6 +367,16 @@ pub enum Problem {
     DiffIdCount { layers: usize, diff_ids: usize },
     #[error("its index says that it is for {said}, its config {found}")]
     PlatformDiffers { said: Platform, found: Platform },
+    #[error("two images in it are for {platform}, and engines choose differently: {first} and {second}")]
+    PlatformOfTwoImages {
+        platform: Platform,
+        first: Digest,
+        second: Digest,
+    },
+    #[error("engines take {other} in it for {platform}, which is no image")]
+    PlatformOfNoImage { platform: Platform, other: Digest },
+    #[error("recorded as {recorded}, which is here and is another image's: its config is {config}")]
+    RecordedDiffers { recorded: Digest, config: Digest },
     #[error("engines cannot unpack this layer: {}", Escaped(reason))]
     Layer { reason: String },
     #[error("missing")]
@@ -455,6 +465,9 @@ impl Problem {
             Problem::DiffIdDiffers { .. } => "diff-id-differs",
             Problem::DiffIdCount { .. } => "diff-id-count",
             Problem::PlatformDiffers { .. } => "platform-differs",
+            Problem::PlatformOfTwoImages { .. } => "platform-of-two-images",
+            Problem::PlatformOfNoImage { .. } => "platform-of-no-image",
+            Problem::RecordedDiffers { .. } => "recorded-digest-differs",
             Problem::Layer { .. } => "layer",
             Problem::Missing | Problem::MissingUncompressed { .. } => "missing",
             Problem::Duplicate => "duplicate",
@@ -513,6 +526,9 @@ impl Problem {
             Problem::PlatformDiffers { .. } => Some(
                 "NAME@DIGEST, with this digest, saves it without its index; --platform then takes what the config says",
             ),
+            Problem::PlatformOfTwoImages { .. } | Problem::PlatformOfNoImage { .. } => {
+                Some("NAME@DIGEST, with the digest of one of its manifests, saves that one without the index")
+            }
             Problem::Unexpected { .. } => {
                 Some("this is another archive than the one that `save` printed the digest of")
             }

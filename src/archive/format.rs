@@ -55,6 +55,9 @@ pub const STAND_IN: &str = "dev.sealift.stand-in";
 const STAND_IN_TEXT: &str = "sealift made this manifest: the image's own was not there";
 /// Why an image has no digest whose manifest is a stand-in, for people.
 pub const MADE: &str = "sealift made its manifest, as its own was not there when it was saved";
+/// The platform that `manifest.json` names where an image has several, if that is not the first; on `index.json`, so that
+/// the archive's digest pins `manifest.json` too.
+pub const PREFERRED: &str = "dev.sealift.manifest-json-platform";
 
 /// What [`RECORDED`] says of an image that has no digest.
 const NONE: &str = "none";
@@ -226,12 +229,12 @@ pub fn distinct(images: &[Named]) -> impl Iterator<Item = &Named> {
     places.filter_map(|((at, named), first)| (at == first).then_some(named))
 }
 
-/// Makes `index.json` for images in order.
+/// Makes `index.json` for images in order; `preferred` as for [`manifest_json`].
 ///
 /// # Errors
 ///
 /// Only if serialising fails.
-pub fn index_json(images: &[Named]) -> Result<Vec<u8>> {
+pub fn index_json(images: &[Named], preferred: Option<&Platform>) -> Result<Vec<u8>> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Layout {
@@ -240,11 +243,15 @@ pub fn index_json(images: &[Named]) -> Result<Vec<u8>> {
         manifests: Vec<Descriptor>,
         annotations: BTreeMap<&'static str, String>,
     }
+    let mut annotations = BTreeMap::from([(FORMAT, FORMAT_VERSION.to_string())]);
+    if let Some(preferred) = preferred {
+        annotations.insert(PREFERRED, preferred.to_string());
+    }
     to_json(&Layout {
         schema_version: 2,
         media_type: MediaType::OCI_INDEX,
         manifests: images.iter().map(Named::entry).collect::<Result<_>>()?,
-        annotations: BTreeMap::from([(FORMAT, FORMAT_VERSION.to_string())]),
+        annotations,
     })
 }
 
@@ -282,14 +289,11 @@ impl DockerImage {
 /// # Errors
 ///
 /// Only if serialising fails.
-pub fn manifest_json(images: &[Named], preferred: &Platform) -> Result<Vec<u8>> {
+pub fn manifest_json(images: &[Named], preferred: Option<&Platform>) -> Result<Vec<u8>> {
     let mut list: Vec<DockerImage> = Vec::new();
     for named in images {
-        let Some(image) = named
-            .graph
-            .image_for(std::slice::from_ref(preferred))
-            .or_else(|| named.graph.runnable().next())
-        else {
+        let chosen = preferred.and_then(|wanted| named.graph.image_for(std::slice::from_ref(wanted)));
+        let Some(image) = chosen.or_else(|| named.graph.runnable().next()) else {
             continue;
         };
         let tag = named

@@ -69,8 +69,9 @@ impl Layout {
     pub fn plan(images: &[Named], preferred: &Platform) -> Result<Layout> {
         let (metadata, layers): (Vec<Mention>, Vec<Mention>) =
             mentions(images)?.into_iter().partition(|blob| blob.is_metadata);
-        let index = format::index_json(images)?;
-        let manifest_json = format::manifest_json(images, preferred)?;
+        let manifest_json = format::manifest_json(images, Some(preferred))?;
+        let is_first = manifest_json == format::manifest_json(images, None)?;
+        let index = format::index_json(images, (!is_first).then_some(preferred))?;
         for (name, bytes) in [(format::INDEX, &index), (format::MANIFEST, &manifest_json)] {
             readable(name, bytes, images.len())?;
         }

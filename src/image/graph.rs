@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::choice::{self, Below, Contest, Leaf, Tree};
 use super::documents::{Documents, Parsed};
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{
@@ -46,10 +47,16 @@ impl Image {
 
     /// Whether this runs as a container: not an attestation, not an artifact.
     pub fn is_runnable(&self) -> bool {
-        self.config.is_some()
-            && self.descriptor.attests().is_none()
-            && self.artifact_type().is_none()
-            && !self.platform().is_some_and(Platform::is_unknown)
+        self.descriptor.attests().is_none() && self.is_image()
+    }
+
+    /// The same, whatever its descriptor says of it.
+    fn is_image(&self) -> bool {
+        let mut layers = self.manifest.layers.iter();
+        self.config
+            .as_deref()
+            .is_some_and(|config| !config.platform.is_unknown())
+            && layers.all(|layer| matches!(layer.media_type.kind(), Kind::Layer(_)))
     }
 
     /// What an artifact is: the type that its manifest names, else that of its config; of one with the config of an
@@ -174,12 +181,47 @@ impl Graph {
         }
     }
 
-    /// The image that an engine chooses which takes these platforms, the best first; of several alike the first.
+    /// The image that an engine chooses which takes these platforms, the best first. `None` if there is none, or if an
+    /// engine would take something that is no image.
     pub fn image_for(&self, platforms: &[Platform]) -> Option<&Image> {
-        platforms.iter().find_map(|wanted| {
-            let mut images = self.runnable();
-            images.find(|image| image.offered().is_some_and(|offered| wanted.matches(offered)))
-        })
+        if self.indexes.is_empty() {
+            let fits = |offered: &Platform| platforms.iter().any(|wanted| wanted.matches(offered));
+            return self.runnable().find(|image| image.offered().is_some_and(fits));
+        }
+        let found = choice::choose(&Branches::of(self), &self.root.digest, platforms)?;
+        self.runnable().find(|image| image.descriptor.digest == found)
+    }
+}
+
+/// The documents of a graph by their digests.
+struct Branches<'a> {
+    indexes: HashMap<Digest, &'a Index>,
+    images: HashMap<Digest, &'a Image>,
+}
+
+impl<'a> Branches<'a> {
+    fn of(graph: &'a Graph) -> Branches<'a> {
+        let indexes = graph.indexes.iter();
+        let images = graph.images.iter();
+        Branches {
+            indexes: indexes.map(|(at, index)| (at.digest, &**index)).collect(),
+            images: images.map(|image| (image.descriptor.digest, image)).collect(),
+        }
+    }
+}
+
+impl Tree for Branches<'_> {
+    fn below(&self, digest: &Digest) -> Option<Below<'_>> {
+        if let Some(index) = self.indexes.get(digest) {
+            return Some(Below::Index(&index.manifests));
+        }
+        let image = self.images.get(digest)?;
+        let config = image.config.as_deref();
+        Some(Below::Manifest(Leaf {
+            config: &image.manifest.config,
+            platform: config.map(|config| &config.platform),
+            is_image: image.is_image(),
+        }))
     }
 }
 
@@ -429,6 +471,13 @@ impl Walk<'_, '_> {
                     .map_or(self.graph.root.digest, |d| d.digest),
             );
             return Err(Error::refused(place, Problem::Missing));
+        }
+        if !self.graph.indexes.is_empty() {
+            let mut contest = Contest::new();
+            contest.look(&Branches::of(&self.graph), &self.graph.root.digest);
+            if let Some((index, problem)) = contest.found.into_iter().next() {
+                return Err(Error::refused(Place::blob(index), problem));
+            }
         }
         Ok(self.graph)
     }

@@ -1,8 +1,10 @@
 //! Images: what a reference stands for, as a closed set of descriptors.
 //!
+//! - `choice`: which image of an index engines take
 //! - [`documents`]: manifests, indexes and configs, each parsed and kept once
 //! - [`graph`]: everything that a reference stands for
 
+pub(crate) mod choice;
 pub mod documents;
 pub mod graph;
 pub mod rename;

@@ -89,20 +89,19 @@ impl Descriptor {
         Descriptor::new(self.media_type.clone(), self.digest, self.size)
     }
 
-    /// The digest of the image that a buildkit attestation manifest belongs to, if this is one.
+    /// The digest of the image that a buildkit attestation manifest belongs to, if this is one. Engines know it by its
+    /// platform, `unknown/unknown`: they take what says another one for an image, whatever its annotations say.
     ///
     /// Source: buildkit, `docs/attestations/attestation-storage.md`.
     pub fn attests(&self) -> Option<&str> {
-        (self
-            .annotations
-            .get("vnd.docker.reference.type")
-            .map(String::as_str)
-            == Some("attestation-manifest"))
-        .then(|| {
-            self.annotations
-                .get("vnd.docker.reference.digest")
-                .map(String::as_str)
-        })
-        .flatten()
+        let is_unknown = self.platform.as_ref().is_none_or(Platform::is_unknown);
+        let kind = self.annotations.get("vnd.docker.reference.type");
+        (is_unknown && kind.map(String::as_str) == Some("attestation-manifest"))
+            .then(|| {
+                self.annotations
+                    .get("vnd.docker.reference.digest")
+                    .map(String::as_str)
+            })
+            .flatten()
     }
 }

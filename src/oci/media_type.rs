@@ -49,6 +49,8 @@ impl fmt::Display for Compression {
 impl MediaType {
     /// `application/vnd.oci.image.config.v1+json`
     pub const OCI_CONFIG: &'static str = "application/vnd.oci.image.config.v1+json";
+    /// `application/vnd.oci.empty.v1+json`: the config of an artifact that has none.
+    pub const OCI_EMPTY: &'static str = "application/vnd.oci.empty.v1+json";
     /// `application/vnd.oci.image.layer.v1.tar+gzip`
     pub const OCI_LAYER_GZIP: &'static str = "application/vnd.oci.image.layer.v1.tar+gzip";
     /// `application/vnd.oci.image.layer.v1.tar+zstd`

@@ -117,6 +117,18 @@ impl Platform {
         }
     }
 
+    /// The same platform under the names that Go and containerd use, without a variant that goes without saying.
+    pub fn normalized(&self) -> Platform {
+        let (os, architecture, variant) = self.normal();
+        Platform {
+            os,
+            architecture,
+            variant,
+            os_version: self.os_version.clone(),
+            os_features: self.os_features.clone(),
+        }
+    }
+
     fn normal(&self) -> (String, String, Option<String>) {
         let (architecture, variant) =
             normal_architecture(&self.architecture, self.variant.as_deref().unwrap_or(""));

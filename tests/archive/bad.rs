@@ -4,6 +4,7 @@
 //! `SEALIFT_REGENERATE=1 cargo test --test archive` writes them anew.
 
 mod accounts;
+mod choices;
 mod contents;
 mod docker_saves;
 mod names;
@@ -48,6 +49,7 @@ fn all() -> Vec<Case> {
     let mut cases = tars::cases();
     cases.extend(contents::cases());
     cases.extend(accounts::cases());
+    cases.extend(choices::cases());
     cases.extend(names::cases());
     cases.extend(docker_saves::cases());
     cases.extend(readers::cases());

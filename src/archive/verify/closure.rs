@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::documents::{Blob, ManifestNode, Node, NodeContent};
+use super::documents::{Blob, ManifestNode, Node, NodeContent, Nodes};
 use super::place_of;
 use crate::archive::account::Evidence;
 use crate::archive::content::Content;
 use crate::archive::format::Entry;
 use crate::error::{Error, Finding, Problem};
+use crate::image::choice::Contest;
 use crate::image::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH, MAX_DESCRIPTORS};
 use crate::oci::{Descriptor, Digest, Kind, MediaType, Platform, Reference};
 
@@ -27,6 +28,7 @@ pub(super) struct Closure<'a> {
     pub(super) sizes: HashSet<(Digest, u64)>,
     /// Manifests whose platforms were reported to be others than their index says.
     pub(super) denied: HashSet<Digest>,
+    contest: Contest,
     descriptors: usize,
 }
 
@@ -100,6 +102,7 @@ impl<'a> Closure<'a> {
             followed: HashMap::new(),
             sizes: HashSet::new(),
             denied: HashSet::new(),
+            contest: Contest::new(),
             descriptors: 0,
         }
     }
@@ -160,6 +163,7 @@ impl<'a> Closure<'a> {
         self.descend(descriptor, 0, &mut walk);
         self.check_configs(std::slice::from_ref(descriptor));
         self.check_platforms(&mut walk);
+        self.check_choice(&root.digest);
         if let Some(layer) = walk.declared.first() {
             let reason =
                 format!("declared to hold layer {layer} uncompressed, which none of its manifests names");
@@ -175,6 +179,14 @@ impl<'a> Closure<'a> {
         });
         self.followed.insert(root, Rc::clone(&followed));
         followed
+    }
+
+    /// Looks for indexes of which engines could take different images for one platform.
+    fn check_choice(&mut self, root: &Digest) {
+        self.contest.look(&Nodes(&self.documents), root);
+        for (index, problem) in std::mem::take(&mut self.contest.found) {
+            self.find(&index, problem);
+        }
     }
 
     /// What a sparse index must have: the platforms that are declared, else at least one.

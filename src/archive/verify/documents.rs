@@ -1,10 +1,11 @@
 //! What is read while an archive is followed: each document once, and what descriptors say of each blob.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::closure::Closure;
 use crate::error::{Error, Place, Problem};
+use crate::image::choice::{Below, Leaf, Tree};
 use crate::image::graph::{MAX_DESCRIPTORS, denied, said_of};
 use crate::oci::{Compression, Config, Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType};
 
@@ -61,6 +62,11 @@ impl ManifestNode {
             && layers.all(|kind| matches!(kind, Kind::Layer(_)))
     }
 
+    /// Whether it may be one whose config cannot be read, which is a finding of its own.
+    pub fn may_be_runnable(&self) -> bool {
+        self.is_runnable() || self.parsed.is_none() && self.config.media_type.kind() == Kind::Config
+    }
+
     pub fn agrees(&self) -> bool {
         let layers = self.layers.len();
         self.parsed
@@ -72,6 +78,33 @@ impl ManifestNode {
     pub fn diff_id(&self, at: usize) -> Option<Digest> {
         let config = self.parsed.as_ref().filter(|_| self.agrees())?;
         config.diff_ids.get(at).copied()
+    }
+}
+
+/// The documents that were read, by their digests.
+pub(super) struct Nodes<'a>(pub &'a HashMap<Digest, Rc<Node>>);
+
+impl Nodes<'_> {
+    /// The manifest with a digest.
+    pub fn manifest(&self, digest: &Digest) -> Option<&Rc<ManifestNode>> {
+        match &self.0.get(digest)?.content {
+            NodeContent::Manifest(manifest) => Some(manifest),
+            NodeContent::Index(_) | NodeContent::Unusable => None,
+        }
+    }
+}
+
+impl Tree for Nodes<'_> {
+    fn below(&self, digest: &Digest) -> Option<Below<'_>> {
+        match &self.0.get(digest)?.content {
+            NodeContent::Unusable => None,
+            NodeContent::Index(children) => Some(Below::Index(children)),
+            NodeContent::Manifest(manifest) => Some(Below::Manifest(Leaf {
+                config: &manifest.config,
+                platform: manifest.parsed.as_ref().map(|config| &config.platform),
+                is_image: manifest.is_runnable(),
+            })),
+        }
     }
 }
 

@@ -5,16 +5,18 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::closure::{Closure, Followed, Walked};
-use super::documents::ManifestNode;
+use super::documents::{ManifestNode, Nodes};
 use crate::archive::content::Content;
-use crate::archive::format::{DockerImage, FORMAT, MANIFEST, digest_of_path};
+use crate::archive::format::{DockerImage, FORMAT, MANIFEST, PREFERRED, digest_of_path};
 use crate::error::{Finding, Problem};
-use crate::oci::{Digest, Document, MediaType, Reference, json, schema};
+use crate::image::choice;
+use crate::oci::{Digest, Document, Index, MediaType, Platform, Reference, json, schema};
 
 /// Checks `manifest.json`, if there is one, and gives the blobs that it names.
 pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Digest> {
     let place = closure.place(MANIFEST);
-    let is_ours = is_ours(closure.content);
+    let ours = ours(closure.content);
+    let is_ours = ours.is_some();
     let Some(bytes) = closure.content.manifest_json() else {
         if is_ours {
             let problem = Problem::Missing;
@@ -28,8 +30,13 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
             for image in &list {
                 check.image(image);
             }
-            if is_ours {
+            if let Some(index) = &ours {
                 check.completeness();
+                // What else is wrong says more.
+                let is_good = !closure.findings.iter().any(Finding::is_error);
+                if is_good && check.problems.is_empty() {
+                    check.sameness(&list, index, &Nodes(&closure.documents));
+                }
             }
         }
         Err(error) => check.problems.push(Problem::Json {
@@ -83,10 +90,22 @@ struct Nameless {
     tags: HashSet<String>,
 }
 
-/// Whether sealift wrote the archive: then `manifest.json` is there and gives every name that it can.
-fn is_ours(content: &dyn Content) -> bool {
-    let index = Document::parse(&MediaType::new(MediaType::OCI_INDEX), content.index().to_vec());
-    matches!(index, Ok(Document::Index(index)) if index.annotations.contains_key(FORMAT))
+/// `index.json`, if sealift wrote the archive: then `manifest.json` is there, and what sealift writes for it.
+fn ours(content: &dyn Content) -> Option<Index> {
+    match Document::parse(&MediaType::new(MediaType::OCI_INDEX), content.index().to_vec()) {
+        Ok(Document::Index(index)) if index.annotations.contains_key(FORMAT) => Some(index),
+        _ => None,
+    }
+}
+
+/// The image that sealift lets `manifest.json` name for one of `index.json`, by its config.
+fn expected(followed: &Followed, preferred: Option<&Platform>, nodes: &Nodes<'_>) -> Option<Digest> {
+    let chosen =
+        preferred.and_then(|wanted| choice::choose(nodes, &followed.root, std::slice::from_ref(wanted)));
+    let chosen = chosen.and_then(|digest| nodes.manifest(&digest));
+    let mut runnable = followed.manifests.iter().filter(|one| one.is_runnable());
+    let manifest = chosen.or_else(|| runnable.next())?;
+    Some(manifest.config.digest)
 }
 
 /// A name as it stands in `RepoTags`: without a digest, if it has a tag.
@@ -151,7 +170,7 @@ impl<'a> Check<'a> {
         }
         let mut found = Candidates::default();
         for (manifest, followed) in self.by_config.get(&config).into_iter().flatten() {
-            if is_image(manifest, &config, &key.1) {
+            if manifest.may_be_runnable() && is_image(manifest, &config, &key.1) {
                 found
                     .followed
                     .extend(followed.iter().map(|followed| Rc::as_ptr(followed)));
@@ -241,6 +260,54 @@ impl<'a> Check<'a> {
             {
                 self.wrong(format!("does not give the name {tag:?}, which index.json does"));
             }
+        }
+    }
+
+    /// Compares the images with those that sealift names for this `index.json`, whose digest so pins both.
+    fn sameness(&mut self, list: &[DockerImage], index: &Index, nodes: &Nodes<'_>) {
+        let preferred = index
+            .annotations
+            .get(PREFERRED)
+            .map(|text| text.parse::<Platform>());
+        let preferred = match preferred.transpose() {
+            Ok(preferred) => preferred,
+            Err(error) => {
+                let reason = format!("{PREFERRED}: {error}");
+                return self.problems.push(Problem::Document { reason });
+            }
+        };
+        let mut wanted = BTreeSet::new();
+        let mut named = HashMap::new();
+        for image in self.images {
+            if let Some(config) = expected(&image.followed, preferred.as_ref(), nodes) {
+                wanted.insert(config);
+                named.extend(image.reference.as_ref().map(|name| (tag_of(name), config)));
+            }
+        }
+        let mut found = BTreeSet::new();
+        for image in list {
+            let Some(config) = blob_at(&image.config) else {
+                continue;
+            };
+            found.insert(config);
+            for tag in image.repo_tags.iter().flatten() {
+                let name = tag.parse::<Reference>().map(|name| tag_of(&name));
+                let other = name.ok().and_then(|name| named.get(&name));
+                if let Some(other) = other.filter(|other| **other != config) {
+                    self.wrong(format!(
+                        "gives {tag:?} the image with config {config}, and index.json the one with {other}"
+                    ));
+                }
+            }
+        }
+        if !self.problems.is_empty() {
+            return;
+        }
+        for config in found.symmetric_difference(&wanted) {
+            self.wrong(match found.contains(config) {
+                true => format!("names the image with config {config}, which index.json does not choose"),
+                false => format!("does not name the image with config {config}, which index.json does"),
+            });
         }
     }
 }

@@ -5,12 +5,14 @@
 //!   something else
 //! - [`documents`]: reads and hashes documents and configs on the way, each once
 //! - [`manifest_json`]: what a bare `docker load` would follow must be what `index.json` names
+//! - [`recorded`]: recorded digests whose documents are here must not lead to other images
 //! - [`blobs`]: hashes all other blobs in parallel, each once, and layers also uncompressed
 
 mod blobs;
 mod closure;
 mod documents;
 mod manifest_json;
+mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroUsize;
@@ -183,6 +185,7 @@ pub fn verify(
             images.push(closure.image(entry));
         }
     }
+    recorded::check(&mut closure, &images);
     let mut referred = BTreeSet::new();
     if options.selection.is_none() {
         referred = manifest_json::check(&mut closure, &images);

@@ -1,0 +1,109 @@
+//! Digests that an archive records without their manifests. Nothing proves them, but a manifest or index that is here
+//! after all, for another image, may disprove them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::closure::{Closure, Walked};
+use crate::archive::account::Evidence;
+use crate::archive::content::Content;
+use crate::error::Problem;
+use crate::oci::{Config, Descriptor, Digest, Document, Kind, MediaType, Platform};
+
+/// Finds recorded digests that are those of other images.
+pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) {
+    let mut documents = Documents {
+        content: closure.content,
+        known: HashMap::new(),
+    };
+    let mut told = BTreeSet::new();
+    for image in images {
+        let root = image.followed.root;
+        let recorded = image.digest.filter(|digest| *digest != root);
+        let Some(recorded) = recorded.filter(|_| image.evidence == Evidence::Recorded) else {
+            continue;
+        };
+        let manifests = image.followed.manifests.iter();
+        let configs =
+            manifests.filter_map(|one| one.parsed.as_ref().map(|config| (one.config.digest, config)));
+        for (id, config) in configs {
+            if let Some(config) = documents.other(&recorded, &id, config)
+                && told.insert((root, recorded))
+            {
+                closure.find(&root, Problem::RecordedDiffers { recorded, config });
+            }
+        }
+    }
+}
+
+/// What a document leads to.
+enum Leads {
+    /// A manifest: its config.
+    To(Digest),
+    /// An index: its entries.
+    Among(Vec<Descriptor>),
+    /// It is not here, or no document.
+    Nowhere,
+}
+
+struct Documents<'a> {
+    content: &'a dyn Content,
+    known: HashMap<Digest, Leads>,
+}
+
+impl Documents<'_> {
+    /// The config that a recorded digest leads to, if it cannot lead to this one.
+    fn other(&mut self, recorded: &Digest, id: &Digest, config: &Config) -> Option<Digest> {
+        let entries = match self.leads(recorded) {
+            Leads::To(config) => return (config != id).then_some(*config),
+            Leads::Among(entries) => entries.clone(),
+            Leads::Nowhere => return None,
+        };
+        let mut other = None;
+        for entry in &entries {
+            let is_elsewhere = |said: &Platform| said.is_unknown() || said.contradicts(&config.platform);
+            match self.leads(&entry.digest) {
+                Leads::To(config) if config == id => return None,
+                Leads::To(config) => other = other.or(Some(*config)),
+                _ if entry.platform.as_ref().is_some_and(is_elsewhere) => {}
+                // What is not here may be it.
+                _ => return None,
+            }
+        }
+        other
+    }
+
+    fn leads(&mut self, digest: &Digest) -> &Leads {
+        let content = self.content;
+        self.known
+            .entry(*digest)
+            .or_insert_with(|| read(content, digest).unwrap_or(Leads::Nowhere))
+    }
+}
+
+/// Reads a document whose media type nothing says.
+fn read(content: &dyn Content, digest: &Digest) -> Option<Leads> {
+    let size = content.stored(digest)?.size;
+    let types = [
+        MediaType::OCI_MANIFEST,
+        MediaType::OCI_INDEX,
+        MediaType::DOCKER_MANIFEST,
+        MediaType::DOCKER_LIST,
+    ];
+    let descriptor = Descriptor::new(MediaType::new(MediaType::OCI_MANIFEST), *digest, size);
+    let bytes = content.metadata(&descriptor).ok().flatten()?;
+    types.into_iter().find_map(|media_type| {
+        match Document::parse(&MediaType::new(media_type), bytes.clone()).ok()? {
+            Document::Manifest(manifest) => Some(Leads::To(manifest.config.digest)),
+            Document::Index(index) => {
+                let is_image = |entry: &&Descriptor| {
+                    entry.attests().is_none()
+                        && matches!(entry.media_type.kind(), Kind::Manifest | Kind::Index)
+                };
+                let entries = index.manifests.iter().filter(is_image);
+                Some(Leads::Among(
+                    entries.map(Descriptor::bare_with_platform).collect(),
+                ))
+            }
+        }
+    })
+}

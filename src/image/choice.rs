@@ -1,0 +1,372 @@
+//! Which image of an index engines take.
+//!
+//! containerd, Docker and skopeo go by the platforms that the entries of an index have, not by what the manifests
+//! turn out to be. An entry that names a platform comes before one that names none, and of two that fit alike the first
+//! is taken. containerd and skopeo descend into a nested index where it is its turn; Docker's classic store does not.
+//! An entry without a platform is taken for what its config says, or whatever it says.
+//!
+//! Where engines could take different images for one platform, or something that is no image, an index is refused:
+//! [`Contest`].
+//!
+//! Sources: containerd, `core/images/image.go` (`Manifest`); moby, `distribution/pull_v2_unix.go`; containers/image,
+//! `internal/manifest/oci_index.go` (`chooseInstance`).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+
+use super::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH};
+use crate::error::Problem;
+use crate::oci::{Descriptor, Digest, Kind, MediaType, Platform};
+
+/// What an entry of an index leads to.
+pub(crate) enum Below<'a> {
+    Index(&'a [Descriptor]),
+    Manifest(Leaf<'a>),
+}
+
+/// A manifest, as far as the choice depends on it.
+pub(crate) struct Leaf<'a> {
+    /// Its config.
+    pub config: &'a Descriptor,
+    /// What the config says, if it is an image's and was read.
+    pub platform: Option<&'a Platform>,
+    /// Whether config and layers are an image's.
+    pub is_image: bool,
+}
+
+impl Leaf<'_> {
+    /// Whether an engine that goes by the config may take this where the index names no platform.
+    fn may_fit(&self) -> bool {
+        match self.platform {
+            Some(platform) => is_named(platform),
+            None => self.config.media_type.as_str() != MediaType::OCI_EMPTY,
+        }
+    }
+
+    /// Its config is an image's, and could not be read: nothing is known of it.
+    fn is_open(&self) -> bool {
+        self.platform.is_none() && self.config.media_type.kind() == Kind::Config
+    }
+}
+
+/// Indexes and manifests by their digests.
+pub(crate) trait Tree {
+    /// What is there of an entry.
+    fn below(&self, digest: &Digest) -> Option<Below<'_>>;
+}
+
+/// Whether an engine can take an image by this platform.
+fn is_named(platform: &Platform) -> bool {
+    !platform.is_unknown() && !platform.architecture.is_empty()
+}
+
+/// The platform of an entry as engines read it: containerd and Docker take one without an operating system for their
+/// own.
+fn read(platform: &Platform) -> Platform {
+    let mut read = platform.clone();
+    if read.os.is_empty() {
+        read.os = "linux".into();
+    }
+    read
+}
+
+/// The manifest that an engine chooses which takes these platforms, the best first, if it is an image.
+pub(crate) fn choose(tree: &dyn Tree, root: &Digest, platforms: &[Platform]) -> Option<Digest> {
+    let mut choice = Choice {
+        tree,
+        platforms,
+        seen: HashSet::new(),
+    };
+    choice.within(root, 0)?.ok()
+}
+
+struct Choice<'t, 'p> {
+    tree: &'t dyn Tree,
+    platforms: &'p [Platform],
+    seen: HashSet<Digest>,
+}
+
+/// Not an image, and an engine takes it all the same.
+struct NoImage;
+
+impl Choice<'_, '_> {
+    fn within(&mut self, index: &Digest, depth: usize) -> Option<Result<Digest, NoImage>> {
+        if depth > MAX_DEPTH || !self.seen.insert(*index) {
+            return None;
+        }
+        let tree = self.tree;
+        let Some(Below::Index(entries)) = tree.below(index) else {
+            return None;
+        };
+        let named = |entry: &&Descriptor| entry.platform.as_ref().is_some_and(is_named);
+        for wanted in self.platforms {
+            for entry in entries.iter().filter(named) {
+                let offered = entry.platform.as_ref().map(read);
+                if !offered.is_some_and(|offered| wanted.matches(&offered)) {
+                    continue;
+                }
+                match tree.below(&entry.digest) {
+                    Some(Below::Manifest(leaf)) if leaf.is_image => {
+                        return Some(Ok(entry.digest));
+                    }
+                    Some(Below::Manifest(leaf)) if !leaf.is_open() => return Some(Err(NoImage)),
+                    Some(Below::Index(_)) => {
+                        if let Some(chosen) = self.within(&entry.digest, depth + 1) {
+                            return Some(chosen);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for entry in entries.iter().filter(|entry| entry.platform.is_none()) {
+            match tree.below(&entry.digest) {
+                Some(Below::Manifest(leaf)) => {
+                    let takes = |found: &Platform| self.platforms.iter().any(|wanted| wanted.matches(found));
+                    let fits = leaf.platform.is_some_and(takes);
+                    if fits && leaf.is_image && entry.attests().is_none() {
+                        return Some(Ok(entry.digest));
+                    }
+                    if fits {
+                        return Some(Err(NoImage));
+                    }
+                }
+                Some(Below::Index(_)) => {
+                    if let Some(chosen) = self.within(&entry.digest, depth + 1) {
+                        return Some(chosen);
+                    }
+                }
+                None => {}
+            }
+        }
+        None
+    }
+}
+
+/// What engines tell apart: operating system, architecture and variant; elsewhere than on Linux its version and
+/// features too.
+type Key = (Platform, String);
+
+fn key(platform: &Platform) -> Key {
+    let mut normal = read(platform).normalized();
+    if normal.os == "linux" {
+        normal.os_version = None;
+        normal.os_features.clear();
+    }
+    let mut features = std::mem::take(&mut normal.os_features);
+    features.sort();
+    (normal, features.join(","))
+}
+
+/// An image that is offered: its manifest and its id.
+#[derive(Clone, Copy)]
+struct Offered {
+    manifest: Digest,
+    id: Digest,
+}
+
+/// What an index offers, each platform once.
+#[derive(Default)]
+struct Offers {
+    images: BTreeMap<Key, Offered>,
+    /// What is no image and would be taken for a platform.
+    others: BTreeMap<Key, Digest>,
+    /// The first that is no image, for which neither index nor config name a platform.
+    any: Option<Digest>,
+}
+
+/// Looks for indexes of which engines could take different things for one platform.
+pub(crate) struct Contest {
+    known: HashMap<Digest, Rc<Offers>>,
+    /// What was found, by the digest of the index.
+    pub found: Vec<(Digest, Problem)>,
+    offers: usize,
+}
+
+impl Contest {
+    pub(crate) fn new() -> Contest {
+        Contest {
+            known: HashMap::new(),
+            found: Vec::new(),
+            offers: 0,
+        }
+    }
+
+    /// Looks at an index and those within it, each once.
+    pub(crate) fn look(&mut self, tree: &dyn Tree, index: &Digest) {
+        self.of(tree, index, 0);
+    }
+
+    fn of(&mut self, tree: &dyn Tree, index: &Digest, depth: usize) -> Rc<Offers> {
+        if let Some(known) = self.known.get(index) {
+            return Rc::clone(known);
+        }
+        if depth > MAX_DEPTH {
+            return Rc::default();
+        }
+        // An index cannot be within itself; what is wrong with a tree that says so is found elsewhere.
+        self.known.insert(*index, Rc::default());
+        let mut contest = Level {
+            index: *index,
+            offers: Offers::default(),
+            found: BTreeMap::new(),
+        };
+        if let Some(Below::Index(entries)) = tree.below(index) {
+            let mut seen = HashSet::new();
+            let mut entries: Vec<&Descriptor> = entries.iter().collect();
+            entries.retain(|entry| {
+                seen.insert((entry.digest, entry.platform.as_ref(), entry.attests().is_some()))
+            });
+            self.named(tree, &entries, &mut contest, depth);
+            self.open(tree, &entries, &mut contest, depth);
+        }
+        self.found
+            .extend(contest.found.into_values().map(|problem| (*index, problem)));
+        let offers = Rc::new(contest.offers);
+        self.known.insert(*index, Rc::clone(&offers));
+        offers
+    }
+
+    /// The entries for which an index names a platform.
+    fn named(&mut self, tree: &dyn Tree, entries: &[&Descriptor], level: &mut Level, depth: usize) {
+        for entry in entries {
+            let Some(platform) = entry.platform.as_ref().filter(|platform| is_named(platform)) else {
+                continue;
+            };
+            match tree.below(&entry.digest) {
+                Some(Below::Manifest(leaf)) if leaf.is_image => {
+                    let (manifest, id) = (entry.digest, leaf.config.digest);
+                    level.image(key(platform), Offered { manifest, id });
+                }
+                Some(Below::Manifest(leaf)) if !leaf.is_open() => level.other(key(platform), entry.digest),
+                Some(Below::Index(_)) => {
+                    let inner = self.of(tree, &entry.digest, depth + 1);
+                    let (said, _) = key(platform);
+                    let fits = |key: &Key| key.0.os == said.os && key.0.architecture == said.architecture;
+                    for (key, image) in inner.images.iter().filter(|(key, _)| fits(key)) {
+                        self.count(level, |level| level.image(key.clone(), *image));
+                    }
+                    for (key, other) in inner.others.iter().filter(|(key, _)| fits(key)) {
+                        self.count(level, |level| level.other(key.clone(), *other));
+                    }
+                }
+                _ => {}
+            }
+        }
+        level.judge(&level.offers.others.clone());
+    }
+
+    /// The entries that come after those.
+    fn open(&mut self, tree: &dyn Tree, entries: &[&Descriptor], level: &mut Level, depth: usize) {
+        let named = std::mem::take(&mut level.offers);
+        // Docker takes an entry with an empty platform for one without; containerd never takes it.
+        let is_open = |platform: &Platform| platform.os.is_empty() && platform.architecture.is_empty();
+        for entry in entries {
+            if !entry.platform.as_ref().is_none_or(is_open) {
+                continue;
+            }
+            match tree.below(&entry.digest) {
+                Some(Below::Manifest(leaf)) if leaf.is_open() => {}
+                Some(Below::Manifest(leaf)) => {
+                    let at = leaf.platform.filter(|platform| is_named(platform)).map(key);
+                    let (manifest, id) = (entry.digest, leaf.config.digest);
+                    match at {
+                        Some(at) if named.images.contains_key(&at) => {}
+                        Some(at) if leaf.is_image && entry.attests().is_none() => {
+                            level.open(at, Offered { manifest, id });
+                        }
+                        Some(at) => level.other(at, manifest),
+                        None if leaf.may_fit() && entry.attests().is_none() => {
+                            level.offers.any.get_or_insert(manifest);
+                        }
+                        None => {}
+                    }
+                }
+                Some(Below::Index(_)) => {
+                    let inner = self.of(tree, &entry.digest, depth + 1);
+                    let is_new = |key: &Key| !named.images.contains_key(key);
+                    for (key, other) in inner.others.iter().filter(|(key, _)| is_new(key)) {
+                        self.count(level, |level| level.other(key.clone(), *other));
+                    }
+                    for (key, image) in inner.images.iter().filter(|(key, _)| is_new(key)) {
+                        self.count(level, |level| level.open(key.clone(), *image));
+                    }
+                    level.offers.any = level.offers.any.or(inner.any);
+                }
+                None => {}
+            }
+        }
+        level.judge(&level.offers.others.clone());
+        level.judge(&named.others);
+        level.offers.images.extend(named.images);
+        level.offers.others.extend(named.others);
+    }
+
+    /// Takes over from an index within, if there is not too much of it by now.
+    fn count(&mut self, level: &mut Level, take: impl FnOnce(&mut Level)) {
+        self.offers = self.offers.saturating_add(1);
+        if self.offers <= MAX_ALL_DESCRIPTORS {
+            take(level);
+        } else if self.offers == MAX_ALL_DESCRIPTORS + 1 {
+            let limit = MAX_ALL_DESCRIPTORS;
+            self.found.push((level.index, Problem::TooMany { limit }));
+        }
+    }
+}
+
+/// One index that is being looked at.
+struct Level {
+    index: Digest,
+    offers: Offers,
+    found: BTreeMap<Key, Problem>,
+}
+
+impl Level {
+    fn image(&mut self, at: Key, image: Offered) {
+        let first = *self.offers.images.entry(at.clone()).or_insert(image);
+        if first.id != image.id {
+            let platform = at.0.clone();
+            self.found.entry(at).or_insert(Problem::PlatformOfTwoImages {
+                platform,
+                first: first.manifest,
+                second: image.manifest,
+            });
+        }
+    }
+
+    fn open(&mut self, at: Key, image: Offered) {
+        if let Some(other) = self.offers.any {
+            self.no_image(&at, other);
+        }
+        self.image(at, image);
+    }
+
+    /// Something that is no image: of those that fit alike, an engine takes the first.
+    fn other(&mut self, at: Key, other: Digest) {
+        if !self.offers.images.contains_key(&at) {
+            self.offers.others.entry(at).or_insert(other);
+        }
+    }
+
+    fn no_image(&mut self, at: &Key, other: Digest) {
+        let platform = at.0.clone();
+        let problem = Problem::PlatformOfNoImage { platform, other };
+        self.found.entry(at.clone()).or_insert(problem);
+    }
+
+    /// Finds what is no image and would be taken in the place of an image for the same architecture.
+    fn judge(&mut self, others: &BTreeMap<Key, Digest>) {
+        if others.is_empty() {
+            return;
+        }
+        let place = |key: &Key| (key.0.os.clone(), key.0.architecture.clone());
+        let images: HashSet<(String, String)> = self.offers.images.keys().map(place).collect();
+        for (key, other) in others.iter().filter(|(key, _)| images.contains(&place(key))) {
+            self.no_image(key, *other);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "choice_tests.rs"]
+mod tests;
