@@ -1,12 +1,14 @@
 //! Which image of an index engines take.
 //!
-//! containerd, Docker and skopeo go by the platforms that the entries of an index have, not by what the manifests
-//! turn out to be. An entry that names a platform comes before one that names none, and of two that fit alike the first
-//! is taken. containerd and skopeo descend into a nested index where it is its turn; Docker's classic store does not.
-//! An entry without a platform is taken for what its config says, or whatever it says.
+//! containerd, skopeo and Docker's classic store go by the platforms that the entries of an index have, not by what the
+//! manifests turn out to be. An entry that names a platform comes before one that names none, and of two that fit alike
+//! the first is taken. containerd and skopeo descend into a nested index where it is its turn; Docker's classic store does
+//! not. An entry without a platform is taken for what its config says, or whatever it says. The containerd store of
+//! Docker 28 takes the first for the platform that it comes to, with or without a platform in the index, nested or not, and
+//! whatever type its config has.
 //!
-//! Where engines could take different images for one platform, or something that is no image, an index is refused:
-//! [`Contest`].
+//! So engines differ where an index has two images for one platform, or for one something that is no image: such an
+//! index is refused ([`Contest`]).
 //!
 //! Sources: containerd, `core/images/image.go` (`Manifest`); moby, `distribution/pull_v2_unix.go`; containers/image,
 //! `internal/manifest/oci_index.go` (`chooseInstance`).
@@ -217,8 +219,10 @@ impl Contest {
             entries.retain(|entry| {
                 seen.insert((entry.digest, entry.platform.as_ref(), entry.attests().is_some()))
             });
-            self.named(tree, &entries, &mut contest, depth);
-            self.open(tree, &entries, &mut contest, depth);
+            for entry in entries {
+                self.entry(tree, entry, &mut contest, depth);
+            }
+            contest.judge();
         }
         self.found
             .extend(contest.found.into_values().map(|problem| (*index, problem)));
@@ -227,79 +231,50 @@ impl Contest {
         offers
     }
 
-    /// The entries for which an index names a platform.
-    fn named(&mut self, tree: &dyn Tree, entries: &[&Descriptor], level: &mut Level, depth: usize) {
-        for entry in entries {
-            let Some(platform) = entry.platform.as_ref().filter(|platform| is_named(platform)) else {
-                continue;
-            };
-            match tree.below(&entry.digest) {
-                Some(Below::Manifest(leaf)) if leaf.is_image => {
-                    let (manifest, id) = (entry.digest, leaf.config.digest);
-                    level.image(key(platform), Offered { manifest, id });
+    fn entry(&mut self, tree: &dyn Tree, entry: &Descriptor, level: &mut Level, depth: usize) {
+        let leaf = match tree.below(&entry.digest) {
+            Some(Below::Manifest(leaf)) => leaf,
+            Some(Below::Index(_)) => {
+                let inner = self.of(tree, &entry.digest, depth + 1);
+                for (key, other) in &inner.others {
+                    self.count(level, |level| level.other(key.clone(), *other));
                 }
-                Some(Below::Manifest(leaf)) if !leaf.is_open() => level.other(key(platform), entry.digest),
-                Some(Below::Index(_)) => {
-                    let inner = self.of(tree, &entry.digest, depth + 1);
-                    let (said, _) = key(platform);
-                    let fits = |key: &Key| key.0.os == said.os && key.0.architecture == said.architecture;
-                    for (key, image) in inner.images.iter().filter(|(key, _)| fits(key)) {
-                        self.count(level, |level| level.image(key.clone(), *image));
+                for (key, image) in &inner.images {
+                    if let Some(other) = level.offers.any {
+                        level.no_image(key, other);
                     }
-                    for (key, other) in inner.others.iter().filter(|(key, _)| fits(key)) {
-                        self.count(level, |level| level.other(key.clone(), *other));
-                    }
+                    self.count(level, |level| level.image(key.clone(), *image));
                 }
-                _ => {}
+                level.offers.any = level.offers.any.or(inner.any);
+                return;
             }
+            None => return,
+        };
+        let is_image = leaf.is_image && entry.attests().is_none();
+        let said = entry.platform.as_ref().filter(|platform| is_named(platform));
+        // Docker takes an entry with an empty platform for one without.
+        let is_empty = |platform: &Platform| platform.os.is_empty() && platform.architecture.is_empty();
+        let is_silent = entry.platform.as_ref().is_none_or(is_empty);
+        let platform = match said {
+            Some(said) => Some(said),
+            None if is_silent => leaf.platform.filter(|platform| is_named(platform)),
+            None => return,
+        };
+        match platform {
+            _ if leaf.is_open() => {}
+            Some(platform) if is_image => {
+                if let Some(other) = level.offers.any {
+                    level.no_image(&key(platform), other);
+                }
+                let (manifest, id) = (entry.digest, leaf.config.digest);
+                level.image(key(platform), Offered { manifest, id });
+            }
+            Some(platform) => level.other(key(platform), entry.digest),
+            None if leaf.may_fit() && entry.attests().is_none() => {
+                level.offers.any.get_or_insert(entry.digest);
+            }
+            None => {}
         }
-        level.judge(&level.offers.others.clone());
-    }
-
-    /// The entries that come after those.
-    fn open(&mut self, tree: &dyn Tree, entries: &[&Descriptor], level: &mut Level, depth: usize) {
-        let named = std::mem::take(&mut level.offers);
-        // Docker takes an entry with an empty platform for one without; containerd never takes it.
-        let is_open = |platform: &Platform| platform.os.is_empty() && platform.architecture.is_empty();
-        for entry in entries {
-            if !entry.platform.as_ref().is_none_or(is_open) {
-                continue;
-            }
-            match tree.below(&entry.digest) {
-                Some(Below::Manifest(leaf)) if leaf.is_open() => {}
-                Some(Below::Manifest(leaf)) => {
-                    let at = leaf.platform.filter(|platform| is_named(platform)).map(key);
-                    let (manifest, id) = (entry.digest, leaf.config.digest);
-                    match at {
-                        Some(at) if named.images.contains_key(&at) => {}
-                        Some(at) if leaf.is_image && entry.attests().is_none() => {
-                            level.open(at, Offered { manifest, id });
-                        }
-                        Some(at) => level.other(at, manifest),
-                        None if leaf.may_fit() && entry.attests().is_none() => {
-                            level.offers.any.get_or_insert(manifest);
-                        }
-                        None => {}
-                    }
-                }
-                Some(Below::Index(_)) => {
-                    let inner = self.of(tree, &entry.digest, depth + 1);
-                    let is_new = |key: &Key| !named.images.contains_key(key);
-                    for (key, other) in inner.others.iter().filter(|(key, _)| is_new(key)) {
-                        self.count(level, |level| level.other(key.clone(), *other));
-                    }
-                    for (key, image) in inner.images.iter().filter(|(key, _)| is_new(key)) {
-                        self.count(level, |level| level.open(key.clone(), *image));
-                    }
-                    level.offers.any = level.offers.any.or(inner.any);
-                }
-                None => {}
-            }
-        }
-        level.judge(&level.offers.others.clone());
-        level.judge(&named.others);
-        level.offers.images.extend(named.images);
-        level.offers.others.extend(named.others);
     }
 
     /// Takes over from an index within, if there is not too much of it by now.
@@ -334,13 +309,6 @@ impl Level {
         }
     }
 
-    fn open(&mut self, at: Key, image: Offered) {
-        if let Some(other) = self.offers.any {
-            self.no_image(&at, other);
-        }
-        self.image(at, image);
-    }
-
     /// Something that is no image: of those that fit alike, an engine takes the first.
     fn other(&mut self, at: Key, other: Digest) {
         if !self.offers.images.contains_key(&at) {
@@ -355,14 +323,18 @@ impl Level {
     }
 
     /// Finds what is no image and would be taken in the place of an image for the same architecture.
-    fn judge(&mut self, others: &BTreeMap<Key, Digest>) {
-        if others.is_empty() {
+    fn judge(&mut self) {
+        if self.offers.others.is_empty() {
             return;
         }
         let place = |key: &Key| (key.0.os.clone(), key.0.architecture.clone());
         let images: HashSet<(String, String)> = self.offers.images.keys().map(place).collect();
-        for (key, other) in others.iter().filter(|(key, _)| images.contains(&place(key))) {
-            self.no_image(key, *other);
+        for (at, other) in &self.offers.others {
+            if images.contains(&place(at)) {
+                let (platform, other) = (at.0.clone(), *other);
+                let problem = Problem::PlatformOfNoImage { platform, other };
+                self.found.entry(at.clone()).or_insert(problem);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! command.rs   the command as a user runs it
 //! classic_store.rs   layers and manifests out of the files of a Docker, while it runs and after
 //! examples.rs  the examples of the help texts that need an engine
+//! index_choice.rs   indexes with several images for one platform
 //! index_platforms.rs   indexes that name no platforms, or others than the configs
 //! layers.rs    layers that are no tar: what a verification calls bad, engines refuse
 //! load.rs      loading into Docker, beside a twin that pulled
@@ -66,6 +67,7 @@ mod further_digests;
 mod harness;
 mod hops;
 mod image_ids;
+mod index_choice;
 mod index_platforms;
 mod layers;
 mod load;

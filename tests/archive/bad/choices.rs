@@ -238,7 +238,7 @@ pub fn cases() -> Vec<Case> {
                 &arm.blobs(),
                 &[entry(&plain, amd64), entry(&arm, Some("linux/arm64"))],
                 |sample| {
-                    sample.index["annotations"]["dev.sealift.manifest-json-platform"] = "arm64".into();
+                    sample.index["annotations"]["dev.sealift.manifest-json-platform"] = "linux/".into();
                 },
             ),
         ),
