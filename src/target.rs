@@ -13,6 +13,7 @@ use std::io;
 
 use crate::error::{Error, Result, most_severe};
 use crate::escape::Escaped;
+use crate::image::names;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, Reference};
 use crate::progress::Progress;
@@ -339,9 +340,10 @@ impl fmt::Display for Plan {
         writeln!(f, "to {}", Escaped(&self.target))?;
         writeln!(
             f,
-            "send {layers} layers, {} bytes in {} blobs",
+            "send {}, {} bytes in {}",
+            names::count(layers, "layer"),
             self.bytes(),
-            self.send.len()
+            names::count(self.send.len(), "blob")
         )?;
         let mut hidden: Vec<&PlannedImage> = Vec::new();
         for image in &self.images {

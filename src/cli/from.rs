@@ -100,6 +100,12 @@ impl FromArgs {
         self.data_root.is_none() && self.from.contains(&From::Auto)
     }
 
+    /// Why the local Docker was not asked, where it would have been.
+    pub fn unasked(&self) -> Option<String> {
+        let absence = docker::source::absence(&docker::Options::from_process());
+        absence.filter(|_| self.is_auto())
+    }
+
     /// Whether nothing is to be written unless all of it is proven.
     pub fn requires_proof(&self) -> bool {
         matches!(self.rebuild, How::Require)
@@ -211,7 +217,7 @@ impl Open<'_> {
 
     /// The local Docker, if there is one that can be asked.
     fn docker_if_there(&self) -> Result<Option<Box<dyn Source>>> {
-        if !docker::source::may_be_there(&docker::Options::from_process()) {
+        if docker::source::absence(&docker::Options::from_process()).is_some() {
             return Ok(None);
         }
         match self.docker() {

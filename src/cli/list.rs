@@ -179,8 +179,8 @@ const COLUMNS: [Column; 6] = [
     Column::Name("NAME"),
     Column::Digest("DIGEST"),
     Column::Text("EVIDENCE"),
-    Column::Text("CONTENT"),
-    Column::List("PLATFORMS"),
+    Column::Minor("CONTENT"),
+    Column::MinorList("PLATFORMS"),
     Column::Text("SIZE"),
 ];
 /// The columns of what stands below an image, and what they are set off by.

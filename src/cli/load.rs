@@ -18,7 +18,7 @@ use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
 use super::bars;
-use super::output::{Failure, Outcome, Output};
+use super::output::{Failure, Outcome, Output, left_out};
 use super::rename::RenameArgs;
 use super::size::Size;
 use super::table::{Column, TableArgs, table};
@@ -95,8 +95,9 @@ const COLUMNS: [Column; 6] = [
     Column::Name("NAME"),
     Column::Name("TAG"),
     Column::Digest("DIGEST"),
-    Column::Text("EVIDENCE"),
-    Column::Text("SHOWN"),
+    // What is not verified, or not shown, is warned of besides.
+    Column::Minor("EVIDENCE"),
+    Column::Minor("SHOWN"),
     Column::Text("CHANGE"),
 ];
 
@@ -266,14 +267,19 @@ fn tell_foreign(output: &Output, report: &Report) {
 /// A hint, as the whole command that would show a digest where nothing but consent to a restart is missing.
 fn whole(hint: &str) -> String {
     match hint {
-        CONSENT => consenting(std::env::args().skip(1)),
+        CONSENT => {
+            let is_root = rustix::process::geteuid().is_root();
+            consenting(std::env::args().skip(1), is_root)
+        }
         other => other.to_string(),
     }
 }
 
 /// The same command line with consent to a restart, for a shell.
-fn consenting(arguments: impl Iterator<Item = String>) -> String {
-    let mut words = vec!["sudo".to_string(), "sealift".to_string()];
+fn consenting(arguments: impl Iterator<Item = String>, is_root: bool) -> String {
+    // Where root logs in, sudo may not be installed.
+    let sudo = (!is_root).then(|| "sudo".to_string());
+    let mut words: Vec<String> = sudo.into_iter().chain(["sealift".to_string()]).collect();
     let mut arguments = arguments.filter(|argument| argument != "--dry-run");
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -336,7 +342,7 @@ fn told(output: &Output, report: &Report) -> Outcome {
         pushed.filter(|(_, obstacles)| !obstacles.is_empty()),
     );
     for image in &report.left_out {
-        output.warn(&format!("{} was left out: {}", image.name, image.reason));
+        output.warn(&left_out(&image.name, &image.reason));
     }
     Ok(report.exit_code())
 }
@@ -453,7 +459,7 @@ mod tests {
 
     #[test]
     fn the_command_that_would_do_it_can_be_pasted() {
-        let line = |text: &[&str]| consenting(text.iter().map(|word| (*word).to_string()));
+        let line = |text: &[&str]| consenting(text.iter().map(|word| (*word).to_string()), false);
         assert_eq!(
             line(&[
                 "load",
@@ -469,6 +475,10 @@ mod tests {
         assert_eq!(
             line(&["load", "it's", "--attach=auto"]),
             r"sudo sealift load 'it'\''s' --attach offline --allow-restart"
+        );
+        assert_eq!(
+            consenting(["load", "x.tar"].map(str::to_string).into_iter(), true),
+            "sealift load x.tar --attach offline --allow-restart"
         );
     }
 }

@@ -213,6 +213,15 @@ impl<'a> Several<'a> {
 /// Whether the one document was printed. Held while it is.
 static PRINTED: Mutex<bool> = Mutex::new(false);
 
+/// Says that an image was left out. The reason may begin with its name.
+pub fn left_out(name: &str, reason: &str) -> String {
+    let reason = reason
+        .strip_prefix(name)
+        .and_then(|rest| rest.strip_prefix(": "))
+        .unwrap_or(reason);
+    format!("{name} was left out: {reason}")
+}
+
 /// Prints one JSON document.
 pub fn print_document(value: &impl serde::Serialize) -> Result<(), Failure> {
     let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);

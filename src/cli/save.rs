@@ -18,7 +18,7 @@ use sealift::{Error, Result, transfer};
 
 use super::bars;
 use super::from::FromArgs;
-use super::output::{Failure, Outcome, Output};
+use super::output::{Failure, Outcome, Output, left_out};
 use super::rename::RenameArgs;
 use super::size::{self, Size};
 use super::table::{Column, TableArgs, table};
@@ -137,6 +137,11 @@ impl Save {
             progress.as_ref(),
             interrupt,
         );
+        if let (Err(error), Some(why)) = (&saved, self.from.unasked())
+            && matches!(error.exit_code(), 4 | 7)
+        {
+            output.note(&format!("the local Docker was not asked: {why}"));
+        }
         let summary = saved.map_err(|error| match error.each().len() {
             failed if failed < references.len() && !options.keep_going && is_of_images(&error) => {
                 Failure::Hinted(error, "--keep-going saves the other images")
@@ -286,7 +291,7 @@ impl Save {
         }
         self.unproven(output, summary);
         for image in &summary.left_out {
-            output.warn(&format!("{} was left out: {}", image.reference, image.error));
+            output.warn(&left_out(&image.reference.to_string(), &image.error.to_string()));
             if let Some(hint) = image.error.hint() {
                 output.hint(hint);
             }
@@ -313,6 +318,11 @@ impl Save {
         };
         if let Some(names) = names(&|image| image.evidence == Evidence::Recorded) {
             output.warn(&format!("the digest is recorded, not proven: {names}"));
+            if summary.images.iter().any(is_without_manifest) && !rustix::process::geteuid().is_root() {
+                output.hint(
+                    "only root can read Docker's store, where the manifest may be: run the same command with sudo",
+                );
+            }
             if summary.images.iter().any(is_unproven) {
                 output.hint(
                     "--from registry saves what the registry has; NAME@sha256:... says that a digest is known from \
@@ -325,6 +335,12 @@ impl Save {
             output.hint("--from docker saves what the local Docker has as it is, with exit code 0");
         }
     }
+}
+
+/// Whether another manifest stands in for the one of an image that came out of Docker.
+fn is_without_manifest(image: &Saved) -> bool {
+    let said = image.provenance.as_ref().map(|said| &said.manifest);
+    image.from.starts_with("Docker ") && matches!(said, Some(ManifestOrigin::StandIn { .. }))
 }
 
 /// Whether the manifest of an image is there, and nothing tells that a registry has it.

@@ -1,7 +1,8 @@
 //! Tables that fit the terminal.
 //!
 //! A pipe or file gets every cell in full. On a terminal that is too narrow for that, digests are shortened first,
-//! then names are cut in the middle, then columns are dropped, the last one first.
+//! then names are cut in the middle, then columns are dropped: minor ones, which other lines tell as well, then the
+//! others, the last one first.
 
 use std::os::fd::AsFd;
 
@@ -46,12 +47,21 @@ pub enum Column {
     List(&'static str),
     /// Never shortened.
     Text(&'static str),
+    /// Never shortened, and dropped before others, the first one first.
+    Minor(&'static str),
+    /// A list that is dropped so.
+    MinorList(&'static str),
 }
 
 impl Column {
     fn title(self) -> &'static str {
         match self {
-            Column::Digest(title) | Column::Name(title) | Column::List(title) | Column::Text(title) => title,
+            Column::Digest(title)
+            | Column::Name(title)
+            | Column::List(title)
+            | Column::Text(title)
+            | Column::Minor(title)
+            | Column::MinorList(title) => title,
         }
     }
 
@@ -63,7 +73,7 @@ impl Column {
         }
         let kept = width.saturating_sub(1);
         let head = match self {
-            Column::List(_) => kept,
+            Column::List(_) | Column::MinorList(_) => kept,
             _ => kept / 2,
         };
         let tail = text.chars().skip(count - (kept - head));
@@ -71,7 +81,11 @@ impl Column {
     }
 
     fn is_cut(self) -> bool {
-        matches!(self, Column::Name(_) | Column::List(_))
+        matches!(self, Column::Name(_) | Column::List(_) | Column::MinorList(_))
+    }
+
+    fn is_minor(self) -> bool {
+        matches!(self, Column::Minor(_) | Column::MinorList(_))
     }
 }
 
@@ -86,16 +100,27 @@ pub fn table(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> 
 pub fn untitled(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
     let escaped = |row: &Vec<String>| row.iter().map(|cell| Escaped(cell).to_string()).collect();
     let mut rows: Vec<Vec<String>> = rows.iter().map(escaped).collect();
-    let mut widths = widths(columns, &rows);
+    let mut columns = columns.to_vec();
+    let mut widths = widths(&columns, &rows);
     if let Some(limit) = width
         && total(&widths) > limit
     {
         for row in &mut rows {
-            shorten_digests(columns, row);
+            shorten_digests(&columns, row);
         }
-        widths = fitting(columns, self::widths(columns, &rows), limit);
+        widths = self::widths(&columns, &rows);
+        while widths.len() > 1 && total(&narrowest(&columns, &widths)) > limit {
+            let dropped = columns.iter().position(|column| column.is_minor());
+            let dropped = dropped.unwrap_or(columns.len() - 1);
+            columns.remove(dropped);
+            widths.remove(dropped);
+            rows.iter_mut().filter(|row| row.len() > dropped).for_each(|row| {
+                row.remove(dropped);
+            });
+        }
+        widths = fitting(&columns, widths, limit);
     }
-    rows.iter().map(|row| line(columns, row, &widths)).collect()
+    rows.iter().map(|row| line(&columns, row, &widths)).collect()
 }
 
 fn widths(columns: &[Column], rows: &[Vec<String>]) -> Vec<usize> {
@@ -111,21 +136,19 @@ fn total(widths: &[usize]) -> usize {
     widths.iter().sum::<usize>() + gaps
 }
 
-/// The widths of the columns that stay.
+/// The widths below which columns are dropped.
+fn narrowest(columns: &[Column], widths: &[usize]) -> Vec<usize> {
+    let pairs = columns.iter().zip(widths);
+    let narrowest = pairs.map(|(column, width)| match column.is_cut() {
+        true => NARROWEST.min(*width),
+        false => *width,
+    });
+    narrowest.collect()
+}
+
+/// The widths in which the columns that stay fit.
 fn fitting(columns: &[Column], mut widths: Vec<usize>, limit: usize) -> Vec<usize> {
-    let narrowest = |widths: &[usize]| -> Vec<usize> {
-        let pairs = columns.iter().zip(widths);
-        pairs
-            .map(|(column, width)| match column.is_cut() {
-                true => NARROWEST.min(*width),
-                false => *width,
-            })
-            .collect()
-    };
-    while widths.len() > 1 && total(&narrowest(&widths)) > limit {
-        widths.pop();
-    }
-    let floor = narrowest(&widths);
+    let floor = narrowest(columns, &widths);
     while total(&widths) > limit {
         // The widest gives first.
         let gives = widths
@@ -155,7 +178,7 @@ fn shorten_digests(columns: &[Column], row: &mut [String]) {
         let start = match column {
             Column::Digest(_) => 0,
             Column::Name(_) => cell.rfind('@').map_or(0, |at| at + 1),
-            Column::List(_) | Column::Text(_) => continue,
+            _ => continue,
         };
         let digest = cell.get(start..).and_then(|text| text.parse::<Digest>().ok());
         if let Some(digest) = digest {
@@ -232,6 +255,22 @@ mod tests {
         for width in 1..150 {
             shown(Some(width));
         }
+    }
+
+    #[test]
+    fn minor_columns_are_dropped_before_others_the_first_one_first() {
+        let columns = [
+            Column::Name("NAME"),
+            Column::Minor("EVIDENCE"),
+            Column::MinorList("PLATFORMS"),
+            Column::Text("CHANGE"),
+        ];
+        let row = ["httpd:2.4", "verified", "linux/amd64", "moved from 4b4c290aa643"].map(str::to_string);
+        let shown = |width| table(&columns, &[row.to_vec()], Some(width)).join("\n");
+        assert!(shown(60).contains("EVIDENCE") && shown(60).contains("PLATFORMS"));
+        assert!(!shown(55).contains("EVIDENCE") && shown(55).contains("PLATFORMS"));
+        assert!(!shown(40).contains("PLATFORMS") && shown(40).contains("moved from 4b4c290aa643"));
+        assert!(!shown(30).contains("CHANGE"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use sealift::Result;
 use sealift::archive::account::Evidence;
 use sealift::archive::content::Content;
 use sealift::archive::verify::{self, Image, Report};
+use sealift::image::names;
 use sealift::interrupt::Interrupt;
 use sealift::oci::Platform;
 
@@ -87,9 +88,9 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
             count => format!("{count} errors"),
         };
         output.line(format_args!(
-            "{}: {} blobs, {}{depth}: {verdict}",
+            "{}: {}, {}{depth}: {verdict}",
             report.label,
-            report.blobs,
+            names::count(report.blobs, "blob"),
             Size(report.bytes)
         ))?;
     }

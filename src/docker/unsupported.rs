@@ -161,7 +161,10 @@ pub(super) fn wrong_platform(
     };
     let missing = [
         names(&images).map(|names| format!("platform {platform} of {names}")),
-        names(&artifacts).map(|names| format!("an image in {names}")),
+        names(&artifacts).map(|names| match artifacts.len() {
+            1 => format!("image {names}"),
+            _ => format!("images {names}"),
+        }),
     ];
     let missing: Vec<String> = missing.into_iter().flatten().collect();
     let mut hints: Vec<String> = unmatched

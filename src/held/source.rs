@@ -12,7 +12,7 @@ use super::work::{self, Ready, Work};
 use crate::archive::account::{Account, Evidence, Provenance};
 use crate::blob::Stored;
 use crate::error::{Error, Place, Problem, Result};
-use crate::image::Graph;
+use crate::image::{Graph, names};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
@@ -130,7 +130,9 @@ impl HeldSource {
                 |platform| format!("{} for {platform}", descriptor.digest),
             ),
             place: self.holder.label().into(),
-            hint: Some("it was not pulled; pull it, or save where the registry can be reached".into()),
+            hint: Some(
+                "it was not pulled; pull it, or take the image from its registry with --from registry".into(),
+            ),
         }
     }
 
@@ -143,13 +145,14 @@ impl HeldSource {
             place: self.holder.label().into(),
             hint: left_out.or(names.as_ref().map(|names| match names.as_slice() {
                 [] => "none of its images has a name".into(),
+                _ if is_like_an_id(reference) => {
+                    "an image id is written in full, as sha256:... and 64 digits: \
+                     `docker images --no-trunc` shows them"
+                        .into()
+                }
                 names => {
-                    let shown: Vec<String> = names.iter().take(10).map(Reference::familiar).collect();
-                    let more = match names.len() - shown.len() {
-                        0 => String::new(),
-                        more => format!(" and {more} more"),
-                    };
-                    format!("it has {}{more}", shown.join(", "))
+                    let names = names.iter().map(Reference::familiar).collect();
+                    names::instead_of(&reference.familiar(), names)
                 }
             })),
         }
@@ -310,6 +313,13 @@ impl Source for HeldSource {
             problem,
         )
     }
+}
+
+/// Whether a name is what `docker images` shows as IMAGE ID.
+fn is_like_an_id(reference: &Reference) -> bool {
+    let name = reference.familiar();
+    let name = name.strip_suffix(":latest").unwrap_or(&name);
+    (12..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 /// Reads over the first bytes of what can only be read from its start.

@@ -192,7 +192,7 @@ impl serde::Serialize for Reference {
 
 /// Why a text is not a reference, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid image name {text:?}: {reason} at character {position}")]
+#[error("invalid image name {text:?}: at character {position}: {reason}")]
 pub struct ReferenceError {
     /// The text, whole.
     pub text: String,
@@ -327,7 +327,13 @@ fn parse_name(text: &str, name: &str) -> Result<Repository, ReferenceError> {
         format!("{domain}/{path}")
     };
     if ALGORITHMS.contains(&full.as_str()) {
-        return Err(error(text, 0, "this is a digest or an image id, not a name"));
+        return Err(ReferenceError {
+            hint: Some(
+                "a digest or image id is written in full: `docker images --no-trunc` shows all 64 digits"
+                    .into(),
+            ),
+            ..error(text, 0, "this is a digest or an image id, not a name")
+        });
     }
     if full.len() > MAX_NAME {
         return Err(error(text, 0, "the name is longer than 255 characters"));
@@ -408,7 +414,7 @@ fn check_component(text: &str, component: &str, start: usize) -> Result<(), Refe
         let here = start + at;
         match char {
             'a'..='z' | '0'..='9' => separator = "",
-            'A'..='Z' => return Err(error(text, here, "a repository name is in lower case")),
+            'A'..='Z' => return Err(error(text, here, "repository names are in lower case")),
             '.' | '_' | '-' if at == 0 => {
                 return Err(error(
                     text,

@@ -60,7 +60,9 @@ impl Wanted {
     pub(super) fn name(&self, repository: &str) -> String {
         match self {
             Wanted::Tag(tag) => format!("{repository}:{tag}"),
-            Wanted::Manifest(digest) | Wanted::Blob(digest, _) => format!("{repository}@{digest}"),
+            Wanted::Manifest(digest) => format!("{repository}@{digest}"),
+            // A layer's or a config's digest is no image's.
+            Wanted::Blob(digest, _) => format!("blob {digest} of {repository}"),
         }
     }
 }
@@ -293,7 +295,7 @@ impl Client {
             return not_a_registry(endpoint, &format!("it answered 404 Not Found{page}"));
         }
         if matches!(wanted, Wanted::Blob(..)) {
-            return not_found(format!("blob {subject}"), None);
+            return not_found(subject, None);
         }
         let tags = self.tags(session, endpoint);
         if body.code == "NAME_UNKNOWN" || matches!(tags, Tags::NoRepository) {

@@ -217,6 +217,17 @@ fn reason_of(error: &CertificateError) -> String {
             let names = presented.join(", ");
             format!("it is for other names: {}", Escaped(&names))
         }
-        other => Escaped(&other.to_string()).to_string(),
+        CertificateError::Revoked => "it was revoked".into(),
+        CertificateError::BadSignature => "its signature is wrong".into(),
+        CertificateError::BadEncoding => "it is malformed".into(),
+        // What the verifier has no name for, as it is written in code: `Other(OtherError(CaUsedAsEndEntity))`.
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "it is a CA's own certificate, not a server's; give that with --ca-file, and the server another one".into()
+        }
+        other => {
+            let text = format!("{other:?}");
+            let cause = text.trim_start_matches("Other(").trim_start_matches("OtherError(");
+            Escaped(cause.trim_end_matches(')')).to_string()
+        }
     }
 }

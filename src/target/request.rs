@@ -4,6 +4,7 @@ use super::LeftOut;
 use super::offer::{Damaged, Offer, Offers};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
+use crate::image::names;
 use crate::image::rename::{self, Rename};
 use crate::image::selector::{self, Identity, Selector};
 use crate::oci::{Platform, Reference};
@@ -165,13 +166,11 @@ fn hits(text: &str, offers: &Offers<'_>) -> Result<(Vec<usize>, Vec<usize>)> {
 }
 
 fn not_offered(text: &str, offers: &Offers<'_>) -> Error {
-    let mut known: Vec<String> = offers.images.iter().map(Offer::label).collect();
-    known.sort();
-    known.dedup();
+    let known: Vec<String> = offers.images.iter().map(Offer::label).collect();
     Error::NotFound {
         what: Escaped(text).to_string(),
         place: offers.place(),
-        hint: Some(format!("it has {}", known.join(", "))),
+        hint: Some(names::instead_of(text, known)),
     }
 }
 

@@ -33,10 +33,7 @@ fn saved(sealift: &Sealift) -> String {
 fn options_that_leave_nothing_to_ask_are_refused() {
     let sealift = Sealift::new();
     for (arguments, says) in [
-        (
-            &["--from", "registry", "--offline"][..],
-            "there is nothing to ask",
-        ),
+        (&["--from", "registry", "--offline"][..], "--offline asks none"),
         (&["--offline"], "there is nothing to ask"),
         (&["--from", "registry", "--data-root", "/"], "--from asks none"),
         (
@@ -50,6 +47,40 @@ fn options_that_leave_nothing_to_ask_are_refused() {
         assert!(run.stderr.contains("hint: "), "{line:?}: {}", run.stderr);
         assert!(!sealift.path("out.tar").exists());
     }
+}
+
+#[test]
+fn a_registry_that_fails_is_told_with_the_docker_that_was_not_asked() {
+    let sealift = Sealift::new().env("DOCKER_HOST", "unix:///nope.sock");
+    let said = "note: the local Docker was not asked: /nope.sock does not exist";
+    // Nothing listens at port 1.
+    let save = ["save", "127.0.0.1:1/app:1", "-o", "out.tar"];
+    assert!(sealift.run(&save).code(4).stderr.contains(said));
+    let run = sealift
+        .run(&[&save[..], &["--from", "registry"]].concat())
+        .code(4);
+    assert!(!run.stderr.contains("Docker"), "{}", run.stderr);
+}
+
+#[test]
+fn a_name_that_is_not_there_is_answered_with_those_like_it() {
+    let sealift = Sealift::new();
+    let save = ["save", "--offline", "--from", &saved(&sealift), "-o", "out.tar"];
+    for (name, hint) in [
+        ("49eb034b73f3", "hint: an image id is written in full"),
+        ("nothing", "hint: it has "),
+    ] {
+        let told = sealift.run(&[&save[..], &[name]].concat()).code(7).stderr;
+        assert!(told.contains(hint), "{told}");
+    }
+    let told = sealift
+        .run(&[&save[..], &["sha256:49eb"]].concat())
+        .code(2)
+        .stderr;
+    assert!(
+        told.contains("hint: a digest or image id is written in full"),
+        "{told}"
+    );
 }
 
 #[test]

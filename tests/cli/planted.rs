@@ -147,7 +147,7 @@ fn what_another_user_put_in_the_place_of_the_archive_is_not_followed() {
         ("ln -s $H/nothing images.tar", "link of another user"),
         ("ln -s /dev/null images.tar", "link of another user"),
         ("mkfifo images.tar", "belongs to another user"),
-        ("mkdir images.tar", "not a regular file"),
+        ("mkdir images.tar", "names a folder"),
     ] {
         for parts in [&[][..], &["--split", "100kB"]] {
             let trap = Trap::new();

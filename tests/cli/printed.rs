@@ -8,7 +8,7 @@ fn usage_is_exit_2_and_says_what_is_wrong_at_which_character() {
     let run = sealift.run(&["save", "user/App:1", "-o", "x.tar"]).code(2);
     assert!(
         run.stderr
-            .contains("a repository name is in lower case at character 6"),
+            .contains("at character 6: repository names are in lower case"),
         "{}",
         run.stderr
     );
@@ -180,7 +180,7 @@ fn every_wrong_name_is_told_in_one_run() {
     let lines: Vec<_> = run.stderr.lines().collect();
     let expected = [
         "error: invalid image name \"user/App:1\": ",
-        "error: invalid image name \"docker://httpd:2.4\": no scheme stands before an image's name",
+        "error: invalid image name \"docker://httpd:2.4\": at character 1: no scheme stands before an image's name",
         "hint: write httpd:2.4",
         "error: list.txt, line 2: invalid image name \"B:2\": ",
         "hint: a list has one image a line",

@@ -224,7 +224,7 @@ fn artifacts_are_refused_by_name(engine: Engine, store: Store) {
     for more in [&[][..], &["--dry-run"]] {
         let said = sealift.run(&[&["load", &path][..], more].concat()).code(7);
         for part in [
-            "error: an image in chart:1, app:signature not found in ",
+            "error: images chart:1, app:signature not found in ",
             &format!("chart:1 is an artifact of type {CHART}, not an image"),
             &format!("app:signature is an artifact of type {SIGNATURE}, not an image"),
         ] {

@@ -12,7 +12,9 @@ pub fn commands(sealift: &Sealift) -> Vec<String> {
     let commands = section(&sealift.run(&["--help"]).ok().stdout, "Commands:");
     assert!(commands.len() > 5, "{commands:?}");
     let first_word = |line: &String| line.split(' ').next().unwrap().to_owned();
-    commands.iter().map(first_word).collect()
+    // `help` has no help of its own.
+    let commands = commands.iter().map(first_word);
+    commands.filter(|command| command != "help").collect()
 }
 
 /// The examples of a command's help, one shell line each.

@@ -30,7 +30,7 @@ pub fn cut(size: u64, split: Option<u64>) -> Result<Vec<Range<u64>>> {
     };
     if count > MAX_PARTS {
         return Err(Error::Usage {
-            message: format!("parts of {split} bytes are too small for an archive of {size} bytes"),
+            message: format!("--split {split}: such parts are too small for an archive of {size} bytes"),
             hint: Some(format!(
                 "at most {MAX_PARTS} parts are written: --split {} or more",
                 size.div_ceil(MAX_PARTS).max(MIN_PART)

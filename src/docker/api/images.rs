@@ -203,6 +203,8 @@ fn engine_image(summary: Summary, store: Store) -> EngineImage {
     );
     let tags = summary.repo_tags.unwrap_or_default();
     let mut digests = summary.repo_digests.unwrap_or_default();
+    // What Docker before 25 says of an image without a name.
+    digests.retain(|digest| !digest.starts_with("<none>"));
     if let (Store::Containerd, Ok(root)) = (store, summary.id.parse::<Digest>()) {
         let names = tags.iter().filter_map(|tag| tag.parse::<Reference>().ok());
         for name in names {

@@ -32,6 +32,7 @@ use crate::docker::daemon::overmount::Overmount;
 use crate::docker::daemon::process::Process;
 use crate::docker::daemon::reach;
 use crate::error::{Error, Result};
+use crate::image::names;
 use crate::interrupt::pause;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
@@ -109,7 +110,7 @@ impl Strategy for Hosts {
         }
         steps.push(format!(
             "let it pull {}: it asks for manifests only",
-            wanted.join(", ")
+            names::first(wanted, 3)
         ));
         if !names.is_empty() {
             steps.push("unmount the copy, and wait five seconds".into());

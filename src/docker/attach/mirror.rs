@@ -13,6 +13,7 @@ use std::net::TcpListener;
 
 use crate::docker::api::Client;
 use crate::docker::api::info::Info;
+use crate::image::names;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
 use crate::serve::{Server, UNPRIVILEGED, bind_below};
@@ -61,7 +62,10 @@ impl Strategy for Mirror {
             format!("serve the manifests, by digest only, on a port below {first} of 127.0.0.1"),
             format!("bind-mount a copy of {file}, with that address as the mirror of docker.io, over it"),
             format!("SIGHUP dockerd{pid}, which reads the copy"),
-            format!("let it pull {}: it asks for manifests only", wanted.join(", ")),
+            format!(
+                "let it pull {}: it asks for manifests only",
+                names::first(wanted, 3)
+            ),
             "SIGHUP with the mirrors as they were, unmount the copy".into(),
         ]
     }

@@ -75,11 +75,13 @@ fn downed(error: Error) -> Error {
     }
 }
 
-/// Whether a Docker may run where the environment says.
-pub fn may_be_there(options: &Options) -> bool {
+/// Why no Docker runs where the environment says, if that is seen without asking it.
+pub fn absence(options: &Options) -> Option<String> {
     match Endpoint::find(&options.environment) {
-        Ok(Endpoint::Unix(socket)) => socket.exists(),
-        _ => true,
+        Ok(Endpoint::Unix(socket)) if !socket.exists() => {
+            Some(format!("{} does not exist", socket.display()))
+        }
+        _ => None,
     }
 }
 
