@@ -108,6 +108,8 @@ impl Progress for Bars {
             None => ProgressBar::new_spinner().with_style(style("{prefix:>12} {spinner} {elapsed}")),
         };
         let bar = self.all.add(bar.with_prefix(Escaped(name).to_string()));
+        // At once, however short the work is.
+        bar.tick();
         bar.enable_steady_tick(Duration::from_millis(250));
         state.total = Some(bar);
     }

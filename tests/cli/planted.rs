@@ -228,7 +228,8 @@ fn no_race_leads_to_another_file() {
     let mut attacker = Attacker(trap.other(script).stderr(Stdio::null()).spawn().unwrap());
     for _ in 0..150 {
         let saved = trap.save("out/images.tar", &["--no-resume"]);
-        assert!(matches!(saved.code, Some(0 | 3)), "{saved:?}");
+        // 2 where a FIFO or a folder was there when the place was looked at.
+        assert!(matches!(saved.code, Some(0 | 2 | 3)), "{saved:?}");
         trap.assert_untouched("a race");
     }
     assert!(attacker.0.try_wait().unwrap().is_none(), "the attacker gave up");

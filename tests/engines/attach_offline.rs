@@ -548,10 +548,10 @@ fn the_command_that_would_do_it_is_told() {
     let planned = offline.sealift.run(&arguments).code(6);
     assert_eq!(planned.stderr, "");
     let text = format!("{}\n{}", said.stderr, planned.stdout);
-    for (hints, text) in [("hint: sudo sealift ", &text), ("--allow-restart", &text)] {
+    for (hints, text) in [("hint: sealift ", &text), ("--allow-restart", &text)] {
         assert_eq!(text.matches(hints).count(), 2, "{text}");
     }
-    let (_, line) = said.stderr.split_once("hint: sudo sealift ").unwrap();
+    let (_, line) = said.stderr.split_once("hint: sealift ").unwrap();
     let line = line.lines().next().unwrap();
     let program = env!("CARGO_BIN_EXE_sealift");
     let mut shell = offline.sealift.command(&[] as &[&str]);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -303,7 +304,8 @@ fn podman_is_recognised() {
         .arg(format!("unix://{}", socket.display()));
     let mut podman = folder.spawn(&mut command, &folder.path().join("podman.log"));
     let until = Instant::now() + Duration::from_secs(30);
-    while !socket.exists() && Instant::now() < until {
+    // The socket is there before it listens.
+    while UnixStream::connect(&socket).is_err() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
     }
     let options = docker::Options {
