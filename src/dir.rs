@@ -8,7 +8,7 @@ mod walk;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -20,6 +20,8 @@ use rustix::io::Errno;
 
 pub use walk::Located;
 
+/// Larger files of settings are not read, in bytes.
+pub const MAX_SETTING: u64 = 4 << 20;
 /// A folder, to read its names and to make them durable.
 const LISTED: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -297,6 +299,30 @@ impl Dir {
             _ => error.into(),
         }
     }
+}
+
+/// Reads an open file of at most `limit` bytes whole.
+///
+/// # Errors
+///
+/// If it cannot be read, or is larger.
+pub fn read_whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    if file.metadata()?.len() > limit {
+        return Err(io::Error::other("it is not a file of a reasonable size"));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a file of settings whole that says where something is, if it is root's or this user's.
+///
+/// # Errors
+///
+/// If it cannot be read, or another user could say it.
+pub fn read_setting(path: &Path) -> io::Result<Vec<u8>> {
+    let own = rustix::process::geteuid().as_raw();
+    read_whole(open_owned(path, &[0, own])?, MAX_SETTING)
 }
 
 /// Opens a file of settings: it and every link to it belong to one of `owners`.

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use self::resolve::{Images, Resolver};
 use self::write::{Run, Written};
-use crate::archive::account::{Evidence, Provenance};
 use crate::archive::format::{self, Named};
 use crate::archive::layout::Layout;
 use crate::error::{Error, Result, most_severe};
+use crate::image::provenance::{Evidence, Provenance};
 use crate::image::rename::Rename;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, PlatformSelection, Reference};

@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::archive::account::Account;
 use crate::error::{Error, Problem, Result};
 use crate::image::Graph;
+use crate::image::provenance::Account;
 use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
 

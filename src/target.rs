@@ -18,7 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, Reference};
 use crate::progress::Progress;
 
-pub use crate::archive::account::Evidence;
+pub use crate::image::provenance::Evidence;
 pub use offer::{Damaged, Offer, Offers};
 pub use report::{Loaded, Report};
 pub use request::{Attach, Request, Selection};

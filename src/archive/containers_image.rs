@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::account::{ManifestOrigin, Provenance, StandIn};
 use super::format::{Entry, REF_NAME};
+use crate::image::provenance::{ManifestOrigin, Provenance, StandIn};
 use crate::oci::{Digest, json};
 
 /// Why such a manifest proves no digest, for people.

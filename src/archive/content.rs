@@ -3,11 +3,11 @@
 
 use std::collections::HashSet;
 
-use super::account::{Account, LayerOrigin};
 use super::format::Entry;
 use crate::blob::Stored;
 use crate::error::{Error, Finding, Result};
 use crate::image::Graph;
+use crate::image::provenance::{Account, LayerOrigin};
 use crate::oci::{Descriptor, Digest, MediaType};
 
 /// An opened OCI layout.

@@ -9,8 +9,8 @@ mod names;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::account::Account;
 use crate::error::{Error, Place, Problem, Result};
+use crate::image::provenance::Account;
 use crate::image::{Graph, Image};
 use crate::oci::{Descriptor, Digest, Document, MediaType, Platform, Reference};
 

@@ -3,7 +3,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use super::*;
-use crate::archive::account::Account;
+use crate::image::provenance::Account;
 use crate::image::{Graph, Image};
 use crate::oci::{Config, Document, MediaType, PlatformSelection};
 

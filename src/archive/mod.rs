@@ -1,7 +1,6 @@
 //! The archive: an OCI image layout in a plain tar that other tools read too.
 //!
 //! - [`format`]: entry names, annotations, `index.json` and `manifest.json`
-//! - [`account`]: what an archive says of an image besides its documents
 //! - [`content`]: what can be read as a layout
 //! - [`graphs`]: what its entries stand for
 //!
@@ -24,7 +23,6 @@
 //! - [`view`]: the tar that an engine is shown
 //! - [`source`]: what was opened, as a source of images
 
-pub mod account;
 mod containers_image;
 pub mod content;
 pub mod docker_save;

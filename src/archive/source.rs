@@ -10,11 +10,11 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
-use super::account::{Account, Provenance, StandIn};
 use super::content::Content;
 use super::format::Entry;
 use super::graphs::Graphs;
 use crate::error::{Error, Place, Problem, Result};
+use crate::image::provenance::{Account, Provenance, StandIn};
 use crate::image::{Graph, Image, graph};
 use crate::oci::{Descriptor, Digest, Document, Reference, Repository};
 use crate::source::{Archived, Source, StoredForm, Upstream};

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::archive;
-use crate::archive::account::Evidence;
 use crate::error::Error;
 use crate::image::Graph;
+use crate::image::provenance::Evidence;
 use crate::oci::{MediaType, Platform, PlatformSelection};
 
 const NAME: &str = "io.containerd.image.name";

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use clap::Args;
 use sealift::Result;
 use sealift::archive::Graphs;
-use sealift::archive::account::{Account, Evidence, LayerOrigin, Provenance};
 use sealift::archive::content::Content;
 use sealift::archive::format::{self, Entry, Named};
 use sealift::image::Graph;
+use sealift::image::provenance::{Account, Evidence, LayerOrigin, Provenance};
 use sealift::oci::{Digest, Platform};
 
 use super::archive::FileArgs;

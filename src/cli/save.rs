@@ -5,10 +5,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sealift::archive::account::{Evidence, ManifestOrigin};
 use sealift::archive::writer;
 use sealift::error::most_severe;
 use sealift::escape::shell_word;
+use sealift::image::provenance::{Evidence, ManifestOrigin};
 use sealift::interrupt::Interrupt;
 use sealift::oci::reference::ReferenceError;
 use sealift::oci::{Digest, PlatformSelection, Reference};

@@ -2,10 +2,10 @@
 
 use clap::Args;
 use sealift::Result;
-use sealift::archive::account::Evidence;
 use sealift::archive::content::Content;
 use sealift::archive::verify::{self, Image, Report};
 use sealift::image::names;
+use sealift::image::provenance::Evidence;
 use sealift::interrupt::Interrupt;
 use sealift::oci::Platform;
 

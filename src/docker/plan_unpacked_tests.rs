@@ -2,8 +2,8 @@
 
 use super::tests::{AMD64, held, inventory, planned, sent};
 use super::*;
-use crate::archive::account::{LayerOrigin, ManifestOrigin, Provenance, StandIn};
 use crate::docker::inventory::AttachOption;
+use crate::image::provenance::{LayerOrigin, ManifestOrigin, Provenance, StandIn};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::target::Form;
 use crate::target::sample::{diff_id, offer, stored};

@@ -6,11 +6,11 @@ use std::io::{BufReader, Read as _};
 
 use super::Holder;
 use super::known::Known;
-use crate::archive::account::LayerOrigin;
 use crate::blob::Stored;
 use crate::blob::decompress::Decompressor;
 use crate::blob::decompress::compression_of;
 use crate::error::{Error, Place, Problem, Result};
+use crate::image::provenance::LayerOrigin;
 use crate::interrupt::Interrupt;
 use crate::oci::{Compression, Descriptor, Digest, Hasher, Kind, MediaType, Repository};
 use crate::progress::Progress;

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::{HeldImage, Holder};
-use crate::archive::account::ManifestOrigin;
 use crate::archive::format;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::graph::{MAX_DEPTH, MAX_DESCRIPTORS};
+use crate::image::provenance::ManifestOrigin;
 use crate::oci::{Descriptor, Digest, Document, Kind, MediaType, Platform, Reference, Repository};
 use crate::source::Upstream;
 

@@ -4,8 +4,8 @@ use super::HeldImage;
 use super::layers;
 use super::manifests;
 use super::work::{Draft, Image, Work};
-use crate::archive::account::{LayerOrigin, ManifestOrigin, StandIn};
 use crate::error::Result;
+use crate::image::provenance::{LayerOrigin, ManifestOrigin, StandIn};
 use crate::oci::{Compression, Descriptor, Kind, MediaType};
 
 /// Why a name has no digest whose image has some under other names.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Evidence, Obstacle};
-use crate::archive::account::{Account, LayerOrigin, ManifestOrigin};
 use crate::archive::content::Content;
 use crate::archive::{Graphs, verify};
 use crate::error::Result;
+use crate::image::provenance::{Account, LayerOrigin, ManifestOrigin};
 use crate::image::selector::Identity;
 use crate::image::{Graph, Image};
 use crate::oci::{Descriptor, Digest, Reference};

@@ -1,7 +1,7 @@
 //! Which images are chosen, and what they are called.
 
 use super::*;
-use crate::archive::account::StandIn;
+use crate::image::provenance::StandIn;
 use crate::oci::Digest;
 use crate::target::Damaged;
 use crate::target::sample::offer;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::Offer;
-use crate::archive::account::Account;
 use crate::archive::content::Content;
 use crate::archive::format::Entry;
 use crate::blob::Stored;
 use crate::error::{Finding, Result};
 use crate::image::Graph;
+use crate::image::provenance::Account;
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
 
 /// An archive that holds nothing.

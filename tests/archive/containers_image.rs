@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use sealift::archive::account::{Account, Evidence};
 use sealift::archive::{ArchiveSource, Opened, open_any, verify};
 use sealift::image::Graph;
+use sealift::image::provenance::{Account, Evidence};
 use sealift::oci::{Descriptor, Digest, Reference, Repository};
 use sealift::progress::Silent;
 use sealift::source::{Source, Upstream};

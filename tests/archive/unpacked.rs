@@ -3,11 +3,11 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use sealift::archive::account::{Evidence, LayerOrigin, ManifestOrigin, Provenance};
 use sealift::archive::content::Content;
 use sealift::archive::source::ArchiveSource;
 use sealift::archive::verify::{self, Report};
 use sealift::image::Graph;
+use sealift::image::provenance::{Evidence, LayerOrigin, ManifestOrigin, Provenance};
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Digest, PlatformSelection};
 use sealift::progress::Silent;

@@ -130,7 +130,7 @@ fn unverified<'a>(content: &'a dyn Content) -> Offers<'a> {
             graph: Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch)
                 .unwrap()
                 .into(),
-            account: sealift::archive::account::Account::default(),
+            account: sealift::image::provenance::Account::default(),
             layer_sizes: Default::default(),
         }
     });

@@ -6,8 +6,8 @@ use super::{
     CONTAINERD_NAME, FORMAT, FORMAT_VERSION, MADE, NONE, PLATFORMS, PROVENANCE, RECORDED, REF_NAME,
     REFERENCE, UNCOMPRESSED, is_stand_in,
 };
-use crate::archive::account::{Account, ManifestOrigin, Provenance, StandIn};
 use crate::error::Problem;
+use crate::image::provenance::{Account, ManifestOrigin, Provenance, StandIn};
 use crate::oci::{Descriptor, Digest, Document, Index, MediaType, Platform, Reference, json};
 
 /// One entry of an `index.json` that was read.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use super::documents::{Blob, ManifestNode, Node, NodeContent, Nodes};
 use super::place_of;
-use crate::archive::account::Evidence;
 use crate::archive::content::Content;
 use crate::archive::format::Entry;
 use crate::error::{Error, Finding, Problem};
 use crate::image::choice::Contest;
 use crate::image::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH, MAX_DESCRIPTORS};
+use crate::image::provenance::Evidence;
 use crate::oci::{Descriptor, Digest, Kind, MediaType, Platform, Reference};
 
 /// What is known about all images together.

@@ -18,11 +18,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::account::Evidence;
 use super::content::Content;
 use super::format::digest_of_path;
 use crate::blob::decompress::DEFAULT_LIMIT;
 use crate::error::{Error, Finding, Place, Problem, Result};
+use crate::image::provenance::Evidence;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, Reference};
 use crate::progress::Progress;

@@ -4,9 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::closure::{Closure, Walked};
-use crate::archive::account::Evidence;
 use crate::archive::content::Content;
 use crate::error::Problem;
+use crate::image::provenance::Evidence;
 use crate::oci::{Config, Descriptor, Digest, Document, Kind, MediaType, Platform};
 
 /// Finds recorded digests that are those of other images.

@@ -13,10 +13,9 @@ use super::config::{CommandLine, Configuration, DEFAULT_PATH, same};
 use super::namespaces::{self, Namespaces};
 use super::overmount::{Overmount, unsafe_place};
 use super::peer::{holder, other_user};
-use crate::dir::{Dir, Located};
+use crate::dir::{Dir, Located, MAX_SETTING, read_setting, read_whole};
 use crate::docker::api::info::Info;
 use crate::docker::api::{Client, encode};
-use crate::docker::store::files::{MAX_SETTING, read_setting, read_whole};
 use crate::error::{Error, Result};
 use crate::target::Obstacle;
 

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::containerd;
-use super::files::{digest_path, open_below, read_setting};
+use super::files::{digest_path, open_below};
 use crate::archive::format::STAND_IN;
 use crate::blob::{Extent, Stored};
-use crate::dir::Dir;
+use crate::dir::{Dir, read_setting};
 use crate::docker::daemon::process::Process;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Config, Descriptor, Digest, Document, MAX_METADATA, Manifest};

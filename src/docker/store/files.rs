@@ -4,13 +4,13 @@
 //! files of this host or to another store.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
 use super::repositories::Repositories;
-use crate::dir::{Dir, open_owned};
+use crate::dir::{Dir, read_setting, read_whole};
 use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
 use crate::docker::daemon::process::{Identity, Process};
 use crate::error::{Error, Result};
@@ -19,8 +19,6 @@ use crate::target::Obstacle;
 
 /// Where a stock installation keeps its data.
 const DEFAULT_ROOT: &str = "/var/lib/docker";
-/// Larger files of settings are not read, in bytes.
-pub const MAX_SETTING: u64 = 4 << 20;
 /// Larger lists of names are not read, in bytes; ten thousand images need two million.
 const MAX_NAMES: u64 = 256 << 20;
 
@@ -209,30 +207,6 @@ impl Files {
 /// `FOLDER/sha256/HEX`.
 pub fn digest_path(folder: &Path, digest: &Digest) -> PathBuf {
     folder.join(digest.algorithm()).join(digest.hex())
-}
-
-/// Reads an open file of at most `limit` bytes whole.
-///
-/// # Errors
-///
-/// If it cannot be read, or is larger.
-pub fn read_whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
-    if file.metadata()?.len() > limit {
-        return Err(io::Error::other("it is not a file of a reasonable size"));
-    }
-    let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Reads a file of settings whole that says where something is, if it is root's or this user's.
-///
-/// # Errors
-///
-/// If it cannot be read, or another user could say it.
-pub fn read_setting(path: &Path) -> io::Result<Vec<u8>> {
-    let own = rustix::process::geteuid().as_raw();
-    read_whole(open_owned(path, &[0, own])?, MAX_SETTING)
 }
 
 /// Opens a folder below another one, following no link; `None` if there is none.

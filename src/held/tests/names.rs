@@ -2,8 +2,8 @@
 
 use super::fake::{Form, Image, Registry, Store, index, reference};
 use super::scene::{AMD64, APP, ARM64, REPOSITORY, Scene, app};
-use crate::archive::account::{Evidence, StandIn};
 use crate::held::Holding;
+use crate::image::provenance::{Evidence, StandIn};
 use crate::oci::Digest;
 use crate::source::{Others, Source};
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fake::{Form, Image, Notes, Registry, reference};
-use crate::archive::account::Account;
 use crate::archive::{self, Content, verify};
 use crate::error::Result;
 use crate::held::{HeldSource, Holder, Options, Rebuild};
 use crate::image::Graph;
+use crate::image::provenance::Account;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, PlatformSelection, Reference};
 use crate::progress::Silent;
