@@ -1,23 +1,12 @@
 use super::*;
 use crate::error::Error;
 use crate::image::Graph;
+use crate::image::testing::Store;
 use crate::oci::PlatformSelection;
-
-/// Documents by digest.
-#[derive(Default)]
-struct Store(HashMap<Digest, Vec<u8>>);
 
 const ACME: &str = "application/vnd.acme.config+json";
 
 impl Store {
-    fn add(&mut self, media_type: &str, value: &serde_json::Value) -> Descriptor {
-        let bytes = value.to_string().into_bytes();
-        let digest = Digest::sha256(&bytes);
-        let size = u64::try_from(bytes.len()).unwrap();
-        self.0.insert(digest, bytes);
-        Descriptor::new(MediaType::new(media_type), digest, size)
-    }
-
     /// An entry in words: `PLATFORM NAME [CONFIG]`, where the platform is that of the index or `-`, and the name
     /// makes images differ. A config is `acme`, `empty` or `unknown`, or a platform. `attests` is one of buildkit's.
     fn entry(&mut self, text: &str) -> Descriptor {
@@ -69,14 +58,14 @@ impl Store {
     }
 
     /// Entries, comma-separated; those in brackets are in an index of their own.
-    fn index(&mut self, text: &str) -> Descriptor {
+    fn index_of(&mut self, text: &str) -> Descriptor {
         let mut manifests = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
             let end = match rest.strip_prefix('[') {
                 Some(inner) => {
                     let end = inner.find(']').unwrap();
-                    manifests.push(self.index(&inner[..end]));
+                    manifests.push(self.index_of(&inner[..end]));
                     end + 2
                 }
                 None => {
@@ -175,7 +164,7 @@ fn an_index_is_read_as_engines_read_it() {
         ("linux/amd64 x acme, linux/386 a", "none"),
     ] {
         let mut store = Store::default();
-        let index = store.index(entries);
+        let index = store.index_of(entries);
         assert_eq!(
             store.chosen(&index, "linux/amd64 linux/386"),
             expected,
@@ -203,7 +192,7 @@ fn one_image_for_many_platforms_is_no_contest() {
 #[test]
 fn indexes_that_share_indexes_are_looked_at_once() {
     let mut store = Store::default();
-    let mut inner = store.index("linux/amd64 a, linux/arm64 b");
+    let mut inner = store.index_of("linux/amd64 a, linux/arm64 b");
     for level in 0..6 {
         let again: Vec<Descriptor> = (0..100).map(|_| inner.clone()).collect();
         let index = serde_json::json!({"schemaVersion": 2, "manifests": again, "annotations": {"n": level.to_string()}});

@@ -1,21 +1,8 @@
-use std::collections::HashMap;
-
 use super::*;
+use crate::image::testing::Store;
 use crate::oci::MediaType;
 
-/// Documents by digest.
-#[derive(Default)]
-struct Store(HashMap<Digest, Vec<u8>>);
-
 impl Store {
-    fn add(&mut self, media_type: &str, value: &serde_json::Value) -> Descriptor {
-        let bytes = value.to_string().into_bytes();
-        let digest = Digest::sha256(&bytes);
-        let size = u64::try_from(bytes.len()).unwrap();
-        self.0.insert(digest, bytes);
-        Descriptor::new(MediaType::new(media_type), digest, size)
-    }
-
     /// An image whose config says this platform; its descriptor says none.
     fn image(&mut self, platform: &str) -> Descriptor {
         let platform: Platform = platform.parse().unwrap();

@@ -14,6 +14,8 @@ pub mod names;
 pub mod provenance;
 pub mod rename;
 pub mod selector;
+#[cfg(test)]
+mod testing;
 
 pub use documents::{Documents, Parsed};
 pub use graph::{Graph, Image};

@@ -7,21 +7,7 @@ use crate::support::*;
 
 /// An image for each of these platforms, whose version is the platform, in an index that gives others.
 fn image(platforms: &[&str], index: &[&str]) -> Image {
-    let layers = |platform: &Platform| {
-        vec![
-            Layer::busybox(),
-            Layer::new().file("app/version", platform.to_string()),
-        ]
-    };
-    let platforms = platforms.iter().map(|text| Platform::new(text));
-    Image {
-        platforms: platforms
-            .map(|platform| (platform.clone(), layers(&platform)))
-            .collect(),
-        index: true,
-        ..Image::single(Vec::new())
-    }
-    .index_platforms(index)
+    Image::of_platforms(platforms).index_platforms(index)
 }
 
 /// Saves `app:1` out of a registry.

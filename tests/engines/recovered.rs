@@ -157,17 +157,14 @@ fn an_archive_of_the_base_completes_an_image() {
     for engine in [Engine::Docker20, Engine::Docker28] {
         let registry = Registry::start();
         let sealift = Sealift::new();
-        push_base(&registry, &sealift, "library/base:1", false);
-        let mut daemon = Daemon::start(engine, Store::Classic);
-        let base = format!("{}/library/base:1", registry.address());
+        let (mut daemon, name, digest) = built_and_pushed(engine, &registry, &sealift);
+        let (base, tagged) = (
+            format!("{}/library/base:1", registry.address()),
+            format!("{name}:1"),
+        );
         sealift
             .run(&["save", "--from", "registry", &base, "-o", "base.tar"])
             .ok();
-        daemon.docker(&["pull", "--quiet", &base]).ok();
-        daemon.build_on(&base, "app", &own());
-        let name = format!("{}/team/app", registry.address());
-        let tagged = format!("{name}:1");
-        let digest = daemon.push("app", &tagged);
         lose_manifests(&mut daemon);
         drop(registry);
         let from = ["--from", "docker", "--from", "base.tar", "--offline"];
@@ -190,19 +187,25 @@ fn an_archive_of_the_base_completes_an_image() {
     }
 }
 
+/// A daemon that pulled a base, built an image on it and pushed that: the daemon, the image's repository and digest.
+fn built_and_pushed(engine: Engine, registry: &Registry, sealift: &Sealift) -> (Daemon, String, String) {
+    push_base(registry, sealift, "library/base:1", false);
+    let daemon = Daemon::start(engine, Store::Classic);
+    let base = format!("{}/library/base:1", registry.address());
+    daemon.docker(&["pull", "--quiet", &base]).ok();
+    daemon.build_on(&base, "app", &own());
+    let name = format!("{}/team/app", registry.address());
+    let digest = daemon.push("app", &format!("{name}:1"));
+    (daemon, name, digest)
+}
+
 /// The registry lost the image's manifest, and has the base's, which Docker lost.
 #[test]
 fn a_registry_that_lost_the_manifest_still_tells_of_the_base() {
     let mut registry = Registry::start();
     let sealift = Sealift::new();
-    push_base(&registry, &sealift, "library/base:1", false);
-    let mut daemon = Daemon::start(Engine::Docker20, Store::Classic);
-    let base = format!("{}/library/base:1", registry.address());
-    daemon.docker(&["pull", "--quiet", &base]).ok();
-    daemon.build_on(&base, "app", &own());
-    let name = format!("{}/team/app", registry.address());
+    let (mut daemon, name, digest) = built_and_pushed(Engine::Docker20, &registry, &sealift);
     let tagged = format!("{name}:1");
-    let digest = daemon.push("app", &tagged);
     registry.stop();
     registry.forget_manifests("team/app");
     registry.start_again();
@@ -218,13 +221,8 @@ fn a_registry_that_lost_the_manifest_still_tells_of_the_base() {
 fn what_is_not_known_of_a_lost_manifest_is_told() {
     let registry = Registry::start();
     let sealift = Sealift::new();
-    push_base(&registry, &sealift, "library/base:1", false);
-    let mut daemon = Daemon::start(Engine::Docker20, Store::Classic);
-    let base = format!("{}/library/base:1", registry.address());
-    daemon.docker(&["pull", "--quiet", &base]).ok();
-    daemon.build_on(&base, "app", &own());
-    let tagged = format!("{}/team/app:1", registry.address());
-    let digest = daemon.push("app", &tagged);
+    let (mut daemon, name, digest) = built_and_pushed(Engine::Docker20, &registry, &sealift);
+    let tagged = format!("{name}:1");
     lose_manifests(&mut daemon);
     drop(registry);
     let save = [&["save", "--json", "-o", "app.tar"][..], &OUT_OF, &[&tagged]].concat();

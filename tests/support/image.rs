@@ -143,6 +143,22 @@ impl Image {
         }
     }
 
+    /// An index of an image for each platform, whose `app/version` is the platform.
+    pub fn of_platforms(platforms: &[&str]) -> Self {
+        let layers = |platform: &Platform| {
+            let version = Layer::new().file("app/version", platform.to_string());
+            vec![Layer::busybox(), version]
+        };
+        let platforms = platforms.iter().map(|text| Platform::new(text));
+        Self {
+            platforms: platforms
+                .map(|platform| (platform.clone(), layers(&platform)))
+                .collect(),
+            index: true,
+            ..Self::single(Vec::new())
+        }
+    }
+
     /// An index over this machine's and another platform, with attestations, of three gzip layers:
     /// a base that all images share, one of `name`, one of `name` and `version`.
     pub fn sample(name: &str, version: &str) -> Self {

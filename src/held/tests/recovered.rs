@@ -6,7 +6,7 @@ use std::path::Path;
 use super::fake::{Form, Image, Registry, Store, reference};
 use super::scene::{AMD64, APP, REPOSITORY, Scene};
 use crate::archive::{self, ArchiveSource, Opened, Options};
-use crate::held::{Rebuild, Saved};
+use crate::held::{HeldSource, Rebuild, Saved};
 use crate::oci::Reference;
 use crate::source::{Several, Source};
 
@@ -115,6 +115,15 @@ fn archived(image: &Image, name: &str, folder: &Path) -> ArchiveSource {
     }
 }
 
+/// What a save takes from a source beside an archive of the base, which is asked second.
+fn beside_base(source: HeldSource, base: &Image, name: &str) -> super::scene::Saved {
+    let folder = tempfile::tempdir().unwrap();
+    let sources: Vec<Box<dyn Source>> = vec![Box::new(source), Box::new(archived(base, BASE, folder.path()))];
+    Scene::offline()
+        .saved_from(&Several::new(sources), &[name])
+        .unwrap()
+}
+
 #[test]
 fn another_source_has_the_base() {
     let folder = tempfile::tempdir().unwrap();
@@ -144,13 +153,7 @@ fn another_source_has_the_base() {
     }
     // Its layers are taken for a manifest that is known, too.
     let store = Store::default().pull(APP, &app).document(&app.manifest);
-    let sources: Vec<Box<dyn Source>> = vec![
-        Box::new(Scene::offline().source(store)),
-        Box::new(archived(&base, BASE, folder.path())),
-    ];
-    let saved = Scene::offline()
-        .saved_from(&Several::new(sources), &[APP])
-        .unwrap();
+    let saved = beside_base(Scene::offline().source(store), &base, APP);
     assert!(
         saved.says()[0].contains("3 of 4 layers as stored"),
         "{:?}",
@@ -252,14 +255,8 @@ fn an_archive_of_docker_save_and_one_of_the_base() {
     let Opened::Unpacked(save) = archive::open_any(&[path], &Options::default()).unwrap() else {
         panic!("it is an archive of docker save");
     };
-    let sources: Vec<Box<dyn Source>> = vec![
-        Box::new(Scene::offline().source(Saved::new(save).unwrap())),
-        Box::new(archived(&base, BASE, folder.path())),
-    ];
     let name = format!("app@{}", app.digest());
-    let saved = Scene::offline()
-        .saved_from(&Several::new(sources), &[&name])
-        .unwrap();
+    let saved = beside_base(Scene::offline().source(Saved::new(save).unwrap()), &base, &name);
     assert_eq!(saved.digests(), [Some(app.digest())]);
     assert!(
         saved.says()[0].contains("3 of 4 layers as stored"),
@@ -271,16 +268,13 @@ fn an_archive_of_docker_save_and_one_of_the_base() {
 /// `docker push` calls every layer gzip.
 #[test]
 fn a_layer_that_its_manifest_calls_something_else_goes_uncompressed() {
-    let folder = tempfile::tempdir().unwrap();
     let base = Image::odd(AMD64, &[(1, Form::Zstd)]);
     let app = Image::pushed(AMD64, &[(1, Form::Zstd), (2, Form::Push)]);
-    let sources: Vec<Box<dyn Source>> = vec![
-        Box::new(Scene::offline().source(Store::default().pull(APP, &app))),
-        Box::new(archived(&base, BASE, folder.path())),
-    ];
-    let saved = Scene::offline()
-        .saved_from(&Several::new(sources), &[APP])
-        .unwrap();
+    let saved = beside_base(
+        Scene::offline().source(Store::default().pull(APP, &app)),
+        &base,
+        APP,
+    );
     assert_eq!(saved.digests(), [Some(app.digest())]);
     assert_eq!(
         saved.says(),
