@@ -19,6 +19,7 @@ use self::write::{Run, Written};
 use crate::archive::format::{self, Named};
 use crate::archive::layout::Layout;
 use crate::error::{Error, Result, most_severe};
+use crate::image::Image;
 use crate::image::provenance::{Evidence, Provenance};
 use crate::image::rename::Rename;
 use crate::interrupt::Interrupt;
@@ -167,6 +168,9 @@ pub fn save(
     source.prepare(references, options.platforms.as_ref(), &Others::NONE)?;
     progress.phase("resolving", None);
     let (mut images, mut left_out) = Resolver::new(source, options, interrupt).resolve(references)?;
+    if options.platforms.is_none() {
+        note_foreign(&images, progress);
+    }
     let run = Run {
         source,
         options,
@@ -201,6 +205,20 @@ pub fn save(
                 }
                 left_out.extend(lacking);
             }
+        }
+    }
+}
+
+/// Names the images without an index that this machine's platform does not run.
+fn note_foreign(images: &Images, progress: &dyn Progress) {
+    let host = Platform::host();
+    let singles = images.named.iter().filter(|named| named.graph.indexes.is_empty());
+    for named in singles {
+        let platform = named.graph.runnable().find_map(Image::platform);
+        if let (Some(platform), Some(name)) = (platform, &named.reference)
+            && !host.matches(platform)
+        {
+            progress.note(&format!("{} is for {platform} only", name.familiar()));
         }
     }
 }

@@ -76,8 +76,10 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
         output.line(format_args!("error: {error}"))?;
     }
     if !output.is_quiet() {
+        // If all images have errors, naming each says nothing.
+        let names_bad = report.images.iter().any(|image| image.is_good);
         for image in &report.images {
-            if let Some(told) = told(image) {
+            if let Some(told) = told(image, names_bad) {
                 output.line(told)?;
             }
         }
@@ -97,9 +99,13 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
     output.line(format_args!("archive {}", report.archive))
 }
 
-/// What is to be told of an image beside findings: what is not proven, and what is not here as it was stored.
-fn told(image: &Image) -> Option<String> {
+/// What a report adds to the findings of an image: that it has errors, what is not proven, and which layers are here only
+/// uncompressed.
+fn told(image: &Image, names_bad: bool) -> Option<String> {
     let mut told = Vec::new();
+    if names_bad && !image.is_good {
+        told.push("has errors".into());
+    }
     match (image.evidence, image.digest) {
         (Evidence::Recorded, Some(digest)) => {
             let why = match digest == image.root {

@@ -12,7 +12,7 @@ use crate::image::rename;
 use crate::image::selector::Identity;
 use crate::image::{Documents, Graph};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference};
+use crate::oci::{Descriptor, Digest, Kind, MediaType, PlatformSelection, Reference};
 use crate::source::Source;
 
 /// Most bytes of manifests, indexes and configs in one save, each image's counted: they are held in memory until
@@ -194,7 +194,14 @@ impl<'a> Resolver<'a> {
     fn walk(&self, reference: &Reference) -> Result<Named> {
         self.interrupt.check()?;
         let root = self.source.resolve(reference)?;
-        let selection = self.source.selection(reference, self.options.platforms.as_ref());
+        let asked = self.options.platforms.as_ref();
+        let selection = match self.source.selection(reference, asked) {
+            // A manifest without an index has one platform: there is nothing to choose from.
+            PlatformSelection::Only(_) if asked.is_none() && root.media_type.kind() == Kind::Manifest => {
+                PlatformSelection::All
+            }
+            selection => selection,
+        };
         let id = (root.digest, root.size, root.media_type.clone());
         let key = (id, selection.clone(), self.source.origin(reference));
         let graphs = || self.graphs.lock().unwrap_or_else(PoisonError::into_inner);

@@ -154,6 +154,24 @@ fn every_blob_is_there_once_and_names_come_last() {
 }
 
 #[test]
+fn a_manifest_without_an_index_is_saved_whatever_its_platform() {
+    let mut fake = Fake::default();
+    let other = Platform::linux("s390x", None);
+    let manifest = fake.manifest(&other, &[noise(1, 3000)]);
+    fake.tag("app:1", &manifest);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let saved = save_as(&fake, &["app:1"], &Options::default(), &path).unwrap();
+    assert_eq!(saved.images[0].platforms, [other]);
+    let host = Options {
+        platforms: Some(PlatformSelection::host()),
+        ..Options::default()
+    };
+    let error = save_as(&fake, &["app:1"], &host, &path).unwrap_err();
+    assert!(error.hint().unwrap().contains("it has linux/s390x"), "{error}");
+}
+
+#[test]
 fn a_sparse_index_keeps_its_digest() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images.tar");

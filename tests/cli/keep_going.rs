@@ -71,6 +71,10 @@ fn all_of_a_layout_but_what_is_damaged() {
     let sealift = Sealift::new();
     let [_, web] = layout(&sealift);
     fs::remove_file(web.blob(&web.host().layers[2].digest)).unwrap();
+    // The finding names the blob; the image that needs it is named beside it.
+    let verified = sealift.run(&["verify", "layout"]).code(1).stdout;
+    assert!(verified.contains("\nweb:1: has errors\n"), "{verified}");
+    assert!(!verified.contains("app:1"), "{verified}");
     for arguments in [&["--all"][..], &["app:1", "web:1", "--keep-going"]] {
         let _ = fs::remove_file(sealift.path("images.tar"));
         let run = sealift.run(&[&SAVE[..], arguments].concat()).code(1);
