@@ -215,8 +215,8 @@ fn a_helper_runs_as_the_caller_and_sees_nothing_of_root() {
         cat "$HOME/../another/.docker/config.json" >>"$HOME/seen" 2>/dev/null
         ls -l /proc/$$/fd >>"$HOME/seen"
         echo '{"Username":"ann","Secret":"her password"}'"#;
-    fs::write(&helper, script).unwrap();
-    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(host.at("script"), script).unwrap();
+    command::install(host.at("script"), &helper);
     let config = r#"{"credsStore":"spy"}"#;
     host.put(CONFIG, config, CALLER);
     let spied = |more: &[(&str, PathBuf)]| {

@@ -120,7 +120,7 @@ fn without_root_the_image_is_loaded_and_the_exit_code_says_what_is_missing() {
             .success()
     );
     let program = sealift.path("sealift");
-    std::fs::copy(env!("CARGO_BIN_EXE_sealift"), &program).unwrap();
+    command::install(env!("CARGO_BIN_EXE_sealift"), &program);
     for folder in socket
         .ancestors()
         .skip(1)

@@ -251,7 +251,7 @@ fn without_root_the_images_are_loaded_and_sudo_is_told() {
     let program = tempfile::tempdir_in("/var/tmp").unwrap();
     fs::set_permissions(program.path(), open).unwrap();
     let copy = program.path().join("sealift");
-    fs::copy(env!("CARGO_BIN_EXE_sealift"), &copy).unwrap();
+    command::install(env!("CARGO_BIN_EXE_sealift"), &copy);
     let mut command = command::clean(copy, std::path::Path::new("/nonexistent"));
     command
         .arg("load")

@@ -1,7 +1,6 @@
 //! Attaching while the engine is stopped, where systemd stops and starts it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use crate::attach_offline::{CLASSIC, Offline, process_of, running};
 use crate::loading::*;
@@ -57,8 +56,8 @@ impl Systemd {
             .replace("{ START }", &format!("{{ {} }}", daemon.start_command()));
         fs::create_dir(folder.path().join("bin")).unwrap();
         let path = folder.path().join("bin/systemctl");
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(folder.path().join("script"), script).unwrap();
+        command::install(folder.path().join("script"), &path);
         let this = Self { folder };
         for (unit, properties, active) in [
             (

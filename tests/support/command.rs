@@ -69,6 +69,16 @@ pub fn run(command: &mut Command) -> Run {
     Run::new(line, &output)
 }
 
+/// Puts a copy of a program in a place, from where every user may run it.
+///
+/// Another process writes it: a child that some thread forks meanwhile would hold a file open that this process
+/// writes, and running it would fail with "Text file busy".
+pub fn install(program: impl AsRef<OsStr>, place: &Path) {
+    let mut install = Command::new("install");
+    install.args(["-m", "755"]).arg(program).arg(place);
+    run(&mut install).ok();
+}
+
 /// Runs a command that is killed after a minute: one that waits for a FIFO would take forever.
 #[track_caller]
 pub fn bounded(command: &mut Command) -> Run {
