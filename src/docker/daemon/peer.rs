@@ -25,6 +25,8 @@ use crate::target::Obstacle;
 
 /// Longest time that a daemon may take to accept a connection.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Longest time between the kernel's naming the other end of a connection and the process's having it open.
+const GRACE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(5);
 
 /// The header of a netlink message: length, type, flags, sequence number, port.
@@ -86,15 +88,19 @@ fn answering(socket: &Located, program: &str) -> io::Result<Option<i32>> {
     let folder = format!("/proc/self/fd/{}", socket.dir.as_file().as_raw_fd());
     let connection = UnixStream::connect(Path::new(&folder).join(&socket.name))?;
     let until = Instant::now() + LIMIT;
+    let mut accepted = None;
     loop {
         if let Some(inode) = other_end(&connection)? {
-            let holders: Vec<i32> = running(program)?
-                .into_iter()
-                .filter(|pid| holds(*pid, inode))
-                .collect();
-            // A child that has not become another program yet has the same files for a moment.
-            if holders.len() < 2 || Instant::now() > until {
-                return Ok(holders.first().copied());
+            let since = *accepted.get_or_insert_with(Instant::now);
+            let running = running(program)?;
+            let holders: Vec<i32> = running.iter().copied().filter(|pid| holds(*pid, inode)).collect();
+            match *holders {
+                [pid] => return Ok(Some(pid)),
+                // accept(2) names the other end a moment before its process has it among its open files.
+                [] if running.is_empty() || since.elapsed() > GRACE => return Ok(None),
+                // A child that has not become another program yet has the same files for a moment.
+                [pid, ..] if Instant::now() > until => return Ok(Some(pid)),
+                _ => {}
             }
         } else if Instant::now() > until {
             return Err(io::Error::from(io::ErrorKind::TimedOut));
