@@ -1,5 +1,5 @@
 //! The shape of the program: imports point down the list of modules, and folders of one module do not import each
-//! other in a circle. CONTRIBUTING.md draws it.
+//! other in a circle. docs/architecture.md draws it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
