@@ -21,7 +21,7 @@
 //! - [`held`]: images that an engine or an archive holds without all that a registry had of them
 //! - [`serve`]: manifests by digest, over HTTP, for an engine on this host
 //! - [`save`]: references and a source, to a sealed archive
-//! - [`target`]: where images go: probe, plan, apply
+//! - [`load`]: where images go: probe, plan, apply
 //! - [`registry`]: the distribution protocol
 //! - [`docker`]: Docker's Engine API as a source and a target, and attaching digests to its classic store
 
@@ -35,6 +35,7 @@ pub mod goflate;
 pub mod held;
 pub mod image;
 pub mod interrupt;
+pub mod load;
 pub mod net;
 pub mod oci;
 pub mod progress;
@@ -43,7 +44,6 @@ pub mod registry;
 pub mod save;
 pub mod serve;
 pub mod source;
-pub mod target;
 pub mod transfer;
 
 pub use error::{Error, Finding, Place, Problem, Result};

@@ -90,14 +90,14 @@ pub struct Summary {
     /// The images, in the archive's order.
     pub images: Vec<Saved>,
     /// Images that were asked for and left out, by name.
-    pub left_out: Vec<LeftOut>,
+    pub skipped: Vec<Skipped>,
     /// Stored bytes that an interrupted run had left.
     pub reused: u64,
 }
 
 /// An image that was asked for and left out.
 #[derive(Debug, Clone)]
-pub struct LeftOut {
+pub struct Skipped {
     /// What it was asked for as.
     pub reference: Reference,
     /// Why.
@@ -139,8 +139,8 @@ impl Summary {
             .images
             .iter()
             .any(|image| image.evidence == Evidence::Recorded);
-        let left_out = self.left_out.iter().map(|image| image.error.exit_code());
-        most_severe(left_out.chain([if recorded { 6 } else { 0 }]))
+        let skipped = self.skipped.iter().map(|image| image.error.exit_code());
+        most_severe(skipped.chain([if recorded { 6 } else { 0 }]))
     }
 }
 
@@ -167,7 +167,7 @@ pub fn save(
     }
     source.prepare(references, options.platforms.as_ref(), &Others::NONE)?;
     progress.phase("resolving", None);
-    let (mut images, mut left_out) = Resolver::new(source, options, interrupt).resolve(references)?;
+    let (mut images, mut skipped) = Resolver::new(source, options, interrupt).resolve(references)?;
     if options.platforms.is_none() {
         note_foreign(&images, progress);
     }
@@ -180,8 +180,8 @@ pub fn save(
     // What an interrupted run had left of the blobs that came before images were left out.
     let mut left: HashMap<Digest, u64> = HashMap::new();
     loop {
-        if images.named.is_empty() || !left_out.is_empty() && !options.keep_going {
-            let errors = left_out.into_iter().map(|image| image.error);
+        if images.named.is_empty() || !skipped.is_empty() && !options.keep_going {
+            let errors = skipped.into_iter().map(|image| image.error);
             return Err(Error::of_several(errors.collect()));
         }
         let layout = Arc::new(Layout::plan(
@@ -193,7 +193,7 @@ pub fn save(
                 for blob in &mut moved {
                     blob.reused = left.get(blob.verified.digest()).copied().unwrap_or(blob.reused);
                 }
-                return Ok(summary(source, &images, left_out, &layout, &moved, files));
+                return Ok(summary(source, &images, skipped, &layout, &moved, files));
             }
             Written::Lacking { moved, failed } => {
                 for blob in moved {
@@ -203,7 +203,7 @@ pub fn save(
                 for image in &lacking {
                     progress.note(&format!("going on without {}: {}", image.reference, image.error));
                 }
-                left_out.extend(lacking);
+                skipped.extend(lacking);
             }
         }
     }
@@ -237,7 +237,7 @@ fn preferred(selection: Option<&PlatformSelection>) -> Platform {
 fn summary(
     source: &dyn Source,
     images: &Images,
-    mut left_out: Vec<LeftOut>,
+    mut skipped: Vec<Skipped>,
     layout: &Layout,
     moved: &[Moved],
     files: Vec<PathBuf>,
@@ -269,13 +269,13 @@ fn summary(
             reused,
         });
     }
-    left_out.sort_by_key(|image| image.reference.full());
+    skipped.sort_by_key(|image| image.reference.full());
     Summary {
         digest: layout.digest(),
         size: layout.size(),
         files,
         images: saved,
-        left_out,
+        skipped,
         reused: moved.iter().map(|blob| blob.reused).sum(),
     }
 }

@@ -58,7 +58,7 @@ pub trait Source: Send + Sync {
 
     /// Whether an image is given without a document that its index names, though another source may have that:
     /// an engine has one platform's image of an index, and no more is asked for.
-    fn leaves_out(&self, reference: &Reference, document: &Descriptor) -> bool {
+    fn omits(&self, reference: &Reference, document: &Descriptor) -> bool {
         let _ = (reference, document);
         false
     }
@@ -403,9 +403,9 @@ impl Source for Several {
         }
     }
 
-    fn leaves_out(&self, reference: &Reference, document: &Descriptor) -> bool {
+    fn omits(&self, reference: &Reference, document: &Descriptor) -> bool {
         let owner = self.owner(reference);
-        owner.is_ok_and(|source| source.leaves_out(reference, document))
+        owner.is_ok_and(|source| source.omits(reference, document))
     }
 
     fn origin(&self, reference: &Reference) -> String {

@@ -133,7 +133,7 @@ impl Transfer<'_> {
                 match (moved, outcome.as_mut()) {
                     (_, Err(_)) => return,
                     (Ok(moved), Ok(outcome)) => outcome.moved.push(moved),
-                    (Err(error), Ok(outcome)) if self.leaves_out(&error) => {
+                    (Err(error), Ok(outcome)) if self.skips(&error) => {
                         self.progress.blob_finished(&blob.descriptor.digest);
                         outcome.failed.push((blob.descriptor.digest, error));
                     }
@@ -156,7 +156,7 @@ impl Transfer<'_> {
     }
 
     /// Whether a run goes on after an error: it is one blob's, and no local file's.
-    fn leaves_out(&self, error: &Error) -> bool {
+    fn skips(&self, error: &Error) -> bool {
         self.keep_going && !matches!(error, Error::Io { .. } | Error::Interrupted)
     }
 }

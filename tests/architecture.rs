@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["rebuild"],
     &["held"],
     &["serve"],
-    &["save", "target"],
+    &["load", "save"],
     &["docker", "registry"],
     &["cli", "main"],
 ];

@@ -8,7 +8,7 @@ use sealift::docker::attach::folder::Folder;
 use sealift::docker::inventory::Inventory;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
-use sealift::target::{Showing, Target as _};
+use sealift::load::{DigestStatus, Target as _};
 use sealift::{Error, Result};
 
 use super::bars;
@@ -110,7 +110,7 @@ fn leftover(folder: &Folder) -> Result<Option<bool>> {
 struct KindOfNames {
     names: &'static str,
     #[serde(flatten)]
-    showing: Showing,
+    digest_status: DigestStatus,
 }
 
 fn kinds(docker: &Docker, inventory: &Inventory) -> Result<Vec<KindOfNames>> {
@@ -123,8 +123,8 @@ fn kinds(docker: &Docker, inventory: &Inventory) -> Result<Vec<KindOfNames>> {
     kinds
         .into_iter()
         .map(|(names, sample)| {
-            let showing = docker.showing(&sample.parse()?, inventory);
-            Ok(KindOfNames { names, showing })
+            let digest_status = docker.digest_status(&sample.parse()?, inventory);
+            Ok(KindOfNames { names, digest_status })
         })
         .collect()
 }
@@ -155,19 +155,21 @@ fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Resu
     if inventory.store == Store::Containerd {
         return output.line("  digests: are shown after every load");
     }
-    let mut groups: Vec<(&Showing, Vec<&str>)> = Vec::new();
-    for KindOfNames { names, showing } in kinds {
+    let mut groups: Vec<(&DigestStatus, Vec<&str>)> = Vec::new();
+    for KindOfNames { names, digest_status } in kinds {
         match groups.last_mut() {
-            Some((known, all)) if *known == showing && matches!(showing, Showing::Hidden { .. }) => {
+            Some((known, all))
+                if *known == digest_status && matches!(digest_status, DigestStatus::Unavailable { .. }) =>
+            {
                 all.push(names);
             }
-            _ => groups.push((showing, vec![names])),
+            _ => groups.push((digest_status, vec![names])),
         }
     }
-    for (showing, names) in groups {
+    for (digest_status, names) in groups {
         let names = names.join(", ");
-        match showing {
-            Showing::Hidden { obstacles } => {
+        match digest_status {
+            DigestStatus::Unavailable { obstacles } => {
                 output.line(format_args!("  digests of {names}: cannot be attached"))?;
                 for obstacle in obstacles {
                     output.line(format_args!("    {obstacle}"))?;
@@ -176,10 +178,13 @@ fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Resu
                     }
                 }
             }
-            Showing::Attach { strategy } => {
+            DigestStatus::ViaAttach { strategy } => {
                 output.line(format_args!("  digests of {names}: can be attached ({strategy})"))?;
             }
-            Showing::Inherent | Showing::Already | Showing::Declined | Showing::NoDigest { .. } => {
+            DigestStatus::Native
+            | DigestStatus::Present
+            | DigestStatus::Declined
+            | DigestStatus::NoDigest { .. } => {
                 output.line(format_args!("  digests of {names}: are shown"))?;
             }
         }

@@ -12,13 +12,13 @@ use sealift::docker::{self, Docker};
 use sealift::escape::Escaped;
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
+use sealift::load::{Attach, Candidates, Change, DigestStatus, LoadOptions, Obstacle, Plan, Report, Target};
 use sealift::oci::{Platform, Reference};
-use sealift::target::{Attach, Change, Obstacle, Offers, Plan, Report, Request, Room, Showing, Target};
 use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
 use super::bars;
-use super::output::{Failure, Outcome, Output, left_out};
+use super::output::{Failure, Outcome, Output, skipped};
 use super::rename::RenameArgs;
 use super::size::Size;
 use super::table::{Column, TableArgs, table};
@@ -165,13 +165,13 @@ impl Load {
             .open(interrupt)?
             .map(|(_, content)| content)
             .collect::<Result<_>>()?;
-        let mut offers = Offers::default();
+        let mut candidates = Candidates::default();
         for content in &contents {
             let options = self.archive.verify_options();
             let found = verify::verify(content.as_ref(), &options, progress.as_ref(), interrupt)?;
-            offers.add(content.as_ref(), &self.usable(found, output)?)?;
+            candidates.add(content.as_ref(), &self.usable(found, output)?)?;
         }
-        let request = Request {
+        let options = LoadOptions {
             images: self.image.clone(),
             renames: self.rename.renames().to_vec(),
             platform: self.platform.clone(),
@@ -184,25 +184,25 @@ impl Load {
             trust_recorded: self.trust_recorded || self.archive.are_expected(),
             keep_going: self.keep_going,
         };
-        let inventory = target.probe(Some(&offers))?;
-        let plan = target.plan(&offers, &request, &inventory)?;
-        if let Some(room) = plan
-            .room
+        let inventory = target.probe(Some(&candidates))?;
+        let plan = target.plan(&candidates, &options, &inventory)?;
+        if let Some(space) = plan
+            .space
             .as_ref()
-            .filter(|room| room.is_short() && !room.is_refused)
+            .filter(|space| space.is_short() && !space.is_insufficient)
         {
             output.warn(&format!(
                 "the load may not fit into {}: {} are needed, {} are free",
-                room.path,
-                Size(room.needed),
-                Size(room.free)
+                space.path,
+                Size(space.needed),
+                Size(space.free)
             ));
         }
         if self.dry_run {
             progress.done();
             return planned(output, &plan);
         }
-        let report = target.apply(&offers, &plan, progress.as_ref(), interrupt)?;
+        let report = target.apply(&candidates, &plan, progress.as_ref(), interrupt)?;
         progress.done();
         self.loaded(output, &report)
     }
@@ -297,9 +297,9 @@ fn planned(output: &Output, plan: &Plan) -> Outcome {
         output.json(plan)?;
     } else {
         let mut plan = plan.clone();
-        let showings = plan.images.iter_mut().map(|image| &mut image.showing);
-        for showing in showings {
-            if let Showing::Hidden { obstacles } = showing {
+        let statuses = plan.images.iter_mut().map(|image| &mut image.digest_status);
+        for digest_status in statuses {
+            if let DigestStatus::Unavailable { obstacles } = digest_status {
                 let hints = obstacles.iter_mut().filter_map(|obstacle| obstacle.hint.as_mut());
                 hints.for_each(|hint| *hint = whole(hint));
             }
@@ -308,8 +308,8 @@ fn planned(output: &Output, plan: &Plan) -> Outcome {
             output.line(line)?;
         }
     }
-    if let Some(refusal) = plan.room.as_ref().and_then(Room::refusal) {
-        output.error(&refusal);
+    if let Err(error) = plan.check_space() {
+        output.error(&error);
     }
     Ok(plan.exit_code())
 }
@@ -341,8 +341,8 @@ fn told(output: &Output, report: &Report) -> Outcome {
         "a push changes the digest",
         pushed.filter(|(_, obstacles)| !obstacles.is_empty()),
     );
-    for image in &report.left_out {
-        output.warn(&left_out(&image.name, &image.reason));
+    for image in &report.skipped {
+        output.warn(&skipped(&image.name, &image.reason));
     }
     Ok(report.exit_code())
 }

@@ -214,7 +214,7 @@ impl<'a> Several<'a> {
 static PRINTED: Mutex<bool> = Mutex::new(false);
 
 /// Says that an image was left out. The reason may begin with its name.
-pub fn left_out(name: &str, reason: &str) -> String {
+pub fn skipped(name: &str, reason: &str) -> String {
     let reason = reason
         .strip_prefix(name)
         .and_then(|rest| rest.strip_prefix(": "))

@@ -12,13 +12,13 @@ use sealift::image::provenance::{Evidence, ManifestOrigin};
 use sealift::interrupt::Interrupt;
 use sealift::oci::reference::ReferenceError;
 use sealift::oci::{Digest, PlatformSelection, Reference};
-use sealift::save::{self, LeftOut, Saved, Summary};
+use sealift::save::{self, Saved, Skipped, Summary};
 use sealift::source::Source;
 use sealift::{Error, Result, transfer};
 
 use super::bars;
 use super::from::FromArgs;
-use super::output::{Failure, Outcome, Output, left_out};
+use super::output::{Failure, Outcome, Output, skipped};
 use super::rename::RenameArgs;
 use super::size::{self, Size};
 use super::table::{Column, TableArgs, table};
@@ -220,7 +220,7 @@ impl Save {
                 "reused": summary.reused,
                 "images": summary.images,
                 "nameless": nameless,
-                "left_out": summary.left_out.iter().map(left_out_json).collect::<Vec<_>>(),
+                "left_out": summary.skipped.iter().map(skipped_json).collect::<Vec<_>>(),
             }))?;
             return Ok(self.exit_code(summary));
         }
@@ -290,8 +290,8 @@ impl Save {
             }
         }
         self.unproven(output, summary);
-        for image in &summary.left_out {
-            output.warn(&left_out(&image.reference.to_string(), &image.error.to_string()));
+        for image in &summary.skipped {
+            output.warn(&skipped(&image.reference.to_string(), &image.error.to_string()));
             if let Some(hint) = image.error.hint() {
                 output.hint(hint);
             }
@@ -377,7 +377,7 @@ fn is_of_images(error: &Error) -> bool {
     errors.all(|error| matches!(error.exit_code(), 1 | 4 | 6 | 7))
 }
 
-fn left_out_json(image: &LeftOut) -> serde_json::Value {
+fn skipped_json(image: &Skipped) -> serde_json::Value {
     serde_json::json!({
         "name": image.reference,
         "reason": image.error.to_string(),

@@ -6,8 +6,8 @@ use super::api::Client;
 use super::api::info::{Info, Store};
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::load::{Candidate, Candidates, Form, PlannedImage, UploadBlob};
 use crate::oci::{Compression, Descriptor, Digest, Kind, chain_ids};
-use crate::target::{Form, Offer, Offers, PlannedImage, UploadBlob};
 
 /// In what form an engine accepts content, and what it need not be sent.
 #[derive(Debug, Clone)]
@@ -41,12 +41,16 @@ impl Accepts {
 /// # Errors
 ///
 /// If a layer has to be decompressed and its uncompressed size is not known.
-pub fn upload(images: &[PlannedImage], offers: &Offers<'_>, accepts: &Accepts) -> Result<Vec<UploadBlob>> {
+pub fn upload(
+    images: &[PlannedImage],
+    candidates: &Candidates<'_>,
+    accepts: &Accepts,
+) -> Result<Vec<UploadBlob>> {
     let mut seen = HashSet::new();
     let mut upload = Vec::new();
     for position in sent(images, accepts.store) {
         let planned = images.get(position);
-        let Some((offer, image)) = planned.and_then(|planned| found(planned, offers)) else {
+        let Some((candidate, image)) = planned.and_then(|planned| found(planned, candidates)) else {
             continue;
         };
         let mut add = |digest, size, form| {
@@ -60,7 +64,7 @@ pub fn upload(images: &[PlannedImage], offers: &Offers<'_>, accepts: &Accepts) -
             }
         };
         if accepts.store == Store::Containerd {
-            for (descriptor, _) in &offer.graph.indexes {
+            for (descriptor, _) in &candidate.graph.indexes {
                 add(descriptor.digest, descriptor.size, Form::Document);
             }
             add(image.descriptor.digest, image.descriptor.size, Form::Document);
@@ -71,9 +75,13 @@ pub fn upload(images: &[PlannedImage], offers: &Offers<'_>, accepts: &Accepts) -
             if accepts.chains.contains(&chain) {
                 continue;
             }
-            let here = offer.account.layer(layer);
+            let here = candidate.account.layer(layer);
             if is_decompressed(here, accepts) {
-                add(diff_id, uncompressed_size(offer, &diff_id)?, Form::Uncompressed);
+                add(
+                    diff_id,
+                    uncompressed_size(candidate, &diff_id)?,
+                    Form::Uncompressed,
+                );
             } else {
                 add(here.digest, here.size, Form::Layer);
             }
@@ -93,14 +101,17 @@ pub fn sent(images: &[PlannedImage], store: Store) -> Vec<usize> {
         .collect()
 }
 
-/// The offer and the image in it that a planned one stands for.
-pub fn found<'o, 'a>(planned: &PlannedImage, offers: &'o Offers<'a>) -> Option<(&'o Offer<'a>, &'o Image)> {
-    let offer = offers.images.get(planned.offer)?;
-    let image = offer
+/// The candidate and the image in it that are planned.
+pub fn found<'o, 'a>(
+    planned: &PlannedImage,
+    candidates: &'o Candidates<'a>,
+) -> Option<(&'o Candidate<'a>, &'o Image)> {
+    let candidate = candidates.images.get(planned.candidate)?;
+    let image = candidate
         .graph
         .runnable()
         .find(|image| image.descriptor.digest == planned.manifest)?;
-    Some((offer, image))
+    Some((candidate, image))
 }
 
 /// An image's layers with their diff ids and the chains that end with them.
@@ -126,8 +137,8 @@ pub fn is_decompressed(layer: &Descriptor, accepts: &Accepts) -> bool {
     accepts.store == Store::Classic && !accepts.zstd && is_zstd
 }
 
-fn uncompressed_size(offer: &Offer<'_>, diff_id: &Digest) -> Result<u64> {
-    offer.layer_sizes.get(diff_id).copied().ok_or_else(|| Error::Usage {
+fn uncompressed_size(candidate: &Candidate<'_>, diff_id: &Digest) -> Result<u64> {
+    candidate.layer_sizes.get(diff_id).copied().ok_or_else(|| Error::Usage {
         message: format!("layer {diff_id} is zstd, which this engine lacks, and was not decompressed when it was verified"),
         hint: Some("verify the archive wholly, not with --quick".into()),
     })

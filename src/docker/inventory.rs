@@ -12,8 +12,8 @@ use super::stand_ins;
 use crate::docker::api::images::{self, EngineImage};
 use crate::error::Result;
 use crate::image::Image;
+use crate::load::{Candidate, Candidates, Obstacle};
 use crate::oci::{Digest, Platform, chain_ids};
-use crate::target::{Obstacle, Offer, Offers};
 
 /// What a Docker told about itself.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -71,7 +71,7 @@ pub struct AttachOption {
 pub fn probe(
     client: &Client,
     strategies: &[Box<dyn Strategy>],
-    wanted: Option<&Offers<'_>>,
+    wanted: Option<&Candidates<'_>>,
 ) -> Result<Inventory> {
     let version = Version::ask(client)?;
     if version.is_podman() {
@@ -127,15 +127,15 @@ fn look_at_layers(
     client: &Client,
     store: Store,
     images: &mut [EngineImage],
-    wanted: Option<&Offers<'_>>,
+    wanted: Option<&Candidates<'_>>,
 ) -> Result<()> {
     let Some(wanted) = wanted else {
         return images::look_at_layers(client, images, |_| true);
     };
     let known = images::Known::of(images);
-    let is_there = |offer: &Offer<'_>| {
-        let root = known.get(&offer.graph.root.digest);
-        root.is_some_and(|known| offer.graph.runnable().any(|image| known.has(image)))
+    let is_there = |candidate: &Candidate<'_>| {
+        let root = known.get(&candidate.graph.root.digest);
+        root.is_some_and(|known| candidate.graph.runnable().any(|image| known.has(image)))
     };
     if wanted.images.iter().all(is_there) {
         return Ok(());
@@ -143,9 +143,9 @@ fn look_at_layers(
     let ids: HashSet<String> = wanted
         .images
         .iter()
-        .flat_map(|offer| match store {
-            Store::Containerd => vec![offer.graph.root.digest],
-            Store::Classic => offer.graph.runnable().map(Image::id).collect(),
+        .flat_map(|candidate| match store {
+            Store::Containerd => vec![candidate.graph.root.digest],
+            Store::Classic => candidate.graph.runnable().map(Image::id).collect(),
         })
         .map(|id| id.to_string())
         .collect();
@@ -160,9 +160,9 @@ fn look_at_layers(
                 .is_some_and(|config| config.diff_ids == known.diff_ids)
         })
     };
-    let is_there = |offer: &Offer<'_>| {
-        offer.graph.runnable().any(|image| match store {
-            Store::Containerd => has_layers(&offer.graph.root.digest, image),
+    let is_there = |candidate: &Candidate<'_>| {
+        candidate.graph.runnable().any(|image| match store {
+            Store::Containerd => has_layers(&candidate.graph.root.digest, image),
             Store::Classic => has_layers(&image.id(), image),
         })
     };

@@ -44,9 +44,9 @@ use endpoint::{Endpoint, Environment};
 use inventory::Inventory;
 
 use crate::error::Result;
+use crate::load::{DigestStatus, LoadOptions};
 use crate::oci::Repository;
 use crate::progress::Progress;
-use crate::target::{Request, Showing};
 
 /// How a Docker is reached.
 #[derive(Debug, Clone, Default)]
@@ -97,10 +97,16 @@ impl Docker {
     }
 
     /// How digests of new images of a repository would get shown, by what a probe has found.
-    pub fn showing(&self, repository: &Repository, inventory: &Inventory) -> Showing {
+    pub fn digest_status(&self, repository: &Repository, inventory: &Inventory) -> DigestStatus {
         match inventory.store {
-            Store::Containerd => Showing::Inherent,
-            Store::Classic => plan::way(repository, None, &Request::default(), inventory, &self.strategies),
+            Store::Containerd => DigestStatus::Native,
+            Store::Classic => plan::way(
+                repository,
+                None,
+                &LoadOptions::default(),
+                inventory,
+                &self.strategies,
+            ),
         }
     }
 

@@ -12,23 +12,24 @@ use crate::docker::api::images::EngineImage;
 use crate::docker::unsupported;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::oci::{Digest, Reference, Repository};
-use crate::target::{
-    Attach, Attachment, Change, Evidence, Obstacle, Offer, Offers, Plan, PlannedImage, Request, Showing,
+use crate::load::{
+    Attach, Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, LoadOptions, Obstacle, Plan,
+    PlannedImage,
 };
+use crate::oci::{Digest, Reference, Repository};
 
 /// Plans a load.
 ///
 /// # Errors
 ///
-/// As [`crate::target::Target::plan`].
+/// As [`crate::load::Target::plan`].
 pub fn plan(
-    offers: &Offers<'_>,
-    request: &Request,
+    candidates: &Candidates<'_>,
+    options: &LoadOptions,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> Result<Plan> {
-    let selection = request.select(offers)?;
+    let selected = options.select(candidates)?;
     let mut plan = Plan::new(format!(
         "{} (version {}, {} store)",
         inventory.engine,
@@ -38,64 +39,68 @@ pub fn plan(
             Store::Containerd => "containerd",
         }
     ));
-    plan.left_out = selection.left_out;
+    plan.skipped = selected.skipped;
     let mut unmatched = Vec::new();
     let mut unpacked = Vec::new();
-    for (at, name) in selection.images {
-        let Some(offer) = offers.images.get(at) else {
+    for (at, name) in selected.images {
+        let Some(candidate) = candidates.images.get(at) else {
             continue;
         };
-        let Some(image) = chosen(offer, request, inventory) else {
-            unmatched.push(offer);
+        let Some(image) = chosen(candidate, options, inventory) else {
+            unmatched.push(candidate);
             continue;
         };
-        let name = checked_name(offer, name)?;
-        let planned = planned(at, offer, image, name, request, inventory, strategies);
-        match unsupported::obstructed(&planned, offer, image, inventory.store) {
-            Some(obstacle) => unpacked.push((offer, obstacle)),
+        let name = checked_name(candidate, name)?;
+        let planned = planned(at, candidate, image, name, options, inventory, strategies);
+        match unsupported::obstructed(&planned, candidate, image, inventory.store) {
+            Some(obstacle) => unpacked.push((candidate, obstacle)),
             None => plan.images.push(planned),
         }
     }
-    unsupported::wrong_platform(&mut plan, &unmatched, offers, request, inventory)?;
-    unsupported::unpacked(&mut plan, unpacked, request)?;
+    unsupported::wrong_platform(&mut plan, &unmatched, candidates, options, inventory)?;
+    unsupported::unpacked(&mut plan, unpacked, options)?;
     plan.attach = attachments(&plan.images, inventory, strategies);
     let accepts = inventory.accepts();
-    plan.send = upload(&plan.images, offers, &accepts)?;
+    plan.send = upload(&plan.images, candidates, &accepts)?;
     if let Some(free) = &inventory.space {
-        let unpacked = space::unpacked(&plan.images, offers, &accepts);
-        plan.room = Some(free.room(space::stream(&plan.send), unpacked));
+        let unpacked = space::unpacked(&plan.images, candidates, &accepts);
+        plan.space = Some(free.needed_for(space::stream(&plan.send), unpacked));
     }
     Ok(plan)
 }
 
-/// The image of an offer that is loaded: of the platform that is asked for, else the one that a pull would choose.
+/// The image of a candidate that is loaded: of the platform that is asked for, else the one that a pull would choose.
 /// What has no index is taken as it is, as by a pull.
-fn chosen<'o>(offer: &'o Offer<'_>, request: &Request, inventory: &Inventory) -> Option<&'o Image> {
-    let graph = &offer.graph;
-    match &request.platform {
+fn chosen<'o>(
+    candidate: &'o Candidate<'_>,
+    options: &LoadOptions,
+    inventory: &Inventory,
+) -> Option<&'o Image> {
+    let graph = &candidate.graph;
+    match &options.platform {
         Some(platform) => graph.image_for(std::slice::from_ref(platform)),
         None if graph.indexes.is_empty() => graph.runnable().next(),
         None => graph.image_for(&inventory.platforms),
     }
 }
 
-/// The name that an offer gets.
+/// The name that a candidate gets.
 ///
 /// # Errors
 ///
 /// If it has none, or one that names another digest.
-pub(super) fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result<Reference> {
+pub(super) fn checked_name(candidate: &Candidate<'_>, name: Option<Reference>) -> Result<Reference> {
     let Some(name) = name else {
-        let digest = offer.handle();
+        let digest = candidate.handle();
         return Err(Error::Usage {
-            message: format!("image {digest} has no name in {}", offer.content.label()),
+            message: format!("image {digest} has no name in {}", candidate.content.label()),
             hint: Some(format!(
                 "give it one with --rename {digest}=NAME:TAG, or choose others with --image"
             )),
         });
     };
     let usage = |message: String| Err(Error::Usage { message, hint: None });
-    match (name.digest(), offer.digest()) {
+    match (name.digest(), candidate.digest()) {
         (Some(_), None) => usage(format!(
             "{name} names a digest, and the image has none that is known"
         )),
@@ -108,16 +113,16 @@ pub(super) fn checked_name(offer: &Offer<'_>, name: Option<Reference>) -> Result
 
 fn planned(
     at: usize,
-    offer: &Offer<'_>,
+    candidate: &Candidate<'_>,
     image: &Image,
     name: Reference,
-    request: &Request,
+    options: &LoadOptions,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> PlannedImage {
-    let same = stand_ins::same(offer, image, &name, inventory);
+    let same = stand_ins::same(candidate, image, &name, inventory);
     let root = same.and_then(|known| known.id.parse().ok());
-    let root = root.unwrap_or(offer.graph.root.digest);
+    let root = root.unwrap_or(candidate.graph.root.digest);
     // The containerd store names images by the manifests that it has.
     let id = match inventory.store {
         Store::Classic => image.id(),
@@ -136,16 +141,18 @@ fn planned(
         config.is_some_and(|config| config.diff_ids == known.diff_ids)
     });
     let known = known.filter(|_| present);
-    let showing = match (same, offer.digest()) {
-        (Some(known), Some(digest)) if is_shown(known, &name, &digest) => Showing::Already,
+    let digest_status = match (same, candidate.digest()) {
+        (Some(known), Some(digest)) if is_shown(known, &name, &digest) => DigestStatus::Present,
         // The engine has the manifest that was recorded.
-        (Some(_), Some(digest)) if digest == root => Showing::Inherent,
-        _ => showing(offer, image, &name, known, request, inventory, strategies),
+        (Some(_), Some(digest)) if digest == root => DigestStatus::Native,
+        _ => digest_status(candidate, image, &name, known, options, inventory, strategies),
     };
     // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
     // the tag is the only name that there is.
-    let tag = match (name.digest(), &showing) {
-        (Some(_), Showing::Hidden { .. } | Showing::Declined) | (None, _) => name.without_digest(),
+    let tag = match (name.digest(), &digest_status) {
+        (Some(_), DigestStatus::Unavailable { .. } | DigestStatus::Declined) | (None, _) => {
+            name.without_digest()
+        }
         (Some(_), _) => None,
     };
     // The containerd store keeps `name@digest` as a name of its own.
@@ -155,24 +162,24 @@ fn planned(
     let tagged = record.is_some_and(|record| known.is_some_and(|known| has_name(&known.tags, &record)));
     let platform = image.offered().unwrap_or(&inventory.platform).clone();
     let tagged = tagged || same.is_some() && tag.is_none();
-    let is_named = tagged || tag.is_none() && showing == Showing::Already;
+    let is_named = tagged || tag.is_none() && digest_status == DigestStatus::Present;
     let change = match is_named {
         true => Change::Unchanged,
         false => moved(tag.as_ref(), id, inventory),
     };
     PlannedImage {
         change,
-        offer: at,
-        digest: offer.digest(),
+        candidate: at,
+        digest: candidate.digest(),
         root,
         manifest: image.descriptor.digest,
         image_id: image.id(),
         is_foreign: !inventory.platforms.iter().any(|taken| taken.matches(&platform)),
         platform,
-        evidence: offer.evidence(),
+        evidence: candidate.evidence(),
         present,
         tagged,
-        showing,
+        digest_status,
         name,
         tag,
     }
@@ -207,29 +214,29 @@ pub fn has_name(names: &[String], wanted: &Reference) -> bool {
     alike.any(|name| name.parse::<Reference>().is_ok_and(|name| name == *wanted))
 }
 
-/// How an offer's digest gets shown.
-fn showing(
-    offer: &Offer<'_>,
+/// How a candidate's digest gets shown.
+fn digest_status(
+    candidate: &Candidate<'_>,
     image: &Image,
     name: &Reference,
     known: Option<&EngineImage>,
-    request: &Request,
+    options: &LoadOptions,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
-) -> Showing {
-    let Some(digest) = offer.digest() else {
-        return Showing::NoDigest {
-            reason: offer.no_digest(),
+) -> DigestStatus {
+    let Some(digest) = candidate.digest() else {
+        return DigestStatus::NoDigest {
+            reason: candidate.no_digest(),
         };
     };
-    let evidence = offer.evidence();
+    let evidence = candidate.evidence();
     let pinned = Reference::digested(name.repository(), digest);
-    let hidden = |obstacle: Obstacle| Showing::Hidden {
+    let unavailable = |obstacle: Obstacle| DigestStatus::Unavailable {
         obstacles: vec![obstacle],
     };
-    let is_stand_in = offer.account.stand_in.is_some();
+    let is_stand_in = candidate.account.stand_in.is_some();
     if inventory.store == Store::Containerd && is_stand_in {
-        return hidden(Obstacle::new(
+        return unavailable(Obstacle::new(
             format!(
                 "{digest} was recorded without its manifest, and the containerd store shows digests of manifests only"
             ),
@@ -237,28 +244,28 @@ fn showing(
         ));
     }
     if known.is_some_and(|known| is_shown(known, name, &digest)) {
-        return Showing::Already;
+        return DigestStatus::Present;
     }
     let unfit = match is_stand_in {
         true => Some("shows no digest that was recorded without its manifest"),
-        false => platforms::unpulled(&offer.graph, image, inventory.api),
+        false => platforms::unpulled(&candidate.graph, image, inventory.api),
     };
     match inventory.store {
-        Store::Containerd => Showing::Inherent,
-        Store::Classic if request.attach == Attach::None => Showing::Declined,
+        Store::Containerd => DigestStatus::Native,
+        Store::Classic if options.attach == Attach::None => DigestStatus::Declined,
         Store::Classic => {
             let holder = holder(&pinned, image, inventory);
             let obstacle = match (evidence, holder) {
-                (Evidence::Recorded, _) => unsupported::recorded(offer, &digest, holder, request),
+                (Evidence::Recorded, _) => unsupported::recorded(candidate, &digest, holder, options),
                 // Written into the stopped engine's list, it moves.
-                (_, Some(holder)) if request.attach != Attach::Offline => {
+                (_, Some(holder)) if options.attach != Attach::Offline => {
                     Some(unsupported::held(&pinned, holder))
                 }
                 _ => None,
             };
             match obstacle {
-                Some(obstacle) => hidden(obstacle),
-                None => way(name.repository(), unfit, request, inventory, strategies),
+                Some(obstacle) => unavailable(obstacle),
+                None => way(name.repository(), unfit, options, inventory, strategies),
             }
         }
     }
@@ -277,12 +284,12 @@ fn holder<'i>(pinned: &Reference, image: &Image, inventory: &'i Inventory) -> Op
 pub fn way(
     repository: &Repository,
     unfit: Option<&str>,
-    request: &Request,
+    options: &LoadOptions,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
-) -> Showing {
+) -> DigestStatus {
     let mut obstacles = Vec::new();
-    for strategy in strategies.iter().filter(|one| is_wanted(one.as_ref(), request)) {
+    for strategy in strategies.iter().filter(|one| is_wanted(one.as_ref(), options)) {
         let serves = strategy.serves(repository, &inventory.host);
         if serves == Ok(false) {
             continue;
@@ -297,7 +304,7 @@ pub fn way(
         }
         match inventory.way(strategy.name()) {
             Some(way) if way.obstacles.is_empty() => {
-                return Showing::Attach {
+                return DigestStatus::ViaAttach {
                     strategy: strategy.name(),
                 };
             }
@@ -314,7 +321,7 @@ pub fn way(
     let has_hint = obstacles.iter().any(|obstacle| obstacle.hint.is_some());
     if let (Some(last), false) = (
         obstacles.last_mut(),
-        has_hint || request.attach == Attach::Offline,
+        has_hint || options.attach == Attach::Offline,
     ) {
         last.hint = Some(CONSENT.into());
     }
@@ -324,11 +331,11 @@ pub fn way(
             "the image is loaded and runs by its tag; the containerd store of Docker 24 and newer shows every digest",
         ));
     }
-    Showing::Hidden { obstacles }
+    DigestStatus::Unavailable { obstacles }
 }
 
-fn is_wanted(strategy: &dyn Strategy, request: &Request) -> bool {
-    match (request.attach, strategy.disruption()) {
+fn is_wanted(strategy: &dyn Strategy, options: &LoadOptions) -> bool {
+    match (options.attach, strategy.disruption()) {
         (Attach::None, _) | (Attach::Live, Disruption::Restarting) | (Attach::Offline, Disruption::Live) => {
             false
         }
@@ -343,10 +350,12 @@ fn attachments(
     strategies: &[Box<dyn Strategy>],
 ) -> Vec<Attachment> {
     let chosen = |strategy: &dyn Strategy| -> Vec<String> {
-        let showing = Showing::Attach {
+        let digest_status = DigestStatus::ViaAttach {
             strategy: strategy.name(),
         };
-        let images = images.iter().filter(|planned| planned.showing == showing);
+        let images = images
+            .iter()
+            .filter(|planned| planned.digest_status == digest_status);
         // An image with several tags in one repository has its digest there once.
         let mut seen = HashSet::new();
         let pinned = images.filter_map(PlannedImage::pinned);

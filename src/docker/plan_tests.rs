@@ -6,9 +6,9 @@ use crate::docker::attach::folder::Folder;
 use crate::docker::attach::{HostFacts, Restart, ranking};
 use crate::docker::daemon::network::Network;
 use crate::docker::inventory::AttachOption;
+use crate::load::Form;
+use crate::load::sample::{candidate, diff_id, stored};
 use crate::oci::Digest;
-use crate::target::Form;
-use crate::target::sample::{diff_id, offer, stored};
 
 pub(super) const AMD64: &[&str] = &["linux/amd64"];
 
@@ -50,14 +50,18 @@ pub(super) fn held(id: Digest, layers: &[&str]) -> EngineImage {
     }
 }
 
-pub(super) fn planned(images: Vec<Offer<'static>>, request: &Request, inventory: &Inventory) -> Result<Plan> {
-    let offers = Offers {
+pub(super) fn planned(
+    images: Vec<Candidate<'static>>,
+    options: &LoadOptions,
+    inventory: &Inventory,
+) -> Result<Plan> {
+    let candidates = Candidates {
         images,
         damaged: Vec::new(),
     };
     plan(
-        &offers,
-        request,
+        &candidates,
+        options,
         inventory,
         &ranking(&Folder::default(), &Restart::default()),
     )
@@ -83,8 +87,8 @@ fn layers_of_chains_that_are_there_stay_here() {
         known.manifests = vec![other];
         for store in [Store::Classic, Store::Containerd] {
             let inventory = inventory(store, vec![known.clone()]);
-            let offers = vec![offer(Some("app:1"), &["a", "b", "c"], AMD64)];
-            let plan = planned(offers, &Request::default(), &inventory).unwrap();
+            let candidates = vec![candidate(Some("app:1"), &["a", "b", "c"], AMD64)];
+            let plan = planned(candidates, &LoadOptions::default(), &inventory).unwrap();
             let layers: Vec<Digest> = expected.iter().map(|layer| stored(layer)).collect();
             assert_eq!(sent(&plan, Form::Layer), layers, "{store:?} {there:?}");
             assert_eq!(sent(&plan, Form::Config).len(), 1);
@@ -98,44 +102,44 @@ fn layers_of_chains_that_are_there_stay_here() {
 fn a_snapshot_without_blobs_counts_for_nothing() {
     // A containerd store that does not tell which manifests are complete.
     let inventory = inventory(Store::Containerd, vec![held(Digest::sha256(b"x"), &["a"])]);
-    let offers = vec![offer(Some("app:1"), &["a"], AMD64)];
-    let plan = planned(offers, &Request::default(), &inventory).unwrap();
+    let candidates = vec![candidate(Some("app:1"), &["a"], AMD64)];
+    let plan = planned(candidates, &LoadOptions::default(), &inventory).unwrap();
     assert_eq!(sent(&plan, Form::Layer), [stored("a")]);
 }
 
 #[test]
 fn zstd_goes_out_as_the_engine_reads_it() {
-    let request = Request::default();
+    let options = LoadOptions::default();
     let mut classic = inventory(Store::Classic, Vec::new());
-    let app = || vec![offer(Some("app:1"), &["a", "b.zst"], AMD64)];
-    let plan = planned(app(), &request, &classic).unwrap();
+    let app = || vec![candidate(Some("app:1"), &["a", "b.zst"], AMD64)];
+    let plan = planned(app(), &options, &classic).unwrap();
     assert_eq!(sent(&plan, Form::Layer), [stored("a")]);
     assert_eq!(sent(&plan, Form::Uncompressed), [diff_id("b.zst")]);
     assert!(plan.bytes() > 1100, "the size is the tar's");
 
     let mut unknown = app();
     unknown[0].layer_sizes = Default::default();
-    assert_eq!(planned(unknown, &request, &classic).unwrap_err().exit_code(), 2);
+    assert_eq!(planned(unknown, &options, &classic).unwrap_err().exit_code(), 2);
 
     classic.zstd = true;
-    let plan = planned(app(), &request, &classic).unwrap();
+    let plan = planned(app(), &options, &classic).unwrap();
     assert_eq!(sent(&plan, Form::Layer), [stored("a"), stored("b.zst")]);
-    let plan = planned(app(), &request, &inventory(Store::Containerd, Vec::new())).unwrap();
+    let plan = planned(app(), &options, &inventory(Store::Containerd, Vec::new())).unwrap();
     assert_eq!(sent(&plan, Form::Uncompressed), []);
 }
 
 #[test]
 fn what_is_there_is_not_sent_and_what_is_named_is_not_named() {
-    let app = offer(Some("app:1"), &["a"], AMD64);
+    let app = candidate(Some("app:1"), &["a"], AMD64);
     let (root, image) = (app.graph.root.digest, app.graph.images[0].clone());
     for store in [Store::Classic, Store::Containerd] {
         let id = if store == Store::Classic { image.id() } else { root };
         let mut known = held(id, &["a"]);
         known.manifests = vec![image.descriptor.digest];
         let look = |known: &EngineImage| {
-            let app = offer(Some("app:1"), &["a"], AMD64);
+            let app = candidate(Some("app:1"), &["a"], AMD64);
             let inventory = inventory(store, vec![known.clone()]);
-            planned(vec![app], &Request::default(), &inventory).unwrap()
+            planned(vec![app], &LoadOptions::default(), &inventory).unwrap()
         };
         let plan = look(&known);
         assert!(plan.send.is_empty() && plan.images[0].present && !plan.images[0].tagged);
@@ -143,7 +147,7 @@ fn what_is_there_is_not_sent_and_what_is_named_is_not_named() {
         known.digests = vec![format!("app@{root}")];
         let plan = look(&known);
         assert!(plan.images[0].tagged);
-        assert_eq!(plan.images[0].showing, Showing::Already);
+        assert_eq!(plan.images[0].digest_status, DigestStatus::Present);
         assert_eq!(plan.exit_code(), 0);
         // The id is there, its layers are not.
         known.diff_ids.clear();
@@ -157,18 +161,24 @@ fn what_is_there_is_not_sent_and_what_is_named_is_not_named() {
 #[test]
 fn digests_are_shown_by_the_first_way_that_works() {
     let mut inventory = inventory(Store::Classic, Vec::new());
-    let request = Request::default();
-    let showing = |name: &str, request: &Request, inventory: &Inventory| {
-        let plan = planned(vec![offer(Some(name), &["a"], AMD64)], request, inventory).unwrap();
-        (plan.images[0].showing.clone(), plan.exit_code())
+    let options = LoadOptions::default();
+    let digest_status = |name: &str, options: &LoadOptions, inventory: &Inventory| {
+        let plan = planned(vec![candidate(Some(name), &["a"], AMD64)], options, inventory).unwrap();
+        (plan.images[0].digest_status.clone(), plan.exit_code())
     };
-    let attached = Showing::Attach { strategy: "mirror" };
-    assert_eq!(showing("app:1", &request, &inventory), (attached, 0));
-    let hosts = Showing::Attach { strategy: "hosts" };
-    assert_eq!(showing("quay.io/app:1", &request, &inventory), (hosts.clone(), 0));
-    assert_eq!(showing("localhost:5000/app:1", &request, &inventory), (hosts, 0));
-    let hidden = |name: &str, request: &Request, inventory: &Inventory, says: &str| {
-        let (Showing::Hidden { obstacles }, 6) = showing(name, request, inventory) else {
+    let attached = DigestStatus::ViaAttach { strategy: "mirror" };
+    assert_eq!(digest_status("app:1", &options, &inventory), (attached, 0));
+    let hosts = DigestStatus::ViaAttach { strategy: "hosts" };
+    assert_eq!(
+        digest_status("quay.io/app:1", &options, &inventory),
+        (hosts.clone(), 0)
+    );
+    assert_eq!(
+        digest_status("localhost:5000/app:1", &options, &inventory),
+        (hosts, 0)
+    );
+    let unavailable = |name: &str, options: &LoadOptions, inventory: &Inventory, says: &str| {
+        let (DigestStatus::Unavailable { obstacles }, 6) = digest_status(name, options, inventory) else {
             panic!("{name} is attached")
         };
         let said = obstacles
@@ -177,17 +187,17 @@ fn digests_are_shown_by_the_first_way_that_works() {
         assert!(said, "{obstacles:?}");
         assert_eq!(obstacles.len(), 1);
     };
-    hidden(
+    unavailable(
         "10.0.0.5:5000/app:1",
-        &request,
+        &options,
         &inventory,
         "10.0.0.5 is an address",
     );
-    let offline = Request {
+    let offline = LoadOptions {
         attach: Attach::Offline,
-        ..Request::default()
+        ..LoadOptions::default()
     };
-    hidden(
+    unavailable(
         "quay.io/app:1",
         &offline,
         &inventory,
@@ -197,37 +207,37 @@ fn digests_are_shown_by_the_first_way_that_works() {
         listening: vec!["0.0.0.0:443".parse().unwrap()],
         ..Network::default()
     });
-    hidden("quay.io/app:1", &request, &inventory, "port 443 of every address");
-    let switched_off = Request {
+    unavailable("quay.io/app:1", &options, &inventory, "port 443 of every address");
+    let switched_off = LoadOptions {
         attach: Attach::None,
-        ..Request::default()
+        ..LoadOptions::default()
     };
     assert_eq!(
-        showing("app:1", &switched_off, &inventory),
-        (Showing::Declined, 0)
+        digest_status("app:1", &switched_off, &inventory),
+        (DigestStatus::Declined, 0)
     );
     let obstacle = Obstacle::new("attaching digests needs root", "sudo");
     inventory.attach[0].obstacles.push(obstacle.clone());
-    let hidden = Showing::Hidden {
+    let unavailable = DigestStatus::Unavailable {
         obstacles: vec![obstacle],
     };
-    assert_eq!(showing("app:1", &request, &inventory), (hidden, 6));
+    assert_eq!(digest_status("app:1", &options, &inventory), (unavailable, 6));
     inventory.store = Store::Containerd;
     assert_eq!(
-        showing("quay.io/app:1", &request, &inventory),
-        (Showing::Inherent, 0)
+        digest_status("quay.io/app:1", &options, &inventory),
+        (DigestStatus::Native, 0)
     );
 }
 
 #[test]
 fn a_digest_that_names_another_image_is_not_promised() {
-    let wanted = || vec![offer(Some("app:1"), &["a"], AMD64)];
+    let wanted = || vec![candidate(Some("app:1"), &["a"], AMD64)];
     let pinned = format!("app@{}", wanted()[0].digest().unwrap());
     let mut other = held(Digest::sha256(b"another platform"), &["b"]);
     other.digests = vec![pinned.clone()];
     let inventory = inventory(Store::Classic, vec![other]);
-    let plan = planned(wanted(), &Request::default(), &inventory).unwrap();
-    let Showing::Hidden { obstacles } = &plan.images[0].showing else {
+    let plan = planned(wanted(), &LoadOptions::default(), &inventory).unwrap();
+    let DigestStatus::Unavailable { obstacles } = &plan.images[0].digest_status else {
         panic!("{plan}")
     };
     let hint = obstacles[0].hint.as_deref().unwrap();
@@ -237,11 +247,11 @@ fn a_digest_that_names_another_image_is_not_promised() {
 
 #[test]
 fn an_image_that_is_completed_is_not_moved() {
-    let wanted = || vec![offer(Some("app:1"), &["a"], AMD64)];
+    let wanted = || vec![candidate(Some("app:1"), &["a"], AMD64)];
     let mut partial = held(wanted()[0].graph.root.digest, &[]);
     partial.tags = vec!["app:1".into()];
     let inventory = inventory(Store::Containerd, vec![partial]);
-    let plan = planned(wanted(), &Request::default(), &inventory).unwrap();
+    let plan = planned(wanted(), &LoadOptions::default(), &inventory).unwrap();
     assert!(!plan.images[0].present && !plan.send.is_empty(), "{plan}");
     assert_eq!(plan.images[0].change, Change::Unchanged);
 }
@@ -255,8 +265,8 @@ fn every_way_is_planned_with_its_steps() {
         "r.example:5000/app:1",
         "localhost/app:1",
     ];
-    let offers = names.map(|name| offer(Some(name), &["a"], AMD64)).into();
-    let plan = planned(offers, &Request::default(), &inventory).unwrap();
+    let candidates = names.map(|name| candidate(Some(name), &["a"], AMD64)).into();
+    let plan = planned(candidates, &LoadOptions::default(), &inventory).unwrap();
     let [mirror, hosts] = plan.attach.as_slice() else {
         panic!("{plan}")
     };
@@ -287,12 +297,12 @@ fn every_way_is_planned_with_its_steps() {
 
 #[test]
 fn a_digest_in_the_name_leaves_the_tag_alone() {
-    let digest = offer(None, &["a"], AMD64).graph.root.digest;
+    let digest = candidate(None, &["a"], AMD64).graph.root.digest;
     let name = format!("app:1@{digest}");
     let inventory = inventory(Store::Classic, Vec::new());
     let plan = planned(
-        vec![offer(Some(&name), &["a"], AMD64)],
-        &Request::default(),
+        vec![candidate(Some(&name), &["a"], AMD64)],
+        &LoadOptions::default(),
         &inventory,
     );
     let plan = plan.unwrap();
@@ -303,18 +313,22 @@ fn a_digest_in_the_name_leaves_the_tag_alone() {
         "{plan}"
     );
 
-    let switched_off = Request {
+    let switched_off = LoadOptions {
         attach: Attach::None,
-        ..Request::default()
+        ..LoadOptions::default()
     };
-    let offers = vec![offer(Some(&name), &["a"], AMD64)];
-    let plan = planned(offers, &switched_off, &inventory).unwrap();
+    let candidates = vec![candidate(Some(&name), &["a"], AMD64)];
+    let plan = planned(candidates, &switched_off, &inventory).unwrap();
     let tag = plan.images[0].tag.as_ref().map(Reference::familiar);
     assert_eq!(tag.as_deref(), Some("app:1"), "it has no other name");
 
     let other = format!("app@{}", Digest::sha256(b"another"));
     for name in [None, Some(other.as_str())] {
-        let error = planned(vec![offer(name, &["a"], AMD64)], &Request::default(), &inventory);
+        let error = planned(
+            vec![candidate(name, &["a"], AMD64)],
+            &LoadOptions::default(),
+            &inventory,
+        );
         assert_eq!(error.unwrap_err().exit_code(), 2, "{name:?}");
     }
 }
@@ -322,19 +336,19 @@ fn a_digest_in_the_name_leaves_the_tag_alone() {
 #[test]
 fn only_the_hosts_platform_is_sent_and_other_images_are_named() {
     let inventory = inventory(Store::Containerd, Vec::new());
-    let both = offer(Some("app:1"), &["a"], &["linux/arm64", "linux/amd64"]);
-    let plan = planned(vec![both], &Request::default(), &inventory).unwrap();
+    let both = candidate(Some("app:1"), &["a"], &["linux/arm64", "linux/amd64"]);
+    let plan = planned(vec![both], &LoadOptions::default(), &inventory).unwrap();
     assert_eq!(plan.images[0].platform.to_string(), "linux/amd64");
     assert_eq!(sent(&plan, Form::Document).len(), 2);
 
     let unmatched = || {
         vec![
-            offer(Some("one:1"), &["a"], &["linux/arm64"]),
-            offer(Some("app:1"), &["a"], AMD64),
-            offer(Some("two:1"), &["a"], &["linux/s390x"]),
+            candidate(Some("one:1"), &["a"], &["linux/arm64"]),
+            candidate(Some("app:1"), &["a"], AMD64),
+            candidate(Some("two:1"), &["a"], &["linux/s390x"]),
         ]
     };
-    let error = planned(unmatched(), &Request::default(), &inventory).unwrap_err();
+    let error = planned(unmatched(), &LoadOptions::default(), &inventory).unwrap_err();
     assert_eq!(error.exit_code(), 7);
     assert!(
         error
@@ -347,26 +361,26 @@ fn only_the_hosts_platform_is_sent_and_other_images_are_named() {
         "{hint}"
     );
     assert!(hint.contains("--platform linux/arm64 loads that"), "{hint}");
-    let request = Request {
+    let options = LoadOptions {
         keep_going: true,
-        ..Request::default()
+        ..LoadOptions::default()
     };
-    let plan = planned(unmatched(), &request, &inventory).unwrap();
+    let plan = planned(unmatched(), &options, &inventory).unwrap();
     assert_eq!(
-        (plan.images.len(), plan.left_out.len(), plan.exit_code()),
+        (plan.images.len(), plan.skipped.len(), plan.exit_code()),
         (1, 2, 7)
     );
 }
 
 #[test]
 fn a_blob_that_two_images_share_is_sent_once() {
-    let offers = vec![
-        offer(Some("one:1"), &["a", "b"], AMD64),
-        offer(Some("two:1"), &["a", "c"], AMD64),
+    let candidates = vec![
+        candidate(Some("one:1"), &["a", "b"], AMD64),
+        candidate(Some("two:1"), &["a", "c"], AMD64),
     ];
     let plan = planned(
-        offers,
-        &Request::default(),
+        candidates,
+        &LoadOptions::default(),
         &inventory(Store::Classic, Vec::new()),
     )
     .unwrap();

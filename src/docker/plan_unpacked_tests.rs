@@ -4,27 +4,27 @@ use super::tests::{AMD64, held, inventory, planned, sent};
 use super::*;
 use crate::docker::inventory::AttachOption;
 use crate::image::provenance::{LayerOrigin, ManifestOrigin, Provenance, StandIn};
+use crate::load::Form;
+use crate::load::sample::{candidate, diff_id, stored};
 use crate::oci::{Descriptor, Digest, MediaType};
-use crate::target::Form;
-use crate::target::sample::{diff_id, offer, stored};
 
 /// An image of which these layers are here only uncompressed.
-fn unpacked(name: &str, layers: &[&str], only: &[&str]) -> Offer<'static> {
-    let mut offer = offer(Some(name), layers, AMD64);
-    offer.account.uncompressed = only
+fn unpacked(name: &str, layers: &[&str], only: &[&str]) -> Candidate<'static> {
+    let mut candidate = candidate(Some(name), layers, AMD64);
+    candidate.account.uncompressed = only
         .iter()
         .map(|layer| {
             let tar = Descriptor::new(MediaType::new(MediaType::OCI_LAYER), diff_id(layer), 1000);
             (stored(layer), tar)
         })
         .collect();
-    offer
+    candidate
 }
 
-fn stand_in(name: &str, recorded: Option<Digest>) -> Offer<'static> {
-    let mut offer = offer(Some(name), &["a"], AMD64);
-    offer.account.stand_in = Some(StandIn { recorded });
-    offer
+fn stand_in(name: &str, recorded: Option<Digest>) -> Candidate<'static> {
+    let mut candidate = candidate(Some(name), &["a"], AMD64);
+    candidate.account.stand_in = Some(StandIn { recorded });
+    candidate
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn a_classic_store_takes_uncompressed_layers_as_they_are() {
         let mut app = unpacked("app:1", &["a", "b.zst", "c"], &["a", "b.zst"]);
         // Nobody has to count what is not decompressed.
         app.layer_sizes = Default::default();
-        let plan = planned(vec![app], &Request::default(), &classic).unwrap();
+        let plan = planned(vec![app], &LoadOptions::default(), &classic).unwrap();
         assert_eq!(
             sent(&plan, Form::Layer),
             [diff_id("a"), diff_id("b.zst"), stored("c")]
@@ -44,7 +44,10 @@ fn a_classic_store_takes_uncompressed_layers_as_they_are() {
         let config = plan.send.iter().find(|piece| piece.form == Form::Config).unwrap();
         assert_eq!(plan.bytes(), 2100 + config.size);
         assert_eq!(plan.images[0].evidence, Evidence::Verified);
-        assert!(matches!(plan.images[0].showing, Showing::Attach { .. }));
+        assert!(matches!(
+            plan.images[0].digest_status,
+            DigestStatus::ViaAttach { .. }
+        ));
     }
 }
 
@@ -62,11 +65,11 @@ fn a_containerd_store_refuses_them_by_name_with_the_reason() {
         });
         vec![
             app,
-            offer(Some("good:1"), &["d"], AMD64),
+            candidate(Some("good:1"), &["d"], AMD64),
             unpacked("other:1", &["e"], &["e"]),
         ]
     };
-    let error = planned(images(), &Request::default(), &containerd).unwrap_err();
+    let error = planned(images(), &LoadOptions::default(), &containerd).unwrap_err();
     assert_eq!(error.exit_code(), 6);
     let said = error.to_string();
     for part in [
@@ -79,15 +82,15 @@ fn a_containerd_store_refuses_them_by_name_with_the_reason() {
     assert!(!said.contains("good:1"), "{said}");
     assert!(error.hint().unwrap().contains("classic store"), "{error:?}");
 
-    let request = Request {
+    let options = LoadOptions {
         keep_going: true,
-        ..Request::default()
+        ..LoadOptions::default()
     };
-    let plan = planned(images(), &request, &containerd).unwrap();
+    let plan = planned(images(), &options, &containerd).unwrap();
     assert_eq!(plan.images.len(), 1);
-    let left_out: Vec<&str> = plan.left_out.iter().map(|image| image.name.as_str()).collect();
-    assert_eq!(left_out, ["app:1", "other:1"]);
-    assert!(plan.left_out.iter().all(|image| image.exit_code == 6));
+    let skipped: Vec<&str> = plan.skipped.iter().map(|image| image.name.as_str()).collect();
+    assert_eq!(skipped, ["app:1", "other:1"]);
+    assert!(plan.skipped.iter().all(|image| image.exit_code == 6));
     assert_eq!(
         (plan.exit_code(), sent(&plan, Form::Layer)),
         (6, vec![stored("d")])
@@ -101,7 +104,7 @@ fn what_the_containerd_store_has_needs_no_layers() {
     let mut known = held(root, &["a"]);
     known.manifests = vec![manifest];
     let there = inventory(Store::Containerd, vec![known]);
-    let plan = planned(vec![app], &Request::default(), &there).unwrap();
+    let plan = planned(vec![app], &LoadOptions::default(), &there).unwrap();
     assert!(plan.images[0].present && plan.send.is_empty());
     assert_eq!(plan.exit_code(), 0);
 }
@@ -119,7 +122,7 @@ fn a_stand_in_without_a_digest_goes_by_its_tag() {
         });
         let own = app.graph.root.digest;
         let there = inventory(store, Vec::new());
-        let plan = planned(vec![app], &Request::default(), &there).unwrap();
+        let plan = planned(vec![app], &LoadOptions::default(), &there).unwrap();
         let image = &plan.images[0];
         assert_eq!(
             (image.digest, image.evidence, image.root),
@@ -127,8 +130,8 @@ fn a_stand_in_without_a_digest_goes_by_its_tag() {
         );
         assert_eq!(image.tag.as_ref().unwrap().familiar(), "app:1");
         assert_eq!(
-            image.showing,
-            Showing::NoDigest {
+            image.digest_status,
+            DigestStatus::NoDigest {
                 reason: reason.into()
             }
         );
@@ -142,7 +145,7 @@ fn a_stand_in_without_a_digest_goes_by_its_tag() {
             "{json}"
         );
         let named = stand_in(&format!("app:1@{own}"), None);
-        let error = planned(vec![named], &Request::default(), &there).unwrap_err();
+        let error = planned(vec![named], &LoadOptions::default(), &there).unwrap_err();
         assert_eq!(error.exit_code(), 2, "a digest that nobody has been shown");
     }
 }
@@ -153,7 +156,7 @@ fn a_recorded_digest_is_never_that_of_the_stand_in() {
     for store in [Store::Classic, Store::Containerd] {
         let there = inventory(store, Vec::new());
         let app = stand_in("app:1", Some(recorded));
-        let plan = planned(vec![app], &Request::default(), &there).unwrap();
+        let plan = planned(vec![app], &LoadOptions::default(), &there).unwrap();
         let image = &plan.images[0];
         assert_eq!(
             (image.digest, image.evidence),
@@ -170,7 +173,7 @@ fn a_recorded_digest_is_never_that_of_the_stand_in() {
         assert_eq!(plan.exit_code(), 6);
         // By its digest alone: the containerd store would have to be told another.
         let app = stand_in(&format!("app@{recorded}"), Some(recorded));
-        let error = planned(vec![app], &Request::default(), &there).unwrap_err();
+        let error = planned(vec![app], &LoadOptions::default(), &there).unwrap_err();
         assert_eq!(error.exit_code(), 6);
         let says = match store {
             Store::Classic => "it has no tag, and the archive recorded",
@@ -185,9 +188,9 @@ fn a_recorded_digest_is_never_that_of_the_stand_in() {
 fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
     let recorded = Digest::sha256(b"what the engine showed");
     let app = || vec![stand_in("app:1", Some(recorded))];
-    let trusting = Request {
+    let trusting = LoadOptions {
         trust_recorded: true,
-        ..Request::default()
+        ..LoadOptions::default()
     };
     let mut there = inventory(Store::Classic, Vec::new());
     there.attach = vec![AttachOption {
@@ -196,9 +199,9 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
         obstacles: Vec::new(),
     }];
     let plan = planned(app(), &trusting, &there).unwrap();
-    let attached = Showing::Attach { strategy: "offline" };
-    assert_eq!((&plan.images[0].showing, plan.exit_code()), (&attached, 6));
-    let declined = Request {
+    let attached = DigestStatus::ViaAttach { strategy: "offline" };
+    assert_eq!((&plan.images[0].digest_status, plan.exit_code()), (&attached, 6));
+    let declined = LoadOptions {
         attach: Attach::None,
         ..trusting.clone()
     };
@@ -215,27 +218,27 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
     // What the engine shows for this image already is not proven either.
     there.images[0].id = plan.images[0].image_id.to_string();
     there.images[0].diff_ids = vec![diff_id("a")];
-    let plan = planned(app(), &Request::default(), &there).unwrap();
+    let plan = planned(app(), &LoadOptions::default(), &there).unwrap();
     assert_eq!(
-        (&plan.images[0].showing, plan.exit_code()),
-        (&Showing::Already, 6)
+        (&plan.images[0].digest_status, plan.exit_code()),
+        (&DigestStatus::Present, 6)
     );
 }
 
 #[test]
 fn a_digest_that_only_its_manifest_has_is_attached_on_request_and_live() {
     let app = || {
-        let mut app = offer(Some("app:1"), &["a"], AMD64);
+        let mut app = candidate(Some("app:1"), &["a"], AMD64);
         app.account.is_unproven = true;
         vec![app]
     };
     let own = app()[0].graph.root.digest;
-    let trusting = Request {
+    let trusting = LoadOptions {
         trust_recorded: true,
-        ..Request::default()
+        ..LoadOptions::default()
     };
     let classic = inventory(Store::Classic, Vec::new());
-    let plan = planned(app(), &Request::default(), &classic).unwrap();
+    let plan = planned(app(), &LoadOptions::default(), &classic).unwrap();
     let image = &plan.images[0];
     assert_eq!((image.digest, image.evidence), (Some(own), Evidence::Recorded));
     let [obstacle] = image.obstacles() else {
@@ -249,18 +252,18 @@ fn a_digest_that_only_its_manifest_has_is_attached_on_request_and_live() {
     );
     assert_eq!(plan.exit_code(), 6);
     let plan = planned(app(), &trusting, &classic).unwrap();
-    let attached = Showing::Attach { strategy: "mirror" };
-    assert_eq!((&plan.images[0].showing, plan.exit_code()), (&attached, 6));
+    let attached = DigestStatus::ViaAttach { strategy: "mirror" };
+    assert_eq!((&plan.images[0].digest_status, plan.exit_code()), (&attached, 6));
 
     // The containerd store shows it by itself, and names it by its digest alone, too.
     let containerd = inventory(Store::Containerd, Vec::new());
     for name in ["app:1".to_string(), format!("app@{own}")] {
         let mut app = app();
         app[0].reference = Some(name.parse().unwrap());
-        let plan = planned(app, &Request::default(), &containerd).unwrap();
+        let plan = planned(app, &LoadOptions::default(), &containerd).unwrap();
         assert_eq!(
-            (&plan.images[0].showing, plan.exit_code()),
-            (&Showing::Inherent, 6)
+            (&plan.images[0].digest_status, plan.exit_code()),
+            (&DigestStatus::Native, 6)
         );
         assert!(
             plan.to_string()
@@ -275,28 +278,28 @@ fn further_digests_of_an_image_cost_nothing_and_stop_nothing() {
     let recorded = Digest::sha256(b"what the engine showed besides");
     let name = format!("app@{recorded}");
     let same = |layers: &[&str]| {
-        let mut same = offer(Some(&name), layers, AMD64);
+        let mut same = candidate(Some(&name), layers, AMD64);
         same.account.stand_in = Some(StandIn {
             recorded: Some(recorded),
         });
         same
     };
-    let app = || offer(Some("app:1"), &["a", "b"], AMD64);
+    let app = || candidate(Some("app:1"), &["a", "b"], AMD64);
     // As another push stored it.
     let pushed = unpacked("mirror.example/app:1", &["a", "b"], &["a", "b"]);
     let classic = inventory(Store::Classic, Vec::new());
     let all = vec![app(), same(&["a", "b"]), pushed];
-    let plan = planned(all, &Request::default(), &classic).unwrap();
-    assert_eq!((plan.images.len(), plan.left_out.len()), (2, 1));
+    let plan = planned(all, &LoadOptions::default(), &classic).unwrap();
+    assert_eq!((plan.images.len(), plan.skipped.len()), (2, 1));
     assert_eq!(sent(&plan, Form::Layer), [stored("a"), stored("b")]);
 
     let containerd = inventory(Store::Containerd, Vec::new());
     let all = vec![app(), same(&["a", "b"])];
-    let plan = planned(all, &Request::default(), &containerd).unwrap();
+    let plan = planned(all, &LoadOptions::default(), &containerd).unwrap();
     assert_eq!((plan.images.len(), plan.exit_code()), (1, 6));
-    assert_eq!(plan.left_out[0].name, name);
+    assert_eq!(plan.skipped[0].name, name);
     // One that is not there otherwise is refused.
-    let error = planned(vec![app(), same(&["c"])], &Request::default(), &containerd).unwrap_err();
+    let error = planned(vec![app(), same(&["c"])], &LoadOptions::default(), &containerd).unwrap_err();
     assert!(
         error.to_string().contains(&format!("{name}: its manifest")),
         "{error}"

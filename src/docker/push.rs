@@ -19,9 +19,9 @@ use super::store::files::{Files, digest_path};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::image::{Graph, Image};
+use crate::load::Obstacle;
 use crate::oci::{Compression, Descriptor, Digest, Index, Kind, Repository, json as strict};
 use crate::rebuild::templates::{Blob, DOCKER_PUSH};
-use crate::target::Obstacle;
 
 /// The most entries that the daemon keeps for a layer.
 const MAX_ENTRIES: usize = 100;

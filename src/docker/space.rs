@@ -14,8 +14,8 @@ use super::content::{Accepts, found, layers};
 use super::store::containerd;
 use crate::dir::Dir;
 use crate::docker::daemon::reach;
+use crate::load::{Candidates, DiskSpace, PlannedImage, UploadBlob};
 use crate::oci::{Compression, Kind};
-use crate::target::{Offers, PlannedImage, Room, UploadBlob};
 
 /// File systems that may compress, on which files take less than their bytes: btrfs, ZFS, bcachefs.
 const COMPRESSING: [u64; 3] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
@@ -62,13 +62,13 @@ impl Space {
 
     /// Compares what a load needs with what there is. A tenth of the layers is left to what tars and file systems add
     /// before it is refused.
-    pub fn room(&self, stream: u64, unpacked: u64) -> Room {
+    pub fn needed_for(&self, stream: u64, unpacked: u64) -> DiskSpace {
         let needed = stream.saturating_add(unpacked);
-        Room {
+        DiskSpace {
             path: self.path.display().to_string(),
             needed,
             free: self.free,
-            is_refused: self.is_certain && needed.saturating_sub(unpacked / 10) > self.free,
+            is_insufficient: self.is_certain && needed.saturating_sub(unpacked / 10) > self.free,
         }
     }
 }
@@ -84,20 +84,20 @@ fn free(folder: &Dir) -> Option<(u64, u64)> {
 }
 
 /// Uncompressed bytes of the layers that the engine unpacks for these images: one for each chain that it lacks.
-pub fn unpacked(images: &[PlannedImage], offers: &Offers<'_>, accepts: &Accepts) -> u64 {
+pub fn unpacked(images: &[PlannedImage], candidates: &Candidates<'_>, accepts: &Accepts) -> u64 {
     let mut seen = HashSet::new();
     let missing = images.iter().filter(|planned| !planned.present);
     let mut bytes = 0_u64;
-    for (offer, image) in missing.filter_map(|planned| found(planned, offers)) {
+    for (candidate, image) in missing.filter_map(|planned| found(planned, candidates)) {
         for (layer, diff_id, chain) in layers(image) {
             if accepts.chains.contains(&chain) || !seen.insert(chain) {
                 continue;
             }
-            let here = offer.account.layer(layer);
+            let here = candidate.account.layer(layer);
             let size = match here.media_type.kind() {
                 Kind::Layer(Compression::None) => here.size,
                 // What was not counted takes at least what it accepts compressed.
-                _ => offer.layer_sizes.get(&diff_id).copied().unwrap_or(here.size),
+                _ => candidate.layer_sizes.get(&diff_id).copied().unwrap_or(here.size),
             };
             bytes = bytes.saturating_add(size);
         }
@@ -123,22 +123,22 @@ mod tests {
             free,
             is_certain,
         };
-        for (free, is_certain, is_refused, is_short) in [
+        for (free, is_certain, is_insufficient, is_short) in [
             (1500, true, false, false),
             (1499, true, false, true),
             (1400, true, false, true),
             (1399, true, true, true),
             (10, false, false, true),
         ] {
-            let room = space(free, is_certain).room(500, 1000);
+            let needed = space(free, is_certain).needed_for(500, 1000);
             assert_eq!(
-                (room.is_refused, room.is_short()),
-                (is_refused, is_short),
+                (needed.is_insufficient, needed.is_short()),
+                (is_insufficient, is_short),
                 "{free}"
             );
-            let refusal = room.refusal();
-            assert_eq!(refusal.is_some(), is_refused, "{free}");
-            if let Some(error) = refusal {
+            let checked = needed.check();
+            assert_eq!(checked.is_err(), is_insufficient, "{free}");
+            if let Err(error) = checked {
                 assert_eq!(error.exit_code(), 3);
                 let said =
                     format!("cannot load into /var/lib/docker: 1500 bytes are needed, {free} are free");

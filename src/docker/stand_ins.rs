@@ -14,17 +14,21 @@ use super::store::content_of;
 use crate::archive::format::STAND_IN;
 use crate::image::Image;
 use crate::image::graph::MAX_DESCRIPTORS;
+use crate::load::{Candidate, Candidates};
 use crate::oci::{Descriptor, Digest, Document, Reference};
-use crate::target::{Offer, Offers};
 
 /// Notes the configs of a containerd store's images, if stand-ins are offered and its content can be read.
 pub fn look_at_configs(
     client: &Client,
     images: &mut [EngineImage],
-    offers: &Offers<'_>,
+    candidates: &Candidates<'_>,
     tells_content: bool,
 ) {
-    if !offers.images.iter().any(|offer| offer.account.stand_in.is_some()) {
+    if !candidates
+        .images
+        .iter()
+        .any(|candidate| candidate.account.stand_in.is_some())
+    {
         return;
     }
     let Ok(folders) = content_of(client) else { return };
@@ -66,15 +70,15 @@ fn configs(folders: &ContentFolders, root: Digest, is_whole: &dyn Fn(&Digest) ->
     configs
 }
 
-/// The image that a containerd store has with its own manifest, which the offer has only with a stand-in: under the
+/// The image that a containerd store has with its own manifest, which the candidate has only with a stand-in: under the
 /// tag that is wanted, or under the digest that is recorded.
 pub fn same<'i>(
-    offer: &Offer<'_>,
+    candidate: &Candidate<'_>,
     image: &Image,
     name: &Reference,
     inventory: &'i Inventory,
 ) -> Option<&'i EngineImage> {
-    let stand_in = offer.account.stand_in?;
+    let stand_in = candidate.account.stand_in?;
     if inventory.store != Store::Containerd {
         return None;
     }

@@ -17,13 +17,13 @@ use crate::docker::unsupported;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
+use crate::load::{
+    Attach, Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, LoadOptions, Loaded, Obstacle,
+    Plan, PlannedImage, Report, Skipped, Target,
+};
 use crate::oci::chain_ids;
 use crate::oci::{Digest, Platform, Reference};
 use crate::progress::Progress;
-use crate::target::{
-    Attach, Attachment, Change, Evidence, LeftOut, Loaded, Obstacle, Offer, Offers, Plan, PlannedImage,
-    Report, Request, Showing, Target,
-};
 
 /// The store of a Docker that does not run.
 #[derive(Debug)]
@@ -81,12 +81,16 @@ impl StoppedStore {
     }
 
     /// The first of an image's platforms that the store has, of those that are asked for.
-    fn find_in_store<'o>(&self, offer: &'o Offer<'_>, request: &Request) -> Result<Option<&'o Image>> {
+    fn find_in_store<'o>(
+        &self,
+        candidate: &'o Candidate<'_>,
+        options: &LoadOptions,
+    ) -> Result<Option<&'o Image>> {
         let is_wanted = |image: &&Image| {
-            let wanted = request.platform.as_ref();
+            let wanted = options.platform.as_ref();
             wanted.is_none_or(|wanted| image.offered().is_some_and(|offered| wanted.matches(offered)))
         };
-        for image in offer.graph.runnable().filter(is_wanted) {
+        for image in candidate.graph.runnable().filter(is_wanted) {
             if self.has(image)? {
                 return Ok(Some(image));
             }
@@ -107,7 +111,7 @@ impl StoppedStore {
 impl Target for StoppedStore {
     type Inventory = Inventory;
 
-    fn probe(&self, _: Option<&Offers<'_>>) -> Result<Inventory> {
+    fn probe(&self, _: Option<&Candidates<'_>>) -> Result<Inventory> {
         let repositories = self.files.repositories()?;
         Ok(Inventory {
             data_root: self.files.data_root.clone(),
@@ -120,37 +124,42 @@ impl Target for StoppedStore {
         })
     }
 
-    fn plan(&self, offers: &Offers<'_>, request: &Request, inventory: &Inventory) -> Result<Plan> {
-        let selection = request.select(offers)?;
+    fn plan(
+        &self,
+        candidates: &Candidates<'_>,
+        options: &LoadOptions,
+        inventory: &Inventory,
+    ) -> Result<Plan> {
+        let selected = options.select(candidates)?;
         let mut plan = Plan::new(format!(
             "the store in {} ({}, of a Docker that does not run)",
             inventory.data_root.display(),
             inventory.driver
         ));
-        plan.left_out = selection.left_out;
+        plan.skipped = selected.skipped;
         let mut missing = Vec::new();
-        for (at, name) in selection.images {
-            let Some(offer) = offers.images.get(at) else {
+        for (at, name) in selected.images {
+            let Some(candidate) = candidates.images.get(at) else {
                 continue;
             };
-            match self.find_in_store(offer, request)? {
+            match self.find_in_store(candidate, options)? {
                 Some(image) => {
-                    let name = checked_name(offer, name)?;
+                    let name = checked_name(candidate, name)?;
                     plan.images
-                        .push(planned(at, offer, image, name, request, inventory));
+                        .push(planned(at, candidate, image, name, options, inventory));
                 }
-                None => missing.push(offer),
+                None => missing.push(candidate),
             }
         }
-        let is_image = |offer: &&&Offer<'_>| offer.graph.artifact_type().is_none();
-        if !missing.is_empty() && !request.keep_going {
-            let names: Vec<String> = missing.iter().map(|offer| offer.label()).collect();
+        let is_image = |candidate: &&&Candidate<'_>| candidate.graph.artifact_type().is_none();
+        if !missing.is_empty() && !options.keep_going {
+            let names: Vec<String> = missing.iter().map(|candidate| candidate.label()).collect();
             let mut hints: Vec<String> = missing
                 .iter()
-                .filter(|offer| !is_image(offer))
-                .map(|offer| format!("{} is {}", offer.label(), unsupported::nature(offer)))
+                .filter(|candidate| !is_image(candidate))
+                .map(|candidate| format!("{} is {}", candidate.label(), unsupported::nature(candidate)))
                 .collect();
-            if missing.iter().any(|offer| is_image(&offer)) {
+            if missing.iter().any(|candidate| is_image(&candidate)) {
                 hints.push("only a running daemon takes images in: start it, load, and stop it again".into());
             }
             hints.push("--keep-going attaches the digests of those that are there".into());
@@ -160,11 +169,11 @@ impl Target for StoppedStore {
                 hint: Some(hints.join("; ")),
             });
         }
-        plan.left_out.extend(missing.into_iter().map(|offer| LeftOut {
-            name: offer.label(),
-            reason: match is_image(&&offer) {
+        plan.skipped.extend(missing.into_iter().map(|candidate| Skipped {
+            name: candidate.label(),
+            reason: match is_image(&&candidate) {
                 true => "the store does not have it, and only a running daemon takes it in".into(),
-                false => format!("it is {}", unsupported::nature(offer)),
+                false => format!("it is {}", unsupported::nature(candidate)),
             },
             exit_code: 7,
         }));
@@ -174,7 +183,7 @@ impl Target for StoppedStore {
 
     fn apply(
         &self,
-        offers: &Offers<'_>,
+        candidates: &Candidates<'_>,
         plan: &Plan,
         progress: &dyn Progress,
         interrupt: &Interrupt,
@@ -182,11 +191,11 @@ impl Target for StoppedStore {
         let lock = self.folder.lock(progress)?;
         self.folder.repair(&lock)?;
         interrupt.check()?;
-        self.write(plan, offers, progress)?;
+        self.write(plan, candidates, progress)?;
         let now = self.files.repositories()?;
         let mut report = Report::new(plan);
         for planned in &plan.images {
-            report.images.push(self.loaded(planned, offers, &now));
+            report.images.push(self.loaded(planned, candidates, &now));
         }
         Ok(report)
     }
@@ -194,7 +203,7 @@ impl Target for StoppedStore {
 
 impl StoppedStore {
     /// Writes the names, as a whole or not at all.
-    fn write(&self, plan: &Plan, offers: &Offers<'_>, progress: &dyn Progress) -> Result<()> {
+    fn write(&self, plan: &Plan, candidates: &Candidates<'_>, progress: &dyn Progress) -> Result<()> {
         let path = self.files.names();
         let unused = self
             .files
@@ -208,9 +217,9 @@ impl StoppedStore {
             })?;
         // For the next save, on whatever host that is.
         let named = plan.images.iter().filter_map(|planned| {
-            let is_shown = !matches!(planned.showing, Showing::Hidden { .. });
-            let offer = offers.images.get(planned.offer).filter(|_| is_shown)?;
-            Some((planned.digest?, &*offer.graph, planned.image_id))
+            let is_shown = !matches!(planned.digest_status, DigestStatus::Unavailable { .. });
+            let candidate = candidates.images.get(planned.candidate).filter(|_| is_shown)?;
+            Some((planned.digest?, &*candidate.graph, planned.image_id))
         });
         let kept = LockedManifests::keep_all(&self.files, named, progress);
         let mut repositories = self.files.repositories()?;
@@ -218,7 +227,7 @@ impl StoppedStore {
         for planned in &plan.images {
             let pinned = planned
                 .pinned()
-                .filter(|_| matches!(planned.showing, Showing::Attach { .. }));
+                .filter(|_| matches!(planned.digest_status, DigestStatus::ViaAttach { .. }));
             for name in planned.tag.iter().chain(&pinned) {
                 changed |= repositories.set(name, &planned.image_id);
             }
@@ -235,25 +244,28 @@ impl StoppedStore {
         self.files.settle().map_err(Error::io("clean up beside", &path))
     }
 
-    fn loaded(&self, planned: &PlannedImage, offers: &Offers<'_>, now: &Repositories) -> Loaded {
+    fn loaded(&self, planned: &PlannedImage, candidates: &Candidates<'_>, now: &Repositories) -> Loaded {
         let mut loaded = Loaded::planned(planned);
         let has = |name: &Reference| now.get(name) == Some(planned.image_id);
         let pinned = planned.pinned();
         loaded.shown = pinned.as_ref().map(has);
-        let is_attached = matches!(planned.showing, Showing::Attach { .. });
+        let is_attached = matches!(planned.digest_status, DigestStatus::ViaAttach { .. });
         let wanted = planned.tag.iter().chain(pinned.iter().filter(|_| is_attached));
         for name in wanted.filter(|name| !has(name)) {
             let reason = format!("{name} is not in the store's list of names");
             loaded.obstacles.push(Obstacle::new(reason, ""));
         }
-        let push = self.keep_push_digest.then(|| found(planned, offers)).flatten();
-        loaded.push = push.and_then(|(offer, image)| {
-            if let Some(stand_in) = offer.account.stand_in {
+        let push = self
+            .keep_push_digest
+            .then(|| found(planned, candidates))
+            .flatten();
+        loaded.push = push.and_then(|(candidate, image)| {
+            if let Some(stand_in) = candidate.account.stand_in {
                 return stand_in.recorded.map(|digest| vec![push::unproven(&digest)]);
             }
             let written = push::remember(&self.files, &[planned.name.repository()], image);
             let failed = written.err().map(|error| Obstacle::new(error.to_string(), ""));
-            let differs = push::differs(&offer.graph, image);
+            let differs = push::differs(&candidate.graph, image);
             Some(failed.into_iter().chain(differs).collect())
         });
         loaded
@@ -262,31 +274,31 @@ impl StoppedStore {
 
 fn planned(
     at: usize,
-    offer: &Offer<'_>,
+    candidate: &Candidate<'_>,
     image: &Image,
     name: Reference,
-    request: &Request,
+    options: &LoadOptions,
     inventory: &Inventory,
 ) -> PlannedImage {
     let has = |name: &Reference| inventory.repositories.get(name) == Some(image.id());
-    let digest = offer.digest();
+    let digest = candidate.digest();
     let pinned = digest.map(|digest| Reference::digested(name.repository(), digest));
-    let showing = showing(offer, pinned.as_ref(), image.id(), request, inventory);
+    let digest_status = digest_status(candidate, pinned.as_ref(), image.id(), options, inventory);
     // As after a pull: a digest in the name leaves the tag alone.
-    let tag = match (name.digest(), &showing) {
-        (Some(_), Showing::Already | Showing::Attach { .. }) => None,
+    let tag = match (name.digest(), &digest_status) {
+        (Some(_), DigestStatus::Present | DigestStatus::ViaAttach { .. }) => None,
         _ => name.without_digest(),
     };
     PlannedImage {
-        offer: at,
+        candidate: at,
         digest,
-        root: offer.graph.root.digest,
+        root: candidate.graph.root.digest,
         manifest: image.descriptor.digest,
         image_id: image.id(),
         platform: image.offered().cloned().unwrap_or_else(Platform::host),
         // What its daemon will run is not known.
         is_foreign: false,
-        evidence: offer.evidence(),
+        evidence: candidate.evidence(),
         present: true,
         tagged: tag.as_ref().is_some_and(has),
         change: match tag.as_ref().or(pinned.as_ref()) {
@@ -299,42 +311,42 @@ fn planned(
             },
             None => Change::New,
         },
-        showing,
+        digest_status,
         name,
         tag,
     }
 }
 
 /// How an image's digest gets shown once the engine runs.
-fn showing(
-    offer: &Offer<'_>,
+fn digest_status(
+    candidate: &Candidate<'_>,
     pinned: Option<&Reference>,
     image_id: Digest,
-    request: &Request,
+    options: &LoadOptions,
     inventory: &Inventory,
-) -> Showing {
-    let (Some(pinned), Some(digest)) = (pinned, offer.digest()) else {
-        return Showing::NoDigest {
-            reason: offer.no_digest(),
+) -> DigestStatus {
+    let (Some(pinned), Some(digest)) = (pinned, candidate.digest()) else {
+        return DigestStatus::NoDigest {
+            reason: candidate.no_digest(),
         };
     };
     let holder = inventory.repositories.get(pinned);
-    let hidden = |obstacle| Showing::Hidden {
+    let unavailable = |obstacle| DigestStatus::Unavailable {
         obstacles: vec![obstacle],
     };
-    match request.attach {
-        _ if holder == Some(image_id) => Showing::Already,
-        Attach::None => Showing::Declined,
-        Attach::Live => hidden(Obstacle::new(
+    match options.attach {
+        _ if holder == Some(image_id) => DigestStatus::Present,
+        Attach::None => DigestStatus::Declined,
+        Attach::Live => unavailable(Obstacle::new(
             "the engine does not run, and nothing else than writing into its store was left to do",
             "--attach offline does that",
         )),
-        Attach::Auto | Attach::Offline if offer.evidence() == Evidence::Recorded => {
+        Attach::Auto | Attach::Offline if candidate.evidence() == Evidence::Recorded => {
             let other = holder.map(|holder| holder.to_string());
-            let obstacle = unsupported::recorded(offer, &digest, other.as_deref(), request);
-            obstacle.map_or(Showing::Attach { strategy: "offline" }, hidden)
+            let obstacle = unsupported::recorded(candidate, &digest, other.as_deref(), options);
+            obstacle.map_or(DigestStatus::ViaAttach { strategy: "offline" }, unavailable)
         }
-        Attach::Auto | Attach::Offline => Showing::Attach { strategy: "offline" },
+        Attach::Auto | Attach::Offline => DigestStatus::ViaAttach { strategy: "offline" },
     }
 }
 
@@ -342,7 +354,7 @@ fn attachment(images: &[PlannedImage], names: PathBuf) -> Option<Attachment> {
     let wanted: Vec<String> = images
         .iter()
         .flat_map(|planned| {
-            let is_attached = matches!(planned.showing, Showing::Attach { .. });
+            let is_attached = matches!(planned.digest_status, DigestStatus::ViaAttach { .. });
             let pinned = planned.pinned().filter(|_| is_attached);
             planned
                 .tag

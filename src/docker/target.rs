@@ -19,39 +19,42 @@ use crate::docker::upload::{self, MergedBlobs};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
-use crate::oci::{Digest, Reference, Repository};
-use crate::progress::Progress;
-use crate::target::{
-    Evidence, Loaded, Obstacle, Offers, Plan, PlannedImage, Report, Request, Room, Showing, Target,
+use crate::load::{
+    Candidates, DigestStatus, Evidence, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Target,
     UploadBlob,
 };
+use crate::oci::{Digest, Reference, Repository};
+use crate::progress::Progress;
 
 impl Target for Docker {
     type Inventory = Inventory;
 
-    fn probe(&self, wanted: Option<&Offers<'_>>) -> Result<Inventory> {
+    fn probe(&self, wanted: Option<&Candidates<'_>>) -> Result<Inventory> {
         inventory::probe(&self.client, &self.strategies, wanted)
     }
 
-    fn plan(&self, offers: &Offers<'_>, request: &Request, inventory: &Inventory) -> Result<Plan> {
-        plan::plan(offers, request, inventory, &self.strategies)
+    fn plan(
+        &self,
+        candidates: &Candidates<'_>,
+        options: &LoadOptions,
+        inventory: &Inventory,
+    ) -> Result<Plan> {
+        plan::plan(candidates, options, inventory, &self.strategies)
     }
 
     fn apply(
         &self,
-        offers: &Offers<'_>,
+        candidates: &Candidates<'_>,
         plan: &Plan,
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Report> {
-        if let Some(refusal) = plan.room.as_ref().and_then(Room::refusal) {
-            return Err(refusal);
-        }
+        plan.check_space()?;
         self.repair(progress)?;
         let accepts = Accepts::ask(&self.client)?;
         let load = Load {
             docker: self,
-            offers,
+            candidates,
             accepts,
             progress,
             interrupt,
@@ -83,7 +86,7 @@ impl Target for Docker {
 /// A load that goes on.
 struct Load<'l, 'a> {
     docker: &'l Docker,
-    offers: &'l Offers<'a>,
+    candidates: &'l Candidates<'a>,
     accepts: Accepts,
     progress: &'l dyn Progress,
     interrupt: &'l Interrupt,
@@ -100,7 +103,7 @@ impl Load<'_, '_> {
         if plan.images.iter().all(|planned| planned.present) {
             return Ok(0);
         }
-        let all = content::upload(&plan.images, self.offers, &self.accepts)?;
+        let all = content::upload(&plan.images, self.candidates, &self.accepts)?;
         let is_partial = all.len() > plan.send.len();
         let first = self.ship(&plan.images, &plan.send, sent);
         let mut total = match first {
@@ -120,7 +123,7 @@ impl Load<'_, '_> {
         for (at, planned) in again.iter_mut().enumerate() {
             planned.present |= !lacking.contains(&at);
         }
-        let upload = content::upload(&again, self.offers, &self.accepts)?;
+        let upload = content::upload(&again, self.candidates, &self.accepts)?;
         total += self.ship(&again, &upload, sent)?;
         let lacking = self.lacking(&again)?;
         if lacking.is_empty() {
@@ -140,7 +143,7 @@ impl Load<'_, '_> {
     }
 
     fn ship(&self, images: &[PlannedImage], upload: &[UploadBlob], sent: &mut [u64]) -> Result<u64> {
-        let view = upload::content(images, upload, self.offers, &self.accepts)?;
+        let view = upload::content(images, upload, self.candidates, &self.accepts)?;
         self.progress.phase("sending", Some(view.size()));
         self.load("load", &view, upload)?;
         for piece in upload {
@@ -152,7 +155,7 @@ impl Load<'_, '_> {
     }
 
     fn load(&self, action: &str, view: &View, upload: &[UploadBlob]) -> Result<()> {
-        let pool = MergedBlobs::new(self.offers);
+        let pool = MergedBlobs::new(self.candidates);
         let mut stream = Watched {
             stream: view.open(&pool),
             upload: upload.iter(),
@@ -175,7 +178,7 @@ impl Load<'_, '_> {
         let content = content.as_deref().map(Known::of);
         let mut lacking = Vec::new();
         for (at, planned) in images.iter().enumerate().filter(|(_, planned)| !planned.present) {
-            let Some((_, image)) = found(planned, self.offers) else {
+            let Some((_, image)) = found(planned, self.candidates) else {
                 continue;
             };
             let is_right = match (self.accepts.store, &content) {
@@ -239,7 +242,7 @@ impl Load<'_, '_> {
             // The digest alone: it is attached.
             (Store::Classic, None) => Ok(0),
             (Store::Classic, Some(tag)) => {
-                let view = upload::classic_name(planned, tag, self.offers, &self.accepts)?;
+                let view = upload::classic_name(planned, tag, self.candidates, &self.accepts)?;
                 let Some(view) = view else { return Ok(0) };
                 self.load(&format!("name {tag}"), &view, &[])?;
                 Ok(view.size())
@@ -254,11 +257,11 @@ impl Load<'_, '_> {
                 client.post(&format!("name {tag}"), &path, None).map(|_| 0)
             }
             (Store::Containerd, None) => {
-                let Some((offer, _)) = found(planned, self.offers) else {
+                let Some((candidate, _)) = found(planned, self.candidates) else {
                     return Ok(0);
                 };
                 let name = Reference::digested(planned.name.repository(), planned.root);
-                let view = upload::containerd_name(&offer.graph.root, &name)?;
+                let view = upload::containerd_name(&candidate.graph.root, &name)?;
                 self.load(&format!("name {name}"), &view, &[])?;
                 self.forget_nameless(planned.root)?;
                 Ok(view.size())
@@ -287,16 +290,16 @@ impl Load<'_, '_> {
             .map(|planned| planned.obstacles().to_vec())
             .collect();
         for strategy in &self.docker.strategies {
-            let showing = Showing::Attach {
+            let digest_status = DigestStatus::ViaAttach {
                 strategy: strategy.name(),
             };
             let chosen = plan.images.iter().enumerate();
-            let chosen = chosen.filter(|(_, planned)| planned.showing == showing);
+            let chosen = chosen.filter(|(_, planned)| planned.digest_status == digest_status);
             let mut wanted: Vec<Wanted<'_>> = Vec::new();
             // For each image the place of its digest: several tags of one repository have it once.
             let mut places = Vec::new();
             for (at, planned) in chosen {
-                let Some(one) = wanted_of(planned, self.offers) else {
+                let Some(one) = wanted_of(planned, self.candidates) else {
                     continue;
                 };
                 let known = wanted.iter().position(|known| known.is_same(&one));
@@ -323,11 +326,11 @@ impl Load<'_, '_> {
     /// when there was no manifest.
     fn keep_manifests(&self, plan: &Plan) {
         let is_shown = |planned: &&PlannedImage| {
-            planned.showing == Showing::Already && planned.evidence == Evidence::Verified
+            planned.digest_status == DigestStatus::Present && planned.evidence == Evidence::Verified
         };
         let shown = plan.images.iter().filter(is_shown).filter_map(|planned| {
-            let (offer, image) = found(planned, self.offers)?;
-            Some((planned.digest?, &offer.graph, image))
+            let (candidate, image) = found(planned, self.candidates)?;
+            Some((planned.digest?, &candidate.graph, image))
         });
         let mut shown: Vec<_> = shown.collect();
         if self.accepts.store != Store::Classic || shown.is_empty() {
@@ -421,16 +424,16 @@ impl Load<'_, '_> {
         let is_classic = self.accepts.store == Store::Classic;
         let files = is_classic.then(|| store::files_of(&self.docker.client));
         let one = |planned: &PlannedImage| {
-            let (offer, image) = found(planned, self.offers)?;
-            if let Some(stand_in) = offer.account.stand_in {
+            let (candidate, image) = found(planned, self.candidates)?;
+            if let Some(stand_in) = candidate.account.stand_in {
                 return stand_in.recorded.map(|digest| vec![push::unproven(&digest)]);
             }
             let Some(files) = &files else {
                 // It has the blobs themselves, and needs no telling; what it lacks of an index, it cannot push.
-                return Some(push::partial(&offer.graph, image).into_iter().collect());
+                return Some(push::partial(&candidate.graph, image).into_iter().collect());
             };
             // Where it came from has the blobs, and may be the registry that it is pushed to.
-            let origin = offer.reference.as_ref().map(Reference::repository);
+            let origin = candidate.reference.as_ref().map(Reference::repository);
             let name = planned.name.repository();
             let repositories: Vec<&Repository> = origin
                 .into_iter()
@@ -440,22 +443,22 @@ impl Load<'_, '_> {
             let written = files.as_ref().map_err(Obstacle::clone).and_then(|files| {
                 push::remember(files, &repositories, image).map_err(|error| obstacle(&error))
             });
-            let differs = push::differs(&offer.graph, image);
+            let differs = push::differs(&candidate.graph, image);
             Some(written.err().into_iter().chain(differs).collect())
         };
         plan.images.iter().map(one).collect()
     }
 }
 
-fn wanted_of<'o>(planned: &PlannedImage, offers: &'o Offers<'_>) -> Option<Wanted<'o>> {
-    let (offer, image) = found(planned, offers)?;
-    let is_indexed = !offer.graph.indexes.is_empty();
+fn wanted_of<'o>(planned: &PlannedImage, candidates: &'o Candidates<'_>) -> Option<Wanted<'o>> {
+    let (candidate, image) = found(planned, candidates)?;
+    let is_indexed = !candidate.graph.indexes.is_empty();
     Some(attach::Wanted {
         platform: image.descriptor.platform.as_ref().filter(|_| is_indexed),
         repository: planned.name.repository().clone(),
         digest: planned.digest?,
         image_id: planned.image_id,
-        graph: &offer.graph,
+        graph: &candidate.graph,
     })
 }
 

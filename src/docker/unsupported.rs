@@ -4,23 +4,23 @@ use super::api::info::Store;
 use super::inventory::Inventory;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::load::{Candidate, Candidates, DigestStatus, LoadOptions, Obstacle, Plan, PlannedImage, Skipped};
 use crate::oci::{Digest, Reference};
-use crate::target::{LeftOut, Obstacle, Offer, Offers, Plan, PlannedImage, Request, Showing};
 
 /// What keeps an image from a store. The containerd store takes layers only as they were stored, and names a
 /// stand-in by nothing but a tag; a classic one names it by its recorded digest only if that is attached. `None` if
 /// nothing does, or if all of it is there.
 pub(super) fn obstructed(
     planned: &PlannedImage,
-    offer: &Offer<'_>,
+    candidate: &Candidate<'_>,
     image: &Image,
     store: Store,
 ) -> Option<Obstacle> {
-    let is_nameless = offer.account.stand_in.is_some() && planned.tag.is_none();
+    let is_nameless = candidate.account.stand_in.is_some() && planned.tag.is_none();
     let rename = || format!("give it one with --rename {}=NAME:TAG", planned.name.familiar());
     if store == Store::Classic {
-        let is_hidden = matches!(planned.showing, Showing::Hidden { .. });
-        return (is_nameless && is_hidden).then(|| {
+        let is_unavailable = matches!(planned.digest_status, DigestStatus::Unavailable { .. });
+        return (is_nameless && is_unavailable).then(|| {
             let why = Obstacle::joined(planned.obstacles().to_vec());
             let hints: Vec<String> = why.hint.into_iter().chain([rename()]).collect();
             Obstacle::new(format!("it has no tag, and {}", why.reason), hints.join("; or "))
@@ -32,20 +32,20 @@ pub(super) fn obstructed(
             rename(),
         ));
     }
-    offer.unpacked(image).filter(|_| !planned.present)
+    candidate.unpacked(image).filter(|_| !planned.present)
 }
 
 /// What keeps a digest from being attached that an archive recorded without its manifest, or with one that may be no
 /// registry's: any archive may claim any digest. `other` is the image that the engine shows it for. `None` if nothing
 /// does.
 pub(super) fn recorded(
-    offer: &Offer<'_>,
+    candidate: &Candidate<'_>,
     digest: &Digest,
     other: Option<&str>,
-    request: &Request,
+    options: &LoadOptions,
 ) -> Option<Obstacle> {
-    if !request.trust_recorded {
-        let reason = match offer.account.is_unproven {
+    if !options.trust_recorded {
+        let reason = match candidate.account.is_unproven {
             true => format!(
                 "nothing proves that a registry has {digest}: the tool that made the archive may have written its manifest"
             ),
@@ -84,21 +84,24 @@ pub(super) fn held(pinned: &Reference, holder: &str) -> Obstacle {
 /// gets under another name is only left out.
 pub(super) fn unpacked(
     plan: &mut Plan,
-    refused: Vec<(&Offer<'_>, Obstacle)>,
-    request: &Request,
+    refused: Vec<(&Candidate<'_>, Obstacle)>,
+    options: &LoadOptions,
 ) -> Result<()> {
     let gets = |image: &Image| plan.images.iter().any(|planned| planned.image_id == image.id());
-    let is_had = |offer: &Offer<'_>| {
-        offer.reference.as_ref().is_some_and(|name| name.tag().is_none())
-            && offer.account.stand_in.is_some()
-            && offer.graph.runnable().any(gets)
+    let is_had = |candidate: &Candidate<'_>| {
+        candidate
+            .reference
+            .as_ref()
+            .is_some_and(|name| name.tag().is_none())
+            && candidate.account.stand_in.is_some()
+            && candidate.graph.runnable().any(gets)
     };
-    let (left_out, refused): (Vec<_>, Vec<_>) = refused
+    let (skipped, refused): (Vec<_>, Vec<_>) = refused
         .into_iter()
-        .partition(|(offer, _)| request.keep_going || is_had(offer));
-    plan.left_out
-        .extend(left_out.into_iter().map(|(offer, obstacle)| LeftOut {
-            name: offer.label(),
+        .partition(|(candidate, _)| options.keep_going || is_had(candidate));
+    plan.skipped
+        .extend(skipped.into_iter().map(|(candidate, obstacle)| Skipped {
+            name: candidate.label(),
             reason: obstacle.reason,
             exit_code: 6,
         }));
@@ -107,7 +110,7 @@ pub(super) fn unpacked(
     }
     let reasons: Vec<String> = refused
         .iter()
-        .map(|(offer, obstacle)| format!("{}: {obstacle}", offer.label()))
+        .map(|(candidate, obstacle)| format!("{}: {obstacle}", candidate.label()))
         .collect();
     let mut hints: Vec<&str> = refused
         .iter()
@@ -120,12 +123,12 @@ pub(super) fn unpacked(
     })
 }
 
-/// What an offer is that has nothing for the engine: another platform's image, or no image.
-pub(super) fn nature(offer: &Offer<'_>) -> String {
-    if let Some(artifact) = offer.graph.artifact_type() {
+/// What a candidate is that has nothing for the engine: another platform's image, or no image.
+pub(super) fn nature(candidate: &Candidate<'_>) -> String {
+    if let Some(artifact) = candidate.graph.artifact_type() {
         return format!("an artifact of type {artifact}, not an image");
     }
-    let platforms = offer.graph.runnable().filter_map(Image::offered);
+    let platforms = candidate.graph.runnable().filter_map(Image::offered);
     let mut platforms: Vec<String> = platforms.map(ToString::to_string).collect();
     platforms.sort();
     platforms.dedup();
@@ -138,25 +141,25 @@ pub(super) fn nature(offer: &Offer<'_>) -> String {
 /// Images that have nothing for the engine's platform, and artifacts, are refused by name, all at once.
 pub(super) fn wrong_platform(
     plan: &mut Plan,
-    unmatched: &[&Offer<'_>],
-    offers: &Offers<'_>,
-    request: &Request,
+    unmatched: &[&Candidate<'_>],
+    candidates: &Candidates<'_>,
+    options: &LoadOptions,
     inventory: &Inventory,
 ) -> Result<()> {
-    if request.keep_going || unmatched.is_empty() {
-        plan.left_out.extend(unmatched.iter().map(|offer| LeftOut {
-            name: offer.label(),
-            reason: format!("it is {}", nature(offer)),
+    if options.keep_going || unmatched.is_empty() {
+        plan.skipped.extend(unmatched.iter().map(|candidate| Skipped {
+            name: candidate.label(),
+            reason: format!("it is {}", nature(candidate)),
             exit_code: 7,
         }));
         return Ok(());
     }
-    let platform = request.platform.as_ref().unwrap_or(&inventory.platform);
-    let (artifacts, images): (Vec<&Offer<'_>>, Vec<&Offer<'_>>) = unmatched
+    let platform = options.platform.as_ref().unwrap_or(&inventory.platform);
+    let (artifacts, images): (Vec<&Candidate<'_>>, Vec<&Candidate<'_>>) = unmatched
         .iter()
-        .partition(|offer| offer.graph.artifact_type().is_some());
-    let names = |offers: &[&Offer<'_>]| -> Option<String> {
-        let names: Vec<String> = offers.iter().map(|offer| offer.label()).collect();
+        .partition(|candidate| candidate.graph.artifact_type().is_some());
+    let names = |candidates: &[&Candidate<'_>]| -> Option<String> {
+        let names: Vec<String> = candidates.iter().map(|candidate| candidate.label()).collect();
         (!names.is_empty()).then(|| names.join(", "))
     };
     let missing = [
@@ -169,12 +172,12 @@ pub(super) fn wrong_platform(
     let missing: Vec<String> = missing.into_iter().flatten().collect();
     let mut hints: Vec<String> = unmatched
         .iter()
-        .map(|offer| format!("{} is {}", offer.label(), nature(offer)))
+        .map(|candidate| format!("{} is {}", candidate.label(), nature(candidate)))
         .collect();
     hints.push("--keep-going loads the others".into());
     if let Some(offered) = images
         .first()
-        .and_then(|offer| offer.graph.runnable().find_map(Image::offered))
+        .and_then(|candidate| candidate.graph.runnable().find_map(Image::offered))
     {
         hints.push(format!(
             "--platform {offered} loads that platform; or save again with --platform {platform}"
@@ -182,7 +185,7 @@ pub(super) fn wrong_platform(
     }
     Err(Error::NotFound {
         what: missing.join(" and "),
-        place: offers.place(),
+        place: candidates.place(),
         hint: Some(hints.join("; ")),
     })
 }

@@ -14,16 +14,22 @@ use crate::archive::view::{Item, View};
 use crate::blob::Stored;
 use crate::error::{Finding, Result};
 use crate::image::Image;
+use crate::load::{Candidate, Candidates, Form, PlannedImage, UploadBlob};
 use crate::oci::{Descriptor, Digest, MediaType, Reference};
-use crate::target::{Form, Offer, Offers, PlannedImage, UploadBlob};
 
 /// The blobs of several archives as one.
 pub struct MergedBlobs<'a>(Vec<&'a dyn Content>);
 
 impl<'a> MergedBlobs<'a> {
     /// All blobs that are offered.
-    pub fn new(offers: &Offers<'a>) -> MergedBlobs<'a> {
-        MergedBlobs(offers.images.iter().map(|offer| offer.content).collect())
+    pub fn new(candidates: &Candidates<'a>) -> MergedBlobs<'a> {
+        MergedBlobs(
+            candidates
+                .images
+                .iter()
+                .map(|candidate| candidate.content)
+                .collect(),
+        )
     }
 }
 
@@ -74,21 +80,24 @@ impl Content for MergedBlobs<'_> {
 ///
 /// # Errors
 ///
-/// If the plan contradicts the offers.
+/// If the plan contradicts the candidates.
 pub fn content(
     images: &[PlannedImage],
     upload: &[UploadBlob],
-    offers: &Offers<'_>,
+    candidates: &Candidates<'_>,
     accepts: &Accepts,
 ) -> Result<View> {
     let mut items = Vec::new();
     for piece in upload {
-        let Some((offer, image)) = images.get(piece.image).and_then(|planned| found(planned, offers)) else {
+        let Some((candidate, image)) = images
+            .get(piece.image)
+            .and_then(|planned| found(planned, candidates))
+        else {
             continue;
         };
         let stored = |digest: &Digest| {
-            let blobs = offer.graph.blobs().into_iter();
-            let mut here = blobs.map(|blob| offer.account.layer(&blob).clone());
+            let blobs = candidate.graph.blobs().into_iter();
+            let mut here = blobs.map(|blob| candidate.account.layer(&blob).clone());
             here.find(|blob| blob.digest == *digest)
         };
         match piece.form {
@@ -109,12 +118,12 @@ pub fn content(
     let missing = missing.into_iter().filter_map(|position| images.get(position));
     match accepts.store {
         Store::Containerd => {
-            let roots = missing.filter_map(|planned| Some(found(planned, offers)?.0.graph.root.bare()));
+            let roots = missing.filter_map(|planned| Some(found(planned, candidates)?.0.graph.root.bare()));
             items.extend(layout(roots.collect())?);
         }
         Store::Classic => {
             let list: Vec<DockerImage> = missing
-                .filter_map(|planned| Some(docker_image(found(planned, offers)?, accepts)))
+                .filter_map(|planned| Some(docker_image(found(planned, candidates)?, accepts)))
                 .collect();
             items.push(file(MANIFEST, to_json(&list)?));
         }
@@ -133,13 +142,13 @@ pub fn content(
 pub fn classic_name(
     planned: &PlannedImage,
     name: &Reference,
-    offers: &Offers<'_>,
+    candidates: &Candidates<'_>,
     accepts: &Accepts,
 ) -> Result<Option<View>> {
-    let Some((offer, image)) = found(planned, offers) else {
+    let Some((candidate, image)) = found(planned, candidates) else {
         return Ok(None);
     };
-    let mut entry = docker_image((offer, image), accepts);
+    let mut entry = docker_image((candidate, image), accepts);
     entry.repo_tags = Some(vec![name.full()]);
     let config = Item::Blob(image.manifest.config.clone());
     View::new(vec![config, file(MANIFEST, to_json(&[entry])?)]).map(Some)
@@ -157,11 +166,11 @@ pub fn containerd_name(root: &Descriptor, name: &Reference) -> Result<View> {
     View::new(layout(vec![root])?)
 }
 
-fn docker_image((offer, image): (&Offer<'_>, &Image), accepts: &Accepts) -> DockerImage {
+fn docker_image((candidate, image): (&Candidate<'_>, &Image), accepts: &Accepts) -> DockerImage {
     let mut entry = DockerImage::new(image, |layer| layer);
     entry.layers = layers(image)
         .map(|(layer, diff_id, _)| {
-            let here = offer.account.layer(layer);
+            let here = candidate.account.layer(layer);
             blob_path(if is_decompressed(here, accepts) {
                 &diff_id
             } else {

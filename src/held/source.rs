@@ -201,8 +201,8 @@ impl Source for HeldSource {
         }
     }
 
-    fn leaves_out(&self, reference: &Reference, document: &Descriptor) -> bool {
-        self.ready().leaves_out(self.holder.as_ref(), reference, document)
+    fn omits(&self, reference: &Reference, document: &Descriptor) -> bool {
+        self.ready().omits(self.holder.as_ref(), reference, document)
     }
 
     fn standing(&self, reference: &Reference) -> Standing {

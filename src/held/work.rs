@@ -70,7 +70,7 @@ impl Ready {
     }
 
     /// Whether an image is given without a document of its index.
-    pub fn leaves_out(&self, holder: &dyn Holder, reference: &Reference, document: &Descriptor) -> bool {
+    pub fn omits(&self, holder: &dyn Holder, reference: &Reference, document: &Descriptor) -> bool {
         // What cannot be read is not left out: the error is told when it is.
         self.images.contains_key(&reference.full()) && matches!(self.document(holder, document), Ok(None))
     }

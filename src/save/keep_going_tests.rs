@@ -16,9 +16,9 @@ fn going_on() -> Options {
 }
 
 /// The names that were left out, each with its exit code.
-fn left_out(summary: &Summary) -> Vec<(String, u8)> {
-    let left_out = summary.left_out.iter();
-    left_out
+fn skipped(summary: &Summary) -> Vec<(String, u8)> {
+    let skipped = summary.skipped.iter();
+    skipped
         .map(|image| (image.reference.familiar(), image.error.exit_code()))
         .collect()
 }
@@ -44,10 +44,10 @@ fn what_is_not_there_is_left_out_on_request() {
     let [path, expected] = ["images.tar", "expected.tar"].map(|name| folder.path().join(name));
     let names = ["app:2", BOTH[0], "app:3", BOTH[1]];
     let summary = save_as(&two_images(), &names, &going_on(), &path).unwrap();
-    assert_eq!(left_out(&summary), [("app:2".into(), 7), ("app:3".into(), 7)]);
+    assert_eq!(skipped(&summary), [("app:2".into(), 7), ("app:3".into(), 7)]);
     assert_eq!(summary.exit_code(), 7);
     let whole = save_as(&two_images(), &BOTH, &options(), &expected).unwrap();
-    assert_eq!((whole.exit_code(), whole.left_out.len()), (0, 0));
+    assert_eq!((whole.exit_code(), whole.skipped.len()), (0, 0));
     assert!(fs::read(&path).unwrap() == fs::read(&expected).unwrap());
 
     let error = save_as(&two_images(), &["app:2", "app:3"], &going_on(), &path).unwrap_err();
@@ -83,7 +83,7 @@ fn images_of_a_layer_that_stays_broken_are_left_out() {
         fake.fail(broken, &[fault; 10]);
         let summary = save_as(&fake, &names, &going_on(), &path).unwrap();
         assert_eq!(
-            left_out(&summary),
+            skipped(&summary),
             [("app:2".into(), code), ("app:3".into(), code)]
         );
         assert_eq!(summary.exit_code(), code);

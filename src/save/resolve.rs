@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{LeftOut, Options};
+use super::{Options, Skipped};
 use crate::archive::format::Named;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
@@ -29,15 +29,15 @@ pub(super) struct Images {
 
 impl Images {
     /// Takes out the images that need one of these blobs.
-    pub fn without(&mut self, failed: &[(Digest, Error)]) -> Vec<LeftOut> {
-        let mut left_out = Vec::new();
+    pub fn without(&mut self, failed: &[(Digest, Error)]) -> Vec<Skipped> {
+        let mut skipped = Vec::new();
         let (mut named, mut asked) = (Vec::new(), Vec::new());
         let images = std::mem::take(&mut self.named);
         for (image, reference) in images.into_iter().zip(std::mem::take(&mut self.asked)) {
             let blobs = image.blobs();
             let needs = |(digest, _): &&(Digest, Error)| blobs.iter().any(|blob| blob.digest == *digest);
             match failed.iter().find(needs) {
-                Some((_, error)) => left_out.push(LeftOut {
+                Some((_, error)) => skipped.push(Skipped {
                     reference,
                     error: error.clone(),
                 }),
@@ -48,7 +48,7 @@ impl Images {
             }
         }
         (self.named, self.asked) = (named, asked);
-        left_out
+        skipped
     }
 }
 
@@ -90,7 +90,7 @@ impl<'a> Resolver<'a> {
     /// # Errors
     ///
     /// If two images would have one name, and as [`rename::apply`].
-    pub fn resolve(&self, references: &[Reference]) -> Result<(Images, Vec<LeftOut>)> {
+    pub fn resolve(&self, references: &[Reference]) -> Result<(Images, Vec<Skipped>)> {
         let unique: BTreeMap<String, &Reference> = references
             .iter()
             .map(|reference| (reference.full(), reference))
@@ -103,19 +103,19 @@ impl<'a> Resolver<'a> {
             .filter(|(name, _)| !unique.contains_key(name))
             .collect();
         followed.extend(self.all(&others.values().collect::<Vec<_>>()));
-        let (mut images, mut left_out) = (Vec::new(), Vec::new());
+        let (mut images, mut skipped) = (Vec::new(), Vec::new());
         for (reference, named) in followed {
             match named {
                 Ok(named) => images.push((reference.clone(), named)),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(error) => left_out.push(LeftOut {
+                Err(error) => skipped.push(Skipped {
                     reference: reference.clone(),
                     error: naming(error, reference),
                 }),
             }
         }
         // What is missing may be what was to be renamed.
-        if left_out.is_empty() || self.options.keep_going {
+        if skipped.is_empty() || self.options.keep_going {
             self.rename(&mut images)?;
         }
         let key = |(_, named): &(Reference, Named)| {
@@ -126,7 +126,7 @@ impl<'a> Resolver<'a> {
         images.dedup_by_key(|image| key(image));
         let (asked, named): (Vec<Reference>, Vec<Named>) = images.into_iter().unzip();
         one_digest_a_name(&named)?;
-        Ok((Images { named, asked }, left_out))
+        Ok((Images { named, asked }, skipped))
     }
 
     /// Follows references, several at once. After an error that concerns more than one image no more are begun.
@@ -233,7 +233,7 @@ impl<'a> Resolver<'a> {
             self.interrupt.check()?;
             let may_lack =
                 *selection == PlatformSelection::Present || is_partial && descriptor.attests().is_some();
-            if may_lack && self.source.leaves_out(reference, descriptor) {
+            if may_lack && self.source.omits(reference, descriptor) {
                 return Ok(None);
             }
             self.documents.get(descriptor, || {

@@ -9,11 +9,11 @@ use sealift::archive::verify::{self, Report};
 use sealift::image::Graph;
 use sealift::image::provenance::{Evidence, LayerOrigin, ManifestOrigin, Provenance};
 use sealift::interrupt::Interrupt;
+use sealift::load::Candidates;
 use sealift::oci::{Digest, PlatformSelection};
 use sealift::progress::Silent;
 use sealift::save::{self, Output};
 use sealift::source::{Several, Source};
-use sealift::target::Offers;
 use serde_json::{Value, json};
 
 use crate::good::{check, codes, open};
@@ -349,20 +349,20 @@ fn two_archives_complement_each_other() {
     base.manifest_json[0]["RepoTags"] = json!(["base:1"]);
     let (first, second) = (file(&sample.tar()), file(&base.tar()));
     let contents = [open(first.path()).unwrap(), open(second.path()).unwrap()];
-    let mut offers = Offers::default();
+    let mut candidates = Candidates::default();
     for (content, expected) in contents.iter().zip([2, 1]) {
         let report = check(&**content, &verify::Options::default());
-        offers.add(&**content, &report).unwrap();
-        assert_eq!(offers.images[0].account.uncompressed.len(), expected);
+        candidates.add(&**content, &report).unwrap();
+        assert_eq!(candidates.images[0].account.uncompressed.len(), expected);
     }
     let two = Digest::sha256(&images::zstd(&plain("two")));
-    assert!(offers.images[0].account.uncompressed.contains_key(&two));
-    let image = &offers.images[0].graph.images[0];
-    let obstacle = offers.images[0].unpacked(image).unwrap();
+    assert!(candidates.images[0].account.uncompressed.contains_key(&two));
+    let image = &candidates.images[0].graph.images[0];
+    let obstacle = candidates.images[0].unpacked(image).unwrap();
     assert!(
         obstacle.reason.starts_with("it has 1 of its 3 layers"),
         "{obstacle}"
     );
-    let base = &offers.images[1];
+    let base = &candidates.images[1];
     assert_eq!(base.unpacked(&base.graph.images[0]), None);
 }

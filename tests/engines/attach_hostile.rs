@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use sealift::docker::daemon::namespaces::Namespaces;
 use sealift::docker::daemon::overmount::Overmount;
 use sealift::docker::store::content_of;
-use sealift::target::{Request, Showing};
+use sealift::load::{DigestStatus, LoadOptions};
 
 use crate::attach_hosts::{CLASSIC, private};
 use crate::attach_stock::{HUB, all_but, forward, images};
@@ -119,7 +119,7 @@ fn an_impostor_is_not_taken_for_the_engine() {
             let images = Images::new();
             let built = images.add("httpd:2.4", &Image::sample("httpd", "2.4"));
             let loader = Loader::beside(&daemon);
-            let plan = loader.plan(&images, &Request::default()).unwrap();
+            let plan = loader.plan(&images, &LoadOptions::default()).unwrap();
             let steps = format!("{:?}", plan.attach);
             assert!(steps.contains(&format!("process {}", daemon.pid())), "{steps}");
             loader.load(&images);
@@ -178,9 +178,9 @@ fn a_socket_that_another_user_could_replace_is_not_relied_on() {
             ..Default::default()
         });
         let (images, _) = images();
-        let plan = loader.plan(&images, &Request::default()).unwrap();
+        let plan = loader.plan(&images, &LoadOptions::default()).unwrap();
         for image in &plan.images {
-            let Showing::Hidden { obstacles } = &image.showing else {
+            let DigestStatus::Unavailable { obstacles } = &image.digest_status else {
                 panic!("{plan}")
             };
             let reason = &obstacles[0].reason;
@@ -195,7 +195,7 @@ fn a_socket_that_another_user_could_replace_is_not_relied_on() {
         }
         // Its store is not read either.
         assert!(content_of(&sealift::docker::api::Client::connect(&endpoint(socket)).unwrap()).is_err());
-        let report = loader.try_load(&images, &Request::default()).unwrap();
+        let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
         assert_eq!(report.exit_code(), 6, "{report:?}");
         nothing_is_left(&loader);
     }
@@ -230,9 +230,9 @@ fn a_configuration_that_another_user_can_change_is_not_covered() {
     let refused = |says: &str| {
         let (images, _) = images();
         let loader = Loader::beside(&daemon);
-        let plan = loader.plan(&images, &Request::default()).unwrap();
+        let plan = loader.plan(&images, &LoadOptions::default()).unwrap();
         let image = plan.images.iter().find(|image| image.name.familiar() == HUB);
-        let Showing::Hidden { obstacles } = &image.unwrap().showing else {
+        let DigestStatus::Unavailable { obstacles } = &image.unwrap().digest_status else {
             panic!("{plan}")
         };
         assert!(obstacles[0].reason.contains(says), "{says}: {plan}");
@@ -311,7 +311,7 @@ fn exchanging_the_folder_does_not_lead_the_mount_elsewhere() {
             let images = Images::new();
             images.add(&format!("httpd:{tag}"), &Image::sample("httpd", "2.4"));
             let loader = Loader::beside(&daemon);
-            let report = loader.try_load(&images, &Request::default()).unwrap();
+            let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
             assert_eq!(report.exit_code(), 6, "{report:?}");
             assert!(!daemon.mounts().contains(&point));
             nothing_is_left(&loader);
@@ -330,7 +330,7 @@ fn exchanging_the_folder_does_not_lead_the_mount_elsewhere() {
     fs::rename(&folder, etc.join("real")).unwrap();
     symlink("../srv/victim", &folder).unwrap();
     let plan = Loader::beside(&daemon)
-        .plan(&images().0, &Request::default())
+        .plan(&images().0, &LoadOptions::default())
         .unwrap();
     assert!(plan.to_string().contains("another user can write to"), "{plan}");
     // Behind the first look, too: what was found is not what is there when it is mounted over.

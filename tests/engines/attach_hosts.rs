@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use sealift::target::Request;
+use sealift::load::LoadOptions;
 
 use crate::loading::*;
 use crate::support::*;
@@ -170,7 +170,7 @@ fn a_network_without_loopback_is_told() {
         .own_network(false)
         .start();
     let loader = Loader::beside(&daemon);
-    let report = loader.try_load(&images, &Request::default()).unwrap();
+    let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
     assert_eq!(report.exit_code(), 6);
     let reason = &report.images[0].obstacles[0];
     assert!(reason.reason.contains("loopback network"), "{reason}");
@@ -219,7 +219,7 @@ fn ports_that_every_user_can_bind_are_not_used() {
         images.add("httpd:1", &image);
         images.add("quay.io/a/b:1", &image);
         daemon.set_unprivileged_ports(600);
-        let plan = loader.plan(&images, &Request::default()).unwrap();
+        let plan = loader.plan(&images, &LoadOptions::default()).unwrap();
         assert!(
             format!("{:?}", plan.attach).contains("a port below 600 of"),
             "{plan:?}"
@@ -235,7 +235,7 @@ fn ports_that_every_user_can_bind_are_not_used() {
         images.add("httpd:2", &Image::sample("app", "2"));
         images.add("quay.io/a/b:2", &Image::sample("app", "2"));
         daemon.set_unprivileged_ports(80);
-        let report = loader.try_load(&images, &Request::default()).unwrap();
+        let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
         assert_eq!(report.exit_code(), 6);
         let (mirrored, named) = (&report.images[0], &report.images[1]);
         assert!(mirrored.obstacles.is_empty(), "{mirrored:?}");
@@ -256,7 +256,7 @@ fn ports_that_every_user_can_bind_are_not_used() {
         images.add("localhost/x:3", &Image::sample("app", "3"));
         daemon.set_unprivileged_ports(0);
         let before = mirrors().len();
-        let report = loader.try_load(&images, &Request::default()).unwrap();
+        let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
         let (mirrored, own) = (&report.images[0], &report.images[1]);
         let says = "every user can bind the ports from 0 on";
         assert!(mirrored.obstacles[0].reason.contains(says), "{mirrored:?}");
@@ -302,14 +302,14 @@ fn what_registries_are_made_of_is_not_led_elsewhere() {
     let image = Image::sample("app", "1");
     images.add("auth.docker.io/a/b:1", &image);
     images.add("quay.io/a/b:1", &image);
-    let plan = loader.plan(&images, &Request::default()).unwrap();
+    let plan = loader.plan(&images, &LoadOptions::default()).unwrap();
     let steps = format!("{:?}", plan.attach);
     let told = "for about 11 seconds these names lead to this process";
     assert!(
         steps.contains(told) && steps.contains("/etc/hosts: quay.io\""),
         "{steps}"
     );
-    let report = loader.try_load(&images, &Request::default()).unwrap();
+    let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
     assert_eq!(report.exit_code(), 6);
     let reason = &report.images[0].obstacles[0].reason;
     assert!(

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use sealift::target::{Request, Showing};
+use sealift::load::{DigestStatus, LoadOptions};
 use serde_json::json;
 
 use crate::attach_hosts::{CLASSIC, private};
@@ -32,17 +32,17 @@ pub fn all_but(daemon: &Daemon, hidden: &[(&str, &str)]) {
     let (images, built) = images();
     let loader = Loader::beside(daemon);
     let before = Untouched::of(daemon);
-    let request = Request::default();
-    let plan = loader.plan(&images, &request).unwrap();
+    let options = LoadOptions::default();
+    let plan = loader.plan(&images, &options).unwrap();
     for image in &plan.images {
         let name = image.name.familiar();
         let says = hidden
             .iter()
             .find(|(hidden, _)| *hidden == name)
             .map(|(_, says)| says);
-        match (&image.showing, says) {
-            (Showing::Attach { .. }, None) => {}
-            (Showing::Hidden { obstacles }, Some(says)) => {
+        match (&image.digest_status, says) {
+            (DigestStatus::ViaAttach { .. }, None) => {}
+            (DigestStatus::Unavailable { obstacles }, Some(says)) => {
                 // After it stands what it would take to restart the engine.
                 assert!(obstacles[0].reason.contains(says), "{name}: {plan}");
                 assert!(obstacles.iter().all(|one| one.hint.is_some()), "{name}: {plan}");
@@ -50,7 +50,7 @@ pub fn all_but(daemon: &Daemon, hidden: &[(&str, &str)]) {
             _ => panic!("{name}: {plan}"),
         }
     }
-    let report = loader.try_load(&images, &request).unwrap();
+    let report = loader.try_load(&images, &options).unwrap();
     for image in &report.images {
         let is_hidden = hidden.iter().any(|(hidden, _)| *hidden == image.name.familiar());
         assert_eq!(image.shown, Some(!is_hidden), "{image:#?}");
@@ -287,9 +287,9 @@ fn an_engine_behind_a_forwarded_socket_is_told() {
         ..Default::default()
     });
     let (images, _) = images();
-    let plan = loader.plan(&images, &Request::default()).unwrap();
+    let plan = loader.plan(&images, &LoadOptions::default()).unwrap();
     for image in &plan.images {
-        let Showing::Hidden { obstacles } = &image.showing else {
+        let DigestStatus::Unavailable { obstacles } = &image.digest_status else {
             panic!("{plan}")
         };
         assert!(

@@ -1,6 +1,6 @@
 //! Loading into real Dockers.
 
-use sealift::target::{Request, Showing};
+use sealift::load::{DigestStatus, LoadOptions};
 use serde_json::json;
 
 use crate::loading::*;
@@ -62,10 +62,13 @@ fn a_second_load_sends_nothing(engine: Engine, store: Store) {
     let loader = Loader::beside(&daemon);
     loader.load(&images);
     let shown = daemon.images();
-    let plan = loader.plan(&images, &Request::default()).unwrap();
+    let plan = loader.plan(&images, &LoadOptions::default()).unwrap();
     assert!(plan.send.is_empty(), "{plan}");
     for image in &plan.images {
-        assert!(image.present && image.showing == Showing::Already, "{plan}");
+        assert!(
+            image.present && image.digest_status == DigestStatus::Present,
+            "{plan}"
+        );
     }
     let report = loader.load(&images);
     assert!(report.images.iter().all(|image| image.sent == 0), "{report:?}");
@@ -134,14 +137,14 @@ fn renamed_images_have_the_new_names_only(engine: Engine, store: Store) {
     images.add("redis:7", &Image::sample("redis", "7"));
     let daemon = Daemon::start(engine, store);
     let loader = Loader::beside(&daemon);
-    let request = Request {
+    let options = LoadOptions {
         renames: vec![
             "httpd=team/web".parse().unwrap(),
             "redis:7=cache:1".parse().unwrap(),
         ],
-        ..Request::default()
+        ..LoadOptions::default()
     };
-    let report = loader.try_load(&images, &request).unwrap();
+    let report = loader.try_load(&images, &options).unwrap();
     assert_eq!(report.exit_code(), 0, "{report:#?}");
     let names: Vec<String> = daemon
         .images()
@@ -161,7 +164,7 @@ fn names_of_other_registries(engine: Engine, store: Store) {
     // The host's own /etc/hosts is not for tests to cover.
     let daemon = Daemon::options(engine, store).own_mounts().start();
     let report = Loader::beside(&daemon)
-        .try_load(&images, &Request::default())
+        .try_load(&images, &LoadOptions::default())
         .unwrap();
     runs(&daemon, "quay.io/team/tool:1", "1");
     runs(&daemon, &format!("httpd@{}", httpd.digest), "2.4");
@@ -206,20 +209,20 @@ fn a_platform_that_does_not_match(engine: Engine, store: Store) {
     images.add("httpd:2.4", &Image::sample("httpd", "2.4"));
     let daemon = Daemon::start(engine, store);
     let loader = Loader::beside(&daemon);
-    let error = loader.try_load(&images, &Request::default()).unwrap_err();
+    let error = loader.try_load(&images, &LoadOptions::default()).unwrap_err();
     assert_eq!(error.exit_code(), 7);
     assert!(error.to_string().contains("of app:1 not found"), "{error}");
     let has = format!("app:1 is only for {}", Platform::foreign());
     assert!(error.hint().unwrap().contains(&has), "{:?}", error.hint());
     assert_eq!(daemon.images(), [""; 0]);
 
-    let request = Request {
+    let options = LoadOptions {
         keep_going: true,
-        ..Request::default()
+        ..LoadOptions::default()
     };
-    let report = loader.try_load(&images, &request).unwrap();
+    let report = loader.try_load(&images, &options).unwrap();
     assert_eq!(
-        (report.exit_code(), report.images.len(), report.left_out.len()),
+        (report.exit_code(), report.images.len(), report.skipped.len()),
         (7, 1, 1)
     );
     runs(&daemon, "httpd:2.4", "2.4");

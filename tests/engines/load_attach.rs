@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
-use sealift::target::{Request, Showing};
+use sealift::load::{DigestStatus, LoadOptions};
 use serde_json::json;
 
 use crate::attach_offline::{Offline, process_of, running};
@@ -84,17 +84,17 @@ fn a_daemon_that_inherited_its_socket_is_found() {
 
 /// Loads where digests cannot be attached: the image is there, the reason is told, nothing was touched.
 #[track_caller]
-fn is_told_why(daemon: &Daemon, request: &Request, says: &str) {
+fn is_told_why(daemon: &Daemon, options: &LoadOptions, says: &str) {
     let (images, built) = httpd();
     let loader = Loader::beside(daemon);
     let before = Untouched::of(daemon);
-    let plan = loader.plan(&images, request).unwrap();
-    let Showing::Hidden { obstacles } = &plan.images[0].showing else {
+    let plan = loader.plan(&images, options).unwrap();
+    let DigestStatus::Unavailable { obstacles } = &plan.images[0].digest_status else {
         panic!("{plan}")
     };
     assert!(obstacles.iter().any(|one| one.reason.contains(says)), "{plan}");
     assert!(obstacles.iter().all(|one| one.hint.is_some()), "{plan}");
-    let report = loader.try_load(&images, request).unwrap();
+    let report = loader.try_load(&images, options).unwrap();
     assert_eq!(report.exit_code(), 6);
     assert_eq!(report.images[0].shown, Some(false));
     assert_eq!(report.images[0].obstacles, *obstacles);
@@ -106,7 +106,7 @@ fn is_told_why(daemon: &Daemon, request: &Request, says: &str) {
 
 #[test]
 fn flags_and_edits_that_a_reload_would_harm_are_told() {
-    let attach = Request::default();
+    let attach = LoadOptions::default();
     for engine in CLASSIC {
         let flagged = Daemon::options(engine, Store::Classic).flag("--registry-mirror=http://127.0.0.1:9");
         is_told_why(&flagged.start(), &attach, "--registry-mirror");

@@ -13,9 +13,9 @@ use sealift::docker::endpoint::Environment;
 use sealift::docker::{self, Docker};
 use sealift::image::Graph;
 use sealift::interrupt::Interrupt;
+use sealift::load::{Candidate, Candidates, LoadOptions, Target};
 use sealift::oci::{Digest, PlatformSelection};
 use sealift::progress::{Progress, Silent};
-use sealift::target::{Offer, Offers, Request, Target};
 
 use crate::loading::*;
 use crate::support::shared::{Shared, frugal};
@@ -50,12 +50,14 @@ fn a_second_image_that_spoils_leaves_the_first_ones_tag(engine: Engine, store: S
     let (daemon, images, bad) = before_an_update(engine, store);
     let shown = daemon.images();
     let top = bad.host().layers[2].digest.clone();
-    let error = Loader::beside(&daemon).with_offers(&images, |docker, offers| {
+    let error = Loader::beside(&daemon).with_candidates(&images, |docker, candidates| {
         // Verified, and spoiled after that.
         damage(&bad, &top);
-        let inventory = docker.probe(Some(offers)).unwrap();
-        let plan = docker.plan(offers, &Request::default(), &inventory).unwrap();
-        let applied = docker.apply(offers, &plan, &Silent, &Interrupt::default());
+        let inventory = docker.probe(Some(candidates)).unwrap();
+        let plan = docker
+            .plan(candidates, &LoadOptions::default(), &inventory)
+            .unwrap();
+        let applied = docker.apply(candidates, &plan, &Silent, &Interrupt::default());
         applied.unwrap_err()
     });
     assert_eq!(error.exit_code(), 1);
@@ -72,16 +74,16 @@ fn a_damaged_image_is_refused_or_left_out() {
     let (daemon, images, bad) = before_an_update(Engine::Docker20, Store::Classic);
     damage(&bad, &bad.host().layers[2].digest);
     let loader = Loader::beside(&daemon);
-    let error = loader.try_load(&images, &Request::default()).unwrap_err();
+    let error = loader.try_load(&images, &LoadOptions::default()).unwrap_err();
     assert_eq!(error.exit_code(), 1);
     runs(&daemon, "app:1", "old");
-    let request = Request {
+    let options = LoadOptions {
         keep_going: true,
-        ..Request::default()
+        ..LoadOptions::default()
     };
-    let report = loader.try_load(&images, &request).unwrap();
+    let report = loader.try_load(&images, &options).unwrap();
     assert_eq!((report.exit_code(), report.images.len()), (1, 1));
-    assert_eq!(report.left_out[0].name, "bad:1");
+    assert_eq!(report.skipped[0].name, "bad:1");
     runs(&daemon, "app:1", "new");
     assert_eq!(daemon.inspect("bad:1"), None);
 }
@@ -121,10 +123,10 @@ fn a_name_of_two_images_is_given_to_none(engine: Engine, store: Store) {
 on_every_engine!(a_name_of_two_images_is_given_to_none);
 
 /// What is offered without having been verified.
-fn unverified<'a>(content: &'a dyn Content) -> Offers<'a> {
+fn unverified<'a>(content: &'a dyn Content) -> Candidates<'a> {
     let images = content.entries().iter().map(|entry| {
         let mut fetch = |descriptor: &_| content.metadata(descriptor);
-        Offer {
+        Candidate {
             content,
             reference: entry.reference.clone(),
             graph: Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch)
@@ -134,7 +136,7 @@ fn unverified<'a>(content: &'a dyn Content) -> Offers<'a> {
             layer_sizes: Default::default(),
         }
     });
-    Offers {
+    Candidates {
         images: images.collect(),
         damaged: Vec::new(),
     }
@@ -159,17 +161,17 @@ fn the_engines_own_refusal_is_understood(engine: Engine, store: Store) {
     let daemon = Daemon::start(engine, store);
     let loader = Loader::beside(&daemon);
     let content = archive::open(&[images.path()], &archive::Options::default()).unwrap();
-    let offers = unverified(&*content);
+    let candidates = unverified(&*content);
     let docker = loader.connect().unwrap();
     let plan = docker
         .plan(
-            &offers,
-            &Request::default(),
-            &docker.probe(Some(&offers)).unwrap(),
+            &candidates,
+            &LoadOptions::default(),
+            &docker.probe(Some(&candidates)).unwrap(),
         )
         .unwrap();
     let error = docker
-        .apply(&offers, &plan, &Silent, &Interrupt::default())
+        .apply(&candidates, &plan, &Silent, &Interrupt::default())
         .unwrap_err();
     assert_eq!(error.exit_code(), 5);
     let says = match (store, engine) {
@@ -219,11 +221,13 @@ fn an_engine_that_dies_keeps_its_tags_and_a_second_run_completes(engine: Engine,
     let loader = Loader::beside(&daemon);
     let pid = rustix::process::Pid::from_raw(daemon.pid().try_into().unwrap()).unwrap();
     let kill = || rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    let error = loader.with_offers(&images, |docker, offers| {
-        let inventory = docker.probe(Some(offers)).unwrap();
-        let plan = docker.plan(offers, &Request::default(), &inventory).unwrap();
+    let error = loader.with_candidates(&images, |docker, candidates| {
+        let inventory = docker.probe(Some(candidates)).unwrap();
+        let plan = docker
+            .plan(candidates, &LoadOptions::default(), &inventory)
+            .unwrap();
         let progress = AtFirstBytes(Mutex::new(Some(kill)));
-        let applied = docker.apply(offers, &plan, &progress, &Interrupt::default());
+        let applied = docker.apply(candidates, &plan, &progress, &Interrupt::default());
         applied.unwrap_err()
     });
     assert_eq!(error.exit_code(), 5, "{error}");
@@ -249,12 +253,14 @@ fn a_full_disk_of_the_engine_is_told(engine: Engine, store: Store) {
     let loader = Loader::beside(&daemon);
     loader.load(&small);
     let shown = daemon.images();
-    let error = loader.with_offers(&large, |docker, offers| {
-        let inventory = docker.probe(Some(offers)).unwrap();
-        let plan = docker.plan(offers, &Request::default(), &inventory).unwrap();
+    let error = loader.with_candidates(&large, |docker, candidates| {
+        let inventory = docker.probe(Some(candidates)).unwrap();
+        let plan = docker
+            .plan(candidates, &LoadOptions::default(), &inventory)
+            .unwrap();
         // Someone else fills the disk meanwhile.
         daemon.resize_disk("48m");
-        let applied = docker.apply(offers, &plan, &Silent, &Interrupt::default());
+        let applied = docker.apply(candidates, &plan, &Silent, &Interrupt::default());
         applied.unwrap_err()
     });
     assert_eq!(error.exit_code(), 5);
@@ -273,11 +279,15 @@ fn an_interrupt_ends_the_stream_and_names_nothing() {
     let cleaned = std::sync::Arc::new(AtomicBool::new(false));
     let flag = cleaned.clone();
     let _guard = interrupt.on_stop(move || flag.store(true, Ordering::SeqCst));
-    let error = Loader::beside(&daemon).with_offers(&images, |docker, offers| {
-        let inventory = docker.probe(Some(offers)).unwrap();
-        let plan = docker.plan(offers, &Request::default(), &inventory).unwrap();
+    let error = Loader::beside(&daemon).with_candidates(&images, |docker, candidates| {
+        let inventory = docker.probe(Some(candidates)).unwrap();
+        let plan = docker
+            .plan(candidates, &LoadOptions::default(), &inventory)
+            .unwrap();
         let progress = AtFirstBytes(Mutex::new(Some(|| interrupt.stop())));
-        docker.apply(offers, &plan, &progress, &interrupt).unwrap_err()
+        docker
+            .apply(candidates, &plan, &progress, &interrupt)
+            .unwrap_err()
     });
     assert!(matches!(error, sealift::Error::Interrupted), "{error}");
     assert!(cleaned.load(Ordering::SeqCst));
@@ -362,7 +372,7 @@ fn tcp_with_tls_of_both_sides() {
     let images = Images::new();
     images.add("app:1", &Image::sample("app", "1"));
     let loader = Loader::at(environment(Some(certs.path())));
-    let report = loader.try_load(&images, &Request::default()).unwrap();
+    let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
     runs(&daemon, "app:1", "1");
     assert_eq!(report.exit_code(), 6);
     assert!(

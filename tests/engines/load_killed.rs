@@ -37,11 +37,11 @@ impl Stage {
             &Image::sample("httpd", "2.4").without_index(),
         );
         let loader = Loader::beside(&daemon);
-        let request = sealift::target::Request {
-            attach: sealift::target::Attach::None,
+        let options = sealift::load::LoadOptions {
+            attach: sealift::load::Attach::None,
             ..Default::default()
         };
-        loader.try_load(&images, &request).unwrap();
+        loader.try_load(&images, &options).unwrap();
         let sealift = Sealift::new()
             .docker(&daemon)
             .env("SEALIFT_RUN_DIR", loader.folder.path().join("run"));

@@ -9,8 +9,8 @@ use sealift::docker::attach::folder::Folder;
 use sealift::docker::endpoint::Environment;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
+use sealift::load::{Candidates, LoadOptions, Plan, Report, Target};
 use sealift::progress::Silent;
-use sealift::target::{Offers, Plan, Report, Request, Target};
 use serde_json::Value;
 
 use crate::support::*;
@@ -85,35 +85,35 @@ impl Loader {
         })
     }
 
-    /// Verifies, then does with the offers what `what` says.
-    pub fn with_offers<T>(&self, images: &Images, what: impl FnOnce(&Docker, &Offers<'_>) -> T) -> T {
+    /// Verifies, then does with the candidates what `what` says.
+    pub fn with_candidates<T>(&self, images: &Images, what: impl FnOnce(&Docker, &Candidates<'_>) -> T) -> T {
         let content = archive::open(&[images.path()], &archive::Options::default()).unwrap();
         let content: &dyn Content = &*content;
         let interrupt = Interrupt::default();
         let report = verify::verify(content, &verify::Options::default(), &Silent, &interrupt).unwrap();
-        let mut offers = Offers::default();
-        offers.add(content, &report).unwrap();
-        what(&self.connect().unwrap(), &offers)
+        let mut candidates = Candidates::default();
+        candidates.add(content, &report).unwrap();
+        what(&self.connect().unwrap(), &candidates)
     }
 
-    pub fn plan(&self, images: &Images, request: &Request) -> sealift::Result<Plan> {
-        self.with_offers(images, |docker, offers| {
-            let inventory = docker.probe(Some(offers)).unwrap();
-            docker.plan(offers, request, &inventory)
+    pub fn plan(&self, images: &Images, options: &LoadOptions) -> sealift::Result<Plan> {
+        self.with_candidates(images, |docker, candidates| {
+            let inventory = docker.probe(Some(candidates)).unwrap();
+            docker.plan(candidates, options, &inventory)
         })
     }
 
-    pub fn try_load(&self, images: &Images, request: &Request) -> sealift::Result<Report> {
-        self.with_offers(images, |docker, offers| {
-            let inventory = docker.probe(Some(offers))?;
-            let plan = docker.plan(offers, request, &inventory)?;
-            docker.apply(offers, &plan, &Silent, &Interrupt::default())
+    pub fn try_load(&self, images: &Images, options: &LoadOptions) -> sealift::Result<Report> {
+        self.with_candidates(images, |docker, candidates| {
+            let inventory = docker.probe(Some(candidates))?;
+            let plan = docker.plan(candidates, options, &inventory)?;
+            docker.apply(candidates, &plan, &Silent, &Interrupt::default())
         })
     }
 
     #[track_caller]
     pub fn load(&self, images: &Images) -> Report {
-        let report = self.try_load(images, &Request::default()).unwrap();
+        let report = self.try_load(images, &LoadOptions::default()).unwrap();
         assert_eq!(report.exit_code(), 0, "{report:#?}");
         assert!(report.images.iter().all(|image| image.shown == Some(true)));
         report

@@ -1,6 +1,6 @@
 //! Which platform's image is loaded, and what becomes of what is none: as a pull of the same reference.
 
-use sealift::target::Request;
+use sealift::load::LoadOptions;
 use serde_json::json;
 
 use crate::loading::*;
@@ -72,7 +72,7 @@ fn the_variant_is_the_one_that_a_pull_takes(engine: Engine, store: Store) {
     nothing_is_left(&loader);
 
     if others.path().join("index.json").exists() {
-        let error = loader.try_load(&others, &Request::default()).unwrap_err();
+        let error = loader.try_load(&others, &LoadOptions::default()).unwrap_err();
         assert_eq!(error.exit_code(), 7, "{error}");
         assert_eq!(daemon.images(), twin.images());
     }
@@ -275,7 +275,7 @@ fn images_without_layers(engine: Engine, store: Store) {
     loader.load(&images);
     assert_eq!(listed(&daemon), listed(&twin));
     assert_eq!(comparable(&daemon, "empty:1"), comparable(&twin, "empty:1"));
-    let plan = loader.plan(&images, &Request::default()).unwrap();
+    let plan = loader.plan(&images, &LoadOptions::default()).unwrap();
     assert!(plan.images.iter().all(|image| image.present), "{plan}");
     daemon.docker(&["create", "empty:1", "x"]).ok();
 }

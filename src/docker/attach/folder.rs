@@ -12,8 +12,8 @@ use crate::dir::Dir;
 use crate::docker::daemon::mounts::{Shown, remove_source};
 use crate::docker::daemon::process::Process;
 use crate::error::{Error, Result};
+use crate::load::Obstacle;
 use crate::progress::Progress;
-use crate::target::Obstacle;
 
 /// Where the journal of this host is, unless [`FOLDER_VARIABLE`] says otherwise.
 pub const DEFAULT_FOLDER: &str = "/run/sealift";

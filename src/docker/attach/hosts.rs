@@ -34,10 +34,10 @@ use crate::docker::daemon::reach;
 use crate::error::{Error, Result};
 use crate::image::names;
 use crate::interrupt::pause;
+use crate::load::Obstacle;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
 use crate::serve::{Documents, Server};
-use crate::target::Obstacle;
 
 const PATH: &str = "/etc/hosts";
 /// Go keeps what it has read of `/etc/hosts` for five seconds (`cacheMaxAge` in `net/hosts.go`).

@@ -12,7 +12,7 @@ use super::folder::Folder;
 use super::offline::service::Control;
 use super::{hosts, mirror, offline};
 use crate::error::{Error, Result};
-use crate::target::Obstacle;
+use crate::load::Obstacle;
 
 /// What a strategy writes down of an attach.
 pub trait UndoRecord: Send {

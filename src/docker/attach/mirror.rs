@@ -14,10 +14,10 @@ use std::net::TcpListener;
 use crate::docker::api::Client;
 use crate::docker::api::info::Info;
 use crate::image::names;
+use crate::load::Obstacle;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
 use crate::serve::{Server, UNPRIVILEGED, bind_below};
-use crate::target::Obstacle;
 
 use super::folder::Folder;
 use super::{Attach, Disruption, Failed, HostFacts, Outcome, Prepared, Strategy, pull};

@@ -38,9 +38,9 @@ use super::daemon::process;
 use crate::error::{Error, Result};
 use crate::image::Graph;
 use crate::interrupt::Interrupt;
+use crate::load::Obstacle;
 use crate::oci::{Digest, Platform, Repository};
 use crate::progress::Progress;
-use crate::target::Obstacle;
 
 /// A digest to be attached.
 #[derive(Debug, Clone)]

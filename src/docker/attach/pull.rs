@@ -5,9 +5,9 @@ use crate::docker::api::images::find_image;
 use crate::docker::api::{Client, encode};
 use crate::docker::daemon::process::obstacle;
 use crate::error::Result;
+use crate::load::Obstacle;
 use crate::oci::Digest;
 use crate::serve::Documents;
-use crate::target::Obstacle;
 
 /// What an engine that holds the images asks for: their manifests.
 pub fn documents(wanted: &[Wanted<'_>]) -> Documents {

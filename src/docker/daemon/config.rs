@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use crate::docker::api::info::Info;
+use crate::load::Obstacle;
 use crate::oci::json;
-use crate::target::Obstacle;
 
 const MIRRORS: &str = "registry-mirrors";
 /// The flag for one of them.

@@ -21,7 +21,7 @@ use super::mounts::{self, OVERLAY, Shown, by_descriptor};
 use super::namespaces::Namespaces;
 use crate::dir::{Dir, kind_name};
 use crate::error::{Error, Result};
-use crate::target::Obstacle;
+use crate::load::Obstacle;
 
 const FILE: &str = "daemon.json";
 const LABEL: &str = "security.selinux";

@@ -21,7 +21,7 @@ use rustix::net::{
 };
 
 use crate::dir::{Dir, Located, is_trusted, kind_name};
-use crate::target::Obstacle;
+use crate::load::Obstacle;
 
 /// Longest time that a daemon may take to accept a connection.
 const LIMIT: Duration = Duration::from_secs(20);

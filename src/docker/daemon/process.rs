@@ -17,7 +17,7 @@ use crate::dir::{Dir, Located, MAX_SETTING, read_setting, read_whole};
 use crate::docker::api::info::Info;
 use crate::docker::api::{Client, encode};
 use crate::error::{Error, Result};
-use crate::target::Obstacle;
+use crate::load::Obstacle;
 
 /// A reload takes some milliseconds; a host that is busy with something else may need longer.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(20);

@@ -4,7 +4,7 @@ use crate::docker::api::Client;
 use crate::docker::api::info::Info;
 use crate::docker::daemon::process::Process;
 use crate::docker::endpoint::Endpoint;
-use crate::target::Obstacle;
+use crate::load::Obstacle;
 
 /// Finds the process of an engine whose files and network can be changed from here for a moment.
 ///

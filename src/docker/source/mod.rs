@@ -24,8 +24,8 @@ use crate::archive;
 use crate::docker::stopped::StoppedStore;
 use crate::error::{Error, Result};
 use crate::held::Holder;
+use crate::load::Obstacle;
 use crate::progress::Progress;
-use crate::target::Obstacle;
 
 /// What holds the images of the Docker that is meant; of one that does not run, its files do.
 ///

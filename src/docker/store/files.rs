@@ -14,8 +14,8 @@ use crate::dir::{Dir, read_setting, read_whole};
 use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
 use crate::docker::daemon::process::{Identity, Process};
 use crate::error::{Error, Result};
+use crate::load::Obstacle;
 use crate::oci::Digest;
-use crate::target::Obstacle;
 
 /// Where a stock installation keeps its data.
 const DEFAULT_ROOT: &str = "/var/lib/docker";

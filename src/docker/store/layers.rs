@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use super::files::{Files, digest_path};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::load::Obstacle;
 use crate::oci::Digest;
-use crate::target::Obstacle;
 
 /// Largest of the small files, in bytes: each holds a digest or an id.
 const MAX_SMALL: u64 = 1 << 10;

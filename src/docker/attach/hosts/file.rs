@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crate::target::Obstacle;
+use crate::load::Obstacle;
 
 /// Where a resolver looks besides files without ever knowing a registry's name.
 const HARMLESS: [&str; 3] = ["myhostname", "mymachines", "db"];

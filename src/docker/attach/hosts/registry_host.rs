@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::file::is_asked_first;
 use super::infrastructure;
 use crate::docker::daemon::network::{Network, privileged_again};
-use crate::target::Obstacle;
+use crate::load::Obstacle;
 
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;

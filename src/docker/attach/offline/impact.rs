@@ -10,7 +10,7 @@ use crate::docker::attach::Restart;
 use crate::docker::daemon::process::Process;
 use crate::docker::store::files::Files;
 use crate::error::Result;
-use crate::target::Obstacle;
+use crate::load::Obstacle;
 
 /// What a restart of the engine would do, by whatever it is stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]

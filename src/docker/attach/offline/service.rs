@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::docker::attach::Restart;
 use crate::escape::Escaped;
-use crate::target::Obstacle;
+use crate::load::Obstacle;
 
 /// The unit of a stock installation.
 const UNIT: &str = "docker.service";

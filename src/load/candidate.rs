@@ -16,7 +16,7 @@ use crate::oci::{Descriptor, Digest, Reference};
 const MAX_REASONS: usize = 3;
 
 /// An image that could be loaded: one entry of an archive.
-pub struct Offer<'a> {
+pub struct Candidate<'a> {
     /// The archive with its blobs.
     pub content: &'a dyn Content,
     /// Its name there.
@@ -29,7 +29,7 @@ pub struct Offer<'a> {
     pub layer_sizes: Arc<BTreeMap<Digest, u64>>,
 }
 
-impl Offer<'_> {
+impl Candidate<'_> {
     /// The name for messages: as it was given, or a digest that it can be chosen by.
     pub fn label(&self) -> String {
         label(self.reference.as_ref(), &self.handle())
@@ -113,7 +113,7 @@ fn label(reference: Option<&Reference>, digest: &Digest) -> String {
 
 /// An image that is in an archive and not whole.
 #[derive(Debug, Clone)]
-pub struct Damaged {
+pub struct DamagedImage {
     /// Its name there.
     pub reference: Option<Reference>,
     /// Digest of its manifest or index here, which may be a stand-in.
@@ -122,7 +122,7 @@ pub struct Damaged {
     pub digest: Option<Digest>,
 }
 
-impl Damaged {
+impl DamagedImage {
     /// What it can be chosen and renamed by.
     pub(super) fn identity(&self) -> Identity<'_> {
         Identity {
@@ -141,14 +141,14 @@ impl Damaged {
 
 /// What is offered to a target: the images of archives that were verified.
 #[derive(Default)]
-pub struct Offers<'a> {
+pub struct Candidates<'a> {
     /// Images that are whole.
-    pub images: Vec<Offer<'a>>,
+    pub images: Vec<Candidate<'a>>,
     /// Images that are not.
-    pub damaged: Vec<Damaged>,
+    pub damaged: Vec<DamagedImage>,
 }
 
-impl<'a> Offers<'a> {
+impl<'a> Candidates<'a> {
     /// Adds the images of an archive, as its verification found them.
     ///
     /// # Errors
@@ -167,7 +167,7 @@ impl<'a> Offers<'a> {
         for image in &report.images {
             let entry = entries.get(&(image.root, &image.reference)).copied();
             let Some(entry) = entry.filter(|_| image.is_good) else {
-                self.damaged.push(Damaged {
+                self.damaged.push(DamagedImage {
                     reference: image.reference.clone(),
                     root: image.root,
                     digest: image.digest,
@@ -175,7 +175,7 @@ impl<'a> Offers<'a> {
                 continue;
             };
             let graph = graphs.of(entry)?;
-            self.images.push(Offer {
+            self.images.push(Candidate {
                 content,
                 reference: image.reference.clone(),
                 account: content.account(entry, &graph),
@@ -192,30 +192,34 @@ impl<'a> Offers<'a> {
     fn complement(&mut self) {
         let mut packed = HashSet::new();
         let mut seen: HashMap<*const Graph, &BTreeMap<Digest, Descriptor>> = HashMap::new();
-        for offer in &self.images {
-            let uncompressed = &offer.account.uncompressed;
+        for candidate in &self.images {
+            let uncompressed = &candidate.account.uncompressed;
             // Names of one image have its layers alike.
-            if seen.insert(Arc::as_ptr(&offer.graph), uncompressed) == Some(uncompressed) {
+            if seen.insert(Arc::as_ptr(&candidate.graph), uncompressed) == Some(uncompressed) {
                 continue;
             }
-            for image in &offer.graph.images {
+            for image in &candidate.graph.images {
                 let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
                 let layers = image.manifest.layers.iter().map(|layer| layer.digest);
                 let pairs = layers.zip(diff_ids.copied());
                 packed.extend(pairs.filter(|(layer, _)| !uncompressed.contains_key(layer)));
             }
         }
-        for offer in &mut self.images {
-            let uncompressed = &mut offer.account.uncompressed;
+        for candidate in &mut self.images {
+            let uncompressed = &mut candidate.account.uncompressed;
             uncompressed.retain(|layer, tar| !packed.contains(&(*layer, tar.digest)));
         }
     }
 }
 
-impl Offers<'_> {
+impl Candidates<'_> {
     /// The archives' names, for messages.
     pub fn place(&self) -> String {
-        let mut labels: Vec<&str> = self.images.iter().map(|offer| offer.content.label()).collect();
+        let mut labels: Vec<&str> = self
+            .images
+            .iter()
+            .map(|candidate| candidate.content.label())
+            .collect();
         labels.dedup();
         if labels.is_empty() {
             "the archive".into()

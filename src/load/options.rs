@@ -1,7 +1,7 @@
 //! What is wanted of the images that are offered: which of them, and under which names.
 
-use super::LeftOut;
-use super::offer::{Damaged, Offer, Offers};
+use super::Skipped;
+use super::candidate::{Candidate, Candidates, DamagedImage};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
 use crate::image::names;
@@ -25,7 +25,7 @@ pub enum Attach {
 
 /// What is wanted of the images that are offered.
 #[derive(Debug, Clone, Default)]
-pub struct Request {
+pub struct LoadOptions {
     /// Names of the images to load; all if empty.
     pub images: Vec<String>,
     /// New names.
@@ -42,31 +42,31 @@ pub struct Request {
 
 /// The images that were asked for.
 #[derive(Debug, Clone, Default)]
-pub struct Selection {
-    /// Positions in the offers, with the names that they get. One without a name has `None`.
+pub struct Selected {
+    /// Positions in the candidates, with the names that they get. One without a name has `None`.
     pub images: Vec<(usize, Option<Reference>)>,
     /// Those that are not whole.
-    pub left_out: Vec<LeftOut>,
+    pub skipped: Vec<Skipped>,
 }
 
-impl Request {
-    /// Finds the offers that are meant.
+impl LoadOptions {
+    /// Finds the candidates that are meant.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] with what exists if a name is not offered; [`Error::Usage`] if two images would
     /// get one name; [`Error::Unverified`] if an image is not whole and none is to be left out.
-    pub fn select(&self, offers: &Offers<'_>) -> Result<Selection> {
+    pub fn select(&self, candidates: &Candidates<'_>) -> Result<Selected> {
         let mut chosen: Vec<usize> = Vec::new();
         let mut damaged: Vec<usize> = Vec::new();
         if self.images.is_empty() {
-            chosen.extend(0..offers.images.len());
-            damaged.extend(0..offers.damaged.len());
+            chosen.extend(0..candidates.images.len());
+            damaged.extend(0..candidates.damaged.len());
         }
         for text in &self.images {
-            let (whole, broken) = hits(text, offers)?;
+            let (whole, broken) = hits(text, candidates)?;
             if whole.is_empty() && broken.is_empty() {
-                return Err(not_offered(text, offers));
+                return Err(not_found(text, candidates));
             }
             chosen.extend(whole);
             damaged.extend(broken);
@@ -75,19 +75,22 @@ impl Request {
         damaged.dedup();
         if !damaged.is_empty() && !self.keep_going {
             return Err(Error::Unverified {
-                place: offers.place(),
+                place: candidates.place(),
                 count: damaged.len(),
                 hint: Some("--keep-going loads the images that are whole".into()),
             });
         }
         chosen.sort_unstable();
         chosen.dedup();
-        let damaged: Vec<&Damaged> = damaged.iter().filter_map(|at| offers.damaged.get(*at)).collect();
-        Ok(Selection {
-            images: self.named(&chosen, &damaged, offers)?,
-            left_out: damaged
+        let damaged: Vec<&DamagedImage> = damaged
+            .iter()
+            .filter_map(|at| candidates.damaged.get(*at))
+            .collect();
+        Ok(Selected {
+            images: self.named(&chosen, &damaged, candidates)?,
+            skipped: damaged
                 .into_iter()
-                .map(|image| LeftOut {
+                .map(|image| Skipped {
                     name: image.label(),
                     reason: "it is damaged".into(),
                     exit_code: 1,
@@ -96,30 +99,30 @@ impl Request {
         })
     }
 
-    /// The chosen offers with the names that they get, each image once under each name.
+    /// The chosen candidates with the names that they get, each image once under each name.
     fn named(
         &self,
         chosen: &[usize],
-        damaged: &[&Damaged],
-        offers: &Offers<'_>,
+        damaged: &[&DamagedImage],
+        candidates: &Candidates<'_>,
     ) -> Result<Vec<(usize, Option<Reference>)>> {
-        let whole = chosen.iter().filter_map(|at| offers.images.get(*at));
-        let mut identities: Vec<Identity<'_>> = whole.map(Offer::identity).collect();
+        let whole = chosen.iter().filter_map(|at| candidates.images.get(*at));
+        let mut identities: Vec<Identity<'_>> = whole.map(Candidate::identity).collect();
         identities.extend(damaged.iter().map(|image| image.identity()));
         let names = rename::apply(&self.renames, &identities)?;
         let mut named: Vec<(usize, Option<Reference>)> = Vec::new();
         for (at, name) in chosen.iter().copied().zip(names) {
-            let Some(offer) = offers.images.get(at) else {
+            let Some(candidate) = candidates.images.get(at) else {
                 continue;
             };
             let twin = named
                 .iter()
                 .find(|(_, known)| known.is_some() && *known == name)
-                .and_then(|(known, _)| offers.images.get(*known));
+                .and_then(|(known, _)| candidates.images.get(*known));
             match (twin, &name) {
                 (Some(twin), _)
-                    if twin.graph.root.digest == offer.graph.root.digest
-                        && twin.digest() == offer.digest() => {}
+                    if twin.graph.root.digest == candidate.graph.root.digest
+                        && twin.digest() == candidate.digest() => {}
                 (Some(_), Some(name)) => {
                     return Err(Error::Usage {
                         message: format!("two different images would be named {name}"),
@@ -135,14 +138,14 @@ impl Request {
 
 /// An exact name with the further digests of its image, else every image of the repository: positions of whole and of
 /// damaged images.
-fn hits(text: &str, offers: &Offers<'_>) -> Result<(Vec<usize>, Vec<usize>)> {
+fn hits(text: &str, candidates: &Candidates<'_>) -> Result<(Vec<usize>, Vec<usize>)> {
     let positions = |name: &Selector| -> (Vec<usize>, Vec<usize>) {
-        let identities: Vec<Identity<'_>> = offers.images.iter().map(Offer::identity).collect();
+        let identities: Vec<Identity<'_>> = candidates.images.iter().map(Candidate::identity).collect();
         let named: Vec<&Identity<'_>> = identities.iter().filter(|one| name.is(one)).collect();
         let is_meant =
             |one: &Identity<'_>| name.is(one) || named.iter().any(|named| one.is_further_digest_of(named));
         let whole = identities.iter().enumerate().filter(|(_, one)| is_meant(one));
-        let broken = offers.damaged.iter().enumerate();
+        let broken = candidates.damaged.iter().enumerate();
         let broken = broken.filter(|(_, image)| name.is(&image.identity()));
         (
             whole.map(|(at, _)| at).collect(),
@@ -151,8 +154,8 @@ fn hits(text: &str, offers: &Offers<'_>) -> Result<(Vec<usize>, Vec<usize>)> {
     };
     let named = Selector::parse(text)?;
     if let Selector::Digest(prefix) = &named {
-        let offered = offers.images.iter().map(Offer::identity);
-        let damaged = offers.damaged.iter().map(Damaged::identity);
+        let offered = candidates.images.iter().map(Candidate::identity);
+        let damaged = candidates.damaged.iter().map(DamagedImage::identity);
         selector::one_digest(prefix, &offered.chain(damaged).collect::<Vec<_>>())?;
     }
     if let Selector::Repository(_) = named {
@@ -165,15 +168,15 @@ fn hits(text: &str, offers: &Offers<'_>) -> Result<(Vec<usize>, Vec<usize>)> {
     Ok(positions(&named))
 }
 
-fn not_offered(text: &str, offers: &Offers<'_>) -> Error {
-    let known: Vec<String> = offers.images.iter().map(Offer::label).collect();
+fn not_found(text: &str, candidates: &Candidates<'_>) -> Error {
+    let known: Vec<String> = candidates.images.iter().map(Candidate::label).collect();
     Error::NotFound {
         what: Escaped(text).to_string(),
-        place: offers.place(),
+        place: candidates.place(),
         hint: Some(names::instead_of(text, known)),
     }
 }
 
 #[cfg(test)]
-#[path = "request_tests.rs"]
+#[path = "options_tests.rs"]
 mod tests;

@@ -1,98 +1,33 @@
-//! Where images go. A target is three steps: [`Target::probe`] asks what the host has, [`Target::plan`] says
-//! what will be sent, named and attached, and what is in the way, and [`Target::apply`] does it and asks
-//! afterwards what is shown.
-
-mod offer;
-mod report;
-mod request;
-#[cfg(test)]
-pub(crate) mod sample;
+//! What a load will do, image by image and as a whole.
 
 use std::fmt;
 use std::io;
 
+use super::{Evidence, Obstacle, SCHEMA};
 use crate::error::{Error, Result, most_severe};
 use crate::escape::Escaped;
 use crate::image::names;
-use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, Reference};
-use crate::progress::Progress;
-
-pub use crate::image::provenance::Evidence;
-pub use offer::{Damaged, Offer, Offers};
-pub use report::{Loaded, Report};
-pub use request::{Attach, Request, Selection};
-
-/// The version of the JSON documents that plans and reports are printed as.
-const SCHEMA: u32 = 1;
-
-/// Why something cannot be done here, and what would help.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Obstacle {
-    /// What is in the way.
-    pub reason: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
-impl Obstacle {
-    /// Makes one; an empty hint is none.
-    pub fn new(reason: impl Into<String>, hint: impl Into<String>) -> Obstacle {
-        Obstacle {
-            reason: reason.into(),
-            hint: Some(hint.into()).filter(|hint| !hint.is_empty()),
-        }
-    }
-
-    /// What is in the way of everybody but root.
-    pub fn needs_root() -> Obstacle {
-        Obstacle::new("attaching digests needs root", "run the same command with sudo")
-    }
-
-    /// Makes one of several.
-    pub fn joined(all: Vec<Obstacle>) -> Obstacle {
-        let join = |texts: &mut dyn Iterator<Item = String>| {
-            let mut said: Vec<String> = Vec::new();
-            texts.for_each(|text| {
-                if !said.contains(&text) {
-                    said.push(text);
-                }
-            });
-            said.join("; ")
-        };
-        let reasons = join(&mut all.iter().map(|one| one.reason.clone()));
-        Obstacle::new(reasons, join(&mut all.into_iter().filter_map(|one| one.hint)))
-    }
-}
-
-impl From<Obstacle> for Vec<Obstacle> {
-    fn from(only: Obstacle) -> Vec<Obstacle> {
-        vec![only]
-    }
-}
-
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Escaped(&self.reason))
-    }
-}
 
 /// How an image's digest gets shown.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case", tag = "way")]
-pub enum Showing {
-    /// The target shows it without being asked to.
-    Inherent,
-    /// It is shown already.
-    Already,
+pub enum DigestStatus {
+    /// The target shows it of itself.
+    #[serde(rename = "inherent")]
+    Native,
+    /// The target shows it already.
+    #[serde(rename = "already")]
+    Present,
     /// It is attached by this strategy.
-    Attach {
+    #[serde(rename = "attach")]
+    ViaAttach {
         /// The strategy's name.
         strategy: &'static str,
     },
     /// It will not be shown.
-    Hidden {
+    #[serde(rename = "hidden")]
+    Unavailable {
         /// What is in the way.
         obstacles: Vec<Obstacle>,
     },
@@ -124,9 +59,9 @@ pub enum Change {
 /// One image in a plan.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PlannedImage {
-    /// Which of the offers it is.
+    /// Which of the candidates it is.
     #[serde(skip)]
-    pub offer: usize,
+    pub candidate: usize,
     /// The name that it gets, with a tag or a digest.
     pub name: Reference,
     /// The tag that is set, if one is.
@@ -157,7 +92,8 @@ pub struct PlannedImage {
     #[serde(flatten)]
     pub change: Change,
     /// How its digest gets shown.
-    pub showing: Showing,
+    #[serde(rename = "showing")]
+    pub digest_status: DigestStatus,
 }
 
 impl PlannedImage {
@@ -170,16 +106,16 @@ impl PlannedImage {
     /// Whether its digest is shown without being proven: all goes well, and is told all the same.
     fn is_unproven(&self) -> bool {
         let is_shown = matches!(
-            self.showing,
-            Showing::Already | Showing::Inherent | Showing::Attach { .. }
+            self.digest_status,
+            DigestStatus::Present | DigestStatus::Native | DigestStatus::ViaAttach { .. }
         );
         is_shown && self.evidence == Evidence::Recorded
     }
 
     /// What is in the way of showing its digest, as far as it is known before the load.
     pub fn obstacles(&self) -> &[Obstacle] {
-        match &self.showing {
-            Showing::Hidden { obstacles } => obstacles,
+        match &self.digest_status {
+            DigestStatus::Unavailable { obstacles } => obstacles,
             _ => &[],
         }
     }
@@ -187,7 +123,7 @@ impl PlannedImage {
 
 /// An image that is asked for and left out.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct LeftOut {
+pub struct Skipped {
     /// Its name.
     pub name: String,
     /// Why.
@@ -239,9 +175,9 @@ pub struct Attachment {
     pub steps: Vec<String>,
 }
 
-/// Room that a load needs, and that there is.
+/// Disk space that a load needs, and what is free.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Room {
+pub struct DiskSpace {
     /// Where.
     pub path: String,
     /// Bytes that are needed at most at once, as far as it can be told.
@@ -250,19 +186,26 @@ pub struct Room {
     pub free: u64,
     /// Whether it certainly does not fit, so that nothing is sent.
     #[serde(rename = "refused")]
-    pub is_refused: bool,
+    pub is_insufficient: bool,
 }
 
-impl Room {
+impl DiskSpace {
     /// Whether it may not fit.
     pub fn is_short(&self) -> bool {
         self.needed > self.free
     }
 
-    /// The refusal, if it certainly does not fit.
-    pub fn refusal(&self) -> Option<Error> {
+    /// Checks that it may fit.
+    ///
+    /// # Errors
+    ///
+    /// If it certainly does not.
+    pub fn check(&self) -> Result<()> {
+        if !self.is_insufficient {
+            return Ok(());
+        }
         let said = format!("{} bytes are needed, {} are free", self.needed, self.free);
-        self.is_refused.then(|| Error::Io {
+        Err(Error::Io {
             action: "load into",
             path: self.path.clone().into(),
             offset: None,
@@ -286,13 +229,15 @@ pub struct Plan {
     /// The images.
     pub images: Vec<PlannedImage>,
     /// Images that are asked for and left out.
-    pub left_out: Vec<LeftOut>,
+    #[serde(rename = "left_out")]
+    pub skipped: Vec<Skipped>,
     /// What is sent.
     pub send: Vec<UploadBlob>,
     /// How digests are attached.
     pub attach: Vec<Attachment>,
-    /// Room that is needed, if it is known what there is.
-    pub room: Option<Room>,
+    /// The disk space that is needed, if it is known how much is free.
+    #[serde(rename = "room")]
+    pub space: Option<DiskSpace>,
 }
 
 impl Plan {
@@ -302,10 +247,10 @@ impl Plan {
             schema: SCHEMA,
             target: target.into(),
             images: Vec::new(),
-            left_out: Vec::new(),
+            skipped: Vec::new(),
             send: Vec::new(),
             attach: Vec::new(),
-            room: None,
+            space: None,
         }
     }
 
@@ -314,18 +259,27 @@ impl Plan {
         self.send.iter().map(|piece| piece.size).sum()
     }
 
+    /// Checks that the target may have space for all of it.
+    ///
+    /// # Errors
+    ///
+    /// If it certainly has not.
+    pub fn check_space(&self) -> Result<()> {
+        self.space.as_ref().map_or(Ok(()), DiskSpace::check)
+    }
+
     /// The exit code that a load by this plan would end with if all of it goes well.
     pub fn exit_code(&self) -> u8 {
-        let hidden = |image: &PlannedImage| matches!(image.showing, Showing::Hidden { .. });
-        let is_lacking = |image: &PlannedImage| hidden(image) || image.is_unproven();
+        let unavailable =
+            |image: &PlannedImage| matches!(image.digest_status, DigestStatus::Unavailable { .. });
+        let is_lacking = |image: &PlannedImage| unavailable(image) || image.is_unproven();
         let shown = if self.images.iter().any(is_lacking) { 6 } else { 0 };
-        let refusal = self.room.as_ref().and_then(Room::refusal);
-        let room = refusal.map_or(0, |error| error.exit_code());
+        let space = self.check_space().map_or_else(|error| error.exit_code(), |()| 0);
         most_severe(
-            self.left_out
+            self.skipped
                 .iter()
                 .map(|image| image.exit_code)
-                .chain([shown, room]),
+                .chain([shown, space]),
         )
     }
 }
@@ -345,7 +299,7 @@ impl fmt::Display for Plan {
             self.bytes(),
             names::count(self.send.len(), "blob")
         )?;
-        let mut hidden: Vec<&PlannedImage> = Vec::new();
+        let mut unavailable: Vec<&PlannedImage> = Vec::new();
         for image in &self.images {
             writeln!(
                 f,
@@ -368,7 +322,9 @@ impl fmt::Display for Plan {
                     Change::Unchanged => writeln!(f, "  tag     {tag} (is so already)")?,
                 }
             }
-            let same = hidden.iter().find(|known| known.showing == image.showing);
+            let same = unavailable
+                .iter()
+                .find(|known| known.digest_status == image.digest_status);
             match (same, image.digest) {
                 // Reasons and hints are long, and often those of all images.
                 (Some(same), Some(digest)) => {
@@ -378,10 +334,10 @@ impl fmt::Display for Plan {
                         same.name
                     )?;
                 }
-                _ => write_showing(f, image)?,
+                _ => write_digest(f, image)?,
             }
             if !image.obstacles().is_empty() {
-                hidden.push(image);
+                unavailable.push(image);
             }
         }
         for attachment in &self.attach {
@@ -395,7 +351,7 @@ impl fmt::Display for Plan {
                 writeln!(f, "  {at}. {}", Escaped(step))?;
             }
         }
-        for image in &self.left_out {
+        for image in &self.skipped {
             writeln!(
                 f,
                 "{} is left out: {}",
@@ -407,24 +363,24 @@ impl fmt::Display for Plan {
     }
 }
 
-fn write_showing(f: &mut fmt::Formatter<'_>, image: &PlannedImage) -> fmt::Result {
+fn write_digest(f: &mut fmt::Formatter<'_>, image: &PlannedImage) -> fmt::Result {
     let digest = image.digest.map(|digest| digest.to_string());
     let digest = digest.as_deref().unwrap_or("<none>");
     let recorded = match image.evidence {
         Evidence::Recorded => "recorded, not proven; ",
         Evidence::Verified | Evidence::None => "",
     };
-    match &image.showing {
-        Showing::Inherent if image.evidence == Evidence::Recorded => {
+    match &image.digest_status {
+        DigestStatus::Native if image.evidence == Evidence::Recorded => {
             writeln!(f, "  digest  {digest} (recorded, not proven)")
         }
-        Showing::Inherent => writeln!(f, "  digest  {digest}"),
-        Showing::Already => writeln!(f, "  digest  {digest} ({recorded}is shown already)"),
-        Showing::Attach { strategy } => {
+        DigestStatus::Native => writeln!(f, "  digest  {digest}"),
+        DigestStatus::Present => writeln!(f, "  digest  {digest} ({recorded}is shown already)"),
+        DigestStatus::ViaAttach { strategy } => {
             writeln!(f, "  digest  {digest} ({recorded}attached: {strategy})")
         }
-        Showing::Declined => writeln!(f, "  digest  {digest} (not attached: --attach none)"),
-        Showing::Hidden { obstacles } => {
+        DigestStatus::Declined => writeln!(f, "  digest  {digest} (not attached: --attach none)"),
+        DigestStatus::Unavailable { obstacles } => {
             writeln!(f, "  digest  {digest} will not be shown:")?;
             for obstacle in obstacles {
                 writeln!(f, "          {obstacle}")?;
@@ -434,39 +390,6 @@ fn write_showing(f: &mut fmt::Formatter<'_>, image: &PlannedImage) -> fmt::Resul
             }
             Ok(())
         }
-        Showing::NoDigest { reason } => writeln!(f, "  digest  {digest}: {}", Escaped(reason)),
+        DigestStatus::NoDigest { reason } => writeln!(f, "  digest  {digest}: {}", Escaped(reason)),
     }
-}
-
-/// A place that images are loaded into.
-pub trait Target {
-    /// What such a place tells about itself.
-    type Inventory: serde::Serialize;
-
-    /// Asks what the target has of what is wanted; without it, of everything. Changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be asked.
-    fn probe(&self, wanted: Option<&Offers<'_>>) -> Result<Self::Inventory>;
-
-    /// Says what will be sent, named and attached, and what is in the way. Pure.
-    ///
-    /// # Errors
-    ///
-    /// If what is asked for is not offered, or cannot be loaded at all.
-    fn plan(&self, offers: &Offers<'_>, request: &Request, inventory: &Self::Inventory) -> Result<Plan>;
-
-    /// Does it, names last, and asks what is shown.
-    ///
-    /// # Errors
-    ///
-    /// If content could not be sent or is not right on the target: then nothing was named.
-    fn apply(
-        &self,
-        offers: &Offers<'_>,
-        plan: &Plan,
-        progress: &dyn Progress,
-        interrupt: &Interrupt,
-    ) -> Result<Report>;
 }

@@ -2,20 +2,20 @@
 
 use super::*;
 use crate::image::provenance::StandIn;
+use crate::load::DamagedImage;
+use crate::load::sample::candidate;
 use crate::oci::Digest;
-use crate::target::Damaged;
-use crate::target::sample::offer;
 
-fn offers() -> Offers<'static> {
+fn candidates() -> Candidates<'static> {
     let amd64 = &["linux/amd64"];
-    Offers {
+    Candidates {
         images: vec![
-            offer(Some("httpd:2.4"), &["a"], amd64),
-            offer(Some("httpd:latest"), &["b"], amd64),
-            offer(Some("quay.io/team/tool:1"), &["c"], amd64),
-            offer(None, &["d"], amd64),
+            candidate(Some("httpd:2.4"), &["a"], amd64),
+            candidate(Some("httpd:latest"), &["b"], amd64),
+            candidate(Some("quay.io/team/tool:1"), &["c"], amd64),
+            candidate(None, &["d"], amd64),
         ],
-        damaged: vec![Damaged {
+        damaged: vec![DamagedImage {
             reference: Some("redis:7".parse().unwrap()),
             root: Digest::sha256(b"redis"),
             digest: Some(Digest::sha256(b"redis")),
@@ -23,27 +23,27 @@ fn offers() -> Offers<'static> {
     }
 }
 
-fn request(images: &[&str], renames: &[&str], keep_going: bool) -> Request {
-    Request {
+fn options(images: &[&str], renames: &[&str], keep_going: bool) -> LoadOptions {
+    LoadOptions {
         images: images.iter().map(ToString::to_string).collect(),
         renames: renames.iter().map(|text| text.parse().unwrap()).collect(),
         keep_going,
-        ..Request::default()
+        ..LoadOptions::default()
     }
 }
 
 /// The names that are chosen, `-` for one that has none, then those that are left out.
-fn chosen(request: &Request) -> Result<(String, String)> {
-    let selection = request.select(&offers())?;
+fn chosen(options: &LoadOptions) -> Result<(String, String)> {
+    let selected = options.select(&candidates())?;
     let name = |name: &Option<Reference>| name.as_ref().map_or("-".into(), Reference::familiar);
-    let names: Vec<String> = selection.images.iter().map(|(_, one)| name(one)).collect();
-    let left_out: Vec<String> = selection.left_out.into_iter().map(|one| one.name).collect();
-    Ok((names.join(" "), left_out.join(" ")))
+    let names: Vec<String> = selected.images.iter().map(|(_, one)| name(one)).collect();
+    let skipped: Vec<String> = selected.skipped.into_iter().map(|one| one.name).collect();
+    Ok((names.join(" "), skipped.join(" ")))
 }
 
 #[test]
 fn names_choose_as_people_mean_them() {
-    let d = offer(None, &["d"], &["linux/amd64"])
+    let d = candidate(None, &["d"], &["linux/amd64"])
         .graph
         .root
         .digest
@@ -75,9 +75,9 @@ fn names_choose_as_people_mean_them() {
             "web:2.4 web:latest",
         ),
     ] {
-        let (names, left_out) = chosen(&request(images, renames, false)).unwrap();
+        let (names, skipped) = chosen(&options(images, renames, false)).unwrap();
         assert_eq!(
-            (names.as_str(), left_out.as_str()),
+            (names.as_str(), skipped.as_str()),
             (expected, ""),
             "{images:?} {renames:?}"
         );
@@ -87,19 +87,19 @@ fn names_choose_as_people_mean_them() {
 #[test]
 fn what_is_damaged_stops_all_or_is_left_out() {
     for images in [&[][..], &["redis:7"], &["redis", "httpd"]] {
-        let error = chosen(&request(images, &[], false)).unwrap_err();
+        let error = chosen(&options(images, &[], false)).unwrap_err();
         assert_eq!(error.exit_code(), 1, "{images:?}");
     }
-    assert_eq!(chosen(&request(&["httpd"], &[], false)).unwrap().1, "");
-    let (names, left_out) = chosen(&request(&[], &[], true)).unwrap();
+    assert_eq!(chosen(&options(&["httpd"], &[], false)).unwrap().1, "");
+    let (names, skipped) = chosen(&options(&[], &[], true)).unwrap();
     assert_eq!(names, "httpd:2.4 httpd:latest quay.io/team/tool:1 -");
-    assert_eq!(left_out, "redis:7");
+    assert_eq!(skipped, "redis:7");
 }
 
 #[test]
 fn names_that_are_not_there_are_told_with_those_that_are() {
     for (images, renames) in [(&["nginx"][..], &[][..]), (&["httpd:2.3"], &[])] {
-        let error = chosen(&request(images, renames, true)).unwrap_err();
+        let error = chosen(&options(images, renames, true)).unwrap_err();
         assert_eq!(error.exit_code(), 7);
         assert!(error.to_string().contains("not found in images.tar"), "{error}");
         assert!(
@@ -117,17 +117,17 @@ fn a_new_name_that_nothing_gets_is_a_usage_error() {
         (&[][..], &["nginx=web"][..]),
         (&["httpd:2.4"], &["quay.io/team/tool=web"]),
     ] {
-        let error = chosen(&request(images, renames, true)).unwrap_err();
+        let error = chosen(&options(images, renames, true)).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.hint().unwrap().contains("httpd:2.4"), "{error:?}");
     }
     // One that is left out as damaged is one all the same.
-    chosen(&request(&[], &["redis=web"], true)).unwrap();
+    chosen(&options(&[], &["redis=web"], true)).unwrap();
 }
 
 #[test]
 fn two_images_cannot_have_one_name() {
-    let error = chosen(&request(
+    let error = chosen(&options(
         &["httpd:2.4", "httpd"],
         &["httpd:2.4=x:1", "httpd:latest=x:1"],
         false,
@@ -138,24 +138,24 @@ fn two_images_cannot_have_one_name() {
 #[test]
 fn a_stand_in_is_chosen_by_what_it_is_known_by() {
     let recorded = Digest::sha256(b"what the engine showed");
-    let mut offers = offers();
+    let mut candidates = candidates();
     let recorded_as = Some(recorded);
-    offers.images[1].account.stand_in = Some(StandIn {
+    candidates.images[1].account.stand_in = Some(StandIn {
         recorded: recorded_as,
     });
-    offers.images[3].account.stand_in = Some(StandIn { recorded: None });
+    candidates.images[3].account.stand_in = Some(StandIn { recorded: None });
     let chosen = |text: &str| {
-        let selection = request(&[text], &[], false).select(&offers).unwrap();
-        selection.images.iter().map(|(at, _)| *at).collect::<Vec<_>>()
+        let selected = options(&[text], &[], false).select(&candidates).unwrap();
+        selected.images.iter().map(|(at, _)| *at).collect::<Vec<_>>()
     };
     assert_eq!(chosen(&recorded.to_string()), [1]);
     assert_eq!(chosen(&format!("httpd@{recorded}")), [1]);
     // Without a name, nothing else than the stand-in's own digest is left to choose it by.
-    let own = offers.images[3].graph.root.digest;
-    assert_eq!(offers.images[3].label(), own.to_string());
+    let own = candidates.images[3].graph.root.digest;
+    assert_eq!(candidates.images[3].label(), own.to_string());
     assert_eq!(chosen(&own.to_string()), [3]);
-    let own = offers.images[1].graph.root.digest;
-    let error = request(&[&format!("httpd@{own}")], &[], false).select(&offers);
+    let own = candidates.images[1].graph.root.digest;
+    let error = options(&[&format!("httpd@{own}")], &[], false).select(&candidates);
     assert_eq!(
         error.unwrap_err().exit_code(),
         7,

@@ -1,6 +1,6 @@
 //! What a load has done, image by image.
 
-use super::{Change, Evidence, LeftOut, Obstacle, Plan, PlannedImage, SCHEMA, Showing};
+use super::{Change, DigestStatus, Evidence, Obstacle, Plan, PlannedImage, SCHEMA, Skipped};
 use crate::error::most_severe;
 use crate::oci::{Digest, Platform, Reference};
 
@@ -57,9 +57,9 @@ impl Loaded {
             evidence: planned.evidence,
             shown: planned.digest.map(|_| false),
             obstacles: planned.obstacles().to_vec(),
-            declined: planned.showing == Showing::Declined,
-            no_digest: match &planned.showing {
-                Showing::NoDigest { reason } => Some(reason.clone()),
+            declined: planned.digest_status == DigestStatus::Declined,
+            no_digest: match &planned.digest_status {
+                DigestStatus::NoDigest { reason } => Some(reason.clone()),
                 _ => None,
             },
             push: None,
@@ -88,7 +88,8 @@ pub struct Report {
     /// The images that are loaded.
     pub images: Vec<Loaded>,
     /// Images that were asked for and left out.
-    pub left_out: Vec<LeftOut>,
+    #[serde(rename = "left_out")]
+    pub skipped: Vec<Skipped>,
     /// Bytes of all streams that were sent, with their framing.
     pub sent: u64,
 }
@@ -100,7 +101,7 @@ impl Report {
             schema: SCHEMA,
             target: plan.target.clone(),
             images: Vec::new(),
-            left_out: plan.left_out.clone(),
+            skipped: plan.skipped.clone(),
             sent: 0,
         }
     }
@@ -110,6 +111,6 @@ impl Report {
         let is_kept = |image: &Loaded| image.push.iter().flatten().next().is_none();
         let is_well = |image: &Loaded| image.is_as_asked() && !image.is_unproven() && is_kept(image);
         let shown = if self.images.iter().all(is_well) { 0 } else { 6 };
-        most_severe(self.left_out.iter().map(|image| image.exit_code).chain([shown]))
+        most_severe(self.skipped.iter().map(|image| image.exit_code).chain([shown]))
     }
 }

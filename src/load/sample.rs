@@ -1,8 +1,8 @@
-//! Offers without an archive behind them, for tests of what is pure.
+//! Candidates without an archive behind them, for tests of what is pure.
 
 use std::sync::Arc;
 
-use super::Offer;
+use super::Candidate;
 use crate::archive::content::Content;
 use crate::archive::format::Entry;
 use crate::blob::Stored;
@@ -63,7 +63,7 @@ pub fn stored(layer: &str) -> Digest {
 }
 
 /// An index over these platforms, with the same layers for each. A layer whose name ends in `.zst` is zstd.
-pub fn offer(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Offer<'static> {
+pub fn candidate(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Candidate<'static> {
     let mut blobs = std::collections::BTreeMap::new();
     let mut put = |media_type: &str, text: String| {
         let digest = Digest::sha256(text.as_bytes());
@@ -99,7 +99,7 @@ pub fn offer(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Offer<'
     let graph = Graph::walk(&root, &PlatformSelection::Present, &mut |descriptor| {
         Ok(blobs.get(&descriptor.digest).cloned())
     });
-    Offer {
+    Candidate {
         content: &Nothing,
         reference: name.map(|name| name.parse().unwrap()),
         graph: Arc::new(graph.unwrap()),

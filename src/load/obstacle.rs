@@ -1,0 +1,57 @@
+//! What is in the way of something, and what would help.
+
+use std::fmt;
+
+use crate::escape::Escaped;
+
+/// Why something cannot be done here, and what would help.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Obstacle {
+    /// What is in the way.
+    pub reason: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Obstacle {
+    /// Makes one; an empty hint is none.
+    pub fn new(reason: impl Into<String>, hint: impl Into<String>) -> Obstacle {
+        Obstacle {
+            reason: reason.into(),
+            hint: Some(hint.into()).filter(|hint| !hint.is_empty()),
+        }
+    }
+
+    /// What is in the way of everybody but root.
+    pub fn needs_root() -> Obstacle {
+        Obstacle::new("attaching digests needs root", "run the same command with sudo")
+    }
+
+    /// Makes one of several.
+    pub fn joined(all: Vec<Obstacle>) -> Obstacle {
+        let join = |texts: &mut dyn Iterator<Item = String>| {
+            let mut said: Vec<String> = Vec::new();
+            texts.for_each(|text| {
+                if !said.contains(&text) {
+                    said.push(text);
+                }
+            });
+            said.join("; ")
+        };
+        let reasons = join(&mut all.iter().map(|one| one.reason.clone()));
+        Obstacle::new(reasons, join(&mut all.into_iter().filter_map(|one| one.hint)))
+    }
+}
+
+impl From<Obstacle> for Vec<Obstacle> {
+    fn from(only: Obstacle) -> Vec<Obstacle> {
+        vec![only]
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Escaped(&self.reason))
+    }
+}
