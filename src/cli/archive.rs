@@ -19,7 +19,7 @@ use super::size;
 pub struct ArchiveArgs {
     #[command(flatten)]
     files: FileArgs,
-    /// Threads that check
+    /// Number of threads that verify [default: one per CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
 }
@@ -59,10 +59,14 @@ impl ArchiveArgs {
 /// Which archives are read.
 #[derive(Args)]
 pub struct FileArgs {
-    /// Archives, parts of archives (.001), OCI layout folders, folders of skopeo's `dir:`; `-` is standard input
+    /// Archives, parts of archives, or layout folders; `-` is standard input
+    ///
+    /// One part (.001) stands for its whole archive. A folder is an OCI layout, or one of skopeo's `dir:`.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Accept only the archive with this digest, as `save` printed it; once for each archive
+    /// Accept only the archive with this digest, as `save` printed it
+    ///
+    /// With several archives, give it once for each, in the same order.
     #[arg(long, value_name = "DIGEST", value_parser = expected)]
     expect: Vec<Digest>,
     #[command(flatten)]
@@ -134,10 +138,14 @@ impl FileArgs {
 /// Where what cannot be used as it comes is kept meanwhile.
 #[derive(Args)]
 pub struct SpoolArgs {
-    /// Where compressed archives, standard input, exports and packed layers are kept meanwhile
+    /// Directory for temporary files
+    ///
+    /// They hold decompressed archives, standard input, exports and recompressed layers, and have no names.
+    ///
+    /// [default: the directory of the output file, else the system's]
     #[arg(long, value_name = "DIR")]
     tmpdir: Option<PathBuf>,
-    /// Refuse a layer that decompresses to more than this
+    /// Refuse layers that decompress to more than this
     #[arg(long, value_name = "SIZE", default_value = "64GiB", value_parser = size::parse)]
     max_layer_size: u64,
 }

@@ -14,20 +14,24 @@ use sealift::{Error, Result};
 use super::bars;
 use super::output::{Failure, Outcome, Output, error_json};
 
-/// Tell what this host has, how digests would be shown, and what is in the way
+/// Show what this host's Docker has, and what blocks attaching digests
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
   sudo sealift doctor
-  sudo sealift doctor --repair     # undo what a load left that was killed or failed
+  sudo sealift doctor --repair     # undo what an interrupted load left
 
-Nothing is changed without --repair.")]
+Without --repair, `doctor` changes nothing.")]
 pub struct Doctor {
-    /// Undo what a load that was killed or failed has left: mounts, the mirror in Docker's memory, a Docker that is stopped. Remove
-    /// manifests that are kept for images which Docker no longer has
+    /// Undo what an interrupted load left
+    ///
+    /// Unmounts files, clears the mirror from Docker's memory, and starts a Docker that was left stopped. Also removes
+    /// manifests kept for images that Docker no longer has.
     #[arg(long)]
     repair: bool,
-    /// The command that starts a Docker that is stopped, instead of the one that the load was given
+    /// Command that starts a Docker that was left stopped
+    ///
+    /// [default: the one that the load used]
     #[arg(long, value_name = "COMMAND", requires = "repair")]
     start_command: Option<String>,
 }

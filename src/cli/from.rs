@@ -21,17 +21,29 @@ use super::registry::RegistryArgs;
 /// Where images come from.
 #[derive(Args)]
 pub struct FromArgs {
-    /// Where the images come from; several are asked in turn. `auto` is the local Docker for what it has with a proven
-    /// digest, then the registry, then the local Docker for what it has without. PATH is an OCI layout folder or archive, a folder of skopeo's `dir:`, or an archive of `docker save`
+    /// Where the images come from; repeatable, in order
+    ///
+    /// `auto`: the local Docker for images whose digest it can prove, then the registry, then the local Docker for the
+    /// rest.
+    ///
+    /// `registry`: registries and mirrors only.
+    ///
+    /// `docker`: the local Docker, also for images without a digest.
+    ///
+    /// PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of `docker save`.
     #[arg(long, value_name = "auto|registry|docker|PATH", default_value = "auto")]
     from: Vec<From>,
-    /// Whether layers that an engine keeps unpacked are packed again as they were, which proves them
+    /// Recompress uncompressed layers into their original, digest-identical form
+    ///
+    /// Docker's classic store keeps layers uncompressed. The digest proves that a layer was recompressed correctly.
     #[arg(long, value_enum, default_value_t = How::Auto)]
     rebuild: How,
-    /// Ask no registry for what an engine or an archive lacks
+    /// Do not contact any registry
     #[arg(long)]
     offline: bool,
-    /// Read the classic store in this folder, of a Docker that does not run: a stopped host's var/lib/docker
+    /// Read the classic store of a Docker that is not running
+    ///
+    /// DIR is its data root, such as /mnt/disk/var/lib/docker.
     #[arg(long, value_name = "DIR")]
     data_root: Option<PathBuf>,
     #[command(flatten)]
@@ -76,11 +88,11 @@ impl FromStr for From {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum How {
-    /// Where it can be; layers that no known encoder gives go uncompressed, which Docker's classic store takes
+    /// Recompress where a known encoder reproduces the layer; save other layers uncompressed
     Auto,
-    /// Not at all: such layers go uncompressed
+    /// Save such layers uncompressed
     Never,
-    /// An image of which something cannot be proven or packed as it was is refused: exit code 6, nothing is written
+    /// Refuse images that are not verified with all layers compressed (exit code 6)
     Require,
 }
 

@@ -17,20 +17,19 @@ use super::output::{Failure, Outcome, Output, Several};
 use super::size::Size;
 use super::table::{Column, TableArgs, table, untitled};
 
-/// Show what is inside archives: names, digests, platforms, sizes, image ids
+/// List the images in archives: names, digests, platforms, sizes, image ids
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
   sealift list images.tar
   sealift list --json images.tar | jq -r '.archives[].images[].digest'
 
-Below each image are the digests of its index, manifests and configs, and which of them Docker will show as \
-IMAGE ID (its first twelve digits): the config's in a classic store, the index's in a containerd store, or the \
-manifest's where there is no index. Where manifest and layers came from is told as the archive says, if that \
-was not simply a registry. -q prints the table only.
+Below each image are the digests of its index, manifests and configs. One of them is what Docker shows as \
+IMAGE ID: the config's digest in a classic store; the index's digest in a containerd store, or the manifest's if \
+there is no index. If the manifest or a layer did not come from a registry, its origin follows, as the archive \
+records it. -q prints only the table.
 
-This reads names and manifests only, and looks whether all blobs are there; `sealift verify` checks every \
-byte.")]
+`list` reads names and manifests, and reports missing blobs. `sealift verify` checks every byte.")]
 pub struct List {
     #[command(flatten)]
     files: FileArgs,

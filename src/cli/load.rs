@@ -23,7 +23,7 @@ use super::rename::RenameArgs;
 use super::size::Size;
 use super::table::{Column, TableArgs, table};
 
-/// Check archives and load their images into the engine of this host, digests shown
+/// Verify archives and load their images, with digests, into the engine
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -36,55 +36,68 @@ Examples:
   sudo sealift load images.tar --data-root /mnt/golden/var/lib/docker
   ssh build sealift save -o - httpd:2.4 | sudo sealift load -
 
-Every byte is checked before anything is sent, and hashed again while it is sent. \
-Only what the engine lacks is sent. Names are set last, when all content is there and right; \
-if anything fails before, the names that existed still mean what they meant.
+`load` verifies every byte before it sends anything, and hashes it again while it sends it. It sends only \
+what the engine does not have. It sets the names last, when all content is in the engine. If the load fails \
+before that, existing names are unchanged.
 
-Docker's classic store shows digests only when they are attached, which needs root: see `--attach`. \
-Without it, or where it is not possible, the images are loaded and the exit code is 6.")]
+Docker's classic store shows a digest only after it is attached, which needs root: see `--attach`. If a digest \
+cannot be attached, the image is loaded and the exit code is 6.")]
 pub struct Load {
     #[command(flatten)]
     archive: ArchiveArgs,
-    /// The engine: DOCKER_HOST, DOCKER_CONTEXT and contexts say where it is
+    /// Engine to load into
+    ///
+    /// DOCKER_HOST, DOCKER_CONTEXT and the current context say where Docker is.
     #[arg(long, value_enum, default_value_t = To::Auto)]
     to: To,
-    /// Load only these images, by name, repository, or digest, which may be shortened; repeatable
+    /// Load only these images, by name, repository or digest; repeatable
+    ///
+    /// A digest may be shortened.
     #[arg(long, value_name = "NAME")]
     image: Vec<String>,
     #[command(flatten)]
     rename: RenameArgs,
-    /// Load this platform (linux/arm64), whatever the engine runs; without it the one that a pull would choose
+    /// Load this platform, for example linux/arm64
+    ///
+    /// Without it, the platform is the one that a pull would choose. The engine need not be able to run it.
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
-    /// How digests may be attached to Docker's classic store
+    /// How to attach digests to Docker's classic store
     #[arg(long, value_enum, default_value_t = How::Auto)]
     attach: How,
-    /// Attach digests that an archive only recorded. Nothing proves them: any archive may claim any digest. The exit
-    /// code is 6. --expect does the same
+    /// Attach digests that the archive records without proof
+    ///
+    /// Any archive can claim any digest, so the exit code is 6. --expect implies this option.
     #[arg(long)]
     trust_recorded: bool,
-    /// Allow the engine to be stopped and started again where digests cannot be attached otherwise
+    /// Allow sealift to restart the engine to attach digests
     #[arg(long)]
     allow_restart: bool,
-    /// The command that stops the engine; systemctl without it
+    /// Command that stops the engine [default: systemctl]
     #[arg(long, value_name = "COMMAND", requires = "start_command")]
     stop_command: Option<String>,
-    /// The command that starts it again
+    /// Command that starts the engine [default: systemctl]
     #[arg(long, value_name = "COMMAND", requires = "stop_command")]
     start_command: Option<String>,
-    /// Write names and digests into the classic store in this folder, of a Docker that does not run and has
-    /// the images already: a golden image's var/lib/docker
+    /// Write names and digests into the store of a Docker that is not running
+    ///
+    /// DIR is the data root of a classic store, such as a golden image's var/lib/docker. The store must have the images
+    /// already.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["allow_restart", "stop_command"])]
     data_root: Option<PathBuf>,
-    /// Let Docker's classic store know the layers' compressed digests, as after a pull, so that a later
-    /// docker push keeps an image's digest where it can; exit code 6 where it cannot
+    /// Make a later `docker push` keep the digests where it can
+    ///
+    /// Records the layers' compressed digests in Docker's classic store, as a pull does. The exit code is 6 if a push
+    /// would change a digest all the same.
     #[arg(long)]
     keep_push_digest: bool,
-    /// Say what would be done, and do nothing
+    /// Print what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Load what can be loaded when other images are damaged, only for another platform, artifacts, or have layers only
-    /// uncompressed where the engine needs them as they were stored
+    /// Skip images that cannot be loaded
+    ///
+    /// These are images that are damaged, artifacts, only for another platform, or with uncompressed layers where the
+    /// engine needs compressed ones.
     #[arg(long)]
     keep_going: bool,
     #[command(flatten)]
@@ -111,13 +124,13 @@ enum To {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum How {
-    /// The first way that works; one that stops the engine only with --allow-restart
+    /// The first method that works; offline only with --allow-restart
     Auto,
-    /// Only ways that do not stop the engine
+    /// Only methods that keep the engine running
     Live,
-    /// Only while the engine is stopped, which --allow-restart allows
+    /// Only while the engine is stopped; needs --allow-restart if it is running
     Offline,
-    /// Not at all
+    /// Attach no digests
     None,
 }
 

@@ -34,7 +34,7 @@ use sealift::interrupt::Interrupt;
 
 use output::{Failure, Output};
 
-/// Moves container images between hosts that cannot reach each other, and keeps every digest
+/// Move container images between hosts that cannot reach each other, and keep every digest
 #[derive(Parser)]
 #[command(name = "sealift", version, max_term_width = 100)]
 #[command(after_long_help = "\
@@ -46,14 +46,14 @@ Examples:
     sudo sealift load images.tar --expect sha256:...
 
 Exit codes:
-  0  done, all of it
-  1  content is wrong or hostile: nothing of it was named on the target
+  0  done
+  1  content is wrong or hostile, or exceeds a limit; nothing of it was named on the target
   2  usage
   3  local I/O: disk full, no permission, unreadable medium
   4  registry or network
-  5  the engine refused or went away
-  6  done, but a digest that was asked for is not shown or not proven; or an image is not all there
-     in the form that the engine needs
+  5  the engine refused or stopped responding
+  6  done, but a requested digest is not shown or not proven, a push would change it, or an image
+     lacks the layer form that the engine needs
   7  not found: image, tag, platform")]
 struct Cli {
     #[command(flatten)]
@@ -68,10 +68,10 @@ struct Global {
     /// Print one JSON document on standard output
     #[arg(long, global = true, display_order = 900)]
     json: bool,
-    /// Print results and errors only
+    /// Print only results and errors
     #[arg(short, long, global = true, display_order = 901, conflicts_with = "verbose")]
     quiet: bool,
-    /// Tell each step and each blob, on standard error
+    /// Print each step and each blob on standard error
     #[arg(short, long, global = true, display_order = 902)]
     verbose: bool,
 }

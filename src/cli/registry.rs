@@ -18,25 +18,27 @@ const SHORT: Duration = Duration::from_secs(3);
 #[derive(Args)]
 #[command(next_help_heading = "Registry options")]
 pub struct RegistryArgs {
-    /// Ask MIRROR for images of REGISTRY first, for example docker.io=harbor.local/dockerhub; repeatable, in order
+    /// Ask MIRROR first for images of REGISTRY; repeatable, in order
+    ///
+    /// For example docker.io=harbor.local/dockerhub.
     #[arg(long, value_name = "REGISTRY=MIRROR")]
     mirror: Vec<Mirror>,
-    /// Allow plain HTTP, and certificates that cannot be verified, for this registry; repeatable
+    /// Allow plain HTTP and unverified certificates for this registry; repeatable
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure: Vec<Insecure>,
-    /// Trust the certificate authorities in this PEM file as well
+    /// Trust the certificate authorities in this PEM file too; repeatable
     #[arg(long, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
-    /// Present this client certificate (PEM)
+    /// Client certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// The client certificate's key (PEM)
+    /// Key of the client certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// How often something is asked for before that is an error
+    /// Number of attempts for each request
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     tries: u32,
-    /// Give up on a connection that is silent for this many seconds
+    /// Give up on a connection after this many seconds of silence
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle_timeout: u64,
 }

@@ -7,15 +7,21 @@ use sealift::image::rename::Rename;
 /// New names for images.
 #[derive(Args)]
 pub struct RenameArgs {
-    /// Give images other names: httpd:2.4=web:1, httpd=harbor.local/web, quay.io=harbor.local/quay; repeatable
+    /// Rename images, for example httpd=harbor.local/web; repeatable
     ///
-    /// FROM is one image by its whole name (httpd:2.4) or by digest or image id, which may be shortened
-    /// (sha256:4bf5b2); a repository (httpd); or what names begin with, a registry (127.0.0.1:5210, quay.io) or a path
-    /// in one (docker.io/library, or user/ with a slash). TO takes its place, and the rest of the name stays: the tag,
-    /// and what stands behind a path. An image without a name needs a tag in TO.
+    /// FROM is one of these:
     ///
-    /// Of several that match an image the narrowest counts: the image, then the repository, then the longest path. A
-    /// rename that matches no image, or could mean several things, is refused.
+    /// - an image, by name (httpd:2.4), or by digest or image id, which may be shortened (sha256:4bf5b2)
+    ///
+    /// - a repository (httpd)
+    ///
+    /// - a registry (127.0.0.1:5210, quay.io), or a path in one (docker.io/library, or user/ with a slash)
+    ///
+    /// TO replaces FROM, and the rest of the name is kept: the tag, and the part after a path. For an image without a
+    /// name, TO needs a tag.
+    ///
+    /// If several renames match an image, the most specific one applies: the image, then the repository, then the
+    /// longest path. A rename that matches no image, or is ambiguous, is refused.
     #[arg(long = "rename", value_name = "FROM=TO", value_parser = parse)]
     renames: Vec<Rename>,
 }

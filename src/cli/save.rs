@@ -23,7 +23,7 @@ use super::rename::RenameArgs;
 use super::size::{self, Size};
 use super::table::{Column, TableArgs, table};
 
-/// Seal images into one archive
+/// Save images and their digests into one archive
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -32,50 +32,65 @@ Examples:
   sealift save httpd:2.4 --mirror docker.io=harbor.local/dockerhub -o images.tar
   sealift save httpd:2.4 --split 4G -o /media/stick/images.tar     # images.tar.001, ...
   sealift save httpd:2.4 -o - | ssh host sudo sealift load -
-  sudo sealift save --from docker httpd:2.4 myapp:7 -o images.tar   # also without the registry
+  sudo sealift save --from docker httpd:2.4 myapp:7 -o images.tar  # the registry may be gone
   sudo sealift save --from docker --all -o everything.tar
   sealift save --from all.tar --from more.tar httpd:2.4 -o some.tar
   sealift save --images list.txt --keep-going -o images.tar
   sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
 
-The last line that it prints, `archive sha256:...`, pins everything in the archive:
-carry it by another way and give it to `load --expect`.")]
+The last line of the output, `archive sha256:...`, pins everything in the archive. Carry it separately and \
+give it to `load --expect`.")]
 pub struct Save {
-    /// Images, as in `docker pull`; sha256:... is an image id, or the digest of a manifest or index, of an image without a name
+    /// Images to save, named as in `docker pull`
+    ///
+    /// An image without a name is saved by sha256:..., its image id or the digest of its manifest or index.
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
-    /// Write the archive here; `-` is standard output
+    /// File to write; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Take image names from a file, one a line; `#` begins a comment
+    /// Read image names from a file, one per line
+    ///
+    /// `#` begins a comment. `-` is standard input.
     #[arg(long = "images", value_name = "FILE")]
     list: Vec<PathBuf>,
-    /// Every image of the local engine, or that the `--from` archives name
+    /// Save every image of the local engine or of the `--from` archives
+    ///
+    /// Images without a name are skipped; their ids are listed. Implies --keep-going, unless --rebuild is `require`.
     #[arg(long, conflicts_with_all = ["images", "list"])]
     all: bool,
-    /// Save what can be saved when other images are not found, damaged or incomplete: they are reported, and the exit
-    /// code says the worst of it. --all implies this, unless --rebuild requires that everything is proven
+    /// Skip images that cannot be saved
+    ///
+    /// Images that are not found, damaged or incomplete are reported, and the others are saved. The exit code is that
+    /// of the worst failure.
     #[arg(long)]
     keep_going: bool,
     #[command(flatten)]
     rename: RenameArgs,
-    /// `host` (Linux on this architecture), `all`, or OS/ARCH[/VARIANT], comma-separated
-    /// [default: what an engine or archive has; host from a registry]
+    /// Platforms to save: `host`, `all`, or OS/ARCH[/VARIANT], comma-separated
+    ///
+    /// `host` is Linux on this machine's architecture.
+    ///
+    /// [default: from a registry, `host`; from an engine or archive, what it has]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<PlatformSelection>,
-    /// Cut the archive into parts FILE.001, FILE.002, ... of at most SIZE: 700MB, 4G, 4GiB
+    /// Split the archive into parts of at most SIZE: 700MB, 4G, 4GiB
+    ///
+    /// The parts are named FILE.001, FILE.002, ... Every command reads them as they are.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     split: Option<u64>,
-    /// Begin anew instead of resuming an interrupted save, and leave nothing when interrupted
+    /// Start again instead of resuming an interrupted save
+    ///
+    /// If this save is interrupted, nothing is left of it.
     #[arg(long)]
     no_resume: bool,
-    /// Blobs fetched at once
+    /// Number of blobs to fetch at the same time [default: 6]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: Option<u16>,
     #[command(flatten)]
-    from: FromArgs,
-    #[command(flatten)]
     table: TableArgs,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 const COLUMNS: [Column; 6] = [

@@ -23,7 +23,7 @@ pub fn no_json() -> Error {
     }
 }
 
-/// Print completions for a shell
+/// Print shell completions
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -31,7 +31,7 @@ Examples:
   sealift completions zsh  > \"${fpath[1]}/_sealift\"
   sealift completions fish > ~/.config/fish/completions/sealift.fish")]
 pub struct Completions {
-    /// The shell
+    /// Shell to print completions for
     shell: Shell,
     #[command(flatten)]
     _no_json: NoJson,
@@ -53,7 +53,7 @@ Examples:
   sealift man > /usr/local/share/man/man1/sealift.1
   sealift man save | man -l -")]
 pub struct Man {
-    /// The command to describe, else all of sealift
+    /// Command to describe [default: sealift itself]
     command: Option<String>,
     #[command(flatten)]
     _no_json: NoJson,

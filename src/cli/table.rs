@@ -20,7 +20,7 @@ const NARROWEST: usize = 20;
 /// How tables are printed.
 #[derive(Args, Clone, Copy)]
 pub struct TableArgs {
-    /// Print digests and names in full, however narrow the terminal is
+    /// Do not shorten digests and names to fit the terminal
     #[arg(long, display_order = 899)]
     no_trunc: bool,
 }

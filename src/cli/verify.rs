@@ -14,7 +14,7 @@ use super::bars;
 use super::output::{Failure, Outcome, Output, Several, findings_json};
 use super::size::Size;
 
-/// Check every byte of an archive, and report all that is wrong
+/// Verify every byte of an archive and report every finding
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -23,12 +23,16 @@ Examples:
   sealift verify --quick images.tar.001             # an archive in parts; digests only
   sealift verify --json images.tar | jq '.archives[].findings'
 
-Checked are: the tar's structure, digests and sizes, media types, diff ids of gzip, zstd and plain layers, \
-that everything named is there and everything there is named, that names and platforms agree.")]
+It verifies:
+  - the structure of the tar
+  - digests, sizes and media types
+  - diff ids of gzip, zstd and uncompressed layers
+  - that every blob that is named is present, and every blob that is present is named
+  - that names and platforms do not contradict each other")]
 pub struct Verify {
     #[command(flatten)]
     archive: ArchiveArgs,
-    /// Check digests only: leave out decompressing layers for their diff ids
+    /// Verify digests only, without decompressing layers for their diff ids
     #[arg(long)]
     quick: bool,
 }
