@@ -20,7 +20,7 @@ use crate::archive::format::{self, Named};
 use crate::archive::layout::Layout;
 use crate::error::{Error, Result, most_severe};
 use crate::image::Image;
-use crate::image::provenance::{Evidence, Provenance};
+use crate::image::provenance::{Evidence, Origins};
 use crate::image::rename::Rename;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, PlatformSelection, Reference};
@@ -120,7 +120,8 @@ pub struct Saved {
     /// Where it came from.
     pub from: String,
     /// Where its parts came from, if not simply from a registry or an archive.
-    pub provenance: Option<Provenance>,
+    #[serde(rename = "provenance")]
+    pub origins: Option<Origins>,
     /// The platforms whose images are in the archive.
     #[serde(serialize_with = "Platform::serialize_texts")]
     pub platforms: Vec<Platform>,
@@ -259,10 +260,10 @@ fn summary(
         saved.push(Saved {
             reference: reference.clone(),
             renamed_from: (reference != asked).then(|| asked.clone()),
-            digest: named.account.digest(named.graph.root.digest),
-            evidence: named.account.evidence(),
+            digest: named.provenance.digest(named.graph.root.digest),
+            evidence: named.provenance.evidence(),
             from: source.origin(asked),
-            provenance: named.account.provenance.clone(),
+            origins: named.provenance.origins.clone(),
             platforms,
             artifact: named.graph.artifact_type().map(str::to_string),
             size,

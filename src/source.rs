@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Problem, Result};
 use crate::image::Graph;
-use crate::image::provenance::Account;
+use crate::image::provenance::Provenance;
 use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
 
@@ -91,9 +91,9 @@ pub trait Source: Send + Sync {
     /// # Errors
     ///
     /// If it cannot tell now.
-    fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
+    fn provenance(&self, reference: &Reference, graph: &Graph) -> Result<Provenance> {
         let _ = (reference, graph);
-        Ok(Account::default())
+        Ok(Provenance::default())
     }
 
     /// Resolves a reference to the manifest or index that it names now.
@@ -419,8 +419,8 @@ impl Source for Several {
         owner.map_or(true, |source| source.is_private(reference))
     }
 
-    fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
-        self.owner(reference)?.account(reference, graph)
+    fn provenance(&self, reference: &Reference, graph: &Graph) -> Result<Provenance> {
+        self.owner(reference)?.provenance(reference, graph)
     }
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {

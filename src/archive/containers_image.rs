@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::format::{Entry, REF_NAME};
-use crate::image::provenance::{ManifestOrigin, Provenance, StandIn};
+use crate::image::provenance::{ManifestOrigin, Origins, Substitute};
 use crate::oci::{Digest, json};
 
 /// Why such a manifest proves no digest, for people.
@@ -135,10 +135,10 @@ pub(super) fn qualify(index: &[u8], entries: &mut [Entry], document: impl Fn(&Di
         match pinned {
             // `podman save NAME@DIGEST`: what podman knew the image by.
             Some(pinned) if pinned != root => {
-                entry.stand_in = Some(StandIn {
+                entry.substitute = Some(Substitute {
                     recorded: Some(pinned),
                 });
-                entry.provenance = Some(said(ManifestOrigin::StandIn {
+                entry.origins = Some(said(ManifestOrigin::Substitute {
                     reason: REPLACED.into(),
                 }));
             }
@@ -152,13 +152,13 @@ pub(super) fn qualify(index: &[u8], entries: &mut [Entry], document: impl Fn(&Di
         }
         if entry.is_unproven {
             let reason = REASON.into();
-            entry.provenance = Some(said(ManifestOrigin::Unproven { reason }));
+            entry.origins = Some(said(ManifestOrigin::Unproven { reason }));
         }
     }
 }
 
-fn said(manifest: ManifestOrigin) -> Provenance {
-    Provenance {
+fn said(manifest: ManifestOrigin) -> Origins {
+    Origins {
         manifest,
         layers: BTreeMap::new(),
     }

@@ -7,7 +7,7 @@ use super::format::Entry;
 use crate::blob::Stored;
 use crate::error::{Error, Finding, Result};
 use crate::image::Graph;
-use crate::image::provenance::{Account, LayerOrigin};
+use crate::image::provenance::{LayerOrigin, Provenance};
 use crate::oci::{Descriptor, Digest, MediaType};
 
 /// An opened OCI layout.
@@ -55,8 +55,8 @@ pub trait Content: Send + Sync {
     }
 
     /// What is told of an entry's image, as far as it concerns a graph that begins there or below.
-    fn account(&self, entry: &Entry, graph: &Graph) -> Account {
-        let mut account = entry.account();
+    fn provenance(&self, entry: &Entry, graph: &Graph) -> Provenance {
+        let mut provenance = entry.provenance();
         let declared = !entry.uncompressed.is_empty();
         for image in graph.images.iter().filter(|_| declared) {
             let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
@@ -67,24 +67,24 @@ pub trait Content: Send + Sync {
                 }
                 if let Some(stored) = self.stored(diff_id) {
                     let tar = Descriptor::new(MediaType::new(MediaType::OCI_LAYER), *diff_id, stored.size);
-                    account.uncompressed.insert(layer.digest, tar);
+                    provenance.uncompressed.insert(layer.digest, tar);
                 }
             }
         }
-        let is_stand_in = account.stand_in.is_some();
-        if let Some(provenance) = &mut account.provenance {
+        let is_substitute = provenance.substitute.is_some();
+        if let Some(origins) = &mut provenance.origins {
             let layers = graph.images.iter().flat_map(|image| &image.manifest.layers);
             let layers: HashSet<Digest> = layers.map(|layer| layer.digest).collect();
-            provenance.layers.retain(|layer, _| layers.contains(layer));
-            for (layer, origin) in &mut provenance.layers {
-                // Another image of the archive has it as it was stored. Stand-ins are over uncompressed layers.
-                let is_here = !is_stand_in && self.stored(layer).is_some();
+            origins.layers.retain(|layer, _| layers.contains(layer));
+            for (layer, origin) in &mut origins.layers {
+                // Another image of the archive has it as it was stored. Substitutes are over uncompressed layers.
+                let is_here = !is_substitute && self.stored(layer).is_some();
                 if is_here && matches!(origin, LayerOrigin::Uncompressed { .. }) {
                     *origin = LayerOrigin::Stored;
                 }
             }
         }
-        account
+        provenance
     }
 
     /// Reads a manifest, index or config whole, checked against size and digest; `None` if it is not here.

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, Place, Problem, Result};
-use crate::image::provenance::Account;
+use crate::image::provenance::Provenance;
 use crate::image::{Graph, Image};
 use crate::oci::{Descriptor, Digest, Document, MediaType, Platform, Reference};
 
 pub use entry::{Entry, parse_index};
-pub(super) use entry::{is_own, recognise_stand_ins};
+pub(super) use entry::{is_own, recognise_substitutes};
 pub(super) use names::check as check_names;
 
 /// The file that marks an OCI layout.
@@ -38,22 +38,22 @@ pub const FORMAT: &str = "dev.sealift.format";
 pub const FORMAT_VERSION: u32 = 1;
 /// The reference as it was asked for, where the names above cannot say it: a tag with a digest.
 pub const REFERENCE: &str = "dev.sealift.reference";
-/// On the entry of a stand-in, a manifest that was made because the original could not be had: the digest that the
-/// engine showed which the image came from, or `none`. The digest of the manifest or index itself, if nothing tells
-/// that a registry ever served it.
+/// On the entry of a substitute manifest: the digest that the source engine reported, or `none`. On the entry of another
+/// manifest or index: its own digest, if nothing shows that a registry ever served it.
 pub const RECORDED: &str = "dev.sealift.recorded";
 /// Digests, comma-separated, of layers that are here only uncompressed, under their diff ids.
 pub const UNCOMPRESSED: &str = "dev.sealift.uncompressed";
-/// Where manifest and layers came from, as JSON ([`Provenance`]). It proves nothing.
+/// Where manifest and layers came from, as JSON
+/// ([`Origins`](crate::image::provenance::Origins)). It proves nothing.
 pub const PROVENANCE: &str = "dev.sealift.provenance";
 /// The platforms whose blobs are here, comma-separated; on the entry of a sparse index.
 pub const PLATFORMS: &str = "dev.sealift.platforms";
 
-/// On a manifest that sealift made because the original could not be had. So it is known wherever it is loaded.
-pub const STAND_IN: &str = "dev.sealift.stand-in";
-/// What [`STAND_IN`] says, for people.
-const STAND_IN_TEXT: &str = "sealift made this manifest: the image's own was not there";
-/// Why an image has no digest whose manifest is a stand-in, for people.
+/// On a manifest that sealift made because the original could not be recovered: it is recognised in every store.
+pub const SUBSTITUTE: &str = "dev.sealift.stand-in";
+/// What [`SUBSTITUTE`] says, for people.
+const SUBSTITUTE_TEXT: &str = "sealift made this manifest: the image's own was not there";
+/// Why an image has no digest whose manifest is a substitute, for people.
 pub const MADE: &str = "sealift made its manifest, as its own was not there when it was saved";
 /// The platform that `manifest.json` names where an image has several, if that is not the first; on `index.json`, so that
 /// the archive's digest pins `manifest.json` too.
@@ -67,7 +67,7 @@ const NONE: &str = "none";
 /// # Errors
 ///
 /// Only if it cannot be serialised.
-pub fn stand_in(config: Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>> {
+pub fn substitute(config: Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Fields<'a> {
@@ -82,18 +82,18 @@ pub fn stand_in(config: Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>> {
         media_type: MediaType::OCI_MANIFEST,
         config,
         layers,
-        annotations: BTreeMap::from([(STAND_IN, STAND_IN_TEXT)]),
+        annotations: BTreeMap::from([(SUBSTITUTE, SUBSTITUTE_TEXT)]),
     })
 }
 
 /// Whether a document is such a manifest.
-pub fn is_stand_in(document: &[u8]) -> bool {
+pub fn is_substitute(document: &[u8]) -> bool {
     // Documents may be large, and few are.
-    if !std::str::from_utf8(document).is_ok_and(|text| text.contains(STAND_IN)) {
+    if !std::str::from_utf8(document).is_ok_and(|text| text.contains(SUBSTITUTE)) {
         return false;
     }
     let parsed = Document::sniff(document).map(|kind| Document::parse(&kind, document.to_vec()));
-    matches!(parsed, Some(Ok(Document::Manifest(manifest))) if manifest.annotations.contains_key(STAND_IN))
+    matches!(parsed, Some(Ok(Document::Manifest(manifest))) if manifest.annotations.contains_key(SUBSTITUTE))
 }
 
 /// Where a blob stands: `blobs/sha256/<hex>`.
@@ -127,7 +127,7 @@ pub struct Named {
     /// What it stands for.
     pub graph: Arc<Graph>,
     /// What is told of it.
-    pub account: Account,
+    pub provenance: Provenance,
 }
 
 impl Named {
@@ -137,7 +137,7 @@ impl Named {
         let mut seen = HashSet::new();
         let mut blobs = self.graph.blobs();
         for blob in &mut blobs {
-            *blob = self.account.layer(blob).clone();
+            *blob = self.provenance.layer(blob).clone();
         }
         blobs.retain(|blob| seen.insert(blob.digest));
         blobs
@@ -147,18 +147,18 @@ impl Named {
     fn entry(&self) -> Result<Descriptor> {
         let mut entry = self.graph.root.bare();
         let mut note = |key: &str, value: String| entry.annotations.insert(key.into(), value);
-        if let Some(stand_in) = self.account.stand_in {
-            let recorded = stand_in.recorded.map(|digest| digest.to_string());
+        if let Some(substitute) = self.provenance.substitute {
+            let recorded = substitute.recorded.map(|digest| digest.to_string());
             note(RECORDED, recorded.unwrap_or_else(|| NONE.into()));
-        } else if self.account.is_unproven {
+        } else if self.provenance.is_unproven {
             note(RECORDED, self.graph.root.digest.to_string());
         }
-        if !self.account.uncompressed.is_empty() {
-            let layers = self.account.uncompressed.keys().map(ToString::to_string);
+        if !self.provenance.uncompressed.is_empty() {
+            let layers = self.provenance.uncompressed.keys().map(ToString::to_string);
             note(UNCOMPRESSED, layers.collect::<Vec<_>>().join(","));
         }
-        if let Some(provenance) = &self.account.provenance {
-            let json = to_json(provenance)?;
+        if let Some(origins) = &self.provenance.origins {
+            let json = to_json(origins)?;
             note(PROVENANCE, String::from_utf8_lossy(&json).into_owned());
         }
         if let Some(reference) = &self.reference {
@@ -211,7 +211,7 @@ pub fn firsts(images: &[Named]) -> Vec<usize> {
         let has_same = |first: &&usize| {
             images
                 .get(**first)
-                .is_some_and(|first| first.account.uncompressed == named.account.uncompressed)
+                .is_some_and(|first| first.provenance.uncompressed == named.provenance.uncompressed)
         };
         let first = same.iter().find(has_same).copied();
         firsts.push(first.unwrap_or_else(|| {
@@ -303,7 +303,7 @@ pub fn manifest_json(images: &[Named], preferred: Option<&Platform>) -> Result<V
                 None => Some(reference.full()),
                 Some(_) => reference.without_digest().map(|name| name.full()),
             });
-        let fresh = DockerImage::new(image, |layer| named.account.layer(layer));
+        let fresh = DockerImage::new(image, |layer| named.provenance.layer(layer));
         let known = list
             .iter()
             .position(|known| known.config == fresh.config && known.layers == fresh.layers);

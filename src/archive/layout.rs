@@ -155,7 +155,7 @@ fn mentions(images: &[Named]) -> Result<Vec<Mention>> {
             )?;
             mention(&mut blobs, &image.manifest.config, true, image.config_raw.clone())?;
             for layer in &image.manifest.layers {
-                mention(&mut blobs, named.account.layer(layer), false, None)?;
+                mention(&mut blobs, named.provenance.layer(layer), false, None)?;
             }
         }
     }

@@ -3,7 +3,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use super::*;
-use crate::image::provenance::Account;
+use crate::image::provenance::Provenance;
 use crate::image::{Graph, Image};
 use crate::oci::{Config, Document, MediaType, PlatformSelection};
 
@@ -25,7 +25,7 @@ fn image(name: &str, layers: &[Descriptor]) -> Named {
     };
     Named {
         reference: Some(name.parse().unwrap()),
-        account: Account::default(),
+        provenance: Provenance::default(),
         graph: Arc::new(Graph {
             root: root.clone(),
             indexes: Vec::new(),
@@ -234,7 +234,7 @@ fn refuses_what_cannot_be_right() {
         code(&[Named {
             reference,
             graph: Arc::new(graph),
-            account: Account::default()
+            provenance: Provenance::default()
         }]),
         "size-differs"
     );

@@ -229,7 +229,7 @@ impl Archive {
         let document = |digest: &Digest| read_small(label, blobs.get(digest)?).ok();
         containers_image::qualify(&index, &mut entries, document);
         if !format::is_own(&index) {
-            format::recognise_stand_ins(&mut entries, document);
+            format::recognise_substitutes(&mut entries, document);
         }
         // Only now is it known which digests are recorded.
         let of_names = format::check_names(&entries).into_iter();

@@ -14,7 +14,7 @@ use super::content::Content;
 use super::format::Entry;
 use super::graphs::Graphs;
 use crate::error::{Error, Place, Problem, Result};
-use crate::image::provenance::{Account, Provenance, StandIn};
+use crate::image::provenance::{Origins, Provenance, Substitute};
 use crate::image::{Graph, Image, graph};
 use crate::oci::{Descriptor, Digest, Document, Reference, Repository};
 use crate::source::{Archived, Source, StoredForm, Upstream};
@@ -183,10 +183,10 @@ impl ArchiveSource {
         entries.map(|entry| entry.descriptor.digest)
     }
 
-    /// Whether a digest is only that of a stand-in, which nobody has ever been shown.
-    fn is_stand_in(&self, digest: &Digest) -> bool {
+    /// Whether a digest is only that of a substitute, which nobody has ever been shown.
+    fn is_substitute(&self, digest: &Digest) -> bool {
         let mut same = self.rooted(digest).peekable();
-        same.peek().is_some() && same.all(|entry| entry.stand_in.is_some())
+        same.peek().is_some() && same.all(|entry| entry.substitute.is_some())
     }
 
     fn place(&self, digest: &Digest) -> Place {
@@ -230,8 +230,11 @@ pub fn stored_forms(content: &dyn Content) -> Vec<StoredForm> {
     let mut graphs = Graphs::new(content);
     let mut known = HashSet::new();
     let mut forms = Vec::new();
-    // A stand-in was made here, and names no blobs of a registry.
-    let entries = content.entries().iter().filter(|entry| entry.stand_in.is_none());
+    // A substitute was made here, and names no blobs of a registry.
+    let entries = content
+        .entries()
+        .iter()
+        .filter(|entry| entry.substitute.is_none());
     for entry in entries {
         let Ok(graph) = graphs.of(entry) else { continue };
         for image in graph.images.iter().filter(|image| image.is_runnable()) {
@@ -288,7 +291,7 @@ impl Source for ArchiveSource {
 
     fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         if let Some(digest) = reference.digest() {
-            let is_told = |_: &Descriptor| reference.is_nameless() || !self.is_stand_in(&digest);
+            let is_told = |_: &Descriptor| reference.is_nameless() || !self.is_substitute(&digest);
             let found = self.digested(digest)?.filter(is_told);
             let recorded = || {
                 if reference.is_nameless() {
@@ -330,10 +333,10 @@ impl Source for ArchiveSource {
         })
     }
 
-    fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
+    fn provenance(&self, reference: &Reference, graph: &Graph) -> Result<Provenance> {
         let entries = self.content.entries();
         let root = graph.root.digest;
-        // One stand-in may be there for images of several digests.
+        // One substitute may be there for images of several digests.
         let is_pinned = |entry: &&Entry| entry.digest() == reference.digest();
         let pinned = reference
             .digest()
@@ -341,31 +344,30 @@ impl Source for ArchiveSource {
         let mut named = self.named(reference).into_iter();
         let entry = pinned.or_else(|| named.find(|entry| entry.descriptor.digest == root));
         if let Some(entry) = entry.or_else(|| self.rooted(&root).next()) {
-            let mut account = self.content.account(entry, graph);
+            let mut provenance = self.content.provenance(entry, graph);
             // A digest that was recorded is one of the entry's name.
-            if reference.is_nameless() && account.stand_in.is_some() {
-                account.stand_in = Some(StandIn { recorded: None });
+            if reference.is_nameless() && provenance.substitute.is_some() {
+                provenance.substitute = Some(Substitute { recorded: None });
             }
-            if account.is_unproven && self.is_proven(reference, root)? {
-                account.is_unproven = false;
-                account.provenance = None;
+            if provenance.is_unproven && self.is_proven(reference, root)? {
+                provenance.is_unproven = false;
+                provenance.origins = None;
             }
-            return Ok(account);
+            return Ok(provenance);
         }
         // One image out of an index: the entry above tells of it too.
         let images = graph.images.iter();
         let layers: Vec<&Descriptor> = images.flat_map(|image| &image.manifest.layers).collect();
-        let mut account = Account::default();
+        let mut provenance = Provenance::default();
         for entry in entries {
-            let above = self.content.account(entry, graph);
-            account.uncompressed.extend(above.uncompressed);
-            let knows =
-                |said: &Provenance| layers.iter().all(|layer| said.layers.contains_key(&layer.digest));
-            if account.provenance.is_none() && above.stand_in.is_none() && !layers.is_empty() {
-                account.provenance = above.provenance.filter(knows);
+            let above = self.content.provenance(entry, graph);
+            provenance.uncompressed.extend(above.uncompressed);
+            let knows = |said: &Origins| layers.iter().all(|layer| said.layers.contains_key(&layer.digest));
+            if provenance.origins.is_none() && above.substitute.is_none() && !layers.is_empty() {
+                provenance.origins = above.origins.filter(knows);
             }
         }
-        Ok(account)
+        Ok(provenance)
     }
 
     fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {

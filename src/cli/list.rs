@@ -9,7 +9,7 @@ use sealift::archive::Graphs;
 use sealift::archive::content::Content;
 use sealift::archive::format::{self, Entry, Named};
 use sealift::image::Graph;
-use sealift::image::provenance::{Account, Evidence, LayerOrigin, Provenance};
+use sealift::image::provenance::{Evidence, LayerOrigin, Origins, Provenance};
 use sealift::oci::{Digest, Platform};
 
 use super::archive::FileArgs;
@@ -56,8 +56,9 @@ struct Listed {
     /// `None` if none is known.
     digest: Option<Digest>,
     evidence: Behind,
-    /// Digest of the manifest that was made because the original could not be had, if that is so.
-    stand_in: Option<Digest>,
+    /// Digest of the manifest that replaces one that could not be recovered.
+    #[serde(rename = "stand_in")]
+    substitute: Option<Digest>,
     /// Whether every blob that it needs is there. Whether they are right is for `verify` to say.
     complete: bool,
     #[serde(serialize_with = "Platform::serialize_texts")]
@@ -76,7 +77,8 @@ struct Listed {
     /// Those that are here only uncompressed.
     uncompressed: Vec<Unpacked>,
     /// Where its manifest and layers came from, as the archive says.
-    provenance: Option<Provenance>,
+    #[serde(rename = "provenance")]
+    origins: Option<Origins>,
 }
 
 /// One platform's image, or an artifact.
@@ -224,8 +226,8 @@ fn details(image: &Listed) -> Vec<Vec<String>> {
             None => String::new(),
         };
         let ids = variant.image_id.as_ref();
-        // A stand-in's own digest is no name to deploy by.
-        if image.stand_in.is_none() {
+        // A substitute's own digest is no name to deploy by.
+        if image.substitute.is_none() {
             let is_id = ids.is_some_and(|ids| ids.containerd == variant.digest);
             let store = is_id.then_some("containerd");
             rows.push(row(format!("{name}manifest"), variant.digest, store));
@@ -241,7 +243,7 @@ fn details(image: &Listed) -> Vec<Vec<String>> {
 
 /// Where everything came from, if that is told, and what is here only uncompressed, which is seen.
 fn origin(image: &Listed) -> Option<String> {
-    let said = image.provenance.as_ref();
+    let said = image.origins.as_ref();
     let is_told = |layer: &Unpacked| {
         let origin = said.and_then(|said| said.layers.get(&layer.digest));
         matches!(origin, Some(LayerOrigin::Uncompressed { .. }))
@@ -266,7 +268,7 @@ fn images(content: &dyn Content) -> Result<Vec<Listed>> {
         let graph = graphs.of(entry)?;
         images.push(Named {
             reference: entry.reference.clone(),
-            account: content.account(entry, &graph),
+            provenance: content.provenance(entry, &graph),
             graph,
         });
     }
@@ -279,7 +281,7 @@ fn images(content: &dyn Content) -> Result<Vec<Listed>> {
             let measured = measured
                 .entry(first)
                 .or_insert_with(|| Measured::of(&image, content));
-            listed(entry, image.account, measured.clone())
+            listed(entry, image.provenance, measured.clone())
         })
         .collect())
 }
@@ -321,8 +323,8 @@ impl Measured {
     }
 }
 
-fn listed(entry: &Entry, account: Account, measured: Measured) -> Listed {
-    let uncompressed = account.uncompressed.iter().map(|(digest, tar)| Unpacked {
+fn listed(entry: &Entry, provenance: Provenance, measured: Measured) -> Listed {
+    let uncompressed = provenance.uncompressed.iter().map(|(digest, tar)| Unpacked {
         digest: *digest,
         diff_id: tar.digest,
         size: tar.size,
@@ -333,12 +335,12 @@ fn listed(entry: &Entry, account: Account, measured: Measured) -> Listed {
             (None, tag) => tag.clone().map(|tag| format!(":{tag}")),
         },
         digest: entry.digest(),
-        evidence: match account.evidence() {
+        evidence: match provenance.evidence() {
             Evidence::Verified => Behind::Manifest,
             Evidence::Recorded => Behind::Recorded,
             Evidence::None => Behind::None,
         },
-        stand_in: account.stand_in.map(|_| entry.descriptor.digest),
+        substitute: provenance.substitute.map(|_| entry.descriptor.digest),
         complete: measured.complete,
         platforms: measured.platforms,
         artifact: measured.artifact,
@@ -347,7 +349,7 @@ fn listed(entry: &Entry, account: Account, measured: Measured) -> Listed {
         size: measured.size,
         layers: measured.layers,
         uncompressed: uncompressed.collect(),
-        provenance: account.provenance,
+        origins: provenance.origins,
     }
 }
 

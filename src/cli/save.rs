@@ -276,8 +276,8 @@ impl Save {
                     image.reference
                 ));
             }
-            if let Some(provenance) = &image.provenance {
-                lines.push(format!("{}: {provenance}", image.reference));
+            if let Some(origins) = &image.origins {
+                lines.push(format!("{}: {origins}", image.reference));
             }
         }
         if let (Some(first), false) = (summary.files.first(), output.is_quiet()) {
@@ -352,15 +352,15 @@ impl Save {
     }
 }
 
-/// Whether another manifest stands in for the one of an image that came out of Docker.
+/// Whether an image from Docker has a substitute for its manifest.
 fn is_without_manifest(image: &Saved) -> bool {
-    let said = image.provenance.as_ref().map(|said| &said.manifest);
-    image.from.starts_with("Docker ") && matches!(said, Some(ManifestOrigin::StandIn { .. }))
+    let said = image.origins.as_ref().map(|said| &said.manifest);
+    image.from.starts_with("Docker ") && matches!(said, Some(ManifestOrigin::Substitute { .. }))
 }
 
 /// Whether the manifest of an image is there, and nothing tells that a registry has it.
 fn is_unproven(image: &Saved) -> bool {
-    let said = image.provenance.as_ref().map(|said| &said.manifest);
+    let said = image.origins.as_ref().map(|said| &said.manifest);
     matches!(said, Some(ManifestOrigin::Unproven { .. }))
 }
 

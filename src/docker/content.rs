@@ -75,7 +75,7 @@ pub fn upload(
             if accepts.chains.contains(&chain) {
                 continue;
             }
-            let here = candidate.account.layer(layer);
+            let here = candidate.provenance.layer(layer);
             if is_decompressed(here, accepts) {
                 add(
                     diff_id,

@@ -8,7 +8,7 @@ use super::attach::{Disruption, HostFacts, Strategy};
 use super::content::Accepts;
 use super::platforms;
 use super::space::Space;
-use super::stand_ins;
+use super::substitutes;
 use crate::docker::api::images::{self, EngineImage};
 use crate::error::Result;
 use crate::image::Image;
@@ -83,7 +83,7 @@ pub fn probe(
     let mut images = images::list(client, store)?;
     look_at_layers(client, store, &mut images, wanted)?;
     if let (Store::Containerd, Some(wanted)) = (store, wanted) {
-        stand_ins::look_at_configs(client, &mut images, wanted, tells_content);
+        substitutes::look_at_configs(client, &mut images, wanted, tells_content);
     }
     let host = match store {
         Store::Containerd => HostFacts::default(),

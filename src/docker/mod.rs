@@ -7,7 +7,7 @@
 //! - [`inventory`]: what an engine has; [`images`]: its images
 //! - [`platforms`]: which platforms an engine takes from an index
 //! - [`plan`]: what a load will do; pure
-//! - `stand_ins`: images without their manifest that the engine has with it
+//! - `substitutes`: images with a substitute manifest that the engine has with the original
 //! - `unsupported`: what it cannot take, and why
 //! - `upload`: the archives that the engine is sent; [`content`]: what of images goes into them
 //! - `push`: what lets a later push keep a digest
@@ -29,9 +29,9 @@ pub mod platforms;
 mod push;
 pub mod source;
 pub mod space;
-mod stand_ins;
 pub mod stopped;
 pub mod store;
+mod substitutes;
 mod target;
 mod unsupported;
 mod upload;

@@ -7,7 +7,7 @@ use super::attach::offline::CONSENT;
 use super::attach::{Disruption, Strategy};
 use super::content::upload;
 use super::inventory::Inventory;
-use super::{platforms, space, stand_ins};
+use super::{platforms, space, substitutes};
 use crate::docker::api::images::EngineImage;
 use crate::docker::unsupported;
 use crate::error::{Error, Result};
@@ -120,7 +120,7 @@ fn planned(
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> PlannedImage {
-    let same = stand_ins::same(candidate, image, &name, inventory);
+    let same = substitutes::same(candidate, image, &name, inventory);
     let root = same.and_then(|known| known.id.parse().ok());
     let root = root.unwrap_or(candidate.graph.root.digest);
     // The containerd store names images by the manifests that it has.
@@ -234,8 +234,8 @@ fn digest_status(
     let unavailable = |obstacle: Obstacle| DigestStatus::Unavailable {
         obstacles: vec![obstacle],
     };
-    let is_stand_in = candidate.account.stand_in.is_some();
-    if inventory.store == Store::Containerd && is_stand_in {
+    let is_substitute = candidate.provenance.substitute.is_some();
+    if inventory.store == Store::Containerd && is_substitute {
         return unavailable(Obstacle::new(
             format!(
                 "{digest} was recorded without its manifest, and the containerd store shows digests of manifests only"
@@ -246,7 +246,7 @@ fn digest_status(
     if known.is_some_and(|known| is_shown(known, name, &digest)) {
         return DigestStatus::Present;
     }
-    let unfit = match is_stand_in {
+    let unfit = match is_substitute {
         true => Some("shows no digest that was recorded without its manifest"),
         false => platforms::unpulled(&candidate.graph, image, inventory.api),
     };

@@ -1,9 +1,9 @@
-//! Plans for images whose layers are only uncompressed, and for stand-ins.
+//! Plans for images whose layers are only uncompressed, and for substitutes.
 
 use super::tests::{AMD64, held, inventory, planned, sent};
 use super::*;
 use crate::docker::inventory::AttachOption;
-use crate::image::provenance::{LayerOrigin, ManifestOrigin, Provenance, StandIn};
+use crate::image::provenance::{LayerOrigin, ManifestOrigin, Origins, Substitute};
 use crate::load::Form;
 use crate::load::sample::{candidate, diff_id, stored};
 use crate::oci::{Descriptor, Digest, MediaType};
@@ -11,7 +11,7 @@ use crate::oci::{Descriptor, Digest, MediaType};
 /// An image of which these layers are here only uncompressed.
 fn unpacked(name: &str, layers: &[&str], only: &[&str]) -> Candidate<'static> {
     let mut candidate = candidate(Some(name), layers, AMD64);
-    candidate.account.uncompressed = only
+    candidate.provenance.uncompressed = only
         .iter()
         .map(|layer| {
             let tar = Descriptor::new(MediaType::new(MediaType::OCI_LAYER), diff_id(layer), 1000);
@@ -21,9 +21,9 @@ fn unpacked(name: &str, layers: &[&str], only: &[&str]) -> Candidate<'static> {
     candidate
 }
 
-fn stand_in(name: &str, recorded: Option<Digest>) -> Candidate<'static> {
+fn substitute(name: &str, recorded: Option<Digest>) -> Candidate<'static> {
     let mut candidate = candidate(Some(name), &["a"], AMD64);
-    candidate.account.stand_in = Some(StandIn { recorded });
+    candidate.provenance.substitute = Some(Substitute { recorded });
     candidate
 }
 
@@ -59,7 +59,7 @@ fn a_containerd_store_refuses_them_by_name_with_the_reason() {
         let reason = || LayerOrigin::Uncompressed {
             reason: "no known encoder\u{1b} gives it".into(),
         };
-        app.account.provenance = Some(Provenance {
+        app.provenance.origins = Some(Origins {
             manifest: ManifestOrigin::Registry,
             layers: [(stored("a"), reason()), (stored("b"), reason())].into(),
         });
@@ -110,12 +110,12 @@ fn what_the_containerd_store_has_needs_no_layers() {
 }
 
 #[test]
-fn a_stand_in_without_a_digest_goes_by_its_tag() {
+fn a_substitute_without_a_digest_goes_by_its_tag() {
     let reason = "it was built there and never pushed";
     for store in [Store::Classic, Store::Containerd] {
-        let mut app = stand_in("app:1", None);
-        app.account.provenance = Some(Provenance {
-            manifest: ManifestOrigin::StandIn {
+        let mut app = substitute("app:1", None);
+        app.provenance.origins = Some(Origins {
+            manifest: ManifestOrigin::Substitute {
                 reason: reason.into(),
             },
             layers: Default::default(),
@@ -144,18 +144,18 @@ fn a_stand_in_without_a_digest_goes_by_its_tag() {
             !json.contains(&own.to_string()) && json.contains(r#""digest":null"#),
             "{json}"
         );
-        let named = stand_in(&format!("app:1@{own}"), None);
+        let named = substitute(&format!("app:1@{own}"), None);
         let error = planned(vec![named], &LoadOptions::default(), &there).unwrap_err();
         assert_eq!(error.exit_code(), 2, "a digest that nobody has been shown");
     }
 }
 
 #[test]
-fn a_recorded_digest_is_never_that_of_the_stand_in() {
+fn a_recorded_digest_is_never_that_of_the_substitute() {
     let recorded = Digest::sha256(b"what the engine showed");
     for store in [Store::Classic, Store::Containerd] {
         let there = inventory(store, Vec::new());
-        let app = stand_in("app:1", Some(recorded));
+        let app = substitute("app:1", Some(recorded));
         let plan = planned(vec![app], &LoadOptions::default(), &there).unwrap();
         let image = &plan.images[0];
         assert_eq!(
@@ -172,7 +172,7 @@ fn a_recorded_digest_is_never_that_of_the_stand_in() {
         assert!(obstacle.reason.contains(says), "{obstacle}");
         assert_eq!(plan.exit_code(), 6);
         // By its digest alone: the containerd store would have to be told another.
-        let app = stand_in(&format!("app@{recorded}"), Some(recorded));
+        let app = substitute(&format!("app@{recorded}"), Some(recorded));
         let error = planned(vec![app], &LoadOptions::default(), &there).unwrap_err();
         assert_eq!(error.exit_code(), 6);
         let says = match store {
@@ -187,7 +187,7 @@ fn a_recorded_digest_is_never_that_of_the_stand_in() {
 #[test]
 fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
     let recorded = Digest::sha256(b"what the engine showed");
-    let app = || vec![stand_in("app:1", Some(recorded))];
+    let app = || vec![substitute("app:1", Some(recorded))];
     let trusting = LoadOptions {
         trust_recorded: true,
         ..LoadOptions::default()
@@ -229,7 +229,7 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
 fn a_digest_that_only_its_manifest_has_is_attached_on_request_and_live() {
     let app = || {
         let mut app = candidate(Some("app:1"), &["a"], AMD64);
-        app.account.is_unproven = true;
+        app.provenance.is_unproven = true;
         vec![app]
     };
     let own = app()[0].graph.root.digest;
@@ -279,7 +279,7 @@ fn further_digests_of_an_image_cost_nothing_and_stop_nothing() {
     let name = format!("app@{recorded}");
     let same = |layers: &[&str]| {
         let mut same = candidate(Some(&name), layers, AMD64);
-        same.account.stand_in = Some(StandIn {
+        same.provenance.substitute = Some(Substitute {
             recorded: Some(recorded),
         });
         same

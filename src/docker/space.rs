@@ -93,7 +93,7 @@ pub fn unpacked(images: &[PlannedImage], candidates: &Candidates<'_>, accepts: &
             if accepts.chains.contains(&chain) || !seen.insert(chain) {
                 continue;
             }
-            let here = candidate.account.layer(layer);
+            let here = candidate.provenance.layer(layer);
             let size = match here.media_type.kind() {
                 Kind::Layer(Compression::None) => here.size,
                 // What was not counted takes at least what it accepts compressed.

@@ -260,8 +260,8 @@ impl StoppedStore {
             .then(|| found(planned, candidates))
             .flatten();
         loaded.push = push.and_then(|(candidate, image)| {
-            if let Some(stand_in) = candidate.account.stand_in {
-                return stand_in.recorded.map(|digest| vec![push::unproven(&digest)]);
+            if let Some(substitute) = candidate.provenance.substitute {
+                return substitute.recorded.map(|digest| vec![push::unproven(&digest)]);
             }
             let written = push::remember(&self.files, &[planned.name.repository()], image);
             let failed = written.err().map(|error| Obstacle::new(error.to_string(), ""));

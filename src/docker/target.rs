@@ -425,8 +425,8 @@ impl Load<'_, '_> {
         let files = is_classic.then(|| store::files_of(&self.docker.client));
         let one = |planned: &PlannedImage| {
             let (candidate, image) = found(planned, self.candidates)?;
-            if let Some(stand_in) = candidate.account.stand_in {
-                return stand_in.recorded.map(|digest| vec![push::unproven(&digest)]);
+            if let Some(substitute) = candidate.provenance.substitute {
+                return substitute.recorded.map(|digest| vec![push::unproven(&digest)]);
             }
             let Some(files) = &files else {
                 // It has the blobs themselves, and needs no telling; what it lacks of an index, it cannot push.

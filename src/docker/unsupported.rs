@@ -8,7 +8,7 @@ use crate::load::{Candidate, Candidates, DigestStatus, LoadOptions, Obstacle, Pl
 use crate::oci::{Digest, Reference};
 
 /// What keeps an image from a store. The containerd store takes layers only as they were stored, and names a
-/// stand-in by nothing but a tag; a classic one names it by its recorded digest only if that is attached. `None` if
+/// substitute by nothing but a tag; a classic one names it by its recorded digest only if that is attached. `None` if
 /// nothing does, or if all of it is there.
 pub(super) fn obstructed(
     planned: &PlannedImage,
@@ -16,7 +16,7 @@ pub(super) fn obstructed(
     image: &Image,
     store: Store,
 ) -> Option<Obstacle> {
-    let is_nameless = candidate.account.stand_in.is_some() && planned.tag.is_none();
+    let is_nameless = candidate.provenance.substitute.is_some() && planned.tag.is_none();
     let rename = || format!("give it one with --rename {}=NAME:TAG", planned.name.familiar());
     if store == Store::Classic {
         let is_unavailable = matches!(planned.digest_status, DigestStatus::Unavailable { .. });
@@ -45,7 +45,7 @@ pub(super) fn recorded(
     options: &LoadOptions,
 ) -> Option<Obstacle> {
     if !options.trust_recorded {
-        let reason = match candidate.account.is_unproven {
+        let reason = match candidate.provenance.is_unproven {
             true => format!(
                 "nothing proves that a registry has {digest}: the tool that made the archive may have written its manifest"
             ),
@@ -93,7 +93,7 @@ pub(super) fn unpacked(
             .reference
             .as_ref()
             .is_some_and(|name| name.tag().is_none())
-            && candidate.account.stand_in.is_some()
+            && candidate.provenance.substitute.is_some()
             && candidate.graph.runnable().any(gets)
     };
     let (skipped, refused): (Vec<_>, Vec<_>) = refused

@@ -97,7 +97,7 @@ pub fn content(
         };
         let stored = |digest: &Digest| {
             let blobs = candidate.graph.blobs().into_iter();
-            let mut here = blobs.map(|blob| candidate.account.layer(&blob).clone());
+            let mut here = blobs.map(|blob| candidate.provenance.layer(&blob).clone());
             here.find(|blob| blob.digest == *digest)
         };
         match piece.form {
@@ -170,7 +170,7 @@ fn docker_image((candidate, image): (&Candidate<'_>, &Image), accepts: &Accepts)
     let mut entry = DockerImage::new(image, |layer| layer);
     entry.layers = layers(image)
         .map(|(layer, diff_id, _)| {
-            let here = candidate.account.layer(layer);
+            let here = candidate.provenance.layer(layer);
             blob_path(if is_decompressed(here, accepts) {
                 &diff_id
             } else {

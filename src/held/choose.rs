@@ -28,7 +28,7 @@ impl Candidate<'_> {
         };
         let order = match self.image {
             _ if self.draft.failed.is_some() => 2,
-            Some(image) if image.stand_in.is_some() => 1,
+            Some(image) if image.substitute.is_some() => 1,
             None if self.draft.found.is_none() => 2,
             Some(_) | None => 0,
         };
@@ -70,7 +70,11 @@ impl Work<'_> {
             return Ok(());
         };
         let is_asked_by_digest = reference.digest().is_some() && !reference.is_nameless();
-        if is_asked_by_digest && image.stand_in.is_some_and(|stand_in| stand_in.recorded.is_none()) {
+        if is_asked_by_digest
+            && image
+                .substitute
+                .is_some_and(|substitute| substitute.recorded.is_none())
+        {
             self.leave_out(reference, format!("{}: ask for it by its tag", format::MADE));
             return Ok(());
         }

@@ -212,8 +212,8 @@ fn may_be(entry: &Descriptor, image: &HeldImage) -> bool {
 /// # Errors
 ///
 /// Only if it cannot be serialised.
-pub(super) fn stand_in(image: &HeldImage, layers: &[Descriptor]) -> Result<(Descriptor, Vec<u8>)> {
-    let raw = format::stand_in(config(image), layers)?;
+pub(super) fn substitute(image: &HeldImage, layers: &[Descriptor]) -> Result<(Descriptor, Vec<u8>)> {
+    let raw = format::substitute(config(image), layers)?;
     let size = u64::try_from(raw.len()).unwrap_or(u64::MAX);
     let media_type = MediaType::new(MediaType::OCI_MANIFEST);
     Ok((Descriptor::new(media_type, Digest::sha256(&raw), size), raw))

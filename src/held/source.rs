@@ -11,7 +11,7 @@ use super::layers::Missing;
 use super::work::{self, Ready, Work};
 use crate::blob::Stored;
 use crate::error::{Error, Place, Problem, Result};
-use crate::image::provenance::{Account, Evidence, Provenance};
+use crate::image::provenance::{Evidence, Origins, Provenance};
 use crate::image::{Graph, names};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
@@ -104,10 +104,11 @@ impl HeldSource {
             let mut reason = left_out.filter(|reason| reason.starts_with(work::UNPROVEN));
             if let Some(image) = image {
                 let graph = self.ready().walk(self.holder.as_ref(), &image.root)?;
-                let account = self.account(reference, &graph)?;
-                let is_short = account.evidence() != Evidence::Verified || !account.uncompressed.is_empty();
-                let provenance = account.provenance.as_ref().filter(|_| is_short);
-                reason = provenance.map(ToString::to_string);
+                let provenance = self.provenance(reference, &graph)?;
+                let is_short =
+                    provenance.evidence() != Evidence::Verified || !provenance.uncompressed.is_empty();
+                let origins = provenance.origins.as_ref().filter(|_| is_short);
+                reason = origins.map(ToString::to_string);
             }
             if let Some(reason) = reason {
                 let error = Error::NotShown {
@@ -208,7 +209,7 @@ impl Source for HeldSource {
     fn standing(&self, reference: &Reference) -> Standing {
         let ready = self.ready();
         match ready.images.get(&reference.full()) {
-            Some(image) if image.stand_in.is_some() => Standing::Unproven,
+            Some(image) if image.substitute.is_some() => Standing::Unproven,
             Some(_) => Standing::Proven,
             None if ready.failed.contains_key(&reference.full()) => Standing::Failed,
             None => Standing::Absent,
@@ -233,29 +234,29 @@ impl Source for HeldSource {
         root.ok_or_else(|| failed.unwrap_or_else(|| self.absent(reference)))
     }
 
-    fn account(&self, reference: &Reference, graph: &Graph) -> Result<Account> {
+    fn provenance(&self, reference: &Reference, graph: &Graph) -> Result<Provenance> {
         let ready = self.ready();
         let Some(image) = ready.images.get(&reference.full()) else {
-            return Ok(Account::default());
-        };
-        let mut account = Account {
-            stand_in: image.stand_in,
-            ..Account::default()
+            return Ok(Provenance::default());
         };
         let mut provenance = Provenance {
+            substitute: image.substitute,
+            ..Provenance::default()
+        };
+        let mut origins = Origins {
             manifest: image.origin.clone(),
             layers: BTreeMap::new(),
         };
         for layer in graph.images.iter().flat_map(|image| &image.manifest.layers) {
             if let Some(tar) = ready.layers.uncompressed.get(&layer.digest) {
-                account.uncompressed.insert(layer.digest, tar.clone());
+                provenance.uncompressed.insert(layer.digest, tar.clone());
             }
             if let Some(origin) = ready.layers.origins.get(&layer.digest) {
-                provenance.layers.insert(layer.digest, origin.clone());
+                origins.layers.insert(layer.digest, origin.clone());
             }
         }
-        account.provenance = Some(provenance);
-        Ok(account)
+        provenance.origins = Some(origins);
+        Ok(provenance)
     }
 
     fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {

@@ -5,7 +5,7 @@ use super::layers;
 use super::manifests;
 use super::work::{Draft, Image, Work};
 use crate::error::Result;
-use crate::image::provenance::{LayerOrigin, ManifestOrigin, StandIn};
+use crate::image::provenance::{LayerOrigin, ManifestOrigin, Substitute};
 use crate::oci::{Compression, Descriptor, Kind, MediaType};
 
 /// Why a name has no digest whose image has some under other names.
@@ -16,7 +16,7 @@ const NOWHERE: &str = "neither the store nor a registry has it";
 impl Work<'_> {
     /// The manifest that stands in for one that could not be had: `same`, which was found for the same image under
     /// another digest, else one that is made over its layers.
-    pub(super) fn stand_in(
+    pub(super) fn substitute(
         &mut self,
         draft: &Draft,
         image: &HeldImage,
@@ -37,10 +37,10 @@ impl Work<'_> {
         Ok(Image {
             root,
             image_id: Some(image.id),
-            stand_in: Some(StandIn {
+            substitute: Some(Substitute {
                 recorded: draft.digest,
             }),
-            origin: ManifestOrigin::StandIn { reason },
+            origin: ManifestOrigin::Substitute { reason },
         })
     }
 
@@ -63,7 +63,7 @@ impl Work<'_> {
         if is_whole {
             return Ok(root.clone());
         }
-        let (root, raw) = manifests::stand_in(image, &list)?;
+        let (root, raw) = manifests::substitute(image, &list)?;
         self.ready.documents.insert(root.digest, raw);
         Ok(root)
     }
@@ -88,7 +88,7 @@ impl Work<'_> {
             let tar = layers::uncompressed(holder, *diff_id)?;
             list.push(tar.ok_or_else(|| layers::absent(holder, format!("layer {diff_id}")))?);
         }
-        let (root, raw) = manifests::stand_in(image, &list)?;
+        let (root, raw) = manifests::substitute(image, &list)?;
         self.ready.documents.insert(root.digest, raw);
         Ok(root)
     }

@@ -12,7 +12,7 @@ use crate::archive::format;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::Graph;
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
-use crate::image::provenance::{ManifestOrigin, StandIn};
+use crate::image::provenance::{ManifestOrigin, Substitute};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Document, PlatformSelection, Reference};
 use crate::rebuild::Outcome;
@@ -89,7 +89,7 @@ pub(super) struct Image {
     pub root: Descriptor,
     /// The one image that it is, where an engine keeps images and not indexes.
     pub image_id: Option<Digest>,
-    pub stand_in: Option<StandIn>,
+    pub substitute: Option<Substitute>,
     pub origin: ManifestOrigin,
 }
 
@@ -343,7 +343,7 @@ impl<'a> Work<'a> {
             return Ok(false);
         };
         let bytes = self.holder.document(&digest)?;
-        if !bytes.is_some_and(|bytes| format::is_stand_in(&bytes)) {
+        if !bytes.is_some_and(|bytes| format::is_substitute(&bytes)) {
             return Ok(false);
         }
         Ok(reference.is_nameless() || self.upstream.resolve(name.repository(), digest)?.is_none())
@@ -439,16 +439,16 @@ impl<'a> Work<'a> {
                 });
                 continue;
             }
-            let is_same = |root: &&Image| root.stand_in.is_none() && root.image_id == Some(image.id);
+            let is_same = |root: &&Image| root.substitute.is_none() && root.image_id == Some(image.id);
             let same = images
                 .iter()
                 .flatten()
                 .find(is_same)
                 .map(|image| image.root.clone());
-            let stand_in = self.stand_in(draft, image, same.as_ref());
-            let stand_in = draft.take(stand_in.map_err(|error| of(error, &draft.reference)))?;
+            let substitute = self.substitute(draft, image, same.as_ref());
+            let substitute = draft.take(substitute.map_err(|error| of(error, &draft.reference)))?;
             if let Some(image) = images.get_mut(at) {
-                *image = stand_in;
+                *image = substitute;
             }
         }
         for asked in std::mem::take(&mut self.asked) {
@@ -473,9 +473,9 @@ impl<'a> Work<'a> {
             (Some(found), _) => Some(Image {
                 root: found.root.clone(),
                 image_id,
-                stand_in: draft.is_made.then_some(StandIn { recorded: None }),
+                substitute: draft.is_made.then_some(Substitute { recorded: None }),
                 origin: match draft.is_made {
-                    true => ManifestOrigin::StandIn {
+                    true => ManifestOrigin::Substitute {
                         reason: format::MADE.into(),
                     },
                     false => found.origin.clone(),

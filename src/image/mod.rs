@@ -4,7 +4,7 @@
 //! - [`documents`]: manifests, indexes and configs, each parsed and kept once
 //! - [`graph`]: everything that a reference stands for
 //! - [`names`]: lists of names in messages
-//! - [`provenance`]: what stands behind a digest, and where the parts of an image came from
+//! - [`provenance`]: the evidence for a digest, and where the parts of an image came from
 //! - [`rename`], [`selector`]: how people say which images they mean, and what they shall be called
 
 pub(crate) mod choice;

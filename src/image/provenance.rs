@@ -1,20 +1,20 @@
-//! What an archive says of an image besides its documents: what stands behind its digest, which layers are here
-//! only uncompressed, and where everything came from.
+//! What an archive says about an image besides its documents: the evidence for its digest, which layers it has
+//! only uncompressed, and where its manifest and layers came from.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::oci::{Descriptor, Digest};
 
-/// What stands behind a digest.
+/// The evidence for a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Evidence {
-    /// The documents hash to it, and config and layers to what they say.
+    /// The manifest or index hashes to it; config and layers have the digests that it names.
     Verified,
-    /// The engine that the image came from says so, or a manifest is here that has it and may be nobody else's.
+    /// The engine that the image came from reports it, or the manifest that hashes to it may be in no registry.
     Recorded,
-    /// There is none: the image has no digest that a registry gave it, or none that is known.
+    /// The image never had a digest from a registry, or it is not known.
     None,
 }
 
@@ -28,52 +28,53 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// A manifest that was made when the image was sealed, because the one that a registry had could not be had.
+/// A manifest that sealift made because the registry's could not be recovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StandIn {
-    /// The digest that the engine showed which the image came from.
+pub struct Substitute {
+    /// The digest that the engine reported for the image.
     pub recorded: Option<Digest>,
 }
 
-/// What is told of one image.
+/// What is known about one image besides its documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Account {
-    /// Set if the manifest is no registry's.
-    pub stand_in: Option<StandIn>,
-    /// Set if the manifest or index here has the digest, and nothing tells that a registry ever served it: who made the
-    /// archive may have written it.
+pub struct Provenance {
+    /// Set if the manifest is a substitute for the registry's.
+    pub substitute: Option<Substitute>,
+    /// Set if nothing shows that a registry ever served the manifest or index, although it has the digest: the tool
+    /// that made the archive may have written it.
     pub is_unproven: bool,
-    /// By the digests of layers as they were stored: the uncompressed layers that are here in their place.
+    /// The uncompressed layers in place of stored ones, by the digests of those.
     pub uncompressed: BTreeMap<Digest, Descriptor>,
-    /// Where everything came from, if not simply from a registry or an archive.
-    pub provenance: Option<Provenance>,
+    /// Where manifest and layers came from, if not all from a registry or an archive.
+    pub origins: Option<Origins>,
 }
 
-impl Account {
-    /// The digest that an image with this manifest or index is known by; `None` if none is known.
+impl Provenance {
+    /// The digest of an image with this manifest or index; `None` if it is not known.
     pub fn digest(&self, root: Digest) -> Option<Digest> {
-        self.stand_in.map_or(Some(root), |stand_in| stand_in.recorded)
+        self.substitute
+            .map_or(Some(root), |substitute| substitute.recorded)
     }
 
-    /// What stands behind that digest.
+    /// The evidence for that digest.
     pub fn evidence(&self) -> Evidence {
-        match self.stand_in {
+        match self.substitute {
             None if self.is_unproven => Evidence::Recorded,
             None => Evidence::Verified,
-            Some(StandIn { recorded: Some(_) }) => Evidence::Recorded,
-            Some(StandIn { recorded: None }) => Evidence::None,
+            Some(Substitute { recorded: Some(_) }) => Evidence::Recorded,
+            Some(Substitute { recorded: None }) => Evidence::None,
         }
     }
 
-    /// What is here of a layer: as it was stored, or uncompressed.
+    /// The layer as it is here: stored or uncompressed.
     pub fn layer<'a>(&'a self, layer: &'a Descriptor) -> &'a Descriptor {
         self.uncompressed.get(&layer.digest).unwrap_or(layer)
     }
 }
 
-/// Where the parts of an image came from. It says so and proves nothing: digests do.
+/// Where the parts of an image came from. It is information for people; only digests prove anything.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Provenance {
+pub struct Origins {
     /// Where index and manifest came from.
     pub manifest: ManifestOrigin,
     /// Where the layers came from, by their digests in the manifest.
@@ -84,22 +85,23 @@ pub struct Provenance {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "from")]
 pub enum ManifestOrigin {
-    /// The engine had it.
+    /// The engine's store.
     Engine,
-    /// The registry, by its digest.
+    /// A registry, by its digest.
     Registry,
-    /// It was written again as the tool did that pushed it, and hashes to the digest.
+    /// Rebuilt as the tool that pushed it wrote it; it hashes to the digest.
     Rebuilt {
-        /// What wrote it, for people.
+        /// The tool, for people.
         by: String,
     },
-    /// It was in an archive, and may be in no registry.
+    /// An archive; it may be in no registry.
     Unproven {
         /// Why.
         reason: String,
     },
-    /// It could not be had.
-    StandIn {
+    /// sealift: the original could not be recovered.
+    #[serde(rename = "stand-in")]
+    Substitute {
         /// Why not.
         reason: String,
     },
@@ -109,30 +111,30 @@ pub enum ManifestOrigin {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "from")]
 pub enum LayerOrigin {
-    /// It was there as it is stored.
+    /// The store or archive had it in its stored form.
     Stored,
-    /// The registry.
+    /// A registry.
     Registry,
-    /// It was packed again, and hashes to the digest.
+    /// Recompressed; it hashes to the digest.
     Rebuilt {
         /// The encoder, for people.
         by: String,
     },
-    /// It is here only uncompressed.
+    /// Only its uncompressed form is here.
     Uncompressed {
-        /// Why it could not be packed as it was.
+        /// Why it could not be recompressed.
         reason: String,
     },
 }
 
-impl fmt::Display for Provenance {
+impl fmt::Display for Origins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.manifest {
             ManifestOrigin::Engine => f.write_str("manifest from the engine's store")?,
             ManifestOrigin::Registry => f.write_str("manifest from the registry")?,
             ManifestOrigin::Rebuilt { by } => write!(f, "manifest rebuilt ({by})")?,
             ManifestOrigin::Unproven { reason } => write!(f, "manifest not proven: {reason}")?,
-            ManifestOrigin::StandIn { reason } => write!(f, "no manifest: {reason}")?,
+            ManifestOrigin::Substitute { reason } => write!(f, "no manifest: {reason}")?,
         }
         let mut groups: BTreeMap<String, usize> = BTreeMap::new();
         for layer in self.layers.values() {
@@ -162,7 +164,7 @@ mod tests {
             by: "Go gzip -1".into(),
         };
         let reason = "no known encoder gives it".to_string();
-        let provenance = Provenance {
+        let origins = Origins {
             manifest: ManifestOrigin::Rebuilt {
                 by: "docker push".into(),
             },
@@ -173,27 +175,30 @@ mod tests {
             ]),
         };
         assert_eq!(
-            provenance.to_string(),
+            origins.to_string(),
             "manifest rebuilt (docker push), 2 of 3 layers rebuilt (Go gzip -1), 1 of 3 layers uncompressed (no \
              known encoder gives it)"
         );
-        let json = serde_json::to_string(&provenance).unwrap();
-        assert_eq!(serde_json::from_str::<Provenance>(&json).unwrap(), provenance);
+        let json = serde_json::to_string(&origins).unwrap();
+        assert_eq!(serde_json::from_str::<Origins>(&json).unwrap(), origins);
     }
 
     #[test]
-    fn a_digest_is_that_of_the_manifest_unless_it_is_a_stand_in() {
+    fn a_digest_is_that_of_the_manifest_unless_it_is_a_substitute() {
         let (root, other) = (Digest::sha256(b"root"), Digest::sha256(b"other"));
-        let of = |stand_in| {
-            let account = Account {
-                stand_in,
-                ..Account::default()
+        let of = |substitute| {
+            let provenance = Provenance {
+                substitute,
+                ..Provenance::default()
             };
-            (account.digest(root), account.evidence())
+            (provenance.digest(root), provenance.evidence())
         };
         assert_eq!(of(None), (Some(root), Evidence::Verified));
         let recorded = Some(other);
-        assert_eq!(of(Some(StandIn { recorded })), (Some(other), Evidence::Recorded));
-        assert_eq!(of(Some(StandIn { recorded: None })), (None, Evidence::None));
+        assert_eq!(
+            of(Some(Substitute { recorded })),
+            (Some(other), Evidence::Recorded)
+        );
+        assert_eq!(of(Some(Substitute { recorded: None })), (None, Evidence::None));
     }
 }

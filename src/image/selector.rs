@@ -12,7 +12,7 @@ pub struct Identity<'a> {
     pub reference: Option<&'a Reference>,
     /// The digest that it is known by, if one is.
     pub digest: Option<Digest>,
-    /// Digest of its manifest or index, which may be a stand-in.
+    /// Digest of its manifest or index, which may be a substitute.
     pub root: Digest,
     /// Digests of its configs, one for each platform.
     pub image_ids: Vec<Digest>,

@@ -7,7 +7,7 @@ use super::{Evidence, Obstacle};
 use crate::archive::content::Content;
 use crate::archive::{Graphs, verify};
 use crate::error::Result;
-use crate::image::provenance::{Account, LayerOrigin, ManifestOrigin};
+use crate::image::provenance::{LayerOrigin, ManifestOrigin, Provenance};
 use crate::image::selector::Identity;
 use crate::image::{Graph, Image};
 use crate::oci::{Descriptor, Digest, Reference};
@@ -24,7 +24,7 @@ pub struct Candidate<'a> {
     /// What it stands for.
     pub graph: Arc<Graph>,
     /// What its archive says of it.
-    pub account: Account,
+    pub provenance: Provenance,
     /// Uncompressed bytes of layers by their diff ids, as far as they were counted: all those of its archive.
     pub layer_sizes: Arc<BTreeMap<Digest, u64>>,
 }
@@ -38,10 +38,10 @@ impl Candidate<'_> {
     /// The digest that it is known by: its manifest's or index's, or the one that was recorded in its place;
     /// `None` if none is known.
     pub fn digest(&self) -> Option<Digest> {
-        self.account.digest(self.graph.root.digest)
+        self.provenance.digest(self.graph.root.digest)
     }
 
-    /// A digest that it can be chosen by; the stand-in's, if none is known that was shown anywhere.
+    /// A digest that it can be chosen by; the substitute's, if none is known that was shown anywhere.
     pub fn handle(&self) -> Digest {
         self.digest().unwrap_or(self.graph.root.digest)
     }
@@ -58,13 +58,13 @@ impl Candidate<'_> {
 
     /// What stands behind its digest.
     pub fn evidence(&self) -> Evidence {
-        self.account.evidence()
+        self.provenance.evidence()
     }
 
     /// Why it has no digest, as far as its archive says.
     pub fn no_digest(&self) -> String {
-        match self.account.provenance.as_ref().map(|said| &said.manifest) {
-            Some(ManifestOrigin::StandIn { reason }) => reason.clone(),
+        match self.provenance.origins.as_ref().map(|said| &said.manifest) {
+            Some(ManifestOrigin::Substitute { reason }) => reason.clone(),
             _ => "where it was saved from it had none".into(),
         }
     }
@@ -74,7 +74,7 @@ impl Candidate<'_> {
         let layers = &image.manifest.layers;
         let unpacked = || {
             let digests = layers.iter().map(|layer| &layer.digest);
-            digests.filter(|digest| self.account.uncompressed.contains_key(digest))
+            digests.filter(|digest| self.provenance.uncompressed.contains_key(digest))
         };
         let count = unpacked().count();
         if count == 0 {
@@ -82,7 +82,7 @@ impl Candidate<'_> {
         }
         let mut reasons: Vec<&str> = unpacked()
             .filter_map(
-                |digest| match self.account.provenance.as_ref()?.layers.get(digest)? {
+                |digest| match self.provenance.origins.as_ref()?.layers.get(digest)? {
                     LayerOrigin::Uncompressed { reason } => Some(reason.as_str()),
                     _ => None,
                 },
@@ -116,7 +116,7 @@ fn label(reference: Option<&Reference>, digest: &Digest) -> String {
 pub struct DamagedImage {
     /// Its name there.
     pub reference: Option<Reference>,
-    /// Digest of its manifest or index here, which may be a stand-in.
+    /// Digest of its manifest or index here, which may be a substitute.
     pub root: Digest,
     /// The digest that it is known by, if one is.
     pub digest: Option<Digest>,
@@ -178,7 +178,7 @@ impl<'a> Candidates<'a> {
             self.images.push(Candidate {
                 content,
                 reference: image.reference.clone(),
-                account: content.account(entry, &graph),
+                provenance: content.provenance(entry, &graph),
                 graph,
                 layer_sizes: Arc::clone(&layer_sizes),
             });
@@ -193,7 +193,7 @@ impl<'a> Candidates<'a> {
         let mut packed = HashSet::new();
         let mut seen: HashMap<*const Graph, &BTreeMap<Digest, Descriptor>> = HashMap::new();
         for candidate in &self.images {
-            let uncompressed = &candidate.account.uncompressed;
+            let uncompressed = &candidate.provenance.uncompressed;
             // Names of one image have its layers alike.
             if seen.insert(Arc::as_ptr(&candidate.graph), uncompressed) == Some(uncompressed) {
                 continue;
@@ -206,7 +206,7 @@ impl<'a> Candidates<'a> {
             }
         }
         for candidate in &mut self.images {
-            let uncompressed = &mut candidate.account.uncompressed;
+            let uncompressed = &mut candidate.provenance.uncompressed;
             uncompressed.retain(|layer, tar| !packed.contains(&(*layer, tar.digest)));
         }
     }

@@ -1,7 +1,7 @@
 //! Which images are chosen, and what they are called.
 
 use super::*;
-use crate::image::provenance::StandIn;
+use crate::image::provenance::Substitute;
 use crate::load::DamagedImage;
 use crate::load::sample::candidate;
 use crate::oci::Digest;
@@ -136,21 +136,21 @@ fn two_images_cannot_have_one_name() {
 }
 
 #[test]
-fn a_stand_in_is_chosen_by_what_it_is_known_by() {
+fn a_substitute_is_chosen_by_what_it_is_known_by() {
     let recorded = Digest::sha256(b"what the engine showed");
     let mut candidates = candidates();
     let recorded_as = Some(recorded);
-    candidates.images[1].account.stand_in = Some(StandIn {
+    candidates.images[1].provenance.substitute = Some(Substitute {
         recorded: recorded_as,
     });
-    candidates.images[3].account.stand_in = Some(StandIn { recorded: None });
+    candidates.images[3].provenance.substitute = Some(Substitute { recorded: None });
     let chosen = |text: &str| {
         let selected = options(&[text], &[], false).select(&candidates).unwrap();
         selected.images.iter().map(|(at, _)| *at).collect::<Vec<_>>()
     };
     assert_eq!(chosen(&recorded.to_string()), [1]);
     assert_eq!(chosen(&format!("httpd@{recorded}")), [1]);
-    // Without a name, nothing else than the stand-in's own digest is left to choose it by.
+    // Without a name, nothing else than the substitute's own digest is left to choose it by.
     let own = candidates.images[3].graph.root.digest;
     assert_eq!(candidates.images[3].label(), own.to_string());
     assert_eq!(chosen(&own.to_string()), [3]);

@@ -68,7 +68,7 @@ pub struct PlannedImage {
     pub tag: Option<Reference>,
     /// The digest that it is known by; `None` if none is known.
     pub digest: Option<Digest>,
-    /// Digest of its manifest or index as the archive has it, which may be a stand-in.
+    /// Digest of its manifest or index as the archive has it, which may be a substitute.
     #[serde(skip)]
     pub root: Digest,
     /// Digest of its manifest.

@@ -8,7 +8,7 @@ use crate::archive::format::Entry;
 use crate::blob::Stored;
 use crate::error::{Finding, Result};
 use crate::image::Graph;
-use crate::image::provenance::Account;
+use crate::image::provenance::Provenance;
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
 
 /// An archive that holds nothing.
@@ -103,7 +103,7 @@ pub fn candidate(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Can
         content: &Nothing,
         reference: name.map(|name| name.parse().unwrap()),
         graph: Arc::new(graph.unwrap()),
-        account: Account::default(),
+        provenance: Provenance::default(),
         layer_sizes: Arc::new(layers.iter().map(|layer| (diff_id(layer), 1000)).collect()),
     }
 }

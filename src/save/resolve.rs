@@ -178,7 +178,7 @@ impl<'a> Resolver<'a> {
             .iter()
             .map(|(_, named)| Identity {
                 reference: named.reference.as_ref(),
-                digest: named.account.digest(named.graph.root.digest),
+                digest: named.provenance.digest(named.graph.root.digest),
                 root: named.graph.root.digest,
                 image_ids: named.graph.runnable().map(|image| image.id()).collect(),
             })
@@ -216,7 +216,7 @@ impl<'a> Resolver<'a> {
         };
         Ok(Named {
             reference: Some(reference.clone()).filter(|reference| !reference.is_nameless()),
-            account: self.source.account(reference, &graph)?,
+            provenance: self.source.provenance(reference, &graph)?,
             graph,
         })
     }

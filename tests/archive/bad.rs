@@ -3,11 +3,11 @@
 //! The programs here make them; `testdata/bad` holds what they make, for other tools to be tried on.
 //! `SEALIFT_REGENERATE=1 cargo test --test archive` writes them anew.
 
-mod accounts;
 mod choices;
 mod contents;
 mod docker_saves;
 mod names;
+mod provenance;
 mod readers;
 mod tars;
 
@@ -48,7 +48,7 @@ const KEPT: usize = 64 << 10;
 fn all() -> Vec<Case> {
     let mut cases = tars::cases();
     cases.extend(contents::cases());
-    cases.extend(accounts::cases());
+    cases.extend(provenance::cases());
     cases.extend(choices::cases());
     cases.extend(names::cases());
     cases.extend(docker_saves::cases());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use sealift::archive::{ArchiveSource, Opened, open_any, verify};
 use sealift::image::Graph;
-use sealift::image::provenance::{Account, Evidence};
+use sealift::image::provenance::{Evidence, Provenance};
 use sealift::oci::{Descriptor, Digest, Reference, Repository};
 use sealift::progress::Silent;
 use sealift::source::{Source, Upstream};
@@ -222,14 +222,14 @@ impl Source for Registry {
     }
 }
 
-fn account(source: &ArchiveSource, name: &str) -> Account {
+fn provenance(source: &ArchiveSource, name: &str) -> Provenance {
     let reference = Reference::parse_any(name).unwrap();
     let root = source.resolve(&reference).unwrap();
     let selection = sealift::oci::PlatformSelection::Present;
     let graph = Graph::walk(&root, &selection, &mut |descriptor| {
         source.metadata(reference.repository(), descriptor).map(Some)
     });
-    source.account(&reference, &graph.unwrap()).unwrap()
+    source.provenance(&reference, &graph.unwrap()).unwrap()
 }
 
 #[test]
@@ -254,17 +254,17 @@ fn a_registry_or_the_user_proves_what_an_archive_does_not() {
             asked: Arc::clone(&asked),
         };
         let source = source().asking(Upstream::new(Some(Arc::new(registry)), Arc::new(Silent)));
-        let account = account(&source, name);
-        assert_eq!(account.evidence(), expected, "{name}");
+        let provenance = provenance(&source, name);
+        assert_eq!(provenance.evidence(), expected, "{name}");
         assert_eq!(
-            account.provenance.is_some(),
+            provenance.origins.is_some(),
             expected == Evidence::Recorded,
             "{name}"
         );
         let expected: &[String] = if asks { std::slice::from_ref(&pinned) } else { &[] };
         assert_eq!(*asked.lock().unwrap(), expected, "{name}");
     }
-    assert_eq!(account(&source(), name).evidence(), Evidence::Recorded);
+    assert_eq!(provenance(&source(), name).evidence(), Evidence::Recorded);
 }
 
 /// A folder of skopeo's `dir:` with the blobs of a sample.
@@ -294,7 +294,7 @@ fn a_folder_of_skopeo_is_an_image_without_a_name() {
         assert_eq!(evidence(folder.path()), (Some(own), expected), "{manifest}");
         let source = ArchiveSource::new(open(folder.path()).unwrap()).unwrap();
         assert_eq!(source.references().unwrap(), [Reference::nameless(own)]);
-        assert_eq!(account(&source, "whatever:2").evidence(), expected);
+        assert_eq!(provenance(&source, "whatever:2").evidence(), expected);
     }
 
     // All platforms: the index, and its manifests beside it. Signatures are no part of an image.

@@ -1,4 +1,4 @@
-//! Layers that are here only uncompressed, and manifests that stand in for others.
+//! Layers that are here only uncompressed, and substitute manifests.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use sealift::archive::content::Content;
 use sealift::archive::source::ArchiveSource;
 use sealift::archive::verify::{self, Report};
 use sealift::image::Graph;
-use sealift::image::provenance::{Evidence, LayerOrigin, ManifestOrigin, Provenance};
+use sealift::image::provenance::{Evidence, LayerOrigin, ManifestOrigin, Origins};
 use sealift::interrupt::Interrupt;
 use sealift::load::Candidates;
 use sealift::oci::{Digest, PlatformSelection};
@@ -129,10 +129,10 @@ fn an_image_goes_by_what_was_recorded_of_it() {
     }
 }
 
-fn said() -> Provenance {
+fn said() -> Origins {
     let digest = |bytes: &[u8]| Digest::sha256(bytes);
     let reason = "no known encoder gives it".to_string();
-    Provenance {
+    Origins {
         manifest: ManifestOrigin::Engine,
         layers: [
             (
@@ -186,7 +186,7 @@ fn provenance_that_is_not_understood_is_no_fault() {
         sample.index["manifests"][0]["annotations"][PROVENANCE] = text.into();
         let archive = file(&sample.tar());
         let content = open(archive.path()).unwrap();
-        assert!(content.entries()[0].provenance.is_none(), "{text}");
+        assert!(content.entries()[0].origins.is_none(), "{text}");
         let found = check(&*content, &verify::Options::default());
         assert!(found.is_good(), "{text}: {:?}", found.findings);
     }
@@ -194,12 +194,12 @@ fn provenance_that_is_not_understood_is_no_fault() {
 
 #[test]
 fn saving_from_an_archive_keeps_what_is_told() {
-    let provenance = serde_json::to_string(&said()).unwrap();
+    let origins = serde_json::to_string(&said()).unwrap();
     let mut sample = three().unpack(&[0]);
     let root = root(&three());
-    sample.index["manifests"][0]["annotations"][PROVENANCE] = provenance.clone().into();
+    sample.index["manifests"][0]["annotations"][PROVENANCE] = origins.clone().into();
     let told = json!({
-        UNCOMPRESSED: Digest::sha256(&images::gzip(&plain("one"))).to_string(), PROVENANCE: provenance,
+        UNCOMPRESSED: Digest::sha256(&images::gzip(&plain("one"))).to_string(), PROVENANCE: origins,
     });
     let archive = file(&sample.tar());
     for name in ["app:1".to_string(), format!("app@{root}")] {
@@ -208,7 +208,7 @@ fn saving_from_an_archive_keeps_what_is_told() {
         assert!(content.stored(&Digest::sha256(&plain("one"))).is_some());
     }
 
-    // As a stand-in, by name and by the digest that was recorded; its own digest names nothing.
+    // As a substitute, by name and by the digest that was recorded; its own digest names nothing.
     let other = Digest::sha256(b"what the engine showed");
     for recorded in [other.to_string(), "none".into()] {
         let mut sample = three();
@@ -236,7 +236,7 @@ fn saving_from_an_archive_keeps_what_is_told() {
 }
 
 #[test]
-fn one_stand_in_may_stand_for_several_digests() {
+fn one_substitute_may_stand_for_several_digests() {
     let mut sample = three();
     let digests = ["a", "b"].map(|text| Digest::sha256(text.as_bytes()));
     let entries = ["one", "two", "three"].map(|name| {
@@ -298,7 +298,7 @@ fn one_platform_of_an_index_keeps_its_part() {
     assert_eq!(annotations[0][UNCOMPRESSED], one);
     let again = |annotations: &Value| {
         let text = annotations[PROVENANCE].as_str().unwrap();
-        serde_json::from_str::<Provenance>(text).unwrap()
+        serde_json::from_str::<Origins>(text).unwrap()
     };
     assert_eq!(again(&annotations[0]), said);
     let (annotations, _) = saved(&source, &[&format!("app@{}", root(&three()))]);
@@ -330,10 +330,10 @@ fn in_a_merged_archive_the_stored_layer_counts_where_it_is() {
     let entry = &content.entries()[0];
     let mut fetch = |descriptor: &sealift::oci::Descriptor| content.metadata(descriptor);
     let graph = Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch).unwrap();
-    let account = content.account(entry, &graph);
-    assert!(account.uncompressed.is_empty());
+    let provenance = content.provenance(entry, &graph);
+    assert!(provenance.uncompressed.is_empty());
     let one = Digest::sha256(&images::gzip(&plain("one")));
-    assert_eq!(account.provenance.unwrap().layers[&one], LayerOrigin::Stored);
+    assert_eq!(provenance.origins.unwrap().layers[&one], LayerOrigin::Stored);
     assert_eq!(graph.images[0].manifest.layers[0].media_type.to_string(), GZIP);
     let (annotations, content) = saved(&ArchiveSource::new(content).unwrap(), &["app:1"]);
     assert_eq!(annotations[0].get(UNCOMPRESSED), None);
@@ -353,10 +353,10 @@ fn two_archives_complement_each_other() {
     for (content, expected) in contents.iter().zip([2, 1]) {
         let report = check(&**content, &verify::Options::default());
         candidates.add(&**content, &report).unwrap();
-        assert_eq!(candidates.images[0].account.uncompressed.len(), expected);
+        assert_eq!(candidates.images[0].provenance.uncompressed.len(), expected);
     }
     let two = Digest::sha256(&images::zstd(&plain("two")));
-    assert!(candidates.images[0].account.uncompressed.contains_key(&two));
+    assert!(candidates.images[0].provenance.uncompressed.contains_key(&two));
     let image = &candidates.images[0].graph.images[0];
     let obstacle = candidates.images[0].unpacked(image).unwrap();
     assert!(

@@ -17,7 +17,7 @@
 //! parts.rs      parts that are missing, short, or of another archive
 //! printed.rs    text, exit codes, help, lists of names
 //! tables.rs     tables on terminals of several widths
-//! unpacked.rs   what is told of uncompressed layers and stand-ins
+//! unpacked.rs   what is told of uncompressed layers and substitutes
 //! sudo.rs       whose credentials are read under sudo
 //! registry_faults.rs  registries that lie, break off and stall
 //! ```

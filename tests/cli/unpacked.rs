@@ -1,4 +1,4 @@
-//! What is told of layers that are there only uncompressed, and of manifests that stand in for others.
+//! What is told of layers that are there only uncompressed, and of substitute manifests.
 
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ fn what_is_only_uncompressed_is_there_and_told() {
 }
 
 #[test]
-fn a_stand_in_is_never_called_by_its_own_digest() {
+fn a_substitute_is_never_called_by_its_own_digest() {
     let sealift = Sealift::new();
     let built = layout(&sealift, &["known:1", "unknown:1"]);
     let recorded = format!("sha256:{}", "5".repeat(64));

@@ -132,7 +132,7 @@ fn unverified<'a>(content: &'a dyn Content) -> Candidates<'a> {
             graph: Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch)
                 .unwrap()
                 .into(),
-            account: sealift::image::provenance::Account::default(),
+            provenance: sealift::image::provenance::Provenance::default(),
             layer_sizes: Default::default(),
         }
     });

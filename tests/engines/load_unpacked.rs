@@ -1,4 +1,4 @@
-//! Images whose layers are only uncompressed, and manifests that stand in for others.
+//! Images with uncompressed layers and substitute manifests.
 
 use std::fs;
 
@@ -157,7 +157,7 @@ fn is_refused(daemon: &Daemon, images: &Images, image: &Built) {
 }
 
 /// An image that has never had a digest goes by its tag, and nothing is called its digest.
-fn a_stand_in_without_a_digest_goes_by_its_tag(engine: Engine, store: Store) {
+fn a_substitute_without_a_digest_goes_by_its_tag(engine: Engine, store: Store) {
     let daemon = Daemon::start(engine, store);
     let images = Images::new();
     let image = images.add("app:1", &sample());
@@ -200,7 +200,7 @@ fn a_stand_in_without_a_digest_goes_by_its_tag(engine: Engine, store: Store) {
     nothing_is_left(&loader);
 }
 
-on_every_engine!(a_stand_in_without_a_digest_goes_by_its_tag);
+on_every_engine!(a_substitute_without_a_digest_goes_by_its_tag);
 
 #[test]
 fn a_containerd_store_is_not_told_a_recorded_digest() {

@@ -16,7 +16,7 @@
 //! load_faults.rs   loads that go wrong
 //! attach_offline.rs   attaching digests while the engine is stopped
 //! load_space.rs   loads for which the engine's disk is too small
-//! load_unpacked.rs   layers that are only uncompressed, and manifests that stand in for others
+//! load_unpacked.rs   layers that are only uncompressed, and substitute manifests
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
 //! attach_hosts.rs  attaching digests of names outside docker.io
 //! attach_stock.rs  attaching digests on hosts with an administrator's history

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     CONTAINERD_NAME, FORMAT, FORMAT_VERSION, MADE, NONE, PLATFORMS, PROVENANCE, RECORDED, REF_NAME,
-    REFERENCE, UNCOMPRESSED, is_stand_in,
+    REFERENCE, UNCOMPRESSED, is_substitute,
 };
 use crate::error::Problem;
-use crate::image::provenance::{Account, ManifestOrigin, Provenance, StandIn};
+use crate::image::provenance::{ManifestOrigin, Origins, Provenance, Substitute};
 use crate::oci::{Descriptor, Digest, Document, Index, MediaType, Platform, Reference, json};
 
 /// One entry of an `index.json` that was read.
@@ -22,13 +22,13 @@ pub struct Entry {
     /// The platforms that must be here; `None` if the archive does not say.
     pub platforms: Option<Vec<Platform>>,
     /// Set if the manifest is no registry's.
-    pub stand_in: Option<StandIn>,
-    /// As [`Account::is_unproven`].
+    pub substitute: Option<Substitute>,
+    /// As [`Provenance::is_unproven`].
     pub is_unproven: bool,
     /// Layers that are here only uncompressed, by their digests as they were stored.
     pub uncompressed: BTreeSet<Digest>,
     /// Where everything came from, as the archive says.
-    pub provenance: Option<Provenance>,
+    pub origins: Option<Origins>,
 }
 
 /// Reads the entries of an `index.json`.
@@ -78,23 +78,23 @@ pub fn is_own(index: &[u8]) -> bool {
 
 /// Says of entries that their manifests are those that sealift made, as an engine saves them that was given them.
 /// `document` reads the manifest or index of an entry, if it is here.
-pub fn recognise_stand_ins(entries: &mut [Entry], document: impl Fn(&Digest) -> Option<Vec<u8>>) {
+pub fn recognise_substitutes(entries: &mut [Entry], document: impl Fn(&Digest) -> Option<Vec<u8>>) {
     // A document that many name is read once.
     let mut known: BTreeMap<Digest, bool> = BTreeMap::new();
     for entry in entries {
         let root = entry.descriptor.digest;
         let is_named_by = entry.reference.as_ref().and_then(Reference::digest) == Some(root);
-        if entry.stand_in.is_some() || is_named_by {
+        if entry.substitute.is_some() || is_named_by {
             continue;
         }
         let is_made = known
             .entry(root)
-            .or_insert_with(|| document(&root).is_some_and(|bytes| is_stand_in(&bytes)));
+            .or_insert_with(|| document(&root).is_some_and(|bytes| is_substitute(&bytes)));
         if *is_made {
-            entry.stand_in = Some(StandIn { recorded: None });
+            entry.substitute = Some(Substitute { recorded: None });
             entry.is_unproven = false;
-            entry.provenance = Some(Provenance {
-                manifest: ManifestOrigin::StandIn { reason: MADE.into() },
+            entry.origins = Some(Origins {
+                manifest: ManifestOrigin::Substitute { reason: MADE.into() },
                 layers: BTreeMap::new(),
             });
         }
@@ -111,16 +111,16 @@ fn is_digest(name: &str) -> bool {
 impl Entry {
     /// The digest that the image is known by; `None` if none is known.
     pub fn digest(&self) -> Option<Digest> {
-        self.account().digest(self.descriptor.digest)
+        self.provenance().digest(self.descriptor.digest)
     }
 
     /// What is told of the image, but for what is here of its layers.
-    pub fn account(&self) -> Account {
-        Account {
-            stand_in: self.stand_in,
+    pub fn provenance(&self) -> Provenance {
+        Provenance {
+            substitute: self.substitute,
             is_unproven: self.is_unproven,
             uncompressed: BTreeMap::new(),
-            provenance: self.provenance.clone(),
+            origins: self.origins.clone(),
         }
     }
 
@@ -135,10 +135,10 @@ impl Entry {
             reference: None,
             bare_tag: None,
             platforms: None,
-            stand_in: None,
+            substitute: None,
             is_unproven: false,
             uncompressed: BTreeSet::new(),
-            provenance: None,
+            origins: None,
         };
         let annotations = &entry.descriptor.annotations;
         for key in [REFERENCE, CONTAINERD_NAME, REF_NAME] {
@@ -179,19 +179,21 @@ impl Entry {
         let digest = |key: &str, text: &str| -> Result<Digest, Problem> {
             text.parse().map_err(|error| wrong(key, format!("{error}")))
         };
-        entry.stand_in = match annotations.get(RECORDED).map(String::as_str) {
+        entry.substitute = match annotations.get(RECORDED).map(String::as_str) {
             None => None,
-            Some(NONE) => Some(StandIn { recorded: None }),
-            Some(text) => Some(StandIn {
+            Some(NONE) => Some(Substitute { recorded: None }),
+            Some(text) => Some(Substitute {
                 recorded: Some(digest(RECORDED, text)?),
             }),
         };
         // Whoever wrote the archive had the manifest, and no proof that a registry has it.
         let root = entry.descriptor.digest;
         entry.is_unproven = entry
-            .stand_in
-            .is_some_and(|stand_in| stand_in.recorded == Some(root));
-        entry.stand_in = entry.stand_in.filter(|stand_in| stand_in.recorded != Some(root));
+            .substitute
+            .is_some_and(|substitute| substitute.recorded == Some(root));
+        entry.substitute = entry
+            .substitute
+            .filter(|substitute| substitute.recorded != Some(root));
         let layers = annotations
             .get(UNCOMPRESSED)
             .into_iter()
@@ -200,10 +202,10 @@ impl Entry {
             .map(|text| digest(UNCOMPRESSED, text))
             .collect::<Result<_, _>>()?;
         // It proves nothing, and a later version may know more origins.
-        let provenance = annotations
+        let origins = annotations
             .get(PROVENANCE)
             .map(|text| json::from_slice(text.as_bytes()));
-        entry.provenance = provenance.and_then(Result::ok);
+        entry.origins = origins.and_then(Result::ok);
         Ok(entry)
     }
 }

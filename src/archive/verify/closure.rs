@@ -128,7 +128,7 @@ impl<'a> Closure<'a> {
             reference: entry.reference.clone(),
             bare_tag: entry.bare_tag.clone(),
             digest: entry.digest(),
-            evidence: entry.account().evidence(),
+            evidence: entry.provenance().evidence(),
             followed: self.follow(entry),
         }
     }

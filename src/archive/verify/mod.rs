@@ -59,7 +59,7 @@ impl Default for Options {
 pub struct Image {
     /// Its name, if it has one.
     pub reference: Option<Reference>,
-    /// Digest of its index or manifest here, which may be a stand-in.
+    /// Digest of its index or manifest here, which may be a substitute.
     pub root: Digest,
     /// The digest that it is known by; `None` if none is known.
     pub digest: Option<Digest>,

@@ -33,7 +33,7 @@ pub struct EngineImage {
     pub manifests: Vec<Digest>,
     /// Those of which all blobs are there, unpacked or not.
     pub available: Vec<Digest>,
-    /// Configs of those manifests that are no stand-ins, if the containerd store's content was looked at.
+    /// Configs of those manifests that are no substitutes, if the containerd store's content was looked at.
     #[serde(skip)]
     pub configs: Option<Vec<Digest>>,
 }

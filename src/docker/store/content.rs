@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::containerd;
 use super::files::{digest_path, open_below};
-use crate::archive::format::STAND_IN;
+use crate::archive::format::SUBSTITUTE;
 use crate::blob::{Extent, Stored};
 use crate::dir::{Dir, read_setting};
 use crate::docker::daemon::process::Process;
@@ -160,7 +160,7 @@ impl ContentFolders {
         match Document::parse(&Document::sniff(&bytes)?, bytes) {
             // Those that sealift made name no blobs of a registry.
             Ok(Document::Manifest(manifest)) => {
-                Some(manifest).filter(|manifest| !manifest.annotations.contains_key(STAND_IN))
+                Some(manifest).filter(|manifest| !manifest.annotations.contains_key(SUBSTITUTE))
             }
             _ => None,
         }

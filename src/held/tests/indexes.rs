@@ -40,10 +40,10 @@ fn what_is_there_of_an_index_is_given() {
             .saved(store, &[APP])
             .unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(saved.digests(), [Some(Digest::sha256(&root))], "{what}");
-        let (graph, account) = saved.graph(0);
+        let (graph, provenance) = saved.graph(0);
         assert_eq!(graph.runnable().count(), images, "{what}");
         assert_eq!(graph.images.len() - images, attestations, "{what}");
-        assert!(account.uncompressed.is_empty(), "{what}");
+        assert!(provenance.uncompressed.is_empty(), "{what}");
         let layers = graph
             .images
             .iter()

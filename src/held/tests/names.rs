@@ -3,7 +3,7 @@
 use super::fake::{Form, Image, Registry, Store, index, reference};
 use super::scene::{AMD64, APP, ARM64, REPOSITORY, Scene, app};
 use crate::held::Holding;
-use crate::image::provenance::{Evidence, StandIn};
+use crate::image::provenance::{Evidence, Substitute};
 use crate::oci::Digest;
 use crate::source::{Others, Source};
 
@@ -45,8 +45,8 @@ fn an_index_leads_to_the_image_that_is_held() {
         for name in [APP, &digest, &format!("{APP}@{}", Digest::sha256(&index))] {
             let saved = Scene::offline().saved(store(&image), &[name]).unwrap();
             assert_eq!(saved.digests(), [Some(Digest::sha256(&index))], "{name}");
-            let (graph, account) = saved.graph(0);
-            assert_eq!(account.stand_in, None);
+            let (graph, provenance) = saved.graph(0);
+            assert_eq!(provenance.substitute, None);
             let ids: Vec<Digest> = graph.images.iter().map(|image| image.id()).collect();
             assert_eq!(ids, [image.id()], "{name}");
         }
@@ -105,9 +105,9 @@ fn one_image_in_two_repositories_has_each_ones_digest() {
         ]
     );
     // Its content is there once.
-    let (graph, account) = saved.graph(0);
+    let (graph, provenance) = saved.graph(0);
     assert_eq!(graph.root.digest, image.digest());
-    assert!(account.uncompressed.is_empty() && !saved.has(image.diff_id(0)));
+    assert!(provenance.uncompressed.is_empty() && !saved.has(image.diff_id(0)));
     let says = &saved.says()[0];
     assert!(
         says.starts_with("none: no manifest: it was never pulled or pushed under this name"),
@@ -169,9 +169,9 @@ fn a_name_without_a_digest_gets_none_from_another_repository() {
         let saved = Scene::offline().saved(store, &["web:1"]).unwrap();
         assert_eq!(saved.digests(), [None]);
         assert_eq!(saved.summary.images[0].evidence, Evidence::None);
-        let (graph, account) = saved.graph(0);
-        assert!(account.uncompressed.is_empty(), "every engine takes it");
-        assert_eq!(account.stand_in, Some(StandIn { recorded: None }));
+        let (graph, provenance) = saved.graph(0);
+        assert!(provenance.uncompressed.is_empty(), "every engine takes it");
+        assert_eq!(provenance.substitute, Some(Substitute { recorded: None }));
         if let Some(root) = root {
             assert_eq!(graph.root.digest, root);
         }
@@ -239,8 +239,8 @@ fn every_digest_of_a_repository_goes_with_its_tag() {
     let recorded = told
         .iter()
         .position(|(_, _, evidence)| *evidence == Evidence::Recorded);
-    let (graph, account) = saved.graph(recorded.unwrap());
-    assert!(graph.root.digest != SHOWN.parse().unwrap() && account.uncompressed.is_empty());
+    let (graph, provenance) = saved.graph(recorded.unwrap());
+    assert!(graph.root.digest != SHOWN.parse().unwrap() && provenance.uncompressed.is_empty());
     assert!(!saved.has(image.diff_id(0)));
 }
 
@@ -257,8 +257,8 @@ fn an_image_by_its_id_has_no_name_and_no_digest() {
         let saved = Scene::offline().saved(store, &[&id]).unwrap();
         assert_eq!(saved.digests(), [None]);
         assert_eq!(saved.content.entries()[0].reference, None);
-        let (graph, account) = saved.graph(0);
-        assert_eq!(account.stand_in, Some(StandIn { recorded: None }));
+        let (graph, provenance) = saved.graph(0);
+        assert_eq!(provenance.substitute, Some(Substitute { recorded: None }));
         assert!(manifest.is_none_or(|manifest| graph.root.digest == manifest));
         assert_eq!(graph.images[0].id(), image.id());
         let says = &saved.says()[0];

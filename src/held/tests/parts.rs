@@ -115,10 +115,10 @@ fn each_part_is_taken_from_where_it_is() {
         assert_eq!(saved.says(), [expected], "{what}");
         assert_eq!(scene.notes(), [""; 0], "{what}");
         let known = saved.digests()[0].unwrap();
-        let (graph, account) = saved.graph(0);
-        assert_eq!(account.digest(graph.root.digest), Some(known), "{what}");
+        let (graph, provenance) = saved.graph(0);
+        assert_eq!(provenance.digest(graph.root.digest), Some(known), "{what}");
         for layer in &graph.images[0].manifest.layers {
-            assert!(saved.has(account.layer(layer).digest), "{what}");
+            assert!(saved.has(provenance.layer(layer).digest), "{what}");
         }
     }
 }
@@ -154,7 +154,7 @@ fn images_that_share_layers_have_them_packed_once() {
 }
 
 #[test]
-fn a_stand_in_keeps_the_order_of_its_layers() {
+fn a_substitute_keeps_the_order_of_its_layers() {
     for shown in [true, false] {
         let image = Image::odd(
             AMD64,
@@ -169,7 +169,7 @@ fn a_stand_in_keeps_the_order_of_its_layers() {
             false => store.unpack(APP, &image, &[]),
         };
         let saved = Scene::offline().saved(store, &[APP]).unwrap();
-        let (graph, account) = saved.graph(0);
+        let (graph, provenance) = saved.graph(0);
         let layers: Vec<_> = graph.images[0]
             .manifest
             .layers
@@ -184,13 +184,13 @@ fn a_stand_in_keeps_the_order_of_its_layers() {
         ];
         assert_eq!(layers, expected);
         let recorded = shown.then(|| image.digest());
-        assert_eq!(account.stand_in.unwrap().recorded, recorded);
+        assert_eq!(provenance.substitute.unwrap().recorded, recorded);
         assert_eq!(saved.digests(), [recorded]);
     }
 }
 
 #[test]
-fn a_stand_in_is_the_same_each_time() {
+fn a_substitute_is_the_same_each_time() {
     let image = app(&[Form::Odd, Form::Push]);
     let shown = format!("{REPOSITORY}@{}", image.digest());
     let table = [
@@ -280,7 +280,7 @@ fn what_must_be_proven_is_refused_otherwise() {
 
 #[test]
 fn a_layer_that_is_not_what_it_is_called_is_refused() {
-    // A manifest vouches for what is stored, and for what is packed; nothing does for a stand-in's.
+    // A manifest vouches for what is stored, and for what is packed; nothing does for a substitute's.
     let image = app(&[Form::Odd]);
     let other = app(&[Form::Odd, Form::Odd]);
     let lying = Image {

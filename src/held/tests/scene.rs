@@ -9,7 +9,7 @@ use crate::archive::{self, Content, verify};
 use crate::error::Result;
 use crate::held::{HeldSource, Holder, Options, Rebuild};
 use crate::image::Graph;
-use crate::image::provenance::Account;
+use crate::image::provenance::Provenance;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, PlatformSelection, Reference};
 use crate::progress::Silent;
@@ -117,8 +117,8 @@ impl Saved {
     pub fn says(&self) -> Vec<String> {
         let images = self.summary.images.iter();
         let say = |image: &save::Saved| {
-            let provenance = image.provenance.as_ref().unwrap();
-            format!("{}: {provenance}", image.evidence)
+            let origins = image.origins.as_ref().unwrap();
+            format!("{}: {origins}", image.evidence)
         };
         images.map(say).collect()
     }
@@ -132,7 +132,7 @@ impl Saved {
         self.content.stored(&digest).is_some()
     }
 
-    pub fn graph(&self, at: usize) -> (Graph, Account) {
+    pub fn graph(&self, at: usize) -> (Graph, Provenance) {
         let entry = &self.content.entries()[at];
         let graph = Graph::walk(
             &entry.descriptor,
@@ -140,8 +140,8 @@ impl Saved {
             &mut |descriptor| self.content.metadata(descriptor),
         );
         let graph = graph.unwrap();
-        let account = self.content.account(entry, &graph);
-        (graph, account)
+        let provenance = self.content.provenance(entry, &graph);
+        (graph, provenance)
     }
 }
 

@@ -11,13 +11,13 @@ use super::inventory::Inventory;
 use super::plan::has_name;
 use super::store::content::ContentFolders;
 use super::store::content_of;
-use crate::archive::format::STAND_IN;
+use crate::archive::format::SUBSTITUTE;
 use crate::image::Image;
 use crate::image::graph::MAX_DESCRIPTORS;
 use crate::load::{Candidate, Candidates};
 use crate::oci::{Descriptor, Digest, Document, Reference};
 
-/// Notes the configs of a containerd store's images, if stand-ins are offered and its content can be read.
+/// Notes the configs of a containerd store's images, if substitutes are offered and its content can be read.
 pub fn look_at_configs(
     client: &Client,
     images: &mut [EngineImage],
@@ -27,7 +27,7 @@ pub fn look_at_configs(
     if !candidates
         .images
         .iter()
-        .any(|candidate| candidate.account.stand_in.is_some())
+        .any(|candidate| candidate.provenance.substitute.is_some())
     {
         return;
     }
@@ -39,7 +39,7 @@ pub fn look_at_configs(
     }
 }
 
-/// The configs below a manifest or index, of manifests that are whole and no stand-ins. What cannot be read is left
+/// The configs below a manifest or index, of manifests that are whole and no substitutes. What cannot be read is left
 /// out.
 fn configs(folders: &ContentFolders, root: Digest, is_whole: &dyn Fn(&Digest) -> bool) -> Vec<Digest> {
     let read = |digest: &Digest| {
@@ -56,7 +56,7 @@ fn configs(folders: &ContentFolders, root: Digest, is_whole: &dyn Fn(&Digest) ->
         }
         match read(&digest) {
             Some(Document::Manifest(manifest)) => {
-                let is_own = !manifest.annotations.contains_key(STAND_IN);
+                let is_own = !manifest.annotations.contains_key(SUBSTITUTE);
                 configs.extend((is_own && is_whole(&digest)).then_some(manifest.config.digest));
             }
             Some(Document::Index(index)) => {
@@ -70,7 +70,7 @@ fn configs(folders: &ContentFolders, root: Digest, is_whole: &dyn Fn(&Digest) ->
     configs
 }
 
-/// The image that a containerd store has with its own manifest, which the candidate has only with a stand-in: under the
+/// The image that a containerd store has with its own manifest, which the candidate has only with a substitute: under the
 /// tag that is wanted, or under the digest that is recorded.
 pub fn same<'i>(
     candidate: &Candidate<'_>,
@@ -78,11 +78,11 @@ pub fn same<'i>(
     name: &Reference,
     inventory: &'i Inventory,
 ) -> Option<&'i EngineImage> {
-    let stand_in = candidate.account.stand_in?;
+    let substitute = candidate.provenance.substitute?;
     if inventory.store != Store::Containerd {
         return None;
     }
-    let recorded = stand_in.recorded.map(|digest| digest.to_string());
+    let recorded = substitute.recorded.map(|digest| digest.to_string());
     let is_recorded = |known: &EngineImage| recorded.as_ref() == Some(&known.id);
     let is_named = |known: &EngineImage| match (name.digest(), name.without_digest()) {
         (None, Some(tag)) => is_recorded(known) || has_name(&known.tags, &tag),
