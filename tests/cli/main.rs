@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! files.rs      folders and archives as sources: subsets, merges, parts, pipes, other tools' archives
+//! documents.rs  links, tables and length of the documents
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
 //! planted.rs    what another user put where root writes
 //! old_kernel.rs newer system calls that fail with ENOSYS
@@ -29,6 +30,7 @@
 mod support;
 
 mod compressed;
+mod documents;
 mod examples;
 mod faults;
 mod files;
