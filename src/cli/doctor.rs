@@ -182,8 +182,8 @@ fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Resu
                     }
                 }
             }
-            DigestStatus::ViaAttach { strategy } => {
-                output.line(format_args!("  digests of {names}: can be attached ({strategy})"))?;
+            DigestStatus::ViaAttach { method } => {
+                output.line(format_args!("  digests of {names}: can be attached ({method})"))?;
             }
             DigestStatus::Native
             | DigestStatus::Present

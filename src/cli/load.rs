@@ -6,13 +6,14 @@ use clap::{Args, ValueEnum};
 use sealift::archive::content::Content;
 use sealift::archive::verify::{self, Report as Verification};
 use sealift::docker::attach::Restart;
-use sealift::docker::attach::offline::CONSENT;
 use sealift::docker::stopped::StoppedStore;
 use sealift::docker::{self, Docker};
 use sealift::escape::Escaped;
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
-use sealift::load::{Attach, Candidates, Change, DigestStatus, LoadOptions, Obstacle, Plan, Report, Target};
+use sealift::load::{
+    Attach, Candidates, Change, DigestStatus, LoadOptions, Obstacle, ObstacleKind, Plan, Report, Target,
+};
 use sealift::oci::{Platform, Reference};
 use sealift::{Error, Result};
 
@@ -277,14 +278,14 @@ fn tell_foreign(output: &Output, report: &Report) {
     }
 }
 
-/// A hint, as the whole command that would show a digest where nothing but consent to a restart is missing.
-fn whole(hint: &str) -> String {
-    match hint {
-        CONSENT => {
+/// The hint to an obstacle; where only consent to a restart is missing, the whole command that would show the digest.
+fn hint(obstacle: &Obstacle) -> Option<String> {
+    match obstacle.kind {
+        ObstacleKind::NeedsRestart => {
             let is_root = rustix::process::geteuid().is_root();
-            consenting(std::env::args().skip(1), is_root)
+            Some(consenting(std::env::args().skip(1), is_root))
         }
-        other => other.to_string(),
+        ObstacleKind::NeedsRoot | ObstacleKind::Other => obstacle.hint.clone(),
     }
 }
 
@@ -313,8 +314,9 @@ fn planned(output: &Output, plan: &Plan) -> Outcome {
         let statuses = plan.images.iter_mut().map(|image| &mut image.digest_status);
         for digest_status in statuses {
             if let DigestStatus::Unavailable { obstacles } = digest_status {
-                let hints = obstacles.iter_mut().filter_map(|obstacle| obstacle.hint.as_mut());
-                hints.for_each(|hint| *hint = whole(hint));
+                for obstacle in obstacles {
+                    obstacle.hint = hint(obstacle);
+                }
             }
         }
         for line in plan.to_string().lines() {
@@ -398,11 +400,11 @@ fn tell<'r>(output: &Output, what: &str, images: impl Iterator<Item = (&'r Refer
         let reasons: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
         let names = first_names(&names);
         output.warn(&format!("{what}: {names}: {}", reasons.join("; ")));
-        let mut told: Vec<&str> = Vec::new();
-        for hint in obstacles.iter().filter_map(|obstacle| obstacle.hint.as_deref()) {
-            if !told.contains(&hint) {
-                output.hint(&whole(hint));
-                told.push(hint);
+        let mut printed: Vec<String> = Vec::new();
+        for hint in obstacles.iter().filter_map(hint) {
+            if !printed.contains(&hint) {
+                output.hint(&hint);
+                printed.push(hint);
             }
         }
     }

@@ -6,7 +6,7 @@ use super::api::Client;
 use super::api::info::{Info, Store};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::load::{Candidate, Candidates, Form, PlannedImage, UploadBlob};
+use crate::load::{Candidate, Candidates, Form, Obstacle, PlannedImage, UploadBlob};
 use crate::oci::{Compression, Descriptor, Digest, Kind, chain_ids};
 
 /// In what form an engine accepts content, and what it need not be sent.
@@ -36,23 +36,83 @@ impl Accepts {
     }
 }
 
+/// An image in a load: what is planned of it, where its content is, and what has become of it so far.
+pub struct ImageToLoad<'l, 'a> {
+    /// What is planned.
+    pub planned: &'l PlannedImage,
+    /// The candidate.
+    pub candidate: &'l Candidate<'a>,
+    /// The one image of the candidate that the engine gets.
+    pub image: &'l Image,
+    /// Whether the engine has all of its content.
+    pub is_present: bool,
+    /// Bytes of the blobs that were sent for it.
+    pub sent: u64,
+    /// Why its digest is not shown, as far as it is known.
+    pub obstacles: Vec<Obstacle>,
+    /// What changes its digest in a later push, if it is to be kept.
+    pub push: Option<Vec<Obstacle>>,
+}
+
+impl<'l, 'a> ImageToLoad<'l, 'a> {
+    /// The image of a plan.
+    ///
+    /// # Errors
+    ///
+    /// If the plan was made of other candidates.
+    pub fn new(planned: &'l PlannedImage, candidates: &'l Candidates<'a>) -> Result<ImageToLoad<'l, 'a>> {
+        let candidate = candidates.images.get(planned.candidate);
+        let found = candidate.and_then(|candidate| {
+            let mut images = candidate.graph.runnable();
+            Some((
+                candidate,
+                images.find(|image| image.descriptor.digest == planned.manifest)?,
+            ))
+        });
+        let (candidate, image) = found.ok_or_else(|| Error::Usage {
+            message: format!(
+                "the plan has {}, and it is not among the images to load",
+                planned.name
+            ),
+            hint: None,
+        })?;
+        Ok(ImageToLoad {
+            planned,
+            candidate,
+            image,
+            is_present: planned.present,
+            sent: 0,
+            obstacles: planned.obstacles().to_vec(),
+            push: None,
+        })
+    }
+
+    /// All images of a plan, in its order.
+    ///
+    /// # Errors
+    ///
+    /// As [`ImageToLoad::new`].
+    pub fn all(
+        images: &'l [PlannedImage],
+        candidates: &'l Candidates<'a>,
+    ) -> Result<Vec<ImageToLoad<'l, 'a>>> {
+        let images = images.iter();
+        images
+            .map(|planned| ImageToLoad::new(planned, candidates))
+            .collect()
+    }
+}
+
 /// What is sent for the images that are not present: each blob once.
 ///
 /// # Errors
 ///
 /// If a layer has to be decompressed and its uncompressed size is not known.
-pub fn upload(
-    images: &[PlannedImage],
-    candidates: &Candidates<'_>,
-    accepts: &Accepts,
-) -> Result<Vec<UploadBlob>> {
+pub fn upload(images: &[ImageToLoad<'_, '_>], accepts: &Accepts) -> Result<Vec<UploadBlob>> {
     let mut seen = HashSet::new();
     let mut upload = Vec::new();
-    for position in sent(images, accepts.store) {
-        let planned = images.get(position);
-        let Some((candidate, image)) = planned.and_then(|planned| found(planned, candidates)) else {
-            continue;
-        };
+    for (position, to_load) in sent(images, accepts.store) {
+        let ImageToLoad { candidate, image, .. } = to_load;
         let mut add = |digest, size, form| {
             if seen.insert(digest) {
                 upload.push(UploadBlob {
@@ -90,28 +150,15 @@ pub fn upload(
     Ok(upload)
 }
 
-/// Positions of the images whose content is sent. An image of the classic store goes once, whatever its names and
-/// digests; its layers may be stored otherwise under each.
-pub fn sent(images: &[PlannedImage], store: Store) -> Vec<usize> {
+/// The images whose content is sent, with their positions. An image of the classic store goes once, whatever its names
+/// and digests; its layers may be stored otherwise under each.
+pub fn sent<'i, 'l, 'a>(
+    images: &'i [ImageToLoad<'l, 'a>],
+    store: Store,
+) -> impl Iterator<Item = (usize, &'i ImageToLoad<'l, 'a>)> {
     let mut seen = HashSet::new();
-    let missing = images.iter().enumerate().filter(|(_, planned)| !planned.present);
-    missing
-        .filter(|(_, planned)| store == Store::Containerd || seen.insert(planned.image_id))
-        .map(|(position, _)| position)
-        .collect()
-}
-
-/// The candidate and the image in it that are planned.
-pub fn found<'o, 'a>(
-    planned: &PlannedImage,
-    candidates: &'o Candidates<'a>,
-) -> Option<(&'o Candidate<'a>, &'o Image)> {
-    let candidate = candidates.images.get(planned.candidate)?;
-    let image = candidate
-        .graph
-        .runnable()
-        .find(|image| image.descriptor.digest == planned.manifest)?;
-    Some((candidate, image))
+    let missing = images.iter().enumerate().filter(|(_, image)| !image.is_present);
+    missing.filter(move |(_, image)| store == Store::Containerd || seen.insert(image.planned.image_id))
 }
 
 /// An image's layers with their diff ids and the chains that end with them.

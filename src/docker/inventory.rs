@@ -12,7 +12,7 @@ use super::substitutes;
 use crate::docker::api::images::{self, EngineImage};
 use crate::error::Result;
 use crate::image::Image;
-use crate::load::{Candidate, Candidates, Obstacle};
+use crate::load::{AttachMethod, Candidate, Candidates, Obstacle};
 use crate::oci::{Digest, Platform, chain_ids};
 
 /// What a Docker told about itself.
@@ -55,8 +55,9 @@ pub struct Inventory {
 /// A way to attach digests on this host.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct AttachOption {
-    /// The strategy's name.
-    pub strategy: &'static str,
+    /// The method.
+    #[serde(rename = "strategy")]
+    pub method: AttachMethod,
     /// Whether the engine keeps running.
     pub disruption: Disruption,
     /// What is in the way, whatever the name. Empty if nothing is.
@@ -94,7 +95,7 @@ pub fn probe(
         Store::Classic => strategies
             .iter()
             .map(|strategy| AttachOption {
-                strategy: strategy.name(),
+                method: strategy.method(),
                 disruption: strategy.disruption(),
                 obstacles: strategy.preflight(client, &info),
             })
@@ -195,8 +196,8 @@ impl Inventory {
     }
 
     /// What was found of a way to attach digests.
-    pub fn way(&self, strategy: &str) -> Option<&AttachOption> {
-        self.attach.iter().find(|way| way.strategy == strategy)
+    pub fn option(&self, method: AttachMethod) -> Option<&AttachOption> {
+        self.attach.iter().find(|option| option.method == method)
     }
 
     /// The image with this id.

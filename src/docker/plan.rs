@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 
 use super::api::info::Store;
-use super::attach::offline::CONSENT;
 use super::attach::{Disruption, Strategy};
-use super::content::upload;
+use super::content::{ImageToLoad, upload};
 use super::inventory::Inventory;
 use super::{platforms, space, substitutes};
 use crate::docker::api::images::EngineImage;
@@ -61,11 +60,14 @@ pub fn plan(
     unsupported::unpacked(&mut plan, unpacked, options)?;
     plan.attach = attachments(&plan.images, inventory, strategies);
     let accepts = inventory.accepts();
-    plan.send = upload(&plan.images, candidates, &accepts)?;
-    if let Some(free) = &inventory.space {
-        let unpacked = space::unpacked(&plan.images, candidates, &accepts);
-        plan.space = Some(free.needed_for(space::stream(&plan.send), unpacked));
-    }
+    let images = ImageToLoad::all(&plan.images, candidates)?;
+    let send = upload(&images, &accepts)?;
+    let unpacked = space::unpacked(&images, &accepts);
+    plan.space = inventory
+        .space
+        .as_ref()
+        .map(|space| space.needed_for(space::stream(&send), unpacked));
+    plan.send = send;
     Ok(plan)
 }
 
@@ -295,21 +297,21 @@ pub fn way(
             continue;
         }
         if let Some(unfit) = unfit.filter(|_| strategy.disruption() == Disruption::Live) {
-            obstacles.push(Obstacle::new(format!("{} {unfit}", strategy.name()), ""));
+            obstacles.push(Obstacle::new(format!("{} {unfit}", strategy.method()), ""));
             continue;
         }
         if let Err(obstacle) = serves {
             obstacles.push(obstacle);
             continue;
         }
-        match inventory.way(strategy.name()) {
-            Some(way) if way.obstacles.is_empty() => {
+        match inventory.option(strategy.method()) {
+            Some(option) if option.obstacles.is_empty() => {
                 return DigestStatus::ViaAttach {
-                    strategy: strategy.name(),
+                    method: strategy.method(),
                 };
             }
-            way => {
-                for obstacle in way.iter().flat_map(|way| &way.obstacles) {
+            option => {
+                for obstacle in option.iter().flat_map(|option| &option.obstacles) {
                     // Several ways may lack the same, such as root.
                     if !obstacles.contains(obstacle) {
                         obstacles.push(obstacle.clone());
@@ -319,11 +321,8 @@ pub fn way(
         }
     }
     let has_hint = obstacles.iter().any(|obstacle| obstacle.hint.is_some());
-    if let (Some(last), false) = (
-        obstacles.last_mut(),
-        has_hint || options.attach == Attach::Offline,
-    ) {
-        last.hint = Some(CONSENT.into());
+    if !has_hint && options.attach != Attach::Offline {
+        obstacles = needing_restart(obstacles);
     }
     if obstacles.is_empty() {
         obstacles.push(Obstacle::new(
@@ -332,6 +331,14 @@ pub fn way(
         ));
     }
     DigestStatus::Unavailable { obstacles }
+}
+
+/// Says after the last obstacle that a restart of the engine would do.
+fn needing_restart(mut obstacles: Vec<Obstacle>) -> Vec<Obstacle> {
+    if let Some(last) = obstacles.pop() {
+        obstacles.push(last.needing_restart());
+    }
+    obstacles
 }
 
 fn is_wanted(strategy: &dyn Strategy, options: &LoadOptions) -> bool {
@@ -351,7 +358,7 @@ fn attachments(
 ) -> Vec<Attachment> {
     let chosen = |strategy: &dyn Strategy| -> Vec<String> {
         let digest_status = DigestStatus::ViaAttach {
-            strategy: strategy.name(),
+            method: strategy.method(),
         };
         let images = images
             .iter()
@@ -367,7 +374,7 @@ fn attachments(
         .map(|strategy| (strategy, chosen(strategy.as_ref())));
     used.filter(|(_, wanted)| !wanted.is_empty())
         .map(|(strategy, wanted)| Attachment {
-            strategy: strategy.name(),
+            method: strategy.method(),
             restarts: strategy.disruption() == Disruption::Restarting,
             runs: true,
             steps: strategy.steps(&wanted, &inventory.host),

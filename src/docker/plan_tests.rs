@@ -6,8 +6,8 @@ use crate::docker::attach::folder::Folder;
 use crate::docker::attach::{HostFacts, Restart, ranking};
 use crate::docker::daemon::network::Network;
 use crate::docker::inventory::AttachOption;
-use crate::load::Form;
 use crate::load::sample::{candidate, diff_id, stored};
+use crate::load::{AttachMethod, Form};
 use crate::oci::Digest;
 
 pub(super) const AMD64: &[&str] = &["linux/amd64"];
@@ -27,9 +27,9 @@ pub(super) fn inventory(store: Store, images: Vec<EngineImage>) -> Inventory {
         zstd: store == Store::Containerd,
         tells_content: store == Store::Containerd,
         images,
-        attach: ["mirror", "hosts"]
-            .map(|strategy| AttachOption {
-                strategy,
+        attach: [AttachMethod::Mirror, AttachMethod::Hosts]
+            .map(|method| AttachOption {
+                method,
                 disruption: Disruption::Live,
                 obstacles: Vec::new(),
             })
@@ -166,9 +166,13 @@ fn digests_are_shown_by_the_first_way_that_works() {
         let plan = planned(vec![candidate(Some(name), &["a"], AMD64)], options, inventory).unwrap();
         (plan.images[0].digest_status.clone(), plan.exit_code())
     };
-    let attached = DigestStatus::ViaAttach { strategy: "mirror" };
+    let attached = DigestStatus::ViaAttach {
+        method: AttachMethod::Mirror,
+    };
     assert_eq!(digest_status("app:1", &options, &inventory), (attached, 0));
-    let hosts = DigestStatus::ViaAttach { strategy: "hosts" };
+    let hosts = DigestStatus::ViaAttach {
+        method: AttachMethod::Hosts,
+    };
     assert_eq!(
         digest_status("quay.io/app:1", &options, &inventory),
         (hosts.clone(), 0)
@@ -270,7 +274,10 @@ fn every_way_is_planned_with_its_steps() {
     let [mirror, hosts] = plan.attach.as_slice() else {
         panic!("{plan}")
     };
-    assert_eq!((mirror.strategy, hosts.strategy), ("mirror", "hosts"));
+    assert_eq!(
+        (mirror.method, hosts.method),
+        (AttachMethod::Mirror, AttachMethod::Hosts)
+    );
     assert!(!mirror.restarts && !hosts.restarts);
     let digest = plan.images[0].digest.unwrap();
     assert!(

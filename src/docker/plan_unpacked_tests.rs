@@ -4,8 +4,8 @@ use super::tests::{AMD64, held, inventory, planned, sent};
 use super::*;
 use crate::docker::inventory::AttachOption;
 use crate::image::provenance::{LayerOrigin, ManifestOrigin, Origins, Substitute};
-use crate::load::Form;
 use crate::load::sample::{candidate, diff_id, stored};
+use crate::load::{AttachMethod, Form};
 use crate::oci::{Descriptor, Digest, MediaType};
 
 /// An image of which these layers are here only uncompressed.
@@ -194,12 +194,14 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
     };
     let mut there = inventory(Store::Classic, Vec::new());
     there.attach = vec![AttachOption {
-        strategy: "offline",
+        method: AttachMethod::Offline,
         disruption: Disruption::Restarting,
         obstacles: Vec::new(),
     }];
     let plan = planned(app(), &trusting, &there).unwrap();
-    let attached = DigestStatus::ViaAttach { strategy: "offline" };
+    let attached = DigestStatus::ViaAttach {
+        method: AttachMethod::Offline,
+    };
     assert_eq!((&plan.images[0].digest_status, plan.exit_code()), (&attached, 6));
     let declined = LoadOptions {
         attach: Attach::None,
@@ -252,7 +254,9 @@ fn a_digest_that_only_its_manifest_has_is_attached_on_request_and_live() {
     );
     assert_eq!(plan.exit_code(), 6);
     let plan = planned(app(), &trusting, &classic).unwrap();
-    let attached = DigestStatus::ViaAttach { strategy: "mirror" };
+    let attached = DigestStatus::ViaAttach {
+        method: AttachMethod::Mirror,
+    };
     assert_eq!((&plan.images[0].digest_status, plan.exit_code()), (&attached, 6));
 
     // The containerd store shows it by itself, and names it by its digest alone, too.

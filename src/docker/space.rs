@@ -10,11 +10,11 @@ use std::path::PathBuf;
 
 use super::api::Client;
 use super::api::info::{Info, Store};
-use super::content::{Accepts, found, layers};
+use super::content::{Accepts, ImageToLoad, layers};
 use super::store::containerd;
 use crate::dir::Dir;
 use crate::docker::daemon::reach;
-use crate::load::{Candidates, DiskSpace, PlannedImage, UploadBlob};
+use crate::load::{DiskSpace, UploadBlob};
 use crate::oci::{Compression, Kind};
 
 /// File systems that may compress, on which files take less than their bytes: btrfs, ZFS, bcachefs.
@@ -84,11 +84,10 @@ fn free(folder: &Dir) -> Option<(u64, u64)> {
 }
 
 /// Uncompressed bytes of the layers that the engine unpacks for these images: one for each chain that it lacks.
-pub fn unpacked(images: &[PlannedImage], candidates: &Candidates<'_>, accepts: &Accepts) -> u64 {
+pub fn unpacked(images: &[ImageToLoad<'_, '_>], accepts: &Accepts) -> u64 {
     let mut seen = HashSet::new();
-    let missing = images.iter().filter(|planned| !planned.present);
     let mut bytes = 0_u64;
-    for (candidate, image) in missing.filter_map(|planned| found(planned, candidates)) {
+    for ImageToLoad { candidate, image, .. } in images.iter().filter(|image| !image.is_present) {
         for (layer, diff_id, chain) in layers(image) {
             if accepts.chains.contains(&chain) || !seen.insert(chain) {
                 continue;

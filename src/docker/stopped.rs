@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::attach::folder::Folder;
-use super::content::found;
+use super::content::ImageToLoad;
 use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
 use super::plan::checked_name;
 use super::push;
@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::load::{
-    Attach, Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, LoadOptions, Loaded, Obstacle,
-    Plan, PlannedImage, Report, Skipped, Target,
+    Attach, AttachMethod, Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, LoadOptions,
+    Loaded, Obstacle, Plan, PlannedImage, Report, Skipped, Target,
 };
 use crate::oci::chain_ids;
 use crate::oci::{Digest, Platform, Reference};
@@ -191,11 +191,12 @@ impl Target for StoppedStore {
         let lock = self.folder.lock(progress)?;
         self.folder.repair(&lock)?;
         interrupt.check()?;
-        self.write(plan, candidates, progress)?;
+        let images = ImageToLoad::all(&plan.images, candidates)?;
+        self.write(&images, progress)?;
         let now = self.files.repositories()?;
         let mut report = Report::new(plan);
-        for planned in &plan.images {
-            report.images.push(self.loaded(planned, candidates, &now));
+        for image in &images {
+            report.images.push(self.loaded(image, &now));
         }
         Ok(report)
     }
@@ -203,7 +204,7 @@ impl Target for StoppedStore {
 
 impl StoppedStore {
     /// Writes the names, as a whole or not at all.
-    fn write(&self, plan: &Plan, candidates: &Candidates<'_>, progress: &dyn Progress) -> Result<()> {
+    fn write(&self, images: &[ImageToLoad<'_, '_>], progress: &dyn Progress) -> Result<()> {
         let path = self.files.names();
         let unused = self
             .files
@@ -216,15 +217,16 @@ impl StoppedStore {
                 )
             })?;
         // For the next save, on whatever host that is.
-        let named = plan.images.iter().filter_map(|planned| {
+        let named = images.iter().filter_map(|image| {
+            let planned = image.planned;
             let is_shown = !matches!(planned.digest_status, DigestStatus::Unavailable { .. });
-            let candidate = candidates.images.get(planned.candidate).filter(|_| is_shown)?;
-            Some((planned.digest?, &*candidate.graph, planned.image_id))
+            let digest = planned.digest.filter(|_| is_shown)?;
+            Some((digest, &*image.candidate.graph, planned.image_id))
         });
         let kept = LockedManifests::keep_all(&self.files, named, progress);
         let mut repositories = self.files.repositories()?;
         let mut changed = false;
-        for planned in &plan.images {
+        for ImageToLoad { planned, .. } in images {
             let pinned = planned
                 .pinned()
                 .filter(|_| matches!(planned.digest_status, DigestStatus::ViaAttach { .. }));
@@ -244,7 +246,8 @@ impl StoppedStore {
         self.files.settle().map_err(Error::io("clean up beside", &path))
     }
 
-    fn loaded(&self, planned: &PlannedImage, candidates: &Candidates<'_>, now: &Repositories) -> Loaded {
+    fn loaded(&self, to_load: &ImageToLoad<'_, '_>, now: &Repositories) -> Loaded {
+        let planned = to_load.planned;
         let mut loaded = Loaded::planned(planned);
         let has = |name: &Reference| now.get(name) == Some(planned.image_id);
         let pinned = planned.pinned();
@@ -255,20 +258,28 @@ impl StoppedStore {
             let reason = format!("{name} is not in the store's list of names");
             loaded.obstacles.push(Obstacle::new(reason, ""));
         }
-        let push = self
-            .keep_push_digest
-            .then(|| found(planned, candidates))
-            .flatten();
-        loaded.push = push.and_then(|(candidate, image)| {
-            if let Some(substitute) = candidate.provenance.substitute {
-                return substitute.recorded.map(|digest| vec![push::unproven(&digest)]);
-            }
-            let written = push::remember(&self.files, &[planned.name.repository()], image);
-            let failed = written.err().map(|error| Obstacle::new(error.to_string(), ""));
-            let differs = push::differs(&candidate.graph, image);
-            Some(failed.into_iter().chain(differs).collect())
-        });
+        if self.keep_push_digest {
+            loaded.push = self.push_obstacles(to_load);
+        }
         loaded
+    }
+
+    /// What changes an image's digest in a later push, once the store knows where its layers are. `None` if it has no
+    /// digest.
+    fn push_obstacles(&self, to_load: &ImageToLoad<'_, '_>) -> Option<Vec<Obstacle>> {
+        let ImageToLoad {
+            planned,
+            candidate,
+            image,
+            ..
+        } = to_load;
+        if let Some(substitute) = candidate.provenance.substitute {
+            return substitute.recorded.map(|digest| vec![push::unproven(&digest)]);
+        }
+        let written = push::remember(&self.files, &[planned.name.repository()], image);
+        let failed = written.err().map(|error| Obstacle::new(error.to_string(), ""));
+        let differs = push::differs(&candidate.graph, image);
+        Some(failed.into_iter().chain(differs).collect())
     }
 }
 
@@ -344,9 +355,16 @@ fn digest_status(
         Attach::Auto | Attach::Offline if candidate.evidence() == Evidence::Recorded => {
             let other = holder.map(|holder| holder.to_string());
             let obstacle = unsupported::recorded(candidate, &digest, other.as_deref(), options);
-            obstacle.map_or(DigestStatus::ViaAttach { strategy: "offline" }, unavailable)
+            obstacle.map_or(
+                DigestStatus::ViaAttach {
+                    method: AttachMethod::Offline,
+                },
+                unavailable,
+            )
         }
-        Attach::Auto | Attach::Offline => DigestStatus::ViaAttach { strategy: "offline" },
+        Attach::Auto | Attach::Offline => DigestStatus::ViaAttach {
+            method: AttachMethod::Offline,
+        },
     }
 }
 
@@ -366,7 +384,7 @@ fn attachment(images: &[PlannedImage], names: PathBuf) -> Option<Attachment> {
         .map(|name| name.familiar())
         .collect();
     (!wanted.is_empty()).then(|| Attachment {
-        strategy: "offline",
+        method: AttachMethod::Offline,
         restarts: false,
         runs: false,
         steps: vec![format!("write {} into {}", wanted.join(", "), names.display())],

@@ -6,11 +6,12 @@ use super::Docker;
 use super::api::encode;
 use super::api::info::Store;
 use super::attach::{self, Wanted};
-use super::content::{self, Accepts, found};
+use super::content::{self, Accepts, ImageToLoad};
 use super::inventory::{self, Inventory};
 use super::plan::{self, has_name};
 use super::push;
 use super::store;
+use super::store::files::Files;
 use super::store::manifests::LockedManifests;
 use crate::archive::view::View;
 use crate::docker::api::images::{self, EngineImage, Known, find_image};
@@ -60,24 +61,20 @@ impl Target for Docker {
             interrupt,
         };
         let mut report = Report::new(plan);
-        let mut sent = vec![0; plan.images.len()];
-        report.sent = load.deliver(plan, &mut sent)?;
-        for planned in &plan.images {
+        let mut images = ImageToLoad::all(&plan.images, candidates)?;
+        report.sent = load.deliver(plan, &mut images)?;
+        for image in &images {
             interrupt.check()?;
-            report.sent += load.name(planned)?;
+            report.sent += load.name(image)?;
         }
-        let mut obstacles = load.attach(plan)?;
-        load.keep_manifests(plan);
+        load.attach(&mut images)?;
+        load.keep_manifests(&images);
         self.tidy();
-        let mut pushes = load.remember(plan);
+        load.remember(&mut images);
         let now = images::names(&self.client, load.accepts.store)?;
         let now = Known::of(&now);
-        for (at, planned) in plan.images.iter().enumerate() {
-            let obstacles = obstacles.get_mut(at).map(std::mem::take).unwrap_or_default();
-            let bytes = sent.get(at).copied().unwrap_or_default();
-            let push = pushes.get_mut(at).and_then(Option::take);
-            let asked = load.ask(planned, &now, obstacles, bytes)?;
-            report.images.push(Loaded { push, ..asked });
+        for image in images {
+            report.images.push(load.ask(image, &now)?);
         }
         Ok(report)
     }
@@ -94,70 +91,57 @@ struct Load<'l, 'a> {
 
 impl Load<'_, '_> {
     /// Sends what is missing and makes sure that it is there and right. Bytes of the streams; those of the
-    /// blobs are added to each image's in `sent`.
+    /// blobs are added to each image's.
     ///
     /// Layers that the engine seemed to have may be gone by now, or, in the containerd store, be there unpacked but
     /// as other blobs: compressed otherwise, or pulled for an image that shares them. What is then not whole is sent
     /// once more with all of its layers.
-    fn deliver(&self, plan: &Plan, sent: &mut [u64]) -> Result<u64> {
-        if plan.images.iter().all(|planned| planned.present) {
+    fn deliver(&self, plan: &Plan, images: &mut [ImageToLoad<'_, '_>]) -> Result<u64> {
+        if are_present(images) {
             return Ok(0);
         }
-        let all = content::upload(&plan.images, self.candidates, &self.accepts)?;
-        let is_partial = all.len() > plan.send.len();
-        let first = self.ship(&plan.images, &plan.send, sent);
+        let is_partial = content::upload(images, &self.accepts)?.len() > plan.send.len();
+        let first = self.ship(images, &plan.send);
         let mut total = match first {
             Err(Error::Engine { .. }) if is_partial => 0,
             other => other?,
         };
-        let lacking = self.lacking(&plan.images)?;
-        if lacking.is_empty() {
+        self.check(images)?;
+        if is_partial && !are_present(images) {
+            self.progress
+                .note("the engine has some of the layers in another compression only; sending them as well");
+            let upload = content::upload(images, &self.accepts)?;
+            total += self.ship(images, &upload)?;
+            self.check(images)?;
+        }
+        if are_present(images) {
             return Ok(total);
         }
-        if !is_partial {
-            return Err(self.not_right(plan, &lacking));
-        }
-        self.progress
-            .note("the engine has some of the layers in another compression only; sending them as well");
-        let mut again = plan.images.clone();
-        for (at, planned) in again.iter_mut().enumerate() {
-            planned.present |= !lacking.contains(&at);
-        }
-        let upload = content::upload(&again, self.candidates, &self.accepts)?;
-        total += self.ship(&again, &upload, sent)?;
-        let lacking = self.lacking(&again)?;
-        if lacking.is_empty() {
-            return Ok(total);
-        }
-        Err(self.not_right(plan, &lacking))
-    }
-
-    fn not_right(&self, plan: &Plan, lacking: &[usize]) -> Error {
-        let images = lacking.iter().filter_map(|at| plan.images.get(*at));
-        let names: Vec<String> = images.map(|planned| planned.name.familiar()).collect();
-        self.docker.client.error(
+        let missing = images.iter().filter(|image| !image.is_present);
+        let names: Vec<String> = missing.map(|image| image.planned.name.familiar()).collect();
+        Err(self.docker.client.error(
             "load",
             &format!("the engine took {} but does not have all of it", names.join(", ")),
             Some("see its log (journalctl -u docker); nothing was named".into()),
-        )
+        ))
     }
 
-    fn ship(&self, images: &[PlannedImage], upload: &[UploadBlob], sent: &mut [u64]) -> Result<u64> {
-        let view = upload::content(images, upload, self.candidates, &self.accepts)?;
+    fn ship(&self, images: &mut [ImageToLoad<'_, '_>], upload: &[UploadBlob]) -> Result<u64> {
+        let view = upload::content(images, upload, &self.accepts)?;
         self.progress.phase("sending", Some(view.size()));
         self.load("load", &view, upload)?;
         for piece in upload {
-            if let Some(bytes) = sent.get_mut(piece.image) {
-                *bytes += piece.size;
+            if let Some(image) = images.get_mut(piece.image) {
+                image.sent += piece.size;
             }
         }
         Ok(view.size())
     }
 
     fn load(&self, action: &str, view: &View, upload: &[UploadBlob]) -> Result<()> {
-        let pool = MergedBlobs::new(self.candidates);
+        let blobs = MergedBlobs::new(self.candidates);
         let mut stream = Watched {
-            stream: view.open(&pool),
+            stream: view.open(&blobs),
             upload: upload.iter(),
             now: None,
             progress: self.progress,
@@ -168,20 +152,17 @@ impl Load<'_, '_> {
             .post_tar(action, "/images/load?quiet=1", &mut stream, &mut |_| {})
     }
 
-    /// Positions of images that are not on the engine as they should be.
-    fn lacking(&self, images: &[PlannedImage]) -> Result<Vec<usize>> {
+    /// Looks which of the images that were sent the engine has as they should be.
+    fn check(&self, images: &mut [ImageToLoad<'_, '_>]) -> Result<()> {
         let client = &self.docker.client;
         let content = match self.accepts.store {
             store if images::tells_content(client, store) => Some(images::list(client, store)?),
             _ => None,
         };
         let content = content.as_deref().map(Known::of);
-        let mut lacking = Vec::new();
-        for (at, planned) in images.iter().enumerate().filter(|(_, planned)| !planned.present) {
-            let Some((_, image)) = found(planned, self.candidates) else {
-                continue;
-            };
-            let is_right = match (self.accepts.store, &content) {
+        for to_load in images.iter_mut().filter(|image| !image.is_present) {
+            let ImageToLoad { planned, image, .. } = to_load;
+            to_load.is_present = match (self.accepts.store, &content) {
                 (Store::Classic, _) => {
                     let inspected = find_image(client, &planned.image_id.to_string())?;
                     let expected = image.config.as_ref().map(|config| &config.diff_ids);
@@ -193,11 +174,8 @@ impl Load<'_, '_> {
                 }
                 (Store::Containerd, None) => self.unpacks(planned, image)?,
             };
-            if !is_right {
-                lacking.push(at);
-            }
         }
-        Ok(lacking)
+        Ok(())
     }
 
     /// Whether a container can be made of an image, which makes the containerd store unpack it. The container
@@ -233,7 +211,8 @@ impl Load<'_, '_> {
     }
 
     /// Sets an image's name. Bytes of the stream that it took.
-    fn name(&self, planned: &PlannedImage) -> Result<u64> {
+    fn name(&self, to_load: &ImageToLoad<'_, '_>) -> Result<u64> {
+        let planned = to_load.planned;
         if planned.tagged {
             return Ok(0);
         }
@@ -242,8 +221,7 @@ impl Load<'_, '_> {
             // The digest alone: it is attached.
             (Store::Classic, None) => Ok(0),
             (Store::Classic, Some(tag)) => {
-                let view = upload::classic_name(planned, tag, self.candidates, &self.accepts)?;
-                let Some(view) = view else { return Ok(0) };
+                let view = upload::classic_name(to_load, tag, &self.accepts)?;
                 self.load(&format!("name {tag}"), &view, &[])?;
                 Ok(view.size())
             }
@@ -257,11 +235,8 @@ impl Load<'_, '_> {
                 client.post(&format!("name {tag}"), &path, None).map(|_| 0)
             }
             (Store::Containerd, None) => {
-                let Some((candidate, _)) = found(planned, self.candidates) else {
-                    return Ok(0);
-                };
                 let name = Reference::digested(planned.name.repository(), planned.root);
-                let view = upload::containerd_name(&candidate.graph.root, &name)?;
+                let view = upload::containerd_name(&to_load.candidate.graph.root, &name)?;
                 self.load(&format!("name {name}"), &view, &[])?;
                 self.forget_nameless(planned.root)?;
                 Ok(view.size())
@@ -282,24 +257,18 @@ impl Load<'_, '_> {
         Ok(())
     }
 
-    /// Attaches what is planned to be, and gives for each image what is in the way of showing its digest.
-    fn attach(&self, plan: &Plan) -> Result<Vec<Vec<Obstacle>>> {
-        let mut obstacles: Vec<Vec<Obstacle>> = plan
-            .images
-            .iter()
-            .map(|planned| planned.obstacles().to_vec())
-            .collect();
+    /// Attaches what is planned to be, and notes with each image what is in the way of showing its digest.
+    fn attach(&self, images: &mut [ImageToLoad<'_, '_>]) -> Result<()> {
         for strategy in &self.docker.strategies {
             let digest_status = DigestStatus::ViaAttach {
-                strategy: strategy.name(),
+                method: strategy.method(),
             };
-            let chosen = plan.images.iter().enumerate();
-            let chosen = chosen.filter(|(_, planned)| planned.digest_status == digest_status);
             let mut wanted: Vec<Wanted<'_>> = Vec::new();
             // For each image the place of its digest: several tags of one repository have it once.
             let mut places = Vec::new();
-            for (at, planned) in chosen {
-                let Some(one) = wanted_of(planned, self.candidates) else {
+            for (at, image) in images.iter().enumerate() {
+                let Some(one) = wanted_of(image).filter(|_| image.planned.digest_status == digest_status)
+                else {
                     continue;
                 };
                 let known = wanted.iter().position(|known| known.is_same(&one));
@@ -314,23 +283,27 @@ impl Load<'_, '_> {
             self.progress.phase("attaching", None);
             let outcomes = strategy.apply(&self.docker.client, &wanted, self.progress, self.interrupt)?;
             for (at, place) in places {
-                if let (Some(list), Some(Err(obstacle))) = (obstacles.get_mut(at), outcomes.get(place)) {
-                    list.push(obstacle.clone());
+                if let (Some(image), Some(Err(obstacle))) = (images.get_mut(at), outcomes.get(place)) {
+                    image.obstacles.push(obstacle.clone());
                 }
             }
         }
-        Ok(obstacles)
+        Ok(())
     }
 
     /// Keeps the manifests of digests that a classic store shows already and does not have: one may have been attached
     /// when there was no manifest.
-    fn keep_manifests(&self, plan: &Plan) {
-        let is_shown = |planned: &&PlannedImage| {
-            planned.digest_status == DigestStatus::Present && planned.evidence == Evidence::Verified
-        };
-        let shown = plan.images.iter().filter(is_shown).filter_map(|planned| {
-            let (candidate, image) = found(planned, self.candidates)?;
-            Some((planned.digest?, &candidate.graph, image))
+    fn keep_manifests(&self, images: &[ImageToLoad<'_, '_>]) {
+        let shown = images.iter().filter_map(|to_load| {
+            let ImageToLoad {
+                planned,
+                candidate,
+                image,
+                ..
+            } = to_load;
+            let is_shown =
+                planned.digest_status == DigestStatus::Present && planned.evidence == Evidence::Verified;
+            Some((planned.digest.filter(|_| is_shown)?, &candidate.graph, *image))
         });
         let mut shown: Vec<_> = shown.collect();
         if self.accepts.store != Store::Classic || shown.is_empty() {
@@ -354,21 +327,17 @@ impl Load<'_, '_> {
     }
 
     /// Says what the engine shows for an image by `now`, the list of its images, or asks for the image where that does
-    /// not tell it. `obstacles` are in the way of its digest.
-    fn ask(
-        &self,
-        planned: &PlannedImage,
-        now: &Known<'_>,
-        obstacles: Vec<Obstacle>,
-        sent: u64,
-    ) -> Result<Loaded> {
+    /// not tell it.
+    fn ask(&self, to_load: ImageToLoad<'_, '_>, now: &Known<'_>) -> Result<Loaded> {
+        let planned = to_load.planned;
         let known = now.get(&match self.accepts.store {
             Store::Classic => planned.image_id,
             Store::Containerd => planned.root,
         });
         let mut loaded = Loaded {
-            obstacles,
-            sent,
+            obstacles: to_load.obstacles,
+            push: to_load.push,
+            sent: to_load.sent,
             ..Loaded::planned(planned)
         };
         if let Some(pinned) = planned.pinned() {
@@ -415,43 +384,68 @@ impl Load<'_, '_> {
         }))
     }
 
-    /// Lets the engine know where the images' layers are, if that is wanted: for each image, what changes its
-    /// digest in a push all the same.
-    fn remember(&self, plan: &Plan) -> Vec<Option<Vec<Obstacle>>> {
+    /// Lets the engine know where the images' layers are, if that is wanted, and notes with each image what changes
+    /// its digest in a push all the same.
+    fn remember(&self, images: &mut [ImageToLoad<'_, '_>]) {
         if !self.docker.keep_push_digest {
-            return Vec::new();
+            return;
         }
         let is_classic = self.accepts.store == Store::Classic;
         let files = is_classic.then(|| store::files_of(&self.docker.client));
-        let one = |planned: &PlannedImage| {
-            let (candidate, image) = found(planned, self.candidates)?;
-            if let Some(substitute) = candidate.provenance.substitute {
-                return substitute.recorded.map(|digest| vec![push::unproven(&digest)]);
-            }
-            let Some(files) = &files else {
-                // It has the blobs themselves, and needs no telling; what it lacks of an index, it cannot push.
-                return Some(push::partial(&candidate.graph, image).into_iter().collect());
-            };
-            // Where it came from has the blobs, and may be the registry that it is pushed to.
-            let origin = candidate.reference.as_ref().map(Reference::repository);
-            let name = planned.name.repository();
-            let repositories: Vec<&Repository> = origin
-                .into_iter()
-                .filter(|one| *one != name)
-                .chain([name])
-                .collect();
-            let written = files.as_ref().map_err(Obstacle::clone).and_then(|files| {
-                push::remember(files, &repositories, image).map_err(|error| obstacle(&error))
-            });
-            let differs = push::differs(&candidate.graph, image);
-            Some(written.err().into_iter().chain(differs).collect())
-        };
-        plan.images.iter().map(one).collect()
+        for image in images {
+            image.push = push_obstacles(image, files.as_ref());
+        }
     }
 }
 
-fn wanted_of<'o>(planned: &PlannedImage, candidates: &'o Candidates<'_>) -> Option<Wanted<'o>> {
-    let (candidate, image) = found(planned, candidates)?;
+/// What changes an image's digest in a later push, once `files`, the classic store's, know where its layers are. `None`
+/// if it has no digest.
+fn push_obstacles(
+    to_load: &ImageToLoad<'_, '_>,
+    files: Option<&Result<Files, Obstacle>>,
+) -> Option<Vec<Obstacle>> {
+    let ImageToLoad {
+        planned,
+        candidate,
+        image,
+        ..
+    } = to_load;
+    if let Some(substitute) = candidate.provenance.substitute {
+        return substitute.recorded.map(|digest| vec![push::unproven(&digest)]);
+    }
+    let Some(files) = files else {
+        // It has the blobs themselves, and needs no telling; what it lacks of an index, it cannot push.
+        return Some(push::partial(&candidate.graph, image).into_iter().collect());
+    };
+    // Where it came from has the blobs, and may be the registry that it is pushed to.
+    let origin = candidate.reference.as_ref().map(Reference::repository);
+    let name = planned.name.repository();
+    let repositories: Vec<&Repository> = origin
+        .into_iter()
+        .filter(|one| *one != name)
+        .chain([name])
+        .collect();
+    let written = files
+        .as_ref()
+        .map_err(Obstacle::clone)
+        .and_then(|files| push::remember(files, &repositories, image).map_err(|error| obstacle(&error)));
+    let differs = push::differs(&candidate.graph, image);
+    Some(written.err().into_iter().chain(differs).collect())
+}
+
+/// Whether the engine has all of the content.
+fn are_present(images: &[ImageToLoad<'_, '_>]) -> bool {
+    images.iter().all(|image| image.is_present)
+}
+
+/// The digest that is to be attached to an image, if it has one.
+fn wanted_of<'l>(to_load: &ImageToLoad<'l, '_>) -> Option<Wanted<'l>> {
+    let ImageToLoad {
+        planned,
+        candidate,
+        image,
+        ..
+    } = to_load;
     let is_indexed = !candidate.graph.indexes.is_empty();
     Some(attach::Wanted {
         platform: image.descriptor.platform.as_ref().filter(|_| is_indexed),

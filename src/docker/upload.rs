@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::api::info::Store;
-use super::content::{self, Accepts, found, is_decompressed, layers};
+use super::content::{self, Accepts, ImageToLoad, is_decompressed, layers};
 use crate::archive::content::Content;
 use crate::archive::format::{
     CONTAINERD_NAME, DockerImage, Entry, INDEX, MANIFEST, OCI_LAYOUT, OCI_LAYOUT_CONTENT, blob_path, to_json,
@@ -13,8 +13,7 @@ use crate::archive::format::{
 use crate::archive::view::{Item, View};
 use crate::blob::Stored;
 use crate::error::{Finding, Result};
-use crate::image::Image;
-use crate::load::{Candidate, Candidates, Form, PlannedImage, UploadBlob};
+use crate::load::{Candidates, Form, UploadBlob};
 use crate::oci::{Descriptor, Digest, MediaType, Reference};
 
 /// The blobs of several archives as one.
@@ -80,19 +79,11 @@ impl Content for MergedBlobs<'_> {
 ///
 /// # Errors
 ///
-/// If the plan contradicts the candidates.
-pub fn content(
-    images: &[PlannedImage],
-    upload: &[UploadBlob],
-    candidates: &Candidates<'_>,
-    accepts: &Accepts,
-) -> Result<View> {
+/// If two blobs would have one name.
+pub fn content(images: &[ImageToLoad<'_, '_>], upload: &[UploadBlob], accepts: &Accepts) -> Result<View> {
     let mut items = Vec::new();
     for piece in upload {
-        let Some((candidate, image)) = images
-            .get(piece.image)
-            .and_then(|planned| found(planned, candidates))
-        else {
+        let Some(ImageToLoad { candidate, image, .. }) = images.get(piece.image) else {
             continue;
         };
         let stored = |digest: &Digest| {
@@ -114,17 +105,15 @@ pub fn content(
             }
         }
     }
-    let missing = content::sent(images, accepts.store);
-    let missing = missing.into_iter().filter_map(|position| images.get(position));
+    let missing = content::sent(images, accepts.store).map(|(_, image)| image);
     match accepts.store {
         Store::Containerd => {
-            let roots = missing.filter_map(|planned| Some(found(planned, candidates)?.0.graph.root.bare()));
-            items.extend(layout(roots.collect())?);
+            items.extend(layout(
+                missing.map(|image| image.candidate.graph.root.bare()).collect(),
+            )?);
         }
         Store::Classic => {
-            let list: Vec<DockerImage> = missing
-                .filter_map(|planned| Some(docker_image(found(planned, candidates)?, accepts)))
-                .collect();
+            let list: Vec<DockerImage> = missing.map(|image| docker_image(image, accepts)).collect();
             items.push(file(MANIFEST, to_json(&list)?));
         }
     }
@@ -139,19 +128,11 @@ pub fn content(
 /// # Errors
 ///
 /// Only if it cannot be serialised.
-pub fn classic_name(
-    planned: &PlannedImage,
-    name: &Reference,
-    candidates: &Candidates<'_>,
-    accepts: &Accepts,
-) -> Result<Option<View>> {
-    let Some((candidate, image)) = found(planned, candidates) else {
-        return Ok(None);
-    };
-    let mut entry = docker_image((candidate, image), accepts);
+pub fn classic_name(image: &ImageToLoad<'_, '_>, name: &Reference, accepts: &Accepts) -> Result<View> {
+    let mut entry = docker_image(image, accepts);
     entry.repo_tags = Some(vec![name.full()]);
-    let config = Item::Blob(image.manifest.config.clone());
-    View::new(vec![config, file(MANIFEST, to_json(&[entry])?)]).map(Some)
+    let config = Item::Blob(image.image.manifest.config.clone());
+    View::new(vec![config, file(MANIFEST, to_json(&[entry])?)])
 }
 
 /// An archive that names an image of the containerd store which the engine has, without any content. It is
@@ -166,11 +147,11 @@ pub fn containerd_name(root: &Descriptor, name: &Reference) -> Result<View> {
     View::new(layout(vec![root])?)
 }
 
-fn docker_image((candidate, image): (&Candidate<'_>, &Image), accepts: &Accepts) -> DockerImage {
-    let mut entry = DockerImage::new(image, |layer| layer);
-    entry.layers = layers(image)
+fn docker_image(to_load: &ImageToLoad<'_, '_>, accepts: &Accepts) -> DockerImage {
+    let mut entry = DockerImage::new(to_load.image, |layer| layer);
+    entry.layers = layers(to_load.image)
         .map(|(layer, diff_id, _)| {
-            let here = candidate.provenance.layer(layer);
+            let here = to_load.candidate.provenance.layer(layer);
             blob_path(if is_decompressed(here, accepts) {
                 &diff_id
             } else {

@@ -21,9 +21,11 @@ use crate::progress::Progress;
 
 pub use crate::image::provenance::Evidence;
 pub use candidate::{Candidate, Candidates, DamagedImage};
-pub use obstacle::Obstacle;
+pub use obstacle::{Obstacle, ObstacleKind};
 pub use options::{Attach, LoadOptions, Selected};
-pub use plan::{Attachment, Change, DigestStatus, DiskSpace, Form, Plan, PlannedImage, Skipped, UploadBlob};
+pub use plan::{
+    AttachMethod, Attachment, Change, DigestStatus, DiskSpace, Form, Plan, PlannedImage, Skipped, UploadBlob,
+};
 pub use report::{Loaded, Report};
 
 /// The version of the JSON documents that plans and reports are printed as.

@@ -7,6 +7,9 @@ use crate::escape::Escaped;
 /// Why something cannot be done here, and what would help.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Obstacle {
+    /// What kind it is.
+    #[serde(skip)]
+    pub kind: ObstacleKind,
     /// What is in the way.
     pub reason: String,
     /// What to do about it.
@@ -14,10 +17,23 @@ pub struct Obstacle {
     pub hint: Option<String>,
 }
 
+/// What kind of obstacle it is, as far as a caller may act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ObstacleKind {
+    /// Any other.
+    #[default]
+    Other,
+    /// Only the user's consent to a restart of the engine is missing.
+    NeedsRestart,
+    /// Only root can do it.
+    NeedsRoot,
+}
+
 impl Obstacle {
     /// Makes one; an empty hint is none.
     pub fn new(reason: impl Into<String>, hint: impl Into<String>) -> Obstacle {
         Obstacle {
+            kind: ObstacleKind::Other,
             reason: reason.into(),
             hint: Some(hint.into()).filter(|hint| !hint.is_empty()),
         }
@@ -25,7 +41,20 @@ impl Obstacle {
 
     /// What is in the way of everybody but root.
     pub fn needs_root() -> Obstacle {
-        Obstacle::new("attaching digests needs root", "run the same command with sudo")
+        Obstacle {
+            kind: ObstacleKind::NeedsRoot,
+            ..Obstacle::new("attaching digests needs root", "run the same command with sudo")
+        }
+    }
+
+    /// Says that a restart of the engine would do.
+    #[must_use]
+    pub fn needing_restart(self) -> Obstacle {
+        Obstacle {
+            kind: ObstacleKind::NeedsRestart,
+            hint: Some("--attach offline --allow-restart attaches it, and restarts the engine".into()),
+            ..self
+        }
     }
 
     /// Makes one of several.
@@ -40,7 +69,13 @@ impl Obstacle {
             said.join("; ")
         };
         let reasons = join(&mut all.iter().map(|one| one.reason.clone()));
-        Obstacle::new(reasons, join(&mut all.into_iter().filter_map(|one| one.hint)))
+        // The kind of all that have a hint, if it is one.
+        let mut kinds = all.iter().filter(|one| one.hint.is_some()).map(|one| one.kind);
+        let kind = kinds.next().filter(|first| kinds.all(|kind| kind == *first));
+        Obstacle {
+            kind: kind.unwrap_or_default(),
+            ..Obstacle::new(reasons, join(&mut all.into_iter().filter_map(|one| one.hint)))
+        }
     }
 }
 

@@ -19,11 +19,12 @@ pub enum DigestStatus {
     /// The target shows it already.
     #[serde(rename = "already")]
     Present,
-    /// It is attached by this strategy.
+    /// It is attached by this method.
     #[serde(rename = "attach")]
     ViaAttach {
-        /// The strategy's name.
-        strategy: &'static str,
+        /// The method.
+        #[serde(rename = "strategy")]
+        method: AttachMethod,
     },
     /// It will not be shown.
     #[serde(rename = "hidden")]
@@ -161,11 +162,34 @@ pub struct UploadBlob {
     pub image: usize,
 }
 
-/// What a way of attaching digests will do.
+/// A method of making an engine show digests that it forgets in a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachMethod {
+    /// For a moment the engine pulls from a mirror of docker.io that is this process.
+    Mirror,
+    /// For a moment names of registries lead the engine to this process, by `/etc/hosts`.
+    Hosts,
+    /// The digests are written into the store while the engine does not run.
+    Offline,
+}
+
+impl fmt::Display for AttachMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AttachMethod::Mirror => "mirror",
+            AttachMethod::Hosts => "hosts",
+            AttachMethod::Offline => "offline",
+        })
+    }
+}
+
+/// What a method of attaching digests will do.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Attachment {
-    /// The strategy's name.
-    pub strategy: &'static str,
+    /// The method.
+    #[serde(rename = "strategy")]
+    pub method: AttachMethod,
     /// Whether the engine is stopped and started again.
     pub restarts: bool,
     /// Whether the engine runs at all.
@@ -346,7 +370,7 @@ impl fmt::Display for Plan {
                 (false, true) => "keeps running",
                 (false, false) => "does not run",
             };
-            writeln!(f, "attach by {} (the engine {engine})", attachment.strategy)?;
+            writeln!(f, "attach by {} (the engine {engine})", attachment.method)?;
             for (at, step) in (1..).zip(&attachment.steps) {
                 writeln!(f, "  {at}. {}", Escaped(step))?;
             }
@@ -376,8 +400,8 @@ fn write_digest(f: &mut fmt::Formatter<'_>, image: &PlannedImage) -> fmt::Result
         }
         DigestStatus::Native => writeln!(f, "  digest  {digest}"),
         DigestStatus::Present => writeln!(f, "  digest  {digest} ({recorded}is shown already)"),
-        DigestStatus::ViaAttach { strategy } => {
-            writeln!(f, "  digest  {digest} ({recorded}attached: {strategy})")
+        DigestStatus::ViaAttach { method } => {
+            writeln!(f, "  digest  {digest} ({recorded}attached: {method})")
         }
         DigestStatus::Declined => writeln!(f, "  digest  {digest} (not attached: --attach none)"),
         DigestStatus::Unavailable { obstacles } => {

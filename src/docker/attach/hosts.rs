@@ -34,7 +34,7 @@ use crate::docker::daemon::reach;
 use crate::error::{Error, Result};
 use crate::image::names;
 use crate::interrupt::pause;
-use crate::load::Obstacle;
+use crate::load::{AttachMethod, Obstacle};
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
 use crate::serve::{Documents, Server};
@@ -53,8 +53,8 @@ pub struct Hosts {
 }
 
 impl Strategy for Hosts {
-    fn name(&self) -> &'static str {
-        "hosts"
+    fn method(&self) -> AttachMethod {
+        AttachMethod::Hosts
     }
 
     fn disruption(&self) -> Disruption {

@@ -14,7 +14,7 @@ use std::net::TcpListener;
 use crate::docker::api::Client;
 use crate::docker::api::info::Info;
 use crate::image::names;
-use crate::load::Obstacle;
+use crate::load::{AttachMethod, Obstacle};
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
 use crate::serve::{Server, UNPRIVILEGED, bind_below};
@@ -36,8 +36,8 @@ pub struct Mirror {
 }
 
 impl Strategy for Mirror {
-    fn name(&self) -> &'static str {
-        "mirror"
+    fn method(&self) -> AttachMethod {
+        AttachMethod::Mirror
     }
 
     fn disruption(&self) -> Disruption {

@@ -38,7 +38,7 @@ use super::daemon::process;
 use crate::error::{Error, Result};
 use crate::image::Graph;
 use crate::interrupt::Interrupt;
-use crate::load::Obstacle;
+use crate::load::{AttachMethod, Obstacle};
 use crate::oci::{Digest, Platform, Repository};
 use crate::progress::Progress;
 
@@ -114,7 +114,7 @@ impl From<Error> for Failed {
 /// A way to attach digests.
 pub trait Strategy {
     /// What it is called in plans and reports.
-    fn name(&self) -> &'static str;
+    fn method(&self) -> AttachMethod;
 
     /// Whether the engine keeps running.
     fn disruption(&self) -> Disruption;

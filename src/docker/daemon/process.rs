@@ -462,8 +462,5 @@ fn start_time(pid: i32) -> io::Result<u64> {
 
 /// The obstacle that an error is to a preflight.
 pub fn obstacle(error: &Error) -> Obstacle {
-    Obstacle {
-        reason: error.to_string(),
-        hint: error.hint().map(str::to_string),
-    }
+    Obstacle::new(error.to_string(), error.hint().unwrap_or_default())
 }

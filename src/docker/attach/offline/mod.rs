@@ -1,7 +1,7 @@
 //! The engine is stopped, the names are written into its own list, and it is started again.
 //!
 //! This works for every name, and for digests whose manifest nobody has. It is the last choice, and needs the
-//! user's consent: containers stop along with the engine unless it can be describe to let them run.
+//! user's consent: containers stop along with the engine unless it can be told to let them run.
 //!
 //! - [`exchange`]: putting another list in the place of the old one, and back
 //! - [`service`]: stopping and starting, by systemd or by commands
@@ -26,15 +26,12 @@ use crate::docker::store::files::Files;
 use crate::docker::store::manifests::LockedManifests;
 use crate::docker::store::repositories::Repositories;
 use crate::error::{Error, Result};
-use crate::load::Obstacle;
+use crate::load::{AttachMethod, Obstacle};
 use crate::oci::{Digest, Reference, Repository};
 use impact::RestartImpact;
 use live_restore::ContainerImpact;
 use service::Control;
 use undo::{Step, UndoRecord};
-
-/// The hint where nothing but the user's consent is missing.
-pub const CONSENT: &str = "--attach offline --allow-restart attaches it, and restarts the engine";
 
 /// The strategy.
 #[derive(Debug)]
@@ -46,8 +43,8 @@ pub struct Offline {
 }
 
 impl Strategy for Offline {
-    fn name(&self) -> &'static str {
-        "offline"
+    fn method(&self) -> AttachMethod {
+        AttachMethod::Offline
     }
 
     fn disruption(&self) -> Disruption {
@@ -118,7 +115,9 @@ impl Strategy for Offline {
             (Ok(_), Ok(_)) if obstacles.is_empty() && !self.is_allowed() => {
                 let on_containers = impact.describe(&on_containers);
                 let reason = "the digest can be attached while the engine is stopped, which was not allowed";
-                Err(Obstacle::new(format!("{reason} ({on_containers})"), CONSENT).into())
+                Err(Obstacle::new(format!("{reason} ({on_containers})"), "")
+                    .needing_restart()
+                    .into())
             }
             (Ok(found), Ok(files)) if obstacles.is_empty() => {
                 let record = UndoRecord {
