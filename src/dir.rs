@@ -1,8 +1,8 @@
-//! Folders that are held open, so that what other users do to a path does not change what it leads to.
+//! Open folders: what other users do to a path later does not change where it leads.
 //!
-//! The system looks a path up anew at each use. A user who can write to one folder on the way can put a link
-//! there between two uses, or before the first. [`Dir::open`] looks a path up once and follows only links of root
-//! and of this user. Names in a [`Dir`] are used relative to its descriptor, and never follow a link.
+//! The system resolves a path again at each use. A user who can write to one of its folders can place a link
+//! there between two uses, or before the first. [`Dir::open`] resolves a path once and follows only links of
+//! root and of this user. Names in a [`Dir`] are used relative to its descriptor, and no link is followed.
 
 mod walk;
 
@@ -20,14 +20,14 @@ use rustix::io::Errno;
 
 pub use walk::Located;
 
-/// Larger files of settings are not read, in bytes.
+/// Largest settings file that is read, in bytes.
 pub const MAX_SETTING: u64 = 4 << 20;
-/// A folder, to read its names and to make them durable.
+/// Opens a folder to read its names and to sync it.
 const LISTED: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-/// What every file is opened with: no link is followed, and nothing is waited for.
+/// Flags for every file: follow no link, and do not block.
 const CAUTIOUS: OFlags = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
@@ -41,36 +41,36 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens a folder. Links on the way are followed if root or this user made them.
+    /// Opens a folder. Links in the path are followed if root or this user made them.
     ///
     /// # Errors
     ///
-    /// If it does not exist, or a link of another user is on the way.
+    /// If it does not exist, or the path has a link of another user.
     pub fn open(path: &Path) -> io::Result<Dir> {
         walk::directory(path, &mut |_, _| Ok(()))
     }
 
-    /// Opens a folder that no other user but root can change, or exchange for another one.
+    /// Opens a folder that no other user but root can change or replace.
     ///
     /// # Errors
     ///
-    /// As [`Dir::open`], and if another user can write to it or to a folder on the way.
+    /// As [`Dir::open`], and if another user can write to it or to a folder above it.
     pub fn open_private(path: &Path) -> io::Result<Dir> {
         walk::directory(&std::path::absolute(path)?, &mut private)
     }
 
-    /// Opens the folder that a file is to be in, which may not exist yet. A link in the place of the file is
-    /// followed like one on the way.
+    /// Opens the folder of a file, which need not exist. If the file is a link, it is followed like those in
+    /// the path.
     ///
     /// # Errors
     ///
-    /// As [`Dir::open`]; if `path` does not end in a name.
+    /// As [`Dir::open`], and if `path` does not end in a name.
     pub fn locate(path: &Path) -> io::Result<Located> {
         walk::locate(path, &mut |_, _| Ok(()), &is_trusted)
     }
 
-    /// Opens the folder that a file is to be in, as [`Dir::locate`] does, if no other user but root can change that
-    /// folder or exchange it for another one. The file itself may be another user's.
+    /// Opens the folder of a file as [`Dir::locate`] does, if no other user but root can change or replace that
+    /// folder. The file itself may be another user's.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Dir {
         &self.file
     }
 
-    /// What a name stands for; `None` if there is no such name.
+    /// The type of an entry; `None` if it does not exist.
     ///
     /// # Errors
     ///
@@ -120,7 +120,7 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// If there is none of that name, or it is something else.
+    /// If it does not exist or is not a folder.
     pub fn dir(&self, name: impl AsRef<OsStr>) -> io::Result<Dir> {
         let name = name.as_ref();
         let opened = openat(&self.file, name, LISTED, Mode::empty());
@@ -131,11 +131,11 @@ impl Dir {
         })
     }
 
-    /// Opens a folder below it. No link on the way is followed.
+    /// Opens a folder below it. No link in the path is followed.
     ///
     /// # Errors
     ///
-    /// If there is none, or something else is on the way; the message names it.
+    /// If it does not exist, or a part of the path is not a folder; the message names that part.
     pub fn below(&self, path: &Path) -> io::Result<Dir> {
         let mut at = self.dir(".")?;
         at.path.clone_from(&self.path);
@@ -158,35 +158,35 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// If the name is taken, or it cannot be made.
+    /// If the name exists, or the folder cannot be made.
     pub fn make_dir(&self, name: impl AsRef<OsStr>, mode: RawMode) -> io::Result<()> {
         Ok(mkdirat(&self.file, name.as_ref(), Mode::from_raw_mode(mode))?)
     }
 
-    /// Opens a regular file to read.
+    /// Opens a regular file for reading.
     ///
     /// # Errors
     ///
-    /// If there is none of that name, or it is something else.
+    /// If it does not exist or is not a regular file.
     pub fn open_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
         self.regular(name.as_ref(), OFlags::RDONLY)
     }
 
-    /// Makes a file to read and write.
+    /// Makes a file for reading and writing.
     ///
     /// # Errors
     ///
-    /// If the name is taken, or it cannot be made.
+    /// If the name exists, or the file cannot be made.
     pub fn create_file(&self, name: impl AsRef<OsStr>, mode: RawMode) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | CAUTIOUS;
         Ok(openat(&self.file, name.as_ref(), flags, Mode::from_raw_mode(mode))?.into())
     }
 
-    /// Opens a regular file to read and write, and makes it if there is none.
+    /// Opens a regular file for reading and writing, and makes it if it does not exist.
     ///
     /// # Errors
     ///
-    /// If something else has the name, or the file has a second name, so that somebody might count on it.
+    /// If the entry is not a regular file, or the file has a second name under which something else may use it.
     pub fn open_or_create(&self, name: impl AsRef<OsStr>, mode: RawMode) -> io::Result<File> {
         let name = name.as_ref();
         loop {
@@ -198,14 +198,14 @@ impl Dir {
                 Ok(file) if file.metadata()?.nlink() > 1 => {
                     return Err(denied("the file has a second name (a hard link)".into()));
                 }
-                // Removed in between.
+                // Removed in the meantime.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 outcome => return outcome,
             }
         }
     }
 
-    /// Renames a file, in place of another one if that has the new name.
+    /// Renames a file. An existing file with the new name is replaced.
     ///
     /// # Errors
     ///
@@ -218,7 +218,7 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// If the new name is taken, or the system does not allow it.
+    /// If the new name exists, or the system does not allow it.
     pub fn hard_link(&self, name: impl AsRef<OsStr>, new: impl AsRef<OsStr>) -> io::Result<()> {
         let flags = AtFlags::empty();
         Ok(linkat(
@@ -230,11 +230,11 @@ impl Dir {
         )?)
     }
 
-    /// Removes a file, a link or the like.
+    /// Removes anything but a folder.
     ///
     /// # Errors
     ///
-    /// If there is none of that name, or it is a folder.
+    /// If it does not exist or is a folder.
     pub fn remove_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         Ok(unlinkat(&self.file, name.as_ref(), AtFlags::empty())?)
     }
@@ -243,7 +243,7 @@ impl Dir {
     ///
     /// # Errors
     ///
-    /// If there is none of that name, or it is not empty.
+    /// If it does not exist or is not empty.
     pub fn remove_dir(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         Ok(unlinkat(&self.file, name.as_ref(), AtFlags::REMOVEDIR)?)
     }
@@ -264,7 +264,7 @@ impl Dir {
         Ok(names)
     }
 
-    /// Makes its names durable. On file systems without such an operation it does nothing.
+    /// Syncs its names to disk. Does nothing on file systems without that operation.
     ///
     /// # Errors
     ///
@@ -277,7 +277,7 @@ impl Dir {
     }
 
     fn regular(&self, name: &OsStr, access: OFlags) -> io::Result<File> {
-        // Before it is opened: opening a device can do things.
+        // Checked before it is opened, because opening a device can have effects.
         match self.kind(name)? {
             Some(FileType::RegularFile) | None => {}
             Some(kind) => return Err(unexpected(kind, "regular file")),
@@ -290,7 +290,7 @@ impl Dir {
         }
     }
 
-    /// Says what is there instead, where the system says something else.
+    /// Explains the system's error by the type of the entry.
     fn explained(&self, name: &OsStr, error: Errno, expected: &str) -> io::Error {
         match self.kind(name) {
             Ok(Some(kind)) if matches!(error, Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => {
@@ -301,11 +301,11 @@ impl Dir {
     }
 }
 
-/// Reads an open file of at most `limit` bytes whole.
+/// Reads an open file of at most `limit` bytes completely.
 ///
 /// # Errors
 ///
-/// If it cannot be read, or is larger.
+/// If it cannot be read or is larger.
 pub fn read_whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
     if file.metadata()?.len() > limit {
         return Err(io::Error::other("it is not a file of a reasonable size"));
@@ -315,21 +315,22 @@ pub fn read_whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a file of settings whole that says where something is, if it is root's or this user's.
+/// Reads a settings file that says where something is, if it is root's or this user's.
 ///
 /// # Errors
 ///
-/// If it cannot be read, or another user could say it.
+/// If it cannot be read, or another user could have written it.
 pub fn read_setting(path: &Path) -> io::Result<Vec<u8>> {
     let own = rustix::process::geteuid().as_raw();
     read_whole(open_owned(path, &[0, own])?, MAX_SETTING)
 }
 
-/// Opens a file of settings: it and every link to it belong to one of `owners`.
+/// Opens a settings file if it and every link to it belong to one of `owners`.
 ///
 /// # Errors
 ///
-/// If it is not there, is no regular file, or belongs to somebody else; as root also if others can write to it.
+/// If it does not exist, is not a regular file, or belongs to another user; for root also if others can write
+/// to it.
 pub fn open_owned(path: &Path, owners: &[u32]) -> io::Result<File> {
     let trust = |uid| uid == 0 || owners.contains(&uid);
     let located = walk::locate(path, &mut |_, _| Ok(()), &trust)?;
@@ -344,7 +345,7 @@ pub fn open_owned(path: &Path, owners: &[u32]) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether a folder on the way is one that no other user can change.
+/// Checks that no other user can change a folder in the path.
 fn private(path: &Path, file: &File) -> io::Result<()> {
     let meta = file.metadata()?;
     // In a folder such as /tmp, others cannot rename or remove what they do not own.
@@ -355,12 +356,12 @@ fn private(path: &Path, file: &File) -> io::Result<()> {
     Err(denied(format!("another user can write to {}", path.display())))
 }
 
-/// Whether what a user made can be relied on like one's own: root's and this user's can.
+/// Whether files of a user are trusted: those of root and of this user are.
 pub fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
-/// What a file is called that is not a regular one.
+/// The name of a file type other than regular.
 pub fn kind_name(kind: FileType) -> &'static str {
     match kind {
         FileType::RegularFile => "regular file",

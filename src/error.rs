@@ -1,7 +1,7 @@
-//! The library's one error type, and the findings of a verification.
+//! The library's error type, and the findings of a verification.
 //!
-//! An [`Error`] ends an operation and says whose side it is on, which is what exit codes tell apart.
-//! A [`Finding`] is data: a verification gathers all of them.
+//! An [`Error`] ends an operation and says on which side the cause is; exit codes follow from that. A
+//! [`Finding`] is data: a verification collects all of them.
 
 use std::fmt;
 use std::io;
@@ -13,13 +13,13 @@ use crate::oci::manifest::DocumentError;
 use crate::oci::reference::ReferenceError;
 use crate::oci::{Digest, Platform};
 
-/// What the library's operations return.
+/// The result of the library's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation ended.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// Content is wrong, hostile or over a limit.
+    /// Content is wrong or hostile, or exceeds a limit.
     #[error("{0}")]
     Refused(Box<Finding>),
     /// A verification found errors; the report holds all of them.
@@ -27,12 +27,12 @@ pub enum Error {
     Unverified {
         /// The archive.
         place: String,
-        /// Findings that are errors.
+        /// Number of findings that are errors.
         count: usize,
         /// What to do about it.
         hint: Option<String>,
     },
-    /// The request itself makes no sense.
+    /// The request itself is invalid.
     #[error("{message}")]
     Usage {
         /// What is wrong with it.
@@ -40,7 +40,7 @@ pub enum Error {
         /// What to do instead.
         hint: Option<String>,
     },
-    /// A text is not an image reference.
+    /// Text is not an image reference.
     #[error("{0}")]
     Reference(#[from] ReferenceError),
     /// A local file could not be read or written.
@@ -57,33 +57,33 @@ pub enum Error {
         /// What to do about it.
         hint: Option<String>,
     },
-    /// A registry or the network on the way to it.
+    /// The registry, or the network on the way to it.
     #[error("{registry}: {}{problem}", About(subject))]
     Registry {
-        /// The registry's host, as it was named.
+        /// The registry's host, as the reference names it.
         registry: String,
-        /// What was asked for: a reference, digest or address. May be empty.
+        /// What was requested: a reference, digest or address. May be empty.
         subject: String,
         /// What went wrong, with what was expected and found.
         problem: String,
         /// What to do about it.
         hint: Option<String>,
-        /// Whether asking again may help.
+        /// Whether a retry may help.
         transient: bool,
     },
-    /// A container engine refused or went away.
+    /// A container engine refused or stopped responding.
     #[error("{engine}: {action}: {problem}")]
     Engine {
         /// Which engine, at which address.
         engine: String,
-        /// What was asked of it.
+        /// What was requested of it.
         action: String,
         /// What it answered.
         problem: String,
         /// What to do about it.
         hint: Option<String>,
     },
-    /// A digest is not shown or not proven, or cannot be here.
+    /// A digest is not shown or not proven, or cannot be provided.
     #[error("{message}")]
     NotShown {
         /// Which digest or image, and why.
@@ -91,17 +91,17 @@ pub enum Error {
         /// What to do about it.
         hint: Option<String>,
     },
-    /// An image, tag or platform does not exist where it was looked for.
+    /// An image, tag or platform does not exist where sealift looked for it.
     #[error("{what} not found in {place}")]
     NotFound {
         /// The thing.
         what: String,
-        /// Where it was looked for.
+        /// Where sealift looked for it.
         place: String,
         /// What exists instead.
         hint: Option<String>,
     },
-    /// Several things failed, each for a reason of its own.
+    /// Several things failed, each for its own reason.
     #[error("{} errors: {}", .0.len(), Listed(.0))]
     Several(Vec<Error>),
     /// A signal asked to stop.
@@ -121,8 +121,8 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
-/// The exit code that counts of several: content that is wrong before an engine that fails before what is
-/// merely missing. 0 if there is none.
+/// The most severe of several exit codes: wrong content ranks before a failing engine, and that before a
+/// missing image. 0 if there is none.
 pub fn most_severe(codes: impl Iterator<Item = u8>) -> u8 {
     const RANKING: [u8; 7] = [1, 5, 3, 4, 7, 2, 6];
     codes
@@ -155,7 +155,7 @@ impl fmt::Display for About<'_> {
 }
 
 impl Error {
-    /// A local I/O error, to be used as `.map_err(Error::io("read", path))`.
+    /// Makes a local I/O error, as in `.map_err(Error::io("read", path))`.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Io {
             action,
@@ -166,19 +166,18 @@ impl Error {
         }
     }
 
-    /// The error inside an [`io::Error`] that a reader of this crate gave, by `io::Error::other`; else what
-    /// `otherwise` makes of it.
+    /// The error of this crate inside an [`io::Error`] (by `io::Error::other`), else the result of `otherwise`.
     pub fn from_reader(error: io::Error, otherwise: impl FnOnce(io::Error) -> Error) -> Error {
         error.downcast::<Error>().unwrap_or_else(otherwise)
     }
 
-    /// A refusal of content.
+    /// Makes a refusal of content.
     pub fn refused(place: Place, problem: impl Into<Problem>) -> Error {
         let problem = problem.into();
         Error::Refused(Box::new(Finding { place, problem }))
     }
 
-    /// What to do about it, if something is known.
+    /// What to do about it, if that is known.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Error::Usage { hint, .. }
@@ -194,7 +193,7 @@ impl Error {
         }
     }
 
-    /// The same error with a hint, where it is a registry's that has none.
+    /// The same error with this hint, if it is a registry's and has none.
     pub(crate) fn or_hint(mut self, text: &str) -> Error {
         if let Error::Registry { hint, .. } = &mut self {
             hint.get_or_insert_with(|| text.into());
@@ -217,7 +216,7 @@ impl Error {
         }
     }
 
-    /// One error of several; the only one as it is.
+    /// One error for several; a single one stays as it is.
     pub fn of_several(mut errors: Vec<Error>) -> Error {
         match errors.len() {
             1 => errors.remove(0),
@@ -225,7 +224,7 @@ impl Error {
         }
     }
 
-    /// The errors of several, or this one alone.
+    /// The errors inside [`Error::Several`], or this one alone.
     pub fn each(&self) -> &[Error] {
         match self {
             Error::Several(errors) => errors,
@@ -233,18 +232,18 @@ impl Error {
         }
     }
 
-    /// Whether whoever reads our output went away: no failure to speak of.
+    /// Whether the reader of our output has gone away, which is not a failure.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// Whether the same request may succeed when it is made again.
+    /// Whether the same request may succeed in a retry.
     pub fn is_transient(&self) -> bool {
         matches!(self, Error::Registry { transient: true, .. })
     }
 }
 
-/// Where something was found. Empty fields are not known or make no sense there.
+/// Where something was found. A field is empty if it is not known or does not apply.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Place {
     /// The archive, layout folder or registry.
@@ -256,13 +255,13 @@ pub struct Place {
     /// The blob.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// Bytes from the start of the archive, its parts taken as one.
+    /// Bytes from the start of the archive, with its parts joined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
 }
 
 impl Place {
-    /// A place that is only known by the blob.
+    /// The place of a blob about which nothing else is known.
     pub fn blob(digest: Digest) -> Place {
         Place {
             digest: Some(digest),
@@ -495,7 +494,7 @@ impl Problem {
         }
     }
 
-    /// Whether what is wrong is that the content ends too early.
+    /// Whether the content ends too early.
     pub fn is_cut(&self) -> bool {
         matches!(
             self,
@@ -503,7 +502,7 @@ impl Problem {
         )
     }
 
-    /// What to do about it, if something is known.
+    /// What to do about it, if that is known.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Problem::Schema1 => {

@@ -1,4 +1,4 @@
-//! Text from outside, made safe to print: archives, registries and engines must not steer a terminal
+//! Escapes text from outside before it is printed: archives, registries and engines must not control a terminal
 //! or forge a line of output.
 
 use std::fmt;
@@ -20,7 +20,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Whether a character acts on the output instead of standing in it.
+/// Whether a character would act on a terminal instead of being printed.
 pub fn is_hostile(char: char) -> bool {
     char.is_control()
         || matches!(char,
@@ -28,7 +28,7 @@ pub fn is_hostile(char: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' | '\u{061c}')
 }
 
-/// A word as a shell reads it, for commands that are to be pasted.
+/// Quotes a word for a shell, for commands that can be pasted.
 pub fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c);
     match !text.is_empty() && text.chars().all(is_plain) {

@@ -1,5 +1,5 @@
-//! How work is stopped by a signal: a flag that long loops look at, and clean-up that runs before the
-//! process dies by the signal. Without [`Interrupt::install`] nothing is ever interrupted.
+//! Stops work on a signal: a flag that long loops check, and cleanup that runs before the process dies by the
+//! signal. Without [`Interrupt::install`] nothing is ever interrupted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 type Action = Box<dyn FnOnce() + Send>;
 
-/// The flag and the clean-up list of one run. Clones share both.
+/// The flag and the cleanup list of one run. Clones share both.
 #[derive(Clone, Default)]
 pub struct Interrupt(Arc<State>);
 
@@ -21,10 +21,10 @@ struct State {
     remarks: Mutex<Vec<String>>,
 }
 
-/// How long a pause goes on after it was to end.
+/// How often a pause checks whether to stop.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Keeps a clean-up action registered while it lives.
+/// Keeps a cleanup action registered while it lives.
 #[must_use]
 pub struct Guard {
     interrupt: Interrupt,
@@ -32,9 +32,9 @@ pub struct Guard {
 }
 
 impl Interrupt {
-    /// On SIGINT, SIGTERM and SIGHUP: sets the flag, runs the clean-up actions, latest first, calls `report` with the
-    /// signal and their remarks, and dies by the signal. SIGXFSZ is taken in, so that writing beyond `ulimit -f` is an
-    /// error and not a death.
+    /// On SIGINT, SIGTERM and SIGHUP: sets the flag, runs the cleanup actions, latest first, calls `report`
+    /// with the signal and their remarks, and dies by the signal. SIGXFSZ is ignored, so that writing beyond
+    /// `ulimit -f` is an error instead.
     ///
     /// # Errors
     ///
@@ -56,14 +56,14 @@ impl Interrupt {
         Ok(())
     }
 
-    /// Waits for the process to die once a signal came, so that no exit code overtakes it.
+    /// Waits for the process to die if a signal has arrived, so that it does not exit with a code first.
     pub fn wait_if_stopped(&self) {
         while self.0.stopped.load(Ordering::SeqCst) {
             std::thread::park();
         }
     }
 
-    /// Sets the flag and runs the clean-up actions, latest first, each once.
+    /// Sets the flag and runs the cleanup actions, latest first, each once.
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::SeqCst);
         loop {
@@ -80,7 +80,7 @@ impl Interrupt {
         }
     }
 
-    /// Adds what the user should know after a signal. Called by clean-up actions.
+    /// Adds something that the user should know after a signal. Called by cleanup actions.
     pub fn remark(&self, text: String) {
         let mut remarks = self.0.remarks.lock().unwrap_or_else(PoisonError::into_inner);
         remarks.push(text);
@@ -90,7 +90,7 @@ impl Interrupt {
         std::mem::take(&mut self.0.remarks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Registers clean-up for as long as the guard lives.
+    /// Registers cleanup for as long as the guard lives.
     pub fn on_stop(&self, action: impl FnOnce() + Send + 'static) -> Guard {
         let id = self.0.next.fetch_add(1, Ordering::SeqCst);
         let mut actions = self.0.actions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +101,7 @@ impl Interrupt {
         }
     }
 
-    /// Fails once a signal came: called by long loops between pieces of work.
+    /// Fails after a signal. Long loops call it between pieces of work.
     ///
     /// # Errors
     ///
@@ -115,11 +115,11 @@ impl Interrupt {
     }
 }
 
-/// Waits, for as long as `check` has no objection.
+/// Waits, unless `check` fails.
 ///
 /// # Errors
 ///
-/// What `check` fails with.
+/// The error of `check`.
 pub fn pause(pause: Duration, check: impl Fn() -> Result<()>) -> Result<()> {
     let started = Instant::now();
     loop {

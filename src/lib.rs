@@ -1,29 +1,30 @@
 //! Moves container images between hosts that cannot reach each other, and keeps every digest.
 //!
-//! Data goes one way when saving: a [`source::Source`] resolves a reference to a descriptor, [`image::graph`]
-//! closes it over the chosen platforms, [`archive`] lays the file out, [`transfer`] fills it, and the writer
-//! seals it. And back when loading: the archive's reader, its verification, then a target.
+//! To save, a [`source::Source`] resolves a reference to a descriptor, [`image::graph`] collects everything
+//! below it for the chosen platforms, [`archive`] computes the layout of the file, [`transfer`] fetches the
+//! blobs, and the writer publishes the file. To load, the archive is opened and verified, and a target plans
+//! and applies the load.
 //!
-//! From the bottom up; no module uses one that stands below it in this list:
+//! From the bottom up; no module uses a later one of this list:
 //!
 //! - [`escape`]: how text from outside is printed
 //! - [`oci`]: digests, descriptors, manifests, configs, references, platforms; pure
 //! - [`error`]: errors, and findings as data
-//! - [`progress`], [`interrupt`]: what long work reports, how it is stopped
-//! - [`dir`]: folders that are held open, for files where other users can write
-//! - [`net`]: addresses, proxies, and the environment that says how hosts are reached
-//! - [`goflate`]: the gzip encoder of Go, byte for byte
-//! - [`blob`]: bytes: where they are, how they are read and decompressed, the proof of what they are
-//! - [`image`]: what a reference stands for, and how people say which images they mean
-//! - [`source`]: what images come out of; [`transfer`]: the scheduler that moves blobs out of a source
+//! - [`progress`], [`interrupt`]: reports of long work, and how a signal stops it
+//! - [`dir`]: open folders, for files where other users can write
+//! - [`net`]: addresses, proxies, and the environment variables for them
+//! - [`goflate`]: Go's gzip encoder, byte for byte
+//! - [`blob`]: where bytes are, how they are read and decompressed, and the proof that they match a descriptor
+//! - [`image`]: what a reference stands for, and the selection and renaming of images
+//! - [`source`]: where images are read from; [`transfer`]: the scheduler that fetches their blobs
 //! - [`archive`]: the OCI-layout tar: layout, writer, reader, verification, views
-//! - [`rebuild`]: packing layers again as they were packed once
-//! - [`held`]: images that an engine or an archive holds without all that a registry had of them
-//! - [`serve`]: manifests by digest, over HTTP, for an engine on this host
-//! - [`save`]: references and a source, to a sealed archive
-//! - [`load`]: where images go: probe, plan, apply
-//! - [`registry`]: the distribution protocol
-//! - [`docker`]: Docker's Engine API as a source and a target, and attaching digests to its classic store
+//! - [`rebuild`]: recompresses layers into their original form
+//! - [`held`]: images whose store lost part of their registry form
+//! - [`serve`]: serves manifests by digest, over HTTP, to an engine on this host
+//! - [`save`]: from references and a source to an archive
+//! - [`load`]: from an archive to a target: probe, plan, apply
+//! - [`registry`]: the client of the distribution protocol
+//! - [`docker`]: Docker as a source and a target, and attaching digests to its classic store
 
 pub mod archive;
 pub mod blob;

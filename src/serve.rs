@@ -1,7 +1,7 @@
-//! A registry that serves manifests only, by digest only, to an engine on this host.
+//! A registry that serves only manifests, only by digest, to an engine on this host.
 //!
-//! An engine that holds an image's layers asks a registry for nothing but the manifests. Tags are never
-//! answered: whoever asks for one must get it from a real registry or not at all.
+//! An engine that has an image's layers requests only the manifests. Tags are never served: they must come from
+//! a real registry.
 //!
 //! Source: OCI distribution specification, "Pulling manifests".
 
@@ -23,12 +23,12 @@ use tokio::sync::oneshot;
 use crate::image::Graph;
 use crate::oci::{Digest, MediaType};
 
-/// Ports below this one are for root alone, unless the system says that fewer are.
+/// Ports below this one are for root alone, unless the system is configured with fewer.
 pub const UNPRIVILEGED: u16 = 1024;
-/// A client that sends no request for so long is let go.
+/// A client that sends no request for this long is disconnected.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The manifests and indexes that are served, by the repository's path and their digest.
+/// The manifests and indexes to serve, by the repository's path and their digest.
 #[derive(Debug, Clone, Default)]
 pub struct Documents(BTreeMap<(String, Digest), (MediaType, Bytes)>);
 
@@ -61,12 +61,12 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Binds a free port of 127.0.0.1 below `unprivileged`, the first that is not for root alone: nobody else can take
-/// it over while an engine still believes in it.
+/// Binds a free port of 127.0.0.1 below `unprivileged`, the first port that is not for root alone. No other
+/// user can bind it while an engine still uses it.
 ///
 /// # Errors
 ///
-/// If this process may not, all of them are taken, or there is none.
+/// If this process may not bind it, or no port is free.
 pub fn bind_below(unprivileged: u16) -> io::Result<TcpListener> {
     let mut last = io::Error::other("there is no port that only root can bind");
     for port in (1..unprivileged.min(UNPRIVILEGED)).rev() {
@@ -80,11 +80,11 @@ pub fn bind_below(unprivileged: u16) -> io::Result<TcpListener> {
 }
 
 impl Server {
-    /// Serves on a bound port, in a thread of its own, until it is dropped.
+    /// Serves on a bound port, in its own thread, until it is dropped.
     ///
     /// # Errors
     ///
-    /// If the thread or its event loop cannot be had.
+    /// If the thread or its event loop cannot be started.
     pub fn start(listener: TcpListener, documents: Documents) -> io::Result<Server> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -110,7 +110,7 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -137,7 +137,7 @@ async fn accept(listener: TcpListener, served: Served) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, or the client was gone already: others may still come.
+            // Out of descriptors, or the client has gone away: others may still come.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -251,7 +251,7 @@ mod tests {
         let digest = graph.root.digest;
         let mut documents = Documents::default();
         documents.add("library/app", &graph);
-        // No other test takes a port of this address between the end of the server and the last line.
+        // No other test binds a port of this address between the end of the server and the last line.
         let listener = TcpListener::bind("127.83.0.1:0").unwrap();
         let server = Server::start(listener, documents).unwrap();
         let agent: ureq::Agent = ureq::Agent::config_builder()

@@ -1,8 +1,8 @@
-//! The scheduler that moves blobs from a source to a sink: workers, retries, cancel.
+//! Fetches blobs from a source and writes them to a sink: workers, retries, cancellation.
 //!
-//! Each blob is hashed as it passes. A body that ends early goes on where it ended; one whose bytes are wrong
-//! is asked for again from its start. The first error that stays stops all workers, unless blobs that cannot be
-//! fetched are to be left out.
+//! Each blob is hashed on the way. A body that ends early is resumed where it ended; one with wrong bytes is
+//! fetched again from its start. The first permanent error stops all workers, unless blobs that cannot be
+//! fetched are to be skipped.
 
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
@@ -18,28 +18,29 @@ use crate::oci::{Descriptor, Digest, Repository};
 use crate::progress::Progress;
 use crate::source::Source;
 
-/// Blobs that are fetched at once, if nothing else is said: as many as skopeo and podman fetch, so registries
-/// are used to it. One stream seldom fills a line, and one core hashes faster than most lines deliver.
+/// Default number of blobs fetched at the same time. skopeo and podman fetch as many, so registries are used to
+/// it. One stream seldom saturates a line, and one core hashes faster than most lines deliver.
 pub const JOBS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(5);
-/// How often a blob is asked for in vain, if nothing else is said.
+/// Default number of attempts per blob.
 pub const TRIES: u32 = 5;
-/// The pause before the second try, if nothing else is said; it doubles with each further one.
+/// Default pause before the second attempt; it doubles with each further one.
 pub const PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// New bytes after which a try was not in vain: a large blob on a bad line may break more than five times.
+/// New bytes after which an attempt does not count as failed: on a bad line, a large blob may break off more
+/// than five times.
 const HEADWAY: u64 = 1 << 20;
-/// Bytes that are read, hashed and written at once: they stay in a core's cache in between.
+/// Bytes that are read, hashed and written at once. They fit into a core's cache.
 const BUFFER: usize = 256 << 10;
 
 /// Where blobs go. Called from several threads at once unless [`Sink::is_ordered`].
 pub trait Sink: Send + Sync {
-    /// Prepares for a blob. What is kept of it from an earlier run, from its first byte on, is put in its place
-    /// and shown to `take`, which hashes it.
+    /// Prepares for a blob. Bytes kept from an earlier run, from the first one on, are put in place and passed
+    /// to `take`, which hashes them.
     ///
     /// # Errors
     ///
-    /// If what is kept cannot be read or written, and what `take` fails with.
+    /// If they cannot be read or written, and the errors of `take`.
     fn begin(&self, blob: &Descriptor, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
 
     /// Writes bytes of a blob, `at` bytes from its start.
@@ -49,14 +50,14 @@ pub trait Sink: Send + Sync {
     /// If they cannot be written.
     fn write(&self, blob: &Descriptor, at: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Whether blobs must come one after the other, in the order in which they were planned.
+    /// Whether blobs must arrive one after the other, in the planned order.
     fn is_ordered(&self) -> bool;
 
-    /// Whether bytes that were written can be written again, as after a wrong digest.
+    /// Whether bytes can be written again, as after a wrong digest.
     fn is_rewritable(&self) -> bool;
 }
 
-/// A blob to move, and the repository that has it.
+/// A blob to fetch, and its repository.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     /// The repository.
@@ -65,21 +66,21 @@ pub struct Wanted {
     pub descriptor: Descriptor,
 }
 
-/// A blob that was moved.
+/// A blob that was fetched.
 #[derive(Debug, Clone, Copy)]
 pub struct Moved {
-    /// The proof of it.
+    /// The proof that it matches its descriptor.
     pub verified: Verified,
-    /// Stored bytes that were there already from an earlier run.
+    /// Stored bytes that were kept from an earlier run.
     pub reused: u64,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The blobs that were moved.
+    /// The blobs that were fetched.
     pub moved: Vec<Moved>,
-    /// Those that their source does not give, each with its error; only where a run goes on without them.
+    /// Those that could not be fetched, with their errors; only if the run skips them.
     pub failed: Vec<(Digest, Error)>,
 }
 
@@ -89,26 +90,26 @@ pub struct Transfer<'a> {
     pub source: &'a dyn Source,
     /// Where they go.
     pub sink: &'a dyn Sink,
-    /// Blobs at once.
+    /// Number of blobs at the same time.
     pub jobs: NonZeroUsize,
-    /// How often a blob is asked for in vain.
+    /// Number of attempts per blob.
     pub tries: u32,
-    /// The pause before the second try; it doubles with each further one.
+    /// The pause before the second attempt; it doubles with each further one.
     pub pause: Duration,
-    /// Whether the other blobs are moved when a source does not give one.
+    /// Whether the other blobs are fetched if one fails.
     pub keep_going: bool,
-    /// Told what goes on.
+    /// Receives reports.
     pub progress: &'a dyn Progress,
-    /// Looked at between pieces of work.
+    /// Checked between pieces of work.
     pub interrupt: &'a Interrupt,
 }
 
 impl Transfer<'_> {
-    /// Moves all of `wanted`, which stand in the sink's order; each digest once.
+    /// Fetches all of `wanted`, in the sink's order; each digest once.
     ///
     /// # Errors
     ///
-    /// The first error that asking again did not mend, and that is not left out.
+    /// The first error that retries did not remedy and that is not skipped.
     pub fn run(&self, mut wanted: Vec<Wanted>) -> Result<Outcome> {
         let mut workers = self.jobs.get().min(wanted.len());
         if self.sink.is_ordered() {
@@ -147,7 +148,7 @@ impl Transfer<'_> {
         };
         thread::scope(|scope| {
             for _ in 1..workers {
-                // Where no more threads are to be had, there are fewer workers.
+                // If a thread cannot be started, there are fewer workers.
                 let _ = thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
@@ -155,26 +156,26 @@ impl Transfer<'_> {
         outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a run goes on after an error: it is one blob's, and no local file's.
+    /// Whether a run continues after an error: one of a single blob, and not of a local file.
     fn skips(&self, error: &Error) -> bool {
         self.keep_going && !matches!(error, Error::Io { .. } | Error::Interrupted)
     }
 }
 
-/// One blob on its way.
+/// A blob that is being fetched.
 struct Move<'a> {
     transfer: &'a Transfer<'a>,
     stop: &'a AtomicBool,
     blob: &'a Wanted,
 }
 
-/// How one try at a blob ended when it did not succeed.
+/// Why an attempt at a blob failed.
 enum Failure {
-    /// What came is right as far as is known: go on behind it.
+    /// The bytes so far are right as far as is known: resume after them.
     Broken(Error),
-    /// What came is wrong: begin anew.
+    /// The bytes are wrong: start again.
     Wrong(Error),
-    /// Asking again is of no use.
+    /// A retry cannot help.
     Final(Error),
 }
 
@@ -250,10 +251,10 @@ impl Move<'_> {
         }
     }
 
-    /// Asks for the rest of the blob once.
+    /// Requests the rest of the blob once.
     fn attempt(&self, verifier: &mut Verifier, buffer: &mut [u8]) -> Result<Verified, Failure> {
         let blob = &self.blob.descriptor;
-        // All of it may be there already; an empty blob need not be asked for.
+        // All of it may be kept already; an empty blob need not be requested.
         if verifier.count() < blob.size {
             let mut body = self
                 .transfer
@@ -323,7 +324,7 @@ impl Move<'_> {
             .fault(&self.blob.repository, &self.blob.descriptor, problem)
     }
 
-    /// The error of a body that broke: the library's own if it wraps one, else the network's.
+    /// The error of a body that broke off: the library's own if it wraps one, else a network error.
     fn broken(&self, error: io::Error) -> Error {
         Error::from_reader(error, |error| Error::Registry {
             registry: self.blob.repository.domain().into(),

@@ -1,8 +1,8 @@
-//! Layers as streams of uncompressed bytes, with everything refused that decompressors disagree on.
+//! Decompresses layers, and refuses everything on which decompressors disagree.
 //!
-//! Sources: RFC 1952 (gzip; several members are one stream), RFC 8878 (zstd; several frames are one stream,
-//! skippable frames hold nothing of it, and a window of 128 MiB is the most that a decoder must accept
-//! in this field, as containerd's and podman's do).
+//! Sources: RFC 1952 (gzip; several members are one stream); RFC 8878 (zstd; several frames are one stream, and
+//! skippable frames are no part of it). The largest zstd window is 128 MiB, the most that containerd and podman
+//! accept.
 
 use std::io::{self, BufRead, Read};
 
@@ -12,10 +12,10 @@ use zstd::stream::raw::{DParameter, Operation as _};
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::Compression;
 
-/// Most bytes that a layer may decompress to, unless an option says otherwise.
+/// Default limit for the uncompressed bytes of a layer.
 pub const DEFAULT_LIMIT: u64 = 64 << 30;
 
-/// The compression that the first bytes of a file tell; `None` for what is read as it is.
+/// The compression, by the first bytes of a file. `None` for anything unknown.
 pub(crate) fn compression_of(magic: &[u8]) -> Compression {
     match magic {
         [0x1f, 0x8b, ..] => Compression::Gzip,
@@ -26,7 +26,7 @@ pub(crate) fn compression_of(magic: &[u8]) -> Compression {
 /// Largest zstd window, as a power of two: 128 MiB.
 const MAX_WINDOW_LOG: u32 = 27;
 
-/// Gives the uncompressed bytes of a layer's stored bytes.
+/// Decompresses the stored bytes of a layer.
 pub struct Decompressor<R> {
     stream: Stream<R>,
     limit: u64,
@@ -42,30 +42,29 @@ enum Stream<R> {
 
 struct Members<R> {
     input: R,
-    /// The member that has begun.
+    /// The current member.
     member: Option<Inflate>,
-    /// Members that ended.
+    /// Members completed.
     ended: usize,
-    /// The end was reached.
+    /// Whether the end was reached.
     done: bool,
 }
 
 struct Frames<R> {
     input: R,
     decoder: zstd::stream::raw::Decoder<'static>,
-    /// Frames that ended, skippable ones among them.
+    /// Frames completed, including skippable ones.
     ended: usize,
-    /// Whether a frame has begun and not ended.
+    /// Whether a frame is incomplete.
     inside: bool,
 }
 
 impl<R: BufRead> Decompressor<R> {
-    /// Starts at the first stored byte. More than `limit` uncompressed bytes are refused; errors name
-    /// `place`.
+    /// Starts at the first stored byte. Refuses more than `limit` uncompressed bytes; errors name `place`.
     ///
     /// # Errors
     ///
-    /// Only if there is no memory for a decompressor.
+    /// Only if a decompressor cannot be allocated.
     pub fn new(compression: Compression, input: R, limit: u64, place: Place) -> Result<Decompressor<R>> {
         let stream = match compression {
             Compression::None => Stream::Plain(input),
@@ -96,12 +95,12 @@ impl<R: BufRead> Decompressor<R> {
         })
     }
 
-    /// Uncompressed bytes given so far.
+    /// Uncompressed bytes returned so far.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The reader of the stored bytes, to prove them after the last uncompressed byte came.
+    /// The reader of the stored bytes, which can be verified after the last uncompressed byte.
     pub fn into_inner(self) -> R {
         match self.stream {
             Stream::Plain(input) => input,
@@ -110,7 +109,7 @@ impl<R: BufRead> Decompressor<R> {
         }
     }
 
-    /// The reader of the stored bytes, to see how far it is.
+    /// The reader of the stored bytes, to see its position.
     pub fn get_ref(&self) -> &R {
         match &self.stream {
             Stream::Plain(input) => input,
@@ -119,12 +118,12 @@ impl<R: BufRead> Decompressor<R> {
         }
     }
 
-    /// Gives the next uncompressed bytes; zero at the end of the stream, behind which nothing is.
+    /// Returns the next uncompressed bytes. Zero means that the stream is complete and nothing follows it.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if the stream is damaged, cut, followed by other data, or over the limit;
-    /// otherwise what the reader of the stored bytes says.
+    /// [`Error::Refused`] if the stream is damaged, truncated, followed by other data, or over the limit;
+    /// otherwise the error of the reader of the stored bytes.
     pub fn next_bytes(&mut self, target: &mut [u8]) -> Result<usize> {
         let count = self.step(target).map_err(|error| explain(error, &self.place))?;
         self.count = self
@@ -149,7 +148,7 @@ impl<R: BufRead> Decompressor<R> {
     }
 }
 
-/// Tells the stored bytes' reader's errors from those of the decompressors.
+/// Distinguishes errors of the stored bytes' reader from those of the decompressor.
 fn explain(error: io::Error, place: &Place) -> Error {
     if error.raw_os_error().is_some() {
         return Error::io("read", place.archive.as_deref().unwrap_or_default())(error);
@@ -167,7 +166,8 @@ fn explain(error: io::Error, place: &Place) -> Error {
     })
 }
 
-/// How every gzip member begins: the magic, the only method, and flags of which the upper three are reserved.
+/// The first bytes of every gzip member: the magic and the only method. The upper three of the flags that
+/// follow are reserved.
 const GZIP_START: [u8; 3] = [0x1f, 0x8b, 8];
 const GZIP_RESERVED: u8 = 0xe0;
 /// Bytes of the shortest gzip header.
@@ -190,18 +190,18 @@ impl<R: BufRead> Members<R> {
         Ok(0)
     }
 
-    /// Begins a member where one begins; behind a whole one there may be none.
+    /// Starts a member if one begins here; after a complete one there may be none.
     fn begin(&mut self) -> io::Result<()> {
         if self.ended > 0 && self.input.fill_buf()?.is_empty() {
             self.done = true;
             return Ok(());
         }
-        // 16: a gzip header is expected; 15: the largest window that there is.
+        // 16: expect a gzip header; 15: the largest window.
         self.member = Some(Inflate::new(true, 16 + 15));
         Ok(())
     }
 
-    /// Gives uncompressed bytes of a member; none at its end, or if more stored bytes are needed first.
+    /// Returns uncompressed bytes of a member; none at its end, or if it needs more stored bytes first.
     fn inflate(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let Some(member) = &mut self.member else {
             return Ok(0);
@@ -209,7 +209,7 @@ impl<R: BufRead> Members<R> {
         let stored = self.input.fill_buf()?;
         let (taken_before, given_before) = (member.total_in(), member.total_out());
         if stored.is_empty() {
-            // A header that is cut belongs to no member.
+            // A truncated header is not a member.
             return Err(match self.ended {
                 1.. if taken_before < GZIP_HEADER => io::Error::other(Problem::DataAfterStream),
                 _ => io::Error::from(io::ErrorKind::UnexpectedEof),
@@ -217,7 +217,7 @@ impl<R: BufRead> Members<R> {
         }
         if !begins_gzip(taken_before, stored) {
             return Err(io::Error::other(match self.ended {
-                // Not even a header, behind a member that was whole: this belongs to no gzip stream.
+                // After a complete member, without even a header: not part of a gzip stream.
                 1.. => Problem::DataAfterStream,
                 0 => Problem::Compression {
                     reason: "no gzip header".into(),
@@ -245,7 +245,7 @@ impl<R: BufRead> Members<R> {
     }
 }
 
-/// Whether stored bytes, `at` bytes into a member, are such as a gzip member may have there.
+/// Whether a gzip member may have these stored bytes at position `at`.
 fn begins_gzip(at: u64, stored: &[u8]) -> bool {
     let at = usize::try_from(at).unwrap_or(usize::MAX);
     let start = GZIP_START.get(at..).unwrap_or_default();
@@ -270,7 +270,7 @@ impl<R: BufRead> Frames<R> {
             }
             let status = match self.decoder.run_on_buffers(stored, target) {
                 Ok(status) => status,
-                // Not even a header, behind a frame that was whole.
+                // After a complete frame, without even a header.
                 Err(error)
                     if !self.inside && self.ended > 0 && error.to_string().contains("frame descriptor") =>
                 {
@@ -316,7 +316,7 @@ mod tests {
     const SKIPPABLE: &[u8] = b"\x5a\x2a\x4d\x18\x05\x00\x00\x00hello";
 
     fn run(compression: Compression, stored: &[u8], limit: u64) -> Result<Vec<u8>, (u8, &'static str)> {
-        // Small and large pieces: where a buffer ends must make no difference.
+        // Small and large pieces: the ends of buffers must not matter.
         let mut outcomes: Vec<Result<Vec<u8>, Error>> = Vec::new();
         for (capacity, piece) in [(7, 3), (1 << 16, 1 << 16)] {
             let input = io::BufReader::with_capacity(capacity, stored);

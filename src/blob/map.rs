@@ -1,16 +1,16 @@
-//! Bulk reading of blobs over a memory map, a window at a time, so that memory stays flat. The only module
-//! with unsafe code.
+//! Bulk reading of blobs over a memory map, one window at a time, so that memory use is constant. The only
+//! module with unsafe code.
 //!
-//! A window's pages are populated before they are given out, which turns a truncated file or a failing
-//! medium into an error (`MADV_POPULATE_READ`, Linux 5.14). Whatever goes wrong with mapping or populating,
-//! the window is read by positioned reads instead: they either give the bytes or say what is wrong, where.
+//! The pages of a window are populated before the window is returned (`MADV_POPULATE_READ`, Linux 5.14), which
+//! turns a truncated file or a failing medium into an error. If mapping or populating fails, the window is read
+//! by positioned reads instead: they either return the bytes, or an error with its position.
 //!
-//! Between populating and touching, the file may still shrink or its pages may be dropped and fail to come
-//! back. The touch is then a SIGBUS, which is taken in: the page becomes zeros, the window remembers, and
-//! the next call reports an I/O error. Bytes of such a window never pass for the file's.
+//! After that, the file may still shrink, or its pages may be dropped and fail to load again. Touching such a
+//! page raises SIGBUS. The handler replaces the page by zeros and flags the window, and the next call returns
+//! an I/O error. The bytes of such a window never count as the file's.
 //!
-//! What is given out is the file's own memory, which another process may change while it is looked at: it
-//! suits hashing, where that only changes the digest. Whoever parses or passes on what was hashed uses
+//! The returned slice is the file's own memory, which another process may change at any time. That suits
+//! hashing, where a change only alters the digest. To parse or forward what was hashed, use
 //! [`crate::blob::reader::BlobReader`], which hashes a private copy.
 #![allow(
     unsafe_code,
@@ -29,28 +29,28 @@ use crate::error::Result;
 
 /// Bytes of a file that are mapped at once.
 const WINDOW: u64 = 2 << 20;
-/// Windows that can be mapped at the same time; further ones are read.
+/// Windows that can be mapped at the same time; any more are read.
 const SLOTS: usize = 256;
-/// Populating a window that is in memory takes well below this; one that takes longer came from a medium,
-/// where reading ahead pays.
+/// Populating a window that is in memory takes well below this. One that takes longer came from a medium, where
+/// reading ahead pays.
 const COLD: Duration = Duration::from_millis(1);
 
-/// Gives the stored bytes of a blob in pieces, each borrowed until the next is asked for.
+/// Returns the stored bytes of a blob in pieces. Each is borrowed until the next call.
 pub struct Windows<'a> {
     extents: std::slice::Iter<'a, Extent>,
     extent: Option<&'a Extent>,
-    /// Bytes of `extent` that were given.
+    /// Bytes of `extent` that were returned.
     given: u64,
     window: u64,
     held: Held,
     may_map: bool,
 }
 
-/// The piece that was given last.
+/// The piece that was returned last.
 enum Held {
     Nothing,
     Map(Guarded),
-    /// Bytes of `buffer` that count.
+    /// The valid bytes of `buffer`.
     Read(Vec<u8>),
 }
 
@@ -67,13 +67,13 @@ impl<'a> Windows<'a> {
         }
     }
 
-    /// Gives the next piece; `None` after the last. A loop that ends in `None` has had every piece
-    /// checked after its use.
+    /// Returns the next piece; `None` after the last. A loop that ends in `None` has had every piece checked
+    /// after its use.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] with the offset in its file if the file is shorter than it was, or its medium fails;
-    /// for what goes wrong while a piece is in use, at the next call.
+    /// [`Error::Io`] with the offset in its file if the file has shrunk or its medium fails. What goes wrong
+    /// while a piece is in use is returned by the next call.
     pub fn next_piece(&mut self) -> Result<Option<&[u8]>> {
         self.check()?;
         let extent = loop {
@@ -90,7 +90,7 @@ impl<'a> Windows<'a> {
             }
         };
         let offset = extent.offset.saturating_add(self.given);
-        // Windows end on multiples of their size, so that large pages are mapped whole.
+        // Windows end on multiples of their size, so that large pages are mapped completely.
         let length = (self.window - offset % self.window).min(extent.length - self.given);
         self.hold(extent, offset, length)?;
         self.given += length;
@@ -113,8 +113,8 @@ impl<'a> Windows<'a> {
                     }
                     return Ok(());
                 }
-                // Not here: this kernel cannot populate, or this file cannot be mapped. Otherwise only
-                // this window: the read below says what is wrong with it.
+                // Disables mapping if this kernel cannot populate or this file cannot be mapped. Otherwise only
+                // this window failed, and the read below returns the error.
                 Err(error) => self.may_map = error.raw_os_error() == Some(libc::EFAULT),
             }
         }
@@ -128,7 +128,7 @@ impl<'a> Windows<'a> {
         Ok(())
     }
 
-    /// Looks at what happened while the last piece was in use.
+    /// Checks for a fault while the last piece was in use.
     fn check(&self) -> Result<()> {
         let (Held::Map(guarded), Some(extent)) = (&self.held, self.extent) else {
             return Ok(());
@@ -140,7 +140,7 @@ impl<'a> Windows<'a> {
                 io::Error::other("the file shrank or its medium failed while it was read"),
             ));
         }
-        // Behind the new end of a file, the rest of its last page reads as zeros, without a fault.
+        // After the new end of a file, the rest of its last page reads as zeros without a fault.
         let end = guarded.offset.saturating_add(guarded.length);
         let now = extent
             .file
@@ -154,7 +154,7 @@ impl<'a> Windows<'a> {
     }
 }
 
-/// Asks for what comes next; whether that is done makes no difference to what is read.
+/// Requests readahead of what comes next. A failure does not affect what is read.
 fn read_ahead(file: &File, offset: u64, length: u64) {
     #[cfg(target_os = "linux")]
     {
@@ -169,15 +169,15 @@ fn to_usize(length: u64) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }
 
-/// A mapped and populated window whose faults are taken in.
+/// A mapped and populated window whose faults are handled.
 struct Guarded {
-    /// Dropped after the slot is given back, see `drop`.
+    /// Dropped after the slot is released, see `drop`.
     map: memmap2::Mmap,
     slot: &'static Slot,
-    /// Where the window begins in its file.
+    /// Offset of the window in its file.
     offset: u64,
     length: u64,
-    /// Bytes between the first mapped page's begin and the window's begin.
+    /// Bytes between the start of the first mapped page and the start of the window.
     lead: usize,
 }
 
@@ -215,7 +215,7 @@ impl Guarded {
         &self.map
     }
 
-    /// Where in the window the first fault was, if there was one.
+    /// Position in the window of the first fault, if there was one.
     fn fault(&self) -> Option<u64> {
         match self.slot.fault.load(Ordering::Acquire) {
             0 => None,
@@ -226,16 +226,16 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // Before the map goes (fields are dropped after this): its addresses may be another's at once.
+        // Before the map is dropped (fields are dropped after this): its addresses may be reused at once.
         self.slot.release();
     }
 }
 
-/// One entry of the table that the signal handler looks at. Lock-free: the handler may run on any thread at
-/// any instruction.
+/// One entry of the table that the signal handler reads. Lock-free: the handler may run on any thread at any
+/// instruction.
 struct Slot {
-    /// The pages of the window, in one word so that it is never seen half-written: number of the first
-    /// 4 KiB unit, shifted, and count of units. Zero is free.
+    /// The pages of the window, in one word so that it is never half-written: number of the first 4 KiB unit,
+    /// shifted, and count of units. Zero is free.
     pages: AtomicU64,
     /// One more than the offset of the first fault, from the window's first page; zero is none.
     fault: AtomicUsize,
@@ -264,7 +264,7 @@ impl Slot {
                 .compare_exchange(0, pages, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok();
             if claimed {
-                // Nobody touches the window before it is given out, so no fault is lost.
+                // Nothing touches the window before it is returned, so no fault is lost.
                 slot.fault.store(0, Ordering::Release);
             }
             claimed
@@ -275,7 +275,7 @@ impl Slot {
         self.pages.store(0, Ordering::Release);
     }
 
-    /// Where `address` lies, from the window's first page on.
+    /// Offset of `address` from the window's first page.
     fn position(&self, address: usize) -> Option<usize> {
         let pages = self.pages.load(Ordering::Acquire);
         let unit = to_u64(address / UNIT);
@@ -290,10 +290,10 @@ fn page_size() -> usize {
     rustix::param::page_size()
 }
 
-/// What handled SIGBUS before; set before the handler is, so that it never misses it.
+/// The previous SIGBUS handler. It is set before ours is installed, so ours always finds it.
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// Installs the SIGBUS handler, once for the process, when the first window is mapped.
+/// Installs the SIGBUS handler once for the process, when the first window is mapped.
 fn guard_is_installed() -> io::Result<()> {
     static INSTALLED: OnceLock<Option<i32>> = OnceLock::new();
     match INSTALLED.get_or_init(|| install().err().map(|error| error.raw_os_error().unwrap_or(0))) {
@@ -314,7 +314,7 @@ fn install() -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) = on_sigbus;
     action.sa_sigaction = handler as usize;
-    // On the alternate stack, as the standard library's own handler, which tells stack overflows.
+    // On the alternate stack, like the standard library's own handler, which detects stack overflows.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
     // SAFETY: the struct is whole: an empty mask, and a handler of the type that SA_SIGINFO asks for, which
     // is async-signal-safe (see there).
@@ -324,10 +324,10 @@ fn install() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes in a fault in a registered window; hands every other on.
+/// Handles a fault in a registered window, and passes on every other.
 ///
-/// Async-signal-safe: it reads and writes atomics, reads cells that are set before it is installed, and
-/// calls `mmap`, `sigaction` and `raise`, which are bare system calls. It allocates and locks nothing.
+/// Async-signal-safe: it reads and writes atomics, reads cells that were set before it was installed, and calls
+/// `mmap`, `sigaction` and `raise`, which are bare system calls. It does not allocate or lock.
 extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: with SA_SIGINFO the kernel gives a valid `siginfo_t` for the time of the call, and `si_addr`
     // is what it holds for a SIGBUS that the kernel itself raised (`si_code` above zero).
@@ -335,12 +335,12 @@ extern "C" fn on_sigbus(signal: i32, info: *mut libc::siginfo_t, context: *mut l
     match address {
         Some(address) if take_in(address) => {}
         Some(_) => hand_on(signal, info, context),
-        // Sent by a process: the standard library's handler would take it for a fault that comes again.
+        // Sent by a process: the standard library's handler would take it for a fault that recurs.
         None => die_by(signal),
     }
 }
 
-/// Puts a page of zeros where a window has a fault, and flags the window. False if no window is there.
+/// Maps a page of zeros over a fault in a window, and flags the window. False if no window is there.
 fn take_in(address: usize) -> bool {
     let found = TABLE
         .iter()
@@ -372,7 +372,7 @@ fn take_in(address: usize) -> bool {
     true
 }
 
-/// Does what would have been done without this module.
+/// Does what would have happened without this module.
 fn hand_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let previous = PREVIOUS.get();
     match previous.map(|previous| (previous.sa_sigaction, previous.sa_flags)) {

@@ -94,7 +94,7 @@ fn truncated_between_populate_and_touch_is_an_error_and_no_death() {
     let piece = windows.next_piece().unwrap().unwrap();
     assert_eq!(piece[0], bytes[1_000]);
     file.set_len(30_000).unwrap();
-    // The touch that would be a SIGBUS: pages behind the new end read as zeros now.
+    // This would be a SIGBUS: pages after the new end read as zeros now.
     assert_eq!(piece[20_000], bytes[21_000]);
     assert_eq!(piece[80_000], 0);
     assert_eq!(piece[60_000], 0);
@@ -175,7 +175,7 @@ fn slots_are_given_back() {
     }
 }
 
-/// Runs one test of this file again, in a process of its own that may die.
+/// Runs one test of this file again in its own process, which may die.
 fn alone(test: &str) -> std::process::ExitStatus {
     std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &format!("blob::map::tests::{test}")])

@@ -1,7 +1,7 @@
-//! Blobs as bytes: where they are, how they are read, and the proof that they are what a descriptor says.
+//! Blobs as bytes: where they are, how they are read, and the proof that they match a descriptor.
 //!
 //! - [`stored`]: where a blob's stored bytes are
-//! - [`verified`]: the proof that bytes are what a descriptor says
+//! - [`verified`]: the proof that bytes match a descriptor
 //! - [`reader`]: one blob's stored bytes, hashed while they are read
 //! - `map`: bulk hashing over a memory map; the only unsafe code
 //! - [`decompress`]: a layer's uncompressed bytes

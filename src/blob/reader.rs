@@ -1,7 +1,7 @@
-//! Reading one blob, hashed while it is read.
+//! Reads one blob and hashes it while reading.
 //!
-//! Bytes are read into memory of one's own and hashed there: what is given out is what was hashed, whatever
-//! happens to the file meanwhile.
+//! The bytes are read into private memory and hashed there. What is returned is what was hashed, even if the
+//! file changes.
 
 use std::io::{self, BufRead, Read};
 
@@ -11,28 +11,28 @@ use crate::blob::Stored;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::Descriptor;
 
-/// Stored bytes that are read at once.
+/// Stored bytes per read.
 const PIECE: usize = 256 << 10;
 
-/// Gives a blob's stored bytes, and at the end the proof that they are what the descriptor says.
+/// Returns a blob's stored bytes, and at the end the proof that they match the descriptor.
 pub struct BlobReader {
     stored: Stored,
     verifier: Verifier,
     place: Place,
-    /// The extent that is read now, and how many bytes of it were read.
+    /// The current extent, and how many bytes of it were read.
     extent: usize,
     done: u64,
     buffer: Box<[u8]>,
-    /// What of `buffer` was not given out yet.
+    /// The part of `buffer` that was not returned yet.
     ready: std::ops::Range<usize>,
 }
 
 impl BlobReader {
-    /// Starts at the first byte of what `descriptor` names.
+    /// Starts at the first byte of the blob that `descriptor` names.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if the stored size is another than the descriptor's: nothing of it is read.
+    /// [`Error::Refused`] if the stored size differs from the descriptor's. Nothing is read then.
     pub fn new(stored: &Stored, descriptor: &Descriptor) -> Result<BlobReader> {
         let place = stored.locate(Place::blob(descriptor.digest));
         if stored.size != descriptor.size {
@@ -53,7 +53,7 @@ impl BlobReader {
         })
     }
 
-    /// Stored bytes that were read and hashed so far.
+    /// Stored bytes that were read and hashed.
     pub fn count(&self) -> u64 {
         self.verifier.count()
     }
@@ -63,11 +63,11 @@ impl BlobReader {
         &self.place
     }
 
-    /// Reads and hashes what is left, and proves the whole.
+    /// Reads and hashes the rest, and verifies the whole.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if the bytes have another digest; [`Error::Io`] if they cannot be read.
+    /// [`Error::Refused`] if the digest differs; [`Error::Io`] if the bytes cannot be read.
     pub fn finish(mut self) -> Result<Verified> {
         while self.fill()? {}
         self.verifier
@@ -100,7 +100,7 @@ impl BlobReader {
         Ok(0)
     }
 
-    /// Fills the buffer anew, dropping what is in it. False at the end.
+    /// Refills the buffer, discarding its content. False at the end.
     fn fill(&mut self) -> Result<bool> {
         let mut buffer = std::mem::take(&mut self.buffer);
         if buffer.is_empty() {

@@ -9,34 +9,34 @@ use std::sync::Arc;
 use crate::error::{Error, Place, Result};
 use crate::oci::Digest;
 
-/// A stretch of a file.
+/// A range of a file.
 #[derive(Debug, Clone)]
 pub struct Extent {
     /// The open file.
     pub file: Arc<File>,
     /// Its path, for messages.
     pub path: Arc<PathBuf>,
-    /// Where the stretch begins, in bytes.
+    /// Start of the range, in bytes.
     pub offset: u64,
     /// Its length in bytes.
     pub length: u64,
 }
 
-/// Where the stored bytes of a blob are: one extent, or several when an archive was cut into parts.
+/// Where the stored bytes of a blob are: one extent, or several if an archive is in parts.
 #[derive(Debug, Clone)]
 pub struct Stored {
     /// The extents, in order.
     pub extents: Vec<Extent>,
-    /// Stored bytes in all of them.
+    /// Stored bytes of all extents.
     pub size: u64,
     /// The entry's or file's name, for messages.
     pub entry: String,
-    /// Where they begin in the archive, its parts taken as one, in bytes; `None` for a file of its own.
+    /// Offset in the archive, with its parts joined; `None` for a separate file.
     pub offset: Option<u64>,
 }
 
 impl Stored {
-    /// The same place, at these bytes.
+    /// The same place, with this blob's entry and offset.
     pub fn locate(&self, place: Place) -> Place {
         Place {
             entry: Some(self.entry.clone()),
@@ -45,7 +45,7 @@ impl Stored {
         }
     }
 
-    /// Gives the stored bytes from the one at `offset` on, unchecked.
+    /// Reads the stored bytes from `offset` on, unverified.
     pub fn reader(&self, offset: u64) -> StoredReader {
         StoredReader {
             stored: self.clone(),
@@ -54,10 +54,10 @@ impl Stored {
     }
 }
 
-/// Reads stored bytes out of their extents. Its errors wrap a [`Error`].
+/// Reads stored bytes from their extents. Its errors wrap an [`Error`].
 pub struct StoredReader {
     stored: Stored,
-    /// Bytes from the first extent's begin.
+    /// Bytes from the start of the first extent.
     at: u64,
 }
 
@@ -81,11 +81,11 @@ impl Read for StoredReader {
     }
 }
 
-/// Reads `buffer` full from an extent's file at `offset` of that file.
+/// Fills `buffer` from the file of an extent, at `offset` of that file.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] with the offset at which it could not go on.
+/// [`Error::Io`] with the offset at which reading failed.
 pub(crate) fn read_exact_at(extent: &Extent, offset: u64, buffer: &mut [u8]) -> Result<()> {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -119,19 +119,19 @@ pub(super) fn to_u64(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 
-/// Uncompressed layers, as an engine's store or an archive of `docker save` has them.
+/// Uncompressed layers in an engine's store or in an archive of `docker save`.
 pub trait Uncompressed: Send + Sync {
     /// Uncompressed bytes of a layer's tar; `None` if it is not here.
     ///
     /// # Errors
     ///
-    /// If the layer is there and cannot be read.
+    /// If the layer exists and cannot be read.
     fn size(&self, diff_id: &Digest) -> Result<Option<u64>>;
 
     /// Opens a layer's tar at its first byte.
     ///
-    /// The bytes are not checked: whoever reads them hashes them. An error of the reader that wraps a
-    /// [`crate::Error`] (by `io::Error::other`) keeps its meaning.
+    /// The bytes are unverified; the caller hashes them. An error of the reader that wraps a [`crate::Error`]
+    /// (by `io::Error::other`) keeps its meaning.
     ///
     /// # Errors
     ///

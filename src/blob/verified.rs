@@ -1,11 +1,11 @@
-//! The proof that bytes are what a descriptor says. Nothing outside this module can make one without bytes
-//! of the right number and digest, so that what is named or tagged has been checked.
+//! The proof that bytes match a descriptor. Nothing outside this module can make one without bytes of the right
+//! size and digest, so everything that is named or tagged has been verified.
 
 use crate::error::Problem;
 use crate::oci::digest::Hasher;
 use crate::oci::{Descriptor, Digest};
 
-/// Content whose bytes were counted and hashed, and agree with its descriptor.
+/// Content whose size and digest match its descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Verified {
     digest: Digest,
@@ -13,7 +13,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Compares what was hashed with what was expected; `count` is the stored bytes that went into `hasher`.
+    /// Compares hashed bytes with a descriptor; `count` is the number of stored bytes in `hasher`.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Verified {
     }
 }
 
-/// Counts and hashes bytes that come in pieces, against a descriptor.
+/// Counts and hashes bytes that arrive in pieces, against a descriptor.
 #[derive(Clone)]
 pub struct Verifier {
     expected: Descriptor,
@@ -67,11 +67,11 @@ impl Verifier {
         }
     }
 
-    /// Takes in the next stored bytes.
+    /// Adds the next stored bytes.
     ///
     /// # Errors
     ///
-    /// [`Problem::SizeDiffers`] as soon as more bytes came than the descriptor says; they are not hashed.
+    /// [`Problem::SizeDiffers`] as soon as there are more bytes than the descriptor says; they are not hashed.
     pub fn update(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         let more = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let count = self.count.saturating_add(more);
@@ -86,16 +86,16 @@ impl Verifier {
         Ok(())
     }
 
-    /// Stored bytes taken in so far.
+    /// Stored bytes added so far.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Proves the content, if all of its bytes came and hash to its digest.
+    /// Returns the proof, if size and digest match.
     ///
     /// # Errors
     ///
-    /// As [`Verified::check`]: a wrong number of bytes, or a wrong digest.
+    /// As [`Verified::check`]: a wrong size or a wrong digest.
     pub fn finish(self) -> Result<Verified, Problem> {
         Verified::check(&self.expected, self.hasher, self.count)
     }

@@ -1,4 +1,4 @@
-//! Looking a path up, one name after another.
+//! Resolves a path, one name after another.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -14,22 +14,22 @@ use rustix::io::Errno;
 
 use super::{Dir, LISTED, denied, is_trusted};
 
-/// Most links that are followed on the way, as the kernel has it.
+/// Largest number of links that are followed, as in the kernel.
 const MAX_LINKS: usize = 40;
-/// A folder on the way, only to look into.
+/// Opens a folder in the path, only to look up names in it.
 #[cfg(target_os = "linux")]
 const SEARCHED: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 #[cfg(not(target_os = "linux"))]
 const SEARCHED: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Where a file is, or is to be.
+/// The location of a file that may not exist.
 #[derive(Debug)]
 pub struct Located {
     /// The folder.
     pub dir: Arc<Dir>,
     /// The file's name in it.
     pub name: OsString,
-    /// Whether the name is a link of `/proc` to a file that is open already and has no path, such as a pipe.
+    /// Whether the name is a link in `/proc` to an open file without a path, such as a pipe.
     is_open: bool,
 }
 
@@ -39,7 +39,7 @@ impl Located {
         self.dir.join(&self.name)
     }
 
-    /// What is there; `None` if nothing is.
+    /// The type of the file; `None` if it does not exist.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Located {
     ///
     /// # Errors
     ///
-    /// If there is none, or another user can write to it.
+    /// If it does not exist, or another user can write to it.
     pub fn open_private(&self) -> io::Result<File> {
         let file = self.dir.open_file(&self.name)?;
         let meta = file.metadata()?;
@@ -69,21 +69,20 @@ impl Located {
         )))
     }
 
-    /// The user that what is there belongs to.
+    /// The owner of the file.
     ///
     /// # Errors
     ///
-    /// If nothing is there.
+    /// If it does not exist.
     pub fn owner(&self) -> io::Result<u32> {
         Ok(statat(self.dir.as_file(), &self.name, AtFlags::SYMLINK_NOFOLLOW)?.st_uid)
     }
 
-    /// Opens what is not a regular file, such as a device or a FIFO, to write to it. A FIFO without a reader is
-    /// waited for.
+    /// Opens a device, a FIFO or the like for writing. Blocks until a FIFO has a reader.
     ///
     /// # Errors
     ///
-    /// If it cannot be opened, or is another user's.
+    /// If it cannot be opened or is another user's.
     pub fn open_special(&self) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
         let dir = self.dir.as_file();
@@ -96,7 +95,7 @@ impl Located {
                 "it belongs to another user, and is no regular file".into(),
             ));
         }
-        // Others cannot put their own in its place while this waits, or it is found out.
+        // If another user replaces it while this blocks, the check below finds out.
         let file = File::from(openat(dir, &self.name, flags | OFlags::NOFOLLOW, Mode::empty())?);
         let opened = rustix::fs::fstat(&file)?;
         if (opened.st_dev, opened.st_ino) != (found.st_dev, found.st_ino) {
@@ -106,7 +105,7 @@ impl Located {
     }
 }
 
-/// What is asked about every folder before it is entered: its path, and itself.
+/// Checks a folder, given its path and itself, before it is entered.
 type Check<'a> = &'a mut dyn FnMut(&Path, &File) -> io::Result<()>;
 /// Whether links of a user are followed.
 type Trust<'a> = &'a dyn Fn(u32) -> bool;
@@ -169,7 +168,7 @@ fn parts(path: &Path) -> impl DoubleEndedIterator<Item = Part> {
     })
 }
 
-/// The way so far, and what is left of it.
+/// The path resolved so far, and the rest of it.
 struct Walk<'a> {
     at: File,
     shown: PathBuf,
@@ -191,7 +190,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The folder that was reached.
+    /// The folder that the path leads to.
     fn dir(self) -> io::Result<Dir> {
         Ok(Dir {
             file: openat(&self.at, ".", LISTED, Mode::empty())?.into(),
@@ -199,7 +198,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Enters the next folder, or takes the way that a link in its place leads.
+    /// Enters the next folder, or follows the link in its place.
     fn step(&mut self, part: Part) -> io::Result<()> {
         let name = match part {
             Part::Root => return self.enter("/".as_ref(), openat(CWD, "/", SEARCHED, Mode::empty())),
@@ -208,7 +207,7 @@ impl<'a> Walk<'a> {
         };
         match openat(&self.at, &name, SEARCHED | OFlags::NOFOLLOW, Mode::empty()) {
             Err(error @ (Errno::NOTDIR | Errno::LOOP)) => match self.link(&name)? {
-                // Its text may be a path of another root.
+                // Its text may be a path below another root.
                 Some(link) if link.is_magic => {
                     let opened = openat(&self.at, &name, SEARCHED, Mode::empty());
                     self.enter(&name, opened)
@@ -228,7 +227,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The link that a name is; `None` if it is something else, or nothing.
+    /// The link with this name; `None` if it is not a link or does not exist.
     fn link(&self, name: &OsStr) -> io::Result<Option<Link>> {
         match Link::read(&self.at, name)? {
             Some(link) if !(self.trust)(link.uid) => {
@@ -261,12 +260,12 @@ impl<'a> Walk<'a> {
 struct Link {
     uid: u32,
     target: OsString,
-    /// Whether it is one of `/proc`, which the kernel follows by other means than its text.
+    /// Whether it is in `/proc`, where the kernel follows a link without using its text.
     is_magic: bool,
 }
 
 impl Link {
-    /// Reads the owner and the target of one and the same link.
+    /// Reads owner and target of the same link.
     #[cfg(target_os = "linux")]
     fn read(at: &File, name: &OsStr) -> io::Result<Option<Link>> {
         /// `PROC_SUPER_MAGIC` in Linux's `magic.h`.
@@ -289,7 +288,7 @@ impl Link {
         }))
     }
 
-    /// Reads the owner and the target of a link.
+    /// Reads owner and target of a link.
     #[cfg(not(target_os = "linux"))]
     fn read(at: &File, name: &OsStr) -> io::Result<Option<Link>> {
         let stat = match statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -314,7 +313,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder of root's with a folder and links of another user beside it.
+    /// A folder of root's, with a folder and links of another user in it.
     fn home() -> tempfile::TempDir {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir_all(home.path().join("own/deep")).unwrap();

@@ -1,14 +1,13 @@
-//! Which image of an index engines take.
+//! Which image of an index an engine chooses.
 //!
-//! containerd, skopeo and Docker's classic store go by the platforms that the entries of an index have, not by what the
-//! manifests turn out to be. An entry that names a platform comes before one that names none, and of two that fit alike
-//! the first is taken. containerd and skopeo descend into a nested index where it is its turn; Docker's classic store does
-//! not. An entry without a platform is taken for what its config says, or whatever it says. The containerd store of
-//! Docker 28 takes the first for the platform that it comes to, with or without a platform in the index, nested or not, and
-//! whatever type its config has.
+//! containerd, skopeo and Docker's classic store use the platforms of the index entries, not the manifests. An
+//! entry with a platform comes before one without, and the first of several equal ones wins. containerd and
+//! skopeo descend into a nested index at its place; Docker's classic store does not. An entry without a
+//! platform has that of its config, or any. The containerd store of Docker 28 takes the first entry for the
+//! platform that it finds, with or without a platform in the index, nested or not, and with any type of config.
 //!
-//! So engines differ where an index has two images for one platform, or for one something that is no image: such an
-//! index is refused ([`Contest`]).
+//! Engines therefore differ if an index has two images for one platform, or an entry for a platform that is not
+//! an image. Such an index is refused ([`Contest`]).
 //!
 //! Sources: containerd, `core/images/image.go` (`Manifest`); moby, `distribution/pull_v2_unix.go`; containers/image,
 //! `internal/manifest/oci_index.go` (`chooseInstance`).
@@ -20,24 +19,24 @@ use super::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH};
 use crate::error::Problem;
 use crate::oci::{Descriptor, Digest, Kind, MediaType, Platform};
 
-/// What an entry of an index leads to.
+/// The target of an index entry.
 pub(crate) enum Below<'a> {
     Index(&'a [Descriptor]),
     Manifest(Leaf<'a>),
 }
 
-/// A manifest, as far as the choice depends on it.
+/// A manifest, with the fields that the choice depends on.
 pub(crate) struct Leaf<'a> {
     /// Its config.
     pub config: &'a Descriptor,
-    /// What the config says, if it is an image's and was read.
+    /// The platform in the config, if it is an image's config and was read.
     pub platform: Option<&'a Platform>,
-    /// Whether config and layers are an image's.
+    /// Whether config and layers are those of an image.
     pub is_image: bool,
 }
 
 impl Leaf<'_> {
-    /// Whether an engine that goes by the config may take this where the index names no platform.
+    /// Whether an engine that reads the config may take this if the index names no platform.
     fn may_fit(&self) -> bool {
         match self.platform {
             Some(platform) => is_named(platform),
@@ -45,7 +44,7 @@ impl Leaf<'_> {
         }
     }
 
-    /// Its config is an image's, and could not be read: nothing is known of it.
+    /// Whether its config is that of an image and could not be read.
     fn is_open(&self) -> bool {
         self.platform.is_none() && self.config.media_type.kind() == Kind::Config
     }
@@ -53,17 +52,17 @@ impl Leaf<'_> {
 
 /// Indexes and manifests by their digests.
 pub(crate) trait Tree {
-    /// What is there of an entry.
+    /// The target of an entry, if it is present.
     fn below(&self, digest: &Digest) -> Option<Below<'_>>;
 }
 
-/// Whether an engine can take an image by this platform.
+/// Whether an engine can select an image by this platform.
 fn is_named(platform: &Platform) -> bool {
     !platform.is_unknown() && !platform.architecture.is_empty()
 }
 
-/// The platform of an entry as engines read it: containerd and Docker take one without an operating system for their
-/// own.
+/// The platform of an entry as engines read it: containerd and Docker replace a missing operating system by
+/// their own.
 fn read(platform: &Platform) -> Platform {
     let mut read = platform.clone();
     if read.os.is_empty() {
@@ -72,7 +71,7 @@ fn read(platform: &Platform) -> Platform {
     read
 }
 
-/// The manifest that an engine chooses which takes these platforms, the best first, if it is an image.
+/// The manifest that an engine with these platforms, the best first, chooses, if it is an image.
 pub(crate) fn choose(tree: &dyn Tree, root: &Digest, platforms: &[Platform]) -> Option<Digest> {
     let mut choice = Choice {
         tree,
@@ -88,7 +87,7 @@ struct Choice<'t, 'p> {
     seen: HashSet<Digest>,
 }
 
-/// Not an image, and an engine takes it all the same.
+/// An engine would take something that is not an image.
 struct NoImage;
 
 impl Choice<'_, '_> {
@@ -145,8 +144,8 @@ impl Choice<'_, '_> {
     }
 }
 
-/// What engines tell apart: operating system, architecture and variant; elsewhere than on Linux its version and
-/// features too.
+/// The fields by which engines distinguish platforms: operating system, architecture and variant; on systems
+/// other than Linux also version and features.
 type Key = (Platform, String);
 
 fn key(platform: &Platform) -> Key {
@@ -160,27 +159,27 @@ fn key(platform: &Platform) -> Key {
     (normal, features.join(","))
 }
 
-/// An image that is offered: its manifest and its id.
+/// An image in an index: its manifest and its id.
 #[derive(Clone, Copy)]
 struct Offered {
     manifest: Digest,
     id: Digest,
 }
 
-/// What an index offers, each platform once.
+/// The images of an index, one for each platform.
 #[derive(Default)]
 struct Offers {
     images: BTreeMap<Key, Offered>,
-    /// What is no image and would be taken for a platform.
+    /// Entries that are not images and would be taken for a platform.
     others: BTreeMap<Key, Digest>,
-    /// The first that is no image, for which neither index nor config name a platform.
+    /// The first entry that is not an image and has no platform in index or config.
     any: Option<Digest>,
 }
 
-/// Looks for indexes of which engines could take different things for one platform.
+/// Finds indexes of which engines could take different images for one platform.
 pub(crate) struct Contest {
     known: HashMap<Digest, Rc<Offers>>,
-    /// What was found, by the digest of the index.
+    /// The problems, by the digest of the index.
     pub found: Vec<(Digest, Problem)>,
     offers: usize,
 }
@@ -194,7 +193,7 @@ impl Contest {
         }
     }
 
-    /// Looks at an index and those within it, each once.
+    /// Checks an index and nested ones, each once.
     pub(crate) fn look(&mut self, tree: &dyn Tree, index: &Digest) {
         self.of(tree, index, 0);
     }
@@ -206,7 +205,7 @@ impl Contest {
         if depth > MAX_DEPTH {
             return Rc::default();
         }
-        // An index cannot be within itself; what is wrong with a tree that says so is found elsewhere.
+        // An index cannot contain itself; a tree that says so is refused elsewhere.
         self.known.insert(*index, Rc::default());
         let mut contest = Level {
             index: *index,
@@ -252,7 +251,7 @@ impl Contest {
         };
         let is_image = leaf.is_image && entry.attests().is_none();
         let said = entry.platform.as_ref().filter(|platform| is_named(platform));
-        // Docker takes an entry with an empty platform for one without.
+        // Docker treats an empty platform like none.
         let is_empty = |platform: &Platform| platform.os.is_empty() && platform.architecture.is_empty();
         let is_silent = entry.platform.as_ref().is_none_or(is_empty);
         let platform = match said {
@@ -277,7 +276,7 @@ impl Contest {
         }
     }
 
-    /// Takes over from an index within, if there is not too much of it by now.
+    /// Counts the entries taken over from nested indexes, up to a limit.
     fn count(&mut self, level: &mut Level, take: impl FnOnce(&mut Level)) {
         self.offers = self.offers.saturating_add(1);
         if self.offers <= MAX_ALL_DESCRIPTORS {
@@ -289,7 +288,7 @@ impl Contest {
     }
 }
 
-/// One index that is being looked at.
+/// One index that is being checked.
 struct Level {
     index: Digest,
     offers: Offers,
@@ -309,7 +308,7 @@ impl Level {
         }
     }
 
-    /// Something that is no image: of those that fit alike, an engine takes the first.
+    /// Adds something that is not an image. An engine takes the first of several.
     fn other(&mut self, at: Key, other: Digest) {
         if !self.offers.images.contains_key(&at) {
             self.offers.others.entry(at).or_insert(other);
@@ -322,7 +321,7 @@ impl Level {
         self.found.entry(at.clone()).or_insert(problem);
     }
 
-    /// Finds what is no image and would be taken in the place of an image for the same architecture.
+    /// Finds entries that are not images and would be taken instead of an image for the same architecture.
     fn judge(&mut self) {
         if self.offers.others.is_empty() {
             return;

@@ -7,8 +7,9 @@ use crate::oci::PlatformSelection;
 const ACME: &str = "application/vnd.acme.config+json";
 
 impl Store {
-    /// An entry in words: `PLATFORM NAME [CONFIG]`, where the platform is that of the index or `-`, and the name
-    /// makes images differ. A config is `acme`, `empty` or `unknown`, or a platform. `attests` is one of buildkit's.
+    /// An entry in words: `PLATFORM NAME [CONFIG]`. The platform is that of the index or `-`, and images differ
+    /// by their names. A config is `acme`, `empty` or `unknown`, or a platform. `attests` is an attestation of
+    /// buildkit.
     fn entry(&mut self, text: &str) -> Descriptor {
         let words: Vec<&str> = text.split(' ').collect();
         let [platform, name, rest @ ..] = words.as_slice() else {
@@ -80,7 +81,7 @@ impl Store {
         self.add(MediaType::OCI_INDEX, &index)
     }
 
-    /// The name of the image that an engine takes for amd64, else what the index is refused for.
+    /// The name of the image that an engine takes for amd64, or why the index is refused.
     fn chosen(&self, root: &Descriptor, platforms: &str) -> String {
         let graph = Graph::walk(root, &PlatformSelection::Present, &mut |descriptor| {
             Ok(self.0.get(&descriptor.digest).cloned())
@@ -109,7 +110,7 @@ fn an_index_is_read_as_engines_read_it() {
         ("linux/amd64 a", "a"),
         ("linux/amd64 a, linux/amd64 a", "a"),
         ("linux/amd64 a, linux/arm64 b", "a"),
-        // Some engines take what names a platform, or what is not nested, others what comes first.
+        // Some engines prefer an entry with a platform or one that is not nested, others take the first.
         ("- a, linux/amd64 b", TWO),
         ("[linux/amd64 a], linux/amd64 b", TWO),
         ("- a, - b linux/arm64, linux/amd64 c", TWO),
@@ -120,7 +121,7 @@ fn an_index_is_read_as_engines_read_it() {
         ("/amd64 a", "a"),
         ("/amd64 a, - b", TWO),
         ("/ a linux/amd64, linux/amd64 b", TWO),
-        // Alike, and different.
+        // Equal platforms, and different ones.
         ("linux/amd64 a, linux/amd64 b", TWO),
         ("linux/amd64 a, linux/x86_64 b", TWO),
         ("linux/amd64 a, linux/amd64/v1 b", TWO),
@@ -135,12 +136,12 @@ fn an_index_is_read_as_engines_read_it() {
         ("[linux/amd64 a], [linux/amd64 b]", TWO),
         ("linux/arm64 c, - a, - b", TWO),
         ("linux/amd64 c, - a, - b", TWO),
-        // Variants, and versions of Windows, are not alike.
+        // Variants, and versions of Windows, differ.
         ("linux/amd64 a, linux/amd64/v3 b", "a"),
         ("linux/arm/v6 a, linux/arm/v7 b", "none"),
         ("windows/amd64@10.1 a, windows/amd64@10.2 b, linux/amd64 c", "c"),
         ("windows/amd64@10.1 a, windows/amd64@10.1 b", TWO),
-        // What is no image.
+        // Not an image.
         ("linux/amd64 x acme, linux/amd64 a", NO),
         ("linux/amd64 x acme, - a", NO),
         ("linux/amd64 x acme, [linux/amd64 a]", NO),

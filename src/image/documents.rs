@@ -1,4 +1,4 @@
-//! Manifests, indexes and configs, each parsed and kept once, however many images lead to it.
+//! Manifests, indexes and configs, parsed and kept once for all images.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,19 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Config, Descriptor, Digest, Document, Index, Kind, Manifest, MediaType};
 
-/// A document or config that was parsed.
+/// A parsed document or config.
 #[derive(Debug, Clone)]
 pub enum Parsed {
     /// An image manifest.
     Manifest(Arc<Manifest>),
     /// An image index.
     Index(Arc<Index>),
-    /// A config's stored bytes, and what they say.
+    /// A config: stored bytes and parsed form.
     Config(Arc<[u8]>, Arc<Config>),
 }
 
 impl Parsed {
-    /// Parses the stored bytes of what a descriptor names: by its media type a config, or a document.
+    /// Parses the stored bytes of a config or a document, by the media type of its descriptor.
     ///
     /// # Errors
     ///
@@ -38,20 +38,20 @@ impl Parsed {
     }
 }
 
-/// The documents and configs that were read so far.
+/// The documents and configs that were read.
 #[derive(Debug, Default)]
 pub struct Documents {
-    /// By what a descriptor says of one: another size or media type is not the same.
+    /// By what the descriptor says: another size or media type is a different key.
     known: Mutex<HashMap<(Digest, u64, MediaType), Parsed>>,
 }
 
 impl Documents {
-    /// A document or config; `read` is asked for its stored bytes, checked against the descriptor, if it was not
-    /// read before. `None` if `read` does not have it.
+    /// Returns a document or config. Calls `read` for its stored bytes, verified against the descriptor, if it
+    /// was not read before. `None` if `read` does not have it.
     ///
     /// # Errors
     ///
-    /// Those of `read`, and as [`Parsed::parse`].
+    /// Those of `read`, and those of [`Parsed::parse`].
     pub fn get(
         &self,
         descriptor: &Descriptor,
@@ -67,7 +67,7 @@ impl Documents {
             return Ok(None);
         };
         let parsed = Parsed::parse(descriptor, bytes)?;
-        // Another thread may have read it meanwhile: one copy stays.
+        // Another thread may have read it in the meantime; one copy is kept.
         Ok(Some(known().entry(key).or_insert(parsed).clone()))
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that a reference stands for: the closure of its descriptor over a set of platforms.
+//! The graph below a reference: its descriptor and everything that it leads to, for a set of platforms.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::oci::{
 pub const MAX_DEPTH: usize = 8;
 /// Most descriptors in one graph.
 pub const MAX_DESCRIPTORS: usize = 10_000;
-/// Most descriptors of all images of an archive together: thousands of images have fewer. Many small indexes that
-/// each lead to one large one would otherwise take more memory than there is.
+/// Most descriptors of all images of an archive together; thousands of images have fewer. Without this limit,
+/// many small indexes that each lead to one large one could exhaust memory.
 pub const MAX_ALL_DESCRIPTORS: usize = 500_000;
 
 /// One image: a manifest, its config and layers.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// The manifest's descriptor, with the platform that the index gives it.
+    /// The manifest's descriptor, with its platform in the index.
     pub descriptor: Descriptor,
     /// The manifest.
     pub manifest: Arc<Manifest>,
@@ -32,7 +32,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// The platform, by the config, as engines decide it.
+    /// The platform of the config, which decides on what engines it runs.
     pub fn platform(&self) -> Option<&Platform> {
         self.config
             .as_deref()
@@ -40,17 +40,17 @@ impl Image {
             .or(self.descriptor.platform.as_ref())
     }
 
-    /// The platform that an engine chooses it by: the one that the index gives it, else its config's.
+    /// The platform by which an engine selects it: the one in the index, else the config's.
     pub fn offered(&self) -> Option<&Platform> {
         self.descriptor.platform.as_ref().or(self.platform())
     }
 
-    /// Whether this runs as a container: not an attestation, not an artifact.
+    /// Whether it runs as a container: not an attestation, not an artifact.
     pub fn is_runnable(&self) -> bool {
         self.descriptor.attests().is_none() && self.is_image()
     }
 
-    /// The same, whatever its descriptor says of it.
+    /// Whether it is an image, judged without its descriptor.
     fn is_image(&self) -> bool {
         let mut layers = self.manifest.layers.iter();
         self.config
@@ -59,8 +59,8 @@ impl Image {
             && layers.all(|layer| matches!(layer.media_type.kind(), Kind::Layer(_)))
     }
 
-    /// What an artifact is: the type that its manifest names, else that of its config; of one with the config of an
-    /// image, such as a signature of cosign, the type of what it has in the place of a layer. `None` for an image
+    /// The type of an artifact: the one that its manifest names, else that of its config. If the config is an
+    /// image's, as in a signature of cosign, it is the type of what is in place of a layer. `None` for an image
     /// and for an attestation.
     ///
     /// Source: OCI image specification, "Guidelines for Artifact Usage".
@@ -85,33 +85,33 @@ impl Image {
     }
 }
 
-/// The closure of one descriptor over the chosen platforms.
+/// A descriptor and everything below it, for the chosen platforms.
 #[derive(Debug, Clone)]
 pub struct Graph {
     /// What the reference resolved to.
     pub root: Descriptor,
     /// Indexes, the root first.
     pub indexes: Vec<(Descriptor, Arc<Index>)>,
-    /// The chosen images, then what goes along with them.
+    /// The chosen images, then their attestations.
     pub images: Vec<Image>,
-    /// Index entries that were not chosen or are not there: the index is sparse.
+    /// Index entries that were not chosen or are missing: the index is sparse.
     pub absent: Vec<Descriptor>,
 }
 
-/// Reads a document's or config's stored bytes, already checked against the descriptor;
-/// `None` if it is not there, which for an attestation is no error whatever is selected.
+/// Reads the stored bytes of a document or config, verified against the descriptor; `None` if it is missing. A
+/// missing attestation is never an error.
 pub type Fetch<'a> = dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>> + 'a;
 
 /// The same, parsed.
 pub type FetchParsed<'a> = dyn FnMut(&Descriptor) -> Result<Option<Parsed>> + 'a;
 
 impl Graph {
-    /// Follows `root` down to the layers, over the platforms of `selection`.
+    /// Follows `root` down to the layers, for the platforms of `selection`.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] names the platforms that exist if one that was asked for does not;
-    /// [`Error::Refused`] if a document is malformed, missing or beyond a limit.
+    /// [`Error::NotFound`] if a requested platform does not exist, with those that do; [`Error::Refused`] if a
+    /// document is malformed, missing or over a limit.
     pub fn walk(root: &Descriptor, selection: &PlatformSelection, fetch: &mut Fetch<'_>) -> Result<Graph> {
         let documents = Documents::default();
         Graph::walk_shared(root, selection, &mut |descriptor| {
@@ -119,7 +119,7 @@ impl Graph {
         })
     }
 
-    /// The same over documents that several graphs share.
+    /// The same, with documents that several graphs share.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl Graph {
         walk.finish()
     }
 
-    /// Every blob of the graph once: indexes, manifests, configs, then layers, in the order of the walk.
+    /// Every blob of the graph once: indexes, manifests, configs, then layers, in the order of the graph.
     pub fn blobs(&self) -> Vec<Descriptor> {
         let mut seen = HashSet::new();
         let indexes = self.indexes.iter().map(|(descriptor, _)| descriptor);
@@ -163,7 +163,7 @@ impl Graph {
             .collect()
     }
 
-    /// How many descriptors it holds besides those within its documents, which graphs may share.
+    /// The number of its own descriptors, without those in documents that graphs may share.
     pub fn descriptors(&self) -> usize {
         self.indexes.len() + self.images.len() + self.absent.len()
     }
@@ -173,7 +173,7 @@ impl Graph {
         self.images.iter().filter(|image| image.is_runnable())
     }
 
-    /// What this is if it holds no image that runs, but an artifact: see [`Image::artifact_type`].
+    /// The type of an artifact, if the graph has no image: see [`Image::artifact_type`].
     pub fn artifact_type(&self) -> Option<&str> {
         match self.runnable().next() {
             Some(_) => None,
@@ -181,8 +181,8 @@ impl Graph {
         }
     }
 
-    /// The image that an engine chooses which takes these platforms, the best first. `None` if there is none, or if an
-    /// engine would take something that is no image.
+    /// The image that an engine with these platforms, the best first, chooses. `None` if there is none, or if
+    /// an engine would take something that is not an image.
     pub fn image_for(&self, platforms: &[Platform]) -> Option<&Image> {
         if self.indexes.is_empty() {
             let fits = |offered: &Platform| platforms.iter().any(|wanted| wanted.matches(offered));
@@ -225,7 +225,7 @@ impl Tree for Branches<'_> {
     }
 }
 
-/// The platforms that an index gives one manifest, which it may list several times.
+/// The platforms that an index gives a manifest, which it may list several times.
 pub(crate) type Said<'a> = &'a [Option<&'a Platform>];
 
 /// The platforms that the entries of an index give each manifest.
@@ -239,8 +239,8 @@ pub(crate) fn said_of(entries: &[Descriptor]) -> HashMap<Digest, Vec<Option<&Pla
     said
 }
 
-/// What is wrong with a config that denies all that an index says of its manifest. An image of data alone may stand
-/// in an index for every platform: it is enough that one entry agrees.
+/// The problem of a config that contradicts every platform that the index gives its manifest. One entry that
+/// agrees is enough, because an index may list an image of data for every platform.
 pub(crate) fn denied(said: Said<'_>, config: &Config) -> Option<Problem> {
     let denies = |said: &Option<&Platform>| said.is_some_and(|said| said.contradicts(&config.platform));
     let first = said.first().copied().flatten()?;
@@ -256,7 +256,7 @@ struct Walk<'a, 'f> {
     selection: &'a PlatformSelection,
     seen: HashSet<Digest>,
     descriptors: usize,
-    /// Platforms that exist, for the message when one is missing.
+    /// Platforms that exist, for the message if one is missing.
     offered: Vec<Platform>,
     /// Positions in `Only` that were found.
     matched: HashSet<usize>,
@@ -274,8 +274,8 @@ impl Walk<'_, '_> {
         (self.fetch)(descriptor)
     }
 
-    /// Follows a descriptor, for which the index above gives these platforms. False if it leads to an image for a
-    /// platform that was not chosen.
+    /// Follows a descriptor with these platforms in its index. False if it leads to an image for a platform
+    /// that was not chosen.
     fn descend(&mut self, descriptor: &Descriptor, said: Said<'_>, depth: usize) -> Result<bool> {
         let refuse = |problem| Err(Error::refused(Place::blob(descriptor.digest), problem));
         if depth > MAX_DEPTH {
@@ -296,13 +296,13 @@ impl Walk<'_, '_> {
             Parsed::Manifest(manifest) => {
                 let is_wanted = self.manifest(descriptor, manifest, said, depth == 0)?;
                 if !is_wanted {
-                    // Another entry may want it.
+                    // Another entry may select it.
                     self.seen.remove(&descriptor.digest);
                 }
                 Ok(is_wanted)
             }
             Parsed::Index(index) => self.index(descriptor, index, depth).map(|()| true),
-            // Only a descriptor of a config gives one, and those are not followed.
+            // Only the descriptor of a config gives one, and those are not followed.
             Parsed::Config(..) => refuse(Problem::Document {
                 reason: format!("{} is no manifest and no index", descriptor.media_type),
             }),
@@ -367,7 +367,7 @@ impl Walk<'_, '_> {
             return Err(Error::refused(Place::blob(descriptor.digest), problem));
         }
         if (is_root || descriptor.platform.is_none()) && image.is_runnable() {
-            // No index says which platform this is, so the config does.
+            // The index gives no platform, so the config's is used.
             let platform = image.platform().cloned();
             if let Some(platform) = platform
                 && !self.choose(&platform)
@@ -375,7 +375,7 @@ impl Walk<'_, '_> {
                 return Ok(false);
             }
         } else if is_root && let PlatformSelection::Only(wanted) = self.selection {
-            // An artifact has no platform: it is all there is to choose.
+            // An artifact has no platform, and is the only choice.
             self.matched.extend(0..wanted.len());
         }
         self.graph.images.push(image);
@@ -442,7 +442,7 @@ impl Walk<'_, '_> {
                 .filter(|(at, _)| !self.matched.contains(at))
                 .map(|(_, platform)| platform.to_string())
                 .collect();
-            // Artifacts have no platform: where nothing else is, they are what there is to choose.
+            // Artifacts have no platform. They are chosen if nothing else is there.
             let is_artifact = self.offered.is_empty() && !self.graph.images.is_empty();
             if !missing.is_empty() && !is_artifact {
                 let mut offered: Vec<String> = self

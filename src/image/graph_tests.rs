@@ -3,7 +3,7 @@ use crate::image::testing::Store;
 use crate::oci::MediaType;
 
 impl Store {
-    /// An image whose config says this platform; its descriptor says none.
+    /// An image whose config has this platform and whose descriptor has none.
     fn image(&mut self, platform: &str) -> Descriptor {
         let platform: Platform = platform.parse().unwrap();
         let config = serde_json::json!({
@@ -24,7 +24,7 @@ impl Store {
         self.add(MediaType::OCI_INDEX, &index)
     }
 
-    /// The platforms that are chosen out of a root, by the configs, and how many entries are left.
+    /// The platforms chosen from a root, by the configs, and the number of entries left.
     fn walk(&self, root: &Descriptor, wanted: &str) -> Result<(Vec<String>, usize)> {
         let selection = wanted.parse().unwrap();
         let graph = Graph::walk(root, &selection, &mut |descriptor| {

@@ -1,11 +1,11 @@
 //! Images: what a reference stands for, as a closed set of descriptors.
 //!
-//! - `choice`: which image of an index engines take
-//! - [`documents`]: manifests, indexes and configs, each parsed and kept once
-//! - [`graph`]: everything that a reference stands for
+//! - `choice`: which image of an index an engine chooses
+//! - [`documents`]: manifests, indexes and configs, parsed and kept once
+//! - [`graph`]: a descriptor and everything below it
 //! - [`names`]: lists of names in messages
 //! - [`provenance`]: the evidence for a digest, and where the parts of an image came from
-//! - [`rename`], [`selector`]: how people say which images they mean, and what they shall be called
+//! - [`rename`], [`selector`]: selecting and renaming images
 
 pub(crate) mod choice;
 pub mod documents;

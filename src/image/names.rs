@@ -1,17 +1,17 @@
-//! Lists of names in messages: short, and with what was meant first.
+//! Lists of names in messages: short, with the most likely one first.
 
-/// How many names a hint shows.
+/// Number of names that a hint shows.
 const SHOWN: usize = 10;
 /// Characters of a name that are compared.
 const COMPARED: usize = 64;
 
-/// A number of things, as `1 layer` and `2 layers`.
+/// A number with its noun: `1 layer`, `2 layers`.
 pub fn count(number: usize, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {thing}{plural}")
 }
 
-/// The first `shown` names of a list, and how many more there are.
+/// The first `shown` names of a list, and the number of the others.
 pub fn first(names: &[String], shown: usize) -> String {
     let first = names.get(..shown).unwrap_or(names).join(", ");
     match names.len().saturating_sub(shown) {
@@ -20,9 +20,10 @@ pub fn first(names: &[String], shown: usize) -> String {
     }
 }
 
-/// Says which names there are instead of one that is not: those like it first, then by the alphabet.
+/// The existing names, for a message about one that does not exist: the most similar first, then by the
+/// alphabet.
 pub fn instead_of(wanted: &str, mut names: Vec<String>) -> String {
-    // As the others are written: `docker.io/library/httpd` is `httpd`.
+    // In the form of the others: `docker.io/library/httpd` is `httpd`.
     let wanted = match wanted.parse::<crate::oci::Reference>() {
         Ok(reference) => reference.familiar(),
         Err(_) => wanted.to_string(),
@@ -33,8 +34,8 @@ pub fn instead_of(wanted: &str, mut names: Vec<String>) -> String {
     format!("it has {}", first(&names, SHOWN))
 }
 
-/// How much a name differs: other tags of a repository differ least, then what may be misspelled, and what ends in
-/// the same repository. All others differ in the same degree.
+/// How much a name differs: least for other tags of a repository, then for likely misspellings, then for the
+/// same last part. All others differ equally.
 fn unlikeness(wanted: &str, name: &str) -> usize {
     let (wanted, name) = (repository(wanted), repository(name));
     if wanted == name {
@@ -62,7 +63,7 @@ fn repository(name: &str) -> &str {
     }
 }
 
-/// How many characters have to be changed, added or removed (Levenshtein), of the first ones of both.
+/// The number of characters to change, add or remove (Levenshtein), among the first ones of both.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().take(COMPARED).collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

@@ -1,8 +1,8 @@
-//! New names for images, `FROM=TO`: the same for saves and loads.
+//! Renames of images, `FROM=TO`, for `save` and `load`.
 //!
-//! FROM is read as [`Selector::readings`] says; of several readings the one counts that an image matches. Of several
-//! renames that match an image the narrowest counts: one image before a repository, a repository before what is
-//! above it.
+//! FROM is read as in [`Selector::readings`]. Of several readings, the one that matches an image applies. Of
+//! several renames that match an image, the most specific one applies: an image before a repository, and that
+//! before a registry or path.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::image::selector::{Identity, Selector, one_digest, rest};
 use crate::oci::{Reference, Repository};
 
-/// Gives images other names.
+/// Renames images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rename {
     from: String,
@@ -35,7 +35,7 @@ impl FromStr for Rename {
             .ok_or_else(|| usage(format!("{text:?} is no new name")))?;
         let readings = Selector::readings(from)?;
         let fitting = |reading: &Selector| Target::parse(reading, to).map(drop);
-        // One that makes sense is enough: which one is meant is seen where the images are.
+        // One valid reading is enough: the images decide which one applies.
         let mut wrong = None;
         for reading in &readings {
             match fitting(reading) {
@@ -57,18 +57,18 @@ impl FromStr for Rename {
     }
 }
 
-/// What the images that a selector means are called.
+/// The new name of the images that a selector matches.
 enum Target {
-    /// One image: so.
+    /// One image: this name.
     Image(Reference),
-    /// An image with a name: the same tag in this repository.
+    /// Images with a name: the same tag in this repository.
     Repository(Repository),
-    /// Images below something: the rest of their names below this.
+    /// Images below a registry or path: the rest of their names below this.
     Below(String),
 }
 
 impl Target {
-    /// Reads `TO` for a reading of `FROM`; why the two do not go together, else.
+    /// Reads `TO` for a reading of `FROM`; an error if the two do not match.
     fn parse(from: &Selector, to: &str) -> Result<Target, String> {
         let wrong = |error: Error| format!("gets no new name: {error}");
         let repository = || to.parse::<Repository>().map(Target::Repository);
@@ -98,7 +98,7 @@ impl Target {
     }
 }
 
-/// A rename, read for the images at hand.
+/// A rename, with its reading for these images.
 struct Meant<'a> {
     rename: &'a Rename,
     from: &'a Selector,
@@ -106,7 +106,7 @@ struct Meant<'a> {
 }
 
 impl Meant<'_> {
-    /// How narrow it is: the greatest counts.
+    /// How specific it is: the greatest applies.
     fn rank(&self) -> (u8, usize) {
         match self.from {
             Selector::Digest(_) | Selector::Image(_) => (2, 0),
@@ -154,13 +154,13 @@ impl Meant<'_> {
     }
 }
 
-/// Names images anew: gives their names in order, `None` for one without a name. Further digests of an image go with its
-/// tags, if none of those keeps its repository.
+/// Renames images. Returns their names in order, `None` for one without a name. Further digests of an image are
+/// renamed with its tags, unless one of those keeps its repository.
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] if a rename matches no image or could mean several things, if two give an image different names,
-/// and if what comes out is no name.
+/// [`Error::Usage`] if a rename matches no image or is ambiguous, if two give an image different names, or if a
+/// result is not a name.
 pub fn apply(renames: &[Rename], images: &[Identity<'_>]) -> Result<Vec<Option<Reference>>> {
     let meant: Vec<Meant<'_>> = renames
         .iter()
@@ -181,7 +181,8 @@ pub fn apply(renames: &[Rename], images: &[Identity<'_>]) -> Result<Vec<Option<R
     Ok(images.iter().zip(&names).map(follow).collect())
 }
 
-/// Where the tags of an image go of which this is a further digest; `None` if there are none, or if one stays.
+/// The repository to which the tags of an image move of which this is a further digest; `None` if it has no
+/// tags, or one keeps its repository.
 fn led_by<'n>(
     image: &Identity<'_>,
     images: &[Identity<'_>],
@@ -222,7 +223,7 @@ fn name(meant: &[Meant<'_>], image: &Identity<'_>) -> Result<Option<Reference>> 
 }
 
 impl Rename {
-    /// Which of its readings is meant, by the images that it matches.
+    /// The reading that matches images.
     fn meant(&self, images: &[Identity<'_>]) -> Result<Meant<'_>> {
         let is_of = |reading: &&Selector| images.iter().any(|image| reading.is(image));
         let mut matching = self.readings.iter().filter(is_of);
@@ -261,7 +262,7 @@ impl Rename {
     }
 }
 
-/// The names that there are.
+/// The existing names.
 fn listed(images: &[Identity<'_>]) -> String {
     let mut known: Vec<String> = images.iter().map(Identity::label).collect();
     known.sort();

@@ -1,16 +1,16 @@
-//! Which images a rename means, and what they are called then.
+//! Which images a rename matches, and their new names.
 
 use super::*;
 use crate::oci::Digest;
 
-/// An image: a name, or none, and the text that its digest is made of.
+/// An image: an optional name, and the text whose digest it has.
 type Image<'a> = (Option<&'a str>, &'a str);
 
 fn digest(of: &str) -> Digest {
     Digest::sha256(of.as_bytes())
 }
 
-/// The names that images have then, `-` for none.
+/// The new names of images, `-` for none.
 fn renamed(images: &[Image<'_>], renames: &[&str]) -> Result<String> {
     let names: Vec<Option<Reference>> = images
         .iter()
@@ -185,7 +185,7 @@ fn what_is_ambiguous_or_unused_is_refused() {
     }
     let error = renamed(&IMAGES, &["sha256:=x:1"]).unwrap_err();
     assert_eq!(error.exit_code(), 2);
-    // Six images have twelve digests: some begin alike.
+    // Six images have twelve digests, some with the same beginning.
     let all: Vec<String> = "0123456789abcdef"
         .chars()
         .map(|c| format!("sha256:{c}=x:1"))
@@ -249,7 +249,7 @@ fn further_digests_go_with_the_tags_of_their_image() {
         (&["web:1=x:1"], "web"),
         (&["web:1=x:1", "web:2=x:2"], "x"),
         (&["web:1=x:1", "web:2=y:2"], "x"),
-        // What is named itself goes there.
+        // An image that is renamed itself.
         (
             &["web:1=x:1", "web:2=x:2", &format!("{}=z", pinned("web", a))],
             "z",

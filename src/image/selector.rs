@@ -1,16 +1,16 @@
-//! How people say which images they mean: by name, by repository, by what stands before it, or by digest.
+//! Selects images: by name, by repository, by registry or path, or by digest.
 
 use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference, Repository};
 
-/// What an image can be told by.
+/// What identifies an image.
 #[derive(Debug, Clone)]
 pub struct Identity<'a> {
     /// Its name, if it has one.
     pub reference: Option<&'a Reference>,
-    /// The digest that it is known by, if one is.
+    /// Its digest, if that is known.
     pub digest: Option<Digest>,
     /// Digest of its manifest or index, which may be a substitute.
     pub root: Digest,
@@ -35,7 +35,7 @@ impl Identity<'_> {
         self.digest.iter().chain([&self.root]).chain(&self.image_ids)
     }
 
-    /// Its name, else a digest that it can be chosen by.
+    /// Its name, or else a digest that selects it.
     pub fn label(&self) -> String {
         let digest = self.digest.unwrap_or(self.root);
         self.reference
@@ -43,21 +43,21 @@ impl Identity<'_> {
     }
 }
 
-/// Which images are meant.
+/// Which images are selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
-    /// The image with a digest or image id that begins so: `sha256:4bf5b2`.
+    /// The image whose digest or image id begins with this: `sha256:4bf5b2`.
     Digest(String),
-    /// One image by its whole name. A tag that is left out beside a digest may be any.
+    /// One image by its full name. A name with a digest and no tag matches any tag.
     Image(Reference),
     /// Every image of a repository.
     Repository(Repository),
-    /// Every image below a registry, or below the beginning of a path in one, as in `docker.io/library`.
+    /// Every image below a registry, or below a path in one, such as `docker.io/library`.
     Below(String),
 }
 
 impl Selector {
-    /// What a text means as Docker reads it: a digest, a repository, or a whole name.
+    /// Parses text as Docker does: a digest, a repository, or a full name.
     ///
     /// # Errors
     ///
@@ -72,13 +72,13 @@ impl Selector {
         }
     }
 
-    /// The same, and besides what is below a text that names a registry or ends in a slash. `docker.io/library` may
-    /// be the repository `docker.io/library/library` or all that is below, `localhost:5000` a tag of
-    /// `docker.io/library/localhost` or a registry.
+    /// The same; text that names a registry or ends in a slash also selects everything below it.
+    /// `docker.io/library` may be the repository `docker.io/library/library` or everything below it,
+    /// `localhost:5000` a tag of `docker.io/library/localhost` or a registry.
     ///
     /// # Errors
     ///
-    /// If it can mean nothing.
+    /// If it has no valid reading.
     pub fn readings(text: &str) -> Result<Vec<Selector>> {
         if let Some(below) = text.strip_suffix('/').and_then(below) {
             return Ok(vec![below]);
@@ -86,7 +86,7 @@ impl Selector {
         let names_registry = text.contains(['.', ':']) || text.starts_with("localhost");
         let below = below(text).filter(|_| names_registry && !text.contains('@'));
         match (Selector::parse(text), below) {
-            // A repository counts as below itself: there is nothing else to mean.
+            // A repository counts as below itself, because nothing else can be meant.
             (Ok(Selector::Repository(repository)), Some(Selector::Below(path)))
                 if repository.full() == path =>
             {
@@ -99,7 +99,7 @@ impl Selector {
         }
     }
 
-    /// Whether an image is meant.
+    /// Whether it selects an image.
     pub fn is(&self, image: &Identity<'_>) -> bool {
         match (self, image.reference) {
             (Selector::Digest(prefix), _) => image
@@ -117,7 +117,7 @@ impl Selector {
         }
     }
 
-    /// The text that means this and nothing else.
+    /// Text that has only this reading.
     pub fn text(&self) -> String {
         match self {
             Selector::Digest(digest) => digest.clone(),
@@ -128,13 +128,13 @@ impl Selector {
     }
 }
 
-/// What stands behind `path` in the whole name of a repository that is below it, or is it.
+/// The part of a repository's full name after `path`, if the repository is below it or is it.
 pub(crate) fn rest<'a>(path: &str, repository: &'a Repository) -> Option<&'a str> {
     let rest = repository.full().strip_prefix(path)?;
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
-/// Refuses the beginning of several digests.
+/// Refuses a prefix of several digests.
 ///
 /// # Errors
 ///
@@ -161,7 +161,7 @@ pub(crate) fn one_digest(prefix: &str, images: &[Identity<'_>]) -> Result<()> {
     }
 }
 
-/// A digest, or the beginning of one; `None` if the text is none. No repository is called so.
+/// A digest or the beginning of one; `None` if the text is neither. No repository has such a name.
 fn digest(text: &str) -> Option<Result<Selector>> {
     let (algorithm, hex) = text.split_once(':')?;
     let length = match algorithm {
@@ -181,7 +181,7 @@ fn digest(text: &str) -> Option<Result<Selector>> {
     Some(Ok(Selector::Digest(text.into())))
 }
 
-/// A registry, or the beginning of a path, whose whole form is Docker's.
+/// A registry or a path in one, in Docker's full form.
 fn below(path: &str) -> Option<Selector> {
     const ANY: &str = "/x/x";
     let repository: Repository = format!("{path}{ANY}").parse().ok()?;

@@ -1,4 +1,4 @@
-//! Where a registry is: host and port, and sets of them.
+//! Addresses of registries: host and port, and sets of them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,18 +7,18 @@ use std::str::FromStr;
 use ureq::http::Uri;
 use ureq::http::uri::Scheme;
 
-/// A host, and a port if one was named. The host is in lower case, an IPv6 address without brackets.
+/// A host, with a port if one is given. The host is in lower case, an IPv6 address without brackets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     /// A name or an IP address.
     pub host: String,
-    /// The port, if it was named.
+    /// The port, if it is given.
     pub port: Option<u16>,
 }
 
 impl Address {
-    /// Whether this is the same machine by its literal name. Names are not looked up, so that an entry in
-    /// `/etc/hosts` does not make a registry plain.
+    /// Whether this is this machine, judged by the name alone. Names are not looked up, so an entry in
+    /// `/etc/hosts` does not make a registry plain HTTP.
     pub fn is_loopback(&self) -> bool {
         match self.ip() {
             Some(IpAddr::V6(ip)) => {
@@ -29,12 +29,12 @@ impl Address {
         }
     }
 
-    /// The IP address, if the host is written as one.
+    /// The IP address, if the host is one.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 
-    /// Where a URL leads; the port is always there.
+    /// The host and port of a URL; the port is always set.
     pub(crate) fn of(url: &Uri) -> Option<Address> {
         let host = url.host()?;
         let host = host
@@ -67,7 +67,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Why a text is not an address.
+/// Why text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a registry's address: {reason}")]
 pub struct AddressError {
@@ -125,7 +125,7 @@ impl FromStr for Address {
     }
 }
 
-/// A network in CIDR form, as `10.0.0.0/8`.
+/// A network in CIDR form, such as `10.0.0.0/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     base: IpAddr,
@@ -133,7 +133,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether an address is inside.
+    /// Whether the network contains an address.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.base, ip) {
             (IpAddr::V4(base), IpAddr::V4(ip)) => {
@@ -162,18 +162,18 @@ impl FromStr for Network {
     }
 }
 
-/// Registries that may be spoken to in plain HTTP, or by TLS without trust, as in Docker's
-/// `insecure-registries`: a host on any port, a host and port, or a network.
+/// Registries for which plain HTTP and unverified TLS are allowed, as in Docker's `insecure-registries`: a host
+/// on any port, a host and port, or a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Insecure {
-    /// One host; without a port, on any.
+    /// One host; without a port, on any port.
     Host(Address),
-    /// Every registry that is named by an IP address inside.
+    /// Every registry that is named by an IP address in this network.
     Network(Network),
 }
 
 impl Insecure {
-    /// Whether a registry is meant.
+    /// Whether this includes a registry.
     pub fn covers(&self, address: &Address) -> bool {
         match self {
             Insecure::Host(host) => {

@@ -1,4 +1,4 @@
-//! What the environment says about registries: the only place of this module that reads the environment.
+//! The environment variables that matter for registries. Nothing else in this module reads the environment.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -33,7 +33,7 @@ const VARIABLES: [&str; 26] = [
     "no_proxy",
 ];
 
-/// What a key ring or a passphrase prompt of a user needs of the terminal or desktop that they are at.
+/// Variables of a user's terminal or desktop session, which a key ring or a passphrase prompt needs.
 const SESSION: [&str; 8] = [
     "DISPLAY",
     "GPG_TTY",
@@ -45,7 +45,7 @@ const SESSION: [&str; 8] = [
     "XAUTHORITY",
 ];
 
-/// The variables that matter here, and who is running.
+/// The relevant variables, and the current user.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<&'static str, OsString>,
@@ -61,7 +61,7 @@ pub(crate) struct Invoker {
 }
 
 impl Environment {
-    /// Reads the variables of this process.
+    /// Reads the environment of this process.
     pub fn of_process() -> Environment {
         let variables = VARIABLES
             .iter()
@@ -79,7 +79,7 @@ impl Environment {
         environment
     }
 
-    /// Sets a variable; names that do not matter here are passed over.
+    /// Sets a variable; irrelevant ones are ignored.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Environment {
         if let Some(name) = VARIABLES.iter().find(|known| **known == name) {
@@ -100,7 +100,7 @@ impl Environment {
         self.invoker.as_ref()
     }
 
-    /// The environment of a program that runs as the user behind sudo: as that user has it after a login.
+    /// The environment for a program that runs as the user behind sudo, as after a login of that user.
     pub(crate) fn of_session(&self, user: &Invoker) -> Vec<(&'static str, OsString)> {
         let runtime = format!("/run/user/{}", user.uid);
         let name = self.get("SUDO_USER").map(ToOwned::to_owned).unwrap_or_default();
@@ -120,8 +120,8 @@ impl Environment {
         own.into_iter().chain(shared).collect()
     }
 
-    /// The user behind sudo. Their home is what newer versions of sudo say, else the one in `users`, which has
-    /// the form of passwd(5).
+    /// The user behind sudo. The home is the one that newer versions of sudo report, else the one in `users`,
+    /// which has the format of passwd(5).
     fn find_invoker(&self, users: &str) -> Option<Invoker> {
         let number = |name| self.get(name)?.to_str()?.parse().ok();
         let (uid, gid): (u32, u32) = (number("SUDO_UID")?, number("SUDO_GID")?);

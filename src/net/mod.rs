@@ -1,7 +1,7 @@
-//! Hosts and the way to them, as the environment says it.
+//! Hosts, and how the environment says to reach them.
 //!
 //! - [`address`]: host and port, and sets of them
-//! - [`environment`]: the variables that say how hosts are reached
+//! - [`environment`]: the variables for it
 //! - [`proxy`]: the proxy for a URL, by the rules of Go's `net/http`
 
 pub mod address;

@@ -1,7 +1,7 @@
 //! Proxies, by the rules of Go's `net/http`, which Docker and skopeo follow: `HTTPS_PROXY` for https,
-//! `HTTP_PROXY` for http, `ALL_PROXY` where they are not set, none for `NO_PROXY` and for loopback.
+//! `HTTP_PROXY` for http, `ALL_PROXY` if these are not set, and none for hosts in `NO_PROXY` and for loopback.
 //!
-//! Both kinds of requests go through the proxy by `CONNECT`.
+//! Requests of both schemes use `CONNECT`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use super::environment::Environment;
 use crate::error::{Error, Result};
 use crate::net::address::{Address, Network};
 
-/// Which proxy a request goes through.
+/// The proxies, and the hosts without one.
 #[derive(Clone, Default)]
 pub struct Proxies {
     http: Option<Proxy>,
@@ -28,7 +28,7 @@ enum Exempt {
     Everything,
     Network(Network),
     Ip(IpAddr, Option<u16>),
-    /// A domain with what is below it; `itself` is false for an entry with a dot in front.
+    /// A domain and its subdomains; `itself` is false for an entry that begins with a dot.
     Domain {
         name: String,
         itself: bool,
@@ -37,18 +37,18 @@ enum Exempt {
 }
 
 impl Proxies {
-    /// Reads the proxies of an environment.
+    /// Reads the proxies from an environment.
     ///
     /// # Errors
     ///
-    /// A usage error names the variable whose value is no proxy.
+    /// A usage error names the variable with an invalid value.
     pub fn read(environment: &Environment) -> Result<Proxies> {
         let find = |names: [&'static str; 4]| -> Result<Option<Proxy>> {
             for name in names {
                 let Some(value) = environment.get(name).filter(|value| !value.is_empty()) else {
                     continue;
                 };
-                // The value may hold a password: it is not shown.
+                // The value may contain a password, so it is not printed.
                 let proxy = value.to_str().and_then(|text| Proxy::new(text.trim()).ok());
                 return proxy.map(Some).ok_or_else(|| Error::Usage {
                     message: format!("the value of {name} is not a proxy's address"),

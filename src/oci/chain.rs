@@ -25,7 +25,7 @@ mod tests {
 
     #[test]
     fn chains_as_engines_name_them() {
-        // What containerd's store of Docker 28 labels the config of an image of these layers with.
+        // The label that containerd's store of Docker 28 puts on the config of an image with these layers.
         let layers = [
             "sha256:f6f19fe88ae188055d9822fd65343474de176ae4082ac480937e66d0f8d5f09d",
             "sha256:6598fb21506deedbb2d8f85be794940a005ebb5e2c88878b4cc4c5b8f65f1527",

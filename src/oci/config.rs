@@ -2,7 +2,7 @@
 
 use super::{Digest, Platform, json, schema};
 
-/// The part of an image config that is needed here.
+/// The fields of an image config that sealift needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The platform that the image runs on.
@@ -33,7 +33,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Says what is missing or malformed.
+    /// The error says what is missing or malformed.
     pub fn parse(bytes: &[u8]) -> Result<Config, String> {
         let fields: Fields = json::decode(bytes, &schema::CONFIG).map_err(|error| error.to_string())?;
         if fields.rootfs.kind != "layers" {

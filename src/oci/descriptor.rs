@@ -17,7 +17,7 @@ pub struct Descriptor {
     pub digest: Digest,
     /// Stored bytes.
     pub size: u64,
-    /// Where else the blob could be fetched (foreign layers). Never followed unless allowed.
+    /// Other addresses of the blob (foreign layers). Followed only where that is allowed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Free text by key.
@@ -31,7 +31,7 @@ pub struct Descriptor {
     pub artifact_type: Option<String>,
 }
 
-/// A descriptor as it stands in JSON.
+/// A descriptor as JSON has it.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields {
@@ -48,7 +48,8 @@ struct Fields {
 impl TryFrom<Fields> for Descriptor {
     type Error = String;
 
-    /// Refuses a descriptor with other content in `data` than it names: some readers take that and fetch nothing.
+    /// Refuses a descriptor whose `data` differs from the content that it names: some readers use `data` and
+    /// fetch nothing.
     fn try_from(fields: Fields) -> Result<Descriptor, String> {
         if let Some(data) = fields.data.filter(|data| !data.is_empty()) {
             let bytes = STANDARD.decode(data).map_err(|error| format!("data: {error}"))?;
@@ -71,7 +72,7 @@ impl TryFrom<Fields> for Descriptor {
 }
 
 impl Descriptor {
-    /// Makes a descriptor with nothing but the three mandatory fields.
+    /// Makes a descriptor with the three mandatory fields only.
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Descriptor {
         Descriptor {
             media_type,
@@ -84,13 +85,14 @@ impl Descriptor {
         }
     }
 
-    /// The same blob without annotations and platform: what is sent to a place that must not learn names.
+    /// The same blob without annotations and platform, for a recipient that must not see names.
     pub fn bare(&self) -> Descriptor {
         Descriptor::new(self.media_type.clone(), self.digest, self.size)
     }
 
-    /// The digest of the image that a buildkit attestation manifest belongs to, if this is one. Engines know it by its
-    /// platform, `unknown/unknown`: they take what says another one for an image, whatever its annotations say.
+    /// The digest of the image that a buildkit attestation manifest belongs to, if this is one. Engines
+    /// recognise it by its platform, `unknown/unknown`. With any other platform they treat it as an image,
+    /// whatever its annotations.
     ///
     /// Source: buildkit, `docs/attestations/attestation-storage.md`.
     pub fn attests(&self) -> Option<&str> {

@@ -7,13 +7,13 @@ use sha2::Digest as _;
 
 /// A digest of content, in an algorithm that can be verified.
 ///
-/// Only lower-case hex of the exact length parses, so that equal content has one spelling
-/// and a digest can stand in a path.
+/// Only lower-case hex of the exact length parses, so equal content has one spelling, and a digest is safe in a
+/// path.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Digest {
     /// SHA-256, the algorithm of nearly all content.
     Sha256([u8; 32]),
-    /// SHA-512, which the specification allows besides.
+    /// SHA-512, which the specification also allows.
     Sha512([u8; 64]),
 }
 
@@ -30,7 +30,7 @@ impl Digest {
         hasher.finish()
     }
 
-    /// The algorithm's name as it stands before the colon.
+    /// The algorithm's name, the part before the colon.
     pub fn algorithm(&self) -> &'static str {
         match self {
             Digest::Sha256(_) => "sha256",
@@ -38,7 +38,7 @@ impl Digest {
         }
     }
 
-    /// The hex digits as they stand behind the colon.
+    /// The hex digits, the part after the colon.
     pub fn hex(&self) -> String {
         let mut hex = String::with_capacity(128);
         for byte in self.bytes() {
@@ -74,7 +74,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Why a text is not a digest.
+/// Why text is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
     /// No `algorithm:` in front.
@@ -148,7 +148,7 @@ impl<'de> serde::Deserialize<'de> for Digest {
     }
 }
 
-/// Computes a digest over bytes that come in pieces.
+/// Computes the digest of bytes that arrive in pieces.
 #[derive(Clone)]
 pub struct Hasher(Algorithm);
 
@@ -172,7 +172,7 @@ impl Hasher {
         }
     }
 
-    /// Takes in the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             Algorithm::Sha256(state) => state.update(bytes),
@@ -180,7 +180,7 @@ impl Hasher {
         }
     }
 
-    /// Gives the digest of all bytes taken in.
+    /// Returns the digest of all bytes added.
     pub fn finish(self) -> Digest {
         match self.0 {
             Algorithm::Sha256(state) => Digest::Sha256(state.finalize().into()),

@@ -1,9 +1,9 @@
-//! Strict JSON: a document that readers could take for two different things is refused.
+//! Strict JSON: refuses a document that two readers could understand differently.
 //!
-//! `serde_json` lets the last of two equal keys win, also silently in fields it skips. Go's `encoding/json`, which
-//! every engine reads these documents with, goes further: a key that only folds to the name of a struct's field is
-//! taken for that field, `Layers` for `layers`, and the last of both wins. So a document that Go decodes into a
-//! struct is checked against what the struct has, a [`Schema`].
+//! `serde_json` lets the last of two equal keys win, silently even in fields that it skips. Go's
+//! `encoding/json`, which every engine uses, goes further: it accepts a key that matches a struct's field only
+//! after case folding, such as `Layers` for `layers`, and the last of both wins. A document that Go decodes
+//! into a struct is therefore checked against the fields of that struct, a [`Schema`].
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,22 +19,22 @@ use super::schema::{Schema, is_time};
 /// Deepest nesting of arrays and objects; real manifests need six.
 pub const MAX_DEPTH: usize = 64;
 
-/// Why bytes are not a document that is read.
+/// Why bytes are refused as a document.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct JsonError(#[from] serde_json::Error);
 
-/// Parses `bytes` as `T`, refusing equal keys in one object, nesting beyond [`MAX_DEPTH`]
-/// and anything behind the value.
+/// Parses `bytes` as `T`. Refuses equal keys in one object, nesting beyond [`MAX_DEPTH`] and anything after the
+/// value.
 ///
 /// # Errors
 ///
-/// Says what is wrong, with line and column.
+/// The error says what is wrong, with line and column.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     decode(bytes, &Schema::Any)
 }
 
-/// Parses `bytes` as `T`, refusing also what Go would decode into `schema` otherwise, or not at all.
+/// Parses `bytes` as `T`. Also refuses what Go would decode into `schema` differently, or not at all.
 ///
 /// # Errors
 ///
@@ -44,7 +44,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], schema: &Schema) -> Result<T, J
     Ok(serde_json::from_slice(bytes)?)
 }
 
-/// Checks `bytes` without keeping anything.
+/// Checks `bytes` without keeping the value.
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ impl<'s> Strict<'s> {
         })
     }
 
-    /// What the value of a key is decoded into.
+    /// What Go decodes the value of a key into.
     fn field<E: serde::de::Error>(&self, key: &str) -> Result<&'s Schema, E> {
         let fields = match self.schema {
             Schema::Map(value) => return Ok(value),
@@ -93,8 +93,8 @@ impl<'s> Strict<'s> {
     }
 }
 
-/// Whether Go takes two keys for the same: they are so after Unicode's simple case folding. The names of fields
-/// are ASCII, and of all other characters only `ſ` and the Kelvin sign fold to ASCII.
+/// Whether Go treats two keys as equal, by Unicode's simple case folding. Names of fields are ASCII, and of all
+/// other characters only `ſ` and the Kelvin sign fold to ASCII.
 fn folds(key: &str, name: &str) -> bool {
     let fold = |c: char| match c {
         '\u{17f}' => 's',
@@ -148,7 +148,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         }
     }
 
-    /// A string that stands in the document as it is.
+    /// A string without escapes.
     fn visit_borrowed_str<E: serde::de::Error>(self, value: &'de str) -> Result<(), E> {
         match self.schema {
             Schema::Time if is_time(value) => Ok(()),
@@ -169,7 +169,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         }
     }
 
-    /// Null leaves a Go variable as it is, whatever its type.
+    /// Null leaves a Go variable of any type as it is.
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }

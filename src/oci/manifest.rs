@@ -1,5 +1,5 @@
-//! Manifests and indexes: OCI image specification, "Image Manifest" and "Image Index", and their Docker
-//! schema 2 forms. The bytes that were hashed are kept; the parsed view stands beside them.
+//! Manifests and indexes: OCI image specification, "Image Manifest" and "Image Index", and their Docker schema
+//! 2 forms. They keep the bytes that were hashed beside the parsed view.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct Index {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A manifest or an index: what a descriptor of either kind leads to.
+/// A manifest or an index.
 #[derive(Debug, Clone)]
 pub enum Document {
     /// An image manifest.
@@ -41,10 +41,10 @@ pub enum Document {
     Index(Index),
 }
 
-/// Why bytes are not the document that a descriptor says they are.
+/// Why bytes are not the document that a descriptor describes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DocumentError {
-    /// They are not JSON that every reader takes for the same.
+    /// They are not JSON that every reader understands the same way.
     Json {
         /// What is wrong.
         reason: String,
@@ -56,9 +56,9 @@ pub enum DocumentError {
     },
     /// A manifest of schema 1, which has no stable digest.
     Schema1,
-    /// A manifest and an index at once.
+    /// Both a manifest and an index.
     Ambiguous,
-    /// The document calls itself something else than its descriptor does.
+    /// The document's own media type differs from its descriptor's.
     MediaTypeDiffers {
         /// The descriptor's media type.
         expected: String,
@@ -83,7 +83,7 @@ struct Fields {
     fs_layers: Option<Option<serde_json::Value>>,
 }
 
-/// Tells a key that is absent from one that is there and `null`.
+/// Distinguishes an absent key from one that is `null`.
 fn present<'de, T: serde::Deserialize<'de>, D: serde::Deserializer<'de>>(
     d: D,
 ) -> Result<Option<T>, D::Error> {
@@ -91,12 +91,12 @@ fn present<'de, T: serde::Deserialize<'de>, D: serde::Deserializer<'de>>(
 }
 
 impl Document {
-    /// Parses stored bytes that a descriptor calls `media_type`.
+    /// Parses stored bytes as the document that `media_type` says.
     ///
     /// # Errors
     ///
-    /// Refuses documents that readers could take for two different things (CVE-2021-41190): one that
-    /// is a manifest and an index, or whose own media type is another than its descriptor's; and schema 1.
+    /// Refuses documents that two readers could understand differently (CVE-2021-41190): one that is both a
+    /// manifest and an index, or whose own media type differs from its descriptor's. Also refuses schema 1.
     pub fn parse(media_type: &MediaType, bytes: Vec<u8>) -> Result<Document, DocumentError> {
         if media_type.kind() == Kind::Schema1 {
             return Err(DocumentError::Schema1);
@@ -155,7 +155,7 @@ impl Document {
         }
     }
 
-    /// The media type that a document claims for itself, if its bytes say one or only one is possible.
+    /// The media type that a document states, or the only one possible for its fields.
     ///
     /// For bytes that came without a descriptor: a registry's answer without a usable `Content-Type`.
     pub fn sniff(bytes: &[u8]) -> Option<MediaType> {

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// A media type as it stands in a descriptor or document.
+/// A media type as a descriptor or document has it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct MediaType(String);
 
-/// What a media type stands for, as far as it matters here.
+/// What a media type means to sealift.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// An OCI image index or Docker manifest list.
@@ -66,17 +66,17 @@ impl MediaType {
     /// `application/vnd.docker.distribution.manifest.v2+json`
     pub const DOCKER_MANIFEST: &'static str = "application/vnd.docker.distribution.manifest.v2+json";
 
-    /// Takes a media type as it was found.
+    /// Makes a media type of text from outside, unchanged.
     pub fn new(text: impl Into<String>) -> MediaType {
         MediaType(text.into())
     }
 
-    /// The text as it was found.
+    /// The text, unchanged.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What this media type stands for.
+    /// What this media type means.
     pub fn kind(&self) -> Kind {
         match self.0.as_str() {
             Self::OCI_INDEX | Self::DOCKER_LIST => Kind::Index,

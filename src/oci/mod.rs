@@ -1,12 +1,14 @@
-//! The nouns of the OCI image world. Pure: nothing here reads a file or a socket.
+//! The nouns of the OCI specifications. Pure: nothing here reads a file or a socket.
 //!
 //! - [`digest`]: content digests and the hasher that makes them
 //! - [`media_type`]: what a descriptor says its content is
 //! - [`descriptor`]: digest, size and media type of one blob
-//! - [`json`]: strict JSON, as everything here comes from outside; [`schema`]: what Go decodes each document into
+//! - [`json`]: strict JSON, because all documents come from outside; [`schema`]: what Go decodes each of them
+//!   into
 //! - [`manifest`]: manifests and indexes, raw bytes beside a parsed view
-//! - [`config`]: the part of an image config that is needed: platform and diff ids; [`chain`]: chains of layers
-//! - [`platform`]: platforms, and which of them were asked for
+//! - [`config`]: the fields of an image config that sealift needs, platform and diff ids; [`chain`]: chains of
+//!   layers
+//! - [`platform`]: platforms and the selection of some
 //! - [`reference`]: image names by Docker's rules
 
 pub mod chain;

@@ -1,7 +1,7 @@
-//! Platforms, and which of them were asked for.
+//! Platforms and the selection of some.
 //!
 //! Matching follows containerd's `platforms` package: `arm64` means `arm64/v8`, `arm` means `arm/v7`,
-//! `amd64/v1` means `amd64`, and the names that `uname` uses are understood.
+//! `amd64/v1` means `amd64`, and the names of `uname` are aliases.
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,7 +31,7 @@ pub struct Platform {
     pub os_features: Vec<String>,
 }
 
-/// Most features that are read: Windows knows one.
+/// Largest number of features that is read: Windows knows one.
 const MAX_FEATURES: usize = 64;
 
 fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
@@ -46,7 +46,7 @@ fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Ve
 }
 
 impl Platform {
-    /// Linux on this machine's architecture: what a container here would run on.
+    /// Linux on this machine's architecture: the platform of a container here.
     pub fn host() -> Platform {
         let (architecture, variant) = normal_architecture(std::env::consts::ARCH, "");
         Platform::linux(&architecture, variant.as_deref())
@@ -63,7 +63,7 @@ impl Platform {
         }
     }
 
-    /// Serializes one as `os/architecture[/variant]`, as it is written on the command line.
+    /// Serializes a platform as `os/architecture[/variant]`, the form of the command line.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl Platform {
         serializer.collect_str(platform)
     }
 
-    /// Serializes several in the same way.
+    /// Serializes several platforms in the same form.
     ///
     /// # Errors
     ///
@@ -92,16 +92,16 @@ impl Platform {
         self.os == "unknown" && self.architecture == "unknown"
     }
 
-    /// Whether an image for `offered` is what is meant by `self`.
+    /// Whether an image for `offered` satisfies `self`.
     ///
-    /// A variant that `self` leaves open is the architecture's usual one.
+    /// A variant that `self` omits is the architecture's usual one.
     pub fn matches(&self, offered: &Platform) -> bool {
         self.normal() == offered.normal()
     }
 
-    /// Whether a config denies what an index says of its image: another operating system, another architecture, or
-    /// a higher level of it. What one of them leaves open is no contradiction, and an image for ARMv6 runs where
-    /// ARMv7 is asked for.
+    /// Whether a config contradicts its index: another operating system, another architecture, or a higher
+    /// level of it. A field that one of them omits is not a contradiction, and an image for ARMv6 runs where
+    /// ARMv7 is requested.
     pub fn contradicts(&self, config: &Platform) -> bool {
         if self.is_unknown() || config.is_unknown() {
             return false;
@@ -117,7 +117,7 @@ impl Platform {
         }
     }
 
-    /// The same platform under the names that Go and containerd use, without a variant that goes without saying.
+    /// The same platform under the names of Go and containerd, without a variant that the architecture implies.
     pub fn normalized(&self) -> Platform {
         let (os, architecture, variant) = self.normal();
         Platform {
@@ -180,7 +180,8 @@ impl fmt::Display for Platform {
     }
 }
 
-/// An architecture of Linux alone, or Linux alone on this machine's: as containerd reads it, and so `docker --platform`.
+/// Parses an architecture alone as Linux on it, or `linux` alone as Linux on this machine's architecture, like
+/// containerd and `docker --platform`.
 fn lone(word: &str) -> Option<Platform> {
     const ARCHITECTURES: [&str; 11] = [
         "386", "amd64", "arm", "arm64", "loong64", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64",
@@ -190,14 +191,14 @@ fn lone(word: &str) -> Option<Platform> {
         return Some(Platform::host());
     }
     let (architecture, variant) = normal_architecture(word, "");
-    // The variant that an architecture implies is as good as none.
+    // A variant that the architecture implies is omitted.
     let variant = variant.filter(|_| !word.eq_ignore_ascii_case(&architecture));
     ARCHITECTURES
         .contains(&architecture.as_str())
         .then(|| Platform::linux(&architecture, variant.as_deref()))
 }
 
-/// A text that is not a platform.
+/// Text that is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a platform: expected ARCH, OS/ARCH or OS/ARCH/VARIANT, for example linux/arm64/v8")]
 pub struct PlatformError(String);
@@ -238,14 +239,14 @@ impl FromStr for Platform {
     }
 }
 
-/// Which platforms of a multi-platform image are wanted.
+/// Which platforms of a multi-platform image are requested.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PlatformSelection {
     /// Every platform.
     All,
-    /// These, in this order; each must exist.
+    /// These, in this order; each must be present.
     Only(Vec<Platform>),
-    /// Whatever is there: used when reading an archive, whose index may be sparse.
+    /// Those that are present: for reading an archive, whose index may be sparse.
     Present,
 }
 

@@ -8,18 +8,19 @@ use std::str::FromStr;
 
 use super::Digest;
 
-/// Where names without a registry are: Docker Hub.
+/// The registry of names without one: Docker Hub.
 pub const DEFAULT_DOMAIN: &str = "docker.io";
 const LEGACY_DOMAIN: &str = "index.docker.io";
 const OFFICIAL: &str = "library";
-/// Names that no repository has: `sha256:...` alone is a digest or an image id. Docker tags nothing so either.
+/// Names that no repository has, because `sha256:...` alone is a digest or an image id. Docker refuses to tag
+/// them too.
 const ALGORITHMS: [&str; 2] = ["docker.io/library/sha256", "docker.io/library/sha512"];
 /// Longest `domain/path`, in bytes.
 const MAX_NAME: usize = 255;
 /// Longest tag, in bytes.
 const MAX_TAG: usize = 128;
 
-/// A repository: where images of one name live.
+/// A repository: the images of one name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository {
     full: String,
@@ -60,9 +61,9 @@ impl fmt::Display for Repository {
     }
 }
 
-/// What an image is asked for by: its name, which is a repository with a tag, a digest or both; or a digest alone.
+/// What an image is requested by: a repository with a tag, a digest or both; or a digest alone.
 ///
-/// A name given with neither has the tag `latest`, as Docker reads it.
+/// A name with neither gets the tag `latest`, as in Docker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
     repository: Repository,
@@ -71,7 +72,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Names a repository's image by digest.
+    /// Names an image of a repository by digest.
     pub fn digested(repository: &Repository, digest: Digest) -> Reference {
         Reference {
             repository: repository.clone(),
@@ -80,8 +81,8 @@ impl Reference {
         }
     }
 
-    /// An image without a name, by the digest of its manifest or index, or by its image id. Only an engine or an
-    /// archive can tell which that is; it is parsed by [`Reference::parse_any`] alone.
+    /// An image without a name, by the digest of its manifest or index, or by its image id. Only an engine or
+    /// an archive knows which of them it is. [`Reference::parse_any`] alone parses it.
     pub fn nameless(digest: Digest) -> Reference {
         let repository = Repository {
             full: String::new(),
@@ -94,7 +95,7 @@ impl Reference {
     ///
     /// # Errors
     ///
-    /// If it is neither.
+    /// If the text is neither.
     pub fn parse_any(text: &str) -> Result<Reference, ReferenceError> {
         match text.parse() {
             Ok(digest) => Ok(Reference::nameless(digest)),
@@ -107,7 +108,7 @@ impl Reference {
         self.repository.full.is_empty()
     }
 
-    /// Serialises the name; null if there is none.
+    /// Serialises the name, or null if there is none.
     ///
     /// # Errors
     ///
@@ -120,7 +121,7 @@ impl Reference {
         serde::Serialize::serialize(&name, serializer)
     }
 
-    /// The repository; one without a name of an image without a name.
+    /// The repository. That of an image without a name is empty.
     pub fn repository(&self) -> &Repository {
         &self.repository
     }
@@ -135,7 +136,7 @@ impl Reference {
         self.digest
     }
 
-    /// The whole form: `docker.io/library/httpd:2.4`.
+    /// The full form: `docker.io/library/httpd:2.4`.
     pub fn full(&self) -> String {
         format!("{}{}", self.repository.full(), Suffix(self))
     }
@@ -190,17 +191,17 @@ impl serde::Serialize for Reference {
     }
 }
 
-/// Why a text is not a reference, and where.
+/// Why text is not a reference, and at which character.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid image name {text:?}: at character {position}: {reason}")]
 pub struct ReferenceError {
-    /// The text, whole.
+    /// The whole text.
     pub text: String,
     /// What is wrong.
     pub reason: &'static str,
     /// Where, counted in characters from 1.
     pub position: usize,
-    /// How it is written instead, if that can be told.
+    /// How to write it instead, if that is known.
     pub hint: Option<String>,
 }
 
@@ -214,7 +215,7 @@ fn error(text: &str, byte: usize, reason: &'static str) -> ReferenceError {
     }
 }
 
-/// Why a text with a scheme, as in `docker://httpd` or in an address out of a browser, is not a reference.
+/// The error for text with a scheme, such as `docker://httpd` or an address copied from a browser.
 fn with_scheme(text: &str) -> Option<ReferenceError> {
     let (_, rest) = text.split_once("://")?;
     let name = rest.trim_end_matches('/');
@@ -300,7 +301,7 @@ fn check_tag(text: &str, tag: &str, start: usize) -> Result<(), ReferenceError> 
     Ok(())
 }
 
-/// Parses `name`, which is the beginning of `text`.
+/// Parses `name`, the first part of `text`.
 fn parse_name(text: &str, name: &str) -> Result<Repository, ReferenceError> {
     if name.is_empty() {
         return Err(error(text, 0, "the name is empty"));

@@ -1,7 +1,7 @@
-//! What Go programs decode documents into: the fields of their structs, and what each is.
+//! The structs that Go programs decode documents into: their fields, and the type of each.
 //!
-//! Engines, registries and tools share a few structs, some in several versions. Here each is the union of what
-//! they have, as a key that only some of them know is read otherwise by those. Sources:
+//! Engines, registries and tools share a few structs, some in several versions. Each schema here is the union
+//! of them, because a key that only some of them know is read differently by those. Sources:
 //!
 //! - opencontainers/image-spec, `specs-go/v1`: `Index`, `Manifest`, `Descriptor`, `Platform`, `Image`,
 //!   `ImageLayout`; containerd and buildkit read these
@@ -11,14 +11,14 @@
 //!   `HealthConfig`; moby/docker-image-spec
 //! - moby, `image/tarexport`: `manifestItem`
 //!
-//! Free maps, such as labels and annotations, are [`Schema::Map`]: there every key stands for itself.
+//! Maps, such as labels and annotations, are [`Schema::Map`]: any key is allowed there.
 
-/// What a value is decoded into.
+/// What Go decodes a value into.
 #[derive(Debug)]
 pub enum Schema {
-    /// Anything: a field that no struct has.
+    /// Anything: a field that is in no struct.
     Any,
-    /// `string`, and types made of it.
+    /// `string`, and types based on it.
     Text,
     /// `int` and `int64`; durations too.
     Integer,
@@ -30,16 +30,16 @@ pub enum Schema {
     Bytes,
     /// A slice.
     List(&'static Schema),
-    /// A map, in which any key may stand.
+    /// A map, which allows any key.
     Map(&'static Schema),
-    /// A struct: its fields, by their names in JSON.
+    /// A struct: its fields by their JSON names.
     Struct(&'static [(&'static str, &'static Schema)]),
 }
 
 use Schema::{Boolean, Bytes, Integer, List, Map, Struct, Text, Time};
 
 impl Schema {
-    /// What it is called in messages.
+    /// Its name in messages.
     pub fn name(&self) -> &'static str {
         match self {
             Schema::Any => "JSON",
@@ -59,7 +59,7 @@ const TEXT_MAP: Schema = Map(&Text);
 /// `map[string]struct{}`
 const SET: Schema = Map(&Struct(&[]));
 
-/// A platform, as it stands in a descriptor.
+/// A platform in a descriptor.
 pub const PLATFORM: Schema = Struct(&[
     ("architecture", &Text),
     ("os", &Text),
@@ -81,7 +81,7 @@ pub const DESCRIPTOR: Schema = Struct(&[
     ("artifactType", &Text),
 ]);
 
-/// A manifest or an index. One table for both, as readers look for the fields of the other to tell them apart.
+/// A manifest or an index. One table for both, because readers tell them apart by the fields of the other.
 pub const DOCUMENT: Schema = Struct(&[
     ("schemaVersion", &Integer),
     ("mediaType", &Text),
@@ -175,7 +175,7 @@ pub const MANIFEST_JSON: Schema = List(&Struct(&[
 /// The file `oci-layout`.
 pub const LAYOUT: Schema = Struct(&[("imageLayoutVersion", &Text)]);
 
-/// Whether a text is a time by RFC 3339. Go also takes some that are none, such as hours of one digit.
+/// Whether text is a time by RFC 3339. Go also accepts some that are not, such as hours of one digit.
 pub(super) fn is_time(text: &str) -> bool {
     let number = |range: std::ops::Range<usize>| -> Option<u32> {
         let digits = text.get(range)?;
