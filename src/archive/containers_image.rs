@@ -1,13 +1,14 @@
-//! What containers/image writes, the library of podman, skopeo, buildah and CRI-O.
+//! Manifests written by containers/image, the library of podman, skopeo, buildah and CRI-O.
 //!
-//! `podman save` and `buildah push` keep no manifest of a registry: they compress the layers anew and write a manifest
-//! over them. `skopeo copy` keeps the bytes of a manifest, unless it converts one of Docker's types for an OCI layout:
-//! then it writes manifest and index anew too. So a manifest in the form in which the library writes them may be one that
-//! no registry has. It may also be a registry's, since `podman push` writes the same form: only the registry tells.
+//! `podman save` and `buildah push` keep no manifest of a registry: they compress the layers again and write a
+//! new manifest. `skopeo copy` keeps the bytes of a manifest, unless it converts one of Docker's types for an
+//! OCI layout; then it writes manifest and index anew too. So a manifest in the library's form may be one that
+//! no registry has. It may also be a registry's, because `podman push` writes the same form. Only the registry
+//! tells.
 //!
 //! The form is that of Go's `encoding/json` on one line. Sources: containers/image `manifest/oci.go`,
-//! `manifest/oci_index.go`, `manifest/docker_schema2.go`, `oci/layout/oci_dest.go`; what podman 4.3 and 5.8 and skopeo 1.9
-//! and 1.22 wrote.
+//! `manifest/oci_index.go`, `manifest/docker_schema2.go`, `oci/layout/oci_dest.go`; output of podman 4.3 and
+//! 5.8 and skopeo 1.9 and 1.22.
 
 use std::collections::BTreeMap;
 
@@ -21,10 +22,10 @@ use crate::oci::{Digest, json};
 /// Why such a manifest proves no digest, for people.
 const REASON: &str = "podman, buildah or skopeo may have written it for this archive";
 
-/// Why the manifest of a digest is not there that is in a name, for people.
+/// Why the manifest of a digest in a name is missing, for people.
 const REPLACED: &str = "the tool that made the archive put another one in its place";
 
-/// A manifest or index, with its fields in the order of the library's.
+/// A manifest or index with its fields in the library's order.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written<D> {
@@ -88,19 +89,19 @@ struct Platform {
     variant: Option<String>,
 }
 
-/// Whether a manifest or index has the form in which the library writes them.
+/// Whether the library may have written a manifest or index, by its form.
 pub(super) fn may_have_written(document: &[u8]) -> bool {
     rewritten::<Oci>(document).is_some() || rewritten::<Docker>(document).is_some()
 }
 
-/// A document, if writing it again gives the same bytes.
+/// The parsed document, if serialising it gives the same bytes.
 fn rewritten<D: Serialize + DeserializeOwned>(document: &[u8]) -> Option<Written<D>> {
     let parsed: Written<D> = json::from_slice(document).ok()?;
     let text = serde_json::to_string(&parsed).ok()?;
     (go_escaped(&text).as_bytes() == document).then_some(parsed)
 }
 
-/// JSON as Go writes it: these characters occur in strings only.
+/// Escapes JSON as Go does: these characters occur in strings only.
 fn go_escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
@@ -116,10 +117,10 @@ fn go_escaped(json: &str) -> String {
     escaped
 }
 
-/// Says of the entries of a layout what its manifests do not prove. `index` is its `index.json`, `document` reads the
-/// manifest or index of an entry, if it is here.
+/// Marks the entries of a layout whose manifests do not prove their digests. `index` is its `index.json`;
+/// `document` reads the manifest or index of an entry, if it is present.
 ///
-/// Only entries are meant that the library may have written, which annotates nothing but a name.
+/// Only entries that the library may have written are marked. It annotates nothing but a name.
 pub(super) fn qualify(index: &[u8], entries: &mut [Entry], document: impl Fn(&Digest) -> Option<Vec<u8>>) {
     if rewritten::<Oci>(index).is_none_or(|index| index.annotations.is_some()) {
         return;
@@ -133,7 +134,7 @@ pub(super) fn qualify(index: &[u8], entries: &mut [Entry], document: impl Fn(&Di
         let root = entry.descriptor.digest;
         let pinned = entry.reference.as_ref().and_then(|name| name.digest());
         match pinned {
-            // `podman save NAME@DIGEST`: what podman knew the image by.
+            // `podman save NAME@DIGEST`: the digest by which podman knew the image.
             Some(pinned) if pinned != root => {
                 entry.substitute = Some(Substitute {
                     recorded: Some(pinned),

@@ -1,5 +1,5 @@
-//! What can be read as an OCI layout: a tar, in parts or whole, or a folder. Three primitives, and everything
-//! else on top of them, so that verification, views and sources do not care which it is.
+//! What can be read as an OCI layout: a tar, in one file or in parts, or a folder. Verification, views and
+//! sources are built on three primitives, and work with either.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::oci::{Descriptor, Digest, MediaType};
 
 /// An opened OCI layout.
 pub trait Content: Send + Sync {
-    /// What to call it in messages: its path as it was given.
+    /// Its name in messages: the path as given.
     fn label(&self) -> &str;
 
     /// The stored bytes of `index.json`.
@@ -21,23 +21,23 @@ pub trait Content: Send + Sync {
     /// The entries of `index.json`.
     fn entries(&self) -> &[Entry];
 
-    /// Where a blob's stored bytes are; `None` if it is not here.
+    /// Where a blob's stored bytes are; `None` if it is missing.
     fn stored(&self, digest: &Digest) -> Option<&Stored>;
 
-    /// The blobs that are here.
+    /// The blobs that are present.
     fn blobs(&self) -> Vec<Digest>;
 
-    /// Names of files that are neither blobs nor part of the layout.
+    /// Files that are neither blobs nor part of the layout.
     fn unknown_files(&self) -> Vec<String>;
 
-    /// The stored bytes of `manifest.json`, which a bare `docker load` follows, if it is here.
+    /// The stored bytes of `manifest.json`, which a bare `docker load` reads, if it is present.
     fn manifest_json(&self) -> Option<&[u8]>;
 
-    /// What was found wrong when it was opened. Content with an error among them is not to be used:
-    /// [`super::verify`] reports them, and whoever does not verify calls [`Content::check_opening`].
+    /// What was found wrong on opening. Content with an error among these must not be used: [`super::verify`]
+    /// reports them, and other users call [`Content::check_opening`].
     fn findings(&self) -> &[Finding];
 
-    /// Refuses content that was found wrong when it was opened.
+    /// Refuses content that was found wrong on opening.
     ///
     /// # Errors
     ///
@@ -49,12 +49,12 @@ pub trait Content: Send + Sync {
         }
     }
 
-    /// Digest of `index.json`: the one line that pins everything named in it.
+    /// Digest of `index.json`, which pins everything named in it.
     fn digest(&self) -> Digest {
         Digest::sha256(self.index())
     }
 
-    /// What is told of an entry's image, as far as it concerns a graph that begins there or below.
+    /// The provenance of an entry's image, as far as it concerns a graph that begins at or below the entry.
     fn provenance(&self, entry: &Entry, graph: &Graph) -> Provenance {
         let mut provenance = entry.provenance();
         let declared = !entry.uncompressed.is_empty();
@@ -77,7 +77,7 @@ pub trait Content: Send + Sync {
             let layers: HashSet<Digest> = layers.map(|layer| layer.digest).collect();
             origins.layers.retain(|layer, _| layers.contains(layer));
             for (layer, origin) in &mut origins.layers {
-                // Another image of the archive has it as it was stored. Substitutes are over uncompressed layers.
+                // Another image of the archive has its stored form. Substitutes are over uncompressed layers.
                 let is_here = !is_substitute && self.stored(layer).is_some();
                 if is_here && matches!(origin, LayerOrigin::Uncompressed { .. }) {
                     *origin = LayerOrigin::Stored;
@@ -87,11 +87,11 @@ pub trait Content: Send + Sync {
         provenance
     }
 
-    /// Reads a manifest, index or config whole, checked against size and digest; `None` if it is not here.
+    /// Reads a manifest, index or config, verified against size and digest; `None` if it is missing.
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Refused`] if the bytes are not what the descriptor says or are more than
+    /// [`crate::Error::Refused`] if the bytes do not match the descriptor or exceed
     /// [`crate::oci::MAX_METADATA`].
     fn metadata(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>>;
 }

@@ -1,18 +1,18 @@
-//! Archives of `docker save`, and of tools that write like it: configs and layers, which `manifest.json` puts
-//! together to images. No manifest that a registry served is in them, so they prove no digest.
+//! Archives of `docker save`, and of tools that write the same format: configs and layers, combined to images
+//! by `manifest.json`. They have no manifest that a registry served, so they prove no digest.
 //!
-//! Nothing in them says which tool wrote them, nor need it: the config and the layers stand wherever
-//! `manifest.json` says. What tools write:
+//! Nothing in them says which tool wrote them, and it does not matter: configs and layers are at the paths in
+//! `manifest.json`. These are:
 //!
 //! - Docker before 25: `<image id>.json`, `<v1 id>/layer.tar`; a layer that repeats is a symbolic link
-//! - Docker from 25 on, without containerd's store: `blobs/sha256/<image id>`, `blobs/sha256/<diff id>`, beside an
-//!   OCI layout over them whose manifests Docker makes up for each archive
+//! - Docker from 25 on, with its classic store: `blobs/sha256/<image id>`, `blobs/sha256/<diff id>`, and an OCI
+//!   layout over them, whose manifests Docker makes for each archive
 //! - skopeo and podman, `docker-archive`: `<image id>.json`, `<diff id>.tar`, and symbolic links `<v1 id>/layer.tar`
 //! - crane, ko and kaniko: `sha256:<image id>`, `<digest>.tar.gz`, compressed
 //! - Bazel: any path, plain or compressed; Jib: `config.json`, `<digest>.tar.gz`
 //!
-//! Names are those in `manifest.json`, in its order. An `index.json` beside it is not looked at: it speaks of the
-//! manifests that were made up.
+//! Names are those in `manifest.json`, in its order. An `index.json` beside it is ignored: it describes the
+//! manifests that were made for the archive.
 //!
 //! Source: moby, `image/tarexport/save.go` and `load.go`.
 //!
@@ -38,7 +38,7 @@ use crate::oci::{Compression, Config, Digest, Hasher, Reference, json, schema};
 
 pub(super) use files::Files;
 
-/// Most bytes of all configs together: they are held in memory. Real ones have some thousand each.
+/// Most bytes of all configs together, which are held in memory. Real ones have a few thousand each.
 const MAX_CONFIGS: u64 = 64 << 20;
 /// Uncompressed bytes that are counted at once.
 const PIECE: usize = 256 << 10;
@@ -61,11 +61,11 @@ pub struct SavedImage {
     pub config_raw: Arc<[u8]>,
     /// The config. Its diff ids are the layers, base first.
     pub config: Config,
-    /// The names, as `manifest.json` has them. Empty if the image is known by its id only.
+    /// The names in `manifest.json`. Empty if the image has only an id.
     pub tags: Vec<Reference>,
 }
 
-/// A layer as it stands in the archive. Whether it is the one that a config names, only its bytes tell.
+/// A layer in the archive. Only its bytes tell whether it is the one that a config names.
 #[derive(Debug)]
 pub struct StoredLayer {
     stored: Stored,
@@ -80,7 +80,7 @@ impl StoredLayer {
         &self.stored
     }
 
-    /// How they are compressed, as their first bytes tell.
+    /// The compression, by the first bytes.
     pub fn compression(&self) -> Compression {
         self.compression
     }
@@ -96,12 +96,11 @@ struct Item {
 }
 
 impl DockerSave {
-    /// Makes sense of the files of an archive. Layers are looked at no further than their first bytes.
+    /// Reads the configs of an archive's files. Of layers, only the first bytes are read.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] with the first thing that is wrong, at the file that it is wrong with;
-    /// [`Error::Io`] if they cannot be read.
+    /// [`Error::Refused`] with the first problem and its file; [`Error::Io`] if they cannot be read.
     pub(super) fn new(files: Files, options: &Options) -> Result<DockerSave> {
         let manifest = files.require(format::MANIFEST)?;
         let bytes = read_small(files.label(), manifest)?;
@@ -116,7 +115,7 @@ impl DockerSave {
         DockerSave::of_items(files, items, options)
     }
 
-    /// One image without a name, of the files of its config and layers.
+    /// Makes an image without a name from the files of its config and layers.
     ///
     /// # Errors
     ///
@@ -151,7 +150,7 @@ impl DockerSave {
         })
     }
 
-    /// What to call it in messages: its path as it was given.
+    /// Its name in messages: the path as given.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -166,13 +165,13 @@ impl DockerSave {
         &self.images
     }
 
-    /// The stored forms of a layer: usually one, but images that share it may each bring their own. Empty if
-    /// it is not here.
+    /// The stored forms of a layer: usually one, but images that share it may each have their own. Empty if it
+    /// is missing.
     pub fn stored(&self, diff_id: &Digest) -> &[StoredLayer] {
         self.layers.get(diff_id).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Digest of a layer's stored bytes. They are hashed when it is first asked for.
+    /// Digest of a layer's stored bytes, hashed at the first call.
     ///
     /// # Errors
     ///
@@ -190,7 +189,7 @@ impl DockerSave {
         Ok(*layer.digest.get_or_init(|| hasher.finish()))
     }
 
-    /// Uncompressed bytes of a layer, which for a compressed one only reading it through tells.
+    /// Uncompressed bytes of a layer. A compressed one must be read to know.
     fn uncompressed_size(&self, layer: &StoredLayer) -> Result<u64> {
         if layer.compression == Compression::None {
             return Ok(layer.stored.size);
@@ -212,7 +211,7 @@ impl DockerSave {
         Decompressor::new(layer.compression, input, self.max_layer_size, place)
     }
 
-    /// The form of a layer that takes the least to read.
+    /// The form of a layer that is the cheapest to read.
     fn nearest(&self, diff_id: &Digest) -> Option<&StoredLayer> {
         let forms = self.stored(diff_id);
         let is_plain = |layer: &&StoredLayer| layer.compression == Compression::None;
@@ -239,20 +238,20 @@ impl Uncompressed for DockerSave {
     }
 }
 
-/// The images so far.
+/// The images read so far.
 struct Reading<'a> {
     files: &'a Files,
     images: Vec<SavedImage>,
     layers: BTreeMap<Digest, Vec<StoredLayer>>,
-    /// Configs that were read, by entry, as places in `images`.
+    /// Configs that were read, by entry, as positions in `images`.
     configs: BTreeMap<String, usize>,
-    /// The same by digest: an image may have its config twice.
+    /// The same by digest, because an image may have its config twice.
     image_ids: BTreeMap<Digest, usize>,
     /// Bytes of all configs.
     bytes: u64,
-    /// What each layer's file was said to be, by entry.
+    /// The diff id that a config gives each layer's file, by entry.
     diff_ids: BTreeMap<String, Digest>,
-    /// Names that were given, with places in `images`.
+    /// Names, with positions in `images`.
     tags: BTreeMap<Reference, usize>,
 }
 
@@ -270,7 +269,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// An image of `manifest.json`.
+    /// Adds an image of `manifest.json`.
     fn item(&mut self, item: Item) -> Result<()> {
         let at = self.config(&item.config)?;
         let diff_ids = self.images.get(at).map(|image| image.config.diff_ids.clone());
@@ -292,7 +291,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// A name of the image at a place.
+    /// Adds a name to the image at a position.
     fn tag(&mut self, text: &str, at: usize) -> Result<(), Problem> {
         let tag = tag_of(text)?;
         match self.tags.get(&tag) {
@@ -310,7 +309,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Reads a config. Gives the place of its image.
+    /// Reads a config. Returns the position of its image.
     fn config(&mut self, path: &str) -> Result<usize> {
         let stored = self.files.require(path)?;
         if let Some(known) = self.configs.get(&stored.entry) {
@@ -384,23 +383,23 @@ fn magic(stored: &Stored) -> Result<Vec<u8>> {
     Ok(magic)
 }
 
-/// How a layer's file is compressed, as its first bytes tell.
+/// The compression of a layer's file, by its first bytes.
 pub(super) fn compression(stored: &Stored) -> Result<Compression> {
     Ok(compression_of(&magic(stored)?))
 }
 
-/// What Docker decompresses, but no registry and no other engine.
+/// A compression that Docker reads, but no registry and no other engine.
 fn unread_compression(magic: &[u8]) -> Option<&'static str> {
     match magic {
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
-        // With more than the three bytes that Docker looks at: a tar may begin with a file's name like that.
+        // More than the three bytes that Docker compares: a tar may begin with a file name that has those.
         [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', b'&', b'S', b'Y'] => Some("bzip2"),
         _ => None,
     }
 }
 
-/// The digest that a config's entry is named after, as all tools do that do not give it a fixed name:
-/// `<hex>.json`, `sha256:<hex>`, `blobs/sha256/<hex>`.
+/// The digest in the name of a config's entry. All tools that use no fixed name put it there: `<hex>.json`,
+/// `sha256:<hex>`, `blobs/sha256/<hex>`.
 fn digest_in(entry: &str) -> Option<Digest> {
     let last = entry.rsplit('/').next().unwrap_or(entry);
     let last = last.strip_suffix(".json").unwrap_or(last);
@@ -408,7 +407,7 @@ fn digest_in(entry: &str) -> Option<Digest> {
     format!("sha256:{hex}").parse().ok()
 }
 
-/// A name in `RepoTags`, which has a tag and no digest.
+/// Parses a name in `RepoTags`, which has a tag and no digest.
 fn tag_of(text: &str) -> Result<Reference, Problem> {
     let reference: Reference = text.parse().map_err(|error| Problem::Name {
         reason: format!("RepoTags: {error}"),

@@ -1,5 +1,4 @@
-//! Opening an OCI layout that is a folder. Links are not followed: what they lead to was not put there with
-//! the layout.
+//! Opens an OCI layout in a folder. Links are not followed, because their targets are not part of the layout.
 
 use std::fs::{DirEntry, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,7 +15,7 @@ use super::transport_folder;
 use crate::blob::{Extent, Stored};
 use crate::error::{Error, Finding, Place, Problem, Result};
 
-/// Opens the layout in a folder. Every file of it is opened now, so that nobody can put another in its place.
+/// Opens the layout in a folder. All files are opened at once, so that none can be replaced later.
 ///
 /// # Errors
 ///
@@ -61,18 +60,19 @@ pub fn open(path: &Path, options: &Options) -> Result<Opened> {
     Opened::index(&listing.label, listing.index, options)
 }
 
-/// Each blob stays open; the usual soft limit of 1024 files is for programs that use `select`.
+/// Raises the limit of open files, because each blob stays open. The usual soft limit of 1024 is for programs
+/// that use `select`.
 fn allow_many_files() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    // If it cannot be raised, opening the file that is one too many says so.
+    // If it cannot be raised, opening one file too many returns the error.
     let _ = rustix::process::setrlimit(Resource::Nofile, raised);
 }
 
-/// What is in a folder, in the order of names.
+/// The entries of a folder, sorted by name.
 fn entries(path: &Path) -> Result<Vec<DirEntry>> {
     let mut entries = path
         .read_dir()
@@ -114,7 +114,7 @@ impl Listing {
                 let stored = opened(path, &name)?;
                 self.index.files.push((name, stored));
             }
-            // Another tool's own folder beside the layout, such as podman's or an `ingest` of ours.
+            // A folder of another tool beside the layout, such as podman's or an `ingest` of ours.
             Some("folder") if !name.starts_with("blobs/") => self.note(name, Problem::UnknownFile),
             Some(kind) => self.note(name, Problem::NotAFile { kind }),
         }
@@ -129,7 +129,7 @@ impl Listing {
 
 fn opened(path: PathBuf, name: &str) -> Result<Stored> {
     let open = || -> std::io::Result<(File, u64)> {
-        // Whatever took its place since it was listed: no link is followed, no FIFO waited for.
+        // It may have been replaced since it was listed: do not follow a link, and do not block on a FIFO.
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         let file = OpenOptions::new()
             .read(true)

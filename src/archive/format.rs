@@ -1,4 +1,4 @@
-//! What stands in an archive besides blobs: entry names, annotations, `index.json`, `manifest.json`.
+//! The documents of an archive: entry names, annotations, `index.json`, `manifest.json`.
 //!
 //! Sources: OCI image specification, "Image Layout"; `docker load`'s `manifest.json` (moby,
 //! `image/tarexport`); containerd's annotation for names (`core/images/annotations.go`).
@@ -22,31 +22,31 @@ pub(super) use names::check as check_names;
 pub const OCI_LAYOUT: &str = "oci-layout";
 /// Its content.
 pub const OCI_LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-/// The file that names what is in a layout.
+/// The file that lists the images of a layout.
 pub const INDEX: &str = "index.json";
-/// The file that names what is in a `docker save` archive.
+/// The file that lists the images of a `docker save` archive.
 pub const MANIFEST: &str = "manifest.json";
-/// The names in an archive of `docker save`, as Docker before 1.10 reads them.
+/// The names in a `docker save` archive, for Docker before 1.10.
 pub const REPOSITORIES: &str = "repositories";
-/// The name that containerd and Docker's containerd store give an image.
+/// The name of an image for containerd and Docker's containerd store.
 pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
-/// The name, or only the tag, that an OCI layout gives an image.
+/// The name of an image in an OCI layout, or only its tag.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// The version of what sealift adds; on `index.json`.
+/// The version of sealift's annotations; on `index.json`.
 pub const FORMAT: &str = "dev.sealift.format";
 /// The highest [`FORMAT`] that is read, and the one that is written.
 pub const FORMAT_VERSION: u32 = 1;
-/// The reference as it was asked for, where the names above cannot say it: a tag with a digest.
+/// The reference as requested, if it has both a tag and a digest, which the names above cannot express.
 pub const REFERENCE: &str = "dev.sealift.reference";
 /// On the entry of a substitute manifest: the digest that the source engine reported, or `none`. On the entry of another
 /// manifest or index: its own digest, if nothing shows that a registry ever served it.
 pub const RECORDED: &str = "dev.sealift.recorded";
-/// Digests, comma-separated, of layers that are here only uncompressed, under their diff ids.
+/// Digests, comma-separated, of layers that are present only uncompressed, under their diff ids.
 pub const UNCOMPRESSED: &str = "dev.sealift.uncompressed";
 /// Where manifest and layers came from, as JSON
 /// ([`Origins`](crate::image::provenance::Origins)). It proves nothing.
 pub const PROVENANCE: &str = "dev.sealift.provenance";
-/// The platforms whose blobs are here, comma-separated; on the entry of a sparse index.
+/// The platforms that are present, comma-separated; on the entry of a sparse index.
 pub const PLATFORMS: &str = "dev.sealift.platforms";
 
 /// On a manifest that sealift made because the original could not be recovered: it is recognised in every store.
@@ -55,14 +55,14 @@ pub const SUBSTITUTE: &str = "dev.sealift.stand-in";
 const SUBSTITUTE_TEXT: &str = "sealift made this manifest: the image's own was not there";
 /// Why an image has no digest whose manifest is a substitute, for people.
 pub const MADE: &str = "sealift made its manifest, as its own was not there when it was saved";
-/// The platform that `manifest.json` names where an image has several, if that is not the first; on `index.json`, so that
+/// The platform of `manifest.json`, if an image has several and it is not the first; on `index.json`, so that
 /// the archive's digest pins `manifest.json` too.
 pub const PREFERRED: &str = "dev.sealift.manifest-json-platform";
 
-/// What [`RECORDED`] says of an image that has no digest.
+/// The value of [`RECORDED`] for an image without a digest.
 const NONE: &str = "none";
 
-/// Stored bytes of a manifest for an image whose own could not be had. It is made the same for the same image.
+/// Stored bytes of a substitute manifest. They are the same for the same image.
 ///
 /// # Errors
 ///
@@ -86,9 +86,9 @@ pub fn substitute(config: Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>> 
     })
 }
 
-/// Whether a document is such a manifest.
+/// Whether a document is a substitute manifest.
 pub fn is_substitute(document: &[u8]) -> bool {
-    // Documents may be large, and few are.
+    // Documents may be large, and few are substitutes.
     if !std::str::from_utf8(document).is_ok_and(|text| text.contains(SUBSTITUTE)) {
         return false;
     }
@@ -96,16 +96,16 @@ pub fn is_substitute(document: &[u8]) -> bool {
     matches!(parsed, Some(Ok(Document::Manifest(manifest))) if manifest.annotations.contains_key(SUBSTITUTE))
 }
 
-/// Where a blob stands: `blobs/sha256/<hex>`.
+/// The path of a blob: `blobs/sha256/<hex>`.
 pub fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
-/// The digest of the blob at an entry's path, if the path is a blob's.
+/// The digest in the path of a blob; `None` for other paths.
 ///
 /// # Errors
 ///
-/// A path below `blobs/` that is no digest.
+/// If a path below `blobs/` has no digest.
 pub fn digest_of_path(path: &str) -> Result<Option<Digest>, Problem> {
     let Some(rest) = path.strip_prefix("blobs/") else {
         return Ok(None);
@@ -119,20 +119,20 @@ pub fn digest_of_path(path: &str) -> Result<Option<Digest>, Problem> {
     Ok(Some(parsed))
 }
 
-/// An image under the name that it was asked for by.
+/// An image with its name.
 #[derive(Debug, Clone)]
 pub struct Named {
-    /// The name; `None` for an image that is known by digest alone.
+    /// The name; `None` for an image that has only a digest.
     pub reference: Option<Reference>,
-    /// What it stands for.
+    /// The image and everything below it.
     pub graph: Arc<Graph>,
-    /// What is told of it.
+    /// The evidence for it, and where it came from.
     pub provenance: Provenance,
 }
 
 impl Named {
-    /// Every blob of it that the archive has, once: as [`Graph::blobs`], with uncompressed layers in the place of
-    /// those that could not be packed.
+    /// Every blob of it that the archive has, once: as [`Graph::blobs`], with uncompressed layers in place of
+    /// those that could not be recompressed.
     pub fn blobs(&self) -> Vec<Descriptor> {
         let mut seen = HashSet::new();
         let mut blobs = self.graph.blobs();
@@ -143,7 +143,7 @@ impl Named {
         blobs
     }
 
-    /// The entry in `index.json`: the original descriptor, with names.
+    /// Its entry in `index.json`: the original descriptor with names.
     fn entry(&self) -> Result<Descriptor> {
         let mut entry = self.graph.root.bare();
         let mut note = |key: &str, value: String| entry.annotations.insert(key.into(), value);
@@ -188,8 +188,8 @@ impl Named {
     }
 }
 
-/// Puts images into the order in which an archive names them, whatever order they were asked for in:
-/// by name, each name once.
+/// Sorts images as an archive lists them, by name, and removes duplicate names. The order of the request does
+/// not matter.
 pub fn sort(images: &mut Vec<Named>) {
     let key = |named: &Named| {
         (
@@ -201,8 +201,8 @@ pub fn sort(images: &mut Vec<Named>) {
     images.dedup_by_key(|named| key(named));
 }
 
-/// For each image the position of the first that has the same content, which may be its own: what is done for
-/// content need not be done for each of its names.
+/// For each image the position of the first one with the same content, which may be its own. Work on content is
+/// done once, not for each name.
 pub fn firsts(images: &[Named]) -> Vec<usize> {
     let mut known: HashMap<*const Graph, Vec<usize>> = HashMap::new();
     let mut firsts = Vec::with_capacity(images.len());
@@ -222,14 +222,14 @@ pub fn firsts(images: &[Named]) -> Vec<usize> {
     firsts
 }
 
-/// The images that are the first with their content.
+/// The first image of each content.
 pub fn distinct(images: &[Named]) -> impl Iterator<Item = &Named> {
     let firsts = firsts(images);
     let places = images.iter().enumerate().zip(firsts);
     places.filter_map(|((at, named), first)| (at == first).then_some(named))
 }
 
-/// Makes `index.json` for images in order; `preferred` as for [`manifest_json`].
+/// Makes `index.json` for images in order. `preferred` is as for [`manifest_json`].
 ///
 /// # Errors
 ///
@@ -261,14 +261,15 @@ pub fn index_json(images: &[Named], preferred: Option<&Platform>) -> Result<Vec<
 pub struct DockerImage {
     /// Path of the config.
     pub config: String,
-    /// Names, whole, with tags.
+    /// Full names with tags.
     pub repo_tags: Option<Vec<String>>,
     /// Paths of the layers, base first.
     pub layers: Vec<String>,
 }
 
 impl DockerImage {
-    /// An image whose config and layers stand where an OCI layout has them; `here` tells what is there of a layer.
+    /// An image whose config and layers are at their paths in an OCI layout. `here` returns the form of a layer
+    /// that is present.
     pub fn new<'a>(image: &'a Image, here: impl Fn(&'a Descriptor) -> &'a Descriptor) -> DockerImage {
         DockerImage {
             config: blob_path(&image.manifest.config.digest),
@@ -283,8 +284,8 @@ impl DockerImage {
     }
 }
 
-/// Makes `manifest.json`, which a bare `docker load` reads. It has no platforms, so each name stands for
-/// the image of `preferred`, else for the first one.
+/// Makes `manifest.json`, which a bare `docker load` reads. It has no platforms, so each name is the image of
+/// `preferred`, or else the first one.
 ///
 /// # Errors
 ///
@@ -321,7 +322,7 @@ pub fn manifest_json(images: &[Named], preferred: Option<&Platform>) -> Result<V
     to_json(&list)
 }
 
-/// Serialises what sealift itself writes.
+/// Serialises a document of sealift's own.
 ///
 /// # Errors
 ///

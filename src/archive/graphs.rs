@@ -1,4 +1,4 @@
-//! What the entries of an archive stand for. An image with many names is followed once, and a document that many
+//! The graphs of an archive's entries. An image with many names is followed once, and a document that many
 //! images share is kept once.
 
 use std::collections::HashMap;
@@ -18,13 +18,13 @@ type Key = (Digest, u64, MediaType, bool);
 pub struct Graphs<'a> {
     content: &'a dyn Content,
     documents: Documents,
-    /// By what an entry says of its manifest or index.
+    /// By the descriptor of an entry's manifest or index.
     known: HashMap<Key, Arc<Graph>>,
     descriptors: usize,
 }
 
 impl<'a> Graphs<'a> {
-    /// Begins with none.
+    /// Starts with none.
     pub fn new(content: &'a dyn Content) -> Graphs<'a> {
         Graphs {
             content,
@@ -34,13 +34,13 @@ impl<'a> Graphs<'a> {
         }
     }
 
-    /// All that is here of an entry's image.
+    /// The graph of an entry's image, as far as it is present.
     ///
     /// # Errors
     ///
     /// As [`Graph::walk`]; [`Error::Refused`] if all of them together have too many descriptors.
     pub fn of(&mut self, entry: &Entry) -> Result<Arc<Graph>> {
-        // A name and other annotations are the entry's own: entries share the graph without them.
+        // A name and other annotations belong to the entry; the shared graph does not have them.
         let mut root = entry.descriptor.bare();
         let attests = entry.descriptor.attests().is_some();
         if attests {

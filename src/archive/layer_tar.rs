@@ -1,14 +1,15 @@
-//! Whether an uncompressed layer is a tar that engines unpack.
+//! Checks that an uncompressed layer is a tar that engines can unpack.
 //!
-//! Docker, containerd and podman unpack layers with Go's `archive/tar` or a copy of it. Layers are what people built,
-//! and nothing in them is looked at here; but a layer that this reader ends at with an error is loaded by no engine,
-//! whatever its digests say. So this follows the reader step by step and refuses what it refuses, no more and no
-//! less: a missing end and data behind the end are fine. The bytes come as they are hashed, in pieces of any length.
+//! Docker, containerd and podman unpack layers with Go's `archive/tar` or a copy of it. If that reader fails on
+//! a layer, no engine loads it, even if its digests are right. This code follows the reader step by step and
+//! refuses exactly what it refuses: a missing end and data after the end are fine. Nothing else about a layer's
+//! content is checked. The bytes arrive as they are hashed, in pieces of any length.
 //!
-//! Source: Go, `archive/tar/reader.go` and `strconv.go`, as of Go 1.24, with the bound on sparse maps of later ones.
+//! Source: Go, `archive/tar/reader.go` and `strconv.go`, as of Go 1.24, with the limit on sparse maps of later
+//! versions.
 //!
-//! - [`header`]: what one block says; [`records`]: what PAX records and long names say of the next entry
-//! - [`sparse`]: the maps of sparse files, whose data must be there to the byte
+//! - [`header`]: one header block; [`records`]: PAX records and long names, which describe the next entry
+//! - [`sparse`]: the maps of sparse files, whose data must have the exact size
 
 mod header;
 mod records;
@@ -21,14 +22,14 @@ use header::{Block, Header};
 use records::Records;
 use sparse::{Map, Region};
 
-/// Longest extension header, in bytes, and longest map of a sparse file.
+/// Longest extension header and longest map of a sparse file, in bytes.
 const MAX_EXTENSION: u64 = 1 << 20;
 const BLOCK: u64 = 512;
 
-/// Reads a layer's uncompressed bytes.
+/// Checks a layer's uncompressed bytes.
 pub(super) struct LayerTar {
     state: State,
-    /// Bytes that are collected: a block, or an extension header.
+    /// Bytes of an incomplete block or extension header.
     held: Vec<u8>,
     records: Records,
     /// The first bytes of the layer.
@@ -36,21 +37,21 @@ pub(super) struct LayerTar {
     wrong: Option<&'static str>,
 }
 
-/// What comes next.
+/// What is expected next.
 enum State {
     /// A header, or the end.
     Header,
-    /// The block behind a block of zeros.
+    /// The block after a block of zeros.
     SecondZeros,
     /// The data of an extension header of this type, and its padding.
     Extension { kind: u8, left: u64, padding: u64 },
     /// A further block of an old sparse map.
     OldMap { map: Map, left: u64 },
-    /// A block of the map at the beginning of a sparse file's data.
+    /// A block of the map at the start of a sparse file's data.
     NewMap { map: Map, left: u64, padding: u64 },
-    /// Data, and the padding behind it, where the tar may also end.
+    /// Data and the padding after it, where the tar may also end.
     Data { left: u64, padding: u64 },
-    /// All that counts was read.
+    /// Everything relevant was read.
     Done,
 }
 
@@ -65,7 +66,7 @@ impl LayerTar {
         }
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
         if self.start.len() < 4 {
             self.start.extend(bytes.iter().take(4 - self.start.len()));
@@ -78,14 +79,14 @@ impl LayerTar {
         }
     }
 
-    /// Says whether it was a tar. `stored` is how the layer is stored.
+    /// Returns whether it was a tar. `stored` is the compression of the layer.
     ///
     /// # Errors
     ///
-    /// What keeps engines from unpacking it.
+    /// Why engines cannot unpack it.
     pub fn finish(self, stored: Compression) -> Result<(), Problem> {
         let looks = compression_of(&self.start);
-        // Docker knows these besides, by their first bytes: an entry's name may begin so.
+        // Docker also recognises these by their first bytes. The name of an entry may begin with them.
         let other = match self.start.as_slice() {
             [b'B', b'Z', b'h', ..] => Some("bzip2"),
             [0xfd, b'7', b'z', b'X', ..] => Some("xz"),
@@ -101,7 +102,7 @@ impl LayerTar {
             Err(_) if looks != Compression::None && stored != Compression::None => {
                 format!("what is in it is compressed once more, with {looks}")
             }
-            // Docker and podman decompress what begins so, containerd does not.
+            // Docker and podman decompress this, containerd does not.
             _ if looks != Compression::None && stored == Compression::None => {
                 format!("it is said to be plain, and begins as {looks} does")
             }
@@ -116,7 +117,7 @@ impl LayerTar {
         Err(Problem::Layer { reason })
     }
 
-    /// Takes some of the bytes, and says how many.
+    /// Reads some of the bytes, and returns how many.
     fn step(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         if let State::Data { left, padding } = &mut self.state {
             let count = pass(left, bytes.len());
@@ -140,7 +141,7 @@ impl LayerTar {
         Ok(piece.len())
     }
 
-    /// Takes what was collected: a block, or the data of an extension header.
+    /// Reads a complete block or extension header.
     fn take(&mut self, held: &[u8]) -> Result<(), &'static str> {
         let state = std::mem::replace(&mut self.state, State::Header);
         let block = || held.first_chunk::<512>().ok_or("a block is missing");
@@ -178,7 +179,7 @@ impl LayerTar {
         Ok(())
     }
 
-    /// Takes a header.
+    /// Reads a header.
     fn header(&mut self, block: &Block) -> Result<State, &'static str> {
         let mut header = Header::parse(block)?;
         let kind = header.kind;
@@ -197,7 +198,7 @@ impl LayerTar {
                 padding: padding(size),
             });
         }
-        // The header's own size must be one, whatever is said of it.
+        // The header's own size must be valid, even if a record replaces it.
         if header.size < 0 && !header.is_bare() {
             return Err("a negative size");
         }
@@ -221,7 +222,7 @@ impl LayerTar {
     }
 }
 
-/// Passes over bytes that nobody looks at. How many.
+/// Skips bytes that do not matter. Returns how many.
 fn pass(left: &mut u64, available: usize) -> usize {
     let count = usize::try_from(*left).unwrap_or(usize::MAX).min(available);
     *left -= u64::try_from(count).unwrap_or_default();
@@ -239,13 +240,13 @@ fn data(left: u64, padding: u64) -> State {
     }
 }
 
-/// The end of an old map: its blocks count for nothing in the data's size.
+/// The end of an old map: its blocks do not count as data.
 fn map_ends(map: Map, left: u64, size: u64) -> Result<State, &'static str> {
     map.check(left)?;
     Ok(data(left, padding(size)))
 }
 
-/// A map at the beginning of the data, of which there must be another block.
+/// A map at the start of the data, of which another block must follow.
 fn new_map(map: Map, left: u64, padding: u64) -> Result<State, &'static str> {
     match left {
         0..BLOCK => Err("a map of a sparse file that is cut"),
@@ -253,7 +254,7 @@ fn new_map(map: Map, left: u64, padding: u64) -> Result<State, &'static str> {
     }
 }
 
-/// Bytes of the data that follow a header.
+/// Bytes of data after a header.
 fn size(header: &Header) -> Result<u64, &'static str> {
     if header.has_no_data() {
         return Ok(0);

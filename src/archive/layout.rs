@@ -1,8 +1,8 @@
-//! Where everything in an archive stands: once the manifests are known, every size is known, so every header
-//! and offset is known before a byte is written. Pure.
+//! Computes the layout of an archive. Once the manifests are known, all sizes are known, and so are all headers
+//! and offsets before a byte is written. Pure.
 //!
 //! Order: `oci-layout`; indexes, manifests and configs by digest; the other blobs by digest; then the names,
-//! `index.json` and `manifest.json`, so that an archive that was cut names nothing.
+//! `index.json` and `manifest.json`, so that a truncated archive names nothing.
 //!
 //! Source: POSIX.1-2017, `pax`, "ustar Interchange Format" and "pax Extended Header".
 
@@ -14,15 +14,15 @@ use crate::blob::Verifier;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Descriptor, Digest, MAX_METADATA, Platform};
 
-/// A tar's unit, in bytes.
+/// Block size of a tar, in bytes.
 pub const BLOCK: u64 = 512;
-/// The largest size that eleven octal digits say, in bytes: 8 GiB - 1. Above, a PAX record says it, which
-/// Go's `archive/tar`, Python and GNU tar read alike.
+/// The largest size in eleven octal digits, in bytes: 8 GiB - 1. A larger one goes into a PAX record, which
+/// Go's `archive/tar`, Python and GNU tar read the same way.
 const MAX_OCTAL: u64 = 0o77_777_777_777;
 /// The largest archive, in bytes: file offsets are signed.
 const MAX_SIZE: u64 = u64::MAX >> 1;
 
-/// An archive, laid out.
+/// The layout of an archive.
 #[derive(Debug, Clone)]
 pub struct Layout {
     blobs: Vec<Blob>,
@@ -32,25 +32,25 @@ pub struct Layout {
     digest: Digest,
 }
 
-/// A blob that is still to be fetched.
+/// A blob that must be fetched.
 #[derive(Debug, Clone)]
 pub struct Blob {
-    /// What it is.
+    /// Its descriptor.
     pub descriptor: Descriptor,
-    /// Where its content begins, in bytes.
+    /// Start of its content, in bytes.
     pub offset: u64,
 }
 
-/// Bytes that are known from the start: headers, padding, documents, names.
+/// Bytes that are known in advance: headers, padding, documents, names.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Where they stand.
+    /// Their position.
     pub offset: u64,
     /// The bytes.
     pub bytes: Vec<u8>,
 }
 
-/// A blob before it has a place.
+/// A blob without a position yet.
 struct Mention {
     descriptor: Descriptor,
     is_metadata: bool,
@@ -58,14 +58,14 @@ struct Mention {
 }
 
 impl Layout {
-    /// Lays out an archive of `images`, which are in order ([`format::sort`]); `preferred` is the platform
-    /// that `manifest.json` names where an image has several.
+    /// Computes the layout of an archive of `images`, sorted by [`format::sort`]. `preferred` is the platform
+    /// of `manifest.json` for images with several.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if a digest is given two sizes, if bytes in a graph are not what their descriptor
-    /// says, or if the archive would be larger than a file can be; [`Error::Usage`] if its names would take more than
-    /// is read.
+    /// [`Error::Refused`] if a digest has two sizes, if bytes in a graph do not match their descriptor, or if
+    /// the archive would be larger than a file can be; [`Error::Usage`] if its names exceed what readers
+    /// accept.
     pub fn plan(images: &[Named], preferred: &Platform) -> Result<Layout> {
         let (metadata, layers): (Vec<Mention>, Vec<Mention>) =
             mentions(images)?.into_iter().partition(|blob| blob.is_metadata);
@@ -98,17 +98,17 @@ impl Layout {
         })
     }
 
-    /// The blobs that are still to be fetched, in order of their offsets.
+    /// The blobs that must be fetched, by offset.
     pub fn blobs(&self) -> &[Blob] {
         &self.blobs
     }
 
-    /// What is known from the start, in order of offsets. Together with the blobs it is the whole archive.
+    /// The bytes that are known in advance, by offset. Together with the blobs they are the whole archive.
     pub fn runs(&self) -> &[Run] {
         &self.runs
     }
 
-    /// Where the names begin: `index.json`, with its header.
+    /// Offset of the names: `index.json` with its header.
     pub fn names_at(&self) -> u64 {
         self.names_at
     }
@@ -118,13 +118,13 @@ impl Layout {
         self.size
     }
 
-    /// Digest of `index.json`: the one line that pins everything named in the archive.
+    /// Digest of `index.json`, which pins everything named in the archive.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 }
 
-/// Refuses to write what readers would not read.
+/// Refuses to write what readers would refuse.
 fn readable(name: &str, bytes: &[u8], images: usize) -> Result<()> {
     let size = bytes.len();
     if u64::try_from(size).is_ok_and(|size| size <= MAX_METADATA) {
@@ -159,7 +159,7 @@ fn mentions(images: &[Named]) -> Result<Vec<Mention>> {
             }
         }
     }
-    // A size that an index gives to something that is here counts as well, chosen by it or not.
+    // The size that an index gives a present blob counts too, whether it was chosen by it or not.
     let sizes: HashMap<Digest, u64> = blobs.iter().map(|(d, blob)| (*d, blob.descriptor.size)).collect();
     let indexes = format::distinct(images).flat_map(|named| &named.graph.indexes);
     for entry in indexes.flat_map(|(_, index)| &index.manifests) {
@@ -207,7 +207,7 @@ fn same_size(descriptor: &Descriptor, expected: u64) -> Result<()> {
     Err(Error::refused(Place::blob(descriptor.digest), problem))
 }
 
-/// The layout while it grows.
+/// The layout while it is computed.
 #[derive(Default)]
 struct Plan {
     blobs: Vec<Blob>,
@@ -274,13 +274,13 @@ impl Plan {
     }
 }
 
-/// How many bytes these are.
+/// Length of bytes as a file size.
 pub(super) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-/// The header of a regular file: fixed mode, owner and time; a PAX header in front where ustar's fields are
-/// too small for its size or path (a SHA-512 blob's).
+/// The header of a regular file with fixed mode, owner and time. A PAX header precedes it if its size or path
+/// (of a SHA-512 blob) does not fit into ustar's fields.
 pub(super) fn header(path: &str, size: u64) -> Result<Vec<u8>> {
     let mut records = String::new();
     if size > MAX_OCTAL {
@@ -292,7 +292,7 @@ pub(super) fn header(path: &str, size: u64) -> Result<Vec<u8>> {
         let start: String = path.chars().take(100).collect();
         file.set_path(start).map_err(Error::io("name", path))?;
     }
-    // Zero beside a PAX size: readers that take both must not find two different ones.
+    // Zero beside a PAX size: readers that use both must not find two different sizes.
     file.set_size(if size > MAX_OCTAL { 0 } else { size });
     file.set_cksum();
     if records.is_empty() {
@@ -331,7 +331,7 @@ fn record(key: &str, value: &str) -> String {
     format!("{} {key}={value}\n", rest + digits)
 }
 
-/// The block that every archive begins with: what tells a stale part of ours from somebody else's file.
+/// The first block of every archive, which distinguishes an old part of ours from a foreign file.
 pub(super) fn first_block() -> Result<Vec<u8>> {
     header(format::OCI_LAYOUT, length(format::OCI_LAYOUT_CONTENT))
 }

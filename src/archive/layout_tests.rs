@@ -53,7 +53,7 @@ fn plan(images: &[Named]) -> Result<Layout> {
     Layout::plan(images, &Platform::linux("amd64", None))
 }
 
-/// Writes what is known of an archive into a sparse file; blobs are gaps.
+/// Writes the known bytes of an archive into a sparse file; blobs are gaps.
 fn sparse(layout: &Layout) -> File {
     let file = tempfile::tempfile().unwrap();
     file.set_len(layout.size()).unwrap();
@@ -106,7 +106,7 @@ fn runs_and_blobs_are_the_whole_without_gaps() {
     assert_eq!(layout.size(), (offset + size).next_multiple_of(BLOCK) + 2 * BLOCK);
 }
 
-/// Paths, offsets and sizes as the tar crate finds them.
+/// Paths, offsets and sizes as the tar crate reads them.
 fn read_back(layout: &Layout) -> Vec<(String, u64, u64)> {
     let mut archive = tar::Archive::new(sparse(layout));
     let entries = archive.entries_with_seek().unwrap().map(|entry| {
@@ -119,7 +119,7 @@ fn read_back(layout: &Layout) -> Vec<(String, u64, u64)> {
 
 #[test]
 fn sizes_beyond_8_gib_are_read_back() {
-    // The last size that octal digits say, the first that they do not, and one beyond 32 bits of blocks.
+    // The last size that fits into octal digits, the first that does not, and one beyond 32 bits of blocks.
     let sizes = [(1, MAX_OCTAL), (2, MAX_OCTAL + 1), (3, 3 << 40), (4, 7)];
     let layers: Vec<Descriptor> = sizes.iter().map(|(seed, size)| layer(*seed, *size)).collect();
     let layout = plan(&[image("a:1", &layers)]).unwrap();
@@ -159,7 +159,7 @@ fn a_sha512_path_that_ustar_cannot_hold_is_read_back() {
 #[test]
 fn pax_records_count_themselves() {
     assert_eq!(record("size", "8589934592"), "19 size=8589934592\n");
-    // 2 digits, key, value and three more are 100: then the length takes a third digit.
+    // 2 digits, key, value and three more are 100: then the length needs a third digit.
     for value in 0..2000 {
         let record = record("path", &"x".repeat(value));
         let said: usize = record.split(' ').next().unwrap().parse().unwrap();
@@ -207,7 +207,7 @@ fn refuses_what_cannot_be_right() {
     let config = &mut Arc::make_mut(&mut forged.graph).images[0].config_raw;
     *config = Some([b" ", &config.as_ref().unwrap()[1..]].concat().into());
     assert_eq!(code(&[forged]), "digest-differs");
-    // An index that gives a manifest, which is here, another size, on a platform that was not chosen.
+    // An index that gives a present manifest another size, for a platform that was not chosen.
     let named = image("a:1", &[]);
     let manifest = named.graph.root.clone();
     let mut chosen = manifest.clone();

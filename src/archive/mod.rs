@@ -2,26 +2,26 @@
 //!
 //! - [`format`]: entry names, annotations, `index.json` and `manifest.json`
 //! - [`content`]: what can be read as a layout
-//! - [`graphs`]: what its entries stand for
+//! - [`graphs`]: the graphs of its entries
 //!
 //! Writing:
 //!
-//! - [`layout`]: where everything stands, before a byte is written
-//! - [`writer`]: fills and seals an archive
+//! - [`layout`]: the position of everything, before a byte is written
+//! - [`writer`]: writes and publishes an archive
 //!
 //! Reading, from the bottom up:
 //!
-//! - [`segments`]: one file, or the parts that it was cut into
-//! - [`tar_index`]: where everything stands in a tar, strictly
+//! - [`segments`]: one file, or the parts of an archive
+//! - [`tar_index`]: the positions of the entries of a tar, read strictly
 //! - `spool`: standard input and compressed archives, into a temporary file
-//! - [`reader`]: an archive opened; [`folder`]: a layout folder opened
-//! - [`docker_save`]: an archive of `docker save`, which is no layout
+//! - [`reader`]: opens an archive; [`folder`]: opens a layout folder
+//! - [`docker_save`]: an archive of `docker save`, which is not a layout
 //! - `transport_folder`: a folder of skopeo's `dir:`, read as a layout
 //! - `containers_image`: manifests that podman or skopeo may have written for a layout
-//! - `layer_tar`: whether a layer is a tar that engines unpack
-//! - [`verify`]: everything about an archive that can be wrong, in one report
-//! - [`view`]: the tar that an engine is shown
-//! - [`source`]: what was opened, as a source of images
+//! - `layer_tar`: whether engines can unpack a layer
+//! - [`verify`]: everything that can be wrong with an archive, in one report
+//! - [`view`]: the tar that is sent to an engine
+//! - [`source`]: an opened layout as a source of images
 
 mod containers_image;
 pub mod content;

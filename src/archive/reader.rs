@@ -1,4 +1,4 @@
-//! Opening archives: what a path is, and what stands in it.
+//! Opens archives: finds out what a path is and what it contains.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +20,7 @@ use crate::blob::decompress::compression_of;
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json, schema};
 
-/// An OCI layout that was opened: a tar, whole or in parts, or a folder.
+/// An open OCI layout: a tar, in one file or in parts, or a folder.
 pub struct Archive {
     label: String,
     index: Vec<u8>,
@@ -31,21 +31,21 @@ pub struct Archive {
     findings: Vec<Finding>,
 }
 
-/// What an archive turned out to be.
+/// The kind of an archive.
 pub enum Opened {
     /// An OCI layout.
     Layout(Box<dyn Content>),
-    /// An archive of `docker save`: images without a manifest that a registry served.
+    /// An archive of `docker save`: images without a registry's manifest.
     Unpacked(DockerSave),
 }
 
 /// Opens one OCI layout: a file, a folder, the parts of one archive in any order, or `-` for standard input.
 ///
-/// A tar that was compressed as a whole, and what is no regular file, is spooled first.
+/// A tar that was compressed as a whole, or is not a regular file, is spooled first.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if it is no OCI layout or its structure is unsafe to read; [`Error::Io`] if it cannot
+/// [`Error::Refused`] if it is not an OCI layout or its structure is unsafe to read; [`Error::Io`] if it cannot
 /// be read or spooled; [`Error::Usage`] if several archives are given at once.
 pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Content>> {
     match open_any(paths, options)? {
@@ -57,11 +57,11 @@ pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Content>> {
     }
 }
 
-/// Opens one archive, as [`open`] does, whether it is an OCI layout or an archive of `docker save`.
+/// Opens one archive as [`open`] does, either an OCI layout or an archive of `docker save`.
 ///
 /// # Errors
 ///
-/// As [`open`]; [`Error::Refused`] also for anything that is wrong with an archive of `docker save`.
+/// As [`open`]; [`Error::Refused`] also for any problem of an archive of `docker save`.
 pub fn open_any(paths: &[PathBuf], options: &Options) -> Result<Opened> {
     let [path, others @ ..] = paths else {
         return Err(usage("no archive is given", None));
@@ -78,7 +78,7 @@ pub fn open_any(paths: &[PathBuf], options: &Options) -> Result<Opened> {
     }
     let kind = path.metadata().map(|metadata| metadata.is_file());
     if kind.is_ok_and(|is_file| !is_file) {
-        // A pipe, or a device: neither has a length, and a pipe is read but once.
+        // A pipe or a device has no length, and a pipe can be read only once.
         let file = File::open(path).map_err(Error::io("open", path))?;
         let input = BufReader::with_capacity(1 << 18, file);
         return Opened::read(&path.display().to_string(), input, options);
@@ -104,7 +104,8 @@ impl Opened {
         Opened::index(segments.label(), index, options)
     }
 
-    /// Opens a stream, decompressed if it is compressed. What is in its entries goes to a temporary file.
+    /// Opens a stream, decompressed if it is compressed. The data of its entries is written to a temporary
+    /// file.
     ///
     /// # Errors
     ///
@@ -113,7 +114,7 @@ impl Opened {
         Opened::index(label, TarIndex::read_stream(label, input, options)?, options)
     }
 
-    /// Makes sense of what stands in a tar or folder.
+    /// Opens what a tar or folder contains.
     ///
     /// # Errors
     ///
@@ -138,7 +139,7 @@ impl Opened {
     }
 }
 
-/// What stands in a tar, which is spooled if it is compressed as a whole.
+/// The index of a tar, which is spooled if it is compressed as a whole.
 fn index_of(segments: &Segments, options: &Options) -> Result<TarIndex> {
     let mut magic = [0; 6];
     let count = segments.read_at(0, &mut magic)?;
@@ -155,11 +156,11 @@ fn index_of(segments: &Segments, options: &Options) -> Result<TarIndex> {
 }
 
 impl Archive {
-    /// Makes sense of the files of a layout.
+    /// Opens a layout, given its files.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if they are no OCI layout, or its `index.json` is malformed.
+    /// [`Error::Refused`] if they are not an OCI layout, or its `index.json` is malformed.
     fn new(label: &str, files: BTreeMap<String, Stored>, mut findings: Vec<Finding>) -> Result<Archive> {
         let mut blobs = BTreeMap::new();
         let mut others: BTreeMap<String, Stored> = BTreeMap::new();
@@ -208,7 +209,7 @@ impl Archive {
         })
     }
 
-    /// Makes sense of an `index.json` and the blobs beside it.
+    /// Opens a layout, given `index.json` and blobs.
     ///
     /// # Errors
     ///
@@ -225,13 +226,13 @@ impl Archive {
             let place = Place::default().within(label).entry(format::INDEX);
             Error::refused(place, problem)
         })?;
-        // What cannot be read is found when it is followed.
+        // A document that cannot be read is reported when it is followed.
         let document = |digest: &Digest| read_small(label, blobs.get(digest)?).ok();
         containers_image::qualify(&index, &mut entries, document);
         if !format::is_own(&index) {
             format::recognise_substitutes(&mut entries, document);
         }
-        // Only now is it known which digests are recorded.
+        // Only now it is known which digests are recorded.
         let of_names = format::check_names(&entries).into_iter();
         findings.extend(of_names.map(|(digest, problem)| Finding {
             place: Place::blob(digest).within(label).entry(format::INDEX),
@@ -249,13 +250,13 @@ impl Archive {
     }
 }
 
-/// Formats that are taken for an archive by mistake.
+/// Formats that are mistaken for an archive.
 pub(super) fn foreign(magic: &[u8]) -> Option<Problem> {
     let reason = match magic {
         [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("this is compressed with xz; decompress it first"),
         [b'B', b'Z', b'h', ..] => Some("this is compressed with bzip2; decompress it first"),
         [b'P', b'K', 3, 4, ..] => Some("this is a zip file"),
-        // Podman, skopeo and Docker before 23 know zstd by its other frames only, and read a tar here.
+        // Podman, skopeo and Docker before 23 recognise zstd by its other frames only, and read a tar here.
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(
             "this begins with a skippable zstd frame, which some tools take for a tar; decompress it first",
         ),
@@ -267,12 +268,12 @@ pub(super) fn foreign(magic: &[u8]) -> Option<Problem> {
     })
 }
 
-/// Whether these are files of an archive of `docker save` without anything that a digest could be shown by.
+/// Whether these are the files of a `docker save` archive without a registry's manifests.
 ///
-/// From 25 on, Docker writes an OCI layout around its archives also where it has no manifest, with manifests that
-/// it makes up from the config and the uncompressed layers. They are whole and right in themselves: only what else
-/// is there tells them from a registry's. `LayerSources` and the file `repositories` are written by nobody who has
-/// the original manifests (seen with 26 and 28; 25.0 writes the second only); an image that has no name is in
+/// From 25 on, Docker writes an OCI layout around its archives even where it has no manifest. It makes
+/// manifests from the config and the uncompressed layers. They are complete and valid, and only other files
+/// distinguish them from a registry's: no tool that has the original manifests writes `LayerSources` or a file
+/// `repositories` (seen with 26 and 28; 25.0 writes only the second); and an image without a name is in
 /// `manifest.json` but not in `index.json`.
 fn is_docker_save(label: &str, files: &BTreeMap<String, Stored>) -> Result<bool> {
     let (layout, index) = (files.get(format::OCI_LAYOUT), files.get(format::INDEX));
@@ -282,7 +283,7 @@ fn is_docker_save(label: &str, files: &BTreeMap<String, Stored>) -> Result<bool>
         // Half a layout is a damaged one.
         (manifest, layout, index) => return Ok(manifest.is_some() && layout.is_none() && index.is_none()),
     };
-    // Not parsed: whatever is malformed is found by who reads on.
+    // Not parsed: the next reader reports malformed content.
     let manifest = read_small(label, manifest)?;
     let key = br#""LayerSources""#;
     if manifest.windows(key.len()).any(|bytes| bytes == key) {
@@ -298,7 +299,7 @@ fn is_docker_save(label: &str, files: &BTreeMap<String, Stored>) -> Result<bool>
     Ok(has_none && images.is_ok_and(|images| !images.is_empty()))
 }
 
-/// Refuses what is no OCI layout, saying what it is if that can be told.
+/// Refuses what is not an OCI layout, and says what it is if that is known.
 fn no_layout(label: &str, missing: &str, others: &BTreeMap<String, Stored>) -> Error {
     let place = Place::default().within(label);
     let is_older = others.contains_key(format::REPOSITORIES);
@@ -335,7 +336,7 @@ fn check_layout(bytes: &[u8]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Reads a file of the layout that is no blob whole, if it is no more than [`MAX_METADATA`].
+/// Reads a file of the layout that is not a blob, if it has at most [`MAX_METADATA`] bytes.
 pub(super) fn read_small(label: &str, stored: &Stored) -> Result<Vec<u8>> {
     if stored.size > MAX_METADATA {
         let problem = Problem::TooLarge {

@@ -1,7 +1,7 @@
-//! An archive's file, or the numbered parts that it was cut into, as one stretch of bytes.
+//! An archive's file, or its numbered parts, as one range of bytes.
 //!
-//! `images.tar` may be there whole, or stand for `images.tar.001`, `images.tar.002` and so on. Offsets in
-//! findings count over the parts taken as one; errors of the system name the part and the offset in it.
+//! `images.tar` may be one file, or stand for `images.tar.001`, `images.tar.002` and so on. Offsets in findings
+//! count over the joined parts; errors of the system name the part and the offset in it.
 
 use std::fs::File;
 use std::io;
@@ -51,11 +51,11 @@ impl Segments {
         }
     }
 
-    /// One open file as a whole archive.
+    /// One open file as a complete archive.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if its length cannot be had.
+    /// [`Error::Io`] if its length cannot be read.
     pub fn of_file(label: impl Into<String>, file: File, path: &Path) -> Result<Segments> {
         let length = file.metadata().map_err(Error::io("read", path))?.len();
         let part = Extent {
@@ -85,7 +85,7 @@ impl Segments {
         Ok(joined)
     }
 
-    /// Says of an archive in parts which part is missing or wrong, where that explains why it cannot be read.
+    /// Adds to an error which part of an archive is missing or wrong, if that explains it.
     pub(super) fn explain(&self, error: Error) -> Error {
         let (Error::Refused(finding), Some(last)) = (&error, self.parts.last()) else {
             return error;
@@ -93,7 +93,7 @@ impl Segments {
         let Some((base, number)) = part_number(&last.path) else {
             return error;
         };
-        // All parts but the last have one size.
+        // All parts but the last have the same size.
         let largest = self.parts.iter().max_by_key(|part| part.length).unwrap_or(last);
         let rest = self.parts.iter().rev().skip(1);
         if let Some(short) = rest.rev().find(|part| part.length < largest.length) {
@@ -130,17 +130,17 @@ impl Segments {
         }
     }
 
-    /// What to call it in messages.
+    /// Its name in messages.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// Bytes in all parts.
+    /// Bytes of all parts.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Where a stretch of the archive is. What lies behind the end is left out.
+    /// The extents of a range of the archive. What is after its end is omitted.
     pub fn extents(&self, offset: u64, length: u64) -> Vec<Extent> {
         let end = offset.saturating_add(length);
         let mut found = Vec::new();
@@ -161,7 +161,7 @@ impl Segments {
         found
     }
 
-    /// Reads into `buffer` what is at `offset`; less than its length only at the end of the archive.
+    /// Reads `buffer` at `offset`; fewer bytes only at the end of the archive.
     ///
     /// # Errors
     ///
@@ -181,15 +181,15 @@ impl Segments {
     }
 }
 
-/// The shared name and the number of a part: `images.tar.001` is part 1 of `images.tar`.
+/// The base name and the number of a part: `images.tar.001` is part 1 of `images.tar`.
 fn part_number(path: &Path) -> Option<(PathBuf, usize)> {
     let digits = path.extension()?.to_str()?;
     let number: usize = digits.parse().ok().filter(|number| *number > 0)?;
-    // A file of one's own may end in ".1"; parts have three digits or more.
+    // A user's file may end in ".1"; parts have three digits or more.
     (format!("{number:03}") == digits).then(|| (path.with_extension(""), number))
 }
 
-/// An archive that `sudo sealift save` took out of an engine is for root only.
+/// Only root can read an archive that `sudo sealift save` saved from an engine.
 fn unopened(path: &Path, source: io::Error) -> Error {
     let hint = "run this with sudo, or chown the file";
     let is_closed = source.kind() == io::ErrorKind::PermissionDenied;
@@ -202,7 +202,7 @@ fn unopened(path: &Path, source: io::Error) -> Error {
     }
 }
 
-/// Opens a part: anybody who can write beside it may have put a FIFO there, which is not waited for.
+/// Opens a part without blocking on a FIFO, which anyone who can write to its folder may have put there.
 fn open_part(path: &Path) -> Result<File> {
     let mut options = File::options();
     let opened = options
@@ -274,7 +274,7 @@ fn parts_of(base: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// Most missing parts that are named.
+/// Most missing parts that are listed.
 const MAX_NAMED: usize = 5;
 
 fn missing(part: &Path, hint: String) -> Error {
@@ -287,8 +287,8 @@ fn missing(part: &Path, hint: String) -> Error {
     }
 }
 
-/// Sorts files into archives: the parts of one archive, as a shell's `images.tar.*` gives them, are one.
-/// Each list can be opened as one archive.
+/// Groups files by archive: the parts of one archive, as from a shell's `images.tar.*`, belong together. Each
+/// group can be opened as one archive.
 pub fn by_archive(files: &[PathBuf]) -> Vec<Vec<PathBuf>> {
     let mut archives: Vec<(Option<PathBuf>, Vec<PathBuf>)> = Vec::new();
     for file in files {

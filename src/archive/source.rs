@@ -1,10 +1,10 @@
-//! A layout that was read, as a source of images: for subsets and merges.
+//! An opened layout as a source of images, for subsets and merges.
 //!
-//! Names are what the tool that wrote it left. `podman save`, `ctr images export`, `docker save` and sealift
-//! write whole names; buildx writes a whole name if it was given a tag; skopeo's `oci:DIR:TAG`, oras and crane
-//! often write only a tag; and `skopeo copy docker://x oci-archive:FILE` writes no name at all, nor does `dir:`. So a reference is
-//! found by whole name, else by tag among entries that have only a tag, else, if the layout's only image has no
-//! name, that image is taken under the name that was asked for. A digest is found wherever it stands.
+//! Names are as the writing tool left them. `podman save`, `ctr images export`, `docker save` and sealift write
+//! full names; buildx writes a full name if it was given a tag; skopeo's `oci:DIR:TAG`, oras and crane often
+//! write only a tag; `skopeo copy docker://x oci-archive:FILE` and `dir:` write no name. A reference is found
+//! by full name, or else by tag among entries that have only a tag. If the layout's only image has no name, it
+//! is used under the requested name. A digest is found anywhere.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -24,16 +24,16 @@ use crate::source::{Archived, Source, StoredForm, Upstream};
 pub struct ArchiveSource {
     content: Arc<dyn Content>,
     places: Arc<Places>,
-    /// The registry, which proves digests that the layout does not.
+    /// The registry, which can prove digests that the layout cannot.
     upstream: Option<Arc<Upstream>>,
 }
 
-/// Where entries stand in `index.json`: there may be thousands.
+/// Positions of entries in `index.json`, of which there may be thousands.
 #[derive(Default)]
 struct Places {
     /// By name with its tag.
     names: HashMap<(Repository, Option<String>), Vec<usize>>,
-    /// By the digest of the manifest or index here.
+    /// By the digest of the manifest or index that is present.
     roots: HashMap<Digest, Vec<usize>>,
 }
 
@@ -59,7 +59,7 @@ impl ArchiveSource {
     ///
     /// # Errors
     ///
-    /// As [`Content::check_opening`]: what was found wrong when it was opened is not passed on.
+    /// As [`Content::check_opening`].
     pub fn new(content: impl Into<Arc<dyn Content>>) -> Result<ArchiveSource> {
         let content = content.into();
         content.check_opening()?;
@@ -80,7 +80,7 @@ impl ArchiveSource {
         }
     }
 
-    /// Whether a manifest or index that proves nothing by itself is that of a name: as the user says, or the registry.
+    /// Whether an unproven manifest or index is that of a name, according to the user or the registry.
     fn is_proven(&self, reference: &Reference, root: Digest) -> Result<bool> {
         let repository = reference.repository();
         match &self.upstream {
@@ -101,7 +101,7 @@ impl ArchiveSource {
         self.at(self.places.roots.get(digest))
     }
 
-    /// The entries that a reference by tag may mean: by name first, then by tag, then the only one.
+    /// The entries that a reference by tag may select: by name, else by tag, else the only one.
     fn named(&self, reference: &Reference) -> Vec<&Entry> {
         let entries = self.content.entries();
         let by_tag = |entry: &&Entry| {
@@ -131,7 +131,7 @@ impl ArchiveSource {
         }
     }
 
-    /// The manifest or index of a digest, anywhere below the entries.
+    /// The manifest or index with a digest, anywhere below the entries.
     fn digested(&self, digest: Digest) -> Result<Option<Descriptor>> {
         if let Some(entry) = self.rooted(&digest).next() {
             return Ok(Some(entry.descriptor.bare()));
@@ -142,7 +142,7 @@ impl ArchiveSource {
             .iter()
             .map(|entry| entry.descriptor.clone())
             .collect();
-        // A document that many name is read once.
+        // A document of several entries is read once.
         let mut seen = HashSet::new();
         for _ in 0..=graph::MAX_DEPTH {
             if let Some(found) = level.iter().find(|descriptor| descriptor.digest == digest) {
@@ -173,7 +173,7 @@ impl ArchiveSource {
         Ok(None)
     }
 
-    /// Images without a name that have none by another entry either.
+    /// Images without a name, also by another entry.
     fn without_a_name(&self) -> impl Iterator<Item = Digest> {
         let is_nameless = |entry: &&Entry| {
             let mut same = self.rooted(&entry.descriptor.digest);
@@ -183,7 +183,7 @@ impl ArchiveSource {
         entries.map(|entry| entry.descriptor.digest)
     }
 
-    /// Whether a digest is only that of a substitute, which nobody has ever been shown.
+    /// Whether a digest is only that of a substitute, which no engine has reported.
     fn is_substitute(&self, digest: &Digest) -> bool {
         let mut same = self.rooted(digest).peekable();
         same.peek().is_some() && same.all(|entry| entry.substitute.is_some())
@@ -209,13 +209,13 @@ impl ArchiveSource {
     }
 }
 
-/// The digest that an entry is known by, for messages.
+/// The digest of an entry, for messages.
 fn digest_of(entry: &Entry) -> String {
     let digest = entry.digest();
     digest.map_or_else(|| "no digest".into(), |digest| digest.to_string())
 }
 
-/// What to call an entry in a list of what is there.
+/// The name of an entry in a list.
 fn name_of(entry: &Entry) -> String {
     let digest = digest_of(entry);
     match (&entry.reference, &entry.bare_tag) {
@@ -225,7 +225,7 @@ fn name_of(entry: &Entry) -> String {
     }
 }
 
-/// The layers that the manifests of a layout name. What cannot be read is left out.
+/// The layers in the manifests of a layout. Unreadable ones are omitted.
 pub fn stored_forms(content: &dyn Content) -> Vec<StoredForm> {
     let mut graphs = Graphs::new(content);
     let mut known = HashSet::new();
@@ -262,7 +262,7 @@ impl Source for ArchiveSource {
         }
         let mut graphs = Graphs::new(self.content.as_ref());
         let mut ids = |entry: &Entry| -> Vec<Digest> {
-            // What cannot be read is found when it is followed by its name.
+            // Unreadable entries are reported when they are requested by name.
             let graph = graphs.of(entry).ok();
             graph.map_or_else(Vec::new, |graph| graph.runnable().map(Image::id).collect())
         };
@@ -326,7 +326,7 @@ impl Source for ArchiveSource {
                 )),
             });
         }
-        // The platform stays, to be compared with the config's.
+        // The platform is kept, to compare it with the config's.
         Ok(Descriptor {
             platform: first.descriptor.platform.clone(),
             ..first.descriptor.bare()
@@ -336,7 +336,7 @@ impl Source for ArchiveSource {
     fn provenance(&self, reference: &Reference, graph: &Graph) -> Result<Provenance> {
         let entries = self.content.entries();
         let root = graph.root.digest;
-        // One substitute may be there for images of several digests.
+        // One substitute may serve images of several digests.
         let is_pinned = |entry: &&Entry| entry.digest() == reference.digest();
         let pinned = reference
             .digest()
@@ -345,7 +345,7 @@ impl Source for ArchiveSource {
         let entry = pinned.or_else(|| named.find(|entry| entry.descriptor.digest == root));
         if let Some(entry) = entry.or_else(|| self.rooted(&root).next()) {
             let mut provenance = self.content.provenance(entry, graph);
-            // A digest that was recorded is one of the entry's name.
+            // A recorded digest belongs to the entry's name.
             if reference.is_nameless() && provenance.substitute.is_some() {
                 provenance.substitute = Some(Substitute { recorded: None });
             }
@@ -355,7 +355,7 @@ impl Source for ArchiveSource {
             }
             return Ok(provenance);
         }
-        // One image out of an index: the entry above tells of it too.
+        // One image of an index: the provenance of the entry above covers it.
         let images = graph.images.iter();
         let layers: Vec<&Descriptor> = images.flat_map(|image| &image.manifest.layers).collect();
         let mut provenance = Provenance::default();

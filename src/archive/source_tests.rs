@@ -93,7 +93,7 @@ fn resolve(source: &ArchiveSource, name: &str) -> Result<Digest> {
 fn names_as_each_tool_writes_them() {
     let folder = Folder::new();
     let (a, b) = (folder.image("a", "amd64"), folder.image("b", "amd64"));
-    // What an entry is annotated with, and the references that find it.
+    // The annotations of an entry, and the references that find it.
     for (tool, annotations, finds, misses) in [
         (
             "sealift, containerd",
@@ -138,7 +138,7 @@ fn names_as_each_tool_writes_them() {
                 "{tool}: {name}"
             );
         }
-        // By digest, whatever the name is.
+        // By digest, whatever its name.
         assert_eq!(
             resolve(&alone, &format!("some/thing@{}", a.digest)).unwrap(),
             a.digest,
@@ -151,7 +151,7 @@ fn names_as_each_tool_writes_them() {
             7,
             "{tool}"
         );
-        // Beside another image only what says its name is found by it.
+        // Beside another image, only its own name finds it.
         let other = json!({REF: "docker.io/library/zzz:9"});
         let beside = folder.source(&[(&b, other), (&a, annotations.clone())]).unwrap();
         let found = resolve(&beside, finds[0]);
@@ -177,7 +177,7 @@ fn a_name_of_two_images_is_not_guessed() {
         .err()
         .unwrap();
     assert_eq!(refused.exit_code(), 1, "{refused}");
-    // A tag alone may be that of several.
+    // Several entries may have the same bare tag.
     let tag = json!({REF: "1"});
     let source = folder.source(&[(&a, tag.clone()), (&b, tag)]).unwrap();
     let error = resolve(&source, "app:1").unwrap_err();
@@ -226,7 +226,7 @@ fn an_image_without_a_name_is_had_by_its_digest() {
     assert_eq!(
         told,
         [
-            // What was recorded was a name's.
+            // A recorded digest belongs to a name.
             (nameless(a.digest), None, Evidence::None),
             (nameless(b.digest), Some(b.digest), Evidence::Verified),
         ]
@@ -265,7 +265,7 @@ fn a_sparse_index_gives_what_is_there_and_says_what_is_not() {
     let error = walk(&"linux/arm64".parse().unwrap()).unwrap_err();
     assert_eq!(error.exit_code(), 7);
     assert!(error.to_string().contains("linux/arm64"), "{error}");
-    // What is there, whatever that is.
+    // Everything that is present.
     let present = crate::save::Options {
         platforms: Some(PlatformSelection::Present),
         ..crate::save::Options::default()

@@ -1,8 +1,8 @@
-//! Archives that cannot be read at random: standard input, and files that someone compressed. The data of their entries
-//! is written, decompressed, to a temporary file without a name, which is gone when the process is.
+//! Archives without random access: standard input and compressed files. The data of their entries is written,
+//! decompressed, to a temporary file without a name, which disappears with the process.
 //!
-//! The tar's headers say how much is written: an entry's data is decompressed only after its header was found right, and
-//! found to fit. Nothing else is kept.
+//! The tar's headers limit what is written: an entry's data is decompressed only after its header was found
+//! valid and its size was found to fit. Nothing else is kept.
 
 use std::fs::File;
 use std::io::{self, BufRead, Cursor, Read, Write as _};
@@ -26,12 +26,12 @@ const PIECE: usize = 1 << 18;
 /// How archives are opened.
 #[derive(Clone)]
 pub struct Options {
-    /// Where the data of a spooled archive goes: it needs room for all of it, decompressed.
+    /// Folder for the data of a spooled archive. It needs room for all of it, decompressed.
     pub tmpdir: PathBuf,
-    /// Most bytes of one entry of a spooled archive, and most that one layer of an archive of `docker save` may
-    /// decompress to.
+    /// Most bytes of one entry of a spooled archive, and of one decompressed layer of an archive of
+    /// `docker save`.
     pub max_layer_size: u64,
-    /// Stops spooling, and reading through a layer to know its size or digest.
+    /// Stops spooling, and reading a layer for its size or digest.
     pub interrupt: Interrupt,
 }
 
@@ -45,10 +45,10 @@ impl Default for Options {
     }
 }
 
-/// First bytes that tell what a stream is.
+/// Number of first bytes that identify a stream.
 const MAGIC: u64 = 6;
 
-/// A stream whose first bytes were looked at.
+/// A stream whose first bytes were inspected.
 type Peeked<R> = io::Chain<Cursor<Vec<u8>>, R>;
 
 fn peek<R: Read>(mut input: R) -> io::Result<(Vec<u8>, Peeked<R>)> {
@@ -57,13 +57,13 @@ fn peek<R: Read>(mut input: R) -> io::Result<(Vec<u8>, Peeked<R>)> {
     Ok((magic.clone(), Cursor::new(magic).chain(input)))
 }
 
-/// A stream that is kept, as far as it is the data of entries, while it is read.
+/// A stream whose entries' data is kept while it is read.
 pub(super) struct Spool<R> {
     label: String,
     input: Peeked<Decompressor<Peeked<R>>>,
     expands: bool,
     options: Options,
-    /// Made when there is something to keep.
+    /// Created when there is something to keep.
     file: Option<Kept>,
 }
 
@@ -75,11 +75,11 @@ struct Kept {
 }
 
 impl<R: BufRead> Spool<R> {
-    /// Starts with a stream, which is decompressed if its first bytes say that it is compressed.
+    /// Starts with a stream, which is decompressed if its first bytes say so.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if it begins as another format does; [`Error::Io`] if it cannot be read.
+    /// [`Error::Refused`] if it is another format; [`Error::Io`] if it cannot be read.
     pub fn new(label: &str, input: R, options: &Options) -> Result<Spool<R>> {
         let unreadable = |error| Error::from_reader(error, Error::io("read", Path::new(label)));
         let (magic, input) = peek(input).map_err(unreadable)?;
@@ -88,7 +88,7 @@ impl<R: BufRead> Spool<R> {
         if let Some(problem) = foreign(&magic) {
             return Err(Error::refused(place.at(0), problem));
         }
-        // Its tar says how far it may expand.
+        // Its tar limits how far it expands.
         let input = Decompressor::new(compression, input, u64::MAX, place.clone())?;
         let (start, input) = peek(input).map_err(unreadable)?;
         if let Some(problem) = foreign(&start) {
@@ -110,7 +110,7 @@ impl<R: BufRead> Spool<R> {
         self.input.read(buffer).map_err(unreadable)
     }
 
-    /// Checks that an entry is not larger than what can be loaded.
+    /// Checks that an entry is not larger than allowed.
     fn check_size(&self, size: u64, place: &Place) -> Result<()> {
         let limit = match place.entry.as_deref() {
             Some(format::OCI_LAYOUT | format::INDEX | format::MANIFEST) => MAX_METADATA,

@@ -1,10 +1,9 @@
-//! Where everything stands in a tar, found by reading headers only. Strict: whatever two readers could
-//! understand differently is refused, as the digests that are shown afterwards are worth nothing if another
-//! reader sees other content.
+//! The positions of everything in a tar, found by reading its headers. Strict: refuses everything that two
+//! readers could understand differently, because a digest proves nothing if another reader sees other content.
 //!
-//! What is wrong but leaves no doubt about where the next entry begins is a finding; everything else ends
-//! the reading. Sources: POSIX.1-2017, `pax`, "ustar Interchange Format" and "pax Header Block"; GNU tar
-//! manual, "Basic Tar Format".
+//! A problem that leaves no doubt about where the next entry begins is a finding. Any other one ends the
+//! reading. Sources: POSIX.1-2017, `pax`, "ustar Interchange Format" and "pax Header Block"; GNU tar manual,
+//! "Basic Tar Format".
 
 mod extension;
 mod header;
@@ -27,51 +26,51 @@ use header::{check_fields, free_name, long_name, pax_records, size_of, tar};
 use input::InPlace;
 pub(super) use input::Input;
 
-/// Longest extension header that is read, in bytes; real ones have some hundred.
+/// Longest extension header in bytes; real ones have a few hundred.
 const MAX_EXTENSION: u64 = 1 << 20;
-/// Most entries of one archive: their names and places, or what is wrong with them, are held in memory.
+/// Most entries of one archive, which are held in memory with their names, positions and problems.
 const MAX_ENTRIES: usize = 65_536;
-/// Most bytes of all names together, for the same reason; a blob's has 77, or 141.
+/// Most bytes of all names together, for the same reason. A blob's name has 77 or 141.
 const MAX_NAMES: usize = 16 << 20;
-/// Most zeros behind the end of an archive that was compressed. Tools fill up a record, of 10 KiB by default; a tape's
-/// has some MiB.
+/// Most zeros after the end of a compressed archive. Tools fill a record, of 10 KiB by default; a tape's has
+/// some MiB.
 const MAX_PADDING: u64 = 16 << 20;
 
-/// The regular files of a tar, by name without a leading `./`, and what is wrong with its entries.
+/// The regular files of a tar, by name without a leading `./`, and the problems of its entries.
 #[derive(Debug, Default)]
 pub struct TarIndex {
-    /// Names with where their stored bytes are, in the archive's order.
+    /// Names and positions of the stored bytes, in the archive's order.
     pub files: Vec<(String, Stored)>,
-    /// Links, which say nothing without knowing what the tar is: an OCI layout has none.
+    /// Links. Whether they are allowed depends on the kind of archive: an OCI layout has none.
     pub links: Vec<Link>,
-    /// What is wrong without hiding what follows.
+    /// Problems that do not hide what follows.
     pub findings: Vec<Finding>,
 }
 
-/// A link, as it stands in a tar: nothing is known about what it leads to.
+/// A link of a tar. Its target was not looked up.
 #[derive(Debug, Clone)]
 pub struct Link {
     /// The entry's name, without a leading `./`.
     pub name: String,
-    /// How its target is to be read.
+    /// How its target is resolved.
     pub kind: LinkKind,
-    /// What it leads to, as it was found.
+    /// Its target, unchanged.
     pub target: String,
-    /// Where its header stands in the archive, in bytes.
+    /// Offset of its header in the archive.
     pub offset: u64,
 }
 
-/// How a link's target is to be read.
+/// How a link's target is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
-    /// A path from the folder that the link is in.
+    /// A path relative to the folder of the link.
     Symbolic,
     /// Another entry's name.
     Hard,
 }
 
 impl Link {
-    /// What a layout, where no links are, has to say about it.
+    /// The finding about a link in a layout, which must not have any.
     pub fn finding(&self, label: &str) -> Finding {
         let kind = match self.kind {
             LinkKind::Symbolic => SYMBOLIC,
@@ -83,7 +82,7 @@ impl Link {
         }
     }
 
-    /// Where it stands.
+    /// Its place.
     pub fn place(&self, label: &str) -> Place {
         Place::default().within(label).entry(&self.name).at(self.offset)
     }
@@ -92,7 +91,7 @@ impl Link {
 const SYMBOLIC: &str = "symbolic link";
 const HARD: &str = "hard link";
 const FOLDER: &str = "folder";
-/// What `tar -V` writes first.
+/// The entry that `tar -V` writes first.
 const LABEL: &str = "volume label";
 /// A global PAX header, which has a name too.
 const GLOBAL: &str = "global PAX header";
@@ -108,14 +107,14 @@ impl TarIndex {
         TarIndex::walk(&mut InPlace::new(segments))
     }
 
-    /// Reads a tar that comes as a stream, or compressed, and keeps the data of its entries in a temporary file
-    /// without a name. Nothing is kept before the header that announces it was found right.
+    /// Reads a stream or a compressed tar, and keeps the data of its entries in a temporary file without a
+    /// name. Nothing is kept before its header was found valid.
     ///
     /// # Errors
     ///
     /// As [`TarIndex::read`]; [`Error::Refused`] also if it does not decompress, if an entry is larger than
-    /// [`Options::max_layer_size`], and, of what is compressed, for the first finding; [`Error::Io`] also if there is
-    /// no room for an entry.
+    /// [`Options::max_layer_size`], and, if it is compressed, for the first finding; [`Error::Io`] also if
+    /// there is no room for an entry.
     pub fn read_stream(label: &str, input: impl BufRead, options: &Options) -> Result<TarIndex> {
         TarIndex::walk(&mut Spool::new(label, input, options)?)
     }
@@ -136,20 +135,20 @@ impl TarIndex {
     }
 }
 
-/// An entry, read.
+/// A parsed entry.
 enum Taken {
     File { size: u64 },
     Link(LinkKind, String),
     Other(&'static str),
 }
 
-/// What has a name.
+/// The kind of a named entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Named {
     File,
     Folder,
     Link,
-    /// A label or global header: it is no file, but some readers look for files by name alone.
+    /// A label or global header: not a file, but some readers look files up by name alone.
     Note,
 }
 
@@ -166,12 +165,12 @@ impl Taken {
 
 struct Walk<'a> {
     input: &'a mut dyn Input,
-    /// Where the present header begins.
+    /// Offset of the current header.
     offset: u64,
     index: TarIndex,
-    /// Names taken, and by what.
+    /// Names that occurred, and their kinds.
     seen: HashMap<String, Named>,
-    /// Entries so far, whatever became of them, and bytes of their names.
+    /// Number of entries so far, including bad ones, and bytes of their names.
     entries: usize,
     names: usize,
     next: Extension,
@@ -194,7 +193,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Reads one header and steps behind its data. False at the end of the archive.
+    /// Reads one header and skips its data. False at the end of the archive.
     fn entry(&mut self) -> Result<bool> {
         let mut block = [0; 512];
         match self.input.read(&mut block)? {
@@ -235,8 +234,7 @@ impl Walk<'_> {
         Ok(true)
     }
 
-    /// Steps over the data of the present header, which is what `read` takes of the input, and over what fills up its
-    /// last block.
+    /// Skips the data of the current header, which `read` consumes, and the padding after it.
     fn data<T>(
         &mut self,
         size: u64,
@@ -260,7 +258,7 @@ impl Walk<'_> {
         Ok(data)
     }
 
-    /// An entry that says something about the next one.
+    /// An entry that describes the next one.
     fn extension(&mut self, kind: EntryType, size: u64) -> Result<()> {
         if size > MAX_EXTENSION {
             return self.refuse(Problem::TooLarge {
@@ -285,11 +283,11 @@ impl Walk<'_> {
             EntryType::GNULongName => long_name(&bytes).map(|name| self.next.long_name = Some(name)),
             EntryType::XHeader if self.next.pax => Err(tar("two PAX headers for one entry")),
             EntryType::XHeader => pax_records(&bytes).and_then(|records| self.next.take_in(&records)),
-            // Go forgets what the pending headers say.
+            // Go drops pending headers here.
             _ if self.next.is_pending() => {
                 Err(tar("a global PAX header between an entry and its own headers"))
             }
-            // A global header goes on to hold for every entry: only what changes none of them is read over.
+            // A global header applies to every later entry, so only one that changes none of them is skipped.
             _ => pax_records(&bytes).and_then(|records| {
                 Extension::default().take_in(&records)?;
                 let harmful = records
@@ -303,7 +301,8 @@ impl Walk<'_> {
         outcome.map_err(|problem| Error::refused(self.place().at(begin), problem))
     }
 
-    /// Finds files that are the folder of other entries: whatever unpacks the archive keeps one of both.
+    /// Finds files whose name is the folder of other entries: a program that unpacks the archive keeps only one
+    /// of both.
     fn nested(&mut self) -> Result<()> {
         let mut names: Vec<(&String, Named)> = self.seen.iter().map(|(name, named)| (name, *named)).collect();
         names.sort_unstable_by_key(|(name, _)| *name);
@@ -385,7 +384,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Takes the name of an entry, as it is listed; `None` if the entry is wrong, or none that is listed again.
+    /// Adds the name of an entry. Returns the name to list; `None` if the entry is bad or not listed again.
     fn take(&mut self, name: &str, taken: &Taken) -> Result<Option<String>> {
         self.entries += 1;
         self.names = self.names.saturating_add(name.len());
@@ -412,7 +411,7 @@ impl Walk<'_> {
         };
         let place = self.place().entry(&entry);
         match self.seen.insert(entry.clone(), named) {
-            // The same folder again changes nothing.
+            // A repeated folder changes nothing.
             Some(known) if known == named && matches!(named, Named::Folder | Named::Note) => return Ok(None),
             Some(known) => {
                 self.find(place.clone(), Problem::Duplicate)?;
@@ -451,7 +450,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The first block of zeros: a second one, then nothing but zeros, end the archive.
+    /// The first block of zeros: a second one must follow, and then only zeros.
     fn end(&mut self) -> Result<bool> {
         if self.next.is_pending() {
             return self.refuse(tar("an extension header with no entry behind it"));

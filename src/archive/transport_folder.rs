@@ -1,9 +1,9 @@
-//! A folder of skopeo's `dir:` transport, read as a layout: one image without a name.
+//! A folder of skopeo's `dir:` transport, read as a layout with one image without a name.
 //!
-//! `manifest.json` is the manifest or index, blobs are named by the hex of their digests, manifests of an index
-//! `<hex>.manifest.json`. `skopeo copy ... dir:` keeps a registry's bytes. `podman save --format docker-dir` and other
-//! copies out of podman's store write a manifest over uncompressed layers, which may even call them compressed: such a
-//! folder is what an archive of `docker save` is.
+//! `manifest.json` is the manifest or index. Blobs are named by the hex of their digests, manifests of an index
+//! `<hex>.manifest.json`. `skopeo copy ... dir:` keeps a registry's bytes. `podman save --format docker-dir`
+//! and other copies from podman's store write a manifest over uncompressed layers, which may even call them
+//! compressed. Such a folder is read like an archive of `docker save`.
 //!
 //! Source: containers/image, `directory/directory_transport.go`, `directory_dest.go`.
 
@@ -20,9 +20,9 @@ use crate::oci::{Compression, Descriptor, Digest, Document, Manifest, MediaType}
 
 /// The file that marks such a folder.
 pub(super) const VERSION: &str = "version";
-/// What it begins with.
+/// Its first bytes.
 const VERSION_PREFIX: &[u8] = b"Directory Transport Version: 1.";
-/// What the names of an index's manifests end in.
+/// Suffix of the names of an index's manifests.
 const INSTANCE: &str = ".manifest.json";
 
 /// Whether these are the files of such a folder.
@@ -41,11 +41,11 @@ pub(super) fn is_one(label: &str, files: &BTreeMap<String, Stored>) -> Result<bo
     }
 }
 
-/// Makes sense of the files.
+/// Opens the folder, given its files.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if `manifest.json` is no manifest and no index.
+/// [`Error::Refused`] if `manifest.json` is neither a manifest nor an index.
 pub(super) fn open(
     label: &str,
     mut files: BTreeMap<String, Stored>,
@@ -97,7 +97,7 @@ pub(super) fn open(
     Ok(Opened::Layout(Box::new(archive)))
 }
 
-/// Whether some layer is there as a plain tar, whatever its media type says.
+/// Whether a layer is uncompressed, whatever its media type.
 fn is_unpacked(files: &BTreeMap<String, Stored>, manifest: &Manifest) -> Result<bool> {
     for layer in &manifest.layers {
         if let Some(stored) = files.get(&file_of(&layer.digest))
@@ -109,7 +109,7 @@ fn is_unpacked(files: &BTreeMap<String, Stored>, manifest: &Manifest) -> Result<
     Ok(false)
 }
 
-/// The name of a blob's file.
+/// The file name of a blob.
 fn file_of(digest: &Digest) -> String {
     match digest.algorithm() {
         "sha256" => digest.hex(),
@@ -117,7 +117,7 @@ fn file_of(digest: &Digest) -> String {
     }
 }
 
-/// The digest that a file is named by.
+/// The digest in a file name.
 fn digest_of(name: &str) -> Option<Digest> {
     let name = name.strip_suffix(INSTANCE).unwrap_or(name);
     let (algorithm, hex) = name.split_once('-').unwrap_or(("sha256", name));

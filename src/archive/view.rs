@@ -1,9 +1,9 @@
-//! The tar that an engine is shown: made for it, of what it needs and lacks, in the form that it takes.
-//! Nothing is unpacked or written for it; it is streamed from the archive.
+//! The tar that is sent to an engine: it has what the engine lacks, in the form that it accepts. It is streamed
+//! from the archive; nothing is written to disk.
 //!
-//! Every blob is hashed again while it is sent, so that a file that changed after it was verified is
-//! noticed. What gives the content its meaning, `index.json` and `manifest.json`, comes last, and a stream
-//! that goes wrong ends in an error before that and before its end, which aborts an upload.
+//! Every blob is hashed again while it is sent, which detects a file that changed after it was verified.
+//! `index.json` and `manifest.json`, which give the content its meaning, come last. An error ends the stream
+//! before them, which aborts the upload.
 
 use std::io::{self, Read};
 
@@ -28,11 +28,11 @@ pub enum Item {
         /// Its content.
         bytes: Vec<u8>,
     },
-    /// A blob as it is stored in the archive.
+    /// A blob in its stored form.
     Blob(Descriptor),
     /// A layer, decompressed: `blobs/sha256/<diff id>`.
     Uncompressed {
-        /// The layer as it is stored in the archive.
+        /// The stored layer.
         layer: Descriptor,
         /// Digest of the uncompressed layer.
         diff_id: Digest,
@@ -58,7 +58,7 @@ impl Item {
         }
     }
 
-    /// Files that other files' content hangs on come first, then blobs, then what names them.
+    /// Order: `oci-layout` and the like first, then blobs, then what names them.
     fn rank(&self) -> u8 {
         match self {
             Item::Bytes { name, .. } if name == INDEX || name == MANIFEST => 2,
@@ -68,18 +68,18 @@ impl Item {
     }
 }
 
-/// What is shown: entries in the order in which they are sent.
+/// The entries, in the order in which they are sent.
 #[derive(Debug, Clone)]
 pub struct View {
     items: Vec<(Vec<u8>, Item)>,
 }
 
 impl View {
-    /// Puts entries in order: what names things last, otherwise as given.
+    /// Orders entries: what names things last, otherwise as given.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if two entries have one name: readers would disagree about which counts.
+    /// [`Error::Refused`] if two entries have the same name: readers would disagree about which applies.
     pub fn new(mut items: Vec<Item>) -> Result<View> {
         items.sort_by_key(Item::rank);
         let mut names = std::collections::HashSet::new();
@@ -95,7 +95,7 @@ impl View {
         Ok(View { items: entries })
     }
 
-    /// Bytes of the whole stream, headers, padding and end included.
+    /// Bytes of the whole stream, including headers, padding and end.
     pub fn size(&self) -> u64 {
         let entries = self.items.iter().map(|(header, item)| {
             let padded = item.size().div_ceil(BLOCK).saturating_mul(BLOCK);
@@ -104,10 +104,10 @@ impl View {
         entries.fold(2 * BLOCK, u64::saturating_add)
     }
 
-    /// Streams the tar, reading blobs from the archive that the view was made of.
+    /// Streams the tar. Blobs are read from the archive from which the view was made.
     ///
-    /// The reader's errors wrap an [`Error`]; [`Error::from_reader`] gets it out. After an error it gives
-    /// nothing but that there was one.
+    /// The reader's errors wrap an [`Error`]; [`Error::from_reader`] returns it. After an error, every read
+    /// fails.
     pub fn open<'a>(&'a self, content: &'a dyn Content) -> ViewReader<'a> {
         ViewReader {
             content,
@@ -119,7 +119,7 @@ impl View {
     }
 }
 
-/// Gives the bytes of a [`View`].
+/// Reads the bytes of a [`View`].
 pub struct ViewReader<'a> {
     content: &'a dyn Content,
     items: std::slice::Iter<'a, (Vec<u8>, Item)>,
@@ -128,7 +128,7 @@ pub struct ViewReader<'a> {
     failed: bool,
 }
 
-/// What follows what is sent now.
+/// What is sent next.
 enum Next<'a> {
     Header,
     Content(&'a Item),
@@ -136,7 +136,7 @@ enum Next<'a> {
     Nothing,
 }
 
-/// What is sent now.
+/// What is being sent.
 enum Now<'a> {
     Bytes(&'a [u8]),
     Blob(Box<BlobReader>),
@@ -144,7 +144,7 @@ enum Now<'a> {
     Zeros(io::Take<io::Repeat>),
 }
 
-/// An uncompressed layer on its way.
+/// An uncompressed layer that is being sent.
 struct Layer {
     stream: Decompressor<BlobReader>,
     hasher: Hasher,
@@ -173,7 +173,7 @@ impl Layer {
         Error::refused(self.place.clone(), problem)
     }
 
-    /// Proves the stored bytes, then the uncompressed ones.
+    /// Verifies the stored bytes, then the uncompressed ones.
     fn finish(self) -> Result<()> {
         if self.stream.count() != self.size {
             return Err(self.size_differs());
@@ -192,7 +192,7 @@ impl Layer {
 }
 
 impl<'a> ViewReader<'a> {
-    /// Reads on; zero at the end of the whole.
+    /// Reads the next bytes; zero at the end of the stream.
     fn next_bytes(&mut self, target: &mut [u8]) -> Result<usize> {
         if target.is_empty() {
             return Ok(0);
@@ -215,7 +215,7 @@ impl<'a> ViewReader<'a> {
         }
     }
 
-    /// Proves what was sent and goes on to what comes next. False at the end of the whole.
+    /// Verifies what was sent and moves on to the next entry. False at the end of the stream.
     fn advance(&mut self) -> Result<bool> {
         match std::mem::replace(&mut self.now, Now::Bytes(&[])) {
             Now::Blob(blob) => drop(blob.finish()?),

@@ -1,5 +1,5 @@
-//! The files of an archive by name. Links are followed, but only to files inside the archive, and never by the
-//! file system.
+//! The files of an archive by name. Links are followed only to files inside the archive, and never by the file
+//! system.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use crate::archive::tar_index::{Link, LinkKind, plain_name};
 use crate::blob::Stored;
 use crate::error::{Error, Place, Problem, Result};
 
-/// Most links that lead to one another. Docker and skopeo write one.
+/// Most links in a chain. Docker and skopeo write one.
 const MAX_LINKS: usize = 8;
 
-/// Longest target of a link, in bytes: no system follows a longer one.
+/// Longest target of a link in bytes, as in the kernel.
 const MAX_TARGET: usize = 4096;
 
-/// What stands in an archive, by name.
+/// The entries of an archive, by name.
 pub struct Files {
     label: String,
     files: BTreeMap<String, Stored>,
@@ -38,7 +38,7 @@ impl Files {
         self.label
     }
 
-    /// The error that says what is wrong with a name, at its place if there is something.
+    /// An error about a name, at its place if it has an entry.
     pub fn refuse(&self, name: &str, problem: Problem) -> Error {
         let place = Place::default().within(&self.label).entry(name);
         let plain = plain_name(name, false).unwrap_or(name);
@@ -49,7 +49,7 @@ impl Files {
         Error::refused(place, problem)
     }
 
-    /// Checks every link, also those that nothing refers to: whatever unpacks the archive follows them.
+    /// Checks every link, also unused ones: a program that unpacks the archive follows them all.
     pub fn check_links(&self) -> Result<()> {
         for link in self.links.values() {
             let folder = format!("{}/", link.name);
@@ -71,11 +71,11 @@ impl Files {
         Ok(())
     }
 
-    /// The file at a path, as `manifest.json` names it; `None` if there is none.
+    /// The file at a path of `manifest.json`; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if the path, or a link there, leads out of the archive.
+    /// [`Error::Refused`] if the path, or a link at it, leads out of the archive.
     pub fn find(&self, path: &str) -> Result<Option<&Stored>> {
         let name = plain_name(path, false).map_err(|problem| self.refuse(path, problem))?;
         match self.links.get(name) {
@@ -84,11 +84,11 @@ impl Files {
         }
     }
 
-    /// The file at a path, which must be there.
+    /// The file at a path, which must exist.
     ///
     /// # Errors
     ///
-    /// As [`Files::find`]; [`Error::Refused`] if there is none.
+    /// As [`Files::find`]; [`Error::Refused`] if it does not exist.
     pub fn require(&self, path: &str) -> Result<&Stored> {
         self.find(path)?
             .ok_or_else(|| self.refuse(path, Problem::Missing))

@@ -1,4 +1,4 @@
-//! The entries of `index.json`, read.
+//! Parses the entries of `index.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,32 +10,32 @@ use crate::error::Problem;
 use crate::image::provenance::{ManifestOrigin, Origins, Provenance, Substitute};
 use crate::oci::{Descriptor, Digest, Document, Index, MediaType, Platform, Reference, json};
 
-/// One entry of an `index.json` that was read.
+/// One entry of a parsed `index.json`.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The image's descriptor.
     pub descriptor: Descriptor,
-    /// Its name, if it has one that is a reference.
+    /// Its name, if that is a reference.
     pub reference: Option<Reference>,
-    /// A name that is no reference: only a tag, as buildx and skopeo may write it.
+    /// A name that is only a tag, as buildx and skopeo may write it.
     pub bare_tag: Option<String>,
-    /// The platforms that must be here; `None` if the archive does not say.
+    /// The platforms that must be present; `None` if the archive does not say.
     pub platforms: Option<Vec<Platform>>,
-    /// Set if the manifest is no registry's.
+    /// Set if the manifest is a substitute.
     pub substitute: Option<Substitute>,
     /// As [`Provenance::is_unproven`].
     pub is_unproven: bool,
-    /// Layers that are here only uncompressed, by their digests as they were stored.
+    /// Layers that are present only uncompressed, by the digests of their stored form.
     pub uncompressed: BTreeSet<Digest>,
-    /// Where everything came from, as the archive says.
+    /// Where its parts came from, as the archive says.
     pub origins: Option<Origins>,
 }
 
-/// Reads the entries of an `index.json`.
+/// Parses the entries of an `index.json`.
 ///
 /// # Errors
 ///
-/// Malformed JSON, a format that is too new, or a hostile name.
+/// Malformed JSON, a format that is too new, or an invalid name.
 pub fn parse_index(bytes: &[u8]) -> Result<Vec<Entry>, Problem> {
     #[derive(serde::Deserialize)]
     struct Peek {
@@ -67,7 +67,7 @@ pub fn parse_index(bytes: &[u8]) -> Result<Vec<Entry>, Problem> {
     manifests.into_iter().map(Entry::new).collect()
 }
 
-/// Whether sealift wrote an `index.json`: then its entries say themselves what they are.
+/// Whether sealift wrote an `index.json`, so that its annotations can be relied on.
 pub fn is_own(index: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Peek {
@@ -76,10 +76,10 @@ pub fn is_own(index: &[u8]) -> bool {
     json::from_slice(index).is_ok_and(|peek: Peek| peek.annotations.contains_key(FORMAT))
 }
 
-/// Says of entries that their manifests are those that sealift made, as an engine saves them that was given them.
-/// `document` reads the manifest or index of an entry, if it is here.
+/// Marks entries with a substitute that sealift made, in an archive that an engine saved. `document` reads the
+/// manifest or index of an entry, if it is present.
 pub fn recognise_substitutes(entries: &mut [Entry], document: impl Fn(&Digest) -> Option<Vec<u8>>) {
-    // A document that many name is read once.
+    // A document of several entries is read once.
     let mut known: BTreeMap<Digest, bool> = BTreeMap::new();
     for entry in entries {
         let root = entry.descriptor.digest;
@@ -101,7 +101,7 @@ pub fn recognise_substitutes(entries: &mut [Entry], document: impl Fn(&Digest) -
     }
 }
 
-/// Whether a text is a digest, which names no image: engines would take it for a repository called `sha256`.
+/// Whether text is a digest, which is not a name: engines would read it as a repository called `sha256`.
 fn is_digest(name: &str) -> bool {
     ["sha256:", "sha512:"]
         .iter()
@@ -109,12 +109,12 @@ fn is_digest(name: &str) -> bool {
 }
 
 impl Entry {
-    /// The digest that the image is known by; `None` if none is known.
+    /// The digest of the image; `None` if it is not known.
     pub fn digest(&self) -> Option<Digest> {
         self.provenance().digest(self.descriptor.digest)
     }
 
-    /// What is told of the image, but for what is here of its layers.
+    /// The provenance of the image, without the layers that are present.
     pub fn provenance(&self) -> Provenance {
         Provenance {
             substitute: self.substitute,
@@ -124,7 +124,7 @@ impl Entry {
         }
     }
 
-    /// Whether a name of a layout is more than a tag such as `2.4`, which would read as a repository of that name.
+    /// Whether a layout's name is more than a tag such as `2.4`, which would parse as a repository.
     pub(super) fn is_whole(name: &str) -> bool {
         name.contains(['/', ':', '@'])
     }
@@ -186,7 +186,7 @@ impl Entry {
                 recorded: Some(digest(RECORDED, text)?),
             }),
         };
-        // Whoever wrote the archive had the manifest, and no proof that a registry has it.
+        // The writer of the archive had the manifest, and no proof that a registry has it.
         let root = entry.descriptor.digest;
         entry.is_unproven = entry
             .substitute

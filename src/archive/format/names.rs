@@ -1,9 +1,10 @@
-//! Whether the names in an `index.json` say one thing.
+//! Checks that the names in an `index.json` agree.
 //!
-//! An entry may have up to three names, and tools follow different ones: containerd and Docker's containerd store
-//! `io.containerd.image.name`, podman and skopeo `org.opencontainers.image.ref.name`, sealift its own first. Tools
-//! that write two of them, as containerd, Docker and buildkit do, put into the second only what follows the
-//! repository: `2.4`, `@sha256:...`, `2.4@sha256:...`, or nothing (containerd, `ociReferenceName`).
+//! An entry may have up to three names, and tools use different ones: containerd and Docker's containerd store
+//! `io.containerd.image.name`, podman and skopeo `org.opencontainers.image.ref.name`, sealift its own first.
+//! Tools that write two of them, such as containerd, Docker and buildkit, put only the part after the
+//! repository into the second: `2.4`, `@sha256:...`, `2.4@sha256:...`, or nothing (containerd,
+//! `ociReferenceName`).
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,9 +12,9 @@ use super::{CONTAINERD_NAME, Entry, REF_NAME, REFERENCE};
 use crate::error::Problem;
 use crate::oci::{Digest, Reference};
 
-/// What is wrong with the names of these entries, each with the digest of the index or manifest that it concerns.
+/// The problems of the names of these entries, each with the digest of its index or manifest.
 ///
-/// A tag alone is no name: the image specification gives one tag to several entries in its own example.
+/// A bare tag is not a name: the image specification's own example gives one tag to several entries.
 pub(in crate::archive) fn check(entries: &[Entry]) -> Vec<(Digest, Problem)> {
     let names: Vec<Names<'_>> = entries.iter().map(Names::of).collect();
     let mut found = Vec::new();
@@ -34,7 +35,7 @@ pub(in crate::archive) fn check(entries: &[Entry]) -> Vec<(Digest, Problem)> {
 struct Names<'a> {
     sealift: Option<Reference>,
     containerd: Option<Reference>,
-    /// As it stands there: a whole name or a part of one.
+    /// The layout's name, full or a part.
     layout: Option<&'a str>,
 }
 
@@ -49,13 +50,13 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// The name of the layout, if it is a whole one.
+    /// The layout's name, if it is a full one.
     fn whole(&self) -> Option<Reference> {
         let name = self.layout?;
         Entry::is_whole(name).then(|| name.parse().ok()).flatten()
     }
 
-    /// Two names that cannot both be meant.
+    /// Two names that contradict each other.
     fn difference(&self) -> Option<Problem> {
         let differ = |first: &Reference, second: &str| {
             let (first, second) = (first.full(), second.to_string());
@@ -88,7 +89,7 @@ impl<'a> Names<'a> {
         Some(Problem::NameDigestDiffers { named })
     }
 
-    /// Everything that a tool may take for its name.
+    /// Everything that a tool may use as its name.
     fn all(&self) -> HashSet<String> {
         // Beside another name it is the same or a part of it.
         let layout = self.whole().filter(|_| self.containerd.is_none());
@@ -97,7 +98,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Whether a name says the same as another one with tag and digest, of which it may lack one.
+/// Whether a name agrees with one that has tag and digest. It may lack one of them.
 fn agree(name: &Reference, other: &Reference) -> bool {
     name == other
         || name.without_digest().as_ref() == Some(other)
@@ -108,7 +109,7 @@ fn agree(name: &Reference, other: &Reference) -> bool {
             == Some(other)
 }
 
-/// Whether a text is what stands behind the repository in a name.
+/// Whether text is the part of a name after its repository.
 fn is_part(text: &str, name: &Reference) -> bool {
     match (text.split_once('@'), name.digest()) {
         (None, _) => name.tag().is_none_or(|tag| tag == text),
@@ -119,7 +120,7 @@ fn is_part(text: &str, name: &Reference) -> bool {
     }
 }
 
-/// Names that stand for several images, told of each of them.
+/// Names of several images, reported for each of them.
 fn of_two_images(entries: &[Entry], names: &[Names<'_>]) -> Vec<(Digest, Problem)> {
     let mut firsts: HashMap<String, Digest> = HashMap::new();
     let mut told: HashSet<(String, Digest)> = HashSet::new();

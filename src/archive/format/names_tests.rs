@@ -26,7 +26,7 @@ fn codes(manifests: &[Value]) -> Vec<(&'static str, Digest)> {
     found.map(|(digest, problem)| (problem.code(), digest)).collect()
 }
 
-/// What containerd, Docker and buildkit write for each form of a name: the second name has what follows the
+/// What containerd, Docker and buildkit write for each form of a name: the second one has the part after the
 /// repository.
 #[test]
 fn names_of_real_tools_are_one() {
@@ -163,7 +163,8 @@ fn a_name_is_that_of_one_image() {
     }
     let third = [both[0], both[1], ("name-of-two-images", digest("z"))];
     assert_eq!(codes(&["x", "y", "z"].map(|root| named(root, "app:1"))), third);
-    // One image twice, names of other images, and tags alone, which the image specification's example gives twice.
+    // One image twice, names of other images, and bare tags, which the image specification's example gives
+    // twice.
     let tag = |root: &str| entry(root, &[(REF_NAME, "1")]);
     for entries in [
         [named("x", "app:1"), named("x", "app:1")],

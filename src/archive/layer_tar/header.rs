@@ -1,10 +1,10 @@
-//! One header, as Go reads it.
+//! One header, read like Go reads it.
 
 use crate::archive::tar_index::base_256;
 
 pub(super) type Block = [u8; 512];
 
-/// The formats that Go tells apart.
+/// The formats that Go distinguishes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     V7,
@@ -13,11 +13,11 @@ pub(super) enum Format {
     Star,
 }
 
-/// What a header says, as far as it decides where the next one is.
+/// The fields of a header that decide where the next one is.
 pub(super) struct Header {
     pub kind: u8,
     pub size: i64,
-    /// Whether the name ends in a slash: old headers mark folders so.
+    /// Whether the name ends in a slash, which marks folders in old headers.
     pub is_slashed: bool,
 }
 
@@ -56,12 +56,12 @@ impl Header {
         })
     }
 
-    /// Whether entries of this type have no data, whatever their size is.
+    /// Whether entries of this type have no data, whatever their size field says.
     pub fn is_bare(&self) -> bool {
         matches!(self.kind, b'1'..=b'6')
     }
 
-    /// The same, by the name too: old tars have no type for folders.
+    /// The same, also by name: old tars have no type for folders.
     pub fn has_no_data(&self) -> bool {
         self.is_bare() || (self.kind == 0 && self.is_slashed)
     }
@@ -82,7 +82,7 @@ pub(super) fn format(block: &Block) -> Format {
     }
 }
 
-/// The sum of all bytes, with blanks for the sum itself; and the one of old tars, which took bytes for signed.
+/// The sum of all bytes, with blanks for the sum itself; and the sum of old tars, which treat bytes as signed.
 fn checksums(block: &Block) -> [i64; 2] {
     let mut sums = [0, 0];
     for (at, byte) in block.iter().enumerate() {
@@ -93,7 +93,7 @@ fn checksums(block: &Block) -> [i64; 2] {
     sums
 }
 
-/// What stands before the first NUL.
+/// The text before the first NUL.
 fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
@@ -106,7 +106,7 @@ pub(super) fn number(field: &[u8]) -> Option<i64> {
     }
 }
 
-/// A field of octal digits, between any blanks and NULs.
+/// A field of octal digits, with any blanks and NULs around them.
 fn octal(field: &[u8]) -> Option<i64> {
     let is_digit = |byte: &u8| !matches!(byte, 0 | b' ');
     let (first, last) = (field.iter().position(is_digit), field.iter().rposition(is_digit));

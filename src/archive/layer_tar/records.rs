@@ -1,11 +1,11 @@
-//! What extension headers say of the entry that follows them.
+//! Extension headers, which describe the next entry.
 
 use std::collections::HashMap;
 
 use super::header::{Block, Format, Header, format};
 use super::sparse::{Map, Region};
 
-/// Records and names that are pending. A later header of a kind takes the place of an earlier one.
+/// Pending records and names. A later header replaces an earlier one of its kind.
 #[derive(Default)]
 pub(super) struct Records {
     pax: HashMap<Vec<u8>, Vec<u8>>,
@@ -13,11 +13,11 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Takes the data of an extension header.
+    /// Adds the data of an extension header.
     pub fn take(&mut self, kind: u8, data: &[u8]) -> Result<(), &'static str> {
         match kind {
             b'x' => self.pax = parse(data)?,
-            // It is an entry of its own: whatever was pending is forgotten.
+            // An entry of its own: pending records are dropped.
             b'g' => {
                 parse(data)?;
                 *self = Records::default();
@@ -28,7 +28,7 @@ impl Records {
         Ok(())
     }
 
-    /// Gives an entry what was said of it.
+    /// Applies the pending records to an entry.
     pub fn merge(&self, header: &mut Header) -> Result<(), &'static str> {
         for (key, value) in self.pax.iter().filter(|(_, value)| !value.is_empty()) {
             match key.as_slice() {
@@ -48,7 +48,7 @@ impl Records {
         Ok(())
     }
 
-    /// What a sparse entry has data for; `None` if the entry is not sparse.
+    /// The data ranges of a sparse entry; `None` if the entry is not sparse.
     pub fn sparse(&self, header: &Header, block: &Block) -> Result<Option<Region>, &'static str> {
         if header.kind == b'S' {
             return match format(block) {
@@ -81,7 +81,7 @@ impl Records {
     }
 }
 
-/// Parses PAX records: `length key=value\n`. The last of equal keys counts.
+/// Parses PAX records: `length key=value\n`. The last of equal keys wins.
 fn parse(mut data: &[u8]) -> Result<HashMap<Vec<u8>, Vec<u8>>, &'static str> {
     const WRONG: &str = "a malformed PAX record";
     let mut records = HashMap::new();

@@ -1,40 +1,41 @@
-//! Maps of sparse files: where they have data. There are three forms, all of GNU tar.
+//! Maps of sparse files: which ranges have data. There are three forms, all of GNU tar.
 
 use super::MAX_EXTENSION;
 use super::header::{Block, number};
 use super::records::integer;
 
-/// What a sparse file has data for. Only what is left to check is kept: a map may be as long as the layer.
+/// The data ranges of a sparse file. Only what is needed for the checks is kept, because a map may be as long
+/// as the layer.
 pub(super) struct Map {
-    /// Bytes of the file with its holes.
+    /// Size of the file, including its holes.
     size: i64,
-    /// Where the last stretch of data ends.
+    /// End of the last range.
     end: i64,
-    /// Bytes of data in all.
+    /// Bytes of data in total.
     data: i64,
     text: Text,
 }
 
-/// What was read of a map in the data.
+/// State of reading a map from the data.
 #[derive(Default)]
 struct Text {
-    /// Bytes of it.
+    /// Bytes read so far.
     length: u64,
-    /// The line that is not whole yet.
+    /// The incomplete line.
     line: Vec<u8>,
-    /// Numbers that are still to come, once the first line has said how many there are.
+    /// Numbers still to come, once the first line was read.
     left: Option<u64>,
-    /// The offset that waits for its length.
+    /// The offset of an incomplete pair.
     offset: Option<i64>,
 }
 
-/// Where a map is.
+/// The location of a map.
 pub(super) enum Region {
-    /// It is whole.
+    /// It is complete.
     Known(Map),
-    /// Further blocks of it follow.
+    /// Further blocks follow.
     GoesOn(Map),
-    /// It stands at the beginning of the data.
+    /// It is at the start of the data.
     InData(Map),
 }
 
@@ -51,12 +52,12 @@ impl Map {
         }
     }
 
-    /// Takes a further block of such a map. Whether another follows.
+    /// Adds a block of such a map. Returns whether another follows.
     pub fn old_block(&mut self, block: &Block) -> Result<bool, &'static str> {
         self.entries(block)
     }
 
-    /// Takes as many entries as a field has room for; the byte behind them says whether more follow.
+    /// Adds as many entries as the field has room for; the byte after them says whether more follow.
     fn entries(&mut self, field: &[u8]) -> Result<bool, &'static str> {
         let room = field.len() / 24;
         for entry in field.chunks_exact(24) {
@@ -90,7 +91,7 @@ impl Map {
         Ok(map)
     }
 
-    /// A map that is to be read out of the data.
+    /// A map to be read from the data.
     pub fn in_data(size: i64) -> Map {
         Map {
             size,
@@ -100,8 +101,8 @@ impl Map {
         }
     }
 
-    /// Takes a block of such a map: numbers in lines, the first of which says how many pairs there are. Whether
-    /// another block follows.
+    /// Adds a block of such a map: lines with numbers, the first of which is the number of pairs. Returns
+    /// whether another block follows.
     pub fn new_block(&mut self, block: &[u8]) -> Result<bool, &'static str> {
         self.text.length += u64::try_from(block.len()).unwrap_or_default();
         if self.text.length > MAX_EXTENSION {
@@ -120,7 +121,7 @@ impl Map {
         Ok(true)
     }
 
-    /// Takes the number of a line. Whether it is the last.
+    /// Adds the number of a line. Returns whether it is the last.
     fn number(&mut self, number: i64) -> Result<bool, &'static str> {
         let left = match self.text.left {
             None => u64::try_from(number)
@@ -139,7 +140,7 @@ impl Map {
         Ok(left == 0)
     }
 
-    /// Takes a stretch of data, which must lie behind the one before.
+    /// Adds a range, which must be after the previous one.
     fn add(&mut self, offset: i64, length: i64) -> Result<(), &'static str> {
         if offset < self.end || length < 0 {
             return Err(WRONG);
@@ -152,7 +153,7 @@ impl Map {
         Ok(())
     }
 
-    /// Checks that there is as much data as it says.
+    /// Checks that there is as much data as the map says.
     pub fn check(&self, stored: u64) -> Result<(), &'static str> {
         if self.size < 0 {
             return Err("a negative size");

@@ -1,16 +1,16 @@
-//! What extension headers, PAX's and GNU's, say about the entry that follows them.
+//! Extension headers, PAX's and GNU's, which describe the next entry.
 
 use tar::Header;
 
 use super::header::{check_numbers, tar};
 use crate::error::Problem;
 
-/// What extension headers say about the entry that follows them.
+/// The pending extension headers for the next entry.
 #[derive(Default)]
 pub(super) struct Extension {
     pub(super) pax_path: Option<String>,
     pub(super) pax_size: Option<u64>,
-    /// A PAX header came; two in a row would be understood differently.
+    /// A PAX header was read; readers treat a second one differently.
     pub(super) pax: bool,
     pub(super) pax_link: Option<String>,
     pub(super) long_name: Option<String>,
@@ -33,7 +33,7 @@ impl Extension {
         }
     }
 
-    /// What the link with this header leads to.
+    /// The target of the link with this header.
     pub(super) fn target(&self, header: &Header) -> Result<String, Problem> {
         match (&self.pax_link, &self.long_link) {
             (Some(pax), Some(gnu)) if pax != gnu => {
@@ -47,14 +47,14 @@ impl Extension {
         }
     }
 
-    /// Takes in the records of a PAX header for the next entry.
+    /// Adds the records of a PAX header for the next entry.
     pub(super) fn take_in(&mut self, records: &[(&str, &[u8])]) -> Result<(), Problem> {
         self.pax = true;
         check_numbers(records)?;
         for (key, value) in records {
             let text = || std::str::from_utf8(value).map_err(|_| tar(format!("PAX {key} is not UTF-8")));
             match *key {
-                // An empty one leaves the header's value to Go, and none to others.
+                // Go replaces an empty one by the header's value, other readers do not.
                 "path" | "linkpath" if value.is_empty() => return Err(tar(format!("PAX {key} is empty"))),
                 "path" => self.pax_path = Some(text()?.to_string()),
                 "linkpath" => self.pax_link = Some(text()?.to_string()),

@@ -1,4 +1,4 @@
-//! What a header and the records in front of it say, read as all readers do or not at all.
+//! Headers and PAX records, accepted only if all readers understand them the same way.
 
 use std::collections::HashSet;
 
@@ -14,8 +14,8 @@ pub(super) fn tar(reason: impl Into<String>) -> Problem {
 
 /// Parses PAX records: `length key=value\n`, where length counts the whole record.
 ///
-/// Not by the tar crate's iterator: that takes any newline for the end of a record, and ends without an
-/// error at an empty line, where others read on.
+/// Not by the tar crate's iterator, which ends a record at any newline and ends without an error at an empty
+/// line, where others continue.
 pub(super) fn pax_records(mut bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, Problem> {
     let malformed = || tar("a malformed PAX record");
     let mut records: Vec<(&str, &[u8])> = Vec::new();
@@ -54,8 +54,8 @@ pub(super) fn pax_records(mut bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, Proble
     Ok(records)
 }
 
-/// Checks the records that mean nothing here, and that other readers end at if they are malformed. An empty one
-/// leaves the header's value as it is.
+/// Checks the records that sealift ignores but at which other readers fail if they are malformed. An empty one
+/// leaves the header's value.
 pub(super) fn check_numbers(records: &[(&str, &[u8])]) -> Result<(), Problem> {
     for (key, value) in records.iter().filter(|(_, value)| !value.is_empty()) {
         let text = std::str::from_utf8(value).unwrap_or("no number");
@@ -87,7 +87,7 @@ pub(super) fn long_name(bytes: &[u8]) -> Result<String, Problem> {
     String::from_utf8(name.to_vec()).map_err(|_| tar("a name that is not UTF-8"))
 }
 
-/// Checks what makes a block a header that all readers understand the same way.
+/// Checks that all readers understand a header the same way.
 pub(super) fn check_fields(header: &Header) -> Result<(), Problem> {
     let bytes = header.as_bytes();
     let sum: u32 = bytes
@@ -102,7 +102,7 @@ pub(super) fn check_fields(header: &Header) -> Result<(), Problem> {
         })
         .sum();
     let field = |range: std::ops::Range<usize>| bytes.get(range).unwrap_or_default();
-    // Go reads a header as ustar whatever its version, others as one that has no prefix.
+    // Go reads a ustar header of any version, others read one without a prefix.
     let magic = field(257..265);
     if magic.starts_with(b"ustar") && !matches!(magic, b"ustar\x0000" | b"ustar  \0") {
         return Err(tar("a ustar header of another version"));
@@ -110,7 +110,7 @@ pub(super) fn check_fields(header: &Header) -> Result<(), Problem> {
     if octal(field(148..156)) != Some(u64::from(sum)) {
         return Err(tar("a header's checksum is wrong, or this is no tar"));
     }
-    // mode, uid, gid, mtime: their values mean nothing here, but other readers end at a malformed one.
+    // mode, uid, gid, mtime: ignored here, but other readers fail at a malformed one.
     for (name, range) in [
         ("mode", 100..108),
         ("uid", 108..116),
@@ -129,7 +129,7 @@ pub(super) fn check_fields(header: &Header) -> Result<(), Problem> {
             }
         }
     }
-    // Some readers take a text where GNU tar has two times for a part of the name.
+    // Some readers treat text in place of GNU tar's two times as part of the name.
     if is_gnu && !(is_number(field(345..357)) && is_number(field(357..369))) {
         return Err(tar("a GNU header with a name prefix"));
     }
@@ -157,7 +157,7 @@ fn octal(field: &[u8]) -> Option<u64> {
     })
 }
 
-/// Whether this is a number of 63 bits and a sign, in octal or in base 256.
+/// Whether this is a number of 63 bits and a sign, in octal or base 256.
 fn is_number(field: &[u8]) -> bool {
     match field.first() {
         Some(byte) if byte & 0x80 != 0 => base_256(field).is_some(),
@@ -165,7 +165,7 @@ fn is_number(field: &[u8]) -> bool {
     }
 }
 
-/// A field in base 256, marked by its first bit: two's complement. `None` for more than 63 bits and a sign.
+/// A field in base 256, marked by its first bit, in two's complement. `None` beyond 63 bits and a sign.
 pub(in crate::archive) fn base_256(field: &[u8]) -> Option<i64> {
     let (first, rest) = field.split_first()?;
     let inverted = if first & 0x40 == 0 { 0 } else { 0xff };
@@ -177,11 +177,11 @@ pub(in crate::archive) fn base_256(field: &[u8]) -> Option<i64> {
     Some(if inverted == 0 { magnitude } else { !magnitude })
 }
 
-/// The header's size field: octal, or base-256 as GNU tar writes beyond 8 GiB.
+/// The header's size field: octal, or base 256 as GNU tar writes it beyond 8 GiB.
 pub(super) fn size_of(header: &Header) -> Result<u64, Problem> {
     let field = header.as_bytes().get(124..136).unwrap_or_default();
     match field.first() {
-        // 0xff is a negative number. Bits above 64 are cut off by some readers.
+        // 0xff is a negative number. Some readers cut off bits above 64.
         Some(byte) if byte & 0x80 != 0 => {
             if field.get(..4) != Some(&[0x80, 0, 0, 0]) {
                 return Err(tar("a size that is negative or too large"));
@@ -213,7 +213,7 @@ pub(in crate::archive) fn plain_name(name: &str, is_folder: bool) -> Result<&str
     Ok(plain)
 }
 
-/// The name of what is no file, where it would be if it were one.
+/// The name of an entry that is not a file, as if it were one.
 pub(super) fn free_name(name: &str) -> Result<String, Problem> {
     let parts: Vec<&str> = name
         .split('/')

@@ -1,34 +1,34 @@
-//! What a tar is read from: a file, or a stream that is kept while it is read.
+//! The input of a tar: a file, or a stream that is kept while it is read.
 
 use crate::archive::segments::Segments;
 use crate::blob::Extent;
 use crate::error::{Place, Result};
 
-/// A tar's bytes, read once from their start. Headers are read; data is kept where it can be read again.
+/// A tar's bytes, read once from the start. Headers are read; data is kept where it can be read again.
 pub(in crate::archive) trait Input {
-    /// What to call it in messages.
+    /// Its name in messages.
     fn label(&self) -> &str;
 
-    /// Reads the next bytes; fewer than `buffer` takes only at the end.
+    /// Reads the next bytes; fewer than `buffer` only at the end.
     ///
     /// # Errors
     ///
     /// If they cannot be read.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize>;
 
-    /// Steps over the next `size` bytes, the data of the entry at `place`, and says where they are from now on;
+    /// Skips the next `size` bytes, the data of the entry at `place`, and returns where they can be read again;
     /// fewer only at the end.
     ///
     /// # Errors
     ///
-    /// If they cannot be read, or are more than may be kept.
+    /// If they cannot be read, or exceed what may be kept.
     fn keep(&mut self, size: u64, place: &Place) -> Result<Vec<Extent>>;
 
-    /// Whether it expands while it is read: then the first thing that is wrong ends the reading.
+    /// Whether it is decompressed while it is read. Then the first problem ends the reading.
     fn expands(&self) -> bool;
 }
 
-/// A file, whose data is kept where it is.
+/// A file, whose data stays in place.
 pub(super) struct InPlace<'a> {
     segments: &'a Segments,
     offset: u64,

@@ -1,8 +1,8 @@
-//! Hashes blobs in parallel, each once, the longest work first.
+//! Hashes blobs in parallel, each once, the most expensive ones first.
 //!
-//! Stored bytes alone are hashed over the map. A compressed layer is read once, into memory of one's own,
-//! and what is hashed there is decompressed and hashed again. That second hash moves to a thread of its own
-//! as soon as a core has nothing else to do, so that one large layer at the end is not bound to one core.
+//! Blobs of which only the stored bytes matter are hashed over the memory map. A compressed layer is read once
+//! into private memory, hashed there, decompressed and hashed again. That second hash moves to its own thread
+//! as soon as a core is idle, so that one large layer at the end is not bound to one core.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,10 +23,10 @@ use crate::progress::Progress;
 
 /// Uncompressed bytes that are hashed at once.
 const PIECE: usize = 256 << 10;
-/// Pieces on the way to a second thread.
+/// Pieces that are queued for a second thread.
 const PIECES: usize = 3;
-/// How much longer a stored byte takes when it is also decompressed and hashed again; only the order of
-/// work depends on it.
+/// How much longer a stored byte takes if it is also decompressed and hashed again. Only the order of work
+/// depends on it.
 const DECOMPRESSION: u64 = 6;
 
 /// One blob to hash.
@@ -34,15 +34,15 @@ pub(super) struct Job {
     pub digest: Digest,
     /// Stored bytes.
     pub size: u64,
-    /// For a layer, how it is stored.
+    /// For a layer, its compression.
     pub compression: Option<Compression>,
-    /// For a layer, what it must be uncompressed.
+    /// For a layer, the diff ids that it must have.
     pub diff_ids: Vec<Digest>,
 }
 
-/// What came of a job.
+/// The result of a job.
 pub(super) enum Outcome {
-    /// All is right; for a layer, what it is uncompressed if that was looked at.
+    /// All is right; for a layer with its uncompressed form, if that was checked.
     Good(Option<Layer>),
     Wrong(Vec<Problem>),
     /// It could not be read.
@@ -50,7 +50,7 @@ pub(super) enum Outcome {
 }
 
 impl Job {
-    /// How the layer is to be decompressed; `None` where hashing the stored bytes is enough.
+    /// How to decompress the layer; `None` if hashing the stored bytes is enough.
     fn decompression(&self, options: &Options) -> Option<Compression> {
         let wanted = !options.quick && !self.diff_ids.is_empty();
         self.compression
@@ -62,14 +62,14 @@ struct Work<'a> {
     content: &'a dyn Content,
     jobs: Vec<Job>,
     next: AtomicUsize,
-    /// Threads that may be begun: cores that have nothing to do.
+    /// Threads that may be started: idle cores.
     spare: AtomicUsize,
     options: &'a Options,
     progress: &'a dyn Progress,
     interrupt: &'a Interrupt,
 }
 
-/// Does all jobs, and gives what came of each.
+/// Does all jobs, and returns the result of each.
 ///
 /// # Errors
 ///
@@ -97,7 +97,7 @@ pub(super) fn check_all(
         interrupt,
     };
     let outcomes = thread::scope(|scope| {
-        // Where no more threads are to be had, there are fewer workers.
+        // If a thread cannot be started, there are fewer workers.
         let spawn = |_| Builder::new().spawn_scoped(scope, || work.run()).ok();
         let others: Vec<_> = (1..workers).filter_map(spawn).collect();
         let mut outcomes = work.run();
@@ -108,7 +108,7 @@ pub(super) fn check_all(
     Ok(outcomes.into_iter().collect())
 }
 
-/// What a thread gives; a panic in it goes on here.
+/// The result of a thread. A panic in it continues here.
 fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread
         .join()
@@ -147,7 +147,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Hashes stored bytes. For a plain layer they are the uncompressed ones too.
+    /// Hashes stored bytes. For an uncompressed layer they are its uncompressed bytes too.
     fn stored(&self, job: &Job, stored: &Stored) -> Result<Outcome> {
         let is_layer = job.compression.is_some() && !self.options.quick && !job.diff_ids.is_empty();
         let mut hashers = vec![Hasher::like(&job.digest)];
@@ -181,7 +181,7 @@ impl Work<'_> {
 
     /// Hashes stored and uncompressed bytes of a compressed layer.
     fn layer(&self, job: &Job, stored: &Stored, compression: Compression) -> Result<Outcome> {
-        // The media type plays no part in reading; the compression was taken from it.
+        // The media type does not matter for reading; the compression was derived from it.
         let descriptor = Descriptor::new(MediaType::new(""), job.digest, job.size);
         let reader = BlobReader::new(stored, &descriptor)?;
         let place = Place::blob(job.digest);
@@ -194,12 +194,12 @@ impl Work<'_> {
             Err(Error::Refused(finding)) => Outcome::Wrong(vec![finding.problem]),
             Err(error) => return Err(error),
         };
-        // Damage to the stored bytes comes first: everything else follows from it.
+        // Damage of the stored bytes is reported first, because it causes everything else.
         layer.into_inner().finish()?;
         Ok(outcome)
     }
 
-    /// Hashes what a layer decompresses to.
+    /// Hashes the uncompressed bytes of a layer.
     fn uncompressed<'scope>(
         &'scope self,
         job: &Job,
@@ -237,7 +237,7 @@ impl Work<'_> {
     }
 }
 
-/// A hasher for each algorithm among `digests`, leaving out that of `done`.
+/// A hasher for each algorithm among `digests` except that of `done`.
 fn hashers_for(digests: &[Digest], done: Option<&Digest>) -> Vec<Hasher> {
     let mut algorithms: Vec<&str> = done.map(Digest::algorithm).into_iter().collect();
     let mut hashers = Vec::new();
@@ -250,7 +250,7 @@ fn hashers_for(digests: &[Digest], done: Option<&Digest>) -> Vec<Hasher> {
     hashers
 }
 
-/// Compares what the uncompressed bytes are with what they must be; `tar` says whether they are one.
+/// Compares the uncompressed bytes with the diff ids; `tar` says whether they are a tar.
 fn compare(job: &Job, found: &[Digest], size: u64, tar: Result<(), Problem>) -> Outcome {
     let mut problems: Vec<Problem> = tar.err().into_iter().collect();
     for expected in &job.diff_ids {
@@ -273,7 +273,7 @@ fn compare(job: &Job, found: &[Digest], size: u64, tar: Result<(), Problem>) -> 
     }
 }
 
-/// Where uncompressed bytes are hashed: in this thread, or in one of their own.
+/// Where uncompressed bytes are hashed: in this thread, or in another one.
 enum Sink<'scope> {
     Here {
         hashers: Vec<Hasher>,
@@ -293,7 +293,7 @@ fn update(hashers: &mut [Hasher], bytes: &[u8]) {
 }
 
 impl<'scope> Sink<'scope> {
-    /// Goes on in a new thread, which counts as `spare` again when it ends; here, if there is none to be had.
+    /// Moves to a new thread, which counts as `spare` again when it ends. Stays here if none can be started.
     fn move_away(self, scope: &'scope Scope<'scope, '_>, spare: &'scope AtomicUsize) -> Sink<'scope> {
         let Sink::Here { hashers, buffer } = self else {
             return self;
@@ -308,7 +308,7 @@ impl<'scope> Sink<'scope> {
             let mut hashers = handed.recv().unwrap_or_default();
             while let Ok((buffer, count)) = arriving.recv() {
                 update(&mut hashers, buffer.get(..count).unwrap_or_default());
-                // The other side is gone only when it needs no more buffers.
+                // The other side ends only when it needs no more buffers.
                 let _ = leaving.send(buffer);
             }
             spare.fetch_add(1, Ordering::Relaxed);
@@ -325,7 +325,7 @@ impl<'scope> Sink<'scope> {
         }
     }
 
-    /// A buffer to fill; an empty one would mean that the other thread is gone, which joining it tells.
+    /// A buffer to fill. An empty one would mean that the other thread has ended; joining it tells.
     fn buffer(&mut self) -> Vec<u8> {
         match self {
             Sink::Here { buffer, .. } => std::mem::take(buffer),
@@ -339,7 +339,7 @@ impl<'scope> Sink<'scope> {
                 update(hashers, full.get(..count).unwrap_or_default());
                 *buffer = full;
             }
-            // It cannot be gone while its sender lives, unless it panicked, which joining it tells.
+            // It cannot end while its sender lives, unless it panicked; joining it tells.
             Sink::There { filled, .. } => drop(filled.send((full, count))),
         }
     }

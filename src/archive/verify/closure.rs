@@ -1,5 +1,5 @@
 //! Follows `index.json` down to the layers. Unlike [`crate::image::Graph::walk`], which ends at the first
-//! thing that is wrong, this goes on and gathers.
+//! problem, this collects all of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -15,18 +15,18 @@ use crate::image::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH, MAX_DESCRIPTORS};
 use crate::image::provenance::Evidence;
 use crate::oci::{Descriptor, Digest, Kind, MediaType, Platform, Reference};
 
-/// What is known about all images together.
+/// The state for all images together.
 pub(super) struct Closure<'a> {
     pub content: &'a dyn Content,
     pub findings: Vec<Finding>,
     pub unread: Vec<Error>,
-    /// Every blob that something refers to, here or not.
+    /// Every blob that is referred to, present or not.
     pub blobs: BTreeMap<Digest, Blob>,
     pub(super) documents: HashMap<Digest, Rc<Node>>,
     followed: HashMap<Root, Rc<Followed>>,
     /// Wrong sizes that were reported.
     pub(super) sizes: HashSet<(Digest, u64)>,
-    /// Manifests whose platforms were reported to be others than their index says.
+    /// Manifests that were reported to contradict the platform in their index.
     pub(super) denied: HashSet<Digest>,
     contest: Contest,
     descriptors: usize,
@@ -36,15 +36,15 @@ pub(super) struct Closure<'a> {
 pub(super) struct Walked {
     pub reference: Option<Reference>,
     pub bare_tag: Option<String>,
-    /// The digest that it is known by.
+    /// Its digest.
     pub digest: Option<Digest>,
-    /// What stands behind that digest.
+    /// The evidence for that digest.
     pub evidence: Evidence,
     /// What was found below it.
     pub followed: Rc<Followed>,
 }
 
-/// What an entry says besides names: entries that agree in all of it are followed once.
+/// The properties of an entry besides names: entries with equal ones are followed once.
 #[derive(PartialEq, Eq, Hash)]
 struct Root {
     media_type: MediaType,
@@ -61,15 +61,15 @@ pub(super) struct Followed {
     pub root: Digest,
     pub platforms: Arc<[Platform]>,
     pub absent: Arc<[Platform]>,
-    /// Its manifests that are here.
+    /// Its manifests that are present.
     pub manifests: Vec<Rc<ManifestNode>>,
-    /// Everything that it refers to and that is here or must be.
+    /// Everything that it refers to and that is or must be present.
     pub blobs: HashSet<Digest>,
-    /// How many of its layers are here only uncompressed.
+    /// Number of layers that are present only uncompressed.
     pub uncompressed: usize,
 }
 
-/// One image that is being followed.
+/// The state for one image.
 struct Walk<'e> {
     entry: &'e Entry,
     platforms: Vec<Platform>,
@@ -78,10 +78,10 @@ struct Walk<'e> {
     blobs: HashSet<Digest>,
     uncompressed: usize,
     not_here: Vec<Descriptor>,
-    /// Layers that are declared to be here only uncompressed; those that no manifest names, in the end.
+    /// Layers declared to be present only uncompressed; at the end, those that no manifest names.
     declared: BTreeSet<Digest>,
     descriptors: usize,
-    /// There were too many: the rest is not looked at.
+    /// Whether a limit was exceeded, so that the rest is ignored.
     is_over: bool,
 }
 
@@ -133,7 +133,7 @@ impl<'a> Closure<'a> {
         }
     }
 
-    /// Follows what an entry names, or gives what was found below another that names the same.
+    /// Follows the descriptor of an entry, or returns what was found for an equal one.
     fn follow(&mut self, entry: &Entry) -> Rc<Followed> {
         let descriptor = &entry.descriptor;
         let root = Root {
@@ -181,7 +181,7 @@ impl<'a> Closure<'a> {
         followed
     }
 
-    /// Looks for indexes of which engines could take different images for one platform.
+    /// Finds indexes of which engines could take different images for one platform.
     fn check_choice(&mut self, root: &Digest) {
         self.contest.look(&Nodes(&self.documents), root);
         for (index, problem) in std::mem::take(&mut self.contest.found) {
@@ -189,7 +189,7 @@ impl<'a> Closure<'a> {
         }
     }
 
-    /// What a sparse index must have: the platforms that are declared, else at least one.
+    /// Checks that a sparse index has the declared platforms, or at least one.
     fn check_platforms(&mut self, walked: &mut Walk<'_>) {
         walked.absent = walked
             .not_here
@@ -271,7 +271,7 @@ impl<'a> Closure<'a> {
         }
     }
 
-    /// Counts descriptors against the limits. False once one is passed.
+    /// Counts descriptors against the limits. False once one is exceeded.
     fn count(&mut self, more: usize, walked: &mut Walk<'_>) -> bool {
         walked.descriptors = walked.descriptors.saturating_add(more);
         self.descriptors = self.descriptors.saturating_add(more);
@@ -283,7 +283,7 @@ impl<'a> Closure<'a> {
             return true;
         };
         if !std::mem::replace(&mut walked.is_over, true) {
-            // So that the finding counts against this image, of which nothing may have been noted yet.
+            // So that the finding counts for this image, even if nothing of it has been noted yet.
             walked.blobs.insert(walked.root());
             self.find(&walked.root(), Problem::TooMany { limit });
         }
@@ -327,9 +327,8 @@ impl<'a> Closure<'a> {
         }
     }
 
-    /// Takes note of a layer that is declared to be here only uncompressed. The config says what it must be, so
-    /// that the chain of digests is closed without its stored bytes. They may be here all the same, for another
-    /// image.
+    /// Notes a layer that is declared to be present only uncompressed. The config has its diff id, so the chain
+    /// of digests is closed without its stored bytes. Those may be present too, for another image.
     fn uncompressed(&mut self, layer: &Digest, diff_id: Digest, walked: &mut Walk<'_>) {
         let is_packed = self.content.stored(layer).is_some();
         if is_packed {

@@ -1,4 +1,4 @@
-//! What is read while an archive is followed: each document once, and what descriptors say of each blob.
+//! The documents of an archive, each read once, and the descriptors of each blob.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -9,29 +9,29 @@ use crate::image::choice::{Below, Leaf, Tree};
 use crate::image::graph::{MAX_DESCRIPTORS, denied, said_of};
 use crate::oci::{Compression, Config, Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType};
 
-/// What descriptors say about one blob.
+/// What the descriptors say about one blob.
 #[derive(Default)]
 pub(super) struct Blob {
-    /// For a layer, how it is stored.
+    /// For a layer, its compression.
     pub compression: Option<Compression>,
-    /// For a layer, what the configs say that it is uncompressed. More than one cannot be right.
+    /// For a layer, the diff ids that the configs give it. More than one cannot be right.
     pub diff_ids: BTreeSet<Digest>,
-    /// It has a wrong size, or is not here.
+    /// It has a wrong size, or is missing.
     is_unusable: bool,
-    /// It was read and hashed while the documents were followed.
+    /// It was read and hashed with the documents.
     pub is_read: bool,
     pub is_reported_missing: bool,
 }
 
 impl Blob {
-    /// Whether nothing is left to do with it. What was read as a document may be a layer of another image.
+    /// Whether it needs no more work. A document that was read may also be a layer of another image.
     pub fn is_settled(&self) -> bool {
         let is_layer = self.compression.is_some() || !self.diff_ids.is_empty();
         self.is_unusable || self.is_read && !is_layer
     }
 }
 
-/// A document, as far as it is needed after it was read: never its bytes.
+/// A document after it was read, without its bytes.
 pub(super) struct Node {
     media_type: MediaType,
     pub content: NodeContent,
@@ -44,7 +44,7 @@ pub(super) enum NodeContent {
     Unusable,
 }
 
-/// A manifest with what its config says.
+/// A manifest with the fields of its config.
 pub(super) struct ManifestNode {
     pub config: Descriptor,
     pub layers: Vec<Descriptor>,
@@ -62,7 +62,7 @@ impl ManifestNode {
             && layers.all(|kind| matches!(kind, Kind::Layer(_)))
     }
 
-    /// Whether it may be one whose config cannot be read, which is a finding of its own.
+    /// Whether it may be runnable if its config cannot be read, which is a finding of its own.
     pub fn may_be_runnable(&self) -> bool {
         self.is_runnable() || self.parsed.is_none() && self.config.media_type.kind() == Kind::Config
     }
@@ -74,7 +74,7 @@ impl ManifestNode {
             .is_none_or(|config| config.diff_ids.len() == layers)
     }
 
-    /// What the layer at a position is uncompressed, if the config can be believed in that.
+    /// The diff id of the layer at a position, if the config is reliable.
     pub fn diff_id(&self, at: usize) -> Option<Digest> {
         let config = self.parsed.as_ref().filter(|_| self.agrees())?;
         config.diff_ids.get(at).copied()
@@ -109,7 +109,7 @@ impl Tree for Nodes<'_> {
 }
 
 impl Closure<'_> {
-    /// Takes note of a descriptor. Whether its blob is here, in the size that it says.
+    /// Notes a descriptor. Returns whether its blob is present with that size.
     pub fn mention(&mut self, descriptor: &Descriptor) -> bool {
         let digest = descriptor.digest;
         let found = self.content.stored(&digest).map(|stored| stored.size);
@@ -139,7 +139,7 @@ impl Closure<'_> {
         fits
     }
 
-    /// Reports a blob that is not here, once.
+    /// Reports a missing blob, once.
     pub fn require(&mut self, digest: &Digest) {
         if self.content.stored(digest).is_some() {
             return;
@@ -150,7 +150,7 @@ impl Closure<'_> {
         }
     }
 
-    /// Reads a document or config, once. `None` if it is not here, or cannot be used, which is reported.
+    /// Reads a document or config, once. `None` if it is missing or unusable, which is reported.
     fn read(&mut self, descriptor: &Descriptor) -> Option<Vec<u8>> {
         if !self.mention(descriptor) {
             return None;
@@ -178,7 +178,7 @@ impl Closure<'_> {
         }
     }
 
-    /// The document that a descriptor names; `None` if it is not here.
+    /// The document of a descriptor; `None` if it is missing.
     pub fn document(&mut self, descriptor: &Descriptor) -> Option<Rc<Node>> {
         let digest = descriptor.digest;
         if let Some(node) = self.documents.get(&digest).map(Rc::clone) {
@@ -206,7 +206,7 @@ impl Closure<'_> {
                 NodeContent::Unusable
             }
             Some(Ok(Document::Index(index))) => {
-                // One more than are followed, so that it is told.
+                // One more than the limit, so that exceeding it is reported.
                 let children = index.manifests.iter().take(MAX_DESCRIPTORS + 1);
                 NodeContent::Index(children.map(Descriptor::bare_with_platform).collect())
             }
@@ -221,7 +221,7 @@ impl Closure<'_> {
         Some(node)
     }
 
-    /// Takes note of a manifest's config and layers.
+    /// Notes a manifest's config and layers.
     fn parts(&mut self, config: Descriptor, layers: Vec<Descriptor>) -> Rc<ManifestNode> {
         for layer in &layers {
             self.mention(layer);
@@ -250,7 +250,7 @@ impl Closure<'_> {
         Rc::new(node)
     }
 
-    /// Compares the configs of manifests that are here with the platforms that an index gives them.
+    /// Compares the configs of present manifests with their platforms in an index.
     pub fn check_configs(&mut self, entries: &[Descriptor]) {
         let said = said_of(entries);
         for digest in entries.iter().map(|entry| &entry.digest) {
@@ -272,7 +272,7 @@ impl Closure<'_> {
 }
 
 impl Descriptor {
-    /// What is kept of an index entry: no free text but what tells attestations.
+    /// The fields of an index entry that are kept: without free text, except that which marks attestations.
     pub(super) fn bare_with_platform(&self) -> Descriptor {
         let mut kept = self.bare();
         kept.platform.clone_from(&self.platform);

@@ -1,5 +1,5 @@
-//! `manifest.json` against `index.json`. A bare `docker load` of a classic store follows `manifest.json`
-//! alone, while the archive's digest pins `index.json`: what the one names must be what the other does.
+//! Compares `manifest.json` with `index.json`. A bare `docker load` on a classic store reads only
+//! `manifest.json`, while the archive's digest pins `index.json`. Both must name the same images.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::error::{Finding, Problem};
 use crate::image::choice;
 use crate::oci::{Digest, Document, Index, MediaType, Platform, Reference, json, schema};
 
-/// Checks `manifest.json`, if there is one, and gives the blobs that it names.
+/// Checks `manifest.json`, if it is present, and returns the blobs that it names.
 pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Digest> {
     let place = closure.place(MANIFEST);
     let ours = ours(closure.content);
@@ -32,7 +32,7 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
             }
             if let Some(index) = &ours {
                 check.completeness();
-                // What else is wrong says more.
+                // Other errors explain more.
                 let is_good = !closure.findings.iter().any(Finding::is_error);
                 if is_good && check.problems.is_empty() {
                     check.sameness(&list, index, &Nodes(&closure.documents));
@@ -57,20 +57,20 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
 struct Check<'a> {
     images: &'a [Walked],
     is_ours: bool,
-    /// Manifests with this config, each once, and what they are part of.
+    /// Manifests with this config, each once, and the images that they belong to.
     by_config: HashMap<Digest, Vec<Part<'a>>>,
-    /// What was found for a config and layers: both lists may be long.
+    /// The candidates for a config and layers: both lists may be long.
     candidates: HashMap<(Digest, Vec<Digest>), Rc<Candidates>>,
-    /// The images by their names as they stand in `RepoTags`.
+    /// The images by their names in `RepoTags`.
     by_tag: HashMap<String, Vec<&'a Walked>>,
-    /// What is known of images to which `index.json` gives no name.
+    /// The possible names of images without a name in `index.json`.
     nameless: HashMap<*const Followed, Nameless>,
     problems: Vec<Problem>,
     named: BTreeSet<Digest>,
     tags: BTreeSet<String>,
 }
 
-/// A manifest, and the images that it is part of.
+/// A manifest, and the images that it belongs to.
 type Part<'a> = (&'a Rc<ManifestNode>, Vec<&'a Rc<Followed>>);
 
 /// The images of `index.json` that an image of `manifest.json` may be.
@@ -81,16 +81,17 @@ struct Candidates {
     nameless: Nameless,
 }
 
-/// Names that images may get where `index.json` gives them none.
+/// The names that `manifest.json` may give to images without one in `index.json`.
 #[derive(Default)]
 struct Nameless {
-    /// Any.
+    /// Any name.
     is_open: bool,
-    /// Any with these tags.
+    /// Any name with one of these tags.
     tags: HashSet<String>,
 }
 
-/// `index.json`, if sealift wrote the archive: then `manifest.json` is there, and what sealift writes for it.
+/// `index.json`, if sealift wrote the archive: then `manifest.json` must be present and be the one that sealift
+/// writes for it.
 fn ours(content: &dyn Content) -> Option<Index> {
     match Document::parse(&MediaType::new(MediaType::OCI_INDEX), content.index().to_vec()) {
         Ok(Document::Index(index)) if index.annotations.contains_key(FORMAT) => Some(index),
@@ -98,7 +99,7 @@ fn ours(content: &dyn Content) -> Option<Index> {
     }
 }
 
-/// The image that sealift lets `manifest.json` name for one of `index.json`, by its config.
+/// The image that `manifest.json` must name for one of `index.json`, by its config.
 fn expected(followed: &Followed, preferred: Option<&Platform>, nodes: &Nodes<'_>) -> Option<Digest> {
     let chosen =
         preferred.and_then(|wanted| choice::choose(nodes, &followed.root, std::slice::from_ref(wanted)));
@@ -108,7 +109,7 @@ fn expected(followed: &Followed, preferred: Option<&Platform>, nodes: &Nodes<'_>
     Some(manifest.config.digest)
 }
 
-/// A name as it stands in `RepoTags`: without a digest, if it has a tag.
+/// A name in the form of `RepoTags`: without a digest, if it has a tag.
 fn tag_of(reference: &Reference) -> String {
     let tagged = reference.without_digest();
     tagged.as_ref().unwrap_or(reference).full()
@@ -176,7 +177,7 @@ impl<'a> Check<'a> {
                     .extend(followed.iter().map(|followed| Rc::as_ptr(followed)));
             }
         }
-        // What sealift wrote says every name in index.json.
+        // An archive of sealift's has every name in index.json.
         let nameless = found.followed.iter().filter_map(|one| self.nameless.get(one));
         for nameless in nameless.filter(|_| !self.is_ours) {
             found.nameless.is_open |= nameless.is_open;
@@ -228,7 +229,7 @@ impl<'a> Check<'a> {
             return differs(format!("{tag:?} stands for two images"));
         }
         let is_in = |image: &Walked| candidates.followed.contains(&Rc::as_ptr(&image.followed));
-        // containerd writes names with a digest here too.
+        // containerd also writes names with a digest here.
         let is_pinned = |image: &Walked| name.digest().is_none() || name.digest() == image.digest;
         if let Some(named) = self.by_tag.get(&tag_of(&name)) {
             return match named.iter().any(|image| is_in(image) && is_pinned(image)) {
@@ -236,7 +237,7 @@ impl<'a> Check<'a> {
                 false => differs(format!("gives {tag:?} to another image than index.json does")),
             };
         }
-        // Other tools may say in index.json only the tag, or nothing.
+        // Other tools may write only the tag into index.json, or nothing.
         let Nameless { is_open, tags } = &candidates.nameless;
         let is_given = *is_open || name.tag().is_some_and(|tag| tags.contains(tag));
         if is_given && name.digest().is_none() {
@@ -253,7 +254,7 @@ impl<'a> Check<'a> {
                 .reference
                 .as_ref()
                 .filter(|reference| reference.tag().is_some());
-            // A tag of an image that was found wrong is in the list; once is enough to say so.
+            // A tag of an image with errors is in the list; one report is enough.
             if let Some(tag) = tagged
                 .map(tag_of)
                 .filter(|tag| is_runnable && !self.tags.contains(tag))
@@ -263,7 +264,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Compares the images with those that sealift names for this `index.json`, whose digest so pins both.
+    /// Compares the images with those that sealift writes for this `index.json`, whose digest thereby pins both
+    /// files.
     fn sameness(&mut self, list: &[DockerImage], index: &Index, nodes: &Nodes<'_>) {
         let preferred = index
             .annotations
@@ -312,7 +314,7 @@ impl<'a> Check<'a> {
     }
 }
 
-/// Whether these are a manifest's config and layers, the layers as they are stored or uncompressed.
+/// Whether these are a manifest's config and layers, stored or uncompressed.
 fn is_image(manifest: &ManifestNode, config: &Digest, layers: &[Digest]) -> bool {
     let diff_ids = manifest.parsed.as_ref().map(|parsed| parsed.diff_ids.as_slice());
     manifest.config.digest == *config

@@ -1,11 +1,9 @@
-//! Everything about an archive that can be wrong, in one report: a verification never stops at what it
-//! finds.
+//! Everything that can be wrong with an archive, in one report: a verification never stops at a finding.
 //!
-//! - [`closure`]: follows `index.json` down to the layers and gathers what is missing or contradicts
-//!   something else
-//! - [`documents`]: reads and hashes documents and configs on the way, each once
-//! - [`manifest_json`]: what a bare `docker load` would follow must be what `index.json` names
-//! - [`recorded`]: recorded digests whose documents are here must not lead to other images
+//! - [`closure`]: follows `index.json` down to the layers and collects what is missing or contradictory
+//! - [`documents`]: reads and hashes documents and configs, each once
+//! - [`manifest_json`]: compares `manifest.json`, which a bare `docker load` reads, with `index.json`
+//! - [`recorded`]: refuses recorded digests that belong to other images in the archive
 //! - [`blobs`]: hashes all other blobs in parallel, each once, and layers also uncompressed
 
 mod blobs;
@@ -29,17 +27,17 @@ use crate::progress::Progress;
 use blobs::{Job, Outcome};
 use closure::Closure;
 
-/// What is verified, and how.
+/// What to verify, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Leaves diff ids out: stored bytes only.
+    /// Verifies stored bytes only, without diff ids.
     pub quick: bool,
-    /// Threads that hash.
+    /// Number of threads that hash.
     pub jobs: NonZeroUsize,
     /// Most bytes that one layer may decompress to.
     pub max_layer_size: u64,
-    /// Only the images with these digests in `index.json`, and what they refer to; otherwise all, and
-    /// that nothing else is there.
+    /// Only the images with these digests in `index.json`, and what they refer to. Without it, all images, and
+    /// that there is nothing else.
     pub selection: Option<BTreeSet<Digest>>,
 }
 
@@ -61,21 +59,21 @@ pub struct Image {
     pub reference: Option<Reference>,
     /// Digest of its index or manifest here, which may be a substitute.
     pub root: Digest,
-    /// The digest that it is known by; `None` if none is known.
+    /// Its digest; `None` if it is not known.
     pub digest: Option<Digest>,
-    /// What stands behind that digest if the image is good.
+    /// The evidence for that digest if the image is good.
     pub evidence: Evidence,
-    /// Layers that are here only uncompressed, by their diff ids; for all of them the chain of digests is closed.
+    /// Number of layers that are present only uncompressed. The chain of digests is closed for each.
     pub uncompressed: usize,
-    /// Platforms that are here.
+    /// Platforms that are present.
     pub platforms: Arc<[Platform]>,
-    /// Platforms that its index names but that are not here.
+    /// Platforms in its index that are not present.
     pub absent: Arc<[Platform]>,
-    /// Whether nothing that it refers to, and nothing about the archive as a whole, is wrong.
+    /// Whether there are no errors in what it refers to, nor in the archive as a whole.
     pub is_good: bool,
 }
 
-/// A layer whose stored and uncompressed bytes were both checked.
+/// A layer whose stored and uncompressed bytes were verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layer {
     /// Digest of the uncompressed layer.
@@ -84,10 +82,10 @@ pub struct Layer {
     pub size: u64,
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug)]
 pub struct Report {
-    /// The archive, as it was given.
+    /// The archive, as given.
     pub label: String,
     /// Digest of `index.json`.
     pub archive: Digest,
@@ -97,26 +95,26 @@ pub struct Report {
     pub blobs: usize,
     /// Their stored bytes.
     pub bytes: u64,
-    /// Everything that is wrong, and notes.
+    /// Errors and notes.
     pub findings: Vec<Finding>,
-    /// What could not be read: nothing can be said about it.
+    /// What could not be read, and is therefore unknown.
     pub unread: Vec<Error>,
     /// Layers by the digest of their stored bytes; empty after a quick verification.
     pub layers: BTreeMap<Digest, Layer>,
 }
 
 impl Report {
-    /// Whether everything was read and nothing is wrong with it.
+    /// Whether everything was read and has no errors.
     pub fn is_good(&self) -> bool {
         self.unread.is_empty() && self.errors() == 0
     }
 
-    /// How many findings are errors.
+    /// Number of findings that are errors.
     pub fn errors(&self) -> usize {
         self.findings.iter().filter(|finding| finding.is_error()).count()
     }
 
-    /// Uncompressed bytes of the layer with this diff id, if one was checked.
+    /// Uncompressed bytes of the layer with this diff id, if one was verified.
     pub fn uncompressed_size(&self, diff_id: &Digest) -> Option<u64> {
         let mut layers = self.layers.values();
         layers
@@ -124,8 +122,8 @@ impl Report {
             .map(|layer| layer.size)
     }
 
-    /// Turns a report that is not good into the error that says so. What could not be read comes first:
-    /// it may be why other things look wrong.
+    /// Turns a report with errors into an error. What could not be read comes first, because it may cause the
+    /// others.
     ///
     /// # Errors
     ///
@@ -145,8 +143,8 @@ impl Report {
     }
 }
 
-/// Refuses an archive that is not the expected one. A digest proves integrity; this one, carried by another
-/// way than the archive, proves which archive it is.
+/// Refuses an archive other than the expected one. A digest that was carried separately from the archive proves
+/// which archive it is.
 ///
 /// # Errors
 ///
@@ -161,7 +159,7 @@ pub fn expect(content: &dyn Content, expected: &Digest) -> Result<()> {
     Err(Error::refused(place, Problem::Unexpected { expected, found }))
 }
 
-/// Verifies an archive. See the module for what is looked at.
+/// Verifies an archive.
 ///
 /// # Errors
 ///
@@ -211,7 +209,8 @@ pub fn verify(
 }
 
 impl Report {
-    /// What opening and following the documents found, and the blobs that were hashed on the way.
+    /// Starts the report with the findings of opening and following the documents, and the blobs that were
+    /// hashed there.
     fn of_closure(closure: &mut Closure<'_>) -> Report {
         let content = closure.content;
         let read = closure.checked();
@@ -229,7 +228,7 @@ impl Report {
         }
     }
 
-    /// Takes in what came of hashing a blob.
+    /// Adds the result of hashing a blob.
     fn take(&mut self, content: &dyn Content, digest: Digest, outcome: Outcome, is_known: bool) {
         self.blobs += 1;
         self.bytes = self.bytes.saturating_add(size_of(content, &digest));
@@ -262,7 +261,7 @@ fn size_of(content: &dyn Content, digest: &Digest) -> u64 {
     content.stored(digest).map_or(0, |stored| stored.size)
 }
 
-/// A blob's place in messages.
+/// The place of a blob, for messages.
 fn place_of(content: &dyn Content, digest: &Digest) -> Place {
     let place = Place::blob(*digest).within(content.label());
     match content.stored(digest) {
@@ -271,7 +270,7 @@ fn place_of(content: &dyn Content, digest: &Digest) -> Place {
     }
 }
 
-/// The blobs that are left to hash: all that are here, or all of the selection.
+/// The blobs left to hash: all that are present, or all of the selection.
 fn jobs(closure: &Closure<'_>, options: &Options) -> Vec<Job> {
     let content = closure.content;
     let mut jobs = Vec::new();
@@ -293,9 +292,9 @@ fn jobs(closure: &Closure<'_>, options: &Options) -> Vec<Job> {
     jobs
 }
 
-/// What findings speak of.
+/// What the findings are about.
 struct Blame {
-    /// Something about the archive as a whole is wrong, or could not be read.
+    /// The archive as a whole has an error, or could not be read.
     is_general: bool,
     blobs: HashSet<Digest>,
 }

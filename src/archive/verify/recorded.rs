@@ -1,5 +1,5 @@
-//! Digests that an archive records without their manifests. Nothing proves them, but a manifest or index that is here
-//! after all, for another image, may disprove them.
+//! Recorded digests. Nothing in the archive proves them, but a manifest or index of another image may disprove
+//! them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,7 +9,7 @@ use crate::error::Problem;
 use crate::image::provenance::Evidence;
 use crate::oci::{Config, Descriptor, Digest, Document, Kind, MediaType, Platform};
 
-/// Finds recorded digests that are those of other images.
+/// Finds recorded digests that belong to other images.
 pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) {
     let mut documents = Documents {
         content: closure.content,
@@ -35,13 +35,13 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) {
     }
 }
 
-/// What a document leads to.
+/// The target of a document.
 enum Leads {
     /// A manifest: its config.
     To(Digest),
     /// An index: its entries.
     Among(Vec<Descriptor>),
-    /// It is not here, or no document.
+    /// It is missing, or not a document.
     Nowhere,
 }
 
@@ -65,7 +65,7 @@ impl Documents<'_> {
                 Leads::To(config) if config == id => return None,
                 Leads::To(config) => other = other.or(Some(*config)),
                 _ if entry.platform.as_ref().is_some_and(is_elsewhere) => {}
-                // What is not here may be it.
+                // A missing document may lead to it.
                 _ => return None,
             }
         }
@@ -80,7 +80,7 @@ impl Documents<'_> {
     }
 }
 
-/// Reads a document whose media type nothing says.
+/// Reads a document of unknown media type.
 fn read(content: &dyn Content, digest: &Digest) -> Option<Leads> {
     let size = content.stored(digest)?.size;
     let types = [

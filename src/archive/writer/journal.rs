@@ -1,5 +1,5 @@
-//! The journal of a save: how far each blob got, for the next run. It is a hint and no more: what it speaks of
-//! is hashed again, so it may be stale, torn or forged. Written whole to a new name and renamed; not synced.
+//! The journal of a save: how much of each blob is written, for the next run. It is only a hint. Its blobs are
+//! hashed again, so it may be stale, torn or forged. It is written to a new name and renamed; it is not synced.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -15,7 +15,7 @@ pub const NAME: &str = "journal.json";
 const VERSION: u32 = 1;
 /// Largest journal that is read, in bytes: a hundred thousand blobs.
 const MAX_SIZE: u64 = 32 << 20;
-/// The journal is written after so many new bytes or so long.
+/// The journal is written after this many new bytes, or after this time.
 const EVERY_BYTES: u64 = 64 << 20;
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -28,9 +28,9 @@ struct Document {
 /// Files that were laid out together, and the blobs in them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Set {
-    /// A number that the files' names begin with.
+    /// The number at the start of the files' names.
     pub generation: u32,
-    /// The sizes of the files, in order; one if the archive is not cut.
+    /// The sizes of the files, in order; one if the archive is not split.
     pub lengths: Vec<u64>,
     /// Whether the files are parts.
     pub is_split: bool,
@@ -38,16 +38,16 @@ pub struct Set {
     pub blobs: Vec<Mark>,
 }
 
-/// How far a blob got.
+/// How much of a blob is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Mark {
     /// The blob.
     pub digest: Digest,
     /// Its stored bytes.
     pub size: u64,
-    /// Where it begins, its files taken as one.
+    /// Its position, with its files joined.
     pub offset: u64,
-    /// Stored bytes that are there, from its beginning on.
+    /// Stored bytes written so far, from the first one on.
     pub done: u64,
 }
 
@@ -57,7 +57,7 @@ impl Set {
         format!("{}.{:03}", self.generation, position + 1)
     }
 
-    /// Whether numbers in it can be computed with.
+    /// Whether its numbers are safe to compute with.
     fn is_sound(&self) -> bool {
         let total = self
             .lengths
@@ -77,7 +77,7 @@ impl Set {
     }
 }
 
-/// Reads the journal of an interrupted run, the current set first. Nothing if there is none that makes sense.
+/// Reads the journal of an interrupted run, the current set first. Empty if there is no valid journal.
 pub fn read(folder: &Dir) -> Vec<Set> {
     let mut bytes = Vec::new();
     let read = folder.open_file(NAME).and_then(|file| {
@@ -111,7 +111,7 @@ struct State {
 }
 
 impl Journal {
-    /// Begins a journal for `current`; `older` are sets that blobs are still taken over from.
+    /// Starts a journal for `current`. `older` are sets from which blobs are still copied.
     pub fn new(folder: Arc<Dir>, current: Set, older: Vec<Set>) -> Journal {
         let marks = current.blobs.iter().map(|mark| (mark.digest, *mark)).collect();
         Journal {
@@ -126,7 +126,7 @@ impl Journal {
         }
     }
 
-    /// Notes that the first `done` bytes of a blob at `offset` are there, `new` of them since the last time.
+    /// Notes that the first `done` bytes of a blob at `offset` are written, `new` of them since the last call.
     pub fn mark(&self, blob: &Descriptor, offset: u64, done: u64, new: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mark = Mark {
@@ -142,7 +142,7 @@ impl Journal {
         }
     }
 
-    /// Whether anything is there that is worth keeping.
+    /// Whether there is anything worth keeping.
     pub fn is_worth_keeping(&self) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.marks.values().any(|mark| mark.done > 0) || !state.older.is_empty()
@@ -165,7 +165,7 @@ impl Journal {
             version: VERSION,
             sets,
         };
-        // A journal that cannot be written costs the next run time, and this one nothing.
+        // Without a journal the next run takes longer; this one does not fail.
         if let Ok(bytes) = serde_json::to_vec(&document) {
             let _ = workplace::replace(&self.folder, NAME, &bytes);
         }

@@ -1,4 +1,4 @@
-//! What the file system under an archive can take: looked at before a byte is written.
+//! The limits of the file system under an archive, checked before a byte is written.
 
 use std::fs::File;
 use std::io;
@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 /// FAT: `MSDOS_SUPER_MAGIC` in Linux's `magic.h`.
 #[cfg(target_os = "linux")]
 const FAT: u64 = 0x4d44;
-/// File systems, by `f_type`, that fill a gap with zeros before they write behind it, or that may: it would be
-/// written twice, and slowly.
+/// File systems, by `f_type`, that fill or may fill a gap with zeros before they write after it: everything
+/// would be written twice, and slowly.
 #[cfg(target_os = "linux")]
 const WITHOUT_GAPS: [u64; 9] = [
     FAT,
@@ -28,18 +28,18 @@ const WITHOUT_GAPS: [u64; 9] = [
 /// Largest file on FAT, in bytes.
 const FAT_LARGEST: u64 = u32::MAX as u64;
 
-/// A file system, as far as it matters here.
+/// The relevant properties of a file system.
 #[derive(Debug, Clone, Copy)]
 pub struct Medium {
-    /// Whether a gap takes neither space nor time. Otherwise an archive is written from its start to its end.
+    /// Whether a gap takes neither space nor time. If not, an archive is written from start to end.
     pub has_gaps: bool,
-    /// The largest file, in bytes, if there is a limit below any archive's size.
+    /// The largest file in bytes, if the limit is below any archive's size.
     pub largest_file: Option<u64>,
-    /// Bytes that are free.
+    /// Free bytes.
     pub free: u64,
 }
 
-/// Bytes that this user may still write where `file` is.
+/// Free bytes for this user where `file` is.
 pub(in crate::archive) fn free(file: &File) -> rustix::io::Result<u64> {
     let stat = rustix::fs::fstatvfs(file)?;
     let blocks = match rustix::process::geteuid().is_root() {
@@ -50,11 +50,11 @@ pub(in crate::archive) fn free(file: &File) -> rustix::io::Result<u64> {
 }
 
 impl Medium {
-    /// Looks at the file system under `folder`.
+    /// Reads the properties of the file system under `folder`.
     ///
     /// # Errors
     ///
-    /// If the system does not say.
+    /// If the system does not report them.
     pub fn under(folder: &Dir) -> Result<Medium> {
         let failed = |errno: rustix::io::Errno| Error::io("look at", folder.path())(errno.into());
         let mut medium = Medium {
@@ -73,7 +73,7 @@ impl Medium {
         Ok(medium)
     }
 
-    /// Checks that parts of these sizes fit, of which `held` bytes are there already.
+    /// Checks that parts of these sizes fit, of which `held` bytes are written already.
     ///
     /// # Errors
     ///

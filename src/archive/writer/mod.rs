@@ -1,16 +1,16 @@
-//! Fills and seals an archive.
+//! Writes and publishes an archive.
 //!
-//! A [`Writer`] makes a file, or several if it is cut, in a locked folder beside the target; blobs are put
-//! where the layout has them, by several threads at once; sealing asks for the proof of every blob, writes the
-//! names, makes all of it durable and renames it. A [`Stream`] writes the same bytes to a pipe.
+//! A [`Writer`] creates one file, or one for each part, in a locked folder beside the target. Several threads
+//! write blobs to their positions. Publishing requires the proof of every blob; it writes the names, syncs
+//! everything and renames it. A [`Stream`] writes the same bytes to a pipe.
 //!
-//! - `segments`: one stretch of bytes over several files
+//! - `segments`: one range of bytes over several files
 //! - `workplace`: the folder and its lock
-//! - `journal`: how far each blob got, for the next run
+//! - `journal`: how much of each blob is written, for the next run
 //! - `remains`: what an interrupted run left
 //! - `medium`: what the file system can take
-//! - `publish`: renames
-//! - `stream`: pipes
+//! - `publish`: renames the files
+//! - `stream`: writes to a pipe
 
 mod journal;
 pub(super) mod medium;
@@ -40,25 +40,25 @@ use crate::transfer::Sink;
 pub use self::publish::{check_place, locate};
 pub use self::stream::Stream;
 
-/// Blobs are handed to the disk in stretches of so many bytes while the rest is still coming.
+/// Bytes of a blob that are written out to disk at once while the rest arrives.
 const WRITE_OUT: u64 = 8 << 20;
-/// What is kept from an earlier run is read in pieces of so many bytes.
+/// Bytes of a piece in which data from an earlier run is read.
 const BUFFER: usize = 256 << 10;
 
 /// How an archive is written to a file.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Bytes of a part, if the archive is cut.
+    /// Bytes of a part, if the archive is split.
     pub split: Option<u64>,
-    /// Whether what an interrupted run left is used, and left if this one is interrupted.
+    /// Whether data of an interrupted run is used, and kept if this run is interrupted.
     pub resume: bool,
     /// Whether only this user may read it.
     pub private: bool,
-    /// Whether it is written from its start to its end, also where the file system takes gaps.
+    /// Whether it is written from start to end, also if the file system supports gaps.
     pub in_order: bool,
 }
 
-/// An archive that is being written to a file or to parts. Until it is sealed nothing has its name.
+/// An archive that is being written to a file or to parts. It has no final name before it is published.
 pub struct Writer {
     layout: Arc<Layout>,
     target: Located,
@@ -69,19 +69,19 @@ pub struct Writer {
     kept: HashMap<Digest, Kept>,
     places: HashMap<Digest, u64>,
     is_ordered: bool,
-    /// How many of the layout's runs are written.
+    /// Number of the layout's runs that are written.
     runs: Mutex<usize>,
     is_sealed: bool,
     _guard: Guard,
 }
 
 impl Writer {
-    /// Begins an archive at `target`.
+    /// Starts an archive at `target`.
     ///
     /// # Errors
     ///
-    /// If another save writes to `target`, if the archive will not fit, or if files cannot be made. What is at
-    /// `target` stays as it is.
+    /// If another save writes to `target`, if the archive does not fit, or if files cannot be created. What is
+    /// at `target` is unchanged.
     pub fn create(
         target: Located,
         layout: Arc<Layout>,
@@ -94,7 +94,7 @@ impl Writer {
         let remains = match Remains::find(&workplace, &target, &layout, &parts, options) {
             Ok(remains) => remains,
             Err(error) => {
-                // What an earlier run left stays, but nothing of this one.
+                // Data of an earlier run stays, but nothing of this one.
                 if !options.resume || journal::read(workplace.folder()).is_empty() {
                     workplace.remove();
                 }
@@ -138,12 +138,12 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Ends the archive: writes the names, makes everything durable and gives it its name. Returns the files.
+    /// Writes the names, syncs everything and renames it. Returns the files.
     ///
     /// # Errors
     ///
-    /// If a planned blob has no proof, and if a file cannot be written, synced or renamed. After a failed sync
-    /// nothing is kept, as the system may show bytes that the disk does not have.
+    /// If a planned blob has no proof, or a file cannot be written, synced or renamed. After a failed sync
+    /// nothing is kept, because the system may return bytes that the disk does not have.
     pub fn seal(mut self, proofs: &[Verified]) -> Result<Vec<PathBuf>> {
         prove(&self.layout, proofs)?;
         self.write_runs(self.layout.size())?;
@@ -162,12 +162,12 @@ impl Writer {
         Ok(files)
     }
 
-    /// Says where the bytes that came so far stay when the archive is not sealed; `None` if they go.
+    /// Where the bytes so far are kept if the archive is not published; `None` if they are removed.
     pub fn kept(&self) -> Option<String> {
         kept(&self.journal, &self.workplace, self.options.resume)
     }
 
-    /// Writes the runs that begin before an offset and are not written yet.
+    /// Writes the runs before an offset that are not written yet.
     fn write_runs(&self, before: u64) -> Result<()> {
         let mut written = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(run) = self.layout.runs().get(*written).filter(|run| run.offset < before) {
@@ -252,7 +252,7 @@ impl Drop for Writer {
     }
 }
 
-/// Leaves an archive that was not sealed: for the next run, or not at all.
+/// Keeps an unpublished archive for the next run, or removes it.
 fn leave(journal: &Journal, workplace: &Workplace, resume: bool) {
     if resume && journal.is_worth_keeping() {
         journal.save();
@@ -268,7 +268,7 @@ fn kept(journal: &Journal, workplace: &Workplace, resume: bool) -> Option<String
     })
 }
 
-/// The stretch of a blob that should go to the disk now that its bytes from `at` to `done` came.
+/// The range of a blob to write out to disk, now that its bytes from `at` to `done` have arrived.
 fn write_out(at: u64, done: u64, size: u64) -> Option<Range<u64>> {
     let start = at / WRITE_OUT * WRITE_OUT;
     let end = if done == size {

@@ -1,9 +1,8 @@
-//! Gives a finished archive its name, in an order that leaves no moment in which files of an old and a new
-//! archive together name something. Names stand at an archive's end: so the old last part goes first, and the
-//! new last part comes last.
+//! Renames a finished archive, in an order that never mixes files of an old and a new one. The names are at an
+//! archive's end, so the old last part is removed first, and the new last part is renamed last.
 //!
-//! Another user may own the folder. Its path is looked up once, and a rename replaces what has the name, be it a
-//! link, a FIFO or whatever another user put there; it follows nothing and waits for nothing.
+//! Another user may own the folder. Its path is resolved once. A rename replaces anything with that name, be it
+//! a link, a FIFO or a file of another user; it follows no link and does not block.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -21,12 +20,12 @@ use crate::dir::{Dir, Located};
 use crate::error::{Error, Result};
 use crate::escape::shell_word;
 
-/// Opens the folder of an archive. A link in its place is followed, so that the file it points to is replaced and
+/// Opens the folder of an archive. If the archive is a link, it is followed, so that the target is replaced and
 /// the link stays, unless another user made it.
 ///
 /// # Errors
 ///
-/// If the folder cannot be opened, or a link of another user leads there.
+/// If the folder cannot be opened, or the path has a link of another user.
 pub fn locate(target: &Path) -> Result<Located> {
     Dir::locate(target).map_err(|source| match source.kind() {
         io::ErrorKind::InvalidInput => Error::Usage {
@@ -54,12 +53,12 @@ pub fn locate(target: &Path) -> Result<Located> {
     })
 }
 
-/// Checks, before anything is fetched, that an archive can be written to `path`: its folder is there and takes files,
-/// and no folder has the name.
+/// Checks, before anything is fetched, that an archive can be written to `path`: its folder exists and is
+/// writable, and the name is not a folder.
 ///
 /// # Errors
 ///
-/// Says what is in the way, and what to do.
+/// Says what prevents it, and what to do.
 pub fn check_place(path: &Path, is_split: bool) -> Result<()> {
     let shown = path.display();
     let usage = |message, hint: String| {
@@ -90,7 +89,7 @@ pub fn check_place(path: &Path, is_split: bool) -> Result<()> {
     let located = locate(path)?;
     let kind = located.kind().map_err(Error::io("look at", path))?;
     if !matches!(kind, None | Some(FileType::RegularFile)) {
-        // A device or FIFO is written to, and its folder is not.
+        // A device or FIFO is written to; its folder is not.
         return Ok(());
     }
     let folder = located.dir.as_file();
@@ -108,14 +107,14 @@ pub fn check_place(path: &Path, is_split: bool) -> Result<()> {
 ///
 /// # Errors
 ///
-/// If a folder or another special file stands there.
+/// If one of them is a folder or another special file.
 pub fn check(target: &Located, parts: &[Range<u64>], is_split: bool) -> Result<()> {
     for name in names(target, parts.len(), is_split) {
         let kind = target
             .dir
             .kind(&name)
             .map_err(Error::io("look at", target.dir.join(&name)))?;
-        // A link in the place of a part is replaced.
+        // A link in place of a part is replaced.
         if !matches!(kind, None | Some(FileType::RegularFile | FileType::Symlink)) {
             return Err(Error::Usage {
                 message: format!("{} is not a regular file", target.dir.join(&name).display()),
@@ -130,7 +129,7 @@ pub fn check(target: &Located, parts: &[Range<u64>], is_split: bool) -> Result<(
 ///
 /// # Errors
 ///
-/// If a file cannot be renamed or removed, or the folder not be synced.
+/// If a file cannot be renamed or removed, or the folder not synced.
 pub fn publish(
     target: &Located,
     workplace: &Workplace,
@@ -147,7 +146,7 @@ pub fn publish(
         renamed.map_err(Error::io("rename to", dir.join(name)))?;
     }
     sync(dir)?;
-    // What the archive was before, in the other form.
+    // The older archive, in the other form.
     if !is_split {
         remove_parts(target)?;
     } else if is_ours(dir, &target.name) {
@@ -190,7 +189,7 @@ fn remove_parts(target: &Located) -> Result<()> {
     sync(dir)
 }
 
-/// Whether a file begins as our archives do. Others' files are not removed.
+/// Whether a file begins like an archive of ours. Other files are not removed.
 fn is_ours(dir: &Dir, name: &OsString) -> bool {
     let mut start = [0; 512];
     dir.open_file(name)
@@ -198,7 +197,7 @@ fn is_ours(dir: &Dir, name: &OsString) -> bool {
         && layout::first_block().is_ok_and(|block| block == start)
 }
 
-/// Makes renames durable.
+/// Syncs renames to disk.
 fn sync(dir: &Dir) -> Result<()> {
     dir.sync().map_err(Error::io("sync", dir.path()))
 }

@@ -1,5 +1,5 @@
-//! What an interrupted run left, and the files that this one goes on with: the same ones if everything still
-//! stands where it stood, else new ones into which the old blobs are copied.
+//! Data of an interrupted run, and the files to continue with: the same files if the layout is unchanged, else
+//! new ones into which the old blobs are copied.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -21,35 +21,35 @@ use crate::dir::{Dir, Located};
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 
-/// Where the first bytes of a blob are.
+/// The first bytes of a blob.
 #[derive(Debug)]
 pub struct Kept {
-    /// Older files, or else the ones that are written.
+    /// Older files; `None` for those that are being written.
     pub from: Option<Arc<Segments>>,
-    /// Where the blob begins in them.
+    /// Position of the blob in them.
     pub offset: u64,
     /// Bytes of it that should be there.
     pub done: u64,
 }
 
-/// What a run begins with.
+/// The start of a run.
 pub struct Remains {
     /// The files to write.
     pub segments: Segments,
-    /// The journal, begun.
+    /// The started journal.
     pub journal: Journal,
-    /// What is there of blobs.
+    /// The kept bytes of blobs.
     pub kept: HashMap<Digest, Kept>,
     /// The file system.
     pub medium: Medium,
 }
 
 impl Remains {
-    /// Looks at what is in the workplace, checks that the rest will fit, and opens files.
+    /// Reads the workplace, checks that the rest fits, and opens files.
     ///
     /// # Errors
     ///
-    /// If it will not fit, or a file cannot be made.
+    /// If it does not fit, or a file cannot be created.
     pub fn find(
         workplace: &Workplace,
         target: &Located,
@@ -67,7 +67,7 @@ impl Remains {
         workplace.clear(&names(&current, &older))?;
         let mut medium = Medium::under(folder)?;
         if !older.is_empty() && medium.check(&target.path(), parts, held).is_err() {
-            // Copying out of older files takes their room twice: better to fetch than to fail.
+            // Copying from older files needs their space twice: better to fetch than to fail.
             older.clear();
             workplace.clear(&names(&current, &older))?;
             medium = Medium::under(folder)?;
@@ -88,7 +88,7 @@ impl Remains {
     }
 }
 
-/// The files to go on with, and older ones that hold blobs of the layout.
+/// The files to continue with, and older ones with blobs of the layout.
 fn sets(folder: &Dir, layout: &Layout, parts: &[Range<u64>], options: &Options) -> (Set, Vec<Set>) {
     let wanted: HashMap<Digest, u64> = layout
         .blobs()
@@ -114,7 +114,7 @@ fn sets(folder: &Dir, layout: &Layout, parts: &[Range<u64>], options: &Options) 
         is_split: options.split.is_some(),
         blobs: Vec::new(),
     };
-    // Where everything stands where it stood, nothing needs to be copied.
+    // If the layout is unchanged, nothing needs to be copied.
     let fits = |set: &Set| {
         set.is_split == fresh.is_split
             && set.lengths == fresh.lengths
@@ -140,7 +140,7 @@ fn names(current: &Set, older: &[Set]) -> Vec<String> {
         .collect()
 }
 
-/// The files to go on with; none where there is nothing to go on with.
+/// The files to continue with, if any.
 fn kept_files(current: &Set) -> impl Iterator<Item = String> {
     files(current).filter(|_| !current.blobs.is_empty())
 }
@@ -149,7 +149,7 @@ fn files(set: &Set) -> impl Iterator<Item = String> {
     (0..set.lengths.len()).map(|at| set.file(at))
 }
 
-/// Notes where blobs of a set are, if no other has more of them.
+/// Notes where blobs of a set are, unless another set has more of them.
 fn keep(kept: &mut HashMap<Digest, Kept>, set: &Set, from: Option<&Arc<Segments>>) {
     for mark in set.blobs.iter().filter(|mark| mark.done > 0) {
         let more = kept.get(&mark.digest).is_none_or(|other| other.done <= mark.done);
@@ -178,8 +178,8 @@ fn final_name(set_is_split: bool, target: &Located, position: usize) -> OsString
     }
 }
 
-/// Opens the files to write, which need not exist yet. Their mode is 0600 if they are private, else what `umask` leaves
-/// of 0644. What an interrupted run began as private stays so.
+/// Opens the files to write, which need not exist. Their mode is 0600 if they are private, else 0644 minus
+/// `umask`. Files of an interrupted run that are private stay so.
 fn open(set: &Set, folder: &Dir, target: &Located, parts: &[Range<u64>], private: bool) -> Result<Segments> {
     let mode = if private { 0o600 } else { 0o644 };
     let mut segments = Segments(Vec::new());
@@ -190,7 +190,7 @@ fn open(set: &Set, folder: &Dir, target: &Located, parts: &[Range<u64>], private
             .open_or_create(&name, mode)
             .map_err(Error::io("create", &path))?;
         if private {
-            // Where a file system has no modes, there is nothing to close.
+            // A file system without modes has nothing to restrict.
             let _ = file.set_permissions(Permissions::from_mode(mode));
         }
         segments.0.push(Segment {
@@ -204,7 +204,7 @@ fn open(set: &Set, folder: &Dir, target: &Located, parts: &[Range<u64>], private
     Ok(segments)
 }
 
-/// Opens what is there of older files. One that was given its name just before a run was killed is read there.
+/// Opens older files. One that was renamed just before a run was killed is read under its final name.
 fn open_old(set: &Set, folder: &Dir, target: &Located) -> Segments {
     let mut segments = Segments(Vec::new());
     let mut start = 0;

@@ -1,4 +1,4 @@
-//! One stretch of bytes over one file or several: the parts of an archive that is cut.
+//! One range of bytes over one or several files: the parts of an archive.
 
 use std::fs::File;
 use std::io;
@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Most parts: three digits, so that the shell's order of names is the order of parts.
+/// Most parts: three digits, so that the shell sorts names in the order of parts.
 pub const MAX_PARTS: u64 = 999;
 /// Smallest part in bytes: a tar's block.
 pub const MIN_PART: u64 = 512;
 
-/// Cuts `size` bytes into parts of `split` bytes.
+/// Splits `size` bytes into parts of `split` bytes.
 ///
 /// # Errors
 ///
-/// A usage error if the parts were too small or too many.
+/// A usage error if the parts would be too small or too many.
 pub fn cut(size: u64, split: Option<u64>) -> Result<Vec<Range<u64>>> {
     let Some(split) = split else {
         return Ok(std::iter::once(0..size).collect());
@@ -42,7 +42,7 @@ pub fn cut(size: u64, split: Option<u64>) -> Result<Vec<Range<u64>>> {
         .collect())
 }
 
-/// One file of the stretch.
+/// One file of the range.
 #[derive(Debug)]
 pub struct Segment {
     /// The open file.
@@ -53,11 +53,11 @@ pub struct Segment {
     pub path: PathBuf,
     /// Where it will be, for messages.
     pub target: PathBuf,
-    /// The bytes of the whole that it holds.
+    /// The range of the whole in this file.
     pub range: Range<u64>,
 }
 
-/// Files that together are one stretch of bytes, in order and without gaps.
+/// Files that together are one range of bytes, in order and without gaps.
 #[derive(Debug)]
 pub struct Segments(pub Vec<Segment>);
 
@@ -71,11 +71,11 @@ impl Segments {
         })
     }
 
-    /// Writes all of `bytes` at `offset` of the whole.
+    /// Writes `bytes` at `offset` of the whole.
     ///
     /// # Errors
     ///
-    /// Names the part and the offset in it, with a hint where a disk or a limit is full.
+    /// Names the part and the offset in it, with a hint if a disk or a limit is full.
     pub fn write(&self, offset: u64, mut bytes: &[u8]) -> Result<()> {
         let end = offset.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         for (segment, at, length) in self.pieces(offset..end) {
@@ -90,7 +90,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Reads at `offset` of the whole; fewer bytes than asked for at a part's or file's end.
+    /// Reads at `offset` of the whole; fewer bytes than requested at the end of a part or file.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl Segments {
         }
     }
 
-    /// Gives every file its length, where a gap costs nothing.
+    /// Sets the length of every file, where a gap costs nothing.
     ///
     /// # Errors
     ///
@@ -135,22 +135,22 @@ impl Segments {
         Ok(())
     }
 
-    /// Asks the system to begin to write a range out, so that the sync at the end has less left to do.
-    /// Nothing is promised by it.
+    /// Asks the system to start writing a range to disk, so that the final sync takes less time. Guarantees
+    /// nothing.
     pub fn write_out(&self, range: Range<u64>) {
         #[cfg(target_os = "linux")]
         for (segment, at, length) in self.pieces(range) {
-            // Starts asynchronous write-back of the range; what is not clean yet stays in memory.
+            // Starts asynchronous write-back of the range; pages that are not clean yet stay in memory.
             let advice = rustix::fs::Advice::DontNeed;
             let _ = rustix::fs::fadvise(&segment.file, at, NonZeroU64::new(length), advice);
         }
     }
 
-    /// Makes all bytes durable.
+    /// Syncs all bytes to disk.
     ///
     /// # Errors
     ///
-    /// What was written may be lost then, also where it can still be read: it must not be used.
+    /// Written bytes may be lost then, even if they can still be read, and must not be used.
     pub fn sync(&self) -> Result<()> {
         for segment in &self.0 {
             segment.file.sync_all().map_err(|source| Error::Io {
@@ -165,7 +165,7 @@ impl Segments {
     }
 }
 
-/// The error of a write, with what to do about it.
+/// The error of a write, with a hint.
 pub fn write_error(path: &Path, offset: u64, source: io::Error) -> Error {
     let hint = match source.kind() {
         io::ErrorKind::StorageFull => Some("free some space, or save to another disk"),

@@ -1,4 +1,4 @@
-//! Writes an archive to a pipe, from its start to its end.
+//! Writes an archive to a pipe, from start to end.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::error::{Error, Place, Problem, Result};
 use crate::oci::Descriptor;
 use crate::transfer::Sink;
 
-/// An archive that is being written to a pipe. What is cut off names nothing, as the names come last.
+/// An archive that is being written to a pipe. A truncated one names nothing, because the names come last.
 pub struct Stream<'a> {
     layout: &'a Layout,
     label: &'a Path,
@@ -22,12 +22,12 @@ struct State<'a> {
     out: &'a mut (dyn Write + Send),
     /// Bytes written so far.
     at: u64,
-    /// How many of the layout's runs are written.
+    /// Number of the layout's runs that are written.
     runs: usize,
 }
 
 impl<'a> Stream<'a> {
-    /// Begins an archive; `label` is what messages call the pipe.
+    /// Starts an archive; `label` is the pipe's name in messages.
     pub fn new(label: &'a Path, layout: &'a Layout, out: &'a mut (dyn Write + Send)) -> Stream<'a> {
         Stream {
             layout,

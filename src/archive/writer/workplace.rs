@@ -1,8 +1,8 @@
-//! The folder in which an archive is made, beside where it will be: `.images.tar.sealift-part`. It holds the
-//! bytes, the journal and a lock, and everything in it may go when no save is running.
+//! The folder in which an archive is written, beside its target: `.images.tar.sealift-part`. It has the bytes,
+//! the journal and a lock. Everything in it may be deleted when no save is running.
 //!
-//! Another user may own the folder around it. So it is used only if this user owns it and no other can write to
-//! it, and everything in it is reached by its descriptor.
+//! Another user may own the parent folder. This folder is used only if this user owns it and no other can write
+//! to it, and everything in it is accessed by its descriptor.
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
@@ -16,13 +16,13 @@ use crate::error::{Error, Result};
 
 const SUFFIX: &str = ".sealift-part";
 const LOCK: &str = "lock";
-/// Names that end so are written anew and renamed.
+/// Suffix of files that are written and then renamed.
 const FRESH: &str = ".new";
 
 /// A folder that is locked for one save.
 #[derive(Debug)]
 pub struct Workplace {
-    /// What is around it.
+    /// Its parent folder.
     parent: Arc<Dir>,
     /// Its name in there.
     name: OsString,
@@ -32,11 +32,11 @@ pub struct Workplace {
 }
 
 impl Workplace {
-    /// Makes or takes over the folder for an archive at `target`.
+    /// Creates or reuses the folder for an archive at `target`.
     ///
     /// # Errors
     ///
-    /// If another save holds it, it is not this user's alone, or it cannot be made.
+    /// If another save has locked it, if it is not this user's alone, or if it cannot be created.
     pub fn claim(target: &Located) -> Result<Workplace> {
         let parent = &target.dir;
         let mut name = OsString::from(".");
@@ -51,7 +51,7 @@ impl Workplace {
             }
             let folder = match parent.dir(&name) {
                 Ok(folder) => folder,
-                // Another save ended in between and removed it.
+                // Another save ended in the meantime and removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(unusable(&parent.join(&name), error)),
             };
@@ -65,16 +65,16 @@ impl Workplace {
             match lock.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(taken(target, &lock)),
-                // A file system without locks: two saves at once are the user's to avoid.
+                // A file system without locks: the user must not run two saves at once.
                 Err(TryLockError::Error(error)) if no_locks(&error) => {}
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
             }
-            // The one that held the lock before may have removed the file that is locked now.
+            // The previous holder of the lock may have removed the file that is locked now.
             if !is_same(&lock, folder.open_file(LOCK)).map_err(Error::io("read", &path))? {
                 continue;
             }
             let pid = std::process::id().to_string();
-            // Only for the message that another save gets.
+            // Only for the message that another save prints.
             let _ = lock.set_len(0).and_then(|()| (&lock).write_all(pid.as_bytes()));
             return Ok(Workplace {
                 parent: parent.clone(),
@@ -90,7 +90,7 @@ impl Workplace {
         &self.folder
     }
 
-    /// Removes every file that `keep` does not name.
+    /// Removes every file that is not in `keep`.
     ///
     /// # Errors
     ///
@@ -107,18 +107,19 @@ impl Workplace {
         Ok(())
     }
 
-    /// Removes the folder, as far as that goes: the lock last, so that nobody takes over what is going.
+    /// Removes the folder as far as possible: the lock last, so that no other save uses it while it is being
+    /// removed.
     pub fn remove(&self) {
         let _ = self.clear(&[]);
         let _ = self.folder.remove_file(LOCK);
-        // Some file systems keep a file that is open in its folder, under another name.
+        // Some file systems keep an open file in its folder, under another name.
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // Not empty if another save began in it just now: then it is that one's.
+        // Not empty if another save has just started in it.
         let _ = self.parent.remove_dir(&self.name);
     }
 }
 
-/// Writes a file of the workplace whole or not at all.
+/// Replaces a file of the workplace atomically.
 pub fn replace(folder: &Dir, name: &str, bytes: &[u8]) -> io::Result<()> {
     let fresh = format!("{name}{FRESH}");
     match folder.remove_file(&fresh) {
@@ -129,7 +130,7 @@ pub fn replace(folder: &Dir, name: &str, bytes: &[u8]) -> io::Result<()> {
     folder.rename(&fresh, folder, name)
 }
 
-/// Refuses a folder that another user made, or can write to: everything in it will be removed or written over.
+/// Refuses a folder that another user created or can write to: everything in it will be removed or overwritten.
 fn check_owner(folder: &Dir) -> io::Result<()> {
     let meta = folder.metadata()?;
     let own = rustix::process::geteuid().as_raw();
@@ -138,7 +139,7 @@ fn check_owner(folder: &Dir) -> io::Result<()> {
     if is_own && is_closed {
         return Ok(());
     }
-    // On FAT, or a network's file system, owners and modes may be made up: a new file shows it.
+    // On FAT or a network file system, owners and modes may be invented: a new file shows it.
     let probe = format!("probe{FRESH}");
     let _ = folder.remove_file(&probe);
     let made = folder.create_file(&probe, 0o600).and_then(|file| file.metadata());
@@ -154,7 +155,7 @@ fn check_owner(folder: &Dir) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
 }
 
-/// What is there cannot be a part of an earlier save.
+/// The error if the folder cannot be that of an earlier save.
 fn unusable(path: &Path, source: io::Error) -> Error {
     Error::Io {
         action: "use",
@@ -165,7 +166,7 @@ fn unusable(path: &Path, source: io::Error) -> Error {
     }
 }
 
-/// Whether an open file is the one that a name stands for now.
+/// Whether an open file is the one that a name refers to now.
 fn is_same(file: &File, named: io::Result<File>) -> io::Result<bool> {
     let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
     match named {
