@@ -3,19 +3,20 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use sealift::Result;
 use sealift::archive::content::Content;
-use sealift::archive::verify::{self, Report as Verification};
+use sealift::archive::verify::Report as Verification;
 use sealift::docker::attach::Restart;
 use sealift::docker::stopped::StoppedStore;
 use sealift::docker::{self, Docker};
+use sealift::error::Finding;
 use sealift::escape::Escaped;
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
 use sealift::load::{
-    Attach, Candidates, Change, DigestStatus, LoadOptions, Obstacle, ObstacleKind, Plan, Report, Target,
+    self, Attach, Change, DigestStatus, LoadOptions, Obstacle, ObstacleKind, Plan, Report, Target,
 };
 use sealift::oci::{Platform, Reference};
-use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
 use super::bars;
@@ -174,18 +175,40 @@ impl Load {
 
     fn load<T: Target>(&self, target: &T, output: &Output, interrupt: &Interrupt) -> Outcome {
         let progress = bars::progress(output);
-        let contents: Vec<Box<dyn Content>> = self
+        let archives: Vec<Box<dyn Content>> = self
             .archive
             .open(interrupt)?
             .map(|(_, content)| content)
             .collect::<Result<_>>()?;
-        let mut candidates = Candidates::default();
-        for content in &contents {
-            let options = self.archive.verify_options();
-            let found = verify::verify(content.as_ref(), &options, progress.as_ref(), interrupt)?;
-            candidates.add(content.as_ref(), &self.usable(found, output)?)?;
+        let mut observer = Printed {
+            output,
+            refused: Vec::new(),
+        };
+        let loaded = load::load(
+            target,
+            &archives,
+            &self.options(),
+            &mut observer,
+            progress.as_ref(),
+            interrupt,
+        );
+        match loaded {
+            Ok(load::Outcome::Planned(plan)) => {
+                progress.done();
+                planned(output, &plan)
+            }
+            Ok(load::Outcome::Loaded(report)) => {
+                progress.done();
+                self.loaded(output, &report)
+            }
+            Err(error) if observer.refused.is_empty() => Err(error.into()),
+            Err(error) => Err(Failure::Findings(error, observer.refused)),
         }
-        let options = LoadOptions {
+    }
+
+    /// What is loaded, and how.
+    fn options(&self) -> LoadOptions {
+        LoadOptions {
             images: self.image.clone(),
             renames: self.rename.renames().to_vec(),
             platform: self.platform.clone(),
@@ -197,28 +220,9 @@ impl Load {
             },
             trust_recorded: self.trust_recorded || self.archive.are_expected(),
             keep_going: self.keep_going,
-        };
-        let inventory = target.probe(Some(&candidates))?;
-        let plan = target.plan(&candidates, &options, &inventory)?;
-        if let Some(space) = plan
-            .space
-            .as_ref()
-            .filter(|space| space.is_short() && !space.is_insufficient)
-        {
-            output.warn(&format!(
-                "the load may not fit into {}: {} are needed, {} are free",
-                space.path,
-                Size(space.needed),
-                Size(space.free)
-            ));
+            dry_run: self.dry_run,
+            verify: self.archive.verify_options(),
         }
-        if self.dry_run {
-            progress.done();
-            return planned(output, &plan);
-        }
-        let report = target.apply(&candidates, &plan, progress.as_ref(), interrupt)?;
-        progress.done();
-        self.loaded(output, &report)
     }
 
     fn loaded(&self, output: &Output, report: &Report) -> Outcome {
@@ -234,30 +238,38 @@ impl Load {
         }
         told(output, report)
     }
+}
 
-    /// Tells what is wrong with an archive; with `--keep-going`, lets images pass that are whole.
-    fn usable(&self, found: Verification, output: &Output) -> Result<Verification, Failure> {
-        if found.is_good() {
-            return Ok(found);
+/// Prints what is found before anything is loaded.
+struct Printed<'o> {
+    output: &'o Output,
+    /// The findings of an archive that is refused.
+    refused: Vec<Finding>,
+}
+
+impl load::Observer for Printed<'_> {
+    fn damaged(&mut self, report: &Verification, is_refused: bool) {
+        for finding in report.findings.iter().filter(|finding| finding.is_error()) {
+            self.output.warn(&finding.to_string());
         }
-        for finding in found.findings.iter().filter(|finding| finding.is_error()) {
-            output.warn(&finding.to_string());
+        for error in &report.unread {
+            self.output.warn(&error.to_string());
         }
-        for error in &found.unread {
-            output.warn(&error.to_string());
+        if is_refused {
+            self.refused.clone_from(&report.findings);
         }
-        if self.keep_going && found.images.iter().any(|image| image.is_good) {
-            return Ok(found);
+    }
+
+    fn planned(&mut self, plan: &Plan) {
+        let space = plan.space.as_ref();
+        if let Some(space) = space.filter(|space| space.is_short() && !space.is_insufficient) {
+            self.output.warn(&format!(
+                "the load may not fit into {}: {} are needed, {} are free",
+                space.path,
+                Size(space.needed),
+                Size(space.free)
+            ));
         }
-        let rest = found.images.iter().any(|image| image.is_good);
-        let findings = found.findings.clone();
-        found.into_good().map_err(|error| match error {
-            Error::Unverified { place, count, .. } if rest => {
-                let hint = Some("nothing was loaded; --keep-going loads the images that are whole".into());
-                Failure::Findings(Error::Unverified { place, count, hint }, findings)
-            }
-            other => Failure::Findings(other, findings),
-        })
     }
 }
 

@@ -50,7 +50,6 @@ impl Target for Docker {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Report> {
-        plan.check_space()?;
         self.repair(progress)?;
         let accepts = Accepts::ask(&self.client)?;
         let load = Load {

@@ -2,6 +2,7 @@
 
 use super::Skipped;
 use super::candidate::{Candidate, Candidates, DamagedImage};
+use crate::archive::verify;
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
 use crate::image::names;
@@ -38,6 +39,10 @@ pub struct LoadOptions {
     pub trust_recorded: bool,
     /// Whether images that are whole are loaded when others are not.
     pub keep_going: bool,
+    /// Whether it is only said what would be done.
+    pub dry_run: bool,
+    /// How archives are verified.
+    pub verify: verify::Options,
 }
 
 /// The images that were asked for.
