@@ -1,8 +1,8 @@
-//! From references and a source to a sealed archive. Every reference is resolved and every manifest read before
-//! a byte is written.
+//! From references and a source to an archive. Every reference is resolved and every manifest read before a
+//! byte is written.
 //!
 //! - `resolve`: references to images
-//! - `write`: filling the archive that was laid out for them
+//! - `write`: writes the archive
 
 mod resolve;
 mod write;
@@ -28,36 +28,36 @@ use crate::progress::Progress;
 use crate::source::{Others, Source};
 use crate::transfer::{self, Moved};
 
-/// Where an archive goes.
+/// The output of a save.
 pub enum Output<'a> {
-    /// A file, or the name before `.001` of parts. A device or FIFO is written as a pipe.
+    /// A file, or the base name of parts. A device or FIFO is written like a pipe.
     File(&'a Path),
-    /// A pipe, and what messages call it.
+    /// A pipe, and its name in messages.
     Stream(&'a Path, &'a mut (dyn Write + Send)),
 }
 
-/// What is saved, and how.
+/// What to save, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The platforms of multi-platform images; `None` for what a source gives by itself.
+    /// The platforms of multi-platform images; `None` for the default of the source.
     pub platforms: Option<PlatformSelection>,
-    /// Bytes of a part, if the archive is cut.
+    /// Bytes of a part, if the archive is split.
     pub split: Option<u64>,
-    /// Whether what an interrupted run left is used, and left if this one is interrupted.
+    /// Whether data of an interrupted run is used, and kept if this run is interrupted.
     pub resume: bool,
-    /// Whether only this user may read the archive, whatever it comes out of. Out of an engine it is always so.
+    /// Whether only this user may read the archive. For images from an engine that is always so.
     pub private: bool,
-    /// Whether a file is written from its start to its end, as a pipe is: one blob after the other.
+    /// Whether a file is written from start to end like a pipe, one blob after the other.
     pub in_order: bool,
-    /// Blobs at once.
+    /// Number of blobs fetched at the same time.
     pub jobs: NonZeroUsize,
-    /// How often a blob is asked for in vain.
+    /// Number of attempts per blob.
     pub tries: u32,
-    /// The pause before a broken blob is asked for again; it doubles with each further try.
+    /// The pause before a broken blob is requested again; it doubles with each attempt.
     pub pause: Duration,
-    /// New names.
+    /// Renames.
     pub renames: Vec<Rename>,
-    /// Whether images are left out that cannot be had, and the others are saved.
+    /// Whether images that cannot be saved are skipped.
     pub keep_going: bool,
 }
 
@@ -81,7 +81,7 @@ impl Default for Options {
 /// What was saved.
 #[derive(Debug, Clone)]
 pub struct Summary {
-    /// Digest of `index.json`: the one line to compare.
+    /// Digest of `index.json`, which pins the archive.
     pub digest: Digest,
     /// The archive's size in bytes.
     pub size: u64,
@@ -89,16 +89,16 @@ pub struct Summary {
     pub files: Vec<PathBuf>,
     /// The images, in the archive's order.
     pub images: Vec<Saved>,
-    /// Images that were asked for and left out, by name.
+    /// Requested images that were skipped.
     pub skipped: Vec<Skipped>,
-    /// Stored bytes that an interrupted run had left.
+    /// Stored bytes that were kept from an interrupted run.
     pub reused: u64,
 }
 
-/// An image that was asked for and left out.
+/// A requested image that was skipped.
 #[derive(Debug, Clone)]
 pub struct Skipped {
-    /// What it was asked for as.
+    /// The reference by which it was requested.
     pub reference: Reference,
     /// Why.
     pub error: Error,
@@ -107,19 +107,19 @@ pub struct Skipped {
 /// An image that was saved.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Saved {
-    /// Its name in the archive; the digest that it was asked for by, if it has none.
+    /// Its name in the archive; the requested digest, if it has no name.
     #[serde(rename = "name", serialize_with = "Reference::serialize_name")]
     pub reference: Reference,
-    /// What it was asked for as, if that is another name.
+    /// The requested name, if it was renamed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renamed_from: Option<Reference>,
-    /// The digest that it is known by; `None` if it has none.
+    /// Its digest; `None` if it has none.
     pub digest: Option<Digest>,
-    /// What stands behind the digest.
+    /// The evidence for the digest.
     pub evidence: Evidence,
     /// Where it came from.
     pub from: String,
-    /// Where its parts came from, if not simply from a registry or an archive.
+    /// Where its parts came from, if not all from a registry or an archive.
     #[serde(rename = "provenance")]
     pub origins: Option<Origins>,
     /// The platforms whose images are in the archive.
@@ -127,9 +127,9 @@ pub struct Saved {
     pub platforms: Vec<Platform>,
     /// The type of an artifact, which no engine loads; `None` for an image.
     pub artifact: Option<String>,
-    /// Stored bytes of its blobs, also of those that it shares.
+    /// Stored bytes of its blobs, including shared ones.
     pub size: u64,
-    /// Stored bytes of them that an interrupted run had left.
+    /// Of these, stored bytes that were kept from an interrupted run.
     pub reused: u64,
 }
 
@@ -145,13 +145,13 @@ impl Summary {
     }
 }
 
-/// Saves images to one archive.
+/// Saves images into one archive.
 ///
 /// # Errors
 ///
-/// Names every reference that does not resolve, the blob that cannot be had, or the file that cannot be written. What
-/// was at the output's path stays as it is until the archive is whole. If images may be left out, it is an error only
-/// if all of them are.
+/// Lists every reference that does not resolve, or names the blob that cannot be fetched or the file that
+/// cannot be written. The output's path is unchanged until the archive is complete. With
+/// [`Options::keep_going`], it is an error only if all images are skipped.
 pub fn save(
     source: &dyn Source,
     references: &[Reference],
@@ -178,7 +178,7 @@ pub fn save(
         progress,
         interrupt,
     };
-    // What an interrupted run had left of the blobs that came before images were left out.
+    // Reused bytes of the blobs that were fetched before images were skipped.
     let mut left: HashMap<Digest, u64> = HashMap::new();
     loop {
         if images.named.is_empty() || !skipped.is_empty() && !options.keep_going {
@@ -210,7 +210,7 @@ pub fn save(
     }
 }
 
-/// Names the images without an index that this machine's platform does not run.
+/// Notes the images without an index that do not run on this machine's platform.
 fn note_foreign(images: &Images, progress: &dyn Progress) {
     let host = Platform::host();
     let singles = images.named.iter().filter(|named| named.graph.indexes.is_empty());
@@ -224,7 +224,7 @@ fn note_foreign(images: &Images, progress: &dyn Progress) {
     }
 }
 
-/// The platform that `manifest.json` names: this host's if it was chosen, else the first that was.
+/// The platform of `manifest.json`: this host's if it was chosen, else the first chosen one.
 fn preferred(selection: Option<&PlatformSelection>) -> Platform {
     let host = Platform::host();
     match selection {
@@ -247,7 +247,7 @@ fn summary(
         .iter()
         .map(|blob| (*blob.verified.digest(), blob.reused))
         .collect();
-    // Names of one image are told the same of it.
+    // Several names of one image share the result.
     let mut measured: HashMap<usize, (Vec<Platform>, u64, u64)> = HashMap::new();
     let mut saved = Vec::with_capacity(images.named.len());
     let asked = images.named.iter().zip(&images.asked);
@@ -281,7 +281,7 @@ fn summary(
     }
 }
 
-/// An image's platforms, the bytes of its blobs, and how many of them an interrupted run had left.
+/// An image's platforms, the bytes of its blobs, and how many of them were reused.
 fn measure(named: &Named, reused: &HashMap<Digest, u64>) -> (Vec<Platform>, u64, u64) {
     let blobs = named.blobs();
     let mut platforms: Vec<Platform> = Vec::new();

@@ -1,4 +1,4 @@
-//! The arguments of commands that read archives.
+//! The options of commands that read archives.
 
 use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
@@ -14,7 +14,7 @@ use sealift::{Error, Result};
 
 use super::size;
 
-/// Which archives are read, and how they are checked.
+/// Which archives to read, and how to verify them.
 #[derive(Args)]
 pub struct ArchiveArgs {
     #[command(flatten)]
@@ -43,7 +43,7 @@ impl ArchiveArgs {
         self.files.are_expected()
     }
 
-    /// How the archives are verified.
+    /// The options for verifying.
     pub fn verify_options(&self) -> verify::Options {
         let mut options = verify::Options {
             max_layer_size: self.files.spool.max_layer_size,
@@ -56,7 +56,7 @@ impl ArchiveArgs {
     }
 }
 
-/// Which archives are read.
+/// Which archives to read.
 #[derive(Args)]
 pub struct FileArgs {
     /// Archives, parts of archives, or layout folders; `-` is standard input
@@ -73,7 +73,7 @@ pub struct FileArgs {
     spool: SpoolArgs,
 }
 
-/// A digest, also as the whole line that `save` prints.
+/// A digest, or the whole line that `save` prints.
 fn expected(text: &str) -> Result<Digest, DigestError> {
     text.trim()
         .strip_prefix("archive ")
@@ -83,8 +83,8 @@ fn expected(text: &str) -> Result<Digest, DigestError> {
 }
 
 impl FileArgs {
-    /// Opens the archives one after the other, each compared with what is expected of it. Each comes with
-    /// its path as it was given.
+    /// Opens the archives one after the other, and compares each with its expected digest. Each is returned
+    /// with its path as given.
     pub fn open<'a>(
         &'a self,
         interrupt: &Interrupt,
@@ -112,7 +112,7 @@ impl FileArgs {
         }))
     }
 
-    /// Refuses to wait for an archive that is typed.
+    /// Refuses a terminal as standard input.
     fn check(&self) -> Result<()> {
         let is_typed = self.files.iter().any(|file| file == Path::new("-")) && std::io::stdin().is_terminal();
         match is_typed {
@@ -124,7 +124,7 @@ impl FileArgs {
         }
     }
 
-    /// Whether it is said of each archive which one it must be.
+    /// Whether `--expect` was given.
     pub fn are_expected(&self) -> bool {
         !self.expect.is_empty()
     }
@@ -135,7 +135,7 @@ impl FileArgs {
     }
 }
 
-/// Where what cannot be used as it comes is kept meanwhile.
+/// Where temporary data is kept.
 #[derive(Args)]
 pub struct SpoolArgs {
     /// Directory for temporary files
@@ -151,7 +151,8 @@ pub struct SpoolArgs {
 }
 
 impl SpoolArgs {
-    /// How archives are opened. Without `--tmpdir` the folder of an `output` file is used, else the system's.
+    /// The options for opening archives. Without `--tmpdir`, temporary data is kept in the folder of an
+    /// `output` file, else in the system's.
     pub fn options(&self, interrupt: &Interrupt, output: Option<&Path>) -> archive::Options {
         let mut options = archive::Options {
             max_layer_size: self.max_layer_size,

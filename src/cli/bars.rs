@@ -1,4 +1,4 @@
-//! Progress: bars on a terminal, a plain line now and then elsewhere, nothing when quiet.
+//! Progress: bars on a terminal, an occasional plain line elsewhere, nothing with `--quiet`.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -19,8 +19,8 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Blobs smaller than this get no bar of their own, in bytes.
 const SMALL: u64 = 1 << 20;
 
-/// Chooses how to report: warnings alone when quiet, bars on a terminal, lines elsewhere and beside JSON. When verbose,
-/// each step and each blob is a line besides.
+/// Chooses how to report: only warnings with `--quiet`, bars on a terminal, lines elsewhere and with `--json`.
+/// With `--verbose`, each step and each blob is a line too.
 pub fn progress(output: &Output) -> Arc<dyn Progress> {
     if output.is_quiet() {
         Arc::new(Quiet)
@@ -52,7 +52,7 @@ fn started(digest: &Digest, size: u64, done: u64) -> String {
     }
 }
 
-/// Reports warnings alone.
+/// Reports only warnings.
 struct Quiet;
 
 impl Progress for Quiet {
@@ -108,7 +108,7 @@ impl Progress for Bars {
             None => ProgressBar::new_spinner().with_style(style("{prefix:>12} {spinner} {elapsed}")),
         };
         let bar = self.all.add(bar.with_prefix(Escaped(name).to_string()));
-        // At once, however short the work is.
+        // At once, even if the work is short.
         bar.tick();
         bar.enable_steady_tick(Duration::from_millis(250));
         state.total = Some(bar);
@@ -138,7 +138,7 @@ impl Progress for Bars {
         let state = self.state();
         if let Some(total) = &state.total {
             total.inc(bytes);
-            // Layers may have to be packed several times.
+            // Layers may have to be recompressed several times.
             if total.length().is_some_and(|length| length < total.position()) {
                 total.set_length(total.position());
             }
@@ -177,7 +177,7 @@ impl Drop for Bars {
     }
 }
 
-/// Prints a line on standard error. Nobody there is no reason to end the work.
+/// Prints a line on standard error. A closed standard error does not end the work.
 fn say(text: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
@@ -206,7 +206,7 @@ impl Lines {
         line.printed = Instant::now();
         let seconds = line.started.elapsed().as_secs().max(1);
         let rate = line.done / seconds;
-        // Layers may have to be packed several times.
+        // Layers may have to be recompressed several times.
         match line.total.filter(|total| line.done <= *total) {
             Some(total) => {
                 let left = total.saturating_sub(line.done) / rate.max(1);

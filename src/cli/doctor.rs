@@ -37,7 +37,7 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    /// Looks, and repairs if that is wanted.
+    /// Reports, and repairs with `--repair`.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         interrupt.check()?;
         let progress = bars::progress(output);
@@ -100,7 +100,7 @@ impl Doctor {
     }
 }
 
-/// Whether a killed load left something; `None` where only root may know.
+/// Whether an interrupted load left something; `None` if only root can know.
 fn leftover(folder: &Folder) -> Result<Option<bool>> {
     match folder.has_leftover() {
         Ok(found) => Ok(Some(found)),
@@ -109,7 +109,7 @@ fn leftover(folder: &Folder) -> Result<Option<bool>> {
     }
 }
 
-/// A kind of names, and how their digests would get shown.
+/// A kind of names, and how their digests get shown.
 #[derive(serde::Serialize)]
 struct KindOfNames {
     names: &'static str,

@@ -1,4 +1,4 @@
-//! What documents, help texts and hints tell a reader to type is what the parser takes.
+//! Every sealift command in documents, help texts and hints parses.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 
 use super::*;
 
-/// The words of each program that a shell line starts: quotes, `|`, `&&`, `;`, `>` and comments as a shell has them.
+/// The words of each program in a shell line, with quotes, `|`, `&&`, `;`, `>` and comments as in a shell.
 fn programs(line: &str) -> Vec<Vec<String>> {
     let mut programs = vec![vec![]];
     let mut word: Option<String> = None;
@@ -38,7 +38,7 @@ fn programs(line: &str) -> Vec<Vec<String>> {
     programs
 }
 
-/// sealift's arguments in a line, each time that it is run: behind `sudo`, `ssh HOST` and variables, too.
+/// The arguments of each sealift command in a line, also after `sudo`, `ssh HOST` and variables.
 fn calls(line: &str) -> Vec<Vec<String>> {
     let mut calls = Vec::new();
     for words in programs(line.trim_start_matches("$ ")) {
@@ -58,7 +58,7 @@ fn calls(line: &str) -> Vec<Vec<String>> {
     calls
 }
 
-/// What stands for a digest in an example: `sha256:...`, `sha256:4bf5...`.
+/// Fills in the digests of an example: `sha256:...`, `sha256:4bf5...`.
 fn with_digests(text: &str) -> String {
     let mut parts = text.split("sha256:");
     let mut filled = parts.next().unwrap().to_owned();
@@ -73,7 +73,7 @@ fn with_digests(text: &str) -> String {
     filled
 }
 
-/// Why the parser refuses a line; a `mention` may leave out what a command cannot do without.
+/// Why the parser refuses a line. A `mention` may omit required arguments.
 fn refusal(line: &str, mention: bool) -> Option<String> {
     calls(&with_digests(line)).into_iter().find_map(|words| {
         let error = Cli::command().try_get_matches_from(&words).err()?;
@@ -88,7 +88,7 @@ fn refusal(line: &str, mention: bool) -> Option<String> {
     })
 }
 
-/// The indented and fenced lines of a document, and what it has between backticks.
+/// The indented and fenced lines of a document, and its code spans.
 fn code(document: &str) -> (Vec<&str>, Vec<&str>) {
     let mut is_fenced = false;
     let mut lines = Vec::new();

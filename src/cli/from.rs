@@ -1,4 +1,4 @@
-//! How the command line says where images come from.
+//! The options that say where images come from.
 
 use std::convert::Infallible;
 use std::os::unix::fs::MetadataExt as _;
@@ -77,7 +77,7 @@ impl FromStr for From {
             "auto" => From::Auto,
             "registry" => From::Registry,
             "docker" => From::Docker,
-            // As skopeo names such a folder; a layout or archive is known by what is in it.
+            // In skopeo's form. A layout or archive is recognised by its content.
             path => From::Path(match path.strip_prefix("dir:") {
                 Some(folder) if !Path::new(path).exists() => folder.into(),
                 _ => path.into(),
@@ -97,33 +97,33 @@ enum How {
 }
 
 impl FromArgs {
-    /// How often something is asked for.
+    /// Number of attempts for each request.
     pub fn tries(&self) -> u32 {
         self.registry.tries()
     }
 
-    /// Whether all images are meant if none is named.
+    /// Whether naming no image means all images.
     pub fn is_archives(&self) -> bool {
         self.from.iter().all(|from| matches!(from, From::Path(_)))
     }
 
-    /// Whether it was left to sealift where images come from: then one without a digest is not what was hoped for.
+    /// Whether the source was left to sealift, so that an image without a digest is not what was requested.
     pub fn is_auto(&self) -> bool {
         self.data_root.is_none() && self.from.contains(&From::Auto)
     }
 
-    /// Why the local Docker was not asked, where it would have been.
+    /// Why the local Docker was not asked, if it was to be.
     pub fn unasked(&self) -> Option<String> {
         let absence = docker::source::absence(&docker::Options::from_process());
         absence.filter(|_| self.is_auto())
     }
 
-    /// Whether nothing is to be written unless all of it is proven.
+    /// Whether nothing may be written unless everything is proven.
     pub fn requires_proof(&self) -> bool {
         matches!(self.rebuild, How::Require)
     }
 
-    /// Whether one of the archives is not for everybody to read.
+    /// Whether one of the archives is not readable by everyone.
     pub fn is_private(&self) -> bool {
         let closed = |path: &PathBuf| {
             path.metadata()
@@ -132,7 +132,7 @@ impl FromArgs {
         self.from.iter().filter_map(From::path).any(closed)
     }
 
-    /// Opens all of it. What has to be kept for a while goes beside the `output` file if nothing else is said.
+    /// Opens the sources. Temporary data is kept beside the `output` file unless an option says otherwise.
     pub fn source(
         &self,
         all: bool,
@@ -148,14 +148,14 @@ impl FromArgs {
             interrupt,
         };
         let paths = self.from.iter().filter_map(From::path).cloned();
-        // The parts of an archive are one, which stands where its first part does.
+        // The parts of an archive are one source, at the place of its first part.
         let mut archives = segments::by_archive(&paths.collect::<Vec<_>>());
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         for from in &self.from {
             match from {
                 From::Registry => sources.extend(open.registry()?),
                 From::Docker => sources.push(open.docker()?),
-                // A registry cannot be saved as a whole: all means the engine's images.
+                // A registry cannot be saved as a whole, so `--all` means the engine's images.
                 From::Auto if all || self.data_root.is_some() => sources.push(open.docker()?),
                 From::Auto => sources.extend(open.auto()?),
                 From::Path(path) => {
@@ -178,7 +178,7 @@ impl FromArgs {
         }
     }
 
-    /// Refuses options that contradict each other, or would be without effect.
+    /// Refuses options that contradict each other or have no effect.
     fn check(&self) -> Result<()> {
         if self.offline && self.from.contains(&From::Registry) {
             return Err(Error::Usage {
@@ -212,7 +212,7 @@ impl Open<'_> {
         self.held(holder)
     }
 
-    /// The local Docker for what it has with a proven digest, then the registry.
+    /// The local Docker for images whose digest it can prove, then the registry.
     fn auto(&self) -> Result<Option<Box<dyn Source>>> {
         Ok(match (self.docker_if_there()?, self.registry()?) {
             (Some(docker), Some(registry)) => {
@@ -227,7 +227,7 @@ impl Open<'_> {
         })
     }
 
-    /// The local Docker, if there is one that can be asked.
+    /// The local Docker, if it can be asked.
     fn docker_if_there(&self) -> Result<Option<Box<dyn Source>>> {
         if docker::source::absence(&docker::Options::from_process()).is_some() {
             return Ok(None);
@@ -261,7 +261,7 @@ impl Open<'_> {
         }
     }
 
-    /// The registry, if it may be asked, for what may well be out of reach.
+    /// The registry, if it may be asked, with short timeouts.
     fn upstream(&self) -> Result<Option<Arc<dyn Source>>> {
         if self.args.offline {
             return Ok(None);

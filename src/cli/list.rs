@@ -37,13 +37,13 @@ pub struct List {
     table: TableArgs,
 }
 
-/// What stands behind a digest, as far as it is seen without hashing layers.
+/// The evidence for a digest, without hashing layers.
 #[derive(Clone, Copy, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Behind {
-    /// The manifest or index is here and hashes to it.
+    /// The manifest or index is present and hashes to it.
     Manifest,
-    /// The engine that the image came from said so, or the manifest that has it may be in no registry.
+    /// The source engine reported it, or its manifest may be in no registry.
     Recorded,
     /// There is no digest.
     None,
@@ -53,28 +53,28 @@ enum Behind {
 #[derive(serde::Serialize)]
 struct Listed {
     name: Option<String>,
-    /// `None` if none is known.
+    /// `None` if it is not known.
     digest: Option<Digest>,
     evidence: Behind,
     /// Digest of the manifest that replaces one that could not be recovered.
     #[serde(rename = "stand_in")]
     substitute: Option<Digest>,
-    /// Whether every blob that it needs is there. Whether they are right is for `verify` to say.
+    /// Whether every blob that it needs is present; `verify` checks that they are right.
     complete: bool,
     #[serde(serialize_with = "Platform::serialize_texts")]
     platforms: Rc<[Platform]>,
-    /// What it is, if it is an artifact and no image.
+    /// Its type, if it is an artifact.
     artifact: Option<String>,
     /// Digest of the index, if there is one.
     index: Option<Digest>,
-    /// One for each platform that is here.
+    /// One for each platform that is present.
     #[serde(serialize_with = "all")]
     manifests: Rc<[Variant]>,
     /// Stored bytes of its blobs.
     size: u64,
-    /// How many layers it has.
+    /// Number of layers.
     layers: usize,
-    /// Those that are here only uncompressed.
+    /// The layers that are present only uncompressed.
     uncompressed: Vec<Unpacked>,
     /// Where its manifest and layers came from, as the archive says.
     #[serde(rename = "provenance")]
@@ -89,7 +89,7 @@ struct Variant {
     /// Digest of the manifest.
     digest: Digest,
     config: Digest,
-    /// What Docker shows as image id, in each kind of store; `None` for an artifact.
+    /// Docker's image id in each kind of store; `None` for an artifact.
     image_id: Option<ImageId>,
 }
 
@@ -113,10 +113,10 @@ fn all<S: serde::Serializer>(variants: &[Variant], serializer: S) -> Result<S::O
     serializer.collect_seq(variants)
 }
 
-/// A layer that is here only uncompressed.
+/// A layer that is present only uncompressed.
 #[derive(serde::Serialize)]
 struct Unpacked {
-    /// Of the layer as it was stored.
+    /// Digest of its stored form.
     digest: Digest,
     diff_id: Digest,
     /// Uncompressed bytes.
@@ -184,7 +184,7 @@ const COLUMNS: [Column; 6] = [
     Column::MinorList("PLATFORMS"),
     Column::Text("SIZE"),
 ];
-/// The columns of what stands below an image, and what they are set off by.
+/// The columns of the lines below an image, and their indentation.
 const DETAILS: [Column; 3] = [Column::Name(""), Column::Digest(""), Column::Text("")];
 const INDENT: &str = "  ";
 
@@ -209,7 +209,7 @@ fn row(image: &Listed) -> Vec<String> {
     ]
 }
 
-/// The digests below an image, each with what it is and where Docker shows it as image id.
+/// The digests below an image, each with its kind and the store in which Docker shows it as image id.
 fn details(image: &Listed) -> Vec<Vec<String>> {
     let row = |what: String, digest: Digest, store: Option<&str>| {
         let id = store.map(|store| format!("IMAGE ID in a {store} store"));
@@ -226,7 +226,7 @@ fn details(image: &Listed) -> Vec<Vec<String>> {
             None => String::new(),
         };
         let ids = variant.image_id.as_ref();
-        // A substitute's own digest is no name to deploy by.
+        // The digest of a substitute must not be deployed by.
         if image.substitute.is_none() {
             let is_id = ids.is_some_and(|ids| ids.containerd == variant.digest);
             let store = is_id.then_some("containerd");
@@ -241,7 +241,7 @@ fn details(image: &Listed) -> Vec<Vec<String>> {
     rows
 }
 
-/// Where everything came from, if that is told, and what is here only uncompressed, which is seen.
+/// The origin of manifest and layers, if the archive has it, and the layers that are present only uncompressed.
 fn origin(image: &Listed) -> Option<String> {
     let said = image.origins.as_ref();
     let is_told = |layer: &Unpacked| {
@@ -272,7 +272,7 @@ fn images(content: &dyn Content) -> Result<Vec<Listed>> {
             graph,
         });
     }
-    // Names of one image are told the same of it.
+    // Several names of one image share the result.
     let mut measured: HashMap<usize, Measured> = HashMap::new();
     let firsts = format::firsts(&images);
     let entries = content.entries().iter().zip(images).zip(firsts);
@@ -286,7 +286,7 @@ fn images(content: &dyn Content) -> Result<Vec<Listed>> {
         .collect())
 }
 
-/// What is told of an image's content.
+/// Properties of an image's content.
 #[derive(Clone)]
 struct Measured {
     platforms: Rc<[Platform]>,
@@ -353,7 +353,7 @@ fn listed(entry: &Entry, provenance: Provenance, measured: Measured) -> Listed {
     }
 }
 
-/// What runs, or the artifacts if nothing does. Attestations are no images of their own.
+/// The runnable images, or the artifacts if there are none. Attestations are not listed.
 fn variants(graph: &Graph) -> Vec<Variant> {
     let images = graph.images.iter();
     let images = images.filter(|image| image.is_runnable() || image.artifact_type().is_some());

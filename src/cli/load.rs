@@ -110,7 +110,7 @@ const COLUMNS: [Column; 6] = [
     Column::Name("NAME"),
     Column::Name("TAG"),
     Column::Digest("DIGEST"),
-    // What is not verified, or not shown, is warned of besides.
+    // What is not verified or not shown is also a warning.
     Column::Minor("EVIDENCE"),
     Column::Minor("SHOWN"),
     Column::Text("CHANGE"),
@@ -152,7 +152,7 @@ impl Load {
             ..docker::Options::from_process()
         };
         if !self.dry_run {
-            // Before anything is asked of the engine: it may be down because of what is repaired.
+            // Before the engine is asked for anything: it may be down because of what is repaired.
             docker::repair(&options.folder, self.start_command.as_deref(), progress.as_ref())?;
         }
         if let Some(root) = &self.data_root {
@@ -167,7 +167,7 @@ impl Load {
         }
     }
 
-    /// The store of this host's engine, if that does not run and is to be written to all the same.
+    /// The store of this host's engine, if it is not running and `--attach offline` was given.
     fn stopped(&self, options: &docker::Options) -> Option<StoppedStore> {
         let is_meant = matches!(self.attach, How::Offline) && StoppedStore::is_of(&options.environment);
         is_meant.then(|| StoppedStore::find(None, options).ok()).flatten()
@@ -273,7 +273,7 @@ impl load::Observer for Printed<'_> {
     }
 }
 
-/// Warns of images that the engine does not run.
+/// Warns of images that the engine cannot run.
 fn tell_foreign(output: &Output, report: &Report) {
     let mut foreign: Vec<(&Platform, Vec<&Reference>)> = Vec::new();
     for image in report.images.iter().filter(|image| image.is_foreign) {
@@ -301,9 +301,9 @@ fn hint(obstacle: &Obstacle) -> Option<String> {
     }
 }
 
-/// The same command line with consent to a restart, for a shell.
+/// The same command line for a shell, with consent to a restart.
 fn consenting(arguments: impl Iterator<Item = String>, is_root: bool) -> String {
-    // Where root logs in, sudo may not be installed.
+    // On hosts where root logs in, sudo may not be installed.
     let sudo = (!is_root).then(|| "sudo".to_string());
     let mut words: Vec<String> = sudo.into_iter().chain(["sealift".to_string()]).collect();
     let mut arguments = arguments.filter(|argument| argument != "--dry-run");
@@ -374,7 +374,7 @@ fn told(output: &Output, report: &Report) -> Outcome {
     Ok(report.exit_code())
 }
 
-/// Notes which images show no digest, although all went as it was asked for.
+/// Notes which images show no digest although the load did what was requested.
 fn note_undigested(output: &Output, report: &Report) {
     let declined = report.images.iter().filter(|image| image.declined);
     let declined: Vec<&Reference> = declined.map(|image| &image.name).collect();
@@ -399,7 +399,7 @@ fn note_undigested(output: &Output, report: &Report) {
     }
 }
 
-/// Tells what is in the way of images, each reason once with the names that it holds for.
+/// Reports obstacles, each one once with the names that it concerns.
 fn tell<'r>(output: &Output, what: &str, images: impl Iterator<Item = (&'r Reference, &'r [Obstacle])>) {
     let mut groups: Vec<(&[Obstacle], Vec<&Reference>)> = Vec::new();
     for (name, obstacles) in images {
@@ -422,7 +422,7 @@ fn tell<'r>(output: &Output, what: &str, images: impl Iterator<Item = (&'r Refer
     }
 }
 
-/// The first names of a list, and how many more there are.
+/// The first names of a list, and the number of the others.
 fn first_names(names: &[&Reference]) -> String {
     const SHOWN: usize = 3;
     let first: Vec<String> = names.iter().take(SHOWN).map(|name| name.familiar()).collect();

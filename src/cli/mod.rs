@@ -1,10 +1,10 @@
-//! The command line: one file a command; what it prints, and exit codes.
+//! The command line: one file per command, output, and exit codes.
 //!
 //! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
-//! - [`archive`]: the options that say which archives are read
-//! - [`from`]: the options that say where images come from
-//! - [`rename`]: the options that give images other names
-//! - [`registry`]: the options that say how registries are reached
+//! - [`archive`]: the options for reading archives
+//! - [`from`]: the options for the sources of images
+//! - [`rename`]: the options for renaming images
+//! - [`registry`]: the options for reaching registries
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
 //! - [`table`]: tables that fit the terminal
@@ -62,7 +62,7 @@ struct Cli {
     command: Command,
 }
 
-/// What every command takes.
+/// The options of every command.
 #[derive(Args, Clone, Copy)]
 struct Global {
     /// Print one JSON document on standard output
@@ -87,7 +87,7 @@ enum Command {
     Man(shell::Man),
 }
 
-/// Parses, runs, and gives the exit code.
+/// Parses, runs, and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -133,7 +133,7 @@ fn failed(output: &Output, interrupt: &Interrupt, error: &Error, findings: &[Fin
     ExitCode::from(error.exit_code())
 }
 
-/// Tells what is wrong with the arguments, in clap's words; as a document too if that is among what is asked.
+/// Reports wrong arguments in clap's words; with `--json`, also as a document.
 fn not_parsed(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         let _ = error.print();

@@ -1,4 +1,4 @@
-//! What is printed where: data on standard output, the rest on standard error; JSON on request.
+//! Output: data on standard output, the rest on standard error, JSON on request.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
@@ -11,15 +11,15 @@ use sealift::escape::{Escaped, is_hostile};
 
 use super::Global;
 
-/// Why a command ends without success.
+/// Why a command failed.
 pub enum Failure {
-    /// To be told.
+    /// An error to report.
     Error(Error),
-    /// To be told, with what would have helped.
+    /// An error to report with a hint.
     Hinted(Error, &'static str),
-    /// To be told, with what a verification found.
+    /// An error to report with the findings of a verification.
     Findings(Error, Vec<Finding>),
-    /// Nobody listens any more: the process ends as one that does not handle SIGPIPE.
+    /// The reader of the output is gone: the process ends like one that does not handle SIGPIPE.
     BrokenPipe,
 }
 
@@ -33,7 +33,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// A command's end: the exit code, or a failure.
+/// The result of a command: the exit code, or a failure.
 pub type Outcome = Result<u8, Failure>;
 
 /// Where a command prints.
@@ -44,7 +44,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Takes the flags that every command has.
+    /// Applies the options of every command.
     pub fn new(global: Global) -> Output {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Output {
@@ -53,22 +53,22 @@ impl Output {
         }
     }
 
-    /// Whether one JSON document is wanted.
+    /// Whether to print one JSON document.
     pub fn is_json(&self) -> bool {
         self.global.json
     }
 
-    /// Whether nothing but results is wanted.
+    /// Whether to print only results.
     pub fn is_quiet(&self) -> bool {
         self.global.quiet
     }
 
-    /// Whether each step is to be told.
+    /// Whether to print each step.
     pub fn is_verbose(&self) -> bool {
         self.global.verbose
     }
 
-    /// Prints a line of the result. Whatever is in it stays on that line.
+    /// Prints a line of the result. Line breaks in it are escaped.
     pub fn line(&self, text: impl Display) -> Result<(), Failure> {
         let text = text.to_string();
         written(writeln!(io::stdout().lock(), "{}", Escaped(&text)))
@@ -79,28 +79,28 @@ impl Output {
         print_document(value)
     }
 
-    /// Prints a line of the result where standard output is taken.
+    /// Prints a line of the result on standard error, because standard output is in use.
     pub fn say(&self, text: impl Display) {
         let text = text.to_string();
         let _ = writeln!(io::stderr().lock(), "{}", Escaped(&text));
     }
 
-    /// Tells what is odd.
+    /// Prints a warning.
     pub fn warn(&self, text: &str) {
         self.labelled("warning", "33", text);
     }
 
-    /// Tells what is good to know.
+    /// Prints a note.
     pub fn note(&self, text: &str) {
         self.labelled("note", "36", text);
     }
 
-    /// Tells what would help.
+    /// Prints a hint.
     pub fn hint(&self, text: &str) {
         self.labelled("hint", "36", text);
     }
 
-    /// Tells why a command failed, each reason with a hint if there is one.
+    /// Prints why a command failed, each reason with its hint.
     pub fn error(&self, error: &Error) {
         for error in error.each() {
             self.labelled("error", "31", &error.to_string());
@@ -110,7 +110,7 @@ impl Output {
         }
     }
 
-    /// Tells why a command failed; as a JSON document too if that is wanted, with the findings there.
+    /// Reports why a command failed; with `--json`, also as a document with the findings.
     pub fn failure(&self, error: &Error, findings: &[Finding]) {
         if self.global.json {
             let _ = print_document(&error_document(error, findings));
@@ -118,7 +118,7 @@ impl Output {
         self.error(error);
     }
 
-    /// Tells that a signal ends the command, and what is left behind.
+    /// Reports that a signal ends the command, and what it leaves behind.
     pub fn interrupted(&self, signal: i32, remarks: &[String]) {
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
         let message = format!("interrupted by {name}");
@@ -135,7 +135,7 @@ impl Output {
     }
 
     fn labelled(&self, label: &str, code: &str, text: &str) {
-        // Messages escape what comes from outside themselves; once more does no harm to them.
+        // Messages escape text from outside themselves; escaping it again does no harm.
         let text = Escaped(text);
         let mut err = io::stderr().lock();
         let _ = if self.color {
@@ -146,7 +146,7 @@ impl Output {
     }
 }
 
-/// What a command that looks at several archives comes to: all of them are looked at, whatever becomes of one.
+/// The result of a command that reads several archives. It reads all of them, even if one fails.
 pub struct Several<'a> {
     output: &'a Output,
     documents: Vec<serde_json::Value>,
@@ -155,7 +155,7 @@ pub struct Several<'a> {
 }
 
 impl<'a> Several<'a> {
-    /// Begins.
+    /// Starts with no archives.
     pub fn new(output: &'a Output) -> Several<'a> {
         Several {
             output,
@@ -165,13 +165,12 @@ impl<'a> Several<'a> {
         }
     }
 
-    /// Adds what is told about an archive in JSON.
+    /// Adds the JSON object of an archive.
     pub fn document(&mut self, document: serde_json::Value) {
         self.documents.push(document);
     }
 
-    /// Takes in an exit code. The most severe one wins: content that is wrong comes before a medium that
-    /// cannot be read.
+    /// Adds an exit code. The most severe one wins: wrong content ranks before an unreadable medium.
     pub fn code(&mut self, code: u8) {
         self.code = match (self.code, code) {
             (0, new) => new,
@@ -180,11 +179,11 @@ impl<'a> Several<'a> {
         };
     }
 
-    /// Tells why an archive could not be looked at.
+    /// Reports why an archive could not be read.
     ///
     /// # Errors
     ///
-    /// The error itself if it ends everything.
+    /// The error itself if it ends the command.
     pub fn error(&mut self, label: &str, error: Error) -> Result<(), Failure> {
         if matches!(error, Error::Interrupted) {
             return Err(error.into());
@@ -197,7 +196,7 @@ impl<'a> Several<'a> {
         Ok(())
     }
 
-    /// Prints the document, if one is wanted, with the first error beside the archives.
+    /// Prints the document with `--json`, including the first error.
     pub fn outcome(self) -> Outcome {
         if self.output.is_json() {
             let mut document = serde_json::json!({ "schema": 1, "archives": self.documents });
@@ -210,10 +209,10 @@ impl<'a> Several<'a> {
     }
 }
 
-/// Whether the one document was printed. Held while it is.
+/// Whether the document was printed. Locked while it is being printed.
 static PRINTED: Mutex<bool> = Mutex::new(false);
 
-/// Says that an image was left out. The reason may begin with its name.
+/// The message about a skipped image. The reason may begin with its name.
 pub fn skipped(name: &str, reason: &str) -> String {
     let reason = reason
         .strip_prefix(name)
@@ -229,9 +228,10 @@ pub fn print_document(value: &impl serde::Serialize) -> Result<(), Failure> {
     write_document(value)
 }
 
-/// Prints the document of a command that a signal ends, unless its own was printed. The command prints none after it.
+/// Prints the document of a command that a signal ends, unless its own was printed. The command prints none
+/// after it.
 fn last_document(value: &serde_json::Value) {
-    // One that is being printed is left to end, unless nobody reads it.
+    // A document that is being printed may finish, unless its reader has stopped reading.
     let mut tries = 0..20;
     let printed = loop {
         match PRINTED.try_lock() {
@@ -254,7 +254,7 @@ fn write_document(value: &impl serde::Serialize) -> Result<(), Failure> {
     written(writeln!(out))
 }
 
-/// The document of a command that failed, with what a verification found.
+/// The document of a failed command, with the findings of a verification.
 pub fn error_document(error: &Error, findings: &[Finding]) -> serde_json::Value {
     let mut document = serde_json::json!({ "schema": 1, "error": error_json(error) });
     if let Error::Several(errors) = error {
@@ -273,7 +273,7 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// An error as it stands in a JSON document.
+/// An error in a JSON document.
 pub fn error_json(error: &Error) -> serde_json::Value {
     serde_json::json!({
         "message": error.to_string(),
@@ -283,7 +283,7 @@ pub fn error_json(error: &Error) -> serde_json::Value {
     })
 }
 
-/// What a verification found, as it stands in a JSON document.
+/// The findings of a verification in a JSON document.
 pub fn findings_json(findings: &[Finding]) -> serde_json::Value {
     let one = |finding: &Finding| {
         serde_json::json!({
@@ -297,7 +297,7 @@ pub fn findings_json(findings: &[Finding]) -> serde_json::Value {
     findings.iter().map(one).collect()
 }
 
-/// Writes JSON for eyes too: characters that a terminal would act on are escaped, which changes no value.
+/// Escapes the characters in JSON that a terminal would act on, which changes no value.
 #[derive(Default)]
 struct Escaping(serde_json::ser::PrettyFormatter<'static>);
 

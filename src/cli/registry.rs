@@ -1,4 +1,4 @@
-//! How the command line says how registries are reached.
+//! The options for reaching registries.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use sealift::net::address::Insecure;
 use sealift::progress::Progress;
 use sealift::registry::{ClientCertificate, Environment, Mirror, Options, RegistrySource};
 
-/// How long a connection may take to a registry that may well be out of reach.
+/// Connection timeout for a registry that may be unreachable.
 const SHORT: Duration = Duration::from_secs(3);
 
 /// How registries are reached.
@@ -44,7 +44,7 @@ pub struct RegistryArgs {
 }
 
 impl RegistryArgs {
-    /// How often something is asked for.
+    /// Number of attempts for each request.
     pub fn tries(&self) -> u32 {
         self.tries
     }
@@ -54,7 +54,7 @@ impl RegistryArgs {
         RegistrySource::new(self.options()?, progress, interrupt.clone())
     }
 
-    /// The same for what may well be out of reach: nothing is asked for twice.
+    /// The same for a registry that may be unreachable: short timeouts and no retries.
     pub fn reachable(&self, progress: Arc<dyn Progress>, interrupt: &Interrupt) -> Result<RegistrySource> {
         let mut options = self.options()?;
         options.retry.tries = 1;

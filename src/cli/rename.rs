@@ -1,4 +1,4 @@
-//! How the command line gives images other names.
+//! The options for renaming images.
 
 use clap::Args;
 use sealift::Error;
@@ -27,13 +27,13 @@ pub struct RenameArgs {
 }
 
 impl RenameArgs {
-    /// The renames, as they were given.
+    /// The renames, as given.
     pub fn renames(&self) -> &[Rename] {
         &self.renames
     }
 }
 
-/// Parses a new name; what is wrong with it comes with how it is written.
+/// Parses a rename. An error includes the correct form.
 fn parse(text: &str) -> Result<Rename, String> {
     text.parse().map_err(|error: Error| match error.hint() {
         Some(hint) => format!("{error}; {hint}"),

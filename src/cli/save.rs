@@ -102,7 +102,7 @@ const COLUMNS: [Column; 6] = [
     Column::List("FROM"),
 ];
 
-/// What means standard output. A report printed there would be in the archive's way.
+/// Names of standard output, on which no report may be printed then.
 const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 
 impl Save {
@@ -172,7 +172,7 @@ impl Save {
         Ok(outcome)
     }
 
-    /// The images that are named, as arguments and in lists. Every name that is wrong is told.
+    /// The images named in arguments and lists. Every invalid name is reported.
     fn named(&self) -> Result<Vec<Reference>> {
         let mut names: Vec<Result<Reference>> = Vec::new();
         names.extend(self.images.iter().map(|name| Ok(Reference::parse_any(name)?)));
@@ -297,7 +297,7 @@ impl Save {
         }
         lines.push(format!("archive {}", summary.digest));
         for line in lines {
-            // Standard output carries the archive then.
+            // Standard output has the archive then.
             if to_stdout {
                 output.say(line)
             } else {
@@ -314,7 +314,7 @@ impl Save {
         Ok(self.exit_code(summary))
     }
 
-    /// The exit code. An image without a digest is as it should be if it was taken from where it was said to be.
+    /// The exit code. An image without a digest counts as success only if the user chose its source.
     fn exit_code(&self, summary: &Summary) -> u8 {
         let is_short = summary.images.iter().any(|image| self.is_short(image));
         most_severe([summary.exit_code(), if is_short { 6 } else { 0 }].into_iter())
@@ -324,7 +324,7 @@ impl Save {
         image.evidence == Evidence::None && self.from.is_auto() && !self.all
     }
 
-    /// Tells which images have no proven digest.
+    /// Reports the images without a proven digest.
     fn unproven(&self, output: &Output, summary: &Summary) {
         let names = |is_meant: &dyn Fn(&Saved) -> bool| {
             let images = summary.images.iter().filter(|image| is_meant(image));
@@ -358,13 +358,13 @@ fn is_without_manifest(image: &Saved) -> bool {
     image.from.starts_with("Docker ") && matches!(said, Some(ManifestOrigin::Substitute { .. }))
 }
 
-/// Whether the manifest of an image is there, and nothing tells that a registry has it.
+/// Whether the manifest of an image is present, but may be in no registry.
 fn is_unproven(image: &Saved) -> bool {
     let said = image.origins.as_ref().map(|said| &said.manifest);
     matches!(said, Some(ManifestOrigin::Unproven { .. }))
 }
 
-/// Counts images without a name, as the subject of a sentence.
+/// The number of images without a name, as the subject of a sentence.
 fn without_a_name(count: usize) -> String {
     match count {
         1 => "1 image without a name (<none>:<none>) is".into(),
@@ -372,7 +372,7 @@ fn without_a_name(count: usize) -> String {
     }
 }
 
-/// How images without a name are saved.
+/// The command that saves images without a name.
 fn by_id(nameless: &[Digest]) -> String {
     const MAX: usize = 3;
     let ids: Vec<String> = nameless.iter().take(MAX).map(ToString::to_string).collect();
@@ -386,7 +386,7 @@ fn by_id(nameless: &[Digest]) -> String {
     )
 }
 
-/// Whether a save failed because of single images, and others may be well.
+/// Whether a save failed because of single images, so that others may succeed.
 fn is_of_images(error: &Error) -> bool {
     let mut errors = error.each().iter();
     errors.all(|error| matches!(error.exit_code(), 1 | 4 | 6 | 7))
@@ -401,7 +401,7 @@ fn skipped_json(image: &Skipped) -> serde_json::Value {
     })
 }
 
-/// Refuses to send an archive to standard output where something else is to stand there.
+/// Refuses to write an archive to standard output if that is a terminal or has the JSON document.
 fn may_take_an_archive(stdout: &Stdout, output: &Output) -> Result<()> {
     let (message, hint) = if output.is_json() {
         (
@@ -422,12 +422,12 @@ fn may_take_an_archive(stdout: &Stdout, output: &Output) -> Result<()> {
     })
 }
 
-/// What the names of compressed files end in.
+/// Extensions of compressed files.
 const COMPRESSED: [&str; 14] = [
     "gz", "tgz", "zst", "tzst", "xz", "txz", "bz2", "tbz", "tbz2", "lz", "lz4", "lzma", "z", "zip",
 ];
 
-/// Refuses to write a plain tar under the name of a compressed one: readers would believe the name.
+/// Refuses to write a plain tar under the name of a compressed one, which readers would rely on.
 fn is_plain_tar(output: &Path) -> Result<()> {
     let extension = output.extension().and_then(|extension| extension.to_str());
     let Some(extension) = extension.filter(|text| COMPRESSED.contains(&text.to_ascii_lowercase().as_str()))
@@ -452,7 +452,7 @@ fn is_plain_tar(output: &Path) -> Result<()> {
     })
 }
 
-/// The references in a list, one a line. Editors of other systems put a byte order mark before it.
+/// The references in a list, one per line. Some editors put a byte order mark before it.
 fn listed(path: &Path, text: &str) -> Vec<Result<Reference>> {
     let mut references = Vec::new();
     for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {

@@ -8,7 +8,7 @@ use sealift::Error;
 
 use super::output::Outcome;
 
-/// The flag that every other command has, hidden where it makes no sense.
+/// The flag of every other command, hidden where it does not apply.
 #[derive(Args)]
 struct NoJson {
     #[arg(long, hide = true)]
@@ -63,7 +63,7 @@ impl Man {
     /// Prints the page.
     pub fn run(&self, root: &clap::Command) -> Outcome {
         let mut root = root.clone();
-        // Gives the commands the options that every command has.
+        // Adds the options of every command to each of them.
         root.build();
         let page = match &self.command {
             None => root,
@@ -83,7 +83,7 @@ impl Man {
         clap_mangen::Man::new(page)
             .render(&mut text)
             .map_err(Error::io("write", "standard output"))?;
-        // The generator's title for what stands behind the options.
+        // The generator's title for the text after the options.
         let text = String::from_utf8_lossy(&text);
         print(
             text.replace(".SH EXTRA\nExamples:\n", ".SH EXAMPLES\n")

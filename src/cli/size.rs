@@ -1,4 +1,4 @@
-//! Sizes as people write and read them.
+//! Parsing and printing sizes.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
         .ok_or_else(wrong)
 }
 
-/// Shows a number of bytes in decimal units, as Docker and disk makers count.
+/// Prints a number of bytes in decimal units, like Docker and vendors of disks.
 pub struct Size(pub u64);
 
 impl fmt::Display for Size {

@@ -1,8 +1,8 @@
 //! Tables that fit the terminal.
 //!
-//! A pipe or file gets every cell in full. On a terminal that is too narrow for that, digests are shortened first,
-//! then names are cut in the middle, then columns are dropped: minor ones, which other lines tell as well, then the
-//! others, the last one first.
+//! A pipe or file gets every cell in full. On a terminal that is too narrow, digests are shortened first, then
+//! names are cut in the middle, then columns are dropped: first minor ones, whose content other lines have too,
+//! then the others, the last one first.
 
 use std::os::fd::AsFd;
 
@@ -10,9 +10,9 @@ use clap::Args;
 use sealift::escape::Escaped;
 use sealift::oci::Digest;
 
-/// Between two columns.
+/// Gap between two columns.
 const GAP: &str = "   ";
-/// Stands where a cell was cut.
+/// Replaces what was cut from a cell.
 const CUT: char = '…';
 /// A cell is not cut to fewer characters than this while there are other columns.
 const NARROWEST: usize = 20;
@@ -26,7 +26,7 @@ pub struct TableArgs {
 }
 
 impl TableArgs {
-    /// The characters that a line may have on `stream`; `None` if it is no terminal, or if nothing is to be cut.
+    /// Width of the terminal on `stream` in characters; `None` if it is not a terminal, or with `--no-trunc`.
     pub fn width(&self, stream: impl AsFd) -> Option<usize> {
         if self.no_trunc {
             return None;
@@ -41,7 +41,7 @@ impl TableArgs {
 pub enum Column {
     /// Digests: the short form is `sha256:` and twelve digits.
     Digest(&'static str),
-    /// Names: cut in the middle, as the tag tells more than the path.
+    /// Names: cut in the middle, because the tag matters more than the path.
     Name(&'static str),
     /// Lists: cut at the end.
     List(&'static str),
@@ -49,7 +49,7 @@ pub enum Column {
     Text(&'static str),
     /// Never shortened, and dropped before others, the first one first.
     Minor(&'static str),
-    /// A list that is dropped so.
+    /// A list that is dropped in the same way.
     MinorList(&'static str),
 }
 
@@ -65,7 +65,7 @@ impl Column {
         }
     }
 
-    /// A cell in `width` characters.
+    /// A cell, cut to `width` characters.
     fn cut(self, text: &str, width: usize) -> String {
         let count = text.chars().count();
         if count <= width {
@@ -89,7 +89,7 @@ impl Column {
     }
 }
 
-/// Lays out rows under their titles, in lines of at most `width` characters.
+/// Formats rows below their titles, in lines of at most `width` characters.
 pub fn table(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
     let titles = columns.iter().map(|column| column.title().to_string()).collect();
     let rows = [vec![titles], rows.to_vec()].concat();
@@ -146,11 +146,11 @@ fn narrowest(columns: &[Column], widths: &[usize]) -> Vec<usize> {
     narrowest.collect()
 }
 
-/// The widths in which the columns that stay fit.
+/// The widths with which the remaining columns fit.
 fn fitting(columns: &[Column], mut widths: Vec<usize>, limit: usize) -> Vec<usize> {
     let floor = narrowest(columns, &widths);
     while total(&widths) > limit {
-        // The widest gives first.
+        // The widest shrinks first.
         let gives = widths
             .iter_mut()
             .zip(&floor)
@@ -172,7 +172,7 @@ fn line(columns: &[Column], row: &[String], widths: &[usize]) -> String {
     cells.collect::<Vec<_>>().join(GAP).trim_end().to_string()
 }
 
-/// Shortens digests, also those at the end of names.
+/// Shortens digests, including those at the end of names.
 fn shorten_digests(columns: &[Column], row: &mut [String]) {
     for (column, cell) in columns.iter().zip(row) {
         let start = match column {

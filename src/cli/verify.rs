@@ -38,7 +38,7 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Verifies the archives, all of them, whatever is found.
+    /// Verifies all archives, even if one has errors.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         let mut end = Several::new(output);
         for (label, content) in self.archive.open(interrupt)? {
@@ -80,7 +80,7 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
         output.line(format_args!("error: {error}"))?;
     }
     if !output.is_quiet() {
-        // If all images have errors, naming each says nothing.
+        // If all images have errors, naming each adds nothing.
         let names_bad = report.images.iter().any(|image| image.is_good);
         for image in &report.images {
             if let Some(told) = told(image, names_bad) {
@@ -103,8 +103,8 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
     output.line(format_args!("archive {}", report.archive))
 }
 
-/// What a report adds to the findings of an image: that it has errors, what is not proven, and which layers are here only
-/// uncompressed.
+/// What a report adds to the findings of an image: that it has errors, what is not proven, and which layers are
+/// present only uncompressed.
 fn told(image: &Image, names_bad: bool) -> Option<String> {
     let mut told = Vec::new();
     if names_bad && !image.is_good {

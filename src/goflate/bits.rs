@@ -1,4 +1,4 @@
-//! The bit buffer: fields least significant bit first, into bytes that wait for the writer.
+//! The bit buffer: fields, least significant bit first, collected into bytes.
 
 use std::io::{self, Write};
 
@@ -22,7 +22,7 @@ impl Bits {
         }
     }
 
-    /// Makes room for so many bits. They may then be put by [`Bits::put`].
+    /// Makes room for this many bits, to be added by [`Bits::put`].
     pub(super) fn reserve(&mut self, bits: u64) {
         let bytes = usize::try_from(bits / 8).unwrap_or(usize::MAX).saturating_add(16);
         let wanted = self.done.saturating_add(bytes);
@@ -31,19 +31,19 @@ impl Bits {
         }
     }
 
-    /// Appends up to 48 bits of a value that has no others.
+    /// Appends up to 48 bits of a value whose other bits are zero.
     #[inline(always)]
     pub(super) fn put(&mut self, value: u64, count: u32) {
         debug_assert!(count <= 48 && value >> count == 0);
         self.bits |= value << self.waiting;
         self.waiting += count;
-        // There is room for eight bytes: `reserve` gives more than was asked for.
+        // There is room for eight bytes: `reserve` makes more than was requested.
         if let Some(room) = self.bytes.get_mut(self.done..self.done + 8) {
             room.copy_from_slice(&self.bits.to_le_bytes());
         }
         let whole = self.waiting >> 3;
         self.done += whole as usize;
-        // At most 55 bits were waiting, so that the shift is below 64.
+        // At most 55 bits were pending, so the shift is below 64.
         self.bits >>= whole * 8;
         self.waiting &= 7;
     }
@@ -53,7 +53,7 @@ impl Bits {
         self.put(0, (8 - self.waiting) % 8);
     }
 
-    /// Appends bytes at a byte's boundary.
+    /// Appends bytes at a byte boundary.
     pub(super) fn put_bytes(&mut self, bytes: &[u8]) {
         debug_assert_eq!(self.waiting, 0);
         self.bytes.truncate(self.done);
@@ -61,7 +61,7 @@ impl Bits {
         self.done += bytes.len();
     }
 
-    /// Hands all complete bytes on if they are at least so many.
+    /// Writes all complete bytes if there are at least this many.
     pub(super) fn drain(&mut self, writer: &mut impl Write, at_least: usize) -> io::Result<()> {
         if self.done >= at_least {
             let done = std::mem::take(&mut self.done);

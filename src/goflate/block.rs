@@ -1,4 +1,4 @@
-//! Blocks of DEFLATE: which kind a list of tokens becomes, by its size in bits, and its bits.
+//! Blocks of DEFLATE: the kind of block for a list of tokens, by its size in bits, and its bits.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use super::header::Header;
 use super::huffman::Code;
 use super::token::{DISTANCES, END, LITERALS, Token, distance_extra, length_extra};
 
-/// The most that a stored block holds.
+/// Most bytes of a stored block.
 pub(super) const STORED_MAX: usize = 65535;
 /// The longest code of a literal, length or distance.
 const LONGEST: usize = 15;
@@ -50,7 +50,7 @@ impl Frequencies {
         Frequencies::finished(literals, [0; DISTANCES])
     }
 
-    /// Counts the end, and one distance that is never put if there is no other: sizes include it.
+    /// Counts the end, and one distance that is never written if there is no other: sizes include it.
     fn finished(mut literals: [u32; LITERALS], mut distances: [u32; DISTANCES]) -> Frequencies {
         literals[END] = 1;
         if distances.iter().all(|times| *times == 0) {
@@ -79,7 +79,7 @@ struct Dynamic {
     literals: Code<LITERALS>,
     distances: Code<DISTANCES>,
     header: Header,
-    /// Header and codes, without extra bits and with the distance that is never put.
+    /// Header and codes, without extra bits, and including the distance that is never written.
     bits: u64,
 }
 
@@ -99,7 +99,7 @@ impl Dynamic {
     }
 }
 
-/// A block of levels 2 to 9: the smallest kind, stored only if the raw bytes are at hand.
+/// A block of levels 2 to 9: the smallest kind; stored only if the raw bytes are available.
 pub(super) fn put_smallest(bits: &mut Bits, tokens: &[Token], raw: Option<&[u8]>) {
     let frequencies = Frequencies::of(tokens);
     let extra = frequencies.extra_bits();
@@ -171,7 +171,7 @@ fn put_stored_bytes(bits: &mut Bits, raw: &[u8], last: u64) {
     bits.put_bytes(raw);
 }
 
-/// The padding of the header is not counted.
+/// Without the padding of the header.
 fn stored_bits(raw: &[u8]) -> u64 {
     8 * (raw.len() as u64 + 5)
 }
@@ -180,7 +180,7 @@ fn stores_by_margin(raw: &[u8], size: u64) -> bool {
     stored_bits(raw) < size + size / 16
 }
 
-/// Puts tokens and the block's end; there is room for them.
+/// Writes tokens and the end of the block; there is room for them.
 fn put_tokens(bits: &mut Bits, tokens: &[Token], literals: &Code<LITERALS>, distances: &Code<DISTANCES>) {
     for token in tokens {
         if !token.is_match() {

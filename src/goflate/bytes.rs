@@ -1,12 +1,12 @@
-//! Fixed buffers, and loads from them that need no bounds check.
+//! Fixed buffers, and loads from them without bounds checks.
 //!
-//! A window is an array of a power of two plus [`SLACK`] bytes. An index is masked to the power of two, so that a
-//! load of up to eight bytes stays inside; a right caller's index is below it anyway.
+//! A window is an array of a power of two plus [`SLACK`] bytes. An index is masked to the power of two, so a
+//! load of up to eight bytes stays inside. Correct callers pass smaller indices anyway.
 
-/// What a window has beyond a power of two: a load at its last byte may reach this far.
+/// The size of a window beyond a power of two: a load at its last byte may reach this far.
 pub(super) const SLACK: usize = 8;
 
-/// Makes an array on the heap, all zero.
+/// An array on the heap, all zero.
 pub(super) fn boxed<T: Copy + Default, const N: usize>() -> Box<[T; N]> {
     match vec![T::default(); N].into_boxed_slice().try_into() {
         Ok(array) => array,
@@ -38,9 +38,9 @@ pub(super) fn load8<const N: usize>(window: &[u8; N], at: usize) -> u8 {
     window[at & (N - SLACK - 1)]
 }
 
-/// How many bytes at two indices are equal, up to a limit.
+/// Number of equal bytes at two indices, up to a limit.
 ///
-/// Bytes beyond the limit may be loaded and are not counted. The two may overlap.
+/// Bytes after the limit may be loaded and are not counted. The two may overlap.
 #[inline(always)]
 pub(super) fn equal<const N: usize>(window: &[u8; N], a: usize, b: usize, limit: usize) -> usize {
     let mut count = 0;

@@ -1,7 +1,7 @@
 //! The window of levels 2 to 9, and its chains of positions with the same hash.
 //!
-//! A position is an index in the window, 0 to 65,535. What `head` holds is an index plus `offset`, which grows when
-//! the window slides, so that the table need not be touched then; a value below `offset` has left the window.
+//! A position is an index in the window, 0 to 65,535. `head` has an index plus `offset`, which grows when the
+//! window slides, so that the table need not be changed then. A value below `offset` has left the window.
 
 use super::bytes::{SLACK, boxed, equal, load8, load32};
 use super::token::Token;
@@ -14,7 +14,7 @@ pub(super) const SLIDE: usize = 1 << 15;
 const LONGEST: usize = 258;
 /// A match counts if it is longer than this.
 pub(super) const NO_MATCH: usize = 3;
-/// A match of this length counts only up to a distance.
+/// A match of this length counts only up to this distance.
 const SHORT: usize = 4;
 const SHORT_DISTANCE: usize = 4096;
 
@@ -25,9 +25,9 @@ const OFFSET_MAX: u32 = 1 << 30;
 /// When a search ends.
 #[derive(Clone, Copy)]
 pub(super) struct Effort {
-    /// A match that is so long is taken at once.
+    /// A match of this length is used at once.
     pub(super) nice: usize,
-    /// Candidates that are looked at.
+    /// Number of candidates that are compared.
     pub(super) chain: usize,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Chains {
     window: Box<[u8; WINDOW + SLACK]>,
     /// The latest position of each hash.
     head: Box<[u32; 1 << HASH_BITS]>,
-    /// How far before a position the next older one of its chain is; 0 if it is out of reach or there is none.
+    /// Distance from a position to the next older one of its chain; 0 if there is none in reach.
     back: Box<[u16; SLIDE]>,
     offset: u32,
     offset_max: u32,
@@ -55,13 +55,13 @@ impl Chains {
         }
     }
 
-    /// Lowers offsets more often than inputs of a test would.
+    /// Lowers offsets more often than the inputs of a test would.
     #[cfg(test)]
     pub(super) fn lower_offsets_at(&mut self, offset: u32) {
         self.offset_max = offset;
     }
 
-    /// Where the data in the window end.
+    /// End of the data in the window.
     pub(super) fn end(&self) -> usize {
         self.end
     }
@@ -77,7 +77,7 @@ impl Chains {
         self.window.get(from..to).unwrap_or_default()
     }
 
-    /// Takes as many bytes as fit, and gives the rest.
+    /// Adds as many bytes as fit, and returns the rest.
     pub(super) fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let (taken, rest) = bytes.split_at(bytes.len().min(WINDOW - self.end));
         self.window[self.end..self.end + taken.len()].copy_from_slice(taken);
@@ -85,7 +85,7 @@ impl Chains {
         rest
     }
 
-    /// Forgets the window's first half. All indices become less by [`SLIDE`].
+    /// Drops the window's first half. All indices decrease by [`SLIDE`].
     #[allow(clippy::cast_possible_truncation, reason = "a constant of 2^15")]
     pub(super) fn slide(&mut self) {
         self.window.copy_within(SLIDE..WINDOW, 0);
@@ -100,7 +100,7 @@ impl Chains {
         }
     }
 
-    /// Inserts a position, unless fewer than four bytes follow, and gives the one that headed its chain before.
+    /// Inserts a position, unless fewer than four bytes follow, and returns the previous head of its chain.
     #[inline(always)]
     #[allow(
         clippy::cast_possible_truncation,
@@ -127,7 +127,7 @@ impl Chains {
         }
     }
 
-    /// Inserts all positions from one up to before another.
+    /// Inserts a range of positions.
     #[inline(always)]
     pub(super) fn insert_all(&mut self, from: usize, to: usize) {
         for at in from..to {
@@ -137,7 +137,7 @@ impl Chains {
 
     /// The length and distance of the best match at a position, or [`NO_MATCH`] and 0.
     ///
-    /// At least four bytes follow the position, and `first` is what its insertion gave.
+    /// At least four bytes must follow the position, and `first` is the result of its insertion.
     #[inline(always)]
     pub(super) fn search(&self, at: usize, first: usize, effort: Effort) -> (usize, usize) {
         let window = &*self.window;

@@ -1,7 +1,8 @@
-//! Levels 2 to 9: which matches are taken.
+//! Levels 2 to 9: the choice of matches.
 //!
-//! Data are looked at only when more come than the window has room for, or at the end. A position is decided when
-//! the longest match and four bytes more are known to follow it; the window slides when the next position's are not.
+//! Data is processed only when more arrives than the window has room for, or at the end. A position is decided
+//! when the longest match and four bytes more are known to follow it. The window slides when the next position
+//! has less.
 
 use super::Level;
 use super::bits::Bits;
@@ -14,12 +15,12 @@ const LOOKAHEAD: usize = 262;
 /// Tokens of a block.
 const TOKENS: usize = 16384;
 
-/// How matches are taken.
+/// How matches are chosen.
 #[derive(Clone, Copy)]
 enum Taking {
     /// At once. Positions inside one up to this length are inserted.
     Greedy { insert_all: usize },
-    /// Unless the next position has a longer one. Behind one of this length no search is made.
+    /// Unless the next position has a longer one. After one of this length there is no search.
     Lazy { enough: usize },
 }
 
@@ -30,15 +31,15 @@ pub(super) struct Deep {
     effort: Effort,
     /// The next position to decide.
     at: usize,
-    /// Where the block's raw bytes begin, as long as the window has them.
+    /// Start of the block's raw bytes, as long as the window has them.
     start: Option<usize>,
     tokens: Vec<Token>,
-    /// Whether a Write ended after the last byte taken.
+    /// Whether a Write ended after the last byte.
     cut: bool,
     previous: Previous,
 }
 
-/// What lazy taking knows of the position before.
+/// The previous position, for lazy matching.
 #[derive(Clone, Copy)]
 struct Previous {
     length: usize,
@@ -56,7 +57,7 @@ impl Previous {
 }
 
 impl Deep {
-    /// A body for levels 2 to 9; lower levels are taken as 2.
+    /// A body for levels 2 to 9; lower levels are treated as 2.
     pub(super) fn new(level: Level) -> Deep {
         let greedy = |insert_all| Taking::Greedy { insert_all };
         let lazy = |enough| Taking::Lazy { enough };
@@ -82,7 +83,7 @@ impl Deep {
         }
     }
 
-    /// Takes bytes, which go on with the Write of those before unless it was cut.
+    /// Adds bytes. They continue the previous Write unless it was cut.
     pub(super) fn take(&mut self, mut bytes: &[u8], bits: &mut Bits) {
         while !bytes.is_empty() {
             if self.cut || self.chains.end() == WINDOW {
@@ -96,12 +97,12 @@ impl Deep {
         }
     }
 
-    /// Says that the next byte begins another Write.
+    /// Marks that the next byte begins another Write.
     pub(super) fn cut(&mut self) {
         self.cut = true;
     }
 
-    /// Puts all that is left.
+    /// Writes the rest.
     pub(super) fn finish(&mut self, bits: &mut Bits) {
         self.step(true, bits);
         if self.previous.pending {
@@ -181,7 +182,7 @@ impl Deep {
         }
     }
 
-    /// Appends a token; a full block ends where it is said to.
+    /// Appends a token. A full block ends at `end`.
     #[inline(always)]
     fn push(&mut self, token: Token, end: usize, bits: &mut Bits) {
         self.tokens.push(token);

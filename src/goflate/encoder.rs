@@ -1,4 +1,4 @@
-//! The gzip frame, and the writer that gets it.
+//! The gzip frame and its writer.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -11,24 +11,24 @@ use super::block::put_last;
 use super::deep::Deep;
 use super::pieces::Pieces;
 
-/// Input is taken in parts of this size, so that few of its blocks wait for the writer at once.
+/// Input is processed in parts of this size, so that few blocks are buffered at once.
 const PART: usize = 32 << 10;
-/// The writer gets this much at once, or more.
+/// The writer gets at least this much at once.
 const OUTPUT: usize = 32 << 10;
 
 /// Writes what Go's `compress/gzip` writes for the same bytes at the same level.
 ///
-/// How the input is cut into calls of [`Write::write`] makes no difference: it counts as one Write of Go's. Where
-/// Go was given several and that shows, the place is said by [`Encoder::cut`].
+/// How the input is divided into calls of [`Write::write`] does not matter: it counts as one Write of Go's.
+/// Where Go got several and the output depends on it, [`Encoder::cut`] marks the place.
 ///
-/// No header fields are set, as all known tools leave them. After an error of the writer nothing more can be
-/// written. An encoder that is dropped unfinished leaves its output incomplete.
+/// No header fields are set, as in all known tools. After an error of the writer nothing more can be written.
+/// An encoder that is dropped before [`Encoder::finish`] leaves its output incomplete.
 pub struct Encoder<W: Write> {
     writer: W,
     body: Body,
     bits: Bits,
     crc: Crc,
-    /// Whether the writer has failed, so that a part of the output may be missing.
+    /// Whether the writer has failed, so that part of the output may be missing.
     failed: bool,
 }
 
@@ -38,7 +38,7 @@ enum Body {
 }
 
 impl<W: Write> Encoder<W> {
-    /// An encoder at a level, which has not yet written anything.
+    /// An encoder that has not written anything yet.
     pub fn new(writer: W, level: Level) -> Encoder<W> {
         let body = match level.number() {
             2.. => Body::Deep(Deep::new(level)),
@@ -60,21 +60,21 @@ impl<W: Write> Encoder<W> {
         }
     }
 
-    /// Says that a Write of Go's ended here, and that what follows came in another.
+    /// Marks that a Write of Go's ended here, and that what follows is another one.
     ///
-    /// It can make a difference at levels 2 to 9 only, and only at a place that is no multiple of 512.
+    /// It matters at levels 2 to 9 only, and only at a position that is not a multiple of 512.
     pub fn cut(&mut self) {
         if let Body::Deep(deep) = &mut self.body {
             deep.cut();
         }
     }
 
-    /// The writer, which has got all complete blocks but the last few.
+    /// The writer, which has all complete blocks but the last few.
     pub fn get_ref(&self) -> &W {
         &self.writer
     }
 
-    /// Writes what is left, the end and the trailer, and gives the writer back; it is not flushed.
+    /// Writes the rest, the end and the trailer, and returns the writer unflushed.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl<W: Write> Encoder<W> {
 }
 
 impl<W: Write> Write for Encoder<W> {
-    /// Takes all bytes.
+    /// Adds all bytes.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.check()?;
         for part in bytes.chunks(PART) {
@@ -123,7 +123,7 @@ impl<W: Write> Write for Encoder<W> {
         Ok(bytes.len())
     }
 
-    /// Hands complete bytes on. It never changes them: what has no block yet stays.
+    /// Writes complete bytes. It never changes the output: pending input stays pending.
     fn flush(&mut self) -> io::Result<()> {
         self.check()?;
         self.drain(0)?;

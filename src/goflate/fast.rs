@@ -1,11 +1,11 @@
-//! The matcher of level 1: one candidate for each hash, and steps that grow where nothing is found.
+//! The matcher of level 1: one candidate for each hash, and steps that grow while nothing is found.
 
 use super::bytes::{SLACK, boxed, equal, load8, load32};
 use super::token::Token;
 
-/// Where a block begins in its window; as many bytes of history are before it, the greatest distance of a match.
+/// Start of a block in its window. This many bytes of history precede it, the greatest distance of a match.
 pub(super) const HISTORY: usize = 1 << 15;
-/// A power of two that holds the history and a block.
+/// A power of two with room for the history and a block.
 pub(super) const WINDOW: usize = 1 << 17;
 /// The shortest block that is searched for matches.
 pub(super) const SHORTEST: usize = 128;
@@ -17,7 +17,7 @@ const MARGIN: usize = 15;
 /// Offsets are lowered again when they reach this.
 const OFFSET_MAX: u32 = 1 << 30;
 
-/// Four bytes and where they were: an index in the window plus the offset of its time.
+/// Four bytes and their position: an index in the window plus the offset at that time.
 ///
 /// Indices of a block begin at [`HISTORY`] and offsets at 1, so that the zero of an empty slot is out of reach.
 #[derive(Clone, Copy, Default)]
@@ -84,7 +84,7 @@ impl Fast {
         }
     }
 
-    /// Enters a position, and gives the distance of the one before in its slot if that is a match.
+    /// Inserts a position, and returns the distance to the previous one in its slot if that is a match.
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation, reason = "an index is below 2^17")]
     fn exchange(&mut self, bytes: u32, at: usize) -> Option<usize> {
@@ -95,7 +95,7 @@ impl Fast {
         (before.bytes == bytes && distance <= HISTORY).then_some(distance)
     }
 
-    /// Lets the window move on by a block of this length.
+    /// Moves the window by a block of this length.
     #[allow(clippy::cast_possible_truncation, reason = "a block is below 2^16")]
     pub(super) fn advance(&mut self, length: usize) {
         self.offset += length as u32;

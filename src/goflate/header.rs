@@ -13,14 +13,14 @@ const REPEAT: u8 = 16;
 const ZEROS: u8 = 17;
 const MANY_ZEROS: u8 = 18;
 
-/// A dynamic block's header, ready to be put.
+/// A dynamic block's header, ready to be written.
 pub(super) struct Header {
     literals: usize,
     distances: usize,
-    /// Symbols and what their extra bits say.
+    /// Symbols with their extra bits.
     runs: Vec<(u8, u8)>,
     code: Code<19>,
-    /// How many lengths of `code` are written.
+    /// Number of lengths in `code` that are written.
     written: usize,
     bits: u64,
 }
@@ -67,12 +67,12 @@ impl Header {
         }
     }
 
-    /// What it takes, the block's three header bits included.
+    /// Its size, including the block's three header bits.
     pub(super) fn bits(&self) -> u64 {
         self.bits
     }
 
-    /// Puts it, for a block that is not the last; there is room for it.
+    /// Writes it for a block that is not the last; there is room for it.
     pub(super) fn put(&self, bits: &mut Bits) {
         bits.put(4, 3);
         bits.put(self.literals as u64 - 257, 5);

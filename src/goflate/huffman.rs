@@ -1,13 +1,14 @@
 //! Code lengths and codes.
 //!
-//! Lengths come from package-merge, with a package before a leaf of the same weight. Ties decide which of several
-//! optimal sets of lengths comes out, so that no other procedure will do, also where the limit does not bind.
+//! Lengths come from package-merge, with a package before a leaf of the same weight. Ties decide which of
+//! several optimal sets of lengths results, so no other algorithm will do, even where the limit does not
+//! matter.
 
 /// A Huffman code over `N` symbols; a symbol of length 0 is not used.
 #[derive(Clone)]
 pub(super) struct Code<const N: usize> {
     lengths: [u8; N],
-    /// The code as it is put, most significant bit first in reading order, that is mirrored.
+    /// The code as it is written, with its bits mirrored.
     codes: [u16; N],
 }
 
@@ -102,7 +103,7 @@ fn symbol(leaf: u64) -> usize {
     (leaf & 0xFFFF) as usize
 }
 
-/// How many of the lightest leaves are taken in each row, the first row first; at least three leaves.
+/// How many of the lightest leaves each row uses, the first row first; at least three leaves.
 fn taken(leaves: &[u32], rows: usize) -> [usize; LONGEST] {
     let count = leaves.len();
     let most = 2 * count - 2;
@@ -132,7 +133,7 @@ fn taken(leaves: &[u32], rows: usize) -> [usize; LONGEST] {
     taken
 }
 
-/// Merges leaves and packages, which end in one that is never reached, until one of them or the row is at its end.
+/// Merges leaves and packages, which end in one that is never reached, until one of them or the row ends.
 fn merge(leaves: &[u32], packages: &[u32], row: &mut [u32], leaves_before: &mut [u16]) -> usize {
     let (mut leaf, mut package) = (0, 0);
     let mut length = 0;

@@ -1,16 +1,16 @@
 //! The gzip encoder of Go 1.19 to 1.26, byte for byte: what `compress/gzip` writes at every level.
 //!
-//! A layer that a registry stored as gzip can be had again from its uncompressed tar if the encoder that made it
-//! is known: `docker push`, containerd and buildkit use Go's at [`Level::DEFAULT`], go-containerregistry and
-//! kaniko at [`Level::FASTEST`]. Nothing here knows of images: bytes go in, bytes come out.
+//! A layer that a registry stored as gzip can be reproduced from its uncompressed tar if the encoder is known:
+//! `docker push`, containerd and buildkit use Go's at [`Level::DEFAULT`], go-containerregistry and kaniko at
+//! [`Level::FASTEST`]. Nothing here depends on images.
 //!
-//! - `encoder`: the gzip frame (RFC 1952) around a body, and what is handed to the writer
-//! - `pieces`: bodies at levels -2, 0 and 1, which cut the input every 65,535 bytes
+//! - `encoder`: the gzip frame (RFC 1952) around a body, and the writer
+//! - `pieces`: bodies at levels -2, 0 and 1, which divide the input every 65,535 bytes
 //! - `fast`: the matcher of level 1
-//! - `deep`: bodies at levels 2 to 9: which matches are taken, greedily or lazily
+//! - `deep`: bodies at levels 2 to 9: the choice of matches, greedy or lazy
 //! - `chains`: their window and hash chains
-//! - `block`: which kind of DEFLATE block (RFC 1951) a list of tokens becomes, and its bits
-//! - `header`: the code lengths at the beginning of a dynamic block
+//! - `block`: the kind of DEFLATE block (RFC 1951) for a list of tokens, and its bits
+//! - `header`: the code lengths at the start of a dynamic block
 //! - `huffman`: code lengths and codes
 //! - `token`, `bits`, `bytes`: literals and matches, the bit buffer, loads from a window
 //!
@@ -46,7 +46,7 @@ impl Level {
     /// Go's `gzip.HuffmanOnly`: literals only.
     pub const HUFFMAN_ONLY: Level = Level(-2);
 
-    /// Takes Go's number of a level, or gives none if Go has no such level; -1 is [`Level::DEFAULT`].
+    /// The level with Go's number, or `None` if Go has no such level; -1 is [`Level::DEFAULT`].
     pub fn new(number: i8) -> Option<Level> {
         match number {
             -1 => Some(Level::DEFAULT),

@@ -1,4 +1,4 @@
-//! Levels -2, 0 and 1: the input is cut every 65,535 bytes, and each piece becomes a block.
+//! Levels -2, 0 and 1: the input is divided every 65,535 bytes, and each piece becomes a block.
 
 use super::Level;
 use super::bits::Bits;
@@ -7,10 +7,10 @@ use super::bytes::{SLACK, boxed};
 use super::fast::{Fast, HISTORY, SHORTEST, WINDOW};
 use super::token::Token;
 
-/// A rest up to this length is stored at level 1, whatever it holds.
+/// A last piece up to this length is stored at level 1, whatever its content.
 const TINY: usize = 16;
 
-/// What becomes of a piece.
+/// The kind of block of a piece.
 enum Kind {
     Stored,
     Literals,
@@ -22,12 +22,12 @@ pub(super) struct Pieces {
     kind: Kind,
     /// History of 32 KiB, then the piece.
     window: Box<[u8; WINDOW + SLACK]>,
-    /// Where the piece ends so far.
+    /// The current end of the piece.
     end: usize,
 }
 
 impl Pieces {
-    /// A body for levels -2, 0 and 1; further levels are taken as 1.
+    /// A body for levels -2, 0 and 1; other levels are treated as 1.
     pub(super) fn new(level: Level) -> Pieces {
         let kind = match level {
             Level::STORED => Kind::Stored,
@@ -41,7 +41,7 @@ impl Pieces {
         }
     }
 
-    /// Takes bytes; how they are cut makes no difference.
+    /// Adds bytes; how they are divided does not matter.
     pub(super) fn take(&mut self, mut bytes: &[u8], bits: &mut Bits) {
         while !bytes.is_empty() {
             let room = HISTORY + STORED_MAX - self.end;
@@ -55,7 +55,7 @@ impl Pieces {
         }
     }
 
-    /// Puts the rest.
+    /// Writes the rest.
     pub(super) fn finish(&mut self, bits: &mut Bits) {
         if self.end > HISTORY {
             self.put(bits);

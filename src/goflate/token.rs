@@ -2,9 +2,9 @@
 
 /// The symbol of a block's end.
 pub(super) const END: usize = 256;
-/// Symbols of the literal and length alphabet, with the two that the fixed code has and nobody uses.
+/// Symbols of the literal and length alphabet, including the two unused ones of the fixed code.
 pub(super) const LITERALS: usize = 288;
-/// Symbols of the distance alphabet, with the two that nobody uses.
+/// Symbols of the distance alphabet, including the two unused ones.
 pub(super) const DISTANCES: usize = 32;
 
 /// A literal, or a match: bit 31, the length less 3 from bit 16, the distance less 1 from bit 0.
@@ -72,7 +72,7 @@ impl Token {
 #[derive(Clone, Copy)]
 pub(super) struct Symbol {
     pub(super) symbol: u16,
-    /// How many extra bits, and what they say.
+    /// The number and value of the extra bits.
     pub(super) extra: u16,
     pub(super) value: u16,
 }
@@ -121,7 +121,7 @@ const fn length_symbol(less_three: u16) -> Symbol {
     }
 }
 
-/// How many extra bits follow a symbol of the literal and length alphabet.
+/// Number of extra bits after a symbol of the literal and length alphabet.
 pub(super) fn length_extra(symbol: usize) -> u64 {
     match symbol {
         265..=284 => (symbol as u64 - 261) / 4,
@@ -129,7 +129,7 @@ pub(super) fn length_extra(symbol: usize) -> u64 {
     }
 }
 
-/// How many extra bits follow a symbol of the distance alphabet.
+/// Number of extra bits after a symbol of the distance alphabet.
 pub(super) fn distance_extra(symbol: usize) -> u64 {
     (symbol as u64 / 2).saturating_sub(1)
 }

@@ -1,4 +1,4 @@
-//! A source in memory that serves real image content, and fails as it is told to.
+//! A source in memory that serves real image content, and fails on request.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
@@ -9,16 +9,16 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, MediaType, Platform, PlatformSelection, Reference, Repository};
 use crate::source::Source;
 
-/// What goes wrong with one answer.
+/// What is wrong with one response.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// The body ends after so many bytes.
+    /// The body ends after this many bytes.
     CutAt(usize),
-    /// The connection breaks after so many bytes.
+    /// The connection breaks after this many bytes.
     BreakAt(usize),
-    /// The byte at this place is another.
+    /// The byte at this position is wrong.
     FlipAt(usize),
-    /// A byte comes too many.
+    /// There is one byte too many.
     Longer,
     /// The registry is busy.
     Busy,
@@ -31,11 +31,11 @@ pub struct Fake {
     blobs: HashMap<Digest, Arc<[u8]>>,
     tags: HashMap<String, Descriptor>,
     faults: Mutex<HashMap<Digest, VecDeque<Fault>>>,
-    /// Every answer: the blob, and where it was asked to begin.
+    /// Every response: the blob, and the offset of the request.
     pub opened: Mutex<Vec<(Digest, u64)>>,
-    /// Bytes given out in bodies.
+    /// Bytes sent in bodies.
     pub given: Arc<Mutex<usize>>,
-    /// Stops the run after so many bytes were given out.
+    /// Stops the run after this many bytes were sent.
     pub stop_after: Option<(usize, Interrupt)>,
     /// Called when a blob is opened.
     pub hook: Option<Hook>,
@@ -53,7 +53,7 @@ impl Fake {
         descriptor
     }
 
-    /// A manifest with config and layers for a platform.
+    /// Adds a manifest with config and layers for a platform.
     pub fn manifest(&mut self, platform: &Platform, layers: &[Vec<u8>]) -> Descriptor {
         let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::sha256(layer)).collect();
         let config = serde_json::json!({
@@ -107,7 +107,7 @@ impl Fake {
             .extend(faults);
     }
 
-    /// Where answers for a blob began.
+    /// The offsets of the requests for a blob.
     pub fn offsets(&self, blob: Digest) -> Vec<u64> {
         let opened = self.opened.lock().unwrap();
         opened

@@ -1,4 +1,4 @@
-//! Saves of several images of which some cannot be had, and new names.
+//! Saves of several images, some of which cannot be saved, and renames.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn going_on() -> Options {
     }
 }
 
-/// The names that were left out, each with its exit code.
+/// The names that were skipped, each with its exit code.
 fn skipped(summary: &Summary) -> Vec<(String, u8)> {
     let skipped = summary.skipped.iter();
     skipped
@@ -93,7 +93,7 @@ fn images_of_a_layer_that_stays_broken_are_left_out() {
         );
         assert!(summary.reused >= 200_000, "the run before had left it");
         assert_eq!(listing(folder.path()), ["expected.tar", "images.tar"]);
-        // Without a run before nothing is told of one, though what came is not fetched again.
+        // Without an earlier run no image has reused bytes, although what arrived is not fetched again.
         let (fake, broken) = three();
         fake.fail(broken, &[fault; 10]);
         fs::remove_file(&path).unwrap();
@@ -101,7 +101,7 @@ fn images_of_a_layer_that_stays_broken_are_left_out() {
         assert_eq!(fake.offsets(Digest::sha256(&noise(1, 200_000))), [0]);
         assert_eq!((summary.reused, summary.images[0].reused), (0, 0));
     }
-    // If nothing is left, there is no archive.
+    // If no image is left, there is no archive.
     let (fake, broken) = three();
     fake.fail(broken, &[Fault::Busy; 10]);
     fs::remove_file(&path).unwrap();
@@ -116,7 +116,7 @@ fn a_pipe_ends_with_the_first_layer_that_stays_broken() {
     fake.fail(broken, &[Fault::Busy; 10]);
     let error = stream(&fake, &["app:1", "app:2"], &going_on()).unwrap_err();
     assert_eq!(error.exit_code(), 4);
-    // What is known before a byte is written is left out there, too.
+    // Images that are known to fail before a byte is written are skipped in a stream too.
     let whole = stream(&three().0, &["app:1"], &options()).unwrap();
     let rest = stream(&three().0, &["app:1", "app:9"], &going_on()).unwrap();
     assert!(whole == rest);

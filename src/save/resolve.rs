@@ -1,4 +1,4 @@
-//! From references to images: each is resolved and followed down to its layers, several at once.
+//! From references to images: resolves each and follows it down to its layers, several at once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -15,20 +15,20 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Kind, MediaType, PlatformSelection, Reference};
 use crate::source::Source;
 
-/// Most bytes of manifests, indexes and configs in one save, each image's counted: they are held in memory until
-/// the archive is laid out. A thousand images have some 20 MB.
+/// Most bytes of manifests, indexes and configs in one save, counted for each image. They are held in memory
+/// until the layout is known. A thousand images have some 20 MB.
 const MAX_ALL_METADATA: u64 = 1 << 30;
 
 /// Images to save.
 pub(super) struct Images {
-    /// What they are and what they are called, in the archive's order.
+    /// The images with their names, in the archive's order.
     pub named: Vec<Named>,
-    /// What each was asked for as.
+    /// The reference by which each was requested.
     pub asked: Vec<Reference>,
 }
 
 impl Images {
-    /// Takes out the images that need one of these blobs.
+    /// Removes the images that need one of these blobs.
     pub fn without(&mut self, failed: &[(Digest, Error)]) -> Vec<Skipped> {
         let mut skipped = Vec::new();
         let (mut named, mut asked) = (Vec::new(), Vec::new());
@@ -57,7 +57,7 @@ pub(super) struct Resolver<'a> {
     pub source: &'a dyn Source,
     pub options: &'a Options,
     pub interrupt: &'a Interrupt,
-    /// Bytes of documents and configs that were read, and how many may be.
+    /// Bytes of documents and configs that were read.
     pub metadata: AtomicU64,
     pub max_metadata: u64,
     documents: Documents,
@@ -67,7 +67,7 @@ pub(super) struct Resolver<'a> {
     graphs: Mutex<HashMap<Followed, Arc<Graph>>>,
 }
 
-/// What the graph of an image depends on: its root, the platforms, and which source gives it.
+/// What the graph of an image depends on: its root, the platforms, and the source.
 type Followed = ((Digest, u64, MediaType), PlatformSelection, String);
 
 impl<'a> Resolver<'a> {
@@ -84,12 +84,12 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Resolves every reference, several at once, and puts the images in the archive's order. Those that there are
-    /// not come with their errors. A tag goes with every digest that an engine shows for it.
+    /// Resolves every reference, several at once, and sorts the images in the archive's order. Those that
+    /// failed are returned with their errors. A tag brings every digest that an engine shows for it.
     ///
     /// # Errors
     ///
-    /// If two images would have one name, and as [`rename::apply`].
+    /// If two images would have one name, and the errors of [`rename::apply`].
     pub fn resolve(&self, references: &[Reference]) -> Result<(Images, Vec<Skipped>)> {
         let unique: BTreeMap<String, &Reference> = references
             .iter()
@@ -114,7 +114,7 @@ impl<'a> Resolver<'a> {
                 }),
             }
         }
-        // What is missing may be what was to be renamed.
+        // A missing image may be the one to rename.
         if skipped.is_empty() || self.options.keep_going {
             self.rename(&mut images)?;
         }
@@ -129,7 +129,8 @@ impl<'a> Resolver<'a> {
         Ok((Images { named, asked }, skipped))
     }
 
-    /// Follows references, several at once. After an error that concerns more than one image no more are begun.
+    /// Follows references, several at once. After an error that concerns more than one image, it starts no
+    /// more.
     fn all<'r>(&self, queue: &[&'r Reference]) -> Vec<(&'r Reference, Result<Named>)> {
         let next = AtomicUsize::new(0);
         let stopped = AtomicBool::new(false);
@@ -150,7 +151,7 @@ impl<'a> Resolver<'a> {
         };
         std::thread::scope(|scope| {
             for _ in 1..self.options.jobs.get().min(queue.len()) {
-                // Where no more threads are to be had, there are fewer at work.
+                // If a thread cannot be started, there are fewer workers.
                 let _ = std::thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
@@ -163,7 +164,7 @@ impl<'a> Resolver<'a> {
             .collect()
     }
 
-    /// Whether an error is likely to be every further image's, too.
+    /// Whether an error is likely to occur for every other image too.
     fn stops(&self, error: &Error) -> bool {
         match error {
             Error::Interrupted => true,
@@ -172,7 +173,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Gives images their new names.
+    /// Renames images.
     fn rename(&self, images: &mut [(Reference, Named)]) -> Result<()> {
         let identities: Vec<Identity<'_>> = images
             .iter()
@@ -196,7 +197,7 @@ impl<'a> Resolver<'a> {
         let root = self.source.resolve(reference)?;
         let asked = self.options.platforms.as_ref();
         let selection = match self.source.selection(reference, asked) {
-            // A manifest without an index has one platform: there is nothing to choose from.
+            // A manifest without an index has one platform, so there is no choice.
             PlatformSelection::Only(_) if asked.is_none() && root.media_type.kind() == Kind::Manifest => {
                 PlatformSelection::All
             }
@@ -227,7 +228,8 @@ impl<'a> Resolver<'a> {
         root: &Descriptor,
         selection: &PlatformSelection,
     ) -> Result<Graph> {
-        // An engine pulls images without their attestations: who asks for a platform does not ask for those.
+        // An engine pulls images without their attestations, so a request for its platform does not include
+        // them.
         let is_partial = self.source.selection(reference, None) == PlatformSelection::Present;
         Graph::walk_shared(root, selection, &mut |descriptor| {
             self.interrupt.check()?;
@@ -246,7 +248,7 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    /// Counts what the graphs of all images hold.
+    /// Counts the descriptors of all graphs against the limit.
     fn count(&self, graph: &Graph) -> Result<()> {
         let more = graph.descriptors();
         let found = self.descriptors.fetch_add(more, Ordering::SeqCst);
@@ -258,7 +260,7 @@ impl<'a> Resolver<'a> {
         Err(Error::refused(place, Problem::TooMany { limit }))
     }
 
-    /// Counts what is held in memory.
+    /// Counts the bytes held in memory against the limit.
     fn admit(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
         let more = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let found = self
@@ -274,7 +276,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// Refuses `x:1` beside `x:1@sha256:...` if they are different images: the archive could not name both.
+/// Refuses `x:1` beside `x:1@sha256:...` if they are different images, which the archive could not both name.
 fn one_digest_a_name(images: &[Named]) -> Result<()> {
     let mut known: HashMap<String, Digest> = HashMap::new();
     for named in images {
@@ -293,7 +295,7 @@ fn one_digest_a_name(images: &[Named]) -> Result<()> {
     Ok(())
 }
 
-/// Puts the reference into errors that only know a digest.
+/// Adds the reference to errors that only name a digest.
 fn naming(error: Error, reference: &Reference) -> Error {
     match error {
         Error::Refused(mut finding) if finding.place.archive.is_none() => {

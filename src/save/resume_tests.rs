@@ -9,7 +9,7 @@ use super::*;
 use crate::interrupt::Interrupt;
 use crate::progress::Silent;
 
-/// Saves until so many bytes came, as if a signal came then.
+/// Saves until this many bytes were sent, and then interrupts.
 fn interrupted(mut fake: Fake, names: &[&str], options: &Options, target: &Path, after: usize) -> Fake {
     let interrupt = Interrupt::default();
     *fake.given.lock().unwrap() = 0;
@@ -43,7 +43,7 @@ fn an_interrupted_save_goes_on_and_ends_in_the_same_bytes() {
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("images.tar");
-        // From where every worker has written a bufferful: before, there may be nothing to keep.
+        // By then every worker has written a bufferful; earlier, there may be nothing to keep.
         for after in (jobs * (256 << 10) + 1000..all).step_by(90_007) {
             let fake = interrupted(two_images(), &BOTH, &options, &path, after);
             let first = std::mem::take(&mut *fake.given.lock().unwrap());
@@ -69,7 +69,7 @@ fn a_save_that_is_interrupted_again_and_again_gets_there() {
     let path = folder.path().join("images.tar");
     let whole = stream(&two_images(), &BOTH, &options()).unwrap();
     let mut fake = two_images();
-    // Each run goes on with another part size; every second is whole.
+    // Each run continues with another part size; every second one completes.
     for (round, split) in [Some(90_000), None, Some(300_001), None].into_iter().enumerate() {
         let options = Options {
             split,
@@ -257,7 +257,7 @@ fn in_order_nothing_stands_behind_a_gap() {
         let work = folder.path().join(".images.tar.sealift-part");
         let opened = std::sync::atomic::AtomicU64::new(0);
         fake.hook = Some(Box::new(move |blob| {
-            // What is in the files is no more than what came before, with a header for each.
+            // The files have no more than what was sent, with a header for each.
             let there: u64 = listing(&work)
                 .iter()
                 .filter(|name| name.contains(".0"))

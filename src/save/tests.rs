@@ -47,7 +47,7 @@ pub fn stream(source: &dyn Source, names: &[&str], options: &Options) -> Result<
     Ok(bytes)
 }
 
-/// Two images that share a layer, with an empty one and one that fills its blocks exactly.
+/// Two images that share a layer, one empty layer, and one that fills its blocks exactly.
 pub fn two_images() -> Fake {
     let mut fake = Fake::default();
     let shared = noise(1, 300_000);
@@ -62,7 +62,7 @@ pub fn open(path: &Path) -> Box<dyn Content> {
     archive::open(&[path.to_path_buf()], &archive::Options::default()).unwrap()
 }
 
-/// Names of everything in a folder.
+/// The names in a folder.
 pub fn listing(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .unwrap()
@@ -90,7 +90,7 @@ fn the_same_images_give_the_same_bytes() {
         stream(&two_images(), &BOTH, &options()).unwrap(),
         fs::read(&first).unwrap()
     );
-    // Out of the archive itself, as another source would give it.
+    // From the archive itself, like from another source.
     let third = folder.path().join("c.tar");
     save_as(
         &ArchiveSource::new(open(&first)).unwrap(),
@@ -317,7 +317,7 @@ fn a_body_that_stays_broken_is_an_error_that_says_what() {
         assert_eq!(fake.offsets(digest).len(), 5, "{text}");
         assert!(matches!(fault, Fault::Busy) || text.contains("quay.io"), "{text}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
-        // The sixth answer is good, and the small layer is there already.
+        // The sixth response is good, and the small layer is kept already.
         fake.opened.lock().unwrap().clear();
         save_as(&fake, &["quay.io/org/app:1"], &options(), &path).unwrap();
         assert_eq!(listing(folder.path()), ["images.tar"]);
@@ -449,7 +449,7 @@ fn parts_joined_are_the_archive() {
         .collect();
     assert!(joined == whole);
     assert_eq!(open(&path).digest(), summary.digest);
-    // Out of the parts, a subset.
+    // A subset, from the parts.
     let subset = folder.path().join("subset.tar");
     let parts = ArchiveSource::new(open(&path)).unwrap();
     save_as(&parts, &["app:1"], &options(), &subset).unwrap();
@@ -484,7 +484,7 @@ fn an_older_archive_is_replaced_in_either_form() {
         listing(folder.path()),
         ["images.tar.001", "images.tar.002", "images.tar.sig"]
     );
-    // What is not ours stays.
+    // Files of others are not removed.
     fs::write(&path, "somebody's").unwrap();
     save_as(&fake, &["app:1"], &split(2_000_000), &path).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"somebody's");
@@ -569,7 +569,7 @@ fn a_disk_that_fills_up_leaves_the_old_archive_and_what_came() {
     let mut fake = two_images();
     let grown = filler.clone();
     fake.hook = Some(Box::new(move |_| {
-        // Somebody else takes the rest.
+        // Another program uses up the rest.
         let _ = fs::write(&grown, vec![1; 3_500_000]);
     }));
     let error = save_as(&fake, &BOTH, &options(), &path).unwrap_err();

@@ -1,4 +1,4 @@
-//! Fills an archive that was laid out.
+//! Writes an archive whose layout is known.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,25 +19,25 @@ use crate::progress::Progress;
 use crate::source::Source;
 use crate::transfer::{Moved, Outcome, Sink, Transfer, Wanted};
 
-/// What came of writing an archive.
+/// The result of writing an archive.
 pub(super) enum Written {
-    /// It is whole.
+    /// It is complete.
     Sealed {
         /// Its blobs.
         moved: Vec<Moved>,
         /// The files, in order; none for a pipe.
         files: Vec<PathBuf>,
     },
-    /// Blobs are missing: it has to be laid out again without their images.
+    /// Blobs are missing: a new layout without their images is needed.
     Lacking {
-        /// Those that came.
+        /// The blobs that were fetched.
         moved: Vec<Moved>,
-        /// Those that did not, each with its error.
+        /// The blobs that were not, each with its error.
         failed: Vec<(Digest, Error)>,
     },
 }
 
-/// What it takes to write one.
+/// The parameters of writing one.
 pub(super) struct Run<'a> {
     pub source: &'a dyn Source,
     pub options: &'a Options,
@@ -46,7 +46,7 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Writes the archive that was laid out.
+    /// Writes the archive.
     pub fn write(&self, images: &Images, layout: &Arc<Layout>, output: &mut Output<'_>) -> Result<Written> {
         let wanted = wanted(images, layout);
         match output {
@@ -65,7 +65,7 @@ impl Run<'_> {
                 };
                 let writer = Writer::create(target, layout.clone(), &how, self.interrupt)?;
                 let outcome = self.fill(&writer, wanted, self.options.keep_going);
-                // After a signal, the one who handles it says so.
+                // After a signal, its handler reports this.
                 if let (Err(_), Some(kept), Ok(())) = (&outcome, writer.kept(), self.interrupt.check()) {
                     self.progress.note(&kept);
                 }
@@ -87,7 +87,7 @@ impl Run<'_> {
             }),
             Output::Stream(label, out) => {
                 let stream = Stream::new(label, layout, *out);
-                // What went into a pipe cannot be laid out again.
+                // What was written to a pipe cannot be changed.
                 let Outcome { moved, .. } = self.fill(&stream, wanted, false)?;
                 stream.seal(&proofs(&moved))?;
                 Ok(Written::Sealed {
@@ -98,7 +98,7 @@ impl Run<'_> {
         }
     }
 
-    /// Whether an image comes out of what others may not read.
+    /// Whether an image comes from a place that others may not read.
     fn is_private(&self, images: &Images) -> bool {
         images.asked.iter().any(|name| self.source.is_private(name))
     }
@@ -122,7 +122,7 @@ impl Run<'_> {
     }
 }
 
-/// The blobs to fetch in the layout's order, each from the first repository that names it.
+/// The blobs to fetch in the layout's order, each from the first repository that has it.
 fn wanted(images: &Images, layout: &Layout) -> Vec<Wanted> {
     let mut repositories = HashMap::new();
     let firsts = format::firsts(&images.named);
