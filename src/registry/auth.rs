@@ -1,7 +1,7 @@
-//! Proving who is asking: basic auth, and bearer tokens that are got from the realm which a registry names.
+//! Authentication: basic auth, and bearer tokens from the realm that a registry names.
 //!
-//! A token is kept for each repository, used until shortly before it expires, and replaced when a registry
-//! refuses it earlier. While one worker gets a token the others wait for it.
+//! A token is kept for each repository. It is used until shortly before it expires, and replaced when a
+//! registry refuses it earlier. While one worker fetches a token, the others wait for it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub(super) struct Context<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) credentials: &'a Credentials,
     pub(super) progress: &'a dyn Progress,
-    /// Whether the registry itself is spoken to in plain HTTP.
+    /// Whether the registry uses plain HTTP.
     pub(super) is_plain: bool,
 }
 
@@ -36,22 +36,22 @@ pub(super) struct Login(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Goes up whenever `way` changes.
+    /// Incremented whenever `way` changes.
     generation: u64,
     way: Way,
-    /// Whether the registry has accepted what `way` says.
+    /// Whether the registry has accepted `way`.
     accepted: bool,
-    /// `Some` once it was looked for.
+    /// `Some` once it was looked up.
     credential: Option<Option<Credential>>,
 }
 
 #[derive(Default)]
 enum Way {
-    /// Nothing was asked for yet.
+    /// Not known yet.
     #[default]
     None,
     Basic(HeaderValue),
-    /// A bearer token that was given and cannot be renewed.
+    /// A bearer token from the configuration, which cannot be renewed.
     Fixed(HeaderValue),
     Token {
         header: HeaderValue,
@@ -71,7 +71,7 @@ impl Login {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to send now; gets a new token where the old one is about to expire.
+    /// What to send now. Fetches a new token if the old one is about to expire.
     pub(super) fn grant(&self, context: &Context<'_>) -> Result<Grant, RequestError> {
         let mut state = self.state();
         if let Way::Token {
@@ -92,7 +92,7 @@ impl Login {
         })
     }
 
-    /// Notes that a registry took what was sent.
+    /// Notes that a registry accepted what was sent.
     pub(super) fn accepted(&self, grant: &Grant) {
         let mut state = self.state();
         if state.generation == grant.generation {
@@ -100,8 +100,8 @@ impl Login {
         }
     }
 
-    /// Gets a new token in place of one that was good and is refused now: GHCR answers 403 to a token that has
-    /// expired, without a challenge. False if there is nothing more to try.
+    /// Fetches a new token in place of one that was accepted before and is refused now: GHCR answers 403 to an
+    /// expired token, without a challenge. False if nothing more can be tried.
     pub(super) fn renewed(&self, context: &Context<'_>, grant: &Grant) -> Result<bool, RequestError> {
         let mut state = self.state();
         if state.generation != grant.generation {
@@ -117,8 +117,7 @@ impl Login {
         }
     }
 
-    /// Takes in that a registry answered 401 to what was sent: the same request may be made again if this
-    /// gives no error.
+    /// Handles a 401: the same request can be repeated if this returns no error.
     pub(super) fn challenged(
         &self,
         context: &Context<'_>,
@@ -128,7 +127,7 @@ impl Login {
     ) -> Result<(), RequestError> {
         let mut state = self.state();
         if state.generation != grant.generation {
-            // Another worker has renewed it meanwhile.
+            // Another worker has renewed it in the meantime.
             return Ok(());
         }
         let challenges = parse_all(context, headers)?;
@@ -265,7 +264,7 @@ pub(super) fn keep_out(body: &mut ErrorBody, credential: Option<&Credential>) {
     }
 }
 
-/// Credentials were sent and not taken.
+/// Credentials were sent and refused.
 pub(super) fn rejected(context: &Context<'_>, body: &ErrorBody) -> RequestError {
     let account = &context.endpoint.account;
     RequestError::end(
@@ -278,7 +277,7 @@ pub(super) fn rejected(context: &Context<'_>, body: &ErrorBody) -> RequestError 
     )
 }
 
-/// Nothing was sent as nothing is known.
+/// No credentials were sent, because none are known.
 pub(super) fn denied(context: &Context<'_>, body: &ErrorBody) -> RequestError {
     let account = &context.endpoint.account;
     RequestError::end(
@@ -295,7 +294,7 @@ pub(super) fn denied(context: &Context<'_>, body: &ErrorBody) -> RequestError {
     )
 }
 
-/// A token that was only just got was refused.
+/// A new token was refused.
 fn fresh_token_refused(
     context: &Context<'_>,
     challenge: &Challenge,

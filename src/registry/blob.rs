@@ -1,4 +1,4 @@
-//! A blob's bytes as they come from a registry: counted, and watched so that they keep coming.
+//! A blob's bytes from a registry: counted, and with a minimum rate.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::transport::{Answer, Timeouts};
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
 
-/// Bytes that are read at once while passing over what was not asked for.
+/// Bytes that are read at once while skipping what was not requested.
 const SKIP_BUFFER: usize = 64 << 10;
 
 /// Names what is read, for messages.
@@ -23,7 +23,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// An error that another try may not have.
+    /// An error for which a retry may help.
     pub(super) fn transient(&self, problem: String) -> Error {
         Error::Registry {
             registry: self.registry.clone(),
@@ -35,7 +35,7 @@ impl Subject {
     }
 }
 
-/// Reads an answer as it comes, fails where that is too slow, and says which registry and host did.
+/// Reads a response, fails if it is too slow, and names the registry and host in errors.
 pub(super) struct RateGuard {
     body: BodyReader<'static>,
     subject: Subject,
@@ -82,23 +82,23 @@ impl Read for RateGuard {
     }
 }
 
-/// Reads content of a known size from an offset on, and fails where it is shorter, longer or too slow.
+/// Reads content of a known size from an offset on, and fails if it is shorter, longer or too slow.
 pub(super) struct BlobReader {
     body: RateGuard,
-    /// Bytes from the beginning of the blob, of the next byte that comes.
+    /// Position in the blob of the next byte to arrive.
     position: u64,
-    /// Where the caller wants to begin.
+    /// First byte that the caller wants.
     start: u64,
     size: u64,
     is_done: bool,
 }
 
 impl BlobReader {
-    /// Takes in an answer to a request for `size` bytes of which the first `offset` are there already.
+    /// Reads the response to a request for `size` bytes, of which the first `offset` are present already.
     ///
     /// # Errors
     ///
-    /// If the answer is for another range or says another length.
+    /// If the response is for another range or length.
     pub(super) fn new(
         answer: Answer,
         subject: Subject,
@@ -129,7 +129,7 @@ impl BlobReader {
         })
     }
 
-    /// Passes over what was sent although it was not asked for: the server knows no ranges.
+    /// Skips bytes that were not requested, if the server does not support ranges.
     fn skip(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; SKIP_BUFFER];
         while self.position < self.start {
@@ -149,7 +149,7 @@ impl BlobReader {
         Ok(count)
     }
 
-    /// Adds how far it came.
+    /// Adds the position to an error.
     fn placed(&self, error: io::Error) -> io::Error {
         match error.downcast::<Error>() {
             Ok(Error::Registry {
@@ -181,7 +181,7 @@ impl BlobReader {
         ))
     }
 
-    /// Reads the end of the answer, which also gives its connection back.
+    /// Reads the end of the response, which also frees its connection for reuse.
     fn finish(&mut self) -> io::Result<()> {
         self.is_done = true;
         if self.receive(&mut [0])? > 0 {
@@ -218,7 +218,7 @@ impl Read for BlobReader {
     }
 }
 
-/// Watches that bytes come fast enough, over windows of the time spent waiting for them.
+/// Checks the rate at which bytes arrive, over windows of the time spent waiting for them.
 struct Pace {
     window: Duration,
     slowest: u32,
@@ -250,7 +250,7 @@ impl Pace {
     }
 }
 
-/// Checks that a partial answer is for the range that was asked for: RFC 9110, section 14.4.
+/// Checks that a partial response is for the requested range: RFC 9110, section 14.4.
 fn check_range(answer: &Answer, subject: &Subject, size: u64, offset: u64) -> Result<()> {
     let text = answer.header(header::CONTENT_RANGE).unwrap_or_default();
     let expected = format!("bytes {offset}-{}/", size.saturating_sub(1));

@@ -1,20 +1,20 @@
 //! The `WWW-Authenticate` header: RFC 9110, section 11.6.1.
 //!
-//! One header may hold several challenges, and several parameters each, all separated by commas; commas also
-//! stand inside of quoted scopes. Everything here comes from outside and is parsed without guessing, with one
-//! allowance: an unquoted value may hold `/` and `:`, as some registries send scopes and realms unquoted.
+//! One header may have several challenges, each with several parameters, all separated by commas. Quoted scopes
+//! contain commas too. The header comes from outside and is parsed strictly, with one exception: an unquoted
+//! value may contain `/` and `:`, because some registries send scopes and realms unquoted.
 
 /// Longest header that is read, in bytes.
 const MAX_LENGTH: usize = 16 << 10;
 /// Most challenges in one header.
 const MAX_CHALLENGES: usize = 16;
 
-/// One way of authenticating that a server offers.
+/// One authentication scheme that a server offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
-    /// The scheme in lower case, as `bearer` or `basic`.
+    /// The scheme in lower case, such as `bearer` or `basic`.
     pub scheme: String,
-    /// What stands behind the scheme in place of parameters, if anything.
+    /// The text after the scheme in place of parameters, if any.
     pub token: Option<String>,
     /// Names in lower case, values without quotes; each name once.
     pub parameters: Vec<(String, String)>,
@@ -44,7 +44,7 @@ pub struct ChallengeError {
 ///
 /// # Errors
 ///
-/// Says what is wrong and where; nothing of a malformed header is used.
+/// The error says what is wrong and where; nothing of a malformed header is used.
 pub fn parse(header: &str) -> Result<Vec<Challenge>, ChallengeError> {
     let mut parser = Parser {
         bytes: header.as_bytes(),
@@ -127,7 +127,7 @@ impl Parser<'_> {
         self.bytes.get(self.at).copied()
     }
 
-    /// Steps over any of `set`; gives how many.
+    /// Skips any characters of `set`; returns their number.
     fn skip(&mut self, set: &[u8]) -> usize {
         let start = self.at;
         while self.peek().is_some_and(|byte| set.contains(&byte)) {
@@ -153,7 +153,7 @@ impl Parser<'_> {
         Ok(token)
     }
 
-    /// What may stand in place of parameters: base64 or the like, up to a comma or the end.
+    /// The text in place of parameters: base64 or the like, up to a comma or the end.
     fn token68(&mut self) -> Option<String> {
         let start = self.at;
         let mut token = self.take(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));

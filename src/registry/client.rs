@@ -1,4 +1,4 @@
-//! One registry's API: `GET /v2/...` with authentication, retries, and answers told apart.
+//! One registry's API: `GET /v2/...` with authentication, retries, and specific errors.
 //!
 //! Source: OCI distribution specification 1.1, "Pulling" and "Error Codes".
 
@@ -25,20 +25,20 @@ use crate::oci::{Digest, MediaType};
 use crate::progress::Progress;
 use crate::registry::request_error::{ErrorBody, RequestError, marked};
 
-/// Times that a request is answered with 401 before it is given up: a challenge, an expired token, and one that
-/// another worker renewed in between.
+/// Number of 401 responses to a request before it is given up: a challenge, an expired token, and one that
+/// another worker renewed in the meantime.
 const MAX_CHALLENGES: usize = 4;
-/// Tags that are shown where one does not exist.
+/// Number of tags that are shown if one does not exist.
 const SHOWN_TAGS: usize = 8;
 /// Largest list of tags that is read, in bytes.
 const MAX_TAGS: u64 = 1 << 20;
-/// What manifests may be: both kinds of index first, as they name the image for every platform.
+/// Accepted types of manifests: both kinds of index first, because they name the image for every platform.
 const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
-/// What is asked for.
+/// What is requested.
 #[derive(Debug, Clone)]
 pub(super) enum Wanted {
     Tag(String),
@@ -56,12 +56,12 @@ impl Wanted {
         }
     }
 
-    /// How it is called in messages.
+    /// Its name in messages.
     pub(super) fn name(&self, repository: &str) -> String {
         match self {
             Wanted::Tag(tag) => format!("{repository}:{tag}"),
             Wanted::Manifest(digest) => format!("{repository}@{digest}"),
-            // A layer's or a config's digest is no image's.
+            // The digest of a layer or config is not that of an image.
             Wanted::Blob(digest, _) => format!("blob {digest} of {repository}"),
         }
     }
@@ -77,7 +77,7 @@ pub(super) struct Client {
     sessions: Mutex<HashMap<Address, Arc<Session>>>,
 }
 
-/// What is known of one registry.
+/// What is known about one registry.
 #[derive(Default)]
 pub(super) struct Session {
     pub(super) scheme: Mutex<Option<Scheme>>,
@@ -108,7 +108,7 @@ impl Client {
         self.retry.tries
     }
 
-    /// Waits between two tries that a caller makes itself.
+    /// Pauses between two attempts of the caller.
     pub(super) fn pause(&self, tried: u32) -> Result<()> {
         self.wait(self.retry.pause(tried, None))
     }
@@ -142,12 +142,12 @@ impl Client {
             .clone()
     }
 
-    /// Asks for something until there is an answer: 200, or 206 where an offset was given.
+    /// Requests something until there is a response: 200, or 206 with an offset.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if it is not there; [`Error::Registry`] for everything else, which is no longer
-    /// transient as it was tried often enough.
+    /// [`Error::NotFound`] if it does not exist; [`Error::Registry`] for everything else, not marked as
+    /// transient because it was retried already.
     pub(super) fn get(&self, endpoint: &Endpoint, wanted: &Wanted) -> Result<Answer> {
         let session = self.session(endpoint);
         let subject = wanted.name(&endpoint.path);
@@ -166,7 +166,7 @@ impl Client {
         })
     }
 
-    /// Makes a request, authenticating where that is asked for.
+    /// Makes a request, and authenticates if necessary.
     fn authenticated(
         &self,
         session: &Session,
@@ -212,7 +212,7 @@ impl Client {
         Err(RequestError::end(endpoint, subject, problem, None))
     }
 
-    /// Tells what an answer's status means.
+    /// Turns the status of a response into a result.
     fn judge(
         &self,
         session: &Session,
@@ -274,7 +274,7 @@ impl Client {
         })
     }
 
-    /// Tells what is missing: the blob, the tag, the repository, or the registry itself.
+    /// Finds out what is missing: the blob, the tag, the repository, or the registry itself.
     fn missing(
         &self,
         session: &Session,
@@ -309,7 +309,7 @@ impl Client {
         not_found(subject, hint)
     }
 
-    /// Whether the API is there at all. Where that cannot be told, it is.
+    /// Whether the API exists. True if that is not known.
     fn is_registry(&self, session: &Session, endpoint: &Endpoint) -> bool {
         let Ok(scheme) = self.scheme(session, endpoint) else {
             return true;
@@ -337,7 +337,7 @@ impl Client {
         match answer.status {
             StatusCode::NOT_FOUND => {
                 let body = ErrorBody::read(answer);
-                // Harbor has a code of its own for everything that is missing.
+                // Harbor has one error code for everything that is missing.
                 let is_harbors = body.code == "NOT_FOUND" && body.message.contains("repository");
                 if body.code == "NAME_UNKNOWN" || is_harbors {
                     Tags::NoRepository
@@ -359,7 +359,7 @@ impl Client {
         }
     }
 
-    /// Makes a request again for as long as that may help and is allowed.
+    /// Repeats a request as long as that may help and is allowed.
     fn with_retries<T>(
         &self,
         session: &Session,
@@ -382,7 +382,7 @@ impl Client {
             let known = session.answered.load(Ordering::Relaxed);
             let tries = match (known, is_absence, endpoint.is_mirror) {
                 (true, ..) => self.retry.tries,
-                // Nobody was ever there: a wrong address more often than a pause.
+                // The host never answered: rather a wrong address than an outage.
                 (false, true, _) | (false, _, true) => 1,
                 (false, false, false) => self.retry.tries.min(2),
             };
@@ -436,7 +436,7 @@ fn not_a_registry(endpoint: &Endpoint, why: &str) -> RequestError {
     )
 }
 
-/// The media type of an answer, if its `Content-Type` is one that says something.
+/// The media type of a response, if its `Content-Type` is specific.
 pub(super) fn media_type(answer: &Answer) -> Option<MediaType> {
     let text = answer.header(header::CONTENT_TYPE)?;
     let text = text.split(';').next().unwrap_or_default().trim();

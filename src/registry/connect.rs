@@ -1,4 +1,4 @@
-//! How connections are made: names, TCP, proxies, and TLS with a configuration for each host.
+//! How connections are made: name lookup, TCP, proxies, and TLS with a configuration for each host.
 
 use std::cell::Cell;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::net::address::Address;
 #[error("{0}")]
 pub(super) struct NameError(io::Error);
 
-/// Looks names up as the system does, and tells a failure from other I/O errors.
+/// Looks names up as the system does, and distinguishes a failure from other I/O errors.
 #[derive(Debug, Default)]
 pub(super) struct Names(DefaultResolver);
 
@@ -42,12 +42,12 @@ impl Resolver for Names {
 }
 
 thread_local! {
-    /// When the read of a body that this thread is in has to give something.
+    /// Deadline for the current read of a body by this thread.
     static END: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Reads from a body. A read that gives nothing within `limit` ends with an error, whatever the other side sends
-/// meanwhile: trailers without end are no content.
+/// Reads from a body. A read that returns nothing within `limit` fails, whatever else the other side sends:
+/// endless trailers are not content.
 pub(super) fn read_within(limit: Duration, body: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     END.set(Instant::now().checked_add(limit));
     let outcome = body.read(buffer);
@@ -55,7 +55,7 @@ pub(super) fn read_within(limit: Duration, body: &mut impl Read, buffer: &mut [u
     outcome
 }
 
-/// Makes connections heed [`read_within`].
+/// Makes connections respect [`read_within`].
 #[derive(Debug)]
 pub(super) struct LimitConnector;
 
@@ -71,7 +71,7 @@ impl<In: Transport> Connector<In> for LimitConnector {
     }
 }
 
-/// A connection that heeds [`read_within`].
+/// A connection that respects [`read_within`].
 #[derive(Debug)]
 pub(super) struct LimitTransport<In>(In);
 
@@ -100,7 +100,7 @@ impl<In: Transport> Transport for LimitTransport<In> {
     }
 }
 
-/// Wraps a connection in TLS where the URL says https.
+/// Wraps a connection in TLS if the URL is https.
 #[derive(Debug)]
 pub(super) struct TlsConnector(pub(super) Arc<Trust>);
 
@@ -139,7 +139,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
     }
 }
 
-/// A connection in TLS.
+/// A connection over TLS.
 pub(super) struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,

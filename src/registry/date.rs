@@ -1,4 +1,4 @@
-//! The two forms of a date that registries send, as seconds since 1970.
+//! The two date formats that registries send, as seconds since 1970.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

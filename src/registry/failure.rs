@@ -1,4 +1,4 @@
-//! What can go wrong between here and a registry, told apart so that a message says which.
+//! What can go wrong on the way to a registry, each with its own message.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use super::tls::ConfigError;
 use crate::error::Error;
 use crate::escape::Escaped;
 
-/// Why a request had no answer.
+/// Why a request got no response.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The host's name is not known.
@@ -20,7 +20,7 @@ pub(super) enum Failure {
     Unreachable(String, String),
     ConnectTimeout(String),
     IdleTimeout(String),
-    /// The connection ended in the middle.
+    /// The connection broke off.
     Cut(String),
     /// The host's certificate is not trusted.
     Untrusted(String, String),
@@ -28,20 +28,20 @@ pub(super) enum Failure {
     NoTls(String),
     /// TLS failed for another reason.
     Tls(String, String),
-    /// The host wants a client certificate, or another one.
+    /// The host requires a client certificate, or another one.
     ClientCertificate(String),
     Proxy(String),
-    /// What came is not HTTP.
+    /// The response is not HTTP.
     NotHttp(String, String),
     Location(String),
     Downgrade(String),
     Redirects,
-    /// Something on this side, such as an unreadable certificate.
+    /// A local problem, such as an unreadable certificate.
     Local(Error),
 }
 
 impl Failure {
-    /// Tells what an error of a request to `host` means.
+    /// Interprets an error of a request to `host`.
     pub(super) fn of(error: ureq::Error, host: &str) -> Failure {
         let host = host.to_string();
         match error {
@@ -64,7 +64,7 @@ impl Failure {
         }
     }
 
-    /// The same where a proxy stands in between: whoever cannot be connected to is the proxy.
+    /// The same through a proxy: a failed connection is one to the proxy.
     pub(super) fn of_proxied(error: ureq::Error, host: &str, proxy: &str) -> Failure {
         match Failure::of(error, host) {
             Failure::Name(_) => Failure::Proxy(Failure::Name(proxy.into()).text()),
@@ -77,7 +77,7 @@ impl Failure {
         }
     }
 
-    /// As [`Failure::of`], for an error that came while a body was read.
+    /// As [`Failure::of`], for an error while reading a body.
     pub(super) fn of_io(error: io::Error, host: String) -> Failure {
         use io::ErrorKind as Kind;
         if error
@@ -120,7 +120,7 @@ impl Failure {
         }
     }
 
-    /// Whether the same request may succeed when it is made again.
+    /// Whether the same request may succeed in a retry.
     pub(super) fn is_transient(&self) -> bool {
         matches!(
             self,
@@ -134,7 +134,7 @@ impl Failure {
         )
     }
 
-    /// Whether nobody was there, which a second try rarely changes unless somebody was before.
+    /// Whether nothing answered, which a retry rarely changes unless it answered before.
     pub(super) fn is_absence(&self) -> bool {
         matches!(
             self,
@@ -190,7 +190,7 @@ impl Failure {
         }
     }
 
-    /// The error for people. `transient` is for the caller to keep or clear, who knows how often it was tried.
+    /// The error for people. The caller, who knows the number of attempts, keeps or clears `transient`.
     pub(super) fn into_error(self, registry: &str, subject: &str, transient: bool) -> Error {
         if let Failure::Local(error) = self {
             return error;

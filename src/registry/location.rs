@@ -1,11 +1,11 @@
-//! Where a redirect leads: RFC 9110, section 10.2.2.
+//! The target of a redirect: RFC 9110, section 10.2.2.
 
 use ureq::http::Uri;
 
 use crate::net::address::Address;
 
-/// Resolves a `Location` against the URL that gave it. `None` where that is no http or https URL of a host, or
-/// has a user and password in it.
+/// Resolves a `Location` against the URL of the request. `None` if it is not an http or https URL with a host,
+/// or has a user and password.
 pub(super) fn join(base: &Uri, location: &[u8]) -> Option<Uri> {
     let text = clean(location);
     let scheme = base.scheme_str()?;
@@ -35,7 +35,8 @@ pub(super) fn same_origin(a: &Uri, b: &Uri) -> bool {
     a.scheme() == b.scheme() && Address::of(a) == Address::of(b)
 }
 
-/// Escapes what may not stand in a URL but does in some storage's signed ones, and leaves the fragment out.
+/// Escapes characters that are invalid in a URL but occur in signed ones of some storage, and removes the
+/// fragment.
 fn clean(location: &[u8]) -> String {
     let mut text = String::with_capacity(location.len());
     for byte in location.trim_ascii() {

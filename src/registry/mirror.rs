@@ -1,7 +1,7 @@
-//! Mirrors: other places that hold a registry's content.
+//! Mirrors: other hosts that have a registry's content.
 //!
-//! What a mirror answers is checked by digest like everything else, so it need not be trusted for a name with a
-//! digest. Which digest a *tag* has is what the first answering place says.
+//! A mirror's content is verified by digest like any other, so it need not be trusted for a name with a digest.
+//! The digest of a *tag* is what the first host that answers says.
 
 use std::str::FromStr;
 
@@ -9,21 +9,21 @@ use crate::net::address::Address;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
 
-/// Where Docker Hub's API is.
+/// The host of Docker Hub's API.
 const DOCKER_HUB: &str = "registry-1.docker.io";
 
-/// A place that holds another registry's repositories, possibly below a path.
+/// A host that has another registry's repositories, possibly below a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
-    /// The registry whose content it has, as it stands in references: `docker.io`.
+    /// The registry whose content it has, as in references: `docker.io`.
     pub upstream: String,
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// What stands before the repository there; may be empty.
+    /// The path before the repository; may be empty.
     pub prefix: String,
 }
 
-/// Why a text is not a mirror.
+/// Why text is not a mirror.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a mirror: {reason}; an example is docker.io=harbor.local/dockerhub")]
 pub struct MirrorError {
@@ -71,22 +71,22 @@ impl FromStr for Mirror {
     }
 }
 
-/// One place where a repository is looked for.
+/// One host to ask for a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
-    /// How it is called in messages.
+    /// Its name in messages.
     pub(super) name: String,
-    /// The name under which credentials for it are kept: a host as it stands in references.
+    /// The name under which its credentials are stored: a host as in references.
     pub(super) account: String,
-    /// Where it is.
+    /// Its address.
     pub(super) address: Address,
-    /// The repository's name there.
+    /// The repository's name on it.
     pub(super) path: String,
-    /// Whether this is not the registry that the reference names.
+    /// Whether it is not the registry in the reference.
     pub(super) is_mirror: bool,
 }
 
-/// The places of a repository: its mirrors in order, then the registry itself.
+/// The hosts of a repository: its mirrors in order, then the registry itself.
 pub(super) fn endpoints(mirrors: &[Mirror], repository: &Repository) -> Vec<Endpoint> {
     let domain = repository.domain().to_ascii_lowercase();
     let host = if domain == DEFAULT_DOMAIN {
@@ -108,7 +108,7 @@ pub(super) fn endpoints(mirrors: &[Mirror], repository: &Repository) -> Vec<Endp
             is_mirror: true,
         })
         .collect();
-    // A reference's host always is an address; if that ever fails, connecting says so.
+    // A reference's host is always an address; otherwise connecting returns the error.
     let address = host.parse().unwrap_or_else(|_| Address {
         host: host.into(),
         port: None,

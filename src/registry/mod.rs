@@ -1,16 +1,16 @@
 //! The distribution protocol: OCI distribution specification, version 2 of the API.
 //!
-//! - [`options`]: what is said about registries
+//! - [`options`]: how to reach registries
 //! - [`mirror`]: other hosts that have a registry's content
-//! - [`source`]: registries as a source of images; it tries the places of a repository in order
-//! - `client`, `scheme`: one registry's API, with authentication and retries, by https or http
-//! - `auth`, `token`, [`challenge`], [`credentials`], [`secret`]: proving who is asking
-//! - `transport`, `location`, `connect`, [`tls`]: one HTTP request with its redirects, and how it gets there
-//! - `blob`: content as it comes, counted and watched
-//! - `failure`, `request_error`, `retry`, `date`: what can go wrong, what it means, and when to ask again
+//! - [`source`]: registries as a source of images; it tries the hosts of a repository in order
+//! - `client`, `scheme`: one registry's API, with authentication and retries, over https or http
+//! - `auth`, `token`, [`challenge`], [`credentials`], [`secret`]: authentication
+//! - `transport`, `location`, `connect`, [`tls`]: one HTTP request with its redirects, and its connection
+//! - `blob`: content as it arrives, counted and with a minimum rate
+//! - `failure`, `request_error`, `retry`, `date`: what can go wrong, what it means, and when to retry
 //!
-//! A request goes down this list: the source asks the client, which asks the transport; what went wrong comes
-//! back as a `Failure` of the transport, a `RequestError` of the client, an [`Error`](crate::Error) of the source.
+//! A request passes down this list: the source calls the client, which calls the transport. Errors come back as
+//! a `Failure` of the transport, a `RequestError` of the client, and an [`Error`](crate::Error) of the source.
 
 mod auth;
 mod blob;

@@ -1,4 +1,4 @@
-//! What a user says about registries, in a form that is independent of any command line.
+//! How to reach registries, independent of any command line.
 
 use std::path::PathBuf;
 
@@ -12,23 +12,23 @@ use crate::net::address::Insecure;
 use crate::net::environment::Environment;
 use crate::net::proxy::Proxies;
 
-/// How registries are spoken to.
+/// How to reach registries.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Places to look at before a registry itself, in this order. They are trusted for what a tag stands for, and
-    /// for nothing else.
+    /// Hosts to ask before a registry itself, in this order. They are trusted for the digest of a tag, and for
+    /// nothing else.
     pub mirrors: Vec<Mirror>,
-    /// Registries that may be plain HTTP or have a certificate that nobody vouches for.
+    /// Registries for which plain HTTP and unverified certificates are allowed.
     pub insecure: Vec<Insecure>,
-    /// CA certificates that are trusted besides the system's, PEM.
+    /// CA certificates that are trusted besides the system's (PEM).
     pub ca_files: Vec<PathBuf>,
-    /// The certificate that is shown to a registry that asks for one.
+    /// The certificate for a registry that requires one.
     pub client_certificate: Option<ClientCertificate>,
-    /// Folders with a folder `HOST[:PORT]` for each registry with certificates of its own.
+    /// Folders with a folder `HOST[:PORT]` for each registry with its own certificates.
     pub certificate_folders: Vec<PathBuf>,
-    /// How often to ask again.
+    /// Retries.
     pub retry: Retry,
-    /// How long to wait.
+    /// Time limits.
     pub timeouts: Timeouts,
     /// Proxies.
     pub proxies: Proxies,
@@ -37,12 +37,12 @@ pub struct Options {
 }
 
 impl Options {
-    /// The options of an environment: its proxies, its credential files, and the folders of certificates that
-    /// Docker and podman use. Everything else has its default.
+    /// The options of an environment: its proxies, its credential files, and the certificate folders of Docker
+    /// and podman. Everything else has its default.
     ///
     /// # Errors
     ///
-    /// A usage error if a proxy variable has a value that is no proxy.
+    /// A usage error if a proxy variable has an invalid value.
     pub fn from_environment(environment: &Environment) -> Result<Options> {
         Ok(Options {
             certificate_folders: vec![

@@ -1,4 +1,4 @@
-//! What a registry's answer means for the request: over, or to be made again.
+//! What a registry's response means for the request: final, or to be retried.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use super::transport::Answer;
 use crate::error::Error;
 use crate::escape::Escaped;
 
-/// Most bytes of an error's body that are read.
+/// Largest part of an error's body that is read, in bytes.
 const MAX_BODY: u64 = 64 << 10;
-/// Most characters of a server's message that are shown.
+/// Largest part of a server's message that is shown, in characters.
 const MAX_MESSAGE: usize = 200;
 
-/// Why a request did not give what was asked for.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) enum RequestError {
-    /// Making it again gives the same.
+    /// A retry would give the same.
     End(Error),
-    /// Making it again may help.
+    /// A retry may help.
     Again {
         error: Error,
         /// How long the server asks to wait.
         wait: Option<Duration>,
-        /// Whether nobody was there.
+        /// Whether nothing answered.
         is_absence: bool,
     },
 }
@@ -86,7 +86,7 @@ impl RequestError {
         }
     }
 
-    /// The same, but worth another try.
+    /// The same, but worth a retry.
     pub(super) fn again(self) -> RequestError {
         match self {
             RequestError::End(error) => RequestError::Again {
@@ -119,15 +119,14 @@ pub(super) fn marked(error: Error, is_transient: bool) -> Error {
     }
 }
 
-/// What a server said about an error: the first of its `errors`, by the distribution specification, "Error
-/// Codes".
+/// A server's error message: the first of its `errors`, by the distribution specification, "Error Codes".
 #[derive(Debug, Default)]
 pub(super) struct ErrorBody {
     pub(super) code: String,
     pub(super) message: String,
     /// Whether the body was a web page.
     pub(super) is_html: bool,
-    /// Whether the body was of the specification's form.
+    /// Whether the body had the form of the specification.
     pub(super) is_specified: bool,
 }
 
@@ -145,7 +144,7 @@ struct Entry {
 }
 
 impl ErrorBody {
-    /// Reads an error's body. A message that holds what was sent as authorization is dropped.
+    /// Reads an error's body. A message that contains what was sent as authorization is dropped.
     pub(super) fn read(answer: Answer) -> ErrorBody {
         let secrets = answer.authorization.as_ref().map_or_else(Vec::new, secrets_in);
         let is_html_type = answer
@@ -173,7 +172,7 @@ impl ErrorBody {
         body
     }
 
-    /// Drops the message if it holds a secret: a server may send back what it got.
+    /// Drops the message if it contains a secret: a server may send back what it received.
     pub(super) fn keep_out(&mut self, secret: &Secret) {
         let secret = secret.expose();
         if !secret.is_empty() && (self.message.contains(secret) || self.code.contains(secret)) {
@@ -182,7 +181,7 @@ impl ErrorBody {
         }
     }
 
-    /// The message, to be put behind one's own words.
+    /// The message, as an addition to another one.
     pub(super) fn suffix(&self) -> String {
         let text = if self.message.is_empty() {
             &self.code
@@ -197,7 +196,7 @@ impl ErrorBody {
     }
 }
 
-/// What must not be shown of a header: a token, or a password in either form.
+/// The parts of a header that must not be shown: a token, or a password in either form.
 fn secrets_in(header: &HeaderValue) -> Vec<Secret> {
     let Some((_, sent)) = header.to_str().ok().and_then(|text| text.split_once(' ')) else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Asking again: how often, and with which pauses.
+//! Retries: how many, and with which pauses.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,19 +6,19 @@ use ureq::http::{HeaderMap, header};
 
 use super::date;
 
-/// How often a request is made, and how long to wait between.
+/// How often a request is made, and the pauses between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
-    /// Times that a request is made before giving up; at least 1.
+    /// Number of attempts before giving up; at least 1.
     pub tries: u32,
     /// The first pause; each further one is twice as long.
     pub first_pause: Duration,
-    /// The longest pause, also where a registry's `Retry-After` asks for more.
+    /// The longest pause, even if a registry's `Retry-After` asks for more.
     pub longest_pause: Duration,
 }
 
 impl Default for Retry {
-    /// Five tries, with pauses of 1, 2, 4 and 8 seconds, none beyond 60.
+    /// Five attempts, with pauses of 1, 2, 4 and 8 seconds, at most 60.
     fn default() -> Retry {
         Retry {
             tries: 5,
@@ -29,7 +29,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// The pause behind the try number `tried`, counted from 1: growing, and not less than was asked for.
+    /// The pause after attempt number `tried`, counted from 1: growing, and not less than the server asked for.
     pub(super) fn pause(&self, tried: u32, asked: Option<Duration>) -> Duration {
         let doubled = 1_u32.checked_shl(tried.saturating_sub(1)).unwrap_or(u32::MAX);
         self.first_pause
@@ -45,7 +45,7 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    // The server's own clock, if it tells, so that a wrong clock here does no harm.
+    // The server's clock, if it sends the time, so that a wrong local clock does not matter.
     let now = headers
         .get(header::DATE)
         .and_then(|value| value.to_str().ok())

@@ -1,4 +1,4 @@
-//! Whether a registry is spoken to by https or http.
+//! Whether a registry uses https or http.
 
 use std::sync::PoisonError;
 
@@ -11,10 +11,10 @@ use super::mirror::Endpoint;
 use super::transport::Request;
 use crate::registry::request_error::RequestError;
 
-/// Most bytes that are read of an answer to a ping.
+/// Largest part of the response to a ping that is read, in bytes.
 const MAX_PONG: u64 = 4 << 10;
 
-/// What [`Client::ping`] gives.
+/// The result of [`Client::ping`].
 pub(super) struct Pong {
     pub(super) status: StatusCode,
     pub(super) names_itself: bool,
@@ -22,10 +22,10 @@ pub(super) struct Pong {
 }
 
 impl Client {
-    /// Whether a registry is spoken to by https or http.
+    /// Whether a registry uses https or http.
     ///
-    /// https it is, except where the user or the address allow otherwise. Then an unauthenticated request
-    /// finds out, so that no credential is sent before it is known.
+    /// It is https unless the user or the address allow http. Then an unauthenticated request finds out, so
+    /// that no credential is sent before it is known.
     pub(super) fn scheme(&self, session: &Session, endpoint: &Endpoint) -> Result<Scheme, RequestError> {
         let mut known = session.scheme.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(scheme) = &*known {
@@ -44,7 +44,7 @@ impl Client {
         Ok(scheme)
     }
 
-    /// Asks whether the API is there, without authentication.
+    /// Asks whether the API exists, without authentication.
     pub(super) fn ping(&self, endpoint: &Endpoint, scheme: &Scheme) -> Result<Pong, Failure> {
         let url =
             url(scheme, endpoint, "/v2/").map_err(|_| Failure::Location(endpoint.address.to_string()))?;
@@ -63,7 +63,7 @@ impl Client {
         };
         let may_be_plain = match &failure {
             Failure::NoTls(_) | Failure::Cut(_) | Failure::Tls(..) => true,
-            // Another port is asked in plain HTTP.
+            // Another port is tried over plain HTTP.
             failure => endpoint.address.port.is_none() && failure.is_transient(),
         };
         if may_be_plain && self.ping(endpoint, &Scheme::HTTP).is_ok() {
@@ -74,7 +74,7 @@ impl Client {
 
     fn probe_http_first(&self, endpoint: &Endpoint) -> Result<Scheme, RequestError> {
         let (is_https, failure) = match self.ping(endpoint, &Scheme::HTTP) {
-            // Go and nginx say that this is an HTTPS server, or port.
+            // The response of Go and nginx to plain HTTP on an HTTPS port.
             Ok(pong) if pong.status == StatusCode::BAD_REQUEST => (pong.text.contains("HTTPS"), None),
             Ok(_) => (false, None),
             Err(failure @ (Failure::NotHttp(..) | Failure::Cut(_))) => {

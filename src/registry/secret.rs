@@ -7,12 +7,12 @@ use std::fmt;
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a secret in.
+    /// Wraps a secret.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(text.into())
     }
 
-    /// Gives the secret, to be sent to where it belongs and nowhere else.
+    /// Returns the secret, to be sent to its recipient and to no one else.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -19,29 +19,29 @@ use crate::source::Source;
 
 /// Every registry, by the host in a reference, through its mirrors.
 ///
-/// A tag is resolved by getting its manifest, not by asking for its digest alone: the digest is then that of
-/// bytes which are here, and registries that do not tell one need no other way. The bytes are kept until
-/// [`Source::metadata`] asks for them, so that it is still one request.
+/// A tag is resolved by fetching its manifest, not by requesting its digest alone. The digest is then that of
+/// bytes which were received, and registries that do not send a digest need no special case. The bytes are kept
+/// until [`Source::metadata`] asks for them, so it is still one request.
 pub struct RegistrySource {
     client: Client,
     mirrors: Vec<Mirror>,
     resolved: Mutex<HashMap<Digest, Vec<u8>>>,
-    /// The mirrors that answered for references, by their whole form.
+    /// The mirrors that answered for references, by their full form.
     answered: Mutex<HashMap<String, String>>,
     opened: Mutex<HashMap<Digest, Opened>>,
 }
 
-/// What is known of a blob that was opened.
+/// What is known about a blob that was opened.
 #[derive(Default)]
 struct Opened {
     /// How often it was opened.
     times: usize,
-    /// The place that it came from last.
+    /// The host that served it last.
     place: String,
 }
 
 impl RegistrySource {
-    /// Makes a source. Nothing is asked of any registry yet.
+    /// Makes a source. It does not contact a registry yet.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl RegistrySource {
         })
     }
 
-    /// Tries the places of a repository in order, from the one at `first` on, until one gives something good.
+    /// Tries the hosts of a repository in order, from the one at `first` on, until one returns something good.
     fn try_endpoints<T>(
         &self,
         repository: &Repository,
@@ -98,7 +98,8 @@ impl RegistrySource {
         }))
     }
 
-    /// Says that a mirror did not help. One that lacks something may have the rest; one that fails is left out.
+    /// Notes that a mirror did not help. One that lacks something may have the rest; one that fails is not
+    /// asked again.
     fn passed_over(&self, place: &Endpoint, error: &Error) {
         let is_failing = match error {
             Error::Registry { transient, .. } => !transient,
@@ -133,7 +134,7 @@ impl RegistrySource {
         })
     }
 
-    /// Reads a whole document of unknown size.
+    /// Reads a complete document of unknown size.
     fn read_document(&self, answer: Answer, subject: &Subject) -> Result<Vec<u8>> {
         let length = answer.length();
         if let Some(found) = length.filter(|length| *length > MAX_METADATA) {
@@ -163,8 +164,8 @@ impl RegistrySource {
         Ok(bytes)
     }
 
-    /// Gets something small and reads it; again where the reading fails, or the content is not what it should
-    /// be, as that may have happened on the way.
+    /// Fetches something small and reads it. Retries if reading fails or the content is wrong, which may have
+    /// happened on the way.
     fn read_with_retries<T>(
         &self,
         place: &Endpoint,
@@ -176,7 +177,7 @@ impl RegistrySource {
             subject: wanted.name(&place.path),
         };
         let tries = match self.client.tries() {
-            // There are other places to get it from.
+            // There are other hosts to fetch it from.
             tries if place.is_mirror => tries.min(2),
             tries => tries,
         };
@@ -239,7 +240,8 @@ impl RegistrySource {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often a blob was opened before. One that is opened again gave wrong bytes: the next endpoint is better.
+    /// How often a blob was opened before. One that is opened again had wrong bytes, so the next host is
+    /// better.
     fn times_opened(&self, digest: Digest) -> usize {
         let mut opened = self.opened();
         let times = &mut opened.entry(digest).or_default().times;
@@ -364,7 +366,7 @@ fn refused(place: &Endpoint, digest: Option<Digest>, problem: Problem) -> Error 
     )
 }
 
-/// Whether bytes came that are not those that were asked for.
+/// Whether the bytes that arrived are wrong.
 fn is_damage(error: &Error) -> bool {
     matches!(
         error,
@@ -380,7 +382,7 @@ fn too_large(subject: &Subject, found: u64) -> Error {
     )
 }
 
-/// The digest that a registry says a document has.
+/// The digest of a document in a registry's header.
 fn header_digest(answer: &Answer, place: &Endpoint, subject: &str) -> Result<Option<Digest>> {
     if !answer.headers.contains_key("docker-content-digest") {
         return Ok(None);
@@ -392,7 +394,7 @@ fn header_digest(answer: &Answer, place: &Endpoint, subject: &str) -> Result<Opt
     })
 }
 
-/// The digest of a document's bytes, which is the one asked for and the one claimed where there are such.
+/// The digest of a document's bytes, which must be the requested and the claimed one if there are any.
 fn confirm(bytes: &[u8], asked: Option<Digest>, claimed: Option<Digest>) -> Result<Digest, Problem> {
     for expected in [asked, claimed].into_iter().flatten() {
         let found = expected.of_same_algorithm(bytes);
@@ -403,7 +405,7 @@ fn confirm(bytes: &[u8], asked: Option<Digest>, claimed: Option<Digest>) -> Resu
     Ok(asked.or(claimed).unwrap_or_else(|| Digest::sha256(bytes)))
 }
 
-/// The media type of a document, on which the answer and the document itself agree.
+/// The media type of a document, on which the response and the document must agree.
 fn agreed_type(content_type: Option<MediaType>, bytes: &[u8]) -> Result<MediaType, Problem> {
     if let Some(media_type) = content_type {
         return Ok(media_type);

@@ -1,4 +1,4 @@
-//! A registry in this process that answers as a test says, and a small image for it.
+//! A registry in this process with responses as a test requires, and a small image for it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use crate::oci::{Descriptor, Digest, MediaType, Reference, Repository};
 use crate::progress::Progress;
 use crate::registry::{Options, RegistrySource, Retry, Timeouts};
 
-/// A request as it came.
+/// A request as received.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) method: String,
@@ -39,27 +39,27 @@ impl Seen {
 #[derive(Debug, Clone)]
 pub(super) enum Manner {
     Whole,
-    /// As many bytes, then the connection is closed.
+    /// This many bytes, then the connection is closed.
     Cut(usize),
-    /// As many bytes, then nothing for a long time.
+    /// This many bytes, then nothing for a long time.
     Stall(usize),
-    /// A byte at a time, with a pause before each.
+    /// One byte at a time, with a pause before each.
     Drip(Duration),
-    /// Nothing before the gate is open, or a long time has gone by.
+    /// Nothing before the gate opens, or until a long time has passed.
     Held(Arc<Gate>),
     Chunked,
-    /// Chunks, and trailers without end.
+    /// Chunks, and endless trailers.
     Trailers,
-    /// A `Content-Length` that may not be true.
+    /// A `Content-Length` that may be wrong.
     Length(usize),
 }
 
-/// What one answer waits for until another request opens it.
+/// Blocks one response until another request opens it.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     is_open: Mutex<bool>,
     changed: Condvar,
-    /// Whether somebody waited in vain.
+    /// Whether a response waited too long.
     pub(super) failed: AtomicBool,
 }
 
@@ -160,7 +160,7 @@ impl Reply {
                 write!(out, "{:x}\r\n", self.body.len())?;
                 out.write_all(&self.body)?;
                 out.write_all(b"\r\n0\r\n")?;
-                // Until whoever reads hangs up.
+                // Until the reader closes the connection.
                 loop {
                     out.write_all(b"X-Trailer: on and on\r\n")?;
                 }
@@ -196,7 +196,7 @@ impl Reply {
 
 type Handler = Arc<dyn Fn(&Seen) -> Reply + Send + Sync>;
 
-/// A server on a port of its own. Each port counts as a host of its own.
+/// A server on its own port. Each port counts as a host of its own.
 pub(super) struct Server {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -253,12 +253,12 @@ impl Server {
         self.address.to_string()
     }
 
-    /// What it was asked so far.
+    /// The requests so far.
     pub(super) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Paths it was asked for, in order, without the request that finds out about https.
+    /// The requested paths, in order, without the request that finds out about https.
     pub(super) fn paths(&self) -> Vec<String> {
         self.seen()
             .into_iter()
@@ -309,7 +309,7 @@ fn serve(stream: impl Read + Write, handler: &Handler, seen: &Mutex<Vec<Seen>>) 
     let mut stream = BufReader::with_capacity(64 << 10, stream);
     loop {
         if stream.fill_buf()?.first() == Some(&0x16) {
-            // A TLS handshake: as Go's server answers it.
+            // A TLS handshake: the response of Go's server.
             let refusal = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request";
             return stream.get_mut().write_all(refusal);
         }
@@ -419,7 +419,7 @@ impl Fixture {
         )
     }
 
-    /// Answers as a plain registry does that has this image under any name.
+    /// Responds like a plain registry that has this image under any name.
     pub(super) fn answer(&self, seen: &Seen) -> Reply {
         let version = |reply: Reply| reply.with("Docker-Distribution-Api-Version", "registry/2.0");
         if seen.path == "/v2/" {
@@ -456,7 +456,7 @@ impl Fixture {
     }
 }
 
-/// Answers with content, or the part of it that is asked for.
+/// Responds with content, or the requested part of it.
 pub(super) fn ranged(seen: &Seen, bytes: &[u8]) -> Reply {
     let from = seen.header("range").map(|range| {
         let from = range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap();
@@ -471,7 +471,7 @@ pub(super) fn ranged(seen: &Seen, bytes: &[u8]) -> Reply {
     }
 }
 
-/// Keeps the notes.
+/// Collects notes.
 #[derive(Default)]
 pub(super) struct Notes(Mutex<Vec<String>>);
 
@@ -514,7 +514,7 @@ pub(super) fn noted(options: Options) -> (RegistrySource, Arc<Notes>) {
     (source, notes)
 }
 
-/// Reads a reader whole; the error as text.
+/// Reads everything; the error as text.
 pub(super) fn read(reader: crate::Result<Box<dyn Read + Send>>) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     reader

@@ -1,7 +1,7 @@
-//! TLS: whom to trust, and which certificate to show to whom.
+//! TLS: trusted roots and client certificates.
 //!
-//! Trusted are the system's roots, `--ca-file`, and what `certs.d/HOST[:PORT]/*.crt` says for one registry. A
-//! client certificate is shown to registries only, never to where they redirect to.
+//! Trusted are the system's roots, `--ca-file`, and `certs.d/HOST[:PORT]/*.crt` for one registry. A client
+//! certificate is sent to registries only, never to the target of a redirect.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -37,7 +37,7 @@ pub(super) struct Trust {
     identity: Option<(Chain, PrivateKeyDer<'static>)>,
     folders: Vec<PathBuf>,
     insecure: Vec<Insecure>,
-    /// What is trusted where no folder says more; loaded once, as it reads all of the system's roots.
+    /// The verifier for hosts without a folder; loaded once, because it reads all of the system's roots.
     common: OnceLock<Result<Arc<dyn ServerCertVerifier>, rustls::Error>>,
     registries: Mutex<HashSet<Address>>,
     made: Mutex<HashMap<Address, Arc<ClientConfig>>>,
@@ -70,7 +70,7 @@ impl Trust {
         })
     }
 
-    /// Marks a host as a registry, which may see the client certificate.
+    /// Marks a host as a registry, which may receive the client certificate.
     pub(super) fn name_registry(&self, address: &Address) {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
         registries.insert(Address {
@@ -79,7 +79,7 @@ impl Trust {
         });
     }
 
-    /// Whether anything was said about a host that only TLS has a use for.
+    /// Whether anything was configured for a host that only TLS needs.
     pub(super) fn expects_tls(&self, address: &Address) -> bool {
         !self.roots.is_empty() || self.folder(address).is_some()
     }
@@ -88,7 +88,7 @@ impl Trust {
         self.insecure.iter().any(|set| set.covers(address))
     }
 
-    /// The folder of certificates for a host, as Docker has it in `/etc/docker/certs.d`.
+    /// The folder of certificates for a host, as in Docker's `/etc/docker/certs.d`.
     fn folder(&self, address: &Address) -> Option<PathBuf> {
         let mut names = vec![address.to_string()];
         if address.port == Some(443) {
@@ -109,7 +109,7 @@ impl Trust {
             .find(|path| path.is_dir())
     }
 
-    /// The configuration for a host; the port is there.
+    /// The configuration for a host with its port.
     pub(super) fn config(&self, address: &Address) -> Result<Arc<ClientConfig>, ConfigError> {
         if let Some(config) = self.made().get(address) {
             return Ok(config.clone());
@@ -239,7 +239,7 @@ fn not_pem(path: &Path, reason: &str) -> Error {
     Error::io("use", path)(io::Error::new(io::ErrorKind::InvalidData, reason.to_string()))
 }
 
-/// Whether a host's certificate is trusted. The signatures of the handshake are checked in any case.
+/// Whether a host's certificate is trusted. The signatures of the handshake are always verified.
 #[derive(Debug)]
 struct Verifier {
     trusted: Trusted,
@@ -250,12 +250,12 @@ struct Verifier {
 enum Trusted {
     /// For registries named by `--insecure`.
     Anybody,
-    /// There are no roots at all: the message is the same as for anybody else's CA.
+    /// There are no roots at all: the message is the same as for an unknown CA.
     Nobody,
     /// The system's roots and given ones.
     ///
-    /// A self-signed certificate that was given as a root may also be the server's own, even where it calls
-    /// itself a CA, as the usual `openssl req -x509` makes it: whoever named it trusts exactly that.
+    /// A self-signed certificate that was given as a root may also be the server's own, even if it is marked as
+    /// a CA, as by the usual `openssl req -x509`: the user who named it trusts exactly that certificate.
     Roots {
         given: Chain,
         all: rustls_platform_verifier::Verifier,
@@ -292,7 +292,7 @@ impl ServerCertVerifier for Verifier {
             Trusted::Roots { given, all } => (given, all),
         };
         match all.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The check of the dates comes before this one.
+            // The dates are checked before this.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(reason)))
                 if reason.0.to_string().contains("CaUsedAsEndEntity")
                     && given.iter().any(|root| root == end_entity) =>

@@ -1,4 +1,4 @@
-//! Bearer tokens: where to get them, how to ask, how long they last.
+//! Bearer tokens: where to fetch them, how to ask, how long they last.
 //!
 //! Source: CNCF distribution, `docs/content/spec/auth`: token.md and oauth.md.
 
@@ -18,16 +18,16 @@ use crate::escape::Escaped;
 use crate::oci::json;
 use crate::registry::request_error::{ErrorBody, RequestError};
 
-/// Lifetime of a token that does not say it: token.md, "expires_in".
+/// Default lifetime of a token: token.md, "expires_in".
 const DEFAULT_LIFETIME: u64 = 60;
-/// Longest lifetime that is believed, in seconds: a day. What a server says may be more than a clock can hold.
+/// Longest lifetime that is accepted, in seconds: a day. A server may send more than a clock can represent.
 const MAX_LIFETIME: u64 = 24 * 60 * 60;
 /// A token is replaced this long before it expires, or a quarter of its lifetime if that is less.
 const MARGIN: Duration = Duration::from_secs(30);
 /// Largest answer of a token server that is read, in bytes.
 const MAX_ANSWER: u64 = 1 << 20;
 
-/// Where tokens are got, and for what.
+/// Where to fetch a token, and for what.
 #[derive(Clone)]
 pub(super) struct Bearer {
     realm: String,
@@ -61,7 +61,7 @@ impl Bearer {
             realm: realm.to_string(),
             service: challenge.parameter("service").map(ToOwned::to_owned),
             scopes: if scope.is_empty() {
-                // Quay and Nexus leave it out.
+                // Quay and Nexus omit it.
                 vec![format!("repository:{}:pull", context.endpoint.path)]
             } else {
                 scope.split_whitespace().map(ToOwned::to_owned).collect()
@@ -70,7 +70,7 @@ impl Bearer {
     }
 }
 
-/// A token, and for how long it is to be used.
+/// A token and its lifetime.
 pub(super) struct Token {
     pub(super) secret: Secret,
     pub(super) usable: Duration,
@@ -84,7 +84,7 @@ struct TokenAnswer {
     issued_at: Option<serde_json::Value>,
 }
 
-/// Gets a token for a credential, or without one.
+/// Fetches a token with a credential, or without one.
 pub(super) fn get_token(
     context: &Context<'_>,
     bearer: &Bearer,
@@ -179,7 +179,7 @@ fn token_request(
     })
 }
 
-/// Reads a token server's answer; `now` is its own clock where it told.
+/// Reads a token server's response; `now` is its own clock if it sent the time.
 fn read_token(bytes: &[u8], now: SystemTime) -> Option<Token> {
     let answer: TokenAnswer = json::from_slice(bytes).ok()?;
     let secret = answer
@@ -196,7 +196,7 @@ fn read_token(bytes: &[u8], now: SystemTime) -> Option<Token> {
         .issued_at
         .and_then(|value| date::rfc3339(value.as_str()?))
         .and_then(|issued| now.duration_since(issued).ok())
-        // A token that seems to be over already comes from a wrong clock.
+        // A token that seems to have expired already comes from a wrong clock.
         .filter(|age| *age < lifetime)
         .unwrap_or_default();
     let left = lifetime.saturating_sub(age);

@@ -1,4 +1,4 @@
-//! One HTTP request with its redirects. Knows nothing of registries.
+//! One HTTP request with its redirects. Independent of registries.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::net::proxy::Proxies;
 
 /// Most redirects that one request follows.
 const MAX_REDIRECTS: usize = 10;
-/// The time that a small body may take: an error's text, a token.
+/// Time limit for a small body: an error's text, a token.
 const MAX_SMALL_TIME: Duration = Duration::from_secs(60);
 /// Bytes of a small body that are read at once.
 const SMALL_BUFFER: usize = 8 << 10;
@@ -26,22 +26,22 @@ const SMALL_BUFFER: usize = 8 << 10;
 const INPUT_BUFFER: usize = 128 << 10;
 /// A connection's write buffer: requests are small.
 const OUTPUT_BUFFER: usize = 8 << 10;
-/// Connections that are kept open for the next request; at most one for each worker is needed.
+/// Connections that are kept open for later requests; each worker needs at most one.
 const MAX_IDLE: usize = 16;
 
-/// How long things may take.
+/// Time limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Looking a name up, and then making a connection with its TLS handshake.
+    /// For looking a name up, and then for making a connection with its TLS handshake.
     pub connect: Duration,
-    /// Waiting for the next bytes.
+    /// For waiting for the next bytes.
     pub idle: Duration,
-    /// Bytes a second that must come at least, on the average of an idle time.
+    /// Minimum rate in bytes per second, on the average of an idle time.
     pub slowest: u32,
 }
 
 impl Default for Timeouts {
-    /// 10 seconds, 30 seconds, 1 KiB a second.
+    /// 10 seconds, 30 seconds, 1 KiB per second.
     fn default() -> Timeouts {
         Timeouts {
             connect: Duration::from_secs(10),
@@ -56,10 +56,10 @@ pub(super) struct Request {
     pub(super) method: Method,
     pub(super) url: Uri,
     pub(super) accept: &'static str,
-    /// Ask for the content from this byte on, if it is not the first.
+    /// First requested byte, if it is not the first of all.
     pub(super) offset: u64,
     pub(super) authorization: Option<HeaderValue>,
-    /// A form to be posted.
+    /// A form to post.
     pub(super) form: Option<String>,
 }
 
@@ -76,21 +76,21 @@ impl Request {
     }
 }
 
-/// What came back, wherever it came from.
+/// A response, after redirects.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
-    /// Which host answered.
+    /// The host that responded.
     pub(super) host: String,
-    /// Whether a redirect led away from the host that was asked.
+    /// Whether a redirect led to another host.
     pub(super) elsewhere: bool,
-    /// What it was sent to prove who is asking.
+    /// The `Authorization` that it was sent.
     pub(super) authorization: Option<HeaderValue>,
 }
 
 impl Answer {
-    /// The content's length in bytes, if the answer says it.
+    /// The content's length in bytes, if the response has it.
     pub(super) fn length(&self) -> Option<u64> {
         self.body.content_length()
     }
@@ -100,8 +100,8 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Reads a small body, or as much of it as comes within a time. Read to its end, its connection can be used
-    /// again.
+    /// Reads a small body, or as much of it as arrives within a time limit. A body that was read to its end
+    /// frees its connection for reuse.
     pub(super) fn text(self, limit: u64) -> Vec<u8> {
         let end = Instant::now() + MAX_SMALL_TIME;
         let mut reader = self.body.into_reader().take(limit);
@@ -129,7 +129,7 @@ impl Transport {
     pub(super) fn new(proxies: Proxies, trust: Trust, timeouts: Timeouts) -> Transport {
         let trust = Arc::new(trust);
         let config = Config::builder()
-            // The environment is not looked at here.
+            // The environment is not read here.
             .proxy(None)
             .http_status_as_error(false)
             .max_redirects(0)
@@ -159,14 +159,14 @@ impl Transport {
         }
     }
 
-    /// Makes a request and follows where it leads. `Authorization` goes to the host that was asked and to no
-    /// other, also not when a redirect leads back.
+    /// Makes a request and follows redirects. `Authorization` is sent only to the requested host, and not again
+    /// if a redirect leads back to it.
     pub(super) fn fetch(&self, request: &Request) -> Result<Answer, Failure> {
         let mut url = request.url.clone();
         let mut elsewhere = false;
         for _ in 0..=MAX_REDIRECTS {
             let answer = self.once(&url, request, elsewhere)?;
-            // A form holds a secret: it goes where it was meant for and nowhere else.
+            // A form contains a secret: it is sent to its recipient only.
             let Some(target) = redirect(&answer).filter(|_| request.form.is_none()) else {
                 return Ok(answer);
             };
@@ -178,7 +178,7 @@ impl Transport {
             }
             elsewhere |= !location::same_origin(&request.url, &next);
             url = next;
-            // Its text says nothing, and may never end: the connection goes with it.
+            // Its body does not matter and may never end, so the connection is closed with it.
             drop(answer);
         }
         Err(Failure::Redirects)

@@ -1,8 +1,8 @@
-//! Docker's `config.json` and podman's `auth.json`, which have one form.
+//! Docker's `config.json` and podman's `auth.json`, which have the same format.
 //!
 //! Sources: docker/cli, `cli/config/configfile`; containers-auth.json(5). Keys are hosts, old forms such as
 //! `https://index.docker.io/v1/`, and in podman's file also `HOST/NAMESPACE/REPOSITORY`, of which the longest
-//! that fits counts.
+//! match applies.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -58,7 +58,7 @@ pub(super) struct AuthFile {
 }
 
 impl AuthFile {
-    /// Reads a file of one of `owners`; `None` if it is not there and need not be.
+    /// Reads a file of one of `owners`; `None` if it does not exist and is optional.
     pub(super) fn read(path: &Path, is_explicit: bool, owners: &[u32]) -> Result<Option<AuthFile>> {
         let read = dir::open_owned(path, owners).and_then(|file| {
             let owner = file.metadata()?.uid();
@@ -73,7 +73,7 @@ impl AuthFile {
                     error.kind(),
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
                 );
-                // As root may not read another user's file on a network's file system.
+                // root may not be allowed to read another user's file on a network file system.
                 let is_closed = error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
                 if !is_explicit && (is_absent || is_closed && is_root()) {
                     return Ok(None);
@@ -92,7 +92,7 @@ impl AuthFile {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
-        // What the parser says may hold a value out of the file: it is not shown.
+        // The parser's message may contain a value of the file, so it is not shown.
         let fields =
             json::from_slice(&bytes).map_err(|_| malformed(path, "it is not of the form of config.json"))?;
         Ok(Some(AuthFile {
@@ -102,7 +102,7 @@ impl AuthFile {
         }))
     }
 
-    /// The helper for a registry: its own one before the one for all.
+    /// The helper for a registry: a specific one before the general one.
     pub(super) fn helper(&self, registry: &str) -> Option<&str> {
         let own = self.fields.helpers.as_ref().and_then(|helpers| {
             helpers
@@ -114,7 +114,7 @@ impl AuthFile {
             .filter(|name| !name.is_empty())
     }
 
-    /// The entry for a repository of a registry: the one whose key fits the longest part of the name.
+    /// The entry for a repository of a registry: the one whose key matches the longest part of the name.
     pub(super) fn entry(&self, registry: &str, repository: &str) -> Result<Option<Credential>> {
         let mut best: Option<(usize, Credential)> = None;
         for (key, entry) in self.fields.auths.iter().flatten() {
@@ -168,7 +168,7 @@ impl Entry {
             let (username, password) = decoded.split_once(':').ok_or("has no user and password")?;
             return Ok(Some(Credential::Password {
                 username: username.into(),
-                // As Docker does: old versions padded the password.
+                // Like Docker: old versions padded the password.
                 password: Secret::new(password.trim_matches('\0')),
             }));
         }
@@ -182,7 +182,7 @@ impl Entry {
     }
 }
 
-/// What a key stands for.
+/// What a key applies to.
 struct Scope {
     host: String,
     path: String,

@@ -13,14 +13,14 @@ use crate::net::environment::{Environment, Invoker};
 use crate::oci::json;
 use crate::registry::secret::Secret;
 
-/// Most bytes of an answer that are read.
+/// Largest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 1 << 20;
 
 pub(super) struct Helper<'a> {
     pub(super) name: &'a str,
-    /// What the environment says; `PATH` is where programs are looked for.
+    /// The environment; its `PATH` is searched for programs.
     pub(super) environment: &'a Environment,
-    /// The user that it runs as, if that is not the one of this process.
+    /// The user that it runs as, if that is not this process's.
     pub(super) run_as: Option<&'a Invoker>,
     pub(super) timeout: Duration,
 }
@@ -37,7 +37,7 @@ impl Helper<'_> {
     ///
     /// # Errors
     ///
-    /// Says why the helper could not be asked; never what it answered.
+    /// The error says why the helper could not be asked; never what it answered.
     pub(super) fn get(&self, server: &str) -> Result<Option<Credential>, String> {
         // A name with a slash would be a path to any program.
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -49,7 +49,7 @@ impl Helper<'_> {
             .run(&program, server)
             .map_err(|reason| format!("{program} {reason}"))?;
         if !success {
-            // The protocol's error is one line on stdout; these words mean that there is nothing.
+            // The protocol's error is one line on stdout; these words mean that there is no credential.
             let text = String::from_utf8_lossy(&answer);
             let text = text.trim();
             return if text == "credentials not found in native keychain" || text.is_empty() {
@@ -79,7 +79,7 @@ impl Helper<'_> {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         if let Some(user) = self.run_as {
-            // Setting the user also gives up root's other groups. What root's environment has is not for them.
+            // Setting the user also drops root's other groups. root's environment is not passed on.
             command.uid(user.uid).gid(user.gid).current_dir("/").env_clear();
             command.envs(self.environment.of_session(user));
         }
@@ -98,7 +98,7 @@ impl Helper<'_> {
         Ok((status.is_ok_and(|status| status.success()), answer))
     }
 
-    /// Writes the server and reads to the end of the answer, for as long as the helper may take.
+    /// Writes the server and reads the whole answer, within the helper's time limit.
     fn talk(&self, child: &mut Child, server: &str) -> Result<Vec<u8>, String> {
         let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("has no stdin or stdout".into());

@@ -1,20 +1,20 @@
-//! Which credentials belong to which registry.
+//! Finds the credentials for a registry.
 //!
 //! - [`file`]: Docker's `config.json` and podman's `auth.json`
 //! - [`helper`]: the programs that such a file names
 //!
-//! Files are looked at in this order; the first that has something for a registry wins:
+//! Files are read in this order; the first that has something for a registry is used:
 //!
 //! 1. `$REGISTRY_AUTH_FILE`
 //! 2. `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`
 //! 3. `$XDG_RUNTIME_DIR/containers/auth.json`
 //! 4. `$XDG_CONFIG_HOME/containers/auth.json`, else `~/.config/containers/auth.json`
-//! 5. under sudo, where root's own files have nothing: `.docker/config.json` and `.config/containers/auth.json`
-//!    of the user who called sudo, and their `/run/user/UID/containers/auth.json`
+//! 5. under sudo, if root's own files have nothing: `.docker/config.json` and `.config/containers/auth.json` of
+//!    the user who called sudo, and their `/run/user/UID/containers/auth.json`
 //!
-//! A file is used only if it belongs to this user or to root, or, under sudo, to the user who called it; those of
-//! the last place must be that user's. Links on the way must be theirs or root's, too. A helper runs as the user
-//! whom the file belongs to that names it, and sees nothing of root's environment.
+//! A file is used only if it belongs to this user or to root, or, under sudo, to the user who called it. The
+//! files of the last place must be that user's. Links in the path must be theirs or root's, too. A helper runs
+//! as the owner of the file that names it, without root's environment.
 
 mod file;
 mod helper;
@@ -29,29 +29,29 @@ use crate::net::environment::{Environment, Invoker};
 use crate::oci::reference::DEFAULT_DOMAIN;
 use file::AuthFile;
 
-/// What proves to a registry who is asking.
+/// A credential for a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
-    /// A user and a password, for basic auth and for getting tokens.
+    /// A user and a password, for basic auth and for fetching tokens.
     Password {
         /// The user.
         username: String,
         /// The password.
         password: Secret,
     },
-    /// A refresh token: `identitytoken` in Docker's file, or what a helper gives for the user `<token>`.
+    /// A refresh token: `identitytoken` in Docker's file, or a helper's password for the user `<token>`.
     Identity(Secret),
-    /// A bearer token to be sent as it is: `registrytoken` in Docker's file.
+    /// A bearer token, sent unchanged: `registrytoken` in Docker's file.
     Bearer(Secret),
 }
 
-/// A place where credentials are looked for.
+/// A file in which to look for credentials.
 #[derive(Debug, Clone)]
 struct Place {
     path: PathBuf,
-    /// Whether the user named this very file, so that it must be readable.
+    /// Whether the user named this file, so that it must be readable.
     is_explicit: bool,
-    /// Whether it is a place of the user who called sudo.
+    /// Whether it belongs to the user who called sudo.
     is_invokers: bool,
 }
 
@@ -62,11 +62,11 @@ pub struct Credentials {
     places: Vec<Place>,
     invoker: Option<Invoker>,
     environment: Environment,
-    /// How long a helper may take.
+    /// Time limit of a helper.
     helper_timeout: Duration,
 }
 
-/// What was found, and what went wrong on the way but need not be the end.
+/// The credential that was found, and the errors that did not prevent it.
 #[derive(Debug, Default)]
 pub(super) struct Lookup {
     pub(super) credential: Option<Credential>,
@@ -87,7 +87,7 @@ impl Default for Credentials {
 }
 
 impl Credentials {
-    /// Finds the files of an environment; they are read when a registry asks for credentials.
+    /// Lists the files of an environment; they are read when a registry requires credentials.
     pub fn locate(environment: &Environment) -> Credentials {
         let mut places = Vec::new();
         let mut add = |path: PathBuf, is_explicit: bool, is_invokers: bool| {
@@ -133,14 +133,14 @@ impl Credentials {
         }
     }
 
-    /// Adds a credential for a registry's host, which goes before any file.
+    /// Adds a credential for a registry's host, which precedes any file.
     #[must_use]
     pub fn with(mut self, registry: &str, credential: Credential) -> Credentials {
         self.given.push((registry.to_ascii_lowercase(), credential));
         self
     }
 
-    /// The users whose file a place may have.
+    /// The users who may own the file at a place.
     fn owners(&self, place: &Place) -> Vec<u32> {
         let invoker = self.invoker.as_ref().map(|invoker| invoker.uid);
         let own = [0, rustix::process::geteuid().as_raw()];
@@ -148,11 +148,11 @@ impl Credentials {
         own.chain(invoker).collect()
     }
 
-    /// Finds the credential for a repository of a registry, as they stand in a reference.
+    /// Finds the credential for a repository of a registry, both as in a reference.
     ///
     /// # Errors
     ///
-    /// If a file is there but unreadable or malformed.
+    /// If a file is unreadable or malformed.
     pub(super) fn find(&self, registry: &str, repository: &str) -> Result<Lookup> {
         let mut lookup = Lookup::default();
         let registry = match registry {
@@ -191,7 +191,7 @@ impl Credentials {
     }
 }
 
-/// What a helper is asked for: Docker Hub is kept under the address of its old index.
+/// The server that a helper is asked for: Docker Hub is stored under the address of its old index.
 fn server_of(registry: &str) -> &str {
     if registry == DEFAULT_DOMAIN {
         "https://index.docker.io/v1/"

@@ -27,7 +27,7 @@ fn find(credentials: &Credentials, registry: &str, repository: &str) -> Option<C
 #[test]
 fn keys_in_every_form() {
     let folder = tempfile::tempdir().unwrap();
-    // base64 of ann:p:w with and without padding, bob:x with padding of zeros behind the password.
+    // base64 of ann:p:w with and without padding, bob:x with padding of zeros after the password.
     let credentials = docker_file(
         folder.path(),
         r#"{"auths":{
@@ -85,7 +85,7 @@ fn the_longest_scope_of_podmans_file_counts() {
     }
 }
 
-/// A user who may have called sudo, and owns a file: only root can give it away.
+/// A user who may have called sudo, and owns a file: only root can change the owner.
 fn caller(file: &Path) -> u32 {
     let own = rustix::process::geteuid();
     if !own.is_root() {

@@ -1,4 +1,4 @@
-//! Tokens, basic auth, and what is done when they are not taken.
+//! Tokens, basic auth, and what happens when they are refused.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ pub(super) fn with(host: &str, credential: Credential) -> Options {
     options
 }
 
-/// A token server that hands out `t1`, `t2`, ..., and the latest one.
+/// A token server that issues `t1`, `t2`, ..., and the latest one.
 struct Issuer {
     server: Server,
     latest: Arc<Mutex<String>>,
@@ -52,7 +52,7 @@ fn plain_token(_: &Seen, token: &str) -> Reply {
 }
 
 impl Issuer {
-    /// A registry that takes the latest token for as many requests each.
+    /// A registry that accepts the latest token for this many requests.
     fn registry(&self, image: &Fixture, uses: usize) -> Server {
         let (image, latest) = (image.clone(), self.latest.clone());
         let realm = format!("http://{}/token", self.server.host());
@@ -249,7 +249,7 @@ fn basic_auth_and_its_failures() {
             .unwrap()
             .contains(&format!("podman login {}", server.host()))
     );
-    // Whatever is there for another registry stays at home.
+    // Credentials of another registry are not sent.
     let other = source(with("quay.io", password("ann", "pw")));
     assert!(other.resolve(&server.reference("1")).is_err());
 }

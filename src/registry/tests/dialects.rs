@@ -1,5 +1,5 @@
-//! How well-known registries ask for tokens and where they send clients for blobs. Hosts are ports of this
-//! machine here; header forms, codes and answers are those of the named sources.
+//! How well-known registries ask for tokens, and where they redirect clients for blobs. Hosts are ports of this
+//! machine here; header forms, codes and responses are those of the named sources.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,13 +10,13 @@ use crate::source::Source;
 use super::auth::{basic, password, with};
 
 struct Dialect {
-    /// The challenge to a request without a token; `{realm}` and `{scope}` stand for theirs.
+    /// The challenge to a request without a token, with placeholders `{realm}` and `{scope}`.
     challenge: &'static str,
-    /// What the token server answers to a good request.
+    /// The token server's response to a good request.
     token: &'static str,
     /// The path of the token server.
     realm: &'static str,
-    /// The query that the token server has to get.
+    /// The query that the token server must receive.
     query: &'static str,
     redirect: Option<(u16, &'static str)>,
     /// Whether storage refuses a request with Authorization.
@@ -64,7 +64,7 @@ impl Dialect {
                 }
                 match self.redirect {
                     Some((status, path)) if seen.path.contains("/blobs/") => {
-                        // Quay sends a page along.
+                        // Quay sends a page too.
                         Reply::new(status, "<!doctype html><title>Redirecting...</title>")
                             .with("Location", format!("http://{storage}{path}"))
                     }
@@ -103,7 +103,7 @@ fn query(service: &str) -> &'static str {
     QUERY.replace("{service}", service).leak()
 }
 
-/// Sources: distribution/distribution issue 1589 (challenge; a token that tells no lifetime),
+/// Sources: distribution/distribution issue 1589 (challenge; a token without a lifetime),
 /// opencontainers/distribution-spec issue 299 (307 to production.cloudflare.docker.com).
 #[test]
 fn docker_hub() {
@@ -278,7 +278,7 @@ fn amazon() {
     assert!(storage.seen().iter().all(|seen| seen.authorization().is_none()));
 }
 
-/// Source: moby/moby issue 22158: for a moment a new token is refused where clocks differ.
+/// Source: moby/moby issue 22158: a new token is refused for a moment if clocks differ.
 #[test]
 fn docker_hub_with_a_slow_clock() {
     let image = Fixture::new();
@@ -301,7 +301,7 @@ fn docker_hub_with_a_slow_clock() {
     assert_eq!(root, image.descriptor(&image.index));
 }
 
-/// Source: sigstore/scaffolding issue 127: the token server itself says DENIED for a package that is private.
+/// Source: sigstore/scaffolding issue 127: the token server itself says DENIED for a private package.
 #[test]
 fn ghcr_private() {
     let tokens = Server::start(|_| Reply::new(403, r#"{"errors":[{"code":"DENIED","message":"denied"}]}"#));
@@ -317,8 +317,7 @@ fn ghcr_private() {
     );
 }
 
-/// Source: con/tinuous pull request 232: a token that is not good is answered with 403 and no challenge, where no
-/// token at all gives 401.
+/// Source: con/tinuous pull request 232: an invalid token gets 403 and no challenge, while no token gets 401.
 #[test]
 fn ghcr_with_an_expired_token() {
     let image = Fixture::new();
@@ -335,7 +334,7 @@ fn ghcr_with_an_expired_token() {
     let (image_, uses) = (image.clone(), AtomicUsize::new(0));
     let server = Server::start(move |seen| {
         let good = format!("Bearer t{}", latest.load(Ordering::SeqCst));
-        // Each token is good for two requests; the third is never good.
+        // Each token is good for two requests; the third one is never good.
         let allowed = 2 * latest.load(Ordering::SeqCst).min(2);
         match seen.authorization() {
             None => Reply::new(401, "").with("Www-Authenticate", challenge.clone()),

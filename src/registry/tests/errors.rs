@@ -100,7 +100,7 @@ fn a_missing_blob() {
     assert_eq!(error.exit_code(), 7);
     assert!(error.to_string().contains(&absent.digest.to_string()), "{error}");
     assert_eq!(error.hint(), None);
-    // A foreign layer is looked for here, and nowhere else.
+    // A foreign layer is fetched from the registry only.
     let elsewhere = Server::start(|_| Reply::new(200, "x"));
     absent.urls = vec![format!("http://{}/layer", elsewhere.host())];
     let error = source.open(&server.repository(), &absent, 0).err().unwrap();

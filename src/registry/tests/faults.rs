@@ -1,4 +1,4 @@
-//! Lies, cuts, stalls, throttling.
+//! Lies, truncation, stalls, throttling.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,7 +50,7 @@ fn resolves_reads_and_opens() {
         Some("bytes=159999-"),
         "the end itself is not asked for"
     );
-    // The index was got once, though resolved and read.
+    // The index was fetched once, though it was resolved and read.
     let asked = server
         .paths()
         .iter()
@@ -67,7 +67,7 @@ fn a_reference_by_digest_is_that_digest() {
     let manifest = image.descriptor(&image.manifest);
     let pinned = Reference::digested(&server.repository(), manifest.digest);
     assert_eq!(source(quick()).resolve(&pinned).unwrap(), manifest);
-    // A tag besides does not matter.
+    // An additional tag does not matter.
     let both: Reference = format!("{}:gone@{}", server.repository().full(), manifest.digest)
         .parse()
         .unwrap();
@@ -122,7 +122,7 @@ fn a_document_with_other_bytes_is_refused() {
         matches!(&error, Error::Refused(finding) if finding.problem.code() == "digest-differs"),
         "{error}"
     );
-    // One flip on the way is no more than a second try.
+    // One flipped byte costs only a retry.
     let flips = AtomicUsize::new(0);
     let once = serve(&image, move |seen, mut reply| {
         if is_manifest(seen) && flips.fetch_add(1, Ordering::SeqCst) == 0 {

@@ -1,4 +1,4 @@
-//! Mirrors: in order, checked, passed over.
+//! Mirrors: tried in order, verified, skipped.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The source against registries in this process that answer in every way.
+//! The source against registries in this process that respond in every way.
 
 mod auth;
 mod dialects;

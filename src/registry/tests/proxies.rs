@@ -11,8 +11,8 @@ use crate::registry::testing::{Fixture, Server, quick, read, source};
 use crate::registry::{Environment, Options};
 use crate::source::Source;
 
-/// A proxy that connects port 80 of anything to `target`, and nothing else. Gives its address and what it was
-/// asked for.
+/// A proxy that connects port 80 of anything to `target`, and nothing else. Returns its address and the
+/// requests.
 fn proxy(target: String) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -85,7 +85,7 @@ fn a_registry_behind_a_proxy() {
     let asked = asked.lock().unwrap();
     assert!(asked[0].starts_with("CONNECT registry.invalid:443 "), "{asked:?}");
     assert!(asked[1].starts_with("CONNECT registry.invalid:80 "), "{asked:?}");
-    // The proxy's own password, and to the proxy only.
+    // The proxy's own password, sent to the proxy only.
     assert!(
         asked
             .iter()

@@ -1,4 +1,4 @@
-//! Where redirects lead, and what goes along.
+//! Where redirects lead, and what is sent there.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +7,7 @@ use crate::registry::secret::Secret;
 use crate::registry::testing::{Fixture, Gate, Manner, Reply, Seen, Server, quick, ranged, read, source};
 use crate::source::Source;
 
-/// A registry with basic auth whose blobs are elsewhere.
+/// A registry with basic auth whose blobs are on another host.
 fn guarded(image: &Fixture, location: impl Fn(&Seen) -> String + Send + Sync + 'static) -> Server {
     let image = image.clone();
     Server::start(move |seen| {
@@ -188,7 +188,7 @@ fn the_text_of_a_redirect_is_not_waited_for() {
     let target = format!("http://{}/data", storage.host());
     let (registry, held) = (image.clone(), gate.clone());
     let server = Server::start(move |seen| match seen.path.contains("/blobs/") {
-        // Its text comes once it has been followed.
+        // Its body arrives once it has been followed.
         true => Reply::new(307, "moved")
             .with("Location", target.clone())
             .sent(Manner::Held(held.clone())),

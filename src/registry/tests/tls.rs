@@ -1,4 +1,4 @@
-//! https: whom to trust, which scheme is spoken, and who sees a client certificate.
+//! https: trust, scheme, and who sees a client certificate.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -101,7 +101,7 @@ fn a_private_ca_has_to_be_named() {
     assert!(text.contains("is not trusted: its issuer is unknown"), "{text}");
     assert!(hint.unwrap().contains("--ca-file"));
     result(trusting("ca.crt"), &server).unwrap();
-    // As docker wants it: in a folder for this host.
+    // In Docker's layout: in a folder for this host.
     let certs = tempfile::tempdir().unwrap();
     let host = certs.path().join(server.host());
     std::fs::create_dir(&host).unwrap();
@@ -133,10 +133,10 @@ fn another_name_is_told() {
 #[test]
 fn loopback_finds_out_about_https_by_itself() {
     let server = serve("server", false);
-    // Nothing was said that only https has a use for, so plain HTTP is tried, and then not trusted.
+    // Nothing that only https needs is configured, so plain HTTP is tried, and then not trusted.
     let (text, _) = result(quick(), &server).unwrap_err();
     assert!(text.contains("is not trusted"), "{text}");
-    // Go's and nginx's way of saying so.
+    // Go's and nginx's words for it.
     for words in [
         "Client sent an HTTP request to an HTTPS server.\n",
         "<title>400 The plain HTTP request was sent to HTTPS port</title>",
@@ -148,7 +148,7 @@ fn loopback_finds_out_about_https_by_itself() {
             "{text}"
         );
     }
-    // A CA is known, but this one is plain.
+    // A CA is configured, but this server uses plain HTTP.
     let image = Fixture::new();
     let plain = Server::start(move |seen| image.answer(seen));
     result(trusting("ca.crt"), &plain).unwrap();
@@ -197,7 +197,7 @@ fn a_client_certificate_is_shown_to_registries_only() {
         ..trusting("ca.crt")
     };
     result(from_folder, &server).unwrap();
-    // Storage that asks for one gets none.
+    // Storage that asks for a client certificate gets none.
     let image = Fixture::new();
     let target = format!("https://{}/x", server.host());
     let registry = Server::start_tls(tls("server", false), move |seen| {
