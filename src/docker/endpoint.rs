@@ -1,4 +1,4 @@
-//! Where the engine is: `DOCKER_HOST`, contexts, or the usual socket.
+//! Where the engine is: `DOCKER_HOST`, contexts, or the default socket.
 //!
 //! Source: docker/cli, `cli/command/cli.go` (`resolveContextName`) and `cli/context/store` (the folders
 //! `contexts/meta/<sha256 of the name>` and `contexts/tls/<sha256 of the name>/docker`); moby,
@@ -14,14 +14,14 @@ use crate::oci::{Digest, json};
 
 /// The socket of a stock installation.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-/// Largest file of settings that is read, in bytes.
+/// Largest settings file that is read, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 const PLAIN_PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
-/// The context that stands for the environment and the usual socket.
+/// The context that means the environment and the default socket.
 const DEFAULT_CONTEXT: &str = "default";
 
-/// What the environment says about the engine.
+/// The environment variables about the engine.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `DOCKER_HOST`.
@@ -64,7 +64,7 @@ pub enum Endpoint {
     Tcp {
         /// Host and port.
         authority: String,
-        /// TLS, if it is spoken.
+        /// TLS, if it is used.
         tls: Option<Tls>,
     },
 }
@@ -74,7 +74,7 @@ pub enum Endpoint {
 pub struct Tls {
     /// The folder with `ca.pem`, `cert.pem`, `key.pem`; each may be absent.
     pub folder: PathBuf,
-    /// Whether the server's certificate is checked.
+    /// Whether the server's certificate is verified.
     pub verify: bool,
 }
 
@@ -88,12 +88,12 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
-    /// Finds the endpoint as docker's own client does: `DOCKER_HOST`, then `DOCKER_CONTEXT`, then the current
-    /// context of `config.json`, then the usual socket.
+    /// Finds the endpoint like docker's own client: `DOCKER_HOST`, then `DOCKER_CONTEXT`, then the current
+    /// context of `config.json`, then the default socket.
     ///
     /// # Errors
     ///
-    /// An address that is none or is not supported, a context that does not exist.
+    /// An invalid or unsupported address, or a context that does not exist.
     pub fn find(environment: &Environment) -> Result<Endpoint> {
         if let Some(host) = &environment.host {
             return Endpoint::parse(host, "DOCKER_HOST", environment_tls(environment));
@@ -116,7 +116,7 @@ impl Endpoint {
                 hint: Some(hint.into()),
             })
         };
-        // A password may stand before the host; ssh takes a user.
+        // A password may precede the host; ssh takes a user.
         if address.contains('@') && !address.starts_with("ssh://") && !address.starts_with("unix://") {
             return usage(
                 format!("{origin} names a user, which no engine's address does"),
@@ -188,8 +188,8 @@ fn environment_tls(environment: &Environment) -> Option<Tls> {
     })
 }
 
-/// Reads a file of settings; `None` if there is none. It is used only if it belongs to root, to this user, or to the
-/// one who called sudo: another's must not decide which engine root talks to.
+/// Reads a settings file; `None` if it does not exist. It is used only if it belongs to root, to this user, or
+/// to the user who called sudo: no other user may decide which engine root talks to.
 pub(super) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
     let own = rustix::process::geteuid();
     let caller = std::env::var("SUDO_UID").ok().filter(|_| own.is_root());
@@ -347,7 +347,7 @@ mod tests {
         let missing = Endpoint::find(&environment(Some("lab"))).unwrap_err();
         assert_eq!(missing.exit_code(), 7);
 
-        // The folder that docker 28.2 made for a context of that name.
+        // The folder that docker 28.2 made for a context of this name.
         let id = "a51146d38077ff992eba84cf1d5e9b249073503eb74868699016153b031a38f7";
         let meta = home.path().join("contexts/meta").join(id);
         std::fs::create_dir_all(&meta).unwrap();

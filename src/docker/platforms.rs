@@ -1,8 +1,8 @@
-//! Which platforms an engine takes from an index, the best first, and what it takes where the index names none.
+//! The platforms that an engine takes from an index, the best first, also if the index names none.
 //!
-//! Tried on Docker 20.10, 26 and 28: the classic store of 20.10 takes its own platform and no other. From 23 on the
-//! classic store knows the levels of amd64, takes the highest that the processor has, and 386 at last. The
-//! containerd stores know no levels, and take 386 too. Where there is no index, every engine takes what there is.
+//! Tried on Docker 20.10, 26 and 28: the classic store of 20.10 takes its own platform only. From 23 on the
+//! classic store knows the levels of amd64, takes the highest that the processor has, and 386 last. The
+//! containerd stores know no levels, and take 386 too. Without an index, every engine takes the only image.
 //!
 //! Source: moby, `distribution/pull_v2_unix.go`; containerd, `platforms/compare.go` (`platformVector`).
 
@@ -11,7 +11,7 @@ use super::api::info::Store;
 use crate::image::{Graph, Image};
 use crate::oci::{Kind, Platform};
 
-/// From this version of the API on (Docker 23), the classic store chooses as containerd does, by levels.
+/// From this API version on (Docker 23), the classic store chooses by levels, like containerd.
 const LEVELS_SINCE: ApiVersion = ApiVersion { major: 1, minor: 42 };
 
 /// The platforms that an engine takes; `level` is its processor's, if that is known.
@@ -51,8 +51,8 @@ pub fn taken(own: &Platform, store: Store, api: ApiVersion, level: Option<u8>) -
     taken
 }
 
-/// Why a pull of an index by the classic store would not take this image, if the index gives no platform for it. Tried:
-/// 20.10 takes none of them, 26 and 28 take the first, whatever its config says.
+/// Why a pull of an index by the classic store would not take this image, if the index gives no platform for
+/// it. Tried: 20.10 takes none of them, 26 and 28 take the first, whatever its config says.
 pub fn unpulled(graph: &Graph, image: &Image, api: ApiVersion) -> Option<&'static str> {
     let (_, index) = graph.indexes.first()?;
     if image.descriptor.platform.is_some() {

@@ -1,10 +1,10 @@
-//! What lets a later `docker push` from the classic store keep a digest.
+//! Makes a later `docker push` from the classic store keep a digest.
 //!
-//! The store keeps layers unpacked. A push compresses them again, which gives other blobs, unless the store
-//! knows under which digest which repository has a layer: a pull writes that down, a load does not. A running
-//! daemon reads it at every push, so it is written beside it, file by file.
+//! The store keeps layers uncompressed. A push compresses them again, which gives other blobs, unless the store
+//! knows the digest of a layer in a repository. A pull records that, a load does not. A running daemon reads it
+//! at every push, so it can be written while the daemon runs, file by file.
 //!
-//! Source: moby, `distribution/metadata`: `diffid-by-digest/sha256/<blob>` holds the diff id,
+//! Source: moby, `distribution/metadata`: `diffid-by-digest/sha256/<blob>` has the diff id,
 //! `v2metadata-by-diffid/sha256/<diff id>` a list of blobs and repositories, the newest last.
 
 use std::io::{self, Write as _};
@@ -26,16 +26,16 @@ use crate::rebuild::templates::{Blob, DOCKER_PUSH};
 /// The most entries that the daemon keeps for a layer.
 const MAX_ENTRIES: usize = 100;
 
-/// Writes down where the layers of an image are, as pulls from these repositories do, the best last.
+/// Records where the layers of an image are, as pulls from these repositories do, the best last.
 ///
 /// # Errors
 ///
-/// If it cannot be written. What is there already stays.
+/// If it cannot be written. Existing records stay.
 pub fn remember(files: &Files, repositories: &[&Repository], image: &Image) -> Result<()> {
     let folder = files.images().join("distribution");
     let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
     for (layer, diff_id) in image.manifest.layers.iter().zip(diff_ids) {
-        // Whatever a layer is, a push calls it gzip.
+        // A push calls every layer gzip, whatever it is.
         if layer.media_type.kind() != Kind::Layer(Compression::Gzip) {
             continue;
         }
@@ -43,7 +43,7 @@ pub fn remember(files: &Files, repositories: &[&Repository], image: &Image) -> R
         let known = files
             .read_file(&blobs, MAX_BLOBS)
             .map_err(Error::io("read", &blobs))?;
-        // What the daemon cannot read either, it replaces.
+        // The daemon replaces what it cannot read.
         let known: Vec<Value> = known
             .and_then(|bytes| strict::from_slice(&bytes).ok())
             .unwrap_or_default();
@@ -58,12 +58,12 @@ pub fn remember(files: &Files, repositories: &[&Repository], image: &Image) -> R
     Ok(())
 }
 
-/// The list with one more entry at its end, the newest.
+/// The list with an additional entry at its end, the newest.
 fn with_entry(mut known: Vec<Value>, digest: &Digest, repository: &Repository) -> Vec<Value> {
     let ours = json!({
         "Digest": digest.to_string(),
         "SourceRepository": repository.full(),
-        // Set by a push alone: a hash of the credentials that it was made with.
+        // Set only by a push: a hash of its credentials.
         "HMAC": "",
     });
     known.retain(|entry| *entry != ours);
@@ -71,7 +71,7 @@ fn with_entry(mut known: Vec<Value>, digest: &Digest, repository: &Repository) -
     known.split_off(known.len().saturating_sub(MAX_ENTRIES))
 }
 
-/// Removes what a run that was killed left half written.
+/// Removes partly written files of a killed run.
 ///
 /// # Errors
 ///
@@ -91,7 +91,7 @@ pub fn tidy(files: &Files) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file is a temporary one of ours whose process is gone. The daemon's own have no second dash.
+/// Whether a file is a temporary one of ours whose process has ended. The daemon's own have no second dash.
 fn is_left(name: &str) -> bool {
     let rest = name.strip_prefix(".tmp-").and_then(|rest| rest.split_once('-'));
     let pid = rest.and_then(|(_, pid)| pid.parse().ok());
@@ -99,12 +99,12 @@ fn is_left(name: &str) -> bool {
         .is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(Errno::SRCH))
 }
 
-/// Puts a file in place as a whole.
+/// Replaces a file atomically.
 fn replace(files: &Files, path: &Path, content: &[u8]) -> io::Result<()> {
     let inside = files.inside(path)?;
     let name = inside.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let folder = make_below(files.root()?, inside.parent().unwrap_or(Path::new("")))?;
-    // The daemon's own temporary files are named so, too.
+    // The daemon's own temporary files have such names, too.
     let fresh = format!(".tmp-{}-{}", name.display(), std::process::id());
     match folder.remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -118,7 +118,7 @@ fn replace(files: &Files, path: &Path, content: &[u8]) -> io::Result<()> {
     folder.sync()
 }
 
-/// Opens a folder below another one; makes what is missing on the way.
+/// Opens a folder below another one, and makes missing ones.
 fn make_below(root: Dir, path: &Path) -> io::Result<Dir> {
     path.iter()
         .try_fold(root, |at, name| match at.make_dir(name, 0o755) {
@@ -127,7 +127,7 @@ fn make_below(root: Dir, path: &Path) -> io::Result<Dir> {
         })
 }
 
-/// Why a push would give another digest than `root` even where the registry has all layers.
+/// Why a push would give another digest than `root` even if the registry has all layers.
 pub fn differs(graph: &Graph, image: &Image) -> Option<Obstacle> {
     let reason = if graph.root.digest != image.descriptor.digest {
         format!(
@@ -142,7 +142,7 @@ pub fn differs(graph: &Graph, image: &Image) -> Option<Obstacle> {
     Some(Obstacle::new(reason, elsewhere(graph)))
 }
 
-/// Why a push from the containerd store would give another digest: one image is loaded of an index that lists more.
+/// Why a push from the containerd store would give another digest: one image of an index is loaded.
 pub fn partial(graph: &Graph, image: &Image) -> Option<Obstacle> {
     let lists_others = |index: &Index| {
         let mut listed = index.manifests.iter().map(|listed| listed.digest);
@@ -157,14 +157,14 @@ pub fn partial(graph: &Graph, image: &Image) -> Option<Obstacle> {
     })
 }
 
-/// How an image gets into a registry with its digest.
+/// How to push an image with its digest.
 fn elsewhere(graph: &Graph) -> &'static str {
     match graph.absent.is_empty() {
         true => {
             "push it from the archive, with a tool that keeps manifests as they are: `skopeo copy --all` from \
              oci-archive:FILE:NAME, or oras cp --from-oci-layout"
         }
-        // Registries refuse an index whose manifests they do not have.
+        // Registries refuse an index if they do not have its manifests.
         false => {
             "the archive has not all platforms of the index, and no tool can push it so: save it again with \
              --platform all, and push it from that archive with `skopeo copy --all`"
@@ -172,7 +172,7 @@ fn elsewhere(graph: &Graph) -> &'static str {
     }
 }
 
-/// What changes a digest in a push that was recorded without its manifest.
+/// Why a push changes a digest that was recorded without its manifest.
 pub fn unproven(recorded: &Digest) -> Obstacle {
     Obstacle::new(
         format!("{recorded} was recorded without its manifest, which a push would have to write"),
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::oci::{Document, PlatformSelection};
 
-    /// A manifest as docker 20.10 pushed it.
+    /// A manifest pushed by docker 20.10.
     const PUSHED: &str = r#"{
    "schemaVersion": 2,
    "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
@@ -281,7 +281,7 @@ mod tests {
                 entry("harbor.local/a/b")
             )
         );
-        // Of a process that is gone, of one that lives, and the daemon's own.
+        // Of an ended process, of a running one, and the daemon's own.
         let mut gone = std::process::Command::new("true").spawn().unwrap();
         gone.wait().unwrap();
         let left = [gone.id().to_string(), std::process::id().to_string()];

@@ -1,8 +1,8 @@
-//! Images whose manifest sealift made, for a containerd store that has the same image with its own manifest: there the
-//! image stays as it is.
+//! Images with a substitute manifest, for a containerd store that has the same image with its own manifest:
+//! there the image is not replaced.
 //!
-//! The store names images by their manifests, and no answer of the API gives the config's digest. It is read from the
-//! store's content folder, which needs root.
+//! The store names images by their manifests, and no response of the API has the config's digest. It is read
+//! from the store's content folder, which needs root.
 
 use super::api::Client;
 use super::api::images::EngineImage;
@@ -17,7 +17,8 @@ use crate::image::graph::MAX_DESCRIPTORS;
 use crate::load::{Candidate, Candidates};
 use crate::oci::{Descriptor, Digest, Document, Reference};
 
-/// Notes the configs of a containerd store's images, if substitutes are offered and its content can be read.
+/// Notes the configs of a containerd store's images, if there are candidates with a substitute and its content
+/// can be read.
 pub fn look_at_configs(
     client: &Client,
     images: &mut [EngineImage],
@@ -39,8 +40,8 @@ pub fn look_at_configs(
     }
 }
 
-/// The configs below a manifest or index, of manifests that are whole and no substitutes. What cannot be read is left
-/// out.
+/// The configs below a manifest or index, of manifests that are complete and not substitutes. Unreadable ones
+/// are omitted.
 fn configs(folders: &ContentFolders, root: Digest, is_whole: &dyn Fn(&Digest) -> bool) -> Vec<Digest> {
     let read = |digest: &Digest| {
         let bytes = folders.metadata(digest).ok()??;
@@ -70,8 +71,8 @@ fn configs(folders: &ContentFolders, root: Digest, is_whole: &dyn Fn(&Digest) ->
     configs
 }
 
-/// The image that a containerd store has with its own manifest, which the candidate has only with a substitute: under the
-/// tag that is wanted, or under the digest that is recorded.
+/// The image that a containerd store has with its own manifest, and the candidate with a substitute: under the
+/// tag that is set, or under the recorded digest.
 pub fn same<'i>(
     candidate: &Candidate<'_>,
     image: &Image,
@@ -90,7 +91,7 @@ pub fn same<'i>(
     };
     let is_same = |known: &EngineImage| match &known.configs {
         Some(configs) => configs.contains(&image.id()),
-        // Without root: its digest is the one that is recorded, and its layers are the same.
+        // Without root: the recorded digest and the layers are the same.
         None => {
             let diff_ids = image.config.as_ref().map(|config| &config.diff_ids);
             is_recorded(known) && !known.diff_ids.is_empty() && diff_ids == Some(&known.diff_ids)

@@ -1,4 +1,4 @@
-//! The archives that a Docker is sent: content without names, then names without content.
+//! The archives that are sent to a Docker: content without names, then names without content.
 //!
 //! Source: moby, `image/tarexport/load.go` (classic store) and `daemon/containerd/image_exporter.go`.
 
@@ -20,7 +20,7 @@ use crate::oci::{Descriptor, Digest, MediaType, Reference};
 pub struct MergedBlobs<'a>(Vec<&'a dyn Content>);
 
 impl<'a> MergedBlobs<'a> {
-    /// All blobs that are offered.
+    /// All blobs of the candidates.
     pub fn new(candidates: &Candidates<'a>) -> MergedBlobs<'a> {
         MergedBlobs(
             candidates
@@ -75,7 +75,7 @@ impl Content for MergedBlobs<'_> {
     }
 }
 
-/// The nameless archive of what a plan sends.
+/// The archive without names that a plan sends.
 ///
 /// # Errors
 ///
@@ -120,10 +120,10 @@ pub fn content(images: &[ImageToLoad<'_, '_>], upload: &[UploadBlob], accepts: &
     View::new(items)
 }
 
-/// An archive that names an image of the classic store which the engine has: of its content there is the
-/// config alone, by which the engine knows the image.
+/// An archive that names an image that the engine's classic store has. Its only content is the config, by which
+/// the engine knows the image.
 ///
-/// `POST /images/{id}/tag` would do, but leaves a time of tagging behind, which a pull does not.
+/// `POST /images/{id}/tag` would work, but leaves a time of tagging, which a pull does not.
 ///
 /// # Errors
 ///
@@ -135,8 +135,8 @@ pub fn classic_name(image: &ImageToLoad<'_, '_>, name: &Reference, accepts: &Acc
     View::new(vec![config, file(MANIFEST, to_json(&[entry])?)])
 }
 
-/// An archive that names an image of the containerd store which the engine has, without any content. It is
-/// the only way to the record `name@digest` that a pull by digest leaves.
+/// An archive that names an image that the engine's containerd store has, without any content. It is the only
+/// way to get the record `name@digest` that a pull by digest leaves.
 ///
 /// # Errors
 ///

@@ -20,30 +20,30 @@ use crate::docker::endpoint::{Endpoint, Tls, read_optional};
 use crate::error::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Large enough that a stream of layers is not cut into small writes.
+/// Large enough that a stream of layers is not split into small writes.
 const BUFFER: usize = 128 << 10;
 
-/// Set once the engine has closed its side while a body was still being sent.
+/// Set once the engine has closed the connection while a body was still being sent.
 ///
-/// An engine that refuses a stream answers in the middle of it and closes. Its answer says why, so it has to
-/// be read, and what is left of the body need not be.
+/// An engine that refuses a stream responds in the middle of it and closes the connection. Its response has the
+/// reason and must be read; the rest of the body need not be sent.
 #[derive(Debug, Clone, Default)]
 pub struct Hangup(Arc<AtomicBool>);
 
 impl Hangup {
-    /// Forgets an earlier one.
+    /// Clears it.
     pub fn reset(&self) {
         self.0.store(false, Ordering::SeqCst);
     }
 
-    /// Whether the engine has closed its side.
+    /// Whether the engine has closed the connection.
     pub fn happened(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }
 
-/// Makes the agent that speaks to `endpoint`, and the base of its addresses. An engine that neither takes nor gives
-/// a byte for the time of `silence` is given up.
+/// Makes the agent for `endpoint`, and the base of its URLs. An engine that neither accepts nor sends a byte
+/// for the time of `silence` is given up.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub fn agent(endpoint: &Endpoint, hangup: &Hangup, silence: Duration) -> Result<
         .timeout_per_write(Some(silence))
         .timeout_recv_response(Some(silence))
         .output_buffer_size(BUFFER)
-        // A pooled connection may be dead after a daemon's restart; a new one costs nothing here.
+        // A pooled connection may be dead after a daemon's restart; a new one costs little here.
         .max_idle_connections(0);
     match endpoint {
         Endpoint::Unix(path) => {
@@ -119,7 +119,7 @@ fn unusable(path: &Path, error: ureq::Error) -> Error {
     }
 }
 
-/// Resolves nothing: a socket's path is not in the address.
+/// Resolves nothing, because a socket's path is not in the URL.
 #[derive(Debug)]
 struct Nowhere;
 
@@ -167,7 +167,7 @@ impl fmt::Debug for UnixTransport {
     }
 }
 
-/// The time that is left, as sockets take it: zero would mean no limit.
+/// The remaining time in the form of sockets, where zero would mean no limit.
 fn limit(timeout: NextTimeout) -> Option<Duration> {
     timeout
         .not_zero()
@@ -195,7 +195,7 @@ impl Transport for UnixTransport {
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         match (&self.stream).write_all(output) {
             Ok(()) => Ok(()),
-            // The answer to a refused stream is waiting to be read.
+            // The response to a refused stream is waiting to be read.
             Err(error)
                 if matches!(
                     error.kind(),

@@ -1,7 +1,8 @@
-//! The images that a Docker holds: one list of all, and a look at each where the list does not tell enough.
+//! The images of a Docker: one list of all, and an inspection where the list is not enough.
 //!
-//! A list names every tag, and in the containerd store every `name@digest` that is a name of its own. There it gives
-//! the digest for one repository only, though the engine shows it for each that has a tag (Docker 26 and 28).
+//! A list has every tag, and in the containerd store every `name@digest` that is a name of its own. There it
+//! has the digest for one repository only, though the engine shows it for each that has a tag (Docker 26 and
+//! 28).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,34 +14,35 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::oci::{Digest, Reference};
 
-/// From this version of the API on (Docker 27), the containerd store tells which manifests are complete.
+/// From this API version on (Docker 27), the containerd store reports which manifests are complete.
 const MANIFESTS_SINCE: ApiVersion = ApiVersion { major: 1, minor: 47 };
-/// Images that are looked at at once.
+/// Number of images inspected at the same time.
 const JOBS: usize = 8;
 
-/// An image that the engine holds.
+/// An image of the engine.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct EngineImage {
-    /// The engine's id: the config's digest in the classic store, the index's or manifest's in the other.
+    /// The engine's id: the config's digest in the classic store, the index's or manifest's in the containerd
+    /// store.
     pub id: String,
     /// Tags that name it.
     pub tags: Vec<String>,
     /// `name@digest` that it shows.
     pub digests: Vec<String>,
-    /// Uncompressed layers of its host platform, base first. Empty if they are not all there.
+    /// Uncompressed layers of its host platform, base first. Empty if they are not all present.
     pub diff_ids: Vec<Digest>,
-    /// Its platforms' manifests whose content is complete and unpacked; only the containerd store has any.
+    /// Manifests of its platforms whose content is complete and unpacked; only the containerd store has any.
     pub manifests: Vec<Digest>,
-    /// Those of which all blobs are there, unpacked or not.
+    /// Those whose blobs are all present, unpacked or not.
     pub available: Vec<Digest>,
-    /// Configs of those manifests that are no substitutes, if the containerd store's content was looked at.
+    /// Configs of those manifests that are not substitutes, if the containerd store's content was read.
     #[serde(skip)]
     pub configs: Option<Vec<Digest>>,
 }
 
 impl EngineImage {
-    /// Whether a containerd store that tells its content has all of an image. One without layers has nothing to
-    /// unpack.
+    /// Whether a containerd store that reports its content has all of an image. An image without layers has
+    /// nothing to unpack.
     pub fn has(&self, image: &Image) -> bool {
         let whole = match image.manifest.layers.is_empty() {
             true => &self.available,
@@ -88,7 +90,7 @@ struct Unpacked {
     unpacked: i64,
 }
 
-/// `GET /images/NAME/json`, as far as it matters.
+/// The relevant fields of `GET /images/NAME/json`.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Inspected {
@@ -124,7 +126,7 @@ impl Inspected {
 }
 
 impl ManifestSummary {
-    /// Whether all of its blobs are there and its layers are unpacked.
+    /// Whether all of its blobs are present and its layers are unpacked.
     fn is_complete(&self) -> bool {
         let size = self.image_data.as_ref().and_then(|data| data.size.as_ref());
         self.available && size.is_some_and(|size| size.unpacked > 0)
@@ -135,7 +137,7 @@ impl ManifestSummary {
 pub struct Known<'a>(HashMap<&'a str, &'a EngineImage>);
 
 impl<'a> Known<'a> {
-    /// Takes a list.
+    /// Indexes a list.
     pub fn of(images: &'a [EngineImage]) -> Known<'a> {
         Known(images.iter().map(|image| (image.id.as_str(), image)).collect())
     }
@@ -146,23 +148,23 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Inspects an image by name, digest or id; `None` if the engine has none.
+/// Inspects an image by name, digest or id; `None` if the engine does not have it.
 ///
 /// # Errors
 ///
 /// [`crate::Error::Engine`].
 pub fn find_image(client: &Client, name: &str) -> Result<Option<Inspected>> {
-    // Slashes stay: the engine's router takes the whole rest of the path as the name.
+    // Slashes stay: the engine's router reads the rest of the path as the name.
     let name: Vec<String> = name.split('/').map(encode).collect();
     client.find("look at an image", &format!("/images/{}/json", name.join("/")))
 }
 
-/// Whether an engine tells what content of its images is there.
+/// Whether an engine reports which content of its images is present.
 pub fn tells_content(client: &Client, store: Store) -> bool {
     store == Store::Containerd && client.version() >= MANIFESTS_SINCE
 }
 
-/// All images, their layers left out.
+/// Lists all images, without their layers.
 ///
 /// # Errors
 ///
@@ -174,7 +176,7 @@ pub fn list(client: &Client, store: Store) -> Result<Vec<EngineImage>> {
     }
 }
 
-/// All images with nothing but their names.
+/// Lists all images with their names only.
 ///
 /// # Errors
 ///
@@ -203,7 +205,7 @@ fn engine_image(summary: Summary, store: Store) -> EngineImage {
     );
     let tags = summary.repo_tags.unwrap_or_default();
     let mut digests = summary.repo_digests.unwrap_or_default();
-    // What Docker before 25 says of an image without a name.
+    // Docker before 25 reports this for an image without a name.
     digests.retain(|digest| !digest.starts_with("<none>"));
     if let (Store::Containerd, Ok(root)) = (store, summary.id.parse::<Digest>()) {
         let names = tags.iter().filter_map(|tag| tag.parse::<Reference>().ok());
@@ -225,7 +227,7 @@ fn engine_image(summary: Summary, store: Store) -> EngineImage {
     }
 }
 
-/// Looks at the layers of those images that are meant, several at a time.
+/// Inspects the layers of the selected images, several at a time.
 ///
 /// # Errors
 ///
@@ -253,7 +255,7 @@ pub fn look_at_layers(
     };
     std::thread::scope(|scope| {
         for _ in 1..JOBS.min(ids.len()) {
-            // Where no more threads are to be had, there are fewer at work.
+            // If a thread cannot be started, there are fewer workers.
             let _ = std::thread::Builder::new().spawn_scoped(scope, work);
         }
         work();

@@ -1,4 +1,4 @@
-//! What an engine tells about itself: `GET /version` and `GET /info`. A probe asks once.
+//! An engine's report of itself: `GET /version` and `GET /info`. A probe asks once.
 //!
 //! Source: moby, `api/swagger.yaml`, `SystemInfo`.
 
@@ -10,14 +10,14 @@ use crate::docker::endpoint::Endpoint;
 use crate::error::Result;
 use crate::oci::Platform;
 
-/// From this version of the API on (Docker 23), layers may be zstd.
+/// From this API version on (Docker 23), layers may be zstd.
 const ZSTD_SINCE: ApiVersion = ApiVersion { major: 1, minor: 42 };
 
-/// How a Docker keeps images.
+/// How a Docker stores images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Store {
-    /// A graph driver: layers unpacked, digests forgotten unless they came by a pull.
+    /// A graph driver: layers are uncompressed, and digests are kept only for pulled images.
     Classic,
     /// containerd's content store and a snapshotter.
     Containerd,
@@ -30,7 +30,7 @@ impl Store {
     }
 }
 
-/// `GET /version`, as far as it matters.
+/// The relevant fields of `GET /version`.
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Version {
@@ -47,7 +47,7 @@ struct Component {
 }
 
 impl Version {
-    /// Asks.
+    /// Requests it.
     ///
     /// # Errors
     ///
@@ -56,14 +56,14 @@ impl Version {
         client.get("ask for its version", "/version")
     }
 
-    /// Whether it is podman that answers.
+    /// Whether the engine is podman.
     pub fn is_podman(&self) -> bool {
         let mut components = self.components.iter().flatten();
         components.any(|component| component.name.contains("Podman"))
     }
 }
 
-/// `GET /info`, as far as it matters.
+/// The relevant fields of `GET /info`.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Info {
@@ -77,23 +77,23 @@ pub struct Info {
     pub operating_system: String,
     kernel_version: String,
     mem_total: u64,
-    /// Where it keeps its data, as it sees it.
+    /// Its data root, as it names it.
     pub docker_root_dir: PathBuf,
     security_options: Option<Vec<String>>,
-    /// The proxy for plain HTTP that it uses.
+    /// Its proxy for plain HTTP.
     pub http_proxy: String,
-    /// The proxy for HTTPS.
+    /// Its proxy for HTTPS.
     pub https_proxy: String,
-    /// What it asks without them.
+    /// Hosts that it reaches without a proxy.
     pub no_proxy: String,
     swarm: Option<Swarm>,
     registry_config: Option<RegistryConfig>,
     /// Its labels, which a reload can change.
     pub labels: Option<Vec<String>>,
-    /// Whether it logs more, which a reload can change.
+    /// Whether debug logging is on, which a reload can change.
     pub debug: Option<bool>,
     live_restore_enabled: Option<bool>,
-    /// The runtime of containers that name none, which a reload can change.
+    /// The default runtime of containers, which a reload can change.
     pub default_runtime: Option<String>,
 }
 
@@ -119,7 +119,7 @@ struct IndexConfig {
 }
 
 impl Info {
-    /// Asks.
+    /// Requests it.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl Info {
         client.get("ask what it is", "/info")
     }
 
-    /// How it keeps images.
+    /// How it stores images.
     pub fn store(&self) -> Store {
         let mut status = self.driver_status.iter().flatten();
         let is_containerd =
@@ -139,7 +139,7 @@ impl Info {
         }
     }
 
-    /// Its platform. `Architecture` is what `uname` says, so the variant of an arm is in it.
+    /// Its platform. `Architecture` is the machine of `uname`, which includes the variant of an arm.
     pub fn platform(&self) -> Platform {
         let (architecture, variant) = match self.architecture.as_str() {
             "x86_64" => ("amd64", None),
@@ -154,7 +154,7 @@ impl Info {
         }
     }
 
-    /// Whether the engine runs on this machine: a socket may lead to another one, or into a virtual one.
+    /// Whether the engine runs on this machine: a socket may lead to another or a virtual one.
     pub fn is_of_this_machine(&self, endpoint: &Endpoint) -> bool {
         let Endpoint::Unix(_) = endpoint else {
             return false;
@@ -168,7 +168,7 @@ impl Info {
         kernel.trim() == self.kernel_version && bytes == Some(self.mem_total)
     }
 
-    /// Whether it runs in the namespaces of a user.
+    /// Whether it runs in a user namespace.
     pub fn is_rootless(&self) -> bool {
         let mut options = self.security_options.iter().flatten();
         options.any(|option| option.contains("rootless"))
@@ -180,7 +180,7 @@ impl Info {
         swarm.is_some_and(|swarm| !["", "inactive"].contains(&swarm.local_node_state.as_str()))
     }
 
-    /// The mirrors of docker.io that it has in memory. A reload can change them.
+    /// The mirrors of docker.io in its memory. A reload can change them.
     pub fn mirrors(&self) -> Vec<String> {
         self.registry_config
             .as_ref()
@@ -188,12 +188,13 @@ impl Info {
             .unwrap_or_default()
     }
 
-    /// Whether containers keep running while the engine does not, if it tells. A reload can change it.
+    /// Whether containers keep running without the engine, if it reports that. A reload can change it.
     pub fn live_restore(&self) -> Option<bool> {
         self.live_restore_enabled
     }
 
-    /// Whether it treats an entry of `insecure-registries` as insecure, as far as it tells. A reload can change it.
+    /// Whether it treats an entry of `insecure-registries` as insecure, as far as it reports that. A reload can
+    /// change it.
     pub fn is_insecure(&self, entry: &str) -> bool {
         let Some(config) = &self.registry_config else {
             return true;

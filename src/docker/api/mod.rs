@@ -1,4 +1,4 @@
-//! The Engine API: requests, answers, and what its errors mean.
+//! The Engine API: requests, responses, and the meaning of its errors.
 //!
 //! Source: moby, `api/swagger.yaml`.
 
@@ -22,25 +22,26 @@ use super::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::escape::Escaped;
 
-/// The oldest version of the API that is spoken: Docker 20.10's.
+/// The oldest supported API version: Docker 20.10's.
 pub const OLDEST: ApiVersion = ApiVersion { major: 1, minor: 41 };
-/// The newest version that is known: Docker 28's.
+/// The newest known API version: Docker 28's.
 pub const NEWEST: ApiVersion = ApiVersion { major: 1, minor: 51 };
-/// Answers that are no stream are read up to this size, in bytes: a list of many thousand images.
+/// Largest response that is not a stream, in bytes: a list of many thousand images.
 const MAX_ANSWER: u64 = 256 << 20;
 
-/// Most characters that are shown of what an engine says about an error.
+/// Most characters of an engine's error message that are shown.
 const MAX_PROBLEM: usize = 2000;
 
-/// How long an engine may neither take nor give a byte.
+/// How long an engine may neither accept nor send a byte.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// When it is greeted: a daemon that systemd starts for it may take its time with many containers.
+    /// For the first request: a daemon that systemd starts for it may take some time with many containers.
     pub greeting: Duration,
-    /// When it is asked for what it knows. A list of its images can take a minute where its disk is busy.
+    /// For a query. A list of images can take a minute if the disk is busy.
     pub answer: Duration,
-    /// While content moves. Docker up to 28 writes all layers of an export to its disk before the first byte comes,
-    /// and its containerd store says nothing while it unpacks an image: minutes for some gigabytes on a slow disk.
+    /// While content is transferred. Docker up to 28 writes all layers of an export to its disk before the
+    /// first byte, and its containerd store sends nothing while it unpacks an image: minutes for some gigabytes
+    /// on a slow disk.
     pub content: Duration,
 }
 
@@ -86,7 +87,7 @@ impl ApiVersion {
     }
 }
 
-/// A connection to an engine whose API version was agreed on.
+/// A connection to an engine with a negotiated API version.
 pub struct Client {
     agent: ureq::Agent,
     base: String,
@@ -97,7 +98,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and agrees on a version.
+    /// Connects and negotiates the API version.
     ///
     /// # Errors
     ///
@@ -106,7 +107,7 @@ impl Client {
         Client::patiently(endpoint, Patience::default())
     }
 
-    /// As [`Client::connect`], with other limits to its silence.
+    /// As [`Client::connect`], with other time limits.
     ///
     /// # Errors
     ///
@@ -141,7 +142,7 @@ impl Client {
         let Some(offered) = header("Api-Version").and_then(ApiVersion::parse) else {
             let status = answer.status();
             let text = self.body(action, &mut answer).unwrap_or_default();
-            // As Go's server says it.
+            // In the words of Go's server.
             if String::from_utf8_lossy(&text).contains("HTTP request to an HTTPS server") {
                 let hint = "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder with ca.pem, cert.pem and \
                             key.pem; or choose a context that has them";
@@ -161,7 +162,7 @@ impl Client {
         Ok(offered.min(NEWEST))
     }
 
-    /// What is said to podman, which speaks this API but keeps images otherwise.
+    /// The error for podman, which has this API but stores images differently.
     pub fn podman(&self) -> Error {
         self.error(
             "connect",
@@ -170,12 +171,12 @@ impl Client {
         )
     }
 
-    /// Where this is connected to.
+    /// The endpoint of the connection.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// The version that was agreed on.
+    /// The negotiated API version.
     pub fn version(&self) -> ApiVersion {
         self.version
     }
@@ -198,7 +199,7 @@ impl Client {
         format!("{}/v{}{path}", self.base, self.version)
     }
 
-    /// Reads a JSON answer.
+    /// Reads a JSON response.
     ///
     /// # Errors
     ///
@@ -209,7 +210,7 @@ impl Client {
         self.parse(action, &body)
     }
 
-    /// Reads a JSON answer; `None` if the engine has no such thing.
+    /// Reads a JSON response; `None` if the engine answers 404.
     ///
     /// # Errors
     ///
@@ -223,7 +224,7 @@ impl Client {
         self.parse(action, &body).map(Some)
     }
 
-    /// Reads JSON values that stand one after another, from a stream that ends.
+    /// Reads a sequence of JSON values, from a stream that ends.
     ///
     /// # Errors
     ///
@@ -237,7 +238,7 @@ impl Client {
             .map_err(|error| self.error(action, &format!("an answer that cannot be read: {error}"), None))
     }
 
-    /// Opens an answer that may be of any length.
+    /// Opens a response of any length.
     ///
     /// # Errors
     ///
@@ -254,7 +255,7 @@ impl Client {
         Ok(answer.into_body().into_reader())
     }
 
-    /// Posts and gives back the answer's bytes.
+    /// Posts, and returns the response.
     ///
     /// # Errors
     ///
@@ -282,7 +283,7 @@ impl Client {
         self.accept(action, status, &body)
     }
 
-    /// Posts without a body and reads the streamed answer.
+    /// Posts without a body, and reads the streamed response.
     ///
     /// # Errors
     ///
@@ -293,12 +294,12 @@ impl Client {
         self.finish_stream(action, sent, each)
     }
 
-    /// Posts a tar of unknown length and reads the streamed answer.
+    /// Posts a tar of unknown length, and reads the streamed response.
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`], also for an error inside the stream; an error of `body` that wraps a
-    /// [`crate::Error`] comes out as that one.
+    /// [`Error::Engine`], also for an error inside the stream. An error of `body` that wraps a [`crate::Error`]
+    /// is returned as that one.
     pub fn post_tar(
         &self,
         action: &str,
@@ -346,7 +347,7 @@ impl Client {
         }
     }
 
-    /// An engine that has said nothing for too long.
+    /// The error of an engine that was silent for too long.
     fn silent(&self, action: &str, silence: Duration) -> Error {
         let time = match silence.as_secs() {
             seconds @ 0..120 => format!("{seconds} seconds"),
@@ -360,7 +361,7 @@ impl Client {
         )
     }
 
-    /// What it means that an answer breaks off.
+    /// The error of a response that broke off.
     fn lost(&self, action: &str, error: &std::io::Error, silence: Duration) -> Error {
         let inner = error
             .get_ref()
@@ -446,7 +447,7 @@ impl Client {
     }
 }
 
-/// The same request, to an engine that may be silent for so long.
+/// The same request, with this limit for silence.
 fn silent_for<B>(request: ureq::RequestBuilder<B>, silence: Duration) -> ureq::RequestBuilder<B> {
     request
         .config()
@@ -456,7 +457,7 @@ fn silent_for<B>(request: ureq::RequestBuilder<B>, silence: Duration) -> ureq::R
         .build()
 }
 
-/// The beginning of a text that may be of any length.
+/// The beginning of a text of any length.
 fn shortened(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(MAX_PROBLEM) {
         None => text.into(),
@@ -464,11 +465,11 @@ fn shortened(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What to do when an engine went away in the middle of work.
+/// What to do if an engine stopped responding during work.
 const DIED: &str = "see the engine's log (journalctl -u docker); names that existed still point to what they did, \
                     and running the same load again completes it";
 
-/// What is known about an engine's own words.
+/// A hint about an engine's error message.
 fn remedy(problem: &str) -> Option<&'static str> {
     let has = |text: &str| problem.contains(text);
     if has("invalid diffID for layer") || has("wrong diff id") {
@@ -488,7 +489,7 @@ fn remedy(problem: &str) -> Option<&'static str> {
     }
 }
 
-/// A body that ends early once the engine has closed its side, and keeps our own errors apart.
+/// A body that ends early if the engine has closed the connection, and keeps its own errors apart.
 struct Pumped<'a> {
     body: &'a mut dyn Read,
     hangup: &'a Hangup,
@@ -512,7 +513,7 @@ impl Read for Pumped<'_> {
     }
 }
 
-/// Writes a text so that it can stand in an address.
+/// Escapes text for a URL.
 pub fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

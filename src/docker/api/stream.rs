@@ -1,11 +1,11 @@
-//! The engine's streamed answers: JSON values one after another, errors among them.
+//! The engine's streamed responses: a sequence of JSON values, including errors.
 //!
 //! Source: moby, `pkg/jsonmessage`.
 
 use std::cell::Cell;
 use std::io::{self, Read};
 
-/// Largest message, in bytes. Those of progress have some hundred, those of errors some thousand.
+/// Largest message, in bytes. Progress has a few hundred, errors a few thousand.
 const MAX_MESSAGE: usize = 1 << 20;
 
 /// One message of a stream.
@@ -14,11 +14,11 @@ const MAX_MESSAGE: usize = 1 << 20;
 pub struct Message {
     /// Text of a load or build.
     pub stream: Option<String>,
-    /// What a pull does.
+    /// The current step of a pull.
     pub status: Option<String>,
-    /// What that is done to.
+    /// The object of that step.
     pub id: Option<String>,
-    /// An error, as old clients read it.
+    /// An error, in the form for old clients.
     error: Option<String>,
     /// An error.
     #[serde(rename = "errorDetail")]
@@ -30,11 +30,11 @@ struct Detail {
     message: String,
 }
 
-/// What the containerd store reports as if all were well, after it has said `Loaded image`.
+/// The containerd store reports this like normal output, after `Loaded image`.
 const DISGUISED: &str = "Error unpacking image";
 
 impl Message {
-    /// What went wrong, if this message says that something did.
+    /// The error in this message, if it has one.
     pub fn failure(&self) -> Option<&str> {
         if let Some(detail) = &self.error_detail {
             return Some(&detail.message);
@@ -50,15 +50,15 @@ impl Message {
 /// How a stream ended.
 #[derive(Debug)]
 pub enum End {
-    /// With its last message, which was no error.
+    /// With its last message, without an error.
     Whole,
-    /// With an error of the engine's; the first one counts.
+    /// With an error of the engine; the first one is kept.
     Failed(String),
-    /// In the middle: the connection was lost, or what came is no such stream.
+    /// In the middle: the connection was lost, or it is not such a stream.
     Broken(io::Error),
 }
 
-/// Reads no more than so many bytes for one message.
+/// Reads at most this many bytes for one message.
 struct Limited<'a, R> {
     body: R,
     left: &'a Cell<usize>,
@@ -146,7 +146,7 @@ mod tests {
         ));
         let many = long(MAX_MESSAGE / 2).repeat(5);
         assert!(matches!(outcome(&many), (5, End::Whole)));
-        // The engine said what was wrong before the connection went.
+        // The engine reported the error before the connection was lost.
         assert!(matches!(
             outcome(r#"{"error":"no space"}{"str"#).1,
             End::Failed(_)

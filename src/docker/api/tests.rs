@@ -1,10 +1,10 @@
-//! The API against engines that answer as they are told.
+//! The API against engines with given responses.
 
 use super::*;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 
-/// An engine that answers each request with the next of these, whatever it is asked.
+/// An engine that responds to each request with the next of these, whatever the request.
 fn engine(answers: Vec<&'static str>) -> (tempfile::TempDir, Endpoint) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("docker.sock");
@@ -140,7 +140,7 @@ fn names_stand_in_addresses() {
     assert_eq!(encode("a/b:1@sha256:x y"), "a%2Fb%3A1%40sha256%3Ax%20y");
 }
 
-/// An engine that greets, and then takes requests and says no more.
+/// An engine that answers the first request and no other.
 fn silent_engine() -> (tempfile::TempDir, Endpoint) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("docker.sock");
@@ -196,7 +196,7 @@ fn an_engine_that_says_nothing_is_given_up() {
     let mut all = Vec::new();
     assert!(stream.read_to_end(&mut all).is_err());
     assert_eq!(all, b"{\"a\":1}\n");
-    // Nor does one that lets nobody in.
+    // Nor does one that does not accept connections.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("docker.sock");
     let _listener = UnixListener::bind(&path).unwrap();

@@ -1,6 +1,6 @@
 //! `daemon.json` and the flags on dockerd's command line.
 //!
-//! Source: moby, `daemon/config/config.go` (what a reload takes in, and which flags it loses).
+//! Source: moby, `daemon/config/config.go` (what a reload applies, and which flags it loses).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,11 +12,11 @@ use crate::load::Obstacle;
 use crate::oci::json;
 
 const MIRRORS: &str = "registry-mirrors";
-/// The flag for one of them.
+/// The flag for mirrors.
 const MIRROR_FLAG: &str = "registry-mirror";
-/// Where dockerd looks without `--config-file`, and does not mind if nothing is there.
+/// dockerd's default for `--config-file`, which may be absent.
 pub const DEFAULT_PATH: &str = "/etc/docker/daemon.json";
-/// Flags whose value a reload replaces by the default, since it looks for it in the file alone.
+/// Flags whose value a reload replaces by the default, because it reads the file only.
 const LOST_BY_RELOAD: [&str; 3] = [
     "max-concurrent-downloads",
     "max-concurrent-uploads",
@@ -28,14 +28,14 @@ const LOST_BY_RELOAD: [&str; 3] = [
 pub struct Configuration(Map<String, Value>);
 
 impl Configuration {
-    /// Parses; an absent or empty file is an empty configuration, as dockerd reads it.
+    /// Parses it. An absent or empty file is an empty configuration, as for dockerd.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with it.
+    /// The error says what is wrong.
     pub fn parse(bytes: Option<&[u8]>) -> Result<Configuration, String> {
         let bytes = bytes.unwrap_or_default();
-        // A byte order mark is skipped by dockerd, too.
+        // dockerd skips a byte order mark, too.
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Configuration(Map::new()));
@@ -50,8 +50,8 @@ impl Configuration {
         self.texts(MIRRORS).unwrap_or_default()
     }
 
-    /// The same with other mirrors, as bytes for a file. An empty list is written: leaving the key out would
-    /// not make the engine forget the mirrors that it has in info.
+    /// The same with other mirrors, as bytes for a file. An empty list is written, because without the key the
+    /// engine would keep the mirrors in its memory.
     pub fn with_mirrors(&self, mirrors: &[String]) -> Vec<u8> {
         self.with(MIRRORS, mirrors.into())
     }
@@ -65,7 +65,7 @@ impl Configuration {
         bytes
     }
 
-    /// The text of a key.
+    /// The string value of a key.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.0.get(key)?.as_str()
     }
@@ -76,7 +76,7 @@ impl Configuration {
         Some(texts.collect())
     }
 
-    /// Why the engine must not be made to read this file: it would apply more than what we want, or refuse the file.
+    /// Why the engine must not reload this file: it would apply more than our change, or refuse the file.
     pub fn edited(&self, info: &Info, line: &CommandLine) -> Option<Obstacle> {
         if let Some(flag) = self.conflict(line) {
             return Some(Obstacle::new(
@@ -105,7 +105,7 @@ impl Configuration {
         })
     }
 
-    /// A flag on the command line whose setting is in this file as well. dockerd refuses to start so, and to reload.
+    /// A flag on the command line that is in this file too. dockerd then refuses to start and to reload.
     ///
     /// Source: moby, `daemon/config/config.go`, `findConfigurationConflicts`.
     fn conflict<'l>(&self, line: &'l CommandLine) -> Option<&'l str> {
@@ -113,8 +113,8 @@ impl Configuration {
         flags.find(|flag| self.0.contains_key(&key_of(flag)))
     }
 
-    /// What a reload of this file would change besides the mirrors: edits that nobody has made active yet.
-    /// Keys that the engine does not tell are not seen.
+    /// What a reload of this file would change besides the mirrors: edits that have not been reloaded. Settings
+    /// that the engine does not report are not detected.
     pub fn unreloaded(&self, info: &Info, line: &CommandLine) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut add = |key, in_file: String, in_dockerd: String| {
@@ -124,7 +124,7 @@ impl Configuration {
                 in_dockerd,
             });
         };
-        // Mirrors of the command line stay what they are.
+        // Mirrors on the command line do not change.
         let is_flag = line.flags.iter().any(|flag| flag == MIRROR_FLAG);
         if !is_flag && !same(&self.mirrors(), &info.mirrors()) {
             add(MIRRORS, list(&self.mirrors()), list(&info.mirrors()));
@@ -183,7 +183,7 @@ fn list(texts: &[String]) -> String {
     }
 }
 
-/// The key in `daemon.json` of a flag: flags that can be repeated are lists there, named in the plural.
+/// The key in `daemon.json` of a flag. Repeatable flags are lists there, in the plural.
 fn key_of(flag: &str) -> String {
     match flag {
         "insecure-registry" => "insecure-registries".into(),
@@ -201,7 +201,7 @@ fn key_of(flag: &str) -> String {
     }
 }
 
-/// Whether two lists of addresses are the same: the engine adds a slash to a mirror's.
+/// Whether two lists of addresses are equal: the engine adds a slash to a mirror's.
 pub fn same(one: &[String], other: &[String]) -> bool {
     let plain = |list: &[String]| -> Vec<String> {
         list.iter()
@@ -211,20 +211,20 @@ pub fn same(one: &[String], other: &[String]) -> bool {
     plain(one) == plain(other)
 }
 
-/// What dockerd's command line says about its configuration.
+/// The flags on dockerd's command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
-    /// The file that `--config-file` names; then it must exist.
+    /// The file of `--config-file`, which must exist.
     pub config_file: Option<PathBuf>,
-    /// The address of the containerd that it was told to use.
+    /// The address of the containerd to use.
     pub containerd: Option<PathBuf>,
-    /// The folder of its state, with the socket of a containerd of its own.
+    /// The folder of its state, with the socket of its own containerd.
     pub exec_root: Option<PathBuf>,
-    /// Whether live-restore is set there, to whatever, and then cannot be set in the file.
+    /// Whether live-restore is set to any value, so that the file cannot set it.
     pub live_restore: bool,
     /// The long names of all flags.
     pub flags: Vec<String>,
-    /// Why the mirrors cannot be changed by a reload.
+    /// Why a reload cannot change the mirrors.
     pub fixed_mirrors: Option<Obstacle>,
     /// Why a reload would do harm.
     pub obstacles: Vec<Obstacle>,

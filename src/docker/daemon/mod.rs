@@ -1,8 +1,8 @@
-//! The dockerd behind an API: its process, configuration, namespaces and network, as root on its host sees them.
+//! The dockerd behind an API: its process, configuration, namespaces and network, as seen by root on its host.
 //!
-//! - [`reach`]: whether the process can be reached from here; if not, what the engine is
-//! - [`peer`]: which process answers on a socket, by the kernel's word
-//! - [`process`]: how it was started, the files that it sees, how it is made to read its configuration
+//! - [`reach`]: whether the process can be reached from here, and why not
+//! - [`peer`]: which process answers on a socket, according to the kernel
+//! - [`process`]: its start, its files, and reloading its configuration
 //! - [`config`]: `daemon.json` and the flags of the command line
 //! - [`namespaces`], [`network`]: the files and the network that it sees
 //! - [`overmount`], [`mounts`]: mounting another file over the real one, and finding that mount again

@@ -1,8 +1,8 @@
-//! The list of mounts, and which of them show what sealift has laid over other files.
+//! The list of mounts, and which of them are sealift's.
 //!
-//! A mount stays on the file that it was made on, whatever becomes of the path: folders are renamed, links put in their
-//! place. So ours are known by what they show, as the kernel lists it, and are taken off by a descriptor of the mount
-//! itself.
+//! A mount stays on the file on which it was made, even if the path changes: folders are renamed, links are put
+//! in their place. So ours are recognised by what they show in the kernel's list, and are unmounted by a
+//! descriptor of the mount itself.
 //!
 //! Source: proc(5), `/proc/PID/mountinfo` and `/proc/PID/fdinfo`.
 
@@ -18,9 +18,9 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use crate::dir::Dir;
 
-/// What an overlay of ours is called in the list of mounts.
+/// The source of our overlays in the list of mounts.
 pub const OVERLAY: &str = "sealift-attach";
-/// What stands behind the path of what has been removed.
+/// Suffix of the path of a removed file.
 const REMOVED: &str = "//deleted";
 
 /// A mount.
@@ -29,21 +29,21 @@ pub struct Mounted {
     id: u64,
     /// Major and minor number of the file system's device.
     device: String,
-    /// What of the file system it shows.
+    /// The part of the file system that it shows.
     root: PathBuf,
-    /// Where.
+    /// Where it is mounted.
     pub point: PathBuf,
     kind: String,
     source: String,
     options: String,
 }
 
-/// A path that leads to an open file, and to nothing else whatever becomes of its name.
+/// A path of an open file, which does not depend on its name.
 pub fn by_descriptor(file: &File) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
-/// The mounts that this thread sees, each behind those that it may hide.
+/// The mounts that this thread sees. Each follows those that it may hide.
 ///
 /// # Errors
 ///
@@ -56,19 +56,19 @@ pub fn all() -> io::Result<Vec<Mounted>> {
     Ok(lines.filter_map(Mounted::parse).collect())
 }
 
-/// What a folder of ours is in the list of mounts. In another mount namespace the same path may be something else, so
-/// it is looked up in our own.
+/// A folder of ours, as in the list of mounts. In another mount namespace the same path may be something else,
+/// so it is looked up in our own.
 #[derive(Debug, Clone)]
 pub struct Shown {
     folder: PathBuf,
-    /// The device, and the folder's path on it; `None` where its mount is not listed, as in a chroot.
+    /// The device, and the folder's path on it; `None` if its mount is not listed, as in a chroot.
     place: Option<(String, PathBuf)>,
-    /// The folder and what is in it.
+    /// The folder and its files.
     files: Vec<(u64, u64)>,
 }
 
 impl Shown {
-    /// Looks a folder up, whether or not it exists.
+    /// Looks up a folder, which need not exist.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Shown {
         }
     }
 
-    /// The mounts that show something of it to this thread, also after it was removed.
+    /// The mounts that show part of it to this thread, even after it was removed.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl Shown {
     ///
     /// # Errors
     ///
-    /// If something is left.
+    /// If a mount is left.
     pub fn unmount(&self) -> io::Result<()> {
         loop {
             let left = self.mounts()?;
@@ -132,7 +132,7 @@ impl Shown {
     }
 }
 
-/// Removes the folder `source`, of which nothing is mounted any more.
+/// Removes the folder `source` if none of it is mounted any more.
 ///
 /// # Errors
 ///
@@ -162,7 +162,7 @@ impl Mounted {
         })
     }
 
-    /// Whether it shows a folder or a file in that.
+    /// Whether it shows a folder or a file in that folder.
     fn shows(&self, folder: &Path) -> bool {
         let root = self.root.as_os_str().as_bytes();
         let root = root.strip_suffix(REMOVED.as_bytes()).unwrap_or(root);
@@ -175,13 +175,13 @@ impl Mounted {
         self.options.split(',').any(|option| option.starts_with(&lower))
     }
 
-    /// Takes it off, whatever still has it open.
+    /// Unmounts it, even if it is in use.
     fn unmount(&self) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::open(&self.point, flags, Mode::empty())?);
         let is_this = match mount_id(&file) {
             Some(id) => id == self.id,
-            // Before Linux 3.15 the kernel does not tell. Then nobody else may be able to exchange it.
+            // Before Linux 3.15 the kernel does not report it. Then no other user may be able to replace it.
             None => Dir::locate_private(&self.point).is_ok(),
         };
         if !is_this {
@@ -212,7 +212,7 @@ fn children(folder: &Path) -> Vec<(u64, u64)> {
     files.filter_map(|path| id(&path).ok()).collect()
 }
 
-/// Spaces, newlines and the like stand as three octal digits.
+/// Decodes spaces, newlines and the like, which are three octal digits.
 fn unescape(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -270,7 +270,7 @@ mod tests {
         ];
         assert_eq!(points(table, "/run/sealift/attach"), expected);
         assert_eq!(points(table, "/sealift/attach"), ["/etc/y"]);
-        // A part of a file system is mounted there, as of btrfs.
+        // Part of a file system is mounted there, as with btrfs.
         let table = "30 1 0:25 /@run /run rw - btrfs /dev/sdb rw\n\
             31 1 0:25 /@run/sealift/attach/hosts /etc/hosts rw - btrfs /dev/sdb rw";
         assert_eq!(points(table, "/run/sealift/attach"), ["/etc/hosts"]);

@@ -1,7 +1,8 @@
-//! Mount and network namespaces: seeing the files and the network that a daemon sees.
+//! Mount and network namespaces: accessing the files and the network of a daemon.
 //!
-//! A namespace is kept by its name (`mnt:[4026532...]`), not by a process of it, so that a later run finds it
-//! as long as any process is in it. A thread enters it and ends there: the rest of this process stays.
+//! A namespace is identified by its name (`mnt:[4026532...]`), not by a process, so that a later run finds it
+//! as long as any process is in it. A separate thread enters it and ends there; the rest of this process stays
+//! outside.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +11,7 @@ use std::path::Path;
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-/// The namespaces that a process has of its own, other than ours.
+/// The namespaces of a process that differ from ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Namespaces {
     /// Its mount namespace.
@@ -21,22 +22,22 @@ pub struct Namespaces {
     pub network: Option<String>,
 }
 
-/// Names a namespace of a process; `kind` is its name in `/proc/PID/ns`.
+/// The name of a process's namespace; `kind` is its name in `/proc/PID/ns`.
 ///
 /// # Errors
 ///
-/// If the process is gone or not ours to look at.
+/// If the process has ended or may not be inspected.
 pub fn name(process: &str, kind: &str) -> io::Result<String> {
     let link = fs::read_link(format!("/proc/{process}/ns/{kind}"))?;
     Ok(link.to_string_lossy().into_owned())
 }
 
 impl Namespaces {
-    /// Looks at a process.
+    /// Inspects a process.
     ///
     /// # Errors
     ///
-    /// If it is gone or not ours to look at.
+    /// If it has ended or may not be inspected.
     pub fn of(pid: i32) -> io::Result<Namespaces> {
         let other = |kind| -> io::Result<Option<String>> {
             let its = name(&pid.to_string(), kind)?;
@@ -48,16 +49,16 @@ impl Namespaces {
         })
     }
 
-    /// Acts with the files that the process sees, below the root of its namespace.
+    /// Runs `act` with the files of the process, below the root of its namespace.
     ///
     /// # Errors
     ///
-    /// If nothing is in the namespace any more, or it cannot be entered.
+    /// If no process is in the namespace any more, or it cannot be entered.
     pub fn with_files<T: Send>(&self, act: impl FnOnce() -> T + Send) -> io::Result<T> {
         enter(self.mount.as_deref(), "mnt", LinkNameSpaceType::Mount, act)
     }
 
-    /// Acts in the network that the process sees.
+    /// Runs `act` in the network of the process.
     ///
     /// # Errors
     ///
@@ -66,8 +67,8 @@ impl Namespaces {
         enter(self.network.as_deref(), "net", LinkNameSpaceType::Network, act)
     }
 
-    /// Acts as [`Namespaces::with_files`] does; `None` if the mount namespace has gone with the last process in it, and
-    /// all mounts in it with that. Its name may be another's by the next look.
+    /// As [`Namespaces::with_files`]; `None` if the mount namespace, with all its mounts, has gone with its
+    /// last process. Its name may be reused at any time.
     ///
     /// # Errors
     ///
@@ -80,7 +81,7 @@ impl Namespaces {
     }
 }
 
-/// No process is in a namespace any more.
+/// No process is in the namespace any more.
 #[derive(Debug, thiserror::Error)]
 #[error("no process is in the namespace {0} any more")]
 struct Gone(String);
@@ -98,7 +99,7 @@ fn enter<T: Send>(
     std::thread::scope(|scope| {
         let inside = scope.spawn(move || -> io::Result<T> {
             if of == LinkNameSpaceType::Mount {
-                // Only a thread that shares its working folder with no other may change what it sees.
+                // Only a thread that shares its working folder with no other may change its mount namespace.
                 #[allow(
                     deprecated,
                     reason = "with FS it touches nothing that other code could rely on"
@@ -114,8 +115,8 @@ fn enter<T: Send>(
     })
 }
 
-/// Opens a namespace by any process in it. Names are given again once a namespace has gone, and users can make
-/// namespaces of their own: those belong to another user namespace, and are never entered.
+/// Opens a namespace through any process in it. Names are reused after a namespace has gone, and users can
+/// create namespaces of their own. Those belong to another user namespace, and are never entered.
 fn open(wanted: &str, kind: &str) -> io::Result<File> {
     let users = name("self", "user")?;
     for entry in fs::read_dir("/proc")?.flatten() {
@@ -129,7 +130,7 @@ fn open(wanted: &str, kind: &str) -> io::Result<File> {
             let Ok(file) = File::open(format!("/proc/{process}/ns/{kind}")) else {
                 continue;
             };
-            // The process may have ended and its number be another's by now.
+            // The process may have ended and its number may be reused.
             let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
             if opened == Path::new(wanted) {
                 return Ok(file);

@@ -1,4 +1,4 @@
-//! The network as the engine sees it: what listens there, the proxies that it uses, how it looks names up.
+//! The network of the engine: listeners, proxies, and name lookup.
 //!
 //! Source: proc(5), `/proc/PID/net/tcp`; moby, `daemon/info.go`.
 
@@ -13,35 +13,35 @@ use crate::net::environment::Environment;
 use crate::net::proxy::Proxies;
 use crate::serve::UNPRIVILEGED;
 
-/// Where the system tells which ports are root's alone (Linux 4.11), in each network; ip-sysctl.rst.
+/// The kernel's setting for which ports are root's alone (Linux 4.11), in each network; ip-sysctl.rst.
 const UNPRIVILEGED_FROM: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 /// The state of a listening socket.
 const LISTEN: &str = "0A";
-/// An address that nobody has taken for anything, to try ports on.
+/// An unused address, to try ports on.
 const TRIAL: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
-/// What the engine's network is like.
+/// The engine's network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Network {
-    /// Addresses that something listens on. One for all of IPv6 that takes IPv4 as well stands there twice.
+    /// Addresses with a listener. A listener on all of IPv6 that accepts IPv4 too is listed twice.
     pub listening: Vec<SocketAddr>,
-    /// The proxy for plain HTTP that the engine uses.
+    /// The engine's proxy for plain HTTP.
     pub http_proxy: String,
-    /// The proxy for HTTPS.
+    /// Its proxy for HTTPS.
     pub https_proxy: String,
-    /// What it asks without them.
+    /// Hosts that it reaches without a proxy.
     pub no_proxy: String,
     /// Its `nsswitch.conf`.
     #[serde(skip)]
     pub nsswitch: String,
-    /// Whether it sees other files than the host's services do.
+    /// Whether it sees another `/etc` than the services of the host.
     pub has_own_files: bool,
-    /// The first port that every user can bind, where that is a lower one than usual.
+    /// The first port that every user can bind, if it is below the default.
     pub unprivileged_from: Option<u16>,
 }
 
 impl Network {
-    /// Looks. Changes nothing.
+    /// Inspects it. Changes nothing.
     pub fn look(info: &Info, process: &Process) -> Network {
         Network {
             listening: listening(process),
@@ -57,7 +57,7 @@ impl Network {
         }
     }
 
-    /// Whether something has the port of an address already.
+    /// Whether the port of an address has a listener.
     pub fn is_taken(&self, ip: IpAddr, port: u16) -> bool {
         self.listening.iter().any(|taken| {
             taken.port() == port
@@ -65,7 +65,7 @@ impl Network {
         })
     }
 
-    /// The proxy that the engine would ask for what is at `url`, if it is not the place itself.
+    /// The proxy that the engine would use for `url`, if any.
     pub fn proxy_for(&self, url: &str) -> Option<String> {
         let environment = Environment::default()
             .with("HTTP_PROXY", self.http_proxy.as_str())
@@ -73,26 +73,26 @@ impl Network {
             .with("NO_PROXY", self.no_proxy.as_str());
         match (Proxies::read(&environment), url.parse()) {
             (Ok(proxies), Ok(url)) => proxies.choose(&url).map(|proxy| proxy.host().to_string()),
-            // What cannot be read here may be one to the engine.
+            // A value that cannot be parsed here may be valid for the engine.
             _ => Some("of an address that cannot be read".into()),
         }
     }
 }
 
-/// The first port that every user can bind in the network of this thread, where that is a lower one than usual.
+/// The first port that every user can bind in the network of this thread, if it is below the default.
 pub fn unprivileged_from() -> Option<u16> {
     let text = fs::read_to_string(UNPRIVILEGED_FROM).ok()?;
     let first = text.trim().parse().ok()?;
     (first < UNPRIVILEGED).then_some(first)
 }
 
-/// What makes ports root's alone again, where every user can bind them.
+/// The command that reserves ports for root again.
 pub fn privileged_again() -> String {
     let setting = "net.ipv4.ip_unprivileged_port_start";
     format!("sysctl {setting}={UNPRIVILEGED} for the time of the load")
 }
 
-/// Where something listens in a process's network.
+/// The listeners in a process's network.
 fn listening(process: &Process) -> Vec<SocketAddr> {
     let table = |name: &str| {
         let path = Path::new("/proc")
@@ -106,7 +106,7 @@ fn listening(process: &Process) -> Vec<SocketAddr> {
         let four = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), six.port());
         let is_known = found.contains(&four);
         found.push(six);
-        // Whether it takes IPv4, too, is not in the table.
+        // The table does not say whether it accepts IPv4, too.
         if six.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !is_known {
             let tried = process
                 .namespaces()
@@ -120,13 +120,13 @@ fn listening(process: &Process) -> Vec<SocketAddr> {
     found
 }
 
-/// Whether addresses of the loopback network can be had in a process's network.
+/// Whether addresses of the loopback network can be used in a process's network.
 ///
 /// # Errors
 ///
 /// Why not.
 pub fn try_loopback(process: &Process) -> io::Result<()> {
-    // Where the device is down an address can be bound, and not reached.
+    // If the device is down, an address can be bound, but not reached.
     let reach = || TcpStream::connect(TcpListener::bind((TRIAL, 0))?.local_addr()?).map(drop);
     process.namespaces().with_network(reach)?
 }
@@ -142,7 +142,7 @@ fn listeners(table: &str) -> Vec<SocketAddr> {
     table.lines().skip(1).filter_map(one).collect()
 }
 
-/// Words of four bytes, each in the order of this machine.
+/// Parses words of four bytes, each in the byte order of this machine.
 fn address(hex: &str) -> Option<IpAddr> {
     let mut bytes = Vec::new();
     for at in (0..hex.len()).step_by(8) {

@@ -1,13 +1,14 @@
-//! Laying another file over a real one: a `daemon.json`, an `/etc/hosts`. The real file, or its absence, stays
-//! as it is on disk: a restart of the host undoes it.
+//! Mounting another file over a real one: a `daemon.json`, an `/etc/hosts`. The real file, or its absence, does
+//! not change on disk, so a restart of the host undoes it.
 //!
 //! - The file exists: a copy is bind-mounted over it.
-//! - Only its folder exists: a read-only overlay over the folder shows one more file in it.
-//! - Not even the folder exists: an empty one is made, and a folder with the file bind-mounted over it.
+//! - Only its folder exists: a read-only overlay over the folder shows the additional file.
+//! - The folder does not exist either: an empty one is made, and a folder with the file is bind-mounted over
+//!   it.
 //!
-//! Root mounts only where no other user can change the file, its folder or the way there: a user who could would have
-//! root's mount land elsewhere. What is mounted over is held open meanwhile, and named by its descriptor. What is
-//! taken off is found in the list of mounts by what it shows, wherever it is by then ([`mounts`]).
+//! Root mounts only if no other user can change the file, its folder or a folder above it: otherwise that user
+//! could redirect root's mount. The mount point is held open, and named by its descriptor. To unmount, the
+//! mount is found in the list of mounts by what it shows, wherever it is by then ([`mounts`]).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -26,24 +27,24 @@ use crate::load::Obstacle;
 const FILE: &str = "daemon.json";
 const LABEL: &str = "security.selinux";
 
-/// What is mounted over, as paths of ours.
+/// What is mounted over, with paths in our namespace.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "form", content = "target")]
 pub enum Overmount {
     /// A file over the file.
     File(PathBuf),
-    /// A folder with one more file over the folder.
+    /// A folder with an additional file over the folder.
     Overlay(PathBuf),
     /// A folder over one that is made for it.
     Folder(PathBuf),
 }
 
 impl Overmount {
-    /// Finds the form for a file at `path`, which has no links in it. Only a `daemon.json` may be absent.
+    /// Chooses the form for a file at `path`, which contains no links. Only a `daemon.json` may be absent.
     ///
     /// # Errors
     ///
-    /// If none of them would do, or another user could lead the mount elsewhere.
+    /// If none is possible, or another user could redirect the mount.
     pub fn plan(path: &Path) -> Result<Overmount, Obstacle> {
         let Some(folder) = path.parent() else {
             return Err(Obstacle::new(format!("{} is no file", path.display()), ""));
@@ -93,13 +94,14 @@ impl Overmount {
         Ok(Overmount::Overlay(folder.into()))
     }
 
-    /// The file or folder that is covered.
+    /// The mount point.
     pub fn path(&self) -> &Path {
         let (Overmount::File(path) | Overmount::Overlay(path) | Overmount::Folder(path)) = self;
         path
     }
 
-    /// The file in `source` that shows the content: named as what it covers, so that a list of mounts tells.
+    /// The name of the file with the content in `source`: that of the mount point, so that it can be recognised
+    /// in a list of mounts.
     fn name(&self) -> &std::ffi::OsStr {
         match self {
             Overmount::File(path) => path.file_name().unwrap_or(FILE.as_ref()),
@@ -107,7 +109,7 @@ impl Overmount {
         }
     }
 
-    /// Lays the content over, with the files of these namespaces. What is laid already changes along.
+    /// Mounts the content, with the files of these namespaces. If it is mounted already, its content changes.
     ///
     /// # Errors
     ///
@@ -122,7 +124,7 @@ impl Overmount {
         mounted.map_err(Error::io("cover", self.path()))
     }
 
-    /// Takes ours off wherever it is by now, and nothing else, with the files of these namespaces.
+    /// Unmounts ours wherever it is, and nothing else, with the files of these namespaces.
     ///
     /// # Errors
     ///
@@ -134,21 +136,21 @@ impl Overmount {
                 shown.unmount()?;
                 self.remove_folder()
             };
-            // With the namespace its mounts have gone; what stands in files is to be seen from here.
+            // The mounts have gone with the namespace; files can be removed from here.
             namespaces.with_files_left(unmount)?.unwrap_or_else(unmount)?;
             mounts::remove_source(source)
         })();
         unmounted.map_err(Error::io("uncover", self.path()))
     }
 
-    /// The folder of the file or folder that is covered, which must be root's alone.
+    /// The folder of the mount point, which must be root's alone.
     fn parent(&self) -> io::Result<Dir> {
         let parent = Dir::open_private(self.path().parent().unwrap_or(Path::new("/")))?;
         own(&parent)?;
         Ok(parent)
     }
 
-    /// What is covered; `None` if it is not there yet.
+    /// The real file or folder; `None` if it does not exist yet.
     fn covered(&self) -> io::Result<Option<File>> {
         match self {
             Overmount::File(path) => Dir::locate_private(path)?.open_private().map(Some),
@@ -161,7 +163,7 @@ impl Overmount {
         }
     }
 
-    /// Puts the content into the folder that it is shown from.
+    /// Writes the content into the source folder.
     fn write(&self, content: &[u8], source: &Path, covered: Option<&File>) -> io::Result<File> {
         let place = Dir::locate_private(source)?;
         if place.kind()?.is_none() {
@@ -188,7 +190,7 @@ impl Overmount {
         Ok(file)
     }
 
-    /// Lays the file that was written, unless it is.
+    /// Mounts the file that was written, unless it is mounted.
     fn mount(&self, source: &Path, file: &File, shown: &Shown) -> io::Result<()> {
         if shown.mounts()?.iter().any(|mount| mount.point == self.path()) {
             return Ok(());
@@ -209,8 +211,8 @@ impl Overmount {
                 mount_bind(by_descriptor(&from), by_descriptor(&covered))?;
                 // By the name again, which now leads to the copy.
                 let copy = located.dir.open_file(&located.name)?;
-                // Whoever writes meanwhile is told so, and does not write into the copy. Where even root may
-                // not have it so, it goes without.
+                // Read-only, so that a program that writes gets an error, and does not write into the copy. If
+                // even root may not set that, it stays writable.
                 let _ = mount_remount(by_descriptor(&copy), MountFlags::BIND | MountFlags::RDONLY, c"");
                 if !is_same(&copy, file)? {
                     return Err(io::Error::other("something else was mounted there meanwhile"));
@@ -219,7 +221,7 @@ impl Overmount {
             Overmount::Overlay(path) => {
                 let covered = Dir::open_private(path)?;
                 own(&covered)?;
-                // Neither of them can be exchanged by another user.
+                // No other user can replace either of them.
                 let layers = format!("lowerdir={}:{}", source.display(), path.display());
                 let layers = std::ffi::CString::new(layers)?;
                 let target = by_descriptor(covered.as_file());
@@ -241,7 +243,7 @@ impl Overmount {
         Ok(())
     }
 
-    /// Removes the folder that was made to be covered, unless something is in it by now.
+    /// Removes the folder that was made as a mount point, if it is empty.
     fn remove_folder(&self) -> io::Result<()> {
         let Overmount::Folder(folder) = self else {
             return Ok(());
@@ -263,7 +265,7 @@ impl Overmount {
     }
 }
 
-/// Why root does not use a path that another user can change or lead elsewhere.
+/// Why root does not use a path that another user can change or redirect.
 pub fn unsafe_place(path: &Path, error: &io::Error) -> Obstacle {
     Obstacle::new(
         format!(
@@ -277,7 +279,7 @@ pub fn unsafe_place(path: &Path, error: &io::Error) -> Obstacle {
     )
 }
 
-/// Whether nobody but root can make files in a folder.
+/// Checks that only root can make files in a folder.
 fn own(folder: &Dir) -> io::Result<()> {
     let meta = folder.metadata()?;
     if meta.uid() == 0 && meta.mode() & 0o022 == 0 {
@@ -298,7 +300,7 @@ fn is_same(one: &File, other: &File) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// If it cannot have them.
+/// If that is not possible.
 pub fn copy_access(from: &File, to: &File) -> io::Result<()> {
     let meta = from.metadata()?;
     fchown(to, Some(meta.uid()), Some(meta.gid()))?;

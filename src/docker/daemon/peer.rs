@@ -1,9 +1,9 @@
-//! Who answers on a socket of this host, by the kernel's word.
+//! The process that answers on a socket of this host, according to the kernel.
 //!
-//! Root acts on what it finds in that process: its command line, its files, its namespaces. Neither the name of a process
-//! nor the path that a socket was bound to proves anything: every user can choose both, and put a link in the place
-//! of the socket later. So the socket must be where no other user can exchange it, and the process is the one that
-//! has accepted our own connection. That holds as well where systemd has made the socket.
+//! Root uses what it finds in that process: its command line, its files, its namespaces. Neither the name of a
+//! process nor the path of a socket proves anything: every user can choose both, and replace the socket by a
+//! link later. So no other user may be able to replace the socket, and the process must be the one that has
+//! accepted our own connection. This works with a socket of systemd, too.
 //!
 //! Source: sock_diag(7), Linux 3.3 and newer; `include/uapi/linux/unix_diag.h`.
 
@@ -23,9 +23,9 @@ use rustix::net::{
 use crate::dir::{Dir, Located, is_trusted, kind_name};
 use crate::load::Obstacle;
 
-/// Longest time that a daemon may take to accept a connection.
+/// Longest time for a daemon to accept a connection.
 const LIMIT: Duration = Duration::from_secs(20);
-/// Longest time between the kernel's naming the other end of a connection and the process's having it open.
+/// Longest time between the kernel's report of the other end of a connection and the process having it open.
 const GRACE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(5);
 
@@ -38,16 +38,16 @@ const REQUEST: u16 = 1;
 const FAMILY: u8 = 1;
 /// `UDIAG_SHOW_PEER`.
 const SHOW_PEER: u32 = 4;
-/// `UNIX_DIAG_PEER`: the inode of the other end, zero until that is accepted.
+/// `UNIX_DIAG_PEER`: the inode of the other end, zero until the connection is accepted.
 const PEER: u16 = 2;
 /// `struct unix_diag_msg`.
 const MESSAGE: usize = 16;
 
-/// Finds the process of a program that answers on a socket; `None` if it is none that can be seen here.
+/// Finds the process of a program that answers on a socket; `None` if it cannot be seen from here.
 ///
 /// # Errors
 ///
-/// If another user could answer there in its place, or it cannot be found out.
+/// If another user could answer in its place, or it cannot be determined.
 pub fn holder(socket: &Path, program: &str) -> Result<Option<i32>, Obstacle> {
     let located = private(socket).map_err(|error| {
         Obstacle::new(
@@ -66,7 +66,7 @@ pub fn holder(socket: &Path, program: &str) -> Result<Option<i32>, Obstacle> {
     })
 }
 
-/// Finds a socket that nobody but root and this user can put another one in the place of.
+/// Opens a socket that only root and this user can replace.
 fn private(socket: &Path) -> io::Result<Located> {
     let located = Dir::locate_private(socket)?;
     match located.kind()? {
@@ -84,7 +84,7 @@ fn private(socket: &Path) -> io::Result<Located> {
 }
 
 fn answering(socket: &Located, program: &str) -> io::Result<Option<i32>> {
-    // The whole path may be longer than an address can be.
+    // The full path may be longer than a socket address can be.
     let folder = format!("/proc/self/fd/{}", socket.dir.as_file().as_raw_fd());
     let connection = UnixStream::connect(Path::new(&folder).join(&socket.name))?;
     let until = Instant::now() + LIMIT;
@@ -96,9 +96,9 @@ fn answering(socket: &Located, program: &str) -> io::Result<Option<i32>> {
             let holders: Vec<i32> = running.iter().copied().filter(|pid| holds(*pid, inode)).collect();
             match *holders {
                 [pid] => return Ok(Some(pid)),
-                // accept(2) names the other end a moment before its process has it among its open files.
+                // accept(2) reports the other end a moment before the process has it open.
                 [] if running.is_empty() || since.elapsed() > GRACE => return Ok(None),
-                // A child that has not become another program yet has the same files for a moment.
+                // A child before its exec has the same open files for a moment.
                 [pid, ..] if Instant::now() > until => return Ok(Some(pid)),
                 _ => {}
             }
@@ -109,7 +109,7 @@ fn answering(socket: &Located, program: &str) -> io::Result<Option<i32>> {
     }
 }
 
-/// The inode of the other end of a connection; `None` until that has been accepted.
+/// The inode of the other end of a connection; `None` until it is accepted.
 fn other_end(connection: &UnixStream) -> io::Result<Option<u32>> {
     let own = rustix::fs::fstat(connection)?.st_ino;
     // The kernel numbers sockets with 32 bits.
@@ -140,11 +140,11 @@ fn request(inode: u32) -> Vec<u8> {
     message
 }
 
-/// Reads the answer: a header, the socket, and attributes.
+/// Reads the response: a header, the socket, and attributes.
 fn peer(answer: &[u8]) -> io::Result<Option<u32>> {
     let short = || io::Error::other("the kernel's answer is too short");
     if half(answer, 4) != Some(BY_FAMILY) {
-        // An error, which stands there as a negative number.
+        // An error, as a negative number.
         let code = word(answer, HEADER).ok_or_else(short)?;
         let code = i32::from_ne_bytes(code.to_ne_bytes()).checked_neg();
         return Err(io::Error::from_raw_os_error(code.unwrap_or_default()));
@@ -169,11 +169,11 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// The processes whose program's name begins so. Every user can name one so.
+/// The processes whose program name begins with this. Any user can choose such a name.
 ///
 /// # Errors
 ///
-/// If processes cannot be looked at.
+/// If processes cannot be inspected.
 pub fn running(program: &str) -> io::Result<Vec<i32>> {
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
@@ -197,12 +197,12 @@ fn holds(pid: i32, inode: u32) -> bool {
         .any(|file| fs::read_link(file.path()).is_ok_and(|target| target == Path::new(&wanted)))
 }
 
-/// The users that a process runs as, if that is not root alone: one who started a program that became root has
-/// chosen its name and its open files.
+/// The user of a process that does not run as root alone. A user who started a setuid program has chosen its
+/// name and its open files.
 ///
 /// # Errors
 ///
-/// If it is gone.
+/// If it has ended.
 pub fn other_user(pid: i32) -> io::Result<Option<u32>> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));

@@ -1,4 +1,4 @@
-//! Which process the engine is, how it was started, and how it is made to read its configuration again.
+//! The engine's process, its start, and reloading its configuration.
 
 use std::fs;
 use std::io;
@@ -19,18 +19,18 @@ use crate::docker::api::{Client, encode};
 use crate::error::{Error, Result};
 use crate::load::Obstacle;
 
-/// A reload takes some milliseconds; a host that is busy with something else may need longer.
+/// A reload takes some milliseconds, but longer on a busy host.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(25);
 
-/// How a path is looked up.
+/// How a path is resolved.
 type Locate = fn(&Path) -> io::Result<Located>;
 
 /// A running dockerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     pid: i32,
-    /// In clock ticks since boot: with the pid it names a process for good.
+    /// In clock ticks since boot: with the pid, it identifies a process.
     started: u64,
     /// Its `/`, as a path below the root of its mount namespace.
     root: PathBuf,
@@ -39,7 +39,7 @@ pub struct Process {
     arguments: Vec<String>,
 }
 
-/// A process, also after its end.
+/// Identifies a process, even after its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Identity {
     pid: i32,
@@ -47,7 +47,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether it has ended, whoever still has to wait for it.
+    /// Whether it has ended, even if it is a zombie.
     pub fn has_ended(&self) -> bool {
         let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else {
             return true;
@@ -58,7 +58,8 @@ impl Identity {
         is_zombie || start_time(self.pid).is_ok_and(|started| started != self.started)
     }
 
-    /// Whether what was just opened below `/proc/PID` is its own: the number is not another process's yet.
+    /// Checks that something just opened below `/proc/PID` belongs to it, and not to a later process with the
+    /// same pid.
     ///
     /// # Errors
     ///
@@ -86,7 +87,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// Why it cannot be found, or cannot be reached from here.
+    /// Why it cannot be found or reached from here.
     pub fn find(socket: &Path) -> Result<Process, Obstacle> {
         let pid = holder(socket, "dockerd")?.ok_or_else(|| {
             Obstacle::new(
@@ -100,7 +101,7 @@ impl Process {
         Process::of(pid, socket)
     }
 
-    /// Looks at a process that answers on a socket.
+    /// Inspects a process that answers on a socket.
     ///
     /// # Errors
     ///
@@ -143,17 +144,17 @@ impl Process {
             namespaces,
             arguments,
         };
-        // All of that was another process's if it has ended meanwhile.
+        // If it has ended in the meantime, all of that may belong to another process.
         process.identity().check().map_err(gone)?;
         Ok(process)
     }
 
-    /// The namespaces that it has of its own.
+    /// Its namespaces that differ from ours.
     pub fn namespaces(&self) -> &Namespaces {
         &self.namespaces
     }
 
-    /// Whether its `/` is another than ours.
+    /// Whether its `/` differs from ours.
     pub fn has_own_files(&self) -> bool {
         self.namespaces.mount.is_some() || self.root != Path::new("/")
     }
@@ -163,18 +164,18 @@ impl Process {
         &self.socket
     }
 
-    /// Reads a file of root's settings as it sees it; `None` if there is none.
+    /// Reads a settings file of root's in its files; `None` if it does not exist.
     pub fn read(&self, path: &str) -> Option<String> {
         let path = self.root.join(path.trim_start_matches('/'));
         let read = self.namespaces.with_files(|| read_setting(&path));
         Some(String::from_utf8_lossy(&read.ok()?.ok()?).into_owned())
     }
 
-    /// Whether it sees a folder of ours, or the nearest one above it that exists, where we do.
+    /// Checks that it sees a folder of ours, or the nearest existing one above it, at the same path.
     ///
     /// # Errors
     ///
-    /// It does not.
+    /// If it does not.
     pub fn sees(&self, folder: &Path) -> Result<(), Obstacle> {
         let known = folder
             .ancestors()
@@ -193,7 +194,7 @@ impl Process {
         }
     }
 
-    /// What its command line says about its configuration.
+    /// The flags on its command line.
     pub fn command_line(&self) -> CommandLine {
         CommandLine::parse(&self.arguments)
     }
@@ -203,16 +204,16 @@ impl Process {
         self.pid
     }
 
-    /// Its `daemon.json`, whether or not it exists, as a path below the root of its mount namespace.
+    /// Its `daemon.json`, which need not exist, as a path below the root of its mount namespace.
     ///
     /// # Errors
     ///
-    /// What keeps it from being found.
+    /// Why it cannot be found.
     pub fn config_file(&self) -> Result<PathBuf, Obstacle> {
         self.locate(&self.config_path()?)
     }
 
-    /// The same as dockerd calls it.
+    /// The same path in dockerd's view.
     fn config_path(&self) -> Result<PathBuf, Obstacle> {
         match self.command_line().config_file {
             None => Ok(PathBuf::from(DEFAULT_PATH)),
@@ -227,11 +228,12 @@ impl Process {
         }
     }
 
-    /// What is in its `daemon.json`. Another user may be able to write to that: root compares it, and does not act on it.
+    /// The content of its `daemon.json`. Another user may be able to write to that file: root compares it, and
+    /// does not act on it.
     ///
     /// # Errors
     ///
-    /// What keeps it from being read.
+    /// Why it cannot be read.
     pub fn settings(&self) -> Result<Configuration, Obstacle> {
         let is_named = self.command_line().config_file.is_some();
         let path = self.config_file()?;
@@ -256,39 +258,39 @@ impl Process {
         })
     }
 
-    /// What is in its `daemon.json`, and how another can be laid over it.
+    /// The content of its `daemon.json`, and how to mount over it.
     ///
     /// # Errors
     ///
-    /// What keeps it from being read or covered.
+    /// Why it cannot be read or mounted over.
     pub fn configuration(&self) -> Result<(Configuration, Overmount), Obstacle> {
         let overmount = self.overmount(&self.config_path()?)?;
         Ok((self.settings()?, overmount))
     }
 
-    /// How another file can be laid over one of dockerd's. No other user may be able to change where its path leads.
+    /// How to mount over a file of dockerd's. No other user may be able to change where its path leads.
     ///
     /// # Errors
     ///
-    /// What keeps it from being covered.
+    /// Why it cannot be mounted over.
     pub fn overmount(&self, inside: &Path) -> Result<Overmount, Obstacle> {
         let plan = || Overmount::plan(&self.resolve(inside, Dir::locate_private)?);
         let plan = self.namespaces.with_files(plan);
         plan.unwrap_or_else(|error| Err(unknown("dockerd's files cannot be reached", &error)))
     }
 
-    /// A path of dockerd's as one below the root of its mount namespace, with no link left in it.
+    /// A path of dockerd's as one below the root of its mount namespace, without links.
     ///
     /// # Errors
     ///
-    /// If it leads nowhere or out of what dockerd sees.
+    /// If it leads nowhere or outside dockerd's root.
     pub fn locate(&self, inside: &Path) -> Result<PathBuf, Obstacle> {
         let found = self.namespaces.with_files(|| self.resolve(inside, Dir::locate));
         found.unwrap_or_else(|error| Err(unknown("dockerd's files cannot be reached", &error)))
     }
 
-    /// A path of dockerd's as one that this process can open, as long as dockerd runs. Once something is opened by it,
-    /// [`Identity::check`] tells whether that was dockerd's.
+    /// A path of dockerd's as one that this process can open, as long as dockerd runs. After opening it,
+    /// [`Identity::check`] tells whether it was dockerd's.
     ///
     /// # Errors
     ///
@@ -301,7 +303,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// If it is not there, a link of another user leads there, or the process has ended.
+    /// If it does not exist, the path has a link of another user, or the process has ended.
     pub fn open(&self, found: PathBuf) -> io::Result<Dir> {
         let dir = Dir::open(&self.from_here(found))?;
         self.identity().check()?;
@@ -322,7 +324,7 @@ impl Process {
         let joined = self.root.join(inside.strip_prefix("/").unwrap_or(inside));
         let mut missing = Vec::new();
         let mut known = joined.as_path();
-        // The file, and its folder, may not exist.
+        // The file and its folder may not exist.
         let found = loop {
             match canonical(known, locate) {
                 Ok(found) => break found,
@@ -351,7 +353,7 @@ impl Process {
         Ok(missing.iter().rev().fold(found, |path, name| path.join(name)))
     }
 
-    /// Makes it read its configuration again, and does not wait for it.
+    /// Makes it reload its configuration, without waiting.
     ///
     /// # Errors
     ///
@@ -362,7 +364,7 @@ impl Process {
         Ok(kill_process(pid, Signal::HUP)?)
     }
 
-    /// What tells it from every other process of this host since it was booted.
+    /// Identifies it among all processes of this host since boot.
     pub fn identity(&self) -> Identity {
         Identity {
             pid: self.pid,
@@ -370,12 +372,12 @@ impl Process {
         }
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     pub fn is_alive(&self) -> bool {
         start_time(self.pid).is_ok_and(|started| started == self.started)
     }
 
-    /// Makes it read its configuration again, and waits until the mirrors in its memory are `expected`.
+    /// Makes it reload its configuration, and waits until the mirrors in its memory are `expected`.
     ///
     /// # Errors
     ///
@@ -391,8 +393,8 @@ impl Process {
         kill_process(pid, Signal::HUP).map_err(|error| client.error(action, &error.to_string(), None))?;
         let until = Instant::now() + RELOAD_TIMEOUT;
         loop {
-            // The event says that a reload has happened after the signal; the memory alone could be
-            // what it is because the signal has not arrived yet.
+            // The event proves a reload after the signal. The mirrors alone could be right because the signal
+            // has not arrived yet.
             if has_reloaded(client, &since, expected)? && same(&Info::ask(client)?.mirrors(), expected) {
                 return Ok(());
             }
@@ -427,7 +429,7 @@ fn now() -> String {
     format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
 }
 
-/// Whether a reload after `since` has taken in these mirrors.
+/// Whether a reload after `since` has applied these mirrors.
 ///
 /// Source: moby, `daemon/reload.go`: the event's attributes are the configuration after the reload.
 fn has_reloaded(client: &Client, since: &str, expected: &[String]) -> Result<bool> {
@@ -460,7 +462,7 @@ fn start_time(pid: i32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other("unreadable process status"))
 }
 
-/// The obstacle that an error is to a preflight.
+/// The obstacle for a preflight that an error means.
 pub fn obstacle(error: &Error) -> Obstacle {
     Obstacle::new(error.to_string(), error.hint().unwrap_or_default())
 }

@@ -1,4 +1,5 @@
-//! Whether the engine's process can be reached from here; if not, what it is, and what can be done there.
+//! Whether the engine's process can be reached from here; if not, what kind of engine it is, and what works
+//! with it.
 
 use crate::docker::api::Client;
 use crate::docker::api::info::Info;
@@ -10,7 +11,7 @@ use crate::load::Obstacle;
 ///
 /// # Errors
 ///
-/// Why it is none, and what can be done with an engine like that.
+/// Why there is none, and what works with such an engine.
 pub fn process(client: &Client, info: &Info) -> Result<Process, Obstacle> {
     let Endpoint::Unix(socket) = client.endpoint() else {
         return Err(Obstacle::new(

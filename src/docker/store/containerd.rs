@@ -1,9 +1,10 @@
-//! Which containerd a dockerd works with, and where that one keeps its data.
+//! The containerd of a dockerd, and where it keeps its data.
 //!
-//! It is a child of dockerd's own making (`containerd --config EXEC-ROOT/containerd/containerd.toml`), one that
-//! has outlived such a dockerd, or the system's, which stock units name: `--containerd=/run/containerd/containerd.sock`.
-//! Its configuration may be anywhere; what it has open cannot be mistaken: a containerd holds its database,
-//! `ROOT/io.containerd.metadata.v1.bolt/meta.db`, open for as long as it runs.
+//! It is a child of dockerd (`containerd --config EXEC-ROOT/containerd/containerd.toml`), one that has outlived
+//! such a dockerd, or the system's, which stock units configure:
+//! `--containerd=/run/containerd/containerd.sock`. Its configuration may be anywhere, but its open files are
+//! unambiguous: a containerd keeps its database, `ROOT/io.containerd.metadata.v1.bolt/meta.db`, open as long as
+//! it runs.
 //!
 //! Source: moby, `cmd/dockerd/daemon.go` and `libcontainerd/supervisor/remote_daemon.go`.
 
@@ -17,12 +18,12 @@ use crate::docker::daemon::process::Process;
 const PROGRAM: &str = "containerd";
 /// The database below containerd's root.
 const DATABASE: &str = "io.containerd.metadata.v1.bolt/meta.db";
-/// Where a stock system's listens.
+/// The socket of a stock containerd.
 const DEFAULT_ADDRESS: &str = "/run/containerd/containerd.sock";
-/// Where a stock dockerd keeps its state.
+/// The state folder of a stock dockerd.
 const DEFAULT_EXEC_ROOT: &str = "/var/run/docker";
 
-/// The root that dockerd's containerd has open; `None` if it cannot be told.
+/// The root of dockerd's containerd, by its open files; `None` if it cannot be determined.
 pub fn root_of(dockerd: &Process) -> Option<Dir> {
     root(&containerd(dockerd)?)
 }

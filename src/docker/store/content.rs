@@ -1,9 +1,9 @@
 //! containerd's content folder, read without containerd: blobs by digest.
 //!
 //! A pull into the classic store leaves the original index and manifest there; the containerd store has all
-//! blobs there. A blob's name is its digest and its bytes never change, so the folder is read as well while
-//! containerd runs, and it takes the same privilege as its socket would. Which containerd it is of makes no
-//! difference to what is found: everything is checked against its digest.
+//! blobs there. A blob is named by its digest and never changes, so the folder can be read while containerd
+//! runs; that needs the same privilege as its socket. It does not matter which containerd it belongs to,
+//! because everything is verified against its digest.
 //!
 //! Source: containerd, `core/content` and `plugins/content/local/store.go` (before 2.0 `content/local/store.go`).
 
@@ -24,17 +24,17 @@ use crate::source::StoredForm;
 
 /// The content folder below containerd's root.
 const CONTENT: &str = "io.containerd.content.v1.content";
-/// Where containerd keeps its data unless it is told otherwise.
+/// containerd's default root.
 const DEFAULT_ROOT: &str = "/var/lib/containerd";
-/// Where that is told.
+/// The file that configures another one.
 const CONFIG: &str = "/etc/containerd/config.toml";
 
-/// The content folders that a Docker's blobs may be in, the likeliest first.
+/// The content folders that may have a Docker's blobs, the likeliest first.
 #[derive(Debug, Clone, Default)]
 pub struct ContentFolders(Vec<Arc<Dir>>);
 
 impl ContentFolders {
-    /// The folders of containerds with these roots, without those that are not there.
+    /// The existing content folders below these roots.
     pub fn below(roots: impl IntoIterator<Item = PathBuf>) -> ContentFolders {
         ContentFolders::of_roots(roots.into_iter().filter_map(|root| Dir::open(&root).ok()))
     }
@@ -44,7 +44,7 @@ impl ContentFolders {
         let mut folders = Vec::new();
         for folder in roots.into_iter().filter_map(|root| root.dir(CONTENT).ok()) {
             let id = folder.metadata().map(|meta| (meta.dev(), meta.ino()));
-            // Several names of one folder are one.
+            // Several names of one folder count once.
             if let Ok(id) = id
                 && !known.contains(&id)
             {
@@ -55,9 +55,9 @@ impl ContentFolders {
         ContentFolders(folders)
     }
 
-    /// Those of a Docker that runs: first the one that its containerd has open, then where it may be.
+    /// Those of a running Docker: first the one that its containerd has open, then the likely ones.
     ///
-    /// `data_root` is the engine's, as it names it itself.
+    /// `data_root` is the engine's, as it names it.
     pub fn of(process: &Process, data_root: &Path) -> ContentFolders {
         let configured = process.read(CONFIG).and_then(|text| root_of(&text));
         let inside = [data_root.join("containerd/daemon")]
@@ -68,12 +68,12 @@ impl ContentFolders {
         ContentFolders::of_roots(containerd::root_of(process).into_iter().chain(inside))
     }
 
-    /// Those of a Docker that does not run: where its containerd's data may be.
+    /// Those of a Docker that is not running: the likely folders of its containerd.
     pub fn find(data_root: &Path) -> ContentFolders {
         let text = read_setting(CONFIG.as_ref()).ok();
         let configured = text.and_then(|text| root_of(&String::from_utf8_lossy(&text)));
-        // Another machine's disk has it beside the data root, as /var/lib has both. With user namespaces the data
-        // root is a folder in the one that dockerd was given, and its containerd's data is not.
+        // Another machine's disk has it beside the data root, because /var/lib has both. With user namespaces
+        // the data root is a folder inside the one that dockerd was given, and its containerd's data is not.
         let beside = ["containerd", "containerd/daemon"].map(|name| Some(data_root.parent()?.join(name)));
         let inside = Dir::open(data_root).and_then(|root| root.below(Path::new("containerd/daemon")));
         let elsewhere = beside
@@ -90,11 +90,11 @@ impl ContentFolders {
         self.0.iter().map(|folder| folder.path()).collect()
     }
 
-    /// Where a blob's stored bytes are, in a file of its own; `None` if it is not here. They are not checked.
+    /// The stored bytes of a blob, in its own file; `None` if it is missing. They are not verified.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if it is here and cannot be opened.
+    /// [`Error::Io`] if it exists and cannot be opened.
     pub fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
         for folder in &self.0 {
             let inside = digest_path(Path::new("blobs"), digest);
@@ -119,8 +119,8 @@ impl ContentFolders {
         Ok(None)
     }
 
-    /// The manifests of images that are here, whoever pulled them: what is small, reads like one and hashes to its name.
-    /// What cannot be read is left out.
+    /// The manifests of all images here: files that are small, parse as one and hash to their name. Unreadable
+    /// ones are omitted.
     fn manifests(&self) -> Vec<Manifest> {
         let mut manifests = Vec::new();
         for folder in &self.0 {
@@ -133,7 +133,7 @@ impl ContentFolders {
         manifests
     }
 
-    /// The layers that they name, with what else finds their configs.
+    /// The layers in these manifests. `config` looks up their configs elsewhere.
     pub fn stored_forms(&self, config: impl Fn(&Digest) -> Option<Vec<u8>>) -> Vec<StoredForm> {
         let is_here = |layer: &Descriptor| {
             let stored = self.stored(&layer.digest).ok().flatten();
@@ -151,7 +151,7 @@ impl ContentFolders {
     fn manifest(&self, digest: &Digest) -> Option<Manifest> {
         let stored = self.stored(digest).ok()??;
         let mut first = [0];
-        // Layers and archives of all kinds begin otherwise.
+        // Layers and archives of all kinds begin differently.
         let read = stored.extents.first()?.file.read_exact_at(&mut first, 0);
         if stored.size > MAX_METADATA || read.is_err() || first != *b"{" {
             return None;
@@ -166,11 +166,11 @@ impl ContentFolders {
         }
     }
 
-    /// Reads a manifest, index or config whole, checked against its digest; `None` if it is not here.
+    /// Reads a manifest, index or config, verified against its digest; `None` if it is missing.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if the bytes have another digest or are more than [`MAX_METADATA`]; [`Error::Io`] if
+    /// [`Error::Refused`] if the digest differs or there are more than [`MAX_METADATA`] bytes; [`Error::Io`] if
     /// they cannot be read.
     pub fn metadata(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
         let Some(stored) = self.stored(digest)? else {
@@ -187,11 +187,11 @@ impl ContentFolders {
     }
 }
 
-/// Document bytes that are what their digest says.
+/// Verifies a document's bytes against its digest.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if they are not, or are too many.
+/// [`Error::Refused`] if they do not match, or are too many.
 pub fn checked(bytes: Vec<u8>, digest: &Digest, path: &Path) -> Result<Vec<u8>> {
     let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     if found > MAX_METADATA {
@@ -216,7 +216,7 @@ fn place(path: &Path, digest: &Digest) -> Place {
     Place::blob(*digest).entry(path.display().to_string())
 }
 
-/// `root` of a containerd's `config.toml`: a key of the file itself, in front of its first table.
+/// `root` of a containerd's `config.toml`: a top-level key, before the first table.
 fn root_of(config: &str) -> Option<PathBuf> {
     let lines = config.lines().map(str::trim);
     let mut top = lines.take_while(|line| !line.starts_with('['));

@@ -1,6 +1,6 @@
-//! Where a classic store keeps what, and how its files are reached.
+//! The paths of a classic store's files, and access to them.
 //!
-//! A data root may be another machine's, with anything in it. Below it no link is followed, so that nothing leads to
+//! A data root may be another machine's, with any content. No link below it is followed, so that none leads to
 //! files of this host or to another store.
 
 use std::fs::File;
@@ -17,19 +17,19 @@ use crate::error::{Error, Result};
 use crate::load::Obstacle;
 use crate::oci::Digest;
 
-/// Where a stock installation keeps its data.
+/// The data root of a stock installation.
 const DEFAULT_ROOT: &str = "/var/lib/docker";
-/// Larger lists of names are not read, in bytes; ten thousand images need two million.
+/// Largest list of names, in bytes; ten thousand images need two million.
 const MAX_NAMES: u64 = 256 << 20;
 
-/// The store of a classic daemon, as paths of ours.
+/// The store of a classic daemon, with paths in our namespace.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Files {
     /// Its data root.
     pub data_root: PathBuf,
     /// Its storage driver.
     pub driver: String,
-    /// The process that the path leads through, if it does: it is of use only while that runs.
+    /// The process through which the path leads, if any. The path is valid only while it runs.
     #[serde(skip)]
     pub through: Option<Identity>,
 }
@@ -42,18 +42,18 @@ fn usage(message: String, hint: &str) -> Error {
 }
 
 impl Files {
-    /// Finds the store in a data root; without one, in the one that this host's daemon would use.
+    /// Finds the store in a data root; without one, in that of this host's daemon.
     ///
     /// # Errors
     ///
-    /// If there is none of the classic kind, or several.
+    /// If there is no classic store, or several.
     pub fn find(data_root: Option<&Path>) -> Result<Files> {
         let (data_root, driver) = match data_root {
             Some(root) => (root.to_path_buf(), None),
             None => configured()?,
         };
         let root = Dir::open(&data_root).map_err(Error::io("open", &data_root))?;
-        // As it is without links, which is what is worked on.
+        // The path without links, which is used from here on.
         let data_root = root.path().to_path_buf();
         let drivers = drivers(&root)?;
         let driver = match (driver, drivers.as_slice()) {
@@ -74,7 +74,7 @@ impl Files {
         })
     }
 
-    /// The store of a daemon that runs, by what it says of itself in `GET /info`.
+    /// The store of a running daemon, by its report in `GET /info`.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Files {
         })
     }
 
-    /// The folder of the images' names and documents.
+    /// The folder with the images' names and documents.
     pub fn images(&self) -> PathBuf {
         self.data_root.join("image").join(&self.driver)
     }
@@ -111,12 +111,12 @@ impl Files {
         digest_path(&self.configs(), image_id)
     }
 
-    /// The file with the id of the image that an image was built from here, if it was.
+    /// The file with the id of the parent image, if the image was built here.
     pub fn parent(&self, image_id: &Digest) -> PathBuf {
         digest_path(&self.images().join("imagedb/metadata"), image_id).join("parent")
     }
 
-    /// The folder of what is known of the layers, by chain id.
+    /// The folder with the layers, by chain id.
     pub fn chains(&self) -> PathBuf {
         self.images().join("layerdb")
     }
@@ -126,7 +126,7 @@ impl Files {
         digest_path(&self.images().join("distribution/v2metadata-by-diffid"), diff_id)
     }
 
-    /// The list of names; an empty one if there is no file.
+    /// The list of names; empty if the file does not exist.
     ///
     /// # Errors
     ///
@@ -145,11 +145,11 @@ impl Files {
         }
     }
 
-    /// Reads the names; `None` if there is no file, as in a store that never had one.
+    /// Reads the names; `None` if the file does not exist, as in a store that never had one.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is no regular file.
+    /// If it cannot be read, or is not a regular file.
     pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
         self.read_file(&self.names(), MAX_NAMES)
     }
@@ -158,47 +158,48 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// If it is not there, a link of another user leads there, or the process that the path leads through has ended.
+    /// If it does not exist, the path has a link of another user, or the process through which it leads has
+    /// ended.
     pub fn root(&self) -> io::Result<Dir> {
         let root = Dir::open(&self.data_root)?;
         self.through.as_ref().map_or(Ok(()), Identity::check)?;
         Ok(root)
     }
 
-    /// Opens a folder of the store by its path; `None` if there is none.
+    /// Opens a folder of the store by its path; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be opened, or is something else.
+    /// If it cannot be opened, or is not a folder.
     pub fn folder(&self, path: &Path) -> io::Result<Option<Dir>> {
         below(&self.root()?, self.inside(path)?)
     }
 
-    /// Opens a file of the store by its path; `None` if there is none.
+    /// Opens a file of the store by its path; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be opened, or is no regular file.
+    /// If it cannot be opened, or is not a regular file.
     pub fn open_file(&self, path: &Path) -> io::Result<Option<File>> {
         open_below(&self.root()?, self.inside(path)?)
     }
 
-    /// Reads a file of at most `limit` bytes whole; `None` if there is none.
+    /// Reads a file of at most `limit` bytes; `None` if it does not exist.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, is larger, or is no regular file.
+    /// If it cannot be read, is larger, or is not a regular file.
     pub fn read_file(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
         self.open_file(path)?
             .map(|file| read_whole(file, limit))
             .transpose()
     }
 
-    /// A path of the store as seen from its data root.
+    /// A path of the store, relative to its data root.
     ///
     /// # Errors
     ///
-    /// If it is of something else.
+    /// If it is outside.
     pub fn inside<'p>(&self, path: &'p Path) -> io::Result<&'p Path> {
         path.strip_prefix(&self.data_root).map_err(io::Error::other)
     }
@@ -209,20 +210,20 @@ pub fn digest_path(folder: &Path, digest: &Digest) -> PathBuf {
     folder.join(digest.algorithm()).join(digest.hex())
 }
 
-/// Opens a folder below another one, following no link; `None` if there is none.
+/// Opens a folder below another one, following no link; `None` if it does not exist.
 ///
 /// # Errors
 ///
-/// If it cannot be opened, or is something else.
+/// If it cannot be opened, or is not a folder.
 pub fn below(root: &Dir, path: &Path) -> io::Result<Option<Dir>> {
     found(root.below(path))
 }
 
-/// Opens a file below a folder, following no link; `None` if there is none.
+/// Opens a file below a folder, following no link; `None` if it does not exist.
 ///
 /// # Errors
 ///
-/// If it cannot be opened, or is no regular file.
+/// If it cannot be opened, or is not a regular file.
 pub fn open_below(root: &Dir, path: &Path) -> io::Result<Option<File>> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let folder = found(root.below(path.parent().unwrap_or(Path::new(""))))?;
@@ -237,7 +238,7 @@ fn found<T>(opened: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The data root and driver that this host's `daemon.json` names.
+/// The data root and driver in this host's `daemon.json`.
 fn configured() -> Result<(PathBuf, Option<String>)> {
     let bytes = match read_setting(DEFAULT_PATH.as_ref()) {
         Ok(bytes) => Some(bytes),
@@ -285,10 +286,10 @@ fn drivers(root: &Dir) -> Result<Vec<String>> {
     Ok(drivers)
 }
 
-/// What is said where no driver has images.
+/// The error if no driver has images.
 fn without_store(root: &Dir) -> Error {
     let message = format!("{} has no classic store of a Docker", root.path().display());
-    // With user namespaces dockerd keeps everything in a folder that is named after the first ids.
+    // With user namespaces dockerd keeps everything in a folder named after the first ids.
     let is_remapped = |name: &str| {
         let ids = name.split_once('.');
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! A layer's tar, put together again from its folder and what is not in it.
+//! A layer's tar, reassembled from its files and its `tar-split.json.gz`.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -14,17 +14,17 @@ use crate::error::{Error, Place, Problem, Result};
 
 /// Stored bytes of a `tar-split.json.gz` that are read at once.
 const BUFFER: usize = 64 << 10;
-/// Files from this size on are read with more read ahead.
+/// Files from this size on are opened with more readahead.
 const LARGE: u64 = 1 << 20;
 
-/// Gives the bytes of a layer's tar, as they were when the layer came.
+/// Reads a layer's tar, exactly as it was when the layer was pulled or built.
 ///
-/// Large files are read straight into what they are asked into: whoever asks for many bytes at once pays few calls.
+/// Large files are read directly into the caller's buffer, so large buffers mean few system calls.
 pub struct LayerTar<R = BufReader<File>> {
     entries: Entries<R>,
     folder: Rooted,
     now: Now,
-    /// Uncompressed bytes that may still come.
+    /// Uncompressed bytes that may still follow.
     left: u64,
     limit: u64,
 }
@@ -41,11 +41,11 @@ enum Now {
     Ended,
 }
 
-/// Opens a `tar-split.json.gz`. More than `limit` bytes of JSON are refused.
+/// Opens a `tar-split.json.gz`. Refuses more than `limit` bytes of JSON.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if it is not there or cannot be opened.
+/// [`Error::Io`] if it does not exist or cannot be opened.
 pub fn entries(files: &Files, path: &Path) -> Result<Entries<BufReader<File>>> {
     let opened = files
         .open_file(path)
@@ -55,7 +55,7 @@ pub fn entries(files: &Files, path: &Path) -> Result<Entries<BufReader<File>>> {
     Entries::new(BufReader::with_capacity(BUFFER, file), DEFAULT_LIMIT, place)
 }
 
-/// Uncompressed bytes of the tar that these entries make.
+/// Uncompressed bytes of the tar with these entries.
 ///
 /// # Errors
 ///
@@ -76,7 +76,7 @@ pub fn size<R: BufRead>(entries: &mut Entries<R>, folder: &Path) -> Result<u64> 
 }
 
 impl<R: BufRead> LayerTar<R> {
-    /// Starts at the first byte. More than `limit` uncompressed bytes are refused.
+    /// Starts at the first byte. Refuses more than `limit` uncompressed bytes.
     pub fn new(entries: Entries<R>, folder: Rooted, limit: u64) -> LayerTar<R> {
         LayerTar {
             entries,
@@ -87,12 +87,12 @@ impl<R: BufRead> LayerTar<R> {
         }
     }
 
-    /// Gives the next bytes, `target` full unless the end or a larger file comes first; zero at the end.
+    /// Returns the next bytes. `target` is filled unless the end or a larger file comes first; zero at the end.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if a file is not there, no regular file, shorter or longer than it was, or the entries
-    /// are damaged; [`Error::Io`] if a file cannot be read.
+    /// [`Error::Refused`] if a file is missing, not a regular file, or has another size, or the entries are
+    /// damaged; [`Error::Io`] if a file cannot be read.
     pub fn next_bytes(&mut self, target: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         while let Some(rest) = target.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -123,7 +123,7 @@ impl<R: BufRead> LayerTar<R> {
                 self.admit_all(size)?;
                 let file = self.folder.open_file(&name, size)?;
                 if size >= LARGE {
-                    // Whether that is done makes no difference to what is read.
+                    // A failure does not affect what is read.
                     let _ = fadvise(&file, 0, None, Advice::Sequential);
                 }
                 Now::File {

@@ -1,6 +1,6 @@
-//! What the store knows of its layers: `layerdb/sha256/CHAIN/{diff,cache-id,tar-split.json.gz}`.
+//! The layers of a store: `layerdb/sha256/CHAIN/{diff,cache-id,tar-split.json.gz}`.
 //!
-//! Source: moby, `layer/filestore.go`; `daemon/graphdriver` for where each driver keeps a layer's files.
+//! Source: moby, `layer/filestore.go`; `daemon/graphdriver` for each driver's files of a layer.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,19 +12,19 @@ use crate::error::{Error, Result};
 use crate::load::Obstacle;
 use crate::oci::Digest;
 
-/// Largest of the small files, in bytes: each holds a digest or an id.
+/// Largest small file, in bytes: each has a digest or an id.
 const MAX_SMALL: u64 = 1 << 10;
 
-/// How a storage driver lays out the folders of layers.
+/// How a storage driver stores the folders of layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// `DRIVER/ID/diff` with what the layer has of its own.
+    /// `DRIVER/ID/diff` with the files of the layer alone.
     Diff(&'static str),
-    /// `FOLDER/ID` with all of what is below it, too.
+    /// `FOLDER/ID` with the files of the layer and those below it.
     Whole(&'static str),
 }
 
-/// The layers of a store, by diff id: one that stands on several others has a folder for each.
+/// The layers of a store, by diff id. A layer that is used on several others has a folder for each.
 #[derive(Debug)]
 pub struct Layers {
     files: Files,
@@ -33,11 +33,11 @@ pub struct Layers {
 }
 
 impl Layout {
-    /// That of a driver.
+    /// The layout of a driver.
     ///
     /// # Errors
     ///
-    /// Its layers cannot be read as files.
+    /// Why its layers cannot be read as files.
     pub fn of(driver: &str) -> Result<Layout, Obstacle> {
         match driver {
             "overlay2" => Ok(Layout::Diff("overlay2")),
@@ -52,11 +52,11 @@ impl Layout {
 }
 
 impl Layers {
-    /// Looks at what is there now.
+    /// Reads the current layers.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if it cannot be read. Layers without a usable diff id are left out, as dockerd does.
+    /// [`Error::Io`] if they cannot be read. Layers without a usable diff id are omitted, as by dockerd.
     pub fn scan(files: &Files, layout: Layout) -> Result<Layers> {
         let mut chains: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
         for chain in digests(files, &files.chains().join("sha256"))? {
@@ -73,7 +73,7 @@ impl Layers {
         })
     }
 
-    /// The chains that a layer is the top of; none if it is not here.
+    /// The chains of which a layer is the top; none if it is missing.
     pub fn chains(&self, diff_id: &Digest) -> &[Digest] {
         self.chains.get(diff_id).map(Vec::as_slice).unwrap_or_default()
     }
@@ -87,7 +87,7 @@ impl Layers {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if it is not known, or cannot be opened.
+    /// [`Error::Io`] if it is unknown or cannot be opened.
     pub fn folder(&self, chain: &Digest) -> Result<Dir> {
         let path = digest_path(&self.files.chains(), chain).join("cache-id");
         let id = text(&self.files, &path)?.filter(|id| is_id(id));
@@ -102,11 +102,11 @@ impl Layers {
     }
 }
 
-/// The digests that a folder `sha256` has files or folders of, in order.
+/// The digests in the names of a folder `sha256`, in order.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if it is there and cannot be read.
+/// [`Error::Io`] if it exists and cannot be read.
 pub fn digests(files: &Files, folder: &Path) -> Result<Vec<Digest>> {
     let Some(dir) = files.folder(folder).map_err(Error::io("read", folder))? else {
         return Ok(Vec::new());
@@ -125,7 +125,7 @@ fn text(files: &Files, path: &Path) -> Result<Option<String>> {
     Ok(bytes.and_then(|bytes| Some(String::from_utf8(bytes).ok()?.trim().to_string())))
 }
 
-/// One name of a folder and nothing else.
+/// Whether text is a single file name.
 fn is_id(text: &str) -> bool {
     !text.is_empty()
         && text

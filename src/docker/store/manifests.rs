@@ -1,14 +1,14 @@
 //! Manifests that sealift keeps for a classic store, in `DATA-ROOT/sealift/DRIVER/sha256:...`.
 //!
-//! A pull leaves index and manifest in the content store of the daemon's containerd. A digest that was written into
-//! the list of names while the daemon did not run has none there, so the next save could not prove it. A load that has
-//! the manifest of such a digest keeps it, also where the digest is shown already. Containerd
-//! would remove files that it did not write itself; and beside the store, rather than below `/var/lib`, they go
-//! wherever it goes: a golden image or a moved disk takes them along, under whatever path it is mounted, and no two
-//! stores share any.
+//! A pull leaves index and manifest in the content store of the daemon's containerd. A digest that was written
+//! into the list of names while the daemon was not running has none there, so the next save could not prove it.
+//! A load that has the manifest of such a digest keeps it here, even if the digest is shown already. It is not
+//! kept in containerd's folder, because containerd removes files that it did not write; and it is kept beside
+//! the store rather than below `/var/lib`, so that it moves with the store: with a golden image or a disk,
+//! under any mount point, and without mixing those of two stores.
 //!
-//! Folder and files are root's alone, mode 0700 and 0600, and are not used otherwise. A document is used only if it
-//! hashes to its name. Whatever the list of names no longer leads to is removed.
+//! Folder and files are root's alone, mode 0700 and 0600, and are not used otherwise. A document is used only
+//! if it hashes to its name. A document that no name leads to any more is removed.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -22,18 +22,18 @@ use crate::image::Graph;
 use crate::oci::{Digest, Document, MAX_METADATA, Manifest, Reference};
 use crate::progress::Progress;
 
-/// The folder in a data root. Each driver has a list of names of its own, and a folder in this one.
+/// The folder in a data root. Each driver has its own list of names, and a folder in this one.
 const FOLDER: &str = "sealift";
 /// A document while it is written.
 const FRESH: &str = ".new";
 
-/// The manifests that are kept for a store.
+/// The manifests kept for a store.
 #[derive(Debug)]
 pub struct KeptManifests {
     dir: Dir,
 }
 
-/// The same while no other sealift changes them.
+/// The same, locked against other sealift processes.
 #[derive(Debug)]
 pub struct LockedManifests(KeptManifests);
 
@@ -42,7 +42,7 @@ impl KeptManifests {
     ///
     /// # Errors
     ///
-    /// If they cannot be reached, or are not this user's alone.
+    /// If they cannot be read, or are not this user's alone.
     pub fn open(files: &Files) -> Result<Option<KeptManifests>> {
         let path = files.data_root.join(FOLDER);
         let opened = files
@@ -56,7 +56,7 @@ impl KeptManifests {
         }
     }
 
-    /// Makes the folder if need be, and waits until no other sealift changes it.
+    /// Makes the folder if necessary, and waits for the lock.
     ///
     /// # Errors
     ///
@@ -72,11 +72,11 @@ impl KeptManifests {
         Ok(LockedManifests(KeptManifests { dir }))
     }
 
-    /// Removes what no name of the store leads to any more, unless another sealift is changing it just now.
+    /// Removes the documents that no name of the store leads to any more, unless another sealift has the lock.
     ///
     /// # Errors
     ///
-    /// If it cannot be looked at, or not be removed.
+    /// If they cannot be read or removed.
     pub fn tidy(files: &Files) -> Result<()> {
         let Some(kept) = KeptManifests::open(files)? else {
             return Ok(());
@@ -87,11 +87,11 @@ impl KeptManifests {
         }
     }
 
-    /// Stored bytes of a document, which hash to the digest; `None` if it is not kept.
+    /// Stored bytes of a document, verified against the digest; `None` if it is not kept.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if it is something else; [`Error::Io`] if it cannot be read, or is another user's.
+    /// [`Error::Refused`] if the digest differs; [`Error::Io`] if it cannot be read, or is another user's.
     pub fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
         let name = digest.to_string();
         let path = self.dir.join(&name);
@@ -110,7 +110,7 @@ impl KeptManifests {
         }
     }
 
-    /// The manifests of images that are kept. What cannot be read is left out.
+    /// The manifests of images that are kept. Unreadable ones are omitted.
     pub fn manifests(&self) -> Vec<Manifest> {
         let names = self.dir.names().unwrap_or_default();
         let digests = names.iter().filter_map(|name| name.to_str()?.parse().ok());
@@ -129,14 +129,14 @@ impl KeptManifests {
 }
 
 impl LockedManifests {
-    /// Locks a store's manifests, and keeps those of images that are to be shown by digests which prove them. Where
-    /// that is not possible the user is told: all else goes on.
+    /// Locks a store's manifests, and keeps those of images whose digests they prove. If that is not possible,
+    /// it notes that and continues.
     pub fn keep_all<'a>(
         files: &Files,
         images: impl Iterator<Item = (Digest, &'a Graph, Digest)>,
         progress: &dyn Progress,
     ) -> Option<LockedManifests> {
-        // Of a digest that was only recorded there is no manifest.
+        // A recorded digest has no manifest.
         let mut proven = images.filter(|(digest, graph, _)| graph.root.digest == *digest);
         let kept = KeptManifests::lock(files).and_then(|kept| {
             proven.try_for_each(|(_, graph, image_id)| kept.keep(graph, &image_id))?;
@@ -150,7 +150,7 @@ impl LockedManifests {
         kept.map_err(told).ok()
     }
 
-    /// Ends the keeping: the names lead to what is kept, and the rest is removed.
+    /// Ends the keeping: the names refer to what is kept, and the rest is removed.
     pub fn named(self, files: &Files, progress: &dyn Progress) {
         if let Err(error) = files.repositories().and_then(|names| self.collect(&names)) {
             progress.note(&format!(
@@ -192,11 +192,11 @@ impl LockedManifests {
         dir.rename(FRESH, dir, digest.to_string())
     }
 
-    /// Removes what no name leads to.
+    /// Removes documents that no name leads to.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if it cannot be removed.
+    /// [`Error::Io`] if they cannot be removed.
     pub fn collect(&self, names: &Repositories) -> Result<()> {
         let dir = &self.0.dir;
         let shown = names
@@ -219,7 +219,7 @@ impl LockedManifests {
         Ok(())
     }
 
-    /// What an index names, if this is one.
+    /// The entries of an index; none if it is not one.
     fn below(&self, digest: &Digest) -> Vec<Digest> {
         match self.0.document(digest) {
             Some(Document::Index(index)) => index.manifests.iter().map(|entry| entry.digest).collect(),
@@ -228,7 +228,7 @@ impl LockedManifests {
     }
 }
 
-/// Opens a folder, and makes it before if need be.
+/// Opens a folder, and makes it first if necessary.
 fn made(parent: &Dir, name: &str) -> io::Result<Dir> {
     match parent.make_dir(name, 0o700) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -250,7 +250,7 @@ fn private(dir: Dir) -> io::Result<Dir> {
     }
 }
 
-/// Refuses what another user has made.
+/// Refuses a file of another user.
 fn is_own(meta: &std::fs::Metadata) -> io::Result<()> {
     match std::os::unix::fs::MetadataExt::uid(meta) == rustix::process::geteuid().as_raw() {
         true => Ok(()),

@@ -43,7 +43,7 @@ impl Home {
     }
 }
 
-/// An index over two platforms of which one is there.
+/// An index over two platforms, one of which is present.
 fn graph(seed: &str) -> Graph {
     let config =
         format!(r#"{{"os":"linux","architecture":"amd64","seed":"{seed}","rootfs":{{"type":"layers"}}}}"#);
@@ -97,13 +97,13 @@ fn documents_are_kept_and_only_as_they_were() {
     let file = home.folder().join(graph.root.digest.to_string());
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // Altered, and kept once more.
+    // Altered, and kept again.
     fs::write(&file, "{}").unwrap();
     assert_eq!(home.get(&graph.root.digest).unwrap_err().exit_code(), 1);
     locked.keep(&graph, &graph.images[0].id()).unwrap();
     assert_eq!(home.get(&graph.root.digest).unwrap(), Some(raw.clone()));
 
-    // Whatever is planted in its place is not used.
+    // A link or file in its place is not used.
     let elsewhere = home.files.data_root.join("elsewhere");
     fs::write(&elsewhere, &raw).unwrap();
     fs::remove_file(&file).unwrap();
@@ -169,7 +169,7 @@ fn what_no_name_leads_to_is_removed() {
         fs::write(home.files.names(), names.to_bytes()).unwrap();
     };
     named(&one);
-    // Another sealift is at it: it may just have written what it is about to name.
+    // Another sealift has the lock: it may just have written a document that it is about to name.
     KeptManifests::tidy(&home.files).unwrap();
     assert_eq!(home.names().len(), 5);
     drop(locked);
@@ -178,7 +178,7 @@ fn what_no_name_leads_to_is_removed() {
     named(&two);
     KeptManifests::tidy(&home.files).unwrap();
     assert_eq!(home.names(), [""; 0]);
-    // A list that cannot be read says nothing of what is used.
+    // An unreadable list does not tell which documents are in use.
     let locked = KeptManifests::lock(&home.files).unwrap();
     locked.keep(&one, &one.images[0].id()).unwrap();
     drop(locked);

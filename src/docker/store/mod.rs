@@ -1,5 +1,4 @@
-//! What a Docker keeps on disk, read as root on its host, whether or not it runs. Nothing of
-//! Docker's is changed.
+//! Docker's files on disk, read as root on its host, whether it runs or not. Docker's files are not changed.
 //!
 //! ```text
 //! DATA-ROOT/image/DRIVER/
@@ -13,12 +12,12 @@
 //! ROOT/io.containerd.content.v1.content/       of its containerd: original manifests, or all blobs
 //! ```
 //!
-//! - [`files`]: where a store is, by a running daemon or by its data root
+//! - [`files`]: finds a store, by a running daemon or by its data root
 //! - [`repositories`]: the list of names, pure
-//! - [`layers`]: which layers there are, and where
-//! - [`tar_split`], [`rooted`], [`layer`]: the parts of a layer's tar, its files, and both put together
-//! - [`manifests`]: manifests that sealift keeps where no pull has left them
-//! - [`content`], [`containerd`]: blobs in containerd's folder, and which folder that is
+//! - [`layers`]: the layers and their folders
+//! - [`tar_split`], [`rooted`], [`layer`]: reassembling a layer's tar from its headers and its files
+//! - [`manifests`]: manifests that sealift keeps for digests without a pull
+//! - [`content`], [`containerd`]: blobs in containerd's content folder, and finding that folder
 
 pub mod containerd;
 pub mod content;
@@ -64,7 +63,7 @@ pub struct ClassicStore {
     max_layer_size: u64,
 }
 
-/// An image that the store has.
+/// An image of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredImage {
     /// Digest of its config.
@@ -80,7 +79,7 @@ pub struct StoredImage {
 pub struct Pushed {
     /// Digest of its stored bytes.
     pub digest: Digest,
-    /// The repository that has it, as the daemon wrote it: `docker.io/library/httpd`.
+    /// The repository, as the daemon wrote it: `docker.io/library/httpd`.
     pub repository: String,
 }
 
@@ -95,17 +94,17 @@ fn look(client: &Client) -> Result<(Process, Info), Obstacle> {
     Ok((reach::process(client, &info)?, info))
 }
 
-/// Where a running engine's classic store is.
+/// The files of a running engine's classic store.
 ///
 /// # Errors
 ///
-/// Why it cannot be reached from here.
+/// Why they cannot be reached from here.
 pub fn files_of(client: &Client) -> Result<Files, Obstacle> {
     let (process, info) = look(client)?;
     Files::of(&process, &info.docker_root_dir, &info.driver)
 }
 
-/// The folders that a running engine's blobs may be in, of either kind of store.
+/// The content folders of a running engine, with either kind of store.
 ///
 /// # Errors
 ///
@@ -116,7 +115,7 @@ pub fn content_of(client: &Client) -> Result<ContentFolders, Obstacle> {
 }
 
 impl ClassicStore {
-    /// That of an engine that runs, and answers that its store is a classic one.
+    /// The store of a running engine, which has reported a classic one.
     ///
     /// # Errors
     ///
@@ -125,7 +124,7 @@ impl ClassicStore {
         ClassicStore::open(files_of(client)?).map_err(|error| obstacle(&error))
     }
 
-    /// Opens one by where it is; [`Files::find`] knows that of an engine that does not run.
+    /// Opens a store; [`Files::find`] finds that of an engine that is not running.
     ///
     /// # Errors
     ///
@@ -142,14 +141,14 @@ impl ClassicStore {
         })
     }
 
-    /// The same with another limit for the uncompressed bytes of a layer.
+    /// Sets the limit for the uncompressed bytes of a layer.
     #[must_use]
     pub fn with_max_layer_size(mut self, bytes: u64) -> ClassicStore {
         self.max_layer_size = bytes;
         self
     }
 
-    /// Where it is.
+    /// Its files.
     pub fn files(&self) -> &Files {
         &self.files
     }
@@ -159,7 +158,7 @@ impl ClassicStore {
         self.layers.as_ref().err()
     }
 
-    /// All images, those without a name and those that others were built from among them, in order of their ids.
+    /// All images by id, including those without a name and parents of others.
     ///
     /// # Errors
     ///
@@ -170,11 +169,11 @@ impl ClassicStore {
             images.insert(id, StoredImage::unnamed(id));
         }
         for (name, id) in self.files.repositories()?.names() {
-            // One that is no name at all cannot be asked for, of dockerd neither.
+            // An invalid name cannot be requested, from dockerd neither.
             let Ok(name) = name.parse::<Reference>() else {
                 continue;
             };
-            // A name whose image is gone is no image.
+            // A name whose image is missing.
             let Some(kept) = images.get_mut(&id) else { continue };
             match name.digest() {
                 Some(_) => kept.digests.push(name),
@@ -184,8 +183,8 @@ impl ClassicStore {
         Ok(images.into_values().collect())
     }
 
-    /// Of these images, all that the store has, the ids of those that have neither a name nor a digest, and that no
-    /// other image was built from: what `docker images` lists as `<none>:<none>`.
+    /// The ids of those images that have neither a name nor a digest, and are no parent of another:
+    /// `docker images` lists them as `<none>:<none>`. `images` must be all images of the store.
     ///
     /// # Errors
     ///
@@ -207,11 +206,11 @@ impl ClassicStore {
         Ok(images.iter().filter(is_nameless).map(|image| image.id).collect())
     }
 
-    /// Stored bytes of an image's config, checked against its id; `None` if there is no such image.
+    /// Stored bytes of an image's config, verified against its id; `None` if there is no such image.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if they have another digest; [`Error::Io`] if they cannot be read.
+    /// [`Error::Refused`] if the digest differs; [`Error::Io`] if they cannot be read.
     pub fn config(&self, image_id: &Digest) -> Result<Option<Vec<u8>>> {
         let path = self.files.config(image_id);
         let bytes = self
@@ -223,8 +222,8 @@ impl ClassicStore {
             .transpose()
     }
 
-    /// The blobs that a layer was pulled from or pushed as, the newest first. Empty if none are known, or the
-    /// list cannot be understood, in which case the daemon forgets it, too. Digests that are none are left out.
+    /// The blobs that a layer was pulled from or pushed as, the newest first. Empty if none are known or the
+    /// list is malformed; the daemon drops such a list too. Invalid digests are omitted.
     ///
     /// # Errors
     ///
@@ -255,7 +254,7 @@ impl ClassicStore {
             .collect())
     }
 
-    /// Does the same with each folder of a layer until one can be read; `None` if there is none.
+    /// Tries each folder of a layer until one can be read; `None` if there is none.
     fn any<T>(
         &self,
         diff_id: &Digest,

@@ -1,5 +1,5 @@
-//! Putting another `repositories.json` in the place of the old one, which is kept until the new one has
-//! proved itself; and the lock that tells whether a daemon works on the store.
+//! Replaces `repositories.json`, and keeps the old file until the new one has proved itself. Also the lock that
+//! tells whether a daemon uses the store.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
@@ -12,29 +12,29 @@ use crate::oci::Digest;
 
 /// The list of names.
 const NAMES: &str = "repositories.json";
-/// Where the old one is kept.
+/// The name of the old file.
 const KEPT: &str = "repositories.json.sealift-old";
-/// Where the new one is written.
+/// The name of the new file while it is written.
 const FRESH: &str = "repositories.json.sealift-new";
 
-/// Held while no daemon can have the store.
+/// Held while no daemon can use the store.
 #[derive(Debug)]
 pub struct Unused {
-    /// The data root that is locked: what is written goes there and nowhere else.
+    /// The locked data root: files are written there and nowhere else.
     root: Dir,
     /// The lock is held as long as the file is open.
     _lock: Option<File>,
 }
 
 impl Files {
-    /// Takes the store if no daemon has it. A daemon that starts meanwhile waits for a second.
+    /// Locks the store if no daemon uses it. A daemon that starts in the meantime waits for a second.
     ///
     /// Source: moby, `volume/service/store.go`: a running daemon holds a lock on the list of volumes, from
     /// before it reads the names until it ends.
     ///
     /// # Errors
     ///
-    /// If the lock cannot be looked at. `None` if a daemon has the store.
+    /// If the lock cannot be checked. `None` if a daemon uses the store.
     pub fn take(&self) -> io::Result<Option<Unused>> {
         let root = self.root()?;
         let lock = open_below(&root, Path::new("volumes/metadata.db"))?;
@@ -45,17 +45,17 @@ impl Files {
         }
     }
 
-    /// Whether a daemon has the store. One that cannot be told is taken for one.
+    /// Whether a daemon uses the store. If that is not known, it counts as used.
     pub fn is_used(&self) -> bool {
         !matches!(self.take(), Ok(Some(_)))
     }
 
     /// Writes the new names beside the old ones with their owner, mode and label, keeps the old ones under
-    /// another name, and puts the new ones in their place.
+    /// another name, and renames the new ones.
     ///
     /// # Errors
     ///
-    /// If a step fails; the old names are in place then, unless only the last sync failed.
+    /// If a step fails. The old names are in place then, unless only the last sync failed.
     pub fn exchange(&self, content: &[u8], unused: &Unused) -> io::Result<()> {
         let images = self.images_in(&unused.root)?;
         settle(&images)?;
@@ -63,7 +63,7 @@ impl Files {
         file.write_all(content)?;
         if images.kind(NAMES)?.is_some() {
             copy_access(&images.open_file(NAMES)?, &file)?;
-            // Another name of the same file: put back it is what it was, down to its inode.
+            // Another name of the same file: when restored, it is the same file down to its inode.
             images.hard_link(NAMES, KEPT)?;
         }
         file.sync_all()?;
@@ -71,11 +71,11 @@ impl Files {
         images.sync()
     }
 
-    /// Puts the old names back if those in place are the ones that we wrote; whether they were.
+    /// Restores the old names if the current ones are those that we wrote. Returns whether they were.
     ///
     /// # Errors
     ///
-    /// If they cannot be.
+    /// If they cannot be restored.
     pub fn put_back(&self, ours: &Digest, had_names: bool, unused: &Unused) -> io::Result<bool> {
         let in_place = self.read()?.map(|bytes| Digest::sha256(&bytes));
         if in_place != Some(*ours) {
@@ -91,11 +91,11 @@ impl Files {
         Ok(true)
     }
 
-    /// Removes what we have beside the names.
+    /// Removes our files beside the names.
     ///
     /// # Errors
     ///
-    /// If it cannot be removed.
+    /// If they cannot be removed.
     pub fn settle(&self) -> io::Result<()> {
         settle(&self.images_in(&self.root()?)?)
     }

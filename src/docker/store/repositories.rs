@@ -1,7 +1,7 @@
-//! `repositories.json`: which names stand for which images.
+//! `repositories.json`: names and their images.
 //!
-//! Source: moby, `reference/store.go`. Names are the familiar ones (`httpd`, `quay.io/foo/bar`); a whole name
-//! of docker.io would be listed and never found.
+//! Source: moby, `reference/store.go`. Names are the familiar ones (`httpd`, `quay.io/foo/bar`). A full name on
+//! docker.io would be listed and never found.
 
 use serde_json::{Map, Value};
 
@@ -14,19 +14,18 @@ const KEY: &str = "Repositories";
 pub struct Repositories(Map<String, Value>);
 
 impl Repositories {
-    /// What a daemon without any image has.
+    /// That of a daemon without any image.
     pub fn empty() -> Repositories {
         let mut map = Map::new();
         map.insert(KEY.into(), Value::Object(Map::new()));
         Repositories(map)
     }
 
-    /// Parses strictly: what dockerd would stumble over, or might read otherwise, is refused. Keys that are not
-    /// known are kept.
+    /// Parses strictly: refuses what dockerd would fail at, or might read differently. Unknown keys are kept.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with it.
+    /// The error says what is wrong.
     pub fn parse(bytes: &[u8]) -> Result<Repositories, String> {
         let map: Map<String, Value> = json::from_slice(bytes).map_err(|error| error.to_string())?;
         let Some(Value::Object(repositories)) = map.get(KEY) else {
@@ -46,13 +45,13 @@ impl Repositories {
         Ok(Repositories(map))
     }
 
-    /// The image that a name stands for, a tag's or a digest's.
+    /// The image of a name, with a tag or a digest.
     pub fn get(&self, name: &Reference) -> Option<Digest> {
         let entries = self.0.get(KEY)?.get(name.repository().familiar())?;
         entries.get(name.familiar())?.as_str()?.parse().ok()
     }
 
-    /// Every name with the image that it stands for, as dockerd writes them.
+    /// Every name with its image, as dockerd writes them.
     pub fn names(&self) -> impl Iterator<Item = (&str, Digest)> {
         let repositories = self.0.get(KEY).and_then(Value::as_object);
         repositories
@@ -63,7 +62,7 @@ impl Repositories {
             .filter_map(|(name, id)| Some((name.as_str(), id.as_str()?.parse().ok()?)))
     }
 
-    /// Lets a name stand for an image. Whether that changes anything.
+    /// Sets the image of a name. Returns whether that changes anything.
     pub fn set(&mut self, name: &Reference, image_id: &Digest) -> bool {
         if self.get(name) == Some(*image_id) {
             return false;

@@ -1,7 +1,7 @@
-//! Opening files by names that come out of a layer, inside that layer's folder only.
+//! Opens files of a layer by name, only inside that layer's folder.
 //!
-//! The names and the links in the folder are an image's, so they may be anything: `../../etc/shadow`, a folder
-//! that is a link to `/etc`, a device where a file was expected. They are followed as in a chroot, which is how
+//! The names and the links in the folder come from an image, so they may be anything: `../../etc/shadow`, a
+//! folder that is a link to `/etc`, a device in place of a file. They are resolved as in a chroot, which is how
 //! dockerd unpacked them.
 
 use std::fs::File;
@@ -15,23 +15,23 @@ use rustix::io::Errno;
 use crate::dir::{Dir, kind_name};
 use crate::error::{Error, Place, Problem, Result};
 
-/// How often a folder is looked for again while others are being renamed, which makes the kernel give up.
+/// Number of attempts to open a folder while others are being renamed, which makes the kernel give up.
 const TRIES: usize = 8;
-/// A folder, only to look into.
+/// Opens a folder only to look up names in it.
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A folder that nothing leads out of.
+/// A folder that no name can leave.
 #[derive(Debug)]
 pub struct Rooted {
     root: Dir,
-    /// The folder of the last file: layers name the files of a folder one after another.
+    /// The folder of the last file: layers list the files of a folder one after another.
     last: Option<(Vec<u8>, OwnedFd)>,
-    /// Whether this kernel follows links as in a chroot (Linux 5.6).
+    /// Whether this kernel resolves links as in a chroot (Linux 5.6).
     follows: bool,
 }
 
 impl Rooted {
-    /// Takes a layer's folder.
+    /// Starts with a layer's folder.
     pub fn new(folder: Dir) -> Rooted {
         Rooted {
             root: folder,
@@ -49,7 +49,7 @@ impl Rooted {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if it is not there, is something else, or has another size; [`Error::Io`] if it cannot
+    /// [`Error::Refused`] if it is missing, not a regular file, or has another size; [`Error::Io`] if it cannot
     /// be opened.
     pub fn open_file(&mut self, name: &[u8], size: u64) -> Result<File> {
         let refused = |path: &Path, problem| Error::refused(place(path, name), problem);
@@ -73,7 +73,7 @@ impl Rooted {
             Errno::NOENT => refused(self.root.path(), Problem::Missing),
             other => unreadable(self.root.path(), name, other.into()),
         };
-        // Before it is opened: opening a device can do things.
+        // Checked before it is opened, because opening a device can have effects.
         let stat = statat(parent, file, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::RegularFile {
@@ -93,7 +93,7 @@ impl Rooted {
         Ok(File::from(opened))
     }
 
-    /// Makes the folder of a file the last one.
+    /// Opens the folder of a file and remembers it.
     fn enter(&mut self, folder: &[u8], name: &[u8]) -> Result<()> {
         if folder.is_empty() || self.last.as_ref().is_some_and(|(last, _)| last == folder) {
             return Ok(());
@@ -135,7 +135,7 @@ impl Rooted {
         }
     }
 
-    /// One name after another, where the kernel cannot follow links as in a chroot: no link is followed then.
+    /// Opens one name after another and follows no link, if the kernel cannot resolve links as in a chroot.
     fn step(&self, folder: &[u8]) -> Result<OwnedFd, Errno> {
         let mut names = folder.split(|byte| *byte == b'/');
         let first = names.next().unwrap_or_default();
@@ -148,8 +148,8 @@ impl Rooted {
     }
 }
 
-/// A name as dockerd unpacked it: `.` and `..` are taken away before any link is looked at, and a leading slash
-/// means nothing. `None` if it leads out, or can be no file's.
+/// A name as dockerd unpacked it: `.` and `..` are removed before links are resolved, and a leading slash is
+/// ignored. `None` if it leads out of the folder, or is not a file name.
 fn cleaned(name: &[u8]) -> Option<Vec<u8>> {
     if name.contains(&0) || name.ends_with(b"/") {
         return None;
@@ -167,19 +167,19 @@ fn cleaned(name: &[u8]) -> Option<Vec<u8>> {
     Some(parts.join(&b'/')).filter(|name| !name.is_empty())
 }
 
-/// Where a file of a layer is, for messages.
+/// The place of a layer's file, for messages.
 pub fn place(folder: &Path, name: &[u8]) -> Place {
     Place::default()
         .within(folder.display())
         .entry(String::from_utf8_lossy(name))
 }
 
-/// A file of a layer that cannot be read.
+/// The error for a layer's file that cannot be read.
 pub fn unreadable(folder: &Path, name: &[u8], error: io::Error) -> Error {
     Error::io("read", below(folder, name))(error)
 }
 
-/// The path of a file of a layer, for messages.
+/// The path of a layer's file, for messages.
 fn below(folder: &Path, name: &[u8]) -> PathBuf {
     folder.join(String::from_utf8_lossy(name).trim_start_matches('/'))
 }
@@ -238,9 +238,9 @@ mod tests {
             (b"upward/file", "inside"),
             (b"near/file", "deeper"),
             (b"near/file", "deeper"),
-            // As in a chroot: above the top is the top.
+            // As in a chroot: the parent of the root is the root.
             (b"up/outside", "inside"),
-            // Lexically first, as dockerd does, so not by way of the link.
+            // Lexically first, like dockerd, so the link is not followed.
             (b"near/../outside", "inside"),
             (b"\xff", "binary"),
         ] {

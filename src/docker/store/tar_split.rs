@@ -1,8 +1,8 @@
-//! `tar-split.json.gz`: what of a layer's tar is not in its files.
+//! `tar-split.json.gz`: the parts of a layer's tar that are not in its files.
 //!
-//! Source: github.com/vbatts/tar-split, `tar/storage/entry.go` and `packer.go`: objects of JSON, one on a line.
-//! Type 1 is a file: its name and size, and the CRC of its content. Type 2 is a stretch of the tar as it is:
-//! headers and padding. Positions count them from 0.
+//! Source: github.com/vbatts/tar-split, `tar/storage/entry.go` and `packer.go`: JSON objects, one per line.
+//! Type 1 is a file: its name and size, and the CRC of its content. Type 2 is a range of the tar: headers and
+//! padding, in base64. Positions count the entries from 0.
 
 use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Read};
@@ -15,21 +15,21 @@ use crate::blob::decompress::Decompressor;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::Compression;
 
-/// Longest line that is read at once, in bytes. Longer ones are stretches of the tar, read in upload.
+/// Longest line that is read at once, in bytes. Longer ones are ranges of the tar, read in pieces.
 const MAX_LINE: usize = 64 << 10;
-/// Bytes of text that a long line is decoded from at once: whole groups of base64.
+/// Bytes of text that a long line is decoded from at once: complete groups of base64.
 const PIECE: usize = 32 << 10;
-/// How a line with a stretch of the tar begins, as Go writes it.
+/// The start of a line with a range of the tar, as Go writes it.
 const STRETCH: &[u8] = br#"{"type":2,"payload":""#;
 
-/// What comes next in the tar.
+/// The next part of the tar.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// Bytes that [`Entries::take`] gives.
+    /// Bytes that [`Entries::take`] returns.
     Segment,
     /// A file's content.
     File {
-        /// Its name in the layer, which need not be text.
+        /// Its name in the layer, which need not be valid text.
         name: Vec<u8>,
         /// Its size in bytes, which is never 0: files without content are headers only.
         size: u64,
@@ -42,15 +42,14 @@ pub struct Entries<R> {
     place: Place,
     position: u64,
     line: Vec<u8>,
-    /// Where in `line` the text that was not decoded yet begins, of a line that is longer than it.
+    /// Start in `line` of the text that was not decoded yet, if the line is longer than that.
     text: Option<usize>,
     payload: Vec<u8>,
-    /// What of `payload` was not given yet.
+    /// The part of `payload` that was not returned yet.
     ready: Range<usize>,
 }
 
-/// A line. A field of another name could change what it means, and a field that stands twice has two meanings:
-/// both are refused.
+/// A line. An unknown field could change its meaning, and a repeated field is ambiguous: both are refused.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line<'l> {
@@ -62,20 +61,20 @@ struct Line<'l> {
     name_raw: Option<Cow<'l, str>>,
     #[serde(default)]
     size: u64,
-    // A file's is the CRC64 of its content. It is not compared: whoever reads a layer compares the digest of all
-    // of it, which says more.
+    // That of a file is the CRC64 of its content. It is ignored, because the digest of the whole layer is
+    // compared.
     #[serde(borrow, default)]
     payload: Option<Cow<'l, str>>,
     position: u64,
 }
 
 impl<R: BufRead> Entries<R> {
-    /// Starts at the first stored byte of the file. More than `limit` bytes of JSON are refused; errors name
+    /// Starts at the first stored byte of the file. Refuses more than `limit` bytes of JSON; errors name
     /// `place`.
     ///
     /// # Errors
     ///
-    /// Only if there is no memory for a decompressor.
+    /// Only if a decompressor cannot be allocated.
     pub fn new(input: R, limit: u64, place: Place) -> Result<Entries<R>> {
         let plain = Decompressor::new(Compression::Gzip, input, limit, place.clone())?;
         Ok(Entries {
@@ -89,11 +88,11 @@ impl<R: BufRead> Entries<R> {
         })
     }
 
-    /// Gives the next entry, whether or not the last one was taken; `None` at the end.
+    /// Returns the next entry, even if the last one was not read; `None` at the end.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if the file is damaged, cut or not of this format.
+    /// [`Error::Refused`] if the file is damaged, truncated or not of this format.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         while self.text.is_some() {
             self.decode_more()?;
@@ -115,7 +114,7 @@ impl<R: BufRead> Entries<R> {
         }
     }
 
-    /// Gives the next bytes of a segment, at most `target` full; zero at its end.
+    /// Returns the next bytes of a segment, filling `target` at most; zero at its end.
     ///
     /// # Errors
     ///
@@ -133,7 +132,7 @@ impl<R: BufRead> Entries<R> {
         Ok(count)
     }
 
-    /// Bytes of the segment, of which nothing was taken.
+    /// Skips a segment that was not read, and returns its size.
     ///
     /// # Errors
     ///
@@ -180,7 +179,7 @@ impl<R: BufRead> Entries<R> {
         Ok(())
     }
 
-    /// Takes a whole line apart; `None` if it has no bytes of the tar.
+    /// Parses a complete line; `None` if it has no bytes of the tar.
     fn parse(&mut self, line: &[u8]) -> Result<Option<Entry>> {
         let line: Line<'_> = serde_json::from_slice(line).map_err(|error| self.wrong(error.to_string()))?;
         self.count(line.position)?;
@@ -209,7 +208,7 @@ impl<R: BufRead> Entries<R> {
         }
     }
 
-    /// Decodes the next piece of a long line, behind what was given of the last.
+    /// Decodes the next piece of a long line.
     fn decode_more(&mut self) -> Result<()> {
         let Some(start) = self.text else { return Ok(()) };
         self.line.drain(..start);
@@ -225,7 +224,7 @@ impl<R: BufRead> Entries<R> {
         let whole = end.unwrap_or(self.line.len() / 4 * 4);
         self.payload.clear();
         let text = self.line.get(..whole).unwrap_or_default();
-        // A piece in the middle that ends in padding would make two payloads of one.
+        // Padding in the middle would turn one payload into two.
         if end.is_none() && text.ends_with(b"=") {
             return Err(self.wrong("padding in the middle of a payload"));
         }
@@ -240,7 +239,7 @@ impl<R: BufRead> Entries<R> {
         self.end_line(whole + 1)
     }
 
-    /// Reads what stands behind the payload of a long line.
+    /// Reads the rest of a long line after its payload.
     fn end_line(&mut self, start: usize) -> Result<()> {
         self.line.drain(..start);
         if !self.line.contains(&b'\n') {

@@ -13,7 +13,7 @@ fn segment(bytes: &[u8], position: usize) -> String {
     format!("{{\"type\":2,\"payload\":\"{payload}\",\"position\":{position}}}\n")
 }
 
-/// The entries as text, and all bytes of segments, by upload of this size.
+/// The entries as text, and all bytes of segments, read in pieces of this size.
 fn read(stored: &[u8], limit: u64, piece: usize) -> Result<(Vec<String>, Vec<u8>)> {
     let mut entries = Entries::new(stored, limit, Place::default())?;
     let (mut names, mut all) = (Vec::new(), Vec::new());
@@ -77,7 +77,7 @@ fn a_long_segment_comes_in_pieces() {
         let (_, bytes) = read(&stored, u64::MAX, 10_000).unwrap();
         assert_eq!(bytes, [&long[..], b"next"].concat(), "{length}");
         assert_eq!(sizes(&stored).unwrap(), u64::from(length) + 4);
-        // Entries that nobody takes are passed over.
+        // Entries that are not read are skipped.
         let mut entries = Entries::new(&stored[..], u64::MAX, Place::default()).unwrap();
         assert_eq!(entries.next_entry().unwrap(), Some(Entry::Segment));
         assert_eq!(entries.next_entry().unwrap(), Some(Entry::Segment));

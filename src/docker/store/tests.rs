@@ -1,4 +1,4 @@
-//! Stores that were made up, file by file.
+//! Stores made for tests, file by file.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -54,7 +54,7 @@ impl Made {
         }
     }
 
-    /// Lays down a layer as the top of a chain, and gives its diff id.
+    /// Writes a layer as the top of a chain, and returns its diff id.
     fn layer(&self, chain: &Digest, id: &str, parts: &[Part<'_>]) -> Digest {
         let mut hasher = Hasher::sha256();
         let mut lines = String::new();
