@@ -1,5 +1,5 @@
-//! The folder of an attach that is not finished, on a file system that a restart empties: the journal, the lock,
-//! and the files that are laid over others.
+//! The folder of an unfinished attach, on a file system that a restart of the host empties: the journal, the
+//! lock, and the files that are mounted over others.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -15,12 +15,12 @@ use crate::error::{Error, Result};
 use crate::load::Obstacle;
 use crate::progress::Progress;
 
-/// Where the journal of this host is, unless [`FOLDER_VARIABLE`] says otherwise.
+/// Default folder of this host's journal; [`FOLDER_VARIABLE`] names another one.
 pub const DEFAULT_FOLDER: &str = "/run/sealift";
-/// The variable that names another folder. All loads of a host must agree on one.
+/// Names another folder. All loads of a host must use the same one.
 pub const FOLDER_VARIABLE: &str = "SEALIFT_RUN_DIR";
 
-/// The folder with the journal, the lock and what is laid over `daemon.json`.
+/// The folder with the journal, the lock and the files that are mounted over others.
 #[derive(Debug, Clone)]
 pub struct Folder(PathBuf);
 
@@ -35,7 +35,7 @@ impl Default for Folder {
 pub struct Lock(File);
 
 impl Lock {
-    /// The same lock as the standard input of a command: it is held until that has ended, too.
+    /// The same lock as the standard input of a command: it is held until the command has ended, too.
     ///
     /// # Errors
     ///
@@ -46,7 +46,7 @@ impl Lock {
 }
 
 impl Folder {
-    /// Keeps the journal elsewhere.
+    /// Keeps the journal in another folder.
     pub fn new(path: impl Into<PathBuf>) -> Folder {
         Folder(path.into())
     }
@@ -56,11 +56,11 @@ impl Folder {
         &self.0
     }
 
-    /// Whether a dockerd sees it where we do.
+    /// Checks that a dockerd sees the folder at the same path.
     ///
     /// # Errors
     ///
-    /// It does not.
+    /// If it does not.
     pub fn seen_by(&self, process: &Process) -> Result<(), Obstacle> {
         process.sees(&self.0).map_err(|obstacle| {
             let hint = format!("name a folder that it sees in {FOLDER_VARIABLE}");
@@ -77,12 +77,12 @@ impl Folder {
         self.0.join("attach.json.new")
     }
 
-    /// Where the files are that are laid over others.
+    /// The folder of the files that are mounted over others.
     pub fn source(&self) -> PathBuf {
         self.0.join("attach")
     }
 
-    /// Makes the folder if need be, and waits until nobody else works in it.
+    /// Makes the folder if necessary, and waits for the lock.
     ///
     /// # Errors
     ///
@@ -97,7 +97,8 @@ impl Folder {
                 "{FOLDER_VARIABLE} names another folder; the default is {DEFAULT_FOLDER}"
             )),
         };
-        // What it holds is mounted over the engine's files: nobody else may have a hand in it, nor on the way.
+        // Its files are mounted over the engine's, so no other user may be able to change it or a folder above
+        // it.
         let path = std::path::absolute(&self.0).map_err(refused)?;
         if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
             let parent = Dir::open_private(parent).map_err(refused)?;
@@ -125,7 +126,7 @@ impl Folder {
         Ok(Lock(file))
     }
 
-    /// What an earlier run has not finished, if anything.
+    /// The journal of an unfinished run, if there is one.
     ///
     /// # Errors
     ///
@@ -149,11 +150,11 @@ impl Folder {
         })
     }
 
-    /// Whether an earlier run has left something unfinished, or another run is at work now.
+    /// Whether an earlier run is unfinished, or another run is in progress.
     ///
     /// # Errors
     ///
-    /// If the journal cannot be looked for.
+    /// If the journal cannot be looked up.
     pub fn has_leftover(&self) -> Result<bool> {
         for path in [self.journal(), self.fresh(), self.source()] {
             match path.try_exists() {
@@ -167,7 +168,7 @@ impl Folder {
         Ok(!mounts.is_empty())
     }
 
-    /// Writes the journal, so that it is there even if the host goes down now.
+    /// Writes and syncs the journal.
     ///
     /// # Errors
     ///
@@ -190,7 +191,7 @@ impl Folder {
         written.map_err(Error::io("write", self.journal()))
     }
 
-    /// Removes the journal: all of it is undone.
+    /// Removes the journal, because everything is undone.
     ///
     /// # Errors
     ///
@@ -204,7 +205,7 @@ impl Folder {
         }
     }
 
-    /// Has what an earlier run has left undone with another command that starts the engine.
+    /// Changes the command that starts the engine when the journal is undone.
     ///
     /// # Errors
     ///
@@ -216,7 +217,7 @@ impl Folder {
         }
     }
 
-    /// Undoes what an earlier run has left. Does nothing if nothing is left. Whether there was something.
+    /// Undoes an unfinished run. Returns whether there was one.
     ///
     /// # Errors
     ///
@@ -224,8 +225,8 @@ impl Folder {
     pub fn repair(&self, _held: &Lock) -> Result<bool> {
         let _ = fs::remove_file(self.fresh());
         let Some(record) = self.read()? else {
-            // A run that was killed before its journal was there has changed nothing, but may have
-            // left its own files. A repair that did not find a mount may have left that.
+            // A run that was killed before it wrote its journal has changed nothing, but may have left its own
+            // files. A repair that did not find a mount may have left that.
             let unmounted = Shown::of(&self.source()).and_then(|shown| {
                 let found = shown.mounts()?;
                 shown.unmount().map(|()| !found.is_empty())

@@ -1,4 +1,4 @@
-//! What of the host the choice of a strategy depends on: asked once, by a probe.
+//! Facts about the host on which the choice of a strategy depends. A probe collects them once.
 
 use std::path::PathBuf;
 
@@ -8,21 +8,21 @@ use crate::docker::attach::offline::impact::RestartImpact;
 use crate::docker::daemon::network::Network;
 use crate::docker::daemon::reach;
 
-/// What is known of the engine's process and the host that it sees.
+/// What is known about the engine's process and its host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct HostFacts {
     /// The engine's process.
     pub pid: Option<i32>,
-    /// Its `daemon.json`, whether or not it exists, as a path of ours.
+    /// Its `daemon.json`, which need not exist, as a path in our namespace.
     pub config_file: Option<PathBuf>,
-    /// What a restart of it would do.
+    /// The effect of restarting it.
     pub restart: Option<RestartImpact>,
     /// Its network.
     pub network: Option<Network>,
 }
 
 impl HostFacts {
-    /// Looks. What cannot be seen is left out: a strategy's preflight says why. Changes nothing.
+    /// Collects them. What cannot be determined is omitted; a strategy's preflight says why. Changes nothing.
     pub fn look(client: &Client, info: &Info) -> HostFacts {
         let Ok(process) = reach::process(client, info) else {
             return HostFacts::default();

@@ -1,9 +1,9 @@
-//! For a moment the names of registries lead the engine to this process, which serves the manifests only. It
-//! holds the image, so a pull by digest asks for nothing else, and the engine records the digest.
+//! For a moment the names of registries resolve to this process, which serves only the manifests. The engine
+//! has the image, so a pull by digest requests nothing else, and the engine records the digest.
 //!
-//! No file is changed: another `/etc/hosts` is laid over the one that the engine sees. What is on the loopback
-//! network is insecure to the engine, as that says, so it goes on to plain HTTP where HTTPS is refused.
-//! A name that is this host itself (`localhost:5000/app`) needs no entry.
+//! No file is changed: another `/etc/hosts` is mounted over the engine's. The engine treats the loopback
+//! network as insecure, so it continues with plain HTTP if HTTPS is refused. A name of this host itself
+//! (`localhost:5000/app`) needs no entry.
 //!
 //! Source: moby, `registry/config.go` (`isSecureIndex`) and `registry/service_v2.go`.
 
@@ -40,15 +40,15 @@ use crate::oci::reference::DEFAULT_DOMAIN;
 use crate::serve::{Documents, Server};
 
 const PATH: &str = "/etc/hosts";
-/// Go keeps what it has read of `/etc/hosts` for five seconds (`cacheMaxAge` in `net/hosts.go`).
+/// Go caches `/etc/hosts` for five seconds (`cacheMaxAge` in `net/hosts.go`).
 const CACHE: Duration = Duration::from_millis(5300);
-/// How long names lead elsewhere, with the pulls: what the engine keeps is waited out before them and afterwards.
+/// How long names are redirected, including the pulls: the engine's cache has to expire before and after them.
 const SECONDS: u32 = 11;
 
-/// The strategy.
+/// Attaches digests by redirecting the names of registries.
 #[derive(Debug)]
 pub struct Hosts {
-    /// Where its journal is.
+    /// The folder of its journal.
     pub folder: Folder,
 }
 
@@ -136,7 +136,7 @@ impl Strategy for Hosts {
     }
 }
 
-/// What a look finds.
+/// The result of a preflight.
 struct Preflight {
     process: Process,
     overmount: Overmount,
@@ -168,14 +168,14 @@ impl Prepared for Preflight {
         let names: Vec<&str> = listeners.names.iter().map(|(name, _)| name.as_str()).collect();
         attach.progress.note(&led(&names.join(", ")));
         let outcomes = self.with_names(&listeners.names, attach, pull_all)?;
-        // Until the engine has forgotten, it would ask us: nobody else may sit there meanwhile.
+        // Until the cache expires the engine would connect here, so no other user may take the port.
         pause(CACHE, || attach.interrupt.check())?;
         Ok(outcomes)
     }
 }
 
 impl Preflight {
-    /// Acts while the names lead to us.
+    /// Runs `act` while the names are redirected.
     fn with_names(
         self,
         names: &[(String, IpAddr)],
@@ -208,7 +208,7 @@ impl Preflight {
     }
 }
 
-/// What the users of the host have to know of it.
+/// The note for the users of the host.
 fn led(names: &str) -> String {
     format!(
         "for about {SECONDS} seconds these names lead to this process, for every program that reads the same {PATH}: \
@@ -216,12 +216,12 @@ fn led(names: &str) -> String {
     )
 }
 
-/// Where we are instead of registries.
+/// The sockets in place of registries.
 struct Listeners {
     listeners: Vec<TcpListener>,
-    /// Ports of HTTPS that refuse, and that nobody else can have meanwhile.
+    /// Bound HTTPS ports that refuse connections, and that no other process can use.
     _refusing: Vec<OwnedFd>,
-    /// Names that must lead there.
+    /// Names that must resolve to these addresses.
     names: Vec<(String, IpAddr)>,
 }
 
@@ -255,7 +255,7 @@ impl Listeners {
                 let bound = bind(process, &at).and_then(|bound| Ok((bound, close(process, &closed)?)));
                 match bound {
                     Ok(bound) => Some((ip, bound)),
-                    // Somebody else, another sealift maybe, was there first.
+                    // Another process, perhaps another sealift, was faster.
                     Err(obstacle) => {
                         last = Some(obstacle);
                         None
@@ -304,7 +304,7 @@ fn bind(process: &Process, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>,
     all(process, addresses, |address| TcpListener::bind(address))
 }
 
-/// Takes addresses without listening there: who connects is refused, and nobody else can listen.
+/// Binds addresses without listening: connections are refused, and no other process can listen.
 fn close(process: &Process, addresses: &[SocketAddr]) -> Result<Vec<OwnedFd>, Obstacle> {
     all(process, addresses, |address| {
         let family = match address {

@@ -1,8 +1,8 @@
-//! The journal of an attach, and how it is undone.
+//! The journal of an attach, and undoing it.
 //!
-//! One strategy works at a time on a host, and leaves one record of what it does. The record is there before
-//! the first step, and each step stands in it before it is taken. Undoing takes it from whatever is found: it
-//! can be done twice, at any moment, and after the engine has ended.
+//! One strategy works at a time on a host, and leaves one record of what it does. The record is written before
+//! the first step, and each step is added before it is taken. Undoing works from any state: it can be repeated,
+//! at any moment, and after the engine has ended.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,22 +14,22 @@ use super::{hosts, mirror, offline};
 use crate::error::{Error, Result};
 use crate::load::Obstacle;
 
-/// What a strategy writes down of an attach.
+/// A strategy's record of an attach.
 pub trait UndoRecord: Send {
-    /// A step that it takes.
+    /// One of its steps.
     type Step;
-    /// The last one of all: it is undone.
+    /// The last step: everything is undone.
     const UNDO: Self::Step;
-    /// What the user is told where it cannot be undone now.
+    /// The message if it cannot be undone now.
     const LEFT: &str;
 
     /// Adds a step that is about to be taken.
     fn add(&mut self, step: Self::Step);
 
-    /// The journal with it.
+    /// The journal with this record.
     fn entry(&self) -> JournalEntry;
 
-    /// Undoes the steps, whatever of them was done, and leaves no file in `folder` but the journal.
+    /// Undoes the steps, done or not, and leaves no file in `folder` but the journal.
     ///
     /// # Errors
     ///
@@ -37,26 +37,26 @@ pub trait UndoRecord: Send {
     fn undo(&self, folder: &Folder) -> Result<()>;
 }
 
-/// What the journal holds: the record of one strategy.
+/// The content of the journal: the record of one strategy.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "strategy")]
 pub enum JournalEntry {
     /// A mirror of docker.io.
     Mirror(mirror::undo::UndoRecord),
-    /// A stop of the engine.
+    /// A restart of the engine.
     Offline(offline::undo::UndoRecord),
-    /// Names that lead elsewhere.
+    /// Redirected names.
     Hosts(hosts::undo::UndoRecord),
 }
 
 impl JournalEntry {
     const KNOWN: [&str; 3] = ["mirror", "hosts", "offline"];
 
-    /// Reads one.
+    /// Parses a journal.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, or that it is of a strategy that is not known here.
+    /// What is wrong with it, or that its strategy is unknown.
     pub fn parse(bytes: &[u8]) -> Result<JournalEntry, String> {
         let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match value.get("strategy").and_then(Value::as_str) {
@@ -67,7 +67,7 @@ impl JournalEntry {
         }
     }
 
-    /// The same with another command that starts the engine, where it is to be started.
+    /// The same with another command that starts the engine, if the record has one.
     pub fn started_by(self, command: &str) -> JournalEntry {
         match self {
             JournalEntry::Offline(mut record) => {
@@ -96,7 +96,7 @@ impl JournalEntry {
     }
 }
 
-/// An attach that goes on. The thread that attaches and the one that handles signals share it.
+/// An attach in progress. The attaching thread and the signal handler share it.
 pub struct Session<B>(Arc<Mutex<State<B>>>);
 
 impl<B> Clone for Session<B> {
@@ -126,11 +126,11 @@ impl<B: UndoRecord> Session<B> {
         }))))
     }
 
-    /// Takes a step, once it is written down. A signal that comes meanwhile waits for its end.
+    /// Takes a step after recording it. A signal waits until it ends.
     ///
     /// # Errors
     ///
-    /// If it fails, or the session was ended meanwhile.
+    /// If it fails, or the session has been ended.
     pub fn step<T>(&self, step: B::Step, take: impl FnOnce(&B, &Folder) -> Result<T>) -> Result<T> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.ended {
@@ -140,7 +140,7 @@ impl<B: UndoRecord> Session<B> {
         take(&state.record, &state.folder)
     }
 
-    /// Undoes everything; once, however often it is called.
+    /// Undoes everything, once, however often it is called.
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl<B: UndoRecord> Session<B> {
             return Ok(());
         }
         state.ended = true;
-        // Undone it is even where a full disk keeps the journal from saying so.
+        // It is undone even if a full disk keeps the journal from recording that.
         let _ = state.note(B::UNDO);
         state.record.entry().undo(&state.folder)
     }
@@ -164,7 +164,7 @@ impl<B: UndoRecord> State<B> {
     }
 }
 
-/// What a leftover is to a preflight: the journal is there and could not be undone.
+/// The obstacle for a preflight: the journal of an earlier run could not be undone.
 pub fn leftover(error: &Error) -> Obstacle {
     Obstacle::new(
         format!("an earlier attach was interrupted and cannot be undone: {error}"),

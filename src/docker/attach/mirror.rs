@@ -1,10 +1,10 @@
-//! The engine is made to believe, for a moment, in a mirror of docker.io that is this process. It holds the
-//! image, so a pull by digest asks for nothing but the manifests, and the engine records the digest.
+//! For a moment the engine has a mirror of docker.io that is this process. The engine has the image, so a pull
+//! by digest requests only the manifests, and the engine records the digest.
 //!
-//! No file is changed: another `daemon.json` is laid over the real one while the engine reads it. The mirror
-//! stands in the engine's memory until it reads a list without it, which is seen to on the way out and by
-//! every repair. It listens on a port that only root can bind and answers no tags, so that nobody can
-//! serve images through it.
+//! No file is changed: another `daemon.json` is mounted over the real one while the engine reads it. The mirror
+//! stays in the engine's memory until it reads a list without it, which the end of the attach and every repair
+//! ensure. It listens on a port that only root can bind and serves no tags, so no other user can serve images
+//! through it.
 
 pub mod undo;
 
@@ -28,10 +28,10 @@ use crate::docker::daemon::process::Process;
 use crate::docker::daemon::reach;
 use undo::{Step, UndoRecord};
 
-/// The strategy.
+/// Attaches digests through a mirror of docker.io.
 #[derive(Debug)]
 pub struct Mirror {
-    /// Where its journal is.
+    /// The folder of its journal.
     pub folder: Folder,
 }
 
@@ -102,7 +102,7 @@ impl Strategy for Mirror {
     }
 }
 
-/// What a look finds.
+/// The result of a preflight.
 struct Preflight {
     process: Process,
     configuration: Configuration,
@@ -153,7 +153,7 @@ fn bind(process: &Process) -> Result<TcpListener, Obstacle> {
     bound.unwrap_or_else(|error| Err(no_port(None, &error)))
 }
 
-/// Why the mirror can have no port that another user could not take over.
+/// Why there is no port for the mirror that no other user could bind.
 fn no_port(unprivileged_from: Option<u16>, error: &io::Error) -> Obstacle {
     let Some(first) = unprivileged_from else {
         return Obstacle::new(

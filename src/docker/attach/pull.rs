@@ -1,4 +1,4 @@
-//! The pull by digest that makes an engine record it, and what it asks for in a pull.
+//! The pull by digest that makes an engine record it, and the documents that it requests.
 
 use super::{Attach, Outcome, Wanted};
 use crate::docker::api::images::find_image;
@@ -9,7 +9,7 @@ use crate::load::Obstacle;
 use crate::oci::Digest;
 use crate::serve::Documents;
 
-/// What an engine that holds the images asks for: their manifests.
+/// The documents that an engine with the images requests: their manifests.
 pub fn documents(wanted: &[Wanted<'_>]) -> Documents {
     let mut documents = Documents::default();
     for one in wanted {
@@ -18,7 +18,7 @@ pub fn documents(wanted: &[Wanted<'_>]) -> Documents {
     documents
 }
 
-/// Lets the engine pull `name@digest`, and asks what it shows then.
+/// Makes the engine pull `name@digest`, and asks what it shows then.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! `/etc/hosts`, and the order in which names are looked up.
+//! `/etc/hosts`, and the order of name lookup.
 //!
 //! Source: hosts(5), nsswitch.conf(5); Go, `net/hosts.go` and `net/conf.go`.
 
@@ -6,10 +6,10 @@ use std::net::IpAddr;
 
 use crate::load::Obstacle;
 
-/// Where a resolver looks besides files without ever knowing a registry's name.
+/// Sources besides files that never know the name of a registry.
 const HARMLESS: [&str; 3] = ["myhostname", "mymachines", "db"];
 
-/// A copy of a hosts file in which each name leads to its address alone: other lines are without it.
+/// A copy of a hosts file in which each name has only the given address; other lines are without it.
 pub fn with(original: &[u8], entries: &[(String, IpAddr)]) -> Vec<u8> {
     let mut copy = Vec::with_capacity(original.len() + 64 * entries.len());
     for line in original.split_inclusive(|byte| *byte == b'\n') {
@@ -45,18 +45,18 @@ fn masked(line: &[u8], entries: &[(String, IpAddr)]) -> Option<String> {
     }
 }
 
-/// What keeps a name from being looked up in `/etc/hosts` first, by the text of `nsswitch.conf`. The engine may
-/// have files of its own, which services of the host do not see.
+/// Checks that names are looked up in `/etc/hosts` first, by the content of `nsswitch.conf`. The engine may
+/// have its own files, which services of the host do not see.
 ///
 /// # Errors
 ///
-/// The obstacle.
+/// Why they are not.
 pub fn is_asked_first(nsswitch: &str, has_own_files: bool, name: &str) -> Result<(), Obstacle> {
     let line = nsswitch.lines().find_map(|line| {
         let line = line.split('#').next().unwrap_or_default();
         line.trim_start().strip_prefix("hosts:")
     });
-    // Without a word about it, files come first.
+    // The default has files first.
     let Some(line) = line else { return Ok(()) };
     for source in line.split_whitespace() {
         let is_local = name.to_ascii_lowercase().ends_with(".local");
@@ -66,7 +66,7 @@ pub fn is_asked_first(nsswitch: &str, has_own_files: bool, name: &str) -> Result
             "resolve" if !has_own_files => {}
             action if action.starts_with('[') || action.ends_with(']') => {}
             source if HARMLESS.contains(&source) => {}
-            // These know names below .local only.
+            // These know only names below .local.
             source if source.starts_with("mdns") && source.contains("minimal") && !is_local => {}
             source => {
                 return Err(Obstacle::new(
@@ -112,7 +112,7 @@ mod tests {
             let copy = String::from_utf8(with(original.as_bytes(), &entries)).unwrap();
             assert_eq!(copy, format!("{rest}{ours}"), "{original:?}");
         }
-        // Bytes that are no text stay as they are.
+        // Bytes that are not text are kept.
         assert!(with(b"# caf\xe9\n", &entries).starts_with(b"# caf\xe9\n"));
     }
 

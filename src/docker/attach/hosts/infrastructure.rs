@@ -1,11 +1,11 @@
-//! Hosts that registries are made of besides the ones that images are named after: where they give tokens, keep blobs,
-//! let people log in. No image has its name from one of them, so whoever asks for one means that host: an archive
-//! must not lead it elsewhere, not even for a moment.
+//! Hosts of registries that are in no image name: where registries issue tokens, store blobs, and let users log
+//! in. A program that connects to one means that host, so an archive must not redirect it even for a moment.
 //!
-//! Source: the firewall lists of the registries' operators (docs.docker.com/desktop/setup/allow-list, docs.redhat.com,
-//! learn.microsoft.com/azure/container-registry, cloud.google.com/artifact-registry), and where they redirect to.
+//! Source: the firewall lists of the registries' operators (docs.docker.com/desktop/setup/allow-list,
+//! docs.redhat.com, learn.microsoft.com/azure/container-registry, cloud.google.com/artifact-registry), and the
+//! targets of their redirects.
 
-/// Domains with all that is below them.
+/// Domains, including all their subdomains.
 const BELOW: [&str; 19] = [
     "amazoncognito.com",
     "azureedge.net",
@@ -27,7 +27,7 @@ const BELOW: [&str; 19] = [
     "sso.redhat.com",
     "accounts.google.com",
 ];
-/// Registries below which there are only hosts of their own making.
+/// Registries whose subdomains are all infrastructure.
 const REGISTRIES: [&str; 6] = [
     "docker.io",
     "gcr.io",
@@ -36,17 +36,17 @@ const REGISTRIES: [&str; 6] = [
     "public.ecr.aws",
     "quay.io",
 ];
-/// Hosts of that kind alone.
+/// Single hosts.
 const HOSTS: [&str; 4] = [
     "github.com",
     "gitlab.com",
     "localhost.localdomain",
     "storage.google.com",
 ];
-/// Regional mirrors of gcr.io, which images are named after.
+/// Regional mirrors of gcr.io, which occur in image names.
 const GCR_REGIONS: [&str; 4] = ["asia.gcr.io", "eu.gcr.io", "k8s.gcr.io", "us.gcr.io"];
 
-/// Whether a host, in lower case, is a part of a registry that no image is named after.
+/// Whether a host, in lower case, belongs to a registry's infrastructure and is in no image name.
 pub fn contains(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     let is_below = |domain: &str| {

@@ -1,4 +1,4 @@
-//! Where the engine looks for a registry, and whether we can be there instead. Pure.
+//! The host at which the engine looks for a registry, and whether its name can be redirected here. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,26 +9,26 @@ use crate::load::Obstacle;
 
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
-/// The addresses that names are led to; the first is for the host itself.
+/// The addresses to which names are redirected; the first is for the host itself.
 const LOOPBACK: std::ops::RangeInclusive<u8> = 2..=254;
 
-/// A registry's host and port, as the engine reads them out of a name.
+/// A registry's host and port, as the engine parses them from a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryHost {
     /// The host, in lower case.
     pub host: String,
     /// The port, if the name has one.
     port: Option<u16>,
-    /// Its address, if the name says that it is this host.
+    /// Its address, if the name is one of this host.
     pub loopback: Option<IpAddr>,
 }
 
 impl RegistryHost {
-    /// Reads `host[:port]`.
+    /// Parses `host[:port]`.
     ///
     /// # Errors
     ///
-    /// If no entry of `/etc/hosts` could lead it elsewhere.
+    /// If no entry of `/etc/hosts` could redirect it.
     pub fn of(domain: &str) -> Result<RegistryHost, Obstacle> {
         let (host, port) = match domain.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() => match port.parse() {
@@ -62,21 +62,21 @@ impl RegistryHost {
         Ok(RegistryHost { host, port, loopback })
     }
 
-    /// The port that the engine ends up at: it tries HTTPS, is refused, and goes on with plain HTTP.
+    /// The port that the engine finally uses: it tries HTTPS, is refused, and continues with plain HTTP.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(HTTP)
     }
 
-    /// The port of HTTPS, if that is another one: it must be refused.
+    /// The port of HTTPS, if it is another one, which must refuse connections.
     pub fn refusing(&self) -> Option<u16> {
         self.port.is_none().then_some(HTTPS)
     }
 
-    /// What on this host keeps us from being there.
+    /// Checks that this process can serve it on this host.
     ///
     /// # Errors
     ///
-    /// The obstacle.
+    /// What prevents it.
     pub fn check(&self, network: &Network) -> Result<(), Obstacle> {
         if let Some(loopback) = self.loopback {
             return self.check_loopback(loopback, network);
@@ -104,8 +104,8 @@ impl RegistryHost {
         }
     }
 
-    /// Where a load is killed the name leads to loopback until that is undone: nobody but root must be able to answer.
-    /// A port that the name has itself cannot be chosen otherwise.
+    /// If a load is killed, the name is redirected until that is undone, so no user but root may be able to
+    /// answer. A port in the name itself cannot be changed.
     fn check_privileged(&self, network: &Network) -> Result<(), Obstacle> {
         let (Some(first), Some(refusing)) = (network.unprivileged_from, self.refusing()) else {
             return Ok(());
@@ -124,7 +124,7 @@ impl RegistryHost {
     }
 
     fn check_loopback(&self, loopback: IpAddr, network: &Network) -> Result<(), Obstacle> {
-        // A name that has both addresses may be asked at either.
+        // A name with both addresses may be reached at either.
         let six = (self.host == "localhost").then_some(IpAddr::V6(Ipv6Addr::LOCALHOST));
         for ip in std::iter::once(loopback).chain(six) {
             for port in [Some(self.port()), self.refusing()].into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! What this strategy writes down, and how it is undone.
+//! The undo record of the hosts strategy.
 
 use crate::docker::attach::folder::Folder;
 use crate::docker::attach::journal::{self, JournalEntry};
@@ -10,18 +10,18 @@ use crate::error::Result;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// Another `/etc/hosts` is laid over the real one.
+    /// Another `/etc/hosts` is mounted over the real one.
     Overmount,
-    /// It is undone.
+    /// Everything is undone.
     Undo,
 }
 
-/// What it takes to undo an attach.
+/// What is needed to undo an attach.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UndoRecord {
-    /// What is laid over.
+    /// The mount.
     pub overmount: Overmount,
-    /// Where.
+    /// Its namespaces.
     pub namespaces: Namespaces,
     /// Steps that were started.
     pub steps: Vec<Step>,

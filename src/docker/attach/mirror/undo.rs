@@ -1,4 +1,4 @@
-//! What the mirror writes down, and how it is undone.
+//! The undo record of the mirror strategy.
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use crate::error::Result;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// Another `daemon.json` is laid over the real one.
+    /// Another `daemon.json` is mounted over the real one.
     Overmount,
-    /// The engine is made to read it, with our mirror in it.
+    /// The engine reloads it, with our mirror in it.
     Reload,
-    /// It is undone.
+    /// Everything is undone.
     Undo,
 }
 
-/// What it takes to undo an attach.
+/// What is needed to undo an attach.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UndoRecord {
     /// The engine's socket.
@@ -37,9 +37,9 @@ pub struct UndoRecord {
     pub original: Vec<String>,
     /// A `daemon.json` with those mirrors.
     pub original_config: String,
-    /// What is laid over.
+    /// The mount.
     pub overmount: Overmount,
-    /// Where.
+    /// Its namespaces.
     #[serde(default)]
     pub namespaces: Namespaces,
     /// Steps that were started.
@@ -68,7 +68,7 @@ impl journal::UndoRecord for UndoRecord {
 }
 
 impl UndoRecord {
-    /// Makes the engine forget our mirror, if it knows of it or might be about to.
+    /// Makes the engine forget our mirror, if it has or may get it.
     fn forget_mirror(&self, folder: &Folder) -> Result<()> {
         let client = Client::connect(&Endpoint::Unix(self.socket.clone()))?;
         let mirrors = Info::ask(&client)?.mirrors();
@@ -82,7 +82,7 @@ impl UndoRecord {
             let hint = "restart docker: it then forgets the mirror".to_string();
             client.error("reload its configuration", &obstacle.reason, Some(hint))
         })?;
-        // Started again, it may see the files of another namespace.
+        // After a restart it may be in another mount namespace.
         if self.namespaces == *process.namespaces() {
             let original_config = self.original_config.as_bytes();
             self.overmount

@@ -1,4 +1,4 @@
-//! What a restart would do on this host.
+//! The effect of a restart on this host.
 
 use std::path::PathBuf;
 
@@ -12,20 +12,20 @@ use crate::docker::store::files::Files;
 use crate::error::Result;
 use crate::load::Obstacle;
 
-/// What a restart of the engine would do, by whatever it is stopped.
+/// The effect of restarting the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct RestartImpact {
-    /// Containers that run.
+    /// Running containers.
     pub running: Vec<String>,
-    /// Whether they outlive the engine as it is set now.
+    /// Whether they keep running, as the engine is configured now.
     pub live_restore: bool,
-    /// Why it cannot be set so for the time of a restart; `None` if it can.
+    /// Why live-restore cannot be enabled for the time of a restart; `None` if it can.
     pub live_restore_obstacle: Option<String>,
-    /// Why systemd ends them nevertheless.
+    /// Why systemd stops them all the same.
     pub kills: Option<String>,
-    /// Those of them that stay down if they stop: they have no restart policy.
+    /// Those without a restart policy, which stay stopped if they stop.
     pub stay_down: Vec<String>,
-    /// Units that stop along with the engine.
+    /// Units that stop with the engine.
     pub dependents: Vec<String>,
     #[serde(skip)]
     control: Option<Control>,
@@ -37,7 +37,7 @@ pub struct RestartImpact {
     driver: String,
 }
 
-/// One container of `GET /containers/json`: those that run.
+/// One container of `GET /containers/json`, which lists the running ones.
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Container {
@@ -46,7 +46,7 @@ struct Container {
     names: Vec<String>,
 }
 
-/// A container, inspected.
+/// An inspected container.
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
@@ -67,7 +67,7 @@ struct RestartPolicy {
 }
 
 impl RestartImpact {
-    /// Asks. Changes nothing.
+    /// Determines it. Changes nothing.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl RestartImpact {
         let (control, kills) = by_systemd.map(|found| (found.control, found.kills)).unzip();
         let kills = kills.flatten();
         let running = running(client)?;
-        // Where they keep running there is nothing to ask.
+        // If they keep running, it does not matter.
         let stay_down = match setting.is_err() || kills.is_some() {
             true => without_policy(client, &running)?,
             false => Vec::new(),
@@ -103,7 +103,7 @@ impl RestartImpact {
         })
     }
 
-    /// What becomes of containers.
+    /// The effect on containers.
     pub fn on_containers(&self, by_command: bool) -> ContainerImpact {
         match (&self.kills, &self.live_restore_obstacle) {
             _ if self.running.is_empty() => ContainerImpact::None,
@@ -114,7 +114,7 @@ impl RestartImpact {
         }
     }
 
-    /// The setting that a on_containers needs.
+    /// The setting that this effect requires.
     pub fn live_restore(&self, on_containers: &ContainerImpact) -> Option<LiveRestore> {
         self.setting
             .clone()
@@ -137,7 +137,7 @@ impl RestartImpact {
         }
     }
 
-    /// The containers that stop, if they do, and which of them do not come back.
+    /// The containers that stop, if they do, and those that stay stopped.
     pub fn stopped(&self) -> String {
         let names = self.running.join(", ");
         match self.stay_down.as_slice() {
@@ -162,7 +162,7 @@ impl RestartImpact {
         self.control.as_ref().map(Control::start_line).unwrap_or_default()
     }
 
-    /// The engine's store as paths of ours.
+    /// The engine's store, with paths in our namespace.
     ///
     /// # Errors
     ///
@@ -177,7 +177,7 @@ impl RestartImpact {
         Files::of(process, &self.data_root, &self.driver)
     }
 
-    /// Containers that ran and do not now.
+    /// Containers that were running and are not running now.
     ///
     /// # Errors
     ///
@@ -189,7 +189,7 @@ impl RestartImpact {
     }
 }
 
-/// A container that runs.
+/// A running container.
 struct RunningContainer {
     id: String,
     name: String,

@@ -1,8 +1,8 @@
-//! `live-restore`: for the time of the restart the engine is describe to let its containers run.
+//! `live-restore`: makes the engine keep its containers running during a restart.
 //!
-//! As with the mirror, no file is changed: another `daemon.json` lies over the real one until the engine has
-//! started again and has been describe to forget it. Source: moby, `daemon/reload.go`; the new daemon ends the
-//! containers that it finds running unless it has the setting, too.
+//! As with the mirror, no file is changed: another `daemon.json` is mounted over the real one until the engine
+//! has started again and the setting is reverted. Source: moby, `daemon/reload.go`; the new daemon stops
+//! running containers unless it has the setting, too.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,15 +23,15 @@ const KEY: &str = "live-restore";
 const LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
-/// What becomes of containers that run while their engine restarts.
+/// The effect on running containers.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case", tag = "they", content = "because")]
 pub enum ContainerImpact {
     /// There are none.
     None,
-    /// They keep running: the engine is set so.
+    /// They keep running: live-restore is enabled.
     Stay,
-    /// They keep running: the engine can be set so for that time.
+    /// They keep running: live-restore can be enabled for the restart.
     Spared,
     /// They stop, and why.
     Stop(String),
@@ -43,16 +43,16 @@ pub struct LiveRestore {
     overmount: Overmount,
     /// A `daemon.json` with the setting.
     on: String,
-    /// One that takes it back.
+    /// One that reverts it.
     off: String,
 }
 
 impl LiveRestore {
-    /// Finds how the setting can be made. Changes nothing.
+    /// Plans the setting. Changes nothing.
     ///
     /// # Errors
     ///
-    /// Why it cannot.
+    /// Why it is not possible.
     pub fn plan(process: &Process, info: &Info) -> Result<LiveRestore, String> {
         let line = process.command_line();
         if let Some(obstacle) = line.obstacles.first() {
@@ -73,21 +73,21 @@ impl LiveRestore {
         })
     }
 
-    /// Makes the setting.
+    /// Enables the setting.
     ///
     /// # Errors
     ///
-    /// If the engine does not take it in.
+    /// If the engine does not apply it.
     pub fn switch_on(&self, client: &Client, process: &Process, folder: &Folder) -> Result<()> {
         self.mount(&self.on, folder)?;
         reload(client, process, true)
     }
 
-    /// Takes it back, if the engine runs and has it, and uncovers the file.
+    /// Reverts it, if the engine is running and has it, and unmounts the file.
     ///
     /// # Errors
     ///
-    /// If the engine does not take it in, or the file cannot be uncovered.
+    /// If the engine does not apply it, or the file cannot be unmounted.
     pub fn switch_off(&self, socket: &Path, folder: &Folder) -> Result<()> {
         if let Ok(client) = Client::connect(&Endpoint::Unix(socket.into()))
             && Info::ask(&client)?.live_restore() != Some(false)

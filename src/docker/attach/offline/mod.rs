@@ -1,13 +1,12 @@
-//! The engine is stopped, the names are written into its own list, and it is started again.
+//! Stops the engine, writes the names into its list, and starts it again.
 //!
-//! This works for every name, and for digests whose manifest nobody has. It is the last choice, and needs the
-//! user's consent: containers stop along with the engine unless it can be told to let them run.
+//! This works for every name, and for digests whose manifest is lost. It is the last choice, and needs the
+//! user's consent: containers stop with the engine unless live-restore can be enabled.
 //!
-//! - [`exchange`]: putting another list in the place of the old one, and back
 //! - [`service`]: stopping and starting, by systemd or by commands
-//! - [`live_restore`]: letting containers run meanwhile
-//! - [`impact`]: what a restart would do on this host
-//! - [`undo`]: what is written down, and how it is undone
+//! - [`live_restore`]: keeping containers running
+//! - [`impact`]: the effect of a restart on this host
+//! - [`undo`]: the undo record
 
 pub mod impact;
 pub mod live_restore;
@@ -33,10 +32,10 @@ use live_restore::ContainerImpact;
 use service::Control;
 use undo::{Step, UndoRecord};
 
-/// The strategy.
+/// Attaches digests while the engine is stopped.
 #[derive(Debug)]
 pub struct Offline {
-    /// Where its journal is.
+    /// The folder of its journal.
     pub folder: Folder,
     /// Whether and how the engine may be restarted.
     pub restart: Restart,
@@ -144,7 +143,7 @@ impl Strategy for Offline {
     }
 }
 
-/// What a look finds.
+/// The result of a preflight.
 struct Preflight {
     process: Process,
     record: UndoRecord,
@@ -183,7 +182,7 @@ impl Prepared for Preflight {
 }
 
 impl Preflight {
-    /// Stops the engine, writes, and starts it. What becomes of the digests.
+    /// Stops the engine, writes, and starts it. Returns the results for the digests.
     fn exchange(&self, session: &Session<UndoRecord>, attach: &Attach<'_>) -> Result<Vec<Outcome>> {
         let client = attach.client;
         let stop = |record: &UndoRecord, process: Identity| {
@@ -198,7 +197,7 @@ impl Preflight {
             })?;
         }
         session.step(Step::Stop, |record, _| stop(record, record.process))?;
-        // Not before: until its end the engine may have changed them.
+        // Not earlier: the engine may change them until it ends.
         let (content, had_names) = edited(&self.record.files, attach.wanted)?;
         let write = Step::Write {
             ours: Digest::sha256(&content),
@@ -229,7 +228,7 @@ impl Preflight {
     }
 }
 
-/// The names with the wanted ones among them, and whether there were any before.
+/// The list including the wanted names, and whether there was a list before.
 fn edited(files: &Files, wanted: &[Wanted<'_>]) -> Result<(Vec<u8>, bool)> {
     let path = files.names();
     let bytes = files.read().map_err(Error::io("read", &path))?;
@@ -259,7 +258,7 @@ fn shows(client: &Client, wanted: &Wanted<'_>) -> Outcome {
     }
 }
 
-/// Why the names cannot be exchanged in this store.
+/// Why the list of this store cannot be replaced.
 fn unreadable(files: &Files) -> Option<Obstacle> {
     let path = files.names();
     let problem = match files.read() {
@@ -284,7 +283,7 @@ fn unreadable(files: &Files) -> Option<Obstacle> {
     })
 }
 
-/// Why a start would not give the engine that runs now.
+/// Why a start would not give the engine that is running now.
 fn starts_otherwise(info: &Info, process: &Process) -> Option<Obstacle> {
     match process.settings() {
         Ok(configuration) => configuration.edited(info, &process.command_line()),

@@ -1,4 +1,4 @@
-//! Stopping and starting the engine: by systemd, or by commands that the user gives.
+//! Stops and starts the engine, by systemd or by the user's commands.
 //!
 //! Source: systemctl(1), systemd.unit(5): a unit's reverse dependencies are its properties `RequiredBy`,
 //! `RequisiteOf`, `BoundBy` and `ConsistsOf`; `TriggeredBy` are the sockets that start it.
@@ -16,26 +16,26 @@ use crate::load::Obstacle;
 
 /// The unit of a stock installation.
 const UNIT: &str = "docker.service";
-/// What stops along with a unit.
+/// The properties with the units that stop with a unit.
 const REVERSE: [&str; 4] = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"];
 /// Longest time that a command may take; systemd gives a service 90 s to stop.
 const LIMIT: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(50);
-/// What a command says at its end is describe up to this size, in bytes.
+/// Largest part of a command's last output that is reported, in bytes.
 const TAIL: u64 = 2000;
 
-/// By what the engine is stopped and started.
+/// What stops and starts the engine.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "by")]
 pub enum Control {
     /// systemd.
     Systemd {
-        /// Units that start it when it is asked for, and are active: its socket.
+        /// Active units that start it on demand: its socket.
         triggers: Vec<String>,
-        /// Units that stop along with it and are active.
+        /// Active units that stop with it.
         dependents: Vec<String>,
     },
-    /// Commands for a shell.
+    /// Shell commands.
     Commands {
         /// Stops it.
         stop: String,
@@ -44,21 +44,21 @@ pub enum Control {
     },
 }
 
-/// A control, and what it does to containers.
+/// A control, and its effect on containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// By what the engine is stopped and started.
+    /// What stops and starts the engine.
     pub control: Control,
-    /// Why its containers end along with it even where it would let them run.
+    /// Why its containers stop with it even with live-restore.
     pub kills: Option<String>,
 }
 
 impl Control {
-    /// Finds what controls the engine whose process this is. Changes nothing.
+    /// Finds what controls the engine with this process. Changes nothing.
     ///
     /// # Errors
     ///
-    /// If it is not known how it is stopped and started.
+    /// If that is not known.
     pub fn find(restart: &Restart, pid: i32) -> Result<Found, Obstacle> {
         if let (Some(stop), Some(start)) = (&restart.stop, &restart.start) {
             return Ok(Found {
@@ -110,7 +110,7 @@ impl Control {
         }
     }
 
-    /// Units that stop along with it and are started again.
+    /// Units that stop with it and are started again.
     pub fn dependents(&self) -> &[String] {
         match self {
             Control::Systemd { dependents, .. } => dependents,
@@ -119,11 +119,11 @@ impl Control {
     }
 
     /// Stops it, and waits until the command has ended. The command keeps `held` open as its input, so that a
-    /// lock on it outlives us.
+    /// lock on it outlives this process.
     ///
     /// # Errors
     ///
-    /// What the command said.
+    /// The output of the command.
     pub fn stop(&self, held: Stdio) -> Result<(), String> {
         let mut command = match self {
             Control::Systemd { triggers, .. } => systemctl("stop", &units(triggers)),
@@ -137,12 +137,12 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// What the command said, or that it never came up.
+    /// The output of the command, or that the engine never came up.
     pub fn start(&self, is_up: &mut dyn FnMut() -> bool) -> Result<(), String> {
         let mut command = match self {
             Control::Systemd { triggers, .. } => {
                 let units = units(triggers);
-                // A unit that failed too often is not started again otherwise.
+                // Otherwise a unit that failed too often is not started again.
                 if let Ok(mut running) = Running::start(&mut systemctl("reset-failed", &units)) {
                     let _ = running.wait(&mut || false);
                 }
@@ -154,11 +154,11 @@ impl Control {
         started.map_err(|problem| named(&self.start_line(), &problem))
     }
 
-    /// Starts again what stopped along with it.
+    /// Starts the units that stopped with it.
     ///
     /// # Errors
     ///
-    /// Which could not be.
+    /// The units that could not be started.
     pub fn start_dependents(&self) -> Result<(), String> {
         if self.dependents().is_empty() {
             return Ok(());
@@ -167,7 +167,7 @@ impl Control {
     }
 }
 
-/// What a command said, with the command.
+/// A command's error, with the command.
 fn named(line: &str, problem: &str) -> String {
     format!("`{}`: {problem}", Escaped(line))
 }
@@ -220,7 +220,7 @@ fn is_active(unit: &str) -> bool {
         .is_ok_and(|shown| RUNS.contains(&shown.get("ActiveState").map(String::as_str).unwrap_or_default()))
 }
 
-/// Active units that stop when the engine and its triggers stop, and what stops with those.
+/// Active units that stop with the engine and its triggers, and those that stop with these.
 fn dependents(triggers: &[String]) -> Result<Vec<String>, String> {
     let ours = units(triggers);
     let mut found: Vec<String> = Vec::new();
@@ -237,7 +237,7 @@ fn dependents(triggers: &[String]) -> Result<Vec<String>, String> {
     Ok(found)
 }
 
-/// A command that runs, in a process group of its own: Ctrl-C is for us alone.
+/// A running command in its own process group, so that Ctrl-C does not reach it.
 struct Running {
     child: Child,
     said: File,
@@ -247,7 +247,7 @@ impl Running {
     fn start(command: &mut Command) -> Result<Running, String> {
         let name = command.get_program().to_string_lossy().into_owned();
         let failed = |error: std::io::Error| format!("{name}: {error}");
-        // A file, not a pipe: what the command leaves running may go on writing.
+        // A file, not a pipe: processes that the command leaves running may continue to write.
         let said = tempfile::tempfile().map_err(failed)?;
         let (out, err) = (
             said.try_clone().map_err(failed)?,
@@ -282,7 +282,7 @@ impl Running {
         }
     }
 
-    /// What went wrong, with the last words if there are any.
+    /// The error, with the last output if there is any.
     fn with_tail(&mut self, problem: &str) -> String {
         match self.tail() {
             tail if tail.is_empty() => problem.into(),

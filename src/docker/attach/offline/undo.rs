@@ -1,7 +1,7 @@
-//! What the offline way writes down, and how it is undone.
+//! The undo record of the offline strategy.
 //!
-//! Undoing brings the engine up again. The old names come back if no daemon has the store and those in place
-//! are ours: a daemon that runs has read whichever were there, and both are whole.
+//! Undoing brings the engine up again. The old names are restored if no daemon uses the store and the current
+//! ones are ours. A running daemon has read one of the two, and both are complete.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,13 +17,14 @@ use crate::docker::store::files::Files;
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 
-/// Longest time that a daemon may take to end: systemd's own limit, and some.
+/// Longest time for a daemon to end: a little more than systemd's own limit.
 const END_LIMIT: Duration = Duration::from_secs(120);
-/// Longest time that it may take to answer.
+/// Longest time for it to answer.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// How long nobody may have the store after a start command has ended: the time that dockerd takes to open it.
+/// Longest time without a user of the store after a start command has ended: the time that dockerd takes to
+/// open it.
 const ABSENCE_LIMIT: Duration = Duration::from_secs(20);
-/// A daemon that was describe to end stops answering within this time.
+/// A daemon that is being stopped stops answering within this time.
 const SETTLE: Duration = Duration::from_millis(300);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -31,26 +32,26 @@ const POLL: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// The engine is describe to let its containers run.
+    /// Live-restore is enabled.
     LiveRestore,
     /// It is stopped.
     Stop,
-    /// Other names are put in the place of the old ones.
+    /// Other names replace the old ones.
     Write {
         /// Digest of the file that is written.
         ours: Digest,
-        /// Whether there was one before.
+        /// Whether there was a file before.
         had_names: bool,
     },
     /// The engine is started.
     Start,
-    /// It is stopped again, as it does not show what it should.
+    /// It is stopped again, because it does not show the digests.
     GoBack,
-    /// It is undone.
+    /// Everything is undone.
     Undo,
 }
 
-/// What it takes to undo an attach.
+/// What is needed to undo an attach.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UndoRecord {
     /// The engine's socket.
@@ -59,7 +60,7 @@ pub struct UndoRecord {
     pub process: Identity,
     /// Its store.
     pub files: Files,
-    /// How it is stopped and started.
+    /// What stops and starts it.
     pub control: Control,
     /// How its containers are kept running, if they are.
     pub live_restore: Option<LiveRestore>,
@@ -114,14 +115,14 @@ impl UndoRecord {
         }
     }
 
-    /// Waits until the daemon has ended after it was describe to.
+    /// Waits until the daemon has ended.
     ///
     /// # Errors
     ///
     /// If it does not end.
     pub fn wait_for_end(&self, process: Identity) -> Result<()> {
         let until = Instant::now() + END_LIMIT;
-        // It lets go of the store some moments before it ends, and no other starts before that.
+        // It releases the store shortly before it ends, and no other one starts before that.
         while self.files.is_used() || !process.has_ended() {
             if Instant::now() > until {
                 let problem = format!(
@@ -140,12 +141,12 @@ impl UndoRecord {
     ///
     /// # Errors
     ///
-    /// What the command said, or that the engine does not come up.
+    /// The output of the command, or that the engine does not come up.
     pub fn start(&self) -> Result<()> {
         let failed = |problem: &str| self.error("start it", problem);
         let started = self.control.start(&mut || is_up(&self.socket));
         if let Err(problem) = started {
-            // Somebody else may have started it, which then is no failure.
+            // If something else has started it, that is not a failure.
             return if is_up(&self.socket) {
                 Ok(())
             } else {
@@ -165,7 +166,7 @@ impl UndoRecord {
         Ok(())
     }
 
-    /// Makes it run again, with the old names if it is not running with whichever are there.
+    /// Makes it run again, with the old names unless it is running already.
     fn bring_up(&self) -> Result<()> {
         if self.steps.contains(&Step::Start) {
             self.let_it_appear();
@@ -179,7 +180,7 @@ impl UndoRecord {
                 .files
                 .take()
                 .map_err(Error::io("lock", &self.files.data_root))?;
-            // Coming up or going down: either ends.
+            // It is starting or stopping: wait for either.
             let Some(unused) = unused else {
                 std::thread::sleep(POLL);
                 continue;
@@ -195,7 +196,7 @@ impl UndoRecord {
         Err(self.error("start it", "it neither answers nor ends"))
     }
 
-    /// A start command of ours may still be at it.
+    /// Waits for a start command of ours that may still be running.
     fn let_it_appear(&self) {
         let until = Instant::now() + SETTLE * 4;
         while !self.files.is_used() && Instant::now() < until {
@@ -203,7 +204,7 @@ impl UndoRecord {
         }
     }
 
-    /// Whether it answers, and goes on to.
+    /// Whether it answers, and continues to.
     fn runs(&self) -> bool {
         if !self.files.is_used() || !is_up(&self.socket) {
             return false;
@@ -220,7 +221,7 @@ impl UndoRecord {
     }
 }
 
-/// Whether a daemon answers. Behind systemd's socket, asking starts it, and waits for that.
+/// Whether a daemon answers. Behind systemd's socket, the request starts it and waits for it.
 fn is_up(socket: &Path) -> bool {
     Client::connect(&Endpoint::Unix(socket.into())).is_ok()
 }
