@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Problem, Result};
 use crate::image::Graph;
+use crate::image::asked::ShortId;
 use crate::image::provenance::Provenance;
 use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
@@ -140,6 +141,17 @@ pub trait Source: Send + Sync {
     ///
     /// If it cannot tell now.
     fn nameless(&self) -> Result<Vec<Digest>> {
+        Ok(Vec::new())
+    }
+
+    /// The images that a shortened id selects: one with that name, or else those whose ids begin with it, as
+    /// [`Reference::nameless`]. Empty for sources without image ids.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot tell now.
+    fn with_id(&self, id: &ShortId) -> Result<Vec<Reference>> {
+        let _ = id;
         Ok(Vec::new())
     }
 
@@ -459,6 +471,14 @@ impl Source for Several {
         let mut all = Vec::new();
         for source in &self.sources {
             all.extend(source.nameless()?);
+        }
+        Ok(all)
+    }
+
+    fn with_id(&self, id: &ShortId) -> Result<Vec<Reference>> {
+        let mut all = Vec::new();
+        for source in &self.sources {
+            all.extend(source.with_id(id)?);
         }
         Ok(all)
     }

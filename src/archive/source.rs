@@ -14,6 +14,7 @@ use super::content::Content;
 use super::format::Entry;
 use super::graphs::Graphs;
 use crate::error::{Error, Place, Problem, Result};
+use crate::image::asked::ShortId;
 use crate::image::provenance::{Origins, Provenance, Substitute};
 use crate::image::{Graph, Image, graph};
 use crate::oci::{Descriptor, Digest, Document, Reference, Repository};
@@ -35,19 +36,37 @@ struct Places {
     names: HashMap<(Repository, Option<String>), Vec<usize>>,
     /// By the digest of the manifest or index that is present.
     roots: HashMap<Digest, Vec<usize>>,
+    /// Substitutes of images without a name, by image id.
+    substitutes: HashMap<Digest, Digest>,
+    /// Image ids of images without a name, by the digest of their substitutes.
+    ids: HashMap<Digest, Digest>,
 }
 
 impl Places {
-    fn of(entries: &[Entry]) -> Places {
+    fn of(content: &dyn Content) -> Places {
         let mut places = Places::default();
-        for (at, entry) in entries.iter().enumerate() {
+        let mut graphs = Graphs::new(content);
+        for (at, entry) in content.entries().iter().enumerate() {
             places.roots.entry(entry.descriptor.digest).or_default().push(at);
             if let Some(name) = &entry.reference {
                 places.names.entry(key(name)).or_default().push(at);
+            } else if entry.substitute.is_some() {
+                // If it cannot be read, a request for it says so.
+                let root = entry.descriptor.digest;
+                let id = graphs.of(entry).ok().and_then(|graph| only_id(&graph));
+                if let Some(id) = id.filter(|id| *places.substitutes.entry(*id).or_insert(root) == root) {
+                    places.ids.insert(root, id);
+                }
             }
         }
         places
     }
+}
+
+/// The image id, if there is only one.
+fn only_id(graph: &Graph) -> Option<Digest> {
+    let mut ids = graph.runnable().map(Image::id);
+    ids.next().filter(|_| ids.next().is_none())
 }
 
 fn key(name: &Reference) -> (Repository, Option<String>) {
@@ -63,7 +82,7 @@ impl ArchiveSource {
     pub fn new(content: impl Into<Arc<dyn Content>>) -> Result<ArchiveSource> {
         let content = content.into();
         content.check_opening()?;
-        let places = Arc::new(Places::of(content.entries()));
+        let places = Arc::new(Places::of(&*content));
         Ok(ArchiveSource {
             content,
             places,
@@ -133,6 +152,7 @@ impl ArchiveSource {
 
     /// The manifest or index with a digest, anywhere below the entries.
     fn digested(&self, digest: Digest) -> Result<Option<Descriptor>> {
+        let digest = self.places.substitutes.get(&digest).copied().unwrap_or(digest);
         if let Some(entry) = self.rooted(&digest).next() {
             return Ok(Some(entry.descriptor.bare()));
         }
@@ -173,6 +193,13 @@ impl ArchiveSource {
         Ok(None)
     }
 
+    /// The digest that selects an image without a name: its image id if the digest of its manifest was never reported
+    /// anywhere.
+    fn handle(&self, entry: &Entry) -> Digest {
+        let root = entry.descriptor.digest;
+        self.places.ids.get(&root).copied().unwrap_or(root)
+    }
+
     /// Images without a name, also by another entry.
     fn without_a_name(&self) -> impl Iterator<Item = Digest> {
         let is_nameless = |entry: &&Entry| {
@@ -180,7 +207,7 @@ impl ArchiveSource {
             same.all(|entry| entry.reference.is_none())
         };
         let entries = self.content.entries().iter().filter(is_nameless);
-        entries.map(|entry| entry.descriptor.digest)
+        entries.map(|entry| self.handle(entry))
     }
 
     /// Whether a digest is only that of a substitute, which no engine has reported.
@@ -193,8 +220,22 @@ impl ArchiveSource {
         Place::blob(*digest).within(self.content.label())
     }
 
+    /// The name of an entry in a list.
+    fn name_of(&self, entry: &Entry) -> String {
+        match (&entry.reference, &entry.bare_tag) {
+            (Some(reference), _) => reference.familiar(),
+            (None, Some(tag)) => format!("an image with only the tag {tag:?} ({})", digest_of(entry)),
+            (None, None) => format!("an image without a name ({})", self.handle(entry)),
+        }
+    }
+
     fn not_found(&self, what: String) -> Error {
-        let mut names: Vec<String> = self.content.entries().iter().map(name_of).collect();
+        let mut names: Vec<String> = self
+            .content
+            .entries()
+            .iter()
+            .map(|entry| self.name_of(entry))
+            .collect();
         names.sort();
         names.dedup();
         Error::NotFound {
@@ -213,16 +254,6 @@ impl ArchiveSource {
 fn digest_of(entry: &Entry) -> String {
     let digest = entry.digest();
     digest.map_or_else(|| "no digest".into(), |digest| digest.to_string())
-}
-
-/// The name of an entry in a list.
-fn name_of(entry: &Entry) -> String {
-    let digest = digest_of(entry);
-    match (&entry.reference, &entry.bare_tag) {
-        (Some(reference), _) => reference.familiar(),
-        (None, Some(tag)) => format!("an image with only the tag {tag:?} ({digest})"),
-        (None, None) => format!("an image without a name ({})", entry.descriptor.digest),
-    }
 }
 
 /// The layers in the manifests of a layout. Unreadable ones are omitted.
@@ -415,6 +446,11 @@ impl Source for ArchiveSource {
         names.sort();
         names.dedup();
         Ok(names)
+    }
+
+    fn with_id(&self, id: &ShortId) -> Result<Vec<Reference>> {
+        let ids = self.places.roots.keys().chain(self.places.substitutes.keys());
+        Ok(id.among(self.references()?, ids.copied()))
     }
 
     fn fault(&self, _: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {

@@ -123,6 +123,17 @@ impl FromArgs {
         matches!(self.rebuild, How::Require)
     }
 
+    /// The sources' names for messages.
+    pub fn places(&self) -> String {
+        let place = |from: &From| match (from, &self.data_root) {
+            (From::Auto | From::Docker, Some(root)) => root.display().to_string(),
+            (From::Auto | From::Docker, None) => "the local Docker".into(),
+            (From::Registry, _) => "a registry".into(),
+            (From::Path(path), _) => path.display().to_string(),
+        };
+        self.from.iter().map(place).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether one of the archives is not readable by everyone.
     pub fn is_private(&self) -> bool {
         let closed = |path: &PathBuf| {

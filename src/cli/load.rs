@@ -98,8 +98,8 @@ pub struct Load {
     dry_run: bool,
     /// Skip images that cannot be loaded
     ///
-    /// These are images that are damaged, artifacts, only for another platform, or with uncompressed layers where the
-    /// engine needs compressed ones.
+    /// These are images that are damaged, artifacts, without a name, only for another platform, or with uncompressed
+    /// layers where the engine needs compressed ones.
     #[arg(long)]
     keep_going: bool,
     #[command(flatten)]

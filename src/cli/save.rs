@@ -8,9 +8,9 @@ use clap::Args;
 use sealift::archive::writer;
 use sealift::error::most_severe;
 use sealift::escape::shell_word;
+use sealift::image::asked::Asked;
 use sealift::image::provenance::{Evidence, ManifestOrigin};
 use sealift::interrupt::Interrupt;
-use sealift::oci::reference::ReferenceError;
 use sealift::oci::{Digest, PlatformSelection, Reference};
 use sealift::save::{self, Saved, Skipped, Summary};
 use sealift::source::Source;
@@ -43,7 +43,8 @@ give it to `load --expect`.")]
 pub struct Save {
     /// Images to save, named as in `docker pull`
     ///
-    /// An image without a name is saved by sha256:..., its image id or the digest of its manifest or index.
+    /// An image id, which may be shortened (49eb034b73f3, sha256:49eb), or the digest of a manifest or index saves an
+    /// image without a name.
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
     /// File to write; `-` is standard output
@@ -173,9 +174,9 @@ impl Save {
     }
 
     /// The images named in arguments and lists. Every invalid name is reported.
-    fn named(&self) -> Result<Vec<Reference>> {
-        let mut names: Vec<Result<Reference>> = Vec::new();
-        names.extend(self.images.iter().map(|name| Ok(Reference::parse_any(name)?)));
+    fn named(&self) -> Result<Vec<Asked>> {
+        let mut names: Vec<Result<Asked>> = Vec::new();
+        names.extend(self.images.iter().map(|name| Asked::parse(name)));
         for path in &self.list {
             let text = if path == Path::new("-") {
                 std::io::read_to_string(std::io::stdin())
@@ -184,26 +185,22 @@ impl Save {
             };
             names.extend(listed(path, &text.map_err(Error::io("read", path))?));
         }
-        let (mut references, mut errors) = (Vec::new(), Vec::new());
-        for name in names {
-            match name {
-                Ok(reference) => references.push(reference),
-                Err(error) => errors.push(error),
-            }
-        }
-        match errors.is_empty() {
-            true => Ok(references),
-            false => Err(Error::of_several(errors)),
-        }
+        all_of(names)
     }
 
     fn references(
         &self,
         source: &dyn Source,
-        named: Vec<Reference>,
+        named: Vec<Asked>,
         nameless: &[Digest],
     ) -> Result<Vec<Reference>> {
-        let mut references = named;
+        let mut references = all_of(named.into_iter().map(|asked| match asked {
+            Asked::Image(reference) => Ok(reference),
+            Asked::Id(id) => {
+                let found = source.with_id(&id)?;
+                id.one_of(found, &self.from.places())
+            }
+        }))?;
         if self.all || (self.from.is_archives() && references.is_empty() && self.list.is_empty()) {
             references = source.references()?;
         }
@@ -386,6 +383,21 @@ fn by_id(nameless: &[Digest]) -> String {
     )
 }
 
+/// All values, or else every error.
+fn all_of<T>(results: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let (mut all, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(one) => all.push(one),
+            Err(error) => errors.push(error),
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(all),
+        false => Err(Error::of_several(errors)),
+    }
+}
+
 /// Whether a save failed because of single images, so that others may succeed.
 fn is_of_images(error: &Error) -> bool {
     let mut errors = error.each().iter();
@@ -453,19 +465,20 @@ fn is_plain_tar(output: &Path) -> Result<()> {
 }
 
 /// The references in a list, one per line. Some editors put a byte order mark before it.
-fn listed(path: &Path, text: &str) -> Vec<Result<Reference>> {
+fn listed(path: &Path, text: &str) -> Vec<Result<Asked>> {
     let mut references = Vec::new();
     for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
         let name = line.split_once('#').map_or(line, |(name, _)| name).trim();
         if name.is_empty() {
             continue;
         }
-        references.push(Reference::parse_any(name).map_err(|error: ReferenceError| {
+        references.push(Asked::parse(name).map_err(|error| {
             Error::Usage {
                 message: format!("{}, line {number}: {error}", path.display()),
                 hint: error
-                    .hint
-                    .or_else(|| Some("a list has one image a line; `#` begins a comment".into())),
+                    .hint()
+                    .or(Some("a list has one image a line; `#` begins a comment"))
+                    .map(str::to_string),
             }
         }));
     }

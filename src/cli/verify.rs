@@ -129,9 +129,7 @@ fn told(image: &Image, names_bad: bool) -> Option<String> {
     if told.is_empty() {
         return None;
     }
-    let name = image.reference.as_ref().map(|reference| reference.familiar());
-    let name = name.unwrap_or_else(|| image.digest.unwrap_or(image.root).to_string());
-    Some(format!("{name}: {}", told.join("; ")))
+    Some(format!("{}: {}", image.identity().label(), told.join("; ")))
 }
 
 fn document(report: &Report, quick: bool) -> serde_json::Value {

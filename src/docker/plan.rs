@@ -40,6 +40,7 @@ pub fn plan(
     ));
     plan.skipped = selected.skipped;
     let mut unmatched = Vec::new();
+    let mut unnamed = Vec::new();
     let mut unpacked = Vec::new();
     for (at, name) in selected.images {
         let Some(candidate) = candidates.images.get(at) else {
@@ -49,7 +50,11 @@ pub fn plan(
             unmatched.push(candidate);
             continue;
         };
-        let name = checked_name(candidate, name)?;
+        let Some(name) = name else {
+            unnamed.push(candidate);
+            continue;
+        };
+        check_name(candidate, &name)?;
         let planned = planned(at, candidate, image, name, options, inventory, strategies);
         match unsupported::obstructed(&planned, candidate, image, inventory.store) {
             Some(obstacle) => unpacked.push((candidate, obstacle)),
@@ -57,6 +62,7 @@ pub fn plan(
         }
     }
     unsupported::wrong_platform(&mut plan, &unmatched, candidates, options, inventory)?;
+    unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
     unsupported::unpacked(&mut plan, unpacked, options)?;
     plan.attach = attachments(&plan.images, inventory, strategies);
     let accepts = inventory.accepts();
@@ -86,21 +92,12 @@ fn chosen<'o>(
     }
 }
 
-/// The name that a candidate gets.
+/// Refuses a name that pins another digest than the candidate's.
 ///
 /// # Errors
 ///
-/// If it has none, or one that names another digest.
-pub(super) fn checked_name(candidate: &Candidate<'_>, name: Option<Reference>) -> Result<Reference> {
-    let Some(name) = name else {
-        let digest = candidate.handle();
-        return Err(Error::Usage {
-            message: format!("image {digest} has no name in {}", candidate.content.label()),
-            hint: Some(format!(
-                "give it one with --rename {digest}=NAME:TAG, or choose others with --image"
-            )),
-        });
-    };
+/// [`Error::Usage`].
+pub(super) fn check_name(candidate: &Candidate<'_>, name: &Reference) -> Result<()> {
     let usage = |message: String| Err(Error::Usage { message, hint: None });
     match (name.digest(), candidate.digest()) {
         (Some(_), None) => usage(format!(
@@ -109,7 +106,7 @@ pub(super) fn checked_name(candidate: &Candidate<'_>, name: Option<Reference>) -
         (Some(pinned), Some(digest)) if pinned != digest => {
             usage(format!("{name} names another digest than the image's, {digest}"))
         }
-        _ => Ok(name),
+        _ => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::attach::folder::Folder;
 use super::content::ImageToLoad;
 use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
-use super::plan::checked_name;
+use super::plan::check_name;
 use super::push;
 use super::store::files::{Files, digest_path};
 use super::store::manifests::LockedManifests;
@@ -137,17 +137,20 @@ impl Target for StoppedStore {
             inventory.driver
         ));
         plan.skipped = selected.skipped;
-        let mut missing = Vec::new();
+        let (mut missing, mut unnamed) = (Vec::new(), Vec::new());
         for (at, name) in selected.images {
             let Some(candidate) = candidates.images.get(at) else {
                 continue;
             };
             match self.find_in_store(candidate, options)? {
-                Some(image) => {
-                    let name = checked_name(candidate, name)?;
-                    plan.images
-                        .push(planned(at, candidate, image, name, options, inventory));
-                }
+                Some(image) => match name {
+                    Some(name) => {
+                        check_name(candidate, &name)?;
+                        let planned = planned(at, candidate, image, name, options, inventory);
+                        plan.images.push(planned);
+                    }
+                    None => unnamed.push(candidate),
+                },
                 None => missing.push(candidate),
             }
         }
@@ -177,6 +180,7 @@ impl Target for StoppedStore {
             },
             exit_code: 7,
         }));
+        unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
         plan.attach = attachment(&plan.images, self.files.names()).into_iter().collect();
         Ok(plan)
     }

@@ -138,6 +138,40 @@ pub(super) fn nature(candidate: &Candidate<'_>) -> String {
     }
 }
 
+/// Images that get no name are refused by their ids, all at once, or skipped.
+pub(super) fn unnamed(
+    plan: &mut Plan,
+    unnamed: &[&Candidate<'_>],
+    candidates: &Candidates<'_>,
+    options: &LoadOptions,
+) -> Result<()> {
+    let rename = |candidate: &Candidate<'_>| format!("--rename {}=NAME:TAG names it", candidate.label());
+    if options.keep_going {
+        plan.skipped.extend(unnamed.iter().map(|candidate| Skipped {
+            name: candidate.label(),
+            reason: format!("it has no name: {}", rename(candidate)),
+            exit_code: 2,
+        }));
+        return Ok(());
+    }
+    let Some(first) = unnamed.first() else {
+        return Ok(());
+    };
+    let labels: Vec<String> = unnamed.iter().map(|candidate| candidate.label()).collect();
+    let (images, have, it) = match labels.len() {
+        1 => ("image", "has", "it"),
+        _ => ("images", "have", "them"),
+    };
+    let (labels, place) = (labels.join(", "), candidates.place());
+    Err(Error::Usage {
+        message: format!("{images} {labels} {have} no name in {place}"),
+        hint: Some(format!(
+            "{}, --image selects others, and --keep-going skips {it}",
+            rename(first)
+        )),
+    })
+}
+
 /// Images that have nothing for the engine's platform, and artifacts, are refused by name, all at once.
 pub(super) fn wrong_platform(
     plan: &mut Plan,

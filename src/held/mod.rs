@@ -93,6 +93,15 @@ pub trait Holder: Uncompressed {
         Ok(Vec::new())
     }
 
+    /// The ids of its images, those with a name among them, by which each is found as [`Reference::nameless`].
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be asked.
+    fn ids(&self) -> Result<Vec<Digest>> {
+        Ok(Vec::new())
+    }
+
     /// The stored bytes of a manifest, index or config, which hash to the digest; `None` if it is not here.
     ///
     /// # Errors

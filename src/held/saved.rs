@@ -191,6 +191,10 @@ impl Holder for Saved {
         Ok(names)
     }
 
+    fn ids(&self) -> Result<Vec<Digest>> {
+        Ok(self.archive.images().iter().map(|image| image.image_id).collect())
+    }
+
     fn document(&self, _: &Digest) -> Result<Option<Vec<u8>>> {
         Ok(None)
     }

@@ -11,7 +11,9 @@ use super::layers::Missing;
 use super::work::{self, Ready, Work};
 use crate::blob::Stored;
 use crate::error::{Error, Place, Problem, Result};
+use crate::image::asked::ShortId;
 use crate::image::provenance::{Evidence, Origins, Provenance};
+use crate::image::selector::Selector;
 use crate::image::{Graph, names};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
@@ -146,14 +148,13 @@ impl HeldSource {
             place: self.holder.label().into(),
             hint: left_out.or(names.as_ref().map(|names| match names.as_slice() {
                 [] => "none of its images has a name".into(),
-                _ if is_like_an_id(reference) => {
-                    "an image id is written in full, as sha256:... and 64 digits: \
-                     `docker images --no-trunc` shows them"
-                        .into()
-                }
                 names => {
                     let names = names.iter().map(Reference::familiar).collect();
-                    names::instead_of(&reference.familiar(), names)
+                    let known = names::instead_of(&reference.familiar(), names);
+                    match is_like_an_id(reference) {
+                        true => format!("no image has this id either; {known}"),
+                        false => known,
+                    }
                 }
             })),
         }
@@ -297,6 +298,10 @@ impl Source for HeldSource {
         self.holder.nameless()
     }
 
+    fn with_id(&self, id: &ShortId) -> Result<Vec<Reference>> {
+        Ok(id.among(self.holder.references()?, self.holder.ids()?))
+    }
+
     fn fault(&self, _: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
         let upstream = {
             let ready = self.ready();
@@ -316,11 +321,10 @@ impl Source for HeldSource {
     }
 }
 
-/// Whether a name is what `docker images` shows as IMAGE ID.
+/// Whether a name is what `docker images` may show as IMAGE ID.
 fn is_like_an_id(reference: &Reference) -> bool {
     let name = reference.familiar();
-    let name = name.strip_suffix(":latest").unwrap_or(&name);
-    (12..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_hexdigit())
+    Selector::id(name.strip_suffix(":latest").unwrap_or(&name)).is_some()
 }
 
 /// Reads over the first bytes of what can only be read from its start.

@@ -1,5 +1,6 @@
 //! Images: what a reference stands for, as a closed set of descriptors.
 //!
+//! - [`asked`]: what a save is asked for: names and image ids
 //! - `choice`: which image of an index an engine chooses
 //! - [`documents`]: manifests, indexes and configs, parsed and kept once
 //! - [`graph`]: a descriptor and everything below it
@@ -7,6 +8,7 @@
 //! - [`provenance`]: the evidence for a digest, and where the parts of an image came from
 //! - [`rename`], [`selector`]: selecting and renaming images
 
+pub mod asked;
 pub(crate) mod choice;
 pub mod documents;
 pub mod graph;

@@ -5,6 +5,10 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference, Repository};
 
+/// Digits of an image id as `docker images` shows it, and of a whole one.
+const SHORT_ID: usize = 12;
+const LONG_ID: usize = 64;
+
 /// What identifies an image.
 #[derive(Debug, Clone)]
 pub struct Identity<'a> {
@@ -35,11 +39,19 @@ impl Identity<'_> {
         self.digest.iter().chain([&self.root]).chain(&self.image_ids)
     }
 
+    /// A digest that selects it: its own, else its image id, else that of its substitute.
+    pub fn handle(&self) -> Digest {
+        let image_id = match self.image_ids.as_slice() {
+            [only] => *only,
+            _ => self.root,
+        };
+        self.digest.unwrap_or(image_id)
+    }
+
     /// Its name, or else a digest that selects it.
     pub fn label(&self) -> String {
-        let digest = self.digest.unwrap_or(self.root);
         self.reference
-            .map_or_else(|| digest.to_string(), Reference::familiar)
+            .map_or_else(|| self.handle().to_string(), Reference::familiar)
     }
 }
 
@@ -66,10 +78,20 @@ impl Selector {
         if let Some(digest) = digest(text) {
             return digest;
         }
+        // No repository has such a name.
+        if let Some(id) = Selector::id(text).filter(|_| text.len() == LONG_ID) {
+            return Ok(id);
+        }
         match text.parse() {
             Ok(repository) => Ok(Selector::Repository(repository)),
             Err(_) => Ok(Selector::Image(text.parse()?)),
         }
+    }
+
+    /// An image id as `docker images` shows it, without `sha256:`; `None` if the text is not one. It may be a repository.
+    pub fn id(text: &str) -> Option<Selector> {
+        let is_id = (SHORT_ID..=LONG_ID).contains(&text.len()) && text.chars().all(is_hex);
+        is_id.then(|| Selector::Digest(format!("sha256:{text}")))
     }
 
     /// The same; text that names a registry or ends in a slash also selects everything below it.
@@ -93,7 +115,10 @@ impl Selector {
                 Ok(vec![Selector::Below(path)])
             }
             (Ok(digest @ Selector::Digest(_)), _) => Ok(vec![digest]),
-            (Ok(named), below) => Ok([Some(named), below].into_iter().flatten().collect()),
+            (Ok(named), below) => Ok([Some(named), below, Selector::id(text)]
+                .into_iter()
+                .flatten()
+                .collect()),
             (Err(_), Some(below)) => Ok(vec![below]),
             (Err(error), None) => Err(error),
         }
@@ -161,6 +186,10 @@ pub(crate) fn one_digest(prefix: &str, images: &[Identity<'_>]) -> Result<()> {
     }
 }
 
+fn is_hex(char: char) -> bool {
+    matches!(char, '0'..='9' | 'a'..='f')
+}
+
 /// A digest or the beginning of one; `None` if the text is neither. No repository has such a name.
 fn digest(text: &str) -> Option<Result<Selector>> {
     let (algorithm, hex) = text.split_once(':')?;
@@ -169,7 +198,6 @@ fn digest(text: &str) -> Option<Result<Selector>> {
         "sha512" => 128,
         _ => return None,
     };
-    let is_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
     if hex.is_empty() || hex.len() > length || !hex.chars().all(is_hex) {
         return Some(Err(Error::Usage {
             message: format!(
@@ -244,6 +272,11 @@ mod tests {
             ("127.0.0.1:5210/", "all below 127.0.0.1:5210/"),
             ("[::1]:5000", "all below [::1]:5000/"),
             ("sha256:4b", "the image sha256:4b"),
+            (
+                "49eb034b73f3",
+                "the repository docker.io/library/49eb034b73f3 | the image sha256:49eb034b73f3",
+            ),
+            (&full["sha256:".len()..], &format!("the image {full}")),
             (&full, &format!("the image {full}")),
             (&long, "-"),
             ("sha256:", "-"),

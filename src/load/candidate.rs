@@ -32,7 +32,7 @@ pub struct Candidate<'a> {
 impl Candidate<'_> {
     /// The name for messages: as it was given, or a digest that it can be chosen by.
     pub fn label(&self) -> String {
-        label(self.reference.as_ref(), &self.handle())
+        self.identity().label()
     }
 
     /// The digest that it is known by: its manifest's or index's, or the one that was recorded in its place;
@@ -41,9 +41,9 @@ impl Candidate<'_> {
         self.provenance.digest(self.graph.root.digest)
     }
 
-    /// A digest that it can be chosen by; the substitute's, if none is known that was shown anywhere.
+    /// A digest that it can be chosen by.
     pub fn handle(&self) -> Digest {
-        self.digest().unwrap_or(self.graph.root.digest)
+        self.identity().handle()
     }
 
     /// What it can be chosen and renamed by.
@@ -107,10 +107,6 @@ impl Candidate<'_> {
     }
 }
 
-fn label(reference: Option<&Reference>, digest: &Digest) -> String {
-    reference.map_or_else(|| digest.to_string(), Reference::familiar)
-}
-
 /// An image that is in an archive and not whole.
 #[derive(Debug, Clone)]
 pub struct DamagedImage {
@@ -120,6 +116,8 @@ pub struct DamagedImage {
     pub root: Digest,
     /// The digest that it is known by, if one is.
     pub digest: Option<Digest>,
+    /// Digest of its config, if it has only one.
+    pub image_id: Option<Digest>,
 }
 
 impl DamagedImage {
@@ -129,13 +127,13 @@ impl DamagedImage {
             reference: self.reference.as_ref(),
             digest: self.digest,
             root: self.root,
-            image_ids: Vec::new(),
+            image_ids: self.image_id.into_iter().collect(),
         }
     }
 
     /// The name for messages.
     pub(super) fn label(&self) -> String {
-        label(self.reference.as_ref(), &self.digest.unwrap_or(self.root))
+        self.identity().label()
     }
 }
 
@@ -171,6 +169,7 @@ impl<'a> Candidates<'a> {
                     reference: image.reference.clone(),
                     root: image.root,
                     digest: image.digest,
+                    image_id: image.image_id,
                 });
                 continue;
             };

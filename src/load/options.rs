@@ -158,11 +158,15 @@ fn hits(text: &str, candidates: &Candidates<'_>) -> Result<(Vec<usize>, Vec<usiz
         )
     };
     let named = Selector::parse(text)?;
-    if let Selector::Digest(prefix) = &named {
-        let offered = candidates.images.iter().map(Candidate::identity);
-        let damaged = candidates.damaged.iter().map(DamagedImage::identity);
-        selector::one_digest(prefix, &offered.chain(damaged).collect::<Vec<_>>())?;
-    }
+    let check_prefix = |named: &Selector| match named {
+        Selector::Digest(prefix) => {
+            let offered = candidates.images.iter().map(Candidate::identity);
+            let damaged = candidates.damaged.iter().map(DamagedImage::identity);
+            selector::one_digest(prefix, &offered.chain(damaged).collect::<Vec<_>>())
+        }
+        _ => Ok(()),
+    };
+    check_prefix(&named)?;
     if let Selector::Repository(_) = named {
         // `httpd` is `httpd:latest` where there is one.
         let exact = positions(&Selector::Image(text.parse()?));
@@ -170,7 +174,14 @@ fn hits(text: &str, candidates: &Candidates<'_>) -> Result<(Vec<usize>, Vec<usiz
             return Ok(exact);
         }
     }
-    Ok(positions(&named))
+    let hits = positions(&named);
+    match Selector::id(text).filter(|_| hits.0.is_empty() && hits.1.is_empty()) {
+        Some(id) => {
+            check_prefix(&id)?;
+            Ok(positions(&id))
+        }
+        None => Ok(hits),
+    }
 }
 
 fn not_found(text: &str, candidates: &Candidates<'_>) -> Error {

@@ -16,6 +16,7 @@ fn candidates() -> Candidates<'static> {
             candidate(None, &["d"], amd64),
         ],
         damaged: vec![DamagedImage {
+            image_id: None,
             reference: Some("redis:7".parse().unwrap()),
             root: Digest::sha256(b"redis"),
             digest: Some(Digest::sha256(b"redis")),
@@ -150,10 +151,15 @@ fn a_substitute_is_chosen_by_what_it_is_known_by() {
     };
     assert_eq!(chosen(&recorded.to_string()), [1]);
     assert_eq!(chosen(&format!("httpd@{recorded}")), [1]);
-    // Without a name, nothing else than the substitute's own digest is left to choose it by.
+    // Without a name it is called by its image id: nobody has been shown the substitute's own digest.
     let own = candidates.images[3].graph.root.digest;
-    assert_eq!(candidates.images[3].label(), own.to_string());
     assert_eq!(chosen(&own.to_string()), [3]);
+    let id = candidates.images[3].graph.images[0].id().to_string();
+    assert_eq!(candidates.images[3].label(), id);
+    let digits = &id["sha256:".len()..];
+    for id in [&id, &id[..12], digits, &digits[..12]] {
+        assert_eq!(chosen(id), [3], "{id}");
+    }
     let own = candidates.images[1].graph.root.digest;
     let error = options(&[&format!("httpd@{own}")], &[], false).select(&candidates);
     assert_eq!(

@@ -67,7 +67,7 @@ fn a_name_that_is_not_there_is_answered_with_those_like_it() {
     let sealift = Sealift::new();
     let save = ["save", "--offline", "--from", &saved(&sealift), "-o", "out.tar"];
     for (name, hint) in [
-        ("49eb034b73f3", "hint: an image id is written in full"),
+        ("49eb034b73f3", "hint: no image has this id either; it has "),
         ("nothing", "hint: it has "),
     ] {
         let told = sealift.run(&[&save[..], &[name]].concat()).code(7).stderr;
@@ -75,10 +75,10 @@ fn a_name_that_is_not_there_is_answered_with_those_like_it() {
     }
     let told = sealift
         .run(&[&save[..], &["sha256:49eb"]].concat())
-        .code(2)
+        .code(7)
         .stderr;
     assert!(
-        told.contains("hint: a digest or image id is written in full"),
+        told.contains("error: an image id that begins with sha256:49eb not found in "),
         "{told}"
     );
 }

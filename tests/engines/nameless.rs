@@ -70,10 +70,40 @@ fn images_are_saved_by_their_ids(engine: Engine, store: Store) {
         assert_eq!(json!([image["digest"], image["evidence"]]), evidence);
     }
     sealift.run(&["verify", "one.tar"]).ok();
+    let short = &first["sha256:".len()..][..12];
+    for id in [short, &first["sha256:".len()..], &first[..20]] {
+        let line = ["save", "--offline", "--json", id, "-o", "short.tar"];
+        let code = if store == Store::Classic { 6 } else { 0 };
+        let said = at(&sealift, &daemon, &line).code(code);
+        assert_eq!(said.json()["images"][0]["name"], Value::Null, "{id}");
+        let same = ["one.tar", "short.tar"].map(|archive| fs::read(sealift.path(archive)).unwrap());
+        assert!(same[0] == same[1], "{id}");
+    }
+    let unknown = ["save", "--offline", "sha256:0123456", "-o", "short.tar"];
+    let said = at(&sealift, &daemon, &unknown).code(7);
+    let told = "error: an image id that begins with sha256:0123456 not found in the local Docker";
+    assert!(said.stderr.contains(told), "{said:?}");
+    // As a name it counts first.
+    daemon.docker(&["tag", "built:1", short]).ok();
+    let line = [
+        "save",
+        "--from",
+        "docker",
+        "--offline",
+        "--json",
+        short,
+        "-o",
+        "short.tar",
+    ];
+    let said = at(&sealift, &daemon, &line).ok().json();
+    assert_eq!(said["images"][0]["name"], format!("{short}:latest"), "{said:#}");
+    daemon.docker(&["rmi", &format!("{short}:latest")]).ok();
     let there = Daemon::start(engine, store);
     let said = at(&sealift, &there, &["load", "one.tar"]).code(2);
-    assert!(said.stderr.contains("--rename sha256:"), "{said:?}");
-    let rename = format!("{first}=web:7");
+    let told =
+        format!("error: image {first} has no name in one.tar\nhint: --rename {first}=NAME:TAG names it");
+    assert!(said.stderr.contains(&told), "{said:?}");
+    let rename = format!("{short}=web:7");
     at(&sealift, &there, &["load", "-q", "one.tar", "--rename", &rename]).ok();
     runs(&there, "web:7", "1");
     assert_eq!(there.inspect("web:7").unwrap()["Id"], first.as_str());

@@ -21,6 +21,7 @@ use super::format::digest_of_path;
 use crate::blob::decompress::DEFAULT_LIMIT;
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::image::provenance::Evidence;
+use crate::image::selector::Identity;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, Reference};
 use crate::progress::Progress;
@@ -61,7 +62,9 @@ pub struct Image {
     pub root: Digest,
     /// Its digest; `None` if it is not known.
     pub digest: Option<Digest>,
-    /// The evidence for that digest if the image is good.
+    /// Digest of its config, if only one is present.
+    pub image_id: Option<Digest>,
+    /// The evidence for its digest if the image is good.
     pub evidence: Evidence,
     /// Number of layers that are present only uncompressed. The chain of digests is closed for each.
     pub uncompressed: usize,
@@ -71,6 +74,18 @@ pub struct Image {
     pub absent: Arc<[Platform]>,
     /// Whether there are no errors in what it refers to, nor in the archive as a whole.
     pub is_good: bool,
+}
+
+impl Image {
+    /// What identifies it.
+    pub fn identity(&self) -> Identity<'_> {
+        Identity {
+            reference: self.reference.as_ref(),
+            digest: self.digest,
+            root: self.root,
+            image_ids: self.image_id.into_iter().collect(),
+        }
+    }
 }
 
 /// A layer whose stored and uncompressed bytes were verified.
@@ -325,6 +340,10 @@ impl closure::Walked {
             reference: self.reference,
             root: followed.root,
             digest: self.digest,
+            image_id: match followed.manifests.as_slice() {
+                [only] => Some(only.config.digest),
+                _ => None,
+            },
             evidence: self.evidence,
             uncompressed: followed.uncompressed,
             platforms: Arc::clone(&followed.platforms),

@@ -62,6 +62,10 @@ impl Holder for Content {
         Listed::nameless(&self.client)
     }
 
+    fn ids(&self) -> Result<Vec<Digest>> {
+        Listed::ids(&self.client)
+    }
+
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
         self.folders.metadata(digest)
     }

@@ -96,6 +96,10 @@ impl Holder for Disk {
         self.store.nameless(&self.images)
     }
 
+    fn ids(&self) -> Result<Vec<Digest>> {
+        Ok(self.images.iter().map(|image| image.id).collect())
+    }
+
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
         let kept = |manifests: &KeptManifests| manifests.get(digest).transpose();
         let found = self.folders.metadata(digest).transpose();

@@ -88,6 +88,11 @@ impl Listed {
         Ok(all.iter().map(|listed| listed.id).collect())
     }
 
+    /// The ids of all images.
+    pub fn ids(client: &Client) -> Result<Vec<Digest>> {
+        Ok(Listed::all(client)?.iter().map(|listed| listed.id).collect())
+    }
+
     fn all(client: &Client) -> Result<Vec<Listed>> {
         let answers: Vec<Answer> = client.get("ask for its images", "/images/json")?;
         Ok(answers.into_iter().map(Listed::from).collect())
@@ -307,6 +312,10 @@ impl Holder for Export {
 
     fn nameless(&self) -> Result<Vec<Digest>> {
         Listed::nameless(&self.client)
+    }
+
+    fn ids(&self) -> Result<Vec<Digest>> {
+        Listed::ids(&self.client)
     }
 
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
