@@ -17,14 +17,10 @@ pub struct Address {
 }
 
 impl Address {
-    /// Whether this is this machine, judged by the name alone. Names are not looked up, so an entry in
-    /// `/etc/hosts` does not make a registry plain HTTP.
+    /// Whether this is this machine, judged by the name alone. Names are not looked up.
     pub fn is_loopback(&self) -> bool {
         match self.ip() {
-            Some(IpAddr::V6(ip)) => {
-                ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback())
-            }
-            Some(IpAddr::V4(ip)) => ip.is_loopback(),
+            Some(ip) => is_loopback(&ip),
             None => self.host == "localhost" || self.host.ends_with(".localhost"),
         }
     }
@@ -50,6 +46,14 @@ impl Address {
             host: host.to_ascii_lowercase(),
             port: Some(url.port_u16().unwrap_or(default)),
         })
+    }
+}
+
+/// Whether an address is this machine's own.
+pub(crate) fn is_loopback(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
+        IpAddr::V4(ip) => ip.is_loopback(),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::net::{IpAddr, ToSocketAddrs as _};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
@@ -39,6 +41,19 @@ impl Resolver for Names {
             other => other,
         })
     }
+}
+
+/// The addresses of a host's name, if they are found in time.
+pub(super) fn lookup(host: &str, limit: Duration) -> Option<Vec<IpAddr>> {
+    let (sender, found) = mpsc::sync_channel(1);
+    let name = host.to_string();
+    let look = move || {
+        let found = (name.as_str(), 0).to_socket_addrs();
+        // Where nobody waits any more, it came too late.
+        let _ = sender.send(found.map(|found| found.map(|address| address.ip()).collect()));
+    };
+    thread::Builder::new().spawn(look).ok()?;
+    found.recv_timeout(limit).ok()?.ok()
 }
 
 thread_local! {

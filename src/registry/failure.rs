@@ -152,6 +152,7 @@ impl Failure {
                     .into()
             }
             Failure::NoTls(host) => {
+                let host = host.strip_suffix(":443").unwrap_or(host);
                 format!("if it is meant to be a plain registry, allow it with --insecure {host}")
             }
             Failure::ClientCertificate(_) => "give the client's certificate with --cert and --key".into(),

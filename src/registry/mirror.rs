@@ -10,7 +10,7 @@ use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
 
 /// The host of Docker Hub's API.
-const DOCKER_HUB: &str = "registry-1.docker.io";
+pub(super) const DOCKER_HUB: &str = "registry-1.docker.io";
 
 /// A host that has another registry's repositories, possibly below a path.
 #[derive(Debug, Clone, PartialEq, Eq)]

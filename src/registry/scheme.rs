@@ -6,9 +6,11 @@ use ureq::http::StatusCode;
 use ureq::http::uri::Scheme;
 
 use super::client::{Client, Session, url};
+use super::connect::lookup;
 use super::failure::Failure;
-use super::mirror::Endpoint;
+use super::mirror::{DOCKER_HUB, Endpoint};
 use super::transport::Request;
+use crate::net::address::is_loopback;
 use crate::registry::request_error::RequestError;
 
 /// Largest part of the response to a ping that is read, in bytes.
@@ -37,11 +39,26 @@ impl Client {
             self.probe_https_first(endpoint)?
         } else if address.is_loopback() {
             self.probe_http_first(endpoint)?
+        } else if self.leads_to_loopback(endpoint)? {
+            self.probe_https_first(endpoint)?
         } else {
             Scheme::HTTPS
         };
         *known = Some(scheme.clone());
         Ok(scheme)
+    }
+
+    /// Whether a registry's name resolves to loopback. Docker accepts plain HTTP from such registries, and never from
+    /// Docker Hub. A proxy resolves names itself.
+    fn leads_to_loopback(&self, endpoint: &Endpoint) -> Result<bool, RequestError> {
+        let address = &endpoint.address;
+        let url = url(&Scheme::HTTPS, endpoint, "/v2/")?;
+        if address.ip().is_some() || address.host == DOCKER_HUB || self.transport.is_proxied(&url) {
+            return Ok(false);
+        }
+        // The request reports a name that is not found.
+        let found = lookup(&address.host, self.transport.timeouts.connect);
+        Ok(found.is_some_and(|found| !found.is_empty() && found.iter().all(is_loopback)))
     }
 
     /// Asks whether the API exists, without authentication.

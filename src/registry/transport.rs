@@ -159,6 +159,11 @@ impl Transport {
         }
     }
 
+    /// Whether requests to a URL go through a proxy.
+    pub(super) fn is_proxied(&self, url: &Uri) -> bool {
+        self.proxies.choose(url).is_some()
+    }
+
     /// Makes a request and follows redirects. `Authorization` is sent only to the requested host, and not again
     /// if a redirect leads back to it.
     pub(super) fn fetch(&self, request: &Request) -> Result<Answer, Failure> {

@@ -173,6 +173,26 @@ fn insecure_is_https_without_trust_or_plain_http() {
 }
 
 #[test]
+fn a_name_of_this_machine_may_be_that_of_a_plain_registry() {
+    // A spelling of 127.0.0.1 that only a lookup knows.
+    const NAME: &str = "0x7f000001";
+    let at = |server: &Server| {
+        let host = server.host();
+        let (_, port) = host.rsplit_once(':').unwrap();
+        let reference = format!("{NAME}:{port}/lib/app:1").parse().unwrap();
+        source(quick()).resolve(&reference).map(drop)
+    };
+    let image = Fixture::new();
+    let plain = Server::start(move |seen| image.answer(seen));
+    at(&plain).unwrap();
+    // TLS that nothing trusts is not gone around.
+    let server = serve("server", false);
+    let error = at(&server).unwrap_err();
+    assert!(error.to_string().contains("is not trusted"), "{error}");
+    assert_eq!(server.seen().len(), 0);
+}
+
+#[test]
 fn a_client_certificate_is_shown_to_registries_only() {
     let server = serve("server", true);
     let (text, hint) = result(trusting("ca.crt"), &server).unwrap_err();
