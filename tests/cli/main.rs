@@ -14,7 +14,7 @@
 //! keep_going.rs saves of which some images cannot be had, and new names
 //! json.rs       the documents of all commands
 //! memory.rs     many names of one image
-//! nameless.rs   images without a name: what they are called, and loads that leave them out
+//! nameless.rs   images without a name: what they are called, and loads that skip them
 //! places.rs     where archives are written to, and standard streams
 //! parts.rs      parts that are missing, short, or of another archive
 //! printed.rs    text, exit codes, help, lists of names
