@@ -18,8 +18,7 @@
 //! - [`image`]: what a reference stands for, and the selection and renaming of images
 //! - [`source`]: where images are read from; [`transfer`]: the scheduler that fetches their blobs
 //! - [`archive`]: the OCI-layout tar: layout, writer, reader, verification, views
-//! - [`rebuild`]: recompresses layers into their original form
-//! - [`held`]: images whose store lost part of their registry form
+//! - [`recover`]: images whose store lost part of their registry form
 //! - [`serve`]: serves manifests by digest, over HTTP, to an engine on this host
 //! - [`save`]: from references and a source to an archive
 //! - [`load`]: from an archive to a target: probe, plan, apply
@@ -33,14 +32,13 @@ pub mod docker;
 pub mod error;
 pub mod escape;
 pub mod goflate;
-pub mod held;
 pub mod image;
 pub mod interrupt;
 pub mod load;
 pub mod net;
 pub mod oci;
 pub mod progress;
-pub mod rebuild;
+pub mod recover;
 pub mod registry;
 pub mod save;
 pub mod serve;

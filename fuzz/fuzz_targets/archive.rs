@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use sealift::archive::segments::Segments;
 use sealift::archive::verify::{self, verify};
 use sealift::archive::{Opened, Options};
-use sealift::rebuild::Unpacked as _;
+use sealift::blob::Uncompressed as _;
 use sealift::interrupt::Interrupt;
 use sealift::progress::Silent;
 
@@ -28,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
             let options = verify::Options { max_layer_size: 1 << 20, ..verify::Options::default() };
             let _ = verify(&*content, &options, &Silent, &Interrupt::default());
         }
-        Ok(Opened::Unpacked(save)) => {
+        Ok(Opened::DockerSave(save)) => {
             for diff_id in save.images().iter().flat_map(|image| &image.config.diff_ids) {
                 let Ok(Some(size)) = save.size(diff_id) else { continue };
                 let mut layer = save.open(diff_id).expect("what has a size can be read");

@@ -36,7 +36,7 @@ pub enum Opened {
     /// An OCI layout.
     Layout(Box<dyn Content>),
     /// An archive of `docker save`: images without a registry's manifest.
-    Unpacked(DockerSave),
+    DockerSave(DockerSave),
 }
 
 /// Opens one OCI layout: a file, a folder, the parts of one archive in any order, or `-` for standard input.
@@ -50,7 +50,7 @@ pub enum Opened {
 pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Content>> {
     match open_any(paths, options)? {
         Opened::Layout(content) => Ok(content),
-        Opened::Unpacked(save) => {
+        Opened::DockerSave(save) => {
             let place = Place::default().within(save.label());
             Err(Error::refused(place, Problem::DockerSave))
         }
@@ -131,7 +131,7 @@ impl Opened {
                 return Err(Error::Refused(Box::new(error)));
             }
             let files = Files::new(label, files, index.links);
-            return Ok(Opened::Unpacked(DockerSave::new(files, options)?));
+            return Ok(Opened::DockerSave(DockerSave::new(files, options)?));
         }
         let mut findings = index.findings;
         findings.extend(index.links.iter().map(|link| link.finding(label)));

@@ -76,7 +76,7 @@ pub(super) fn open(
             .collect();
         let config = file_of(&manifest.config.digest);
         let files = Files::new(label, files, Vec::new());
-        return Ok(Opened::Unpacked(DockerSave::of_image(
+        return Ok(Opened::DockerSave(DockerSave::of_image(
             files, config, layers, options,
         )?));
     }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use sealift::archive::{self, ArchiveSource, Opened, segments};
 use sealift::docker;
-use sealift::held::{self, HeldSource, Holder, Saved};
 use sealift::interrupt::Interrupt;
 use sealift::progress::Progress;
+use sealift::recover::{self, DockerSaveStore, LocalStore, RecoverSource};
 use sealift::source::{Several, Source, Upstream};
 use sealift::{Error, Result};
 
@@ -219,8 +219,8 @@ impl Open<'_> {
     fn docker(&self) -> Result<Box<dyn Source>> {
         let options = docker::Options::from_process();
         let root = self.args.data_root.as_deref();
-        let holder = docker::source::holder(&options, root, &self.spool, self.progress.as_ref())?;
-        self.held(holder)
+        let store = docker::source::local_store(&options, root, &self.spool, self.progress.as_ref())?;
+        self.recovering(store)
     }
 
     /// The local Docker for images whose digest it can prove, then the registry.
@@ -268,7 +268,7 @@ impl Open<'_> {
                 let upstream = Upstream::new(self.upstream()?, self.progress.clone());
                 Ok(Box::new(ArchiveSource::new(content)?.asking(upstream)))
             }
-            Opened::Unpacked(save) => self.held(Box::new(Saved::new(save)?)),
+            Opened::DockerSave(save) => self.recovering(Box::new(DockerSaveStore::new(save)?)),
         }
     }
 
@@ -282,19 +282,19 @@ impl Open<'_> {
         Ok(Some(Arc::new(source)))
     }
 
-    fn held(&self, holder: Box<dyn Holder>) -> Result<Box<dyn Source>> {
+    fn recovering(&self, store: Box<dyn LocalStore>) -> Result<Box<dyn Source>> {
         let upstream = self.upstream()?;
-        let options = held::Options {
+        let options = recover::Options {
             rebuild: match self.args.rebuild {
-                How::Auto => held::Rebuild::Auto,
-                How::Never => held::Rebuild::Never,
-                How::Require => held::Rebuild::Require,
+                How::Auto => recover::Rebuild::Auto,
+                How::Never => recover::Rebuild::Never,
+                How::Require => recover::Rebuild::Require,
             },
             tmpdir: self.spool.tmpdir.clone(),
-            ..held::Options::default()
+            ..recover::Options::default()
         };
-        Ok(Box::new(HeldSource::new(
-            holder,
+        Ok(Box::new(RecoverSource::new(
+            store,
             upstream,
             options,
             self.progress.clone(),

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::image::{Graph, Image};
 use crate::load::Obstacle;
 use crate::oci::{Compression, Descriptor, Digest, Index, Kind, Repository, json as strict};
-use crate::rebuild::templates::{Blob, DOCKER_PUSH};
+use crate::recover::lost::templates::{Blob, DOCKER_PUSH};
 
 /// The most entries that the daemon keeps for a layer.
 const MAX_ENTRIES: usize = 100;

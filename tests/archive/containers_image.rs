@@ -321,7 +321,7 @@ fn a_folder_of_unpacked_layers_is_taken_as_docker_save_writes_it() {
         let manifest = manifest(&sample, [DOCKER_MANIFEST, DOCKER_CONFIG, kind]);
         let folder = folder(&manifest, &blobs);
         let opened = open_any(&[folder.path().into()], &Default::default()).unwrap();
-        let Opened::Unpacked(save) = opened else {
+        let Opened::DockerSave(save) = opened else {
             panic!("{kind}: a layout");
         };
         let [image] = save.images() else {

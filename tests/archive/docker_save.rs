@@ -28,7 +28,7 @@ fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
 
 fn unpacked(path: &Path) -> DockerSave {
     match any(path) {
-        Ok(Opened::Unpacked(save)) => save,
+        Ok(Opened::DockerSave(save)) => save,
         Ok(Opened::Layout(content)) => panic!("{} is taken for a layout", content.label()),
         Err(error) => panic!("{error}"),
     }
@@ -284,7 +284,7 @@ fn a_damaged_layer_is_found_when_it_is_read() {
         ..Options::default()
     };
     let file = file_of(&Tape::default().files(&saved::crane(&[image])).end());
-    let Ok(Opened::Unpacked(save)) = open_any(&[file.path().to_path_buf()], &small) else {
+    let Ok(Opened::DockerSave(save)) = open_any(&[file.path().to_path_buf()], &small) else {
         panic!("no docker save archive");
     };
     let error = save.size(&digest("base")).unwrap_err();
@@ -312,7 +312,7 @@ fn a_file_that_shrinks_is_no_end_of_a_layer() {
 fn an_interrupt_ends_what_reads_a_layer_through() {
     let options = Options::default();
     let file = file_of(&Tape::default().files(&saved::crane(&[app()])).end());
-    let Ok(Opened::Unpacked(save)) = open_any(&[file.path().to_path_buf()], &options) else {
+    let Ok(Opened::DockerSave(save)) = open_any(&[file.path().to_path_buf()], &options) else {
         panic!("no docker save archive");
     };
     options.interrupt.stop();
@@ -341,7 +341,7 @@ fn no_cut_is_read_and_no_flip_makes_another_image() {
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
-        let Ok(Opened::Unpacked(save)) = open(&bytes) else {
+        let Ok(Opened::DockerSave(save)) = open(&bytes) else {
             continue;
         };
         let [found] = save.images() else {
@@ -371,7 +371,7 @@ fn configs_have_a_limit_together() {
         })
         .collect();
     let open = |images: &[Image]| any(file_of(&Tape::default().files(&saved::crane(images)).end()).path());
-    assert!(matches!(open(&images[..15]), Ok(Opened::Unpacked(_))));
+    assert!(matches!(open(&images[..15]), Ok(Opened::DockerSave(_))));
     let error = open(&images).err().unwrap().to_string();
     assert!(error.ends_with("over the limit of 67108864"), "{error}");
 }

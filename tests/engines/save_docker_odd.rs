@@ -68,7 +68,7 @@ fn layers_of_unknown_encoders(puller: Engine) {
         let require = ["save", "--rebuild", "require", "-o", &archive, &image];
         let said = at(&sealift, &daemon, &[&require[..], &OUT_OF].concat()).code(6);
         let reason = match *name {
-            "zstd" => "zstd layers cannot be packed again",
+            "zstd" => "zstd layers cannot be recompressed",
             _ => "no known encoder gives it (tried Go gzip -1, ",
         };
         assert!(said.stderr.contains(reason), "{said:?}");

@@ -8,8 +8,8 @@ use crate::blob::Uncompressed;
 use crate::docker::api::Client;
 use crate::docker::store::content::ContentFolders;
 use crate::error::{Error, Result};
-use crate::held::{Holder, Holding};
 use crate::oci::{Digest, Reference, Repository};
+use crate::recover::{LocalStore, StoreImage};
 use crate::source::StoredForm;
 
 /// A containerd store whose folder can be read.
@@ -29,7 +29,7 @@ impl Content {
     }
 }
 
-/// Layers are kept packed here.
+/// This store keeps layers in their stored form only.
 impl Uncompressed for Content {
     fn size(&self, _: &Digest) -> Result<Option<u64>> {
         Ok(None)
@@ -44,12 +44,12 @@ impl Uncompressed for Content {
     }
 }
 
-impl Holder for Content {
+impl LocalStore for Content {
     fn label(&self) -> &str {
         &self.label
     }
 
-    fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
+    fn find(&self, reference: &Reference) -> Result<Option<StoreImage>> {
         let listed = Listed::find(&self.client, reference)?;
         Ok(listed.map(|listed| listed.root(reference.repository())))
     }
@@ -74,7 +74,7 @@ impl Holder for Content {
         self.folders.stored(digest)
     }
 
-    fn packed(&self, _: &Digest, _: &Repository) -> Vec<Digest> {
+    fn stored_digests(&self, _: &Digest, _: &Repository) -> Vec<Digest> {
         Vec::new()
     }
 

@@ -8,9 +8,9 @@ use crate::docker::store::content::ContentFolders;
 use crate::docker::store::manifests::KeptManifests;
 use crate::docker::store::{ClassicStore, StoredImage};
 use crate::error::Result;
-use crate::held::{HeldImage, Holder, Holding, names_of};
 use crate::oci::{Config, Digest, Reference, Repository};
 use crate::progress::Progress;
+use crate::recover::{BareImage, LocalStore, StoreImage, names_of};
 use crate::source::StoredForm;
 
 /// A classic store.
@@ -58,12 +58,12 @@ impl Uncompressed for Disk {
     }
 }
 
-impl Holder for Disk {
+impl LocalStore for Disk {
     fn label(&self) -> &str {
         &self.label
     }
 
-    fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
+    fn find(&self, reference: &Reference) -> Result<Option<StoreImage>> {
         let is_named = |image: &&StoredImage| match reference.digest() {
             Some(digest) if reference.is_nameless() => image.id == digest,
             Some(digest) => image
@@ -78,11 +78,11 @@ impl Holder for Disk {
         let Some(raw) = self.store.config(&image.id)? else {
             return Ok(None);
         };
-        let held = HeldImage::new(image.id, raw, &self.label)?;
-        Ok(Some(Holding::new(
+        let bare = BareImage::new(image.id, raw, &self.label)?;
+        Ok(Some(StoreImage::new(
             reference.repository(),
             &image.digests,
-            Some(held),
+            Some(bare),
         )))
     }
 
@@ -109,11 +109,11 @@ impl Holder for Disk {
     }
 
     fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
-        // What cannot be opened can be packed again.
+        // A layer that cannot be opened can be recompressed.
         Ok(self.folders.stored(digest).ok().flatten())
     }
 
-    fn packed(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest> {
+    fn stored_digests(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest> {
         let mut pushed = self.store.pushed(diff_id).unwrap_or_default();
         pushed.sort_by_key(|blob| blob.repository != repository.full());
         let mut digests: Vec<Digest> = Vec::new();
@@ -135,7 +135,7 @@ impl Holder for Disk {
         forms
     }
 
-    fn relatives(&self, image: &HeldImage) -> Vec<(Reference, HeldImage)> {
+    fn relatives(&self, image: &BareImage) -> Vec<(Reference, BareImage)> {
         let Some(base) = image.config.diff_ids.first() else {
             return Vec::new();
         };
@@ -143,10 +143,10 @@ impl Holder for Disk {
         let others = self.images.iter().filter(|kept| kept.id != image.id);
         for kept in others.filter(|kept| !kept.digests.is_empty()) {
             let raw = self.store.config(&kept.id).ok().flatten();
-            let held = raw.and_then(|raw| HeldImage::new(kept.id, raw, &self.label).ok());
-            if let Some(held) = held.filter(|held| held.config.diff_ids.first() == Some(base)) {
+            let bare = raw.and_then(|raw| BareImage::new(kept.id, raw, &self.label).ok());
+            if let Some(bare) = bare.filter(|bare| bare.config.diff_ids.first() == Some(base)) {
                 let names = kept.digests.iter();
-                relatives.extend(names.map(|name| (name.clone(), held.clone())));
+                relatives.extend(names.map(|name| (name.clone(), bare.clone())));
             }
         }
         relatives

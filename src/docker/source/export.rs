@@ -10,9 +10,9 @@ use crate::blob::Uncompressed;
 use crate::docker::api::info::Store;
 use crate::docker::api::{Client, encode};
 use crate::error::{Error, Place, Problem, Result};
-use crate::held::{Holder, Holding, Saved, names_of};
 use crate::oci::{Digest, MAX_METADATA, Reference, Repository};
 use crate::progress::Progress;
+use crate::recover::{DockerSaveStore, LocalStore, StoreImage, names_of};
 use crate::source::StoredForm;
 
 /// An image as the engine tells of it.
@@ -68,8 +68,8 @@ impl Listed {
 
     /// The image where ids are those of indexes and manifests: a name's digest is the id, whether or not the name
     /// was ever pulled or pushed.
-    pub fn root(&self, repository: &Repository) -> Holding {
-        Holding::new(repository, &[Reference::digested(repository, self.id)], None)
+    pub fn root(&self, repository: &Repository) -> StoreImage {
+        StoreImage::new(repository, &[Reference::digested(repository, self.id)], None)
     }
 
     /// Every name that the engine shows: tags, and digests where there is no tag.
@@ -120,7 +120,7 @@ struct Exported {
 
 enum Stream {
     /// The classic store's.
-    Saved(Box<Saved>),
+    Saved(Box<DockerSaveStore>),
     /// The containerd store's.
     Layout(Box<dyn Content>),
 }
@@ -166,13 +166,13 @@ impl Export {
         let body = BufReader::with_capacity(1 << 18, body);
         let opened = Opened::read(&self.label, body, &self.spool).map_err(|error| self.cut(error))?;
         match (opened, self.store) {
-            (Opened::Unpacked(save), Store::Classic) => {
+            (Opened::DockerSave(save), Store::Classic) => {
                 let mut shown: HashMap<Digest, Vec<Reference>> = HashMap::new();
                 for listed in images.values().filter(|listed| ids.contains(&listed.id)) {
                     let names = shown.entry(listed.id).or_default();
                     names.extend(listed.tags.iter().chain(&listed.digests).cloned());
                 }
-                let saved = Saved::of_engine(save, &self.label, shown)?;
+                let saved = DockerSaveStore::of_engine(save, &self.label, shown)?;
                 Ok(Stream::Saved(Box::new(saved)))
             }
             (Opened::Layout(content), Store::Containerd) => {
@@ -217,7 +217,7 @@ impl Export {
     }
 
     /// What was exported of a classic store.
-    fn saved(&self) -> impl Iterator<Item = &Saved> {
+    fn saved(&self) -> impl Iterator<Item = &DockerSaveStore> {
         self.streams().iter().filter_map(|stream| match stream {
             Stream::Saved(saved) => Some(saved.as_ref()),
             Stream::Layout(_) => None,
@@ -258,7 +258,7 @@ impl Uncompressed for Export {
     }
 }
 
-impl Holder for Export {
+impl LocalStore for Export {
     fn label(&self) -> &str {
         &self.label
     }
@@ -284,7 +284,7 @@ impl Holder for Export {
         Ok(())
     }
 
-    fn find(&self, reference: &Reference) -> Result<Option<Holding>> {
+    fn find(&self, reference: &Reference) -> Result<Option<StoreImage>> {
         let Some(exported) = self.exported.get() else {
             return Ok(None);
         };
@@ -348,8 +348,10 @@ impl Holder for Export {
         Ok(layouts.find_map(|content| content.stored(digest)).cloned())
     }
 
-    fn packed(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest> {
-        let mut all = self.saved().map(|saved| saved.packed(diff_id, repository));
+    fn stored_digests(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest> {
+        let mut all = self
+            .saved()
+            .map(|saved| saved.stored_digests(diff_id, repository));
         all.find(|digests| !digests.is_empty()).unwrap_or_default()
     }
 

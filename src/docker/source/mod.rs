@@ -23,21 +23,21 @@ use super::store::{ClassicStore, content_of};
 use crate::archive;
 use crate::docker::stopped::StoppedStore;
 use crate::error::{Error, Result};
-use crate::held::Holder;
 use crate::load::Obstacle;
 use crate::progress::Progress;
+use crate::recover::LocalStore;
 
 /// What holds the images of the Docker that is meant; of one that does not run, its files do.
 ///
 /// # Errors
 ///
 /// If nothing answers, and there is no store that can be read without it.
-pub fn holder(
+pub fn local_store(
     options: &Options,
     data_root: Option<&Path>,
     spool: &archive::Options,
     progress: &dyn Progress,
-) -> Result<Box<dyn Holder>> {
+) -> Result<Box<dyn LocalStore>> {
     if let Some(root) = data_root {
         return stopped(Some(root), spool, progress);
     }
@@ -47,7 +47,7 @@ pub fn holder(
         Err(error) if StoppedStore::is_of(&options.environment) && is_root() => {
             let found = stopped(None, spool, progress);
             progress.note(&match &found {
-                Ok(holder) => format!("Docker does not run: reading {}", holder.label()),
+                Ok(store) => format!("Docker does not run: reading {}", store.label()),
                 Err(why) => format!("Docker does not run, and its store cannot be read: {why}"),
             });
             found.map_err(|_| downed(error))
@@ -93,7 +93,7 @@ fn stopped(
     data_root: Option<&Path>,
     spool: &archive::Options,
     progress: &dyn Progress,
-) -> Result<Box<dyn Holder>> {
+) -> Result<Box<dyn LocalStore>> {
     let files = Files::find(data_root)?;
     let folders = ContentFolders::find(&files.data_root);
     let label = format!("the classic store in {}", files.data_root.display());
@@ -114,14 +114,14 @@ fn stopped(
     Ok(Box::new(disk::Disk::new(store, folders, label, progress)?))
 }
 
-fn running(client: Client, spool: &archive::Options, progress: &dyn Progress) -> Result<Box<dyn Holder>> {
+fn running(client: Client, spool: &archive::Options, progress: &dyn Progress) -> Result<Box<dyn LocalStore>> {
     let (store, version) = (Info::ask(&client)?.store(), Version::ask(&client)?.version);
     let kind = match store {
         Store::Classic => "classic",
         Store::Containerd => "containerd",
     };
     let label = format!("Docker {version} ({kind} store)");
-    let direct: Result<Box<dyn Holder>, Obstacle> = match store {
+    let direct: Result<Box<dyn LocalStore>, Obstacle> = match store {
         Store::Classic => classic(&client, &label, spool, progress)?,
         Store::Containerd => match content_of(&client) {
             Ok(folders) => {
@@ -143,7 +143,7 @@ fn classic(
     label: &str,
     spool: &archive::Options,
     progress: &dyn Progress,
-) -> Result<Result<Box<dyn Holder>, Obstacle>> {
+) -> Result<Result<Box<dyn LocalStore>, Obstacle>> {
     let (store, folders) = match (ClassicStore::of(client), content_of(client)) {
         (Ok(store), Ok(folders)) => (store, folders),
         (Err(obstacle), _) | (_, Err(obstacle)) => return Ok(Err(obstacle)),

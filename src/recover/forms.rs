@@ -1,0 +1,144 @@
+//! What is known of layers as they are stored: by manifests that the store has of other images, and by the other
+//! sources of the save.
+
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
+
+use super::{BareImage, LocalStore, manifests};
+use crate::error::{Error, Result};
+use crate::oci::{Descriptor, Digest, Document, Kind};
+use crate::recover::lost::Candidate;
+use crate::source::{Others, StoredForm, Upstream};
+
+/// Most manifests of related images that a registry is asked for, for each image.
+const MAX_RELATIVES: usize = 8;
+
+/// What is known of layers. It is looked for when it is asked for first.
+pub(super) struct Known<'a> {
+    store: &'a dyn LocalStore,
+    others: &'a Others<'a>,
+    /// Blobs that another source has, with their sizes and kinds.
+    elsewhere: OnceCell<HashMap<Digest, (u64, Kind)>>,
+    forms: OnceCell<Forms>,
+    /// By the registry's manifests of related images.
+    asked: Forms,
+    /// The digests of those that were asked for.
+    relatives: HashSet<Digest>,
+}
+
+/// The blobs that manifests name.
+#[derive(Default)]
+struct Forms {
+    by_diff_id: HashMap<Digest, Vec<Digest>>,
+    /// Stored bytes, and what they are.
+    blobs: HashMap<Digest, (u64, Kind)>,
+}
+
+impl Forms {
+    fn add(&mut self, form: &StoredForm) {
+        self.blobs.entry(form.layer.digest).or_insert(blob(form));
+        if let Some(diff_id) = form.diff_id {
+            let known = self.by_diff_id.entry(diff_id).or_default();
+            if !known.contains(&form.layer.digest) {
+                known.push(form.layer.digest);
+            }
+        }
+    }
+}
+
+fn blob(form: &StoredForm) -> (u64, Kind) {
+    (form.layer.size, form.layer.media_type.kind())
+}
+
+impl<'a> Known<'a> {
+    pub fn new(store: &'a dyn LocalStore, others: &'a Others<'a>) -> Known<'a> {
+        Known {
+            store,
+            others,
+            elsewhere: OnceCell::new(),
+            forms: OnceCell::new(),
+            asked: Forms::default(),
+            relatives: HashSet::new(),
+        }
+    }
+
+    /// Whether another source has a layer as it is stored.
+    pub fn is_elsewhere(&self, layer: &Descriptor) -> bool {
+        let elsewhere = self.elsewhere.get_or_init(|| {
+            let forms = self.others.stored_forms().into_iter();
+            let here = forms.filter(|form| form.is_here);
+            here.map(|form| (form.layer.digest, blob(&form))).collect()
+        });
+        elsewhere.get(&layer.digest) == Some(&(layer.size, layer.media_type.kind()))
+    }
+
+    fn forms(&self) -> &Forms {
+        self.forms.get_or_init(|| {
+            let mut forms = Forms::default();
+            let here = self.store.stored_forms();
+            for form in here.iter().chain(&self.others.stored_forms()) {
+                forms.add(form);
+            }
+            forms
+        })
+    }
+
+    /// Stored bytes of a blob and what it is, if a manifest tells.
+    fn blob(&self, digest: &Digest) -> Option<(u64, Kind)> {
+        let blobs = [&self.forms().blobs, &self.asked.blobs];
+        blobs.into_iter().find_map(|blobs| blobs.get(digest)).copied()
+    }
+
+    /// Stored bytes of a blob, if a manifest tells.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        self.blob(digest).map(|(size, _)| size)
+    }
+
+    /// What a blob is, if a manifest tells.
+    pub fn kind(&self, digest: &Digest) -> Option<Kind> {
+        self.blob(digest).map(|(_, kind)| kind)
+    }
+
+    /// The blobs that manifests name for a layer.
+    pub fn candidates(&self, diff_id: &Digest) -> Vec<Candidate> {
+        let known = [&self.forms().by_diff_id, &self.asked.by_diff_id];
+        let digests = known.into_iter().filter_map(|known| known.get(diff_id)).flatten();
+        let candidate = |digest: &Digest| Candidate {
+            digest: *digest,
+            size: self.size(digest),
+        };
+        digests.map(candidate).collect()
+    }
+
+    /// Asks the registry for the manifests of images that share layers with one. Whether something new is known.
+    pub fn ask_registry(&mut self, upstream: &Upstream, image: &BareImage) -> Result<bool> {
+        if !upstream.is_there() {
+            return Ok(false);
+        }
+        let mut left = MAX_RELATIVES;
+        let mut forms = Vec::new();
+        for (name, relative) in self.store.relatives(image) {
+            let Some(digest) = name.digest() else { continue };
+            if left == 0 || !self.relatives.insert(digest) {
+                continue;
+            }
+            left -= 1;
+            let found = manifests::in_registry(upstream, name.repository(), digest, Some(&relative));
+            let found = match found {
+                Ok(Some(found)) => found,
+                Ok(None) | Err(Error::Refused(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            for bytes in found.documents.into_values() {
+                let Some(media_type) = Document::sniff(&bytes) else {
+                    continue;
+                };
+                if let Ok(Document::Manifest(manifest)) = Document::parse(&media_type, bytes) {
+                    forms.extend(StoredForm::of(&manifest, Some(&relative.config), |_| false));
+                }
+            }
+        }
+        forms.iter().for_each(|form| self.asked.add(form));
+        Ok(!forms.is_empty())
+    }
+}

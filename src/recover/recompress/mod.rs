@@ -1,0 +1,23 @@
+//! Recompresses layers into their original, digest-identical form.
+//!
+//! Engines keep layers uncompressed, and `docker save` writes them so. The stored form that the registry had is made
+//! again with the encoder that made it first; the digest proves it.
+//!
+//! - [`encoders`]: the table of encoders, and which tools use them
+//! - [`layers`]: recompresses many layers, each until it has its digest
+//! - `attempt`: one layer, tried with one encoder after the other
+//! - `boundaries`: where a tar was split when Go's encoder got it, as far as that shows
+//! - `compressor`: the encoders at work
+//! - `spool`: temporary files with recompressed layers
+
+mod attempt;
+mod boundaries;
+mod compressor;
+pub mod encoders;
+pub mod layers;
+mod spool;
+#[cfg(test)]
+mod tests;
+
+pub use encoders::{Deflate, Encoder};
+pub use layers::{Expected, MissingLayer, Options, Outcome, Reason, Recompressed, recompress};

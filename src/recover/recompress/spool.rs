@@ -1,0 +1,141 @@
+//! Where recompressed layers go: unnamed temporary files, one for each worker, so that many layers need few open files.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::encoders::{Deflate, Encoder, HEADER};
+use crate::blob::{Extent, Stored};
+use crate::error::{Error, Result};
+use crate::oci::{Digest, Hasher};
+
+/// A worker's temporary file.
+pub(super) struct Spool {
+    file: Arc<File>,
+    path: Arc<PathBuf>,
+    /// Where the next layer goes: behind those that are kept.
+    end: u64,
+}
+
+impl Spool {
+    pub(super) fn new(tmpdir: &Path) -> Result<Spool> {
+        let file = tempfile::tempfile_in(tmpdir).map_err(|error| full(tmpdir, error))?;
+        Ok(Spool {
+            file: Arc::new(file),
+            path: Arc::new(tmpdir.to_path_buf()),
+            end: 0,
+        })
+    }
+
+    /// Begins a layer, of which more than `limit` stored bytes are of no use. Its digest is made in the algorithm of
+    /// `like`.
+    pub(super) fn begin(&self, deflate: Deflate, limit: Option<u64>, like: &Digest) -> Output {
+        let hashed = |encoder: &'static Encoder| {
+            let mut hasher = Hasher::like(like);
+            hasher.update(&encoder.header);
+            (encoder, hasher)
+        };
+        Output {
+            file: Arc::clone(&self.file),
+            start: self.end,
+            count: 0,
+            limit: limit.unwrap_or(u64::MAX),
+            hashers: deflate.encoders().map(hashed).collect(),
+        }
+    }
+
+    /// Keeps a layer, as this encoder writes it.
+    pub(super) fn keep(&mut self, output: &Output, encoder: &Encoder, name: String) -> Result<Stored> {
+        self.file
+            .write_all_at(&encoder.header, output.start)
+            .map_err(|error| self.full(error))?;
+        self.end = output.start.saturating_add(output.count);
+        Ok(Stored {
+            extents: vec![Extent {
+                file: Arc::clone(&self.file),
+                path: Arc::clone(&self.path),
+                offset: output.start,
+                length: output.count,
+            }],
+            size: output.count,
+            entry: name,
+            offset: None,
+        })
+    }
+
+    /// Gives back the room of a layer that is not kept.
+    pub(super) fn drop_rest(&self) -> Result<()> {
+        self.file.set_len(self.end).map_err(|error| self.full(error))
+    }
+
+    pub(super) fn full(&self, error: io::Error) -> Error {
+        full(&self.path, error)
+    }
+}
+
+fn full(tmpdir: &Path, source: io::Error) -> Error {
+    Error::Io {
+        action: "write",
+        path: tmpdir.to_path_buf(),
+        offset: None,
+        source: source.into(),
+        hint: Some(
+            "recompressed layers are written there, as much as their stored form; choose another folder with \
+             --tmpdir"
+                .into(),
+        ),
+    }
+}
+
+/// A layer on its way into a spool: written once, and hashed with the header of each encoder that it may be of.
+pub(super) struct Output {
+    file: Arc<File>,
+    start: u64,
+    /// Stored bytes so far.
+    count: u64,
+    limit: u64,
+    hashers: Vec<(&'static Encoder, Hasher)>,
+}
+
+impl Output {
+    /// Whether more came than was expected.
+    pub(super) fn is_over(&self) -> bool {
+        self.count > self.limit
+    }
+
+    /// Stored bytes.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The digest with each encoder's header.
+    pub(super) fn digests(&self) -> impl Iterator<Item = (&'static Encoder, Digest)> {
+        self.hashers
+            .iter()
+            .map(|(encoder, hasher)| (*encoder, hasher.clone().finish()))
+    }
+}
+
+impl Write for Output {
+    /// Takes all bytes; those over the limit go nowhere.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let at = self.count;
+        self.count = at.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if !self.is_over() {
+            // The header is each encoder's own.
+            let rest = usize::try_from(at).map_or(0, |at| HEADER.saturating_sub(at));
+            let body = bytes.get(rest..).unwrap_or_default();
+            for (_, hasher) in &mut self.hashers {
+                hasher.update(body);
+            }
+            self.file.write_all_at(bytes, self.start.saturating_add(at))?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

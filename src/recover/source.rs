@@ -1,0 +1,334 @@
+//! A local store as a source: its images are made ready all at once, then given out like any other.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::LocalStore;
+use super::layers::MissingLayers;
+use super::work::{self, Ready, Work};
+use crate::blob::Stored;
+use crate::error::{Error, Place, Problem, Result};
+use crate::image::asked::ShortId;
+use crate::image::provenance::{Evidence, Origins, Provenance};
+use crate::image::selector::Selector;
+use crate::image::{Graph, names};
+use crate::interrupt::Interrupt;
+use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
+use crate::progress::Progress;
+use crate::source::{Others, Source, Standing, StoredForm, Upstream};
+use crate::transfer;
+
+/// Whether missing manifests are rebuilt and missing layers recompressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rebuild {
+    /// Where possible; layers that cannot be recompressed stay uncompressed.
+    #[default]
+    Auto,
+    /// Never.
+    Never,
+    /// An image of which something cannot be proven is an error.
+    Require,
+}
+
+/// How images are made ready.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether missing manifests are rebuilt and missing layers recompressed.
+    pub rebuild: Rebuild,
+    /// Where recompressed layers are kept until they are in the archive; it needs room for their stored bytes.
+    pub tmpdir: PathBuf,
+    /// Layers to recompress at once.
+    pub jobs: NonZeroUsize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            rebuild: Rebuild::default(),
+            tmpdir: std::env::temp_dir(),
+            jobs: transfer::JOBS,
+        }
+    }
+}
+
+/// A [`LocalStore`] as a [`Source`].
+pub struct RecoverSource {
+    store: Box<dyn LocalStore>,
+    upstream: Upstream,
+    options: Options,
+    progress: Arc<dyn Progress>,
+    interrupt: Interrupt,
+    ready: Mutex<Ready>,
+    /// Names in the store, for messages.
+    names: OnceLock<Option<Vec<Reference>>>,
+}
+
+impl RecoverSource {
+    /// Makes a source of a store, and of a registry that may be out of reach.
+    pub fn new(
+        store: Box<dyn LocalStore>,
+        upstream: Option<Arc<dyn Source>>,
+        options: Options,
+        progress: Arc<dyn Progress>,
+        interrupt: Interrupt,
+    ) -> RecoverSource {
+        RecoverSource {
+            store,
+            upstream: Upstream::new(upstream, progress.clone()),
+            options,
+            progress,
+            interrupt,
+            ready: Mutex::default(),
+            names: OnceLock::new(),
+        }
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Ready> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses images of which something is not proven.
+    fn require(&self, references: &[Reference]) -> Result<()> {
+        let others = |reference| self.ready().others.get(&Reference::full(reference)).cloned();
+        let others: Vec<Reference> = references.iter().filter_map(others).flatten().collect();
+        for reference in references.iter().chain(&others) {
+            let name = reference.full();
+            let (image, left_out) = {
+                let ready = self.ready();
+                (
+                    ready.images.get(&name).cloned(),
+                    ready.left_out.get(&name).cloned(),
+                )
+            };
+            let mut reason = left_out.filter(|reason| reason.starts_with(work::UNPROVEN));
+            if let Some(image) = image {
+                let graph = self.ready().walk(self.store.as_ref(), &image.root)?;
+                let provenance = self.provenance(reference, &graph)?;
+                let is_short =
+                    provenance.evidence() != Evidence::Verified || !provenance.uncompressed.is_empty();
+                let origins = provenance.origins.as_ref().filter(|_| is_short);
+                reason = origins.map(ToString::to_string);
+            }
+            if let Some(reason) = reason {
+                let error = Error::NotShown {
+                    message: format!("{reference}: {reason}"),
+                    hint: Some("--rebuild auto saves what there is, and says what it is".into()),
+                };
+                self.ready().images.remove(&name);
+                self.ready().failed.insert(name, error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that it does not have a document which an index names.
+    fn not_pulled(&self, descriptor: &Descriptor) -> Error {
+        let platform = descriptor.platform.as_ref();
+        Error::NotFound {
+            what: platform.map_or_else(
+                || descriptor.digest.to_string(),
+                |platform| format!("{} for {platform}", descriptor.digest),
+            ),
+            place: self.store.label().into(),
+            hint: Some(
+                "it was not pulled; pull it, or take the image from its registry with --from registry".into(),
+            ),
+        }
+    }
+
+    /// Says that it does not have an image, and what it has.
+    fn absent(&self, reference: &Reference) -> Error {
+        let left_out = self.ready().left_out.get(&reference.full()).cloned();
+        let names = self.names.get_or_init(|| self.store.references().ok());
+        Error::NotFound {
+            what: reference.familiar(),
+            place: self.store.label().into(),
+            hint: left_out.or(names.as_ref().map(|names| match names.as_slice() {
+                [] => "none of its images has a name".into(),
+                names => {
+                    let names = names.iter().map(Reference::familiar).collect();
+                    let known = names::instead_of(&reference.familiar(), names);
+                    match is_like_an_id(reference) {
+                        true => format!("no image has this id either; {known}"),
+                        false => known,
+                    }
+                }
+            })),
+        }
+    }
+}
+
+impl Source for RecoverSource {
+    fn prepare(
+        &self,
+        references: &[Reference],
+        platforms: Option<&PlatformSelection>,
+        others: &Others<'_>,
+    ) -> Result<()> {
+        self.store.gather(references, self.progress.as_ref())?;
+        self.progress.phase("looking for manifests", None);
+        let (store, progress) = (self.store.as_ref(), self.progress.as_ref());
+        let recompress =
+            |missing: &MissingLayers| missing.recompress(store, &self.options, progress, &self.interrupt);
+        let mut work = Work::new(store, &self.upstream, &self.interrupt, platforms, others);
+        for reference in references {
+            work.ask(reference)?;
+        }
+        work.recover(&recompress)?;
+        work.look()?;
+        let outcomes = recompress(&work.missing)?;
+        *self.ready() = work.settle(&outcomes)?;
+        match self.options.rebuild {
+            Rebuild::Require => self.require(references),
+            Rebuild::Auto | Rebuild::Never => Ok(()),
+        }
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        self.store.stored_forms()
+    }
+
+    fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
+        let others = self.ready().others.get(&reference.full()).cloned();
+        others.unwrap_or_default()
+    }
+
+    fn selection(&self, _: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
+        // An engine's image is of one platform, which was compared already.
+        match asked {
+            Some(asked) if self.ready().is_open => asked.clone(),
+            _ => PlatformSelection::Present,
+        }
+    }
+
+    fn omits(&self, reference: &Reference, document: &Descriptor) -> bool {
+        self.ready().omits(self.store.as_ref(), reference, document)
+    }
+
+    fn standing(&self, reference: &Reference) -> Standing {
+        let ready = self.ready();
+        match ready.images.get(&reference.full()) {
+            Some(image) if image.substitute.is_some() => Standing::Unproven,
+            Some(_) => Standing::Proven,
+            None if ready.failed.contains_key(&reference.full()) => Standing::Failed,
+            None => Standing::Absent,
+        }
+    }
+
+    fn origin(&self, _: &Reference) -> String {
+        self.store.label().into()
+    }
+
+    fn is_private(&self, _: &Reference) -> bool {
+        self.store.is_private()
+    }
+
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        let name = reference.full();
+        let (root, failed) = {
+            let ready = self.ready();
+            let root = ready.images.get(&name).map(|image| image.root.clone());
+            (root, ready.failed.get(&name).cloned())
+        };
+        root.ok_or_else(|| failed.unwrap_or_else(|| self.absent(reference)))
+    }
+
+    fn provenance(&self, reference: &Reference, graph: &Graph) -> Result<Provenance> {
+        let ready = self.ready();
+        let Some(image) = ready.images.get(&reference.full()) else {
+            return Ok(Provenance::default());
+        };
+        let mut provenance = Provenance {
+            substitute: image.substitute,
+            ..Provenance::default()
+        };
+        let mut origins = Origins {
+            manifest: image.origin.clone(),
+            layers: BTreeMap::new(),
+        };
+        for layer in graph.images.iter().flat_map(|image| &image.manifest.layers) {
+            if let Some(tar) = ready.layers.uncompressed.get(&layer.digest) {
+                provenance.uncompressed.insert(layer.digest, tar.clone());
+            }
+            if let Some(origin) = ready.layers.origins.get(&layer.digest) {
+                origins.layers.insert(layer.digest, origin.clone());
+            }
+        }
+        provenance.origins = Some(origins);
+        Ok(provenance)
+    }
+
+    fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        self.ready()
+            .document(self.store.as_ref(), descriptor)?
+            .ok_or_else(|| self.not_pulled(descriptor))
+    }
+
+    fn open(&self, _: &Repository, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
+        let digest = &descriptor.digest;
+        let (recompressed, upstream) = {
+            let ready = self.ready();
+            let upstream = ready.layers.upstream.get(digest).cloned();
+            (ready.layers.recompressed.get(digest).cloned(), upstream)
+        };
+        if let (None, Some(repository)) = (&recompressed, upstream) {
+            return self.upstream.open(&repository, descriptor, offset);
+        }
+        // What an engine is fetching is there in part.
+        let is_whole = |stored: &Stored| stored.size == descriptor.size;
+        let stored = match recompressed {
+            Some(recompressed) => Some(recompressed),
+            None => self.store.stored(digest)?.filter(is_whole),
+        };
+        if let Some(stored) = stored {
+            return Ok(Box::new(stored.reader(offset)));
+        }
+        let mut tar = self.store.open(digest)?;
+        skip(&mut tar, offset)?;
+        Ok(tar)
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        self.store.references()
+    }
+
+    fn nameless(&self) -> Result<Vec<Digest>> {
+        self.store.nameless()
+    }
+
+    fn with_id(&self, id: &ShortId) -> Result<Vec<Reference>> {
+        Ok(id.among(self.holder.references()?, self.holder.ids()?))
+    }
+
+    fn fault(&self, _: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
+        let upstream = {
+            let ready = self.ready();
+            let is_recompressed = ready.layers.recompressed.contains_key(&descriptor.digest);
+            let upstream = ready.layers.upstream.get(&descriptor.digest);
+            upstream.filter(|_| !is_recompressed).cloned()
+        };
+        if let Some(repository) = upstream
+            && let Some(error) = self.upstream.fault(&repository, descriptor, problem.clone())
+        {
+            return error;
+        }
+        Error::refused(Place::blob(descriptor.digest).within(self.store.label()), problem)
+    }
+}
+
+/// Whether a name is what `docker images` may show as IMAGE ID.
+fn is_like_an_id(reference: &Reference) -> bool {
+    let name = reference.familiar();
+    Selector::id(name.strip_suffix(":latest").unwrap_or(&name)).is_some()
+}
+
+/// Reads over the first bytes of what can only be read from its start.
+fn skip(tar: &mut dyn Read, bytes: u64) -> Result<()> {
+    let skipped = io::copy(&mut tar.take(bytes), &mut io::sink());
+    skipped
+        .map(drop)
+        .map_err(|error| Error::from_reader(error, Error::io("read", "a layer")))
+}

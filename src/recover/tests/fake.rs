@@ -1,0 +1,572 @@
+//! A store and a registry in memory, with real image content, which lack and do what a test wants.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex};
+
+use crate::blob::Uncompressed;
+use crate::blob::{Extent, Stored};
+use crate::error::{Error, Place, Problem, Result};
+use crate::goflate::{self, Level};
+use crate::interrupt::Interrupt;
+use crate::oci::{Config, Descriptor, Digest, Document, MediaType, Reference, Repository};
+use crate::progress::Progress;
+use crate::recover::lost::templates::{Blob, DOCKER_PUSH};
+use crate::recover::{BareImage, LocalStore, StoreImage};
+use crate::source::{Source, StoredForm};
+
+/// How a layer is stored in a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As `docker push` compresses it.
+    Push,
+    /// As crane compresses it.
+    Crane,
+    /// As no known encoder compresses it.
+    Odd,
+    Zstd,
+    Plain,
+}
+
+/// An image as a registry has it.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub config: Vec<u8>,
+    pub tars: Vec<Vec<u8>>,
+    /// The layers' stored bytes.
+    pub stored: Vec<Vec<u8>>,
+    pub layers: Vec<Descriptor>,
+    /// The manifest's stored bytes, and what an index says of it.
+    pub manifest: Vec<u8>,
+    pub root: Descriptor,
+}
+
+/// A tar of one file with compressible bytes, other ones for each seed.
+pub fn tar(seed: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut bytes = Vec::new();
+    while bytes.len() < 20_000 {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        bytes.extend_from_slice(format!("{:x} ", state % 4099).as_bytes());
+    }
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size(&bytes));
+    header.set_mode(0o644);
+    builder
+        .append_data(&mut header, "file", bytes.as_slice())
+        .unwrap();
+    builder.into_inner().unwrap()
+}
+
+fn go(tar: &[u8], level: Level) -> Vec<u8> {
+    let mut encoder = goflate::Encoder::new(Vec::new(), level);
+    encoder.write_all(tar).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub fn stored(tar: &[u8], form: Form) -> Vec<u8> {
+    match form {
+        Form::Push => go(tar, Level::DEFAULT),
+        Form::Crane => go(tar, Level::FASTEST),
+        // No tool that compresses layers notes the time.
+        Form::Odd => {
+            let noted = flate2::GzBuilder::new().mtime(1_700_000_000);
+            let mut encoder = noted.write(Vec::new(), flate2::Compression::new(3));
+            encoder.write_all(tar).unwrap();
+            encoder.finish().unwrap()
+        }
+        Form::Zstd => zstd::bulk::compress(tar, 3).unwrap(),
+        Form::Plain => tar.to_vec(),
+    }
+}
+
+pub fn size(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap()
+}
+
+pub fn described(media_type: &str, bytes: &[u8]) -> Descriptor {
+    Descriptor::new(MediaType::new(media_type), Digest::sha256(bytes), size(bytes))
+}
+
+impl Image {
+    /// One whose manifest only its registry has: nothing that is known would write it so.
+    pub fn odd(platform: &str, layers: &[(u32, Form)]) -> Image {
+        let mut image = Image::pushed(platform, layers);
+        let config = described(MediaType::OCI_CONFIG, &image.config);
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": image.layers,
+            "annotations": {"made": "by hand"},
+        });
+        image.manifest = manifest.to_string().into_bytes();
+        image.root = described(MediaType::OCI_MANIFEST, &image.manifest);
+        image.root.platform = Some(platform.parse().unwrap());
+        image
+    }
+
+    /// One whose manifest is the one that `docker push` writes.
+    pub fn pushed(platform: &str, layers: &[(u32, Form)]) -> Image {
+        let (os, architecture) = platform.split_once('/').unwrap();
+        let tars: Vec<Vec<u8>> = layers.iter().map(|(seed, _)| tar(*seed)).collect();
+        let diff_ids: Vec<Digest> = tars.iter().map(|tar| Digest::sha256(tar)).collect();
+        let config = serde_json::json!({
+            "os": os, "architecture": architecture, "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        });
+        let config = config.to_string().into_bytes();
+        let mut list = Vec::new();
+        let mut packed = Vec::new();
+        for (tar, (_, form)) in tars.iter().zip(layers) {
+            let bytes = stored(tar, *form);
+            let media_type = match form {
+                Form::Push | Form::Crane | Form::Odd => MediaType::OCI_LAYER_GZIP,
+                Form::Zstd => MediaType::OCI_LAYER_ZSTD,
+                Form::Plain => MediaType::OCI_LAYER,
+            };
+            list.push(described(media_type, &bytes));
+            packed.push(bytes);
+        }
+        let blob = |descriptor: &Descriptor| Blob {
+            digest: descriptor.digest,
+            size: descriptor.size,
+        };
+        let blobs: Vec<Blob> = list.iter().map(blob).collect();
+        let of_config = blob(&described(MediaType::OCI_CONFIG, &config));
+        let manifest = DOCKER_PUSH.write(of_config, &blobs).into_bytes();
+        let mut root = described(MediaType::DOCKER_MANIFEST, &manifest);
+        root.platform = Some(platform.parse().unwrap());
+        Image {
+            config,
+            tars,
+            stored: packed,
+            layers: list,
+            manifest,
+            root,
+        }
+    }
+
+    pub fn id(&self) -> Digest {
+        Digest::sha256(&self.config)
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.root.digest
+    }
+
+    pub fn diff_id(&self, at: usize) -> Digest {
+        Digest::sha256(&self.tars[at])
+    }
+}
+
+/// What attests the first image of each index.
+pub fn attestation() -> Image {
+    Image::odd("unknown/unknown", &[(99, Form::Plain)])
+}
+
+/// An index over images, an attestation of the first one among them.
+pub fn index(images: &[&Image]) -> Vec<u8> {
+    let mut manifests: Vec<Descriptor> = images.iter().map(|image| image.root.clone()).collect();
+    let mut attestation = attestation().root;
+    attestation.annotations = [
+        ("vnd.docker.reference.type", "attestation-manifest".to_string()),
+        ("vnd.docker.reference.digest", images[0].digest().to_string()),
+    ]
+    .map(|(key, value)| (key.to_string(), value))
+    .into();
+    manifests.push(attestation);
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests,
+    });
+    index.to_string().into_bytes()
+}
+
+/// Bytes in a file of their own.
+pub fn in_file(bytes: &[u8]) -> Stored {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    Stored {
+        extents: vec![Extent {
+            file: Arc::new(file),
+            path: Arc::new("blob".into()),
+            offset: 0,
+            length: size(bytes),
+        }],
+        size: size(bytes),
+        entry: "blob".into(),
+        offset: None,
+    }
+}
+
+/// A name that a store shows.
+#[derive(Default)]
+struct Shown {
+    digests: Vec<Reference>,
+    /// The image's config; none where indexes are held.
+    config: Option<Vec<u8>>,
+}
+
+/// A store.
+#[derive(Default)]
+pub struct Store {
+    names: HashMap<String, Shown>,
+    documents: HashMap<Digest, Vec<u8>>,
+    blobs: HashMap<Digest, Vec<u8>>,
+    tars: HashMap<Digest, Vec<u8>>,
+    stored_digests: HashMap<Digest, Vec<Digest>>,
+    /// A blob that is there and cannot be opened.
+    pub unreadable: Option<Digest>,
+    /// Layers that were opened to be read from their starts.
+    pub opened: Arc<Mutex<Vec<Digest>>>,
+    /// What it is asked for its names.
+    pub listed: Arc<Mutex<usize>>,
+    /// Stops the run when a layer is opened.
+    pub stops: Option<Interrupt>,
+}
+
+pub fn reference(text: &str) -> Reference {
+    Reference::parse_any(text).unwrap()
+}
+
+impl Store {
+    /// Unpacks an image and names it. The digests are shown as `NAME@sha256:...`.
+    pub fn unpack(mut self, name: &str, image: &Image, shown: &[&str]) -> Store {
+        let digests: Vec<Reference> = shown.iter().map(|text| reference(text)).collect();
+        for name in std::iter::once(&reference(name)).chain(&digests) {
+            let shown = Shown {
+                digests: digests.clone(),
+                config: Some(image.config.clone()),
+            };
+            self.names.insert(name.full(), shown);
+        }
+        for tar in &image.tars {
+            self.tars.insert(Digest::sha256(tar), tar.clone());
+        }
+        self
+    }
+
+    /// Unpacks an image that was pulled by its manifest's digest.
+    pub fn pull(self, name: &str, image: &Image) -> Store {
+        let digest = Reference::digested(reference(name).repository(), image.digest());
+        self.unpack(name, image, &[&digest.full()])
+    }
+
+    /// Names an index or manifest, as a store does that keeps everything as it is stored.
+    pub fn name(mut self, name: &str, root: &[u8]) -> Store {
+        let name = reference(name);
+        let digest = Reference::digested(name.repository(), Digest::sha256(root));
+        for name in [&name, &digest] {
+            let shown = Shown {
+                digests: vec![digest.clone()],
+                config: None,
+            };
+            self.names.insert(name.full(), shown);
+        }
+        self.document(root)
+    }
+
+    /// Keeps a document.
+    pub fn document(mut self, bytes: &[u8]) -> Store {
+        self.documents.insert(Digest::sha256(bytes), bytes.to_vec());
+        self.blob(bytes)
+    }
+
+    /// Keeps stored bytes.
+    pub fn blob(mut self, bytes: &[u8]) -> Store {
+        self.blobs.insert(Digest::sha256(bytes), bytes.to_vec());
+        self
+    }
+
+    /// Keeps other bytes under the name of these.
+    pub fn damaged(mut self, bytes: &[u8], instead: &[u8]) -> Store {
+        self.blobs.insert(Digest::sha256(bytes), instead.to_vec());
+        self
+    }
+
+    /// Keeps manifest, config and layers as they are stored.
+    pub fn keep(self, image: &Image) -> Store {
+        let store = self.document(&image.manifest).document(&image.config);
+        image.stored.iter().fold(store, |store, layer| store.blob(layer))
+    }
+
+    /// Remembers as what an image's layers were pulled.
+    pub fn remember(mut self, image: &Image) -> Store {
+        for (tar, layer) in image.tars.iter().zip(&image.layers) {
+            let digests = self.stored_digests.entry(Digest::sha256(tar)).or_default();
+            digests.push(layer.digest);
+        }
+        self
+    }
+
+    /// Loses a layer's tar.
+    pub fn without(mut self, diff_id: Digest) -> Store {
+        self.tars.remove(&diff_id);
+        self
+    }
+}
+
+impl Uncompressed for Store {
+    fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
+        Ok(self.tars.get(diff_id).map(|tar| size(tar)))
+    }
+
+    fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
+        self.opened.lock().unwrap().push(*diff_id);
+        if let Some(interrupt) = &self.stops {
+            interrupt.stop();
+        }
+        match self.tars.get(diff_id) {
+            Some(tar) => Ok(Box::new(io::Cursor::new(tar.clone()))),
+            None => Err(absent(&format!("layer {diff_id}"), "the store")),
+        }
+    }
+}
+
+impl LocalStore for Store {
+    fn label(&self) -> &str {
+        "the store"
+    }
+
+    fn find(&self, reference: &Reference) -> Result<Option<StoreImage>> {
+        let name = match reference.digest() {
+            Some(digest) => Reference::digested(reference.repository(), digest),
+            None => reference.clone(),
+        };
+        let is_image = |shown: &&Shown| {
+            let config = shown.config.as_ref();
+            reference.is_nameless() && config.map(|raw| Digest::sha256(raw)) == reference.digest()
+        };
+        let by_id = self.names.values().find(is_image);
+        let Some(shown) = self.names.get(&name.full()).or(by_id) else {
+            return Ok(None);
+        };
+        let image = shown.config.as_ref();
+        let image = image.map(|raw| BareImage::new(Digest::sha256(raw), raw.clone(), "the store"));
+        Ok(Some(StoreImage::new(
+            reference.repository(),
+            &shown.digests,
+            image.transpose()?,
+        )))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        *self.listed.lock().unwrap() += 1;
+        let mut names: Vec<Reference> = self.names.keys().map(|name| reference(name)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let Some(bytes) = self.documents.get(digest) else {
+            return Ok(None);
+        };
+        if self.blobs.get(digest) == Some(bytes) {
+            return Ok(Some(bytes.clone()));
+        }
+        let (expected, found) = (*digest, Digest::sha256(&self.blobs[digest]));
+        Err(Error::refused(
+            Place::blob(expected).within("the store"),
+            Problem::DigestDiffers { expected, found },
+        ))
+    }
+
+    fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
+        if self.unreadable == Some(*digest) {
+            return Err(Error::io("open", "blob")(io::ErrorKind::PermissionDenied.into()));
+        }
+        Ok(self.blobs.get(digest).map(|bytes| in_file(bytes)))
+    }
+
+    fn stored_digests(&self, diff_id: &Digest, _: &Repository) -> Vec<Digest> {
+        self.stored_digests.get(diff_id).cloned().unwrap_or_default()
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        let configs = self.names.values().filter_map(|shown| shown.config.as_ref());
+        let configs: HashMap<Digest, &Vec<u8>> = configs
+            .chain(self.documents.values())
+            .map(|raw| (Digest::sha256(raw), raw))
+            .collect();
+        let mut forms = Vec::new();
+        for bytes in self.documents.values() {
+            let parsed = Document::sniff(bytes).map(|found| Document::parse(&found, bytes.clone()));
+            if let Some(Ok(Document::Manifest(manifest))) = parsed {
+                let config = configs.get(&manifest.config.digest);
+                let config = config.and_then(|raw| Config::parse(raw).ok());
+                forms.extend(StoredForm::of(&manifest, config.as_ref(), |layer| {
+                    self.blobs.contains_key(&layer.digest)
+                }));
+            }
+        }
+        forms
+    }
+
+    fn relatives(&self, image: &BareImage) -> Vec<(Reference, BareImage)> {
+        let mut relatives = Vec::new();
+        for shown in self.names.values() {
+            let Some(raw) = &shown.config else { continue };
+            let held = BareImage::new(Digest::sha256(raw), raw.clone(), "the store").unwrap();
+            if held.id != image.id && held.config.diff_ids.first() == image.config.diff_ids.first() {
+                let names = shown.digests.iter();
+                relatives.extend(names.map(|name| (name.clone(), held.clone())));
+            }
+        }
+        relatives
+    }
+}
+
+fn absent(what: &str, place: &str) -> Error {
+    Error::NotFound {
+        what: what.into(),
+        place: place.into(),
+        hint: None,
+    }
+}
+
+/// A registry.
+#[derive(Default)]
+pub struct Registry {
+    /// By repository.
+    blobs: HashMap<String, HashMap<Digest, Vec<u8>>>,
+    /// Repositories, or whole domains, that give nothing but errors.
+    closed: HashSet<String>,
+    /// Blobs of which it gives other bytes.
+    wrong: HashSet<Digest>,
+    /// What tags name.
+    pub tags: HashMap<String, Digest>,
+    /// What it answers with whatever it is asked for.
+    pub confused: Option<Descriptor>,
+    /// What it was asked for, in order.
+    pub asked: Mutex<Vec<String>>,
+}
+
+impl Registry {
+    /// Has bytes in a repository.
+    pub fn has(mut self, repository: &str, bytes: &[u8]) -> Registry {
+        let repository: Repository = repository.parse().unwrap();
+        let blobs = self.blobs.entry(repository.full().into()).or_default();
+        blobs.insert(Digest::sha256(bytes), bytes.to_vec());
+        self
+    }
+
+    /// Has manifest, config and layers.
+    pub fn has_all(self, repository: &str, image: &Image) -> Registry {
+        let some = self
+            .has(repository, &image.manifest)
+            .has(repository, &image.config);
+        image
+            .stored
+            .iter()
+            .fold(some, |registry, layer| registry.has(repository, layer))
+    }
+
+    /// Gives nothing of a repository or domain.
+    pub fn closed(mut self, name: &str) -> Registry {
+        self.closed.insert(name.into());
+        self
+    }
+
+    /// Gives other bytes in their place.
+    pub fn wrong(mut self, bytes: &[u8]) -> Registry {
+        self.wrong.insert(Digest::sha256(bytes));
+        self
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
+    fn error(registry: &str, subject: &Digest, problem: &str) -> Error {
+        Error::Registry {
+            registry: registry.into(),
+            subject: subject.to_string(),
+            problem: problem.into(),
+            hint: None,
+            transient: false,
+        }
+    }
+
+    fn get(&self, what: &str, repository: &Repository, digest: &Digest) -> Result<Vec<u8>> {
+        let (domain, full) = (repository.domain(), repository.full());
+        self.asked
+            .lock()
+            .unwrap()
+            .push(format!("{what} {full}@{}", digest.short()));
+        if self.closed.contains(domain) || self.closed.contains(full) {
+            return Err(Registry::error(domain, digest, "no"));
+        }
+        let blobs = self.blobs.get(full);
+        let bytes = blobs.and_then(|blobs| blobs.get(digest)).cloned();
+        let mut bytes = bytes.ok_or_else(|| absent(&digest.to_string(), full))?;
+        if self.wrong.contains(digest) {
+            bytes[7] ^= 1;
+        }
+        Ok(bytes)
+    }
+
+    fn checked(&self, what: &str, repository: &Repository, digest: &Digest) -> Result<Vec<u8>> {
+        let bytes = self.get(what, repository, digest)?;
+        match Digest::sha256(&bytes) == *digest {
+            true => Ok(bytes),
+            false => {
+                let (expected, found) = (*digest, Digest::sha256(&bytes));
+                let place = Place::blob(expected).within(repository.domain());
+                Err(Error::refused(place, Problem::DigestDiffers { expected, found }))
+            }
+        }
+    }
+}
+
+impl Source for Registry {
+    fn origin(&self, _: &Reference) -> String {
+        "the registry".into()
+    }
+
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        let tagged = || self.tags.get(&reference.full()).copied();
+        let Some(digest) = reference.digest().or_else(tagged) else {
+            return Err(absent(&reference.familiar(), "the registry"));
+        };
+        let bytes = self.checked("resolve", reference.repository(), &digest)?;
+        if let Some(other) = &self.confused {
+            return Ok(other.clone());
+        }
+        Ok(described(
+            Document::sniff(&bytes).unwrap_or(MediaType::new("none")).as_str(),
+            &bytes,
+        ))
+    }
+
+    fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        self.checked("metadata", repository, &descriptor.digest)
+    }
+
+    fn open(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>> {
+        let mut bytes = io::Cursor::new(self.get("open", repository, &descriptor.digest)?);
+        bytes.set_position(offset);
+        Ok(Box::new(bytes))
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        Ok(Vec::new())
+    }
+
+    fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
+        Registry::error(repository.domain(), &descriptor.digest, &problem.to_string())
+    }
+}
+
+/// Keeps what a user is told.
+#[derive(Default)]
+pub struct Notes(pub Mutex<Vec<String>>);
+
+impl Progress for Notes {
+    fn note(&self, text: &str) {
+        self.0.lock().unwrap().push(text.into());
+    }
+}

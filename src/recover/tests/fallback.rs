@@ -1,0 +1,235 @@
+//! A store beside other sources.
+
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+
+use super::fake::{Form, Image, Registry, Store, attestation, described, index, reference};
+use crate::error::{Error, Result};
+use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference, Repository};
+use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Scene};
+use crate::source::{Others, Several, Source};
+use crate::transfer::JOBS;
+
+#[test]
+fn an_image_of_another_platform_is_left_to_the_next_source() {
+    let [amd64, arm64] =
+        [(AMD64, 1), (ARM64, 2)].map(|(platform, seed)| Image::odd(platform, &[(seed, Form::Push)]));
+    let index = index(&[&amd64, &arm64]);
+    let digest = Digest::sha256(&index);
+    let shown = format!("{REPOSITORY}@{digest}");
+    let held = || {
+        let store = Store::default().unpack(APP, &amd64, &[&shown]);
+        store.document(&index).document(&amd64.manifest)
+    };
+    let table = [
+        (None, "the store", 1),
+        (Some(AMD64), "the store", 1),
+        (Some(ARM64), "whole", 1),
+        (Some("linux/amd64,linux/arm64"), "whole", 2),
+        (Some("all"), "whole", 2),
+    ];
+    for (platforms, from, images) in table {
+        let scene = match platforms {
+            Some(platforms) => Scene::offline().on(platforms),
+            None => Scene::offline(),
+        };
+        let whole = Whole::of(&index, &[&amd64, &arm64, &attestation()]);
+        let resolved = whole.resolved.clone();
+        let several = Several::new(vec![Box::new(scene.source(held())), Box::new(whole)]);
+        let saved = scene.saved_from(&several, &[APP]);
+        let saved = saved.unwrap_or_else(|error| panic!("{platforms:?}: {error}"));
+        assert_eq!(saved.summary.images[0].from, from, "{platforms:?}");
+        assert_eq!(saved.digests(), [Some(digest)], "{platforms:?}");
+        assert_eq!(saved.graph(0).0.runnable().count(), images, "{platforms:?}");
+        // A registry counts how often it is asked.
+        let is_held = from == "the store";
+        assert_eq!(*resolved.lock().unwrap(), usize::from(!is_held), "{platforms:?}");
+        if is_held {
+            continue;
+        }
+        let source = scene.source(held());
+        source
+            .prepare(&[reference(APP)], scene.platforms.as_ref(), &Others::NONE)
+            .unwrap();
+        let error = source.resolve(&reference(APP)).unwrap_err();
+        assert!(
+            error.hint().unwrap().starts_with("it has it for linux/amd64"),
+            "{error:?}"
+        );
+    }
+    // An image without others is all platforms.
+    let store = Store::default().pull(APP, &amd64).document(&amd64.manifest);
+    let source = Scene::offline().source(store);
+    source
+        .prepare(&[reference(APP)], Some(&PlatformSelection::All), &Others::NONE)
+        .unwrap();
+    assert_eq!(source.resolve(&reference(APP)).unwrap().digest, amd64.digest());
+}
+
+#[test]
+fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
+    let [local, remote] = [1, 2].map(|seed| Image::odd(AMD64, &[(seed, Form::Odd)]));
+    let recorded = format!("{REPOSITORY}@{}", local.digest());
+    let scene = Scene::offline();
+    // The store's digests do not go beside the registry's.
+    let other = format!("{REPOSITORY}@{}", Digest::sha256(b"another"));
+    for (shown, evidence) in [
+        (&[][..], "none"),
+        (&[&recorded[..]], "recorded"),
+        (&[&recorded[..], &other[..]], "recorded"),
+    ] {
+        let store = || Store::default().unpack(APP, &local, shown);
+        let root = index(&[&remote]);
+        let whole = || Whole::of(&root, &[&remote]);
+        let several = || Several::new(vec![Box::new(scene.source(store())), Box::new(whole())]);
+        // Sources that are named are asked in the order in which they are named.
+        let saved = scene.saved_from(&several(), &[APP]).unwrap();
+        assert_eq!(saved.summary.images[0].from, "the store", "{evidence}");
+        assert_eq!(saved.summary.images[0].evidence.to_string(), evidence);
+
+        let proven = several().preferring_proof(Box::new(whole()), scene.notes.clone());
+        let saved = scene.saved_from(&proven, &[APP]).unwrap();
+        assert_eq!(saved.summary.images[0].from, "whole", "{evidence}");
+        assert_eq!(saved.digests(), [Some(Digest::sha256(&root))], "{evidence}");
+        let note = scene.notes().pop().unwrap();
+        assert!(
+            note.starts_with(&format!("{APP} is taken from the registry: ")),
+            "{note}"
+        );
+
+        // One that does not have it, and one that does not answer, which is soon left alone.
+        let names: Vec<String> = (1..40).map(|tag| format!("{REPOSITORY}:{tag}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let down = Down(Arc::default());
+        let probes: [(Box<dyn Source>, usize); 2] =
+            [(Box::new(Registry::default()), 0), (Box::new(down.clone()), 1)];
+        for (probe, notes) in probes {
+            scene.notes.0.lock().unwrap().clear();
+            let unpack = |store: Store, name: &&str| store.unpack(name, &local, shown);
+            let store = names.iter().fold(Store::default(), unpack);
+            let sources: Vec<Box<dyn Source>> =
+                vec![Box::new(scene.source(store)), Box::new(Registry::default())];
+            let several = Several::new(sources).preferring_proof(probe, scene.notes.clone());
+            let saved = scene.saved_from(&several, &names).unwrap();
+            for image in &saved.summary.images {
+                assert_eq!(image.from, "the store");
+                assert_eq!(image.evidence.to_string(), evidence);
+            }
+            assert_eq!(scene.notes().len(), notes, "{:?}", scene.notes());
+        }
+        assert!(*down.0.lock().unwrap() <= JOBS.get());
+    }
+}
+
+/// A registry that does not answer, and how often it was asked.
+#[derive(Clone)]
+struct Down(Arc<Mutex<usize>>);
+
+impl Source for Down {
+    fn origin(&self, _: &Reference) -> String {
+        "nowhere".into()
+    }
+
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        *self.0.lock().unwrap() += 1;
+        Err(Error::Registry {
+            registry: reference.repository().domain().into(),
+            subject: String::new(),
+            problem: "no answer".into(),
+            hint: None,
+            transient: true,
+        })
+    }
+
+    fn metadata(&self, _: &Repository, _: &Descriptor) -> Result<Vec<u8>> {
+        unreachable!()
+    }
+
+    fn open(&self, _: &Repository, _: &Descriptor, _: u64) -> Result<Box<dyn Read + Send>> {
+        unreachable!()
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A registry where the tag is what it always was.
+struct Whole {
+    registry: Registry,
+    index: Vec<u8>,
+    /// How often it was asked what the tag is.
+    resolved: Arc<Mutex<usize>>,
+}
+
+impl Whole {
+    fn of(index: &[u8], images: &[&Image]) -> Whole {
+        let registry = Registry::default().has(REPOSITORY, index);
+        Whole {
+            registry: images
+                .iter()
+                .fold(registry, |registry, image| registry.has_all(REPOSITORY, image)),
+            index: index.to_vec(),
+            resolved: Arc::default(),
+        }
+    }
+}
+
+impl Source for Whole {
+    fn origin(&self, _: &Reference) -> String {
+        "whole".into()
+    }
+
+    fn resolve(&self, _: &Reference) -> Result<Descriptor> {
+        *self.resolved.lock().unwrap() += 1;
+        Ok(described(MediaType::OCI_INDEX, &self.index))
+    }
+
+    fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        self.registry.metadata(repository, descriptor)
+    }
+
+    fn open(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>> {
+        self.registry.open(repository, descriptor, offset)
+    }
+
+    fn references(&self) -> Result<Vec<Reference>> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn platforms_that_a_store_lists_and_lacks_come_from_the_next_source() {
+    let [amd64, arm64] =
+        [(AMD64, 1), (ARM64, 2)].map(|(platform, seed)| Image::odd(platform, &[(seed, Form::Push)]));
+    let index = index(&[&amd64, &arm64]);
+    let store = Store::default().name(APP, &index).keep(&amd64);
+    let scene = Scene::offline().on("all");
+    let whole = Whole::of(&index, &[&arm64, &attestation()]);
+    let several = Several::new(vec![Box::new(scene.source(store)), Box::new(whole)]);
+    let saved = scene.saved_from(&several, &[APP]).unwrap();
+    assert_eq!(saved.summary.images[0].from, "the store");
+    assert_eq!(saved.graph(0).0.runnable().count(), 2);
+}
+
+#[test]
+fn what_is_wrong_is_the_fault_of_the_source_that_gave_it() {
+    let image = Image::odd(AMD64, &[(1, Form::Odd), (2, Form::Odd)]);
+    let mut wrong = image.stored[0].clone();
+    wrong[100] ^= 1;
+    let store = || Store::default().pull(APP, &image).keep(&image);
+    let whole = || Box::new(Whole::of(&image.manifest, &[&image]));
+    let scene = Scene::offline();
+    let held = scene.source(store().damaged(&image.stored[0], &wrong));
+    let several = Several::new(vec![Box::new(held), whole()]);
+    let error = scene.saved_from(&several, &[APP]).err().unwrap();
+    assert_eq!(error.exit_code(), 1);
+    let text = error.to_string();
+    assert!(text.starts_with("the store: "), "{text}");
+    assert!(text.contains(&image.layers[0].digest.to_string()), "{text}");
+}

@@ -1,0 +1,362 @@
+//! Where the parts of an image are taken from, and what is said of it.
+
+use super::fake::{Form, Image, Registry, Store};
+use crate::recover::Rebuild;
+use crate::recover::tests::setup::{AMD64, APP, REPOSITORY, Scene, app, numbered};
+
+/// How a manifest is reported that cannot be recovered.
+const NOWHERE: &str = "neither the store nor a registry has it, and it cannot be written again";
+
+/// Where everything of one image comes from, and what is said of it.
+#[test]
+fn each_part_is_taken_from_where_it_is() {
+    let pushed = |forms: &[Form]| Image::pushed(AMD64, &numbered(forms));
+    let two = || app(&[Form::Push, Form::Crane]);
+    let registry = || Registry::default().has_all(REPOSITORY, &two());
+    let documents = || Registry::default().has(REPOSITORY, &two().manifest);
+    let pull = |image: &Image| Store::default().pull(APP, image);
+    let rebuilt = "1 of 2 layers rebuilt (Go gzip -1), 1 of 2 layers rebuilt (Go gzip 1)";
+    let tried = "(no known encoder gives it (tried Go gzip -1, Go gzip 1, zlib 1 to 9))";
+    let table = [
+        (
+            "all of it is in the store",
+            pull(&two()).keep(&two()),
+            Scene::offline(),
+            "verified: manifest from the engine's store, 2 of 2 layers as stored".to_string(),
+        ),
+        (
+            "the store has the manifest",
+            pull(&two()).document(&two().manifest),
+            Scene::offline(),
+            format!("verified: manifest from the engine's store, {rebuilt}"),
+        ),
+        (
+            "the registry has the manifest",
+            pull(&two()),
+            Scene::with(documents()),
+            format!("verified: manifest from the registry, {rebuilt}"),
+        ),
+        (
+            "the registry has it all",
+            pull(&two()),
+            Scene::with(registry()),
+            "verified: manifest from the registry, 2 of 2 layers from the registry".into(),
+        ),
+        (
+            "the registry has one layer",
+            pull(&two()),
+            Scene::with(documents().has(REPOSITORY, &two().stored[1])),
+            "verified: manifest from the registry, 1 of 2 layers from the registry, 1 of 2 layers rebuilt (Go gzip \
+             -1)"
+                .into(),
+        ),
+        (
+            "nobody has the manifest, and layers have known digests",
+            pull(&pushed(&[Form::Push, Form::Crane])).remember(&pushed(&[Form::Push, Form::Crane])),
+            Scene::offline(),
+            format!("verified: manifest rebuilt (docker push), {rebuilt}"),
+        ),
+        (
+            "nobody has the manifest of what was pushed from here",
+            pull(&pushed(&[Form::Push, Form::Push])),
+            Scene::offline(),
+            "verified: manifest rebuilt (docker push), 2 of 2 layers rebuilt (Go gzip -1)".into(),
+        ),
+        (
+            "a layer of an encoder that is not known",
+            pull(&app(&[Form::Push, Form::Odd])).document(&app(&[Form::Push, Form::Odd]).manifest),
+            Scene::offline(),
+            format!(
+                "verified: manifest from the engine's store, 1 of 2 layers rebuilt (Go gzip -1), 1 of 2 layers \
+                 uncompressed {tried}"
+            ),
+        ),
+        (
+            "a zstd layer",
+            pull(&app(&[Form::Zstd])).document(&app(&[Form::Zstd]).manifest),
+            Scene::offline(),
+            "verified: manifest from the engine's store, 1 of 1 layers uncompressed (zstd layers cannot be \
+             recompressed)"
+                .into(),
+        ),
+        (
+            "a layer that is stored uncompressed",
+            pull(&app(&[Form::Plain])).document(&app(&[Form::Plain]).manifest),
+            Scene::offline(),
+            "verified: manifest from the engine's store, 1 of 1 layers as stored".into(),
+        ),
+        (
+            "nothing is to be rebuilt",
+            pull(&two()).document(&two().manifest),
+            Scene::offline().rebuild(Rebuild::Never),
+            "verified: manifest from the engine's store, 2 of 2 layers uncompressed (rebuilding was switched off)"
+                .into(),
+        ),
+        (
+            "nobody has the manifest and nothing is to be rebuilt",
+            pull(&pushed(&[Form::Push])),
+            Scene::offline().rebuild(Rebuild::Never),
+            format!(
+                "recorded: no manifest: {NOWHERE}: nothing tells which blob layer 1 of 1 was in a registry, 1 of 1 \
+                 layers uncompressed (rebuilding was switched off)"
+            ),
+        ),
+        (
+            "no layers at all",
+            pull(&app(&[])).document(&app(&[]).manifest),
+            Scene::offline(),
+            "verified: manifest from the engine's store".into(),
+        ),
+    ];
+    for (what, store, scene, expected) in table {
+        let saved = scene
+            .saved(store, &[APP])
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(saved.says(), [expected], "{what}");
+        assert_eq!(scene.notes(), [""; 0], "{what}");
+        let known = saved.digests()[0].unwrap();
+        let (graph, provenance) = saved.graph(0);
+        assert_eq!(provenance.digest(graph.root.digest), Some(known), "{what}");
+        for layer in &graph.images[0].manifest.layers {
+            assert!(saved.has(provenance.layer(layer).digest), "{what}");
+        }
+    }
+}
+
+#[test]
+fn images_that_share_layers_have_them_packed_once() {
+    let first = Image::odd(AMD64, &[(1, Form::Push), (2, Form::Push)]);
+    let second = Image::odd(AMD64, &[(1, Form::Push), (3, Form::Push)]);
+    let third = Image::pushed(AMD64, &[(1, Form::Push)]);
+    let store = Store::default()
+        .pull("app:1", &first)
+        .pull("quay.io/org/app:2", &second)
+        .pull("app:3", &third)
+        .document(&first.manifest)
+        .document(&second.manifest);
+    let opened = store.opened.clone();
+    let scene = Scene::offline();
+    let saved = scene
+        .saved(store, &["app:1", "quay.io/org/app:2", "app:3"])
+        .unwrap();
+    assert_eq!(saved.digests().len(), 3);
+    assert!(
+        saved.says().iter().all(|says| says.starts_with("verified")),
+        "{:?}",
+        saved.says()
+    );
+    let mut opened = opened.lock().unwrap().clone();
+    // The third image's manifest is written from what those of the others say of the layer.
+    opened.sort();
+    let mut all = [first.diff_id(0), first.diff_id(1), second.diff_id(1)];
+    all.sort();
+    assert_eq!(opened, all);
+}
+
+#[test]
+fn a_substitute_keeps_the_order_of_its_layers() {
+    for shown in [true, false] {
+        let image = Image::odd(
+            AMD64,
+            &[(1, Form::Odd), (2, Form::Odd), (3, Form::Zstd), (4, Form::Odd)],
+        );
+        let store = Store::default()
+            .remember(&image)
+            .blob(&image.stored[1])
+            .blob(&image.stored[2]);
+        let store = match shown {
+            true => store.pull(APP, &image),
+            false => store.unpack(APP, &image, &[]),
+        };
+        let saved = Scene::offline().saved(store, &[APP]).unwrap();
+        let (graph, provenance) = saved.graph(0);
+        let layers: Vec<_> = graph.images[0]
+            .manifest
+            .layers
+            .iter()
+            .map(|layer| layer.digest)
+            .collect();
+        let expected = [
+            image.diff_id(0),
+            image.layers[1].digest,
+            image.layers[2].digest,
+            image.diff_id(3),
+        ];
+        assert_eq!(layers, expected);
+        let recorded = shown.then(|| image.digest());
+        assert_eq!(provenance.substitute.unwrap().recorded, recorded);
+        assert_eq!(saved.digests(), [recorded]);
+    }
+}
+
+#[test]
+fn a_substitute_is_the_same_each_time() {
+    let image = app(&[Form::Odd, Form::Push]);
+    let shown = format!("{REPOSITORY}@{}", image.digest());
+    let table = [
+        (
+            &[shown.as_str()][..],
+            format!(
+                "recorded: no manifest: {NOWHERE}: nothing tells which blobs layers 1, 2 of 2 were in a registry, \
+                 and what docker push would have made of them does not give the digest, 2 of 2 layers uncompressed \
+                 (without the manifest nothing proves how it was compressed)"
+            ),
+        ),
+        (
+            &[],
+            "none: no manifest: the image has no digest of a registry: it was never pulled or pushed".into(),
+        ),
+    ];
+    for (shown, says) in table {
+        let saved = || {
+            let store = Store::default().unpack(APP, &image, shown);
+            Scene::offline().saved(store, &[APP]).unwrap()
+        };
+        let (first, second) = (saved(), saved());
+        assert_eq!(first.summary.digest, second.summary.digest);
+        assert!(first.bytes == second.bytes);
+        assert_eq!(first.says(), [says]);
+    }
+}
+
+#[test]
+fn what_was_packed_again_gives_the_same_archive_each_time() {
+    let image = Image::pushed(AMD64, &numbered(&[Form::Push, Form::Crane, Form::Push]));
+    let saved = || {
+        let store = Store::default().pull(APP, &image).remember(&image);
+        Scene::offline().saved(store, &[APP]).unwrap()
+    };
+    let first = saved();
+    assert!(first.bytes == saved().bytes);
+    // And the same documents and layers as the registry's.
+    let online = Scene::with(Registry::default().has_all(REPOSITORY, &image));
+    let online = online.saved(Store::default().pull(APP, &image), &[APP]).unwrap();
+    let mut blobs = [first.content.blobs(), online.content.blobs()];
+    blobs.iter_mut().for_each(|blobs| blobs.sort());
+    assert_eq!(blobs[0], blobs[1]);
+}
+
+#[test]
+fn what_must_be_proven_is_refused_otherwise() {
+    let tried = "no known encoder gives it (tried Go gzip -1, Go gzip 1, zlib 1 to 9)";
+    let table = [
+        (
+            app(&[Form::Push, Form::Odd]),
+            true,
+            format!(
+                "manifest from the engine's store, 1 of 2 layers rebuilt (Go gzip -1), 1 of 2 layers uncompressed ({tried})"
+            ),
+        ),
+        (
+            app(&[Form::Push]),
+            false,
+            format!(
+                "no manifest: {NOWHERE}: nothing tells which blob layer 1 of 1 was in a registry, and what \
+                 docker push would have made of them does not give the digest, 1 of 1 layers uncompressed (without the manifest nothing proves how it \
+                 was compressed)"
+            ),
+        ),
+    ];
+    for (image, has_manifest, reason) in table {
+        let store = Store::default().pull(APP, &image);
+        let store = match has_manifest {
+            true => store.document(&image.manifest),
+            false => store,
+        };
+        let scene = Scene::offline().rebuild(Rebuild::Require);
+        let error = scene.saved(store, &[APP]).err().unwrap();
+        assert_eq!(error.exit_code(), 6);
+        assert_eq!(error.to_string(), format!("{APP}: {reason}"));
+        assert!(error.hint().unwrap().contains("--rebuild auto"), "{error:?}");
+    }
+    let image = app(&[Form::Push]);
+    let store = Store::default().pull(APP, &image).document(&image.manifest);
+    let scene = Scene::offline().rebuild(Rebuild::Require);
+    assert_eq!(
+        scene.saved(store, &[APP]).unwrap().digests(),
+        [Some(image.digest())]
+    );
+}
+
+#[test]
+fn a_layer_that_is_not_what_it_is_called_is_refused() {
+    // A manifest proves its stored and its recompressed layers. A substitute proves nothing.
+    let image = app(&[Form::Odd]);
+    let other = app(&[Form::Odd, Form::Odd]);
+    let lying = Image {
+        layers: vec![other.layers[1].clone()],
+        ..image.clone()
+    };
+    let store = Store::default()
+        .pull(APP, &image)
+        .remember(&lying)
+        .blob(&other.stored[1]);
+    let error = Scene::offline().saved(store, &[APP]).err().unwrap();
+    assert_eq!(error.exit_code(), 1);
+    assert!(error.to_string().contains("diff id is"), "{error}");
+    // Damaged where it is stored.
+    let store = Store::default().pull(APP, &image).keep(&image);
+    let mut bytes = image.stored[0].clone();
+    bytes[100] ^= 1;
+    let error = Scene::offline()
+        .saved(store.damaged(&image.stored[0], &bytes), &[APP])
+        .err()
+        .unwrap();
+    assert_eq!(error.exit_code(), 1);
+    assert!(error.to_string().contains("the store"), "{error}");
+    // Half of it is there, as while an engine fetches it: it is fetched or recompressed.
+    let image = app(&[Form::Push]);
+    let half = &image.stored[0][..100];
+    let store = || {
+        Store::default()
+            .pull(APP, &image)
+            .keep(&image)
+            .damaged(&image.stored[0], half)
+    };
+    for scene in [
+        Scene::offline(),
+        Scene::with(Registry::default().has_all(REPOSITORY, &image)),
+    ] {
+        let saved = scene.saved(store(), &[APP]).unwrap();
+        assert_eq!(saved.digests(), [Some(image.digest())]);
+        assert!(saved.has(image.layers[0].digest));
+    }
+}
+
+#[test]
+fn a_signal_stops_it() {
+    let image = app(&[Form::Odd, Form::Odd]);
+    let scene = Scene::offline();
+    let mut store = Store::default().pull(APP, &image).document(&image.manifest);
+    store.stops = Some(scene.interrupt.clone());
+    let opened = store.opened.clone();
+    let error = scene.saved(store, &[APP]).err().unwrap();
+    assert_eq!(error.exit_code(), 130);
+    assert!(opened.lock().unwrap().len() <= 2);
+    // Before anything is looked for.
+    let store = Store::default().pull(APP, &image);
+    assert_eq!(scene.saved(store, &[APP]).err().unwrap().exit_code(), 130);
+}
+
+#[test]
+fn a_layer_that_is_nowhere_is_an_error_that_names_it() {
+    let image = app(&[Form::Push, Form::Push]);
+    let lost = image.diff_id(1);
+    let store = || Store::default().pull(APP, &image).without(lost);
+    for (store, layer) in [
+        (store().document(&image.manifest), image.layers[1].digest),
+        (store(), lost),
+    ] {
+        let error = Scene::offline().saved(store, &[APP]).err().unwrap();
+        assert_eq!(error.exit_code(), 7);
+        assert_eq!(
+            error.to_string(),
+            format!("layer {layer} of {APP} not found in the store")
+        );
+    }
+    let scene = Scene::with(Registry::default().has_all(REPOSITORY, &image));
+    assert_eq!(
+        scene.saved(store(), &[APP]).unwrap().digests(),
+        [Some(image.digest())]
+    );
+}

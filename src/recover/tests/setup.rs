@@ -1,0 +1,154 @@
+//! What a test runs on: how images are asked for, and what came of it in a verified archive.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fake::{Form, Image, Notes, Registry, reference};
+use crate::archive::{self, Content, verify};
+use crate::error::Result;
+use crate::image::Graph;
+use crate::image::provenance::Provenance;
+use crate::interrupt::Interrupt;
+use crate::oci::{Digest, PlatformSelection, Reference};
+use crate::progress::Silent;
+use crate::recover::{LocalStore, Options, Rebuild, RecoverSource};
+use crate::save::{self, Output, Summary};
+use crate::source::Source;
+
+pub const AMD64: &str = "linux/amd64";
+pub const ARM64: &str = "linux/arm64";
+/// What most images are named here.
+pub const APP: &str = "quay.io/org/app:1";
+pub const REPOSITORY: &str = "quay.io/org/app";
+
+/// What a test runs on.
+pub struct Scene {
+    pub registry: Option<Arc<Registry>>,
+    pub rebuild: Rebuild,
+    pub platforms: Option<PlatformSelection>,
+    pub notes: Arc<Notes>,
+    pub interrupt: Interrupt,
+}
+
+impl Scene {
+    pub fn offline() -> Scene {
+        Scene {
+            registry: None,
+            rebuild: Rebuild::Auto,
+            platforms: None,
+            notes: Arc::default(),
+            interrupt: Interrupt::default(),
+        }
+    }
+
+    pub fn with(registry: Registry) -> Scene {
+        Scene {
+            registry: Some(Arc::new(registry)),
+            ..Scene::offline()
+        }
+    }
+
+    pub fn rebuild(self, rebuild: Rebuild) -> Scene {
+        Scene { rebuild, ..self }
+    }
+
+    pub fn on(self, platforms: &str) -> Scene {
+        let platforms = Some(platforms.parse().unwrap());
+        Scene { platforms, ..self }
+    }
+
+    pub fn source(&self, store: impl LocalStore + 'static) -> RecoverSource {
+        let options = Options {
+            rebuild: self.rebuild,
+            ..Options::default()
+        };
+        let registry = self.registry.clone().map(|registry| registry as Arc<dyn Source>);
+        let notes = self.notes.clone();
+        RecoverSource::new(Box::new(store), registry, options, notes, self.interrupt.clone())
+    }
+
+    pub fn save(&self, source: &dyn Source, names: &[&str], target: &Path) -> Result<Summary> {
+        let references: Vec<Reference> = names.iter().map(|name| reference(name)).collect();
+        let options = save::Options {
+            platforms: self.platforms.clone(),
+            pause: Duration::from_millis(1),
+            tries: 2,
+            ..save::Options::default()
+        };
+        let output = Output::File(target);
+        save::save(source, &references, &options, output, &Silent, &self.interrupt)
+    }
+
+    /// Saves images, and verifies the archive.
+    pub fn saved(&self, store: impl LocalStore + 'static, names: &[&str]) -> Result<Saved> {
+        self.saved_from(&self.source(store), names)
+    }
+
+    pub fn saved_from(&self, source: &dyn Source, names: &[&str]) -> Result<Saved> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("images.tar");
+        let summary = self.save(source, names, &path)?;
+        let content = archive::open(std::slice::from_ref(&path), &archive::Options::default()).unwrap();
+        let report = verify::verify(&*content, &verify::Options::default(), &Silent, &self.interrupt)?;
+        assert!(report.is_good(), "{:?} {:?}", report.findings, report.unread);
+        let bytes = std::fs::read(path).unwrap();
+        Ok(Saved {
+            summary,
+            content,
+            bytes,
+        })
+    }
+
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.0.lock().unwrap().clone()
+    }
+}
+
+/// An archive that was found good.
+pub struct Saved {
+    pub summary: Summary,
+    pub content: Box<dyn Content>,
+    pub bytes: Vec<u8>,
+}
+
+impl Saved {
+    /// What is said of the images, in their order.
+    pub fn says(&self) -> Vec<String> {
+        let images = self.summary.images.iter();
+        let say = |image: &save::Saved| {
+            let origins = image.origins.as_ref().unwrap();
+            format!("{}: {origins}", image.evidence)
+        };
+        images.map(say).collect()
+    }
+
+    /// The digests that they are known by.
+    pub fn digests(&self) -> Vec<Option<Digest>> {
+        self.summary.images.iter().map(|image| image.digest).collect()
+    }
+
+    pub fn has(&self, digest: Digest) -> bool {
+        self.content.stored(&digest).is_some()
+    }
+
+    pub fn graph(&self, at: usize) -> (Graph, Provenance) {
+        let entry = &self.content.entries()[at];
+        let graph = Graph::walk(
+            &entry.descriptor,
+            &PlatformSelection::Present,
+            &mut |descriptor| self.content.metadata(descriptor),
+        );
+        let graph = graph.unwrap();
+        let provenance = self.content.provenance(entry, &graph);
+        (graph, provenance)
+    }
+}
+
+pub fn app(forms: &[Form]) -> Image {
+    Image::odd(AMD64, &numbered(forms))
+}
+
+pub fn numbered(forms: &[Form]) -> Vec<(u32, Form)> {
+    (1..).zip(forms.iter().copied()).collect()
+}

@@ -1,0 +1,512 @@
+//! Making images ready: their documents are looked for, then their layers; missing ones are recompressed; then it
+//! is settled what each image is.
+
+use std::collections::HashMap;
+
+use super::layers::{Layers, MissingLayers, Places};
+use super::manifests::{self, Found};
+use super::platforms::{fits, is_among, lacking};
+use super::{BareImage, LocalStore, StoreImage};
+use crate::archive::format;
+use crate::error::{Error, Place, Problem, Result};
+use crate::image::Graph;
+use crate::image::graph::MAX_ALL_DESCRIPTORS;
+use crate::image::provenance::{ManifestOrigin, Substitute};
+use crate::interrupt::Interrupt;
+use crate::oci::{Descriptor, Digest, Document, PlatformSelection, Reference};
+use crate::recover::forms::Known;
+use crate::recover::lost::Unrecovered;
+use crate::recover::recompress::Outcome;
+use crate::source::{Others, Upstream};
+
+/// Why an image is not given by a digest that nobody shows for it.
+pub(super) const UNPROVEN: &str = "it has an image of that name, and nothing shows that it is the one of this digest: asked for \
+                        without the digest it is saved as one that has none";
+
+/// What was made ready.
+#[derive(Default)]
+pub(super) struct Ready {
+    /// By full reference.
+    pub images: HashMap<String, Image>,
+    pub documents: HashMap<Digest, Vec<u8>>,
+    /// Whether the store's own documents are given out besides.
+    pub is_open: bool,
+    pub layers: Layers,
+    /// By full reference of a tag: the other digests of its repository that the same image is shown by. They are
+    /// made ready, too.
+    pub others: HashMap<String, Vec<Reference>>,
+    /// By full reference: why an image that is here is not given for it.
+    pub left_out: HashMap<String, String>,
+    /// By full reference: what is wrong with an image that is here.
+    pub failed: HashMap<String, Error>,
+}
+
+impl Ready {
+    /// A document or config that is given out; `None` if there is none.
+    pub fn document(&self, store: &dyn LocalStore, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
+        let bytes = match self.documents.get(&descriptor.digest) {
+            Some(bytes) => Some(bytes.clone()),
+            None if self.is_open => store.document(&descriptor.digest)?,
+            None => None,
+        };
+        let Some(bytes) = bytes else {
+            return Ok(None);
+        };
+        let (expected, found) = (descriptor.size, length(&bytes));
+        if found != expected {
+            let place = Place::blob(descriptor.digest).within(store.label());
+            return Err(Error::refused(place, Problem::SizeDiffers { expected, found }));
+        }
+        if !self.is_open {
+            return Ok(Some(bytes));
+        }
+        // Of platforms that were not pulled an engine may have the manifest, but no config.
+        if let Ok(Document::Manifest(manifest)) = Document::parse(&descriptor.media_type, bytes.clone())
+            && store.stored(&manifest.config.digest)?.is_none()
+        {
+            return Ok(None);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Whether an image is given without a document of its index.
+    pub fn omits(&self, store: &dyn LocalStore, reference: &Reference, document: &Descriptor) -> bool {
+        // What cannot be read is not left out: the error is told when it is.
+        self.images.contains_key(&reference.full()) && matches!(self.document(store, document), Ok(None))
+    }
+
+    /// Everything below a manifest or index that is given out.
+    pub fn walk(&self, store: &dyn LocalStore, root: &Descriptor) -> Result<Graph> {
+        Graph::walk(root, &PlatformSelection::Present, &mut |descriptor| {
+            self.document(store, descriptor)
+        })
+    }
+}
+
+/// One image that was made ready.
+#[derive(Clone)]
+pub(super) struct Image {
+    pub root: Descriptor,
+    /// The one image that it is, where an engine keeps images and not indexes.
+    pub image_id: Option<Digest>,
+    pub substitute: Option<Substitute>,
+    pub origin: ManifestOrigin,
+}
+
+/// A reference that was asked for.
+pub(super) struct Asked {
+    pub reference: Reference,
+    /// Places among the drafts: one for each digest that it may be known by.
+    pub drafts: Vec<usize>,
+}
+
+/// An image on the way there, as one of its digests.
+pub(super) struct Draft {
+    /// The reference that it was asked for by.
+    pub reference: Reference,
+    /// The digest that it is to have; `None` if none is known.
+    pub digest: Option<Digest>,
+    /// Whether the store shows the image by this digest, or only the user says so.
+    is_shown: bool,
+    /// Whether its manifest is one that sealift made, and no registry has it.
+    is_made: bool,
+    /// Whether the store shows the image by digests of other repositories.
+    pub has_others: bool,
+    pub image: Option<BareImage>,
+    pub found: Option<Found>,
+    /// Why its manifest could not be written again, if that was tried in vain.
+    pub unrecovered: Option<Unrecovered>,
+    /// By diff id: why layers are uncompressed, if the manifest is not known.
+    pub reasons: HashMap<Digest, String>,
+    /// Layers of its manifests that have to be recompressed, with their diff ids and places among the missing layers.
+    pending: Vec<(Descriptor, Digest, usize)>,
+    /// Why it turned out not to be what was asked for.
+    pub left_out: Option<String>,
+    /// What is wrong with it.
+    pub failed: Option<Error>,
+}
+
+impl Draft {
+    /// Takes in what came of work on it. An error that is this image's alone does not keep others from being made
+    /// ready.
+    pub fn take<T>(&mut self, outcome: Result<T>) -> Result<Option<T>> {
+        match outcome {
+            Ok(done) => Ok(Some(done)),
+            Err(error) => {
+                self.failed = Some(of_one_image(error)?);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes in what is wrong with it.
+    pub fn fail(&mut self, error: Error) {
+        self.failed = Some(of(error, &self.reference));
+    }
+
+    fn is_lost(&self) -> bool {
+        self.left_out.is_some() || self.failed.is_some()
+    }
+
+    /// Whether it has a digest and its manifest is found nowhere.
+    pub fn lacks_manifest(&self) -> bool {
+        self.digest.is_some() && self.image.is_some() && self.found.is_none() && !self.is_lost()
+    }
+}
+
+/// An error that concerns one image.
+///
+/// # Errors
+///
+/// If it concerns all of them.
+fn of_one_image(error: Error) -> Result<Error> {
+    match &error {
+        // The limit may be that of all images together.
+        Error::Refused(finding) if matches!(finding.problem, Problem::TooMany { .. }) => Err(error),
+        Error::NotFound { .. } | Error::Refused(_) | Error::Registry { .. } | Error::Engine { .. } => {
+            Ok(error)
+        }
+        _ => Err(error),
+    }
+}
+
+/// What it takes to make images ready.
+pub(super) struct Work<'a> {
+    pub store: &'a dyn LocalStore,
+    pub upstream: &'a Upstream,
+    /// What is known of layers besides.
+    pub known: Known<'a>,
+    pub interrupt: &'a Interrupt,
+    platforms: Option<&'a PlatformSelection>,
+    asked: Vec<Asked>,
+    pub drafts: Vec<Draft>,
+    /// Places of drafts by the digests that they are to have.
+    drafted: HashMap<String, usize>,
+    pub ready: Ready,
+    pub missing: MissingLayers,
+    /// Layers of all drafts.
+    layers: usize,
+    /// What is told of tags whose digest is a guess.
+    pub guesses: Vec<String>,
+}
+
+impl<'a> Work<'a> {
+    pub fn new(
+        store: &'a dyn LocalStore,
+        upstream: &'a Upstream,
+        interrupt: &'a Interrupt,
+        platforms: Option<&'a PlatformSelection>,
+        others: &'a Others<'a>,
+    ) -> Work<'a> {
+        Work {
+            store,
+            upstream,
+            known: Known::new(store, others),
+            interrupt,
+            platforms,
+            asked: Vec::new(),
+            drafts: Vec::new(),
+            drafted: HashMap::new(),
+            ready: Ready::default(),
+            missing: MissingLayers::default(),
+            layers: 0,
+            guesses: Vec::new(),
+        }
+    }
+
+    /// Counts what is held in memory until all images are ready.
+    fn count(&mut self, image: &BareImage) -> Result<()> {
+        self.layers = self.layers.saturating_add(image.config.diff_ids.len());
+        if self.layers <= MAX_ALL_DESCRIPTORS {
+            return Ok(());
+        }
+        let limit = MAX_ALL_DESCRIPTORS;
+        let place = Place::default().within(format!("layers of all images in {}", self.store.label()));
+        Err(Error::refused(place, Problem::TooMany { limit }))
+    }
+
+    /// Looks for the documents of a reference's image: of every digest that the store shows for its repository.
+    /// One that the store does not have is no error yet.
+    pub fn ask(&mut self, reference: &Reference) -> Result<()> {
+        match self.find(reference) {
+            Err(error) => {
+                let failed = of_one_image(error)?;
+                self.ready.failed.insert(reference.full(), failed);
+                Ok(())
+            }
+            asked => asked,
+        }
+    }
+
+    fn find(&mut self, reference: &Reference) -> Result<()> {
+        self.interrupt.check()?;
+        let Some(entry) = self.store.find(reference)? else {
+            return Ok(());
+        };
+        if let Some(image) = &entry.image
+            && !fits(image, self.platforms)
+        {
+            self.leave_out(reference, format!("it has it for {}", image.config.platform));
+            return Ok(());
+        }
+        let digests = match reference.digest() {
+            // Without a name it is an image id here.
+            Some(_) if reference.is_nameless() && entry.image.is_some() => Vec::new(),
+            Some(digest) => vec![Reference::digested(reference.repository(), digest)],
+            None => entry.digests.clone(),
+        };
+        let mut drafts = Vec::new();
+        for digest in &digests {
+            drafts.push(self.draft(reference, digest, &entry)?);
+        }
+        if drafts.is_empty() {
+            drafts.push(self.draft_without_digest(reference, &entry)?);
+        }
+        self.asked.push(Asked {
+            reference: reference.clone(),
+            drafts,
+        });
+        Ok(())
+    }
+
+    pub(super) fn leave_out(&mut self, reference: &Reference, reason: String) {
+        self.ready.left_out.insert(reference.full(), reason);
+    }
+
+    /// Looks for the documents of one digest, once. The draft's place.
+    fn draft(&mut self, reference: &Reference, digest: &Reference, entry: &StoreImage) -> Result<usize> {
+        if let Some(at) = self.drafted.get(&digest.full()) {
+            return Ok(*at);
+        }
+        let found = manifests::find(self.store, self.upstream, entry.image.as_ref(), digest)?;
+        if found.is_none() && entry.image.is_none() {
+            return Err(not_whole(self.store, reference));
+        }
+        self.add(reference, Some(digest), entry, found)
+    }
+
+    /// A name that has no digest. The first manifest that is found for the same image in another repository is made
+    /// ready, too: it names the same content.
+    fn draft_without_digest(&mut self, reference: &Reference, entry: &StoreImage) -> Result<usize> {
+        for digest in &entry.elsewhere {
+            if self.drafted.contains_key(&digest.full()) {
+                break;
+            }
+            let found = manifests::find(self.store, self.upstream, entry.image.as_ref(), digest)?;
+            if found.is_some() {
+                self.add(reference, Some(digest), entry, found)?;
+                break;
+            }
+        }
+        self.add(reference, None, entry, None)
+    }
+
+    fn add(
+        &mut self,
+        reference: &Reference,
+        digest: Option<&Reference>,
+        entry: &StoreImage,
+        found: Option<Found>,
+    ) -> Result<usize> {
+        if let Some(image) = &entry.image {
+            self.count(image)?;
+        }
+        let at = self.drafts.len();
+        if let Some(digest) = digest {
+            self.drafted.insert(digest.full(), at);
+        }
+        let is_made = match digest {
+            Some(name) if entry.image.is_none() => self.is_made(reference, name)?,
+            _ => false,
+        };
+        let mut shown = entry.digests.iter().chain(&entry.elsewhere);
+        self.drafts.push(Draft {
+            is_made,
+            reference: reference.clone(),
+            is_shown: digest.is_none_or(|digest| shown.any(|shown| shown == digest)),
+            digest: digest.and_then(Reference::digest),
+            has_others: !entry.elsewhere.is_empty(),
+            left_out: self.lacks_platforms(found.as_ref(), entry),
+            failed: None,
+            image: entry.image.clone(),
+            found,
+            pending: Vec::new(),
+            unrecovered: None,
+            reasons: HashMap::new(),
+        });
+        Ok(at)
+    }
+
+    /// Whether a manifest is one that sealift made for an image without one. Pushed it is a registry's like any other.
+    fn is_made(&self, reference: &Reference, name: &Reference) -> Result<bool> {
+        let Some(digest) = name.digest() else {
+            return Ok(false);
+        };
+        let bytes = self.store.document(&digest)?;
+        if !bytes.is_some_and(|bytes| format::is_substitute(&bytes)) {
+            return Ok(false);
+        }
+        Ok(reference.is_nameless() || self.upstream.resolve(name.repository(), digest)?.is_none())
+    }
+
+    /// Why an engine's one image is less than was asked for, if it is.
+    fn lacks_platforms(&self, found: Option<&Found>, entry: &StoreImage) -> Option<String> {
+        let image = entry.image.as_ref()?;
+        let is_part = found.is_some_and(|found| found.is_part);
+        let is_less = is_part && self.platforms == Some(&PlatformSelection::All);
+        let platform = &image.config.platform;
+        is_less.then(|| format!("it has it for {platform} only, of several platforms"))
+    }
+
+    /// Looks where the images' layers are.
+    pub fn look(&mut self) -> Result<()> {
+        let mut drafts = std::mem::take(&mut self.drafts);
+        for draft in drafts.iter_mut().filter(|draft| draft.left_out.is_none()) {
+            let looked = self.look_below(draft);
+            draft.take(looked)?;
+        }
+        self.drafts = drafts;
+        Ok(())
+    }
+
+    fn look_below(&mut self, draft: &mut Draft) -> Result<()> {
+        let Some(found) = &mut draft.found else {
+            return Ok(());
+        };
+        let store = self.store;
+        self.ready.is_open |= draft.image.is_none();
+        self.ready.documents.extend(std::mem::take(&mut found.documents));
+        if let Some(image) = &draft.image {
+            self.ready.documents.insert(image.id, image.raw.to_vec());
+        }
+        let graph = match self.ready.walk(store, &found.root) {
+            // An index of which nothing is here.
+            Err(Error::Refused(finding)) if finding.problem == Problem::Missing => {
+                return Err(not_whole(store, &draft.reference));
+            }
+            graph => graph?,
+        };
+        let wanted = match (&draft.image, self.platforms) {
+            (None, Some(PlatformSelection::Only(wanted))) => wanted.as_slice(),
+            _ => &[],
+        };
+        if let Some(offered) = lacking(&graph, wanted) {
+            draft.left_out = Some(format!("it has it for {}", offered.join(", ")));
+            return Ok(());
+        }
+        for image in graph
+            .images
+            .iter()
+            .filter(|image| is_among(image, &graph, wanted))
+        {
+            let diff_ids = image.config.as_ref().map(|config| config.diff_ids.as_slice());
+            for (at, layer) in image.manifest.layers.iter().enumerate() {
+                self.interrupt.check()?;
+                let diff_id = diff_ids.and_then(|diff_ids| diff_ids.get(at)).copied();
+                let places = Places {
+                    store,
+                    known: &self.known,
+                    upstream: self.upstream,
+                    repository: &found.repository,
+                };
+                let (layers, missing) = (&mut self.ready.layers, &mut self.missing);
+                let place = layers.look(&places, layer, diff_id, missing);
+                let place = place.map_err(|error| of(error, &draft.reference))?;
+                if let (Some(place), Some(diff_id)) = (place, diff_id) {
+                    draft.pending.push((layer.clone(), diff_id, place));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the outcomes of recompressing, and settles what each image is.
+    pub fn settle(mut self, outcomes: &[Outcome]) -> Result<Ready> {
+        let mut drafts = std::mem::take(&mut self.drafts);
+        let mut images = Vec::new();
+        for draft in &mut drafts {
+            let proven = self.proven(draft, outcomes);
+            images.push(draft.take(proven)?.flatten());
+        }
+        for (at, draft) in drafts.iter_mut().enumerate() {
+            let (Some(None), false, Some(image)) = (images.get(at), draft.is_lost(), &draft.image) else {
+                continue;
+            };
+            if !draft.is_shown {
+                draft.left_out = Some(match &draft.unrecovered {
+                    Some(why) => format!("{UNPROVEN} ({why})"),
+                    None => UNPROVEN.into(),
+                });
+                continue;
+            }
+            let is_same = |root: &&Image| root.substitute.is_none() && root.image_id == Some(image.id);
+            let same = images
+                .iter()
+                .flatten()
+                .find(is_same)
+                .map(|image| image.root.clone());
+            let substitute = self.substitute(draft, image, same.as_ref());
+            let substitute = draft.take(substitute.map_err(|error| of(error, &draft.reference)))?;
+            if let Some(image) = images.get_mut(at) {
+                *image = substitute;
+            }
+        }
+        for asked in std::mem::take(&mut self.asked) {
+            self.choose(&asked, &drafts, &images)?;
+        }
+        self.tell_guesses();
+        Ok(self.ready)
+    }
+
+    /// An image of which everything is proven, or that is as sealift made it.
+    fn proven(&mut self, draft: &Draft, outcomes: &[Outcome]) -> Result<Option<Image>> {
+        if draft.is_lost() {
+            return Ok(None);
+        }
+        for (layer, diff_id, place) in &draft.pending {
+            let layers = &mut self.ready.layers;
+            let settled = layers.settle(self.store, layer, *diff_id, outcomes.get(*place));
+            settled.map_err(|error| of(error, &draft.reference))?;
+        }
+        let image_id = draft.image.as_ref().map(|image| image.id);
+        Ok(match (&draft.found, &draft.image) {
+            (Some(found), _) => Some(Image {
+                root: found.root.clone(),
+                image_id,
+                substitute: draft.is_made.then_some(Substitute { recorded: None }),
+                origin: match draft.is_made {
+                    true => ManifestOrigin::Substitute {
+                        reason: format::MADE.into(),
+                    },
+                    false => found.origin.clone(),
+                },
+            }),
+            (None, _) => None,
+        })
+    }
+}
+
+/// Says that a store has no more of an image than its name.
+fn not_whole(store: &dyn LocalStore, reference: &Reference) -> Error {
+    Error::NotFound {
+        what: format!("the manifest of {reference}"),
+        place: store.label().into(),
+        hint: Some("the store names the image and does not hold all of it: pull it again".into()),
+    }
+}
+
+/// The error of an image.
+fn of(error: Error, reference: &Reference) -> Error {
+    match error {
+        Error::NotFound { what, place, hint } => Error::NotFound {
+            what: format!("{what} of {reference}"),
+            place,
+            hint,
+        },
+        other => other,
+    }
+}
+
+pub(super) fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
