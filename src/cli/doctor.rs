@@ -8,7 +8,7 @@ use sealift::docker::attach::folder::Folder;
 use sealift::docker::inventory::Inventory;
 use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
-use sealift::load::{DigestStatus, Target as _};
+use sealift::load::DigestStatus;
 use sealift::{Error, Result};
 
 use super::bars;
@@ -57,7 +57,7 @@ impl Doctor {
         progress.done();
         let leftover = leftover(&folder)?;
         let looked = Docker::connect(&docker::Options::from_process()).and_then(|docker| {
-            let inventory = docker.probe(None)?;
+            let inventory = docker.inventory()?;
             if self.repair {
                 docker.tidy();
             }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use sealift::Result;
 use sealift::archive::content::Content;
 use sealift::archive::verify::Report as Verification;
-use sealift::docker::attach::Restart;
+use sealift::docker::attach::{Allowed, Restart, Rules};
 use sealift::docker::stopped::StoppedStore;
 use sealift::docker::{self, Docker};
 use sealift::error::Finding;
@@ -14,7 +14,7 @@ use sealift::escape::Escaped;
 use sealift::escape::shell_word;
 use sealift::interrupt::Interrupt;
 use sealift::load::{
-    self, Attach, Change, DigestStatus, LoadOptions, Obstacle, ObstacleKind, Plan, Report, Target,
+    self, Change, DigestStatus, LoadOptions, Obstacle, ObstacleKind, Plan, Platforms, Report, Target,
 };
 use sealift::oci::{Platform, Reference};
 
@@ -62,8 +62,8 @@ pub struct Load {
     /// Load this platform, for example linux/arm64
     ///
     /// Without it, the platform is the one that a pull would choose. The engine need not be able to run it.
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<Platform>,
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<Platform>,
     /// How to attach digests to Docker's classic store
     #[arg(long, value_enum, default_value_t = How::Auto)]
     attach: How,
@@ -143,6 +143,15 @@ impl Load {
         self.archive.check()?;
         let progress = bars::progress(output);
         let options = docker::Options {
+            attach: Rules {
+                allowed: match self.attach {
+                    How::Auto => Allowed::Auto,
+                    How::Live => Allowed::Live,
+                    How::Offline => Allowed::Offline,
+                    How::None => Allowed::None,
+                },
+                trust_recorded: self.trust_recorded || self.archive.are_expected(),
+            },
             restart: Restart {
                 allowed: self.allow_restart,
                 stop: self.stop_command.clone(),
@@ -211,14 +220,7 @@ impl Load {
         LoadOptions {
             images: self.image.clone(),
             renames: self.rename.renames().to_vec(),
-            platform: self.platform.clone(),
-            attach: match self.attach {
-                How::Auto => Attach::Auto,
-                How::Live => Attach::Live,
-                How::Offline => Attach::Offline,
-                How::None => Attach::None,
-            },
-            trust_recorded: self.trust_recorded || self.archive.are_expected(),
+            platforms: self.platform.clone(),
             keep_going: self.keep_going,
             dry_run: self.dry_run,
             verify: self.archive.verify_options(),
@@ -233,7 +235,7 @@ impl Load {
         if !output.is_quiet() {
             show(output, report, self.table.width(std::io::stdout()))?;
         }
-        if self.platform.is_none() {
+        if self.platform.is_empty() {
             tell_foreign(output, report);
         }
         told(output, report)
@@ -275,17 +277,17 @@ impl load::Observer for Printed<'_> {
 
 /// Warns of images that the engine cannot run.
 fn tell_foreign(output: &Output, report: &Report) {
-    let mut foreign: Vec<(&Platform, Vec<&Reference>)> = Vec::new();
+    let mut foreign: Vec<(&Platforms, Vec<&Reference>)> = Vec::new();
     for image in report.images.iter().filter(|image| image.is_foreign) {
-        match foreign.iter_mut().find(|(known, _)| **known == image.platform) {
+        match foreign.iter_mut().find(|(known, _)| **known == image.platforms) {
             Some((_, names)) => names.push(&image.name),
-            None => foreign.push((&image.platform, vec![&image.name])),
+            None => foreign.push((&image.platforms, vec![&image.name])),
         }
     }
-    for (platform, names) in foreign {
+    for (platforms, names) in foreign {
         let names = first_names(&names);
         output.warn(&format!(
-            "for {platform}, which the engine does not run by itself: {names}"
+            "for {platforms}, which the engine does not run by itself: {names}"
         ));
     }
 }
@@ -362,7 +364,7 @@ fn told(output: &Output, report: &Report) -> Outcome {
     let pushed = report
         .images
         .iter()
-        .filter_map(|image| Some((&image.name, image.push.as_deref()?)));
+        .filter_map(|image| Some((&image.name, image.details.push.as_deref()?)));
     tell(
         output,
         "a push changes the digest",
@@ -376,7 +378,7 @@ fn told(output: &Output, report: &Report) -> Outcome {
 
 /// Notes which images show no digest although the load did what was requested.
 fn note_undigested(output: &Output, report: &Report) {
-    let declined = report.images.iter().filter(|image| image.declined);
+    let declined = report.images.iter().filter(|image| image.details.declined);
     let declined: Vec<&Reference> = declined.map(|image| &image.name).collect();
     if !declined.is_empty() {
         output.note(&format!(

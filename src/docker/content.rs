@@ -66,7 +66,7 @@ impl<'l, 'a> ImageToLoad<'l, 'a> {
             let mut images = candidate.graph.runnable();
             Some((
                 candidate,
-                images.find(|image| image.descriptor.digest == planned.manifest)?,
+                images.find(|image| planned.manifests.contains(&image.descriptor.digest))?,
             ))
         });
         let (candidate, image) = found.ok_or_else(|| Error::Usage {
@@ -158,7 +158,7 @@ pub fn sent<'i, 'l, 'a>(
 ) -> impl Iterator<Item = (usize, &'i ImageToLoad<'l, 'a>)> {
     let mut seen = HashSet::new();
     let missing = images.iter().enumerate().filter(|(_, image)| !image.is_present);
-    missing.filter(move |(_, image)| store == Store::Containerd || seen.insert(image.planned.image_id))
+    missing.filter(move |(_, image)| store == Store::Containerd || seen.insert(image.image.id()))
 }
 
 /// An image's layers with their diff ids and the chains that end with them.

@@ -173,6 +173,17 @@ fn look_at_layers(
     images::look_at_layers(client, images, |known| !ids.contains(&known.id))
 }
 
+impl super::Docker {
+    /// What the engine has, all of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`probe`].
+    pub fn inventory(&self) -> Result<Inventory> {
+        probe(&self.client, &self.strategies, None)
+    }
+}
+
 impl Inventory {
     /// The chains of layers that are there: identified as engines do it, by the chain id of each prefix.
     ///

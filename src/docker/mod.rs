@@ -39,12 +39,12 @@ mod upload;
 use api::Client;
 use api::info::Store;
 use attach::folder::Folder;
-use attach::{Restart, Strategy};
+use attach::{Restart, Rules, Strategy};
 use endpoint::{Endpoint, Environment};
 use inventory::Inventory;
 
 use crate::error::Result;
-use crate::load::{DigestStatus, LoadOptions};
+use crate::load::DigestStatus;
 use crate::oci::Repository;
 use crate::progress::Progress;
 
@@ -55,6 +55,8 @@ pub struct Options {
     pub environment: Environment,
     /// Where the journal of attaching is kept.
     pub folder: Folder,
+    /// Which digests may be attached to its classic store, and how.
+    pub attach: Rules,
     /// Whether and how it may be stopped and started again.
     pub restart: Restart,
     /// Whether it is told the layers' compressed digests, for a later push.
@@ -76,6 +78,7 @@ pub struct Docker {
     client: Client,
     folder: Folder,
     strategies: Vec<Box<dyn Strategy>>,
+    rules: Rules,
     keep_push_digest: bool,
 }
 
@@ -92,6 +95,7 @@ impl Docker {
             client: Client::connect(&endpoint)?,
             folder: options.folder.clone(),
             strategies: attach::ranking(&options.folder, &options.restart),
+            rules: options.attach,
             keep_push_digest: options.keep_push_digest,
         })
     }
@@ -100,13 +104,7 @@ impl Docker {
     pub fn digest_status(&self, repository: &Repository, inventory: &Inventory) -> DigestStatus {
         match inventory.store {
             Store::Containerd => DigestStatus::Native,
-            Store::Classic => plan::way(
-                repository,
-                None,
-                &LoadOptions::default(),
-                inventory,
-                &self.strategies,
-            ),
+            Store::Classic => plan::way(repository, None, Rules::default(), inventory, &self.strategies),
         }
     }
 

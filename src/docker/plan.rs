@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::api::info::Store;
-use super::attach::{Disruption, Strategy};
+use super::attach::{Allowed, Disruption, Rules, Strategy};
 use super::content::{ImageToLoad, upload};
 use super::inventory::Inventory;
 use super::{platforms, space, substitutes};
@@ -12,10 +12,10 @@ use crate::docker::unsupported;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::load::{
-    Attach, Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, LoadOptions, Obstacle, Plan,
+    Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, LoadOptions, Obstacle, Plan,
     PlannedImage,
 };
-use crate::oci::{Digest, Reference, Repository};
+use crate::oci::{Digest, Platform, Reference, Repository};
 
 /// Plans a load.
 ///
@@ -25,9 +25,11 @@ use crate::oci::{Digest, Reference, Repository};
 pub fn plan(
     candidates: &Candidates<'_>,
     options: &LoadOptions,
+    rules: Rules,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> Result<Plan> {
+    let platform = options.platform()?;
     let selected = options.select(candidates)?;
     let mut plan = Plan::new(format!(
         "{} (version {}, {} store)",
@@ -46,7 +48,7 @@ pub fn plan(
         let Some(candidate) = candidates.images.get(at) else {
             continue;
         };
-        let Some(image) = chosen(candidate, options, inventory) else {
+        let Some(image) = chosen(candidate, platform, inventory) else {
             unmatched.push(candidate);
             continue;
         };
@@ -55,16 +57,17 @@ pub fn plan(
             continue;
         };
         check_name(candidate, &name)?;
-        let planned = planned(at, candidate, image, name, options, inventory, strategies);
+        let planned = planned(at, candidate, image, name, rules, inventory, strategies);
         match unsupported::obstructed(&planned, candidate, image, inventory.store) {
             Some(obstacle) => unpacked.push((candidate, obstacle)),
             None => plan.images.push(planned),
         }
     }
-    unsupported::wrong_platform(&mut plan, &unmatched, candidates, options, inventory)?;
+    let wanted = platform.unwrap_or(&inventory.platform);
+    unsupported::wrong_platform(&mut plan, &unmatched, candidates, options, wanted)?;
     unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
     unsupported::unpacked(&mut plan, unpacked, options)?;
-    plan.attach = attachments(&plan.images, inventory, strategies);
+    plan.details.attach = attachments(&plan.images, inventory, strategies);
     let accepts = inventory.accepts();
     let images = ImageToLoad::all(&plan.images, candidates)?;
     let send = upload(&images, &accepts)?;
@@ -81,11 +84,11 @@ pub fn plan(
 /// What has no index is taken as it is, as by a pull.
 fn chosen<'o>(
     candidate: &'o Candidate<'_>,
-    options: &LoadOptions,
+    platform: Option<&Platform>,
     inventory: &Inventory,
 ) -> Option<&'o Image> {
     let graph = &candidate.graph;
-    match &options.platform {
+    match platform {
         Some(platform) => graph.image_for(std::slice::from_ref(platform)),
         None if graph.indexes.is_empty() => graph.runnable().next(),
         None => graph.image_for(&inventory.platforms),
@@ -115,7 +118,7 @@ fn planned(
     candidate: &Candidate<'_>,
     image: &Image,
     name: Reference,
-    options: &LoadOptions,
+    rules: Rules,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> PlannedImage {
@@ -144,7 +147,7 @@ fn planned(
         (Some(known), Some(digest)) if is_shown(known, &name, &digest) => DigestStatus::Present,
         // The engine has the manifest that was recorded.
         (Some(_), Some(digest)) if digest == root => DigestStatus::Native,
-        _ => digest_status(candidate, image, &name, known, options, inventory, strategies),
+        _ => digest_status(candidate, image, &name, known, rules, inventory, strategies),
     };
     // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
     // the tag is the only name that there is.
@@ -171,10 +174,10 @@ fn planned(
         candidate: at,
         digest: candidate.digest(),
         root,
-        manifest: image.descriptor.digest,
-        image_id: image.id(),
+        manifests: vec![image.descriptor.digest],
+        image_id: Some(image.id()),
         is_foreign: !inventory.platforms.iter().any(|taken| taken.matches(&platform)),
-        platform,
+        platforms: platform.into(),
         evidence: candidate.evidence(),
         present,
         tagged,
@@ -219,7 +222,7 @@ fn digest_status(
     image: &Image,
     name: &Reference,
     known: Option<&EngineImage>,
-    options: &LoadOptions,
+    rules: Rules,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> DigestStatus {
@@ -251,20 +254,20 @@ fn digest_status(
     };
     match inventory.store {
         Store::Containerd => DigestStatus::Native,
-        Store::Classic if options.attach == Attach::None => DigestStatus::Declined,
+        Store::Classic if rules.allowed == Allowed::None => DigestStatus::Declined,
         Store::Classic => {
             let holder = holder(&pinned, image, inventory);
             let obstacle = match (evidence, holder) {
-                (Evidence::Recorded, _) => unsupported::recorded(candidate, &digest, holder, options),
+                (Evidence::Recorded, _) => unsupported::recorded(candidate, &digest, holder, rules),
                 // Written into the stopped engine's list, it moves.
-                (_, Some(holder)) if options.attach != Attach::Offline => {
+                (_, Some(holder)) if rules.allowed != Allowed::Offline => {
                     Some(unsupported::held(&pinned, holder))
                 }
                 _ => None,
             };
             match obstacle {
                 Some(obstacle) => unavailable(obstacle),
-                None => way(name.repository(), unfit, options, inventory, strategies),
+                None => way(name.repository(), unfit, rules, inventory, strategies),
             }
         }
     }
@@ -283,12 +286,12 @@ fn holder<'i>(pinned: &Reference, image: &Image, inventory: &'i Inventory) -> Op
 pub fn way(
     repository: &Repository,
     unfit: Option<&str>,
-    options: &LoadOptions,
+    rules: Rules,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> DigestStatus {
     let mut obstacles = Vec::new();
-    for strategy in strategies.iter().filter(|one| is_wanted(one.as_ref(), options)) {
+    for strategy in strategies.iter().filter(|one| is_wanted(one.as_ref(), rules)) {
         let serves = strategy.serves(repository, &inventory.host);
         if serves == Ok(false) {
             continue;
@@ -318,7 +321,7 @@ pub fn way(
         }
     }
     let has_hint = obstacles.iter().any(|obstacle| obstacle.hint.is_some());
-    if !has_hint && options.attach != Attach::Offline {
+    if !has_hint && rules.allowed != Allowed::Offline {
         obstacles = needing_restart(obstacles);
     }
     if obstacles.is_empty() {
@@ -338,12 +341,12 @@ fn needing_restart(mut obstacles: Vec<Obstacle>) -> Vec<Obstacle> {
     obstacles
 }
 
-fn is_wanted(strategy: &dyn Strategy, options: &LoadOptions) -> bool {
-    match (options.attach, strategy.disruption()) {
-        (Attach::None, _) | (Attach::Live, Disruption::Restarting) | (Attach::Offline, Disruption::Live) => {
-            false
-        }
-        (Attach::Auto | Attach::Live | Attach::Offline, _) => true,
+fn is_wanted(strategy: &dyn Strategy, rules: Rules) -> bool {
+    match (rules.allowed, strategy.disruption()) {
+        (Allowed::None, _)
+        | (Allowed::Live, Disruption::Restarting)
+        | (Allowed::Offline, Disruption::Live) => false,
+        (Allowed::Auto | Allowed::Live | Allowed::Offline, _) => true,
     }
 }
 

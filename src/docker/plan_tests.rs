@@ -55,6 +55,16 @@ pub(super) fn planned(
     options: &LoadOptions,
     inventory: &Inventory,
 ) -> Result<Plan> {
+    planned_by(Rules::default(), images, options, inventory)
+}
+
+/// The plan of an engine to whose store digests may be attached by these rules.
+pub(super) fn planned_by(
+    rules: Rules,
+    images: Vec<Candidate<'static>>,
+    options: &LoadOptions,
+    inventory: &Inventory,
+) -> Result<Plan> {
     let candidates = Candidates {
         images,
         damaged: Vec::new(),
@@ -62,6 +72,7 @@ pub(super) fn planned(
     plan(
         &candidates,
         options,
+        rules,
         inventory,
         &ranking(&Folder::default(), &Restart::default()),
     )
@@ -161,28 +172,29 @@ fn what_is_there_is_not_sent_and_what_is_named_is_not_named() {
 #[test]
 fn digests_are_shown_by_the_first_way_that_works() {
     let mut inventory = inventory(Store::Classic, Vec::new());
-    let options = LoadOptions::default();
-    let digest_status = |name: &str, options: &LoadOptions, inventory: &Inventory| {
-        let plan = planned(vec![candidate(Some(name), &["a"], AMD64)], options, inventory).unwrap();
+    let rules = Rules::default();
+    let digest_status = |name: &str, rules: Rules, inventory: &Inventory| {
+        let images = vec![candidate(Some(name), &["a"], AMD64)];
+        let plan = planned_by(rules, images, &LoadOptions::default(), inventory).unwrap();
         (plan.images[0].digest_status.clone(), plan.exit_code())
     };
     let attached = DigestStatus::ViaAttach {
         method: AttachMethod::Mirror,
     };
-    assert_eq!(digest_status("app:1", &options, &inventory), (attached, 0));
+    assert_eq!(digest_status("app:1", rules, &inventory), (attached, 0));
     let hosts = DigestStatus::ViaAttach {
         method: AttachMethod::Hosts,
     };
     assert_eq!(
-        digest_status("quay.io/app:1", &options, &inventory),
+        digest_status("quay.io/app:1", rules, &inventory),
         (hosts.clone(), 0)
     );
     assert_eq!(
-        digest_status("localhost:5000/app:1", &options, &inventory),
+        digest_status("localhost:5000/app:1", rules, &inventory),
         (hosts, 0)
     );
-    let unavailable = |name: &str, options: &LoadOptions, inventory: &Inventory, says: &str| {
-        let (DigestStatus::Unavailable { obstacles }, 6) = digest_status(name, options, inventory) else {
+    let unavailable = |name: &str, rules: Rules, inventory: &Inventory, says: &str| {
+        let (DigestStatus::Unavailable { obstacles }, 6) = digest_status(name, rules, inventory) else {
             panic!("{name} is attached")
         };
         let said = obstacles
@@ -191,19 +203,14 @@ fn digests_are_shown_by_the_first_way_that_works() {
         assert!(said, "{obstacles:?}");
         assert_eq!(obstacles.len(), 1);
     };
-    unavailable(
-        "10.0.0.5:5000/app:1",
-        &options,
-        &inventory,
-        "10.0.0.5 is an address",
-    );
-    let offline = LoadOptions {
-        attach: Attach::Offline,
-        ..LoadOptions::default()
+    unavailable("10.0.0.5:5000/app:1", rules, &inventory, "10.0.0.5 is an address");
+    let offline = Rules {
+        allowed: Allowed::Offline,
+        ..Rules::default()
     };
     unavailable(
         "quay.io/app:1",
-        &offline,
+        offline,
         &inventory,
         "no way to attach digests of names of quay.io",
     );
@@ -211,13 +218,13 @@ fn digests_are_shown_by_the_first_way_that_works() {
         listening: vec!["0.0.0.0:443".parse().unwrap()],
         ..Network::default()
     });
-    unavailable("quay.io/app:1", &options, &inventory, "port 443 of every address");
-    let switched_off = LoadOptions {
-        attach: Attach::None,
-        ..LoadOptions::default()
+    unavailable("quay.io/app:1", rules, &inventory, "port 443 of every address");
+    let switched_off = Rules {
+        allowed: Allowed::None,
+        ..Rules::default()
     };
     assert_eq!(
-        digest_status("app:1", &switched_off, &inventory),
+        digest_status("app:1", switched_off, &inventory),
         (DigestStatus::Declined, 0)
     );
     let obstacle = Obstacle::new("attaching digests needs root", "sudo");
@@ -225,10 +232,10 @@ fn digests_are_shown_by_the_first_way_that_works() {
     let unavailable = DigestStatus::Unavailable {
         obstacles: vec![obstacle],
     };
-    assert_eq!(digest_status("app:1", &options, &inventory), (unavailable, 6));
+    assert_eq!(digest_status("app:1", rules, &inventory), (unavailable, 6));
     inventory.store = Store::Containerd;
     assert_eq!(
-        digest_status("quay.io/app:1", &options, &inventory),
+        digest_status("quay.io/app:1", rules, &inventory),
         (DigestStatus::Native, 0)
     );
 }
@@ -246,7 +253,7 @@ fn a_digest_that_names_another_image_is_not_promised() {
     };
     let hint = obstacles[0].hint.as_deref().unwrap();
     assert!(hint.contains(&format!("docker rmi {pinned}")), "{hint}");
-    assert_eq!((plan.exit_code(), plan.attach.len()), (6, 0));
+    assert_eq!((plan.exit_code(), plan.details.attach.len()), (6, 0));
 }
 
 #[test]
@@ -271,7 +278,7 @@ fn every_way_is_planned_with_its_steps() {
     ];
     let candidates = names.map(|name| candidate(Some(name), &["a"], AMD64)).into();
     let plan = planned(candidates, &LoadOptions::default(), &inventory).unwrap();
-    let [mirror, hosts] = plan.attach.as_slice() else {
+    let [mirror, hosts] = plan.details.attach.as_slice() else {
         panic!("{plan}")
     };
     assert_eq!(
@@ -320,12 +327,12 @@ fn a_digest_in_the_name_leaves_the_tag_alone() {
         "{plan}"
     );
 
-    let switched_off = LoadOptions {
-        attach: Attach::None,
-        ..LoadOptions::default()
+    let switched_off = Rules {
+        allowed: Allowed::None,
+        ..Rules::default()
     };
     let candidates = vec![candidate(Some(&name), &["a"], AMD64)];
-    let plan = planned(candidates, &switched_off, &inventory).unwrap();
+    let plan = planned_by(switched_off, candidates, &LoadOptions::default(), &inventory).unwrap();
     let tag = plan.images[0].tag.as_ref().map(Reference::familiar);
     assert_eq!(tag.as_deref(), Some("app:1"), "it has no other name");
 
@@ -345,7 +352,7 @@ fn only_the_hosts_platform_is_sent_and_other_images_are_named() {
     let inventory = inventory(Store::Containerd, Vec::new());
     let both = candidate(Some("app:1"), &["a"], &["linux/arm64", "linux/amd64"]);
     let plan = planned(vec![both], &LoadOptions::default(), &inventory).unwrap();
-    assert_eq!(plan.images[0].platform.to_string(), "linux/amd64");
+    assert_eq!(plan.images[0].platforms.to_string(), "linux/amd64");
     assert_eq!(sent(&plan, Form::Document).len(), 2);
 
     let unmatched = || {

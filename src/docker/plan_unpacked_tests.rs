@@ -1,6 +1,6 @@
 //! Plans for images whose layers are only uncompressed, and for substitutes.
 
-use super::tests::{AMD64, held, inventory, planned, sent};
+use super::tests::{AMD64, held, inventory, planned, planned_by, sent};
 use super::*;
 use crate::docker::inventory::AttachOption;
 use crate::image::provenance::{LayerOrigin, ManifestOrigin, Origins, Substitute};
@@ -135,7 +135,7 @@ fn a_substitute_without_a_digest_goes_by_its_tag() {
                 reason: reason.into()
             }
         );
-        assert!(plan.attach.is_empty());
+        assert!(plan.details.attach.is_empty());
         assert_eq!(plan.exit_code(), 0);
         let text = plan.to_string();
         assert!(text.contains(&format!("digest  <none>: {reason}")), "{text}");
@@ -188,9 +188,9 @@ fn a_recorded_digest_is_never_that_of_the_substitute() {
 fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
     let recorded = Digest::sha256(b"what the engine showed");
     let app = || vec![substitute("app:1", Some(recorded))];
-    let trusting = LoadOptions {
+    let trusting = Rules {
         trust_recorded: true,
-        ..LoadOptions::default()
+        ..Rules::default()
     };
     let mut there = inventory(Store::Classic, Vec::new());
     there.attach = vec![AttachOption {
@@ -198,27 +198,32 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
         disruption: Disruption::Restarting,
         obstacles: Vec::new(),
     }];
-    let plan = planned(app(), &trusting, &there).unwrap();
+    let plan = planned_by(trusting, app(), &LoadOptions::default(), &there).unwrap();
     let attached = DigestStatus::ViaAttach {
         method: AttachMethod::Offline,
     };
     assert_eq!((&plan.images[0].digest_status, plan.exit_code()), (&attached, 6));
-    let declined = LoadOptions {
-        attach: Attach::None,
-        ..trusting.clone()
+    let declined = Rules {
+        allowed: Allowed::None,
+        ..trusting
     };
-    assert_eq!(planned(app(), &declined, &there).unwrap().exit_code(), 0);
+    assert_eq!(
+        planned_by(declined, app(), &LoadOptions::default(), &there)
+            .unwrap()
+            .exit_code(),
+        0
+    );
 
     let mut other = held(Digest::sha256(b"another image"), &["b"]);
     other.digests = vec![format!("app@{recorded}")];
     there.images = vec![other.clone()];
-    let plan = planned(app(), &trusting, &there).unwrap();
+    let plan = planned_by(trusting, app(), &LoadOptions::default(), &there).unwrap();
     let [obstacle] = plan.images[0].obstacles() else {
         panic!("{plan}")
     };
     assert!(obstacle.reason.contains(&other.id), "{obstacle}");
     // What the engine shows for this image already is not proven either.
-    there.images[0].id = plan.images[0].image_id.to_string();
+    there.images[0].id = plan.images[0].image_id.unwrap().to_string();
     there.images[0].diff_ids = vec![diff_id("a")];
     let plan = planned(app(), &LoadOptions::default(), &there).unwrap();
     assert_eq!(
@@ -235,9 +240,9 @@ fn a_digest_that_only_its_manifest_has_is_attached_on_request_and_live() {
         vec![app]
     };
     let own = app()[0].graph.root.digest;
-    let trusting = LoadOptions {
+    let trusting = Rules {
         trust_recorded: true,
-        ..LoadOptions::default()
+        ..Rules::default()
     };
     let classic = inventory(Store::Classic, Vec::new());
     let plan = planned(app(), &LoadOptions::default(), &classic).unwrap();
@@ -253,7 +258,7 @@ fn a_digest_that_only_its_manifest_has_is_attached_on_request_and_live() {
         "{obstacle}"
     );
     assert_eq!(plan.exit_code(), 6);
-    let plan = planned(app(), &trusting, &classic).unwrap();
+    let plan = planned_by(trusting, app(), &LoadOptions::default(), &classic).unwrap();
     let attached = DigestStatus::ViaAttach {
         method: AttachMethod::Mirror,
     };

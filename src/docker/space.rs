@@ -69,6 +69,9 @@ impl Space {
             needed,
             free: self.free,
             is_insufficient: self.is_certain && needed.saturating_sub(unpacked / 10) > self.free,
+            hint: "free some space there (docker system df shows what takes it), or load fewer images at a time \
+                   (--image)"
+                .into(),
         }
     }
 }

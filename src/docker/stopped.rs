@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::attach::folder::Folder;
+use super::attach::{Allowed, Rules};
 use super::content::ImageToLoad;
 use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
 use super::plan::check_name;
@@ -18,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::load::{
-    Attach, AttachMethod, Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, LoadOptions,
-    Loaded, Obstacle, Plan, PlannedImage, Report, Skipped, Target,
+    AttachMethod, Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, LoadOptions, Loaded,
+    Obstacle, Plan, PlannedImage, Report, Skipped, Target,
 };
 use crate::oci::chain_ids;
 use crate::oci::{Digest, Platform, Reference};
@@ -30,6 +31,7 @@ use crate::progress::Progress;
 pub struct StoppedStore {
     files: Files,
     folder: Folder,
+    rules: Rules,
     keep_push_digest: bool,
 }
 
@@ -56,6 +58,7 @@ impl StoppedStore {
         Ok(StoppedStore {
             files: Files::find(data_root)?,
             folder: options.folder.clone(),
+            rules: options.attach,
             keep_push_digest: options.keep_push_digest,
         })
     }
@@ -84,11 +87,10 @@ impl StoppedStore {
     fn find_in_store<'o>(
         &self,
         candidate: &'o Candidate<'_>,
-        options: &LoadOptions,
+        platform: Option<&Platform>,
     ) -> Result<Option<&'o Image>> {
         let is_wanted = |image: &&Image| {
-            let wanted = options.platform.as_ref();
-            wanted.is_none_or(|wanted| image.offered().is_some_and(|offered| wanted.matches(offered)))
+            platform.is_none_or(|wanted| image.offered().is_some_and(|offered| wanted.matches(offered)))
         };
         for image in candidate.graph.runnable().filter(is_wanted) {
             if self.has(image)? {
@@ -111,7 +113,7 @@ impl StoppedStore {
 impl Target for StoppedStore {
     type Inventory = Inventory;
 
-    fn probe(&self, _: Option<&Candidates<'_>>) -> Result<Inventory> {
+    fn probe(&self, _: &Candidates<'_>) -> Result<Inventory> {
         let repositories = self.files.repositories()?;
         Ok(Inventory {
             data_root: self.files.data_root.clone(),
@@ -130,6 +132,7 @@ impl Target for StoppedStore {
         options: &LoadOptions,
         inventory: &Inventory,
     ) -> Result<Plan> {
+        let platform = options.platform()?;
         let selected = options.select(candidates)?;
         let mut plan = Plan::new(format!(
             "the store in {} ({}, of a Docker that does not run)",
@@ -142,11 +145,11 @@ impl Target for StoppedStore {
             let Some(candidate) = candidates.images.get(at) else {
                 continue;
             };
-            match self.find_in_store(candidate, options)? {
+            match self.find_in_store(candidate, platform)? {
                 Some(image) => match name {
                     Some(name) => {
                         check_name(candidate, &name)?;
-                        let planned = planned(at, candidate, image, name, options, inventory);
+                        let planned = planned(at, candidate, image, name, self.rules, inventory);
                         plan.images.push(planned);
                     }
                     None => unnamed.push(candidate),
@@ -181,7 +184,7 @@ impl Target for StoppedStore {
             exit_code: 7,
         }));
         unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
-        plan.attach = attachment(&plan.images, self.files.names()).into_iter().collect();
+        plan.details.attach = attachment(&plan.images, self.files.names()).into_iter().collect();
         Ok(plan)
     }
 
@@ -225,17 +228,17 @@ impl StoppedStore {
             let planned = image.planned;
             let is_shown = !matches!(planned.digest_status, DigestStatus::Unavailable { .. });
             let digest = planned.digest.filter(|_| is_shown)?;
-            Some((digest, &*image.candidate.graph, planned.image_id))
+            Some((digest, &*image.candidate.graph, image.image.id()))
         });
         let kept = LockedManifests::keep_all(&self.files, named, progress);
         let mut repositories = self.files.repositories()?;
         let mut changed = false;
-        for ImageToLoad { planned, .. } in images {
+        for ImageToLoad { planned, image, .. } in images {
             let pinned = planned
                 .pinned()
                 .filter(|_| matches!(planned.digest_status, DigestStatus::ViaAttach { .. }));
             for name in planned.tag.iter().chain(&pinned) {
-                changed |= repositories.set(name, &planned.image_id);
+                changed |= repositories.set(name, &image.id());
             }
         }
         if changed {
@@ -253,7 +256,7 @@ impl StoppedStore {
     fn loaded(&self, to_load: &ImageToLoad<'_, '_>, now: &Repositories) -> Loaded {
         let planned = to_load.planned;
         let mut loaded = Loaded::planned(planned);
-        let has = |name: &Reference| now.get(name) == Some(planned.image_id);
+        let has = |name: &Reference| now.get(name) == Some(to_load.image.id());
         let pinned = planned.pinned();
         loaded.shown = pinned.as_ref().map(has);
         let is_attached = matches!(planned.digest_status, DigestStatus::ViaAttach { .. });
@@ -263,7 +266,7 @@ impl StoppedStore {
             loaded.obstacles.push(Obstacle::new(reason, ""));
         }
         if self.keep_push_digest {
-            loaded.push = self.push_obstacles(to_load);
+            loaded.details.push = self.push_obstacles(to_load);
         }
         loaded
     }
@@ -292,13 +295,13 @@ fn planned(
     candidate: &Candidate<'_>,
     image: &Image,
     name: Reference,
-    options: &LoadOptions,
+    rules: Rules,
     inventory: &Inventory,
 ) -> PlannedImage {
     let has = |name: &Reference| inventory.repositories.get(name) == Some(image.id());
     let digest = candidate.digest();
     let pinned = digest.map(|digest| Reference::digested(name.repository(), digest));
-    let digest_status = digest_status(candidate, pinned.as_ref(), image.id(), options, inventory);
+    let digest_status = digest_status(candidate, pinned.as_ref(), image.id(), rules, inventory);
     // As after a pull: a digest in the name leaves the tag alone.
     let tag = match (name.digest(), &digest_status) {
         (Some(_), DigestStatus::Present | DigestStatus::ViaAttach { .. }) => None,
@@ -308,9 +311,9 @@ fn planned(
         candidate: at,
         digest,
         root: candidate.graph.root.digest,
-        manifest: image.descriptor.digest,
-        image_id: image.id(),
-        platform: image.offered().cloned().unwrap_or_else(Platform::host),
+        manifests: vec![image.descriptor.digest],
+        image_id: Some(image.id()),
+        platforms: image.offered().cloned().unwrap_or_else(Platform::host).into(),
         // What its daemon will run is not known.
         is_foreign: false,
         evidence: candidate.evidence(),
@@ -337,7 +340,7 @@ fn digest_status(
     candidate: &Candidate<'_>,
     pinned: Option<&Reference>,
     image_id: Digest,
-    options: &LoadOptions,
+    rules: Rules,
     inventory: &Inventory,
 ) -> DigestStatus {
     let (Some(pinned), Some(digest)) = (pinned, candidate.digest()) else {
@@ -349,16 +352,16 @@ fn digest_status(
     let unavailable = |obstacle| DigestStatus::Unavailable {
         obstacles: vec![obstacle],
     };
-    match options.attach {
+    match rules.allowed {
         _ if holder == Some(image_id) => DigestStatus::Present,
-        Attach::None => DigestStatus::Declined,
-        Attach::Live => unavailable(Obstacle::new(
+        Allowed::None => DigestStatus::Declined,
+        Allowed::Live => unavailable(Obstacle::new(
             "the engine does not run, and nothing else than writing into its store was left to do",
             "--attach offline does that",
         )),
-        Attach::Auto | Attach::Offline if candidate.evidence() == Evidence::Recorded => {
+        Allowed::Auto | Allowed::Offline if candidate.evidence() == Evidence::Recorded => {
             let other = holder.map(|holder| holder.to_string());
-            let obstacle = unsupported::recorded(candidate, &digest, other.as_deref(), options);
+            let obstacle = unsupported::recorded(candidate, &digest, other.as_deref(), rules);
             obstacle.map_or(
                 DigestStatus::ViaAttach {
                     method: AttachMethod::Offline,
@@ -366,7 +369,7 @@ fn digest_status(
                 unavailable,
             )
         }
-        Attach::Auto | Attach::Offline => DigestStatus::ViaAttach {
+        Allowed::Auto | Allowed::Offline => DigestStatus::ViaAttach {
             method: AttachMethod::Offline,
         },
     }

@@ -21,8 +21,7 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::load::{
-    Candidates, DigestStatus, Evidence, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Target,
-    UploadBlob,
+    Candidates, DigestStatus, Evidence, LoadOptions, Loaded, Obstacle, Plan, Report, Target, UploadBlob,
 };
 use crate::oci::{Digest, Reference, Repository};
 use crate::progress::Progress;
@@ -30,8 +29,8 @@ use crate::progress::Progress;
 impl Target for Docker {
     type Inventory = Inventory;
 
-    fn probe(&self, wanted: Option<&Candidates<'_>>) -> Result<Inventory> {
-        inventory::probe(&self.client, &self.strategies, wanted)
+    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+        inventory::probe(&self.client, &self.strategies, Some(wanted))
     }
 
     fn plan(
@@ -40,7 +39,7 @@ impl Target for Docker {
         options: &LoadOptions,
         inventory: &Inventory,
     ) -> Result<Plan> {
-        plan::plan(candidates, options, inventory, &self.strategies)
+        plan::plan(candidates, options, self.rules, inventory, &self.strategies)
     }
 
     fn apply(
@@ -163,15 +162,15 @@ impl Load<'_, '_> {
             let ImageToLoad { planned, image, .. } = to_load;
             to_load.is_present = match (self.accepts.store, &content) {
                 (Store::Classic, _) => {
-                    let inspected = find_image(client, &planned.image_id.to_string())?;
+                    let inspected = find_image(client, &image.id().to_string())?;
                     let expected = image.config.as_ref().map(|config| &config.diff_ids);
                     inspected.map(|inspected| inspected.diff_ids()).as_ref() == expected
                 }
                 (Store::Containerd, Some(content)) => {
                     let known = content.get(&planned.root);
-                    known.is_some_and(|known| known.has(image)) || self.unpacks(planned, image)?
+                    known.is_some_and(|known| known.has(image)) || self.unpacks(planned.root, image)?
                 }
-                (Store::Containerd, None) => self.unpacks(planned, image)?,
+                (Store::Containerd, None) => self.unpacks(planned.root, image)?,
             };
         }
         Ok(())
@@ -179,18 +178,19 @@ impl Load<'_, '_> {
 
     /// Whether a container can be made of an image, which makes the containerd store unpack it. The container
     /// is never started, and removed.
-    fn unpacks(&self, planned: &PlannedImage, image: &Image) -> Result<bool> {
+    fn unpacks(&self, root: Digest, image: &Image) -> Result<bool> {
         #[derive(serde::Deserialize)]
         struct Created {
             #[serde(rename = "Id")]
             id: String,
         }
         let client = &self.docker.client;
-        let root = planned.root;
         let body = serde_json::json!({ "Image": root.to_string(), "Cmd": ["none"], "NetworkDisabled": true });
         // Without a platform it would try the one of the engine, if it has that too.
-        let platform = encode(&planned.platform.to_string());
-        let path = format!("/containers/create?platform={platform}");
+        let platform = image
+            .offered()
+            .map(|platform| format!("?platform={}", encode(&platform.to_string())));
+        let path = format!("/containers/create{}", platform.unwrap_or_default());
         let Ok(answer) = client.post("try the image", &path, Some(&body)) else {
             return Ok(false);
         };
@@ -329,25 +329,25 @@ impl Load<'_, '_> {
     /// not tell it.
     fn ask(&self, to_load: ImageToLoad<'_, '_>, now: &Known<'_>) -> Result<Loaded> {
         let planned = to_load.planned;
-        let known = now.get(&match self.accepts.store {
-            Store::Classic => planned.image_id,
-            Store::Containerd => planned.root,
-        });
+        let id = self.id(&to_load);
+        let known = now.get(&id);
         let mut loaded = Loaded {
             obstacles: to_load.obstacles,
-            push: to_load.push,
             sent: to_load.sent,
             ..Loaded::planned(planned)
         };
+        loaded.details.push = to_load.push;
         if let Some(pinned) = planned.pinned() {
-            let is_shown = self.shows(planned, known, &pinned)?;
+            let is_shown = self.shows(id, known, &pinned)?;
             match is_shown {
                 true => loaded.obstacles.clear(),
-                false if loaded.declined && planned.tag.is_none() => loaded.obstacles.push(Obstacle::new(
-                    "it has no tag, so nothing names it without its digest",
-                    format!("--rename {}=NAME:TAG gives it one", planned.name.familiar()),
-                )),
-                false if loaded.obstacles.is_empty() && !loaded.declined => {
+                false if loaded.details.declined && planned.tag.is_none() => {
+                    loaded.obstacles.push(Obstacle::new(
+                        "it has no tag, so nothing names it without its digest",
+                        format!("--rename {}=NAME:TAG gives it one", planned.name.familiar()),
+                    ))
+                }
+                false if loaded.obstacles.is_empty() && !loaded.details.declined => {
                     let reason = format!("the engine does not show {pinned}");
                     loaded.obstacles.push(Obstacle::new(reason, ""));
                 }
@@ -356,7 +356,7 @@ impl Load<'_, '_> {
             loaded.shown = Some(is_shown);
         }
         if let Some(tag) = &planned.tag
-            && !self.shows(planned, known, tag)?
+            && !self.shows(id, known, tag)?
         {
             loaded.obstacles.push(Obstacle::new(
                 format!("{tag} names another image now"),
@@ -366,16 +366,20 @@ impl Load<'_, '_> {
         Ok(loaded)
     }
 
-    /// Whether the engine shows an image under a name.
-    fn shows(&self, planned: &PlannedImage, known: Option<&EngineImage>, name: &Reference) -> Result<bool> {
+    /// What the engine's store calls an image.
+    fn id(&self, to_load: &ImageToLoad<'_, '_>) -> Digest {
+        match self.accepts.store {
+            Store::Classic => to_load.image.id(),
+            Store::Containerd => to_load.planned.root,
+        }
+    }
+
+    /// Whether the engine shows the image with this id under a name.
+    fn shows(&self, id: Digest, known: Option<&EngineImage>, name: &Reference) -> Result<bool> {
         let is_among = |known: &EngineImage| has_name(&known.tags, name) || has_name(&known.digests, name);
         if known.is_some_and(is_among) {
             return Ok(true);
         }
-        let id = match self.accepts.store {
-            Store::Classic => planned.image_id,
-            Store::Containerd => planned.root,
-        };
         let found = find_image(&self.docker.client, &name.familiar())?;
         Ok(found.is_some_and(|found| {
             let digests = found.repo_digests.as_deref().unwrap_or_default();
@@ -450,7 +454,7 @@ fn wanted_of<'l>(to_load: &ImageToLoad<'l, '_>) -> Option<Wanted<'l>> {
         platform: image.descriptor.platform.as_ref().filter(|_| is_indexed),
         repository: planned.name.repository().clone(),
         digest: planned.digest?,
-        image_id: planned.image_id,
+        image_id: image.id(),
         graph: &candidate.graph,
     })
 }

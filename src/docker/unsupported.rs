@@ -1,11 +1,11 @@
 //! Images that an engine cannot have: refused by name, all at once, or left out.
 
 use super::api::info::Store;
-use super::inventory::Inventory;
+use super::attach::Rules;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::load::{Candidate, Candidates, DigestStatus, LoadOptions, Obstacle, Plan, PlannedImage, Skipped};
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, Platform, Reference};
 
 /// What keeps an image from a store. The containerd store takes layers only as they were stored, and names a
 /// substitute by nothing but a tag; a classic one names it by its recorded digest only if that is attached. `None` if
@@ -42,9 +42,9 @@ pub(super) fn recorded(
     candidate: &Candidate<'_>,
     digest: &Digest,
     other: Option<&str>,
-    options: &LoadOptions,
+    rules: Rules,
 ) -> Option<Obstacle> {
-    if !options.trust_recorded {
+    if !rules.trust_recorded {
         let reason = match candidate.provenance.is_unproven {
             true => format!(
                 "nothing proves that a registry has {digest}: the tool that made the archive may have written its manifest"
@@ -87,7 +87,11 @@ pub(super) fn unpacked(
     refused: Vec<(&Candidate<'_>, Obstacle)>,
     options: &LoadOptions,
 ) -> Result<()> {
-    let gets = |image: &Image| plan.images.iter().any(|planned| planned.image_id == image.id());
+    let gets = |image: &Image| {
+        plan.images
+            .iter()
+            .any(|planned| planned.image_id == Some(image.id()))
+    };
     let is_had = |candidate: &Candidate<'_>| {
         candidate
             .reference
@@ -178,7 +182,7 @@ pub(super) fn wrong_platform(
     unmatched: &[&Candidate<'_>],
     candidates: &Candidates<'_>,
     options: &LoadOptions,
-    inventory: &Inventory,
+    platform: &Platform,
 ) -> Result<()> {
     if options.keep_going || unmatched.is_empty() {
         plan.skipped.extend(unmatched.iter().map(|candidate| Skipped {
@@ -188,7 +192,6 @@ pub(super) fn wrong_platform(
         }));
         return Ok(());
     }
-    let platform = options.platform.as_ref().unwrap_or(&inventory.platform);
     let (artifacts, images): (Vec<&Candidate<'_>>, Vec<&Candidate<'_>>) = unmatched
         .iter()
         .partition(|candidate| candidate.graph.artifact_type().is_some());

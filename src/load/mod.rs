@@ -25,11 +25,12 @@ use crate::progress::Progress;
 pub use crate::image::provenance::Evidence;
 pub use candidate::{Candidate, Candidates, DamagedImage};
 pub use obstacle::{Obstacle, ObstacleKind};
-pub use options::{Attach, LoadOptions, Selected};
+pub use options::{LoadOptions, Selected};
 pub use plan::{
-    AttachMethod, Attachment, Change, DigestStatus, DiskSpace, Form, Plan, PlannedImage, Skipped, UploadBlob,
+    AttachMethod, Attachment, Change, DigestStatus, DiskSpace, Form, Plan, PlanDetails, PlannedImage,
+    Platforms, Skipped, UploadBlob,
 };
-pub use report::{Loaded, Report};
+pub use report::{Loaded, LoadedDetails, Report};
 
 /// The version of the JSON documents that plans and reports are printed as.
 const SCHEMA: u32 = 1;
@@ -39,12 +40,12 @@ pub trait Target {
     /// What such a place tells about itself.
     type Inventory: serde::Serialize;
 
-    /// Asks what the target has of what is wanted; without it, of everything. Changes nothing.
+    /// Asks what the target has of what is wanted. Changes nothing.
     ///
     /// # Errors
     ///
     /// If it cannot be asked.
-    fn probe(&self, wanted: Option<&Candidates<'_>>) -> Result<Self::Inventory>;
+    fn probe(&self, wanted: &Candidates<'_>) -> Result<Self::Inventory>;
 
     /// Says what will be sent, named and attached, and what is in the way. Pure.
     ///
@@ -117,7 +118,7 @@ pub fn load<T: Target>(
         let found = verify::verify(archive, &options.verify, progress, interrupt)?;
         candidates.add(archive, &usable(found, options, observer)?)?;
     }
-    let inventory = target.probe(Some(&candidates))?;
+    let inventory = target.probe(&candidates)?;
     let plan = target.plan(&candidates, options, &inventory)?;
     observer.planned(&plan);
     if options.dry_run {

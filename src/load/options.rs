@@ -10,20 +10,6 @@ use crate::image::rename::{self, Rename};
 use crate::image::selector::{self, Identity, Selector};
 use crate::oci::{Platform, Reference};
 
-/// How digests may be attached where the engine forgets them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Attach {
-    /// By the first way that works.
-    #[default]
-    Auto,
-    /// Only by ways that do not stop the engine.
-    Live,
-    /// Only by ways that stop the engine and start it again.
-    Offline,
-    /// Not at all.
-    None,
-}
-
 /// What is wanted of the images that are offered.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
@@ -31,12 +17,8 @@ pub struct LoadOptions {
     pub images: Vec<String>,
     /// New names.
     pub renames: Vec<Rename>,
-    /// The platform to load; without it the one that the target chooses.
-    pub platform: Option<Platform>,
-    /// How digests may be attached.
-    pub attach: Attach,
-    /// Whether digests are attached that the archive recorded and nothing proves.
-    pub trust_recorded: bool,
+    /// The platforms to load; if empty, what the target takes.
+    pub platforms: Vec<Platform>,
     /// Whether images that are whole are loaded when others are not.
     pub keep_going: bool,
     /// Whether it is only said what would be done.
@@ -55,6 +37,22 @@ pub struct Selected {
 }
 
 impl LoadOptions {
+    /// The platform to load, for a target that takes one of an image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if there are several.
+    pub fn platform(&self) -> Result<Option<&Platform>> {
+        match self.platforms.as_slice() {
+            [] => Ok(None),
+            [only] => Ok(Some(only)),
+            _ => Err(Error::Usage {
+                message: "an engine gets one platform of an image, and several were named".into(),
+                hint: Some("name one with --platform, or run it once for each".into()),
+            }),
+        }
+    }
+
     /// Finds the candidates that are meant.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use serde::ser::SerializeStruct as _;
+
 use super::{Evidence, Obstacle, SCHEMA};
 use crate::error::{Error, Result, most_severe};
 use crate::escape::Escaped;
@@ -57,13 +59,51 @@ pub enum Change {
     Unchanged,
 }
 
+/// The platforms of an image that a target gets. As JSON both `platforms` and, if it is one, `platform`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Platforms(pub Vec<Platform>);
+
+impl Platforms {
+    /// The platform, if it is one.
+    pub fn only(&self) -> Option<&Platform> {
+        match self.0.as_slice() {
+            [platform] => Some(platform),
+            _ => None,
+        }
+    }
+}
+
+impl From<Platform> for Platforms {
+    fn from(only: Platform) -> Platforms {
+        Platforms(vec![only])
+    }
+}
+
+impl fmt::Display for Platforms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join(", "))
+    }
+}
+
+impl serde::Serialize for Platforms {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        let mut fields = serializer.serialize_struct("Platforms", 2)?;
+        fields.serialize_field("platform", &self.only().map(ToString::to_string))?;
+        fields.serialize_field("platforms", &texts)?;
+        fields.end()
+    }
+}
+
 /// One image in a plan.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PlannedImage {
     /// Which of the candidates it is.
     #[serde(skip)]
     pub candidate: usize,
-    /// The name that it gets, with a tag or a digest.
+    /// The name that it gets, with a tag or a digest; its digest alone, if it has none.
+    #[serde(serialize_with = "Reference::serialize_name")]
     pub name: Reference,
     /// The tag that is set, if one is.
     pub tag: Option<Reference>,
@@ -72,14 +112,14 @@ pub struct PlannedImage {
     /// Digest of its manifest or index as the archive has it, which may be a substitute.
     #[serde(skip)]
     pub root: Digest,
-    /// Digest of its manifest.
+    /// Digests of the manifests of the images that the target gets.
     #[serde(skip)]
-    pub manifest: Digest,
-    /// Digest of its config.
-    pub image_id: Digest,
-    /// Its platform on this target.
-    #[serde(serialize_with = "Platform::serialize_text")]
-    pub platform: Platform,
+    pub manifests: Vec<Digest>,
+    /// Digest of its config; `None` if the target gets several images, or one that has none.
+    pub image_id: Option<Digest>,
+    /// The platforms that the target gets.
+    #[serde(flatten)]
+    pub platforms: Platforms,
     /// Whether the target runs other platforms.
     #[serde(rename = "foreign")]
     pub is_foreign: bool,
@@ -211,6 +251,9 @@ pub struct DiskSpace {
     /// Whether it certainly does not fit, so that nothing is sent.
     #[serde(rename = "refused")]
     pub is_insufficient: bool,
+    /// What helps then.
+    #[serde(skip)]
+    pub hint: String,
 }
 
 impl DiskSpace {
@@ -234,13 +277,16 @@ impl DiskSpace {
             path: self.path.clone().into(),
             offset: None,
             source: io::Error::new(io::ErrorKind::StorageFull, said).into(),
-            hint: Some(
-                "nothing was sent; free some space there (docker system df shows what takes it), or load fewer \
-                 images at a time (--image)"
-                    .into(),
-            ),
+            hint: Some(format!("nothing was sent; {}", self.hint)),
         })
     }
+}
+
+/// What only some targets plan: the others leave it empty.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct PlanDetails {
+    /// How digests are attached.
+    pub attach: Vec<Attachment>,
 }
 
 /// What a load will do.
@@ -257,8 +303,9 @@ pub struct Plan {
     pub skipped: Vec<Skipped>,
     /// What is sent.
     pub send: Vec<UploadBlob>,
-    /// How digests are attached.
-    pub attach: Vec<Attachment>,
+    /// What only some targets plan.
+    #[serde(flatten)]
+    pub details: PlanDetails,
     /// The disk space that is needed, if it is known how much is free.
     #[serde(rename = "room")]
     pub space: Option<DiskSpace>,
@@ -273,7 +320,7 @@ impl Plan {
             images: Vec::new(),
             skipped: Vec::new(),
             send: Vec::new(),
-            attach: Vec::new(),
+            details: PlanDetails::default(),
             space: None,
         }
     }
@@ -325,18 +372,20 @@ impl fmt::Display for Plan {
         )?;
         let mut unavailable: Vec<&PlannedImage> = Vec::new();
         for image in &self.images {
-            writeln!(
-                f,
-                "{} ({}{}, image {})",
-                image.name,
-                image.platform,
-                if image.is_foreign {
-                    ", which the engine does not run by itself"
-                } else {
-                    ""
-                },
-                image.image_id.short()
-            )?;
+            let mut facts: Vec<String> = Vec::new();
+            if !image.platforms.0.is_empty() {
+                facts.push(image.platforms.to_string());
+            }
+            if image.is_foreign {
+                facts.push("which the engine does not run by itself".into());
+            }
+            if let Some(id) = &image.image_id {
+                facts.push(format!("image {}", id.short()));
+            }
+            match facts.is_empty() {
+                true => writeln!(f, "{}", image.name)?,
+                false => writeln!(f, "{} ({})", image.name, facts.join(", "))?,
+            }
             if let Some(tag) = &image.tag {
                 match &image.change {
                     Change::New => writeln!(f, "  tag     {tag}")?,
@@ -364,7 +413,7 @@ impl fmt::Display for Plan {
                 unavailable.push(image);
             }
         }
-        for attachment in &self.attach {
+        for attachment in &self.details.attach {
             let engine = match (attachment.restarts, attachment.runs) {
                 (true, _) => "is restarted",
                 (false, true) => "keeps running",

@@ -1,13 +1,26 @@
 //! What a load has done, image by image.
 
+use super::plan::Platforms;
 use super::{Change, DigestStatus, Evidence, Obstacle, Plan, PlannedImage, SCHEMA, Skipped};
 use crate::error::most_severe;
-use crate::oci::{Digest, Platform, Reference};
+use crate::oci::{Digest, Reference};
+
+/// What only some targets report of an image: the others leave it empty.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct LoadedDetails {
+    /// Whether the digest is not attached because that was asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub declined: bool,
+    /// What changes the digest in a later push from the target, if it was to be kept; empty if nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push: Option<Vec<Obstacle>>,
+}
 
 /// What became of one image.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Loaded {
     /// Its name.
+    #[serde(serialize_with = "Reference::serialize_name")]
     pub name: Reference,
     /// The tag that names it now, if one was to be set.
     pub tag: Option<Reference>,
@@ -16,11 +29,11 @@ pub struct Loaded {
     pub change: Change,
     /// The digest that it is known by; `None` if none is known.
     pub digest: Option<Digest>,
-    /// Digest of its config.
-    pub image_id: Digest,
-    /// Its platform.
-    #[serde(serialize_with = "Platform::serialize_text")]
-    pub platform: Platform,
+    /// Digest of its config; `None` if the target got several images, or one that has none.
+    pub image_id: Option<Digest>,
+    /// The platforms that the target got.
+    #[serde(flatten)]
+    pub platforms: Platforms,
     /// Whether the target runs other platforms.
     #[serde(rename = "foreign")]
     pub is_foreign: bool,
@@ -30,15 +43,12 @@ pub struct Loaded {
     pub shown: Option<bool>,
     /// Why not, if it does not, or why the name is not set.
     pub obstacles: Vec<Obstacle>,
-    /// Whether the digest is not attached because that was asked for.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub declined: bool,
     /// Why there is no digest, if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_digest: Option<String>,
-    /// What changes the digest in a later push from the target, if it was to be kept; empty if nothing does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub push: Option<Vec<Obstacle>>,
+    /// What only some targets report.
+    #[serde(flatten)]
+    pub details: LoadedDetails,
     /// Bytes of the blobs that were sent for it. Blobs that several share count for the first.
     pub sent: u64,
 }
@@ -52,24 +62,26 @@ impl Loaded {
             change: planned.change.clone(),
             digest: planned.digest,
             image_id: planned.image_id,
-            platform: planned.platform.clone(),
+            platforms: planned.platforms.clone(),
             is_foreign: planned.is_foreign,
             evidence: planned.evidence,
             shown: planned.digest.map(|_| false),
             obstacles: planned.obstacles().to_vec(),
-            declined: planned.digest_status == DigestStatus::Declined,
             no_digest: match &planned.digest_status {
                 DigestStatus::NoDigest { reason } => Some(reason.clone()),
                 _ => None,
             },
-            push: None,
+            details: LoadedDetails {
+                declined: planned.digest_status == DigestStatus::Declined,
+                push: None,
+            },
             sent: 0,
         }
     }
 
     /// Whether it is named and shown as it was asked for.
     pub fn is_as_asked(&self) -> bool {
-        self.obstacles.is_empty() && (self.shown != Some(false) || self.declined)
+        self.obstacles.is_empty() && (self.shown != Some(false) || self.details.declined)
     }
 
     /// Whether the target shows a digest that nothing proves.
@@ -108,7 +120,7 @@ impl Report {
 
     /// The exit code: the most severe one of all images.
     pub fn exit_code(&self) -> u8 {
-        let is_kept = |image: &Loaded| image.push.iter().flatten().next().is_none();
+        let is_kept = |image: &Loaded| image.details.push.iter().flatten().next().is_none();
         let is_well = |image: &Loaded| image.is_as_asked() && !image.is_unproven() && is_kept(image);
         let shown = if self.images.iter().all(is_well) { 0 } else { 6 };
         most_severe(self.skipped.iter().map(|image| image.exit_code).chain([shown]))

@@ -120,7 +120,7 @@ fn an_impostor_is_not_taken_for_the_engine() {
             let built = images.add("httpd:2.4", &Image::sample("httpd", "2.4"));
             let loader = Loader::beside(&daemon);
             let plan = loader.plan(&images, &LoadOptions::default()).unwrap();
-            let steps = format!("{:?}", plan.attach);
+            let steps = format!("{:?}", plan.details.attach);
             assert!(steps.contains(&format!("process {}", daemon.pid())), "{steps}");
             loader.load(&images);
             assert_eq!(daemon.images(), [format!("httpd:2.4 {}", built.digest)]);

@@ -221,7 +221,7 @@ fn ports_that_every_user_can_bind_are_not_used() {
         daemon.set_unprivileged_ports(600);
         let plan = loader.plan(&images, &LoadOptions::default()).unwrap();
         assert!(
-            format!("{:?}", plan.attach).contains("a port below 600 of"),
+            format!("{:?}", plan.details.attach).contains("a port below 600 of"),
             "{plan:?}"
         );
         loader.load(&images);
@@ -303,7 +303,7 @@ fn what_registries_are_made_of_is_not_led_elsewhere() {
     images.add("auth.docker.io/a/b:1", &image);
     images.add("quay.io/a/b:1", &image);
     let plan = loader.plan(&images, &LoadOptions::default()).unwrap();
-    let steps = format!("{:?}", plan.attach);
+    let steps = format!("{:?}", plan.details.attach);
     let told = "for about 11 seconds these names lead to this process";
     assert!(
         steps.contains(told) && steps.contains("/etc/hosts: quay.io\""),

@@ -5,6 +5,9 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use sealift::docker::attach::{Allowed, Rules};
+use sealift::load::LoadOptions;
+
 use crate::attach_hosts::private;
 use crate::loading::*;
 use crate::support::*;
@@ -36,12 +39,10 @@ impl Stage {
             &format!("{repository}:2.4"),
             &Image::sample("httpd", "2.4").without_index(),
         );
-        let loader = Loader::beside(&daemon);
-        let options = sealift::load::LoadOptions {
-            attach: sealift::load::Attach::None,
-            ..Default::default()
-        };
-        loader.try_load(&images, &options).unwrap();
+        let mut loader = Loader::beside(&daemon);
+        loader.rules.allowed = Allowed::None;
+        loader.try_load(&images, &LoadOptions::default()).unwrap();
+        loader.rules = Rules::default();
         let sealift = Sealift::new()
             .docker(&daemon)
             .env("SEALIFT_RUN_DIR", loader.folder.path().join("run"));

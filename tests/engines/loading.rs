@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sealift::archive::{self, Content, verify};
+use sealift::docker::attach::Rules;
 use sealift::docker::attach::folder::Folder;
 use sealift::docker::endpoint::Environment;
 use sealift::docker::{self, Docker};
@@ -56,6 +57,8 @@ fn full(name: &str) -> String {
 pub struct Loader {
     pub folder: tempfile::TempDir,
     environment: Environment,
+    /// Which digests may be attached, and how.
+    pub rules: Rules,
 }
 
 impl Loader {
@@ -70,6 +73,7 @@ impl Loader {
         Self {
             folder: tempfile::tempdir().unwrap(),
             environment,
+            rules: Rules::default(),
         }
     }
 
@@ -81,6 +85,7 @@ impl Loader {
         Docker::connect(&docker::Options {
             environment: self.environment.clone(),
             folder: self.journal_folder(),
+            attach: self.rules,
             ..docker::Options::default()
         })
     }
@@ -98,14 +103,14 @@ impl Loader {
 
     pub fn plan(&self, images: &Images, options: &LoadOptions) -> sealift::Result<Plan> {
         self.with_candidates(images, |docker, candidates| {
-            let inventory = docker.probe(Some(candidates)).unwrap();
+            let inventory = docker.probe(candidates).unwrap();
             docker.plan(candidates, options, &inventory)
         })
     }
 
     pub fn try_load(&self, images: &Images, options: &LoadOptions) -> sealift::Result<Report> {
         self.with_candidates(images, |docker, candidates| {
-            let inventory = docker.probe(Some(candidates))?;
+            let inventory = docker.probe(candidates)?;
             let plan = docker.plan(candidates, options, &inventory)?;
             docker.apply(candidates, &plan, &Silent, &Interrupt::default())
         })

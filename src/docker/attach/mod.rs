@@ -77,6 +77,29 @@ pub enum Disruption {
     Restarting,
 }
 
+/// Which methods may attach digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Allowed {
+    /// The first that works.
+    #[default]
+    Auto,
+    /// Only those that do not stop the engine.
+    Live,
+    /// Only those that stop the engine and start it again.
+    Offline,
+    /// None.
+    None,
+}
+
+/// Which digests may be attached, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// Which methods may attach them.
+    pub allowed: Allowed,
+    /// Whether digests are attached that an archive recorded and nothing proves.
+    pub trust_recorded: bool,
+}
+
 /// Whether and how the engine may be stopped and started again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restart {
