@@ -300,7 +300,7 @@ impl Source for RecoverSource {
     }
 
     fn with_id(&self, id: &ShortId) -> Result<Vec<Reference>> {
-        Ok(id.among(self.holder.references()?, self.holder.ids()?))
+        Ok(id.among(self.store.references()?, self.store.ids()?))
     }
 
     fn fault(&self, _: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
