@@ -1,5 +1,7 @@
 //! Reports of long work. The CLI turns them into progress bars and lines.
 
+use std::collections::HashMap;
+
 use crate::oci::Digest;
 
 /// Receives reports of long work. Called from several threads at once.
@@ -9,7 +11,7 @@ pub trait Progress: Send + Sync {
         let _ = (name, total_bytes);
     }
 
-    /// Work on a blob of `size` stored bytes begins; `done` of them are complete already.
+    /// Work on a blob of `size` bytes begins, or begins again; `done` of them are complete already.
     fn blob_started(&self, digest: &Digest, size: u64, done: u64) {
         let _ = (digest, size, done);
     }
@@ -38,7 +40,68 @@ pub trait Progress: Send + Sync {
     }
 }
 
+/// Counts the bytes of a phase. A blob that is started again, as when another encoder is tried, is counted anew, and a
+/// finished one in full, so that the sum reaches the phase's size.
+#[derive(Debug, Default)]
+pub struct Tally {
+    done: u64,
+    /// Size and counted bytes of blobs that are not finished.
+    blobs: HashMap<Digest, (u64, u64)>,
+}
+
+impl Tally {
+    /// All bytes so far.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// As [`Progress::blob_started`].
+    pub fn started(&mut self, digest: &Digest, size: u64, done: u64) {
+        let before = self.blobs.insert(*digest, (size, done));
+        let before = before.map_or(0, |(_, counted)| counted);
+        self.done = self.done.saturating_sub(before).saturating_add(done);
+    }
+
+    /// As [`Progress::blob_advanced`].
+    pub fn advanced(&mut self, digest: &Digest, bytes: u64) {
+        self.done = self.done.saturating_add(bytes);
+        if let Some((_, counted)) = self.blobs.get_mut(digest) {
+            *counted = counted.saturating_add(bytes);
+        }
+    }
+
+    /// As [`Progress::blob_finished`].
+    pub fn finished(&mut self, digest: &Digest) {
+        if let Some((size, counted)) = self.blobs.remove(digest) {
+            self.done = self.done.saturating_add(size.saturating_sub(counted));
+        }
+    }
+}
+
 /// Reports nothing.
 pub struct Silent;
 
 impl Progress for Silent {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_reaches_the_size_of_its_phase_and_no_more() {
+        let [one, two] = ["one", "two"].map(|text| Digest::sha256(text.as_bytes()));
+        let mut tally = Tally::default();
+        tally.started(&one, 100, 30);
+        tally.advanced(&one, 50);
+        tally.started(&two, 10, 0);
+        assert_eq!(tally.done(), 80);
+        // Another encoder is tried, and given up early.
+        tally.started(&one, 100, 0);
+        assert_eq!(tally.done(), 0);
+        tally.advanced(&one, 20);
+        tally.advanced(&two, 10);
+        tally.finished(&one);
+        tally.finished(&two);
+        assert_eq!(tally.done(), 110);
+    }
+}

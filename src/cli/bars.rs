@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sealift::escape::Escaped;
 use sealift::oci::Digest;
-use sealift::progress::Progress;
+use sealift::progress::{Progress, Tally};
 
 use super::output::Output;
 use super::size::Size;
@@ -71,6 +71,15 @@ struct Bars {
 struct BarState {
     total: Option<ProgressBar>,
     blobs: HashMap<Digest, ProgressBar>,
+    tally: Tally,
+}
+
+impl BarState {
+    fn count(&self) {
+        if let Some(total) = &self.total {
+            total.set_position(self.tally.done());
+        }
+    }
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -110,17 +119,22 @@ impl Progress for Bars {
         let bar = self.all.add(bar.with_prefix(Escaped(name).to_string()));
         // At once, even if the work is short.
         bar.tick();
-        bar.enable_steady_tick(Duration::from_millis(250));
+        // A bar that ticks by itself is not drawn when it moves.
+        if total_bytes.is_none() {
+            bar.enable_steady_tick(Duration::from_millis(250));
+        }
         state.total = Some(bar);
+        state.tally = Tally::default();
     }
 
     fn blob_started(&self, digest: &Digest, size: u64, done: u64) {
         self.tell(|| started(digest, size, done));
         let mut state = self.state();
-        if let Some(total) = &state.total {
-            total.inc(done);
-        }
-        if size >= SMALL {
+        state.tally.started(digest, size, done);
+        state.count();
+        if let Some(bar) = state.blobs.get(digest) {
+            bar.set_position(done);
+        } else if size >= SMALL {
             let template = "{prefix:>12} [{bar:28}] {decimal_bytes}/{decimal_total_bytes}";
             let bar = ProgressBar::new(size)
                 .with_style(style(template))
@@ -135,27 +149,25 @@ impl Progress for Bars {
     }
 
     fn blob_advanced(&self, digest: &Digest, bytes: u64) {
-        let state = self.state();
-        if let Some(total) = &state.total {
-            total.inc(bytes);
-            // Layers may have to be recompressed several times.
-            if total.length().is_some_and(|length| length < total.position()) {
-                total.set_length(total.position());
-            }
-        }
+        let mut state = self.state();
+        state.tally.advanced(digest, bytes);
+        state.count();
         if let Some(bar) = state.blobs.get(digest) {
             bar.inc(bytes);
         }
     }
 
     fn blob_finished(&self, digest: &Digest) {
-        if let Some(bar) = self.state().blobs.remove(digest) {
+        let mut state = self.state();
+        state.tally.finished(digest);
+        state.count();
+        if let Some(bar) = state.blobs.remove(digest) {
             bar.finish_and_clear();
         }
     }
 
     fn done(&self) {
-        let BarState { total, blobs } = std::mem::take(&mut *self.state());
+        let BarState { total, blobs, .. } = std::mem::take(&mut *self.state());
         for bar in blobs.into_values().chain(total) {
             bar.finish_and_clear();
         }
@@ -190,40 +202,35 @@ struct Lines {
 struct Line {
     name: String,
     total: Option<u64>,
-    done: u64,
+    tally: Tally,
     started: Instant,
     printed: Instant,
 }
 
 impl Lines {
-    fn advance(&self, bytes: u64) {
+    fn count(&self, count: impl FnOnce(&mut Tally)) {
         let mut guard = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(line) = guard.as_mut() else { return };
-        line.done = line.done.saturating_add(bytes);
+        count(&mut line.tally);
         if line.printed.elapsed() < EVERY {
             return;
         }
         line.printed = Instant::now();
         let seconds = line.started.elapsed().as_secs().max(1);
-        let rate = line.done / seconds;
-        // Layers may have to be recompressed several times.
-        match line.total.filter(|total| line.done <= *total) {
+        let done = line.tally.done();
+        let rate = done / seconds;
+        match line.total {
             Some(total) => {
-                let left = total.saturating_sub(line.done) / rate.max(1);
+                let left = total.saturating_sub(done) / rate.max(1);
                 say(format_args!(
                     "{}: {} of {}, {}/s, {left} s left",
                     line.name,
-                    Size(line.done),
+                    Size(done),
                     Size(total),
                     Size(rate)
                 ));
             }
-            None => say(format_args!(
-                "{}: {}, {}/s",
-                line.name,
-                Size(line.done),
-                Size(rate)
-            )),
+            None => say(format_args!("{}: {}, {}/s", line.name, Size(done), Size(rate))),
         }
     }
 }
@@ -234,7 +241,7 @@ impl Progress for Lines {
         let line = Line {
             name: Escaped(name).to_string(),
             total: total_bytes,
-            done: 0,
+            tally: Tally::default(),
             started: now,
             printed: now,
         };
@@ -248,11 +255,15 @@ impl Progress for Lines {
         if self.verbose {
             say(started(digest, size, done));
         }
-        self.advance(done);
+        self.count(|tally| tally.started(digest, size, done));
     }
 
-    fn blob_advanced(&self, _: &Digest, bytes: u64) {
-        self.advance(bytes);
+    fn blob_advanced(&self, digest: &Digest, bytes: u64) {
+        self.count(|tally| tally.advanced(digest, bytes));
+    }
+
+    fn blob_finished(&self, digest: &Digest) {
+        self.count(|tally| tally.finished(digest));
     }
 
     fn note(&self, text: &str) {

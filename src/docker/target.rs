@@ -141,6 +141,7 @@ impl Load<'_, '_> {
         let mut stream = Watched {
             stream: view.open(&blobs),
             upload: upload.iter(),
+            is_upload: !upload.is_empty(),
             now: None,
             progress: self.progress,
             interrupt: self.interrupt,
@@ -463,6 +464,8 @@ fn wanted_of<'l>(to_load: &ImageToLoad<'l, '_>) -> Option<Wanted<'l>> {
 struct Watched<'w, R> {
     stream: R,
     upload: std::slice::Iter<'w, UploadBlob>,
+    /// Whether its end is still to be reported: the engine then goes on without reading.
+    is_upload: bool,
     now: Option<(Digest, u64)>,
     progress: &'w dyn Progress,
     interrupt: &'w Interrupt,
@@ -472,6 +475,9 @@ impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.interrupt.check().map_err(std::io::Error::other)?;
         let count = self.stream.read(buffer)?;
+        if count == 0 && std::mem::take(&mut self.is_upload) {
+            self.progress.phase("loading in the engine", None);
+        }
         self.tell(u64::try_from(count).unwrap_or(u64::MAX));
         Ok(count)
     }

@@ -77,12 +77,6 @@ impl MissingLayers {
         })
     }
 
-    /// Uncompressed bytes of all of them; `None` if that is not known.
-    fn size(&self, store: &dyn LocalStore) -> Option<u64> {
-        let sizes = self.wanted.iter().map(|layer| store.size(&layer.diff_id));
-        sizes.map(|size| size.ok().flatten()).sum()
-    }
-
     /// Recompresses all of them.
     pub fn recompress(
         &self,
@@ -101,7 +95,6 @@ impl MissingLayers {
             tmpdir: options.tmpdir.clone(),
             jobs: options.jobs,
         };
-        progress.phase("recompressing layers", self.size(store));
         recompress::recompress(store, &self.wanted, &how, progress, interrupt)
     }
 }

@@ -20,6 +20,15 @@ fn saved(sealift: &Sealift) -> Built {
 /// What a terminal of so many columns shows of standard output.
 #[track_caller]
 fn on_a_terminal_of(columns: u16, sealift: &Sealift, args: &[&str]) -> Vec<String> {
+    let shown = drawn_on_a_terminal_of(columns, sealift, args);
+    // Bars are drawn before anything else is printed.
+    let lines = shown.lines().filter(|line| !line.contains('\u{1b}'));
+    lines.map(|line| line.trim_end_matches('\r').to_owned()).collect()
+}
+
+/// The same with progress bars, and what moves the cursor.
+#[track_caller]
+fn drawn_on_a_terminal_of(columns: u16, sealift: &Sealift, args: &[&str]) -> String {
     let inner = sealift.command(args);
     let words = std::iter::once(inner.get_program()).chain(inner.get_args());
     let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
@@ -32,10 +41,25 @@ fn on_a_terminal_of(columns: u16, sealift: &Sealift, args: &[&str]) -> Vec<Strin
         .env("HOME", sealift.home())
         .env("TERM", "xterm")
         .stdin(Stdio::null());
-    let shown = run(&mut script).ok().stdout;
-    // Bars are drawn before anything else is printed.
-    let lines = shown.lines().filter(|line| !line.contains('\u{1b}'));
-    lines.map(|line| line.trim_end_matches('\r').to_owned()).collect()
+    run(&mut script).ok().stdout
+}
+
+#[test]
+fn the_bar_of_a_phase_moves_with_its_blobs() {
+    let sealift = Sealift::new();
+    let noise = |seed| Layer::new().noise("noise", seed, 8_000_000);
+    Image::single([1, 2, 3].map(noise).into()).build(&sealift.path("layout"), "app:1");
+    sealift
+        .run(&["save", "-q", "--from", "layout", "app:1", "-o", "app.tar"])
+        .ok();
+    let drawn = drawn_on_a_terminal_of(120, &sealift, &["verify", "app.tar"]);
+    let bars = drawn.split(['\r', '\n']).filter_map(|line| {
+        let (_, bar) = line.split_once("verifying [")?;
+        let (_, bytes) = bar.split_once("] ")?;
+        Some(bytes.split_once('/')?.0)
+    });
+    let positions: std::collections::BTreeSet<&str> = bars.collect();
+    assert!(positions.len() > 3, "{positions:?}: {drawn:?}");
 }
 
 #[test]

@@ -182,6 +182,10 @@ pub fn recompress(
             jobs.push(Job { at, layer, size });
         }
     }
+    if !jobs.is_empty() {
+        let total = jobs.iter().map(|job| job.size).sum();
+        progress.phase("recompressing layers", Some(total));
+    }
     for (at, outcome) in Recompression::new(uncompressed, options, progress, interrupt).run(jobs)? {
         if let Some(slot) = outcomes.get_mut(at) {
             *slot = Some(outcome);

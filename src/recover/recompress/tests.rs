@@ -15,7 +15,7 @@ use crate::goflate::Level;
 use crate::interrupt::Interrupt;
 use crate::oci::Digest;
 use crate::oci::{Compression, Descriptor, MediaType};
-use crate::progress::Silent;
+use crate::progress::{Progress, Silent, Tally};
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const ZLIB_9: Deflate = Deflate::Zlib(9);
@@ -487,6 +487,58 @@ fn many_layers_share_few_files_and_misses_leave_no_gaps() {
     for (kept, length) in files.values() {
         assert_eq!(kept, length, "a miss left something behind");
     }
+}
+
+/// The size of the phase, and the bytes that were reported of it.
+#[derive(Default)]
+struct Reported(Mutex<(Option<u64>, Tally)>);
+
+impl Progress for Reported {
+    fn phase(&self, _: &str, total_bytes: Option<u64>) {
+        *self.0.lock().unwrap() = (total_bytes, Tally::default());
+    }
+
+    fn blob_started(&self, digest: &Digest, size: u64, done: u64) {
+        self.0.lock().unwrap().1.started(digest, size, done);
+    }
+
+    fn blob_advanced(&self, digest: &Digest, bytes: u64) {
+        self.0.lock().unwrap().1.advanced(digest, bytes);
+    }
+
+    fn blob_finished(&self, digest: &Digest) {
+        self.0.lock().unwrap().1.finished(digest);
+    }
+}
+
+#[test]
+fn progress_ends_at_the_uncompressed_size_however_many_encoders_are_tried() {
+    let mut layers = Layers::default();
+    let tars = [tar(31, 90_000), tar(32, 70_000), tar(33, 50_000)];
+    for tar in &tars {
+        layers.add(tar);
+    }
+    let wanted = [
+        exactly(&tars[0], &compressed(&tars[0], by(ZLIB_9))),
+        exactly(&tars[1], b"made by nothing that is known"),
+        // Not tried at all.
+        exactly(&tars[2], &tars[2]),
+    ];
+    let reported = Reported::default();
+    recompress(
+        &layers,
+        &wanted,
+        &one_after_the_other(),
+        &reported,
+        &Interrupt::default(),
+    )
+    .unwrap();
+    let reported = reported.0.lock().unwrap();
+    assert_eq!((reported.0, reported.1.done()), (Some(160_000), 160_000));
+    assert!(
+        *layers.read.lock().unwrap() > 200_000,
+        "several encoders were tried"
+    );
 }
 
 #[test]
