@@ -222,7 +222,7 @@ fn verify_quick_beside_plain_hash(report: &mut Report, reference: &str) {
     );
 }
 
-/// Packing an image again as `docker push` does, beside a push of it to a registry that has nothing. The push does
+/// Recompressing an image as `docker push` does, beside a push of it to a registry that has nothing. The push does
 /// not wait for the disk.
 fn rebuild_beside_docker_push(report: &mut Report) {
     let (first, folder) = (Registry::start(), folder());

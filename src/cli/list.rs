@@ -75,7 +75,7 @@ struct Listed {
     /// Number of layers.
     layers: usize,
     /// The layers that are present only uncompressed.
-    uncompressed: Vec<Unpacked>,
+    uncompressed: Vec<UncompressedLayer>,
     /// Where its manifest and layers came from, as the archive says.
     #[serde(rename = "provenance")]
     origins: Option<Origins>,
@@ -115,7 +115,7 @@ fn all<S: serde::Serializer>(variants: &[Variant], serializer: S) -> Result<S::O
 
 /// A layer that is present only uncompressed.
 #[derive(serde::Serialize)]
-struct Unpacked {
+struct UncompressedLayer {
     /// Digest of its stored form.
     digest: Digest,
     diff_id: Digest,
@@ -244,7 +244,7 @@ fn details(image: &Listed) -> Vec<Vec<String>> {
 /// The origin of manifest and layers, if the archive has it, and the layers that are present only uncompressed.
 fn origin(image: &Listed) -> Option<String> {
     let said = image.origins.as_ref();
-    let is_told = |layer: &Unpacked| {
+    let is_told = |layer: &UncompressedLayer| {
         let origin = said.and_then(|said| said.layers.get(&layer.digest));
         matches!(origin, Some(LayerOrigin::Uncompressed { .. }))
     };
@@ -324,11 +324,14 @@ impl Measured {
 }
 
 fn listed(entry: &Entry, provenance: Provenance, measured: Measured) -> Listed {
-    let uncompressed = provenance.uncompressed.iter().map(|(digest, tar)| Unpacked {
-        digest: *digest,
-        diff_id: tar.digest,
-        size: tar.size,
-    });
+    let uncompressed = provenance
+        .uncompressed
+        .iter()
+        .map(|(digest, tar)| UncompressedLayer {
+            digest: *digest,
+            diff_id: tar.digest,
+            size: tar.size,
+        });
     Listed {
         name: match (&entry.reference, &entry.bare_tag) {
             (Some(reference), _) => Some(reference.familiar()),

@@ -43,7 +43,7 @@ pub fn plan(
     plan.skipped = selected.skipped;
     let mut unmatched = Vec::new();
     let mut unnamed = Vec::new();
-    let mut unpacked = Vec::new();
+    let mut uncompressed = Vec::new();
     for (at, name) in selected.images {
         let Some(candidate) = candidates.images.get(at) else {
             continue;
@@ -59,14 +59,14 @@ pub fn plan(
         check_name(candidate, &name)?;
         let planned = planned(at, candidate, image, name, rules, inventory, strategies);
         match unsupported::obstructed(&planned, candidate, image, inventory.store) {
-            Some(obstacle) => unpacked.push((candidate, obstacle)),
+            Some(obstacle) => uncompressed.push((candidate, obstacle)),
             None => plan.images.push(planned),
         }
     }
     let wanted = platform.unwrap_or(&inventory.platform);
     unsupported::wrong_platform(&mut plan, &unmatched, candidates, options, wanted)?;
     unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
-    unsupported::unpacked(&mut plan, unpacked, options)?;
+    unsupported::uncompressed(&mut plan, uncompressed, options)?;
     plan.details.attach = attachments(&plan.images, inventory, strategies);
     let accepts = inventory.accepts();
     let images = ImageToLoad::all(&plan.images, candidates)?;
@@ -386,5 +386,5 @@ fn attachments(
 #[path = "plan_tests.rs"]
 mod tests;
 #[cfg(test)]
-#[path = "plan_unpacked_tests.rs"]
+#[path = "plan_uncompressed_tests.rs"]
 mod unpacked_tests;

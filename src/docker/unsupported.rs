@@ -32,7 +32,7 @@ pub(super) fn obstructed(
             rename(),
         ));
     }
-    candidate.unpacked(image).filter(|_| !planned.present)
+    candidate.layer_obstacle(image).filter(|_| !planned.present)
 }
 
 /// What keeps a digest from being attached that an archive recorded without its manifest, or with one that may be no
@@ -82,7 +82,7 @@ pub(super) fn held(pinned: &Reference, holder: &str) -> Obstacle {
 
 /// Images that cannot be had on the engine are refused by name, all at once. A further digest of an image that it
 /// gets under another name is only left out.
-pub(super) fn unpacked(
+pub(super) fn uncompressed(
     plan: &mut Plan,
     refused: Vec<(&Candidate<'_>, Obstacle)>,
     options: &LoadOptions,

@@ -70,17 +70,17 @@ impl Candidate<'_> {
     }
 
     /// Why one of its images cannot go to a target that takes layers only as they were stored; `None` if it can.
-    pub fn unpacked(&self, image: &Image) -> Option<Obstacle> {
+    pub fn layer_obstacle(&self, image: &Image) -> Option<Obstacle> {
         let layers = &image.manifest.layers;
-        let unpacked = || {
+        let uncompressed = || {
             let digests = layers.iter().map(|layer| &layer.digest);
             digests.filter(|digest| self.provenance.uncompressed.contains_key(digest))
         };
-        let count = unpacked().count();
+        let count = uncompressed().count();
         if count == 0 {
             return None;
         }
-        let mut reasons: Vec<&str> = unpacked()
+        let mut reasons: Vec<&str> = uncompressed()
             .filter_map(
                 |digest| match self.provenance.origins.as_ref()?.layers.get(digest)? {
                     LayerOrigin::Uncompressed { reason } => Some(reason.as_str()),
@@ -189,7 +189,7 @@ impl<'a> Candidates<'a> {
     /// A layer that one image has only uncompressed may be there as it was stored for another, which agrees with
     /// it in what the layer is uncompressed.
     fn complement(&mut self) {
-        let mut packed = HashSet::new();
+        let mut stored = HashSet::new();
         let mut seen: HashMap<*const Graph, &BTreeMap<Digest, Descriptor>> = HashMap::new();
         for candidate in &self.images {
             let uncompressed = &candidate.provenance.uncompressed;
@@ -201,12 +201,12 @@ impl<'a> Candidates<'a> {
                 let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
                 let layers = image.manifest.layers.iter().map(|layer| layer.digest);
                 let pairs = layers.zip(diff_ids.copied());
-                packed.extend(pairs.filter(|(layer, _)| !uncompressed.contains_key(layer)));
+                stored.extend(pairs.filter(|(layer, _)| !uncompressed.contains_key(layer)));
             }
         }
         for candidate in &mut self.images {
             let uncompressed = &mut candidate.provenance.uncompressed;
-            uncompressed.retain(|layer, tar| !packed.contains(&(*layer, tar.digest)));
+            uncompressed.retain(|layer, tar| !stored.contains(&(*layer, tar.digest)));
         }
     }
 }

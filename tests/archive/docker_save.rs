@@ -26,7 +26,7 @@ fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
     file
 }
 
-fn unpacked(path: &Path) -> DockerSave {
+fn docker_save(path: &Path) -> DockerSave {
     match any(path) {
         Ok(Opened::DockerSave(save)) => save,
         Ok(Opened::Layout(content)) => panic!("{} is taken for a layout", content.label()),
@@ -112,7 +112,7 @@ fn every_form_is_read() {
     ];
     for (what, tape, images, compression) in forms {
         let file = file_of(&tape.end());
-        check(what, &unpacked(file.path()), images, compression);
+        check(what, &docker_save(file.path()), images, compression);
         let error = open(file.path()).err().unwrap();
         assert_eq!(error.exit_code(), 1, "{what}");
         let Error::Refused(finding) = &error else {
@@ -163,7 +163,7 @@ fn it_may_be_in_parts_compressed_or_a_folder() {
         std::fs::write(file, data).unwrap();
     }
     for name in ["cut.tar", "cut.tar.001", "i.tar.gz", "i.tar.zst", "folder"] {
-        let save = unpacked(&path(name));
+        let save = docker_save(&path(name));
         assert_eq!(save.label(), path(name).display().to_string());
         check(name, &save, &[app()], Compression::None);
     }
@@ -201,7 +201,7 @@ fn links_lead_to_files_inside() {
         let file = file_of(&tape.end());
         check(
             "links",
-            &unpacked(file.path()),
+            &docker_save(file.path()),
             std::slice::from_ref(&image),
             Compression::None,
         );
@@ -212,7 +212,7 @@ fn links_lead_to_files_inside() {
 fn one_image_is_one_however_often_it_is_named() {
     let [a, b] = [&["app:1"][..], &["app:1", "app:2"]].map(|tags| Image::new(&["base"], tags));
     let file = file_of(&Tape::default().files(&saved::rules_docker(&[a, b])).end());
-    let save = unpacked(file.path());
+    let save = docker_save(file.path());
     assert_eq!(save.images().len(), 1);
     let tags: Vec<String> = save.images()[0].tags.iter().map(ToString::to_string).collect();
     assert_eq!(tags, ["app:1", "app:2"]);
@@ -239,7 +239,7 @@ fn each_form_of_a_layer_is_known() {
         .file("base.tar", b"base")
         .file("top.tar", b"top")
         .file("manifest.json", manifest.as_bytes());
-    let save = unpacked(file_of(&tape.end()).path());
+    let save = docker_save(file_of(&tape.end()).path());
     let forms: Vec<_> = save
         .stored(&digest("base"))
         .iter()
@@ -257,7 +257,7 @@ fn a_damaged_layer_is_found_when_it_is_read() {
         let mut files = saved::crane(std::slice::from_ref(&image));
         let layer = files.iter_mut().find(|(name, _)| name.ends_with(".gz")).unwrap();
         change(&mut layer.1);
-        unpacked(file_of(&Tape::default().files(&files).end()).path())
+        docker_save(file_of(&Tape::default().files(&files).end()).path())
     };
     type Change = fn(&mut Vec<u8>);
     let changes: [(&str, Change); 3] = [
@@ -297,7 +297,7 @@ fn a_damaged_layer_is_found_when_it_is_read() {
 #[test]
 fn a_file_that_shrinks_is_no_end_of_a_layer() {
     let file = file_of(&saved::docker20(&app()).end());
-    let save = unpacked(file.path());
+    let save = docker_save(file.path());
     file.as_file().set_len(512).unwrap();
     for error in [
         read(&save, &digest("top")).unwrap_err(),

@@ -156,7 +156,7 @@ impl Sample {
     }
 
     /// Puts uncompressed layers in the place of some of the stored ones, without a change to the manifest.
-    pub fn unpack(mut self, places: &[usize]) -> Sample {
+    pub fn uncompress(mut self, places: &[usize]) -> Sample {
         let mut digests = Vec::new();
         for at in places {
             let (_, stored, plain) = &mut self.layers[*at];

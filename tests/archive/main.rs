@@ -9,5 +9,5 @@ mod good;
 mod images;
 mod saved;
 mod tape;
-mod unpacked;
+mod uncompressed;
 mod views;

@@ -57,25 +57,25 @@ fn header(name: &str, size: u64) -> Vec<u8> {
     header.as_bytes().to_vec()
 }
 
-const PACKERS: [&str; 2] = ["gzip -1", "zstd -q --no-check"];
+const COMPRESSORS: [&str; 2] = ["gzip -1", "zstd -q --no-check"];
 
-/// Packs `begin` and what a shell command prints behind it, and has sealift look at that.
-fn packed(sealift: &Sealift, packer: &str, begin: &[u8], script: &str, args: &[&str]) -> Run {
+/// Compresses `begin` and what a shell command prints behind it, and has sealift look at that.
+fn verify_compressed(sealift: &Sealift, compressor: &str, begin: &[u8], script: &str, args: &[&str]) -> Run {
     fs::write(sealift.path("begin"), begin).unwrap();
-    let pack = format!("(cat begin; {script}) | {packer} > bomb.tar.packed");
-    run(&mut sealift.shell(&pack)).ok();
-    bounded(&mut sealift.command(&[&["verify", "--tmpdir", "small", "bomb.tar.packed"][..], args].concat()))
+    let script = format!("(cat begin; {script}) | {compressor} > bomb.tar.z");
+    run(&mut sealift.shell(&script)).ok();
+    bounded(&mut sealift.command(&[&["verify", "--tmpdir", "small", "bomb.tar.z"][..], args].concat()))
 }
 
 #[test]
 fn whole_archives_are_read_from_both_formats() {
     let (sealift, small) = scene();
     let whole = sealift.run(&["list", "--json", "app.tar"]).ok().json();
-    for packer in PACKERS {
+    for compressor in COMPRESSORS {
         let app = fs::read(sealift.path("app.tar")).unwrap();
         // Tools fill up records with zeros: they take no room.
-        packed(&sealift, packer, &app, "head -c 10M /dev/zero", &[]).ok();
-        let listed = sealift.run(&["list", "--json", "--tmpdir", "small", "bomb.tar.packed"]);
+        verify_compressed(&sealift, compressor, &app, "head -c 10M /dev/zero", &[]).ok();
+        let listed = sealift.run(&["list", "--json", "--tmpdir", "small", "bomb.tar.z"]);
         let mut listed = listed.ok().json();
         listed["archives"][0]["archive"] = "app.tar".into();
         assert_eq!(listed, whole);
@@ -115,9 +115,9 @@ fn what_no_header_announces_is_not_expanded() {
         ),
         (&large, zeros, "104857600 bytes, over the limit of 4194304"),
     ] {
-        for packer in PACKERS {
-            let run = packed(&sealift, packer, begin, script, &[]).code(1);
-            assert!(run.stderr.contains(said), "{packer}: {}", run.stderr);
+        for compressor in COMPRESSORS {
+            let run = verify_compressed(&sealift, compressor, begin, script, &[]).code(1);
+            assert!(run.stderr.contains(said), "{compressor}: {}", run.stderr);
             small.assert_empty();
         }
     }
@@ -127,14 +127,14 @@ fn what_no_header_announces_is_not_expanded() {
 fn an_entry_is_expanded_only_if_it_may_be_that_large_and_has_room() {
     let (sealift, small) = scene();
     let begin = [header("a", 1), vec![b'a'; 512], header("b", (64 << 30) + 1)].concat();
-    for packer in PACKERS {
-        let run = packed(&sealift, packer, &begin, "head -c 200M /dev/zero", &[]).code(1);
-        let said = "bomb.tar.packed: b at byte 1024: decompresses to more than 68719476736 bytes";
+    for compressor in COMPRESSORS {
+        let run = verify_compressed(&sealift, compressor, &begin, "head -c 200M /dev/zero", &[]).code(1);
+        let said = "bomb.tar.z: b at byte 1024: decompresses to more than 68719476736 bytes";
         assert!(run.stderr.contains(said), "{}", run.stderr);
         assert!(run.stderr.contains("--max-layer-size"), "{}", run.stderr);
         let allowed = &["--max-layer-size", "1TiB"];
-        let run = packed(&sealift, packer, &begin, "head -c 200M /dev/zero", allowed).code(3);
-        let said = "cannot write small: bomb.tar.packed: b at byte 1024 needs 68719476737 bytes, ";
+        let run = verify_compressed(&sealift, compressor, &begin, "head -c 200M /dev/zero", allowed).code(3);
+        let said = "cannot write small: bomb.tar.z: b at byte 1024 needs 68719476737 bytes, ";
         assert!(run.stderr.contains(said), "{}", run.stderr);
         assert!(run.stderr.contains("--tmpdir"), "{}", run.stderr);
         small.assert_empty();
@@ -142,8 +142,8 @@ fn an_entry_is_expanded_only_if_it_may_be_that_large_and_has_room() {
     for command in ["list", "save"] {
         let mut line = vec![command, "--tmpdir", "small", "--max-layer-size", "1MB"];
         match command {
-            "save" => line.extend(["--from", "bomb.tar.packed", "-o", "x.tar"]),
-            _ => line.push("bomb.tar.packed"),
+            "save" => line.extend(["--from", "bomb.tar.z", "-o", "x.tar"]),
+            _ => line.push("bomb.tar.z"),
         }
         let run = sealift.run(&line).code(1);
         assert!(run.stderr.contains("more than 1000000 bytes"), "{}", run.stderr);

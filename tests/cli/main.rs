@@ -19,7 +19,7 @@
 //! parts.rs      parts that are missing, short, or of another archive
 //! printed.rs    text, exit codes, help, lists of names
 //! tables.rs     tables on terminals of several widths
-//! unpacked.rs   what is told of uncompressed layers and substitutes
+//! uncompressed.rs   what is told of uncompressed layers and substitutes
 //! sudo.rs       whose credentials are read under sudo
 //! registry_faults.rs  registries that lie, break off and stall
 //! ```
@@ -50,4 +50,4 @@ mod printed;
 mod registry_faults;
 mod sudo;
 mod tables;
-mod unpacked;
+mod uncompressed;

@@ -10,13 +10,13 @@
 //! index_platforms.rs   indexes that name no platforms, or others than the configs
 //! layers.rs    layers that are no tar: what a verification calls bad, engines refuse
 //! load.rs      loading into Docker, beside a twin that pulled
-//! dormant.rs   names and digests into the store of a Docker that does not run
+//! stopped_store.rs   names and digests into the store of a Docker that does not run
 //! image_ids.rs what `list` says that Docker will show as IMAGE ID
 //! load_again.rs   loading what is there already
 //! load_faults.rs   loads that go wrong
 //! attach_offline.rs   attaching digests while the engine is stopped
 //! load_space.rs   loads for which the engine's disk is too small
-//! load_unpacked.rs   layers that are only uncompressed, and substitute manifests
+//! load_uncompressed.rs   layers that are only uncompressed, and substitute manifests
 //! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
 //! attach_hosts.rs  attaching digests of names outside docker.io
 //! attach_stock.rs  attaching digests on hosts with an administrator's history
@@ -30,7 +30,7 @@
 //! platforms.rs  which platform's image is loaded, and what becomes of artifacts
 //! push_digest.rs   pushing from the classic store after a load
 //! offline_systemd.rs   the same, where systemd stops and starts it
-//! recovered.rs  images built on a base that unknown encoders packed, the registry gone
+//! recovered.rs  images built on a base with layers of unknown encoders, the registry gone
 //! right_digests.rs  a tag gets its own digest, and none is called proven that is not
 //! save_docker.rs   images out of Docker: built and pushed, pulled, the registry gone
 //! save_docker_odd.rs   layers of encoders that are not known, images that were never pushed
@@ -61,7 +61,6 @@ mod attach_offline;
 mod attach_stock;
 mod classic_store;
 mod command;
-mod dormant;
 mod examples;
 mod further_digests;
 mod harness;
@@ -76,7 +75,7 @@ mod load_attach;
 mod load_faults;
 mod load_killed;
 mod load_space;
-mod load_unpacked;
+mod load_uncompressed;
 mod loading;
 mod nameless;
 mod names;
@@ -94,4 +93,5 @@ mod save_docker_odd;
 mod save_docker_proof;
 mod save_docker_store;
 mod saving;
+mod stopped_store;
 mod written_anew;

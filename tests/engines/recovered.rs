@@ -1,4 +1,4 @@
-//! Manifests that are lost: images that were built on a base which unknown encoders packed, and pushed; the registry
+//! Manifests that are lost: images that were built on a base with layers of unknown encoders, and pushed; the registry
 //! is gone.
 
 use std::fs;
@@ -11,7 +11,7 @@ use crate::support::*;
 
 const OUT_OF: [&str; 3] = ["--from", "docker", "--offline"];
 
-/// Pushes a base whose layers no known encoder packs: GNU gzip's, or those of the pgzip in skopeo.
+/// Pushes a base whose layers no known encoder makes: GNU gzip's, or those of the pgzip in skopeo.
 fn push_base(registry: &Registry, sealift: &Sealift, to: &str, by_skopeo: bool) -> Built {
     let layout = sealift.path("layout");
     let layers = || {
@@ -211,7 +211,7 @@ fn a_registry_that_lost_the_manifest_still_tells_of_the_base() {
     registry.start_again();
     lose_manifests(&mut daemon);
     let image = saved(&sealift, &daemon, &["--from", "docker", &tagged], "app.tar");
-    // The layer of its own was packed to learn its size.
+    // The layer of its own was compressed to learn its size.
     assert_eq!(ways(&image), [GO, "registry", "registry"], "{image:#}");
     is_proven_and_shown(&sealift, &image, "app.tar", &name, &digest);
 }

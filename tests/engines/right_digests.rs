@@ -122,7 +122,7 @@ struct Unproven {
 }
 
 impl Unproven {
-    /// Docker 28 packs layers in a way that is not known.
+    /// Docker 28 compresses layers in an unknown way.
     fn new() -> Self {
         let (sealift, hub) = (Sealift::new(), Registry::start());
         let daemon = Daemon::start(Engine::Docker28, Store::Classic);

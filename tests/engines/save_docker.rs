@@ -81,9 +81,9 @@ fn saved_thrice(sealift: &Sealift, daemon: &mut Daemon, name: &str, archive: &st
     daemon.stop();
     let root = daemon.data_root().to_str().unwrap().to_owned();
     let out_of = [&out_of[..], &["--data-root", &root]].concat();
-    let dormant = saved(sealift, daemon, &out_of, "again.tar");
+    let stopped = saved(sealift, daemon, &out_of, "again.tar");
     let label = format!("the classic store in {root}");
-    assert_eq!(dormant["from"], label.as_str());
+    assert_eq!(stopped["from"], label.as_str());
     is_the_same(sealift, archive, "again.tar");
     image
 }
@@ -105,8 +105,8 @@ fn built_with_docker_26() {
     keeps_its_digest(Engine::Docker26, &[Engine::Docker26]);
 }
 
-/// An index with attestations, a list of Docker's, layers that two encoders packed under a manifest of crane's, and
-/// layers that zlib packed at unusual levels.
+/// An index with attestations, a list of Docker's, layers that two encoders made under a manifest of crane's, and
+/// layers that zlib compressed at unusual levels.
 fn keeps_what_others_pushed(puller: Engine) {
     let registry = Registry::start();
     let sealift = Sealift::new();
@@ -172,8 +172,8 @@ fn keeps_what_others_pushed(puller: Engine) {
     }
 }
 
-/// Puts two layers on top of an image, packed at Go's level 1 as go-containerregistry does. The Go that Debian's
-/// crane is built with may be a newer one, which packs otherwise: of what is packed already crane keeps the bytes.
+/// Puts two layers on top of an image, compressed at Go's level 1 as go-containerregistry does. The Go that Debian's
+/// crane is built with may be a newer one, which compresses otherwise: crane keeps the bytes of a compressed layer.
 fn append_by_crane(registry: &Registry, base: &str, to: &str) {
     let folder = Folder::new();
     let root = engine::Root::new(Engine::Docker28, folder.path());
@@ -193,14 +193,14 @@ fn append_by_crane(registry: &Registry, base: &str, to: &str) {
         Layer::new().noise("app/more", 9, 300_000),
     ];
     for (at, layer) in above.iter().enumerate() {
-        let (tar, packed) = (format!("{at}.tar"), format!("{at}.tar.gz"));
+        let (tar, compressed) = (format!("{at}.tar"), format!("{at}.tar.gz"));
         fs::write(root.outside(&tar), layer.tar()).unwrap();
         let stdin = File::open(root.outside(&tar)).unwrap();
-        let stdout = File::create(root.outside(&packed)).unwrap();
+        let stdout = File::create(root.outside(&compressed)).unwrap();
         let mut level_1 = Command::new(go);
         let status = level_1.arg("1").stdin(stdin).stdout(stdout).status().unwrap();
         assert!(status.success(), "{status}");
-        crane.arg("--new_layer").arg(root.inside(&packed));
+        crane.arg("--new_layer").arg(root.inside(&compressed));
     }
     run(&mut crane).ok();
 }

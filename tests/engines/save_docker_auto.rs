@@ -265,7 +265,7 @@ impl Victim {
 }
 
 /// Whether a process has a file without a name open, with something in it.
-fn has_packed(pid: u32, folder: &Path) -> bool {
+fn has_recompressed(pid: u32, folder: &Path) -> bool {
     let open = fs::read_dir(format!("/proc/{pid}/fd"))
         .into_iter()
         .flatten()
@@ -304,10 +304,10 @@ fn a_save_that_was_killed_leaves_nothing_that_the_next_does_not_take_up() {
     let out = sealift.path("out");
     fs::create_dir(&out).unwrap();
 
-    let packing = Victim::start(&sealift, &daemon, &name);
+    let recompressing = Victim::start(&sealift, &daemon, &name);
     assert!(
-        packing.kill_when(|pid| has_packed(pid, &out)),
-        "it has packed nothing"
+        recompressing.kill_when(|pid| has_recompressed(pid, &out)),
+        "it has recompressed nothing"
     );
     assert_eq!(names_in(&out), [""; 0]);
     let writing = Victim::start(&sealift, &daemon, &name);
@@ -348,7 +348,7 @@ fn a_save_that_was_killed_leaves_nothing_that_the_next_does_not_take_up() {
         "the archives differ"
     );
 
-    // A pipe gets the same bytes, and what is packed goes elsewhere meanwhile.
+    // A pipe gets the same bytes, and recompressed layers go elsewhere meanwhile.
     let line = ["save", "--offline", "--from", "docker", &name, "-o", "-"];
     let mut command = sealift.command(&line);
     command.env("DOCKER_HOST", format!("unix://{}", daemon.socket().display()));

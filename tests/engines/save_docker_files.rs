@@ -100,13 +100,13 @@ fn archives_of_docker_skopeo_and_podman() {
             "images.tar",
         );
         assert_eq!(by_name, image);
-        for packer in ["gzip", "zstd"] {
+        for compressor in ["gzip", "zstd"] {
             let script =
-                format!("{packer} -q < {file} | sealift save --json --offline --from - -o images.tar");
-            let mut packed = told(&sealift, &run(&mut sealift.shell(&script)).ok(), "images.tar");
-            assert_eq!(packed["from"], "standard input");
-            packed["from"] = image["from"].clone();
-            assert_eq!(packed, image, "{packer}");
+                format!("{compressor} -q < {file} | sealift save --json --offline --from - -o images.tar");
+            let mut compressed = told(&sealift, &run(&mut sealift.shell(&script)).ok(), "images.tar");
+            assert_eq!(compressed["from"], "standard input");
+            compressed["from"] = image["from"].clone();
+            assert_eq!(compressed, image, "{compressor}");
         }
         let by_digest = format!("{}@{digest}", archive.name);
         let proven = sealift

@@ -118,7 +118,7 @@ fn layers_of_unknown_encoders_pulled_with_docker_28() {
     layers_of_unknown_encoders(Engine::Docker28);
 }
 
-/// Docker 28 as this Debian builds it, with a Go whose gzip is a newer one, pushes layers that cannot be packed
+/// Docker 28 as this Debian builds it, with a Go whose gzip is a newer one, pushes layers that cannot be recompressed
 /// again; of what it has built it keeps no manifest.
 #[test]
 fn what_a_newer_docker_has_pushed_is_recorded() {

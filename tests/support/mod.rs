@@ -15,7 +15,7 @@
 //! large.rs      the image for measurements
 //! shared.rs     large documents that many names share, and sealift with little memory
 //! snapshot.rs   bytes, owner, mode, inode and attributes of files, to compare
-//! unpacked.rs   images of which layers are there only uncompressed
+//! uncompressed.rs   images of which layers are there only uncompressed
 //! old_kernel.rs runs sealift without newer system calls
 //! command.rs    runs programs and sealift itself in a clean environment
 //! ```
@@ -47,7 +47,7 @@ pub mod push;
 pub mod registry;
 pub mod shared;
 pub mod snapshot;
-pub mod unpacked;
+pub mod uncompressed;
 
 pub use command::{Run, Sealift, run};
 pub use daemon::Daemon;

@@ -48,7 +48,7 @@ const MESSAGE: usize = 16;
 /// # Errors
 ///
 /// If another user could answer in its place, or it cannot be determined.
-pub fn holder(socket: &Path, program: &str) -> Result<Option<i32>, Obstacle> {
+pub fn listening_process(socket: &Path, program: &str) -> Result<Option<i32>, Obstacle> {
     let located = private(socket).map_err(|error| {
         Obstacle::new(
             format!(
@@ -93,8 +93,8 @@ fn answering(socket: &Located, program: &str) -> io::Result<Option<i32>> {
         if let Some(inode) = other_end(&connection)? {
             let since = *accepted.get_or_insert_with(Instant::now);
             let running = running(program)?;
-            let holders: Vec<i32> = running.iter().copied().filter(|pid| holds(*pid, inode)).collect();
-            match *holders {
+            let listeners: Vec<i32> = running.iter().copied().filter(|pid| holds(*pid, inode)).collect();
+            match *listeners {
                 [pid] => return Ok(Some(pid)),
                 // accept(2) reports the other end a moment before the process has it open.
                 [] if running.is_empty() || since.elapsed() > GRACE => return Ok(None),
@@ -259,15 +259,15 @@ mod tests {
         }
         if rustix::process::geteuid().is_root() {
             lchown(&socket, Some(65_534), Some(65_534)).unwrap();
-            let obstacle = holder(&link, "any").unwrap_err();
+            let obstacle = listening_process(&link, "any").unwrap_err();
             assert!(obstacle.reason.contains("another user (uid 65534)"), "{obstacle}");
             lchown(&socket, Some(0), Some(0)).unwrap();
             lchown(&link, Some(65_534), Some(65_534)).unwrap();
-            let obstacle = holder(&link, "any").unwrap_err();
+            let obstacle = listening_process(&link, "any").unwrap_err();
             assert!(obstacle.reason.contains("a link of another user"), "{obstacle}");
         }
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let obstacle = holder(&socket, "any").unwrap_err();
+        let obstacle = listening_process(&socket, "any").unwrap_err();
         assert!(
             obstacle.reason.contains("another user can write to"),
             "{obstacle}"

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::config::{CommandLine, Configuration, DEFAULT_PATH, same};
 use super::namespaces::{self, Namespaces};
 use super::overmount::{Overmount, unsafe_place};
-use super::peer::{holder, other_user};
+use super::peer::{listening_process, other_user};
 use crate::dir::{Dir, Located, MAX_SETTING, read_setting, read_whole};
 use crate::docker::api::info::Info;
 use crate::docker::api::{Client, encode};
@@ -89,7 +89,7 @@ impl Process {
     ///
     /// Why it cannot be found or reached from here.
     pub fn find(socket: &Path) -> Result<Process, Obstacle> {
-        let pid = holder(socket, "dockerd")?.ok_or_else(|| {
+        let pid = listening_process(socket, "dockerd")?.ok_or_else(|| {
             Obstacle::new(
                 format!(
                     "what answers on {} is no dockerd that can be seen here",

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::dir::Dir;
-use crate::docker::daemon::peer::{holder, running};
+use crate::docker::daemon::peer::{listening_process, running};
 use crate::docker::daemon::process::Process;
 
 const PROGRAM: &str = "containerd";
@@ -49,7 +49,7 @@ fn containerd(dockerd: &Process) -> Option<Process> {
     };
     sockets.into_iter().find_map(|socket| {
         let socket = dockerd.reach(&socket).ok()?;
-        let found = Process::of(holder(&socket, PROGRAM).ok()??, &socket).ok()?;
+        let found = Process::of(listening_process(&socket, PROGRAM).ok()??, &socket).ok()?;
         dockerd.identity().check().ok().map(|()| found)
     })
 }

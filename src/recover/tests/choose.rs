@@ -36,7 +36,7 @@ impl Shared {
             .map(|at| format!("{REPOSITORY}@{}", self.digests[*at]))
             .collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let store = Store::default().unpack(APP, &self.image, &names);
+        let store = Store::default().keep_uncompressed(APP, &self.image, &names);
         self.roots
             .iter()
             .fold(store, |store, bytes| store.document(bytes))

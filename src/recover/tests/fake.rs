@@ -116,7 +116,7 @@ impl Image {
         });
         let config = config.to_string().into_bytes();
         let mut list = Vec::new();
-        let mut packed = Vec::new();
+        let mut stored_layers = Vec::new();
         for (tar, (_, form)) in tars.iter().zip(layers) {
             let bytes = stored(tar, *form);
             let media_type = match form {
@@ -125,7 +125,7 @@ impl Image {
                 Form::Plain => MediaType::OCI_LAYER,
             };
             list.push(described(media_type, &bytes));
-            packed.push(bytes);
+            stored_layers.push(bytes);
         }
         let blob = |descriptor: &Descriptor| Blob {
             digest: descriptor.digest,
@@ -139,7 +139,7 @@ impl Image {
         Image {
             config,
             tars,
-            stored: packed,
+            stored: stored_layers,
             layers: list,
             manifest,
             root,
@@ -229,8 +229,8 @@ pub fn reference(text: &str) -> Reference {
 }
 
 impl Store {
-    /// Unpacks an image and names it. The digests are shown as `NAME@sha256:...`.
-    pub fn unpack(mut self, name: &str, image: &Image, shown: &[&str]) -> Store {
+    /// Keeps an image with uncompressed layers, under a name. The digests are shown as `NAME@sha256:...`.
+    pub fn keep_uncompressed(mut self, name: &str, image: &Image, shown: &[&str]) -> Store {
         let digests: Vec<Reference> = shown.iter().map(|text| reference(text)).collect();
         for name in std::iter::once(&reference(name)).chain(&digests) {
             let shown = Shown {
@@ -245,10 +245,10 @@ impl Store {
         self
     }
 
-    /// Unpacks an image that was pulled by its manifest's digest.
+    /// Keeps an image with uncompressed layers that was pulled by its manifest's digest.
     pub fn pull(self, name: &str, image: &Image) -> Store {
         let digest = Reference::digested(reference(name).repository(), image.digest());
-        self.unpack(name, image, &[&digest.full()])
+        self.keep_uncompressed(name, image, &[&digest.full()])
     }
 
     /// Names an index or manifest, as a store does that keeps everything as it is stored.

@@ -18,7 +18,7 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
     let digest = Digest::sha256(&index);
     let shown = format!("{REPOSITORY}@{digest}");
     let held = || {
-        let store = Store::default().unpack(APP, &amd64, &[&shown]);
+        let store = Store::default().keep_uncompressed(APP, &amd64, &[&shown]);
         store.document(&index).document(&amd64.manifest)
     };
     let table = [
@@ -78,7 +78,7 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
         (&[&recorded[..]], "recorded"),
         (&[&recorded[..], &other[..]], "recorded"),
     ] {
-        let store = || Store::default().unpack(APP, &local, shown);
+        let store = || Store::default().keep_uncompressed(APP, &local, shown);
         let root = index(&[&remote]);
         let whole = || Whole::of(&root, &[&remote]);
         let several = || Several::new(vec![Box::new(scene.source(store())), Box::new(whole())]);
@@ -105,8 +105,8 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
             [(Box::new(Registry::default()), 0), (Box::new(down.clone()), 1)];
         for (probe, notes) in probes {
             scene.notes.0.lock().unwrap().clear();
-            let unpack = |store: Store, name: &&str| store.unpack(name, &local, shown);
-            let store = names.iter().fold(Store::default(), unpack);
+            let keep = |store: Store, name: &&str| store.keep_uncompressed(name, &local, shown);
+            let store = names.iter().fold(Store::default(), keep);
             let sources: Vec<Box<dyn Source>> =
                 vec![Box::new(scene.source(store)), Box::new(Registry::default())];
             let several = Several::new(sources).preferring_proof(probe, scene.notes.clone());

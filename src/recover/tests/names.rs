@@ -36,7 +36,11 @@ fn an_index_leads_to_the_image_that_is_held() {
     for images in [vec![&other, &image], vec![&twin, &image], vec![&image]] {
         let index = index(&images);
         let digest = format!("{REPOSITORY}@{}", Digest::sha256(&index));
-        let store = |image: &Image| Store::default().unpack(APP, image, &[&digest]).document(&index);
+        let store = |image: &Image| {
+            Store::default()
+                .keep_uncompressed(APP, image, &[&digest])
+                .document(&index)
+        };
         let store = |image: &Image| {
             images
                 .iter()
@@ -54,7 +58,7 @@ fn an_index_leads_to_the_image_that_is_held() {
     // Its manifest is not below: the digest is the engine's word and no more.
     let index = index(&[&other, &twin]);
     let digest = format!("{REPOSITORY}@{}", Digest::sha256(&index));
-    let store = Store::default().unpack(APP, &image, &[&digest]);
+    let store = Store::default().keep_uncompressed(APP, &image, &[&digest]);
     let store = store
         .document(&index)
         .document(&other.manifest)
@@ -79,9 +83,9 @@ fn one_image_in_two_repositories_has_each_ones_digest() {
     ];
     let shown = [shown[0].as_str(), shown[1].as_str()];
     let store = Store::default()
-        .unpack(APP, &image, &shown)
-        .unpack("mirror.example/app:2", &image, &shown)
-        .unpack("app:3", &image, &shown);
+        .keep_uncompressed(APP, &image, &shown)
+        .keep_uncompressed("mirror.example/app:2", &image, &shown)
+        .keep_uncompressed("app:3", &image, &shown);
     let registry = Registry::default()
         .has_all(REPOSITORY, &image)
         .has_all("mirror.example/app", &pushed);
@@ -129,7 +133,7 @@ fn of_two_digests_of_one_tag_the_first_that_is_proven_counts() {
         format!("{REPOSITORY}@{SHOWN}"),
         format!("{REPOSITORY}@{}", image.digest()),
     ];
-    let store = || Store::default().unpack(APP, &image, &[&shown[0], &shown[1]]);
+    let store = || Store::default().keep_uncompressed(APP, &image, &[&shown[0], &shown[1]]);
     let digest = |store: Store, name: &str| {
         let saved = Scene::offline().saved(store, &[name]).unwrap();
         (
@@ -157,7 +161,7 @@ fn a_name_without_a_digest_gets_none_from_another_repository() {
     let layers = [(1, Form::Push), (2, Form::Odd)];
     let (image, pushed) = (Image::odd(AMD64, &layers), Image::pushed(AMD64, &layers));
     let shown = format!("{REPOSITORY}@{}", image.digest());
-    let store = || Store::default().unpack("web:1", &image, &[&shown]);
+    let store = || Store::default().keep_uncompressed("web:1", &image, &[&shown]);
     for (store, root, uncompressed) in [
         // The other repository's manifest, whose layers are there or can be recompressed.
         (store().keep(&image), Some(image.digest()), 0),
@@ -206,8 +210,8 @@ fn every_digest_of_a_repository_goes_with_its_tag() {
     shown.push(format!("mirror.example/app@{}", image.digest()));
     let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
     let store = Store::default()
-        .unpack(APP, &image, &shown)
-        .unpack("quay.io/org/app:2", &image, &shown)
+        .keep_uncompressed(APP, &image, &shown)
+        .keep_uncompressed("quay.io/org/app:2", &image, &shown)
         .document(&image.manifest)
         .document(&indexes[0])
         .document(&indexes[1]);
@@ -252,7 +256,7 @@ fn an_image_by_its_id_has_no_name_and_no_digest() {
     // By another's name its manifest is known; without that it is made.
     for (store, manifest) in [
         (pulled(), Some(image.digest())),
-        (Store::default().unpack("web:1", &image, &[]), None),
+        (Store::default().keep_uncompressed("web:1", &image, &[]), None),
     ] {
         let saved = Scene::offline().saved(store, &[&id]).unwrap();
         assert_eq!(saved.digests(), [None]);

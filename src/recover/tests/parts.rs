@@ -166,7 +166,7 @@ fn a_substitute_keeps_the_order_of_its_layers() {
             .blob(&image.stored[2]);
         let store = match shown {
             true => store.pull(APP, &image),
-            false => store.unpack(APP, &image, &[]),
+            false => store.keep_uncompressed(APP, &image, &[]),
         };
         let saved = Scene::offline().saved(store, &[APP]).unwrap();
         let (graph, provenance) = saved.graph(0);
@@ -209,7 +209,7 @@ fn a_substitute_is_the_same_each_time() {
     ];
     for (shown, says) in table {
         let saved = || {
-            let store = Store::default().unpack(APP, &image, shown);
+            let store = Store::default().keep_uncompressed(APP, &image, shown);
             Scene::offline().saved(store, &[APP]).unwrap()
         };
         let (first, second) = (saved(), saved());

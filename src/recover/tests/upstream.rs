@@ -121,7 +121,7 @@ fn a_registry_that_lies_is_not_believed() {
     let other = Image::odd(AMD64, &[(7, Form::Push)]);
     let shown = format!("{REPOSITORY}@{}", other.digest());
     let registry = Registry::default().has_all(REPOSITORY, &other);
-    let wrong = Store::default().unpack(APP, &image, &[&shown]);
+    let wrong = Store::default().keep_uncompressed(APP, &image, &[&shown]);
     let saved = Scene::with(registry).saved(wrong, &[APP]).unwrap();
     assert!(
         saved.says()[0].starts_with("recorded: no manifest"),
@@ -149,7 +149,7 @@ fn documents_that_cannot_be_used_are_passed_over() {
             format!("{REPOSITORY}@{digest}"),
             format!("{REPOSITORY}@{}", image.digest()),
         ];
-        let store = || Store::default().unpack(APP, &image, &[&shown[0], &shown[1]]);
+        let store = || Store::default().keep_uncompressed(APP, &image, &[&shown[0], &shown[1]]);
         let in_store = (store().document(bytes), Scene::offline());
         let upstream = (store(), Scene::with(Registry::default().has(REPOSITORY, bytes)));
         for (store, scene) in [in_store, upstream] {
@@ -190,7 +190,7 @@ fn only_what_is_missing_is_asked_for() {
     let shown = format!("{REPOSITORY}@{digest}");
     let scene = Scene::with(registry);
     let store = Store::default()
-        .unpack(APP, &amd64, &[&shown])
+        .keep_uncompressed(APP, &amd64, &[&shown])
         .blob(&amd64.stored[1]);
     let saved = scene.saved(store, &[APP]).unwrap();
     assert_eq!(saved.digests(), [Some(digest)]);

@@ -16,13 +16,13 @@ pub fn cases() -> Vec<Case> {
         let value = value.to_string();
         sample(move |sample| sample.index["manifests"][0]["annotations"][key] = value.into())
     };
-    let unpacked = || Sample::new(vec![layer("one"), layer("two")]).unpack(&[1]);
+    let uncompressed = || Sample::new(vec![layer("one"), layer("two")]).uncompress(&[1]);
     let changed = |change: fn(&mut Vec<File>)| {
-        let mut files = unpacked().files();
+        let mut files = uncompressed().files();
         change(&mut files);
         Tape::default().files(&files).end()
     };
-    let mut undeclared = unpacked();
+    let mut undeclared = uncompressed();
     let annotations = undeclared.index["manifests"][0]["annotations"].as_object_mut();
     annotations.unwrap().remove("dev.sealift.uncompressed");
     let mut short = Sample::new(vec![layer("one"), layer("two")]);
@@ -55,7 +55,7 @@ pub fn cases() -> Vec<Case> {
             "uncompressed-layer-without-a-diff-id",
             &["diff-id-count", "manifest-json", "missing"],
             "missing",
-            short.unpack(&[1]).tar(),
+            short.uncompress(&[1]).tar(),
         ),
         case(
             "uncompressed-layer-of-no-manifest",

@@ -22,7 +22,7 @@ fn what_is_only_uncompressed_is_there_and_told() {
     let sealift = Sealift::new();
     let image = &layout(&sealift, &["app:1"])[0];
     let layers = &image.host().layers;
-    image.unpack(&[1, 2]);
+    image.uncompress(&[1, 2]);
     let tar = |at: usize| std::fs::metadata(image.blob(&layers[at].diff_id)).unwrap().len();
     let listed = &images(&sealift, "list")[0];
     assert_eq!(listed["digest"], image.digest.as_str());
@@ -34,11 +34,11 @@ fn what_is_only_uncompressed_is_there_and_told() {
         (&listed["stand_in"], &listed["provenance"]),
         (&Value::Null, &Value::Null)
     );
-    let mut unpacked: Vec<Value> = [1, 2]
+    let mut uncompressed: Vec<Value> = [1, 2]
         .map(|at| json!({ "digest": layers[at].digest, "diff_id": layers[at].diff_id, "size": tar(at) }))
         .into();
-    unpacked.sort_by_key(|layer| layer["digest"].to_string());
-    assert_eq!(listed["uncompressed"], json!(unpacked));
+    uncompressed.sort_by_key(|layer| layer["digest"].to_string());
+    assert_eq!(listed["uncompressed"], json!(uncompressed));
     assert_eq!(listed["layers"], 3);
     let config = std::fs::metadata(image.blob(&image.host().config)).unwrap().len();
     assert_eq!(

@@ -50,7 +50,7 @@ fn root(sample: &Sample) -> Digest {
 fn a_layer_counts_by_its_diff_id() {
     let sample = three();
     let root = root(&sample);
-    let bytes = sample.unpack(&[0, 1]).tar();
+    let bytes = sample.uncompress(&[0, 1]).tar();
     let full = verify::Options::default();
     let report = report(&bytes, &full);
     assert_eq!(codes(&report), [""; 0]);
@@ -76,7 +76,7 @@ fn a_layer_counts_by_its_diff_id() {
 fn a_layer_may_be_there_both_ways_and_must_be_there_in_one() {
     let one = blob(&images::gzip(&plain("one")));
     let full = verify::Options::default();
-    let sample = three().unpack(&[0]);
+    let sample = three().uncompress(&[0]);
     let both = Tape::default().file(&one.0, &one.1).files(&sample.files()).end();
     let report = report(&both, &full);
     assert_eq!((codes(&report), report.images[0].uncompressed), (vec![], 0));
@@ -88,9 +88,9 @@ fn a_layer_may_be_there_both_ways_and_must_be_there_in_one() {
     assert_eq!(codes(&report), ["digest-differs"]);
     assert!(!report.images[0].is_good);
 
-    // One image has it packed, the other not; each has to say so for itself.
+    // One image has it stored, the other not; each has to say so for itself.
     for declared in [true, false] {
-        let mut both = three().unpack(&[0]);
+        let mut both = three().uncompress(&[0]);
         let mut other = both.index["manifests"][0].clone();
         other["annotations"]["io.containerd.image.name"] = "docker.io/library/other:1".into();
         other["annotations"]["org.opencontainers.image.ref.name"] = "docker.io/library/other:1".into();
@@ -195,7 +195,7 @@ fn provenance_that_is_not_understood_is_no_fault() {
 #[test]
 fn saving_from_an_archive_keeps_what_is_told() {
     let origins = serde_json::to_string(&said()).unwrap();
-    let mut sample = three().unpack(&[0]);
+    let mut sample = three().uncompress(&[0]);
     let root = root(&three());
     sample.index["manifests"][0]["annotations"][PROVENANCE] = origins.clone().into();
     let told = json!({
@@ -275,7 +275,7 @@ fn one_platform_of_an_index_keeps_its_part() {
     other.reseal();
     let mut beside = descriptor(OCI_MANIFEST, other.manifest.to_string().as_bytes());
     beside["platform"] = json!({"os": "linux", "architecture": "arm64"});
-    let (mut sample, index) = three().unpack(&[0]).wrap(&[beside]);
+    let (mut sample, index) = three().uncompress(&[0]).wrap(&[beside]);
     let mut said = said();
     let four = Digest::sha256(&images::gzip(&plain("four")));
     said.layers.insert(four, LayerOrigin::Stored);
@@ -312,7 +312,7 @@ fn one_platform_of_an_index_keeps_its_part() {
 
 #[test]
 fn in_a_merged_archive_the_stored_layer_counts_where_it_is() {
-    let mut sample = three().unpack(&[0]);
+    let mut sample = three().uncompress(&[0]);
     sample.index["manifests"][0]["annotations"][PROVENANCE] = json!(serde_json::to_string(&said()).unwrap());
     let mut base = Sample::new(vec![layer("one")]);
     base.index["manifests"][0]["annotations"] =
@@ -342,7 +342,7 @@ fn in_a_merged_archive_the_stored_layer_counts_where_it_is() {
 
 #[test]
 fn two_archives_complement_each_other() {
-    let sample = three().unpack(&[0, 1]);
+    let sample = three().uncompress(&[0, 1]);
     let mut base = Sample::new(vec![layer("one")]);
     base.index["manifests"][0]["annotations"] =
         json!({"io.containerd.image.name": "docker.io/library/base:1"});
@@ -358,11 +358,11 @@ fn two_archives_complement_each_other() {
     let two = Digest::sha256(&images::zstd(&plain("two")));
     assert!(candidates.images[0].provenance.uncompressed.contains_key(&two));
     let image = &candidates.images[0].graph.images[0];
-    let obstacle = candidates.images[0].unpacked(image).unwrap();
+    let obstacle = candidates.images[0].layer_obstacle(image).unwrap();
     assert!(
         obstacle.reason.starts_with("it has 1 of its 3 layers"),
         "{obstacle}"
     );
     let base = &candidates.images[1];
-    assert_eq!(base.unpacked(&base.graph.images[0]), None);
+    assert_eq!(base.layer_obstacle(&base.graph.images[0]), None);
 }

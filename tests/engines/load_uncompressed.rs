@@ -50,7 +50,7 @@ fn uncompressed_layers_go_where_they_are_taken(engine: Engine, store: Store) {
     let twin = pulled(engine, store, &[(&image, "library/app:1")], &["app:1".into()]);
     let daemon = Daemon::start(engine, store);
     let (sealift, loader, load) = beside(&daemon, &images);
-    image.unpack(&[0, 1, 2]);
+    image.uncompress(&[0, 1, 2]);
     if store == Store::Containerd {
         return is_refused(&daemon, &images, &image);
     }
@@ -226,7 +226,7 @@ fn a_bare_docker_load_takes_what_was_sealed() {
     for engine in CLASSIC {
         let daemon = Daemon::start(*engine, Store::Classic);
         let images = Images::new();
-        images.add("app:1", &sample()).unpack(&[0, 2]);
+        images.add("app:1", &sample()).uncompress(&[0, 2]);
         let (sealift, _loader, load) = beside(&daemon, &images);
         let save = ["save", "--from", &load[1], "app:1", "-o", "app.tar"];
         sealift.run(&save).ok();
@@ -242,7 +242,7 @@ fn zstd_layers_beside_uncompressed_ones() {
         let daemon = Daemon::start(*engine, Store::Classic);
         let images = Images::new();
         let image = images.add("app:1", &sample().compression(Compression::Zstd));
-        image.unpack(&[0, 2]);
+        image.uncompress(&[0, 2]);
         let loader = Loader::beside(&daemon);
         loader.load(&images);
         assert_eq!(daemon.images(), [format!("app:1 {}", image.digest)]);
@@ -256,7 +256,7 @@ fn a_store_without_a_daemon_gets_what_there_is_to_name() {
         let mut daemon = Daemon::start(*engine, Store::Classic);
         let images = Images::new();
         let app = images.add("app:1", &sample());
-        app.unpack(&[0, 1, 2]);
+        app.uncompress(&[0, 1, 2]);
         let built = images.add("built:1", &Image::sample("built", "1").without_index());
         built.annotate("dev.sealift.recorded", "none");
         let (sealift, _loader, load) = beside(&daemon, &images);

@@ -1,4 +1,4 @@
-//! Images of which a layout has layers only uncompressed, as sealift seals what cannot be packed again.
+//! Images of which a layout has layers only uncompressed, as sealift seals what cannot be recompressed.
 
 use std::fs;
 use std::io::Read;
@@ -10,7 +10,7 @@ use super::image::{Built, store};
 impl Built {
     /// Puts the uncompressed layer in the place of the stored one, for the layers at these places of every
     /// platform. The documents stay as they are.
-    pub fn unpack(&self, places: &[usize]) {
+    pub fn uncompress(&self, places: &[usize]) {
         let mut digests = Vec::new();
         for layer in self
             .manifests

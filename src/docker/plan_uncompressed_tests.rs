@@ -9,7 +9,7 @@ use crate::load::{AttachMethod, Form};
 use crate::oci::{Descriptor, Digest, MediaType};
 
 /// An image of which these layers are here only uncompressed.
-fn unpacked(name: &str, layers: &[&str], only: &[&str]) -> Candidate<'static> {
+fn uncompressed(name: &str, layers: &[&str], only: &[&str]) -> Candidate<'static> {
     let mut candidate = candidate(Some(name), layers, AMD64);
     candidate.provenance.uncompressed = only
         .iter()
@@ -32,7 +32,7 @@ fn a_classic_store_takes_uncompressed_layers_as_they_are() {
     let mut classic = inventory(Store::Classic, Vec::new());
     for zstd in [false, true] {
         classic.zstd = zstd;
-        let mut app = unpacked("app:1", &["a", "b.zst", "c"], &["a", "b.zst"]);
+        let mut app = uncompressed("app:1", &["a", "b.zst", "c"], &["a", "b.zst"]);
         // Nobody has to count what is not decompressed.
         app.layer_sizes = Default::default();
         let plan = planned(vec![app], &LoadOptions::default(), &classic).unwrap();
@@ -55,7 +55,7 @@ fn a_classic_store_takes_uncompressed_layers_as_they_are() {
 fn a_containerd_store_refuses_them_by_name_with_the_reason() {
     let containerd = inventory(Store::Containerd, Vec::new());
     let images = || {
-        let mut app = unpacked("app:1", &["a", "b", "c"], &["a", "b"]);
+        let mut app = uncompressed("app:1", &["a", "b", "c"], &["a", "b"]);
         let reason = || LayerOrigin::Uncompressed {
             reason: "no known encoder\u{1b} gives it".into(),
         };
@@ -66,7 +66,7 @@ fn a_containerd_store_refuses_them_by_name_with_the_reason() {
         vec![
             app,
             candidate(Some("good:1"), &["d"], AMD64),
-            unpacked("other:1", &["e"], &["e"]),
+            uncompressed("other:1", &["e"], &["e"]),
         ]
     };
     let error = planned(images(), &LoadOptions::default(), &containerd).unwrap_err();
@@ -99,7 +99,7 @@ fn a_containerd_store_refuses_them_by_name_with_the_reason() {
 
 #[test]
 fn what_the_containerd_store_has_needs_no_layers() {
-    let app = unpacked("app:1", &["a"], &["a"]);
+    let app = uncompressed("app:1", &["a"], &["a"]);
     let (root, manifest) = (app.graph.root.digest, app.graph.images[0].descriptor.digest);
     let mut known = held(root, &["a"]);
     known.manifests = vec![manifest];
@@ -295,7 +295,7 @@ fn further_digests_of_an_image_cost_nothing_and_stop_nothing() {
     };
     let app = || candidate(Some("app:1"), &["a", "b"], AMD64);
     // As another push stored it.
-    let pushed = unpacked("mirror.example/app:1", &["a", "b"], &["a", "b"]);
+    let pushed = uncompressed("mirror.example/app:1", &["a", "b"], &["a", "b"]);
     let classic = inventory(Store::Classic, Vec::new());
     let all = vec![app(), same(&["a", "b"]), pushed];
     let plan = planned(all, &LoadOptions::default(), &classic).unwrap();
