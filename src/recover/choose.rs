@@ -3,7 +3,9 @@
 //! Docker shows every digest of a repository that an image was pulled or pushed by, and not which of them is the tag's.
 //! The registry knows. Without it the choice is a guess, and the user is told so.
 
-use super::work::{Asked, Draft, Image, Work};
+use super::draft::{Asked, Draft};
+use super::ready::ReadyImage;
+use super::recovery::Recovery;
 use crate::archive::format;
 use crate::error::Result;
 use crate::oci::{Digest, Kind, Reference};
@@ -15,7 +17,7 @@ const MAX_GUESSES: usize = 3;
 struct Candidate<'a> {
     draft: &'a Draft,
     /// What is given; `None` if it is left out or wrong.
-    image: Option<&'a Image>,
+    image: Option<&'a ReadyImage>,
 }
 
 impl Candidate<'_> {
@@ -39,9 +41,14 @@ impl Candidate<'_> {
     }
 }
 
-impl Work<'_> {
+impl Recovery<'_> {
     /// Gives a reference its image. A tag's other digests go beside it.
-    pub(super) fn choose(&mut self, asked: &Asked, drafts: &[Draft], images: &[Option<Image>]) -> Result<()> {
+    pub(super) fn choose(
+        &mut self,
+        asked: &Asked,
+        drafts: &[Draft],
+        images: &[Option<ReadyImage>],
+    ) -> Result<()> {
         let mut candidates = Vec::new();
         for at in &asked.drafts {
             if let (Some(draft), Some(image)) = (drafts.get(*at), images.get(*at)) {

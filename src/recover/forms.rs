@@ -14,7 +14,7 @@ use crate::source::{Others, StoredForm, Upstream};
 const MAX_RELATIVES: usize = 8;
 
 /// What is known of layers. It is looked for when it is asked for first.
-pub(super) struct Known<'a> {
+pub(super) struct KnownForms<'a> {
     store: &'a dyn LocalStore,
     others: &'a Others<'a>,
     /// Blobs that another source has, with their sizes and kinds.
@@ -50,9 +50,9 @@ fn blob(form: &StoredForm) -> (u64, Kind) {
     (form.layer.size, form.layer.media_type.kind())
 }
 
-impl<'a> Known<'a> {
-    pub fn new(store: &'a dyn LocalStore, others: &'a Others<'a>) -> Known<'a> {
-        Known {
+impl<'a> KnownForms<'a> {
+    pub fn new(store: &'a dyn LocalStore, others: &'a Others<'a>) -> KnownForms<'a> {
+        KnownForms {
             store,
             others,
             elsewhere: OnceCell::new(),

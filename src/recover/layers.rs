@@ -13,7 +13,7 @@ use crate::image::provenance::LayerOrigin;
 use crate::interrupt::Interrupt;
 use crate::oci::{Compression, Descriptor, Digest, Hasher, Kind, MediaType, Repository};
 use crate::progress::Progress;
-use crate::recover::forms::Known;
+use crate::recover::forms::KnownForms;
 use crate::recover::recompress::{self, Deflate, Expected, MissingLayer, Outcome, Recompressed};
 use crate::source::Upstream;
 
@@ -34,7 +34,7 @@ pub(super) struct Layers {
     /// By the digests in manifests: the uncompressed layers in their place.
     pub uncompressed: HashMap<Digest, Descriptor>,
     /// Why layers could not be recompressed, by the digests that they should have.
-    pub hopeless: HashMap<Digest, String>,
+    pub unmatched: HashMap<Digest, String>,
     /// Layers that are something else than their manifest calls them: what. Readers would refuse them.
     pub mislabelled: HashMap<Digest, String>,
 }
@@ -42,7 +42,7 @@ pub(super) struct Layers {
 /// Where layers may be.
 pub(super) struct Places<'a> {
     pub store: &'a dyn LocalStore,
-    pub known: &'a Known<'a>,
+    pub known: &'a KnownForms<'a>,
     pub upstream: &'a Upstream,
     /// The repository that the registry has them in.
     pub repository: &'a Repository,
@@ -128,7 +128,7 @@ impl Layers {
         } else if upstream.has(places.repository, layer)? {
             self.upstream.insert(layer.digest, places.repository.clone());
             LayerOrigin::Registry
-        } else if let (Some(diff_id), Some(reason)) = (diff_id, self.hopeless.get(&layer.digest)) {
+        } else if let (Some(diff_id), Some(reason)) = (diff_id, self.unmatched.get(&layer.digest)) {
             let reason = reason.clone();
             return self
                 .leave_uncompressed(store, layer, diff_id, reason)

@@ -5,7 +5,7 @@
 //! recovered hashes to the digest that the engine shows. What cannot be recovered is reported.
 //!
 //! - `source`: all of it as a [`crate::source::Source`]
-//! - `work`: making images ready
+//! - `recovery`: makes images ready; `draft`: one on its way, as one of its digests; `ready`: what is given out
 //! - `manifests`: the documents from a digest down to an image's manifest, wherever they are
 //! - `rebuild`: manifests that neither the store nor a registry has, rebuilt; [`lost`]: one of them, by trying templates
 //! - `layers`: in which form each layer goes into the archive; [`recompress`]: layers in their original form
@@ -17,16 +17,18 @@
 
 mod choose;
 mod docker_save;
+mod draft;
 mod forms;
 mod layers;
 pub mod lost;
 mod manifests;
 mod platforms;
+mod ready;
 mod rebuild;
 pub mod recompress;
+mod recovery;
 mod source;
 mod substitute;
-mod work;
 
 use std::sync::Arc;
 

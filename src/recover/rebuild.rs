@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::BareImage;
+use super::draft::Draft;
 use super::layers::{MissingLayers, SWITCHED_OFF};
 use super::manifests::Found;
-use super::work::{Draft, Work, length};
+use super::ready::length;
+use super::recovery::Recovery;
 use crate::error::Result;
 use crate::image::provenance::ManifestOrigin;
 use crate::oci::{Descriptor, Digest, Kind};
@@ -24,7 +26,7 @@ pub(super) type Recompress<'a> = dyn Fn(&MissingLayers) -> Result<Vec<Outcome>> 
 /// What recompressing an image's layers gave, by diff id.
 type Outcomes<'a> = HashMap<Digest, &'a Outcome>;
 
-impl Work<'_> {
+impl Recovery<'_> {
     /// Recovers the manifests of all images that need it.
     pub(super) fn recover(&mut self, recompress: &Recompress<'_>) -> Result<()> {
         let mut drafts = std::mem::take(&mut self.drafts);
@@ -50,7 +52,7 @@ impl Work<'_> {
             let outcome = |(diff_id, place): (&Digest, &usize)| Some((*diff_id, recompressed.get(*place)?));
             let outcomes: Outcomes<'_> = places.iter().filter_map(outcome).collect();
             self.recover_one(draft, &outcomes, Some(PATIENCE))?;
-            self.take_in(draft, &outcomes);
+            self.note_outcomes(draft, &outcomes);
         }
         for draft in &drafts {
             self.look_at_names(draft);
@@ -194,7 +196,7 @@ impl Work<'_> {
     }
 
     /// Keeps the recompressed layers that a recovered manifest names, or notes why layers stay uncompressed.
-    fn take_in(&mut self, draft: &mut Draft, outcomes: &Outcomes<'_>) {
+    fn note_outcomes(&mut self, draft: &mut Draft, outcomes: &Outcomes<'_>) {
         let layers = &mut self.ready.layers;
         let named = draft.found.as_ref().map(|found| {
             let layers = found.layers();
@@ -211,7 +213,7 @@ impl Work<'_> {
                 (Some(Outcome::Unmatched { reason, .. }), Some(named)) => {
                     let tried = self.store.stored_digests(diff_id, draft.reference.repository());
                     for digest in tried.iter().filter(|digest| named.contains(digest)) {
-                        layers.hopeless.insert(*digest, reason.to_string());
+                        layers.unmatched.insert(*digest, reason.to_string());
                     }
                     continue;
                 }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::LocalStore;
 use super::layers::MissingLayers;
-use super::work::{self, Ready, Work};
+use super::ready::Ready;
+use super::recovery::{self, Recovery};
 use crate::blob::Stored;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::asked::ShortId;
@@ -103,7 +104,7 @@ impl RecoverSource {
                     ready.left_out.get(&name).cloned(),
                 )
             };
-            let mut reason = left_out.filter(|reason| reason.starts_with(work::UNPROVEN));
+            let mut reason = left_out.filter(|reason| reason.starts_with(recovery::UNPROVEN));
             if let Some(image) = image {
                 let graph = self.ready().walk(self.store.as_ref(), &image.root)?;
                 let provenance = self.provenance(reference, &graph)?;
@@ -173,12 +174,12 @@ impl Source for RecoverSource {
         let (store, progress) = (self.store.as_ref(), self.progress.as_ref());
         let recompress =
             |missing: &MissingLayers| missing.recompress(store, &self.options, progress, &self.interrupt);
-        let mut work = Work::new(store, &self.upstream, &self.interrupt, platforms, others);
+        let mut work = Recovery::new(store, &self.upstream, &self.interrupt, platforms, others);
         for reference in references {
             work.ask(reference)?;
         }
         work.recover(&recompress)?;
-        work.look()?;
+        work.find_layers()?;
         let outcomes = recompress(&work.missing)?;
         *self.ready() = work.settle(&outcomes)?;
         match self.options.rebuild {

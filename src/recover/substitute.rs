@@ -1,9 +1,11 @@
 //! Images whose manifest is not known and cannot be recovered: another one stands in for it.
 
 use super::BareImage;
+use super::draft::Draft;
 use super::layers;
 use super::manifests;
-use super::work::{Draft, Image, Work};
+use super::ready::ReadyImage;
+use super::recovery::Recovery;
 use crate::error::Result;
 use crate::image::provenance::{LayerOrigin, ManifestOrigin, Substitute};
 use crate::oci::{Compression, Descriptor, Kind, MediaType};
@@ -13,7 +15,7 @@ const UNTRIED: &str = "it was never pulled or pushed under this name";
 /// Where the manifest of a digest is not.
 const NOWHERE: &str = "neither the store nor a registry has it";
 
-impl Work<'_> {
+impl Recovery<'_> {
     /// The manifest that stands in for one that could not be had: `same`, which was found for the same image under
     /// another digest, else one that is made over its layers.
     pub(super) fn substitute(
@@ -21,7 +23,7 @@ impl Work<'_> {
         draft: &Draft,
         image: &BareImage,
         same: Option<&Descriptor>,
-    ) -> Result<Image> {
+    ) -> Result<ReadyImage> {
         self.ready.documents.insert(image.id, image.raw.to_vec());
         let root = match same {
             Some(root) => self.in_place_of(image, root)?,
@@ -34,7 +36,7 @@ impl Work<'_> {
             (Some(_), None) => NOWHERE.into(),
             (Some(_), Some(why)) => format!("{NOWHERE}, and it cannot be written again: {why}"),
         };
-        Ok(Image {
+        Ok(ReadyImage {
             root,
             image_id: Some(image.id),
             substitute: Some(Substitute {

@@ -1,181 +1,35 @@
-//! Making images ready: their documents are looked for, then their layers; missing ones are recompressed; then it
-//! is settled what each image is.
+//! Makes images ready: finds their documents, then their layers, and settles what each image is once missing layers
+//! were recompressed.
 
 use std::collections::HashMap;
 
-use super::layers::{Layers, MissingLayers, Places};
+use super::draft::{Asked, Draft, of, of_one_image};
+use super::layers::{MissingLayers, Places};
 use super::manifests::{self, Found};
 use super::platforms::{fits, is_among, lacking};
+use super::ready::{Ready, ReadyImage};
 use super::{BareImage, LocalStore, StoreImage};
 use crate::archive::format;
 use crate::error::{Error, Place, Problem, Result};
-use crate::image::Graph;
+
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
 use crate::image::provenance::{ManifestOrigin, Substitute};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, Document, PlatformSelection, Reference};
-use crate::recover::forms::Known;
-use crate::recover::lost::Unrecovered;
+use crate::oci::{PlatformSelection, Reference};
+use crate::recover::forms::KnownForms;
 use crate::recover::recompress::Outcome;
 use crate::source::{Others, Upstream};
 
-/// Why an image is not given by a digest that nobody shows for it.
+/// Why an image is not given by a digest that the store does not show for it.
 pub(super) const UNPROVEN: &str = "it has an image of that name, and nothing shows that it is the one of this digest: asked for \
                         without the digest it is saved as one that has none";
 
-/// What was made ready.
-#[derive(Default)]
-pub(super) struct Ready {
-    /// By full reference.
-    pub images: HashMap<String, Image>,
-    pub documents: HashMap<Digest, Vec<u8>>,
-    /// Whether the store's own documents are given out besides.
-    pub is_open: bool,
-    pub layers: Layers,
-    /// By full reference of a tag: the other digests of its repository that the same image is shown by. They are
-    /// made ready, too.
-    pub others: HashMap<String, Vec<Reference>>,
-    /// By full reference: why an image that is here is not given for it.
-    pub left_out: HashMap<String, String>,
-    /// By full reference: what is wrong with an image that is here.
-    pub failed: HashMap<String, Error>,
-}
-
-impl Ready {
-    /// A document or config that is given out; `None` if there is none.
-    pub fn document(&self, store: &dyn LocalStore, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
-        let bytes = match self.documents.get(&descriptor.digest) {
-            Some(bytes) => Some(bytes.clone()),
-            None if self.is_open => store.document(&descriptor.digest)?,
-            None => None,
-        };
-        let Some(bytes) = bytes else {
-            return Ok(None);
-        };
-        let (expected, found) = (descriptor.size, length(&bytes));
-        if found != expected {
-            let place = Place::blob(descriptor.digest).within(store.label());
-            return Err(Error::refused(place, Problem::SizeDiffers { expected, found }));
-        }
-        if !self.is_open {
-            return Ok(Some(bytes));
-        }
-        // Of platforms that were not pulled an engine may have the manifest, but no config.
-        if let Ok(Document::Manifest(manifest)) = Document::parse(&descriptor.media_type, bytes.clone())
-            && store.stored(&manifest.config.digest)?.is_none()
-        {
-            return Ok(None);
-        }
-        Ok(Some(bytes))
-    }
-
-    /// Whether an image is given without a document of its index.
-    pub fn omits(&self, store: &dyn LocalStore, reference: &Reference, document: &Descriptor) -> bool {
-        // What cannot be read is not left out: the error is told when it is.
-        self.images.contains_key(&reference.full()) && matches!(self.document(store, document), Ok(None))
-    }
-
-    /// Everything below a manifest or index that is given out.
-    pub fn walk(&self, store: &dyn LocalStore, root: &Descriptor) -> Result<Graph> {
-        Graph::walk(root, &PlatformSelection::Present, &mut |descriptor| {
-            self.document(store, descriptor)
-        })
-    }
-}
-
-/// One image that was made ready.
-#[derive(Clone)]
-pub(super) struct Image {
-    pub root: Descriptor,
-    /// The one image that it is, where an engine keeps images and not indexes.
-    pub image_id: Option<Digest>,
-    pub substitute: Option<Substitute>,
-    pub origin: ManifestOrigin,
-}
-
-/// A reference that was asked for.
-pub(super) struct Asked {
-    pub reference: Reference,
-    /// Places among the drafts: one for each digest that it may be known by.
-    pub drafts: Vec<usize>,
-}
-
-/// An image on the way there, as one of its digests.
-pub(super) struct Draft {
-    /// The reference that it was asked for by.
-    pub reference: Reference,
-    /// The digest that it is to have; `None` if none is known.
-    pub digest: Option<Digest>,
-    /// Whether the store shows the image by this digest, or only the user says so.
-    is_shown: bool,
-    /// Whether its manifest is one that sealift made, and no registry has it.
-    is_made: bool,
-    /// Whether the store shows the image by digests of other repositories.
-    pub has_others: bool,
-    pub image: Option<BareImage>,
-    pub found: Option<Found>,
-    /// Why its manifest could not be written again, if that was tried in vain.
-    pub unrecovered: Option<Unrecovered>,
-    /// By diff id: why layers are uncompressed, if the manifest is not known.
-    pub reasons: HashMap<Digest, String>,
-    /// Layers of its manifests that have to be recompressed, with their diff ids and places among the missing layers.
-    pending: Vec<(Descriptor, Digest, usize)>,
-    /// Why it turned out not to be what was asked for.
-    pub left_out: Option<String>,
-    /// What is wrong with it.
-    pub failed: Option<Error>,
-}
-
-impl Draft {
-    /// Takes in what came of work on it. An error that is this image's alone does not keep others from being made
-    /// ready.
-    pub fn take<T>(&mut self, outcome: Result<T>) -> Result<Option<T>> {
-        match outcome {
-            Ok(done) => Ok(Some(done)),
-            Err(error) => {
-                self.failed = Some(of_one_image(error)?);
-                Ok(None)
-            }
-        }
-    }
-
-    /// Takes in what is wrong with it.
-    pub fn fail(&mut self, error: Error) {
-        self.failed = Some(of(error, &self.reference));
-    }
-
-    fn is_lost(&self) -> bool {
-        self.left_out.is_some() || self.failed.is_some()
-    }
-
-    /// Whether it has a digest and its manifest is found nowhere.
-    pub fn lacks_manifest(&self) -> bool {
-        self.digest.is_some() && self.image.is_some() && self.found.is_none() && !self.is_lost()
-    }
-}
-
-/// An error that concerns one image.
-///
-/// # Errors
-///
-/// If it concerns all of them.
-fn of_one_image(error: Error) -> Result<Error> {
-    match &error {
-        // The limit may be that of all images together.
-        Error::Refused(finding) if matches!(finding.problem, Problem::TooMany { .. }) => Err(error),
-        Error::NotFound { .. } | Error::Refused(_) | Error::Registry { .. } | Error::Engine { .. } => {
-            Ok(error)
-        }
-        _ => Err(error),
-    }
-}
-
-/// What it takes to make images ready.
-pub(super) struct Work<'a> {
+/// Images that are made ready together.
+pub(super) struct Recovery<'a> {
     pub store: &'a dyn LocalStore,
     pub upstream: &'a Upstream,
     /// What is known of layers besides.
-    pub known: Known<'a>,
+    pub known: KnownForms<'a>,
     pub interrupt: &'a Interrupt,
     platforms: Option<&'a PlatformSelection>,
     asked: Vec<Asked>,
@@ -186,22 +40,22 @@ pub(super) struct Work<'a> {
     pub missing: MissingLayers,
     /// Layers of all drafts.
     layers: usize,
-    /// What is told of tags whose digest is a guess.
+    /// Notes about tags whose digest is a guess.
     pub guesses: Vec<String>,
 }
 
-impl<'a> Work<'a> {
+impl<'a> Recovery<'a> {
     pub fn new(
         store: &'a dyn LocalStore,
         upstream: &'a Upstream,
         interrupt: &'a Interrupt,
         platforms: Option<&'a PlatformSelection>,
         others: &'a Others<'a>,
-    ) -> Work<'a> {
-        Work {
+    ) -> Recovery<'a> {
+        Recovery {
             store,
             upstream,
-            known: Known::new(store, others),
+            known: KnownForms::new(store, others),
             interrupt,
             platforms,
             asked: Vec::new(),
@@ -214,7 +68,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Counts what is held in memory until all images are ready.
+    /// Counts the layers that stay in memory until all images are ready.
     fn count(&mut self, image: &BareImage) -> Result<()> {
         self.layers = self.layers.saturating_add(image.config.diff_ids.len());
         if self.layers <= MAX_ALL_DESCRIPTORS {
@@ -225,8 +79,8 @@ impl<'a> Work<'a> {
         Err(Error::refused(place, Problem::TooMany { limit }))
     }
 
-    /// Looks for the documents of a reference's image: of every digest that the store shows for its repository.
-    /// One that the store does not have is no error yet.
+    /// Finds the documents of a reference's image: of every digest that the store shows for its repository. An image
+    /// that the store does not have is no error yet.
     pub fn ask(&mut self, reference: &Reference) -> Result<()> {
         match self.find(reference) {
             Err(error) => {
@@ -273,7 +127,7 @@ impl<'a> Work<'a> {
         self.ready.left_out.insert(reference.full(), reason);
     }
 
-    /// Looks for the documents of one digest, once. The draft's place.
+    /// Finds the documents of one digest, once, and returns its draft's place.
     fn draft(&mut self, reference: &Reference, digest: &Reference, entry: &StoreImage) -> Result<usize> {
         if let Some(at) = self.drafted.get(&digest.full()) {
             return Ok(*at);
@@ -285,8 +139,8 @@ impl<'a> Work<'a> {
         self.add(reference, Some(digest), entry, found)
     }
 
-    /// A name that has no digest. The first manifest that is found for the same image in another repository is made
-    /// ready, too: it names the same content.
+    /// A name without a digest. The first manifest of the same image that is found in another repository is made ready,
+    /// too: it names the same content.
     fn draft_without_digest(&mut self, reference: &Reference, entry: &StoreImage) -> Result<usize> {
         for digest in &entry.elsewhere {
             if self.drafted.contains_key(&digest.full()) {
@@ -337,7 +191,7 @@ impl<'a> Work<'a> {
         Ok(at)
     }
 
-    /// Whether a manifest is one that sealift made for an image without one. Pushed it is a registry's like any other.
+    /// Whether a manifest is a substitute. Once it is pushed, it is a registry's like any other.
     fn is_made(&self, reference: &Reference, name: &Reference) -> Result<bool> {
         let Some(digest) = name.digest() else {
             return Ok(false);
@@ -358,18 +212,18 @@ impl<'a> Work<'a> {
         is_less.then(|| format!("it has it for {platform} only, of several platforms"))
     }
 
-    /// Looks where the images' layers are.
-    pub fn look(&mut self) -> Result<()> {
+    /// Finds the images' layers.
+    pub fn find_layers(&mut self) -> Result<()> {
         let mut drafts = std::mem::take(&mut self.drafts);
         for draft in drafts.iter_mut().filter(|draft| draft.left_out.is_none()) {
-            let looked = self.look_below(draft);
-            draft.take(looked)?;
+            let found = self.find_layers_of(draft);
+            draft.take(found)?;
         }
         self.drafts = drafts;
         Ok(())
     }
 
-    fn look_below(&mut self, draft: &mut Draft) -> Result<()> {
+    fn find_layers_of(&mut self, draft: &mut Draft) -> Result<()> {
         let Some(found) = &mut draft.found else {
             return Ok(());
         };
@@ -439,7 +293,7 @@ impl<'a> Work<'a> {
                 });
                 continue;
             }
-            let is_same = |root: &&Image| root.substitute.is_none() && root.image_id == Some(image.id);
+            let is_same = |root: &&ReadyImage| root.substitute.is_none() && root.image_id == Some(image.id);
             let same = images
                 .iter()
                 .flatten()
@@ -459,7 +313,7 @@ impl<'a> Work<'a> {
     }
 
     /// An image of which everything is proven, or that is as sealift made it.
-    fn proven(&mut self, draft: &Draft, outcomes: &[Outcome]) -> Result<Option<Image>> {
+    fn proven(&mut self, draft: &Draft, outcomes: &[Outcome]) -> Result<Option<ReadyImage>> {
         if draft.is_lost() {
             return Ok(None);
         }
@@ -470,7 +324,7 @@ impl<'a> Work<'a> {
         }
         let image_id = draft.image.as_ref().map(|image| image.id);
         Ok(match (&draft.found, &draft.image) {
-            (Some(found), _) => Some(Image {
+            (Some(found), _) => Some(ReadyImage {
                 root: found.root.clone(),
                 image_id,
                 substitute: draft.is_made.then_some(Substitute { recorded: None }),
@@ -486,27 +340,11 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Says that a store has no more of an image than its name.
+/// The error of an image of which the store has only the name.
 fn not_whole(store: &dyn LocalStore, reference: &Reference) -> Error {
     Error::NotFound {
         what: format!("the manifest of {reference}"),
         place: store.label().into(),
         hint: Some("the store names the image and does not hold all of it: pull it again".into()),
     }
-}
-
-/// The error of an image.
-fn of(error: Error, reference: &Reference) -> Error {
-    match error {
-        Error::NotFound { what, place, hint } => Error::NotFound {
-            what: format!("{what} of {reference}"),
-            place,
-            hint,
-        },
-        other => other,
-    }
-}
-
-pub(super) fn length(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
