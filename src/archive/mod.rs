@@ -45,7 +45,7 @@ pub use content::Content;
 pub use docker_save::DockerSave;
 pub use graphs::Graphs;
 pub use layout::Layout;
-pub use reader::{Archive, Opened, open, open_any};
+pub use reader::{Archive, Opened, STDIN, open, open_any};
 pub use source::{ArchiveSource, stored_forms};
 pub use spool::Options;
 pub use view::View;

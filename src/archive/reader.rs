@@ -20,6 +20,9 @@ use crate::blob::decompress::compression_of;
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json, schema};
 
+/// What messages call standard input.
+pub const STDIN: &str = "standard input";
+
 /// An open OCI layout: a tar, in one file or in parts, or a folder.
 pub struct Archive {
     label: String,
@@ -71,7 +74,7 @@ pub fn open_any(paths: &[PathBuf], options: &Options) -> Result<Opened> {
     }
     if path == Path::new("-") {
         let input = BufReader::with_capacity(1 << 18, std::io::stdin());
-        return Opened::read("standard input", input, options);
+        return Opened::read(STDIN, input, options);
     }
     if path.is_dir() {
         return folder::open(path, options);

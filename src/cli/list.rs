@@ -10,10 +10,11 @@ use sealift::archive::content::Content;
 use sealift::archive::format::{self, Entry, Named};
 use sealift::image::Graph;
 use sealift::image::provenance::{Evidence, LayerOrigin, Origins, Provenance};
-use sealift::oci::{Digest, Platform};
+use sealift::oci::{Digest, Platform, Reference};
 
 use super::archive::FileArgs;
 use super::output::{Failure, Outcome, Output, Several};
+use super::rows::own_rows;
 use super::size::Size;
 use super::table::{Column, TableArgs, table, untitled};
 
@@ -146,14 +147,24 @@ impl List {
             if self.files.are_several() {
                 output.line(format_args!("{label}:"))?;
             }
+            let names: Vec<Option<Reference>> = images
+                .iter()
+                .map(|image| image.name.as_deref()?.parse().ok())
+                .collect();
+            let digests = images.iter().map(|image| image.digest);
+            let has_row = own_rows(names.iter().map(Option::as_ref).zip(digests));
+            let images = images.iter().zip(has_row);
+            let images: Vec<&Listed> = images
+                .filter_map(|(image, has_row)| has_row.then_some(image))
+                .collect();
             self.print(output, &images)?;
             output.line(format_args!("archive {digest}"))?;
         }
         end.outcome()
     }
-    fn print(&self, output: &Output, images: &[Listed]) -> Result<(), Failure> {
+    fn print(&self, output: &Output, images: &[&Listed]) -> Result<(), Failure> {
         let width = self.table.width(std::io::stdout());
-        let rows: Vec<Vec<String>> = images.iter().map(row).collect();
+        let rows: Vec<Vec<String>> = images.iter().map(|image| row(image)).collect();
         let lines = table(&COLUMNS, &rows, width);
         let images = std::iter::once(None).chain(images.iter().map(Some));
         for (line, image) in lines.iter().zip(images) {

@@ -1,5 +1,6 @@
 //! `sealift load`.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -12,6 +13,7 @@ use sealift::docker::{self, Docker};
 use sealift::error::Finding;
 use sealift::escape::Escaped;
 use sealift::escape::shell_word;
+use sealift::image::names;
 use sealift::interrupt::Interrupt;
 use sealift::load::{
     self, Change, DigestStatus, LoadOptions, Obstacle, ObstacleKind, Plan, Platforms, Report, Target,
@@ -22,6 +24,7 @@ use super::archive::ArchiveArgs;
 use super::bars;
 use super::output::{Failure, Outcome, Output, skipped};
 use super::rename::RenameArgs;
+use super::rows::own_rows;
 use super::size::Size;
 use super::table::{Column, TableArgs, table};
 
@@ -442,10 +445,24 @@ fn short_id(id: &str) -> String {
 }
 
 fn show(output: &Output, report: &Report, width: Option<usize>) -> Result<(), Failure> {
+    // The tag that was set, or else the digest.
+    let shown: Vec<Reference> = report
+        .images
+        .iter()
+        .map(|image| match (&image.tag, image.digest) {
+            (Some(tag), _) => tag.clone(),
+            (None, Some(digest)) => Reference::digested(image.name.repository(), digest),
+            (None, None) => image.name.clone(),
+        })
+        .collect();
+    let digests = report.images.iter().map(|image| image.digest);
+    let has_row = own_rows(shown.iter().map(Some).zip(digests));
     let rows: Vec<Vec<String>> = report
         .images
         .iter()
-        .map(|image| {
+        .zip(has_row)
+        .filter(|(_, has_row)| *has_row)
+        .map(|(image, _)| {
             let tag = image.tag.as_ref().and_then(|name| name.tag());
             vec![
                 image.name.repository().familiar().to_string(),
@@ -471,9 +488,14 @@ fn show(output: &Output, report: &Report, width: Option<usize>) -> Result<(), Fa
     for line in table(&COLUMNS, &rows, width) {
         output.line(line)?;
     }
-    let images = match report.images.len() {
-        1 => "1 image".to_string(),
-        count => format!("{count} images"),
+    let images: HashSet<_> = report
+        .images
+        .iter()
+        .map(|image| (image.image_id, image.image_id.map_or(image.digest, |_| None)))
+        .collect();
+    let images = match images.len() {
+        count if count < rows.len() => format!("{} with {} names", names::count(count, "image"), rows.len()),
+        count => names::count(count, "image"),
     };
     output.line(format_args!(
         "{images} in {}, {} sent",

@@ -8,6 +8,7 @@
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
 //! - [`table`]: tables that fit the terminal
+//! - [`rows`]: which names get a row of a table
 //! - [`size`]: sizes as people write them
 
 mod archive;
@@ -19,6 +20,7 @@ mod load;
 mod output;
 mod registry;
 mod rename;
+mod rows;
 mod save;
 mod shell;
 mod size;

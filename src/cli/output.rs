@@ -1,13 +1,16 @@
 //! Output: data on standard output, the rest on standard error, JSON on request.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sealift::Error;
-use sealift::error::Finding;
-use sealift::escape::{Escaped, is_hostile};
+use sealift::archive::STDIN;
+use sealift::error::{Finding, Problem};
+use sealift::escape::{Escaped, is_hostile, shell_word};
 
 use super::Global;
 
@@ -104,8 +107,8 @@ impl Output {
     pub fn error(&self, error: &Error) {
         for error in error.each() {
             self.labelled("error", "31", &error.to_string());
-            if let Some(hint) = error.hint() {
-                self.hint(hint);
+            if let Some(hint) = hint_of(error) {
+                self.hint(&hint);
             }
         }
     }
@@ -212,6 +215,23 @@ impl<'a> Several<'a> {
 /// Whether the document was printed. Locked while it is being printed.
 static PRINTED: Mutex<bool> = Mutex::new(false);
 
+/// The hint of an error, with the name of the file that it is about, so that it can be pasted.
+fn hint_of(error: &Error) -> Option<String> {
+    let hint = error.hint()?;
+    let archive = match error {
+        Error::Refused(finding) if finding.problem == Problem::DockerSave => finding.place.archive.as_deref(),
+        _ => None,
+    };
+    let Some(archive) = archive.filter(|archive| *archive != STDIN) else {
+        return Some(hint.into());
+    };
+    // It must not be overwritten.
+    let is_taken = Path::new(archive).file_name() == Some(OsStr::new("images.tar"));
+    let output = if is_taken { "sealed.tar" } else { "images.tar" };
+    let command = format!("sealift save --from {} -o {output}", shell_word(archive));
+    Some(hint.replace("sealift save --from FILE -o images.tar", &command))
+}
+
 /// The message about a skipped image. The reason may begin with its name.
 pub fn skipped(name: &str, reason: &str) -> String {
     let reason = reason
@@ -277,7 +297,7 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
 pub fn error_json(error: &Error) -> serde_json::Value {
     serde_json::json!({
         "message": error.to_string(),
-        "hint": error.hint(),
+        "hint": hint_of(error),
         "exit": error.exit_code(),
         "code": match error { Error::Refused(finding) => Some(finding.problem.code()), _ => None },
     })

@@ -20,6 +20,7 @@ use super::bars;
 use super::from::FromArgs;
 use super::output::{Failure, Outcome, Output, skipped};
 use super::rename::RenameArgs;
+use super::rows::own_rows;
 use super::size::{self, Size};
 use super::table::{Column, TableArgs, table};
 
@@ -236,9 +237,14 @@ impl Save {
             }))?;
             return Ok(self.exit_code(summary));
         }
-        let rows: Vec<Vec<String>> = summary
-            .images
-            .iter()
+        let names = summary.images.iter().map(|image| {
+            let name = Some(&image.reference).filter(|name| !name.is_nameless());
+            (name, image.digest)
+        });
+        let images = summary.images.iter().zip(own_rows(names));
+        let images = images.filter_map(|(image, has_row)| has_row.then_some(image));
+        let rows: Vec<Vec<String>> = images
+            .clone()
             .map(|image| {
                 let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
                 let platforms = match image.artifact {
@@ -266,7 +272,7 @@ impl Save {
             };
             table(&COLUMNS, &rows, width)
         };
-        for image in summary.images.iter().filter(|_| !output.is_quiet()) {
+        for image in images.filter(|_| !output.is_quiet()) {
             if let Some(artifact) = &image.artifact {
                 lines.push(format!(
                     "{}: artifact of type {artifact}, not an image",

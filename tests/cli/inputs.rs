@@ -42,8 +42,8 @@ fn what_docker_save_wrote_is_told_what_makes_an_archive_of_it() {
             assert_eq!(run.stdout, "", "{command} {form}");
             let said = format!("docker-save-of-{form}.tar: this is an archive of `docker save`, ");
             assert!(run.stderr.contains(&said), "{}", run.stderr);
-            let hint = "hint: `sealift save --from FILE -o images.tar` makes";
-            assert!(run.stderr.contains(hint), "{}", run.stderr);
+            let hint = format!("hint: `sealift save --from {path} -o images.tar` makes");
+            assert!(run.stderr.contains(&hint), "{}", run.stderr);
         }
         let input = fs::read(path).unwrap();
         let run = fed(&sealift, &["verify", "--json", "-"], &input).code(1);
@@ -54,6 +54,41 @@ fn what_docker_save_wrote_is_told_what_makes_an_archive_of_it() {
             run.stdout
         );
     }
+}
+
+#[test]
+fn the_hint_for_a_docker_save_archive_can_be_pasted() {
+    let sealift = Sealift::new();
+    let saved = format!(
+        "{}/testdata/bad/docker-save-of-28.tar",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    for (name, command) in [
+        (
+            "it's mine.tar",
+            r"sealift save --from 'it'\''s mine.tar' -o images.tar",
+        ),
+        ("images.tar", "sealift save --from images.tar -o sealed.tar"),
+    ] {
+        fs::copy(&saved, sealift.path(name)).unwrap();
+        let run = sealift.run(&["list", "--json", name]).code(1);
+        let hint = format!("hint: `{command}` makes");
+        assert!(run.stderr.contains(&hint), "{}", run.stderr);
+        let told = run.json()["error"]["hint"].as_str().unwrap().to_owned();
+        assert!(told.starts_with(&format!("`{command}`")), "{told}");
+        run_shell(&sealift, command);
+    }
+    let input = fs::read(saved).unwrap();
+    let told = fed(&sealift, &["list", "-"], &input).code(1).stderr;
+    assert!(
+        told.contains("`sealift save --from FILE -o images.tar`"),
+        "{told}"
+    );
+}
+
+#[track_caller]
+fn run_shell(sealift: &Sealift, command: &str) {
+    run(&mut sealift.shell(&format!("{command} --offline"))).ok();
 }
 
 #[test]

@@ -102,3 +102,55 @@ fn a_load_of_what_is_there_asks_once(engine: Engine, store: Store) {
 }
 
 on_every_engine!(a_load_of_what_is_there_asks_once);
+
+/// Names of one digest in one repository have one row, as `docker images --digests` has one line, and images are
+/// counted, not names.
+fn a_digest_has_one_row(engine: Engine, store: Store) {
+    let sealift = Sealift::new();
+    let images = Images::new();
+    let image = Image::sample("app", "1");
+    let digest = images.add("app:1", &image).digest;
+    images.add_by_digest("app:1", &image);
+    images.add_by_digest("app", &image);
+    images.add("web:1", &image);
+    let path = images.path();
+    let path = path.to_str().unwrap();
+    let daemon = Daemon::start(engine, store);
+    let sealift = sealift.docker(&daemon);
+    let rows = |said: &Run| said.stdout.lines().filter(|line| line.contains(&digest)).count();
+    let save = [
+        "save",
+        "-o",
+        "all.tar",
+        "--offline",
+        "--from",
+        path,
+        "app:1",
+        "web:1",
+        &format!("app:1@{digest}"),
+        &format!("app@{digest}"),
+    ];
+    assert_eq!(rows(&sealift.run(&save).ok()), 2);
+    let listed = sealift.run(&["list", "all.tar"]).ok();
+    let names = listed.stdout.lines().filter(|line| line.contains("  index "));
+    assert_eq!(names.count(), 2, "{listed:?}");
+    let listed = sealift.run(&["list", "--json", "all.tar"]).ok().json();
+    assert_eq!(listed["archives"][0]["images"].as_array().unwrap().len(), 4);
+    let pinned = format!("app:1@{digest}");
+    let both = [
+        "load",
+        "all.tar",
+        "--image",
+        &pinned,
+        "--image",
+        &format!("app@{digest}"),
+    ];
+    let said = sealift.run(&both).ok();
+    assert_eq!(rows(&said), 1, "{said:?}");
+    assert!(said.stdout.contains("\n1 image in "), "{said:?}");
+    let said = sealift.run(&["load", "all.tar"]).ok();
+    assert_eq!(rows(&said), 2, "{said:?}");
+    assert!(said.stdout.contains("\n1 image with 2 names in "), "{said:?}");
+}
+
+on_every_engine!(a_digest_has_one_row);
