@@ -350,7 +350,7 @@ pub enum Problem {
     Document { reason: String },
     #[error("manifest schema 1 is not supported: it has no stable digest")]
     Schema1,
-    #[error("is a manifest and an index at once")]
+    #[error("is both a manifest and an index")]
     Ambiguous,
     #[error("media type is {}, its descriptor says {}", Escaped(found), Escaped(expected))]
     MediaTypeDiffers { expected: String, found: String },
@@ -372,7 +372,7 @@ pub enum Problem {
         first: Digest,
         second: Digest,
     },
-    #[error("engines take {other} in it for {platform}, which is no image")]
+    #[error("engines take {other} in it for {platform}, which is not an image")]
     PlatformOfNoImage { platform: Platform, other: Digest },
     #[error("recorded as {recorded}, which is here and is another image's: its config is {config}")]
     RecordedDiffers { recorded: Digest, config: Digest },
@@ -380,9 +380,9 @@ pub enum Problem {
     Layer { reason: String },
     #[error("missing")]
     Missing,
-    #[error("missing, and so is {diff_id}, which it is declared to be here as uncompressed")]
+    #[error("missing, and so is {diff_id}, its declared uncompressed form")]
     MissingUncompressed { diff_id: Digest },
-    #[error("stands twice")]
+    #[error("occurs twice")]
     Duplicate,
     #[error("not a valid tar: {}", Escaped(reason))]
     Tar { reason: String },
@@ -392,7 +392,7 @@ pub enum Problem {
     NotAFile { kind: &'static str },
     #[error("truncated: {found} bytes, expected {expected}")]
     Truncated { expected: u64, found: u64 },
-    #[error("no end-of-archive blocks: the archive was cut")]
+    #[error("no end-of-archive blocks: the archive was truncated")]
     NoEnd,
     #[error("data follows the end of the archive")]
     DataAfterEnd,
@@ -519,9 +519,9 @@ impl Problem {
             }
             Problem::DataAfterEnd => Some("if it is in parts, remove those of older archives"),
             Problem::Format { .. } => Some("use a newer sealift"),
-            Problem::DockerSave => {
-                Some("`sealift save --from FILE -o images.tar` makes an archive of it that can be loaded")
-            }
+            Problem::DockerSave => Some(
+                "`sealift save --from FILE -o images.tar` converts it into an archive that can be loaded",
+            ),
             Problem::PlatformDiffers { .. } => Some(
                 "NAME@DIGEST, with this digest, saves it without its index; --platform then takes what the config says",
             ),

@@ -202,7 +202,10 @@ pub fn save(
                 }
                 let lacking = images.without(&failed);
                 for image in &lacking {
-                    progress.note(&format!("going on without {}: {}", image.reference, image.error));
+                    progress.note(&format!(
+                        "continuing without {}: {}",
+                        image.reference, image.error
+                    ));
                 }
                 skipped.extend(lacking);
             }

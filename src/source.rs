@@ -46,7 +46,7 @@ pub trait Source: Send + Sync {
         Vec::new()
     }
 
-    /// The layers that its manifests name, for sources that can tell. What cannot be read is left out.
+    /// The layers that its manifests name, for sources that can tell. What cannot be read is skipped.
     fn stored_forms(&self) -> Vec<StoredForm> {
         Vec::new()
     }
@@ -376,7 +376,7 @@ impl Proof {
             Err(error) => {
                 // Several may ask at once.
                 if !error.is_transient() || given_up().insert(domain.into()) {
-                    self.progress.note(&format!("{error}; going on without it"));
+                    self.progress.note(&format!("{error}; continuing without it"));
                 }
                 Ok(false)
             }

@@ -231,7 +231,7 @@ impl Move<'_> {
                     progress.blob_started(&blob.digest, blob.size, 0);
                     if std::mem::take(&mut reused) > 0 {
                         progress.note(&format!(
-                            "{}: what an interrupted run left is not right, beginning anew",
+                            "{}: the data of an interrupted run is wrong, starting again",
                             blob.digest
                         ));
                         continue;
@@ -244,7 +244,7 @@ impl Move<'_> {
             if tries.max(wrong) >= self.transfer.tries || !error.is_transient() {
                 return Err(error);
             }
-            progress.note(&format!("{error}; asking again"));
+            progress.note(&format!("{error}; retrying"));
             let factor = 2u32.saturating_pow(tries.max(wrong) - 1);
             let pause = self.transfer.pause.saturating_mul(factor).min(LONGEST_PAUSE);
             interrupt::pause(pause, || self.check())?;

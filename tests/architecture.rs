@@ -33,7 +33,7 @@ fn layer(top: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&top))
 }
 
-/// The program's own code of every file, by its module: what only tests are made of is left out.
+/// The program's own code of every file, by its module: what only tests are made of is skipped.
 fn sources(root: &Path) -> BTreeMap<Module, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];

@@ -415,7 +415,7 @@ fn tag_of(text: &str) -> Result<Reference, Problem> {
     let last = text.rsplit('/').next().unwrap_or(text);
     if reference.digest().is_some() || !last.contains(':') {
         return Err(Problem::Name {
-            reason: format!("RepoTags: {text:?} is no name with a tag"),
+            reason: format!("RepoTags: {text:?} is not a name with a tag"),
         });
     }
     Ok(reference)

@@ -137,7 +137,7 @@ fn opened(path: PathBuf, name: &str) -> Result<Stored> {
             .open(&path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(std::io::Error::other("it is no regular file any more"));
+            return Err(std::io::Error::other("it is not a regular file any more"));
         }
         Ok((file, metadata.len()))
     };

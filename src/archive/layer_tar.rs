@@ -96,19 +96,19 @@ impl LayerTar {
             (State::Header | State::SecondZeros, true) | (State::Done | State::Data { left: 0, .. }, _) => {
                 Ok(())
             }
-            _ => Err("it is cut"),
+            _ => Err("it is truncated"),
         };
         let reason = match self.wrong.map_or(end, Err) {
             Err(_) if looks != Compression::None && stored != Compression::None => {
-                format!("what is in it is compressed once more, with {looks}")
+                format!("its content is compressed again, with {looks}")
             }
             // Docker and podman decompress this, containerd does not.
             _ if looks != Compression::None && stored == Compression::None => {
-                format!("it is said to be plain, and begins as {looks} does")
+                format!("it is declared uncompressed, but begins like {looks}")
             }
             outcome => match (other, outcome) {
                 (Some(other), _) if stored == Compression::None => {
-                    format!("it is said to be plain, and begins as {other} does")
+                    format!("it is declared uncompressed, but begins like {other}")
                 }
                 (_, Err(wrong)) => wrong.to_string(),
                 (_, Ok(())) => return Ok(()),
@@ -165,7 +165,7 @@ impl LayerTar {
             } => {
                 let left = left
                     .checked_sub(BLOCK)
-                    .ok_or("a map of a sparse file that is cut")?;
+                    .ok_or("a truncated map of a sparse file")?;
                 match map.new_block(held)? {
                     true => new_map(map, left, padding)?,
                     false => {
@@ -249,7 +249,7 @@ fn map_ends(map: Map, left: u64, size: u64) -> Result<State, &'static str> {
 /// A map at the start of the data, of which another block must follow.
 fn new_map(map: Map, left: u64, padding: u64) -> Result<State, &'static str> {
     match left {
-        0..BLOCK => Err("a map of a sparse file that is cut"),
+        0..BLOCK => Err("a truncated map of a sparse file"),
         _ => Ok(State::NewMap { map, left, padding }),
     }
 }

@@ -98,7 +98,7 @@ impl Segments {
         let rest = self.parts.iter().rev().skip(1);
         if let Some(short) = rest.rev().find(|part| part.length < largest.length) {
             let reason = format!(
-                "{} has {} bytes and {} has {}: one of them was cut, or is a part of another archive",
+                "{} has {} bytes and {} has {}: one of them was truncated, or is a part of another archive",
                 short.path.display(),
                 short.length,
                 largest.path.display(),
@@ -211,7 +211,7 @@ fn open_part(path: &Path) -> Result<File> {
         .open(path);
     let file = opened.map_err(|error| unopened(path, error))?;
     let is_file = file.metadata().map_err(Error::io("read", path))?.is_file();
-    let problem = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+    let problem = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
     is_file
         .then_some(file)
         .ok_or_else(problem)
@@ -378,7 +378,7 @@ mod tests {
         let error = Segments::open(&folder.path().join("i.tar")).unwrap_err();
         assert_eq!(error.exit_code(), 3);
         assert!(
-            error.to_string().contains("i.tar.002: it is no regular file"),
+            error.to_string().contains("i.tar.002: it is not a regular file"),
             "{error}"
         );
     }

@@ -453,7 +453,7 @@ impl Walk<'_> {
     /// The first block of zeros: a second one must follow, and then only zeros.
     fn end(&mut self) -> Result<bool> {
         if self.next.is_pending() {
-            return self.refuse(tar("an extension header with no entry behind it"));
+            return self.refuse(tar("an extension header with no entry after it"));
         }
         if self.offset == 0 {
             return self.refuse(tar("it ends where it begins: nothing is in it"));

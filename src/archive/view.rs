@@ -255,7 +255,7 @@ impl<'a> ViewReader<'a> {
                 let reader = self.blob(layer)?;
                 let place = reader.place().clone();
                 let Kind::Layer(compression) = layer.media_type.kind() else {
-                    let reason = format!("{} is no layer", layer.media_type);
+                    let reason = format!("{} is not a layer", layer.media_type);
                     return Err(Error::refused(place, Problem::Document { reason }));
                 };
                 Now::Layer(Box::new(Layer {

@@ -87,7 +87,7 @@ impl Doctor {
             output.line(match (leftover, repaired) {
                 (None, _) => "leftovers: not known without root",
                 (Some(true), _) => {
-                    "leftovers: a load that was killed or failed left something; `sealift doctor --repair` undoes it"
+                    "leftovers: an interrupted load left something; `sealift doctor --repair` undoes it"
                 }
                 (Some(false), true) => "leftovers: undone",
                 (Some(false), false) => "leftovers: none",

@@ -178,7 +178,7 @@ impl FromArgs {
         }
         match sources.pop() {
             None => Err(Error::Usage {
-                message: "there is nothing to ask: no Docker is here, and --offline asks no registry".into(),
+                message: "no source is available: no Docker was found, and --offline asks no registry".into(),
                 hint: Some("leave out --offline, or name an archive with --from".into()),
             }),
             Some(only) if sources.is_empty() => Ok(only),
@@ -248,7 +248,7 @@ impl Open<'_> {
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(error) => {
                 self.progress
-                    .note(&format!("the local Docker is left out: {error}"));
+                    .note(&format!("the local Docker is skipped: {error}"));
                 Ok(None)
             }
         }

@@ -238,7 +238,7 @@ pub fn skipped(name: &str, reason: &str) -> String {
         .strip_prefix(name)
         .and_then(|rest| rest.strip_prefix(": "))
         .unwrap_or(reason);
-    format!("{name} was left out: {reason}")
+    format!("{name} was skipped: {reason}")
 }
 
 /// Prints one JSON document.

@@ -168,7 +168,7 @@ impl Save {
         progress.done();
         let outcome = self.report(output, &summary, &nameless, to_stdout)?;
         if !nameless.is_empty() && !output.is_json() && !output.is_quiet() {
-            output.note(&format!("{} left out", without_a_name(nameless.len())));
+            output.note(&format!("{} skipped", without_a_name(nameless.len())));
             output.hint(&by_id(&nameless));
         }
         Ok(outcome)
@@ -483,7 +483,7 @@ fn listed(path: &Path, text: &str) -> Vec<Result<Asked>> {
                 message: format!("{}, line {number}: {error}", path.display()),
                 hint: error
                     .hint()
-                    .or(Some("a list has one image a line; `#` begins a comment"))
+                    .or(Some("a list has one image per line; `#` begins a comment"))
                     .map(str::to_string),
             }
         }));

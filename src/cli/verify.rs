@@ -114,7 +114,7 @@ fn told(image: &Image, names_bad: bool) -> Option<String> {
         (Evidence::Recorded, Some(digest)) => {
             let why = match digest == image.root {
                 true => "the tool that made the archive may have written its manifest",
-                false => "its manifest could not be had",
+                false => "its manifest could not be recovered",
             };
             told.push(format!("{digest} is recorded, not proven: {why}"));
         }

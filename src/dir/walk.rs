@@ -92,14 +92,14 @@ impl Located {
         let found = statat(dir, &self.name, AtFlags::SYMLINK_NOFOLLOW)?;
         if !is_trusted(found.st_uid) {
             return Err(denied(
-                "it belongs to another user, and is no regular file".into(),
+                "it belongs to another user, and is not a regular file".into(),
             ));
         }
         // If another user replaces it while this blocks, the check below finds out.
         let file = File::from(openat(dir, &self.name, flags | OFlags::NOFOLLOW, Mode::empty())?);
         let opened = rustix::fs::fstat(&file)?;
         if (opened.st_dev, opened.st_ino) != (found.st_dev, found.st_ino) {
-            return Err(denied("it was exchanged for another file just now".into()));
+            return Err(denied("it was just replaced by another file".into()));
         }
         Ok(file)
     }
@@ -148,7 +148,7 @@ pub(super) fn locate(path: &Path, check: Check<'_>, trust: Trust<'_>) -> io::Res
     }
     Err(io::Error::new(
         io::ErrorKind::InvalidInput,
-        "it is no name for a file",
+        "it is not a file name",
     ))
 }
 

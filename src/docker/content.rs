@@ -21,7 +21,7 @@ pub struct Accepts {
 }
 
 impl Accepts {
-    /// Asks an engine; nothing is left out.
+    /// Asks an engine; nothing is skipped.
     ///
     /// # Errors
     ///

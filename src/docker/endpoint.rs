@@ -125,7 +125,7 @@ impl Endpoint {
         }
         let Some((scheme, rest)) = address.split_once("://") else {
             return usage(
-                format!("{origin}: {address:?} is no address of an engine"),
+                format!("{origin}: {address:?} is not an engine's address"),
                 "it is written unix:///path/to/docker.sock or tcp://host:port",
             );
         };
@@ -318,7 +318,7 @@ mod tests {
             ("npipe:////./pipe/docker", "cannot be used"),
             ("fd://", "cannot be used"),
             ("unix://relative", "cannot be used"),
-            ("/var/run/docker.sock", "no address"),
+            ("/var/run/docker.sock", "not an engine's address"),
             ("tcp://", "names no host"),
             ("tcp://user:secret@host:2375", "names a user"),
         ] {

@@ -13,7 +13,7 @@
 //! - `push`: what lets a later push keep a digest
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
-//! - [`stopped`]: the store of a Docker that does not run
+//! - [`stopped`]: the store of a Docker that is not running
 //! - [`space`]: whether a load fits where the engine keeps its data
 //! - [`source`]: Docker's images as a source
 //! - [`store`]: what the classic store keeps on disk, read without the daemon

@@ -135,7 +135,7 @@ pub fn differs(graph: &Graph, image: &Image) -> Option<Obstacle> {
             image.descriptor.digest
         )
     } else if *image.manifest.raw != *as_pushed(image).as_bytes() {
-        "docker push writes the manifest anew, in Docker's own form, and this one has another".into()
+        "docker push writes a new manifest in Docker's own form, which differs from this one".into()
     } else {
         return None;
     };
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(differs(&pushed, &pushed.images[0]), None);
         let spaced = graph(&PUSHED.replace("   ", "  "));
         let obstacle = differs(&spaced, &spaced.images[0]).unwrap();
-        assert!(obstacle.reason.contains("another"), "{obstacle}");
+        assert!(obstacle.reason.contains("new manifest"), "{obstacle}");
         let obstacle = differs(&spaced, &pushed.images[0]).unwrap();
         assert!(obstacle.reason.contains("never the index"), "{obstacle}");
     }

@@ -1,4 +1,4 @@
-//! The classic store of a Docker that does not run: a golden image, an installer, a stopped host.
+//! The classic store of a Docker that is not running: a golden image, an installer, a stopped host.
 //!
 //! Images cannot be put into it, that takes the daemon. Names and digests of images that it has can be: the
 //! daemon reads them when it starts.
@@ -26,7 +26,7 @@ use crate::oci::chain_ids;
 use crate::oci::{Digest, Platform, Reference};
 use crate::progress::Progress;
 
-/// The store of a Docker that does not run.
+/// The store of a Docker that is not running.
 #[derive(Debug)]
 pub struct StoppedStore {
     files: Files,
@@ -135,7 +135,7 @@ impl Target for StoppedStore {
         let platform = options.platform()?;
         let selected = options.select(candidates)?;
         let mut plan = Plan::new(format!(
-            "the store in {} ({}, of a Docker that does not run)",
+            "the store in {} ({}, of a Docker that is not running)",
             inventory.data_root.display(),
             inventory.driver
         ));
@@ -356,7 +356,7 @@ fn digest_status(
         _ if holder == Some(image_id) => DigestStatus::Present,
         Allowed::None => DigestStatus::Declined,
         Allowed::Live => unavailable(Obstacle::new(
-            "the engine does not run, and nothing else than writing into its store was left to do",
+            "the engine is not running, and nothing else than writing into its store was left to do",
             "--attach offline does that",
         )),
         Allowed::Auto | Allowed::Offline if candidate.evidence() == Evidence::Recorded => {

@@ -119,7 +119,10 @@ impl Load<'_, '_> {
         let names: Vec<String> = missing.map(|image| image.planned.name.familiar()).collect();
         Err(self.docker.client.error(
             "load",
-            &format!("the engine took {} but does not have all of it", names.join(", ")),
+            &format!(
+                "the engine accepted {} but does not have all of it",
+                names.join(", ")
+            ),
             Some("see its log (journalctl -u docker); nothing was named".into()),
         ))
     }
@@ -361,7 +364,7 @@ impl Load<'_, '_> {
         {
             loaded.obstacles.push(Obstacle::new(
                 format!("{tag} names another image now"),
-                "somebody else has set it meanwhile; run this again",
+                "another program has set it in the meantime; run this again",
             ));
         }
         Ok(loaded)

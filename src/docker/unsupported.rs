@@ -28,7 +28,7 @@ pub(super) fn obstructed(
     }
     if is_nameless && !planned.tagged {
         return Some(Obstacle::new(
-            "its manifest could not be had, and the containerd store can name it only by a tag",
+            "its manifest could not be recovered, and the containerd store can name it only by a tag",
             rename(),
         ));
     }
@@ -123,7 +123,7 @@ pub(super) fn uncompressed(
     hints.dedup();
     Err(Error::NotShown {
         message: format!("{} cannot take {}", plan.target, reasons.join("; ")),
-        hint: Some(format!("{}; --keep-going leaves it out", hints.join("; "))),
+        hint: Some(format!("{}; --keep-going skips it", hints.join("; "))),
     })
 }
 

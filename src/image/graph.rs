@@ -304,7 +304,7 @@ impl Walk<'_, '_> {
             Parsed::Index(index) => self.index(descriptor, index, depth).map(|()| true),
             // Only the descriptor of a config gives one, and those are not followed.
             Parsed::Config(..) => refuse(Problem::Document {
-                reason: format!("{} is no manifest and no index", descriptor.media_type),
+                reason: format!("{} is neither a manifest nor an index", descriptor.media_type),
             }),
         }
     }
@@ -355,7 +355,7 @@ impl Walk<'_, '_> {
                     image.config_raw = Some(raw);
                 }
                 Some(Parsed::Manifest(_) | Parsed::Index(_)) => {
-                    let reason = format!("{} is no config", config.media_type);
+                    let reason = format!("{} is not a config", config.media_type);
                     return Err(Error::refused(
                         Place::blob(config.digest),
                         Problem::Document { reason },
@@ -457,7 +457,7 @@ impl Walk<'_, '_> {
                     what: format!("platform {}", missing.join(", ")),
                     place: self.graph.root.digest.to_string(),
                     hint: Some(match offered.len() {
-                        0 => "it holds no image that runs on any platform".into(),
+                        0 => "it holds no image for any platform".into(),
                         _ => format!("it has {}; choose with --platform", offered.join(", ")),
                     }),
                 });

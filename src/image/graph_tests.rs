@@ -65,7 +65,7 @@ fn artifacts_need_no_platform() {
     assert_eq!(store.walk(&index, "linux/amd64").unwrap(), (vec![], 0));
     let empty = store.index(&[]);
     let error = store.walk(&empty, "linux/amd64").unwrap_err();
-    assert_eq!(error.hint(), Some("it holds no image that runs on any platform"));
+    assert_eq!(error.hint(), Some("it holds no image for any platform"));
 }
 
 #[test]

@@ -163,7 +163,7 @@ mod tests {
         let rebuilt = || LayerOrigin::Rebuilt {
             by: "Go gzip -1".into(),
         };
-        let reason = "no known encoder gives it".to_string();
+        let reason = "no known encoder reproduces it".to_string();
         let origins = Origins {
             manifest: ManifestOrigin::Rebuilt {
                 by: "docker push".into(),
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(
             origins.to_string(),
             "manifest rebuilt (docker push), 2 of 3 layers rebuilt (Go gzip -1), 1 of 3 layers uncompressed (no \
-             known encoder gives it)"
+             known encoder reproduces it)"
         );
         let json = serde_json::to_string(&origins).unwrap();
         assert_eq!(serde_json::from_str::<Origins>(&json).unwrap(), origins);

@@ -32,7 +32,7 @@ impl FromStr for Rename {
         };
         let (from, to) = text
             .split_once('=')
-            .ok_or_else(|| usage(format!("{text:?} is no new name")))?;
+            .ok_or_else(|| usage(format!("{text:?} is not a valid name")))?;
         let readings = Selector::readings(from)?;
         let fitting = |reading: &Selector| Target::parse(reading, to).map(drop);
         // One valid reading is enough: the images decide which one applies.
@@ -230,7 +230,7 @@ impl Rename {
         let text = format!("{}={}", self.from, self.to);
         let Some(from) = matching.next() else {
             return Err(Error::Usage {
-                message: format!("{text} renames nothing: no image is called so"),
+                message: format!("{text} renames nothing: no image has this name"),
                 hint: Some(format!("there is {}", listed(images))),
             });
         };

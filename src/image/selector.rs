@@ -201,7 +201,7 @@ fn digest(text: &str) -> Option<Result<Selector>> {
     if hex.is_empty() || hex.len() > length || !hex.chars().all(is_hex) {
         return Some(Err(Error::Usage {
             message: format!(
-                "{text:?} is no digest: it has up to {length} lower-case hex digits behind {algorithm}:"
+                "{text:?} is not a digest: it has up to {length} lower-case hex digits after {algorithm}:"
             ),
             hint: None,
         }));

@@ -51,7 +51,7 @@ fn names_choose_as_people_mean_them() {
         .to_string();
     for (images, renames, expected) in [
         (&["httpd:2.4"][..], &[][..], "httpd:2.4"),
-        // A tag that is left out is `latest`, as in Docker.
+        // A tag that is skipped is `latest`, as in Docker.
         (&["httpd"], &[], "httpd:latest"),
         (&["docker.io/library/httpd:2.4", "httpd:2.4"], &[], "httpd:2.4"),
         // Where there is no `latest`, the whole repository.
@@ -122,7 +122,7 @@ fn a_new_name_that_nothing_gets_is_a_usage_error() {
         assert_eq!(error.exit_code(), 2);
         assert!(error.hint().unwrap().contains("httpd:2.4"), "{error:?}");
     }
-    // One that is left out as damaged is one all the same.
+    // One that is skipped as damaged is one all the same.
     chosen(&options(&[], &["redis=web"], true)).unwrap();
 }
 

@@ -427,7 +427,7 @@ impl fmt::Display for Plan {
         for image in &self.skipped {
             writeln!(
                 f,
-                "{} is left out: {}",
+                "{} is skipped: {}",
                 Escaped(&image.name),
                 Escaped(&image.reason)
             )?;

@@ -193,7 +193,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
             map.next_value_seed(self.deeper(self.field(&key)?)?)?;
             if let Some(twice) = seen.replace(key) {
                 return Err(A::Error::custom(format_args!(
-                    "the key {twice:?} stands twice in one object"
+                    "the key {twice:?} occurs twice in one object"
                 )));
             }
         }
@@ -225,9 +225,9 @@ mod tests {
     #[test]
     fn refuses_what_readers_disagree_on() {
         for (text, says) in [
-            (r#"{"a":1,"a":1}"#, "\"a\" stands twice"),
-            (r#"{"a":1,"\u0061":2}"#, "\"a\" stands twice"),
-            (r#"[{"x":{"b":1,"b":2}}]"#, "\"b\" stands twice"),
+            (r#"{"a":1,"a":1}"#, "\"a\" occurs twice"),
+            (r#"{"a":1,"\u0061":2}"#, "\"a\" occurs twice"),
+            (r#"[{"x":{"b":1,"b":2}}]"#, "\"b\" occurs twice"),
             (r#"{} {}"#, "trailing characters"),
             (r#"{"a":}"#, "expected value"),
             ("\u{feff}{}", "expected value"),

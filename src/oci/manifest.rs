@@ -150,7 +150,7 @@ impl Document {
                 reason: "a manifest without config or layers".into(),
             }),
             _ => Err(DocumentError::Malformed {
-                reason: format!("{media_type} is no manifest and no index"),
+                reason: format!("{media_type} is neither a manifest nor an index"),
             }),
         }
     }

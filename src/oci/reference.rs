@@ -222,7 +222,7 @@ fn with_scheme(text: &str) -> Option<ReferenceError> {
     let is_name = !name.contains("://") && name.parse::<Reference>().is_ok();
     Some(ReferenceError {
         hint: is_name.then(|| format!("write {name}")),
-        ..error(text, 0, "no scheme stands before an image's name")
+        ..error(text, 0, "an image name has no scheme")
     })
 }
 

@@ -16,7 +16,7 @@ const MAX_GUESSES: usize = 3;
 /// One of the digests that a name may get.
 struct Candidate<'a> {
     draft: &'a Draft,
-    /// What is given; `None` if it is left out or wrong.
+    /// What is given; `None` if it is skipped or wrong.
     image: Option<&'a ReadyImage>,
 }
 
@@ -72,7 +72,7 @@ impl Recovery<'_> {
                 self.leave_out(reference, reason.clone());
             }
             for other in candidates {
-                self.not_saved(reference, &other, "it is left out with its tag");
+                self.not_saved(reference, &other, "it is skipped with its tag");
             }
             return Ok(());
         };
@@ -145,7 +145,7 @@ impl Recovery<'_> {
         if let Some(name) = name_of(reference, other) {
             let tag = reference.familiar();
             self.upstream.tell(&format!(
-                "{} is shown for the image of {tag}, too, and is not saved: {reason}",
+                "{} also belongs to the image of {tag}, and is not saved: {reason}",
                 name.familiar()
             ));
         }
@@ -160,7 +160,7 @@ fn name_of(reference: &Reference, candidate: &Candidate<'_>) -> Option<Reference
 fn guessed(reference: &Reference, count: usize, first: &Digest, now: Option<&Digest>) -> String {
     let registry = match now {
         Some(now) => format!("the registry has another now, {now}"),
-        None => "no registry tells which is the tag's".into(),
+        None => "no registry says which is the tag's".into(),
     };
     format!(
         "{} is saved with a guessed digest, {first}: its image has {count} digests, and {registry}",

@@ -20,7 +20,7 @@ use crate::source::Upstream;
 /// Uncompressed bytes that are hashed at once.
 const PIECE: usize = 256 << 10;
 /// Why a layer that could be recompressed was not.
-pub(super) const SWITCHED_OFF: &str = "rebuilding was switched off";
+pub(super) const SWITCHED_OFF: &str = "recompression is switched off";
 
 /// What is known of the layers of all images, once it was looked for.
 #[derive(Default)]
@@ -276,7 +276,7 @@ fn incomplete(store: &dyn LocalStore, layer: &Descriptor) -> Error {
         what: format!("layer {}", layer.digest),
         place: store.label().into(),
         hint: Some(
-            "its store names the image and does not hold all of it, as after a pull that found the layer unpacked \
+            "its store has the image, but not all of its content, as after a pull that found the layer unpacked \
              already; save where the registry can be reached"
                 .into(),
         ),

@@ -100,7 +100,7 @@ impl<'a> Recovery<'a> {
         if let Some(image) = &entry.image
             && !fits(image, self.platforms)
         {
-            self.leave_out(reference, format!("it has it for {}", image.config.platform));
+            self.leave_out(reference, format!("it has {}", image.config.platform));
             return Ok(());
         }
         let digests = match reference.digest() {
@@ -209,7 +209,7 @@ impl<'a> Recovery<'a> {
         let is_part = found.is_some_and(|found| found.is_part);
         let is_less = is_part && self.platforms == Some(&PlatformSelection::All);
         let platform = &image.config.platform;
-        is_less.then(|| format!("it has it for {platform} only, of several platforms"))
+        is_less.then(|| format!("it has {platform}, one of several platforms"))
     }
 
     /// Finds the images' layers.
@@ -245,7 +245,7 @@ impl<'a> Recovery<'a> {
             _ => &[],
         };
         if let Some(offered) = lacking(&graph, wanted) {
-            draft.left_out = Some(format!("it has it for {}", offered.join(", ")));
+            draft.left_out = Some(format!("it has {}", offered.join(", ")));
             return Ok(());
         }
         for image in graph
@@ -345,6 +345,6 @@ fn not_whole(store: &dyn LocalStore, reference: &Reference) -> Error {
     Error::NotFound {
         what: format!("the manifest of {reference}"),
         place: store.label().into(),
-        hint: Some("the store names the image and does not hold all of it: pull it again".into()),
+        hint: Some("the store has the image, but not all of its content: pull it again".into()),
     }
 }

@@ -116,7 +116,7 @@ impl RecoverSource {
             if let Some(reason) = reason {
                 let error = Error::NotShown {
                     message: format!("{reference}: {reason}"),
-                    hint: Some("--rebuild auto saves what there is, and says what it is".into()),
+                    hint: Some("--rebuild auto saves what can be recovered, and reports the rest".into()),
                 };
                 self.ready().images.remove(&name);
                 self.ready().failed.insert(name, error);

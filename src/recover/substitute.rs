@@ -34,7 +34,7 @@ impl Recovery<'_> {
             (None, _) if draft.has_others => UNTRIED.into(),
             (None, _) => self.store.undigested().into(),
             (Some(_), None) => NOWHERE.into(),
-            (Some(_), Some(why)) => format!("{NOWHERE}, and it cannot be written again: {why}"),
+            (Some(_), Some(why)) => format!("{NOWHERE}, and it cannot be rebuilt: {why}"),
         };
         Ok(ReadyImage {
             root,

@@ -206,7 +206,7 @@ impl State {
         for note in &lookup.notes {
             context
                 .progress
-                .note(&format!("{}: going on without: {note}", endpoint.name));
+                .note(&format!("{}: continuing without: {note}", endpoint.name));
         }
         self.credential = Some(lookup.credential.clone());
         Ok(lookup.credential)

@@ -67,7 +67,7 @@ pub fn parse(header: &str) -> Result<Vec<Challenge>, ChallengeError> {
         match (parser.peek(), challenges.last_mut()) {
             (Some(b'='), Some(challenge)) => {
                 if challenge.token.is_some() {
-                    return Err(parser.error_at(start, "a parameter behind a token"));
+                    return Err(parser.error_at(start, "a parameter after a token"));
                 }
                 parser.at += 1;
                 parser.skip(b" \t");
@@ -291,7 +291,7 @@ mod tests {
             (r#"Bearer a="b",realm="#, "a parameter without a value", 19),
             ("Bearer realm=\"a\u{1}b\"", "a control character", 15),
             ("Bearer realm=\"a\\\u{1}\"", "a control character", 16),
-            (r#"Basic abc==, x="y""#, "a parameter behind a token", 13),
+            (r#"Basic abc==, x="y""#, "a parameter after a token", 13),
             ("(x)", "expected a scheme or a parameter", 0),
             ("Basic/x", "unexpected character", 5),
         ] {

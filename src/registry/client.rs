@@ -391,7 +391,7 @@ impl Client {
             }
             let pause = self.retry.pause(tried, asked);
             self.note(&format!(
-                "{error}; trying again in {} s ({tried} of {} tries)",
+                "{error}; retrying in {} s ({tried} of {} attempts)",
                 pause.as_secs_f32().ceil(),
                 tries
             ));

@@ -182,7 +182,7 @@ impl Failure {
             Failure::NotHttp(host, reason) => {
                 format!("the answer of {host} is not HTTP: {}", Escaped(reason))
             }
-            Failure::Location(host) => format!("{host} redirects to something that is no URL"),
+            Failure::Location(host) => format!("{host} redirects to something that is not a URL"),
             Failure::Downgrade(host) => {
                 format!("a redirect leads from https to http on {host}, which is refused")
             }

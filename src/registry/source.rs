@@ -92,7 +92,7 @@ impl RegistrySource {
         Err(last.unwrap_or_else(|| Error::Registry {
             registry: repository.domain().into(),
             subject: repository.path().into(),
-            problem: "no place to look at".into(),
+            problem: "no host to ask".into(),
             hint: None,
             transient: false,
         }))
@@ -106,10 +106,10 @@ impl RegistrySource {
             other => is_damage(other),
         };
         if !is_failing {
-            self.client.note(&format!("{error}; going on to the next place"));
+            self.client.note(&format!("{error}; trying the next host"));
         } else if self.client.give_up(place) {
             self.client
-                .note(&format!("{error}; going on without this mirror"));
+                .note(&format!("{error}; continuing without this mirror"));
         }
     }
 
@@ -191,7 +191,7 @@ impl RegistrySource {
                     if !(is_damage(&error) || error.is_transient()) || tried >= tries {
                         return Err(crate::registry::request_error::marked(error, false));
                     }
-                    self.client.note(&format!("{error}; asking again"));
+                    self.client.note(&format!("{error}; retrying"));
                     self.client.pause(tried)?;
                 }
             }

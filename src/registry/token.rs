@@ -54,7 +54,12 @@ impl Bearer {
                     Escaped(realm)
                 ));
             }
-            _ => return refuse(format!("names a token server that is no URL: {}", Escaped(realm))),
+            _ => {
+                return refuse(format!(
+                    "names a token server that is not a URL: {}",
+                    Escaped(realm)
+                ));
+            }
         }
         let scope = challenge.parameter("scope").unwrap_or_default().trim();
         Ok(Bearer {
@@ -140,7 +145,10 @@ fn token_request(
     credential: Option<&Credential>,
 ) -> Result<Request, RequestError> {
     let no_url = || {
-        let problem = format!("names a token server that is no URL: {}", Escaped(&bearer.realm));
+        let problem = format!(
+            "names a token server that is not a URL: {}",
+            Escaped(&bearer.realm)
+        );
         RequestError::end(context.endpoint, "", problem, None)
     };
     let mut query: Vec<String> = Vec::new();

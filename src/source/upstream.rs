@@ -79,13 +79,13 @@ impl Upstream {
             false => (domain, "this registry"),
         };
         asked().given_up.insert(lost.into());
-        self.progress.note(&format!("{error}; going on without {what}"));
+        self.progress.note(&format!("{error}; continuing without {what}"));
         Ok(None)
     }
 
     /// Tells the user of something that is wrong and does not stop the work.
     pub fn note(&self, error: &Error) {
-        self.tell(&format!("{error}; going on without it"));
+        self.tell(&format!("{error}; continuing without it"));
     }
 
     /// Tells the user something.

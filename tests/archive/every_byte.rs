@@ -124,7 +124,7 @@ fn header_fields_without_meaning_are_these() {
                 .fold(Tape::default(), |tape, (at, (name, data))| {
                     let change = |header: &mut tar::Header| {
                         let byte = &mut header.as_mut_bytes()[range.start];
-                        // Digits stay digits: a field that is no number is found of itself.
+                        // Digits stay digits: a field that is not a number is found of itself.
                         *byte = if *byte == b'0' { b'1' } else { b'7' };
                     };
                     let header = match at == victim {

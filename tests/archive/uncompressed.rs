@@ -131,7 +131,7 @@ fn an_image_goes_by_what_was_recorded_of_it() {
 
 fn said() -> Origins {
     let digest = |bytes: &[u8]| Digest::sha256(bytes);
-    let reason = "no known encoder gives it".to_string();
+    let reason = "no known encoder reproduces it".to_string();
     Origins {
         manifest: ManifestOrigin::Engine,
         layers: [

@@ -185,7 +185,7 @@ fn what_a_layer_is_said_to_be_must_be_true() {
         (item(&layer, diff_id, size - 1), "size is"),
         (item(&layer, diff_id, size + 1), "size is"),
         (item(&layer, Digest::sha256(b""), size), "diff id is"),
-        (item(&document, diff_id, size), "is no layer"),
+        (item(&document, diff_id, size), "is not a layer"),
         (item(&elsewhere, diff_id, size), "missing"),
         (Item::Blob(elsewhere), "missing"),
         (
@@ -206,7 +206,7 @@ fn what_a_layer_is_said_to_be_must_be_true() {
 fn one_name_stands_once() {
     let shown = shown();
     let twice = vec![Item::Blob(shown.stored(0)), Item::Blob(shown.stored(0))];
-    assert!(View::new(twice).unwrap_err().to_string().contains("stands twice"));
+    assert!(View::new(twice).unwrap_err().to_string().contains("occurs twice"));
 }
 
 #[test]

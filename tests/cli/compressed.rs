@@ -105,9 +105,9 @@ fn what_no_header_announces_is_not_expanded() {
     for (begin, script, said) in [
         (&app[..], zeros, "more than 16 MiB of zeros follow its end"),
         (&app, text, "data follows the end of the archive"),
-        (cut, text, "checksum is wrong, or this is no tar"),
+        (cut, text, "checksum is wrong, or this is not a tar"),
         (b"", zeros, "nothing is in it"),
-        (&again.concat(), text, "oci-layout at byte 3146240: stands twice"),
+        (&again.concat(), text, "oci-layout at byte 3146240: occurs twice"),
         (
             &climbing,
             zeros,

@@ -363,7 +363,7 @@ fn fat_takes_no_file_of_4_gib_and_that_is_told_before_it_is_written() {
     let run = on_fat(&sealift, &save_args(layout.to_str().unwrap())).code(3);
     assert!(
         run.stderr
-            .contains("this FAT file system takes 4294967295 at most")
+            .contains("this FAT file system allows 4294967295 at most")
             && run.stderr.contains("--split"),
         "{}",
         run.stderr

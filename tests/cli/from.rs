@@ -34,7 +34,7 @@ fn options_that_leave_nothing_to_ask_are_refused() {
     let sealift = Sealift::new();
     for (arguments, says) in [
         (&["--from", "registry", "--offline"][..], "--offline asks none"),
-        (&["--offline"], "there is nothing to ask"),
+        (&["--offline"], "no source is available"),
         (&["--from", "registry", "--data-root", "/"], "--from asks none"),
         (
             &["--from", &saved(&sealift), "--data-root", "/"],

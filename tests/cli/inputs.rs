@@ -42,7 +42,7 @@ fn what_docker_save_wrote_is_told_what_makes_an_archive_of_it() {
             assert_eq!(run.stdout, "", "{command} {form}");
             let said = format!("docker-save-of-{form}.tar: this is an archive of `docker save`, ");
             assert!(run.stderr.contains(&said), "{}", run.stderr);
-            let hint = format!("hint: `sealift save --from {path} -o images.tar` makes");
+            let hint = format!("hint: `sealift save --from {path} -o images.tar` converts");
             assert!(run.stderr.contains(&hint), "{}", run.stderr);
         }
         let input = fs::read(path).unwrap();
@@ -72,7 +72,7 @@ fn the_hint_for_a_docker_save_archive_can_be_pasted() {
     ] {
         fs::copy(&saved, sealift.path(name)).unwrap();
         let run = sealift.run(&["list", "--json", name]).code(1);
-        let hint = format!("hint: `{command}` makes");
+        let hint = format!("hint: `{command}` converts");
         assert!(run.stderr.contains(&hint), "{}", run.stderr);
         let told = run.json()["error"]["hint"].as_str().unwrap().to_owned();
         assert!(told.starts_with(&format!("`{command}`")), "{told}");
@@ -104,7 +104,7 @@ fn what_begins_as_no_archive_is_not_taken_in() {
     for (input, said) in [
         (&[0; 100_000][..], "nothing is in it"),
         (&bomb.stdout, "nothing is in it"),
-        (&[b'x'; 100_000], "this is no tar"),
+        (&[b'x'; 100_000], "this is not a tar"),
         (b"PK\x03\x04 and so on", "this is a zip file"),
     ] {
         let run = fed(&sealift, &verify, input).code(1);

@@ -47,7 +47,7 @@ fn names_that_are_not_there_are_all_told_or_left_out() {
         "{}",
         run.stdout
     );
-    assert_eq!(run.stderr.matches(" was left out: ").count(), 2, "{}", run.stderr);
+    assert_eq!(run.stderr.matches(" was skipped: ").count(), 2, "{}", run.stderr);
     let document = sealift.run(&[&going_on[..], &["--json"]].concat()).code(7).json();
     let left_out = document["left_out"].as_array().unwrap();
     assert_eq!(
@@ -78,7 +78,7 @@ fn all_of_a_layout_but_what_is_damaged() {
     for arguments in [&["--all"][..], &["app:1", "web:1", "--keep-going"]] {
         let _ = fs::remove_file(sealift.path("images.tar"));
         let run = sealift.run(&[&SAVE[..], arguments].concat()).code(1);
-        assert!(run.stderr.contains("web:1 was left out: "), "{}", run.stderr);
+        assert!(run.stderr.contains("web:1 was skipped: "), "{}", run.stderr);
         let listed = sealift.run(&["list", "--json", "images.tar"]).ok().json();
         let images = listed["archives"][0]["images"].as_array().unwrap().clone();
         assert_eq!(images.len(), 1);

@@ -123,7 +123,7 @@ fn a_load_names_all_of_them_or_skips_them() {
     let sealift = Sealift::new();
     let mut ids = saved(&sealift);
     ids.sort();
-    // A store of a Docker that does not run needs no engine.
+    // A store of a Docker that is not running needs no engine.
     let engine = sealift.path("docker/image/overlay2");
     fs::create_dir_all(engine.join("imagedb/content/sha256")).unwrap();
     fs::create_dir_all(sealift.path("docker/overlay2")).unwrap();
@@ -150,7 +150,7 @@ fn a_load_names_all_of_them_or_skips_them() {
     assert!(said.starts_with(&told), "{said}");
     let said = sealift.run(&[&load[..], &["--rename", &named, "--keep-going"]].concat());
     let said = said.code(2);
-    let told = format!("warning: {} was left out: it has no name", ids[1]);
+    let told = format!("warning: {} was skipped: it has no name", ids[1]);
     assert!(said.stderr.contains(&told), "{said:?}");
     let names = fs::read_to_string(engine.join("repositories.json")).unwrap();
     assert!(names.contains(&format!(r#""imp/b:1":"{}""#, ids[0])), "{names}");

@@ -180,10 +180,10 @@ fn every_wrong_name_is_told_in_one_run() {
     let lines: Vec<_> = run.stderr.lines().collect();
     let expected = [
         "error: invalid image name \"user/App:1\": ",
-        "error: invalid image name \"docker://httpd:2.4\": at character 1: no scheme stands before an image's name",
+        "error: invalid image name \"docker://httpd:2.4\": at character 1: an image name has no scheme",
         "hint: write httpd:2.4",
         "error: list.txt, line 2: invalid image name \"B:2\": ",
-        "hint: a list has one image a line",
+        "hint: a list has one image per line",
         "error: list.txt, line 4: ",
         "hint: write quay.io/c:3",
     ];

@@ -246,7 +246,7 @@ fn a_configuration_that_another_user_can_change_is_not_covered() {
     };
     give(&file);
     assert!(refused(
-        "daemon.json is not used, since another user could lead root elsewhere"
+        "daemon.json is not used, since another user could redirect root"
     ));
     chown(&file, Some(0), Some(0)).unwrap();
     mode(&file, 0o666);

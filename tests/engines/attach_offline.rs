@@ -266,13 +266,13 @@ fn containers_stop_where_they_cannot_be_kept() {
     daemon.docker(&["update", "--restart", "always", "web"]).ok();
     running(&daemon, "quay.io/a/b:1", "once");
     let said = offline.load_without_consent(&images).code(6);
-    let stop = "containers stop: once, web; without a restart policy, and so staying down: once";
+    let stop = "containers stop: once, web; these have no restart policy and stay stopped: once";
     assert!(said.stderr.contains(stop), "{said:?}");
     assert!(said.stderr.contains("--live-restore=false"), "{said:?}");
     daemon.docker(&["update", "--restart", "on-failure", "web"]).ok();
     let quiet = [offline.arguments(&images), vec!["-q".into()]].concat();
     let said = offline.sealift.run(&quiet).ok();
-    let warning = "warning: these containers ran before the restart and do not run now: once; to start them: docker \
+    let warning = "warning: these containers were running before the restart and are not running now: once; to start them: docker \
                    start once\n";
     assert!(said.stderr.contains(warning), "{said:?}");
     assert_eq!(process_of(&daemon, "once"), 0);

@@ -295,7 +295,7 @@ fn an_engine_behind_a_forwarded_socket_is_told() {
         assert!(
             obstacles[0]
                 .reason
-                .contains("is no dockerd that can be seen here"),
+                .contains("is not a dockerd that can be seen here"),
             "{plan}"
         );
         assert!(obstacles[0].hint.is_some());

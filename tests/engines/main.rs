@@ -10,7 +10,7 @@
 //! index_platforms.rs   indexes that name no platforms, or others than the configs
 //! layers.rs    layers that are no tar: what a verification calls bad, engines refuse
 //! load.rs      loading into Docker, beside a twin that pulled
-//! stopped_store.rs   names and digests into the store of a Docker that does not run
+//! stopped_store.rs   names and digests into the store of a Docker that is not running
 //! image_ids.rs what `list` says that Docker will show as IMAGE ID
 //! load_again.rs   loading what is there already
 //! load_faults.rs   loads that go wrong

@@ -37,7 +37,7 @@ fn images_are_saved_by_their_ids(engine: Engine, store: Store) {
     let nobody = Nobody::new();
     for said in [at(&sealift, &daemon, &all), nobody.run(&daemon, &all)] {
         let said = said.ok();
-        let told = "note: 1 image without a name (<none>:<none>) is left out";
+        let told = "note: 1 image without a name (<none>:<none>) is skipped";
         assert!(
             said.stderr.contains(told) && said.stderr.contains(&first),
             "{said:?}"

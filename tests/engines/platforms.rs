@@ -135,7 +135,7 @@ fn images_of_another_platform(engine: Engine, store: Store) {
     let said = sealift.run(&["load", &path, "--keep-going"]).code(7);
     let warning = format!("warning: for {foreign}, which the engine does not run by itself: single:1");
     assert!(said.stderr.contains(&warning), "{said:?}");
-    let left_out = format!("warning: indexed:1 was left out: it is only for {foreign}");
+    let left_out = format!("warning: indexed:1 was skipped: it is only for {foreign}");
     assert!(said.stderr.contains(&left_out), "{said:?}");
     assert_eq!(daemon.images(), [format!("single:1 {}", single.digest)]);
 

@@ -93,7 +93,7 @@ fn lose_manifests(daemon: &mut Daemon) {
     daemon.start_again();
 }
 
-const NO_ENCODER: &str = "uncompressed: no known encoder gives it";
+const NO_ENCODER: &str = "uncompressed: no known encoder reproduces it";
 
 /// The commonest way in which images are made: on a base that was pulled, and pushed beside it.
 fn built_on_an_odd_base(engine: Engine) {

@@ -216,7 +216,7 @@ fn the_stock_docker_of_a_host_that_does_not_run() {
     let said = run(&mut command).ok();
     assert!(
         said.stderr
-            .contains("Docker does not run: reading the classic store in /var/lib/docker"),
+            .contains("Docker is not running: reading the classic store in /var/lib/docker"),
         "{said:?}"
     );
     let told = told(&sealift, &said, "images.tar");

@@ -69,7 +69,7 @@ fn layers_of_unknown_encoders(puller: Engine) {
         let said = at(&sealift, &daemon, &[&require[..], &OUT_OF].concat()).code(6);
         let reason = match *name {
             "zstd" => "zstd layers cannot be recompressed",
-            _ => "no known encoder gives it (tried Go gzip -1, ",
+            _ => "no known encoder reproduces it (tried Go gzip -1, ",
         };
         assert!(said.stderr.contains(reason), "{said:?}");
         assert_eq!(names_in(&sealift), before);
@@ -104,7 +104,7 @@ fn layers_of_unknown_encoders(puller: Engine) {
     }
     let never = [&OUT_OF[..], &["--rebuild", "never", "gnu:1"]].concat();
     let told = saved(&sealift, &daemon, &never, "never.tar");
-    assert_eq!(reasons(&told), ["rebuilding was switched off"; 3]);
+    assert_eq!(reasons(&told), ["recompression is switched off"; 3]);
     assert_eq!(told["evidence"], "verified");
 }
 
@@ -131,7 +131,7 @@ fn what_a_newer_docker_has_pushed_is_recorded() {
     let sealift = Sealift::new();
     let require = ["save", "--rebuild", "require", "-o", "app.tar", &name];
     let said = at(&sealift, &daemon, &[&require[..], &OUT_OF].concat()).code(6);
-    assert!(said.stderr.contains("no known encoder gives it"), "{said:?}");
+    assert!(said.stderr.contains("no known encoder reproduces it"), "{said:?}");
     let save = [&["save", "--json", "-o", "app.tar"][..], &OUT_OF, &[&name]].concat();
     let told = told(&sealift, &at(&sealift, &daemon, &save).code(6), "app.tar");
     let manifest = &told["provenance"]["manifest"];

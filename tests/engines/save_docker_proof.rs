@@ -76,7 +76,7 @@ fn an_image_without_a_digest_comes_from_the_registry(engine: Engine) {
     registry.stop();
     let said = save("app:1", &[]).code(6);
     assert_eq!(told(&said), local);
-    assert!(said.stderr.contains("going on without"), "{}", said.stderr);
+    assert!(said.stderr.contains("continuing without"), "{}", said.stderr);
 }
 
 #[test]

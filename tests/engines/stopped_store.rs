@@ -1,4 +1,4 @@
-//! Names and digests into the store of a Docker that does not run.
+//! Names and digests into the store of a Docker that is not running.
 
 use std::fs;
 use std::path::Path;

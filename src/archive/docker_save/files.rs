@@ -64,7 +64,7 @@ impl Files {
                 return Err(self.at_link(link, reason));
             }
             if self.follow(link)?.is_none() {
-                let reason = format!("leads to {:?}, which is no file of this archive", link.target);
+                let reason = format!("leads to {:?}, which is not a file of this archive", link.target);
                 return Err(self.at_link(link, reason));
             }
         }

@@ -147,7 +147,7 @@ impl Entry {
             };
             if name.chars().any(crate::escape::is_hostile) || name.starts_with('-') {
                 return Err(Problem::Name {
-                    reason: format!("{name:?} is no image name"),
+                    reason: format!("{name:?} is not an image name"),
                 });
             }
             let is_name = key != REF_NAME || Entry::is_whole(name);

@@ -24,24 +24,24 @@ pub(super) struct Header {
 impl Header {
     pub fn parse(block: &Block) -> Result<Header, &'static str> {
         let field = |range: std::ops::Range<usize>| block.get(range).unwrap_or_default();
-        let sum = octal(field(148..156)).ok_or("a header's checksum is no number")?;
+        let sum = octal(field(148..156)).ok_or("a header's checksum is not a number")?;
         if !checksums(block).contains(&sum) {
             return Err("a header's checksum is wrong");
         }
         let numeric = |range, wrong| number(field(range)).ok_or(wrong);
-        let size = numeric(124..136, "size is no number")?;
-        numeric(100..108, "mode is no number")?;
-        numeric(108..116, "uid is no number")?;
-        numeric(116..124, "gid is no number")?;
-        numeric(136..148, "mtime is no number")?;
+        let size = numeric(124..136, "size is not a number")?;
+        numeric(100..108, "mode is not a number")?;
+        numeric(108..116, "uid is not a number")?;
+        numeric(116..124, "gid is not a number")?;
+        numeric(136..148, "mtime is not a number")?;
         let format = format(block);
         if format != Format::V7 {
-            numeric(329..337, "devmajor is no number")?;
-            numeric(337..345, "devminor is no number")?;
+            numeric(329..337, "devmajor is not a number")?;
+            numeric(337..345, "devminor is not a number")?;
         }
         if format == Format::Star {
-            numeric(476..488, "atime is no number")?;
-            numeric(488..500, "ctime is no number")?;
+            numeric(476..488, "atime is not a number")?;
+            numeric(488..500, "ctime is not a number")?;
         }
         let name = text(field(0..100));
         let has_prefix = match format {

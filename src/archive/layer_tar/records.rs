@@ -33,12 +33,12 @@ impl Records {
         for (key, value) in self.pax.iter().filter(|(_, value)| !value.is_empty()) {
             match key.as_slice() {
                 b"path" => header.is_slashed = value.ends_with(b"/"),
-                b"size" => header.size = integer(value).ok_or("PAX size is no number")?,
-                b"uid" => drop(integer(value).ok_or("PAX uid is no number")?),
-                b"gid" => drop(integer(value).ok_or("PAX gid is no number")?),
-                b"mtime" => time(value).ok_or("PAX mtime is no time")?,
-                b"atime" => time(value).ok_or("PAX atime is no time")?,
-                b"ctime" => time(value).ok_or("PAX ctime is no time")?,
+                b"size" => header.size = integer(value).ok_or("PAX size is not a number")?,
+                b"uid" => drop(integer(value).ok_or("PAX uid is not a number")?),
+                b"gid" => drop(integer(value).ok_or("PAX gid is not a number")?),
+                b"mtime" => time(value).ok_or("PAX mtime is not a time")?,
+                b"atime" => time(value).ok_or("PAX atime is not a time")?,
+                b"ctime" => time(value).ok_or("PAX ctime is not a time")?,
                 _ => {}
             }
         }
@@ -72,7 +72,7 @@ impl Records {
         let sizes = [get("size"), get("realsize")];
         let size = match sizes.into_iter().find(|size| !size.is_empty()) {
             None => header.size,
-            Some(size) => integer(size).ok_or("the size of a sparse file is no number")?,
+            Some(size) => integer(size).ok_or("the size of a sparse file is not a number")?,
         };
         match is_in_data {
             true => Ok(Some(Region::InData(Map::in_data(size)))),

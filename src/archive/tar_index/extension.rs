@@ -61,7 +61,7 @@ impl Extension {
                 "size" => {
                     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
                     let size = text()?.parse().ok().filter(|_| digits);
-                    self.pax_size = Some(size.ok_or_else(|| tar("PAX size is no number"))?);
+                    self.pax_size = Some(size.ok_or_else(|| tar("PAX size is not a number"))?);
                 }
                 key if key.starts_with("GNU.sparse.") || key == "SCHILY.realsize" => {
                     return Err(tar("sparse entries are not read"));

@@ -41,7 +41,7 @@ pub(super) fn pax_records(mut bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, Proble
         let (key, value) = record.split_at(equals);
         let key = std::str::from_utf8(key).map_err(|_| malformed())?;
         if key.is_empty() || !keys.insert(key) {
-            return Err(tar(format!("the PAX key {key:?} stands twice or is empty")));
+            return Err(tar(format!("the PAX key {key:?} occurs twice or is empty")));
         }
         let value = value.get(1..).unwrap_or_default();
         let is_name = matches!(key, "path" | "linkpath" | "uname" | "gname");
@@ -68,7 +68,7 @@ pub(super) fn check_numbers(records: &[(&str, &[u8])]) -> Result<(), Problem> {
             _ => true,
         };
         if !is_number {
-            return Err(tar(format!("PAX {key} is no number")));
+            return Err(tar(format!("PAX {key} is not a number")));
         }
     }
     Ok(())
@@ -82,7 +82,7 @@ pub(super) fn long_name(bytes: &[u8]) -> Result<String, Problem> {
         return Err(tar("a long name that is empty"));
     }
     if rest.iter().any(|byte| *byte != 0) {
-        return Err(tar("a long name with data behind its end"));
+        return Err(tar("a long name with data after its end"));
     }
     String::from_utf8(name.to_vec()).map_err(|_| tar("a name that is not UTF-8"))
 }
@@ -108,7 +108,7 @@ pub(super) fn check_fields(header: &Header) -> Result<(), Problem> {
         return Err(tar("a ustar header of another version"));
     }
     if octal(field(148..156)) != Some(u64::from(sum)) {
-        return Err(tar("a header's checksum is wrong, or this is no tar"));
+        return Err(tar("a header's checksum is wrong, or this is not a tar"));
     }
     // mode, uid, gid, mtime: ignored here, but other readers fail at a malformed one.
     for (name, range) in [
@@ -118,14 +118,14 @@ pub(super) fn check_fields(header: &Header) -> Result<(), Problem> {
         ("mtime", 136..148),
     ] {
         if !is_number(field(range)) {
-            return Err(tar(format!("{name} is no number")));
+            return Err(tar(format!("{name} is not a number")));
         }
     }
     let is_gnu = header.as_gnu().is_some();
     if header.as_ustar().is_some() || is_gnu {
         for (name, range) in [("devmajor", 329..337), ("devminor", 337..345)] {
             if !is_number(field(range)) {
-                return Err(tar(format!("{name} is no number")));
+                return Err(tar(format!("{name} is not a number")));
             }
         }
     }
@@ -188,7 +188,7 @@ pub(super) fn size_of(header: &Header) -> Result<u64, Problem> {
             }
             header.entry_size().map_err(|error| tar(error.to_string()))
         }
-        _ => octal(field).ok_or_else(|| tar("size is no number")),
+        _ => octal(field).ok_or_else(|| tar("size is not a number")),
     }
 }
 

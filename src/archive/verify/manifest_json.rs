@@ -194,13 +194,16 @@ impl<'a> Check<'a> {
 
     fn image(&mut self, image: &DockerImage) {
         let Some(config) = blob_at(&image.config) else {
-            return self.wrong(format!("names the config {:?}, which is no blob", image.config));
+            return self.wrong(format!(
+                "names the config {:?}, which is not a blob",
+                image.config
+            ));
         };
         let mut layers = Vec::new();
         for path in &image.layers {
             match blob_at(path) {
                 Some(layer) => layers.push(layer),
-                None => return self.wrong(format!("names the layer {path:?}, which is no blob")),
+                None => return self.wrong(format!("names the layer {path:?}, which is not a blob")),
             }
         }
         self.named.insert(config);
@@ -226,7 +229,7 @@ impl<'a> Check<'a> {
             reason: format!("{error}"),
         })?;
         if !self.tags.insert(name.full()) {
-            return differs(format!("{tag:?} stands for two images"));
+            return differs(format!("{tag:?} names two images"));
         }
         let is_in = |image: &Walked| candidates.followed.contains(&Rc::as_ptr(&image.followed));
         // containerd also writes names with a digest here.

@@ -97,7 +97,7 @@ impl Medium {
         if let Some(limit) = self.largest_file.filter(|limit| largest > *limit) {
             return refuse(
                 io::ErrorKind::FileTooLarge,
-                format!("a file of {largest} bytes is needed, this FAT file system takes {limit} at most"),
+                format!("a file of {largest} bytes is needed, this FAT file system allows {limit} at most"),
                 "write in parts with --split 4095M".into(),
             );
         }

@@ -29,7 +29,7 @@ use crate::escape::shell_word;
 pub fn locate(target: &Path) -> Result<Located> {
     Dir::locate(target).map_err(|source| match source.kind() {
         io::ErrorKind::InvalidInput => Error::Usage {
-            message: format!("{} is no name for a file", target.display()),
+            message: format!("{} is not a file name", target.display()),
             hint: None,
         },
         io::ErrorKind::PermissionDenied => Error::Io {

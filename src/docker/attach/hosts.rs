@@ -105,7 +105,7 @@ impl Strategy for Hosts {
             steps.push(format!(
                 "bind-mount a copy of {PATH} over the {PATH}{pid}, with lines that lead there for {names}"
             ));
-            steps.push("wait five seconds, for which the engine keeps what it knew of it".into());
+            steps.push("wait five seconds, until the engine's cache of it expires".into());
             steps.push(led(&names));
         }
         steps.push(format!(
@@ -128,7 +128,7 @@ impl Strategy for Hosts {
         let overmount = process.overmount(PATH.as_ref())?;
         try_loopback(&process).map_err(|error| {
             Obstacle::new(
-                format!("no address of the loopback network can be had where dockerd runs: {error}"),
+                format!("no address of the loopback network can be used where dockerd runs: {error}"),
                 "is the loopback device up there (ip link set lo up)?",
             )
         })?;
@@ -326,7 +326,7 @@ fn all<T: Send>(
         take(address).map_err(|error| {
             Obstacle::new(
                 format!(
-                    "port {} of {} cannot be had: {error}",
+                    "port {} of {} cannot be bound: {error}",
                     address.port(),
                     address.ip()
                 ),

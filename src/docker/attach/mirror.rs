@@ -66,7 +66,7 @@ impl Strategy for Mirror {
                 "let it pull {}: it asks for manifests only",
                 names::first(wanted, 3)
             ),
-            "SIGHUP with the mirrors as they were, unmount the copy".into(),
+            "SIGHUP with the original mirrors, unmount the copy".into(),
         ]
     }
 
@@ -157,7 +157,7 @@ fn bind(process: &Process) -> Result<TcpListener, Obstacle> {
 fn no_port(unprivileged_from: Option<u16>, error: &io::Error) -> Obstacle {
     let Some(first) = unprivileged_from else {
         return Obstacle::new(
-            format!("no port below {UNPRIVILEGED} can be had on 127.0.0.1: {error}"),
+            format!("no port below {UNPRIVILEGED} can be bound on 127.0.0.1: {error}"),
             format!("run with sudo, and leave one of the ports below {UNPRIVILEGED} free"),
         );
     };

@@ -47,7 +47,7 @@ impl Overmount {
     /// If none is possible, or another user could redirect the mount.
     pub fn plan(path: &Path) -> Result<Overmount, Obstacle> {
         let Some(folder) = path.parent() else {
-            return Err(Obstacle::new(format!("{} is no file", path.display()), ""));
+            return Err(Obstacle::new(format!("{} is not a file", path.display()), ""));
         };
         let refused = |error: io::Error| unsafe_place(path, &error);
         let located = match Dir::locate_private(path) {
@@ -76,7 +76,10 @@ impl Overmount {
         }
         if folder.to_string_lossy().contains([':', ',', '\\']) {
             return Err(Obstacle::new(
-                format!("{} has a character that no overlay takes", folder.display()),
+                format!(
+                    "{} has a character that overlay mounts do not accept",
+                    folder.display()
+                ),
                 "make an empty daemon.json there",
             ));
         }
@@ -87,7 +90,7 @@ impl Overmount {
                     "{} is mounted where an overlay would hide it",
                     below.point.display()
                 ),
-                "make an empty daemon.json, which is then covered instead",
+                "make an empty daemon.json, which is then mounted over instead",
             ));
         }
         own(&located.dir).map_err(refused)?;
@@ -269,7 +272,7 @@ impl Overmount {
 pub fn unsafe_place(path: &Path, error: &io::Error) -> Obstacle {
     Obstacle::new(
         format!(
-            "{} is not used, since another user could lead root elsewhere: {error}",
+            "{} is not used, since another user could redirect root: {error}",
             path.display()
         ),
         format!(

@@ -60,7 +60,10 @@ pub fn listening_process(socket: &Path, program: &str) -> Result<Option<i32>, Ob
     })?;
     answering(&located, program).map_err(|error| {
         Obstacle::new(
-            format!("who answers on {} is not known: {error}", socket.display()),
+            format!(
+                "the process that answers on {} is not known: {error}",
+                socket.display()
+            ),
             "run this on the engine's own host; the kernel needs unix_diag (modprobe unix_diag)",
         )
     })

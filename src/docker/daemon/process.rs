@@ -92,7 +92,7 @@ impl Process {
         let pid = listening_process(socket, "dockerd")?.ok_or_else(|| {
             Obstacle::new(
                 format!(
-                    "what answers on {} is no dockerd that can be seen here",
+                    "what answers on {} is not a dockerd that can be seen here",
                     socket.display()
                 ),
                 "point DOCKER_HOST at dockerd's own socket, and run this outside of containers",
@@ -402,7 +402,7 @@ impl Process {
                 return Err(died());
             }
             if Instant::now() > until {
-                let problem = format!("dockerd did not take it in within {} s", RELOAD_TIMEOUT.as_secs());
+                let problem = format!("dockerd did not apply it within {} s", RELOAD_TIMEOUT.as_secs());
                 let hint = "its log says why (journalctl -u docker)".to_string();
                 return Err(client.error(action, &problem, Some(hint)));
             }

@@ -195,7 +195,7 @@ impl Export {
         if !matches!(finding.problem, Problem::Truncated { .. } | Problem::NoEnd) {
             return error;
         }
-        let hint = "its store names the image and does not hold all of it, as after a pull that found the layer \
+        let hint = "its store has the image, but not all of its content, as after a pull that found the layer \
                     unpacked already; run the same command with sudo where the registry can be reached";
         let entry = finding.place.entry.as_deref().unwrap_or_default();
         match format::digest_of_path(entry) {

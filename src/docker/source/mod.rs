@@ -47,8 +47,8 @@ pub fn local_store(
         Err(error) if StoppedStore::is_of(&options.environment) && is_root() => {
             let found = stopped(None, spool, progress);
             progress.note(&match &found {
-                Ok(store) => format!("Docker does not run: reading {}", store.label()),
-                Err(why) => format!("Docker does not run, and its store cannot be read: {why}"),
+                Ok(store) => format!("Docker is not running: reading {}", store.label()),
+                Err(why) => format!("Docker is not running, and its store cannot be read: {why}"),
             });
             found.map_err(|_| downed(error))
         }
@@ -58,7 +58,7 @@ pub fn local_store(
 
 /// What helps besides, where nothing answers.
 fn downed(error: Error) -> Error {
-    const ELSE: &str = "--data-root DIR reads the classic store of a Docker that does not run";
+    const ELSE: &str = "--data-root DIR reads the classic store of a Docker that is not running";
     match error {
         Error::Engine {
             engine,

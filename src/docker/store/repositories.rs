@@ -38,7 +38,7 @@ impl Repositories {
             for (reference, id) in entries {
                 let is_digest = id.as_str().is_some_and(|id| id.parse::<Digest>().is_ok());
                 if !is_digest {
-                    return Err(format!("{reference:?} stands for {id}, which is no image id"));
+                    return Err(format!("{reference:?} stands for {id}, which is not an image id"));
                 }
             }
         }
@@ -149,14 +149,14 @@ mod tests {
             ("[]".into(), "map"),
             (r#"{"Repositories":[]}"#.into(), "no object"),
             (r#"{"Repositories":{"a":[]}}"#.into(), "\"a\" is not an object"),
-            (r#"{"Repositories":{"a":{"a:1":7}}}"#.into(), "no image id"),
+            (r#"{"Repositories":{"a":{"a:1":7}}}"#.into(), "not an image id"),
             (
                 r#"{"Repositories":{"a":{"a:1":"sha256:12"}}}"#.into(),
-                "no image id",
+                "not an image id",
             ),
             (
                 format!(r#"{{"Repositories":{{"a":{{"a:1":"{id}","a:1":"{id}"}}}}}}"#),
-                "stands twice",
+                "occurs twice",
             ),
             (r#"{"Repositories":{}}x"#.into(), "trailing"),
         ] {

@@ -259,7 +259,7 @@ impl<R: BufRead> Entries<R> {
 
     fn count(&mut self, position: u64) -> Result<()> {
         if position != self.position {
-            let reason = format!("position {position} stands where {} was due", self.position);
+            let reason = format!("position {position} where {} was expected", self.position);
             return Err(self.wrong(reason));
         }
         self.position += 1;

@@ -96,12 +96,9 @@ fn what_tar_split_does_not_write_is_refused() {
         ("{\"type\":0,\"position\":0}\n".into(), "of type 0"),
         ("{\"position\":0}\n".into(), "missing field"),
         ("{\"type\":2}\n".into(), "missing field"),
-        (
-            "{\"type\":2,\"position\":1}\n".into(),
-            "position 1 stands where 0",
-        ),
-        (segment(b"", 0) + &segment(b"", 2), "position 2 stands where 1"),
-        (segment(b"", 0) + &segment(b"", 0), "position 0 stands where 1"),
+        ("{\"type\":2,\"position\":1}\n".into(), "position 1 where 0"),
+        (segment(b"", 0) + &segment(b"", 2), "position 2 where 1"),
+        (segment(b"", 0) + &segment(b"", 0), "position 0 where 1"),
         (
             "{\"type\":2,\"type\":1,\"position\":0}\n".into(),
             "duplicate field",
@@ -149,7 +146,7 @@ fn what_tar_split_does_not_write_is_refused() {
             long("\",\"position\":0,\"size\":1}\n"),
             "does not end with its position",
         ),
-        (long("\",\"position\":1}\n"), "position 1 stands where 0"),
+        (long("\",\"position\":1}\n"), "position 1 where 0"),
         (long("\n\",\"position\":0}\n"), "nvalid"),
         (long("=AAA\",\"position\":0}\n"), "nvalid"),
     ] {

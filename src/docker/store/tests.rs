@@ -248,7 +248,7 @@ fn images_with_all_their_names() {
     assert_eq!(store.config(&ids[1]).unwrap_err().exit_code(), 1);
     made.write(made.files.names(), b"{\"Repositories\":{},\"Repositories\":{}}");
     let error = store.images().unwrap_err().to_string();
-    assert!(error.contains("stands twice"), "{error}");
+    assert!(error.contains("occurs twice"), "{error}");
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl fmt::Display for Unrecovered {
             Unrecovered::Digests(layers, of) => {
                 write!(
                     f,
-                    "nothing tells which blob {} was in a registry",
+                    "it is not known which blob {} was in a registry",
                     places(layers, *of)
                 )
             }
@@ -111,13 +111,13 @@ impl fmt::Display for Unrecovered {
                 let layer = places(&[*layer], *of);
                 write!(f, "the compressed size of {layer} ({digest}) is not known, and ")?;
                 match given_up {
-                    None => f.write_str("no possible size gives the digest"),
+                    None => f.write_str("no possible size reproduces the digest"),
                     Some(time) => write!(f, "was not found in {} s", time.as_secs()),
                 }
             }
             Unrecovered::Assumed(layers, of) => write!(
                 f,
-                "nothing tells which {} in a registry, and what docker push would have made of them does not give the \
+                "it is not known which {} in a registry, and what docker push would have made of them does not give the \
                  digest",
                 blobs(layers, *of)
             ),

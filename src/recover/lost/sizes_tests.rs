@@ -153,7 +153,7 @@ fn what_is_missing_is_told() {
     nameless.layers[1].candidates.clear();
     assert_eq!(
         says(&nameless),
-        "nothing tells which blob layer 2 of 3 was in a registry"
+        "it is not known which blob layer 2 of 3 was in a registry"
     );
     let mut other = lost(&DOCKER_PUSH, &sizes, &[Some(100), Some(200), None], &[]);
     other.digest = Digest::sha256(b"other");
@@ -161,7 +161,7 @@ fn what_is_missing_is_told() {
     assert_eq!(
         says(&other),
         format!(
-            "the compressed size of layer 3 of 3 ({layer}) is not known, and no possible size gives the digest"
+            "the compressed size of layer 3 of 3 ({layer}) is not known, and no possible size reproduces the digest"
         )
     );
     let hasty = other
@@ -179,7 +179,7 @@ fn what_is_missing_is_told() {
     other.layers[1].is_assumed = true;
     assert_eq!(
         says(&other),
-        "nothing tells which blob layer 2 of 3 was in a registry, and what docker push would have made of them does \
+        "it is not known which blob layer 2 of 3 was in a registry, and what docker push would have made of them does \
          not give the digest"
     );
     let impatient = lost(&DOCKER_PUSH, &sizes, &[Some(100), None, Some(300)], &[200]);

@@ -115,7 +115,7 @@ pub struct Recompressed {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// No known encoder makes it so.
-    #[error("no known encoder gives it (tried {})", tried.join(", "))]
+    #[error("no known encoder reproduces it (tried {})", tried.join(", "))]
     Encoder {
         /// What was tried, in order.
         tried: Vec<String>,

@@ -322,7 +322,7 @@ fn unknown_encoders_are_told() {
     .unwrap();
     assert_eq!(
         missed(&outcomes[0]).to_string(),
-        "no known encoder gives it (tried Go gzip -1, Go gzip 1, zlib 1 to 9)"
+        "no known encoder reproduces it (tried Go gzip -1, Go gzip 1, zlib 1 to 9)"
     );
     assert!(matches!(outcomes[0], Outcome::Unmatched { size: 30_000, .. }));
 }

@@ -96,7 +96,7 @@ fn a_digest_that_has_only_the_platforms_at_hand_is_not_the_tags_for_that() {
     };
     assert_eq!(
         hint.as_deref(),
-        Some("it has it for linux/amd64 only, of several platforms")
+        Some("it has linux/amd64, one of several platforms")
     );
     // A guess is no better.
     assert!(
@@ -109,7 +109,7 @@ fn a_digest_that_has_only_the_platforms_at_hand_is_not_the_tags_for_that() {
     let saved = scene.saved(shared.store(&[1, 2]), &[APP]).unwrap();
     assert_eq!(saved.digests(), [Some(shared.digests[2])]);
     let told = format!(
-        "{REPOSITORY}@{} is shown for the image of {APP}, too",
+        "{REPOSITORY}@{} also belongs to the image of {APP}",
         shared.digests[1]
     );
     assert!(

@@ -53,7 +53,7 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
             .unwrap();
         let error = source.resolve(&reference(APP)).unwrap_err();
         assert!(
-            error.hint().unwrap().starts_with("it has it for linux/amd64"),
+            error.hint().unwrap().starts_with("it has linux/amd64"),
             "{error:?}"
         );
     }

@@ -5,7 +5,7 @@ use crate::recover::Rebuild;
 use crate::recover::tests::setup::{AMD64, APP, REPOSITORY, Scene, app, numbered};
 
 /// How a manifest is reported that cannot be recovered.
-const NOWHERE: &str = "neither the store nor a registry has it, and it cannot be written again";
+const NOWHERE: &str = "neither the store nor a registry has it, and it cannot be rebuilt";
 
 /// Where everything of one image comes from, and what is said of it.
 #[test]
@@ -16,7 +16,7 @@ fn each_part_is_taken_from_where_it_is() {
     let documents = || Registry::default().has(REPOSITORY, &two().manifest);
     let pull = |image: &Image| Store::default().pull(APP, image);
     let rebuilt = "1 of 2 layers rebuilt (Go gzip -1), 1 of 2 layers rebuilt (Go gzip 1)";
-    let tried = "(no known encoder gives it (tried Go gzip -1, Go gzip 1, zlib 1 to 9))";
+    let tried = "(no known encoder reproduces it (tried Go gzip -1, Go gzip 1, zlib 1 to 9))";
     let table = [
         (
             "all of it is in the store",
@@ -89,7 +89,7 @@ fn each_part_is_taken_from_where_it_is() {
             "nothing is to be rebuilt",
             pull(&two()).document(&two().manifest),
             Scene::offline().rebuild(Rebuild::Never),
-            "verified: manifest from the engine's store, 2 of 2 layers uncompressed (rebuilding was switched off)"
+            "verified: manifest from the engine's store, 2 of 2 layers uncompressed (recompression is switched off)"
                 .into(),
         ),
         (
@@ -97,8 +97,8 @@ fn each_part_is_taken_from_where_it_is() {
             pull(&pushed(&[Form::Push])),
             Scene::offline().rebuild(Rebuild::Never),
             format!(
-                "recorded: no manifest: {NOWHERE}: nothing tells which blob layer 1 of 1 was in a registry, 1 of 1 \
-                 layers uncompressed (rebuilding was switched off)"
+                "recorded: no manifest: {NOWHERE}: it is not known which blob layer 1 of 1 was in a registry, 1 of 1 \
+                 layers uncompressed (recompression is switched off)"
             ),
         ),
         (
@@ -197,7 +197,7 @@ fn a_substitute_is_the_same_each_time() {
         (
             &[shown.as_str()][..],
             format!(
-                "recorded: no manifest: {NOWHERE}: nothing tells which blobs layers 1, 2 of 2 were in a registry, \
+                "recorded: no manifest: {NOWHERE}: it is not known which blobs layers 1, 2 of 2 were in a registry, \
                  and what docker push would have made of them does not give the digest, 2 of 2 layers uncompressed \
                  (without the manifest nothing proves how it was compressed)"
             ),
@@ -238,7 +238,7 @@ fn what_was_packed_again_gives_the_same_archive_each_time() {
 
 #[test]
 fn what_must_be_proven_is_refused_otherwise() {
-    let tried = "no known encoder gives it (tried Go gzip -1, Go gzip 1, zlib 1 to 9)";
+    let tried = "no known encoder reproduces it (tried Go gzip -1, Go gzip 1, zlib 1 to 9)";
     let table = [
         (
             app(&[Form::Push, Form::Odd]),
@@ -251,7 +251,7 @@ fn what_must_be_proven_is_refused_otherwise() {
             app(&[Form::Push]),
             false,
             format!(
-                "no manifest: {NOWHERE}: nothing tells which blob layer 1 of 1 was in a registry, and what \
+                "no manifest: {NOWHERE}: it is not known which blob layer 1 of 1 was in a registry, and what \
                  docker push would have made of them does not give the digest, 1 of 1 layers uncompressed (without the manifest nothing proves how it \
                  was compressed)"
             ),

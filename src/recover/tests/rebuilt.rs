@@ -26,7 +26,7 @@ fn the_manifest_of_the_base_has_the_sizes() {
         base_too.document(&base.manifest)
     };
     let says = "verified: manifest rebuilt (docker push), 1 of 4 layers rebuilt (Go gzip -1), 3 of 4 layers \
-                uncompressed (no known encoder gives it (tried Go gzip -1, Go gzip 1, zlib 1 to 9))";
+                uncompressed (no known encoder reproduces it (tried Go gzip -1, Go gzip 1, zlib 1 to 9))";
     for store in [store(), store().remember(&app)] {
         let saved = Scene::offline().saved(store, &[APP]).unwrap();
         assert_eq!(saved.digests(), [Some(app.digest())]);
@@ -59,7 +59,7 @@ fn nothing_is_packed_for_a_manifest_that_is_known_by_its_layers() {
     assert_eq!(
         saved.says(),
         [
-            "verified: manifest rebuilt (docker push), 4 of 4 layers uncompressed (rebuilding was switched off)"
+            "verified: manifest rebuilt (docker push), 4 of 4 layers uncompressed (recompression is switched off)"
         ]
     );
     // Once each, into the archive.
@@ -172,7 +172,7 @@ fn a_size_that_is_not_known_is_searched_for() {
     assert_eq!(
         saved.says(),
         [
-            "verified: manifest rebuilt (docker push), 4 of 4 layers uncompressed (no known encoder gives it (tried Go \
+            "verified: manifest rebuilt (docker push), 4 of 4 layers uncompressed (no known encoder reproduces it (tried Go \
           gzip -1, Go gzip 1, zlib 1 to 9))"
         ]
     );
@@ -195,9 +195,9 @@ fn what_is_missing_is_told_for_each_layer() {
     let (_, app) = base_and_app(Form::Odd);
     let store = Store::default().pull(APP, &app).remember(&app);
     let saved = Scene::offline().saved(store, &[APP]).unwrap();
-    let says = "recorded: no manifest: neither the store nor a registry has it, and it cannot be written again: the \
+    let says = "recorded: no manifest: neither the store nor a registry has it, and it cannot be rebuilt: the \
                 compressed sizes of layers 1, 2, 3, 4 of 4 are not known, 4 of 4 layers uncompressed (no known encoder \
-                gives it (tried Go gzip -1, Go gzip 1, zlib 1 to 9))";
+                reproduces it (tried Go gzip -1, Go gzip 1, zlib 1 to 9))";
     assert_eq!(saved.says(), [says]);
 }
 

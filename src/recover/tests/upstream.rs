@@ -25,7 +25,7 @@ fn a_registry_out_of_reach_is_asked_once() {
     let notes = scene.notes();
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(
-        notes[0].ends_with("no; going on without this registry"),
+        notes[0].ends_with("no; continuing without this registry"),
         "{notes:?}"
     );
     // Another registry is asked all the same.
@@ -71,7 +71,7 @@ fn a_repository_that_is_kept_from_us_is_not_all_of_a_registry() {
     let notes = scene.notes();
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(
-        notes[0].ends_with("no; going on without this repository"),
+        notes[0].ends_with("no; continuing without this repository"),
         "{notes:?}"
     );
 }
@@ -91,7 +91,7 @@ fn a_registry_that_lies_is_not_believed() {
     );
     let notes = scene.notes();
     assert_eq!(notes.len(), 1, "{notes:?}");
-    assert!(notes[0].ends_with("; going on without it"), "{notes:?}");
+    assert!(notes[0].ends_with("; continuing without it"), "{notes:?}");
     // It is of use all the same for the next image.
     let next = Image::odd(AMD64, &[(5, Form::Odd)]);
     let registry = all().wrong(&image.manifest).has_all(REPOSITORY, &next);

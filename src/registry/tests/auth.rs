@@ -288,10 +288,13 @@ fn challenges_that_cannot_be_met() {
             Some("Bearer realm=\"x"),
             "malformed way: no closing quote at byte 15",
         ),
-        (Some("Bearer realm=\"ftp://x/\""), "token server that is no URL"),
+        (
+            Some("Bearer realm=\"ftp://x/\""),
+            "token server that is not a URL",
+        ),
         (
             Some("Bearer realm=\"http://ann:pw@127.0.0.1:1/\""),
-            "token server that is no URL",
+            "token server that is not a URL",
         ),
     ] {
         let server = Server::start(move |seen| match header {
@@ -410,7 +413,7 @@ fn credentials_come_out_of_files() {
     let (source, notes) = noted(options.clone());
     source.resolve(&server.reference("1")).unwrap();
     assert!(
-        notes.all().contains("going on without: ")
+        notes.all().contains("continuing without: ")
             && notes.all().contains("docker-credential-none-such cannot be run"),
         "{}",
         notes.all()

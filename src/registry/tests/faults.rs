@@ -427,7 +427,7 @@ fn a_stall_and_a_drip_end_with_words() {
     let (source, notes) = noted(options);
     let error = source.resolve(&silent.reference("1")).unwrap_err();
     assert!(error.to_string().contains("stopped sending"), "{error}");
-    assert!(notes.all().contains("trying again"), "{}", notes.all());
+    assert!(notes.all().contains("retrying"), "{}", notes.all());
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn the_first_that_has_it() {
     assert!(
         notes
             .all()
-            .contains(&format!("not found in mirror {}; going on", empty.host())),
+            .contains(&format!("not found in mirror {}; trying", empty.host())),
         "{}",
         notes.all()
     );
@@ -76,7 +76,7 @@ fn a_mirror_that_fails_is_left_out_for_good() {
     assert_eq!(broken.seen().len(), asked, "not asked a second time");
     let notes = notes.all();
     assert_eq!(
-        notes.matches("going on without this mirror").count(),
+        notes.matches("continuing without this mirror").count(),
         2,
         "{notes}"
     );

@@ -135,7 +135,10 @@ fn redirects_to_what_is_no_url_are_refused() {
             .open(&server.repository(), &image.descriptor(&image.layer), 0)
             .err()
             .unwrap();
-        assert!(error.to_string().contains("something that is no URL"), "{error}");
+        assert!(
+            error.to_string().contains("something that is not a URL"),
+            "{error}"
+        );
         assert!(!error.to_string().contains("pw"));
     }
 }

@@ -140,7 +140,7 @@ pub fn cases() -> Vec<Case> {
         case(
             "attestation-with-the-config-of-an-image",
             &["platform-of-no-image"],
-            "for linux/amd64, which is no image",
+            "for linux/amd64, which is not an image",
             {
                 let mut attests = entry(&two, None);
                 attests["annotations"] = json!({
@@ -153,7 +153,7 @@ pub fn cases() -> Vec<Case> {
         case(
             "platform-of-no-image",
             &["platform-of-no-image"],
-            "in it for linux/amd64, which is no image",
+            "in it for linux/amd64, which is not an image",
             archive(
                 &acme.blobs(),
                 &[entry(&acme, amd64), entry(&plain, amd64)],
@@ -163,7 +163,7 @@ pub fn cases() -> Vec<Case> {
         case(
             "platform-of-no-image-at-a-higher-level",
             &["platform-of-no-image"],
-            "in it for linux/amd64/v3, which is no image",
+            "in it for linux/amd64/v3, which is not an image",
             archive(
                 &acme.blobs(),
                 &[entry(&plain, amd64), entry(&acme, Some("linux/amd64/v3"))],
@@ -173,7 +173,7 @@ pub fn cases() -> Vec<Case> {
         case(
             "platform-of-no-image-before-none",
             &["platform-of-no-image"],
-            "in it for linux/amd64, which is no image",
+            "in it for linux/amd64, which is not an image",
             archive(&acme.blobs(), &[entry(&acme, None), entry(&plain, None)], |_| {}),
         ),
         case(

@@ -131,7 +131,7 @@ fn layouts() -> Vec<Case> {
             "archive format 2, this sealift reads up to 1",
             index(|index| index["annotations"]["dev.sealift.format"] = "2".into()),
         ),
-        case("index-key-twice", &["json"], "\"manifests\" stands twice", {
+        case("index-key-twice", &["json"], "\"manifests\" occurs twice", {
             text("index.json", |text| text.replacen('{', "{\"manifests\":[],", 1))
         }),
         case("index-too-deep", &["json"], "nested deeper", {
@@ -150,7 +150,7 @@ fn layouts() -> Vec<Case> {
         case(
             "index-is-a-manifest-too",
             &["ambiguous"],
-            "a manifest and an index at once",
+            "both a manifest and an index",
             index(|index| index["layers"] = json!([])),
         ),
         case("index-digest-upper-case", &["document"], "lower-case hex", {
@@ -212,7 +212,7 @@ fn documents() -> Vec<Case> {
         case(
             "manifest-key-twice",
             &["json", "manifest-json"],
-            "\"layers\" stands twice",
+            "\"layers\" occurs twice",
             manifest(|text| text.replacen('{', "{\"layers\":[],", 1)),
         ),
         case(
@@ -247,7 +247,7 @@ fn documents() -> Vec<Case> {
         case(
             "config-key-twice",
             &["document", "manifest-json"],
-            "\"os\" stands twice",
+            "\"os\" occurs twice",
             config_text(|text| text.replacen('{', "{\"os\":\"windows\",", 1)),
         ),
         case(
@@ -440,25 +440,25 @@ fn streams() -> Vec<Case> {
         case(
             "plain-layer-is-gzip",
             &["diff-id-differs", "layer"],
-            "it is said to be plain, and begins as gzip does",
+            "it is declared uncompressed, but begins like gzip",
             layers(vec![(PLAIN, gzip(&plain()), plain())]),
         ),
         case(
             "plain-layer-is-gzip-to-its-diff-id",
             &["layer"],
-            "it is said to be plain, and begins as gzip does",
+            "it is declared uncompressed, but begins like gzip",
             layers(vec![(PLAIN, gzip(&plain()), gzip(&plain()))]),
         ),
         case(
             "plain-layer-is-zstd-to-its-diff-id",
             &["layer"],
-            "it is said to be plain, and begins as zstd does",
+            "it is declared uncompressed, but begins like zstd",
             layers(vec![(PLAIN, zstd(&plain()), zstd(&plain()))]),
         ),
         case(
             "plain-layer-begins-like-bzip2",
             &["layer"],
-            "it is said to be plain, and begins as bzip2 does",
+            "it is declared uncompressed, but begins like bzip2",
             {
                 let tar = Tape::default().file("BZh", b"text").end();
                 layers(vec![(PLAIN, tar.clone(), tar)])
@@ -467,7 +467,7 @@ fn streams() -> Vec<Case> {
         case(
             "plain-layer-begins-like-gzip",
             &["layer"],
-            "it is said to be plain, and begins as gzip does",
+            "it is declared uncompressed, but begins like gzip",
             {
                 let gzip_name =
                     |header: &mut tar::Header| header.as_mut_bytes()[..2].copy_from_slice(b"\x1f\x8b");
@@ -480,26 +480,26 @@ fn streams() -> Vec<Case> {
         case(
             "gzip-layer-is-gzip-again",
             &["layer"],
-            "what is in it is compressed once more, with gzip",
+            "its content is compressed again, with gzip",
             layers(vec![(GZIP, gzip(&gzip(&plain())), gzip(&plain()))]),
         ),
         case(
             "gzip-layer-is-zstd-again",
             &["layer"],
-            "what is in it is compressed once more, with zstd",
+            "its content is compressed again, with zstd",
             layers(vec![(GZIP, gzip(&zstd(&plain())), zstd(&plain()))]),
         ),
         case(
             "layer-is-text",
             &["layer"],
-            "engines cannot unpack this layer: it is cut",
+            "engines cannot unpack this layer: it is truncated",
             layers(vec![(GZIP, gzip(b"text"), b"text".to_vec())]),
         ),
         case("layer-is-a-script", &["layer"], "a header's checksum", {
             let script = b"#!/bin/sh\n".repeat(100);
             layers(vec![(ZSTD, zstd(&script), script)])
         }),
-        case("layer-is-a-cut-tar", &["layer"], "it is cut", {
+        case("layer-is-a-cut-tar", &["layer"], "it is truncated", {
             let cut = plain()[..514].to_vec();
             layers(vec![(GZIP, gzip(&cut), cut)])
         }),
@@ -773,7 +773,7 @@ fn manifest_json() -> Vec<Case> {
         case(
             "manifest-json-names-a-file",
             &["manifest-json", "manifest-json"],
-            "which is no blob",
+            "which is not a blob",
             listed(|list| list[0]["Config"] = "../../etc/passwd".into()),
         ),
         case(
@@ -782,7 +782,7 @@ fn manifest_json() -> Vec<Case> {
             "missing",
             listed(|list| list[0]["Layers"] = json!([blob(b"nowhere").0])),
         ),
-        case("manifest-json-key-twice", &["json"], "\"Config\" stands twice", {
+        case("manifest-json-key-twice", &["json"], "\"Config\" occurs twice", {
             text("manifest.json", |text| {
                 text.replacen('{', "{\"Config\":\"x\",", 1)
             })

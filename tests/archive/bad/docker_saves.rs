@@ -123,13 +123,13 @@ fn manifests() -> Vec<Case> {
         case("save-of-nothing", &["manifest-json"], "names no image", {
             changed(|files| *file(files, "manifest.json") = b"[]".to_vec())
         }),
-        case("save-key-twice", &["json"], "\"Config\" stands twice", {
+        case("save-key-twice", &["json"], "\"Config\" occurs twice", {
             replaced("manifest.json", "{", "{\"Config\":\"x\",")
         }),
         case(
             "save-key-twice-beside-a-layout",
             &["json"],
-            "\"LayerSources\" stands twice",
+            "\"LayerSources\" occurs twice",
             {
                 let mut files = saved::docker28(&one(), true);
                 let text = String::from_utf8(file(&mut files, "manifest.json").clone()).unwrap();
@@ -208,13 +208,13 @@ fn names() -> Vec<Case> {
         case(
             "save-name-without-a-tag",
             &["name"],
-            "is no name with a tag",
+            "is not a name with a tag",
             tagged("localhost:5000/app"),
         ),
         case(
             "save-name-with-a-digest",
             &["name"],
-            "is no name with a tag",
+            "is not a name with a tag",
             tagged(&digested),
         ),
         case(
@@ -253,7 +253,7 @@ fn configs() -> Vec<Case> {
         case(
             "save-config-key-twice",
             &["document"],
-            "\"os\" stands twice",
+            "\"os\" occurs twice",
             config("{", "{\"os\":\"x\","),
         ),
         case(
@@ -364,7 +364,7 @@ fn links() -> Vec<Case> {
     let hard = |target: &str| layer_is(|tape, path| tape.link(EntryType::Link, path, target));
     let out = "leads out of the archive";
     let circle = "leads through more than 8 links, or in a circle";
-    let nothing = "which is no file of this archive";
+    let nothing = "which is not a file of this archive";
     let names = |name: &str| format!("{name}\0").into_bytes();
     vec![
         case("save-link-climbs", &["link"], out, symbolic("../../etc/passwd")),
@@ -449,7 +449,7 @@ fn links() -> Vec<Case> {
         case(
             "save-link-name-with-a-tail",
             &["tar"],
-            "a long name with data behind its end",
+            "a long name with data after its end",
             {
                 with(|tape| {
                     tape.kind("././@LongLink", EntryType::GNULongLink, b"a\0b")

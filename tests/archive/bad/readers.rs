@@ -210,16 +210,16 @@ fn headers() -> Vec<Case> {
         case("ustar-half-gnu", &["tar"], "a ustar header of another version", {
             header(262..265, b" 00")
         }),
-        case("mtime-beyond-63-bits", &["tar"], "mtime is no number", {
+        case("mtime-beyond-63-bits", &["tar"], "mtime is not a number", {
             header(136..148, b"\x80\0\0\0\x80\0\0\0\0\0\0\0")
         }),
-        case("mtime-below-63-bits", &["tar"], "mtime is no number", {
+        case("mtime-below-63-bits", &["tar"], "mtime is not a number", {
             header(136..148, b"\xff\xff\xff\xff\x7f\0\0\0\0\0\0\0")
         }),
-        case("pax-mtime-no-number", &["tar"], "PAX mtime is no number", {
+        case("pax-mtime-no-number", &["tar"], "PAX mtime is not a number", {
             pax(b"14 mtime=1.5x\n")
         }),
-        case("pax-uid-no-number", &["tar"], "PAX uid is no number", {
+        case("pax-uid-no-number", &["tar"], "PAX uid is not a number", {
             pax(b"11 uid=0x1\n")
         }),
         case(
@@ -277,13 +277,13 @@ fn names() -> Vec<Case> {
         case(
             "global-header-of-a-file",
             &["duplicate"],
-            "stands twice",
+            "occurs twice",
             global(&layer),
         ),
         case(
             "global-header-at-the-root",
             &["duplicate"],
-            "stands twice",
+            "occurs twice",
             global("//index.json"),
         ),
         case(

@@ -71,7 +71,7 @@ fn sizes() -> Vec<Case> {
                     .entry(&header("x", EntryType::Regular, 0, |_| {}), b"")
             })
         }),
-        case("pax-size-no-number", &["tar"], "PAX size is no number", {
+        case("pax-size-no-number", &["tar"], "PAX size is not a number", {
             with(|tape| tape.pax(&[("size", "+4")]).file("x", b"four"))
         }),
         case("size-negative", &["tar"], "negative", file(sized([0xff; 12]))),
@@ -95,13 +95,13 @@ fn sizes() -> Vec<Case> {
         case(
             "size-no-number",
             &["tar"],
-            "size is no number",
+            "size is not a number",
             file(sized(*b"0000000001x\0")),
         ),
         case(
             "size-with-text-behind-it",
             &["tar"],
-            "size is no number",
+            "size is not a number",
             file(sized(*b"0 9000000000")),
         ),
         case("folder-with-data", &["tar"], "a folder with 512 bytes", {
@@ -116,17 +116,17 @@ fn entries() -> Vec<Case> {
     let index = Sample::plain().index.to_string();
     let named = |name: &str| with(|tape| tape.file(name, b""));
     vec![
-        case("blob-twice", &["duplicate"], "stands twice", twice(&name, &data)),
+        case("blob-twice", &["duplicate"], "occurs twice", twice(&name, &data)),
         case(
             "blob-twice-dotted",
             &["duplicate"],
-            "stands twice",
+            "occurs twice",
             twice(&format!("./{name}"), &data),
         ),
         case(
             "blob-twice-other-bytes",
             &["duplicate"],
-            "stands twice",
+            "occurs twice",
             twice(&name, b"other"),
         ),
         case(
@@ -141,7 +141,7 @@ fn entries() -> Vec<Case> {
             "oci-layout",
             twice("./oci-layout", b"{}"),
         ),
-        case("file-and-folder", &["duplicate"], "stands twice", {
+        case("file-and-folder", &["duplicate"], "occurs twice", {
             with(|tape| tape.file("x", b"").kind("x/", EntryType::Directory, b""))
         }),
         case(
@@ -231,7 +231,7 @@ fn entries() -> Vec<Case> {
             header.as_mut_bytes()[0] = b'y';
             with(|tape| tape.entry(&header, b""))
         }),
-        case("mode-no-number", &["tar"], "mode is no number", {
+        case("mode-no-number", &["tar"], "mode is not a number", {
             with(|tape| tape.entry(&field(100..108, b"rw-r--r-"), b""))
         }),
         case("gnu-header-with-prefix", &["tar"], "name prefix", {
@@ -320,7 +320,7 @@ fn extensions() -> Vec<Case> {
         case(
             "pax-key-twice",
             &["tar"],
-            "stands twice",
+            "occurs twice",
             pax(b"9 path=a\n9 path=b\n"),
         ),
         case("names-too-long", &["tar"], "names take more than 16 MiB", {
@@ -338,7 +338,7 @@ fn extensions() -> Vec<Case> {
         case("pax-global-path", &["tar"], "a global PAX header sets path", {
             with(|tape| tape.kind("g", EntryType::XGlobalHeader, b"9 path=a\n"))
         }),
-        case("pax-at-the-end", &["tar"], "no entry behind it", {
+        case("pax-at-the-end", &["tar"], "no entry after it", {
             let (blobs, names) = before();
             blobs.raw(&names.0).pax(&[("path", "x")]).end()
         }),
@@ -348,13 +348,13 @@ fn extensions() -> Vec<Case> {
         case("long-name-twice", &["tar"], "two long names", {
             with(|tape| long(long(tape, b"a\0"), b"b\0").file("x", b""))
         }),
-        case("long-name-with-a-tail", &["tar"], "data behind its end", {
+        case("long-name-with-a-tail", &["tar"], "data after its end", {
             with(|tape| long(tape, b"a\0b").file("x", b""))
         }),
         case(
             "pax-name-of-a-blob-that-is-there",
             &["duplicate"],
-            "stands twice",
+            "occurs twice",
             {
                 let (name, data) = blob(&only());
                 with(|tape| tape.pax(&[("path", &name)]).file("harmless", &data))
@@ -384,13 +384,13 @@ fn ends() -> Vec<Case> {
         case(
             "cut-before-the-end",
             &["no-end"],
-            "the archive was cut",
+            "the archive was truncated",
             whole[..content].to_vec(),
         ),
         case(
             "cut-in-the-end",
             &["no-end"],
-            "the archive was cut",
+            "the archive was truncated",
             whole[..content + 512].to_vec(),
         ),
         case("data-after-the-end", &["data-after-end"], "at byte 17", {
@@ -407,7 +407,7 @@ fn ends() -> Vec<Case> {
             let (blobs, names) = before();
             blobs.raw(&[0; 512]).raw(&names.0).end()
         }),
-        case("no-tar", &["tar"], "this is no tar", b"text ".repeat(300)),
+        case("no-tar", &["tar"], "this is not a tar", b"text ".repeat(300)),
         case("empty", &["tar"], "an empty file", Vec::new()),
         case("xz", &["tar"], "xz", b"\xfd7zXZ\0 and so on".to_vec()),
         case(

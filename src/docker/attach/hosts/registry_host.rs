@@ -45,15 +45,13 @@ impl RegistryHost {
             Some(ip) if ip.is_loopback() => Some(ip),
             Some(ip) => {
                 return Err(Obstacle::new(
-                    format!("{ip} is an address, which the engine asks without looking up a name"),
+                    format!("{ip} is an address, so the engine looks up no name"),
                     "",
                 ));
             }
             None if infrastructure::contains(&host) => {
                 return Err(Obstacle::new(
-                    format!(
-                        "{host} is a part of a registry that no image is named after, and is not led elsewhere"
-                    ),
+                    format!("{host} belongs to a registry's infrastructure and is never redirected"),
                     "give the image its registry's own name with --rename",
                 ));
             }
@@ -211,7 +209,10 @@ mod tests {
         }
         for domain in ["auth.docker.io", "Registry-1.docker.io:443", "cdn.quay.io"] {
             let obstacle = RegistryHost::of(domain).unwrap_err();
-            assert!(obstacle.reason.contains("no image is named after"), "{obstacle}");
+            assert!(
+                obstacle.reason.contains("a registry's infrastructure"),
+                "{obstacle}"
+            );
         }
         for domain in ["10.0.0.5:5000", "[fd00::1]", "192.168.0.1"] {
             assert!(

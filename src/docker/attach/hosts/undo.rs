@@ -30,7 +30,7 @@ pub struct UndoRecord {
 impl journal::UndoRecord for UndoRecord {
     type Step = Step;
     const UNDO: Step = Step::Undo;
-    const LEFT: &str = "/etc/hosts could not be uncovered; `sealift doctor --repair` does it";
+    const LEFT: &str = "/etc/hosts could not be unmounted; `sealift doctor --repair` does it";
 
     fn add(&mut self, step: Step) {
         self.steps.push(step);

@@ -49,7 +49,7 @@ pub struct UndoRecord {
 impl journal::UndoRecord for UndoRecord {
     type Step = Step;
     const UNDO: Step = Step::Undo;
-    const LEFT: &str = "the engine's configuration could not be put back; `sealift doctor --repair` does it";
+    const LEFT: &str = "the engine's configuration could not be restored; `sealift doctor --repair` does it";
 
     fn add(&mut self, step: Step) {
         self.steps.push(step);

@@ -125,7 +125,7 @@ impl RestartImpact {
     pub fn describe(&self, on_containers: &ContainerImpact) -> String {
         let names = self.running.join(", ");
         match on_containers {
-            ContainerImpact::None => "no container runs".into(),
+            ContainerImpact::None => "no container is running".into(),
             ContainerImpact::Stay => format!("containers keep running, by live-restore: {names}"),
             ContainerImpact::Spared => {
                 format!("containers keep running, by live-restore for that time: {names}")
@@ -143,10 +143,10 @@ impl RestartImpact {
         match self.stay_down.as_slice() {
             [] => format!("{names}; their restart policies start them again"),
             down if down.len() == self.running.len() => {
-                format!("{names}; none has a restart policy, so all stay down")
+                format!("{names}; none has a restart policy, so all stay stopped")
             }
             down => format!(
-                "{names}; without a restart policy, and so staying down: {}",
+                "{names}; these have no restart policy and stay stopped: {}",
                 down.join(", ")
             ),
         }

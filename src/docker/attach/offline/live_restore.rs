@@ -121,7 +121,7 @@ fn reload(client: &Client, process: &Process, expected: bool) -> Result<()> {
     let until = Instant::now() + LIMIT;
     while Info::ask(client)?.live_restore() != Some(expected) {
         if Instant::now() > until {
-            let problem = format!("dockerd did not take it in within {} s", LIMIT.as_secs());
+            let problem = format!("dockerd did not apply it within {} s", LIMIT.as_secs());
             let hint = "its log says why (journalctl -u docker)".to_string();
             return Err(client.error(action, &problem, Some(hint)));
         }

@@ -80,14 +80,14 @@ impl Strategy for Offline {
         ));
         steps.push(format!("start the engine: {start}"));
         steps.push(
-            "see that it shows them; if it does not come up, put the old file back and start it".into(),
+            "check that it shows them; if it does not come up, restore the old file and start it".into(),
         );
         if is_set {
             steps.push("SIGHUP without live-restore, unmount the copy".into());
         }
         if !impact.dependents.is_empty() && self.restart.stop.is_none() {
             steps.push(format!(
-                "start again what stopped along with it: {}",
+                "start the units that stopped with it: {}",
                 impact.dependents.join(", ")
             ));
         }
@@ -172,7 +172,7 @@ impl Prepared for Preflight {
         let missing = self.impact.missing(attach.client)?;
         if !missing.is_empty() {
             attach.progress.warn(&format!(
-                "these containers ran before the restart and do not run now: {}; to start them: docker start {}",
+                "these containers were running before the restart and are not running now: {}; to start them: docker start {}",
                 missing.join(", "),
                 missing.join(" ")
             ));

@@ -199,7 +199,7 @@ fn show(unit: &str, properties: &[&str]) -> Result<BTreeMap<String, String>, Str
         .map_err(|error| format!("systemctl: {error}"))?;
     if !shown.status.success() {
         let said = String::from_utf8_lossy(&shown.stderr);
-        let first = said.trim().lines().next().unwrap_or("it failed without a word");
+        let first = said.trim().lines().next().unwrap_or("it failed without output");
         return Err(format!("systemctl: {}", Escaped(first)));
     }
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();

@@ -71,7 +71,7 @@ pub struct UndoRecord {
 impl journal::UndoRecord for UndoRecord {
     type Step = Step;
     const UNDO: Step = Step::Undo;
-    const LEFT: &str = "the engine is not as it was; `sealift doctor --repair` tries again";
+    const LEFT: &str = "the engine's state could not be restored; `sealift doctor --repair` tries again";
 
     fn add(&mut self, step: Step) {
         self.steps.push(step);
@@ -93,7 +93,7 @@ impl journal::UndoRecord for UndoRecord {
         }
         if was_stopped {
             let started = self.control.start_dependents();
-            started.map_err(|problem| self.error("start what stopped along with it", &problem))?;
+            started.map_err(|problem| self.error("start the units that stopped with it", &problem))?;
         }
         self.files
             .settle()
