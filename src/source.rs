@@ -1,4 +1,4 @@
-//! What images come out of: a registry, an engine, an archive.
+//! The sources of images: a registry, an engine, an archive.
 
 mod others;
 mod upstream;
@@ -17,18 +17,18 @@ use crate::progress::Progress;
 pub use others::{Others, StoredForm};
 pub use upstream::Upstream;
 
-/// Where images are read from. The bare minimum; everything else is derived from it.
+/// Where images are read from.
 ///
-/// Implementations check what they give: bytes of [`Source::metadata`] match their descriptor. Bytes of
-/// [`Source::open`] are checked by whoever reads them, as they come in pieces.
+/// Implementations verify that the bytes of [`Source::metadata`] match their descriptor. The caller verifies
+/// the bytes of [`Source::open`], which arrive in pieces.
 pub trait Source: Send + Sync {
-    /// Makes ready what it takes to give images, all of them at once, before any is resolved. A source that keeps
-    /// layers unpacked packs them here; what it lacks may be known to the `others`. An image that it does not have, or
-    /// not for the platforms that are asked for, is no error yet.
+    /// Prepares images, all of them at once, before any is resolved. A source with uncompressed layers
+    /// recompresses them here; the `others` may know what it lacks. An image that it does not have, or not for
+    /// the requested platforms, is not an error yet.
     ///
     /// # Errors
     ///
-    /// If an image that it has cannot be made ready.
+    /// If an image that it has cannot be prepared.
     fn prepare(
         &self,
         references: &[Reference],
@@ -39,32 +39,32 @@ pub trait Source: Send + Sync {
         Ok(())
     }
 
-    /// Other digests, as `NAME@DIGEST`, that this source shows for the image and repository of a tag that it has made
-    /// ready and that was resolved. They are ready, too.
+    /// Other digests, as `NAME@DIGEST`, that this source shows for the image and repository of a tag that it
+    /// has prepared and resolved. They are prepared, too.
     fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
         let _ = reference;
         Vec::new()
     }
 
-    /// The layers that its manifests name, for sources that can tell. What cannot be read is skipped.
+    /// The layers in its manifests, for sources that know them. Unreadable manifests are skipped.
     fn stored_forms(&self) -> Vec<StoredForm> {
         Vec::new()
     }
 
-    /// The platforms of an image that it gives: by default those that are asked for, else what is there.
+    /// The platforms of an image that it provides: by default the requested ones, else those that are present.
     fn selection(&self, reference: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
         let _ = reference;
         asked.cloned().unwrap_or(PlatformSelection::Present)
     }
 
-    /// Whether an image is given without a document that its index names, though another source may have that:
-    /// an engine has one platform's image of an index, and no more is asked for.
+    /// Whether an image is provided without a document that its index names, although another source may have
+    /// it: an engine has one platform's image of an index.
     fn omits(&self, reference: &Reference, document: &Descriptor) -> bool {
         let _ = (reference, document);
         false
     }
 
-    /// What this source has of an image, once that was made ready.
+    /// What this source has of a prepared image.
     fn standing(&self, reference: &Reference) -> Standing {
         match self.resolve(reference) {
             Ok(_) => Standing::Proven,
@@ -72,7 +72,7 @@ pub trait Source: Send + Sync {
         }
     }
 
-    /// What an archive has under a name; `None` if it does not have it, and for what is no archive.
+    /// What an archive has under a name; `None` if it does not have it, and for sources that are not archives.
     fn archived(&self, reference: &Reference) -> Option<Archived> {
         let _ = reference;
         None
@@ -81,17 +81,18 @@ pub trait Source: Send + Sync {
     /// Where an image comes from, for people.
     fn origin(&self, reference: &Reference) -> String;
 
-    /// Whether an image comes out of what only root, or the group of an engine, may read: so must its archive be.
+    /// Whether an image comes from a place that only root, or the group of an engine, may read: its archive
+    /// must be private too.
     fn is_private(&self, reference: &Reference) -> bool {
         let _ = reference;
         false
     }
 
-    /// What it tells of an image that it gave: by default nothing, all of it is as a registry gave it.
+    /// The provenance of an image: by default everything is as a registry served it.
     ///
     /// # Errors
     ///
-    /// If it cannot tell now.
+    /// If it is not known now.
     fn provenance(&self, reference: &Reference, graph: &Graph) -> Result<Provenance> {
         let _ = (reference, graph);
         Ok(Provenance::default())
@@ -104,22 +105,22 @@ pub trait Source: Send + Sync {
     /// [`crate::Error::NotFound`] if there is no such repository, tag or digest.
     fn resolve(&self, reference: &Reference) -> Result<Descriptor>;
 
-    /// Reads a manifest, index or config whole: at most [`crate::oci::MAX_METADATA`] stored bytes, checked
-    /// against size and digest.
+    /// Reads a manifest, index or config: at most [`crate::oci::MAX_METADATA`] stored bytes, verified against
+    /// size and digest.
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Refused`] if the bytes are not what the descriptor says.
+    /// [`crate::Error::Refused`] if the bytes do not match the descriptor.
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>>;
 
     /// Opens a blob's stored bytes from `offset` on.
     ///
-    /// The reader may end early or give wrong bytes; the caller counts and hashes. An error of the reader
+    /// The reader may end early or return wrong bytes; the caller counts and hashes. An error of the reader
     /// that wraps a [`crate::Error`] (by `io::Error::other`) keeps its meaning.
     ///
     /// # Errors
     ///
-    /// If the blob cannot be opened; [`crate::Error::is_transient`] tells whether to try again.
+    /// If the blob cannot be opened; [`crate::Error::is_transient`] says whether to retry.
     fn open(
         &self,
         repository: &Repository,
@@ -127,19 +128,19 @@ pub trait Source: Send + Sync {
         offset: u64,
     ) -> Result<Box<dyn Read + Send>>;
 
-    /// Every name that this source holds, for sources that can tell.
+    /// Every name in this source, for sources that know them.
     ///
     /// # Errors
     ///
-    /// A usage error where that makes no sense, as for a registry.
+    /// A usage error if that is not possible, as for a registry.
     fn references(&self) -> Result<Vec<Reference>>;
 
-    /// Images that are not among [`Source::references`] because they have no name, each by the digest that it is found
-    /// by as [`Reference::nameless`].
+    /// Images that are not in [`Source::references`] because they have no name, each by the digest of its
+    /// [`Reference::nameless`].
     ///
     /// # Errors
     ///
-    /// If it cannot tell now.
+    /// If they cannot be listed now.
     fn nameless(&self) -> Result<Vec<Digest>> {
         Ok(Vec::new())
     }
@@ -149,16 +150,16 @@ pub trait Source: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If it cannot tell now.
+    /// If they cannot be listed now.
     fn with_id(&self, id: &ShortId) -> Result<Vec<Reference>> {
         let _ = id;
         Ok(Vec::new())
     }
 
-    /// Says whose fault it is that a blob which was opened gave wrong bytes, too few or too many.
+    /// The error for an opened blob with wrong bytes, too few or too many.
     ///
-    /// By default the registry's of that repository, and worth another try. A source that is a local file,
-    /// or that knows which mirror it asked, says so instead.
+    /// By default it is the registry's of that repository, and transient. A source that is a local file, or
+    /// that knows which mirror it asked, returns a more specific one.
     fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
         registry_fault(repository, descriptor, &problem)
     }
@@ -167,14 +168,14 @@ pub trait Source: Send + Sync {
 /// What an archive has under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archived {
-    /// The digest that it is known by; `None` if none is known.
+    /// Its digest; `None` if not known.
     pub digest: Option<Digest>,
-    /// Digest of its manifest or index; of the config, where the archive has no manifests.
+    /// Digest of its manifest or index; of the config, if the archive has no manifests.
     pub root: Digest,
 }
 
 impl Archived {
-    /// Whether another archive has another image under the name, as far as that can be told.
+    /// Whether another archive has another image under the name, as far as that is known.
     fn differs(&self, other: &Archived) -> bool {
         match (self.digest, other.digest) {
             (Some(one), Some(other)) => one != other,
@@ -186,17 +187,17 @@ impl Archived {
 /// What a source has of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It does not have it, or not for the platforms that are asked for.
+    /// It does not have it, or not for the requested platforms.
     Absent,
-    /// It has it and cannot give it: [`Source::resolve`] says why.
+    /// It has it and cannot provide it: [`Source::resolve`] says why.
     Failed,
-    /// It gives it without a digest that is proven.
+    /// It provides it without a proven digest.
     Unproven,
-    /// It gives it with its digest.
+    /// It provides it with its digest.
     Proven,
 }
 
-/// Several sources as one: each is asked in order until one has what is wanted.
+/// Several sources as one: each is asked in order until one has the image.
 ///
 /// Content is found by digest, so it does not matter which of them had the name.
 pub struct Several {
@@ -205,12 +206,12 @@ pub struct Several {
     proof: Option<Proof>,
 }
 
-/// Who had what. Asking a registry for the same again counts against its limits.
+/// Which source had what. Asking a registry for the same again counts against its rate limits.
 #[derive(Default)]
 struct Known {
-    /// By full reference: the places of sources, and what they gave.
+    /// By full reference: the positions of sources, and the descriptors.
     names: HashMap<String, (usize, Descriptor)>,
-    /// Places of sources by the digests of what they opened last.
+    /// Positions of sources by the digests of what they opened last.
     blobs: HashMap<Digest, usize>,
 }
 
@@ -224,8 +225,8 @@ impl Several {
         }
     }
 
-    /// Lets the last source have precedence for an image of which the others cannot prove the digest. Whether it has
-    /// the image is asked of `probe`, the same source with less patience.
+    /// Prefers the last source for an image whose digest the others cannot prove. `probe`, the same source with
+    /// shorter timeouts, is asked whether it has the image.
     #[must_use]
     pub fn preferring_proof(mut self, probe: Box<dyn Source>, progress: Arc<dyn Progress>) -> Several {
         self.proof = Some(Proof {
@@ -236,7 +237,7 @@ impl Several {
         self
     }
 
-    /// Whether no source after this one need be asked for an image.
+    /// Whether no later source need be asked for an image.
     fn suffices(&self, source: &dyn Source, reference: &Reference) -> bool {
         match source.standing(reference) {
             Standing::Proven => true,
@@ -267,7 +268,7 @@ impl Several {
         }))
     }
 
-    /// Which source has an image by its name, and what the name stands for there.
+    /// Which source has an image by its name, and its descriptor there.
     fn find(&self, reference: &Reference) -> Result<(usize, Descriptor)> {
         let name = reference.full();
         let known = self.known().names.get(&name).cloned();
@@ -282,7 +283,7 @@ impl Several {
         Ok(found)
     }
 
-    /// Refuses a name that archives give to different images: which one is meant cannot be told.
+    /// Refuses a name that archives give to different images, because it is ambiguous.
     fn one_image(&self, reference: &Reference) -> Result<()> {
         let mut first: Option<(&dyn Source, Archived)> = None;
         for source in &self.sources {
@@ -316,14 +317,14 @@ impl Several {
         Ok(())
     }
 
-    /// Why a source does not give an image that it has.
+    /// Why a source does not provide an image that it has.
     fn failure(&self, reference: &Reference) -> Option<Error> {
         let mut sources = self.sources.iter();
         let failed = sources.find(|source| source.standing(reference) == Standing::Failed)?;
         failed.resolve(reference).err()
     }
 
-    /// What the last source has of an image that the one at `at` gives without proof.
+    /// What the last source has of an image that the one at `at` cannot prove.
     fn proven(&self, reference: &Reference, at: usize) -> Result<Option<(usize, Descriptor)>> {
         let (Some(proof), Some(source), last) = (&self.proof, self.sources.get(at), self.sources.len() - 1)
         else {
@@ -353,7 +354,7 @@ impl Several {
     }
 }
 
-/// Where an image is looked for of which the digest is not proven.
+/// Where to look for an image whose digest is not proven.
 struct Proof {
     probe: Box<dyn Source>,
     progress: Arc<dyn Progress>,
@@ -362,7 +363,7 @@ struct Proof {
 }
 
 impl Proof {
-    /// Whether it is there, as far as anybody answers.
+    /// Whether it exists; false if nothing answers.
     fn has(&self, reference: &Reference) -> Result<bool> {
         let domain = reference.repository().domain();
         let given_up = || self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
@@ -374,7 +375,7 @@ impl Proof {
             Err(error @ (Error::Interrupted | Error::Io { .. })) => Err(error),
             Err(Error::NotFound { .. }) => Ok(false),
             Err(error) => {
-                // Several may ask at once.
+                // Several may ask at the same time.
                 if !error.is_transient() || given_up().insert(domain.into()) {
                     self.progress.note(&format!("{error}; continuing without it"));
                 }
@@ -385,7 +386,7 @@ impl Proof {
 }
 
 impl Source for Several {
-    /// Each is asked for what those before it lack.
+    /// Each is asked for what the previous ones lack.
     fn prepare(
         &self,
         references: &[Reference],
@@ -426,7 +427,7 @@ impl Source for Several {
     }
 
     fn is_private(&self, reference: &Reference) -> bool {
-        // Where it cannot be told, it may be.
+        // If that is not known, it may be private.
         let owner = self.owner(reference);
         owner.map_or(true, |source| source.is_private(reference))
     }

@@ -1,7 +1,7 @@
 //! Which of several digests a tag gets.
 //!
-//! Docker shows every digest of a repository that an image was pulled or pushed by, and not which of them is the tag's.
-//! The registry knows. Without it the choice is a guess, and the user is told so.
+//! Docker shows every digest of a repository that an image was pulled or pushed by, but not which of them is
+//! the tag's. The registry knows. Without it the choice is a guess, and the user is told so.
 
 use super::draft::{Asked, Draft};
 use super::ready::ReadyImage;
@@ -10,19 +10,19 @@ use crate::archive::format;
 use crate::error::Result;
 use crate::oci::{Digest, Kind, Reference};
 
-/// Most guesses that are told one by one.
+/// Most guesses that are reported one by one.
 const MAX_GUESSES: usize = 3;
 
 /// One of the digests that a name may get.
 struct Candidate<'a> {
     draft: &'a Draft,
-    /// What is given; `None` if it is skipped or wrong.
+    /// Its image; `None` if it is skipped or has errors.
     image: Option<&'a ReadyImage>,
 }
 
 impl Candidate<'_> {
-    /// Its place among the others where no registry tells: what is proven first, whether or not all of it is here, and
-    /// an index before one of its manifests.
+    /// Its rank among the others if no registry can be asked: first what is proven, complete or not, and an
+    /// index before one of its manifests.
     fn rank(&self) -> (u8, bool) {
         let root = match (self.image, &self.draft.found) {
             (Some(image), _) => Some(&image.root),
@@ -42,7 +42,7 @@ impl Candidate<'_> {
 }
 
 impl Recovery<'_> {
-    /// Gives a reference its image. A tag's other digests go beside it.
+    /// Chooses the image of a reference. The other digests of a tag are added beside it.
     pub(super) fn choose(
         &mut self,
         asked: &Asked,
@@ -107,11 +107,11 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Puts the digest first that the registry gives for a tag, and tells if that is not known.
+    /// Puts the digest first that the registry has for a tag, and notes if that is not known.
     fn by_registry(&mut self, reference: &Reference, candidates: &mut [Candidate<'_>]) -> Result<()> {
         let proven = candidates.iter().filter(|candidate| candidate.rank().0 == 0);
         let now = match proven.count() {
-            // What the registry has would be proven.
+            // A digest that the registry has would be proven.
             0 | 1 => None,
             _ => self.upstream.tagged(reference)?,
         };
@@ -120,7 +120,7 @@ impl Recovery<'_> {
             candidates.sort_by_key(|candidate| !is_now(candidate));
             return Ok(());
         }
-        // A digest that is only recorded is told of as that.
+        // A recorded digest is reported as such.
         let first = candidates.first().filter(|first| first.rank().0 == 0);
         if let Some(first) = first.and_then(|first| first.draft.digest) {
             self.guesses
@@ -129,7 +129,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Tells of tags for which no registry told which digest is theirs.
+    /// Reports the tags whose digest is a guess.
     pub(super) fn tell_guesses(&self) {
         let (told, rest) = self.guesses.split_at(self.guesses.len().min(MAX_GUESSES));
         told.iter().for_each(|text| self.upstream.tell(text));
@@ -140,7 +140,7 @@ impl Recovery<'_> {
         }
     }
 
-    /// Tells that a digest which is shown for a tag's image is not saved with it.
+    /// Reports that a digest of a tag's image is not saved with it.
     fn not_saved(&self, reference: &Reference, other: &Candidate<'_>, reason: &str) {
         if let Some(name) = name_of(reference, other) {
             let tag = reference.familiar();

@@ -13,25 +13,25 @@ use crate::oci::{Compression, Descriptor, Digest, MediaType, Reference, Reposito
 use crate::progress::Progress;
 use crate::source::StoredForm;
 
-/// An archive, and what else is known of its images.
+/// An archive, and what else is known about its images.
 pub struct DockerSaveStore {
     archive: DockerSave,
     label: String,
-    /// Names and digests by image id, where an engine told them.
+    /// Names and digests by image id, if an engine reported them.
     shown: Option<HashMap<Digest, Vec<Reference>>>,
-    /// Layers that are stored compressed, by the digests of their stored bytes.
+    /// Compressed layers, by the digests of their stored bytes.
     stored: HashMap<Digest, (Stored, Compression)>,
     stored_digests: HashMap<Digest, Vec<Digest>>,
-    /// Whether more than one image was asked for.
+    /// Whether more than one image was requested.
     are_several: OnceLock<bool>,
 }
 
 impl DockerSaveStore {
-    /// Takes an archive as it was found.
+    /// Uses an archive as it is.
     ///
     /// # Errors
     ///
-    /// If a layer that is stored compressed cannot be read.
+    /// If a compressed layer cannot be read.
     pub fn new(archive: DockerSave) -> Result<DockerSaveStore> {
         let mut saved = DockerSaveStore {
             label: archive.label().into(),
@@ -60,7 +60,7 @@ impl DockerSaveStore {
         Ok(saved)
     }
 
-    /// Takes what an engine exported, with the names and digests that it shows for each image id.
+    /// Uses an engine's export, with the names and digests that the engine shows for each image id.
     ///
     /// # Errors
     ///
@@ -101,12 +101,12 @@ impl DockerSaveStore {
             return Some(image);
         }
         match images {
-            // Without a name it is whatever it is asked for as; but it cannot be two things.
+            // An image without a name gets the requested one, but only one.
             [only] if only.tags.is_empty() => {
                 let is_certain = reference.digest().is_some() || self.are_several.get() != Some(&true);
                 Some(only).filter(|_| is_certain)
             }
-            // By digest alone: the archive does not say which it is, so it must be the only one.
+            // By digest alone: the archive does not say which image has it, so there must be only one.
             _ if reference.tag().is_none() => {
                 let mut found = images.iter().filter(is_of_repository);
                 found.next().filter(|_| found.next().is_none())
@@ -116,7 +116,8 @@ impl DockerSaveStore {
     }
 }
 
-/// Whether a name that an engine shows is the one that is asked for. Of a tag with a digest the digest counts.
+/// Whether a name that an engine shows is the requested one. If that has a tag and a digest, the digest
+/// decides.
 fn is_name(shown: &Reference, asked: &Reference) -> bool {
     match asked.digest() {
         Some(digest) => shown.repository() == asked.repository() && shown.digest() == Some(digest),
@@ -135,7 +136,7 @@ impl Uncompressed for DockerSaveStore {
 }
 
 impl LocalStore for DockerSaveStore {
-    /// An engine's export is, and an archive is what its file is.
+    /// An engine's export is private; an archive is as private as its file.
     fn is_private(&self) -> bool {
         self.shown.is_some()
     }

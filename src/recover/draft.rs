@@ -8,36 +8,37 @@ use crate::error::{Error, Problem, Result};
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::recover::lost::Unrecovered;
 
-/// A reference that was asked for.
+/// A requested reference.
 pub(super) struct Asked {
     pub reference: Reference,
-    /// Places among the drafts: one for each digest that it may be known by.
+    /// Positions of its drafts, one for each possible digest.
     pub drafts: Vec<usize>,
 }
 
 /// An image on its way to being ready, as one of its digests.
 pub(super) struct Draft {
-    /// The reference that it was asked for by.
+    /// The requested reference.
     pub reference: Reference,
-    /// The digest that it is to have; `None` if none is known.
+    /// The digest that it should have; `None` if not known.
     pub digest: Option<Digest>,
     /// Whether the store shows the image by this digest, or only the user says so.
     pub is_shown: bool,
-    /// Whether its manifest is one that sealift made, and no registry has it.
+    /// Whether its manifest is one that sealift made and no registry has.
     pub is_made: bool,
     /// Whether the store shows the image by digests of other repositories.
     pub has_others: bool,
     pub image: Option<BareImage>,
     pub found: Option<Found>,
-    /// Why its manifest could not be written again, if that was tried in vain.
+    /// Why its manifest could not be rebuilt, if that was tried.
     pub unrecovered: Option<Unrecovered>,
     /// By diff id: why layers are uncompressed, if the manifest is not known.
     pub reasons: HashMap<Digest, String>,
-    /// Layers of its manifests that have to be recompressed, with their diff ids and places among the missing layers.
+    /// Layers of its manifests that must be recompressed, with their diff ids and positions among the missing
+    /// layers.
     pub pending: Vec<(Descriptor, Digest, usize)>,
-    /// Why it turned out not to be what was asked for.
+    /// Why it is not what was requested.
     pub left_out: Option<String>,
-    /// What is wrong with it.
+    /// Its error.
     pub failed: Option<Error>,
 }
 
@@ -62,13 +63,13 @@ impl Draft {
         self.left_out.is_some() || self.failed.is_some()
     }
 
-    /// Whether it has a digest and its manifest is found nowhere.
+    /// Whether it has a digest and its manifest was not found.
     pub fn lacks_manifest(&self) -> bool {
         self.digest.is_some() && self.image.is_some() && self.found.is_none() && !self.is_lost()
     }
 }
 
-/// An error that concerns one image.
+/// An error of one image.
 ///
 /// # Errors
 ///

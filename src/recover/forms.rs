@@ -1,5 +1,5 @@
-//! What is known of layers as they are stored: by manifests that the store has of other images, and by the other
-//! sources of the save.
+//! What is known about the stored forms of layers: from manifests of other images in the store, and from the
+//! other sources of the save.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -10,27 +10,27 @@ use crate::oci::{Descriptor, Digest, Document, Kind};
 use crate::recover::lost::Candidate;
 use crate::source::{Others, StoredForm, Upstream};
 
-/// Most manifests of related images that a registry is asked for, for each image.
+/// Most manifests of related images that are requested from a registry for one image.
 const MAX_RELATIVES: usize = 8;
 
-/// What is known of layers. It is looked for when it is asked for first.
+/// What is known about layers. It is looked up at the first use.
 pub(super) struct KnownForms<'a> {
     store: &'a dyn LocalStore,
     others: &'a Others<'a>,
-    /// Blobs that another source has, with their sizes and kinds.
+    /// Blobs of other sources, with their sizes and kinds.
     elsewhere: OnceCell<HashMap<Digest, (u64, Kind)>>,
     forms: OnceCell<Forms>,
-    /// By the registry's manifests of related images.
+    /// From the registry's manifests of related images.
     asked: Forms,
-    /// The digests of those that were asked for.
+    /// The digests of those that were requested.
     relatives: HashSet<Digest>,
 }
 
-/// The blobs that manifests name.
+/// The blobs in manifests.
 #[derive(Default)]
 struct Forms {
     by_diff_id: HashMap<Digest, Vec<Digest>>,
-    /// Stored bytes, and what they are.
+    /// Stored bytes and kind.
     blobs: HashMap<Digest, (u64, Kind)>,
 }
 
@@ -62,7 +62,7 @@ impl<'a> KnownForms<'a> {
         }
     }
 
-    /// Whether another source has a layer as it is stored.
+    /// Whether another source has a layer in its stored form.
     pub fn is_elsewhere(&self, layer: &Descriptor) -> bool {
         let elsewhere = self.elsewhere.get_or_init(|| {
             let forms = self.others.stored_forms().into_iter();
@@ -83,23 +83,23 @@ impl<'a> KnownForms<'a> {
         })
     }
 
-    /// Stored bytes of a blob and what it is, if a manifest tells.
+    /// Stored bytes and kind of a blob, if a manifest has them.
     fn blob(&self, digest: &Digest) -> Option<(u64, Kind)> {
         let blobs = [&self.forms().blobs, &self.asked.blobs];
         blobs.into_iter().find_map(|blobs| blobs.get(digest)).copied()
     }
 
-    /// Stored bytes of a blob, if a manifest tells.
+    /// Stored bytes of a blob, if a manifest has them.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         self.blob(digest).map(|(size, _)| size)
     }
 
-    /// What a blob is, if a manifest tells.
+    /// The kind of a blob, if a manifest has it.
     pub fn kind(&self, digest: &Digest) -> Option<Kind> {
         self.blob(digest).map(|(_, kind)| kind)
     }
 
-    /// The blobs that manifests name for a layer.
+    /// The blobs that manifests have for a layer.
     pub fn candidates(&self, diff_id: &Digest) -> Vec<Candidate> {
         let known = [&self.forms().by_diff_id, &self.asked.by_diff_id];
         let digests = known.into_iter().filter_map(|known| known.get(diff_id)).flatten();
@@ -110,7 +110,8 @@ impl<'a> KnownForms<'a> {
         digests.map(candidate).collect()
     }
 
-    /// Asks the registry for the manifests of images that share layers with one. Whether something new is known.
+    /// Requests the manifests of images that share layers with one from the registry. Returns whether anything
+    /// new is known.
     pub fn ask_registry(&mut self, upstream: &Upstream, image: &BareImage) -> Result<bool> {
         if !upstream.is_there() {
             return Ok(false);

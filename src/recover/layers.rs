@@ -1,4 +1,4 @@
-//! In which form each layer goes into the archive: stored, if the store or the registry has it so or it can be
+//! The form in which each layer is saved: stored, if the store or the registry has that or it can be
 //! recompressed, else uncompressed.
 
 use std::collections::HashMap;
@@ -22,29 +22,29 @@ const PIECE: usize = 256 << 10;
 /// Why a layer that could be recompressed was not.
 pub(super) const SWITCHED_OFF: &str = "recompression is switched off";
 
-/// What is known of the layers of all images, once it was looked for.
+/// What is known about the layers of all images, once it was looked up.
 #[derive(Default)]
 pub(super) struct Layers {
-    /// By the digests in manifests: where each comes from.
+    /// The origin of each layer, by the digests in manifests.
     pub origins: HashMap<Digest, LayerOrigin>,
     /// Layers that were recompressed.
     pub recompressed: HashMap<Digest, Stored>,
-    /// Layers that the registry gives, each with the repository that has it.
+    /// Layers that the registry has, each with its repository.
     pub upstream: HashMap<Digest, Repository>,
-    /// By the digests in manifests: the uncompressed layers in their place.
+    /// By the digests in manifests: the uncompressed layers in place of them.
     pub uncompressed: HashMap<Digest, Descriptor>,
-    /// Why layers could not be recompressed, by the digests that they should have.
+    /// Why layers could not be recompressed, by their digests.
     pub unmatched: HashMap<Digest, String>,
-    /// Layers that are something else than their manifest calls them: what. Readers would refuse them.
+    /// Layers whose manifest gives them a wrong type, with the right one. Readers would refuse them.
     pub mislabelled: HashMap<Digest, String>,
 }
 
-/// Where layers may be.
+/// Where to look for layers.
 pub(super) struct Places<'a> {
     pub store: &'a dyn LocalStore,
     pub known: &'a KnownForms<'a>,
     pub upstream: &'a Upstream,
-    /// The repository that the registry has them in.
+    /// The repository in which the registry has them.
     pub repository: &'a Repository,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct MissingLayers {
 }
 
 impl MissingLayers {
-    /// Adds a layer to recompress, once, and returns its place in the outcomes.
+    /// Adds a layer to recompress, once, and returns its position in the outcomes.
     fn add(&mut self, diff_id: Digest, digest: Option<Digest>, expected: impl FnOnce() -> Expected) -> usize {
         *self.known.entry((diff_id, digest)).or_insert_with(|| {
             self.wanted.push(MissingLayer {
@@ -67,7 +67,7 @@ impl MissingLayers {
         })
     }
 
-    /// A layer of an image whose manifest is not known: any form that it is known to have had will do.
+    /// A layer of an image whose manifest is not known: any stored form that it is known to have had will do.
     pub fn unknown(&mut self, store: &dyn LocalStore, repository: &Repository, diff_id: Digest) -> usize {
         self.add(diff_id, None, || {
             match store.stored_digests(&diff_id, repository) {
@@ -100,7 +100,8 @@ impl MissingLayers {
 }
 
 impl Layers {
-    /// Finds where a layer of a known manifest is. If it is nowhere, returns its place among the layers to recompress.
+    /// Finds a layer of a known manifest. If it is not found, returns its position among the layers to
+    /// recompress.
     pub fn look(
         &mut self,
         places: &Places<'_>,
@@ -150,7 +151,7 @@ impl Layers {
         self.origins.insert(digest, LayerOrigin::Rebuilt { by });
     }
 
-    /// Settles in which form a layer of a known manifest is given, after it was recompressed.
+    /// Decides the form of a layer of a known manifest, after recompressing.
     pub fn settle(
         &mut self,
         store: &dyn LocalStore,
@@ -158,7 +159,7 @@ impl Layers {
         diff_id: Digest,
         outcome: Option<&Outcome>,
     ) -> Result<()> {
-        // Another image has found it elsewhere, or settled it.
+        // Another image has found it elsewhere, or decided it.
         if self.origins.contains_key(&layer.digest) {
             return Ok(());
         }
@@ -174,7 +175,7 @@ impl Layers {
         self.leave_uncompressed(store, layer, diff_id, reason)
     }
 
-    /// Puts a layer's uncompressed tar in its place.
+    /// Uses a layer's uncompressed tar instead.
     fn leave_uncompressed(
         &mut self,
         store: &dyn LocalStore,
@@ -221,7 +222,7 @@ pub(super) fn stored(
     )))
 }
 
-/// Proves that the stored bytes of a layer are what its diff id says, where no manifest vouches for them.
+/// Verifies that the stored bytes of a layer have its diff id, if no manifest vouches for them.
 pub(super) fn prove(
     store: &dyn LocalStore,
     layer: &Descriptor,
@@ -262,7 +263,7 @@ pub(super) fn uncompressed(store: &dyn LocalStore, diff_id: Digest) -> Result<Op
     Ok(size.map(|size| Descriptor::new(media_type, diff_id, size)))
 }
 
-/// Something that a store should have and has not.
+/// The error for something that a store should have and does not.
 pub(super) fn absent(store: &dyn LocalStore, what: String) -> Error {
     Error::NotFound {
         what,

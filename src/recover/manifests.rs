@@ -1,4 +1,4 @@
-//! The documents from a digest down to an image's manifest, wherever they are.
+//! Finds the documents from a digest down to an image's manifest.
 
 use std::collections::HashMap;
 
@@ -14,13 +14,13 @@ use crate::source::Upstream;
 pub(super) struct Found {
     /// The manifest or index.
     pub root: Descriptor,
-    /// The stored bytes of what is below and was not in the store, or is only one way down of several.
+    /// The stored bytes of documents below that were not in the store, or are on only one of several paths.
     pub documents: HashMap<Digest, Vec<u8>>,
     /// Where they came from.
     pub origin: ManifestOrigin,
     /// The repository that has them under this digest.
     pub repository: Repository,
-    /// Whether an index names other images besides.
+    /// Whether an index also names other images.
     pub is_part: bool,
 }
 
@@ -35,8 +35,8 @@ impl Found {
     }
 }
 
-/// Looks for the documents of a digest, first in the store, then in the registry. Where there are other ways to
-/// have an image, documents that cannot be used are told of and passed over.
+/// Looks for the documents of a digest, first in the store, then in the registry. Unusable documents are
+/// reported and skipped, if there are other ways to get the image.
 pub(super) fn find(
     store: &dyn LocalStore,
     upstream: &Upstream,
@@ -54,7 +54,7 @@ pub(super) fn find(
         found => found,
     };
     let found = pass_over(in_store(store, name.repository(), digest, image))?;
-    // A store of indexes either has one or does not.
+    // A store of indexes either has the index or does not.
     if found.is_some() || image.is_none() {
         return Ok(found);
     }
@@ -90,7 +90,7 @@ pub(super) fn in_registry(
     below(root, image, repository, ManifestOrigin::Registry, read)
 }
 
-/// What a document's bytes say of themselves.
+/// The descriptor of a document, by its bytes.
 fn described(digest: Digest, raw: &[u8]) -> Result<Descriptor, Problem> {
     let media_type = Document::sniff(raw).ok_or_else(|| Problem::Document {
         reason: "neither a manifest nor an index".into(),
@@ -99,8 +99,8 @@ fn described(digest: Digest, raw: &[u8]) -> Result<Descriptor, Problem> {
     Ok(Descriptor::new(media_type, digest, size))
 }
 
-/// The documents from `root` down to the manifest of `image`, the root's included; `None` if it is not below.
-/// Without an image nothing is picked out.
+/// The documents from `root` down to the manifest of `image`, including the root; `None` if it is not below.
+/// Without an image, nothing is selected.
 fn below(
     root: Descriptor,
     image: Option<&BareImage>,
@@ -136,16 +136,16 @@ fn below(
 struct Search<'a> {
     image: &'a BareImage,
     read: &'a mut dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>>,
-    /// Documents that may still be read.
+    /// Number of documents that may still be read.
     left: usize,
-    /// Documents from the root down to where the search is.
+    /// Documents from the root down to the current one.
     way: Vec<(Digest, Vec<u8>)>,
-    /// Whether an index on the way to the image names others.
+    /// Whether an index on the path to the image names others.
     is_part: bool,
 }
 
 impl Search<'_> {
-    /// Whether the image's manifest is this or below.
+    /// Whether the image's manifest is this document or below it.
     fn descend(&mut self, descriptor: &Descriptor, depth: usize) -> Result<bool> {
         let refuse = |problem| Err(Error::refused(Place::blob(descriptor.digest), problem));
         if depth > MAX_DEPTH {
@@ -187,13 +187,13 @@ impl Search<'_> {
     }
 }
 
-/// Whether an index entry is an image, or further ones, and no attestation.
+/// Whether an index entry is an image or an index, not an attestation.
 fn is_image(entry: &Descriptor) -> bool {
     let is_unknown = entry.platform.as_ref().is_some_and(Platform::is_unknown);
     entry.media_type.is_document() && entry.attests().is_none() && !is_unknown
 }
 
-/// Whether an index entry may lead to the image, by what it says of itself.
+/// Whether an index entry may lead to the image, by its descriptor.
 fn may_be(entry: &Descriptor, image: &BareImage) -> bool {
     let wanted = &image.config.platform;
     let fits =
@@ -206,8 +206,8 @@ fn may_be(entry: &Descriptor, image: &BareImage) -> bool {
         }
 }
 
-/// A manifest that stands in for one that could not be had: over the uncompressed layers, which are named by
-/// their diff ids. It is made the same for the same image.
+/// A substitute for a lost manifest: over the uncompressed layers, which are named by their diff ids. It is the
+/// same for the same image.
 ///
 /// # Errors
 ///

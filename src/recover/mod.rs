@@ -8,11 +8,11 @@
 //! - `recovery`: makes images ready; `draft`: one on its way, as one of its digests; `ready`: what is given out
 //! - `manifests`: the documents from a digest down to an image's manifest, wherever they are
 //! - `rebuild`: manifests that neither the store nor a registry has, rebuilt; [`lost`]: one of them, by trying templates
-//! - `layers`: in which form each layer goes into the archive; [`recompress`]: layers in their original form
-//! - `forms`: what other manifests tell about stored layers
+//! - `layers`: the form in which each layer is saved; [`recompress`]: layers in their original form
+//! - `forms`: what other manifests say about stored layers
 //! - `substitute`: images whose manifest cannot be recovered
 //! - `choose`: which of several digests a tag gets
-//! - `platforms`: which platforms are wanted, and which are there
+//! - `platforms`: which platforms are requested, and which are present
 //! - `docker_save`: an archive of `docker save` as a store
 
 mod choose;
@@ -45,7 +45,7 @@ pub use source::{Options, Rebuild, RecoverSource};
 
 /// A store of images that may lack their registry form: an engine's, or an archive of `docker save`.
 pub trait LocalStore: Uncompressed {
-    /// What to call it in messages and reports.
+    /// Its name in messages and reports.
     fn label(&self) -> &str;
 
     /// Whether only root, or the group of an engine, may read it.
@@ -63,11 +63,11 @@ pub trait LocalStore: Uncompressed {
         "the image has no digest of a registry: it was never pulled or pushed"
     }
 
-    /// Prepares the images that will be asked for, all at once and before the first [`LocalStore::find`].
+    /// Prepares the images that will be requested, all at once and before the first [`LocalStore::find`].
     ///
     /// # Errors
     ///
-    /// If they cannot be read. An image that the store does not have is no error.
+    /// If they cannot be read. A missing image is not an error.
     fn gather(&self, references: &[Reference], progress: &dyn Progress) -> Result<()> {
         let _ = (references, progress);
         Ok(())
@@ -77,7 +77,7 @@ pub trait LocalStore: Uncompressed {
     ///
     /// # Errors
     ///
-    /// If the store cannot be read, or the image is there and damaged.
+    /// If the store cannot be read, or the image is damaged.
     fn find(&self, reference: &Reference) -> Result<Option<StoreImage>>;
 
     /// Every name in the store; an image without a tag by its digest.
@@ -96,27 +96,27 @@ pub trait LocalStore: Uncompressed {
         Ok(Vec::new())
     }
 
-    /// The ids of its images, those with a name among them, by which each is found as [`Reference::nameless`].
+    /// The ids of its images, including those with a name, each as a [`Reference::nameless`].
     ///
     /// # Errors
     ///
-    /// If it cannot be asked.
+    /// If it cannot be read.
     fn ids(&self) -> Result<Vec<Digest>> {
         Ok(Vec::new())
     }
 
-    /// The stored bytes of a manifest, index or config, which hash to the digest; `None` if it is not here.
+    /// The stored bytes of a manifest, index or config, verified against the digest; `None` if it is missing.
     ///
     /// # Errors
     ///
-    /// If it is here and cannot be read, or is something else.
+    /// If it exists and cannot be read, or does not match.
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>>;
 
-    /// Where a blob's stored bytes are; `None` if the store does not have them. The reader hashes them.
+    /// The stored bytes of a blob; `None` if the store does not have them. The reader hashes them.
     ///
     /// # Errors
     ///
-    /// If it is here and cannot be opened.
+    /// If it exists and cannot be opened.
     fn stored(&self, digest: &Digest) -> Result<Option<Stored>>;
 
     /// The digests of a layer's stored forms in registries, as far as the store knows them, the likeliest for this
@@ -138,12 +138,12 @@ pub trait LocalStore: Uncompressed {
 /// An image in a store.
 #[derive(Debug, Clone)]
 pub struct StoreImage {
-    /// The `NAME@DIGEST` that the store shows in the repository of the name, each once and in order: only they count as
-    /// digests of the name.
+    /// The `NAME@DIGEST` that the store shows in the repository of the name, each once and in order. Only these
+    /// count as digests of the name.
     pub digests: Vec<Reference>,
-    /// Those that it shows for the image in other repositories. Their manifests name the same content.
+    /// Those that it shows for the image in other repositories. Their manifests have the same content.
     pub elsewhere: Vec<Reference>,
-    /// The one image of the name, in a store that keeps images and not indexes.
+    /// The only image of the name, in a store of images rather than indexes.
     pub image: Option<BareImage>,
 }
 
@@ -179,11 +179,11 @@ pub struct BareImage {
 }
 
 impl BareImage {
-    /// Takes a config's stored bytes.
+    /// Parses a config's stored bytes.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if they are no config, or not those of `id`.
+    /// [`Error::Refused`] if they are not a config, or do not hash to `id`.
     pub fn new(id: Digest, raw: Vec<u8>, place: &str) -> Result<BareImage> {
         let refuse = |problem| Error::refused(Place::blob(id).within(place), problem);
         let found = id.of_same_algorithm(&raw);

@@ -1,10 +1,10 @@
-//! Which platforms of an image are wanted, and which are there.
+//! Which platforms of an image are requested, and which are present.
 
 use super::BareImage;
 use crate::image::{Graph, Image};
 use crate::oci::{Platform, PlatformSelection};
 
-/// Whether an engine's one image is of a platform that was asked for.
+/// Whether an engine's only image is for a requested platform.
 pub(super) fn fits(image: &BareImage, platforms: Option<&PlatformSelection>) -> bool {
     match platforms {
         Some(PlatformSelection::Only(wanted)) => wanted
@@ -14,7 +14,7 @@ pub(super) fn fits(image: &BareImage, platforms: Option<&PlatformSelection>) -> 
     }
 }
 
-/// The platforms that there are, if those that are wanted are not all among them.
+/// The platforms that are present, if a requested one is not among them.
 pub(super) fn lacking(graph: &Graph, wanted: &[Platform]) -> Option<Vec<String>> {
     let absent = graph.absent.iter().filter_map(|entry| entry.platform.as_ref());
     let present = graph.runnable().filter_map(Image::platform);
@@ -30,7 +30,7 @@ pub(super) fn lacking(graph: &Graph, wanted: &[Platform]) -> Option<Vec<String>>
     Some(names)
 }
 
-/// Whether an image is wanted, or goes along with what is. All are if none is named.
+/// Whether an image is requested, or is the attestation of one that is. Without a list, all are.
 pub(super) fn is_among(image: &Image, graph: &Graph, wanted: &[Platform]) -> bool {
     if wanted.is_empty() {
         return true;

@@ -9,26 +9,26 @@ use crate::image::Graph;
 use crate::image::provenance::{ManifestOrigin, Substitute};
 use crate::oci::{Descriptor, Digest, Document, PlatformSelection, Reference};
 
-/// What was made ready.
+/// The prepared images.
 #[derive(Default)]
 pub(super) struct Ready {
     /// By full reference.
     pub images: HashMap<String, ReadyImage>,
     pub documents: HashMap<Digest, Vec<u8>>,
-    /// Whether the store's own documents are given out besides.
+    /// Whether the store's own documents are served too.
     pub is_open: bool,
     pub layers: Layers,
-    /// By full reference of a tag: the other digests of its repository that the same image is shown by. They are
-    /// made ready, too.
+    /// By full reference of a tag: the other digests of its repository for the same image. They are prepared,
+    /// too.
     pub others: HashMap<String, Vec<Reference>>,
-    /// By full reference: why an image that is here is not given for it.
+    /// By full reference: why an image is skipped.
     pub left_out: HashMap<String, String>,
-    /// By full reference: what is wrong with an image that is here.
+    /// By full reference: the error of an image.
     pub failed: HashMap<String, Error>,
 }
 
 impl Ready {
-    /// A document or config that is given out; `None` if there is none.
+    /// A document or config to serve; `None` if it is missing.
     pub fn document(&self, store: &dyn LocalStore, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
         let bytes = match self.documents.get(&descriptor.digest) {
             Some(bytes) => Some(bytes.clone()),
@@ -46,7 +46,7 @@ impl Ready {
         if !self.is_open {
             return Ok(Some(bytes));
         }
-        // Of platforms that were not pulled an engine may have the manifest, but no config.
+        // For platforms that were not pulled, an engine may have the manifest but no config.
         if let Ok(Document::Manifest(manifest)) = Document::parse(&descriptor.media_type, bytes.clone())
             && store.stored(&manifest.config.digest)?.is_none()
         {
@@ -57,11 +57,11 @@ impl Ready {
 
     /// Whether an image is given without a document of its index.
     pub fn omits(&self, store: &dyn LocalStore, reference: &Reference, document: &Descriptor) -> bool {
-        // What cannot be read is not left out: the error is told when it is.
+        // An unreadable document is not omitted: reading it returns the error.
         self.images.contains_key(&reference.full()) && matches!(self.document(store, document), Ok(None))
     }
 
-    /// Everything below a manifest or index that is given out.
+    /// The graph below a manifest or index.
     pub fn walk(&self, store: &dyn LocalStore, root: &Descriptor) -> Result<Graph> {
         Graph::walk(root, &PlatformSelection::Present, &mut |descriptor| {
             self.document(store, descriptor)
@@ -69,11 +69,11 @@ impl Ready {
     }
 }
 
-/// One image that was made ready.
+/// One prepared image.
 #[derive(Clone)]
 pub(super) struct ReadyImage {
     pub root: Descriptor,
-    /// The one image that it is, where an engine keeps images and not indexes.
+    /// Its only image, in a store of images rather than indexes.
     pub image_id: Option<Digest>,
     pub substitute: Option<Substitute>,
     pub origin: ManifestOrigin,

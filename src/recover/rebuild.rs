@@ -1,5 +1,5 @@
-//! Manifests that neither the store nor a registry has, rebuilt as the tool that pushed them wrote them: from what is
-//! known about their layers, then from what recompressing the layers gives. The digest proves them.
+//! Rebuilds manifests that neither the store nor a registry has, as the tool that pushed them wrote them: from
+//! what is known about their layers, then from the results of recompressing them. The digest proves them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::recover::lost::templates::{Blob, Rebuilt};
 use crate::recover::lost::{Candidate, Layer, LostManifest, PATIENCE};
 use crate::recover::recompress::Outcome;
 
-/// Why a layer that could be recompressed is left uncompressed.
+/// Why a layer that could be recompressed stays uncompressed.
 const UNPROVEN: &str = "without the manifest nothing proves how it was compressed";
 
 /// Recompresses layers.
 pub(super) type Recompress<'a> = dyn Fn(&MissingLayers) -> Result<Vec<Outcome>> + 'a;
 
-/// What recompressing an image's layers gave, by diff id.
+/// The results of recompressing an image's layers, by diff id.
 type Outcomes<'a> = HashMap<Digest, &'a Outcome>;
 
 impl Recovery<'_> {
@@ -61,7 +61,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Looks at what the registry has of related images, where the image's own manifest is not there.
+    /// Looks up related images in the registry, if the image's own manifest is not there.
     fn ask_registry(&mut self, lost: &mut [&mut Draft]) -> Result<()> {
         for draft in lost {
             let Some(image) = draft.image.clone() else {
@@ -75,7 +75,8 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Recovers a manifest from what is known by now. A size is searched for if `patience` says for how long.
+    /// Recovers a manifest from what is known so far. With `patience`, an unknown size is searched for that
+    /// long.
     fn recover_one(
         &self,
         draft: &mut Draft,
@@ -149,7 +150,7 @@ impl Recovery<'_> {
         })
     }
 
-    /// Stored bytes of a blob that a layer may be.
+    /// Stored bytes of a blob that may be a layer.
     fn size(&self, digest: &Digest, diff_id: &Digest, outcome: Option<&Outcome>) -> Result<Option<u64>> {
         if let Some(Outcome::Recompressed(recompressed)) = outcome
             && recompressed.digest == *digest
@@ -165,7 +166,8 @@ impl Recovery<'_> {
         Ok(self.store.stored(digest)?.map(|stored| stored.size))
     }
 
-    /// The layers of an image whose stored form is not known well enough. Their places among the missing.
+    /// The layers of an image whose stored form is not sufficiently known. Returns their positions among the
+    /// missing layers.
     fn to_recompress(&self, draft: &Draft, missing: &mut MissingLayers) -> Result<HashMap<Digest, usize>> {
         let mut places = HashMap::new();
         let repository = draft.reference.repository();
@@ -182,7 +184,7 @@ impl Recovery<'_> {
         Ok(places)
     }
 
-    /// Finds layers that a push has called something else than they are, as `docker push` calls all of them gzip.
+    /// Finds layers that a push has given a wrong type, as `docker push` calls all of them gzip.
     fn look_at_names(&mut self, draft: &Draft) {
         let found = draft.found.as_ref();
         let rebuilt = found.filter(|found| matches!(found.origin, ManifestOrigin::Rebuilt { .. }));
@@ -217,7 +219,7 @@ impl Recovery<'_> {
                     }
                     continue;
                 }
-                // It may be elsewhere, if its manifest is found; else the image cannot be had.
+                // It may be elsewhere, if its manifest is found; otherwise the image cannot be saved.
                 (Some(Outcome::Failed(_)) | None, Some(_)) => continue,
                 (Some(Outcome::Failed(error)), None) => {
                     draft.fail(error.clone());
@@ -233,7 +235,7 @@ impl Recovery<'_> {
     }
 }
 
-/// What a manifest that was recovered is.
+/// The documents of a recovered manifest.
 fn found(draft: &Draft, digest: Digest, rebuilt: Rebuilt) -> Found {
     let size = length(&rebuilt.bytes);
     Found {

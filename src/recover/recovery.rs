@@ -28,17 +28,17 @@ pub(super) const UNPROVEN: &str = "it has an image of that name, and nothing sho
 pub(super) struct Recovery<'a> {
     pub store: &'a dyn LocalStore,
     pub upstream: &'a Upstream,
-    /// What is known of layers besides.
+    /// What else is known about layers.
     pub known: KnownForms<'a>,
     pub interrupt: &'a Interrupt,
     platforms: Option<&'a PlatformSelection>,
     asked: Vec<Asked>,
     pub drafts: Vec<Draft>,
-    /// Places of drafts by the digests that they are to have.
+    /// Positions of drafts by their digests.
     drafted: HashMap<String, usize>,
     pub ready: Ready,
     pub missing: MissingLayers,
-    /// Layers of all drafts.
+    /// Number of layers of all drafts.
     layers: usize,
     /// Notes about tags whose digest is a guess.
     pub guesses: Vec<String>,
@@ -203,7 +203,7 @@ impl<'a> Recovery<'a> {
         Ok(reference.is_nameless() || self.upstream.resolve(name.repository(), digest)?.is_none())
     }
 
-    /// Why an engine's one image is less than was asked for, if it is.
+    /// Why an engine's only image is less than requested, if it is.
     fn lacks_platforms(&self, found: Option<&Found>, entry: &StoreImage) -> Option<String> {
         let image = entry.image.as_ref()?;
         let is_part = found.is_some_and(|found| found.is_part);
@@ -274,7 +274,7 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
-    /// Takes the outcomes of recompressing, and settles what each image is.
+    /// Evaluates the results of recompressing, and decides the form of each image.
     pub fn settle(mut self, outcomes: &[Outcome]) -> Result<Ready> {
         let mut drafts = std::mem::take(&mut self.drafts);
         let mut images = Vec::new();
@@ -312,7 +312,7 @@ impl<'a> Recovery<'a> {
         Ok(self.ready)
     }
 
-    /// An image of which everything is proven, or that is as sealift made it.
+    /// An image of which everything is proven, or which sealift made.
     fn proven(&mut self, draft: &Draft, outcomes: &[Outcome]) -> Result<Option<ReadyImage>> {
         if draft.is_lost() {
             return Ok(None);

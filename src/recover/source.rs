@@ -1,4 +1,4 @@
-//! A local store as a source: its images are made ready all at once, then given out like any other.
+//! A local store as a source: its images are prepared all at once, then served like any others.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -30,18 +30,18 @@ pub enum Rebuild {
     Auto,
     /// Never.
     Never,
-    /// An image of which something cannot be proven is an error.
+    /// Refuses an image of which something cannot be proven.
     Require,
 }
 
-/// How images are made ready.
+/// How images are prepared.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Whether missing manifests are rebuilt and missing layers recompressed.
     pub rebuild: Rebuild,
-    /// Where recompressed layers are kept until they are in the archive; it needs room for their stored bytes.
+    /// Folder for recompressed layers until they are in the archive; it needs room for their stored bytes.
     pub tmpdir: PathBuf,
-    /// Layers to recompress at once.
+    /// Number of layers to recompress at the same time.
     pub jobs: NonZeroUsize,
 }
 
@@ -68,7 +68,7 @@ pub struct RecoverSource {
 }
 
 impl RecoverSource {
-    /// Makes a source of a store, and of a registry that may be out of reach.
+    /// Makes a source of a store, and of a registry that may be unreachable.
     pub fn new(
         store: Box<dyn LocalStore>,
         upstream: Option<Arc<dyn Source>>,
@@ -125,7 +125,7 @@ impl RecoverSource {
         Ok(())
     }
 
-    /// Says that it does not have a document which an index names.
+    /// The error for a document that an index names and the store does not have.
     fn not_pulled(&self, descriptor: &Descriptor) -> Error {
         let platform = descriptor.platform.as_ref();
         Error::NotFound {
@@ -140,7 +140,7 @@ impl RecoverSource {
         }
     }
 
-    /// Says that it does not have an image, and what it has.
+    /// The error for an image that the store does not have, with what it has.
     fn absent(&self, reference: &Reference) -> Error {
         let left_out = self.ready().left_out.get(&reference.full()).cloned();
         let names = self.names.get_or_init(|| self.store.references().ok());
@@ -198,7 +198,7 @@ impl Source for RecoverSource {
     }
 
     fn selection(&self, _: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
-        // An engine's image is of one platform, which was compared already.
+        // An engine's image is for one platform, which was compared already.
         match asked {
             Some(asked) if self.ready().is_open => asked.clone(),
             _ => PlatformSelection::Present,
@@ -278,7 +278,7 @@ impl Source for RecoverSource {
         if let (None, Some(repository)) = (&recompressed, upstream) {
             return self.upstream.open(&repository, descriptor, offset);
         }
-        // What an engine is fetching is there in part.
+        // While an engine fetches a blob, only part of it is there.
         let is_whole = |stored: &Stored| stored.size == descriptor.size;
         let stored = match recompressed {
             Some(recompressed) => Some(recompressed),
@@ -320,13 +320,13 @@ impl Source for RecoverSource {
     }
 }
 
-/// Whether a name is what `docker images` may show as IMAGE ID.
+/// Whether a name may be an IMAGE ID of `docker images`.
 fn is_like_an_id(reference: &Reference) -> bool {
     let name = reference.familiar();
     Selector::id(name.strip_suffix(":latest").unwrap_or(&name)).is_some()
 }
 
-/// Reads over the first bytes of what can only be read from its start.
+/// Skips the first bytes of a reader without random access.
 fn skip(tar: &mut dyn Read, bytes: u64) -> Result<()> {
     let skipped = io::copy(&mut tar.take(bytes), &mut io::sink());
     skipped

@@ -1,4 +1,4 @@
-//! Images whose manifest is not known and cannot be recovered: another one stands in for it.
+//! Images whose manifest is lost and cannot be recovered: a substitute replaces it.
 
 use super::BareImage;
 use super::draft::Draft;
@@ -10,14 +10,14 @@ use crate::error::Result;
 use crate::image::provenance::{LayerOrigin, ManifestOrigin, Substitute};
 use crate::oci::{Compression, Descriptor, Kind, MediaType};
 
-/// Why a name has no digest whose image has some under other names.
+/// Why a name has no digest, if its image has some under other names.
 const UNTRIED: &str = "it was never pulled or pushed under this name";
-/// Where the manifest of a digest is not.
+/// Where the manifest of a digest was not found.
 const NOWHERE: &str = "neither the store nor a registry has it";
 
 impl Recovery<'_> {
-    /// The manifest that stands in for one that could not be had: `same`, which was found for the same image under
-    /// another digest, else one that is made over its layers.
+    /// The substitute for a lost manifest: `same`, the manifest of the same image under another digest, if
+    /// there is one, else one made over its layers.
     pub(super) fn substitute(
         &mut self,
         draft: &Draft,
@@ -46,8 +46,8 @@ impl Recovery<'_> {
         })
     }
 
-    /// A manifest of the same image as it is; if some of its layers are here only uncompressed, one that names
-    /// those so, as every engine takes that.
+    /// A manifest of the same image, unchanged. If some of its layers are present only uncompressed, one that
+    /// names those, because every engine accepts that.
     fn in_place_of(&mut self, image: &BareImage, root: &Descriptor) -> Result<Descriptor> {
         let graph = self.ready.walk(self.store, root)?;
         let manifest = graph.images.iter().find(|found| found.id() == image.id);
@@ -70,7 +70,7 @@ impl Recovery<'_> {
         Ok(root)
     }
 
-    /// A manifest over an image's layers as they are here.
+    /// A manifest over an image's layers as they are present.
     fn made(&mut self, draft: &Draft, image: &BareImage) -> Result<Descriptor> {
         let store = self.store;
         let mut list = Vec::new();

@@ -1,13 +1,13 @@
-//! What the other sources of a save know of layers: the manifest of a base image in one of them names the layers of
-//! an image that another one has.
+//! What the other sources of a save know about layers: the manifest of a base image in one of them names the
+//! layers of an image in another.
 
 use super::Source;
 use crate::oci::{Config, Descriptor, Digest, Manifest};
 
-/// A layer as it is stored somewhere, by a manifest.
+/// A layer's stored form, by a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredForm {
-    /// Digest of the uncompressed tar, if the manifest's config tells it.
+    /// Digest of the uncompressed tar, if the manifest's config is known.
     pub diff_id: Option<Digest>,
     /// The stored bytes, as the manifest describes them.
     pub layer: Descriptor,
@@ -22,7 +22,7 @@ impl StoredForm {
         config: Option<&Config>,
         is_here: impl Fn(&Descriptor) -> bool,
     ) -> Vec<StoredForm> {
-        // They belong together layer by layer, or not at all.
+        // They correspond layer by layer, or not at all.
         let diff_ids = config
             .map(|config| config.diff_ids.as_slice())
             .filter(|diff_ids| diff_ids.len() == manifest.layers.len());
@@ -39,7 +39,7 @@ impl StoredForm {
 #[derive(Clone, Copy)]
 pub struct Others<'a> {
     sources: &'a [Box<dyn Source>],
-    /// The place of the one that is asked.
+    /// The position of the one that is asked.
     asked: usize,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Others<'a> {
         Others { sources, asked }
     }
 
-    /// What they know of layers.
+    /// What they know about layers.
     pub fn stored_forms(&self) -> Vec<StoredForm> {
         let sources = self.sources.iter().enumerate();
         let others = sources.filter(|(at, _)| *at != self.asked);

@@ -1,4 +1,4 @@
-//! The registry, as far as it can be reached: what is missing here may be there.
+//! The registry, as far as it can be reached: it may have what is missing here.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -9,24 +9,24 @@ use crate::error::{Error, Problem, Result};
 use crate::oci::{Descriptor, Digest, Reference, Repository};
 use crate::progress::Progress;
 
-/// A registry that may be out of reach, which is no error.
+/// A registry that may be unreachable, which is not an error.
 pub struct Upstream {
     source: Option<Arc<dyn Source>>,
     asked: Mutex<Asked>,
     progress: Arc<dyn Progress>,
 }
 
-/// What is known of the registries.
+/// What is known about the registries.
 #[derive(Default)]
 struct Asked {
-    /// Domains that have answered something.
+    /// Domains that have responded.
     answered: HashSet<String>,
-    /// Domains and repositories that were asked in vain.
+    /// Domains and repositories that are not asked again.
     given_up: HashSet<String>,
 }
 
 impl Upstream {
-    /// Takes the registry, if any may be asked.
+    /// Uses the registry, if it may be asked.
     pub fn new(source: Option<Arc<dyn Source>>, progress: Arc<dyn Progress>) -> Upstream {
         Upstream {
             source,
@@ -35,12 +35,12 @@ impl Upstream {
         }
     }
 
-    /// Whether any registry is to be asked.
+    /// Whether a registry may be asked.
     pub fn is_there(&self) -> bool {
         self.source.is_some()
     }
 
-    /// What the registry answers; `None` if it does not have it or cannot be asked.
+    /// The registry's response; `None` if it does not have it or cannot be asked.
     fn ask<T>(
         &self,
         repository: &Repository,
@@ -58,7 +58,7 @@ impl Upstream {
         let answer = match ask(source.as_ref()) {
             Ok(answer) => Ok(Some(answer)),
             Err(Error::NotFound { .. }) => Ok(None),
-            // This document is not to be used. The next one may be.
+            // This document must not be used. The next one may be good.
             Err(error @ Error::Refused(_)) => {
                 self.note(&error);
                 Ok(None)
@@ -73,7 +73,7 @@ impl Upstream {
             }
             Err(error) => error,
         };
-        // One that has answered may only keep this repository from us.
+        // A registry that has responded may refuse only this repository.
         let (lost, what) = match asked().answered.contains(domain) {
             true => (full, "this repository"),
             false => (domain, "this registry"),
@@ -83,12 +83,12 @@ impl Upstream {
         Ok(None)
     }
 
-    /// Tells the user of something that is wrong and does not stop the work.
+    /// Notes a problem that does not stop the work.
     pub fn note(&self, error: &Error) {
         self.tell(&format!("{error}; continuing without it"));
     }
 
-    /// Tells the user something.
+    /// Notes something.
     pub fn tell(&self, text: &str) {
         self.progress.note(text);
     }
@@ -97,11 +97,11 @@ impl Upstream {
     pub fn resolve(&self, repository: &Repository, digest: Digest) -> Result<Option<Descriptor>> {
         let reference = Reference::digested(repository, digest);
         let found = self.ask(repository, |source| source.resolve(&reference))?;
-        // Whatever it answers with, nothing else is meant.
+        // Any other descriptor is not what was requested.
         Ok(found.filter(|descriptor| descriptor.digest == digest))
     }
 
-    /// What a tag names there now.
+    /// The current target of a tag.
     pub fn tagged(&self, reference: &Reference) -> Result<Option<Digest>> {
         let found = self.ask(reference.repository(), |source| source.resolve(reference))?;
         Ok(found.map(|descriptor| descriptor.digest))
@@ -112,7 +112,7 @@ impl Upstream {
         self.ask(repository, |source| source.metadata(repository, descriptor))
     }
 
-    /// Whether the registry has a blob: its last byte is asked for.
+    /// Whether the registry has a blob: its last byte is requested.
     pub fn has(&self, repository: &Repository, blob: &Descriptor) -> Result<bool> {
         let last = blob.size.saturating_sub(1);
         let answer = self.ask(repository, |source| source.open(repository, blob, last).map(drop))?;

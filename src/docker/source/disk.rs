@@ -1,4 +1,4 @@
-//! The classic store from its files, whether or not its engine runs.
+//! The classic store from its files, whether its engine is running or not.
 
 use std::io::Read;
 
@@ -17,7 +17,7 @@ use crate::source::StoredForm;
 pub(super) struct Disk {
     store: ClassicStore,
     folders: ContentFolders,
-    /// What sealift keeps where no pull has left manifests.
+    /// The manifests that sealift keeps for digests without a pull.
     manifests: Option<KeptManifests>,
     images: Vec<StoredImage>,
     label: String,
@@ -74,7 +74,7 @@ impl LocalStore for Disk {
         let Some(image) = self.images.iter().find(is_named) else {
             return Ok(None);
         };
-        // Gone since the list was read.
+        // Removed since the list was read.
         let Some(raw) = self.store.config(&image.id)? else {
             return Ok(None);
         };

@@ -1,4 +1,4 @@
-//! Either store over the Engine API, as `docker save` writes it.
+//! Either store over the Engine API, in the format of `docker save`.
 
 use std::collections::HashMap;
 use std::io::{BufReader, Read};
@@ -15,10 +15,10 @@ use crate::progress::Progress;
 use crate::recover::{DockerSaveStore, LocalStore, StoreImage, names_of};
 use crate::source::StoredForm;
 
-/// An image as the engine tells of it.
+/// An image in the engine's response.
 #[derive(Debug, Clone)]
 pub(super) struct Listed {
-    /// The config's digest in the classic store, the index's or manifest's in the other.
+    /// The config's digest in the classic store, the index's or manifest's in the containerd store.
     pub id: Digest,
     /// Its tags.
     pub tags: Vec<Reference>,
@@ -26,7 +26,7 @@ pub(super) struct Listed {
     pub digests: Vec<Reference>,
 }
 
-/// An answer of `GET /images/json` or `GET /images/{name}/json`.
+/// A response of `GET /images/json` or `GET /images/{name}/json`.
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
@@ -39,7 +39,7 @@ struct Answer {
 
 impl From<Answer> for Listed {
     fn from(answer: Answer) -> Listed {
-        // `<none>:<none>` and the like are no names.
+        // `<none>:<none>` and the like are not names.
         let parse = |names: Option<Vec<String>>| {
             let names = names.into_iter().flatten();
             names.filter_map(|name| name.parse().ok()).collect()
@@ -53,10 +53,9 @@ impl From<Answer> for Listed {
 }
 
 impl Listed {
-    /// The image of a reference; `None` if the engine has none.
+    /// The image of a reference; `None` if the engine does not have it.
     pub fn find(client: &Client, reference: &Reference) -> Result<Option<Listed>> {
-        // By tag and digest at once some versions find nothing.
-        // Without a name it is an id.
+        // With both tag and digest some versions find nothing. Without a name it is an id.
         let name = match reference.digest() {
             Some(digest) => Reference::digested(reference.repository(), digest),
             None => reference.clone(),
@@ -66,13 +65,13 @@ impl Listed {
         Ok(found.map(Listed::from))
     }
 
-    /// The image where ids are those of indexes and manifests: a name's digest is the id, whether or not the name
-    /// was ever pulled or pushed.
+    /// The image in a store whose ids are those of indexes and manifests: a name's digest is the id, whether or
+    /// not the name was ever pulled or pushed.
     pub fn root(&self, repository: &Repository) -> StoreImage {
         StoreImage::new(repository, &[Reference::digested(repository, self.id)], None)
     }
 
-    /// Every name that the engine shows: tags, and digests where there is no tag.
+    /// Every name that the engine shows: tags, and digests of images without a tag.
     pub fn names(client: &Client) -> Result<Vec<Reference>> {
         let mut names = Vec::new();
         for listed in Listed::all(client)? {
@@ -108,11 +107,11 @@ pub(super) struct Export {
     exported: OnceLock<Exported>,
 }
 
-/// What was exported.
+/// The exported images.
 #[derive(Default)]
 struct Exported {
     images: HashMap<String, Listed>,
-    /// One stream, or several where some image cannot be exported.
+    /// One stream, or several if some image cannot be exported.
     streams: Vec<Stream>,
     /// By id: why an image cannot be exported.
     failed: HashMap<Digest, Error>,
@@ -136,8 +135,8 @@ impl Export {
         }
     }
 
-    /// Exports images, all in one stream, so that what they share comes once. One that cannot be exported cuts the
-    /// stream: each half is tried then, until the rest is there.
+    /// Exports images, all in one stream, so that shared content is sent once. One that cannot be exported
+    /// truncates the stream: each half is tried then, until the rest is exported.
     fn export(&self, ids: &[Digest], exported: &mut Exported) -> Result<()> {
         let outcome = match ids {
             [] => return Ok(()),
@@ -187,7 +186,7 @@ impl Export {
         }
     }
 
-    /// What it means that an export ends too early: the engine met something that it lacks, and says nothing of it.
+    /// The error for an export that ends too early: the engine lacks something, and does not report it.
     fn cut(&self, error: Error) -> Error {
         let Error::Refused(finding) = &error else {
             return error;
@@ -216,7 +215,7 @@ impl Export {
             .map_or(&[], |exported| exported.streams.as_slice())
     }
 
-    /// What was exported of a classic store.
+    /// The exports of a classic store.
     fn saved(&self) -> impl Iterator<Item = &DockerSaveStore> {
         self.streams().iter().filter_map(|stream| match stream {
             Stream::Saved(saved) => Some(saved.as_ref()),
@@ -224,7 +223,7 @@ impl Export {
         })
     }
 
-    /// What was exported of a containerd store.
+    /// The exports of a containerd store.
     fn layouts(&self) -> impl Iterator<Item = &dyn Content> {
         self.streams().iter().filter_map(|stream| match stream {
             Stream::Layout(content) => Some(content.as_ref()),

@@ -1,11 +1,12 @@
-//! Docker as a source: what holds its images, read in the best way that this user and host allow.
+//! Docker as a source: its images, read in the best way that this user and host allow.
 //!
-//! - [`disk`]: the classic store, from its files: everything that is known, and layers side by side; needs root
+//! - [`disk`]: the classic store, from its files: everything that is known, and several layers at a time; needs
+//!   root
 //! - [`content`]: the containerd store, from containerd's content folder; needs root
-//! - [`export`]: either store over the Engine API, as `docker save` writes it: one stream, copied first
+//! - [`export`]: either store over the Engine API, in the format of `docker save`: one stream, copied first
 //!
-//! Manifests in the classic store's content folder, compressed digests in its `distribution` folder, and layers in
-//! parallel are what root gains.
+//! Only root gets the manifests in the classic store's content folder, the compressed digests in its
+//! `distribution` folder, and layers in parallel.
 
 mod content;
 mod disk;
@@ -27,7 +28,7 @@ use crate::load::Obstacle;
 use crate::progress::Progress;
 use crate::recover::LocalStore;
 
-/// What holds the images of the Docker that is meant; of one that does not run, its files do.
+/// The store of a running Docker, or the files of one that is not running.
 ///
 /// # Errors
 ///
@@ -56,7 +57,7 @@ pub fn local_store(
     }
 }
 
-/// What helps besides, where nothing answers.
+/// An additional hint, if nothing answers.
 fn downed(error: Error) -> Error {
     const ELSE: &str = "--data-root DIR reads the classic store of a Docker that is not running";
     match error {
@@ -75,7 +76,7 @@ fn downed(error: Error) -> Error {
     }
 }
 
-/// Why no Docker runs where the environment says, if that is seen without asking it.
+/// Why no Docker is running where the environment says, if that can be seen without asking it.
 pub fn absence(options: &Options) -> Option<String> {
     match Endpoint::find(&options.environment) {
         Ok(Endpoint::Unix(socket)) if !socket.exists() => {

@@ -1,7 +1,7 @@
-//! A lost manifest, written again from what is known of its config and layers. Its digest proves it.
+//! Rebuilds a lost manifest from what is known about its config and layers. Its digest proves it.
 //!
-//! A layer may have been stored as several blobs: each registry has its own. So every choice of blobs is tried with
-//! every template. If only one stored size is unknown, it is searched for.
+//! A layer may be stored as several blobs, because registries may have different ones. Every choice of blobs is
+//! tried with every template. If only one stored size is unknown, it is searched for.
 
 mod sizes;
 pub mod templates;
@@ -15,14 +15,14 @@ use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::oci::Digest;
 
-/// How long an unknown size is searched for, on all cores.
+/// Time limit of the search for an unknown size, on all cores.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Most choices of blobs that are tried.
 const MAX_CHOICES: usize = 1024;
-/// Most choices in which a size is searched for.
+/// Most choices for which a size is searched for.
 const MAX_GAPS: usize = 16;
 
-/// What is known of a manifest that is lost.
+/// What is known about a lost manifest.
 #[derive(Debug)]
 pub struct LostManifest {
     /// Its digest.
@@ -33,18 +33,18 @@ pub struct LostManifest {
     pub layers: Vec<Layer>,
 }
 
-/// What is known of one layer of a lost manifest.
+/// What is known about one layer of a lost manifest.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// Digest of the uncompressed tar. Where a layer occurs twice in an image, it is the same blob both times.
+    /// Digest of the uncompressed tar. A layer that occurs twice in an image is the same blob both times.
     pub diff_id: Digest,
-    /// What it may be stored as, the likeliest first.
+    /// The blobs that it may be stored as, the likeliest first.
     pub candidates: Vec<Candidate>,
-    /// Whether nothing tells that, so that it is only assumed.
+    /// Whether these are only assumed.
     pub is_assumed: bool,
     /// Uncompressed bytes.
     pub uncompressed: u64,
-    /// Stored bytes that encoders made of it, the likeliest first.
+    /// Sizes that encoders produced for it, the likeliest first.
     pub near: Vec<u64>,
 }
 
@@ -57,27 +57,27 @@ pub struct Candidate {
     pub size: Option<u64>,
 }
 
-/// Why a manifest could not be written again. Layers are told by their places, the base being 0.
+/// Why a manifest could not be rebuilt. Layers are counted from the base, which is 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unrecovered {
-    /// Nothing tells which blobs these layers are stored as.
+    /// The blobs of these layers are not known.
     Digests(Vec<usize>, usize),
     /// More than one stored size is unknown.
     Sizes(Vec<usize>, usize),
-    /// The only unknown size was searched for.
+    /// There was only one unknown size, and the search failed.
     Searched {
-        /// The layer's place.
+        /// The layer's position.
         layer: usize,
-        /// How many layers there are.
+        /// Number of layers.
         of: usize,
         /// Digest of its stored bytes.
         digest: Digest,
-        /// For how long, if not every possible size was tried.
+        /// The time limit, if not every possible size was tried.
         given_up: Option<Duration>,
     },
-    /// What is assumed of these layers does not give the digest.
+    /// The assumed blobs of these layers do not reproduce the digest.
     Assumed(Vec<usize>, usize),
-    /// Everything is known, and no template has the digest.
+    /// Everything is known, and no template reproduces the digest.
     Template,
 }
 
@@ -145,7 +145,7 @@ fn places(layers: &[usize], of: usize) -> String {
 }
 
 impl LostManifest {
-    /// The manifest, if what is known is enough. An unknown size is searched for if `patience` says for how long.
+    /// The manifest, if enough is known. With `patience`, an unknown size is searched for that long.
     ///
     /// # Errors
     ///
@@ -206,7 +206,7 @@ impl LostManifest {
         }
     }
 
-    /// Searches for the one size that is unknown in each of these choices. Otherwise whether all sizes were tried.
+    /// Searches for the unknown size in each of these choices. Otherwise returns whether all sizes were tried.
     fn search(
         &self,
         gaps: &[(usize, Vec<Candidate>)],
@@ -247,7 +247,7 @@ impl LostManifest {
         diff_id(one) == diff_id(other)
     }
 
-    /// The places of the layers whose size is unknown in a choice.
+    /// The positions of the layers whose size is unknown in a choice.
     fn unknown(&self, choice: &[Candidate]) -> Vec<usize> {
         let choice = choice.iter().enumerate();
         choice
@@ -255,7 +255,7 @@ impl LostManifest {
             .collect()
     }
 
-    /// One candidate for each layer, in every way: first those that take the nth candidate everywhere.
+    /// One candidate for each layer, in all combinations: first those with the nth candidate everywhere.
     fn choices(&self) -> impl Iterator<Item = Vec<Candidate>> + '_ {
         let mut diff_ids: Vec<Digest> = Vec::new();
         let mut counts = Vec::new();

@@ -1,7 +1,7 @@
-//! The search for the one stored size that is missing in a manifest: the manifest's digest proves it.
+//! Searches for the one stored size that is missing in a manifest. The manifest's digest proves it.
 //!
-//! All that stands before the number is hashed once. The search begins at the sizes that encoders made of the layer
-//! and goes outward from each.
+//! Everything before the number is hashed once. The search starts at the sizes that encoders produced, and goes
+//! outward from each.
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
@@ -15,16 +15,16 @@ use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Hasher};
 
-/// Distances from a beginning that are tried at a time.
+/// Distances from a start that are tried at a time.
 const STRIDE: u64 = 256;
-/// How much further the search goes with the likeliest template than with each of the others, which are many.
+/// How much further the search goes with the likeliest template than with each of the many others.
 const HEAD_START: u64 = 8;
-/// Most sizes that the search begins at.
+/// Most starts of the search.
 const MAX_STARTS: usize = 4;
-/// Stands in a manifest's text where the size is missing: longer than any real one.
+/// Placeholder for the missing size in a manifest's text: longer than any real one.
 const HOLE: u64 = u64::MAX;
 
-/// The sizes that are possible, and where to begin.
+/// The possible sizes, and where to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Near {
     least: u64,
@@ -33,17 +33,17 @@ pub(super) struct Near {
 }
 
 impl Near {
-    /// Those of a layer of so many uncompressed bytes, of which encoders made these.
+    /// The sizes for a layer with this many uncompressed bytes, for which encoders produced these.
     pub(super) fn of(uncompressed: u64, made: &[u64]) -> Near {
-        // DEFLATE makes a thousandth of what it takes at least. Where nothing can be compressed, blocks and gzip members
-        // add their frames.
+        // DEFLATE produces at least a thousandth of its input. Incompressible data adds the frames of blocks
+        // and gzip members.
         let least = uncompressed / 1100;
         let most = uncompressed
             .saturating_add(uncompressed / 256)
             .saturating_add(4096);
         let mut starts: Vec<u64> = Vec::new();
         for size in made.iter().map(|size| (*size).clamp(least, most)) {
-            // Those that are close together are reached from one as well.
+            // Starts that are close together count as one.
             let is_near = |start: &u64| start.abs_diff(size) <= size / 512;
             if starts.len() < MAX_STARTS && !starts.iter().any(is_near) {
                 starts.push(size);
@@ -55,13 +55,13 @@ impl Near {
         Near { least, most, starts }
     }
 
-    /// How far it is from the beginnings to the sizes that are farthest.
+    /// Distance from the starts to the farthest sizes.
     fn reach(&self) -> u64 {
         let far = |start: &u64| (start.saturating_sub(self.least)).max(self.most.saturating_sub(*start));
         self.starts.iter().map(far).max().unwrap_or_default()
     }
 
-    /// The sizes at a distance from the nth beginning, without those that are nearer to another.
+    /// The sizes at a distance from the nth start, without those that are nearer to another.
     fn at(&self, nth: usize, distance: u64) -> impl Iterator<Item = u64> + '_ {
         let start = self.starts.get(nth).copied();
         let below = start.and_then(|start| start.checked_sub(distance));
@@ -77,20 +77,20 @@ impl Near {
     }
 }
 
-/// A manifest with a size missing, at one place or at several.
+/// A manifest with a missing size, at one or several places.
 pub(super) struct Gap<'a> {
     template: &'static Template,
-    /// Before the first hole.
+    /// The text before the first hole.
     head: String,
-    /// The state of the hash behind that.
+    /// The state of the hash after it.
     state: Hasher,
-    /// Behind each hole.
+    /// The text after each hole.
     rest: Vec<String>,
     near: &'a Near,
 }
 
 impl<'a> Gap<'a> {
-    /// Takes what writes the manifest with a size.
+    /// Takes the function that writes the manifest with a size.
     pub(super) fn new(
         digest: &Digest,
         template: &'static Template,
@@ -137,18 +137,18 @@ impl<'a> Gap<'a> {
     }
 }
 
-/// One of many pieces of work that come up again and again, each time further out.
+/// One of many pieces of work that recur, each time further out.
 struct Turn<'a> {
     gap: &'a Gap<'a>,
-    /// Which of its beginnings.
+    /// Which of its starts.
     start: usize,
-    /// Distances at each time, in [`STRIDE`]s, and which of them.
+    /// Number of [`STRIDE`]s in each round, and which of them.
     pace: u64,
     step: u64,
 }
 
 impl Turn<'_> {
-    /// The size that the digest proves, if it is among those of this round.
+    /// The size that the digest proves, if it is in this round.
     fn take(&self, round: u64, digest: &Digest) -> Option<u64> {
         let first = (round * self.pace + self.step) * STRIDE;
         (first..first + STRIDE)
@@ -157,8 +157,8 @@ impl Turn<'_> {
     }
 }
 
-/// Searches on all cores for so long. Gives the template and the manifest's bytes; otherwise whether every possible
-/// size was tried.
+/// Searches on all cores for this time. Returns the template and the manifest's bytes, or whether every
+/// possible size was tried.
 ///
 /// # Errors
 ///
@@ -214,7 +214,7 @@ pub(super) fn search(
     thread::scope(|scope| {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         for _ in 1..cores {
-            // Where no more threads are to be had, there are fewer at work.
+            // If a thread cannot be started, there are fewer workers.
             let _ = thread::Builder::new().spawn_scoped(scope, work);
         }
         work();

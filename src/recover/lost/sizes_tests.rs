@@ -10,7 +10,7 @@ fn blob(text: &str, size: u64) -> Blob {
     Blob { digest, size }
 }
 
-/// An image of these stored sizes, of which those that are `None` are to be found.
+/// An image with these stored sizes, of which those that are `None` are to be found.
 fn lost(template: &Template, sizes: &[u64], known: &[Option<u64>], near: &[u64]) -> LostManifest {
     let config = blob("config", 1234);
     let blobs: Vec<Blob> = (0..)

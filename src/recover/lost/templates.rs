@@ -22,10 +22,10 @@ pub struct Blob {
 /// How a tool writes manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Template {
-    /// Who writes so.
+    /// The tools that write it.
     pub users: &'static str,
     types: Types,
-    /// What stands for one level of indentation; `None` if all is on one line.
+    /// One level of indentation; `None` if everything is on one line.
     indent: Option<&'static str>,
     head: Head,
     order: Order,
@@ -53,10 +53,10 @@ enum Order {
     DigestThenSize,
 }
 
-/// A manifest that was had again.
+/// A rebuilt manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// What it was made by.
+    /// The template that wrote it.
     pub template: &'static Template,
     /// Its media type.
     pub media_type: MediaType,
@@ -132,7 +132,7 @@ pub fn all() -> impl Iterator<Item = &'static Template> {
     std::iter::once(&DOCKER_PUSH).chain(&OTHERS)
 }
 
-/// The manifest of this digest, if one of the templates gives it.
+/// The manifest with this digest, if one of the templates reproduces it.
 pub fn find(expected: &Digest, config: Blob, layers: &[Blob]) -> Option<Rebuilt> {
     all().find_map(|template| {
         let bytes = template.write(config, layers).into_bytes();
@@ -213,7 +213,7 @@ impl Template {
         self.listed(depth, ['{', '}'], &items)
     }
 
-    /// Items between brackets, as Go's `encoding/json` sets them.
+    /// Items between brackets, formatted like Go's `encoding/json`.
     fn listed(&self, depth: usize, [open, close]: [char; 2], items: &[String]) -> String {
         let mut text = String::from(open);
         for (at, item) in items.iter().enumerate() {
@@ -227,7 +227,7 @@ impl Template {
         text
     }
 
-    /// The beginning of a line.
+    /// The start of a line.
     fn line(&self, depth: usize) -> String {
         self.indent
             .map_or_else(String::new, |indent| format!("\n{}", indent.repeat(depth)))
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    /// Finds the template of a manifest by what it names.
+    /// Finds the template of a manifest, by its parsed content.
     fn found(bytes: &[u8], media_type: &str) -> Option<Rebuilt> {
         let parsed = Document::parse(&MediaType::new(media_type), bytes.to_vec()).unwrap();
         let Document::Manifest(manifest) = parsed else {

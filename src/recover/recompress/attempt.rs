@@ -12,7 +12,7 @@ use crate::oci::{Digest, Hasher};
 
 /// Uncompressed bytes that are read, hashed and compressed at once.
 const PIECE: usize = 256 << 10;
-/// Stored bytes that are a small difference.
+/// A small difference, in stored bytes.
 const NEAR: u64 = 1 << 10;
 
 /// One worker: its buffer, and its temporary file once it has compressed something.
@@ -22,14 +22,14 @@ pub(super) struct Worker<'a> {
     spool: Option<Spool>,
 }
 
-/// What the first pass over a layer has found out.
+/// The results of the first pass over a layer.
 struct Seen {
     boundaries: Boundaries,
     /// Uncompressed bytes.
     size: u64,
 }
 
-/// What the first pass over a layer is finding out.
+/// The state of the first pass over a layer.
 struct Looking {
     hasher: Hasher,
     boundaries: Boundaries,
@@ -80,7 +80,7 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Compresses a layer once. The first time it also checks the uncompressed bytes against the diff id.
+    /// Compresses a layer once. The first pass also verifies the uncompressed bytes against the diff id.
     fn attempt(
         &mut self,
         job: &Job<'_>,
@@ -132,16 +132,16 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// What was tried in vain.
+/// A failed attempt.
 struct Miss {
     deflate: Deflate,
     /// Stored bytes, if they were not more than expected.
     size: Option<u64>,
-    /// Uncompressed bytes after which there were more.
+    /// Uncompressed bytes after which they were more.
     dropped: Option<u64>,
 }
 
-/// Whether an encoder need not be tried after these.
+/// Whether these attempts rule an encoder out.
 fn is_ruled_out(deflate: Deflate, misses: &[Miss], expected: &Expected, seen: &Seen) -> bool {
     let size = match expected {
         Expected::Exactly(stored) => Some(stored.size),
@@ -154,9 +154,9 @@ fn is_ruled_out(deflate: Deflate, misses: &[Miss], expected: &Expected, seen: &S
     }
 }
 
-/// Whether zlib may give this stored size at a level, by what it gave at others: about as much as at the levels
-/// next to it, or something between. There are layers of which a higher level makes more: by up to a tenth, most of
-/// all up to level 3, which zlib reaches in another way than those above.
+/// Whether zlib may produce this stored size at a level, given the sizes at other levels: about as much as at
+/// the next levels, or something between. For some layers a higher level produces more: by up to a tenth,
+/// mostly up to level 3, which uses another algorithm than those above.
 fn zlib_may_reach(level: u32, misses: &[Miss], expected: u64, uncompressed: u64) -> bool {
     let tried = || {
         misses.iter().filter_map(|miss| match miss.deflate {
@@ -185,7 +185,7 @@ fn zlib_may_reach(level: u32, misses: &[Miss], expected: u64, uncompressed: u64)
 }
 
 impl Miss {
-    /// Whether another way of Go's is of no use after this one.
+    /// Whether another encoder of Go's cannot succeed after this one.
     fn rules_out(&self, other: Deflate, expected: Option<u64>, seen: &Seen) -> bool {
         let (Deflate::Go(level, writes), Deflate::Go(other_level, other_writes)) = (self.deflate, other)
         else {
@@ -195,7 +195,7 @@ impl Miss {
         level == other_level && (ends(writes) == ends(other_writes) || self.is_far_from(expected, seen.size))
     }
 
-    /// Whether the output's size differs from what is expected by more than it does by where Writes ended.
+    /// Whether the output's size differs from the expected one by more than the ends of Writes can explain.
     fn is_far_from(&self, expected: Option<u64>, uncompressed: u64) -> bool {
         expected.is_some_and(|expected| {
             let (least, most) = self.sizes(expected, uncompressed);
@@ -204,11 +204,11 @@ impl Miss {
         })
     }
 
-    /// The least and the most stored bytes that all of the layer may have given.
+    /// The least and the most stored bytes that the whole layer may have produced.
     fn sizes(&self, expected: u64, uncompressed: u64) -> (u64, u64) {
         match (self.size, self.dropped) {
             (Some(size), _) => (size, size),
-            // Whatever the rest is, DEFLATE makes a thousandth of it at least.
+            // Whatever the rest is, DEFLATE produces at least a thousandth of it.
             (None, at) => {
                 let rest = uncompressed.saturating_sub(at.unwrap_or(uncompressed));
                 (expected.saturating_add(rest / 1032), u64::MAX)
@@ -217,7 +217,7 @@ impl Miss {
     }
 }
 
-/// The encoder that a layer is of, and its digest, if that is one that is expected.
+/// The encoder of a layer, and its digest, if that is an expected one.
 fn fit(job: &Job<'_>, output: &Output) -> Option<(&'static super::Encoder, Digest)> {
     output.digests().find(|(_, digest)| match &job.layer.expected {
         Expected::Exactly(stored) => stored.size == output.count() && stored.digest == *digest,
@@ -232,23 +232,23 @@ struct Pass<'a> {
     spool: &'a Spool,
     diff_id: &'a Digest,
     deflate: Deflate,
-    /// Until more came out than was expected.
+    /// Dropped when the output exceeds the expected size.
     compressor: Option<Compressor<Output>>,
     /// Uncompressed bytes so far.
     at: u64,
-    /// Uncompressed bytes after which more came out than was expected.
+    /// Uncompressed bytes after which the output exceeded the expected size.
     dropped: Option<u64>,
 }
 
 impl Pass<'_> {
-    /// Compresses all bytes; `None` if more came out than was expected.
+    /// Compresses all bytes; `None` if the output exceeds the expected size.
     fn run(&mut self, buffer: &mut [u8], seen: &mut Option<Seen>) -> Result<Option<Output>> {
         let mut looking = seen.is_none().then(|| Looking {
             hasher: Hasher::like(self.diff_id),
             boundaries: Boundaries::new(),
         });
         let mut reader = self.shared.uncompressed.open(self.diff_id)?;
-        // The first pass goes to the end: the bytes must be proven.
+        // The first pass goes to the end, because the bytes must be verified.
         while looking.is_some() || self.compressor.is_some() {
             self.shared.check()?;
             let count = fill(&mut *reader, buffer).map_err(|error| self.unreadable(error))?;
@@ -323,7 +323,7 @@ impl Pass<'_> {
     }
 }
 
-/// Reads until the buffer is full or nothing more comes.
+/// Reads until the buffer is full or the reader ends.
 fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(free) = buffer.get_mut(filled..).filter(|free| !free.is_empty()) {

@@ -1,9 +1,9 @@
-//! Where one Write of a tar to Go's encoder ended and another began, as far as that can show in its output.
+//! Where one Write of a tar to Go's encoder ended and another began, as far as the output depends on it.
 //!
-//! Who assembles a layer's tar writes headers, contents and padding each on its own. At levels 2 to 9 a Write can
-//! show that ends within the last 258 bytes before a multiple of 32 KiB, and from 65,278 bytes on: Go's window
-//! then slides early. Ends at multiples of 512 are none of these, so that in a tar only those before a padding
-//! are left.
+//! A program that assembles a layer's tar writes headers, contents and padding separately. At levels 2 to 9 the
+//! end of a Write matters if it is within the last 258 bytes before a multiple of 32 KiB, and from 65,278 bytes
+//! on: Go's window then slides early. Ends at multiples of 512 do not matter, so in a tar only those before a
+//! padding do.
 
 use tar::{EntryType, Header, PaxExtensions};
 
@@ -14,18 +14,18 @@ const BLOCK: usize = 512;
 const FIRST: u64 = 65_278;
 /// How far Go's window slides.
 const SLIDE: u64 = 32 << 10;
-/// How much of it must lie behind an end that shows.
+/// How much of it must follow an end that matters.
 const LATE: u64 = FIRST % SLIDE;
-/// The longest extended header that is looked into, in bytes; Go takes no longer ones.
+/// The longest extended header that is parsed, in bytes; Go accepts no longer ones.
 const LONGEST_HEADER: u64 = 1 << 20;
 
-/// Follows a tar, and gathers where Writes ended.
+/// Follows a tar, and collects where Writes ended.
 #[derive(Debug)]
 pub(super) struct Boundaries {
     /// Bytes of the tar so far.
     at: u64,
     state: State,
-    /// The size that an extended header gave for the next entry.
+    /// The size of the next entry, from an extended header.
     size: Option<u64>,
     found: Vec<(u64, Of)>,
 }
@@ -39,15 +39,15 @@ enum Of {
 #[derive(Debug)]
 enum State {
     Header(Vec<u8>),
-    /// Data of which so much is left; `pax` gathers it if it may name the next entry's size.
+    /// Data with this much left; `pax` collects it if it may have the next entry's size.
     Data {
         left: u64,
         of: Of,
         pax: Option<Vec<u8>>,
     },
-    /// Padding of which so much is left.
+    /// Padding with this much left.
     Padding(u64),
-    /// This is no tar: there are no ends in it.
+    /// Not a tar, so there are no ends in it.
     Lost,
 }
 
@@ -61,7 +61,7 @@ impl Boundaries {
         }
     }
 
-    /// Takes the next bytes of the tar.
+    /// Adds the next bytes of the tar.
     pub(super) fn take(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let count = match &mut self.state {
@@ -77,7 +77,7 @@ impl Boundaries {
         }
     }
 
-    /// The ends that show, by how it was written, in order.
+    /// The ends that matter, depending on how it was written, in order.
     pub(super) fn ends(&self, writes: Writes) -> Vec<u64> {
         let counts = |of: Of| match writes {
             Writes::Whole => false,
@@ -90,7 +90,7 @@ impl Boundaries {
             .collect()
     }
 
-    /// The ends that show behind `start` bytes and up to `end`.
+    /// The ends that matter after `start` bytes and up to `end`.
     pub(super) fn ends_within(&self, start: u64, end: u64, writes: Writes) -> Vec<u64> {
         let mut ends = self.ends(writes);
         ends.retain(|at| (start + 1..=end).contains(at));
@@ -173,7 +173,7 @@ impl Boundaries {
     }
 }
 
-/// Whether an entry has no data whatever its size says, as Go's reader has it.
+/// Whether Go's reader treats an entry as having no data, whatever its size field says.
 fn has_no_data(kind: EntryType) -> bool {
     kind.is_hard_link()
         || kind.is_symlink()
@@ -183,7 +183,7 @@ fn has_no_data(kind: EntryType) -> bool {
         || kind.is_fifo()
 }
 
-/// The size that an extended header's data give, if they do.
+/// The size in an extended header's data, if it has one.
 fn size_in(pax: &[u8]) -> Option<u64> {
     PaxExtensions::new(pax)
         .flatten()
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn ends_shortly_before_a_slide_are_found() {
-        // The size of the only file, and where it ends if that shows.
+        // The size of the only file, and where it ends if that matters.
         for (size, end) in [
             (65_277 - 512, None),
             (65_278 - 512, Some(65_278)),
@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn extended_headers_count_apart_and_their_sizes_count() {
-        // Behind two blocks of a file and a header, a long name ends shortly before 64 KiB; behind two headers and a
-        // block, a file ends shortly before 96 KiB.
+        // After two blocks of a file and a header, a long name ends shortly before 64 KiB; after two headers
+        // and a block, a file ends shortly before 96 KiB.
         let (name, file) = (65_436 - 3 * 512, 98_297 - 65_536 - 3 * 512);
         let pax = format!("14 size={file}\n");
         assert_eq!(pax.len(), 14);
@@ -261,7 +261,7 @@ mod tests {
             (b'0', 512, b""),
             (b'L', name, b""),
             (b'x', pax.len(), pax.as_bytes()),
-            // The size that counts is the extended header's.
+            // The extended header's size applies.
             (b'0', 1, &vec![b'y'; file]),
             (b'0', 1, b""),
         ]);
@@ -293,9 +293,9 @@ mod tests {
 
     #[test]
     fn such_an_end_shows_in_gos_output() {
-        // Every position has its only match 32,766 bytes before, which is out of reach after a slide until the window
-        // has grown to it. From there on matches of 258 bytes lead to the very position that an early slide is
-        // decided at.
+        // Every position has its only match 32,766 bytes before, which is out of reach after a slide until the
+        // window has grown to it. From there on, matches of 258 bytes lead to the exact position at which an
+        // early slide is decided.
         let mut state = 1_u32;
         let noise: Vec<u8> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -1,4 +1,4 @@
-//! Encoders at work: the uncompressed bytes of a layer go in, a gzip stream comes out.
+//! Encoders: the uncompressed bytes of a layer go in, a gzip stream comes out.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use super::encoders::{Deflate, HEADER};
 use crate::goflate;
 
-/// Compressed bytes that zlib's output waits in.
+/// Buffer for zlib's output, in bytes.
 const OUTPUT: usize = 64 << 10;
 
 /// Compresses one layer. Ten bytes of a header come first, whatever the encoder's header is.
@@ -24,7 +24,7 @@ impl<W: Write> Compressor<W> {
         }
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub(super) fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Compressor::Go(encoder) => encoder.write_all(bytes),
@@ -32,7 +32,7 @@ impl<W: Write> Compressor<W> {
         }
     }
 
-    /// Says that a Write ended here.
+    /// Marks that a Write ended here.
     pub(super) fn cut(&mut self) {
         if let Compressor::Go(encoder) = self {
             encoder.cut();
@@ -89,7 +89,7 @@ impl<W: Write> Zlib<W> {
         }
     }
 
-    /// Lets zlib fill the output once.
+    /// Fills the output once.
     fn step(&mut self, bytes: &[u8], flush: FlushCompress) -> io::Result<Status> {
         if self.output.len() == self.output.capacity() {
             self.drain()?;

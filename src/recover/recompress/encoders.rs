@@ -1,7 +1,7 @@
-//! The table of encoders that layers are compressed with: what is known about each, and which tools use it.
+//! The table of encoders of layers: what is known about each, and which tools use it.
 //!
-//! Sources: the gzip headers of real blobs and of the tools named here; RFC 1952 for what the bytes mean. The
-//! time is zero and no name is set in all rows: tools leave them so, for stable digests.
+//! Sources: the gzip headers of real blobs and of the tools named here; RFC 1952 for the meaning of the bytes.
+//! In all rows the time is zero and there is no name, because tools aim for stable digests.
 
 use std::fmt;
 
@@ -10,14 +10,14 @@ use crate::goflate::Level;
 /// Bytes of a gzip header without optional fields.
 pub const HEADER: usize = 10;
 
-/// What a gzip header says made it, its last byte.
+/// The system in a gzip header, its last byte.
 mod system {
     pub const FAT: u8 = 0;
     pub const UNIX: u8 = 3;
     pub const UNKNOWN: u8 = 255;
 }
 
-/// What makes a DEFLATE stream. Encoders that share one differ in their headers alone.
+/// The encoder of a DEFLATE stream. Encoders that share one differ only in their headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deflate {
     /// Go's `compress/flate` at a level.
@@ -26,27 +26,27 @@ pub enum Deflate {
     Zlib(u32),
 }
 
-/// How a tar was handed to Go's encoder, which can show in its output at levels 2 to 9.
+/// How a tar was written to Go's encoder, on which its output may depend at levels 2 to 9.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writes {
-    /// As one, or through a buffer of a power of two of at least 512 bytes.
+    /// In one Write, or through a buffer of a power of two of at least 512 bytes.
     Whole,
-    /// Another Write began behind the content of each file.
+    /// Another Write began after the content of each file.
     Contents,
-    /// And behind the data of each extended header.
+    /// Also after the data of each extended header.
     ContentsAndHeaders,
 }
 
 /// One way to compress layers.
 #[derive(Debug)]
 pub struct Encoder {
-    /// What it is called. Encoders that differ in their headers alone may share a name.
+    /// Its name. Encoders that differ only in their headers may share one.
     pub name: &'static str,
     /// The gzip header that it writes.
     pub header: [u8; HEADER],
-    /// What makes the DEFLATE stream behind the header; `None` if it is not known how to make the same.
+    /// The encoder of the DEFLATE stream after the header; `None` if it cannot be reproduced.
     pub deflate: Option<Deflate>,
-    /// Uncompressed bytes of the blocks that are compressed each on its own, if it works so.
+    /// Uncompressed bytes of a block, if blocks are compressed separately.
     pub block: Option<usize>,
     /// The tools that use it.
     pub users: &'static str,
@@ -62,7 +62,7 @@ const BY_ZLIB: &str =
 const BY_PYTHON: &str = "Python from 3.7 on";
 const BY_OLD_PYTHON: &str = "Python before 3.7, which calls every level the best";
 
-/// An encoder that is zlib at a level. Which of them it is shows in the header alone, so they share a name.
+/// An encoder that is zlib at a level. Only the header shows which one it is, so they share a name.
 const fn zlib(level: u32, header: [u8; HEADER], users: &'static str) -> Encoder {
     let name = match level {
         1 => "zlib 1",
@@ -84,8 +84,8 @@ const fn zlib(level: u32, header: [u8; HEADER], users: &'static str) -> Encoder 
     }
 }
 
-/// All that is known, the likeliest first. Of zlib's levels 6, 9 and 1 are the ones that tools choose; their sizes
-/// tell which of the others can be meant.
+/// All known encoders, the likeliest first. Of zlib's levels, tools choose 6, 9 and 1; their sizes show which
+/// of the others are possible.
 pub static ENCODERS: [Encoder; 39] = [
     Encoder {
         name: "Go gzip -1",
@@ -111,7 +111,7 @@ pub static ENCODERS: [Encoder; 39] = [
     Encoder {
         name: "Go gzip 1",
         header: header(4, system::UNKNOWN),
-        // How it is handed over does not show at level 1.
+        // The Writes do not matter at level 1.
         deflate: Some(Deflate::Go(Level::FASTEST, Writes::Whole)),
         block: None,
         users: "go-containerregistry: crane, ko, kaniko",
@@ -154,7 +154,7 @@ pub static ENCODERS: [Encoder; 39] = [
     Encoder {
         name: "Go gzip -1 of Go 1.27",
         header: header(0, system::UNKNOWN),
-        // Go's own package has another matcher since then.
+        // Go's own package has had another matcher since then.
         deflate: None,
         block: None,
         users: "docker push, buildkit and containerd, built with Go 1.27",
@@ -169,7 +169,8 @@ pub static ENCODERS: [Encoder; 39] = [
     Encoder {
         name: "GNU gzip",
         header: header(0, system::UNIX),
-        // Equal to zlib's for what fits one block, about 30 KiB, and found there; then its blocks end elsewhere.
+        // Equal to zlib's for what fits into one block, about 30 KiB, and found there. Beyond that, its blocks
+        // end elsewhere.
         deflate: None,
         block: None,
         users: "gzip -n on Linux",
@@ -212,10 +213,10 @@ pub static ENCODERS: [Encoder; 39] = [
 ];
 
 impl Deflate {
-    /// What `docker push` from the classic store gives.
+    /// The encoder of `docker push` from the classic store.
     pub const DOCKER_PUSH: Deflate = Deflate::Go(Level::DEFAULT, Writes::Contents);
 
-    /// All that can be made, each once, the likeliest first.
+    /// All that can be reproduced, each once, the likeliest first.
     pub fn all() -> Vec<Deflate> {
         let mut all = Vec::new();
         for deflate in ENCODERS.iter().filter_map(|encoder| encoder.deflate) {
@@ -226,7 +227,7 @@ impl Deflate {
         all
     }
 
-    /// The encoders that have it.
+    /// The encoders that use it.
     pub fn encoders(self) -> impl Iterator<Item = &'static Encoder> {
         ENCODERS
             .iter()
@@ -234,7 +235,7 @@ impl Deflate {
     }
 }
 
-/// What to call these in a list: each once, and zlib's levels together.
+/// Their names in a list: each once, and zlib's levels together.
 pub(super) fn names(deflates: &[Deflate]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     let mut levels = Vec::new();

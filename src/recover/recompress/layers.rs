@@ -20,15 +20,15 @@ use crate::transfer;
 
 /// Most uncompressed bytes of a trial layer: a small one that is recompressed before all others, to learn the encoder.
 const TRIAL: u64 = 8 << 20;
-/// How many times as many bytes the other layers must have for a trial to be worth it.
+/// The trial pays off if the other layers have this many times as many bytes.
 const TRIAL_SAVES: u64 = 16;
 
 /// How layers are recompressed.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where recompressed layers go: it needs room for all of them.
+    /// Folder for recompressed layers: it needs room for all of them.
     pub tmpdir: PathBuf,
-    /// Layers to recompress at once. More of them than there are cores let equal ones end together.
+    /// Number of layers to recompress at the same time. If there are more than cores, equal ones end together.
     pub jobs: NonZeroUsize,
 }
 
@@ -57,22 +57,22 @@ pub enum Expected {
     Exactly(Descriptor),
     /// One of these digests, the likeliest first.
     OneOf(Vec<Digest>),
-    /// Whatever the first encoder of this kind gives, in one pass: there is nothing to compare it with.
+    /// The output of the first encoder of this kind, in one pass, because there is nothing to compare it with.
     Anything(Deflate),
 }
 
-/// What became of a layer.
+/// The result for a layer.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// It has the digest that was expected, if one was.
+    /// It has the expected digest, if there was one.
     Recompressed(Recompressed),
     /// No encoder reproduced it.
     Unmatched {
         /// Why.
         reason: Reason,
-        /// Uncompressed bytes; zero if it is not here.
+        /// Uncompressed bytes; zero if it is missing.
         size: u64,
-        /// Stored bytes that encoders made of it, in the order in which they were tried.
+        /// Sizes that encoders produced, in the order in which they were tried.
         made: Vec<u64>,
     },
     /// Its uncompressed bytes cannot be read, or are wrong.
@@ -84,7 +84,8 @@ impl Outcome {
     ///
     /// # Errors
     ///
-    /// If the error concerns all layers: what can be written, and files of this machine that cannot be read.
+    /// If the error concerns all layers: files that cannot be written, and files of this machine that cannot be
+    /// read.
     fn of(outcome: Result<Outcome>) -> Result<Outcome> {
         match outcome {
             Err(
@@ -107,14 +108,14 @@ pub struct Recompressed {
     pub size: u64,
     /// The encoder that made it.
     pub encoder: &'static Encoder,
-    /// Where it is: in an unnamed temporary file, which is gone with the last [`Stored`] in it.
+    /// Where it is: in an unnamed temporary file, which is removed with the last [`Stored`] in it.
     pub stored: Stored,
 }
 
 /// Why a layer's stored form was not reproduced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// No known encoder makes it so.
+    /// No known encoder reproduces it.
     #[error("no known encoder reproduces it (tried {})", tried.join(", "))]
     Encoder {
         /// What was tried, in order.
@@ -129,7 +130,7 @@ pub enum Reason {
     /// Its media type is unknown.
     #[error("{} is not a layer type that can be recompressed", crate::escape::Escaped(.0))]
     MediaType(String),
-    /// It is not here.
+    /// It is missing.
     #[error("its uncompressed tar is not here")]
     Absent,
 }
@@ -148,8 +149,8 @@ impl Reason {
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if the temporary files cannot be written or a local file not be read; [`Error::Interrupted`]. What is
-/// wrong with one layer is its [`Outcome::Failed`].
+/// [`Error::Io`] if the temporary files cannot be written or a local file not be read; [`Error::Interrupted`].
+/// A problem of one layer is its [`Outcome::Failed`].
 pub fn recompress(
     uncompressed: &dyn Uncompressed,
     missing: &[MissingLayer],
@@ -220,14 +221,14 @@ fn hopeless(layer: &MissingLayer, size: Option<u64>) -> Option<Outcome> {
 
 /// A layer to recompress.
 pub(super) struct Job<'a> {
-    /// Its place among the missing layers.
+    /// Its position among the missing layers.
     at: usize,
     pub(super) layer: &'a MissingLayer,
     /// Uncompressed bytes.
     pub(super) size: u64,
 }
 
-/// What the workers share.
+/// State shared by the workers.
 pub(super) struct Recompression<'a> {
     pub(super) uncompressed: &'a dyn Uncompressed,
     pub(super) options: &'a Options,
@@ -235,7 +236,7 @@ pub(super) struct Recompression<'a> {
     interrupt: &'a Interrupt,
     /// A worker failed.
     stop: AtomicBool,
-    /// What can be tried, and how many layers it hit.
+    /// What can be tried, and for how many layers it succeeded.
     hits: Mutex<Vec<(Deflate, usize)>>,
 }
 
@@ -289,7 +290,7 @@ impl<'a> Recompression<'a> {
         };
         thread::scope(|scope| {
             for _ in 1..workers {
-                // Where no more threads are to be had, there are fewer workers.
+                // If a thread cannot be started, there are fewer workers.
                 let _ = thread::Builder::new().spawn_scoped(scope, || work(Worker::new(self)));
             }
             work(trial.unwrap_or_else(|| Worker::new(self)));
@@ -297,12 +298,12 @@ impl<'a> Recompression<'a> {
         outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What has not been tried, the likeliest first.
+    /// The likeliest encoder that has not been tried.
     pub(super) fn next(&self, tried: &[Deflate]) -> Option<Deflate> {
         let hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
         hits.iter()
             .filter(|(deflate, _)| !tried.contains(deflate))
-            // Of equals the first in the table.
+            // Of equal ones, the first in the table.
             .min_by_key(|(_, count)| Reverse(*count))
             .map(|(deflate, _)| *deflate)
     }
@@ -322,7 +323,7 @@ impl<'a> Recompression<'a> {
     }
 }
 
-/// The place of the trial layer, if one saves work.
+/// The position of the trial layer, if one saves work.
 fn trial_layer(jobs: &[Job<'_>], total: u64) -> Option<usize> {
     let at = jobs
         .iter()

@@ -1,12 +1,12 @@
 //! Recompresses layers into their original, digest-identical form.
 //!
-//! Engines keep layers uncompressed, and `docker save` writes them so. The stored form that the registry had is made
-//! again with the encoder that made it first; the digest proves it.
+//! Engines keep layers uncompressed, and `docker save` writes them so. The stored form that the registry had is
+//! reproduced with the encoder that made it; the digest proves it.
 //!
 //! - [`encoders`]: the table of encoders, and which tools use them
 //! - [`layers`]: recompresses many layers, each until it has its digest
 //! - `attempt`: one layer, tried with one encoder after the other
-//! - `boundaries`: where a tar was split when Go's encoder got it, as far as that shows
+//! - `boundaries`: where a tar was split when it was written to Go's encoder, as far as that matters
 //! - `compressor`: the encoders at work
 //! - `spool`: temporary files with recompressed layers
 

@@ -1,4 +1,5 @@
-//! Where recompressed layers go: unnamed temporary files, one for each worker, so that many layers need few open files.
+//! Storage for recompressed layers: unnamed temporary files, one for each worker, so that many layers need few
+//! open files.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,7 +16,7 @@ use crate::oci::{Digest, Hasher};
 pub(super) struct Spool {
     file: Arc<File>,
     path: Arc<PathBuf>,
-    /// Where the next layer goes: behind those that are kept.
+    /// Position of the next layer: after those that are kept.
     end: u64,
 }
 
@@ -29,7 +30,7 @@ impl Spool {
         })
     }
 
-    /// Begins a layer, of which more than `limit` stored bytes are of no use. Its digest is made in the algorithm of
+    /// Starts a layer, of which more than `limit` stored bytes are useless. Its digest uses the algorithm of
     /// `like`.
     pub(super) fn begin(&self, deflate: Deflate, limit: Option<u64>, like: &Digest) -> Output {
         let hashed = |encoder: &'static Encoder| {
@@ -46,7 +47,7 @@ impl Spool {
         }
     }
 
-    /// Keeps a layer, as this encoder writes it.
+    /// Keeps a layer, as written by this encoder.
     pub(super) fn keep(&mut self, output: &Output, encoder: &Encoder, name: String) -> Result<Stored> {
         self.file
             .write_all_at(&encoder.header, output.start)
@@ -65,7 +66,7 @@ impl Spool {
         })
     }
 
-    /// Gives back the room of a layer that is not kept.
+    /// Frees the space of a layer that is not kept.
     pub(super) fn drop_rest(&self) -> Result<()> {
         self.file.set_len(self.end).map_err(|error| self.full(error))
     }
@@ -89,7 +90,7 @@ fn full(tmpdir: &Path, source: io::Error) -> Error {
     }
 }
 
-/// A layer on its way into a spool: written once, and hashed with the header of each encoder that it may be of.
+/// A layer that is being written: written once, and hashed with the header of each possible encoder.
 pub(super) struct Output {
     file: Arc<File>,
     start: u64,
@@ -100,7 +101,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Whether more came than was expected.
+    /// Whether there are more bytes than expected.
     pub(super) fn is_over(&self) -> bool {
         self.count > self.limit
     }
@@ -119,7 +120,7 @@ impl Output {
 }
 
 impl Write for Output {
-    /// Takes all bytes; those over the limit go nowhere.
+    /// Adds all bytes; those over the limit are dropped.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let at = self.count;
         self.count = at.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));

@@ -1,4 +1,4 @@
-//! Layers made by the encoders themselves, compressed again; and ones that nothing can have made.
+//! Layers made by the encoders themselves, compressed again; and ones that no encoder can have made.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -32,7 +32,7 @@ struct Layers {
 struct Counted(io::Cursor<Vec<u8>>, std::sync::Arc<Mutex<usize>>);
 
 impl Read for Counted {
-    /// In small pieces, as a store gives them.
+    /// In small pieces, as from a store.
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let length = target.len().min(7777);
         let count = self.0.read(&mut target[..length])?;
@@ -65,7 +65,7 @@ impl Uncompressed for Layers {
     }
 }
 
-/// Compressible bytes, other ones for each seed.
+/// Compressible bytes, different for each seed.
 fn tar(seed: u32, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -189,7 +189,7 @@ fn headers_alone_cost_no_pass() {
         )
         .unwrap();
         assert_eq!(hit(&outcomes[0]).encoder.header, encoder.header);
-        // Go's two levels, then zlib's: all that comes before this one in the table.
+        // Go's two levels, then zlib's: all that precede this one in the table.
         assert_eq!(layers.opened().len(), 3, "{}", encoder.name);
     }
 }
@@ -201,7 +201,7 @@ fn the_encoder_that_hit_comes_first_for_the_rest() {
     let mut wanted = Vec::new();
     for tar in &tars {
         layers.add(tar);
-        // Its header tells it from level 6, which makes the same of these.
+        // Its header distinguishes it from level 6, which has the same output for these.
         let zlib_9 = ZLIB_9.encoders().last().unwrap();
         wanted.push(exactly(tar, &compressed(tar, zlib_9)));
     }
@@ -250,9 +250,9 @@ fn a_wrong_encoder_is_dropped_as_soon_as_its_output_is_too_long() {
     let Reason::Encoder { tried } = missed(&outcomes[0]) else {
         panic!("{outcomes:?}");
     };
-    // zlib's other levels do not give so much less.
+    // zlib's other levels do not produce so much less.
     assert_eq!(tried.join(", "), "Go gzip -1, Go gzip 1, zlib 6, zlib 9");
-    // The first pass proves the layer; of the three others a piece or two is enough.
+    // The first pass verifies the layer; of the three others a piece or two is enough.
     let read = *layers.read.lock().unwrap();
     assert!(read < tar.len() + 3 * (1 << 20), "{read}");
 }
@@ -270,12 +270,12 @@ fn a_size_rules_out_what_cannot_reach_it() {
     let Reason::Encoder { tried } = missed(&outcomes[0]) else {
         panic!("{outcomes:?}");
     };
-    // Higher levels do not give so much more than level 6, and level 1 gave less than was expected, too.
+    // Higher levels do not produce so much more than level 6, and level 1 produced less than expected, too.
     assert_eq!(tried.join(", "), "Go gzip -1, Go gzip 1, zlib 1, zlib 6");
     assert_eq!(layers.opened().len(), 4);
 }
 
-/// There is content of which zlib makes more at a higher level.
+/// For some content zlib produces more at a higher level.
 #[test]
 fn a_level_is_found_where_higher_ones_give_more() {
     let (mut state, mut words) = (7_u32, Vec::new());

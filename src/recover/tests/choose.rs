@@ -80,7 +80,7 @@ fn a_tag_gets_the_digest_that_the_registry_gives() {
             .count();
         assert_eq!(guesses, usize::from(is_guess), "{:?}", scene.notes());
     }
-    // One digest is no guess.
+    // A single digest is not a guess.
     let scene = Scene::offline();
     scene.saved(shared.store(&[0]), &[APP]).unwrap();
     assert_eq!(scene.notes(), [""; 0]);

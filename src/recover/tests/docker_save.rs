@@ -9,7 +9,7 @@ use crate::recover::DockerSaveStore;
 use crate::recover::tests::setup::{AMD64, Scene};
 use crate::source::{Others, Source};
 
-/// An archive of images with their names, as `docker save` writes it; with stored layers, as crane does.
+/// An archive of images with their names, as `docker save` writes it; with stored layers, like crane's.
 fn archive(images: &[(&Image, &[&str])], is_stored: bool) -> DockerSaveStore {
     let mut tape = tar::Builder::new(Vec::new());
     let mut put = |name: &str, bytes: &[u8]| {
@@ -166,10 +166,10 @@ fn which_image_a_name_means() {
         found(&two, &["app:1", "app:2", "other:2", "app:3", "nginx"]),
         [Some(0), Some(1), Some(1), None, None]
     );
-    // By digest alone only the digest can tell, or there is but one of that name.
+    // By digest alone, only the digest decides, or there is only one image with that name.
     assert_eq!(found(&two, &[&format!("other@{}", second.digest())]), [Some(1)]);
     assert_eq!(found(&two, &[&format!("app@{}", second.digest())]), [None]);
-    // Without a name it is what it is asked for as, but not two things at once.
+    // An image without a name gets the requested one, but not two.
     let unnamed: [(&Image, &[&str]); 1] = [(&first, &[])];
     assert_eq!(found(&unnamed, &["app:1"]), [Some(0)]);
     assert_eq!(found(&unnamed, &["app:1", "nginx:1"]), [None, None]);

@@ -1,4 +1,4 @@
-//! A store and a registry in memory, with real image content, which lack and do what a test wants.
+//! A store and a registry in memory, with real image content, and with the gaps and errors that a test needs.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
@@ -18,17 +18,17 @@ use crate::source::{Source, StoredForm};
 /// How a layer is stored in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// As `docker push` compresses it.
+    /// Compressed like `docker push`.
     Push,
-    /// As crane compresses it.
+    /// Compressed like crane.
     Crane,
-    /// As no known encoder compresses it.
+    /// Compressed like no known encoder.
     Odd,
     Zstd,
     Plain,
 }
 
-/// An image as a registry has it.
+/// An image in a registry.
 #[derive(Debug, Clone)]
 pub struct Image {
     pub config: Vec<u8>,
@@ -36,12 +36,12 @@ pub struct Image {
     /// The layers' stored bytes.
     pub stored: Vec<Vec<u8>>,
     pub layers: Vec<Descriptor>,
-    /// The manifest's stored bytes, and what an index says of it.
+    /// The manifest's stored bytes, and its descriptor in an index.
     pub manifest: Vec<u8>,
     pub root: Descriptor,
 }
 
-/// A tar of one file with compressible bytes, other ones for each seed.
+/// A tar of one file with compressible bytes, different for each seed.
 pub fn tar(seed: u32) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let mut bytes = Vec::new();
@@ -71,7 +71,7 @@ pub fn stored(tar: &[u8], form: Form) -> Vec<u8> {
     match form {
         Form::Push => go(tar, Level::DEFAULT),
         Form::Crane => go(tar, Level::FASTEST),
-        // No tool that compresses layers notes the time.
+        // Tools that compress layers do not set the time.
         Form::Odd => {
             let noted = flate2::GzBuilder::new().mtime(1_700_000_000);
             let mut encoder = noted.write(Vec::new(), flate2::Compression::new(3));
@@ -92,7 +92,7 @@ pub fn described(media_type: &str, bytes: &[u8]) -> Descriptor {
 }
 
 impl Image {
-    /// One whose manifest only its registry has: nothing that is known would write it so.
+    /// One whose manifest only its registry has: no known tool would write it.
     pub fn odd(platform: &str, layers: &[(u32, Form)]) -> Image {
         let mut image = Image::pushed(platform, layers);
         let config = described(MediaType::OCI_CONFIG, &image.config);
@@ -106,7 +106,7 @@ impl Image {
         image
     }
 
-    /// One whose manifest is the one that `docker push` writes.
+    /// One with the manifest that `docker push` writes.
     pub fn pushed(platform: &str, layers: &[(u32, Form)]) -> Image {
         let (os, architecture) = platform.split_once('/').unwrap();
         let tars: Vec<Vec<u8>> = layers.iter().map(|(seed, _)| tar(*seed)).collect();
@@ -159,12 +159,12 @@ impl Image {
     }
 }
 
-/// What attests the first image of each index.
+/// An attestation of the first image of each index.
 pub fn attestation() -> Image {
     Image::odd("unknown/unknown", &[(99, Form::Plain)])
 }
 
-/// An index over images, an attestation of the first one among them.
+/// An index over images, with an attestation of the first one.
 pub fn index(images: &[&Image]) -> Vec<u8> {
     let mut manifests: Vec<Descriptor> = images.iter().map(|image| image.root.clone()).collect();
     let mut attestation = attestation().root;
@@ -202,7 +202,7 @@ pub fn in_file(bytes: &[u8]) -> Stored {
 #[derive(Default)]
 struct Shown {
     digests: Vec<Reference>,
-    /// The image's config; none where indexes are held.
+    /// The image's config; none in a store of indexes.
     config: Option<Vec<u8>>,
 }
 
@@ -214,11 +214,11 @@ pub struct Store {
     blobs: HashMap<Digest, Vec<u8>>,
     tars: HashMap<Digest, Vec<u8>>,
     stored_digests: HashMap<Digest, Vec<Digest>>,
-    /// A blob that is there and cannot be opened.
+    /// A blob that exists and cannot be opened.
     pub unreadable: Option<Digest>,
-    /// Layers that were opened to be read from their starts.
+    /// Layers that were opened at their first byte.
     pub opened: Arc<Mutex<Vec<Digest>>>,
-    /// What it is asked for its names.
+    /// Number of times that its names were listed.
     pub listed: Arc<Mutex<usize>>,
     /// Stops the run when a layer is opened.
     pub stops: Option<Interrupt>,
@@ -251,7 +251,7 @@ impl Store {
         self.keep_uncompressed(name, image, &[&digest.full()])
     }
 
-    /// Names an index or manifest, as a store does that keeps everything as it is stored.
+    /// Names an index or manifest, in a store that keeps everything in its stored form.
     pub fn name(mut self, name: &str, root: &[u8]) -> Store {
         let name = reference(name);
         let digest = Reference::digested(name.repository(), Digest::sha256(root));
@@ -265,31 +265,31 @@ impl Store {
         self.document(root)
     }
 
-    /// Keeps a document.
+    /// Adds a document.
     pub fn document(mut self, bytes: &[u8]) -> Store {
         self.documents.insert(Digest::sha256(bytes), bytes.to_vec());
         self.blob(bytes)
     }
 
-    /// Keeps stored bytes.
+    /// Adds stored bytes.
     pub fn blob(mut self, bytes: &[u8]) -> Store {
         self.blobs.insert(Digest::sha256(bytes), bytes.to_vec());
         self
     }
 
-    /// Keeps other bytes under the name of these.
+    /// Stores other bytes under this digest.
     pub fn damaged(mut self, bytes: &[u8], instead: &[u8]) -> Store {
         self.blobs.insert(Digest::sha256(bytes), instead.to_vec());
         self
     }
 
-    /// Keeps manifest, config and layers as they are stored.
+    /// Adds manifest, config and layers in their stored form.
     pub fn keep(self, image: &Image) -> Store {
         let store = self.document(&image.manifest).document(&image.config);
         image.stored.iter().fold(store, |store, layer| store.blob(layer))
     }
 
-    /// Remembers as what an image's layers were pulled.
+    /// Records the blobs from which an image's layers were pulled.
     pub fn remember(mut self, image: &Image) -> Store {
         for (tar, layer) in image.tars.iter().zip(&image.layers) {
             let digests = self.stored_digests.entry(Digest::sha256(tar)).or_default();
@@ -298,7 +298,7 @@ impl Store {
         self
     }
 
-    /// Loses a layer's tar.
+    /// Removes a layer's tar.
     pub fn without(mut self, diff_id: Digest) -> Store {
         self.tars.remove(&diff_id);
         self
@@ -428,20 +428,20 @@ fn absent(what: &str, place: &str) -> Error {
 pub struct Registry {
     /// By repository.
     blobs: HashMap<String, HashMap<Digest, Vec<u8>>>,
-    /// Repositories, or whole domains, that give nothing but errors.
+    /// Repositories, or whole domains, that return only errors.
     closed: HashSet<String>,
-    /// Blobs of which it gives other bytes.
+    /// Blobs for which it returns other bytes.
     wrong: HashSet<Digest>,
-    /// What tags name.
+    /// The targets of tags.
     pub tags: HashMap<String, Digest>,
-    /// What it answers with whatever it is asked for.
+    /// The response to every request.
     pub confused: Option<Descriptor>,
-    /// What it was asked for, in order.
+    /// The requests, in order.
     pub asked: Mutex<Vec<String>>,
 }
 
 impl Registry {
-    /// Has bytes in a repository.
+    /// Adds bytes to a repository.
     pub fn has(mut self, repository: &str, bytes: &[u8]) -> Registry {
         let repository: Repository = repository.parse().unwrap();
         let blobs = self.blobs.entry(repository.full().into()).or_default();
@@ -449,7 +449,7 @@ impl Registry {
         self
     }
 
-    /// Has manifest, config and layers.
+    /// Adds manifest, config and layers.
     pub fn has_all(self, repository: &str, image: &Image) -> Registry {
         let some = self
             .has(repository, &image.manifest)
@@ -460,13 +460,13 @@ impl Registry {
             .fold(some, |registry, layer| registry.has(repository, layer))
     }
 
-    /// Gives nothing of a repository or domain.
+    /// Returns only errors for a repository or domain.
     pub fn closed(mut self, name: &str) -> Registry {
         self.closed.insert(name.into());
         self
     }
 
-    /// Gives other bytes in their place.
+    /// Returns other bytes instead.
     pub fn wrong(mut self, bytes: &[u8]) -> Registry {
         self.wrong.insert(Digest::sha256(bytes));
         self
@@ -561,7 +561,7 @@ impl Source for Registry {
     }
 }
 
-/// Keeps what a user is told.
+/// Collects notes.
 #[derive(Default)]
 pub struct Notes(pub Mutex<Vec<String>>);
 

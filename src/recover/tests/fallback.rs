@@ -41,7 +41,7 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
         assert_eq!(saved.summary.images[0].from, from, "{platforms:?}");
         assert_eq!(saved.digests(), [Some(digest)], "{platforms:?}");
         assert_eq!(saved.graph(0).0.runnable().count(), images, "{platforms:?}");
-        // A registry counts how often it is asked.
+        // A registry counts the requests.
         let is_held = from == "the store";
         assert_eq!(*resolved.lock().unwrap(), usize::from(!is_held), "{platforms:?}");
         if is_held {
@@ -57,7 +57,7 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
             "{error:?}"
         );
     }
-    // An image without others is all platforms.
+    // A single image is all platforms.
     let store = Store::default().pull(APP, &amd64).document(&amd64.manifest);
     let source = Scene::offline().source(store);
     source
@@ -71,7 +71,7 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
     let [local, remote] = [1, 2].map(|seed| Image::odd(AMD64, &[(seed, Form::Odd)]));
     let recorded = format!("{REPOSITORY}@{}", local.digest());
     let scene = Scene::offline();
-    // The store's digests do not go beside the registry's.
+    // The store's digests are not added to the registry's.
     let other = format!("{REPOSITORY}@{}", Digest::sha256(b"another"));
     for (shown, evidence) in [
         (&[][..], "none"),
@@ -82,7 +82,7 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
         let root = index(&[&remote]);
         let whole = || Whole::of(&root, &[&remote]);
         let several = || Several::new(vec![Box::new(scene.source(store())), Box::new(whole())]);
-        // Sources that are named are asked in the order in which they are named.
+        // Sources that are named are asked in their order.
         let saved = scene.saved_from(&several(), &[APP]).unwrap();
         assert_eq!(saved.summary.images[0].from, "the store", "{evidence}");
         assert_eq!(saved.summary.images[0].evidence.to_string(), evidence);
@@ -97,7 +97,7 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
             "{note}"
         );
 
-        // One that does not have it, and one that does not answer, which is soon left alone.
+        // One that does not have it, and one that does not answer, which is soon not asked any more.
         let names: Vec<String> = (1..40).map(|tag| format!("{REPOSITORY}:{tag}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let down = Down(Arc::default());
@@ -121,7 +121,7 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
     }
 }
 
-/// A registry that does not answer, and how often it was asked.
+/// A registry that does not answer, and the number of requests.
 #[derive(Clone)]
 struct Down(Arc<Mutex<usize>>);
 
@@ -154,11 +154,11 @@ impl Source for Down {
     }
 }
 
-/// A registry where the tag is what it always was.
+/// A registry in which the tag is unchanged.
 struct Whole {
     registry: Registry,
     index: Vec<u8>,
-    /// How often it was asked what the tag is.
+    /// Number of times that the tag was resolved.
     resolved: Arc<Mutex<usize>>,
 }
 

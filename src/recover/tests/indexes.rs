@@ -1,4 +1,4 @@
-//! Stores that keep everything as it is stored, under indexes.
+//! Stores that keep everything in its stored form, under indexes.
 
 use super::fake::{Form, Image, Registry, Store, attestation, index, reference};
 use crate::oci::{Digest, Reference};
@@ -76,12 +76,12 @@ fn a_platform_that_is_not_all_there_is_not_given() {
         assert_eq!(error.exit_code(), 7, "{error}");
         (error.to_string(), error.hint().unwrap_or_default().to_string())
     };
-    // It is listed: another source may have it. This one has not.
+    // It is listed, so another source may have it. This one does not.
     let (error, _) = fails(pulled(), ARM64);
     assert!(error.contains(&arm64.digest().to_string()), "{error}");
     let (error, _) = fails(pulled(), "all");
     assert!(error.contains(&arm64.digest().to_string()), "{error}");
-    // It is not even listed, so it is no image of that platform.
+    // It is not listed, so there is no image for that platform.
     let (error, hint) = fails(pulled(), "linux/s390x");
     assert_eq!(error, format!("{APP} not found in the store"));
     assert_eq!(hint, "it has linux/amd64, linux/arm64");
@@ -107,7 +107,7 @@ fn a_missing_layer_is_named_or_fetched() {
         format!("layer {layer} of {APP} not found in the store")
     );
     assert!(error.hint().unwrap().contains("registry"), "{error:?}");
-    // Nobody needs it for the other platform.
+    // It is not needed for the other platform.
     let saved = Scene::offline().on(ARM64).saved(store(), &[APP]).unwrap();
     assert_eq!(saved.graph(0).0.images.len(), 1);
     let registry = Registry::default().has(REPOSITORY, &amd64.stored[1]);
@@ -127,7 +127,7 @@ fn an_index_that_is_gone_is_said_to_be() {
     let lost = Store::default().name(APP, &root).damaged(&root, b"other");
     assert_eq!(Scene::offline().saved(lost, &[APP]).err().unwrap().exit_code(), 1);
     let source = Scene::offline().source(Store::default().name(APP, &root));
-    // Documents of sizes that descriptors do not say.
+    // Documents whose size differs from their descriptors.
     source.prepare(&[], None, &Others::NONE).unwrap();
     let mut larger = super::fake::described("application/vnd.oci.image.index.v1+json", &root);
     let names: Vec<Reference> = vec![reference(APP)];

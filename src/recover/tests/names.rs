@@ -1,4 +1,4 @@
-//! Digests and names, and which image is meant.
+//! Digests and names, and which image they select.
 
 use super::fake::{Form, Image, Registry, Store, index, reference};
 use crate::image::provenance::{Evidence, Substitute};
@@ -55,7 +55,7 @@ fn an_index_leads_to_the_image_that_is_held() {
             assert_eq!(ids, [image.id()], "{name}");
         }
     }
-    // Its manifest is not below: the digest is the engine's word and no more.
+    // Its manifest is not below: only the engine reports the digest.
     let index = index(&[&other, &twin]);
     let digest = format!("{REPOSITORY}@{}", Digest::sha256(&index));
     let store = Store::default().keep_uncompressed(APP, &image, &[&digest]);
@@ -98,7 +98,7 @@ fn one_image_in_two_repositories_has_each_ones_digest() {
     assert_eq!(
         told.collect::<Vec<_>>(),
         [
-            // Nobody ever pulled or pushed it as this.
+            // It was never pulled or pushed under this name.
             ("app:3".into(), None, Evidence::None),
             (
                 "mirror.example/app:2".into(),
@@ -117,7 +117,7 @@ fn one_image_in_two_repositories_has_each_ones_digest() {
         says.starts_with("none: no manifest: it was never pulled or pushed under this name"),
         "{says}"
     );
-    // The name that nobody ever pushed is not asked for.
+    // The name that was never pushed is not requested.
     let asked = scene.registry.unwrap();
     let asked = asked.asked.lock().unwrap();
     assert!(
@@ -147,7 +147,7 @@ fn of_two_digests_of_one_tag_the_first_that_is_proven_counts() {
         (image.digest(), "verified".into())
     );
     assert_eq!(digest(store(), &shown[1]), (image.digest(), "verified".into()));
-    // Asked for by the other one, that it is, and the engine's word.
+    // Requested by the other digest, it has that one, which only the engine reports.
     let recorded: Digest = SHOWN.parse().unwrap();
     assert_eq!(digest(store(), &shown[0]), (recorded, "recorded".into()));
     assert_eq!(
@@ -163,9 +163,9 @@ fn a_name_without_a_digest_gets_none_from_another_repository() {
     let shown = format!("{REPOSITORY}@{}", image.digest());
     let store = || Store::default().keep_uncompressed("web:1", &image, &[&shown]);
     for (store, root, uncompressed) in [
-        // The other repository's manifest, whose layers are there or can be recompressed.
+        // The other repository's manifest, whose layers are present or can be recompressed.
         (store().keep(&image), Some(image.digest()), 0),
-        // One layer of it cannot: it stays uncompressed, the other is recompressed.
+        // One layer cannot be recompressed: it stays uncompressed, the other is recompressed.
         (store().document(&image.manifest), None, 1),
         // No manifest at all.
         (store(), None, 2),
@@ -184,13 +184,13 @@ fn a_name_without_a_digest_gets_none_from_another_repository() {
         let plain = plain.filter(|layer| diff_ids.contains(&layer.digest));
         assert_eq!(plain.count(), uncompressed);
     }
-    // What the registry answers for another repository's digest is no digest of this name either.
+    // The registry's manifest for another repository's digest is not a digest of this name either.
     let registry = Registry::default()
         .has_all(REPOSITORY, &image)
         .has_all("library/web", &pushed);
     let saved = Scene::with(registry).saved(store(), &["web:1"]).unwrap();
     assert_eq!(saved.digests(), [None]);
-    // By a digest of its own that nobody shows it is not there at all.
+    // By a digest of its own that the store does not show, it is not found.
     let pinned = format!("web@{}", image.digest());
     let error = Scene::offline().saved(store().keep(&image), &[&pinned]).err();
     assert_eq!(error.unwrap().exit_code(), 7);
@@ -222,7 +222,7 @@ fn every_digest_of_a_repository_goes_with_its_tag() {
     let told: Vec<_> = told
         .map(|image| (image.reference.familiar(), image.digest.unwrap(), image.evidence))
         .collect();
-    // The tags are an index rather than one of its manifests, and both the same.
+    // The tags get an index rather than one of its manifests, and both get the same one.
     let chosen = digests[1].min(digests[2]);
     digests.retain(|digest| *digest != chosen);
     digests.push(SHOWN.parse().unwrap());
@@ -239,7 +239,7 @@ fn every_digest_of_a_repository_goes_with_its_tag() {
         (format!("{REPOSITORY}@{digest}"), *digest, evidence)
     }));
     assert_eq!(told, expected);
-    // What is only recorded has the content of what is proven.
+    // The recorded one has the content of the proven one.
     let recorded = told
         .iter()
         .position(|(_, _, evidence)| *evidence == Evidence::Recorded);
@@ -253,7 +253,7 @@ fn an_image_by_its_id_has_no_name_and_no_digest() {
     let image = Image::odd(AMD64, &[(1, Form::Odd)]);
     let id = image.id().to_string();
     let pulled = || Store::default().pull(APP, &image).keep(&image);
-    // By another's name its manifest is known; without that it is made.
+    // Under another name its manifest is known; without that a substitute is made.
     for (store, manifest) in [
         (pulled(), Some(image.digest())),
         (Store::default().keep_uncompressed("web:1", &image, &[]), None),
@@ -280,7 +280,7 @@ fn an_image_by_its_id_has_no_name_and_no_digest() {
         .map(|entry| entry.reference.clone());
     assert_eq!(names.collect::<Vec<_>>(), [None, Some(reference(APP))]);
     assert_eq!(saved.digests(), [None, Some(image.digest())]);
-    // A store of indexes has it by the digest of one.
+    // A store of indexes has it by the digest of an index.
     let root = index(&[&image]);
     let store = || Store::default().name(APP, &root).keep(&image);
     let other = Digest::sha256(b"other").to_string();

@@ -1,13 +1,13 @@
-//! Where the parts of an image are taken from, and what is said of it.
+//! The origin of each part of an image, and its report.
 
 use super::fake::{Form, Image, Registry, Store};
 use crate::recover::Rebuild;
 use crate::recover::tests::setup::{AMD64, APP, REPOSITORY, Scene, app, numbered};
 
-/// How a manifest is reported that cannot be recovered.
+/// The report of a manifest that cannot be recovered.
 const NOWHERE: &str = "neither the store nor a registry has it, and it cannot be rebuilt";
 
-/// Where everything of one image comes from, and what is said of it.
+/// The origin of everything of one image, and its report.
 #[test]
 fn each_part_is_taken_from_where_it_is() {
     let pushed = |forms: &[Form]| Image::pushed(AMD64, &numbered(forms));
@@ -146,7 +146,7 @@ fn images_that_share_layers_have_them_packed_once() {
         saved.says()
     );
     let mut opened = opened.lock().unwrap().clone();
-    // The third image's manifest is written from what those of the others say of the layer.
+    // The third image's manifest is rebuilt from what those of the others say about the layer.
     opened.sort();
     let mut all = [first.diff_id(0), first.diff_id(1), second.diff_id(1)];
     all.sort();
@@ -304,7 +304,7 @@ fn a_layer_that_is_not_what_it_is_called_is_refused() {
         .unwrap();
     assert_eq!(error.exit_code(), 1);
     assert!(error.to_string().contains("the store"), "{error}");
-    // Half of it is there, as while an engine fetches it: it is fetched or recompressed.
+    // Only half of it is there, as while an engine fetches it: it is fetched or recompressed.
     let image = app(&[Form::Push]);
     let half = &image.stored[0][..100];
     let store = || {

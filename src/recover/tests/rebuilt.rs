@@ -1,4 +1,4 @@
-//! Manifests that are found nowhere, written again from what is known of the layers.
+//! Manifests that are found nowhere, rebuilt from what is known about the layers.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::source::{Several, Source};
 
 const BASE: &str = "docker.io/library/base:1";
 
-/// A base whose layers no known encoder made, and an image of one more layer on it, as `docker push` pushes it.
+/// A base whose layers no known encoder made, and an image with one more layer on it, pushed by `docker push`.
 fn base_and_app(form: Form) -> (Image, Image) {
     let layers = [(1, Form::Odd), (2, Form::Odd), (3, Form::Odd), (4, form)];
     (Image::odd(AMD64, &layers[..3]), Image::pushed(AMD64, &layers))
@@ -32,7 +32,7 @@ fn the_manifest_of_the_base_has_the_sizes() {
         assert_eq!(saved.digests(), [Some(app.digest())]);
         assert_eq!(saved.says(), [says]);
     }
-    // Also where its config is gone: what the layers were pulled as is known.
+    // Also if its config is gone: the blobs of the layers are known from the pull.
     let store = Store::default()
         .pull(APP, &app)
         .document(&base.manifest)
@@ -44,7 +44,7 @@ fn the_manifest_of_the_base_has_the_sizes() {
 #[test]
 fn nothing_is_packed_for_a_manifest_that_is_known_by_its_layers() {
     let (_, app) = base_and_app(Form::Odd);
-    // Another image of the same layers.
+    // Another image with the same layers.
     let twin = Image {
         config: app.config.clone(),
         ..Image::odd(
@@ -84,7 +84,7 @@ fn the_registry_has_the_base() {
         saved.says()
     );
     assert_eq!(scene.notes(), [""; 0]);
-    // Its layers are asked for where the image itself was pushed.
+    // Its layers are requested from where the image itself was pushed.
     let mounted = base
         .stored
         .iter()
@@ -95,7 +95,7 @@ fn the_registry_has_the_base() {
         "{:?}",
         saved.says()
     );
-    // A base that was altered there proves nothing, and stops nothing.
+    // A base that was altered there proves nothing, and prevents nothing.
     let scene = Scene::with(registry().wrong(&base.manifest));
     let saved = scene.saved(store(), &[APP]).unwrap();
     assert!(saved.says()[0].starts_with("recorded: "), "{:?}", saved.says());
@@ -151,7 +151,7 @@ fn another_source_has_the_base() {
             assert!(saved.has(layer.digest));
         }
     }
-    // Its layers are taken for a manifest that is known, too.
+    // Its layers are used for a known manifest, too.
     let store = Store::default().pull(APP, &app).document(&app.manifest);
     let saved = beside_base(Scene::offline().source(store), &base, APP);
     assert!(
@@ -177,7 +177,7 @@ fn a_size_that_is_not_known_is_searched_for() {
         ]
     );
     assert_eq!(saved.digests(), [Some(app.digest())]);
-    // What no encoder reproduced is not tried again.
+    // A layer that no encoder reproduced is not tried again.
     let store = store();
     let opened = store.opened.clone();
     Scene::offline().saved(store, &[APP]).unwrap();
@@ -203,7 +203,7 @@ fn what_is_missing_is_told_for_each_layer() {
 
 #[test]
 fn of_several_registries_blobs_the_right_ones_are_found() {
-    // Pulled from one registry, where crane had compressed it; pushed to another, which compressed it anew.
+    // Pulled from one registry, where crane had compressed it; pushed to another, compressed again.
     let (pulled, pushed) = (Form::Crane, Form::Push);
     let base = Image::odd(AMD64, &[(1, pulled), (2, pulled)]);
     for app in [

@@ -1,4 +1,4 @@
-//! What a test runs on: how images are asked for, and what came of it in a verified archive.
+//! The setup of a test: how images are requested, and the result in a verified archive.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::source::Source;
 
 pub const AMD64: &str = "linux/amd64";
 pub const ARM64: &str = "linux/arm64";
-/// What most images are named here.
+/// The name of most images here.
 pub const APP: &str = "quay.io/org/app:1";
 pub const REPOSITORY: &str = "quay.io/org/app";
 
-/// What a test runs on.
+/// The setup of a test.
 pub struct Scene {
     pub registry: Option<Arc<Registry>>,
     pub rebuild: Rebuild,
@@ -105,7 +105,7 @@ impl Scene {
     }
 }
 
-/// An archive that was found good.
+/// An archive without errors.
 pub struct Saved {
     pub summary: Summary,
     pub content: Box<dyn Content>,
@@ -113,7 +113,7 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// What is said of the images, in their order.
+    /// The report of each image, in order.
     pub fn says(&self) -> Vec<String> {
         let images = self.summary.images.iter();
         let say = |image: &save::Saved| {
@@ -123,7 +123,7 @@ impl Saved {
         images.map(say).collect()
     }
 
-    /// The digests that they are known by.
+    /// The digests of the images.
     pub fn digests(&self) -> Vec<Option<Digest>> {
         self.summary.images.iter().map(|image| image.digest).collect()
     }

@@ -92,7 +92,7 @@ fn a_registry_that_lies_is_not_believed() {
     let notes = scene.notes();
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].ends_with("; continuing without it"), "{notes:?}");
-    // It is of use all the same for the next image.
+    // It is useful for the next image.
     let next = Image::odd(AMD64, &[(5, Form::Odd)]);
     let registry = all().wrong(&image.manifest).has_all(REPOSITORY, &next);
     let name = "quay.io/org/app:2";
@@ -129,7 +129,7 @@ fn a_registry_that_lies_is_not_believed() {
         saved.says()
     );
     assert!(!saved.has(other.layers[0].digest));
-    // Other bytes for the layer, which come only when it is fetched.
+    // Other bytes for the layer, which arrive only when it is fetched.
     let error = Scene::with(all().wrong(&image.stored[0]))
         .saved(store(), &[APP])
         .err()
@@ -162,7 +162,7 @@ fn documents_that_cannot_be_used_are_passed_over() {
             assert!(notes[1].contains("a guessed digest"), "{notes:?}");
         }
     }
-    // A manifest that is damaged in the store may be sound elsewhere.
+    // A manifest that is damaged in the store may be intact elsewhere.
     let store = Store::default().pull(APP, &image).document(&image.manifest);
     let store = store.damaged(&image.manifest, b"damaged");
     let scene = Scene::with(Registry::default().has_all(REPOSITORY, &image));
@@ -206,7 +206,7 @@ fn only_what_is_missing_is_asked_for() {
         short("resolve", digest),
         short("metadata", digest),
         short("metadata", amd64.digest()),
-        // Whether it is there, and then all of it.
+        // Whether it exists, and then all of it.
         layer.clone(),
         layer,
     ];
@@ -215,7 +215,7 @@ fn only_what_is_missing_is_asked_for() {
 
 #[test]
 fn a_layer_is_fetched_from_the_repository_that_has_it() {
-    // Both names have it; only the second one's repository gives it, and the first one's is asked first.
+    // Both names have it. Only the second one's repository serves it, and the first one's is asked first.
     let image = Image::odd(AMD64, &[(1, Form::Odd)]);
     let registry = Registry::default()
         .has("app", b"something")
