@@ -1,4 +1,4 @@
-//! What of images an engine is sent, and in what form.
+//! The content that is sent to an engine, and its form.
 
 use std::collections::HashSet;
 
@@ -9,19 +9,19 @@ use crate::image::Image;
 use crate::load::{Candidate, Candidates, Form, Obstacle, PlannedImage, UploadBlob};
 use crate::oci::{Compression, Descriptor, Digest, Kind, chain_ids};
 
-/// In what form an engine accepts content, and what it need not be sent.
+/// The forms of content that an engine accepts, and what it has already.
 #[derive(Debug, Clone)]
 pub struct Accepts {
-    /// How it keeps images.
+    /// How it stores images.
     pub store: Store,
     /// Whether it reads zstd layers.
     pub zstd: bool,
-    /// Chain ids of layers that are left out.
+    /// Chain ids of layers that are not sent.
     pub chains: HashSet<Digest>,
 }
 
 impl Accepts {
-    /// Asks an engine; nothing is skipped.
+    /// Asks an engine; nothing is omitted.
     ///
     /// # Errors
     ///
@@ -36,21 +36,21 @@ impl Accepts {
     }
 }
 
-/// An image in a load: what is planned of it, where its content is, and what has become of it so far.
+/// An image in a load: its plan, its content, and the results so far.
 pub struct ImageToLoad<'l, 'a> {
-    /// What is planned.
+    /// Its plan.
     pub planned: &'l PlannedImage,
     /// The candidate.
     pub candidate: &'l Candidate<'a>,
-    /// The one image of the candidate that the engine gets.
+    /// The image of the candidate that the engine gets.
     pub image: &'l Image,
     /// Whether the engine has all of its content.
     pub is_present: bool,
-    /// Bytes of the blobs that were sent for it.
+    /// Bytes that were sent for it.
     pub sent: u64,
-    /// Why its digest is not shown, as far as it is known.
+    /// Why its digest is not shown, as far as that is known.
     pub obstacles: Vec<Obstacle>,
-    /// What changes its digest in a later push, if it is to be kept.
+    /// What changes its digest in a later push, with `keep_push_digest`.
     pub push: Option<Vec<Obstacle>>,
 }
 
@@ -59,7 +59,7 @@ impl<'l, 'a> ImageToLoad<'l, 'a> {
     ///
     /// # Errors
     ///
-    /// If the plan was made of other candidates.
+    /// If the plan is for other candidates.
     pub fn new(planned: &'l PlannedImage, candidates: &'l Candidates<'a>) -> Result<ImageToLoad<'l, 'a>> {
         let candidate = candidates.images.get(planned.candidate);
         let found = candidate.and_then(|candidate| {
@@ -87,7 +87,7 @@ impl<'l, 'a> ImageToLoad<'l, 'a> {
         })
     }
 
-    /// All images of a plan, in its order.
+    /// All images of a plan, in order.
     ///
     /// # Errors
     ///
@@ -103,11 +103,11 @@ impl<'l, 'a> ImageToLoad<'l, 'a> {
     }
 }
 
-/// What is sent for the images that are not present: each blob once.
+/// The blobs to send for the images that are not present, each once.
 ///
 /// # Errors
 ///
-/// If a layer has to be decompressed and its uncompressed size is not known.
+/// If a layer must be decompressed and its uncompressed size is not known.
 pub fn upload(images: &[ImageToLoad<'_, '_>], accepts: &Accepts) -> Result<Vec<UploadBlob>> {
     let mut seen = HashSet::new();
     let mut upload = Vec::new();
@@ -150,8 +150,8 @@ pub fn upload(images: &[ImageToLoad<'_, '_>], accepts: &Accepts) -> Result<Vec<U
     Ok(upload)
 }
 
-/// The images whose content is sent, with their positions. An image of the classic store goes once, whatever its names
-/// and digests; its layers may be stored otherwise under each.
+/// The images whose content is sent, with their positions. An image of the classic store is sent once for all
+/// its names and digests; its layers may be stored differently under each.
 pub fn sent<'i, 'l, 'a>(
     images: &'i [ImageToLoad<'l, 'a>],
     store: Store,
@@ -161,7 +161,7 @@ pub fn sent<'i, 'l, 'a>(
     missing.filter(move |(_, image)| store == Store::Containerd || seen.insert(image.image.id()))
 }
 
-/// An image's layers with their diff ids and the chains that end with them.
+/// An image's layers with their diff ids, and the chains that they end.
 pub fn layers(image: &Image) -> impl Iterator<Item = (&Descriptor, Digest, Digest)> {
     let diff_ids = image
         .config
@@ -178,7 +178,7 @@ pub fn layers(image: &Image) -> impl Iterator<Item = (&Descriptor, Digest, Diges
         .map(|((layer, diff_id), chain)| (layer, diff_id, chain))
 }
 
-/// Whether a layer, as the archive has it, goes out as the plain tar that is in it.
+/// Whether a layer of the archive is sent uncompressed.
 pub fn is_decompressed(layer: &Descriptor, accepts: &Accepts) -> bool {
     let is_zstd = layer.media_type.kind() == Kind::Layer(Compression::Zstd);
     accepts.store == Store::Classic && !accepts.zstd && is_zstd

@@ -1,4 +1,4 @@
-//! What a Docker has: its version and store, and the images that it holds.
+//! What a Docker has: its version, its store, and its images.
 
 use std::collections::HashSet;
 
@@ -15,44 +15,44 @@ use crate::image::Image;
 use crate::load::{AttachMethod, Candidate, Candidates, Obstacle};
 use crate::oci::{Digest, Platform, chain_ids};
 
-/// What a Docker told about itself.
+/// What a Docker reports.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Inventory {
     /// Where it is.
     pub engine: String,
     /// Its version.
     pub version: String,
-    /// The version of the API that is spoken.
+    /// The API version in use.
     pub api: ApiVersion,
-    /// How it keeps images.
+    /// How it stores images.
     pub store: Store,
     /// Its storage driver or snapshotter.
     pub driver: String,
     /// The platform that it runs.
     #[serde(serialize_with = "Platform::serialize_text")]
     pub platform: Platform,
-    /// Those that it takes from an index, the best first.
+    /// The platforms that it takes from an index, the best first.
     #[serde(serialize_with = "Platform::serialize_texts")]
     pub platforms: Vec<Platform>,
-    /// Where it keeps its data, as it sees it.
+    /// Its data root, as it names it.
     pub data_root: String,
-    /// Free room where it keeps images, if that can be known.
+    /// Free space for images, if that is known.
     pub space: Option<Space>,
     /// Mirrors of docker.io.
     pub mirrors: Vec<String>,
     /// Whether it reads zstd layers.
     pub zstd: bool,
-    /// Whether it can tell what content of an image is there.
+    /// Whether it reports which content of an image is present.
     pub tells_content: bool,
-    /// The images that it holds.
+    /// Its images.
     pub images: Vec<EngineImage>,
-    /// Ways to attach digests, with what is in the way of each; the containerd store needs none.
+    /// Methods of attaching digests, with their obstacles; the containerd store needs none.
     pub attach: Vec<AttachOption>,
-    /// What of the host the choice of a way depends on.
+    /// Facts about the host on which the choice of a method depends.
     pub host: HostFacts,
 }
 
-/// A way to attach digests on this host.
+/// A method of attaching digests on this host.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct AttachOption {
     /// The method.
@@ -60,11 +60,11 @@ pub struct AttachOption {
     pub method: AttachMethod,
     /// Whether the engine keeps running.
     pub disruption: Disruption,
-    /// What is in the way, whatever the name. Empty if nothing is.
+    /// Its obstacles, whatever the name.
     pub obstacles: Vec<Obstacle>,
 }
 
-/// Asks an engine for what matters to the images that are wanted; without them, for everything.
+/// Asks an engine about the wanted images; without them, about everything.
 ///
 /// # Errors
 ///
@@ -122,8 +122,8 @@ pub fn probe(
     })
 }
 
-/// Asks for the layers of the images that are wanted, unless the engine tells that all of them are there; where one is
-/// not, for those of all others too, with which it may share layers.
+/// Asks for the layers of the wanted images, unless the engine reports that all of them are present. If one is
+/// missing, also for those of all other images, with which it may share layers.
 fn look_at_layers(
     client: &Client,
     store: Store,
@@ -174,7 +174,7 @@ fn look_at_layers(
 }
 
 impl super::Docker {
-    /// What the engine has, all of it.
+    /// Everything that the engine has.
     ///
     /// # Errors
     ///
@@ -185,19 +185,19 @@ impl super::Docker {
 }
 
 impl Inventory {
-    /// The chains of layers that are there: identified as engines do it, by the chain id of each prefix.
+    /// The chains of layers that are present, by the chain id of each prefix, like engines identify them.
     ///
     /// Source: OCI image specification, "Layer ChainID".
     pub fn chains(&self) -> HashSet<Digest> {
         let known = self.images.iter().filter(|image| match self.store {
             Store::Classic => true,
-            // A snapshot may be there without the blob that it came from.
+            // A snapshot may exist without the blob that it was unpacked from.
             Store::Containerd => !image.manifests.is_empty(),
         });
         known.flat_map(|image| chain_ids(&image.diff_ids)).collect()
     }
 
-    /// In what form the engine takes content; the layers that it has are left out.
+    /// The forms of content that the engine accepts, and the layers that it has.
     pub fn accepts(&self) -> Accepts {
         Accepts {
             store: self.store,
@@ -206,7 +206,7 @@ impl Inventory {
         }
     }
 
-    /// What was found of a way to attach digests.
+    /// The result for a method of attaching digests.
     pub fn option(&self, method: AttachMethod) -> Option<&AttachOption> {
         self.attach.iter().find(|option| option.method == method)
     }

@@ -2,21 +2,21 @@
 //!
 //! - [`endpoint`]: `DOCKER_HOST` and contexts
 //! - `connection`: HTTP over the socket or TCP
-//! - [`api`]: requests, answers, and what errors mean
-//! - `stream`: streamed answers, with the errors inside them
-//! - [`inventory`]: what an engine has; [`images`]: its images
+//! - [`api`]: requests, responses, and the meaning of errors
+//! - `stream`: streamed responses, with errors inside them
+//! - [`inventory`]: what an engine has
 //! - [`platforms`]: which platforms an engine takes from an index
 //! - [`plan`]: what a load will do; pure
 //! - `substitutes`: images with a substitute manifest that the engine has with the original
-//! - `unsupported`: what it cannot take, and why
-//! - `upload`: the archives that the engine is sent; [`content`]: what of images goes into them
-//! - `push`: what lets a later push keep a digest
+//! - `unsupported`: what it does not accept, and why
+//! - `upload`: the archives that are sent to an engine; `content`: their content
+//! - `push`: makes a later push keep a digest
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
 //! - [`stopped`]: the store of a Docker that is not running
-//! - [`space`]: whether a load fits where the engine keeps its data
+//! - [`space`]: whether a load fits into the engine's data folder
 //! - [`source`]: Docker's images as a source
-//! - [`store`]: what the classic store keeps on disk, read without the daemon
+//! - [`store`]: the classic store's files, read without the daemon
 
 pub mod api;
 pub mod attach;
@@ -48,23 +48,23 @@ use crate::load::DigestStatus;
 use crate::oci::Repository;
 use crate::progress::Progress;
 
-/// How a Docker is reached.
+/// How to reach a Docker.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Where it is.
+    /// Its endpoint.
     pub environment: Environment,
-    /// Where the journal of attaching is kept.
+    /// The folder of the journal of an attach.
     pub folder: Folder,
     /// Which digests may be attached to its classic store, and how.
     pub attach: Rules,
-    /// Whether and how it may be stopped and started again.
+    /// Whether and how it may be restarted.
     pub restart: Restart,
-    /// Whether it is told the layers' compressed digests, for a later push.
+    /// Whether to record the layers' compressed digests for a later push.
     pub keep_push_digest: bool,
 }
 
 impl Options {
-    /// What the process's environment says.
+    /// The options of the process's environment.
     pub fn from_process() -> Options {
         Options {
             environment: Environment::from_process(),
@@ -73,7 +73,7 @@ impl Options {
     }
 }
 
-/// A Docker that answered.
+/// A Docker that has answered.
 pub struct Docker {
     client: Client,
     folder: Folder,
@@ -87,8 +87,8 @@ impl Docker {
     ///
     /// # Errors
     ///
-    /// [`crate::Error::Usage`] for an address that cannot be used, [`crate::Error::Engine`] if nothing or
-    /// something else than Docker answers there.
+    /// [`crate::Error::Usage`] for an invalid address, [`crate::Error::Engine`] if nothing answers or it is not
+    /// Docker.
     pub fn connect(options: &Options) -> Result<Docker> {
         let endpoint = Endpoint::find(&options.environment)?;
         Ok(Docker {
@@ -100,7 +100,7 @@ impl Docker {
         })
     }
 
-    /// How digests of new images of a repository would get shown, by what a probe has found.
+    /// How digests of new images of a repository get shown, according to a probe.
     pub fn digest_status(&self, repository: &Repository, inventory: &Inventory) -> DigestStatus {
         match inventory.store {
             Store::Containerd => DigestStatus::Native,
@@ -108,18 +108,17 @@ impl Docker {
         }
     }
 
-    /// Removes what sealift keeps for images that the engine no longer has, where this is root on its host.
+    /// Removes the manifests kept for images that the engine no longer has, if this is root on its host.
     pub fn tidy(&self) {
         let files = store::files_of(&self.client);
-        // It is in nobody's way: the next run tries again.
+        // A failure does no harm: the next run tries again.
         let _ = files.map(|files| {
             let _ = push::tidy(&files);
             store::manifests::KeptManifests::tidy(&files)
         });
     }
 
-    /// Undoes what an attach that was killed has left on this host, if it left something and this is root.
-    /// Whether something was undone.
+    /// Undoes an interrupted attach on this host, if this is root. Returns whether there was one.
     ///
     /// # Errors
     ///
@@ -129,15 +128,15 @@ impl Docker {
     }
 }
 
-/// Undoes what an attach that was killed has left on this host, whether or not its engine still runs.
-/// An engine that was left stopped is started with `start_command`, if one is given, instead of the one that failed or
-/// was not run. Whether something was undone.
+/// Undoes an interrupted attach on this host, whether its engine is running or not. An engine that was left
+/// stopped is started with `start_command`, if given, instead of the recorded one. Returns whether there was
+/// one.
 ///
 /// # Errors
 ///
 /// If it cannot be undone now.
 pub fn repair(folder: &Folder, start_command: Option<&str>, progress: &dyn Progress) -> Result<bool> {
-    // Nobody else can have started one, nor undo it.
+    // Only root can have started one, or undo it.
     if !rustix::process::geteuid().is_root() || !folder.has_leftover()? {
         return Ok(false);
     }

@@ -1,8 +1,8 @@
-//! Whether what a load writes fits where the engine keeps its data.
+//! Whether a load fits into the engine's data folder.
 //!
-//! The classic store unpacks the stream into a temporary folder of its data root, and the layers beside it; the
-//! containerd store keeps the blobs, and unpacks the layers beside them. So either needs the stream and the
-//! uncompressed layers at once.
+//! The classic store unpacks the stream into a temporary folder of its data root, and the layers beside it. The
+//! containerd store keeps the blobs, and unpacks the layers beside them. Either needs space for the stream and
+//! the uncompressed layers at the same time.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,25 +17,25 @@ use crate::docker::daemon::reach;
 use crate::load::{DiskSpace, UploadBlob};
 use crate::oci::{Compression, Kind};
 
-/// File systems that may compress, on which files take less than their bytes: btrfs, ZFS, bcachefs.
+/// File systems that may compress, so that files take less than their size: btrfs, ZFS, bcachefs.
 const COMPRESSING: [u64; 3] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
 
-/// Where dockerd is told to keep temporary files elsewhere.
+/// The variable that moves dockerd's temporary files.
 const TMPDIR: &[u8] = b"DOCKER_TMPDIR=";
 
-/// Free room where an engine keeps its data.
+/// Free space for an engine's data.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Space {
-    /// Where that is, as the engine calls it or as a path of ours.
+    /// The folder, as the engine names it or as a path in our namespace.
     pub path: PathBuf,
-    /// Bytes that are free.
+    /// Free bytes.
     pub free: u64,
-    /// Whether all is written there, and files take what they have.
+    /// Whether everything is written there, uncompressed.
     pub is_certain: bool,
 }
 
 impl Space {
-    /// Looks; `None` if it cannot be known, as of an engine on another host.
+    /// Determines it; `None` if that is not possible, as for an engine on another host.
     pub fn look(client: &Client, info: &Info) -> Option<Space> {
         let process = reach::process(client, info).ok()?;
         let (path, here) = match info.store() {
@@ -60,8 +60,8 @@ impl Space {
         })
     }
 
-    /// Compares what a load needs with what there is. A tenth of the layers is left to what tars and file systems add
-    /// before it is refused.
+    /// Compares the needed space with the free space. A tenth of the layers is allowed for what tars and file
+    /// systems add, before the load is refused.
     pub fn needed_for(&self, stream: u64, unpacked: u64) -> DiskSpace {
         let needed = stream.saturating_add(unpacked);
         DiskSpace {
@@ -76,7 +76,7 @@ impl Space {
     }
 }
 
-/// Bytes that root may still write, and the kind of the file system.
+/// Free bytes for root, and the kind of the file system.
 fn free(folder: &Dir) -> Option<(u64, u64)> {
     let stat = rustix::fs::fstatvfs(folder.as_file()).ok()?;
     let kind = rustix::fs::fstatfs(folder.as_file()).ok()?.f_type;
@@ -98,7 +98,7 @@ pub fn unpacked(images: &[ImageToLoad<'_, '_>], accepts: &Accepts) -> u64 {
             let here = candidate.provenance.layer(layer);
             let size = match here.media_type.kind() {
                 Kind::Layer(Compression::None) => here.size,
-                // What was not counted takes at least what it accepts compressed.
+                // A layer that was not counted takes at least its compressed size.
                 _ => candidate.layer_sizes.get(&diff_id).copied().unwrap_or(here.size),
             };
             bytes = bytes.saturating_add(size);
@@ -107,7 +107,7 @@ pub fn unpacked(images: &[ImageToLoad<'_, '_>], accepts: &Accepts) -> u64 {
     bytes
 }
 
-/// Bytes of a stream of these upload.
+/// Bytes of a stream of these blobs.
 pub fn stream(upload: &[UploadBlob]) -> u64 {
     upload
         .iter()

@@ -1,23 +1,23 @@
-//! What is in the way of something, and what would help.
+//! Why something is not possible, and what would help.
 
 use std::fmt;
 
 use crate::escape::Escaped;
 
-/// Why something cannot be done here, and what would help.
+/// Why something is not possible here, and what would help.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Obstacle {
-    /// What kind it is.
+    /// Its kind.
     #[serde(skip)]
     pub kind: ObstacleKind,
-    /// What is in the way.
+    /// The reason.
     pub reason: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// What kind of obstacle it is, as far as a caller may act on it.
+/// The kinds of obstacles on which a caller may act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ObstacleKind {
     /// Any other.
@@ -30,7 +30,7 @@ pub enum ObstacleKind {
 }
 
 impl Obstacle {
-    /// Makes one; an empty hint is none.
+    /// Makes an obstacle; an empty hint is no hint.
     pub fn new(reason: impl Into<String>, hint: impl Into<String>) -> Obstacle {
         Obstacle {
             kind: ObstacleKind::Other,
@@ -39,7 +39,7 @@ impl Obstacle {
         }
     }
 
-    /// What is in the way of everybody but root.
+    /// The obstacle for every user but root.
     pub fn needs_root() -> Obstacle {
         Obstacle {
             kind: ObstacleKind::NeedsRoot,
@@ -47,7 +47,7 @@ impl Obstacle {
         }
     }
 
-    /// Says that a restart of the engine would do.
+    /// Marks that a restart of the engine would help.
     #[must_use]
     pub fn needing_restart(self) -> Obstacle {
         Obstacle {
@@ -57,7 +57,7 @@ impl Obstacle {
         }
     }
 
-    /// Makes one of several.
+    /// Joins several obstacles into one.
     pub fn joined(all: Vec<Obstacle>) -> Obstacle {
         let join = |texts: &mut dyn Iterator<Item = String>| {
             let mut said: Vec<String> = Vec::new();
@@ -69,7 +69,7 @@ impl Obstacle {
             said.join("; ")
         };
         let reasons = join(&mut all.iter().map(|one| one.reason.clone()));
-        // The kind of all that have a hint, if it is one.
+        // The kind of those with a hint, if they agree.
         let mut kinds = all.iter().filter(|one| one.hint.is_some()).map(|one| one.kind);
         let kind = kinds.next().filter(|first| kinds.all(|kind| kind == *first));
         Obstacle {

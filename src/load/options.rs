@@ -1,4 +1,4 @@
-//! What is wanted of the images that are offered: which of them, and under which names.
+//! Which of the candidates to load, and under which names.
 
 use super::Skipped;
 use super::candidate::{Candidate, Candidates, DamagedImage};
@@ -10,34 +10,34 @@ use crate::image::rename::{self, Rename};
 use crate::image::selector::{self, Identity, Selector};
 use crate::oci::{Platform, Reference};
 
-/// What is wanted of the images that are offered.
+/// Which of the candidates to load, and how.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// Names of the images to load; all if empty.
     pub images: Vec<String>,
-    /// New names.
+    /// Renames.
     pub renames: Vec<Rename>,
-    /// The platforms to load; if empty, what the target takes.
+    /// The platforms to load; if empty, those that the target chooses.
     pub platforms: Vec<Platform>,
-    /// Whether images that are whole are loaded when others are not.
+    /// Whether to skip images that cannot be loaded.
     pub keep_going: bool,
-    /// Whether it is only said what would be done.
+    /// Whether to plan only.
     pub dry_run: bool,
     /// How archives are verified.
     pub verify: verify::Options,
 }
 
-/// The images that were asked for.
+/// The selected images.
 #[derive(Debug, Clone, Default)]
 pub struct Selected {
-    /// Positions in the candidates, with the names that they get. One without a name has `None`.
+    /// Positions in the candidates, with the names of the images. `None` for one without a name.
     pub images: Vec<(usize, Option<Reference>)>,
-    /// Those that are not whole.
+    /// Those that are damaged.
     pub skipped: Vec<Skipped>,
 }
 
 impl LoadOptions {
-    /// The platform to load, for a target that takes one of an image.
+    /// The platform to load, for a target that loads one of each image.
     ///
     /// # Errors
     ///
@@ -53,12 +53,12 @@ impl LoadOptions {
         }
     }
 
-    /// Finds the candidates that are meant.
+    /// Selects candidates.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] with what exists if a name is not offered; [`Error::Usage`] if two images would
-    /// get one name; [`Error::Unverified`] if an image is not whole and none is to be left out.
+    /// [`Error::NotFound`] with the existing names if one does not exist; [`Error::Usage`] if two images would
+    /// get the same name; [`Error::Unverified`] if an image is damaged and none may be skipped.
     pub fn select(&self, candidates: &Candidates<'_>) -> Result<Selected> {
         let mut chosen: Vec<usize> = Vec::new();
         let mut damaged: Vec<usize> = Vec::new();
@@ -102,7 +102,7 @@ impl LoadOptions {
         })
     }
 
-    /// The chosen candidates with the names that they get, each image once under each name.
+    /// The selected candidates with their names, each image once under each name.
     fn named(
         &self,
         chosen: &[usize],
@@ -139,8 +139,8 @@ impl LoadOptions {
     }
 }
 
-/// An exact name with the further digests of its image, else every image of the repository: positions of whole and of
-/// damaged images.
+/// An exact name with the further digests of its image, else every image of the repository: positions of
+/// undamaged and of damaged images.
 fn hits(text: &str, candidates: &Candidates<'_>) -> Result<(Vec<usize>, Vec<usize>)> {
     let positions = |name: &Selector| -> (Vec<usize>, Vec<usize>) {
         let identities: Vec<Identity<'_>> = candidates.images.iter().map(Candidate::identity).collect();
@@ -166,7 +166,7 @@ fn hits(text: &str, candidates: &Candidates<'_>) -> Result<(Vec<usize>, Vec<usiz
     };
     check_prefix(&named)?;
     if let Selector::Repository(_) = named {
-        // `httpd` is `httpd:latest` where there is one.
+        // `httpd` is `httpd:latest` if that exists.
         let exact = positions(&Selector::Image(text.parse()?));
         if !exact.0.is_empty() || !exact.1.is_empty() {
             return Ok(exact);

@@ -1,4 +1,4 @@
-//! Which images are chosen, and what they are called.
+//! Which images are selected, and their names.
 
 use super::*;
 use crate::image::provenance::Substitute;
@@ -33,7 +33,7 @@ fn options(images: &[&str], renames: &[&str], keep_going: bool) -> LoadOptions {
     }
 }
 
-/// The names that are chosen, `-` for one that has none, then those that are left out.
+/// The selected names, `-` for an image without one, then those that are skipped.
 fn chosen(options: &LoadOptions) -> Result<(String, String)> {
     let selected = options.select(&candidates())?;
     let name = |name: &Option<Reference>| name.as_ref().map_or("-".into(), Reference::familiar);
@@ -51,10 +51,10 @@ fn names_choose_as_people_mean_them() {
         .to_string();
     for (images, renames, expected) in [
         (&["httpd:2.4"][..], &[][..], "httpd:2.4"),
-        // A tag that is skipped is `latest`, as in Docker.
+        // A missing tag is `latest`, as in Docker.
         (&["httpd"], &[], "httpd:latest"),
         (&["docker.io/library/httpd:2.4", "httpd:2.4"], &[], "httpd:2.4"),
-        // Where there is no `latest`, the whole repository.
+        // Without a `latest`, the whole repository.
         (&["quay.io/team/tool"], &[], "quay.io/team/tool:1"),
         (&[&d], &[], "-"),
         (
@@ -122,7 +122,7 @@ fn a_new_name_that_nothing_gets_is_a_usage_error() {
         assert_eq!(error.exit_code(), 2);
         assert!(error.hint().unwrap().contains("httpd:2.4"), "{error:?}");
     }
-    // One that is skipped as damaged is one all the same.
+    // One that is skipped as damaged still counts.
     chosen(&options(&[], &["redis=web"], true)).unwrap();
 }
 
@@ -151,7 +151,7 @@ fn a_substitute_is_chosen_by_what_it_is_known_by() {
     };
     assert_eq!(chosen(&recorded.to_string()), [1]);
     assert_eq!(chosen(&format!("httpd@{recorded}")), [1]);
-    // Without a name it is called by its image id: nobody has been shown the substitute's own digest.
+    // Without a name it has its image id: no engine has reported the substitute's own digest.
     let own = candidates.images[3].graph.root.digest;
     assert_eq!(chosen(&own.to_string()), [3]);
     let id = candidates.images[3].graph.images[0].id().to_string();

@@ -15,7 +15,7 @@ use crate::oci::{Digest, Platform, Reference};
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case", tag = "way")]
 pub enum DigestStatus {
-    /// The target shows it of itself.
+    /// The target shows it by itself.
     #[serde(rename = "inherent")]
     Native,
     /// The target shows it already.
@@ -31,19 +31,19 @@ pub enum DigestStatus {
     /// It will not be shown.
     #[serde(rename = "hidden")]
     Unavailable {
-        /// What is in the way.
+        /// Why.
         obstacles: Vec<Obstacle>,
     },
-    /// It is not attached, as it was asked for.
+    /// It is not attached, as requested.
     Declined,
-    /// There is none: the image goes by its name alone.
+    /// There is none: the image has only its name.
     NoDigest {
-        /// Why it has none.
+        /// Why there is none.
         reason: String,
     },
 }
 
-/// What a load makes of an image's name.
+/// The effect of a load on an image's name.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase", tag = "change")]
 pub enum Change {
@@ -59,12 +59,12 @@ pub enum Change {
     Unchanged,
 }
 
-/// The platforms of an image that a target gets. As JSON both `platforms` and, if it is one, `platform`.
+/// The platforms of an image that a target gets. As JSON both `platforms` and, if there is one, `platform`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Platforms(pub Vec<Platform>);
 
 impl Platforms {
-    /// The platform, if it is one.
+    /// The platform, if there is one.
     pub fn only(&self) -> Option<&Platform> {
         match self.0.as_slice() {
             [platform] => Some(platform),
@@ -99,37 +99,37 @@ impl serde::Serialize for Platforms {
 /// One image in a plan.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PlannedImage {
-    /// Which of the candidates it is.
+    /// Its position among the candidates.
     #[serde(skip)]
     pub candidate: usize,
-    /// The name that it gets, with a tag or a digest; its digest alone, if it has none.
+    /// Its name, with a tag or a digest; its digest alone, if it has no name.
     #[serde(serialize_with = "Reference::serialize_name")]
     pub name: Reference,
-    /// The tag that is set, if one is.
+    /// The tag to set, if there is one.
     pub tag: Option<Reference>,
-    /// The digest that it is known by; `None` if none is known.
+    /// Its digest; `None` if not known.
     pub digest: Option<Digest>,
-    /// Digest of its manifest or index as the archive has it, which may be a substitute.
+    /// Digest of its manifest or index in the archive, which may be a substitute.
     #[serde(skip)]
     pub root: Digest,
     /// Digests of the manifests of the images that the target gets.
     #[serde(skip)]
     pub manifests: Vec<Digest>,
-    /// Digest of its config; `None` if the target gets several images, or one that has none.
+    /// Digest of its config; `None` if the target gets several images, or one without a config.
     pub image_id: Option<Digest>,
     /// The platforms that the target gets.
     #[serde(flatten)]
     pub platforms: Platforms,
-    /// Whether the target runs other platforms.
+    /// Whether the target cannot run these platforms.
     #[serde(rename = "foreign")]
     pub is_foreign: bool,
-    /// What stands behind the digest.
+    /// The evidence for the digest.
     pub evidence: Evidence,
     /// Whether the target has all of its content.
     pub present: bool,
-    /// Whether the name that is to be set names this image already.
+    /// Whether the tag names this image already.
     pub tagged: bool,
-    /// What becomes of the name.
+    /// The effect on the name.
     #[serde(flatten)]
     pub change: Change,
     /// How its digest gets shown.
@@ -138,13 +138,13 @@ pub struct PlannedImage {
 }
 
 impl PlannedImage {
-    /// The name with a digest that is to be shown, if there is one.
+    /// The name with the digest that is to be shown, if there is one.
     pub fn pinned(&self) -> Option<Reference> {
         let digest = self.digest?;
         Some(Reference::digested(self.name.repository(), digest))
     }
 
-    /// Whether its digest is shown without being proven: all goes well, and is told all the same.
+    /// Whether its digest is shown without proof: the load succeeds, and reports it all the same.
     fn is_unproven(&self) -> bool {
         let is_shown = matches!(
             self.digest_status,
@@ -153,7 +153,7 @@ impl PlannedImage {
         is_shown && self.evidence == Evidence::Recorded
     }
 
-    /// What is in the way of showing its digest, as far as it is known before the load.
+    /// Why its digest cannot be shown, as far as that is known before the load.
     pub fn obstacles(&self) -> &[Obstacle] {
         match &self.digest_status {
             DigestStatus::Unavailable { obstacles } => obstacles,
@@ -162,19 +162,19 @@ impl PlannedImage {
     }
 }
 
-/// An image that is asked for and left out.
+/// A requested image that is skipped.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Skipped {
     /// Its name.
     pub name: String,
     /// Why.
     pub reason: String,
-    /// The exit code that this means.
+    /// The exit code for it.
     #[serde(rename = "exit")]
     pub exit_code: u8,
 }
 
-/// What a piece that is sent is.
+/// The form of a blob that is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
@@ -182,9 +182,9 @@ pub enum Form {
     Document,
     /// A config.
     Config,
-    /// A layer as the archive has it.
+    /// A layer in the archive's form.
     Layer,
-    /// A layer that is decompressed for the target; digest and size are those of the tar.
+    /// A layer that is decompressed for the target; digest and size are those of the uncompressed tar.
     Uncompressed,
 }
 
@@ -195,22 +195,22 @@ pub struct UploadBlob {
     pub digest: Digest,
     /// Bytes in the stream.
     pub size: u64,
-    /// What it is.
+    /// Its form.
     pub form: Form,
-    /// The image in the plan that it is sent for first.
+    /// The first image in the plan that needs it.
     #[serde(skip)]
     pub image: usize,
 }
 
-/// A method of making an engine show digests that it forgets in a load.
+/// A method of making an engine show digests, which it does not record in a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttachMethod {
-    /// For a moment the engine pulls from a mirror of docker.io that is this process.
+    /// For a moment the engine has a mirror of docker.io that is this process.
     Mirror,
-    /// For a moment names of registries lead the engine to this process, by `/etc/hosts`.
+    /// For a moment names of registries resolve to this process, through `/etc/hosts`.
     Hosts,
-    /// The digests are written into the store while the engine does not run.
+    /// The digests are written into the store while the engine is not running.
     Offline,
 }
 
@@ -232,37 +232,37 @@ pub struct Attachment {
     pub method: AttachMethod,
     /// Whether the engine is stopped and started again.
     pub restarts: bool,
-    /// Whether the engine runs at all.
+    /// Whether the engine is running.
     #[serde(skip)]
     pub runs: bool,
-    /// What is done, step by step.
+    /// The steps.
     pub steps: Vec<String>,
 }
 
-/// Disk space that a load needs, and what is free.
+/// The disk space that a load needs, and the free space.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct DiskSpace {
-    /// Where.
+    /// The folder.
     pub path: String,
-    /// Bytes that are needed at most at once, as far as it can be told.
+    /// Most bytes that are needed at the same time, as far as that is known.
     pub needed: u64,
-    /// Bytes that are free.
+    /// Free bytes.
     pub free: u64,
-    /// Whether it certainly does not fit, so that nothing is sent.
+    /// Whether the load certainly does not fit, so that nothing is sent.
     #[serde(rename = "refused")]
     pub is_insufficient: bool,
-    /// What helps then.
+    /// The hint for that case.
     #[serde(skip)]
     pub hint: String,
 }
 
 impl DiskSpace {
-    /// Whether it may not fit.
+    /// Whether the load may not fit.
     pub fn is_short(&self) -> bool {
         self.needed > self.free
     }
 
-    /// Checks that it may fit.
+    /// Checks that the load may fit.
     ///
     /// # Errors
     ///
@@ -282,7 +282,7 @@ impl DiskSpace {
     }
 }
 
-/// What only some targets plan: the others leave it empty.
+/// What only some targets plan; others leave it empty.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct PlanDetails {
     /// How digests are attached.
@@ -298,7 +298,7 @@ pub struct Plan {
     pub target: String,
     /// The images.
     pub images: Vec<PlannedImage>,
-    /// Images that are asked for and left out.
+    /// Requested images that are skipped.
     #[serde(rename = "left_out")]
     pub skipped: Vec<Skipped>,
     /// What is sent.
@@ -306,13 +306,13 @@ pub struct Plan {
     /// What only some targets plan.
     #[serde(flatten)]
     pub details: PlanDetails,
-    /// The disk space that is needed, if it is known how much is free.
+    /// The disk space that is needed, if the free space is known.
     #[serde(rename = "room")]
     pub space: Option<DiskSpace>,
 }
 
 impl Plan {
-    /// Makes an empty one.
+    /// An empty plan.
     pub fn new(target: impl Into<String>) -> Plan {
         Plan {
             schema: SCHEMA,
@@ -325,21 +325,21 @@ impl Plan {
         }
     }
 
-    /// Bytes of all blobs that are sent.
+    /// Bytes of all blobs to send.
     pub fn bytes(&self) -> u64 {
         self.send.iter().map(|piece| piece.size).sum()
     }
 
-    /// Checks that the target may have space for all of it.
+    /// Checks that the target may have enough space.
     ///
     /// # Errors
     ///
-    /// If it certainly has not.
+    /// If it certainly does not.
     pub fn check_space(&self) -> Result<()> {
         self.space.as_ref().map_or(Ok(()), DiskSpace::check)
     }
 
-    /// The exit code that a load by this plan would end with if all of it goes well.
+    /// The exit code of a load by this plan if everything succeeds.
     pub fn exit_code(&self) -> u8 {
         let unavailable =
             |image: &PlannedImage| matches!(image.digest_status, DigestStatus::Unavailable { .. });
@@ -399,7 +399,7 @@ impl fmt::Display for Plan {
                 .iter()
                 .find(|known| known.digest_status == image.digest_status);
             match (same, image.digest) {
-                // Reasons and hints are long, and often those of all images.
+                // Reasons and hints are long, and often the same for all images.
                 (Some(same), Some(digest)) => {
                     writeln!(
                         f,

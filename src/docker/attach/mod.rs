@@ -1,24 +1,19 @@
-//! Attaching digests to images of the classic store, which forgets them in a load.
+//! Attaching digests to images of the classic store, which does not record them in a load.
 //!
-//! A [`Strategy`] is one way to make the engine record `name@digest` for an image that it holds. The first
-//! one in the ranking whose preflight finds no obstacle is taken; what keeps the others from it is told.
+//! A [`Strategy`] makes the engine record `name@digest` for an image that it has. The first one in the ranking
+//! without an obstacle is used; the obstacles of the others are reported.
 //!
-//! An attach goes the same way in all of them. [`Strategy::apply`] waits for its turn on this host, undoes what
-//! an interrupted run has left, and looks at the host as it is now. What is done to the host is done within
-//! [`Attach::journaled`]: each step is in the journal before it is taken, and all are undone on the way out, or
-//! when a signal comes. After a kill the next run undoes them, or `sealift doctor --repair`: [`Folder::repair`].
+//! All of them work the same way. [`Strategy::apply`] waits for the host's lock, undoes an interrupted run, and
+//! inspects the host. It changes the host only within [`Attach::journaled`]: each step is recorded in the
+//! journal before it is taken, and all steps are undone at the end or on a signal. After a kill, the next run
+//! or `sealift doctor --repair` undoes them: [`Folder::repair`].
 //!
-//! - [`mirror`]: for a moment the engine believes in a mirror of docker.io that serves the manifests only
+//! - [`mirror`]: for a moment the engine has a mirror of docker.io that serves only the manifests
 //! - [`offline`]: the engine is stopped, and the digests are written into its store
-//! - [`hosts`]: for a moment names of other registries lead the engine to this process, by `/etc/hosts`
-//! - [`reach`]: whether the engine's process can be reached from here, and if not, what it is
-//! - [`namespaces`], [`network`]: the files and the network that the engine sees
+//! - [`hosts`]: for a moment names of other registries resolve to this process, through `/etc/hosts`
 //! - [`journal`]: what was started, so that it can be undone after a kill at any step
-//! - [`folder`]: where the journal is, and the lock that lets one strategy work at a time
-//! - [`host`]: what of the host a choice depends on
-//! - [`daemon`]: which process the engine is, how it was started, how it is made to read its configuration
-//! - [`config`]: `daemon.json` and the flags of the command line
-//! - [`cover`]: laying another file over the real one without touching it
+//! - [`folder`]: the folder of the journal, and the lock that lets one strategy work at a time
+//! - [`host_facts`]: facts about the host on which the choice depends
 
 pub mod folder;
 pub mod host_facts;
@@ -42,7 +37,7 @@ use crate::load::{AttachMethod, Obstacle};
 use crate::oci::{Digest, Platform, Repository};
 use crate::progress::Progress;
 
-/// A digest to be attached.
+/// A digest to attach.
 #[derive(Debug, Clone)]
 pub struct Wanted<'a> {
     /// The name that gets the digest.
@@ -51,23 +46,24 @@ pub struct Wanted<'a> {
     pub digest: Digest,
     /// The image that must show it.
     pub image_id: Digest,
-    /// The documents that the digest stands for.
+    /// The documents below the digest.
     pub graph: &'a Graph,
-    /// The image's platform in its index. The engine might choose another; without an index it has no choice.
+    /// The image's platform in its index. The engine might choose another one; without an index it has no
+    /// choice.
     pub platform: Option<&'a Platform>,
 }
 
 impl Wanted<'_> {
-    /// Whether the engine would be made to record the same.
+    /// Whether the engine would record the same.
     pub fn is_same(&self, other: &Wanted<'_>) -> bool {
         self.digest == other.digest && self.image_id == other.image_id && self.repository == other.repository
     }
 }
 
-/// What became of one wanted digest; `Err` says why it is not shown.
+/// The result for one digest; `Err` says why it is not shown.
 pub type Outcome = Result<(), Obstacle>;
 
-/// What a strategy does to the engine.
+/// The effect of a strategy on the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Disruption {
@@ -87,7 +83,7 @@ pub enum Allowed {
     Live,
     /// Only those that stop the engine and start it again.
     Offline,
-    /// None.
+    /// No method.
     None,
 }
 
@@ -96,26 +92,26 @@ pub enum Allowed {
 pub struct Rules {
     /// Which methods may attach them.
     pub allowed: Allowed,
-    /// Whether digests are attached that an archive recorded and nothing proves.
+    /// Whether to attach digests that an archive records without proof.
     pub trust_recorded: bool,
 }
 
-/// Whether and how the engine may be stopped and started again.
+/// Whether and how the engine may be restarted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restart {
-    /// Whether it may be.
+    /// Whether it may be restarted.
     pub allowed: bool,
-    /// The command that stops it, for a shell; without one systemd does it.
+    /// The shell command that stops it; without one, systemd does.
     pub stop: Option<String>,
-    /// The command that starts it.
+    /// The shell command that starts it.
     pub start: Option<String>,
 }
 
 /// Why nothing was attached.
 pub enum Failed {
-    /// The digests are not shown; all else is well.
+    /// The digests are not shown; everything else succeeded.
     Obstacle(Obstacle),
-    /// The run has to end.
+    /// The run must end.
     Error(Error),
 }
 
@@ -134,56 +130,56 @@ impl From<Error> for Failed {
     }
 }
 
-/// A way to attach digests.
+/// A method of attaching digests.
 pub trait Strategy {
-    /// What it is called in plans and reports.
+    /// Its name in plans and reports.
     fn method(&self) -> AttachMethod;
 
     /// Whether the engine keeps running.
     fn disruption(&self) -> Disruption;
 
-    /// Whether names of this repository are for this way. Pure.
+    /// Whether this method works for names of this repository. Pure.
     ///
     /// # Errors
     ///
-    /// They are, but something on this host is in the way of this one.
+    /// It would, but something on this host prevents it.
     fn serves(&self, repository: &Repository, facts: &HostFacts) -> Result<bool, Obstacle>;
 
-    /// What `apply` would do for these `name@digest`, step by step. Pure.
+    /// The steps of `apply` for these `name@digest`. Pure.
     fn steps(&self, wanted: &[String], facts: &HostFacts) -> Vec<String>;
 
-    /// Where it writes down what it begins.
+    /// The folder of its journal.
     fn folder(&self) -> &Folder;
 
-    /// Whether the user has agreed to what it does.
+    /// Whether the user has allowed it.
     fn is_allowed(&self) -> bool {
         true
     }
 
-    /// Looks at the host. Changes nothing.
+    /// Inspects the host. Changes nothing.
     ///
     /// # Errors
     ///
-    /// What is in the way, the missing consent among it.
+    /// What prevents it, including missing consent.
     fn look(&self, client: &Client, info: &Info) -> Result<Box<dyn Prepared>, Vec<Obstacle>>;
 
-    /// What is in the way on this host. Empty if nothing is. Changes nothing.
+    /// The obstacles on this host. Changes nothing.
     fn preflight(&self, client: &Client, info: &Info) -> Vec<Obstacle> {
         if !rustix::process::geteuid().is_root() {
             return vec![Obstacle::needs_root()];
         }
         match self.folder().has_leftover() {
-            // What an interrupted run has left may be in the way itself, and is undone before anything else.
+            // An interrupted run may be the obstacle itself, and is undone first.
             Ok(true) if self.is_allowed() => Vec::new(),
             _ => self.look(client, info).err().unwrap_or_default(),
         }
     }
 
-    /// Attaches, and undoes on the way out all that it did to the engine's configuration.
+    /// Attaches, and finally undoes all changes to the engine's configuration.
     ///
     /// # Errors
     ///
-    /// If the engine could not be prepared or put back. What became of each digest is in the outcomes.
+    /// If the engine could not be prepared or restored. The results for each digest are in the outcomes.
     fn apply(
         &self,
         client: &Client,
@@ -214,17 +210,17 @@ pub trait Strategy {
     }
 }
 
-/// What a look at the host has found: nothing is in the way, and all that the strategy has to know.
+/// A successful preflight, with everything that the strategy needs.
 pub trait Prepared {
-    /// Attaches, all that has to be undone within [`Attach::journaled`].
+    /// Attaches, with everything that must be undone within [`Attach::journaled`].
     ///
     /// # Errors
     ///
-    /// Why nothing was attached. What became of each digest is in the outcomes.
+    /// Why nothing was attached. The results for each digest are in the outcomes.
     fn attach(self: Box<Self>, attach: &Attach<'_>) -> Result<Vec<Outcome>, Failed>;
 }
 
-/// An attach that goes on: nobody else's does on this host, and nothing is left of earlier ones.
+/// An attach in progress: the host lock is held and any interrupted attach has been undone.
 pub struct Attach<'a> {
     client: &'a Client,
     wanted: &'a [Wanted<'a>],
@@ -235,11 +231,12 @@ pub struct Attach<'a> {
 }
 
 impl Attach<'_> {
-    /// Writes the journal, takes steps, and undoes them, whatever came of them. A signal undoes them, too.
+    /// Writes the journal, takes steps, and undoes them, whether they succeeded or not. A signal undoes them,
+    /// too.
     ///
     /// # Errors
     ///
-    /// If the journal cannot be written, or the steps cannot be undone. What came of them is within.
+    /// If the journal cannot be written, or the steps cannot be undone. The result of the steps is inside.
     pub fn journaled<B: UndoRecord + 'static, T>(
         &self,
         record: B,
@@ -262,7 +259,7 @@ impl Attach<'_> {
     }
 }
 
-/// The ways there are, the best first: live ones before those that stop the engine.
+/// All methods, the best first: live ones before those that stop the engine.
 pub fn ranking(folder: &Folder, restart: &Restart) -> Vec<Box<dyn Strategy>> {
     vec![
         Box::new(mirror::Mirror {
