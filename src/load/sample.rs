@@ -1,4 +1,4 @@
-//! Candidates without an archive behind them, for tests of what is pure.
+//! Candidates without an archive, for tests of pure functions.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::image::Graph;
 use crate::image::provenance::Provenance;
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
 
-/// An archive that holds nothing.
+/// An empty archive.
 pub struct Nothing;
 
 impl Content for Nothing {
@@ -57,7 +57,7 @@ pub fn diff_id(layer: &str) -> Digest {
     Digest::sha256(layer.as_bytes())
 }
 
-/// The digest of that layer as it is stored.
+/// The digest of that layer in its stored form.
 pub fn stored(layer: &str) -> Digest {
     Digest::sha256(format!("compressed {layer}").as_bytes())
 }
