@@ -194,7 +194,7 @@ pub fn save(
                 for blob in &mut moved {
                     blob.reused = left.get(blob.verified.digest()).copied().unwrap_or(blob.reused);
                 }
-                return Ok(summary(source, &images, skipped, &layout, &moved, files));
+                return Ok(summary(&images, skipped, &layout, &moved, files));
             }
             Written::Lacking { moved, failed } => {
                 for blob in moved {
@@ -239,7 +239,6 @@ fn preferred(selection: Option<&PlatformSelection>) -> Platform {
 }
 
 fn summary(
-    source: &dyn Source,
     images: &Images,
     mut skipped: Vec<Skipped>,
     layout: &Layout,
@@ -255,17 +254,17 @@ fn summary(
     let mut saved = Vec::with_capacity(images.named.len());
     let asked = images.named.iter().zip(&images.asked);
     for ((named, asked), first) in asked.zip(format::firsts(&images.named)) {
-        let reference = named.reference.as_ref().unwrap_or(asked);
+        let reference = named.reference.as_ref().unwrap_or(&asked.reference);
         let (platforms, size, reused) = measured
             .entry(first)
             .or_insert_with(|| measure(named, &reused))
             .clone();
         saved.push(Saved {
             reference: reference.clone(),
-            renamed_from: (reference != asked).then(|| asked.clone()),
+            renamed_from: (*reference != asked.reference).then(|| asked.reference.clone()),
             digest: named.provenance.digest(named.graph.root.digest),
             evidence: named.provenance.evidence(),
-            from: source.origin(asked),
+            from: asked.origin.clone(),
             origins: named.provenance.origins.clone(),
             platforms,
             artifact: named.graph.artifact_type().map(str::to_string),

@@ -17,8 +17,8 @@ use crate::error::{Error, Place, Problem, Result};
 use crate::image::asked::ShortId;
 use crate::image::provenance::{Origins, Provenance, Substitute};
 use crate::image::{Graph, Image, graph};
-use crate::oci::{Descriptor, Digest, Document, Reference, Repository};
-use crate::source::{Archived, Source, StoredForm, Upstream};
+use crate::oci::{Descriptor, Digest, Document, PlatformSelection, Reference, Repository};
+use crate::source::{About, Archived, Found, Source, StoredForm, Unavailable, Upstream};
 
 /// Any [`Content`] as a [`Source`].
 #[derive(Clone)]
@@ -284,43 +284,13 @@ pub fn stored_forms(content: &dyn Content) -> Vec<StoredForm> {
     forms
 }
 
-impl Source for ArchiveSource {
-    fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
-        let digests = (reference.repository().clone(), None);
-        let others = self.places.names.get(&digests);
-        if reference.tag().is_none() || others.is_none() {
-            return Vec::new();
-        }
-        let mut graphs = Graphs::new(self.content.as_ref());
-        let mut ids = |entry: &Entry| -> Vec<Digest> {
-            // Unreadable entries are reported when they are requested by name.
-            let graph = graphs.of(entry).ok();
-            graph.map_or_else(Vec::new, |graph| graph.runnable().map(Image::id).collect())
-        };
-        let own: Vec<Digest> = self.named(reference).into_iter().flat_map(&mut ids).collect();
-        let of_same = self
-            .at(others)
-            .filter(|entry| ids(entry).iter().any(|id| own.contains(id)));
-        of_same.filter_map(|entry| entry.reference.clone()).collect()
-    }
-
-    fn archived(&self, reference: &Reference) -> Option<Archived> {
-        if reference.digest().is_some() {
-            return None;
-        }
-        let named = self.named(reference);
-        let entry = named.first()?;
-        Some(Archived {
-            digest: entry.digest(),
-            root: entry.descriptor.digest,
-        })
-    }
-
-    fn origin(&self, _: &Reference) -> String {
-        self.content.label().into()
-    }
-
-    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+impl ArchiveSource {
+    /// Resolves a reference to the manifest or index that it names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if the layout does not have it; a usage error if the name is that of two images.
+    pub fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         if let Some(digest) = reference.digest() {
             let is_told = |_: &Descriptor| reference.is_nameless() || !self.is_substitute(&digest);
             let found = self.digested(digest)?.filter(is_told);
@@ -364,7 +334,12 @@ impl Source for ArchiveSource {
         })
     }
 
-    fn provenance(&self, reference: &Reference, graph: &Graph) -> Result<Provenance> {
+    /// The provenance of an image in the layout.
+    ///
+    /// # Errors
+    ///
+    /// If the registry that could prove its digest was asked and the work was interrupted.
+    pub fn provenance(&self, reference: &Reference, graph: &Graph) -> Result<Provenance> {
         let entries = self.content.entries();
         let root = graph.root.digest;
         // One substitute may serve images of several digests.
@@ -399,6 +374,71 @@ impl Source for ArchiveSource {
             }
         }
         Ok(provenance)
+    }
+
+    fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
+        let digests = (reference.repository().clone(), None);
+        let others = self.places.names.get(&digests);
+        if reference.tag().is_none() || others.is_none() {
+            return Vec::new();
+        }
+        let mut graphs = Graphs::new(self.content.as_ref());
+        let mut ids = |entry: &Entry| -> Vec<Digest> {
+            // Unreadable entries are reported when they are requested by name.
+            let graph = graphs.of(entry).ok();
+            graph.map_or_else(Vec::new, |graph| graph.runnable().map(Image::id).collect())
+        };
+        let own: Vec<Digest> = self.named(reference).into_iter().flat_map(&mut ids).collect();
+        let of_same = self
+            .at(others)
+            .filter(|entry| ids(entry).iter().any(|id| own.contains(id)));
+        of_same.filter_map(|entry| entry.reference.clone()).collect()
+    }
+}
+
+/// An image in a layout.
+struct InLayout<'s> {
+    source: &'s ArchiveSource,
+    reference: Reference,
+}
+
+impl About for InLayout<'_> {
+    fn provenance(&self, graph: &Graph) -> Result<Provenance> {
+        self.source.provenance(&self.reference, graph)
+    }
+
+    fn other_digests(&self) -> Vec<Reference> {
+        self.source.other_digests(&self.reference)
+    }
+}
+
+impl Source for ArchiveSource {
+    fn find(
+        &self,
+        reference: &Reference,
+        platforms: Option<&PlatformSelection>,
+    ) -> Result<Found<'_>, Unavailable> {
+        let root = self.resolve(reference)?;
+        Ok(Found {
+            about: Box::new(InLayout {
+                source: self,
+                reference: reference.clone(),
+            }),
+            ..Found::in_store(root, self.content.label().into(), platforms)
+        })
+    }
+
+    fn archived(&self, reference: &Reference) -> Option<Archived> {
+        if reference.digest().is_some() {
+            return None;
+        }
+        let named = self.named(reference);
+        let entry = named.first()?;
+        Some(Archived {
+            digest: entry.digest(),
+            root: entry.descriptor.digest,
+            origin: self.content.label().into(),
+        })
     }
 
     fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {

@@ -12,7 +12,7 @@ use sealift::docker;
 use sealift::interrupt::Interrupt;
 use sealift::progress::Progress;
 use sealift::recover::{self, DockerSaveStore, LocalStore, RecoverSource};
-use sealift::source::{Several, Source, Upstream};
+use sealift::source::{Fallback, Source, Upstream};
 use sealift::{Error, Result};
 
 use super::archive::SpoolArgs;
@@ -184,7 +184,7 @@ impl FromArgs {
             Some(only) if sources.is_empty() => Ok(only),
             Some(last) => {
                 sources.push(last);
-                Ok(Box::new(Several::new(sources)))
+                Ok(Box::new(Fallback::new(sources)))
             }
         }
     }
@@ -229,7 +229,7 @@ impl Open<'_> {
             (Some(docker), Some(registry)) => {
                 let registries = &self.args.registry;
                 let probe = registries.reachable(self.progress.clone(), self.interrupt)?;
-                let both = Several::new(vec![docker, registry]);
+                let both = Fallback::new(vec![docker, registry]);
                 Some(Box::new(
                     both.preferring_proof(Box::new(probe), self.progress.clone()),
                 ))

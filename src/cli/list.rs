@@ -13,7 +13,7 @@ use sealift::image::provenance::{Evidence, LayerOrigin, Origins, Provenance};
 use sealift::oci::{Digest, Platform, Reference};
 
 use super::archive::FileArgs;
-use super::output::{Failure, Outcome, Output, Several};
+use super::output::{Failure, MultiReport, Outcome, Output};
 use super::rows::own_rows;
 use super::size::Size;
 use super::table::{Column, TableArgs, table, untitled};
@@ -127,7 +127,7 @@ struct UncompressedLayer {
 impl List {
     /// Lists the archives.
     pub fn run(&self, output: &Output, interrupt: &sealift::interrupt::Interrupt) -> Outcome {
-        let mut end = Several::new(output);
+        let mut end = MultiReport::new(output);
         for (label, content) in self.files.open(interrupt)? {
             let listed = content.and_then(|content| {
                 content.check_opening()?;

@@ -150,17 +150,17 @@ impl Output {
 }
 
 /// The result of a command that reads several archives. It reads all of them, even if one fails.
-pub struct Several<'a> {
+pub struct MultiReport<'a> {
     output: &'a Output,
     documents: Vec<serde_json::Value>,
     error: Option<Error>,
     code: u8,
 }
 
-impl<'a> Several<'a> {
+impl<'a> MultiReport<'a> {
     /// Starts with no archives.
-    pub fn new(output: &'a Output) -> Several<'a> {
-        Several {
+    pub fn new(output: &'a Output) -> MultiReport<'a> {
+        MultiReport {
             output,
             documents: Vec::new(),
             error: None,

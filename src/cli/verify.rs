@@ -11,7 +11,7 @@ use sealift::oci::Platform;
 
 use super::archive::ArchiveArgs;
 use super::bars;
-use super::output::{Failure, Outcome, Output, Several, findings_json};
+use super::output::{Failure, MultiReport, Outcome, Output, findings_json};
 use super::size::Size;
 
 /// Verify every byte of an archive and report every finding
@@ -40,7 +40,7 @@ pub struct Verify {
 impl Verify {
     /// Verifies all archives, even if one has errors.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
-        let mut end = Several::new(output);
+        let mut end = MultiReport::new(output);
         for (label, content) in self.archive.open(interrupt)? {
             match content.and_then(|content| self.check(content.as_ref(), output, interrupt)) {
                 Ok(report) => {

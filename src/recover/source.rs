@@ -19,7 +19,7 @@ use crate::image::{Graph, names};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
-use crate::source::{Others, Source, Standing, StoredForm, Upstream};
+use crate::source::{About, Found, Others, Source, StoredForm, Unavailable, Upstream};
 use crate::transfer;
 
 /// Whether missing manifests are rebuilt and missing layers recompressed.
@@ -107,7 +107,7 @@ impl RecoverSource {
             let mut reason = left_out.filter(|reason| reason.starts_with(recovery::UNPROVEN));
             if let Some(image) = image {
                 let graph = self.ready().walk(self.store.as_ref(), &image.root)?;
-                let provenance = self.provenance(reference, &graph)?;
+                let provenance = self.provenance(reference, &graph);
                 let is_short =
                     provenance.evidence() != Evidence::Verified || !provenance.uncompressed.is_empty();
                 let origins = provenance.origins.as_ref().filter(|_| is_short);
@@ -160,6 +160,56 @@ impl RecoverSource {
             })),
         }
     }
+
+    /// The provenance of an image that is ready.
+    fn provenance(&self, reference: &Reference, graph: &Graph) -> Provenance {
+        let ready = self.ready();
+        let Some(image) = ready.images.get(&reference.full()) else {
+            return Provenance::default();
+        };
+        let mut provenance = Provenance {
+            substitute: image.substitute,
+            ..Provenance::default()
+        };
+        let mut origins = Origins {
+            manifest: image.origin.clone(),
+            layers: BTreeMap::new(),
+        };
+        for layer in graph.images.iter().flat_map(|image| &image.manifest.layers) {
+            if let Some(tar) = ready.layers.uncompressed.get(&layer.digest) {
+                provenance.uncompressed.insert(layer.digest, tar.clone());
+            }
+            if let Some(origin) = ready.layers.origins.get(&layer.digest) {
+                origins.layers.insert(layer.digest, origin.clone());
+            }
+        }
+        provenance.origins = Some(origins);
+        provenance
+    }
+}
+
+/// An image in the store.
+struct Recovered<'s> {
+    source: &'s RecoverSource,
+    reference: Reference,
+}
+
+impl About for Recovered<'_> {
+    fn omits(&self, document: &Descriptor) -> bool {
+        let source = self.source;
+        source
+            .ready()
+            .omits(source.store.as_ref(), &self.reference, document)
+    }
+
+    fn provenance(&self, graph: &Graph) -> Result<Provenance> {
+        Ok(self.source.provenance(&self.reference, graph))
+    }
+
+    fn other_digests(&self) -> Vec<Reference> {
+        let others = self.source.ready().others.get(&self.reference.full()).cloned();
+        others.unwrap_or_default()
+    }
 }
 
 impl Source for RecoverSource {
@@ -192,74 +242,35 @@ impl Source for RecoverSource {
         self.store.stored_forms()
     }
 
-    fn other_digests(&self, reference: &Reference) -> Vec<Reference> {
-        let others = self.ready().others.get(&reference.full()).cloned();
-        others.unwrap_or_default()
-    }
-
-    fn selection(&self, _: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
-        // An engine's image is for one platform, which was compared already.
-        match asked {
-            Some(asked) if self.ready().is_open => asked.clone(),
-            _ => PlatformSelection::Present,
-        }
-    }
-
-    fn omits(&self, reference: &Reference, document: &Descriptor) -> bool {
-        self.ready().omits(self.store.as_ref(), reference, document)
-    }
-
-    fn standing(&self, reference: &Reference) -> Standing {
-        let ready = self.ready();
-        match ready.images.get(&reference.full()) {
-            Some(image) if image.substitute.is_some() => Standing::Unproven,
-            Some(_) => Standing::Proven,
-            None if ready.failed.contains_key(&reference.full()) => Standing::Failed,
-            None => Standing::Absent,
-        }
-    }
-
-    fn origin(&self, _: &Reference) -> String {
-        self.store.label().into()
-    }
-
-    fn is_private(&self, _: &Reference) -> bool {
-        self.store.is_private()
-    }
-
-    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+    fn find(
+        &self,
+        reference: &Reference,
+        platforms: Option<&PlatformSelection>,
+    ) -> Result<Found<'_>, Unavailable> {
         let name = reference.full();
-        let (root, failed) = {
-            let ready = self.ready();
-            let root = ready.images.get(&name).map(|image| image.root.clone());
-            (root, ready.failed.get(&name).cloned())
-        };
-        root.ok_or_else(|| failed.unwrap_or_else(|| self.absent(reference)))
-    }
-
-    fn provenance(&self, reference: &Reference, graph: &Graph) -> Result<Provenance> {
         let ready = self.ready();
-        let Some(image) = ready.images.get(&reference.full()) else {
-            return Ok(Provenance::default());
+        let Some(image) = ready.images.get(&name) else {
+            let failed = ready.failed.get(&name).cloned();
+            drop(ready);
+            return Err(match failed {
+                Some(error) => Unavailable {
+                    error,
+                    is_present: true,
+                },
+                None => self.absent(reference).into(),
+            });
         };
-        let mut provenance = Provenance {
-            substitute: image.substitute,
-            ..Provenance::default()
-        };
-        let mut origins = Origins {
-            manifest: image.origin.clone(),
-            layers: BTreeMap::new(),
-        };
-        for layer in graph.images.iter().flat_map(|image| &image.manifest.layers) {
-            if let Some(tar) = ready.layers.uncompressed.get(&layer.digest) {
-                provenance.uncompressed.insert(layer.digest, tar.clone());
-            }
-            if let Some(origin) = ready.layers.origins.get(&layer.digest) {
-                origins.layers.insert(layer.digest, origin.clone());
-            }
-        }
-        provenance.origins = Some(origins);
-        Ok(provenance)
+        // An engine's image is for one platform, which was compared already.
+        let asked = platforms.filter(|_| ready.is_open);
+        Ok(Found {
+            is_private: self.store.is_private(),
+            is_proven: image.substitute.is_none(),
+            about: Box::new(Recovered {
+                source: self,
+                reference: reference.clone(),
+            }),
+            ..Found::in_store(image.root.clone(), self.store.label().into(), asked)
+        })
     }
 
     fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {

@@ -15,7 +15,7 @@ use crate::oci::{
     Descriptor, Digest, Document, MAX_METADATA, MediaType, PlatformSelection, Reference, Repository,
 };
 use crate::progress::Progress;
-use crate::source::Source;
+use crate::source::{Found, Source, Unavailable};
 
 /// Every registry, by the host in a reference, through its mirrors.
 ///
@@ -26,8 +26,6 @@ pub struct RegistrySource {
     client: Client,
     mirrors: Vec<Mirror>,
     resolved: Mutex<HashMap<Digest, Vec<u8>>>,
-    /// The mirrors that answered for references, by their full form.
-    answered: Mutex<HashMap<String, String>>,
     opened: Mutex<HashMap<Digest, Opened>>,
 }
 
@@ -55,7 +53,6 @@ impl RegistrySource {
             mirrors: options.mirrors.clone(),
             client: Client::new(options, progress, interrupt)?,
             resolved: Mutex::default(),
-            answered: Mutex::default(),
             opened: Mutex::default(),
         })
     }
@@ -111,6 +108,26 @@ impl RegistrySource {
             self.client
                 .note(&format!("{error}; continuing without this mirror"));
         }
+    }
+
+    /// Resolves a reference to the manifest or index that it names now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if there is no such repository, tag or digest.
+    pub fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        self.resolve_with_mirror(reference).map(|(root, _)| root)
+    }
+
+    /// Resolves a reference, and names the mirror that answered, if one did.
+    fn resolve_with_mirror(&self, reference: &Reference) -> Result<(Descriptor, Option<String>)> {
+        let (descriptor, bytes, mirror) = self.try_endpoints(reference.repository(), 0, |place| {
+            let (descriptor, bytes) = self.resolve_at(place, reference)?;
+            Ok((descriptor, bytes, place.is_mirror.then(|| place.name.clone())))
+        })?;
+        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        resolved.insert(descriptor.digest, bytes);
+        Ok((descriptor, mirror))
     }
 
     fn resolve_at(&self, place: &Endpoint, reference: &Reference) -> Result<(Descriptor, Vec<u8>)> {
@@ -251,33 +268,18 @@ impl RegistrySource {
 }
 
 impl Source for RegistrySource {
-    fn selection(&self, _: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
-        asked.cloned().unwrap_or_else(PlatformSelection::host)
-    }
-
-    fn origin(&self, reference: &Reference) -> String {
+    fn find(
+        &self,
+        reference: &Reference,
+        platforms: Option<&PlatformSelection>,
+    ) -> Result<Found<'_>, Unavailable> {
+        let (root, mirror) = self.resolve_with_mirror(reference)?;
         let domain = reference.repository().domain();
-        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        match answered.get(&reference.full()) {
+        let origin = match mirror {
             Some(mirror) => format!("{mirror} of {domain}"),
             None => format!("registry {domain}"),
-        }
-    }
-
-    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
-        let (descriptor, bytes, mirror) = self.try_endpoints(reference.repository(), 0, |place| {
-            let (descriptor, bytes) = self.resolve_at(place, reference)?;
-            Ok((descriptor, bytes, place.is_mirror.then(|| place.name.clone())))
-        })?;
-        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        match mirror {
-            Some(mirror) => answered.insert(reference.full(), mirror),
-            None => answered.remove(&reference.full()),
         };
-        drop(answered);
-        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        resolved.insert(descriptor.digest, bytes);
-        Ok(descriptor)
+        Ok(Found::in_registry(root, origin, platforms))
     }
 
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {

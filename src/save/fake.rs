@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, MediaType, Platform, PlatformSelection, Reference, Repository};
-use crate::source::Source;
+use crate::source::{Found, Source, Unavailable};
 
 /// What is wrong with one response.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +98,23 @@ impl Fake {
         self.index(name, &[amd64, arm64])
     }
 
+    fn root(&self, reference: &Reference) -> Result<Descriptor> {
+        if let Some(digest) = reference.digest() {
+            let known = self.tags.values().find(|descriptor| descriptor.digest == digest);
+            if let Some(known) = known {
+                return Ok(known.clone());
+            }
+        }
+        self.tags
+            .get(&reference.full())
+            .cloned()
+            .ok_or_else(|| Error::NotFound {
+                what: reference.familiar(),
+                place: "the fake".into(),
+                hint: None,
+            })
+    }
+
     pub fn fail(&self, blob: Digest, faults: &[Fault]) {
         self.faults
             .lock()
@@ -136,29 +153,13 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 impl Source for Fake {
-    fn selection(&self, _: &Reference, asked: Option<&PlatformSelection>) -> PlatformSelection {
-        asked.cloned().unwrap_or_else(PlatformSelection::host)
-    }
-
-    fn origin(&self, _: &Reference) -> String {
-        "memory".into()
-    }
-
-    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
-        if let Some(digest) = reference.digest() {
-            let known = self.tags.values().find(|descriptor| descriptor.digest == digest);
-            if let Some(known) = known {
-                return Ok(known.clone());
-            }
-        }
-        self.tags
-            .get(&reference.full())
-            .cloned()
-            .ok_or_else(|| Error::NotFound {
-                what: reference.familiar(),
-                place: "the fake".into(),
-                hint: None,
-            })
+    fn find(
+        &self,
+        reference: &Reference,
+        platforms: Option<&PlatformSelection>,
+    ) -> Result<Found<'_>, Unavailable> {
+        let root = self.root(reference)?;
+        Ok(Found::in_registry(root, "memory".into(), platforms))
     }
 
     fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {

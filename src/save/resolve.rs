@@ -12,8 +12,8 @@ use crate::image::rename;
 use crate::image::selector::Identity;
 use crate::image::{Documents, Graph};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, Kind, MediaType, PlatformSelection, Reference};
-use crate::source::Source;
+use crate::oci::{Digest, Kind, MediaType, PlatformSelection, Reference};
+use crate::source::{Found, Source};
 
 /// Most bytes of manifests, indexes and configs in one save, counted for each image. They are held in memory
 /// until the layout is known. A thousand images have some 20 MB.
@@ -23,8 +23,26 @@ const MAX_ALL_METADATA: u64 = 1 << 30;
 pub(super) struct Images {
     /// The images with their names, in the archive's order.
     pub named: Vec<Named>,
-    /// The reference by which each was requested.
-    pub asked: Vec<Reference>,
+    /// Where each came from.
+    pub asked: Vec<Asked>,
+}
+
+/// An image as it was asked for, and where it came from.
+pub(super) struct Asked {
+    /// The reference that found it.
+    pub reference: Reference,
+    /// As [`Found::origin`].
+    pub origin: String,
+    /// As [`Found::is_private`].
+    pub is_private: bool,
+}
+
+/// An image that was followed down to its layers.
+struct Followed {
+    named: Named,
+    asked: Asked,
+    /// Other digests that the source shows for it.
+    others: Vec<Reference>,
 }
 
 impl Images {
@@ -33,17 +51,17 @@ impl Images {
         let mut skipped = Vec::new();
         let (mut named, mut asked) = (Vec::new(), Vec::new());
         let images = std::mem::take(&mut self.named);
-        for (image, reference) in images.into_iter().zip(std::mem::take(&mut self.asked)) {
+        for (image, from) in images.into_iter().zip(std::mem::take(&mut self.asked)) {
             let blobs = image.blobs();
             let needs = |(digest, _): &&(Digest, Error)| blobs.iter().any(|blob| blob.digest == *digest);
             match failed.iter().find(needs) {
                 Some((_, error)) => skipped.push(Skipped {
-                    reference,
+                    reference: from.reference,
                     error: error.clone(),
                 }),
                 None => {
                     named.push(image);
-                    asked.push(reference);
+                    asked.push(from);
                 }
             }
         }
@@ -64,11 +82,11 @@ pub(super) struct Resolver<'a> {
     /// Descriptors of all graphs.
     descriptors: AtomicUsize,
     /// The graphs of images that were followed. An image with many names is followed once.
-    graphs: Mutex<HashMap<Followed, Arc<Graph>>>,
+    graphs: Mutex<HashMap<GraphKey, Arc<Graph>>>,
 }
 
 /// What the graph of an image depends on: its root, the platforms, and the source.
-type Followed = ((Digest, u64, MediaType), PlatformSelection, String);
+type GraphKey = ((Digest, u64, MediaType), PlatformSelection, String);
 
 impl<'a> Resolver<'a> {
     pub fn new(source: &'a dyn Source, options: &'a Options, interrupt: &'a Interrupt) -> Resolver<'a> {
@@ -96,17 +114,17 @@ impl<'a> Resolver<'a> {
             .map(|reference| (reference.full(), reference))
             .collect();
         let mut followed = self.all(&unique.values().copied().collect::<Vec<_>>());
-        let found = followed.iter().filter(|(_, named)| named.is_ok());
-        let others = found.flat_map(|(reference, _)| self.source.other_digests(reference));
-        let others: BTreeMap<String, Reference> = others
-            .map(|reference| (reference.full(), reference))
+        let found = followed.iter().filter_map(|(_, image)| image.as_ref().ok());
+        let others: BTreeMap<String, Reference> = found
+            .flat_map(|image| &image.others)
+            .map(|reference| (reference.full(), reference.clone()))
             .filter(|(name, _)| !unique.contains_key(name))
             .collect();
         followed.extend(self.all(&others.values().collect::<Vec<_>>()));
         let (mut images, mut skipped) = (Vec::new(), Vec::new());
-        for (reference, named) in followed {
-            match named {
-                Ok(named) => images.push((reference.clone(), named)),
+        for (reference, image) in followed {
+            match image {
+                Ok(image) => images.push(image),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => skipped.push(Skipped {
                     reference: reference.clone(),
@@ -118,23 +136,24 @@ impl<'a> Resolver<'a> {
         if skipped.is_empty() || self.options.keep_going {
             self.rename(&mut images)?;
         }
-        let key = |(_, named): &(Reference, Named)| {
-            let name = named.reference.as_ref().map(Reference::full);
-            (name, named.graph.root.digest)
+        let key = |image: &Followed| {
+            let name = image.named.reference.as_ref().map(Reference::full);
+            (name, image.named.graph.root.digest)
         };
         images.sort_by_key(key);
         images.dedup_by_key(|image| key(image));
-        let (asked, named): (Vec<Reference>, Vec<Named>) = images.into_iter().unzip();
+        let (asked, named): (Vec<Asked>, Vec<Named>) =
+            images.into_iter().map(|image| (image.asked, image.named)).unzip();
         one_digest_a_name(&named)?;
         Ok((Images { named, asked }, skipped))
     }
 
     /// Follows references, several at once. After an error that concerns more than one image, it starts no
     /// more.
-    fn all<'r>(&self, queue: &[&'r Reference]) -> Vec<(&'r Reference, Result<Named>)> {
+    fn all<'r>(&self, queue: &[&'r Reference]) -> Vec<(&'r Reference, Result<Followed>)> {
         let next = AtomicUsize::new(0);
         let stopped = AtomicBool::new(false);
-        let found: Mutex<Vec<(usize, &Reference, Result<Named>)>> = Mutex::new(Vec::new());
+        let found: Mutex<Vec<(usize, &Reference, Result<Followed>)>> = Mutex::new(Vec::new());
         let work = || {
             while !stopped.load(Ordering::SeqCst) {
                 let at = next.fetch_add(1, Ordering::SeqCst);
@@ -174,10 +193,10 @@ impl<'a> Resolver<'a> {
     }
 
     /// Renames images.
-    fn rename(&self, images: &mut [(Reference, Named)]) -> Result<()> {
+    fn rename(&self, images: &mut [Followed]) -> Result<()> {
         let identities: Vec<Identity<'_>> = images
             .iter()
-            .map(|(_, named)| Identity {
+            .map(|Followed { named, .. }| Identity {
                 reference: named.reference.as_ref(),
                 digest: named.provenance.digest(named.graph.root.digest),
                 root: named.graph.root.digest,
@@ -185,18 +204,19 @@ impl<'a> Resolver<'a> {
             })
             .collect();
         let names = rename::apply(&self.options.renames, &identities)?;
-        for ((_, image), name) in images.iter_mut().zip(names) {
-            image.reference = name;
+        for (image, name) in images.iter_mut().zip(names) {
+            image.named.reference = name;
         }
         Ok(())
     }
 
     /// Follows one reference down to its layers.
-    fn walk(&self, reference: &Reference) -> Result<Named> {
+    fn walk(&self, reference: &Reference) -> Result<Followed> {
         self.interrupt.check()?;
-        let root = self.source.resolve(reference)?;
         let asked = self.options.platforms.as_ref();
-        let selection = match self.source.selection(reference, asked) {
+        let found = self.source.find(reference, asked)?;
+        let root = &found.root;
+        let selection = match found.platforms.clone() {
             // A manifest without an index has one platform, so there is no choice.
             PlatformSelection::Only(_) if asked.is_none() && root.media_type.kind() == Kind::Manifest => {
                 PlatformSelection::All
@@ -204,38 +224,44 @@ impl<'a> Resolver<'a> {
             selection => selection,
         };
         let id = (root.digest, root.size, root.media_type.clone());
-        let key = (id, selection.clone(), self.source.origin(reference));
+        let key = (id, selection.clone(), found.origin.clone());
         let graphs = || self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
         let known = graphs().get(&key).cloned();
         let graph = match known {
             Some(graph) => graph,
             None => {
-                let graph = self.follow(reference, &root, &selection)?;
+                let graph = self.follow(reference, &found, &selection)?;
                 self.count(&graph)?;
                 graphs().entry(key).or_insert(Arc::new(graph)).clone()
             }
         };
-        Ok(Named {
-            reference: Some(reference.clone()).filter(|reference| !reference.is_nameless()),
-            provenance: self.source.provenance(reference, &graph)?,
-            graph,
+        Ok(Followed {
+            named: Named {
+                reference: Some(reference.clone()).filter(|reference| !reference.is_nameless()),
+                provenance: found.about.provenance(&graph)?,
+                graph,
+            },
+            others: found.about.other_digests(),
+            asked: Asked {
+                reference: reference.clone(),
+                origin: found.origin,
+                is_private: found.is_private,
+            },
         })
     }
 
     fn follow(
         &self,
         reference: &Reference,
-        root: &Descriptor,
+        found: &Found<'_>,
         selection: &PlatformSelection,
     ) -> Result<Graph> {
-        // An engine pulls images without their attestations, so a request for its platform does not include
-        // them.
-        let is_partial = self.source.selection(reference, None) == PlatformSelection::Present;
-        Graph::walk_shared(root, selection, &mut |descriptor| {
+        Graph::walk_shared(&found.root, selection, &mut |descriptor| {
             self.interrupt.check()?;
-            let may_lack =
-                *selection == PlatformSelection::Present || is_partial && descriptor.attests().is_some();
-            if may_lack && self.source.omits(reference, descriptor) {
+            // A request for one platform of a partial image does not include attestations.
+            let may_lack = *selection == PlatformSelection::Present
+                || found.is_partial && descriptor.attests().is_some();
+            if may_lack && found.about.omits(descriptor) {
                 return Ok(None);
             }
             self.documents.get(descriptor, || {

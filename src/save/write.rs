@@ -100,7 +100,7 @@ impl Run<'_> {
 
     /// Whether an image comes from a place that others may not read.
     fn is_private(&self, images: &Images) -> bool {
-        images.asked.iter().any(|name| self.source.is_private(name))
+        images.asked.iter().any(|asked| asked.is_private)
     }
 
     fn fill(&self, sink: &dyn Sink, wanted: Vec<Wanted>, keep_going: bool) -> Result<Outcome> {
@@ -132,7 +132,9 @@ fn wanted(images: &Images, layout: &Layout) -> Vec<Wanted> {
             continue;
         }
         for blob in named.blobs() {
-            repositories.entry(blob.digest).or_insert(asked.repository());
+            repositories
+                .entry(blob.digest)
+                .or_insert(asked.reference.repository());
         }
     }
     let blobs = layout.blobs().iter().filter_map(|blob| {

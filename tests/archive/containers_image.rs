@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use sealift::archive::{ArchiveSource, Opened, open_any, verify};
 use sealift::image::Graph;
 use sealift::image::provenance::{Evidence, Provenance};
-use sealift::oci::{Descriptor, Digest, Reference, Repository};
+use sealift::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference, Repository};
 use sealift::progress::Silent;
-use sealift::source::{Source, Upstream};
+use sealift::source::{Found, Source, Unavailable, Upstream};
 use sealift::{Error, Result};
 
 use crate::good::{check, codes, open};
@@ -188,24 +188,26 @@ struct Registry {
 }
 
 impl Source for Registry {
-    fn origin(&self, _: &Reference) -> String {
-        "a registry".into()
-    }
-
-    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+    fn find(
+        &self,
+        reference: &Reference,
+        platforms: Option<&PlatformSelection>,
+    ) -> Result<Found<'_>, Unavailable> {
         self.asked.lock().unwrap().push(reference.to_string());
         let digest = reference.digest().unwrap();
         match self.has.contains(&digest) {
-            true => Ok(Descriptor::new(
-                sealift::oci::MediaType::new(OCI_MANIFEST),
-                digest,
-                1,
-            )),
-            false => Err(Error::NotFound {
-                what: reference.to_string(),
-                place: "a registry".into(),
-                hint: None,
-            }),
+            true => {
+                let root = Descriptor::new(MediaType::new(OCI_MANIFEST), digest, 1);
+                Ok(Found::in_registry(root, "a registry".into(), platforms))
+            }
+            false => {
+                let error = Error::NotFound {
+                    what: reference.to_string(),
+                    place: "a registry".into(),
+                    hint: None,
+                };
+                Err(error.into())
+            }
         }
     }
 
@@ -225,7 +227,7 @@ impl Source for Registry {
 fn provenance(source: &ArchiveSource, name: &str) -> Provenance {
     let reference = Reference::parse_any(name).unwrap();
     let root = source.resolve(&reference).unwrap();
-    let selection = sealift::oci::PlatformSelection::Present;
+    let selection = PlatformSelection::Present;
     let graph = Graph::walk(&root, &selection, &mut |descriptor| {
         source.metadata(reference.repository(), descriptor).map(Some)
     });

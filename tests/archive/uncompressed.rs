@@ -13,7 +13,7 @@ use sealift::load::Candidates;
 use sealift::oci::{Digest, PlatformSelection};
 use sealift::progress::Silent;
 use sealift::save::{self, Output};
-use sealift::source::{Several, Source};
+use sealift::source::{Fallback, Source};
 use serde_json::{Value, json};
 
 use crate::good::{check, codes, open};
@@ -319,7 +319,7 @@ fn in_a_merged_archive_the_stored_layer_counts_where_it_is() {
         json!({"io.containerd.image.name": "docker.io/library/base:1"});
     base.manifest_json[0]["RepoTags"] = json!(["base:1"]);
     let (first, second) = (file(&sample.tar()), file(&base.tar()));
-    let several = Several::new(vec![
+    let several = Fallback::new(vec![
         Box::new(source(first.path())) as Box<dyn Source>,
         Box::new(source(second.path())),
     ]);

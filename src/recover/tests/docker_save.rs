@@ -152,7 +152,7 @@ fn which_image_a_name_means() {
         let references: Vec<_> = asked.iter().map(|name| reference(name)).collect();
         source.prepare(&references, None, &Others::NONE).unwrap();
         let root = |name| {
-            let root = source.resolve(name).ok()?;
+            let root = source.find(name, None).ok()?.root;
             let raw = source.metadata(reference("app").repository(), &root).unwrap();
             let text = String::from_utf8(raw).unwrap();
             [&first, &second]

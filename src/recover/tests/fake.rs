@@ -9,11 +9,11 @@ use crate::blob::{Extent, Stored};
 use crate::error::{Error, Place, Problem, Result};
 use crate::goflate::{self, Level};
 use crate::interrupt::Interrupt;
-use crate::oci::{Config, Descriptor, Digest, Document, MediaType, Reference, Repository};
+use crate::oci::{Config, Descriptor, Digest, Document, MediaType, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
 use crate::recover::lost::templates::{Blob, DOCKER_PUSH};
 use crate::recover::{BareImage, LocalStore, StoreImage};
-use crate::source::{Source, StoredForm};
+use crate::source::{Found, Source, StoredForm, Unavailable};
 
 /// How a layer is stored in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -515,14 +515,8 @@ impl Registry {
             }
         }
     }
-}
 
-impl Source for Registry {
-    fn origin(&self, _: &Reference) -> String {
-        "the registry".into()
-    }
-
-    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+    fn root(&self, reference: &Reference) -> Result<Descriptor> {
         let tagged = || self.tags.get(&reference.full()).copied();
         let Some(digest) = reference.digest().or_else(tagged) else {
             return Err(absent(&reference.familiar(), "the registry"));
@@ -535,6 +529,17 @@ impl Source for Registry {
             Document::sniff(&bytes).unwrap_or(MediaType::new("none")).as_str(),
             &bytes,
         ))
+    }
+}
+
+impl Source for Registry {
+    fn find(
+        &self,
+        reference: &Reference,
+        platforms: Option<&PlatformSelection>,
+    ) -> Result<Found<'_>, Unavailable> {
+        let root = self.root(reference)?;
+        Ok(Found::in_store(root, "the registry".into(), platforms))
     }
 
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {

@@ -7,7 +7,7 @@ use super::fake::{Form, Image, Registry, Store, attestation, described, index, r
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference, Repository};
 use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Scene};
-use crate::source::{Others, Several, Source};
+use crate::source::{Fallback, Found, Others, Source, Unavailable};
 use crate::transfer::JOBS;
 
 #[test]
@@ -35,7 +35,7 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
         };
         let whole = Whole::of(&index, &[&amd64, &arm64, &attestation()]);
         let resolved = whole.resolved.clone();
-        let several = Several::new(vec![Box::new(scene.source(held())), Box::new(whole)]);
+        let several = Fallback::new(vec![Box::new(scene.source(held())), Box::new(whole)]);
         let saved = scene.saved_from(&several, &[APP]);
         let saved = saved.unwrap_or_else(|error| panic!("{platforms:?}: {error}"));
         assert_eq!(saved.summary.images[0].from, from, "{platforms:?}");
@@ -51,7 +51,7 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
         source
             .prepare(&[reference(APP)], scene.platforms.as_ref(), &Others::NONE)
             .unwrap();
-        let error = source.resolve(&reference(APP)).unwrap_err();
+        let error = source.find(&reference(APP), None).err().unwrap().error;
         assert!(
             error.hint().unwrap().starts_with("it has linux/amd64"),
             "{error:?}"
@@ -63,7 +63,10 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
     source
         .prepare(&[reference(APP)], Some(&PlatformSelection::All), &Others::NONE)
         .unwrap();
-    assert_eq!(source.resolve(&reference(APP)).unwrap().digest, amd64.digest());
+    assert_eq!(
+        source.find(&reference(APP), None).unwrap().root.digest,
+        amd64.digest()
+    );
 }
 
 #[test]
@@ -81,7 +84,7 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
         let store = || Store::default().keep_uncompressed(APP, &local, shown);
         let root = index(&[&remote]);
         let whole = || Whole::of(&root, &[&remote]);
-        let several = || Several::new(vec![Box::new(scene.source(store())), Box::new(whole())]);
+        let several = || Fallback::new(vec![Box::new(scene.source(store())), Box::new(whole())]);
         // Sources that are named are asked in their order.
         let saved = scene.saved_from(&several(), &[APP]).unwrap();
         assert_eq!(saved.summary.images[0].from, "the store", "{evidence}");
@@ -109,7 +112,7 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
             let store = names.iter().fold(Store::default(), keep);
             let sources: Vec<Box<dyn Source>> =
                 vec![Box::new(scene.source(store)), Box::new(Registry::default())];
-            let several = Several::new(sources).preferring_proof(probe, scene.notes.clone());
+            let several = Fallback::new(sources).preferring_proof(probe, scene.notes.clone());
             let saved = scene.saved_from(&several, &names).unwrap();
             for image in &saved.summary.images {
                 assert_eq!(image.from, "the store");
@@ -126,19 +129,16 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
 struct Down(Arc<Mutex<usize>>);
 
 impl Source for Down {
-    fn origin(&self, _: &Reference) -> String {
-        "nowhere".into()
-    }
-
-    fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+    fn find(&self, reference: &Reference, _: Option<&PlatformSelection>) -> Result<Found<'_>, Unavailable> {
         *self.0.lock().unwrap() += 1;
-        Err(Error::Registry {
+        let error = Error::Registry {
             registry: reference.repository().domain().into(),
             subject: String::new(),
             problem: "no answer".into(),
             hint: None,
             transient: true,
-        })
+        };
+        Err(error.into())
     }
 
     fn metadata(&self, _: &Repository, _: &Descriptor) -> Result<Vec<u8>> {
@@ -176,13 +176,10 @@ impl Whole {
 }
 
 impl Source for Whole {
-    fn origin(&self, _: &Reference) -> String {
-        "whole".into()
-    }
-
-    fn resolve(&self, _: &Reference) -> Result<Descriptor> {
+    fn find(&self, _: &Reference, platforms: Option<&PlatformSelection>) -> Result<Found<'_>, Unavailable> {
         *self.resolved.lock().unwrap() += 1;
-        Ok(described(MediaType::OCI_INDEX, &self.index))
+        let root = described(MediaType::OCI_INDEX, &self.index);
+        Ok(Found::in_store(root, "whole".into(), platforms))
     }
 
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -211,7 +208,7 @@ fn platforms_that_a_store_lists_and_lacks_come_from_the_next_source() {
     let store = Store::default().name(APP, &index).keep(&amd64);
     let scene = Scene::offline().on("all");
     let whole = Whole::of(&index, &[&arm64, &attestation()]);
-    let several = Several::new(vec![Box::new(scene.source(store)), Box::new(whole)]);
+    let several = Fallback::new(vec![Box::new(scene.source(store)), Box::new(whole)]);
     let saved = scene.saved_from(&several, &[APP]).unwrap();
     assert_eq!(saved.summary.images[0].from, "the store");
     assert_eq!(saved.graph(0).0.runnable().count(), 2);
@@ -226,7 +223,7 @@ fn what_is_wrong_is_the_fault_of_the_source_that_gave_it() {
     let whole = || Box::new(Whole::of(&image.manifest, &[&image]));
     let scene = Scene::offline();
     let held = scene.source(store().damaged(&image.stored[0], &wrong));
-    let several = Several::new(vec![Box::new(held), whole()]);
+    let several = Fallback::new(vec![Box::new(held), whole()]);
     let error = scene.saved_from(&several, &[APP]).err().unwrap();
     assert_eq!(error.exit_code(), 1);
     let text = error.to_string();

@@ -299,7 +299,7 @@ fn what_is_not_there_is_said_with_what_is() {
         source
             .prepare(std::slice::from_ref(&name), None, &Others::NONE)
             .unwrap();
-        let error = source.resolve(&name).unwrap_err();
+        let error = source.find(&name, None).err().unwrap().error;
         assert_eq!(error.exit_code(), 7);
         assert_eq!(error.to_string(), format!("{name} not found in the store"));
         assert!(
@@ -309,6 +309,6 @@ fn what_is_not_there_is_said_with_what_is() {
     }
     assert_eq!(*listed.lock().unwrap(), 1);
     let source = Scene::offline().source(Store::default());
-    let error = source.resolve(&reference("nginx")).unwrap_err();
+    let error = source.find(&reference("nginx"), None).err().unwrap().error;
     assert_eq!(error.hint(), Some("none of its images has a name"));
 }

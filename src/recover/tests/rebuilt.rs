@@ -8,7 +8,7 @@ use crate::archive::{self, ArchiveSource, Opened, Options};
 use crate::oci::Reference;
 use crate::recover::tests::setup::{AMD64, APP, REPOSITORY, Scene};
 use crate::recover::{DockerSaveStore, Rebuild, RecoverSource};
-use crate::source::{Several, Source};
+use crate::source::{Fallback, Source};
 
 const BASE: &str = "docker.io/library/base:1";
 
@@ -120,7 +120,7 @@ fn beside_base(source: RecoverSource, base: &Image, name: &str) -> crate::recove
     let folder = tempfile::tempdir().unwrap();
     let sources: Vec<Box<dyn Source>> = vec![Box::new(source), Box::new(archived(base, BASE, folder.path()))];
     Scene::offline()
-        .saved_from(&Several::new(sources), &[name])
+        .saved_from(&Fallback::new(sources), &[name])
         .unwrap()
 }
 
@@ -138,7 +138,7 @@ fn another_source_has_the_base() {
             sources.reverse();
         }
         let saved = Scene::offline()
-            .saved_from(&Several::new(sources), &[APP])
+            .saved_from(&Fallback::new(sources), &[APP])
             .unwrap();
         assert_eq!(saved.digests(), [Some(app.digest())]);
         assert_eq!(
