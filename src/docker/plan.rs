@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::api::info::Store;
+use super::attach::pull::taken;
 use super::attach::{Allowed, Disruption, Rules, Strategy};
 use super::content::{ImageToLoad, upload};
 use super::inventory::Inventory;
@@ -260,9 +261,7 @@ fn digest_status(
             let obstacle = match (evidence, holder) {
                 (Evidence::Recorded, _) => unsupported::recorded(candidate, &digest, holder, rules),
                 // Written into the stopped engine's list, it moves.
-                (_, Some(holder)) if rules.allowed != Allowed::Offline => {
-                    Some(unsupported::held(&pinned, holder))
-                }
+                (_, Some(holder)) if rules.allowed != Allowed::Offline => Some(taken(&pinned, holder)),
                 _ => None,
             };
             match obstacle {

@@ -5,7 +5,7 @@ use super::attach::Rules;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::load::{Candidate, Candidates, DigestStatus, LoadOptions, Obstacle, Plan, PlannedImage, Skipped};
-use crate::oci::{Digest, Platform, Reference};
+use crate::oci::{Digest, Platform};
 
 /// What keeps an image from a store. The containerd store takes layers only as they were stored, and names a
 /// substitute by nothing but a tag; a classic one names it by its recorded digest only if that is attached. `None` if
@@ -62,22 +62,6 @@ pub(super) fn recorded(
             "remove that image first if it is the wrong one",
         )
     })
-}
-
-/// What keeps a running engine from showing a digest for an image: it shows it for another one already, and no pull changes that.
-///
-/// Source: moby, `reference/store.go`, `addReference`: "cannot overwrite digest".
-pub(super) fn held(pinned: &Reference, holder: &str) -> Obstacle {
-    let short: String = holder.trim_start_matches("sha256:").chars().take(12).collect();
-    let name = pinned.familiar();
-    Obstacle::new(
-        format!(
-            "{name} is the name of another image there, {short}, such as that of another platform, and Docker does not move it"
-        ),
-        format!(
-            "`docker rmi {name}` takes it from that image, and removes the image if it has no other name; then run this again"
-        ),
-    )
 }
 
 /// Images that cannot be had on the engine are refused by name, all at once. A further digest of an image that it

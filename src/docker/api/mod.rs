@@ -527,4 +527,6 @@ pub fn encode(text: &str) -> String {
 }
 
 #[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
 mod tests;

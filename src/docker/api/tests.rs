@@ -1,27 +1,14 @@
 //! The API against engines with given responses.
 
+use super::testing::PING;
 use super::*;
-use std::io::Write;
+use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 
-/// An engine that responds to each request with the next of these, whatever the request.
+/// The same with texts.
 fn engine(answers: Vec<&'static str>) -> (tempfile::TempDir, Endpoint) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("docker.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    std::thread::spawn(move || {
-        for answer in answers {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
-        }
-    });
-    (folder, Endpoint::Unix(path))
+    testing::engine(answers.into_iter().map(str::to_string).collect())
 }
-
-const PING: &str =
-    "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nServer: Docker/20.10.24 (linux)\r\nContent-Length: 2\r\n\r\nOK";
 
 #[test]
 fn agrees_on_a_version_that_both_know() {

@@ -21,7 +21,7 @@ pub mod hosts;
 pub mod journal;
 pub mod mirror;
 pub mod offline;
-mod pull;
+pub(super) mod pull;
 
 pub use host_facts::HostFacts;
 
