@@ -7,7 +7,10 @@
 //! platform that it finds, with or without a platform in the index, nested or not, and with any type of config.
 //!
 //! Engines therefore differ if an index has two images for one platform, or an entry for a platform that is not
-//! an image. Such an index is refused ([`Contest`]).
+//! an image. They also differ about an image without a platform in the index, if it is next to another that its
+//! engines accept in its place. Of `[amd64 by its config; 386 in the index]`, pulls of Docker 26 and 28 choose 386,
+//! Docker 20.10 none, and skopeo and a load into the containerd store amd64. Of `[386; amd64]`, both by their configs,
+//! only the load chooses amd64. Such an index is refused ([`Contest`]).
 //!
 //! Sources: containerd, `core/images/image.go` (`Manifest`); moby, `distribution/pull_v2_unix.go`; containers/image,
 //! `internal/manifest/oci_index.go` (`chooseInstance`).
@@ -144,6 +147,25 @@ impl Choice<'_, '_> {
     }
 }
 
+/// Whether a platform is one that engines accept in place of another, or one of those.
+fn has_rivals(platform: &Platform) -> bool {
+    let is_known = |variant: &str| matches!(variant.as_bytes(), [b'v', b'1'..=b'9']);
+    let variant = platform.variant.as_deref();
+    matches!(platform.architecture.as_str(), "386" | "amd64" | "arm" | "arm64")
+        && variant.is_none_or(is_known)
+}
+
+/// Whether engines of a platform also accept images for another.
+///
+/// Source: containerd, `platforms/compare.go` (`platformVector`).
+fn is_accepted_for(other: &Platform, own: &Platform) -> bool {
+    match (other.architecture.as_str(), own.architecture.as_str()) {
+        ("386", "amd64") | ("arm", "arm64") => true,
+        ("arm", "arm") => other.variant < own.variant,
+        _ => false,
+    }
+}
+
 /// The fields by which engines distinguish platforms: operating system, architecture and variant; on systems
 /// other than Linux also version and features.
 type Key = (Platform, String);
@@ -164,6 +186,10 @@ fn key(platform: &Platform) -> Key {
 struct Offered {
     manifest: Digest,
     id: Digest,
+    /// Whether the index gives no platform for it.
+    is_silent: bool,
+    /// Its place in the index.
+    at: usize,
 }
 
 /// The images of an index, one for each platform.
@@ -218,8 +244,8 @@ impl Contest {
             entries.retain(|entry| {
                 seen.insert((entry.digest, entry.platform.as_ref(), entry.attests().is_some()))
             });
-            for entry in entries {
-                self.entry(tree, entry, &mut contest, depth);
+            for (at, entry) in entries.into_iter().enumerate() {
+                self.entry(tree, (at, entry), &mut contest, depth);
             }
             contest.judge();
         }
@@ -230,7 +256,7 @@ impl Contest {
         offers
     }
 
-    fn entry(&mut self, tree: &dyn Tree, entry: &Descriptor, level: &mut Level, depth: usize) {
+    fn entry(&mut self, tree: &dyn Tree, (at, entry): (usize, &Descriptor), level: &mut Level, depth: usize) {
         let leaf = match tree.below(&entry.digest) {
             Some(Below::Manifest(leaf)) => leaf,
             Some(Below::Index(_)) => {
@@ -242,7 +268,13 @@ impl Contest {
                     if let Some(other) = level.offers.any {
                         level.no_image(key, other);
                     }
-                    self.count(level, |level| level.image(key.clone(), *image));
+                    let is_silent = image.is_silent || entry.platform.is_none();
+                    let image = Offered {
+                        is_silent,
+                        at,
+                        ..*image
+                    };
+                    self.count(level, |level| level.image(key.clone(), image));
                 }
                 level.offers.any = level.offers.any.or(inner.any);
                 return;
@@ -265,8 +297,13 @@ impl Contest {
                 if let Some(other) = level.offers.any {
                     level.no_image(&key(platform), other);
                 }
-                let (manifest, id) = (entry.digest, leaf.config.digest);
-                level.image(key(platform), Offered { manifest, id });
+                let image = Offered {
+                    manifest: entry.digest,
+                    id: leaf.config.digest,
+                    is_silent: said.is_none(),
+                    at,
+                };
+                level.image(key(platform), image);
             }
             Some(platform) => level.other(key(platform), entry.digest),
             None if leaf.may_fit() && entry.attests().is_none() => {
@@ -297,7 +334,9 @@ struct Level {
 
 impl Level {
     fn image(&mut self, at: Key, image: Offered) {
-        let first = *self.offers.images.entry(at.clone()).or_insert(image);
+        let known = self.offers.images.entry(at.clone()).or_insert(image);
+        known.is_silent &= image.is_silent;
+        let first = *known;
         if first.id != image.id {
             let platform = at.0.clone();
             self.found.entry(at).or_insert(Problem::PlatformOfTwoImages {
@@ -321,8 +360,33 @@ impl Level {
         self.found.entry(at.clone()).or_insert(problem);
     }
 
-    /// Finds entries that are not images and would be taken instead of an image for the same architecture.
+    /// Finds entries that some engines would take instead of another.
     fn judge(&mut self) {
+        self.judge_accepted();
+        self.judge_others();
+    }
+
+    /// Finds images, and other entries, that engines accept in place of an image without a platform in the index. They
+    /// prefer those with a platform there, or else take the first.
+    fn judge_accepted(&mut self) {
+        // Grouped, so that a hostile index with many platforms does not take long.
+        let mut systems: HashMap<&str, System<'_>> = HashMap::new();
+        for (at, image) in self.offers.images.iter().filter(|(at, _)| has_rivals(&at.0)) {
+            let system = systems.entry(at.0.os.as_str()).or_default();
+            system.images.push((at, image));
+        }
+        for (at, other) in self.offers.others.iter().filter(|(at, _)| has_rivals(&at.0)) {
+            let system = systems.entry(at.0.os.as_str()).or_default();
+            system.others.push((at, other));
+        }
+        let found: Vec<(Key, Problem)> = systems.values().flat_map(System::problems).collect();
+        for (at, problem) in found {
+            self.found.entry(at).or_insert(problem);
+        }
+    }
+
+    /// Finds entries that are not images and would be taken instead of an image for the same architecture.
+    fn judge_others(&mut self) {
         if self.offers.others.is_empty() {
             return;
         }
@@ -335,6 +399,42 @@ impl Level {
                 self.found.entry(at.clone()).or_insert(problem);
             }
         }
+    }
+}
+
+/// The entries of an index for one operating system that engines may accept in place of others.
+#[derive(Default)]
+struct System<'o> {
+    images: Vec<(&'o Key, &'o Offered)>,
+    others: Vec<(&'o Key, &'o Digest)>,
+}
+
+impl System<'_> {
+    fn problems(&self) -> Vec<(Key, Problem)> {
+        let mut found = Vec::new();
+        for (at, silent) in self.images.iter().filter(|(_, image)| image.is_silent) {
+            let platform = &at.0;
+            let rival = self.images.iter().find(|(other, image)| {
+                let comes_first = !image.is_silent || image.at < silent.at;
+                comes_first && image.id != silent.id && is_accepted_for(&other.0, platform)
+            });
+            let mut others = self.others.iter();
+            let other = others.find(|(other, _)| is_accepted_for(&other.0, platform));
+            let problem = match (rival, other) {
+                (Some((_, rival)), _) => Problem::PlatformOfTwoImages {
+                    platform: platform.clone(),
+                    first: silent.manifest,
+                    second: rival.manifest,
+                },
+                (None, Some((_, other))) => Problem::PlatformOfNoImage {
+                    platform: platform.clone(),
+                    other: **other,
+                },
+                (None, None) => continue,
+            };
+            found.push(((*at).clone(), problem));
+        }
+        found
     }
 }
 

@@ -127,6 +127,16 @@ fn an_index_that_engines_read_differently_is_refused() {
     let named = Some("linux/amd64");
     let (good, evil) = (&layout.good, &layout.evil);
     let nested = layout.index(&[Layout::entry(good, named)]);
+    let x86 = Platform {
+        architecture: "386".into(),
+        variant: None,
+        ..Platform::host()
+    };
+    let x86 = Image {
+        platforms: vec![(x86, vec![Layer::new().file("app/version", "386")])],
+        ..Image::single(Vec::new())
+    };
+    let x86 = x86.build(&layout.folder, "386");
     let two = "platform-of-two-images";
     for (code, manifests) in [
         // Docker 28's containerd store takes it, and calls it the image.
@@ -143,6 +153,11 @@ fn an_index_that_engines_read_differently_is_refused() {
             [Layout::entry(good, named), Layout::entry(evil, Some("/amd64"))],
         ),
         (two, [Layout::entry(good, None), Layout::entry(evil, None)]),
+        // A pull of Docker 26 and 28 takes the second; skopeo and a load into the containerd store take the first.
+        (
+            two,
+            [Layout::entry(good, None), Layout::entry(&x86, Some("linux/386"))],
+        ),
     ] {
         let index = layout.index(&manifests);
         layout.archive(&index, &sealift.path("app.tar"));

@@ -125,6 +125,19 @@ pub fn cases() -> Vec<Case> {
             ),
         ),
         case(
+            "platform-of-two-images-one-of-them-a-substitute",
+            &["platform-of-two-images"],
+            "two images in it are for linux/amd64",
+            {
+                let x86 = other("386", OCI_CONFIG);
+                archive(
+                    &x86.blobs(),
+                    &[entry(&plain, None), entry(&x86, Some("linux/386"))],
+                    |_| {},
+                )
+            },
+        ),
+        case(
             "platform-of-an-attestation",
             &["platform-of-two-images"],
             "two images in it are for linux/amd64",
