@@ -242,11 +242,12 @@ fn an_image_with_its_manifest_stays(engine: Engine) {
         json!([image["evidence"], image["shown"]]),
         json!(["recorded", true])
     );
-    let exported = unproven.sealift.path("exported.tar").display().to_string();
     let classic = Daemon::start(Engine::Docker20, Store::Classic);
     unproven.load(&classic, &["source.tar", "--image", app]).code(6);
+    let exported = classic.data_inside("exported.tar").display().to_string();
     classic.docker(&["save", "-o", &exported, app]).ok();
-    let none = ["save", "--from", "exported.tar", "--all", "-o", "none.tar"];
+    let exported = classic.data("exported.tar").display().to_string();
+    let none = ["save", "--from", &exported, "--all", "-o", "none.tar"];
     unproven.sealift.run(&none).ok();
     stays("none.tar", 0);
     // Where the tag was moved to one without, it comes back.

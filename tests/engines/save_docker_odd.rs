@@ -217,7 +217,9 @@ fn a_layer_that_is_damaged_is_the_error_of_its_image() {
         .docker(&["inspect", "--format", format, "lost"])
         .ok()
         .stdout;
-    fs::remove_file(std::path::Path::new(folder.trim()).join("app/name")).unwrap();
+    let folder = std::path::Path::new(folder.trim());
+    let folder = folder.strip_prefix(daemon.data_inside("root")).unwrap();
+    fs::remove_file(daemon.data_root().join(folder).join("app/name")).unwrap();
 
     let tags: Vec<&str> = pushed.iter().map(|image| image[0].as_str().unwrap()).collect();
     let save = [&["save", "--json", "-o", "images.tar"][..], &OUT_OF, &tags].concat();
