@@ -5,6 +5,61 @@
 //! blobs, and the writer publishes the file. To load, the archive is opened and verified, and a target plans
 //! and applies the load.
 //!
+//! Saving an image of a layout to an archive:
+//!
+//! ```
+//! use sealift::archive::{self, ArchiveSource};
+//! use sealift::interrupt::Interrupt;
+//! use sealift::progress::Silent;
+//! use sealift::save::{self, Output};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("hello.tar");
+//! let layout = archive::open(&["testdata/layout".into()], &archive::Options::default())?;
+//! let source = ArchiveSource::new(layout)?;
+//! let images = ["example.com/hello:1".parse()?];
+//! let options = save::Options::default();
+//! let output = Output::File(&path);
+//! let saved = save::save(&source, &images, &options, output, &Silent, &Interrupt::default())?;
+//! println!("archive {}", saved.digest);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Verifying one, which reads every byte and reports everything that is wrong:
+//!
+//! ```
+//! use sealift::archive::{self, verify};
+//! use sealift::interrupt::Interrupt;
+//! use sealift::progress::Silent;
+//!
+//! let layout = archive::open(&["testdata/layout".into()], &archive::Options::default())?;
+//! let options = verify::Options::default();
+//! let report = verify::verify(layout.as_ref(), &options, &Silent, &Interrupt::default())?;
+//! assert!(report.is_good(), "{:?}", report.findings);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Loading it into a layout folder; [`docker::Docker`] is another target:
+//!
+//! ```
+//! use sealift::archive;
+//! use sealift::interrupt::Interrupt;
+//! use sealift::layout::FolderTarget;
+//! use sealift::load::{self, LoadOptions, Outcome};
+//! use sealift::progress::Silent;
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("layout");
+//! let archives = [archive::open(&["testdata/layout".into()], &archive::Options::default())?];
+//! let (target, options) = (FolderTarget::new(&path), LoadOptions::default());
+//! let loaded = load::load(&target, &archives, &options, &mut (), &Silent, &Interrupt::default())?;
+//! let Outcome::Loaded(report) = loaded else {
+//!     panic!("this is no dry run");
+//! };
+//! assert_eq!(report.images[0].name.familiar(), "example.com/hello:1");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! From the bottom up; no module uses a later one of this list:
 //!
 //! - [`escape`]: how text from outside is printed
@@ -22,6 +77,7 @@
 //! - [`serve`]: serves manifests by digest, over HTTP, to an engine on this host
 //! - [`save`]: from references and a source to an archive
 //! - [`load`]: from an archive to a target: probe, plan, apply
+//! - [`layout`]: an OCI layout folder, or an archive, as a target
 //! - [`registry`]: the client of the distribution protocol
 //! - [`docker`]: Docker as a source and a target, and attaching digests to its classic store
 
@@ -34,6 +90,7 @@ pub mod escape;
 pub mod goflate;
 pub mod image;
 pub mod interrupt;
+pub mod layout;
 pub mod load;
 pub mod net;
 pub mod oci;

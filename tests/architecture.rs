@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["recover"],
     &["serve"],
     &["load", "save"],
-    &["docker", "registry"],
+    &["docker", "layout", "registry"],
     &["cli", "main"],
 ];
 

@@ -16,7 +16,7 @@ use crate::oci::{Descriptor, Digest, Document, MediaType, Platform, Reference};
 
 pub use entry::{Entry, parse_index};
 pub(super) use entry::{is_own, recognise_substitutes};
-pub(super) use names::check as check_names;
+pub(crate) use names::check as check_names;
 
 /// The file that marks an OCI layout.
 pub const OCI_LAYOUT: &str = "oci-layout";
@@ -61,6 +61,8 @@ pub const PREFERRED: &str = "dev.sealift.manifest-json-platform";
 
 /// The value of [`RECORDED`] for an image without a digest.
 const NONE: &str = "none";
+/// On the `index.json` of a layout folder: `none`, as it has no `manifest.json`. An archive has one.
+pub const MANIFEST_JSON: &str = "dev.sealift.manifest-json";
 
 /// Stored bytes of a substitute manifest. They are the same for the same image.
 ///
@@ -144,7 +146,11 @@ impl Named {
     }
 
     /// Its entry in `index.json`: the original descriptor with names.
-    fn entry(&self) -> Result<Descriptor> {
+    ///
+    /// # Errors
+    ///
+    /// Only if serialising fails.
+    pub fn entry(&self) -> Result<Descriptor> {
         let mut entry = self.graph.root.bare();
         let mut note = |key: &str, value: String| entry.annotations.insert(key.into(), value);
         if let Some(substitute) = self.provenance.substitute {
@@ -229,12 +235,23 @@ pub fn distinct(images: &[Named]) -> impl Iterator<Item = &Named> {
     places.filter_map(|((at, named), first)| (at == first).then_some(named))
 }
 
-/// Makes `index.json` for images in order. `preferred` is as for [`manifest_json`].
+/// Whether a layout has a `manifest.json`, and of which platform.
+#[derive(Debug, Clone, Copy)]
+pub enum ManifestJson<'a> {
+    /// It has none: a folder, which a bare `docker load` does not read.
+    Absent,
+    /// The first of each image.
+    First,
+    /// This one where an image has it: as for [`manifest_json`].
+    Preferred(&'a Platform),
+}
+
+/// Makes `index.json` for images in order.
 ///
 /// # Errors
 ///
 /// Only if serialising fails.
-pub fn index_json(images: &[Named], preferred: Option<&Platform>) -> Result<Vec<u8>> {
+pub fn index_json(images: &[Named], manifest_json: ManifestJson<'_>) -> Result<Vec<u8>> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Layout {
@@ -244,8 +261,10 @@ pub fn index_json(images: &[Named], preferred: Option<&Platform>) -> Result<Vec<
         annotations: BTreeMap<&'static str, String>,
     }
     let mut annotations = BTreeMap::from([(FORMAT, FORMAT_VERSION.to_string())]);
-    if let Some(preferred) = preferred {
-        annotations.insert(PREFERRED, preferred.to_string());
+    match manifest_json {
+        ManifestJson::Absent => drop(annotations.insert(MANIFEST_JSON, NONE.into())),
+        ManifestJson::First => {}
+        ManifestJson::Preferred(platform) => drop(annotations.insert(PREFERRED, platform.to_string())),
     }
     to_json(&Layout {
         schema_version: 2,

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::format::{self, Named};
+use super::format::{self, ManifestJson, Named};
 use crate::blob::Verifier;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Descriptor, Digest, MAX_METADATA, Platform};
@@ -71,7 +71,13 @@ impl Layout {
             mentions(images)?.into_iter().partition(|blob| blob.is_metadata);
         let manifest_json = format::manifest_json(images, Some(preferred))?;
         let is_first = manifest_json == format::manifest_json(images, None)?;
-        let index = format::index_json(images, (!is_first).then_some(preferred))?;
+        let index = format::index_json(
+            images,
+            match is_first {
+                true => ManifestJson::First,
+                false => ManifestJson::Preferred(preferred),
+            },
+        )?;
         for (name, bytes) in [(format::INDEX, &index), (format::MANIFEST, &manifest_json)] {
             readable(name, bytes, images.len())?;
         }

@@ -219,7 +219,7 @@ fn open_part(path: &Path) -> Result<File> {
 }
 
 /// The path of a part: `images.tar.001` for number 1.
-pub(super) fn part_path(base: &Path, number: usize) -> PathBuf {
+pub fn part_path(base: &Path, number: usize) -> PathBuf {
     let mut name = base.as_os_str().to_os_string();
     name.push(format!(".{number:03}"));
     name.into()

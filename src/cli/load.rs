@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use sealift::Result;
 use sealift::archive::content::Content;
 use sealift::archive::verify::Report as Verification;
 use sealift::docker::attach::{Allowed, Restart, Rules};
@@ -15,20 +14,23 @@ use sealift::escape::Escaped;
 use sealift::escape::shell_word;
 use sealift::image::names;
 use sealift::interrupt::Interrupt;
+use sealift::layout::{ArchiveTarget, FolderTarget};
 use sealift::load::{
     self, Change, DigestStatus, LoadOptions, Obstacle, ObstacleKind, Plan, Platforms, Report, Target,
 };
 use sealift::oci::{Platform, Reference};
+use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
 use super::bars;
 use super::output::{Failure, Outcome, Output, skipped};
 use super::rename::RenameArgs;
 use super::rows::own_rows;
-use super::size::Size;
+use super::size::{self, Size};
 use super::table::{Column, TableArgs, table};
+use super::to::To;
 
-/// Verify archives and load their images, with digests, into the engine
+/// Verify archives and load their images, with digests, into an engine, a layout or another archive
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -40,6 +42,8 @@ Examples:
   sudo sealift load images.tar --attach offline --allow-restart
   sudo sealift load images.tar --data-root /mnt/golden/var/lib/docker
   ssh build sealift save -o - httpd:2.4 | sudo sealift load -
+  sealift load images.tar --to oci:images              # create an OCI layout, or add to it
+  sealift load images.tar --image httpd:2.4 --to archive:httpd.tar
 
 `load` verifies every byte before it sends anything, and hashes it again while it sends it. It sends only \
 what the engine does not have. It sets the names last, when all content is in the engine. If the load fails \
@@ -50,11 +54,20 @@ cannot be attached, the image is loaded and the exit code is 6.")]
 pub struct Load {
     #[command(flatten)]
     archive: ArchiveArgs,
-    /// Engine to load into
+    /// Where to load the images
     ///
-    /// DOCKER_HOST, DOCKER_CONTEXT and the current context say where Docker is.
-    #[arg(long, value_enum, default_value_t = To::Auto)]
+    /// `auto`, `docker`: the engine of this host. DOCKER_HOST, DOCKER_CONTEXT and the current context say where Docker is.
+    ///
+    /// `oci:PATH`: an OCI layout folder. It is created, or the images are added to those that it has.
+    ///
+    /// `archive:FILE`: an archive as `save` writes it, of the images that are selected. It replaces FILE.
+    #[arg(long, value_name = "auto|docker|oci:PATH|archive:FILE", default_value_t = To::Auto)]
     to: To,
+    /// Split an archive into parts of at most SIZE: 700MB, 4G, 4GiB
+    ///
+    /// The parts are named FILE.001, FILE.002, ... Without it, parts are joined.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    split: Option<u64>,
     /// Load only these images, by name, repository or digest; repeatable
     ///
     /// A digest may be shortened.
@@ -64,7 +77,8 @@ pub struct Load {
     rename: RenameArgs,
     /// Load this platform, for example linux/arm64
     ///
-    /// Without it, the platform is the one that a pull would choose. The engine need not be able to run it.
+    /// Without it, an engine gets the platform that a pull would choose, and a layout or archive gets all. The engine need
+    /// not be able to run it. A layout or archive can get several, comma-separated.
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<Platform>,
     /// How to attach digests to Docker's classic store
@@ -119,15 +133,7 @@ const COLUMNS: [Column; 6] = [
     Column::Text("CHANGE"),
 ];
 
-#[derive(Clone, Copy, ValueEnum)]
-enum To {
-    /// The engine of this host
-    Auto,
-    /// Docker
-    Docker,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum How {
     /// The first method that works; offline only with --allow-restart
     Auto,
@@ -142,8 +148,41 @@ enum How {
 impl Load {
     /// Verifies, plans, applies, and reports what is shown.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
-        let (To::Auto | To::Docker) = self.to;
+        self.check()?;
         self.archive.check()?;
+        match &self.to {
+            To::Auto | To::Docker => self.load_into_docker(output, interrupt),
+            To::Folder(path) => self.load(&FolderTarget::new(path), output, interrupt),
+            To::Archive(path) => self.load(&ArchiveTarget::new(path, self.split)?, output, interrupt),
+        }
+    }
+
+    /// Refuses options that the target does not have.
+    fn check(&self) -> Result<()> {
+        let refuse = |option: &str, kind: &str| {
+            Err(Error::Usage {
+                message: format!("{option} is for {kind}, not for --to {}", self.to),
+                hint: None,
+            })
+        };
+        if self.split.is_some() && !matches!(self.to, To::Archive(_)) {
+            return refuse("--split", "--to archive:FILE");
+        }
+        let given = [
+            ("--attach", self.attach != How::Auto),
+            ("--trust-recorded", self.trust_recorded),
+            ("--allow-restart", self.allow_restart),
+            ("--stop-command", self.stop_command.is_some()),
+            ("--data-root", self.data_root.is_some()),
+            ("--keep-push-digest", self.keep_push_digest),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) if !self.to.is_engine() => refuse(option, "Docker"),
+            _ => Ok(()),
+        }
+    }
+
+    fn load_into_docker(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         let progress = bars::progress(output);
         let options = docker::Options {
             attach: Rules {
@@ -465,7 +504,10 @@ fn show(output: &Output, report: &Report, width: Option<usize>) -> Result<(), Fa
         .map(|(image, _)| {
             let tag = image.tag.as_ref().and_then(|name| name.tag());
             vec![
-                image.name.repository().familiar().to_string(),
+                match image.name.is_nameless() {
+                    true => "<none>".into(),
+                    false => image.name.repository().familiar().to_string(),
+                },
                 tag.unwrap_or("<none>").to_string(),
                 image
                     .digest
@@ -501,7 +543,11 @@ fn show(output: &Output, report: &Report, width: Option<usize>) -> Result<(), Fa
         "{images} in {}, {} sent",
         report.target,
         Size(report.sent)
-    ))
+    ))?;
+    match &report.details.digest {
+        Some(digest) => output.line(format_args!("archive {digest}")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

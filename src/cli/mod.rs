@@ -3,6 +3,7 @@
 //! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
 //! - [`archive`]: the options for reading archives
 //! - [`from`]: the options for the sources of images
+//! - [`to`]: the option for where images are loaded
 //! - [`rename`]: the options for renaming images
 //! - [`registry`]: the options for reaching registries
 //! - [`output`]: text for people, JSON for scripts, errors with hints
@@ -25,6 +26,7 @@ mod save;
 mod shell;
 mod size;
 mod table;
+mod to;
 mod verify;
 
 use std::process::ExitCode;

@@ -116,7 +116,7 @@ impl Save {
             may_take_an_archive(&stdout, output)?;
         } else {
             is_plain_tar(&self.output)?;
-            writer::check_place(&self.output, self.split.is_some())?;
+            writer::check_place(&self.output, self.split.is_some(), "-o ")?;
         }
         let named = self.named()?;
         let progress = bars::progress(output);

@@ -34,6 +34,15 @@ pub struct Located {
 }
 
 impl Located {
+    /// A name in a folder that is open.
+    pub fn within(dir: Arc<Dir>, name: impl Into<OsString>) -> Located {
+        Located {
+            dir,
+            name: name.into(),
+            is_open: false,
+        }
+    }
+
     /// Its path, for messages.
     pub fn path(&self) -> PathBuf {
         self.dir.join(&self.name)

@@ -10,7 +10,7 @@ use super::inventory::Inventory;
 use super::{platforms, space, substitutes};
 use crate::docker::api::images::EngineImage;
 use crate::docker::unsupported;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::Image;
 use crate::load::{
     Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, LoadOptions, Obstacle, Plan,
@@ -57,7 +57,7 @@ pub fn plan(
             unnamed.push(candidate);
             continue;
         };
-        check_name(candidate, &name)?;
+        candidate.check_name(&name)?;
         let planned = planned(at, candidate, image, name, rules, inventory, strategies);
         match unsupported::obstructed(&planned, candidate, image, inventory.store) {
             Some(obstacle) => uncompressed.push((candidate, obstacle)),
@@ -65,7 +65,7 @@ pub fn plan(
         }
     }
     let wanted = platform.unwrap_or(&inventory.platform);
-    unsupported::wrong_platform(&mut plan, &unmatched, candidates, options, wanted)?;
+    plan.skip_unmatched(&unmatched, candidates, options, &wanted.to_string())?;
     unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
     unsupported::uncompressed(&mut plan, uncompressed, options)?;
     plan.details.attach = attachments(&plan.images, inventory, strategies);
@@ -93,24 +93,6 @@ fn chosen<'o>(
         Some(platform) => graph.image_for(std::slice::from_ref(platform)),
         None if graph.indexes.is_empty() => graph.runnable().next(),
         None => graph.image_for(&inventory.platforms),
-    }
-}
-
-/// Refuses a name that pins another digest than the candidate's.
-///
-/// # Errors
-///
-/// [`Error::Usage`].
-pub(super) fn check_name(candidate: &Candidate<'_>, name: &Reference) -> Result<()> {
-    let usage = |message: String| Err(Error::Usage { message, hint: None });
-    match (name.digest(), candidate.digest()) {
-        (Some(_), None) => usage(format!(
-            "{name} names a digest, and the image has none that is known"
-        )),
-        (Some(pinned), Some(digest)) if pinned != digest => {
-            usage(format!("{name} names another digest than the image's, {digest}"))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) fn planned_by(
 ) -> Result<Plan> {
     let candidates = Candidates {
         images,
-        damaged: Vec::new(),
+        ..Candidates::default()
     };
     plan(
         &candidates,

@@ -9,7 +9,6 @@ use super::attach::folder::Folder;
 use super::attach::{Allowed, Rules};
 use super::content::ImageToLoad;
 use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
-use super::plan::check_name;
 use super::push;
 use super::store::files::{Files, digest_path};
 use super::store::manifests::LockedManifests;
@@ -148,7 +147,7 @@ impl Target for StoppedStore {
             match self.find_in_store(candidate, platform)? {
                 Some(image) => match name {
                     Some(name) => {
-                        check_name(candidate, &name)?;
+                        candidate.check_name(&name)?;
                         let planned = planned(at, candidate, image, name, self.rules, inventory);
                         plan.images.push(planned);
                     }
@@ -163,7 +162,7 @@ impl Target for StoppedStore {
             let mut hints: Vec<String> = missing
                 .iter()
                 .filter(|candidate| !is_image(candidate))
-                .map(|candidate| format!("{} is {}", candidate.label(), unsupported::nature(candidate)))
+                .map(|candidate| format!("{} is {}", candidate.label(), candidate.nature()))
                 .collect();
             if missing.iter().any(|candidate| is_image(&candidate)) {
                 hints.push("only a running daemon takes images in: start it, load, and stop it again".into());
@@ -179,7 +178,7 @@ impl Target for StoppedStore {
             name: candidate.label(),
             reason: match is_image(&&candidate) {
                 true => "the store does not have it, and only a running daemon takes it in".into(),
-                false => format!("it is {}", unsupported::nature(candidate)),
+                false => format!("it is {}", candidate.nature()),
             },
             exit_code: 7,
         }));

@@ -16,12 +16,13 @@ use super::store::manifests::LockedManifests;
 use crate::archive::view::View;
 use crate::docker::api::images::{self, EngineImage, Known, find_image};
 use crate::docker::daemon::process::obstacle;
-use crate::docker::upload::{self, MergedBlobs};
+use crate::docker::upload;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::load::{
-    Candidates, DigestStatus, Evidence, LoadOptions, Loaded, Obstacle, Plan, Report, Target, UploadBlob,
+    Candidates, DigestStatus, Evidence, LoadOptions, Loaded, MergedBlobs, Obstacle, Plan, Report, Target,
+    UploadBlob,
 };
 use crate::oci::{Digest, Reference, Repository};
 use crate::progress::Progress;

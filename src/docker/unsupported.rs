@@ -5,7 +5,7 @@ use super::attach::Rules;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::load::{Candidate, Candidates, DigestStatus, LoadOptions, Obstacle, Plan, PlannedImage, Skipped};
-use crate::oci::{Digest, Platform};
+use crate::oci::Digest;
 
 /// What keeps an image from a store. The containerd store takes layers only as they were stored, and names a
 /// substitute by nothing but a tag; a classic one names it by its recorded digest only if that is attached. `None` if
@@ -111,21 +111,6 @@ pub(super) fn uncompressed(
     })
 }
 
-/// What a candidate is that has nothing for the engine: another platform's image, or no image.
-pub(super) fn nature(candidate: &Candidate<'_>) -> String {
-    if let Some(artifact) = candidate.graph.artifact_type() {
-        return format!("an artifact of type {artifact}, not an image");
-    }
-    let platforms = candidate.graph.runnable().filter_map(Image::offered);
-    let mut platforms: Vec<String> = platforms.map(ToString::to_string).collect();
-    platforms.sort();
-    platforms.dedup();
-    match platforms.as_slice() {
-        [] => "no image that runs".into(),
-        platforms => format!("only for {}", platforms.join(", ")),
-    }
-}
-
 /// Images that get no name are refused by their ids, all at once, or skipped.
 pub(super) fn unnamed(
     plan: &mut Plan,
@@ -157,56 +142,5 @@ pub(super) fn unnamed(
             "{}, --image selects others, and --keep-going skips {it}",
             rename(first)
         )),
-    })
-}
-
-/// Images that have nothing for the engine's platform, and artifacts, are refused by name, all at once.
-pub(super) fn wrong_platform(
-    plan: &mut Plan,
-    unmatched: &[&Candidate<'_>],
-    candidates: &Candidates<'_>,
-    options: &LoadOptions,
-    platform: &Platform,
-) -> Result<()> {
-    if options.keep_going || unmatched.is_empty() {
-        plan.skipped.extend(unmatched.iter().map(|candidate| Skipped {
-            name: candidate.label(),
-            reason: format!("it is {}", nature(candidate)),
-            exit_code: 7,
-        }));
-        return Ok(());
-    }
-    let (artifacts, images): (Vec<&Candidate<'_>>, Vec<&Candidate<'_>>) = unmatched
-        .iter()
-        .partition(|candidate| candidate.graph.artifact_type().is_some());
-    let names = |candidates: &[&Candidate<'_>]| -> Option<String> {
-        let names: Vec<String> = candidates.iter().map(|candidate| candidate.label()).collect();
-        (!names.is_empty()).then(|| names.join(", "))
-    };
-    let missing = [
-        names(&images).map(|names| format!("platform {platform} of {names}")),
-        names(&artifacts).map(|names| match artifacts.len() {
-            1 => format!("image {names}"),
-            _ => format!("images {names}"),
-        }),
-    ];
-    let missing: Vec<String> = missing.into_iter().flatten().collect();
-    let mut hints: Vec<String> = unmatched
-        .iter()
-        .map(|candidate| format!("{} is {}", candidate.label(), nature(candidate)))
-        .collect();
-    hints.push("--keep-going loads the others".into());
-    if let Some(offered) = images
-        .first()
-        .and_then(|candidate| candidate.graph.runnable().find_map(Image::offered))
-    {
-        hints.push(format!(
-            "--platform {offered} loads that platform; or save again with --platform {platform}"
-        ));
-    }
-    Err(Error::NotFound {
-        what: missing.join(" and "),
-        place: candidates.place(),
-        hint: Some(hints.join("; ")),
     })
 }

@@ -6,74 +6,13 @@ use std::collections::BTreeMap;
 
 use super::api::info::Store;
 use super::content::{self, Accepts, ImageToLoad, is_decompressed, layers};
-use crate::archive::content::Content;
 use crate::archive::format::{
-    CONTAINERD_NAME, DockerImage, Entry, INDEX, MANIFEST, OCI_LAYOUT, OCI_LAYOUT_CONTENT, blob_path, to_json,
+    CONTAINERD_NAME, DockerImage, INDEX, MANIFEST, OCI_LAYOUT, OCI_LAYOUT_CONTENT, blob_path, to_json,
 };
 use crate::archive::view::{Item, View};
-use crate::blob::Stored;
-use crate::error::{Finding, Result};
-use crate::load::{Candidates, Form, UploadBlob};
+use crate::error::Result;
+use crate::load::{Form, UploadBlob};
 use crate::oci::{Descriptor, Digest, MediaType, Reference};
-
-/// The blobs of several archives as one.
-pub struct MergedBlobs<'a>(Vec<&'a dyn Content>);
-
-impl<'a> MergedBlobs<'a> {
-    /// All blobs of the candidates.
-    pub fn new(candidates: &Candidates<'a>) -> MergedBlobs<'a> {
-        MergedBlobs(
-            candidates
-                .images
-                .iter()
-                .map(|candidate| candidate.content)
-                .collect(),
-        )
-    }
-}
-
-impl Content for MergedBlobs<'_> {
-    fn label(&self) -> &str {
-        self.0.first().map_or("the archive", |content| content.label())
-    }
-
-    fn index(&self) -> &[u8] {
-        &[]
-    }
-
-    fn entries(&self) -> &[Entry] {
-        &[]
-    }
-
-    fn stored(&self, digest: &Digest) -> Option<&Stored> {
-        self.0.iter().find_map(|content| content.stored(digest))
-    }
-
-    fn blobs(&self) -> Vec<Digest> {
-        self.0.iter().flat_map(|content| content.blobs()).collect()
-    }
-
-    fn manifest_json(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn unknown_files(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn findings(&self) -> &[Finding] {
-        &[]
-    }
-
-    fn metadata(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
-        for content in &self.0 {
-            if let Some(bytes) = content.metadata(descriptor)? {
-                return Ok(Some(bytes));
-            }
-        }
-        Ok(None)
-    }
-}
 
 /// The archive without names that a plan sends.
 ///

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Evidence, Obstacle};
 use crate::archive::content::Content;
 use crate::archive::{Graphs, verify};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::provenance::{LayerOrigin, ManifestOrigin, Provenance};
 use crate::image::selector::Identity;
 use crate::image::{Graph, Image};
@@ -53,6 +53,24 @@ impl Candidate<'_> {
             digest: self.digest(),
             root: self.graph.root.digest,
             image_ids: self.graph.runnable().map(Image::id).collect(),
+        }
+    }
+
+    /// Refuses a name that pins another digest than the image's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`].
+    pub fn check_name(&self, name: &Reference) -> Result<()> {
+        let usage = |message: String| Err(Error::Usage { message, hint: None });
+        match (name.digest(), self.digest()) {
+            (Some(_), None) => usage(format!(
+                "{name} names a digest, and the image has none that is known"
+            )),
+            (Some(pinned), Some(digest)) if pinned != digest => {
+                usage(format!("{name} names another digest than the image's, {digest}"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -144,6 +162,8 @@ pub struct Candidates<'a> {
     pub images: Vec<Candidate<'a>>,
     /// Images that are not.
     pub damaged: Vec<DamagedImage>,
+    /// The archives.
+    pub archives: Vec<&'a dyn Content>,
 }
 
 impl<'a> Candidates<'a> {
@@ -153,6 +173,7 @@ impl<'a> Candidates<'a> {
     ///
     /// If the documents of an image that was found whole cannot be read now.
     pub fn add(&mut self, content: &'a dyn Content, report: &verify::Report) -> Result<()> {
+        self.archives.push(content);
         let layers = report.layers.values();
         let layer_sizes = Arc::new(layers.map(|layer| (layer.diff_id, layer.size)).collect());
         let mut graphs = Graphs::new(content);

@@ -6,15 +6,18 @@
 //! - `candidate`: the images of verified archives, which can be loaded
 //! - `options`: which of them are loaded, and under which names
 //! - `plan`: what a load will do; `report`: what it has done
+//! - `unmatched`: images that have nothing for a target; `merged`: the blobs of all archives
 //! - `obstacle`: what is in the way of a digest or an image
 
 mod candidate;
+mod merged;
 mod obstacle;
 mod options;
 mod plan;
 mod report;
 #[cfg(test)]
 pub(crate) mod sample;
+mod unmatched;
 
 use crate::archive::content::Content;
 use crate::archive::verify;
@@ -24,13 +27,14 @@ use crate::progress::Progress;
 
 pub use crate::image::provenance::Evidence;
 pub use candidate::{Candidate, Candidates, DamagedImage};
+pub use merged::MergedBlobs;
 pub use obstacle::{Obstacle, ObstacleKind};
 pub use options::{LoadOptions, Selected};
 pub use plan::{
     AttachMethod, Attachment, Change, DigestStatus, DiskSpace, Form, Plan, PlanDetails, PlannedImage,
     Platforms, Skipped, UploadBlob,
 };
-pub use report::{Loaded, LoadedDetails, Report};
+pub use report::{Loaded, LoadedDetails, Report, ReportDetails};
 
 /// The version of the JSON documents that plans and reports are printed as.
 const SCHEMA: u32 = 1;

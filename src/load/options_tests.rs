@@ -21,6 +21,7 @@ fn candidates() -> Candidates<'static> {
             root: Digest::sha256(b"redis"),
             digest: Some(Digest::sha256(b"redis")),
         }],
+        ..Candidates::default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a load has done, image by image.
 
+use std::path::PathBuf;
+
 use super::plan::Platforms;
 use super::{Change, DigestStatus, Evidence, Obstacle, Plan, PlannedImage, SCHEMA, Skipped};
 use crate::error::most_severe;
@@ -90,6 +92,17 @@ impl Loaded {
     }
 }
 
+/// What only some targets report: the others leave it empty.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct ReportDetails {
+    /// Digest of `index.json` of the layout that was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The files that were written, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PathBuf>,
+}
+
 /// What a load has done.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Report {
@@ -104,6 +117,9 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// Bytes of all streams that were sent, with their framing.
     pub sent: u64,
+    /// What only some targets report.
+    #[serde(flatten)]
+    pub details: ReportDetails,
 }
 
 impl Report {
@@ -115,6 +131,7 @@ impl Report {
             images: Vec::new(),
             skipped: plan.skipped.clone(),
             sent: 0,
+            details: ReportDetails::default(),
         }
     }
 

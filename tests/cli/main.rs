@@ -12,6 +12,7 @@
 //! hostile.rs    what comes from outside is printed as text
 //! inputs.rs     archives as streams; files that change while they are read
 //! keep_going.rs saves of which some images cannot be had, and new names
+//! load_files.rs loads into layouts and archives
 //! json.rs       the documents of all commands
 //! memory.rs     many names of one image
 //! nameless.rs   images without a name: what they are called, and loads that skip them
@@ -40,6 +41,7 @@ mod hostile;
 mod inputs;
 mod json;
 mod keep_going;
+mod load_files;
 mod memory;
 mod nameless;
 mod old_kernel;

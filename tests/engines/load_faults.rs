@@ -138,7 +138,7 @@ fn unverified<'a>(content: &'a dyn Content) -> Candidates<'a> {
     });
     Candidates {
         images: images.collect(),
-        damaged: Vec::new(),
+        ..Candidates::default()
     }
 }
 

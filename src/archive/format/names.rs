@@ -15,7 +15,7 @@ use crate::oci::{Digest, Reference};
 /// The problems of the names of these entries, each with the digest of its index or manifest.
 ///
 /// A bare tag is not a name: the image specification's own example gives one tag to several entries.
-pub(in crate::archive) fn check(entries: &[Entry]) -> Vec<(Digest, Problem)> {
+pub(crate) fn check(entries: &[Entry]) -> Vec<(Digest, Problem)> {
     let names: Vec<Names<'_>> = entries.iter().map(Names::of).collect();
     let mut found = Vec::new();
     for (entry, names) in entries.iter().zip(&names) {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::closure::{Closure, Followed, Walked};
 use super::documents::{ManifestNode, Nodes};
 use crate::archive::content::Content;
-use crate::archive::format::{DockerImage, FORMAT, MANIFEST, PREFERRED, digest_of_path};
+use crate::archive::format::{DockerImage, FORMAT, MANIFEST, MANIFEST_JSON, PREFERRED, digest_of_path};
 use crate::error::{Finding, Problem};
 use crate::image::choice;
 use crate::oci::{Digest, Document, Index, MediaType, Platform, Reference, json, schema};
@@ -18,7 +18,8 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
     let ours = ours(closure.content);
     let is_ours = ours.is_some();
     let Some(bytes) = closure.content.manifest_json() else {
-        if is_ours {
+        let is_absent = |index: &Index| index.annotations.contains_key(MANIFEST_JSON);
+        if ours.is_some_and(|index| !is_absent(&index)) {
             let problem = Problem::Missing;
             closure.findings.push(Finding { place, problem });
         }
@@ -91,7 +92,7 @@ struct Nameless {
 }
 
 /// `index.json`, if sealift wrote the archive: then `manifest.json` must be present and be the one that sealift
-/// writes for it.
+/// writes for it. A layout folder says that it has none.
 fn ours(content: &dyn Content) -> Option<Index> {
     match Document::parse(&MediaType::new(MediaType::OCI_INDEX), content.index().to_vec()) {
         Ok(Document::Index(index)) if index.annotations.contains_key(FORMAT) => Some(index),

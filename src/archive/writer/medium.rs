@@ -40,7 +40,11 @@ pub struct Medium {
 }
 
 /// Free bytes for this user where `file` is.
-pub(in crate::archive) fn free(file: &File) -> rustix::io::Result<u64> {
+///
+/// # Errors
+///
+/// What the system says.
+pub fn free(file: &File) -> rustix::io::Result<u64> {
     let stat = rustix::fs::fstatvfs(file)?;
     let blocks = match rustix::process::geteuid().is_root() {
         true => stat.f_bfree,

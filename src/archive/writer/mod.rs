@@ -13,7 +13,7 @@
 //! - `stream`: writes to a pipe
 
 mod journal;
-pub(super) mod medium;
+pub mod medium;
 mod publish;
 mod remains;
 mod segments;
@@ -28,7 +28,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use self::journal::Journal;
 use self::remains::{Kept, Remains};
 use self::segments::Segments;
-use self::workplace::Workplace;
 use super::Layout;
 use crate::blob::Verified;
 use crate::dir::Located;
@@ -38,7 +37,9 @@ use crate::oci::{Descriptor, Digest};
 use crate::transfer::Sink;
 
 pub use self::publish::{check_place, locate};
+pub use self::segments::write_error;
 pub use self::stream::Stream;
+pub use self::workplace::{Workplace, replace};
 
 /// Bytes of a blob that are written out to disk at once while the rest arrives.
 const WRITE_OUT: u64 = 8 << 20;

@@ -54,12 +54,12 @@ pub fn locate(target: &Path) -> Result<Located> {
 }
 
 /// Checks, before anything is fetched, that an archive can be written to `path`: its folder exists and is
-/// writable, and the name is not a folder.
+/// writable, and the name is not a folder. Hints name the `option` that stands before the path.
 ///
 /// # Errors
 ///
 /// Says what prevents it, and what to do.
-pub fn check_place(path: &Path, is_split: bool) -> Result<()> {
+pub fn check_place(path: &Path, is_split: bool, option: &str) -> Result<()> {
     let shown = path.display();
     let usage = |message, hint: String| {
         Err(Error::Usage {
@@ -72,7 +72,7 @@ pub fn check_place(path: &Path, is_split: bool) -> Result<()> {
         let word = shell_word(&inside.display().to_string());
         return usage(
             format!("{shown} names a folder, not a file"),
-            format!("-o {word}"),
+            format!("{option}{word}"),
         );
     }
     if let (true, Some("001"), Some(stem)) = (
@@ -83,7 +83,7 @@ pub fn check_place(path: &Path, is_split: bool) -> Result<()> {
         let word = shell_word(&path.with_file_name(stem).display().to_string());
         return usage(
             format!("{shown} names the first part: the parts of {shown} would be {shown}.001, ..."),
-            format!("-o {word} --split writes {word}.001, ..."),
+            format!("{option}{word} --split writes {word}.001, ..."),
         );
     }
     let located = locate(path)?;
@@ -99,7 +99,10 @@ pub fn check_place(path: &Path, is_split: bool) -> Result<()> {
         path: located.dir.path().to_path_buf(),
         offset: None,
         source: Arc::new(errno.into()),
-        hint: Some("name a file in another folder with -o".into()),
+        hint: Some(format!(
+            "name a file in another folder with {}",
+            option.trim_end()
+        )),
     })
 }
 

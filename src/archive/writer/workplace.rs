@@ -4,7 +4,7 @@
 //! Another user may own the parent folder. This folder is used only if this user owns it and no other can write
 //! to it, and everything in it is accessed by its descriptor.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -32,6 +32,14 @@ pub struct Workplace {
 }
 
 impl Workplace {
+    /// The name of the folder for an archive of this name.
+    pub fn name_of(archive: &OsStr) -> OsString {
+        let mut name = OsString::from(".");
+        name.push(archive);
+        name.push(SUFFIX);
+        name
+    }
+
     /// Creates or reuses the folder for an archive at `target`.
     ///
     /// # Errors
@@ -39,9 +47,7 @@ impl Workplace {
     /// If another save has locked it, if it is not this user's alone, or if it cannot be created.
     pub fn claim(target: &Located) -> Result<Workplace> {
         let parent = &target.dir;
-        let mut name = OsString::from(".");
-        name.push(&target.name);
-        name.push(SUFFIX);
+        let name = Workplace::name_of(&target.name);
         loop {
             match parent.make_dir(&name, 0o700) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

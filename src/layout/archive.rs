@@ -1,0 +1,146 @@
+//! One archive as a target: written anew, as `save` writes it, beside its place and renamed when it is whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::blobs::{self, Copier};
+use super::images::{self, Chosen};
+use super::{is_private, refuse_inputs};
+use crate::archive::layout::Layout;
+use crate::archive::segments::part_path;
+use crate::archive::writer::medium::Medium;
+use crate::archive::writer::{self, Writer};
+use crate::error::Result;
+use crate::interrupt::Interrupt;
+use crate::load::{Candidates, Change, DiskSpace, LoadOptions, Plan, Report, Target};
+use crate::oci::Platform;
+use crate::progress::Progress;
+use crate::transfer::Sink as _;
+
+/// Most parts that are looked for.
+const MAX_PARTS: usize = 999;
+
+/// An archive that images are loaded into. What has its name is replaced.
+#[derive(Debug, Clone)]
+pub struct ArchiveTarget {
+    path: PathBuf,
+    split: Option<u64>,
+}
+
+/// What there is for an archive.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Inventory {
+    /// Its path.
+    pub path: PathBuf,
+    /// The folder that it is written to.
+    pub folder: PathBuf,
+    /// Free bytes there.
+    pub free: u64,
+}
+
+impl ArchiveTarget {
+    /// An archive at `path`, in parts of `split` bytes if it is to be split.
+    ///
+    /// # Errors
+    ///
+    /// If an archive cannot be written there.
+    pub fn new(path: impl Into<PathBuf>, split: Option<u64>) -> Result<ArchiveTarget> {
+        let path = path.into();
+        writer::check_place(&path, split.is_some(), "--to archive:")?;
+        Ok(ArchiveTarget { path, split })
+    }
+
+    /// The files that an archive here may replace.
+    fn files(&self) -> Vec<PathBuf> {
+        let parts = (1..=MAX_PARTS).map(|number| part_path(&self.path, number));
+        let parts = parts.take_while(|path| path.exists());
+        std::iter::once(self.path.clone()).chain(parts).collect()
+    }
+}
+
+impl Target for ArchiveTarget {
+    type Inventory = Inventory;
+
+    fn probe(&self, _: &Candidates<'_>) -> Result<Inventory> {
+        let located = writer::locate(&self.path)?;
+        let medium = Medium::under(&located.dir)?;
+        Ok(Inventory {
+            path: self.path.clone(),
+            folder: located.dir.path().to_path_buf(),
+            free: medium.free,
+        })
+    }
+
+    fn plan(
+        &self,
+        candidates: &Candidates<'_>,
+        options: &LoadOptions,
+        inventory: &Inventory,
+    ) -> Result<Plan> {
+        refuse_inputs(candidates, &self.files())?;
+        let mut plan = Plan::new(format!("archive {}", self.path.display()));
+        let chosen = images::choose(candidates, options, &mut plan)?;
+        let layout = layout(&chosen)?;
+        for image in &chosen {
+            if let Some(candidate) = candidates.images.get(image.candidate) {
+                plan.images
+                    .push(images::planned(image, candidate, Change::New, false));
+            }
+        }
+        plan.send = blobs::all(&chosen);
+        plan.space = Some(DiskSpace {
+            path: inventory.folder.display().to_string(),
+            needed: layout.size(),
+            free: inventory.free,
+            is_insufficient: layout.size() > inventory.free,
+            hint: "free some space, or write to another disk".into(),
+        });
+        Ok(plan)
+    }
+
+    fn apply(
+        &self,
+        candidates: &Candidates<'_>,
+        plan: &Plan,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Report> {
+        let mut report = Report::new(plan);
+        if plan.images.is_empty() {
+            return Ok(report);
+        }
+        let chosen = images::of_plan(plan, candidates)?;
+        let layout = Arc::new(layout(&chosen)?);
+        let options = writer::Options {
+            split: self.split,
+            // Its bytes are at hand: there is nothing to fetch again.
+            resume: false,
+            private: is_private(candidates),
+            in_order: false,
+        };
+        let located = writer::locate(&self.path)?;
+        let writer = Writer::create(located, Arc::clone(&layout), &options, interrupt)?;
+        progress.phase(
+            "writing",
+            Some(layout.blobs().iter().map(|blob| blob.descriptor.size).sum()),
+        );
+        let copier = Copier::new(&chosen, candidates, progress, interrupt);
+        let mut proofs = Vec::new();
+        for blob in layout.blobs() {
+            let blob = &blob.descriptor;
+            writer.begin(blob, &mut |_| Ok(()))?;
+            proofs.push(copier.copy(blob, &mut |at, bytes| writer.write(blob, at, bytes))?);
+        }
+        progress.phase("writing to disk", None);
+        report.details.files = writer.seal(&proofs)?;
+        report.details.digest = Some(layout.digest());
+        report.sent = layout.size();
+        report.images = images::loaded(plan, &plan.send);
+        Ok(report)
+    }
+}
+
+/// The archive of these images.
+fn layout(chosen: &[Chosen]) -> Result<Layout> {
+    Layout::plan(&images::listed(chosen), &Platform::host())
+}

@@ -1,0 +1,120 @@
+//! The blobs of the images that a layout gets.
+
+use std::collections::{HashMap, HashSet};
+use std::io::BufRead as _;
+
+use super::images::Chosen;
+use crate::archive::content::Content;
+use crate::blob::{BlobReader, Verified};
+use crate::error::{Error, Place, Problem, Result};
+use crate::interrupt::Interrupt;
+use crate::load::{Candidates, Form, MergedBlobs, UploadBlob};
+use crate::oci::{Descriptor, Digest};
+use crate::progress::Progress;
+
+/// The blobs of these images, each once and with the first image that has it.
+pub fn all(images: &[Chosen]) -> Vec<UploadBlob> {
+    let mut seen = HashSet::new();
+    let mut blobs = Vec::new();
+    for (at, chosen) in images.iter().enumerate() {
+        let named = &chosen.named;
+        let mut add = |blob: &Descriptor, form: Form| {
+            if seen.insert(blob.digest) {
+                blobs.push(UploadBlob {
+                    digest: blob.digest,
+                    size: blob.size,
+                    form,
+                    image: at,
+                });
+            }
+        };
+        for (index, _) in &named.graph.indexes {
+            add(index, Form::Document);
+        }
+        for image in &named.graph.images {
+            add(&image.descriptor, Form::Document);
+            add(&image.manifest.config, Form::Config);
+            for layer in &image.manifest.layers {
+                match named.provenance.uncompressed.get(&layer.digest) {
+                    Some(tar) => add(tar, Form::Uncompressed),
+                    None => add(layer, Form::Layer),
+                }
+            }
+        }
+    }
+    blobs
+}
+
+/// Reads blobs of candidates, proves them, and reports how it goes.
+pub struct Copier<'c, 'a> {
+    candidates: &'c Candidates<'a>,
+    merged: MergedBlobs<'a>,
+    /// By a blob's digest, the candidate that is known to have it whole.
+    owners: HashMap<Digest, usize>,
+    progress: &'c dyn Progress,
+    interrupt: &'c Interrupt,
+}
+
+impl<'c, 'a> Copier<'c, 'a> {
+    /// Begins to copy blobs of these images.
+    pub fn new(
+        images: &[Chosen],
+        candidates: &'c Candidates<'a>,
+        progress: &'c dyn Progress,
+        interrupt: &'c Interrupt,
+    ) -> Copier<'c, 'a> {
+        let mut owners = HashMap::new();
+        for chosen in images {
+            for blob in chosen.named.blobs() {
+                owners.entry(blob.digest).or_insert(chosen.candidate);
+            }
+        }
+        Copier {
+            merged: MergedBlobs::new(candidates),
+            candidates,
+            owners,
+            progress,
+            interrupt,
+        }
+    }
+
+    /// Copies a blob: `write` gets its bytes, and how many came before them.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is not what its digest says, or cannot be written.
+    pub fn copy(
+        &self,
+        blob: &Descriptor,
+        write: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<Verified> {
+        let place = || Place::blob(blob.digest).within(self.merged.label());
+        let owner = self.owners.get(&blob.digest);
+        let owner = owner.and_then(|at| self.candidates.images.get(*at));
+        let stored = owner
+            .and_then(|owner| owner.content.stored(&blob.digest))
+            .or_else(|| self.merged.stored(&blob.digest))
+            .ok_or_else(|| Error::refused(place(), Problem::Missing))?;
+        self.progress.blob_started(&blob.digest, blob.size, 0);
+        let mut reader = BlobReader::new(stored, blob)?;
+        let mut done = 0;
+        loop {
+            self.interrupt.check()?;
+            let read = reader.fill_buf();
+            let bytes =
+                read.map_err(|error| Error::from_reader(error, Error::io("read", self.merged.label())))?;
+            if bytes.is_empty() {
+                break;
+            }
+            write(done, bytes)?;
+            let count = bytes.len();
+            reader.consume(count);
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            done += count;
+            self.progress.blob_advanced(&blob.digest, count);
+        }
+        let verified = reader.finish()?;
+        self.progress.blob_finished(&blob.digest);
+        Ok(verified)
+    }
+}

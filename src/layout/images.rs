@@ -1,0 +1,272 @@
+//! The images that a layout gets: whole, or only some platforms of them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::archive::format::{self, Named};
+use crate::error::{Error, Result};
+use crate::image::provenance::Provenance;
+use crate::image::{Graph, Image};
+use crate::load::{
+    Candidate, Candidates, Change, DigestStatus, LoadOptions, Loaded, Plan, PlannedImage, Platforms,
+    UploadBlob,
+};
+use crate::oci::{Digest, Platform, PlatformSelection, Reference};
+
+/// An image that a layout gets.
+pub struct Chosen {
+    /// The position of its candidate.
+    pub candidate: usize,
+    /// The image, with the name that it gets.
+    pub named: Named,
+}
+
+/// Chooses images by the options. Those that cannot be had are noted in the plan as skipped.
+///
+/// # Errors
+///
+/// As [`LoadOptions::select`]; if an image has none of the platforms, and is not to be skipped.
+pub fn choose(candidates: &Candidates<'_>, options: &LoadOptions, plan: &mut Plan) -> Result<Vec<Chosen>> {
+    let selected = options.select(candidates)?;
+    plan.skipped = selected.skipped;
+    let mut chosen = Vec::new();
+    let mut unmatched = Vec::new();
+    let mut graphs = Graphs::new(candidates);
+    let mut known: HashSet<(Option<Reference>, Digest)> = HashSet::new();
+    for (at, reference) in selected.images {
+        let Some(candidate) = candidates.images.get(at) else {
+            continue;
+        };
+        if let Some(name) = &reference {
+            candidate.check_name(name)?;
+        }
+        let Some(manifests) = manifests(candidate, candidates, &options.platforms) else {
+            unmatched.push(candidate);
+            continue;
+        };
+        if known.insert((reference.clone(), candidate.graph.root.digest)) {
+            chosen.push(graphs.chosen(at, reference, &manifests)?);
+        }
+    }
+    let platforms: Vec<String> = options.platforms.iter().map(ToString::to_string).collect();
+    plan.skip_unmatched(&unmatched, candidates, options, &platforms.join(","))?;
+    Ok(chosen)
+}
+
+/// The images that were planned.
+///
+/// # Errors
+///
+/// If the plan was made of other candidates.
+pub fn of_plan(plan: &Plan, candidates: &Candidates<'_>) -> Result<Vec<Chosen>> {
+    let mut graphs = Graphs::new(candidates);
+    let images = plan.images.iter();
+    let images = images.map(|planned| {
+        let name = Some(planned.name.clone()).filter(|name| !name.is_nameless());
+        graphs.chosen(planned.candidate, name, &planned.manifests)
+    });
+    images.collect()
+}
+
+/// The candidates of one manifest or index: archives may have different platforms of it.
+fn of_root<'c, 'a>(
+    candidate: &Candidate<'_>,
+    candidates: &'c Candidates<'a>,
+) -> impl Iterator<Item = &'c Candidate<'a>> {
+    let root = candidate.graph.root.digest;
+    let images = candidates.images.iter();
+    images.filter(move |other| other.graph.root.digest == root)
+}
+
+/// The manifests of an image for these platforms, in all archives; `None` if there is none for one of them. Without
+/// platforms, all of them. An artifact has none, and no platform.
+fn manifests(
+    candidate: &Candidate<'_>,
+    candidates: &Candidates<'_>,
+    platforms: &[Platform],
+) -> Option<Vec<Digest>> {
+    let images = || of_root(candidate, candidates).flat_map(|candidate| candidate.graph.runnable());
+    if images().next().is_none() {
+        return Some(Vec::new());
+    }
+    let is_for = |image: &Image, platform: &Platform| {
+        let offered = image.offered();
+        offered.is_some_and(|offered| platform.matches(offered))
+    };
+    let mut all = platforms.iter();
+    if !all.all(|platform| images().any(|image| is_for(image, platform))) {
+        return None;
+    }
+    let is_wanted =
+        |image: &&Image| platforms.is_empty() || platforms.iter().any(|platform| is_for(image, platform));
+    let mut wanted = Vec::new();
+    for image in images().filter(is_wanted) {
+        if !wanted.contains(&image.descriptor.digest) {
+            wanted.push(image.descriptor.digest);
+        }
+    }
+    Some(wanted)
+}
+
+/// The graphs of chosen images: names of one image share one.
+struct Graphs<'c, 'a> {
+    candidates: &'c Candidates<'a>,
+    known: HashMap<(Digest, Vec<Digest>), Arc<Graph>>,
+}
+
+impl<'c, 'a> Graphs<'c, 'a> {
+    fn new(candidates: &'c Candidates<'a>) -> Graphs<'c, 'a> {
+        Graphs {
+            candidates,
+            known: HashMap::new(),
+        }
+    }
+
+    /// A candidate's image with these manifests, under a name.
+    fn chosen(
+        &mut self,
+        candidate: usize,
+        reference: Option<Reference>,
+        manifests: &[Digest],
+    ) -> Result<Chosen> {
+        let found = self.candidates.images.get(candidate);
+        let found = found.ok_or_else(|| Error::Usage {
+            message: "the plan was made of other images".into(),
+            hint: None,
+        })?;
+        let key = (found.graph.root.digest, manifests.to_vec());
+        let graph = match self.known.get(&key) {
+            Some(graph) => Arc::clone(graph),
+            None => {
+                let graph = graph(found, self.candidates, manifests)?;
+                self.known.insert(key, Arc::clone(&graph));
+                graph
+            }
+        };
+        let named = Named {
+            reference,
+            provenance: provenance(found, self.candidates, &graph),
+            graph,
+        };
+        Ok(Chosen { candidate, named })
+    }
+}
+
+/// All that the archives have of a candidate's image with these manifests.
+fn graph(candidate: &Candidate<'_>, candidates: &Candidates<'_>, manifests: &[Digest]) -> Result<Arc<Graph>> {
+    let is_whole = candidate.graph.runnable().count() == manifests.len();
+    if manifests.is_empty() || is_whole && of_root(candidate, candidates).count() == 1 {
+        return Ok(Arc::clone(&candidate.graph));
+    }
+    let all_images = of_root(candidate, candidates).flat_map(|candidate| candidate.graph.runnable());
+    let is_all = all_images
+        .map(|image| image.descriptor.digest)
+        .all(|digest| manifests.contains(&digest));
+    let subjects: HashSet<String> = manifests.iter().map(ToString::to_string).collect();
+    let mut documents: HashMap<Digest, Arc<[u8]>> = HashMap::new();
+    for graph in of_root(candidate, candidates).map(|candidate| &candidate.graph) {
+        for (descriptor, index) in &graph.indexes {
+            documents.insert(descriptor.digest, Arc::clone(&index.raw));
+        }
+        for image in &graph.images {
+            let is_wanted = match image.descriptor.attests() {
+                Some(subject) => subjects.contains(subject),
+                None => manifests.contains(&image.descriptor.digest) || is_all && !image.is_runnable(),
+            };
+            if !is_wanted {
+                continue;
+            }
+            documents.insert(image.descriptor.digest, Arc::clone(&image.manifest.raw));
+            if let Some(config) = &image.config_raw {
+                documents.insert(image.manifest.config.digest, Arc::clone(config));
+            }
+        }
+    }
+    let root = &candidate.graph.root;
+    let graph = Graph::walk(root, &PlatformSelection::Present, &mut |descriptor| {
+        Ok(documents.get(&descriptor.digest).map(|bytes| bytes.to_vec()))
+    })?;
+    Ok(Arc::new(graph))
+}
+
+/// What the archives say of an image, as far as it concerns this part of it.
+fn provenance(candidate: &Candidate<'_>, candidates: &Candidates<'_>, graph: &Graph) -> Provenance {
+    let layers = graph.images.iter().flat_map(|image| &image.manifest.layers);
+    let layers: HashSet<Digest> = layers.map(|layer| layer.digest).collect();
+    let mut provenance = candidate.provenance.clone();
+    for other in of_root(candidate, candidates) {
+        provenance
+            .uncompressed
+            .extend(other.provenance.uncompressed.clone());
+        if let (Some(origins), Some(others)) = (&mut provenance.origins, &other.provenance.origins) {
+            for (layer, origin) in &others.layers {
+                origins.layers.entry(*layer).or_insert_with(|| origin.clone());
+            }
+        }
+    }
+    provenance.uncompressed.retain(|layer, _| layers.contains(layer));
+    if let Some(origins) = &mut provenance.origins {
+        origins.layers.retain(|layer, _| layers.contains(layer));
+    }
+    provenance
+}
+
+/// The images as a layout lists them.
+pub fn listed(chosen: &[Chosen]) -> Vec<Named> {
+    let mut images: Vec<Named> = chosen.iter().map(|image| image.named.clone()).collect();
+    format::sort(&mut images);
+    images
+}
+
+/// An image in the plan of a layout.
+pub fn planned(chosen: &Chosen, candidate: &Candidate<'_>, change: Change, is_present: bool) -> PlannedImage {
+    let graph = &chosen.named.graph;
+    let name = chosen.named.reference.clone();
+    let is_unchanged = change == Change::Unchanged;
+    let runnable: Vec<&Image> = graph.runnable().collect();
+    let mut platforms: Vec<Platform> = Vec::new();
+    for platform in runnable.iter().filter_map(|image| image.offered()) {
+        if !platforms.contains(platform) {
+            platforms.push(platform.clone());
+        }
+    }
+    PlannedImage {
+        candidate: chosen.candidate,
+        tag: name.as_ref().and_then(Reference::without_digest),
+        name: name.unwrap_or_else(|| Reference::nameless(candidate.handle())),
+        digest: candidate.digest(),
+        root: graph.root.digest,
+        manifests: runnable.iter().map(|image| image.descriptor.digest).collect(),
+        image_id: match runnable.as_slice() {
+            [image] => Some(image.id()),
+            _ => None,
+        },
+        platforms: Platforms(platforms),
+        is_foreign: false,
+        evidence: chosen.named.provenance.evidence(),
+        present: is_present,
+        tagged: is_unchanged,
+        change,
+        digest_status: match candidate.digest() {
+            None => DigestStatus::NoDigest {
+                reason: candidate.no_digest(),
+            },
+            Some(_) if is_unchanged && is_present => DigestStatus::Present,
+            Some(_) => DigestStatus::Native,
+        },
+    }
+}
+
+/// What became of planned images, once these blobs are written for them.
+pub fn loaded(plan: &Plan, written: &[UploadBlob]) -> Vec<Loaded> {
+    let mut images: Vec<Loaded> = plan.images.iter().map(Loaded::planned).collect();
+    for image in &mut images {
+        image.shown = image.digest.map(|_| true);
+    }
+    for blob in written {
+        if let Some(image) = images.get_mut(blob.image) {
+            image.sent = image.sent.saturating_add(blob.size);
+        }
+    }
+    images
+}
