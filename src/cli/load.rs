@@ -1,36 +1,28 @@
 //! `sealift load`.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use sealift::archive::content::Content;
-use sealift::archive::verify::Report as Verification;
 use sealift::docker::attach::{Allowed, Restart, Rules};
 use sealift::docker::stopped::StoppedStore;
 use sealift::docker::{self, Docker};
-use sealift::error::Finding;
-use sealift::escape::Escaped;
-use sealift::escape::shell_word;
-use sealift::image::names;
 use sealift::interrupt::Interrupt;
 use sealift::layout::{ArchiveTarget, FolderTarget};
-use sealift::load::{
-    self, Change, DigestStatus, LoadOptions, Obstacle, ObstacleKind, Plan, Platforms, Report, Target,
-};
-use sealift::oci::{Platform, Reference};
+use sealift::load::{self, LoadOptions, Target};
+use sealift::oci::Platform;
 use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
 use super::bars;
-use super::output::{Failure, Outcome, Output, skipped};
+use super::loaded::{self, Printed};
+use super::output::{Failure, Outcome, Output};
 use super::rename::RenameArgs;
-use super::rows::own_rows;
-use super::size::{self, Size};
-use super::table::{Column, TableArgs, table};
+use super::size;
+use super::table::TableArgs;
 use super::to::To;
 
-/// Verify archives and load their images, with digests, into an engine, a layout or another archive
+/// Verify archives and load their images into an engine, a layout or an archive
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -122,16 +114,6 @@ pub struct Load {
     #[command(flatten)]
     table: TableArgs,
 }
-
-const COLUMNS: [Column; 6] = [
-    Column::Name("NAME"),
-    Column::Name("TAG"),
-    Column::Digest("DIGEST"),
-    // What is not verified or not shown is also a warning.
-    Column::Minor("EVIDENCE"),
-    Column::Minor("SHOWN"),
-    Column::Text("CHANGE"),
-];
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum How {
@@ -231,10 +213,7 @@ impl Load {
             .open(interrupt)?
             .map(|(_, content)| content)
             .collect::<Result<_>>()?;
-        let mut observer = Printed {
-            output,
-            refused: Vec::new(),
-        };
+        let mut observer = Printed::new(output);
         let loaded = load::load(
             target,
             &archives,
@@ -246,11 +225,16 @@ impl Load {
         match loaded {
             Ok(load::Outcome::Planned(plan)) => {
                 progress.done();
-                planned(output, &plan)
+                loaded::print_plan(output, &plan)
             }
             Ok(load::Outcome::Loaded(report)) => {
                 progress.done();
-                self.loaded(output, &report)
+                loaded::print(
+                    output,
+                    &report,
+                    self.platform.is_empty(),
+                    self.table.width(std::io::stdout()),
+                )
             }
             Err(error) if observer.refused.is_empty() => Err(error.into()),
             Err(error) => Err(Failure::Findings(error, observer.refused)),
@@ -267,315 +251,5 @@ impl Load {
             dry_run: self.dry_run,
             verify: self.archive.verify_options(),
         }
-    }
-
-    fn loaded(&self, output: &Output, report: &Report) -> Outcome {
-        if output.is_json() {
-            output.json(report)?;
-            return Ok(report.exit_code());
-        }
-        if !output.is_quiet() {
-            show(output, report, self.table.width(std::io::stdout()))?;
-        }
-        if self.platform.is_empty() {
-            tell_foreign(output, report);
-        }
-        told(output, report)
-    }
-}
-
-/// Prints what is found before anything is loaded.
-struct Printed<'o> {
-    output: &'o Output,
-    /// The findings of an archive that is refused.
-    refused: Vec<Finding>,
-}
-
-impl load::Observer for Printed<'_> {
-    fn damaged(&mut self, report: &Verification, is_refused: bool) {
-        for finding in report.findings.iter().filter(|finding| finding.is_error()) {
-            self.output.warn(&finding.to_string());
-        }
-        for error in &report.unread {
-            self.output.warn(&error.to_string());
-        }
-        if is_refused {
-            self.refused.clone_from(&report.findings);
-        }
-    }
-
-    fn planned(&mut self, plan: &Plan) {
-        let space = plan.space.as_ref();
-        if let Some(space) = space.filter(|space| space.is_short() && !space.is_insufficient) {
-            self.output.warn(&format!(
-                "the load may not fit into {}: {} are needed, {} are free",
-                space.path,
-                Size(space.needed),
-                Size(space.free)
-            ));
-        }
-    }
-}
-
-/// Warns of images that the engine cannot run.
-fn tell_foreign(output: &Output, report: &Report) {
-    let mut foreign: Vec<(&Platforms, Vec<&Reference>)> = Vec::new();
-    for image in report.images.iter().filter(|image| image.is_foreign) {
-        match foreign.iter_mut().find(|(known, _)| **known == image.platforms) {
-            Some((_, names)) => names.push(&image.name),
-            None => foreign.push((&image.platforms, vec![&image.name])),
-        }
-    }
-    for (platforms, names) in foreign {
-        let names = first_names(&names);
-        output.warn(&format!(
-            "for {platforms}, which the engine does not run by itself: {names}"
-        ));
-    }
-}
-
-/// The hint to an obstacle; where only consent to a restart is missing, the whole command that would show the digest.
-fn hint(obstacle: &Obstacle) -> Option<String> {
-    match obstacle.kind {
-        ObstacleKind::NeedsRestart => {
-            let is_root = rustix::process::geteuid().is_root();
-            Some(consenting(std::env::args().skip(1), is_root))
-        }
-        ObstacleKind::NeedsRoot | ObstacleKind::Other => obstacle.hint.clone(),
-    }
-}
-
-/// The same command line for a shell, with consent to a restart.
-fn consenting(arguments: impl Iterator<Item = String>, is_root: bool) -> String {
-    // On hosts where root logs in, sudo may not be installed.
-    let sudo = (!is_root).then(|| "sudo".to_string());
-    let mut words: Vec<String> = sudo.into_iter().chain(["sealift".to_string()]).collect();
-    let mut arguments = arguments.filter(|argument| argument != "--dry-run");
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--attach" => drop(arguments.next()),
-            text if text.starts_with("--attach=") => {}
-            text => words.push(shell_word(text)),
-        }
-    }
-    words.extend(["--attach", "offline", "--allow-restart"].map(str::to_string));
-    words.join(" ")
-}
-
-fn planned(output: &Output, plan: &Plan) -> Outcome {
-    if output.is_json() {
-        output.json(plan)?;
-    } else {
-        let mut plan = plan.clone();
-        let statuses = plan.images.iter_mut().map(|image| &mut image.digest_status);
-        for digest_status in statuses {
-            if let DigestStatus::Unavailable { obstacles } = digest_status {
-                for obstacle in obstacles {
-                    obstacle.hint = hint(obstacle);
-                }
-            }
-        }
-        for line in plan.to_string().lines() {
-            output.line(line)?;
-        }
-    }
-    if let Err(error) = plan.check_space() {
-        output.error(&error);
-    }
-    Ok(plan.exit_code())
-}
-
-fn told(output: &Output, report: &Report) -> Outcome {
-    let hidden = report.images.iter().filter(|image| !image.is_as_asked());
-    tell(
-        output,
-        "not shown",
-        hidden.map(|image| (&image.name, image.obstacles.as_slice())),
-    );
-    let unproven = report.images.iter().filter(|image| image.is_unproven());
-    let unproven: Vec<&Reference> = unproven.map(|image| &image.name).collect();
-    if !unproven.is_empty() {
-        let names = first_names(&unproven);
-        output.warn(&format!(
-            "not proven: {names}: nothing proves the digest that is shown; the archive recorded it"
-        ));
-    }
-    if !output.is_quiet() {
-        note_undigested(output, report);
-    }
-    let pushed = report
-        .images
-        .iter()
-        .filter_map(|image| Some((&image.name, image.details.push.as_deref()?)));
-    tell(
-        output,
-        "a push changes the digest",
-        pushed.filter(|(_, obstacles)| !obstacles.is_empty()),
-    );
-    for image in &report.skipped {
-        output.warn(&skipped(&image.name, &image.reason));
-    }
-    Ok(report.exit_code())
-}
-
-/// Notes which images show no digest although the load did what was requested.
-fn note_undigested(output: &Output, report: &Report) {
-    let declined = report.images.iter().filter(|image| image.details.declined);
-    let declined: Vec<&Reference> = declined.map(|image| &image.name).collect();
-    if !declined.is_empty() {
-        output.note(&format!(
-            "digest not attached, as --attach none asks: {}",
-            first_names(&declined)
-        ));
-    }
-    let mut reasons: Vec<(&str, Vec<&Reference>)> = Vec::new();
-    for image in &report.images {
-        let Some(reason) = image.no_digest.as_deref() else {
-            continue;
-        };
-        match reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, names)) => names.push(&image.name),
-            None => reasons.push((reason, vec![&image.name])),
-        }
-    }
-    for (reason, names) in reasons {
-        output.note(&format!("no digest: {}: {reason}", first_names(&names)));
-    }
-}
-
-/// Reports obstacles, each one once with the names that it concerns.
-fn tell<'r>(output: &Output, what: &str, images: impl Iterator<Item = (&'r Reference, &'r [Obstacle])>) {
-    let mut groups: Vec<(&[Obstacle], Vec<&Reference>)> = Vec::new();
-    for (name, obstacles) in images {
-        match groups.iter_mut().find(|(known, _)| *known == obstacles) {
-            Some((_, names)) => names.push(name),
-            None => groups.push((obstacles, vec![name])),
-        }
-    }
-    for (obstacles, names) in groups {
-        let reasons: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
-        let names = first_names(&names);
-        output.warn(&format!("{what}: {names}: {}", reasons.join("; ")));
-        let mut printed: Vec<String> = Vec::new();
-        for hint in obstacles.iter().filter_map(hint) {
-            if !printed.contains(&hint) {
-                output.hint(&hint);
-                printed.push(hint);
-            }
-        }
-    }
-}
-
-/// The first names of a list, and the number of the others.
-fn first_names(names: &[&Reference]) -> String {
-    const SHOWN: usize = 3;
-    let first: Vec<String> = names.iter().take(SHOWN).map(|name| name.familiar()).collect();
-    match names.len().saturating_sub(SHOWN) {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    }
-}
-
-/// An image id as Docker prints it.
-fn short_id(id: &str) -> String {
-    let hex = id.split_once(':').map_or(id, |(_, hex)| hex);
-    let short: String = hex.chars().take(12).collect();
-    Escaped(&short).to_string()
-}
-
-fn show(output: &Output, report: &Report, width: Option<usize>) -> Result<(), Failure> {
-    // The tag that was set, or else the digest.
-    let shown: Vec<Reference> = report
-        .images
-        .iter()
-        .map(|image| match (&image.tag, image.digest) {
-            (Some(tag), _) => tag.clone(),
-            (None, Some(digest)) => Reference::digested(image.name.repository(), digest),
-            (None, None) => image.name.clone(),
-        })
-        .collect();
-    let digests = report.images.iter().map(|image| image.digest);
-    let has_row = own_rows(shown.iter().map(Some).zip(digests));
-    let rows: Vec<Vec<String>> = report
-        .images
-        .iter()
-        .zip(has_row)
-        .filter(|(_, has_row)| *has_row)
-        .map(|(image, _)| {
-            let tag = image.tag.as_ref().and_then(|name| name.tag());
-            vec![
-                match image.name.is_nameless() {
-                    true => "<none>".into(),
-                    false => image.name.repository().familiar().to_string(),
-                },
-                tag.unwrap_or("<none>").to_string(),
-                image
-                    .digest
-                    .map_or_else(|| "<none>".into(), |digest| digest.to_string()),
-                image.evidence.to_string(),
-                match image.shown {
-                    Some(true) => "yes",
-                    Some(false) => "no",
-                    None => "-",
-                }
-                .into(),
-                match &image.change {
-                    Change::New => "new".into(),
-                    Change::Moved { from } => format!("moved from {}", short_id(from)),
-                    Change::Unchanged => "unchanged".into(),
-                },
-            ]
-        })
-        .collect();
-    for line in table(&COLUMNS, &rows, width) {
-        output.line(line)?;
-    }
-    let images: HashSet<_> = report
-        .images
-        .iter()
-        .map(|image| (image.image_id, image.image_id.map_or(image.digest, |_| None)))
-        .collect();
-    let images = match images.len() {
-        count if count < rows.len() => format!("{} with {} names", names::count(count, "image"), rows.len()),
-        count => names::count(count, "image"),
-    };
-    output.line(format_args!(
-        "{images} in {}, {} sent",
-        report.target,
-        Size(report.sent)
-    ))?;
-    match &report.details.digest {
-        Some(digest) => output.line(format_args!("archive {digest}")),
-        None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::consenting;
-
-    #[test]
-    fn the_command_that_would_do_it_can_be_pasted() {
-        let line = |text: &[&str]| consenting(text.iter().map(|word| (*word).to_string()), false);
-        assert_eq!(
-            line(&[
-                "load",
-                "a b.tar",
-                "--dry-run",
-                "--attach",
-                "live",
-                "--image",
-                "httpd:2.4"
-            ]),
-            "sudo sealift load 'a b.tar' --image httpd:2.4 --attach offline --allow-restart"
-        );
-        assert_eq!(
-            line(&["load", "it's", "--attach=auto"]),
-            r"sudo sealift load 'it'\''s' --attach offline --allow-restart"
-        );
-        assert_eq!(
-            consenting(["load", "x.tar"].map(str::to_string).into_iter(), true),
-            "sealift load x.tar --attach offline --allow-restart"
-        );
     }
 }

@@ -3,6 +3,7 @@
 //! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
 //! - [`archive`]: the options for reading archives
 //! - [`from`]: the options for the sources of images
+//! - [`loaded`]: what `load` prints
 //! - [`to`]: the option for where images are loaded
 //! - [`rename`]: the options for renaming images
 //! - [`registry`]: the options for reaching registries
@@ -18,6 +19,7 @@ mod doctor;
 mod from;
 mod list;
 mod load;
+mod loaded;
 mod output;
 mod registry;
 mod rename;
