@@ -218,7 +218,7 @@ fn documents() -> Vec<Case> {
         case(
             "manifest-is-an-index-too",
             &["ambiguous", "manifest-json"],
-            "at once",
+            "both a manifest and an index",
             manifest(|text| text.replacen('{', "{\"manifests\":[],", 1)),
         ),
         case(
@@ -741,7 +741,7 @@ fn manifest_json() -> Vec<Case> {
         case(
             "manifest-json-with-a-name-twice",
             &["manifest-json"],
-            "stands for two images",
+            "names two images",
             {
                 listed(|list| {
                     let again = list[0].clone();
