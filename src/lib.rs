@@ -69,6 +69,7 @@
 //! - [`dir`]: open folders, for files where other users can write
 //! - [`net`]: addresses, proxies, and the environment variables for them
 //! - [`goflate`]: Go's gzip encoder, byte for byte
+//! - `workers`: a pool of threads
 //! - [`blob`]: where bytes are, how they are read and decompressed, and the proof that they match a descriptor
 //! - [`image`]: what a reference stands for, and the selection and renaming of images
 //! - [`source`]: where images are read from; [`transfer`]: the scheduler that fetches their blobs
@@ -101,5 +102,6 @@ pub mod save;
 pub mod serve;
 pub mod source;
 pub mod transfer;
+mod workers;
 
 pub use error::{Error, Finding, Place, Problem, Result};

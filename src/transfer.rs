@@ -8,7 +8,6 @@ use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use crate::blob::{Verified, Verifier};
@@ -17,6 +16,7 @@ use crate::interrupt::{self, Interrupt};
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::progress::Progress;
 use crate::source::Source;
+use crate::workers;
 
 /// Default number of blobs fetched at the same time. skopeo and podman fetch as many, so registries are used to
 /// it. One stream seldom saturates a line, and one core hashes faster than most lines deliver.
@@ -146,13 +146,7 @@ impl Transfer<'_> {
                 }
             }
         };
-        thread::scope(|scope| {
-            for _ in 1..workers {
-                // If a thread cannot be started, there are fewer workers.
-                let _ = thread::Builder::new().spawn_scoped(scope, work);
-            }
-            work();
-        });
+        workers::run(workers, work);
         outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["escape"],
     &["oci"],
     &["error"],
-    &["dir", "goflate", "interrupt", "net", "progress"],
+    &["dir", "goflate", "interrupt", "net", "progress", "workers"],
     &["blob"],
     &["image"],
     &["source"],

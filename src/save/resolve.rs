@@ -14,6 +14,7 @@ use crate::image::{Documents, Graph};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Kind, MediaType, PlatformSelection, Reference};
 use crate::source::{Found, Source};
+use crate::workers;
 
 /// Most bytes of manifests, indexes and configs in one save, counted for each image. They are held in memory
 /// until the layout is known. A thousand images have some 20 MB.
@@ -168,13 +169,7 @@ impl<'a> Resolver<'a> {
                 found.push((at, reference, named));
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 1..self.options.jobs.get().min(queue.len()) {
-                // If a thread cannot be started, there are fewer workers.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
-            }
-            work();
-        });
+        workers::run(self.options.jobs.get().min(queue.len()), work);
         let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         found.sort_by_key(|(at, ..)| *at);
         found

@@ -13,6 +13,7 @@ use crate::docker::api::{ApiVersion, Client, encode};
 use crate::error::Result;
 use crate::image::Image;
 use crate::oci::{Digest, Reference};
+use crate::workers;
 
 /// From this API version on (Docker 27), the containerd store reports which manifests are complete.
 const MANIFESTS_SINCE: ApiVersion = ApiVersion { major: 1, minor: 47 };
@@ -253,13 +254,7 @@ pub fn look_at_layers(
                 .push((at, inspected));
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 1..JOBS.min(ids.len()) {
-            // If a thread cannot be started, there are fewer workers.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
-    });
+    workers::run(JOBS.min(ids.len()), work);
     let mut meant = meant;
     for (at, inspected) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
         // It may have been removed since the list was made.

@@ -14,6 +14,7 @@ use super::templates::{DOCKER_PUSH, Template};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Hasher};
+use crate::workers;
 
 /// Distances from a start that are tried at a time.
 const STRIDE: u64 = 256;
@@ -211,14 +212,7 @@ pub(super) fn search(
             }
         }
     };
-    thread::scope(|scope| {
-        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        for _ in 1..cores {
-            // If a thread cannot be started, there are fewer workers.
-            let _ = thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
-    });
+    workers::run(thread::available_parallelism().map_or(1, NonZeroUsize::get), work);
     interrupt.check()?;
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(found

@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use super::attempt::Worker;
 use super::encoders::{Deflate, Encoder};
@@ -16,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Compression, Descriptor, Digest, Kind};
 use crate::progress::Progress;
-use crate::transfer;
+use crate::{transfer, workers};
 
 /// Most uncompressed bytes of a trial layer: a small one that is recompressed before all others, to learn the encoder.
 const TRIAL: u64 = 8 << 20;
@@ -270,10 +269,12 @@ impl<'a> Recompression<'a> {
             done.push((job.at, Outcome::of(worker.recompress(&job))?));
             trial = Some(worker);
         }
-        let workers = self.options.jobs.get().min(jobs.len());
         let next = AtomicUsize::new(0);
         let outcome = Mutex::new(Ok(done));
-        let work = |mut worker: Worker<'_>| {
+        let trial = Mutex::new(trial);
+        let work = || {
+            let trial = trial.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let mut worker = trial.unwrap_or_else(|| Worker::new(self));
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::SeqCst)) {
                 let recompressed = Outcome::of(worker.recompress(job));
                 let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
@@ -288,13 +289,7 @@ impl<'a> Recompression<'a> {
                 }
             }
         };
-        thread::scope(|scope| {
-            for _ in 1..workers {
-                // If a thread cannot be started, there are fewer workers.
-                let _ = thread::Builder::new().spawn_scoped(scope, || work(Worker::new(self)));
-            }
-            work(trial.unwrap_or_else(|| Worker::new(self)));
-        });
+        workers::run(self.options.jobs.get().min(jobs.len()), work);
         outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
