@@ -339,7 +339,12 @@ fn what_began_for_all_to_read_ends_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images.tar");
-    let fake = interrupted(two_images(), &BOTH, &options(), &path, 600_000);
+    // One blob after the other, so that some are whole by then.
+    let one_job = Options {
+        jobs: NonZeroUsize::MIN,
+        ..options()
+    };
+    let fake = interrupted(two_images(), &BOTH, &one_job, &path, 1_500_000);
     let options = Options {
         private: true,
         ..options()
