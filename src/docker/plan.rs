@@ -1,4 +1,4 @@
-//! What a load into a Docker will do. Pure: from what is offered, what is wanted and what the engine has.
+//! What a load into a Docker will do. Pure: depends on the candidates, the options and the inventory.
 
 use std::collections::HashSet;
 
@@ -81,8 +81,8 @@ pub fn plan(
     Ok(plan)
 }
 
-/// The image of a candidate that is loaded: of the platform that is asked for, else the one that a pull would choose.
-/// What has no index is taken as it is, as by a pull.
+/// The image of a candidate to load: for the requested platform, else the one that a pull would choose. An
+/// image without an index is loaded as it is, like in a pull.
 fn chosen<'o>(
     candidate: &'o Candidate<'_>,
     platform: Option<&Platform>,
@@ -108,7 +108,7 @@ fn planned(
     let same = substitutes::same(candidate, image, &name, inventory);
     let root = same.and_then(|known| known.id.parse().ok());
     let root = root.unwrap_or(candidate.graph.root.digest);
-    // The containerd store names images by the manifests that it has.
+    // The containerd store names images by their manifests.
     let id = match inventory.store {
         Store::Classic => image.id(),
         Store::Containerd => root,
@@ -121,26 +121,26 @@ fn planned(
         if inventory.tells_content {
             return known.has(image);
         }
-        // An engine gives the layers only of an image whose content it has.
+        // An engine reports the layers only of an image whose content it has.
         let config = image.config.as_ref();
         config.is_some_and(|config| config.diff_ids == known.diff_ids)
     });
     let known = known.filter(|_| present);
     let digest_status = match (same, candidate.digest()) {
         (Some(known), Some(digest)) if is_shown(known, &name, &digest) => DigestStatus::Present,
-        // The engine has the manifest that was recorded.
+        // The engine has the recorded manifest.
         (Some(_), Some(digest)) if digest == root => DigestStatus::Native,
         _ => digest_status(candidate, image, &name, known, rules, inventory, strategies),
     };
-    // A pull of `name:tag@digest` leaves the digest alone, as the tag may have moved on. Without the digest
-    // the tag is the only name that there is.
+    // A pull of `name:tag@digest` leaves only the digest, because the tag may have moved on. Without the digest
+    // the tag is the only name.
     let tag = match (name.digest(), &digest_status) {
         (Some(_), DigestStatus::Unavailable { .. } | DigestStatus::Declined) | (None, _) => {
             name.without_digest()
         }
         (Some(_), _) => None,
     };
-    // The containerd store keeps `name@digest` as a name of its own.
+    // The containerd store keeps `name@digest` as a separate name.
     let record = tag.clone().or_else(|| {
         (inventory.store == Store::Containerd).then(|| Reference::digested(name.repository(), root))
     });
@@ -170,7 +170,8 @@ fn planned(
     }
 }
 
-/// What becomes of a tag that does not name the image yet, or an image of this id whose content is not complete.
+/// The change of a tag that does not name the image yet, or names an image with this id whose content is
+/// incomplete.
 fn moved(tag: Option<&Reference>, id: Digest, inventory: &Inventory) -> Change {
     let names = |known: &&EngineImage| tag.is_some_and(|tag| has_name(&known.tags, tag));
     match inventory.images.iter().find(names) {
@@ -187,9 +188,9 @@ fn is_shown(known: &EngineImage, name: &Reference, digest: &Digest) -> bool {
     has_name(&known.digests, &Reference::digested(name.repository(), *digest))
 }
 
-/// Whether a list of names as engines print them has this one.
+/// Whether a list of names of an engine contains this one.
 pub fn has_name(names: &[String], wanted: &Reference) -> bool {
-    // There may be thousands: only those that end alike are parsed.
+    // There may be thousands: only those with the same end are parsed.
     let end = match (wanted.digest(), wanted.tag()) {
         (Some(digest), _) => format!("@{digest}"),
         (None, Some(tag)) => format!(":{tag}"),
@@ -254,7 +255,7 @@ fn digest_status(
     }
 }
 
-/// The id of another image that the engine shows this digest for: of another platform of the same index.
+/// The id of another image for which the engine shows this digest: of another platform of the same index.
 fn holder<'i>(pinned: &Reference, image: &Image, inventory: &'i Inventory) -> Option<&'i str> {
     let id = image.id().to_string();
     let others = inventory.images.iter().filter(|known| known.id != id);
@@ -262,8 +263,8 @@ fn holder<'i>(pinned: &Reference, image: &Image, inventory: &'i Inventory) -> Op
     holders.next().map(|known| known.id.as_str())
 }
 
-/// How the classic store gets to show digests of a repository's names. `unfit` says what the ways that let a running
-/// engine pull the digest cannot do for this one.
+/// How the classic store gets to show digests of a repository's names. `unfit` says why a live attach cannot
+/// show this one.
 pub fn way(
     repository: &Repository,
     unfit: Option<&str>,
@@ -293,7 +294,7 @@ pub fn way(
             }
             option => {
                 for obstacle in option.iter().flat_map(|option| &option.obstacles) {
-                    // Several ways may lack the same, such as root.
+                    // Several methods may have the same obstacle, such as root.
                     if !obstacles.contains(obstacle) {
                         obstacles.push(obstacle.clone());
                     }
@@ -314,7 +315,7 @@ pub fn way(
     DigestStatus::Unavailable { obstacles }
 }
 
-/// Says after the last obstacle that a restart of the engine would do.
+/// Marks the last obstacle as one that a restart of the engine removes.
 fn needing_restart(mut obstacles: Vec<Obstacle>) -> Vec<Obstacle> {
     if let Some(last) = obstacles.pop() {
         obstacles.push(last.needing_restart());
@@ -331,7 +332,7 @@ fn is_wanted(strategy: &dyn Strategy, rules: Rules) -> bool {
     }
 }
 
-/// What the strategies that were chosen will do.
+/// What the chosen strategies will do.
 fn attachments(
     images: &[PlannedImage],
     inventory: &Inventory,
@@ -344,7 +345,7 @@ fn attachments(
         let images = images
             .iter()
             .filter(|planned| planned.digest_status == digest_status);
-        // An image with several tags in one repository has its digest there once.
+        // Several tags of an image in one repository share its digest.
         let mut seen = HashSet::new();
         let pinned = images.filter_map(PlannedImage::pinned);
         let pinned = pinned.map(|name| name.familiar());

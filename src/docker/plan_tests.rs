@@ -1,4 +1,4 @@
-//! Plans for engines that were made up.
+//! Plans for made-up engines.
 
 use super::*;
 use crate::docker::api::OLDEST;
@@ -58,7 +58,7 @@ pub(super) fn planned(
     planned_by(Rules::default(), images, options, inventory)
 }
 
-/// The plan of an engine to whose store digests may be attached by these rules.
+/// The plan for an engine with a store to which these rules may attach digests.
 pub(super) fn planned_by(
     rules: Rules,
     images: Vec<Candidate<'static>>,
@@ -90,7 +90,7 @@ fn layers_of_chains_that_are_there_stay_here() {
         (&[][..], &["a", "b", "c"][..]),
         (&["a"], &["b", "c"]),
         (&["a", "b", "x"], &["c"]),
-        // A layer is its place in the chain: the same one on another base has to be sent.
+        // A layer is identified by its chain: the same one on another base must be sent.
         (&["b"], &["a", "b", "c"]),
         (&["a", "b", "c", "d"], &[]),
     ] {
@@ -111,7 +111,7 @@ fn layers_of_chains_that_are_there_stay_here() {
 
 #[test]
 fn a_snapshot_without_blobs_counts_for_nothing() {
-    // A containerd store that does not tell which manifests are complete.
+    // A containerd store that does not report which manifests are complete.
     let inventory = inventory(Store::Containerd, vec![held(Digest::sha256(b"x"), &["a"])]);
     let candidates = vec![candidate(Some("app:1"), &["a"], AMD64)];
     let plan = planned(candidates, &LoadOptions::default(), &inventory).unwrap();
@@ -160,7 +160,7 @@ fn what_is_there_is_not_sent_and_what_is_named_is_not_named() {
         assert!(plan.images[0].tagged);
         assert_eq!(plan.images[0].digest_status, DigestStatus::Present);
         assert_eq!(plan.exit_code(), 0);
-        // The id is there, its layers are not.
+        // The id exists, the layers do not.
         known.diff_ids.clear();
         known.manifests.clear();
         let plan = look(&known);

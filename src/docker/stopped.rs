@@ -1,7 +1,7 @@
 //! The classic store of a Docker that is not running: a golden image, an installer, a stopped host.
 //!
-//! Images cannot be put into it, that takes the daemon. Names and digests of images that it has can be: the
-//! daemon reads them when it starts.
+//! Only a daemon can add images to it. Names and digests of images that it has can be written: the daemon reads
+//! them when it starts.
 
 use std::path::{Path, PathBuf};
 
@@ -34,25 +34,25 @@ pub struct StoppedStore {
     keep_push_digest: bool,
 }
 
-/// What such a store has.
+/// The content of such a store.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Inventory {
-    /// Where it is.
+    /// Its data root.
     pub data_root: PathBuf,
     /// Its storage driver.
     pub driver: String,
-    /// Names and digests with the images that they stand for.
+    /// Names and digests with their images.
     pub names: Vec<(String, Digest)>,
     #[serde(skip)]
     repositories: Repositories,
 }
 
 impl StoppedStore {
-    /// Finds the store in a data root; without one, in the one that this host's daemon would use.
+    /// Finds the store in a data root; without one, in that of this host's daemon.
     ///
     /// # Errors
     ///
-    /// If there is none of the classic kind.
+    /// If there is no classic store.
     pub fn find(data_root: Option<&Path>, options: &super::Options) -> Result<StoppedStore> {
         Ok(StoppedStore {
             files: Files::find(data_root)?,
@@ -62,7 +62,7 @@ impl StoppedStore {
         })
     }
 
-    /// Whether the store that [`StoppedStore::find`] finds by itself is the one of the engine that is meant.
+    /// Whether the store that [`StoppedStore::find`] finds without a data root belongs to this engine.
     pub fn is_of(environment: &Environment) -> bool {
         Endpoint::find(environment).is_ok_and(|found| found == Endpoint::Unix(DEFAULT_SOCKET.into()))
     }
@@ -82,7 +82,7 @@ impl StoppedStore {
         Ok(file.is_some() && layer.is_some())
     }
 
-    /// The first of an image's platforms that the store has, of those that are asked for.
+    /// The first of an image's requested platforms that the store has.
     fn find_in_store<'o>(
         &self,
         candidate: &'o Candidate<'_>,
@@ -209,7 +209,7 @@ impl Target for StoppedStore {
 }
 
 impl StoppedStore {
-    /// Writes the names, as a whole or not at all.
+    /// Writes the names atomically.
     fn write(&self, images: &[ImageToLoad<'_, '_>], progress: &dyn Progress) -> Result<()> {
         let path = self.files.names();
         let unused = self
@@ -222,7 +222,7 @@ impl StoppedStore {
                     "leave out --data-root, and it is asked instead",
                 )
             })?;
-        // For the next save, on whatever host that is.
+        // For the next save, on any host.
         let named = images.iter().filter_map(|image| {
             let planned = image.planned;
             let is_shown = !matches!(planned.digest_status, DigestStatus::Unavailable { .. });
@@ -247,7 +247,7 @@ impl StoppedStore {
         if let Some(kept) = kept {
             kept.named(&self.files, progress);
         }
-        // It is in nobody's way: the next run tries again.
+        // A failure does no harm: the next run tries again.
         let _ = push::tidy(&self.files);
         self.files.settle().map_err(Error::io("clean up beside", &path))
     }
@@ -270,8 +270,8 @@ impl StoppedStore {
         loaded
     }
 
-    /// What changes an image's digest in a later push, once the store knows where its layers are. `None` if it has no
-    /// digest.
+    /// What changes an image's digest in a later push, once the store knows where its layers are. `None` if it
+    /// has no digest.
     fn push_obstacles(&self, to_load: &ImageToLoad<'_, '_>) -> Option<Vec<Obstacle>> {
         let ImageToLoad {
             planned,
@@ -301,7 +301,7 @@ fn planned(
     let digest = candidate.digest();
     let pinned = digest.map(|digest| Reference::digested(name.repository(), digest));
     let digest_status = digest_status(candidate, pinned.as_ref(), image.id(), rules, inventory);
-    // As after a pull: a digest in the name leaves the tag alone.
+    // As after a pull: with a digest in the name, no tag is set.
     let tag = match (name.digest(), &digest_status) {
         (Some(_), DigestStatus::Present | DigestStatus::ViaAttach { .. }) => None,
         _ => name.without_digest(),

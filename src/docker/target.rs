@@ -1,4 +1,5 @@
-//! Loading into a Docker: content without names first, then the check, then names one by one, then digests.
+//! Loading into a Docker: content without names first, then a check, then the names one by one, then the
+//! digests.
 
 use std::io::Read;
 
@@ -79,7 +80,7 @@ impl Target for Docker {
     }
 }
 
-/// A load that goes on.
+/// A load in progress.
 struct Load<'l, 'a> {
     docker: &'l Docker,
     candidates: &'l Candidates<'a>,
@@ -89,12 +90,12 @@ struct Load<'l, 'a> {
 }
 
 impl Load<'_, '_> {
-    /// Sends what is missing and makes sure that it is there and right. Bytes of the streams; those of the
-    /// blobs are added to each image's.
+    /// Sends what is missing, and checks that all content is there and right. Returns the bytes of the streams;
+    /// those of the blobs are added to each image's.
     ///
-    /// Layers that the engine seemed to have may be gone by now, or, in the containerd store, be there unpacked but
-    /// as other blobs: compressed otherwise, or pulled for an image that shares them. What is then not whole is sent
-    /// once more with all of its layers.
+    /// Layers that the engine reported may be gone by now. In the containerd store they may be unpacked from
+    /// other blobs: compressed differently, or pulled for an image that shares them. An image that is then
+    /// incomplete is sent again with all of its layers.
     fn deliver(&self, plan: &Plan, images: &mut [ImageToLoad<'_, '_>]) -> Result<u64> {
         if are_present(images) {
             return Ok(0);
@@ -155,7 +156,7 @@ impl Load<'_, '_> {
             .post_tar(action, "/images/load?quiet=1", &mut stream, &mut |_| {})
     }
 
-    /// Looks which of the images that were sent the engine has as they should be.
+    /// Checks which of the sent images the engine has as they should be.
     fn check(&self, images: &mut [ImageToLoad<'_, '_>]) -> Result<()> {
         let client = &self.docker.client;
         let content = match self.accepts.store {
@@ -181,8 +182,8 @@ impl Load<'_, '_> {
         Ok(())
     }
 
-    /// Whether a container can be made of an image, which makes the containerd store unpack it. The container
-    /// is never started, and removed.
+    /// Whether a container can be created from an image, which makes the containerd store unpack it. The
+    /// container is never started, and is removed.
     fn unpacks(&self, root: Digest, image: &Image) -> Result<bool> {
         #[derive(serde::Deserialize)]
         struct Created {
@@ -191,7 +192,7 @@ impl Load<'_, '_> {
         }
         let client = &self.docker.client;
         let body = serde_json::json!({ "Image": root.to_string(), "Cmd": ["none"], "NetworkDisabled": true });
-        // Without a platform it would try the one of the engine, if it has that too.
+        // Without a platform the engine would use its own, if the image has that too.
         let platform = image
             .offered()
             .map(|platform| format!("?platform={}", encode(&platform.to_string())));
@@ -214,7 +215,7 @@ impl Load<'_, '_> {
             .is_some_and(|known| known.has(image)))
     }
 
-    /// Sets an image's name. Bytes of the stream that it took.
+    /// Sets an image's name. Returns the bytes of the stream for it.
     fn name(&self, to_load: &ImageToLoad<'_, '_>) -> Result<u64> {
         let planned = to_load.planned;
         if planned.tagged {
@@ -222,7 +223,7 @@ impl Load<'_, '_> {
         }
         let client = &self.docker.client;
         match (self.accepts.store, &planned.tag) {
-            // The digest alone: it is attached.
+            // Only the digest, which is attached.
             (Store::Classic, None) => Ok(0),
             (Store::Classic, Some(tag)) => {
                 let view = upload::classic_name(to_load, tag, &self.accepts)?;
@@ -248,7 +249,8 @@ impl Load<'_, '_> {
         }
     }
 
-    /// Removes the record that keeps an image without a name from being collected. `/tag` does it itself.
+    /// Removes the record that protects an image without a name from garbage collection. `/tag` does that
+    /// itself.
     fn forget_nameless(&self, digest: Digest) -> Result<()> {
         let name = format!("moby-dangling@{digest}");
         let client = &self.docker.client;
@@ -261,14 +263,14 @@ impl Load<'_, '_> {
         Ok(())
     }
 
-    /// Attaches what is planned to be, and notes with each image what is in the way of showing its digest.
+    /// Attaches the planned digests, and notes the obstacles for each image.
     fn attach(&self, images: &mut [ImageToLoad<'_, '_>]) -> Result<()> {
         for strategy in &self.docker.strategies {
             let digest_status = DigestStatus::ViaAttach {
                 method: strategy.method(),
             };
             let mut wanted: Vec<Wanted<'_>> = Vec::new();
-            // For each image the place of its digest: several tags of one repository have it once.
+            // For each image the position of its digest: several tags of one repository share it.
             let mut places = Vec::new();
             for (at, image) in images.iter().enumerate() {
                 let Some(one) = wanted_of(image).filter(|_| image.planned.digest_status == digest_status)
@@ -295,8 +297,8 @@ impl Load<'_, '_> {
         Ok(())
     }
 
-    /// Keeps the manifests of digests that a classic store shows already and does not have: one may have been attached
-    /// when there was no manifest.
+    /// Keeps the manifests of digests that a classic store shows without having them: one may have been
+    /// attached before there was a manifest.
     fn keep_manifests(&self, images: &[ImageToLoad<'_, '_>]) {
         let shown = images.iter().filter_map(|to_load| {
             let ImageToLoad {
@@ -330,8 +332,8 @@ impl Load<'_, '_> {
         }
     }
 
-    /// Says what the engine shows for an image by `now`, the list of its images, or asks for the image where that does
-    /// not tell it.
+    /// Reports what the engine shows for an image according to `now`, the list of its images, or asks for the
+    /// image if that is not enough.
     fn ask(&self, to_load: ImageToLoad<'_, '_>, now: &Known<'_>) -> Result<Loaded> {
         let planned = to_load.planned;
         let id = self.id(&to_load);
@@ -371,7 +373,7 @@ impl Load<'_, '_> {
         Ok(loaded)
     }
 
-    /// What the engine's store calls an image.
+    /// The id of an image in the engine's store.
     fn id(&self, to_load: &ImageToLoad<'_, '_>) -> Digest {
         match self.accepts.store {
             Store::Classic => to_load.image.id(),
@@ -392,8 +394,8 @@ impl Load<'_, '_> {
         }))
     }
 
-    /// Lets the engine know where the images' layers are, if that is wanted, and notes with each image what changes
-    /// its digest in a push all the same.
+    /// Records where the images' layers are, with `keep_push_digest`, and notes what changes a digest in a push
+    /// all the same.
     fn remember(&self, images: &mut [ImageToLoad<'_, '_>]) {
         if !self.docker.keep_push_digest {
             return;
@@ -406,8 +408,8 @@ impl Load<'_, '_> {
     }
 }
 
-/// What changes an image's digest in a later push, once `files`, the classic store's, know where its layers are. `None`
-/// if it has no digest.
+/// What changes an image's digest in a later push, once `files`, the classic store's, know where its layers
+/// are. `None` if it has no digest.
 fn push_obstacles(
     to_load: &ImageToLoad<'_, '_>,
     files: Option<&Result<Files, Obstacle>>,
@@ -422,10 +424,11 @@ fn push_obstacles(
         return substitute.recorded.map(|digest| vec![push::unproven(&digest)]);
     }
     let Some(files) = files else {
-        // It has the blobs themselves, and needs no telling; what it lacks of an index, it cannot push.
+        // It has the blobs themselves, so nothing needs to be recorded. What it lacks of an index, it cannot
+        // push.
         return Some(push::partial(&candidate.graph, image).into_iter().collect());
     };
-    // Where it came from has the blobs, and may be the registry that it is pushed to.
+    // The origin has the blobs, and may be the registry of the push.
     let origin = candidate.reference.as_ref().map(Reference::repository);
     let name = planned.name.repository();
     let repositories: Vec<&Repository> = origin
@@ -446,7 +449,7 @@ fn are_present(images: &[ImageToLoad<'_, '_>]) -> bool {
     images.iter().all(|image| image.is_present)
 }
 
-/// The digest that is to be attached to an image, if it has one.
+/// The digest to attach to an image, if it has one.
 fn wanted_of<'l>(to_load: &ImageToLoad<'l, '_>) -> Option<Wanted<'l>> {
     let ImageToLoad {
         planned,
@@ -464,11 +467,11 @@ fn wanted_of<'l>(to_load: &ImageToLoad<'l, '_>) -> Option<Wanted<'l>> {
     })
 }
 
-/// Tells of a stream's upload as they go by, and ends it when the run is interrupted.
+/// Reports the progress of a stream's blobs, and ends the stream when the run is interrupted.
 struct Watched<'w, R> {
     stream: R,
     upload: std::slice::Iter<'w, UploadBlob>,
-    /// Whether its end is still to be reported: the engine then goes on without reading.
+    /// Whether its end is still to be reported: the engine continues without reading.
     is_upload: bool,
     now: Option<(Digest, u64)>,
     progress: &'w dyn Progress,
@@ -488,7 +491,7 @@ impl<R: Read> Read for Watched<'_, R> {
 }
 
 impl<R> Watched<'_, R> {
-    /// The framing around upload is counted to them: it is small, and a bar need not be exact.
+    /// The framing around blobs is counted with them: it is small, and a progress bar need not be exact.
     fn tell(&mut self, mut bytes: u64) {
         while bytes > 0 {
             let Some((digest, left)) = self.now.take().or_else(|| {

@@ -1,4 +1,4 @@
-//! Images that an engine cannot have: refused by name, all at once, or left out.
+//! Images that an engine cannot have: refused by name, all at once, or skipped.
 
 use super::api::info::Store;
 use super::attach::Rules;
@@ -7,9 +7,9 @@ use crate::image::Image;
 use crate::load::{Candidate, Candidates, DigestStatus, LoadOptions, Obstacle, Plan, PlannedImage, Skipped};
 use crate::oci::Digest;
 
-/// What keeps an image from a store. The containerd store takes layers only as they were stored, and names a
-/// substitute by nothing but a tag; a classic one names it by its recorded digest only if that is attached. `None` if
-/// nothing does, or if all of it is there.
+/// Why a store cannot have an image. The containerd store needs compressed layers, and can name a substitute
+/// only by a tag. A classic store can name it by its recorded digest only if that is attached. `None` if it
+/// can, or has all of it.
 pub(super) fn obstructed(
     planned: &PlannedImage,
     candidate: &Candidate<'_>,
@@ -35,9 +35,9 @@ pub(super) fn obstructed(
     candidate.layer_obstacle(image).filter(|_| !planned.present)
 }
 
-/// What keeps a digest from being attached that an archive recorded without its manifest, or with one that may be no
-/// registry's: any archive may claim any digest. `other` is the image that the engine shows it for. `None` if nothing
-/// does.
+/// Why a digest is not attached that an archive recorded without its manifest, or with one that may be no
+/// registry's: any archive can claim any digest. `other` is the image for which the engine shows it. `None` if
+/// it can be attached.
 pub(super) fn recorded(
     candidate: &Candidate<'_>,
     digest: &Digest,
@@ -64,8 +64,8 @@ pub(super) fn recorded(
     })
 }
 
-/// Images that cannot be had on the engine are refused by name, all at once. A further digest of an image that it
-/// gets under another name is only left out.
+/// Refuses images that the engine cannot have, by name and all at once. A further digest of an image that it
+/// gets under another name is only skipped.
 pub(super) fn uncompressed(
     plan: &mut Plan,
     refused: Vec<(&Candidate<'_>, Obstacle)>,
@@ -111,7 +111,7 @@ pub(super) fn uncompressed(
     })
 }
 
-/// Images that get no name are refused by their ids, all at once, or skipped.
+/// Images without a new name are refused by their ids, all at once, or skipped.
 pub(super) fn unnamed(
     plan: &mut Plan,
     unnamed: &[&Candidate<'_>],

@@ -1,4 +1,4 @@
-//! What is offered to a target: the images of archives that were verified.
+//! The candidates for a target: the images of verified archives.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,41 +12,40 @@ use crate::image::selector::Identity;
 use crate::image::{Graph, Image};
 use crate::oci::{Descriptor, Digest, Reference};
 
-/// Most reasons that are told of layers; there may be one for each.
+/// Most reasons for layers that are listed; each layer may have its own.
 const MAX_REASONS: usize = 3;
 
 /// An image that could be loaded: one entry of an archive.
 pub struct Candidate<'a> {
     /// The archive with its blobs.
     pub content: &'a dyn Content,
-    /// Its name there.
+    /// Its name in the archive.
     pub reference: Option<Reference>,
-    /// What it stands for.
+    /// The image and everything below it.
     pub graph: Arc<Graph>,
-    /// What its archive says of it.
+    /// Its provenance, according to the archive.
     pub provenance: Provenance,
-    /// Uncompressed bytes of layers by their diff ids, as far as they were counted: all those of its archive.
+    /// Uncompressed bytes of layers by their diff ids, as far as they were counted, for the whole archive.
     pub layer_sizes: Arc<BTreeMap<Digest, u64>>,
 }
 
 impl Candidate<'_> {
-    /// The name for messages: as it was given, or a digest that it can be chosen by.
+    /// Its name in messages: as given, or a digest that selects it.
     pub fn label(&self) -> String {
         self.identity().label()
     }
 
-    /// The digest that it is known by: its manifest's or index's, or the one that was recorded in its place;
-    /// `None` if none is known.
+    /// Its digest: that of its manifest or index, or the recorded one; `None` if not known.
     pub fn digest(&self) -> Option<Digest> {
         self.provenance.digest(self.graph.root.digest)
     }
 
-    /// A digest that it can be chosen by.
+    /// A digest that selects it.
     pub fn handle(&self) -> Digest {
         self.identity().handle()
     }
 
-    /// What it can be chosen and renamed by.
+    /// What selects and renames it.
     pub fn identity(&self) -> Identity<'_> {
         Identity {
             reference: self.reference.as_ref(),
@@ -74,12 +73,12 @@ impl Candidate<'_> {
         }
     }
 
-    /// What stands behind its digest.
+    /// The evidence for its digest.
     pub fn evidence(&self) -> Evidence {
         self.provenance.evidence()
     }
 
-    /// Why it has no digest, as far as its archive says.
+    /// Why it has no digest, as far as the archive says.
     pub fn no_digest(&self) -> String {
         match self.provenance.origins.as_ref().map(|said| &said.manifest) {
             Some(ManifestOrigin::Substitute { reason }) => reason.clone(),
@@ -87,7 +86,7 @@ impl Candidate<'_> {
         }
     }
 
-    /// Why one of its images cannot go to a target that takes layers only as they were stored; `None` if it can.
+    /// Why a target that needs compressed layers cannot get one of its images; `None` if it can.
     pub fn layer_obstacle(&self, image: &Image) -> Option<Obstacle> {
         let layers = &image.manifest.layers;
         let uncompressed = || {
@@ -125,14 +124,14 @@ impl Candidate<'_> {
     }
 }
 
-/// An image that is in an archive and not whole.
+/// A damaged image of an archive.
 #[derive(Debug, Clone)]
 pub struct DamagedImage {
     /// Its name there.
     pub reference: Option<Reference>,
-    /// Digest of its manifest or index here, which may be a substitute.
+    /// Digest of its manifest or index in the archive, which may be a substitute.
     pub root: Digest,
-    /// The digest that it is known by, if one is.
+    /// Its digest, if it is known.
     pub digest: Option<Digest>,
     /// Digest of its config, if it has only one.
     pub image_id: Option<Digest>,
@@ -149,7 +148,7 @@ impl DamagedImage {
         }
     }
 
-    /// The name for messages.
+    /// Its name in messages.
     pub(super) fn label(&self) -> String {
         self.identity().label()
     }
@@ -158,20 +157,20 @@ impl DamagedImage {
 /// What is offered to a target: the images of archives that were verified.
 #[derive(Default)]
 pub struct Candidates<'a> {
-    /// Images that are whole.
+    /// Images without errors.
     pub images: Vec<Candidate<'a>>,
-    /// Images that are not.
+    /// Damaged images.
     pub damaged: Vec<DamagedImage>,
     /// The archives.
     pub archives: Vec<&'a dyn Content>,
 }
 
 impl<'a> Candidates<'a> {
-    /// Adds the images of an archive, as its verification found them.
+    /// Adds the images of an archive, according to its verification.
     ///
     /// # Errors
     ///
-    /// If the documents of an image that was found whole cannot be read now.
+    /// If the documents of a verified image cannot be read any more.
     pub fn add(&mut self, content: &'a dyn Content, report: &verify::Report) -> Result<()> {
         self.archives.push(content);
         let layers = report.layers.values();
@@ -207,14 +206,14 @@ impl<'a> Candidates<'a> {
         Ok(())
     }
 
-    /// A layer that one image has only uncompressed may be there as it was stored for another, which agrees with
-    /// it in what the layer is uncompressed.
+    /// A layer that one image has only uncompressed may be present in its stored form for another image, if
+    /// both give it the same diff id.
     fn complement(&mut self) {
         let mut stored = HashSet::new();
         let mut seen: HashMap<*const Graph, &BTreeMap<Digest, Descriptor>> = HashMap::new();
         for candidate in &self.images {
             let uncompressed = &candidate.provenance.uncompressed;
-            // Names of one image have its layers alike.
+            // Several names of one image have the same layers.
             if seen.insert(Arc::as_ptr(&candidate.graph), uncompressed) == Some(uncompressed) {
                 continue;
             }

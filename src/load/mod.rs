@@ -1,13 +1,13 @@
-//! From archives to a target: [`load`] verifies archives, and has a [`Target`] take their images in.
+//! From archives to a target: [`load`] verifies archives and loads their images into a [`Target`].
 //!
-//! A target is three steps: [`Target::probe`] asks what it has, [`Target::plan`] says what will be sent, named and
-//! attached, and what is in the way, and [`Target::apply`] does it and reports what the target shows afterwards.
+//! A target has three steps: [`Target::probe`] asks what it has, [`Target::plan`] decides what is sent, named
+//! and attached, and [`Target::apply`] does it and reports what the target shows afterwards.
 //!
-//! - `candidate`: the images of verified archives, which can be loaded
-//! - `options`: which of them are loaded, and under which names
+//! - `candidate`: the images of verified archives
+//! - `options`: which of them to load, and under which names
 //! - `plan`: what a load will do; `report`: what it has done
 //! - `unmatched`: images that have nothing for a target; `merged`: the blobs of all archives
-//! - `obstacle`: what is in the way of a digest or an image
+//! - `obstacle`: why something is not possible, and what would help
 
 mod candidate;
 mod merged;
@@ -36,26 +36,26 @@ pub use plan::{
 };
 pub use report::{Loaded, LoadedDetails, Report, ReportDetails};
 
-/// The version of the JSON documents that plans and reports are printed as.
+/// The version of the JSON documents of plans and reports.
 const SCHEMA: u32 = 1;
 
-/// A place that images are loaded into.
+/// A place to load images into.
 pub trait Target {
-    /// What such a place tells about itself.
+    /// What the target reports about itself.
     type Inventory: serde::Serialize;
 
-    /// Asks what the target has of what is wanted. Changes nothing.
+    /// Asks what the target has of the wanted images. Changes nothing.
     ///
     /// # Errors
     ///
     /// If it cannot be asked.
     fn probe(&self, wanted: &Candidates<'_>) -> Result<Self::Inventory>;
 
-    /// Says what will be sent, named and attached, and what is in the way. Pure.
+    /// Decides what is sent, named and attached, and finds the obstacles. Pure.
     ///
     /// # Errors
     ///
-    /// If what is asked for is not offered, or cannot be loaded at all.
+    /// If a requested image is not a candidate, or cannot be loaded at all.
     fn plan(
         &self,
         candidates: &Candidates<'_>,
@@ -63,11 +63,11 @@ pub trait Target {
         inventory: &Self::Inventory,
     ) -> Result<Plan>;
 
-    /// Does it, names last, and asks what is shown.
+    /// Executes the plan, names last, and asks what is shown.
     ///
     /// # Errors
     ///
-    /// If content could not be sent or is not right on the target: then nothing was named.
+    /// If content could not be sent or is not right on the target. Nothing was named then.
     fn apply(
         &self,
         candidates: &Candidates<'_>,
@@ -77,16 +77,16 @@ pub trait Target {
     ) -> Result<Report>;
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// What a load would do, if nothing was to be changed.
+    /// What a load would do, for a dry run.
     Planned(Plan),
     /// What it has done.
     Loaded(Report),
 }
 
-/// Hears of a load before its outcome.
+/// Receives reports of a load before its outcome.
 pub trait Observer {
     /// An archive is damaged. `is_refused` if nothing of it is loaded, which ends the load with an error.
     fn damaged(&mut self, report: &verify::Report, is_refused: bool) {
@@ -99,15 +99,16 @@ pub trait Observer {
     }
 }
 
-/// Hears nothing.
+/// Ignores the reports.
 impl Observer for () {}
 
-/// Loads images of archives into a target, after every byte of the archives was verified.
+/// Loads images of archives into a target, after verifying every byte of the archives.
 ///
 /// # Errors
 ///
-/// [`Error::Unverified`] if an archive is damaged and damaged images are not to be skipped; what a target's `probe`,
-/// `plan` and `apply` fail with; [`Error::Io`] if the target certainly has not enough space. Nothing was named then.
+/// [`Error::Unverified`] if an archive is damaged and damaged images are not skipped; the errors of the
+/// target's `probe`, `plan` and `apply`; [`Error::Io`] if the target certainly has not enough space. Nothing
+/// was named then.
 pub fn load<T: Target>(
     target: &T,
     archives: &[Box<dyn Content>],
@@ -133,7 +134,7 @@ pub fn load<T: Target>(
     Ok(Outcome::Loaded(report))
 }
 
-/// Refuses an archive that is damaged, unless images of it are whole and the others are to be skipped.
+/// Refuses a damaged archive, unless some of its images have no errors and the others are skipped.
 fn usable(
     found: verify::Report,
     options: &LoadOptions,

@@ -7,18 +7,18 @@ use super::{Change, DigestStatus, Evidence, Obstacle, Plan, PlannedImage, SCHEMA
 use crate::error::most_severe;
 use crate::oci::{Digest, Reference};
 
-/// What only some targets report of an image: the others leave it empty.
+/// What only some targets report about an image; others leave it empty.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct LoadedDetails {
-    /// Whether the digest is not attached because that was asked for.
+    /// Whether the digest is not attached, as requested.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub declined: bool,
-    /// What changes the digest in a later push from the target, if it was to be kept; empty if nothing does.
+    /// What changes the digest in a later push from the target, with `keep_push_digest`; empty if nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub push: Option<Vec<Obstacle>>,
 }
 
-/// What became of one image.
+/// The result for one image.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Loaded {
     /// Its name.
@@ -26,24 +26,24 @@ pub struct Loaded {
     pub name: Reference,
     /// The tag that names it now, if one was to be set.
     pub tag: Option<Reference>,
-    /// What became of its name.
+    /// The effect on its name.
     #[serde(flatten)]
     pub change: Change,
-    /// The digest that it is known by; `None` if none is known.
+    /// Its digest; `None` if not known.
     pub digest: Option<Digest>,
-    /// Digest of its config; `None` if the target got several images, or one that has none.
+    /// Digest of its config; `None` if the target got several images, or one without a config.
     pub image_id: Option<Digest>,
     /// The platforms that the target got.
     #[serde(flatten)]
     pub platforms: Platforms,
-    /// Whether the target runs other platforms.
+    /// Whether the target cannot run these platforms.
     #[serde(rename = "foreign")]
     pub is_foreign: bool,
-    /// What stands behind the digest.
+    /// The evidence for the digest.
     pub evidence: Evidence,
     /// Whether the target shows the digest; `None` if there is none to show.
     pub shown: Option<bool>,
-    /// Why not, if it does not, or why the name is not set.
+    /// Why the digest is not shown, or why the name is not set.
     pub obstacles: Vec<Obstacle>,
     /// Why there is no digest, if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,12 +51,12 @@ pub struct Loaded {
     /// What only some targets report.
     #[serde(flatten)]
     pub details: LoadedDetails,
-    /// Bytes of the blobs that were sent for it. Blobs that several share count for the first.
+    /// Bytes of the blobs that were sent for it. Shared blobs count for the first image.
     pub sent: u64,
 }
 
 impl Loaded {
-    /// An image as it was planned, before it was looked at what became of it.
+    /// An image of a plan, before its result is known.
     pub fn planned(planned: &PlannedImage) -> Loaded {
         Loaded {
             name: planned.name.clone(),
@@ -81,7 +81,7 @@ impl Loaded {
         }
     }
 
-    /// Whether it is named and shown as it was asked for.
+    /// Whether it is named and shown as requested.
     pub fn is_as_asked(&self) -> bool {
         self.obstacles.is_empty() && (self.shown != Some(false) || self.details.declined)
     }
@@ -112,10 +112,10 @@ pub struct Report {
     pub target: String,
     /// The images that are loaded.
     pub images: Vec<Loaded>,
-    /// Images that were asked for and left out.
+    /// Requested images that were skipped.
     #[serde(rename = "left_out")]
     pub skipped: Vec<Skipped>,
-    /// Bytes of all streams that were sent, with their framing.
+    /// Bytes of all streams that were sent, including their framing.
     pub sent: u64,
     /// What only some targets report.
     #[serde(flatten)]
@@ -123,7 +123,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Makes one without images for a plan.
+    /// A report without images, for a plan.
     pub fn new(plan: &Plan) -> Report {
         Report {
             schema: SCHEMA,
