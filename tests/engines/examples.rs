@@ -154,7 +154,9 @@ fn of_load() {
         scene.forget();
         scene.runs(&line, &[root]);
         let shown = scene.target.images();
-        let is_left_alone = line.contains("--dry-run") || line.contains("--data-root");
+        let is_left_alone = ["--dry-run", "--data-root", "--to "]
+            .iter()
+            .any(|option| line.contains(option));
         assert_eq!(shown.is_empty(), is_left_alone, "{line}: {shown:?}");
         assert!(
             shown.iter().all(|line| !line.contains("<none>")),
