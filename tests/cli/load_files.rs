@@ -562,7 +562,7 @@ fn what_is_damaged_is_left_out_if_asked() {
             .code(1);
         assert!(
             run.stderr
-                .ends_with("warning: one:1 was left out: it is damaged\n"),
+                .ends_with("warning: one:1 was skipped: it is damaged\n"),
             "{run:?}"
         );
         let content = target.split_once(':').unwrap().1;
