@@ -313,7 +313,7 @@ fn what_registries_are_made_of_is_not_led_elsewhere() {
     assert_eq!(report.exit_code(), 6);
     let reason = &report.images[0].obstacles[0].reason;
     assert!(
-        reason.contains("auth.docker.io is a part of a registry"),
+        reason.contains("auth.docker.io belongs to a registry's infrastructure"),
         "{reason}"
     );
     assert!(report.images[1].obstacles.is_empty(), "{report:?}");
