@@ -104,16 +104,22 @@ fn sealift_takes_what_an_engine_takes(engine: Engine, kind: Store) {
         assert_eq!(skopeo_takes(&archive), *id, "{manifests:?}");
         sealift.run(&["verify", "app.tar"]).ok();
 
+        let daemon = Daemon::start(engine, kind);
+        let loader = Sealift::new().docker(&daemon);
+        let load = loader.run(&["load", "--attach", "none", archive.to_str().unwrap()]);
         if kind == Store::Containerd {
             let twin = Daemon::start(engine, kind);
             twin.docker_with_stdin(&["load"], &archive).ok();
+            if engine == Engine::Docker26 && manifests[0]["mediaType"] == INDEX {
+                // It keeps an index in an index, and runs no image of it.
+                assert_eq!(twin.docker(&["run", "app:1"]).code, Some(125));
+                load.code(5);
+                assert_eq!(daemon.images(), [""; 0]);
+                continue;
+            }
             runs(&twin, "app:1", "good");
         }
-        let daemon = Daemon::start(engine, kind);
-        let loader = Sealift::new().docker(&daemon);
-        loader
-            .run(&["load", "--attach", "none", archive.to_str().unwrap()])
-            .ok();
+        load.ok();
         runs(&daemon, "app:1", "good");
     }
 }
