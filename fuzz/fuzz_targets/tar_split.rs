@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
+use sealift::dir::Dir;
 use sealift::docker::store::layer::{LayerTar, size};
 use sealift::docker::store::rooted::Rooted;
 use sealift::docker::store::tar_split::{Entries, Entry};
@@ -42,7 +43,7 @@ fn entries(bytes: &[u8]) -> Entries<&[u8]> {
 
 /// The tar's bytes, read in pieces.
 fn read(bytes: &[u8], piece: usize) -> Option<Vec<u8>> {
-    let folder = Rooted::open(folder()).expect("the folder that was made");
+    let folder = Rooted::new(Dir::open(&folder()).expect("the folder that was made"));
     let mut tar = LayerTar::new(entries(bytes), folder, LIMIT);
     let mut all = Vec::new();
     let mut buffer = vec![0; piece];

@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use crate::support::command::{self, bounded};
+use crate::support::command::bounded;
 use crate::support::*;
 
 /// A save that fails only after its output was looked at: there is nothing to take an image from.
@@ -49,26 +48,12 @@ fn the_place_of_an_archive_is_looked_at_first() {
     }
 }
 
-/// Runs sealift as a user who may read what is there and write nothing.
-fn run_by_another_user(sealift: &Sealift, args: &[&str]) -> Run {
-    fs::set_permissions(sealift.home(), fs::Permissions::from_mode(0o755)).unwrap();
-    // That user may not reach the folder of this repository.
-    let program = sealift.path("sealift");
-    command::install(env!("CARGO_BIN_EXE_sealift"), &program);
-    let mut command = command::clean(program, sealift.home());
-    run(command
-        .args(args)
-        .current_dir(sealift.home())
-        .uid(65_534)
-        .gid(65_534))
-}
-
 #[test]
 fn a_folder_that_takes_no_files_is_told_before_the_work() {
     let sealift = Sealift::new();
     fs::create_dir(sealift.path("closed")).unwrap();
     let save = ["save", "--from", "absent.tar", "-o", "closed/x.tar"];
-    let told = run_by_another_user(&sealift, &save).code(3).stderr;
+    let told = run(&mut sealift.command_of_another_user(&save)).code(3).stderr;
     assert!(
         told.contains("error: cannot write to the folder closed: Permission denied"),
         "{told}"
@@ -85,7 +70,9 @@ fn an_archive_that_another_user_may_not_read_is_told_so() {
     fs::write(sealift.path("x.tar"), "").unwrap();
     fs::set_permissions(sealift.path("x.tar"), fs::Permissions::from_mode(0o600)).unwrap();
     for command in ["list", "verify"] {
-        let told = run_by_another_user(&sealift, &[command, "x.tar"]).code(3).stderr;
+        let told = run(&mut sealift.command_of_another_user(&[command, "x.tar"]))
+            .code(3)
+            .stderr;
         assert!(told.contains("cannot open x.tar: Permission denied"), "{told}");
         assert!(
             told.contains("hint: run this with sudo, or chown the file"),

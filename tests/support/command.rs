@@ -1,7 +1,9 @@
 //! Runs programs in a clean environment and keeps what they said.
 
 use std::ffi::OsStr;
-use std::os::unix::process::ExitStatusExt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -156,6 +158,21 @@ impl Sealift {
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = self.beside(env!("CARGO_BIN_EXE_sealift"));
         command.args(args);
+        command
+    }
+
+    /// The same as another user than root, who may read everything in HOME.
+    pub fn command_of_another_user<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mode = fs::metadata(self.home()).unwrap().permissions().mode();
+        fs::set_permissions(self.home(), fs::Permissions::from_mode(mode | 0o055)).unwrap();
+        // That user may not reach the folder of this repository.
+        let program = self.path("sealift");
+        install(env!("CARGO_BIN_EXE_sealift"), &program);
+        let mut command = self.beside(program.to_str().unwrap());
+        command.args(args);
+        if rustix::process::geteuid().is_root() {
+            command.uid(65_534).gid(65_534);
+        }
         command
     }
 
