@@ -51,7 +51,12 @@ pub fn by_descriptor(file: &File) -> String {
 pub fn all() -> io::Result<Vec<Mounted>> {
     // A thread may be in another mount namespace; `/proc/thread-self` is younger than some kernels.
     let thread = rustix::thread::gettid().as_raw_nonzero();
-    let table = fs::read(format!("/proc/self/task/{thread}/mountinfo"))?;
+    seen_by(&format!("self/task/{thread}"))
+}
+
+/// The mounts that a process sees.
+fn seen_by(process: &str) -> io::Result<Vec<Mounted>> {
+    let table = fs::read(format!("/proc/{process}/mountinfo"))?;
     let lines = table.split(|byte| *byte == b'\n');
     Ok(lines.filter_map(Mounted::parse).collect())
 }
@@ -103,6 +108,12 @@ impl Shown {
     /// If the list of mounts cannot be read.
     pub fn mounts(&self) -> io::Result<Vec<Mounted>> {
         Ok(self.within(all()?))
+    }
+
+    /// Whether a process sees such a mount, as far as that can be told from here.
+    pub fn is_shown_to(&self, pid: &str) -> bool {
+        // Without a place, the files are compared, and only a thread in the process's namespace can do that.
+        self.place.is_none() || seen_by(pid).is_ok_and(|all| !self.within(all).is_empty())
     }
 
     fn within(&self, all: Vec<Mounted>) -> Vec<Mounted> {

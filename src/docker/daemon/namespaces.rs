@@ -67,6 +67,21 @@ impl Namespaces {
         enter(self.network.as_deref(), "net", LinkNameSpaceType::Network, act)
     }
 
+    /// Whether this is our own mount namespace, or one with a process of which `is_so` is true. Another namespace may
+    /// have the name by now: names are reused as soon as a namespace has gone.
+    ///
+    /// # Errors
+    ///
+    /// If the processes cannot be listed.
+    pub fn has_process(&self, is_so: impl Fn(&str) -> bool) -> io::Result<bool> {
+        let Some(wanted) = self.mount.as_deref() else {
+            return Ok(true);
+        };
+        Ok(processes()?
+            .iter()
+            .any(|pid| name(pid, "mnt").is_ok_and(|name| name == wanted) && is_so(pid)))
+    }
+
     /// As [`Namespaces::with_files`]; `None` if the mount namespace, with all its mounts, has gone with its
     /// last process. Its name may be reused at any time.
     ///
@@ -115,15 +130,19 @@ fn enter<T: Send>(
     })
 }
 
+/// The ids of all processes.
+fn processes() -> io::Result<Vec<String>> {
+    let names = fs::read_dir("/proc")?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    Ok(names.filter(|name| name.parse::<u32>().is_ok()).collect())
+}
+
 /// Opens a namespace through any process in it. Names are reused after a namespace has gone, and users can
 /// create namespaces of their own. Those belong to another user namespace, and are never entered.
 fn open(wanted: &str, kind: &str) -> io::Result<File> {
     let users = name("self", "user")?;
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let process = entry.file_name();
-        let Some(process) = process.to_str().filter(|name| name.parse::<u32>().is_ok()) else {
-            continue;
-        };
+    for process in &processes()? {
         if name(process, kind).is_ok_and(|name| name == wanted)
             && name(process, "user").is_ok_and(|name| name == users)
         {
@@ -151,6 +170,20 @@ mod tests {
         assert_eq!(own, Namespaces::default());
         assert_eq!(own.with_files(|| 7).unwrap(), 7);
         assert_eq!(own.with_files_left(|| 7).unwrap(), Some(7));
+    }
+
+    #[test]
+    fn a_namespace_is_known_by_a_process_in_it() {
+        assert!(Namespaces::default().has_process(|_| false).unwrap());
+        let ours = name("self", "mnt").unwrap();
+        let named = |mount: &str| Namespaces {
+            mount: Some(mount.into()),
+            network: None,
+        };
+        let own = std::process::id().to_string();
+        assert!(named(&ours).has_process(|pid| pid == own).unwrap());
+        assert!(!named(&ours).has_process(|_| false).unwrap());
+        assert!(!named("mnt:[1]").has_process(|_| true).unwrap());
     }
 
     #[test]

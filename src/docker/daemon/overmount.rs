@@ -139,8 +139,11 @@ impl Overmount {
                 shown.unmount()?;
                 self.remove_folder()
             };
-            // The mounts have gone with the namespace; files can be removed from here.
-            namespaces.with_files_left(unmount)?.unwrap_or_else(unmount)?;
+            // If the mounts have gone with the namespace, files can be removed from here.
+            match namespaces.has_process(|pid| shown.is_shown_to(pid))? {
+                true => namespaces.with_files_left(unmount)?.unwrap_or_else(unmount)?,
+                false => unmount()?,
+            }
             mounts::remove_source(source)
         })();
         unmounted.map_err(Error::io("uncover", self.path()))
@@ -320,5 +323,40 @@ fn copy_label(from: &File, to: &File) -> io::Result<()> {
         }
         // No SELinux here.
         Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// A namespace's name may be that of another one by the time of an undo: here of one with another `/proc`.
+    #[test]
+    fn a_namespace_that_took_over_a_name_is_left_alone() {
+        if !rustix::process::geteuid().is_root() {
+            return; // no namespace can be made
+        }
+        let home = tempfile::tempdir().unwrap();
+        let hosts = home.path().join("hosts");
+        fs::write(&hosts, "").unwrap();
+        let mut other = Command::new("unshare")
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["sh", "-c", "echo; exec sleep 60"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = [0];
+        io::Read::read_exact(&mut other.stdout.take().unwrap(), &mut line).unwrap();
+        let name = fs::read_link(format!("/proc/{}/ns/mnt", other.id())).unwrap();
+        let namespaces = Namespaces {
+            mount: Some(name.display().to_string()),
+            network: None,
+        };
+        let unmounted = Overmount::File(hosts).unmount_in(&namespaces, &home.path().join("source"));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        unmounted.unwrap();
     }
 }
