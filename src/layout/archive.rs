@@ -61,7 +61,8 @@ impl ArchiveTarget {
 impl Target for ArchiveTarget {
     type Inventory = Inventory;
 
-    fn probe(&self, _: &Candidates<'_>) -> Result<Inventory> {
+    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+        refuse_inputs(wanted, &self.files())?;
         let located = writer::locate(&self.path)?;
         let medium = Medium::under(&located.dir)?;
         Ok(Inventory {
@@ -77,16 +78,10 @@ impl Target for ArchiveTarget {
         options: &LoadOptions,
         inventory: &Inventory,
     ) -> Result<Plan> {
-        refuse_inputs(candidates, &self.files())?;
         let mut plan = Plan::new(format!("archive {}", self.path.display()));
         let chosen = images::choose(candidates, options, &mut plan)?;
         let layout = layout(&chosen)?;
-        for image in &chosen {
-            if let Some(candidate) = candidates.images.get(image.candidate) {
-                plan.images
-                    .push(images::planned(image, candidate, Change::New, false));
-            }
-        }
+        plan.images = images::planned(&chosen, candidates, |_| (Change::New, false));
         plan.send = blobs::all(&chosen);
         plan.space = Some(DiskSpace {
             path: inventory.folder.display().to_string(),

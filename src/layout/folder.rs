@@ -14,7 +14,7 @@ use super::blobs::{self, Copier};
 use super::images::{self, Chosen};
 use super::index::{self, LayoutIndex};
 use super::{is_private, refuse_inputs};
-use crate::archive::format;
+use crate::archive::format::{self, Named};
 use crate::archive::writer::{self, Workplace, medium};
 use crate::blob::Verifier;
 use crate::dir::{self, Dir, Located};
@@ -122,6 +122,7 @@ impl Target for FolderTarget {
     type Inventory = Inventory;
 
     fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+        refuse_inputs(wanted, std::slice::from_ref(&self.path))?;
         let dir = self.open()?;
         let index = dir.as_ref().map(|dir| self.read(dir)).transpose()?.flatten();
         let free = match &dir {
@@ -150,24 +151,15 @@ impl Target for FolderTarget {
         options: &LoadOptions,
         inventory: &Inventory,
     ) -> Result<Plan> {
-        refuse_inputs(candidates, std::slice::from_ref(&self.path))?;
         let mut plan = Plan::new(format!("OCI layout {}", self.path.display()));
         let chosen = images::choose(candidates, options, &mut plan)?;
         let has = |digest: &Digest, size: u64| inventory.sizes.get(digest) == Some(&size);
-        for image in &chosen {
-            let Some(candidate) = candidates.images.get(image.candidate) else {
-                continue;
-            };
-            let named = &image.named;
-            let known = inventory.index.as_ref();
-            let change = known.map_or(Change::New, |known| {
-                known.change(named.reference.as_ref(), &named.graph.root.digest)
-            });
+        let known = inventory.index.as_ref();
+        plan.images = images::planned(&chosen, candidates, |named| {
             let is_present = named.blobs().iter().all(|blob| has(&blob.digest, blob.size));
-            plan.images
-                .push(images::planned(image, candidate, change, is_present));
-        }
-        let index = self.index(inventory.index.as_ref(), &chosen)?;
+            (change(known, named), is_present)
+        });
+        let index = self.index(known, &chosen)?;
         plan.send = blobs::all(&chosen);
         plan.send.retain(|blob| !has(&blob.digest, blob.size));
         let files = plan.send.iter().map(|blob| blob.size.saturating_add(OVERHEAD));
@@ -201,11 +193,7 @@ impl Target for FolderTarget {
         let staging = Staging::begin(self, modes, interrupt)?;
         let known = self.read(&staging.dir)?;
         for (planned, image) in plan.images.iter().zip(&chosen) {
-            let named = &image.named;
-            let change = known.as_ref().map_or(Change::New, |known| {
-                known.change(named.reference.as_ref(), &named.graph.root.digest)
-            });
-            if change != planned.change {
+            if change(known.as_ref(), &image.named) != planned.change {
                 return Err(Error::Io {
                     action: "write",
                     path: staging.dir.join(format::INDEX),
@@ -225,6 +213,13 @@ impl Target for FolderTarget {
         report.images = images::loaded(plan, &written);
         Ok(report)
     }
+}
+
+/// What becomes of an image's name in a layout, which may have no `index.json` yet.
+fn change(known: Option<&LayoutIndex>, named: &Named) -> Change {
+    known.map_or(Change::New, |known| {
+        known.change(named.reference.as_ref(), &named.graph.root.digest)
+    })
 }
 
 /// Sizes of the blobs of these images that a layout has.

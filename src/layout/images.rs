@@ -218,8 +218,26 @@ pub fn listed(chosen: &[Chosen]) -> Vec<Named> {
     images
 }
 
-/// An image in the plan of a layout.
-pub fn planned(chosen: &Chosen, candidate: &Candidate<'_>, change: Change, is_present: bool) -> PlannedImage {
+/// The images in the plan of a layout. `state` tells what becomes of a name, and whether all blobs are there.
+pub fn planned(
+    chosen: &[Chosen],
+    candidates: &Candidates<'_>,
+    state: impl Fn(&Named) -> (Change, bool),
+) -> Vec<PlannedImage> {
+    let images = chosen.iter().filter_map(|image| {
+        let candidate = candidates.images.get(image.candidate)?;
+        let (change, is_present) = state(&image.named);
+        Some(planned_image(image, candidate, change, is_present))
+    });
+    images.collect()
+}
+
+fn planned_image(
+    chosen: &Chosen,
+    candidate: &Candidate<'_>,
+    change: Change,
+    is_present: bool,
+) -> PlannedImage {
     let graph = &chosen.named.graph;
     let name = chosen.named.reference.clone();
     let is_unchanged = change == Change::Unchanged;

@@ -15,6 +15,7 @@ mod index;
 pub use archive::ArchiveTarget;
 pub use folder::FolderTarget;
 
+use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -22,41 +23,52 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::load::Candidates;
 
+fn id(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
+}
+
+/// The files and folders that hold images to load, each once. Temporary files have no name, and are not among them.
+fn inputs(candidates: &Candidates<'_>) -> Vec<Metadata> {
+    let mut inputs: HashMap<(u64, u64), Metadata> = HashMap::new();
+    let mut add = |meta: Metadata| inputs.insert(id(&meta), meta);
+    for archive in &candidates.archives {
+        // An archive that was decompressed is read from a temporary file.
+        if let Ok(meta) = Path::new(archive.label()).metadata() {
+            add(meta);
+        }
+        let blobs = archive.blobs();
+        let stored = blobs.iter().filter_map(|digest| archive.stored(digest));
+        for extent in stored.flat_map(|stored| &stored.extents) {
+            match extent.file.metadata() {
+                Ok(meta) if meta.nlink() > 0 => drop(add(meta)),
+                _ => {}
+            }
+        }
+    }
+    inputs.into_values().collect()
+}
+
 /// Refuses to write to what is read.
 ///
 /// # Errors
 ///
 /// [`Error::Usage`] if one of these files or folders holds images to load.
 fn refuse_inputs(candidates: &Candidates<'_>, targets: &[PathBuf]) -> Result<()> {
-    let id = |meta: Metadata| (meta.dev(), meta.ino());
-    let mut read: Vec<(u64, u64)> = Vec::new();
-    for archive in &candidates.archives {
-        read.extend(Path::new(archive.label()).metadata().ok().map(id));
-        for digest in archive.blobs() {
-            let extents = archive
-                .stored(&digest)
-                .into_iter()
-                .flat_map(|stored| &stored.extents);
-            for extent in extents {
-                let found = extent.file.metadata().map(id);
-                read.extend(found.ok().filter(|id| read.last() != Some(id)));
-            }
-        }
+    let inputs = inputs(candidates);
+    let is_input = |target: &PathBuf| {
+        let target = target.metadata().map(|meta| id(&meta));
+        target.is_ok_and(|target| inputs.iter().any(|input| id(input) == target))
+    };
+    match targets.iter().find(|target| is_input(target)) {
+        None => Ok(()),
+        Some(target) => Err(Error::Usage {
+            message: format!("{} is both read and written", target.display()),
+            hint: Some("name another target".into()),
+        }),
     }
-    for target in targets {
-        if target.metadata().is_ok_and(|meta| read.contains(&id(meta))) {
-            return Err(Error::Usage {
-                message: format!("{} is both read and written", target.display()),
-                hint: Some("name another target".into()),
-            });
-        }
-    }
-    Ok(())
 }
 
-/// Whether another user may not read one of the archives, so that what is made of it must be private too.
+/// Whether another user may not read one of the inputs, so that what is made of them must be private too.
 fn is_private(candidates: &Candidates<'_>) -> bool {
-    let closed = |path: &Path| path.metadata().is_ok_and(|meta| meta.mode() & 0o004 == 0);
-    let mut archives = candidates.archives.iter();
-    archives.any(|archive| closed(Path::new(archive.label())))
+    inputs(candidates).iter().any(|input| input.mode() & 0o004 == 0)
 }
