@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sealift::Error;
 use sealift::archive::STDIN;
-use sealift::error::{Finding, Problem};
+use sealift::error::{Finding, Problem, most_severe};
 use sealift::escape::{Escaped, is_hostile, shell_word};
 
 use super::Global;
@@ -173,13 +173,9 @@ impl<'a> MultiReport<'a> {
         self.documents.push(document);
     }
 
-    /// Adds an exit code. The most severe one wins: wrong content ranks before an unreadable medium.
+    /// Adds an exit code. The most severe one wins.
     pub fn code(&mut self, code: u8) {
-        self.code = match (self.code, code) {
-            (0, new) => new,
-            (old, 0) => old,
-            (old, new) => old.min(new),
-        };
+        self.code = most_severe([self.code, code].into_iter());
     }
 
     /// Reports why an archive could not be read.

@@ -240,11 +240,11 @@ fn digest_status(
         Store::Containerd => DigestStatus::Native,
         Store::Classic if rules.allowed == Allowed::None => DigestStatus::Declined,
         Store::Classic => {
-            let holder = holder(&pinned, image, inventory);
-            let obstacle = match (evidence, holder) {
-                (Evidence::Recorded, _) => unsupported::recorded(candidate, &digest, holder, rules),
+            let other = other_image(&pinned, image, inventory);
+            let obstacle = match (evidence, other) {
+                (Evidence::Recorded, _) => unsupported::recorded(candidate, &digest, other, rules),
                 // Written into the stopped engine's list, it moves.
-                (_, Some(holder)) if rules.allowed != Allowed::Offline => Some(taken(&pinned, holder)),
+                (_, Some(other)) if rules.allowed != Allowed::Offline => Some(taken(&pinned, other)),
                 _ => None,
             };
             match obstacle {
@@ -256,11 +256,11 @@ fn digest_status(
 }
 
 /// The id of another image for which the engine shows this digest: of another platform of the same index.
-fn holder<'i>(pinned: &Reference, image: &Image, inventory: &'i Inventory) -> Option<&'i str> {
+fn other_image<'i>(pinned: &Reference, image: &Image, inventory: &'i Inventory) -> Option<&'i str> {
     let id = image.id().to_string();
     let others = inventory.images.iter().filter(|known| known.id != id);
-    let mut holders = others.filter(|known| has_name(&known.digests, pinned));
-    holders.next().map(|known| known.id.as_str())
+    let mut found = others.filter(|known| has_name(&known.digests, pinned));
+    found.next().map(|known| known.id.as_str())
 }
 
 /// How the classic store gets to show digests of a repository's names. `unfit` says why a live attach cannot

@@ -14,24 +14,60 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use serde_json::{Value, json};
 
+use super::content::ImageToLoad;
+use super::daemon::process::obstacle;
 use super::store::MAX_BLOBS;
 use super::store::files::{Files, digest_path};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::image::{Graph, Image};
 use crate::load::Obstacle;
-use crate::oci::{Compression, Descriptor, Digest, Index, Kind, Repository, json as strict};
+use crate::oci::{Compression, Descriptor, Digest, Index, Kind, Reference, Repository, json as strict};
 use crate::recover::lost::templates::{Blob, DOCKER_PUSH};
 
 /// The most entries that the daemon keeps for a layer.
 const MAX_ENTRIES: usize = 100;
+
+/// What changes an image's digest in a later push, once `files`, the classic store's, record where its layers are. `None`
+/// if it has no digest.
+pub fn obstacles(
+    to_load: &ImageToLoad<'_, '_>,
+    files: Option<Result<&Files, Obstacle>>,
+) -> Option<Vec<Obstacle>> {
+    let ImageToLoad {
+        planned,
+        candidate,
+        image,
+        ..
+    } = to_load;
+    if let Some(substitute) = candidate.provenance.substitute {
+        return substitute.recorded.map(|digest| vec![unproven(&digest)]);
+    }
+    let Some(files) = files else {
+        // A containerd store has the blobs themselves, so nothing needs to be recorded. What it lacks of an index, it
+        // cannot push.
+        return Some(partial(&candidate.graph, image).into_iter().collect());
+    };
+    // The origin has the blobs, and may be the registry of the push.
+    let origin = candidate.reference.as_ref().map(Reference::repository);
+    let name = planned.name.repository();
+    let repositories: Vec<&Repository> = origin
+        .into_iter()
+        .filter(|one| *one != name)
+        .chain([name])
+        .collect();
+    let recorded =
+        files.and_then(|files| remember(files, &repositories, image).map_err(|error| obstacle(&error)));
+    let differs = differs(&candidate.graph, image);
+    Some(recorded.err().into_iter().chain(differs).collect())
+}
 
 /// Records where the layers of an image are, as pulls from these repositories do, the best last.
 ///
 /// # Errors
 ///
 /// If it cannot be written. Existing records stay.
-pub fn remember(files: &Files, repositories: &[&Repository], image: &Image) -> Result<()> {
+fn remember(files: &Files, repositories: &[&Repository], image: &Image) -> Result<()> {
     let folder = files.images().join("distribution");
     let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
     for (layer, diff_id) in image.manifest.layers.iter().zip(diff_ids) {
@@ -128,7 +164,7 @@ fn make_below(root: Dir, path: &Path) -> io::Result<Dir> {
 }
 
 /// Why a push would give another digest than `root` even if the registry has all layers.
-pub fn differs(graph: &Graph, image: &Image) -> Option<Obstacle> {
+fn differs(graph: &Graph, image: &Image) -> Option<Obstacle> {
     let reason = if graph.root.digest != image.descriptor.digest {
         format!(
             "docker push sends the manifest of one platform ({}), never the index",
@@ -143,7 +179,7 @@ pub fn differs(graph: &Graph, image: &Image) -> Option<Obstacle> {
 }
 
 /// Why a push from the containerd store would give another digest: one image of an index is loaded.
-pub fn partial(graph: &Graph, image: &Image) -> Option<Obstacle> {
+fn partial(graph: &Graph, image: &Image) -> Option<Obstacle> {
     let lists_others = |index: &Index| {
         let mut listed = index.manifests.iter().map(|listed| listed.digest);
         let nested = |digest: &Digest| graph.indexes.iter().any(|(nested, _)| nested.digest == *digest);
@@ -173,7 +209,7 @@ fn elsewhere(graph: &Graph) -> &'static str {
 }
 
 /// Why a push changes a digest that was recorded without its manifest.
-pub fn unproven(recorded: &Digest) -> Obstacle {
+fn unproven(recorded: &Digest) -> Obstacle {
     Obstacle::new(
         format!("{recorded} was recorded without its manifest, which a push would have to write"),
         "save the image again from a registry that has it",

@@ -265,27 +265,9 @@ impl StoppedStore {
             loaded.obstacles.push(Obstacle::new(reason, ""));
         }
         if self.keep_push_digest {
-            loaded.details.push = self.push_obstacles(to_load);
+            loaded.details.push = push::obstacles(to_load, Some(Ok(&self.files)));
         }
         loaded
-    }
-
-    /// What changes an image's digest in a later push, once the store knows where its layers are. `None` if it
-    /// has no digest.
-    fn push_obstacles(&self, to_load: &ImageToLoad<'_, '_>) -> Option<Vec<Obstacle>> {
-        let ImageToLoad {
-            planned,
-            candidate,
-            image,
-            ..
-        } = to_load;
-        if let Some(substitute) = candidate.provenance.substitute {
-            return substitute.recorded.map(|digest| vec![push::unproven(&digest)]);
-        }
-        let written = push::remember(&self.files, &[planned.name.repository()], image);
-        let failed = written.err().map(|error| Obstacle::new(error.to_string(), ""));
-        let differs = push::differs(&candidate.graph, image);
-        Some(failed.into_iter().chain(differs).collect())
     }
 }
 
@@ -347,19 +329,19 @@ fn digest_status(
             reason: candidate.no_digest(),
         };
     };
-    let holder = inventory.repositories.get(pinned);
+    let named = inventory.repositories.get(pinned);
     let unavailable = |obstacle| DigestStatus::Unavailable {
         obstacles: vec![obstacle],
     };
     match rules.allowed {
-        _ if holder == Some(image_id) => DigestStatus::Present,
+        _ if named == Some(image_id) => DigestStatus::Present,
         Allowed::None => DigestStatus::Declined,
         Allowed::Live => unavailable(Obstacle::new(
             "the engine is not running, and nothing else than writing into its store was left to do",
             "--attach offline does that",
         )),
         Allowed::Auto | Allowed::Offline if candidate.evidence() == Evidence::Recorded => {
-            let other = holder.map(|holder| holder.to_string());
+            let other = named.map(|named| named.to_string());
             let obstacle = unsupported::recorded(candidate, &digest, other.as_deref(), rules);
             obstacle.map_or(
                 DigestStatus::ViaAttach {

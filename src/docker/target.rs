@@ -12,11 +12,9 @@ use super::inventory::{self, Inventory};
 use super::plan::{self, has_name};
 use super::push;
 use super::store;
-use super::store::files::Files;
 use super::store::manifests::LockedManifests;
 use crate::archive::view::View;
 use crate::docker::api::images::{self, EngineImage, Known, find_image};
-use crate::docker::daemon::process::obstacle;
 use crate::docker::upload;
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -25,7 +23,7 @@ use crate::load::{
     Candidates, DigestStatus, Evidence, LoadOptions, Loaded, MergedBlobs, Obstacle, Plan, Report, Target,
     UploadBlob,
 };
-use crate::oci::{Digest, Reference, Repository};
+use crate::oci::{Digest, Reference};
 use crate::progress::Progress;
 
 impl Target for Docker {
@@ -403,45 +401,12 @@ impl Load<'_, '_> {
         let is_classic = self.accepts.store == Store::Classic;
         let files = is_classic.then(|| store::files_of(&self.docker.client));
         for image in images {
-            image.push = push_obstacles(image, files.as_ref());
+            let files = files
+                .as_ref()
+                .map(|files| files.as_ref().map_err(Obstacle::clone));
+            image.push = push::obstacles(image, files);
         }
     }
-}
-
-/// What changes an image's digest in a later push, once `files`, the classic store's, know where its layers
-/// are. `None` if it has no digest.
-fn push_obstacles(
-    to_load: &ImageToLoad<'_, '_>,
-    files: Option<&Result<Files, Obstacle>>,
-) -> Option<Vec<Obstacle>> {
-    let ImageToLoad {
-        planned,
-        candidate,
-        image,
-        ..
-    } = to_load;
-    if let Some(substitute) = candidate.provenance.substitute {
-        return substitute.recorded.map(|digest| vec![push::unproven(&digest)]);
-    }
-    let Some(files) = files else {
-        // It has the blobs themselves, so nothing needs to be recorded. What it lacks of an index, it cannot
-        // push.
-        return Some(push::partial(&candidate.graph, image).into_iter().collect());
-    };
-    // The origin has the blobs, and may be the registry of the push.
-    let origin = candidate.reference.as_ref().map(Reference::repository);
-    let name = planned.name.repository();
-    let repositories: Vec<&Repository> = origin
-        .into_iter()
-        .filter(|one| *one != name)
-        .chain([name])
-        .collect();
-    let written = files
-        .as_ref()
-        .map_err(Obstacle::clone)
-        .and_then(|files| push::remember(files, &repositories, image).map_err(|error| obstacle(&error)));
-    let differs = push::differs(&candidate.graph, image);
-    Some(written.err().into_iter().chain(differs).collect())
 }
 
 /// Whether the engine has all of the content.

@@ -75,7 +75,7 @@ impl Workplace {
                 Err(TryLockError::Error(error)) if no_locks(&error) => {}
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
             }
-            // The previous holder of the lock may have removed the file that is locked now.
+            // The previous owner of the lock may have removed the file that is locked now.
             if !is_same(&lock, folder.open_file(LOCK)).map_err(Error::io("read", &path))? {
                 continue;
             }

@@ -71,11 +71,11 @@ fn pull(client: &Client, wanted: &Wanted<'_>) -> Outcome {
 /// The obstacle for a digest that the engine shows for another image: a pull does not move it.
 ///
 /// Source: moby, `reference/store.go`, `addReference`: "cannot overwrite digest".
-pub(in crate::docker) fn taken(pinned: &Reference, holder: &str) -> Obstacle {
-    let (name, holder) = (pinned.familiar(), short(holder));
+pub(in crate::docker) fn taken(pinned: &Reference, other: &str) -> Obstacle {
+    let (name, other) = (pinned.familiar(), short(other));
     Obstacle::new(
         format!(
-            "{name} is the name of another image there, {holder}, such as that of another platform, and Docker does not move it"
+            "{name} is the name of another image there, {other}, such as that of another platform, and Docker does not move it"
         ),
         format!(
             "`docker rmi {name}` takes it from that image, and removes the image if it has no other name; then run this again"
