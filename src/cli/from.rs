@@ -41,7 +41,7 @@ pub struct FromArgs {
     /// Do not contact any registry
     #[arg(long)]
     offline: bool,
-    /// Read the classic store of a Docker that is not running
+    /// Read the classic store of a stopped Docker
     ///
     /// DIR is its data root, such as /mnt/disk/var/lib/docker.
     #[arg(long, value_name = "DIR")]

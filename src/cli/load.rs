@@ -90,7 +90,7 @@ pub struct Load {
     /// Command that starts the engine [default: systemctl]
     #[arg(long, value_name = "COMMAND", requires = "stop_command")]
     start_command: Option<String>,
-    /// Write names and digests into the store of a Docker that is not running
+    /// Write names and digests into the store of a stopped Docker
     ///
     /// DIR is the data root of a classic store, such as a golden image's var/lib/docker. The store must have the images
     /// already.
