@@ -1,7 +1,7 @@
 //! Moves container images between hosts that cannot reach each other, and keeps every digest.
 //!
 //! To save, a [`source::Source`] resolves a reference to a descriptor, [`image::graph`] collects everything
-//! below it for the chosen platforms, [`archive`] computes the layout of the file, [`transfer`] fetches the
+//! below it for the chosen platforms, [`archive`] plans the file, [`transfer`] fetches the
 //! blobs, and the writer publishes the file. To load, the archive is opened and verified, and a target plans
 //! and applies the load.
 //!
@@ -73,7 +73,7 @@
 //! - [`blob`]: where bytes are, how they are read and decompressed, and the proof that they match a descriptor
 //! - [`image`]: what a reference stands for, and the selection and renaming of images
 //! - [`source`]: where images are read from; [`transfer`]: the scheduler that fetches their blobs
-//! - [`archive`]: the OCI-layout tar: layout, writer, reader, verification, views
+//! - [`archive`]: the OCI-layout tar: plan, writer, reader, verification, views
 //! - [`recover`]: images whose store lost part of their registry form
 //! - [`serve`]: serves manifests by digest, over HTTP, to an engine on this host
 //! - [`save`]: from references and a source to an archive

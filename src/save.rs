@@ -17,7 +17,7 @@ use std::time::Duration;
 use self::resolve::{Images, Resolver};
 use self::write::{Run, Written};
 use crate::archive::format::{self, Named};
-use crate::archive::layout::Layout;
+use crate::archive::tar_plan::TarPlan;
 use crate::error::{Error, Result, most_severe};
 use crate::image::Image;
 use crate::image::provenance::{Evidence, Origins};
@@ -185,16 +185,16 @@ pub fn save(
             let errors = skipped.into_iter().map(|image| image.error);
             return Err(Error::of_several(errors.collect()));
         }
-        let layout = Arc::new(Layout::plan(
+        let plan = Arc::new(TarPlan::new(
             &images.named,
             &preferred(options.platforms.as_ref()),
         )?);
-        match run.write(&images, &layout, &mut output)? {
+        match run.write(&images, &plan, &mut output)? {
             Written::Sealed { mut moved, files } => {
                 for blob in &mut moved {
                     blob.reused = left.get(blob.verified.digest()).copied().unwrap_or(blob.reused);
                 }
-                return Ok(summary(&images, skipped, &layout, &moved, files));
+                return Ok(summary(&images, skipped, &plan, &moved, files));
             }
             Written::Lacking { moved, failed } => {
                 for blob in moved {
@@ -241,7 +241,7 @@ fn preferred(selection: Option<&PlatformSelection>) -> Platform {
 fn summary(
     images: &Images,
     mut skipped: Vec<Skipped>,
-    layout: &Layout,
+    plan: &TarPlan,
     moved: &[Moved],
     files: Vec<PathBuf>,
 ) -> Summary {
@@ -274,8 +274,8 @@ fn summary(
     }
     skipped.sort_by_key(|image| image.reference.full());
     Summary {
-        digest: layout.digest(),
-        size: layout.size(),
+        digest: plan.digest(),
+        size: plan.size(),
         files,
         images: saved,
         skipped,

@@ -24,9 +24,9 @@ fuzz_target!(|bytes: &[u8]| {
     let segments = Segments::of_file("fuzz", file, &path).expect("an open file");
     let options = Options { max_layer_size: 1 << 20, ..Options::default() };
     match Opened::tar(segments, &options) {
-        Ok(Opened::Layout(content)) => {
+        Ok(Opened::Layout(layout)) => {
             let options = verify::Options { max_layer_size: 1 << 20, ..verify::Options::default() };
-            let _ = verify(&*content, &options, &Silent, &Interrupt::default());
+            let _ = verify(&*layout, &options, &Silent, &Interrupt::default());
         }
         Ok(Opened::DockerSave(save)) => {
             for diff_id in save.images().iter().flat_map(|image| &image.config.diff_ids) {

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::content::Content;
 use super::format::Entry;
+use super::layout::Layout;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
 use crate::image::{Documents, Graph};
@@ -16,7 +16,7 @@ type Key = (Digest, u64, MediaType, bool);
 
 /// The graphs of an archive's entries.
 pub struct Graphs<'a> {
-    content: &'a dyn Content,
+    layout: &'a dyn Layout,
     documents: Documents,
     /// By the descriptor of an entry's manifest or index.
     known: HashMap<Key, Arc<Graph>>,
@@ -25,9 +25,9 @@ pub struct Graphs<'a> {
 
 impl<'a> Graphs<'a> {
     /// Starts with none.
-    pub fn new(content: &'a dyn Content) -> Graphs<'a> {
+    pub fn new(layout: &'a dyn Layout) -> Graphs<'a> {
         Graphs {
-            content,
+            layout,
             documents: Documents::default(),
             known: HashMap::new(),
             descriptors: 0,
@@ -50,13 +50,13 @@ impl<'a> Graphs<'a> {
         if let Some(known) = self.known.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let (content, documents) = (self.content, &self.documents);
-        let mut fetch = |descriptor: &Descriptor| documents.get(descriptor, || content.metadata(descriptor));
+        let (layout, documents) = (self.layout, &self.documents);
+        let mut fetch = |descriptor: &Descriptor| documents.get(descriptor, || layout.metadata(descriptor));
         let graph = Graph::walk_shared(&root, &PlatformSelection::Present, &mut fetch)?;
         self.descriptors = self.descriptors.saturating_add(graph.descriptors());
         if self.descriptors > MAX_ALL_DESCRIPTORS {
             let limit = MAX_ALL_DESCRIPTORS;
-            let place = Place::default().within(content.label());
+            let place = Place::default().within(layout.label());
             return Err(Error::refused(place, Problem::TooMany { limit }));
         }
         let graph = Arc::new(graph);

@@ -1,12 +1,12 @@
 //! The archive: an OCI image layout in a plain tar that other tools read too.
 //!
 //! - [`format`]: entry names, annotations, `index.json` and `manifest.json`
-//! - [`content`]: what can be read as a layout
+//! - [`layout`]: what can be read as a layout
 //! - [`graphs`]: the graphs of its entries
 //!
 //! Writing:
 //!
-//! - [`layout`]: the position of everything, before a byte is written
+//! - [`tar_plan`]: the position of everything, before a byte is written
 //! - [`writer`]: writes and publishes an archive
 //!
 //! Reading, from the bottom up:
@@ -24,7 +24,6 @@
 //! - [`source`]: an opened layout as a source of images
 
 mod containers_image;
-pub mod content;
 pub mod docker_save;
 pub mod folder;
 pub mod format;
@@ -36,16 +35,17 @@ pub mod segments;
 pub mod source;
 mod spool;
 pub mod tar_index;
+pub mod tar_plan;
 mod transport_folder;
 pub mod verify;
 pub mod view;
 pub mod writer;
 
-pub use content::Content;
 pub use docker_save::DockerSave;
 pub use graphs::Graphs;
 pub use layout::Layout;
 pub use reader::{Archive, Opened, STDIN, open, open_any};
 pub use source::{ArchiveSource, stored_forms};
 pub use spool::Options;
+pub use tar_plan::TarPlan;
 pub use view::View;

@@ -6,10 +6,10 @@ use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::containers_image;
-use super::content::Content;
 use super::docker_save::{DockerSave, Files};
 use super::folder;
 use super::format::{self, Entry};
+use super::layout::Layout;
 use super::segments::{Segments, by_archive};
 use super::spool::Options;
 use super::tar_index::TarIndex;
@@ -37,7 +37,7 @@ pub struct Archive {
 /// The kind of an archive.
 pub enum Opened {
     /// An OCI layout.
-    Layout(Box<dyn Content>),
+    Layout(Box<dyn Layout>),
     /// An archive of `docker save`: images without a registry's manifest.
     DockerSave(DockerSave),
 }
@@ -50,9 +50,9 @@ pub enum Opened {
 ///
 /// [`Error::Refused`] if it is not an OCI layout or its structure is unsafe to read; [`Error::Io`] if it cannot
 /// be read or spooled; [`Error::Usage`] if several archives are given at once.
-pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Content>> {
+pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Layout>> {
     match open_any(paths, options)? {
-        Opened::Layout(content) => Ok(content),
+        Opened::Layout(layout) => Ok(layout),
         Opened::DockerSave(save) => {
             let place = Place::default().within(save.label());
             Err(Error::refused(place, Problem::DockerSave))
@@ -380,7 +380,7 @@ impl std::io::Read for SegmentsReader<'_> {
     }
 }
 
-impl Content for Archive {
+impl Layout for Archive {
     fn label(&self) -> &str {
         &self.label
     }

@@ -10,9 +10,9 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
-use super::content::Content;
 use super::format::Entry;
 use super::graphs::Graphs;
+use super::layout::Layout;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::asked::ShortId;
 use crate::image::provenance::{Origins, Provenance, Substitute};
@@ -20,10 +20,10 @@ use crate::image::{Graph, Image, graph};
 use crate::oci::{Descriptor, Digest, Document, PlatformSelection, Reference, Repository};
 use crate::source::{About, Archived, Found, Source, StoredForm, Unavailable, Upstream};
 
-/// Any [`Content`] as a [`Source`].
+/// Any [`Layout`] as a [`Source`].
 #[derive(Clone)]
 pub struct ArchiveSource {
-    content: Arc<dyn Content>,
+    layout: Arc<dyn Layout>,
     places: Arc<Places>,
     /// The registry, which can prove digests that the layout cannot.
     upstream: Option<Arc<Upstream>>,
@@ -43,10 +43,10 @@ struct Places {
 }
 
 impl Places {
-    fn of(content: &dyn Content) -> Places {
+    fn of(layout: &dyn Layout) -> Places {
         let mut places = Places::default();
-        let mut graphs = Graphs::new(content);
-        for (at, entry) in content.entries().iter().enumerate() {
+        let mut graphs = Graphs::new(layout);
+        for (at, entry) in layout.entries().iter().enumerate() {
             places.roots.entry(entry.descriptor.digest).or_default().push(at);
             if let Some(name) = &entry.reference {
                 places.names.entry(key(name)).or_default().push(at);
@@ -78,13 +78,13 @@ impl ArchiveSource {
     ///
     /// # Errors
     ///
-    /// As [`Content::check_opening`].
-    pub fn new(content: impl Into<Arc<dyn Content>>) -> Result<ArchiveSource> {
-        let content = content.into();
-        content.check_opening()?;
-        let places = Arc::new(Places::of(&*content));
+    /// As [`Layout::check_opening`].
+    pub fn new(layout: impl Into<Arc<dyn Layout>>) -> Result<ArchiveSource> {
+        let layout = layout.into();
+        layout.check_opening()?;
+        let places = Arc::new(Places::of(&*layout));
         Ok(ArchiveSource {
-            content,
+            layout,
             places,
             upstream: None,
         })
@@ -111,7 +111,7 @@ impl ArchiveSource {
     }
 
     fn at<'s>(&'s self, places: Option<&'s Vec<usize>>) -> impl Iterator<Item = &'s Entry> {
-        let entries = self.content.entries();
+        let entries = self.layout.entries();
         places.into_iter().flatten().filter_map(|at| entries.get(*at))
     }
 
@@ -122,7 +122,7 @@ impl ArchiveSource {
 
     /// The entries that a reference by tag may select: by name, else by tag, else the only one.
     fn named(&self, reference: &Reference) -> Vec<&Entry> {
-        let entries = self.content.entries();
+        let entries = self.layout.entries();
         let by_tag = |entry: &&Entry| {
             entry.reference.is_none()
                 && entry.bare_tag.is_some()
@@ -157,7 +157,7 @@ impl ArchiveSource {
             return Ok(Some(entry.descriptor.bare()));
         }
         let mut level: Vec<Descriptor> = self
-            .content
+            .layout
             .entries()
             .iter()
             .map(|entry| entry.descriptor.clone())
@@ -173,7 +173,7 @@ impl ArchiveSource {
                 .iter()
                 .filter(|descriptor| descriptor.media_type.is_document() && seen.insert(descriptor.digest))
             {
-                let Some(bytes) = self.content.metadata(descriptor)? else {
+                let Some(bytes) = self.layout.metadata(descriptor)? else {
                     continue;
                 };
                 let document = Document::parse(&descriptor.media_type, bytes)
@@ -206,7 +206,7 @@ impl ArchiveSource {
             let mut same = self.rooted(&entry.descriptor.digest);
             same.all(|entry| entry.reference.is_none())
         };
-        let entries = self.content.entries().iter().filter(is_nameless);
+        let entries = self.layout.entries().iter().filter(is_nameless);
         entries.map(|entry| self.handle(entry))
     }
 
@@ -217,7 +217,7 @@ impl ArchiveSource {
     }
 
     fn place(&self, digest: &Digest) -> Place {
-        Place::blob(*digest).within(self.content.label())
+        Place::blob(*digest).within(self.layout.label())
     }
 
     /// The name of an entry in a list.
@@ -231,7 +231,7 @@ impl ArchiveSource {
 
     fn not_found(&self, what: String) -> Error {
         let mut names: Vec<String> = self
-            .content
+            .layout
             .entries()
             .iter()
             .map(|entry| self.name_of(entry))
@@ -240,7 +240,7 @@ impl ArchiveSource {
         names.dedup();
         Error::NotFound {
             what,
-            place: self.content.label().into(),
+            place: self.layout.label().into(),
             hint: Some(match names.len() {
                 0 => "it holds no image".into(),
                 1..=10 => format!("it holds {}", names.join(", ")),
@@ -257,15 +257,12 @@ fn digest_of(entry: &Entry) -> String {
 }
 
 /// The layers in the manifests of a layout. Unreadable ones are omitted.
-pub fn stored_forms(content: &dyn Content) -> Vec<StoredForm> {
-    let mut graphs = Graphs::new(content);
+pub fn stored_forms(layout: &dyn Layout) -> Vec<StoredForm> {
+    let mut graphs = Graphs::new(layout);
     let mut known = HashSet::new();
     let mut forms = Vec::new();
     // A substitute was made here, and names no blobs of a registry.
-    let entries = content
-        .entries()
-        .iter()
-        .filter(|entry| entry.substitute.is_none());
+    let entries = layout.entries().iter().filter(|entry| entry.substitute.is_none());
     for entry in entries {
         let Ok(graph) = graphs.of(entry) else { continue };
         for image in graph.images.iter().filter(|image| image.is_runnable()) {
@@ -274,7 +271,7 @@ pub fn stored_forms(content: &dyn Content) -> Vec<StoredForm> {
                     &image.manifest,
                     image.config.as_deref(),
                     |layer| {
-                        let stored = content.stored(&layer.digest);
+                        let stored = layout.stored(&layer.digest);
                         stored.is_some_and(|stored| stored.size == layer.size)
                     },
                 ));
@@ -298,7 +295,7 @@ impl ArchiveSource {
                 if reference.is_nameless() {
                     return None;
                 }
-                let mut entries = self.content.entries().iter();
+                let mut entries = self.layout.entries().iter();
                 let entry = entries.find(|entry| entry.digest() == Some(digest))?;
                 Some(entry.descriptor.bare())
             };
@@ -317,7 +314,7 @@ impl ArchiveSource {
             return Err(Error::Usage {
                 message: format!(
                     "{}: {reference} is the name of two images, {} and {}",
-                    self.content.label(),
+                    self.layout.label(),
                     digest_of(first),
                     digest_of(other)
                 ),
@@ -340,7 +337,7 @@ impl ArchiveSource {
     ///
     /// If the registry that could prove its digest was asked and the work was interrupted.
     pub fn provenance(&self, reference: &Reference, graph: &Graph) -> Result<Provenance> {
-        let entries = self.content.entries();
+        let entries = self.layout.entries();
         let root = graph.root.digest;
         // One substitute may serve images of several digests.
         let is_pinned = |entry: &&Entry| entry.digest() == reference.digest();
@@ -350,7 +347,7 @@ impl ArchiveSource {
         let mut named = self.named(reference).into_iter();
         let entry = pinned.or_else(|| named.find(|entry| entry.descriptor.digest == root));
         if let Some(entry) = entry.or_else(|| self.rooted(&root).next()) {
-            let mut provenance = self.content.provenance(entry, graph);
+            let mut provenance = self.layout.provenance(entry, graph);
             // A recorded digest belongs to the entry's name.
             if reference.is_nameless() && provenance.substitute.is_some() {
                 provenance.substitute = Some(Substitute { recorded: None });
@@ -366,7 +363,7 @@ impl ArchiveSource {
         let layers: Vec<&Descriptor> = images.flat_map(|image| &image.manifest.layers).collect();
         let mut provenance = Provenance::default();
         for entry in entries {
-            let above = self.content.provenance(entry, graph);
+            let above = self.layout.provenance(entry, graph);
             provenance.uncompressed.extend(above.uncompressed);
             let knows = |said: &Origins| layers.iter().all(|layer| said.layers.contains_key(&layer.digest));
             if provenance.origins.is_none() && above.substitute.is_none() && !layers.is_empty() {
@@ -382,7 +379,7 @@ impl ArchiveSource {
         if reference.tag().is_none() || others.is_none() {
             return Vec::new();
         }
-        let mut graphs = Graphs::new(self.content.as_ref());
+        let mut graphs = Graphs::new(self.layout.as_ref());
         let mut ids = |entry: &Entry| -> Vec<Digest> {
             // Unreadable entries are reported when they are requested by name.
             let graph = graphs.of(entry).ok();
@@ -424,7 +421,7 @@ impl Source for ArchiveSource {
                 source: self,
                 reference: reference.clone(),
             }),
-            ..Found::in_store(root, self.content.label().into(), platforms)
+            ..Found::in_store(root, self.layout.label().into(), platforms)
         })
     }
 
@@ -437,7 +434,7 @@ impl Source for ArchiveSource {
         Some(Archived {
             digest: entry.digest(),
             root: entry.descriptor.digest,
-            origin: self.content.label().into(),
+            origin: self.layout.label().into(),
         })
     }
 
@@ -449,16 +446,16 @@ impl Source for ArchiveSource {
                 .map(|platform| format!(" ({platform})"));
             Error::NotFound {
                 what: format!("{}{}", descriptor.digest, platform.unwrap_or_default()),
-                place: self.content.label().into(),
+                place: self.layout.label().into(),
                 hint: Some("it holds only a part of this image: choose the platforms that it has".into()),
             }
         };
-        self.content.metadata(descriptor)?.ok_or_else(absent)
+        self.layout.metadata(descriptor)?.ok_or_else(absent)
     }
 
     fn open(&self, _: &Repository, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
         let stored = self
-            .content
+            .layout
             .stored(&descriptor.digest)
             .ok_or_else(|| Error::refused(self.place(&descriptor.digest), Problem::Missing))?;
         if stored.size != descriptor.size {
@@ -472,12 +469,12 @@ impl Source for ArchiveSource {
     }
 
     fn stored_forms(&self) -> Vec<StoredForm> {
-        stored_forms(&*self.content)
+        stored_forms(&*self.layout)
     }
 
     fn references(&self) -> Result<Vec<Reference>> {
         let mut names: Vec<Reference> = self
-            .content
+            .layout
             .entries()
             .iter()
             .filter_map(|entry| entry.reference.clone())
@@ -495,7 +492,7 @@ impl Source for ArchiveSource {
 
     fn fault(&self, _: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
         let mut place = self.place(&descriptor.digest);
-        if let Some(stored) = self.content.stored(&descriptor.digest) {
+        if let Some(stored) = self.layout.stored(&descriptor.digest) {
             place = place.entry(stored.entry.clone());
         }
         Error::refused(place, problem)

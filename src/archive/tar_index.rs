@@ -14,9 +14,9 @@ use std::io::BufRead;
 
 use tar::{EntryType, Header};
 
-use super::layout::BLOCK;
 use super::segments::Segments;
 use super::spool::{Options, Spool};
+use super::tar_plan::BLOCK;
 use crate::blob::{Extent, Stored};
 use crate::error::{Error, Finding, Place, Problem, Result};
 

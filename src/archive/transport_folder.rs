@@ -10,9 +10,9 @@
 use std::collections::BTreeMap;
 
 use super::docker_save::{DockerSave, Files, compression};
-use super::layout::length;
 use super::reader::{Archive, Opened, read_small};
 use super::spool::Options;
+use super::tar_plan::length;
 use super::{containers_image, format};
 use crate::blob::Stored;
 use crate::error::{Error, Finding, Place, Problem, Result};

@@ -7,9 +7,9 @@
 
 use std::io::{self, Read};
 
-use super::content::Content;
 use super::format::{INDEX, MANIFEST, blob_path};
-use super::layout::{self, BLOCK, length};
+use super::layout::Layout;
+use super::tar_plan::{self, BLOCK, length};
 use crate::blob::BlobReader;
 use crate::blob::decompress::Decompressor;
 use crate::error::{Error, Place, Problem, Result};
@@ -86,7 +86,7 @@ impl View {
         let mut entries = Vec::new();
         for item in items {
             let name = item.name();
-            let header = layout::header(&name, item.size())?;
+            let header = tar_plan::header(&name, item.size())?;
             if !names.insert(name.clone()) {
                 return Err(Error::refused(Place::default().entry(name), Problem::Duplicate));
             }
@@ -108,9 +108,9 @@ impl View {
     ///
     /// The reader's errors wrap an [`Error`]; [`Error::from_reader`] returns it. After an error, every read
     /// fails.
-    pub fn open<'a>(&'a self, content: &'a dyn Content) -> ViewReader<'a> {
+    pub fn open<'a>(&'a self, layout: &'a dyn Layout) -> ViewReader<'a> {
         ViewReader {
-            content,
+            layout,
             items: self.items.iter(),
             now: Now::Bytes(&[]),
             next: Next::Header,
@@ -121,7 +121,7 @@ impl View {
 
 /// Reads the bytes of a [`View`].
 pub struct ViewReader<'a> {
-    content: &'a dyn Content,
+    layout: &'a dyn Layout,
     items: std::slice::Iter<'a, (Vec<u8>, Item)>,
     now: Now<'a>,
     next: Next<'a>,
@@ -203,7 +203,7 @@ impl<'a> ViewReader<'a> {
                 Now::Zeros(zeros) => zeros.read(target).unwrap_or_default(),
                 Now::Blob(blob) => blob
                     .read(target)
-                    .map_err(|error| Error::from_reader(error, Error::io("read", self.content.label())))?,
+                    .map_err(|error| Error::from_reader(error, Error::io("read", self.layout.label())))?,
                 Now::Layer(layer) => layer.read(target)?,
             };
             if count > 0 {
@@ -270,10 +270,10 @@ impl<'a> ViewReader<'a> {
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<BlobReader> {
-        match self.content.stored(&blob.digest) {
+        match self.layout.stored(&blob.digest) {
             Some(stored) => BlobReader::new(stored, blob),
             None => {
-                let place = Place::blob(blob.digest).within(self.content.label());
+                let place = Place::blob(blob.digest).within(self.layout.label());
                 Err(Error::refused(place, Problem::Missing))
             }
         }

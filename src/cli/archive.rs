@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sealift::archive::content::Content;
+use sealift::archive::layout::Layout;
 use sealift::archive::{self, segments, verify};
 use sealift::interrupt::Interrupt;
 use sealift::oci::Digest;
@@ -29,7 +29,7 @@ impl ArchiveArgs {
     pub fn open<'a>(
         &'a self,
         interrupt: &Interrupt,
-    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Content>>)> + 'a> {
+    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Layout>>)> + 'a> {
         self.files.open(interrupt)
     }
 
@@ -88,7 +88,7 @@ impl FileArgs {
     pub fn open<'a>(
         &'a self,
         interrupt: &Interrupt,
-    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Content>>)> + 'a> {
+    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Layout>>)> + 'a> {
         let archives = segments::by_archive(&self.files);
         self.check()?;
         if !self.expect.is_empty() && self.expect.len() != archives.len() {
@@ -102,13 +102,13 @@ impl FileArgs {
         Ok(archives.into_iter().map(move |files| {
             let label = files.first().map(|file| file.display().to_string());
             let expected = expected.next();
-            let content = archive::open(&files, &options).and_then(|content| {
+            let layout = archive::open(&files, &options).and_then(|layout| {
                 if let Some(expected) = expected {
-                    verify::expect(content.as_ref(), expected)?;
+                    verify::expect(layout.as_ref(), expected)?;
                 }
-                Ok(content)
+                Ok(layout)
             });
-            (label.unwrap_or_default(), content)
+            (label.unwrap_or_default(), layout)
         }))
     }
 

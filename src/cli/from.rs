@@ -264,9 +264,9 @@ impl Open<'_> {
 
     fn archive(&self, files: &[PathBuf]) -> Result<Box<dyn Source>> {
         match archive::open_any(files, &self.spool)? {
-            Opened::Layout(content) => {
+            Opened::Layout(layout) => {
                 let upstream = Upstream::new(self.upstream()?, self.progress.clone());
-                Ok(Box::new(ArchiveSource::new(content)?.asking(upstream)))
+                Ok(Box::new(ArchiveSource::new(layout)?.asking(upstream)))
             }
             Opened::DockerSave(save) => self.recovering(Box::new(DockerSaveStore::new(save)?)),
         }

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use clap::Args;
 use sealift::Result;
 use sealift::archive::Graphs;
-use sealift::archive::content::Content;
 use sealift::archive::format::{self, Entry, Named};
+use sealift::archive::layout::Layout;
 use sealift::image::Graph;
 use sealift::image::provenance::{Evidence, LayerOrigin, Origins, Provenance};
 use sealift::oci::{Digest, Platform, Reference};
@@ -128,10 +128,10 @@ impl List {
     /// Lists the archives.
     pub fn run(&self, output: &Output, interrupt: &sealift::interrupt::Interrupt) -> Outcome {
         let mut end = MultiReport::new(output);
-        for (label, content) in self.files.open(interrupt)? {
-            let listed = content.and_then(|content| {
-                content.check_opening()?;
-                Ok((content.digest(), images(content.as_ref())?))
+        for (label, layout) in self.files.open(interrupt)? {
+            let listed = layout.and_then(|layout| {
+                layout.check_opening()?;
+                Ok((layout.digest(), images(layout.as_ref())?))
             });
             let (digest, images) = match listed {
                 Ok(listed) => listed,
@@ -272,26 +272,26 @@ fn origin(image: &Listed) -> Option<String> {
     }
 }
 
-fn images(content: &dyn Content) -> Result<Vec<Listed>> {
-    let mut graphs = Graphs::new(content);
+fn images(layout: &dyn Layout) -> Result<Vec<Listed>> {
+    let mut graphs = Graphs::new(layout);
     let mut images = Vec::new();
-    for entry in content.entries() {
+    for entry in layout.entries() {
         let graph = graphs.of(entry)?;
         images.push(Named {
             reference: entry.reference.clone(),
-            provenance: content.provenance(entry, &graph),
+            provenance: layout.provenance(entry, &graph),
             graph,
         });
     }
     // Several names of one image share the result.
     let mut measured: HashMap<usize, Measured> = HashMap::new();
     let firsts = format::firsts(&images);
-    let entries = content.entries().iter().zip(images).zip(firsts);
+    let entries = layout.entries().iter().zip(images).zip(firsts);
     Ok(entries
         .map(|((entry, image), first)| {
             let measured = measured
                 .entry(first)
-                .or_insert_with(|| Measured::of(&image, content));
+                .or_insert_with(|| Measured::of(&image, layout));
             listed(entry, image.provenance, measured.clone())
         })
         .collect())
@@ -310,7 +310,7 @@ struct Measured {
 }
 
 impl Measured {
-    fn of(image: &Named, content: &dyn Content) -> Measured {
+    fn of(image: &Named, layout: &dyn Layout) -> Measured {
         let runnable = image.graph.runnable();
         let mut platforms: Vec<Platform> = runnable.filter_map(|image| image.platform().cloned()).collect();
         platforms.sort_by_cached_key(ToString::to_string);
@@ -326,7 +326,7 @@ impl Measured {
             index: image.graph.indexes.first().map(|(root, _)| root.digest),
             manifests: variants(&image.graph).into(),
             layers: layers.len(),
-            complete: blobs.iter().all(|blob| content.stored(&blob.digest).is_some()),
+            complete: blobs.iter().all(|blob| layout.stored(&blob.digest).is_some()),
             size: blobs
                 .iter()
                 .fold(0, |sum, blob| u64::saturating_add(sum, blob.size)),

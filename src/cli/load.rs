@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use sealift::archive::content::Content;
+use sealift::archive::layout::Layout;
 use sealift::docker::attach::{Allowed, Restart, Rules};
 use sealift::docker::stopped::StoppedStore;
 use sealift::docker::{self, Docker};
@@ -208,10 +208,10 @@ impl Load {
 
     fn load<T: Target>(&self, target: &T, output: &Output, interrupt: &Interrupt) -> Outcome {
         let progress = bars::progress(output);
-        let archives: Vec<Box<dyn Content>> = self
+        let archives: Vec<Box<dyn Layout>> = self
             .archive
             .open(interrupt)?
-            .map(|(_, content)| content)
+            .map(|(_, layout)| layout)
             .collect::<Result<_>>()?;
         let mut observer = Printed::new(output);
         let loaded = load::load(

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use sealift::Result;
-use sealift::archive::content::Content;
+use sealift::archive::layout::Layout;
 use sealift::archive::verify::{self, Image, Report};
 use sealift::image::names;
 use sealift::image::provenance::Evidence;
@@ -41,8 +41,8 @@ impl Verify {
     /// Verifies all archives, even if one has errors.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         let mut end = MultiReport::new(output);
-        for (label, content) in self.archive.open(interrupt)? {
-            match content.and_then(|content| self.check(content.as_ref(), output, interrupt)) {
+        for (label, layout) in self.archive.open(interrupt)? {
+            match layout.and_then(|layout| self.check(layout.as_ref(), output, interrupt)) {
                 Ok(report) => {
                     if output.is_json() {
                         end.document(document(&report, self.quick));
@@ -59,13 +59,13 @@ impl Verify {
         end.outcome()
     }
 
-    fn check(&self, content: &dyn Content, output: &Output, interrupt: &Interrupt) -> Result<Report> {
+    fn check(&self, layout: &dyn Layout, output: &Output, interrupt: &Interrupt) -> Result<Report> {
         let options = verify::Options {
             quick: self.quick,
             ..self.archive.verify_options()
         };
         let progress = bars::progress(output);
-        let report = verify::verify(content, &options, progress.as_ref(), interrupt)?;
+        let report = verify::verify(layout, &options, progress.as_ref(), interrupt)?;
         progress.done();
         Ok(report)
     }

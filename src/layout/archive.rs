@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::blobs::{self, Copier};
 use super::images::{self, Chosen};
 use super::{is_private, refuse_inputs};
-use crate::archive::layout::Layout;
 use crate::archive::segments::part_path;
+use crate::archive::tar_plan::TarPlan;
 use crate::archive::writer::medium::Medium;
 use crate::archive::writer::{self, Writer};
 use crate::error::Result;
@@ -80,14 +80,14 @@ impl Target for ArchiveTarget {
     ) -> Result<Plan> {
         let mut plan = Plan::new(format!("archive {}", self.path.display()));
         let chosen = images::choose(candidates, options, &mut plan)?;
-        let layout = layout(&chosen)?;
+        let tar = tar_plan(&chosen)?;
         plan.images = images::planned(&chosen, candidates, |_| (Change::New, false));
         plan.send = blobs::all(&chosen);
         plan.space = Some(DiskSpace {
             path: inventory.folder.display().to_string(),
-            needed: layout.size(),
+            needed: tar.size(),
             free: inventory.free,
-            is_insufficient: layout.size() > inventory.free,
+            is_insufficient: tar.size() > inventory.free,
             hint: "free some space, or write to another disk".into(),
         });
         Ok(plan)
@@ -105,7 +105,7 @@ impl Target for ArchiveTarget {
             return Ok(report);
         }
         let chosen = images::of_plan(plan, candidates)?;
-        let layout = Arc::new(layout(&chosen)?);
+        let tar = Arc::new(tar_plan(&chosen)?);
         let options = writer::Options {
             split: self.split,
             // Its bytes are at hand: there is nothing to fetch again.
@@ -114,28 +114,28 @@ impl Target for ArchiveTarget {
             in_order: false,
         };
         let located = writer::locate(&self.path)?;
-        let writer = Writer::create(located, Arc::clone(&layout), &options, interrupt)?;
+        let writer = Writer::create(located, Arc::clone(&tar), &options, interrupt)?;
         progress.phase(
             "writing",
-            Some(layout.blobs().iter().map(|blob| blob.descriptor.size).sum()),
+            Some(tar.blobs().iter().map(|blob| blob.descriptor.size).sum()),
         );
         let copier = Copier::new(&chosen, candidates, progress, interrupt);
         let mut proofs = Vec::new();
-        for blob in layout.blobs() {
+        for blob in tar.blobs() {
             let blob = &blob.descriptor;
             writer.begin(blob, &mut |_| Ok(()))?;
             proofs.push(copier.copy(blob, &mut |at, bytes| writer.write(blob, at, bytes))?);
         }
         progress.phase("writing to disk", None);
         report.details.files = writer.seal(&proofs)?;
-        report.details.digest = Some(layout.digest());
-        report.sent = layout.size();
+        report.details.digest = Some(tar.digest());
+        report.sent = tar.size();
         report.images = images::loaded(plan, &plan.send);
         Ok(report)
     }
 }
 
 /// The archive of these images.
-fn layout(chosen: &[Chosen]) -> Result<Layout> {
-    Layout::plan(&images::listed(chosen), &Platform::host())
+fn tar_plan(chosen: &[Chosen]) -> Result<TarPlan> {
+    TarPlan::new(&images::listed(chosen), &Platform::host())
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::BufRead as _;
 
 use super::images::Chosen;
-use crate::archive::content::Content;
+use crate::archive::layout::Layout;
 use crate::blob::{BlobReader, Verified};
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
@@ -92,7 +92,7 @@ impl<'c, 'a> Copier<'c, 'a> {
         let owner = self.owners.get(&blob.digest);
         let owner = owner.and_then(|at| self.candidates.images.get(*at));
         let stored = owner
-            .and_then(|owner| owner.content.stored(&blob.digest))
+            .and_then(|owner| owner.layout.stored(&blob.digest))
             .or_else(|| self.merged.stored(&blob.digest))
             .ok_or_else(|| Error::refused(place(), Problem::Missing))?;
         self.progress.blob_started(&blob.digest, blob.size, 0);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Evidence, Obstacle};
-use crate::archive::content::Content;
+use crate::archive::layout::Layout;
 use crate::archive::{Graphs, verify};
 use crate::error::{Error, Result};
 use crate::image::provenance::{LayerOrigin, ManifestOrigin, Provenance};
@@ -18,7 +18,7 @@ const MAX_REASONS: usize = 3;
 /// An image that could be loaded: one entry of an archive.
 pub struct Candidate<'a> {
     /// The archive with its blobs.
-    pub content: &'a dyn Content,
+    pub layout: &'a dyn Layout,
     /// Its name in the archive.
     pub reference: Option<Reference>,
     /// The image and everything below it.
@@ -162,7 +162,7 @@ pub struct Candidates<'a> {
     /// Damaged images.
     pub damaged: Vec<DamagedImage>,
     /// The archives.
-    pub archives: Vec<&'a dyn Content>,
+    pub archives: Vec<&'a dyn Layout>,
 }
 
 impl<'a> Candidates<'a> {
@@ -171,13 +171,13 @@ impl<'a> Candidates<'a> {
     /// # Errors
     ///
     /// If the documents of a verified image cannot be read any more.
-    pub fn add(&mut self, content: &'a dyn Content, report: &verify::Report) -> Result<()> {
-        self.archives.push(content);
+    pub fn add(&mut self, layout: &'a dyn Layout, report: &verify::Report) -> Result<()> {
+        self.archives.push(layout);
         let layers = report.layers.values();
         let layer_sizes = Arc::new(layers.map(|layer| (layer.diff_id, layer.size)).collect());
-        let mut graphs = Graphs::new(content);
+        let mut graphs = Graphs::new(layout);
         let mut entries = HashMap::new();
-        for entry in content.entries() {
+        for entry in layout.entries() {
             entries
                 .entry((entry.descriptor.digest, &entry.reference))
                 .or_insert(entry);
@@ -195,9 +195,9 @@ impl<'a> Candidates<'a> {
             };
             let graph = graphs.of(entry)?;
             self.images.push(Candidate {
-                content,
+                layout,
                 reference: image.reference.clone(),
-                provenance: content.provenance(entry, &graph),
+                provenance: layout.provenance(entry, &graph),
                 graph,
                 layer_sizes: Arc::clone(&layer_sizes),
             });
@@ -237,7 +237,7 @@ impl Candidates<'_> {
         let mut labels: Vec<&str> = self
             .images
             .iter()
-            .map(|candidate| candidate.content.label())
+            .map(|candidate| candidate.layout.label())
             .collect();
         labels.dedup();
         if labels.is_empty() {

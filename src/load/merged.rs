@@ -1,14 +1,14 @@
 //! The blobs of all archives of a load.
 
 use super::Candidates;
-use crate::archive::content::Content;
 use crate::archive::format::Entry;
+use crate::archive::layout::Layout;
 use crate::blob::Stored;
 use crate::error::{Finding, Result};
 use crate::oci::{Descriptor, Digest};
 
 /// The blobs of several archives as one.
-pub struct MergedBlobs<'a>(Vec<&'a dyn Content>);
+pub struct MergedBlobs<'a>(Vec<&'a dyn Layout>);
 
 impl<'a> MergedBlobs<'a> {
     /// All blobs of the candidates.
@@ -17,15 +17,15 @@ impl<'a> MergedBlobs<'a> {
             candidates
                 .images
                 .iter()
-                .map(|candidate| candidate.content)
+                .map(|candidate| candidate.layout)
                 .collect(),
         )
     }
 }
 
-impl Content for MergedBlobs<'_> {
+impl Layout for MergedBlobs<'_> {
     fn label(&self) -> &str {
-        self.0.first().map_or("the archive", |content| content.label())
+        self.0.first().map_or("the archive", |layout| layout.label())
     }
 
     fn index(&self) -> &[u8] {
@@ -37,11 +37,11 @@ impl Content for MergedBlobs<'_> {
     }
 
     fn stored(&self, digest: &Digest) -> Option<&Stored> {
-        self.0.iter().find_map(|content| content.stored(digest))
+        self.0.iter().find_map(|layout| layout.stored(digest))
     }
 
     fn blobs(&self) -> Vec<Digest> {
-        self.0.iter().flat_map(|content| content.blobs()).collect()
+        self.0.iter().flat_map(|layout| layout.blobs()).collect()
     }
 
     fn manifest_json(&self) -> Option<&[u8]> {
@@ -57,8 +57,8 @@ impl Content for MergedBlobs<'_> {
     }
 
     fn metadata(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
-        for content in &self.0 {
-            if let Some(bytes) = content.metadata(descriptor)? {
+        for layout in &self.0 {
+            if let Some(bytes) = layout.metadata(descriptor)? {
                 return Ok(Some(bytes));
             }
         }

@@ -19,7 +19,7 @@ mod report;
 pub(crate) mod sample;
 mod unmatched;
 
-use crate::archive::content::Content;
+use crate::archive::layout::Layout;
 use crate::archive::verify;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
@@ -111,7 +111,7 @@ impl Observer for () {}
 /// was named then.
 pub fn load<T: Target>(
     target: &T,
-    archives: &[Box<dyn Content>],
+    archives: &[Box<dyn Layout>],
     options: &LoadOptions,
     observer: &mut dyn Observer,
     progress: &dyn Progress,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Candidate;
-use crate::archive::content::Content;
 use crate::archive::format::Entry;
+use crate::archive::layout::Layout;
 use crate::blob::Stored;
 use crate::error::{Finding, Result};
 use crate::image::Graph;
@@ -14,7 +14,7 @@ use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
 /// An empty archive.
 pub struct Nothing;
 
-impl Content for Nothing {
+impl Layout for Nothing {
     fn label(&self) -> &str {
         "images.tar"
     }
@@ -100,7 +100,7 @@ pub fn candidate(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Can
         Ok(blobs.get(&descriptor.digest).cloned())
     });
     Candidate {
-        content: &Nothing,
+        layout: &Nothing,
         reference: name.map(|name| name.parse().unwrap()),
         graph: Arc::new(graph.unwrap()),
         provenance: Provenance::default(),

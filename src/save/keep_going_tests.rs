@@ -124,8 +124,8 @@ fn a_pipe_ends_with_the_first_layer_that_stays_broken() {
 
 /// The names in an archive.
 fn names(path: &Path) -> Vec<String> {
-    let content = open(path);
-    let entries = content.entries().iter();
+    let layout = open(path);
+    let entries = layout.entries().iter();
     entries
         .map(|entry| entry.reference.as_ref().unwrap().familiar())
         .collect()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::fake::{Fake, Fault, noise, reference};
 use super::*;
-use crate::archive::content::Content;
+use crate::archive::layout::Layout;
 use crate::archive::{self, ArchiveSource};
 use crate::interrupt::Interrupt;
 use crate::progress::Silent;
@@ -58,7 +58,7 @@ pub fn two_images() -> Fake {
 
 pub const BOTH: [&str; 2] = ["app:1", "quay.io/org/other:2"];
 
-pub fn open(path: &Path) -> Box<dyn Content> {
+pub fn open(path: &Path) -> Box<dyn Layout> {
     archive::open(&[path.to_path_buf()], &archive::Options::default()).unwrap()
 }
 

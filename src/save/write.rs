@@ -1,4 +1,4 @@
-//! Writes an archive whose layout is known.
+//! Writes an archive whose plan is known.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 use super::resolve::Images;
 use super::{Options, Output};
 use crate::archive::format;
-use crate::archive::layout::Layout;
+use crate::archive::tar_plan::TarPlan;
 use crate::archive::writer::{self, Stream, Writer};
 use crate::blob::Verified;
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ pub(super) enum Written {
         /// The files, in order; none for a pipe.
         files: Vec<PathBuf>,
     },
-    /// Blobs are missing: a new layout without their images is needed.
+    /// Blobs are missing: a new plan without their images is needed.
     Lacking {
         /// The blobs that were fetched.
         moved: Vec<Moved>,
@@ -47,15 +47,15 @@ pub(super) struct Run<'a> {
 
 impl Run<'_> {
     /// Writes the archive.
-    pub fn write(&self, images: &Images, layout: &Arc<Layout>, output: &mut Output<'_>) -> Result<Written> {
-        let wanted = wanted(images, layout);
+    pub fn write(&self, images: &Images, plan: &Arc<TarPlan>, output: &mut Output<'_>) -> Result<Written> {
+        let wanted = wanted(images, plan);
         match output {
             Output::File(path) => {
                 let target = writer::locate(path)?;
                 let kind = target.kind().map_err(Error::io("look at", &path))?;
                 if !matches!(kind, None | Some(FileType::RegularFile | FileType::Directory)) {
                     let mut file = target.open_special().map_err(Error::io("write to", &path))?;
-                    return self.write(images, layout, &mut Output::Stream(path, &mut file));
+                    return self.write(images, plan, &mut Output::Stream(path, &mut file));
                 }
                 let how = writer::Options {
                     split: self.options.split,
@@ -63,7 +63,7 @@ impl Run<'_> {
                     private: self.options.private || self.is_private(images),
                     in_order: self.options.in_order,
                 };
-                let writer = Writer::create(target, layout.clone(), &how, self.interrupt)?;
+                let writer = Writer::create(target, plan.clone(), &how, self.interrupt)?;
                 let outcome = self.fill(&writer, wanted, self.options.keep_going);
                 // After a signal, its handler reports this.
                 if let (Err(_), Some(kept), Ok(())) = (&outcome, writer.kept(), self.interrupt.check()) {
@@ -86,7 +86,7 @@ impl Run<'_> {
                 hint: Some("name a file with -o, or leave --split out".into()),
             }),
             Output::Stream(label, out) => {
-                let stream = Stream::new(label, layout, *out);
+                let stream = Stream::new(label, plan, *out);
                 // What was written to a pipe cannot be changed.
                 let Outcome { moved, .. } = self.fill(&stream, wanted, false)?;
                 stream.seal(&proofs(&moved))?;
@@ -123,7 +123,7 @@ impl Run<'_> {
 }
 
 /// The blobs to fetch in the layout's order, each from the first repository that has it.
-fn wanted(images: &Images, layout: &Layout) -> Vec<Wanted> {
+fn wanted(images: &Images, plan: &TarPlan) -> Vec<Wanted> {
     let mut repositories = HashMap::new();
     let firsts = format::firsts(&images.named);
     let images = images.named.iter().zip(&images.asked).enumerate();
@@ -137,7 +137,7 @@ fn wanted(images: &Images, layout: &Layout) -> Vec<Wanted> {
                 .or_insert(asked.reference.repository());
         }
     }
-    let blobs = layout.blobs().iter().filter_map(|blob| {
+    let blobs = plan.blobs().iter().filter_map(|blob| {
         let repository = repositories.get(&blob.descriptor.digest)?;
         Some(Wanted {
             repository: (*repository).clone(),

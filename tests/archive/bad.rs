@@ -60,8 +60,8 @@ fn all() -> Vec<Case> {
 fn findings(case: &Case) -> (Vec<&'static str>, Vec<String>) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&case.bytes).unwrap();
-    let content = match open(file.path()) {
-        Ok(content) => content,
+    let layout = match open(file.path()) {
+        Ok(layout) => layout,
         Err(Error::Refused(finding)) => {
             let message = finding.to_string();
             let at = file.path().display().to_string();
@@ -79,7 +79,7 @@ fn findings(case: &Case) -> (Vec<&'static str>, Vec<String>) {
         max_layer_size: 1 << 20,
         ..Options::default()
     };
-    let mut report = check(&*content, &options);
+    let mut report = check(&*layout, &options);
     if report.is_good() {
         return (vec!["good"], Vec::new());
     }
@@ -149,9 +149,9 @@ fn testdata_is_what_the_programs_make() {
 fn an_interrupt_ends_a_verification() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&crate::images::Sample::plain().tar()).unwrap();
-    let content = open(file.path()).unwrap();
+    let layout = open(file.path()).unwrap();
     let interrupt = Interrupt::default();
     interrupt.stop();
-    let outcome = verify(&*content, &Options::default(), &Silent, &interrupt);
+    let outcome = verify(&*layout, &Options::default(), &Silent, &interrupt);
     assert!(matches!(outcome, Err(Error::Interrupted)));
 }

@@ -345,8 +345,8 @@ fn what_is_wrong_with_a_folder_of_skopeo_is_found() {
     let changed = |change: &dyn Fn(&Path)| {
         let folder = folder(&spaced(), &blobs);
         change(folder.path());
-        let content = open(folder.path()).unwrap();
-        codes(&check(&*content, &verify::Options::default())).join(" ")
+        let layout = open(folder.path()).unwrap();
+        codes(&check(&*layout, &verify::Options::default())).join(" ")
     };
     assert_eq!(changed(&|_| ()), "");
     let remove = |at: &Path| fs::remove_file(at.join(layer)).unwrap();

@@ -29,7 +29,7 @@ fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
 fn docker_save(path: &Path) -> DockerSave {
     match any(path) {
         Ok(Opened::DockerSave(save)) => save,
-        Ok(Opened::Layout(content)) => panic!("{} is taken for a layout", content.label()),
+        Ok(Opened::Layout(layout)) => panic!("{} is taken for a layout", layout.label()),
         Err(error) => panic!("{error}"),
     }
 }

@@ -23,14 +23,14 @@ fn is_found(file: &mut File, bytes: &[u8], expected: &Digest) -> bool {
     file.set_len(0).unwrap();
     file.write_all(bytes).unwrap();
     let segments = Segments::of_file("x", file.try_clone().unwrap(), Path::new("x")).unwrap();
-    let Ok(Opened::Layout(content)) = Opened::tar(segments, &archive::Options::default()) else {
+    let Ok(Opened::Layout(layout)) = Opened::tar(segments, &archive::Options::default()) else {
         return true;
     };
     let options = Options {
         jobs: NonZeroUsize::MIN,
         ..Options::default()
     };
-    content.digest() != *expected || !check(&*content, &options).is_good()
+    layout.digest() != *expected || !check(&*layout, &options).is_good()
 }
 
 struct Bench {
@@ -151,9 +151,9 @@ proptest::proptest! {
         let at = cut.min(whole.len());
         std::fs::write(folder.path().join("i.001"), &whole[..at]).unwrap();
         std::fs::write(folder.path().join("i.002"), &whole[at..]).unwrap();
-        let content = crate::good::open(&folder.path().join("i")).unwrap();
+        let layout = crate::good::open(&folder.path().join("i")).unwrap();
         let options = Options { jobs: NonZeroUsize::new(jobs).unwrap(), ..Options::default() };
-        let report = check(&*content, &options);
+        let report = check(&*layout, &options);
         proptest::prop_assert!(report.is_good());
         let mut hasher = Hasher::sha256();
         hasher.update(head);

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use sealift::archive::content::Content;
+use sealift::archive::layout::Layout;
 use sealift::archive::verify::{self, Report, verify};
 use sealift::archive::{self, Options};
 use sealift::interrupt::Interrupt;
@@ -15,12 +15,12 @@ use tar::EntryType;
 use crate::images::{self, GZIP, OCI_MANIFEST, PLAIN, Sample, ZSTD, blob, descriptor, layer, plain};
 use crate::tape::{Tape, header, length};
 
-pub fn open(path: &Path) -> sealift::Result<Box<dyn Content>> {
+pub fn open(path: &Path) -> sealift::Result<Box<dyn Layout>> {
     archive::open(&[path.to_path_buf()], &Options::default())
 }
 
-pub fn check(content: &dyn Content, options: &verify::Options) -> Report {
-    verify(content, options, &Silent, &Interrupt::default()).unwrap()
+pub fn check(layout: &dyn Layout, options: &verify::Options) -> Report {
+    verify(layout, options, &Silent, &Interrupt::default()).unwrap()
 }
 
 /// Codes of all findings, errors and notes, sorted.
@@ -38,8 +38,8 @@ pub fn codes(report: &Report) -> Vec<&'static str> {
 fn verified(bytes: &[u8]) -> (Report, Vec<&'static str>) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
-    let content = open(file.path()).unwrap_or_else(|error| panic!("{error}"));
-    let report = check(&*content, &verify::Options::default());
+    let layout = open(file.path()).unwrap_or_else(|error| panic!("{error}"));
+    let report = check(&*layout, &verify::Options::default());
     let codes = codes(&report);
     (report, codes)
 }
@@ -144,7 +144,7 @@ fn forms_of_the_tar_make_no_difference() {
     }
 }
 
-fn open_bytes(bytes: &[u8]) -> sealift::Result<Box<dyn Content>> {
+fn open_bytes(bytes: &[u8]) -> sealift::Result<Box<dyn Layout>> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
     open(file.path())
@@ -163,24 +163,24 @@ fn the_tar_crate_reads_and_writes_the_same() {
         builder.append_data(&mut header, name, data.as_slice()).unwrap();
     }
     let bytes = builder.into_inner().unwrap();
-    let content = open_bytes(&bytes).unwrap();
+    let layout = open_bytes(&bytes).unwrap();
     let mut archive = tar::Archive::new(bytes.as_slice());
     for entry in archive.entries().unwrap() {
         let entry = entry.unwrap();
         let name = entry.path().unwrap().display().to_string();
         if let Ok(Some(digest)) = archive::format::digest_of_path(&name) {
-            let extent = &content.stored(&digest).unwrap().extents[0];
+            let extent = &layout.stored(&digest).unwrap().extents[0];
             assert_eq!(
                 (extent.offset, extent.length),
                 (entry.raw_file_position(), entry.size()),
                 "{name}"
             );
         } else if name.starts_with("notes/") {
-            assert_eq!(content.unknown_files(), [name]);
+            assert_eq!(layout.unknown_files(), [name]);
         }
     }
     assert_eq!(
-        codes(&check(&*content, &verify::Options::default())),
+        codes(&check(&*layout, &verify::Options::default())),
         ["unknown-file"]
     );
 }
@@ -342,8 +342,8 @@ fn parts_folders_and_compressed_archives_are_read_as_they_are() {
         std::fs::write(file, data).unwrap();
     }
     for name in ["cut.tar", "cut.tar.001", "i.tar.gz", "i.tar.zst", "layout"] {
-        let content = open(&path(name)).unwrap();
-        let report = check(&*content, &verify::Options::default());
+        let layout = open(&path(name)).unwrap();
+        let report = check(&*layout, &verify::Options::default());
         assert_eq!(codes(&report), [""; 0], "{name}");
         assert_eq!((report.blobs, report.layers.len()), (3, 1), "{name}");
         assert_eq!(report.label, path(name).display().to_string());
@@ -371,8 +371,8 @@ fn only_a_selection_is_looked_at() {
     let bytes = Tape::default().files(&blobs).files(&both.files()).end();
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&bytes).unwrap();
-    let content = open(file.path()).unwrap();
-    let all = check(&*content, &verify::Options::default());
+    let layout = open(file.path()).unwrap();
+    let all = check(&*layout, &verify::Options::default());
     assert!(!all.is_good());
     assert_eq!(
         all.images.iter().map(|image| image.is_good).collect::<Vec<_>>(),
@@ -381,7 +381,7 @@ fn only_a_selection_is_looked_at() {
     assert_eq!(codes(&all), ["digest-differs", "manifest-json"]);
     let selection = Some([Digest::sha256(good.manifest.to_string().as_bytes())].into());
     let one = check(
-        &*content,
+        &*layout,
         &verify::Options {
             selection,
             ..verify::Options::default()
@@ -398,25 +398,25 @@ fn a_quick_verification_leaves_diff_ids_out() {
     sample.reseal();
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&sample.tar()).unwrap();
-    let content = open(file.path()).unwrap();
+    let layout = open(file.path()).unwrap();
     assert_eq!(
-        codes(&check(&*content, &verify::Options::default())),
+        codes(&check(&*layout, &verify::Options::default())),
         ["diff-id-differs"]
     );
     let quick = verify::Options {
         quick: true,
         ..verify::Options::default()
     };
-    assert!(check(&*content, &quick).is_good());
+    assert!(check(&*layout, &quick).is_good());
 }
 
 #[test]
 fn an_archive_is_the_expected_one_or_refused() {
     let sample = Sample::plain();
-    let content = open_bytes(&sample.tar()).unwrap();
-    let right = content.digest();
-    assert!(verify::expect(&*content, &right).is_ok());
-    let error = verify::expect(&*content, &Digest::sha256(b"")).unwrap_err();
+    let layout = open_bytes(&sample.tar()).unwrap();
+    let right = layout.digest();
+    assert!(verify::expect(&*layout, &right).is_ok());
+    let error = verify::expect(&*layout, &Digest::sha256(b"")).unwrap_err();
     assert!(
         error
             .to_string()
@@ -429,9 +429,9 @@ fn an_archive_is_the_expected_one_or_refused() {
 fn a_file_that_shrinks_after_it_was_opened_is_unread() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), Sample::plain().tar()).unwrap();
-    let content = open(file.path()).unwrap();
+    let layout = open(file.path()).unwrap();
     file.as_file().set_len(3600).unwrap();
-    let report = check(&*content, &verify::Options::default());
+    let report = check(&*layout, &verify::Options::default());
     assert!(!report.is_good() && !report.images[0].is_good);
     let error = report.into_good().unwrap_err();
     assert_eq!(error.exit_code(), 3);
@@ -456,13 +456,13 @@ fn many_layers_over_any_number_of_threads_give_the_same() {
         }
     });
     let sample = Sample::new(layers.collect());
-    let content = open_bytes(&sample.tar()).unwrap();
+    let layout = open_bytes(&sample.tar()).unwrap();
     for jobs in [1, 2, 3, 16, 40] {
         let options = verify::Options {
             jobs: std::num::NonZeroUsize::new(jobs).unwrap(),
             ..verify::Options::default()
         };
-        let report = check(&*content, &options);
+        let report = check(&*layout, &options);
         assert_eq!(codes(&report), [""; 0], "{jobs}");
         assert_eq!((report.layers.len(), report.blobs), (9, 11), "{jobs}");
     }
@@ -482,11 +482,11 @@ fn pipes_are_spooled() {
     for compress in [false, true] {
         let bytes = Sample::plain().tar();
         let bytes = if compress { images::gzip(&bytes) } else { bytes };
-        let content = std::thread::scope(|scope| {
+        let layout = std::thread::scope(|scope| {
             scope.spawn(|| std::fs::write(&path, &bytes).unwrap());
             open(&path).unwrap()
         });
-        assert!(check(&*content, &verify::Options::default()).is_good());
+        assert!(check(&*layout, &verify::Options::default()).is_good());
     }
 }
 
@@ -507,8 +507,8 @@ fn links_in_a_folder_are_not_followed() {
     let elsewhere = folder.path().join("ingest/layer");
     std::fs::rename(&layer, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &layer).unwrap();
-    let content = open(folder.path()).unwrap();
-    assert!(content.check_opening().is_err());
-    let report = check(&*content, &verify::Options::default());
+    let layout = open(folder.path()).unwrap();
+    assert!(layout.check_opening().is_err());
+    let report = check(&*layout, &verify::Options::default());
     assert_eq!(codes(&report), ["missing", "not-a-file", "unknown-file"]);
 }

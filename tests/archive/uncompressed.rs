@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use sealift::archive::content::Content;
+use sealift::archive::layout::Layout;
 use sealift::archive::source::ArchiveSource;
 use sealift::archive::verify::{self, Report};
 use sealift::image::Graph;
@@ -156,7 +156,7 @@ fn source(path: &Path) -> ArchiveSource {
 }
 
 /// Saves from a source; the annotations of the only image, but for names, and the archive.
-fn saved(source: &dyn Source, names: &[&str]) -> (Vec<Value>, Box<dyn Content>) {
+fn saved(source: &dyn Source, names: &[&str]) -> (Vec<Value>, Box<dyn Layout>) {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("again.tar");
     let names: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
@@ -166,17 +166,17 @@ fn saved(source: &dyn Source, names: &[&str]) -> (Vec<Value>, Box<dyn Content>) 
     };
     let to = Output::File(&target);
     save::save(source, &names, &options, to, &Silent, &Interrupt::default()).unwrap();
-    let content = open(&target).unwrap();
-    let report = check(&*content, &verify::Options::default());
+    let layout = open(&target).unwrap();
+    let report = check(&*layout, &verify::Options::default());
     assert_eq!(codes(&report), [""; 0]);
-    let index: Value = serde_json::from_slice(content.index()).unwrap();
+    let index: Value = serde_json::from_slice(layout.index()).unwrap();
     let annotations = index["manifests"].as_array().unwrap().iter().map(|entry| {
         let mut annotations = entry["annotations"].clone();
         let map = annotations.as_object_mut().unwrap();
         map.retain(|key, _| key.starts_with("dev.sealift") && key != "dev.sealift.reference");
         annotations
     });
-    (annotations.collect(), content)
+    (annotations.collect(), layout)
 }
 
 #[test]
@@ -185,9 +185,9 @@ fn provenance_that_is_not_understood_is_no_fault() {
         let mut sample = three();
         sample.index["manifests"][0]["annotations"][PROVENANCE] = text.into();
         let archive = file(&sample.tar());
-        let content = open(archive.path()).unwrap();
-        assert!(content.entries()[0].origins.is_none(), "{text}");
-        let found = check(&*content, &verify::Options::default());
+        let layout = open(archive.path()).unwrap();
+        assert!(layout.entries()[0].origins.is_none(), "{text}");
+        let found = check(&*layout, &verify::Options::default());
         assert!(found.is_good(), "{text}: {:?}", found.findings);
     }
 }
@@ -203,9 +203,9 @@ fn saving_from_an_archive_keeps_what_is_told() {
     });
     let archive = file(&sample.tar());
     for name in ["app:1".to_string(), format!("app@{root}")] {
-        let (annotations, content) = saved(&source(archive.path()), &[&name]);
+        let (annotations, layout) = saved(&source(archive.path()), &[&name]);
         assert_eq!(annotations, std::slice::from_ref(&told), "{name}");
-        assert!(content.stored(&Digest::sha256(&plain("one"))).is_some());
+        assert!(layout.stored(&Digest::sha256(&plain("one"))).is_some());
     }
 
     // As a substitute, by name and by the digest that was recorded; its own digest names nothing.
@@ -304,9 +304,9 @@ fn one_platform_of_an_index_keeps_its_part() {
     let (annotations, _) = saved(&source, &[&format!("app@{}", root(&three()))]);
     assert_eq!(annotations[0][UNCOMPRESSED], one);
     assert_eq!(again(&annotations[0]), self::said());
-    let (annotations, content) = saved(&source, &[&format!("app@{}", root(&other))]);
+    let (annotations, layout) = saved(&source, &[&format!("app@{}", root(&other))]);
     assert_eq!(annotations[0].get(UNCOMPRESSED), None);
-    assert!(content.stored(&Digest::sha256(&plain("one"))).is_none());
+    assert!(layout.stored(&Digest::sha256(&plain("one"))).is_none());
     assert_eq!(again(&annotations[0]).layers.len(), 2);
 }
 
@@ -323,21 +323,21 @@ fn in_a_merged_archive_the_stored_layer_counts_where_it_is() {
         Box::new(source(first.path())) as Box<dyn Source>,
         Box::new(source(second.path())),
     ]);
-    let (annotations, content) = saved(&several, &["app:1", "base:1"]);
+    let (annotations, layout) = saved(&several, &["app:1", "base:1"]);
     assert!(annotations[0].get(UNCOMPRESSED).is_some(), "{annotations:?}");
     assert_eq!(annotations[1], json!({}));
     // Read again, the layer is there as it was stored, and nothing is missing of the image.
-    let entry = &content.entries()[0];
-    let mut fetch = |descriptor: &sealift::oci::Descriptor| content.metadata(descriptor);
+    let entry = &layout.entries()[0];
+    let mut fetch = |descriptor: &sealift::oci::Descriptor| layout.metadata(descriptor);
     let graph = Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch).unwrap();
-    let provenance = content.provenance(entry, &graph);
+    let provenance = layout.provenance(entry, &graph);
     assert!(provenance.uncompressed.is_empty());
     let one = Digest::sha256(&images::gzip(&plain("one")));
     assert_eq!(provenance.origins.unwrap().layers[&one], LayerOrigin::Stored);
     assert_eq!(graph.images[0].manifest.layers[0].media_type.to_string(), GZIP);
-    let (annotations, content) = saved(&ArchiveSource::new(content).unwrap(), &["app:1"]);
+    let (annotations, layout) = saved(&ArchiveSource::new(layout).unwrap(), &["app:1"]);
     assert_eq!(annotations[0].get(UNCOMPRESSED), None);
-    assert!(content.stored(&one).is_some() && content.stored(&Digest::sha256(&plain("one"))).is_none());
+    assert!(layout.stored(&one).is_some() && layout.stored(&Digest::sha256(&plain("one"))).is_none());
 }
 
 #[test]
@@ -350,9 +350,9 @@ fn two_archives_complement_each_other() {
     let (first, second) = (file(&sample.tar()), file(&base.tar()));
     let contents = [open(first.path()).unwrap(), open(second.path()).unwrap()];
     let mut candidates = Candidates::default();
-    for (content, expected) in contents.iter().zip([2, 1]) {
-        let report = check(&**content, &verify::Options::default());
-        candidates.add(&**content, &report).unwrap();
+    for (layout, expected) in contents.iter().zip([2, 1]) {
+        let report = check(&**layout, &verify::Options::default());
+        candidates.add(&**layout, &report).unwrap();
         assert_eq!(candidates.images[0].provenance.uncompressed.len(), expected);
     }
     let two = Digest::sha256(&images::zstd(&plain("two")));

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 
 use sealift::Error;
 use sealift::archive::View;
-use sealift::archive::content::Content;
+use sealift::archive::layout::Layout;
 use sealift::archive::view::Item;
 use sealift::oci::{Descriptor, Digest, MediaType};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::tape::length;
 struct Shown {
     sample: Sample,
     file: tempfile::NamedTempFile,
-    content: Box<dyn Content>,
+    layout: Box<dyn Layout>,
 }
 
 fn shown() -> Shown {
@@ -30,12 +30,8 @@ fn shown() -> Shown {
     ]);
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&sample.tar()).unwrap();
-    let content = open(file.path()).unwrap();
-    Shown {
-        sample,
-        file,
-        content,
-    }
+    let layout = open(file.path()).unwrap();
+    Shown { sample, file, layout }
 }
 
 fn descriptor(layer: &Value) -> Descriptor {
@@ -75,7 +71,7 @@ impl Shown {
     /// Everything that came, and how it ended.
     fn stream(&self, items: Vec<Item>) -> (Vec<u8>, Result<(), Error>) {
         let view = View::new(items).unwrap();
-        let mut reader = view.open(&*self.content);
+        let mut reader = view.open(&*self.layout);
         let mut all = Vec::new();
         let mut buffer = [0; 5000];
         loop {
@@ -130,7 +126,7 @@ fn any_reader_of_tars_sees_the_entries_with_names_last() {
 fn content_that_changed_since_it_was_verified_ends_the_stream() {
     for (layer, uncompressed) in [(0, true), (0, false), (2, false)] {
         let shown = shown();
-        let stored = shown.content.stored(&shown.stored(layer).digest).unwrap();
+        let stored = shown.layout.stored(&shown.stored(layer).digest).unwrap();
         let mut bytes = std::fs::read(shown.file.path()).unwrap();
         let last = stored.extents[0].offset + stored.size - 1;
         bytes[usize::try_from(last).unwrap()] ^= 1;

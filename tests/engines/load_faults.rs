@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use sealift::archive::{self, Content};
+use sealift::archive::{self, Layout};
 use sealift::docker::endpoint::Environment;
 use sealift::docker::{self, Docker};
 use sealift::image::Graph;
@@ -123,11 +123,11 @@ fn a_name_of_two_images_is_given_to_none(engine: Engine, store: Store) {
 on_every_engine!(a_name_of_two_images_is_given_to_none);
 
 /// What is offered without having been verified.
-fn unverified<'a>(content: &'a dyn Content) -> Candidates<'a> {
-    let images = content.entries().iter().map(|entry| {
-        let mut fetch = |descriptor: &_| content.metadata(descriptor);
+fn unverified<'a>(layout: &'a dyn Layout) -> Candidates<'a> {
+    let images = layout.entries().iter().map(|entry| {
+        let mut fetch = |descriptor: &_| layout.metadata(descriptor);
         Candidate {
-            content,
+            layout,
             reference: entry.reference.clone(),
             graph: Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch)
                 .unwrap()
@@ -160,8 +160,8 @@ fn the_engines_own_refusal_is_understood(engine: Engine, store: Store) {
 
     let daemon = Daemon::start(engine, store);
     let loader = Loader::beside(&daemon);
-    let content = archive::open(&[images.path()], &archive::Options::default()).unwrap();
-    let candidates = unverified(&*content);
+    let layout = archive::open(&[images.path()], &archive::Options::default()).unwrap();
+    let candidates = unverified(&*layout);
     let docker = loader.connect().unwrap();
     let plan = docker
         .plan(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sealift::archive::{self, Content, verify};
+use sealift::archive::{self, Layout, verify};
 use sealift::docker::attach::Rules;
 use sealift::docker::attach::folder::Folder;
 use sealift::docker::endpoint::Environment;
@@ -92,12 +92,12 @@ impl Loader {
 
     /// Verifies, then does with the candidates what `what` says.
     pub fn with_candidates<T>(&self, images: &Images, what: impl FnOnce(&Docker, &Candidates<'_>) -> T) -> T {
-        let content = archive::open(&[images.path()], &archive::Options::default()).unwrap();
-        let content: &dyn Content = &*content;
+        let layout = archive::open(&[images.path()], &archive::Options::default()).unwrap();
+        let layout: &dyn Layout = &*layout;
         let interrupt = Interrupt::default();
-        let report = verify::verify(content, &verify::Options::default(), &Silent, &interrupt).unwrap();
+        let report = verify::verify(layout, &verify::Options::default(), &Silent, &interrupt).unwrap();
         let mut candidates = Candidates::default();
-        candidates.add(content, &report).unwrap();
+        candidates.add(layout, &report).unwrap();
         what(&self.connect().unwrap(), &candidates)
     }
 

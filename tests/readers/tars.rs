@@ -615,14 +615,14 @@ fn is_layer(bytes: &[u8]) -> bool {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&sample.tar()).unwrap();
     let segments = Segments::of_file("t", file, std::path::Path::new("t")).unwrap();
-    let Ok(Opened::Layout(content)) = Opened::tar(segments, &Options::default()) else {
+    let Ok(Opened::Layout(layout)) = Opened::tar(segments, &Options::default()) else {
         panic!("the archive around it is good");
     };
     let options = verify::Options {
         jobs: std::num::NonZeroUsize::MIN,
         ..verify::Options::default()
     };
-    let report = verify::verify(&*content, &options, &Silent, &Interrupt::default()).unwrap();
+    let report = verify::verify(&*layout, &options, &Silent, &Interrupt::default()).unwrap();
     let codes: Vec<_> = report
         .findings
         .iter()

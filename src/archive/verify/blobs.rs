@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
 use super::{Layer, Options};
-use crate::archive::content::Content;
 use crate::archive::layer_tar::LayerTar;
+use crate::archive::layout::Layout;
 use crate::blob::BlobReader;
 use crate::blob::Stored;
 use crate::blob::decompress::Decompressor;
@@ -59,7 +59,7 @@ impl Job {
 }
 
 struct Work<'a> {
-    content: &'a dyn Content,
+    content: &'a dyn Layout,
     jobs: Vec<Job>,
     next: AtomicUsize,
     /// Threads that may be started: idle cores.
@@ -75,7 +75,7 @@ struct Work<'a> {
 ///
 /// [`Error::Interrupted`].
 pub(super) fn check_all(
-    content: &dyn Content,
+    content: &dyn Layout,
     mut jobs: Vec<Job>,
     options: &Options,
     progress: &dyn Progress,

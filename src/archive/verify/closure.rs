@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::documents::{Blob, ManifestNode, Node, NodeContent, Nodes};
 use super::place_of;
-use crate::archive::content::Content;
 use crate::archive::format::Entry;
+use crate::archive::layout::Layout;
 use crate::error::{Error, Finding, Problem};
 use crate::image::choice::Contest;
 use crate::image::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH, MAX_DESCRIPTORS};
@@ -17,7 +17,7 @@ use crate::oci::{Descriptor, Digest, Kind, MediaType, Platform, Reference};
 
 /// The state for all images together.
 pub(super) struct Closure<'a> {
-    pub content: &'a dyn Content,
+    pub content: &'a dyn Layout,
     pub findings: Vec<Finding>,
     pub unread: Vec<Error>,
     /// Every blob that is referred to, present or not.
@@ -92,7 +92,7 @@ impl Walk<'_> {
 }
 
 impl<'a> Closure<'a> {
-    pub fn new(content: &'a dyn Content) -> Closure<'a> {
+    pub fn new(content: &'a dyn Layout) -> Closure<'a> {
         Closure {
             content,
             findings: Vec::new(),

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use super::closure::{Closure, Followed, Walked};
 use super::documents::{ManifestNode, Nodes};
-use crate::archive::content::Content;
 use crate::archive::format::{DockerImage, FORMAT, MANIFEST, MANIFEST_JSON, PREFERRED, digest_of_path};
+use crate::archive::layout::Layout;
 use crate::error::{Finding, Problem};
 use crate::image::choice;
 use crate::oci::{Digest, Document, Index, MediaType, Platform, Reference, json, schema};
@@ -93,7 +93,7 @@ struct Nameless {
 
 /// `index.json`, if sealift wrote the archive: then `manifest.json` must be present and be the one that sealift
 /// writes for it. A layout folder says that it has none.
-fn ours(content: &dyn Content) -> Option<Index> {
+fn ours(content: &dyn Layout) -> Option<Index> {
     match Document::parse(&MediaType::new(MediaType::OCI_INDEX), content.index().to_vec()) {
         Ok(Document::Index(index)) if index.annotations.contains_key(FORMAT) => Some(index),
         _ => None,

@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::content::Content;
 use super::format::digest_of_path;
+use super::layout::Layout;
 use crate::blob::decompress::DEFAULT_LIMIT;
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::image::provenance::Evidence;
@@ -164,7 +164,7 @@ impl Report {
 /// # Errors
 ///
 /// [`Error::Refused`] with both digests.
-pub fn expect(content: &dyn Content, expected: &Digest) -> Result<()> {
+pub fn expect(content: &dyn Layout, expected: &Digest) -> Result<()> {
     let found = expected.of_same_algorithm(content.index());
     if found == *expected {
         return Ok(());
@@ -180,7 +180,7 @@ pub fn expect(content: &dyn Content, expected: &Digest) -> Result<()> {
 ///
 /// [`Error::Interrupted`] only: everything else is in the report.
 pub fn verify(
-    content: &dyn Content,
+    content: &dyn Layout,
     options: &Options,
     progress: &dyn Progress,
     interrupt: &Interrupt,
@@ -244,7 +244,7 @@ impl Report {
     }
 
     /// Adds the result of hashing a blob.
-    fn take(&mut self, content: &dyn Content, digest: Digest, outcome: Outcome, is_known: bool) {
+    fn take(&mut self, content: &dyn Layout, digest: Digest, outcome: Outcome, is_known: bool) {
         self.blobs += 1;
         self.bytes = self.bytes.saturating_add(size_of(content, &digest));
         let problems = match outcome {
@@ -272,12 +272,12 @@ impl Report {
     }
 }
 
-fn size_of(content: &dyn Content, digest: &Digest) -> u64 {
+fn size_of(content: &dyn Layout, digest: &Digest) -> u64 {
     content.stored(digest).map_or(0, |stored| stored.size)
 }
 
 /// The place of a blob, for messages.
-fn place_of(content: &dyn Content, digest: &Digest) -> Place {
+fn place_of(content: &dyn Layout, digest: &Digest) -> Place {
     let place = Place::blob(*digest).within(content.label());
     match content.stored(digest) {
         Some(stored) => stored.locate(place),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::closure::{Closure, Walked};
-use crate::archive::content::Content;
+use crate::archive::layout::Layout;
 use crate::error::Problem;
 use crate::image::provenance::Evidence;
 use crate::oci::{Config, Descriptor, Digest, Document, Kind, MediaType, Platform};
@@ -46,7 +46,7 @@ enum Leads {
 }
 
 struct Documents<'a> {
-    content: &'a dyn Content,
+    content: &'a dyn Layout,
     known: HashMap<Digest, Leads>,
 }
 
@@ -81,7 +81,7 @@ impl Documents<'_> {
 }
 
 /// Reads a document of unknown media type.
-fn read(content: &dyn Content, digest: &Digest) -> Option<Leads> {
+fn read(content: &dyn Layout, digest: &Digest) -> Option<Leads> {
     let size = content.stored(digest)?.size;
     let types = [
         MediaType::OCI_MANIFEST,

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use self::journal::Journal;
 use self::remains::{Kept, Remains};
 use self::segments::Segments;
-use super::Layout;
+use super::TarPlan;
 use crate::blob::Verified;
 use crate::dir::Located;
 use crate::error::{Error, Place, Problem, Result};
@@ -61,7 +61,7 @@ pub struct Options {
 
 /// An archive that is being written to a file or to parts. It has no final name before it is published.
 pub struct Writer {
-    layout: Arc<Layout>,
+    plan: Arc<TarPlan>,
     target: Located,
     options: Options,
     workplace: Arc<Workplace>,
@@ -85,14 +85,14 @@ impl Writer {
     /// at `target` is unchanged.
     pub fn create(
         target: Located,
-        layout: Arc<Layout>,
+        plan: Arc<TarPlan>,
         options: &Options,
         interrupt: &Interrupt,
     ) -> Result<Writer> {
-        let parts = segments::cut(layout.size(), options.split)?;
+        let parts = segments::cut(plan.size(), options.split)?;
         publish::check(&target, &parts, options.split.is_some())?;
         let workplace = Arc::new(Workplace::claim(&target)?);
-        let remains = match Remains::find(&workplace, &target, &layout, &parts, options) {
+        let remains = match Remains::find(&workplace, &target, &plan, &parts, options) {
             Ok(remains) => remains,
             Err(error) => {
                 // Data of an earlier run stays, but nothing of this one.
@@ -113,13 +113,13 @@ impl Writer {
                 }
             }
         });
-        let places = layout
+        let places = plan
             .blobs()
             .iter()
             .map(|blob| (blob.descriptor.digest, blob.offset))
             .collect();
         let writer = Writer {
-            layout,
+            plan,
             target,
             options: options.clone(),
             workplace,
@@ -134,7 +134,7 @@ impl Writer {
         };
         if !writer.is_ordered {
             writer.segments.stretch()?;
-            writer.write_runs(writer.layout.names_at())?;
+            writer.write_runs(writer.plan.names_at())?;
         }
         Ok(writer)
     }
@@ -146,8 +146,8 @@ impl Writer {
     /// If a planned blob has no proof, or a file cannot be written, synced or renamed. After a failed sync
     /// nothing is kept, because the system may return bytes that the disk does not have.
     pub fn seal(mut self, proofs: &[Verified]) -> Result<Vec<PathBuf>> {
-        prove(&self.layout, proofs)?;
-        self.write_runs(self.layout.size())?;
+        prove(&self.plan, proofs)?;
+        self.write_runs(self.plan.size())?;
         if let Err(error) = self.segments.sync() {
             self.options.resume = false;
             return Err(error);
@@ -171,7 +171,7 @@ impl Writer {
     /// Writes the runs before an offset that are not written yet.
     fn write_runs(&self, before: u64) -> Result<()> {
         let mut written = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(run) = self.layout.runs().get(*written).filter(|run| run.offset < before) {
+        while let Some(run) = self.plan.runs().get(*written).filter(|run| run.offset < before) {
             self.segments.write(run.offset, &run.bytes)?;
             *written += 1;
         }
@@ -280,13 +280,13 @@ fn write_out(at: u64, done: u64, size: u64) -> Option<Range<u64>> {
     (start < end).then_some(start..end)
 }
 
-/// Checks that every blob of the layout has its proof.
-fn prove(layout: &Layout, proofs: &[Verified]) -> Result<()> {
+/// Checks that every blob of the plan has its proof.
+fn prove(plan: &TarPlan, proofs: &[Verified]) -> Result<()> {
     let proven: HashSet<(&Digest, u64)> = proofs
         .iter()
         .map(|proof| (proof.digest(), proof.size()))
         .collect();
-    for blob in layout.blobs() {
+    for blob in plan.blobs() {
         if !proven.contains(&(&blob.descriptor.digest, blob.descriptor.size)) {
             return Err(Error::refused(
                 Place::blob(blob.descriptor.digest),

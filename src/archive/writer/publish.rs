@@ -15,7 +15,7 @@ use rustix::fs::{Access, AtFlags, FileType, accessat};
 
 use super::segments::Segments;
 use super::workplace::Workplace;
-use crate::archive::layout;
+use crate::archive::tar_plan;
 use crate::dir::{Dir, Located};
 use crate::error::{Error, Result};
 use crate::escape::shell_word;
@@ -197,7 +197,7 @@ fn is_ours(dir: &Dir, name: &OsString) -> bool {
     let mut start = [0; 512];
     dir.open_file(name)
         .is_ok_and(|mut file| file.read_exact(&mut start).is_ok())
-        && layout::first_block().is_ok_and(|block| block == start)
+        && tar_plan::first_block().is_ok_and(|block| block == start)
 }
 
 /// Syncs renames to disk.

@@ -1,4 +1,4 @@
-//! Data of an interrupted run, and the files to continue with: the same files if the layout is unchanged, else
+//! Data of an interrupted run, and the files to continue with: the same files if the plan is unchanged, else
 //! new ones into which the old blobs are copied.
 
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use super::medium::Medium;
 use super::publish::part_name;
 use super::segments::{Segment, Segments};
 use super::workplace::Workplace;
-use super::{Layout, Options};
+use super::{Options, TarPlan};
 use crate::dir::{Dir, Located};
 use crate::error::{Error, Result};
 use crate::oci::Digest;
@@ -53,12 +53,12 @@ impl Remains {
     pub fn find(
         workplace: &Workplace,
         target: &Located,
-        layout: &Layout,
+        plan: &TarPlan,
         parts: &[Range<u64>],
         options: &Options,
     ) -> Result<Remains> {
         let folder = workplace.folder();
-        let (current, mut older) = sets(folder, layout, parts, options);
+        let (current, mut older) = sets(folder, plan, parts, options);
         let held = kept_files(&current)
             .filter_map(|name| folder.open_file(name).ok()?.metadata().ok())
             .fold(0u64, |sum, meta| {
@@ -88,9 +88,9 @@ impl Remains {
     }
 }
 
-/// The files to continue with, and older ones with blobs of the layout.
-fn sets(folder: &Dir, layout: &Layout, parts: &[Range<u64>], options: &Options) -> (Set, Vec<Set>) {
-    let wanted: HashMap<Digest, u64> = layout
+/// The files to continue with, and older ones with blobs of the plan.
+fn sets(folder: &Dir, plan: &TarPlan, parts: &[Range<u64>], options: &Options) -> (Set, Vec<Set>) {
+    let wanted: HashMap<Digest, u64> = plan
         .blobs()
         .iter()
         .map(|blob| (blob.descriptor.digest, blob.offset))
@@ -114,7 +114,7 @@ fn sets(folder: &Dir, layout: &Layout, parts: &[Range<u64>], options: &Options) 
         is_split: options.split.is_some(),
         blobs: Vec::new(),
     };
-    // If the layout is unchanged, nothing needs to be copied.
+    // If the plan is unchanged, nothing needs to be copied.
     let fits = |set: &Set| {
         set.is_split == fresh.is_split
             && set.lengths == fresh.lengths

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::super::Layout;
+use super::super::TarPlan;
 use super::{prove, segments};
 use crate::blob::Verified;
 use crate::error::{Error, Place, Problem, Result};
@@ -13,7 +13,7 @@ use crate::transfer::Sink;
 
 /// An archive that is being written to a pipe. A truncated one names nothing, because the names come last.
 pub struct Stream<'a> {
-    layout: &'a Layout,
+    plan: &'a TarPlan,
     label: &'a Path,
     state: Mutex<State<'a>>,
 }
@@ -28,9 +28,9 @@ struct State<'a> {
 
 impl<'a> Stream<'a> {
     /// Starts an archive; `label` is the pipe's name in messages.
-    pub fn new(label: &'a Path, layout: &'a Layout, out: &'a mut (dyn Write + Send)) -> Stream<'a> {
+    pub fn new(label: &'a Path, plan: &'a TarPlan, out: &'a mut (dyn Write + Send)) -> Stream<'a> {
         Stream {
-            layout,
+            plan,
             label,
             state: Mutex::new(State { out, at: 0, runs: 0 }),
         }
@@ -42,8 +42,8 @@ impl<'a> Stream<'a> {
     ///
     /// If a planned blob has no proof, or the pipe cannot be written.
     pub fn seal(self, proofs: &[Verified]) -> Result<()> {
-        prove(self.layout, proofs)?;
-        self.write_runs(self.layout.size())?;
+        prove(self.plan, proofs)?;
+        self.write_runs(self.plan.size())?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let at = state.at;
         state
@@ -53,7 +53,7 @@ impl<'a> Stream<'a> {
     }
 
     fn place(&self, blob: &Descriptor) -> Result<u64> {
-        let mut blobs = self.layout.blobs().iter();
+        let mut blobs = self.plan.blobs().iter();
         blobs
             .find(|planned| planned.descriptor.digest == blob.digest)
             .map(|planned| planned.offset)
@@ -62,12 +62,7 @@ impl<'a> Stream<'a> {
 
     fn write_runs(&self, before: u64) -> Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(run) = self
-            .layout
-            .runs()
-            .get(state.runs)
-            .filter(|run| run.offset < before)
-        {
+        while let Some(run) = self.plan.runs().get(state.runs).filter(|run| run.offset < before) {
             self.put(&mut state, run.offset, &run.bytes)?;
             state.runs += 1;
         }

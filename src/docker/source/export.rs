@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufReader, Read};
 use std::sync::OnceLock;
 
-use crate::archive::{self, Content, Opened, format};
+use crate::archive::{self, Layout, Opened, format};
 use crate::blob::Stored;
 use crate::blob::Uncompressed;
 use crate::docker::api::info::Store;
@@ -121,7 +121,7 @@ enum Stream {
     /// The classic store's.
     Saved(Box<DockerSaveStore>),
     /// The containerd store's.
-    Layout(Box<dyn Content>),
+    Layout(Box<dyn Layout>),
 }
 
 impl Export {
@@ -174,9 +174,9 @@ impl Export {
                 let saved = DockerSaveStore::of_engine(save, &self.label, shown)?;
                 Ok(Stream::Saved(Box::new(saved)))
             }
-            (Opened::Layout(content), Store::Containerd) => {
-                content.check_opening()?;
-                Ok(Stream::Layout(content))
+            (Opened::Layout(layout), Store::Containerd) => {
+                layout.check_opening()?;
+                Ok(Stream::Layout(layout))
             }
             _ => Err(self.client.error(
                 "export images",
@@ -224,9 +224,9 @@ impl Export {
     }
 
     /// The exports of a containerd store.
-    fn layouts(&self) -> impl Iterator<Item = &dyn Content> {
+    fn layouts(&self) -> impl Iterator<Item = &dyn Layout> {
         self.streams().iter().filter_map(|stream| match stream {
-            Stream::Layout(content) => Some(content.as_ref()),
+            Stream::Layout(layout) => Some(layout.as_ref()),
             Stream::Saved(_) => None,
         })
     }
@@ -318,7 +318,7 @@ impl LocalStore for Export {
     }
 
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        let Some(stored) = self.layouts().find_map(|content| content.stored(digest)) else {
+        let Some(stored) = self.layouts().find_map(|layout| layout.stored(digest)) else {
             return Ok(None);
         };
         let refuse = |problem| Err(Error::refused(Place::blob(*digest).within(&self.label), problem));
@@ -344,7 +344,7 @@ impl LocalStore for Export {
             }
         }
         let mut layouts = self.layouts();
-        Ok(layouts.find_map(|content| content.stored(digest)).cloned())
+        Ok(layouts.find_map(|layout| layout.stored(digest)).cloned())
     }
 
     fn stored_digests(&self, diff_id: &Digest, repository: &Repository) -> Vec<Digest> {
@@ -357,7 +357,7 @@ impl LocalStore for Export {
     fn stored_forms(&self) -> Vec<StoredForm> {
         let forms = self.streams().iter().map(|stream| match stream {
             Stream::Saved(saved) => saved.stored_forms(),
-            Stream::Layout(content) => archive::stored_forms(content.as_ref()),
+            Stream::Layout(layout) => archive::stored_forms(layout.as_ref()),
         });
         forms.flatten().collect()
     }

@@ -260,7 +260,7 @@ fn an_image_by_its_id_has_no_name_and_no_digest() {
     ] {
         let saved = Scene::offline().saved(store, &[&id]).unwrap();
         assert_eq!(saved.digests(), [None]);
-        assert_eq!(saved.content.entries()[0].reference, None);
+        assert_eq!(saved.layout.entries()[0].reference, None);
         let (graph, provenance) = saved.graph(0);
         assert_eq!(provenance.substitute, Some(Substitute { recorded: None }));
         assert!(manifest.is_none_or(|manifest| graph.root.digest == manifest));
@@ -273,11 +273,7 @@ fn an_image_by_its_id_has_no_name_and_no_digest() {
     }
     // Beside its name.
     let saved = Scene::offline().saved(pulled(), &[APP, &id]).unwrap();
-    let names = saved
-        .content
-        .entries()
-        .iter()
-        .map(|entry| entry.reference.clone());
+    let names = saved.layout.entries().iter().map(|entry| entry.reference.clone());
     assert_eq!(names.collect::<Vec<_>>(), [None, Some(reference(APP))]);
     assert_eq!(saved.digests(), [None, Some(image.digest())]);
     // A store of indexes has it by the digest of an index.

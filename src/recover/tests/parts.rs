@@ -231,7 +231,7 @@ fn what_was_packed_again_gives_the_same_archive_each_time() {
     // And the same documents and layers as the registry's.
     let online = Scene::with(Registry::default().has_all(REPOSITORY, &image));
     let online = online.saved(Store::default().pull(APP, &image), &[APP]).unwrap();
-    let mut blobs = [first.content.blobs(), online.content.blobs()];
+    let mut blobs = [first.layout.blobs(), online.layout.blobs()];
     blobs.iter_mut().for_each(|blobs| blobs.sort());
     assert_eq!(blobs[0], blobs[1]);
 }

@@ -110,7 +110,7 @@ fn archived(image: &Image, name: &str, folder: &Path) -> ArchiveSource {
         .save(&registry, &[&pinned.full()], &path)
         .unwrap();
     match archive::open_any(&[path], &Options::default()).unwrap() {
-        Opened::Layout(content) => ArchiveSource::new(content).unwrap(),
+        Opened::Layout(layout) => ArchiveSource::new(layout).unwrap(),
         Opened::DockerSave(_) => panic!("it is a layout"),
     }
 }

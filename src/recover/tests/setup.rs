@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fake::{Form, Image, Notes, Registry, reference};
-use crate::archive::{self, Content, verify};
+use crate::archive::{self, Layout, verify};
 use crate::error::Result;
 use crate::image::Graph;
 use crate::image::provenance::Provenance;
@@ -89,13 +89,13 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("images.tar");
         let summary = self.save(source, names, &path)?;
-        let content = archive::open(std::slice::from_ref(&path), &archive::Options::default()).unwrap();
-        let report = verify::verify(&*content, &verify::Options::default(), &Silent, &self.interrupt)?;
+        let layout = archive::open(std::slice::from_ref(&path), &archive::Options::default()).unwrap();
+        let report = verify::verify(&*layout, &verify::Options::default(), &Silent, &self.interrupt)?;
         assert!(report.is_good(), "{:?} {:?}", report.findings, report.unread);
         let bytes = std::fs::read(path).unwrap();
         Ok(Saved {
             summary,
-            content,
+            layout,
             bytes,
         })
     }
@@ -108,7 +108,7 @@ impl Scene {
 /// An archive without errors.
 pub struct Saved {
     pub summary: Summary,
-    pub content: Box<dyn Content>,
+    pub layout: Box<dyn Layout>,
     pub bytes: Vec<u8>,
 }
 
@@ -129,18 +129,18 @@ impl Saved {
     }
 
     pub fn has(&self, digest: Digest) -> bool {
-        self.content.stored(&digest).is_some()
+        self.layout.stored(&digest).is_some()
     }
 
     pub fn graph(&self, at: usize) -> (Graph, Provenance) {
-        let entry = &self.content.entries()[at];
+        let entry = &self.layout.entries()[at];
         let graph = Graph::walk(
             &entry.descriptor,
             &PlatformSelection::Present,
-            &mut |descriptor| self.content.metadata(descriptor),
+            &mut |descriptor| self.layout.metadata(descriptor),
         );
         let graph = graph.unwrap();
-        let provenance = self.content.provenance(entry, &graph);
+        let provenance = self.layout.provenance(entry, &graph);
         (graph, provenance)
     }
 }

@@ -49,15 +49,15 @@ fn layer(seed: u8, size: u64) -> Descriptor {
     Descriptor::new(media_type, Digest::Sha256([seed; 32]), size)
 }
 
-fn plan(images: &[Named]) -> Result<Layout> {
-    Layout::plan(images, &Platform::linux("amd64", None))
+fn plan(images: &[Named]) -> Result<TarPlan> {
+    TarPlan::new(images, &Platform::linux("amd64", None))
 }
 
 /// Writes the known bytes of an archive into a sparse file; blobs are gaps.
-fn sparse(layout: &Layout) -> File {
+fn sparse(plan: &TarPlan) -> File {
     let file = tempfile::tempfile().unwrap();
-    file.set_len(layout.size()).unwrap();
-    for run in layout.runs() {
+    file.set_len(plan.size()).unwrap();
+    for run in plan.runs() {
         file.write_all_at(&run.bytes, run.offset).unwrap();
     }
     file
@@ -72,15 +72,14 @@ fn runs_and_blobs_are_the_whole_without_gaps() {
         layer(4, 512),
         layer(5, 513),
     ];
-    let layout = plan(&[image("a:1", &layers), image("b:1", &layers[..2])]).unwrap();
-    let mut stretches: Vec<(u64, u64)> = layout
+    let plan = plan(&[image("a:1", &layers), image("b:1", &layers[..2])]).unwrap();
+    let mut stretches: Vec<(u64, u64)> = plan
         .runs()
         .iter()
         .map(|run| (run.offset, length(&run.bytes)))
         .collect();
     stretches.extend(
-        layout
-            .blobs()
+        plan.blobs()
             .iter()
             .map(|blob| (blob.offset, blob.descriptor.size)),
     );
@@ -91,24 +90,24 @@ fn runs_and_blobs_are_the_whole_without_gaps() {
         assert_eq!(offset, at);
         at += length;
     }
-    assert_eq!(at, layout.size());
-    assert_eq!(layout.size() % BLOCK, 0);
-    assert_eq!(layout.blobs().len(), 5);
-    assert!(layout.blobs().iter().all(|blob| blob.offset % BLOCK == 0));
+    assert_eq!(at, plan.size());
+    assert_eq!(plan.size() % BLOCK, 0);
+    assert_eq!(plan.blobs().len(), 5);
+    assert!(plan.blobs().iter().all(|blob| blob.offset % BLOCK == 0));
     assert!(
-        layout.runs().iter().any(|run| run.offset == layout.names_at()),
+        plan.runs().iter().any(|run| run.offset == plan.names_at()),
         "names can be held back"
     );
-    let entries = read_back(&layout);
+    let entries = read_back(&plan);
     let names: Vec<&str> = entries.iter().map(|(path, ..)| path.as_str()).collect();
     assert_eq!(names[names.len() - 2..], ["index.json", "manifest.json"]);
     let (_, offset, size) = entries.last().unwrap();
-    assert_eq!(layout.size(), (offset + size).next_multiple_of(BLOCK) + 2 * BLOCK);
+    assert_eq!(plan.size(), (offset + size).next_multiple_of(BLOCK) + 2 * BLOCK);
 }
 
 /// Paths, offsets and sizes as the tar crate reads them.
-fn read_back(layout: &Layout) -> Vec<(String, u64, u64)> {
-    let mut archive = tar::Archive::new(sparse(layout));
+fn read_back(plan: &TarPlan) -> Vec<(String, u64, u64)> {
+    let mut archive = tar::Archive::new(sparse(plan));
     let entries = archive.entries_with_seek().unwrap().map(|entry| {
         let entry = entry.unwrap();
         let path = entry.path().unwrap().to_str().unwrap().to_string();
@@ -122,8 +121,8 @@ fn sizes_beyond_8_gib_are_read_back() {
     // The last size that fits into octal digits, the first that does not, and one beyond 32 bits of blocks.
     let sizes = [(1, MAX_OCTAL), (2, MAX_OCTAL + 1), (3, 3 << 40), (4, 7)];
     let layers: Vec<Descriptor> = sizes.iter().map(|(seed, size)| layer(*seed, *size)).collect();
-    let layout = plan(&[image("a:1", &layers)]).unwrap();
-    let planned: Vec<(String, u64, u64)> = layout
+    let plan = plan(&[image("a:1", &layers)]).unwrap();
+    let planned: Vec<(String, u64, u64)> = plan
         .blobs()
         .iter()
         .map(|blob| {
@@ -131,7 +130,7 @@ fn sizes_beyond_8_gib_are_read_back() {
             (path, blob.offset, blob.descriptor.size)
         })
         .collect();
-    let found = read_back(&layout);
+    let found = read_back(&plan);
     assert_eq!(found[3..7], planned);
     let sizes_found: Vec<u64> = planned.iter().map(|(.., size)| *size).collect();
     assert_eq!(sizes_found, [MAX_OCTAL, MAX_OCTAL + 1, 3 << 40, 7]);
@@ -141,8 +140,8 @@ fn sizes_beyond_8_gib_are_read_back() {
 fn a_sha512_path_that_ustar_cannot_hold_is_read_back() {
     let mut long = layer(1, 3);
     long.digest = Digest::Sha512([0xab; 64]);
-    let layout = plan(&[image("a:1", &[long.clone()])]).unwrap();
-    let mut archive = tar::Archive::new(sparse(&layout));
+    let plan = plan(&[image("a:1", &[long.clone()])]).unwrap();
+    let mut archive = tar::Archive::new(sparse(&plan));
     let paths: Vec<String> = archive
         .entries()
         .unwrap()
@@ -249,7 +248,7 @@ fn names_that_no_reader_would_read_are_not_written() {
     };
     let plan = |images: usize| {
         let images: Vec<Named> = (0..images).map(named).collect();
-        Layout::plan(&images, &Platform::host()).map(drop)
+        TarPlan::new(&images, &Platform::host()).map(drop)
     };
     assert!(plan(10_000).is_ok());
     let error = plan(20_000).unwrap_err();
