@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::command::bounded;
-use crate::support::*;
+use crate::support::{Image, Run, Sealift, run};
 
 /// A file system of four MiB, in which sealift keeps what it decompresses.
 struct Small(PathBuf);

@@ -1,6 +1,6 @@
 //! The examples of the help texts that need no engine, and the tests that SECURITY.md names.
 
-use crate::support::*;
+use crate::support::{Image, Sealift, examples};
 
 #[test]
 fn every_example_that_needs_no_engine_does_what_it_says() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::*;
+use crate::support::{Image, Layer, Run, Sealift, assert_documented, image, run};
 
 /// A layout folder with a small image of several layers.
 fn small(sealift: &Sealift) -> String {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::support::*;
+use crate::support::{Built, Image, Registry, Sealift, run};
 
 fn built(sealift: &Sealift, name: &str) -> (String, Built) {
     let layout = sealift.path(name);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::*;
+use crate::support::{Built, Image, Layer, Sealift, image, layer};
 
 /// A `docker save` archive of one image, `app:1`, without a digest, as Docker 20.10 writes it.
 fn saved(sealift: &Sealift) -> String {

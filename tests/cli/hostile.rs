@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::support::*;
+use crate::support::{Image, Layer, Run, Sealift};
 
 /// Clears the screen, forges a line, turns the direction of writing around.
 const EVIL: &str = "x\u{1b}[2J\nleftovers: none\r\u{202e}y";

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::*;
+use crate::support::{Image, Run, Sealift, run};
 
 /// sealift with these bytes on its standard input.
 fn fed(sealift: &Sealift, args: &[&str], input: &[u8]) -> Run {

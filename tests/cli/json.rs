@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::*;
+use crate::support::{Built, Image, Platform, Sealift, assert_documented, run};
 
 /// An archive of one image, `app:1`, and what `save --json` said about it.
 fn saved(sealift: &Sealift) -> (Built, Value) {

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::*;
+use crate::support::{Built, Image, Sealift};
 
 /// A layout with two images.
 fn layout(sealift: &Sealift) -> [Built; 2] {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::*;
+use crate::support::{Built, Image, Layer, Platform, Run, Sealift, assert_documented, run};
 
 /// Two platforms, with layers of a few hundred bytes that depend on the name alone.
 fn image(name: &str) -> Image {

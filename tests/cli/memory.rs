@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::shared::{INDEX, Shared, frugal, limited, put};
-use crate::support::*;
+use crate::support::{Layer, Platform, Sealift, image, layer};
 
 fn fits(sealift: &Sealift) {
     for args in [

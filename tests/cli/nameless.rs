@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::*;
+use crate::support::{Platform, Sealift, image, run};
 
 /// An archive of two images without a name and without layers, and their ids.
 fn saved(sealift: &Sealift) -> [String; 2] {

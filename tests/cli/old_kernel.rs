@@ -1,6 +1,6 @@
 //! Air-gapped servers run old kernels.
 
-use crate::support::*;
+use crate::support::{Image, Registry, Sealift, old_kernel};
 
 #[test]
 fn save_and_verify_need_no_newer_system_call() {

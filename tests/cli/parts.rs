@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::support::*;
+use crate::support::{Image, Run, Sealift, run};
 
 /// `app.tar` in five parts or more, `other.tar` in as many, and all parts of both packed as one.
 fn scene() -> (Sealift, usize) {

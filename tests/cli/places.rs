@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use crate::support::command::bounded;
-use crate::support::*;
+use crate::support::{Image, Sealift, run};
 
 /// A save that fails only after its output was looked at: there is nothing to take an image from.
 fn refused(sealift: &Sealift, output: &[&str], code: i32) -> String {

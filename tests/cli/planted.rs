@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::command::bounded;
-use crate::support::*;
+use crate::support::{Image, Layer, Run, Sealift, run};
 
 /// The user who plants: `nobody`, by number.
 const OTHER: u32 = 65_534;

@@ -1,6 +1,6 @@
 //! Text and JSON, exit codes, help.
 
-use crate::support::*;
+use crate::support::{Image, Run, Sealift, run};
 
 #[test]
 fn usage_is_exit_2_and_says_what_is_wrong_at_which_character() {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::*;
+use crate::support::{Image, Sealift};
 
 const PASSWORD: &str = "correct-horse-battery";
 /// `ann:correct-horse-battery`.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::command::bounded;
-use crate::support::*;
+use crate::support::{Image, Registry, Run, Sealift, command, run};
 
 /// The user who calls sudo, and another one whose password must stay theirs.
 const CALLER: u32 = 65_534;

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::support::*;
+use crate::support::{Built, Image, Layer, Manifest, Sealift, image, run};
 
 const NAME: &str = "registry.example.com/team/project/app:1";
 

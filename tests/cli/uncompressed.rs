@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::*;
+use crate::support::{Built, Image, Sealift};
 
 /// A layout with the same image under several names.
 fn layout(sealift: &Sealift, names: &[&str]) -> Vec<Built> {

@@ -16,8 +16,8 @@ use crate::attach_hosts::{CLASSIC, private};
 use crate::attach_stock::{HUB, all_but, forward, images};
 use crate::classic_store::{client, is_below};
 use crate::load_killed::Stage;
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Loader, Untouched, nothing_is_left};
+use crate::support::{Daemon, Engine, Image, Store, command, run};
 
 /// `nobody`, who is another user than root.
 const OTHER: u32 = 65_534;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sealift::load::LoadOptions;
 
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Loader, Untouched, nothing_is_left, runs};
+use crate::support::{Built, Daemon, Engine, Image, Store, daemon, run};
 
 /// Classic engines that may do with their `/etc/hosts` and ports what they want.
 pub fn private(engine: Engine) -> daemon::Options {

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Loader, Untouched, comparable, listed, nothing_is_left, runs};
+use crate::support::{Daemon, Engine, Image, Registry, Run, Sealift, Store, files_snapshot, image, run};
 
 #[cfg(not(feature = "test-all"))]
 pub const CLASSIC: &[Engine] = &[Engine::Docker20, Engine::Docker28];

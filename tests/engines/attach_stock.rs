@@ -8,8 +8,8 @@ use sealift::load::{DigestStatus, LoadOptions};
 use serde_json::json;
 
 use crate::attach_hosts::{CLASSIC, private};
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Loader, Untouched, nothing_is_left};
+use crate::support::{Built, Daemon, Engine, Image, Sealift, Store, daemon};
 
 /// One image of each kind of name.
 pub const HUB: &str = "httpd:2.4";

@@ -14,7 +14,7 @@ use sealift::docker::store::files::Files;
 use sealift::docker::store::{ClassicStore, containerd, content_of};
 use sealift::oci::{Digest, Hasher};
 
-use crate::support::*;
+use crate::support::{Built, Daemon, Engine, Image, Layer, Platform, Registry, Store, daemon, image, layer};
 
 fn digest(text: &str) -> Digest {
     text.parse().unwrap()

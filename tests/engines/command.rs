@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::*;
+use crate::support::{
+    Built, Compression, Daemon, Engine, Image, Platform, Registry, Sealift, Store, assert_documented,
+    command, folder, old_kernel, run,
+};
 
 /// A registry with an image, saved: the printed line, and the image.
 fn saved(sealift: &Sealift, compression: Compression) -> (String, Built) {

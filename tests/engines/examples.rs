@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::offline_systemd::Systemd;
-use crate::support::*;
+use crate::support::{Daemon, Engine, Image, Registry, Run, Sealift, Store, examples};
 
 /// What every example finds in its folder, and the two sides.
 struct Scene {

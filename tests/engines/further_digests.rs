@@ -1,7 +1,7 @@
 //! Further digests of a tag's image go where it goes: chosen with it, named anew with it, saved with it.
 
 use crate::saving::at;
-use crate::support::*;
+use crate::support::{Daemon, Engine, Image, Layer, Registry, Sealift, Store};
 
 /// `docker images --digests` without the ids.
 fn shown(daemon: &Daemon) -> Vec<String> {

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::*;
+use crate::support::{
+    Built, Compression, Daemon, Dialect, Engine, FileState, Image, Registry, Request, Sealift, Store,
+    command, files_snapshot, http, image, large, run,
+};
 
 fn layout() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()

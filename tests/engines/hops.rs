@@ -9,9 +9,9 @@ use serde_json::json;
 
 use crate::attach_hosts::private;
 use crate::attach_offline::{CLASSIC, Offline, nothing_beside};
-use crate::loading::*;
-use crate::saving::*;
-use crate::support::*;
+use crate::loading::{Images, nothing_is_left};
+use crate::saving::{at, saved};
+use crate::support::{Daemon, Engine, Image, Sealift, Store, run};
 
 const OUT_OF: [&str; 5] = ["--from", "docker", "--offline", "--rebuild", "require"];
 

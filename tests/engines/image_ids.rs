@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::saving::*;
-use crate::support::*;
+use crate::saving::{at, layers};
+use crate::support::{Daemon, Engine, Image, Platform, Sealift, Store};
 
 /// The image ids that a list of an archive promises for a kind of store, with names, sorted.
 fn promised(sealift: &Sealift, archive: &str, store: Store) -> Vec<String> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::loading::runs;
 use crate::support::command::clean;
 use crate::support::image::{sha256, store};
-use crate::support::*;
+use crate::support::{Built, Daemon, Engine, Image, Layer, Platform, Sealift, Store, run};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const NAME: &str = "docker.io/library/app:1";

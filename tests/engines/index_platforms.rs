@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::loading::runs;
-use crate::support::*;
+use crate::support::{Built, Daemon, Engine, Image, Platform, Registry, Run, Sealift, Store, run};
 
 /// An image for each of these platforms, whose version is the platform, in an index that gives others.
 fn image(platforms: &[&str], index: &[&str]) -> Image {

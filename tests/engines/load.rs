@@ -3,8 +3,8 @@
 use sealift::load::{DigestStatus, LoadOptions};
 use serde_json::json;
 
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Loader, Untouched, comparable, listed, nothing_is_left, pulled, runs};
+use crate::support::{Compression, Daemon, Dialect, Engine, Image, Platform, Store};
 
 fn an_empty_daemon_ends_up_as_after_a_pull(engine: Engine, store: Store) {
     let images = Images::new();

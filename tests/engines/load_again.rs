@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Loader};
+use crate::support::{Daemon, Engine, Image, Run, Sealift, Store};
 
 fn told(said: &Value, at: usize) -> Value {
     json!(["name", "change", "moved_from"].map(|key| said["images"][at][key].clone()))

@@ -7,8 +7,8 @@ use sealift::load::{DigestStatus, LoadOptions};
 use serde_json::json;
 
 use crate::attach_offline::{Offline, process_of, running};
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Loader, Untouched, nothing_is_left, runs};
+use crate::support::{Built, Daemon, Engine, Image, Sealift, Store, command, files_snapshot, run};
 
 const CLASSIC: [Engine; 2] = [Engine::Docker20, Engine::Docker28];
 

@@ -17,9 +17,12 @@ use sealift::load::{Candidate, Candidates, LoadOptions, Target};
 use sealift::oci::{Digest, PlatformSelection};
 use sealift::progress::{Progress, Silent};
 
-use crate::loading::*;
+use crate::loading::{Images, Loader, runs};
 use crate::support::shared::{Shared, frugal};
-use crate::support::*;
+use crate::support::{
+    Built, Daemon, Dialect, Engine, Folder, Image, Layer, Platform, Registry, Sealift, Store, command, image,
+    layer,
+};
 
 /// A daemon with `app:1`, and an archive with a good `app:1` of other content before a `bad:1`.
 fn before_an_update(engine: Engine, store: Store) -> (Daemon, Images, Built) {

@@ -9,8 +9,8 @@ use sealift::docker::attach::{Allowed, Rules};
 use sealift::load::LoadOptions;
 
 use crate::attach_hosts::private;
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Loader, Untouched, nothing_is_left};
+use crate::support::{Built, Daemon, Engine, Image, Run, Sealift, Store, run};
 
 /// The system calls that an attach consists of: the journal's fsyncs and renames, mounts, signals.
 /// Some of them are there on some machines only.

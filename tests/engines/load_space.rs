@@ -1,7 +1,7 @@
 //! Loads for which the engine's disk is too small.
 
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::Images;
+use crate::support::{Daemon, Engine, Image, Layer, Sealift, Store, assert_documented};
 
 /// What does not fit is refused before anything is sent, with what is needed and what is free. The engine would have
 /// failed in the middle.

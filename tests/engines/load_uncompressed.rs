@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::attach_offline::CLASSIC;
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Loader, comparable, nothing_is_left, pulled, runs};
+use crate::support::{Built, Compression, Daemon, Engine, Image, Sealift, Store};
 
 /// A sealift beside a daemon, and the arguments that load these images.
 fn beside(daemon: &Daemon, images: &Images) -> (Sealift, Loader, Vec<String>) {

@@ -14,7 +14,7 @@ use sealift::load::{Candidates, LoadOptions, Plan, Report, Target};
 use sealift::progress::Silent;
 use serde_json::Value;
 
-use crate::support::*;
+use crate::support::{Built, Daemon, Engine, FileState, Image, Registry, Store, files_snapshot};
 
 /// Images in a layout folder, under whole names.
 pub struct Images {

@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::loading::runs;
-use crate::saving::*;
-use crate::support::*;
+use crate::saving::{Nobody, at, layers};
+use crate::support::{Daemon, Engine, Image, Layer, Registry, Sealift, Store};
 
 /// Images of a daemon that it lists as `<none>:<none>`.
 fn without_a_name(daemon: &Daemon) -> Vec<String> {

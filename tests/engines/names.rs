@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::saving::{Nobody, at};
-use crate::support::*;
+use crate::support::{Built, Daemon, Dialect, Engine, Image, Layer, Registry, Run, Sealift, Store};
 
 /// Sequences for each engine.
 const SEQUENCES: u64 = if cfg!(feature = "test-all") { 60 } else { 12 };

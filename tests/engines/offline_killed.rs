@@ -7,8 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::attach_offline::{Offline, names, names_file, nothing_beside};
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Untouched, nothing_is_left};
+use crate::support::{Built, Daemon, Engine, Image, Store, run};
 
 /// The system calls that it consists of, in the thread that does it: the journal's and the names' fsyncs and
 /// renames, mounts, signals. Each is counted for itself. Some of them are there on some machines only.

@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::attach_offline::{CLASSIC, Offline, process_of, running};
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Untouched, nothing_is_left};
+use crate::support::{Daemon, Engine, Image, Store, command};
 
 /// A systemctl that knows the units whose properties lie in a folder, and that treats them as systemd would.
 pub struct Systemd {

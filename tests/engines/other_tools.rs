@@ -5,7 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::*;
+use crate::support::{
+    Built, Daemon, Engine, Folder, Image, Platform, Registry, Sealift, Store, daemon, engine, folder, image,
+    run,
+};
 
 /// A multi-platform image with attestations, saved for this host: a sparse index. Whole, and joined from parts.
 fn archives(sealift: &Sealift) -> (Built, Vec<PathBuf>) {

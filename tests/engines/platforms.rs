@@ -3,8 +3,8 @@
 use sealift::load::LoadOptions;
 use serde_json::json;
 
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Loader, comparable, listed, nothing_is_left, pulled, runs};
+use crate::support::{Built, Daemon, Engine, Image, Layer, Platform, Registry, Sealift, Store, image};
 
 /// An image for each platform, whose version is the platform.
 fn image(platforms: &[&str]) -> Image {

@@ -1,8 +1,8 @@
 //! Pushing from the classic store after a load: when the digest stays, and when it does not.
 
 use crate::attach_offline::CLASSIC;
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Images, Loader, nothing_is_left};
+use crate::support::{Daemon, Dialect, Engine, Image, Platform, Registry, Run, Sealift, Store, command, run};
 
 /// An image in a registry as docker's own push leaves it, over layers that no Docker would compress so.
 fn pushed_by_docker(registry: &Registry, engine: Engine) -> String {

@@ -6,8 +6,8 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::loading::runs;
-use crate::saving::*;
-use crate::support::*;
+use crate::saving::{GO, at, saved};
+use crate::support::{Built, Compression, Daemon, Engine, Image, Layer, Registry, Sealift, Store, run};
 
 const OUT_OF: [&str; 3] = ["--from", "docker", "--offline"];
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::loading::runs;
 use crate::saving::{Nobody, at, layers};
-use crate::support::*;
+use crate::support::{Built, Daemon, Engine, Image, Registry, Run, Sealift, Store};
 
 /// Indexes over one image for this machine, two of them with another platform's.
 fn variants(sealift: &Sealift) -> [Built; 3] {

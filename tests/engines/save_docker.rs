@@ -7,8 +7,11 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::saving::*;
-use crate::support::*;
+use crate::saving::{BY_PUSH, GO, Served, Targets, at, is_proven, layers_with_twins, saved};
+use crate::support::{
+    Compression, Daemon, Dialect, Engine, Folder, Image, Layer, Platform, Registry, Sealift, Store, engine,
+    large, run,
+};
 
 const REQUIRED: [&str; 4] = ["--from", "docker", "--rebuild", "require"];
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::saving::*;
-use crate::support::*;
+use crate::saving::{BY_PUSH, GO, at, is_proven, layers, mode, told};
+use crate::support::{Daemon, Engine, Image, Layer, Platform, Registry, Run, Sealift, Store, run};
 
 fn images(said: &Run) -> Vec<Value> {
     said.json()["images"].as_array().unwrap().clone()

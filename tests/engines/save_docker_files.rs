@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::saving::*;
-use crate::support::*;
+use crate::saving::{BY_PUSH, GO, Served, is_proven, layers_with_twins, told};
+use crate::support::{Daemon, Engine, Registry, Sealift, Store, run};
 
 /// An archive, the name that it has in there, and where its manifest is in it, if it is.
 struct Archive {

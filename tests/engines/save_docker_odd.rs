@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::loading::runs;
-use crate::saving::*;
-use crate::support::*;
+use crate::saving::{Served, at, layers, saved, told};
+use crate::support::{Compression, Daemon, Engine, Image, Layer, Registry, Sealift, Store, run};
 
 const OUT_OF: [&str; 3] = ["--from", "docker", "--offline"];
 

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::saving::*;
-use crate::support::*;
+use crate::saving::{at, layers};
+use crate::support::{Daemon, Engine, Image, Registry, Run, Sealift, Store};
 
 /// What is told of the one image: name, where it is from, digest and evidence.
 #[track_caller]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::saving::*;
-use crate::support::*;
+use crate::saving::{BY_PUSH, GO, Nobody, at, ended_as_told, is_proven, layers_with_twins, saved};
+use crate::support::{Built, Daemon, Engine, Image, Platform, Registry, Sealift, Store};
 
 const OUT_OF: [&str; 3] = ["--from", "docker", "--offline"];
 

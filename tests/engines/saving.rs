@@ -8,7 +8,10 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::loading::runs;
-use crate::support::*;
+use crate::support::{
+    Daemon, Engine, Folder, Layer, Platform, Registry, Run, Sealift, Store, command, engine, folder, image,
+    run,
+};
 
 /// A manifest or index as a registry served it.
 pub struct Served {

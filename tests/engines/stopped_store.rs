@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::attach_offline::{CLASSIC, names_file, nothing_beside};
-use crate::loading::*;
+use crate::loading::{Images, runs};
 use crate::support::command::bounded;
 use crate::support::folder::base;
-use crate::support::*;
+use crate::support::{Daemon, Engine, Image, Sealift, Store, files_snapshot, run};
 
 #[test]
 fn a_store_without_a_daemon_gets_names_and_digests() {

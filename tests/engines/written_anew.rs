@@ -4,8 +4,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::loading::*;
-use crate::support::*;
+use crate::loading::{Loader, runs};
+use crate::support::{Built, Daemon, Dialect, Engine, Image, Layer, Registry, Sealift, Store, image, run};
 
 /// A podman with storage of its own.
 struct Podman {
