@@ -48,7 +48,7 @@ fn resolve(options: Options, registry: &Registry, name: &str) -> Result<Descript
 }
 
 /// Reads everything that a reference stands for, and compares it with what was built.
-fn reads_all(source: &RegistrySource, reference: &Reference, built: &Built) {
+fn assert_reads_all(source: &RegistrySource, reference: &Reference, built: &Built) {
     let root = source.resolve(reference).unwrap();
     assert_eq!(root.digest.to_string(), built.digest);
     assert_eq!(
@@ -91,9 +91,9 @@ fn plain_http_on_loopback_without_being_asked() {
     ] {
         let (built, _layout) = pushed(&registry, image, &format!("lib/{name}:1"));
         let by_tag = reference(&registry, &format!("lib/{name}:1"));
-        reads_all(&source, &by_tag, &built);
+        assert_reads_all(&source, &by_tag, &built);
         let by_digest = reference(&registry, &format!("lib/{name}@{}", built.digest));
-        reads_all(&source, &by_digest, &built);
+        assert_reads_all(&source, &by_digest, &built);
     }
 }
 
@@ -157,7 +157,7 @@ fn a_password() {
         options.credentials = Credentials::default().with(registry.address(), credential);
         options
     };
-    reads_all(
+    assert_reads_all(
         &source(with("correct horse")),
         &reference(&registry, "app:1"),
         &built,
@@ -181,10 +181,10 @@ fn a_private_ca() {
         ca_files: vec![registry.ca_file()],
         ..options()
     };
-    reads_all(&source(trusting.clone()), &reference(&registry, "app:1"), &built);
+    assert_reads_all(&source(trusting.clone()), &reference(&registry, "app:1"), &built);
     // By its other name too.
     let local: Reference = format!("localhost:{}/app:1", registry.port()).parse().unwrap();
-    reads_all(&source(trusting), &local, &built);
+    assert_reads_all(&source(trusting), &local, &built);
     let error = resolve(options(), &registry, "app:1").unwrap_err();
     assert!(error.to_string().contains("is not trusted"), "{error}");
     assert!(error.hint().unwrap().contains("--ca-file"));
@@ -192,7 +192,7 @@ fn a_private_ca() {
         insecure: vec![registry.address().parse().unwrap()],
         ..options()
     };
-    reads_all(&source(insecure), &reference(&registry, "app:1"), &built);
+    assert_reads_all(&source(insecure), &reference(&registry, "app:1"), &built);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn a_client_certificate() {
         client_certificate: Some(ClientCertificate { certificate, key }),
         ..trusting
     };
-    reads_all(&source(shown), &reference(&registry, "app:1"), &built);
+    assert_reads_all(&source(shown), &reference(&registry, "app:1"), &built);
 }
 
 #[test]

@@ -303,17 +303,17 @@ fn wrong_content_is_the_archives_fault_and_not_asked_for_twice() {
         )
     };
     let layer = Digest::sha256(b"layer");
-    type Spoil = fn(&Path);
-    let spoils: [(&str, Spoil); 4] = [
+    type Corruption = fn(&Path);
+    let corruptions: [(&str, Corruption); 4] = [
         ("digest-differs", |path| fs::write(path, "lAyer").unwrap()),
         ("size-differs", |path| fs::write(path, "lay").unwrap()),
         ("size-differs", |path| fs::write(path, "layers").unwrap()),
         ("missing", |path| fs::remove_file(path).unwrap()),
     ];
-    for (code, spoil) in spoils {
+    for (code, corrupt) in corruptions {
         let folder = Folder::new();
         let image = folder.image("layer", "amd64");
-        spoil(&folder.path(&layer));
+        corrupt(&folder.path(&layer));
         let source = folder.source(&[(&image, json!({}))]).unwrap();
         let started = std::time::Instant::now();
         let Err(Error::Refused(finding)) = save(&source) else {

@@ -103,7 +103,7 @@ fn code(document: &str) -> (Vec<&str>, Vec<&str>) {
 }
 
 #[track_caller]
-fn all_parse<'a>(lines: impl IntoIterator<Item = &'a str>, mention: bool) -> usize {
+fn assert_all_parse<'a>(lines: impl IntoIterator<Item = &'a str>, mention: bool) -> usize {
     let lines: Vec<_> = lines.into_iter().filter(|line| !calls(line).is_empty()).collect();
     let refused: Vec<_> = lines.iter().filter_map(|line| refusal(line, mention)).collect();
     assert!(refused.is_empty(), "{}", refused.join("\n"));
@@ -120,7 +120,7 @@ fn documents_name_commands_and_options_that_exist() {
             if path.extension().is_some_and(|extension| extension == "md") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let (lines, spans) = code(&text);
-                count += all_parse(lines, false) + all_parse(spans, true);
+                count += assert_all_parse(lines, false) + assert_all_parse(spans, true);
             }
         }
     }
@@ -134,8 +134,8 @@ fn help_texts_name_commands_and_options_that_exist() {
     for command in std::iter::once(&root).chain(root.get_subcommands()) {
         let help = command.clone().render_long_help().to_string();
         let examples = help.lines().map(str::trim);
-        all_parse(examples.filter(|line| !line.starts_with("Usage:")), false);
-        all_parse(help.split('`').skip(1).step_by(2), true);
+        assert_all_parse(examples.filter(|line| !line.starts_with("Usage:")), false);
+        assert_all_parse(help.split('`').skip(1).step_by(2), true);
     }
 }
 
@@ -151,7 +151,7 @@ fn hints_name_commands_and_options_that_exist() {
             } else if !path.ends_with("examples_tests.rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
-                count += all_parse(spans, true);
+                count += assert_all_parse(spans, true);
             }
         }
     }

@@ -149,8 +149,8 @@ fn without_resume_nothing_is_left_and_nothing_is_used() {
 
 #[test]
 fn what_is_left_is_never_trusted() {
-    type Spoil = fn(&Path);
-    let spoils: [(&str, Spoil); 8] = [
+    type Corruption = fn(&Path);
+    let corruptions: [(&str, Corruption); 8] = [
         ("bytes", |folder| {
             for name in listing(folder).iter().filter(|name| name.ends_with(".001")) {
                 let length = fs::metadata(folder.join(name)).unwrap().len();
@@ -196,11 +196,11 @@ fn what_is_left_is_never_trusted() {
         }),
     ];
     let whole = stream(&two_images(), &BOTH, &options()).unwrap();
-    for (name, spoil) in spoils {
+    for (name, corrupt) in corruptions {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("images.tar");
         let fake = interrupted(two_images(), &BOTH, &options(), &path, 1_500_000);
-        spoil(&folder.path().join(".images.tar.sealift-part"));
+        corrupt(&folder.path().join(".images.tar.sealift-part"));
         save_as(&fake, &BOTH, &options(), &path).unwrap();
         assert!(fs::read(&path).unwrap() == whole, "{name}");
         assert_eq!(listing(folder.path()), ["images.tar"], "{name}");

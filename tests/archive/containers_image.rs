@@ -14,7 +14,7 @@ use sealift::{Error, Result};
 
 use crate::good::{check, codes, open};
 use crate::images::{GZIP, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Sample, blob, plain};
-use crate::tape::Tape;
+use crate::tar_builder::TarBuilder;
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
@@ -73,7 +73,7 @@ fn layout(documents: &[&str], index: &str) -> tempfile::NamedTempFile {
     files.extend(sample.blobs().split_off(1));
     files.push(("index.json".into(), index.as_bytes().to_vec()));
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    std::io::Write::write_all(&mut file, &Tape::default().files(&files).end()).unwrap();
+    std::io::Write::write_all(&mut file, &TarBuilder::default().files(&files).end()).unwrap();
     file
 }
 

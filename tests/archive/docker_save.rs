@@ -14,7 +14,7 @@ use tar::EntryType;
 use crate::good::open;
 use crate::images::{Sample, gzip};
 use crate::saved::{self, Image, Links as _, app, digest};
-use crate::tape::Tape;
+use crate::tar_builder::TarBuilder;
 
 fn any(path: &Path) -> Result<Opened> {
     open_any(&[path.to_path_buf()], &Options::default())
@@ -42,7 +42,7 @@ fn read(save: &DockerSave, diff_id: &Digest) -> Result<Vec<u8>> {
 }
 
 /// Everything that these images are, out of the archive.
-fn check(what: &str, save: &DockerSave, images: &[Image], compression: Compression) {
+fn assert_reads(what: &str, save: &DockerSave, images: &[Image], compression: Compression) {
     let ids: Vec<Digest> = save.images().iter().map(|image| image.image_id).collect();
     assert_eq!(ids, images.iter().map(Image::id).collect::<Vec<_>>(), "{what}");
     for (found, image) in save.images().iter().zip(images) {
@@ -84,8 +84,8 @@ fn every_form_is_read() {
     let nameless = Image::new(&["base", "top"], &[]);
     let two = [app(), Image::new(&["base", "other"], &["localhost/other:2"])];
     let (one, none) = ([app()], [nameless.clone()]);
-    let files = |files: Vec<(String, Vec<u8>)>| Tape::default().files(&files);
-    let forms: Vec<(&str, Tape, &[Image], Compression)> = vec![
+    let files = |files: Vec<(String, Vec<u8>)>| TarBuilder::default().files(&files);
+    let forms: Vec<(&str, TarBuilder, &[Image], Compression)> = vec![
         ("Docker 20.10", saved::docker20(&app()), &one, Plain),
         ("Docker 20.10, by id", saved::docker20(&nameless), &none, Plain),
         ("Docker 25.0", files(saved::docker28(&app(), false)), &one, Plain),
@@ -110,9 +110,9 @@ fn every_form_is_read() {
         ("rules_docker", files(saved::rules_docker(&two)), &two, Plain),
         ("zstd, dotted", files(saved::zstd_dotted(&app())), &one, Zstd),
     ];
-    for (what, tape, images, compression) in forms {
-        let file = file_of(&tape.end());
-        check(what, &docker_save(file.path()), images, compression);
+    for (what, tar, images, compression) in forms {
+        let file = file_of(&tar.end());
+        assert_reads(what, &docker_save(file.path()), images, compression);
         let error = open(file.path()).err().unwrap();
         assert_eq!(error.exit_code(), 1, "{what}");
         let Error::Refused(finding) = &error else {
@@ -134,7 +134,7 @@ fn what_has_the_originals_stays_a_layout() {
     let without = |name: &str| {
         let files = Sample::plain().files();
         let rest = files.into_iter().filter(|(other, _)| other != name);
-        file_of(&Tape::default().files(&rest.collect::<Vec<_>>()).end())
+        file_of(&TarBuilder::default().files(&rest.collect::<Vec<_>>()).end())
     };
     assert!(matches!(
         any(without("manifest.json").path()),
@@ -165,7 +165,7 @@ fn it_may_be_in_parts_compressed_or_a_folder() {
     for name in ["cut.tar", "cut.tar.001", "i.tar.gz", "i.tar.zst", "folder"] {
         let save = docker_save(&path(name));
         assert_eq!(save.label(), path(name).display().to_string());
-        check(name, &save, &[app()], Compression::None);
+        assert_reads(name, &save, &[app()], Compression::None);
     }
     assert!(open(&path("folder")).is_err());
     // The older form has its layers in folders of their own, which are not looked into.
@@ -182,24 +182,24 @@ fn links_lead_to_files_inside() {
     let config = format!("{}.json", image.id().hex());
     let layers = ["a/b/layer.tar", "hard"].map(String::from).to_vec();
     let manifest = format!("[{}]", image.item(config.clone(), layers));
-    let tape = Tape::default()
+    let tar = TarBuilder::default()
         .file("files/base", b"base")
         .file("files/top", b"top")
         .file(&config, image.config.as_bytes())
         .file("manifest.json", manifest.as_bytes());
-    let chain = tape
+    let chain = tar
         .clone()
         .symlink("a/b/layer.tar", "../.././files/./link")
         .symlink("files/link", "base")
         .link(EntryType::Link, "hard", "./files/top");
-    let long = tape
+    let long = tar
         .pax(&[("linkpath", "../../files/base")])
         .symlink("a/b/layer.tar", "x")
         .kind("././@LongLink", EntryType::GNULongLink, b"files/top\0")
         .link(EntryType::Link, "hard", "x");
-    for tape in [chain, long] {
-        let file = file_of(&tape.end());
-        check(
+    for tar in [chain, long] {
+        let file = file_of(&tar.end());
+        assert_reads(
             "links",
             &docker_save(file.path()),
             std::slice::from_ref(&image),
@@ -211,7 +211,7 @@ fn links_lead_to_files_inside() {
 #[test]
 fn one_image_is_one_however_often_it_is_named() {
     let [a, b] = [&["app:1"][..], &["app:1", "app:2"]].map(|tags| Image::new(&["base"], tags));
-    let file = file_of(&Tape::default().files(&saved::rules_docker(&[a, b])).end());
+    let file = file_of(&TarBuilder::default().files(&saved::rules_docker(&[a, b])).end());
     let save = docker_save(file.path());
     assert_eq!(save.images().len(), 1);
     let tags: Vec<String> = save.images()[0].tags.iter().map(ToString::to_string).collect();
@@ -232,14 +232,14 @@ fn each_form_of_a_layer_is_known() {
         images[0].item(configs[0].clone(), vec!["base.tar.gz".into()]),
         images[1].item(configs[1].clone(), vec!["base.tar".into(), "top.tar".into()]),
     );
-    let tape = Tape::default()
+    let tar = TarBuilder::default()
         .file(&configs[0], images[0].config.as_bytes())
         .file(&configs[1], images[1].config.as_bytes())
         .file("base.tar.gz", &gzip(b"base"))
         .file("base.tar", b"base")
         .file("top.tar", b"top")
         .file("manifest.json", manifest.as_bytes());
-    let save = docker_save(file_of(&tape.end()).path());
+    let save = docker_save(file_of(&tar.end()).path());
     let forms: Vec<_> = save
         .stored(&digest("base"))
         .iter()
@@ -257,7 +257,7 @@ fn a_damaged_layer_is_found_when_it_is_read() {
         let mut files = saved::crane(std::slice::from_ref(&image));
         let layer = files.iter_mut().find(|(name, _)| name.ends_with(".gz")).unwrap();
         change(&mut layer.1);
-        docker_save(file_of(&Tape::default().files(&files).end()).path())
+        docker_save(file_of(&TarBuilder::default().files(&files).end()).path())
     };
     type Change = fn(&mut Vec<u8>);
     let changes: [(&str, Change); 3] = [
@@ -283,7 +283,7 @@ fn a_damaged_layer_is_found_when_it_is_read() {
         max_layer_size: 3,
         ..Options::default()
     };
-    let file = file_of(&Tape::default().files(&saved::crane(&[image])).end());
+    let file = file_of(&TarBuilder::default().files(&saved::crane(&[image])).end());
     let Ok(Opened::DockerSave(save)) = open_any(&[file.path().to_path_buf()], &small) else {
         panic!("no docker save archive");
     };
@@ -311,7 +311,7 @@ fn a_file_that_shrinks_is_no_end_of_a_layer() {
 #[test]
 fn an_interrupt_ends_what_reads_a_layer_through() {
     let options = Options::default();
-    let file = file_of(&Tape::default().files(&saved::crane(&[app()])).end());
+    let file = file_of(&TarBuilder::default().files(&saved::crane(&[app()])).end());
     let Ok(Opened::DockerSave(save)) = open_any(&[file.path().to_path_buf()], &options) else {
         panic!("no docker save archive");
     };
@@ -370,7 +370,8 @@ fn configs_have_a_limit_together() {
             image
         })
         .collect();
-    let open = |images: &[Image]| any(file_of(&Tape::default().files(&saved::crane(images)).end()).path());
+    let open =
+        |images: &[Image]| any(file_of(&TarBuilder::default().files(&saved::crane(images)).end()).path());
     assert!(matches!(open(&images[..15]), Ok(Opened::DockerSave(_))));
     let error = open(&images).err().unwrap().to_string();
     assert!(error.ends_with("over the limit of 67108864"), "{error}");

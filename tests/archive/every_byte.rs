@@ -15,7 +15,7 @@ use tar::EntryType;
 
 use crate::good::check;
 use crate::images::Sample;
-use crate::tape::{Tape, header, length};
+use crate::tar_builder::{TarBuilder, header, length};
 
 /// Whether a user who knows the archive's digest would learn that these bytes are not what they were.
 fn is_found(file: &mut File, bytes: &[u8], expected: &Digest) -> bool {
@@ -118,10 +118,10 @@ fn header_fields_without_meaning_are_these() {
         ("unused", 500..508, true),
     ] {
         for victim in 0..files.len() {
-            let tape = files
+            let tar = files
                 .iter()
                 .enumerate()
-                .fold(Tape::default(), |tape, (at, (name, data))| {
+                .fold(TarBuilder::default(), |tar, (at, (name, data))| {
                     let change = |header: &mut tar::Header| {
                         let byte = &mut header.as_mut_bytes()[range.start];
                         // Digits stay digits: a field that is not a number is found of itself.
@@ -131,9 +131,9 @@ fn header_fields_without_meaning_are_these() {
                         true => header(name, EntryType::Regular, length(data), change),
                         false => header(name, EntryType::Regular, length(data), |_| {}),
                     };
-                    tape.entry(&header, data)
+                    tar.entry(&header, data)
                 });
-            let found = bench.is_found(&tape.end());
+            let found = bench.is_found(&tar.end());
             assert_eq!(found, !means_nothing, "{field} of {}", files[victim].0);
         }
     }
@@ -143,7 +143,7 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
     #[test]
     fn hash_of_a_stream_in_parts_is_hash_of_the_slice(bytes: Vec<u8>, cut in 0..2000_usize, jobs in 1..4_usize) {
-        let bytes = Tape::default().file("layer", &bytes).end();
+        let bytes = TarBuilder::default().file("layer", &bytes).end();
         let (head, tail) = bytes.split_at(cut.min(bytes.len()));
         let sample = Sample::new(vec![(crate::images::PLAIN, bytes.clone(), bytes.clone())]);
         let whole = sample.tar();

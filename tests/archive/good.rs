@@ -13,7 +13,7 @@ use serde_json::json;
 use tar::EntryType;
 
 use crate::images::{self, GZIP, OCI_MANIFEST, PLAIN, Sample, ZSTD, blob, descriptor, layer, plain};
-use crate::tape::{Tape, header, length};
+use crate::tar_builder::{TarBuilder, header, length};
 
 pub fn open(path: &Path) -> sealift::Result<Box<dyn Layout>> {
     archive::open(&[path.to_path_buf()], &Options::default())
@@ -83,49 +83,49 @@ fn forms_of_the_tar_make_no_difference() {
         .collect();
     let folders = ["./", "blobs/", "blobs/sha256", "blobs/"]
         .iter()
-        .fold(Tape::default(), |tape, name| {
-            tape.kind(name, EntryType::Directory, b"")
+        .fold(TarBuilder::default(), |tar, name| {
+            tar.kind(name, EntryType::Directory, b"")
         });
-    let times = files.iter().fold(Tape::default(), |tape, (name, data)| {
-        tape.pax(&[("mtime", "1700000000.123456789"), ("SCHILY.xattr.user.x", "a\nb")])
+    let times = files.iter().fold(TarBuilder::default(), |tar, (name, data)| {
+        tar.pax(&[("mtime", "1700000000.123456789"), ("SCHILY.xattr.user.x", "a\nb")])
             .file(name, data)
     });
-    let pax_names = files.iter().fold(Tape::default(), |tape, (name, data)| {
+    let pax_names = files.iter().fold(TarBuilder::default(), |tar, (name, data)| {
         let size = length(data).to_string();
-        tape.pax(&[("path", name), ("size", &size)])
+        tar.pax(&[("path", name), ("size", &size)])
             .entry(&header("x", EntryType::Regular, 0, |_| {}), data)
     });
-    let long_names = files.iter().fold(Tape::default(), |tape, (name, data)| {
+    let long_names = files.iter().fold(TarBuilder::default(), |tar, (name, data)| {
         let name = [name.as_bytes(), b"\0"].concat();
-        tape.kind("././@LongLink", EntryType::GNULongName, &name)
+        tar.kind("././@LongLink", EntryType::GNULongName, &name)
             .file("x", data)
     });
-    let base256 = files.iter().fold(Tape::default(), |tape, (name, data)| {
+    let base256 = files.iter().fold(TarBuilder::default(), |tar, (name, data)| {
         let change = |header: &mut tar::Header| {
             header.as_mut_bytes()[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
             header.as_mut_bytes()[128..136].copy_from_slice(&length(data).to_be_bytes());
         };
-        tape.entry(&header(name, EntryType::Regular, 0, change), data)
+        tar.entry(&header(name, EntryType::Regular, 0, change), data)
     });
-    let old = files.iter().fold(Tape::default(), |tape, (name, data)| {
+    let old = files.iter().fold(TarBuilder::default(), |tar, (name, data)| {
         let change = |header: &mut tar::Header| {
             header.as_mut_bytes()[257..265].fill(0);
             header.as_mut_bytes()[156] = 0;
         };
-        tape.entry(&header(name, EntryType::Regular, length(data), change), data)
+        tar.entry(&header(name, EntryType::Regular, length(data), change), data)
     });
-    let global = Tape::default().kind(
+    let global = TarBuilder::default().kind(
         "pax_global_header",
         EntryType::XGlobalHeader,
         b"11 comment\n".as_slice(),
     );
-    let comment = Tape::default().kind("g", EntryType::XGlobalHeader, b"13 comment=x\n");
+    let comment = TarBuilder::default().kind("g", EntryType::XGlobalHeader, b"13 comment=x\n");
     assert!(
         open_bytes(&global.files(&files).end()).is_err(),
         "a record without a value"
     );
     for (form, bytes) in [
-        ("leading ./", Tape::default().files(&dotted).end()),
+        ("leading ./", TarBuilder::default().files(&dotted).end()),
         ("folders", folders.files(&files).end()),
         ("PAX times and attributes", times.end()),
         ("PAX names and sizes", pax_names.end()),
@@ -135,7 +135,7 @@ fn forms_of_the_tar_make_no_difference() {
         ("a global comment", comment.files(&files).end()),
         (
             "padded to 10 KiB",
-            Tape::default().files(&files).raw(&[0; 10240]).0,
+            TarBuilder::default().files(&files).raw(&[0; 10240]).0,
         ),
     ] {
         let (report, codes) = verified(&bytes);
@@ -253,7 +253,7 @@ fn a_sparse_index_is_good_and_says_what_is_absent() {
             sample.index["manifests"][0]["annotations"]["dev.sealift.platforms"] = declared.into();
         }
         let (report, codes) = verified(
-            &Tape::default()
+            &TarBuilder::default()
                 .file(&index.0, &index.1)
                 .files(&sample.files())
                 .end(),
@@ -294,7 +294,7 @@ fn what_an_index_leaves_open_is_no_contradiction() {
     ] {
         let (sample, index) = sample.wrap_as(said, &others);
         let (report, codes) = verified(
-            &Tape::default()
+            &TarBuilder::default()
                 .file(&index.0, &index.1)
                 .files(&sample.files())
                 .end(),
@@ -308,19 +308,19 @@ fn what_an_index_leaves_open_is_no_contradiction() {
 fn uncompressed_layers_beside_the_stored_ones_are_good() {
     let mut sample = Sample::new(vec![(ZSTD, images::zstd(&plain("layer")), plain("layer"))]);
     sample.manifest_json[0]["Layers"] = json!([blob(&plain("layer")).0]);
-    let tape = Tape::default()
+    let tar = TarBuilder::default()
         .file(&blob(&plain("layer")).0, &plain("layer"))
         .files(&sample.files());
-    assert_eq!(verified(&tape.end()).1, [""; 0]);
+    assert_eq!(verified(&tar.end()).1, [""; 0]);
 }
 
 #[test]
 fn notes_do_not_make_an_archive_bad() {
-    let tape = Tape::default()
+    let tar = TarBuilder::default()
         .files(&Sample::plain().files())
         .file(&blob(b"nobody's").0, b"nobody's")
         .file("README", b"{}");
-    let (report, codes) = verified(&tape.end());
+    let (report, codes) = verified(&tar.end());
     assert_eq!(codes, ["unknown-file"; 2]);
     assert!(report.is_good());
 }
@@ -368,7 +368,7 @@ fn only_a_selection_is_looked_at() {
     both.index["manifests"] = json!([good.entry, bad.entry]);
     let mut blobs = bad.blobs();
     blobs[2].1[12] ^= 1;
-    let bytes = Tape::default().files(&blobs).files(&both.files()).end();
+    let bytes = TarBuilder::default().files(&blobs).files(&both.files()).end();
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&bytes).unwrap();
     let layout = open(file.path()).unwrap();
@@ -444,7 +444,7 @@ fn many_layers_over_any_number_of_threads_give_the_same() {
         let plain: Vec<u8> = (0..n * 70_000)
             .map(|at| u8::try_from(at % 253).unwrap())
             .collect();
-        let plain = Tape::default().file("layer", &plain).end();
+        let plain = TarBuilder::default().file("layer", &plain).end();
         match n % 3 {
             0 => (PLAIN, plain.clone(), plain),
             1 => (ZSTD, zstd::encode_all(plain.as_slice(), 1).unwrap(), plain),

@@ -7,7 +7,7 @@ use sealift::archive::format::blob_path;
 use sealift::oci::Digest;
 use serde_json::{Value, json};
 
-use crate::tape::{Tape, length};
+use crate::tar_builder::{TarBuilder, length};
 
 pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -57,7 +57,7 @@ pub type Layer = (&'static str, Vec<u8>, Vec<u8>);
 
 /// A layer's uncompressed bytes: a tar of one file with this text.
 pub fn plain(text: &str) -> Vec<u8> {
-    Tape::default().file("text", text.as_bytes()).end()
+    TarBuilder::default().file("text", text.as_bytes()).end()
 }
 
 pub fn layer(text: &str) -> Layer {
@@ -193,6 +193,6 @@ impl Sample {
     }
 
     pub fn tar(&self) -> Vec<u8> {
-        Tape::default().files(&self.files()).end()
+        TarBuilder::default().files(&self.files()).end()
     }
 }

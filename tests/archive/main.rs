@@ -8,6 +8,6 @@ mod every_byte;
 mod good;
 mod images;
 mod saved;
-mod tape;
+mod tar_builder;
 mod uncompressed;
 mod views;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tar::EntryType;
 
 use crate::images::{gzip, zstd};
-use crate::tape::{Tape, header};
+use crate::tar_builder::{TarBuilder, header};
 
 /// An image before a tool writes it.
 #[derive(Clone)]
@@ -53,19 +53,19 @@ pub fn hex(text: &str) -> String {
 }
 
 pub trait Links {
-    fn link(self, kind: EntryType, name: &str, target: &str) -> Tape;
-    fn symlink(self, name: &str, target: &str) -> Tape;
+    fn link(self, kind: EntryType, name: &str, target: &str) -> TarBuilder;
+    fn symlink(self, name: &str, target: &str) -> TarBuilder;
 }
 
-impl Links for Tape {
-    fn link(self, kind: EntryType, name: &str, target: &str) -> Tape {
+impl Links for TarBuilder {
+    fn link(self, kind: EntryType, name: &str, target: &str) -> TarBuilder {
         let set = |header: &mut tar::Header| {
             header.as_mut_bytes()[157..157 + target.len()].copy_from_slice(target.as_bytes());
         };
         self.entry(&header(name, kind, 0, set), b"")
     }
 
-    fn symlink(self, name: &str, target: &str) -> Tape {
+    fn symlink(self, name: &str, target: &str) -> TarBuilder {
         self.link(EntryType::Symlink, name, target)
     }
 }
@@ -88,28 +88,28 @@ fn repositories(image: &Image) -> Option<(String, Vec<u8>)> {
 }
 
 /// Docker before 25: a folder for each layer; a repeated layer is a link.
-pub fn docker20(image: &Image) -> Tape {
+pub fn docker20(image: &Image) -> TarBuilder {
     let folder = |at: usize| hex(&format!("v1 {at}"));
-    let mut tape = Tape::default().file(&format!("{}.json", image.id().hex()), image.config.as_bytes());
+    let mut tar = TarBuilder::default().file(&format!("{}.json", image.id().hex()), image.config.as_bytes());
     for (at, layer) in image.layers.iter().enumerate() {
         let name = folder(at);
-        tape = tape
+        tar = tar
             .kind(&format!("{name}/"), EntryType::Directory, b"")
             .file(&format!("{name}/VERSION"), b"1.0")
             .file(&format!("{name}/json"), b"{}");
         let path = format!("{name}/layer.tar");
-        tape = match image.layers.iter().position(|other| other == layer) {
-            Some(first) if first < at => tape.symlink(&path, &format!("../{}/layer.tar", folder(first))),
-            _ => tape.file(&path, layer.as_bytes()),
+        tar = match image.layers.iter().position(|other| other == layer) {
+            Some(first) if first < at => tar.symlink(&path, &format!("../{}/layer.tar", folder(first))),
+            _ => tar.file(&path, layer.as_bytes()),
         };
     }
     let layers = (0..image.layers.len()).map(|at| format!("{}/layer.tar", folder(at)));
     let item = image.item(format!("{}.json", image.id().hex()), layers.collect());
     let (name, text) = named("manifest.json", &[item]);
-    tape = tape.file(&name, &text);
+    tar = tar.file(&name, &text);
     match repositories(image) {
-        Some((name, text)) => tape.file(&name, &text),
-        None => tape,
+        Some((name, text)) => tar.file(&name, &text),
+        None => tar,
     }
 }
 
@@ -165,7 +165,7 @@ pub fn docker28(image: &Image, sources: bool) -> Vec<(String, Vec<u8>)> {
 }
 
 /// skopeo and podman: layers by diff id at the top, and links to them as Docker before 25 has layers.
-pub fn skopeo(images: &[Image]) -> Tape {
+pub fn skopeo(images: &[Image]) -> TarBuilder {
     let layer = |text: &str| format!("{}.tar", hex(text));
     let config = |image: &Image| format!("{}.json", image.id().hex());
     let mut files = Vec::new();
@@ -183,15 +183,15 @@ pub fn skopeo(images: &[Image]) -> Tape {
             image.layers.iter().map(|text| layer(text)).collect(),
         ));
     }
-    let mut tape = Tape::default().files(&sorted(files));
+    let mut tar = TarBuilder::default().files(&sorted(files));
     for (at, image) in images.iter().enumerate() {
         for (below, text) in image.layers.iter().enumerate() {
             let folder = hex(&format!("{at} {below}"));
-            tape = tape.symlink(&format!("{folder}/layer.tar"), &format!("../{}", layer(text)));
+            tar = tar.symlink(&format!("{folder}/layer.tar"), &format!("../{}", layer(text)));
         }
     }
     let (name, text) = named("manifest.json", &items);
-    tape.file(&name, &text)
+    tar.file(&name, &text)
 }
 
 /// Any tool that gives each image's config and layers paths of its own, and compresses layers or not.

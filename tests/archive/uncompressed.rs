@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::good::{check, codes, open};
 use crate::images::{self, GZIP, NAME, OCI_MANIFEST, Sample, ZSTD, blob, descriptor, layer, plain};
-use crate::tape::{Tape, length};
+use crate::tar_builder::{TarBuilder, length};
 
 const UNCOMPRESSED: &str = "dev.sealift.uncompressed";
 const RECORDED: &str = "dev.sealift.recorded";
@@ -77,7 +77,10 @@ fn a_layer_may_be_there_both_ways_and_must_be_there_in_one() {
     let one = blob(&images::gzip(&plain("one")));
     let full = verify::Options::default();
     let sample = three().uncompress(&[0]);
-    let both = Tape::default().file(&one.0, &one.1).files(&sample.files()).end();
+    let both = TarBuilder::default()
+        .file(&one.0, &one.1)
+        .files(&sample.files())
+        .end();
     let report = report(&both, &full);
     assert_eq!((codes(&report), report.images[0].uncompressed), (vec![], 0));
     // For the tar that is there in vain, what it must be is known all the same.
@@ -280,7 +283,7 @@ fn one_platform_of_an_index_keeps_its_part() {
     let four = Digest::sha256(&images::gzip(&plain("four")));
     said.layers.insert(four, LayerOrigin::Stored);
     sample.index["manifests"][0]["annotations"][PROVENANCE] = json!(serde_json::to_string(&said).unwrap());
-    let bytes = Tape::default()
+    let bytes = TarBuilder::default()
         .file(&index.0, &index.1)
         .files(&other.blobs()[..2])
         .file(

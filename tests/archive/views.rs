@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::good::open;
 use crate::images::{self, GZIP, PLAIN, Sample, ZSTD, blob};
-use crate::tape::length;
+use crate::tar_builder::length;
 
 struct Shown {
     sample: Sample,

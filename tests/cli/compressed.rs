@@ -35,7 +35,7 @@ impl Drop for Small {
 }
 
 /// An archive of one image, `app.tar`.
-fn scene() -> (Sealift, Small) {
+fn setup() -> (Sealift, Small) {
     let sealift = Sealift::new();
     Image::sample("app", "1").build(&sealift.path("layout"), "1");
     let save = ["save", "-q", "--from", "layout", "app:1", "-o", "app.tar"];
@@ -69,7 +69,7 @@ fn verify_compressed(sealift: &Sealift, compressor: &str, begin: &[u8], script: 
 
 #[test]
 fn whole_archives_are_read_from_both_formats() {
-    let (sealift, small) = scene();
+    let (sealift, small) = setup();
     let whole = sealift.run(&["list", "--json", "app.tar"]).ok().json();
     for compressor in COMPRESSORS {
         let app = fs::read(sealift.path("app.tar")).unwrap();
@@ -85,7 +85,7 @@ fn whole_archives_are_read_from_both_formats() {
 
 #[test]
 fn what_no_header_announces_is_not_expanded() {
-    let (sealift, small) = scene();
+    let (sealift, small) = setup();
     let app = fs::read(sealift.path("app.tar")).unwrap();
     let cut = &app[..app.len() - 1024];
     let again = {
@@ -125,7 +125,7 @@ fn what_no_header_announces_is_not_expanded() {
 
 #[test]
 fn an_entry_is_expanded_only_if_it_may_be_that_large_and_has_room() {
-    let (sealift, small) = scene();
+    let (sealift, small) = setup();
     let begin = [header("a", 1), vec![b'a'; 512], header("b", (64 << 30) + 1)].concat();
     for compressor in COMPRESSORS {
         let run = verify_compressed(&sealift, compressor, &begin, "head -c 200M /dev/zero", &[]).code(1);
@@ -152,7 +152,7 @@ fn an_entry_is_expanded_only_if_it_may_be_that_large_and_has_room() {
 
 #[test]
 fn nothing_is_left_of_what_was_expanded() {
-    let (sealift, small) = scene();
+    let (sealift, small) = setup();
     let app = fs::read(sealift.path("app.tar")).unwrap();
     for (signal, number) in [("KILL", 9), ("INT", 2), ("TERM", 15)] {
         let verify = ["verify", "--tmpdir", "small", "-"];

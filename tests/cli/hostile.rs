@@ -11,7 +11,7 @@ use crate::support::{Image, Layer, Run, Sealift};
 const EVIL: &str = "x\u{1b}[2J\nleftovers: none\r\u{202e}y";
 
 #[track_caller]
-fn is_harmless(said: &Run) {
+fn assert_harmless(said: &Run) {
     for text in [&said.stdout, &said.stderr] {
         let acts = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
         assert!(!text.contains(acts), "{}: {text:?}", said.line);
@@ -35,10 +35,10 @@ fn paths_stay_on_their_line() {
     let saved = sealift
         .run(&["save", "--from", layout, "small:1", "-o", &archive])
         .ok();
-    is_harmless(&saved);
+    assert_harmless(&saved);
     assert!(saved.stdout.contains("\\u{1b}[2J\\u{a}leftovers"), "{saved:?}");
     let parts = format!("{EVIL}.parts");
-    is_harmless(
+    assert_harmless(
         &sealift
             .run(&[
                 "save", "--from", layout, "small:1", "--split", "100kB", "-o", &parts,
@@ -46,15 +46,15 @@ fn paths_stay_on_their_line() {
             .ok(),
     );
     for command in ["verify", "list"] {
-        is_harmless(&sealift.run(&[command, &archive]).ok());
-        is_harmless(&sealift.run(&[command, &archive, &parts, "none"]).code(3));
+        assert_harmless(&sealift.run(&[command, &archive]).ok());
+        assert_harmless(&sealift.run(&[command, &archive, &parts, "none"]).code(3));
     }
-    is_harmless(
+    assert_harmless(
         &sealift
             .run(&["save", "--from", &archive, "none:1", "-o", "x.tar"])
             .code(7),
     );
-    is_harmless(
+    assert_harmless(
         &sealift
             .run(&[
                 "save",
@@ -67,7 +67,7 @@ fn paths_stay_on_their_line() {
             .code(3),
     );
     fs::write(sealift.path(&archive), "no archive").unwrap();
-    is_harmless(&sealift.run(&["verify", &archive]).code(1));
+    assert_harmless(&sealift.run(&["verify", &archive]).code(1));
 }
 
 /// A daemon of which every word is hostile.
@@ -116,7 +116,7 @@ fn an_engine_says_nothing_but_text() {
     evil_engine(&socket);
     let sealift = sealift.env("DOCKER_HOST", format!("unix://{}", socket.display()));
     let doctor = sealift.run(&["doctor"]);
-    is_harmless(&doctor);
+    assert_harmless(&doctor);
     assert!(
         doctor.stdout.contains("\\u{1b}[2J"),
         "what it said is shown: {doctor:?}"
@@ -128,6 +128,6 @@ fn an_engine_says_nothing_but_text() {
         &["save", "--from", "docker", "--offline", "app:1", "-o", "x.tar"],
         &["save", "--from", "docker", "--all", "-o", "x.tar"],
     ] {
-        is_harmless(&sealift.run(arguments));
+        assert_harmless(&sealift.run(arguments));
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::{Image, Run, Sealift, run};
 
 /// `app.tar` in five parts or more, `other.tar` in as many, and all parts of both packed as one.
-fn scene() -> (Sealift, usize) {
+fn setup() -> (Sealift, usize) {
     let sealift = Sealift::new();
     for name in ["app", "other"] {
         Image::sample(name, "1").build(&sealift.path(name), "1");
@@ -44,7 +44,7 @@ const COPY: &str = "copy every part into one folder";
 
 #[test]
 fn a_missing_part_is_named_wherever_it_belongs() {
-    let (sealift, count) = scene();
+    let (sealift, count) = setup();
     let all: Vec<usize> = (1..=count).collect();
     let without = |missing: &[usize]| -> Vec<usize> {
         all.iter()
@@ -90,7 +90,7 @@ fn a_missing_part_is_named_wherever_it_belongs() {
 
 #[test]
 fn the_order_in_which_parts_are_given_makes_no_difference() {
-    let (sealift, count) = scene();
+    let (sealift, count) = setup();
     let mut names: Vec<String> = (1..=count).map(|number| format!("app.tar.{number:03}")).collect();
     names.reverse();
     let all: Vec<usize> = (1..=count).collect();
@@ -113,7 +113,7 @@ fn the_order_in_which_parts_are_given_makes_no_difference() {
 
 #[test]
 fn a_part_that_was_cut_or_belongs_elsewhere_is_named() {
-    let (sealift, count) = scene();
+    let (sealift, count) = setup();
     let all: Vec<usize> = (1..=count).collect();
     let again = "hint: copy every part of this archive again, and no other, into one folder\n";
     let verify = |change: &str| {
@@ -155,7 +155,7 @@ fn a_part_that_was_cut_or_belongs_elsewhere_is_named() {
 
 #[test]
 fn parts_of_a_compressed_archive_are_told_in_the_same_way() {
-    let (sealift, _) = scene();
+    let (sealift, _) = setup();
     let script =
         "cat app.tar.* | gzip -n > whole && split -b 300000 -a 3 --numeric-suffixes=1 whole app.tgz.";
     run(&mut sealift.shell(script)).ok();

@@ -13,10 +13,10 @@ use sealift::docker::store::content_of;
 use sealift::load::{DigestStatus, LoadOptions};
 
 use crate::attach_hosts::{CLASSIC, private};
-use crate::attach_stock::{HUB, all_but, forward, images};
+use crate::attach_stock::{HUB, assert_attaches_all_but, forward, images};
 use crate::classic_store::{client, is_below};
-use crate::load_killed::Stage;
-use crate::loading::{Images, Loader, Untouched, nothing_is_left};
+use crate::load_killed::PreparedDaemon;
+use crate::loading::{Images, Loader, Untouched, assert_nothing_is_left};
 use crate::support::{Daemon, Engine, Image, Store, command, run};
 
 /// `nobody`, who is another user than root.
@@ -62,30 +62,30 @@ impl Impostor {
         let mut child = command.spawn().expect("setpriv, of util-linux");
         let said = BufReader::new(child.stdout.take().unwrap());
         let mut impostor = Self { child, said, folder };
-        impostor.says("listening");
+        impostor.assert_says("listening");
         impostor
     }
 
     #[track_caller]
-    fn says(&mut self, expected: &str) {
+    fn assert_says(&mut self, expected: &str) {
         let mut line = String::new();
         self.said.read_line(&mut line).unwrap();
         assert_eq!(line.trim(), expected);
     }
 
     #[track_caller]
-    fn told(&mut self, line: &str, expected: &str) {
+    fn assert_answers(&mut self, line: &str, expected: &str) {
         writeln!(self.child.stdin.as_ref().unwrap(), "{line}").unwrap();
-        self.says(expected);
+        self.assert_says(expected);
     }
 
     /// Puts a link to a socket in the place of the one that it is bound to.
     fn pose_as(&mut self, socket: &Path) {
-        self.told(socket.to_str().unwrap(), "posing");
+        self.assert_answers(socket.to_str().unwrap(), "posing");
     }
 
     #[track_caller]
-    fn is_untouched(&mut self) {
+    fn assert_untouched(&mut self) {
         assert_eq!(self.child.try_wait().unwrap(), None, "it got a signal");
         assert!(!mounts().contains(self.folder.path().to_str().unwrap()));
     }
@@ -125,8 +125,8 @@ fn an_impostor_is_not_taken_for_the_engine() {
             loader.load(&images);
             assert_eq!(daemon.images(), [format!("httpd:2.4 {}", built.digest)]);
             assert_eq!(Untouched::of(&daemon), before);
-            nothing_is_left(&loader);
-            impostor.is_untouched();
+            assert_nothing_is_left(&loader);
+            impostor.assert_untouched();
         }
     }
 }
@@ -197,7 +197,7 @@ fn a_socket_that_another_user_could_replace_is_not_relied_on() {
         assert!(content_of(&sealift::docker::api::Client::connect(&endpoint(socket)).unwrap()).is_err());
         let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
         assert_eq!(report.exit_code(), 6, "{report:?}");
-        nothing_is_left(&loader);
+        assert_nothing_is_left(&loader);
     }
     assert_eq!(Untouched::of(&daemon), before);
 }
@@ -273,7 +273,7 @@ fn a_configuration_that_another_user_can_change_is_not_covered() {
     give(&folder);
     assert!(refused("is a link of another user"));
     // Names of other registries are attached nevertheless, and nothing is changed.
-    all_but(&daemon, &[(HUB, "is a link of another user")]);
+    assert_attaches_all_but(&daemon, &[(HUB, "is a link of another user")]);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn a_link_of_roots_to_the_configuration_is_followed() {
     let folder = daemon.config_file().parent().unwrap().to_path_buf();
     fs::rename(&folder, daemon.root().join("srv/docker")).unwrap();
     symlink("../srv/docker", &folder).unwrap();
-    all_but(&daemon, &[]);
+    assert_attaches_all_but(&daemon, &[]);
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn exchanging_the_folder_does_not_lead_the_mount_elsewhere() {
         symlink("../srv/victim", &link).unwrap();
         lchown(&link, Some(owner), Some(owner)).unwrap();
         let mut user = Impostor::start("dockerd");
-        user.told(
+        user.assert_answers(
             &format!("exchange {} {}", folder.display(), link.display()),
             "exchanging",
         );
@@ -314,9 +314,9 @@ fn exchanging_the_folder_does_not_lead_the_mount_elsewhere() {
             let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
             assert_eq!(report.exit_code(), 6, "{report:?}");
             assert!(!daemon.mounts().contains(&point));
-            nothing_is_left(&loader);
+            assert_nothing_is_left(&loader);
         }
-        user.is_untouched();
+        user.assert_untouched();
         drop(user);
         if folder.is_symlink() {
             fs::rename(&folder, etc.join("spare")).unwrap();
@@ -354,18 +354,18 @@ fn exchanging_the_folder_does_not_lead_the_mount_elsewhere() {
     assert!(!source.exists());
 }
 
-/// A load of this stage was killed with its mount in place.
-fn killed(daemon: Daemon) -> Stage {
-    let stage = Stage::new(daemon);
-    assert!(stage.killed_at(&("kill".into(), 1)));
-    assert!(shown(&stage) > 0, "nothing was mounted");
-    stage
+/// A load of this prepared was killed with its mount in place.
+fn killed(daemon: Daemon) -> PreparedDaemon {
+    let prepared = PreparedDaemon::new(daemon);
+    assert!(prepared.killed_at(&("kill".into(), 1)));
+    assert!(shown(&prepared) > 0, "nothing was mounted");
+    prepared
 }
 
-/// How many mounts show what a stage's sealift has laid over other files.
-fn shown(stage: &Stage) -> usize {
-    let run = stage.loader.folder.path().join("run/attach");
-    let pid = stage.daemon.pid();
+/// How many mounts show what a prepared's sealift has laid over other files.
+fn shown(prepared: &PreparedDaemon) -> usize {
+    let run = prepared.loader.folder.path().join("run/attach");
+    let pid = prepared.daemon.pid();
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
     let run = run.to_str().unwrap();
     mounts.lines().filter(|line| line.contains(run)).count()
@@ -373,45 +373,45 @@ fn shown(stage: &Stage) -> usize {
 
 #[test]
 fn a_mount_is_undone_wherever_it_is_by_then() {
-    let stage = killed(stock());
-    let folder = stage.daemon.config_file().parent().unwrap().to_path_buf();
+    let prepared = killed(stock());
+    let folder = prepared.daemon.config_file().parent().unwrap().to_path_buf();
     fs::rename(&folder, folder.with_extension("old")).unwrap();
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("daemon.json"), "{}").unwrap();
-    let said = stage.sealift.run(&["doctor", "--repair"]).ok();
+    let said = prepared.sealift.run(&["doctor", "--repair"]).ok();
     assert!(said.stdout.contains("leftovers: undone"), "{said:?}");
-    assert_eq!(shown(&stage), 0);
-    nothing_is_left(&stage.loader);
+    assert_eq!(shown(&prepared), 0);
+    assert_nothing_is_left(&prepared.loader);
     let old = fs::read_to_string(folder.with_extension("old").join("daemon.json")).unwrap();
     assert_eq!(old, "{}");
 }
 
 #[test]
 fn what_is_still_mounted_is_not_called_undone() {
-    let stage = killed(stock());
-    let file = stage.daemon.config_file();
-    let over = stage.daemon.data("over.json");
+    let prepared = killed(stock());
+    let file = prepared.daemon.config_file();
+    let over = prepared.daemon.data("over.json");
     fs::write(&over, "{}").unwrap();
-    let pid = stage.daemon.pid().to_string();
+    let pid = prepared.daemon.pid().to_string();
     let inside = |args: &[&str]| {
         let mut command = Command::new("nsenter");
         command.args(["--target", &pid, "--mount"]).args(args);
         run(&mut command).ok();
     };
     inside(&["mount", "--bind", over.to_str().unwrap(), file.to_str().unwrap()]);
-    let said = stage.sealift.run(&["doctor", "--repair"]).code(3);
+    let said = prepared.sealift.run(&["doctor", "--repair"]).code(3);
     assert!(
         said.stderr.contains("something else is mounted over it"),
         "{said:?}"
     );
     assert!(!said.stdout.contains("undone"), "{said:?}");
-    let said = stage.sealift.run(&["doctor"]).code(6);
+    let said = prepared.sealift.run(&["doctor"]).code(6);
     assert!(said.stdout.contains("left something"), "{said:?}");
-    assert!(shown(&stage) > 0);
+    assert!(shown(&prepared) > 0);
     inside(&["umount", file.to_str().unwrap()]);
-    let said = stage.sealift.run(&["doctor", "--repair"]).ok();
+    let said = prepared.sealift.run(&["doctor", "--repair"]).ok();
     assert!(said.stdout.contains("leftovers: undone"), "{said:?}");
-    assert_eq!(shown(&stage), 0);
+    assert_eq!(shown(&prepared), 0);
 }
 
 #[test]
@@ -420,15 +420,15 @@ fn a_mount_without_a_journal_is_found_and_undone() {
     let daemon = Daemon::options(Engine::Docker28, Store::Classic).stock().start();
     let file = daemon.config_file();
     make(&file);
-    let stage = killed(daemon);
-    let run = stage.loader.folder.path().join("run");
+    let prepared = killed(daemon);
+    let run = prepared.loader.folder.path().join("run");
     fs::remove_dir_all(run.join("attach")).unwrap();
     fs::remove_file(run.join("attach.json")).unwrap();
-    assert!(shown(&stage) > 0);
-    let said = stage.sealift.run(&["doctor"]).code(6);
+    assert!(shown(&prepared) > 0);
+    let said = prepared.sealift.run(&["doctor"]).code(6);
     assert!(said.stdout.contains("left something"), "{said:?}");
-    let said = stage.sealift.run(&["doctor", "--repair"]).ok();
+    let said = prepared.sealift.run(&["doctor", "--repair"]).ok();
     assert!(said.stdout.contains("leftovers: undone"), "{said:?}");
-    assert_eq!(shown(&stage), 0);
+    assert_eq!(shown(&prepared), 0);
     assert_eq!(fs::read_to_string(&file).unwrap(), "{}");
 }

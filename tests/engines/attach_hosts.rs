@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sealift::load::LoadOptions;
 
-use crate::loading::{Images, Loader, Untouched, nothing_is_left, runs};
+use crate::loading::{Images, Loader, Untouched, assert_nothing_is_left, assert_runs};
 use crate::support::{Built, Daemon, Engine, Image, Store, daemon, run};
 
 /// Classic engines that may do with their `/etc/hosts` and ports what they want.
@@ -48,7 +48,7 @@ fn names_of_every_kind_show_their_digest() {
         let loader = Loader::beside(&daemon);
         loader.load(&images);
         assert_eq!(Untouched::of(&daemon), before);
-        nothing_is_left(&loader);
+        assert_nothing_is_left(&loader);
 
         let mut expected: Vec<String> = names.iter().map(|name| format!("{name} {digest}")).collect();
         expected.push(format!("httpd:2.4 {digest}"));
@@ -69,10 +69,10 @@ fn names_of_every_kind_show_their_digest() {
                 digests.contains(&format!("quay.io/a/b@{digest}").into()),
                 "{image}"
             );
-            runs(&daemon, &format!("quay.io/a/b@{digest}"), says);
+            assert_runs(&daemon, &format!("quay.io/a/b@{digest}"), says);
         }
-        runs(&daemon, &format!("localhost/x@{digest}"), "1");
-        runs(&daemon, &format!("gcr.io/both/names@{digest}"), "1");
+        assert_runs(&daemon, &format!("localhost/x@{digest}"), "1");
+        assert_runs(&daemon, &format!("gcr.io/both/names@{digest}"), "1");
     }
 }
 
@@ -96,7 +96,7 @@ fn the_name_leads_where_it_led_before() {
         let daemon = private(*engine).start();
         // An administrator's own line, in a file that is the daemon's alone.
         let hosts = "127.0.0.1 localhost\n10.9.8.7 cdn.quay.io quay.io\n";
-        own_hosts(&daemon, hosts);
+        mount_hosts_file(&daemon, hosts);
         // What it has read since it started it believes for five seconds.
         std::thread::sleep(Duration::from_secs(6));
         assert!(pull_error(&daemon).contains("10.9.8.7"));
@@ -117,7 +117,7 @@ fn the_name_leads_where_it_led_before() {
 }
 
 /// Mounts a file over a daemon's `/etc/hosts`, where it alone sees it.
-fn own_hosts(daemon: &Daemon, text: &str) {
+fn mount_hosts_file(daemon: &Daemon, text: &str) {
     fs::write(daemon.data("hosts"), text).unwrap();
     let inside = daemon.data_inside("hosts");
     let root = format!("/proc/{}/root", daemon.pid());

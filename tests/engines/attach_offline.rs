@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::loading::{Images, Loader, Untouched, comparable, listed, nothing_is_left, runs};
+use crate::loading::{Images, Loader, Untouched, assert_nothing_is_left, assert_runs, comparable, listed};
 use crate::support::{Daemon, Engine, Image, Registry, Run, Sealift, Store, files_snapshot, image, run};
 
 #[cfg(not(feature = "test-all"))]
@@ -78,7 +78,7 @@ pub fn names(daemon: &Daemon) -> Value {
 
 /// Nothing of ours lies beside the names.
 #[track_caller]
-pub fn nothing_beside(daemon: &Daemon) {
+pub fn assert_no_files_beside(daemon: &Daemon) {
     let folder = names_file(daemon).parent().unwrap().to_path_buf();
     let names = fs::read_dir(folder).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -140,8 +140,8 @@ fn every_kind_of_name() {
         let before = Untouched::of(&daemon);
         offline.load(&images).ok();
         assert_eq!(Untouched::of(&daemon), before);
-        nothing_is_left(&offline.loader);
-        nothing_beside(&daemon);
+        assert_nothing_is_left(&offline.loader);
+        assert_no_files_beside(&daemon);
         for (name, digest) in &expected {
             let repository = name.rsplit_once(':').unwrap().0;
             let inspected = daemon.inspect(&format!("{repository}@{digest}"));
@@ -158,12 +158,12 @@ fn every_kind_of_name() {
         lines.sort();
         // Two digests on one repository: each tag with its own.
         assert_eq!(daemon.images(), lines, "{engine:?}");
-        runs(
+        assert_runs(
             &daemon,
             &format!("quay.io/a/b@{}", expected[1].1),
             "quay.io/a/b:1",
         );
-        runs(&daemon, &format!("alone@{}", alone.digest), "alone");
+        assert_runs(&daemon, &format!("alone@{}", alone.digest), "alone");
         assert_eq!(fs::metadata(names_file(&daemon)).unwrap().mode() & 0o777, 0o600);
         // Again there is nothing to do, and no reason to restart.
         let pid = daemon.pid();
@@ -217,7 +217,7 @@ fn containers_keep_running_and_the_setting_is_gone() {
         assert_eq!(seen, "1");
         assert_eq!(Untouched::of(&daemon), before);
         assert_eq!(daemon.info()["LiveRestoreEnabled"], false);
-        nothing_is_left(&offline.loader);
+        assert_nothing_is_left(&offline.loader);
         assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
         daemon.docker(&["rm", "-f", "web"]).ok();
     }
@@ -248,7 +248,7 @@ fn without_consent_nothing_is_touched_and_the_containers_are_named() {
         );
         assert_eq!(Untouched::of(&daemon), before);
         assert_eq!((daemon.pid(), files_snapshot(&names_file(&daemon))), (pid, file));
-        nothing_is_left(&offline.loader);
+        assert_nothing_is_left(&offline.loader);
         daemon.docker(&["rm", "-f", "web"]).ok();
     }
 }
@@ -370,8 +370,8 @@ fn an_engine_that_does_not_come_up_gets_its_old_names_back() {
             "{engine:?}"
         );
         assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
-        nothing_is_left(&offline.loader);
-        nothing_beside(&daemon);
+        assert_nothing_is_left(&offline.loader);
+        assert_no_files_beside(&daemon);
     }
 }
 
@@ -401,8 +401,8 @@ fn an_engine_that_never_comes_up_is_told_and_repaired_later() {
     fs::write(good, "").unwrap();
     offline.repair().ok();
     assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
-    nothing_is_left(&offline.loader);
-    nothing_beside(&daemon);
+    assert_nothing_is_left(&offline.loader);
+    assert_no_files_beside(&daemon);
 }
 
 /// Another command than the one that failed: of the next load, or of a repair.
@@ -426,8 +426,8 @@ fn a_wrong_start_command_is_replaced() {
     offline.start = right;
     offline.load(&images).ok();
     assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
-    nothing_is_left(&offline.loader);
-    nothing_beside(&daemon);
+    assert_nothing_is_left(&offline.loader);
+    assert_no_files_beside(&daemon);
 }
 
 #[test]
@@ -442,8 +442,8 @@ fn a_stop_that_fails_changes_nothing() {
     assert!(said.stderr.contains("not today"), "{said:?}");
     assert_eq!((Untouched::of(&daemon), daemon.pid()), (before, pid));
     assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
-    nothing_is_left(&offline.loader);
-    nothing_beside(&daemon);
+    assert_nothing_is_left(&offline.loader);
+    assert_no_files_beside(&daemon);
 }
 
 #[test]
@@ -495,7 +495,7 @@ fn a_recorded_digest_is_attached_this_way_only_and_called_recorded() {
     );
     assert!(said.stderr.contains("not proven: httpd:2.4: "), "{said:?}");
     assert_eq!(daemon.images(), [format!("httpd:2.4 {recorded}")]);
-    runs(&daemon, &format!("httpd@{recorded}"), "2.4");
+    assert_runs(&daemon, &format!("httpd@{recorded}"), "2.4");
     // Again there is nothing to do, and it is no more proven.
     let again = offline.sealift.run(&["load", &path, "--json"]).code(6).json();
     let told = ["shown", "evidence", "obstacles"].map(|key| again["images"][0][key].clone());
@@ -530,8 +530,8 @@ fn an_engine_that_does_not_show_it_goes_back() {
     assert_ne!(daemon.pid(), pid);
     assert_eq!(fs::read(&file).unwrap(), before);
     assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
-    nothing_is_left(&offline.loader);
-    nothing_beside(&daemon);
+    assert_nothing_is_left(&offline.loader);
+    assert_no_files_beside(&daemon);
 }
 
 #[test]

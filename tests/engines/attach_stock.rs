@@ -8,7 +8,7 @@ use sealift::load::{DigestStatus, LoadOptions};
 use serde_json::json;
 
 use crate::attach_hosts::{CLASSIC, private};
-use crate::loading::{Images, Loader, Untouched, nothing_is_left};
+use crate::loading::{Images, Loader, Untouched, assert_nothing_is_left};
 use crate::support::{Built, Daemon, Engine, Image, Sealift, Store, daemon};
 
 /// One image of each kind of name.
@@ -28,7 +28,7 @@ pub fn images() -> (Images, Built) {
 /// Loads all: these names do not show their digest, for the reasons that the plan told before; the others do.
 /// Nothing is changed.
 #[track_caller]
-pub fn all_but(daemon: &Daemon, hidden: &[(&str, &str)]) {
+pub fn assert_attaches_all_but(daemon: &Daemon, hidden: &[(&str, &str)]) {
     let (images, built) = images();
     let loader = Loader::beside(daemon);
     let before = Untouched::of(daemon);
@@ -57,7 +57,7 @@ pub fn all_but(daemon: &Daemon, hidden: &[(&str, &str)]) {
     }
     assert_eq!(report.exit_code(), if hidden.is_empty() { 0 } else { 6 });
     assert_eq!(Untouched::of(daemon), before);
-    nothing_is_left(&loader);
+    assert_nothing_is_left(&loader);
     for name in ALL {
         let image = daemon.inspect(name).unwrap();
         let repository = name.rsplit_once(':').unwrap().0;
@@ -80,7 +80,7 @@ fn on_each<T>(
             scope.spawn(|| {
                 let daemon = options(private(*engine)).start();
                 let _kept = meanwhile(&daemon);
-                all_but(&daemon, hidden);
+                assert_attaches_all_but(&daemon, hidden);
             });
         }
     });
@@ -94,7 +94,7 @@ fn a_socket_of_systemds() {
 #[test]
 fn a_containerd_of_the_system() {
     let daemon = private(Engine::Docker20).system_containerd().start();
-    all_but(&daemon, &[]);
+    assert_attaches_all_but(&daemon, &[]);
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn proxies() {
     // From 23 on they can stand in daemon.json.
     let config = json!({ "proxies": { "http-proxy": "http://proxy.invalid:3128" } });
     let daemon = private(Engine::Docker28).config(config).start();
-    all_but(
+    assert_attaches_all_but(
         &daemon,
         &[
             (OTHER, "the proxy proxy.invalid"),
@@ -253,7 +253,7 @@ fn a_configuration_that_is_none() {
         .own_network(true)
         .stock()
         .start();
-    all_but(&daemon, &[]);
+    assert_attaches_all_but(&daemon, &[]);
     assert!(!daemon.config_file().exists());
 }
 
@@ -263,7 +263,7 @@ fn names_that_are_looked_up_elsewhere_first() {
     let switch = daemon.root().join("etc/nsswitch.conf");
     fs::write(switch, "passwd: files\nhosts: dns files\n").unwrap();
     let says = "looked up by dns before /etc/hosts";
-    all_but(&daemon, &[(OTHER, says), (PORT, says)]);
+    assert_attaches_all_but(&daemon, &[(OTHER, says), (PORT, says)]);
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn an_engine_in_a_container_is_told() {
         .contained()
         .start();
     let says = "in a container";
-    all_but(&daemon, &ALL.map(|name| (name, says)));
+    assert_attaches_all_but(&daemon, &ALL.map(|name| (name, says)));
 }
 
 #[test]

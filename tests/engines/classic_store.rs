@@ -108,7 +108,7 @@ fn odd_image() -> Image {
 
 /// All of a pulled image is in the store, as the registry has it.
 #[track_caller]
-fn has_all_of(store: &ClassicStore, content: &ContentFolders, image: &Built) {
+fn assert_has_all_of(store: &ClassicStore, content: &ContentFolders, image: &Built) {
     let host = image.host();
     let images = store.images().unwrap();
     assert_eq!(images.len(), 1, "{images:?}");
@@ -158,7 +158,7 @@ pub fn is_below(folder: &Path, root: &Path) -> bool {
 }
 
 /// A daemon with these options has all of an image that it pulled, while it runs and when it does not.
-fn reads_back(engine: Engine, driver: &str, change: impl Fn(daemon::Options) -> daemon::Options) {
+fn assert_reads_back(engine: Engine, driver: &str, change: impl Fn(daemon::Options) -> daemon::Options) {
     let registry = Registry::start();
     let layout = tempfile::tempdir().unwrap();
     let image = odd_image().build(layout.path(), "httpd");
@@ -171,7 +171,7 @@ fn reads_back(engine: Engine, driver: &str, change: impl Fn(daemon::Options) -> 
 
     let running = ClassicStore::of(&client(&daemon)).unwrap();
     assert_eq!(running.files().driver, driver);
-    has_all_of(&running, &content_of(&client(&daemon)).unwrap(), &image);
+    assert_has_all_of(&running, &content_of(&client(&daemon)).unwrap(), &image);
     let open = containerd::root_of(&Process::find(&daemon.socket()).unwrap()).unwrap();
     let own = daemon.data_root().join("containerd/daemon");
     assert!(is_same_file(open.path(), &own), "{open:?}");
@@ -179,33 +179,33 @@ fn reads_back(engine: Engine, driver: &str, change: impl Fn(daemon::Options) -> 
     daemon.stop();
     let files = Files::find(Some(&daemon.data_root())).unwrap();
     let content = ContentFolders::find(&daemon.data_root());
-    has_all_of(&ClassicStore::open(files).unwrap(), &content, &image);
+    assert_has_all_of(&ClassicStore::open(files).unwrap(), &content, &image);
 }
 
 #[test]
 fn layers_and_manifests_of_docker_20() {
-    reads_back(Engine::Docker20, "overlay2", |options| options);
+    assert_reads_back(Engine::Docker20, "overlay2", |options| options);
 }
 
 #[test]
 fn layers_and_manifests_of_docker_20_with_vfs() {
-    reads_back(Engine::Docker20, "vfs", |options| options);
+    assert_reads_back(Engine::Docker20, "vfs", |options| options);
 }
 
 #[cfg(feature = "test-all")]
 #[test]
 fn layers_and_manifests_of_docker_26() {
-    reads_back(Engine::Docker26, "overlay2", |options| options);
+    assert_reads_back(Engine::Docker26, "overlay2", |options| options);
 }
 
 #[test]
 fn layers_and_manifests_of_docker_28_in_its_own_mounts() {
-    reads_back(Engine::Docker28, "overlay2", daemon::Options::own_mounts);
+    assert_reads_back(Engine::Docker28, "overlay2", daemon::Options::own_mounts);
 }
 
 #[test]
 fn layers_and_manifests_of_docker_28_with_vfs() {
-    reads_back(Engine::Docker28, "vfs", |options| options);
+    assert_reads_back(Engine::Docker28, "vfs", |options| options);
 }
 
 #[test]

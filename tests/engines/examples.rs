@@ -7,7 +7,7 @@ use crate::offline_systemd::Systemd;
 use crate::support::{Daemon, Engine, Image, Registry, Run, Sealift, Store, examples};
 
 /// What every example finds in its folder, and the two sides.
-struct Scene {
+struct Setup {
     sealift: Sealift,
     registry: Registry,
     connected: Daemon,
@@ -19,7 +19,7 @@ struct Scene {
 /// Names of the images on the connected side.
 const NAMES: [&str; 3] = ["httpd:2.4", "redis:7", "myapp:7"];
 
-impl Scene {
+impl Setup {
     fn new() -> Self {
         let (registry, sealift) = (Registry::start(), Sealift::new());
         let mut redis = String::new();
@@ -47,7 +47,7 @@ impl Scene {
         let sealift = sealift.env("PATH", systemd.path());
         fs::create_dir(sealift.path("stick")).unwrap();
         fs::write(sealift.path("list.txt"), "httpd:2.4 # the server\nredis:7\n").unwrap();
-        let scene = Self {
+        let setup = Self {
             sealift,
             registry,
             connected,
@@ -60,9 +60,9 @@ impl Scene {
             ("all.tar", "redis:7"),
             ("more.tar", "httpd:2.4"),
         ] {
-            scene.runs(&format!("sealift save {names} -o {archive}"), &[]);
+            setup.runs(&format!("sealift save {names} -o {archive}"), &[]);
         }
-        scene
+        setup
     }
 
     /// Runs an example. `save` meets the connected side, where the registry is in the place of docker.io;
@@ -118,42 +118,42 @@ impl Scene {
 
 #[test]
 fn of_sealift_itself() {
-    let scene = Scene::new();
-    fs::remove_file(scene.sealift.path("images.tar")).unwrap();
-    for line in examples::of(&scene.sealift, "") {
-        scene.runs(&line, &[]);
+    let setup = Setup::new();
+    fs::remove_file(setup.sealift.path("images.tar")).unwrap();
+    for line in examples::of(&setup.sealift, "") {
+        setup.runs(&line, &[]);
     }
-    assert_eq!(scene.target.images().len(), 2);
+    assert_eq!(setup.target.images().len(), 2);
 }
 
 #[test]
 fn of_save() {
-    let scene = Scene::new();
-    for line in examples::of(&scene.sealift, "save") {
-        scene.forget();
-        scene.runs(&line, &[]);
+    let setup = Setup::new();
+    for line in examples::of(&setup.sealift, "save") {
+        setup.forget();
+        setup.runs(&line, &[]);
         if line.contains("sealift load") {
-            assert_eq!(scene.target.images().len(), 1, "{line}");
+            assert_eq!(setup.target.images().len(), 1, "{line}");
         }
     }
 }
 
 #[test]
 fn of_load() {
-    let scene = Scene::new();
+    let setup = Setup::new();
     // A Docker that has the images and does not run.
     let mut golden = Daemon::start(Engine::Docker28, Store::Classic);
     let load = ["load", "-q", "images.tar", "--attach", "none"];
-    crate::saving::at(&scene.sealift, &golden, &load);
+    crate::saving::at(&setup.sealift, &golden, &load);
     golden.stop();
     let root = golden.data_root().display().to_string();
     let root = ("/mnt/golden/var/lib/docker", root.as_str());
     let names = golden.data_root().join("image/overlay2/repositories.json");
     assert!(!fs::read_to_string(&names).unwrap().contains("httpd@sha256:"));
-    for line in examples::of(&scene.sealift, "load") {
-        scene.forget();
-        scene.runs(&line, &[root]);
-        let shown = scene.target.images();
+    for line in examples::of(&setup.sealift, "load") {
+        setup.forget();
+        setup.runs(&line, &[root]);
+        let shown = setup.target.images();
         let is_left_alone = ["--dry-run", "--data-root", "--to "]
             .iter()
             .any(|option| line.contains(option));
@@ -165,7 +165,7 @@ fn of_load() {
     }
     assert!(fs::read_to_string(&names).unwrap().contains("httpd@sha256:"));
     assert!(
-        scene
+        setup
             .systemd
             .changes()
             .iter()
@@ -175,9 +175,9 @@ fn of_load() {
 
 #[test]
 fn of_doctor() {
-    let scene = Scene::new();
-    for line in examples::of(&scene.sealift, "doctor") {
-        scene.runs(&line, &[]);
+    let setup = Setup::new();
+    for line in examples::of(&setup.sealift, "doctor") {
+        setup.runs(&line, &[]);
     }
 }
 

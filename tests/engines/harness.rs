@@ -18,7 +18,7 @@ fn layout() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn serves_all_of(registry: &Registry, image: &Built, repository: &str) {
+fn assert_serves_all_of(registry: &Registry, image: &Built, repository: &str) {
     for manifest in image.manifests.iter().chain(&image.attestations) {
         assert_eq!(
             registry.digest_of(&format!("{repository}@{}", manifest.digest)),
@@ -55,7 +55,7 @@ fn a_registry_serves_the_digests_that_were_built() {
     for (name, image) in images {
         let built = image.build(layout.path(), name);
         registry.push(&built, &format!("library/{name}:1"));
-        serves_all_of(&registry, &built, &format!("library/{name}"));
+        assert_serves_all_of(&registry, &built, &format!("library/{name}"));
         let answer = http::over_tcp(
             registry.address(),
             "HEAD",

@@ -8,8 +8,8 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::attach_hosts::private;
-use crate::attach_offline::{CLASSIC, Offline, nothing_beside};
-use crate::loading::{Images, nothing_is_left};
+use crate::attach_offline::{CLASSIC, Offline, assert_no_files_beside};
+use crate::loading::{Images, assert_nothing_is_left};
 use crate::saving::{at, saved};
 use crate::support::{Daemon, Engine, Image, Sealift, Store, run};
 
@@ -45,7 +45,7 @@ fn host(engine: Engine, way: Way, archive: &Path) -> Daemon {
             daemon.start_again();
         }
     }
-    nothing_is_left(&offline.loader);
+    assert_nothing_is_left(&offline.loader);
     daemon
 }
 
@@ -144,7 +144,7 @@ fn what_is_kept_goes_with_the_image() {
     let offline = Offline::beside(&daemon);
     let all = kept(&daemon);
     assert_eq!(all.len(), 4, "an index and a manifest of each: {all:?}");
-    nothing_beside(&daemon);
+    assert_no_files_beside(&daemon);
     let another = Images::new();
     another.add("quay.io/a/d:1", &Image::sample("third", "1"));
     let another = another.path();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::loading::runs;
+use crate::loading::assert_runs;
 use crate::support::command::clean;
 use crate::support::image::{sha256, store};
 use crate::support::{Built, Daemon, Engine, Image, Layer, Platform, Sealift, Store, run};
@@ -117,10 +117,10 @@ fn sealift_takes_what_an_engine_takes(engine: Engine, kind: Store) {
                 assert_eq!(daemon.images(), ["<none>:<none> <none>"]);
                 continue;
             }
-            runs(&twin, "app:1", "good");
+            assert_runs(&twin, "app:1", "good");
         }
         load.ok();
-        runs(&daemon, "app:1", "good");
+        assert_runs(&daemon, "app:1", "good");
     }
 }
 

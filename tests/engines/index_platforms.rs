@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::loading::runs;
+use crate::loading::assert_runs;
 use crate::support::{Built, Daemon, Engine, Image, Platform, Registry, Run, Sealift, Store, run};
 
 /// An image for each of these platforms, whose version is the platform, in an index that gives others.
@@ -42,7 +42,7 @@ fn an_index_without_platforms(engine: Engine, store: Store) {
             assert!(pulled.stderr.contains("no matching manifest"), "{pulled:?}");
         } else {
             pulled.ok();
-            runs(&puller, &name, platforms[0]);
+            assert_runs(&puller, &name, platforms[0]);
         }
 
         save(&sealift, &registry, &[], "app.tar").ok();
@@ -74,7 +74,7 @@ fn an_index_without_platforms(engine: Engine, store: Store) {
             assert!(loaded.stderr.contains(says), "{loaded:?}");
             assert_eq!(daemon.images(), ["app:1 <none>"]);
         }
-        runs(&daemon, "app:1", &host);
+        assert_runs(&daemon, "app:1", &host);
 
         let error = save(&sealift, &registry, &["--platform", "linux/s390x"], "other.tar").code(7);
         let mut has: Vec<&str> = platforms.to_vec();
@@ -95,7 +95,7 @@ fn an_index_that_the_config_denies(engine: Engine, store: Store) {
     let name = format!("{}/library/app", registry.address());
     let daemon = Daemon::start(engine, store);
     daemon.docker(&["pull", "--quiet", &format!("{name}:1")]).ok();
-    runs(&daemon, &format!("{name}:1"), &foreign);
+    assert_runs(&daemon, &format!("{name}:1"), &foreign);
 
     let manifest = &built.manifests[0].digest;
     let says = format!("{manifest}: its index says that it is for {host}, its config {foreign}");

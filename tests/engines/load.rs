@@ -3,7 +3,9 @@
 use sealift::load::{DigestStatus, LoadOptions};
 use serde_json::json;
 
-use crate::loading::{Images, Loader, Untouched, comparable, listed, nothing_is_left, pulled, runs};
+use crate::loading::{
+    Images, Loader, Untouched, assert_nothing_is_left, assert_runs, comparable, listed, pulled,
+};
 use crate::support::{Compression, Daemon, Dialect, Engine, Image, Platform, Store};
 
 fn an_empty_daemon_ends_up_as_after_a_pull(engine: Engine, store: Store) {
@@ -20,7 +22,7 @@ fn an_empty_daemon_ends_up_as_after_a_pull(engine: Engine, store: Store) {
     let loader = Loader::beside(&daemon);
     let report = loader.load(&images);
     assert_eq!(Untouched::of(&daemon), before);
-    nothing_is_left(&loader);
+    assert_nothing_is_left(&loader);
     assert_eq!(report.images.len(), 3);
     for image in &report.images {
         assert!(image.sent > 0 && image.obstacles.is_empty(), "{image:?}");
@@ -45,11 +47,11 @@ fn an_empty_daemon_ends_up_as_after_a_pull(engine: Engine, store: Store) {
         assert_eq!(comparable(&daemon, name), comparable(&twin, name), "{name}");
     }
 
-    runs(&daemon, &by_tag, "2.4");
-    runs(&daemon, &httpd_digest, "2.4");
-    runs(&daemon, &format!("httpd:2.4@{}", httpd.digest), "2.4");
-    runs(&daemon, &by_digest, "7");
-    runs(&daemon, &nginx_digest, "1");
+    assert_runs(&daemon, &by_tag, "2.4");
+    assert_runs(&daemon, &httpd_digest, "2.4");
+    assert_runs(&daemon, &format!("httpd:2.4@{}", httpd.digest), "2.4");
+    assert_runs(&daemon, &by_digest, "7");
+    assert_runs(&daemon, &nginx_digest, "1");
 }
 
 on_every_engine!(an_empty_daemon_ends_up_as_after_a_pull);
@@ -88,9 +90,9 @@ fn an_update_sends_only_the_top_layer(engine: Engine, store: Store) {
     let loader = Loader::beside(&daemon);
     loader.load(&old);
     let report = loader.load(&new);
-    runs(&daemon, "app:1", "1");
-    runs(&daemon, "app:2", "2");
-    runs(&daemon, &format!("app@{}", update.digest), "2");
+    assert_runs(&daemon, "app:1", "1");
+    assert_runs(&daemon, "app:2", "2");
+    assert_runs(&daemon, &format!("app@{}", update.digest), "2");
     if engine == Engine::Docker26 && store == Store::Containerd {
         return; // It does not tell what content it has.
     }
@@ -119,13 +121,13 @@ fn other_names_stay_and_a_moved_tag_moves(engine: Engine, store: Store) {
     daemon.docker(&["tag", "app:latest", "mine:kept"]).ok();
     let other = comparable(&daemon, "other:9");
     loader.load(&two);
-    runs(&daemon, "app:latest", "2");
-    runs(&daemon, "mine:kept", "1");
-    runs(&daemon, &format!("app@{}", second.digest), "2");
+    assert_runs(&daemon, "app:latest", "2");
+    assert_runs(&daemon, "mine:kept", "1");
+    assert_runs(&daemon, &format!("app@{}", second.digest), "2");
     assert_eq!(comparable(&daemon, "other:9"), other);
     if store == Store::Classic {
         // The image keeps its digest, as after a pull; the other store keeps it with a name only.
-        runs(&daemon, &format!("app@{}", first.digest), "1");
+        assert_runs(&daemon, &format!("app@{}", first.digest), "1");
     }
 }
 
@@ -152,7 +154,7 @@ fn renamed_images_have_the_new_names_only(engine: Engine, store: Store) {
         .map(|line| line.split(' ').next().unwrap().to_owned())
         .collect();
     assert_eq!(names, ["cache:1", "team/web:2.4"]);
-    runs(&daemon, &format!("team/web@{}", httpd.digest), "2.4");
+    assert_runs(&daemon, &format!("team/web@{}", httpd.digest), "2.4");
 }
 
 on_every_engine!(renamed_images_have_the_new_names_only);
@@ -166,8 +168,8 @@ fn names_of_other_registries(engine: Engine, store: Store) {
     let report = Loader::beside(&daemon)
         .try_load(&images, &LoadOptions::default())
         .unwrap();
-    runs(&daemon, "quay.io/team/tool:1", "1");
-    runs(&daemon, &format!("httpd@{}", httpd.digest), "2.4");
+    assert_runs(&daemon, "quay.io/team/tool:1", "1");
+    assert_runs(&daemon, &format!("httpd@{}", httpd.digest), "2.4");
     let shown = daemon.inspect("quay.io/team/tool:1").unwrap()["RepoDigests"].clone();
     assert_eq!(report.exit_code(), 0, "{report:#?}");
     assert_eq!(shown, json!([format!("quay.io/team/tool@{}", tool.digest)]));
@@ -181,12 +183,12 @@ fn zstd_images(engine: Engine, store: Store) {
     let daemon = Daemon::start(engine, store);
     let loader = Loader::beside(&daemon);
     loader.load(&images);
-    runs(&daemon, &format!("app@{}", image.digest), "1");
+    assert_runs(&daemon, &format!("app@{}", image.digest), "1");
     // The same layers under another compression: unpacked they are there, as blobs they are not.
     let again = Images::new();
     let gzip = again.add("app:gz", &Image::sample("app", "1"));
     loader.load(&again);
-    runs(&daemon, &format!("app@{}", gzip.digest), "1");
+    assert_runs(&daemon, &format!("app@{}", gzip.digest), "1");
     if engine != Engine::Docker26 && store == Store::Containerd {
         let list = daemon.api("/images/json?manifests=1");
         for listed in list.as_array().unwrap() {
@@ -225,7 +227,7 @@ fn a_platform_that_does_not_match(engine: Engine, store: Store) {
         (report.exit_code(), report.images.len(), report.skipped.len()),
         (7, 1, 1)
     );
-    runs(&daemon, "httpd:2.4", "2.4");
+    assert_runs(&daemon, "httpd:2.4", "2.4");
 }
 
 on_every_engine!(a_platform_that_does_not_match);

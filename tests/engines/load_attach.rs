@@ -7,7 +7,7 @@ use sealift::load::{DigestStatus, LoadOptions};
 use serde_json::json;
 
 use crate::attach_offline::{Offline, process_of, running};
-use crate::loading::{Images, Loader, Untouched, nothing_is_left, runs};
+use crate::loading::{Images, Loader, Untouched, assert_nothing_is_left, assert_runs};
 use crate::support::{Built, Daemon, Engine, Image, Sealift, Store, command, files_snapshot, run};
 
 const CLASSIC: [Engine; 2] = [Engine::Docker20, Engine::Docker28];
@@ -20,13 +20,13 @@ fn httpd() -> (Images, Built) {
 
 /// Loads, and sees that the digest is shown and all else is as before.
 #[track_caller]
-fn attaches_without_a_trace(daemon: &Daemon) {
+fn assert_attaches_without_a_trace(daemon: &Daemon) {
     let (images, built) = httpd();
     let loader = Loader::beside(daemon);
     let before = Untouched::of(daemon);
     loader.load(&images);
     assert_eq!(Untouched::of(daemon), before);
-    nothing_is_left(&loader);
+    assert_nothing_is_left(&loader);
     assert_eq!(daemon.images(), [format!("httpd:2.4 {}", built.digest)]);
 }
 
@@ -44,7 +44,7 @@ fn a_daemon_with_mirrors_and_more_keeps_them() {
         let file = daemon.config_file();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         chown(&file, Some(0), Some(65534)).unwrap();
-        attaches_without_a_trace(&daemon);
+        assert_attaches_without_a_trace(&daemon);
         let log = daemon.log();
         let last = log
             .lines()
@@ -61,7 +61,7 @@ fn a_daemon_without_a_file_gets_none() {
     fs::create_dir_all(folder.join("certs.d/harbor.local")).unwrap();
     fs::write(folder.join("certs.d/harbor.local/ca.crt"), "a certificate").unwrap();
     let before = files_snapshot(&folder);
-    attaches_without_a_trace(&daemon);
+    assert_attaches_without_a_trace(&daemon);
     assert_eq!(files_snapshot(&folder), before);
 }
 
@@ -70,7 +70,7 @@ fn a_daemon_without_even_a_folder_gets_none() {
     let daemon = Daemon::options(Engine::Docker28, Store::Classic).stock().start();
     let folder = daemon.config_file().parent().unwrap().to_path_buf();
     fs::remove_dir_all(&folder).unwrap();
-    attaches_without_a_trace(&daemon);
+    assert_attaches_without_a_trace(&daemon);
     assert!(!folder.exists());
 }
 
@@ -78,13 +78,13 @@ fn a_daemon_without_even_a_folder_gets_none() {
 fn a_daemon_that_inherited_its_socket_is_found() {
     for engine in CLASSIC {
         let daemon = Daemon::options(engine, Store::Classic).activated().start();
-        attaches_without_a_trace(&daemon);
+        assert_attaches_without_a_trace(&daemon);
     }
 }
 
 /// Loads where digests cannot be attached: the image is there, the reason is told, nothing was touched.
 #[track_caller]
-fn is_told_why(daemon: &Daemon, options: &LoadOptions, says: &str) {
+fn assert_attach_is_refused(daemon: &Daemon, options: &LoadOptions, says: &str) {
     let (images, built) = httpd();
     let loader = Loader::beside(daemon);
     let before = Untouched::of(daemon);
@@ -100,7 +100,7 @@ fn is_told_why(daemon: &Daemon, options: &LoadOptions, says: &str) {
     assert_eq!(report.images[0].obstacles, *obstacles);
     assert_eq!(Untouched::of(daemon), before);
     assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
-    runs(daemon, "httpd:2.4", "2.4");
+    assert_runs(daemon, "httpd:2.4", "2.4");
     assert_eq!(built.host().config, daemon.inspect("httpd:2.4").unwrap()["Id"]);
 }
 
@@ -109,7 +109,7 @@ fn flags_and_edits_that_a_reload_would_harm_are_told() {
     let attach = LoadOptions::default();
     for engine in CLASSIC {
         let flagged = Daemon::options(engine, Store::Classic).flag("--registry-mirror=http://127.0.0.1:9");
-        is_told_why(&flagged.start(), &attach, "--registry-mirror");
+        assert_attach_is_refused(&flagged.start(), &attach, "--registry-mirror");
 
         // Allowed to restart it, the other way is free: the flag stays what it is.
         let flagged = Daemon::options(engine, Store::Classic).flag("--registry-mirror=http://127.0.0.1:9");
@@ -126,7 +126,7 @@ fn flags_and_edits_that_a_reload_would_harm_are_told() {
         assert_eq!(daemon.images(), [format!("httpd:2.4 {}", built.digest)]);
         assert_eq!(daemon.info()["RegistryConfig"]["Mirrors"], mirrors, "{engine:?}");
         assert_eq!(process_of(&daemon, "web"), process, "{engine:?}");
-        nothing_is_left(&offline.loader);
+        assert_nothing_is_left(&offline.loader);
         daemon.docker(&["rm", "-f", "web"]).ok();
         // Set in both places, it would not start again.
         fs::write(
@@ -143,11 +143,11 @@ fn flags_and_edits_that_a_reload_would_harm_are_told() {
         assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
 
         let flagged = Daemon::options(engine, Store::Classic).flag("--max-concurrent-downloads=9");
-        is_told_why(&flagged.start(), &attach, "--max-concurrent-downloads");
+        assert_attach_is_refused(&flagged.start(), &attach, "--max-concurrent-downloads");
 
         let edited = Daemon::start(engine, Store::Classic);
         fs::write(edited.config_file(), r#"{"debug":true}"#).unwrap();
-        is_told_why(&edited, &attach, "debug: true in the file, false in dockerd");
+        assert_attach_is_refused(&edited, &attach, "debug: true in the file, false in dockerd");
         let said = Sealift::new()
             .docker(&edited)
             .run(&["load", httpd().0.path().to_str().unwrap()])
@@ -163,7 +163,7 @@ fn flags_and_edits_that_a_reload_would_harm_are_told() {
             "{said:?}"
         );
         fs::write(edited.config_file(), r#"{"debug":"#).unwrap();
-        is_told_why(&edited, &attach, "daemon.json");
+        assert_attach_is_refused(&edited, &attach, "daemon.json");
     }
 }
 
@@ -185,7 +185,7 @@ fn nothing_is_attached_where_that_is_asked_for() {
         assert!(plan.ok().stdout.contains("(not attached: --attach none)"));
         assert_eq!(Untouched::of(&daemon), before);
         assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
-        runs(&daemon, "httpd:2.4", "2.4");
+        assert_runs(&daemon, "httpd:2.4", "2.4");
 
         // Without its digest nothing names this one.
         let said = sealift.run(&[&load[..], &["--json"]].concat()).code(6).json();
@@ -203,7 +203,7 @@ fn nothing_is_attached_where_that_is_asked_for() {
 fn a_mirror_answers_digests_only_and_on_a_port_of_root() {
     // What the daemon is told to believe in for that moment is in its log.
     let daemon = Daemon::start(Engine::Docker20, Store::Classic);
-    attaches_without_a_trace(&daemon);
+    assert_attaches_without_a_trace(&daemon);
     let log = daemon.log();
     let mirrors: Vec<&str> = log
         .matches(r#"\"registry-mirrors\":[\"http://127.0.0.1:"#)
@@ -232,7 +232,7 @@ fn two_loads_of_one_host_wait_for_each_other() {
     ];
     expected.sort();
     assert_eq!(daemon.images(), expected);
-    nothing_is_left(&loader);
+    assert_nothing_is_left(&loader);
     assert_eq!(
         fs::metadata(loader.folder.path().join("run")).unwrap().mode() & 0o777,
         0o700
@@ -260,5 +260,5 @@ fn without_root_the_images_are_loaded_and_sudo_is_told() {
     std::os::unix::process::CommandExt::uid(&mut command, 65534);
     let said = run(&mut command).code(6);
     assert!(said.stderr.contains("sudo"), "{said:?}");
-    runs(&daemon, "httpd:2.4", "2.4");
+    assert_runs(&daemon, "httpd:2.4", "2.4");
 }

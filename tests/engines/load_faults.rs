@@ -17,7 +17,7 @@ use sealift::load::{Candidate, Candidates, LoadOptions, Target};
 use sealift::oci::{Digest, PlatformSelection};
 use sealift::progress::{Progress, Silent};
 
-use crate::loading::{Images, Loader, runs};
+use crate::loading::{Images, Loader, assert_runs};
 use crate::support::shared::{Shared, frugal};
 use crate::support::{
     Built, Daemon, Dialect, Engine, Folder, Image, Layer, Platform, Registry, Sealift, Store, command, image,
@@ -67,7 +67,7 @@ fn a_second_image_that_spoils_leaves_the_first_ones_tag(engine: Engine, store: S
     assert!(error.to_string().contains(&top), "{error}");
     assert_eq!(daemon.images().len(), shown.len());
     assert_eq!(daemon.images(), shown);
-    runs(&daemon, "app:1", "old");
+    assert_runs(&daemon, "app:1", "old");
 }
 
 on_every_engine!(a_second_image_that_spoils_leaves_the_first_ones_tag);
@@ -79,7 +79,7 @@ fn a_damaged_image_is_refused_or_left_out() {
     let loader = Loader::beside(&daemon);
     let error = loader.try_load(&images, &LoadOptions::default()).unwrap_err();
     assert_eq!(error.exit_code(), 1);
-    runs(&daemon, "app:1", "old");
+    assert_runs(&daemon, "app:1", "old");
     let options = LoadOptions {
         keep_going: true,
         ..LoadOptions::default()
@@ -87,7 +87,7 @@ fn a_damaged_image_is_refused_or_left_out() {
     let report = loader.try_load(&images, &options).unwrap();
     assert_eq!((report.exit_code(), report.images.len()), (1, 1));
     assert_eq!(report.skipped[0].name, "bad:1");
-    runs(&daemon, "app:1", "new");
+    assert_runs(&daemon, "app:1", "new");
     assert_eq!(daemon.inspect("bad:1"), None);
 }
 
@@ -237,11 +237,11 @@ fn an_engine_that_dies_keeps_its_tags_and_a_second_run_completes(engine: Engine,
     assert!(error.hint().is_some(), "{error}");
     daemon.kill();
     daemon.start_again();
-    runs(&daemon, "app:1", "old");
+    assert_runs(&daemon, "app:1", "old");
     assert_eq!(daemon.inspect("bad:1"), None);
     loader.load(&images);
-    runs(&daemon, "app:1", "new");
-    runs(&daemon, "bad:1", "1");
+    assert_runs(&daemon, "app:1", "new");
+    assert_runs(&daemon, "bad:1", "1");
 }
 
 on_every_engine!(an_engine_that_dies_keeps_its_tags_and_a_second_run_completes);
@@ -270,7 +270,7 @@ fn a_full_disk_of_the_engine_is_told(engine: Engine, store: Store) {
     assert!(error.to_string().contains("no space left on device"), "{error}");
     assert!(error.hint().unwrap().contains("free space"), "{error}");
     assert_eq!(daemon.images(), shown);
-    runs(&daemon, "app:1", "old");
+    assert_runs(&daemon, "app:1", "old");
 }
 
 on_every_engine!(a_full_disk_of_the_engine_is_told);
@@ -294,7 +294,7 @@ fn an_interrupt_ends_the_stream_and_names_nothing() {
     });
     assert!(matches!(error, sealift::Error::Interrupted), "{error}");
     assert!(cleaned.load(Ordering::SeqCst));
-    runs(&daemon, "app:1", "old");
+    assert_runs(&daemon, "app:1", "old");
     assert_eq!(daemon.inspect("bad:1"), None);
 }
 
@@ -376,7 +376,7 @@ fn tcp_with_tls_of_both_sides() {
     images.add("app:1", &Image::sample("app", "1"));
     let loader = Loader::at(environment(Some(certs.path())));
     let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
-    runs(&daemon, "app:1", "1");
+    assert_runs(&daemon, "app:1", "1");
     assert_eq!(report.exit_code(), 6);
     assert!(
         report.images[0].obstacles[0].reason.contains("over the network"),

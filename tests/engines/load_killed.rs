@@ -9,7 +9,7 @@ use sealift::docker::attach::{Allowed, Rules};
 use sealift::load::LoadOptions;
 
 use crate::attach_hosts::private;
-use crate::loading::{Images, Loader, Untouched, nothing_is_left};
+use crate::loading::{Images, Loader, Untouched, assert_nothing_is_left};
 use crate::support::{Built, Daemon, Engine, Image, Run, Sealift, Store, run};
 
 /// The system calls that an attach consists of: the journal's fsyncs and renames, mounts, signals.
@@ -18,7 +18,7 @@ const STEPS: &str =
     "fsync,?rename,?renameat,?renameat2,mount,umount2,kill,?rmdir,?mkdir,mkdirat,?unlink,unlinkat";
 
 /// A daemon that has the image already, so that a load does nothing but name and attach.
-pub struct Stage {
+pub struct PreparedDaemon {
     /// The name without its tag.
     repository: &'static str,
     pub daemon: Daemon,
@@ -28,7 +28,7 @@ pub struct Stage {
     pub loader: Loader,
 }
 
-impl Stage {
+impl PreparedDaemon {
     pub fn new(daemon: Daemon) -> Self {
         Self::of("httpd", daemon)
     }
@@ -137,44 +137,48 @@ impl Stage {
 }
 
 /// Kills at every step, and lets a load get through after that.
-fn every_step(engine: Engine, config: serde_json::Value, after_the_kill: impl Fn(&mut Stage, usize)) {
+fn every_step(
+    engine: Engine,
+    config: serde_json::Value,
+    after_the_kill: impl Fn(&mut PreparedDaemon, usize),
+) {
     let daemon = Daemon::options(engine, Store::Classic).config(config).start();
-    every_step_of(Stage::new(daemon), after_the_kill);
+    every_step_of(PreparedDaemon::new(daemon), after_the_kill);
 }
 
-fn every_step_of(mut stage: Stage, after_the_kill: impl Fn(&mut Stage, usize)) {
-    let before = Untouched::of(&stage.daemon);
-    let steps = stage.steps();
+fn every_step_of(mut prepared: PreparedDaemon, after_the_kill: impl Fn(&mut PreparedDaemon, usize)) {
+    let before = Untouched::of(&prepared.daemon);
+    let steps = prepared.steps();
     assert!(steps.len() > 12, "only {steps:?}");
-    assert_eq!(Untouched::of(&stage.daemon), before);
+    assert_eq!(Untouched::of(&prepared.daemon), before);
     let mut left = 0;
     for (at, step) in steps.iter().enumerate() {
-        assert!(stage.killed_at(step), "it was not killed at {step:?}");
-        left += usize::from(stage.loader.folder.path().join("run/attach.json").exists());
-        after_the_kill(&mut stage, at);
-        assert_eq!(Untouched::of(&stage.daemon), before, "killed at {step:?}");
-        nothing_is_left(&stage.loader);
-        stage.forget_digest();
+        assert!(prepared.killed_at(step), "it was not killed at {step:?}");
+        left += usize::from(prepared.loader.folder.path().join("run/attach.json").exists());
+        after_the_kill(&mut prepared, at);
+        assert_eq!(Untouched::of(&prepared.daemon), before, "killed at {step:?}");
+        assert_nothing_is_left(&prepared.loader);
+        prepared.forget_digest();
     }
     assert!(left > 8, "only {left} of {} kills left something", steps.len());
-    let path = stage.images.path();
-    stage.sealift.run(&["load", path.to_str().unwrap()]).ok();
-    let expected = format!("{}:2.4 {}", stage.repository, stage.image.digest);
-    assert_eq!(stage.daemon.images(), [expected]);
-    assert_eq!(Untouched::of(&stage.daemon), before);
-    nothing_is_left(&stage.loader);
+    let path = prepared.images.path();
+    prepared.sealift.run(&["load", path.to_str().unwrap()]).ok();
+    let expected = format!("{}:2.4 {}", prepared.repository, prepared.image.digest);
+    assert_eq!(prepared.daemon.images(), [expected]);
+    assert_eq!(Untouched::of(&prepared.daemon), before);
+    assert_nothing_is_left(&prepared.loader);
 }
 
-fn repaired(stage: &mut Stage, step: usize) {
-    let said = stage.repair().ok();
+fn assert_repairs(prepared: &mut PreparedDaemon, step: usize) {
+    let said = prepared.repair().ok();
     assert!(said.stdout.contains("leftovers: "), "step {step}: {said:?}");
     // Done twice it does no harm.
-    stage.repair().ok();
+    prepared.repair().ok();
 }
 
 #[test]
 fn a_repair_undoes_a_kill_at_every_step_on_docker_20() {
-    every_step(Engine::Docker20, serde_json::json!({}), repaired);
+    every_step(Engine::Docker20, serde_json::json!({}), assert_repairs);
 }
 
 #[test]
@@ -182,32 +186,32 @@ fn a_repair_undoes_a_kill_at_every_step_on_docker_28() {
     // With files and a network of its own.
     let config = serde_json::json!({ "registry-mirrors": ["http://127.0.0.1:9"] });
     let daemon = private(Engine::Docker28).config(config).start();
-    every_step_of(Stage::new(daemon), repaired);
+    every_step_of(PreparedDaemon::new(daemon), assert_repairs);
 }
 
 #[test]
 fn the_next_load_undoes_it_too() {
-    every_step(Engine::Docker20, serde_json::json!({}), |stage, _| {
-        let path = stage.images.path();
-        stage.sealift.run(&["load", path.to_str().unwrap()]).ok();
-        let expected = format!("httpd:2.4 {}", stage.image.digest);
-        assert_eq!(stage.daemon.images(), [expected]);
+    every_step(Engine::Docker20, serde_json::json!({}), |prepared, _| {
+        let path = prepared.images.path();
+        prepared.sealift.run(&["load", path.to_str().unwrap()]).ok();
+        let expected = format!("httpd:2.4 {}", prepared.image.digest);
+        assert_eq!(prepared.daemon.images(), [expected]);
     });
 }
 
 #[test]
 fn a_repair_undoes_it_when_the_engine_has_restarted_or_died_meanwhile() {
-    every_step(Engine::Docker20, serde_json::json!({}), |stage, step| {
+    every_step(Engine::Docker20, serde_json::json!({}), |prepared, step| {
         if step % 2 == 0 {
             // It reads what lies over its daemon.json, with the mirror in it.
-            stage.daemon.kill();
-            stage.daemon.start_again();
-            stage.repair().ok();
+            prepared.daemon.kill();
+            prepared.daemon.start_again();
+            prepared.repair().ok();
         } else {
-            stage.daemon.kill();
-            stage.repair().code(5); // the engine is down
-            nothing_is_left(&stage.loader);
-            stage.daemon.start_again();
+            prepared.daemon.kill();
+            prepared.repair().code(5); // the engine is down
+            assert_nothing_is_left(&prepared.loader);
+            prepared.daemon.start_again();
         }
     });
 }
@@ -219,34 +223,34 @@ fn a_repair_undoes_a_kill_at_every_step_for_other_names() {
     let shared = Daemon::start(Engine::Docker28, Store::Classic);
     let own = private(Engine::Docker20).start();
     std::thread::scope(|scope| {
-        scope.spawn(|| every_step_of(Stage::of("quay.io/a/b", shared), repaired));
-        scope.spawn(|| every_step_of(Stage::of(port, own), repaired));
+        scope.spawn(|| every_step_of(PreparedDaemon::of("quay.io/a/b", shared), assert_repairs));
+        scope.spawn(|| every_step_of(PreparedDaemon::of(port, own), assert_repairs));
     });
 }
 
 #[test]
 fn a_repair_undoes_it_for_other_names_when_the_engine_has_restarted_or_died_meanwhile() {
     let daemon = private(Engine::Docker28).start();
-    every_step_of(Stage::of("quay.io/a/b", daemon), |stage, step| {
-        stage.daemon.kill();
+    every_step_of(PreparedDaemon::of("quay.io/a/b", daemon), |prepared, step| {
+        prepared.daemon.kill();
         if step % 2 == 0 {
-            stage.repair().code(5); // the engine is down
-            nothing_is_left(&stage.loader);
-            stage.daemon.start_again();
+            prepared.repair().code(5); // the engine is down
+            assert_nothing_is_left(&prepared.loader);
+            prepared.daemon.start_again();
         } else {
-            stage.daemon.start_again();
-            stage.repair().ok();
+            prepared.daemon.start_again();
+            prepared.repair().ok();
         }
     });
 }
 
 #[test]
 fn a_signal_lets_names_lead_where_they_led() {
-    let stage = Stage::of("quay.io/a/b", private(Engine::Docker20).start());
-    let before = Untouched::of(&stage.daemon);
-    let load = ["load", stage.images.path().to_str().unwrap()].map(str::to_string);
-    let mut child = stage.sealift.command(&load).spawn().unwrap();
-    let seen = format!("/proc/{}/root/etc/hosts", stage.daemon.pid());
+    let prepared = PreparedDaemon::of("quay.io/a/b", private(Engine::Docker20).start());
+    let before = Untouched::of(&prepared.daemon);
+    let load = ["load", prepared.images.path().to_str().unwrap()].map(str::to_string);
+    let mut child = prepared.sealift.command(&load).spawn().unwrap();
+    let seen = format!("/proc/{}/root/etc/hosts", prepared.daemon.pid());
     let until = Instant::now() + Duration::from_secs(30);
     while !fs::read_to_string(&seen).unwrap().contains("quay.io") {
         assert!(Instant::now() < until, "it never came to lay it");
@@ -256,32 +260,32 @@ fn a_signal_lets_names_lead_where_they_led() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     use std::os::unix::process::ExitStatusExt;
     assert_eq!(child.wait().unwrap().signal(), Some(2));
-    assert_eq!(Untouched::of(&stage.daemon), before);
-    nothing_is_left(&stage.loader);
+    assert_eq!(Untouched::of(&prepared.daemon), before);
+    assert_nothing_is_left(&prepared.loader);
 }
 
 /// Whatever the system refuses, it is told, and nothing is left of the attempt.
-fn leaves_nothing(stage: &Stage, refusals: &[(&str, &str)]) {
-    let before = Untouched::of(&stage.daemon);
+fn assert_leaves_nothing(prepared: &PreparedDaemon, refusals: &[(&str, &str)]) {
+    let before = Untouched::of(&prepared.daemon);
     for (inject, says) in refusals {
-        let said = run(&mut stage.tampered(inject)).code(6);
+        let said = run(&mut prepared.tampered(inject)).code(6);
         assert!(said.stderr.contains(says), "{inject}: {said:?}");
-        assert_eq!(Untouched::of(&stage.daemon), before, "{inject}");
-        stage.repair().ok();
-        nothing_is_left(&stage.loader);
-        stage.forget_digest();
+        assert_eq!(Untouched::of(&prepared.daemon), before, "{inject}");
+        prepared.repair().ok();
+        assert_nothing_is_left(&prepared.loader);
+        prepared.forget_digest();
     }
     // What cannot be taken off stays with its journal, and a repair takes it off.
-    let said = run(&mut stage.tampered("umount2:error=EPERM")).code(3);
+    let said = run(&mut prepared.tampered("umount2:error=EPERM")).code(3);
     assert!(said.stderr.contains("doctor --repair"), "{said:?}");
-    stage.repair().ok();
-    assert_eq!(Untouched::of(&stage.daemon), before);
-    nothing_is_left(&stage.loader);
+    prepared.repair().ok();
+    assert_eq!(Untouched::of(&prepared.daemon), before);
+    assert_nothing_is_left(&prepared.loader);
 }
 
 #[test]
 fn what_the_system_refuses_of_other_names_is_told_and_nothing_stays() {
-    let stage = Stage::of("quay.io/a/b", private(Engine::Docker28).start());
+    let prepared = PreparedDaemon::of("quay.io/a/b", private(Engine::Docker28).start());
     let refusals = [
         ("setns:error=EPERM", "cannot be"),
         ("mount:error=EPERM", "cannot cover"),
@@ -289,28 +293,28 @@ fn what_the_system_refuses_of_other_names_is_told_and_nothing_stays() {
         ("fsync:error=ENOSPC:when=2+", "cannot"),
         ("bind:error=EACCES", "Permission denied"),
     ];
-    leaves_nothing(&stage, &refusals);
+    assert_leaves_nothing(&prepared, &refusals);
 }
 
 #[test]
 fn a_missing_file_is_missing_again_after_every_kill() {
-    let mut stage = Stage::new(Daemon::options(Engine::Docker28, Store::Classic).stock().start());
-    let folder = stage.daemon.config_file().parent().unwrap().to_path_buf();
+    let mut prepared = PreparedDaemon::new(Daemon::options(Engine::Docker28, Store::Classic).stock().start());
+    let folder = prepared.daemon.config_file().parent().unwrap().to_path_buf();
     for exists in [true, false] {
         if !exists {
             fs::remove_dir_all(&folder).unwrap();
         }
-        let before = Untouched::of(&stage.daemon);
-        let journal = stage.loader.folder.path().join("run/attach.json");
+        let before = Untouched::of(&prepared.daemon);
+        let journal = prepared.loader.folder.path().join("run/attach.json");
         let mut left = 0;
-        for (at, step) in stage.steps().iter().enumerate() {
-            assert!(stage.killed_at(step), "it was not killed at {step:?}");
+        for (at, step) in prepared.steps().iter().enumerate() {
+            assert!(prepared.killed_at(step), "it was not killed at {step:?}");
             left += usize::from(journal.exists());
-            repaired(&mut stage, at);
-            assert_eq!(Untouched::of(&stage.daemon), before, "killed at {step:?}");
+            assert_repairs(&mut prepared, at);
+            assert_eq!(Untouched::of(&prepared.daemon), before, "killed at {step:?}");
             assert_eq!(folder.exists(), exists, "killed at {step:?}");
-            nothing_is_left(&stage.loader);
-            stage.forget_digest();
+            assert_nothing_is_left(&prepared.loader);
+            prepared.forget_digest();
         }
         assert!(left > 8, "only {left} kills left something");
     }
@@ -318,12 +322,12 @@ fn a_missing_file_is_missing_again_after_every_kill() {
 
 #[test]
 fn a_signal_undoes_it_before_the_process_dies() {
-    let stage = Stage::new(Daemon::start(Engine::Docker20, Store::Classic));
-    let before = Untouched::of(&stage.daemon);
+    let prepared = PreparedDaemon::new(Daemon::start(Engine::Docker20, Store::Classic));
+    let before = Untouched::of(&prepared.daemon);
     // The reload is slow, so that the signal comes while the mirror is in the engine's memory.
-    let mut slowed = stage.tampered("kill:delay_exit=3000000:when=1");
+    let mut slowed = prepared.tampered("kill:delay_exit=3000000:when=1");
     let mut child = slowed.spawn().unwrap();
-    let journal = stage.loader.folder.path().join("run/attach.json");
+    let journal = prepared.loader.folder.path().join("run/attach.json");
     let until = Instant::now() + Duration::from_secs(30);
     while !fs::read_to_string(&journal).is_ok_and(|text| text.contains("reload")) {
         assert!(Instant::now() < until, "it never came to reload");
@@ -336,32 +340,32 @@ fn a_signal_undoes_it_before_the_process_dies() {
     let ended = child.wait().unwrap();
     use std::os::unix::process::ExitStatusExt;
     assert_eq!(ended.signal(), Some(2), "{ended:?}");
-    assert_eq!(Untouched::of(&stage.daemon), before);
-    nothing_is_left(&stage.loader);
+    assert_eq!(Untouched::of(&prepared.daemon), before);
+    assert_nothing_is_left(&prepared.loader);
 }
 
 #[test]
 fn what_the_system_refuses_is_told_and_nothing_stays() {
-    let stage = Stage::new(Daemon::start(Engine::Docker20, Store::Classic));
+    let prepared = PreparedDaemon::new(Daemon::start(Engine::Docker20, Store::Classic));
     let refusals = [
         ("mount:error=EPERM", "cannot cover"),
         ("fsync:error=EIO:when=1", "cannot write"),
         ("fsync:error=ENOSPC:when=2+", "cannot"),
         ("kill:error=EPERM:when=1", "reload its configuration"),
     ];
-    leaves_nothing(&stage, &refusals);
+    assert_leaves_nothing(&prepared, &refusals);
 }
 
 #[test]
 fn it_works_on_kernels_without_newer_system_calls() {
-    let stage = Stage::new(Daemon::start(Engine::Docker20, Store::Classic));
-    let before = Untouched::of(&stage.daemon);
+    let prepared = PreparedDaemon::new(Daemon::start(Engine::Docker20, Store::Classic));
+    let before = Untouched::of(&prepared.daemon);
     let newer = "?statx,?renameat2,?copy_file_range,?openat2,?close_range,?getrandom,?pidfd_open,?faccessat2";
-    let run = run(&mut stage.tampered(&format!("{newer}:error=ENOSYS")));
-    assert!(run.ok().stdout.contains(&stage.image.digest));
+    let run = run(&mut prepared.tampered(&format!("{newer}:error=ENOSYS")));
+    assert!(run.ok().stdout.contains(&prepared.image.digest));
     assert_eq!(
-        stage.daemon.images(),
-        [format!("httpd:2.4 {}", stage.image.digest)]
+        prepared.daemon.images(),
+        [format!("httpd:2.4 {}", prepared.image.digest)]
     );
-    assert_eq!(Untouched::of(&stage.daemon), before);
+    assert_eq!(Untouched::of(&prepared.daemon), before);
 }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::attach_offline::CLASSIC;
-use crate::loading::{Images, Loader, comparable, nothing_is_left, pulled, runs};
+use crate::loading::{Images, Loader, assert_nothing_is_left, assert_runs, comparable, pulled};
 use crate::support::{Built, Compression, Daemon, Engine, Image, Sealift, Store};
 
 /// A sealift beside a daemon, and the arguments that load these images.
@@ -52,7 +52,7 @@ fn uncompressed_layers_go_where_they_are_taken(engine: Engine, store: Store) {
     let (sealift, loader, load) = beside(&daemon, &images);
     image.uncompress(&[0, 1, 2]);
     if store == Store::Containerd {
-        return is_refused(&daemon, &images, &image);
+        return assert_refused(&daemon, &images, &image);
     }
     let plan = sealift.run(&with(&load, &["--dry-run", "--json"])).ok().json();
     let layers = &image.host().layers;
@@ -86,8 +86,8 @@ fn uncompressed_layers_go_where_they_are_taken(engine: Engine, store: Store) {
     assert_eq!(shown["sent"], sum + config);
     assert_eq!(daemon.images(), [format!("app:1 {}", image.digest)]);
     assert_eq!(comparable(&daemon, "app:1"), comparable(&twin, "app:1"));
-    runs(&daemon, &format!("app@{}", image.digest), "1");
-    nothing_is_left(&loader);
+    assert_runs(&daemon, &format!("app@{}", image.digest), "1");
+    assert_nothing_is_left(&loader);
 
     // Which blobs the layers are in a registry is known all the same.
     let said = sealift.run(&with(&load, &["--keep-push-digest"])).code(6);
@@ -104,7 +104,7 @@ fn uncompressed_layers_go_where_they_are_taken(engine: Engine, store: Store) {
 on_every_engine!(uncompressed_layers_go_where_they_are_taken);
 
 #[track_caller]
-fn is_refused(daemon: &Daemon, images: &Images, image: &Built) {
+fn assert_refused(daemon: &Daemon, images: &Images, image: &Built) {
     let (sealift, _loader, load) = beside(daemon, images);
     let because = json!({
         "manifest": { "from": "engine" },
@@ -153,7 +153,7 @@ fn is_refused(daemon: &Daemon, images: &Images, image: &Built) {
     let (sealift, _loader, other) = beside(daemon, &whole);
     sealift.run(&other).ok();
     sealift.run(&load).ok();
-    runs(daemon, &format!("app@{}", image.digest), "1");
+    assert_runs(daemon, &format!("app@{}", image.digest), "1");
 }
 
 /// An image that has never had a digest goes by its tag, and nothing is called its digest.
@@ -186,7 +186,7 @@ fn a_substitute_without_a_digest_goes_by_its_tag(engine: Engine, store: Store) {
         Store::Containerd => &image.digest,
     };
     assert_eq!(daemon.images(), [format!("app:1 {shown}")]);
-    runs(&daemon, "app:1", "1");
+    assert_runs(&daemon, "app:1", "1");
 
     let again = sealift
         .run(&with(&load, &["--json", "--keep-push-digest"]))
@@ -197,7 +197,7 @@ fn a_substitute_without_a_digest_goes_by_its_tag(engine: Engine, store: Store) {
     assert_eq!(json!(told), json!([null, "none", null, [], reason, null]));
     let quiet = sealift.run(&with(&load, &["-q"])).ok();
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
-    nothing_is_left(&loader);
+    assert_nothing_is_left(&loader);
 }
 
 on_every_engine!(a_substitute_without_a_digest_goes_by_its_tag);
@@ -218,7 +218,7 @@ fn a_containerd_store_is_not_told_a_recorded_digest() {
         obstacles.contains(&recorded) && !obstacles.contains(&image.digest),
         "{obstacles}"
     );
-    runs(&daemon, "app:1", "1");
+    assert_runs(&daemon, "app:1", "1");
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_bare_docker_load_takes_what_was_sealed() {
         sealift.run(&save).ok();
         sealift.run(&["verify", "app.tar"]).ok();
         daemon.docker_with_stdin(&["load"], &sealift.path("app.tar")).ok();
-        runs(&daemon, "app:1", "1");
+        assert_runs(&daemon, "app:1", "1");
     }
 }
 
@@ -246,7 +246,7 @@ fn zstd_layers_beside_uncompressed_ones() {
         let loader = Loader::beside(&daemon);
         loader.load(&images);
         assert_eq!(daemon.images(), [format!("app:1 {}", image.digest)]);
-        runs(&daemon, &format!("app@{}", image.digest), "1");
+        assert_runs(&daemon, &format!("app@{}", image.digest), "1");
     }
 }
 
@@ -281,7 +281,7 @@ fn a_store_without_a_daemon_gets_what_there_is_to_name() {
         ] {
             assert!(shown.contains(&expected), "{shown:?}");
         }
-        runs(&daemon, &format!("app@{}", app.digest), "1");
-        runs(&daemon, "built:1", "1");
+        assert_runs(&daemon, &format!("app@{}", app.digest), "1");
+        assert_runs(&daemon, "built:1", "1");
     }
 }

@@ -188,7 +188,7 @@ pub fn listed(daemon: &Daemon) -> Vec<Value> {
 
 /// Whether an image runs by a name, without any registry.
 #[track_caller]
-pub fn runs(daemon: &Daemon, name: &str, says: &str) {
+pub fn assert_runs(daemon: &Daemon, name: &str, says: &str) {
     let command = [
         "run",
         "--rm",
@@ -266,7 +266,7 @@ impl Untouched {
 
 /// Nothing of an attach is left in its folder.
 #[track_caller]
-pub fn nothing_is_left(loader: &Loader) {
+pub fn assert_nothing_is_left(loader: &Loader) {
     let run = loader.folder.path().join("run");
     let mut names: Vec<String> = fs::read_dir(&run)
         .map(|entries| {

@@ -33,7 +33,7 @@
 //! recovered.rs  images built on a base with layers of unknown encoders, the registry gone
 //! right_digests.rs  a tag gets its own digest, and none is called proven that is not
 //! save_docker.rs   images out of Docker: built and pushed, pulled, the registry gone
-//! save_docker_odd.rs   layers of encoders that are not known, images that were never pushed
+//! save_docker_unknown.rs   layers of encoders that are not known, images that were never pushed
 //! save_docker_store.rs   the containerd store, and either store without root
 //! save_docker_auto.rs   which source is taken, and what a save asks for and leaves
 //! save_docker_proof.rs   images without a digest, where a registry has one
@@ -89,9 +89,9 @@ mod right_digests;
 mod save_docker;
 mod save_docker_auto;
 mod save_docker_files;
-mod save_docker_odd;
 mod save_docker_proof;
 mod save_docker_store;
+mod save_docker_unknown;
 mod saving;
 mod stopped_store;
 mod written_anew;

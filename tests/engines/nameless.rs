@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::loading::runs;
+use crate::loading::assert_runs;
 use crate::saving::{Nobody, at, layers};
 use crate::support::{Daemon, Engine, Image, Layer, Registry, Sealift, Store};
 
@@ -105,7 +105,7 @@ fn images_are_saved_by_their_ids(engine: Engine, store: Store) {
     assert!(said.stderr.contains(&told), "{said:?}");
     let rename = format!("{short}=web:7");
     at(&sealift, &there, &["load", "-q", "one.tar", "--rename", &rename]).ok();
-    runs(&there, "web:7", "1");
+    assert_runs(&there, "web:7", "1");
     assert_eq!(there.inspect("web:7").unwrap()["Id"], first.as_str());
 
     // Where nothing has a name there is nothing to save.

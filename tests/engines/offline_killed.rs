@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::attach_offline::{Offline, names, names_file, nothing_beside};
-use crate::loading::{Images, Untouched, nothing_is_left};
+use crate::attach_offline::{Offline, assert_no_files_beside, names, names_file};
+use crate::loading::{Images, Untouched, assert_nothing_is_left};
 use crate::support::{Built, Daemon, Engine, Image, Store, run};
 
 /// The system calls that it consists of, in the thread that does it: the journal's and the names' fsyncs and
@@ -25,7 +25,7 @@ const STEPS: [&str; 9] = [
 ];
 
 /// A daemon that has the image already, and a container of it that runs.
-struct Stage {
+struct PreparedDaemon {
     daemon: Daemon,
     images: Images,
     image: Built,
@@ -35,7 +35,7 @@ struct Stage {
     container: u64,
 }
 
-impl Stage {
+impl PreparedDaemon {
     fn new(engine: Engine) -> Self {
         let daemon = Daemon::start(engine, Store::Classic);
         let images = Images::new();
@@ -113,8 +113,8 @@ impl Stage {
         let is_new = shows == [tag.as_str()];
         assert_eq!(Untouched::of(&self.daemon), self.before, "{at}");
         assert_eq!(self.daemon.info()["LiveRestoreEnabled"], false, "{at}");
-        nothing_is_left(&self.offline.loader);
-        nothing_beside(&self.daemon);
+        assert_nothing_is_left(&self.offline.loader);
+        assert_no_files_beside(&self.daemon);
         let mut expected = self.old.clone();
         if is_new {
             let name = format!("quay.io/a/b@{}", self.image.digest);
@@ -135,7 +135,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for PreparedDaemon {
     fn drop(&mut self) {
         if self.daemon.is_running() {
             self.daemon.docker(&["rm", "-f", "web"]);
@@ -145,35 +145,35 @@ impl Drop for Stage {
 
 /// Kills at call after call until a load gets through.
 fn every_step(engine: Engine) {
-    let stage = Stage::new(engine);
+    let prepared = PreparedDaemon::new(engine);
     let (mut killed, mut left, mut down, mut new) = (0, 0, 0, 0);
     for call in STEPS {
         for nth in 1.. {
             assert!(nth < 50, "it never gets through");
-            if !stage.killed_at(call, nth) {
-                assert!(stage.is_whole(call), "{call}");
-                stage.forget_digest();
+            if !prepared.killed_at(call, nth) {
+                assert!(prepared.is_whole(call), "{call}");
+                prepared.forget_digest();
                 break;
             }
             let at = format!("killed at {call} {nth}");
             killed += 1;
-            left += usize::from(stage.journal_is_there());
-            down += usize::from(!stage.daemon.is_running());
+            left += usize::from(prepared.journal_is_there());
+            down += usize::from(!prepared.daemon.is_running());
             // Whatever moment it is, the names are whole.
-            let names = fs::read(names_file(&stage.daemon)).unwrap();
+            let names = fs::read(names_file(&prepared.daemon)).unwrap();
             assert!(serde_json::from_slice::<Value>(&names).is_ok(), "{at}");
             if nth % 2 == 0 {
                 // The next load does it, too.
-                stage.offline.load(&stage.images).ok();
-                assert!(stage.is_whole(&at), "{at}");
+                prepared.offline.load(&prepared.images).ok();
+                assert!(prepared.is_whole(&at), "{at}");
             } else {
-                let said = stage.offline.repair().ok();
+                let said = prepared.offline.repair().ok();
                 assert!(said.stdout.contains("leftovers: "), "{at}: {said:?}");
                 // Done twice it does no harm.
-                stage.offline.repair().ok();
-                new += usize::from(stage.is_whole(&at));
+                prepared.offline.repair().ok();
+                new += usize::from(prepared.is_whole(&at));
             }
-            stage.forget_digest();
+            prepared.forget_digest();
         }
     }
     assert!(killed > 30, "only {killed} kills");
@@ -202,8 +202,8 @@ fn it_comes_up_after_a_kill_at_every_step_on_docker_28() {
 /// The commands kill who called them, and go on: before they do anything, and after.
 #[test]
 fn a_kill_while_a_command_runs_is_repaired() {
-    let mut stage = Stage::new(Engine::Docker20);
-    let (stop, start) = (stage.offline.stop.clone(), stage.offline.start.clone());
+    let mut prepared = PreparedDaemon::new(Engine::Docker20);
+    let (stop, start) = (prepared.offline.stop.clone(), prepared.offline.start.clone());
     let end = "kill -9 $PPID";
     for (stops, starts, what) in [
         (
@@ -225,26 +225,26 @@ fn a_kill_while_a_command_runs_is_repaired() {
         ),
     ] {
         for by_load in [false, true] {
-            (stage.offline.stop, stage.offline.start) = (stops.clone(), starts.clone());
-            let run = stage.offline.load(&stage.images);
+            (prepared.offline.stop, prepared.offline.start) = (stops.clone(), starts.clone());
+            let run = prepared.offline.load(&prepared.images);
             assert!(run.signal == Some(9) || run.code == Some(0), "{what}: {run:?}");
             assert!(
                 run.signal == Some(9) || what.contains("after the start"),
                 "{what}: {run:?}"
             );
-            (stage.offline.stop, stage.offline.start) = (stop.clone(), start.clone());
+            (prepared.offline.stop, prepared.offline.start) = (stop.clone(), start.clone());
             // The journal has the commands that kill: their caller is another one now, and dies, too.
             for _ in 0..3 {
-                if stage.offline.repair().code == Some(0) {
+                if prepared.offline.repair().code == Some(0) {
                     break;
                 }
             }
             if by_load {
-                stage.offline.load(&stage.images).ok();
+                prepared.offline.load(&prepared.images).ok();
             }
-            let is_new = stage.is_whole(what);
+            let is_new = prepared.is_whole(what);
             assert!(is_new || !by_load, "{what}");
-            stage.forget_digest();
+            prepared.forget_digest();
         }
     }
 }
@@ -252,17 +252,17 @@ fn a_kill_while_a_command_runs_is_repaired() {
 /// A signal that it can see lets it end what it has begun.
 #[test]
 fn a_signal_while_a_command_runs_leaves_all_in_order() {
-    let mut stage = Stage::new(Engine::Docker20);
-    let (stop, start) = (stage.offline.stop.clone(), stage.offline.start.clone());
+    let mut prepared = PreparedDaemon::new(Engine::Docker20);
+    let (stop, start) = (prepared.offline.stop.clone(), prepared.offline.start.clone());
     for (stops, starts) in [
         (format!("kill -TERM $PPID; sleep 1; {stop}"), start.clone()),
         (stop.clone(), format!("kill -INT $PPID; sleep 1; {start}")),
         (stop.clone(), format!("{start} sleep 1; kill -TERM $PPID")),
     ] {
-        (stage.offline.stop, stage.offline.start) = (stops, starts);
-        let run = stage.offline.load(&stage.images);
+        (prepared.offline.stop, prepared.offline.start) = (stops, starts);
+        let run = prepared.offline.load(&prepared.images);
         assert!(run.signal.is_some() || run.code == Some(0), "{run:?}");
-        stage.is_whole(&stage.offline.start);
-        stage.forget_digest();
+        prepared.is_whole(&prepared.offline.start);
+        prepared.forget_digest();
     }
 }

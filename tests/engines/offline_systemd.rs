@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::attach_offline::{CLASSIC, Offline, process_of, running};
-use crate::loading::{Images, Untouched, nothing_is_left};
+use crate::loading::{Images, Untouched, assert_nothing_is_left};
 use crate::support::{Daemon, Engine, Image, Store, command};
 
 /// A systemctl that knows the units whose properties lie in a folder, and that treats them as systemd would.
@@ -147,7 +147,7 @@ fn systemd_stops_and_starts_it_with_its_socket_and_what_depends_on_it() {
         assert_eq!((Untouched::of(&daemon), systemd.active()), (before, active));
         assert_eq!(process_of(&daemon, "web"), process);
         assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
-        nothing_is_left(&loader);
+        assert_nothing_is_left(&loader);
         daemon.docker(&["rm", "-f", "web"]).ok();
     }
 }
@@ -194,6 +194,6 @@ fn a_daemon_that_inherited_its_socket_comes_up_when_it_is_asked_for() {
             .ok();
         assert_eq!(Untouched::of(&daemon), before);
         assert_eq!(daemon.images(), [format!("quay.io/a/b:1 {}", built.digest)]);
-        nothing_is_left(&loader);
+        assert_nothing_is_left(&loader);
     }
 }

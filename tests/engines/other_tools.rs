@@ -123,7 +123,7 @@ fn ctr_imports_under_the_name_with_the_digest() {
                 _ => &[],
             };
             ctr(&[&["images", "export"], locally, &[&export], &names[..]].concat()).ok();
-            is_a_source(&root.outside("exported.tar"), "httpd:2.4", &image.digest);
+            assert_is_a_source(&root.outside("exported.tar"), "httpd:2.4", &image.digest);
             ctr(&[&["images", "rm", "--sync"], &names[..]].concat()).ok();
         }
     }
@@ -158,7 +158,7 @@ on_every_engine!(a_bare_docker_load_takes_it);
 
 /// Verifies a layout, saves one image of it, and looks at the digest under which it is in the archive.
 #[track_caller]
-fn is_a_source(layout: &Path, name: &str, digest: &str) {
+fn assert_is_a_source(layout: &Path, name: &str, digest: &str) {
     let sealift = Sealift::new();
     sealift.run(&["verify", layout.to_str().unwrap()]).ok();
     sealift
@@ -193,7 +193,7 @@ fn layouts_of_crane_and_oras_are_sources() {
         .command("crane")
         .args(["pull", "--format", "oci", &name, &target("crane")]))
     .ok();
-    is_a_source(&root.outside("crane"), "app:1", &image.digest);
+    assert_is_a_source(&root.outside("crane"), "app:1", &image.digest);
     let oras = [
         "cp",
         "--from-plain-http",
@@ -202,12 +202,12 @@ fn layouts_of_crane_and_oras_are_sources() {
         &format!("{}:1", target("oras")),
     ];
     run(root.command("oras").args(oras)).ok();
-    is_a_source(&root.outside("oras"), "app:1", &image.digest);
+    assert_is_a_source(&root.outside("oras"), "app:1", &image.digest);
     run(root
         .command("tar")
         .args(["-cf", &target("oras.tar"), "-C", &target("oras"), "."]))
     .ok();
-    is_a_source(&root.outside("oras.tar"), "app:1", &image.digest);
+    assert_is_a_source(&root.outside("oras.tar"), "app:1", &image.digest);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn archives_of_docker_and_buildx_are_sources() {
     daemon
         .docker(&["save", "-o", inside.to_str().unwrap(), "httpd:2.4"])
         .ok();
-    is_a_source(&outside, "httpd:2.4", &image.digest);
+    assert_is_a_source(&outside, "httpd:2.4", &image.digest);
 
     let context = daemon.data("context");
     fs::create_dir(&context).unwrap();
@@ -239,7 +239,7 @@ fn archives_of_docker_and_buildx_are_sources() {
     ];
     daemon.docker(&build).ok();
     let index: serde_json::Value = serde_json::from_slice(&entry(&outside, "index.json")).unwrap();
-    is_a_source(
+    assert_is_a_source(
         &outside,
         "built:1",
         index["manifests"][0]["digest"].as_str().unwrap(),

@@ -3,7 +3,7 @@
 use sealift::load::LoadOptions;
 use serde_json::json;
 
-use crate::loading::{Images, Loader, comparable, listed, nothing_is_left, pulled, runs};
+use crate::loading::{Images, Loader, assert_nothing_is_left, assert_runs, comparable, listed, pulled};
 use crate::support::{Built, Daemon, Engine, Image, Layer, Platform, Registry, Sealift, Store, image};
 
 /// An image for each platform, whose version is the platform.
@@ -69,7 +69,7 @@ fn the_variant_is_the_one_that_a_pull_takes(engine: Engine, store: Store) {
     for name in &names {
         assert_eq!(comparable(&daemon, name), comparable(&twin, name), "{name}");
     }
-    nothing_is_left(&loader);
+    assert_nothing_is_left(&loader);
 
     if others.path().join("index.json").exists() {
         let error = loader.try_load(&others, &LoadOptions::default()).unwrap_err();
@@ -104,7 +104,7 @@ fn a_part_of_the_variants(engine: Engine, store: Store) {
     let sealift = sealift.docker(&daemon);
     sealift.run(&["load", "app.tar"]).ok();
     assert_eq!(daemon.images(), [format!("app:1 {}", built.digest)]);
-    runs(&daemon, "app:1", &plain);
+    assert_runs(&daemon, "app:1", &plain);
 }
 
 on_every_engine!(a_part_of_the_variants);

@@ -1,7 +1,7 @@
 //! Pushing from the classic store after a load: when the digest stays, and when it does not.
 
 use crate::attach_offline::CLASSIC;
-use crate::loading::{Images, Loader, nothing_is_left};
+use crate::loading::{Images, Loader, assert_nothing_is_left};
 use crate::support::{Daemon, Dialect, Engine, Image, Platform, Registry, Run, Sealift, Store, command, run};
 
 /// An image in a registry as docker's own push leaves it, over layers that no Docker would compress so.
@@ -21,14 +21,14 @@ fn pushed_by_docker(registry: &Registry, engine: Engine) -> String {
     registry.digest_of("app:1")
 }
 
-struct Stage {
+struct PreparedDaemon {
     registry: Registry,
     daemon: Daemon,
     sealift: Sealift,
     loader: Loader,
 }
 
-impl Stage {
+impl PreparedDaemon {
     fn new(engine: Engine) -> (Self, String) {
         let registry = Registry::start();
         let digest = pushed_by_docker(&registry, engine);
@@ -65,16 +65,16 @@ impl Stage {
 #[test]
 fn it_stays_where_the_registry_has_the_layers() {
     for engine in CLASSIC {
-        let (stage, digest) = Stage::new(*engine);
-        let address = stage.registry.address().to_owned();
+        let (prepared, digest) = PreparedDaemon::new(*engine);
+        let address = prepared.registry.address().to_owned();
         // Without being told, the engine compresses anew.
-        stage.load(&[]).ok();
-        assert_ne!(stage.push("app:1"), digest, "{engine:?}");
-        stage
+        prepared.load(&[]).ok();
+        assert_ne!(prepared.push("app:1"), digest, "{engine:?}");
+        prepared
             .daemon
             .docker(&["rmi", "-f", &format!("{address}/app:1")])
             .ok();
-        let metadata = stage.daemon.data_root().join("image/overlay2/distribution");
+        let metadata = prepared.daemon.data_root().join("image/overlay2/distribution");
         std::fs::remove_dir_all(metadata.join("v2metadata-by-diffid/sha256")).unwrap();
         std::fs::remove_dir_all(metadata.join("diffid-by-digest/sha256")).unwrap();
 
@@ -84,37 +84,37 @@ fn it_stays_where_the_registry_has_the_layers() {
             .join(format!(".tmp-{}-4194304", "0".repeat(64)));
         std::fs::create_dir_all(left.parent().unwrap()).unwrap();
         std::fs::write(&left, "sha").unwrap();
-        let pid = stage.daemon.pid();
-        let said = stage.load(&["--keep-push-digest"]).ok();
+        let pid = prepared.daemon.pid();
+        let said = prepared.load(&["--keep-push-digest"]).ok();
         assert!(!said.stderr.contains("a push changes"), "{said:?}");
-        assert_eq!(stage.daemon.pid(), pid);
+        assert_eq!(prepared.daemon.pid(), pid);
         assert!(!left.exists());
-        assert_eq!(stage.push("app:1"), digest, "{engine:?}");
+        assert_eq!(prepared.push("app:1"), digest, "{engine:?}");
 
         // Another repository of that registry mounts them.
         let rename = format!("{address}/app={address}/team/web");
-        stage.load(&["--keep-push-digest", "--rename", &rename]).ok();
-        assert_eq!(stage.push("team/web:1"), digest, "{engine:?}");
+        prepared.load(&["--keep-push-digest", "--rename", &rename]).ok();
+        assert_eq!(prepared.push("team/web:1"), digest, "{engine:?}");
 
         // It is as a pull leaves it: another repository without a rename, too.
         let other = format!("{address}/third:1");
-        stage
+        prepared
             .daemon
             .docker(&["tag", &format!("{address}/app:1"), &other])
             .ok();
-        assert_eq!(stage.push("third:1"), digest, "{engine:?}");
-        nothing_is_left(&stage.loader);
+        assert_eq!(prepared.push("third:1"), digest, "{engine:?}");
+        assert_nothing_is_left(&prepared.loader);
     }
 }
 
 #[test]
 fn it_does_not_where_the_registry_has_nothing() {
     for engine in CLASSIC {
-        let (stage, digest) = Stage::new(*engine);
+        let (prepared, digest) = PreparedDaemon::new(*engine);
         let empty = Registry::start();
-        let rename = format!("{}/app={}/app", stage.registry.address(), empty.address());
-        stage.load(&["--keep-push-digest", "--rename", &rename]).ok();
-        stage
+        let rename = format!("{}/app={}/app", prepared.registry.address(), empty.address());
+        prepared.load(&["--keep-push-digest", "--rename", &rename]).ok();
+        prepared
             .daemon
             .docker(&["push", "--quiet", &format!("{}/app:1", empty.address())])
             .ok();

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::loading::runs;
+use crate::loading::assert_runs;
 use crate::saving::{GO, at, saved};
 use crate::support::{Built, Compression, Daemon, Engine, Image, Layer, Registry, Sealift, Store, run};
 
@@ -66,7 +66,7 @@ fn ways(image: &Value) -> Vec<String> {
 
 /// Fails unless the image is proven, and another classic store shows its digest.
 #[track_caller]
-fn is_proven_and_shown(sealift: &Sealift, image: &Value, archive: &str, name: &str, digest: &str) {
+fn assert_proven_and_shown(sealift: &Sealift, image: &Value, archive: &str, name: &str, digest: &str) {
     let manifest = &image["provenance"]["manifest"];
     assert_eq!(
         json!([
@@ -82,7 +82,7 @@ fn is_proven_and_shown(sealift: &Sealift, image: &Value, archive: &str, name: &s
     let rename = format!("{name}=app");
     at(sealift, &other, &["load", archive, "--rename", &rename]).ok();
     assert_eq!(other.images(), [format!("app:1 {digest}")]);
-    runs(&other, &format!("app@{digest}"), "1");
+    assert_runs(&other, &format!("app@{digest}"), "1");
 }
 
 /// Takes what pulls have left of manifests from a daemon.
@@ -96,7 +96,7 @@ fn lose_manifests(daemon: &mut Daemon) {
 const NO_ENCODER: &str = "uncompressed: no known encoder reproduces it";
 
 /// The commonest way in which images are made: on a base that was pulled, and pushed beside it.
-fn built_on_an_odd_base(engine: Engine) {
+fn built_on_a_base_of_an_unknown_encoder(engine: Engine) {
     for by_skopeo in [false, true] {
         let registry = Registry::start();
         let sealift = Sealift::new();
@@ -121,7 +121,7 @@ fn built_on_an_odd_base(engine: Engine) {
         if !by_skopeo {
             assert_eq!(ways(&image), expected, "{image:#}");
         }
-        is_proven_and_shown(&sealift, &image, "app.tar", &name, &digest);
+        assert_proven_and_shown(&sealift, &image, "app.tar", &name, &digest);
 
         // Without the base's name its manifest is still there.
         daemon.docker(&["rmi", "--no-prune", "app"]).ok();
@@ -137,18 +137,18 @@ fn built_on_an_odd_base(engine: Engine) {
 
 #[test]
 fn built_on_an_odd_base_with_docker_20() {
-    built_on_an_odd_base(Engine::Docker20);
+    built_on_a_base_of_an_unknown_encoder(Engine::Docker20);
 }
 
 #[cfg(feature = "test-all")]
 #[test]
 fn built_on_an_odd_base_with_docker_26() {
-    built_on_an_odd_base(Engine::Docker26);
+    built_on_a_base_of_an_unknown_encoder(Engine::Docker26);
 }
 
 #[test]
 fn built_on_an_odd_base_with_docker_28() {
-    built_on_an_odd_base(Engine::Docker28);
+    built_on_a_base_of_an_unknown_encoder(Engine::Docker28);
 }
 
 /// An archive of the base has its layers as they are stored: every engine takes the image then.
@@ -177,7 +177,7 @@ fn an_archive_of_the_base_completes_an_image() {
         let mut expected = vec!["stored", "stored", own];
         expected.sort_unstable();
         assert_eq!(ways(&image), expected, "{image:#}");
-        is_proven_and_shown(&sealift, &image, "app.tar", &name, &digest);
+        assert_proven_and_shown(&sealift, &image, "app.tar", &name, &digest);
         if engine == Engine::Docker20 {
             let other = Daemon::start(Engine::Docker28, Store::Containerd);
             let rename = format!("{name}=app");
@@ -213,7 +213,7 @@ fn a_registry_that_lost_the_manifest_still_tells_of_the_base() {
     let image = saved(&sealift, &daemon, &["--from", "docker", &tagged], "app.tar");
     // The layer of its own was compressed to learn its size.
     assert_eq!(ways(&image), [GO, "registry", "registry"], "{image:#}");
-    is_proven_and_shown(&sealift, &image, "app.tar", &name, &digest);
+    assert_proven_and_shown(&sealift, &image, "app.tar", &name, &digest);
 }
 
 /// What is missing is told: by place, and for each layer what became of it.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::loading::runs;
+use crate::loading::assert_runs;
 use crate::saving::{Nobody, at, layers};
 use crate::support::{Built, Daemon, Engine, Image, Registry, Run, Sealift, Store};
 
@@ -191,7 +191,7 @@ fn made_manifests_are_never_proven(engine: Engine) {
         let mut expected = vec![format!("{app} <none>"), "built:1 <none>".to_owned()];
         expected.sort();
         assert_eq!(last.images(), expected);
-        runs(&last, "built:1", "22");
+        assert_runs(&last, "built:1", "22");
     }
     // What is pushed is a registry's.
     let pushed = format!("{}/made:1", unproven.hub.address());
@@ -233,7 +233,7 @@ fn an_image_with_its_manifest_stays(engine: Engine) {
         let image = &said["images"][0];
         assert_eq!(image["change"], "unchanged", "{said:#}");
         assert_eq!(there.images(), before);
-        runs(&there, &line.replacen(":1 ", "@", 1), "1");
+        assert_runs(&there, &line.replacen(":1 ", "@", 1), "1");
         image.clone()
     };
     // A digest that is only recorded is told as that, though it is shown.

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::saving::{BY_PUSH, GO, Served, Targets, at, is_proven, layers_with_twins, saved};
+use crate::saving::{BY_PUSH, GO, Served, Targets, assert_proven, at, layers_with_twins, saved};
 use crate::support::{
     Compression, Daemon, Dialect, Engine, Folder, Image, Layer, Platform, Registry, Sealift, Store, engine,
     large, run,
@@ -31,7 +31,7 @@ fn keeps_its_digest(builder: Engine, pullers: &[Engine]) {
 
     let sealift = Sealift::new();
     let image = saved(&sealift, &built, &[&REQUIRED[..], &[&name]].concat(), "built.tar");
-    is_proven(&image, &digest, BY_PUSH, &[(GO, 4)]);
+    assert_proven(&image, &digest, BY_PUSH, &[(GO, 4)]);
     let text = at(
         &sealift,
         &built,
@@ -40,7 +40,7 @@ fn keeps_its_digest(builder: Engine, pullers: &[Engine]) {
     .ok();
     let line = format!("{name}: manifest rebuilt (docker push), 4 of 4 layers rebuilt (Go gzip -1)\n");
     assert!(text.stdout.contains(&line), "{text:?}");
-    is_the_same(&sealift, "built.tar", "again.tar");
+    assert_same(&sealift, "built.tar", "again.tar");
     let pinned = format!("{name}@{digest}");
     let image = saved(
         &sealift,
@@ -48,14 +48,14 @@ fn keeps_its_digest(builder: Engine, pullers: &[Engine]) {
         &[&REQUIRED[..], &[&pinned]].concat(),
         "pinned.tar",
     );
-    is_proven(&image, &digest, BY_PUSH, &[(GO, 4)]);
+    assert_proven(&image, &digest, BY_PUSH, &[(GO, 4)]);
     drop(built);
 
     let targets = Targets::start(builder);
     targets.take(&sealift, "built.tar", &repository, "built", &served);
     for mut daemon in pulled {
         let image = saved_thrice(&sealift, &mut daemon, "app:1", "pulled.tar");
-        is_proven(&image, &digest, "engine", &[(GO, 4)]);
+        assert_proven(&image, &digest, "engine", &[(GO, 4)]);
         let name = format!("pulled-{:?}", daemon.engine()).to_lowercase();
         targets.take(&sealift, "pulled.tar", "app", &name, &served);
     }
@@ -80,19 +80,19 @@ fn saved_thrice(sealift: &Sealift, daemon: &mut Daemon, name: &str, archive: &st
     let image = saved(sealift, daemon, &out_of, archive);
     daemon.restart();
     assert_eq!(saved(sealift, daemon, &out_of, "again.tar"), image);
-    is_the_same(sealift, archive, "again.tar");
+    assert_same(sealift, archive, "again.tar");
     daemon.stop();
     let root = daemon.data_root().to_str().unwrap().to_owned();
     let out_of = [&out_of[..], &["--data-root", &root]].concat();
     let stopped = saved(sealift, daemon, &out_of, "again.tar");
     let label = format!("the classic store in {root}");
     assert_eq!(stopped["from"], label.as_str());
-    is_the_same(sealift, archive, "again.tar");
+    assert_same(sealift, archive, "again.tar");
     image
 }
 
 #[track_caller]
-fn is_the_same(sealift: &Sealift, one: &str, other: &str) {
+fn assert_same(sealift: &Sealift, one: &str, other: &str) {
     let [one, other] = [one, other].map(|name| fs::read(sealift.path(name)).unwrap());
     assert!(one == other, "two saves differ");
 }
@@ -157,12 +157,12 @@ fn keeps_what_others_pushed(puller: Engine) {
             "levels:1" => &each_level,
             _ => &[(zlib, 3)],
         };
-        is_proven(&image, &served.digest, "engine", ways);
+        assert_proven(&image, &served.digest, "engine", ways);
         images.push(image);
     }
     let again = saved_thrice(&sealift, daemon, "index:1", "once-more.tar");
     assert_eq!(again, images[0]);
-    is_the_same(&sealift, "index:1.tar", "once-more.tar");
+    assert_same(&sealift, "index:1.tar", "once-more.tar");
     let text = sealift.run(&["list", "crane:1.tar"]).ok().stdout;
     let line = "2 of 5 layers rebuilt (Go gzip 1), 3 of 5 layers rebuilt (zlib 6)";
     assert!(text.contains(line), "{text}");
@@ -240,10 +240,10 @@ fn half_a_gigabyte(builder: Engine, pullers: &[Engine]) {
     let sealift = Sealift::new();
     let out_of = |name| [&REQUIRED[..], &["--offline", name]].concat();
     let image = saved(&sealift, &built, &out_of(&name), "large.tar");
-    is_proven(&image, &digest, BY_PUSH, &[(GO, 5)]);
+    assert_proven(&image, &digest, BY_PUSH, &[(GO, 5)]);
     for daemon in pulled {
         let image = saved(&sealift, &daemon, &out_of("large:1"), "pulled.tar");
-        is_proven(&image, &digest, "engine", &[(GO, 5)]);
+        assert_proven(&image, &digest, "engine", &[(GO, 5)]);
     }
     let targets = Targets::start(Engine::Docker28);
     targets.take(&sealift, "large.tar", &repository, "large", &served);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::saving::{BY_PUSH, GO, at, is_proven, layers, mode, told};
+use crate::saving::{BY_PUSH, GO, assert_proven, at, layers, mode, told};
 use crate::support::{Daemon, Engine, Image, Layer, Platform, Registry, Run, Sealift, Store, run};
 
 fn images(said: &Run) -> Vec<Value> {
@@ -220,7 +220,7 @@ fn the_stock_docker_of_a_host_that_does_not_run() {
         "{said:?}"
     );
     let told = told(&sealift, &said, "images.tar");
-    is_proven(&told, &image.digest, "engine", &[("rebuilt: zlib 6", 3)]);
+    assert_proven(&told, &image.digest, "engine", &[("rebuilt: zlib 6", 3)]);
 }
 
 /// A save that runs, and the folder that it writes to.
@@ -329,7 +329,7 @@ fn a_save_that_was_killed_leaves_nothing_that_the_next_does_not_take_up() {
         "out/images.tar",
     ];
     let told = told(&sealift, &at(&sealift, &daemon, &line).ok(), "out/images.tar");
-    is_proven(&told, &digest, BY_PUSH, &[(GO, 4)]);
+    assert_proven(&told, &digest, BY_PUSH, &[(GO, 4)]);
     assert_eq!(names_in(&out), ["images.tar"]);
     let whole = fs::read(out.join("images.tar")).unwrap();
     let line = [

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::saving::{BY_PUSH, GO, Served, is_proven, layers_with_twins, told};
+use crate::saving::{BY_PUSH, GO, Served, assert_proven, layers_with_twins, told};
 use crate::support::{Daemon, Engine, Registry, Sealift, Store, run};
 
 /// An archive, the name that it has in there, and where its manifest is in it, if it is.
@@ -131,7 +131,7 @@ fn archives_of_docker_skopeo_and_podman() {
                 ]),
                 json!([null, "none", "stand-in"])
             );
-            is_proven(&proven, &digest, BY_PUSH, &[(GO, 4)]);
+            assert_proven(&proven, &digest, BY_PUSH, &[(GO, 4)]);
         }
         let blob = entry(
             &sealift.path("images.tar"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::saving::{BY_PUSH, GO, Nobody, at, ended_as_told, is_proven, layers_with_twins, saved};
+use crate::saving::{BY_PUSH, GO, Nobody, assert_proven, at, ended_as_told, layers_with_twins, saved};
 use crate::support::{Built, Daemon, Engine, Image, Platform, Registry, Sealift, Store};
 
 const OUT_OF: [&str; 3] = ["--from", "docker", "--offline"];
@@ -39,7 +39,7 @@ fn a_containerd_store_gives_the_originals(engine: Engine) {
     drop(registry);
     let out_of = [&OUT_OF[..], &["--rebuild", "require", "app:1"]].concat();
     let told = saved(&sealift, &daemon, &out_of, "images.tar");
-    is_proven(&told, &image.digest, "engine", &[("stored", 3)]);
+    assert_proven(&told, &image.digest, "engine", &[("stored", 3)]);
     assert_eq!(told["platforms"], json!([Platform::host().to_string()]));
     let by_digest = format!("app@{}", image.digest);
     let told = saved(
@@ -48,11 +48,11 @@ fn a_containerd_store_gives_the_originals(engine: Engine) {
         &[&OUT_OF[..], &[&by_digest]].concat(),
         "by-digest.tar",
     );
-    is_proven(&told, &image.digest, "engine", &[("stored", 3)]);
+    assert_proven(&told, &image.digest, "engine", &[("stored", 3)]);
 
     let nobody = Nobody::new();
     let (told, bytes) = saved_by_nobody(&nobody, &daemon, &out_of);
-    is_proven(&told, &image.digest, "engine", &[("stored", 3)]);
+    assert_proven(&told, &image.digest, "engine", &[("stored", 3)]);
     assert!(
         bytes == fs::read(sealift.path("images.tar")).unwrap(),
         "the archives differ"
@@ -151,7 +151,7 @@ fn a_containerd_store_that_lacks_a_layer_is_not_saved_as_if_it_had_it() {
         &[&online[..], &["app:1"]].concat(),
         "images.tar",
     );
-    is_proven(&told, &image.digest, "engine", &[("registry", 1), ("stored", 2)]);
+    assert_proven(&told, &image.digest, "engine", &[("registry", 1), ("stored", 2)]);
     let targets = [Engine::Docker20, Engine::Docker28];
     for daemon in targets.map(|engine| Daemon::start(engine, Store::Classic)) {
         at(&sealift, &daemon, &["load", "-q", "images.tar"]).ok();
@@ -243,12 +243,12 @@ fn without_root_a_classic_store_is_exported() {
             &format!("docker.io={}", registry.address()),
         ],
     );
-    is_proven(&told, &image.digest, "registry", &[("registry", 3)]);
+    assert_proven(&told, &image.digest, "registry", &[("registry", 3)]);
     drop(registry);
 
     let pushed = [&OUT_OF[..], &[&name]].concat();
     let (told, bytes) = saved_by_nobody(&nobody, &daemon, &pushed);
-    is_proven(&told, &digest, BY_PUSH, &[(GO, 4)]);
+    assert_proven(&told, &digest, BY_PUSH, &[(GO, 4)]);
     saved(&sealift, &daemon, &pushed, "pushed.tar");
     assert!(
         bytes == fs::read(sealift.path("pushed.tar")).unwrap(),
@@ -295,5 +295,5 @@ fn a_layer_that_was_changed_is_refused() {
         &["--from", "docker", "--mirror", &mirror, "app:1"],
         "images.tar",
     );
-    is_proven(&told, &image.digest, "engine", &[("registry", 3)]);
+    assert_proven(&told, &image.digest, "engine", &[("registry", 3)]);
 }

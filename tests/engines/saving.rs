@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::loading::runs;
+use crate::loading::assert_runs;
 use crate::support::{
     Daemon, Engine, Folder, Layer, Platform, Registry, Run, Sealift, Store, command, engine, folder, image,
     run,
@@ -125,7 +125,7 @@ pub fn origins(image: &Value) -> Vec<(String, usize)> {
 
 /// Fails unless an image is proven to have this digest, by a manifest and layers that came so.
 #[track_caller]
-pub fn is_proven(image: &Value, digest: &str, manifest: &str, layers: &[(&str, usize)]) {
+pub fn assert_proven(image: &Value, digest: &str, manifest: &str, layers: &[(&str, usize)]) {
     assert_eq!(
         (&image["digest"], &image["evidence"]),
         (&digest.into(), &"verified".into()),
@@ -191,7 +191,7 @@ impl Targets {
         let shown = daemon.images();
         let line = format!("{name}:1 {}", served.digest);
         assert!(shown.contains(&line), "{:?}: {line}: {shown:?}", daemon.store());
-        runs(daemon, &format!("{name}@{}", served.digest), "1");
+        assert_runs(daemon, &format!("{name}@{}", served.digest), "1");
     }
 
     /// Of a sparse index the manifest for this machine is pushed: registries refuse the index.

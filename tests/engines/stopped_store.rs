@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::attach_offline::{CLASSIC, names_file, nothing_beside};
-use crate::loading::{Images, runs};
+use crate::attach_offline::{CLASSIC, assert_no_files_beside, names_file};
+use crate::loading::{Images, assert_runs};
 use crate::support::command::bounded;
 use crate::support::folder::base;
 use crate::support::{Daemon, Engine, Image, Sealift, Store, files_snapshot, run};
@@ -42,7 +42,7 @@ fn a_store_without_a_daemon_gets_names_and_digests() {
         assert_eq!(files_snapshot(&names_file(&daemon)), before);
         let said = sealift.run(&load).ok();
         assert_eq!(said.stdout.matches(" yes").count(), 2, "{said:?}");
-        nothing_beside(&daemon);
+        assert_no_files_beside(&daemon);
         // Again there is nothing to do.
         let after = files_snapshot(&names_file(&daemon));
         sealift.run(&load).ok();
@@ -55,8 +55,8 @@ fn a_store_without_a_daemon_gets_names_and_digests() {
             "{shown:?}"
         );
         assert!(shown.contains(&"other:1 <none>".to_owned()), "{shown:?}");
-        runs(&daemon, &format!("quay.io/a/b@{}", app.digest), "1");
-        runs(&daemon, &format!("alone@{}", alone.digest), "1");
+        assert_runs(&daemon, &format!("quay.io/a/b@{}", app.digest), "1");
+        assert_runs(&daemon, &format!("alone@{}", alone.digest), "1");
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::loading::{Loader, runs};
+use crate::loading::{Loader, assert_runs};
 use crate::support::{Built, Daemon, Dialect, Engine, Image, Layer, Registry, Sealift, Store, image, run};
 
 /// A podman with storage of its own.
@@ -275,14 +275,14 @@ fn it_is_loaded_and_its_digest_is_not_called_proven(engine: Engine, store: Store
     assert_eq!(load(&[]), [json!(digest), json!("recorded"), json!(is_inherent)]);
     let shown = if is_inherent { digest } else { "<none>" };
     assert_eq!(daemon.images(), [format!("app:1 {shown}")]);
-    runs(&daemon, "app:1", "1");
+    assert_runs(&daemon, "app:1", "1");
     // Its manifest is there, so that the classic store need not be stopped for it.
     assert_eq!(
         load(&["--trust-recorded"]),
         [json!(digest), json!("recorded"), json!(true)]
     );
     assert_eq!(daemon.images(), [format!("app:1 {digest}")]);
-    runs(&daemon, &pinned, "1");
+    assert_runs(&daemon, &pinned, "1");
     let said = sealift.run(&["load", "podman.tar"]).code(6).stderr;
     assert!(
         said.contains("not proven: app:1: nothing proves the digest that is shown"),

@@ -23,7 +23,7 @@ fn go_writes_the_same() {
             if number >= end {
                 return go.stop();
             }
-            compare(&source, number, &mut go);
+            assert_same_as_go(&source, number, &mut go);
         }
     };
     std::thread::scope(|scope| {
@@ -34,7 +34,7 @@ fn go_writes_the_same() {
     std::fs::remove_file(program).unwrap();
 }
 
-fn compare(source: &Source, number: u64, go: &mut Go) {
+fn assert_same_as_go(source: &Source, number: u64, go: &mut Go) {
     let input = source.input(number);
     let writes = input.cut();
     go.ask(&writes);

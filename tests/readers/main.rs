@@ -24,8 +24,8 @@ mod images;
 mod random;
 mod server;
 #[allow(dead_code, reason = "the tests of archives use all of it")]
-#[path = "../archive/tape.rs"]
-mod tape;
+#[path = "../archive/tar_builder.rs"]
+mod tar_builder;
 mod tars;
 
 use std::path::{Path, PathBuf};

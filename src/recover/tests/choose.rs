@@ -3,7 +3,7 @@
 use super::fake::{Form, Image, Registry, Store, attestation, index, reference};
 use crate::error::Error;
 use crate::oci::Digest;
-use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Scene};
+use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup};
 
 /// An image in two indexes, of which the second names another platform too, and by its manifest alone.
 struct Shared {
@@ -60,37 +60,37 @@ impl Shared {
 fn a_tag_gets_the_digest_that_the_registry_gives() {
     let shared = Shared::new();
     let first = shared.first();
-    for (scene, tag, is_guess) in [
-        (Scene::with(shared.registry(Some(0))), 0, false),
-        (Scene::with(shared.registry(Some(1))), 1, false),
+    for (setup, tag, is_guess) in [
+        (Setup::with(shared.registry(Some(0))), 0, false),
+        (Setup::with(shared.registry(Some(1))), 1, false),
         // Also if it is that of a manifest, which is named by the indexes.
-        (Scene::with(shared.registry(Some(2))), 2, false),
-        (Scene::with(shared.registry(None)), first, true),
-        (Scene::offline(), first, true),
+        (Setup::with(shared.registry(Some(2))), 2, false),
+        (Setup::with(shared.registry(None)), first, true),
+        (Setup::offline(), first, true),
     ] {
-        let saved = scene.saved(shared.store(&[0, 1, 2]), &[APP]).unwrap();
+        let saved = setup.saved(shared.store(&[0, 1, 2]), &[APP]).unwrap();
         let names = saved.summary.images.iter().map(|image| image.reference.tag());
         let at = names.clone().position(|tag| tag.is_some()).unwrap();
         assert_eq!(names.count(), 3, "the others are there, too");
         assert_eq!(saved.digests()[at], Some(shared.digests[tag]));
-        let guesses = scene
+        let guesses = setup
             .notes()
             .iter()
             .filter(|note| note.contains("a guessed digest"))
             .count();
-        assert_eq!(guesses, usize::from(is_guess), "{:?}", scene.notes());
+        assert_eq!(guesses, usize::from(is_guess), "{:?}", setup.notes());
     }
     // A single digest is not a guess.
-    let scene = Scene::offline();
-    scene.saved(shared.store(&[0]), &[APP]).unwrap();
-    assert_eq!(scene.notes(), [""; 0]);
+    let setup = Setup::offline();
+    setup.saved(shared.store(&[0]), &[APP]).unwrap();
+    assert_eq!(setup.notes(), [""; 0]);
 }
 
 #[test]
 fn a_digest_that_has_only_the_platforms_at_hand_is_not_the_tags_for_that() {
     let shared = Shared::new();
-    let scene = |tagged| Scene::with(shared.registry(tagged)).on("all");
-    let left_out = scene(Some(1)).saved(shared.store(&[1, 2]), &[APP]);
+    let setup = |tagged| Setup::with(shared.registry(tagged)).on("all");
+    let left_out = setup(Some(1)).saved(shared.store(&[1, 2]), &[APP]);
     let Err(Error::NotFound { hint, .. }) = left_out else {
         panic!("its tag is an index of two platforms");
     };
@@ -100,21 +100,21 @@ fn a_digest_that_has_only_the_platforms_at_hand_is_not_the_tags_for_that() {
     );
     // A guess is no better.
     assert!(
-        Scene::offline()
+        Setup::offline()
             .on("all")
             .saved(shared.store(&[1, 2]), &[APP])
             .is_err()
     );
-    let scene = scene(Some(2));
-    let saved = scene.saved(shared.store(&[1, 2]), &[APP]).unwrap();
+    let setup = setup(Some(2));
+    let saved = setup.saved(shared.store(&[1, 2]), &[APP]).unwrap();
     assert_eq!(saved.digests(), [Some(shared.digests[2])]);
     let told = format!(
         "{REPOSITORY}@{} also belongs to the image of {APP}",
         shared.digests[1]
     );
     assert!(
-        matches!(&scene.notes()[..], [note] if note.starts_with(&told)),
+        matches!(&setup.notes()[..], [note] if note.starts_with(&told)),
         "{:?}",
-        scene.notes()
+        setup.notes()
     );
 }

@@ -6,17 +6,17 @@ use super::fake::{Form, Image, Registry, reference};
 use crate::archive::{self, Opened};
 use crate::oci::Digest;
 use crate::recover::DockerSaveStore;
-use crate::recover::tests::setup::{AMD64, Scene};
+use crate::recover::tests::setup::{AMD64, Setup};
 use crate::source::{Others, Source};
 
 /// An archive of images with their names, as `docker save` writes it; with stored layers, like crane's.
 fn archive(images: &[(&Image, &[&str])], is_stored: bool) -> DockerSaveStore {
-    let mut tape = tar::Builder::new(Vec::new());
+    let mut tar = tar::Builder::new(Vec::new());
     let mut put = |name: &str, bytes: &[u8]| {
         let mut header = tar::Header::new_ustar();
         header.set_size(super::fake::size(bytes));
         header.set_mode(0o644);
-        tape.append_data(&mut header, name, bytes).unwrap();
+        tar.append_data(&mut header, name, bytes).unwrap();
     };
     let mut manifest = Vec::new();
     let mut known = Vec::new();
@@ -40,7 +40,7 @@ fn archive(images: &[(&Image, &[&str])], is_stored: bool) -> DockerSaveStore {
         serde_json::Value::from(manifest).to_string().as_bytes(),
     );
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(&tape.into_inner().unwrap()).unwrap();
+    file.write_all(&tar.into_inner().unwrap()).unwrap();
     let options = archive::Options::default();
     let opened = archive::open_any(&[file.path().to_path_buf()], &options).unwrap();
     let Opened::DockerSave(save) = opened else {
@@ -55,7 +55,11 @@ fn image(seed: u32, form: Form) -> Image {
 
 #[test]
 fn what_an_archive_proves() {
-    let (pushed, crane, odd) = (image(1, Form::Push), image(2, Form::Crane), image(3, Form::Odd));
+    let (pushed, crane, unknown) = (
+        image(1, Form::Push),
+        image(2, Form::Crane),
+        image(3, Form::UnknownEncoder),
+    );
     let none = "none: no manifest: neither docker save nor a docker format of podman keeps one; asked for as \
                 NAME@sha256:..., it is proven if it can be";
     let by = |image: &Image, name: &str| format!("{name}@{}", image.digest());
@@ -83,9 +87,9 @@ fn what_an_archive_proves() {
         ),
         (
             "with stored layers, which are used as they are",
-            &odd,
+            &unknown,
             true,
-            by(&odd, "app"),
+            by(&unknown, "app"),
             "verified: manifest rebuilt (docker push), 1 of 1 layers as stored".into(),
         ),
         (
@@ -98,7 +102,7 @@ fn what_an_archive_proves() {
     ];
     for (what, image, is_stored, name, expected) in table {
         let archive = archive(&[(image, &["app:1"])], is_stored);
-        let saved = Scene::offline()
+        let saved = Setup::offline()
             .saved(archive, &[&name])
             .unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(saved.says(), [expected], "{what}");
@@ -111,10 +115,16 @@ fn what_an_archive_proves() {
         assert!(saved.has(layer), "{what}");
     }
     // The registry proves it as well.
-    let registry = Registry::default().has("app", &Image::odd(AMD64, &[(3, Form::Odd)]).manifest);
-    let digest = by(&Image::odd(AMD64, &[(3, Form::Odd)]), "app");
-    let saved = Scene::with(registry)
-        .saved(archive(&[(&odd, &["app:1"])], true), &[&digest])
+    let registry = Registry::default().has(
+        "app",
+        &Image::unknown_encoder(AMD64, &[(3, Form::UnknownEncoder)]).manifest,
+    );
+    let digest = by(
+        &Image::unknown_encoder(AMD64, &[(3, Form::UnknownEncoder)]),
+        "app",
+    );
+    let saved = Setup::with(registry)
+        .saved(archive(&[(&unknown, &["app:1"])], true), &[&digest])
         .unwrap();
     assert_eq!(
         saved.says(),
@@ -124,15 +134,15 @@ fn what_an_archive_proves() {
 
 #[test]
 fn a_digest_that_only_the_user_names_is_not_claimed() {
-    let (odd, other) = (image(1, Form::Odd), image(2, Form::Push));
+    let (unknown, other) = (image(1, Form::UnknownEncoder), image(2, Form::Push));
     for (names, asked) in [
         (&["app:1"][..], format!("app:1@{}", other.digest())),
-        (&["app:1"], format!("app@{}", odd.digest())),
+        (&["app:1"], format!("app@{}", unknown.digest())),
         (&[], format!("anything@{}", other.digest())),
     ] {
-        let scene = Scene::offline();
-        let error = scene
-            .saved(archive(&[(&odd, names)], false), &[&asked])
+        let setup = Setup::offline();
+        let error = setup
+            .saved(archive(&[(&unknown, names)], false), &[&asked])
             .err()
             .unwrap();
         assert_eq!(error.exit_code(), 7);
@@ -148,7 +158,7 @@ fn a_digest_that_only_the_user_names_is_not_claimed() {
 fn which_image_a_name_means() {
     let (first, second) = (image(1, Form::Push), image(2, Form::Push));
     let found = |images: &[(&Image, &[&str])], asked: &[&str]| {
-        let source = Scene::offline().source(archive(images, false));
+        let source = Setup::offline().source(archive(images, false));
         let references: Vec<_> = asked.iter().map(|name| reference(name)).collect();
         source.prepare(&references, None, &Others::NONE).unwrap();
         let root = |name| {

@@ -23,7 +23,7 @@ pub enum Form {
     /// Compressed like crane.
     Crane,
     /// Compressed like no known encoder.
-    Odd,
+    UnknownEncoder,
     Zstd,
     Plain,
 }
@@ -72,7 +72,7 @@ pub fn stored(tar: &[u8], form: Form) -> Vec<u8> {
         Form::Push => go(tar, Level::DEFAULT),
         Form::Crane => go(tar, Level::FASTEST),
         // Tools that compress layers do not set the time.
-        Form::Odd => {
+        Form::UnknownEncoder => {
             let noted = flate2::GzBuilder::new().mtime(1_700_000_000);
             let mut encoder = noted.write(Vec::new(), flate2::Compression::new(3));
             encoder.write_all(tar).unwrap();
@@ -93,7 +93,7 @@ pub fn described(media_type: &str, bytes: &[u8]) -> Descriptor {
 
 impl Image {
     /// One whose manifest only its registry has: no known tool would write it.
-    pub fn odd(platform: &str, layers: &[(u32, Form)]) -> Image {
+    pub fn unknown_encoder(platform: &str, layers: &[(u32, Form)]) -> Image {
         let mut image = Image::pushed(platform, layers);
         let config = described(MediaType::OCI_CONFIG, &image.config);
         let manifest = serde_json::json!({
@@ -120,7 +120,7 @@ impl Image {
         for (tar, (_, form)) in tars.iter().zip(layers) {
             let bytes = stored(tar, *form);
             let media_type = match form {
-                Form::Push | Form::Crane | Form::Odd => MediaType::OCI_LAYER_GZIP,
+                Form::Push | Form::Crane | Form::UnknownEncoder => MediaType::OCI_LAYER_GZIP,
                 Form::Zstd => MediaType::OCI_LAYER_ZSTD,
                 Form::Plain => MediaType::OCI_LAYER,
             };
@@ -161,7 +161,7 @@ impl Image {
 
 /// An attestation of the first image of each index.
 pub fn attestation() -> Image {
-    Image::odd("unknown/unknown", &[(99, Form::Plain)])
+    Image::unknown_encoder("unknown/unknown", &[(99, Form::Plain)])
 }
 
 /// An index over images, with an attestation of the first one.

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use super::fake::{Form, Image, Registry, Store, attestation, described, index, reference};
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference, Repository};
-use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Scene};
+use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup};
 use crate::source::{Fallback, Found, Others, Source, Unavailable};
 use crate::transfer::JOBS;
 
 #[test]
 fn an_image_of_another_platform_is_left_to_the_next_source() {
-    let [amd64, arm64] =
-        [(AMD64, 1), (ARM64, 2)].map(|(platform, seed)| Image::odd(platform, &[(seed, Form::Push)]));
+    let [amd64, arm64] = [(AMD64, 1), (ARM64, 2)]
+        .map(|(platform, seed)| Image::unknown_encoder(platform, &[(seed, Form::Push)]));
     let index = index(&[&amd64, &arm64]);
     let digest = Digest::sha256(&index);
     let shown = format!("{REPOSITORY}@{digest}");
@@ -24,19 +24,19 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
     let table = [
         (None, "the store", 1),
         (Some(AMD64), "the store", 1),
-        (Some(ARM64), "whole", 1),
-        (Some("linux/amd64,linux/arm64"), "whole", 2),
-        (Some("all"), "whole", 2),
+        (Some(ARM64), "complete", 1),
+        (Some("linux/amd64,linux/arm64"), "complete", 2),
+        (Some("all"), "complete", 2),
     ];
     for (platforms, from, images) in table {
-        let scene = match platforms {
-            Some(platforms) => Scene::offline().on(platforms),
-            None => Scene::offline(),
+        let setup = match platforms {
+            Some(platforms) => Setup::offline().on(platforms),
+            None => Setup::offline(),
         };
-        let whole = Whole::of(&index, &[&amd64, &arm64, &attestation()]);
-        let resolved = whole.resolved.clone();
-        let several = Fallback::new(vec![Box::new(scene.source(held())), Box::new(whole)]);
-        let saved = scene.saved_from(&several, &[APP]);
+        let complete = CompleteRegistry::of(&index, &[&amd64, &arm64, &attestation()]);
+        let resolved = complete.resolved.clone();
+        let several = Fallback::new(vec![Box::new(setup.source(held())), Box::new(complete)]);
+        let saved = setup.saved_from(&several, &[APP]);
         let saved = saved.unwrap_or_else(|error| panic!("{platforms:?}: {error}"));
         assert_eq!(saved.summary.images[0].from, from, "{platforms:?}");
         assert_eq!(saved.digests(), [Some(digest)], "{platforms:?}");
@@ -47,9 +47,9 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
         if is_held {
             continue;
         }
-        let source = scene.source(held());
+        let source = setup.source(held());
         source
-            .prepare(&[reference(APP)], scene.platforms.as_ref(), &Others::NONE)
+            .prepare(&[reference(APP)], setup.platforms.as_ref(), &Others::NONE)
             .unwrap();
         let error = source.find(&reference(APP), None).err().unwrap().error;
         assert!(
@@ -59,7 +59,7 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
     }
     // A single image is all platforms.
     let store = Store::default().pull(APP, &amd64).document(&amd64.manifest);
-    let source = Scene::offline().source(store);
+    let source = Setup::offline().source(store);
     source
         .prepare(&[reference(APP)], Some(&PlatformSelection::All), &Others::NONE)
         .unwrap();
@@ -71,9 +71,9 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
 
 #[test]
 fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
-    let [local, remote] = [1, 2].map(|seed| Image::odd(AMD64, &[(seed, Form::Odd)]));
+    let [local, remote] = [1, 2].map(|seed| Image::unknown_encoder(AMD64, &[(seed, Form::UnknownEncoder)]));
     let recorded = format!("{REPOSITORY}@{}", local.digest());
-    let scene = Scene::offline();
+    let setup = Setup::offline();
     // The store's digests are not added to the registry's.
     let other = format!("{REPOSITORY}@{}", Digest::sha256(b"another"));
     for (shown, evidence) in [
@@ -83,18 +83,18 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
     ] {
         let store = || Store::default().keep_uncompressed(APP, &local, shown);
         let root = index(&[&remote]);
-        let whole = || Whole::of(&root, &[&remote]);
-        let several = || Fallback::new(vec![Box::new(scene.source(store())), Box::new(whole())]);
+        let complete = || CompleteRegistry::of(&root, &[&remote]);
+        let several = || Fallback::new(vec![Box::new(setup.source(store())), Box::new(complete())]);
         // Sources that are named are asked in their order.
-        let saved = scene.saved_from(&several(), &[APP]).unwrap();
+        let saved = setup.saved_from(&several(), &[APP]).unwrap();
         assert_eq!(saved.summary.images[0].from, "the store", "{evidence}");
         assert_eq!(saved.summary.images[0].evidence.to_string(), evidence);
 
-        let proven = several().preferring_proof(Box::new(whole()), scene.notes.clone());
-        let saved = scene.saved_from(&proven, &[APP]).unwrap();
-        assert_eq!(saved.summary.images[0].from, "whole", "{evidence}");
+        let proven = several().preferring_proof(Box::new(complete()), setup.notes.clone());
+        let saved = setup.saved_from(&proven, &[APP]).unwrap();
+        assert_eq!(saved.summary.images[0].from, "complete", "{evidence}");
         assert_eq!(saved.digests(), [Some(Digest::sha256(&root))], "{evidence}");
-        let note = scene.notes().pop().unwrap();
+        let note = setup.notes().pop().unwrap();
         assert!(
             note.starts_with(&format!("{APP} is taken from the registry: ")),
             "{note}"
@@ -107,18 +107,18 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
         let probes: [(Box<dyn Source>, usize); 2] =
             [(Box::new(Registry::default()), 0), (Box::new(down.clone()), 1)];
         for (probe, notes) in probes {
-            scene.notes.0.lock().unwrap().clear();
+            setup.notes.0.lock().unwrap().clear();
             let keep = |store: Store, name: &&str| store.keep_uncompressed(name, &local, shown);
             let store = names.iter().fold(Store::default(), keep);
             let sources: Vec<Box<dyn Source>> =
-                vec![Box::new(scene.source(store)), Box::new(Registry::default())];
-            let several = Fallback::new(sources).preferring_proof(probe, scene.notes.clone());
-            let saved = scene.saved_from(&several, &names).unwrap();
+                vec![Box::new(setup.source(store)), Box::new(Registry::default())];
+            let several = Fallback::new(sources).preferring_proof(probe, setup.notes.clone());
+            let saved = setup.saved_from(&several, &names).unwrap();
             for image in &saved.summary.images {
                 assert_eq!(image.from, "the store");
                 assert_eq!(image.evidence.to_string(), evidence);
             }
-            assert_eq!(scene.notes().len(), notes, "{:?}", scene.notes());
+            assert_eq!(setup.notes().len(), notes, "{:?}", setup.notes());
         }
         assert!(*down.0.lock().unwrap() <= JOBS.get());
     }
@@ -155,17 +155,17 @@ impl Source for Down {
 }
 
 /// A registry in which the tag is unchanged.
-struct Whole {
+struct CompleteRegistry {
     registry: Registry,
     index: Vec<u8>,
     /// Number of times that the tag was resolved.
     resolved: Arc<Mutex<usize>>,
 }
 
-impl Whole {
-    fn of(index: &[u8], images: &[&Image]) -> Whole {
+impl CompleteRegistry {
+    fn of(index: &[u8], images: &[&Image]) -> CompleteRegistry {
         let registry = Registry::default().has(REPOSITORY, index);
-        Whole {
+        CompleteRegistry {
             registry: images
                 .iter()
                 .fold(registry, |registry, image| registry.has_all(REPOSITORY, image)),
@@ -175,11 +175,11 @@ impl Whole {
     }
 }
 
-impl Source for Whole {
+impl Source for CompleteRegistry {
     fn find(&self, _: &Reference, platforms: Option<&PlatformSelection>) -> Result<Found<'_>, Unavailable> {
         *self.resolved.lock().unwrap() += 1;
         let root = described(MediaType::OCI_INDEX, &self.index);
-        Ok(Found::in_store(root, "whole".into(), platforms))
+        Ok(Found::in_store(root, "complete".into(), platforms))
     }
 
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -202,29 +202,29 @@ impl Source for Whole {
 
 #[test]
 fn platforms_that_a_store_lists_and_lacks_come_from_the_next_source() {
-    let [amd64, arm64] =
-        [(AMD64, 1), (ARM64, 2)].map(|(platform, seed)| Image::odd(platform, &[(seed, Form::Push)]));
+    let [amd64, arm64] = [(AMD64, 1), (ARM64, 2)]
+        .map(|(platform, seed)| Image::unknown_encoder(platform, &[(seed, Form::Push)]));
     let index = index(&[&amd64, &arm64]);
     let store = Store::default().name(APP, &index).keep(&amd64);
-    let scene = Scene::offline().on("all");
-    let whole = Whole::of(&index, &[&arm64, &attestation()]);
-    let several = Fallback::new(vec![Box::new(scene.source(store)), Box::new(whole)]);
-    let saved = scene.saved_from(&several, &[APP]).unwrap();
+    let setup = Setup::offline().on("all");
+    let complete = CompleteRegistry::of(&index, &[&arm64, &attestation()]);
+    let several = Fallback::new(vec![Box::new(setup.source(store)), Box::new(complete)]);
+    let saved = setup.saved_from(&several, &[APP]).unwrap();
     assert_eq!(saved.summary.images[0].from, "the store");
     assert_eq!(saved.graph(0).0.runnable().count(), 2);
 }
 
 #[test]
 fn what_is_wrong_is_the_fault_of_the_source_that_gave_it() {
-    let image = Image::odd(AMD64, &[(1, Form::Odd), (2, Form::Odd)]);
+    let image = Image::unknown_encoder(AMD64, &[(1, Form::UnknownEncoder), (2, Form::UnknownEncoder)]);
     let mut wrong = image.stored[0].clone();
     wrong[100] ^= 1;
     let store = || Store::default().pull(APP, &image).keep(&image);
-    let whole = || Box::new(Whole::of(&image.manifest, &[&image]));
-    let scene = Scene::offline();
-    let held = scene.source(store().damaged(&image.stored[0], &wrong));
-    let several = Fallback::new(vec![Box::new(held), whole()]);
-    let error = scene.saved_from(&several, &[APP]).err().unwrap();
+    let complete = || Box::new(CompleteRegistry::of(&image.manifest, &[&image]));
+    let setup = Setup::offline();
+    let held = setup.source(store().damaged(&image.stored[0], &wrong));
+    let several = Fallback::new(vec![Box::new(held), complete()]);
+    let error = setup.saved_from(&several, &[APP]).err().unwrap();
     assert_eq!(error.exit_code(), 1);
     let text = error.to_string();
     assert!(text.starts_with("the store: "), "{text}");

@@ -2,12 +2,13 @@
 
 use super::fake::{Form, Image, Registry, Store, attestation, index, reference};
 use crate::oci::{Digest, Reference};
-use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Scene};
+use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup};
 use crate::source::{Others, Source};
 
 fn both() -> [Image; 2] {
-    [(AMD64, 1), (ARM64, 2)]
-        .map(|(platform, seed)| Image::odd(platform, &[(seed, Form::Odd), (seed + 10, Form::Zstd)]))
+    [(AMD64, 1), (ARM64, 2)].map(|(platform, seed)| {
+        Image::unknown_encoder(platform, &[(seed, Form::UnknownEncoder), (seed + 10, Form::Zstd)])
+    })
 }
 
 #[test]
@@ -32,11 +33,11 @@ fn what_is_there_of_an_index_is_given() {
         ("bare", store().keep(&arm64), None, 1, 0),
     ];
     for (what, store, platforms, images, attestations) in table {
-        let scene = match platforms {
-            Some(platforms) => Scene::offline().on(platforms),
-            None => Scene::offline(),
+        let setup = match platforms {
+            Some(platforms) => Setup::offline().on(platforms),
+            None => Setup::offline(),
         };
-        let saved = scene
+        let saved = setup
             .saved(store, &[APP])
             .unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(saved.digests(), [Some(Digest::sha256(&root))], "{what}");
@@ -54,7 +55,7 @@ fn what_is_there_of_an_index_is_given() {
         assert_eq!(saved.says(), [says], "{what}");
     }
     // A manifest alone.
-    let saved = Scene::offline()
+    let saved = Setup::offline()
         .saved(Store::default().name(APP, &amd64.manifest).keep(&amd64), &[APP])
         .unwrap();
     assert_eq!(saved.digests(), [Some(amd64.digest())]);
@@ -71,8 +72,8 @@ fn a_platform_that_is_not_all_there_is_not_given() {
             .document(&arm64.manifest)
     };
     let fails = |store: Store, platforms: &str| {
-        let scene = Scene::offline().on(platforms);
-        let error = scene.saved(store, &[APP]).err().unwrap();
+        let setup = Setup::offline().on(platforms);
+        let error = setup.saved(store, &[APP]).err().unwrap();
         assert_eq!(error.exit_code(), 7, "{error}");
         (error.to_string(), error.hint().unwrap_or_default().to_string())
     };
@@ -99,7 +100,7 @@ fn a_missing_layer_is_named_or_fetched() {
         let store = store.document(&amd64.manifest).document(&amd64.config);
         store.blob(&amd64.stored[0])
     };
-    let error = Scene::offline().saved(store(), &[APP]).err().unwrap();
+    let error = Setup::offline().saved(store(), &[APP]).err().unwrap();
     assert_eq!(error.exit_code(), 7);
     let layer = amd64.layers[1].digest;
     assert_eq!(
@@ -108,10 +109,10 @@ fn a_missing_layer_is_named_or_fetched() {
     );
     assert!(error.hint().unwrap().contains("registry"), "{error:?}");
     // It is not needed for the other platform.
-    let saved = Scene::offline().on(ARM64).saved(store(), &[APP]).unwrap();
+    let saved = Setup::offline().on(ARM64).saved(store(), &[APP]).unwrap();
     assert_eq!(saved.graph(0).0.images.len(), 1);
     let registry = Registry::default().has(REPOSITORY, &amd64.stored[1]);
-    let saved = Scene::with(registry).saved(store(), &[APP]).unwrap();
+    let saved = Setup::with(registry).saved(store(), &[APP]).unwrap();
     assert_eq!(
         saved.says(),
         [
@@ -125,13 +126,13 @@ fn an_index_that_is_gone_is_said_to_be() {
     let [amd64, _] = both();
     let root = index(&[&amd64]);
     let lost = Store::default().name(APP, &root).damaged(&root, b"other");
-    assert_eq!(Scene::offline().saved(lost, &[APP]).err().unwrap().exit_code(), 1);
-    let source = Scene::offline().source(Store::default().name(APP, &root));
+    assert_eq!(Setup::offline().saved(lost, &[APP]).err().unwrap().exit_code(), 1);
+    let source = Setup::offline().source(Store::default().name(APP, &root));
     // Documents whose size differs from their descriptors.
     source.prepare(&[], None, &Others::NONE).unwrap();
     let mut larger = super::fake::described("application/vnd.oci.image.index.v1+json", &root);
     let names: Vec<Reference> = vec![reference(APP)];
-    let source = Scene::offline().source(Store::default().name(APP, &root).keep(&amd64));
+    let source = Setup::offline().source(Store::default().name(APP, &root).keep(&amd64));
     source.prepare(&names, None, &Others::NONE).unwrap();
     assert!(source.metadata(names[0].repository(), &larger).is_ok());
     larger.size += 1;
@@ -146,7 +147,7 @@ fn a_blob_that_cannot_be_opened_is_not_one_that_is_not_there() {
     for blob in [amd64.id(), amd64.layers[0].digest] {
         let mut store = Store::default().name(APP, &root).keep(&amd64).keep(&arm64);
         store.unreadable = Some(blob);
-        let error = Scene::offline().saved(store, &[APP]).err().unwrap();
+        let error = Setup::offline().saved(store, &[APP]).err().unwrap();
         assert_eq!(error.exit_code(), 3, "{error}");
     }
 }

@@ -4,7 +4,7 @@ use super::fake::{Form, Image, Registry, Store, index, reference};
 use crate::image::provenance::{Evidence, Substitute};
 use crate::oci::Digest;
 use crate::recover::StoreImage;
-use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Scene, app};
+use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup, app};
 use crate::source::{Others, Source};
 
 const SHOWN: &str = "sha256:4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a";
@@ -29,10 +29,10 @@ fn only_digests_of_the_same_repository_are_the_names() {
 
 #[test]
 fn an_index_leads_to_the_image_that_is_held() {
-    let [image, other] =
-        [(AMD64, 1), (ARM64, 2)].map(|(platform, seed)| Image::odd(platform, &[(seed, Form::Push)]));
+    let [image, other] = [(AMD64, 1), (ARM64, 2)]
+        .map(|(platform, seed)| Image::unknown_encoder(platform, &[(seed, Form::Push)]));
     // Same platform, another image.
-    let twin = Image::odd(AMD64, &[(3, Form::Push)]);
+    let twin = Image::unknown_encoder(AMD64, &[(3, Form::Push)]);
     for images in [vec![&other, &image], vec![&twin, &image], vec![&image]] {
         let index = index(&images);
         let digest = format!("{REPOSITORY}@{}", Digest::sha256(&index));
@@ -47,7 +47,7 @@ fn an_index_leads_to_the_image_that_is_held() {
                 .fold(store(image), |store, image| store.document(&image.manifest))
         };
         for name in [APP, &digest, &format!("{APP}@{}", Digest::sha256(&index))] {
-            let saved = Scene::offline().saved(store(&image), &[name]).unwrap();
+            let saved = Setup::offline().saved(store(&image), &[name]).unwrap();
             assert_eq!(saved.digests(), [Some(Digest::sha256(&index))], "{name}");
             let (graph, provenance) = saved.graph(0);
             assert_eq!(provenance.substitute, None);
@@ -63,7 +63,7 @@ fn an_index_leads_to_the_image_that_is_held() {
         .document(&index)
         .document(&other.manifest)
         .document(&twin.manifest);
-    let saved = Scene::offline().saved(store, &[APP]).unwrap();
+    let saved = Setup::offline().saved(store, &[APP]).unwrap();
     assert!(
         saved.says()[0].starts_with("recorded: no manifest"),
         "{:?}",
@@ -75,7 +75,10 @@ fn an_index_leads_to_the_image_that_is_held() {
 #[test]
 fn one_image_in_two_repositories_has_each_ones_digest() {
     let layers = [(1, Form::Push)];
-    let (image, pushed) = (Image::odd(AMD64, &layers), Image::pushed(AMD64, &layers));
+    let (image, pushed) = (
+        Image::unknown_encoder(AMD64, &layers),
+        Image::pushed(AMD64, &layers),
+    );
     assert_eq!(image.id(), pushed.id());
     let shown = [
         format!("{REPOSITORY}@{}", image.digest()),
@@ -89,8 +92,8 @@ fn one_image_in_two_repositories_has_each_ones_digest() {
     let registry = Registry::default()
         .has_all(REPOSITORY, &image)
         .has_all("mirror.example/app", &pushed);
-    let scene = Scene::with(registry);
-    let saved = scene
+    let setup = Setup::with(registry);
+    let saved = setup
         .saved(store, &[APP, "mirror.example/app:2", "app:3"])
         .unwrap();
     let told = saved.summary.images.iter();
@@ -118,7 +121,7 @@ fn one_image_in_two_repositories_has_each_ones_digest() {
         "{says}"
     );
     // The name that was never pushed is not requested.
-    let asked = scene.registry.unwrap();
+    let asked = setup.registry.unwrap();
     let asked = asked.asked.lock().unwrap();
     assert!(
         !asked.iter().any(|what| what.contains("library/app")),
@@ -135,7 +138,7 @@ fn of_two_digests_of_one_tag_the_first_that_is_proven_counts() {
     ];
     let store = || Store::default().keep_uncompressed(APP, &image, &[&shown[0], &shown[1]]);
     let digest = |store: Store, name: &str| {
-        let saved = Scene::offline().saved(store, &[name]).unwrap();
+        let saved = Setup::offline().saved(store, &[name]).unwrap();
         (
             saved.digests()[0].unwrap(),
             saved.summary.images[0].evidence.to_string(),
@@ -158,8 +161,11 @@ fn of_two_digests_of_one_tag_the_first_that_is_proven_counts() {
 
 #[test]
 fn a_name_without_a_digest_gets_none_from_another_repository() {
-    let layers = [(1, Form::Push), (2, Form::Odd)];
-    let (image, pushed) = (Image::odd(AMD64, &layers), Image::pushed(AMD64, &layers));
+    let layers = [(1, Form::Push), (2, Form::UnknownEncoder)];
+    let (image, pushed) = (
+        Image::unknown_encoder(AMD64, &layers),
+        Image::pushed(AMD64, &layers),
+    );
     let shown = format!("{REPOSITORY}@{}", image.digest());
     let store = || Store::default().keep_uncompressed("web:1", &image, &[&shown]);
     for (store, root, uncompressed) in [
@@ -170,7 +176,7 @@ fn a_name_without_a_digest_gets_none_from_another_repository() {
         // No manifest at all.
         (store(), None, 2),
     ] {
-        let saved = Scene::offline().saved(store, &["web:1"]).unwrap();
+        let saved = Setup::offline().saved(store, &["web:1"]).unwrap();
         assert_eq!(saved.digests(), [None]);
         assert_eq!(saved.summary.images[0].evidence, Evidence::None);
         let (graph, provenance) = saved.graph(0);
@@ -188,20 +194,20 @@ fn a_name_without_a_digest_gets_none_from_another_repository() {
     let registry = Registry::default()
         .has_all(REPOSITORY, &image)
         .has_all("library/web", &pushed);
-    let saved = Scene::with(registry).saved(store(), &["web:1"]).unwrap();
+    let saved = Setup::with(registry).saved(store(), &["web:1"]).unwrap();
     assert_eq!(saved.digests(), [None]);
     // By a digest of its own that the store does not show, it is not found.
     let pinned = format!("web@{}", image.digest());
-    let error = Scene::offline().saved(store().keep(&image), &[&pinned]).err();
+    let error = Setup::offline().saved(store().keep(&image), &[&pinned]).err();
     assert_eq!(error.unwrap().exit_code(), 7);
 }
 
 #[test]
 fn every_digest_of_a_repository_goes_with_its_tag() {
-    let image = Image::odd(AMD64, &[(1, Form::Push)]);
+    let image = Image::unknown_encoder(AMD64, &[(1, Form::Push)]);
     let indexes = [
         index(&[&image]),
-        index(&[&image, &Image::odd(ARM64, &[(2, Form::Push)])]),
+        index(&[&image, &Image::unknown_encoder(ARM64, &[(2, Form::Push)])]),
     ];
     let digest = |bytes: &[u8]| Digest::sha256(bytes);
     let mut digests = vec![image.digest(), digest(&indexes[0]), digest(&indexes[1])];
@@ -215,7 +221,7 @@ fn every_digest_of_a_repository_goes_with_its_tag() {
         .document(&image.manifest)
         .document(&indexes[0])
         .document(&indexes[1]);
-    let saved = Scene::offline()
+    let saved = Setup::offline()
         .saved(store, &[APP, "quay.io/org/app:2"])
         .unwrap();
     let told = saved.summary.images.iter();
@@ -250,7 +256,7 @@ fn every_digest_of_a_repository_goes_with_its_tag() {
 
 #[test]
 fn an_image_by_its_id_has_no_name_and_no_digest() {
-    let image = Image::odd(AMD64, &[(1, Form::Odd)]);
+    let image = Image::unknown_encoder(AMD64, &[(1, Form::UnknownEncoder)]);
     let id = image.id().to_string();
     let pulled = || Store::default().pull(APP, &image).keep(&image);
     // Under another name its manifest is known; without that a substitute is made.
@@ -258,7 +264,7 @@ fn an_image_by_its_id_has_no_name_and_no_digest() {
         (pulled(), Some(image.digest())),
         (Store::default().keep_uncompressed("web:1", &image, &[]), None),
     ] {
-        let saved = Scene::offline().saved(store, &[&id]).unwrap();
+        let saved = Setup::offline().saved(store, &[&id]).unwrap();
         assert_eq!(saved.digests(), [None]);
         assert_eq!(saved.layout.entries()[0].reference, None);
         let (graph, provenance) = saved.graph(0);
@@ -272,7 +278,7 @@ fn an_image_by_its_id_has_no_name_and_no_digest() {
         );
     }
     // Beside its name.
-    let saved = Scene::offline().saved(pulled(), &[APP, &id]).unwrap();
+    let saved = Setup::offline().saved(pulled(), &[APP, &id]).unwrap();
     let names = saved.layout.entries().iter().map(|entry| entry.reference.clone());
     assert_eq!(names.collect::<Vec<_>>(), [None, Some(reference(APP))]);
     assert_eq!(saved.digests(), [None, Some(image.digest())]);
@@ -280,7 +286,7 @@ fn an_image_by_its_id_has_no_name_and_no_digest() {
     let root = index(&[&image]);
     let store = || Store::default().name(APP, &root).keep(&image);
     let other = Digest::sha256(b"other").to_string();
-    let error = Scene::offline().saved(store(), &[&other]).err().unwrap();
+    let error = Setup::offline().saved(store(), &[&other]).err().unwrap();
     assert_eq!(error.exit_code(), 7);
 }
 
@@ -289,7 +295,7 @@ fn what_is_not_there_is_said_with_what_is() {
     let image = app(&[Form::Push]);
     let store = Store::default().pull(APP, &image).document(&image.manifest);
     let listed = store.listed.clone();
-    let source = Scene::offline().source(store);
+    let source = Setup::offline().source(store);
     for name in ["nginx", "quay.io/org/app:2", &format!("{REPOSITORY}@{SHOWN}")] {
         let name = reference(name);
         source
@@ -304,7 +310,7 @@ fn what_is_not_there_is_said_with_what_is() {
         );
     }
     assert_eq!(*listed.lock().unwrap(), 1);
-    let source = Scene::offline().source(Store::default());
+    let source = Setup::offline().source(Store::default());
     let error = source.find(&reference("nginx"), None).err().unwrap().error;
     assert_eq!(error.hint(), Some("none of its images has a name"));
 }

@@ -2,7 +2,7 @@
 
 use super::fake::{Form, Image, Registry, Store};
 use crate::recover::Rebuild;
-use crate::recover::tests::setup::{AMD64, APP, REPOSITORY, Scene, app, numbered};
+use crate::recover::tests::setup::{AMD64, APP, REPOSITORY, Setup, app, numbered};
 
 /// The report of a manifest that cannot be recovered.
 const NOWHERE: &str = "neither the store nor a registry has it, and it cannot be rebuilt";
@@ -21,31 +21,31 @@ fn each_part_is_taken_from_where_it_is() {
         (
             "all of it is in the store",
             pull(&two()).keep(&two()),
-            Scene::offline(),
+            Setup::offline(),
             "verified: manifest from the engine's store, 2 of 2 layers as stored".to_string(),
         ),
         (
             "the store has the manifest",
             pull(&two()).document(&two().manifest),
-            Scene::offline(),
+            Setup::offline(),
             format!("verified: manifest from the engine's store, {rebuilt}"),
         ),
         (
             "the registry has the manifest",
             pull(&two()),
-            Scene::with(documents()),
+            Setup::with(documents()),
             format!("verified: manifest from the registry, {rebuilt}"),
         ),
         (
             "the registry has it all",
             pull(&two()),
-            Scene::with(registry()),
+            Setup::with(registry()),
             "verified: manifest from the registry, 2 of 2 layers from the registry".into(),
         ),
         (
             "the registry has one layer",
             pull(&two()),
-            Scene::with(documents().has(REPOSITORY, &two().stored[1])),
+            Setup::with(documents().has(REPOSITORY, &two().stored[1])),
             "verified: manifest from the registry, 1 of 2 layers from the registry, 1 of 2 layers rebuilt (Go gzip \
              -1)"
                 .into(),
@@ -53,19 +53,19 @@ fn each_part_is_taken_from_where_it_is() {
         (
             "nobody has the manifest, and layers have known digests",
             pull(&pushed(&[Form::Push, Form::Crane])).remember(&pushed(&[Form::Push, Form::Crane])),
-            Scene::offline(),
+            Setup::offline(),
             format!("verified: manifest rebuilt (docker push), {rebuilt}"),
         ),
         (
             "nobody has the manifest of what was pushed from here",
             pull(&pushed(&[Form::Push, Form::Push])),
-            Scene::offline(),
+            Setup::offline(),
             "verified: manifest rebuilt (docker push), 2 of 2 layers rebuilt (Go gzip -1)".into(),
         ),
         (
             "a layer of an encoder that is not known",
-            pull(&app(&[Form::Push, Form::Odd])).document(&app(&[Form::Push, Form::Odd]).manifest),
-            Scene::offline(),
+            pull(&app(&[Form::Push, Form::UnknownEncoder])).document(&app(&[Form::Push, Form::UnknownEncoder]).manifest),
+            Setup::offline(),
             format!(
                 "verified: manifest from the engine's store, 1 of 2 layers rebuilt (Go gzip -1), 1 of 2 layers \
                  uncompressed {tried}"
@@ -74,7 +74,7 @@ fn each_part_is_taken_from_where_it_is() {
         (
             "a zstd layer",
             pull(&app(&[Form::Zstd])).document(&app(&[Form::Zstd]).manifest),
-            Scene::offline(),
+            Setup::offline(),
             "verified: manifest from the engine's store, 1 of 1 layers uncompressed (zstd layers cannot be \
              recompressed)"
                 .into(),
@@ -82,20 +82,20 @@ fn each_part_is_taken_from_where_it_is() {
         (
             "a layer that is stored uncompressed",
             pull(&app(&[Form::Plain])).document(&app(&[Form::Plain]).manifest),
-            Scene::offline(),
+            Setup::offline(),
             "verified: manifest from the engine's store, 1 of 1 layers as stored".into(),
         ),
         (
             "nothing is to be rebuilt",
             pull(&two()).document(&two().manifest),
-            Scene::offline().rebuild(Rebuild::Never),
+            Setup::offline().rebuild(Rebuild::Never),
             "verified: manifest from the engine's store, 2 of 2 layers uncompressed (recompression is switched off)"
                 .into(),
         ),
         (
             "nobody has the manifest and nothing is to be rebuilt",
             pull(&pushed(&[Form::Push])),
-            Scene::offline().rebuild(Rebuild::Never),
+            Setup::offline().rebuild(Rebuild::Never),
             format!(
                 "recorded: no manifest: {NOWHERE}: it is not known which blob layer 1 of 1 was in a registry, 1 of 1 \
                  layers uncompressed (recompression is switched off)"
@@ -104,16 +104,16 @@ fn each_part_is_taken_from_where_it_is() {
         (
             "no layers at all",
             pull(&app(&[])).document(&app(&[]).manifest),
-            Scene::offline(),
+            Setup::offline(),
             "verified: manifest from the engine's store".into(),
         ),
     ];
-    for (what, store, scene, expected) in table {
-        let saved = scene
+    for (what, store, setup, expected) in table {
+        let saved = setup
             .saved(store, &[APP])
             .unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(saved.says(), [expected], "{what}");
-        assert_eq!(scene.notes(), [""; 0], "{what}");
+        assert_eq!(setup.notes(), [""; 0], "{what}");
         let known = saved.digests()[0].unwrap();
         let (graph, provenance) = saved.graph(0);
         assert_eq!(provenance.digest(graph.root.digest), Some(known), "{what}");
@@ -125,8 +125,8 @@ fn each_part_is_taken_from_where_it_is() {
 
 #[test]
 fn images_that_share_layers_have_them_packed_once() {
-    let first = Image::odd(AMD64, &[(1, Form::Push), (2, Form::Push)]);
-    let second = Image::odd(AMD64, &[(1, Form::Push), (3, Form::Push)]);
+    let first = Image::unknown_encoder(AMD64, &[(1, Form::Push), (2, Form::Push)]);
+    let second = Image::unknown_encoder(AMD64, &[(1, Form::Push), (3, Form::Push)]);
     let third = Image::pushed(AMD64, &[(1, Form::Push)]);
     let store = Store::default()
         .pull("app:1", &first)
@@ -135,8 +135,8 @@ fn images_that_share_layers_have_them_packed_once() {
         .document(&first.manifest)
         .document(&second.manifest);
     let opened = store.opened.clone();
-    let scene = Scene::offline();
-    let saved = scene
+    let setup = Setup::offline();
+    let saved = setup
         .saved(store, &["app:1", "quay.io/org/app:2", "app:3"])
         .unwrap();
     assert_eq!(saved.digests().len(), 3);
@@ -156,9 +156,14 @@ fn images_that_share_layers_have_them_packed_once() {
 #[test]
 fn a_substitute_keeps_the_order_of_its_layers() {
     for shown in [true, false] {
-        let image = Image::odd(
+        let image = Image::unknown_encoder(
             AMD64,
-            &[(1, Form::Odd), (2, Form::Odd), (3, Form::Zstd), (4, Form::Odd)],
+            &[
+                (1, Form::UnknownEncoder),
+                (2, Form::UnknownEncoder),
+                (3, Form::Zstd),
+                (4, Form::UnknownEncoder),
+            ],
         );
         let store = Store::default()
             .remember(&image)
@@ -168,7 +173,7 @@ fn a_substitute_keeps_the_order_of_its_layers() {
             true => store.pull(APP, &image),
             false => store.keep_uncompressed(APP, &image, &[]),
         };
-        let saved = Scene::offline().saved(store, &[APP]).unwrap();
+        let saved = Setup::offline().saved(store, &[APP]).unwrap();
         let (graph, provenance) = saved.graph(0);
         let layers: Vec<_> = graph.images[0]
             .manifest
@@ -191,7 +196,7 @@ fn a_substitute_keeps_the_order_of_its_layers() {
 
 #[test]
 fn a_substitute_is_the_same_each_time() {
-    let image = app(&[Form::Odd, Form::Push]);
+    let image = app(&[Form::UnknownEncoder, Form::Push]);
     let shown = format!("{REPOSITORY}@{}", image.digest());
     let table = [
         (
@@ -210,7 +215,7 @@ fn a_substitute_is_the_same_each_time() {
     for (shown, says) in table {
         let saved = || {
             let store = Store::default().keep_uncompressed(APP, &image, shown);
-            Scene::offline().saved(store, &[APP]).unwrap()
+            Setup::offline().saved(store, &[APP]).unwrap()
         };
         let (first, second) = (saved(), saved());
         assert_eq!(first.summary.digest, second.summary.digest);
@@ -224,12 +229,12 @@ fn what_was_packed_again_gives_the_same_archive_each_time() {
     let image = Image::pushed(AMD64, &numbered(&[Form::Push, Form::Crane, Form::Push]));
     let saved = || {
         let store = Store::default().pull(APP, &image).remember(&image);
-        Scene::offline().saved(store, &[APP]).unwrap()
+        Setup::offline().saved(store, &[APP]).unwrap()
     };
     let first = saved();
     assert!(first.bytes == saved().bytes);
     // And the same documents and layers as the registry's.
-    let online = Scene::with(Registry::default().has_all(REPOSITORY, &image));
+    let online = Setup::with(Registry::default().has_all(REPOSITORY, &image));
     let online = online.saved(Store::default().pull(APP, &image), &[APP]).unwrap();
     let mut blobs = [first.layout.blobs(), online.layout.blobs()];
     blobs.iter_mut().for_each(|blobs| blobs.sort());
@@ -241,7 +246,7 @@ fn what_must_be_proven_is_refused_otherwise() {
     let tried = "no known encoder reproduces it (tried Go gzip -1, Go gzip 1, zlib 1 to 9)";
     let table = [
         (
-            app(&[Form::Push, Form::Odd]),
+            app(&[Form::Push, Form::UnknownEncoder]),
             true,
             format!(
                 "manifest from the engine's store, 1 of 2 layers rebuilt (Go gzip -1), 1 of 2 layers uncompressed ({tried})"
@@ -263,17 +268,17 @@ fn what_must_be_proven_is_refused_otherwise() {
             true => store.document(&image.manifest),
             false => store,
         };
-        let scene = Scene::offline().rebuild(Rebuild::Require);
-        let error = scene.saved(store, &[APP]).err().unwrap();
+        let setup = Setup::offline().rebuild(Rebuild::Require);
+        let error = setup.saved(store, &[APP]).err().unwrap();
         assert_eq!(error.exit_code(), 6);
         assert_eq!(error.to_string(), format!("{APP}: {reason}"));
         assert!(error.hint().unwrap().contains("--rebuild auto"), "{error:?}");
     }
     let image = app(&[Form::Push]);
     let store = Store::default().pull(APP, &image).document(&image.manifest);
-    let scene = Scene::offline().rebuild(Rebuild::Require);
+    let setup = Setup::offline().rebuild(Rebuild::Require);
     assert_eq!(
-        scene.saved(store, &[APP]).unwrap().digests(),
+        setup.saved(store, &[APP]).unwrap().digests(),
         [Some(image.digest())]
     );
 }
@@ -281,8 +286,8 @@ fn what_must_be_proven_is_refused_otherwise() {
 #[test]
 fn a_layer_that_is_not_what_it_is_called_is_refused() {
     // A manifest proves its stored and its recompressed layers. A substitute proves nothing.
-    let image = app(&[Form::Odd]);
-    let other = app(&[Form::Odd, Form::Odd]);
+    let image = app(&[Form::UnknownEncoder]);
+    let other = app(&[Form::UnknownEncoder, Form::UnknownEncoder]);
     let lying = Image {
         layers: vec![other.layers[1].clone()],
         ..image.clone()
@@ -291,14 +296,14 @@ fn a_layer_that_is_not_what_it_is_called_is_refused() {
         .pull(APP, &image)
         .remember(&lying)
         .blob(&other.stored[1]);
-    let error = Scene::offline().saved(store, &[APP]).err().unwrap();
+    let error = Setup::offline().saved(store, &[APP]).err().unwrap();
     assert_eq!(error.exit_code(), 1);
     assert!(error.to_string().contains("diff id is"), "{error}");
     // Damaged where it is stored.
     let store = Store::default().pull(APP, &image).keep(&image);
     let mut bytes = image.stored[0].clone();
     bytes[100] ^= 1;
-    let error = Scene::offline()
+    let error = Setup::offline()
         .saved(store.damaged(&image.stored[0], &bytes), &[APP])
         .err()
         .unwrap();
@@ -313,11 +318,11 @@ fn a_layer_that_is_not_what_it_is_called_is_refused() {
             .keep(&image)
             .damaged(&image.stored[0], half)
     };
-    for scene in [
-        Scene::offline(),
-        Scene::with(Registry::default().has_all(REPOSITORY, &image)),
+    for setup in [
+        Setup::offline(),
+        Setup::with(Registry::default().has_all(REPOSITORY, &image)),
     ] {
-        let saved = scene.saved(store(), &[APP]).unwrap();
+        let saved = setup.saved(store(), &[APP]).unwrap();
         assert_eq!(saved.digests(), [Some(image.digest())]);
         assert!(saved.has(image.layers[0].digest));
     }
@@ -325,17 +330,17 @@ fn a_layer_that_is_not_what_it_is_called_is_refused() {
 
 #[test]
 fn a_signal_stops_it() {
-    let image = app(&[Form::Odd, Form::Odd]);
-    let scene = Scene::offline();
+    let image = app(&[Form::UnknownEncoder, Form::UnknownEncoder]);
+    let setup = Setup::offline();
     let mut store = Store::default().pull(APP, &image).document(&image.manifest);
-    store.stops = Some(scene.interrupt.clone());
+    store.stops = Some(setup.interrupt.clone());
     let opened = store.opened.clone();
-    let error = scene.saved(store, &[APP]).err().unwrap();
+    let error = setup.saved(store, &[APP]).err().unwrap();
     assert_eq!(error.exit_code(), 130);
     assert!(opened.lock().unwrap().len() <= 2);
     // Before anything is looked for.
     let store = Store::default().pull(APP, &image);
-    assert_eq!(scene.saved(store, &[APP]).err().unwrap().exit_code(), 130);
+    assert_eq!(setup.saved(store, &[APP]).err().unwrap().exit_code(), 130);
 }
 
 #[test]
@@ -347,16 +352,16 @@ fn a_layer_that_is_nowhere_is_an_error_that_names_it() {
         (store().document(&image.manifest), image.layers[1].digest),
         (store(), lost),
     ] {
-        let error = Scene::offline().saved(store, &[APP]).err().unwrap();
+        let error = Setup::offline().saved(store, &[APP]).err().unwrap();
         assert_eq!(error.exit_code(), 7);
         assert_eq!(
             error.to_string(),
             format!("layer {layer} of {APP} not found in the store")
         );
     }
-    let scene = Scene::with(Registry::default().has_all(REPOSITORY, &image));
+    let setup = Setup::with(Registry::default().has_all(REPOSITORY, &image));
     assert_eq!(
-        scene.saved(store(), &[APP]).unwrap().digests(),
+        setup.saved(store(), &[APP]).unwrap().digests(),
         [Some(image.digest())]
     );
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::fake::{Form, Image, Registry, Store, reference};
 use crate::archive::{self, ArchiveSource, Opened, Options};
 use crate::oci::Reference;
-use crate::recover::tests::setup::{AMD64, APP, REPOSITORY, Scene};
+use crate::recover::tests::setup::{AMD64, APP, REPOSITORY, Setup};
 use crate::recover::{DockerSaveStore, Rebuild, RecoverSource};
 use crate::source::{Fallback, Source};
 
@@ -14,8 +14,16 @@ const BASE: &str = "docker.io/library/base:1";
 
 /// A base whose layers no known encoder made, and an image with one more layer on it, pushed by `docker push`.
 fn base_and_app(form: Form) -> (Image, Image) {
-    let layers = [(1, Form::Odd), (2, Form::Odd), (3, Form::Odd), (4, form)];
-    (Image::odd(AMD64, &layers[..3]), Image::pushed(AMD64, &layers))
+    let layers = [
+        (1, Form::UnknownEncoder),
+        (2, Form::UnknownEncoder),
+        (3, Form::UnknownEncoder),
+        (4, form),
+    ];
+    (
+        Image::unknown_encoder(AMD64, &layers[..3]),
+        Image::pushed(AMD64, &layers),
+    )
 }
 
 #[test]
@@ -28,7 +36,7 @@ fn the_manifest_of_the_base_has_the_sizes() {
     let says = "verified: manifest rebuilt (docker push), 1 of 4 layers rebuilt (Go gzip -1), 3 of 4 layers \
                 uncompressed (no known encoder reproduces it (tried Go gzip -1, Go gzip 1, zlib 1 to 9))";
     for store in [store(), store().remember(&app)] {
-        let saved = Scene::offline().saved(store, &[APP]).unwrap();
+        let saved = Setup::offline().saved(store, &[APP]).unwrap();
         assert_eq!(saved.digests(), [Some(app.digest())]);
         assert_eq!(saved.says(), [says]);
     }
@@ -37,25 +45,30 @@ fn the_manifest_of_the_base_has_the_sizes() {
         .pull(APP, &app)
         .document(&base.manifest)
         .remember(&app);
-    let saved = Scene::offline().saved(store, &[APP]).unwrap();
+    let saved = Setup::offline().saved(store, &[APP]).unwrap();
     assert_eq!(saved.says(), [says]);
 }
 
 #[test]
 fn nothing_is_packed_for_a_manifest_that_is_known_by_its_layers() {
-    let (_, app) = base_and_app(Form::Odd);
+    let (_, app) = base_and_app(Form::UnknownEncoder);
     // Another image with the same layers.
     let twin = Image {
         config: app.config.clone(),
-        ..Image::odd(
+        ..Image::unknown_encoder(
             AMD64,
-            &[(1, Form::Odd), (2, Form::Odd), (3, Form::Odd), (4, Form::Odd)],
+            &[
+                (1, Form::UnknownEncoder),
+                (2, Form::UnknownEncoder),
+                (3, Form::UnknownEncoder),
+                (4, Form::UnknownEncoder),
+            ],
         )
     };
     let store = Store::default().pull(APP, &app).document(&twin.manifest);
     let opened = store.opened.clone();
-    let scene = Scene::offline().rebuild(Rebuild::Never);
-    let saved = scene.saved(store, &[APP]).unwrap();
+    let setup = Setup::offline().rebuild(Rebuild::Never);
+    let saved = setup.saved(store, &[APP]).unwrap();
     assert_eq!(
         saved.says(),
         [
@@ -75,29 +88,29 @@ fn the_registry_has_the_base() {
             .has("library/base", &base.manifest)
             .has("library/base", &base.config)
     };
-    let scene = Scene::with(registry());
-    let saved = scene.saved(store(), &[APP]).unwrap();
+    let setup = Setup::with(registry());
+    let saved = setup.saved(store(), &[APP]).unwrap();
     assert_eq!(saved.digests(), [Some(app.digest())]);
     assert!(
         saved.says()[0].starts_with("verified: manifest rebuilt"),
         "{:?}",
         saved.says()
     );
-    assert_eq!(scene.notes(), [""; 0]);
+    assert_eq!(setup.notes(), [""; 0]);
     // Its layers are requested from where the image itself was pushed.
     let mounted = base
         .stored
         .iter()
         .fold(registry(), |registry, layer| registry.has(REPOSITORY, layer));
-    let saved = Scene::with(mounted).saved(store(), &[APP]).unwrap();
+    let saved = Setup::with(mounted).saved(store(), &[APP]).unwrap();
     assert!(
         saved.says()[0].contains("3 of 4 layers from the registry"),
         "{:?}",
         saved.says()
     );
     // A base that was altered there proves nothing, and prevents nothing.
-    let scene = Scene::with(registry().wrong(&base.manifest));
-    let saved = scene.saved(store(), &[APP]).unwrap();
+    let setup = Setup::with(registry().wrong(&base.manifest));
+    let saved = setup.saved(store(), &[APP]).unwrap();
     assert!(saved.says()[0].starts_with("recorded: "), "{:?}", saved.says());
 }
 
@@ -106,7 +119,7 @@ fn archived(image: &Image, name: &str, folder: &Path) -> ArchiveSource {
     let registry = Registry::default().has_all("library/base", image);
     let path = folder.join("base.tar");
     let pinned = Reference::digested(reference(name).repository(), image.digest());
-    Scene::offline()
+    Setup::offline()
         .save(&registry, &[&pinned.full()], &path)
         .unwrap();
     match archive::open_any(&[path], &Options::default()).unwrap() {
@@ -119,7 +132,7 @@ fn archived(image: &Image, name: &str, folder: &Path) -> ArchiveSource {
 fn beside_base(source: RecoverSource, base: &Image, name: &str) -> crate::recover::tests::setup::Saved {
     let folder = tempfile::tempdir().unwrap();
     let sources: Vec<Box<dyn Source>> = vec![Box::new(source), Box::new(archived(base, BASE, folder.path()))];
-    Scene::offline()
+    Setup::offline()
         .saved_from(&Fallback::new(sources), &[name])
         .unwrap()
 }
@@ -131,13 +144,13 @@ fn another_source_has_the_base() {
     for is_first in [true, false] {
         let store = Store::default().pull(APP, &app);
         let mut sources: Vec<Box<dyn Source>> = vec![
-            Box::new(Scene::offline().source(store)),
+            Box::new(Setup::offline().source(store)),
             Box::new(archived(&base, BASE, folder.path())),
         ];
         if !is_first {
             sources.reverse();
         }
-        let saved = Scene::offline()
+        let saved = Setup::offline()
             .saved_from(&Fallback::new(sources), &[APP])
             .unwrap();
         assert_eq!(saved.digests(), [Some(app.digest())]);
@@ -153,7 +166,7 @@ fn another_source_has_the_base() {
     }
     // Its layers are used for a known manifest, too.
     let store = Store::default().pull(APP, &app).document(&app.manifest);
-    let saved = beside_base(Scene::offline().source(store), &base, APP);
+    let saved = beside_base(Setup::offline().source(store), &base, APP);
     assert!(
         saved.says()[0].contains("3 of 4 layers as stored"),
         "{:?}",
@@ -163,12 +176,12 @@ fn another_source_has_the_base() {
 
 #[test]
 fn a_size_that_is_not_known_is_searched_for() {
-    let (base, app) = base_and_app(Form::Odd);
+    let (base, app) = base_and_app(Form::UnknownEncoder);
     let store = || {
         let known = Store::default().pull(APP, &app).remember(&app);
         known.document(&base.manifest).document(&base.config)
     };
-    let saved = Scene::offline().saved(store(), &[APP]).unwrap();
+    let saved = Setup::offline().saved(store(), &[APP]).unwrap();
     assert_eq!(
         saved.says(),
         [
@@ -180,7 +193,7 @@ fn a_size_that_is_not_known_is_searched_for() {
     // A layer that no encoder reproduced is not tried again.
     let store = store();
     let opened = store.opened.clone();
-    Scene::offline().saved(store, &[APP]).unwrap();
+    Setup::offline().saved(store, &[APP]).unwrap();
     let opened = opened
         .lock()
         .unwrap()
@@ -192,9 +205,9 @@ fn a_size_that_is_not_known_is_searched_for() {
 
 #[test]
 fn what_is_missing_is_told_for_each_layer() {
-    let (_, app) = base_and_app(Form::Odd);
+    let (_, app) = base_and_app(Form::UnknownEncoder);
     let store = Store::default().pull(APP, &app).remember(&app);
-    let saved = Scene::offline().saved(store, &[APP]).unwrap();
+    let saved = Setup::offline().saved(store, &[APP]).unwrap();
     let says = "recorded: no manifest: neither the store nor a registry has it, and it cannot be rebuilt: the \
                 compressed sizes of layers 1, 2, 3, 4 of 4 are not known, 4 of 4 layers uncompressed (no known encoder \
                 reproduces it (tried Go gzip -1, Go gzip 1, zlib 1 to 9))";
@@ -205,7 +218,7 @@ fn what_is_missing_is_told_for_each_layer() {
 fn of_several_registries_blobs_the_right_ones_are_found() {
     // Pulled from one registry, where crane had compressed it; pushed to another, compressed again.
     let (pulled, pushed) = (Form::Crane, Form::Push);
-    let base = Image::odd(AMD64, &[(1, pulled), (2, pulled)]);
+    let base = Image::unknown_encoder(AMD64, &[(1, pulled), (2, pulled)]);
     for app in [
         [(1, pulled), (2, pulled), (3, pushed)],
         [(1, pushed), (2, pushed), (3, pushed)],
@@ -220,7 +233,7 @@ fn of_several_registries_blobs_the_right_ones_are_found() {
                 .document(&base.manifest)
                 .document(&base.config),
         ] {
-            let saved = Scene::offline().saved(store, &[APP]).unwrap();
+            let saved = Setup::offline().saved(store, &[APP]).unwrap();
             assert_eq!(saved.digests(), [Some(app.digest())]);
             assert!(
                 saved.says()[0].starts_with("verified: manifest rebuilt"),
@@ -257,7 +270,7 @@ fn an_archive_of_docker_save_and_one_of_the_base() {
     };
     let name = format!("app@{}", app.digest());
     let saved = beside_base(
-        Scene::offline().source(DockerSaveStore::new(save).unwrap()),
+        Setup::offline().source(DockerSaveStore::new(save).unwrap()),
         &base,
         &name,
     );
@@ -272,10 +285,10 @@ fn an_archive_of_docker_save_and_one_of_the_base() {
 /// `docker push` calls every layer gzip.
 #[test]
 fn a_layer_that_its_manifest_calls_something_else_goes_uncompressed() {
-    let base = Image::odd(AMD64, &[(1, Form::Zstd)]);
+    let base = Image::unknown_encoder(AMD64, &[(1, Form::Zstd)]);
     let app = Image::pushed(AMD64, &[(1, Form::Zstd), (2, Form::Push)]);
     let saved = beside_base(
-        Scene::offline().source(Store::default().pull(APP, &app)),
+        Setup::offline().source(Store::default().pull(APP, &app)),
         &base,
         APP,
     );

@@ -23,7 +23,7 @@ pub const APP: &str = "quay.io/org/app:1";
 pub const REPOSITORY: &str = "quay.io/org/app";
 
 /// The setup of a test.
-pub struct Scene {
+pub struct Setup {
     pub registry: Option<Arc<Registry>>,
     pub rebuild: Rebuild,
     pub platforms: Option<PlatformSelection>,
@@ -31,9 +31,9 @@ pub struct Scene {
     pub interrupt: Interrupt,
 }
 
-impl Scene {
-    pub fn offline() -> Scene {
-        Scene {
+impl Setup {
+    pub fn offline() -> Setup {
+        Setup {
             registry: None,
             rebuild: Rebuild::Auto,
             platforms: None,
@@ -42,20 +42,20 @@ impl Scene {
         }
     }
 
-    pub fn with(registry: Registry) -> Scene {
-        Scene {
+    pub fn with(registry: Registry) -> Setup {
+        Setup {
             registry: Some(Arc::new(registry)),
-            ..Scene::offline()
+            ..Setup::offline()
         }
     }
 
-    pub fn rebuild(self, rebuild: Rebuild) -> Scene {
-        Scene { rebuild, ..self }
+    pub fn rebuild(self, rebuild: Rebuild) -> Setup {
+        Setup { rebuild, ..self }
     }
 
-    pub fn on(self, platforms: &str) -> Scene {
+    pub fn on(self, platforms: &str) -> Setup {
         let platforms = Some(platforms.parse().unwrap());
-        Scene { platforms, ..self }
+        Setup { platforms, ..self }
     }
 
     pub fn source(&self, store: impl LocalStore + 'static) -> RecoverSource {
@@ -146,7 +146,7 @@ impl Saved {
 }
 
 pub fn app(forms: &[Form]) -> Image {
-    Image::odd(AMD64, &numbered(forms))
+    Image::unknown_encoder(AMD64, &numbered(forms))
 }
 
 pub fn numbered(forms: &[Form]) -> Vec<(u32, Form)> {

@@ -28,7 +28,7 @@ struct Dialect {
 const QUERY: &str = "service={service}&scope=repository%3Alib%2Fapp%3Apull";
 
 impl Dialect {
-    fn play(self) {
+    fn run(self) {
         let image = Fixture::new();
         let layer = image.layer.clone();
         let storage = Server::start(move |seen| {
@@ -120,7 +120,7 @@ fn docker_hub() {
         digest_header: true,
         needs_password: false,
     }
-    .play();
+    .run();
 }
 
 /// Source: CNCF distribution, `docs/content/spec/auth/token.md` (both fields, lifetime, time of issue); with an
@@ -137,7 +137,7 @@ fn docker_hub_with_an_account() {
         digest_header: true,
         needs_password: true,
     }
-    .play();
+    .run();
 }
 
 /// Sources: goharbor/harbor-helm issue 1743 (the token server's path and service),
@@ -162,7 +162,7 @@ fn harbor() {
             digest_header: true,
             needs_password: true,
         }
-        .play();
+        .run();
     }
 }
 
@@ -183,7 +183,7 @@ fn ghcr() {
         digest_header: true,
         needs_password: false,
     }
-    .play();
+    .run();
 }
 
 /// Sources: rkt/rkt issue 2248 (no scope), fluxcd/flux pull request 123 (a scope without quotes),
@@ -209,7 +209,7 @@ fn quay() {
             digest_header: true,
             needs_password: true,
         }
-        .play();
+        .run();
     }
 }
 
@@ -226,7 +226,7 @@ fn gitlab() {
         digest_header: true,
         needs_password: true,
     }
-    .play();
+    .run();
 }
 
 /// Sources: Azure/acr issues 217 (storage answers 400 to Authorization) and 466 (basic auth is offered besides
@@ -243,7 +243,7 @@ fn azure() {
         digest_header: true,
         needs_password: true,
     }
-    .play();
+    .run();
 }
 
 /// Sources: mayflower/docker-ls issue 28 (basic auth with a realm that looks like one for tokens),

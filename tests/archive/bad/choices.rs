@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Case, case};
 use crate::images::{NAME, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Sample, blob, descriptor, layer};
-use crate::tape::Tape;
+use crate::tar_builder::TarBuilder;
 
 /// A file of an archive: its name and bytes.
 type File = (String, Vec<u8>);
@@ -45,7 +45,7 @@ fn archive(others: &[File], entries: &[Value], change: impl FnOnce(&mut Sample))
     named["annotations"] = sample.index["manifests"][0]["annotations"].take();
     sample.index["manifests"][0] = named;
     change(&mut sample);
-    Tape::default()
+    TarBuilder::default()
         .files(&[blob(index.as_bytes())])
         .files(others)
         .files(&sample.files())
@@ -76,7 +76,7 @@ fn recorded(other: &Sample, digest: &Value, extra: &[File]) -> Vec<u8> {
     let mut item = other.manifest_json[0].clone();
     item["RepoTags"] = json!(["docker.io/library/other:1"]);
     sample.manifest_json.as_array_mut().unwrap().push(item);
-    Tape::default()
+    TarBuilder::default()
         .files(extra)
         .files(&other.blobs())
         .files(&sample.files())

@@ -9,7 +9,7 @@ use crate::images::{
     GZIP, NAME, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, PLAIN, Sample, ZSTD, blob, descriptor, gzip, layer,
     only, plain, zstd, zstd_window,
 };
-use crate::tape::{Tape, header};
+use crate::tar_builder::{TarBuilder, header};
 
 /// The usual sample, changed and sealed again by `change`.
 pub(super) fn sample(change: impl FnOnce(&mut Sample)) -> Vec<u8> {
@@ -24,7 +24,7 @@ pub(super) fn text(name: &str, change: impl Fn(String) -> String) -> Vec<u8> {
     for file in files.iter_mut().filter(|file| file.0 == name) {
         file.1 = change(String::from_utf8(file.1.clone()).unwrap()).into_bytes();
     }
-    Tape::default().files(&files).end()
+    TarBuilder::default().files(&files).end()
 }
 
 /// The sample with another text for one of its blobs, under the digest that this has then. It must be one that
@@ -44,13 +44,16 @@ pub(super) fn document(
     for file in files.iter_mut().filter(|file| file.0 == "index.json") {
         file.1 = index.to_string().into_bytes();
     }
-    Tape::default().files(&[blob(new.as_bytes())]).files(&files).end()
+    TarBuilder::default()
+        .files(&[blob(new.as_bytes())])
+        .files(&files)
+        .end()
 }
 
 fn without(name: &str) -> Vec<u8> {
     let mut files = Sample::plain().files();
     files.retain(|file| file.0 != name);
-    Tape::default().files(&files).end()
+    TarBuilder::default().files(&files).end()
 }
 
 /// The sample with another text for its manifest, which everything that refers to it follows.
@@ -65,14 +68,17 @@ pub(super) fn config_text(change: impl Fn(String) -> String) -> Vec<u8> {
     let config = change(sample.config.to_string());
     sample.manifest["config"] = descriptor(OCI_CONFIG, config.as_bytes());
     sample.rename();
-    Tape::default()
+    TarBuilder::default()
         .files(&[blob(config.as_bytes())])
         .files(&sample.files())
         .end()
 }
 
 fn with(extra: &[(String, Vec<u8>)]) -> Vec<u8> {
-    Tape::default().files(extra).files(&Sample::plain().files()).end()
+    TarBuilder::default()
+        .files(extra)
+        .files(&Sample::plain().files())
+        .end()
 }
 
 fn layers(layers: Vec<crate::images::Layer>) -> Vec<u8> {
@@ -276,7 +282,7 @@ fn blobs() -> Vec<Case> {
             let last = file.1.len() - 1;
             file.1[last] ^= 1;
         }
-        Tape::default().files(&files).end()
+        TarBuilder::default().files(&files).end()
     };
     let sample = Sample::plain();
     let (config, document) = (sample.config.to_string(), sample.manifest.to_string());
@@ -346,7 +352,7 @@ fn blobs() -> Vec<Case> {
                 sample.manifest_json.as_array_mut().unwrap().push(listed);
                 let mut files = other.blobs();
                 files.retain(|file| !sample.blobs().contains(file));
-                Tape::default().files(&files).files(&sample.files()).end()
+                TarBuilder::default().files(&files).files(&sample.files()).end()
             },
         ),
         case("layer-with-two-sizes", &["size-differs"], "expected 7", {
@@ -355,7 +361,7 @@ fn blobs() -> Vec<Case> {
             sample.rename();
             let mut files = sample.files();
             files.dedup();
-            Tape::default().files(&files).end()
+            TarBuilder::default().files(&files).end()
         }),
         case(
             "layer-of-two-types",
@@ -367,7 +373,7 @@ fn blobs() -> Vec<Case> {
                 sample.rename();
                 let mut files = sample.files();
                 files.dedup();
-                Tape::default().files(&files).end()
+                TarBuilder::default().files(&files).end()
             },
         ),
         case(
@@ -380,7 +386,7 @@ fn blobs() -> Vec<Case> {
                 sample.reseal();
                 let mut files = sample.files();
                 files.dedup();
-                Tape::default().files(&files).end()
+                TarBuilder::default().files(&files).end()
             },
         ),
         case("unreferenced-damaged", &["digest-differs"], "digest is", {
@@ -460,7 +466,7 @@ fn streams() -> Vec<Case> {
             &["layer"],
             "it is declared uncompressed, but begins like bzip2",
             {
-                let tar = Tape::default().file("BZh", b"text").end();
+                let tar = TarBuilder::default().file("BZh", b"text").end();
                 layers(vec![(PLAIN, tar.clone(), tar)])
             },
         ),
@@ -471,7 +477,7 @@ fn streams() -> Vec<Case> {
             {
                 let gzip_name =
                     |header: &mut tar::Header| header.as_mut_bytes()[..2].copy_from_slice(b"\x1f\x8b");
-                let named = Tape::default()
+                let named = TarBuilder::default()
                     .entry(&header("..", EntryType::Regular, 0, gzip_name), b"")
                     .end();
                 layers(vec![(PLAIN, named.clone(), named)])
@@ -524,7 +530,7 @@ fn nested(depth: usize) -> Vec<u8> {
         sample.index["manifests"][0]["annotations"] = annotations;
         blobs.push(blob(outer.as_bytes()));
     }
-    Tape::default().files(&blobs).files(&sample.files()).end()
+    TarBuilder::default().files(&blobs).files(&sample.files()).end()
 }
 
 fn graphs() -> Vec<Case> {
@@ -536,7 +542,7 @@ fn graphs() -> Vec<Case> {
     let declared = |platforms: &str, others: &[Value]| {
         let (mut sample, index) = Sample::plain().wrap(others);
         sample.index["manifests"][0]["annotations"]["dev.sealift.platforms"] = platforms.into();
-        Tape::default().files(&[index]).files(&sample.files()).end()
+        TarBuilder::default().files(&[index]).files(&sample.files()).end()
     };
     let says = |said: &str, config: &str, others: &[Value]| {
         let mut sample = Sample::plain();
@@ -554,7 +560,7 @@ fn graphs() -> Vec<Case> {
         }
         sample.reseal();
         let (sample, index) = sample.wrap_as(&platform(said), others);
-        Tape::default().files(&[index]).files(&sample.files()).end()
+        TarBuilder::default().files(&[index]).files(&sample.files()).end()
     };
     vec![
         case(
@@ -593,7 +599,7 @@ fn graphs() -> Vec<Case> {
                 let manifest = blob(sample.manifest.to_string().as_bytes());
                 let mut files = sample.files();
                 files.retain(|file| *file != manifest);
-                Tape::default().files(&[index]).files(&files).end()
+                TarBuilder::default().files(&[index]).files(&files).end()
             },
         ),
         case(
@@ -606,7 +612,7 @@ fn graphs() -> Vec<Case> {
                 let manifest = blob(sample.manifest.to_string().as_bytes());
                 let mut files = sample.files();
                 files.retain(|file| *file != manifest);
-                Tape::default().files(&[index]).files(&files).end()
+                TarBuilder::default().files(&[index]).files(&files).end()
             },
         ),
         case(
@@ -618,7 +624,7 @@ fn graphs() -> Vec<Case> {
         case("descriptors-too-many", &["too-many"], "more than 10000", {
             let many: Vec<Value> = (0..10_001).map(|n| absent(&n.to_string())).collect();
             let (sample, index) = Sample::plain().wrap(&many);
-            Tape::default().files(&[index]).files(&sample.files()).end()
+            TarBuilder::default().files(&[index]).files(&sample.files()).end()
         }),
         case(
             "descriptors-of-all-too-many",
@@ -642,7 +648,7 @@ fn graphs() -> Vec<Case> {
                     sample.index["manifests"].as_array_mut().unwrap().push(entry);
                     files.push(blob(outer.as_bytes()));
                 }
-                Tape::default().files(&files).files(&sample.files()).end()
+                TarBuilder::default().files(&files).files(&sample.files()).end()
             },
         ),
         case(
@@ -654,7 +660,7 @@ fn graphs() -> Vec<Case> {
                 let manifest = blob(sample.manifest.to_string().as_bytes());
                 let mut files = sample.files();
                 files.retain(|file| *file != manifest);
-                Tape::default().files(&[index]).files(&files).end()
+                TarBuilder::default().files(&[index]).files(&files).end()
             },
         ),
         case("platform-declared-but-absent", &["missing"], "missing", {
@@ -675,7 +681,7 @@ fn manifest_json() -> Vec<Case> {
     let both = |change: &dyn Fn(&mut Sample)| {
         let mut sample = only.clone();
         change(&mut sample);
-        Tape::default()
+        TarBuilder::default()
             .files(&other.blobs()[1..])
             .files(&sample.files())
             .end()
@@ -735,7 +741,10 @@ fn manifest_json() -> Vec<Case> {
                 second["RepoTags"] = json!([NAME]);
                 sample.manifest_json[0]["RepoTags"] = json!([name]);
                 sample.manifest_json.as_array_mut().unwrap().push(second);
-                Tape::default().files(&other.blobs()).files(&sample.files()).end()
+                TarBuilder::default()
+                    .files(&other.blobs())
+                    .files(&sample.files())
+                    .end()
             },
         ),
         case(

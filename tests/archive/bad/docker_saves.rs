@@ -5,12 +5,12 @@ use tar::EntryType;
 
 use super::{Case, case};
 use crate::saved::{self, Image, Links as _, app};
-use crate::tape::{Tape, header};
+use crate::tar_builder::{TarBuilder, header};
 
 type Files = Vec<(String, Vec<u8>)>;
 
 fn tar(files: Files) -> Vec<u8> {
-    Tape::default().files(&files).end()
+    TarBuilder::default().files(&files).end()
 }
 
 /// An image of one layer, as rules_docker writes it, with its files changed.
@@ -58,16 +58,16 @@ fn layer_path(path: &str) -> Vec<u8> {
     replaced("manifest.json", &layer(), path)
 }
 
-/// The layer is what `put` makes of the tape, instead of a file.
-fn layer_is(put: impl FnOnce(Tape, &str) -> Tape) -> Vec<u8> {
+/// The layer is what `put` makes of the tar, instead of a file.
+fn layer_is(put: impl FnOnce(TarBuilder, &str) -> TarBuilder) -> Vec<u8> {
     let files = saved::rules_docker(&[one()]);
     let rest: Files = files.into_iter().filter(|(name, _)| *name != layer()).collect();
-    put(Tape::default().files(&rest), &layer()).end()
+    put(TarBuilder::default().files(&rest), &layer()).end()
 }
 
 /// An archive with nothing wrong but what is added.
-fn with(put: impl FnOnce(Tape) -> Tape) -> Vec<u8> {
-    put(Tape::default().files(&saved::rules_docker(&[one()]))).end()
+fn with(put: impl FnOnce(TarBuilder) -> TarBuilder) -> Vec<u8> {
+    put(TarBuilder::default().files(&saved::rules_docker(&[one()]))).end()
 }
 
 pub fn cases() -> Vec<Case> {
@@ -108,7 +108,7 @@ fn forms() -> Vec<Case> {
         ),
         case("docker-save-of-crane", codes, says, tar(saved::crane(&[app()]))),
         case("docker-save-of-1.9", &["document"], "of Docker before 1.10", {
-            Tape::default()
+            TarBuilder::default()
                 .file("0a/layer.tar", b"x")
                 .file("0a/json", b"{}")
                 .file("repositories", b"{}")
@@ -171,7 +171,7 @@ fn manifests() -> Vec<Case> {
             "save-manifest-json-twice",
             &["duplicate"],
             "manifest.json at byte",
-            with(|tape| tape.file("./manifest.json", b"[]")),
+            with(|tar| tar.file("./manifest.json", b"[]")),
         ),
         case(
             "save-manifest-json-is-a-link",
@@ -180,7 +180,7 @@ fn manifests() -> Vec<Case> {
             {
                 let files = saved::rules_docker(&[one()]);
                 let (last, rest) = files.split_last().unwrap();
-                Tape::default()
+                TarBuilder::default()
                     .files(rest)
                     .file("m", &last.1)
                     .symlink("manifest.json", "m")
@@ -288,10 +288,10 @@ fn layers() -> Vec<Case> {
             "save-layer-missing",
             &["missing"],
             "/layer.tar: missing",
-            layer_is(|tape, _| tape),
+            layer_is(|tar, _| tar),
         ),
         case("save-layer-twice", &["duplicate"], "/layer.tar at byte", {
-            with(|tape| tape.file(&path, b"base"))
+            with(|tar| tar.file(&path, b"base"))
         }),
         case(
             "save-layer-too-many",
@@ -314,7 +314,7 @@ fn layers() -> Vec<Case> {
                 let text = String::from_utf8(files.last().unwrap().1.clone()).unwrap();
                 let text = text.replacen(&saved::hex("top"), &saved::hex("base"), 1);
                 let rest = &files[..files.len() - 1];
-                Tape::default()
+                TarBuilder::default()
                     .files(rest)
                     .file("manifest.json", text.as_bytes())
                     .end()
@@ -336,32 +336,32 @@ fn layers() -> Vec<Case> {
             "save-layer-name-climbs",
             &["name"],
             "../x at byte",
-            with(|tape| tape.file("../x", b"x")),
+            with(|tar| tar.file("../x", b"x")),
         ),
         case("save-layer-is-a-folder", &["missing"], "/layer.tar: missing", {
-            layer_is(|tape, path| tape.kind(path, EntryType::Directory, b""))
+            layer_is(|tar, path| tar.kind(path, EntryType::Directory, b""))
         }),
         case("save-layer-is-a-fifo", &["not-a-file"], "is a FIFO", {
-            layer_is(|tape, path| tape.kind(path, EntryType::Fifo, b""))
+            layer_is(|tar, path| tar.kind(path, EntryType::Fifo, b""))
         }),
         case(
             "save-layer-is-xz",
             &["compression"],
             "compressed with xz are not read",
-            layer_is(|tape, path| tape.file(path, b"\xfd7zXZ\0\0\x04")),
+            layer_is(|tar, path| tar.file(path, b"\xfd7zXZ\0\0\x04")),
         ),
         case(
             "save-layer-is-bzip2",
             &["compression"],
             "compressed with bzip2 are not read",
-            layer_is(|tape, path| tape.file(path, b"BZh91AY&SY\0")),
+            layer_is(|tar, path| tar.file(path, b"BZh91AY&SY\0")),
         ),
     ]
 }
 
 fn links() -> Vec<Case> {
-    let symbolic = |target: &str| layer_is(|tape, path| tape.symlink(path, target));
-    let hard = |target: &str| layer_is(|tape, path| tape.link(EntryType::Link, path, target));
+    let symbolic = |target: &str| layer_is(|tar, path| tar.symlink(path, target));
+    let hard = |target: &str| layer_is(|tar, path| tar.link(EntryType::Link, path, target));
     let out = "leads out of the archive";
     let circle = "leads through more than 8 links, or in a circle";
     let nothing = "which is not a file of this archive";
@@ -378,49 +378,49 @@ fn links() -> Vec<Case> {
         case("save-link-to-an-empty-name", &["link"], out, symbolic("")),
         case("save-link-to-itself", &["link"], circle, symbolic("layer.tar")),
         case("save-link-in-a-circle", &["link"], circle, {
-            layer_is(|tape, path| tape.symlink(path, "../other").symlink("other", path))
+            layer_is(|tar, path| tar.symlink(path, "../other").symlink("other", path))
         }),
         case("save-link-to-nothing", &["link"], nothing, symbolic("../absent")),
         case("save-link-to-a-folder", &["link"], nothing, {
-            layer_is(|tape, path| tape.kind("d", EntryType::Directory, b"").symlink(path, "../d"))
+            layer_is(|tar, path| tar.kind("d", EntryType::Directory, b"").symlink(path, "../d"))
         }),
         case(
             "save-link-that-nobody-follows",
             &["link"],
             out,
-            with(|tape| tape.symlink("x", "../x")),
+            with(|tar| tar.symlink("x", "../x")),
         ),
         case("save-link-through-a-link", &["link"], nothing, {
-            layer_is(|tape, path| tape.symlink("d", "manifest.json").symlink(path, "../d/x"))
+            layer_is(|tar, path| tar.symlink("d", "manifest.json").symlink(path, "../d/x"))
         }),
         case(
             "save-file-below-a-link",
             &["link"],
             "a link, and the folder of \"d/x\"",
-            with(|tape| tape.symlink("d", "manifest.json").file("d/x", b"x")),
+            with(|tar| tar.symlink("d", "manifest.json").file("d/x", b"x")),
         ),
         case(
             "save-link-below-a-link",
             &["link"],
             "the folder of \"d/x\"",
-            with(|tape| {
-                tape.symlink("d", "manifest.json")
+            with(|tar| {
+                tar.symlink("d", "manifest.json")
                     .symlink("d/x", "../manifest.json")
             }),
         ),
         case("save-link-to-a-long-name", &["link"], "more than 4096 bytes", {
             let target = "a/../".repeat(900) + "manifest.json";
-            with(|tape| tape.pax(&[("linkpath", &target)]).symlink("x", "x"))
+            with(|tar| tar.pax(&[("linkpath", &target)]).symlink("x", "x"))
         }),
         case("save-hard-link-climbs", &["link"], out, hard("../etc/passwd")),
         case("save-hard-link-absolute", &["link"], out, hard("/etc/passwd")),
         case("save-hard-link-to-nothing", &["link"], nothing, hard("absent")),
         case("save-link-with-data", &["tar"], "a symbolic link with 1 bytes", {
-            with(|tape| tape.entry(&header("x", EntryType::Symlink, 1, |_| {}), b"x"))
+            with(|tar| tar.entry(&header("x", EntryType::Symlink, 1, |_| {}), b"x"))
         }),
         case("save-link-with-two-targets", &["tar"], "give two targets", {
-            with(|tape| {
-                tape.pax(&[("linkpath", "manifest.json")])
+            with(|tar| {
+                tar.pax(&[("linkpath", "manifest.json")])
                     .kind("././@LongLink", EntryType::GNULongLink, &names("other"))
                     .symlink("x", "manifest.json")
             })
@@ -429,7 +429,7 @@ fn links() -> Vec<Case> {
             "save-link-to-a-name-with-nul",
             &["tar"],
             "PAX linkpath with a NUL",
-            with(|tape| tape.pax(&[("linkpath", "manifest.json\0x")]).symlink("x", "y")),
+            with(|tar| tar.pax(&[("linkpath", "manifest.json\0x")]).symlink("x", "y")),
         ),
         case(
             "save-link-to-what-is-not-utf8",
@@ -437,22 +437,22 @@ fn links() -> Vec<Case> {
             "a link to a name that is not UTF-8",
             {
                 let set = |header: &mut tar::Header| header.as_mut_bytes()[157] = 0xff;
-                with(|tape| tape.entry(&header("x", EntryType::Symlink, 0, set), b""))
+                with(|tar| tar.entry(&header("x", EntryType::Symlink, 0, set), b""))
             },
         ),
         case(
             "save-link-by-a-global-header",
             &["tar"],
             "a global PAX header sets linkpath",
-            with(|tape| tape.kind("g", EntryType::XGlobalHeader, b"14 linkpath=x\n")),
+            with(|tar| tar.kind("g", EntryType::XGlobalHeader, b"14 linkpath=x\n")),
         ),
         case(
             "save-link-name-with-a-tail",
             &["tar"],
             "a long name with data after its end",
             {
-                with(|tape| {
-                    tape.kind("././@LongLink", EntryType::GNULongLink, b"a\0b")
+                with(|tar| {
+                    tar.kind("././@LongLink", EntryType::GNULongLink, b"a\0b")
                         .symlink("x", "y")
                 })
             },

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::contents::sample;
 use super::{Case, case};
 use crate::images::{NAME, Sample, layer};
-use crate::tape::Tape;
+use crate::tar_builder::TarBuilder;
 
 const CONTAINERD: &str = "io.containerd.image.name";
 const LAYOUT: &str = "org.opencontainers.image.ref.name";
@@ -31,7 +31,7 @@ fn two(first: &[(&str, &str)], second: &[(&str, &str)]) -> Vec<u8> {
     one.index = json!({"schemaVersion": 2, "manifests": [one.entry, other.entry]});
     let mut files = one.files();
     files.retain(|file| file.0 != "manifest.json");
-    Tape::default().files(&other.blobs()).files(&files).end()
+    TarBuilder::default().files(&other.blobs()).files(&files).end()
 }
 
 pub fn cases() -> Vec<Case> {

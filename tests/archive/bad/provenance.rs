@@ -6,7 +6,7 @@ use serde_json::json;
 use super::contents::sample;
 use super::{Case, case};
 use crate::images::{Sample, blob, layer, plain};
-use crate::tape::Tape;
+use crate::tar_builder::TarBuilder;
 
 /// A file of an archive: its name and bytes.
 type File = (String, Vec<u8>);
@@ -20,7 +20,7 @@ pub fn cases() -> Vec<Case> {
     let changed = |change: fn(&mut Vec<File>)| {
         let mut files = uncompressed().files();
         change(&mut files);
-        Tape::default().files(&files).end()
+        TarBuilder::default().files(&files).end()
     };
     let mut undeclared = uncompressed();
     let annotations = undeclared.index["manifests"][0]["annotations"].as_object_mut();

@@ -8,7 +8,7 @@ use super::docker_saves::replaced;
 use super::tars::{field, with};
 use super::{Case, case};
 use crate::images::{Sample, blob, only};
-use crate::tape::Tape;
+use crate::tar_builder::TarBuilder;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = keys();
@@ -172,28 +172,28 @@ fn values() -> Vec<Case> {
     ]
 }
 
-fn global(tape: Tape) -> Tape {
-    tape.kind("pax_global_header", EntryType::XGlobalHeader, b"13 comment=x\n")
+fn global(tar: TarBuilder) -> TarBuilder {
+    tar.kind("pax_global_header", EntryType::XGlobalHeader, b"13 comment=x\n")
 }
 
 /// Headers of a tar that Go reads otherwise, or ends at.
 fn headers() -> Vec<Case> {
     let forgotten = "a global PAX header between an entry and its own headers";
-    let long = |kind| move |tape: Tape| tape.kind("././@LongLink", kind, b"index.json\0");
-    let pax = |data: &'static [u8]| with(|tape| tape.kind("p", EntryType::XHeader, data).file("x", b""));
-    let header = |range, bytes: &[u8]| with(|tape| tape.entry(&field(range, bytes), b""));
+    let long = |kind| move |tar: TarBuilder| tar.kind("././@LongLink", kind, b"index.json\0");
+    let pax = |data: &'static [u8]| with(|tar| tar.kind("p", EntryType::XHeader, data).file("x", b""));
+    let header = |range, bytes: &[u8]| with(|tar| tar.entry(&field(range, bytes), b""));
     vec![
         case("global-header-behind-a-pax-name", &["tar"], forgotten, {
-            with(|tape| global(tape.pax(&[("path", "index.json")])).file("x", b"{}"))
+            with(|tar| global(tar.pax(&[("path", "index.json")])).file("x", b"{}"))
         }),
         case("global-header-behind-a-pax-size", &["tar"], forgotten, {
-            with(|tape| global(tape.pax(&[("size", "512")])).file("x", b""))
+            with(|tar| global(tar.pax(&[("size", "512")])).file("x", b""))
         }),
         case("global-header-behind-a-long-name", &["tar"], forgotten, {
-            with(|tape| global(long(EntryType::GNULongName)(tape)).file("x", b"{}"))
+            with(|tar| global(long(EntryType::GNULongName)(tar)).file("x", b"{}"))
         }),
         case("global-header-behind-a-long-link", &["tar"], forgotten, {
-            with(|tape| global(long(EntryType::GNULongLink)(tape)).file("x", b"{}"))
+            with(|tar| global(long(EntryType::GNULongLink)(tar)).file("x", b"{}"))
         }),
         case(
             "ustar-of-another-version",
@@ -232,7 +232,7 @@ fn headers() -> Vec<Case> {
             pax(b"13 linkpath=\n")
         }),
         case("long-name-empty", &["tar"], "a long name that is empty", {
-            with(|tape| tape.kind("l", EntryType::GNULongName, b"\0").file("x", b""))
+            with(|tar| tar.kind("l", EntryType::GNULongName, b"\0").file("x", b""))
         }),
         case("pax-key-with-nul", &["tar"], "with a NUL", pax(b"7 a\0=b\n")),
         case(
@@ -248,11 +248,11 @@ fn headers() -> Vec<Case> {
 fn names() -> Vec<Case> {
     let files = Sample::plain().files();
     let label = |name: &str| {
-        let label = Tape::default().kind(name, EntryType::new(b'V'), b"");
+        let label = TarBuilder::default().kind(name, EntryType::new(b'V'), b"");
         label.files(&files).end()
     };
     let layer = blob(&only()).0;
-    let global = |name: &str| with(|tape| tape.kind(name, EntryType::XGlobalHeader, b"13 comment=x\n"));
+    let global = |name: &str| with(|tar| tar.kind(name, EntryType::XGlobalHeader, b"13 comment=x\n"));
     let below = "and of the folder of others";
     vec![
         case(
@@ -272,7 +272,7 @@ fn names() -> Vec<Case> {
             "label-in-the-middle",
             &["tar"],
             "entries of type 'V' are not read",
-            with(|tape| tape.kind("label", EntryType::new(b'V'), b"")),
+            with(|tar| tar.kind("label", EntryType::new(b'V'), b"")),
         ),
         case(
             "global-header-of-a-file",
@@ -296,13 +296,13 @@ fn names() -> Vec<Case> {
             "file-and-folder-of-others",
             &["name"],
             below,
-            with(|tape| tape.file("blobs", b"")),
+            with(|tar| tar.file("blobs", b"")),
         ),
         case(
             "file-and-folder-below",
             &["name"],
             below,
-            with(|tape| tape.file("a/b", b"").file("a.c", b"").file("a/b/c/d", b"")),
+            with(|tar| tar.file("a/b", b"").file("a.c", b"").file("a/b/c/d", b"")),
         ),
     ]
 }

@@ -4,17 +4,20 @@ use tar::{EntryType, Header};
 
 use super::{Case, case};
 use crate::images::{Sample, blob, gzip, only, zstd};
-use crate::tape::{Tape, header, length};
+use crate::tar_builder::{TarBuilder, header, length};
 
 /// All entries of the usual sample before `index.json`, so that something follows.
-fn before() -> (Tape, Tape) {
+fn before() -> (TarBuilder, TarBuilder) {
     let files = Sample::plain().files();
     let (blobs, names) = files.split_at(files.len() - 2);
-    (Tape::default().files(blobs), Tape::default().files(names))
+    (
+        TarBuilder::default().files(blobs),
+        TarBuilder::default().files(names),
+    )
 }
 
 /// The usual sample with something between its blobs and what names them.
-pub(super) fn with(between: impl FnOnce(Tape) -> Tape) -> Vec<u8> {
+pub(super) fn with(between: impl FnOnce(TarBuilder) -> TarBuilder) -> Vec<u8> {
     let (blobs, names) = before();
     between(blobs).raw(&names.0).end()
 }
@@ -34,15 +37,15 @@ pub(super) fn field(range: std::ops::Range<usize>, bytes: &[u8]) -> Header {
 /// The sample with its layer replaced by another entry under the same name.
 fn link(kind: EntryType) -> Vec<u8> {
     let files = Sample::plain().files();
-    let tape = files.iter().fold(Tape::default(), |tape, (name, data)| {
+    let tar = files.iter().fold(TarBuilder::default(), |tar, (name, data)| {
         if *data == only() {
             let change = |header: &mut Header| header.set_link_name("/etc/passwd").unwrap();
-            tape.entry(&header(name, kind, 0, change), b"")
+            tar.entry(&header(name, kind, 0, change), b"")
         } else {
-            tape.file(name, data)
+            tar.file(name, data)
         }
     });
-    tape.end()
+    tar.end()
 }
 
 pub fn cases() -> Vec<Case> {
@@ -54,25 +57,25 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn sizes() -> Vec<Case> {
-    let file = |header: Header| with(|tape| tape.entry(&header, b""));
+    let file = |header: Header| with(|tar| tar.entry(&header, b""));
     vec![
         case(
             "pax-size-differs",
             &["tar"],
             "the header says 4 bytes, its PAX header 8",
-            with(|tape| tape.pax(&[("size", "8")]).file("x", b"four")),
+            with(|tar| tar.pax(&[("size", "8")]).file("x", b"four")),
         ),
         case("pax-size-of-a-folder", &["tar"], "a folder with 512 bytes", {
-            with(|tape| tape.pax(&[("size", "512")]).kind("x/", EntryType::Directory, b""))
+            with(|tar| tar.pax(&[("size", "512")]).kind("x/", EntryType::Directory, b""))
         }),
         case("pax-size-past-the-end", &["truncated"], "expected 99999999", {
-            with(|tape| {
-                tape.pax(&[("size", "99999999")])
+            with(|tar| {
+                tar.pax(&[("size", "99999999")])
                     .entry(&header("x", EntryType::Regular, 0, |_| {}), b"")
             })
         }),
         case("pax-size-no-number", &["tar"], "PAX size is not a number", {
-            with(|tape| tape.pax(&[("size", "+4")]).file("x", b"four"))
+            with(|tar| tar.pax(&[("size", "+4")]).file("x", b"four"))
         }),
         case("size-negative", &["tar"], "negative", file(sized([0xff; 12]))),
         case("size-overflows", &["tar"], "too large", {
@@ -105,16 +108,16 @@ fn sizes() -> Vec<Case> {
             file(sized(*b"0 9000000000")),
         ),
         case("folder-with-data", &["tar"], "a folder with 512 bytes", {
-            with(|tape| tape.kind("x/", EntryType::Directory, &[1; 512]))
+            with(|tar| tar.kind("x/", EntryType::Directory, &[1; 512]))
         }),
     ]
 }
 
 fn entries() -> Vec<Case> {
     let (name, data) = blob(&only());
-    let twice = |name: &str, data: &[u8]| with(|tape| tape.file(name, data));
+    let twice = |name: &str, data: &[u8]| with(|tar| tar.file(name, data));
     let index = Sample::plain().index.to_string();
-    let named = |name: &str| with(|tape| tape.file(name, b""));
+    let named = |name: &str| with(|tar| tar.file(name, b""));
     vec![
         case("blob-twice", &["duplicate"], "occurs twice", twice(&name, &data)),
         case(
@@ -142,7 +145,7 @@ fn entries() -> Vec<Case> {
             twice("./oci-layout", b"{}"),
         ),
         case("file-and-folder", &["duplicate"], "occurs twice", {
-            with(|tape| tape.file("x", b"").kind("x/", EntryType::Directory, b""))
+            with(|tar| tar.file("x", b"").kind("x/", EntryType::Directory, b""))
         }),
         case(
             "blob-is-a-symlink",
@@ -184,13 +187,13 @@ fn entries() -> Vec<Case> {
             "entry-sparse",
             &["tar"],
             "sparse",
-            with(|tape| tape.kind("x", EntryType::GNUSparse, b"")),
+            with(|tar| tar.kind("x", EntryType::GNUSparse, b"")),
         ),
         case(
             "entry-of-unknown-type",
             &["tar"],
             "type 'Z'",
-            with(|tape| tape.kind("x", EntryType::new(b'Z'), b"")),
+            with(|tar| tar.kind("x", EntryType::new(b'Z'), b"")),
         ),
         case("name-absolute", &["name"], "/etc/passwd", named("/etc/passwd")),
         case(
@@ -203,7 +206,7 @@ fn entries() -> Vec<Case> {
         case("name-of-a-folder", &["name"], "x/", named("x/")),
         case("name-empty", &["name"], "elsewhere", named("")),
         case("name-not-utf8", &["tar"], "not UTF-8", {
-            with(|tape| tape.entry(&field(0..2, b"\xff\xfe"), b""))
+            with(|tar| tar.entry(&field(0..2, b"\xff\xfe"), b""))
         }),
         case("digest-upper-case", &["bad-digest"], "lower-case hex", {
             named(&format!("blobs/sha256/{}", "AB".repeat(32)))
@@ -229,10 +232,10 @@ fn entries() -> Vec<Case> {
         case("checksum-wrong", &["tar"], "checksum is wrong", {
             let mut header = header("x", EntryType::Regular, 0, |_| {});
             header.as_mut_bytes()[0] = b'y';
-            with(|tape| tape.entry(&header, b""))
+            with(|tar| tar.entry(&header, b""))
         }),
         case("mode-no-number", &["tar"], "mode is not a number", {
-            with(|tape| tape.entry(&field(100..108, b"rw-r--r-"), b""))
+            with(|tar| tar.entry(&field(100..108, b"rw-r--r-"), b""))
         }),
         case("gnu-header-with-prefix", &["tar"], "name prefix", {
             let mut gnu = Header::new_gnu();
@@ -248,13 +251,13 @@ fn entries() -> Vec<Case> {
                 gnu.as_mut_bytes()[field].copy_from_slice(&b"00000000000"[..digits]);
             }
             gnu.set_cksum();
-            with(|tape| tape.entry(&gnu, b""))
+            with(|tar| tar.entry(&gnu, b""))
         }),
         case(
             "star-header",
             &["tar"],
             "star header",
-            with(|tape| tape.entry(&field(508..512, b"tar\0"), b"")),
+            with(|tar| tar.entry(&field(508..512, b"tar\0"), b"")),
         ),
         case(
             "entries-too-many",
@@ -273,22 +276,22 @@ fn entries() -> Vec<Case> {
 
 /// More entries than are held in memory, each found wrong or not.
 fn too_many(name: &str) -> Vec<u8> {
-    with(|tape| (0..=65_536).fold(tape, |tape, _| tape.file(name, b"")))
+    with(|tar| (0..=65_536).fold(tar, |tar, _| tar.file(name, b"")))
 }
 
 fn extensions() -> Vec<Case> {
-    let pax = |data: &[u8]| with(|tape| tape.kind("p", EntryType::XHeader, data).file("x", b""));
-    let long = |tape: Tape, data: &[u8]| tape.kind("././@LongLink", EntryType::GNULongName, data);
+    let pax = |data: &[u8]| with(|tar| tar.kind("p", EntryType::XHeader, data).file("x", b""));
+    let long = |tar: TarBuilder, data: &[u8]| tar.kind("././@LongLink", EntryType::GNULongName, data);
     vec![
         case("pax-sparse", &["tar"], "sparse", {
-            with(|tape| {
-                tape.pax(&[("GNU.sparse.major", "1"), ("GNU.sparse.realsize", "9")])
+            with(|tar| {
+                tar.pax(&[("GNU.sparse.major", "1"), ("GNU.sparse.realsize", "9")])
                     .file("x", b"four")
             })
         }),
         case("pax-too-large", &["too-large"], "over the limit of 1048576", {
             let header = header("p", EntryType::XHeader, 2 << 20, |_| {});
-            with(|tape| tape.entry(&header, b""))
+            with(|tar| tar.entry(&header, b""))
         }),
         case(
             "long-name-too-large",
@@ -296,7 +299,7 @@ fn extensions() -> Vec<Case> {
             "over the limit of 1048576",
             {
                 let header = header("p", EntryType::GNULongName, 1 << 40, |_| {});
-                with(|tape| tape.entry(&header, b""))
+                with(|tar| tar.entry(&header, b""))
             },
         ),
         case(
@@ -325,31 +328,31 @@ fn extensions() -> Vec<Case> {
         ),
         case("names-too-long", &["tar"], "names take more than 16 MiB", {
             let name = "n".repeat(1_000_000);
-            with(|tape| {
-                (0..17).fold(tape, |tape, number| {
-                    long(tape, format!("{name}{number}\0").as_bytes()).file("x", b"")
+            with(|tar| {
+                (0..17).fold(tar, |tar, number| {
+                    long(tar, format!("{name}{number}\0").as_bytes()).file("x", b"")
                 })
             })
         }),
         case("pax-path-with-nul", &["tar"], "NUL", pax(b"12 path=a\0b\n")),
         case("pax-twice", &["tar"], "two PAX headers", {
-            with(|tape| tape.pax(&[("path", "a")]).pax(&[("mtime", "1")]).file("x", b""))
+            with(|tar| tar.pax(&[("path", "a")]).pax(&[("mtime", "1")]).file("x", b""))
         }),
         case("pax-global-path", &["tar"], "a global PAX header sets path", {
-            with(|tape| tape.kind("g", EntryType::XGlobalHeader, b"9 path=a\n"))
+            with(|tar| tar.kind("g", EntryType::XGlobalHeader, b"9 path=a\n"))
         }),
         case("pax-at-the-end", &["tar"], "no entry after it", {
             let (blobs, names) = before();
             blobs.raw(&names.0).pax(&[("path", "x")]).end()
         }),
         case("long-name-and-pax-name", &["tar"], "two names", {
-            with(|tape| long(tape.pax(&[("path", "a")]), b"b\0").file("x", b""))
+            with(|tar| long(tar.pax(&[("path", "a")]), b"b\0").file("x", b""))
         }),
         case("long-name-twice", &["tar"], "two long names", {
-            with(|tape| long(long(tape, b"a\0"), b"b\0").file("x", b""))
+            with(|tar| long(long(tar, b"a\0"), b"b\0").file("x", b""))
         }),
         case("long-name-with-a-tail", &["tar"], "data after its end", {
-            with(|tape| long(tape, b"a\0b").file("x", b""))
+            with(|tar| long(tar, b"a\0b").file("x", b""))
         }),
         case(
             "pax-name-of-a-blob-that-is-there",
@@ -357,7 +360,7 @@ fn extensions() -> Vec<Case> {
             "occurs twice",
             {
                 let (name, data) = blob(&only());
-                with(|tape| tape.pax(&[("path", &name)]).file("harmless", &data))
+                with(|tar| tar.pax(&[("path", &name)]).file("harmless", &data))
             },
         ),
     ]

@@ -4,7 +4,7 @@ use tar::{EntryType, Header};
 
 /// A tar that is being written.
 #[derive(Default, Clone)]
-pub struct Tape(pub Vec<u8>);
+pub struct TarBuilder(pub Vec<u8>);
 
 fn pad(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(512), 0);
@@ -30,31 +30,29 @@ pub fn length(bytes: &[u8]) -> u64 {
     bytes.len().try_into().unwrap()
 }
 
-impl Tape {
+impl TarBuilder {
     /// Any entry, whatever its header says.
-    pub fn entry(mut self, header: &Header, data: &[u8]) -> Tape {
+    pub fn entry(mut self, header: &Header, data: &[u8]) -> TarBuilder {
         self.0.extend_from_slice(header.as_bytes());
         self.0.extend_from_slice(data);
         pad(&mut self.0);
         self
     }
 
-    pub fn kind(self, name: &str, kind: EntryType, data: &[u8]) -> Tape {
+    pub fn kind(self, name: &str, kind: EntryType, data: &[u8]) -> TarBuilder {
         self.entry(&header(name, kind, length(data), |_| {}), data)
     }
 
-    pub fn file(self, name: &str, data: &[u8]) -> Tape {
+    pub fn file(self, name: &str, data: &[u8]) -> TarBuilder {
         self.kind(name, EntryType::Regular, data)
     }
 
-    pub fn files(self, files: &[(String, Vec<u8>)]) -> Tape {
-        files
-            .iter()
-            .fold(self, |tape, (name, data)| tape.file(name, data))
+    pub fn files(self, files: &[(String, Vec<u8>)]) -> TarBuilder {
+        files.iter().fold(self, |tar, (name, data)| tar.file(name, data))
     }
 
     /// A PAX header with records.
-    pub fn pax(self, records: &[(&str, &str)]) -> Tape {
+    pub fn pax(self, records: &[(&str, &str)]) -> TarBuilder {
         let mut data = String::new();
         for (key, value) in records {
             let rest = key.len() + value.len() + 3;
@@ -64,7 +62,7 @@ impl Tape {
         self.kind("PaxHeaders/x", EntryType::XHeader, data.as_bytes())
     }
 
-    pub fn raw(mut self, bytes: &[u8]) -> Tape {
+    pub fn raw(mut self, bytes: &[u8]) -> TarBuilder {
         self.0.extend_from_slice(bytes);
         self
     }

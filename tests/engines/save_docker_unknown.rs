@@ -4,14 +4,18 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::loading::runs;
+use crate::loading::assert_runs;
 use crate::saving::{Served, at, layers, saved, told};
 use crate::support::{Compression, Daemon, Engine, Image, Layer, Registry, Sealift, Store, run};
 
 const OUT_OF: [&str; 3] = ["--from", "docker", "--offline"];
 
 /// Layers of encoders that are not known, as somebody pushes them: by GNU gzip, by skopeo, as zstd.
-fn push_odd(registry: &Registry, sealift: &Sealift, with_zstd: bool) -> Vec<(&'static str, Served)> {
+fn push_unknown_encoders(
+    registry: &Registry,
+    sealift: &Sealift,
+    with_zstd: bool,
+) -> Vec<(&'static str, Served)> {
     let layout = sealift.path("layout");
     let image = |compression| Image::single(layers("1")).compression(compression);
     let mut names = vec!["gnu", "skopeo"];
@@ -54,15 +58,15 @@ fn layers_of_unknown_encoders(puller: Engine) {
     let registry = Registry::start();
     let sealift = Sealift::new();
     // 20.10 cannot unpack zstd.
-    let odd = push_odd(&registry, &sealift, puller != Engine::Docker20);
+    let pushed = push_unknown_encoders(&registry, &sealift, puller != Engine::Docker20);
     let daemon = Daemon::options(puller, Store::Classic).mirror(&registry).start();
-    for (name, _) in &odd {
+    for (name, _) in &pushed {
         daemon.docker(&["pull", "--quiet", &format!("{name}:1")]).ok();
     }
     drop(registry);
     let classic = Daemon::start(Engine::Docker20, Store::Classic);
     let containerd = Daemon::start(Engine::Docker28, Store::Containerd);
-    for (name, served) in &odd {
+    for (name, served) in &pushed {
         let (image, archive) = (format!("{name}:1"), format!("{name}.tar"));
         let before = names_in(&sealift);
         let require = ["save", "--rebuild", "require", "-o", &archive, &image];
@@ -94,7 +98,7 @@ fn layers_of_unknown_encoders(puller: Engine) {
         let shown = ["digest", "evidence", "shown"].map(|key| loaded["images"][0][key].clone());
         assert_eq!(json!(shown), json!([served.digest, "verified", true]));
         assert!(classic.images().contains(&format!("{name}:1 {}", served.digest)));
-        runs(&classic, &format!("{name}@{}", served.digest), "1");
+        assert_runs(&classic, &format!("{name}@{}", served.digest), "1");
 
         let refused = at(&sealift, &containerd, &["load", &archive]).code(6);
         let count = format!("{} of its 3 layers", uncompressed.len());
@@ -161,7 +165,7 @@ fn what_a_newer_docker_has_pushed_is_recorded() {
     ];
     let said = at(&sealift, &other, &[&load[..], &commands].concat()).code(6);
     assert_eq!(other.images(), [format!("app:1 {digest}")], "{said:?}");
-    runs(&other, &format!("app@{digest}"), "1");
+    assert_runs(&other, &format!("app@{digest}"), "1");
 }
 
 fn an_image_that_was_never_pushed(engine: Engine, store: Store) {
@@ -193,7 +197,7 @@ fn an_image_that_was_never_pushed(engine: Engine, store: Store) {
         let loaded = at(&sealift, &other, &["load", "--json", "built.tar"]).ok().json();
         let shown = ["name", "digest", "evidence"].map(|key| loaded["images"][0][key].clone());
         assert_eq!(json!(shown), json!(["built:1", digest, evidence]));
-        runs(&other, "built:1", "1");
+        assert_runs(&other, "built:1", "1");
     }
 }
 
