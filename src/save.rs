@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use self::resolve::{Images, Resolver};
 use self::write::{Run, Written};
-use crate::archive::format::{self, Named};
 use crate::archive::tar_plan::TarPlan;
 use crate::error::{Error, Result, most_severe};
 use crate::image::Image;
+use crate::image::named::{self, NamedImage};
 use crate::image::provenance::{Evidence, Origins};
 use crate::image::rename::Rename;
 use crate::interrupt::Interrupt;
@@ -253,7 +253,7 @@ fn summary(
     let mut measured: HashMap<usize, (Vec<Platform>, u64, u64)> = HashMap::new();
     let mut saved = Vec::with_capacity(images.named.len());
     let asked = images.named.iter().zip(&images.asked);
-    for ((named, asked), first) in asked.zip(format::firsts(&images.named)) {
+    for ((named, asked), first) in asked.zip(named::firsts(&images.named)) {
         let reference = named.reference.as_ref().unwrap_or(&asked.reference);
         let (platforms, size, reused) = measured
             .entry(first)
@@ -262,8 +262,8 @@ fn summary(
         saved.push(Saved {
             reference: reference.clone(),
             renamed_from: (*reference != asked.reference).then(|| asked.reference.clone()),
-            digest: named.provenance.digest(named.graph.root.digest),
-            evidence: named.provenance.evidence(),
+            digest: named.digest(),
+            evidence: named.evidence(),
             from: asked.origin.clone(),
             origins: named.provenance.origins.clone(),
             platforms,
@@ -284,7 +284,7 @@ fn summary(
 }
 
 /// An image's platforms, the bytes of its blobs, and how many of them were reused.
-fn measure(named: &Named, reused: &HashMap<Digest, u64>) -> (Vec<Platform>, u64, u64) {
+fn measure(named: &NamedImage, reused: &HashMap<Digest, u64>) -> (Vec<Platform>, u64, u64) {
     let blobs = named.blobs();
     let mut platforms: Vec<Platform> = Vec::new();
     for platform in named.graph.runnable().filter_map(|image| image.platform()) {

@@ -6,13 +6,11 @@
 mod entry;
 mod names;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use crate::error::{Error, Place, Problem, Result};
-use crate::image::provenance::Provenance;
-use crate::image::{Graph, Image};
-use crate::oci::{Descriptor, Digest, Document, MediaType, Platform, Reference};
+use crate::image::{Image, NamedImage};
+use crate::oci::{Descriptor, Digest, Document, MediaType, Platform};
 
 pub use entry::{Entry, parse_index};
 pub(super) use entry::{is_own, recognise_substitutes};
@@ -121,118 +119,54 @@ pub fn digest_of_path(path: &str) -> Result<Option<Digest>, Problem> {
     Ok(Some(parsed))
 }
 
-/// An image with its name.
-#[derive(Debug, Clone)]
-pub struct Named {
-    /// The name; `None` for an image that has only a digest.
-    pub reference: Option<Reference>,
-    /// The image and everything below it.
-    pub graph: Arc<Graph>,
-    /// The evidence for it, and where it came from.
-    pub provenance: Provenance,
-}
-
-impl Named {
-    /// Every blob of it that the archive has, once: as [`Graph::blobs`], with uncompressed layers in place of
-    /// those that could not be recompressed.
-    pub fn blobs(&self) -> Vec<Descriptor> {
-        let mut seen = HashSet::new();
-        let mut blobs = self.graph.blobs();
-        for blob in &mut blobs {
-            *blob = self.provenance.layer(blob).clone();
-        }
-        blobs.retain(|blob| seen.insert(blob.digest));
-        blobs
+/// The entry of an image in `index.json`: the original descriptor with names.
+///
+/// # Errors
+///
+/// Only if serialising fails.
+pub fn index_entry(image: &NamedImage) -> Result<Descriptor> {
+    let mut entry = image.graph.root.bare();
+    let mut note = |key: &str, value: String| entry.annotations.insert(key.into(), value);
+    if let Some(substitute) = image.provenance.substitute {
+        let recorded = substitute.recorded.map(|digest| digest.to_string());
+        note(RECORDED, recorded.unwrap_or_else(|| NONE.into()));
+    } else if image.provenance.is_unproven {
+        note(RECORDED, image.graph.root.digest.to_string());
     }
-
-    /// Its entry in `index.json`: the original descriptor with names.
-    ///
-    /// # Errors
-    ///
-    /// Only if serialising fails.
-    pub fn entry(&self) -> Result<Descriptor> {
-        let mut entry = self.graph.root.bare();
-        let mut note = |key: &str, value: String| entry.annotations.insert(key.into(), value);
-        if let Some(substitute) = self.provenance.substitute {
-            let recorded = substitute.recorded.map(|digest| digest.to_string());
-            note(RECORDED, recorded.unwrap_or_else(|| NONE.into()));
-        } else if self.provenance.is_unproven {
-            note(RECORDED, self.graph.root.digest.to_string());
-        }
-        if !self.provenance.uncompressed.is_empty() {
-            let layers = self.provenance.uncompressed.keys().map(ToString::to_string);
-            note(UNCOMPRESSED, layers.collect::<Vec<_>>().join(","));
-        }
-        if let Some(origins) = &self.provenance.origins {
-            let json = to_json(origins)?;
-            note(PROVENANCE, String::from_utf8_lossy(&json).into_owned());
-        }
-        if let Some(reference) = &self.reference {
-            let name = reference.without_digest().unwrap_or_else(|| reference.clone());
-            entry.annotations.insert(CONTAINERD_NAME.into(), name.full());
-            entry.annotations.insert(REF_NAME.into(), name.full());
-            if name != *reference {
-                entry.annotations.insert(REFERENCE.into(), reference.full());
-            }
-        }
-        if !self.graph.absent.is_empty() {
-            let mut here: Vec<String> = self
-                .graph
-                .images
-                .iter()
-                .filter(|image| image.descriptor.attests().is_none())
-                .filter_map(Image::offered)
-                .filter(|platform| !platform.is_unknown())
-                .map(ToString::to_string)
-                .filter(|text| text.parse::<Platform>().is_ok())
-                .collect();
-            here.sort();
-            here.dedup();
-            entry.annotations.insert(PLATFORMS.into(), here.join(","));
-        }
-        Ok(entry)
+    if !image.provenance.uncompressed.is_empty() {
+        let layers = image.provenance.uncompressed.keys().map(ToString::to_string);
+        note(UNCOMPRESSED, layers.collect::<Vec<_>>().join(","));
     }
-}
-
-/// Sorts images as an archive lists them, by name, and removes duplicate names. The order of the request does
-/// not matter.
-pub fn sort(images: &mut Vec<Named>) {
-    let key = |named: &Named| {
-        (
-            named.reference.as_ref().map(Reference::full),
-            named.graph.root.digest,
-        )
-    };
-    images.sort_by_key(key);
-    images.dedup_by_key(|named| key(named));
-}
-
-/// For each image the position of the first one with the same content, which may be its own. Work on content is
-/// done once, not for each name.
-pub fn firsts(images: &[Named]) -> Vec<usize> {
-    let mut known: HashMap<*const Graph, Vec<usize>> = HashMap::new();
-    let mut firsts = Vec::with_capacity(images.len());
-    for (at, named) in images.iter().enumerate() {
-        let same = known.entry(Arc::as_ptr(&named.graph)).or_default();
-        let has_same = |first: &&usize| {
-            images
-                .get(**first)
-                .is_some_and(|first| first.provenance.uncompressed == named.provenance.uncompressed)
-        };
-        let first = same.iter().find(has_same).copied();
-        firsts.push(first.unwrap_or_else(|| {
-            same.push(at);
-            at
-        }));
+    if let Some(origins) = &image.provenance.origins {
+        let json = to_json(origins)?;
+        note(PROVENANCE, String::from_utf8_lossy(&json).into_owned());
     }
-    firsts
-}
-
-/// The first image of each content.
-pub fn distinct(images: &[Named]) -> impl Iterator<Item = &Named> {
-    let firsts = firsts(images);
-    let places = images.iter().enumerate().zip(firsts);
-    places.filter_map(|((at, named), first)| (at == first).then_some(named))
+    if let Some(reference) = &image.reference {
+        let name = reference.without_digest().unwrap_or_else(|| reference.clone());
+        entry.annotations.insert(CONTAINERD_NAME.into(), name.full());
+        entry.annotations.insert(REF_NAME.into(), name.full());
+        if name != *reference {
+            entry.annotations.insert(REFERENCE.into(), reference.full());
+        }
+    } else if let Some(tag) = &image.bare_tag {
+        entry.annotations.insert(REF_NAME.into(), tag.clone());
+    }
+    if !image.graph.absent.is_empty() {
+        let mut here: Vec<String> = image
+            .graph
+            .images
+            .iter()
+            .filter(|one| one.descriptor.attests().is_none())
+            .filter_map(Image::offered)
+            .filter(|platform| !platform.is_unknown())
+            .map(ToString::to_string)
+            .filter(|text| text.parse::<Platform>().is_ok())
+            .collect();
+        here.sort();
+        here.dedup();
+        entry.annotations.insert(PLATFORMS.into(), here.join(","));
+    }
+    Ok(entry)
 }
 
 /// Whether a layout has a `manifest.json`, and of which platform.
@@ -251,7 +185,7 @@ pub enum ManifestJson<'a> {
 /// # Errors
 ///
 /// Only if serialising fails.
-pub fn index_json(images: &[Named], manifest_json: ManifestJson<'_>) -> Result<Vec<u8>> {
+pub fn index_json(images: &[NamedImage], manifest_json: ManifestJson<'_>) -> Result<Vec<u8>> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Layout {
@@ -269,7 +203,7 @@ pub fn index_json(images: &[Named], manifest_json: ManifestJson<'_>) -> Result<V
     to_json(&Layout {
         schema_version: 2,
         media_type: MediaType::OCI_INDEX,
-        manifests: images.iter().map(Named::entry).collect::<Result<_>>()?,
+        manifests: images.iter().map(index_entry).collect::<Result<_>>()?,
         annotations,
     })
 }
@@ -309,7 +243,7 @@ impl DockerImage {
 /// # Errors
 ///
 /// Only if serialising fails.
-pub fn manifest_json(images: &[Named], preferred: Option<&Platform>) -> Result<Vec<u8>> {
+pub fn manifest_json(images: &[NamedImage], preferred: Option<&Platform>) -> Result<Vec<u8>> {
     let mut list: Vec<DockerImage> = Vec::new();
     for named in images {
         let chosen = preferred.and_then(|wanted| named.graph.image_for(std::slice::from_ref(wanted)));

@@ -9,9 +9,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::format::{self, ManifestJson, Named};
+use super::format::{self, ManifestJson};
 use crate::blob::Verifier;
 use crate::error::{Error, Place, Problem, Result};
+use crate::image::named::{self, NamedImage};
 use crate::oci::{Descriptor, Digest, MAX_METADATA, Platform};
 
 /// Block size of a tar, in bytes.
@@ -58,7 +59,7 @@ struct Mention {
 }
 
 impl TarPlan {
-    /// Plans an archive of `images`, sorted by [`format::sort`]. `preferred` is the platform
+    /// Plans an archive of `images`, sorted by [`named::sort`]. `preferred` is the platform
     /// of `manifest.json` for images with several.
     ///
     /// # Errors
@@ -66,7 +67,7 @@ impl TarPlan {
     /// [`Error::Refused`] if a digest has two sizes, if bytes in a graph do not match their descriptor, or if
     /// the archive would be larger than a file can be; [`Error::Usage`] if its names exceed what readers
     /// accept.
-    pub fn new(images: &[Named], preferred: &Platform) -> Result<TarPlan> {
+    pub fn new(images: &[NamedImage], preferred: &Platform) -> Result<TarPlan> {
         let (metadata, layers): (Vec<Mention>, Vec<Mention>) =
             mentions(images)?.into_iter().partition(|blob| blob.is_metadata);
         let manifest_json = format::manifest_json(images, Some(preferred))?;
@@ -145,9 +146,9 @@ fn readable(name: &str, bytes: &[u8], images: usize) -> Result<()> {
 }
 
 /// Every blob once, by digest.
-fn mentions(images: &[Named]) -> Result<Vec<Mention>> {
+fn mentions(images: &[NamedImage]) -> Result<Vec<Mention>> {
     let mut blobs: BTreeMap<Digest, Mention> = BTreeMap::new();
-    for named in format::distinct(images) {
+    for named in named::distinct(images) {
         let graph = &named.graph;
         for (descriptor, index) in &graph.indexes {
             mention(&mut blobs, descriptor, true, Some(index.raw.clone()))?;
@@ -167,7 +168,7 @@ fn mentions(images: &[Named]) -> Result<Vec<Mention>> {
     }
     // The size that an index gives a present blob counts too, whether it was chosen by it or not.
     let sizes: HashMap<Digest, u64> = blobs.iter().map(|(d, blob)| (*d, blob.descriptor.size)).collect();
-    let indexes = format::distinct(images).flat_map(|named| &named.graph.indexes);
+    let indexes = named::distinct(images).flat_map(|named| &named.graph.indexes);
     for entry in indexes.flat_map(|(_, index)| &index.manifests) {
         if let Some(size) = sizes.get(&entry.digest) {
             same_size(entry, *size)?;

@@ -8,7 +8,7 @@ use crate::image::{Graph, Image};
 use crate::oci::{Config, Document, MediaType, PlatformSelection};
 
 /// An image of one manifest whose layers are only described.
-fn image(name: &str, layers: &[Descriptor]) -> Named {
+fn image(name: &str, layers: &[Descriptor]) -> NamedImage {
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
     let config = serde_json::json!({
         "os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids},
@@ -23,8 +23,9 @@ fn image(name: &str, layers: &[Descriptor]) -> Named {
     let Ok(Document::Manifest(manifest)) = Document::parse(&root.media_type, raw) else {
         panic!("not a manifest");
     };
-    Named {
+    NamedImage {
         reference: Some(name.parse().unwrap()),
+        bare_tag: None,
         provenance: Provenance::default(),
         graph: Arc::new(Graph {
             root: root.clone(),
@@ -49,7 +50,7 @@ fn layer(seed: u8, size: u64) -> Descriptor {
     Descriptor::new(media_type, Digest::Sha256([seed; 32]), size)
 }
 
-fn plan(images: &[Named]) -> Result<TarPlan> {
+fn plan(images: &[NamedImage]) -> Result<TarPlan> {
     TarPlan::new(images, &Platform::linux("amd64", None))
 }
 
@@ -173,10 +174,10 @@ fn the_order_asked_for_makes_no_difference() {
         image("a:1", &[layer(2, 20)]),
         image("c:1", &[]),
     ];
-    format::sort(&mut images);
+    named::sort(&mut images);
     let first = plan(&images).unwrap();
     images.reverse();
-    format::sort(&mut images);
+    named::sort(&mut images);
     let second = plan(&images).unwrap();
     assert_eq!(read_back(&first), read_back(&second));
     assert_eq!(first.digest(), second.digest());
@@ -186,7 +187,7 @@ fn the_order_asked_for_makes_no_difference() {
 
 #[test]
 fn refuses_what_cannot_be_right() {
-    let code = |images: &[Named]| match plan(images) {
+    let code = |images: &[NamedImage]| match plan(images) {
         Err(Error::Refused(finding)) => finding.problem.code(),
         other => panic!("{other:?}"),
     };
@@ -230,8 +231,9 @@ fn refuses_what_cannot_be_right() {
     .unwrap();
     let reference = named.reference.clone();
     assert_eq!(
-        code(&[Named {
+        code(&[NamedImage {
             reference,
+            bare_tag: None,
             graph: Arc::new(graph),
             provenance: Provenance::default()
         }]),
@@ -242,12 +244,13 @@ fn refuses_what_cannot_be_right() {
 #[test]
 fn names_that_no_reader_would_read_are_not_written() {
     let one = image("a:1", &[]);
-    let named = |number: usize| Named {
+    let named = |number: usize| NamedImage {
         reference: Some(format!("a:{number}").parse().unwrap()),
+        bare_tag: None,
         ..one.clone()
     };
     let plan = |images: usize| {
-        let images: Vec<Named> = (0..images).map(named).collect();
+        let images: Vec<NamedImage> = (0..images).map(named).collect();
         TarPlan::new(&images, &Platform::host()).map(drop)
     };
     assert!(plan(10_000).is_ok());

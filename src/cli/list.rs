@@ -6,9 +6,10 @@ use std::rc::Rc;
 use clap::Args;
 use sealift::Result;
 use sealift::archive::Graphs;
-use sealift::archive::format::{self, Entry, Named};
+use sealift::archive::format::Entry;
 use sealift::archive::layout::Layout;
 use sealift::image::Graph;
+use sealift::image::named::{self, NamedImage};
 use sealift::image::provenance::{Evidence, LayerOrigin, Origins, Provenance};
 use sealift::oci::{Digest, Platform, Reference};
 
@@ -277,15 +278,16 @@ fn images(layout: &dyn Layout) -> Result<Vec<Listed>> {
     let mut images = Vec::new();
     for entry in layout.entries() {
         let graph = graphs.of(entry)?;
-        images.push(Named {
+        images.push(NamedImage {
             reference: entry.reference.clone(),
+            bare_tag: entry.bare_tag.clone(),
             provenance: layout.provenance(entry, &graph),
             graph,
         });
     }
     // Several names of one image share the result.
     let mut measured: HashMap<usize, Measured> = HashMap::new();
-    let firsts = format::firsts(&images);
+    let firsts = named::firsts(&images);
     let entries = layout.entries().iter().zip(images).zip(firsts);
     Ok(entries
         .map(|((entry, image), first)| {
@@ -310,7 +312,7 @@ struct Measured {
 }
 
 impl Measured {
-    fn of(image: &Named, layout: &dyn Layout) -> Measured {
+    fn of(image: &NamedImage, layout: &dyn Layout) -> Measured {
         let runnable = image.graph.runnable();
         let mut platforms: Vec<Platform> = runnable.filter_map(|image| image.platform().cloned()).collect();
         platforms.sort_by_cached_key(ToString::to_string);

@@ -63,7 +63,7 @@ impl<'l, 'a> ImageToLoad<'l, 'a> {
     pub fn new(planned: &'l PlannedImage, candidates: &'l Candidates<'a>) -> Result<ImageToLoad<'l, 'a>> {
         let candidate = candidates.images.get(planned.candidate);
         let found = candidate.and_then(|candidate| {
-            let mut images = candidate.graph.runnable();
+            let mut images = candidate.image.graph.runnable();
             Some((
                 candidate,
                 images.find(|image| planned.manifests.contains(&image.descriptor.digest))?,
@@ -124,7 +124,7 @@ pub fn upload(images: &[ImageToLoad<'_, '_>], accepts: &Accepts) -> Result<Vec<U
             }
         };
         if accepts.store == Store::Containerd {
-            for (descriptor, _) in &candidate.graph.indexes {
+            for (descriptor, _) in &candidate.image.graph.indexes {
                 add(descriptor.digest, descriptor.size, Form::Document);
             }
             add(image.descriptor.digest, image.descriptor.size, Form::Document);
@@ -135,7 +135,7 @@ pub fn upload(images: &[ImageToLoad<'_, '_>], accepts: &Accepts) -> Result<Vec<U
             if accepts.chains.contains(&chain) {
                 continue;
             }
-            let here = candidate.provenance.layer(layer);
+            let here = candidate.image.provenance.layer(layer);
             if is_decompressed(here, accepts) {
                 add(
                     diff_id,

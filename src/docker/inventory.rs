@@ -135,8 +135,8 @@ fn look_at_layers(
     };
     let known = images::Known::of(images);
     let is_there = |candidate: &Candidate<'_>| {
-        let root = known.get(&candidate.graph.root.digest);
-        root.is_some_and(|known| candidate.graph.runnable().any(|image| known.has(image)))
+        let root = known.get(&candidate.image.graph.root.digest);
+        root.is_some_and(|known| candidate.image.graph.runnable().any(|image| known.has(image)))
     };
     if wanted.images.iter().all(is_there) {
         return Ok(());
@@ -145,8 +145,8 @@ fn look_at_layers(
         .images
         .iter()
         .flat_map(|candidate| match store {
-            Store::Containerd => vec![candidate.graph.root.digest],
-            Store::Classic => candidate.graph.runnable().map(Image::id).collect(),
+            Store::Containerd => vec![candidate.image.graph.root.digest],
+            Store::Classic => candidate.image.graph.runnable().map(Image::id).collect(),
         })
         .map(|id| id.to_string())
         .collect();
@@ -162,8 +162,8 @@ fn look_at_layers(
         })
     };
     let is_there = |candidate: &Candidate<'_>| {
-        candidate.graph.runnable().any(|image| match store {
-            Store::Containerd => has_layers(&candidate.graph.root.digest, image),
+        candidate.image.graph.runnable().any(|image| match store {
+            Store::Containerd => has_layers(&candidate.image.graph.root.digest, image),
             Store::Classic => has_layers(&image.id(), image),
         })
     };

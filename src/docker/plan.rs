@@ -88,7 +88,7 @@ fn chosen<'o>(
     platform: Option<&Platform>,
     inventory: &Inventory,
 ) -> Option<&'o Image> {
-    let graph = &candidate.graph;
+    let graph = &candidate.image.graph;
     match platform {
         Some(platform) => graph.image_for(std::slice::from_ref(platform)),
         None if graph.indexes.is_empty() => graph.runnable().next(),
@@ -107,7 +107,7 @@ fn planned(
 ) -> PlannedImage {
     let same = substitutes::same(candidate, image, &name, inventory);
     let root = same.and_then(|known| known.id.parse().ok());
-    let root = root.unwrap_or(candidate.graph.root.digest);
+    let root = root.unwrap_or(candidate.image.graph.root.digest);
     // The containerd store names images by their manifests.
     let id = match inventory.store {
         Store::Classic => image.id(),
@@ -220,7 +220,7 @@ fn digest_status(
     let unavailable = |obstacle: Obstacle| DigestStatus::Unavailable {
         obstacles: vec![obstacle],
     };
-    let is_substitute = candidate.provenance.substitute.is_some();
+    let is_substitute = candidate.image.provenance.substitute.is_some();
     if inventory.store == Store::Containerd && is_substitute {
         return unavailable(Obstacle::new(
             format!(
@@ -234,7 +234,7 @@ fn digest_status(
     }
     let unfit = match is_substitute {
         true => Some("shows no digest that was recorded without its manifest"),
-        false => platforms::unpulled(&candidate.graph, image, inventory.api),
+        false => platforms::unpulled(&candidate.image.graph, image, inventory.api),
     };
     match inventory.store {
         Store::Containerd => DigestStatus::Native,

@@ -142,7 +142,7 @@ fn zstd_goes_out_as_the_engine_reads_it() {
 #[test]
 fn what_is_there_is_not_sent_and_what_is_named_is_not_named() {
     let app = candidate(Some("app:1"), &["a"], AMD64);
-    let (root, image) = (app.graph.root.digest, app.graph.images[0].clone());
+    let (root, image) = (app.image.graph.root.digest, app.image.graph.images[0].clone());
     for store in [Store::Classic, Store::Containerd] {
         let id = if store == Store::Classic { image.id() } else { root };
         let mut known = held(id, &["a"]);
@@ -259,7 +259,7 @@ fn a_digest_that_names_another_image_is_not_promised() {
 #[test]
 fn an_image_that_is_completed_is_not_moved() {
     let wanted = || vec![candidate(Some("app:1"), &["a"], AMD64)];
-    let mut partial = held(wanted()[0].graph.root.digest, &[]);
+    let mut partial = held(wanted()[0].image.graph.root.digest, &[]);
     partial.tags = vec!["app:1".into()];
     let inventory = inventory(Store::Containerd, vec![partial]);
     let plan = planned(wanted(), &LoadOptions::default(), &inventory).unwrap();
@@ -311,7 +311,7 @@ fn every_way_is_planned_with_its_steps() {
 
 #[test]
 fn a_digest_in_the_name_leaves_the_tag_alone() {
-    let digest = candidate(None, &["a"], AMD64).graph.root.digest;
+    let digest = candidate(None, &["a"], AMD64).image.graph.root.digest;
     let name = format!("app:1@{digest}");
     let inventory = inventory(Store::Classic, Vec::new());
     let plan = planned(

@@ -11,7 +11,7 @@ use crate::oci::{Descriptor, Digest, MediaType};
 /// An image of which these layers are here only uncompressed.
 fn uncompressed(name: &str, layers: &[&str], only: &[&str]) -> Candidate<'static> {
     let mut candidate = candidate(Some(name), layers, AMD64);
-    candidate.provenance.uncompressed = only
+    candidate.image.provenance.uncompressed = only
         .iter()
         .map(|layer| {
             let tar = Descriptor::new(MediaType::new(MediaType::OCI_LAYER), diff_id(layer), 1000);
@@ -23,7 +23,7 @@ fn uncompressed(name: &str, layers: &[&str], only: &[&str]) -> Candidate<'static
 
 fn substitute(name: &str, recorded: Option<Digest>) -> Candidate<'static> {
     let mut candidate = candidate(Some(name), &["a"], AMD64);
-    candidate.provenance.substitute = Some(Substitute { recorded });
+    candidate.image.provenance.substitute = Some(Substitute { recorded });
     candidate
 }
 
@@ -59,7 +59,7 @@ fn a_containerd_store_refuses_them_by_name_with_the_reason() {
         let reason = || LayerOrigin::Uncompressed {
             reason: "no known encoder\u{1b} gives it".into(),
         };
-        app.provenance.origins = Some(Origins {
+        app.image.provenance.origins = Some(Origins {
             manifest: ManifestOrigin::Registry,
             layers: [(stored("a"), reason()), (stored("b"), reason())].into(),
         });
@@ -100,7 +100,10 @@ fn a_containerd_store_refuses_them_by_name_with_the_reason() {
 #[test]
 fn what_the_containerd_store_has_needs_no_layers() {
     let app = uncompressed("app:1", &["a"], &["a"]);
-    let (root, manifest) = (app.graph.root.digest, app.graph.images[0].descriptor.digest);
+    let (root, manifest) = (
+        app.image.graph.root.digest,
+        app.image.graph.images[0].descriptor.digest,
+    );
     let mut known = held(root, &["a"]);
     known.manifests = vec![manifest];
     let there = inventory(Store::Containerd, vec![known]);
@@ -114,13 +117,13 @@ fn a_substitute_without_a_digest_goes_by_its_tag() {
     let reason = "it was built there and never pushed";
     for store in [Store::Classic, Store::Containerd] {
         let mut app = substitute("app:1", None);
-        app.provenance.origins = Some(Origins {
+        app.image.provenance.origins = Some(Origins {
             manifest: ManifestOrigin::Substitute {
                 reason: reason.into(),
             },
             layers: Default::default(),
         });
-        let own = app.graph.root.digest;
+        let own = app.image.graph.root.digest;
         let there = inventory(store, Vec::new());
         let plan = planned(vec![app], &LoadOptions::default(), &there).unwrap();
         let image = &plan.images[0];
@@ -236,10 +239,10 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
 fn a_digest_that_only_its_manifest_has_is_attached_on_request_and_live() {
     let app = || {
         let mut app = candidate(Some("app:1"), &["a"], AMD64);
-        app.provenance.is_unproven = true;
+        app.image.provenance.is_unproven = true;
         vec![app]
     };
-    let own = app()[0].graph.root.digest;
+    let own = app()[0].image.graph.root.digest;
     let trusting = Rules {
         trust_recorded: true,
         ..Rules::default()
@@ -268,7 +271,7 @@ fn a_digest_that_only_its_manifest_has_is_attached_on_request_and_live() {
     let containerd = inventory(Store::Containerd, Vec::new());
     for name in ["app:1".to_string(), format!("app@{own}")] {
         let mut app = app();
-        app[0].reference = Some(name.parse().unwrap());
+        app[0].image.reference = Some(name.parse().unwrap());
         let plan = planned(app, &LoadOptions::default(), &containerd).unwrap();
         assert_eq!(
             (&plan.images[0].digest_status, plan.exit_code()),
@@ -288,7 +291,7 @@ fn further_digests_of_an_image_cost_nothing_and_stop_nothing() {
     let name = format!("app@{recorded}");
     let same = |layers: &[&str]| {
         let mut same = candidate(Some(&name), layers, AMD64);
-        same.provenance.substitute = Some(Substitute {
+        same.image.provenance.substitute = Some(Substitute {
             recorded: Some(recorded),
         });
         same

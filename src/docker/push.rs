@@ -40,16 +40,16 @@ pub fn obstacles(
         image,
         ..
     } = to_load;
-    if let Some(substitute) = candidate.provenance.substitute {
+    if let Some(substitute) = candidate.image.provenance.substitute {
         return substitute.recorded.map(|digest| vec![unproven(&digest)]);
     }
     let Some(files) = files else {
         // A containerd store has the blobs themselves, so nothing needs to be recorded. What it lacks of an index, it
         // cannot push.
-        return Some(partial(&candidate.graph, image).into_iter().collect());
+        return Some(partial(&candidate.image.graph, image).into_iter().collect());
     };
     // The origin has the blobs, and may be the registry of the push.
-    let origin = candidate.reference.as_ref().map(Reference::repository);
+    let origin = candidate.image.reference.as_ref().map(Reference::repository);
     let name = planned.name.repository();
     let repositories: Vec<&Repository> = origin
         .into_iter()
@@ -58,7 +58,7 @@ pub fn obstacles(
         .collect();
     let recorded =
         files.and_then(|files| remember(files, &repositories, image).map_err(|error| obstacle(&error)));
-    let differs = differs(&candidate.graph, image);
+    let differs = differs(&candidate.image.graph, image);
     Some(recorded.err().into_iter().chain(differs).collect())
 }
 

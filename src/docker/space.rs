@@ -95,7 +95,7 @@ pub fn unpacked(images: &[ImageToLoad<'_, '_>], accepts: &Accepts) -> u64 {
             if accepts.chains.contains(&chain) || !seen.insert(chain) {
                 continue;
             }
-            let here = candidate.provenance.layer(layer);
+            let here = candidate.image.provenance.layer(layer);
             let size = match here.media_type.kind() {
                 Kind::Layer(Compression::None) => here.size,
                 // A layer that was not counted takes at least its compressed size.

@@ -91,7 +91,7 @@ impl StoppedStore {
         let is_wanted = |image: &&Image| {
             platform.is_none_or(|wanted| image.offered().is_some_and(|offered| wanted.matches(offered)))
         };
-        for image in candidate.graph.runnable().filter(is_wanted) {
+        for image in candidate.image.graph.runnable().filter(is_wanted) {
             if self.has(image)? {
                 return Ok(Some(image));
             }
@@ -156,7 +156,7 @@ impl Target for StoppedStore {
                 None => missing.push(candidate),
             }
         }
-        let is_image = |candidate: &&&Candidate<'_>| candidate.graph.artifact_type().is_none();
+        let is_image = |candidate: &&&Candidate<'_>| candidate.image.graph.artifact_type().is_none();
         if !missing.is_empty() && !options.keep_going {
             let names: Vec<String> = missing.iter().map(|candidate| candidate.label()).collect();
             let mut hints: Vec<String> = missing
@@ -227,7 +227,7 @@ impl StoppedStore {
             let planned = image.planned;
             let is_shown = !matches!(planned.digest_status, DigestStatus::Unavailable { .. });
             let digest = planned.digest.filter(|_| is_shown)?;
-            Some((digest, &*image.candidate.graph, image.image.id()))
+            Some((digest, &*image.candidate.image.graph, image.image.id()))
         });
         let kept = LockedManifests::keep_all(&self.files, named, progress);
         let mut repositories = self.files.repositories()?;
@@ -291,7 +291,7 @@ fn planned(
     PlannedImage {
         candidate: at,
         digest,
-        root: candidate.graph.root.digest,
+        root: candidate.image.graph.root.digest,
         manifests: vec![image.descriptor.digest],
         image_id: Some(image.id()),
         platforms: image.offered().cloned().unwrap_or_else(Platform::host).into(),

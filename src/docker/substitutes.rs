@@ -28,7 +28,7 @@ pub fn look_at_configs(
     if !candidates
         .images
         .iter()
-        .any(|candidate| candidate.provenance.substitute.is_some())
+        .any(|candidate| candidate.image.provenance.substitute.is_some())
     {
         return;
     }
@@ -79,7 +79,7 @@ pub fn same<'i>(
     name: &Reference,
     inventory: &'i Inventory,
 ) -> Option<&'i EngineImage> {
-    let substitute = candidate.provenance.substitute?;
+    let substitute = candidate.image.provenance.substitute?;
     if inventory.store != Store::Containerd {
         return None;
     }

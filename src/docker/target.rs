@@ -239,7 +239,7 @@ impl Load<'_, '_> {
             }
             (Store::Containerd, None) => {
                 let name = Reference::digested(planned.name.repository(), planned.root);
-                let view = upload::containerd_name(&to_load.candidate.graph.root, &name)?;
+                let view = upload::containerd_name(&to_load.candidate.image.graph.root, &name)?;
                 self.load(&format!("name {name}"), &view, &[])?;
                 self.forget_nameless(planned.root)?;
                 Ok(view.size())
@@ -307,7 +307,11 @@ impl Load<'_, '_> {
             } = to_load;
             let is_shown =
                 planned.digest_status == DigestStatus::Present && planned.evidence == Evidence::Verified;
-            Some((planned.digest.filter(|_| is_shown)?, &candidate.graph, *image))
+            Some((
+                planned.digest.filter(|_| is_shown)?,
+                &candidate.image.graph,
+                *image,
+            ))
         });
         let mut shown: Vec<_> = shown.collect();
         if self.accepts.store != Store::Classic || shown.is_empty() {
@@ -422,13 +426,13 @@ fn wanted_of<'l>(to_load: &ImageToLoad<'l, '_>) -> Option<Wanted<'l>> {
         image,
         ..
     } = to_load;
-    let is_indexed = !candidate.graph.indexes.is_empty();
+    let is_indexed = !candidate.image.graph.indexes.is_empty();
     Some(attach::Wanted {
         platform: image.descriptor.platform.as_ref().filter(|_| is_indexed),
         repository: planned.name.repository().clone(),
         digest: planned.digest?,
         image_id: image.id(),
-        graph: &candidate.graph,
+        graph: &candidate.image.graph,
     })
 }
 

@@ -16,7 +16,7 @@ pub(super) fn obstructed(
     image: &Image,
     store: Store,
 ) -> Option<Obstacle> {
-    let is_nameless = candidate.provenance.substitute.is_some() && planned.tag.is_none();
+    let is_nameless = candidate.image.provenance.substitute.is_some() && planned.tag.is_none();
     let rename = || format!("give it one with --rename {}=NAME:TAG", planned.name.familiar());
     if store == Store::Classic {
         let is_unavailable = matches!(planned.digest_status, DigestStatus::Unavailable { .. });
@@ -45,7 +45,7 @@ pub(super) fn recorded(
     rules: Rules,
 ) -> Option<Obstacle> {
     if !rules.trust_recorded {
-        let reason = match candidate.provenance.is_unproven {
+        let reason = match candidate.image.provenance.is_unproven {
             true => format!(
                 "nothing proves that a registry has {digest}: the tool that made the archive may have written its manifest"
             ),
@@ -78,11 +78,12 @@ pub(super) fn uncompressed(
     };
     let is_had = |candidate: &Candidate<'_>| {
         candidate
+            .image
             .reference
             .as_ref()
             .is_some_and(|name| name.tag().is_none())
-            && candidate.provenance.substitute.is_some()
-            && candidate.graph.runnable().any(gets)
+            && candidate.image.provenance.substitute.is_some()
+            && candidate.image.graph.runnable().any(gets)
     };
     let (skipped, refused): (Vec<_>, Vec<_>) = refused
         .into_iter()

@@ -26,8 +26,8 @@ pub fn content(images: &[ImageToLoad<'_, '_>], upload: &[UploadBlob], accepts: &
             continue;
         };
         let stored = |digest: &Digest| {
-            let blobs = candidate.graph.blobs().into_iter();
-            let mut here = blobs.map(|blob| candidate.provenance.layer(&blob).clone());
+            let blobs = candidate.image.graph.blobs().into_iter();
+            let mut here = blobs.map(|blob| candidate.image.provenance.layer(&blob).clone());
             here.find(|blob| blob.digest == *digest)
         };
         match piece.form {
@@ -48,7 +48,9 @@ pub fn content(images: &[ImageToLoad<'_, '_>], upload: &[UploadBlob], accepts: &
     match accepts.store {
         Store::Containerd => {
             items.extend(layout(
-                missing.map(|image| image.candidate.graph.root.bare()).collect(),
+                missing
+                    .map(|image| image.candidate.image.graph.root.bare())
+                    .collect(),
             )?);
         }
         Store::Classic => {
@@ -90,7 +92,7 @@ fn docker_image(to_load: &ImageToLoad<'_, '_>, accepts: &Accepts) -> DockerImage
     let mut entry = DockerImage::new(to_load.image, |layer| layer);
     entry.layers = layers(to_load.image)
         .map(|(layer, diff_id, _)| {
-            let here = to_load.candidate.provenance.layer(layer);
+            let here = to_load.candidate.image.provenance.layer(layer);
             blob_path(if is_decompressed(here, accepts) {
                 &diff_id
             } else {

@@ -4,6 +4,7 @@
 //! - `choice`: which image of an index an engine chooses
 //! - [`documents`]: manifests, indexes and configs, parsed and kept once
 //! - [`graph`]: a descriptor and everything below it
+//! - [`named`]: an image with its name and its provenance
 //! - [`names`]: lists of names in messages
 //! - [`provenance`]: the evidence for a digest, and where the parts of an image came from
 //! - [`rename`], [`selector`]: selecting and renaming images
@@ -12,6 +13,7 @@ pub mod asked;
 pub(crate) mod choice;
 pub mod documents;
 pub mod graph;
+pub mod named;
 pub mod names;
 pub mod provenance;
 pub mod rename;
@@ -21,3 +23,4 @@ mod testing;
 
 pub use documents::{Documents, Parsed};
 pub use graph::{Graph, Image};
+pub use named::NamedImage;

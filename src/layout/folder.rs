@@ -14,11 +14,12 @@ use super::blobs::{self, Copier};
 use super::images::{self, Chosen};
 use super::index::{self, LayoutIndex};
 use super::{is_private, refuse_inputs};
-use crate::archive::format::{self, Named};
+use crate::archive::format;
 use crate::archive::writer::{self, Workplace, medium};
 use crate::blob::Verifier;
 use crate::dir::{self, Dir, Located};
 use crate::error::{Error, Result};
+use crate::image::NamedImage;
 use crate::interrupt::{Guard, Interrupt};
 use crate::load::{Candidates, Change, DiskSpace, Form, LoadOptions, Plan, Report, Target, UploadBlob};
 use crate::oci::{Descriptor, Digest, MAX_METADATA, MediaType, Reference};
@@ -216,7 +217,7 @@ impl Target for FolderTarget {
 }
 
 /// What becomes of an image's name in a layout, which may have no `index.json` yet.
-fn change(known: Option<&LayoutIndex>, named: &Named) -> Change {
+fn change(known: Option<&LayoutIndex>, named: &NamedImage) -> Change {
     known.map_or(Change::New, |known| {
         known.change(named.reference.as_ref(), &named.graph.root.digest)
     })
@@ -228,8 +229,8 @@ fn sizes(dir: &Dir, wanted: &Candidates<'_>) -> HashMap<Digest, u64> {
     let mut folders: HashMap<&str, Option<Dir>> = HashMap::new();
     let mut seen: HashSet<Digest> = HashSet::new();
     for candidate in &wanted.images {
-        for blob in candidate.graph.blobs() {
-            let digest = candidate.provenance.layer(&blob).digest;
+        for blob in candidate.image.graph.blobs() {
+            let digest = candidate.image.provenance.layer(&blob).digest;
             if !seen.insert(digest) {
                 continue;
             }

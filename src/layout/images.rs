@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::archive::format::{self, Named};
 use crate::error::{Error, Result};
+use crate::image::named::{self, NamedImage};
 use crate::image::provenance::Provenance;
 use crate::image::{Graph, Image};
 use crate::load::{
@@ -18,7 +18,7 @@ pub struct Chosen {
     /// The position of its candidate.
     pub candidate: usize,
     /// The image, with the name that it gets.
-    pub named: Named,
+    pub named: NamedImage,
 }
 
 /// Chooses images by the options. Those that cannot be had are noted in the plan as skipped.
@@ -44,7 +44,7 @@ pub fn choose(candidates: &Candidates<'_>, options: &LoadOptions, plan: &mut Pla
             unmatched.push(candidate);
             continue;
         };
-        if known.insert((reference.clone(), candidate.graph.root.digest)) {
+        if known.insert((reference.clone(), candidate.image.graph.root.digest)) {
             chosen.push(graphs.chosen(at, reference, &manifests)?);
         }
     }
@@ -73,9 +73,9 @@ fn of_root<'c, 'a>(
     candidate: &Candidate<'_>,
     candidates: &'c Candidates<'a>,
 ) -> impl Iterator<Item = &'c Candidate<'a>> {
-    let root = candidate.graph.root.digest;
+    let root = candidate.image.graph.root.digest;
     let images = candidates.images.iter();
-    images.filter(move |other| other.graph.root.digest == root)
+    images.filter(move |other| other.image.graph.root.digest == root)
 }
 
 /// The manifests of an image for these platforms, in all archives; `None` if there is none for one of them. Without
@@ -85,7 +85,7 @@ fn manifests(
     candidates: &Candidates<'_>,
     platforms: &[Platform],
 ) -> Option<Vec<Digest>> {
-    let images = || of_root(candidate, candidates).flat_map(|candidate| candidate.graph.runnable());
+    let images = || of_root(candidate, candidates).flat_map(|candidate| candidate.image.graph.runnable());
     if images().next().is_none() {
         return Some(Vec::new());
     }
@@ -134,7 +134,7 @@ impl<'c, 'a> Graphs<'c, 'a> {
             message: "the plan was made of other images".into(),
             hint: None,
         })?;
-        let key = (found.graph.root.digest, manifests.to_vec());
+        let key = (found.image.graph.root.digest, manifests.to_vec());
         let graph = match self.known.get(&key) {
             Some(graph) => Arc::clone(graph),
             None => {
@@ -143,7 +143,8 @@ impl<'c, 'a> Graphs<'c, 'a> {
                 graph
             }
         };
-        let named = Named {
+        let named = NamedImage {
+            bare_tag: found.image.bare_tag.clone().filter(|_| reference.is_none()),
             reference,
             provenance: provenance(found, self.candidates, &graph),
             graph,
@@ -154,17 +155,17 @@ impl<'c, 'a> Graphs<'c, 'a> {
 
 /// All that the archives have of a candidate's image with these manifests.
 fn graph(candidate: &Candidate<'_>, candidates: &Candidates<'_>, manifests: &[Digest]) -> Result<Arc<Graph>> {
-    let is_whole = candidate.graph.runnable().count() == manifests.len();
+    let is_whole = candidate.image.graph.runnable().count() == manifests.len();
     if manifests.is_empty() || is_whole && of_root(candidate, candidates).count() == 1 {
-        return Ok(Arc::clone(&candidate.graph));
+        return Ok(Arc::clone(&candidate.image.graph));
     }
-    let all_images = of_root(candidate, candidates).flat_map(|candidate| candidate.graph.runnable());
+    let all_images = of_root(candidate, candidates).flat_map(|candidate| candidate.image.graph.runnable());
     let is_all = all_images
         .map(|image| image.descriptor.digest)
         .all(|digest| manifests.contains(&digest));
     let subjects: HashSet<String> = manifests.iter().map(ToString::to_string).collect();
     let mut documents: HashMap<Digest, Arc<[u8]>> = HashMap::new();
-    for graph in of_root(candidate, candidates).map(|candidate| &candidate.graph) {
+    for graph in of_root(candidate, candidates).map(|candidate| &candidate.image.graph) {
         for (descriptor, index) in &graph.indexes {
             documents.insert(descriptor.digest, Arc::clone(&index.raw));
         }
@@ -182,7 +183,7 @@ fn graph(candidate: &Candidate<'_>, candidates: &Candidates<'_>, manifests: &[Di
             }
         }
     }
-    let root = &candidate.graph.root;
+    let root = &candidate.image.graph.root;
     let graph = Graph::walk(root, &PlatformSelection::Present, &mut |descriptor| {
         Ok(documents.get(&descriptor.digest).map(|bytes| bytes.to_vec()))
     })?;
@@ -193,12 +194,12 @@ fn graph(candidate: &Candidate<'_>, candidates: &Candidates<'_>, manifests: &[Di
 fn provenance(candidate: &Candidate<'_>, candidates: &Candidates<'_>, graph: &Graph) -> Provenance {
     let layers = graph.images.iter().flat_map(|image| &image.manifest.layers);
     let layers: HashSet<Digest> = layers.map(|layer| layer.digest).collect();
-    let mut provenance = candidate.provenance.clone();
+    let mut provenance = candidate.image.provenance.clone();
     for other in of_root(candidate, candidates) {
         provenance
             .uncompressed
-            .extend(other.provenance.uncompressed.clone());
-        if let (Some(origins), Some(others)) = (&mut provenance.origins, &other.provenance.origins) {
+            .extend(other.image.provenance.uncompressed.clone());
+        if let (Some(origins), Some(others)) = (&mut provenance.origins, &other.image.provenance.origins) {
             for (layer, origin) in &others.layers {
                 origins.layers.entry(*layer).or_insert_with(|| origin.clone());
             }
@@ -212,9 +213,9 @@ fn provenance(candidate: &Candidate<'_>, candidates: &Candidates<'_>, graph: &Gr
 }
 
 /// The images as a layout lists them.
-pub fn listed(chosen: &[Chosen]) -> Vec<Named> {
-    let mut images: Vec<Named> = chosen.iter().map(|image| image.named.clone()).collect();
-    format::sort(&mut images);
+pub fn listed(chosen: &[Chosen]) -> Vec<NamedImage> {
+    let mut images: Vec<NamedImage> = chosen.iter().map(|image| image.named.clone()).collect();
+    named::sort(&mut images);
     images
 }
 
@@ -222,7 +223,7 @@ pub fn listed(chosen: &[Chosen]) -> Vec<Named> {
 pub fn planned(
     chosen: &[Chosen],
     candidates: &Candidates<'_>,
-    state: impl Fn(&Named) -> (Change, bool),
+    state: impl Fn(&NamedImage) -> (Change, bool),
 ) -> Vec<PlannedImage> {
     let images = chosen.iter().filter_map(|image| {
         let candidate = candidates.images.get(image.candidate)?;

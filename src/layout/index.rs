@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::archive::format::{self, Entry, FORMAT, MANIFEST_JSON, ManifestJson, Named, PLATFORMS, PREFERRED};
+use crate::archive::format::{self, Entry, FORMAT, MANIFEST_JSON, ManifestJson, PLATFORMS, PREFERRED};
 use crate::error::{Error, Place, Problem, Result};
+use crate::image::NamedImage;
 use crate::image::provenance::Evidence;
 use crate::load::Change;
 use crate::oci::{Digest, MAX_METADATA, Reference};
@@ -63,7 +64,7 @@ impl LayoutIndex {
     /// # Errors
     ///
     /// [`Error::Usage`] if it would be larger than what is read.
-    pub fn with(&self, label: &str, images: &[Named]) -> Result<Vec<u8>> {
+    pub fn with(&self, label: &str, images: &[NamedImage]) -> Result<Vec<u8>> {
         let malformed = |reason: String| {
             let place = Place::default().within(label).entry(format::INDEX);
             Error::refused(place, Problem::Json { reason })
@@ -118,7 +119,7 @@ impl LayoutIndex {
 /// # Errors
 ///
 /// As [`LayoutIndex::with`].
-pub fn new(label: &str, images: &[Named]) -> Result<Vec<u8>> {
+pub fn new(label: &str, images: &[NamedImage]) -> Result<Vec<u8>> {
     check_size(label, format::index_json(images, ManifestJson::Absent)?)
 }
 
@@ -148,7 +149,7 @@ fn is_named(entry: &Entry, name: &Reference) -> bool {
 }
 
 /// Whether an entry has the name that an image gets; for an image without a name, whether it is the same and has none.
-fn is_replaced_by(entry: &Entry, image: &Named) -> bool {
+fn is_replaced_by(entry: &Entry, image: &NamedImage) -> bool {
     match &image.reference {
         Some(name) => is_named(entry, name),
         None => {
@@ -158,8 +159,8 @@ fn is_replaced_by(entry: &Entry, image: &Named) -> bool {
     }
 }
 
-fn value(image: &Named) -> Result<Value> {
-    let bytes = format::to_json(&image.entry()?)?;
+fn value(image: &NamedImage) -> Result<Value> {
+    let bytes = format::to_json(&format::index_entry(image)?)?;
     serde_json::from_slice(&bytes).map_err(|error| {
         let reason = error.to_string();
         Error::refused(Place::default(), Problem::Json { reason })
@@ -167,7 +168,7 @@ fn value(image: &Named) -> Result<Value> {
 }
 
 /// The entry of an image in the place of one that is there.
-fn replaced(known: &Entry, old: Option<Value>, image: &Named) -> Result<Value> {
+fn replaced(known: &Entry, old: Option<Value>, image: &NamedImage) -> Result<Value> {
     let mut fresh = value(image)?;
     let Some(old) = old.filter(|_| known.descriptor.digest == image.graph.root.digest) else {
         return Ok(fresh);

@@ -1,15 +1,16 @@
 //! The candidates for a target: the images of verified archives.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Evidence, Obstacle};
+use crate::archive::format::Entry;
 use crate::archive::layout::Layout;
 use crate::archive::{Graphs, verify};
 use crate::error::{Error, Result};
-use crate::image::provenance::{LayerOrigin, ManifestOrigin, Provenance};
+use crate::image::provenance::{LayerOrigin, ManifestOrigin};
 use crate::image::selector::Identity;
-use crate::image::{Graph, Image};
+use crate::image::{Graph, Image, NamedImage};
 use crate::oci::{Descriptor, Digest, Reference};
 
 /// Most reasons for layers that are listed; each layer may have its own.
@@ -19,12 +20,8 @@ const MAX_REASONS: usize = 3;
 pub struct Candidate<'a> {
     /// The archive with its blobs.
     pub layout: &'a dyn Layout,
-    /// Its name in the archive.
-    pub reference: Option<Reference>,
-    /// The image and everything below it.
-    pub graph: Arc<Graph>,
-    /// Its provenance, according to the archive.
-    pub provenance: Provenance,
+    /// The image, named as in the archive.
+    pub image: NamedImage,
     /// Uncompressed bytes of layers by their diff ids, as far as they were counted, for the whole archive.
     pub layer_sizes: Arc<BTreeMap<Digest, u64>>,
 }
@@ -37,7 +34,7 @@ impl Candidate<'_> {
 
     /// Its digest: that of its manifest or index, or the recorded one; `None` if not known.
     pub fn digest(&self) -> Option<Digest> {
-        self.provenance.digest(self.graph.root.digest)
+        self.image.digest()
     }
 
     /// A digest that selects it.
@@ -47,12 +44,7 @@ impl Candidate<'_> {
 
     /// What selects and renames it.
     pub fn identity(&self) -> Identity<'_> {
-        Identity {
-            reference: self.reference.as_ref(),
-            digest: self.digest(),
-            root: self.graph.root.digest,
-            image_ids: self.graph.runnable().map(Image::id).collect(),
-        }
+        self.image.identity()
     }
 
     /// Refuses a name that pins another digest than the image's.
@@ -75,12 +67,12 @@ impl Candidate<'_> {
 
     /// The evidence for its digest.
     pub fn evidence(&self) -> Evidence {
-        self.provenance.evidence()
+        self.image.evidence()
     }
 
     /// Why it has no digest, as far as the archive says.
     pub fn no_digest(&self) -> String {
-        match self.provenance.origins.as_ref().map(|said| &said.manifest) {
+        match self.image.provenance.origins.as_ref().map(|said| &said.manifest) {
             Some(ManifestOrigin::Substitute { reason }) => reason.clone(),
             _ => "where it was saved from it had none".into(),
         }
@@ -91,7 +83,7 @@ impl Candidate<'_> {
         let layers = &image.manifest.layers;
         let uncompressed = || {
             let digests = layers.iter().map(|layer| &layer.digest);
-            digests.filter(|digest| self.provenance.uncompressed.contains_key(digest))
+            digests.filter(|digest| self.image.provenance.uncompressed.contains_key(digest))
         };
         let count = uncompressed().count();
         if count == 0 {
@@ -99,7 +91,7 @@ impl Candidate<'_> {
         }
         let mut reasons: Vec<&str> = uncompressed()
             .filter_map(
-                |digest| match self.provenance.origins.as_ref()?.layers.get(digest)? {
+                |digest| match self.image.provenance.origins.as_ref()?.layers.get(digest)? {
                     LayerOrigin::Uncompressed { reason } => Some(reason.as_str()),
                     _ => None,
                 },
@@ -176,15 +168,14 @@ impl<'a> Candidates<'a> {
         let layers = report.layers.values();
         let layer_sizes = Arc::new(layers.map(|layer| (layer.diff_id, layer.size)).collect());
         let mut graphs = Graphs::new(layout);
-        let mut entries = HashMap::new();
+        let mut entries: HashMap<_, VecDeque<&Entry>> = HashMap::new();
         for entry in layout.entries() {
-            entries
-                .entry((entry.descriptor.digest, &entry.reference))
-                .or_insert(entry);
+            let same = entries.entry((entry.descriptor.digest, &entry.reference));
+            same.or_default().push_back(entry);
         }
         for image in &report.images {
-            let entry = entries.get(&(image.root, &image.reference)).copied();
-            let Some(entry) = entry.filter(|_| image.is_good) else {
+            let same = entries.get_mut(&(image.root, &image.reference));
+            let Some(entry) = same.and_then(VecDeque::pop_front).filter(|_| image.is_good) else {
                 self.damaged.push(DamagedImage {
                     reference: image.reference.clone(),
                     root: image.root,
@@ -196,9 +187,12 @@ impl<'a> Candidates<'a> {
             let graph = graphs.of(entry)?;
             self.images.push(Candidate {
                 layout,
-                reference: image.reference.clone(),
-                provenance: layout.provenance(entry, &graph),
-                graph,
+                image: NamedImage {
+                    reference: entry.reference.clone(),
+                    bare_tag: entry.bare_tag.clone(),
+                    provenance: layout.provenance(entry, &graph),
+                    graph,
+                },
                 layer_sizes: Arc::clone(&layer_sizes),
             });
         }
@@ -212,12 +206,12 @@ impl<'a> Candidates<'a> {
         let mut stored = HashSet::new();
         let mut seen: HashMap<*const Graph, &BTreeMap<Digest, Descriptor>> = HashMap::new();
         for candidate in &self.images {
-            let uncompressed = &candidate.provenance.uncompressed;
+            let uncompressed = &candidate.image.provenance.uncompressed;
             // Several names of one image have the same layers.
-            if seen.insert(Arc::as_ptr(&candidate.graph), uncompressed) == Some(uncompressed) {
+            if seen.insert(Arc::as_ptr(&candidate.image.graph), uncompressed) == Some(uncompressed) {
                 continue;
             }
-            for image in &candidate.graph.images {
+            for image in &candidate.image.graph.images {
                 let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
                 let layers = image.manifest.layers.iter().map(|layer| layer.digest);
                 let pairs = layers.zip(diff_ids.copied());
@@ -225,7 +219,7 @@ impl<'a> Candidates<'a> {
             }
         }
         for candidate in &mut self.images {
-            let uncompressed = &mut candidate.provenance.uncompressed;
+            let uncompressed = &mut candidate.image.provenance.uncompressed;
             uncompressed.retain(|layer, tar| !stored.contains(&(*layer, tar.digest)));
         }
     }

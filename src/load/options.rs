@@ -124,7 +124,7 @@ impl LoadOptions {
                 .and_then(|(known, _)| candidates.images.get(*known));
             match (twin, &name) {
                 (Some(twin), _)
-                    if twin.graph.root.digest == candidate.graph.root.digest
+                    if twin.image.graph.root.digest == candidate.image.graph.root.digest
                         && twin.digest() == candidate.digest() => {}
                 (Some(_), Some(name)) => {
                     return Err(Error::Usage {

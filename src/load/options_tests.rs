@@ -46,6 +46,7 @@ fn chosen(options: &LoadOptions) -> Result<(String, String)> {
 #[test]
 fn names_choose_as_people_mean_them() {
     let d = candidate(None, &["d"], &["linux/amd64"])
+        .image
         .graph
         .root
         .digest
@@ -142,10 +143,10 @@ fn a_substitute_is_chosen_by_what_it_is_known_by() {
     let recorded = Digest::sha256(b"what the engine showed");
     let mut candidates = candidates();
     let recorded_as = Some(recorded);
-    candidates.images[1].provenance.substitute = Some(Substitute {
+    candidates.images[1].image.provenance.substitute = Some(Substitute {
         recorded: recorded_as,
     });
-    candidates.images[3].provenance.substitute = Some(Substitute { recorded: None });
+    candidates.images[3].image.provenance.substitute = Some(Substitute { recorded: None });
     let chosen = |text: &str| {
         let selected = options(&[text], &[], false).select(&candidates).unwrap();
         selected.images.iter().map(|(at, _)| *at).collect::<Vec<_>>()
@@ -153,15 +154,15 @@ fn a_substitute_is_chosen_by_what_it_is_known_by() {
     assert_eq!(chosen(&recorded.to_string()), [1]);
     assert_eq!(chosen(&format!("httpd@{recorded}")), [1]);
     // Without a name it has its image id: no engine has reported the substitute's own digest.
-    let own = candidates.images[3].graph.root.digest;
+    let own = candidates.images[3].image.graph.root.digest;
     assert_eq!(chosen(&own.to_string()), [3]);
-    let id = candidates.images[3].graph.images[0].id().to_string();
+    let id = candidates.images[3].image.graph.images[0].id().to_string();
     assert_eq!(candidates.images[3].label(), id);
     let digits = &id["sha256:".len()..];
     for id in [&id, &id[..12], digits, &digits[..12]] {
         assert_eq!(chosen(id), [3], "{id}");
     }
-    let own = candidates.images[1].graph.root.digest;
+    let own = candidates.images[1].image.graph.root.digest;
     let error = options(&[&format!("httpd@{own}")], &[], false).select(&candidates);
     assert_eq!(
         error.unwrap_err().exit_code(),

@@ -7,8 +7,8 @@ use crate::archive::format::Entry;
 use crate::archive::layout::Layout;
 use crate::blob::Stored;
 use crate::error::{Finding, Result};
-use crate::image::Graph;
 use crate::image::provenance::Provenance;
+use crate::image::{Graph, NamedImage};
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
 
 /// An empty archive.
@@ -101,9 +101,12 @@ pub fn candidate(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Can
     });
     Candidate {
         layout: &Nothing,
-        reference: name.map(|name| name.parse().unwrap()),
-        graph: Arc::new(graph.unwrap()),
-        provenance: Provenance::default(),
+        image: NamedImage {
+            reference: name.map(|name| name.parse().unwrap()),
+            bare_tag: None,
+            graph: Arc::new(graph.unwrap()),
+            provenance: Provenance::default(),
+        },
         layer_sizes: Arc::new(layers.iter().map(|layer| (diff_id(layer), 1000)).collect()),
     }
 }

@@ -7,10 +7,10 @@ use crate::image::Image;
 impl Candidate<'_> {
     /// What it is, for messages: an artifact, or for which platforms.
     pub fn nature(&self) -> String {
-        if let Some(artifact) = self.graph.artifact_type() {
+        if let Some(artifact) = self.image.graph.artifact_type() {
             return format!("an artifact of type {artifact}, not an image");
         }
-        let platforms = self.graph.runnable().filter_map(Image::offered);
+        let platforms = self.image.graph.runnable().filter_map(Image::offered);
         let mut platforms: Vec<String> = platforms.map(ToString::to_string).collect();
         platforms.sort();
         platforms.dedup();
@@ -44,7 +44,7 @@ impl Plan {
         }
         let (artifacts, images): (Vec<&Candidate<'_>>, Vec<&Candidate<'_>>) = unmatched
             .iter()
-            .partition(|candidate| candidate.graph.artifact_type().is_some());
+            .partition(|candidate| candidate.image.graph.artifact_type().is_some());
         let names = |candidates: &[&Candidate<'_>]| -> Option<String> {
             let names: Vec<String> = candidates.iter().map(|candidate| candidate.label()).collect();
             (!names.is_empty()).then(|| names.join(", "))
@@ -64,7 +64,7 @@ impl Plan {
         hints.push("--keep-going loads the others".into());
         if let Some(offered) = images
             .first()
-            .and_then(|candidate| candidate.graph.runnable().find_map(Image::offered))
+            .and_then(|candidate| candidate.image.graph.runnable().find_map(Image::offered))
         {
             hints.push(format!(
                 "--platform {offered} loads that platform; or save again with --platform {platform}"

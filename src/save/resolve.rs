@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Options, Skipped};
-use crate::archive::format::Named;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
 use crate::image::rename;
 use crate::image::selector::Identity;
-use crate::image::{Documents, Graph};
+use crate::image::{Documents, Graph, NamedImage};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Kind, MediaType, PlatformSelection, Reference};
 use crate::source::{Found, Source};
@@ -23,7 +22,7 @@ const MAX_ALL_METADATA: u64 = 1 << 30;
 /// Images to save.
 pub(super) struct Images {
     /// The images with their names, in the archive's order.
-    pub named: Vec<Named>,
+    pub named: Vec<NamedImage>,
     /// Where each came from.
     pub asked: Vec<Asked>,
 }
@@ -40,7 +39,7 @@ pub(super) struct Asked {
 
 /// An image that was followed down to its layers.
 struct Followed {
-    named: Named,
+    named: NamedImage,
     asked: Asked,
     /// Other digests that the source shows for it.
     others: Vec<Reference>,
@@ -143,7 +142,7 @@ impl<'a> Resolver<'a> {
         };
         images.sort_by_key(key);
         images.dedup_by_key(|image| key(image));
-        let (asked, named): (Vec<Asked>, Vec<Named>) =
+        let (asked, named): (Vec<Asked>, Vec<NamedImage>) =
             images.into_iter().map(|image| (image.asked, image.named)).unzip();
         one_digest_a_name(&named)?;
         Ok((Images { named, asked }, skipped))
@@ -189,15 +188,7 @@ impl<'a> Resolver<'a> {
 
     /// Renames images.
     fn rename(&self, images: &mut [Followed]) -> Result<()> {
-        let identities: Vec<Identity<'_>> = images
-            .iter()
-            .map(|Followed { named, .. }| Identity {
-                reference: named.reference.as_ref(),
-                digest: named.provenance.digest(named.graph.root.digest),
-                root: named.graph.root.digest,
-                image_ids: named.graph.runnable().map(|image| image.id()).collect(),
-            })
-            .collect();
+        let identities: Vec<Identity<'_>> = images.iter().map(|image| image.named.identity()).collect();
         let names = rename::apply(&self.options.renames, &identities)?;
         for (image, name) in images.iter_mut().zip(names) {
             image.named.reference = name;
@@ -231,8 +222,9 @@ impl<'a> Resolver<'a> {
             }
         };
         Ok(Followed {
-            named: Named {
+            named: NamedImage {
                 reference: Some(reference.clone()).filter(|reference| !reference.is_nameless()),
+                bare_tag: None,
                 provenance: found.about.provenance(&graph)?,
                 graph,
             },
@@ -298,7 +290,7 @@ impl<'a> Resolver<'a> {
 }
 
 /// Refuses `x:1` beside `x:1@sha256:...` if they are different images, which the archive could not both name.
-fn one_digest_a_name(images: &[Named]) -> Result<()> {
+fn one_digest_a_name(images: &[NamedImage]) -> Result<()> {
     let mut known: HashMap<String, Digest> = HashMap::new();
     for named in images {
         let Some(name) = named.reference.as_ref().and_then(Reference::without_digest) else {

@@ -8,11 +8,11 @@ use rustix::fs::FileType;
 
 use super::resolve::Images;
 use super::{Options, Output};
-use crate::archive::format;
 use crate::archive::tar_plan::TarPlan;
 use crate::archive::writer::{self, Stream, Writer};
 use crate::blob::Verified;
 use crate::error::{Error, Result};
+use crate::image::named;
 use crate::interrupt::Interrupt;
 use crate::oci::Digest;
 use crate::progress::Progress;
@@ -125,7 +125,7 @@ impl Run<'_> {
 /// The blobs to fetch in the layout's order, each from the first repository that has it.
 fn wanted(images: &Images, plan: &TarPlan) -> Vec<Wanted> {
     let mut repositories = HashMap::new();
-    let firsts = format::firsts(&images.named);
+    let firsts = named::firsts(&images.named);
     let images = images.named.iter().zip(&images.asked).enumerate();
     for ((at, (named, asked)), first) in images.zip(firsts) {
         if at != first {

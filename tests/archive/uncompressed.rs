@@ -356,16 +356,22 @@ fn two_archives_complement_each_other() {
     for (layout, expected) in contents.iter().zip([2, 1]) {
         let report = check(&**layout, &verify::Options::default());
         candidates.add(&**layout, &report).unwrap();
-        assert_eq!(candidates.images[0].provenance.uncompressed.len(), expected);
+        assert_eq!(candidates.images[0].image.provenance.uncompressed.len(), expected);
     }
     let two = Digest::sha256(&images::zstd(&plain("two")));
-    assert!(candidates.images[0].provenance.uncompressed.contains_key(&two));
-    let image = &candidates.images[0].graph.images[0];
+    assert!(
+        candidates.images[0]
+            .image
+            .provenance
+            .uncompressed
+            .contains_key(&two)
+    );
+    let image = &candidates.images[0].image.graph.images[0];
     let obstacle = candidates.images[0].layer_obstacle(image).unwrap();
     assert!(
         obstacle.reason.starts_with("it has 1 of its 3 layers"),
         "{obstacle}"
     );
     let base = &candidates.images[1];
-    assert_eq!(base.layer_obstacle(&base.graph.images[0]), None);
+    assert_eq!(base.layer_obstacle(&base.image.graph.images[0]), None);
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use sealift::archive::{self, Layout};
 use sealift::docker::endpoint::Environment;
 use sealift::docker::{self, Docker};
-use sealift::image::Graph;
+use sealift::image::{Graph, NamedImage};
 use sealift::interrupt::Interrupt;
 use sealift::load::{Candidate, Candidates, LoadOptions, Target};
 use sealift::oci::{Digest, PlatformSelection};
@@ -131,11 +131,14 @@ fn unverified<'a>(layout: &'a dyn Layout) -> Candidates<'a> {
         let mut fetch = |descriptor: &_| layout.metadata(descriptor);
         Candidate {
             layout,
-            reference: entry.reference.clone(),
-            graph: Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch)
-                .unwrap()
-                .into(),
-            provenance: sealift::image::provenance::Provenance::default(),
+            image: NamedImage {
+                bare_tag: None,
+                reference: entry.reference.clone(),
+                graph: Graph::walk(&entry.descriptor, &PlatformSelection::Present, &mut fetch)
+                    .unwrap()
+                    .into(),
+                provenance: sealift::image::provenance::Provenance::default(),
+            },
             layer_sizes: Default::default(),
         }
     });

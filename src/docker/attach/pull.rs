@@ -102,7 +102,7 @@ mod tests {
             repository: "quay.io/a/b".parse().unwrap(),
             digest,
             image_id: Digest::sha256(b"this"),
-            graph: &candidate.graph,
+            graph: &candidate.image.graph,
             platform: None,
         };
         let other = Digest::sha256(b"other").to_string();

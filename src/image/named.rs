@@ -1,0 +1,95 @@
+//! An image with its name and its provenance: what is listed, saved and loaded.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::graph::{Graph, Image};
+use super::provenance::{Evidence, Provenance};
+use super::selector::Identity;
+use crate::oci::{Descriptor, Digest, Reference};
+
+/// An image with its name and its provenance.
+#[derive(Debug, Clone)]
+pub struct NamedImage {
+    /// The name; `None` for an image that has only a digest.
+    pub reference: Option<Reference>,
+    /// The tag, if an OCI layout names it by a tag alone, as skopeo and buildx may.
+    pub bare_tag: Option<String>,
+    /// The image and everything below it.
+    pub graph: Arc<Graph>,
+    /// The evidence for its digest, and where its parts came from.
+    pub provenance: Provenance,
+}
+
+impl NamedImage {
+    /// Its digest: that of its manifest or index, or the recorded one; `None` if it is not known.
+    pub fn digest(&self) -> Option<Digest> {
+        self.provenance.digest(self.graph.root.digest)
+    }
+
+    /// The evidence for its digest.
+    pub fn evidence(&self) -> Evidence {
+        self.provenance.evidence()
+    }
+
+    /// What selects and renames it.
+    pub fn identity(&self) -> Identity<'_> {
+        Identity {
+            reference: self.reference.as_ref(),
+            digest: self.digest(),
+            root: self.graph.root.digest,
+            image_ids: self.graph.runnable().map(Image::id).collect(),
+        }
+    }
+
+    /// Every blob of it once: as [`Graph::blobs`], with uncompressed layers in place of those that could not be
+    /// recompressed.
+    pub fn blobs(&self) -> Vec<Descriptor> {
+        let mut seen = HashSet::new();
+        let mut blobs = self.graph.blobs();
+        for blob in &mut blobs {
+            *blob = self.provenance.layer(blob).clone();
+        }
+        blobs.retain(|blob| seen.insert(blob.digest));
+        blobs
+    }
+}
+
+/// Sorts images as an archive lists them, by name, and removes duplicate names. The order of the request does
+/// not matter.
+pub fn sort(images: &mut Vec<NamedImage>) {
+    let key = |image: &NamedImage| {
+        let name = image.reference.as_ref().map(Reference::full);
+        (name, image.bare_tag.clone(), image.graph.root.digest)
+    };
+    images.sort_by_key(key);
+    images.dedup_by_key(|image| key(image));
+}
+
+/// For each image the position of the first one with the same content, which may be its own. Work on content is
+/// done once, not for each name.
+pub fn firsts(images: &[NamedImage]) -> Vec<usize> {
+    let mut known: HashMap<*const Graph, Vec<usize>> = HashMap::new();
+    let mut firsts = Vec::with_capacity(images.len());
+    for (at, image) in images.iter().enumerate() {
+        let same = known.entry(Arc::as_ptr(&image.graph)).or_default();
+        let has_same = |first: &&usize| {
+            images
+                .get(**first)
+                .is_some_and(|first| first.provenance.uncompressed == image.provenance.uncompressed)
+        };
+        let first = same.iter().find(has_same).copied();
+        firsts.push(first.unwrap_or_else(|| {
+            same.push(at);
+            at
+        }));
+    }
+    firsts
+}
+
+/// The first image of each content.
+pub fn distinct(images: &[NamedImage]) -> impl Iterator<Item = &NamedImage> {
+    let firsts = firsts(images);
+    let places = images.iter().enumerate().zip(firsts);
+    places.filter_map(|((at, image), first)| (at == first).then_some(image))
+}
