@@ -1,20 +1,16 @@
-//! What can be read as an OCI layout: a tar, in one file or in parts, or a folder. Verification, views and
-//! sources are built on three primitives, and work with either.
+//! What can be read as an OCI layout: a tar, in one file or in parts, or a folder.
 
 use std::collections::HashSet;
 
 use super::format::Entry;
-use crate::blob::Stored;
+use crate::blob::{Blobs, Stored};
 use crate::error::{Error, Finding, Result};
 use crate::image::Graph;
 use crate::image::provenance::{LayerOrigin, Provenance};
 use crate::oci::{Descriptor, Digest, MediaType};
 
 /// An opened OCI layout.
-pub trait Layout: Send + Sync {
-    /// Its name in messages: the path as given.
-    fn label(&self) -> &str;
-
+pub trait Layout: Blobs {
     /// The stored bytes of `index.json`.
     fn index(&self) -> &[u8];
 
@@ -86,12 +82,4 @@ pub trait Layout: Send + Sync {
         }
         provenance
     }
-
-    /// Reads a manifest, index or config, verified against size and digest; `None` if it is missing.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::Refused`] if the bytes do not match the descriptor or exceed
-    /// [`crate::oci::MAX_METADATA`].
-    fn metadata(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>>;
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read as _};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use super::containers_image;
@@ -14,9 +14,8 @@ use super::segments::{Segments, by_archive};
 use super::spool::Options;
 use super::tar_index::TarIndex;
 use super::transport_folder;
-use crate::blob::BlobReader;
-use crate::blob::Stored;
 use crate::blob::decompress::compression_of;
+use crate::blob::{Blobs, OpenBlob, Stored};
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json, schema};
 
@@ -380,11 +379,29 @@ impl std::io::Read for SegmentsReader<'_> {
     }
 }
 
-impl Layout for Archive {
+impl Blobs for Archive {
     fn label(&self) -> &str {
         &self.label
     }
 
+    fn size(&self, blob: &Descriptor) -> Result<Option<u64>> {
+        Ok(self.blobs.get(&blob.digest).map(|stored| stored.size))
+    }
+
+    fn open(&self, blob: &Descriptor) -> Result<Option<OpenBlob>> {
+        Ok(self.blobs.get(&blob.digest).cloned().map(OpenBlob::Stored))
+    }
+
+    fn place(&self, digest: &Digest) -> Place {
+        let place = Place::blob(*digest).within(&self.label);
+        match self.blobs.get(digest) {
+            Some(stored) => stored.locate(place),
+            None => place,
+        }
+    }
+}
+
+impl Layout for Archive {
     fn index(&self) -> &[u8] {
         &self.index
     }
@@ -411,33 +428,5 @@ impl Layout for Archive {
 
     fn findings(&self) -> &[Finding] {
         &self.findings
-    }
-
-    fn metadata(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
-        let Some(stored) = self.blobs.get(&descriptor.digest) else {
-            return Ok(None);
-        };
-        if descriptor.size > MAX_METADATA {
-            let problem = Problem::TooLarge {
-                limit: MAX_METADATA,
-                found: descriptor.size,
-            };
-            let place = Place::blob(descriptor.digest).within(&self.label);
-            return Err(Error::refused(place, problem));
-        }
-        let within = |error| match error {
-            Error::Refused(mut finding) => {
-                finding.place = finding.place.within(&self.label);
-                Error::Refused(finding)
-            }
-            other => other,
-        };
-        let mut reader = BlobReader::new(stored, descriptor).map_err(within)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(stored.size).unwrap_or_default());
-        reader
-            .read_to_end(&mut bytes)
-            .map_err(|error| within(Error::from_reader(error, Error::io("read", &self.label))))?;
-        reader.finish().map_err(within)?;
-        Ok(Some(bytes))
     }
 }

@@ -8,10 +8,9 @@
 use std::io::{self, Read};
 
 use super::format::{INDEX, MANIFEST, blob_path};
-use super::layout::Layout;
 use super::tar_plan::{self, BLOCK, length};
-use crate::blob::BlobReader;
 use crate::blob::decompress::Decompressor;
+use crate::blob::{BlobReader, Blobs};
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Descriptor, Digest, Hasher, Kind};
 
@@ -108,9 +107,9 @@ impl View {
     ///
     /// The reader's errors wrap an [`Error`]; [`Error::from_reader`] returns it. After an error, every read
     /// fails.
-    pub fn open<'a>(&'a self, layout: &'a dyn Layout) -> ViewReader<'a> {
+    pub fn open<'a>(&'a self, blobs: &'a dyn Blobs) -> ViewReader<'a> {
         ViewReader {
-            layout,
+            blobs,
             items: self.items.iter(),
             now: Now::Bytes(&[]),
             next: Next::Header,
@@ -121,7 +120,7 @@ impl View {
 
 /// Reads the bytes of a [`View`].
 pub struct ViewReader<'a> {
-    layout: &'a dyn Layout,
+    blobs: &'a dyn Blobs,
     items: std::slice::Iter<'a, (Vec<u8>, Item)>,
     now: Now<'a>,
     next: Next<'a>,
@@ -203,7 +202,7 @@ impl<'a> ViewReader<'a> {
                 Now::Zeros(zeros) => zeros.read(target).unwrap_or_default(),
                 Now::Blob(blob) => blob
                     .read(target)
-                    .map_err(|error| Error::from_reader(error, Error::io("read", self.layout.label())))?,
+                    .map_err(|error| Error::from_reader(error, Error::io("read", self.blobs.label())))?,
                 Now::Layer(layer) => layer.read(target)?,
             };
             if count > 0 {
@@ -270,10 +269,10 @@ impl<'a> ViewReader<'a> {
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<BlobReader> {
-        match self.layout.stored(&blob.digest) {
-            Some(stored) => BlobReader::new(stored, blob),
+        match self.blobs.open(blob)? {
+            Some(open) => BlobReader::new(open, blob),
             None => {
-                let place = Place::blob(blob.digest).within(self.layout.label());
+                let place = Place::blob(blob.digest).within(self.blobs.label());
                 Err(Error::refused(place, Problem::Missing))
             }
         }

@@ -2,16 +2,19 @@
 //!
 //! - [`stored`]: where a blob's stored bytes are
 //! - [`verified`]: the proof that bytes match a descriptor
+//! - [`blobs`]: where blobs are read from by digest
 //! - [`reader`]: one blob's stored bytes, hashed while they are read
 //! - `map`: bulk hashing over a memory map; the only unsafe code
 //! - [`decompress`]: a layer's uncompressed bytes
 
+pub mod blobs;
 pub mod decompress;
 pub(crate) mod map;
 pub mod reader;
 pub mod stored;
 pub mod verified;
 
+pub use blobs::{Blobs, OpenBlob};
 pub use reader::BlobReader;
 pub use stored::{Extent, Stored, StoredReader, Uncompressed};
 pub use verified::{Verified, Verifier};

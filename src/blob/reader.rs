@@ -5,9 +5,8 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::stored::read_exact_at;
+use super::blobs::OpenBlob;
 use super::verified::{Verified, Verifier};
-use crate::blob::Stored;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::Descriptor;
 
@@ -16,12 +15,11 @@ const PIECE: usize = 256 << 10;
 
 /// Returns a blob's stored bytes, and at the end the proof that they match the descriptor.
 pub struct BlobReader {
-    stored: Stored,
+    input: Box<dyn Read + Send>,
     verifier: Verifier,
     place: Place,
-    /// The current extent, and how many bytes of it were read.
-    extent: usize,
-    done: u64,
+    /// Stored bytes, by the descriptor.
+    size: u64,
     buffer: Box<[u8]>,
     /// The part of `buffer` that was not returned yet.
     ready: std::ops::Range<usize>,
@@ -32,22 +30,28 @@ impl BlobReader {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if the stored size differs from the descriptor's. Nothing is read then.
-    pub fn new(stored: &Stored, descriptor: &Descriptor) -> Result<BlobReader> {
-        let place = stored.locate(Place::blob(descriptor.digest));
-        if stored.size != descriptor.size {
-            let problem = Problem::SizeDiffers {
-                expected: descriptor.size,
-                found: stored.size,
-            };
-            return Err(Error::refused(place, problem));
-        }
+    /// [`Error::Refused`] if the size of a local blob differs from the descriptor's. Nothing is read then.
+    pub fn new(open: OpenBlob, descriptor: &Descriptor) -> Result<BlobReader> {
+        let mut place = Place::blob(descriptor.digest);
+        let input: Box<dyn Read + Send> = match open {
+            OpenBlob::Stream(stream) => stream,
+            OpenBlob::Stored(stored) => {
+                place = stored.locate(place);
+                if stored.size != descriptor.size {
+                    let problem = Problem::SizeDiffers {
+                        expected: descriptor.size,
+                        found: stored.size,
+                    };
+                    return Err(Error::refused(place, problem));
+                }
+                Box::new(stored.into_reader())
+            }
+        };
         Ok(BlobReader {
-            stored: stored.clone(),
+            input,
             verifier: Verifier::new(descriptor),
             place,
-            extent: 0,
-            done: 0,
+            size: descriptor.size,
             buffer: Box::default(),
             ready: 0..0,
         })
@@ -77,34 +81,27 @@ impl BlobReader {
 
     /// Reads the next piece into `target`. Zero at the end.
     fn read_piece(&mut self, target: &mut [u8]) -> Result<usize> {
-        while let Some(extent) = self.stored.extents.get(self.extent) {
-            let left = extent.length.saturating_sub(self.done);
-            if left == 0 {
-                self.extent += 1;
-                self.done = 0;
-                continue;
+        let count = loop {
+            match self.input.read(target) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read.map_err(|error| self.unreadable(error))?,
             }
-            let length = target.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let Some(piece) = target.get_mut(..length) else {
-                break;
-            };
-            read_exact_at(extent, extent.offset.saturating_add(self.done), piece)?;
-            self.done = self
-                .done
-                .saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
-            self.verifier
-                .update(piece)
-                .map_err(|problem| Error::refused(self.place.clone(), problem))?;
-            return Ok(length);
-        }
-        Ok(0)
+        };
+        self.verifier
+            .update(target.get(..count).unwrap_or_default())
+            .map_err(|problem| Error::refused(self.place.clone(), problem))?;
+        Ok(count)
+    }
+
+    fn unreadable(&self, error: io::Error) -> Error {
+        Error::from_reader(error, Error::io("read", self.place.to_string()))
     }
 
     /// Refills the buffer, discarding its content. False at the end.
     fn fill(&mut self) -> Result<bool> {
         let mut buffer = std::mem::take(&mut self.buffer);
         if buffer.is_empty() {
-            let wanted = usize::try_from(self.stored.size).unwrap_or(PIECE);
+            let wanted = usize::try_from(self.size).unwrap_or(PIECE);
             buffer = vec![0; wanted.clamp(1, PIECE)].into();
         }
         let read = self.read_piece(&mut buffer);
@@ -151,6 +148,7 @@ mod tests {
 
     use super::*;
     use crate::archive::segments::Segments;
+    use crate::blob::Stored;
     use crate::oci::{Digest, MediaType};
 
     fn blob(bytes: &[u8], size: usize) -> (Segments, Stored, Descriptor) {
@@ -183,7 +181,7 @@ mod tests {
                 stored.extents.extend(segments.extents(at.try_into().unwrap(), length.try_into().unwrap()));
                 at += length;
             }
-            let mut reader = BlobReader::new(&stored, &descriptor).unwrap();
+            let mut reader = BlobReader::new(OpenBlob::Stored(stored.clone()), &descriptor).unwrap();
             let mut all = Vec::new();
             for length in reads.iter().cycle() {
                 let mut piece = vec![0; *length];
@@ -201,18 +199,21 @@ mod tests {
     fn wrong_bytes_end_without_a_proof() {
         let (_, stored, descriptor) = blob(b"right", 5);
         let other = Descriptor::new(MediaType::new("x/y"), Digest::sha256(b"wrong"), 5);
-        let mut reader = BlobReader::new(&stored, &other).unwrap();
+        let mut reader = BlobReader::new(OpenBlob::Stored(stored.clone()), &other).unwrap();
         let mut all = Vec::new();
         reader.read_to_end(&mut all).unwrap();
         let error = reader.finish().unwrap_err();
         assert_eq!(error.exit_code(), 1);
         assert!(error.to_string().starts_with("blobs/x (sha256:"), "{error}");
         assert!(
-            BlobReader::new(&stored, &descriptor).unwrap().finish().is_ok(),
+            BlobReader::new(OpenBlob::Stored(stored.clone()), &descriptor)
+                .unwrap()
+                .finish()
+                .is_ok(),
             "reads the rest itself"
         );
         let longer = Descriptor::new(MediaType::new("x/y"), Digest::sha256(b"right"), 6);
-        assert!(BlobReader::new(&stored, &longer).is_err());
+        assert!(BlobReader::new(OpenBlob::Stored(stored.clone()), &longer).is_err());
     }
 
     #[test]
@@ -226,7 +227,7 @@ mod tests {
             }],
             ..stored
         };
-        let mut reader = BlobReader::new(&stored, &descriptor).unwrap();
+        let mut reader = BlobReader::new(OpenBlob::Stored(stored.clone()), &descriptor).unwrap();
         let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
         let error = Error::from_reader(error, |error| unreachable!("{error}"));
         assert_eq!(

@@ -52,6 +52,11 @@ impl Stored {
             at: offset,
         }
     }
+
+    /// Reads all stored bytes, unverified.
+    pub(super) fn into_reader(self) -> StoredReader {
+        StoredReader { stored: self, at: 0 }
+    }
 }
 
 /// Reads stored bytes from their extents. Its errors wrap an [`Error`].

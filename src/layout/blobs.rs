@@ -4,8 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::BufRead as _;
 
 use super::images::Chosen;
-use crate::archive::layout::Layout;
-use crate::blob::{BlobReader, Verified};
+use crate::blob::{BlobReader, Blobs as _, OpenBlob, Verified};
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::load::{Candidates, Form, MergedBlobs, UploadBlob};
@@ -78,6 +77,20 @@ impl<'c, 'a> Copier<'c, 'a> {
         }
     }
 
+    /// Opens a blob, in the archive that is known to have it whole if there is one.
+    fn open(&self, blob: &Descriptor) -> Result<OpenBlob> {
+        let owner = self.owners.get(&blob.digest);
+        if let Some(owner) = owner.and_then(|at| self.candidates.images.get(*at))
+            && let Some(open) = owner.blobs.open(blob)?
+        {
+            return Ok(open);
+        }
+        let place = || Place::blob(blob.digest).within(self.merged.label());
+        self.merged
+            .open(blob)?
+            .ok_or_else(|| Error::refused(place(), Problem::Missing))
+    }
+
     /// Copies a blob: `write` gets its bytes, and how many came before them.
     ///
     /// # Errors
@@ -88,15 +101,9 @@ impl<'c, 'a> Copier<'c, 'a> {
         blob: &Descriptor,
         write: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<Verified> {
-        let place = || Place::blob(blob.digest).within(self.merged.label());
-        let owner = self.owners.get(&blob.digest);
-        let owner = owner.and_then(|at| self.candidates.images.get(*at));
-        let stored = owner
-            .and_then(|owner| owner.layout.stored(&blob.digest))
-            .or_else(|| self.merged.stored(&blob.digest))
-            .ok_or_else(|| Error::refused(place(), Problem::Missing))?;
+        let open = self.open(blob)?;
         self.progress.blob_started(&blob.digest, blob.size, 0);
-        let mut reader = BlobReader::new(stored, blob)?;
+        let mut reader = BlobReader::new(open, blob)?;
         let mut done = 0;
         loop {
             self.interrupt.check()?;

@@ -7,6 +7,7 @@ use super::{Evidence, Obstacle};
 use crate::archive::format::Entry;
 use crate::archive::layout::Layout;
 use crate::archive::{Graphs, verify};
+use crate::blob::Blobs;
 use crate::error::{Error, Result};
 use crate::image::provenance::{LayerOrigin, ManifestOrigin};
 use crate::image::selector::Identity;
@@ -19,7 +20,7 @@ const MAX_REASONS: usize = 3;
 /// An image that could be loaded: one entry of an archive.
 pub struct Candidate<'a> {
     /// The archive with its blobs.
-    pub layout: &'a dyn Layout,
+    pub blobs: &'a dyn Blobs,
     /// The image, named as in the archive.
     pub image: NamedImage,
     /// Uncompressed bytes of layers by their diff ids, as far as they were counted, for the whole archive.
@@ -186,7 +187,7 @@ impl<'a> Candidates<'a> {
             };
             let graph = graphs.of(entry)?;
             self.images.push(Candidate {
-                layout,
+                blobs: layout,
                 image: NamedImage {
                     reference: entry.reference.clone(),
                     bare_tag: entry.bare_tag.clone(),
@@ -231,7 +232,7 @@ impl Candidates<'_> {
         let mut labels: Vec<&str> = self
             .images
             .iter()
-            .map(|candidate| candidate.layout.label())
+            .map(|candidate| candidate.blobs.label())
             .collect();
         labels.dedup();
         if labels.is_empty() {

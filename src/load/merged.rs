@@ -1,14 +1,12 @@
 //! The blobs of all archives of a load.
 
 use super::Candidates;
-use crate::archive::format::Entry;
-use crate::archive::layout::Layout;
-use crate::blob::Stored;
-use crate::error::{Finding, Result};
-use crate::oci::{Descriptor, Digest};
+use crate::blob::{Blobs, OpenBlob};
+use crate::error::Result;
+use crate::oci::Descriptor;
 
 /// The blobs of several archives as one.
-pub struct MergedBlobs<'a>(Vec<&'a dyn Layout>);
+pub struct MergedBlobs<'a>(Vec<&'a dyn Blobs>);
 
 impl<'a> MergedBlobs<'a> {
     /// All blobs of the candidates.
@@ -17,51 +15,27 @@ impl<'a> MergedBlobs<'a> {
             candidates
                 .images
                 .iter()
-                .map(|candidate| candidate.layout)
+                .map(|candidate| candidate.blobs)
                 .collect(),
         )
     }
 }
 
-impl Layout for MergedBlobs<'_> {
+impl Blobs for MergedBlobs<'_> {
     fn label(&self) -> &str {
-        self.0.first().map_or("the archive", |layout| layout.label())
+        self.0.first().map_or("the archive", |blobs| blobs.label())
     }
 
-    fn index(&self) -> &[u8] {
-        &[]
+    fn size(&self, blob: &Descriptor) -> Result<Option<u64>> {
+        first(&self.0, |blobs| blobs.size(blob))
     }
 
-    fn entries(&self) -> &[Entry] {
-        &[]
+    fn open(&self, blob: &Descriptor) -> Result<Option<OpenBlob>> {
+        first(&self.0, |blobs| blobs.open(blob))
     }
+}
 
-    fn stored(&self, digest: &Digest) -> Option<&Stored> {
-        self.0.iter().find_map(|layout| layout.stored(digest))
-    }
-
-    fn blobs(&self) -> Vec<Digest> {
-        self.0.iter().flat_map(|layout| layout.blobs()).collect()
-    }
-
-    fn manifest_json(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn unknown_files(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn findings(&self) -> &[Finding] {
-        &[]
-    }
-
-    fn metadata(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
-        for layout in &self.0 {
-            if let Some(bytes) = layout.metadata(descriptor)? {
-                return Ok(Some(bytes));
-            }
-        }
-        Ok(None)
-    }
+/// What the first of them has.
+fn first<T>(all: &[&dyn Blobs], find: impl Fn(&dyn Blobs) -> Result<Option<T>>) -> Result<Option<T>> {
+    all.iter().find_map(|blobs| find(*blobs).transpose()).transpose()
 }

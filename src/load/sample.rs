@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use super::Candidate;
-use crate::archive::format::Entry;
-use crate::archive::layout::Layout;
-use crate::blob::Stored;
-use crate::error::{Finding, Result};
+use crate::blob::{Blobs, OpenBlob};
+use crate::error::Result;
 use crate::image::provenance::Provenance;
 use crate::image::{Graph, NamedImage};
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
@@ -14,40 +12,16 @@ use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
 /// An empty archive.
 pub struct Nothing;
 
-impl Layout for Nothing {
+impl Blobs for Nothing {
     fn label(&self) -> &str {
         "images.tar"
     }
 
-    fn index(&self) -> &[u8] {
-        &[]
+    fn size(&self, _: &Descriptor) -> Result<Option<u64>> {
+        Ok(None)
     }
 
-    fn entries(&self) -> &[Entry] {
-        &[]
-    }
-
-    fn stored(&self, _: &Digest) -> Option<&Stored> {
-        None
-    }
-
-    fn blobs(&self) -> Vec<Digest> {
-        Vec::new()
-    }
-
-    fn unknown_files(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn manifest_json(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn findings(&self) -> &[Finding] {
-        &[]
-    }
-
-    fn metadata(&self, _: &Descriptor) -> Result<Option<Vec<u8>>> {
+    fn open(&self, _: &Descriptor) -> Result<Option<OpenBlob>> {
         Ok(None)
     }
 }
@@ -100,7 +74,7 @@ pub fn candidate(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Can
         Ok(blobs.get(&descriptor.digest).cloned())
     });
     Candidate {
-        layout: &Nothing,
+        blobs: &Nothing,
         image: NamedImage {
             reference: name.map(|name| name.parse().unwrap()),
             bare_tag: None,

@@ -130,7 +130,7 @@ fn unverified<'a>(layout: &'a dyn Layout) -> Candidates<'a> {
     let images = layout.entries().iter().map(|entry| {
         let mut fetch = |descriptor: &_| layout.metadata(descriptor);
         Candidate {
-            layout,
+            blobs: layout,
             image: NamedImage {
                 bare_tag: None,
                 reference: entry.reference.clone(),

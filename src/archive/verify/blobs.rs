@@ -12,10 +12,9 @@ use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 use super::{Layer, Options};
 use crate::archive::layer_tar::LayerTar;
 use crate::archive::layout::Layout;
-use crate::blob::BlobReader;
-use crate::blob::Stored;
 use crate::blob::decompress::Decompressor;
 use crate::blob::map::Windows;
+use crate::blob::{BlobReader, OpenBlob, Stored};
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Compression, Descriptor, Digest, Hasher, MediaType};
@@ -183,7 +182,7 @@ impl Work<'_> {
     fn layer(&self, job: &Job, stored: &Stored, compression: Compression) -> Result<Outcome> {
         // The media type does not matter for reading; the compression was derived from it.
         let descriptor = Descriptor::new(MediaType::new(""), job.digest, job.size);
-        let reader = BlobReader::new(stored, &descriptor)?;
+        let reader = BlobReader::new(OpenBlob::Stored(stored.clone()), &descriptor)?;
         let place = Place::blob(job.digest);
         let mut layer = Decompressor::new(compression, reader, self.options.max_layer_size, place)?;
         let mut tar = LayerTar::new();
