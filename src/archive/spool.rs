@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::format;
 use super::reader::foreign;
 use super::tar_index::Input;
-use super::writer::medium;
+use super::writer::file_system;
 use crate::blob::Extent;
 use crate::blob::decompress::compression_of;
 use crate::blob::decompress::{DEFAULT_LIMIT, Decompressor};
@@ -128,7 +128,7 @@ impl<R: BufRead> Spool<R> {
 
     /// Checks that there is room for an entry.
     fn check_room(&self, size: u64, place: &Place, file: &File) -> Result<()> {
-        let free = medium::free(file).map_err(|errno| full(&self.options.tmpdir, errno.into()))?;
+        let free = file_system::free(file).map_err(|errno| full(&self.options.tmpdir, errno.into()))?;
         if size > free {
             let said = format!("{place} needs {size} bytes, {free} are free");
             let error = io::Error::new(io::ErrorKind::StorageFull, said);

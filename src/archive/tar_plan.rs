@@ -26,7 +26,7 @@ const MAX_SIZE: u64 = u64::MAX >> 1;
 /// The plan of an archive.
 #[derive(Debug, Clone)]
 pub struct TarPlan {
-    blobs: Vec<Blob>,
+    blobs: Vec<PlannedBlob>,
     runs: Vec<Run>,
     names_at: u64,
     size: u64,
@@ -35,7 +35,7 @@ pub struct TarPlan {
 
 /// A blob that must be fetched.
 #[derive(Debug, Clone)]
-pub struct Blob {
+pub struct PlannedBlob {
     /// Its descriptor.
     pub descriptor: Descriptor,
     /// Start of its content, in bytes.
@@ -52,7 +52,7 @@ pub struct Run {
 }
 
 /// A blob without a position yet.
-struct Mention {
+struct UnplacedBlob {
     descriptor: Descriptor,
     is_metadata: bool,
     bytes: Option<Arc<[u8]>>,
@@ -68,8 +68,9 @@ impl TarPlan {
     /// the archive would be larger than a file can be; [`Error::Usage`] if its names exceed what readers
     /// accept.
     pub fn new(images: &[NamedImage], preferred: &Platform) -> Result<TarPlan> {
-        let (metadata, layers): (Vec<Mention>, Vec<Mention>) =
-            mentions(images)?.into_iter().partition(|blob| blob.is_metadata);
+        let (metadata, layers): (Vec<UnplacedBlob>, Vec<UnplacedBlob>) = distinct_blobs(images)?
+            .into_iter()
+            .partition(|blob| blob.is_metadata);
         let manifest_json = format::manifest_json(images, Some(preferred))?;
         let is_first = manifest_json == format::manifest_json(images, None)?;
         let index = format::index_json(
@@ -106,7 +107,7 @@ impl TarPlan {
     }
 
     /// The blobs that must be fetched, by offset.
-    pub fn blobs(&self) -> &[Blob] {
+    pub fn blobs(&self) -> &[PlannedBlob] {
         &self.blobs
     }
 
@@ -146,23 +147,23 @@ fn readable(name: &str, bytes: &[u8], images: usize) -> Result<()> {
 }
 
 /// Every blob once, by digest.
-fn mentions(images: &[NamedImage]) -> Result<Vec<Mention>> {
-    let mut blobs: BTreeMap<Digest, Mention> = BTreeMap::new();
+fn distinct_blobs(images: &[NamedImage]) -> Result<Vec<UnplacedBlob>> {
+    let mut blobs: BTreeMap<Digest, UnplacedBlob> = BTreeMap::new();
     for named in named::distinct(images) {
         let graph = &named.graph;
         for (descriptor, index) in &graph.indexes {
-            mention(&mut blobs, descriptor, true, Some(index.raw.clone()))?;
+            add_blob(&mut blobs, descriptor, true, Some(index.raw.clone()))?;
         }
         for image in &graph.images {
-            mention(
+            add_blob(
                 &mut blobs,
                 &image.descriptor,
                 true,
                 Some(image.manifest.raw.clone()),
             )?;
-            mention(&mut blobs, &image.manifest.config, true, image.config_raw.clone())?;
+            add_blob(&mut blobs, &image.manifest.config, true, image.config_raw.clone())?;
             for layer in &image.manifest.layers {
-                mention(&mut blobs, named.provenance.layer(layer), false, None)?;
+                add_blob(&mut blobs, named.provenance.layer(layer), false, None)?;
             }
         }
     }
@@ -177,13 +178,13 @@ fn mentions(images: &[NamedImage]) -> Result<Vec<Mention>> {
     Ok(blobs.into_values().collect())
 }
 
-fn mention(
-    blobs: &mut BTreeMap<Digest, Mention>,
+fn add_blob(
+    blobs: &mut BTreeMap<Digest, UnplacedBlob>,
     descriptor: &Descriptor,
     is_metadata: bool,
     bytes: Option<Arc<[u8]>>,
 ) -> Result<()> {
-    let known = blobs.entry(descriptor.digest).or_insert_with(|| Mention {
+    let known = blobs.entry(descriptor.digest).or_insert_with(|| UnplacedBlob {
         descriptor: descriptor.bare(),
         is_metadata,
         bytes: None,
@@ -217,20 +218,20 @@ fn same_size(descriptor: &Descriptor, expected: u64) -> Result<()> {
 /// The plan while it is made.
 #[derive(Default)]
 struct Builder {
-    blobs: Vec<Blob>,
+    blobs: Vec<PlannedBlob>,
     runs: Vec<Run>,
     at: u64,
 }
 
 impl Builder {
-    fn blob(&mut self, blob: &Mention) -> Result<()> {
+    fn blob(&mut self, blob: &UnplacedBlob) -> Result<()> {
         let path = format::blob_path(&blob.descriptor.digest);
         if let Some(bytes) = &blob.bytes {
             return self.bytes(&path, bytes);
         }
         let size = blob.descriptor.size;
         self.known(&header(&path, size)?)?;
-        self.blobs.push(Blob {
+        self.blobs.push(PlannedBlob {
             descriptor: blob.descriptor.clone(),
             offset: self.at,
         });

@@ -8,7 +8,7 @@ use super::images::{self, Chosen};
 use super::{is_private, refuse_inputs};
 use crate::archive::segments::part_path;
 use crate::archive::tar_plan::TarPlan;
-use crate::archive::writer::medium::Medium;
+use crate::archive::writer::file_system::FileSystem;
 use crate::archive::writer::{self, Writer};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
@@ -64,11 +64,11 @@ impl Target for ArchiveTarget {
     fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
         refuse_inputs(wanted, &self.files())?;
         let located = writer::locate(&self.path)?;
-        let medium = Medium::under(&located.dir)?;
+        let file_system = FileSystem::under(&located.dir)?;
         Ok(Inventory {
             path: self.path.clone(),
             folder: located.dir.path().to_path_buf(),
-            free: medium.free,
+            free: file_system.free,
         })
     }
 

@@ -15,7 +15,7 @@ use super::images::{self, Chosen};
 use super::index::{self, LayoutIndex};
 use super::{is_private, refuse_inputs};
 use crate::archive::format;
-use crate::archive::writer::{self, Workplace, medium};
+use crate::archive::writer::{self, Staging, file_system};
 use crate::blob::Verifier;
 use crate::dir::{self, Dir, Located};
 use crate::error::{Error, Result};
@@ -86,7 +86,7 @@ impl FolderTarget {
         let label = self.path.display();
         if !has(format::INDEX)? && !has(format::OCI_LAYOUT)? {
             let names = dir.names().map_err(Error::io("list", &self.path))?;
-            let staged = Workplace::name_of(format::INDEX.as_ref());
+            let staged = Staging::name_of(format::INDEX.as_ref());
             return match names.iter().all(|name| *name == staged) {
                 true => Ok(None),
                 false => refuse(
@@ -127,8 +127,8 @@ impl Target for FolderTarget {
         let dir = self.open()?;
         let index = dir.as_ref().map(|dir| self.read(dir)).transpose()?.flatten();
         let free = match &dir {
-            Some(dir) => medium::free(dir.as_file()),
-            None => medium::free(writer::locate(&self.path)?.dir.as_file()),
+            Some(dir) => file_system::free(dir.as_file()),
+            None => file_system::free(writer::locate(&self.path)?.dir.as_file()),
         };
         let entries = index.iter().flat_map(|index| &index.entries);
         let names = entries.filter_map(|entry| Some((entry.reference.clone()?, entry.descriptor.digest)));
@@ -191,13 +191,13 @@ impl Target for FolderTarget {
         }
         let chosen = images::of_plan(plan, candidates)?;
         let modes = Modes::new(is_private(candidates));
-        let staging = Staging::begin(self, modes, interrupt)?;
-        let known = self.read(&staging.dir)?;
+        let staged_layout = StagedLayout::begin(self, modes, interrupt)?;
+        let known = self.read(&staged_layout.dir)?;
         for (planned, image) in plan.images.iter().zip(&chosen) {
             if change(known.as_ref(), &image.named) != planned.change {
                 return Err(Error::Io {
                     action: "write",
-                    path: staging.dir.join(format::INDEX),
+                    path: staged_layout.dir.join(format::INDEX),
                     offset: None,
                     source: io::Error::other("somebody else has changed it meanwhile").into(),
                     hint: Some("run this again".into()),
@@ -205,10 +205,10 @@ impl Target for FolderTarget {
             }
         }
         let index = self.index(known.as_ref(), &chosen)?;
-        let written = staging.fill(&chosen, candidates, progress, interrupt)?;
+        let written = staged_layout.fill(&chosen, candidates, progress, interrupt)?;
         progress.phase("writing to disk", None);
         interrupt.check()?;
-        staging.publish(&written, known.as_ref(), &index)?;
+        staged_layout.publish(&written, known.as_ref(), &index)?;
         report.details.digest = Some(Digest::sha256(&index));
         report.sent = written.iter().map(|blob| blob.size).sum();
         report.images = images::loaded(plan, &written);
@@ -273,18 +273,18 @@ impl Modes {
 
 /// The folder in the layout where blobs are until all of them are there. It goes whatever happens, and the layout's
 /// folder with it if that was made for it and is empty.
-struct Staging {
+struct StagedLayout {
     dir: Arc<Dir>,
     modes: Modes,
-    workplace: Arc<Workplace>,
+    staging: Arc<Staging>,
     /// The folder around the layout and the layout's name, if it was made.
     made: Option<Arc<Located>>,
     _guard: Guard,
 }
 
-impl Staging {
+impl StagedLayout {
     /// Makes the layout's folder, if there is none, and locks it for one load.
-    fn begin(target: &FolderTarget, modes: Modes, interrupt: &Interrupt) -> Result<Staging> {
+    fn begin(target: &FolderTarget, modes: Modes, interrupt: &Interrupt) -> Result<StagedLayout> {
         let (dir, made) = match target.open()? {
             Some(dir) => (dir, None),
             None => {
@@ -300,25 +300,25 @@ impl Staging {
         };
         let dir = Arc::new(dir);
         let place = Located::within(Arc::clone(&dir), format::INDEX);
-        let claimed = Workplace::claim(&place).inspect_err(|_| unmake(made.as_deref()));
-        let workplace = Arc::new(claimed?);
+        let claimed = Staging::claim(&place).inspect_err(|_| unmake(made.as_deref()));
+        let staging = Arc::new(claimed?);
         let guard = interrupt.on_stop({
-            let (workplace, made) = (Arc::clone(&workplace), made.clone());
+            let (staging, made) = (Arc::clone(&staging), made.clone());
             move || {
-                workplace.remove();
+                staging.remove();
                 unmake(made.as_deref());
             }
         });
-        let staging = Staging {
+        let staged_layout = StagedLayout {
             dir,
             modes,
-            workplace,
+            staging,
             made,
             _guard: guard,
         };
         // What a load that was killed has left.
-        staging.workplace.clear(&[])?;
-        Ok(staging)
+        staged_layout.staging.clear(&[])?;
+        Ok(staged_layout)
     }
 
     /// Writes the blobs that the layout lacks. Those that are there are read, and written again if they are wrong.
@@ -339,7 +339,7 @@ impl Staging {
             if self.has(&descriptor, progress, interrupt)? {
                 continue;
             }
-            let folder = self.workplace.folder();
+            let folder = self.staging.folder();
             let name = staged(&blob.digest);
             let path = folder.join(&name);
             let mut file = folder
@@ -404,7 +404,7 @@ impl Staging {
             }
             if let Some(folder) = folders.get(algorithm) {
                 let renamed = self
-                    .workplace
+                    .staging
                     .folder()
                     .rename(staged(&blob.digest), folder, blob.digest.hex());
                 renamed.map_err(Error::io("rename to", folder.join(blob.digest.hex())))?;
@@ -441,7 +441,7 @@ impl Staging {
 
     /// Replaces a file of the layout as a whole.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let folder = self.workplace.folder();
+        let folder = self.staging.folder();
         let write = || -> io::Result<()> {
             let mut file: File = folder.create_file(name, self.modes.file)?;
             file.write_all(bytes)?;
@@ -452,9 +452,9 @@ impl Staging {
     }
 }
 
-impl Drop for Staging {
+impl Drop for StagedLayout {
     fn drop(&mut self) {
-        self.workplace.remove();
+        self.staging.remove();
         unmake(self.made.as_deref());
     }
 }
@@ -466,7 +466,7 @@ fn unmake(made: Option<&Located>) {
     }
 }
 
-/// The name of a blob in the staging folder.
+/// The name of a blob in the staged_layout folder.
 fn staged(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm(), digest.hex())
 }

@@ -6,11 +6,11 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::workplace;
+use super::staging;
 use crate::dir::Dir;
 use crate::oci::{Descriptor, Digest, json};
 
-/// Its name in the workplace.
+/// Its name in the staging folder.
 pub const NAME: &str = "journal.json";
 const VERSION: u32 = 1;
 /// Largest journal that is read, in bytes: a hundred thousand blobs.
@@ -22,12 +22,12 @@ const EVERY: Duration = Duration::from_secs(2);
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Document {
     version: u32,
-    sets: Vec<Set>,
+    sets: Vec<FileSet>,
 }
 
 /// Files that were laid out together, and the blobs in them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Set {
+pub struct FileSet {
     /// The number at the start of the files' names.
     pub generation: u32,
     /// The sizes of the files, in order; one if the archive is not split.
@@ -35,12 +35,12 @@ pub struct Set {
     /// Whether the files are parts.
     pub is_split: bool,
     /// The blobs.
-    pub blobs: Vec<Mark>,
+    pub blobs: Vec<WrittenBlob>,
 }
 
 /// How much of a blob is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Mark {
+pub struct WrittenBlob {
     /// The blob.
     pub digest: Digest,
     /// Its stored bytes.
@@ -51,8 +51,8 @@ pub struct Mark {
     pub done: u64,
 }
 
-impl Set {
-    /// The name of a file in the workplace.
+impl FileSet {
+    /// The name of a file in the staging folder.
     pub fn file(&self, position: usize) -> String {
         format!("{}.{:03}", self.generation, position + 1)
     }
@@ -63,7 +63,7 @@ impl Set {
             .lengths
             .iter()
             .try_fold(0u64, |sum, length| sum.checked_add(*length));
-        let fits = |mark: &Mark| {
+        let fits = |mark: &WrittenBlob| {
             mark.done <= mark.size
                 && mark
                     .offset
@@ -78,7 +78,7 @@ impl Set {
 }
 
 /// Reads the journal of an interrupted run, the current set first. Empty if there is no valid journal.
-pub fn read(folder: &Dir) -> Vec<Set> {
+pub fn read(folder: &Dir) -> Vec<FileSet> {
     let mut bytes = Vec::new();
     let read = folder.open_file(NAME).and_then(|file| {
         let mut limited = file.take(MAX_SIZE.saturating_add(1));
@@ -87,7 +87,7 @@ pub fn read(folder: &Dir) -> Vec<Set> {
     let is_whole = read.is_ok_and(|count| u64::try_from(count).is_ok_and(|count| count <= MAX_SIZE));
     let document = is_whole.then(|| json::from_slice::<Document>(&bytes).ok());
     match document.flatten() {
-        Some(document) if document.version == VERSION && document.sets.iter().all(Set::is_sound) => {
+        Some(document) if document.version == VERSION && document.sets.iter().all(FileSet::is_sound) => {
             document.sets
         }
         _ => Vec::new(),
@@ -103,16 +103,16 @@ pub struct Journal {
 
 #[derive(Debug)]
 struct State {
-    current: Set,
-    marks: BTreeMap<Digest, Mark>,
-    older: Vec<Set>,
+    current: FileSet,
+    marks: BTreeMap<Digest, WrittenBlob>,
+    older: Vec<FileSet>,
     unsaved: u64,
     saved_at: Instant,
 }
 
 impl Journal {
     /// Starts a journal for `current`. `older` are sets from which blobs are still copied.
-    pub fn new(folder: Arc<Dir>, current: Set, older: Vec<Set>) -> Journal {
+    pub fn new(folder: Arc<Dir>, current: FileSet, older: Vec<FileSet>) -> Journal {
         let marks = current.blobs.iter().map(|mark| (mark.digest, *mark)).collect();
         Journal {
             folder,
@@ -126,10 +126,10 @@ impl Journal {
         }
     }
 
-    /// Notes that the first `done` bytes of a blob at `offset` are written, `new` of them since the last call.
-    pub fn mark(&self, blob: &Descriptor, offset: u64, done: u64, new: u64) {
+    /// Records that the first `done` bytes of a blob at `offset` are written, `new` of them since the last call.
+    pub fn record(&self, blob: &Descriptor, offset: u64, done: u64, new: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mark = Mark {
+        let mark = WrittenBlob {
             digest: blob.digest,
             size: blob.size,
             offset,
@@ -156,7 +156,7 @@ impl Journal {
     fn write(&self, state: &mut State) {
         state.unsaved = 0;
         state.saved_at = Instant::now();
-        let mut sets = vec![Set {
+        let mut sets = vec![FileSet {
             blobs: state.marks.values().copied().collect(),
             ..state.current.clone()
         }];
@@ -167,7 +167,7 @@ impl Journal {
         };
         // Without a journal the next run takes longer; this one does not fail.
         if let Ok(bytes) = serde_json::to_vec(&document) {
-            let _ = workplace::replace(&self.folder, NAME, &bytes);
+            let _ = staging::replace(&self.folder, NAME, &bytes);
         }
     }
 }

@@ -5,20 +5,20 @@
 //! everything and renames it. A [`Stream`] writes the same bytes to a pipe.
 //!
 //! - `segments`: one range of bytes over several files
-//! - `workplace`: the folder and its lock
+//! - `staging`: the folder and its lock
 //! - `journal`: how much of each blob is written, for the next run
-//! - `remains`: what an interrupted run left
-//! - `medium`: what the file system can take
+//! - `resume`: what an interrupted run left
+//! - `file_system`: what the file system can take
 //! - `publish`: renames the files
 //! - `stream`: writes to a pipe
 
+pub mod file_system;
 mod journal;
-pub mod medium;
 mod publish;
-mod remains;
+mod resume;
 mod segments;
+mod staging;
 mod stream;
-mod workplace;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::journal::Journal;
-use self::remains::{Kept, Remains};
+use self::resume::{KeptBlob, Resume};
 use self::segments::Segments;
 use super::TarPlan;
 use crate::blob::Verified;
@@ -38,8 +38,8 @@ use crate::transfer::Sink;
 
 pub use self::publish::{check_place, locate};
 pub use self::segments::write_error;
+pub use self::staging::{Staging, replace};
 pub use self::stream::Stream;
-pub use self::workplace::{Workplace, replace};
 
 /// Bytes of a blob that are written out to disk at once while the rest arrives.
 const WRITE_OUT: u64 = 8 << 20;
@@ -64,10 +64,10 @@ pub struct Writer {
     plan: Arc<TarPlan>,
     target: Located,
     options: Options,
-    workplace: Arc<Workplace>,
+    staging: Arc<Staging>,
     segments: Segments,
     journal: Arc<Journal>,
-    kept: HashMap<Digest, Kept>,
+    kept: HashMap<Digest, KeptBlob>,
     places: HashMap<Digest, u64>,
     is_ordered: bool,
     /// Number of the layout's runs that are written.
@@ -91,24 +91,24 @@ impl Writer {
     ) -> Result<Writer> {
         let parts = segments::cut(plan.size(), options.split)?;
         publish::check(&target, &parts, options.split.is_some())?;
-        let workplace = Arc::new(Workplace::claim(&target)?);
-        let remains = match Remains::find(&workplace, &target, &plan, &parts, options) {
-            Ok(remains) => remains,
+        let staging = Arc::new(Staging::claim(&target)?);
+        let resume = match Resume::find(&staging, &target, &plan, &parts, options) {
+            Ok(resume) => resume,
             Err(error) => {
                 // Data of an earlier run stays, but nothing of this one.
-                if !options.resume || journal::read(workplace.folder()).is_empty() {
-                    workplace.remove();
+                if !options.resume || journal::read(staging.folder()).is_empty() {
+                    staging.remove();
                 }
                 return Err(error);
             }
         };
-        let journal = Arc::new(remains.journal);
+        let journal = Arc::new(resume.journal);
         let guard = interrupt.on_stop({
-            let (journal, workplace, resume) = (journal.clone(), workplace.clone(), options.resume);
+            let (journal, staging, resume) = (journal.clone(), staging.clone(), options.resume);
             let interrupt = interrupt.clone();
             move || {
-                leave(&journal, &workplace, resume);
-                if let Some(text) = kept(&journal, &workplace, resume) {
+                keep_or_remove(&journal, &staging, resume);
+                if let Some(text) = kept(&journal, &staging, resume) {
                     interrupt.remark(text);
                 }
             }
@@ -122,18 +122,18 @@ impl Writer {
             plan,
             target,
             options: options.clone(),
-            workplace,
-            segments: remains.segments,
+            staging,
+            segments: resume.segments,
             journal,
-            kept: remains.kept,
+            kept: resume.kept,
             places,
-            is_ordered: options.in_order || !remains.medium.has_gaps,
+            is_ordered: options.in_order || !resume.file_system.has_gaps,
             runs: Mutex::new(0),
             is_sealed: false,
             _guard: guard,
         };
         if !writer.is_ordered {
-            writer.segments.stretch()?;
+            writer.segments.set_lengths()?;
             writer.write_runs(writer.plan.names_at())?;
         }
         Ok(writer)
@@ -146,7 +146,7 @@ impl Writer {
     /// If a planned blob has no proof, or a file cannot be written, synced or renamed. After a failed sync
     /// nothing is kept, because the system may return bytes that the disk does not have.
     pub fn seal(mut self, proofs: &[Verified]) -> Result<Vec<PathBuf>> {
-        prove(&self.plan, proofs)?;
+        check_proofs(&self.plan, proofs)?;
         self.write_runs(self.plan.size())?;
         if let Err(error) = self.segments.sync() {
             self.options.resume = false;
@@ -155,7 +155,7 @@ impl Writer {
         self.journal.save();
         let files = publish::publish(
             &self.target,
-            &self.workplace,
+            &self.staging,
             &self.segments,
             self.options.split.is_some(),
         )?;
@@ -165,7 +165,7 @@ impl Writer {
 
     /// Where the bytes so far are kept if the archive is not published; `None` if they are removed.
     pub fn kept(&self) -> Option<String> {
-        kept(&self.journal, &self.workplace, self.options.resume)
+        kept(&self.journal, &self.staging, self.options.resume)
     }
 
     /// Writes the runs before an offset that are not written yet.
@@ -227,7 +227,7 @@ impl Sink for Writer {
             return Err(Error::refused(Place::blob(blob.digest), problem));
         }
         self.segments.write(place + at, bytes)?;
-        self.journal.mark(blob, place, done, new);
+        self.journal.record(blob, place, done, new);
         if let Some(range) = write_out(at, done, blob.size) {
             self.segments.write_out(place + range.start..place + range.end);
         }
@@ -246,25 +246,25 @@ impl Sink for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.is_sealed {
-            self.workplace.remove();
+            self.staging.remove();
         } else {
-            leave(&self.journal, &self.workplace, self.options.resume);
+            keep_or_remove(&self.journal, &self.staging, self.options.resume);
         }
     }
 }
 
 /// Keeps an unpublished archive for the next run, or removes it.
-fn leave(journal: &Journal, workplace: &Workplace, resume: bool) {
+fn keep_or_remove(journal: &Journal, staging: &Staging, resume: bool) {
     if resume && journal.is_worth_keeping() {
         journal.save();
     } else {
-        workplace.remove();
+        staging.remove();
     }
 }
 
-fn kept(journal: &Journal, workplace: &Workplace, resume: bool) -> Option<String> {
+fn kept(journal: &Journal, staging: &Staging, resume: bool) -> Option<String> {
     (resume && journal.is_worth_keeping()).then(|| {
-        let folder = workplace.folder().path().display();
+        let folder = staging.folder().path().display();
         format!("what was fetched so far is kept in {folder}: the same command resumes, or remove the folder")
     })
 }
@@ -281,7 +281,7 @@ fn write_out(at: u64, done: u64, size: u64) -> Option<Range<u64>> {
 }
 
 /// Checks that every blob of the plan has its proof.
-fn prove(plan: &TarPlan, proofs: &[Verified]) -> Result<()> {
+fn check_proofs(plan: &TarPlan, proofs: &[Verified]) -> Result<()> {
     let proven: HashSet<(&Digest, u64)> = proofs
         .iter()
         .map(|proof| (proof.digest(), proof.size()))

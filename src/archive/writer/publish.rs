@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustix::fs::{Access, AtFlags, FileType, accessat};
 
 use super::segments::Segments;
-use super::workplace::Workplace;
+use super::staging::Staging;
 use crate::archive::tar_plan;
 use crate::dir::{Dir, Located};
 use crate::error::{Error, Result};
@@ -135,7 +135,7 @@ pub fn check(target: &Located, parts: &[Range<u64>], is_split: bool) -> Result<(
 /// If a file cannot be renamed or removed, or the folder not synced.
 pub fn publish(
     target: &Located,
-    workplace: &Workplace,
+    staging: &Staging,
     segments: &Segments,
     is_split: bool,
 ) -> Result<Vec<PathBuf>> {
@@ -145,7 +145,7 @@ pub fn publish(
         remove_parts(target)?;
     }
     for (segment, name) in segments.0.iter().zip(&names) {
-        let renamed = workplace.folder().rename(&segment.name, dir, name);
+        let renamed = staging.folder().rename(&segment.name, dir, name);
         renamed.map_err(Error::io("rename to", dir.join(name)))?;
     }
     sync(dir)?;

@@ -47,7 +47,7 @@ pub fn cut(size: u64, split: Option<u64>) -> Result<Vec<Range<u64>>> {
 pub struct Segment {
     /// The open file.
     pub file: File,
-    /// Its name in the workplace.
+    /// Its name in the staging folder.
     pub name: String,
     /// Where it is now, for messages.
     pub path: PathBuf,
@@ -124,7 +124,7 @@ impl Segments {
     /// # Errors
     ///
     /// Names the part.
-    pub fn stretch(&self) -> Result<()> {
+    pub fn set_lengths(&self) -> Result<()> {
         for segment in &self.0 {
             let length = segment.range.end - segment.range.start;
             segment
@@ -150,7 +150,7 @@ impl Segments {
     ///
     /// # Errors
     ///
-    /// Written bytes may be lost then, even if they can still be read, and must not be used.
+    /// WrittenBlob bytes may be lost then, even if they can still be read, and must not be used.
     pub fn sync(&self) -> Result<()> {
         for segment in &self.0 {
             segment.file.sync_all().map_err(|source| Error::Io {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::super::TarPlan;
-use super::{prove, segments};
+use super::{check_proofs, segments};
 use crate::blob::Verified;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::Descriptor;
@@ -42,7 +42,7 @@ impl<'a> Stream<'a> {
     ///
     /// If a planned blob has no proof, or the pipe cannot be written.
     pub fn seal(self, proofs: &[Verified]) -> Result<()> {
-        prove(self.plan, proofs)?;
+        check_proofs(self.plan, proofs)?;
         self.write_runs(self.plan.size())?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let at = state.at;

@@ -21,7 +21,7 @@ const FRESH: &str = ".new";
 
 /// A folder that is locked for one save.
 #[derive(Debug)]
-pub struct Workplace {
+pub struct Staging {
     /// Its parent folder.
     parent: Arc<Dir>,
     /// Its name in there.
@@ -31,7 +31,7 @@ pub struct Workplace {
     lock: Mutex<Option<File>>,
 }
 
-impl Workplace {
+impl Staging {
     /// The name of the folder for an archive of this name.
     pub fn name_of(archive: &OsStr) -> OsString {
         let mut name = OsString::from(".");
@@ -45,9 +45,9 @@ impl Workplace {
     /// # Errors
     ///
     /// If another save has locked it, if it is not this user's alone, or if it cannot be created.
-    pub fn claim(target: &Located) -> Result<Workplace> {
+    pub fn claim(target: &Located) -> Result<Staging> {
         let parent = &target.dir;
-        let name = Workplace::name_of(&target.name);
+        let name = Staging::name_of(&target.name);
         loop {
             match parent.make_dir(&name, 0o700) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -82,7 +82,7 @@ impl Workplace {
             let pid = std::process::id().to_string();
             // Only for the message that another save prints.
             let _ = lock.set_len(0).and_then(|()| (&lock).write_all(pid.as_bytes()));
-            return Ok(Workplace {
+            return Ok(Staging {
                 parent: parent.clone(),
                 name,
                 folder: Arc::new(folder),
@@ -125,7 +125,7 @@ impl Workplace {
     }
 }
 
-/// Replaces a file of the workplace atomically.
+/// Replaces a file of the staging folder atomically.
 pub fn replace(folder: &Dir, name: &str, bytes: &[u8]) -> io::Result<()> {
     let fresh = format!("{name}{FRESH}");
     match folder.remove_file(&fresh) {

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use rustix::fs::FileType;
 
-use super::journal::{self, Journal, Set};
-use super::medium::Medium;
+use super::file_system::FileSystem;
+use super::journal::{self, FileSet, Journal};
 use super::publish::part_name;
 use super::segments::{Segment, Segments};
-use super::workplace::Workplace;
+use super::staging::Staging;
 use super::{Options, TarPlan};
 use crate::dir::{Dir, Located};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ use crate::oci::Digest;
 
 /// The first bytes of a blob.
 #[derive(Debug)]
-pub struct Kept {
+pub struct KeptBlob {
     /// Older files; `None` for those that are being written.
     pub from: Option<Arc<Segments>>,
     /// Position of the blob in them.
@@ -33,63 +33,63 @@ pub struct Kept {
 }
 
 /// The start of a run.
-pub struct Remains {
+pub struct Resume {
     /// The files to write.
     pub segments: Segments,
     /// The started journal.
     pub journal: Journal,
     /// The kept bytes of blobs.
-    pub kept: HashMap<Digest, Kept>,
+    pub kept: HashMap<Digest, KeptBlob>,
     /// The file system.
-    pub medium: Medium,
+    pub file_system: FileSystem,
 }
 
-impl Remains {
-    /// Reads the workplace, checks that the rest fits, and opens files.
+impl Resume {
+    /// Reads the staging folder, checks that the rest fits, and opens files.
     ///
     /// # Errors
     ///
     /// If it does not fit, or a file cannot be created.
     pub fn find(
-        workplace: &Workplace,
+        staging: &Staging,
         target: &Located,
         plan: &TarPlan,
         parts: &[Range<u64>],
         options: &Options,
-    ) -> Result<Remains> {
-        let folder = workplace.folder();
+    ) -> Result<Resume> {
+        let folder = staging.folder();
         let (current, mut older) = sets(folder, plan, parts, options);
-        let held = kept_files(&current)
+        let written = kept_files(&current)
             .filter_map(|name| folder.open_file(name).ok()?.metadata().ok())
             .fold(0u64, |sum, meta| {
                 sum.saturating_add(meta.blocks().saturating_mul(512))
             });
-        workplace.clear(&names(&current, &older))?;
-        let mut medium = Medium::under(folder)?;
-        if !older.is_empty() && medium.check(&target.path(), parts, held).is_err() {
+        staging.clear(&names(&current, &older))?;
+        let mut file_system = FileSystem::under(folder)?;
+        if !older.is_empty() && file_system.check(&target.path(), parts, written).is_err() {
             // Copying from older files needs their space twice: better to fetch than to fail.
             older.clear();
-            workplace.clear(&names(&current, &older))?;
-            medium = Medium::under(folder)?;
+            staging.clear(&names(&current, &older))?;
+            file_system = FileSystem::under(folder)?;
         }
-        medium.check(&target.path(), parts, held)?;
+        file_system.check(&target.path(), parts, written)?;
         let mut kept = HashMap::new();
         for set in &older {
             let from = Arc::new(open_old(set, folder, target));
             keep(&mut kept, set, Some(&from));
         }
         keep(&mut kept, &current, None);
-        Ok(Remains {
+        Ok(Resume {
             segments: open(&current, folder, target, parts, options.private)?,
             journal: Journal::new(folder.clone(), current, older),
             kept,
-            medium,
+            file_system,
         })
     }
 }
 
 /// The files to continue with, and older ones with blobs of the plan.
-fn sets(folder: &Dir, plan: &TarPlan, parts: &[Range<u64>], options: &Options) -> (Set, Vec<Set>) {
+fn sets(folder: &Dir, plan: &TarPlan, parts: &[Range<u64>], options: &Options) -> (FileSet, Vec<FileSet>) {
     let wanted: HashMap<Digest, u64> = plan
         .blobs()
         .iter()
@@ -108,14 +108,14 @@ fn sets(folder: &Dir, plan: &TarPlan, parts: &[Range<u64>], options: &Options) -
     for set in &mut sets {
         set.blobs.retain(|mark| wanted.contains_key(&mark.digest));
     }
-    let fresh = Set {
+    let fresh = FileSet {
         generation,
         lengths: parts.iter().map(|part| part.end - part.start).collect(),
         is_split: options.split.is_some(),
         blobs: Vec::new(),
     };
     // If the plan is unchanged, nothing needs to be copied.
-    let fits = |set: &Set| {
+    let fits = |set: &FileSet| {
         set.is_split == fresh.is_split
             && set.lengths == fresh.lengths
             && files(set).all(|name| is_file(folder, &name))
@@ -132,8 +132,8 @@ fn sets(folder: &Dir, plan: &TarPlan, parts: &[Range<u64>], options: &Options) -
     (current, sets)
 }
 
-/// The names in a workplace that belong to these sets.
-fn names(current: &Set, older: &[Set]) -> Vec<String> {
+/// The names in a staging folder that belong to these sets.
+fn names(current: &FileSet, older: &[FileSet]) -> Vec<String> {
     std::iter::once(journal::NAME.to_string())
         .chain(kept_files(current))
         .chain(older.iter().flat_map(files))
@@ -141,22 +141,22 @@ fn names(current: &Set, older: &[Set]) -> Vec<String> {
 }
 
 /// The files to continue with, if any.
-fn kept_files(current: &Set) -> impl Iterator<Item = String> {
+fn kept_files(current: &FileSet) -> impl Iterator<Item = String> {
     files(current).filter(|_| !current.blobs.is_empty())
 }
 
-fn files(set: &Set) -> impl Iterator<Item = String> {
+fn files(set: &FileSet) -> impl Iterator<Item = String> {
     (0..set.lengths.len()).map(|at| set.file(at))
 }
 
-/// Notes where blobs of a set are, unless another set has more of them.
-fn keep(kept: &mut HashMap<Digest, Kept>, set: &Set, from: Option<&Arc<Segments>>) {
+/// Adds the blobs of a set, unless another set has more of them.
+fn keep(kept: &mut HashMap<Digest, KeptBlob>, set: &FileSet, from: Option<&Arc<Segments>>) {
     for mark in set.blobs.iter().filter(|mark| mark.done > 0) {
         let more = kept.get(&mark.digest).is_none_or(|other| other.done <= mark.done);
         if more {
             kept.insert(
                 mark.digest,
-                Kept {
+                KeptBlob {
                     from: from.cloned(),
                     offset: mark.offset,
                     done: mark.done,
@@ -180,7 +180,13 @@ fn final_name(set_is_split: bool, target: &Located, position: usize) -> OsString
 
 /// Opens the files to write, which need not exist. Their mode is 0600 if they are private, else 0644 minus
 /// `umask`. Files of an interrupted run that are private stay so.
-fn open(set: &Set, folder: &Dir, target: &Located, parts: &[Range<u64>], private: bool) -> Result<Segments> {
+fn open(
+    set: &FileSet,
+    folder: &Dir,
+    target: &Located,
+    parts: &[Range<u64>],
+    private: bool,
+) -> Result<Segments> {
     let mode = if private { 0o600 } else { 0o644 };
     let mut segments = Segments(Vec::new());
     for (position, range) in parts.iter().enumerate() {
@@ -205,7 +211,7 @@ fn open(set: &Set, folder: &Dir, target: &Located, parts: &[Range<u64>], private
 }
 
 /// Opens older files. One that was renamed just before a run was killed is read under its final name.
-fn open_old(set: &Set, folder: &Dir, target: &Located) -> Segments {
+fn open_old(set: &FileSet, folder: &Dir, target: &Located) -> Segments {
     let mut segments = Segments(Vec::new());
     let mut start = 0;
     for (position, length) in set.lengths.iter().enumerate() {

@@ -19,7 +19,7 @@ const WITHOUT_GAPS: [u64; 9] = [
     0x2011_bab0, // exFAT
     0x5346_544e, // NTFS
     0x7366_746e, // NTFS, the newer driver
-    0x6573_5546, // FUSE: whatever is behind it
+    0x6573_5546, // FUSE: any file system may be behind it
     0x482b,      // HFS+
     0x517b,      // SMB
     0xff53_4d42, // CIFS
@@ -30,7 +30,7 @@ const FAT_LARGEST: u64 = u32::MAX as u64;
 
 /// The relevant properties of a file system.
 #[derive(Debug, Clone, Copy)]
-pub struct Medium {
+pub struct FileSystem {
     /// Whether a gap takes neither space nor time. If not, an archive is written from start to end.
     pub has_gaps: bool,
     /// The largest file in bytes, if the limit is below any archive's size.
@@ -53,15 +53,15 @@ pub fn free(file: &File) -> rustix::io::Result<u64> {
     Ok(blocks.saturating_mul(stat.f_frsize))
 }
 
-impl Medium {
+impl FileSystem {
     /// Reads the properties of the file system under `folder`.
     ///
     /// # Errors
     ///
     /// If the system does not report them.
-    pub fn under(folder: &Dir) -> Result<Medium> {
+    pub fn under(folder: &Dir) -> Result<FileSystem> {
         let failed = |errno: rustix::io::Errno| Error::io("look at", folder.path())(errno.into());
-        let mut medium = Medium {
+        let mut file_system = FileSystem {
             has_gaps: true,
             largest_file: None,
             free: free(folder.as_file()).map_err(failed)?,
@@ -71,18 +71,18 @@ impl Medium {
             // The field's type differs between architectures.
             let kind = rustix::fs::fstatfs(folder.as_file()).map_err(failed)?.f_type;
             let kind = u64::try_from(kind).unwrap_or_default();
-            medium.has_gaps = !WITHOUT_GAPS.contains(&kind);
-            medium.largest_file = (kind == FAT).then_some(FAT_LARGEST);
+            file_system.has_gaps = !WITHOUT_GAPS.contains(&kind);
+            file_system.largest_file = (kind == FAT).then_some(FAT_LARGEST);
         }
-        Ok(medium)
+        Ok(file_system)
     }
 
-    /// Checks that parts of these sizes fit, of which `held` bytes are written already.
+    /// Checks that parts of these sizes fit, of which `written` bytes are written already.
     ///
     /// # Errors
     ///
     /// Says what does not fit, and what to do.
-    pub fn check(&self, target: &Path, parts: &[Range<u64>], held: u64) -> Result<()> {
+    pub fn check(&self, target: &Path, parts: &[Range<u64>], written: u64) -> Result<()> {
         let largest = parts
             .iter()
             .map(|part| part.end - part.start)
@@ -113,7 +113,7 @@ impl Medium {
                 format!("raise the limit (ulimit -f), or write in parts with --split {limit}"),
             );
         }
-        let need = total.saturating_sub(held);
+        let need = total.saturating_sub(written);
         if need > self.free {
             return refuse(
                 io::ErrorKind::StorageFull,
