@@ -69,6 +69,7 @@
 //! - [`dir`]: open folders, for files where other users can write
 //! - [`net`]: addresses, proxies, and the environment variables for them
 //! - [`goflate`]: Go's gzip encoder, byte for byte
+//! - [`retry`]: how many times a failed request is made again, and when
 //! - `workers`: a pool of threads
 //! - [`blob`]: where bytes are, how they are read and decompressed, and the proof that they match a descriptor
 //! - [`image`]: what a reference stands for, and the selection and renaming of images
@@ -98,6 +99,7 @@ pub mod oci;
 pub mod progress;
 pub mod recover;
 pub mod registry;
+pub mod retry;
 pub mod save;
 pub mod serve;
 pub mod source;

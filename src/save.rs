@@ -12,7 +12,6 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use self::resolve::{Images, Resolver};
 use self::write::{Run, Written};
@@ -25,6 +24,7 @@ use crate::image::rename::Rename;
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, PlatformSelection, Reference};
 use crate::progress::Progress;
+use crate::retry::Retry;
 use crate::source::{Others, Source};
 use crate::transfer::{self, Moved};
 
@@ -51,10 +51,8 @@ pub struct Options {
     pub in_order: bool,
     /// Number of blobs fetched at the same time.
     pub jobs: NonZeroUsize,
-    /// Number of attempts per blob.
-    pub tries: u32,
-    /// The pause before a broken blob is requested again; it doubles with each attempt.
-    pub pause: Duration,
+    /// How many times a blob is requested, and the pauses between.
+    pub retry: Retry,
     /// Renames.
     pub renames: Vec<Rename>,
     /// Whether images that cannot be saved are skipped.
@@ -70,8 +68,7 @@ impl Default for Options {
             private: false,
             in_order: false,
             jobs: transfer::JOBS,
-            tries: transfer::TRIES,
-            pause: transfer::PAUSE,
+            retry: transfer::RETRY,
             renames: Vec::new(),
             keep_going: false,
         }

@@ -15,18 +15,15 @@ use crate::error::{Error, Problem, Result};
 use crate::interrupt::{self, Interrupt};
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::progress::Progress;
+use crate::retry::Retry;
 use crate::source::Source;
 use crate::workers;
 
 /// Default number of blobs fetched at the same time. skopeo and podman fetch as many, so registries are used to
 /// it. One stream seldom saturates a line, and one core hashes faster than most lines deliver.
 pub const JOBS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(5);
-/// Default number of attempts per blob.
-pub const TRIES: u32 = 5;
-/// Default pause before the second attempt; it doubles with each further one.
-pub const PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Default number of attempts per blob, and the pauses between.
+pub const RETRY: Retry = Retry::starting_with(Duration::from_millis(250));
 /// New bytes after which an attempt does not count as failed: on a bad line, a large blob may break off more
 /// than five times.
 const HEADWAY: u64 = 1 << 20;
@@ -92,10 +89,8 @@ pub struct Transfer<'a> {
     pub sink: &'a dyn Sink,
     /// Number of blobs at the same time.
     pub jobs: NonZeroUsize,
-    /// Number of attempts per blob.
-    pub tries: u32,
-    /// The pause before the second attempt; it doubles with each further one.
-    pub pause: Duration,
+    /// How many times a blob is requested, and the pauses between.
+    pub retry: Retry,
     /// Whether the other blobs are fetched if one fails.
     pub keep_going: bool,
     /// Receives reports.
@@ -196,7 +191,7 @@ impl Move<'_> {
             Ok(())
         })?;
         let mut reused = verifier.count();
-        let mut tries = 0;
+        let mut failed = 0;
         let mut wrong = 0;
         loop {
             let before = verifier.count();
@@ -211,7 +206,7 @@ impl Move<'_> {
                 Failure::Final(error) => return Err(error),
                 Failure::Broken(error) => {
                     if verifier.count() >= before.saturating_add(HEADWAY) {
-                        tries = 0;
+                        failed = 0;
                     }
                     error
                 }
@@ -234,14 +229,14 @@ impl Move<'_> {
                     error
                 }
             };
-            tries += 1;
-            if tries.max(wrong) >= self.transfer.tries || !error.is_transient() {
+            failed += 1;
+            let retry = &self.transfer.retry;
+            let failed = failed.max(wrong);
+            if !retry.allows(failed) || !error.is_transient() {
                 return Err(error);
             }
             progress.note(&format!("{error}; retrying"));
-            let factor = 2u32.saturating_pow(tries.max(wrong) - 1);
-            let pause = self.transfer.pause.saturating_mul(factor).min(LONGEST_PAUSE);
-            interrupt::pause(pause, || self.check())?;
+            interrupt::pause(retry.pause(failed, None), || self.check())?;
         }
     }
 

@@ -13,14 +13,15 @@ use sealift::Error;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Descriptor, Document, PlatformSelection, Reference};
 use sealift::progress::Silent;
-use sealift::registry::{ClientCertificate, Credential, Credentials, Options, RegistrySource, Retry, Secret};
+use sealift::registry::{ClientCertificate, Credential, Credentials, Options, RegistrySource, Secret};
+use sealift::retry::Retry;
 use sealift::source::Source;
 use support::{Built, Compression, Dialect, Image, Registry};
 
 fn options() -> Options {
     Options {
         retry: Retry {
-            tries: 3,
+            attempts: 3,
             first_pause: Duration::from_millis(10),
             longest_pause: Duration::from_secs(1),
         },
@@ -219,7 +220,7 @@ fn a_registry_that_comes_back_is_asked_again() {
     let (built, _layout) = pushed(&registry, Image::sample("app", "1"), "app:1");
     let mut patient = options();
     patient.retry = Retry {
-        tries: 8,
+        attempts: 8,
         first_pause: Duration::from_millis(100),
         longest_pause: Duration::from_secs(1),
     };

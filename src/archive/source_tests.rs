@@ -323,7 +323,7 @@ fn wrong_content_is_the_archives_fault_and_not_asked_for_twice() {
         assert_eq!(finding.place.digest, Some(layer));
         assert_eq!(finding.place.archive.as_deref(), folder.0.path().to_str());
         assert!(
-            started.elapsed() < crate::transfer::PAUSE,
+            started.elapsed() < crate::transfer::RETRY.first_pause * 3 / 4,
             "{code}: no pause, no second try"
         );
     }

@@ -57,7 +57,7 @@ impl RegistryArgs {
     /// The same for a registry that may be unreachable: short timeouts and no retries.
     pub fn reachable(&self, progress: Arc<dyn Progress>, interrupt: &Interrupt) -> Result<RegistrySource> {
         let mut options = self.options()?;
-        options.retry.tries = 1;
+        options.retry.attempts = 1;
         options.timeouts.connect = options.timeouts.connect.min(SHORT);
         RegistrySource::new(options, progress, interrupt.clone())
     }
@@ -74,7 +74,7 @@ impl RegistryArgs {
             }),
             _ => None,
         };
-        options.retry.tries = self.tries;
+        options.retry.attempts = self.tries;
         options.timeouts.idle = Duration::from_secs(self.idle_timeout);
         Ok(options)
     }

@@ -12,6 +12,7 @@ use sealift::image::asked::Asked;
 use sealift::image::provenance::{Evidence, ManifestOrigin};
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Digest, PlatformSelection, Reference};
+use sealift::retry::Retry;
 use sealift::save::{self, Saved, Skipped, Summary};
 use sealift::source::Source;
 use sealift::{Error, Result, transfer};
@@ -132,7 +133,10 @@ impl Save {
             split: self.split,
             resume: !self.no_resume,
             private: self.from.is_private(),
-            tries: self.from.tries(),
+            retry: Retry {
+                attempts: self.from.tries(),
+                ..transfer::RETRY
+            },
             renames: self.rename.renames().to_vec(),
             keep_going: self.keep_going || self.all && !self.from.requires_proof(),
             jobs: self

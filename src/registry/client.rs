@@ -14,7 +14,7 @@ use super::auth::{Context, Login};
 use super::credentials::Credentials;
 use super::mirror::Endpoint;
 use super::options::Options;
-use super::retry::{Retry, retry_after};
+use super::retry_after::retry_after;
 use super::tls::Trust;
 use super::transport::{Answer, Request, Transport};
 use crate::error::{Error, Result};
@@ -24,6 +24,7 @@ use crate::net::address::Address;
 use crate::oci::{Digest, MediaType};
 use crate::progress::Progress;
 use crate::registry::request_error::{ErrorBody, RequestError, marked};
+use crate::retry::Retry;
 
 /// Number of 401 responses to a request before it is given up: a challenge, an expired token, and one that
 /// another worker renewed in the meantime.
@@ -104,8 +105,8 @@ impl Client {
         })
     }
 
-    pub(super) fn tries(&self) -> u32 {
-        self.retry.tries
+    pub(super) fn retry(&self) -> Retry {
+        self.retry
     }
 
     /// Pauses between two attempts of the caller.
@@ -380,20 +381,20 @@ impl Client {
                 }) => (error, wait, is_absence),
             };
             let known = session.answered.load(Ordering::Relaxed);
-            let tries = match (known, is_absence, endpoint.is_mirror) {
-                (true, ..) => self.retry.tries,
+            let retry = match (known, is_absence, endpoint.is_mirror) {
+                (true, ..) => self.retry,
                 // The host never answered: rather a wrong address than an outage.
-                (false, true, _) | (false, _, true) => 1,
-                (false, false, false) => self.retry.tries.min(2),
+                (false, true, _) | (false, _, true) => self.retry.at_most(1),
+                (false, false, false) => self.retry.at_most(2),
             };
-            if tried >= tries {
+            if !retry.allows(tried) {
                 return Err(marked(error, false));
             }
-            let pause = self.retry.pause(tried, asked);
+            let pause = retry.pause(tried, asked);
             self.note(&format!(
                 "{error}; retrying in {} s ({tried} of {} attempts)",
                 pause.as_secs_f32().ceil(),
-                tries
+                retry.attempts
             ));
             self.wait(pause)?;
         }

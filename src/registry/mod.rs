@@ -7,7 +7,7 @@
 //! - `auth`, `token`, [`challenge`], [`credentials`], [`secret`]: authentication
 //! - `transport`, `location`, `connect`, [`tls`]: one HTTP request with its redirects, and its connection
 //! - `blob`: content as it arrives, counted and with a minimum rate
-//! - `failure`, `request_error`, `retry`, `date`: what can go wrong, what it means, and when to retry
+//! - `failure`, `request_error`, `retry_after`, `date`: what can go wrong, what it means, and when to retry
 //!
 //! A request passes down this list: the source calls the client, which calls the transport. Errors come back as
 //! a `Failure` of the transport, a `RequestError` of the client, and an [`Error`](crate::Error) of the source.
@@ -20,7 +20,7 @@ mod date;
 mod failure;
 mod location;
 mod request_error;
-mod retry;
+mod retry_after;
 mod scheme;
 mod token;
 mod transport;
@@ -37,7 +37,6 @@ pub use crate::net::environment::Environment;
 pub use credentials::{Credential, Credentials};
 pub use mirror::Mirror;
 pub use options::Options;
-pub use retry::Retry;
 pub use secret::Secret;
 pub use source::RegistrySource;
 pub use tls::ClientCertificate;

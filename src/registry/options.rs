@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use super::credentials::Credentials;
 use super::mirror::Mirror;
-use super::retry::Retry;
 use super::tls::ClientCertificate;
 use super::transport::Timeouts;
 use crate::error::Result;
 use crate::net::address::Insecure;
 use crate::net::environment::Environment;
 use crate::net::proxy::Proxies;
+use crate::retry::Retry;
 
 /// How to reach registries.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ pub struct Options {
     pub client_certificate: Option<ClientCertificate>,
     /// Folders with a folder `HOST[:PORT]` for each registry with its own certificates.
     pub certificate_folders: Vec<PathBuf>,
-    /// Retries.
+    /// How many times a request is made, and the pauses between.
     pub retry: Retry,
     /// Time limits.
     pub timeouts: Timeouts,

@@ -193,10 +193,10 @@ impl RegistrySource {
             registry: place.name.clone(),
             subject: wanted.name(&place.path),
         };
-        let tries = match self.client.tries() {
+        let retry = match place.is_mirror {
             // There are other hosts to fetch it from.
-            tries if place.is_mirror => tries.min(2),
-            tries => tries,
+            true => self.client.retry().at_most(2),
+            false => self.client.retry(),
         };
         let mut tried = 0;
         loop {
@@ -205,7 +205,7 @@ impl RegistrySource {
             match read(answer, &subject) {
                 Ok(got) => return Ok(got),
                 Err(error) => {
-                    if !(is_damage(&error) || error.is_transient()) || tried >= tries {
+                    if !(is_damage(&error) || error.is_transient()) || !retry.allows(tried) {
                         return Err(crate::registry::request_error::marked(error, false));
                     }
                     self.client.note(&format!("{error}; retrying"));

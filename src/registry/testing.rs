@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, MediaType, Reference, Repository};
 use crate::progress::Progress;
-use crate::registry::{Options, RegistrySource, Retry, Timeouts};
+use crate::registry::{Options, RegistrySource, Timeouts};
+use crate::retry::Retry;
 
 /// A request as received.
 #[derive(Debug, Clone)]
@@ -491,7 +492,7 @@ impl Progress for Notes {
 pub(super) fn quick() -> Options {
     Options {
         retry: Retry {
-            tries: 3,
+            attempts: 3,
             first_pause: Duration::from_millis(1),
             longest_pause: Duration::from_millis(50),
         },

@@ -11,7 +11,7 @@ use super::challenge::Challenge;
 use super::credentials::Credential;
 use super::date;
 use super::location::escape;
-use super::retry::retry_after;
+use super::retry_after::retry_after;
 use super::secret::Secret;
 use super::transport::Request;
 use crate::escape::Escaped;

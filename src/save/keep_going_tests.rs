@@ -10,7 +10,7 @@ use super::*;
 fn going_on() -> Options {
     Options {
         keep_going: true,
-        tries: 2,
+        retry: options().retry.at_most(2),
         ..options()
     }
 }

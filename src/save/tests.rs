@@ -3,6 +3,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fake::{Fake, Fault, noise, reference};
 use super::*;
@@ -15,7 +16,7 @@ use crate::progress::Silent;
 pub fn options() -> Options {
     Options {
         platforms: Some(PlatformSelection::All),
-        pause: Duration::from_millis(2),
+        retry: Retry::starting_with(Duration::from_millis(2)),
         ..Options::default()
     }
 }

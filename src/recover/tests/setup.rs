@@ -13,6 +13,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Digest, PlatformSelection, Reference};
 use crate::progress::Silent;
 use crate::recover::{LocalStore, Options, Rebuild, RecoverSource};
+use crate::retry::Retry;
 use crate::save::{self, Output, Summary};
 use crate::source::Source;
 
@@ -72,8 +73,7 @@ impl Setup {
         let references: Vec<Reference> = names.iter().map(|name| reference(name)).collect();
         let options = save::Options {
             platforms: self.platforms.clone(),
-            pause: Duration::from_millis(1),
-            tries: 2,
+            retry: Retry::starting_with(Duration::from_millis(1)).at_most(2),
             ..save::Options::default()
         };
         let output = Output::File(target);

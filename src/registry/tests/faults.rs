@@ -423,7 +423,7 @@ fn a_stall_and_a_drip_end_with_words() {
         Reply::new(200, "{}")
     });
     let mut options = quick();
-    options.retry.tries = 2;
+    options.retry.attempts = 2;
     let (source, notes) = noted(options);
     let error = source.resolve(&silent.reference("1")).unwrap_err();
     assert!(error.to_string().contains("stopped sending"), "{error}");

@@ -1,43 +1,10 @@
-//! Retries: how many, and with which pauses.
+//! How long a registry asks to wait.
 
 use std::time::{Duration, SystemTime};
 
 use ureq::http::{HeaderMap, header};
 
 use super::date;
-
-/// How often a request is made, and the pauses between.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
-    /// Number of attempts before giving up; at least 1.
-    pub tries: u32,
-    /// The first pause; each further one is twice as long.
-    pub first_pause: Duration,
-    /// The longest pause, even if a registry's `Retry-After` asks for more.
-    pub longest_pause: Duration,
-}
-
-impl Default for Retry {
-    /// Five attempts, with pauses of 1, 2, 4 and 8 seconds, at most 60.
-    fn default() -> Retry {
-        Retry {
-            tries: 5,
-            first_pause: Duration::from_secs(1),
-            longest_pause: Duration::from_secs(60),
-        }
-    }
-}
-
-impl Retry {
-    /// The pause after attempt number `tried`, counted from 1: growing, and not less than the server asked for.
-    pub(super) fn pause(&self, tried: u32, asked: Option<Duration>) -> Duration {
-        let doubled = 1_u32.checked_shl(tried.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.first_pause
-            .saturating_mul(doubled)
-            .max(asked.unwrap_or_default())
-            .min(self.longest_pause)
-    }
-}
 
 /// How long a server asks to wait: RFC 9110, section 10.2.3, in seconds or as a date.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
@@ -57,17 +24,6 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_and_are_capped() {
-        let retry = Retry::default();
-        let pauses: Vec<u64> = (1..9).map(|tried| retry.pause(tried, None).as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(retry.pause(1, Some(Duration::from_secs(7))).as_secs(), 7);
-        assert_eq!(retry.pause(5, Some(Duration::from_secs(7))).as_secs(), 16);
-        assert_eq!(retry.pause(1, Some(Duration::from_secs(3600))).as_secs(), 60);
-        assert_eq!(retry.pause(u32::MAX, None).as_secs(), 60);
-    }
 
     #[test]
     fn retry_after_in_both_forms() {
