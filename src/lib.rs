@@ -106,4 +106,4 @@ pub mod source;
 pub mod transfer;
 mod workers;
 
-pub use error::{Error, Finding, Place, Problem, Result};
+pub use error::{Error, ErrorKind, Finding, Place, Problem, Result};

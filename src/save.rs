@@ -16,7 +16,7 @@ use std::sync::Arc;
 use self::resolve::{Images, Resolver};
 use self::write::{Run, Written};
 use crate::archive::tar_plan::TarPlan;
-use crate::error::{Error, Result, most_severe};
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::image::named::{self, NamedImage};
 use crate::image::provenance::{Evidence, Origins};
@@ -131,14 +131,14 @@ pub struct Saved {
 }
 
 impl Summary {
-    /// The exit code: the most severe one of all images.
-    pub fn exit_code(&self) -> u8 {
+    /// The most severe reason why an image was skipped, or its digest is not proven.
+    pub fn failure(&self) -> Option<ErrorKind> {
         let recorded = self
             .images
             .iter()
             .any(|image| image.evidence == Evidence::Recorded);
-        let skipped = self.skipped.iter().map(|image| image.error.exit_code());
-        most_severe(skipped.chain([if recorded { 6 } else { 0 }]))
+        let skipped = self.skipped.iter().map(|image| image.error.kind());
+        skipped.chain(recorded.then_some(ErrorKind::NotShown)).max()
     }
 }
 

@@ -9,13 +9,13 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealift::Error;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Descriptor, Document, PlatformSelection, Reference};
 use sealift::progress::Silent;
 use sealift::registry::{ClientCertificate, Credential, Credentials, Options, RegistrySource, Secret};
 use sealift::retry::Retry;
 use sealift::source::Source;
+use sealift::{Error, ErrorKind};
 use support::{Built, Compression, Dialect, Image, Registry};
 
 fn options() -> Options {
@@ -135,14 +135,17 @@ fn what_is_not_there() {
         tag.to_string(),
         format!("app:2 not found in {}", registry.address())
     );
-    assert_eq!((tag.exit_code(), tag.hint()), (7, Some("it has 1")));
+    assert_eq!((tag.kind(), tag.hint()), (ErrorKind::NotFound, Some("it has 1")));
     let repository = resolve(options(), &registry, "none:1").unwrap_err();
     assert_eq!(
         repository.to_string(),
         format!("repository none not found in {}", registry.address())
     );
     let digest = format!("app@sha256:{}", "0".repeat(64));
-    assert_eq!(resolve(options(), &registry, &digest).unwrap_err().exit_code(), 7);
+    assert_eq!(
+        resolve(options(), &registry, &digest).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
 }
 
 #[test]
@@ -171,7 +174,10 @@ fn a_password() {
         none.to_string().contains("there are no credentials for"),
         "{none}"
     );
-    assert_eq!((wrong.exit_code(), none.exit_code()), (4, 4));
+    assert_eq!(
+        (wrong.kind(), none.kind()),
+        (ErrorKind::Registry, ErrorKind::Registry)
+    );
 }
 
 #[test]

@@ -307,6 +307,7 @@ pub fn by_archive(files: &[PathBuf]) -> Vec<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -357,14 +358,14 @@ mod tests {
             let files: Vec<(&str, &[u8])> = files.iter().map(|name| (*name, &b"x"[..])).collect();
             let folder = folder(&files);
             let error = Segments::open(&folder.path().join("i.tar")).unwrap_err();
-            assert_eq!(error.exit_code(), 3);
+            assert_eq!(error.kind(), ErrorKind::Io);
             assert!(error.to_string().contains(missing), "{error}");
             assert!(error.hint().unwrap().contains("every part"));
         }
         let folder = folder(&[("j.tar.001", b"x")]);
         for name in ["i.tar", "i.tar.001", "j.tar.002"] {
             let error = Segments::open(&folder.path().join(name)).unwrap_err();
-            assert_eq!(error.exit_code(), 3);
+            assert_eq!(error.kind(), ErrorKind::Io);
             assert!(error.to_string().contains(&format!("{name}: ")), "{error}");
         }
     }
@@ -376,7 +377,7 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o644);
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let error = Segments::open(&folder.path().join("i.tar")).unwrap_err();
-        assert_eq!(error.exit_code(), 3);
+        assert_eq!(error.kind(), ErrorKind::Io);
         assert!(
             error.to_string().contains("i.tar.002: it is not a regular file"),
             "{error}"

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::archive;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::image::Graph;
 use crate::image::provenance::Evidence;
 use crate::oci::{MediaType, Platform, PlatformSelection};
@@ -132,7 +132,7 @@ fn names_as_each_tool_writes_them() {
         }
         for name in misses {
             let error = resolve(&alone, name).unwrap_err();
-            assert_eq!(error.exit_code(), 7, "{tool}: {name}");
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{tool}: {name}");
             assert!(
                 error.hint().is_some_and(|hint| hint.starts_with("it holds ")),
                 "{tool}: {name}"
@@ -147,8 +147,8 @@ fn names_as_each_tool_writes_them() {
         assert_eq!(
             resolve(&alone, &format!("app:1@{}", b.digest))
                 .unwrap_err()
-                .exit_code(),
-            7,
+                .kind(),
+            ErrorKind::NotFound,
             "{tool}"
         );
         // Beside another image, only its own name finds it.
@@ -176,19 +176,19 @@ fn a_name_of_two_images_is_not_guessed() {
         .source(&[(&a, name.clone()), (&b, name.clone())])
         .err()
         .unwrap();
-    assert_eq!(refused.exit_code(), 1, "{refused}");
+    assert_eq!(refused.kind(), ErrorKind::Content, "{refused}");
     // Several entries may have the same bare tag.
     let tag = json!({REF: "1"});
     let source = folder.source(&[(&a, tag.clone()), (&b, tag)]).unwrap();
     let error = resolve(&source, "app:1").unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.to_string().contains(&b.digest.to_string()), "{error}");
     assert_eq!(resolve(&source, &format!("app@{}", b.digest)).unwrap(), b.digest);
     let source = folder.source(&[(&a, name.clone()), (&a, name)]).unwrap();
     assert_eq!(resolve(&source, "app:1").unwrap(), a.digest);
     assert_eq!(source.references().unwrap(), ["app:1".parse().unwrap()]);
     let source = folder.source(&[(&a, json!({})), (&b, json!({}))]).unwrap();
-    assert_eq!(resolve(&source, "app:1").unwrap_err().exit_code(), 7);
+    assert_eq!(resolve(&source, "app:1").unwrap_err().kind(), ErrorKind::NotFound);
     let mut nameless = [&a, &b].map(|image| Reference::nameless(image.digest));
     nameless.sort();
     assert_eq!(source.references().unwrap(), nameless);
@@ -237,7 +237,7 @@ fn an_image_without_a_name_is_had_by_its_digest() {
     assert!(again.entries().iter().all(|entry| entry.reference.is_none()));
     assert!(!String::from_utf8_lossy(again.index()).contains(&recorded.to_string()));
     let error = save(&[nameless(recorded)], &folder.0.path().join("none.tar")).unwrap_err();
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.hint().unwrap().contains("app:1"), "{error:?}");
 }
 
@@ -263,7 +263,7 @@ fn a_sparse_index_gives_what_is_there_and_says_what_is_not() {
     };
     assert_eq!(walk(&"linux/amd64".parse().unwrap()).unwrap().images.len(), 1);
     let error = walk(&"linux/arm64".parse().unwrap()).unwrap_err();
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("linux/arm64"), "{error}");
     // Everything that is present.
     let present = crate::save::Options {
@@ -338,7 +338,7 @@ fn wrong_content_is_the_archives_fault_and_not_asked_for_twice() {
         .set_len(2)
         .unwrap();
     let error = save(&source).unwrap_err();
-    assert_eq!(error.exit_code(), 3);
+    assert_eq!(error.kind(), ErrorKind::Io);
     let says = "the file is shorter than it was";
     assert!(error.to_string().ends_with(says), "{error}");
 }

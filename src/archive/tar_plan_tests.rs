@@ -3,6 +3,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::image::provenance::Provenance;
 use crate::image::{Graph, Image};
 use crate::oci::{Config, Document, MediaType, PlatformSelection};
@@ -255,7 +256,7 @@ fn names_that_no_reader_would_read_are_not_written() {
     };
     assert!(plan(10_000).is_ok());
     let error = plan(20_000).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(
         error.to_string().starts_with("index.json of 20000 images"),
         "{error}"

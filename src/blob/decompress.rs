@@ -302,6 +302,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -315,7 +316,11 @@ mod tests {
 
     const SKIPPABLE: &[u8] = b"\x5a\x2a\x4d\x18\x05\x00\x00\x00hello";
 
-    fn run(compression: Compression, stored: &[u8], limit: u64) -> Result<Vec<u8>, (u8, &'static str)> {
+    fn run(
+        compression: Compression,
+        stored: &[u8],
+        limit: u64,
+    ) -> Result<Vec<u8>, (ErrorKind, &'static str)> {
         // Small and large pieces: the ends of buffers must not matter.
         let mut outcomes: Vec<Result<Vec<u8>, Error>> = Vec::new();
         for (capacity, piece) in [(7, 3), (1 << 16, 1 << 16)] {
@@ -333,8 +338,8 @@ mod tests {
         }
         let mut plain = outcomes.into_iter().map(|outcome| {
             outcome.map_err(|error| match &error {
-                Error::Refused(finding) => (error.exit_code(), finding.problem.code()),
-                other => (other.exit_code(), "other"),
+                Error::Refused(finding) => (error.kind(), finding.problem.code()),
+                other => (other.kind(), "other"),
             })
         });
         let (first, second) = (plain.next().unwrap(), plain.next().unwrap());
@@ -426,7 +431,7 @@ mod tests {
         ] {
             assert_eq!(
                 run(compression, &stored, 100),
-                Err((1, code)),
+                Err((ErrorKind::Content, code)),
                 "{compression} {stored:x?}"
             );
         }
@@ -440,7 +445,10 @@ mod tests {
             (Compression::Gzip, gzip(&zeros)),
             (Compression::Zstd, zstd(&zeros)),
         ] {
-            assert_eq!(run(compression, &stored, 4_999_999), Err((1, "expands")));
+            assert_eq!(
+                run(compression, &stored, 4_999_999),
+                Err((ErrorKind::Content, "expands"))
+            );
             assert_eq!(
                 run(compression, &stored, 5_000_000).map(|all| all.len()),
                 Ok(5_000_000)
@@ -454,6 +462,9 @@ mod tests {
         // last raw block of one byte.
         let frame = |log: u8| vec![0x28, 0xb5, 0x2f, 0xfd, 0, (log - 10) << 3, 9, 0, 0, b'x'];
         assert_eq!(run(Compression::Zstd, &frame(27), 9), Ok(b"x".to_vec()));
-        assert_eq!(run(Compression::Zstd, &frame(28), 9), Err((1, "compression")));
+        assert_eq!(
+            run(Compression::Zstd, &frame(28), 9),
+            Err((ErrorKind::Content, "compression"))
+        );
     }
 }

@@ -149,6 +149,7 @@ mod tests {
     use super::*;
     use crate::archive::segments::Segments;
     use crate::blob::Stored;
+    use crate::error::ErrorKind;
     use crate::oci::{Digest, MediaType};
 
     fn blob(bytes: &[u8], size: usize) -> (Segments, Stored, Descriptor) {
@@ -203,7 +204,7 @@ mod tests {
         let mut all = Vec::new();
         reader.read_to_end(&mut all).unwrap();
         let error = reader.finish().unwrap_err();
-        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.kind(), ErrorKind::Content);
         assert!(error.to_string().starts_with("blobs/x (sha256:"), "{error}");
         assert!(
             BlobReader::new(OpenBlob::Stored(stored.clone()), &descriptor)
@@ -231,9 +232,9 @@ mod tests {
         let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
         let error = Error::from_reader(error, |error| unreachable!("{error}"));
         assert_eq!(
-            (error.exit_code(), error.to_string()),
+            (error.kind(), error.to_string()),
             (
-                3,
+                ErrorKind::Io,
                 "cannot read /t at byte 5: the file is shorter than it was".into()
             )
         );

@@ -7,6 +7,7 @@ use sealift::docker::api::info::Store;
 use sealift::docker::attach::folder::Folder;
 use sealift::docker::inventory::Inventory;
 use sealift::docker::{self, Docker};
+use sealift::error::ErrorKind;
 use sealift::interrupt::Interrupt;
 use sealift::load::DigestStatus;
 use sealift::{Error, Result};
@@ -94,8 +95,8 @@ impl Doctor {
             })?;
         }
         match looked {
-            Ok(_) => Ok(if leftover == Some(true) { 6 } else { 0 }),
-            Err(error) => Ok(error.exit_code()),
+            Ok(_) => Ok((leftover == Some(true)).then_some(ErrorKind::NotShown)),
+            Err(error) => Ok(Some(error.kind())),
         }
     }
 }

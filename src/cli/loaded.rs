@@ -9,6 +9,7 @@ use sealift::image::names;
 use sealift::load::{self, Change, DigestStatus, Obstacle, ObstacleKind, Plan, Platforms, Report};
 use sealift::oci::Reference;
 
+use super::documents::{PlanDocument, ReportDocument};
 use super::output::{Failure, Outcome, Output, skipped};
 use super::rows::own_rows;
 use super::size::Size;
@@ -27,8 +28,8 @@ const COLUMNS: [Column; 6] = [
 /// Prints a report; on request also which images the engine does not run.
 pub fn print(output: &Output, report: &Report, warns_of_foreign: bool, width: Option<usize>) -> Outcome {
     if output.is_json() {
-        output.json(report)?;
-        return Ok(report.exit_code());
+        output.json(&ReportDocument::from(report))?;
+        return Ok(report.failure());
     }
     if !output.is_quiet() {
         show(output, report, width)?;
@@ -130,7 +131,7 @@ fn consenting(arguments: impl Iterator<Item = String>, is_root: bool) -> String 
 /// Prints a plan.
 pub fn print_plan(output: &Output, plan: &Plan) -> Outcome {
     if output.is_json() {
-        output.json(plan)?;
+        output.json(&PlanDocument::from(plan))?;
     } else {
         let mut plan = plan.clone();
         let statuses = plan.images.iter_mut().map(|image| &mut image.digest_status);
@@ -148,7 +149,7 @@ pub fn print_plan(output: &Output, plan: &Plan) -> Outcome {
     if let Err(error) = plan.check_space() {
         output.error(&error);
     }
-    Ok(plan.exit_code())
+    Ok(plan.failure())
 }
 
 fn told(output: &Output, report: &Report) -> Outcome {
@@ -181,7 +182,7 @@ fn told(output: &Output, report: &Report) -> Outcome {
     for image in &report.skipped {
         output.warn(&skipped(&image.name, &image.reason));
     }
-    Ok(report.exit_code())
+    Ok(report.failure())
 }
 
 /// Notes which images show no digest although the load did what was requested.

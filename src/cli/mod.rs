@@ -1,4 +1,4 @@
-//! The command line: one file per command, output, and exit codes.
+//! The command line: one file per command, output, flags and exit codes.
 //!
 //! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
 //! - [`archive`]: the options for reading archives
@@ -7,6 +7,8 @@
 //! - [`to`]: the option for where images are loaded
 //! - [`rename`]: the options for renaming images
 //! - [`registry`]: the options for reaching registries
+//! - [`exit`]: exit codes
+//! - [`documents`]: the JSON documents of a load
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
 //! - [`table`]: tables that fit the terminal
@@ -16,6 +18,8 @@
 mod archive;
 mod bars;
 mod doctor;
+mod documents;
+mod exit;
 mod from;
 mod list;
 mod load;
@@ -35,7 +39,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use sealift::Error;
-use sealift::error::Finding;
+use sealift::error::{ErrorKind, Finding};
 use sealift::interrupt::Interrupt;
 
 use output::{Failure, Output};
@@ -118,7 +122,7 @@ pub fn main() -> ExitCode {
         Command::Man(command) => command.run(&Cli::command()),
     };
     match result {
-        Ok(code) => ExitCode::from(code),
+        Ok(failure) => exit::status(failure),
         Err(Failure::BrokenPipe) => {
             let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGPIPE);
             ExitCode::FAILURE
@@ -136,7 +140,7 @@ pub fn main() -> ExitCode {
 fn failed(output: &Output, interrupt: &Interrupt, error: &Error, findings: &[Finding]) -> ExitCode {
     interrupt.wait_if_stopped();
     output.failure(error, findings);
-    ExitCode::from(error.exit_code())
+    exit::status(Some(error.kind()))
 }
 
 /// Reports wrong arguments in clap's words; with `--json`, also as a document.
@@ -157,7 +161,7 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         let _ = output::print_document(&output::error_document(&error, &[]));
     }
     let _ = error.print();
-    ExitCode::from(2)
+    exit::status(Some(ErrorKind::Usage))
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use sealift::Error;
 use sealift::archive::STDIN;
-use sealift::error::{Finding, Problem, most_severe};
+use sealift::error::{ErrorKind, Finding, Problem};
 use sealift::escape::{Escaped, is_hostile, shell_word};
 
-use super::Global;
+use super::{Global, exit};
 
 /// Why a command failed.
 pub enum Failure {
@@ -36,8 +36,8 @@ impl From<Error> for Failure {
     }
 }
 
-/// The result of a command: the exit code, or a failure.
-pub type Outcome = Result<u8, Failure>;
+/// The result of a command that did its work: the most severe failure of a part of it, already reported.
+pub type Outcome = Result<Option<ErrorKind>, Failure>;
 
 /// Where a command prints.
 #[derive(Clone, Copy)]
@@ -154,7 +154,7 @@ pub struct MultiReport<'a> {
     output: &'a Output,
     documents: Vec<serde_json::Value>,
     error: Option<Error>,
-    code: u8,
+    failure: Option<ErrorKind>,
 }
 
 impl<'a> MultiReport<'a> {
@@ -164,7 +164,7 @@ impl<'a> MultiReport<'a> {
             output,
             documents: Vec::new(),
             error: None,
-            code: 0,
+            failure: None,
         }
     }
 
@@ -173,9 +173,9 @@ impl<'a> MultiReport<'a> {
         self.documents.push(document);
     }
 
-    /// Adds an exit code. The most severe one wins.
-    pub fn code(&mut self, code: u8) {
-        self.code = most_severe([self.code, code].into_iter());
+    /// Adds a failure. The most severe one ends the command.
+    pub fn failure(&mut self, kind: ErrorKind) {
+        self.failure = self.failure.max(Some(kind));
     }
 
     /// Reports why an archive could not be read.
@@ -188,7 +188,7 @@ impl<'a> MultiReport<'a> {
             return Err(error.into());
         }
         self.output.error(&error);
-        self.code(error.exit_code());
+        self.failure(error.kind());
         self.documents
             .push(serde_json::json!({ "archive": label, "error": error_json(&error) }));
         self.error.get_or_insert(error);
@@ -204,7 +204,7 @@ impl<'a> MultiReport<'a> {
             }
             self.output.json(&document)?;
         }
-        Ok(self.code)
+        Ok(self.failure)
     }
 }
 
@@ -294,7 +294,7 @@ pub fn error_json(error: &Error) -> serde_json::Value {
     serde_json::json!({
         "message": error.to_string(),
         "hint": hint_of(error),
-        "exit": error.exit_code(),
+        "exit": exit::code(error.kind()),
         "code": match error { Error::Refused(finding) => Some(finding.problem.code()), _ => None },
     })
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sealift::archive::writer;
-use sealift::error::most_severe;
+use sealift::error::ErrorKind;
 use sealift::escape::shell_word;
 use sealift::image::asked::Asked;
 use sealift::image::provenance::{Evidence, ManifestOrigin};
@@ -18,6 +18,7 @@ use sealift::source::Source;
 use sealift::{Error, Result, transfer};
 
 use super::bars;
+use super::exit;
 use super::from::FromArgs;
 use super::output::{Failure, Outcome, Output, skipped};
 use super::rename::RenameArgs;
@@ -159,7 +160,7 @@ impl Save {
             interrupt,
         );
         if let (Err(error), Some(why)) = (&saved, self.from.unasked())
-            && matches!(error.exit_code(), 4 | 7)
+            && matches!(error.kind(), ErrorKind::Registry | ErrorKind::NotFound)
         {
             output.note(&format!("the local Docker was not asked: {why}"));
         }
@@ -239,7 +240,7 @@ impl Save {
                 "nameless": nameless,
                 "left_out": summary.skipped.iter().map(skipped_json).collect::<Vec<_>>(),
             }))?;
-            return Ok(self.exit_code(summary));
+            return Ok(self.incomplete(summary));
         }
         let names = summary.images.iter().map(|image| {
             let name = Some(&image.reference).filter(|name| !name.is_nameless());
@@ -318,13 +319,13 @@ impl Save {
                 output.hint(hint);
             }
         }
-        Ok(self.exit_code(summary))
+        Ok(self.incomplete(summary))
     }
 
-    /// The exit code. An image without a digest counts as success only if the user chose its source.
-    fn exit_code(&self, summary: &Summary) -> u8 {
+    /// Why the save is incomplete. An image without a digest is as requested only if the user chose its source.
+    fn incomplete(&self, summary: &Summary) -> Option<ErrorKind> {
         let is_short = summary.images.iter().any(|image| self.is_short(image));
-        most_severe([summary.exit_code(), if is_short { 6 } else { 0 }].into_iter())
+        summary.failure().max(is_short.then_some(ErrorKind::NotShown))
     }
 
     fn is_short(&self, image: &Saved) -> bool {
@@ -411,7 +412,13 @@ fn all_of<T>(results: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
 /// Whether a save failed because of single images, so that others may succeed.
 fn is_of_images(error: &Error) -> bool {
     let mut errors = error.each().iter();
-    errors.all(|error| matches!(error.exit_code(), 1 | 4 | 6 | 7))
+    let is_of_image = |kind| {
+        matches!(
+            kind,
+            ErrorKind::Content | ErrorKind::Registry | ErrorKind::NotShown | ErrorKind::NotFound
+        )
+    };
+    errors.all(|error| is_of_image(error.kind()))
 }
 
 fn skipped_json(image: &Skipped) -> serde_json::Value {
@@ -419,7 +426,7 @@ fn skipped_json(image: &Skipped) -> serde_json::Value {
         "name": image.reference,
         "reason": image.error.to_string(),
         "hint": image.error.hint(),
-        "exit": image.error.exit_code(),
+        "exit": exit::code(image.error.kind()),
     })
 }
 

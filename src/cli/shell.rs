@@ -97,5 +97,5 @@ fn print(text: &[u8]) -> Outcome {
         .lock()
         .write_all(text)
         .map_err(Error::io("write", "standard output"))?;
-    Ok(0)
+    Ok(None)
 }

@@ -50,7 +50,7 @@ impl Verify {
                         print(output, &report, self.quick)?;
                     }
                     if let Err(error) = report.into_good() {
-                        end.code(error.exit_code());
+                        end.failure(error.kind());
                     }
                 }
                 Err(error) => end.error(&label, error)?,

@@ -5,7 +5,7 @@
 //! `client/envvars.go`.
 
 use std::fmt;
-use std::io::{ErrorKind, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::dir;
@@ -202,7 +202,14 @@ pub(super) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
     });
     match read {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(Error::io("read", path)(error)),
     }
 }
@@ -270,6 +277,7 @@ fn from_context(config: &Path, name: &str) -> Result<Endpoint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn tcp(authority: &str, tls: Option<(&str, bool)>) -> Endpoint {
         let tls = tls.map(|(folder, verify)| Tls {
@@ -330,7 +338,7 @@ mod tests {
             assert!(error.to_string().contains(says), "{host}: {error}");
             assert!(error.hint().is_some(), "{host}");
             assert!(!error.to_string().contains("secret"), "{error}");
-            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.kind(), ErrorKind::Usage);
         }
     }
 
@@ -345,7 +353,7 @@ mod tests {
         let usual = Endpoint::Unix(DEFAULT_SOCKET.into());
         assert_eq!(Endpoint::find(&environment(None)).unwrap(), usual);
         let missing = Endpoint::find(&environment(Some("lab"))).unwrap_err();
-        assert_eq!(missing.exit_code(), 7);
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
 
         // The folder that docker 28.2 made for a context of this name.
         let id = "a51146d38077ff992eba84cf1d5e9b249073503eb74868699016153b031a38f7";

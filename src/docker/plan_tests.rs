@@ -6,6 +6,7 @@ use crate::docker::attach::folder::Folder;
 use crate::docker::attach::{HostFacts, Restart, ranking};
 use crate::docker::daemon::network::Network;
 use crate::docker::inventory::AttachOption;
+use crate::error::ErrorKind;
 use crate::load::sample::{candidate, diff_id, stored};
 use crate::load::{AttachMethod, Form};
 use crate::oci::Digest;
@@ -130,7 +131,10 @@ fn zstd_goes_out_as_the_engine_reads_it() {
 
     let mut unknown = app();
     unknown[0].layer_sizes = Default::default();
-    assert_eq!(planned(unknown, &options, &classic).unwrap_err().exit_code(), 2);
+    assert_eq!(
+        planned(unknown, &options, &classic).unwrap_err().kind(),
+        ErrorKind::Usage
+    );
 
     classic.zstd = true;
     let plan = planned(app(), &options, &classic).unwrap();
@@ -159,7 +163,7 @@ fn what_is_there_is_not_sent_and_what_is_named_is_not_named() {
         let plan = look(&known);
         assert!(plan.images[0].tagged);
         assert_eq!(plan.images[0].digest_status, DigestStatus::Present);
-        assert_eq!(plan.exit_code(), 0);
+        assert_eq!(plan.failure(), None);
         // The id exists, the layers do not.
         known.diff_ids.clear();
         known.manifests.clear();
@@ -176,25 +180,27 @@ fn digests_are_shown_by_the_first_way_that_works() {
     let digest_status = |name: &str, rules: Rules, inventory: &Inventory| {
         let images = vec![candidate(Some(name), &["a"], AMD64)];
         let plan = planned_by(rules, images, &LoadOptions::default(), inventory).unwrap();
-        (plan.images[0].digest_status.clone(), plan.exit_code())
+        (plan.images[0].digest_status.clone(), plan.failure())
     };
     let attached = DigestStatus::ViaAttach {
         method: AttachMethod::Mirror,
     };
-    assert_eq!(digest_status("app:1", rules, &inventory), (attached, 0));
+    assert_eq!(digest_status("app:1", rules, &inventory), (attached, None));
     let hosts = DigestStatus::ViaAttach {
         method: AttachMethod::Hosts,
     };
     assert_eq!(
         digest_status("quay.io/app:1", rules, &inventory),
-        (hosts.clone(), 0)
+        (hosts.clone(), None)
     );
     assert_eq!(
         digest_status("localhost:5000/app:1", rules, &inventory),
-        (hosts, 0)
+        (hosts, None)
     );
     let unavailable = |name: &str, rules: Rules, inventory: &Inventory, says: &str| {
-        let (DigestStatus::Unavailable { obstacles }, 6) = digest_status(name, rules, inventory) else {
+        let (DigestStatus::Unavailable { obstacles }, Some(ErrorKind::NotShown)) =
+            digest_status(name, rules, inventory)
+        else {
             panic!("{name} is attached")
         };
         let said = obstacles
@@ -225,18 +231,21 @@ fn digests_are_shown_by_the_first_way_that_works() {
     };
     assert_eq!(
         digest_status("app:1", switched_off, &inventory),
-        (DigestStatus::Declined, 0)
+        (DigestStatus::Declined, None)
     );
     let obstacle = Obstacle::new("attaching digests needs root", "sudo");
     inventory.attach[0].obstacles.push(obstacle.clone());
     let unavailable = DigestStatus::Unavailable {
         obstacles: vec![obstacle],
     };
-    assert_eq!(digest_status("app:1", rules, &inventory), (unavailable, 6));
+    assert_eq!(
+        digest_status("app:1", rules, &inventory),
+        (unavailable, Some(ErrorKind::NotShown))
+    );
     inventory.store = Store::Containerd;
     assert_eq!(
         digest_status("quay.io/app:1", rules, &inventory),
-        (DigestStatus::Native, 0)
+        (DigestStatus::Native, None)
     );
 }
 
@@ -253,7 +262,10 @@ fn a_digest_that_names_another_image_is_not_promised() {
     };
     let hint = obstacles[0].hint.as_deref().unwrap();
     assert!(hint.contains(&format!("docker rmi {pinned}")), "{hint}");
-    assert_eq!((plan.exit_code(), plan.details.attach.len()), (6, 0));
+    assert_eq!(
+        (plan.failure(), plan.details.attach.len()),
+        (Some(ErrorKind::NotShown), 0)
+    );
 }
 
 #[test]
@@ -343,7 +355,7 @@ fn a_digest_in_the_name_leaves_the_tag_alone() {
             &LoadOptions::default(),
             &inventory,
         );
-        assert_eq!(error.unwrap_err().exit_code(), 2, "{name:?}");
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Usage, "{name:?}");
     }
 }
 
@@ -363,7 +375,7 @@ fn only_the_hosts_platform_is_sent_and_other_images_are_named() {
         ]
     };
     let error = planned(unmatched(), &LoadOptions::default(), &inventory).unwrap_err();
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(
         error
             .to_string()
@@ -381,8 +393,8 @@ fn only_the_hosts_platform_is_sent_and_other_images_are_named() {
     };
     let plan = planned(unmatched(), &options, &inventory).unwrap();
     assert_eq!(
-        (plan.images.len(), plan.skipped.len(), plan.exit_code()),
-        (1, 2, 7)
+        (plan.images.len(), plan.skipped.len(), plan.failure()),
+        (1, 2, Some(ErrorKind::NotFound))
     );
 }
 

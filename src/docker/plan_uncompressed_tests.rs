@@ -3,6 +3,7 @@
 use super::tests::{AMD64, held, inventory, planned, planned_by, sent};
 use super::*;
 use crate::docker::inventory::AttachOption;
+use crate::error::ErrorKind;
 use crate::image::provenance::{LayerOrigin, ManifestOrigin, Origins, Substitute};
 use crate::load::sample::{candidate, diff_id, stored};
 use crate::load::{AttachMethod, Form};
@@ -70,7 +71,7 @@ fn a_containerd_store_refuses_them_by_name_with_the_reason() {
         ]
     };
     let error = planned(images(), &LoadOptions::default(), &containerd).unwrap_err();
-    assert_eq!(error.exit_code(), 6);
+    assert_eq!(error.kind(), ErrorKind::NotShown);
     let said = error.to_string();
     for part in [
         "containerd store",
@@ -90,10 +91,10 @@ fn a_containerd_store_refuses_them_by_name_with_the_reason() {
     assert_eq!(plan.images.len(), 1);
     let skipped: Vec<&str> = plan.skipped.iter().map(|image| image.name.as_str()).collect();
     assert_eq!(skipped, ["app:1", "other:1"]);
-    assert!(plan.skipped.iter().all(|image| image.exit_code == 6));
+    assert!(plan.skipped.iter().all(|image| image.kind == ErrorKind::NotShown));
     assert_eq!(
-        (plan.exit_code(), sent(&plan, Form::Layer)),
-        (6, vec![stored("d")])
+        (plan.failure(), sent(&plan, Form::Layer)),
+        (Some(ErrorKind::NotShown), vec![stored("d")])
     );
 }
 
@@ -109,7 +110,7 @@ fn what_the_containerd_store_has_needs_no_layers() {
     let there = inventory(Store::Containerd, vec![known]);
     let plan = planned(vec![app], &LoadOptions::default(), &there).unwrap();
     assert!(plan.images[0].present && plan.send.is_empty());
-    assert_eq!(plan.exit_code(), 0);
+    assert_eq!(plan.failure(), None);
 }
 
 #[test]
@@ -139,7 +140,7 @@ fn a_substitute_without_a_digest_goes_by_its_tag() {
             }
         );
         assert!(plan.details.attach.is_empty());
-        assert_eq!(plan.exit_code(), 0);
+        assert_eq!(plan.failure(), None);
         let text = plan.to_string();
         assert!(text.contains(&format!("digest  <none>: {reason}")), "{text}");
         let json = serde_json::to_string(&plan.images).unwrap();
@@ -149,7 +150,11 @@ fn a_substitute_without_a_digest_goes_by_its_tag() {
         );
         let named = substitute(&format!("app:1@{own}"), None);
         let error = planned(vec![named], &LoadOptions::default(), &there).unwrap_err();
-        assert_eq!(error.exit_code(), 2, "a digest that nobody has been shown");
+        assert_eq!(
+            error.kind(),
+            ErrorKind::Usage,
+            "a digest that nobody has been shown"
+        );
     }
 }
 
@@ -173,11 +178,11 @@ fn a_recorded_digest_is_never_that_of_the_substitute() {
             Store::Containerd => "recorded without its manifest",
         };
         assert!(obstacle.reason.contains(says), "{obstacle}");
-        assert_eq!(plan.exit_code(), 6);
+        assert_eq!(plan.failure(), Some(ErrorKind::NotShown));
         // By its digest alone: the containerd store would have to be told another.
         let app = substitute(&format!("app@{recorded}"), Some(recorded));
         let error = planned(vec![app], &LoadOptions::default(), &there).unwrap_err();
-        assert_eq!(error.exit_code(), 6);
+        assert_eq!(error.kind(), ErrorKind::NotShown);
         let says = match store {
             Store::Classic => "it has no tag, and the archive recorded",
             Store::Containerd => "only by a tag",
@@ -205,7 +210,10 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
     let attached = DigestStatus::ViaAttach {
         method: AttachMethod::Offline,
     };
-    assert_eq!((&plan.images[0].digest_status, plan.exit_code()), (&attached, 6));
+    assert_eq!(
+        (&plan.images[0].digest_status, plan.failure()),
+        (&attached, Some(ErrorKind::NotShown))
+    );
     let declined = Rules {
         allowed: Allowed::None,
         ..trusting
@@ -213,8 +221,8 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
     assert_eq!(
         planned_by(declined, app(), &LoadOptions::default(), &there)
             .unwrap()
-            .exit_code(),
-        0
+            .failure(),
+        None
     );
 
     let mut other = held(Digest::sha256(b"another image"), &["b"]);
@@ -230,8 +238,8 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
     there.images[0].diff_ids = vec![diff_id("a")];
     let plan = planned(app(), &LoadOptions::default(), &there).unwrap();
     assert_eq!(
-        (&plan.images[0].digest_status, plan.exit_code()),
-        (&DigestStatus::Present, 6)
+        (&plan.images[0].digest_status, plan.failure()),
+        (&DigestStatus::Present, Some(ErrorKind::NotShown))
     );
 }
 
@@ -260,12 +268,15 @@ fn a_digest_that_only_its_manifest_has_is_attached_on_request_and_live() {
             .contains(&format!("nothing proves that a registry has {own}")),
         "{obstacle}"
     );
-    assert_eq!(plan.exit_code(), 6);
+    assert_eq!(plan.failure(), Some(ErrorKind::NotShown));
     let plan = planned_by(trusting, app(), &LoadOptions::default(), &classic).unwrap();
     let attached = DigestStatus::ViaAttach {
         method: AttachMethod::Mirror,
     };
-    assert_eq!((&plan.images[0].digest_status, plan.exit_code()), (&attached, 6));
+    assert_eq!(
+        (&plan.images[0].digest_status, plan.failure()),
+        (&attached, Some(ErrorKind::NotShown))
+    );
 
     // The containerd store shows it by itself, and names it by its digest alone, too.
     let containerd = inventory(Store::Containerd, Vec::new());
@@ -274,8 +285,8 @@ fn a_digest_that_only_its_manifest_has_is_attached_on_request_and_live() {
         app[0].image.reference = Some(name.parse().unwrap());
         let plan = planned(app, &LoadOptions::default(), &containerd).unwrap();
         assert_eq!(
-            (&plan.images[0].digest_status, plan.exit_code()),
-            (&DigestStatus::Native, 6)
+            (&plan.images[0].digest_status, plan.failure()),
+            (&DigestStatus::Native, Some(ErrorKind::NotShown))
         );
         assert!(
             plan.to_string()
@@ -308,7 +319,10 @@ fn further_digests_of_an_image_cost_nothing_and_stop_nothing() {
     let containerd = inventory(Store::Containerd, Vec::new());
     let all = vec![app(), same(&["a", "b"])];
     let plan = planned(all, &LoadOptions::default(), &containerd).unwrap();
-    assert_eq!((plan.images.len(), plan.exit_code()), (1, 6));
+    assert_eq!(
+        (plan.images.len(), plan.failure()),
+        (1, Some(ErrorKind::NotShown))
+    );
     assert_eq!(plan.skipped[0].name, name);
     // One that is not there otherwise is refused.
     let error = planned(vec![app(), same(&["c"])], &LoadOptions::default(), &containerd).unwrap_err();

@@ -117,6 +117,7 @@ pub fn stream(upload: &[UploadBlob]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn what_certainly_does_not_fit_is_refused() {
@@ -141,7 +142,7 @@ mod tests {
             let checked = needed.check();
             assert_eq!(checked.is_err(), is_insufficient, "{free}");
             if let Err(error) = checked {
-                assert_eq!(error.exit_code(), 3);
+                assert_eq!(error.kind(), ErrorKind::Io);
                 let said =
                     format!("cannot load into /var/lib/docker: 1500 bytes are needed, {free} are free");
                 assert_eq!(error.to_string(), said);

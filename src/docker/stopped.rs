@@ -14,7 +14,7 @@ use super::store::files::{Files, digest_path};
 use super::store::manifests::LockedManifests;
 use super::store::repositories::Repositories;
 use crate::docker::unsupported;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::load::{
@@ -180,7 +180,7 @@ impl Target for StoppedStore {
                 true => "the store does not have it, and only a running daemon takes it in".into(),
                 false => format!("it is {}", candidate.nature()),
             },
-            exit_code: 7,
+            kind: ErrorKind::NotFound,
         }));
         unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
         plan.details.attach = attachment(&plan.images, self.files.names()).into_iter().collect();

@@ -2,7 +2,7 @@
 
 use super::api::info::Store;
 use super::attach::Rules;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::load::{Candidate, Candidates, DigestStatus, LoadOptions, Obstacle, Plan, PlannedImage, Skipped};
 use crate::oci::Digest;
@@ -92,7 +92,7 @@ pub(super) fn uncompressed(
         .extend(skipped.into_iter().map(|(candidate, obstacle)| Skipped {
             name: candidate.label(),
             reason: obstacle.reason,
-            exit_code: 6,
+            kind: ErrorKind::NotShown,
         }));
     if refused.is_empty() {
         return Ok(());
@@ -124,7 +124,7 @@ pub(super) fn unnamed(
         plan.skipped.extend(unnamed.iter().map(|candidate| Skipped {
             name: candidate.label(),
             reason: format!("it has no name: {}", rename(candidate)),
-            exit_code: 2,
+            kind: ErrorKind::Usage,
         }));
         return Ok(());
     }

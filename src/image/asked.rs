@@ -105,6 +105,7 @@ impl ShortId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn id(text: &str) -> ShortId {
         match Asked::parse(text) {
@@ -147,7 +148,7 @@ mod tests {
             assert_eq!(id(text).name.map(|name| name.full()), name, "{text}");
         }
         for text in ["sha256:", "sha256:XY", "Httpd", "sha512:XY"] {
-            assert_eq!(Asked::parse(text).unwrap_err().exit_code(), 2, "{text}");
+            assert_eq!(Asked::parse(text).unwrap_err().kind(), ErrorKind::Usage, "{text}");
         }
     }
 
@@ -169,11 +170,11 @@ mod tests {
             "docker.io/library/49ed49ed49ed:latest"
         );
         let several = one("sha256:49e", &[]).unwrap_err();
-        assert_eq!(several.exit_code(), 2);
+        assert_eq!(several.kind(), ErrorKind::Usage);
         let said = several.to_string();
         assert!(ids.iter().all(|id| said.contains(&id.to_string())), "{said}");
         let none = one("sha256:5", &[]).unwrap_err();
-        assert_eq!(none.exit_code(), 7);
+        assert_eq!(none.kind(), ErrorKind::NotFound);
         assert_eq!(
             none.to_string(),
             "an image id that begins with sha256:5 not found in images.tar"

@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::ErrorKind;
 use crate::image::testing::Store;
 use crate::oci::MediaType;
 
@@ -50,7 +51,7 @@ fn the_configs_say_the_platforms_that_an_index_leaves_out() {
         assert_eq!(store.walk(root, "linux/arm64/v8").unwrap(), one("linux/arm64"));
         assert_eq!(store.walk(root, "all").unwrap().0.len(), 3);
         let error = store.walk(root, "linux/s390x").unwrap_err();
-        assert_eq!(error.exit_code(), 7);
+        assert_eq!(error.kind(), ErrorKind::NotFound);
         let hint = "it has linux/amd64, linux/arm/v7, linux/arm64; choose with --platform";
         assert_eq!(error.hint(), Some(hint));
     }
@@ -92,7 +93,10 @@ fn one_entry_that_agrees_is_enough() {
         }
     }
     let index = store.index(&[said(Some("linux/arm64")), said(Some("linux/s390x"))]);
-    assert_eq!(store.walk(&index, "linux/s390x").unwrap_err().exit_code(), 1);
+    assert_eq!(
+        store.walk(&index, "linux/s390x").unwrap_err().kind(),
+        ErrorKind::Content
+    );
 }
 
 #[test]

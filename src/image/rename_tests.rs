@@ -1,6 +1,7 @@
 //! Which images a rename matches, and their new names.
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::oci::Digest;
 
 /// An image: an optional name, and the text whose digest it has.
@@ -176,7 +177,7 @@ fn what_is_ambiguous_or_unused_is_refused() {
         ),
     ] {
         let error = renamed(images, renames).unwrap_err();
-        assert_eq!(error.exit_code(), 2, "{renames:?}");
+        assert_eq!(error.kind(), ErrorKind::Usage, "{renames:?}");
         assert!(error.to_string().contains(says), "{renames:?}: {error}");
         assert!(
             error.hint().unwrap_or_default().contains(hint),
@@ -184,7 +185,7 @@ fn what_is_ambiguous_or_unused_is_refused() {
         );
     }
     let error = renamed(&IMAGES, &["sha256:=x:1"]).unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.kind(), ErrorKind::Usage);
     // Six images have twelve digests, some with the same beginning.
     let all: Vec<String> = "0123456789abcdef"
         .chars()
@@ -211,7 +212,7 @@ fn what_cannot_be_a_new_name_is_refused_before_anything_is_read() {
         "httpd:2.4=https://web".into(),
     ] {
         let error = text.parse::<Rename>().unwrap_err();
-        assert_eq!(error.exit_code(), 2, "{text}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Usage, "{text}: {error}");
     }
 }
 

@@ -230,6 +230,7 @@ impl fmt::Display for Selector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn read(text: &str) -> String {
         match Selector::readings(text) {
@@ -238,7 +239,7 @@ mod tests {
                 readings.join(" | ")
             }
             Err(error) => {
-                assert_eq!(error.exit_code(), 2, "{text}");
+                assert_eq!(error.kind(), ErrorKind::Usage, "{text}");
                 "-".into()
             }
         }

@@ -36,9 +36,6 @@ pub use plan::{
 };
 pub use report::{Loaded, LoadedDetails, Report, ReportDetails};
 
-/// The version of the JSON documents of plans and reports.
-const SCHEMA: u32 = 1;
-
 /// A place to load images into.
 pub trait Target {
     /// What the target reports about itself.

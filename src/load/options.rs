@@ -3,7 +3,7 @@
 use super::Skipped;
 use super::candidate::{Candidate, Candidates, DamagedImage};
 use crate::archive::verify;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::escape::Escaped;
 use crate::image::names;
 use crate::image::rename::{self, Rename};
@@ -96,7 +96,7 @@ impl LoadOptions {
                 .map(|image| Skipped {
                     name: image.label(),
                     reason: "it is damaged".into(),
-                    exit_code: 1,
+                    kind: ErrorKind::Content,
                 })
                 .collect(),
         })

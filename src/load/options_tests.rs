@@ -91,7 +91,7 @@ fn names_choose_as_people_mean_them() {
 fn what_is_damaged_stops_all_or_is_left_out() {
     for images in [&[][..], &["redis:7"], &["redis", "httpd"]] {
         let error = chosen(&options(images, &[], false)).unwrap_err();
-        assert_eq!(error.exit_code(), 1, "{images:?}");
+        assert_eq!(error.kind(), ErrorKind::Content, "{images:?}");
     }
     assert_eq!(chosen(&options(&["httpd"], &[], false)).unwrap().1, "");
     let (names, skipped) = chosen(&options(&[], &[], true)).unwrap();
@@ -103,7 +103,7 @@ fn what_is_damaged_stops_all_or_is_left_out() {
 fn names_that_are_not_there_are_told_with_those_that_are() {
     for (images, renames) in [(&["nginx"][..], &[][..]), (&["httpd:2.3"], &[])] {
         let error = chosen(&options(images, renames, true)).unwrap_err();
-        assert_eq!(error.exit_code(), 7);
+        assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(error.to_string().contains("not found in images.tar"), "{error}");
         assert!(
             error
@@ -121,7 +121,7 @@ fn a_new_name_that_nothing_gets_is_a_usage_error() {
         (&["httpd:2.4"], &["quay.io/team/tool=web"]),
     ] {
         let error = chosen(&options(images, renames, true)).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.hint().unwrap().contains("httpd:2.4"), "{error:?}");
     }
     // One that is skipped as damaged still counts.
@@ -135,7 +135,7 @@ fn two_images_cannot_have_one_name() {
         &["httpd:2.4=x:1", "httpd:latest=x:1"],
         false,
     ));
-    assert_eq!(error.unwrap_err().exit_code(), 2);
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Usage);
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn a_substitute_is_chosen_by_what_it_is_known_by() {
     let own = candidates.images[1].image.graph.root.digest;
     let error = options(&[&format!("httpd@{own}")], &[], false).select(&candidates);
     assert_eq!(
-        error.unwrap_err().exit_code(),
-        7,
+        error.unwrap_err().kind(),
+        ErrorKind::NotFound,
         "nobody has been shown that digest"
     );
 }

@@ -5,8 +5,8 @@ use std::io;
 
 use serde::ser::SerializeStruct as _;
 
-use super::{Evidence, Obstacle, SCHEMA};
-use crate::error::{Error, Result, most_severe};
+use super::{Evidence, Obstacle};
+use crate::error::{Error, ErrorKind, Result};
 use crate::escape::Escaped;
 use crate::image::names;
 use crate::oci::{Digest, Platform, Reference};
@@ -163,15 +163,14 @@ impl PlannedImage {
 }
 
 /// A requested image that is skipped.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone)]
 pub struct Skipped {
     /// Its name.
     pub name: String,
     /// Why.
     pub reason: String,
-    /// The exit code for it.
-    #[serde(rename = "exit")]
-    pub exit_code: u8,
+    /// The kind of the reason.
+    pub kind: ErrorKind,
 }
 
 /// The form of a blob that is sent.
@@ -290,24 +289,19 @@ pub struct PlanDetails {
 }
 
 /// What a load will do.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone)]
 pub struct Plan {
-    /// The version of this document.
-    pub schema: u32,
     /// The target.
     pub target: String,
     /// The images.
     pub images: Vec<PlannedImage>,
     /// Requested images that are skipped.
-    #[serde(rename = "left_out")]
     pub skipped: Vec<Skipped>,
     /// What is sent.
     pub send: Vec<UploadBlob>,
     /// What only some targets plan.
-    #[serde(flatten)]
     pub details: PlanDetails,
     /// The disk space that is needed, if the free space is known.
-    #[serde(rename = "room")]
     pub space: Option<DiskSpace>,
 }
 
@@ -315,7 +309,6 @@ impl Plan {
     /// An empty plan.
     pub fn new(target: impl Into<String>) -> Plan {
         Plan {
-            schema: SCHEMA,
             target: target.into(),
             images: Vec::new(),
             skipped: Vec::new(),
@@ -339,19 +332,15 @@ impl Plan {
         self.space.as_ref().map_or(Ok(()), DiskSpace::check)
     }
 
-    /// The exit code of a load by this plan if everything succeeds.
-    pub fn exit_code(&self) -> u8 {
+    /// The most severe reason why a load by this plan is incomplete even if every step succeeds.
+    pub fn failure(&self) -> Option<ErrorKind> {
         let unavailable =
             |image: &PlannedImage| matches!(image.digest_status, DigestStatus::Unavailable { .. });
         let is_lacking = |image: &PlannedImage| unavailable(image) || image.is_unproven();
-        let shown = if self.images.iter().any(is_lacking) { 6 } else { 0 };
-        let space = self.check_space().map_or_else(|error| error.exit_code(), |()| 0);
-        most_severe(
-            self.skipped
-                .iter()
-                .map(|image| image.exit_code)
-                .chain([shown, space]),
-        )
+        let shown = self.images.iter().any(is_lacking).then_some(ErrorKind::NotShown);
+        let space = self.check_space().err().map(|error| error.kind());
+        let skipped = self.skipped.iter().map(|image| image.kind);
+        skipped.chain(shown).chain(space).max()
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::plan::Platforms;
-use super::{Change, DigestStatus, Evidence, Obstacle, Plan, PlannedImage, SCHEMA, Skipped};
-use crate::error::most_severe;
+use super::{Change, DigestStatus, Evidence, Obstacle, Plan, PlannedImage, Skipped};
+use crate::error::ErrorKind;
 use crate::oci::{Digest, Reference};
 
 /// What only some targets report about an image; others leave it empty.
@@ -104,21 +104,17 @@ pub struct ReportDetails {
 }
 
 /// What a load has done.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone)]
 pub struct Report {
-    /// The version of this document.
-    pub schema: u32,
     /// The target.
     pub target: String,
     /// The images that are loaded.
     pub images: Vec<Loaded>,
     /// Requested images that were skipped.
-    #[serde(rename = "left_out")]
     pub skipped: Vec<Skipped>,
     /// Bytes of all streams that were sent, including their framing.
     pub sent: u64,
     /// What only some targets report.
-    #[serde(flatten)]
     pub details: ReportDetails,
 }
 
@@ -126,7 +122,6 @@ impl Report {
     /// A report without images, for a plan.
     pub fn new(plan: &Plan) -> Report {
         Report {
-            schema: SCHEMA,
             target: plan.target.clone(),
             images: Vec::new(),
             skipped: plan.skipped.clone(),
@@ -135,11 +130,11 @@ impl Report {
         }
     }
 
-    /// The exit code: the most severe one of all images.
-    pub fn exit_code(&self) -> u8 {
+    /// The most severe reason why an image is not loaded, named, shown and proven as requested.
+    pub fn failure(&self) -> Option<ErrorKind> {
         let is_kept = |image: &Loaded| image.details.push.iter().flatten().next().is_none();
         let is_well = |image: &Loaded| image.is_as_asked() && !image.is_unproven() && is_kept(image);
-        let shown = if self.images.iter().all(is_well) { 0 } else { 6 };
-        most_severe(self.skipped.iter().map(|image| image.exit_code).chain([shown]))
+        let shown = (!self.images.iter().all(is_well)).then_some(ErrorKind::NotShown);
+        self.skipped.iter().map(|image| image.kind).chain(shown).max()
     }
 }

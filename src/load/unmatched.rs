@@ -1,7 +1,7 @@
 //! Images that have nothing for a target: they are for another platform, or are artifacts.
 
 use super::{Candidate, Candidates, LoadOptions, Plan, Skipped};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 
 impl Candidate<'_> {
@@ -38,7 +38,7 @@ impl Plan {
             self.skipped.extend(unmatched.iter().map(|candidate| Skipped {
                 name: candidate.label(),
                 reason: format!("it is {}", candidate.nature()),
-                exit_code: 7,
+                kind: ErrorKind::NotFound,
             }));
             return Ok(());
         }

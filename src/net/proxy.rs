@@ -139,6 +139,7 @@ impl Exempt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn by_scheme_and_exemption() {
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(none.choose(&url), None);
         let bad = Environment::default().with("HTTPS_PROXY", "gopher://user:secret@x");
         let error = Proxies::read(&bad).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains("HTTPS_PROXY") && !error.to_string().contains("secret"));
     }
 }

@@ -15,11 +15,11 @@ fn going_on() -> Options {
     }
 }
 
-/// The names that were skipped, each with its exit code.
-fn skipped(summary: &Summary) -> Vec<(String, u8)> {
+/// The names that were skipped, each with the kind of its error.
+fn skipped(summary: &Summary) -> Vec<(String, ErrorKind)> {
     let skipped = summary.skipped.iter();
     skipped
-        .map(|image| (image.reference.familiar(), image.error.exit_code()))
+        .map(|image| (image.reference.familiar(), image.error.kind()))
         .collect()
 }
 
@@ -29,7 +29,7 @@ fn every_name_that_is_not_there_is_told_and_nothing_is_written() {
     let path = folder.path().join("images.tar");
     let names = ["app:3", "app:1", "app:2", "quay.io/org/none:1"];
     let error = save_as(&two_images(), &names, &options(), &path).unwrap_err();
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     let told: Vec<String> = error.each().iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 3, "{told:?}");
     for (told, name) in told.iter().zip(["app:2", "app:3", "quay.io/org/none:1"]) {
@@ -44,14 +44,20 @@ fn what_is_not_there_is_left_out_on_request() {
     let [path, expected] = ["images.tar", "expected.tar"].map(|name| folder.path().join(name));
     let names = ["app:2", BOTH[0], "app:3", BOTH[1]];
     let summary = save_as(&two_images(), &names, &going_on(), &path).unwrap();
-    assert_eq!(skipped(&summary), [("app:2".into(), 7), ("app:3".into(), 7)]);
-    assert_eq!(summary.exit_code(), 7);
+    assert_eq!(
+        skipped(&summary),
+        [
+            ("app:2".into(), ErrorKind::NotFound),
+            ("app:3".into(), ErrorKind::NotFound)
+        ]
+    );
+    assert_eq!(summary.failure(), Some(ErrorKind::NotFound));
     let whole = save_as(&two_images(), &BOTH, &options(), &expected).unwrap();
-    assert_eq!((whole.exit_code(), whole.skipped.len()), (0, 0));
+    assert_eq!((whole.failure(), whole.skipped.len()), (None, 0));
     assert!(fs::read(&path).unwrap() == fs::read(&expected).unwrap());
 
     let error = save_as(&two_images(), &["app:2", "app:3"], &going_on(), &path).unwrap_err();
-    assert_eq!((error.exit_code(), error.each().len()), (7, 2));
+    assert_eq!((error.kind(), error.each().len()), (ErrorKind::NotFound, 2));
     assert!(
         fs::read(&path).unwrap() == fs::read(&expected).unwrap(),
         "the old file stays"
@@ -73,20 +79,21 @@ fn images_of_a_layer_that_stays_broken_are_left_out() {
     let [path, expected] = ["images.tar", "expected.tar"].map(|name| folder.path().join(name));
     let names = ["app:1", "app:2", "app:3"];
     save_as(&three().0, &names[..1], &options(), &expected).unwrap();
-    for (fault, code) in [(Fault::Busy, 4), (Fault::FlipAt(5), 4)] {
+    for fault in [Fault::Busy, Fault::FlipAt(5)] {
+        let kind = ErrorKind::Registry;
         let (fake, broken) = three();
         fake.fail(broken, &[fault; 10]);
         let error = save_as(&fake, &names, &options(), &path).unwrap_err();
-        assert_eq!(error.exit_code(), code, "{fault:?}");
+        assert_eq!(error.kind(), kind, "{fault:?}");
 
         let (fake, broken) = three();
         fake.fail(broken, &[fault; 10]);
         let summary = save_as(&fake, &names, &going_on(), &path).unwrap();
         assert_eq!(
             skipped(&summary),
-            [("app:2".into(), code), ("app:3".into(), code)]
+            [("app:2".into(), kind), ("app:3".into(), kind)]
         );
-        assert_eq!(summary.exit_code(), code);
+        assert_eq!(summary.failure(), Some(kind));
         assert!(
             fs::read(&path).unwrap() == fs::read(&expected).unwrap(),
             "{fault:?}"
@@ -106,7 +113,7 @@ fn images_of_a_layer_that_stays_broken_are_left_out() {
     fake.fail(broken, &[Fault::Busy; 10]);
     fs::remove_file(&path).unwrap();
     let error = save_as(&fake, &names[1..], &going_on(), &path).unwrap_err();
-    assert_eq!((error.exit_code(), error.each().len()), (4, 2));
+    assert_eq!((error.kind(), error.each().len()), (ErrorKind::Registry, 2));
     assert!(!path.exists());
 }
 
@@ -115,7 +122,7 @@ fn a_pipe_ends_with_the_first_layer_that_stays_broken() {
     let (fake, broken) = three();
     fake.fail(broken, &[Fault::Busy; 10]);
     let error = stream(&fake, &["app:1", "app:2"], &going_on()).unwrap_err();
-    assert_eq!(error.exit_code(), 4);
+    assert_eq!(error.kind(), ErrorKind::Registry);
     // Images that are known to fail before a byte is written are skipped in a stream too.
     let whole = stream(&three().0, &["app:1"], &options()).unwrap();
     let rest = stream(&three().0, &["app:1", "app:9"], &going_on()).unwrap();
@@ -160,6 +167,6 @@ fn images_get_other_names() {
 
     for renames in [&["none:1=x:1"][..], &["app:1=quay.io/org/other:2"]] {
         let error = save_as(&two_images(), &BOTH, &renaming(renames), &path).unwrap_err();
-        assert_eq!(error.exit_code(), 2, "{renames:?}");
+        assert_eq!(error.kind(), ErrorKind::Usage, "{renames:?}");
     }
 }

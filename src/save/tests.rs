@@ -187,7 +187,7 @@ fn a_sparse_index_keeps_its_digest() {
     assert_eq!(open(&path).entries()[0].descriptor.digest, digest);
     assert_eq!(open(&path).blobs().len(), 4);
     let error = save_as(&fake, &["app:1"], &only("linux/s390x"), &path).unwrap_err();
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(
         error.to_string().contains("app:1") && error.to_string().contains("linux/s390x"),
         "{error}"
@@ -202,10 +202,13 @@ fn nothing_is_written_until_everything_resolves() {
     fs::write(&path, "old").unwrap();
     let fake = two_images();
     let error = save_as(&fake, &["app:1", "app:2"], &options(), &path).unwrap_err();
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("app:2"), "{error}");
     assert!(fake.opened.lock().unwrap().is_empty());
-    assert_eq!(save_as(&fake, &[], &options(), &path).unwrap_err().exit_code(), 2);
+    assert_eq!(
+        save_as(&fake, &[], &options(), &path).unwrap_err().kind(),
+        ErrorKind::Usage
+    );
     assert_eq!(listing(folder.path()), ["images.tar"]);
     assert_eq!(fs::read(&path).unwrap(), b"old");
 }
@@ -246,7 +249,7 @@ fn one_name_cannot_mean_two_images() {
     let path = folder.path().join("a.tar");
     let pinned = format!("app:1@{second}");
     let error = save_as(&fake, &["app:1", &pinned], &options(), &path).unwrap_err();
-    assert_eq!(error.exit_code(), 2, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
     let same = format!("app:1@{first}");
     let digest_only = format!("app@{second}");
     let summary = save_as(&fake, &["app:1", &same, &digest_only], &options(), &path).unwrap();
@@ -310,7 +313,7 @@ fn a_body_that_stays_broken_is_an_error_that_says_what() {
         fake.fail(digest, &[fault; 5]);
         let error = save_as(&fake, &["quay.io/org/app:1"], &options(), &path).unwrap_err();
         let text = error.to_string();
-        assert_eq!(error.exit_code(), 4, "{text}");
+        assert_eq!(error.kind(), ErrorKind::Registry, "{text}");
         assert!(
             text.contains(&digest.to_string()) && text.contains(&says),
             "{text}"
@@ -339,10 +342,8 @@ fn a_large_blob_may_break_more_often_than_tries_if_it_gets_on() {
     assert_eq!(fake.offsets(digest).len(), 8);
     fake.fail(digest, &[Fault::BreakAt(1 << 19); 7]);
     assert_eq!(
-        save_as(&fake, &["app:1"], &options(), &path)
-            .unwrap_err()
-            .exit_code(),
-        4
+        save_as(&fake, &["app:1"], &options(), &path).unwrap_err().kind(),
+        ErrorKind::Registry
     );
     assert_eq!(
         fake.offsets(digest).len(),
@@ -363,13 +364,16 @@ fn a_pipe_takes_resumed_bytes_but_no_wrong_ones() {
     assert!(stream(&fake, &["app:1"], &options()).unwrap() == whole);
     fake.fail(digest, &[Fault::FlipAt(1)]);
     let error = stream(&fake, &["app:1"], &options()).unwrap_err();
-    assert_eq!(error.exit_code(), 4);
+    assert_eq!(error.kind(), ErrorKind::Registry);
     assert!(error.hint().unwrap().contains("-o FILE"));
     let split = Options {
         split: Some(1 << 20),
         ..options()
     };
-    assert_eq!(stream(&fake, &["app:1"], &split).unwrap_err().exit_code(), 2);
+    assert_eq!(
+        stream(&fake, &["app:1"], &split).unwrap_err().kind(),
+        ErrorKind::Usage
+    );
 }
 
 #[test]
@@ -421,13 +425,11 @@ fn links_are_followed_and_devices_are_not_replaced() {
             .is_char_device()
     );
     assert_eq!(
-        save_as(&fake, &BOTH, &options(), &at("real"))
-            .unwrap_err()
-            .exit_code(),
-        2
+        save_as(&fake, &BOTH, &options(), &at("real")).unwrap_err().kind(),
+        ErrorKind::Usage
     );
     let error = save_as(&fake, &BOTH, &options(), &at("none/images.tar")).unwrap_err();
-    assert_eq!(error.exit_code(), 3);
+    assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().contains("none"), "{error}");
 }
 
@@ -506,7 +508,7 @@ fn a_second_save_to_the_same_path_is_told_off() {
     let (other, there) = (Arc::new(two_images()), path.clone());
     fake.hook = Some(Box::new(move |_| {
         let error = save_as(&*other, &BOTH, &options(), &there).unwrap_err();
-        assert_eq!(error.exit_code(), 3);
+        assert_eq!(error.kind(), ErrorKind::Io);
         let text = error.to_string();
         assert!(
             text.contains(&format!(
@@ -554,7 +556,7 @@ fn a_disk_that_is_too_small_is_told_before_writing() {
     fs::write(&path, "old").unwrap();
     let fake = two_images();
     let error = save_as(&fake, &BOTH, &options(), &path).unwrap_err();
-    assert_eq!(error.exit_code(), 3);
+    assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().contains("bytes are needed"), "{error}");
     assert!(fake.opened.lock().unwrap().is_empty());
     assert_eq!(listing(disk.0.path()), ["images.tar"]);
@@ -574,7 +576,7 @@ fn a_disk_that_fills_up_leaves_the_old_archive_and_what_came() {
         let _ = fs::write(&grown, vec![1; 3_500_000]);
     }));
     let error = save_as(&fake, &BOTH, &options(), &path).unwrap_err();
-    assert_eq!(error.exit_code(), 3, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
     assert!(error.to_string().contains("No space left"), "{error}");
     assert!(error.hint().is_some());
     assert_eq!(fs::read(&path).unwrap(), b"old");

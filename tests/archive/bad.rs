@@ -15,10 +15,10 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use sealift::Error;
 use sealift::archive::verify::{Options, verify};
 use sealift::interrupt::Interrupt;
 use sealift::progress::Silent;
+use sealift::{Error, ErrorKind};
 
 use crate::good::{check, codes, open};
 
@@ -70,7 +70,7 @@ fn findings(case: &Case) -> (Vec<&'static str>, Vec<String>) {
                 "{}: no archive in {message:?}",
                 case.name
             );
-            assert_eq!(Error::Refused(finding.clone()).exit_code(), 1);
+            assert_eq!(Error::Refused(finding.clone()).kind(), ErrorKind::Content);
             return (vec![finding.problem.code()], vec![message]);
         }
         Err(error) => panic!("{}: {error}", case.name),
@@ -91,7 +91,7 @@ fn findings(case: &Case) -> (Vec<&'static str>, Vec<String>) {
     let messages = report.findings.iter().map(ToString::to_string).collect();
     report.findings.retain(sealift::Finding::is_error);
     let codes = codes(&report);
-    assert_eq!(report.into_good().unwrap_err().exit_code(), 1);
+    assert_eq!(report.into_good().unwrap_err().kind(), ErrorKind::Content);
     (codes, messages)
 }
 

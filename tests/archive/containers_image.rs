@@ -10,7 +10,7 @@ use sealift::image::provenance::{Evidence, Provenance};
 use sealift::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference, Repository};
 use sealift::progress::Silent;
 use sealift::source::{Found, Source, Unavailable, Upstream};
-use sealift::{Error, Result};
+use sealift::{Error, ErrorKind, Result};
 
 use crate::good::{check, codes, open};
 use crate::images::{GZIP, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Sample, blob, plain};
@@ -373,16 +373,16 @@ fn what_is_wrong_with_a_folder_of_skopeo_is_found() {
         let folder = folder(manifest, &blobs);
         let opened = open_any(&[folder.path().into()], &Default::default());
         let Err(error) = opened else { panic!("{manifest}") };
-        (error.exit_code(), error.to_string())
+        (error.kind(), error.to_string())
     };
     for manifest in ["", "{}", "[", r#"{"schemaVersion":1}"#] {
-        let (code, text) = refused(manifest);
-        assert_eq!(code, 1);
+        let (kind, text) = refused(manifest);
+        assert_eq!(kind, ErrorKind::Content);
         assert!(
             text.contains("manifest.json: neither a manifest nor an index"),
             "{text}"
         );
     }
     let twice = written().replacen('{', r#"{"schemaVersion":2,"#, 1);
-    assert_eq!(refused(&twice).0, 1);
+    assert_eq!(refused(&twice).0, ErrorKind::Content);
 }

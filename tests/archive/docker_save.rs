@@ -8,7 +8,7 @@ use sealift::archive::segments::Segments;
 use sealift::archive::{DockerSave, Opened, Options, open_any};
 use sealift::blob::Uncompressed as _;
 use sealift::oci::{Compression, Digest};
-use sealift::{Error, Problem, Result};
+use sealift::{Error, ErrorKind, Problem, Result};
 use tar::EntryType;
 
 use crate::good::open;
@@ -75,7 +75,11 @@ fn assert_reads(what: &str, save: &DockerSave, images: &[Image], compression: Co
     let absent = digest("nobody's");
     assert_eq!(save.size(&absent).unwrap(), None, "{what}");
     assert!(save.stored(&absent).is_empty(), "{what}");
-    assert_eq!(save.open(&absent).err().unwrap().exit_code(), 7, "{what}");
+    assert_eq!(
+        save.open(&absent).err().unwrap().kind(),
+        ErrorKind::NotFound,
+        "{what}"
+    );
 }
 
 #[test]
@@ -114,7 +118,7 @@ fn every_form_is_read() {
         let file = file_of(&tar.end());
         assert_reads(what, &docker_save(file.path()), images, compression);
         let error = open(file.path()).err().unwrap();
-        assert_eq!(error.exit_code(), 1, "{what}");
+        assert_eq!(error.kind(), ErrorKind::Content, "{what}");
         let Error::Refused(finding) = &error else {
             panic!("{what}: {error}");
         };
@@ -172,7 +176,7 @@ fn it_may_be_in_parts_compressed_or_a_folder() {
     std::fs::create_dir(path("older")).unwrap();
     std::fs::write(path("older/manifest.json"), "[]").unwrap();
     let error = any(&path("older")).err().unwrap();
-    assert_eq!(error.exit_code(), 1);
+    assert_eq!(error.kind(), ErrorKind::Content);
     assert!(error.to_string().contains("pack it into a tar again"), "{error}");
 }
 
@@ -303,7 +307,7 @@ fn a_file_that_shrinks_is_no_end_of_a_layer() {
         read(&save, &digest("top")).unwrap_err(),
         save.digest(&save.stored(&digest("top"))[0]).unwrap_err(),
     ] {
-        assert_eq!(error.exit_code(), 3, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
         assert!(error.to_string().contains("shorter than it was"), "{error}");
     }
 }

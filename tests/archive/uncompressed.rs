@@ -6,6 +6,7 @@ use std::path::Path;
 use sealift::archive::layout::Layout;
 use sealift::archive::source::ArchiveSource;
 use sealift::archive::verify::{self, Report};
+use sealift::error::ErrorKind;
 use sealift::image::Graph;
 use sealift::image::provenance::{Evidence, LayerOrigin, ManifestOrigin, Origins};
 use sealift::interrupt::Interrupt;
@@ -221,9 +222,9 @@ fn saving_from_an_archive_keeps_what_is_told() {
         let told = json!({ RECORDED: recorded });
         assert_eq!(saved(&source, &["app:1"]).0, std::slice::from_ref(&told));
         let resolve = |digest: Digest| source.resolve(&format!("app@{digest}").parse().unwrap());
-        assert_eq!(resolve(root).unwrap_err().exit_code(), 7);
+        assert_eq!(resolve(root).unwrap_err().kind(), ErrorKind::NotFound);
         if recorded == "none" {
-            assert_eq!(resolve(other).unwrap_err().exit_code(), 7);
+            assert_eq!(resolve(other).unwrap_err().kind(), ErrorKind::NotFound);
         } else {
             assert_eq!(saved(&source, &[&format!("app@{other}")]).0, [told]);
         }

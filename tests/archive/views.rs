@@ -2,11 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 
-use sealift::Error;
 use sealift::archive::View;
 use sealift::archive::layout::Layout;
 use sealift::archive::view::Item;
 use sealift::oci::{Descriptor, Digest, MediaType};
+use sealift::{Error, ErrorKind};
 use serde_json::Value;
 
 use crate::good::open;
@@ -146,7 +146,7 @@ fn content_that_changed_since_it_was_verified_ends_the_stream() {
         items.push(item);
         let (sent, outcome) = shown.stream(items);
         let error = outcome.unwrap_err();
-        assert_eq!(error.exit_code(), 1, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Content, "{error}");
         let named = |name: &[u8]| sent.windows(name.len()).any(|window| window == name);
         assert!(
             !named(b"index.json") && !named(b"manifest.json"),
@@ -161,7 +161,7 @@ fn a_file_that_shrank_ends_the_stream_as_unreadable() {
     shown.file.as_file().set_len(5000).unwrap();
     let (_, outcome) = shown.stream(shown.items());
     let error = outcome.unwrap_err();
-    assert_eq!(error.exit_code(), 3);
+    assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().contains("at byte 5000"), "{error}");
 }
 
@@ -193,7 +193,7 @@ fn what_a_layer_is_said_to_be_must_be_true() {
         ),
     ] {
         let error = shown.stream(vec![item]).1.unwrap_err();
-        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.kind(), ErrorKind::Content);
         assert!(error.to_string().contains(says), "{says}: {error}");
     }
 }

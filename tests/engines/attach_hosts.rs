@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use sealift::error::ErrorKind;
 use sealift::load::LoadOptions;
 
 use crate::loading::{Images, Loader, Untouched, assert_nothing_is_left, assert_runs};
@@ -171,7 +172,7 @@ fn a_network_without_loopback_is_told() {
         .start();
     let loader = Loader::beside(&daemon);
     let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
-    assert_eq!(report.exit_code(), 6);
+    assert_eq!(report.failure(), Some(ErrorKind::NotShown));
     let reason = &report.images[0].obstacles[0];
     assert!(reason.reason.contains("loopback network"), "{reason}");
     assert_eq!(daemon.images(), ["quay.io/a/b:1 <none>"]);
@@ -236,7 +237,7 @@ fn ports_that_every_user_can_bind_are_not_used() {
         images.add("quay.io/a/b:2", &Image::sample("app", "2"));
         daemon.set_unprivileged_ports(80);
         let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
-        assert_eq!(report.exit_code(), 6);
+        assert_eq!(report.failure(), Some(ErrorKind::NotShown));
         let (mirrored, named) = (&report.images[0], &report.images[1]);
         assert!(mirrored.obstacles.is_empty(), "{mirrored:?}");
         let says = "every user can bind port 80 where dockerd runs, and answer for quay.io";
@@ -310,7 +311,7 @@ fn what_registries_are_made_of_is_not_led_elsewhere() {
         "{steps}"
     );
     let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
-    assert_eq!(report.exit_code(), 6);
+    assert_eq!(report.failure(), Some(ErrorKind::NotShown));
     let reason = &report.images[0].obstacles[0].reason;
     assert!(
         reason.contains("auth.docker.io belongs to a registry's infrastructure"),

@@ -1,5 +1,6 @@
 //! Loading into real Dockers.
 
+use sealift::error::ErrorKind;
 use sealift::load::{DigestStatus, LoadOptions};
 use serde_json::json;
 
@@ -147,7 +148,7 @@ fn renamed_images_have_the_new_names_only(engine: Engine, store: Store) {
         ..LoadOptions::default()
     };
     let report = loader.try_load(&images, &options).unwrap();
-    assert_eq!(report.exit_code(), 0, "{report:#?}");
+    assert_eq!(report.failure(), None, "{report:#?}");
     let names: Vec<String> = daemon
         .images()
         .iter()
@@ -171,7 +172,7 @@ fn names_of_other_registries(engine: Engine, store: Store) {
     assert_runs(&daemon, "quay.io/team/tool:1", "1");
     assert_runs(&daemon, &format!("httpd@{}", httpd.digest), "2.4");
     let shown = daemon.inspect("quay.io/team/tool:1").unwrap()["RepoDigests"].clone();
-    assert_eq!(report.exit_code(), 0, "{report:#?}");
+    assert_eq!(report.failure(), None, "{report:#?}");
     assert_eq!(shown, json!([format!("quay.io/team/tool@{}", tool.digest)]));
 }
 
@@ -212,7 +213,7 @@ fn a_platform_that_does_not_match(engine: Engine, store: Store) {
     let daemon = Daemon::start(engine, store);
     let loader = Loader::beside(&daemon);
     let error = loader.try_load(&images, &LoadOptions::default()).unwrap_err();
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("of app:1 not found"), "{error}");
     let has = format!("app:1 is only for {}", Platform::foreign());
     assert!(error.hint().unwrap().contains(&has), "{:?}", error.hint());
@@ -224,8 +225,8 @@ fn a_platform_that_does_not_match(engine: Engine, store: Store) {
     };
     let report = loader.try_load(&images, &options).unwrap();
     assert_eq!(
-        (report.exit_code(), report.images.len(), report.skipped.len()),
-        (7, 1, 1)
+        (report.failure(), report.images.len(), report.skipped.len()),
+        (Some(ErrorKind::NotFound), 1, 1)
     );
     assert_runs(&daemon, "httpd:2.4", "2.4");
 }

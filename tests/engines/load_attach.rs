@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
+use sealift::error::ErrorKind;
 use sealift::load::{DigestStatus, LoadOptions};
 use serde_json::json;
 
@@ -95,7 +96,7 @@ fn assert_attach_is_refused(daemon: &Daemon, options: &LoadOptions, says: &str) 
     assert!(obstacles.iter().any(|one| one.reason.contains(says)), "{plan}");
     assert!(obstacles.iter().all(|one| one.hint.is_some()), "{plan}");
     let report = loader.try_load(&images, options).unwrap();
-    assert_eq!(report.exit_code(), 6);
+    assert_eq!(report.failure(), Some(ErrorKind::NotShown));
     assert_eq!(report.images[0].shown, Some(false));
     assert_eq!(report.images[0].obstacles, *obstacles);
     assert_eq!(Untouched::of(daemon), before);

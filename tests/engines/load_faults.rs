@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use sealift::archive::{self, Layout};
 use sealift::docker::endpoint::Environment;
 use sealift::docker::{self, Docker};
+use sealift::error::ErrorKind;
 use sealift::image::{Graph, NamedImage};
 use sealift::interrupt::Interrupt;
 use sealift::load::{Candidate, Candidates, LoadOptions, Target};
@@ -63,7 +64,7 @@ fn a_second_image_that_spoils_leaves_the_first_ones_tag(engine: Engine, store: S
         let applied = docker.apply(candidates, &plan, &Silent, &Interrupt::default());
         applied.unwrap_err()
     });
-    assert_eq!(error.exit_code(), 1);
+    assert_eq!(error.kind(), ErrorKind::Content);
     assert!(error.to_string().contains(&top), "{error}");
     assert_eq!(daemon.images().len(), shown.len());
     assert_eq!(daemon.images(), shown);
@@ -78,14 +79,17 @@ fn a_damaged_image_is_refused_or_left_out() {
     damage(&bad, &bad.host().layers[2].digest);
     let loader = Loader::beside(&daemon);
     let error = loader.try_load(&images, &LoadOptions::default()).unwrap_err();
-    assert_eq!(error.exit_code(), 1);
+    assert_eq!(error.kind(), ErrorKind::Content);
     assert_runs(&daemon, "app:1", "old");
     let options = LoadOptions {
         keep_going: true,
         ..LoadOptions::default()
     };
     let report = loader.try_load(&images, &options).unwrap();
-    assert_eq!((report.exit_code(), report.images.len()), (1, 1));
+    assert_eq!(
+        (report.failure(), report.images.len()),
+        (Some(ErrorKind::Content), 1)
+    );
     assert_eq!(report.skipped[0].name, "bad:1");
     assert_runs(&daemon, "app:1", "new");
     assert_eq!(daemon.inspect("bad:1"), None);
@@ -179,7 +183,7 @@ fn the_engines_own_refusal_is_understood(engine: Engine, store: Store) {
     let error = docker
         .apply(&candidates, &plan, &Silent, &Interrupt::default())
         .unwrap_err();
-    assert_eq!(error.exit_code(), 5);
+    assert_eq!(error.kind(), ErrorKind::Engine);
     let says = match (store, engine) {
         (Store::Classic, _) => "invalid diffID for layer 1",
         (Store::Containerd, Engine::Docker26) => "wrong diff id",
@@ -236,7 +240,7 @@ fn an_engine_that_dies_keeps_its_tags_and_a_second_run_completes(engine: Engine,
         let applied = docker.apply(candidates, &plan, &progress, &Interrupt::default());
         applied.unwrap_err()
     });
-    assert_eq!(error.exit_code(), 5, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Engine, "{error}");
     assert!(error.hint().is_some(), "{error}");
     daemon.kill();
     daemon.start_again();
@@ -269,7 +273,7 @@ fn a_full_disk_of_the_engine_is_told(engine: Engine, store: Store) {
         let applied = docker.apply(candidates, &plan, &Silent, &Interrupt::default());
         applied.unwrap_err()
     });
-    assert_eq!(error.exit_code(), 5);
+    assert_eq!(error.kind(), ErrorKind::Engine);
     assert!(error.to_string().contains("no space left on device"), "{error}");
     assert!(error.hint().unwrap().contains("free space"), "{error}");
     assert_eq!(daemon.images(), shown);
@@ -338,7 +342,7 @@ fn podman_is_recognised() {
         error.to_string().contains("podman answers on this socket"),
         "{error}"
     );
-    assert_eq!(error.exit_code(), 5);
+    assert_eq!(error.kind(), ErrorKind::Engine);
     podman.kill().unwrap();
     podman.wait().unwrap();
 }
@@ -380,7 +384,7 @@ fn tcp_with_tls_of_both_sides() {
     let loader = Loader::at(environment(Some(certs.path())));
     let report = loader.try_load(&images, &LoadOptions::default()).unwrap();
     assert_runs(&daemon, "app:1", "1");
-    assert_eq!(report.exit_code(), 6);
+    assert_eq!(report.failure(), Some(ErrorKind::NotShown));
     assert!(
         report.images[0].obstacles[0].reason.contains("over the network"),
         "{report:?}"
@@ -397,9 +401,12 @@ fn tcp_with_tls_of_both_sides() {
 
     // Without a certificate of ours, and without the CA's, nothing is said to either side.
     fs::remove_file(certs.path().join("cert.pem")).unwrap();
-    assert_eq!(loader.connect().err().map(|error| error.exit_code()), Some(5));
+    assert_eq!(
+        loader.connect().err().map(|error| error.kind()),
+        Some(ErrorKind::Engine)
+    );
     let error = Loader::at(environment(None)).connect().err().unwrap();
-    assert_eq!(error.exit_code(), 5);
+    assert_eq!(error.kind(), ErrorKind::Engine);
     assert!(error.hint().unwrap().contains("ca.pem"), "{error}");
 }
 

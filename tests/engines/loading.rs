@@ -119,7 +119,7 @@ impl Loader {
     #[track_caller]
     pub fn load(&self, images: &Images) -> Report {
         let report = self.try_load(images, &LoadOptions::default()).unwrap();
-        assert_eq!(report.exit_code(), 0, "{report:#?}");
+        assert_eq!(report.failure(), None, "{report:#?}");
         assert!(report.images.iter().all(|image| image.shown == Some(true)));
         report
     }

@@ -1,5 +1,6 @@
 //! Which platform's image is loaded, and what becomes of what is none: as a pull of the same reference.
 
+use sealift::error::ErrorKind;
 use sealift::load::LoadOptions;
 use serde_json::json;
 
@@ -73,7 +74,7 @@ fn the_variant_is_the_one_that_a_pull_takes(engine: Engine, store: Store) {
 
     if others.path().join("index.json").exists() {
         let error = loader.try_load(&others, &LoadOptions::default()).unwrap_err();
-        assert_eq!(error.exit_code(), 7, "{error}");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
         assert_eq!(daemon.images(), twin.images());
     }
 }

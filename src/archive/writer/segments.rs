@@ -186,6 +186,7 @@ pub fn write_error(path: &Path, offset: u64, source: io::Error) -> Error {
 mod tests {
     use super::*;
     use crate::archive::segments::part_path;
+    use crate::error::ErrorKind;
 
     #[test]
     fn cuts_without_gaps() {
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!(cut(999 * 512, Some(512)).unwrap().len(), 999);
         for (size, split) in [(1000, 0), (1000, 511), (999 * 512 + 1, 512)] {
             let error = cut(size, Some(split)).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{error}");
+            assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
         }
         let error = cut(10 << 30, Some(1 << 20)).unwrap_err();
         let advised = error

@@ -5,6 +5,8 @@ use super::*;
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 
+use crate::error::ErrorKind;
+
 /// The same with texts.
 fn engine(answers: Vec<&'static str>) -> (tempfile::TempDir, Endpoint) {
     testing::engine(answers.into_iter().map(str::to_string).collect())
@@ -41,7 +43,7 @@ fn agrees_on_a_version_that_both_know() {
             (Err(error), Err(says)) => {
                 assert!(error.to_string().contains(says), "{error}");
                 assert!(error.hint().is_some());
-                assert_eq!(error.exit_code(), 5);
+                assert_eq!(error.kind(), ErrorKind::Engine);
             }
             (other, _) => panic!("{ping}: {:?}", other.map(|client| client.version())),
         }

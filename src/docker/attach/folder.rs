@@ -246,6 +246,7 @@ mod tests {
     use crate::docker::attach::mirror::undo::{Step, UndoRecord};
     use crate::docker::daemon::namespaces::Namespaces;
     use crate::docker::daemon::overmount::Overmount;
+    use crate::error::ErrorKind;
     use crate::progress::Silent;
 
     fn journal(folder: &Path) -> JournalEntry {
@@ -340,7 +341,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let refused = |name: &str, says: &str| {
             let error = Folder::new(home.path().join(name)).lock(&Silent).unwrap_err();
-            assert_eq!(error.exit_code(), 3);
+            assert_eq!(error.kind(), ErrorKind::Io);
             assert!(error.to_string().contains(says), "{name}: {error}");
         };
         fs::create_dir(home.path().join("run")).unwrap();

@@ -237,6 +237,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     fn put(root: &Path, digest: &Digest, bytes: &[u8]) {
         let path = digest_path(&root.join(CONTENT).join("blobs"), digest);
@@ -268,12 +269,12 @@ mod tests {
         assert_eq!(folders.metadata(&Digest::sha256(b"none")).unwrap(), None);
         for (digest, says) in [(&bad, "expected"), (&large, "limit")] {
             let error = folders.metadata(digest).unwrap_err();
-            assert_eq!(error.exit_code(), 1);
+            assert_eq!(error.kind(), ErrorKind::Content);
             assert!(error.to_string().contains(says), "{error}");
         }
         let linked = digest_path(&root("a").join(CONTENT).join("blobs"), &two);
         symlink("/etc/passwd", linked).unwrap();
-        assert_eq!(folders.stored(&two).unwrap_err().exit_code(), 3);
+        assert_eq!(folders.stored(&two).unwrap_err().kind(), ErrorKind::Io);
     }
 
     #[test]

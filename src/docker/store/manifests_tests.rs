@@ -3,6 +3,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::PathBuf;
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::oci::{Descriptor, MediaType, PlatformSelection};
 
 struct Home {
@@ -99,7 +100,10 @@ fn documents_are_kept_and_only_as_they_were() {
 
     // Altered, and kept again.
     fs::write(&file, "{}").unwrap();
-    assert_eq!(home.get(&graph.root.digest).unwrap_err().exit_code(), 1);
+    assert_eq!(
+        home.get(&graph.root.digest).unwrap_err().kind(),
+        ErrorKind::Content
+    );
     locked.keep(&graph, &graph.images[0].id()).unwrap();
     assert_eq!(home.get(&graph.root.digest).unwrap(), Some(raw.clone()));
 
@@ -108,10 +112,10 @@ fn documents_are_kept_and_only_as_they_were() {
     fs::write(&elsewhere, &raw).unwrap();
     fs::remove_file(&file).unwrap();
     symlink(&elsewhere, &file).unwrap();
-    assert_eq!(home.get(&graph.root.digest).unwrap_err().exit_code(), 3);
+    assert_eq!(home.get(&graph.root.digest).unwrap_err().kind(), ErrorKind::Io);
     fs::remove_file(&file).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RWXU).unwrap();
-    assert_eq!(home.get(&graph.root.digest).unwrap_err().exit_code(), 3);
+    assert_eq!(home.get(&graph.root.digest).unwrap_err().kind(), ErrorKind::Io);
 }
 
 #[test]
@@ -122,7 +126,7 @@ fn a_folder_of_others_is_not_used() {
             KeptManifests::open(&home.files).unwrap_err(),
             KeptManifests::lock(&home.files).unwrap_err(),
         ] {
-            assert_eq!(error.exit_code(), 3, "{error}");
+            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
         }
     };
     let kept = || {
@@ -149,7 +153,7 @@ fn a_folder_of_others_is_not_used() {
         let home = kept();
         let file = home.folder().join(graph.root.digest.to_string());
         chown(file, Some(65534), None).unwrap();
-        assert_eq!(home.get(&graph.root.digest).unwrap_err().exit_code(), 3);
+        assert_eq!(home.get(&graph.root.digest).unwrap_err().kind(), ErrorKind::Io);
     }
 }
 

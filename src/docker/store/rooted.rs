@@ -192,6 +192,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     fn layer() -> tempfile::TempDir {
         let home = tempfile::tempdir().unwrap();
@@ -217,9 +218,9 @@ mod tests {
         home
     }
 
-    fn read(rooted: &mut Rooted, name: &[u8]) -> Result<String, (u8, String)> {
+    fn read(rooted: &mut Rooted, name: &[u8]) -> Result<String, (ErrorKind, String)> {
         let opened = rooted.open_file(name, 6);
-        let mut file = opened.map_err(|error| (error.exit_code(), error.to_string()))?;
+        let mut file = opened.map_err(|error| (error.kind(), error.to_string()))?;
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         Ok(text)
@@ -251,23 +252,23 @@ mod tests {
                 name.escape_ascii()
             );
         }
-        for (name, code, says) in [
-            (&b"../outside"[..], 1, "leads out"),
-            (b"etc/../../outside", 1, "leads out"),
-            (b"", 1, "names no file"),
-            (b"etc/", 1, "names no file"),
-            (b"etc/\0file", 1, "names no file"),
-            (b"etc", 1, "is a folder"),
-            (b"link", 1, "is a symbolic link"),
-            (b"pipe", 1, "is a FIFO"),
-            (b"none", 1, "missing"),
-            (b"none/none", 1, "missing"),
-            (b"magic/outside", 1, "missing"),
-            (b"loop/file", 3, "loop"),
-            (b"outside/file", 3, "directory"),
+        for (name, kind, says) in [
+            (&b"../outside"[..], ErrorKind::Content, "leads out"),
+            (b"etc/../../outside", ErrorKind::Content, "leads out"),
+            (b"", ErrorKind::Content, "names no file"),
+            (b"etc/", ErrorKind::Content, "names no file"),
+            (b"etc/\0file", ErrorKind::Content, "names no file"),
+            (b"etc", ErrorKind::Content, "is a folder"),
+            (b"link", ErrorKind::Content, "is a symbolic link"),
+            (b"pipe", ErrorKind::Content, "is a FIFO"),
+            (b"none", ErrorKind::Content, "missing"),
+            (b"none/none", ErrorKind::Content, "missing"),
+            (b"magic/outside", ErrorKind::Content, "missing"),
+            (b"loop/file", ErrorKind::Io, "loop"),
+            (b"outside/file", ErrorKind::Io, "directory"),
         ] {
             let found = read(&mut rooted, name).unwrap_err();
-            assert!(found.0 == code && found.1.contains(says), "{found:?}");
+            assert!(found.0 == kind && found.1.contains(says), "{found:?}");
         }
         let error = rooted.open_file(b"etc/file", 7).unwrap_err();
         assert!(
@@ -285,7 +286,7 @@ mod tests {
         rooted.follows = false;
         assert_eq!(read(&mut rooted, b"etc/deep/file"), Ok("deeper".into()));
         assert_eq!(read(&mut rooted, b"etc/file"), Ok("inside".into()));
-        assert_eq!(read(&mut rooted, b"none/file").unwrap_err().0, 1);
+        assert_eq!(read(&mut rooted, b"none/file").unwrap_err().0, ErrorKind::Content);
         for name in [&b"absolute/file"[..], b"near/file", b"up/outside"] {
             let error = rooted.open_file(name, 6).unwrap_err();
             assert!(error.to_string().contains("cannot follow safely"), "{error}");

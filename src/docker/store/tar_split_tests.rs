@@ -1,6 +1,7 @@
 use std::io::Write as _;
 
 use super::*;
+use crate::error::ErrorKind;
 
 fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -151,7 +152,7 @@ fn what_tar_split_does_not_write_is_refused() {
         (long("=AAA\",\"position\":0}\n"), "nvalid"),
     ] {
         let error = read(&gzip(&text), u64::MAX, 1000).unwrap_err();
-        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.kind(), ErrorKind::Content);
         let shown: String = text.chars().take(80).collect();
         assert!(error.to_string().contains(says), "{shown}: {error}");
         assert!(sizes(&gzip(&text)).is_err(), "{shown}");

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::files::digest_path;
 use super::*;
+use crate::error::ErrorKind;
 use crate::oci::Hasher;
 use crate::oci::chain_ids;
 
@@ -122,7 +123,7 @@ fn a_layer_is_put_together_again() {
         assert_eq!(store.size(&empty).unwrap(), Some(0));
         let none = Digest::sha256(b"none");
         assert_eq!(store.size(&none).unwrap(), None);
-        assert_eq!(read(&store, &none, 9).unwrap_err().exit_code(), 7);
+        assert_eq!(read(&store, &none, 9).unwrap_err().kind(), ErrorKind::NotFound);
     }
 }
 
@@ -135,7 +136,7 @@ fn a_file_that_is_not_what_it_was_is_named() {
         let error = read(&store, &diff_id, 1000).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("a/other") && text.contains(expected), "{text}");
-        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.kind(), ErrorKind::Content);
         fs::remove_file(&file).unwrap_or_default();
     };
     for (length, expected) in [
@@ -245,7 +246,7 @@ fn images_with_all_their_names() {
     assert_eq!(store.config(&ids[1]).unwrap().as_deref(), Some(configs[1]));
     assert_eq!(store.config(&gone).unwrap(), None);
     made.write(made.files.config(&ids[1]), b"other");
-    assert_eq!(store.config(&ids[1]).unwrap_err().exit_code(), 1);
+    assert_eq!(store.config(&ids[1]).unwrap_err().kind(), ErrorKind::Content);
     made.write(made.files.names(), b"{\"Repositories\":{},\"Repositories\":{}}");
     let error = store.images().unwrap_err().to_string();
     assert!(error.contains("occurs twice"), "{error}");
@@ -277,7 +278,7 @@ fn blobs_of_a_layer_the_newest_first() {
         assert_eq!(store.pushed(&diff_id).unwrap(), [], "{bad}");
     }
     made.write(made.files.blobs(&diff_id), &vec![b' '; (1 << 20) + 1]);
-    assert_eq!(store.pushed(&diff_id).unwrap_err().exit_code(), 3);
+    assert_eq!(store.pushed(&diff_id).unwrap_err().kind(), ErrorKind::Io);
 }
 
 #[test]

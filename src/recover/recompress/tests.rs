@@ -10,7 +10,7 @@ use super::encoders::{ENCODERS, Writes};
 use super::layers::Reason;
 use super::*;
 use crate::blob::{Stored, Uncompressed};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::goflate::Level;
 use crate::interrupt::Interrupt;
 use crate::oci::Digest;
@@ -386,7 +386,7 @@ fn damaged_layers_are_errors_whatever_is_expected() {
         let [Outcome::Failed(error)] = &outcomes[..] else {
             panic!("{outcomes:?}");
         };
-        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.kind(), ErrorKind::Content);
         let text = error.to_string();
         assert!(text.starts_with(&diff_id.to_string()), "{text}");
         assert!(text.contains("diff id is sha256:"), "{text}");
@@ -564,7 +564,7 @@ fn a_folder_that_takes_nothing_is_an_error_with_a_hint() {
         ..Options::default()
     };
     let error = run(&layers, &[exactly(&tar, b"x")], &options).unwrap_err();
-    assert_eq!(error.exit_code(), 3);
+    assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.hint().unwrap().contains("--tmpdir"), "{error}");
 }
 
@@ -598,9 +598,9 @@ fn errors_of_the_reader_keep_their_meaning() {
         recompress(&Broken(made), &wanted, &options, &Silent, &Interrupt::default())
     };
     let outcomes = compressed(not_found).unwrap();
-    assert!(matches!(&outcomes[..], [Outcome::Failed(error)] if error.exit_code() == 7));
+    assert!(matches!(&outcomes[..], [Outcome::Failed(error)] if error.kind() == ErrorKind::NotFound));
     let error = compressed(|| io::Error::from_raw_os_error(5)).unwrap_err();
-    assert_eq!(error.exit_code(), 3, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
 }
 
 #[test]
@@ -621,7 +621,7 @@ fn a_layer_that_is_damaged_keeps_none_of_the_others_from_being_packed() {
     let outcomes = run(&layers, &wanted, &options).unwrap();
     for (at, (outcome, stored)) in outcomes.iter().zip(&stored).enumerate() {
         match at {
-            2 => assert!(matches!(outcome, Outcome::Failed(error) if error.exit_code() == 1)),
+            2 => assert!(matches!(outcome, Outcome::Failed(error) if error.kind() == ErrorKind::Content)),
             _ => assert!(bytes(&hit(outcome).stored) == *stored),
         }
     }

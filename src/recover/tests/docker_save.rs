@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use super::fake::{Form, Image, Registry, reference};
 use crate::archive::{self, Opened};
+use crate::error::ErrorKind;
 use crate::oci::Digest;
 use crate::recover::DockerSaveStore;
 use crate::recover::tests::setup::{AMD64, Setup};
@@ -145,7 +146,7 @@ fn a_digest_that_only_the_user_names_is_not_claimed() {
             .saved(archive(&[(&unknown, names)], false), &[&asked])
             .err()
             .unwrap();
-        assert_eq!(error.exit_code(), 7);
+        assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(
             error.to_string().starts_with(&format!("{asked} not found in ")),
             "{error}"

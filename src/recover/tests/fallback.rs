@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 
 use super::fake::{Form, Image, Registry, Store, attestation, described, index, reference};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference, Repository};
 use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup};
 use crate::source::{Fallback, Found, Others, Source, Unavailable};
@@ -225,7 +225,7 @@ fn what_is_wrong_is_the_fault_of_the_source_that_gave_it() {
     let held = setup.source(store().damaged(&image.stored[0], &wrong));
     let several = Fallback::new(vec![Box::new(held), complete()]);
     let error = setup.saved_from(&several, &[APP]).err().unwrap();
-    assert_eq!(error.exit_code(), 1);
+    assert_eq!(error.kind(), ErrorKind::Content);
     let text = error.to_string();
     assert!(text.starts_with("the store: "), "{text}");
     assert!(text.contains(&image.layers[0].digest.to_string()), "{text}");

@@ -1,6 +1,7 @@
 //! Stores that keep everything in its stored form, under indexes.
 
 use super::fake::{Form, Image, Registry, Store, attestation, index, reference};
+use crate::error::ErrorKind;
 use crate::oci::{Digest, Reference};
 use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup};
 use crate::source::{Others, Source};
@@ -74,7 +75,7 @@ fn a_platform_that_is_not_all_there_is_not_given() {
     let fails = |store: Store, platforms: &str| {
         let setup = Setup::offline().on(platforms);
         let error = setup.saved(store, &[APP]).err().unwrap();
-        assert_eq!(error.exit_code(), 7, "{error}");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
         (error.to_string(), error.hint().unwrap_or_default().to_string())
     };
     // It is listed, so another source may have it. This one does not.
@@ -101,7 +102,7 @@ fn a_missing_layer_is_named_or_fetched() {
         store.blob(&amd64.stored[0])
     };
     let error = Setup::offline().saved(store(), &[APP]).err().unwrap();
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     let layer = amd64.layers[1].digest;
     assert_eq!(
         error.to_string(),
@@ -126,7 +127,10 @@ fn an_index_that_is_gone_is_said_to_be() {
     let [amd64, _] = both();
     let root = index(&[&amd64]);
     let lost = Store::default().name(APP, &root).damaged(&root, b"other");
-    assert_eq!(Setup::offline().saved(lost, &[APP]).err().unwrap().exit_code(), 1);
+    assert_eq!(
+        Setup::offline().saved(lost, &[APP]).err().unwrap().kind(),
+        ErrorKind::Content
+    );
     let source = Setup::offline().source(Store::default().name(APP, &root));
     // Documents whose size differs from their descriptors.
     source.prepare(&[], None, &Others::NONE).unwrap();
@@ -148,6 +152,6 @@ fn a_blob_that_cannot_be_opened_is_not_one_that_is_not_there() {
         let mut store = Store::default().name(APP, &root).keep(&amd64).keep(&arm64);
         store.unreadable = Some(blob);
         let error = Setup::offline().saved(store, &[APP]).err().unwrap();
-        assert_eq!(error.exit_code(), 3, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! Digests and names, and which image they select.
 
 use super::fake::{Form, Image, Registry, Store, index, reference};
+use crate::error::ErrorKind;
 use crate::image::provenance::{Evidence, Substitute};
 use crate::oci::Digest;
 use crate::recover::StoreImage;
@@ -199,7 +200,7 @@ fn a_name_without_a_digest_gets_none_from_another_repository() {
     // By a digest of its own that the store does not show, it is not found.
     let pinned = format!("web@{}", image.digest());
     let error = Setup::offline().saved(store().keep(&image), &[&pinned]).err();
-    assert_eq!(error.unwrap().exit_code(), 7);
+    assert_eq!(error.unwrap().kind(), ErrorKind::NotFound);
 }
 
 #[test]
@@ -287,7 +288,7 @@ fn an_image_by_its_id_has_no_name_and_no_digest() {
     let store = || Store::default().name(APP, &root).keep(&image);
     let other = Digest::sha256(b"other").to_string();
     let error = Setup::offline().saved(store(), &[&other]).err().unwrap();
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
 #[test]
@@ -302,7 +303,7 @@ fn what_is_not_there_is_said_with_what_is() {
             .prepare(std::slice::from_ref(&name), None, &Others::NONE)
             .unwrap();
         let error = source.find(&name, None).err().unwrap().error;
-        assert_eq!(error.exit_code(), 7);
+        assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(error.to_string(), format!("{name} not found in the store"));
         assert!(
             error.hint().unwrap().starts_with("it has quay.io/org/app"),

@@ -1,6 +1,7 @@
 //! The origin of each part of an image, and its report.
 
 use super::fake::{Form, Image, Registry, Store};
+use crate::error::ErrorKind;
 use crate::recover::Rebuild;
 use crate::recover::tests::setup::{AMD64, APP, REPOSITORY, Setup, app, numbered};
 
@@ -270,7 +271,7 @@ fn what_must_be_proven_is_refused_otherwise() {
         };
         let setup = Setup::offline().rebuild(Rebuild::Require);
         let error = setup.saved(store, &[APP]).err().unwrap();
-        assert_eq!(error.exit_code(), 6);
+        assert_eq!(error.kind(), ErrorKind::NotShown);
         assert_eq!(error.to_string(), format!("{APP}: {reason}"));
         assert!(error.hint().unwrap().contains("--rebuild auto"), "{error:?}");
     }
@@ -297,7 +298,7 @@ fn a_layer_that_is_not_what_it_is_called_is_refused() {
         .remember(&lying)
         .blob(&other.stored[1]);
     let error = Setup::offline().saved(store, &[APP]).err().unwrap();
-    assert_eq!(error.exit_code(), 1);
+    assert_eq!(error.kind(), ErrorKind::Content);
     assert!(error.to_string().contains("diff id is"), "{error}");
     // Damaged where it is stored.
     let store = Store::default().pull(APP, &image).keep(&image);
@@ -307,7 +308,7 @@ fn a_layer_that_is_not_what_it_is_called_is_refused() {
         .saved(store.damaged(&image.stored[0], &bytes), &[APP])
         .err()
         .unwrap();
-    assert_eq!(error.exit_code(), 1);
+    assert_eq!(error.kind(), ErrorKind::Content);
     assert!(error.to_string().contains("the store"), "{error}");
     // Only half of it is there, as while an engine fetches it: it is fetched or recompressed.
     let image = app(&[Form::Push]);
@@ -336,11 +337,14 @@ fn a_signal_stops_it() {
     store.stops = Some(setup.interrupt.clone());
     let opened = store.opened.clone();
     let error = setup.saved(store, &[APP]).err().unwrap();
-    assert_eq!(error.exit_code(), 130);
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
     assert!(opened.lock().unwrap().len() <= 2);
     // Before anything is looked for.
     let store = Store::default().pull(APP, &image);
-    assert_eq!(setup.saved(store, &[APP]).err().unwrap().exit_code(), 130);
+    assert_eq!(
+        setup.saved(store, &[APP]).err().unwrap().kind(),
+        ErrorKind::Interrupted
+    );
 }
 
 #[test]
@@ -353,7 +357,7 @@ fn a_layer_that_is_nowhere_is_an_error_that_names_it() {
         (store(), lost),
     ] {
         let error = Setup::offline().saved(store, &[APP]).err().unwrap();
-        assert_eq!(error.exit_code(), 7);
+        assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(
             error.to_string(),
             format!("layer {layer} of {APP} not found in the store")

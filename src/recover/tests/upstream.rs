@@ -1,6 +1,7 @@
 //! Registries that do not help.
 
 use super::fake::{Form, Image, Registry, Store, attestation, index};
+use crate::error::ErrorKind;
 use crate::oci::Digest;
 use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup, app};
 
@@ -134,7 +135,7 @@ fn a_registry_that_lies_is_not_believed() {
         .saved(store(), &[APP])
         .err()
         .unwrap();
-    assert_eq!(error.exit_code(), 4);
+    assert_eq!(error.kind(), ErrorKind::Registry);
     assert!(error.to_string().starts_with("quay.io: "), "{error}");
 }
 

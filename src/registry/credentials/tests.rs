@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
+use crate::error::ErrorKind;
 
 fn password(username: &str, password: &str) -> Credential {
     Credential::Password {
@@ -167,7 +168,7 @@ fn a_damaged_file_is_told_without_its_content() {
             !shown.contains("hunter2") && !shown.contains("12345678"),
             "{shown}"
         );
-        assert_eq!(error.exit_code(), 3);
+        assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.hint().is_some());
     }
     let missing =

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::registry::credentials::{Credential, Credentials};
 use crate::registry::secret::Secret;
 use crate::registry::testing::{Fixture, Reply, Seen, Server, noted, quick, read, source};
@@ -170,7 +170,7 @@ fn a_password_goes_to_the_token_server_and_not_to_the_registry() {
     );
     assert!(!format!("{error:?}").contains("wrong-pw"));
     assert!(error.hint().unwrap().contains("docker login"));
-    assert_eq!((error.exit_code(), error.is_transient()), (4, false));
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Registry, false));
 }
 
 #[test]

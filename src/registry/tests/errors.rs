@@ -1,6 +1,6 @@
 //! Messages that say which of many things is wrong.
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::net::proxy::Proxies;
 use crate::oci::Reference;
 use crate::registry::testing::{Fixture, Reply, Server, quick, source};
@@ -40,32 +40,32 @@ fn no_such_tag_no_such_repository_no_registry() {
         });
         let host = server.host();
         let error = fail(quick(), &server.reference("9.9"));
-        let (text, code, hint) = match name {
+        let (text, kind, hint) = match name {
             "tag" => (
                 format!("lib/app:9.9 not found in {host}"),
-                7,
+                ErrorKind::NotFound,
                 "it has 1, 2.4".to_string(),
             ),
             "name" | "harbor" => (
                 format!("repository lib/app not found in {host}"),
-                7,
+                ErrorKind::NotFound,
                 "check the name lib/app; it may also be private".into(),
             ),
             "page" => (
                 format!("{host}: is not a registry: it answered 404 Not Found with a web page"),
-                4,
+                ErrorKind::Registry,
                 format!("check the address {host}"),
             ),
             _ => (
                 format!("{host}: is not a registry: it answered 404 Not Found"),
-                4,
+                ErrorKind::Registry,
                 format!("check the address {host}"),
             ),
         };
         assert_eq!(error.to_string(), text, "{name}");
         assert_eq!(
-            (error.exit_code(), error.hint()),
-            (code, Some(hint.as_str())),
+            (error.kind(), error.hint()),
+            (kind, Some(hint.as_str())),
             "{name}"
         );
     }
@@ -82,7 +82,7 @@ fn a_web_page_is_no_registry() {
             error.to_string().contains("is not a registry: it answered"),
             "{status}: {error}"
         );
-        assert_eq!(error.exit_code(), 4);
+        assert_eq!(error.kind(), ErrorKind::Registry);
     }
 }
 
@@ -97,7 +97,7 @@ fn a_missing_blob() {
     absent.digest = crate::oci::Digest::sha256(b"absent");
     let source = source(quick());
     let error = source.open(&server.repository(), &absent, 0).err().unwrap();
-    assert_eq!(error.exit_code(), 7);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains(&absent.digest.to_string()), "{error}");
     assert_eq!(error.hint(), None);
     // A foreign layer is fetched from the registry only.
@@ -132,7 +132,7 @@ fn nobody_there() {
         started.elapsed().as_secs() < 10,
         "a wrong name is not tried five times"
     );
-    assert_eq!((error.exit_code(), error.is_transient()), (4, false));
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Registry, false));
 }
 
 #[test]

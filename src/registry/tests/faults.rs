@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Problem};
+use crate::error::{Error, ErrorKind, Problem};
 use crate::oci::{Digest, MediaType, Reference};
 use crate::registry::testing::{Fixture, Manner, Reply, Seen, Server, noted, quick, read, source};
 use crate::source::Source;
@@ -57,7 +57,7 @@ fn resolves_reads_and_opens() {
         .filter(|path| path.contains("/manifests/"))
         .count();
     assert_eq!((asked, server.connections()), (2, 1));
-    assert!(source.references().unwrap_err().exit_code() == 2);
+    assert!(source.references().unwrap_err().kind() == ErrorKind::Usage);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_tag_is_hashed_where_the_header_is_missing_and_refused_where_it_lies() {
         let Error::Refused(finding) = &error else {
             panic!("{error}");
         };
-        assert_eq!((finding.problem.code(), error.exit_code()), (code, 1));
+        assert_eq!((finding.problem.code(), error.kind()), (code, ErrorKind::Content));
         assert!(error.to_string().starts_with(&lying.host()), "{error}");
     }
 }
@@ -111,7 +111,7 @@ fn a_document_with_other_bytes_is_refused() {
     });
     let pinned = Reference::digested(&server.repository(), Digest::sha256(&image.index));
     let error = source(quick()).resolve(&pinned).unwrap_err();
-    assert_eq!(error.exit_code(), 1, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Content, "{error}");
     assert!(error.to_string().contains("digest is sha256:"), "{error}");
 
     let manifest = image.descriptor(&image.manifest);
@@ -148,7 +148,11 @@ fn a_config_that_stays_wrong_is_the_registrys_fault() {
         .metadata(&server.repository(), &config)
         .unwrap_err();
     let text = error.to_string();
-    assert_eq!((error.exit_code(), error.is_transient()), (4, false), "{text}");
+    assert_eq!(
+        (error.kind(), error.is_transient()),
+        (ErrorKind::Registry, false),
+        "{text}"
+    );
     for part in [
         server.host(),
         config.digest.to_string(),
@@ -237,7 +241,7 @@ fn documents_over_the_limit_are_refused_before_they_are_read() {
     let mut huge = image.descriptor(&image.config);
     huge.size = 5 << 20;
     let error = source(quick()).metadata(&server.repository(), &huge).unwrap_err();
-    assert_eq!((error.exit_code(), server.seen().len()), (1, 0));
+    assert_eq!((error.kind(), server.seen().len()), (ErrorKind::Content, 0));
 }
 
 #[test]
@@ -349,7 +353,10 @@ fn a_blobs_answer_that_cannot_be_right_is_an_error_that_says_so() {
         let text = error.to_string();
         assert!(text.contains(says), "{name}: {text}");
         assert!(text.contains(&layer.digest.to_string()), "{name}: {text}");
-        assert!(error.is_transient() && error.exit_code() == 4, "{name}: {text}");
+        assert!(
+            error.is_transient() && error.kind() == ErrorKind::Registry,
+            "{name}: {text}"
+        );
         let offset = usize::try_from(offset).unwrap();
         assert!(image.layer[offset..].starts_with(&bytes), "{name}");
     }
@@ -500,7 +507,7 @@ fn throttling_without_end_is_an_error_after_all_tries() {
             server.host()
         )
     );
-    assert_eq!((error.exit_code(), error.is_transient()), (4, false));
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Registry, false));
     assert!(error.hint().unwrap().contains("log in"));
     assert_eq!(server.paths().len(), 3);
     assert_eq!(notes.all().lines().count(), 2);

@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
+use crate::error::ErrorKind;
 use crate::registry::testing::{Fixture, Reply, Server, quick, read, source};
 use crate::registry::{ClientCertificate, Options};
 use crate::source::Source;
@@ -289,6 +290,6 @@ fn unusable_files_are_named() {
         .err()
         .unwrap();
         assert!(error.to_string().contains("empty.pem"), "{error}");
-        assert_eq!(error.exit_code(), 3);
+        assert_eq!(error.kind(), ErrorKind::Io);
     }
 }

@@ -1,0 +1,97 @@
+//! The JSON documents of a load: the library's plans and reports, with exit codes.
+
+use sealift::load::{
+    DiskSpace, Loaded, Plan, PlanDetails, PlannedImage, Report, ReportDetails, Skipped, UploadBlob,
+};
+use serde::Serialize;
+
+use super::exit;
+
+/// The version of the documents.
+const SCHEMA: u32 = 1;
+
+/// The document of a plan.
+#[derive(Serialize)]
+pub struct PlanDocument<'p> {
+    schema: u32,
+    target: &'p str,
+    images: &'p [PlannedImage],
+    left_out: Vec<SkippedDocument<'p>>,
+    send: &'p [UploadBlob],
+    #[serde(flatten)]
+    details: &'p PlanDetails,
+    room: Option<&'p DiskSpace>,
+}
+
+impl<'p> From<&'p Plan> for PlanDocument<'p> {
+    fn from(plan: &'p Plan) -> PlanDocument<'p> {
+        let Plan {
+            target,
+            images,
+            skipped,
+            send,
+            details,
+            space,
+        } = plan;
+        PlanDocument {
+            schema: SCHEMA,
+            target,
+            images,
+            left_out: skipped.iter().map(SkippedDocument::from).collect(),
+            send,
+            details,
+            room: space.as_ref(),
+        }
+    }
+}
+
+/// The document of a report.
+#[derive(Serialize)]
+pub struct ReportDocument<'r> {
+    schema: u32,
+    target: &'r str,
+    images: &'r [Loaded],
+    left_out: Vec<SkippedDocument<'r>>,
+    sent: u64,
+    #[serde(flatten)]
+    details: &'r ReportDetails,
+}
+
+impl<'r> From<&'r Report> for ReportDocument<'r> {
+    fn from(report: &'r Report) -> ReportDocument<'r> {
+        let Report {
+            target,
+            images,
+            skipped,
+            sent,
+            details,
+        } = report;
+        ReportDocument {
+            schema: SCHEMA,
+            target,
+            images,
+            left_out: skipped.iter().map(SkippedDocument::from).collect(),
+            sent: *sent,
+            details,
+        }
+    }
+}
+
+/// A skipped image.
+#[derive(Serialize)]
+struct SkippedDocument<'s> {
+    name: &'s str,
+    reason: &'s str,
+    exit: u8,
+}
+
+impl<'s> From<&'s Skipped> for SkippedDocument<'s> {
+    fn from(skipped: &'s Skipped) -> SkippedDocument<'s> {
+        let Skipped { name, reason, kind } = skipped;
+        SkippedDocument {
+            name,
+            reason,
+            exit: exit::code(*kind),
+        }
+    }
+}
