@@ -25,7 +25,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Platform, PlatformSelection, Reference};
 use crate::progress::Progress;
 use crate::retry::Retry;
-use crate::source::{Others, Source};
+use crate::source::Source;
 use crate::transfer::{self, Moved};
 
 /// The output of a save.
@@ -163,7 +163,6 @@ pub fn save(
             hint: None,
         });
     }
-    source.prepare(references, options.platforms.as_ref(), &Others::NONE)?;
     progress.phase("resolving", None);
     let (mut images, mut skipped) = Resolver::new(source, options, interrupt).resolve(references)?;
     if options.platforms.is_none() {

@@ -1,58 +1,42 @@
 //! Where images are read from: a registry, an engine, an archive.
 //!
-//! - `found`: an image that a source gives
+//! - `query`: what a source is asked for; `found`: an image that it gives; `listing`: all that it has
 //! - `fallback`: several sources as one
 //! - `others`: what the other sources of a save know about layers
 //! - `upstream`: a registry that may be out of reach
 
 mod fallback;
 mod found;
+mod listing;
 mod others;
+mod query;
 mod upstream;
 
 use std::io::Read;
 
 use crate::error::{Error, Problem, Result};
-use crate::image::asked::ShortId;
-use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
+use crate::oci::{Descriptor, PlatformSelection, Reference, Repository};
 
 pub use fallback::Fallback;
 pub use found::{About, Archived, Found, Unavailable};
+pub use listing::Listing;
 pub use others::{Others, StoredForm};
+pub use query::{Answer, Query};
+pub(crate) use query::{ends, naming};
 pub use upstream::Upstream;
 
 /// Where images are read from.
 ///
 /// Implementations verify that the bytes of [`Source::metadata`] match their descriptor. The caller verifies
-/// the bytes of [`Source::open`], which arrive in pieces.
+/// the bytes of [`Source::open`], which arrive in pieces. Descriptors come from [`Source::find`], and from the
+/// documents below what it found.
 pub trait Source: Send + Sync {
-    /// Prepares images, all of them at once, before any is found. A source with uncompressed layers
-    /// recompresses them here; the `others` may know what it lacks. An image that it does not have, or not for
-    /// the requested platforms, is not an error yet.
+    /// Finds images: everything about them but their content. Returns one answer for each, in order.
     ///
     /// # Errors
     ///
-    /// If an image that it has cannot be prepared.
-    fn prepare(
-        &self,
-        references: &[Reference],
-        platforms: Option<&PlatformSelection>,
-        others: &Others<'_>,
-    ) -> Result<()> {
-        let _ = (references, platforms, others);
-        Ok(())
-    }
-
-    /// Finds an image: everything about it but its content.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such repository, tag or digest, or the source cannot give the image.
-    fn find(
-        &self,
-        reference: &Reference,
-        platforms: Option<&PlatformSelection>,
-    ) -> Result<Found<'_>, Unavailable>;
+    /// If no image can be found: see [`Query::each`].
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>>;
 
     /// Reads a manifest, index or config: at most [`crate::oci::MAX_METADATA`] stored bytes, verified against
     /// size and digest.
@@ -77,44 +61,12 @@ pub trait Source: Send + Sync {
         offset: u64,
     ) -> Result<Box<dyn Read + Send>>;
 
-    /// Every name in this source, for sources that know them.
+    /// Lists the images.
     ///
     /// # Errors
     ///
-    /// A usage error if that is not possible, as for a registry.
-    fn references(&self) -> Result<Vec<Reference>>;
-
-    /// Images that are not in [`Source::references`] because they have no name, each by the digest of its
-    /// [`Reference::nameless`].
-    ///
-    /// # Errors
-    ///
-    /// If they cannot be listed now.
-    fn nameless(&self) -> Result<Vec<Digest>> {
-        Ok(Vec::new())
-    }
-
-    /// The images that a shortened id selects: one with that name, or else those whose ids begin with it, as
-    /// [`Reference::nameless`]. Empty for sources without image ids.
-    ///
-    /// # Errors
-    ///
-    /// If they cannot be listed now.
-    fn with_id(&self, id: &ShortId) -> Result<Vec<Reference>> {
-        let _ = id;
-        Ok(Vec::new())
-    }
-
-    /// The layers in its manifests, for sources that know them. Unreadable manifests are skipped.
-    fn stored_forms(&self) -> Vec<StoredForm> {
-        Vec::new()
-    }
-
-    /// What an archive has under a name; `None` if it does not have it, and for sources that are not archives.
-    fn archived(&self, reference: &Reference) -> Option<Archived> {
-        let _ = reference;
-        None
-    }
+    /// If they cannot be listed now. A source that never can returns [`Listing::unknown`].
+    fn list(&self) -> Result<Listing>;
 
     /// The error for an opened blob with wrong bytes, too few or too many.
     ///
@@ -123,6 +75,18 @@ pub trait Source: Send + Sync {
     fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
         registry_fault(repository, descriptor, &problem)
     }
+
+    /// For other sources: the layers in its manifests, if it knows them. Unreadable manifests are skipped.
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        Vec::new()
+    }
+
+    /// For other sources: what an archive has under a name. `None` if it does not have it, and for sources that
+    /// are not archives.
+    fn archived(&self, reference: &Reference) -> Option<Archived> {
+        let _ = reference;
+        None
+    }
 }
 
 impl dyn Source + '_ {
@@ -130,9 +94,27 @@ impl dyn Source + '_ {
     ///
     /// # Errors
     ///
-    /// As [`Source::find`].
+    /// As [`Source::find_one`](Self::find_one).
     pub fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
-        Ok(self.find(reference, None)?.root)
+        Ok(self.find_one(reference, None)?.root)
+    }
+
+    /// Finds one image.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such repository, tag or digest, or the source cannot give the image.
+    pub fn find_one(&self, reference: &Reference, platforms: Option<&PlatformSelection>) -> Answer<'_> {
+        let query = Query::new(std::slice::from_ref(reference), platforms);
+        let answer = self.find(&query)?.pop();
+        answer.unwrap_or_else(|| {
+            let error = Error::NotFound {
+                what: reference.familiar(),
+                place: "the source".into(),
+                hint: None,
+            };
+            Err(error.into())
+        })
     }
 }
 

@@ -14,11 +14,10 @@ use super::format::Entry;
 use super::graphs::Graphs;
 use super::layout::Layout;
 use crate::error::{Error, Place, Problem, Result};
-use crate::image::asked::ShortId;
 use crate::image::provenance::{Origins, Provenance, Substitute};
 use crate::image::{Graph, Image, graph};
-use crate::oci::{Descriptor, Digest, Document, PlatformSelection, Reference, Repository};
-use crate::source::{About, Archived, Found, Source, StoredForm, Unavailable, Upstream};
+use crate::oci::{Descriptor, Digest, Document, Reference, Repository};
+use crate::source::{About, Answer, Archived, Found, Listing, Query, Source, StoredForm, Upstream};
 
 /// Any [`Layout`] as a [`Source`].
 #[derive(Clone)]
@@ -410,31 +409,16 @@ impl About for InLayout<'_> {
 }
 
 impl Source for ArchiveSource {
-    fn find(
-        &self,
-        reference: &Reference,
-        platforms: Option<&PlatformSelection>,
-    ) -> Result<Found<'_>, Unavailable> {
-        let root = self.resolve(reference)?;
-        Ok(Found {
-            about: Box::new(InLayout {
-                source: self,
-                reference: reference.clone(),
-            }),
-            ..Found::in_store(root, self.layout.label().into(), platforms)
-        })
-    }
-
-    fn archived(&self, reference: &Reference) -> Option<Archived> {
-        if reference.digest().is_some() {
-            return None;
-        }
-        let named = self.named(reference);
-        let entry = named.first()?;
-        Some(Archived {
-            digest: entry.digest(),
-            root: entry.descriptor.digest,
-            origin: self.layout.label().into(),
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
+        query.each(|reference| {
+            let root = self.resolve(reference)?;
+            Ok(Found {
+                about: Box::new(InLayout {
+                    source: self,
+                    reference: reference.clone(),
+                }),
+                ..Found::in_store(root, self.layout.label().into(), query.platforms)
+            })
         })
     }
 
@@ -468,26 +452,20 @@ impl Source for ArchiveSource {
         Ok(Box::new(stored.reader(offset)))
     }
 
-    fn stored_forms(&self) -> Vec<StoredForm> {
-        stored_forms(&*self.layout)
-    }
-
-    fn references(&self) -> Result<Vec<Reference>> {
-        let mut names: Vec<Reference> = self
-            .layout
-            .entries()
-            .iter()
+    fn list(&self) -> Result<Listing> {
+        let entries = self.layout.entries().iter();
+        let mut references: Vec<Reference> = entries
             .filter_map(|entry| entry.reference.clone())
             .chain(self.without_a_name().map(Reference::nameless))
             .collect();
-        names.sort();
-        names.dedup();
-        Ok(names)
-    }
-
-    fn with_id(&self, id: &ShortId) -> Result<Vec<Reference>> {
+        references.sort();
+        references.dedup();
         let ids = self.places.roots.keys().chain(self.places.substitutes.keys());
-        Ok(id.among(self.references()?, ids.copied()))
+        Ok(Listing {
+            references,
+            ids: ids.copied().collect(),
+            ..Listing::default()
+        })
     }
 
     fn fault(&self, _: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
@@ -496,6 +474,23 @@ impl Source for ArchiveSource {
             place = place.entry(stored.entry.clone());
         }
         Error::refused(place, problem)
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        stored_forms(&*self.layout)
+    }
+
+    fn archived(&self, reference: &Reference) -> Option<Archived> {
+        if reference.digest().is_some() {
+            return None;
+        }
+        let named = self.named(reference);
+        let entry = named.first()?;
+        Some(Archived {
+            digest: entry.digest(),
+            root: entry.descriptor.digest,
+            origin: self.layout.label().into(),
+        })
     }
 }
 

@@ -186,12 +186,12 @@ fn a_name_of_two_images_is_not_guessed() {
     assert_eq!(resolve(&source, &format!("app@{}", b.digest)).unwrap(), b.digest);
     let source = folder.source(&[(&a, name.clone()), (&a, name)]).unwrap();
     assert_eq!(resolve(&source, "app:1").unwrap(), a.digest);
-    assert_eq!(source.references().unwrap(), ["app:1".parse().unwrap()]);
+    assert_eq!(source.list().unwrap().references, ["app:1".parse().unwrap()]);
     let source = folder.source(&[(&a, json!({})), (&b, json!({}))]).unwrap();
     assert_eq!(resolve(&source, "app:1").unwrap_err().kind(), ErrorKind::NotFound);
     let mut nameless = [&a, &b].map(|image| Reference::nameless(image.digest));
     nameless.sort();
-    assert_eq!(source.references().unwrap(), nameless);
+    assert_eq!(source.list().unwrap().references, nameless);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn an_image_without_a_name_is_had_by_its_digest() {
         .unwrap();
     let nameless = |digest| Reference::nameless(digest);
     assert_eq!(
-        source.references().unwrap(),
+        source.list().unwrap().references,
         [nameless(b.digest), "app:1".parse().unwrap()]
     );
     let save = |references: &[Reference], target: &Path| {

@@ -14,7 +14,7 @@ use sealift::interrupt::Interrupt;
 use sealift::oci::{Digest, PlatformSelection, Reference};
 use sealift::retry::Retry;
 use sealift::save::{self, Saved, Skipped, Summary};
-use sealift::source::Source;
+use sealift::source::{Listing, Source};
 use sealift::{Error, Result, transfer};
 
 use super::bars;
@@ -124,11 +124,7 @@ impl Save {
         let progress = bars::progress(output);
         let beside = Some(self.output.as_path()).filter(|_| !to_stdout);
         let source = self.from.source(self.all, beside, &progress, interrupt)?;
-        let nameless = match self.all {
-            true => source.nameless()?,
-            false => Vec::new(),
-        };
-        let references = self.references(source.as_ref(), named, &nameless)?;
+        let (references, nameless) = self.references(source.as_ref(), named)?;
         let options = save::Options {
             platforms: self.platform.clone(),
             split: self.split,
@@ -194,37 +190,30 @@ impl Save {
         all_of(names)
     }
 
-    fn references(
-        &self,
-        source: &dyn Source,
-        named: Vec<Asked>,
-        nameless: &[Digest],
-    ) -> Result<Vec<Reference>> {
-        let mut references = all_of(named.into_iter().map(|asked| match asked {
+    /// The images to save, and those that are skipped as they have no name.
+    fn references(&self, source: &dyn Source, named: Vec<Asked>) -> Result<(Vec<Reference>, Vec<Digest>)> {
+        let is_whole = self.all || (self.from.is_archives() && named.is_empty() && self.list.is_empty());
+        if is_whole {
+            let listing = source.list()?.complete()?;
+            let nameless = match self.all {
+                true => listing.nameless,
+                false => Vec::new(),
+            };
+            return Ok((some(listing.references, &nameless, self.all)?, nameless));
+        }
+        let has_ids = named.iter().any(|asked| matches!(asked, Asked::Id(_)));
+        let listing = match has_ids {
+            true => source.list()?,
+            false => Listing::default(),
+        };
+        let references = all_of(named.into_iter().map(|asked| match asked {
             Asked::Image(reference) => Ok(reference),
             Asked::Id(id) => {
-                let found = source.with_id(&id)?;
+                let found = listing.with_id(&id);
                 id.one_of(found, &self.from.places())
             }
         }))?;
-        if self.all || (self.from.is_archives() && references.is_empty() && self.list.is_empty()) {
-            references = source.references()?;
-        }
-        if !references.is_empty() {
-            return Ok(references);
-        }
-        let (message, hint) = match nameless {
-            [] if self.all => ("there is no image to save".into(), None),
-            [] => (
-                "no image was named".into(),
-                Some("for example: sealift save httpd:2.4 -o images.tar".into()),
-            ),
-            nameless => (
-                format!("nothing to save: {} there", without_a_name(nameless.len())),
-                Some(by_id(nameless)),
-            ),
-        };
-        Err(Error::Usage { message, hint })
+        Ok((some(references, &[], false)?, Vec::new()))
     }
 
     fn report(&self, output: &Output, summary: &Summary, nameless: &[Digest], to_stdout: bool) -> Outcome {
@@ -358,6 +347,25 @@ impl Save {
             output.hint("--from docker saves what the local Docker has as it is, with exit code 0");
         }
     }
+}
+
+/// Refuses to save nothing.
+fn some(references: Vec<Reference>, nameless: &[Digest], all: bool) -> Result<Vec<Reference>> {
+    if !references.is_empty() {
+        return Ok(references);
+    }
+    let (message, hint) = match nameless {
+        [] if all => ("there is no image to save".into(), None),
+        [] => (
+            "no image was named".into(),
+            Some("for example: sealift save httpd:2.4 -o images.tar".into()),
+        ),
+        nameless => (
+            format!("nothing to save: {} there", without_a_name(nameless.len())),
+            Some(by_id(nameless)),
+        ),
+    };
+    Err(Error::Usage { message, hint })
 }
 
 /// Whether an image from Docker has a substitute for its manifest.

@@ -11,7 +11,7 @@ use crate::blob::Uncompressed;
 use crate::error::Result;
 use crate::oci::{Compression, Descriptor, Digest, MediaType, Reference, Repository};
 use crate::progress::Progress;
-use crate::source::StoredForm;
+use crate::source::{Listing, StoredForm};
 
 /// An archive, and what else is known about its images.
 pub struct DockerSaveStore {
@@ -180,20 +180,20 @@ impl LocalStore for DockerSaveStore {
         Ok(Some(StoreImage::new(reference.repository(), shown, Some(bare))))
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
+    fn list(&self) -> Result<Listing> {
         let images = self.archive.images().iter();
         let names = |image: &SavedImage| match image.tags.as_slice() {
             [] => vec![Reference::nameless(image.image_id)],
             tags => tags.to_vec(),
         };
-        let mut names: Vec<Reference> = images.flat_map(names).collect();
-        names.sort();
-        names.dedup();
-        Ok(names)
-    }
-
-    fn ids(&self) -> Result<Vec<Digest>> {
-        Ok(self.archive.images().iter().map(|image| image.image_id).collect())
+        let mut references: Vec<Reference> = images.clone().flat_map(names).collect();
+        references.sort();
+        references.dedup();
+        Ok(Listing {
+            references,
+            ids: images.map(|image| image.image_id).collect(),
+            ..Listing::default()
+        })
     }
 
     fn document(&self, _: &Digest) -> Result<Option<Vec<u8>>> {

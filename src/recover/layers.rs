@@ -100,6 +100,16 @@ impl MissingLayers {
 }
 
 impl Layers {
+    /// Adds what is known about the layers of more images.
+    pub fn extend(&mut self, more: Layers) {
+        self.origins.extend(more.origins);
+        self.recompressed.extend(more.recompressed);
+        self.upstream.extend(more.upstream);
+        self.uncompressed.extend(more.uncompressed);
+        self.unmatched.extend(more.unmatched);
+        self.mislabelled.extend(more.mislabelled);
+    }
+
     /// Finds a layer of a known manifest. If it is not found, returns its position among the layers to
     /// recompress.
     pub fn look(

@@ -38,7 +38,7 @@ use crate::blob::decompress::DEFAULT_LIMIT;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Config, Digest, Reference, Repository};
 use crate::progress::Progress;
-use crate::source::StoredForm;
+use crate::source::{Listing, StoredForm};
 
 pub use docker_save::DockerSaveStore;
 pub use source::{Options, Rebuild, RecoverSource};
@@ -80,30 +80,12 @@ pub trait LocalStore: Uncompressed {
     /// If the store cannot be read, or the image is damaged.
     fn find(&self, reference: &Reference) -> Result<Option<StoreImage>>;
 
-    /// Every name in the store; an image without a tag by its digest.
+    /// The images of the store. An image without a tag is listed by its digest.
     ///
     /// # Errors
     ///
     /// If the store cannot be read.
-    fn references(&self) -> Result<Vec<Reference>>;
-
-    /// Images that have neither a name nor a digest, each by the digest that [`Reference::nameless`] finds it by.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    fn nameless(&self) -> Result<Vec<Digest>> {
-        Ok(Vec::new())
-    }
-
-    /// The ids of its images, including those with a name, each as a [`Reference::nameless`].
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read.
-    fn ids(&self) -> Result<Vec<Digest>> {
-        Ok(Vec::new())
-    }
+    fn list(&self) -> Result<Listing>;
 
     /// The stored bytes of a manifest, index or config, verified against the digest; `None` if it is missing.
     ///

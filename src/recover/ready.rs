@@ -1,6 +1,6 @@
 //! Images that were made ready: what the source gives.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::LocalStore;
 use super::layers::Layers;
@@ -8,6 +8,7 @@ use crate::error::{Error, Place, Problem, Result};
 use crate::image::Graph;
 use crate::image::provenance::{ManifestOrigin, Substitute};
 use crate::oci::{Descriptor, Digest, Document, PlatformSelection, Reference};
+use crate::source::Query;
 
 /// The prepared images.
 #[derive(Default)]
@@ -25,9 +26,42 @@ pub(super) struct Ready {
     pub left_out: HashMap<String, String>,
     /// By full reference: the error of an image.
     pub failed: HashMap<String, Error>,
+    /// Full references of images that were asked for, and are not in the store.
+    absent: HashSet<String>,
+    /// The platforms that were asked for.
+    platforms: Option<PlatformSelection>,
 }
 
 impl Ready {
+    /// Whether an image was asked for already, for these platforms.
+    pub fn is_known(&self, reference: &Reference, platforms: Option<&PlatformSelection>) -> bool {
+        let name = reference.full();
+        self.platforms.as_ref() == platforms
+            && (self.images.contains_key(&name)
+                || self.failed.contains_key(&name)
+                || self.absent.contains(&name))
+    }
+
+    /// Adds what came of asking for more images.
+    pub fn add(&mut self, more: Ready, query: &Query<'_>) {
+        for reference in query.references {
+            let name = reference.full();
+            if !more.images.contains_key(&name) && !more.failed.contains_key(&name) {
+                self.images.remove(&name);
+                self.failed.remove(&name);
+                self.absent.insert(name);
+            }
+        }
+        self.images.extend(more.images);
+        self.documents.extend(more.documents);
+        self.is_open |= more.is_open;
+        self.layers.extend(more.layers);
+        self.others.extend(more.others);
+        self.left_out.extend(more.left_out);
+        self.failed.extend(more.failed);
+        self.platforms = query.platforms.cloned();
+    }
+
     /// A document or config to serve; `None` if it is missing.
     pub fn document(&self, store: &dyn LocalStore, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
         let bytes = match self.documents.get(&descriptor.digest) {

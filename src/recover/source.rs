@@ -12,14 +12,13 @@ use super::ready::Ready;
 use super::recovery::{self, Recovery};
 use crate::blob::Stored;
 use crate::error::{Error, Place, Problem, Result};
-use crate::image::asked::ShortId;
 use crate::image::provenance::{Evidence, Origins, Provenance};
 use crate::image::selector::Selector;
 use crate::image::{Graph, names};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
+use crate::oci::{Descriptor, PlatformSelection, Reference, Repository};
 use crate::progress::Progress;
-use crate::source::{About, Found, Others, Source, StoredForm, Unavailable, Upstream};
+use crate::source::{About, Answer, Found, Listing, Query, Source, StoredForm, Unavailable, Upstream};
 use crate::transfer;
 
 /// Whether missing manifests are rebuilt and missing layers recompressed.
@@ -91,6 +90,62 @@ impl RecoverSource {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Recovers images. An image that the store does not have, or not for the requested platforms, is not an error.
+    fn recover(&self, query: &Query<'_>) -> Result<()> {
+        let (store, progress) = (self.store.as_ref(), self.progress.as_ref());
+        store.gather(query.references, progress)?;
+        progress.phase("looking for manifests", None);
+        let recompress =
+            |missing: &MissingLayers| missing.recompress(store, &self.options, progress, &self.interrupt);
+        let mut work = Recovery::new(
+            store,
+            &self.upstream,
+            &self.interrupt,
+            query.platforms,
+            &query.others,
+        );
+        for reference in query.references {
+            work.ask(reference)?;
+        }
+        work.recover(&recompress)?;
+        work.find_layers()?;
+        let outcomes = recompress(&work.missing)?;
+        let recovered = work.settle(&outcomes)?;
+        self.ready().add(recovered, query);
+        match self.options.rebuild {
+            Rebuild::Require => self.require(query.references),
+            Rebuild::Auto | Rebuild::Never => Ok(()),
+        }
+    }
+
+    /// The answer for an image that was recovered, or could not be.
+    fn answer(&self, reference: &Reference, platforms: Option<&PlatformSelection>) -> Answer<'_> {
+        let name = reference.full();
+        let ready = self.ready();
+        let Some(image) = ready.images.get(&name) else {
+            let failed = ready.failed.get(&name).cloned();
+            drop(ready);
+            return Err(match failed {
+                Some(error) => Unavailable {
+                    error,
+                    is_present: true,
+                },
+                None => self.absent(reference).into(),
+            });
+        };
+        // An engine's image is for one platform, which was compared already.
+        let asked = platforms.filter(|_| ready.is_open);
+        Ok(Found {
+            is_private: self.store.is_private(),
+            is_proven: image.substitute.is_none(),
+            about: Box::new(Recovered {
+                source: self,
+                reference: reference.clone(),
+            }),
+            ..Found::in_store(image.root.clone(), self.store.label().into(), asked)
+        })
+    }
+
     /// Refuses images of which something is not proven.
     fn require(&self, references: &[Reference]) -> Result<()> {
         let others = |reference| self.ready().others.get(&Reference::full(reference)).cloned();
@@ -143,7 +198,9 @@ impl RecoverSource {
     /// The error for an image that the store does not have, with what it has.
     fn absent(&self, reference: &Reference) -> Error {
         let left_out = self.ready().left_out.get(&reference.full()).cloned();
-        let names = self.names.get_or_init(|| self.store.references().ok());
+        let names = self
+            .names
+            .get_or_init(|| self.store.list().ok().map(|listing| listing.references));
         Error::NotFound {
             what: reference.familiar(),
             place: self.store.label().into(),
@@ -213,64 +270,21 @@ impl About for Recovered<'_> {
 }
 
 impl Source for RecoverSource {
-    fn prepare(
-        &self,
-        references: &[Reference],
-        platforms: Option<&PlatformSelection>,
-        others: &Others<'_>,
-    ) -> Result<()> {
-        self.store.gather(references, self.progress.as_ref())?;
-        self.progress.phase("looking for manifests", None);
-        let (store, progress) = (self.store.as_ref(), self.progress.as_ref());
-        let recompress =
-            |missing: &MissingLayers| missing.recompress(store, &self.options, progress, &self.interrupt);
-        let mut work = Recovery::new(store, &self.upstream, &self.interrupt, platforms, others);
-        for reference in references {
-            work.ask(reference)?;
-        }
-        work.recover(&recompress)?;
-        work.find_layers()?;
-        let outcomes = recompress(&work.missing)?;
-        *self.ready() = work.settle(&outcomes)?;
-        match self.options.rebuild {
-            Rebuild::Require => self.require(references),
-            Rebuild::Auto | Rebuild::Never => Ok(()),
-        }
-    }
-
-    fn stored_forms(&self) -> Vec<StoredForm> {
-        self.store.stored_forms()
-    }
-
-    fn find(
-        &self,
-        reference: &Reference,
-        platforms: Option<&PlatformSelection>,
-    ) -> Result<Found<'_>, Unavailable> {
-        let name = reference.full();
-        let ready = self.ready();
-        let Some(image) = ready.images.get(&name) else {
-            let failed = ready.failed.get(&name).cloned();
-            drop(ready);
-            return Err(match failed {
-                Some(error) => Unavailable {
-                    error,
-                    is_present: true,
-                },
-                None => self.absent(reference).into(),
-            });
+    /// Recovers the images that it was not asked for before, all at once.
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
+        let fresh: Vec<Reference> = {
+            let ready = self.ready();
+            let references = query.references.iter();
+            let fresh = references.filter(|reference| !ready.is_known(reference, query.platforms));
+            fresh.cloned().collect()
         };
-        // An engine's image is for one platform, which was compared already.
-        let asked = platforms.filter(|_| ready.is_open);
-        Ok(Found {
-            is_private: self.store.is_private(),
-            is_proven: image.substitute.is_none(),
-            about: Box::new(Recovered {
-                source: self,
-                reference: reference.clone(),
-            }),
-            ..Found::in_store(image.root.clone(), self.store.label().into(), asked)
-        })
+        if !fresh.is_empty() {
+            self.recover(&query.of(&fresh))?;
+        }
+        let references = query.references.iter();
+        Ok(references
+            .map(|reference| self.answer(reference, query.platforms))
+            .collect())
     }
 
     fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -303,16 +317,8 @@ impl Source for RecoverSource {
         Ok(tar)
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
-        self.store.references()
-    }
-
-    fn nameless(&self) -> Result<Vec<Digest>> {
-        self.store.nameless()
-    }
-
-    fn with_id(&self, id: &ShortId) -> Result<Vec<Reference>> {
-        Ok(id.among(self.store.references()?, self.store.ids()?))
+    fn list(&self) -> Result<Listing> {
+        self.store.list()
     }
 
     fn fault(&self, _: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {
@@ -328,6 +334,10 @@ impl Source for RecoverSource {
             return error;
         }
         Error::refused(Place::blob(descriptor.digest).within(self.store.label()), problem)
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        self.store.stored_forms()
     }
 }
 

@@ -11,11 +11,12 @@ use super::options::Options;
 use super::transport::Answer;
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{
-    Descriptor, Digest, Document, MAX_METADATA, MediaType, PlatformSelection, Reference, Repository,
-};
+use crate::oci::{Descriptor, Digest, Document, MAX_METADATA, MediaType, Reference, Repository};
 use crate::progress::Progress;
-use crate::source::{Found, Source, Unavailable};
+use crate::source::{self, Found, Listing, Query, Source};
+
+/// Most bytes of resolved manifests that are kept until they are read. Others are fetched again.
+const MAX_KEPT: usize = 64 << 20;
 
 /// Every registry, by the host in a reference, through its mirrors.
 ///
@@ -126,7 +127,10 @@ impl RegistrySource {
             Ok((descriptor, bytes, place.is_mirror.then(|| place.name.clone())))
         })?;
         let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        resolved.insert(descriptor.digest, bytes);
+        let kept: usize = resolved.values().map(Vec::len).sum();
+        if kept.saturating_add(bytes.len()) <= MAX_KEPT {
+            resolved.insert(descriptor.digest, bytes);
+        }
         Ok((descriptor, mirror))
     }
 
@@ -268,18 +272,16 @@ impl RegistrySource {
 }
 
 impl Source for RegistrySource {
-    fn find(
-        &self,
-        reference: &Reference,
-        platforms: Option<&PlatformSelection>,
-    ) -> Result<Found<'_>, Unavailable> {
-        let (root, mirror) = self.resolve_with_mirror(reference)?;
-        let domain = reference.repository().domain();
-        let origin = match mirror {
-            Some(mirror) => format!("{mirror} of {domain}"),
-            None => format!("registry {domain}"),
-        };
-        Ok(Found::in_registry(root, origin, platforms))
+    fn find(&self, query: &Query<'_>) -> Result<Vec<source::Answer<'_>>> {
+        query.each(|reference| {
+            let (root, mirror) = self.resolve_with_mirror(reference)?;
+            let domain = reference.repository().domain();
+            let origin = match mirror {
+                Some(mirror) => format!("{mirror} of {domain}"),
+                None => format!("registry {domain}"),
+            };
+            Ok(Found::in_registry(root, origin, query.platforms))
+        })
     }
 
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -336,11 +338,8 @@ impl Source for RegistrySource {
         Ok(Box::new(reader))
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
-        Err(Error::Usage {
-            message: "a registry cannot be saved as a whole".into(),
-            hint: Some("name the images".into()),
-        })
+    fn list(&self) -> Result<Listing> {
+        Ok(Listing::unknown())
     }
 
     fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {

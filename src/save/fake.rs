@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, MediaType, Platform, PlatformSelection, Reference, Repository};
-use crate::source::{Found, Source, Unavailable};
+use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference, Repository};
+use crate::source::{Answer, Found, Listing, Query, Source};
 
 /// What is wrong with one response.
 #[derive(Debug, Clone, Copy)]
@@ -153,13 +153,11 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 impl Source for Fake {
-    fn find(
-        &self,
-        reference: &Reference,
-        platforms: Option<&PlatformSelection>,
-    ) -> Result<Found<'_>, Unavailable> {
-        let root = self.root(reference)?;
-        Ok(Found::in_registry(root, "memory".into(), platforms))
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
+        query.each(|reference| {
+            let root = self.root(reference)?;
+            Ok(Found::in_registry(root, "memory".into(), query.platforms))
+        })
     }
 
     fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -215,8 +213,11 @@ impl Source for Fake {
         }))
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
-        Ok(self.tags.keys().map(|name| reference(name)).collect())
+    fn list(&self) -> Result<Listing> {
+        Ok(Listing {
+            references: self.tags.keys().map(|name| reference(name)).collect(),
+            ..Listing::default()
+        })
     }
 }
 

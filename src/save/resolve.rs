@@ -1,7 +1,7 @@
 //! From references to images: resolves each and follows it down to its layers, several at once.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Options, Skipped};
@@ -12,7 +12,7 @@ use crate::image::selector::Identity;
 use crate::image::{Documents, Graph, NamedImage};
 use crate::interrupt::Interrupt;
 use crate::oci::{Digest, Kind, MediaType, PlatformSelection, Reference};
-use crate::source::{Found, Source};
+use crate::source::{self, Answer, Found, Query, Source};
 use crate::workers;
 
 /// Most bytes of manifests, indexes and configs in one save, counted for each image. They are held in memory
@@ -109,18 +109,19 @@ impl<'a> Resolver<'a> {
     ///
     /// If two images would have one name, and the errors of [`rename::apply`].
     pub fn resolve(&self, references: &[Reference]) -> Result<(Images, Vec<Skipped>)> {
-        let unique: BTreeMap<String, &Reference> = references
-            .iter()
-            .map(|reference| (reference.full(), reference))
-            .collect();
-        let mut followed = self.all(&unique.values().copied().collect::<Vec<_>>());
+        let mut known = HashSet::new();
+        let mut asked = references.to_vec();
+        asked.retain(|reference| known.insert(reference.full()));
+        let mut followed = self.all(&asked)?;
+        followed.sort_by_cached_key(|(reference, _)| reference.full());
         let found = followed.iter().filter_map(|(_, image)| image.as_ref().ok());
         let others: BTreeMap<String, Reference> = found
             .flat_map(|image| &image.others)
             .map(|reference| (reference.full(), reference.clone()))
-            .filter(|(name, _)| !unique.contains_key(name))
+            .filter(|(name, _)| !known.contains(name))
             .collect();
-        followed.extend(self.all(&others.values().collect::<Vec<_>>()));
+        let others: Vec<Reference> = others.into_values().collect();
+        followed.extend(self.all(&others)?);
         let (mut images, mut skipped) = (Vec::new(), Vec::new());
         for (reference, image) in followed {
             match image {
@@ -128,7 +129,7 @@ impl<'a> Resolver<'a> {
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => skipped.push(Skipped {
                     reference: reference.clone(),
-                    error: naming(error, reference),
+                    error: source::naming(error, reference),
                 }),
             }
         }
@@ -148,42 +149,33 @@ impl<'a> Resolver<'a> {
         Ok((Images { named, asked }, skipped))
     }
 
-    /// Follows references, several at once. After an error that concerns more than one image, it starts no
+    /// Finds images and follows them, several at once. After an error that concerns more than one image, it follows no
     /// more.
-    fn all<'r>(&self, queue: &[&'r Reference]) -> Vec<(&'r Reference, Result<Followed>)> {
-        let next = AtomicUsize::new(0);
-        let stopped = AtomicBool::new(false);
-        let found: Mutex<Vec<(usize, &Reference, Result<Followed>)>> = Mutex::new(Vec::new());
-        let work = || {
-            while !stopped.load(Ordering::SeqCst) {
-                let at = next.fetch_add(1, Ordering::SeqCst);
-                let Some(reference) = queue.get(at) else {
-                    return;
-                };
-                let named = self.walk(reference);
-                if named.as_ref().is_err_and(|error| self.stops(error)) {
-                    stopped.store(true, Ordering::SeqCst);
-                }
-                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                found.push((at, reference, named));
-            }
-        };
-        workers::run(self.options.jobs.get().min(queue.len()), work);
-        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-        found.sort_by_key(|(at, ..)| *at);
-        found
-            .into_iter()
-            .map(|(_, reference, named)| (reference, named))
-            .collect()
-    }
-
-    /// Whether an error is likely to occur for every other image too.
-    fn stops(&self, error: &Error) -> bool {
-        match error {
-            Error::Interrupted => true,
-            Error::Io { .. } | Error::Engine { .. } => !self.options.keep_going,
-            error => error.is_transient() && !self.options.keep_going,
+    fn all<'r>(&self, references: &'r [Reference]) -> Result<Vec<(&'r Reference, Result<Followed>)>> {
+        if references.is_empty() {
+            return Ok(Vec::new());
         }
+        let query = Query {
+            jobs: self.options.jobs,
+            keep_going: self.options.keep_going,
+            ..Query::new(references, self.options.platforms.as_ref())
+        };
+        let found = self.source.find(&query)?;
+        let found: Vec<(&Reference, Answer<'_>)> = references.iter().zip(found).collect();
+        let followed = workers::map(
+            self.options.jobs.get(),
+            &found,
+            |(reference, answer)| {
+                let found = answer.as_ref().map_err(|unavailable| unavailable.error.clone());
+                (*reference, found.and_then(|found| self.walk(reference, found)))
+            },
+            |(_, followed)| {
+                followed
+                    .as_ref()
+                    .is_err_and(|error| source::ends(error, self.options.keep_going))
+            },
+        );
+        Ok(followed.into_iter().flatten().collect())
     }
 
     /// Renames images.
@@ -196,11 +188,10 @@ impl<'a> Resolver<'a> {
         Ok(())
     }
 
-    /// Follows one reference down to its layers.
-    fn walk(&self, reference: &Reference) -> Result<Followed> {
+    /// Follows one image down to its layers.
+    fn walk(&self, reference: &Reference, found: &Found<'_>) -> Result<Followed> {
         self.interrupt.check()?;
         let asked = self.options.platforms.as_ref();
-        let found = self.source.find(reference, asked)?;
         let root = &found.root;
         let selection = match found.platforms.clone() {
             // A manifest without an index has one platform, so there is no choice.
@@ -216,7 +207,7 @@ impl<'a> Resolver<'a> {
         let graph = match known {
             Some(graph) => graph,
             None => {
-                let graph = self.follow(reference, &found, &selection)?;
+                let graph = self.follow(reference, found, &selection)?;
                 self.count(&graph)?;
                 graphs().entry(key).or_insert(Arc::new(graph)).clone()
             }
@@ -231,7 +222,7 @@ impl<'a> Resolver<'a> {
             others: found.about.other_digests(),
             asked: Asked {
                 reference: reference.clone(),
-                origin: found.origin,
+                origin: found.origin.clone(),
                 is_private: found.is_private,
             },
         })
@@ -306,20 +297,4 @@ fn one_digest_a_name(images: &[NamedImage]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Adds the reference to errors that only name a digest.
-fn naming(error: Error, reference: &Reference) -> Error {
-    match error {
-        Error::Refused(mut finding) if finding.place.archive.is_none() => {
-            finding.place = finding.place.within(reference);
-            Error::Refused(finding)
-        }
-        Error::NotFound { what, place, hint } if !what.contains(&reference.familiar()) => Error::NotFound {
-            what: format!("{reference}: {what}"),
-            place,
-            hint,
-        },
-        other => other,
-    }
 }

@@ -4,10 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Archived, Found, Others, Source, Unavailable, registry_fault};
+use super::{Answer, Archived, Listing, Query, Source, StoredForm, registry_fault};
 use crate::error::{Error, Problem, Result};
-use crate::image::asked::ShortId;
-use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
+use crate::oci::{Descriptor, Digest, Reference, Repository};
 use crate::progress::Progress;
 
 /// Several sources as one: each is asked in order until one has the image.
@@ -86,26 +85,83 @@ impl Fallback {
         Ok(())
     }
 
-    /// The image in the last source, if that has it and the digest of the one that was found is not proven.
-    fn proven(
-        &self,
-        reference: &Reference,
-        platforms: Option<&PlatformSelection>,
-        found: &Found<'_>,
-    ) -> Result<Option<Found<'_>>, Unavailable> {
+    /// Replaces images whose digests are not proven by those of the last source, where that has them.
+    fn prefer_proof<'s>(&'s self, query: &Query<'_>, answers: &mut [Asked<'s>]) -> Result<()> {
         let (Some(proof), Some(better)) = (&self.proof, self.sources.last()) else {
-            return Ok(None);
+            return Ok(());
         };
-        if found.is_proven || !proof.has(reference)? {
-            return Ok(None);
+        let last = self.sources.len().saturating_sub(1);
+        let is_doubtful =
+            |asked: &&mut Asked<'_>| asked.source < last && asked.answer.as_ref().is_some_and(is_unproven);
+        let doubtful: Vec<&mut Asked<'_>> = answers.iter_mut().filter(is_doubtful).collect();
+        let references: Vec<Reference> = doubtful.iter().map(|asked| asked.reference.clone()).collect();
+        let probed = query
+            .of(&references)
+            .each(|reference| Ok(proof.has(reference)?))?;
+        let mut chosen = Vec::new();
+        for (asked, has) in doubtful.into_iter().zip(probed) {
+            match has {
+                Ok(true) => chosen.push(asked),
+                Ok(false) => {}
+                Err(unavailable) => asked.answer = Some(Err(unavailable)),
+            }
         }
-        let proven = better.find(reference, platforms)?;
-        proof.progress.note(&format!(
-            "{reference} is taken from the registry: the digest of the one in {} is not proven",
-            found.origin
-        ));
-        Ok(Some(proven))
+        let references: Vec<Reference> = chosen.iter().map(|asked| asked.reference.clone()).collect();
+        if references.is_empty() {
+            return Ok(());
+        }
+        let proven = better.find(&query.of(&references))?;
+        for (asked, proven) in chosen.iter_mut().zip(proven) {
+            if let (Ok(_), Some(Ok(found))) = (&proven, &asked.answer) {
+                proof.progress.note(&format!(
+                    "{} is taken from the registry: the digest of the one in {} is not proven",
+                    asked.reference, found.origin
+                ));
+            }
+            asked.answer = Some(proven);
+        }
+        Ok(())
     }
+}
+
+/// An image that is asked for, and the answer so far.
+struct Asked<'s> {
+    reference: Reference,
+    /// The position of the source that answered.
+    source: usize,
+    answer: Option<Answer<'s>>,
+    /// Whether no further source is asked.
+    is_settled: bool,
+}
+
+impl<'s> Asked<'s> {
+    fn new(reference: &Reference) -> Asked<'s> {
+        Asked {
+            reference: reference.clone(),
+            source: 0,
+            answer: None,
+            is_settled: false,
+        }
+    }
+
+    /// Takes a source's answer. The error of a source that has the image ranks before those of sources that do not.
+    fn take(&mut self, source: usize, answer: Answer<'s>) {
+        self.is_settled = match &answer {
+            Ok(_) => true,
+            Err(unavailable) => !is_passed_over(&unavailable.error),
+        };
+        let ranks_first = match &self.answer {
+            Some(Err(known)) => known.is_present && answer.is_err(),
+            _ => false,
+        };
+        if !ranks_first {
+            (self.source, self.answer) = (source, Some(answer));
+        }
+    }
+}
+
+fn is_unproven(answer: &Answer<'_>) -> bool {
+    answer.as_ref().is_ok_and(|found| !found.is_proven)
 }
 
 /// Whether the next source may have what this one does not.
@@ -157,56 +213,37 @@ impl Proof {
 }
 
 impl Source for Fallback {
-    /// Each source prepares what those before it lack.
-    fn prepare(
-        &self,
-        references: &[Reference],
-        platforms: Option<&PlatformSelection>,
-        _: &Others<'_>,
-    ) -> Result<()> {
-        let mut wanted = references.to_vec();
-        for (at, source) in self.sources.iter().enumerate() {
-            source.prepare(&wanted, platforms, &Others::beside(&self.sources, at))?;
-            if at + 1 < self.sources.len() {
-                let suffices = |found: &Found<'_>| found.is_proven || self.proof.is_none();
-                wanted.retain(|reference| {
-                    let found = source.find(reference, platforms);
-                    !found.as_ref().is_ok_and(suffices)
-                });
-            }
+    /// Each source is asked for what those before it lack.
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
+        if self.sources.is_empty() {
+            return Err(no_source());
         }
-        Ok(())
-    }
-
-    /// If no source gives the image, the error of one that has it ranks before those of sources that do not.
-    fn find(
-        &self,
-        reference: &Reference,
-        platforms: Option<&PlatformSelection>,
-    ) -> Result<Found<'_>, Unavailable> {
-        let mut last: Option<Unavailable> = None;
+        let mut all: Vec<Asked<'_>> = query.references.iter().map(Asked::new).collect();
         for (at, source) in self.sources.iter().enumerate() {
-            let unavailable = match source.find(reference, platforms) {
-                Ok(found) => {
-                    self.check_archives(reference)?;
-                    let is_last = at + 1 == self.sources.len();
-                    let proven = match is_last {
-                        true => None,
-                        false => self.proven(reference, platforms, &found)?,
-                    };
-                    return Ok(proven.unwrap_or(found));
-                }
-                Err(unavailable) => unavailable,
-            };
-            let is_final = !is_passed_over(&unavailable.error);
-            if !last.as_ref().is_some_and(|last| last.is_present) {
-                last = Some(unavailable);
-            }
-            if is_final {
+            let open: Vec<&mut Asked<'_>> = all.iter_mut().filter(|asked| !asked.is_settled).collect();
+            if open.is_empty() {
                 break;
             }
+            let references: Vec<Reference> = open.iter().map(|asked| asked.reference.clone()).collect();
+            let others = query.others.beside(&self.sources, at);
+            let answers = source.find(&Query {
+                others,
+                ..query.of(&references)
+            })?;
+            for (asked, answer) in open.into_iter().zip(answers) {
+                asked.take(at, answer);
+            }
         }
-        Err(last.unwrap_or_else(|| no_source().into()))
+        for asked in &mut all {
+            if let (Some(Ok(_)), Err(error)) = (&asked.answer, self.check_archives(&asked.reference)) {
+                asked.answer = Some(Err(error.into()));
+            }
+        }
+        self.prefer_proof(query, &mut all)?;
+        let answers = all.into_iter();
+        Ok(answers
+            .map(|asked| asked.answer.unwrap_or_else(|| Err(no_source().into())))
+            .collect())
     }
 
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -225,30 +262,10 @@ impl Source for Fallback {
         Ok(blob)
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
-        let mut all = Vec::new();
+    fn list(&self) -> Result<Listing> {
+        let mut all = Listing::default();
         for source in &self.sources {
-            for reference in source.references()? {
-                if !all.contains(&reference) {
-                    all.push(reference);
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    fn nameless(&self) -> Result<Vec<Digest>> {
-        let mut all = Vec::new();
-        for source in &self.sources {
-            all.extend(source.nameless()?);
-        }
-        Ok(all)
-    }
-
-    fn with_id(&self, id: &ShortId) -> Result<Vec<Reference>> {
-        let mut all = Vec::new();
-        for source in &self.sources {
-            all.extend(source.with_id(id)?);
+            all.extend(source.list()?);
         }
         Ok(all)
     }
@@ -259,5 +276,14 @@ impl Source for Fallback {
             Some(source) => source.fault(repository, descriptor, problem),
             None => registry_fault(repository, descriptor, &problem),
         }
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        let sources = self.sources.iter();
+        sources.flat_map(|source| source.stored_forms()).collect()
+    }
+
+    fn archived(&self, reference: &Reference) -> Option<Archived> {
+        self.sources.iter().find_map(|source| source.archived(reference))
     }
 }

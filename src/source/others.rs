@@ -41,6 +41,8 @@ pub struct Others<'a> {
     sources: &'a [Box<dyn Source>],
     /// The position of the one that is asked.
     asked: usize,
+    /// The others of a source that has these sources in it.
+    outer: Option<&'a Others<'a>>,
 }
 
 impl<'a> Others<'a> {
@@ -48,17 +50,26 @@ impl<'a> Others<'a> {
     pub const NONE: Others<'static> = Others {
         sources: &[],
         asked: 0,
+        outer: None,
     };
 
-    /// All of these but one.
-    pub fn beside(sources: &'a [Box<dyn Source>], asked: usize) -> Others<'a> {
-        Others { sources, asked }
+    /// These, and all of a list but the one that is asked.
+    pub fn beside(&'a self, sources: &'a [Box<dyn Source>], asked: usize) -> Others<'a> {
+        Others {
+            sources,
+            asked,
+            outer: Some(self),
+        }
     }
 
     /// What they know about layers.
     pub fn stored_forms(&self) -> Vec<StoredForm> {
         let sources = self.sources.iter().enumerate();
         let others = sources.filter(|(at, _)| *at != self.asked);
-        others.flat_map(|(_, source)| source.stored_forms()).collect()
+        let mut forms: Vec<StoredForm> = others.flat_map(|(_, source)| source.stored_forms()).collect();
+        if let Some(outer) = self.outer {
+            forms.extend(outer.stored_forms());
+        }
+        forms
     }
 }

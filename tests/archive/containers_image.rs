@@ -9,7 +9,7 @@ use sealift::image::Graph;
 use sealift::image::provenance::{Evidence, Provenance};
 use sealift::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference, Repository};
 use sealift::progress::Silent;
-use sealift::source::{Found, Source, Unavailable, Upstream};
+use sealift::source::{Answer, Found, Listing, Query, Source, Upstream};
 use sealift::{Error, ErrorKind, Result};
 
 use crate::good::{check, codes, open};
@@ -188,27 +188,25 @@ struct Registry {
 }
 
 impl Source for Registry {
-    fn find(
-        &self,
-        reference: &Reference,
-        platforms: Option<&PlatformSelection>,
-    ) -> Result<Found<'_>, Unavailable> {
-        self.asked.lock().unwrap().push(reference.to_string());
-        let digest = reference.digest().unwrap();
-        match self.has.contains(&digest) {
-            true => {
-                let root = Descriptor::new(MediaType::new(OCI_MANIFEST), digest, 1);
-                Ok(Found::in_registry(root, "a registry".into(), platforms))
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
+        query.each(|reference| {
+            self.asked.lock().unwrap().push(reference.to_string());
+            let digest = reference.digest().unwrap();
+            match self.has.contains(&digest) {
+                true => {
+                    let root = Descriptor::new(MediaType::new(OCI_MANIFEST), digest, 1);
+                    Ok(Found::in_registry(root, "a registry".into(), query.platforms))
+                }
+                false => {
+                    let error = Error::NotFound {
+                        what: reference.to_string(),
+                        place: "a registry".into(),
+                        hint: None,
+                    };
+                    Err(error.into())
+                }
             }
-            false => {
-                let error = Error::NotFound {
-                    what: reference.to_string(),
-                    place: "a registry".into(),
-                    hint: None,
-                };
-                Err(error.into())
-            }
-        }
+        })
     }
 
     fn metadata(&self, _: &Repository, _: &Descriptor) -> Result<Vec<u8>> {
@@ -219,7 +217,7 @@ impl Source for Registry {
         unreachable!("only digests are asked for")
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
+    fn list(&self) -> Result<Listing> {
         unreachable!("only digests are asked for")
     }
 }
@@ -295,7 +293,7 @@ fn a_folder_of_skopeo_is_an_image_without_a_name() {
         let own = Digest::sha256(manifest.as_bytes());
         assert_eq!(evidence(folder.path()), (Some(own), expected), "{manifest}");
         let source = ArchiveSource::new(open(folder.path()).unwrap()).unwrap();
-        assert_eq!(source.references().unwrap(), [Reference::nameless(own)]);
+        assert_eq!(source.list().unwrap().references, [Reference::nameless(own)]);
         assert_eq!(provenance(&source, "whatever:2").evidence(), expected);
     }
 

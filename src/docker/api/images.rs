@@ -5,8 +5,6 @@
 //! 28).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::docker::api::info::Store;
 use crate::docker::api::{ApiVersion, Client, encode};
@@ -240,25 +238,10 @@ pub fn look_at_layers(
 ) -> Result<()> {
     let meant: Vec<&mut EngineImage> = images.iter_mut().filter(|image| is_meant(image)).collect();
     let ids: Vec<String> = meant.iter().map(|image| image.id.clone()).collect();
-    let next = AtomicUsize::new(0);
-    let found: Mutex<Vec<(usize, Result<Option<Inspected>>)>> = Mutex::default();
-    let work = || {
-        while let Some((at, id)) = {
-            let at = next.fetch_add(1, Ordering::SeqCst);
-            ids.get(at).map(|id| (at, id))
-        } {
-            let inspected = find_image(client, id);
-            found
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((at, inspected));
-        }
-    };
-    workers::run(JOBS.min(ids.len()), work);
-    let mut meant = meant;
-    for (at, inspected) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    let found = workers::map(JOBS, &ids, |id| find_image(client, id), |_| false);
+    for (image, inspected) in meant.into_iter().zip(found.into_iter().flatten()) {
         // It may have been removed since the list was made.
-        if let (Some(image), Some(inspected)) = (meant.get_mut(at), inspected?) {
+        if let Some(inspected) = inspected? {
             image.diff_ids = inspected.diff_ids();
         }
     }

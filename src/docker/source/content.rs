@@ -10,7 +10,7 @@ use crate::docker::store::content::ContentFolders;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference, Repository};
 use crate::recover::{LocalStore, StoreImage};
-use crate::source::StoredForm;
+use crate::source::{Listing, StoredForm};
 
 /// A containerd store whose folder can be read.
 pub(super) struct Content {
@@ -54,16 +54,8 @@ impl LocalStore for Content {
         Ok(listed.map(|listed| listed.root(reference.repository())))
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
-        Listed::names(&self.client)
-    }
-
-    fn nameless(&self) -> Result<Vec<Digest>> {
-        Listed::nameless(&self.client)
-    }
-
-    fn ids(&self) -> Result<Vec<Digest>> {
-        Listed::ids(&self.client)
+    fn list(&self) -> Result<Listing> {
+        Listed::all(&self.client)
     }
 
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::oci::{Config, Digest, Reference, Repository};
 use crate::progress::Progress;
 use crate::recover::{BareImage, LocalStore, StoreImage, names_of};
-use crate::source::StoredForm;
+use crate::source::{Listing, StoredForm};
 
 /// A classic store.
 pub(super) struct Disk {
@@ -86,18 +86,15 @@ impl LocalStore for Disk {
         )))
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
+    fn list(&self) -> Result<Listing> {
         let images = self.images.iter();
         let names = images.flat_map(|image| names_of(&image.tags, &image.digests).cloned());
-        Ok(names.collect())
-    }
-
-    fn nameless(&self) -> Result<Vec<Digest>> {
-        self.store.nameless(&self.images)
-    }
-
-    fn ids(&self) -> Result<Vec<Digest>> {
-        Ok(self.images.iter().map(|image| image.id).collect())
+        Ok(Listing {
+            references: names.collect(),
+            nameless: self.store.nameless(&self.images)?,
+            ids: self.images.iter().map(|image| image.id).collect(),
+            is_partial: false,
+        })
     }
 
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {

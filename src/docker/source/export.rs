@@ -13,7 +13,7 @@ use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Digest, MAX_METADATA, Reference, Repository};
 use crate::progress::Progress;
 use crate::recover::{DockerSaveStore, LocalStore, StoreImage, names_of};
-use crate::source::StoredForm;
+use crate::source::{Listing, StoredForm};
 
 /// An image in the engine's response.
 #[derive(Debug, Clone)]
@@ -71,30 +71,19 @@ impl Listed {
         StoreImage::new(repository, &[Reference::digested(repository, self.id)], None)
     }
 
-    /// Every name that the engine shows: tags, and digests of images without a tag.
-    pub fn names(client: &Client) -> Result<Vec<Reference>> {
-        let mut names = Vec::new();
-        for listed in Listed::all(client)? {
-            names.extend(names_of(&listed.tags, &listed.digests).cloned());
-        }
-        Ok(names)
-    }
-
-    /// The ids of images that the engine shows as `<none>:<none>`.
-    pub fn nameless(client: &Client) -> Result<Vec<Digest>> {
-        let mut all = Listed::all(client)?;
-        all.retain(|listed| listed.tags.is_empty() && listed.digests.is_empty());
-        Ok(all.iter().map(|listed| listed.id).collect())
-    }
-
-    /// The ids of all images.
-    pub fn ids(client: &Client) -> Result<Vec<Digest>> {
-        Ok(Listed::all(client)?.iter().map(|listed| listed.id).collect())
-    }
-
-    fn all(client: &Client) -> Result<Vec<Listed>> {
+    /// The images of an engine. Those that it shows as `<none>:<none>` have no name.
+    pub fn all(client: &Client) -> Result<Listing> {
         let answers: Vec<Answer> = client.get("ask for its images", "/images/json")?;
-        Ok(answers.into_iter().map(Listed::from).collect())
+        let mut listing = Listing::default();
+        for listed in answers.into_iter().map(Listed::from) {
+            let names = names_of(&listed.tags, &listed.digests).cloned();
+            listing.references.extend(names);
+            if listed.tags.is_empty() && listed.digests.is_empty() {
+                listing.nameless.push(listed.id);
+            }
+            listing.ids.push(listed.id);
+        }
+        Ok(listing)
     }
 }
 
@@ -305,16 +294,8 @@ impl LocalStore for Export {
         Ok(None)
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
-        Listed::names(&self.client)
-    }
-
-    fn nameless(&self) -> Result<Vec<Digest>> {
-        Listed::nameless(&self.client)
-    }
-
-    fn ids(&self) -> Result<Vec<Digest>> {
-        Listed::ids(&self.client)
+    fn list(&self) -> Result<Listing> {
+        Listed::all(&self.client)
     }
 
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {

@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 use crate::oci::Digest;
 use crate::recover::DockerSaveStore;
 use crate::recover::tests::setup::{AMD64, Setup};
-use crate::source::{Others, Source};
+use crate::source::{Answer, Query, Source};
 
 /// An archive of images with their names, as `docker save` writes it; with stored layers, like crane's.
 fn archive(images: &[(&Image, &[&str])], is_stored: bool) -> DockerSaveStore {
@@ -161,16 +161,16 @@ fn which_image_a_name_means() {
     let found = |images: &[(&Image, &[&str])], asked: &[&str]| {
         let source = Setup::offline().source(archive(images, false));
         let references: Vec<_> = asked.iter().map(|name| reference(name)).collect();
-        source.prepare(&references, None, &Others::NONE).unwrap();
-        let root = |name| {
-            let root = source.find(name, None).ok()?.root;
+        let found = source.find(&Query::new(&references, None)).unwrap();
+        let root = |found: Answer<'_>| {
+            let root = found.ok()?.root;
             let raw = source.metadata(reference("app").repository(), &root).unwrap();
             let text = String::from_utf8(raw).unwrap();
             [&first, &second]
                 .iter()
                 .position(|image| text.contains(&image.id().to_string()))
         };
-        references.iter().map(root).collect::<Vec<_>>()
+        found.into_iter().map(root).collect::<Vec<_>>()
     };
     let two: [(&Image, &[&str]); 2] = [(&first, &["app:1"]), (&second, &["app:2", "other:2"])];
     assert_eq!(

@@ -9,11 +9,11 @@ use crate::blob::{Extent, Stored};
 use crate::error::{Error, Place, Problem, Result};
 use crate::goflate::{self, Level};
 use crate::interrupt::Interrupt;
-use crate::oci::{Config, Descriptor, Digest, Document, MediaType, PlatformSelection, Reference, Repository};
+use crate::oci::{Config, Descriptor, Digest, Document, MediaType, Reference, Repository};
 use crate::progress::Progress;
 use crate::recover::lost::templates::{Blob, DOCKER_PUSH};
 use crate::recover::{BareImage, LocalStore, StoreImage};
-use crate::source::{Found, Source, StoredForm, Unavailable};
+use crate::source::{Answer, Found, Listing, Query, Source, StoredForm};
 
 /// How a layer is stored in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -349,11 +349,14 @@ impl LocalStore for Store {
         )))
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
+    fn list(&self) -> Result<Listing> {
         *self.listed.lock().unwrap() += 1;
-        let mut names: Vec<Reference> = self.names.keys().map(|name| reference(name)).collect();
-        names.sort();
-        Ok(names)
+        let mut references: Vec<Reference> = self.names.keys().map(|name| reference(name)).collect();
+        references.sort();
+        Ok(Listing {
+            references,
+            ..Listing::default()
+        })
     }
 
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
@@ -533,13 +536,11 @@ impl Registry {
 }
 
 impl Source for Registry {
-    fn find(
-        &self,
-        reference: &Reference,
-        platforms: Option<&PlatformSelection>,
-    ) -> Result<Found<'_>, Unavailable> {
-        let root = self.root(reference)?;
-        Ok(Found::in_store(root, "the registry".into(), platforms))
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
+        query.each(|reference| {
+            let root = self.root(reference)?;
+            Ok(Found::in_store(root, "the registry".into(), query.platforms))
+        })
     }
 
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -557,8 +558,8 @@ impl Source for Registry {
         Ok(Box::new(bytes))
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
-        Ok(Vec::new())
+    fn list(&self) -> Result<Listing> {
+        Ok(Listing::default())
     }
 
     fn fault(&self, repository: &Repository, descriptor: &Descriptor, problem: Problem) -> Error {

@@ -3,11 +3,11 @@
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 
-use super::fake::{Form, Image, Registry, Store, attestation, described, index, reference};
+use super::fake::{Form, Image, Registry, Store, attestation, described, index};
 use crate::error::{Error, ErrorKind, Result};
-use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference, Repository};
-use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup};
-use crate::source::{Fallback, Found, Others, Source, Unavailable};
+use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection, Repository};
+use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup, found};
+use crate::source::{Answer, Fallback, Found, Listing, Query, Source};
 use crate::transfer::JOBS;
 
 #[test]
@@ -48,10 +48,8 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
             continue;
         }
         let source = setup.source(held());
-        source
-            .prepare(&[reference(APP)], setup.platforms.as_ref(), &Others::NONE)
-            .unwrap();
-        let error = source.find(&reference(APP), None).err().unwrap().error;
+        let found = found(&source, APP, setup.platforms.as_ref());
+        let error = found.err().unwrap().error;
         assert!(
             error.hint().unwrap().starts_with("it has linux/amd64"),
             "{error:?}"
@@ -60,13 +58,8 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
     // A single image is all platforms.
     let store = Store::default().pull(APP, &amd64).document(&amd64.manifest);
     let source = Setup::offline().source(store);
-    source
-        .prepare(&[reference(APP)], Some(&PlatformSelection::All), &Others::NONE)
-        .unwrap();
-    assert_eq!(
-        source.find(&reference(APP), None).unwrap().root.digest,
-        amd64.digest()
-    );
+    let found = found(&source, APP, Some(&PlatformSelection::All));
+    assert_eq!(found.unwrap().root.digest, amd64.digest());
 }
 
 #[test]
@@ -129,16 +122,18 @@ fn an_image_without_proof_comes_from_the_registry_if_that_has_it() {
 struct Down(Arc<Mutex<usize>>);
 
 impl Source for Down {
-    fn find(&self, reference: &Reference, _: Option<&PlatformSelection>) -> Result<Found<'_>, Unavailable> {
-        *self.0.lock().unwrap() += 1;
-        let error = Error::Registry {
-            registry: reference.repository().domain().into(),
-            subject: String::new(),
-            problem: "no answer".into(),
-            hint: None,
-            transient: true,
-        };
-        Err(error.into())
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
+        query.each(|reference| {
+            *self.0.lock().unwrap() += 1;
+            let error = Error::Registry {
+                registry: reference.repository().domain().into(),
+                subject: String::new(),
+                problem: "no answer".into(),
+                hint: None,
+                transient: true,
+            };
+            Err(error.into())
+        })
     }
 
     fn metadata(&self, _: &Repository, _: &Descriptor) -> Result<Vec<u8>> {
@@ -149,8 +144,8 @@ impl Source for Down {
         unreachable!()
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
-        Ok(Vec::new())
+    fn list(&self) -> Result<Listing> {
+        Ok(Listing::default())
     }
 }
 
@@ -176,10 +171,12 @@ impl CompleteRegistry {
 }
 
 impl Source for CompleteRegistry {
-    fn find(&self, _: &Reference, platforms: Option<&PlatformSelection>) -> Result<Found<'_>, Unavailable> {
-        *self.resolved.lock().unwrap() += 1;
-        let root = described(MediaType::OCI_INDEX, &self.index);
-        Ok(Found::in_store(root, "complete".into(), platforms))
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
+        query.each(|_| {
+            *self.resolved.lock().unwrap() += 1;
+            let root = described(MediaType::OCI_INDEX, &self.index);
+            Ok(Found::in_store(root, "complete".into(), query.platforms))
+        })
     }
 
     fn metadata(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -195,8 +192,8 @@ impl Source for CompleteRegistry {
         self.registry.open(repository, descriptor, offset)
     }
 
-    fn references(&self) -> Result<Vec<Reference>> {
-        Ok(Vec::new())
+    fn list(&self) -> Result<Listing> {
+        Ok(Listing::default())
     }
 }
 

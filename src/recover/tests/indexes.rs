@@ -4,7 +4,7 @@ use super::fake::{Form, Image, Registry, Store, attestation, index, reference};
 use crate::error::ErrorKind;
 use crate::oci::{Digest, Reference};
 use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup};
-use crate::source::{Others, Source};
+use crate::source::{Query, Source};
 
 fn both() -> [Image; 2] {
     [(AMD64, 1), (ARM64, 2)].map(|(platform, seed)| {
@@ -133,11 +133,11 @@ fn an_index_that_is_gone_is_said_to_be() {
     );
     let source = Setup::offline().source(Store::default().name(APP, &root));
     // Documents whose size differs from their descriptors.
-    source.prepare(&[], None, &Others::NONE).unwrap();
+    assert!(source.find(&Query::new(&[], None)).unwrap().is_empty());
     let mut larger = super::fake::described("application/vnd.oci.image.index.v1+json", &root);
     let names: Vec<Reference> = vec![reference(APP)];
     let source = Setup::offline().source(Store::default().name(APP, &root).keep(&amd64));
-    source.prepare(&names, None, &Others::NONE).unwrap();
+    source.find(&Query::new(&names, None)).unwrap();
     assert!(source.metadata(names[0].repository(), &larger).is_ok());
     larger.size += 1;
     let error = source.metadata(names[0].repository(), &larger).unwrap_err();

@@ -5,8 +5,8 @@ use crate::error::ErrorKind;
 use crate::image::provenance::{Evidence, Substitute};
 use crate::oci::Digest;
 use crate::recover::StoreImage;
-use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup, app};
-use crate::source::{Others, Source};
+use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup, app, found};
+use crate::source::Source;
 
 const SHOWN: &str = "sha256:4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a";
 
@@ -299,10 +299,7 @@ fn what_is_not_there_is_said_with_what_is() {
     let source = Setup::offline().source(store);
     for name in ["nginx", "quay.io/org/app:2", &format!("{REPOSITORY}@{SHOWN}")] {
         let name = reference(name);
-        source
-            .prepare(std::slice::from_ref(&name), None, &Others::NONE)
-            .unwrap();
-        let error = source.find(&name, None).err().unwrap().error;
+        let error = found(&source, &name.full(), None).err().unwrap().error;
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(error.to_string(), format!("{name} not found in the store"));
         assert!(
@@ -312,6 +309,36 @@ fn what_is_not_there_is_said_with_what_is() {
     }
     assert_eq!(*listed.lock().unwrap(), 1);
     let source = Setup::offline().source(Store::default());
-    let error = source.find(&reference("nginx"), None).err().unwrap().error;
+    let error = found(&source, "nginx", None).err().unwrap().error;
     assert_eq!(error.hint(), Some("none of its images has a name"));
+}
+
+#[test]
+fn what_was_found_stays_when_more_is_asked_for() {
+    let images = [(1, "a:1"), (2, "b:1")];
+    let images = images.map(|(seed, name)| (Image::unknown_encoder(AMD64, &[(seed, Form::Push)]), name));
+    let store = images.iter().fold(Store::default(), |store, (image, name)| {
+        store.pull(name, image).document(&image.manifest)
+    });
+    let opened = store.opened.clone();
+    let source = Setup::offline().source(store);
+    let mut roots = Vec::new();
+    for (image, name) in &images {
+        let root = found(&source, name, None).unwrap().root;
+        assert_eq!(root.digest, image.digest());
+        roots.push(root);
+    }
+    let count = opened.lock().unwrap().len();
+    // The first again, from what is known.
+    assert_eq!(found(&source, "a:1", None).unwrap().root, roots[0]);
+    let repository = reference("a").repository().clone();
+    for ((image, _), root) in images.iter().zip(&roots) {
+        assert_eq!(source.metadata(&repository, root).unwrap(), image.manifest);
+        assert!(source.open(&repository, &image.layers[0], 0).is_ok());
+    }
+    assert_eq!(
+        opened.lock().unwrap().len(),
+        count,
+        "nothing is recompressed again"
+    );
 }

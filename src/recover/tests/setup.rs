@@ -15,7 +15,7 @@ use crate::progress::Silent;
 use crate::recover::{LocalStore, Options, Rebuild, RecoverSource};
 use crate::retry::Retry;
 use crate::save::{self, Output, Summary};
-use crate::source::Source;
+use crate::source::{Answer, Source};
 
 pub const AMD64: &str = "linux/amd64";
 pub const ARM64: &str = "linux/arm64";
@@ -143,6 +143,11 @@ impl Saved {
         let provenance = self.layout.provenance(entry, &graph);
         (graph, provenance)
     }
+}
+
+/// What a source answers for one image.
+pub fn found<'s>(source: &'s dyn Source, name: &str, platforms: Option<&PlatformSelection>) -> Answer<'s> {
+    source.find_one(&reference(name), platforms)
 }
 
 pub fn app(forms: &[Form]) -> Image {

@@ -57,7 +57,10 @@ fn resolves_reads_and_opens() {
         .filter(|path| path.contains("/manifests/"))
         .count();
     assert_eq!((asked, server.connections()), (2, 1));
-    assert!(source.references().unwrap_err().kind() == ErrorKind::Usage);
+    assert_eq!(
+        source.list().unwrap().complete().unwrap_err().kind(),
+        ErrorKind::Usage
+    );
 }
 
 #[test]
