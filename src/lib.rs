@@ -28,13 +28,14 @@
 //! Verifying one, which reads every byte and reports everything that is wrong:
 //!
 //! ```
-//! use sealift::archive::{self, verify};
+//! use sealift::archive;
 //! use sealift::interrupt::Interrupt;
 //! use sealift::progress::Silent;
+//! use sealift::verify;
 //!
 //! let layout = archive::open(&["testdata/layout".into()], &archive::Options::default())?;
 //! let options = verify::Options::default();
-//! let report = verify::verify(layout.as_ref(), &options, &Silent, &Interrupt::default())?;
+//! let report = archive::verify(layout.as_ref(), &options, &Silent, &Interrupt::default())?;
 //! assert!(report.is_good(), "{:?}", report.findings);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -73,8 +74,9 @@
 //! - `workers`: a pool of threads
 //! - [`blob`]: where bytes are, how they are read and decompressed, and the proof that they match a descriptor
 //! - [`image`]: what a reference stands for, and the selection and renaming of images
+//! - [`verify`]: verifies images in any [`blob::Blobs`], and reports all that is wrong
 //! - [`source`]: where images are read from; [`transfer`]: the scheduler that fetches their blobs
-//! - [`archive`]: the OCI-layout tar: plan, writer, reader, verification, views
+//! - [`archive`]: the OCI-layout tar: plan, writer, reader, views, and what a verification adds for it
 //! - [`recover`]: images whose store lost part of their registry form
 //! - [`serve`]: serves manifests by digest, over HTTP, to an engine on this host
 //! - [`save`]: from references and a source to an archive
@@ -104,6 +106,7 @@ pub mod save;
 pub mod serve;
 pub mod source;
 pub mod transfer;
+pub mod verify;
 mod workers;
 
 pub use error::{Error, ErrorKind, Finding, Place, Problem, Result};

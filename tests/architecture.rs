@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["blob"],
     &["image"],
-    &["source"],
+    &["source", "verify"],
     &["transfer"],
     &["archive"],
     &["recover"],

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use sealift::archive::segments::Segments;
-use sealift::archive::verify::{self, verify};
-use sealift::archive::{Opened, Options};
+use sealift::archive::{self, Opened, Options};
 use sealift::blob::Uncompressed as _;
 use sealift::interrupt::Interrupt;
 use sealift::progress::Silent;
+use sealift::verify;
 
 fuzz_target!(|bytes: &[u8]| {
     let path = Path::new("/dev/shm/sealift-fuzz");
@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
     match Opened::tar(segments, &options) {
         Ok(Opened::Layout(layout)) => {
             let options = verify::Options { max_layer_size: 1 << 20, ..verify::Options::default() };
-            let _ = verify(&*layout, &options, &Silent, &Interrupt::default());
+            let _ = archive::verify(&*layout, &options, &Silent, &Interrupt::default());
         }
         Ok(Opened::DockerSave(save)) => {
             for diff_id in save.images().iter().flat_map(|image| &image.config.diff_ids) {

@@ -18,8 +18,7 @@
 //! - [`docker_save`]: an archive of `docker save`, which is not a layout
 //! - `transport_folder`: a folder of skopeo's `dir:`, read as a layout
 //! - `containers_image`: manifests that podman or skopeo may have written for a layout
-//! - `layer_tar`: whether engines can unpack a layer
-//! - [`verify`]: everything that can be wrong with an archive, in one report
+//! - `verify`: everything that can be wrong with an archive, in one report
 //! - [`view`]: the tar that is sent to an engine
 //! - [`source`]: an opened layout as a source of images
 
@@ -28,7 +27,6 @@ pub mod docker_save;
 pub mod folder;
 pub mod format;
 pub mod graphs;
-mod layer_tar;
 pub mod layout;
 pub mod reader;
 pub mod segments;
@@ -37,7 +35,7 @@ mod spool;
 pub mod tar_index;
 pub mod tar_plan;
 mod transport_folder;
-pub mod verify;
+mod verify;
 pub mod view;
 pub mod writer;
 
@@ -48,4 +46,5 @@ pub use reader::{Archive, Opened, STDIN, open, open_any};
 pub use source::{ArchiveSource, stored_forms};
 pub use spool::Options;
 pub use tar_plan::TarPlan;
+pub use verify::{expect, verify};
 pub use view::View;

@@ -21,7 +21,7 @@ use crate::blob::{Extent, Stored};
 use crate::error::{Error, Finding, Place, Problem, Result};
 
 use extension::Extension;
-pub(super) use header::{base_256, plain_name};
+pub(super) use header::plain_name;
 use header::{check_fields, free_name, long_name, pax_records, size_of, tar};
 use input::InPlace;
 pub(super) use input::Input;

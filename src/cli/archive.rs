@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sealift::archive::layout::Layout;
-use sealift::archive::{self, segments, verify};
+use sealift::archive::{self, segments};
 use sealift::interrupt::Interrupt;
 use sealift::oci::Digest;
 use sealift::oci::digest::DigestError;
-use sealift::{Error, Result};
+use sealift::{Error, Result, verify};
 
 use super::size;
 
@@ -104,7 +104,7 @@ impl FileArgs {
             let expected = expected.next();
             let layout = archive::open(&files, &options).and_then(|layout| {
                 if let Some(expected) = expected {
-                    verify::expect(layout.as_ref(), expected)?;
+                    archive::expect(layout.as_ref(), expected)?;
                 }
                 Ok(layout)
             });

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use sealift::archive::verify::Report as Verification;
 use sealift::error::Finding;
 use sealift::escape::{Escaped, shell_word};
 use sealift::image::names;
 use sealift::load::{self, Change, DigestStatus, Obstacle, ObstacleKind, Plan, Platforms, Report};
 use sealift::oci::Reference;
+use sealift::verify::Report as Verification;
 
 use super::documents::{PlanDocument, ReportDocument};
 use super::output::{Failure, Outcome, Output, skipped};

@@ -2,12 +2,12 @@
 
 use clap::Args;
 use sealift::Result;
-use sealift::archive::layout::Layout;
-use sealift::archive::verify::{self, Image, Report};
+use sealift::archive::{self, Layout};
 use sealift::image::names;
 use sealift::image::provenance::Evidence;
 use sealift::interrupt::Interrupt;
-use sealift::oci::Platform;
+use sealift::oci::{Digest, Platform};
+use sealift::verify::{Image, Options, Report};
 
 use super::archive::ArchiveArgs;
 use super::bars;
@@ -42,12 +42,16 @@ impl Verify {
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         let mut end = MultiReport::new(output);
         for (label, layout) in self.archive.open(interrupt)? {
-            match layout.and_then(|layout| self.check(layout.as_ref(), output, interrupt)) {
-                Ok(report) => {
+            let verified = layout.and_then(|layout| {
+                let report = self.verify(layout.as_ref(), output, interrupt)?;
+                Ok((layout.digest(), report))
+            });
+            match verified {
+                Ok((digest, report)) => {
                     if output.is_json() {
-                        end.document(document(&report, self.quick));
+                        end.document(document(digest, &report, self.quick));
                     } else {
-                        print(output, &report, self.quick)?;
+                        print(output, digest, &report, self.quick)?;
                     }
                     if let Err(error) = report.into_good() {
                         end.failure(error.kind());
@@ -59,19 +63,19 @@ impl Verify {
         end.outcome()
     }
 
-    fn check(&self, layout: &dyn Layout, output: &Output, interrupt: &Interrupt) -> Result<Report> {
-        let options = verify::Options {
+    fn verify(&self, layout: &dyn Layout, output: &Output, interrupt: &Interrupt) -> Result<Report> {
+        let options = Options {
             quick: self.quick,
             ..self.archive.verify_options()
         };
         let progress = bars::progress(output);
-        let report = verify::verify(layout, &options, progress.as_ref(), interrupt)?;
+        let report = archive::verify(layout, &options, progress.as_ref(), interrupt)?;
         progress.done();
         Ok(report)
     }
 }
 
-fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
+fn print(output: &Output, digest: Digest, report: &Report, quick: bool) -> Result<(), Failure> {
     for finding in &report.findings {
         let kind = if finding.is_error() { "error" } else { "note" };
         output.line(format_args!("{kind}: {finding}"))?;
@@ -100,7 +104,7 @@ fn print(output: &Output, report: &Report, quick: bool) -> Result<(), Failure> {
             Size(report.bytes)
         ))?;
     }
-    output.line(format_args!("archive {}", report.archive))
+    output.line(format_args!("archive {digest}"))
 }
 
 /// What a report adds to the findings of an image: that it has errors, what is not proven, and which layers are
@@ -132,7 +136,7 @@ fn told(image: &Image, names_bad: bool) -> Option<String> {
     Some(format!("{}: {}", image.identity().label(), told.join("; ")))
 }
 
-fn document(report: &Report, quick: bool) -> serde_json::Value {
+fn document(digest: Digest, report: &Report, quick: bool) -> serde_json::Value {
     let images: Vec<_> = report
         .images
         .iter()
@@ -152,7 +156,7 @@ fn document(report: &Report, quick: bool) -> serde_json::Value {
         .collect();
     serde_json::json!({
         "archive": report.label,
-        "digest": report.archive,
+        "digest": digest,
         "good": report.is_good(),
         "quick": quick,
         "blobs": report.blobs,

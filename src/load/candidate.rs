@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Evidence, Obstacle};
+use crate::archive::Graphs;
 use crate::archive::format::Entry;
 use crate::archive::layout::Layout;
-use crate::archive::{Graphs, verify};
 use crate::blob::Blobs;
 use crate::error::{Error, Result};
 use crate::image::provenance::{LayerOrigin, ManifestOrigin};
 use crate::image::selector::Identity;
 use crate::image::{Graph, Image, NamedImage};
 use crate::oci::{Descriptor, Digest, Reference};
+use crate::verify;
 
 /// Most reasons for layers that are listed; each layer may have its own.
 const MAX_REASONS: usize = 3;

@@ -19,11 +19,11 @@ mod report;
 pub(crate) mod sample;
 mod unmatched;
 
-use crate::archive::layout::Layout;
-use crate::archive::verify;
+use crate::archive::{self, Layout};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::verify;
 
 pub use crate::image::provenance::Evidence;
 pub use candidate::{Candidate, Candidates, DamagedImage};
@@ -117,7 +117,7 @@ pub fn load<T: Target>(
     let mut candidates = Candidates::default();
     for archive in archives {
         let archive = archive.as_ref();
-        let found = verify::verify(archive, &options.verify, progress, interrupt)?;
+        let found = archive::verify(archive, &options.verify, progress, interrupt)?;
         candidates.add(archive, &usable(found, options, observer)?)?;
     }
     let inventory = target.probe(&candidates)?;

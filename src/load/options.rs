@@ -2,13 +2,13 @@
 
 use super::Skipped;
 use super::candidate::{Candidate, Candidates, DamagedImage};
-use crate::archive::verify;
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape::Escaped;
 use crate::image::names;
 use crate::image::rename::{self, Rename};
 use crate::image::selector::{self, Identity, Selector};
 use crate::oci::{Platform, Reference};
+use crate::verify;
 
 /// Which of the candidates to load, and how.
 #[derive(Debug, Clone, Default)]

@@ -90,6 +90,16 @@ impl Descriptor {
         Descriptor::new(self.media_type.clone(), self.digest, self.size)
     }
 
+    /// The fields of an index entry that say what it is: without free text, except that which marks attestations.
+    pub(crate) fn bare_with_platform(&self) -> Descriptor {
+        let mut kept = self.bare();
+        kept.platform.clone_from(&self.platform);
+        if self.attests().is_some() {
+            kept.annotations.clone_from(&self.annotations);
+        }
+        kept
+    }
+
     /// The digest of the image that a buildkit attestation manifest belongs to, if this is one. Engines
     /// recognise it by its platform, `unknown/unknown`. With any other platform they treat it as an image,
     /// whatever its annotations.

@@ -15,9 +15,10 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use sealift::archive::verify::{Options, verify};
+use sealift::archive;
 use sealift::interrupt::Interrupt;
 use sealift::progress::Silent;
+use sealift::verify::Options;
 use sealift::{Error, ErrorKind};
 
 use crate::good::{check, codes, open};
@@ -152,6 +153,6 @@ fn an_interrupt_ends_a_verification() {
     let layout = open(file.path()).unwrap();
     let interrupt = Interrupt::default();
     interrupt.stop();
-    let outcome = verify(&*layout, &Options::default(), &Silent, &interrupt);
+    let outcome = archive::verify(&*layout, &Options::default(), &Silent, &interrupt);
     assert!(matches!(outcome, Err(Error::Interrupted)));
 }

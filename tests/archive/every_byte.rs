@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use sealift::archive::segments::Segments;
-use sealift::archive::verify::Options;
 use sealift::archive::{self, Opened};
 use sealift::oci::Digest;
 use sealift::oci::digest::Hasher;
+use sealift::verify::Options;
 use tar::EntryType;
 
 use crate::good::check;

@@ -4,12 +4,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use sealift::archive::layout::Layout;
-use sealift::archive::verify::{self, Report, verify};
 use sealift::archive::{self, Options};
 use sealift::error::ErrorKind;
 use sealift::interrupt::Interrupt;
 use sealift::oci::Digest;
 use sealift::progress::Silent;
+use sealift::verify::{self, Report, Root, Verification};
 use serde_json::json;
 use tar::EntryType;
 
@@ -21,7 +21,7 @@ pub fn open(path: &Path) -> sealift::Result<Box<dyn Layout>> {
 }
 
 pub fn check(layout: &dyn Layout, options: &verify::Options) -> Report {
-    verify(layout, options, &Silent, &Interrupt::default()).unwrap()
+    archive::verify(layout, options, &Silent, &Interrupt::default()).unwrap()
 }
 
 /// Codes of all findings, errors and notes, sorted.
@@ -57,8 +57,9 @@ fn a_whole_archive_is_good() {
     assert!(report.is_good() && report.images[0].is_good);
     assert_eq!(report.images[0].reference.as_ref().unwrap().familiar(), "app:1");
     assert_eq!(report.images[0].platforms[0].to_string(), "linux/amd64");
+    let layout = open_bytes(&sample.tar()).unwrap();
     assert_eq!(
-        report.archive,
+        layout.digest(),
         Digest::sha256(sample.index.to_string().as_bytes())
     );
     assert_eq!((report.blobs, report.layers.len()), (5, 3));
@@ -362,7 +363,7 @@ fn parts_folders_and_compressed_archives_are_read_as_they_are() {
 }
 
 #[test]
-fn only_a_selection_is_looked_at() {
+fn images_can_be_verified_alone() {
     let (good, mut bad) = (Sample::plain(), Sample::new(vec![layer("another layer")]));
     bad.entry["annotations"] = json!({"io.containerd.image.name": "docker.io/library/bad:1"});
     let mut both = good.clone();
@@ -380,14 +381,12 @@ fn only_a_selection_is_looked_at() {
         [false, false]
     );
     assert_eq!(codes(&all), ["digest-differs", "manifest-json"]);
-    let selection = Some([Digest::sha256(good.manifest.to_string().as_bytes())].into());
-    let one = check(
-        &*layout,
-        &verify::Options {
-            selection,
-            ..verify::Options::default()
-        },
-    );
+    let mut one = Verification::new(&*layout);
+    let images = vec![one.follow(Root::from(&layout.entries()[0]))];
+    let options = verify::Options::default();
+    let one = one
+        .finish(images, &[], &options, &Silent, &Interrupt::default())
+        .unwrap();
     assert_eq!((codes(&one).len(), one.images.len(), one.blobs), (0, 1, 3));
 }
 
@@ -416,8 +415,8 @@ fn an_archive_is_the_expected_one_or_refused() {
     let sample = Sample::plain();
     let layout = open_bytes(&sample.tar()).unwrap();
     let right = layout.digest();
-    assert!(verify::expect(&*layout, &right).is_ok());
-    let error = verify::expect(&*layout, &Digest::sha256(b"")).unwrap_err();
+    assert!(archive::expect(&*layout, &right).is_ok());
+    let error = archive::expect(&*layout, &Digest::sha256(b"")).unwrap_err();
     assert!(
         error
             .to_string()

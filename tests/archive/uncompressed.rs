@@ -5,7 +5,6 @@ use std::path::Path;
 
 use sealift::archive::layout::Layout;
 use sealift::archive::source::ArchiveSource;
-use sealift::archive::verify::{self, Report};
 use sealift::error::ErrorKind;
 use sealift::image::Graph;
 use sealift::image::provenance::{Evidence, LayerOrigin, ManifestOrigin, Origins};
@@ -15,6 +14,7 @@ use sealift::oci::{Digest, PlatformSelection};
 use sealift::progress::Silent;
 use sealift::save::{self, Output};
 use sealift::source::{Fallback, Source};
+use sealift::verify::{self, Report};
 use serde_json::{Value, json};
 
 use crate::good::{check, codes, open};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sealift::archive::{self, Layout, verify};
+use sealift::archive::{self, Layout};
 use sealift::docker::attach::Rules;
 use sealift::docker::attach::folder::Folder;
 use sealift::docker::endpoint::Environment;
@@ -12,6 +12,7 @@ use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
 use sealift::load::{Candidates, LoadOptions, Plan, Report, Target};
 use sealift::progress::Silent;
+use sealift::verify;
 use serde_json::Value;
 
 use crate::support::{Built, Daemon, Engine, FileState, Image, Registry, Store, files_snapshot};
@@ -95,7 +96,7 @@ impl Loader {
         let layout = archive::open(&[images.path()], &archive::Options::default()).unwrap();
         let layout: &dyn Layout = &*layout;
         let interrupt = Interrupt::default();
-        let report = verify::verify(layout, &verify::Options::default(), &Silent, &interrupt).unwrap();
+        let report = archive::verify(layout, &verify::Options::default(), &Silent, &interrupt).unwrap();
         let mut candidates = Candidates::default();
         candidates.add(layout, &report).unwrap();
         what(&self.connect().unwrap(), &candidates)

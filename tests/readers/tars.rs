@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use sealift::archive::segments::Segments;
 use sealift::archive::tar_index::{LinkKind, TarIndex};
-use sealift::archive::{Opened, Options, verify};
+use sealift::archive::{self, Opened, Options};
 use sealift::interrupt::Interrupt;
 use sealift::oci::Digest;
 use sealift::progress::Silent;
+use sealift::verify;
 use serde_json::Value;
 
 use crate::images::{self, PLAIN, Sample};
@@ -622,7 +623,7 @@ fn is_layer(bytes: &[u8]) -> bool {
         jobs: std::num::NonZeroUsize::MIN,
         ..verify::Options::default()
     };
-    let report = verify::verify(&*layout, &options, &Silent, &Interrupt::default()).unwrap();
+    let report = archive::verify(&*layout, &options, &Silent, &Interrupt::default()).unwrap();
     let codes: Vec<_> = report
         .findings
         .iter()

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use tar::Header;
 
 use crate::error::Problem;
+use crate::verify::layer_tar::base_256;
 
 pub(super) fn tar(reason: impl Into<String>) -> Problem {
     Problem::Tar {
@@ -163,18 +164,6 @@ fn is_number(field: &[u8]) -> bool {
         Some(byte) if byte & 0x80 != 0 => base_256(field).is_some(),
         _ => octal(field).is_some(),
     }
-}
-
-/// A field in base 256, marked by its first bit, in two's complement. `None` beyond 63 bits and a sign.
-pub(in crate::archive) fn base_256(field: &[u8]) -> Option<i64> {
-    let (first, rest) = field.split_first()?;
-    let inverted = if first & 0x40 == 0 { 0 } else { 0xff };
-    let first = u64::from((first ^ inverted) & 0x7f);
-    let magnitude = rest.iter().try_fold(first, |number, byte| {
-        Some(number.checked_mul(256)? | u64::from(byte ^ inverted))
-    })?;
-    let magnitude = i64::try_from(magnitude).ok()?;
-    Some(if inverted == 0 { magnitude } else { !magnitude })
 }
 
 /// The header's size field: octal, or base 256 as GNU tar writes it beyond 8 GiB.

@@ -4,28 +4,29 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use super::closure::{Closure, Followed, Walked};
-use super::documents::{ManifestNode, Nodes};
-use crate::archive::format::{DockerImage, FORMAT, MANIFEST, MANIFEST_JSON, PREFERRED, digest_of_path};
+use crate::archive::format::{
+    DockerImage, Entry, FORMAT, MANIFEST, MANIFEST_JSON, PREFERRED, digest_of_path,
+};
 use crate::archive::layout::Layout;
-use crate::error::{Finding, Problem};
+use crate::error::{Finding, Place, Problem};
 use crate::image::choice;
 use crate::oci::{Digest, Document, Index, MediaType, Platform, Reference, json, schema};
+use crate::verify::{Followed, ManifestNode, Nodes, Parts, Verification};
 
-/// Checks `manifest.json`, if it is present, and returns the blobs that it names.
-pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Digest> {
-    let place = closure.place(MANIFEST);
-    let ours = ours(closure.content);
+/// Checks `manifest.json`, if it is present. `images` are those of the layout's entries.
+pub(super) fn check(verification: &mut Verification<'_>, layout: &dyn Layout, images: &[Followed]) {
+    let place = Place::default().within(layout.label()).entry(MANIFEST);
+    let ours = ours(layout);
     let is_ours = ours.is_some();
-    let Some(bytes) = closure.content.manifest_json() else {
+    let Some(bytes) = layout.manifest_json() else {
         let is_absent = |index: &Index| index.annotations.contains_key(MANIFEST_JSON);
         if ours.is_some_and(|index| !is_absent(&index)) {
             let problem = Problem::Missing;
-            closure.findings.push(Finding { place, problem });
+            verification.add(Finding { place, problem });
         }
-        return BTreeSet::new();
+        return;
     };
-    let mut check = Check::new(images, is_ours);
+    let mut check = Check::new(layout.entries(), images, is_ours);
     match json::decode::<Vec<DockerImage>>(bytes, &schema::MANIFEST_JSON) {
         Ok(list) => {
             for image in &list {
@@ -34,9 +35,8 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
             if let Some(index) = &ours {
                 check.completeness();
                 // Other errors explain more.
-                let is_good = !closure.findings.iter().any(Finding::is_error);
-                if is_good && check.problems.is_empty() {
-                    check.sameness(&list, index, &Nodes(&closure.documents));
+                if !verification.has_errors() && check.problems.is_empty() {
+                    check.sameness(&list, index, &verification.nodes());
                 }
             }
         }
@@ -44,40 +44,38 @@ pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) -> BTreeSet<Di
             reason: error.to_string(),
         }),
     }
-    let findings = check.problems.into_iter().map(|problem| Finding {
-        place: place.clone(),
-        problem,
-    });
-    closure.findings.extend(findings);
-    for digest in &check.named {
-        closure.require(digest);
+    for problem in check.problems {
+        let place = place.clone();
+        verification.add(Finding { place, problem });
     }
-    check.named
+    for digest in &check.named {
+        verification.refer(digest);
+    }
 }
 
 struct Check<'a> {
-    images: &'a [Walked],
+    images: &'a [Followed],
     is_ours: bool,
     /// Manifests with this config, each once, and the images that they belong to.
     by_config: HashMap<Digest, Vec<Part<'a>>>,
     /// The candidates for a config and layers: both lists may be long.
     candidates: HashMap<(Digest, Vec<Digest>), Rc<Candidates>>,
     /// The images by their names in `RepoTags`.
-    by_tag: HashMap<String, Vec<&'a Walked>>,
+    by_tag: HashMap<String, Vec<&'a Followed>>,
     /// The possible names of images without a name in `index.json`.
-    nameless: HashMap<*const Followed, Nameless>,
+    nameless: HashMap<*const Parts, Nameless>,
     problems: Vec<Problem>,
     named: BTreeSet<Digest>,
     tags: BTreeSet<String>,
 }
 
 /// A manifest, and the images that it belongs to.
-type Part<'a> = (&'a Rc<ManifestNode>, Vec<&'a Rc<Followed>>);
+type Part<'a> = (&'a Rc<ManifestNode>, Vec<&'a Rc<Parts>>);
 
 /// The images of `index.json` that an image of `manifest.json` may be.
 #[derive(Default)]
 struct Candidates {
-    followed: HashSet<*const Followed>,
+    parts: HashSet<*const Parts>,
     /// Those of them without a name.
     nameless: Nameless,
 }
@@ -93,19 +91,20 @@ struct Nameless {
 
 /// `index.json`, if sealift wrote the archive: then `manifest.json` must be present and be the one that sealift
 /// writes for it. A layout folder says that it has none.
-fn ours(content: &dyn Layout) -> Option<Index> {
-    match Document::parse(&MediaType::new(MediaType::OCI_INDEX), content.index().to_vec()) {
+fn ours(layout: &dyn Layout) -> Option<Index> {
+    match Document::parse(&MediaType::new(MediaType::OCI_INDEX), layout.index().to_vec()) {
         Ok(Document::Index(index)) if index.annotations.contains_key(FORMAT) => Some(index),
         _ => None,
     }
 }
 
 /// The image that `manifest.json` must name for one of `index.json`, by its config.
-fn expected(followed: &Followed, preferred: Option<&Platform>, nodes: &Nodes<'_>) -> Option<Digest> {
-    let chosen =
-        preferred.and_then(|wanted| choice::choose(nodes, &followed.root, std::slice::from_ref(wanted)));
+fn expected(image: &Followed, preferred: Option<&Platform>, nodes: &Nodes<'_>) -> Option<Digest> {
+    let chosen = preferred.and_then(|wanted| {
+        choice::choose(nodes, &image.root.descriptor.digest, std::slice::from_ref(wanted))
+    });
     let chosen = chosen.and_then(|digest| nodes.manifest(&digest));
-    let mut runnable = followed.manifests.iter().filter(|one| one.is_runnable());
+    let mut runnable = image.parts.manifests.iter().filter(|one| one.is_runnable());
     let manifest = chosen.or_else(|| runnable.next())?;
     Some(manifest.config.digest)
 }
@@ -123,7 +122,7 @@ fn blob_at(path: &str) -> Option<Digest> {
 }
 
 impl<'a> Check<'a> {
-    fn new(images: &'a [Walked], is_ours: bool) -> Check<'a> {
+    fn new(entries: &[Entry], images: &'a [Followed], is_ours: bool) -> Check<'a> {
         let mut check = Check {
             images,
             is_ours,
@@ -137,20 +136,20 @@ impl<'a> Check<'a> {
         };
         let mut seen = HashSet::new();
         let mut parts: HashMap<*const ManifestNode, Part<'_>> = HashMap::new();
-        for image in images {
-            if seen.insert(Rc::as_ptr(&image.followed)) {
-                for manifest in &image.followed.manifests {
+        for (entry, image) in entries.iter().zip(images) {
+            if seen.insert(Rc::as_ptr(&image.parts)) {
+                for manifest in &image.parts.manifests {
                     let part = parts
                         .entry(Rc::as_ptr(manifest))
                         .or_insert((manifest, Vec::new()));
-                    part.1.push(&image.followed);
+                    part.1.push(&image.parts);
                 }
             }
-            match &image.reference {
+            match &entry.reference {
                 Some(reference) => check.by_tag.entry(tag_of(reference)).or_default().push(image),
                 None => {
-                    let nameless = check.nameless.entry(Rc::as_ptr(&image.followed)).or_default();
-                    match &image.bare_tag {
+                    let nameless = check.nameless.entry(Rc::as_ptr(&image.parts)).or_default();
+                    match &entry.bare_tag {
                         Some(tag) => drop(nameless.tags.insert(tag.clone())),
                         None => nameless.is_open = true,
                     }
@@ -171,15 +170,13 @@ impl<'a> Check<'a> {
             return Rc::clone(known);
         }
         let mut found = Candidates::default();
-        for (manifest, followed) in self.by_config.get(&config).into_iter().flatten() {
+        for (manifest, parts) in self.by_config.get(&config).into_iter().flatten() {
             if manifest.may_be_runnable() && is_image(manifest, &config, &key.1) {
-                found
-                    .followed
-                    .extend(followed.iter().map(|followed| Rc::as_ptr(followed)));
+                found.parts.extend(parts.iter().map(|parts| Rc::as_ptr(parts)));
             }
         }
         // An archive of sealift's has every name in index.json.
-        let nameless = found.followed.iter().filter_map(|one| self.nameless.get(one));
+        let nameless = found.parts.iter().filter_map(|one| self.nameless.get(one));
         for nameless in nameless.filter(|_| !self.is_ours) {
             found.nameless.is_open |= nameless.is_open;
             found.nameless.tags.extend(nameless.tags.iter().cloned());
@@ -210,7 +207,7 @@ impl<'a> Check<'a> {
         self.named.insert(config);
         self.named.extend(&layers);
         let candidates = self.candidates(config, layers);
-        if candidates.followed.is_empty() {
+        if candidates.parts.is_empty() {
             self.wrong(format!(
                 "names an image with config {config} and layers that no image of index.json has"
             ));
@@ -232,9 +229,9 @@ impl<'a> Check<'a> {
         if !self.tags.insert(name.full()) {
             return differs(format!("{tag:?} names two images"));
         }
-        let is_in = |image: &Walked| candidates.followed.contains(&Rc::as_ptr(&image.followed));
+        let is_in = |image: &Followed| candidates.parts.contains(&Rc::as_ptr(&image.parts));
         // containerd also writes names with a digest here.
-        let is_pinned = |image: &Walked| name.digest().is_none() || name.digest() == image.digest;
+        let is_pinned = |image: &Followed| name.digest().is_none() || name.digest() == image.root.digest;
         if let Some(named) = self.by_tag.get(&tag_of(&name)) {
             return match named.iter().any(|image| is_in(image) && is_pinned(image)) {
                 true => Ok(()),
@@ -252,9 +249,10 @@ impl<'a> Check<'a> {
 
     fn completeness(&mut self) {
         for image in self.images {
-            let mut manifests = image.followed.manifests.iter();
+            let mut manifests = image.parts.manifests.iter();
             let is_runnable = manifests.any(|manifest| manifest.is_runnable());
             let tagged = image
+                .root
                 .reference
                 .as_ref()
                 .filter(|reference| reference.tag().is_some());
@@ -285,9 +283,9 @@ impl<'a> Check<'a> {
         let mut wanted = BTreeSet::new();
         let mut named = HashMap::new();
         for image in self.images {
-            if let Some(config) = expected(&image.followed, preferred.as_ref(), nodes) {
+            if let Some(config) = expected(image, preferred.as_ref(), nodes) {
                 wanted.insert(config);
-                named.extend(image.reference.as_ref().map(|name| (tag_of(name), config)));
+                named.extend(image.root.reference.as_ref().map(|name| (tag_of(name), config)));
             }
         }
         let mut found = BTreeSet::new();

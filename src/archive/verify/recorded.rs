@@ -3,33 +3,34 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::closure::{Closure, Walked};
+use super::Followed;
 use crate::archive::layout::Layout;
 use crate::error::Problem;
 use crate::image::provenance::Evidence;
 use crate::oci::{Config, Descriptor, Digest, Document, Kind, MediaType, Platform};
+use crate::verify::Verification;
 
 /// Finds recorded digests that belong to other images.
-pub(super) fn check(closure: &mut Closure<'_>, images: &[Walked]) {
+pub(super) fn check(verification: &mut Verification<'_>, layout: &dyn Layout, images: &[Followed]) {
     let mut documents = Documents {
-        content: closure.content,
+        layout,
         known: HashMap::new(),
     };
     let mut told = BTreeSet::new();
     for image in images {
-        let root = image.followed.root;
-        let recorded = image.digest.filter(|digest| *digest != root);
-        let Some(recorded) = recorded.filter(|_| image.evidence == Evidence::Recorded) else {
+        let root = image.root.descriptor.digest;
+        let recorded = image.root.digest.filter(|digest| *digest != root);
+        let Some(recorded) = recorded.filter(|_| image.root.evidence == Evidence::Recorded) else {
             continue;
         };
-        let manifests = image.followed.manifests.iter();
+        let manifests = image.parts.manifests.iter();
         let configs =
             manifests.filter_map(|one| one.parsed.as_ref().map(|config| (one.config.digest, config)));
         for (id, config) in configs {
             if let Some(config) = documents.other(&recorded, &id, config)
                 && told.insert((root, recorded))
             {
-                closure.find(&root, Problem::RecordedDiffers { recorded, config });
+                verification.find(&root, Problem::RecordedDiffers { recorded, config });
             }
         }
     }
@@ -46,7 +47,7 @@ enum Leads {
 }
 
 struct Documents<'a> {
-    content: &'a dyn Layout,
+    layout: &'a dyn Layout,
     known: HashMap<Digest, Leads>,
 }
 
@@ -73,16 +74,16 @@ impl Documents<'_> {
     }
 
     fn leads(&mut self, digest: &Digest) -> &Leads {
-        let content = self.content;
+        let layout = self.layout;
         self.known
             .entry(*digest)
-            .or_insert_with(|| read(content, digest).unwrap_or(Leads::Nowhere))
+            .or_insert_with(|| read(layout, digest).unwrap_or(Leads::Nowhere))
     }
 }
 
 /// Reads a document of unknown media type.
-fn read(content: &dyn Layout, digest: &Digest) -> Option<Leads> {
-    let size = content.stored(digest)?.size;
+fn read(layout: &dyn Layout, digest: &Digest) -> Option<Leads> {
+    let size = layout.stored(digest)?.size;
     let types = [
         MediaType::OCI_MANIFEST,
         MediaType::OCI_INDEX,
@@ -90,7 +91,7 @@ fn read(content: &dyn Layout, digest: &Digest) -> Option<Leads> {
         MediaType::DOCKER_LIST,
     ];
     let descriptor = Descriptor::new(MediaType::new(MediaType::OCI_MANIFEST), *digest, size);
-    let bytes = content.metadata(&descriptor).ok().flatten()?;
+    let bytes = layout.metadata(&descriptor).ok().flatten()?;
     types.into_iter().find_map(|media_type| {
         match Document::parse(&MediaType::new(media_type), bytes.clone()).ok()? {
             Document::Manifest(manifest) => Some(Leads::To(manifest.config.digest)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fake::{Form, Image, Notes, Registry, reference};
-use crate::archive::{self, Layout, verify};
+use crate::archive::{self, Layout};
 use crate::error::Result;
 use crate::image::Graph;
 use crate::image::provenance::Provenance;
@@ -16,6 +16,7 @@ use crate::recover::{LocalStore, Options, Rebuild, RecoverSource};
 use crate::retry::Retry;
 use crate::save::{self, Output, Summary};
 use crate::source::{Answer, Source};
+use crate::verify;
 
 pub const AMD64: &str = "linux/amd64";
 pub const ARM64: &str = "linux/arm64";
@@ -90,7 +91,7 @@ impl Setup {
         let path = folder.path().join("images.tar");
         let summary = self.save(source, names, &path)?;
         let layout = archive::open(std::slice::from_ref(&path), &archive::Options::default()).unwrap();
-        let report = verify::verify(&*layout, &verify::Options::default(), &Silent, &self.interrupt)?;
+        let report = archive::verify(&*layout, &verify::Options::default(), &Silent, &self.interrupt)?;
         assert!(report.is_good(), "{:?} {:?}", report.findings, report.unread);
         let bytes = std::fs::read(path).unwrap();
         Ok(Saved {

@@ -1,52 +1,26 @@
-//! Follows `index.json` down to the layers. Unlike [`crate::image::Graph::walk`], which ends at the first
-//! problem, this collects all of them.
+//! Follows an image down to its layers. Unlike [`crate::image::Graph::walk`], which ends at the first problem,
+//! this collects all of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::documents::{Blob, ManifestNode, Node, NodeContent, Nodes};
-use super::place_of;
-use crate::archive::format::Entry;
-use crate::archive::layout::Layout;
-use crate::error::{Error, Finding, Problem};
-use crate::image::choice::Contest;
+use super::documents::{ManifestNode, NodeContent, Nodes};
+use super::{Root, Verification};
+use crate::error::Problem;
 use crate::image::graph::{MAX_ALL_DESCRIPTORS, MAX_DEPTH, MAX_DESCRIPTORS};
-use crate::image::provenance::Evidence;
-use crate::oci::{Descriptor, Digest, Kind, MediaType, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Kind, MediaType, Platform};
 
-/// The state for all images together.
-pub(super) struct Closure<'a> {
-    pub content: &'a dyn Layout,
-    pub findings: Vec<Finding>,
-    pub unread: Vec<Error>,
-    /// Every blob that is referred to, present or not.
-    pub blobs: BTreeMap<Digest, Blob>,
-    pub(super) documents: HashMap<Digest, Rc<Node>>,
-    followed: HashMap<Root, Rc<Followed>>,
-    /// Wrong sizes that were reported.
-    pub(super) sizes: HashSet<(Digest, u64)>,
-    /// Manifests that were reported to contradict the platform in their index.
-    pub(super) denied: HashSet<Digest>,
-    contest: Contest,
-    descriptors: usize,
-}
-
-/// One entry of `index.json`.
-pub(super) struct Walked {
-    pub reference: Option<Reference>,
-    pub bare_tag: Option<String>,
-    /// Its digest.
-    pub digest: Option<Digest>,
-    /// The evidence for that digest.
-    pub evidence: Evidence,
+/// An image that was followed.
+pub struct Followed {
+    pub(crate) root: Root,
     /// What was found below it.
-    pub followed: Rc<Followed>,
+    pub(crate) parts: Rc<Parts>,
 }
 
-/// The properties of an entry besides names: entries with equal ones are followed once.
+/// The properties of a root besides names: roots with equal ones are followed once.
 #[derive(PartialEq, Eq, Hash)]
-struct Root {
+pub(super) struct Key {
     media_type: MediaType,
     digest: Digest,
     size: u64,
@@ -56,9 +30,8 @@ struct Root {
     uncompressed: BTreeSet<Digest>,
 }
 
-/// One image, followed down to its layers.
-pub(super) struct Followed {
-    pub root: Digest,
+/// What is below a root, down to the layers.
+pub(crate) struct Parts {
     pub platforms: Arc<[Platform]>,
     pub absent: Arc<[Platform]>,
     /// Its manifests that are present.
@@ -69,9 +42,9 @@ pub(super) struct Followed {
     pub uncompressed: usize,
 }
 
-/// The state for one image.
-struct Walk<'e> {
-    entry: &'e Entry,
+/// The state while one image is followed.
+struct Walk<'r> {
+    root: &'r Root,
     platforms: Vec<Platform>,
     absent: Vec<Platform>,
     manifests: Vec<Rc<ManifestNode>>,
@@ -86,99 +59,63 @@ struct Walk<'e> {
 }
 
 impl Walk<'_> {
-    fn root(&self) -> Digest {
-        self.entry.descriptor.digest
+    fn digest(&self) -> Digest {
+        self.root.descriptor.digest
     }
 }
 
-impl<'a> Closure<'a> {
-    pub fn new(content: &'a dyn Layout) -> Closure<'a> {
-        Closure {
-            content,
-            findings: Vec::new(),
-            unread: Vec::new(),
-            blobs: BTreeMap::new(),
-            documents: HashMap::new(),
-            followed: HashMap::new(),
-            sizes: HashSet::new(),
-            denied: HashSet::new(),
-            contest: Contest::new(),
-            descriptors: 0,
-        }
+impl Verification<'_> {
+    /// Follows an image: reads its documents and configs, and notes its layers.
+    pub fn follow(&mut self, root: Root) -> Followed {
+        let parts = self.parts_of(&root);
+        Followed { root, parts }
     }
 
-    /// Blobs that were read and hashed on the way.
-    pub fn checked(&self) -> Vec<Digest> {
-        let read = self
-            .blobs
-            .iter()
-            .filter(|(_, blob)| blob.is_read && blob.is_settled());
-        read.map(|(digest, _)| *digest).collect()
-    }
-
-    pub fn find(&mut self, digest: &Digest, problem: impl Into<Problem>) {
-        let problem = problem.into();
-        let place = place_of(self.content, digest);
-        self.findings.push(Finding { place, problem });
-    }
-
-    /// Follows one entry of `index.json`.
-    pub fn image(&mut self, entry: &Entry) -> Walked {
-        Walked {
-            reference: entry.reference.clone(),
-            bare_tag: entry.bare_tag.clone(),
-            digest: entry.digest(),
-            evidence: entry.provenance().evidence(),
-            followed: self.follow(entry),
-        }
-    }
-
-    /// Follows the descriptor of an entry, or returns what was found for an equal one.
-    fn follow(&mut self, entry: &Entry) -> Rc<Followed> {
-        let descriptor = &entry.descriptor;
-        let root = Root {
+    /// Follows a root, or returns what was found for an equal one.
+    fn parts_of(&mut self, root: &Root) -> Rc<Parts> {
+        let descriptor = &root.descriptor;
+        let key = Key {
             media_type: descriptor.media_type.clone(),
             digest: descriptor.digest,
             size: descriptor.size,
             attests: descriptor.attests().map(str::to_string),
             platform: descriptor.platform.clone(),
-            platforms: entry.platforms.clone(),
-            uncompressed: entry.uncompressed.clone(),
+            platforms: root.platforms.clone(),
+            uncompressed: root.uncompressed.clone(),
         };
-        if let Some(known) = self.followed.get(&root) {
+        if let Some(known) = self.followed.get(&key) {
             return Rc::clone(known);
         }
         let mut walk = Walk {
-            entry,
+            root,
             platforms: Vec::new(),
             absent: Vec::new(),
             manifests: Vec::new(),
             blobs: HashSet::new(),
             uncompressed: 0,
             not_here: Vec::new(),
-            declared: entry.uncompressed.clone(),
+            declared: root.uncompressed.clone(),
             descriptors: 0,
             is_over: false,
         };
         self.descend(descriptor, 0, &mut walk);
         self.check_configs(std::slice::from_ref(descriptor));
         self.check_platforms(&mut walk);
-        self.check_choice(&root.digest);
+        self.check_choice(&descriptor.digest);
         if let Some(layer) = walk.declared.first() {
             let reason =
                 format!("declared to hold layer {layer} uncompressed, which none of its manifests names");
-            self.find(&root.digest, Problem::Document { reason });
+            self.find(&descriptor.digest, Problem::Document { reason });
         }
-        let followed = Rc::new(Followed {
-            root: root.digest,
+        let parts = Rc::new(Parts {
             platforms: walk.platforms.into(),
             absent: walk.absent.into(),
             manifests: walk.manifests,
             blobs: walk.blobs,
             uncompressed: walk.uncompressed,
         });
-        self.followed.insert(root, Rc::clone(&followed));
-        followed
+        self.followed.insert(key, Rc::clone(&parts));
+        parts
     }
 
     /// Finds indexes of which engines could take different images for one platform.
@@ -198,7 +135,7 @@ impl<'a> Closure<'a> {
             .collect();
         walked.absent.retain(|platform| !platform.is_unknown());
         let not_here = std::mem::take(&mut walked.not_here);
-        match &walked.entry.platforms {
+        match &walked.root.platforms {
             Some(declared) if !declared.is_empty() => {
                 for platform in declared {
                     if walked.platforms.iter().any(|here| platform.matches(here)) {
@@ -213,10 +150,10 @@ impl<'a> Closure<'a> {
                     let missing = not_here
                         .iter()
                         .find(offers)
-                        .map_or(walked.root(), |child| child.digest);
+                        .map_or(walked.digest(), |child| child.digest);
                     walked.blobs.insert(missing);
                     self.require(&missing);
-                    if missing == walked.root() {
+                    if missing == walked.digest() {
                         let reason = format!("declared to hold {platform}, which it does not");
                         self.find(&missing, Problem::Document { reason });
                     }
@@ -284,8 +221,8 @@ impl<'a> Closure<'a> {
         };
         if !std::mem::replace(&mut walked.is_over, true) {
             // So that the finding counts for this image, even if nothing of it has been noted yet.
-            walked.blobs.insert(walked.root());
-            self.find(&walked.root(), Problem::TooMany { limit });
+            walked.blobs.insert(walked.digest());
+            self.find(&walked.digest(), Problem::TooMany { limit });
         }
         false
     }
@@ -298,9 +235,9 @@ impl<'a> Closure<'a> {
         self.require(&manifest.config.digest);
         for (at, layer) in manifest.layers.iter().enumerate() {
             walked.declared.remove(&layer.digest);
-            let is_declared = walked.entry.uncompressed.contains(&layer.digest);
+            let is_declared = walked.root.uncompressed.contains(&layer.digest);
             match manifest.diff_id(at).filter(|_| is_declared) {
-                Some(diff_id) => self.uncompressed(&layer.digest, diff_id, walked),
+                Some(diff_id) => self.uncompressed(layer, diff_id, walked),
                 None => {
                     walked.blobs.insert(layer.digest);
                     self.require(&layer.digest);
@@ -329,27 +266,28 @@ impl<'a> Closure<'a> {
 
     /// Notes a layer that is declared to be present only uncompressed. The config has its diff id, so the chain
     /// of digests is closed without its stored bytes. Those may be present too, for another image.
-    fn uncompressed(&mut self, layer: &Digest, diff_id: Digest, walked: &mut Walk<'_>) {
-        let is_packed = self.content.stored(layer).is_some();
-        if is_packed {
-            walked.blobs.insert(*layer);
+    fn uncompressed(&mut self, layer: &Descriptor, diff_id: Digest, walked: &mut Walk<'_>) {
+        let is_stored = self.size(layer).is_some();
+        if is_stored {
+            walked.blobs.insert(layer.digest);
         }
-        match self.content.stored(&diff_id).map(|stored| stored.size) {
+        let mut tar = Descriptor::new(MediaType::new(MediaType::OCI_LAYER), diff_id, 0);
+        match self.size(&tar) {
             Some(size) => {
                 let is_new = walked.blobs.insert(diff_id);
-                walked.uncompressed += usize::from(is_new && !is_packed);
-                let plain = MediaType::new(MediaType::OCI_LAYER);
-                self.mention(&Descriptor::new(plain, diff_id, size));
-                if let Some(blob) = self.blobs.get_mut(&diff_id) {
+                walked.uncompressed += usize::from(is_new && !is_stored);
+                tar.size = size;
+                self.mention(&tar);
+                if let Some(blob) = self.noted.get_mut(&diff_id) {
                     blob.diff_ids.insert(diff_id);
                 }
             }
-            None if is_packed => {}
+            None if is_stored => {}
             None => {
-                walked.blobs.insert(*layer);
-                let blob = self.blobs.entry(*layer).or_default();
+                walked.blobs.insert(layer.digest);
+                let blob = self.noted.entry(layer.digest).or_default();
                 if !std::mem::replace(&mut blob.is_reported_missing, true) {
-                    self.find(layer, Problem::MissingUncompressed { diff_id });
+                    self.find(&layer.digest, Problem::MissingUncompressed { diff_id });
                 }
             }
         }

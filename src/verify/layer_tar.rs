@@ -18,6 +18,7 @@ mod sparse;
 use crate::blob::decompress::compression_of;
 use crate::error::Problem;
 use crate::oci::Compression;
+pub(crate) use header::base_256;
 use header::{Block, Header};
 use records::Records;
 use sparse::{Map, Region};

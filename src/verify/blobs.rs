@@ -1,24 +1,27 @@
 //! Hashes blobs in parallel, each once, the most expensive ones first.
 //!
-//! Blobs of which only the stored bytes matter are hashed over the memory map. A compressed layer is read once
-//! into private memory, hashed there, decompressed and hashed again. That second hash moves to its own thread
-//! as soon as a core is idle, so that one large layer at the end is not bound to one core.
+//! Blobs in local files of which only the stored bytes matter are hashed over the memory map. A compressed layer,
+//! and every blob from elsewhere, is read once into private memory and hashed there; a layer is decompressed and
+//! hashed again. That second hash moves to its own thread as soon as a core is idle, so that one large layer at the
+//! end is not bound to one core.
 
 use std::collections::BTreeMap;
+use std::io::BufRead as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
+use super::layer_tar::LayerTar;
 use super::{Layer, Options};
-use crate::archive::layer_tar::LayerTar;
-use crate::archive::layout::Layout;
 use crate::blob::decompress::Decompressor;
 use crate::blob::map::Windows;
-use crate::blob::{BlobReader, OpenBlob, Stored};
+use crate::blob::{BlobReader, Blobs, OpenBlob, Stored};
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Compression, Descriptor, Digest, Hasher, MediaType};
 use crate::progress::Progress;
+use crate::workers;
 
 /// Uncompressed bytes that are hashed at once.
 const PIECE: usize = 256 << 10;
@@ -49,18 +52,28 @@ pub(super) enum Outcome {
 }
 
 impl Job {
+    /// Whether the uncompressed bytes of a layer are checked too.
+    fn is_layer(&self, options: &Options) -> bool {
+        self.compression.is_some() && !options.quick && !self.diff_ids.is_empty()
+    }
+
     /// How to decompress the layer; `None` if hashing the stored bytes is enough.
     fn decompression(&self, options: &Options) -> Option<Compression> {
-        let wanted = !options.quick && !self.diff_ids.is_empty();
         self.compression
-            .filter(|compression| wanted && *compression != Compression::None)
+            .filter(|compression| self.is_layer(options) && *compression != Compression::None)
+    }
+
+    /// Its descriptor. The media type does not matter for reading; the compression was derived from it.
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::new(MediaType::new(""), self.digest, self.size)
     }
 }
 
 struct Work<'a> {
-    content: &'a dyn Layout,
+    blobs: &'a dyn Blobs,
     jobs: Vec<Job>,
     next: AtomicUsize,
+    outcomes: Mutex<BTreeMap<Digest, Outcome>>,
     /// Threads that may be started: idle cores.
     spare: AtomicUsize,
     options: &'a Options,
@@ -74,7 +87,7 @@ struct Work<'a> {
 ///
 /// [`Error::Interrupted`].
 pub(super) fn check_all(
-    content: &dyn Layout,
+    blobs: &dyn Blobs,
     mut jobs: Vec<Job>,
     options: &Options,
     progress: &dyn Progress,
@@ -87,57 +100,51 @@ pub(super) fn check_all(
     progress.phase("verifying", Some(jobs.iter().map(|job| job.size).sum()));
     let workers = options.jobs.get().min(jobs.len());
     let work = Work {
-        content,
+        blobs,
         jobs,
         next: AtomicUsize::new(0),
+        outcomes: Mutex::default(),
         spare: AtomicUsize::new(options.jobs.get() - workers),
         options,
         progress,
         interrupt,
     };
-    let outcomes = thread::scope(|scope| {
-        // If a thread cannot be started, there are fewer workers.
-        let spawn = |_| Builder::new().spawn_scoped(scope, || work.run()).ok();
-        let others: Vec<_> = (1..workers).filter_map(spawn).collect();
-        let mut outcomes = work.run();
-        outcomes.extend(others.into_iter().flat_map(join));
-        outcomes
-    });
+    workers::run(workers, || work.run());
     interrupt.check()?;
-    Ok(outcomes.into_iter().collect())
-}
-
-/// The result of a thread. A panic in it continues here.
-fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    Ok(work.outcomes.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Work<'_> {
-    fn run(&self) -> Vec<(Digest, Outcome)> {
-        let mut outcomes = Vec::new();
+    fn run(&self) {
         while let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let Some(stored) = self.content.stored(&job.digest) else {
-                continue;
-            };
             self.progress.blob_started(&job.digest, job.size, 0);
-            let checked = match job.decompression(self.options) {
-                None => self.stored(job, stored),
-                Some(compression) => self.layer(job, stored, compression),
+            let outcome = match self.check(job) {
+                Ok(outcome) => outcome,
+                Err(Error::Refused(finding)) => Outcome::Wrong(vec![finding.problem]),
+                Err(error) => Outcome::Unread(error),
             };
             self.progress.blob_finished(&job.digest);
-            outcomes.push((
-                job.digest,
-                match checked {
-                    Ok(outcome) => outcome,
-                    Err(Error::Refused(finding)) => Outcome::Wrong(vec![finding.problem]),
-                    Err(error) => Outcome::Unread(error),
-                },
-            ));
+            let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+            outcomes.insert(job.digest, outcome);
         }
         self.spare.fetch_add(1, Ordering::Relaxed);
-        outcomes
+    }
+
+    fn check(&self, job: &Job) -> Result<Outcome> {
+        let descriptor = job.descriptor();
+        let Some(open) = self.blobs.open(&descriptor)? else {
+            return Ok(Outcome::Wrong(vec![Problem::Missing]));
+        };
+        match (job.decompression(self.options), open) {
+            (None, OpenBlob::Stored(stored)) => self.stored(job, &stored),
+            (None, open) if !job.is_layer(self.options) => {
+                self.stream(job, BlobReader::new(open, &descriptor)?)
+            }
+            (compression, open) => {
+                let compression = compression.unwrap_or(Compression::None);
+                self.layer(job, BlobReader::new(open, &descriptor)?, compression)
+            }
+        }
     }
 
     fn advance(&self, job: &Job, bytes: u64) -> Result<()> {
@@ -146,9 +153,9 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Hashes stored bytes. For an uncompressed layer they are its uncompressed bytes too.
+    /// Hashes stored bytes over the memory map. For an uncompressed layer they are its uncompressed bytes too.
     fn stored(&self, job: &Job, stored: &Stored) -> Result<Outcome> {
-        let is_layer = job.compression.is_some() && !self.options.quick && !job.diff_ids.is_empty();
+        let is_layer = job.is_layer(self.options);
         let mut hashers = vec![Hasher::like(&job.digest)];
         if is_layer {
             hashers.extend(hashers_for(&job.diff_ids, Some(&job.digest)));
@@ -178,11 +185,23 @@ impl Work<'_> {
         }
     }
 
-    /// Hashes stored and uncompressed bytes of a compressed layer.
-    fn layer(&self, job: &Job, stored: &Stored, compression: Compression) -> Result<Outcome> {
-        // The media type does not matter for reading; the compression was derived from it.
-        let descriptor = Descriptor::new(MediaType::new(""), job.digest, job.size);
-        let reader = BlobReader::new(OpenBlob::Stored(stored.clone()), &descriptor)?;
+    /// Hashes the stored bytes of a stream.
+    fn stream(&self, job: &Job, mut reader: BlobReader) -> Result<Outcome> {
+        loop {
+            let read = reader.fill_buf().map(<[u8]>::len);
+            let count =
+                read.map_err(|error| Error::from_reader(error, Error::io("read", self.blobs.label())))?;
+            if count == 0 {
+                reader.finish()?;
+                return Ok(Outcome::Good(None));
+            }
+            reader.consume(count);
+            self.advance(job, u64::try_from(count).unwrap_or_default())?;
+        }
+    }
+
+    /// Hashes stored and uncompressed bytes of a layer.
+    fn layer(&self, job: &Job, reader: BlobReader, compression: Compression) -> Result<Outcome> {
         let place = Place::blob(job.digest);
         let mut layer = Decompressor::new(compression, reader, self.options.max_layer_size, place)?;
         let mut tar = LayerTar::new();
@@ -348,7 +367,9 @@ impl<'scope> Sink<'scope> {
             Sink::Here { hashers, .. } => hashers,
             Sink::There { filled, thread, .. } => {
                 drop(filled);
-                join(thread)
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             }
         };
         hashers.into_iter().map(Hasher::finish).collect()

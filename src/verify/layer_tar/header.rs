@@ -1,7 +1,5 @@
 //! One header, read like Go reads it.
 
-use crate::archive::tar_index::base_256;
-
 pub(super) type Block = [u8; 512];
 
 /// The formats that Go distinguishes.
@@ -104,6 +102,18 @@ pub(super) fn number(field: &[u8]) -> Option<i64> {
         Some(byte) if byte & 0x80 != 0 => base_256(field),
         _ => octal(field),
     }
+}
+
+/// A field in base 256, marked by its first bit, in two's complement. `None` beyond 63 bits and a sign.
+pub(crate) fn base_256(field: &[u8]) -> Option<i64> {
+    let (first, rest) = field.split_first()?;
+    let inverted = if first & 0x40 == 0 { 0 } else { 0xff };
+    let first = u64::from((first ^ inverted) & 0x7f);
+    let magnitude = rest.iter().try_fold(first, |number, byte| {
+        Some(number.checked_mul(256)? | u64::from(byte ^ inverted))
+    })?;
+    let magnitude = i64::try_from(magnitude).ok()?;
+    Some(if inverted == 0 { magnitude } else { !magnitude })
 }
 
 /// A field of octal digits, with any blanks and NULs around them.

@@ -1,10 +1,10 @@
-//! The documents of an archive, each read once, and the descriptors of each blob.
+//! The documents of images, each read once, and the descriptors of each blob.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
-use super::closure::Closure;
-use crate::error::{Error, Place, Problem};
+use super::Verification;
+use crate::error::{Error, Problem};
 use crate::image::choice::{Below, Leaf, Tree};
 use crate::image::graph::{MAX_DESCRIPTORS, denied, said_of};
 use crate::oci::{Compression, Config, Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType};
@@ -45,7 +45,7 @@ pub(super) enum NodeContent {
 }
 
 /// A manifest with the fields of its config.
-pub(super) struct ManifestNode {
+pub(crate) struct ManifestNode {
     pub config: Descriptor,
     pub layers: Vec<Descriptor>,
     /// `None` for an artifact, or if it could not be read.
@@ -82,7 +82,7 @@ impl ManifestNode {
 }
 
 /// The documents that were read, by their digests.
-pub(super) struct Nodes<'a>(pub &'a HashMap<Digest, Rc<Node>>);
+pub(crate) struct Nodes<'a>(pub(super) &'a HashMap<Digest, Rc<Node>>);
 
 impl Nodes<'_> {
     /// The manifest with a digest.
@@ -108,12 +108,12 @@ impl Tree for Nodes<'_> {
     }
 }
 
-impl Closure<'_> {
+impl Verification<'_> {
     /// Notes a descriptor. Returns whether its blob is present with that size.
-    pub fn mention(&mut self, descriptor: &Descriptor) -> bool {
+    pub(super) fn mention(&mut self, descriptor: &Descriptor) -> bool {
         let digest = descriptor.digest;
-        let found = self.content.stored(&digest).map(|stored| stored.size);
-        let blob = self.blobs.entry(digest).or_default();
+        let found = self.size(descriptor);
+        let blob = self.noted.entry(digest).or_default();
         let mut clash = None;
         if let Kind::Layer(compression) = descriptor.media_type.kind() {
             let known = *blob.compression.get_or_insert(compression);
@@ -125,7 +125,7 @@ impl Closure<'_> {
         };
         let fits = found == descriptor.size;
         blob.is_unusable |= !fits;
-        if !fits && self.sizes.insert((digest, descriptor.size)) {
+        if !fits && self.wrong_sizes.insert((digest, descriptor.size)) {
             let expected = descriptor.size;
             self.find(&digest, Problem::SizeDiffers { expected, found });
         }
@@ -139,12 +139,12 @@ impl Closure<'_> {
         fits
     }
 
-    /// Reports a missing blob, once.
-    pub fn require(&mut self, digest: &Digest) {
-        if self.content.stored(digest).is_some() {
+    /// Reports a blob that was looked for and is missing, once.
+    pub(super) fn require(&mut self, digest: &Digest) {
+        if matches!(self.sizes.get(digest), Some(Some(_))) {
             return;
         }
-        let blob = self.blobs.entry(*digest).or_default();
+        let blob = self.noted.entry(*digest).or_default();
         if !std::mem::replace(&mut blob.is_reported_missing, true) {
             self.find(digest, Problem::Missing);
         }
@@ -161,8 +161,8 @@ impl Closure<'_> {
             self.find(&digest, Problem::TooLarge { limit, found });
             return None;
         }
-        let outcome = self.content.metadata(descriptor);
-        if let Some(blob) = self.blobs.get_mut(&digest) {
+        let outcome = self.blobs.metadata(descriptor);
+        if let Some(blob) = self.noted.get_mut(&digest) {
             blob.is_read = true;
         }
         match outcome {
@@ -179,7 +179,7 @@ impl Closure<'_> {
     }
 
     /// The document of a descriptor; `None` if it is missing.
-    pub fn document(&mut self, descriptor: &Descriptor) -> Option<Rc<Node>> {
+    pub(super) fn document(&mut self, descriptor: &Descriptor) -> Option<Rc<Node>> {
         let digest = descriptor.digest;
         if let Some(node) = self.documents.get(&digest).map(Rc::clone) {
             self.mention(descriptor);
@@ -192,7 +192,7 @@ impl Closure<'_> {
             }
             return Some(node);
         }
-        if self.content.stored(&digest).is_none() {
+        if self.size(descriptor).is_none() {
             self.mention(descriptor);
             return None;
         }
@@ -242,7 +242,7 @@ impl Closure<'_> {
         };
         if let Some(fields) = node.parsed.as_ref().filter(|_| node.agrees()) {
             for (layer, diff_id) in node.layers.iter().zip(&fields.diff_ids) {
-                if let Some(blob) = self.blobs.get_mut(&layer.digest) {
+                if let Some(blob) = self.noted.get_mut(&layer.digest) {
                     blob.diff_ids.insert(*diff_id);
                 }
             }
@@ -251,7 +251,7 @@ impl Closure<'_> {
     }
 
     /// Compares the configs of present manifests with their platforms in an index.
-    pub fn check_configs(&mut self, entries: &[Descriptor]) {
+    pub(super) fn check_configs(&mut self, entries: &[Descriptor]) {
         let said = said_of(entries);
         for digest in entries.iter().map(|entry| &entry.digest) {
             let Some(NodeContent::Manifest(manifest)) = self.documents.get(digest).map(|node| &node.content)
@@ -264,21 +264,5 @@ impl Closure<'_> {
                 self.find(digest, problem);
             }
         }
-    }
-
-    pub fn place(&self, entry: &str) -> Place {
-        Place::default().within(self.content.label()).entry(entry)
-    }
-}
-
-impl Descriptor {
-    /// The fields of an index entry that are kept: without free text, except that which marks attestations.
-    pub(super) fn bare_with_platform(&self) -> Descriptor {
-        let mut kept = self.bare();
-        kept.platform.clone_from(&self.platform);
-        if self.attests().is_some() {
-            kept.annotations.clone_from(&self.annotations);
-        }
-        kept
     }
 }
