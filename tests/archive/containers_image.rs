@@ -9,12 +9,8 @@ use sealift::image::Graph;
 use sealift::image::provenance::{Evidence, Provenance};
 use sealift::oci::{Descriptor, Digest, MediaType, PlatformSelection, Reference, Repository};
 use sealift::progress::Silent;
-<<<<<<< HEAD
 use sealift::source::{Answer, Found, Listing, Query, Source, Upstream};
-=======
-use sealift::source::{Found, Source, Unavailable, Upstream};
 use sealift::verify;
->>>>>>> 32bd7b0 (Verify images of any blobs in a module of their own)
 use sealift::{Error, ErrorKind, Result};
 
 use crate::good::{check, codes, open};
