@@ -109,4 +109,4 @@ pub mod transfer;
 pub mod verify;
 mod workers;
 
-pub use error::{Error, ErrorKind, Finding, Place, Problem, Result};
+pub use error::{Error, ErrorKind, Finding, Hint, Place, Problem, Result};

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::blob::{Verified, Verifier};
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Hint, Problem, Remedy, Result};
 use crate::interrupt::{self, Interrupt};
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::progress::Progress;
@@ -212,8 +212,9 @@ impl Move<'_> {
                 }
                 Failure::Wrong(error) => {
                     if !sink.is_rewritable() {
-                        return Err(error.or_hint(
-                            "bytes that went to a pipe cannot be taken back: save to a file with -o FILE",
+                        return Err(error.and_hint(
+                            Hint::from("bytes that went to a pipe cannot be taken back")
+                                .and(Remedy::SaveToFile),
                         ));
                     }
                     verifier = Verifier::new(blob);

@@ -88,7 +88,7 @@ pub fn open_any(paths: &[PathBuf], options: &Options) -> Result<Opened> {
     Opened::tar(Segments::open(path)?, options)
 }
 
-fn usage(message: &str, hint: Option<&str>) -> Error {
+fn usage(message: &str, hint: Option<&'static str>) -> Error {
     Error::Usage {
         message: message.into(),
         hint: hint.map(Into::into),

@@ -189,7 +189,7 @@ fn part_number(path: &Path) -> Option<(PathBuf, usize)> {
     (format!("{number:03}") == digits).then(|| (path.with_extension(""), number))
 }
 
-/// Only root can read an archive that `sudo sealift save` saved from an engine.
+/// Only root can read an archive that root saved from an engine.
 fn unopened(path: &Path, source: io::Error) -> Error {
     let hint = "run this with sudo, or chown the file";
     let is_closed = source.kind() == io::ErrorKind::PermissionDenied;
@@ -283,7 +283,7 @@ fn missing(part: &Path, hint: String) -> Error {
         path: part.to_path_buf(),
         offset: None,
         source: io::Error::new(io::ErrorKind::NotFound, "this part is missing").into(),
-        hint: Some(hint),
+        hint: Some(hint.into()),
     }
 }
 
@@ -360,7 +360,7 @@ mod tests {
             let error = Segments::open(&folder.path().join("i.tar")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Io);
             assert!(error.to_string().contains(missing), "{error}");
-            assert!(error.hint().unwrap().contains("every part"));
+            assert!(error.hint().unwrap().to_string().contains("every part"));
         }
         let folder = folder(&[("j.tar.001", b"x")]);
         for name in ["i.tar", "i.tar.001", "j.tar.002"] {

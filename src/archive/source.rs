@@ -242,8 +242,8 @@ impl ArchiveSource {
             place: self.layout.label().into(),
             hint: Some(match names.len() {
                 0 => "it holds no image".into(),
-                1..=10 => format!("it holds {}", names.join(", ")),
-                more => format!("it holds {} and {} more", names[..10].join(", "), more - 10),
+                1..=10 => format!("it holds {}", names.join(", ")).into(),
+                more => format!("it holds {} and {} more", names[..10].join(", "), more - 10).into(),
             }),
         }
     }
@@ -317,10 +317,7 @@ impl ArchiveSource {
                     digest_of(first),
                     digest_of(other)
                 ),
-                hint: Some(format!(
-                    "choose one by digest: {}@sha256:...",
-                    reference.repository()
-                )),
+                hint: Some(format!("choose one by digest: {}@sha256:...", reference.repository()).into()),
             });
         }
         // The platform is kept, to compare it with the config's.

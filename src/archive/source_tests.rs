@@ -134,7 +134,9 @@ fn names_as_each_tool_writes_them() {
             let error = resolve(&alone, name).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NotFound, "{tool}: {name}");
             assert!(
-                error.hint().is_some_and(|hint| hint.starts_with("it holds ")),
+                error
+                    .hint()
+                    .is_some_and(|hint| hint.to_string().starts_with("it holds ")),
                 "{tool}: {name}"
             );
         }
@@ -157,7 +159,12 @@ fn names_as_each_tool_writes_them() {
         let found = resolve(&beside, finds[0]);
         if annotations == json!({}) {
             assert!(
-                found.unwrap_err().hint().unwrap().contains("without a name"),
+                found
+                    .unwrap_err()
+                    .hint()
+                    .unwrap()
+                    .to_string()
+                    .contains("without a name"),
                 "{tool}"
             );
         } else {
@@ -238,7 +245,7 @@ fn an_image_without_a_name_is_had_by_its_digest() {
     assert!(!String::from_utf8_lossy(again.index()).contains(&recorded.to_string()));
     let error = save(&[nameless(recorded)], &folder.0.path().join("none.tar")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(error.hint().unwrap().contains("app:1"), "{error:?}");
+    assert!(error.hint().unwrap().to_string().contains("app:1"), "{error:?}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::writer::file_system;
 use crate::blob::Extent;
 use crate::blob::decompress::compression_of;
 use crate::blob::decompress::{DEFAULT_LIMIT, Decompressor};
-use crate::error::{Error, Place, Problem, Result};
+use crate::error::{Error, Hint, Place, Problem, Remedy, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::{Compression, MAX_METADATA};
 
@@ -210,6 +210,6 @@ fn full(tmpdir: &Path, source: io::Error) -> Error {
         path: tmpdir.to_path_buf(),
         offset: None,
         source: source.into(),
-        hint: Some("the archive is copied there first; choose another folder with --tmpdir".into()),
+        hint: Some(Hint::from("the archive is copied there first").and(Remedy::OtherTemporaryFolder)),
     }
 }

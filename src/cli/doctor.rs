@@ -13,7 +13,8 @@ use sealift::load::DigestStatus;
 use sealift::{Error, Result};
 
 use super::bars;
-use super::output::{Failure, Outcome, Output, error_json};
+use super::output::{Failure, Outcome, Output, error_json, hint_of};
+use super::remedy;
 
 /// Show what this host's Docker has, and what blocks attaching digests
 #[derive(Args)]
@@ -57,7 +58,7 @@ impl Doctor {
         let repaired = self.repair && docker::repair(&folder, start, progress.as_ref())?;
         progress.done();
         let leftover = leftover(&folder)?;
-        let looked = Docker::connect(&docker::Options::from_process()).and_then(|docker| {
+        let mut looked = Docker::connect(&docker::Options::from_process()).and_then(|docker| {
             let inventory = docker.inventory()?;
             if self.repair {
                 docker.tidy();
@@ -66,6 +67,14 @@ impl Doctor {
             Ok((inventory, kinds))
         });
         if output.is_json() {
+            if let Ok((inventory, kinds)) = &mut looked {
+                for option in &mut inventory.attach {
+                    remedy::word_all(&mut option.obstacles);
+                }
+                for kind in kinds {
+                    remedy::word_status(&mut kind.digest_status);
+                }
+            }
             output.json(&serde_json::json!({
                 "schema": 1,
                 "repaired": repaired,
@@ -80,7 +89,7 @@ impl Doctor {
                 Ok((inventory, kinds)) => engine(output, inventory, kinds)?,
                 Err(error) => {
                     output.line(error)?;
-                    if let Some(hint) = error.hint() {
+                    if let Some(hint) = hint_of(error) {
                         output.line(format_args!("  hint: {hint}"))?;
                     }
                 }
@@ -178,7 +187,7 @@ fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Resu
                 output.line(format_args!("  digests of {names}: cannot be attached"))?;
                 for obstacle in obstacles {
                     output.line(format_args!("    {obstacle}"))?;
-                    if let Some(hint) = &obstacle.hint {
+                    if let Some(hint) = remedy::of_obstacle(obstacle) {
                         output.line(format_args!("    hint: {hint}"))?;
                     }
                 }

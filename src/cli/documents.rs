@@ -5,7 +5,7 @@ use sealift::load::{
 };
 use serde::Serialize;
 
-use super::exit;
+use super::{exit, remedy};
 
 /// The version of the documents.
 const SCHEMA: u32 = 1;
@@ -15,7 +15,7 @@ const SCHEMA: u32 = 1;
 pub struct PlanDocument<'p> {
     schema: u32,
     target: &'p str,
-    images: &'p [PlannedImage],
+    images: Vec<PlannedImage>,
     left_out: Vec<SkippedDocument<'p>>,
     send: &'p [UploadBlob],
     #[serde(flatten)]
@@ -33,6 +33,10 @@ impl<'p> From<&'p Plan> for PlanDocument<'p> {
             details,
             space,
         } = plan;
+        let mut images = images.clone();
+        for image in &mut images {
+            remedy::word_status(&mut image.digest_status);
+        }
         PlanDocument {
             schema: SCHEMA,
             target,
@@ -50,7 +54,7 @@ impl<'p> From<&'p Plan> for PlanDocument<'p> {
 pub struct ReportDocument<'r> {
     schema: u32,
     target: &'r str,
-    images: &'r [Loaded],
+    images: Vec<Loaded>,
     left_out: Vec<SkippedDocument<'r>>,
     sent: u64,
     #[serde(flatten)]
@@ -66,6 +70,11 @@ impl<'r> From<&'r Report> for ReportDocument<'r> {
             sent,
             details,
         } = report;
+        let mut images = images.clone();
+        for image in &mut images {
+            remedy::word_all(&mut image.obstacles);
+            remedy::word_all(image.details.push.as_deref_mut().unwrap_or_default());
+        }
         ReportDocument {
             schema: SCHEMA,
             target,
@@ -82,15 +91,23 @@ impl<'r> From<&'r Report> for ReportDocument<'r> {
 struct SkippedDocument<'s> {
     name: &'s str,
     reason: &'s str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
     exit: u8,
 }
 
 impl<'s> From<&'s Skipped> for SkippedDocument<'s> {
     fn from(skipped: &'s Skipped) -> SkippedDocument<'s> {
-        let Skipped { name, reason, kind } = skipped;
+        let Skipped {
+            name,
+            reason,
+            hint,
+            kind,
+        } = skipped;
         SkippedDocument {
             name,
             reason,
+            hint: hint.as_ref().map(remedy::hint),
             exit: exit::code(*kind),
         }
     }

@@ -2,15 +2,16 @@
 
 use std::collections::HashSet;
 
-use sealift::error::Finding;
+use sealift::error::{Advice, Finding, Hint, Remedy};
 use sealift::escape::{Escaped, shell_word};
 use sealift::image::names;
-use sealift::load::{self, Change, DigestStatus, Obstacle, ObstacleKind, Plan, Platforms, Report};
+use sealift::load::{self, Change, DigestStatus, Obstacle, Plan, Platforms, Report};
 use sealift::oci::Reference;
 use sealift::verify::Report as Verification;
 
 use super::documents::{PlanDocument, ReportDocument};
 use super::output::{Failure, Outcome, Output, skipped};
+use super::remedy;
 use super::rows::own_rows;
 use super::size::Size;
 use super::table::{Column, table};
@@ -102,12 +103,12 @@ fn tell_foreign(output: &Output, report: &Report) {
 
 /// The hint to an obstacle; where only consent to a restart is missing, the whole command that would show the digest.
 fn hint(obstacle: &Obstacle) -> Option<String> {
-    match obstacle.kind {
-        ObstacleKind::NeedsRestart => {
+    match obstacle.hint.as_ref()?.advice() {
+        [Advice::Remedy(Remedy::AllowRestart)] => {
             let is_root = rustix::process::geteuid().is_root();
             Some(consenting(std::env::args().skip(1), is_root))
         }
-        ObstacleKind::NeedsRoot | ObstacleKind::Other => obstacle.hint.clone(),
+        _ => remedy::of_obstacle(obstacle),
     }
 }
 
@@ -138,7 +139,7 @@ pub fn print_plan(output: &Output, plan: &Plan) -> Outcome {
         for digest_status in statuses {
             if let DigestStatus::Unavailable { obstacles } = digest_status {
                 for obstacle in obstacles {
-                    obstacle.hint = hint(obstacle);
+                    obstacle.hint = hint(obstacle).map(Hint::from);
                 }
             }
         }
@@ -181,6 +182,9 @@ fn told(output: &Output, report: &Report) -> Outcome {
     );
     for image in &report.skipped {
         output.warn(&skipped(&image.name, &image.reason));
+        if let Some(hint) = &image.hint {
+            output.hint(&remedy::hint(hint));
+        }
     }
     Ok(report.failure())
 }

@@ -8,6 +8,7 @@
 //! - [`rename`]: the options for renaming images
 //! - [`registry`]: the options for reaching registries
 //! - [`exit`]: exit codes
+//! - [`remedy`]: hints with flags and commands
 //! - [`documents`]: the JSON documents of a load
 //! - [`output`]: text for people, JSON for scripts, errors with hints
 //! - [`bars`]: progress on a terminal, plain lines elsewhere
@@ -26,6 +27,7 @@ mod load;
 mod loaded;
 mod output;
 mod registry;
+mod remedy;
 mod rename;
 mod rows;
 mod save;

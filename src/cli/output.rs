@@ -1,18 +1,15 @@
 //! Output: data on standard output, the rest on standard error, JSON on request.
 
-use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write};
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sealift::Error;
-use sealift::archive::STDIN;
-use sealift::error::{ErrorKind, Finding, Problem};
-use sealift::escape::{Escaped, is_hostile, shell_word};
+use sealift::error::{ErrorKind, Finding};
+use sealift::escape::{Escaped, is_hostile};
 
-use super::{Global, exit};
+use super::{Global, exit, remedy};
 
 /// Why a command failed.
 pub enum Failure {
@@ -211,21 +208,9 @@ impl<'a> MultiReport<'a> {
 /// Whether the document was printed. Locked while it is being printed.
 static PRINTED: Mutex<bool> = Mutex::new(false);
 
-/// The hint of an error, with the name of the file that it is about, so that it can be pasted.
-fn hint_of(error: &Error) -> Option<String> {
-    let hint = error.hint()?;
-    let archive = match error {
-        Error::Refused(finding) if finding.problem == Problem::DockerSave => finding.place.archive.as_deref(),
-        _ => None,
-    };
-    let Some(archive) = archive.filter(|archive| *archive != STDIN) else {
-        return Some(hint.into());
-    };
-    // It must not be overwritten.
-    let is_taken = Path::new(archive).file_name() == Some(OsStr::new("images.tar"));
-    let output = if is_taken { "sealed.tar" } else { "images.tar" };
-    let command = format!("sealift save --from {} -o {output}", shell_word(archive));
-    Some(hint.replace("sealift save --from FILE -o images.tar", &command))
+/// The hint of an error, with flags and commands.
+pub fn hint_of(error: &Error) -> Option<String> {
+    error.hint().as_ref().map(remedy::hint)
 }
 
 /// The message about a skipped image. The reason may begin with its name.
@@ -307,7 +292,7 @@ pub fn findings_json(findings: &[Finding]) -> serde_json::Value {
             "code": finding.problem.code(),
             "message": finding.to_string(),
             "place": finding.place,
-            "hint": finding.problem.hint(),
+            "hint": finding.hint().as_ref().map(remedy::hint),
         })
     };
     findings.iter().map(one).collect()

@@ -9,7 +9,9 @@ use sealift::Result;
 use sealift::interrupt::Interrupt;
 use sealift::net::address::Insecure;
 use sealift::progress::Progress;
-use sealift::registry::{ClientCertificate, Environment, Mirror, Options, RegistrySource};
+use sealift::registry::{ClientCertificate, Environment, Mirror, MirrorError, Options, RegistrySource};
+
+use super::remedy;
 
 /// Connection timeout for a registry that may be unreachable.
 const SHORT: Duration = Duration::from_secs(3);
@@ -21,7 +23,7 @@ pub struct RegistryArgs {
     /// Ask MIRROR first for images of REGISTRY; repeatable, in order
     ///
     /// For example docker.io=harbor.local/dockerhub.
-    #[arg(long, value_name = "REGISTRY=MIRROR")]
+    #[arg(long, value_name = "REGISTRY=MIRROR", value_parser = mirror)]
     mirror: Vec<Mirror>,
     /// Allow plain HTTP and unverified certificates for this registry; repeatable
     #[arg(long, value_name = "HOST[:PORT]")]
@@ -41,6 +43,14 @@ pub struct RegistryArgs {
     /// Give up on a connection after this many seconds of silence
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle_timeout: u64,
+}
+
+/// Parses a mirror. An error says which option allows what the text asks for.
+fn mirror(text: &str) -> Result<Mirror, String> {
+    text.parse().map_err(|error: MirrorError| match &error.hint {
+        Some(hint) => format!("{error}; {}", remedy::hint(hint)),
+        None => error.to_string(),
+    })
 }
 
 impl RegistryArgs {

@@ -4,6 +4,8 @@ use clap::Args;
 use sealift::Error;
 use sealift::image::rename::Rename;
 
+use super::remedy;
+
 /// New names for images.
 #[derive(Args)]
 pub struct RenameArgs {
@@ -36,7 +38,7 @@ impl RenameArgs {
 /// Parses a rename. An error includes the correct form.
 fn parse(text: &str) -> Result<Rename, String> {
     text.parse().map_err(|error: Error| match error.hint() {
-        Some(hint) => format!("{error}; {hint}"),
+        Some(hint) => format!("{error}; {}", remedy::hint(&hint)),
         None => error.to_string(),
     })
 }

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sealift::archive::writer;
-use sealift::error::ErrorKind;
-use sealift::escape::shell_word;
+use sealift::error::{ErrorKind, NewFile, Remedy};
 use sealift::image::asked::Asked;
 use sealift::image::provenance::{Evidence, ManifestOrigin};
 use sealift::interrupt::Interrupt;
@@ -20,7 +19,7 @@ use sealift::{Error, Result, transfer};
 use super::bars;
 use super::exit;
 use super::from::FromArgs;
-use super::output::{Failure, Outcome, Output, skipped};
+use super::output::{Failure, Outcome, Output, hint_of, skipped};
 use super::rename::RenameArgs;
 use super::rows::own_rows;
 use super::size::{self, Size};
@@ -118,7 +117,7 @@ impl Save {
             may_take_an_archive(&stdout, output)?;
         } else {
             is_plain_tar(&self.output)?;
-            writer::check_place(&self.output, self.split.is_some(), "-o ")?;
+            writer::check_place(&self.output, self.split.is_some(), Remedy::SaveTo)?;
         }
         let named = self.named()?;
         let progress = bars::progress(output);
@@ -304,8 +303,8 @@ impl Save {
         self.unproven(output, summary);
         for image in &summary.skipped {
             output.warn(&skipped(&image.reference.to_string(), &image.error.to_string()));
-            if let Some(hint) = image.error.hint() {
-                output.hint(hint);
+            if let Some(hint) = hint_of(&image.error) {
+                output.hint(&hint);
             }
         }
         Ok(self.incomplete(summary))
@@ -362,7 +361,7 @@ fn some(references: Vec<Reference>, nameless: &[Digest], all: bool) -> Result<Ve
         ),
         nameless => (
             format!("nothing to save: {} there", without_a_name(nameless.len())),
-            Some(by_id(nameless)),
+            Some(by_id(nameless).into()),
         ),
     };
     Err(Error::Usage { message, hint })
@@ -433,7 +432,7 @@ fn skipped_json(image: &Skipped) -> serde_json::Value {
     serde_json::json!({
         "name": image.reference,
         "reason": image.error.to_string(),
-        "hint": image.error.hint(),
+        "hint": hint_of(&image.error),
         "exit": exit::code(image.error.kind()),
     })
 }
@@ -485,7 +484,7 @@ fn is_plain_tar(output: &Path) -> Result<()> {
              found at its place in it",
             output.display()
         ),
-        hint: Some(format!("-o {}", shell_word(&plain.display().to_string()))),
+        hint: Some(Remedy::SaveTo(NewFile::Whole(plain)).into()),
     })
 }
 
@@ -502,8 +501,7 @@ fn listed(path: &Path, text: &str) -> Vec<Result<Asked>> {
                 message: format!("{}, line {number}: {error}", path.display()),
                 hint: error
                     .hint()
-                    .or(Some("a list has one image per line; `#` begins a comment"))
-                    .map(str::to_string),
+                    .or_else(|| Some("a list has one image per line; `#` begins a comment".into())),
             }
         }));
     }

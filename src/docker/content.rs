@@ -187,6 +187,6 @@ pub fn is_decompressed(layer: &Descriptor, accepts: &Accepts) -> bool {
 fn uncompressed_size(candidate: &Candidate<'_>, diff_id: &Digest) -> Result<u64> {
     candidate.layer_sizes.get(diff_id).copied().ok_or_else(|| Error::Usage {
         message: format!("layer {diff_id} is zstd, which this engine lacks, and was not decompressed when it was verified"),
-        hint: Some("verify the archive wholly, not with --quick".into()),
+        hint: Some("verify the layers of the archive too, not only its digests".into()),
     })
 }

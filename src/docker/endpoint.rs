@@ -110,7 +110,7 @@ impl Endpoint {
 
     /// Parses an address such as `unix:///run/docker.sock` or `tcp://10.0.0.5:2376`.
     fn parse(address: &str, origin: &str, tls: Option<Tls>) -> Result<Endpoint> {
-        let usage = |message: String, hint: &str| {
+        let usage = |message: String, hint: &'static str| {
             Err(Error::Usage {
                 message,
                 hint: Some(hint.into()),

@@ -6,7 +6,7 @@ use crate::docker::attach::folder::Folder;
 use crate::docker::attach::{HostFacts, Restart, ranking};
 use crate::docker::daemon::network::Network;
 use crate::docker::inventory::AttachOption;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Hint, Remedy};
 use crate::load::sample::{candidate, diff_id, stored};
 use crate::load::{AttachMethod, Form};
 use crate::oci::Digest;
@@ -260,7 +260,7 @@ fn a_digest_that_names_another_image_is_not_promised() {
     let DigestStatus::Unavailable { obstacles } = &plan.images[0].digest_status else {
         panic!("{plan}")
     };
-    let hint = obstacles[0].hint.as_deref().unwrap();
+    let hint = obstacles[0].hint.as_ref().unwrap().to_string();
     assert!(hint.contains(&format!("docker rmi {pinned}")), "{hint}");
     assert_eq!(
         (plan.failure(), plan.details.attach.len()),
@@ -381,12 +381,14 @@ fn only_the_hosts_platform_is_sent_and_other_images_are_named() {
             .to_string()
             .starts_with("platform linux/amd64 of one:1, two:1 not found")
     );
-    let hint = error.hint().unwrap();
-    assert!(
-        hint.starts_with("one:1 is only for linux/arm64; two:1 is only for linux/s390x; --keep-going"),
-        "{hint}"
-    );
-    assert!(hint.contains("--platform linux/arm64 loads that"), "{hint}");
+    let hint = Hint::from("one:1 is only for linux/arm64")
+        .and("two:1 is only for linux/s390x")
+        .and(Remedy::KeepGoing)
+        .and(Remedy::OtherPlatform {
+            offered: "linux/arm64".parse().unwrap(),
+            wanted: AMD64[0].into(),
+        });
+    assert_eq!(error.hint(), Some(hint));
     let options = LoadOptions {
         keep_going: true,
         ..LoadOptions::default()

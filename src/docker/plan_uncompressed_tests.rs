@@ -3,7 +3,7 @@
 use super::tests::{AMD64, held, inventory, planned, planned_by, sent};
 use super::*;
 use crate::docker::inventory::AttachOption;
-use crate::error::ErrorKind;
+use crate::error::{Advice, ErrorKind, Remedy};
 use crate::image::provenance::{LayerOrigin, ManifestOrigin, Origins, Substitute};
 use crate::load::sample::{candidate, diff_id, stored};
 use crate::load::{AttachMethod, Form};
@@ -81,7 +81,10 @@ fn a_containerd_store_refuses_them_by_name_with_the_reason() {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!said.contains("good:1"), "{said}");
-    assert!(error.hint().unwrap().contains("classic store"), "{error:?}");
+    assert!(
+        error.hint().unwrap().to_string().contains("classic store"),
+        "{error:?}"
+    );
 
     let options = LoadOptions {
         keep_going: true,
@@ -188,7 +191,9 @@ fn a_recorded_digest_is_never_that_of_the_substitute() {
             Store::Containerd => "only by a tag",
         };
         assert!(error.to_string().contains(says), "{error}");
-        assert!(error.hint().unwrap().contains("--rename"), "{error:?}");
+        let hint = error.hint().unwrap();
+        let rename = Advice::Remedy(Remedy::Rename(format!("app@{recorded}")));
+        assert!(hint.advice().contains(&rename), "{error:?}");
     }
 }
 

@@ -19,7 +19,7 @@ use super::daemon::process::obstacle;
 use super::store::MAX_BLOBS;
 use super::store::files::{Files, digest_path};
 use crate::dir::Dir;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 use crate::image::{Graph, Image};
 use crate::load::Obstacle;
 use crate::oci::{Compression, Descriptor, Digest, Index, Kind, Reference, Repository, json as strict};
@@ -194,17 +194,14 @@ fn partial(graph: &Graph, image: &Image) -> Option<Obstacle> {
 }
 
 /// How to push an image with its digest.
-fn elsewhere(graph: &Graph) -> &'static str {
+fn elsewhere(graph: &Graph) -> Hint {
     match graph.absent.is_empty() {
-        true => {
-            "push it from the archive, with a tool that keeps manifests as they are: `skopeo copy --all` from \
-             oci-archive:FILE:NAME, or oras cp --from-oci-layout"
-        }
+        true => "push it from the archive, with a tool that keeps manifests as they are: `skopeo copy --all` from \
+                 oci-archive:FILE:NAME, or oras cp --from-oci-layout"
+            .into(),
         // Registries refuse an index if they do not have its manifests.
-        false => {
-            "the archive has not all platforms of the index, and no tool can push it so: save it again with \
-             --platform all, and push it from that archive with `skopeo copy --all`"
-        }
+        false => Hint::from("the archive has not all platforms of the index, and no tool can push it so")
+            .and(Remedy::SaveAllPlatforms),
     }
 }
 

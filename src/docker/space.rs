@@ -14,6 +14,7 @@ use super::content::{Accepts, ImageToLoad, layers};
 use super::store::containerd;
 use crate::dir::Dir;
 use crate::docker::daemon::reach;
+use crate::error::{Hint, Remedy};
 use crate::load::{DiskSpace, UploadBlob};
 use crate::oci::{Compression, Kind};
 
@@ -69,9 +70,8 @@ impl Space {
             needed,
             free: self.free,
             is_insufficient: self.is_certain && needed.saturating_sub(unpacked / 10) > self.free,
-            hint: "free some space there (docker system df shows what takes it), or load fewer images at a time \
-                   (--image)"
-                .into(),
+            hint: Hint::from("free some space there (docker system df shows what takes it)")
+                .and(Remedy::LoadFewer),
         }
     }
 }

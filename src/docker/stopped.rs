@@ -14,7 +14,7 @@ use super::store::files::{Files, digest_path};
 use super::store::manifests::LockedManifests;
 use super::store::repositories::Repositories;
 use crate::docker::unsupported;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Remedy, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::load::{
@@ -99,7 +99,7 @@ impl StoppedStore {
         Ok(None)
     }
 
-    fn error(&self, problem: &str, hint: &str) -> Error {
+    fn error(&self, problem: &str, hint: impl Into<Hint>) -> Error {
         Error::Engine {
             engine: format!("store in {}", self.files.data_root.display()),
             action: "attach".into(),
@@ -159,19 +159,17 @@ impl Target for StoppedStore {
         let is_image = |candidate: &&&Candidate<'_>| candidate.image.graph.artifact_type().is_none();
         if !missing.is_empty() && !options.keep_going {
             let names: Vec<String> = missing.iter().map(|candidate| candidate.label()).collect();
-            let mut hints: Vec<String> = missing
-                .iter()
-                .filter(|candidate| !is_image(candidate))
-                .map(|candidate| format!("{} is {}", candidate.label(), candidate.nature()))
+            let artifacts = missing.iter().filter(|candidate| !is_image(candidate));
+            let mut hint: Hint = artifacts
+                .map(|candidate| format!("{} is {}", candidate.label(), candidate.nature()).into())
                 .collect();
             if missing.iter().any(|candidate| is_image(&candidate)) {
-                hints.push("only a running daemon takes images in: start it, load, and stop it again".into());
+                hint = hint.and("only a running daemon takes images in: start it, load, and stop it again");
             }
-            hints.push("--keep-going attaches the digests of those that are there".into());
             return Err(Error::NotFound {
                 what: format!("image {}", names.join(", ")),
                 place: plan.target,
-                hint: Some(hints.join("; ")),
+                hint: Some(hint.and(Remedy::KeepGoing)),
             });
         }
         plan.skipped.extend(missing.into_iter().map(|candidate| Skipped {
@@ -180,6 +178,7 @@ impl Target for StoppedStore {
                 true => "the store does not have it, and only a running daemon takes it in".into(),
                 false => format!("it is {}", candidate.nature()),
             },
+            hint: None,
             kind: ErrorKind::NotFound,
         }));
         unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
@@ -216,12 +215,7 @@ impl StoppedStore {
             .files
             .take()
             .map_err(Error::io("lock", &self.files.data_root))?
-            .ok_or_else(|| {
-                self.error(
-                    "a daemon works on it",
-                    "leave out --data-root, and it is asked instead",
-                )
-            })?;
+            .ok_or_else(|| self.error("a daemon works on it", Remedy::UseDaemon))?;
         // For the next save, on any host.
         let named = images.iter().filter_map(|image| {
             let planned = image.planned;
@@ -338,7 +332,7 @@ fn digest_status(
         Allowed::None => DigestStatus::Declined,
         Allowed::Live => unavailable(Obstacle::new(
             "the engine is not running, and nothing else than writing into its store was left to do",
-            "--attach offline does that",
+            Remedy::AttachOffline,
         )),
         Allowed::Auto | Allowed::Offline if candidate.evidence() == Evidence::Recorded => {
             let other = named.map(|named| named.to_string());

@@ -16,7 +16,7 @@ use super::store::manifests::LockedManifests;
 use crate::archive::view::View;
 use crate::docker::api::images::{self, EngineImage, Known, find_image};
 use crate::docker::upload;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::load::{
@@ -353,7 +353,7 @@ impl Load<'_, '_> {
                 false if loaded.details.declined && planned.tag.is_none() => {
                     loaded.obstacles.push(Obstacle::new(
                         "it has no tag, so nothing names it without its digest",
-                        format!("--rename {}=NAME:TAG gives it one", planned.name.familiar()),
+                        Remedy::Rename(planned.name.familiar()),
                     ))
                 }
                 false if loaded.obstacles.is_empty() && !loaded.details.declined => {

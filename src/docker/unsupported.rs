@@ -2,7 +2,7 @@
 
 use super::api::info::Store;
 use super::attach::Rules;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Remedy, Result};
 use crate::image::Image;
 use crate::load::{Candidate, Candidates, DigestStatus, LoadOptions, Obstacle, Plan, PlannedImage, Skipped};
 use crate::oci::Digest;
@@ -17,13 +17,13 @@ pub(super) fn obstructed(
     store: Store,
 ) -> Option<Obstacle> {
     let is_nameless = candidate.image.provenance.substitute.is_some() && planned.tag.is_none();
-    let rename = || format!("give it one with --rename {}=NAME:TAG", planned.name.familiar());
+    let rename = || Remedy::Rename(planned.name.familiar());
     if store == Store::Classic {
         let is_unavailable = matches!(planned.digest_status, DigestStatus::Unavailable { .. });
         return (is_nameless && is_unavailable).then(|| {
             let why = Obstacle::joined(planned.obstacles().to_vec());
-            let hints: Vec<String> = why.hint.into_iter().chain([rename()]).collect();
-            Obstacle::new(format!("it has no tag, and {}", why.reason), hints.join("; or "))
+            let hint = why.hint.unwrap_or_default().and(rename());
+            Obstacle::new(format!("it has no tag, and {}", why.reason), hint)
         });
     }
     if is_nameless && !planned.tagged {
@@ -51,10 +51,7 @@ pub(super) fn recorded(
             ),
             false => format!("the archive recorded {digest} without its manifest, so nothing proves it"),
         };
-        return Some(Obstacle::new(
-            reason,
-            "--trust-recorded attaches it all the same; so does --expect with the digest that save printed",
-        ));
+        return Some(Obstacle::new(reason, Remedy::TrustRecorded));
     }
     other.map(|other| {
         Obstacle::new(
@@ -92,6 +89,7 @@ pub(super) fn uncompressed(
         .extend(skipped.into_iter().map(|(candidate, obstacle)| Skipped {
             name: candidate.label(),
             reason: obstacle.reason,
+            hint: None,
             kind: ErrorKind::NotShown,
         }));
     if refused.is_empty() {
@@ -101,14 +99,13 @@ pub(super) fn uncompressed(
         .iter()
         .map(|(candidate, obstacle)| format!("{}: {obstacle}", candidate.label()))
         .collect();
-    let mut hints: Vec<&str> = refused
-        .iter()
-        .filter_map(|(_, obstacle)| obstacle.hint.as_deref())
+    let hint: Hint = refused
+        .into_iter()
+        .filter_map(|(_, obstacle)| obstacle.hint)
         .collect();
-    hints.dedup();
     Err(Error::NotShown {
         message: format!("{} cannot take {}", plan.target, reasons.join("; ")),
-        hint: Some(format!("{}; --keep-going skips it", hints.join("; "))),
+        hint: Some(hint.and(Remedy::KeepGoing)),
     })
 }
 
@@ -119,11 +116,11 @@ pub(super) fn unnamed(
     candidates: &Candidates<'_>,
     options: &LoadOptions,
 ) -> Result<()> {
-    let rename = |candidate: &Candidate<'_>| format!("--rename {}=NAME:TAG names it", candidate.label());
     if options.keep_going {
         plan.skipped.extend(unnamed.iter().map(|candidate| Skipped {
             name: candidate.label(),
-            reason: format!("it has no name: {}", rename(candidate)),
+            reason: "it has no name".into(),
+            hint: Some(Remedy::Rename(candidate.label()).into()),
             kind: ErrorKind::Usage,
         }));
         return Ok(());
@@ -132,16 +129,13 @@ pub(super) fn unnamed(
         return Ok(());
     };
     let labels: Vec<String> = unnamed.iter().map(|candidate| candidate.label()).collect();
-    let (images, have, it) = match labels.len() {
-        1 => ("image", "has", "it"),
-        _ => ("images", "have", "them"),
+    let (images, have) = match labels.len() {
+        1 => ("image", "has"),
+        _ => ("images", "have"),
     };
     let (labels, place) = (labels.join(", "), candidates.place());
     Err(Error::Usage {
         message: format!("{images} {labels} {have} no name in {place}"),
-        hint: Some(format!(
-            "{}, --image selects others, and --keep-going skips {it}",
-            rename(first)
-        )),
+        hint: Some(Hint::from(Remedy::Rename(first.label())).and(Remedy::KeepGoing)),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::{Hint, Remedy};
 use crate::escape::Escaped;
 use crate::oci::manifest::DocumentError;
 use crate::oci::{Digest, Platform};
@@ -97,6 +98,34 @@ impl Finding {
     /// Whether this makes the content unusable; otherwise it is a note.
     pub fn is_error(&self) -> bool {
         !matches!(self.problem, Problem::UnknownFile)
+    }
+
+    /// What to do about it, if that is known.
+    pub fn hint(&self) -> Option<Hint> {
+        let text = match &self.problem {
+            Problem::Expands { .. } => return Some(Remedy::RaiseLayerLimit.into()),
+            Problem::DockerSave => {
+                return Some(Remedy::ConvertDockerSave(self.place.archive.clone()).into());
+            }
+            Problem::Schema1 => "push the image again with a current Docker or skopeo, which writes schema 2",
+            Problem::NoEnd | Problem::Truncated { .. } | Problem::StreamCut => {
+                "copy the archive again and compare its size"
+            }
+            Problem::Parts { .. } => "copy every part of this archive again, and no other, into one folder",
+            Problem::DataAfterEnd => "if it is in parts, remove those of older archives",
+            Problem::Format { .. } => "use a newer sealift",
+            Problem::PlatformDiffers { .. } => {
+                "NAME@DIGEST, with this digest, saves it without its index, for the platform that its config names"
+            }
+            Problem::PlatformOfTwoImages { .. } | Problem::PlatformOfNoImage { .. } => {
+                "NAME@DIGEST, with the digest of one of its manifests, saves that one without the index"
+            }
+            Problem::Unexpected { .. } => {
+                "this is another archive than the one that `save` printed the digest of"
+            }
+            _ => return None,
+        };
+        Some(text.into())
     }
 }
 
@@ -263,38 +292,5 @@ impl Problem {
             self,
             Problem::Truncated { .. } | Problem::NoEnd | Problem::StreamCut
         )
-    }
-
-    /// What to do about it, if that is known.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Problem::Schema1 => {
-                Some("push the image again with a current Docker or skopeo, which writes schema 2")
-            }
-            Problem::Expands { .. } => {
-                Some("raise it with --max-layer-size if the image is known to be that large")
-            }
-            Problem::NoEnd | Problem::Truncated { .. } | Problem::StreamCut => {
-                Some("copy the archive again and compare its size")
-            }
-            Problem::Parts { .. } => {
-                Some("copy every part of this archive again, and no other, into one folder")
-            }
-            Problem::DataAfterEnd => Some("if it is in parts, remove those of older archives"),
-            Problem::Format { .. } => Some("use a newer sealift"),
-            Problem::DockerSave => Some(
-                "`sealift save --from FILE -o images.tar` converts it into an archive that can be loaded",
-            ),
-            Problem::PlatformDiffers { .. } => Some(
-                "NAME@DIGEST, with this digest, saves it without its index; --platform then takes what the config says",
-            ),
-            Problem::PlatformOfTwoImages { .. } | Problem::PlatformOfNoImage { .. } => {
-                Some("NAME@DIGEST, with the digest of one of its manifests, saves that one without the index")
-            }
-            Problem::Unexpected { .. } => {
-                Some("this is another archive than the one that `save` printed the digest of")
-            }
-            _ => None,
-        }
     }
 }

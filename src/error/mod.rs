@@ -5,9 +5,12 @@
 //!
 //! - `kind`: the kinds of errors, by severity
 //! - `finding`: what is wrong with content, and where
+//! - `hint`: what to do about an error; `remedy`: advice that a program words by its own options
 
 mod finding;
+mod hint;
 mod kind;
+mod remedy;
 
 use std::fmt;
 use std::io;
@@ -18,7 +21,9 @@ use crate::escape::Escaped;
 use crate::oci::reference::ReferenceError;
 
 pub use finding::{Finding, Place, Problem};
+pub use hint::{Advice, Hint};
 pub use kind::ErrorKind;
+pub use remedy::{NewFile, Remedy};
 
 /// The result of the library's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -37,7 +42,7 @@ pub enum Error {
         /// Number of findings that are errors.
         count: usize,
         /// What to do about it.
-        hint: Option<String>,
+        hint: Option<Hint>,
     },
     /// The request itself is invalid.
     #[error("{message}")]
@@ -45,7 +50,7 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
         /// What to do instead.
-        hint: Option<String>,
+        hint: Option<Hint>,
     },
     /// Text is not an image reference.
     #[error("{0}")]
@@ -62,7 +67,7 @@ pub enum Error {
         /// What the system said.
         source: Arc<io::Error>,
         /// What to do about it.
-        hint: Option<String>,
+        hint: Option<Hint>,
     },
     /// The registry, or the network on the way to it.
     #[error("{registry}: {}{problem}", About(subject))]
@@ -74,7 +79,7 @@ pub enum Error {
         /// What went wrong, with what was expected and found.
         problem: String,
         /// What to do about it.
-        hint: Option<String>,
+        hint: Option<Hint>,
         /// Whether a retry may help.
         transient: bool,
     },
@@ -88,7 +93,7 @@ pub enum Error {
         /// What it answered.
         problem: String,
         /// What to do about it.
-        hint: Option<String>,
+        hint: Option<Hint>,
     },
     /// A digest is not shown or not proven, or cannot be provided.
     #[error("{message}")]
@@ -96,7 +101,7 @@ pub enum Error {
         /// Which digest or image, and why.
         message: String,
         /// What to do about it.
-        hint: Option<String>,
+        hint: Option<Hint>,
     },
     /// An image, tag or platform does not exist where sealift looked for it.
     #[error("{what} not found in {place}")]
@@ -106,7 +111,7 @@ pub enum Error {
         /// Where sealift looked for it.
         place: String,
         /// What exists instead.
-        hint: Option<String>,
+        hint: Option<Hint>,
     },
     /// Several things failed, each for its own reason.
     #[error("{} errors: {}", .0.len(), Listed(.0))]
@@ -175,7 +180,7 @@ impl Error {
     }
 
     /// What to do about it, if that is known.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
             Error::Usage { hint, .. }
             | Error::Io { hint, .. }
@@ -183,17 +188,25 @@ impl Error {
             | Error::Engine { hint, .. }
             | Error::NotShown { hint, .. }
             | Error::Unverified { hint, .. }
-            | Error::NotFound { hint, .. } => hint.as_deref(),
-            Error::Refused(finding) => finding.problem.hint(),
-            Error::Reference(error) => error.hint.as_deref(),
+            | Error::NotFound { hint, .. } => hint.clone(),
+            Error::Refused(finding) => finding.hint(),
+            Error::Reference(error) => error.hint.clone().map(Hint::from),
             Error::Several(_) | Error::Interrupted => None,
         }
     }
 
-    /// The same error with this hint, if it is a registry's and has none.
-    pub(crate) fn or_hint(mut self, text: &str) -> Error {
-        if let Error::Registry { hint, .. } = &mut self {
-            hint.get_or_insert_with(|| text.into());
+    /// The same error with more advice, if an error of its variant can have any.
+    #[must_use]
+    pub fn and_hint(mut self, more: impl Into<Hint>) -> Error {
+        if let Error::Usage { hint, .. }
+        | Error::Io { hint, .. }
+        | Error::Registry { hint, .. }
+        | Error::Engine { hint, .. }
+        | Error::NotShown { hint, .. }
+        | Error::Unverified { hint, .. }
+        | Error::NotFound { hint, .. } = &mut self
+        {
+            *hint = Some(hint.take().unwrap_or_default().and(more));
         }
         self
     }

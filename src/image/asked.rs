@@ -1,6 +1,6 @@
 //! What a save is asked for: a name, or an image id, which may be shortened as `docker images` shows it.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 use crate::image::names;
 use crate::image::selector::Selector;
 use crate::oci::{Digest, Reference};
@@ -95,8 +95,7 @@ impl ShortId {
             what: format!("an image id that begins with {beginning}"),
             place: place.into(),
             hint: Some(
-                "`docker images` shows the ids of a Docker's images, `sealift list` those of an archive's"
-                    .into(),
+                Hint::from("`docker images` shows the ids of a Docker's images").and(Remedy::ListArchive),
             ),
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::choice::{self, Below, Contest, Leaf, Tree};
 use super::documents::{Documents, Parsed};
-use crate::error::{Error, Place, Problem, Result};
+use crate::error::{Error, Hint, Place, Problem, Remedy, Result};
 use crate::oci::{
     Config, Descriptor, Digest, Index, Kind, MAX_METADATA, Manifest, Platform, PlatformSelection,
 };
@@ -458,7 +458,7 @@ impl Walk<'_, '_> {
                     place: self.graph.root.digest.to_string(),
                     hint: Some(match offered.len() {
                         0 => "it holds no image for any platform".into(),
-                        _ => format!("it has {}; choose with --platform", offered.join(", ")),
+                        _ => Hint::from(format!("it has {}", offered.join(", "))).and(Remedy::ChoosePlatform),
                     }),
                 });
             }

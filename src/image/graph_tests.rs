@@ -52,8 +52,8 @@ fn the_configs_say_the_platforms_that_an_index_leaves_out() {
         assert_eq!(store.walk(root, "all").unwrap().0.len(), 3);
         let error = store.walk(root, "linux/s390x").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        let hint = "it has linux/amd64, linux/arm/v7, linux/arm64; choose with --platform";
-        assert_eq!(error.hint(), Some(hint));
+        let hint = Hint::from("it has linux/amd64, linux/arm/v7, linux/arm64");
+        assert_eq!(error.hint(), Some(hint.and(Remedy::ChoosePlatform)));
     }
 }
 
@@ -66,7 +66,7 @@ fn artifacts_need_no_platform() {
     assert_eq!(store.walk(&index, "linux/amd64").unwrap(), (vec![], 0));
     let empty = store.index(&[]);
     let error = store.walk(&empty, "linux/amd64").unwrap_err();
-    assert_eq!(error.hint(), Some("it holds no image for any platform"));
+    assert_eq!(error.hint(), Some("it holds no image for any platform".into()));
 }
 
 #[test]

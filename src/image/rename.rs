@@ -140,7 +140,7 @@ impl Meant<'_> {
                 let (label, to) = (image.label(), &self.rename.to);
                 return Err(Error::Usage {
                     message: format!("{label} has no tag of its own, and {to} names none"),
-                    hint: Some(format!("{label}={to}:TAG")),
+                    hint: Some(format!("{label}={to}:TAG").into()),
                 });
             }
         };
@@ -210,10 +210,13 @@ fn name(meant: &[Meant<'_>], image: &Identity<'_>) -> Result<Option<Reference>> 
             Some((first, known)) if *known != name => {
                 return Err(Error::Usage {
                     message: format!("{} gets two names, {known} and {name}", image.label()),
-                    hint: Some(format!(
-                        "leave out {}={} or {}={}",
-                        first.from, first.to, meant.rename.from, meant.rename.to
-                    )),
+                    hint: Some(
+                        format!(
+                            "leave out {}={} or {}={}",
+                            first.from, first.to, meant.rename.from, meant.rename.to
+                        )
+                        .into(),
+                    ),
                 });
             }
             _ => chosen = Some((meant.rename, name)),
@@ -231,18 +234,21 @@ impl Rename {
         let Some(from) = matching.next() else {
             return Err(Error::Usage {
                 message: format!("{text} renames nothing: no image has this name"),
-                hint: Some(format!("there is {}", listed(images))),
+                hint: Some(format!("there is {}", listed(images)).into()),
             });
         };
         if let Some(other) = matching.next() {
             return Err(Error::Usage {
                 message: format!("{text} can mean {from} and {other}"),
-                hint: Some(format!(
-                    "write {}={to} or {}={to}",
-                    from.text(),
-                    other.text(),
-                    to = self.to
-                )),
+                hint: Some(
+                    format!(
+                        "write {}={to} or {}={to}",
+                        from.text(),
+                        other.text(),
+                        to = self.to
+                    )
+                    .into(),
+                ),
             });
         }
         if let Selector::Digest(prefix) = from {

@@ -180,7 +180,7 @@ fn what_is_ambiguous_or_unused_is_refused() {
         assert_eq!(error.kind(), ErrorKind::Usage, "{renames:?}");
         assert!(error.to_string().contains(says), "{renames:?}: {error}");
         assert!(
-            error.hint().unwrap_or_default().contains(hint),
+            error.hint().unwrap_or_default().to_string().contains(hint),
             "{renames:?}: {error:?}"
         );
     }

@@ -10,7 +10,7 @@ use crate::archive::segments::part_path;
 use crate::archive::tar_plan::TarPlan;
 use crate::archive::writer::file_system::FileSystem;
 use crate::archive::writer::{self, Writer};
-use crate::error::Result;
+use crate::error::{Remedy, Result};
 use crate::interrupt::Interrupt;
 use crate::load::{Candidates, Change, DiskSpace, LoadOptions, Plan, Report, Target};
 use crate::oci::Platform;
@@ -46,7 +46,7 @@ impl ArchiveTarget {
     /// If an archive cannot be written there.
     pub fn new(path: impl Into<PathBuf>, split: Option<u64>) -> Result<ArchiveTarget> {
         let path = path.into();
-        writer::check_place(&path, split.is_some(), "--to archive:")?;
+        writer::check_place(&path, split.is_some(), Remedy::LoadInto)?;
         Ok(ArchiveTarget { path, split })
     }
 

@@ -77,7 +77,7 @@ impl FolderTarget {
     fn read(&self, dir: &Dir) -> Result<Option<LayoutIndex>> {
         let failed = |name: &str| Error::io("read", dir.join(name));
         let has = |name: &str| dir.kind(name).map(|kind| kind.is_some()).map_err(failed(name));
-        let refuse = |message: String, hint: &str| {
+        let refuse = |message: String, hint: &'static str| {
             Err(Error::Usage {
                 message,
                 hint: Some(hint.into()),

@@ -20,7 +20,7 @@ pub(crate) mod sample;
 mod unmatched;
 
 use crate::archive::{self, Layout};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::verify;
@@ -28,7 +28,7 @@ use crate::verify;
 pub use crate::image::provenance::Evidence;
 pub use candidate::{Candidate, Candidates, DamagedImage};
 pub use merged::MergedBlobs;
-pub use obstacle::{Obstacle, ObstacleKind};
+pub use obstacle::Obstacle;
 pub use options::{LoadOptions, Selected};
 pub use plan::{
     AttachMethod, Attachment, Change, DigestStatus, DiskSpace, Form, Plan, PlanDetails, PlannedImage,
@@ -150,7 +150,7 @@ fn usable(
         Error::Unverified { place, count, .. } if has_whole => Error::Unverified {
             place,
             count,
-            hint: Some("nothing was loaded; --keep-going loads the images that are whole".into()),
+            hint: Some(Hint::from("nothing was loaded").and(Remedy::KeepGoing)),
         },
         other => other,
     })

@@ -2,7 +2,7 @@
 
 use super::Skipped;
 use super::candidate::{Candidate, Candidates, DamagedImage};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Remedy, Result};
 use crate::escape::Escaped;
 use crate::image::names;
 use crate::image::rename::{self, Rename};
@@ -48,7 +48,7 @@ impl LoadOptions {
             [only] => Ok(Some(only)),
             _ => Err(Error::Usage {
                 message: "an engine gets one platform of an image, and several were named".into(),
-                hint: Some("name one with --platform, or run it once for each".into()),
+                hint: Some(Remedy::OnePlatform.into()),
             }),
         }
     }
@@ -80,7 +80,7 @@ impl LoadOptions {
             return Err(Error::Unverified {
                 place: candidates.place(),
                 count: damaged.len(),
-                hint: Some("--keep-going loads the images that are whole".into()),
+                hint: Some(Remedy::KeepGoing.into()),
             });
         }
         chosen.sort_unstable();
@@ -96,6 +96,7 @@ impl LoadOptions {
                 .map(|image| Skipped {
                     name: image.label(),
                     reason: "it is damaged".into(),
+                    hint: None,
                     kind: ErrorKind::Content,
                 })
                 .collect(),
@@ -129,7 +130,7 @@ impl LoadOptions {
                 (Some(_), Some(name)) => {
                     return Err(Error::Usage {
                         message: format!("two different images would be named {name}"),
-                        hint: Some("choose one with --image, or another name with --rename".into()),
+                        hint: Some(Remedy::SelectOrRename.into()),
                     });
                 }
                 _ => named.push((at, name)),
@@ -187,7 +188,7 @@ fn not_found(text: &str, candidates: &Candidates<'_>) -> Error {
     Error::NotFound {
         what: Escaped(text).to_string(),
         place: candidates.place(),
-        hint: Some(names::instead_of(text, known)),
+        hint: Some(names::instead_of(text, known).into()),
     }
 }
 

@@ -109,6 +109,7 @@ fn names_that_are_not_there_are_told_with_those_that_are() {
             error
                 .hint()
                 .unwrap()
+                .to_string()
                 .starts_with("it has httpd:2.4, httpd:latest, quay.io/team/tool:1")
         );
     }
@@ -122,7 +123,10 @@ fn a_new_name_that_nothing_gets_is_a_usage_error() {
     ] {
         let error = chosen(&options(images, renames, true)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(error.hint().unwrap().contains("httpd:2.4"), "{error:?}");
+        assert!(
+            error.hint().unwrap().to_string().contains("httpd:2.4"),
+            "{error:?}"
+        );
     }
     // One that is skipped as damaged still counts.
     chosen(&options(&[], &["redis=web"], true)).unwrap();

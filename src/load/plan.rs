@@ -6,7 +6,7 @@ use std::io;
 use serde::ser::SerializeStruct as _;
 
 use super::{Evidence, Obstacle};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::escape::Escaped;
 use crate::image::names;
 use crate::oci::{Digest, Platform, Reference};
@@ -169,6 +169,8 @@ pub struct Skipped {
     pub name: String,
     /// Why.
     pub reason: String,
+    /// What to do about it.
+    pub hint: Option<Hint>,
     /// The kind of the reason.
     pub kind: ErrorKind,
 }
@@ -252,7 +254,7 @@ pub struct DiskSpace {
     pub is_insufficient: bool,
     /// The hint for that case.
     #[serde(skip)]
-    pub hint: String,
+    pub hint: Hint,
 }
 
 impl DiskSpace {
@@ -276,7 +278,7 @@ impl DiskSpace {
             path: self.path.clone().into(),
             offset: None,
             source: io::Error::new(io::ErrorKind::StorageFull, said).into(),
-            hint: Some(format!("nothing was sent; {}", self.hint)),
+            hint: Some(Hint::from("nothing was sent").and(self.hint.clone())),
         })
     }
 }
@@ -441,13 +443,13 @@ fn write_digest(f: &mut fmt::Formatter<'_>, image: &PlannedImage) -> fmt::Result
         DigestStatus::ViaAttach { method } => {
             writeln!(f, "  digest  {digest} ({recorded}attached: {method})")
         }
-        DigestStatus::Declined => writeln!(f, "  digest  {digest} (not attached: --attach none)"),
+        DigestStatus::Declined => writeln!(f, "  digest  {digest} (not attached, as requested)"),
         DigestStatus::Unavailable { obstacles } => {
             writeln!(f, "  digest  {digest} will not be shown:")?;
             for obstacle in obstacles {
                 writeln!(f, "          {obstacle}")?;
                 if let Some(hint) = &obstacle.hint {
-                    writeln!(f, "          hint: {}", Escaped(hint))?;
+                    writeln!(f, "          hint: {}", Escaped(&hint.to_string()))?;
                 }
             }
             Ok(())

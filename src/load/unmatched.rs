@@ -1,7 +1,7 @@
 //! Images that have nothing for a target: they are for another platform, or are artifacts.
 
 use super::{Candidate, Candidates, LoadOptions, Plan, Skipped};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Remedy, Result};
 use crate::image::Image;
 
 impl Candidate<'_> {
@@ -38,6 +38,7 @@ impl Plan {
             self.skipped.extend(unmatched.iter().map(|candidate| Skipped {
                 name: candidate.label(),
                 reason: format!("it is {}", candidate.nature()),
+                hint: None,
                 kind: ErrorKind::NotFound,
             }));
             return Ok(());
@@ -57,23 +58,23 @@ impl Plan {
             }),
         ];
         let missing: Vec<String> = missing.into_iter().flatten().collect();
-        let mut hints: Vec<String> = unmatched
+        let natures = unmatched
             .iter()
-            .map(|candidate| format!("{} is {}", candidate.label(), candidate.nature()))
-            .collect();
-        hints.push("--keep-going loads the others".into());
+            .map(|candidate| Hint::from(format!("{} is {}", candidate.label(), candidate.nature())));
+        let mut hint = natures.collect::<Hint>().and(Remedy::KeepGoing);
         if let Some(offered) = images
             .first()
             .and_then(|candidate| candidate.image.graph.runnable().find_map(Image::offered))
         {
-            hints.push(format!(
-                "--platform {offered} loads that platform; or save again with --platform {platform}"
-            ));
+            hint = hint.and(Remedy::OtherPlatform {
+                offered: offered.clone(),
+                wanted: platform.into(),
+            });
         }
         Err(Error::NotFound {
             what: missing.join(" and "),
             place: candidates.place(),
-            hint: Some(hints.join("; ")),
+            hint: Some(hint),
         })
     }
 }

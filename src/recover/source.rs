@@ -11,7 +11,7 @@ use super::layers::MissingLayers;
 use super::ready::Ready;
 use super::recovery::{self, Recovery};
 use crate::blob::Stored;
-use crate::error::{Error, Place, Problem, Result};
+use crate::error::{Error, Hint, Place, Problem, Remedy, Result};
 use crate::image::provenance::{Evidence, Origins, Provenance};
 use crate::image::selector::Selector;
 use crate::image::{Graph, names};
@@ -171,7 +171,7 @@ impl RecoverSource {
             if let Some(reason) = reason {
                 let error = Error::NotShown {
                     message: format!("{reference}: {reason}"),
-                    hint: Some("--rebuild auto saves what can be recovered, and reports the rest".into()),
+                    hint: Some(Remedy::SaveWhatCanBeRecovered.into()),
                 };
                 self.ready().images.remove(&name);
                 self.ready().failed.insert(name, error);
@@ -189,9 +189,7 @@ impl RecoverSource {
                 |platform| format!("{} for {platform}", descriptor.digest),
             ),
             place: self.store.label().into(),
-            hint: Some(
-                "it was not pulled; pull it, or take the image from its registry with --from registry".into(),
-            ),
+            hint: Some(Hint::from("it was not pulled").and(Remedy::FromRegistry)),
         }
     }
 
@@ -204,17 +202,19 @@ impl RecoverSource {
         Error::NotFound {
             what: reference.familiar(),
             place: self.store.label().into(),
-            hint: left_out.or(names.as_ref().map(|names| match names.as_slice() {
-                [] => "none of its images has a name".into(),
-                names => {
-                    let names = names.iter().map(Reference::familiar).collect();
-                    let known = names::instead_of(&reference.familiar(), names);
-                    match is_like_an_id(reference) {
-                        true => format!("no image has this id either; {known}"),
-                        false => known,
+            hint: left_out
+                .or(names.as_ref().map(|names| match names.as_slice() {
+                    [] => "none of its images has a name".into(),
+                    names => {
+                        let names = names.iter().map(Reference::familiar).collect();
+                        let known = names::instead_of(&reference.familiar(), names);
+                        match is_like_an_id(reference) {
+                            true => format!("no image has this id either; {known}"),
+                            false => known,
+                        }
                     }
-                }
-            })),
+                }))
+                .map(Hint::from),
         }
     }
 

@@ -271,9 +271,7 @@ pub(super) fn rejected(context: &Context<'_>, body: &ErrorBody) -> RequestError 
         context.endpoint,
         &context.endpoint.path,
         format!("the credentials for {account} were rejected{}", body.suffix()),
-        Some(format!(
-            "log in again with `docker login {account}` or `podman login {account}`"
-        )),
+        Some(format!("log in again with `docker login {account}` or `podman login {account}`").into()),
     )
 }
 
@@ -288,9 +286,7 @@ pub(super) fn denied(context: &Context<'_>, body: &ErrorBody) -> RequestError {
              not exist{}",
             body.suffix()
         ),
-        Some(format!(
-            "log in with `docker login {account}` or `podman login {account}`"
-        )),
+        Some(format!("log in with `docker login {account}` or `podman login {account}`").into()),
     )
 }
 

@@ -17,7 +17,7 @@ use super::options::Options;
 use super::retry_after::retry_after;
 use super::tls::Trust;
 use super::transport::{Answer, Request, Transport};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::escape::Escaped;
 use crate::interrupt::{self, Interrupt};
 use crate::net::address::Address;
@@ -255,7 +255,7 @@ impl Client {
                     "log in with `docker login {0}` or `podman login {0}`; if you are, the account may not pull \
                      this",
                     endpoint.account
-                )),
+                ).into()),
             ),
             _ if status.is_success() || status.is_redirection() => {
                 let problem = format!("answered {status}, which makes no sense here");
@@ -283,7 +283,7 @@ impl Client {
         wanted: &Wanted,
         body: &ErrorBody,
     ) -> RequestError {
-        let not_found = |what: String, hint: Option<String>| {
+        let not_found = |what: String, hint: Option<Hint>| {
             RequestError::End(Error::NotFound {
                 what,
                 place: endpoint.name.clone(),
@@ -301,10 +301,10 @@ impl Client {
         let tags = self.tags(session, endpoint);
         if body.code == "NAME_UNKNOWN" || matches!(tags, Tags::NoRepository) {
             let hint = format!("check the name {}; it may also be private", endpoint.path);
-            return not_found(format!("repository {}", endpoint.path), Some(hint));
+            return not_found(format!("repository {}", endpoint.path), Some(hint.into()));
         }
         let hint = match (wanted, tags) {
-            (Wanted::Tag(_), Tags::Some(tags)) => Some(format!("it has {}", tags.join(", "))),
+            (Wanted::Tag(_), Tags::Some(tags)) => Some(format!("it has {}", tags.join(", ")).into()),
             _ => None,
         };
         not_found(subject, hint)
@@ -433,7 +433,7 @@ fn not_a_registry(endpoint: &Endpoint, why: &str) -> RequestError {
         endpoint,
         "",
         format!("is not a registry: {why}"),
-        Some(format!("check the address {}", endpoint.address)),
+        Some(format!("check the address {}", endpoint.address).into()),
     )
 }
 

@@ -7,7 +7,7 @@ use ureq::Timeout;
 
 use super::connect::NameError;
 use super::tls::ConfigError;
-use crate::error::Error;
+use crate::error::{Error, Hint, Remedy};
 use crate::escape::Escaped;
 
 /// Why a request got no response.
@@ -142,20 +142,16 @@ impl Failure {
         )
     }
 
-    fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<Hint> {
         Some(match self {
-            Failure::Name(host) => format!("check the name {host} and this machine's DNS"),
-            Failure::Refused(host) => format!("nothing listens at {host}: check the host and port"),
-            Failure::Untrusted(..) => {
-                "give the CA that signed it with --ca-file, put it into /etc/docker/certs.d, or install the \
-                 system's ca-certificates if they are missing"
-                    .into()
-            }
+            Failure::Name(host) => format!("check the name {host} and this machine's DNS").into(),
+            Failure::Refused(host) => format!("nothing listens at {host}: check the host and port").into(),
+            Failure::Untrusted(..) => Remedy::TrustCa.into(),
             Failure::NoTls(host) => {
                 let host = host.strip_suffix(":443").unwrap_or(host);
-                format!("if it is meant to be a plain registry, allow it with --insecure {host}")
+                Remedy::AllowInsecure(host.into()).into()
             }
-            Failure::ClientCertificate(_) => "give the client's certificate with --cert and --key".into(),
+            Failure::ClientCertificate(_) => Remedy::ClientCertificate.into(),
             Failure::ConnectTimeout(_) => "check the address, a firewall, or HTTPS_PROXY".into(),
             Failure::Proxy(_) => "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY".into(),
             _ => return None,
@@ -223,11 +219,13 @@ fn reason_of(error: &CertificateError) -> String {
         CertificateError::BadEncoding => "it is malformed".into(),
         // What the verifier has no name for, as it is written in code: `Other(OtherError(CaUsedAsEndEntity))`.
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            "it is a CA's own certificate, not a server's; give that with --ca-file, and the server another one".into()
+            "it is a CA's own certificate, not a server's: the server needs another one".into()
         }
         other => {
             let text = format!("{other:?}");
-            let cause = text.trim_start_matches("Other(").trim_start_matches("OtherError(");
+            let cause = text
+                .trim_start_matches("Other(")
+                .trim_start_matches("OtherError(");
             Escaped(cause.trim_end_matches(')')).to_string()
         }
     }

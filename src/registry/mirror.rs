@@ -5,6 +5,7 @@
 
 use std::str::FromStr;
 
+use crate::error::{Hint, Remedy};
 use crate::net::address::Address;
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
@@ -31,6 +32,8 @@ pub struct MirrorError {
     pub text: String,
     /// What is wrong with it.
     pub reason: String,
+    /// What to do about it.
+    pub hint: Option<Hint>,
 }
 
 impl FromStr for Mirror {
@@ -40,14 +43,16 @@ impl FromStr for Mirror {
         let error = |reason: String| MirrorError {
             text: text.into(),
             reason,
+            hint: None,
         };
         let (upstream, place) = text
             .split_once('=')
             .ok_or_else(|| error("expected REGISTRY=HOST[/PREFIX]".into()))?;
-        if place.starts_with("http://") {
-            return Err(error(
-                "give the host without http://, and --insecure for it".into(),
-            ));
+        if let Some(plain) = place.strip_prefix("http://") {
+            return Err(MirrorError {
+                hint: Some(Remedy::AllowInsecure(plain.split('/').next().unwrap_or(plain).into()).into()),
+                ..error("give the host without http://".into())
+            });
         }
         let place = place.strip_prefix("https://").unwrap_or(place);
         let (host, prefix) = place.split_once('/').unwrap_or((place, ""));
@@ -160,7 +165,7 @@ mod tests {
     fn refuses_other_forms() {
         for (text, says) in [
             ("harbor.local", "expected REGISTRY=HOST"),
-            ("docker.io=http://h", "--insecure"),
+            ("docker.io=http://h", "without http://"),
             ("docker.io=h/../x", "cannot stand before"),
             ("docker.io=h/UPPER", "cannot stand before"),
             ("docker.io=h:x", "a port has digits"),
@@ -169,5 +174,7 @@ mod tests {
             let error = text.parse::<Mirror>().unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");
         }
+        let plain = "docker.io=http://h:80/x".parse::<Mirror>().unwrap_err();
+        assert_eq!(plain.hint, Some(Remedy::AllowInsecure("h:80".into()).into()));
     }
 }

@@ -35,7 +35,7 @@ pub mod tls;
 
 pub use crate::net::environment::Environment;
 pub use credentials::{Credential, Credentials};
-pub use mirror::Mirror;
+pub use mirror::{Mirror, MirrorError};
 pub use options::Options;
 pub use secret::Secret;
 pub use source::RegistrySource;

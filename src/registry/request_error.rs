@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::mirror::Endpoint;
 use super::secret::Secret;
 use super::transport::Answer;
-use crate::error::Error;
+use crate::error::{Error, Hint, Remedy};
 use crate::escape::Escaped;
 
 /// Largest part of an error's body that is read, in bytes.
@@ -38,7 +38,7 @@ impl RequestError {
         endpoint: &Endpoint,
         subject: &str,
         problem: String,
-        hint: Option<String>,
+        hint: Option<Hint>,
     ) -> RequestError {
         RequestError::End(Error::Registry {
             registry: endpoint.name.clone(),
@@ -71,8 +71,7 @@ impl RequestError {
         subject: &str,
         problem: String,
     ) -> RequestError {
-        let hint = (status == StatusCode::TOO_MANY_REQUESTS)
-            .then(|| "wait, log in to get a higher limit, or use a --mirror".to_string());
+        let hint = (status == StatusCode::TOO_MANY_REQUESTS).then(|| Remedy::AvoidRateLimit.into());
         let error = RequestError::end(endpoint, subject, problem, hint);
         match error {
             RequestError::End(error) if matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504) => {

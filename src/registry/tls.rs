@@ -1,6 +1,6 @@
 //! TLS: trusted roots and client certificates.
 //!
-//! Trusted are the system's roots, `--ca-file`, and `certs.d/HOST[:PORT]/*.crt` for one registry. A client
+//! Trusted are the system's roots, the CA files of the options, and `certs.d/HOST[:PORT]/*.crt` for one registry. A client
 //! certificate is sent to registries only, never to the target of a redirect.
 
 use std::collections::{HashMap, HashSet};
@@ -248,7 +248,7 @@ struct Verifier {
 
 #[derive(Debug)]
 enum Trusted {
-    /// For registries named by `--insecure`.
+    /// For registries that the options allow to be insecure.
     Anybody,
     /// There are no roots at all: the message is the same as for an unknown CA.
     Nobody,

@@ -11,7 +11,7 @@ use super::{Options, Output};
 use crate::archive::tar_plan::TarPlan;
 use crate::archive::writer::{self, Stream, Writer};
 use crate::blob::Verified;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::image::named;
 use crate::interrupt::Interrupt;
 use crate::oci::Digest;
@@ -83,7 +83,7 @@ impl Run<'_> {
             }
             Output::Stream(..) if self.options.split.is_some() => Err(Error::Usage {
                 message: "parts cannot be written to a pipe".into(),
-                hint: Some("name a file with -o, or leave --split out".into()),
+                hint: Some(Remedy::SaveToFile.into()),
             }),
             Output::Stream(label, out) => {
                 let stream = Stream::new(label, plan, *out);

@@ -76,9 +76,12 @@ impl Fallback {
                         said(known),
                         said(&archived)
                     ),
-                    hint: Some(format!(
-                        "name the images to save, and this one by its digest: {reference}@sha256:..."
-                    )),
+                    hint: Some(
+                        format!(
+                            "name the images to save, and this one by its digest: {reference}@sha256:..."
+                        )
+                        .into(),
+                    ),
                 });
             }
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use sealift::archive::segments::Segments;
 use sealift::archive::{DockerSave, Opened, Options, open_any};
 use sealift::blob::Uncompressed as _;
+use sealift::error::Remedy;
 use sealift::oci::{Compression, Digest};
 use sealift::{Error, ErrorKind, Problem, Result};
 use tar::EntryType;
@@ -123,10 +124,8 @@ fn every_form_is_read() {
             panic!("{what}: {error}");
         };
         assert_eq!(finding.problem, Problem::DockerSave, "{what}");
-        assert!(
-            error.hint().unwrap().contains("sealift save --from FILE"),
-            "{what}"
-        );
+        let convert = Remedy::ConvertDockerSave(Some(file.path().display().to_string()));
+        assert_eq!(error.hint(), Some(convert.into()), "{what}");
     }
 }
 

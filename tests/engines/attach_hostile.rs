@@ -190,7 +190,12 @@ fn a_socket_that_another_user_could_replace_is_not_relied_on() {
                 "{plan}"
             );
             assert!(
-                obstacles[0].hint.as_ref().unwrap().contains("DOCKER_HOST"),
+                obstacles[0]
+                    .hint
+                    .as_ref()
+                    .unwrap()
+                    .to_string()
+                    .contains("DOCKER_HOST"),
                 "{plan}"
             );
         }
@@ -237,12 +242,16 @@ fn a_configuration_that_another_user_can_change_is_not_covered() {
             panic!("{plan}")
         };
         assert!(obstacles[0].reason.contains(says), "{says}: {plan}");
-        assert!(obstacles[0].hint.as_ref().unwrap().contains("root"), "{plan}");
+        assert!(
+            obstacles[0].hint.as_ref().unwrap().to_string().contains("root"),
+            "{plan}"
+        );
         let file = file.display();
         obstacles[0]
             .hint
             .as_ref()
             .unwrap()
+            .to_string()
             .contains(&format!("namei -l '{file}'"))
     };
     give(&file);

@@ -247,6 +247,7 @@ fn ports_that_every_user_can_bind_are_not_used() {
                 .hint
                 .as_ref()
                 .unwrap()
+                .to_string()
                 .contains("sysctl net.ipv4"),
             "{named:?}"
         );

@@ -216,7 +216,11 @@ fn a_platform_that_does_not_match(engine: Engine, store: Store) {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("of app:1 not found"), "{error}");
     let has = format!("app:1 is only for {}", Platform::foreign());
-    assert!(error.hint().unwrap().contains(&has), "{:?}", error.hint());
+    assert!(
+        error.hint().unwrap().to_string().contains(&has),
+        "{:?}",
+        error.hint()
+    );
     assert_eq!(daemon.images(), [""; 0]);
 
     let options = LoadOptions {

@@ -183,7 +183,7 @@ fn nothing_is_attached_where_that_is_asked_for() {
         let note = "note: digest not attached, as --attach none asks: httpd:2.4";
         assert!(said.stderr.contains(note), "{said:?}");
         let plan = sealift.run(&[&load[..], &["--image", "httpd", "--dry-run"]].concat());
-        assert!(plan.ok().stdout.contains("(not attached: --attach none)"));
+        assert!(plan.ok().stdout.contains("(not attached, as requested)"));
         assert_eq!(Untouched::of(&daemon), before);
         assert_eq!(daemon.images(), ["httpd:2.4 <none>"]);
         assert_runs(&daemon, "httpd:2.4", "2.4");

@@ -275,7 +275,10 @@ fn a_full_disk_of_the_engine_is_told(engine: Engine, store: Store) {
     });
     assert_eq!(error.kind(), ErrorKind::Engine);
     assert!(error.to_string().contains("no space left on device"), "{error}");
-    assert!(error.hint().unwrap().contains("free space"), "{error}");
+    assert!(
+        error.hint().unwrap().to_string().contains("free space"),
+        "{error}"
+    );
     assert_eq!(daemon.images(), shown);
     assert_runs(&daemon, "app:1", "old");
 }
@@ -397,7 +400,10 @@ fn tcp_with_tls_of_both_sides() {
     };
     let error = Loader::at(plain).connect().err().unwrap();
     assert!(error.to_string().contains("it speaks TLS"), "{error}");
-    assert!(error.hint().unwrap().contains("DOCKER_TLS_VERIFY=1"), "{error}");
+    assert!(
+        error.hint().unwrap().to_string().contains("DOCKER_TLS_VERIFY=1"),
+        "{error}"
+    );
 
     // Without a certificate of ours, and without the CA's, nothing is said to either side.
     fs::remove_file(certs.path().join("cert.pem")).unwrap();
@@ -407,7 +413,7 @@ fn tcp_with_tls_of_both_sides() {
     );
     let error = Loader::at(environment(None)).connect().err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Engine);
-    assert!(error.hint().unwrap().contains("ca.pem"), "{error}");
+    assert!(error.hint().unwrap().to_string().contains("ca.pem"), "{error}");
 }
 
 /// A plan holds each document once, however many names lead to it.

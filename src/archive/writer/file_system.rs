@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::dir::Dir;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 
 /// FAT: `MSDOS_SUPER_MAGIC` in Linux's `magic.h`.
 #[cfg(target_os = "linux")]
@@ -27,6 +27,8 @@ const WITHOUT_GAPS: [u64; 9] = [
 ];
 /// Largest file on FAT, in bytes.
 const FAT_LARGEST: u64 = u32::MAX as u64;
+/// A round size of parts that fit on FAT.
+const FAT_PART: u64 = 4_095_000_000;
 
 /// The relevant properties of a file system.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +91,7 @@ impl FileSystem {
             .max()
             .unwrap_or_default();
         let total = parts.last().map_or(0, |part| part.end);
-        let refuse = |kind, problem: String, hint: String| {
+        let refuse = |kind, problem: String, hint: Hint| {
             Err(Error::Io {
                 action: "write",
                 path: target.to_path_buf(),
@@ -102,7 +104,7 @@ impl FileSystem {
             return refuse(
                 io::ErrorKind::FileTooLarge,
                 format!("a file of {largest} bytes is needed, this FAT file system allows {limit} at most"),
-                "write in parts with --split 4095M".into(),
+                Remedy::Split(Some(FAT_PART)).into(),
             );
         }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
@@ -110,7 +112,7 @@ impl FileSystem {
             return refuse(
                 io::ErrorKind::FileTooLarge,
                 format!("a file of {largest} bytes is needed, this process may write {limit} at most"),
-                format!("raise the limit (ulimit -f), or write in parts with --split {limit}"),
+                Hint::from("raise the limit (ulimit -f)").and(Remedy::Split(Some(limit))),
             );
         }
         let need = total.saturating_sub(written);

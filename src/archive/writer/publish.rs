@@ -17,7 +17,7 @@ use super::segments::Segments;
 use super::staging::Staging;
 use crate::archive::tar_plan;
 use crate::dir::{Dir, Located};
-use crate::error::{Error, Result};
+use crate::error::{Error, NewFile, Remedy, Result};
 use crate::escape::shell_word;
 
 /// Opens the folder of an archive. If the archive is a link, it is followed, so that the target is replaced and
@@ -46,7 +46,7 @@ pub fn locate(target: &Path) -> Result<Located> {
                 path: target.to_path_buf(),
                 offset: None,
                 source: source.into(),
-                hint: Some(format!("mkdir -p {}", shell_word(&folder))),
+                hint: Some(format!("mkdir -p {}", shell_word(&folder)).into()),
             }
         }
         _ => Error::io("write to", target)(source),
@@ -54,25 +54,23 @@ pub fn locate(target: &Path) -> Result<Located> {
 }
 
 /// Checks, before anything is fetched, that an archive can be written to `path`: its folder exists and is
-/// writable, and the name is not a folder. Hints name the `option` that stands before the path.
+/// writable, and the name is not a folder. `remedy` makes the advice for a save or for a load.
 ///
 /// # Errors
 ///
 /// Says what prevents it, and what to do.
-pub fn check_place(path: &Path, is_split: bool, option: &str) -> Result<()> {
+pub fn check_place(path: &Path, is_split: bool, remedy: fn(NewFile) -> Remedy) -> Result<()> {
     let shown = path.display();
-    let usage = |message, hint: String| {
+    let usage = |message, file| {
         Err(Error::Usage {
             message,
-            hint: Some(hint),
+            hint: Some(remedy(file).into()),
         })
     };
     if path.as_os_str().as_bytes().ends_with(b"/") || path.is_dir() {
-        let inside = path.join("images.tar");
-        let word = shell_word(&inside.display().to_string());
         return usage(
             format!("{shown} names a folder, not a file"),
-            format!("{option}{word}"),
+            NewFile::Whole(path.join("images.tar")),
         );
     }
     if let (true, Some("001"), Some(stem)) = (
@@ -80,10 +78,9 @@ pub fn check_place(path: &Path, is_split: bool, option: &str) -> Result<()> {
         path.extension().and_then(OsStr::to_str),
         path.file_stem(),
     ) {
-        let word = shell_word(&path.with_file_name(stem).display().to_string());
         return usage(
             format!("{shown} names the first part: the parts of {shown} would be {shown}.001, ..."),
-            format!("{option}{word} --split writes {word}.001, ..."),
+            NewFile::Parts(path.with_file_name(stem)),
         );
     }
     let located = locate(path)?;
@@ -99,10 +96,7 @@ pub fn check_place(path: &Path, is_split: bool, option: &str) -> Result<()> {
         path: located.dir.path().to_path_buf(),
         offset: None,
         source: Arc::new(errno.into()),
-        hint: Some(format!(
-            "name a file in another folder with {}",
-            option.trim_end()
-        )),
+        hint: Some(remedy(NewFile::Elsewhere).into()),
     })
 }
 

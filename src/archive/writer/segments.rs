@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 
 /// Most parts: three digits, so that the shell sorts names in the order of parts.
 pub const MAX_PARTS: u64 = 999;
@@ -30,11 +30,11 @@ pub fn cut(size: u64, split: Option<u64>) -> Result<Vec<Range<u64>>> {
     };
     if count > MAX_PARTS {
         return Err(Error::Usage {
-            message: format!("--split {split}: such parts are too small for an archive of {size} bytes"),
-            hint: Some(format!(
-                "at most {MAX_PARTS} parts are written: --split {} or more",
-                size.div_ceil(MAX_PARTS).max(MIN_PART)
-            )),
+            message: format!("parts of {split} bytes are too small for an archive of {size} bytes"),
+            hint: Some(
+                Hint::from(format!("at most {MAX_PARTS} parts are written"))
+                    .and(Remedy::SplitAtLeast(size.div_ceil(MAX_PARTS).max(MIN_PART))),
+            ),
         });
     }
     Ok((0..count)
@@ -167,10 +167,12 @@ impl Segments {
 
 /// The error of a write, with a hint.
 pub fn write_error(path: &Path, offset: u64, source: io::Error) -> Error {
-    let hint = match source.kind() {
-        io::ErrorKind::StorageFull => Some("free some space, or save to another disk"),
-        io::ErrorKind::QuotaExceeded => Some("your quota is used up: save to another disk"),
-        io::ErrorKind::FileTooLarge => Some("write in parts with --split, or raise the limit (ulimit -f)"),
+    let hint: Option<Hint> = match source.kind() {
+        io::ErrorKind::StorageFull => Some("free some space, or save to another disk".into()),
+        io::ErrorKind::QuotaExceeded => Some("your quota is used up: save to another disk".into()),
+        io::ErrorKind::FileTooLarge => {
+            Some(Hint::from(Remedy::Split(None)).and("raise the limit (ulimit -f)"))
+        }
         _ => None,
     };
     Error::Io {
@@ -178,7 +180,7 @@ pub fn write_error(path: &Path, offset: u64, source: io::Error) -> Error {
         path: path.to_path_buf(),
         offset: Some(offset),
         source: source.into(),
-        hint: hint.map(Into::into),
+        hint,
     }
 }
 
@@ -186,7 +188,7 @@ pub fn write_error(path: &Path, offset: u64, source: io::Error) -> Error {
 mod tests {
     use super::*;
     use crate::archive::segments::part_path;
-    use crate::error::ErrorKind;
+    use crate::error::{Advice, ErrorKind};
 
     #[test]
     fn cuts_without_gaps() {
@@ -200,16 +202,11 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
         }
         let error = cut(10 << 30, Some(1 << 20)).unwrap_err();
-        let advised = error
-            .hint()
-            .unwrap()
-            .split("--split ")
-            .nth(1)
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap();
-        assert!(cut(10 << 30, Some(advised.parse().unwrap())).is_ok());
+        let hint = error.hint().unwrap();
+        let Some(Advice::Remedy(Remedy::SplitAtLeast(least))) = hint.advice().last() else {
+            panic!("{hint}")
+        };
+        assert!(cut(10 << 30, Some(*least)).is_ok());
     }
 
     proptest::proptest! {

@@ -19,7 +19,7 @@ use connection::Hangup;
 use stream::{End, Message};
 
 use super::endpoint::Endpoint;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 use crate::escape::Escaped;
 
 /// The oldest supported API version: Docker 20.10's.
@@ -182,7 +182,7 @@ impl Client {
     }
 
     /// An error of this engine.
-    pub fn error(&self, action: &str, problem: &str, hint: Option<String>) -> Error {
+    pub fn error(&self, action: &str, problem: &str, hint: Option<Hint>) -> Error {
         Error::Engine {
             engine: self.endpoint.to_string(),
             action: Escaped(action).to_string(),
@@ -192,7 +192,7 @@ impl Client {
     }
 
     fn refused(&self, action: &str, problem: &str) -> Error {
-        self.error(action, problem, remedy(problem).map(str::to_string))
+        self.error(action, problem, hint(problem))
     }
 
     fn address(&self, path: &str) -> String {
@@ -443,7 +443,7 @@ impl Client {
             ureq::Error::Io(cause) => cause.to_string(),
             other => other.to_string(),
         };
-        self.error(action, &problem, hint.map(str::to_string))
+        self.error(action, &problem, hint.map(Hint::from))
     }
 }
 
@@ -470,23 +470,26 @@ const DIED: &str = "see the engine's log (journalctl -u docker); names that exis
                     and running the same load again completes it";
 
 /// A hint about an engine's error message.
-fn remedy(problem: &str) -> Option<&'static str> {
+fn hint(problem: &str) -> Option<Hint> {
     let has = |text: &str| problem.contains(text);
-    if has("invalid diffID for layer") || has("wrong diff id") {
-        Some("a layer's content is not what the image's config says; sealift verify shows which")
+    let text = if has("invalid diffID for layer") || has("wrong diff id") {
+        let text = "a layer's content is not what the image's config says";
+        return Some(Hint::from(text).and(Remedy::VerifyArchive));
     } else if has("archive/tar: invalid tar header") || has("unexpected EOF") {
-        Some("the engine could not read a layer as a tar; sealift verify shows which is damaged")
+        let text = "the engine could not read a layer as a tar";
+        return Some(Hint::from(text).and(Remedy::VerifyArchive));
     } else if has("no space left on device") {
-        Some("free space where docker info shows Docker Root Dir, then run the same load again")
+        "free space where docker info shows Docker Root Dir, then run the same load again"
     } else if has("is too old. Minimum supported API version") {
-        Some("this engine needs a newer sealift")
+        "this engine needs a newer sealift"
     } else if has("read-only file system") {
-        Some("the folder that docker info shows as Docker Root Dir cannot be written")
+        "the folder that docker info shows as Docker Root Dir cannot be written"
     } else if has("Error unpacking image") {
-        Some("the engine took the content but could not unpack it; see its log (journalctl -u docker)")
+        "the engine took the content but could not unpack it; see its log (journalctl -u docker)"
     } else {
-        None
-    }
+        return None;
+    };
+    Some(text.into())
 }
 
 /// A body that ends early if the engine has closed the connection, and keeps its own errors apart.

@@ -11,7 +11,7 @@ use super::journal::JournalEntry;
 use crate::dir::Dir;
 use crate::docker::daemon::mounts::{Shown, remove_source};
 use crate::docker::daemon::process::Process;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 use crate::load::Obstacle;
 use crate::progress::Progress;
 
@@ -93,9 +93,9 @@ impl Folder {
             path: self.0.clone(),
             offset: None,
             source: source.into(),
-            hint: Some(format!(
-                "{FOLDER_VARIABLE} names another folder; the default is {DEFAULT_FOLDER}"
-            )),
+            hint: Some(
+                format!("{FOLDER_VARIABLE} names another folder; the default is {DEFAULT_FOLDER}").into(),
+            ),
         };
         // Its files are mounted over the engine's, so no other user may be able to change it or a folder above
         // it.
@@ -138,16 +138,17 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("read", &path)(error)),
         };
-        JournalEntry::parse(&bytes).map(Some).map_err(|problem| Error::Io {
-            action: "read",
-            path,
-            offset: None,
-            source: io::Error::other(problem).into(),
-            hint: Some(
-                "undo it with the sealift that wrote it (`sealift doctor --repair`); a restart of this host does so, too"
-                    .into(),
-            ),
-        })
+        JournalEntry::parse(&bytes)
+            .map(Some)
+            .map_err(|problem| Error::Io {
+                action: "read",
+                path,
+                offset: None,
+                source: io::Error::other(problem).into(),
+                hint: Some(
+                    Hint::from("use the sealift that wrote it, or restart this host").and(Remedy::Repair),
+                ),
+            })
     }
 
     /// Whether an earlier run is unfinished, or another run is in progress.
@@ -246,7 +247,7 @@ mod tests {
     use crate::docker::attach::mirror::undo::{Step, UndoRecord};
     use crate::docker::daemon::namespaces::Namespaces;
     use crate::docker::daemon::overmount::Overmount;
-    use crate::error::ErrorKind;
+    use crate::error::{Advice, ErrorKind};
     use crate::progress::Silent;
 
     fn journal(folder: &Path) -> JournalEntry {
@@ -292,7 +293,12 @@ mod tests {
             fs::write(&path, text).unwrap();
             let error = folder.repair(&lock).unwrap_err();
             assert!(error.to_string().contains(says), "{error}");
-            assert!(error.hint().unwrap().contains("doctor --repair"), "{error}");
+            let hint = error.hint().unwrap();
+            assert_eq!(
+                hint.advice().last(),
+                Some(&Advice::Remedy(Remedy::Repair)),
+                "{error}"
+            );
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
     }

@@ -31,7 +31,7 @@ use crate::docker::daemon::network::{Network, try_loopback};
 use crate::docker::daemon::overmount::Overmount;
 use crate::docker::daemon::process::Process;
 use crate::docker::daemon::reach;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::image::names;
 use crate::interrupt::pause;
 use crate::load::{AttachMethod, Obstacle};
@@ -270,7 +270,7 @@ impl Listeners {
                             "no loopback address has all of the ports {} free",
                             ports.join(", ")
                         ),
-                        "load the images of one registry at a time (--image)",
+                        Remedy::LoadByRegistry,
                     )
                 }));
             };

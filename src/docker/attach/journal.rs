@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::folder::Folder;
 use super::offline::service::Control;
 use super::{hosts, mirror, offline};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::load::Obstacle;
 
 /// A strategy's record of an attach.
@@ -22,6 +22,8 @@ pub trait UndoRecord: Send {
     const UNDO: Self::Step;
     /// The message if it cannot be undone now.
     const LEFT: &str;
+    /// What does it.
+    const REMEDY: Remedy;
 
     /// Adds a step that is about to be taken.
     fn add(&mut self, step: Self::Step);
@@ -168,6 +170,8 @@ impl<B: UndoRecord> State<B> {
 pub fn leftover(error: &Error) -> Obstacle {
     Obstacle::new(
         format!("an earlier attach was interrupted and cannot be undone: {error}"),
-        error.hint().unwrap_or("restart docker, then run this again"),
+        error
+            .hint()
+            .unwrap_or_else(|| "restart docker, then run this again".into()),
     )
 }

@@ -6,7 +6,7 @@
 //! All of them work the same way. [`Strategy::apply`] waits for the host's lock, undoes an interrupted run, and
 //! inspects the host. It changes the host only within [`Attach::journaled`]: each step is recorded in the
 //! journal before it is taken, and all steps are undone at the end or on a signal. After a kill, the next run
-//! or `sealift doctor --repair` undoes them: [`Folder::repair`].
+//! or a repair undoes them: [`Folder::repair`].
 //!
 //! - [`mirror`]: for a moment the engine has a mirror of docker.io that serves only the manifests
 //! - [`offline`]: the engine is stopped, and the digests are written into its store
@@ -253,7 +253,7 @@ impl Attach<'_> {
         drop(guard);
         if let Err(error) = ended {
             self.progress.note(B::LEFT);
-            return Err(Failed::Error(error));
+            return Err(Failed::Error(error.and_hint(B::REMEDY)));
         }
         Ok(taken)
     }

@@ -4,7 +4,7 @@ use super::{Attach, Outcome, Wanted};
 use crate::docker::api::images::find_image;
 use crate::docker::api::{Client, encode};
 use crate::docker::daemon::process::obstacle;
-use crate::error::Result;
+use crate::error::{Hint, Remedy, Result};
 use crate::load::Obstacle;
 use crate::oci::{Digest, Reference};
 use crate::serve::Documents;
@@ -59,10 +59,10 @@ fn pull(client: &Client, wanted: &Wanted<'_>) -> Outcome {
                 short(&image.id),
                 short(&wanted.image_id.to_string())
             ),
-            format!(
-                "`docker rmi {name}` takes the digest from that image, and removes the image if it has no other name; \
-                 --attach offline then attaches it to this one"
-            ),
+            Hint::from(format!(
+                "`docker rmi {name}` takes the digest from that image, and removes the image if it has no other name"
+            ))
+            .and(Remedy::AttachOffline),
         )),
         None => Err(Obstacle::new(format!("the engine does not show {name}"), "")),
     }
@@ -123,7 +123,10 @@ mod tests {
             let obstacle = pull(&client, &wanted).unwrap_err();
             assert!(obstacle.reason.contains(says), "{obstacle}");
             assert!(obstacle.reason.contains(&short(&other)), "{obstacle}");
-            assert!(obstacle.hint.as_ref().unwrap().starts_with(&hint), "{obstacle:?}");
+            assert!(
+                obstacle.hint.as_ref().unwrap().to_string().starts_with(&hint),
+                "{obstacle:?}"
+            );
         }
     }
 }

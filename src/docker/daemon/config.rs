@@ -370,7 +370,7 @@ mod tests {
             removed.reason.contains("none in the file, https://m.example/ in"),
             "{removed}"
         );
-        assert!(removed.hint.unwrap().contains("need an empty list"));
+        assert!(removed.hint.unwrap().to_string().contains("need an empty list"));
         for (file, line, flag) in [
             (
                 r#"{"registry-mirrors":["https://m.example"]}"#,

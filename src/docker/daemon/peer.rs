@@ -275,7 +275,7 @@ mod tests {
             obstacle.reason.contains("another user can write to"),
             "{obstacle}"
         );
-        assert!(obstacle.hint.unwrap().contains("DOCKER_HOST"));
+        assert!(obstacle.hint.unwrap().to_string().contains("DOCKER_HOST"));
     }
 
     #[test]

@@ -403,8 +403,8 @@ impl Process {
             }
             if Instant::now() > until {
                 let problem = format!("dockerd did not apply it within {} s", RELOAD_TIMEOUT.as_secs());
-                let hint = "its log says why (journalctl -u docker)".to_string();
-                return Err(client.error(action, &problem, Some(hint)));
+                let hint = "its log says why (journalctl -u docker)";
+                return Err(client.error(action, &problem, Some(hint.into())));
             }
             std::thread::sleep(POLL);
         }

@@ -23,7 +23,7 @@ use super::store::files::Files;
 use super::store::{ClassicStore, content_of};
 use crate::archive;
 use crate::docker::stopped::StoppedStore;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::load::Obstacle;
 use crate::progress::Progress;
 use crate::recover::LocalStore;
@@ -59,19 +59,8 @@ pub fn local_store(
 
 /// An additional hint, if nothing answers.
 fn downed(error: Error) -> Error {
-    const ELSE: &str = "--data-root DIR reads the classic store of a Docker that is not running";
     match error {
-        Error::Engine {
-            engine,
-            action,
-            problem,
-            hint,
-        } => Error::Engine {
-            engine,
-            action,
-            problem,
-            hint: Some(hint.map_or_else(|| ELSE.into(), |hint| format!("{hint}; {ELSE}"))),
-        },
+        Error::Engine { .. } => error.and_hint(Remedy::ReadStoppedStore),
         other => other,
     }
 }
@@ -100,7 +89,7 @@ fn stopped(
     let label = format!("the classic store in {}", files.data_root.display());
     if files.is_used() {
         progress.warn(&format!(
-            "{label}: a daemon works on it, and may change it meanwhile; without --data-root the daemon is asked"
+            "{label}: a daemon works on it, and may change it meanwhile; save from the daemon itself if you can"
         ));
     }
     let store = ClassicStore::open(files)?.with_max_layer_size(spool.max_layer_size);

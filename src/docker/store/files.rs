@@ -13,7 +13,7 @@ use super::repositories::Repositories;
 use crate::dir::{Dir, read_setting, read_whole};
 use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
 use crate::docker::daemon::process::{Identity, Process};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 use crate::load::Obstacle;
 use crate::oci::Digest;
 
@@ -34,7 +34,7 @@ pub struct Files {
     pub through: Option<Identity>,
 }
 
-fn usage(message: String, hint: &str) -> Error {
+fn usage(message: String, hint: impl Into<Hint>) -> Error {
     Error::Usage {
         message,
         hint: Some(hint.into()),
@@ -300,15 +300,11 @@ fn without_store(root: &Dir) -> Error {
     remapped.retain(|name| is_remapped(name) && root.dir(name).is_ok_and(|dir| dir.dir("image").is_ok()));
     remapped.sort_unstable();
     if let Some(first) = remapped.first() {
-        let hint = format!(
-            "this Docker remaps user ids, and its store is a folder below: --data-root {}",
-            root.join(first).display()
-        );
-        return usage(message, &hint);
+        let hint = Hint::from("this Docker remaps user ids, and its store is a folder below");
+        return usage(message, hint.and(Remedy::UseDataRoot(root.join(first))));
     }
     usage(
         message,
-        "--data-root names the folder that dockerd keeps its data in; a containerd store is another kind, and needs \
-         no attaching",
+        Hint::from(Remedy::NameDataRoot).and("a containerd store is another kind, and needs no attaching"),
     )
 }

@@ -300,7 +300,9 @@ impl Uncompressed for ClassicStore {
             None => Err(Error::NotFound {
                 what: format!("layer {diff_id}"),
                 place: format!("the store in {}", self.files.data_root.display()),
-                hint: self.layers_obstacle().map(|obstacle| obstacle.reason.clone()),
+                hint: self
+                    .layers_obstacle()
+                    .map(|obstacle| obstacle.reason.clone().into()),
             }),
         }
     }

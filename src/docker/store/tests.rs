@@ -212,7 +212,7 @@ fn what_a_driver_keeps_otherwise_comes_from_the_engine() {
     assert!(store.layers_obstacle().unwrap().reason.contains("btrfs"));
     assert_eq!(store.size(&diff_id).unwrap(), None);
     let error = store.open(&diff_id).err().unwrap();
-    assert!(error.hint().unwrap().contains("btrfs"), "{error}");
+    assert!(error.hint().unwrap().to_string().contains("btrfs"), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::encoders::{Deflate, Encoder, HEADER};
 use crate::blob::{Extent, Stored};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 use crate::oci::{Digest, Hasher};
 
 /// A worker's temporary file.
@@ -83,9 +83,8 @@ fn full(tmpdir: &Path, source: io::Error) -> Error {
         offset: None,
         source: source.into(),
         hint: Some(
-            "recompressed layers are written there, as much as their stored form; choose another folder with \
-             --tmpdir"
-                .into(),
+            Hint::from("recompressed layers are written there, as much as their stored form")
+                .and(Remedy::OtherTemporaryFolder),
         ),
     }
 }

@@ -10,7 +10,7 @@ use super::encoders::{ENCODERS, Writes};
 use super::layers::Reason;
 use super::*;
 use crate::blob::{Stored, Uncompressed};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Advice, Error, ErrorKind, Remedy, Result};
 use crate::goflate::Level;
 use crate::interrupt::Interrupt;
 use crate::oci::Digest;
@@ -565,7 +565,12 @@ fn a_folder_that_takes_nothing_is_an_error_with_a_hint() {
     };
     let error = run(&layers, &[exactly(&tar, b"x")], &options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
-    assert!(error.hint().unwrap().contains("--tmpdir"), "{error}");
+    let hint = error.hint().unwrap();
+    assert!(
+        hint.advice()
+            .contains(&Advice::Remedy(Remedy::OtherTemporaryFolder)),
+        "{error}"
+    );
 }
 
 #[test]

@@ -151,7 +151,10 @@ fn a_digest_that_only_the_user_names_is_not_claimed() {
             error.to_string().starts_with(&format!("{asked} not found in ")),
             "{error}"
         );
-        assert!(error.hint().unwrap().contains("nothing shows"), "{error:?}");
+        assert!(
+            error.hint().unwrap().to_string().contains("nothing shows"),
+            "{error:?}"
+        );
     }
 }
 

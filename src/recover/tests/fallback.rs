@@ -51,7 +51,11 @@ fn an_image_of_another_platform_is_left_to_the_next_source() {
         let found = found(&source, APP, setup.platforms.as_ref());
         let error = found.err().unwrap().error;
         assert!(
-            error.hint().unwrap().starts_with("it has linux/amd64"),
+            error
+                .hint()
+                .unwrap()
+                .to_string()
+                .starts_with("it has linux/amd64"),
             "{error:?}"
         );
     }

@@ -108,7 +108,10 @@ fn a_missing_layer_is_named_or_fetched() {
         error.to_string(),
         format!("layer {layer} of {APP} not found in the store")
     );
-    assert!(error.hint().unwrap().contains("registry"), "{error:?}");
+    assert!(
+        error.hint().unwrap().to_string().contains("registry"),
+        "{error:?}"
+    );
     // It is not needed for the other platform.
     let saved = Setup::offline().on(ARM64).saved(store(), &[APP]).unwrap();
     assert_eq!(saved.graph(0).0.images.len(), 1);

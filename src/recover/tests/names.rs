@@ -303,14 +303,18 @@ fn what_is_not_there_is_said_with_what_is() {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(error.to_string(), format!("{name} not found in the store"));
         assert!(
-            error.hint().unwrap().starts_with("it has quay.io/org/app"),
+            error
+                .hint()
+                .unwrap()
+                .to_string()
+                .starts_with("it has quay.io/org/app"),
             "{error:?}"
         );
     }
     assert_eq!(*listed.lock().unwrap(), 1);
     let source = Setup::offline().source(Store::default());
     let error = found(&source, "nginx", None).err().unwrap().error;
-    assert_eq!(error.hint(), Some("none of its images has a name"));
+    assert_eq!(error.hint(), Some("none of its images has a name".into()));
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn a_password_goes_to_the_token_server_and_not_to_the_registry() {
         "{text}"
     );
     assert!(!format!("{error:?}").contains("wrong-pw"));
-    assert!(error.hint().unwrap().contains("docker login"));
+    assert!(error.hint().unwrap().to_string().contains("docker login"));
     assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Registry, false));
 }
 
@@ -247,6 +247,7 @@ fn basic_auth_and_its_failures() {
     assert!(
         none.hint()
             .unwrap()
+            .to_string()
             .contains(&format!("podman login {}", server.host()))
     );
     // Credentials of another registry are not sent.

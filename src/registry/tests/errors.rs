@@ -63,11 +63,7 @@ fn no_such_tag_no_such_repository_no_registry() {
             ),
         };
         assert_eq!(error.to_string(), text, "{name}");
-        assert_eq!(
-            (error.kind(), error.hint()),
-            (kind, Some(hint.as_str())),
-            "{name}"
-        );
+        assert_eq!((error.kind(), error.hint()), (kind, Some(hint.into())), "{name}");
     }
 }
 
@@ -104,7 +100,7 @@ fn a_missing_blob() {
     let elsewhere = Server::start(|_| Reply::new(200, "x"));
     absent.urls = vec![format!("http://{}/layer", elsewhere.host())];
     let error = source.open(&server.repository(), &absent, 0).err().unwrap();
-    assert!(error.hint().unwrap().contains("foreign layer"));
+    assert!(error.hint().unwrap().to_string().contains("foreign layer"));
     assert_eq!(elsewhere.seen().len(), 0);
 }
 
@@ -117,7 +113,7 @@ fn nobody_there() {
     let reference: Reference = format!("{closed}/lib/app:1").parse().unwrap();
     let error = fail(quick(), &reference);
     assert!(error.to_string().contains("refused the connection"), "{error}");
-    assert!(error.hint().unwrap().contains("nothing listens"));
+    assert!(error.hint().unwrap().to_string().contains("nothing listens"));
 
     let reference: Reference = "no-such-host.invalid/lib/app:1".parse().unwrap();
     let started = std::time::Instant::now();
@@ -155,7 +151,10 @@ fn a_proxy_that_is_not_there_is_not_taken_for_the_registry() {
         let reference: Reference = "registry.example/lib/app:1".parse().unwrap();
         let error = fail(options, &reference);
         assert!(error.to_string().contains(said), "{error}");
-        assert!(error.hint().unwrap().contains("HTTPS_PROXY"), "{error:?}");
+        assert!(
+            error.hint().unwrap().to_string().contains("HTTPS_PROXY"),
+            "{error:?}"
+        );
         assert!(!format!("{error:?}").contains("secret"));
     }
 }

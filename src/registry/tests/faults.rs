@@ -220,7 +220,7 @@ fn schema_1_is_refused_by_name() {
         matches!(&error, Error::Refused(finding) if finding.problem == Problem::Schema1),
         "{error}"
     );
-    assert!(error.hint().unwrap().contains("schema 2"));
+    assert!(error.hint().unwrap().to_string().contains("schema 2"));
 }
 
 #[test]
@@ -511,7 +511,7 @@ fn throttling_without_end_is_an_error_after_all_tries() {
         )
     );
     assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Registry, false));
-    assert!(error.hint().unwrap().contains("log in"));
+    assert!(error.hint().unwrap().to_string().contains("log in"));
     assert_eq!(server.paths().len(), 3);
     assert_eq!(notes.all().lines().count(), 2);
 }

@@ -114,7 +114,7 @@ fn a_proxy_that_fails_is_named() {
     let reference: Reference = "other.invalid/lib/app:1".parse().unwrap();
     let error = source(through(&address)).resolve(&reference).unwrap_err();
     assert!(error.to_string().contains("the proxy failed: "), "{error}");
-    assert!(error.hint().unwrap().contains("HTTPS_PROXY"));
+    assert!(error.hint().unwrap().to_string().contains("HTTPS_PROXY"));
     let closed = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().to_string()

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Hint, Remedy};
 use crate::registry::testing::{Fixture, Reply, Server, quick, read, source};
 use crate::registry::{ClientCertificate, Options};
 use crate::source::Source;
@@ -88,11 +88,11 @@ fn trusting(name: &str) -> Options {
     }
 }
 
-fn result(options: Options, server: &Server) -> Result<(), (String, Option<String>)> {
+fn result(options: Options, server: &Server) -> Result<(), (String, Option<Hint>)> {
     source(options)
         .resolve(&server.reference("1"))
         .map(|_| ())
-        .map_err(|error| (error.to_string(), error.hint().map(ToOwned::to_owned)))
+        .map_err(|error| (error.to_string(), error.hint()))
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_private_ca_has_to_be_named() {
     let server = serve("server", false);
     let (text, hint) = result(trusting("self.crt"), &server).unwrap_err();
     assert!(text.contains("is not trusted: its issuer is unknown"), "{text}");
-    assert!(hint.unwrap().contains("--ca-file"));
+    assert_eq!(hint, Some(Remedy::TrustCa.into()));
     result(trusting("ca.crt"), &server).unwrap();
     // In Docker's layout: in a folder for this host.
     let certs = tempfile::tempdir().unwrap();
@@ -198,7 +198,7 @@ fn a_client_certificate_is_shown_to_registries_only() {
     let server = serve("server", true);
     let (text, hint) = result(trusting("ca.crt"), &server).unwrap_err();
     assert!(text.contains("asks for a client certificate"), "{text}");
-    assert!(hint.unwrap().contains("--cert"));
+    assert_eq!(hint, Some(Remedy::ClientCertificate.into()));
     let shown = Options {
         client_certificate: Some(ClientCertificate {
             certificate: file("client.crt"),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::file::is_asked_first;
 use super::infrastructure;
 use crate::docker::daemon::network::{Network, privileged_again};
+use crate::error::Remedy;
 use crate::load::Obstacle;
 
 const HTTP: u16 = 80;
@@ -52,7 +53,7 @@ impl RegistryHost {
             None if infrastructure::contains(&host) => {
                 return Err(Obstacle::new(
                     format!("{host} belongs to a registry's infrastructure and is never redirected"),
-                    "give the image its registry's own name with --rename",
+                    Remedy::RenameToRegistry,
                 ));
             }
             None => None,

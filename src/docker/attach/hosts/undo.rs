@@ -4,7 +4,7 @@ use crate::docker::attach::folder::Folder;
 use crate::docker::attach::journal::{self, JournalEntry};
 use crate::docker::daemon::namespaces::Namespaces;
 use crate::docker::daemon::overmount::Overmount;
-use crate::error::Result;
+use crate::error::{Remedy, Result};
 
 /// A step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -30,7 +30,8 @@ pub struct UndoRecord {
 impl journal::UndoRecord for UndoRecord {
     type Step = Step;
     const UNDO: Step = Step::Undo;
-    const LEFT: &str = "/etc/hosts could not be unmounted; `sealift doctor --repair` does it";
+    const LEFT: &str = "/etc/hosts could not be unmounted";
+    const REMEDY: Remedy = Remedy::Repair;
 
     fn add(&mut self, step: Step) {
         self.steps.push(step);

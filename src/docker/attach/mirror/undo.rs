@@ -12,7 +12,7 @@ use crate::docker::daemon::namespaces::Namespaces;
 use crate::docker::daemon::overmount::Overmount;
 use crate::docker::daemon::process::Process;
 use crate::docker::endpoint::Endpoint;
-use crate::error::Result;
+use crate::error::{Remedy, Result};
 
 /// A step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -49,7 +49,8 @@ pub struct UndoRecord {
 impl journal::UndoRecord for UndoRecord {
     type Step = Step;
     const UNDO: Step = Step::Undo;
-    const LEFT: &str = "the engine's configuration could not be restored; `sealift doctor --repair` does it";
+    const LEFT: &str = "the engine's configuration could not be restored";
+    const REMEDY: Remedy = Remedy::Repair;
 
     fn add(&mut self, step: Step) {
         self.steps.push(step);
@@ -79,7 +80,7 @@ impl UndoRecord {
             return Ok(());
         }
         let process = Process::find(&self.socket).map_err(|obstacle| {
-            let hint = "restart docker: it then forgets the mirror".to_string();
+            let hint = "restart docker: it then forgets the mirror".into();
             client.error("reload its configuration", &obstacle.reason, Some(hint))
         })?;
         // After a restart it may be in another mount namespace.

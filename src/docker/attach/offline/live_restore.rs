@@ -94,7 +94,7 @@ impl LiveRestore {
         {
             self.mount(&self.off, folder)?;
             let process = Process::find(socket).map_err(|obstacle| {
-                let hint = "restart docker: it then forgets live-restore".to_string();
+                let hint = "restart docker: it then forgets live-restore".into();
                 client.error("reload its configuration", &obstacle.reason, Some(hint))
             })?;
             reload(&client, &process, false)?;
@@ -122,7 +122,7 @@ fn reload(client: &Client, process: &Process, expected: bool) -> Result<()> {
     while Info::ask(client)?.live_restore() != Some(expected) {
         if Instant::now() > until {
             let problem = format!("dockerd did not apply it within {} s", LIMIT.as_secs());
-            let hint = "its log says why (journalctl -u docker)".to_string();
+            let hint = "its log says why (journalctl -u docker)".into();
             return Err(client.error(action, &problem, Some(hint)));
         }
         std::thread::sleep(POLL);

@@ -24,7 +24,7 @@ use crate::docker::daemon::reach;
 use crate::docker::store::files::Files;
 use crate::docker::store::manifests::LockedManifests;
 use crate::docker::store::repositories::Repositories;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 use crate::load::{AttachMethod, Obstacle};
 use crate::oci::{Digest, Reference, Repository};
 use impact::RestartImpact;
@@ -209,8 +209,8 @@ impl Preflight {
                 .take()
                 .map_err(Error::io("lock", &record.files.data_root))?;
             let unused = unused.ok_or_else(|| {
-                let hint = "stop what starts it, or name it in --stop-command";
-                client.error("stop it", "something has started it again", Some(hint.into()))
+                let hint = Hint::from("stop what starts it").and(Remedy::NameCommands);
+                client.error("stop it", "something has started it again", Some(hint))
             })?;
             let exchanged = record.files.exchange(&content, &unused);
             exchanged.map_err(Error::io("write", record.files.names()))

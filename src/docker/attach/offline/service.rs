@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::docker::attach::Restart;
+use crate::error::Remedy;
 use crate::escape::Escaped;
 use crate::load::Obstacle;
 
@@ -72,7 +73,7 @@ impl Control {
         let unknown = |reason: String| {
             Obstacle::new(
                 format!("it is not known how to stop and start this dockerd: {reason}"),
-                "name the commands that do it, with --stop-command and --start-command",
+                Remedy::NameCommands,
             )
         };
         let properties = ["MainPID", "KillMode", "TriggeredBy"];

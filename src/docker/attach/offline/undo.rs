@@ -14,7 +14,7 @@ use crate::docker::attach::journal::{self, JournalEntry};
 use crate::docker::daemon::process::Identity;
 use crate::docker::endpoint::Endpoint;
 use crate::docker::store::files::Files;
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Remedy, Result};
 use crate::oci::Digest;
 
 /// Longest time for a daemon to end: a little more than systemd's own limit.
@@ -71,7 +71,8 @@ pub struct UndoRecord {
 impl journal::UndoRecord for UndoRecord {
     type Step = Step;
     const UNDO: Step = Step::Undo;
-    const LEFT: &str = "the engine's state could not be restored; `sealift doctor --repair` tries again";
+    const LEFT: &str = "the engine's state could not be restored";
+    const REMEDY: Remedy = Remedy::StartAndRepair;
 
     fn add(&mut self, step: Step) {
         self.steps.push(step);
@@ -107,11 +108,7 @@ impl UndoRecord {
             engine: Endpoint::Unix(self.socket.clone()).to_string(),
             action: action.into(),
             problem: problem.into(),
-            hint: Some(
-                "its log says why (journalctl -u docker); start it by hand, then `sealift doctor --repair`; if the command \
-                 is wrong, `sealift doctor --repair --start-command COMMAND` takes another"
-                    .into(),
-            ),
+            hint: Some(Hint::from("its log says why (journalctl -u docker)").and(Remedy::StartAndRepair)),
         }
     }
 

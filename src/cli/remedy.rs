@@ -1,0 +1,171 @@
+//! Remedies in the words of the command line: which flag or command does it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use sealift::archive::STDIN;
+use sealift::error::{Hint, NewFile, Remedy};
+use sealift::escape::shell_word;
+use sealift::load::{DigestStatus, Obstacle};
+
+/// A hint with flags and commands.
+pub fn hint(hint: &Hint) -> String {
+    hint.worded(remedy)
+}
+
+/// The hint of an obstacle.
+pub fn of_obstacle(obstacle: &Obstacle) -> Option<String> {
+    obstacle.hint.as_ref().map(hint)
+}
+
+/// Words the hints of obstacles in place, for a document.
+pub fn word_all(obstacles: &mut [Obstacle]) {
+    for obstacle in obstacles {
+        obstacle.hint = of_obstacle(obstacle).map(Hint::from);
+    }
+}
+
+/// The same for the obstacles to showing a digest.
+pub fn word_status(status: &mut DigestStatus) {
+    if let DigestStatus::Unavailable { obstacles } = status {
+        word_all(obstacles);
+    }
+}
+
+fn remedy(remedy: &Remedy) -> String {
+    let text = match remedy {
+        Remedy::KeepGoing => "--keep-going loads the others",
+        Remedy::SelectOrRename => "choose one with --image, or another name with --rename",
+        Remedy::Rename(name) => return format!("--rename {name}=NAME:TAG names it"),
+        Remedy::RenameToRegistry => "give the image its registry's own name with --rename",
+        Remedy::OnePlatform => "name one with --platform, or run it once for each",
+        Remedy::ChoosePlatform => "choose with --platform",
+        Remedy::OtherPlatform { offered, wanted } => {
+            return format!(
+                "--platform {offered} loads that platform; or save again with --platform {wanted}"
+            );
+        }
+        Remedy::SaveAllPlatforms => {
+            "save it again with --platform all, and push it from that archive with `skopeo copy --all`"
+        }
+        Remedy::SaveToFile => "save to a file with -o FILE",
+        Remedy::SaveTo(file) => return new_file("-o ", file),
+        Remedy::LoadInto(file) => return new_file("--to archive:", file),
+        Remedy::Split(None) => "write in parts with --split",
+        Remedy::Split(Some(bytes)) => return format!("write in parts with --split {}", size(*bytes)),
+        Remedy::SplitAtLeast(bytes) => return format!("--split {} or more", size(*bytes)),
+        Remedy::OtherTemporaryFolder => "choose another folder with --tmpdir",
+        Remedy::RaiseLayerLimit => "raise it with --max-layer-size if the image is known to be that large",
+        Remedy::ConvertDockerSave(archive) => return conversion(archive.as_deref()),
+        Remedy::VerifyArchive => "`sealift verify` shows which",
+        Remedy::ListArchive => "`sealift list` shows those of an archive's images",
+        Remedy::FromRegistry => "pull it, or take the image from its registry with --from registry",
+        Remedy::SaveWhatCanBeRecovered => "--rebuild auto saves what can be recovered, and reports the rest",
+        Remedy::ReadStoppedStore => "--data-root DIR reads the classic store of a Docker that is not running",
+        Remedy::NameDataRoot => "--data-root names the folder that dockerd keeps its data in",
+        Remedy::UseDataRoot(path) => return format!("--data-root {}", word(path)),
+        Remedy::UseDaemon => "leave out --data-root, and it is asked instead",
+        Remedy::TrustRecorded => {
+            "--trust-recorded attaches it all the same; so does --expect with the digest that save printed"
+        }
+        Remedy::AttachOffline => "--attach offline attaches it to this image",
+        Remedy::AllowRestart => "--attach offline --allow-restart attaches it, and restarts the engine",
+        Remedy::NameCommands => {
+            "name the commands that stop and start it, with --stop-command and --start-command"
+        }
+        Remedy::LoadFewer => "load fewer images at a time (--image)",
+        Remedy::LoadByRegistry => "load the images of one registry at a time (--image)",
+        Remedy::Repair => "`sealift doctor --repair` undoes it",
+        Remedy::StartAndRepair => {
+            "start it by hand, then `sealift doctor --repair`; if the command is wrong, \
+             `sealift doctor --repair --start-command COMMAND` takes another"
+        }
+        Remedy::TrustCa => {
+            "give the CA that signed it with --ca-file, put it into /etc/docker/certs.d, or install the system's \
+             ca-certificates if they are missing"
+        }
+        Remedy::AllowInsecure(host) => {
+            return format!("if it is meant to be a plain registry, allow it with --insecure {host}");
+        }
+        Remedy::ClientCertificate => "give the client's certificate with --cert and --key",
+        Remedy::AvoidRateLimit => "wait, log in to get a higher limit, or use a --mirror",
+    };
+    text.into()
+}
+
+/// The option that writes an archive elsewhere.
+fn new_file(option: &str, file: &NewFile) -> String {
+    match file {
+        NewFile::Whole(path) => format!("{option}{}", word(path)),
+        NewFile::Parts(path) => format!("{option}{0} --split writes {0}.001, ...", word(path)),
+        NewFile::Elsewhere => format!("name a file in another folder with {}", option.trim_end()),
+    }
+}
+
+/// The command that converts an archive of `docker save`.
+fn conversion(archive: Option<&str>) -> String {
+    let archive = archive.filter(|archive| *archive != STDIN);
+    let from = archive.map_or_else(|| "FILE".into(), shell_word);
+    // It must not be overwritten.
+    let is_taken =
+        archive.is_some_and(|archive| Path::new(archive).file_name() == Some(OsStr::new("images.tar")));
+    let output = if is_taken { "sealed.tar" } else { "images.tar" };
+    format!("`sealift save --from {from} -o {output}` converts it into an archive that can be loaded")
+}
+
+/// A number of bytes as an option takes it.
+fn size(bytes: u64) -> String {
+    const MEGA: u64 = 1_000_000;
+    match bytes % MEGA {
+        0 => format!("{}M", bytes / MEGA),
+        _ => bytes.to_string(),
+    }
+}
+
+fn word(path: &Path) -> String {
+    shell_word(&path.display().to_string()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_exist() {
+        let mut root = crate::cli::Cli::command();
+        root.build();
+        let arguments = root.get_subcommands().flat_map(clap::Command::get_arguments);
+        let known: HashSet<String> = arguments
+            .filter_map(|one| one.get_long())
+            .map(String::from)
+            .collect();
+        let source = include_str!("remedy.rs").split("#[cfg(test)]").next().unwrap();
+        let mut count = 0;
+        for (at, _) in source.match_indices("--") {
+            let rest = &source[at + 2..];
+            let end = rest.find(|letter: char| !letter.is_ascii_lowercase() && letter != '-');
+            let flag = &rest[..end.unwrap_or(rest.len())];
+            assert!(known.contains(flag), "--{flag}");
+            count += 1;
+        }
+        assert!(count > 30, "only {count} were found");
+    }
+
+    #[test]
+    fn archives_are_named_as_a_shell_takes_them() {
+        let converted = |archive: &str| hint(&Remedy::ConvertDockerSave(Some(archive.into())).into());
+        assert!(converted("/a b/images.tar").contains("--from '/a b/images.tar' -o sealed.tar"));
+        assert!(converted(STDIN).contains("--from FILE -o images.tar"));
+        let parts = Remedy::SaveTo(NewFile::Parts("a b.tar".into()));
+        assert_eq!(
+            hint(&parts.into()),
+            "-o 'a b.tar' --split writes 'a b.tar'.001, ..."
+        );
+        let fat = Remedy::Split(Some(4_095_000_000));
+        assert_eq!(hint(&fat.into()), "write in parts with --split 4095M");
+    }
+}
