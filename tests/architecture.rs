@@ -1,5 +1,5 @@
-//! The shape of the program: imports point down the list of modules, and folders of one module do not import each
-//! other in a circle. docs/architecture.md draws it.
+//! The shape of the program: imports point down the list of modules, folders of one module do not import each other
+//! in a circle, and only the command line knows its flags and exit codes. docs/architecture.md draws it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -41,7 +41,7 @@ fn layer(top: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&top))
 }
 
-/// The program's own code of every file, by its module: what only tests are made of is skipped.
+/// The text of every file, by its module, without tests.
 fn sources(root: &Path) -> BTreeMap<Module, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
@@ -67,7 +67,7 @@ fn sources(root: &Path) -> BTreeMap<Module, String> {
     found.retain(|module, _| !declared.iter().any(|test| module.starts_with(test)));
     found
         .into_iter()
-        .map(|(module, text)| (module, own(&text)))
+        .map(|(module, text)| (module, without_tests(&text).into()))
         .collect()
 }
 
@@ -103,9 +103,12 @@ fn tested(module: &Module, text: &str) -> Vec<Module> {
     tests
 }
 
-/// A file's text without comments and without a module of tests at its end.
-fn own(text: &str) -> String {
-    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+/// A file's text without a module of tests at its end.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+}
+
+fn without_comments(text: &str) -> String {
     let lines = text
         .lines()
         .map(|line| line.split("//").next().unwrap_or_default());
@@ -178,7 +181,7 @@ fn resolve(from: &Module, path: &str, known: &BTreeMap<Module, String>) -> Optio
 fn imports(known: &BTreeMap<Module, String>) -> Vec<(Module, Module)> {
     let mut imports = Vec::new();
     for (module, text) in known {
-        for path in paths(text) {
+        for path in paths(&without_comments(text)) {
             let Some(used) = resolve(module, &path, known) else {
                 continue;
             };
@@ -252,6 +255,56 @@ fn circles(known: &BTreeMap<Module, String>) -> BTreeSet<String> {
         .collect()
 }
 
+/// Options of other programs, as the library names them.
+const OTHER_PROGRAMS: &[&str] = &[
+    "--config-file",
+    "--containerd=",
+    "--live-restore=false",
+    "--no-ask-password",
+    "--property=",
+    "--registry-mirror",
+    "containerd --config",
+    "docker --platform",
+    "docker images --no-trunc",
+    "dockerd --validate",
+    "kaniko by --compression-level",
+    "oras cp --from-oci-layout",
+    "podman save --format",
+    "skopeo copy --all",
+    "tar -V",
+];
+
+/// Lines outside the command line that name an option or a command of it, or speak of exit codes.
+fn named_options(known: &BTreeMap<Module, String>) -> BTreeSet<String> {
+    let mut wrong = BTreeSet::new();
+    for (module, text) in known {
+        if ["cli", "main"].contains(&module[0].as_str()) {
+            continue;
+        }
+        for line in text.lines() {
+            let mut rest = line.to_string();
+            for other in OTHER_PROGRAMS {
+                rest = rest.replace(other, "");
+            }
+            if is_of_the_command_line(&rest) {
+                wrong.insert(format!("{}: {}", module.join("::"), line.trim()));
+            }
+        }
+    }
+    wrong
+}
+
+fn is_of_the_command_line(line: &str) -> bool {
+    let line = line.to_lowercase();
+    let is_letter = |letter: char| letter.is_ascii_lowercase();
+    let has_option = line.match_indices("--").any(|(at, _)| line[at + 2..].starts_with(is_letter));
+    let words: Vec<&str> = line.split(|letter: char| !letter.is_alphanumeric() && letter != '-').collect();
+    let has_short = words.iter().any(|word| ["-o", "-q", "-v"].contains(word));
+    let commands = ["save", "load", "verify", "list", "doctor"];
+    let has_command = words.windows(2).any(|pair| pair[0] == "sealift" && commands.contains(&pair[1]));
+    has_option || has_short || has_command || line.contains("exit code") || line.contains("exit_code")
+}
+
 fn program() -> BTreeMap<Module, String> {
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
 }
@@ -282,6 +335,12 @@ fn every_module_has_a_place() {
 }
 
 #[test]
+fn the_library_names_no_option_and_no_exit_code() {
+    let wrong = named_options(&program());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn what_is_forbidden_is_found() {
     let with = |module: &str, text: &str| {
         let mut program = program();
@@ -303,4 +362,15 @@ fn what_is_forbidden_is_found() {
         "\nuse super::super::attach::journal::Session;\n",
     );
     assert!(!circles.is_empty());
+    for line in [
+        r#"    hint: Some("--keep-going loads the others".into()),"#,
+        "    /// As `--data-root` says.",
+        r#"    "save to a file with -o FILE""#,
+        r#"    "`sealift doctor --repair` undoes it""#,
+        "    pub fn exit_code(&self) -> u8 {",
+    ] {
+        let mut program = program();
+        program.get_mut(&vec!["save".to_string()]).unwrap().push_str(line);
+        assert_eq!(named_options(&program).len(), 1, "{line}");
+    }
 }
