@@ -297,11 +297,17 @@ fn named_options(known: &BTreeMap<Module, String>) -> BTreeSet<String> {
 fn is_of_the_command_line(line: &str) -> bool {
     let line = line.to_lowercase();
     let is_letter = |letter: char| letter.is_ascii_lowercase();
-    let has_option = line.match_indices("--").any(|(at, _)| line[at + 2..].starts_with(is_letter));
-    let words: Vec<&str> = line.split(|letter: char| !letter.is_alphanumeric() && letter != '-').collect();
+    let has_option = line
+        .match_indices("--")
+        .any(|(at, _)| line[at + 2..].starts_with(is_letter));
+    let words: Vec<&str> = line
+        .split(|letter: char| !letter.is_alphanumeric() && letter != '-')
+        .collect();
     let has_short = words.iter().any(|word| ["-o", "-q", "-v"].contains(word));
     let commands = ["save", "load", "verify", "list", "doctor"];
-    let has_command = words.windows(2).any(|pair| pair[0] == "sealift" && commands.contains(&pair[1]));
+    let has_command = words
+        .windows(2)
+        .any(|pair| pair[0] == "sealift" && commands.contains(&pair[1]));
     has_option || has_short || has_command || line.contains("exit code") || line.contains("exit_code")
 }
 
