@@ -466,7 +466,7 @@ fn unmake(made: Option<&Located>) {
     }
 }
 
-/// The name of a blob in the staged_layout folder.
+/// The name of a blob in the staging folder.
 fn staged(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm(), digest.hex())
 }

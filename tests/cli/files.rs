@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::support::{Built, Image, Registry, Sealift, run};
+use insta::assert_snapshot;
+
+use crate::support::{Built, Image, Registry, Sealift, Transcript, run};
 
 fn built(sealift: &Sealift, name: &str) -> (String, Built) {
     let layout = sealift.path(name);
@@ -36,14 +38,14 @@ fn a_subset_and_a_merge_are_the_same_bytes_as_a_save_of_those_images() {
         .map(|image| image["digest"].as_str().unwrap())
         .collect();
     assert_eq!(digests, [&first.digest, &second.digest]);
-    let missing = sealift
-        .run(&["save", "--from", "both.tar", "three:1", "-o", "x.tar"])
-        .code(7);
-    assert!(
-        missing.stderr.contains("three:1") && missing.stderr.contains("it holds one:1, two:1"),
-        "{}",
-        missing.stderr
-    );
+    let mut transcript = Transcript::of(&sealift);
+    transcript.run("save --from both.tar three:1 -o x.tar");
+    assert_snapshot!(transcript.text(), @"
+    $ sealift save --from both.tar three:1 -o x.tar
+    2> error: three:1 not found in both.tar
+    2> hint: it holds one:1, two:1
+    exit 7
+    ");
     assert!(!sealift.path("x.tar").exists());
 }
 
@@ -86,12 +88,14 @@ fn parts_and_pipes_carry_the_same_bytes() {
     assert!(child.wait().unwrap().success());
 
     fs::remove_file(sealift.path("part.tar.002")).unwrap();
-    let gap = sealift.run(&["verify", "part.tar"]);
-    assert!(
-        gap.code != Some(0) && gap.stderr.contains("002"),
-        "{}",
-        gap.stderr
-    );
+    let mut transcript = Transcript::of(&sealift);
+    transcript.run("verify part.tar");
+    assert_snapshot!(transcript.text(), @"
+    $ sealift verify part.tar
+    2> error: cannot open part.tar.002: this part is missing
+    2> hint: copy every part into one folder
+    exit 3
+    ");
 }
 
 #[test]

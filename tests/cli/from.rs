@@ -1,8 +1,9 @@
 //! Where `save` looks for images.
 
+use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::support::{Built, Image, Layer, Sealift, image, layer};
+use crate::support::{Built, Image, Layer, Sealift, Transcript, image, layer};
 
 /// A `docker save` archive of one image, `app:1`, without a digest, as Docker 20.10 writes it.
 fn saved(sealift: &Sealift) -> String {
@@ -31,109 +32,171 @@ fn saved(sealift: &Sealift) -> String {
 
 #[test]
 fn options_that_leave_nothing_to_ask_are_refused() {
-    let sealift = Sealift::new();
-    for (arguments, says) in [
-        (&["--from", "registry", "--offline"][..], "--offline asks none"),
-        (&["--offline"], "no source is available"),
-        (&["--from", "registry", "--data-root", "/"], "--from asks none"),
-        (
-            &["--from", &saved(&sealift), "--data-root", "/"],
-            "--from asks none",
-        ),
+    let sealift = Sealift::new().env("DOCKER_HOST", "unix:///nope.sock");
+    saved(&sealift);
+    let mut transcript = Transcript::of(&sealift);
+    for arguments in [
+        "--from registry --offline",
+        "--offline",
+        "--from registry --data-root /",
+        "--from saved.tar --data-root /",
     ] {
-        let line = [&["save", "app:1", "-o", "out.tar"], arguments].concat();
-        let run = sealift.run(&line).code(2);
-        assert!(run.stderr.contains(says), "{line:?}: {}", run.stderr);
-        assert!(run.stderr.contains("hint: "), "{line:?}: {}", run.stderr);
+        transcript.run(&format!("save app:1 -o out.tar {arguments}"));
         assert!(!sealift.path("out.tar").exists());
     }
+    assert_snapshot!(transcript.text(), @"
+    $ sealift save app:1 -o out.tar --from registry --offline
+    2> error: --from registry asks a registry, and --offline asks none
+    2> hint: leave out one of them
+    exit 2
+
+    $ sealift save app:1 -o out.tar --offline
+    2> error: no source is available: no Docker was found, and --offline asks no registry
+    2> hint: leave out --offline, or name an archive with --from
+    exit 2
+
+    $ sealift save app:1 -o out.tar --from registry --data-root /
+    2> error: --data-root names the store of a Docker, and --from asks none
+    2> hint: add --from docker, or leave out --data-root
+    exit 2
+
+    $ sealift save app:1 -o out.tar --from saved.tar --data-root /
+    2> error: --data-root names the store of a Docker, and --from asks none
+    2> hint: add --from docker, or leave out --data-root
+    exit 2
+    ");
 }
 
 #[test]
-fn a_registry_that_fails_is_told_with_the_docker_that_was_not_asked() {
+fn a_registry_error_says_why_docker_was_not_asked() {
     let sealift = Sealift::new().env("DOCKER_HOST", "unix:///nope.sock");
-    let said = "note: the local Docker was not asked: /nope.sock does not exist";
+    let mut transcript = Transcript::of(&sealift);
     // Nothing listens at port 1.
-    let save = ["save", "127.0.0.1:1/app:1", "-o", "out.tar"];
-    assert!(sealift.run(&save).code(4).stderr.contains(said));
-    let run = sealift
-        .run(&[&save[..], &["--from", "registry"]].concat())
-        .code(4);
-    assert!(!run.stderr.contains("Docker"), "{}", run.stderr);
+    transcript.run("save 127.0.0.1:1/app:1 -o out.tar");
+    transcript.run("save 127.0.0.1:1/app:1 -o out.tar --from registry");
+    assert_snapshot!(transcript.text(), @"
+    $ sealift save 127.0.0.1:1/app:1 -o out.tar
+    2> note: the local Docker was not asked: /nope.sock does not exist
+    2> error: 127.0.0.1:1: 127.0.0.1:1 refused the connection
+    2> hint: nothing listens at 127.0.0.1:1: check the host and port
+    exit 4
+
+    $ sealift save 127.0.0.1:1/app:1 -o out.tar --from registry
+    2> error: 127.0.0.1:1: 127.0.0.1:1 refused the connection
+    2> hint: nothing listens at 127.0.0.1:1: check the host and port
+    exit 4
+    ");
 }
 
 #[test]
-fn a_name_that_is_not_there_is_answered_with_those_like_it() {
+fn a_missing_name_is_answered_with_the_names_that_exist() {
     let sealift = Sealift::new();
-    let save = ["save", "--offline", "--from", &saved(&sealift), "-o", "out.tar"];
-    for (name, hint) in [
-        ("49eb034b73f3", "hint: no image has this id either; it has "),
-        ("nothing", "hint: it has "),
-    ] {
-        let told = sealift.run(&[&save[..], &[name]].concat()).code(7).stderr;
-        assert!(told.contains(hint), "{told}");
+    saved(&sealift);
+    let mut transcript = Transcript::of(&sealift);
+    for name in ["49eb034b73f3", "nothing", "sha256:49eb"] {
+        transcript.run(&format!("save --offline --from saved.tar -o out.tar {name}"));
     }
-    let told = sealift
-        .run(&[&save[..], &["sha256:49eb"]].concat())
-        .code(7)
-        .stderr;
-    assert!(
-        told.contains("error: an image id that begins with sha256:49eb not found in "),
-        "{told}"
-    );
+    assert_snapshot!(transcript.text(), @"
+    $ sealift save --offline --from saved.tar -o out.tar 49eb034b73f3
+    2> error: 49eb034b73f3:latest not found in saved.tar
+    2> hint: no image has this id either; it has app:1, quay.io/org/app:1
+    exit 7
+
+    $ sealift save --offline --from saved.tar -o out.tar nothing
+    2> error: nothing:latest not found in saved.tar
+    2> hint: it has app:1, quay.io/org/app:1
+    exit 7
+
+    $ sealift save --offline --from saved.tar -o out.tar sha256:49eb
+    2> error: an image id that begins with sha256:49eb not found in saved.tar
+    2> hint: `docker images` shows the ids of a Docker's images; `sealift list` shows those of an archive's images
+    exit 7
+    ");
 }
 
 #[test]
-fn a_docker_that_is_not_there_is_told_with_what_would_help() {
-    let sealift = Sealift::new();
-    let run = sealift
-        .run(&["save", "--from", "docker", "app:1", "-o", "out.tar"])
-        .code(5);
-    assert!(run.stderr.contains("--data-root DIR reads"), "{}", run.stderr);
-    let root = sealift.path("nothing");
-    std::fs::create_dir(&root).unwrap();
-    let root = root.display().to_string();
-    let run = sealift
-        .run(&["save", "--data-root", &root, "--all", "-o", "out.tar"])
-        .code(2);
-    assert!(run.stderr.contains("has no classic store"), "{}", run.stderr);
+fn a_missing_docker_is_reported_with_a_way_out() {
+    let sealift = Sealift::new().env("DOCKER_HOST", "unix:///nope.sock");
+    std::fs::create_dir(sealift.path("nothing")).unwrap();
+    let mut transcript = Transcript::of(&sealift);
+    transcript.run("save --from docker app:1 -o out.tar");
+    transcript.run("save --data-root nothing --all -o out.tar");
+    assert_snapshot!(transcript.text(), @"
+    $ sealift save --from docker app:1 -o out.tar
+    2> error: docker at unix:///nope.sock: connect: No such file or directory (os error 2)
+    2> hint: is Docker installed and running? DOCKER_HOST names another socket; --data-root DIR reads the classic store of a Docker that is not running
+    exit 5
+
+    $ sealift save --data-root nothing --all -o out.tar
+    2> error: nothing has no classic store of a Docker
+    2> hint: --data-root names the folder that dockerd keeps its data in; a containerd store is another kind, and needs no attaching
+    exit 2
+    ");
 }
 
 #[test]
 fn an_archive_of_docker_save_becomes_one_that_says_what_it_is() {
     let sealift = Sealift::new();
-    let save = ["save", "--offline", "--from", &saved(&sealift), "-o", "out.tar"];
-    let run = sealift.run(&save).code(0);
-    assert!(run.stdout.contains("<none>"), "{}", run.stdout);
-    assert!(
-        run.stdout
-            .contains("neither docker save nor a docker format of podman keeps one"),
-        "{}",
-        run.stdout
-    );
-    let listed = sealift.run(&["list", "--json", "out.tar"]).code(0);
-    assert!(
-        listed.stdout.contains(r#""evidence": "none""#),
-        "{}",
-        listed.stdout
-    );
-    sealift.run(&["verify", "out.tar"]).code(0);
+    saved(&sealift);
+    let mut transcript = Transcript::of(&sealift);
+    transcript.name("0".repeat(64), "000...");
+    transcript.run("save --offline --from saved.tar -o out.tar").ok();
+    transcript.run("list out.tar").ok();
+    transcript.run("verify out.tar").ok();
+    let listed = sealift.run(&["list", "--json", "out.tar"]).ok().json();
+    assert_eq!(listed["archives"][0]["images"][0]["evidence"], "none");
 
     let absent = format!("app@sha256:{}", "0".repeat(64));
-    for (rebuild, code) in [("auto", 7), ("require", 6)] {
-        let line = [&save[..], &[&absent, "--rebuild", rebuild]].concat();
+    for rebuild in ["auto", "require"] {
         let before = std::fs::read(sealift.path("out.tar")).unwrap();
-        let run = sealift.run(&line).code(code);
-        assert!(run.stderr.contains("nothing shows that it is"), "{}", run.stderr);
+        transcript.run(&format!(
+            "save --offline --from saved.tar -o out.tar {absent} --rebuild {rebuild}"
+        ));
         let after = std::fs::read(sealift.path("out.tar")).unwrap();
         assert_eq!(before, after, "the old file stays");
     }
+    assert_snapshot!(transcript.text(), @"
+    $ sealift save --offline --from saved.tar -o out.tar
+    NAME                DIGEST   EVIDENCE   PLATFORMS     SIZE     FROM
+    app:1               <none>   none       linux/amd64   3.2 kB   saved.tar
+    quay.io/org/app:1   <none>   none       linux/amd64   3.2 kB   saved.tar
+    app:1: no manifest: neither docker save nor a docker format of podman keeps one; asked for as NAME@sha256:..., it is proven if it can be
+    quay.io/org/app:1: no manifest: neither docker save nor a docker format of podman keeps one; asked for as NAME@sha256:..., it is proven if it can be
+    out.tar: 10.2 kB
+    archive <digest 1>
+
+    $ sealift list out.tar
+    NAME                DIGEST   EVIDENCE   CONTENT    PLATFORMS     SIZE
+    app:1               <none>   none       complete   linux/amd64   3.2 kB
+      linux/amd64 config   <digest 2>   IMAGE ID in a classic store
+      no manifest: neither docker save nor a docker format of podman keeps one; asked for as NAME@sha256:..., it is proven if it can be
+    quay.io/org/app:1   <none>   none       complete   linux/amd64   3.2 kB
+      linux/amd64 config   <digest 2>   IMAGE ID in a classic store
+      no manifest: neither docker save nor a docker format of podman keeps one; asked for as NAME@sha256:..., it is proven if it can be
+    archive <digest 1>
+
+    $ sealift verify out.tar
+    app:1: no digest is known
+    quay.io/org/app:1: no digest is known
+    out.tar: 3 blobs, 3.2 kB: all good
+    archive <digest 1>
+
+    $ sealift save --offline --from saved.tar -o out.tar app@sha256:000... --rebuild auto
+    2> error: app@sha256:000... not found in saved.tar
+    2> hint: it has an image of that name, and nothing shows that it is the one of this digest: asked for without the digest it is saved as one that has none (it is not known which blob layer 1 of 1 was in a registry, and what docker push would have made of them does not give the digest)
+    exit 7
+
+    $ sealift save --offline --from saved.tar -o out.tar app@sha256:000... --rebuild require
+    2> error: app@sha256:000...: it has an image of that name, and nothing shows that it is the one of this digest: asked for without the digest it is saved as one that has none (it is not known which blob layer 1 of 1 was in a registry, and what docker push would have made of them does not give the digest)
+    2> hint: --rebuild auto saves what can be recovered, and reports the rest
+    exit 6
+    ");
 }
 
 /// An archive of one image under a name.
 fn archive(sealift: &Sealift, name: &str, version: &str) -> (String, Built) {
     let layout = sealift.path(&format!("layout-{version}"));
-    let built = Image::sample("app", version).build(&layout, name);
+    let built = Image::small(&format!("app {version}")).build(&layout, name);
     let file = format!("{version}.tar");
     let layout = layout.display().to_string();
     sealift
@@ -157,15 +220,28 @@ fn archives_that_name_different_images_alike_are_not_merged() {
         "-o",
         "out.tar",
     ];
+    let mut transcript = Transcript::of(&sealift);
+    transcript.image("first", &first).image("second", &second);
     for what in [&[][..], &["--all"], &[name]] {
-        let run = sealift.run(&[&from[..], what].concat()).code(2);
-        let says = format!(
-            "two different images would be named {name}: {} in {one} and {} in {two}",
-            first.digest, second.digest
-        );
-        assert!(run.stderr.contains(&says), "{what:?}: {}", run.stderr);
+        transcript.run_args(&[&from[..], what].concat());
         assert!(!sealift.path("out.tar").exists());
     }
+    assert_snapshot!(transcript.text(), @"
+    $ sealift save --offline --from 1.tar --from 2.tar -o out.tar
+    2> error: two different images would be named quay.io/org/app:1: <first> in 1.tar and <second> in 2.tar
+    2> hint: name the images to save, and this one by its digest: quay.io/org/app:1@sha256:...
+    exit 2
+
+    $ sealift save --offline --from 1.tar --from 2.tar -o out.tar --all
+    2> error: two different images would be named quay.io/org/app:1: <first> in 1.tar and <second> in 2.tar
+    2> hint: name the images to save, and this one by its digest: quay.io/org/app:1@sha256:...
+    exit 2
+
+    $ sealift save --offline --from 1.tar --from 2.tar -o out.tar quay.io/org/app:1
+    2> error: two different images would be named quay.io/org/app:1: <first> in 1.tar and <second> in 2.tar
+    2> hint: name the images to save, and this one by its digest: quay.io/org/app:1@sha256:...
+    exit 2
+    ");
     // One is chosen by its digest.
     let chosen = format!("{name}@{}", second.digest);
     let said = sealift

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Image, Run, Sealift, run};
+use insta::assert_snapshot;
+
+use crate::support::{Image, Run, Sealift, Transcript, run};
 
 /// sealift with these bytes on its standard input.
 fn fed(sealift: &Sealift, args: &[&str], input: &[u8]) -> Run {
@@ -63,27 +65,34 @@ fn the_hint_for_a_docker_save_archive_can_be_pasted() {
         "{}/testdata/bad/docker-save-of-28.tar",
         env!("CARGO_MANIFEST_DIR")
     );
-    for (name, command) in [
-        (
-            "it's mine.tar",
-            r"sealift save --from 'it'\''s mine.tar' -o images.tar",
-        ),
-        ("images.tar", "sealift save --from images.tar -o sealed.tar"),
-    ] {
+    let mut transcript = Transcript::of(&sealift);
+    for name in ["it's mine.tar", "images.tar"] {
         fs::copy(&saved, sealift.path(name)).unwrap();
-        let run = sealift.run(&["list", "--json", name]).code(1);
-        let hint = format!("hint: `{command}` converts");
-        assert!(run.stderr.contains(&hint), "{}", run.stderr);
-        let told = run.json()["error"]["hint"].as_str().unwrap().to_owned();
-        assert!(told.starts_with(&format!("`{command}`")), "{told}");
+        let run = transcript.run_args(&["list", name]).code(1);
+        let command = run.stderr.split('`').nth(3).unwrap();
         run_shell(&sealift, command);
     }
     let input = fs::read(saved).unwrap();
-    let told = fed(&sealift, &["list", "-"], &input).code(1).stderr;
-    assert!(
-        told.contains("`sealift save --from FILE -o images.tar`"),
-        "{told}"
+    transcript.add(
+        "sealift list - < images.tar",
+        &fed(&sealift, &["list", "-"], &input),
     );
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift list "it's mine.tar"
+    2> error: it's mine.tar: this is an archive of `docker save`, or written like one: it has layers but no manifest that a registry served, and proves no digest
+    2> hint: `sealift save --from 'it'\''s mine.tar' -o images.tar` converts it into an archive that can be loaded
+    exit 1
+
+    $ sealift list images.tar
+    2> error: images.tar: this is an archive of `docker save`, or written like one: it has layers but no manifest that a registry served, and proves no digest
+    2> hint: `sealift save --from images.tar -o sealed.tar` converts it into an archive that can be loaded
+    exit 1
+
+    $ sealift list - < images.tar
+    2> error: standard input: this is an archive of `docker save`, or written like one: it has layers but no manifest that a registry served, and proves no digest
+    2> hint: `sealift save --from FILE -o images.tar` converts it into an archive that can be loaded
+    exit 1
+    "#);
 }
 
 #[track_caller]
@@ -101,25 +110,40 @@ fn what_begins_as_no_archive_is_not_taken_in() {
         .args(["-c", "head -c 100000000 /dev/zero | gzip"])
         .output()
         .unwrap();
-    for (input, said) in [
-        (&[0; 100_000][..], "nothing is in it"),
-        (&bomb.stdout, "nothing is in it"),
-        (&[b'x'; 100_000], "this is not a tar"),
-        (b"PK\x03\x04 and so on", "this is a zip file"),
+    let mut transcript = Transcript::of(&sealift);
+    for (line, input) in [
+        ("zeros", &[0; 100_000][..]),
+        ("zeros, compressed", &bomb.stdout),
+        ("text", &[b'x'; 100_000]),
+        ("a zip file", b"PK\x03\x04 and so on"),
     ] {
-        let run = fed(&sealift, &verify, input).code(1);
-        assert!(
-            run.stderr
-                .starts_with("error: standard input at byte 0: not a valid tar: ")
-                && run.stderr.contains(said),
-            "{}",
-            run.stderr
+        transcript.add(
+            &format!("sealift verify --tmpdir /nonexistent -   # {line}"),
+            &fed(&sealift, &verify, input),
         );
     }
-    let endless = sealift
-        .run(&["list", "--tmpdir", "/nonexistent", "/dev/zero"])
-        .code(1);
-    assert!(endless.stderr.contains("/dev/zero"), "{}", endless.stderr);
+    transcript.run("list --tmpdir /nonexistent /dev/zero");
+    assert_snapshot!(transcript.text(), @"
+    $ sealift verify --tmpdir /nonexistent -   # zeros
+    2> error: standard input at byte 0: not a valid tar: it ends where it begins: nothing is in it
+    exit 1
+
+    $ sealift verify --tmpdir /nonexistent -   # zeros, compressed
+    2> error: standard input at byte 0: not a valid tar: it ends where it begins: nothing is in it
+    exit 1
+
+    $ sealift verify --tmpdir /nonexistent -   # text
+    2> error: standard input at byte 0: not a valid tar: a header's checksum is wrong, or this is not a tar
+    exit 1
+
+    $ sealift verify --tmpdir /nonexistent -   # a zip file
+    2> error: standard input at byte 0: not a valid tar: this is a zip file
+    exit 1
+
+    $ sealift list --tmpdir /nonexistent /dev/zero
+    2> error: /dev/zero at byte 0: not a valid tar: it ends where it begins: nothing is in it
+    exit 1
+    ");
 }
 
 /// An archive of one image.

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::{Built, Image, Platform, Sealift, assert_documented, run};
+use crate::support::{Built, Image, Sealift, Transcript, assert_documented, run};
 
 /// An archive of one image, `app:1`, and what `save --json` said about it.
 fn saved(sealift: &Sealift) -> (Built, Value) {
@@ -17,26 +18,162 @@ fn saved(sealift: &Sealift) -> (Built, Value) {
 #[test]
 fn every_document_says_the_same_by_the_same_names() {
     let sealift = Sealift::new();
-    let (image, saved) = saved(&sealift);
-    let listed = sealift.run(&["list", "--json", "app.tar"]).ok().json();
-    let verified = sealift.run(&["verify", "--json", "app.tar"]).ok().json();
-    let platforms = json!([Platform::host().to_string(), Platform::foreign().to_string()]);
-    for (schema, archive) in [
-        (&saved["schema"], &saved),
-        (&listed["schema"], &listed["archives"][0]),
-        (&verified["schema"], &verified["archives"][0]),
+    let image = Image::small("app").build(&sealift.path("layout"), "1");
+    let mut transcript = Transcript::of(&sealift);
+    transcript.image("app", &image);
+    for arguments in [
+        "save --json --from layout app:1 -o app.tar",
+        "list --json app.tar",
+        "verify --json app.tar",
+        "load --json app.tar --to oci:out",
     ] {
-        assert_eq!(*schema, 1);
-        assert_eq!(archive["archive"], "app.tar");
-        assert_eq!(archive["digest"], saved["digest"]);
-        let first = &archive["images"][0];
-        assert_eq!(first["name"], "app:1", "{archive}");
-        assert_eq!(first["digest"], image.digest.as_str());
-        let mut shown: Vec<_> = first["platforms"].as_array().unwrap().clone();
-        shown.sort_by_key(ToString::to_string);
-        assert_eq!(json!(shown), platforms);
+        let document = transcript.run(arguments).ok().json();
+        let archive = document
+            .get("archives")
+            .map_or(&document, |archives| &archives[0]);
+        assert_eq!(archive["images"][0]["digest"], image.digest.as_str());
     }
-    assert_eq!(verified["archives"][0]["findings"], json!([]));
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift save --json --from layout app:1 -o app.tar
+    {
+      "archive": "app.tar",
+      "digest": "<digest 1>",
+      "files": [
+        "app.tar"
+      ],
+      "images": [
+        {
+          "artifact": null,
+          "digest": "<app>",
+          "evidence": "verified",
+          "from": "layout",
+          "name": "app:1",
+          "platforms": [
+            "linux/amd64",
+            "linux/arm64"
+          ],
+          "provenance": null,
+          "reused": 0,
+          "size": 3266
+        }
+      ],
+      "left_out": [],
+      "nameless": [],
+      "reused": 0,
+      "schema": 1,
+      "size": 13824
+    }
+
+    $ sealift list --json app.tar
+    {
+      "archives": [
+        {
+          "archive": "app.tar",
+          "digest": "<digest 1>",
+          "images": [
+            {
+              "artifact": null,
+              "complete": true,
+              "digest": "<app>",
+              "evidence": "manifest",
+              "index": "<app>",
+              "layers": 3,
+              "manifests": [
+                {
+                  "config": "<app linux/amd64 config>",
+                  "digest": "<app linux/amd64>",
+                  "image_id": {
+                    "classic": "<app linux/amd64 config>",
+                    "containerd": "<app>"
+                  },
+                  "platform": "linux/amd64"
+                },
+                {
+                  "config": "<app linux/arm64 config>",
+                  "digest": "<app linux/arm64>",
+                  "image_id": {
+                    "classic": "<app linux/arm64 config>",
+                    "containerd": "<app>"
+                  },
+                  "platform": "linux/arm64"
+                }
+              ],
+              "name": "app:1",
+              "platforms": [
+                "linux/amd64",
+                "linux/arm64"
+              ],
+              "provenance": null,
+              "size": 3266,
+              "stand_in": null,
+              "uncompressed": []
+            }
+          ]
+        }
+      ],
+      "schema": 1
+    }
+
+    $ sealift verify --json app.tar
+    {
+      "archives": [
+        {
+          "archive": "app.tar",
+          "blobs": 8,
+          "bytes": 3266,
+          "digest": "<digest 1>",
+          "findings": [],
+          "good": true,
+          "images": [
+            {
+              "absent": [],
+              "digest": "<app>",
+              "evidence": "verified",
+              "good": true,
+              "name": "app:1",
+              "platforms": [
+                "linux/amd64",
+                "linux/arm64"
+              ],
+              "stand_in": null,
+              "uncompressed": 0
+            }
+          ],
+          "quick": false,
+          "unread": []
+        }
+      ],
+      "schema": 1
+    }
+
+    $ sealift load --json app.tar --to oci:out
+    {
+      "schema": 1,
+      "target": "OCI layout out",
+      "images": [
+        {
+          "name": "app:1",
+          "tag": "app:1",
+          "change": "new",
+          "digest": "<app>",
+          "image_id": null,
+          "platform": null,
+          "platforms": [
+            "linux/amd64",
+            "linux/arm64"
+          ],
+          "foreign": false,
+          "evidence": "verified",
+          "shown": true,
+          "obstacles": [],
+          "sent": 3266
+        }
+      ],
+      "left_out": [],
+      "sent": 3266,
+      "digest": "<digest 2>"
+    }
+    "#);
 }
 
 #[test]
@@ -111,23 +248,156 @@ fn a_usage_error_is_a_document_too() {
 #[test]
 fn one_archive_that_cannot_be_read_hides_no_other() {
     let sealift = Sealift::new();
-    let (_, saved) = saved(&sealift);
+    let image = Image::small("app").build(&sealift.path("layout"), "1");
+    sealift
+        .run(&["save", "-q", "--from", "layout", "app:1", "-o", "app.tar"])
+        .ok();
+    let mut transcript = Transcript::of(&sealift);
+    transcript.image("app", &image);
     for command in ["verify", "list"] {
-        let run = sealift.run(&[command, "--json", "absent.tar", "app.tar"]).code(3);
-        let document = run.json();
-        let archives = &document["archives"];
-        assert_eq!(archives[0]["archive"], "absent.tar", "{document}");
-        assert_eq!(archives[0]["error"], document["error"]);
-        assert_eq!(document["error"]["exit"], 3);
-        assert_eq!(archives[1]["digest"], saved["digest"]);
-        assert!(run.stderr.contains("absent.tar"));
-        let text = sealift.run(&[command, "absent.tar", "app.tar"]).code(3);
-        assert!(
-            text.stdout.contains(saved["digest"].as_str().unwrap()),
-            "{}",
-            text.stdout
-        );
+        transcript.run(&format!("{command} absent.tar app.tar")).code(3);
+        let document = transcript
+            .run(&format!("{command} --json absent.tar app.tar"))
+            .code(3)
+            .json();
+        assert_eq!(document["archives"][0]["error"], document["error"]);
     }
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift verify absent.tar app.tar
+    app.tar: 8 blobs, 3.2 kB: all good
+    archive <digest 1>
+    2> error: cannot open absent.tar: No such file or directory (os error 2)
+    exit 3
+
+    $ sealift verify --json absent.tar app.tar
+    {
+      "archives": [
+        {
+          "archive": "absent.tar",
+          "error": {
+            "code": null,
+            "exit": 3,
+            "hint": null,
+            "message": "cannot open absent.tar: No such file or directory (os error 2)"
+          }
+        },
+        {
+          "archive": "app.tar",
+          "blobs": 8,
+          "bytes": 3266,
+          "digest": "<digest 1>",
+          "findings": [],
+          "good": true,
+          "images": [
+            {
+              "absent": [],
+              "digest": "<app>",
+              "evidence": "verified",
+              "good": true,
+              "name": "app:1",
+              "platforms": [
+                "linux/amd64",
+                "linux/arm64"
+              ],
+              "stand_in": null,
+              "uncompressed": 0
+            }
+          ],
+          "quick": false,
+          "unread": []
+        }
+      ],
+      "error": {
+        "code": null,
+        "exit": 3,
+        "hint": null,
+        "message": "cannot open absent.tar: No such file or directory (os error 2)"
+      },
+      "schema": 1
+    }
+    2> error: cannot open absent.tar: No such file or directory (os error 2)
+    exit 3
+
+    $ sealift list absent.tar app.tar
+    app.tar:
+    NAME    DIGEST       EVIDENCE   CONTENT    PLATFORMS                 SIZE
+    app:1   <app>        manifest   complete   linux/amd64,linux/arm64   3.2 kB
+      index                  <app>   IMAGE ID in a containerd store
+      linux/amd64 manifest   <app linux/amd64>
+      linux/amd64 config     <app linux/amd64 config>   IMAGE ID in a classic store
+      linux/arm64 manifest   <app linux/arm64>
+      linux/arm64 config     <app linux/arm64 config>   IMAGE ID in a classic store
+    archive <digest 1>
+    2> error: cannot open absent.tar: No such file or directory (os error 2)
+    exit 3
+
+    $ sealift list --json absent.tar app.tar
+    {
+      "archives": [
+        {
+          "archive": "absent.tar",
+          "error": {
+            "code": null,
+            "exit": 3,
+            "hint": null,
+            "message": "cannot open absent.tar: No such file or directory (os error 2)"
+          }
+        },
+        {
+          "archive": "app.tar",
+          "digest": "<digest 1>",
+          "images": [
+            {
+              "artifact": null,
+              "complete": true,
+              "digest": "<app>",
+              "evidence": "manifest",
+              "index": "<app>",
+              "layers": 3,
+              "manifests": [
+                {
+                  "config": "<app linux/amd64 config>",
+                  "digest": "<app linux/amd64>",
+                  "image_id": {
+                    "classic": "<app linux/amd64 config>",
+                    "containerd": "<app>"
+                  },
+                  "platform": "linux/amd64"
+                },
+                {
+                  "config": "<app linux/arm64 config>",
+                  "digest": "<app linux/arm64>",
+                  "image_id": {
+                    "classic": "<app linux/arm64 config>",
+                    "containerd": "<app>"
+                  },
+                  "platform": "linux/arm64"
+                }
+              ],
+              "name": "app:1",
+              "platforms": [
+                "linux/amd64",
+                "linux/arm64"
+              ],
+              "provenance": null,
+              "size": 3266,
+              "stand_in": null,
+              "uncompressed": []
+            }
+          ]
+        }
+      ],
+      "error": {
+        "code": null,
+        "exit": 3,
+        "hint": null,
+        "message": "cannot open absent.tar: No such file or directory (os error 2)"
+      },
+      "schema": 1
+    }
+    2> error: cannot open absent.tar: No such file or directory (os error 2)
+    exit 3
+    "#);
 }
 
 #[test]
@@ -179,13 +449,32 @@ fn a_finding_tells_archive_entry_digest_and_offset() {
 
 #[test]
 fn a_doctor_without_an_engine_says_so_in_its_document() {
-    let sealift = Sealift::new();
-    let sealift = sealift.env("DOCKER_HOST", "unix:///nonexistent/docker.sock");
-    let document = sealift.run(&["doctor", "--json"]).code(5).json();
-    assert_eq!(
-        (&document["schema"], &document["docker"]),
-        (&json!(1), &Value::Null)
-    );
-    assert_eq!(document["error"]["exit"], 5);
-    assert!(document["error"]["hint"].is_string(), "{document}");
+    let sealift = Sealift::new().env("DOCKER_HOST", "unix:///nonexistent/docker.sock");
+    let mut transcript = Transcript::of(&sealift);
+    transcript.run("doctor");
+    transcript.run("doctor --json");
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift doctor
+    docker at unix:///nonexistent/docker.sock: connect: No such file or directory (os error 2)
+      hint: is Docker installed and running? DOCKER_HOST names another socket
+    leftovers: none
+    exit 5
+
+    $ sealift doctor --json
+    {
+      "digests": null,
+      "docker": null,
+      "error": {
+        "code": null,
+        "exit": 5,
+        "hint": "is Docker installed and running? DOCKER_HOST names another socket",
+        "message": "docker at unix:///nonexistent/docker.sock: connect: No such file or directory (os error 2)"
+      },
+      "leftover": false,
+      "repaired": false,
+      "root": true,
+      "schema": 1
+    }
+    exit 5
+    "#);
 }

@@ -1,84 +1,138 @@
-//! Saves of which some images cannot be had, and images under new names.
+//! Saves of which some images are missing or damaged, and images under new names.
 
 use std::fs;
 
-use serde_json::json;
+use insta::assert_snapshot;
 
-use crate::support::{Built, Image, Sealift};
+use crate::support::{Built, Image, Sealift, Transcript};
 
 /// A layout with two images.
 fn layout(sealift: &Sealift) -> [Built; 2] {
     ["app:1", "web:1"].map(|name| {
-        let (repository, tag) = name.split_once(':').unwrap();
-        Image::sample(repository, tag).build(&sealift.path("layout"), name)
+        let (repository, _) = name.split_once(':').unwrap();
+        Image::small(repository).build(&sealift.path("layout"), name)
     })
 }
 
 const SAVE: [&str; 5] = ["save", "--from", "layout", "-o", "images.tar"];
 
 #[test]
-fn names_that_are_not_there_are_all_told_or_left_out() {
+fn missing_names_are_all_reported_or_skipped() {
     let sealift = Sealift::new();
-    layout(&sealift);
-    let line = [&SAVE[..], &["app:1", "none:1", "web:1", "none:2"]].concat();
-    let run = sealift.run(&line).code(7);
-    let errors: Vec<_> = run
-        .stderr
-        .lines()
-        .filter(|line| line.starts_with("error: "))
-        .collect();
-    assert_eq!(errors.len(), 2, "{}", run.stderr);
-    assert!(
-        errors[0].contains("none:1") && errors[1].contains("none:2"),
-        "{errors:?}"
-    );
-    assert!(
-        run.stderr
-            .ends_with("hint: --keep-going saves the other images\n"),
-        "{}",
-        run.stderr
-    );
+    let [app, web] = layout(&sealift);
+    let mut transcript = Transcript::of(&sealift);
+    transcript.image("app", &app).image("web", &web);
+    let save = "save --from layout -o images.tar app:1 none:1 web:1 none:2";
+    transcript.run(save).code(7);
     assert!(!sealift.path("images.tar").exists());
-
-    let going_on = [&line[..], &["--keep-going"]].concat();
-    let run = sealift.run(&going_on).code(7);
-    assert!(
-        run.stdout.contains("app:1 ") && run.stdout.contains("web:1 "),
-        "{}",
-        run.stdout
-    );
-    assert_eq!(run.stderr.matches(" was skipped: ").count(), 2, "{}", run.stderr);
-    let document = sealift.run(&[&going_on[..], &["--json"]].concat()).code(7).json();
-    let left_out = document["left_out"].as_array().unwrap();
-    assert_eq!(
-        (&left_out[0]["name"], &left_out[0]["exit"]),
-        (&json!("none:1"), &json!(7))
-    );
-    assert!(
-        left_out[0]["reason"].as_str().unwrap().contains("none:1"),
-        "{document}"
-    );
-    assert_eq!(document["images"].as_array().unwrap().len(), 2);
+    transcript.run(&format!("{save} --keep-going")).code(7);
     sealift.run(&["verify", "-q", "images.tar"]).ok();
+    transcript.run(&format!("{save} --keep-going --json")).code(7);
+    transcript
+        .run("save --from layout -o images.tar none:1 none:2 --keep-going")
+        .code(7);
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift save --from layout -o images.tar app:1 none:1 web:1 none:2
+    2> error: none:1 not found in layout
+    2> hint: it holds app:1, web:1
+    2> error: none:2 not found in layout
+    2> hint: it holds app:1, web:1
+    2> hint: --keep-going saves the other images
+    exit 7
 
-    let all_wrong = [&SAVE[..], &["none:1", "none:2", "--keep-going"]].concat();
-    let run = sealift.run(&all_wrong).code(7);
-    assert!(!run.stderr.contains("--keep-going"), "{}", run.stderr);
+    $ sealift save --from layout -o images.tar app:1 none:1 web:1 none:2 --keep-going
+    NAME    DIGEST       EVIDENCE   PLATFORMS                 SIZE     FROM
+    app:1   <app>        verified   linux/amd64,linux/arm64   3.2 kB   layout
+    web:1   <web>        verified   linux/amd64,linux/arm64   3.2 kB   layout
+    images.tar: 22.5 kB
+    archive <digest 1>
+    2> warning: none:1 was skipped: none:1 not found in layout
+    2> hint: it holds app:1, web:1
+    2> warning: none:2 was skipped: none:2 not found in layout
+    2> hint: it holds app:1, web:1
+    exit 7
+
+    $ sealift save --from layout -o images.tar app:1 none:1 web:1 none:2 --keep-going --json
+    {
+      "archive": "images.tar",
+      "digest": "<digest 1>",
+      "files": [
+        "images.tar"
+      ],
+      "images": [
+        {
+          "artifact": null,
+          "digest": "<app>",
+          "evidence": "verified",
+          "from": "layout",
+          "name": "app:1",
+          "platforms": [
+            "linux/amd64",
+            "linux/arm64"
+          ],
+          "provenance": null,
+          "reused": 0,
+          "size": 3266
+        },
+        {
+          "artifact": null,
+          "digest": "<web>",
+          "evidence": "verified",
+          "from": "layout",
+          "name": "web:1",
+          "platforms": [
+            "linux/amd64",
+            "linux/arm64"
+          ],
+          "provenance": null,
+          "reused": 0,
+          "size": 3266
+        }
+      ],
+      "left_out": [
+        {
+          "exit": 7,
+          "hint": "it holds app:1, web:1",
+          "name": "none:1",
+          "reason": "none:1 not found in layout"
+        },
+        {
+          "exit": 7,
+          "hint": "it holds app:1, web:1",
+          "name": "none:2",
+          "reason": "none:2 not found in layout"
+        }
+      ],
+      "nameless": [],
+      "reused": 0,
+      "schema": 1,
+      "size": 22528
+    }
+    exit 7
+
+    $ sealift save --from layout -o images.tar none:1 none:2 --keep-going
+    2> error: none:1 not found in layout
+    2> hint: it holds app:1, web:1
+    2> error: none:2 not found in layout
+    2> hint: it holds app:1, web:1
+    exit 7
+    "#);
 }
 
 #[test]
 fn all_of_a_layout_but_what_is_damaged() {
     let sealift = Sealift::new();
-    let [_, web] = layout(&sealift);
-    fs::remove_file(web.blob(&web.host().layers[2].digest)).unwrap();
-    // The finding names the blob; the image that needs it is named beside it.
-    let verified = sealift.run(&["verify", "layout"]).code(1).stdout;
-    assert!(verified.contains("\nweb:1: has errors\n"), "{verified}");
-    assert!(!verified.contains("app:1"), "{verified}");
-    for arguments in [&["--all"][..], &["app:1", "web:1", "--keep-going"]] {
+    let [app, web] = layout(&sealift);
+    fs::remove_file(web.blob(&web.manifests[0].layers[0].digest)).unwrap();
+    let mut transcript = Transcript::of(&sealift);
+    transcript.image("app", &app).image("web", &web);
+    // The finding names the blob; the image that needs it is named below it.
+    transcript.run("verify layout").code(1);
+    for images in ["--all", "app:1 web:1 --keep-going"] {
         let _ = fs::remove_file(sealift.path("images.tar"));
-        let run = sealift.run(&[&SAVE[..], arguments].concat()).code(1);
-        assert!(run.stderr.contains("web:1 was skipped: "), "{}", run.stderr);
+        transcript
+            .run(&format!("save --from layout -o images.tar {images}"))
+            .code(1);
         let listed = sealift.run(&["list", "--json", "images.tar"]).ok().json();
         let images = listed["archives"][0]["images"].as_array().unwrap().clone();
         assert_eq!(images.len(), 1);
@@ -86,13 +140,42 @@ fn all_of_a_layout_but_what_is_damaged() {
         sealift.run(&["verify", "-q", "images.tar"]).ok();
     }
     fs::remove_file(sealift.path("images.tar")).unwrap();
-    let run = sealift.run(&[&SAVE[..], &["app:1", "web:1"]].concat()).code(1);
-    assert!(
-        run.stderr.contains("--keep-going saves the other images"),
-        "{}",
-        run.stderr
-    );
+    transcript
+        .run("save --from layout -o images.tar app:1 web:1")
+        .code(1);
     assert!(!sealift.path("images.tar").exists());
+    assert_snapshot!(transcript.text(), @"
+    $ sealift verify layout
+    error: layout: <web linux/amd64 layer 1>: missing
+    web:1: has errors
+    layout: 13 blobs, 6.2 kB: 1 error
+    archive <digest 1>
+    exit 1
+
+    $ sealift save --from layout -o images.tar --all
+    NAME    DIGEST       EVIDENCE   PLATFORMS                 SIZE     FROM
+    app:1   <app>        verified   linux/amd64,linux/arm64   3.2 kB   layout
+    images.tar: 13.8 kB
+    archive <digest 2>
+    2> note: continuing without web:1: layout: <web linux/amd64 layer 1>: missing
+    2> warning: web:1 was skipped: layout: <web linux/amd64 layer 1>: missing
+    exit 1
+
+    $ sealift save --from layout -o images.tar app:1 web:1 --keep-going
+    NAME    DIGEST       EVIDENCE   PLATFORMS                 SIZE     FROM
+    app:1   <app>        verified   linux/amd64,linux/arm64   3.2 kB   layout
+    images.tar: 13.8 kB
+    archive <digest 2>
+    2> note: continuing without web:1: layout: <web linux/amd64 layer 1>: missing
+    2> warning: web:1 was skipped: layout: <web linux/amd64 layer 1>: missing
+    exit 1
+
+    $ sealift save --from layout -o images.tar app:1 web:1
+    2> note: what was fetched so far is kept in .images.tar.sealift-part: the same command resumes, or remove the folder
+    2> error: layout: <web linux/amd64 layer 1>: missing
+    2> hint: --keep-going saves the other images
+    exit 1
+    ");
 }
 
 #[test]
@@ -120,8 +203,14 @@ fn images_are_saved_under_new_names() {
         let renamed = renamed.filter(|image| image["renamed_from"].is_string());
         assert!(renamed.count() > 0, "{said}");
     }
-    let run = sealift
-        .run(&[&SAVE[..], &["--rename", "none=x"]].concat())
+    let mut transcript = Transcript::of(&sealift);
+    transcript
+        .run("save --from layout -o images.tar --rename none=x")
         .code(2);
-    assert!(run.stderr.contains("none=x renames nothing"), "{}", run.stderr);
+    assert_snapshot!(transcript.text(), @"
+    $ sealift save --from layout -o images.tar --rename none=x
+    2> error: none=x renames nothing: no image has this name
+    2> hint: there is app:1, web:1
+    exit 2
+    ");
 }

@@ -6,31 +6,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Built, Image, Layer, Platform, Run, Sealift, assert_documented, run};
-
-/// Two platforms, with layers of a few hundred bytes that depend on the name alone.
-fn image(name: &str) -> Image {
-    let platforms = ["linux/amd64", "linux/arm64"].map(Platform::new);
-    let layers = |platform: &Platform| {
-        vec![
-            Layer::new().file("name", name),
-            Layer::new().file("platform", platform.to_string()),
-        ]
-    };
-    let mut image = Image::single(Vec::new());
-    image.platforms = platforms
-        .into_iter()
-        .map(|platform| (platform.clone(), layers(&platform)))
-        .collect();
-    image.index = true;
-    image
-}
+use crate::support::{Built, Image, Layer, Run, Sealift, assert_documented, run};
 
 /// `one.tar` and `two.tar` with `one:1` and `two:1`.
 fn archives() -> (Sealift, [Built; 2]) {
     let sealift = Sealift::new();
     let built = ["one", "two"].map(|name| {
-        let built = image(name).build(&sealift.path(&format!("{name}.layout")), "1");
+        let built = Image::small(name).build(&sealift.path(&format!("{name}.layout")), "1");
         save(
             &sealift,
             &[&format!("{name}.layout")],

@@ -9,6 +9,7 @@
 //! compressed.rs archives that were compressed as a whole, bombs among them
 //! examples.rs   the examples of the help texts that need no engine
 //! from.rs       where save looks for images
+//! help.rs       help pages, the manual, completions
 //! hostile.rs    what comes from outside is printed as text
 //! inputs.rs     archives as streams; files that change while they are read
 //! keep_going.rs saves of which some images cannot be had, and new names
@@ -37,6 +38,7 @@ mod examples;
 mod faults;
 mod files;
 mod from;
+mod help;
 mod hostile;
 mod inputs;
 mod json;

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::support::{Platform, Sealift, image, run};
+use crate::support::{Sealift, Transcript, image, run};
 
 /// An archive of two images without a name and without layers, and their ids.
 fn saved(sealift: &Sealift) -> [String; 2] {
@@ -13,7 +14,7 @@ fn saved(sealift: &Sealift) -> [String; 2] {
     let mut manifest = Vec::new();
     let ids = ["one", "two"].map(|version| {
         let config = json!({
-            "architecture": Platform::host().architecture,
+            "architecture": "amd64",
             "os": "linux",
             "config": { "Env": [format!("VERSION={version}")] },
             "rootfs": { "type": "layers", "diff_ids": [] },
@@ -45,77 +46,74 @@ fn hex(id: &str) -> &str {
     id.strip_prefix("sha256:").unwrap()
 }
 
+/// A transcript that names the ids.
+fn transcript<'a>(sealift: &'a Sealift, ids: &[String; 2]) -> Transcript<'a> {
+    let mut transcript = Transcript::of(sealift);
+    for (id, name) in ids.iter().zip(["one", "two"]) {
+        transcript.name(id, format!("<id of {name}>"));
+        transcript.name(&hex(id)[..12], format!("<short id of {name}>"));
+    }
+    transcript
+}
+
 #[test]
 fn images_without_a_name_are_called_by_their_ids() {
     let sealift = Sealift::new();
     let ids = saved(&sealift);
-    let verified = sealift.run(&["verify", "images.tar"]).ok().stdout;
-    let again = ["save", "--offline", "--from", "images.tar", "-o", "again.tar"];
-    let again = sealift.run(&again).ok().stdout;
-    for said in [verified, again] {
-        let lines = said.lines().filter(|line| line.starts_with("sha256:"));
-        for line in lines {
-            assert!(ids.iter().any(|id| line.starts_with(id)), "{line}");
-        }
-        assert!(
-            ids.iter().all(|id| said.contains(&format!("{id}: no "))),
-            "{said}"
-        );
-    }
+    let short = &hex(&ids[0])[..12];
+    let mut transcript = transcript(&sealift, &ids);
+    transcript.run("verify images.tar").ok();
+    transcript
+        .run("save --offline --from images.tar -o again.tar")
+        .ok();
     let same = ["images.tar", "again.tar"].map(|archive| fs::read(sealift.path(archive)).unwrap());
     assert!(same[0] == same[1]);
-    let short = &hex(&ids[0])[..12];
+    let save = "save --offline --from images.tar -o x.tar";
     for id in [ids[0].as_str(), short] {
-        let rename = format!("{id}=imp/b");
-        let line = [
-            "save",
-            "--offline",
-            "--from",
-            "images.tar",
-            id,
-            "--rename",
-            &rename,
-            "-o",
-            "x.tar",
-        ];
-        let said = sealift.run(&line).code(2).stderr;
-        let told = format!(
-            "error: {} has no tag of its own, and imp/b names none\nhint: ",
-            ids[0]
-        );
-        assert!(said.starts_with(&told), "{said}");
+        transcript.run(&format!("{save} {id} --rename {id}=imp/b"));
     }
-    let named = format!("{short}=imp/b:1");
-    let line = [
-        "save",
-        "-q",
-        "--offline",
-        "--from",
-        "images.tar",
-        short,
-        "--rename",
-        &named,
-        "-o",
-        "x.tar",
-    ];
-    sealift.run(&line).ok();
-    let listed = sealift.run(&["list", "--json", "x.tar"]).ok().json();
-    assert_eq!(listed["archives"][0]["images"][0]["name"], "imp/b:1");
-    let line = [
-        "save",
-        "--offline",
-        "--from",
-        "images.tar",
-        "httpd:2",
-        "-o",
-        "x.tar",
-    ];
-    let said = sealift.run(&line).code(7).stderr;
-    assert!(
-        ids.iter()
-            .all(|id| said.contains(&format!("without a name ({id})"))),
-        "{said}"
-    );
+    transcript
+        .run(&format!("{save} {short} --rename {short}=imp/b:1"))
+        .ok();
+    transcript.run(&format!("{save} httpd:2"));
+    assert_snapshot!(transcript.text(), @"
+    $ sealift verify images.tar
+    <id of one>: no digest is known
+    <id of two>: no digest is known
+    images.tar: 4 blobs, 916 B: all good
+    archive <digest 1>
+
+    $ sealift save --offline --from images.tar -o again.tar
+    NAME          DIGEST   EVIDENCE   PLATFORMS     SIZE    FROM
+    <id of one>   <none>   none       linux/amd64   458 B   images.tar
+    <id of two>   <none>   none       linux/amd64   458 B   images.tar
+    <id of one>: no manifest: it was saved without a name
+    <id of two>: no manifest: it was saved without a name
+    again.tar: 8.7 kB
+    archive <digest 1>
+
+    $ sealift save --offline --from images.tar -o x.tar <id of one> --rename <id of one>=imp/b
+    2> error: <id of one> has no tag of its own, and imp/b names none
+    2> hint: <id of one>=imp/b:TAG
+    exit 2
+
+    $ sealift save --offline --from images.tar -o x.tar <short id of one> --rename <short id of one>=imp/b
+    2> error: <id of one> has no tag of its own, and imp/b names none
+    2> hint: <id of one>=imp/b:TAG
+    exit 2
+
+    $ sealift save --offline --from images.tar -o x.tar <short id of one> --rename <short id of one>=imp/b:1
+    NAME      DIGEST   EVIDENCE   PLATFORMS     SIZE    FROM
+    imp/b:1   <none>   none       linux/amd64   458 B   images.tar
+    imp/b:1: no manifest: it was saved without a name
+    x.tar: 6.6 kB
+    archive <digest 2>
+
+    $ sealift save --offline --from images.tar -o x.tar httpd:2
+    2> error: httpd:2 not found in images.tar
+    2> hint: it holds an image without a name (<id of one>), an image without a name (<id of two>)
+    exit 7
+    ");
 }
 
 #[test]
@@ -132,26 +130,31 @@ fn a_load_names_all_of_them_or_skips_them() {
         let config = sealift.path("saved").join(format!("{}.json", hex(id)));
         fs::copy(config, engine.join("imagedb/content/sha256").join(hex(id))).unwrap();
     }
-    let load = ["load", "images.tar", "--data-root", "docker"];
-    let said = sealift.run(&load).code(2).stderr;
-    let told = said.lines().next().unwrap();
-    assert!(
-        told.starts_with("error: images sha256:") && told.ends_with(" have no name in images.tar"),
-        "{said}"
-    );
-    assert!(ids.iter().all(|id| told.contains(id)), "{said}");
-    assert!(said.contains("--keep-going loads the others"), "{said}");
-    let named = format!("{}=imp/b:1", ids[0]);
-    let said = sealift
-        .run(&[&load[..], &["--rename", &named]].concat())
-        .code(2)
-        .stderr;
-    let told = format!("error: image {} has no name in images.tar\n", ids[1]);
-    assert!(said.starts_with(&told), "{said}");
-    let said = sealift.run(&[&load[..], &["--rename", &named, "--keep-going"]].concat());
-    let said = said.code(2);
-    let told = format!("warning: {} was skipped: it has no name", ids[1]);
-    assert!(said.stderr.contains(&told), "{said:?}");
+    let mut transcript = transcript(&sealift, &ids);
+    let load = "load images.tar --data-root docker";
+    transcript.run(load);
+    transcript.run(&format!("{load} --rename {}=imp/b:1", ids[0]));
+    transcript.run(&format!("{load} --rename {}=imp/b:1 --keep-going", ids[0]));
+    assert_snapshot!(transcript.text(), @"
+    $ sealift load images.tar --data-root docker
+    2> error: images <id of one>, <id of two> have no name in images.tar
+    2> hint: --rename <id of one>=NAME:TAG names it; --keep-going loads the others
+    exit 2
+
+    $ sealift load images.tar --data-root docker --rename <id of one>=imp/b:1
+    2> error: image <id of two> has no name in images.tar
+    2> hint: --rename <id of two>=NAME:TAG names it; --keep-going loads the others
+    exit 2
+
+    $ sealift load images.tar --data-root docker --rename <id of one>=imp/b:1 --keep-going
+    NAME    TAG   DIGEST   EVIDENCE   SHOWN   CHANGE
+    imp/b   1     <none>   none       -       new
+    1 image in the store in docker (overlay2, of a Docker that is not running), 0 B sent
+    2> note: no digest: imp/b:1: it was saved without a name
+    2> warning: <id of two> was skipped: it has no name
+    2> hint: --rename <id of two>=NAME:TAG names it
+    exit 2
+    ");
     let names = fs::read_to_string(engine.join("repositories.json")).unwrap();
     assert!(names.contains(&format!(r#""imp/b:1":"{}""#, ids[0])), "{names}");
 }

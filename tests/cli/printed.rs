@@ -1,73 +1,129 @@
-//! Text and JSON, exit codes, help.
+//! Text and JSON, exit codes, what a terminal gets.
 
-use crate::support::{Image, Run, Sealift, run};
+use insta::assert_snapshot;
+
+use crate::support::{Image, Run, Sealift, Transcript, run};
 
 #[test]
-fn usage_is_exit_2_and_says_what_is_wrong_at_which_character() {
+fn a_usage_error_says_what_is_wrong_and_exits_with_2() {
     let sealift = Sealift::new();
-    let run = sealift.run(&["save", "user/App:1", "-o", "x.tar"]).code(2);
-    assert!(
-        run.stderr
-            .contains("at character 6: repository names are in lower case"),
-        "{}",
-        run.stderr
-    );
-    let run = sealift.run(&["save", "-o", "x.tar"]).code(2);
-    assert!(
-        run.stderr.contains("no image was named") && run.stderr.contains("hint: "),
-        "{}",
-        run.stderr
-    );
-    sealift.run(&["save", "app"]).code(2);
-    sealift.run(&["frobnicate"]).code(2);
-    sealift.run::<&str>(&[]).code(2);
+    let mut transcript = Transcript::of(&sealift);
+    for arguments in [
+        "save user/App:1 -o x.tar",
+        "save -o x.tar",
+        "save app",
+        "frobnicate",
+        "save app --frobnicate",
+        "",
+    ] {
+        transcript.run(arguments);
+    }
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift save user/App:1 -o x.tar
+    2> error: invalid image name "user/App:1": at character 6: repository names are in lower case
+    exit 2
+
+    $ sealift save -o x.tar
+    2> error: no image was named
+    2> hint: for example: sealift save httpd:2.4 -o images.tar
+    exit 2
+
+    $ sealift save app
+    2> error: the following required arguments were not provided:
+    2>   --output <FILE>
+    2>
+    2> Usage: sealift save --output <FILE> <IMAGE>...
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift frobnicate
+    2> error: unrecognized subcommand 'frobnicate'
+    2>
+    2> Usage: sealift [OPTIONS] <COMMAND>
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift save app --frobnicate
+    2> error: unexpected argument '--frobnicate' found
+    2>
+    2>   tip: to pass '--frobnicate' as a value, use '-- --frobnicate'
+    2>
+    2> Usage: sealift save --output <FILE> <IMAGE>...
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift
+    2> Move container images between hosts that cannot reach each other, and keep every digest
+    2>
+    2> Usage: sealift [OPTIONS] <COMMAND>
+    2>
+    2> Commands:
+    2>   save         Save images and their digests into one archive
+    2>   load         Verify archives and load their images into an engine, a layout or an archive
+    2>   verify       Verify every byte of an archive and report every finding
+    2>   list         List the images in archives: names, digests, platforms, sizes, image ids
+    2>   doctor       Show what this host's Docker has, and what blocks attaching digests
+    2>   completions  Print shell completions
+    2>   man          Print the manual page
+    2>   help         Print this message or the help of the given subcommand(s)
+    2>
+    2> Options:
+    2>       --json     Print one JSON document on standard output
+    2>   -q, --quiet    Print only results and errors
+    2>   -v, --verbose  Print each step and each blob on standard error
+    2>   -h, --help     Print help (see more with '--help')
+    2>   -V, --version  Print version
+    exit 2
+    "#);
 }
 
 #[test]
-fn errors_are_documents_too() {
+fn an_error_is_a_document_too() {
     let sealift = Sealift::new();
-    let run = sealift.run(&["verify", "--json", "absent.tar"]).code(3);
-    let document = run.json();
-    assert_eq!(document["schema"], 1);
-    assert_eq!(document["error"]["exit"], 3);
-    assert!(
-        document["error"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("absent.tar"),
-        "{document}"
-    );
-}
+    let mut transcript = Transcript::of(&sealift);
+    transcript.run("verify --json absent.tar");
+    transcript.run("save --json user/App:1 -o x.tar");
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift verify --json absent.tar
+    {
+      "archives": [
+        {
+          "archive": "absent.tar",
+          "error": {
+            "code": null,
+            "exit": 3,
+            "hint": null,
+            "message": "cannot open absent.tar: No such file or directory (os error 2)"
+          }
+        }
+      ],
+      "error": {
+        "code": null,
+        "exit": 3,
+        "hint": null,
+        "message": "cannot open absent.tar: No such file or directory (os error 2)"
+      },
+      "schema": 1
+    }
+    2> error: cannot open absent.tar: No such file or directory (os error 2)
+    exit 3
 
-#[test]
-fn help_has_examples_and_says_the_exit_codes() {
-    let sealift = Sealift::new();
-    for command in ["save", "load", "verify", "list", "doctor", "completions", "man"] {
-        let run = sealift.run(&[command, "--help"]).ok();
-        assert!(run.stdout.contains("Examples:\n"), "{command}");
-        let page = sealift.run(&["man", command]).ok().stdout;
-        assert!(
-            page.starts_with(".ie ") && page.contains(".SH EXAMPLES\n"),
-            "{command}"
-        );
-        assert!(!page.contains("EXTRA"), "{page}");
-        let has_json = !matches!(command, "completions" | "man");
-        assert_eq!(page.contains("json"), has_json, "{command}");
-        assert_eq!(run.stdout.contains("--json"), has_json, "{command}");
+    $ sealift save --json user/App:1 -o x.tar
+    {
+      "error": {
+        "code": null,
+        "exit": 2,
+        "hint": null,
+        "message": "invalid image name \"user/App:1\": at character 6: repository names are in lower case"
+      },
+      "schema": 1
     }
-    assert!(sealift.run(&["help", "save"]).ok().stdout.contains("Examples:\n"));
-    let list = sealift.run(&["list", "--help"]).ok().stdout;
-    assert!(list.contains("--expect") && !list.contains("--jobs"), "{list}");
-    assert!(sealift.run(&["--help"]).ok().stdout.contains("Exit codes:"));
-    for shell in ["bash", "zsh", "fish"] {
-        assert!(
-            sealift
-                .run(&["completions", shell])
-                .ok()
-                .stdout
-                .contains("sealift")
-        );
-    }
+    2> error: invalid image name "user/App:1": at character 6: repository names are in lower case
+    exit 2
+    "#);
 }
 
 #[test]
@@ -95,12 +151,16 @@ fn hostile_names_do_not_reach_the_terminal() {
 fn an_archive_is_not_written_to_a_terminal() {
     let sealift = Sealift::new();
     Image::sample("app", "1").build(&sealift.path("layout"), "1");
-    let run = on_a_terminal(&sealift, "", &["save", "--from", "layout", "app:1", "-o", "-"]).code(2);
-    assert!(
-        run.stdout.contains("terminal") && run.stdout.contains("-o") && run.stdout.len() < 500,
-        "{:?}",
-        run.stdout
-    );
+    let run = on_a_terminal(
+        &sealift,
+        "NO_COLOR=1",
+        &["save", "--from", "layout", "app:1", "-o", "-"],
+    )
+    .code(2);
+    assert_snapshot!(run.stdout, @"
+    error: an archive is not for a terminal
+    hint: send standard output to a file or a pipe, or name a file with -o
+    ");
 }
 
 #[test]
@@ -122,18 +182,70 @@ fn verbose_tells_steps_and_blobs_and_nobody_has_to_listen() {
 }
 
 #[test]
-fn an_option_that_is_wrong_says_how_it_is_written() {
+fn a_wrong_option_says_how_it_is_written() {
     let sealift = Sealift::new();
-    for (args, said) in [
-        (&["load", "--rename", "httpd", "x.tar"][..], "FROM=TO"),
-        (&["load", "--rename", "httpd=web:1", "x.tar"], "FROM=TO"),
-        (&["save", "app", "-o", "x.tar", "--mirror", "x"], "REGISTRY=HOST"),
-        (&["save", "app", "-o", "x.tar", "--platform", "x"], "OS/ARCH"),
-        (&["save", "app", "-o", "x.tar", "--split", "x"], "4GiB"),
+    let mut transcript = Transcript::of(&sealift);
+    for arguments in [
+        "load --rename httpd x.tar",
+        "load --rename httpd=web:1 x.tar",
+        "save app -o x.tar --mirror x",
+        "save app -o x.tar --platform x",
+        "save app -o x.tar --split x",
+        "save app -o x.tar --tries 0",
+        "verify --expect sha256:12 x.tar",
+        "list --tmpdir",
     ] {
-        let run = sealift.run(args).code(2);
-        assert!(run.stderr.contains(said), "{}", run.stderr);
+        transcript.run(arguments);
     }
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift load --rename httpd x.tar
+    2> error: invalid value 'httpd' for '--rename <FROM=TO>': "httpd" is not a valid name; it is written FROM=TO: httpd:2.4=web:1, httpd=harbor.local/web, quay.io=harbor.local/quay
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift load --rename httpd=web:1 x.tar
+    2> error: invalid value 'httpd=web:1' for '--rename <FROM=TO>': "httpd" names a repository, "web:1" one image; it is written FROM=TO: httpd:2.4=web:1, httpd=harbor.local/web, quay.io=harbor.local/quay
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift save app -o x.tar --mirror x
+    2> error: invalid value 'x' for '--mirror <REGISTRY=MIRROR>': "x" is not a mirror: expected REGISTRY=HOST[/PREFIX]; an example is docker.io=harbor.local/dockerhub
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift save app -o x.tar --platform x
+    2> error: invalid value 'x' for '--platform <PLATFORM>': "x" is not a platform: expected ARCH, OS/ARCH or OS/ARCH/VARIANT, for example linux/arm64/v8
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift save app -o x.tar --split x
+    2> error: invalid value 'x' for '--split <SIZE>': "x" is not a size: expected for example 700MB, 4G or 4GiB
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift save app -o x.tar --tries 0
+    2> error: invalid value '0' for '--tries <N>': 0 is not in 1..=100
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift verify --expect sha256:12 x.tar
+    2> error: invalid value 'sha256:12' for '--expect <DIGEST>': a sha256 digest has 64 hex digits, found 2
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift list --tmpdir
+    2> error: a value is required for '--tmpdir <DIR>' but none was supplied
+    2>
+    2> For more information, try '--help'.
+    exit 2
+    "#);
 }
 
 #[test]
@@ -150,71 +262,114 @@ fn a_list_of_names_is_read_as_editors_write_it_and_a_bad_line_is_told() {
     .unwrap();
     sealift.run(&save).ok();
     std::fs::write(sealift.path("list.txt"), "app:1\n\nuser/App:2\n").unwrap();
-    let wrong = sealift.run(&save).code(2);
-    assert!(
-        wrong.stderr.contains("list.txt, line 3: ") && wrong.stderr.contains("at character 6"),
-        "{}",
-        wrong.stderr
-    );
-    let absent = sealift
-        .run(&["save", "--images", "absent.txt", "-o", "x.tar"])
-        .code(3);
-    assert!(absent.stderr.contains("absent.txt"), "{}", absent.stderr);
+    let mut transcript = Transcript::of(&sealift);
+    transcript.run("save --images list.txt -o x.tar");
+    transcript.run("save --images absent.txt -o x.tar");
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift save --images list.txt -o x.tar
+    2> error: list.txt, line 3: invalid image name "user/App:2": at character 6: repository names are in lower case
+    2> hint: a list has one image per line; `#` begins a comment
+    exit 2
+
+    $ sealift save --images absent.txt -o x.tar
+    2> error: cannot read absent.txt: No such file or directory (os error 2)
+    exit 3
+    "#);
 }
 
 #[test]
 fn every_wrong_name_is_told_in_one_run() {
     let sealift = Sealift::new();
     std::fs::write(sealift.path("list.txt"), "app:1\nB:2\n\nhttps://quay.io/c:3\n").unwrap();
-    let save = [
-        "save",
-        "user/App:1",
-        "ok:1",
-        "docker://httpd:2.4",
-        "--images",
-        "list.txt",
-        "-o",
-        "x.tar",
-    ];
-    let run = sealift.run(&save).code(2);
-    let lines: Vec<_> = run.stderr.lines().collect();
-    let expected = [
-        "error: invalid image name \"user/App:1\": ",
-        "error: invalid image name \"docker://httpd:2.4\": at character 1: an image name has no scheme",
-        "hint: write httpd:2.4",
-        "error: list.txt, line 2: invalid image name \"B:2\": ",
-        "hint: a list has one image per line",
-        "error: list.txt, line 4: ",
-        "hint: write quay.io/c:3",
-    ];
-    assert_eq!(lines.len(), expected.len(), "{}", run.stderr);
-    for (line, start) in lines.iter().zip(expected) {
-        assert!(line.starts_with(start), "{line}");
+    let mut transcript = Transcript::of(&sealift);
+    transcript.run("save user/App:1 ok:1 docker://httpd:2.4 --images list.txt -o x.tar");
+    transcript.run("save --json docker://httpd:2.4 --images list.txt -o x.tar");
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift save user/App:1 ok:1 docker://httpd:2.4 --images list.txt -o x.tar
+    2> error: invalid image name "user/App:1": at character 6: repository names are in lower case
+    2> error: invalid image name "docker://httpd:2.4": at character 1: an image name has no scheme
+    2> hint: write httpd:2.4
+    2> error: list.txt, line 2: invalid image name "B:2": at character 1: repository names are in lower case
+    2> hint: a list has one image per line; `#` begins a comment
+    2> error: list.txt, line 4: invalid image name "https://quay.io/c:3": at character 1: an image name has no scheme
+    2> hint: write quay.io/c:3
+    exit 2
+
+    $ sealift save --json docker://httpd:2.4 --images list.txt -o x.tar
+    {
+      "error": {
+        "code": null,
+        "exit": 2,
+        "hint": null,
+        "message": "3 errors: invalid image name \"docker://httpd:2.4\": at character 1: an image name has no scheme; list.txt, line 2: invalid image name \"B:2\": at character 1: repository names are in lower case; list.txt, line 4: invalid image name \"https://quay.io/c:3\": at character 1: an image name has no scheme"
+      },
+      "errors": [
+        {
+          "code": null,
+          "exit": 2,
+          "hint": "write httpd:2.4",
+          "message": "invalid image name \"docker://httpd:2.4\": at character 1: an image name has no scheme"
+        },
+        {
+          "code": null,
+          "exit": 2,
+          "hint": "a list has one image per line; `#` begins a comment",
+          "message": "list.txt, line 2: invalid image name \"B:2\": at character 1: repository names are in lower case"
+        },
+        {
+          "code": null,
+          "exit": 2,
+          "hint": "write quay.io/c:3",
+          "message": "list.txt, line 4: invalid image name \"https://quay.io/c:3\": at character 1: an image name has no scheme"
+        }
+      ],
+      "schema": 1
     }
-    let document = sealift.run(&[&save[..], &["--json"]].concat()).code(2).json();
-    assert_eq!(document["error"]["exit"], 2);
-    let errors = document["errors"].as_array().unwrap();
-    assert_eq!(errors.len(), 4, "{document}");
-    assert_eq!(errors[1]["hint"], "write httpd:2.4");
+    2> error: invalid image name "docker://httpd:2.4": at character 1: an image name has no scheme
+    2> hint: write httpd:2.4
+    2> error: list.txt, line 2: invalid image name "B:2": at character 1: repository names are in lower case
+    2> hint: a list has one image per line; `#` begins a comment
+    2> error: list.txt, line 4: invalid image name "https://quay.io/c:3": at character 1: an image name has no scheme
+    2> hint: write quay.io/c:3
+    exit 2
+    "#);
 }
 
 #[test]
 fn a_plain_tar_is_not_written_under_the_name_of_a_compressed_one() {
     let sealift = Sealift::new();
     Image::sample("app", "1").build(&sealift.path("layout"), "1");
-    for (name, hint) in [
-        ("x.tar.gz", "-o x.tar"),
-        ("x.tgz", "-o x.tar"),
-        ("x y.tar.ZST", "-o 'x y.tar'"),
-        ("x.tar.xz", "-o x.tar"),
-        ("x.zip", "-o x.tar"),
-    ] {
-        let run = sealift
-            .run(&["save", "--from", "layout", "app:1", "-o", name])
-            .code(2);
-        assert!(run.stderr.contains(&format!("hint: {hint}\n")), "{}", run.stderr);
+    let mut transcript = Transcript::of(&sealift);
+    for name in ["x.tar.gz", "x.tgz", "x y.tar.ZST", "x.tar.xz", "x.zip"] {
+        transcript.run_args(&["save", "--from", "layout", "app:1", "-o", name]);
         assert!(!sealift.path(name).exists());
     }
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift save --from layout app:1 -o x.tar.gz
+    2> error: x.tar.gz: an archive is a plain tar, not .gz: its layers are compressed already, and every blob is found at its place in it
+    2> hint: -o x.tar
+    exit 2
+
+    $ sealift save --from layout app:1 -o x.tgz
+    2> error: x.tgz: an archive is a plain tar, not .tgz: its layers are compressed already, and every blob is found at its place in it
+    2> hint: -o x.tar
+    exit 2
+
+    $ sealift save --from layout app:1 -o "x y.tar.ZST"
+    2> error: x y.tar.ZST: an archive is a plain tar, not .ZST: its layers are compressed already, and every blob is found at its place in it
+    2> hint: -o 'x y.tar'
+    exit 2
+
+    $ sealift save --from layout app:1 -o x.tar.xz
+    2> error: x.tar.xz: an archive is a plain tar, not .xz: its layers are compressed already, and every blob is found at its place in it
+    2> hint: -o x.tar
+    exit 2
+
+    $ sealift save --from layout app:1 -o x.zip
+    2> error: x.zip: an archive is a plain tar, not .zip: its layers are compressed already, and every blob is found at its place in it
+    2> hint: -o x.tar
+    exit 2
+    "#);
     for name in ["gz", "x.gz.tar", "x.oci"] {
         sealift
             .run(&["save", "--from", "layout", "app:1", "-o", name])
@@ -279,21 +434,32 @@ fn a_result_that_cannot_be_printed_is_an_error() {
     sealift
         .run(&["save", "-q", "--from", "layout", "app:1", "-o", "app.tar"])
         .ok();
-    for args in [
-        &["list", "app.tar"][..],
-        &["verify", "app.tar"],
-        &["verify", "--json", "app.tar"],
-        &["man"],
-    ] {
+    let mut transcript = Transcript::of(&sealift);
+    for arguments in ["list app.tar", "verify app.tar", "verify --json app.tar", "man"] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let mut child = sealift
-            .command(args)
-            .stdout(full)
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(3), "{args:?}");
-        assert!(stderr.contains("cannot write standard output"), "{stderr}");
+        let mut command = sealift.command(&arguments.split(' ').collect::<Vec<_>>());
+        let child = command.stdout(full).stderr(std::process::Stdio::piped()).spawn();
+        let output = child.unwrap().wait_with_output().unwrap();
+        transcript.add(
+            &format!("sealift {arguments} > /dev/full"),
+            &Run::new(String::new(), &output),
+        );
     }
+    assert_snapshot!(transcript.text(), @"
+    $ sealift list app.tar > /dev/full
+    2> error: cannot write standard output: No space left on device (os error 28)
+    exit 3
+
+    $ sealift verify app.tar > /dev/full
+    2> error: cannot write standard output: No space left on device (os error 28)
+    exit 3
+
+    $ sealift verify --json app.tar > /dev/full
+    2> error: cannot write standard output: No space left on device (os error 28)
+    exit 3
+
+    $ sealift man > /dev/full
+    2> error: cannot write standard output: No space left on device (os error 28)
+    exit 3
+    ");
 }

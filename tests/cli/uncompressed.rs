@@ -1,12 +1,15 @@
-//! What is told of layers that are there only uncompressed, and of substitute manifests.
+//! What commands print about layers that are there only uncompressed, and about substitute manifests.
 
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::{Built, Image, Sealift};
+use crate::support::{Built, Image, Layer, Platform, Sealift, Transcript};
 
 /// A layout with the same image under several names.
 fn layout(sealift: &Sealift, names: &[&str]) -> Vec<Built> {
-    let image = Image::sample("app", "1").without_index();
+    let layers = ["base", "app", "top"].map(|name| Layer::new().file(name, name));
+    let mut image = Image::single(layers.into());
+    image.platforms[0].0 = Platform::new("linux/amd64");
     let path = sealift.path("layout");
     let build = |name: &&str| image.build(&path, &format!("docker.io/library/{name}"));
     names.iter().map(build).collect()
@@ -18,50 +21,140 @@ fn images(sealift: &Sealift, command: &str) -> Vec<Value> {
 }
 
 #[test]
-fn what_is_only_uncompressed_is_there_and_told() {
+fn an_image_with_uncompressed_layers_is_complete_and_says_so() {
     let sealift = Sealift::new();
     let image = &layout(&sealift, &["app:1"])[0];
-    let layers = &image.host().layers;
+    let layers = &image.manifests[0].layers;
     image.uncompress(&[1, 2]);
-    let tar = |at: usize| std::fs::metadata(image.blob(&layers[at].diff_id)).unwrap().len();
     let listed = &images(&sealift, "list")[0];
-    assert_eq!(listed["digest"], image.digest.as_str());
-    assert_eq!(
-        (&listed["evidence"], &listed["complete"]),
-        (&json!("manifest"), &json!(true))
-    );
-    assert_eq!(
-        (&listed["stand_in"], &listed["provenance"]),
-        (&Value::Null, &Value::Null)
-    );
-    let mut uncompressed: Vec<Value> = [1, 2]
-        .map(|at| json!({ "digest": layers[at].digest, "diff_id": layers[at].diff_id, "size": tar(at) }))
-        .into();
-    uncompressed.sort_by_key(|layer| layer["digest"].to_string());
-    assert_eq!(listed["uncompressed"], json!(uncompressed));
-    assert_eq!(listed["layers"], 3);
-    let config = std::fs::metadata(image.blob(&image.host().config)).unwrap().len();
+    let tar = |at: usize| std::fs::metadata(image.blob(&layers[at].diff_id)).unwrap().len();
+    let config = std::fs::metadata(image.blob(&image.manifests[0].config))
+        .unwrap()
+        .len();
     assert_eq!(
         listed["size"],
         image.size + config + layers[0].size + tar(1) + tar(2)
     );
-    let text = sealift.run(&["list", "layout"]).ok().stdout;
-    assert!(text.contains("\n  2 of 3 layers uncompressed\n"), "{text}");
+    let mut transcript = Transcript::of(&sealift);
+    transcript.image("app", image);
+    for arguments in [
+        "list layout",
+        "list --json layout",
+        "verify layout",
+        "verify --json layout",
+        "verify --quick -q layout",
+    ] {
+        transcript.run(arguments).ok();
+    }
+    assert_snapshot!(transcript.text(), @r#"
+    $ sealift list layout
+    NAME    DIGEST       EVIDENCE   CONTENT    PLATFORMS     SIZE
+    app:1   <app>        manifest   complete   linux/amd64   5.6 kB
+      linux/amd64 manifest   <app>   IMAGE ID in a containerd store
+      linux/amd64 config     <app linux/amd64 config>   IMAGE ID in a classic store
+      2 of 3 layers uncompressed
+    archive <digest 1>
 
-    let verified = &images(&sealift, "verify")[0];
-    assert_eq!(
-        (&verified["evidence"], &verified["uncompressed"]),
-        (&json!("verified"), &json!(2))
-    );
-    let text = sealift.run(&["verify", "layout"]).ok().stdout;
-    assert!(
-        text.contains("app:1: 2 layers are here only uncompressed\n") && text.contains("all good"),
-        "{text}"
-    );
-    let quick = sealift.run(&["verify", "--quick", "-q", "layout"]).ok().stdout;
-    assert_eq!(quick.lines().count(), 1, "{quick}");
+    $ sealift list --json layout
+    {
+      "archives": [
+        {
+          "archive": "layout",
+          "digest": "<digest 1>",
+          "images": [
+            {
+              "artifact": null,
+              "complete": true,
+              "digest": "<app>",
+              "evidence": "manifest",
+              "index": null,
+              "layers": 3,
+              "manifests": [
+                {
+                  "config": "<app linux/amd64 config>",
+                  "digest": "<app>",
+                  "image_id": {
+                    "classic": "<app linux/amd64 config>",
+                    "containerd": "<app>"
+                  },
+                  "platform": "linux/amd64"
+                }
+              ],
+              "name": "app:1",
+              "platforms": [
+                "linux/amd64"
+              ],
+              "provenance": null,
+              "size": 5676,
+              "stand_in": null,
+              "uncompressed": [
+                {
+                  "diff_id": "<app linux/amd64 diff id 2>",
+                  "digest": "<app linux/amd64 layer 2>",
+                  "size": 2048
+                },
+                {
+                  "diff_id": "<app linux/amd64 diff id 3>",
+                  "digest": "<app linux/amd64 layer 3>",
+                  "size": 2048
+                }
+              ]
+            }
+          ]
+        }
+      ],
+      "schema": 1
+    }
 
-    // Where it came from is outside text, and counts for nothing.
+    $ sealift verify layout
+    app:1: 2 layers are here only uncompressed
+    layout: 5 blobs, 5.6 kB: all good
+    archive <digest 1>
+
+    $ sealift verify --json layout
+    {
+      "archives": [
+        {
+          "archive": "layout",
+          "blobs": 5,
+          "bytes": 5676,
+          "digest": "<digest 1>",
+          "findings": [],
+          "good": true,
+          "images": [
+            {
+              "absent": [],
+              "digest": "<app>",
+              "evidence": "verified",
+              "good": true,
+              "name": "app:1",
+              "platforms": [
+                "linux/amd64"
+              ],
+              "stand_in": null,
+              "uncompressed": 2
+            }
+          ],
+          "quick": false,
+          "unread": []
+        }
+      ],
+      "schema": 1
+    }
+
+    $ sealift verify --quick -q layout
+    archive <digest 1>
+    "#);
+}
+
+#[test]
+fn the_provenance_of_an_archive_is_text_from_outside() {
+    let sealift = Sealift::new();
+    let image = &layout(&sealift, &["app:1"])[0];
+    let layers = &image.manifests[0].layers;
+    image.uncompress(&[1, 2]);
+    let mut transcript = Transcript::of(&sealift);
+    transcript.image("app", image);
     let hostile = json!({
         "manifest": { "from": "rebuilt", "by": "docker push" },
         "layers": {
@@ -71,25 +164,59 @@ fn what_is_only_uncompressed_is_there_and_told() {
         },
     });
     image.annotate("dev.sealift.provenance", &hostile.to_string());
-    let text = sealift.run(&["list", "layout"]).ok().stdout;
-    let told = "\n  manifest rebuilt (docker push), 1 of 3 layers rebuilt (Go gzip -1), 2 of 3 layers uncompressed (";
-    assert!(text.contains(told) && !text.contains('\u{1b}'), "{text:?}");
+    transcript.run("list layout").ok();
     assert_eq!(images(&sealift, "list")[0]["provenance"], hostile);
+    // Layers that the provenance does not mention.
     let mut unlike = hostile;
     unlike["layers"] = json!({});
     image.annotate("dev.sealift.provenance", &unlike.to_string());
-    let text = sealift.run(&["list", "layout"]).ok().stdout;
-    assert!(
-        text.contains("\n  2 of 3 layers uncompressed; manifest rebuilt (docker push)\n"),
-        "{text}"
-    );
+    transcript.run("list layout").ok();
+    assert_snapshot!(transcript.text(), @r"
+    $ sealift list layout
+    NAME    DIGEST       EVIDENCE   CONTENT    PLATFORMS     SIZE
+    app:1   <app>        manifest   complete   linux/amd64   5.6 kB
+      linux/amd64 manifest   <app>   IMAGE ID in a containerd store
+      linux/amd64 config     <app linux/amd64 config>   IMAGE ID in a classic store
+      manifest rebuilt (docker push), 1 of 3 layers rebuilt (Go gzip -1), 2 of 3 layers uncompressed (\u{1b}[2Jnone)
+    archive <digest 1>
 
+    $ sealift list layout
+    NAME    DIGEST       EVIDENCE   CONTENT    PLATFORMS     SIZE
+    app:1   <app>        manifest   complete   linux/amd64   5.6 kB
+      linux/amd64 manifest   <app>   IMAGE ID in a containerd store
+      linux/amd64 config     <app linux/amd64 config>   IMAGE ID in a classic store
+      2 of 3 layers uncompressed; manifest rebuilt (docker push)
+    archive <digest 2>
+    ");
+}
+
+#[test]
+fn a_layer_that_is_in_neither_form_is_missing() {
+    let sealift = Sealift::new();
+    let image = &layout(&sealift, &["app:1"])[0];
+    let layers = &image.manifests[0].layers;
+    image.uncompress(&[1, 2]);
     std::fs::remove_file(image.blob(&layers[1].diff_id)).unwrap();
-    let text = sealift.run(&["verify", "layout"]).code(1).stdout;
-    assert!(
-        text.contains(&layers[1].digest) && text.contains(&layers[1].diff_id),
-        "{text}"
-    );
+    let mut transcript = Transcript::of(&sealift);
+    transcript.image("app", image);
+    transcript.run("verify layout").code(1);
+    transcript.run("list layout");
+    assert_snapshot!(transcript.text(), @"
+    $ sealift verify layout
+    error: layout: <app linux/amd64 layer 2>: missing, and so is <app linux/amd64 diff id 2>, its declared uncompressed form
+    app:1: 1 layer is here only uncompressed
+    layout: 4 blobs, 3.6 kB: 1 error
+    archive <digest 1>
+    exit 1
+
+    $ sealift list layout
+    NAME    DIGEST       EVIDENCE   CONTENT      PLATFORMS     SIZE
+    app:1   <app>        manifest   incomplete   linux/amd64   3.7 kB
+      linux/amd64 manifest   <app>   IMAGE ID in a containerd store
+      linux/amd64 config     <app linux/amd64 config>   IMAGE ID in a classic store
+      1 of 3 layers uncompressed
+    archive <digest 1>
+    ");
     assert_eq!(images(&sealift, "list")[0]["complete"], false);
     let document = sealift.run(&["verify", "--json", "layout"]).code(1).json();
     assert_eq!(document["archives"][0]["images"][0]["evidence"], Value::Null);
@@ -116,20 +243,28 @@ fn a_substitute_is_never_called_by_its_own_digest() {
             json!(["unknown:1", null, "none", own]),
             "{command}"
         );
-        let text = sealift.run(&[command, "layout"]).ok().stdout;
-        assert!(text.contains(&recorded) && !text.contains(own), "{text}");
     }
-    let text = sealift.run(&["list", "layout"]).ok().stdout;
-    let row = |name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(row("known:1")[1..4], [recorded.as_str(), "recorded", "complete"]);
-    assert_eq!(row("unknown:1")[1..4], ["<none>", "none", "complete"]);
-    let text = sealift.run(&["verify", "layout"]).ok().stdout;
-    assert!(
-        text.contains(&format!("known:1: {recorded} is recorded, not proven"))
-            && text.contains("unknown:1: no digest"),
-        "{text}"
-    );
+    let mut transcript = Transcript::of(&sealift);
+    transcript
+        .name(&recorded, "<recorded digest>")
+        .image("substitute", &built[0]);
+    transcript.run("list layout").ok();
+    transcript.run("verify layout").ok();
+    let text = transcript.text();
+    assert!(!text.contains("<substitute>"), "{text}");
+    assert_snapshot!(text, @"
+    $ sealift list layout
+    NAME        DIGEST              EVIDENCE   CONTENT    PLATFORMS     SIZE
+    known:1     <recorded digest>   recorded   complete   linux/amd64   1.7 kB
+      linux/amd64 config   <substitute linux/amd64 config>   IMAGE ID in a classic store
+    unknown:1   <none>              none       complete   linux/amd64   1.7 kB
+      linux/amd64 config   <substitute linux/amd64 config>   IMAGE ID in a classic store
+    archive <digest 1>
+
+    $ sealift verify layout
+    known:1: <recorded digest> is recorded, not proven: its manifest could not be recovered
+    unknown:1: no digest is known
+    layout: 5 blobs, 1.7 kB: all good
+    archive <digest 1>
+    ");
 }

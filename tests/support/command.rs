@@ -23,7 +23,8 @@ pub struct Run {
 }
 
 impl Run {
-    fn new(line: String, output: &Output) -> Self {
+    /// What a process ended with.
+    pub fn new(line: String, output: &Output) -> Self {
         Self {
             line,
             code: output.status.code(),

@@ -187,6 +187,25 @@ impl Image {
         }
     }
 
+    /// An index over two platforms, the same on every machine, with two layers of a few hundred bytes each.
+    pub fn small(name: &str) -> Self {
+        let layers = |platform: &Platform| {
+            vec![
+                Layer::new().file("name", name),
+                Layer::new().file("platform", platform.to_string()),
+            ]
+        };
+        let platforms = ["linux/amd64", "linux/arm64"].map(Platform::new);
+        Self {
+            platforms: platforms
+                .into_iter()
+                .map(|platform| (platform.clone(), layers(&platform)))
+                .collect(),
+            index: true,
+            ..Self::single(Vec::new())
+        }
+    }
+
     /// The same with other media types; Docker's has no attestations.
     #[must_use]
     pub fn dialect(mut self, dialect: Dialect) -> Self {
@@ -421,11 +440,10 @@ fn attestation(blobs: &Path, subject: &Manifest) -> Manifest {
 
 /// Builds an artifact that no engine runs: a manifest whose config is of this type, such as a Helm chart's.
 pub fn artifact(layout: &Path, tag: &str, config_type: &str) -> Built {
-    let mut image = Image::sample("artifact", "1").without_index();
-    image.platforms.truncate(1);
+    let image = Image::small("artifact").without_index();
     let built = image.build(layout, tag);
-    let (blobs, host) = (layout.join("blobs/sha256"), built.host());
-    let (platform, layers) = (host.platform.clone(), host.layers.clone());
+    let (blobs, first) = (layout.join("blobs/sha256"), &built.manifests[0]);
+    let (platform, layers) = (first.platform.clone(), first.layers.clone());
     let config = json!({ "name": tag });
     let manifest = write_manifest(&blobs, Dialect::Oci, platform, &config, config_type, layers);
     finish(layout, tag, &image, vec![manifest], Vec::new())

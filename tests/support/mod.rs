@@ -15,6 +15,7 @@
 //! large.rs      the image for measurements
 //! shared.rs     large documents that many names share, and sealift with little memory
 //! snapshot.rs   bytes, owner, mode, inode and attributes of files, to compare
+//! transcript.rs what commands print, for snapshots
 //! uncompressed.rs   images of which layers are there only uncompressed
 //! old_kernel.rs runs sealift without newer system calls
 //! command.rs    runs programs and sealift itself in a clean environment
@@ -47,6 +48,7 @@ pub mod push;
 pub mod registry;
 pub mod shared;
 pub mod snapshot;
+pub mod transcript;
 pub mod uncompressed;
 
 pub use command::{Run, Sealift, run};
@@ -58,6 +60,7 @@ pub use image::{Built, Dialect, Image, Manifest, Platform};
 pub use layer::{Compression, Layer};
 pub use registry::{Registry, Request};
 pub use snapshot::{FileState, files_snapshot};
+pub use transcript::Transcript;
 
 /// `on_every_engine!(function)`: a test for each engine and store of `function(Engine, Store)`.
 #[allow(
