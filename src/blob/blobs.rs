@@ -16,7 +16,7 @@ pub trait Blobs: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If that is not known now.
+    /// If that cannot be told now.
     fn size(&self, blob: &Descriptor) -> Result<Option<u64>>;
 
     /// Opens a blob; `None` if it is missing.

@@ -218,6 +218,29 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_is_too_short_or_too_long_ends_without_a_proof() {
+        let (_, _, descriptor) = blob(b"right", 5);
+        let open = |bytes: &'static [u8]| OpenBlob::Stream(Box::new(bytes));
+        assert!(
+            BlobReader::new(open(b"right"), &descriptor)
+                .unwrap()
+                .finish()
+                .is_ok()
+        );
+        let endless = OpenBlob::Stream(Box::new(io::repeat(b'r')));
+        for (stream, found) in [
+            (open(b"righ"), "size is 4 bytes, expected 5"),
+            (open(b"right!"), "size is 6 bytes, expected 5"),
+            (open(b"wrong"), "digest is"),
+            (endless, "size is"),
+        ] {
+            let reader = BlobReader::new(stream, &descriptor).unwrap();
+            let error = reader.finish().unwrap_err().to_string();
+            assert!(error.contains(found), "{error}");
+        }
+    }
+
+    #[test]
     fn a_file_that_shrank_keeps_its_meaning_through_read() {
         let (_, stored, descriptor) = blob(b"short", 9);
         let stored = Stored {

@@ -148,19 +148,10 @@ impl<'a> Verification<'a> {
         self.require(digest);
     }
 
-    /// Stored bytes of a blob; `None` if it is missing, or if that cannot be told, which is reported.
+    /// Stored bytes of a blob; `None` if it is missing. If that cannot be told, reading the blob reports why.
     fn size(&mut self, blob: &Descriptor) -> Option<u64> {
-        if let Some(known) = self.sizes.get(&blob.digest) {
-            return *known;
-        }
-        let found = self.blobs.size(blob).unwrap_or_else(|error| {
-            self.unread.push(error);
-            // One report is enough.
-            self.noted.entry(blob.digest).or_default().is_reported_missing = true;
-            None
-        });
-        self.sizes.insert(blob.digest, found);
-        found
+        let size = self.sizes.entry(blob.digest);
+        *size.or_insert_with(|| self.blobs.size(blob).unwrap_or(Some(blob.size)))
     }
 
     /// Hashes the blobs of the images, and those of `present` that nothing refers to.

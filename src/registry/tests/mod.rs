@@ -8,3 +8,4 @@ mod mirrors;
 mod proxies;
 mod redirects;
 mod tls;
+mod verify;
