@@ -68,7 +68,7 @@ impl Doctor {
         });
         if output.is_json() {
             if let Ok((inventory, kinds)) = &mut looked {
-                for option in &mut inventory.attach {
+                for option in &mut inventory.details.attach {
                     remedy::word_all(&mut option.obstacles);
                 }
                 for kind in kinds {
@@ -80,7 +80,7 @@ impl Doctor {
                 "repaired": repaired,
                 "leftover": leftover,
                 "root": rustix::process::geteuid().is_root(),
-                "docker": looked.as_ref().ok().map(|(inventory, _)| inventory),
+                "docker": looked.as_ref().ok().map(|(inventory, _)| document(inventory)).transpose()?,
                 "digests": looked.as_ref().ok().map(|(_, kinds)| kinds),
                 "error": looked.as_ref().err().map(error_json),
             }))?;
@@ -143,30 +143,57 @@ fn kinds(docker: &Docker, inventory: &Inventory) -> Result<Vec<KindOfNames>> {
         .collect()
 }
 
+/// The inventory in JSON, without what only a plan needs.
+fn document(inventory: &Inventory) -> Result<serde_json::Value> {
+    let json = |value: serde_json::Result<serde_json::Value>| {
+        value.map_err(|error| Error::Usage {
+            message: format!("the inventory cannot be written as JSON: {error}"),
+            hint: None,
+        })
+    };
+    let mut docker = json(serde_json::to_value(&inventory.details))?;
+    for (part, private) in [("network", "nsswitch"), ("restart", "control")] {
+        if let Some(part) = docker["host"][part].as_object_mut() {
+            part.remove(private);
+        }
+    }
+    docker["engine"] = inventory.target.as_str().into();
+    docker["version"] = inventory.version.as_deref().into();
+    docker["platform"] = inventory.platform.as_ref().map(ToString::to_string).into();
+    let platforms = inventory.platforms.iter().map(ToString::to_string);
+    docker["platforms"] = platforms.collect::<Vec<_>>().into();
+    docker["zstd"] = inventory.accepts.zstd.into();
+    docker["images"] = json(serde_json::to_value(&inventory.images))?;
+    Ok(docker)
+}
+
 fn engine(output: &Output, inventory: &Inventory, kinds: &[KindOfNames]) -> Result<(), Failure> {
-    let store = match inventory.store {
+    let store = match inventory.details.store {
         Store::Classic => "classic",
         Store::Containerd => "containerd",
     };
     output.line(format_args!(
         "{}: version {}",
-        inventory.engine, inventory.version
+        inventory.target,
+        inventory.version.as_deref().unwrap_or_default()
     ))?;
-    output.line(format_args!("  store: {store} ({})", inventory.driver))?;
-    output.line(format_args!("  platform: {}", inventory.platform))?;
+    output.line(format_args!("  store: {store} ({})", inventory.details.driver))?;
+    if let Some(platform) = &inventory.platform {
+        output.line(format_args!("  platform: {platform}"))?;
+    }
     output.line(format_args!("  images: {}", inventory.images.len()))?;
-    if let Some(pid) = inventory.host.pid {
+    if let Some(pid) = inventory.details.host.pid {
         output.line(format_args!("  process: {pid}"))?;
     }
-    if let Some(file) = &inventory.host.config_file {
+    if let Some(file) = &inventory.details.host.config_file {
         let absent = if file.exists() { "" } else { " (does not exist)" };
         output.line(format_args!("  configuration: {}{absent}", file.display()))?;
     }
-    if let Some(impact) = &inventory.host.restart {
+    if let Some(impact) = &inventory.details.host.restart {
         let containers = impact.on_containers(false);
         output.line(format_args!("  in a restart: {}", impact.describe(&containers)))?;
     }
-    if inventory.store == Store::Containerd {
+    if inventory.details.store == Store::Containerd {
         return output.line("  digests: are shown after every load");
     }
     let mut groups: Vec<(&DigestStatus, Vec<&str>)> = Vec::new();

@@ -1,6 +1,6 @@
 //! What a Docker has: its version, its store, and its images.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::api::info::{Info, Store, Version};
 use super::api::{ApiVersion, Client};
@@ -9,43 +9,32 @@ use super::content::Accepts;
 use super::platforms;
 use super::space::Space;
 use super::substitutes;
-use crate::docker::api::images::{self, EngineImage};
+use crate::docker::api::images;
 use crate::error::Result;
 use crate::image::Image;
-use crate::load::{AttachMethod, Candidate, Candidates, Obstacle};
-use crate::oci::{Digest, Platform, chain_ids};
+use crate::load::{self, AttachMethod, Candidate, Candidates, KnownImage, LayerForms, Obstacle, chains};
+use crate::oci::Digest;
 
-/// What a Docker reports.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Inventory {
-    /// Where it is.
-    pub engine: String,
-    /// Its version.
-    pub version: String,
+/// What a Docker has.
+pub type Inventory = load::Inventory<Details>;
+
+/// What only a Docker has in its inventory.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Details {
     /// The API version in use.
     pub api: ApiVersion,
     /// How it stores images.
     pub store: Store,
     /// Its storage driver or snapshotter.
     pub driver: String,
-    /// The platform that it runs.
-    #[serde(serialize_with = "Platform::serialize_text")]
-    pub platform: Platform,
-    /// The platforms that it takes from an index, the best first.
-    #[serde(serialize_with = "Platform::serialize_texts")]
-    pub platforms: Vec<Platform>,
     /// Its data root, as it names it.
     pub data_root: String,
     /// Free space for images, if that is known.
     pub space: Option<Space>,
     /// Mirrors of docker.io.
     pub mirrors: Vec<String>,
-    /// Whether it reads zstd layers.
-    pub zstd: bool,
     /// Whether it reports which content of an image is present.
     pub tells_content: bool,
-    /// Its images.
-    pub images: Vec<EngineImage>,
     /// Methods of attaching digests, with their obstacles; the containerd store needs none.
     pub attach: Vec<AttachOption>,
     /// Facts about the host on which the choice of a method depends.
@@ -53,7 +42,7 @@ pub struct Inventory {
 }
 
 /// A method of attaching digests on this host.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AttachOption {
     /// The method.
     #[serde(rename = "strategy")]
@@ -103,23 +92,39 @@ pub fn probe(
     };
     let platform = info.platform();
     let level = info.is_of_this_machine(client.endpoint()).then(platforms::level);
-    Ok(Inventory {
-        engine: client.endpoint().to_string(),
-        version: version.version,
+    let details = Details {
         api: client.version(),
         store,
-        platforms: platforms::taken(&platform, store, client.version(), level),
-        platform,
         driver: info.driver.clone(),
         space: Space::look(client, &info),
         data_root: info.docker_root_dir.display().to_string(),
         mirrors: info.mirrors(),
-        zstd: store.reads_zstd(client.version()),
         tells_content,
-        images,
         attach,
         host,
-    })
+    };
+    let inventory = Inventory {
+        version: Some(version.version),
+        platforms: platforms::taken(&platform, store, client.version(), level),
+        platform: Some(platform),
+        accepts: LayerForms {
+            uncompressed: store == Store::Classic,
+            zstd: store.reads_zstd(client.version()),
+        },
+        chains: unpacked(&images, store),
+        images,
+        ..Inventory::new(client.endpoint().to_string(), details)
+    };
+    Ok(inventory.sorted())
+}
+
+/// The chains of layers that a store has unpacked.
+pub fn unpacked(images: &[KnownImage], store: Store) -> BTreeSet<Digest> {
+    chains(images.iter().filter(|image| match store {
+        Store::Classic => true,
+        // A snapshot may exist without the blob that it was unpacked from.
+        Store::Containerd => !image.manifests.is_empty(),
+    }))
 }
 
 /// Asks for the layers of the wanted images, unless the engine reports that all of them are present. If one is
@@ -127,7 +132,7 @@ pub fn probe(
 fn look_at_layers(
     client: &Client,
     store: Store,
-    images: &mut [EngineImage],
+    images: &mut [KnownImage],
     wanted: Option<&Candidates<'_>>,
 ) -> Result<()> {
     let Some(wanted) = wanted else {
@@ -185,35 +190,17 @@ impl super::Docker {
 }
 
 impl Inventory {
-    /// The chains of layers that are present, by the chain id of each prefix, like engines identify them.
-    ///
-    /// Source: OCI image specification, "Layer ChainID".
-    pub fn chains(&self) -> HashSet<Digest> {
-        let known = self.images.iter().filter(|image| match self.store {
-            Store::Classic => true,
-            // A snapshot may exist without the blob that it was unpacked from.
-            Store::Containerd => !image.manifests.is_empty(),
-        });
-        known.flat_map(|image| chain_ids(&image.diff_ids)).collect()
-    }
-
     /// The forms of content that the engine accepts, and the layers that it has.
     pub fn accepts(&self) -> Accepts {
         Accepts {
-            store: self.store,
-            zstd: self.zstd,
-            chains: self.chains(),
+            store: self.details.store,
+            zstd: self.accepts.zstd,
+            chains: self.chains.iter().copied().collect(),
         }
     }
 
     /// The result for a method of attaching digests.
     pub fn option(&self, method: AttachMethod) -> Option<&AttachOption> {
-        self.attach.iter().find(|option| option.method == method)
-    }
-
-    /// The image with this id.
-    pub fn image(&self, id: &Digest) -> Option<&EngineImage> {
-        let id = id.to_string();
-        self.images.iter().find(|image| image.id == id)
+        self.details.attach.iter().find(|option| option.method == method)
     }
 }

@@ -102,7 +102,7 @@ impl Docker {
 
     /// How digests of new images of a repository get shown, according to a probe.
     pub fn digest_status(&self, repository: &Repository, inventory: &Inventory) -> DigestStatus {
-        match inventory.store {
+        match inventory.details.store {
             Store::Containerd => DigestStatus::Native,
             Store::Classic => plan::way(repository, None, Rules::default(), inventory, &self.strategies),
         }

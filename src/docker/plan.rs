@@ -8,13 +8,12 @@ use super::attach::{Allowed, Disruption, Rules, Strategy};
 use super::content::{ImageToLoad, upload};
 use super::inventory::Inventory;
 use super::{platforms, space, substitutes};
-use crate::docker::api::images::EngineImage;
 use crate::docker::unsupported;
 use crate::error::Result;
 use crate::image::Image;
 use crate::load::{
-    Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, LoadOptions, Obstacle, Plan,
-    PlannedImage,
+    Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, KnownImage, LoadOptions, Obstacle,
+    Plan, PlannedImage,
 };
 use crate::oci::{Digest, Platform, Reference, Repository};
 
@@ -34,9 +33,9 @@ pub fn plan(
     let selected = options.select(candidates)?;
     let mut plan = Plan::new(format!(
         "{} (version {}, {} store)",
-        inventory.engine,
-        inventory.version,
-        match inventory.store {
+        inventory.target,
+        inventory.version.as_deref().unwrap_or_default(),
+        match inventory.details.store {
             Store::Classic => "classic",
             Store::Containerd => "containerd",
         }
@@ -59,12 +58,13 @@ pub fn plan(
         };
         candidate.check_name(&name)?;
         let planned = planned(at, candidate, image, name, rules, inventory, strategies);
-        match unsupported::obstructed(&planned, candidate, image, inventory.store) {
+        match unsupported::obstructed(&planned, candidate, image, inventory.details.store) {
             Some(obstacle) => uncompressed.push((candidate, obstacle)),
             None => plan.images.push(planned),
         }
     }
-    let wanted = platform.unwrap_or(&inventory.platform);
+    let own = inventory.platform.clone().unwrap_or_else(Platform::host);
+    let wanted = platform.unwrap_or(&own);
     plan.skip_unmatched(&unmatched, candidates, options, &wanted.to_string())?;
     unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
     unsupported::uncompressed(&mut plan, uncompressed, options)?;
@@ -74,6 +74,7 @@ pub fn plan(
     let send = upload(&images, &accepts)?;
     let unpacked = space::unpacked(&images, &accepts);
     plan.space = inventory
+        .details
         .space
         .as_ref()
         .map(|space| space.needed_for(space::stream(&send), unpacked));
@@ -109,7 +110,7 @@ fn planned(
     let root = same.and_then(|known| known.id.parse().ok());
     let root = root.unwrap_or(candidate.image.graph.root.digest);
     // The containerd store names images by their manifests.
-    let id = match inventory.store {
+    let id = match inventory.details.store {
         Store::Classic => image.id(),
         Store::Containerd => root,
     };
@@ -118,7 +119,7 @@ fn planned(
         if same.is_some() {
             return true;
         }
-        if inventory.tells_content {
+        if inventory.details.tells_content {
             return known.has(image);
         }
         // An engine reports the layers only of an image whose content it has.
@@ -142,10 +143,11 @@ fn planned(
     };
     // The containerd store keeps `name@digest` as a separate name.
     let record = tag.clone().or_else(|| {
-        (inventory.store == Store::Containerd).then(|| Reference::digested(name.repository(), root))
+        (inventory.details.store == Store::Containerd).then(|| Reference::digested(name.repository(), root))
     });
     let tagged = record.is_some_and(|record| known.is_some_and(|known| has_name(&known.tags, &record)));
-    let platform = image.offered().unwrap_or(&inventory.platform).clone();
+    let platform = image.offered().or(inventory.platform.as_ref());
+    let platform = platform.cloned().unwrap_or_else(Platform::host);
     let tagged = tagged || same.is_some() && tag.is_none();
     let is_named = tagged || tag.is_none() && digest_status == DigestStatus::Present;
     let change = match is_named {
@@ -173,7 +175,7 @@ fn planned(
 /// The change of a tag that does not name the image yet, or names an image with this id whose content is
 /// incomplete.
 fn moved(tag: Option<&Reference>, id: Digest, inventory: &Inventory) -> Change {
-    let names = |known: &&EngineImage| tag.is_some_and(|tag| has_name(&known.tags, tag));
+    let names = |known: &&KnownImage| tag.is_some_and(|tag| has_name(&known.tags, tag));
     match inventory.images.iter().find(names) {
         Some(known) if known.id.parse::<Digest>() == Ok(id) => Change::Unchanged,
         Some(known) => Change::Moved {
@@ -184,7 +186,7 @@ fn moved(tag: Option<&Reference>, id: Digest, inventory: &Inventory) -> Change {
 }
 
 /// Whether an engine shows an image by a digest in the repository of a name.
-fn is_shown(known: &EngineImage, name: &Reference, digest: &Digest) -> bool {
+fn is_shown(known: &KnownImage, name: &Reference, digest: &Digest) -> bool {
     has_name(&known.digests, &Reference::digested(name.repository(), *digest))
 }
 
@@ -205,7 +207,7 @@ fn digest_status(
     candidate: &Candidate<'_>,
     image: &Image,
     name: &Reference,
-    known: Option<&EngineImage>,
+    known: Option<&KnownImage>,
     rules: Rules,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
@@ -221,7 +223,7 @@ fn digest_status(
         obstacles: vec![obstacle],
     };
     let is_substitute = candidate.image.provenance.substitute.is_some();
-    if inventory.store == Store::Containerd && is_substitute {
+    if inventory.details.store == Store::Containerd && is_substitute {
         return unavailable(Obstacle::new(
             format!(
                 "{digest} was recorded without its manifest, and the containerd store shows digests of manifests only"
@@ -234,9 +236,9 @@ fn digest_status(
     }
     let unfit = match is_substitute {
         true => Some("shows no digest that was recorded without its manifest"),
-        false => platforms::unpulled(&candidate.image.graph, image, inventory.api),
+        false => platforms::unpulled(&candidate.image.graph, image, inventory.details.api),
     };
-    match inventory.store {
+    match inventory.details.store {
         Store::Containerd => DigestStatus::Native,
         Store::Classic if rules.allowed == Allowed::None => DigestStatus::Declined,
         Store::Classic => {
@@ -274,7 +276,7 @@ pub fn way(
 ) -> DigestStatus {
     let mut obstacles = Vec::new();
     for strategy in strategies.iter().filter(|one| is_wanted(one.as_ref(), rules)) {
-        let serves = strategy.serves(repository, &inventory.host);
+        let serves = strategy.serves(repository, &inventory.details.host);
         if serves == Ok(false) {
             continue;
         }
@@ -359,7 +361,7 @@ fn attachments(
             method: strategy.method(),
             restarts: strategy.disruption() == Disruption::Restarting,
             runs: true,
-            steps: strategy.steps(&wanted, &inventory.host),
+            steps: strategy.steps(&wanted, &inventory.details.host),
         })
         .collect()
 }

@@ -5,29 +5,23 @@ use crate::docker::api::OLDEST;
 use crate::docker::attach::folder::Folder;
 use crate::docker::attach::{HostFacts, Restart, ranking};
 use crate::docker::daemon::network::Network;
-use crate::docker::inventory::AttachOption;
+use crate::docker::inventory::{AttachOption, Details, unpacked};
 use crate::error::{ErrorKind, Hint, Remedy};
 use crate::load::sample::{candidate, diff_id, stored};
-use crate::load::{AttachMethod, Form};
+use crate::load::{AttachMethod, Form, LayerForms};
 use crate::oci::Digest;
 
 pub(super) const AMD64: &[&str] = &["linux/amd64"];
 
-pub(super) fn inventory(store: Store, images: Vec<EngineImage>) -> Inventory {
-    Inventory {
-        engine: "docker".into(),
-        version: "1".into(),
+pub(super) fn inventory(store: Store, images: Vec<KnownImage>) -> Inventory {
+    let details = Details {
         api: OLDEST,
         store,
         driver: "overlay2".into(),
-        platform: "linux/amd64".parse().unwrap(),
-        platforms: vec!["linux/amd64".parse().unwrap()],
         data_root: "/var/lib/docker".into(),
         space: None,
         mirrors: Vec::new(),
-        zstd: store == Store::Containerd,
         tells_content: store == Store::Containerd,
-        images,
         attach: [AttachMethod::Mirror, AttachMethod::Hosts]
             .map(|method| AttachOption {
                 method,
@@ -36,18 +30,25 @@ pub(super) fn inventory(store: Store, images: Vec<EngineImage>) -> Inventory {
             })
             .into(),
         host: HostFacts::default(),
+    };
+    Inventory {
+        version: Some("1".into()),
+        platform: Some("linux/amd64".parse().unwrap()),
+        platforms: vec!["linux/amd64".parse().unwrap()],
+        accepts: LayerForms {
+            uncompressed: store == Store::Classic,
+            zstd: store == Store::Containerd,
+        },
+        chains: unpacked(&images, store),
+        images,
+        ..Inventory::new("docker", details)
     }
 }
 
-pub(super) fn held(id: Digest, layers: &[&str]) -> EngineImage {
-    EngineImage {
-        id: id.to_string(),
-        tags: Vec::new(),
-        digests: Vec::new(),
+pub(super) fn held(id: Digest, layers: &[&str]) -> KnownImage {
+    KnownImage {
         diff_ids: layers.iter().map(|layer| diff_id(layer)).collect(),
-        manifests: Vec::new(),
-        available: Vec::new(),
-        configs: None,
+        ..KnownImage::new(id)
     }
 }
 
@@ -70,13 +71,24 @@ pub(super) fn planned_by(
         images,
         ..Candidates::default()
     };
-    plan(
-        &candidates,
-        options,
-        rules,
-        inventory,
-        &ranking(&Folder::default(), &Restart::default()),
-    )
+    let plan = |inventory: &Inventory| {
+        let strategies = ranking(&Folder::default(), &Restart::default());
+        plan(&candidates, options, rules, inventory, &strategies)
+    };
+    let planned = plan(inventory);
+    let text = serde_json::to_string(inventory).unwrap();
+    let read: Inventory = serde_json::from_str(&text).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    let told = |plan: &Result<Plan>| match plan {
+        Ok(plan) => format!("{plan}{:?}{:?}", plan.send, plan.space),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(
+        told(&plan(&read)),
+        told(&planned),
+        "a plan from a document is the same"
+    );
+    planned
 }
 
 pub(super) fn sent(plan: &Plan, form: Form) -> Vec<Digest> {
@@ -136,7 +148,7 @@ fn zstd_goes_out_as_the_engine_reads_it() {
         ErrorKind::Usage
     );
 
-    classic.zstd = true;
+    classic.accepts.zstd = true;
     let plan = planned(app(), &options, &classic).unwrap();
     assert_eq!(sent(&plan, Form::Layer), [stored("a"), stored("b.zst")]);
     let plan = planned(app(), &options, &inventory(Store::Containerd, Vec::new())).unwrap();
@@ -151,7 +163,7 @@ fn what_is_there_is_not_sent_and_what_is_named_is_not_named() {
         let id = if store == Store::Classic { image.id() } else { root };
         let mut known = held(id, &["a"]);
         known.manifests = vec![image.descriptor.digest];
-        let look = |known: &EngineImage| {
+        let look = |known: &KnownImage| {
             let app = candidate(Some("app:1"), &["a"], AMD64);
             let inventory = inventory(store, vec![known.clone()]);
             planned(vec![app], &LoadOptions::default(), &inventory).unwrap()
@@ -220,7 +232,7 @@ fn digests_are_shown_by_the_first_way_that_works() {
         &inventory,
         "no way to attach digests of names of quay.io",
     );
-    inventory.host.network = Some(Network {
+    inventory.details.host.network = Some(Network {
         listening: vec!["0.0.0.0:443".parse().unwrap()],
         ..Network::default()
     });
@@ -234,7 +246,7 @@ fn digests_are_shown_by_the_first_way_that_works() {
         (DigestStatus::Declined, None)
     );
     let obstacle = Obstacle::new("attaching digests needs root", "sudo");
-    inventory.attach[0].obstacles.push(obstacle.clone());
+    inventory.details.attach[0].obstacles.push(obstacle.clone());
     let unavailable = DigestStatus::Unavailable {
         obstacles: vec![obstacle],
     };
@@ -242,7 +254,7 @@ fn digests_are_shown_by_the_first_way_that_works() {
         digest_status("app:1", rules, &inventory),
         (unavailable, Some(ErrorKind::NotShown))
     );
-    inventory.store = Store::Containerd;
+    inventory.details.store = Store::Containerd;
     assert_eq!(
         digest_status("quay.io/app:1", rules, &inventory),
         (DigestStatus::Native, None)

@@ -32,7 +32,7 @@ fn substitute(name: &str, recorded: Option<Digest>) -> Candidate<'static> {
 fn a_classic_store_takes_uncompressed_layers_as_they_are() {
     let mut classic = inventory(Store::Classic, Vec::new());
     for zstd in [false, true] {
-        classic.zstd = zstd;
+        classic.accepts.zstd = zstd;
         let mut app = uncompressed("app:1", &["a", "b.zst", "c"], &["a", "b.zst"]);
         // Nobody has to count what is not decompressed.
         app.layer_sizes = Default::default();
@@ -206,7 +206,7 @@ fn a_recorded_digest_is_attached_on_request_and_takes_it_from_no_other_image() {
         ..Rules::default()
     };
     let mut there = inventory(Store::Classic, Vec::new());
-    there.attach = vec![AttachOption {
+    there.details.attach = vec![AttachOption {
         method: AttachMethod::Offline,
         disruption: Disruption::Restarting,
         obstacles: Vec::new(),

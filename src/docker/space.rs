@@ -25,7 +25,7 @@ const COMPRESSING: [u64; 3] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
 const TMPDIR: &[u8] = b"DOCKER_TMPDIR=";
 
 /// Free space for an engine's data.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Space {
     /// The folder, as the engine names it or as a path in our namespace.
     pub path: PathBuf,

@@ -3,12 +3,14 @@
 //! Only a daemon can add images to it. Names and digests of images that it has can be written: the daemon reads
 //! them when it starts.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::attach::folder::Folder;
 use super::attach::{Allowed, Rules};
 use super::content::ImageToLoad;
 use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
+use super::plan::has_name;
 use super::push;
 use super::store::files::{Files, digest_path};
 use super::store::manifests::LockedManifests;
@@ -18,8 +20,8 @@ use crate::error::{Error, ErrorKind, Hint, Remedy, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::load::{
-    AttachMethod, Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, LoadOptions, Loaded,
-    Obstacle, Plan, PlannedImage, Report, Skipped, Target,
+    self, AttachMethod, Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, KnownImage,
+    LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Skipped, Target, chains,
 };
 use crate::oci::chain_ids;
 use crate::oci::{Digest, Platform, Reference};
@@ -34,17 +36,18 @@ pub struct StoppedStore {
     keep_push_digest: bool,
 }
 
-/// The content of such a store.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Inventory {
+/// What such a store has.
+pub type Inventory = load::Inventory<Details>;
+
+/// What only such a store has in its inventory.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Details {
     /// Its data root.
     pub data_root: PathBuf,
     /// Its storage driver.
     pub driver: String,
-    /// Names and digests with their images.
-    pub names: Vec<(String, Digest)>,
-    #[serde(skip)]
-    repositories: Repositories,
+    /// The file with its names.
+    pub names: PathBuf,
 }
 
 impl StoppedStore {
@@ -82,23 +85,6 @@ impl StoppedStore {
         Ok(file.is_some() && layer.is_some())
     }
 
-    /// The first of an image's requested platforms that the store has.
-    fn find_in_store<'o>(
-        &self,
-        candidate: &'o Candidate<'_>,
-        platform: Option<&Platform>,
-    ) -> Result<Option<&'o Image>> {
-        let is_wanted = |image: &&Image| {
-            platform.is_none_or(|wanted| image.offered().is_some_and(|offered| wanted.matches(offered)))
-        };
-        for image in candidate.image.graph.runnable().filter(is_wanted) {
-            if self.has(image)? {
-                return Ok(Some(image));
-            }
-        }
-        Ok(None)
-    }
-
     fn error(&self, problem: &str, hint: impl Into<Hint>) -> Error {
         Error::Engine {
             engine: format!("store in {}", self.files.data_root.display()),
@@ -109,20 +95,68 @@ impl StoppedStore {
     }
 }
 
-impl Target for StoppedStore {
-    type Inventory = Inventory;
+/// The first of an image's requested platforms that the store has.
+fn find_in_store<'o>(
+    candidate: &'o Candidate<'_>,
+    platform: Option<&Platform>,
+    inventory: &Inventory,
+) -> Option<&'o Image> {
+    let is_wanted = |image: &&Image| {
+        platform.is_none_or(|wanted| image.offered().is_some_and(|offered| wanted.matches(offered)))
+    };
+    let has = |image: &&Image| {
+        let known = inventory.image(&image.id());
+        known.is_some_and(|known| known.has(image))
+    };
+    let mut images = candidate.image.graph.runnable().filter(is_wanted);
+    images.find(has)
+}
 
-    fn probe(&self, _: &Candidates<'_>) -> Result<Inventory> {
-        let repositories = self.files.repositories()?;
-        Ok(Inventory {
+/// The image that a store has under a name.
+fn named(inventory: &Inventory, name: &Reference) -> Option<Digest> {
+    let is_named = |known: &&KnownImage| has_name(&known.tags, name) || has_name(&known.digests, name);
+    inventory.images.iter().find(is_named)?.id.parse().ok()
+}
+
+impl Target for StoppedStore {
+    type Details = Details;
+
+    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+        let mut images: BTreeMap<Digest, KnownImage> = BTreeMap::new();
+        for (name, id) in self.files.repositories()?.names() {
+            let known = images.entry(id).or_insert_with(|| KnownImage::new(id));
+            match name.contains('@') {
+                true => known.digests.push(name.into()),
+                false => known.tags.push(name.into()),
+            }
+        }
+        let wanted = wanted.images.iter();
+        for image in wanted.flat_map(|candidate| candidate.image.graph.runnable()) {
+            if !self.has(image)? {
+                continue;
+            }
+            let known = images.entry(image.id());
+            let known = known.or_insert_with(|| KnownImage::new(image.id()));
+            if let Some(config) = &image.config {
+                known.diff_ids.clone_from(&config.diff_ids);
+            }
+            let manifest = image.descriptor.digest;
+            if !known.manifests.contains(&manifest) {
+                known.manifests.push(manifest);
+                known.available.push(manifest);
+            }
+        }
+        let details = Details {
             data_root: self.files.data_root.clone(),
             driver: self.files.driver.clone(),
-            names: repositories
-                .names()
-                .map(|(name, id)| (name.to_string(), id))
-                .collect(),
-            repositories,
-        })
+            names: self.files.names(),
+        };
+        let inventory = Inventory {
+            chains: chains(images.values()),
+            images: images.into_values().collect(),
+            ..Inventory::new(details.data_root.display().to_string(), details)
+        };
+        Ok(inventory.sorted())
     }
 
     fn plan(
@@ -135,8 +169,8 @@ impl Target for StoppedStore {
         let selected = options.select(candidates)?;
         let mut plan = Plan::new(format!(
             "the store in {} ({}, of a Docker that is not running)",
-            inventory.data_root.display(),
-            inventory.driver
+            inventory.details.data_root.display(),
+            inventory.details.driver
         ));
         plan.skipped = selected.skipped;
         let (mut missing, mut unnamed) = (Vec::new(), Vec::new());
@@ -144,7 +178,7 @@ impl Target for StoppedStore {
             let Some(candidate) = candidates.images.get(at) else {
                 continue;
             };
-            match self.find_in_store(candidate, platform)? {
+            match find_in_store(candidate, platform, inventory) {
                 Some(image) => match name {
                     Some(name) => {
                         candidate.check_name(&name)?;
@@ -182,7 +216,9 @@ impl Target for StoppedStore {
             kind: ErrorKind::NotFound,
         }));
         unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
-        plan.details.attach = attachment(&plan.images, self.files.names()).into_iter().collect();
+        plan.details.attach = attachment(&plan.images, &inventory.details.names)
+            .into_iter()
+            .collect();
         Ok(plan)
     }
 
@@ -273,7 +309,7 @@ fn planned(
     rules: Rules,
     inventory: &Inventory,
 ) -> PlannedImage {
-    let has = |name: &Reference| inventory.repositories.get(name) == Some(image.id());
+    let has = |name: &Reference| named(inventory, name) == Some(image.id());
     let digest = candidate.digest();
     let pinned = digest.map(|digest| Reference::digested(name.repository(), digest));
     let digest_status = digest_status(candidate, pinned.as_ref(), image.id(), rules, inventory);
@@ -296,7 +332,7 @@ fn planned(
         tagged: tag.as_ref().is_some_and(has),
         change: match tag.as_ref().or(pinned.as_ref()) {
             Some(name) if has(name) => Change::Unchanged,
-            Some(name) => match inventory.repositories.get(name) {
+            Some(name) => match named(inventory, name) {
                 Some(other) => Change::Moved {
                     from: other.to_string(),
                 },
@@ -323,7 +359,7 @@ fn digest_status(
             reason: candidate.no_digest(),
         };
     };
-    let named = inventory.repositories.get(pinned);
+    let named = named(inventory, pinned);
     let unavailable = |obstacle| DigestStatus::Unavailable {
         obstacles: vec![obstacle],
     };
@@ -350,7 +386,7 @@ fn digest_status(
     }
 }
 
-fn attachment(images: &[PlannedImage], names: PathBuf) -> Option<Attachment> {
+fn attachment(images: &[PlannedImage], names: &Path) -> Option<Attachment> {
     let wanted: Vec<String> = images
         .iter()
         .flat_map(|planned| {

@@ -5,7 +5,6 @@
 //! from the store's content folder, which needs root.
 
 use super::api::Client;
-use super::api::images::EngineImage;
 use super::api::info::Store;
 use super::inventory::Inventory;
 use super::plan::has_name;
@@ -14,14 +13,14 @@ use super::store::content_of;
 use crate::archive::format::SUBSTITUTE;
 use crate::image::Image;
 use crate::image::graph::MAX_DESCRIPTORS;
-use crate::load::{Candidate, Candidates};
+use crate::load::{Candidate, Candidates, KnownImage};
 use crate::oci::{Descriptor, Digest, Document, Reference};
 
 /// Notes the configs of a containerd store's images, if there are candidates with a substitute and its content
 /// can be read.
 pub fn look_at_configs(
     client: &Client,
-    images: &mut [EngineImage],
+    images: &mut [KnownImage],
     candidates: &Candidates<'_>,
     tells_content: bool,
 ) {
@@ -78,18 +77,18 @@ pub fn same<'i>(
     image: &Image,
     name: &Reference,
     inventory: &'i Inventory,
-) -> Option<&'i EngineImage> {
+) -> Option<&'i KnownImage> {
     let substitute = candidate.image.provenance.substitute?;
-    if inventory.store != Store::Containerd {
+    if inventory.details.store != Store::Containerd {
         return None;
     }
     let recorded = substitute.recorded.map(|digest| digest.to_string());
-    let is_recorded = |known: &EngineImage| recorded.as_ref() == Some(&known.id);
-    let is_named = |known: &EngineImage| match (name.digest(), name.without_digest()) {
+    let is_recorded = |known: &KnownImage| recorded.as_ref() == Some(&known.id);
+    let is_named = |known: &KnownImage| match (name.digest(), name.without_digest()) {
         (None, Some(tag)) => is_recorded(known) || has_name(&known.tags, &tag),
         _ => is_recorded(known) && has_name(&known.digests, name),
     };
-    let is_same = |known: &EngineImage| match &known.configs {
+    let is_same = |known: &KnownImage| match &known.configs {
         Some(configs) => configs.contains(&image.id()),
         // Without root: the recorded digest and the layers are the same.
         None => {

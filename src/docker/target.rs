@@ -8,26 +8,26 @@ use super::api::encode;
 use super::api::info::Store;
 use super::attach::{self, Wanted};
 use super::content::{self, Accepts, ImageToLoad};
-use super::inventory::{self, Inventory};
+use super::inventory::{self, Details, Inventory};
 use super::plan::{self, has_name};
 use super::push;
 use super::store;
 use super::store::manifests::LockedManifests;
 use crate::archive::view::View;
-use crate::docker::api::images::{self, EngineImage, Known, find_image};
+use crate::docker::api::images::{self, Known, find_image};
 use crate::docker::upload;
 use crate::error::{Error, Remedy, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
 use crate::load::{
-    Candidates, DigestStatus, Evidence, LoadOptions, Loaded, MergedBlobs, Obstacle, Plan, Report, Target,
-    UploadBlob,
+    Candidates, DigestStatus, Evidence, KnownImage, LoadOptions, Loaded, MergedBlobs, Obstacle, Plan, Report,
+    Target, UploadBlob,
 };
 use crate::oci::{Digest, Reference};
 use crate::progress::Progress;
 
 impl Target for Docker {
-    type Inventory = Inventory;
+    type Details = Details;
 
     fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
         inventory::probe(&self.client, &self.strategies, Some(wanted))
@@ -384,8 +384,8 @@ impl Load<'_, '_> {
     }
 
     /// Whether the engine shows the image with this id under a name.
-    fn shows(&self, id: Digest, known: Option<&EngineImage>, name: &Reference) -> Result<bool> {
-        let is_among = |known: &EngineImage| has_name(&known.tags, name) || has_name(&known.digests, name);
+    fn shows(&self, id: Digest, known: Option<&KnownImage>, name: &Reference) -> Result<bool> {
+        let is_among = |known: &KnownImage| has_name(&known.tags, name) || has_name(&known.digests, name);
         if known.is_some_and(is_among) {
             return Ok(true);
         }

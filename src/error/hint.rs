@@ -67,6 +67,14 @@ impl serde::Serialize for Hint {
     }
 }
 
+/// The text, whatever it was made of.
+impl<'de> serde::Deserialize<'de> for Hint {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Hint, D::Error> {
+        let text: String = serde::Deserialize::deserialize(deserializer)?;
+        Ok(Hint::from(text))
+    }
+}
+
 impl FromIterator<Hint> for Hint {
     fn from_iter<I: IntoIterator<Item = Hint>>(hints: I) -> Hint {
         hints.into_iter().fold(Hint::default(), Hint::and)

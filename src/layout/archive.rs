@@ -12,7 +12,7 @@ use crate::archive::writer::file_system::FileSystem;
 use crate::archive::writer::{self, Writer};
 use crate::error::{Remedy, Result};
 use crate::interrupt::Interrupt;
-use crate::load::{Candidates, Change, DiskSpace, LoadOptions, Plan, Report, Target};
+use crate::load::{self, Candidates, Change, DiskSpace, LoadOptions, Plan, Report, Target};
 use crate::oci::Platform;
 use crate::progress::Progress;
 use crate::transfer::Sink as _;
@@ -28,10 +28,11 @@ pub struct ArchiveTarget {
 }
 
 /// What there is for an archive.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Inventory {
-    /// Its path.
-    pub path: PathBuf,
+pub type Inventory = load::Inventory<Details>;
+
+/// What only an archive has in its inventory.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Details {
     /// The folder that it is written to.
     pub folder: PathBuf,
     /// Free bytes there.
@@ -59,17 +60,17 @@ impl ArchiveTarget {
 }
 
 impl Target for ArchiveTarget {
-    type Inventory = Inventory;
+    type Details = Details;
 
     fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
         refuse_inputs(wanted, &self.files())?;
         let located = writer::locate(&self.path)?;
         let file_system = FileSystem::under(&located.dir)?;
-        Ok(Inventory {
-            path: self.path.clone(),
+        let details = Details {
             folder: located.dir.path().to_path_buf(),
             free: file_system.free,
-        })
+        };
+        Ok(Inventory::new(self.path.display().to_string(), details))
     }
 
     fn plan(
@@ -78,16 +79,16 @@ impl Target for ArchiveTarget {
         options: &LoadOptions,
         inventory: &Inventory,
     ) -> Result<Plan> {
-        let mut plan = Plan::new(format!("archive {}", self.path.display()));
+        let mut plan = Plan::new(format!("archive {}", inventory.target));
         let chosen = images::choose(candidates, options, &mut plan)?;
         let tar = tar_plan(&chosen)?;
         plan.images = images::planned(&chosen, candidates, |_| (Change::New, false));
         plan.send = blobs::all(&chosen);
         plan.space = Some(DiskSpace {
-            path: inventory.folder.display().to_string(),
+            path: inventory.details.folder.display().to_string(),
             needed: tar.size(),
-            free: inventory.free,
-            is_insufficient: tar.size() > inventory.free,
+            free: inventory.details.free,
+            is_insufficient: tar.size() > inventory.details.free,
             hint: "free some space, or write to another disk".into(),
         });
         Ok(plan)

@@ -4,7 +4,7 @@
 //! are there they get their places, and at last `index.json` is replaced. So a load that fails or is killed leaves what
 //! the layout had, and at most blobs that nothing names.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -21,8 +21,8 @@ use crate::dir::{self, Dir, Located};
 use crate::error::{Error, Result};
 use crate::image::NamedImage;
 use crate::interrupt::{Guard, Interrupt};
-use crate::load::{Candidates, Change, DiskSpace, Form, LoadOptions, Plan, Report, Target, UploadBlob};
-use crate::oci::{Descriptor, Digest, MAX_METADATA, MediaType, Reference};
+use crate::load::{self, Candidates, Change, DiskSpace, Form, LoadOptions, Plan, Report, Target, UploadBlob};
+use crate::oci::{Descriptor, Digest, MAX_METADATA, MediaType};
 use crate::progress::Progress;
 
 /// Bytes that are read at once of a blob that is there.
@@ -37,21 +37,15 @@ pub struct FolderTarget {
 }
 
 /// What there is of a layout folder.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Inventory {
-    /// Its path.
-    pub path: PathBuf,
-    /// Whether there is a layout.
-    pub exists: bool,
-    /// The names in it, with the digests of manifests or indexes.
-    pub names: Vec<(Reference, Digest)>,
+pub type Inventory = load::Inventory<Details>;
+
+/// What only a layout folder has in its inventory.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Details {
+    /// Its `index.json`, if there is a layout.
+    pub index: Option<String>,
     /// Free bytes.
     pub free: u64,
-    #[serde(skip)]
-    index: Option<LayoutIndex>,
-    /// Sizes of the blobs that are wanted and there.
-    #[serde(skip)]
-    sizes: HashMap<Digest, u64>,
 }
 
 impl FolderTarget {
@@ -120,7 +114,7 @@ impl FolderTarget {
 }
 
 impl Target for FolderTarget {
-    type Inventory = Inventory;
+    type Details = Details;
 
     fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
         refuse_inputs(wanted, std::slice::from_ref(&self.path))?;
@@ -130,20 +124,19 @@ impl Target for FolderTarget {
             Some(dir) => file_system::free(dir.as_file()),
             None => file_system::free(writer::locate(&self.path)?.dir.as_file()),
         };
-        let entries = index.iter().flat_map(|index| &index.entries);
-        let names = entries.filter_map(|entry| Some((entry.reference.clone()?, entry.descriptor.digest)));
-        let names = names.collect();
-        Ok(Inventory {
-            path: self.path.clone(),
-            exists: index.is_some(),
-            names,
+        let details = Details {
+            index: index.as_ref().map(LayoutIndex::text),
             free: free.map_err(|errno| Error::io("look at", &self.path)(errno.into()))?,
-            sizes: match &dir {
+        };
+        let inventory = Inventory {
+            images: index.as_ref().map(LayoutIndex::images).unwrap_or_default(),
+            blobs: match &dir {
                 Some(dir) => sizes(dir, wanted),
-                None => HashMap::new(),
+                None => BTreeMap::new(),
             },
-            index,
-        })
+            ..Inventory::new(self.label(), details)
+        };
+        Ok(inventory.sorted())
     }
 
     fn plan(
@@ -152,17 +145,23 @@ impl Target for FolderTarget {
         options: &LoadOptions,
         inventory: &Inventory,
     ) -> Result<Plan> {
-        let mut plan = Plan::new(format!("OCI layout {}", self.path.display()));
+        let mut plan = Plan::new(format!("OCI layout {}", inventory.target));
         let chosen = images::choose(candidates, options, &mut plan)?;
-        let has = |digest: &Digest, size: u64| inventory.sizes.get(digest) == Some(&size);
-        let known = inventory.index.as_ref();
+        let index = inventory.details.index.as_ref();
+        let index = index.map(|text| LayoutIndex::parse(&inventory.target, text.clone().into_bytes()));
+        let known = index.transpose()?;
+        let known = known.as_ref();
         plan.images = images::planned(&chosen, candidates, |named| {
-            let is_present = named.blobs().iter().all(|blob| has(&blob.digest, blob.size));
+            let is_present = named
+                .blobs()
+                .iter()
+                .all(|blob| inventory.has_blob(&blob.digest, blob.size));
             (change(known, named), is_present)
         });
         let index = self.index(known, &chosen)?;
         plan.send = blobs::all(&chosen);
-        plan.send.retain(|blob| !has(&blob.digest, blob.size));
+        plan.send
+            .retain(|blob| !inventory.has_blob(&blob.digest, blob.size));
         let files = plan.send.iter().map(|blob| blob.size.saturating_add(OVERHEAD));
         let needed = files.fold(
             u64::try_from(index.len()).unwrap_or(u64::MAX),
@@ -171,8 +170,8 @@ impl Target for FolderTarget {
         plan.space = Some(DiskSpace {
             path: self.label(),
             needed,
-            free: inventory.free,
-            is_insufficient: plan.bytes() > inventory.free,
+            free: inventory.details.free,
+            is_insufficient: plan.bytes() > inventory.details.free,
             hint: "free some space, or load into a folder on another disk".into(),
         });
         Ok(plan)
@@ -224,8 +223,8 @@ fn change(known: Option<&LayoutIndex>, named: &NamedImage) -> Change {
 }
 
 /// Sizes of the blobs of these images that a layout has.
-fn sizes(dir: &Dir, wanted: &Candidates<'_>) -> HashMap<Digest, u64> {
-    let mut sizes = HashMap::new();
+fn sizes(dir: &Dir, wanted: &Candidates<'_>) -> BTreeMap<Digest, u64> {
+    let mut sizes = BTreeMap::new();
     let mut folders: HashMap<&str, Option<Dir>> = HashMap::new();
     let mut seen: HashSet<Digest> = HashSet::new();
     for candidate in &wanted.images {

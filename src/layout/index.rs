@@ -3,7 +3,7 @@
 //! Entries that are not replaced are kept as they are, whichever tool wrote them. A name that leads to another image
 //! moves: its old entry goes, and the blobs stay. An entry of the same image keeps the annotations of other tools.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use crate::archive::format::{self, Entry, FORMAT, MANIFEST_JSON, ManifestJson, P
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::NamedImage;
 use crate::image::provenance::Evidence;
-use crate::load::Change;
+use crate::load::{Change, KnownImage};
 use crate::oci::{Digest, MAX_METADATA, Reference};
 
 /// What sealift's own annotations begin with.
@@ -39,6 +39,29 @@ impl LayoutIndex {
             Some((_, problem)) => Err(Error::refused(place(), problem)),
             None => Ok(LayoutIndex { bytes, entries }),
         }
+    }
+
+    /// Its text, which is JSON and so UTF-8.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+
+    /// Its images: manifests and indexes with their names.
+    pub fn images(&self) -> Vec<KnownImage> {
+        let mut images: BTreeMap<Digest, KnownImage> = BTreeMap::new();
+        for entry in &self.entries {
+            let root = entry.descriptor.digest;
+            let known = images.entry(root).or_insert_with(|| KnownImage::new(root));
+            let Some(name) = &entry.reference else { continue };
+            known
+                .tags
+                .extend(name.without_digest().map(|name| name.familiar()));
+            let digest = Reference::digested(name.repository(), root).familiar();
+            if !known.digests.contains(&digest) {
+                known.digests.push(digest);
+            }
+        }
+        images.into_values().collect()
     }
 
     /// What becomes of a name, or of an image without one, when this image is added.

@@ -4,12 +4,14 @@
 //! and attached, and [`Target::apply`] does it and reports what the target shows afterwards.
 //!
 //! - `candidate`: the images of verified archives
+//! - `inventory`: what a target has
 //! - `options`: which of them to load, and under which names
 //! - `plan`: what a load will do; `report`: what it has done
 //! - `unmatched`: images that have nothing for a target; `merged`: the blobs of all archives
 //! - `obstacle`: why something is not possible, and what would help
 
 mod candidate;
+mod inventory;
 mod merged;
 mod obstacle;
 mod options;
@@ -27,6 +29,7 @@ use crate::verify;
 
 pub use crate::image::provenance::Evidence;
 pub use candidate::{Candidate, Candidates, DamagedImage};
+pub use inventory::{Inventory, KnownImage, LayerForms, chains};
 pub use merged::MergedBlobs;
 pub use obstacle::Obstacle;
 pub use options::{LoadOptions, Selected};
@@ -38,17 +41,18 @@ pub use report::{Loaded, LoadedDetails, Report, ReportDetails};
 
 /// A place to load images into.
 pub trait Target {
-    /// What the target reports about itself.
-    type Inventory: serde::Serialize;
+    /// What only this kind of target has in its inventory.
+    type Details: serde::Serialize + serde::de::DeserializeOwned;
 
     /// Asks what the target has of the wanted images. Changes nothing.
     ///
     /// # Errors
     ///
     /// If it cannot be asked.
-    fn probe(&self, wanted: &Candidates<'_>) -> Result<Self::Inventory>;
+    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory<Self::Details>>;
 
-    /// Decides what is sent, named and attached, and finds the obstacles. Pure.
+    /// Decides what is sent, named and attached, and finds the obstacles. Pure: it depends on the inventory, which may
+    /// have been read from a document, and not on the target.
     ///
     /// # Errors
     ///
@@ -57,7 +61,7 @@ pub trait Target {
         &self,
         candidates: &Candidates<'_>,
         options: &LoadOptions,
-        inventory: &Self::Inventory,
+        inventory: &Inventory<Self::Details>,
     ) -> Result<Plan>;
 
     /// Executes the plan, names last, and asks what is shown.

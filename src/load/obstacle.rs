@@ -6,7 +6,7 @@ use crate::error::{Hint, Remedy};
 use crate::escape::Escaped;
 
 /// Why something is not possible here, and what would help.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Obstacle {
     /// The reason.
     pub reason: String,

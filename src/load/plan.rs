@@ -204,7 +204,7 @@ pub struct UploadBlob {
 }
 
 /// A method of making an engine show digests, which it does not record in a load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AttachMethod {
     /// For a moment the engine has a mirror of docker.io that is this process.

@@ -279,6 +279,64 @@ impl FromStr for PlatformSelection {
     }
 }
 
+/// A platform that may be missing, as text: for `#[serde(with = ...)]`.
+pub mod optional_text {
+    use super::Platform;
+
+    /// Serializes it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize<S: serde::Serializer>(
+        platform: &Option<Platform>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match platform {
+            Some(platform) => serializer.collect_str(platform),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Deserializes it.
+    ///
+    /// # Errors
+    ///
+    /// If it is not a platform.
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Platform>, D::Error> {
+        let text: Option<String> = serde::Deserialize::deserialize(deserializer)?;
+        let parsed = text.map(|text| text.parse()).transpose();
+        parsed.map_err(serde::de::Error::custom)
+    }
+}
+
+/// Platforms as texts: for `#[serde(with = ...)]`.
+pub mod texts {
+    use super::Platform;
+
+    /// Serializes them.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize<S: serde::Serializer>(platforms: &[Platform], serializer: S) -> Result<S::Ok, S::Error> {
+        Platform::serialize_texts(platforms, serializer)
+    }
+
+    /// Deserializes them.
+    ///
+    /// # Errors
+    ///
+    /// If one is not a platform.
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Platform>, D::Error> {
+        let texts: Vec<String> = serde::Deserialize::deserialize(deserializer)?;
+        let parsed = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+        parsed.map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::docker::api::info::Store;
 use crate::docker::api::{ApiVersion, Client, encode};
 use crate::error::Result;
-use crate::image::Image;
+use crate::load::KnownImage;
 use crate::oci::{Digest, Reference};
 use crate::workers;
 
@@ -17,39 +17,6 @@ use crate::workers;
 const MANIFESTS_SINCE: ApiVersion = ApiVersion { major: 1, minor: 47 };
 /// Number of images inspected at the same time.
 const JOBS: usize = 8;
-
-/// An image of the engine.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct EngineImage {
-    /// The engine's id: the config's digest in the classic store, the index's or manifest's in the containerd
-    /// store.
-    pub id: String,
-    /// Tags that name it.
-    pub tags: Vec<String>,
-    /// `name@digest` that it shows.
-    pub digests: Vec<String>,
-    /// Uncompressed layers of its host platform, base first. Empty if they are not all present.
-    pub diff_ids: Vec<Digest>,
-    /// Manifests of its platforms whose content is complete and unpacked; only the containerd store has any.
-    pub manifests: Vec<Digest>,
-    /// Those whose blobs are all present, unpacked or not.
-    pub available: Vec<Digest>,
-    /// Configs of those manifests that are not substitutes, if the containerd store's content was read.
-    #[serde(skip)]
-    pub configs: Option<Vec<Digest>>,
-}
-
-impl EngineImage {
-    /// Whether a containerd store that reports its content has all of an image. An image without layers has
-    /// nothing to unpack.
-    pub fn has(&self, image: &Image) -> bool {
-        let whole = match image.manifest.layers.is_empty() {
-            true => &self.available,
-            false => &self.manifests,
-        };
-        whole.contains(&image.descriptor.digest)
-    }
-}
 
 /// One image of `GET /images/json`.
 #[derive(Debug, serde::Deserialize)]
@@ -133,16 +100,16 @@ impl ManifestSummary {
 }
 
 /// Images by the engine's ids.
-pub struct Known<'a>(HashMap<&'a str, &'a EngineImage>);
+pub struct Known<'a>(HashMap<&'a str, &'a KnownImage>);
 
 impl<'a> Known<'a> {
     /// Indexes a list.
-    pub fn of(images: &'a [EngineImage]) -> Known<'a> {
+    pub fn of(images: &'a [KnownImage]) -> Known<'a> {
         Known(images.iter().map(|image| (image.id.as_str(), image)).collect())
     }
 
     /// The image with this id.
-    pub fn get(&self, id: &Digest) -> Option<&'a EngineImage> {
+    pub fn get(&self, id: &Digest) -> Option<&'a KnownImage> {
         self.0.get(id.to_string().as_str()).copied()
     }
 }
@@ -168,7 +135,7 @@ pub fn tells_content(client: &Client, store: Store) -> bool {
 /// # Errors
 ///
 /// [`crate::Error::Engine`].
-pub fn list(client: &Client, store: Store) -> Result<Vec<EngineImage>> {
+pub fn list(client: &Client, store: Store) -> Result<Vec<KnownImage>> {
     match tells_content(client, store) {
         true => list_at(client, store, "/images/json?all=1&manifests=1"),
         false => names(client, store),
@@ -180,11 +147,11 @@ pub fn list(client: &Client, store: Store) -> Result<Vec<EngineImage>> {
 /// # Errors
 ///
 /// [`crate::Error::Engine`].
-pub fn names(client: &Client, store: Store) -> Result<Vec<EngineImage>> {
+pub fn names(client: &Client, store: Store) -> Result<Vec<KnownImage>> {
     list_at(client, store, "/images/json?all=1")
 }
 
-fn list_at(client: &Client, store: Store, path: &str) -> Result<Vec<EngineImage>> {
+fn list_at(client: &Client, store: Store, path: &str) -> Result<Vec<KnownImage>> {
     let summaries: Vec<Summary> = client.get("look at its images", path)?;
     Ok(summaries
         .into_iter()
@@ -192,7 +159,7 @@ fn list_at(client: &Client, store: Store, path: &str) -> Result<Vec<EngineImage>
         .collect())
 }
 
-fn engine_image(summary: Summary, store: Store) -> EngineImage {
+fn engine_image(summary: Summary, store: Store) -> KnownImage {
     let of = |is_meant: &dyn Fn(&ManifestSummary) -> bool| -> Vec<Digest> {
         let manifests = summary.manifests.iter().flatten();
         let meant = manifests.filter(|manifest| is_meant(manifest));
@@ -215,7 +182,7 @@ fn engine_image(summary: Summary, store: Store) -> EngineImage {
             }
         }
     }
-    EngineImage {
+    KnownImage {
         id: summary.id,
         tags,
         digests,
@@ -233,10 +200,10 @@ fn engine_image(summary: Summary, store: Store) -> EngineImage {
 /// [`crate::Error::Engine`].
 pub fn look_at_layers(
     client: &Client,
-    images: &mut [EngineImage],
-    is_meant: impl Fn(&EngineImage) -> bool,
+    images: &mut [KnownImage],
+    is_meant: impl Fn(&KnownImage) -> bool,
 ) -> Result<()> {
-    let meant: Vec<&mut EngineImage> = images.iter_mut().filter(|image| is_meant(image)).collect();
+    let meant: Vec<&mut KnownImage> = images.iter_mut().filter(|image| is_meant(image)).collect();
     let ids: Vec<String> = meant.iter().map(|image| image.id.clone()).collect();
     let found = workers::map(JOBS, &ids, |id| find_image(client, id), |_| false);
     for (image, inspected) in meant.into_iter().zip(found.into_iter().flatten()) {

@@ -14,7 +14,7 @@ use crate::oci::Platform;
 const ZSTD_SINCE: ApiVersion = ApiVersion { major: 1, minor: 42 };
 
 /// How a Docker stores images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Store {
     /// A graph driver: layers are uncompressed, and digests are kept only for pulled images.

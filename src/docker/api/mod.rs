@@ -77,6 +77,13 @@ impl serde::Serialize for ApiVersion {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for ApiVersion {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text: String = serde::Deserialize::deserialize(deserializer)?;
+        ApiVersion::parse(&text).ok_or_else(|| serde::de::Error::custom("not an API version"))
+    }
+}
+
 impl ApiVersion {
     fn parse(text: &str) -> Option<ApiVersion> {
         let (major, minor) = text.split_once('.')?;

@@ -9,7 +9,7 @@ use crate::docker::daemon::network::Network;
 use crate::docker::daemon::reach;
 
 /// What is known about the engine's process and its host.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HostFacts {
     /// The engine's process.
     pub pid: Option<i32>,

@@ -64,7 +64,7 @@ impl Wanted<'_> {
 pub type Outcome = Result<(), Obstacle>;
 
 /// The effect of a strategy on the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Disruption {
     /// It keeps running.

@@ -21,7 +21,7 @@ const LISTEN: &str = "0A";
 const TRIAL: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
 /// The engine's network.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Network {
     /// Addresses with a listener. A listener on all of IPv6 that accepts IPv4 too is listed twice.
     pub listening: Vec<SocketAddr>,
@@ -32,7 +32,6 @@ pub struct Network {
     /// Hosts that it reaches without a proxy.
     pub no_proxy: String,
     /// Its `nsswitch.conf`.
-    #[serde(skip)]
     pub nsswitch: String,
     /// Whether it sees another `/etc` than the services of the host.
     pub has_own_files: bool,

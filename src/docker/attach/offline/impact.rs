@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::load::Obstacle;
 
 /// The effect of restarting the engine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RestartImpact {
     /// Running containers.
     pub running: Vec<String>,
@@ -27,7 +27,7 @@ pub struct RestartImpact {
     pub stay_down: Vec<String>,
     /// Units that stop with the engine.
     pub dependents: Vec<String>,
-    #[serde(skip)]
+    /// What would stop and start the engine.
     control: Option<Control>,
     #[serde(skip)]
     setting: Option<LiveRestore>,
