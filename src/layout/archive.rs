@@ -120,7 +120,7 @@ impl Target for ArchiveTarget {
             "writing",
             Some(tar.blobs().iter().map(|blob| blob.descriptor.size).sum()),
         );
-        let copier = Copier::new(&chosen, candidates, progress, interrupt);
+        let copier = Copier::new(candidates, progress, interrupt);
         let mut proofs = Vec::new();
         for blob in tar.blobs() {
             let blob = &blob.descriptor;

@@ -1,14 +1,14 @@
 //! The blobs of the images that a layout gets.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::BufRead as _;
 
 use super::images::Chosen;
-use crate::blob::{BlobReader, Blobs as _, OpenBlob, Verified};
+use crate::blob::{BlobReader, Blobs as _, Verified};
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::load::{Candidates, Form, MergedBlobs, UploadBlob};
-use crate::oci::{Descriptor, Digest};
+use crate::oci::Descriptor;
 use crate::progress::Progress;
 
 /// The blobs of these images, each once and with the first image that has it.
@@ -46,10 +46,7 @@ pub fn all(images: &[Chosen]) -> Vec<UploadBlob> {
 
 /// Reads blobs of candidates, proves them, and reports how it goes.
 pub struct Copier<'c, 'a> {
-    candidates: &'c Candidates<'a>,
     merged: MergedBlobs<'a>,
-    /// By a blob's digest, the candidate that is known to have it whole.
-    owners: HashMap<Digest, usize>,
     progress: &'c dyn Progress,
     interrupt: &'c Interrupt,
 }
@@ -57,38 +54,15 @@ pub struct Copier<'c, 'a> {
 impl<'c, 'a> Copier<'c, 'a> {
     /// Begins to copy blobs of these images.
     pub fn new(
-        images: &[Chosen],
-        candidates: &'c Candidates<'a>,
+        candidates: &Candidates<'a>,
         progress: &'c dyn Progress,
         interrupt: &'c Interrupt,
     ) -> Copier<'c, 'a> {
-        let mut owners = HashMap::new();
-        for chosen in images {
-            for blob in chosen.named.blobs() {
-                owners.entry(blob.digest).or_insert(chosen.candidate);
-            }
-        }
         Copier {
             merged: MergedBlobs::new(candidates),
-            candidates,
-            owners,
             progress,
             interrupt,
         }
-    }
-
-    /// Opens a blob, in the archive that is known to have it whole if there is one.
-    fn open(&self, blob: &Descriptor) -> Result<OpenBlob> {
-        let owner = self.owners.get(&blob.digest);
-        if let Some(owner) = owner.and_then(|at| self.candidates.images.get(*at))
-            && let Some(open) = owner.blobs.open(blob)?
-        {
-            return Ok(open);
-        }
-        let place = || Place::blob(blob.digest).within(self.merged.label());
-        self.merged
-            .open(blob)?
-            .ok_or_else(|| Error::refused(place(), Problem::Missing))
     }
 
     /// Copies a blob: `write` gets its bytes, and how many came before them.
@@ -101,7 +75,9 @@ impl<'c, 'a> Copier<'c, 'a> {
         blob: &Descriptor,
         write: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<Verified> {
-        let open = self.open(blob)?;
+        let place = || Place::blob(blob.digest).within(self.merged.label());
+        let open = self.merged.open(blob)?;
+        let open = open.ok_or_else(|| Error::refused(place(), Problem::Missing))?;
         self.progress.blob_started(&blob.digest, blob.size, 0);
         let mut reader = BlobReader::new(open, blob)?;
         let mut done = 0;

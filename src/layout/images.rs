@@ -32,7 +32,7 @@ pub fn choose(candidates: &Candidates<'_>, options: &LoadOptions, plan: &mut Pla
     let mut chosen = Vec::new();
     let mut unmatched = Vec::new();
     let mut graphs = Graphs::new(candidates);
-    let mut known: HashSet<(Option<Reference>, Digest)> = HashSet::new();
+    let mut known: HashSet<(Option<Reference>, Option<String>, Digest)> = HashSet::new();
     for (at, reference) in selected.images {
         let Some(candidate) = candidates.images.get(at) else {
             continue;
@@ -44,7 +44,8 @@ pub fn choose(candidates: &Candidates<'_>, options: &LoadOptions, plan: &mut Pla
             unmatched.push(candidate);
             continue;
         };
-        if known.insert((reference.clone(), candidate.image.graph.root.digest)) {
+        let tag = candidate.image.bare_tag.clone();
+        if known.insert((reference.clone(), tag, candidate.image.graph.root.digest)) {
             chosen.push(graphs.chosen(at, reference, &manifests)?);
         }
     }

@@ -64,10 +64,14 @@ impl LayoutIndex {
         images.into_values().collect()
     }
 
-    /// What becomes of a name, or of an image without one, when this image is added.
-    pub fn change(&self, name: Option<&Reference>, root: &Digest) -> Change {
-        let Some(name) = name else {
-            let has = |entry: &Entry| entry.descriptor.digest == *root;
+    /// What becomes of an image's name, or of an image without one, when it is added.
+    pub fn change(&self, image: &NamedImage) -> Change {
+        let root = &image.graph.root.digest;
+        let Some(name) = &image.reference else {
+            let has = |entry: &Entry| match &image.bare_tag {
+                Some(_) => is_replaced_by(entry, image),
+                None => entry.descriptor.digest == *root,
+            };
             return match self.entries.iter().any(has) {
                 true => Change::Unchanged,
                 false => Change::New,
@@ -171,13 +175,14 @@ fn is_named(entry: &Entry, name: &Reference) -> bool {
     known.is_some_and(|known| followed(known) == followed(name))
 }
 
-/// Whether an entry has the name that an image gets; for an image without a name, whether it is the same and has none.
+/// Whether an entry has the name that an image gets; for an image without a full name, whether it is the same under the
+/// same tag, or has none either. One tag may stand for several images.
 fn is_replaced_by(entry: &Entry, image: &NamedImage) -> bool {
     match &image.reference {
         Some(name) => is_named(entry, name),
         None => {
-            let is_nameless = entry.reference.is_none() && entry.bare_tag.is_none();
-            is_nameless && entry.descriptor.digest == image.graph.root.digest
+            let is_same_name = entry.reference.is_none() && entry.bare_tag == image.bare_tag;
+            is_same_name && entry.descriptor.digest == image.graph.root.digest
         }
     }
 }

@@ -3,6 +3,7 @@
 //! - `images`: the images that a layout gets, with the platforms that were asked for
 //! - `blobs`: their blobs: which to write, and how one is copied and proven
 //! - `folder`: a layout folder, created or added to
+//! - `staged`: a folder that is being written
 //! - `index`: the `index.json` of a folder that has one already
 //! - `archive`: an archive, written anew
 
@@ -11,6 +12,7 @@ mod blobs;
 mod folder;
 mod images;
 mod index;
+mod staged;
 
 pub use archive::ArchiveTarget;
 pub use folder::FolderTarget;
@@ -72,3 +74,6 @@ fn refuse_inputs(candidates: &Candidates<'_>, targets: &[PathBuf]) -> Result<()>
 fn is_private(candidates: &Candidates<'_>) -> bool {
     inputs(candidates).iter().any(|input| input.mode() & 0o004 == 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,7 @@ pub struct Inventory<D> {
     pub images: Vec<KnownImage>,
     /// The blobs that it has in their stored form, with their sizes in bytes, as far as they were looked for.
     pub blobs: BTreeMap<Digest, u64>,
-    /// The layers that it has unpacked, each as the chain id of the layers up to it.
+    /// The layers that it has unpacked, each as the chain id of the layers up to it, as far as they were looked for.
     pub chains: BTreeSet<Digest>,
     /// What only this kind of target has.
     pub details: D,

@@ -68,6 +68,7 @@ mod hops;
 mod image_ids;
 mod index_choice;
 mod index_platforms;
+mod inventories;
 mod layers;
 mod load;
 mod load_again;

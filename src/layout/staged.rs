@@ -1,0 +1,282 @@
+//! A layout folder that is being written: its blobs are in a locked folder within it until all of them are there.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::blobs::Copier;
+use super::index::LayoutIndex;
+use crate::archive::format;
+use crate::archive::writer::{self, Staging};
+use crate::blob::Verifier;
+use crate::dir::{Dir, Located};
+use crate::error::{Error, Result};
+use crate::interrupt::{Guard, Interrupt};
+use crate::load::{Form, UploadBlob};
+use crate::oci::{Descriptor, Digest, MediaType};
+use crate::progress::Progress;
+use crate::transfer::JOBS;
+use crate::workers;
+
+/// Bytes that are read at once of a blob that is there.
+const BUFFER: usize = 256 << 10;
+
+/// The modes of files and folders that are made.
+#[derive(Debug, Clone, Copy)]
+pub struct Modes {
+    file: u32,
+    folder: u32,
+}
+
+impl Modes {
+    /// Those of a layout that only its owner may read, or everyone.
+    pub fn new(is_private: bool) -> Modes {
+        match is_private {
+            true => Modes {
+                file: 0o600,
+                folder: 0o700,
+            },
+            false => Modes {
+                file: 0o644,
+                folder: 0o755,
+            },
+        }
+    }
+}
+
+/// The folder in the layout where blobs are until all of them are there. It goes whatever happens, and the layout's
+/// folder with it if that was made for it and is empty.
+pub struct StagedLayout {
+    /// The layout's folder.
+    pub dir: Arc<Dir>,
+    modes: Modes,
+    staging: Arc<Staging>,
+    /// The folder around the layout and the layout's name, if it was made.
+    made: Option<Arc<Located>>,
+    _guard: Guard,
+}
+
+impl StagedLayout {
+    /// Makes the layout's folder, if there is none, and locks it for one load.
+    ///
+    /// # Errors
+    ///
+    /// If another load has it, or it cannot be made.
+    pub fn begin(path: &Path, dir: Option<Dir>, modes: Modes, interrupt: &Interrupt) -> Result<StagedLayout> {
+        let (dir, made) = match dir {
+            Some(dir) => (dir, None),
+            None => {
+                let located = writer::locate(path)?;
+                let failed = || Error::io("create", path);
+                located
+                    .dir
+                    .make_dir(&located.name, modes.folder)
+                    .map_err(failed())?;
+                let dir = located.dir.dir(&located.name).map_err(failed())?;
+                (dir, Some(Arc::new(located)))
+            }
+        };
+        let dir = Arc::new(dir);
+        let place = Located::within(Arc::clone(&dir), format::INDEX);
+        let claimed = Staging::claim(&place).inspect_err(|_| unmake(made.as_deref()));
+        let staging = Arc::new(claimed?);
+        let guard = interrupt.on_stop({
+            let (staging, made) = (Arc::clone(&staging), made.clone());
+            move || {
+                staging.remove();
+                unmake(made.as_deref());
+            }
+        });
+        let staged_layout = StagedLayout {
+            dir,
+            modes,
+            staging,
+            made,
+            _guard: guard,
+        };
+        // What a load that was killed has left.
+        staged_layout.staging.clear(&[])?;
+        Ok(staged_layout)
+    }
+
+    /// Writes the blobs that the layout lacks, several at a time. Those that are there are read, and written again if
+    /// they are wrong.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be read or written, or is not what its digest says.
+    pub fn fill(
+        &self,
+        all: Vec<UploadBlob>,
+        copier: &Copier<'_, '_>,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<UploadBlob>> {
+        progress.phase("writing", Some(all.iter().map(|blob| blob.size).sum()));
+        let write = |blob: &UploadBlob| {
+            // Its type does not matter here.
+            let descriptor = Descriptor::new(MediaType::new(media_type(blob.form)), blob.digest, blob.size);
+            if self.has(&descriptor, progress, interrupt)? {
+                return Ok(false);
+            }
+            self.write(&descriptor, copier).map(|()| true)
+        };
+        let outcomes = workers::map(JOBS.get(), &all, write, Result::is_err);
+        // A signal also removes what the other threads write.
+        interrupt.check()?;
+        let mut written = Vec::new();
+        for (blob, outcome) in all
+            .into_iter()
+            .zip(outcomes.into_iter().map_while(|outcome| outcome))
+        {
+            if outcome? {
+                written.push(blob);
+            }
+        }
+        Ok(written)
+    }
+
+    /// Writes a blob to the staging folder.
+    fn write(&self, blob: &Descriptor, copier: &Copier<'_, '_>) -> Result<()> {
+        let folder = self.staging.folder();
+        let name = staged(&blob.digest);
+        let path = folder.join(&name);
+        let mut file = folder
+            .create_file(&name, self.modes.file)
+            .map_err(Error::io("create", &path))?;
+        copier.copy(blob, &mut |at, bytes| {
+            let done = file.write_all(bytes);
+            done.map_err(|error| writer::write_error(&path, at, error))
+        })?;
+        file.sync_all().map_err(Error::io("sync", &path))
+    }
+
+    /// Whether the layout has a blob, and has it right.
+    fn has(&self, blob: &Descriptor, progress: &dyn Progress, interrupt: &Interrupt) -> Result<bool> {
+        let path = PathBuf::from(format::blob_path(&blob.digest));
+        let folder = path.parent().map(|folder| self.dir.below(folder));
+        let (Some(Ok(folder)), Some(name)) = (folder, path.file_name()) else {
+            return Ok(false);
+        };
+        let Ok(mut file) = folder.open_file(name) else {
+            return Ok(false);
+        };
+        if file
+            .metadata()
+            .map_err(Error::io("read", folder.join(name)))?
+            .len()
+            != blob.size
+        {
+            return Ok(false);
+        }
+        progress.blob_started(&blob.digest, blob.size, 0);
+        let mut verifier = Verifier::new(blob);
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            interrupt.check()?;
+            let count = match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // What cannot be read is written again.
+                Err(_) => return Ok(false),
+            };
+            if verifier.update(buffer.get(..count).unwrap_or_default()).is_err() {
+                return Ok(false);
+            }
+            progress.blob_advanced(&blob.digest, u64::try_from(count).unwrap_or(u64::MAX));
+        }
+        progress.blob_finished(&blob.digest);
+        Ok(verifier.finish().is_ok())
+    }
+
+    /// Gives the blobs their places, then replaces `index.json`.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be moved or written.
+    pub fn publish(&self, written: &[UploadBlob], known: Option<&LayoutIndex>, index: &[u8]) -> Result<()> {
+        let mut folders: HashMap<&str, Dir> = HashMap::new();
+        for blob in written {
+            let algorithm = blob.digest.algorithm();
+            if !folders.contains_key(algorithm) {
+                folders.insert(algorithm, self.folder(algorithm)?);
+            }
+            if let Some(folder) = folders.get(algorithm) {
+                let renamed = self
+                    .staging
+                    .folder()
+                    .rename(staged(&blob.digest), folder, blob.digest.hex());
+                renamed.map_err(Error::io("rename to", folder.join(blob.digest.hex())))?;
+            }
+        }
+        for folder in folders.values() {
+            folder.sync().map_err(Error::io("sync", folder.path()))?;
+        }
+        let is_marked = self.dir.kind(format::OCI_LAYOUT);
+        if is_marked
+            .map_err(Error::io("look at", self.dir.join(format::OCI_LAYOUT)))?
+            .is_none()
+        {
+            self.replace(format::OCI_LAYOUT, format::OCI_LAYOUT_CONTENT)?;
+        }
+        if known.is_none_or(|known| known.bytes != index) {
+            self.replace(format::INDEX, index)?;
+        }
+        self.dir.sync().map_err(Error::io("sync", self.dir.path()))
+    }
+
+    /// The folder of the blobs with digests of an algorithm.
+    fn folder(&self, algorithm: &str) -> Result<Dir> {
+        let make = |parent: &Dir, name: &str| -> io::Result<Dir> {
+            match parent.make_dir(name, self.modes.folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                _ => parent.dir(name),
+            }
+        };
+        let path = self.dir.join("blobs").join(algorithm);
+        let folder = make(&self.dir, "blobs").and_then(|blobs| make(&blobs, algorithm));
+        folder.map_err(Error::io("create", path))
+    }
+
+    /// Replaces a file of the layout as a whole.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let folder = self.staging.folder();
+        let write = || -> io::Result<()> {
+            let mut file: File = folder.create_file(name, self.modes.file)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            folder.rename(name, &self.dir, name)
+        };
+        write().map_err(|error| writer::write_error(&self.dir.join(name), 0, error))
+    }
+}
+
+impl Drop for StagedLayout {
+    fn drop(&mut self) {
+        self.staging.remove();
+        unmake(self.made.as_deref());
+    }
+}
+
+/// Removes the folder that was made for a layout, if nothing is in it.
+fn unmake(made: Option<&Located>) {
+    if let Some(made) = made {
+        let _ = made.dir.remove_dir(&made.name);
+    }
+}
+
+/// The name of a blob in the staging folder.
+fn staged(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm(), digest.hex())
+}
+
+fn media_type(form: Form) -> &'static str {
+    match form {
+        Form::Document => MediaType::OCI_MANIFEST,
+        Form::Config => MediaType::OCI_CONFIG,
+        Form::Layer | Form::Uncompressed => MediaType::OCI_LAYER,
+    }
+}
