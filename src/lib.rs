@@ -65,7 +65,7 @@
 //!
 //! - [`escape`]: how text from outside is printed
 //! - [`oci`]: digests, descriptors, manifests, configs, references, platforms; pure
-//! - [`error`]: errors, and findings as data
+//! - [`error`]: errors with their kinds and hints, and findings as data
 //! - [`progress`], [`interrupt`]: reports of long work, and how a signal stops it
 //! - [`dir`]: open folders, for files where other users can write
 //! - [`net`]: addresses, proxies, and the environment variables for them

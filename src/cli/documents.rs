@@ -112,3 +112,64 @@ impl<'s> From<&'s Skipped> for SkippedDocument<'s> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sealift::ErrorKind;
+    use sealift::error::Remedy;
+    use sealift::load::{Change, DigestStatus, Evidence, Obstacle, Platforms};
+    use sealift::oci::Digest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn remedies_and_kinds_are_flags_and_codes() {
+        let digest = Digest::sha256(b"image");
+        let obstacle = Obstacle::new("it needs a restart", "").needing_restart();
+        let mut plan = Plan::new("Docker");
+        plan.images.push(PlannedImage {
+            candidate: 0,
+            name: "app:1".parse().unwrap(),
+            tag: None,
+            digest: Some(digest),
+            root: digest,
+            manifests: Vec::new(),
+            image_id: None,
+            platforms: Platforms::default(),
+            is_foreign: false,
+            evidence: Evidence::Verified,
+            present: false,
+            tagged: false,
+            change: Change::New,
+            digest_status: DigestStatus::Unavailable {
+                obstacles: vec![obstacle],
+            },
+        });
+        plan.skipped.push(Skipped {
+            name: "49eb".into(),
+            reason: "it has no name".into(),
+            hint: Some(Remedy::Rename("49eb".into()).into()),
+            kind: ErrorKind::Usage,
+        });
+        let left_out = json!([{
+            "name": "49eb",
+            "reason": "it has no name",
+            "hint": "--rename 49eb=NAME:TAG names it",
+            "exit": 2,
+        }]);
+        let hint = json!("--attach offline --allow-restart attaches it, and restarts the engine");
+        let document = serde_json::to_value(PlanDocument::from(&plan)).unwrap();
+        assert_eq!(document["left_out"], left_out);
+        assert_eq!(document["images"][0]["showing"]["obstacles"][0]["hint"], hint);
+
+        let mut report = Report::new(&plan);
+        report.images.push(Loaded::planned(&plan.images[0]));
+        report.images[0].details.push = Some(report.images[0].obstacles.clone());
+        let document = serde_json::to_value(ReportDocument::from(&report)).unwrap();
+        assert_eq!(document["left_out"], left_out);
+        for list in ["obstacles", "push"] {
+            assert_eq!(document["images"][0][list][0]["hint"], hint, "{list}");
+        }
+    }
+}

@@ -75,6 +75,7 @@ fn remedy(remedy: &Remedy) -> String {
         }
         Remedy::LoadFewer => "load fewer images at a time (--image)",
         Remedy::LoadByRegistry => "load the images of one registry at a time (--image)",
+        Remedy::RunAsRoot => "run the same command with sudo",
         Remedy::Repair => "`sealift doctor --repair` undoes it",
         Remedy::StartAndRepair => {
             "start it by hand, then `sealift doctor --repair`; if the command is wrong, \

@@ -26,7 +26,7 @@ impl Obstacle {
 
     /// The obstacle for every user but root.
     pub fn needs_root() -> Obstacle {
-        Obstacle::new("attaching digests needs root", "run the same command with sudo")
+        Obstacle::new("attaching digests needs root", Remedy::RunAsRoot)
     }
 
     /// The same obstacle, if a restart of the engine removes it.

@@ -41,7 +41,7 @@ use crate::blob::decompress::DEFAULT_LIMIT;
 use crate::dir::Dir;
 use crate::docker::daemon::process::{Process, obstacle};
 use crate::docker::daemon::reach;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::load::Obstacle;
 use crate::oci::{Digest, MAX_METADATA, Reference, json};
 use content::ContentFolders;
@@ -87,7 +87,7 @@ fn look(client: &Client) -> Result<(Process, Info), Obstacle> {
     if !rustix::process::geteuid().is_root() {
         return Err(Obstacle::new(
             "the engine's store can be used by root only",
-            "run the same command with sudo",
+            Remedy::RunAsRoot,
         ));
     }
     let info = Info::ask(client).map_err(|error| obstacle(&error))?;
