@@ -8,8 +8,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use insta::assert_snapshot;
+
 use crate::support::command::bounded;
-use crate::support::{Image, Run, Sealift, run};
+use crate::support::{Image, Layer, Run, Sealift, Transcript, run};
 
 /// A file system of four MiB, in which sealift keeps what it decompresses.
 struct Small(PathBuf);
@@ -37,7 +39,10 @@ impl Drop for Small {
 /// An archive of one image, `app.tar`.
 fn setup() -> (Sealift, Small) {
     let sealift = Sealift::new();
-    Image::sample("app", "1").build(&sealift.path("layout"), "1");
+    let mut image = Image::small("app");
+    let noise = Layer::new().noise("noise", 1, 1_000_000);
+    image.platforms[0].1.push(noise);
+    image.build(&sealift.path("layout"), "1");
     let save = ["save", "-q", "--from", "layout", "app:1", "-o", "app.tar"];
     sealift.run(&save).ok();
     let small = Small::mount(&sealift);
@@ -102,25 +107,57 @@ fn what_no_header_announces_is_not_expanded() {
     let large = [header("a", 1), vec![b'a'; 512], header("index.json", 100 << 20)].concat();
     let zeros = "head -c 200M /dev/zero";
     let text = "yes | head -c 200M";
-    for (begin, script, said) in [
-        (&app[..], zeros, "more than 16 MiB of zeros follow its end"),
-        (&app, text, "data follows the end of the archive"),
-        (cut, text, "checksum is wrong, or this is not a tar"),
-        (b"", zeros, "nothing is in it"),
-        (&again.concat(), text, "oci-layout at byte 3146240: occurs twice"),
-        (
-            &climbing,
-            zeros,
-            "a name that other readers could place elsewhere",
-        ),
-        (&large, zeros, "104857600 bytes, over the limit of 4194304"),
+    let mut transcript = Transcript::of(&sealift);
+    for (line, begin, script) in [
+        ("zeros after the end", &app[..], zeros),
+        ("data after the end", &app, text),
+        ("no end", cut, text),
+        ("only zeros", b"", zeros),
+        ("a name twice", &again.concat(), text),
+        ("a name outside", &climbing, zeros),
+        ("a large index.json", &large, zeros),
     ] {
-        for compressor in COMPRESSORS {
+        let runs = COMPRESSORS.map(|compressor| {
             let run = verify_compressed(&sealift, compressor, begin, script, &[]).code(1);
-            assert!(run.stderr.contains(said), "{compressor}: {}", run.stderr);
             small.assert_empty();
-        }
+            run
+        });
+        assert_eq!(runs[0].stderr, runs[1].stderr);
+        transcript.add(
+            &format!("sealift verify --tmpdir small bomb.tar.z   # {line}"),
+            &runs[0],
+        );
     }
+    assert_snapshot!(transcript.text(), @"
+    $ sealift verify --tmpdir small bomb.tar.z   # zeros after the end
+    2> error: bomb.tar.z at byte 17792512: not a valid tar: more than 16 MiB of zeros follow its end
+    exit 1
+
+    $ sealift verify --tmpdir small bomb.tar.z   # data after the end
+    2> error: bomb.tar.z at byte 1015808: data follows the end of the archive
+    2> hint: if it is in parts, remove those of older archives
+    exit 1
+
+    $ sealift verify --tmpdir small bomb.tar.z   # no end
+    2> error: bomb.tar.z at byte 1014784: not a valid tar: a header's checksum is wrong, or this is not a tar
+    exit 1
+
+    $ sealift verify --tmpdir small bomb.tar.z   # only zeros
+    2> error: bomb.tar.z at byte 0: not a valid tar: it ends where it begins: nothing is in it
+    exit 1
+
+    $ sealift verify --tmpdir small bomb.tar.z   # a name twice
+    2> error: bomb.tar.z: oci-layout at byte 3146240: occurs twice
+    exit 1
+
+    $ sealift verify --tmpdir small bomb.tar.z   # a name outside
+    2> error: bomb.tar.z: ../x at byte 1024: a name that other readers could place elsewhere
+    exit 1
+
+    $ sealift verify --tmpdir small bomb.tar.z   # a large index.json
+    2> error: bomb.tar.z: index.json at byte 1024: 104857600 bytes, over the limit of 4194304
+    exit 1
+    ");
 }
 
 #[test]

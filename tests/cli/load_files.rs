@@ -3,13 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use crate::support::{Built, Image, Layer, Run, Sealift, assert_documented, run};
+use insta::assert_snapshot;
+
+use crate::support::{Built, Image, Sealift, Transcript, assert_documented, run};
 
 /// `one.tar` and `two.tar` with `one:1` and `two:1`.
-fn archives() -> (Sealift, [Built; 2]) {
+pub fn archives() -> (Sealift, [Built; 2]) {
     let sealift = Sealift::new();
     let built = ["one", "two"].map(|name| {
         let built = Image::small(name).build(&sealift.path(&format!("{name}.layout")), "1");
@@ -24,28 +24,22 @@ fn archives() -> (Sealift, [Built; 2]) {
     (sealift, built)
 }
 
-fn save(sealift: &Sealift, from: &[&str], images: &[&str], to: &str) {
+pub fn save(sealift: &Sealift, from: &[&str], images: &[&str], to: &str) {
     let mut args = vec!["save", "-q", "-o", to];
     from.iter().for_each(|from| args.extend(["--from", from]));
     args.extend(images);
     sealift.run(&args).ok();
 }
 
-/// Whole output with digests as names.
-fn said(run: &Run, built: &[Built; 2]) -> String {
-    let mut text = format!("{}{}", run.stdout, run.stderr);
-    for (image, name) in built.iter().zip(["<digest of one>", "<digest of two>"]) {
-        text = text.replace(&image.digest, name);
-    }
-    let lines = text.lines().map(|line| match line.split_once("sha256:") {
-        Some(("archive ", _)) => "archive <digest of index.json>".to_owned(),
-        _ => line.split_whitespace().collect::<Vec<_>>().join(" "),
-    });
-    lines.map(|line| line + "\n").collect()
+/// A transcript that names the digests of both images.
+fn transcript<'a>(sealift: &'a Sealift, [one, two]: &[Built; 2]) -> Transcript<'a> {
+    let mut transcript = Transcript::of(sealift);
+    transcript.image("one", one).image("two", two);
+    transcript
 }
 
 /// Digests and names in a layout or archive, all of it verified.
-fn names(sealift: &Sealift, content: &str) -> Vec<(String, String)> {
+pub fn names(sealift: &Sealift, content: &str) -> Vec<(String, String)> {
     let document = sealift.run(&["verify", "--json", content]).ok().json();
     let images = document["archives"][0]["images"].as_array().unwrap().clone();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
@@ -64,7 +58,7 @@ fn bytes(sealift: &Sealift, name: &str) -> Vec<u8> {
 }
 
 /// What is in a folder, with contents.
-fn tree(folder: &Path) -> Vec<(String, Vec<u8>)> {
+pub fn tree(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(at) = folders.pop() {
@@ -86,26 +80,10 @@ fn tree(folder: &Path) -> Vec<(String, Vec<u8>)> {
 #[test]
 fn a_layout_is_created_and_added_to() {
     let (sealift, built) = archives();
-    let run = sealift
-        .run(&["load", "one.tar", "--to", "oci:out", "--dry-run"])
-        .ok();
-    assert_eq!(
-        said(&run, &built),
-        "to OCI layout out\n\
-         send 3 layers, 3265 bytes in 8 blobs\n\
-         one:1 (linux/amd64, linux/arm64)\n\
-         tag one:1\n\
-         digest <digest of one>\n"
-    );
+    let mut transcript = transcript(&sealift, &built);
+    transcript.run("load one.tar --to oci:out --dry-run").ok();
     assert!(!sealift.path("out").exists());
-    let run = sealift.run(&["load", "one.tar", "--to", "oci:out"]).ok();
-    assert_eq!(
-        said(&run, &built),
-        "NAME TAG DIGEST EVIDENCE SHOWN CHANGE\n\
-         one 1 <digest of one> verified yes new\n\
-         1 image in OCI layout out, 3.2 kB sent\n\
-         archive <digest of index.json>\n"
-    );
+    transcript.run("load one.tar --to oci:out").ok();
     assert_eq!(
         names(&sealift, "out"),
         [("one:1".into(), built[0].digest.clone())]
@@ -114,67 +92,59 @@ fn a_layout_is_created_and_added_to() {
     // Nothing is written where nothing changes.
     let before = tree(&sealift.path("out"));
     let written = fs::metadata(sealift.path("out/index.json")).unwrap().ino();
-    let run = sealift.run(&["load", "one.tar", "--to", "oci:out"]).ok();
-    assert_eq!(
-        said(&run, &built),
-        "NAME TAG DIGEST EVIDENCE SHOWN CHANGE\n\
-         one 1 <digest of one> verified yes unchanged\n\
-         1 image in OCI layout out, 0 B sent\n\
-         archive <digest of index.json>\n"
-    );
+    transcript.run("load one.tar --to oci:out").ok();
     assert_eq!(tree(&sealift.path("out")), before);
     assert_eq!(
         fs::metadata(sealift.path("out/index.json")).unwrap().ino(),
         written
     );
 
-    let run = sealift
-        .run(&[
-            "load",
-            "one.tar",
-            "two.tar",
-            "--rename",
-            "two:1=one:2",
-            "--to",
-            "oci:out",
-        ])
+    transcript
+        .run("load one.tar two.tar --rename two:1=one:2 --to oci:out")
         .ok();
-    assert_eq!(
-        said(&run, &built),
-        "NAME TAG DIGEST EVIDENCE SHOWN CHANGE\n\
-         one 1 <digest of one> verified yes unchanged\n\
-         one 2 <digest of two> verified yes new\n\
-         2 images in OCI layout out, 3.0 kB sent\n\
-         archive <digest of index.json>\n"
-    );
-    let run = sealift
-        .run(&[
-            "load",
-            "two.tar",
-            "--rename",
-            "two:1=one:1",
-            "--to",
-            "oci:out",
-            "--dry-run",
-        ])
-        .ok();
-    let short = &built[0].digest;
-    assert_eq!(
-        run.stdout,
-        format!(
-            "to OCI layout out\nsend 0 layers, 0 bytes in 0 blobs\none:1 (linux/amd64, linux/arm64)\n  \
-             tag     one:1 (names {short} now)\n  digest  {}\n",
-            built[1].digest
-        )
-    );
-    let run = sealift
-        .run(&["load", "two.tar", "--rename", "two:1=one:1", "--to", "oci:out"])
-        .ok();
-    let moved = format!(
-        "one 1 <digest of two> verified yes moved from {}\n",
-        &short[7..19]
-    );
-    assert!(said(&run, &built).contains(&moved), "{run:?}");
+    let moves = "load two.tar --rename two:1=one:1 --to oci:out";
+    transcript.run(&format!("{moves} --dry-run")).ok();
+    transcript.run(moves).ok();
+    assert_snapshot!(transcript.text(), @"
+    $ sealift load one.tar --to oci:out --dry-run
+    to OCI layout out
+    send 3 layers, 3265 bytes in 8 blobs
+    one:1 (linux/amd64, linux/arm64)
+      tag     one:1
+      digest  <one>
+
+    $ sealift load one.tar --to oci:out
+    NAME   TAG   DIGEST   EVIDENCE   SHOWN   CHANGE
+    one    1     <one>    verified   yes     new
+    1 image in OCI layout out, 3.2 kB sent
+    archive <digest 1>
+
+    $ sealift load one.tar --to oci:out
+    NAME   TAG   DIGEST   EVIDENCE   SHOWN   CHANGE
+    one    1     <one>    verified   yes     unchanged
+    1 image in OCI layout out, 0 B sent
+    archive <digest 1>
+
+    $ sealift load one.tar two.tar --rename two:1=one:2 --to oci:out
+    NAME   TAG   DIGEST   EVIDENCE   SHOWN   CHANGE
+    one    1     <one>    verified   yes     unchanged
+    one    2     <two>    verified   yes     new
+    2 images in OCI layout out, 3.0 kB sent
+    archive <digest 2>
+
+    $ sealift load two.tar --rename two:1=one:1 --to oci:out --dry-run
+    to OCI layout out
+    send 0 layers, 0 bytes in 0 blobs
+    one:1 (linux/amd64, linux/arm64)
+      tag     one:1 (names <one> now)
+      digest  <two>
+
+    $ sealift load two.tar --rename two:1=one:1 --to oci:out
+    NAME   TAG   DIGEST   EVIDENCE   SHOWN   CHANGE
+    one    1     <two>    verified   yes     moved from <one, short>
+    1 image in OCI layout out, 0 B sent
+    archive <digest 3>
+    ");
     let [one, two] = ["one:1", "one:2"].map(|name| (name.to_owned(), built[1].digest.clone()));
     assert_eq!(names(&sealift, "out"), [one, two]);
     // What the name led to is there, and can be had again without its archive.
@@ -259,16 +229,17 @@ fn an_archive_is_what_save_writes_of_the_same_images() {
     load(&["two.tar", "one.tar", "--to", "archive:both.tar"]);
     save(&sealift, &["one.tar", "two.tar"], &[], "expected.tar");
     assert!(bytes(&sealift, "both.tar") == bytes(&sealift, "expected.tar"));
-    let run = sealift
-        .run(&["load", "both.tar", "--image", "two", "--to", "archive:some.tar"])
+    let mut transcript = transcript(&sealift, &built);
+    transcript
+        .run("load both.tar --image two --to archive:some.tar")
         .ok();
-    assert_eq!(
-        said(&run, &built),
-        "NAME TAG DIGEST EVIDENCE SHOWN CHANGE\n\
-         two 1 <digest of two> verified yes new\n\
-         1 image in archive some.tar, 13.8 kB sent\n\
-         archive <digest of index.json>\n"
-    );
+    assert_snapshot!(transcript.text(), @"
+    $ sealift load both.tar --image two --to archive:some.tar
+    NAME   TAG   DIGEST   EVIDENCE   SHOWN   CHANGE
+    two    1     <two>    verified   yes     new
+    1 image in archive some.tar, 13.8 kB sent
+    archive <digest 1>
+    ");
     assert!(bytes(&sealift, "some.tar") == bytes(&sealift, "two.tar"));
 
     // One platform of an index, and both again out of two archives with one each.
@@ -354,97 +325,100 @@ fn what_cannot_be_is_refused_and_nothing_changes() {
     fs::hard_link(sealift.path("one.tar"), sealift.path("same.tar")).unwrap();
     symlink("out", sealift.path("link")).unwrap();
     let before = tree(sealift.home());
-    for (args, code, expected) in [
-        (
-            &["one.tar", "--to", "archive:one.tar"][..],
-            2,
-            "error: one.tar is both read and written\nhint: name another target\n",
-        ),
-        (
-            &["one.tar", "two.tar", "--to", "archive:same.tar"],
-            2,
-            "error: same.tar is both read and written\nhint: name another target\n",
-        ),
-        (
-            &["part.tar.001", "--split", "5kB", "--to", "archive:part.tar"],
-            2,
-            "error: part.tar.001 is both read and written\nhint: name another target\n",
-        ),
-        (
-            &["out", "--to", "oci:link"],
-            2,
-            "error: link is both read and written\nhint: name another target\n",
-        ),
-        (
-            &["one.tar", "--to", "oci:full"],
-            2,
-            "error: full is not an OCI layout, and not empty\nhint: name a layout, or a new folder\n",
-        ),
-        (
-            &["one.tar", "--to", "oci:unpacked"],
-            2,
-            "error: unpacked has a manifest.json, which would no longer say what is in the layout\n\
-             hint: it is for `docker load`, and can be removed; or load into another folder\n",
-        ),
-        (
-            &["one.tar", "--to", "oci:one.tar"],
-            2,
-            "error: one.tar is both read and written\nhint: name another target\n",
-        ),
-        (
-            &["one.tar", "--to", "oci:nowhere/out"],
-            3,
-            "error: cannot write to nowhere/out: No such file or directory (os error 2)\nhint: mkdir -p nowhere\n",
-        ),
-        (
-            &["one.tar", "--to", "archive:out"],
-            2,
-            "error: out names a folder, not a file\nhint: --to archive:out/images.tar\n",
-        ),
-        (
-            &[
-                "one.tar",
-                "two.tar",
-                "--image",
-                "one",
-                "--platform",
-                "linux/s390x",
-                "--to",
-                "oci:out",
-            ],
-            7,
-            "error: platform linux/s390x of one:1 not found in one.tar, two.tar\n\
-             hint: one:1 is only for linux/amd64, linux/arm64; --keep-going loads the others; \
-             --platform linux/amd64 loads that platform; or save again with --platform linux/s390x\n",
-        ),
-        (
-            &["one.tar", "two.tar", "--rename", "two:1=one:1", "--to", "oci:out"],
-            2,
-            "error: two different images would be named one:1\n\
-             hint: choose one with --image, or another name with --rename\n",
-        ),
-        (
-            &["one.tar", "--to", "oci:out", "--allow-restart"],
-            2,
-            "error: --allow-restart is for Docker, not for --to oci:out\n",
-        ),
-        (
-            &["one.tar", "--to", "oci:out", "--attach", "none"],
-            2,
-            "error: --attach is for Docker, not for --to oci:out\n",
-        ),
-        (
-            &["one.tar", "--to", "oci:out", "--split", "4G"],
-            2,
-            "error: --split is for --to archive:FILE, not for --to oci:out\n",
-        ),
+    let mut transcript = Transcript::of(&sealift);
+    for arguments in [
+        "one.tar --to archive:one.tar",
+        "one.tar two.tar --to archive:same.tar",
+        "part.tar.001 --split 5kB --to archive:part.tar",
+        "out --to oci:link",
+        "one.tar --to oci:full",
+        "one.tar --to oci:unpacked",
+        "one.tar --to oci:one.tar",
+        "one.tar --to oci:nowhere/out",
+        "one.tar --to archive:out",
+        "one.tar two.tar --image one --platform linux/s390x --to oci:out",
+        "one.tar two.tar --rename two:1=one:1 --to oci:out",
+        "one.tar --to oci:out --allow-restart",
+        "one.tar --to oci:out --attach none",
+        "one.tar --to oci:out --split 4G",
     ] {
-        for dry_run in [&["--dry-run"][..], &[]] {
-            let run = sealift.run(&[&["load"], args, dry_run].concat()).code(code);
-            assert_eq!(run.stderr, expected, "{args:?}");
-            assert_eq!(run.stdout, "", "{args:?}");
-        }
+        let run = transcript.run(&format!("load {arguments}"));
+        // A plan refuses the same.
+        let line = format!("load {arguments} --dry-run");
+        let dry_run = sealift.run(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(
+            (run.code, run.stdout, run.stderr),
+            (dry_run.code, dry_run.stdout, dry_run.stderr)
+        );
     }
+    assert_snapshot!(transcript.text(), @"
+    $ sealift load one.tar --to archive:one.tar
+    2> error: one.tar is both read and written
+    2> hint: name another target
+    exit 2
+
+    $ sealift load one.tar two.tar --to archive:same.tar
+    2> error: same.tar is both read and written
+    2> hint: name another target
+    exit 2
+
+    $ sealift load part.tar.001 --split 5kB --to archive:part.tar
+    2> error: part.tar.001 is both read and written
+    2> hint: name another target
+    exit 2
+
+    $ sealift load out --to oci:link
+    2> error: link is both read and written
+    2> hint: name another target
+    exit 2
+
+    $ sealift load one.tar --to oci:full
+    2> error: full is not an OCI layout, and not empty
+    2> hint: name a layout, or a new folder
+    exit 2
+
+    $ sealift load one.tar --to oci:unpacked
+    2> error: unpacked has a manifest.json, which would no longer say what is in the layout
+    2> hint: it is for `docker load`, and can be removed; or load into another folder
+    exit 2
+
+    $ sealift load one.tar --to oci:one.tar
+    2> error: one.tar is both read and written
+    2> hint: name another target
+    exit 2
+
+    $ sealift load one.tar --to oci:nowhere/out
+    2> error: cannot write to nowhere/out: No such file or directory (os error 2)
+    2> hint: mkdir -p nowhere
+    exit 3
+
+    $ sealift load one.tar --to archive:out
+    2> error: out names a folder, not a file
+    2> hint: --to archive:out/images.tar
+    exit 2
+
+    $ sealift load one.tar two.tar --image one --platform linux/s390x --to oci:out
+    2> error: platform linux/s390x of one:1 not found in one.tar, two.tar
+    2> hint: one:1 is only for linux/amd64, linux/arm64; --keep-going loads the others; --platform linux/amd64 loads that platform; or save again with --platform linux/s390x
+    exit 7
+
+    $ sealift load one.tar two.tar --rename two:1=one:1 --to oci:out
+    2> error: two different images would be named one:1
+    2> hint: choose one with --image, or another name with --rename
+    exit 2
+
+    $ sealift load one.tar --to oci:out --allow-restart
+    2> error: --allow-restart is for Docker, not for --to oci:out
+    exit 2
+
+    $ sealift load one.tar --to oci:out --attach none
+    2> error: --attach is for Docker, not for --to oci:out
+    exit 2
+
+    $ sealift load one.tar --to oci:out --split 4G
+    2> error: --split is for --to archive:FILE, not for --to oci:out
+    exit 2
+    ");
     assert!(tree(sealift.home()) == before);
 }
 
@@ -515,8 +489,15 @@ fn a_blob_that_a_layout_has_wrong_is_written_again() {
     let config = &built[0].manifests[1].config[7..];
     fs::write(blobs.join(config), "short").unwrap();
     sealift.run(&["verify", "-q", "out"]).code(1);
-    let run = sealift.run(&["load", "one.tar", "--to", "oci:out"]).ok();
-    assert!(run.stdout.contains("unchanged"), "{run:?}");
+    let mut transcript = transcript(&sealift, &built);
+    transcript.run("load one.tar --to oci:out").ok();
+    assert_snapshot!(transcript.text(), @"
+    $ sealift load one.tar --to oci:out
+    NAME   TAG   DIGEST   EVIDENCE   SHOWN   CHANGE
+    one    1     <one>    verified   yes     unchanged
+    1 image in OCI layout out, 589 B sent
+    archive <digest 1>
+    ");
     assert_eq!(names(&sealift, "out").len(), 1);
 }
 
@@ -532,26 +513,51 @@ fn what_is_damaged_is_left_out_if_asked() {
         .unwrap();
     both[at + 20] ^= 1;
     fs::write(sealift.path("both.tar"), both).unwrap();
+    let mut transcript = transcript(&sealift, &built);
     for target in ["oci:out", "archive:out.tar"] {
-        let run = sealift.run(&["load", "both.tar", "--to", target]).code(1);
-        assert!(run.stderr.contains("nothing was loaded; --keep-going"), "{run:?}");
+        transcript.run(&format!("load both.tar --to {target}")).code(1);
         assert!(!sealift.path("out").exists() && !sealift.path("out.tar").exists());
     }
-    for target in ["oci:out", "archive:out.tar"] {
-        let run = sealift
-            .run(&["load", "both.tar", "--keep-going", "--to", target])
+    for (target, content) in [("oci:out", "out"), ("archive:out.tar", "out.tar")] {
+        transcript
+            .run(&format!("load both.tar --keep-going --to {target}"))
             .code(1);
-        assert!(
-            run.stderr
-                .ends_with("warning: one:1 was skipped: it is damaged\n"),
-            "{run:?}"
-        );
-        let content = target.split_once(':').unwrap().1;
         assert_eq!(
             names(&sealift, content),
             [("two:1".into(), built[1].digest.clone())]
         );
     }
+    assert_snapshot!(transcript.text(), @"
+    $ sealift load both.tar --to oci:out
+    2> warning: both.tar: blobs/sha256/<one linux/amd64 layer 1> at byte 15872: digest is <digest 1>, expected <one linux/amd64 layer 1>
+    2> error: both.tar: 1 of the archive's checks failed
+    2> hint: nothing was loaded; --keep-going loads the others
+    exit 1
+
+    $ sealift load both.tar --to archive:out.tar
+    2> warning: both.tar: blobs/sha256/<one linux/amd64 layer 1> at byte 15872: digest is <digest 1>, expected <one linux/amd64 layer 1>
+    2> error: both.tar: 1 of the archive's checks failed
+    2> hint: nothing was loaded; --keep-going loads the others
+    exit 1
+
+    $ sealift load both.tar --keep-going --to oci:out
+    NAME   TAG   DIGEST   EVIDENCE   SHOWN   CHANGE
+    two    1     <two>    verified   yes     new
+    1 image in OCI layout out, 3.2 kB sent
+    archive <digest 2>
+    2> warning: both.tar: blobs/sha256/<one linux/amd64 layer 1> at byte 15872: digest is <digest 1>, expected <one linux/amd64 layer 1>
+    2> warning: one:1 was skipped: it is damaged
+    exit 1
+
+    $ sealift load both.tar --keep-going --to archive:out.tar
+    NAME   TAG   DIGEST   EVIDENCE   SHOWN   CHANGE
+    two    1     <two>    verified   yes     new
+    1 image in archive out.tar, 13.8 kB sent
+    archive <digest 3>
+    2> warning: both.tar: blobs/sha256/<one linux/amd64 layer 1> at byte 15872: digest is <digest 1>, expected <one linux/amd64 layer 1>
+    2> warning: one:1 was skipped: it is damaged
+    exit 1
+    ");
 }
 
 #[test]
@@ -560,14 +566,31 @@ fn an_image_without_a_name_keeps_its_digest() {
     let id = &built[0].manifests[0].digest;
     let only = ["save", "-q", "--from", "one.tar", id, "-o", "nameless.tar"];
     sealift.run(&only).ok();
+    let mut transcript = transcript(&sealift, &built);
     for (target, content) in [("oci:out", "out"), ("archive:out.tar", "out.tar")] {
-        let run = sealift.run(&["load", "nameless.tar", "--to", target]).ok();
-        let line = format!("<none> <none> {id} verified yes new");
-        assert_eq!(said(&run, &built).lines().nth(1), Some(line.as_str()));
+        transcript.run(&format!("load nameless.tar --to {target}")).ok();
         assert_eq!(names(&sealift, content), [("-".into(), id.clone())]);
     }
-    let run = sealift.run(&["load", "nameless.tar", "--to", "oci:out"]).ok();
-    assert!(run.stdout.contains("unchanged"), "{run:?}");
+    transcript.run("load nameless.tar --to oci:out").ok();
+    assert_snapshot!(transcript.text(), @"
+    $ sealift load nameless.tar --to oci:out
+    NAME     TAG      DIGEST              EVIDENCE   SHOWN   CHANGE
+    <none>   <none>   <one linux/amd64>   verified   yes     new
+    1 image in OCI layout out, 1.3 kB sent
+    archive <digest 1>
+
+    $ sealift load nameless.tar --to archive:out.tar
+    NAME     TAG      DIGEST              EVIDENCE   SHOWN   CHANGE
+    <none>   <none>   <one linux/amd64>   verified   yes     new
+    1 image in archive out.tar, 8.7 kB sent
+    archive <digest 2>
+
+    $ sealift load nameless.tar --to oci:out
+    NAME     TAG      DIGEST              EVIDENCE   SHOWN   CHANGE
+    <none>   <none>   <one linux/amd64>   verified   yes     unchanged
+    1 image in OCI layout out, 0 B sent
+    archive <digest 3>
+    ");
     assert_eq!(names(&sealift, "out").len(), 1);
 }
 
@@ -611,172 +634,4 @@ fn it_takes_neither_root_nor_an_engine() {
         run(&mut command).ok();
         names(&sealift, target.split_once(':').unwrap().1);
     }
-}
-
-/// sealift under strace, which makes the `k`th call of one kind fail or kill.
-fn injected(sealift: &Sealift, call: &str, fault: &str, k: u32, args: &[&str]) -> Run {
-    let inner = sealift.command(args);
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-    command.arg(format!("trace={call}"));
-    command.arg("-e").arg(format!("inject={call}:{fault}:when={k}"));
-    command.arg(inner.get_program()).args(inner.get_args());
-    command
-        .current_dir(sealift.home())
-        .env_clear()
-        .stdin(Stdio::null());
-    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    run(&mut command)
-}
-
-/// The steps of a load into a folder or file, and what may go wrong with each.
-const STEPS: [(&str, &str); 7] = [
-    ("write", "error=ENOSPC"),
-    ("pwrite64", "error=ENOSPC"),
-    ("fsync", "error=EIO"),
-    ("fdatasync", "error=EIO"),
-    ("mkdirat", "error=EACCES"),
-    ("renameat", "error=EACCES"),
-    ("unlinkat", "error=EACCES"),
-];
-
-#[test]
-fn a_load_cut_at_any_step_leaves_what_was_there_and_the_next_completes_it() {
-    let (sealift, built) = archives();
-    let (old, new) = (
-        ("one:1".to_owned(), built[0].digest.clone()),
-        ("two:1".to_owned(), built[1].digest.clone()),
-    );
-    let prepare = |content: &str| {
-        let _ = fs::remove_dir_all(sealift.path("out"));
-        let _ = fs::remove_file(sealift.path("out.tar"));
-        sealift.run(&["load", "-q", "one.tar", "--to", content]).ok();
-    };
-    for (target, content) in [("oci:out", "out"), ("archive:out.tar", "out.tar")] {
-        let whole = match content {
-            "out" => vec![old.clone(), new.clone()],
-            _ => vec![new.clone()],
-        };
-        let load = ["load", "-q", "two.tar", "--to", target];
-        let mut cut = 0;
-        for (call, error) in STEPS {
-            for fault in ["signal=SIGKILL", error] {
-                for k in 1.. {
-                    prepare(target);
-                    let run = injected(&sealift, call, fault, k, &load);
-                    let found = names(&sealift, content);
-                    let case = format!("{target} {call} {k} {fault}: {found:?} {run:?}");
-                    if run.code == Some(0) {
-                        assert_eq!(found, whole, "{case}");
-                        break;
-                    }
-                    cut += 1;
-                    assert!(found == std::slice::from_ref(&old) || found == whole, "{case}");
-                    if fault == error {
-                        let left = tree(sealift.home()).into_iter().map(|(name, _)| name);
-                        let left: Vec<String> = left.filter(|name| name.contains("sealift-part")).collect();
-                        assert!(call == "unlinkat" || left.is_empty(), "{case} {left:?}");
-                    }
-                    sealift.run(&load).ok();
-                    assert_eq!(names(&sealift, content), whole, "{case}");
-                    let left = tree(sealift.home());
-                    assert!(
-                        left.iter().all(|(name, _)| !name.contains("sealift-part")),
-                        "{case}"
-                    );
-                }
-            }
-        }
-        assert!(cut >= 20, "only {cut} steps were cut");
-    }
-}
-
-#[test]
-fn a_signal_leaves_nothing_behind() {
-    let (sealift, built) = archives();
-    for (target, made) in [
-        ("oci:fresh", "fresh"),
-        ("oci:out", "out"),
-        ("archive:out.tar", "out.tar"),
-    ] {
-        for (signal, number) in [("INT", 2), ("TERM", 15)] {
-            sealift.run(&["load", "-q", "one.tar", "--to", "oci:out"]).ok();
-            sealift
-                .run(&["load", "-q", "one.tar", "--to", "archive:out.tar"])
-                .ok();
-            let before = tree(sealift.home());
-            // Every blob takes a fifth of a second, so that the signal comes in the middle.
-            let inner = sealift.command(&["load", "-q", "two.tar", "--to", target]);
-            let mut slow = Command::new("strace");
-            slow.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,pwrite64,write"]);
-            slow.args(["-e", "inject=fsync,pwrite64,write:delay_exit=300000"]);
-            slow.arg(inner.get_program())
-                .args(inner.get_args())
-                .current_dir(sealift.home());
-            let child = slow
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let started = Instant::now();
-            let is_begun = || {
-                fs::read_dir(sealift.home())
-                    .unwrap()
-                    .chain(fs::read_dir(sealift.path("out")).unwrap())
-                    .any(|entry| {
-                        let entry = entry.unwrap();
-                        entry.file_name().to_string_lossy().contains("sealift-part")
-                            || entry.file_name() == "fresh"
-                    })
-            };
-            while !is_begun() {
-                assert!(started.elapsed() < Duration::from_secs(20), "no load began");
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            std::thread::sleep(Duration::from_millis(400));
-            run(Command::new("pkill").args([&format!("-{signal}"), "-P", &child.id().to_string()])).ok();
-            let ended = child.wait_with_output().unwrap();
-            let ended_by = std::os::unix::process::ExitStatusExt::signal(&ended.status);
-            assert_eq!(ended_by, Some(number), "{target}: {ended:?}");
-            let now = tree(sealift.home());
-            assert!(
-                now == before,
-                "{target}: {:?}",
-                now.iter().map(|(name, _)| name).collect::<Vec<_>>()
-            );
-            assert!(made != "fresh" || !sealift.path(made).exists(), "{target}");
-        }
-    }
-    assert_eq!(
-        names(&sealift, "out"),
-        [("one:1".into(), built[0].digest.clone())]
-    );
-}
-
-#[test]
-fn what_does_not_fit_is_told_before_anything_is_written() {
-    let (sealift, _) = archives();
-    let layers = vec![Layer::new().noise("data", 1, 400_000)];
-    Image::single(layers).build(&sealift.path("large.layout"), "1");
-    save(&sealift, &["large.layout"], &["large:1"], "large.tar");
-    fs::create_dir(sealift.path("disk")).unwrap();
-    let disk = sealift.path("disk");
-    run(Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=300k", "none"])
-        .arg(&disk))
-    .ok();
-    for target in ["oci:disk/out", "archive:disk/out.tar"] {
-        let plan = sealift
-            .run(&["load", "large.tar", "--json", "--dry-run", "--to", target])
-            .code(3)
-            .json();
-        assert_eq!(plan["room"]["refused"], true, "{plan}");
-        let run = sealift.run(&["load", "large.tar", "--to", target]).code(3);
-        assert!(
-            run.stderr.contains("nothing was sent; free some space"),
-            "{run:?}"
-        );
-        assert_eq!(fs::read_dir(&disk).unwrap().count(), 0);
-    }
-    run(Command::new("umount").arg(&disk)).ok();
 }

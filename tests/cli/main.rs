@@ -14,6 +14,7 @@
 //! inputs.rs     archives as streams; files that change while they are read
 //! keep_going.rs saves of which some images cannot be had, and new names
 //! load_files.rs loads into layouts and archives
+//! load_interrupted.rs  such loads that fail at any step, are killed, or do not fit
 //! json.rs       the documents of all commands
 //! memory.rs     many names of one image
 //! nameless.rs   images without a name: what they are called, and loads that skip them
@@ -44,6 +45,7 @@ mod inputs;
 mod json;
 mod keep_going;
 mod load_files;
+mod load_interrupted;
 mod memory;
 mod nameless;
 mod old_kernel;

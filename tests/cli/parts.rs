@@ -5,13 +5,16 @@ use std::process::Command;
 
 use insta::assert_snapshot;
 
-use crate::support::{Image, Run, Sealift, Transcript, run};
+use crate::support::{Image, Layer, Run, Sealift, Transcript, run};
 
 /// `app.tar` in five parts or more, `other.tar` in as many, and all parts of both packed as one.
 fn setup() -> (Sealift, usize) {
     let sealift = Sealift::new();
     for name in ["app", "other"] {
-        Image::sample(name, "1").build(&sealift.path(name), "1");
+        let mut image = Image::small(name);
+        let noise = Layer::new().noise(name, name.len() as u64, 2_200_000);
+        image.platforms[0].1.push(noise);
+        image.build(&sealift.path(name), "1");
         let (image, file) = (format!("{name}:1"), format!("{name}.tar"));
         let save = [
             "save", "-q", "--from", name, &image, "--split", "450kB", "-o", &file,
@@ -134,12 +137,12 @@ fn a_part_that_was_cut_or_belongs_elsewhere_is_named() {
     transcript.add(change, &verify(change));
     assert_snapshot!(transcript.text(), @"
     $ truncate -s 1000 app.tar.001
-    2> error: app.tar: its parts do not make a tar: app.tar.001 has 1000 bytes and app.tar.005 has 450000: one of them was truncated, or is a part of another archive
+    2> error: app.tar: its parts do not make a tar: app.tar.001 has 1000 bytes and app.tar.004 has 450000: one of them was truncated, or is a part of another archive
     2> hint: copy every part of this archive again, and no other, into one folder
     exit 1
 
     $ truncate -s 1000 app.tar.002
-    2> error: app.tar: its parts do not make a tar: app.tar.002 has 1000 bytes and app.tar.005 has 450000: one of them was truncated, or is a part of another archive
+    2> error: app.tar: its parts do not make a tar: app.tar.002 has 1000 bytes and app.tar.004 has 450000: one of them was truncated, or is a part of another archive
     2> hint: copy every part of this archive again, and no other, into one folder
     exit 1
 

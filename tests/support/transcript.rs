@@ -58,9 +58,11 @@ impl<'a> Transcript<'a> {
             }
         }
         for (digest, name) in named {
-            let short = digest["sha256:".len()..][..12].to_owned();
+            let hex = digest["sha256:".len()..].to_owned();
             self.name(digest, format!("<{name}>"));
-            self.name(short, format!("<{name}, short>"));
+            // As the name of a file, and shortened.
+            self.name(hex.as_str(), format!("<{name}>"));
+            self.name(&hex[..12], format!("<{name}, short>"));
         }
         self
     }
