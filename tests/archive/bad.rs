@@ -6,6 +6,7 @@
 mod choices;
 mod contents;
 mod docker_saves;
+mod graphs;
 mod names;
 mod provenance;
 mod readers;
@@ -49,6 +50,7 @@ const KEPT: usize = 64 << 10;
 fn all() -> Vec<Case> {
     let mut cases = tars::cases();
     cases.extend(contents::cases());
+    cases.extend(graphs::cases());
     cases.extend(provenance::cases());
     cases.extend(choices::cases());
     cases.extend(names::cases());
@@ -97,7 +99,7 @@ fn findings(case: &Case) -> (Vec<&'static str>, Vec<String>) {
 }
 
 #[test]
-fn each_is_found_to_be_what_it_is() {
+fn each_bad_archive_has_the_expected_findings() {
     let mut wrong = Vec::new();
     for case in all() {
         let (codes, messages) = findings(&case);

@@ -4,7 +4,8 @@
 //! accepts, Go must read in the same way; what Go refuses or reads otherwise, sealift refuses.
 //!
 //! ```text
-//! tars.rs        archives, changed field by field and byte by byte
+//! tars.rs        archives and layers, as sealift and Go read them
+//! tar_inputs.rs  those archives and layers, changed field by field and byte by byte
 //! documents.rs   manifests, indexes, configs and manifest.json, changed in the same manner
 //! server.rs      the Go that is asked: readers.go
 //! random.rs      numbers made from the number of an input
@@ -26,6 +27,7 @@ mod server;
 #[allow(dead_code, reason = "the tests of archives use all of it")]
 #[path = "../archive/tar_builder.rs"]
 mod tar_builder;
+mod tar_inputs;
 mod tars;
 
 use std::path::{Path, PathBuf};
