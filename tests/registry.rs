@@ -82,7 +82,7 @@ fn assert_reads_all(source: &RegistrySource, reference: &Reference, built: &Buil
 }
 
 #[test]
-fn plain_http_on_loopback_without_being_asked() {
+fn loopback_registries_are_reached_over_plain_http() {
     let registry = Registry::start();
     let source = source(options());
     for (name, image) in [
@@ -128,7 +128,7 @@ fn a_tag_costs_one_request() {
 }
 
 #[test]
-fn what_is_not_there() {
+fn missing_repositories_tags_and_blobs_are_not_found() {
     let registry = Registry::start();
     let (_built, _layout) = pushed(&registry, Image::sample("app", "1"), "app:1");
     let tag = resolve(options(), &registry, "app:2").unwrap_err();
@@ -153,7 +153,7 @@ fn what_is_not_there() {
 }
 
 #[test]
-fn a_password() {
+fn a_password_is_sent() {
     let registry = Registry::options().user("ann", "correct horse").start();
     let (built, _layout) = pushed(&registry, Image::sample("app", "1"), "app:1");
     let with = |password: &str| {
@@ -185,7 +185,7 @@ fn a_password() {
 }
 
 #[test]
-fn a_private_ca() {
+fn a_private_ca_is_trusted() {
     let registry = Registry::options().tls().start();
     let (built, _layout) = pushed(&registry, Image::sample("app", "1"), "app:1");
     let trusting = Options {
@@ -207,7 +207,7 @@ fn a_private_ca() {
 }
 
 #[test]
-fn a_client_certificate() {
+fn a_client_certificate_is_sent() {
     let registry = Registry::options().client_certs().start();
     let (built, _layout) = pushed(&registry, Image::sample("app", "1"), "app:1");
     let trusting = Options {

@@ -281,7 +281,7 @@ fn folder(manifest: &str, files: &[(String, Vec<u8>)]) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_folder_of_skopeo_is_an_image_without_a_name() {
+fn a_dir_folder_of_skopeo_is_an_image_without_a_name() {
     let blobs = || Sample::plain().blobs().split_off(1);
     let docker = manifest(&Sample::plain(), [DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_GZIP]);
     for (manifest, expected) in [
@@ -313,7 +313,7 @@ fn a_folder_of_skopeo_is_an_image_without_a_name() {
 }
 
 #[test]
-fn a_folder_of_unpacked_layers_is_taken_as_docker_save_writes_it() {
+fn an_extracted_docker_save_archive_is_read() {
     let mut sample = Sample::plain();
     sample.layers[0].1 = plain("the only layer");
     let blobs = sample.blobs().split_off(1);
@@ -338,7 +338,7 @@ fn a_folder_of_unpacked_layers_is_taken_as_docker_save_writes_it() {
 }
 
 #[test]
-fn what_is_wrong_with_a_folder_of_skopeo_is_found() {
+fn faults_of_a_skopeo_folder_are_found() {
     let blobs = Sample::plain().blobs().split_off(1);
     let layer = blobs[1].0.strip_prefix("blobs/sha256/").unwrap();
     let changed = |change: &dyn Fn(&Path)| {

@@ -84,7 +84,7 @@ fn assert_reads(what: &str, save: &DockerSave, images: &[Image], compression: Co
 }
 
 #[test]
-fn every_form_is_read() {
+fn every_form_of_docker_save_is_read() {
     use Compression::{Gzip, None as Plain, Zstd};
     let nameless = Image::new(&["base", "top"], &[]);
     let two = [app(), Image::new(&["base", "other"], &["localhost/other:2"])];
@@ -130,7 +130,7 @@ fn every_form_is_read() {
 }
 
 #[test]
-fn what_has_the_originals_stays_a_layout() {
+fn a_docker_save_archive_with_original_manifests_is_a_layout() {
     // manifest.json beside a layout, as sealift, buildx, nerdctl and Docker's containerd store write it.
     let file = file_of(&Sample::plain().tar());
     assert!(matches!(any(file.path()), Ok(Opened::Layout(_))));
@@ -151,7 +151,7 @@ fn what_has_the_originals_stays_a_layout() {
 }
 
 #[test]
-fn it_may_be_in_parts_compressed_or_a_folder() {
+fn docker_save_archives_may_be_split_compressed_or_extracted() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let bytes = saved::docker20(&app()).end();
@@ -212,7 +212,7 @@ fn links_lead_to_files_inside() {
 }
 
 #[test]
-fn one_image_is_one_however_often_it_is_named() {
+fn an_image_listed_twice_is_one_image() {
     let [a, b] = [&["app:1"][..], &["app:1", "app:2"]].map(|tags| Image::new(&["base"], tags));
     let file = file_of(&TarBuilder::default().files(&saved::rules_docker(&[a, b])).end());
     let save = docker_save(file.path());
@@ -222,7 +222,7 @@ fn one_image_is_one_however_often_it_is_named() {
 }
 
 #[test]
-fn each_form_of_a_layer_is_known() {
+fn every_compression_of_a_layer_is_recognized() {
     let images = [
         Image::new(&["base"], &["a:1"]),
         Image::new(&["base", "top"], &["b:1"]),
@@ -298,7 +298,7 @@ fn a_damaged_layer_is_found_when_it_is_read() {
 }
 
 #[test]
-fn a_file_that_shrinks_is_no_end_of_a_layer() {
+fn a_file_that_shrinks_does_not_end_a_layer() {
     let file = file_of(&saved::docker20(&app()).end());
     let save = docker_save(file.path());
     file.as_file().set_len(512).unwrap();
@@ -312,7 +312,7 @@ fn a_file_that_shrinks_is_no_end_of_a_layer() {
 }
 
 #[test]
-fn an_interrupt_ends_what_reads_a_layer_through() {
+fn an_interrupt_ends_the_reading_of_a_layer() {
     let options = Options::default();
     let file = file_of(&TarBuilder::default().files(&saved::crane(&[app()])).end());
     let Ok(Opened::DockerSave(save)) = open_any(&[file.path().to_path_buf()], &options) else {
@@ -362,7 +362,7 @@ fn no_cut_is_read_and_no_flip_makes_another_image() {
 }
 
 #[test]
-fn configs_have_a_limit_together() {
+fn all_configs_together_have_a_limit() {
     let pad = "x".repeat((4 << 20) - 200);
     let images: Vec<Image> = (0..17)
         .map(|at| {

@@ -78,7 +78,7 @@ fn uncovered(bytes: &[u8]) -> Vec<(Range<usize>, Range<usize>)> {
 }
 
 #[test]
-fn any_flipped_byte_is_found_but_padding_and_blanks_behind_a_checksum() {
+fn any_flipped_byte_is_found_except_in_padding_and_after_checksums() {
     let mut bench = Bench::new();
     let uncovered = uncovered(&bench.bytes);
     for flip in [0x20, 0xff] {
@@ -97,7 +97,7 @@ fn any_flipped_byte_is_found_but_padding_and_blanks_behind_a_checksum() {
 /// Flipping a header's byte breaks its checksum. Someone who mends the checksum changes only these without
 /// being found, and none of them means anything here.
 #[test]
-fn header_fields_without_meaning_are_these() {
+fn only_these_header_fields_are_ignored() {
     let mut bench = Bench::new();
     let files = Sample::plain().files();
     for (field, range, means_nothing) in [

@@ -77,7 +77,7 @@ fn a_whole_archive_is_good() {
 }
 
 #[test]
-fn forms_of_the_tar_make_no_difference() {
+fn variants_of_the_tar_make_no_difference() {
     let files = Sample::plain().files();
     let dotted: Vec<_> = files
         .iter()
@@ -188,7 +188,7 @@ fn the_tar_crate_reads_and_writes_the_same() {
 }
 
 #[test]
-fn what_gnu_tar_writes_is_read_in_every_format_and_with_a_label() {
+fn every_format_of_gnu_tar_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let files = Sample::plain().files();
     for (name, data) in &files {
@@ -270,7 +270,7 @@ fn a_sparse_index_is_good_and_says_what_is_absent() {
 }
 
 #[test]
-fn what_an_index_leaves_open_is_no_contradiction() {
+fn an_index_may_leave_a_platform_open() {
     let arm = |variant: Option<&str>| {
         let mut sample = Sample::plain();
         sample.config["architecture"] = "arm".into();
@@ -363,7 +363,7 @@ fn parts_folders_and_compressed_archives_are_read_as_they_are() {
 }
 
 #[test]
-fn images_can_be_verified_alone() {
+fn one_image_can_be_verified_alone() {
     let (good, mut bad) = (Sample::plain(), Sample::new(vec![layer("another layer")]));
     bad.entry["annotations"] = json!({"io.containerd.image.name": "docker.io/library/bad:1"});
     let mut both = good.clone();
@@ -391,7 +391,7 @@ fn images_can_be_verified_alone() {
 }
 
 #[test]
-fn a_quick_verification_leaves_diff_ids_out() {
+fn a_quick_verification_skips_diff_ids() {
     let mut sample = Sample::plain();
     sample.layers[0].2 = plain("other");
     sample.config["rootfs"]["diff_ids"] = json!([Digest::sha256(&plain("other"))]);
@@ -439,7 +439,7 @@ fn a_file_that_shrinks_after_it_was_opened_is_unread() {
 }
 
 #[test]
-fn many_layers_over_any_number_of_threads_give_the_same() {
+fn any_number_of_threads_gives_the_same_layers() {
     let layers = (0..9_usize).map(|n| {
         let plain: Vec<u8> = (0..n * 70_000)
             .map(|at| u8::try_from(at % 253).unwrap())

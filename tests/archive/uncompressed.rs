@@ -74,7 +74,7 @@ fn a_layer_counts_by_its_diff_id() {
 }
 
 #[test]
-fn a_layer_may_be_there_both_ways_and_must_be_there_in_one() {
+fn a_layer_may_be_present_in_both_forms_and_must_be_in_one() {
     let one = blob(&images::gzip(&plain("one")));
     let full = verify::Options::default();
     let sample = three().uncompress(&[0]);
@@ -111,7 +111,7 @@ fn a_layer_may_be_there_both_ways_and_must_be_there_in_one() {
 }
 
 #[test]
-fn an_image_goes_by_what_was_recorded_of_it() {
+fn an_image_goes_by_its_recorded_digest() {
     let other = Digest::sha256(b"what the engine showed");
     for (recorded, digest, evidence) in [
         (other.to_string(), Some(other), Evidence::Recorded),
@@ -184,7 +184,7 @@ fn saved(source: &dyn Source, names: &[&str]) -> (Vec<Value>, Box<dyn Layout>) {
 }
 
 #[test]
-fn provenance_that_is_not_understood_is_no_fault() {
+fn unknown_provenance_is_ignored() {
     for text in [r#"{"manifest":{"from":"a later way"},"layers":{}}"#, "[", "null"] {
         let mut sample = three();
         sample.index["manifests"][0]["annotations"][PROVENANCE] = text.into();
@@ -197,7 +197,7 @@ fn provenance_that_is_not_understood_is_no_fault() {
 }
 
 #[test]
-fn saving_from_an_archive_keeps_what_is_told() {
+fn saving_from_an_archive_keeps_the_provenance() {
     let origins = serde_json::to_string(&said()).unwrap();
     let mut sample = three().uncompress(&[0]);
     let root = root(&three());
@@ -315,7 +315,7 @@ fn one_platform_of_an_index_keeps_its_part() {
 }
 
 #[test]
-fn in_a_merged_archive_the_stored_layer_counts_where_it_is() {
+fn a_merged_archive_uses_the_stored_layer_where_it_exists() {
     let mut sample = three().uncompress(&[0]);
     sample.index["manifests"][0]["annotations"][PROVENANCE] = json!(serde_json::to_string(&said()).unwrap());
     let mut base = Sample::new(vec![layer("one")]);
@@ -345,7 +345,7 @@ fn in_a_merged_archive_the_stored_layer_counts_where_it_is() {
 }
 
 #[test]
-fn two_archives_complement_each_other() {
+fn two_archives_complete_each_other() {
     let sample = three().uncompress(&[0, 1]);
     let mut base = Sample::new(vec![layer("one")]);
     base.index["manifests"][0]["annotations"] =

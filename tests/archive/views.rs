@@ -166,7 +166,7 @@ fn a_file_that_shrank_ends_the_stream_as_unreadable() {
 }
 
 #[test]
-fn what_a_layer_is_said_to_be_must_be_true() {
+fn the_media_type_of_a_layer_must_be_true() {
     let shown = shown();
     let (layer, diff_id) = (shown.stored(0), Digest::sha256(&shown.sample.layers[0].2));
     let size = length(&shown.sample.layers[0].2);
@@ -199,14 +199,14 @@ fn what_a_layer_is_said_to_be_must_be_true() {
 }
 
 #[test]
-fn one_name_stands_once() {
+fn a_view_has_each_name_once() {
     let shown = shown();
     let twice = vec![Item::Blob(shown.stored(0)), Item::Blob(shown.stored(0))];
     assert!(View::new(twice).unwrap_err().to_string().contains("occurs twice"));
 }
 
 #[test]
-fn names_and_sizes_beyond_ustar_keep_their_place() {
+fn names_and_sizes_beyond_ustar_are_read() {
     let size = 9 << 30;
     let digest: Digest = format!("sha512:{}", "ab".repeat(64)).parse().unwrap();
     let view = View::new(vec![Item::Blob(Descriptor::new(

@@ -89,7 +89,7 @@ fn whole_archives_are_read_from_both_formats() {
 }
 
 #[test]
-fn what_no_header_announces_is_not_expanded() {
+fn data_without_a_header_is_not_decompressed() {
     let (sealift, small) = setup();
     let app = fs::read(sealift.path("app.tar")).unwrap();
     let cut = &app[..app.len() - 1024];
@@ -161,7 +161,7 @@ fn what_no_header_announces_is_not_expanded() {
 }
 
 #[test]
-fn an_entry_is_expanded_only_if_it_may_be_that_large_and_has_room() {
+fn an_entry_is_decompressed_only_below_the_limit_and_if_it_fits() {
     let (sealift, small) = setup();
     let begin = [header("a", 1), vec![b'a'; 512], header("b", (64 << 30) + 1)].concat();
     for compressor in COMPRESSORS {
@@ -188,7 +188,7 @@ fn an_entry_is_expanded_only_if_it_may_be_that_large_and_has_room() {
 }
 
 #[test]
-fn nothing_is_left_of_what_was_expanded() {
+fn nothing_is_left_of_a_decompressed_archive() {
     let (sealift, small) = setup();
     let app = fs::read(sealift.path("app.tar")).unwrap();
     for (signal, number) in [("KILL", 9), ("INT", 2), ("TERM", 15)] {

@@ -75,7 +75,7 @@ fn tables_fit_a_terminal() {
 }
 
 #[test]
-fn readme_is_short() {
+fn the_readme_is_short() {
     let (_, text) = documents()
         .into_iter()
         .find(|(path, _)| path.ends_with("README.md"))

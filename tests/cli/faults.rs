@@ -100,7 +100,7 @@ fn a_save_killed_at_any_step_leaves_nothing_or_all_and_the_next_completes_it() {
 }
 
 #[test]
-fn a_failing_disk_is_told_and_the_old_archive_stays() {
+fn a_failing_disk_is_reported_and_the_old_archive_stays() {
     let sealift = Sealift::new();
     let layout = small(&sealift);
     let out = sealift.path("out");

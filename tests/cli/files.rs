@@ -99,7 +99,7 @@ fn parts_and_pipes_carry_the_same_bytes() {
 }
 
 #[test]
-fn nobody_listening_is_quiet() {
+fn a_closed_pipe_ends_a_save_quietly() {
     let sealift = Sealift::new();
     let (layout, _) = built(&sealift, "app");
     let mut child = sealift
@@ -204,7 +204,7 @@ fn archives_of_other_tools_are_sources() {
 }
 
 #[test]
-fn a_copy_is_for_no_more_eyes_than_the_archive() {
+fn a_copy_is_as_private_as_its_archive() {
     use std::os::unix::fs::PermissionsExt as _;
     let sealift = Sealift::new();
     let (layout, _) = built(&sealift, "app");

@@ -206,7 +206,7 @@ fn archive(sealift: &Sealift, name: &str, version: &str) -> (String, Built) {
 }
 
 #[test]
-fn archives_that_name_different_images_alike_are_not_merged() {
+fn archives_with_different_images_of_one_name_are_not_merged() {
     let sealift = Sealift::new();
     let name = "quay.io/org/app:1";
     let [(one, first), (two, second)] = ["1", "2"].map(|version| archive(&sealift, name, version));

@@ -108,7 +108,7 @@ fn evil_engine(socket: &Path) {
 }
 
 #[test]
-fn an_engine_says_nothing_but_text() {
+fn text_from_an_engine_is_escaped() {
     let sealift = Sealift::new();
     let layout = sealift.path("layout");
     Image::sample("app", "1").build(&layout, "1");

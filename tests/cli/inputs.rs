@@ -32,7 +32,7 @@ fn fed(sealift: &Sealift, args: &[&str], input: &[u8]) -> Run {
 }
 
 #[test]
-fn what_docker_save_wrote_is_told_what_makes_an_archive_of_it() {
+fn a_docker_save_archive_is_refused_with_the_command_that_converts_it() {
     let sealift = Sealift::new();
     for form in ["20.10", "25.0", "28", "28-by-id", "crane", "skopeo"] {
         let path = format!(
@@ -101,7 +101,7 @@ fn run_shell(sealift: &Sealift, command: &str) {
 }
 
 #[test]
-fn what_begins_as_no_archive_is_not_taken_in() {
+fn a_stream_that_is_no_archive_is_refused_at_its_first_bytes() {
     let sealift = Sealift::new();
     // There is no room for a single byte of it.
     let verify = ["verify", "--tmpdir", "/nonexistent", "-"];
@@ -240,7 +240,7 @@ fn a_file_that_shrinks_under_a_verification_never_passes() {
 }
 
 #[test]
-fn without_threads_the_work_is_done_all_the_same() {
+fn every_command_works_without_threads() {
     let sealift = Sealift::new();
     archive(&sealift);
     for args in [

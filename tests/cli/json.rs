@@ -16,7 +16,7 @@ fn saved(sealift: &Sealift) -> (Built, Value) {
 }
 
 #[test]
-fn every_document_says_the_same_by_the_same_names() {
+fn every_document_uses_the_same_names() {
     let sealift = Sealift::new();
     let image = Image::small("app").build(&sealift.path("layout"), "1");
     let mut transcript = Transcript::of(&sealift);
@@ -412,7 +412,7 @@ fn no_character_of_a_document_acts_on_a_terminal() {
 }
 
 #[test]
-fn a_finding_tells_archive_entry_digest_and_offset() {
+fn a_finding_names_archive_entry_digest_and_offset() {
     let sealift = Sealift::new();
     let (image, _) = saved(&sealift);
     let layer = &image.host().layers[1].digest;

@@ -120,7 +120,7 @@ fn missing_names_are_all_reported_or_skipped() {
 }
 
 #[test]
-fn all_of_a_layout_but_what_is_damaged() {
+fn all_images_of_a_layout_are_saved_but_the_damaged_one() {
     let sealift = Sealift::new();
     let [app, web] = layout(&sealift);
     fs::remove_file(web.blob(&web.manifests[0].layers[0].digest)).unwrap();

@@ -302,7 +302,7 @@ fn an_archive_is_what_save_writes_of_the_same_images() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_and_nothing_changes() {
+fn impossible_loads_are_refused_and_change_nothing() {
     let (sealift, _) = archives();
     sealift.run(&["load", "-q", "one.tar", "--to", "oci:out"]).ok();
     sealift
@@ -478,7 +478,7 @@ fn a_layout_of_another_tool_keeps_what_it_has() {
 }
 
 #[test]
-fn a_blob_that_a_layout_has_wrong_is_written_again() {
+fn a_damaged_blob_of_a_layout_is_replaced() {
     let (sealift, built) = archives();
     sealift.run(&["load", "-q", "one.tar", "--to", "oci:out"]).ok();
     let blobs = sealift.path("out/blobs/sha256");
@@ -502,7 +502,7 @@ fn a_blob_that_a_layout_has_wrong_is_written_again() {
 }
 
 #[test]
-fn what_is_damaged_is_left_out_if_asked() {
+fn damaged_images_are_skipped_with_keep_going() {
     let (sealift, built) = archives();
     save(&sealift, &["one.tar", "two.tar"], &[], "both.tar");
     let mut both = bytes(&sealift, "both.tar");
@@ -595,7 +595,7 @@ fn an_image_without_a_name_keeps_its_digest() {
 }
 
 #[test]
-fn what_others_may_not_read_stays_so() {
+fn private_archives_stay_private() {
     let (sealift, _) = archives();
     let mode = |name: &str| fs::metadata(sealift.path(name)).unwrap().mode() & 0o777;
     for (archive, file, folder) in [(0o644, 0o644, 0o755), (0o600, 0o600, 0o700)] {
@@ -625,7 +625,7 @@ fn what_others_may_not_read_stays_so() {
 }
 
 #[test]
-fn it_takes_neither_root_nor_an_engine() {
+fn a_load_into_files_needs_neither_root_nor_an_engine() {
     let (sealift, _) = archives();
     fs::set_permissions(sealift.home(), fs::Permissions::from_mode(0o777)).unwrap();
     for target in ["oci:out", "archive:out.tar"] {

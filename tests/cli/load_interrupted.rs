@@ -150,7 +150,7 @@ fn a_signal_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_does_not_fit_is_told_before_anything_is_written() {
+fn a_load_that_does_not_fit_is_refused_before_anything_is_written() {
     let (sealift, _) = archives();
     let mut image = Image::small("large");
     let noise = Layer::new().noise("noise", 1, 400_000);

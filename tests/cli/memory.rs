@@ -21,7 +21,7 @@ fn fits(sealift: &Sealift) {
 }
 
 #[test]
-fn many_names_of_one_image() {
+fn many_names_of_one_image_fit_into_memory() {
     let sealift = Sealift::new();
     let shared = Shared::new(&sealift.path("layout"));
     for names in [600, 10_000] {
@@ -35,7 +35,7 @@ fn many_names_of_one_image() {
 }
 
 #[test]
-fn many_images_that_share_a_manifest() {
+fn many_images_that_share_a_manifest_fit_into_memory() {
     let sealift = Sealift::new();
     let shared = Shared::new(&sealift.path("layout"));
     shared.name((0..600).map(|number| (format!("a:{number}"), shared.index(number))));
@@ -68,7 +68,7 @@ fn docker_save(path: &Path, tags: usize, layers: usize) {
 }
 
 #[test]
-fn many_tags_in_an_archive_of_docker_save() {
+fn many_tags_in_a_docker_save_archive_fit_into_memory() {
     let sealift = Sealift::new();
     let save = ["save", "-q", "--from", "docker.tar", "-o", "saved.tar"];
     docker_save(&sealift.path("docker.tar"), 600, 1);
@@ -81,7 +81,7 @@ fn many_tags_in_an_archive_of_docker_save() {
 }
 
 #[test]
-fn small_indexes_over_one_large_index() {
+fn small_indexes_over_one_large_index_fit_into_memory() {
     let sealift = Sealift::new();
     let shared = Shared::new(&sealift.path("layout"));
     // Nothing of what it names is here but the one manifest.

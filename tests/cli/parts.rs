@@ -165,7 +165,7 @@ fn a_part_that_was_cut_or_belongs_elsewhere_is_named() {
 }
 
 #[test]
-fn parts_of_a_compressed_archive_are_told_in_the_same_way() {
+fn missing_parts_of_a_compressed_archive_are_reported_too() {
     let (sealift, _) = setup();
     let script =
         "cat app.tar.* | gzip -n > whole && split -b 300000 -a 3 --numeric-suffixes=1 whole app.tgz.";

@@ -151,7 +151,7 @@ fn a_terminal_is_no_archive() {
 }
 
 #[test]
-fn the_line_that_save_prints_can_be_expected_as_it_is() {
+fn the_line_that_save_prints_can_be_passed_to_expect() {
     let sealift = Sealift::new();
     Image::sample("app", "1").build(&sealift.path("layout"), "1");
     let saved = sealift

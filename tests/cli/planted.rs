@@ -141,7 +141,7 @@ fn links_and_other_files_in_a_part_folder_are_not_followed() {
 }
 
 #[test]
-fn what_another_user_put_in_the_place_of_the_archive_is_not_followed() {
+fn links_of_another_user_at_the_archives_name_are_not_followed() {
     for (script, says) in [
         ("ln -s $H/victim images.tar", "link of another user"),
         ("ln -s $H/nothing images.tar", "link of another user"),
@@ -177,7 +177,7 @@ fn what_another_user_put_in_the_place_of_the_archive_is_not_followed() {
 }
 
 #[test]
-fn what_stands_in_the_place_of_a_part_is_replaced_or_refused() {
+fn a_file_at_a_parts_name_is_replaced_or_refused() {
     for (script, code) in [
         (
             "ln -s $H/victim images.tar.001; ln -s $H/victim images.tar.002",
@@ -236,7 +236,7 @@ fn no_race_leads_to_another_file() {
 }
 
 #[test]
-fn a_temporary_folder_of_another_user_gives_nothing_away() {
+fn a_temporary_folder_of_another_user_reveals_nothing() {
     let trap = Trap::new();
     trap.plant("for n in 1 2 3; do ln -s $H/victim .tmp$n; done");
     run(Command::new("gzip").args(["-k", "small.tar"]).current_dir({
@@ -296,7 +296,7 @@ fn a_medium_without_owners_is_written_to() {
 }
 
 #[test]
-fn a_link_of_ones_own_and_a_pipe_are_written_to() {
+fn an_own_link_and_a_pipe_are_written_to() {
     let trap = Trap::new();
     trap.save("whole.tar", &[]).ok();
     let whole = fs::read(trap.sealift.path("whole.tar")).unwrap();

@@ -164,7 +164,7 @@ fn an_archive_is_not_written_to_a_terminal() {
 }
 
 #[test]
-fn verbose_tells_steps_and_blobs_and_nobody_has_to_listen() {
+fn verbose_prints_steps_and_blobs_even_if_standard_error_is_full() {
     let sealift = Sealift::new();
     let image = Image::sample("app", "1").build(&sealift.path("layout"), "1");
     let save = ["save", "--from", "layout", "app:1", "-o", "app.tar"];
@@ -249,7 +249,7 @@ fn a_wrong_option_says_how_it_is_written() {
 }
 
 #[test]
-fn a_list_of_names_is_read_as_editors_write_it_and_a_bad_line_is_told() {
+fn a_list_of_names_is_read_as_editors_write_it_and_a_bad_line_is_reported() {
     let sealift = Sealift::new();
     Image::sample("app", "1").build(&sealift.path("layout"), "1");
     let save = [
@@ -397,7 +397,7 @@ pub fn on_a_terminal(sealift: &Sealift, environment: &str, args: &[&str]) -> Run
 }
 
 #[test]
-fn a_terminal_gets_bars_and_colour_unless_they_are_not_wanted() {
+fn a_terminal_gets_bars_and_colour_unless_they_are_turned_off() {
     let sealift = Sealift::new();
     Image::sample("app", "1").build(&sealift.path("layout"), "1");
     let save = ["save", "--from", "layout", "app:1", "-o", "app.tar"];

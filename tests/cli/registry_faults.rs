@@ -130,7 +130,7 @@ fn answer(
 }
 
 #[test]
-fn what_a_registry_does_wrong_is_told_and_leaves_no_archive() {
+fn faults_of_a_registry_are_reported_and_leave_no_archive() {
     use Fault::{Busy, Cut, Flipped, Forbidden, Long, Short, Stalled};
     let sealift = Sealift::new();
     let image = Image::small("app")
@@ -267,7 +267,7 @@ fn what_a_registry_does_wrong_is_told_and_leaves_no_archive() {
 }
 
 #[test]
-fn an_archive_holds_nothing_of_the_credentials_that_it_took() {
+fn an_archive_contains_no_credentials() {
     let sealift = Sealift::new();
     let image = Image::sample("app", "1").build(&sealift.path("layout"), "1");
     let registry = Liar::serve(sealift.path("layout"), "", Fault::Forbidden);

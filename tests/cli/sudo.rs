@@ -109,7 +109,7 @@ fn the_callers_own_file_is_used() {
 }
 
 #[test]
-fn anothers_password_is_not_sent() {
+fn the_password_of_another_user_is_not_sent() {
     let plant = |host: &Host, target: &Path, link: &str, uid: u32| {
         let link = host.at(link);
         let _ = fs::remove_dir(&link);
@@ -180,7 +180,7 @@ fn anothers_password_is_not_sent() {
 }
 
 #[test]
-fn what_says_where_docker_is_belongs_to_root_or_the_caller() {
+fn files_that_name_the_docker_socket_belong_to_root_or_the_caller() {
     let sealift = Sealift::new();
     let image = sealift.path("layout");
     Image::sample("app", "1").build(&image, "1");

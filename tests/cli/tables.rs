@@ -134,7 +134,7 @@ fn a_table_fits_the_terminal_that_it_is_printed_on() {
 }
 
 #[test]
-fn reports_of_save_fit_too() {
+fn reports_of_save_fit_the_terminal() {
     let sealift = Sealift::new();
     let image = saved(&sealift);
     let mut transcript = Transcript::of(&sealift);

@@ -54,7 +54,7 @@ proptest! {
 }
 
 #[test]
-fn a_place_between_writes_that_go_shows_is_shown_only_when_it_is_said() {
+fn a_boundary_between_writes_shows_only_where_go_shows_it() {
     // The position that is the last one decided before the window slides, unless it slides early, has a match
     // that is then out of reach.
     let mut random = Random::new(7);
@@ -111,7 +111,7 @@ fn a_writer_that_failed_is_not_written_to_again() {
 }
 
 #[test]
-fn levels_are_those_of_go() {
+fn the_levels_are_those_of_go() {
     assert_eq!(Level::new(-1), Some(Level::DEFAULT));
     assert_eq!(Level::new(1), Some(Level::FASTEST));
     assert_eq!((Level::new(-3), Level::new(10)), (None, None));

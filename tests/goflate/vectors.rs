@@ -39,7 +39,7 @@ struct Chunked {
 }
 
 #[test]
-fn every_vector_at_every_level() {
+fn every_vector_is_reproduced_at_every_level() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/goflate/vectors.json");
     let file: File = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert_eq!(file.vectors.len(), 205);

@@ -33,7 +33,7 @@ impl Uncompressed for Folder {
 }
 
 #[test]
-fn what_a_real_zlib_compressed_is_recompressed() {
+fn layers_of_the_real_zlib_are_recompressed() {
     let home = tempfile::tempdir().unwrap();
     let program = inputs::program();
     for number in 0..inputs::COUNT {
