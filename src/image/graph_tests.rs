@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind, Hint, Remedy};
 use crate::image::testing::Store;
 use crate::oci::MediaType;
 

@@ -1,9 +1,9 @@
 //! Images: what a reference stands for, as a closed set of descriptors.
 //!
 //! - [`asked`]: what a save is asked for: names and image ids
-//! - `choice`: which image of an index an engine chooses
+//! - `choice`: which image of an index an engine chooses; `contest`: indexes of which engines choose differently
 //! - [`documents`]: manifests, indexes and configs, parsed and kept once
-//! - [`graph`]: a descriptor and everything below it
+//! - [`graph`]: a descriptor and everything below it; `walk`: how it is followed
 //! - [`named`]: an image with its name and its provenance
 //! - [`names`]: lists of names in messages
 //! - [`provenance`]: the evidence for a digest, and where the parts of an image came from
@@ -11,6 +11,7 @@
 
 pub mod asked;
 pub(crate) mod choice;
+pub(crate) mod contest;
 pub mod documents;
 pub mod graph;
 pub mod named;
@@ -20,6 +21,7 @@ pub mod rename;
 pub mod selector;
 #[cfg(test)]
 mod testing;
+pub(crate) mod walk;
 
 pub use documents::{Documents, Parsed};
 pub use graph::{Graph, Image};

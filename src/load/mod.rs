@@ -6,7 +6,7 @@
 //! - `candidate`: the images of verified archives
 //! - `inventory`: what a target has
 //! - `options`: which of them to load, and under which names
-//! - `plan`: what a load will do; `report`: what it has done
+//! - `plan`, `plan_text`: what a load will do; `report`: what it has done
 //! - `unmatched`: images that have nothing for a target; `merged`: the blobs of all archives
 //! - `obstacle`: why something is not possible, and what would help
 
@@ -16,6 +16,7 @@ mod merged;
 mod obstacle;
 mod options;
 mod plan;
+mod plan_text;
 mod report;
 #[cfg(test)]
 pub(crate) mod sample;

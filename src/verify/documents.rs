@@ -6,7 +6,8 @@ use std::rc::Rc;
 use super::Verification;
 use crate::error::{Error, Problem};
 use crate::image::choice::{Below, Leaf, Tree};
-use crate::image::graph::{MAX_DESCRIPTORS, denied, said_of};
+use crate::image::graph::MAX_DESCRIPTORS;
+use crate::image::walk::{denied, said_of};
 use crate::oci::{Compression, Config, Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType};
 
 /// What the descriptors say about one blob.

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use crate::blob::Blobs;
 use crate::blob::decompress::DEFAULT_LIMIT;
 use crate::error::{Error, Finding, Problem, Result};
-use crate::image::choice::Contest;
+use crate::image::contest::Contest;
 use crate::image::provenance::Evidence;
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference};
