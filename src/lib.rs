@@ -1,6 +1,6 @@
 //! Moves container images between hosts that cannot reach each other, and keeps every digest.
 //!
-//! To save, a [`source::Source`] resolves a reference to a descriptor, [`image::graph`] collects everything
+//! To save, a [`source::Source`] finds images by their references, [`image::graph`] collects everything
 //! below it for the chosen platforms, [`archive`] plans the file, [`transfer`] fetches the
 //! blobs, and the writer publishes the file. To load, the archive is opened and verified, and a target plans
 //! and applies the load.

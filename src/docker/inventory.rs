@@ -1,6 +1,6 @@
 //! What a Docker has: its version, its store, and its images.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::api::info::{Info, Store, Version};
 use super::api::{ApiVersion, Client};
@@ -8,12 +8,13 @@ use super::attach::{Disruption, HostFacts, Strategy};
 use super::content::Accepts;
 use super::platforms;
 use super::space::Space;
+use super::store::content_of;
 use super::substitutes;
 use crate::docker::api::images;
 use crate::error::Result;
 use crate::image::Image;
 use crate::load::{self, AttachMethod, Candidate, Candidates, KnownImage, LayerForms, Obstacle, chains};
-use crate::oci::Digest;
+use crate::oci::{Digest, Document};
 
 /// What a Docker has.
 pub type Inventory = load::Inventory<Details>;
@@ -112,10 +113,42 @@ pub fn probe(
             zstd: store.reads_zstd(client.version()),
         },
         chains: unpacked(&images, store),
+        blobs: match wanted {
+            // A load asks which manifests are complete, and needs no list of blobs.
+            Some(_) => BTreeMap::new(),
+            None => blobs(client, &images),
+        },
         images,
         ..Inventory::new(client.endpoint().to_string(), details)
     };
     Ok(inventory.sorted())
+}
+
+/// The blobs of images whose content is complete, with their sizes. The engine does not list them: its manifests are read
+/// from the store's content folder, which needs root. Unreadable ones are omitted.
+fn blobs(client: &Client, images: &[KnownImage]) -> BTreeMap<Digest, u64> {
+    let mut blobs = BTreeMap::new();
+    let manifests: BTreeSet<Digest> = images.iter().flat_map(|image| image.available.clone()).collect();
+    if manifests.is_empty() {
+        return blobs;
+    }
+    let Ok(folders) = content_of(client) else {
+        return blobs;
+    };
+    for digest in manifests {
+        let Ok(Some(bytes)) = folders.metadata(&digest) else {
+            continue;
+        };
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let parsed = Document::sniff(&bytes).map(|kind| Document::parse(&kind, bytes));
+        let Some(Ok(Document::Manifest(manifest))) = parsed else {
+            continue;
+        };
+        blobs.insert(digest, size);
+        let parts = manifest.layers.iter().chain([&manifest.config]);
+        blobs.extend(parts.map(|part| (part.digest, part.size)));
+    }
+    blobs
 }
 
 /// The chains of layers that a store has unpacked.
