@@ -1,5 +1,5 @@
-# Everything that is checked here, and in the order of a newcomer's interest.
-# On a machine with only the Rust toolchain, tests/engines/install.sh gets the rest from apt.
+# Builds and checks, in the order in which a newcomer needs them.
+# On a machine with only the Rust toolchain, tests/engines/install.sh installs the rest with apt.
 .POSIX:
 .PHONY: help build demo test test-all fresh lint bench fuzz
 

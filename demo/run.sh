@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The main job, for real: an image comes out of a registry, goes through an archive as
-# a USB stick would carry it, and into Docker, which then shows the registry's digest.
+# The main job, for real: saves an image from a registry into an archive and loads it into
+# Docker, which then shows the registry's digest.
 #
 # It runs on this host's Docker if there is one (DOCKER_HOST is respected); else, as
-# root on Debian or Ubuntu, on a dockerd of its own that is gone at the end. What it
-# puts into the host's Docker it takes out again. SEALIFT names a built program to use.
+# root on Debian or Ubuntu, on a dockerd of its own that it stops at the end. It removes
+# what it loads into the host's Docker. SEALIFT names a built program to use.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tests/debian.sh
@@ -31,7 +31,7 @@ start() { # NAME COMMAND...: in the background, what it says in NAME.log
     setsid "${@:2}" >"$work/$1.log" 2>&1 </dev/null &
     pids+=($!)
 }
-# Waits until a command succeeds. Says what that said if it never does; the log only where the program ended.
+# Waits until a command succeeds. Prints its error if it never does, or the program's log if that ended.
 await() { # NAME COMMAND...: NAME was started last
     local pid=$! said
     for _ in $(seq 300); do
@@ -176,7 +176,7 @@ printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.
     "$digest" "$index_size" >"$work/oci/index.json"
 image=httpd:2.4
 repository=httpd
-# Somebody's own httpd must not be touched.
+# An httpd of the host's user must not be touched.
 if [ -z "$own_docker" ] && docker image inspect "$image" >/dev/null 2>&1; then
     repository=sealift-demo/httpd image=sealift-demo/httpd:2.4
 fi

@@ -36,7 +36,7 @@ const LAYERS: &[&[&str]] = &[
 /// A module's path, such as `docker::attach::hosts`.
 type Module = Vec<String>;
 
-/// Where a module stands in [`LAYERS`].
+/// The position of a module in [`LAYERS`].
 fn layer(top: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&top))
 }
@@ -221,7 +221,7 @@ fn folder(module: &Module, known: &BTreeMap<Module, String>) -> String {
     module[..depth.min(module.len())].join("::")
 }
 
-/// Folders of one module that import each other, by whatever way.
+/// Folders of one module that import each other, directly or indirectly.
 fn circles(known: &BTreeMap<Module, String>) -> BTreeSet<String> {
     let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (module, used) in imports(known) {

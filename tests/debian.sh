@@ -71,7 +71,7 @@ install_packages() {
     [ "$(id -u)" -eq 0 ] || die "not root; please install: ${missing[*]}"
     exec 8>/run/sealift-install.lock
     flock 8
-    if find_missing "$@"; then # nobody else did it meanwhile
+    if find_missing "$@"; then # no other process installed them meanwhile
         apt_update
         say "installing ${missing[*]}"
         if [ ! -e "$policy" ]; then

@@ -36,7 +36,7 @@ enter() {
     exit "$code"
 }
 
-# Makes a machine that nobody has used yet.
+# Makes a fresh machine.
 prepare() {
     local suite=$1 base=$fresh/$1.base
     root=$fresh/$1

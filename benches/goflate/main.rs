@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints both speeds; says whether ours is what was promised, in MB/s.
+/// Prints both speeds in MB/s; returns whether ours meets the target.
 fn compare(level: Level, promised: f64, program: &Path, path: &Path) -> bool {
     let input = fs::read(path).unwrap();
     let rounds = std::env::var("BENCH_ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());

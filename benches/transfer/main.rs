@@ -6,10 +6,10 @@
 //! ```
 //!
 //! Each pair is run in turn, so that a slow minute of the machine hits both; medians
-//! are compared. Both sides of a save are on the disk when the clock stops. What is
-//! missed is said and makes the run fail. `BENCH_ROUNDS=n` changes the 5 rounds,
+//! are compared. Both sides of a save are on the disk when the clock stops. A missed
+//! target is printed and makes the run fail. `BENCH_ROUNDS=n` changes the 5 rounds,
 //! `BENCH_10GB=1` measures memory on an image of 10 GB as well (which takes 30 GB of disk).
-//! `cargo bench --bench transfer -- load-again` measures only loads of what is there already;
+//! `cargo bench --bench transfer -- load-again` measures only loads of images that the engine already has;
 //! `BENCH_BESIDE=PATH` puts another build of sealift beside this one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here ends the run
 #![allow(clippy::cast_precision_loss)] // of figures that are printed with two digits
@@ -27,7 +27,7 @@ use support::{Built, Daemon, Engine, Image, Registry, Sealift, Store, large};
 
 const MIB: f64 = 1_048_576.0;
 
-/// What was promised and what was measured.
+/// The target and the measurement.
 struct Report {
     missed: bool,
 }

@@ -1,10 +1,10 @@
-//! What a command costs.
+//! The time and memory that a command takes.
 
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// The cost of one run, with that of all it started and waited for.
+/// The cost of one run, including the processes that it started and waited for.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
     /// Seconds from start to end.
@@ -38,7 +38,7 @@ pub fn run_measured(command: &mut Command) -> Cost {
     }
 }
 
-/// The middle one.
+/// The median.
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

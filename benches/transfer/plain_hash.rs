@@ -1,5 +1,5 @@
-//! The yardstick of `verify --quick`: as little as hashing an archive's blobs on all cores can be.
-#![allow(unsafe_code)] // one map of a file that nobody writes to while it is measured
+//! The yardstick of `verify --quick`: hashes an archive's blobs on all cores, and does nothing else.
+#![allow(unsafe_code)] // one map of a file that nothing writes to during the measurement
 
 use std::fs::File;
 use std::path::Path;

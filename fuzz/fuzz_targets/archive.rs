@@ -1,4 +1,4 @@
-//! Whole archives: opened and verified, whatever the bytes are.
+//! Whole archives of any bytes: opened and verified.
 
 #![no_main]
 

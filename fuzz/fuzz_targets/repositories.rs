@@ -1,4 +1,4 @@
-//! `repositories.json`: what is kept of it, and what a name added to it does.
+//! `repositories.json`: read, and written again with one more name.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
 //! `tar-split.json.gz`, and the layers that it makes of a folder.
 //!
-//! The first byte says in which pieces it is read, and whether the rest is the file itself, what is packed in it, or
-//! stands there at the end of a line that is too long to be read at once.
+//! The first byte selects the size of the reads, and whether the rest is the file itself, its uncompressed content,
+//! or the end of a line that is too long for one read.
 
 #![no_main]
 

@@ -31,7 +31,7 @@ pub fn length(bytes: &[u8]) -> u64 {
 }
 
 impl TarBuilder {
-    /// Any entry, whatever its header says.
+    /// An entry with any header.
     pub fn entry(mut self, header: &Header, data: &[u8]) -> TarBuilder {
         self.0.extend_from_slice(header.as_bytes());
         self.0.extend_from_slice(data);

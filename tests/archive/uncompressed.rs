@@ -84,7 +84,7 @@ fn a_layer_may_be_present_in_both_forms_and_must_be_in_one() {
         .end();
     let report = report(&both, &full);
     assert_eq!((codes(&report), report.images[0].uncompressed), (vec![], 0));
-    // For the tar that is there in vain, what it must be is known all the same.
+    // The diff id of the unused tar is known all the same.
     let mut spoilt = both.clone();
     let at = both.windows(4).position(|window| window == b"one\0").unwrap();
     spoilt[at] ^= 1;
@@ -116,7 +116,7 @@ fn an_image_goes_by_its_recorded_digest() {
     for (recorded, digest, evidence) in [
         (other.to_string(), Some(other), Evidence::Recorded),
         ("none".into(), None, Evidence::None),
-        // Its own, which whoever sealed the archive could not prove.
+        // Its own, which the save could not prove.
         (
             root(&three()).to_string(),
             Some(root(&three())),
@@ -296,7 +296,7 @@ fn one_platform_of_an_index_keeps_its_part() {
     let archive = file(&bytes);
     assert_eq!(codes(&report(&bytes, &verify::Options::default())), [""; 0]);
     let source = source(archive.path());
-    // All of it, and one manifest by its digest: what is told is told of the layers that go along.
+    // All of it, and one manifest by its digest: the provenance is that of the selected layers.
     let (annotations, _) = saved(&source, &["app:1"]);
     let one = Digest::sha256(&images::gzip(&plain("one"))).to_string();
     assert_eq!(annotations[0][UNCOMPRESSED], one);

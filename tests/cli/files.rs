@@ -184,7 +184,7 @@ fn archives_of_other_tools_are_sources() {
         "docker.io/library/app:1",
     ])
     .ok();
-    // podman has written the manifest, and its digest is nobody's.
+    // podman wrote the manifest, so no registry has its digest.
     let save = [
         "save",
         "--offline",

@@ -19,7 +19,7 @@ fn fed(sealift: &Sealift, args: &[&str], input: &[u8]) -> Run {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Whoever refuses what comes does not read it to its end.
+    // A command that refuses its input does not read it to the end.
     let _ = child.stdin.take().unwrap().write_all(input);
     let output = child.wait_with_output().unwrap();
     Run {

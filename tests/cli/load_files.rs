@@ -147,7 +147,7 @@ fn a_layout_is_created_and_added_to() {
     ");
     let [one, two] = ["one:1", "one:2"].map(|name| (name.to_owned(), built[1].digest.clone()));
     assert_eq!(names(&sealift, "out"), [one, two]);
-    // What the name led to is there, and can be had again without its archive.
+    // The image that had the name is still in the layout.
     sealift
         .run(&["save", "-q", "--from", "one.tar", "one:1", "-o", "again.tar"])
         .ok();

@@ -4,15 +4,15 @@
 //! files.rs      folders and archives as sources: subsets, merges, parts, pipes, other tools' archives
 //! documents.rs  links, tables and length of the documents
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
-//! planted.rs    what another user put where root writes
+//! planted.rs    links and files of another user where root writes
 //! old_kernel.rs newer system calls that fail with ENOSYS
 //! compressed.rs archives that were compressed as a whole, bombs among them
 //! examples.rs   the examples of the help texts that need no engine
 //! from.rs       where save looks for images
 //! help.rs       help pages, the manual, completions
-//! hostile.rs    what comes from outside is printed as text
+//! hostile.rs    text from outside is escaped before it is printed
 //! inputs.rs     archives as streams; files that change while they are read
-//! keep_going.rs saves of which some images cannot be had, and new names
+//! keep_going.rs saves of which some images are missing or damaged, and new names
 //! load_files.rs loads into layouts and archives
 //! load_interrupted.rs  such loads that fail at any step, are killed, or do not fit
 //! json.rs       the documents of all commands
@@ -20,9 +20,9 @@
 //! nameless.rs   images without a name: what they are called, and loads that skip them
 //! places.rs     where archives are written to, and standard streams
 //! parts.rs      parts that are missing, short, or of another archive
-//! printed.rs    text, exit codes, help, lists of names
+//! printed.rs    text, exit codes, lists of names, terminals
 //! tables.rs     tables on terminals of several widths
-//! uncompressed.rs   what is told of uncompressed layers and substitutes
+//! uncompressed.rs   what commands print about uncompressed layers and substitutes
 //! sudo.rs       whose credentials are read under sudo
 //! registry_faults.rs  registries that lie, break off and stall
 //! ```

@@ -1,4 +1,4 @@
-//! Registries that lie, break off and stall: how a save ends, what it says, what it leaves and what it never tells.
+//! Registries that send wrong bytes, break off and stall: how a save ends, what it prints and what it leaves.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -31,7 +31,7 @@ enum Fault {
     Stalled,
     /// Come back later, always.
     Busy,
-    /// Not allowed, whoever asks.
+    /// Access denied, always.
     Forbidden,
 }
 

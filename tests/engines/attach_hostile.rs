@@ -372,7 +372,7 @@ fn killed(daemon: Daemon) -> PreparedDaemon {
     prepared
 }
 
-/// How many mounts show what a prepared's sealift has laid over other files.
+/// The number of mounts that sealift left over other files.
 fn shown(prepared: &PreparedDaemon) -> usize {
     let run = prepared.loader.folder.path().join("run/attach");
     let pid = prepared.daemon.pid();

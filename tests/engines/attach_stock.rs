@@ -224,7 +224,7 @@ fn proxies() {
         |_| (),
         &[(PORT, "the proxy proxy.invalid for registry.example.com")],
     );
-    // From 23 on they can stand in daemon.json.
+    // From 23 on they may be in daemon.json.
     let config = json!({ "proxies": { "http-proxy": "http://proxy.invalid:3128" } });
     let daemon = private(Engine::Docker28).config(config).start();
     assert_attaches_all_but(

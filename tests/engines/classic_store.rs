@@ -152,7 +152,7 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
     matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-/// Whether a folder of content is the one below a containerd's root, by whatever name.
+/// Whether a folder of content is the one below a containerd's root, under any name.
 pub fn is_below(folder: &Path, root: &Path) -> bool {
     is_same_file(folder, &root.join("io.containerd.content.v1.content"))
 }

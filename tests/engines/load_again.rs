@@ -1,4 +1,4 @@
-//! Loading what is there already: what is told of it, and how much the engine is asked.
+//! Loading images that the engine already has: the report, and the number of requests to the engine.
 
 use serde_json::{Value, json};
 

@@ -83,7 +83,7 @@ fn a_daemon_that_inherited_its_socket_is_found() {
     }
 }
 
-/// Loads where digests cannot be attached: the image is there, the reason is told, nothing was touched.
+/// Loads where digests cannot be attached: the image is loaded, the reason is reported, nothing else is changed.
 #[track_caller]
 fn assert_attach_is_refused(daemon: &Daemon, options: &LoadOptions, says: &str) {
     let (images, built) = httpd();
@@ -202,7 +202,7 @@ fn nothing_is_attached_where_that_is_asked_for() {
 
 #[test]
 fn a_mirror_answers_digests_only_and_on_a_port_of_root() {
-    // What the daemon is told to believe in for that moment is in its log.
+    // The daemon logs the configuration that it has for that moment.
     let daemon = Daemon::start(Engine::Docker20, Store::Classic);
     assert_attaches_without_a_trace(&daemon);
     let log = daemon.log();
@@ -248,7 +248,7 @@ fn without_root_the_images_are_loaded_and_sudo_is_told() {
     fs::set_permissions(daemon.folder(), open.clone()).unwrap();
     fs::set_permissions(daemon.socket(), fs::Permissions::from_mode(0o666)).unwrap();
     fs::set_permissions(images.path(), open.clone()).unwrap();
-    // Where nobody can read it, too.
+    // Also where nobody else can read it.
     let program = tempfile::tempdir_in("/var/tmp").unwrap();
     fs::set_permissions(program.path(), open).unwrap();
     let copy = program.path().join("sealift");

@@ -76,7 +76,7 @@ impl PreparedDaemon {
         traced
     }
 
-    /// Loads and kills it when it enters a step. Whether it came that far.
+    /// Starts a load and kills it when it enters a step. Returns whether it came that far.
     pub fn killed_at(&self, (call, when): &(String, usize)) -> bool {
         let run = run(&mut self.tampered(&format!("?{call}:signal=SIGKILL:when={when}")));
         assert!(
@@ -86,7 +86,7 @@ impl PreparedDaemon {
         run.signal == Some(9)
     }
 
-    /// The steps of a load: the how manieth call of its kind in its thread each is.
+    /// The steps of a load: a system call, and its number among the calls of its kind in its thread.
     fn steps(&self) -> Vec<(String, usize)> {
         let log = self.sealift.path("calls");
         let load = self
@@ -264,7 +264,7 @@ fn a_signal_lets_names_lead_where_they_led() {
     assert_nothing_is_left(&prepared.loader);
 }
 
-/// Whatever the system refuses, it is told, and nothing is left of the attempt.
+/// Any call that the system refuses is reported, and nothing is left of the attempt.
 fn assert_leaves_nothing(prepared: &PreparedDaemon, refusals: &[(&str, &str)]) {
     let before = Untouched::of(&prepared.daemon);
     for (inject, says) in refusals {

@@ -180,7 +180,7 @@ fn a_substitute_without_a_digest_goes_by_its_tag(engine: Engine, store: Store) {
         "{said:?}"
     );
     assert!(!(said.stdout + &said.stderr).contains(&image.digest));
-    // The containerd store shows the digest of whatever manifest it has.
+    // The containerd store shows the digest of the manifest that it has.
     let shown = match store {
         Store::Classic => "<none>",
         Store::Containerd => &image.digest,

@@ -1,46 +1,46 @@
 //! Real engines and a real registry.
 //!
 //! ```text
-//! further_digests.rs   several digests of one tag: chosen and named anew together
-//! harness.rs   what the other tests stand on: images, registries, daemons are what they claim, and leave nothing behind
+//! further_digests.rs   several digests of one tag: selected and renamed together
+//! harness.rs   tests of the tests' own images, registries and daemons, which leave nothing behind
 //! command.rs   the command as a user runs it
-//! classic_store.rs   layers and manifests out of the files of a Docker, while it runs and after
+//! classic_store.rs   layers and manifests read from Docker's files, while it runs and after
 //! examples.rs  the examples of the help texts that need an engine
 //! index_choice.rs   indexes with several images for one platform
 //! index_platforms.rs   indexes that name no platforms, or others than the configs
 //! layers.rs    layers that are no tar: what a verification calls bad, engines refuse
-//! load.rs      loading into Docker, beside a twin that pulled
-//! stopped_store.rs   names and digests into the store of a Docker that is not running
+//! load.rs      loading into Docker, compared with a Docker that pulled
+//! stopped_store.rs   names and digests written into the store of a stopped Docker
 //! image_ids.rs what `list` says that Docker will show as IMAGE ID
-//! load_again.rs   loading what is there already
+//! load_again.rs   loading images that the engine already has
 //! load_faults.rs   loads that go wrong
 //! attach_offline.rs   attaching digests while the engine is stopped
 //! load_space.rs   loads for which the engine's disk is too small
 //! load_uncompressed.rs   layers that are only uncompressed, and substitute manifests
-//! load_attach.rs   attaching digests: what it leaves, and what keeps it from being done
+//! load_attach.rs   attaching digests: that nothing is left, and what prevents it
 //! attach_hosts.rs  attaching digests of names outside docker.io
 //! attach_stock.rs  attaching digests on hosts with an administrator's history
 //! attach_hostile.rs  attaching digests beside another user who poses as the engine or exchanges its files
 //! load_killed.rs   attaching digests, killed at every step, and the repair
-//! loading.rs   what those share
+//! loading.rs   shared by the tests of loads
 //! nameless.rs  images without a name
 //! names.rs     what two hosts show after any sequence of pulls, tags, pushes and removals
-//! offline_killed.rs   the same, killed at every step
-//! hops.rs      from host to host, each saved out of the one before
+//! offline_killed.rs   attaching while the engine is stopped, killed at every step
+//! hops.rs      from host to host, each saved from the one before
 //! platforms.rs  which platform's image is loaded, and what becomes of artifacts
 //! push_digest.rs   pushing from the classic store after a load
-//! offline_systemd.rs   the same, where systemd stops and starts it
+//! offline_systemd.rs   attaching while the engine is stopped, where systemd stops and starts it
 //! recovered.rs  images built on a base with layers of unknown encoders, the registry gone
-//! right_digests.rs  a tag gets its own digest, and none is called proven that is not
-//! save_docker.rs   images out of Docker: built and pushed, pulled, the registry gone
-//! save_docker_unknown.rs   layers of encoders that are not known, images that were never pushed
+//! right_digests.rs  a tag gets its own digest, and only proven digests are called proven
+//! save_docker.rs   images from Docker: built and pushed, or pulled, after the registry is gone
+//! save_docker_unknown.rs   layers of unknown encoders, images that were never pushed
 //! save_docker_store.rs   the containerd store, and either store without root
-//! save_docker_auto.rs   which source is taken, and what a save asks for and leaves
+//! save_docker_auto.rs   which source is chosen, and what a save requests and leaves
 //! save_docker_proof.rs   images without a digest, where a registry has one
 //! save_docker_files.rs   archives of docker save, podman and skopeo as sources
-//! saving.rs    what those share
-//! written_anew.rs  archives for which podman or skopeo wrote a manifest anew
-//! other_tools.rs   skopeo, podman, ctr and a bare docker load on what sealift sealed
+//! saving.rs    shared by the tests of saves
+//! written_anew.rs  archives for which podman or skopeo wrote a new manifest
+//! other_tools.rs   skopeo, podman, ctr and a plain docker load read archives of sealift
 //! ```
 //!
 //! Docker 26 is tested with the feature `test-all` only, as `make test-all` does.

@@ -131,7 +131,7 @@ impl Hosts {
         };
         let targets = self.targets();
         let command: Vec<String> = match draw.below(12) {
-            // Somebody pushes, or pushes again.
+            // An image is pushed, or pushed again.
             0..=2 => {
                 registry.push(root, &format!("{path}:{tag}"));
                 return format!("push {} to {repository}:{tag} from elsewhere", root.tag);
@@ -293,7 +293,7 @@ fn number(variable: &str) -> Option<u64> {
         .map(|text| text.parse().expect(variable))
 }
 
-/// Whatever commands have left on one host, the other one shows.
+/// After any sequence of commands on one host, the other one shows the same.
 fn both_hosts_show_the_same(engine: Engine, store: Store) {
     let hosts = Hosts::start(engine, store);
     let seed = number("SEALIFT_SEED").unwrap_or(1);

@@ -159,7 +159,7 @@ fn every_step(engine: Engine) {
             killed += 1;
             left += usize::from(prepared.journal_is_there());
             down += usize::from(!prepared.daemon.is_running());
-            // Whatever moment it is, the names are whole.
+            // At every moment the names are complete.
             let names = fs::read(names_file(&prepared.daemon)).unwrap();
             assert!(serde_json::from_slice::<Value>(&names).is_ok(), "{at}");
             if nth % 2 == 0 {

@@ -30,7 +30,7 @@ stop)
     pid=$(cat PIDFILE)
     STOP
     while grep -qs '^State:[[:space:]]*[^Z[:space:]]' /proc/$pid/status; do sleep 0.05; done
-    # Somebody asks, and the socket is still there.
+    # A request arrives while the socket is still there.
     [ ! -e $state/docker.socket.active ] || { START }
     ;;
 start)

@@ -47,7 +47,7 @@ fn own() -> Vec<Layer> {
     ]
 }
 
-/// What is told of layers, each way once with how many came so; the reason without what was tried.
+/// The origins of the layers, each with the number of layers; the reason without the encoders that were tried.
 fn ways(image: &Value) -> Vec<String> {
     let layers = image["provenance"]["layers"].as_object().unwrap().values();
     let mut ways: Vec<String> = layers
@@ -216,7 +216,7 @@ fn a_registry_that_lost_the_manifest_still_tells_of_the_base() {
     assert_proven_and_shown(&sealift, &image, "app.tar", &name, &digest);
 }
 
-/// What is missing is told: by place, and for each layer what became of it.
+/// What is missing is reported: where it was looked for, and the result for each layer.
 #[test]
 fn what_is_not_known_of_a_lost_manifest_is_told() {
     let registry = Registry::start();

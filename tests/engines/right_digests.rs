@@ -236,7 +236,7 @@ fn an_image_with_its_manifest_stays(engine: Engine) {
         assert_runs(&there, &line.replacen(":1 ", "@", 1), "1");
         image.clone()
     };
-    // A digest that is only recorded is told as that, though it is shown.
+    // A digest that is only recorded is reported as recorded, though it is shown.
     let image = stays("source.tar", 6);
     assert_eq!(
         json!([image["evidence"], image["shown"]]),

@@ -73,7 +73,7 @@ fn pull(registry: &Registry, engines: &[Engine], names: &[&str]) -> Vec<Daemon> 
     engines.iter().map(pull).collect()
 }
 
-/// What is told of an image that is saved offline, again after a restart, and again when nothing runs: each time
+/// The document of an image that is saved offline, again after a restart, and again while Docker is stopped: each time
 /// the same bytes.
 fn saved_thrice(sealift: &Sealift, daemon: &mut Daemon, name: &str, archive: &str) -> Value {
     let out_of = [&REQUIRED[..], &["--offline", name]].concat();

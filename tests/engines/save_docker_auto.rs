@@ -177,7 +177,7 @@ fn everything_of_an_engine() {
     }
 }
 
-/// The stock Docker of a host that does not run: its files are where they always are, and nobody else's are touched.
+/// The stock Docker of a host that does not run: its files are at the usual places, and no other files are touched.
 #[test]
 fn the_stock_docker_of_a_host_that_does_not_run() {
     let registry = Registry::start();

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::saving::{at, layers};
 use crate::support::{Daemon, Engine, Image, Registry, Run, Sealift, Store};
 
-/// What is told of the one image: name, where it is from, digest and evidence.
+/// The one image of a document: name, source, digest and evidence.
 #[track_caller]
 fn told(said: &Run) -> serde_json::Value {
     let document = said.json();

@@ -20,7 +20,7 @@ fn pulled(sealift: &Sealift, engine: Engine, store: Store) -> (Registry, Built, 
     (registry, image, daemon)
 }
 
-/// What is told of an image that somebody saved who is not root, and the archive's bytes.
+/// The document of an image that another user than root saved, and the archive's bytes.
 #[track_caller]
 fn saved_by_nobody(nobody: &Nobody, daemon: &Daemon, arguments: &[&str]) -> (serde_json::Value, Vec<u8>) {
     let line = [&["save", "--json", "-o", "images.tar"][..], arguments].concat();
@@ -274,7 +274,7 @@ fn without_root_a_classic_store_is_exported() {
     assert!(!nobody.path("images.tar").exists());
 }
 
-/// Somebody has written into a layer behind the engine's back.
+/// A layer's files were changed behind the engine's back.
 #[test]
 fn a_layer_that_was_changed_is_refused() {
     let sealift = Sealift::new();

@@ -1,4 +1,4 @@
-//! Images out of Docker of which not everything can be had again, or that no registry has ever had.
+//! Images from Docker that cannot be recovered completely, or that were never pushed.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::{Compression, Daemon, Engine, Image, Layer, Registry, Sealif
 
 const OUT_OF: [&str; 3] = ["--from", "docker", "--offline"];
 
-/// Layers of encoders that are not known, as somebody pushes them: by GNU gzip, by skopeo, as zstd.
+/// Pushes layers of unknown encoders: by GNU gzip, by skopeo, as zstd.
 fn push_unknown_encoders(
     registry: &Registry,
     sealift: &Sealift,
@@ -35,7 +35,7 @@ fn push_unknown_encoders(
     names.into_iter().map(|name| (name, served(name))).collect()
 }
 
-/// The reason why a layer is uncompressed, if one is.
+/// The reasons why layers are uncompressed.
 fn reasons(image: &Value) -> Vec<String> {
     let layers = image["provenance"]["layers"].as_object().unwrap().values();
     layers

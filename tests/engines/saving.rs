@@ -1,4 +1,4 @@
-//! Saves out of engines, and what every target has to make of them.
+//! Saves from engines, and the checks that every target must pass.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -68,7 +68,7 @@ pub fn at(sealift: &Sealift, daemon: &Daemon, arguments: &[&str]) -> Run {
     run(sealift.command(arguments).env("DOCKER_HOST", host))
 }
 
-/// Saves one image of a daemon and gives what is told of it. The archive has to pass `verify`.
+/// Saves one image of a daemon and returns the image's part of the document. The archive must pass `verify`.
 #[track_caller]
 pub fn saved(sealift: &Sealift, daemon: &Daemon, arguments: &[&str], archive: &str) -> Value {
     let line = [&["save", "--json", "-o", archive][..], arguments].concat();
@@ -90,7 +90,7 @@ pub fn mode(sealift: &Sealift, file: &str) -> u32 {
     std::fs::metadata(sealift.path(file)).unwrap().mode() & 0o777
 }
 
-/// What a save told of its one image, after a look at the archive.
+/// The image's part of a save's document, compared with what `verify` finds in the archive.
 #[track_caller]
 pub fn told(sealift: &Sealift, said: &Run, archive: &str) -> Value {
     let document = said.json();
@@ -105,7 +105,7 @@ pub fn told(sealift: &Sealift, said: &Run, archive: &str) -> Value {
     images[0].clone()
 }
 
-/// Where layers came from, each way once with how many came so.
+/// The origins of the layers, each with the number of layers.
 pub fn origins(image: &Value) -> Vec<(String, usize)> {
     let mut ways: Vec<(String, usize)> = Vec::new();
     for layer in image["provenance"]["layers"].as_object().unwrap().values() {

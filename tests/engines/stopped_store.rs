@@ -252,7 +252,7 @@ fn a_planted_data_root_leads_nowhere_else() {
                 6,
                 "distribution: it is a symbolic link",
             ),
-            // What stands in the place of the new names is removed, not followed.
+            // A file at a new name's path is removed, not followed.
             (
                 "ln -s $V/$I/repositories.json $I/repositories.json.sealift-new",
                 6,

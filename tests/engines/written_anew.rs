@@ -271,7 +271,7 @@ fn it_is_loaded_and_its_digest_is_not_called_proven(engine: Engine, store: Store
         false => format!("nothing proves that a registry has {digest}"),
     };
     assert!(plan.contains(&says), "{plan}");
-    // The containerd store shows the digest of whatever manifest it has.
+    // The containerd store shows the digest of the manifest that it has.
     assert_eq!(load(&[]), [json!(digest), json!("recorded"), json!(is_inherent)]);
     let shown = if is_inherent { digest } else { "<none>" };
     assert_eq!(daemon.images(), [format!("app:1 {shown}")]);

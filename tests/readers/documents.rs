@@ -181,7 +181,7 @@ const PIECES: [&[u8]; 12] = [
     b"\xed\xa0\x80",
 ];
 
-/// Where a byte stands in a text, one of those that do.
+/// A random position of a byte in a text.
 fn position(bytes: &[u8], random: &mut Random, is_wanted: impl Fn(usize) -> bool) -> Option<usize> {
     let all: Vec<usize> = (0..bytes.len()).filter(|at| is_wanted(*at)).collect();
     (!all.is_empty()).then(|| all[random.below(all.len())])

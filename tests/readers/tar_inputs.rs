@@ -289,7 +289,7 @@ fn records(random: &mut Random) -> Vec<u8> {
     all
 }
 
-/// What stands in front of an entry and speaks of it, or not.
+/// An extension header before an entry.
 fn extension(random: &mut Random) -> Entry {
     let kind = random.one_of(&[b"x", b"g", b"L", b"K", b"x"])[0];
     let data = match kind {

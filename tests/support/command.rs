@@ -1,4 +1,4 @@
-//! Runs programs in a clean environment and keeps what they said.
+//! Runs programs in a clean environment and keeps their output.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,7 +7,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// What a program said and how it ended.
+/// The output of a program, and how it ended.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// The program and its arguments, for messages.
@@ -72,7 +72,7 @@ pub fn run(command: &mut Command) -> Run {
     Run::new(line, &output)
 }
 
-/// Puts a copy of a program in a place, from where every user may run it.
+/// Installs a copy of a program where every user can run it.
 ///
 /// Another process writes it: a child that some thread forks meanwhile would hold a file open that this process
 /// writes, and running it would fail with "Text file busy".

@@ -1,4 +1,4 @@
-//! A dockerd of one's own, beside the host's and beside others.
+//! A dockerd of the test's own, beside the host's and those of other tests.
 
 use std::fs;
 use std::net::TcpListener;
@@ -21,7 +21,7 @@ use super::command::{Run, run};
 use super::engine::Root;
 use super::{Engine, Folder, Registry, Store, http};
 
-/// A running dockerd. Dropping it ends it and removes all that it kept.
+/// A running dockerd. Dropping it stops it and removes its files.
 #[derive(Debug)]
 pub struct Daemon {
     // The child goes before the folder, whose drop ends it.
@@ -133,7 +133,7 @@ impl Daemon {
         self.root.inside(name)
     }
 
-    /// The process id of dockerd, whoever started it last.
+    /// The process id of dockerd, also after a script restarted it.
     pub fn pid(&self) -> u32 {
         if is_running(self.child.id()) {
             return self.child.id();
@@ -382,7 +382,7 @@ impl Daemon {
     }
 }
 
-/// Whether a process runs; one that nobody has waited for yet does not.
+/// Whether a process runs. One that ended and was not waited for does not.
 fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('Z'));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// Asserts that every field of a document, at any depth, stands in docs/json.md.
+/// Asserts that docs/json.md names every field of a document, at any depth.
 #[track_caller]
 pub fn assert_documented(document: &Value) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/json.md");
@@ -11,7 +11,7 @@ pub fn assert_documented(document: &Value) {
     collect(document, &mut fields);
     fields.sort();
     fields.dedup();
-    // Digests are keys where something is told of each layer.
+    // Objects about each layer have digests as keys.
     fields.retain(|field| !field.starts_with("sha256:") && !text.contains(&format!("`{field}`")));
     assert!(fields.is_empty(), "not in docs/json.md: {fields:?}\n{document:#}");
 }

@@ -84,7 +84,7 @@ pub struct Root {
 }
 
 impl Root {
-    /// Mounts what the engine needs below `folder`; whoever owns the folder unmounts it.
+    /// Mounts what the engine needs below `folder`; the owner of the folder unmounts it.
     pub fn new(engine: Engine, folder: &Path) -> Self {
         let data = folder.join("data");
         fs::create_dir_all(&data).unwrap();
@@ -141,7 +141,7 @@ impl Root {
 
     /// A command among the engine's programs, in a clean environment.
     pub fn command(&self, program: &str) -> Command {
-        // By their full names: a docker of somebody else's may stand before them in PATH.
+        // By their full paths: another docker may come before them in PATH.
         let program = match program {
             "dockerd" => "/usr/sbin/dockerd".to_owned(),
             other => format!("/usr/bin/{other}"),

@@ -1,10 +1,10 @@
 //! Real engines, a real registry and real images for the tests. Nothing here uses
-//! sealift's library: what it proves must not rest on what it tests.
+//! sealift's library, so that a fault of the library cannot hide itself.
 //!
 //! ```text
 //! folder.rs     a folder for what a test starts; ends, unmounts and removes all of it, also after a panic or kill
 //! registry.rs   docker-registry 2.8 on loopback: plain, with basic auth, with TLS from a private CA
-//! daemon.rs     a dockerd of one's own: three versions, both stores; daemon/ how it is described and started
+//! daemon.rs     a dockerd of the test's own: three versions, both stores; daemon/ its options and processes
 //! engine.rs     where the engines are, and the root folders in which the newer ones run
 //! build.rs      images built by an engine's own `docker build`
 //! documented.rs whether docs/json.md names what is in a document
@@ -16,7 +16,7 @@
 //! shared.rs     large documents that many names share, and sealift with little memory
 //! snapshot.rs   bytes, owner, mode, inode and attributes of files, to compare
 //! transcript.rs what commands print, for snapshots
-//! uncompressed.rs   images of which layers are there only uncompressed
+//! uncompressed.rs   images with layers that are there only uncompressed
 //! old_kernel.rs runs sealift without newer system calls
 //! command.rs    runs programs and sealift itself in a clean environment
 //! ```

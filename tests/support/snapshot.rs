@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::image::sha256;
 
-/// One file: all that somebody could notice about it, but for access times.
+/// The state of one file: everything but access times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileState {
     /// `file`, `folder`, `link TARGET`, or `other`.

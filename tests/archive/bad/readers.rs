@@ -120,7 +120,7 @@ fn keys() -> Vec<Case> {
     ]
 }
 
-/// Values that Go does not decode into a field, though nobody here looks at it.
+/// Values that Go does not decode into a field, though sealift does not use it.
 fn values() -> Vec<Case> {
     let entry = |change: fn(&mut Value)| sample(|sample| change(&mut sample.index["manifests"][0]));
     vec![
@@ -244,7 +244,7 @@ fn headers() -> Vec<Case> {
     ]
 }
 
-/// Names that some readers find by themselves, whatever has them.
+/// Names that some readers look for in any kind of document.
 fn names() -> Vec<Case> {
     let files = Sample::plain().files();
     let label = |name: &str| {

@@ -57,7 +57,7 @@ impl Options {
         self
     }
 
-    /// Makes daemon.json this text, whatever it is; the store's and a mirror's keys are then up to it.
+    /// Makes daemon.json this text, which then has to contain the keys of the store and of a mirror.
     #[must_use]
     pub fn config_text(mut self, text: &str) -> Self {
         self.text = Some(text.into());

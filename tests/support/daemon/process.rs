@@ -114,8 +114,8 @@ fn with_namespaces(command: &Command, options: &Options, root: &Root) -> Command
     wrapped
 }
 
-/// Listens on a socket, and when somebody connects becomes the command that follows, which inherits it: what
-/// systemd does for a socket unit.
+/// Listens on a socket, and on the first connection runs the command that follows, which inherits it, as systemd
+/// does for a socket unit.
 pub const ACTIVATED: &str = r#"
 import os, select, socket, sys
 path = sys.argv[1]
