@@ -55,7 +55,7 @@ struct Offered {
 
 /// The images of an index, one for each platform.
 #[derive(Default)]
-struct Offers {
+struct IndexImages {
     images: BTreeMap<Key, Offered>,
     /// Entries that are not images and would be taken for a platform.
     others: BTreeMap<Key, Digest>,
@@ -65,7 +65,7 @@ struct Offers {
 
 /// Finds indexes of which engines could take different images for one platform.
 pub(crate) struct Contest {
-    known: HashMap<Digest, Rc<Offers>>,
+    known: HashMap<Digest, Rc<IndexImages>>,
     /// The problems, by the digest of the index.
     pub found: Vec<(Digest, Problem)>,
     offers: usize,
@@ -85,7 +85,7 @@ impl Contest {
         self.of(tree, index, 0);
     }
 
-    fn of(&mut self, tree: &dyn Tree, index: &Digest, depth: usize) -> Rc<Offers> {
+    fn of(&mut self, tree: &dyn Tree, index: &Digest, depth: usize) -> Rc<IndexImages> {
         if let Some(known) = self.known.get(index) {
             return Rc::clone(known);
         }
@@ -96,7 +96,7 @@ impl Contest {
         self.known.insert(*index, Rc::default());
         let mut contest = Level {
             index: *index,
-            offers: Offers::default(),
+            offers: IndexImages::default(),
             found: BTreeMap::new(),
         };
         if let Some(Below::Index(entries)) = tree.below(index) {
@@ -189,7 +189,7 @@ impl Contest {
 /// One index that is being checked.
 struct Level {
     index: Digest,
-    offers: Offers,
+    offers: IndexImages,
     found: BTreeMap<Key, Problem>,
 }
 

@@ -12,10 +12,10 @@ use crate::oci::{
 };
 
 /// The platforms that an index gives a manifest, which it may list several times.
-pub(crate) type Said<'a> = &'a [Option<&'a Platform>];
+pub(crate) type IndexPlatforms<'a> = &'a [Option<&'a Platform>];
 
 /// The platforms that the entries of an index give each manifest.
-pub(crate) fn said_of(entries: &[Descriptor]) -> HashMap<Digest, Vec<Option<&Platform>>> {
+pub(crate) fn index_platforms(entries: &[Descriptor]) -> HashMap<Digest, Vec<Option<&Platform>>> {
     let mut said: HashMap<Digest, Vec<Option<&Platform>>> = HashMap::new();
     for entry in entries {
         said.entry(entry.digest)
@@ -27,7 +27,7 @@ pub(crate) fn said_of(entries: &[Descriptor]) -> HashMap<Digest, Vec<Option<&Pla
 
 /// The problem of a config that contradicts every platform that the index gives its manifest. One entry that
 /// agrees is enough, because an index may list an image of data for every platform.
-pub(crate) fn denied(said: Said<'_>, config: &Config) -> Option<Problem> {
+pub(crate) fn denied(said: IndexPlatforms<'_>, config: &Config) -> Option<Problem> {
     let denies = |said: &Option<&Platform>| said.is_some_and(|said| said.contradicts(&config.platform));
     let first = said.first().copied().flatten()?;
     said.iter().all(denies).then(|| Problem::PlatformDiffers {
@@ -86,7 +86,7 @@ impl Walk<'_, '_> {
 
     /// Follows a descriptor with these platforms in its index. False if it leads to an image for a platform
     /// that was not chosen.
-    fn descend(&mut self, descriptor: &Descriptor, said: Said<'_>, depth: usize) -> Result<bool> {
+    fn descend(&mut self, descriptor: &Descriptor, said: IndexPlatforms<'_>, depth: usize) -> Result<bool> {
         let refuse = |problem| Err(Error::refused(Place::blob(descriptor.digest), problem));
         if depth > MAX_DEPTH {
             return refuse(Problem::TooDeep { limit: MAX_DEPTH });
@@ -137,7 +137,7 @@ impl Walk<'_, '_> {
         &mut self,
         descriptor: &Descriptor,
         manifest: Arc<Manifest>,
-        said: Said<'_>,
+        said: IndexPlatforms<'_>,
         is_root: bool,
     ) -> Result<bool> {
         self.count(1 + manifest.layers.len())?;
@@ -195,7 +195,7 @@ impl Walk<'_, '_> {
     fn index(&mut self, descriptor: &Descriptor, index: Arc<Index>, depth: usize) -> Result<()> {
         self.count(index.manifests.len())?;
         self.graph.indexes.push((descriptor.clone(), Arc::clone(&index)));
-        let said = said_of(&index.manifests);
+        let said = index_platforms(&index.manifests);
         let said = |entry: &Descriptor| said.get(&entry.digest).map_or(&[][..], Vec::as_slice);
         let mut attestations = Vec::new();
         let mut chosen: HashSet<String> = HashSet::new();

@@ -36,17 +36,17 @@ pub(super) struct Login(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Incremented whenever `way` changes.
+    /// Incremented whenever `method` changes.
     generation: u64,
-    way: Way,
-    /// Whether the registry has accepted `way`.
+    method: AuthMethod,
+    /// Whether the registry has accepted `method`.
     accepted: bool,
     /// `Some` once it was looked up.
     credential: Option<Option<Credential>>,
 }
 
 #[derive(Default)]
-enum Way {
+enum AuthMethod {
     /// Not known yet.
     #[default]
     None,
@@ -74,17 +74,19 @@ impl Login {
     /// What to send now. Fetches a new token if the old one is about to expire.
     pub(super) fn grant(&self, context: &Context<'_>) -> Result<Grant, RequestError> {
         let mut state = self.state();
-        if let Way::Token {
+        if let AuthMethod::Token {
             refresh_at, bearer, ..
-        } = &state.way
+        } = &state.method
             && Instant::now() >= *refresh_at
         {
             let bearer = bearer.clone();
             state.renew(context, bearer)?;
         }
-        let header = match &state.way {
-            Way::None => None,
-            Way::Basic(header) | Way::Fixed(header) | Way::Token { header, .. } => Some(header.clone()),
+        let header = match &state.method {
+            AuthMethod::None => None,
+            AuthMethod::Basic(header) | AuthMethod::Fixed(header) | AuthMethod::Token { header, .. } => {
+                Some(header.clone())
+            }
         };
         Ok(Grant {
             header,
@@ -107,8 +109,8 @@ impl Login {
         if state.generation != grant.generation {
             return Ok(true);
         }
-        match &state.way {
-            Way::Token { bearer, .. } if state.accepted => {
+        match &state.method {
+            AuthMethod::Token { bearer, .. } if state.accepted => {
                 let bearer = bearer.clone();
                 state.renew(context, bearer)?;
                 Ok(true)
@@ -137,14 +139,14 @@ impl Login {
         let body = &body;
         if let Some(challenge) = offered("bearer") {
             if let Some(Credential::Bearer(token)) = &credential {
-                if matches!(state.way, Way::Fixed(_)) {
+                if matches!(state.method, AuthMethod::Fixed(_)) {
                     return Err(rejected(context, body));
                 }
                 let header = bearer_header(context, token)?;
-                state.change(Way::Fixed(header));
+                state.change(AuthMethod::Fixed(header));
                 return Ok(());
             }
-            if matches!(state.way, Way::Token { .. }) && !state.accepted {
+            if matches!(state.method, AuthMethod::Token { .. }) && !state.accepted {
                 return Err(fresh_token_refused(
                     context,
                     challenge,
@@ -159,11 +161,11 @@ impl Login {
             let Some(Credential::Password { username, password }) = &credential else {
                 return Err(denied(context, body));
             };
-            if matches!(state.way, Way::Basic(_)) {
+            if matches!(state.method, AuthMethod::Basic(_)) {
                 return Err(rejected(context, body));
             }
             let header = basic_header(context, username, password)?;
-            state.change(Way::Basic(header));
+            state.change(AuthMethod::Basic(header));
             return Ok(());
         }
         let schemes: Vec<&str> = challenges.iter().map(|c| c.scheme.as_str()).collect();
@@ -177,8 +179,8 @@ impl Login {
 }
 
 impl State {
-    fn change(&mut self, way: Way) {
-        self.way = way;
+    fn change(&mut self, method: AuthMethod) {
+        self.method = method;
         self.generation += 1;
         self.accepted = false;
     }
@@ -186,7 +188,7 @@ impl State {
     fn renew(&mut self, context: &Context<'_>, bearer: Bearer) -> Result<(), RequestError> {
         let credential = self.credential(context)?;
         let token = get_token(context, &bearer, credential.as_ref())?;
-        self.change(Way::Token {
+        self.change(AuthMethod::Token {
             header: bearer_header(context, &token.secret)?,
             refresh_at: Instant::now() + token.usable,
             bearer,

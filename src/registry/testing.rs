@@ -38,7 +38,7 @@ impl Seen {
 
 /// How a reply's body is sent.
 #[derive(Debug, Clone)]
-pub(super) enum Manner {
+pub(super) enum Delivery {
     Whole,
     /// This many bytes, then the connection is closed.
     Cut(usize),
@@ -86,7 +86,7 @@ pub(super) struct Reply {
     pub(super) status: u16,
     headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
-    manner: Manner,
+    delivery: Delivery,
     raw: bool,
 }
 
@@ -96,7 +96,7 @@ impl Reply {
             status,
             headers: Vec::new(),
             body: body.into(),
-            manner: Manner::Whole,
+            delivery: Delivery::Whole,
             raw: false,
         }
     }
@@ -119,8 +119,8 @@ impl Reply {
         self
     }
 
-    pub(super) fn sent(mut self, manner: Manner) -> Reply {
-        self.manner = manner;
+    pub(super) fn sent(mut self, delivery: Delivery) -> Reply {
+        self.delivery = delivery;
         self
     }
 
@@ -130,9 +130,9 @@ impl Reply {
             return Ok(false);
         }
         let mut head = format!("HTTP/1.1 {} X\r\n", self.status);
-        match self.manner {
-            Manner::Chunked | Manner::Trailers => head += "Transfer-Encoding: chunked\r\n",
-            Manner::Length(length) => head += &format!("Content-Length: {length}\r\n"),
+        match self.delivery {
+            Delivery::Chunked | Delivery::Trailers => head += "Transfer-Encoding: chunked\r\n",
+            Delivery::Length(length) => head += &format!("Content-Length: {length}\r\n"),
             _ => head += &format!("Content-Length: {}\r\n", self.body.len()),
         }
         for (name, value) in &self.headers {
@@ -142,22 +142,22 @@ impl Reply {
         if is_head {
             return Ok(true);
         }
-        let keep = match &self.manner {
-            Manner::Whole | Manner::Length(_) => {
+        let keep = match &self.delivery {
+            Delivery::Whole | Delivery::Length(_) => {
                 out.write_all(&self.body)?;
-                matches!(self.manner, Manner::Whole)
+                matches!(self.delivery, Delivery::Whole)
             }
-            Manner::Cut(at) => {
+            Delivery::Cut(at) => {
                 out.write_all(&self.body[..(*at).min(self.body.len())])?;
                 false
             }
-            Manner::Stall(at) => {
+            Delivery::Stall(at) => {
                 out.write_all(&self.body[..(*at).min(self.body.len())])?;
                 out.flush()?;
                 thread::sleep(Duration::from_secs(3));
                 false
             }
-            Manner::Trailers => {
+            Delivery::Trailers => {
                 write!(out, "{:x}\r\n", self.body.len())?;
                 out.write_all(&self.body)?;
                 out.write_all(b"\r\n0\r\n")?;
@@ -166,13 +166,13 @@ impl Reply {
                     out.write_all(b"X-Trailer: on and on\r\n")?;
                 }
             }
-            Manner::Held(gate) => {
+            Delivery::Held(gate) => {
                 out.flush()?;
                 gate.wait();
                 out.write_all(&self.body)?;
                 true
             }
-            Manner::Drip(pause) => {
+            Delivery::Drip(pause) => {
                 for byte in &self.body {
                     thread::sleep(*pause);
                     out.write_all(&[*byte])?;
@@ -180,7 +180,7 @@ impl Reply {
                 }
                 true
             }
-            Manner::Chunked => {
+            Delivery::Chunked => {
                 for chunk in self.body.chunks(1000) {
                     out.write_all(format!("{:x}\r\n", chunk.len()).as_bytes())?;
                     out.write_all(chunk)?;

@@ -7,7 +7,7 @@ use super::Verification;
 use crate::error::{Error, Problem};
 use crate::image::choice::{Below, Leaf, Tree};
 use crate::image::graph::MAX_DESCRIPTORS;
-use crate::image::walk::{denied, said_of};
+use crate::image::walk::{denied, index_platforms};
 use crate::oci::{Compression, Config, Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType};
 
 /// What the descriptors say about one blob.
@@ -253,7 +253,7 @@ impl Verification<'_> {
 
     /// Compares the configs of present manifests with their platforms in an index.
     pub(super) fn check_configs(&mut self, entries: &[Descriptor]) {
-        let said = said_of(entries);
+        let said = index_platforms(entries);
         for digest in entries.iter().map(|entry| &entry.digest) {
             let Some(NodeContent::Manifest(manifest)) = self.documents.get(digest).map(|node| &node.content)
             else {

@@ -111,7 +111,7 @@ impl Client {
     ///
     /// If nothing answers, the engine is too old, or it is podman.
     pub fn connect(endpoint: &Endpoint) -> Result<Client> {
-        Client::patiently(endpoint, Patience::default())
+        Client::with_patience(endpoint, Patience::default())
     }
 
     /// As [`Client::connect`], with other time limits.
@@ -119,7 +119,7 @@ impl Client {
     /// # Errors
     ///
     /// As [`Client::connect`].
-    pub fn patiently(endpoint: &Endpoint, patience: Patience) -> Result<Client> {
+    pub fn with_patience(endpoint: &Endpoint, patience: Patience) -> Result<Client> {
         let hangup = Hangup::default();
         let (agent, base) = connection::agent(endpoint, &hangup, patience.answer)?;
         let mut client = Client {

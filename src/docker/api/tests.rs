@@ -163,7 +163,7 @@ fn an_engine_that_says_nothing_is_given_up() {
         content: short,
         ..Patience::default()
     };
-    let client = Client::patiently(&endpoint, patience).unwrap();
+    let client = Client::with_patience(&endpoint, patience).unwrap();
     let silent: Vec<Error> = vec![
         client.get::<serde_json::Value>("ask", "/info").unwrap_err(),
         client.get::<serde_json::Value>("ask", "/info").unwrap_err(),
@@ -193,7 +193,9 @@ fn an_engine_that_says_nothing_is_given_up() {
         greeting: short,
         ..patience
     };
-    let error = Client::patiently(&Endpoint::Unix(path), patience).err().unwrap();
+    let error = Client::with_patience(&Endpoint::Unix(path), patience)
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("nothing came from it"), "{error}");
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Problem};
 use crate::oci::{Digest, MediaType, Reference};
-use crate::registry::testing::{Fixture, Manner, Reply, Seen, Server, noted, quick, read, source};
+use crate::registry::testing::{Delivery, Fixture, Reply, Seen, Server, noted, quick, read, source};
 use crate::source::Source;
 
 fn serve(image: &Fixture, change: impl Fn(&Seen, Reply) -> Reply + Send + Sync + 'static) -> Server {
@@ -226,8 +226,8 @@ fn schema_1_is_refused_by_name() {
 #[test]
 fn documents_over_the_limit_are_refused_before_they_are_read() {
     let image = Fixture::new();
-    for manner in [Manner::Whole, Manner::Chunked] {
-        let manner_ = manner.clone();
+    for delivery in [Delivery::Whole, Delivery::Chunked] {
+        let manner_ = delivery.clone();
         let server = serve(&image, move |seen, mut reply| {
             if is_manifest(seen) {
                 reply.body = vec![b' '; (4 << 20) + 1];
@@ -254,13 +254,13 @@ fn a_blobs_answer_that_cannot_be_right_is_an_error_that_says_so() {
         (
             "cut",
             0,
-            |reply| reply.sent(Manner::Cut(1000)),
+            |reply| reply.sent(Delivery::Cut(1000)),
             "closed the connection before the end (at byte 1000 of 160000)",
         ),
         (
             "cut behind an offset",
             500,
-            |reply| reply.sent(Manner::Cut(1000)),
+            |reply| reply.sent(Delivery::Cut(1000)),
             "(at byte 1500 of 160000)",
         ),
         (
@@ -286,7 +286,7 @@ fn a_blobs_answer_that_cannot_be_right_is_an_error_that_says_so() {
             0,
             |mut reply| {
                 reply.body.truncate(10);
-                reply.sent(Manner::Chunked)
+                reply.sent(Delivery::Chunked)
             },
             "the content ended at byte 10, expected 160000",
         ),
@@ -295,7 +295,7 @@ fn a_blobs_answer_that_cannot_be_right_is_an_error_that_says_so() {
             0,
             |mut reply| {
                 reply.body.push(0);
-                reply.sent(Manner::Chunked)
+                reply.sent(Delivery::Chunked)
             },
             "longer than the expected 160000 bytes",
         ),
@@ -330,7 +330,7 @@ fn a_blobs_answer_that_cannot_be_right_is_an_error_that_says_so() {
             0,
             |mut reply| {
                 reply.body.truncate(10);
-                reply.sent(Manner::Length(160_000))
+                reply.sent(Delivery::Length(160_000))
             },
             "closed the connection before the end (at byte 10 of 160000)",
         ),
@@ -383,7 +383,7 @@ fn a_server_that_knows_no_ranges_is_read_from_the_beginning() {
 #[test]
 fn chunks_without_a_length_are_read() {
     let image = Fixture::new();
-    let server = serve(&image, |_, reply| reply.sent(Manner::Chunked));
+    let server = serve(&image, |_, reply| reply.sent(Delivery::Chunked));
     let source = source(quick());
     source.resolve(&server.reference("1")).unwrap();
     let layer = image.descriptor(&image.layer);
@@ -400,17 +400,17 @@ fn chunks_without_a_length_are_read() {
 fn a_stall_and_a_drip_end_with_words() {
     let image = Fixture::new();
     let layer = image.descriptor(&image.layer);
-    for (manner, says) in [
-        (Manner::Stall(70_000), "no data within the idle timeout"),
+    for (delivery, says) in [
+        (Delivery::Stall(70_000), "no data within the idle timeout"),
         (
-            Manner::Drip(Duration::from_millis(20)),
+            Delivery::Drip(Duration::from_millis(20)),
             "sends too slowly: less than",
         ),
-        (Manner::Trailers, "no data within the idle timeout"),
+        (Delivery::Trailers, "no data within the idle timeout"),
     ] {
         let server = serve(&image, move |seen, reply| {
             if is_blob(seen) {
-                reply.sent(manner.clone())
+                reply.sent(delivery.clone())
             } else {
                 reply
             }

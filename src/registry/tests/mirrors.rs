@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::ErrorKind;
 use crate::oci::{Digest, Reference};
 use crate::registry::Options;
-use crate::registry::testing::{Fixture, Manner, Reply, Server, noted, quick, read};
+use crate::registry::testing::{Delivery, Fixture, Reply, Server, noted, quick, read};
 use crate::source::Source;
 
 use super::auth::{basic, password};
@@ -184,7 +184,7 @@ fn credentials_are_for_the_place_they_are_for() {
 fn a_mirror_that_hangs_costs_one_wait() {
     let image = Fixture::new();
     let upstream = upstream(&image);
-    let hanging = Server::start(|_| Reply::new(200, "{}").sent(Manner::Drip(Duration::from_secs(3))));
+    let hanging = Server::start(|_| Reply::new(200, "{}").sent(Delivery::Drip(Duration::from_secs(3))));
     let (source, notes) = noted(options(&upstream, &[hanging.host()]));
     let started = std::time::Instant::now();
     source.resolve(&upstream.reference("1")).unwrap();

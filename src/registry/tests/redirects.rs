@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::registry::credentials::{Credential, Credentials};
 use crate::registry::secret::Secret;
-use crate::registry::testing::{Fixture, Gate, Manner, Reply, Seen, Server, quick, ranged, read, source};
+use crate::registry::testing::{Delivery, Fixture, Gate, Reply, Seen, Server, quick, ranged, read, source};
 use crate::source::Source;
 
 /// A registry with basic auth whose blobs are on another host.
@@ -194,7 +194,7 @@ fn the_text_of_a_redirect_is_not_waited_for() {
         // Its body arrives once it has been followed.
         true => Reply::new(307, "moved")
             .with("Location", target.clone())
-            .sent(Manner::Held(held.clone())),
+            .sent(Delivery::Held(held.clone())),
         false => registry.answer(seen),
     });
     let mut options = quick();

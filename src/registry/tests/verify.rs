@@ -11,7 +11,7 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, MediaType, Repository};
 use crate::progress::Silent;
 use crate::registry::RegistrySource;
-use crate::registry::testing::{Manner, Reply, Seen, Server, quick, ranged, source};
+use crate::registry::testing::{Delivery, Reply, Seen, Server, quick, ranged, source};
 use crate::source::Source;
 use crate::verify::{Options, Report, Root, Verification};
 
@@ -218,7 +218,7 @@ fn what_a_registry_does_not_send_is_not_called_wrong() {
     let sample = Sample::new(|real| real);
     let layer = sample.layers[0].digest;
     for change in [
-        |reply: Reply| reply.sent(Manner::Cut(1000)),
+        |reply: Reply| reply.sent(Delivery::Cut(1000)),
         |_| Reply::new(403, "{}"),
     ] {
         let report = sample.verify(at(layer, change));
