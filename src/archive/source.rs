@@ -6,10 +6,14 @@
 //! by full name, or else by tag among entries that have only a tag. If the layout's only image has no name, it
 //! is used under the requested name. A digest is found anywhere.
 
-use std::collections::{HashMap, HashSet};
+mod forms;
+mod places;
+
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 
+use self::places::{Places, key};
 use super::format::Entry;
 use super::graphs::Graphs;
 use super::layout::Layout;
@@ -19,6 +23,8 @@ use crate::image::{Graph, Image, graph};
 use crate::oci::{Descriptor, Digest, Document, Reference, Repository};
 use crate::source::{About, Answer, Archived, Found, Listing, Query, Source, StoredForm, Upstream};
 
+pub use forms::stored_forms;
+
 /// Any [`Layout`] as a [`Source`].
 #[derive(Clone)]
 pub struct ArchiveSource {
@@ -26,50 +32,6 @@ pub struct ArchiveSource {
     places: Arc<Places>,
     /// The registry, which can prove digests that the layout cannot.
     upstream: Option<Arc<Upstream>>,
-}
-
-/// Positions of entries in `index.json`, of which there may be thousands.
-#[derive(Default)]
-struct Places {
-    /// By name with its tag.
-    names: HashMap<(Repository, Option<String>), Vec<usize>>,
-    /// By the digest of the manifest or index that is present.
-    roots: HashMap<Digest, Vec<usize>>,
-    /// Substitutes of images without a name, by image id.
-    substitutes: HashMap<Digest, Digest>,
-    /// Image ids of images without a name, by the digest of their substitutes.
-    ids: HashMap<Digest, Digest>,
-}
-
-impl Places {
-    fn of(layout: &dyn Layout) -> Places {
-        let mut places = Places::default();
-        let mut graphs = Graphs::new(layout);
-        for (at, entry) in layout.entries().iter().enumerate() {
-            places.roots.entry(entry.descriptor.digest).or_default().push(at);
-            if let Some(name) = &entry.reference {
-                places.names.entry(key(name)).or_default().push(at);
-            } else if entry.substitute.is_some() {
-                // If it cannot be read, a request for it says so.
-                let root = entry.descriptor.digest;
-                let id = graphs.of(entry).ok().and_then(|graph| only_id(&graph));
-                if let Some(id) = id.filter(|id| *places.substitutes.entry(*id).or_insert(root) == root) {
-                    places.ids.insert(root, id);
-                }
-            }
-        }
-        places
-    }
-}
-
-/// The image id, if there is only one.
-fn only_id(graph: &Graph) -> Option<Digest> {
-    let mut ids = graph.runnable().map(Image::id);
-    ids.next().filter(|_| ids.next().is_none())
-}
-
-fn key(name: &Reference) -> (Repository, Option<String>) {
-    (name.repository().clone(), name.tag().map(str::to_string))
 }
 
 impl ArchiveSource {
@@ -253,31 +215,6 @@ impl ArchiveSource {
 fn digest_of(entry: &Entry) -> String {
     let digest = entry.digest();
     digest.map_or_else(|| "no digest".into(), |digest| digest.to_string())
-}
-
-/// The layers in the manifests of a layout. Unreadable ones are omitted.
-pub fn stored_forms(layout: &dyn Layout) -> Vec<StoredForm> {
-    let mut graphs = Graphs::new(layout);
-    let mut known = HashSet::new();
-    let mut forms = Vec::new();
-    // A substitute was made here, and names no blobs of a registry.
-    let entries = layout.entries().iter().filter(|entry| entry.substitute.is_none());
-    for entry in entries {
-        let Ok(graph) = graphs.of(entry) else { continue };
-        for image in graph.images.iter().filter(|image| image.is_runnable()) {
-            if known.insert(image.descriptor.digest) {
-                forms.extend(StoredForm::of(
-                    &image.manifest,
-                    image.config.as_deref(),
-                    |layer| {
-                        let stored = layout.stored(&layer.digest);
-                        stored.is_some_and(|stored| stored.size == layer.size)
-                    },
-                ));
-            }
-        }
-    }
-    forms
 }
 
 impl ArchiveSource {
