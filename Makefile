@@ -28,10 +28,11 @@ fresh: ## make demo and make test on a fresh minimal Debian 12 and 13, each in a
 	tests/engines/install.sh fresh
 	tests/fresh.sh
 
-lint: ## format, clippy, licences and sources of dependencies, scripts, spelling
+lint: ## format, clippy, links in the documentation, licences and sources of dependencies, scripts, spelling
 	tests/engines/install.sh lint
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --features test-all -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --document-private-items
 	shellcheck -x .ci/run .ci/tool demo/run.sh tests/debian.sh tests/fresh.sh tests/engines/install.sh \
 		tests/goflate/go.sh tests/support/stop.sh
 	git ls-files -z | grep -zvE '^(testdata|Cargo\.lock)' | xargs -0 codespell -L crate,ser

@@ -1,7 +1,7 @@
 //! Moves container images between hosts that cannot reach each other, and keeps every digest.
 //!
-//! To save, a [`source::Source`] finds images by their references, [`image::graph`] collects everything
-//! below it for the chosen platforms, [`archive`] plans the file, [`transfer`] fetches the
+//! To save, a [`source::Source`] finds images by their references, an [`image::Graph`] collects everything
+//! below them for the chosen platforms, [`archive`] plans the file, [`transfer`] fetches the
 //! blobs, and the writer publishes the file. To load, the archive is opened and verified, and a target plans
 //! and applies the load.
 //!
@@ -68,7 +68,7 @@
 //! - [`error`]: errors with their kinds and hints, and findings as data
 //! - [`progress`], [`interrupt`]: reports of long work, and how a signal stops it
 //! - [`dir`]: open folders, for files where other users can write
-//! - [`net`]: addresses, proxies, and the environment variables for them
+//! - `net`: addresses, proxies, and the environment variables for them
 //! - [`goflate`]: Go's gzip encoder, byte for byte
 //! - [`retry`]: how many times a failed request is made again, and when
 //! - `workers`: a pool of threads
@@ -78,7 +78,7 @@
 //! - [`source`]: where images are read from; [`transfer`]: the scheduler that fetches their blobs
 //! - [`archive`]: the OCI-layout tar: plan, writer, reader, views, and what a verification adds for it
 //! - [`recover`]: images whose store lost part of their registry form
-//! - [`serve`]: serves manifests by digest, over HTTP, to an engine on this host
+//! - `serve`: serves manifests by digest, over HTTP, to an engine on this host
 //! - [`save`]: from references and a source to an archive
 //! - [`load`]: from an archive to a target: probe, plan, apply
 //! - [`layout`]: an OCI layout folder, or an archive, as a target
@@ -96,14 +96,14 @@ pub mod image;
 pub mod interrupt;
 pub mod layout;
 pub mod load;
-pub mod net;
+mod net;
 pub mod oci;
 pub mod progress;
 pub mod recover;
 pub mod registry;
 pub mod retry;
 pub mod save;
-pub mod serve;
+mod serve;
 pub mod source;
 pub mod transfer;
 pub mod verify;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use self::resolve::{Images, Resolver};
 use self::write::{Run, Written};
-use crate::archive::tar_plan::TarPlan;
+use crate::archive::TarPlan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::image::named::{self, NamedImage};

@@ -94,7 +94,7 @@ impl dyn Source + '_ {
     ///
     /// # Errors
     ///
-    /// As [`Source::find_one`](Self::find_one).
+    /// As `find_one`.
     pub fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
         Ok(self.find_one(reference, None)?.root)
     }

@@ -29,7 +29,7 @@ pub trait Layout: Blobs {
     /// The stored bytes of `manifest.json`, which a bare `docker load` reads, if it is present.
     fn manifest_json(&self) -> Option<&[u8]>;
 
-    /// What was found wrong on opening. A layout with an error among these must not be used: [`super::verify`]
+    /// What was found wrong on opening. A layout with an error among these must not be used: [`super::verify()`]
     /// reports them, and other users call [`Layout::check_opening`].
     fn findings(&self) -> &[Finding];
 

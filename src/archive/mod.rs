@@ -1,12 +1,12 @@
 //! The archive: an OCI image layout in a plain tar that other tools read too.
 //!
-//! - [`format`]: entry names, annotations, `index.json` and `manifest.json`
-//! - [`layout`]: what can be read as a layout
-//! - [`graphs`]: the graphs of its entries
+//! - [`format`](mod@format): entry names, annotations, `index.json` and `manifest.json`
+//! - `layout`: what can be read as a layout
+//! - `graphs`: the graphs of its entries
 //!
 //! Writing:
 //!
-//! - [`tar_plan`]: the position of everything, before a byte is written
+//! - `tar_plan`: the position of everything, before a byte is written
 //! - [`writer`]: writes and publishes an archive
 //!
 //! Reading, from the bottom up:
@@ -14,37 +14,37 @@
 //! - [`segments`]: one file, or the parts of an archive
 //! - [`tar_index`]: the positions of the entries of a tar, read strictly
 //! - `spool`: standard input and compressed archives, into a temporary file
-//! - [`reader`]: opens an archive; [`folder`]: opens a layout folder
-//! - [`docker_save`]: an archive of `docker save`, which is not a layout
+//! - `reader`: opens an archive; `folder`: opens a layout folder
+//! - `docker_save`: an archive of `docker save`, which is not a layout
 //! - `transport_folder`: a folder of skopeo's `dir:`, read as a layout
 //! - `containers_image`: manifests that podman or skopeo may have written for a layout
 //! - `verify`: everything that can be wrong with an archive, in one report
 //! - [`view`]: the tar that is sent to an engine
-//! - [`source`]: an opened layout as a source of images
+//! - `source`: an opened layout as a source of images
 
 mod containers_image;
-pub mod docker_save;
-pub mod folder;
+mod docker_save;
+mod folder;
 pub mod format;
-pub mod graphs;
-pub mod layout;
-pub mod reader;
+mod graphs;
+mod layout;
+mod reader;
 pub mod segments;
-pub mod source;
+mod source;
 mod spool;
 pub mod tar_index;
-pub mod tar_plan;
+mod tar_plan;
 mod transport_folder;
 mod verify;
 pub mod view;
 pub mod writer;
 
-pub use docker_save::DockerSave;
+pub use docker_save::{DockerSave, SavedImage, StoredLayer};
 pub use graphs::Graphs;
 pub use layout::Layout;
 pub use reader::{Archive, Opened, STDIN, open, open_any};
 pub use source::{ArchiveSource, stored_forms};
 pub use spool::Options;
-pub use tar_plan::TarPlan;
+pub use tar_plan::{PlannedBlob, Run, TarPlan};
 pub use verify::{expect, verify};
 pub use view::View;

@@ -72,7 +72,7 @@ impl<'a> Windows<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] with the offset in its file if the file has shrunk or its medium fails. What goes wrong
+    /// [`Error::Io`](crate::error::Error::Io) with the offset in its file if the file has shrunk or its medium fails. What goes wrong
     /// while a piece is in use is returned by the next call.
     pub fn next_piece(&mut self) -> Result<Option<&[u8]>> {
         self.check()?;

@@ -95,7 +95,7 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// As [`Verified::check`]: a wrong size or a wrong digest.
+    /// As `Verified::check`: a wrong size or a wrong digest.
     pub fn finish(self) -> Result<Verified, Problem> {
         Verified::check(&self.expected, self.hasher, self.count)
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sealift::archive::layout::Layout;
+use sealift::archive::Layout;
 use sealift::archive::{self, segments};
 use sealift::interrupt::Interrupt;
 use sealift::oci::Digest;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use sealift::archive::layout::Layout;
+use sealift::archive::Layout;
 use sealift::docker::attach::{Allowed, Restart, Rules};
 use sealift::docker::stopped::StoppedStore;
 use sealift::docker::{self, Docker};

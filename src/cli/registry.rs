@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use sealift::Result;
 use sealift::interrupt::Interrupt;
-use sealift::net::address::Insecure;
 use sealift::progress::Progress;
+use sealift::registry::Insecure;
 use sealift::registry::{ClientCertificate, Environment, Mirror, MirrorError, Options, RegistrySource};
 
 use super::remedy;

@@ -5,8 +5,8 @@
 //! - [`api`]: requests, responses, and the meaning of errors
 //! - `stream`: streamed responses, with errors inside them
 //! - [`inventory`]: what an engine has
-//! - [`platforms`]: which platforms an engine takes from an index
-//! - [`plan`]: what a load will do; pure
+//! - `platforms`: which platforms an engine takes from an index
+//! - `plan`: what a load will do; pure
 //! - `substitutes`: images with a substitute manifest that the engine has with the original
 //! - `unsupported`: what it does not accept, and why
 //! - `upload`: the archives that are sent to an engine; `content`: their content
@@ -14,7 +14,7 @@
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
 //! - [`stopped`]: the store of a Docker that is not running
-//! - [`space`]: whether a load fits into the engine's data folder
+//! - `space`: whether a load fits into the engine's data folder
 //! - [`source`]: Docker's images as a source
 //! - [`store`]: the classic store's files, read without the daemon
 
@@ -24,11 +24,11 @@ mod content;
 pub mod daemon;
 pub mod endpoint;
 pub mod inventory;
-pub mod plan;
-pub mod platforms;
+pub(crate) mod plan;
+pub(crate) mod platforms;
 mod push;
 pub mod source;
-pub mod space;
+pub(crate) mod space;
 pub mod stopped;
 pub mod store;
 mod substitutes;

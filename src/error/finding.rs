@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Hint, Remedy};
 use crate::escape::Escaped;
-use crate::oci::manifest::DocumentError;
+use crate::oci::DocumentError;
 use crate::oci::{Digest, Platform};
 
 /// Where something was found. A field is empty if it is not known or does not apply.

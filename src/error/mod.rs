@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::escape::Escaped;
-use crate::oci::reference::ReferenceError;
+use crate::oci::ReferenceError;
 
 pub use finding::{Finding, Place, Problem};
 pub use hint::{Advice, Hint};

@@ -109,8 +109,8 @@ impl Graph {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] if a requested platform does not exist, with those that do; [`Error::Refused`] if a
-    /// document is malformed, missing or over a limit.
+    /// [`crate::Error::NotFound`] if a requested platform does not exist, with those that do;
+    /// [`crate::Error::Refused`] if a document is malformed, missing or over a limit.
     pub fn walk(root: &Descriptor, selection: &PlatformSelection, fetch: &mut Fetch<'_>) -> Result<Graph> {
         let documents = Documents::default();
         Graph::walk_shared(root, selection, &mut |descriptor| {

@@ -2,23 +2,23 @@
 //!
 //! - [`asked`]: what a save is asked for: names and image ids
 //! - `choice`: which image of an index an engine chooses; `contest`: indexes of which engines choose differently
-//! - [`documents`]: manifests, indexes and configs, parsed and kept once
-//! - [`graph`]: a descriptor and everything below it; `walk`: how it is followed
+//! - `documents`: manifests, indexes and configs, parsed and kept once
+//! - `graph`: a descriptor and everything below it; `walk`: how it is followed
 //! - [`named`]: an image with its name and its provenance
 //! - [`names`]: lists of names in messages
 //! - [`provenance`]: the evidence for a digest, and where the parts of an image came from
-//! - [`rename`], [`selector`]: selecting and renaming images
+//! - [`rename`], `selector`: selecting and renaming images
 
 pub mod asked;
 pub(crate) mod choice;
 pub(crate) mod contest;
-pub mod documents;
-pub mod graph;
+pub(crate) mod documents;
+pub(crate) mod graph;
 pub mod named;
 pub mod names;
 pub mod provenance;
 pub mod rename;
-pub mod selector;
+pub(crate) mod selector;
 #[cfg(test)]
 mod testing;
 pub(crate) mod walk;
@@ -26,3 +26,4 @@ pub(crate) mod walk;
 pub use documents::{Documents, Parsed};
 pub use graph::{Graph, Image};
 pub use named::NamedImage;
+pub use selector::Identity;

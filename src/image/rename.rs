@@ -1,6 +1,6 @@
 //! Renames of images, `FROM=TO`, for `save` and `load`.
 //!
-//! FROM is read as in [`Selector::readings`]. Of several readings, the one that matches an image applies. Of
+//! FROM is read as in `Selector::readings`. Of several readings, the one that matches an image applies. Of
 //! several renames that match an image, the most specific one applies: an image before a repository, and that
 //! before a registry or path.
 

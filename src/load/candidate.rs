@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Evidence, Obstacle};
 use crate::archive::Graphs;
+use crate::archive::Layout;
 use crate::archive::format::Entry;
-use crate::archive::layout::Layout;
 use crate::blob::Blobs;
 use crate::error::{Error, Result};
 use crate::image::provenance::{LayerOrigin, ManifestOrigin};

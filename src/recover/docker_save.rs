@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::OnceLock;
 
 use super::{BareImage, LocalStore, StoreImage};
-use crate::archive::docker_save::{DockerSave, SavedImage};
+use crate::archive::{DockerSave, SavedImage};
 use crate::blob::Stored;
 use crate::blob::Uncompressed;
 use crate::error::Result;

@@ -7,7 +7,7 @@
 //! - `source`: all of it as a [`crate::source::Source`]
 //! - `recovery`: makes images ready; `draft`: one on its way, as one of its digests; `ready`: what is given out
 //! - `manifests`: the documents from a digest down to an image's manifest, wherever they are
-//! - `rebuild`: manifests that neither the store nor a registry has, rebuilt; [`lost`]: one of them, by trying templates
+//! - `rebuild`: manifests that neither the store nor a registry has, rebuilt; `lost`: one of them, by trying templates
 //! - `layers`: the form in which each layer is saved; [`recompress`]: layers in their original form
 //! - `forms`: what other manifests say about stored layers
 //! - `substitute`: images whose manifest cannot be recovered
@@ -20,7 +20,7 @@ mod docker_save;
 mod draft;
 mod forms;
 mod layers;
-pub mod lost;
+pub(crate) mod lost;
 mod manifests;
 mod platforms;
 mod ready;

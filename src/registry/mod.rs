@@ -1,11 +1,11 @@
 //! The distribution protocol: OCI distribution specification, version 2 of the API.
 //!
-//! - [`options`]: how to reach registries
-//! - [`mirror`]: other hosts that have a registry's content
-//! - [`source`]: registries as a source of images; it tries the hosts of a repository in order
+//! - `options`: how to reach registries
+//! - `mirror`: other hosts that have a registry's content
+//! - `source`: registries as a source of images; it tries the hosts of a repository in order
 //! - `client`, `scheme`: one registry's API, with authentication and retries, over https or http
-//! - `auth`, `token`, [`challenge`], [`credentials`], [`secret`]: authentication
-//! - `transport`, `location`, `connect`, [`tls`]: one HTTP request with its redirects, and its connection
+//! - `auth`, `token`, [`challenge`], `credentials`, `secret`: authentication
+//! - `transport`, `location`, `connect`, `tls`: one HTTP request with its redirects, and its connection
 //! - `blob`: content as it arrives, counted and with a minimum rate
 //! - `failure`, `request_error`, `retry_after`, `date`: what can go wrong, what it means, and when to retry
 //!
@@ -26,14 +26,16 @@ mod token;
 mod transport;
 
 pub mod challenge;
-pub mod credentials;
-pub mod mirror;
-pub mod options;
-pub mod secret;
-pub mod source;
-pub mod tls;
+mod credentials;
+mod mirror;
+mod options;
+mod secret;
+mod source;
+mod tls;
 
+pub use crate::net::address::{Address, AddressError, Insecure};
 pub use crate::net::environment::Environment;
+pub use crate::net::proxy::Proxies;
 pub use credentials::{Credential, Credentials};
 pub use mirror::{Mirror, MirrorError};
 pub use options::Options;

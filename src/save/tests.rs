@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::fake::{Fake, Fault, noise, reference};
 use super::*;
-use crate::archive::layout::Layout;
+use crate::archive::Layout;
 use crate::archive::{self, ArchiveSource};
 use crate::error::{Hint, Remedy};
 use crate::interrupt::Interrupt;

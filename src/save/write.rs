@@ -8,7 +8,7 @@ use rustix::fs::FileType;
 
 use super::resolve::Images;
 use super::{Options, Output};
-use crate::archive::tar_plan::TarPlan;
+use crate::archive::TarPlan;
 use crate::archive::writer::{self, Stream, Writer};
 use crate::blob::Verified;
 use crate::error::{Error, Remedy, Result};

@@ -54,7 +54,7 @@ pub(crate) struct ManifestNode {
 }
 
 impl ManifestNode {
-    /// As [`crate::oci::Image::is_runnable`].
+    /// As [`crate::image::Image::is_runnable`].
     pub fn is_runnable(&self) -> bool {
         let mut layers = self.layers.iter().map(|layer| layer.media_type.kind());
         self.parsed

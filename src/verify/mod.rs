@@ -1,11 +1,11 @@
 //! Verifies images in any [`Blobs`]: an archive, a folder, a registry. All that is wrong with them is in one
 //! report: a verification never stops at a finding.
 //!
-//! - [`follow`]: follows an image down to its layers and collects what is missing or contradictory
-//! - [`documents`]: reads and hashes documents and configs, each once
-//! - [`blobs`]: hashes all other blobs in parallel, each once, and layers also uncompressed
-//! - [`layer_tar`]: whether engines can unpack a layer
-//! - [`report`]: the result
+//! - `follow`: follows an image down to its layers and collects what is missing or contradictory
+//! - `documents`: reads and hashes documents and configs, each once
+//! - `blobs`: hashes all other blobs in parallel, each once, and layers also uncompressed
+//! - `layer_tar`: whether engines can unpack a layer
+//! - `report`: the result
 
 mod blobs;
 mod documents;

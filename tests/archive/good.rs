@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use sealift::archive::layout::Layout;
+use sealift::archive::Layout;
 use sealift::archive::{self, Options};
 use sealift::error::ErrorKind;
 use sealift::interrupt::Interrupt;

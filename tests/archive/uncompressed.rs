@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use sealift::archive::layout::Layout;
-use sealift::archive::source::ArchiveSource;
+use sealift::archive::ArchiveSource;
+use sealift::archive::Layout;
 use sealift::error::ErrorKind;
 use sealift::image::Graph;
 use sealift::image::provenance::{Evidence, LayerOrigin, ManifestOrigin, Origins};

@@ -2,8 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 
+use sealift::archive::Layout;
 use sealift::archive::View;
-use sealift::archive::layout::Layout;
 use sealift::archive::view::Item;
 use sealift::oci::{Descriptor, Digest, MediaType};
 use sealift::{Error, ErrorKind};

@@ -4,10 +4,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
+use crate::archive::Layout;
 use crate::archive::format::{
     DockerImage, Entry, FORMAT, MANIFEST, MANIFEST_JSON, PREFERRED, digest_of_path,
 };
-use crate::archive::layout::Layout;
 use crate::error::{Finding, Place, Problem};
 use crate::image::choice;
 use crate::oci::{Digest, Document, Index, MediaType, Platform, Reference, json, schema};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Followed;
-use crate::archive::layout::Layout;
+use crate::archive::Layout;
 use crate::error::Problem;
 use crate::image::provenance::Evidence;
 use crate::oci::{Config, Descriptor, Digest, Document, Kind, MediaType, Platform};

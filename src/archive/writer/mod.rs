@@ -12,7 +12,7 @@
 //! - `publish`: renames the files
 //! - `stream`: writes to a pipe
 
-pub mod file_system;
+pub(crate) mod file_system;
 mod journal;
 mod publish;
 mod resume;

@@ -8,19 +8,19 @@
 //! journal before it is taken, and all steps are undone at the end or on a signal. After a kill, the next run
 //! or a repair undoes them: [`Folder::repair`].
 //!
-//! - [`mirror`]: for a moment the engine has a mirror of docker.io that serves only the manifests
-//! - [`offline`]: the engine is stopped, and the digests are written into its store
-//! - [`hosts`]: for a moment names of other registries resolve to this process, through `/etc/hosts`
-//! - [`journal`]: what was started, so that it can be undone after a kill at any step
+//! - `mirror`: for a moment the engine has a mirror of docker.io that serves only the manifests
+//! - `offline`: the engine is stopped, and the digests are written into its store
+//! - `hosts`: for a moment names of other registries resolve to this process, through `/etc/hosts`
+//! - `journal`: what was started, so that it can be undone after a kill at any step
 //! - [`folder`]: the folder of the journal, and the lock that lets one strategy work at a time
-//! - [`host_facts`]: facts about the host on which the choice depends
+//! - `host_facts`: facts about the host on which the choice depends
 
 pub mod folder;
-pub mod host_facts;
-pub mod hosts;
-pub mod journal;
-pub mod mirror;
-pub mod offline;
+pub(crate) mod host_facts;
+pub(crate) mod hosts;
+pub(crate) mod journal;
+pub(crate) mod mirror;
+pub(crate) mod offline;
 pub(super) mod pull;
 
 pub use host_facts::HostFacts;

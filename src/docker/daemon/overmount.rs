@@ -8,7 +8,7 @@
 //!
 //! Root mounts only if no other user can change the file, its folder or a folder above it: otherwise that user
 //! could redirect root's mount. The mount point is held open, and named by its descriptor. To unmount, the
-//! mount is found in the list of mounts by what it shows, wherever it is by then ([`mounts`]).
+//! mount is found in the list of mounts by what it shows, wherever it is by then (`mounts`).
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -1,9 +1,9 @@
 //! Docker as a source: its images, read in the best way that this user and host allow.
 //!
-//! - [`disk`]: the classic store, from its files: everything that is known, and several layers at a time; needs
+//! - `disk`: the classic store, from its files: everything that is known, and several layers at a time; needs
 //!   root
-//! - [`content`]: the containerd store, from containerd's content folder; needs root
-//! - [`export`]: either store over the Engine API, in the format of `docker save`: one stream, copied first
+//! - `content`: the containerd store, from containerd's content folder; needs root
+//! - `export`: either store over the Engine API, in the format of `docker save`: one stream, copied first
 //!
 //! Only root gets the manifests in the classic store's content folder, the compressed digests in its
 //! `distribution` folder, and layers in parallel.

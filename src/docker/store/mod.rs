@@ -14,18 +14,18 @@
 //!
 //! - [`files`]: finds a store, by a running daemon or by its data root
 //! - [`repositories`]: the list of names, pure
-//! - [`layers`]: the layers and their folders
+//! - `layers`: the layers and their folders
 //! - [`tar_split`], [`rooted`], [`layer`]: reassembling a layer's tar from its headers and its files
-//! - [`manifests`]: manifests that sealift keeps for digests without a pull
+//! - `manifests`: manifests that sealift keeps for digests without a pull
 //! - [`content`], [`containerd`]: blobs in containerd's content folder, and finding that folder
 
 pub mod containerd;
 pub mod content;
 pub mod files;
 pub mod layer;
-pub mod layers;
-pub mod manifests;
-pub mod replace;
+pub(crate) mod layers;
+pub(crate) mod manifests;
+pub(crate) mod replace;
 pub mod repositories;
 pub mod rooted;
 pub mod tar_split;

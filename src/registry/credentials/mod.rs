@@ -1,6 +1,6 @@
 //! Finds the credentials for a registry.
 //!
-//! - [`file`]: Docker's `config.json` and podman's `auth.json`
+//! - `file`: Docker's `config.json` and podman's `auth.json`
 //! - [`helper`]: the programs that such a file names
 //!
 //! Files are read in this order; the first that has something for a registry is used:
