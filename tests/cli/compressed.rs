@@ -164,27 +164,47 @@ fn data_without_a_header_is_not_decompressed() {
 fn an_entry_is_decompressed_only_below_the_limit_and_if_it_fits() {
     let (sealift, small) = setup();
     let begin = [header("a", 1), vec![b'a'; 512], header("b", (64 << 30) + 1)].concat();
-    for compressor in COMPRESSORS {
-        let run = verify_compressed(&sealift, compressor, &begin, "head -c 200M /dev/zero", &[]).code(1);
-        let said = "bomb.tar.z: b at byte 1024: decompresses to more than 68719476736 bytes";
-        assert!(run.stderr.contains(said), "{}", run.stderr);
-        assert!(run.stderr.contains("--max-layer-size"), "{}", run.stderr);
-        let allowed = &["--max-layer-size", "1TiB"];
-        let run = verify_compressed(&sealift, compressor, &begin, "head -c 200M /dev/zero", allowed).code(3);
-        let said = "cannot write small: bomb.tar.z: b at byte 1024 needs 68719476737 bytes, ";
-        assert!(run.stderr.contains(said), "{}", run.stderr);
-        assert!(run.stderr.contains("--tmpdir"), "{}", run.stderr);
-        small.assert_empty();
-    }
-    for command in ["list", "save"] {
-        let mut line = vec![command, "--tmpdir", "small", "--max-layer-size", "1MB"];
-        match command {
-            "save" => line.extend(["--from", "bomb.tar.z", "-o", "x.tar"]),
-            _ => line.push("bomb.tar.z"),
+    let zeros = "head -c 200M /dev/zero";
+    let mut transcript = Transcript::of(&sealift);
+    for (options, code) in [("", 1), ("--max-layer-size 1TiB", 3)] {
+        let arguments: Vec<&str> = options.split_whitespace().collect();
+        let [gzip, zstd] = COMPRESSORS.map(|compressor| {
+            let run = verify_compressed(&sealift, compressor, &begin, zeros, &arguments).code(code);
+            small.assert_empty();
+            run
+        });
+        assert_eq!(gzip.stderr, zstd.stderr);
+        if let Some((before, _)) = gzip.stderr.split_once(" are free") {
+            transcript.name(before.rsplit(' ').next().unwrap(), "FREE");
         }
-        let run = sealift.run(&line).code(1);
-        assert!(run.stderr.contains("more than 1000000 bytes"), "{}", run.stderr);
+        transcript.add(
+            &format!("sealift verify --tmpdir small bomb.tar.z {options}"),
+            &gzip,
+        );
     }
+    transcript.run("list --tmpdir small --max-layer-size 1MB bomb.tar.z");
+    transcript.run("save --tmpdir small --max-layer-size 1MB --from bomb.tar.z -o x.tar");
+    assert_snapshot!(transcript.text(), @"
+    $ sealift verify --tmpdir small bomb.tar.z
+    2> error: bomb.tar.z: b at byte 1024: decompresses to more than 68719476736 bytes
+    2> hint: raise it with --max-layer-size if the image is known to be that large
+    exit 1
+
+    $ sealift verify --tmpdir small bomb.tar.z --max-layer-size 1TiB
+    2> error: cannot write small: bomb.tar.z: b at byte 1024 needs 68719476737 bytes, FREE are free
+    2> hint: the archive is copied there first; choose another folder with --tmpdir
+    exit 3
+
+    $ sealift list --tmpdir small --max-layer-size 1MB bomb.tar.z
+    2> error: bomb.tar.z: b at byte 1024: decompresses to more than 1000000 bytes
+    2> hint: raise it with --max-layer-size if the image is known to be that large
+    exit 1
+
+    $ sealift save --tmpdir small --max-layer-size 1MB --from bomb.tar.z -o x.tar
+    2> error: bomb.tar.z: b at byte 1024: decompresses to more than 1000000 bytes
+    2> hint: raise it with --max-layer-size if the image is known to be that large
+    exit 1
+    ");
 }
 
 #[test]

@@ -34,28 +34,57 @@ fn fed(sealift: &Sealift, args: &[&str], input: &[u8]) -> Run {
 #[test]
 fn a_docker_save_archive_is_refused_with_the_command_that_converts_it() {
     let sealift = Sealift::new();
+    let testdata = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/bad");
+    let mut transcript = Transcript::of(&sealift);
+    transcript.name(testdata, "testdata");
     for form in ["20.10", "25.0", "28", "28-by-id", "crane", "skopeo"] {
-        let path = format!(
-            "{}/testdata/bad/docker-save-of-{form}.tar",
-            env!("CARGO_MANIFEST_DIR")
+        let path = format!("{testdata}/docker-save-of-{form}.tar");
+        let listed = sealift.run(&["list", &path]).code(1);
+        let verified = transcript.run(&format!("verify {path}")).code(1);
+        assert_eq!(
+            (&listed.stdout, &listed.stderr),
+            (&verified.stdout, &verified.stderr)
         );
-        for command in ["list", "verify"] {
-            let run = sealift.run(&[command, &path]).code(1);
-            assert_eq!(run.stdout, "", "{command} {form}");
-            let said = format!("docker-save-of-{form}.tar: this is an archive of `docker save`, ");
-            assert!(run.stderr.contains(&said), "{}", run.stderr);
-            let hint = format!("hint: `sealift save --from {path} -o images.tar` converts");
-            assert!(run.stderr.contains(&hint), "{}", run.stderr);
-        }
         let input = fs::read(path).unwrap();
         let run = fed(&sealift, &["verify", "--json", "-"], &input).code(1);
-        assert!(run.stdout.contains("\"code\": \"docker-save\""), "{}", run.stdout);
+        assert_eq!(run.json()["error"]["code"], "docker-save");
         assert!(
             !run.stdout.contains("sha256:"),
             "no digest is shown: {}",
             run.stdout
         );
     }
+    assert_snapshot!(transcript.text(), @"
+    $ sealift verify testdata/docker-save-of-20.10.tar
+    2> error: testdata/docker-save-of-20.10.tar: this is an archive of `docker save`, or written like one: it has layers but no manifest that a registry served, and proves no digest
+    2> hint: `sealift save --from testdata/docker-save-of-20.10.tar -o images.tar` converts it into an archive that can be loaded
+    exit 1
+
+    $ sealift verify testdata/docker-save-of-25.0.tar
+    2> error: testdata/docker-save-of-25.0.tar: this is an archive of `docker save`, or written like one: it has layers but no manifest that a registry served, and proves no digest
+    2> hint: `sealift save --from testdata/docker-save-of-25.0.tar -o images.tar` converts it into an archive that can be loaded
+    exit 1
+
+    $ sealift verify testdata/docker-save-of-28.tar
+    2> error: testdata/docker-save-of-28.tar: this is an archive of `docker save`, or written like one: it has layers but no manifest that a registry served, and proves no digest
+    2> hint: `sealift save --from testdata/docker-save-of-28.tar -o images.tar` converts it into an archive that can be loaded
+    exit 1
+
+    $ sealift verify testdata/docker-save-of-28-by-id.tar
+    2> error: testdata/docker-save-of-28-by-id.tar: this is an archive of `docker save`, or written like one: it has layers but no manifest that a registry served, and proves no digest
+    2> hint: `sealift save --from testdata/docker-save-of-28-by-id.tar -o images.tar` converts it into an archive that can be loaded
+    exit 1
+
+    $ sealift verify testdata/docker-save-of-crane.tar
+    2> error: testdata/docker-save-of-crane.tar: this is an archive of `docker save`, or written like one: it has layers but no manifest that a registry served, and proves no digest
+    2> hint: `sealift save --from testdata/docker-save-of-crane.tar -o images.tar` converts it into an archive that can be loaded
+    exit 1
+
+    $ sealift verify testdata/docker-save-of-skopeo.tar
+    2> error: testdata/docker-save-of-skopeo.tar: this is an archive of `docker save`, or written like one: it has layers but no manifest that a registry served, and proves no digest
+    2> hint: `sealift save --from testdata/docker-save-of-skopeo.tar -o images.tar` converts it into an archive that can be loaded
+    exit 1
+    ");
 }
 
 #[test]
