@@ -15,6 +15,7 @@
 //! keep_going.rs saves of which some images are missing or damaged, and new names
 //! load_files.rs loads into layouts and archives
 //! load_interrupted.rs  such loads that fail at any step, are killed, or do not fit
+//! load_refused.rs  such loads that are refused
 //! json.rs       the documents of all commands
 //! memory.rs     many names of one image
 //! nameless.rs   images without a name: what they are called, and loads that skip them
@@ -46,6 +47,7 @@ mod json;
 mod keep_going;
 mod load_files;
 mod load_interrupted;
+mod load_refused;
 mod memory;
 mod nameless;
 mod old_kernel;
