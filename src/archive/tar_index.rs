@@ -456,7 +456,7 @@ impl Walk<'_> {
             return self.refuse(tar("an extension header with no entry after it"));
         }
         if self.offset == 0 {
-            return self.refuse(tar("it ends where it begins: nothing is in it"));
+            return self.refuse(tar("it has no entries"));
         }
         let mut buffer = vec![0; 1 << 16];
         let begin = self.offset;

@@ -480,8 +480,8 @@ fn is_plain_tar(output: &Path) -> Result<()> {
     };
     Err(Error::Usage {
         message: format!(
-            "{}: an archive is a plain tar, not .{extension}: its layers are compressed already, and every blob is \
-             found at its place in it",
+            "{}: an archive is an uncompressed tar, not .{extension}: its layers are compressed already, and blobs are \
+             read at their offsets",
             output.display()
         ),
         hint: Some(Remedy::SaveTo(NewFile::Whole(plain)).into()),

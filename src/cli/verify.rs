@@ -127,8 +127,8 @@ fn told(image: &Image, names_bad: bool) -> Option<String> {
     }
     match image.uncompressed {
         0 => {}
-        1 => told.push("1 layer is here only uncompressed".into()),
-        count => told.push(format!("{count} layers are here only uncompressed")),
+        1 => told.push("1 layer is present only uncompressed".into()),
+        count => told.push(format!("{count} layers are present only uncompressed")),
     }
     if told.is_empty() {
         return None;

@@ -9,7 +9,7 @@ use crate::load::sample::{candidate, diff_id, stored};
 use crate::load::{AttachMethod, Form};
 use crate::oci::{Descriptor, Digest, MediaType};
 
-/// An image of which these layers are here only uncompressed.
+/// An image of which these layers are present only uncompressed.
 fn uncompressed(name: &str, layers: &[&str], only: &[&str]) -> Candidate<'static> {
     let mut candidate = candidate(Some(name), layers, AMD64);
     candidate.image.provenance.uncompressed = only

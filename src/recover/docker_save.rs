@@ -160,8 +160,8 @@ impl LocalStore for DockerSaveStore {
         match self.shown {
             Some(_) => "the image has no digest of a registry: it was never pulled or pushed",
             None => {
-                "neither docker save nor a docker format of podman keeps one; asked for as \
-                 NAME@sha256:..., it is proven if it can be"
+                "archives of docker save and of podman's docker formats have none; to have it looked for, request the \
+                 image as NAME@sha256:..."
             }
         }
     }

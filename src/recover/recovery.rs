@@ -21,8 +21,8 @@ use crate::recover::recompress::Outcome;
 use crate::source::{Others, Upstream};
 
 /// Why an image is not given by a digest that the store does not show for it.
-pub(super) const UNPROVEN: &str = "it has an image of that name, and nothing shows that it is the one of this digest: asked for \
-                        without the digest it is saved as one that has none";
+pub(super) const UNPROVEN: &str = "it has an image of that name, but does not show this digest for it; without the digest, the image \
+                        is saved as one that has none";
 
 /// Images that are made ready together.
 pub(super) struct Recovery<'a> {

@@ -160,8 +160,8 @@ fn an_archive_of_docker_save_becomes_one_that_says_what_it_is() {
     NAME                DIGEST   EVIDENCE   PLATFORMS     SIZE     FROM
     app:1               <none>   none       linux/amd64   3.2 kB   saved.tar
     quay.io/org/app:1   <none>   none       linux/amd64   3.2 kB   saved.tar
-    app:1: no manifest: neither docker save nor a docker format of podman keeps one; asked for as NAME@sha256:..., it is proven if it can be
-    quay.io/org/app:1: no manifest: neither docker save nor a docker format of podman keeps one; asked for as NAME@sha256:..., it is proven if it can be
+    app:1: no manifest: archives of docker save and of podman's docker formats have none; to have it looked for, request the image as NAME@sha256:...
+    quay.io/org/app:1: no manifest: archives of docker save and of podman's docker formats have none; to have it looked for, request the image as NAME@sha256:...
     out.tar: 10.2 kB
     archive <digest 1>
 
@@ -169,10 +169,10 @@ fn an_archive_of_docker_save_becomes_one_that_says_what_it_is() {
     NAME                DIGEST   EVIDENCE   CONTENT    PLATFORMS     SIZE
     app:1               <none>   none       complete   linux/amd64   3.2 kB
       linux/amd64 config   <digest 2>   IMAGE ID in a classic store
-      no manifest: neither docker save nor a docker format of podman keeps one; asked for as NAME@sha256:..., it is proven if it can be
+      no manifest: archives of docker save and of podman's docker formats have none; to have it looked for, request the image as NAME@sha256:...
     quay.io/org/app:1   <none>   none       complete   linux/amd64   3.2 kB
       linux/amd64 config   <digest 2>   IMAGE ID in a classic store
-      no manifest: neither docker save nor a docker format of podman keeps one; asked for as NAME@sha256:..., it is proven if it can be
+      no manifest: archives of docker save and of podman's docker formats have none; to have it looked for, request the image as NAME@sha256:...
     archive <digest 1>
 
     $ sealift verify out.tar
@@ -183,11 +183,11 @@ fn an_archive_of_docker_save_becomes_one_that_says_what_it_is() {
 
     $ sealift save --offline --from saved.tar -o out.tar app@sha256:000... --rebuild auto
     2> error: app@sha256:000... not found in saved.tar
-    2> hint: it has an image of that name, and nothing shows that it is the one of this digest: asked for without the digest it is saved as one that has none (it is not known which blob layer 1 of 1 was in a registry, and what docker push would have made of them does not give the digest)
+    2> hint: it has an image of that name, but does not show this digest for it; without the digest, the image is saved as one that has none (it is not known which blob layer 1 of 1 was in a registry, and what docker push would have made of them does not give the digest)
     exit 7
 
     $ sealift save --offline --from saved.tar -o out.tar app@sha256:000... --rebuild require
-    2> error: app@sha256:000...: it has an image of that name, and nothing shows that it is the one of this digest: asked for without the digest it is saved as one that has none (it is not known which blob layer 1 of 1 was in a registry, and what docker push would have made of them does not give the digest)
+    2> error: app@sha256:000...: it has an image of that name, but does not show this digest for it; without the digest, the image is saved as one that has none (it is not known which blob layer 1 of 1 was in a registry, and what docker push would have made of them does not give the digest)
     2> hint: --rebuild auto saves what can be recovered, and reports the rest
     exit 6
     ");

@@ -185,7 +185,7 @@ fn help_of_save() {
               They hold decompressed archives, standard input, exports and recompressed layers, and have
               no names.
 
-              [default: the directory of the output file, else the system's]
+              [default: the directory of the output file if there is one, else the system's]
 
           --max-layer-size <SIZE>
               Refuse layers that decompress to more than this
@@ -279,7 +279,7 @@ fn help_of_load() {
               They hold decompressed archives, standard input, exports and recompressed layers, and have
               no names.
 
-              [default: the directory of the output file, else the system's]
+              [default: the directory of the output file if there is one, else the system's]
 
           --max-layer-size <SIZE>
               Refuse layers that decompress to more than this
@@ -449,7 +449,7 @@ fn help_of_verify() {
               They hold decompressed archives, standard input, exports and recompressed layers, and have
               no names.
 
-              [default: the directory of the output file, else the system's]
+              [default: the directory of the output file if there is one, else the system's]
 
           --max-layer-size <SIZE>
               Refuse layers that decompress to more than this
@@ -516,7 +516,7 @@ fn help_of_list() {
               They hold decompressed archives, standard input, exports and recompressed layers, and have
               no names.
 
-              [default: the directory of the output file, else the system's]
+              [default: the directory of the output file if there is one, else the system's]
 
           --max-layer-size <SIZE>
               Refuse layers that decompress to more than this

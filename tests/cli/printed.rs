@@ -346,27 +346,27 @@ fn a_plain_tar_is_not_written_under_the_name_of_a_compressed_one() {
     }
     assert_snapshot!(transcript.text(), @r#"
     $ sealift save --from layout app:1 -o x.tar.gz
-    2> error: x.tar.gz: an archive is a plain tar, not .gz: its layers are compressed already, and every blob is found at its place in it
+    2> error: x.tar.gz: an archive is an uncompressed tar, not .gz: its layers are compressed already, and blobs are read at their offsets
     2> hint: -o x.tar
     exit 2
 
     $ sealift save --from layout app:1 -o x.tgz
-    2> error: x.tgz: an archive is a plain tar, not .tgz: its layers are compressed already, and every blob is found at its place in it
+    2> error: x.tgz: an archive is an uncompressed tar, not .tgz: its layers are compressed already, and blobs are read at their offsets
     2> hint: -o x.tar
     exit 2
 
     $ sealift save --from layout app:1 -o "x y.tar.ZST"
-    2> error: x y.tar.ZST: an archive is a plain tar, not .ZST: its layers are compressed already, and every blob is found at its place in it
+    2> error: x y.tar.ZST: an archive is an uncompressed tar, not .ZST: its layers are compressed already, and blobs are read at their offsets
     2> hint: -o 'x y.tar'
     exit 2
 
     $ sealift save --from layout app:1 -o x.tar.xz
-    2> error: x.tar.xz: an archive is a plain tar, not .xz: its layers are compressed already, and every blob is found at its place in it
+    2> error: x.tar.xz: an archive is an uncompressed tar, not .xz: its layers are compressed already, and blobs are read at their offsets
     2> hint: -o x.tar
     exit 2
 
     $ sealift save --from layout app:1 -o x.zip
-    2> error: x.zip: an archive is a plain tar, not .zip: its layers are compressed already, and every blob is found at its place in it
+    2> error: x.zip: an archive is an uncompressed tar, not .zip: its layers are compressed already, and blobs are read at their offsets
     2> hint: -o x.tar
     exit 2
     "#);

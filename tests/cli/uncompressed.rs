@@ -107,7 +107,7 @@ fn an_image_with_uncompressed_layers_is_complete_and_says_so() {
     }
 
     $ sealift verify layout
-    app:1: 2 layers are here only uncompressed
+    app:1: 2 layers are present only uncompressed
     layout: 5 blobs, 5.6 kB: all good
     archive <digest 1>
 
@@ -204,7 +204,7 @@ fn a_layer_that_is_in_neither_form_is_missing() {
     assert_snapshot!(transcript.text(), @"
     $ sealift verify layout
     error: layout: <app linux/amd64 layer 2>: missing, and so is <app linux/amd64 diff id 2>, its declared uncompressed form
-    app:1: 1 layer is here only uncompressed
+    app:1: 1 layer is present only uncompressed
     layout: 4 blobs, 3.6 kB: 1 error
     archive <digest 1>
     exit 1

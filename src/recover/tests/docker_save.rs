@@ -61,8 +61,8 @@ fn what_an_archive_proves() {
         image(2, Form::Crane),
         image(3, Form::UnknownEncoder),
     );
-    let none = "none: no manifest: neither docker save nor a docker format of podman keeps one; asked for as \
-                NAME@sha256:..., it is proven if it can be";
+    let none = "none: no manifest: archives of docker save and of podman's docker formats have none; to have it \
+                looked for, request the image as NAME@sha256:...";
     let by = |image: &Image, name: &str| format!("{name}@{}", image.digest());
     let table = [
         (
