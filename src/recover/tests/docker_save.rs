@@ -152,7 +152,11 @@ fn a_digest_that_only_the_user_names_is_not_claimed() {
             "{error}"
         );
         assert!(
-            error.hint().unwrap().to_string().contains("nothing shows"),
+            error
+                .hint()
+                .unwrap()
+                .to_string()
+                .contains("does not show this digest"),
             "{error:?}"
         );
     }
