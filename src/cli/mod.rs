@@ -3,7 +3,7 @@
 //! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
 //! - [`archive`]: the options for reading archives
 //! - [`from`]: the options for the sources of images
-//! - [`loaded`]: what `load` prints
+//! - [`saved`], [`loaded`]: what `save` and `load` print
 //! - [`to`]: the option for where images are loaded
 //! - [`rename`]: the options for renaming images
 //! - [`registry`]: the options for reaching registries
@@ -31,6 +31,7 @@ mod remedy;
 mod rename;
 mod rows;
 mod save;
+mod saved;
 mod shell;
 mod size;
 mod table;

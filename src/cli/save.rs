@@ -8,22 +8,20 @@ use clap::Args;
 use sealift::archive::writer;
 use sealift::error::{ErrorKind, NewFile, Remedy};
 use sealift::image::asked::Asked;
-use sealift::image::provenance::{Evidence, ManifestOrigin};
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Digest, PlatformSelection, Reference};
 use sealift::retry::Retry;
-use sealift::save::{self, Saved, Skipped, Summary};
+use sealift::save;
 use sealift::source::{Listing, Source};
 use sealift::{Error, Result, transfer};
 
 use super::bars;
-use super::exit;
 use super::from::FromArgs;
-use super::output::{Failure, Outcome, Output, hint_of, skipped};
+use super::output::{Failure, Outcome, Output};
 use super::rename::RenameArgs;
-use super::rows::own_rows;
-use super::size::{self, Size};
-use super::table::{Column, TableArgs, table};
+use super::saved::{self, by_id, without_a_name};
+use super::size;
+use super::table::TableArgs;
 
 /// Save images and their digests into one archive
 #[derive(Args)]
@@ -96,15 +94,6 @@ pub struct Save {
     from: FromArgs,
 }
 
-const COLUMNS: [Column; 6] = [
-    Column::Name("NAME"),
-    Column::Digest("DIGEST"),
-    Column::Text("EVIDENCE"),
-    Column::List("PLATFORMS"),
-    Column::Text("SIZE"),
-    Column::List("FROM"),
-];
-
 /// Names of standard output, on which no report may be printed then.
 const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 
@@ -146,7 +135,7 @@ impl Save {
         } else {
             save::Output::File(&self.output)
         };
-        let saved = save::save(
+        let result = save::save(
             source.as_ref(),
             &references,
             &options,
@@ -154,24 +143,31 @@ impl Save {
             progress.as_ref(),
             interrupt,
         );
-        if let (Err(error), Some(why)) = (&saved, self.from.unasked())
+        if let (Err(error), Some(why)) = (&result, self.from.unasked())
             && matches!(error.kind(), ErrorKind::Registry | ErrorKind::NotFound)
         {
             output.note(&format!("the local Docker was not asked: {why}"));
         }
-        let summary = saved.map_err(|error| match error.each().len() {
+        let summary = result.map_err(|error| match error.each().len() {
             failed if failed < references.len() && !options.keep_going && is_of_images(&error) => {
                 Failure::Hinted(error, "--keep-going saves the other images")
             }
             _ => error.into(),
         })?;
         progress.done();
-        let outcome = self.report(output, &summary, &nameless, to_stdout)?;
-        if !nameless.is_empty() && !output.is_json() && !output.is_quiet() {
-            output.note(&format!("{} skipped", without_a_name(nameless.len())));
-            output.hint(&by_id(&nameless));
-        }
-        Ok(outcome)
+        let report = saved::Report {
+            summary: &summary,
+            archive: &self.output,
+            to_stdout,
+            nameless: &nameless,
+            // Who names the source takes what it has.
+            needs_digests: self.from.is_auto() && !self.all,
+        };
+        let width = match to_stdout {
+            true => self.table.width(std::io::stderr()),
+            false => self.table.width(std::io::stdout()),
+        };
+        report.print(output, width)
     }
 
     /// The images named in arguments and lists. Every invalid name is reported.
@@ -214,138 +210,6 @@ impl Save {
         }))?;
         Ok((some(references, &[], false)?, Vec::new()))
     }
-
-    fn report(&self, output: &Output, summary: &Summary, nameless: &[Digest], to_stdout: bool) -> Outcome {
-        if output.is_json() {
-            output.json(&serde_json::json!({
-                "schema": 1,
-                "archive": self.output.display().to_string(),
-                "digest": summary.digest,
-                "size": summary.size,
-                "files": summary.files,
-                "reused": summary.reused,
-                "images": summary.images,
-                "nameless": nameless,
-                "left_out": summary.skipped.iter().map(skipped_json).collect::<Vec<_>>(),
-            }))?;
-            return Ok(self.incomplete(summary));
-        }
-        let names = summary.images.iter().map(|image| {
-            let name = Some(&image.reference).filter(|name| !name.is_nameless());
-            (name, image.digest)
-        });
-        let images = summary.images.iter().zip(own_rows(names));
-        let images = images.filter_map(|(image, has_row)| has_row.then_some(image));
-        let rows: Vec<Vec<String>> = images
-            .clone()
-            .map(|image| {
-                let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
-                let platforms = match image.artifact {
-                    Some(_) => "artifact".into(),
-                    None => platforms.join(","),
-                };
-                vec![
-                    image.reference.familiar(),
-                    image
-                        .digest
-                        .map_or_else(|| "<none>".into(), |digest| digest.to_string()),
-                    image.evidence.to_string(),
-                    platforms,
-                    Size(image.size).to_string(),
-                    image.from.clone(),
-                ]
-            })
-            .collect();
-        let mut lines = if output.is_quiet() {
-            Vec::new()
-        } else {
-            let width = match to_stdout {
-                true => self.table.width(std::io::stderr()),
-                false => self.table.width(std::io::stdout()),
-            };
-            table(&COLUMNS, &rows, width)
-        };
-        for image in images.filter(|_| !output.is_quiet()) {
-            if let Some(artifact) = &image.artifact {
-                lines.push(format!(
-                    "{}: artifact of type {artifact}, not an image",
-                    image.reference
-                ));
-            }
-            if let Some(origins) = &image.origins {
-                lines.push(format!("{}: {origins}", image.reference));
-            }
-        }
-        if let (Some(first), false) = (summary.files.first(), output.is_quiet()) {
-            let files = match summary.files.len() {
-                1 => String::new(),
-                count => format!(" to .{count:03}"),
-            };
-            let reused = match summary.reused {
-                0 => String::new(),
-                reused => format!(", {} of it from an interrupted run", Size(reused)),
-            };
-            lines.push(format!(
-                "{}{files}: {}{reused}",
-                first.display(),
-                Size(summary.size)
-            ));
-        }
-        lines.push(format!("archive {}", summary.digest));
-        for line in lines {
-            // Standard output has the archive then.
-            if to_stdout {
-                output.say(line)
-            } else {
-                output.line(line)?
-            }
-        }
-        self.unproven(output, summary);
-        for image in &summary.skipped {
-            output.warn(&skipped(&image.reference.to_string(), &image.error.to_string()));
-            if let Some(hint) = hint_of(&image.error) {
-                output.hint(&hint);
-            }
-        }
-        Ok(self.incomplete(summary))
-    }
-
-    /// Why the save is incomplete. An image without a digest is as requested only if the user chose its source.
-    fn incomplete(&self, summary: &Summary) -> Option<ErrorKind> {
-        let is_short = summary.images.iter().any(|image| self.is_short(image));
-        summary.failure().max(is_short.then_some(ErrorKind::NotShown))
-    }
-
-    fn is_short(&self, image: &Saved) -> bool {
-        image.evidence == Evidence::None && self.from.is_auto() && !self.all
-    }
-
-    /// Reports the images without a proven digest.
-    fn unproven(&self, output: &Output, summary: &Summary) {
-        let names = |is_meant: &dyn Fn(&Saved) -> bool| {
-            let images = summary.images.iter().filter(|image| is_meant(image));
-            let names: Vec<String> = images.map(|image| image.reference.familiar()).collect();
-            (!names.is_empty()).then(|| names.join(", "))
-        };
-        if let Some(names) = names(&|image| image.evidence == Evidence::Recorded) {
-            output.warn(&format!("the digest is recorded, not proven: {names}"));
-            if summary.images.iter().any(is_without_manifest) && !rustix::process::geteuid().is_root() {
-                output.hint(
-                    "only root can read Docker's store, where the manifest may be: run the same command with sudo",
-                );
-            }
-            if summary.images.iter().any(is_unproven) {
-                output.hint(
-                    "--from registry saves what the registry has; NAME@sha256:... says that a digest is known from \
-                     elsewhere",
-                );
-            }
-        }
-        if let Some(names) = names(&|image| self.is_short(image)) {
-            output.warn(&format!("no digest was found, here or in a registry: {names}"));
-            output.hint("--from docker saves what the local Docker has as it is, with exit code 0");
-        }
-    }
 }
 
 /// Refuses to save nothing.
@@ -365,40 +229,6 @@ fn some(references: Vec<Reference>, nameless: &[Digest], all: bool) -> Result<Ve
         ),
     };
     Err(Error::Usage { message, hint })
-}
-
-/// Whether an image from Docker has a substitute for its manifest.
-fn is_without_manifest(image: &Saved) -> bool {
-    let said = image.origins.as_ref().map(|said| &said.manifest);
-    image.from.starts_with("Docker ") && matches!(said, Some(ManifestOrigin::Substitute { .. }))
-}
-
-/// Whether the manifest of an image is present, but may be in no registry.
-fn is_unproven(image: &Saved) -> bool {
-    let said = image.origins.as_ref().map(|said| &said.manifest);
-    matches!(said, Some(ManifestOrigin::Unproven { .. }))
-}
-
-/// The number of images without a name, as the subject of a sentence.
-fn without_a_name(count: usize) -> String {
-    match count {
-        1 => "1 image without a name (<none>:<none>) is".into(),
-        count => format!("{count} images without a name (<none>:<none>) are"),
-    }
-}
-
-/// The command that saves images without a name.
-fn by_id(nameless: &[Digest]) -> String {
-    const MAX: usize = 3;
-    let ids: Vec<String> = nameless.iter().take(MAX).map(ToString::to_string).collect();
-    let more = match nameless.len().saturating_sub(MAX) {
-        0 => String::new(),
-        more => format!(" (and {more} more: --json lists all)"),
-    };
-    format!(
-        "their ids save them, --rename ID=NAME:TAG names them: sealift save --from docker -o FILE {}{more}",
-        ids.join(" ")
-    )
 }
 
 /// All values, or else every error.
@@ -426,15 +256,6 @@ fn is_of_images(error: &Error) -> bool {
         )
     };
     errors.all(|error| is_of_image(error.kind()))
-}
-
-fn skipped_json(image: &Skipped) -> serde_json::Value {
-    serde_json::json!({
-        "name": image.reference,
-        "reason": image.error.to_string(),
-        "hint": hint_of(&image.error),
-        "exit": exit::code(image.error.kind()),
-    })
 }
 
 /// Refuses to write an archive to standard output if that is a terminal or has the JSON document.

@@ -1,0 +1,227 @@
+//! What `sealift save` prints: the report, and what is missing from it.
+
+use std::path::Path;
+
+use sealift::error::ErrorKind;
+use sealift::image::provenance::{Evidence, ManifestOrigin};
+use sealift::oci::Digest;
+use sealift::save::{Saved, Skipped, Summary};
+
+use super::exit;
+use super::output::{Outcome, Output, hint_of, skipped};
+use super::rows::own_rows;
+use super::size::Size;
+use super::table::{Column, table};
+
+const COLUMNS: [Column; 6] = [
+    Column::Name("NAME"),
+    Column::Digest("DIGEST"),
+    Column::Text("EVIDENCE"),
+    Column::List("PLATFORMS"),
+    Column::Text("SIZE"),
+    Column::List("FROM"),
+];
+
+/// A save to report.
+pub struct Report<'s> {
+    /// What was saved.
+    pub summary: &'s Summary,
+    /// The file, as given.
+    pub archive: &'s Path,
+    /// Whether standard output has the archive.
+    pub to_stdout: bool,
+    /// Images that were skipped because they have no name.
+    pub nameless: &'s [Digest],
+    /// Whether an image without a digest is not what was requested.
+    pub needs_digests: bool,
+}
+
+impl Report<'_> {
+    /// Prints it, with a table of this width.
+    pub fn print(&self, output: &Output, width: Option<usize>) -> Outcome {
+        if output.is_json() {
+            output.json(&self.document())?;
+            return Ok(self.failure());
+        }
+        let mut lines = Vec::new();
+        if !output.is_quiet() {
+            lines.extend(self.table(width));
+            lines.extend(self.files());
+        }
+        lines.push(format!("archive {}", self.summary.digest));
+        for line in lines {
+            if self.to_stdout {
+                output.say(line)
+            } else {
+                output.line(line)?
+            }
+        }
+        self.warn_of_evidence(output);
+        for image in &self.summary.skipped {
+            output.warn(&skipped(&image.reference.to_string(), &image.error.to_string()));
+            if let Some(hint) = hint_of(&image.error) {
+                output.hint(&hint);
+            }
+        }
+        if !self.nameless.is_empty() && !output.is_quiet() {
+            output.note(&format!("{} skipped", without_a_name(self.nameless.len())));
+            output.hint(&by_id(self.nameless));
+        }
+        Ok(self.failure())
+    }
+
+    fn document(&self) -> serde_json::Value {
+        let summary = self.summary;
+        serde_json::json!({
+            "schema": 1,
+            "archive": self.archive.display().to_string(),
+            "digest": summary.digest,
+            "size": summary.size,
+            "files": summary.files,
+            "reused": summary.reused,
+            "images": summary.images,
+            "nameless": self.nameless,
+            "left_out": summary.skipped.iter().map(skipped_json).collect::<Vec<_>>(),
+        })
+    }
+
+    /// A row for each image, and a line for what does not fit into one.
+    fn table(&self, width: Option<usize>) -> Vec<String> {
+        let names = self.summary.images.iter().map(|image| {
+            let name = Some(&image.reference).filter(|name| !name.is_nameless());
+            (name, image.digest)
+        });
+        let images = self.summary.images.iter().zip(own_rows(names));
+        let images = images.filter_map(|(image, has_row)| has_row.then_some(image));
+        let rows: Vec<Vec<String>> = images.clone().map(row).collect();
+        let mut lines = table(&COLUMNS, &rows, width);
+        for image in images {
+            if let Some(artifact) = &image.artifact {
+                lines.push(format!(
+                    "{}: artifact of type {artifact}, not an image",
+                    image.reference
+                ));
+            }
+            if let Some(origins) = &image.origins {
+                lines.push(format!("{}: {origins}", image.reference));
+            }
+        }
+        lines
+    }
+
+    /// The line about the files; none if the archive went to standard output.
+    fn files(&self) -> Option<String> {
+        let files = &self.summary.files;
+        let parts = match files.len() {
+            1 => String::new(),
+            count => format!(" to .{count:03}"),
+        };
+        let reused = match self.summary.reused {
+            0 => String::new(),
+            reused => format!(", {} of it from an interrupted run", Size(reused)),
+        };
+        let size = Size(self.summary.size);
+        let first = files.first()?.display();
+        Some(format!("{first}{parts}: {size}{reused}"))
+    }
+
+    /// Why the save is incomplete.
+    fn failure(&self) -> Option<ErrorKind> {
+        let is_short = self.summary.images.iter().any(|image| self.lacks_digest(image));
+        self.summary
+            .failure()
+            .max(is_short.then_some(ErrorKind::NotShown))
+    }
+
+    fn lacks_digest(&self, image: &Saved) -> bool {
+        image.evidence == Evidence::None && self.needs_digests
+    }
+
+    /// Warns of images without a proven digest.
+    fn warn_of_evidence(&self, output: &Output) {
+        let images = &self.summary.images;
+        let names = |is_meant: &dyn Fn(&Saved) -> bool| {
+            let images = images.iter().filter(|image| is_meant(image));
+            let names: Vec<String> = images.map(|image| image.reference.familiar()).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        };
+        if let Some(names) = names(&|image| image.evidence == Evidence::Recorded) {
+            output.warn(&format!("the digest is recorded, not proven: {names}"));
+            if images.iter().any(is_without_manifest) && !rustix::process::geteuid().is_root() {
+                output.hint(
+                    "only root can read Docker's store, where the manifest may be: run the same command with sudo",
+                );
+            }
+            if images.iter().any(is_unproven) {
+                output.hint(
+                    "--from registry saves what the registry has; NAME@sha256:... says that a digest is known from \
+                     elsewhere",
+                );
+            }
+        }
+        if let Some(names) = names(&|image| self.lacks_digest(image)) {
+            output.warn(&format!("no digest was found, here or in a registry: {names}"));
+            output.hint("--from docker saves what the local Docker has as it is, with exit code 0");
+        }
+    }
+}
+
+fn row(image: &Saved) -> Vec<String> {
+    let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
+    let platforms = match image.artifact {
+        Some(_) => "artifact".into(),
+        None => platforms.join(","),
+    };
+    let digest = image.digest.map(|digest| digest.to_string());
+    vec![
+        image.reference.familiar(),
+        digest.unwrap_or_else(|| "<none>".into()),
+        image.evidence.to_string(),
+        platforms,
+        Size(image.size).to_string(),
+        image.from.clone(),
+    ]
+}
+
+/// Whether an image from Docker has a substitute for its manifest.
+fn is_without_manifest(image: &Saved) -> bool {
+    let said = image.origins.as_ref().map(|said| &said.manifest);
+    image.from.starts_with("Docker ") && matches!(said, Some(ManifestOrigin::Substitute { .. }))
+}
+
+/// Whether the manifest of an image is present, but may be in no registry.
+fn is_unproven(image: &Saved) -> bool {
+    let said = image.origins.as_ref().map(|said| &said.manifest);
+    matches!(said, Some(ManifestOrigin::Unproven { .. }))
+}
+
+fn skipped_json(image: &Skipped) -> serde_json::Value {
+    serde_json::json!({
+        "name": image.reference,
+        "reason": image.error.to_string(),
+        "hint": hint_of(&image.error),
+        "exit": exit::code(image.error.kind()),
+    })
+}
+
+/// The number of images without a name, as the subject of a sentence.
+pub fn without_a_name(count: usize) -> String {
+    match count {
+        1 => "1 image without a name (<none>:<none>) is".into(),
+        count => format!("{count} images without a name (<none>:<none>) are"),
+    }
+}
+
+/// The command that saves images without a name.
+pub fn by_id(nameless: &[Digest]) -> String {
+    const MAX: usize = 3;
+    let ids: Vec<String> = nameless.iter().take(MAX).map(ToString::to_string).collect();
+    let more = match nameless.len().saturating_sub(MAX) {
+        0 => String::new(),
+        more => format!(" (and {more} more: --json lists all)"),
+    };
+    format!(
+        "their ids save them, --rename ID=NAME:TAG names them: sealift save --from docker -o FILE {}{more}",
+        ids.join(" ")
+    )
+}
