@@ -17,7 +17,7 @@ pub fn run(count: usize, work: impl Fn() + Sync) {
 }
 
 /// Does `work` for each item, on up to `count` threads, and returns the results in the order of the items. After a
-/// result that `ends` the work no further item is begun; those are `None`.
+/// result that `ends` the work no further item is started; those are `None`.
 pub fn map<T: Sync, R: Send>(
     count: usize,
     items: &[T],
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn results_come_in_order_and_none_is_begun_after_the_end() {
+    fn results_come_in_order_and_none_is_started_after_the_end() {
         let items: Vec<usize> = (0..100).collect();
         let doubled = map(4, &items, |item| item * 2, |_| false);
         assert!(
