@@ -220,7 +220,8 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::{Descriptor, PlatformSelection};
+    use crate::oci::PlatformSelection;
+    use crate::oci::testing::describe;
 
     fn graph() -> (Graph, Vec<u8>) {
         let config = br#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
@@ -229,11 +230,7 @@ mod tests {
             Digest::sha256(config),
             config.len()
         );
-        let root = Descriptor::new(
-            MediaType::new(MediaType::OCI_MANIFEST),
-            Digest::sha256(manifest.as_bytes()),
-            manifest.len().try_into().unwrap(),
-        );
+        let root = describe(MediaType::OCI_MANIFEST, manifest.as_bytes());
         let bytes = manifest.into_bytes();
         let graph = Graph::walk(&root, &PlatformSelection::All, &mut |descriptor| {
             Ok(Some(if descriptor.digest == root.digest {

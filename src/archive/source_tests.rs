@@ -8,7 +8,8 @@ use crate::archive;
 use crate::error::{Error, ErrorKind};
 use crate::image::Graph;
 use crate::image::provenance::Evidence;
-use crate::oci::{MediaType, Platform, PlatformSelection};
+use crate::oci::testing::{self, TestBlob, TestImage};
+use crate::oci::{Platform, PlatformSelection};
 
 const NAME: &str = "io.containerd.image.name";
 const REF: &str = "org.opencontainers.image.ref.name";
@@ -28,14 +29,9 @@ impl Folder {
         folder
     }
 
-    fn blob(&self, media_type: &str, bytes: &[u8]) -> Descriptor {
-        let digest = Digest::sha256(bytes);
-        fs::write(self.path(&digest), bytes).unwrap();
-        Descriptor::new(
-            MediaType::new(media_type),
-            digest,
-            u64::try_from(bytes.len()).unwrap(),
-        )
+    fn blob(&self, blob: TestBlob) -> Descriptor {
+        fs::write(self.path(&blob.descriptor.digest), blob.bytes).unwrap();
+        blob.descriptor
     }
 
     fn path(&self, digest: &Digest) -> std::path::PathBuf {
@@ -43,22 +39,16 @@ impl Folder {
     }
 
     fn image(&self, layer: &str, architecture: &str) -> Descriptor {
-        let layer = self.blob("application/vnd.oci.image.layer.v1.tar", layer.as_bytes());
-        let config = json!({"os": "linux", "architecture": architecture,
-            "rootfs": {"type": "layers", "diff_ids": [layer.digest]}});
-        let config = self.blob(
-            "application/vnd.oci.image.config.v1+json",
-            config.to_string().as_bytes(),
-        );
-        let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
-        let mut manifest = self.blob(MediaType::OCI_MANIFEST, manifest.to_string().as_bytes());
-        manifest.platform = Some(Platform::linux(architecture, None));
-        manifest
+        let platform = Platform::linux(architecture, None);
+        let image = TestImage::new().platform(&platform).layer(layer);
+        for blob in image.blobs() {
+            self.blob(blob);
+        }
+        image.entry()
     }
 
-    fn index(&self, manifests: &[&Descriptor]) -> Descriptor {
-        let index = json!({"schemaVersion": 2, "manifests": manifests});
-        self.blob(MediaType::OCI_INDEX, index.to_string().as_bytes())
+    fn index(&self, manifests: &[Descriptor]) -> Descriptor {
+        self.blob(testing::index(manifests))
     }
 
     fn source(&self, entries: &[(&Descriptor, Value)]) -> Result<ArchiveSource> {
@@ -252,8 +242,8 @@ fn an_image_without_a_name_is_had_by_its_digest() {
 fn a_sparse_index_gives_what_is_there_and_says_what_is_not() {
     let folder = Folder::new();
     let (amd64, arm64) = (folder.image("a", "amd64"), folder.image("b", "arm64"));
-    let index = folder.index(&[&amd64, &arm64]);
-    let nested = folder.index(&[&index]);
+    let index = folder.index(&[amd64.clone(), arm64.clone()]);
+    let nested = folder.index(std::slice::from_ref(&index));
     fs::remove_file(folder.path(&arm64.digest)).unwrap();
     let source = folder.source(&[(&nested, json!({}))]).unwrap();
     assert_eq!(

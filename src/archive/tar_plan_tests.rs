@@ -6,22 +6,18 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::image::provenance::Provenance;
 use crate::image::{Graph, Image};
+use crate::oci::testing::{TestImage, index};
 use crate::oci::{Config, Document, MediaType, PlatformSelection};
 
 /// An image of one manifest whose layers are only described.
 fn image(name: &str, layers: &[Descriptor]) -> NamedImage {
-    let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.digest).collect();
-    let config = serde_json::json!({
-        "os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    })
-    .to_string()
-    .into_bytes();
-    let described = described("application/vnd.oci.image.config.v1+json", &config);
-    let raw = serde_json::json!({"schemaVersion": 2, "config": described, "layers": layers})
-        .to_string()
-        .into_bytes();
-    let root = self::described(MediaType::OCI_MANIFEST, &raw);
-    let Ok(Document::Manifest(manifest)) = Document::parse(&root.media_type, raw) else {
+    let image = layers.iter().fold(TestImage::new(), |image, layer| {
+        image.stored_layer(layer.digest, layer.clone())
+    });
+    let config = image.config().bytes;
+    let manifest = image.manifest();
+    let root = manifest.descriptor;
+    let Ok(Document::Manifest(manifest)) = Document::parse(&root.media_type, manifest.bytes) else {
         panic!("not a manifest");
     };
     NamedImage {
@@ -40,10 +36,6 @@ fn image(name: &str, layers: &[Descriptor]) -> NamedImage {
             absent: Vec::new(),
         }),
     }
-}
-
-fn described(media_type: &str, bytes: &[u8]) -> Descriptor {
-    Descriptor::new(MediaType::new(media_type), Digest::sha256(bytes), length(bytes))
 }
 
 fn layer(seed: u8, size: u64) -> Descriptor {
@@ -216,15 +208,13 @@ fn refuses_what_cannot_be_right() {
     let mut other = manifest.clone();
     other.platform = Some(Platform::linux("arm64", None));
     other.size += 1;
-    let raw = serde_json::json!({"schemaVersion": 2, "manifests": [chosen, other]})
-        .to_string()
-        .into_bytes();
-    let root = described(MediaType::OCI_INDEX, &raw);
+    let index = index(&[chosen, other]);
+    let root = index.descriptor;
     let image = &named.graph.images[0];
     let only = PlatformSelection::Only(vec![Platform::linux("amd64", None)]);
     let graph = Graph::walk(&root, &only, &mut |wanted| {
         Ok(Some(match wanted.digest {
-            digest if digest == root.digest => raw.clone(),
+            digest if digest == root.digest => index.bytes.clone(),
             digest if digest == image.descriptor.digest => image.manifest.raw.to_vec(),
             _ => image.config_raw.as_ref().unwrap().to_vec(),
         }))

@@ -105,14 +105,10 @@ impl Verifier {
 mod tests {
     use super::*;
     use crate::oci::MediaType;
+    use crate::oci::testing::describe;
 
     fn expected(bytes: &[u8]) -> Descriptor {
-        let size = u64::try_from(bytes.len()).unwrap();
-        Descriptor::new(
-            MediaType::new(MediaType::OCI_MANIFEST),
-            Digest::sha256(bytes),
-            size,
-        )
+        describe(MediaType::OCI_MANIFEST, bytes)
     }
 
     #[test]

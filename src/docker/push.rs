@@ -228,7 +228,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::oci::{Document, PlatformSelection};
+    use crate::oci::testing::{TestImage, describe};
+    use crate::oci::{Document, MediaType, PlatformSelection};
 
     /// A manifest pushed by docker 20.10.
     const PUSHED: &str = r#"{
@@ -250,27 +251,20 @@ mod tests {
 
     fn graph(manifest: &str) -> Graph {
         let layer = Digest::sha256(b"layer");
-        let config = format!(
-            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
-            Digest::sha256(b"tar")
-        );
+        let config = TestImage::new().layer("tar").config();
         let text = manifest
-            .replace("CONFIG_SIZE", &config.len().to_string())
-            .replace("CONFIG", &Digest::sha256(config.as_bytes()).to_string())
+            .replace("CONFIG_SIZE", &config.descriptor.size.to_string())
+            .replace("CONFIG", &config.descriptor.digest.to_string())
             .replace("LAYER", &layer.to_string());
-        let media_type = "application/vnd.docker.distribution.manifest.v2+json";
-        let root: Descriptor = serde_json::from_value(json!({
-            "mediaType": media_type, "size": text.len(), "digest": Digest::sha256(text.as_bytes()).to_string(),
-        }))
-        .unwrap();
+        let root = describe(MediaType::DOCKER_MANIFEST, text.as_bytes());
         assert!(Document::parse(&root.media_type, text.clone().into_bytes()).is_ok());
         Graph::walk(&root, &PlatformSelection::Present, &mut |descriptor| {
             let bytes = if descriptor.digest == root.digest {
-                &text
+                text.as_bytes()
             } else {
-                &config
+                &config.bytes
             };
-            Ok(Some(bytes.clone().into_bytes()))
+            Ok(Some(bytes.to_vec()))
         })
         .unwrap()
     }

@@ -3,6 +3,7 @@ use crate::error::Error;
 use crate::image::Graph;
 use crate::image::testing::Store;
 use crate::oci::PlatformSelection;
+use crate::oci::testing::{TestBlob, TestImage, index};
 
 const ACME: &str = "application/vnd.acme.config+json";
 
@@ -32,13 +33,17 @@ impl Store {
         };
         let version = platform.split_once('@').map(|(_, version)| version);
         let platform = platform.split('@').next().unwrap();
-        let config = serde_json::json!({
-            "os": os.split('@').next(), "architecture": architecture.split('@').next(), "variant": variant, "author": name,
-            "rootfs": {"type": "layers", "diff_ids": []},
-        });
-        let config = self.add(config_type, &config);
-        let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": []});
-        let mut entry = self.add(MediaType::OCI_MANIFEST, &manifest);
+        let image = TestImage::new()
+            .platform(&Platform {
+                os: os.split('@').next().unwrap().into(),
+                architecture: architecture.split('@').next().unwrap().into(),
+                variant: variant.map(Into::into),
+                os_version: None,
+                os_features: Vec::new(),
+            })
+            .author(name)
+            .config_media_type(config_type);
+        let mut entry = self.add_image(&image);
         if platform != "-" {
             let mut parts = platform.split('/');
             entry.platform = Some(Platform {
@@ -77,8 +82,7 @@ impl Store {
             };
             rest = rest[end..].trim_start_matches(", ");
         }
-        let index = serde_json::json!({"schemaVersion": 2, "manifests": manifests});
-        self.add(MediaType::OCI_INDEX, &index)
+        self.add(index(&manifests))
     }
 
     /// The name of the image that an engine takes for amd64, or why the index is refused.
@@ -193,8 +197,7 @@ fn one_image_for_many_platforms_is_no_contest() {
         ..image.clone()
     };
     let entries = [said("linux/arm64"), said("linux/amd64"), image.clone()];
-    let index = serde_json::json!({"schemaVersion": 2, "manifests": entries});
-    let index = store.add(MediaType::OCI_INDEX, &index);
+    let index = store.add(index(&entries));
     for platform in ["linux/arm64", "linux/amd64"] {
         assert_eq!(store.chosen(&index, platform), "data", "{platform}");
     }
@@ -207,7 +210,7 @@ fn indexes_that_share_indexes_are_looked_at_once() {
     for level in 0..6 {
         let again: Vec<Descriptor> = (0..100).map(|_| inner.clone()).collect();
         let index = serde_json::json!({"schemaVersion": 2, "manifests": again, "annotations": {"n": level.to_string()}});
-        inner = store.add(MediaType::OCI_INDEX, &index);
+        inner = store.add(TestBlob::json(MediaType::OCI_INDEX, &index));
     }
     assert_eq!(store.chosen(&inner, "linux/amd64"), "a");
     assert_eq!(store.chosen(&inner, "linux/s390x"), "none");

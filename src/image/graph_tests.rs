@@ -1,28 +1,16 @@
 use super::*;
 use crate::error::{Error, ErrorKind, Hint, Remedy};
 use crate::image::testing::Store;
-use crate::oci::MediaType;
+use crate::oci::testing::{self, TestBlob, TestImage};
 
 impl Store {
     /// An image whose config has this platform and whose descriptor has none.
     fn image(&mut self, platform: &str) -> Descriptor {
-        let platform: Platform = platform.parse().unwrap();
-        let config = serde_json::json!({
-            "os": platform.os, "architecture": platform.architecture, "variant": platform.variant,
-            "rootfs": {"type": "layers", "diff_ids": []},
-        });
-        let config = self.add(MediaType::OCI_CONFIG, &config);
-        self.manifest(&config)
-    }
-
-    fn manifest(&mut self, config: &Descriptor) -> Descriptor {
-        let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": []});
-        self.add(MediaType::OCI_MANIFEST, &manifest)
+        self.add_image(&TestImage::new().platform(&platform.parse().unwrap()))
     }
 
     fn index(&mut self, manifests: &[Descriptor]) -> Descriptor {
-        let index = serde_json::json!({"schemaVersion": 2, "manifests": manifests});
-        self.add(MediaType::OCI_INDEX, &index)
+        self.add(testing::index(manifests))
     }
 
     /// The platforms chosen from a root, by the configs, and the number of entries left.
@@ -60,8 +48,8 @@ fn the_configs_say_the_platforms_that_an_index_leaves_out() {
 #[test]
 fn artifacts_need_no_platform() {
     let mut store = Store::default();
-    let config = store.add("application/vnd.example.config", &serde_json::json!({}));
-    let artifact = store.manifest(&config);
+    let config = TestBlob::new("application/vnd.example.config", "{}");
+    let artifact = store.add_image(&TestImage::new().with_config(config));
     let index = store.index(&[artifact]);
     assert_eq!(store.walk(&index, "linux/amd64").unwrap(), (vec![], 0));
     let empty = store.index(&[]);

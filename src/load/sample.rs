@@ -7,6 +7,7 @@ use crate::blob::{Blobs, OpenBlob};
 use crate::error::Result;
 use crate::image::provenance::Provenance;
 use crate::image::{Graph, NamedImage};
+use crate::oci::testing::{TestBlob, TestImage, index};
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection};
 
 /// An empty archive.
@@ -39,37 +40,27 @@ pub fn stored(layer: &str) -> Digest {
 /// An index over these platforms, with the same layers for each. A layer whose name ends in `.zst` is zstd.
 pub fn candidate(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Candidate<'static> {
     let mut blobs = std::collections::BTreeMap::new();
-    let mut put = |media_type: &str, text: String| {
-        let digest = Digest::sha256(text.as_bytes());
-        let size = u64::try_from(text.len()).unwrap();
-        blobs.insert(digest, text.into_bytes());
-        Descriptor::new(MediaType::new(media_type), digest, size)
+    let mut put = |blob: TestBlob| {
+        blobs.insert(blob.descriptor.digest, blob.bytes);
+        blob.descriptor
     };
-    let list: Vec<Descriptor> = layers
-        .iter()
-        .map(|layer| {
-            let kind = if layer.ends_with(".zst") { "zstd" } else { "gzip" };
-            let media_type = format!("application/vnd.oci.image.layer.v1.tar+{kind}");
-            Descriptor::new(MediaType::new(media_type), stored(layer), 100)
-        })
-        .collect();
     let mut manifests = Vec::new();
     for platform in platforms {
-        let (os, architecture) = platform.split_once('/').unwrap();
-        let diff_ids: Vec<Digest> = layers.iter().map(|layer| diff_id(layer)).collect();
-        let config = serde_json::json!({
-            "os": os,
-            "architecture": architecture,
-            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        let image = TestImage::new().platform(&platform.parse().unwrap());
+        let image = layers.iter().fold(image, |image, layer| {
+            let media_type = match layer.ends_with(".zst") {
+                true => MediaType::OCI_LAYER_ZSTD,
+                false => MediaType::OCI_LAYER_GZIP,
+            };
+            let described = Descriptor::new(MediaType::new(media_type), stored(layer), 100);
+            image.stored_layer(diff_id(layer), described)
         });
-        let config = put("application/vnd.oci.image.config.v1+json", config.to_string());
-        let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": list });
-        let mut manifest = put(MediaType::OCI_MANIFEST, manifest.to_string());
-        manifest.platform = Some(platform.parse().unwrap());
-        manifests.push(manifest);
+        for blob in image.blobs() {
+            put(blob);
+        }
+        manifests.push(image.entry());
     }
-    let index = serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
-    let root = put(MediaType::OCI_INDEX, index.to_string());
+    let root = put(index(&manifests));
     let graph = Graph::walk(&root, &PlatformSelection::Present, &mut |descriptor| {
         Ok(blobs.get(&descriptor.digest).cloned())
     });

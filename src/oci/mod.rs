@@ -21,6 +21,8 @@ mod media_type;
 pub(crate) mod platform;
 pub(crate) mod reference;
 pub mod schema;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use chain::chain_ids;
 pub use config::Config;

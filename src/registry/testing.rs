@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::interrupt::Interrupt;
+use crate::oci::testing::{self, TestImage};
 use crate::oci::{Descriptor, Digest, MediaType, Reference, Repository};
 use crate::progress::Progress;
 use crate::registry::{Options, RegistrySource, Timeouts};
@@ -370,54 +371,27 @@ pub(super) struct Fixture {
 impl Fixture {
     pub(super) fn new() -> Fixture {
         let layer: Vec<u8> = (0..40_000_u32).flat_map(|n| (n * 7).to_le_bytes()).collect();
-        let config = format!(
-            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
-            Digest::sha256(&layer)
-        )
-        .into_bytes();
-        let entry = |media_type: &str, bytes: &[u8]| {
-            format!(
-                r#"{{"mediaType":"{media_type}","digest":"{}","size":{}}}"#,
-                Digest::sha256(bytes),
-                bytes.len()
-            )
-        };
-        let manifest = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[{}]}}"#,
-            MediaType::OCI_MANIFEST,
-            entry("application/vnd.oci.image.config.v1+json", &config),
-            entry("application/vnd.oci.image.layer.v1.tar", &layer)
-        )
-        .into_bytes();
-        let index = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}"#,
-            MediaType::OCI_INDEX,
-            entry(MediaType::OCI_MANIFEST, &manifest)
-        )
-        .into_bytes();
+        let image = TestImage::new().layer(layer.as_slice());
+        let manifest = image.manifest();
         Fixture {
             layer,
-            config,
-            manifest,
-            index,
+            config: image.config().bytes,
+            index: testing::index(&[manifest.descriptor]).bytes,
+            manifest: manifest.bytes,
         }
     }
 
     pub(super) fn descriptor(&self, bytes: &[u8]) -> Descriptor {
         let media_type = if bytes == self.layer {
-            "application/vnd.oci.image.layer.v1.tar"
+            MediaType::OCI_LAYER
         } else if bytes == self.config {
-            "application/vnd.oci.image.config.v1+json"
+            MediaType::OCI_CONFIG
         } else if bytes == self.manifest {
             MediaType::OCI_MANIFEST
         } else {
             MediaType::OCI_INDEX
         };
-        Descriptor::new(
-            MediaType::new(media_type),
-            Digest::sha256(bytes),
-            u64::try_from(bytes.len()).unwrap(),
-        )
+        testing::describe(media_type, bytes)
     }
 
     /// Responds like a plain registry that has this image under any name.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference, Repository};
+use crate::oci::testing::{self, TestBlob, TestImage};
+use crate::oci::{Descriptor, Digest, Platform, Reference, Repository};
 use crate::source::{Answer, Found, Listing, Query, Source};
 
 /// What is wrong with one response.
@@ -42,43 +43,27 @@ pub struct Fake {
 }
 
 impl Fake {
-    pub fn blob(&mut self, media_type: &str, bytes: impl Into<Vec<u8>>) -> Descriptor {
-        let bytes: Vec<u8> = bytes.into();
-        let descriptor = Descriptor::new(
-            MediaType::new(media_type),
-            Digest::sha256(&bytes),
-            u64::try_from(bytes.len()).unwrap(),
-        );
-        self.blobs.insert(descriptor.digest, bytes.into());
-        descriptor
+    fn blob(&mut self, blob: TestBlob) -> Descriptor {
+        self.blobs.insert(blob.descriptor.digest, blob.bytes.into());
+        blob.descriptor
     }
 
     /// Adds a manifest with config and layers for a platform.
     pub fn manifest(&mut self, platform: &Platform, layers: &[Vec<u8>]) -> Descriptor {
-        let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::sha256(layer)).collect();
-        let config = serde_json::json!({
-            "os": platform.os, "architecture": platform.architecture,
-            "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        });
-        let config = self.blob("application/vnd.oci.image.config.v1+json", config.to_string());
-        let layers: Vec<Descriptor> = layers
+        let image = layers
             .iter()
-            .map(|layer| self.blob("application/vnd.oci.image.layer.v1.tar", layer.clone()))
-            .collect();
-        let manifest = serde_json::json!({
-            "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": layers,
-        });
-        let mut manifest = self.blob(MediaType::OCI_MANIFEST, manifest.to_string());
-        manifest.platform = Some(platform.clone());
-        manifest
+            .fold(TestImage::new().platform(platform), |image, layer| {
+                image.layer(layer.as_slice())
+            });
+        for blob in image.blobs() {
+            self.blob(blob);
+        }
+        image.entry()
     }
 
     /// Tags an index over manifests.
     pub fn index(&mut self, name: &str, manifests: &[Descriptor]) -> Digest {
-        let index = serde_json::json!({
-            "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests,
-        });
-        let index = self.blob(MediaType::OCI_INDEX, index.to_string());
+        let index = self.blob(testing::index(manifests));
         self.tag(name, &index)
     }
 

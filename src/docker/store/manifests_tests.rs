@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::oci::{Descriptor, MediaType, PlatformSelection};
+use crate::oci::testing::{TestImage, describe, index};
+use crate::oci::{MediaType, PlatformSelection};
 
 struct Home {
     _folder: tempfile::TempDir,
@@ -46,29 +47,16 @@ impl Home {
 
 /// An index over two platforms, one of which is present.
 fn graph(seed: &str) -> Graph {
-    let config =
-        format!(r#"{{"os":"linux","architecture":"amd64","seed":"{seed}","rootfs":{{"type":"layers"}}}}"#);
-    let described = |media_type: &str, text: &str| {
-        let size = u64::try_from(text.len()).unwrap();
-        Descriptor::new(MediaType::new(media_type), Digest::sha256(text.as_bytes()), size)
-    };
-    let manifest = serde_json::json!({
-        "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST,
-        "config": described(MediaType::OCI_CONFIG, &config), "layers": [],
-    });
-    let manifest = manifest.to_string();
-    let index = serde_json::json!({
-        "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX,
-        "manifests": [described(MediaType::OCI_MANIFEST, &manifest), described(MediaType::OCI_MANIFEST, seed)],
-    });
-    let index = index.to_string();
-    let root = described(MediaType::OCI_INDEX, &index);
-    let texts = [config, manifest, index];
+    let image = TestImage::new().author(seed);
+    let absent = describe(MediaType::OCI_MANIFEST, seed.as_bytes());
+    let index = index(&[image.manifest().descriptor, absent]);
+    let root = index.descriptor.clone();
+    let documents = [image.config(), image.manifest(), index];
     Graph::walk(&root, &PlatformSelection::Present, &mut |descriptor| {
-        let text = texts
+        let document = documents
             .iter()
-            .find(|text| Digest::sha256(text.as_bytes()) == descriptor.digest);
-        Ok(text.map(|text| text.clone().into_bytes()))
+            .find(|document| document.descriptor.digest == descriptor.digest);
+        Ok(document.map(|document| document.bytes.clone()))
     })
     .unwrap()
 }

@@ -1,6 +1,7 @@
 //! Layers that are damaged or cannot be read, and work that stops.
 
 use super::*;
+use crate::oci::{Descriptor, MediaType};
 
 #[test]
 fn damaged_layers_are_errors_whatever_is_expected() {

@@ -13,8 +13,8 @@ use crate::blob::{Stored, Uncompressed};
 use crate::error::{Advice, Error, ErrorKind, Remedy, Result};
 use crate::goflate::Level;
 use crate::interrupt::Interrupt;
-use crate::oci::Digest;
-use crate::oci::{Compression, Descriptor, MediaType};
+use crate::oci::testing::describe;
+use crate::oci::{Compression, Digest};
 use crate::progress::{Progress, Silent, Tally};
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -92,14 +92,9 @@ fn by(deflate: Deflate) -> &'static Encoder {
 }
 
 fn exactly(tar: &[u8], stored: &[u8]) -> MissingLayer {
-    let size = stored.len() as u64;
     MissingLayer {
         diff_id: Digest::sha256(tar),
-        expected: Expected::Exactly(Descriptor::new(
-            MediaType::new(GZIP),
-            Digest::sha256(stored),
-            size,
-        )),
+        expected: Expected::Exactly(describe(GZIP, stored)),
     }
 }
 

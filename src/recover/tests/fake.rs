@@ -9,6 +9,7 @@ use crate::blob::{Extent, Stored};
 use crate::error::{Error, Place, Problem, Result};
 use crate::goflate::{self, Level};
 use crate::interrupt::Interrupt;
+use crate::oci::testing::{self, TestBlob, TestImage, describe};
 use crate::oci::{Config, Descriptor, Digest, Document, MediaType, Reference, Repository};
 use crate::progress::Progress;
 use crate::recover::lost::templates::{Blob, DOCKER_PUSH};
@@ -87,34 +88,36 @@ pub fn size(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap()
 }
 
-pub fn described(media_type: &str, bytes: &[u8]) -> Descriptor {
-    Descriptor::new(MediaType::new(media_type), Digest::sha256(bytes), size(bytes))
-}
-
 impl Image {
     /// One whose manifest only its registry has: no known tool would write it.
     pub fn unknown_encoder(platform: &str, layers: &[(u32, Form)]) -> Image {
-        let mut image = Image::pushed(platform, layers);
-        let config = described(MediaType::OCI_CONFIG, &image.config);
-        let manifest = serde_json::json!({
-            "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": image.layers,
-            "annotations": {"made": "by hand"},
-        });
-        image.manifest = manifest.to_string().into_bytes();
-        image.root = described(MediaType::OCI_MANIFEST, &image.manifest);
-        image.root.platform = Some(platform.parse().unwrap());
-        image
+        Image::with_manifest(platform, layers, |image, _| {
+            image.clone().annotation("made", "by hand").manifest()
+        })
     }
 
     /// One with the manifest that `docker push` writes.
     pub fn pushed(platform: &str, layers: &[(u32, Form)]) -> Image {
-        let (os, architecture) = platform.split_once('/').unwrap();
+        let blob = |descriptor: &Descriptor| Blob {
+            digest: descriptor.digest,
+            size: descriptor.size,
+        };
+        Image::with_manifest(platform, layers, |image, layers| {
+            let layers: Vec<Blob> = layers.iter().map(blob).collect();
+            let manifest = DOCKER_PUSH.write(blob(&image.config().descriptor), &layers);
+            TestBlob::new(MediaType::DOCKER_MANIFEST, manifest)
+        })
+    }
+
+    /// One whose manifest is written from its config and the descriptors of its layers.
+    fn with_manifest(
+        platform: &str,
+        layers: &[(u32, Form)],
+        write: impl Fn(&TestImage, &[Descriptor]) -> TestBlob,
+    ) -> Image {
+        let platform = platform.parse().unwrap();
         let tars: Vec<Vec<u8>> = layers.iter().map(|(seed, _)| tar(*seed)).collect();
-        let diff_ids: Vec<Digest> = tars.iter().map(|tar| Digest::sha256(tar)).collect();
-        let config = serde_json::json!({
-            "os": os, "architecture": architecture, "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        });
-        let config = config.to_string().into_bytes();
+        let mut image = TestImage::new().platform(&platform);
         let mut list = Vec::new();
         let mut stored_layers = Vec::new();
         for (tar, (_, form)) in tars.iter().zip(layers) {
@@ -124,25 +127,20 @@ impl Image {
                 Form::Zstd => MediaType::OCI_LAYER_ZSTD,
                 Form::Plain => MediaType::OCI_LAYER,
             };
-            list.push(described(media_type, &bytes));
+            let layer = describe(media_type, &bytes);
+            image = image.stored_layer(Digest::sha256(tar), layer.clone());
+            list.push(layer);
             stored_layers.push(bytes);
         }
-        let blob = |descriptor: &Descriptor| Blob {
-            digest: descriptor.digest,
-            size: descriptor.size,
-        };
-        let blobs: Vec<Blob> = list.iter().map(blob).collect();
-        let of_config = blob(&described(MediaType::OCI_CONFIG, &config));
-        let manifest = DOCKER_PUSH.write(of_config, &blobs).into_bytes();
-        let mut root = described(MediaType::DOCKER_MANIFEST, &manifest);
-        root.platform = Some(platform.parse().unwrap());
+        let mut manifest = write(&image, &list);
+        manifest.descriptor.platform = Some(platform);
         Image {
-            config,
+            config: image.config().bytes,
             tars,
             stored: stored_layers,
             layers: list,
-            manifest,
-            root,
+            manifest: manifest.bytes,
+            root: manifest.descriptor,
         }
     }
 
@@ -175,10 +173,7 @@ pub fn index(images: &[&Image]) -> Vec<u8> {
     .map(|(key, value)| (key.to_string(), value))
     .into();
     manifests.push(attestation);
-    let index = serde_json::json!({
-        "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": manifests,
-    });
-    index.to_string().into_bytes()
+    testing::index(&manifests).bytes
 }
 
 /// Bytes in a file of their own.
@@ -528,7 +523,7 @@ impl Registry {
         if let Some(other) = &self.confused {
             return Ok(other.clone());
         }
-        Ok(described(
+        Ok(describe(
             Document::sniff(&bytes).unwrap_or(MediaType::new("none")).as_str(),
             &bytes,
         ))

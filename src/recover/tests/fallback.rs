@@ -3,8 +3,9 @@
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 
-use super::fake::{Form, Image, Registry, Store, attestation, described, index};
+use super::fake::{Form, Image, Registry, Store, attestation, index};
 use crate::error::{Error, ErrorKind, Result};
+use crate::oci::testing::describe;
 use crate::oci::{Descriptor, Digest, MediaType, PlatformSelection, Repository};
 use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup, found};
 use crate::source::{Answer, Fallback, Found, Listing, Query, Source};
@@ -178,7 +179,7 @@ impl Source for CompleteRegistry {
     fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
         query.each(|_| {
             *self.resolved.lock().unwrap() += 1;
-            let root = described(MediaType::OCI_INDEX, &self.index);
+            let root = describe(MediaType::OCI_INDEX, &self.index);
             Ok(Found::in_store(root, "complete".into(), query.platforms))
         })
     }

@@ -2,7 +2,8 @@
 
 use super::fake::{Form, Image, Registry, Store, attestation, index, reference};
 use crate::error::ErrorKind;
-use crate::oci::{Digest, Reference};
+use crate::oci::testing::describe;
+use crate::oci::{Digest, MediaType, Reference};
 use crate::recover::tests::setup::{AMD64, APP, ARM64, REPOSITORY, Setup};
 use crate::source::{Query, Source};
 
@@ -137,7 +138,7 @@ fn an_index_that_is_gone_is_said_to_be() {
     let source = Setup::offline().source(Store::default().name(APP, &root));
     // Documents whose size differs from their descriptors.
     assert!(source.find(&Query::new(&[], None)).unwrap().is_empty());
-    let mut larger = super::fake::described("application/vnd.oci.image.index.v1+json", &root);
+    let mut larger = describe(MediaType::OCI_INDEX, &root);
     let names: Vec<Reference> = vec![reference(APP)];
     let source = Setup::offline().source(Store::default().name(APP, &root).keep(&amd64));
     source.find(&Query::new(&names, None)).unwrap();

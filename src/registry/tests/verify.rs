@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
-
 use crate::blob::{Blobs, OpenBlob};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::provenance::Evidence;
 use crate::interrupt::Interrupt;
+use crate::oci::testing::{TestBlob, TestImage, index};
 use crate::oci::{Descriptor, Digest, MediaType, Repository};
 use crate::progress::Silent;
 use crate::registry::RegistrySource;
@@ -63,10 +62,9 @@ impl Sample {
     /// `diff_ids` may differ from the layers'.
     fn new(diff_ids: impl Fn([Digest; 2]) -> [Digest; 2]) -> Sample {
         let mut blobs = BTreeMap::new();
-        let mut put = |media_type: &str, bytes: Vec<u8>| {
-            let (digest, size) = (Digest::sha256(&bytes), bytes.len().try_into().unwrap());
-            blobs.insert(digest, bytes);
-            Descriptor::new(MediaType::new(media_type), digest, size)
+        let mut put = |blob: TestBlob| {
+            blobs.insert(blob.descriptor.digest, blob.bytes);
+            blob.descriptor
         };
         let long: Vec<u8> = (0..200_000_u32)
             .flat_map(|n| n.wrapping_mul(n).to_le_bytes())
@@ -75,21 +73,18 @@ impl Sample {
         let real = [Digest::sha256(&tars[0]), Digest::sha256(&tars[1])];
         let zstd = zstd::stream::encode_all(tars[0].as_slice(), 1).unwrap();
         let layers = [
-            put("application/vnd.oci.image.layer.v1.tar+zstd", zstd),
-            put("application/vnd.oci.image.layer.v1.tar", tars[1].clone()),
+            put(TestBlob::new(MediaType::OCI_LAYER_ZSTD, zstd)),
+            put(TestBlob::new(MediaType::OCI_LAYER, tars[1].as_slice())),
         ];
-        let rootfs = json!({"type": "layers", "diff_ids": diff_ids(real)});
-        let config = json!({"os": "linux", "architecture": "amd64", "rootfs": rootfs});
-        let config = put(
-            "application/vnd.oci.image.config.v1+json",
-            config.to_string().into_bytes(),
-        );
-        let manifest = json!({
-            "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": layers,
-        });
-        let manifest = put(MediaType::OCI_MANIFEST, manifest.to_string().into_bytes());
-        let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [manifest]});
-        let root = put(MediaType::OCI_INDEX, index.to_string().into_bytes());
+        let image = diff_ids(real)
+            .into_iter()
+            .zip(&layers)
+            .fold(TestImage::new(), |image, (diff_id, layer)| {
+                image.stored_layer(diff_id, layer.clone())
+            });
+        let config = put(image.config());
+        let manifest = put(image.manifest());
+        let root = put(index(std::slice::from_ref(&manifest)));
         Sample {
             blobs,
             root,
