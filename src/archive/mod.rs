@@ -18,6 +18,7 @@
 //! - `docker_save`: an archive of `docker save`, which is not a layout
 //! - `transport_folder`: a folder of skopeo's `dir:`, read as a layout
 //! - `containers_image`: manifests that podman or skopeo may have written for a layout
+//! - `privacy`: whether others may read an archive
 //! - `verify`: everything that can be wrong with an archive, in one report
 //! - [`view`]: the tar that is sent to an engine
 //! - `source`: an opened layout as a source of images
@@ -28,6 +29,7 @@ mod folder;
 pub mod format;
 mod graphs;
 mod layout;
+mod privacy;
 mod reader;
 pub mod segments;
 mod source;
@@ -42,6 +44,7 @@ pub mod writer;
 pub use docker_save::{DockerSave, SavedImage, StoredLayer};
 pub use graphs::Graphs;
 pub use layout::Layout;
+pub use privacy::{is_private, is_private_place};
 pub use reader::{Archive, Opened, STDIN, open, open_any};
 pub use source::{ArchiveSource, stored_forms};
 pub use spool::Options;

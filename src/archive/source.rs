@@ -17,6 +17,7 @@ use self::places::{Places, key};
 use super::format::Entry;
 use super::graphs::Graphs;
 use super::layout::Layout;
+use super::privacy::is_private;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::provenance::{Origins, Provenance, Substitute};
 use crate::image::{Graph, Image, graph};
@@ -30,6 +31,8 @@ pub use forms::stored_forms;
 pub struct ArchiveSource {
     layout: Arc<dyn Layout>,
     places: Arc<Places>,
+    /// Whether other users may not read it.
+    is_private: bool,
     /// The registry, which can prove digests that the layout cannot.
     upstream: Option<Arc<Upstream>>,
 }
@@ -45,6 +48,7 @@ impl ArchiveSource {
         layout.check_opening()?;
         let places = Arc::new(Places::of(&*layout));
         Ok(ArchiveSource {
+            is_private: is_private(&*layout),
             layout,
             places,
             upstream: None,
@@ -351,6 +355,7 @@ impl Source for ArchiveSource {
                     source: self,
                     reference: reference.clone(),
                 }),
+                is_private: self.is_private,
                 ..Found::in_store(root, self.layout.label().into(), query.platforms)
             })
         })

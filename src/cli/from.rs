@@ -1,7 +1,6 @@
 //! The options that say where images come from.
 
 use std::convert::Infallible;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -132,15 +131,6 @@ impl FromArgs {
             (From::Path(path), _) => path.display().to_string(),
         };
         self.from.iter().map(place).collect::<Vec<_>>().join(", ")
-    }
-
-    /// Whether one of the archives is not readable by everyone.
-    pub fn is_private(&self) -> bool {
-        let closed = |path: &PathBuf| {
-            path.metadata()
-                .is_ok_and(|meta| meta.is_file() && meta.mode() & 0o004 == 0)
-        };
-        self.from.iter().filter_map(From::path).any(closed)
     }
 
     /// Opens the sources. Temporary data is kept beside the `output` file unless an option says otherwise.

@@ -117,7 +117,6 @@ impl Save {
             platforms: self.platform.clone(),
             split: self.split,
             resume: !self.no_resume,
-            private: self.from.is_private(),
             retry: Retry {
                 attempts: self.from.tries(),
                 ..transfer::RETRY

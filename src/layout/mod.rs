@@ -72,7 +72,8 @@ fn refuse_inputs(candidates: &Candidates<'_>, targets: &[PathBuf]) -> Result<()>
 
 /// Whether another user may not read one of the inputs, so that what is made of them must be private too.
 fn is_private(candidates: &Candidates<'_>) -> bool {
-    inputs(candidates).iter().any(|input| input.mode() & 0o004 == 0)
+    let mut archives = candidates.archives.iter();
+    archives.any(|archive| crate::archive::is_private(*archive))
 }
 
 #[cfg(test)]

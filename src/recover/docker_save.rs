@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::OnceLock;
 
 use super::{BareImage, LocalStore, StoreImage};
-use crate::archive::{DockerSave, SavedImage};
+use crate::archive::{DockerSave, SavedImage, is_private_place};
 use crate::blob::Stored;
 use crate::blob::Uncompressed;
 use crate::error::Result;
@@ -138,7 +138,7 @@ impl Uncompressed for DockerSaveStore {
 impl LocalStore for DockerSaveStore {
     /// An engine's export is private; an archive is as private as its file.
     fn is_private(&self) -> bool {
-        self.shown.is_some()
+        self.shown.is_some() || is_private_place(&self.label)
     }
 
     fn label(&self) -> &str {

@@ -224,4 +224,14 @@ fn a_copy_is_as_private_as_its_archive() {
     assert_eq!(mode("copy.tar"), 0o600);
     save("app.tar", &["--split", "200kB"]);
     assert_eq!((mode("copy.tar.001"), mode("copy.tar.002")), (0o600, 0o600));
+
+    let shell = |line: &str| run(&mut sealift.shell(line)).ok();
+    shell("sealift save --from - -o copy.tar < app.tar");
+    assert_eq!(mode("copy.tar"), 0o600, "standard input");
+    shell("sealift load app.tar --to oci:private");
+    save("private", &[]);
+    assert_eq!(mode("copy.tar"), 0o600, "a folder");
+    fs::set_permissions(sealift.path("private"), fs::Permissions::from_mode(0o755)).unwrap();
+    save("private", &[]);
+    assert_eq!(mode("copy.tar"), 0o600, "a folder with blobs that are private");
 }
