@@ -197,7 +197,14 @@ impl Archive {
             } else {
                 format::INDEX
             };
-            return Err(no_layout(label, missing, &others));
+            // It may be there as something else than a file.
+            let found = findings
+                .into_iter()
+                .find(|finding| finding.place.entry.as_deref() == Some(missing));
+            return Err(match found {
+                Some(finding) => Error::Refused(Box::new(finding)),
+                None => no_layout(label, missing, &others),
+            });
         };
         check_layout(layout).map_err(|problem| {
             let place = Place::default().within(label).entry(format::OCI_LAYOUT);

@@ -35,6 +35,9 @@ pub fn print(output: &Output, report: &Report, warns_of_foreign: bool, width: Op
     if !output.is_quiet() {
         show(output, report, width)?;
     }
+    if let Some(digest) = &report.details.digest {
+        output.line(format_args!("archive {digest}"))?;
+    }
     if warns_of_foreign {
         tell_foreign(output, report);
     }
@@ -314,11 +317,7 @@ fn show(output: &Output, report: &Report, width: Option<usize>) -> Result<(), Fa
         "{images} in {}, {} sent",
         report.target,
         Size(report.sent)
-    ))?;
-    match &report.details.digest {
-        Some(digest) => output.line(format_args!("archive {digest}")),
-        None => Ok(()),
-    }
+    ))
 }
 
 #[cfg(test)]

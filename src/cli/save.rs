@@ -57,7 +57,8 @@ pub struct Save {
     list: Vec<PathBuf>,
     /// Save every image of the local engine or of the `--from` archives
     ///
-    /// Images without a name are skipped; their ids are listed. Implies --keep-going, unless --rebuild is `require`.
+    /// Images of Docker without a name are skipped; their ids are listed. Implies --keep-going, unless --rebuild is
+    /// `require`.
     #[arg(long, conflicts_with_all = ["images", "list"])]
     all: bool,
     /// Skip images that cannot be saved

@@ -93,8 +93,8 @@ fn help_of_save() {
           --all
               Save every image of the local engine or of the `--from` archives
 
-              Images without a name are skipped; their ids are listed. Implies --keep-going, unless
-              --rebuild is `require`.
+              Images of Docker without a name are skipped; their ids are listed. Implies --keep-going,
+              unless --rebuild is `require`.
 
           --keep-going
               Skip images that cannot be saved

@@ -474,6 +474,28 @@ fn an_image_without_a_name_keeps_its_digest() {
 }
 
 #[test]
+fn a_quiet_load_prints_what_to_expect() {
+    let (sealift, _) = archives();
+    let quiet = sealift.run(&["load", "-q", "one.tar", "--to", "oci:layout"]).ok();
+    let digest = quiet.stdout.trim().strip_prefix("archive ").unwrap();
+    sealift.run(&["verify", "layout", "--expect", digest]).ok();
+}
+
+#[test]
+fn an_index_that_is_no_file_is_called_what_it_is() {
+    let (sealift, _) = archives();
+    let index = sealift.path("one.layout/index.json");
+    fs::rename(&index, sealift.path("index.json")).unwrap();
+    std::os::unix::fs::symlink(sealift.path("index.json"), &index).unwrap();
+    let refused = sealift.run(&["list", "one.layout"]);
+    assert_eq!(refused.code, Some(1));
+    assert_eq!(
+        refused.stderr,
+        "error: one.layout: index.json: is a symbolic link, expected a regular file\n"
+    );
+}
+
+#[test]
 fn private_archives_stay_private() {
     let (sealift, _) = archives();
     let mode = |name: &str| fs::metadata(sealift.path(name)).unwrap().mode() & 0o777;
