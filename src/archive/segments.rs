@@ -232,6 +232,14 @@ pub(super) fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
+/// The path itself, and the parts that an archive with this name or with this part has.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let base = part_number(path).map_or_else(|| path.to_path_buf(), |(base, _)| base);
+    let parts = (1..=MAX_PARTS).map(|number| part_path(&base, number));
+    let parts = parts.take_while(|part| part.exists());
+    std::iter::once(path.to_path_buf()).chain(parts).collect()
+}
+
 /// The parts of `base`, in order. Empty if there are none.
 fn parts_of(base: &Path) -> Result<Vec<PathBuf>> {
     let folder = folder_of(base);
@@ -276,6 +284,8 @@ fn parts_of(base: &Path) -> Result<Vec<PathBuf>> {
 
 /// Most missing parts that are listed.
 const MAX_NAMED: usize = 5;
+/// Most parts that are looked for by their numbers.
+const MAX_PARTS: usize = 999;
 
 fn missing(part: &Path, hint: String) -> Error {
     Error::Io {

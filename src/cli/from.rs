@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use sealift::archive::writer::Inputs;
 use sealift::archive::{self, ArchiveSource, Opened, segments};
 use sealift::docker;
 use sealift::interrupt::Interrupt;
@@ -131,6 +132,11 @@ impl FromArgs {
             (From::Path(path), _) => path.display().to_string(),
         };
         self.from.iter().map(place).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The files and folders among the sources.
+    pub fn inputs(&self) -> Inputs {
+        Inputs::of_paths(self.from.iter().filter_map(From::path).cloned())
     }
 
     /// Opens the sources. Temporary data is kept beside the `output` file unless an option says otherwise.

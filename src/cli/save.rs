@@ -108,6 +108,7 @@ impl Save {
         } else {
             is_plain_tar(&self.output)?;
             writer::check_place(&self.output, self.split.is_some(), Remedy::SaveTo)?;
+            self.from.inputs().refuse_archive(&self.output)?;
         }
         let named = self.named()?;
         let progress = bars::progress(output);

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::blobs::{self, Copier};
 use super::images::{self, Chosen};
-use super::{is_private, refuse_inputs};
+use super::{inputs, is_private};
 use crate::archive::TarPlan;
-use crate::archive::segments::part_path;
 use crate::archive::writer::file_system::FileSystem;
 use crate::archive::writer::{self, Writer};
 use crate::error::{Remedy, Result};
@@ -16,9 +15,6 @@ use crate::load::{self, Candidates, Change, DiskSpace, LoadOptions, Plan, Report
 use crate::oci::Platform;
 use crate::progress::Progress;
 use crate::transfer::Sink as _;
-
-/// Most parts that are looked for.
-const MAX_PARTS: usize = 999;
 
 /// An archive that images are loaded into. What has its name is replaced.
 #[derive(Debug, Clone)]
@@ -50,20 +46,13 @@ impl ArchiveTarget {
         writer::check_place(&path, split.is_some(), Remedy::LoadInto)?;
         Ok(ArchiveTarget { path, split })
     }
-
-    /// The files that an archive here may replace.
-    fn files(&self) -> Vec<PathBuf> {
-        let parts = (1..=MAX_PARTS).map(|number| part_path(&self.path, number));
-        let parts = parts.take_while(|path| path.exists());
-        std::iter::once(self.path.clone()).chain(parts).collect()
-    }
 }
 
 impl Target for ArchiveTarget {
     type Details = Details;
 
     fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
-        refuse_inputs(wanted, &self.files())?;
+        inputs(wanted).refuse_archive(&self.path)?;
         let located = writer::locate(&self.path)?;
         let file_system = FileSystem::under(&located.dir)?;
         let details = Details {

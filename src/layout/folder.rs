@@ -12,7 +12,7 @@ use super::blobs::{self, Copier};
 use super::images::{self, Chosen};
 use super::index::{self, LayoutIndex};
 use super::staged::{Modes, StagedLayout};
-use super::{is_private, refuse_inputs};
+use super::{inputs, is_private};
 use crate::archive::format;
 use crate::archive::writer::{self, Staging, file_system};
 use crate::dir::{self, Dir};
@@ -113,7 +113,7 @@ impl Target for FolderTarget {
     type Details = Details;
 
     fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
-        refuse_inputs(wanted, std::slice::from_ref(&self.path))?;
+        inputs(wanted).refuse(std::slice::from_ref(&self.path))?;
         let dir = self.open()?;
         let index = dir.as_ref().map(|dir| self.read(dir)).transpose()?.flatten();
         let free = match &dir {

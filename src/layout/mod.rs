@@ -17,57 +17,28 @@ mod staged;
 pub use archive::ArchiveTarget;
 pub use folder::FolderTarget;
 
-use std::collections::HashMap;
-use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::archive::writer::Inputs;
 use crate::load::Candidates;
 
-fn id(meta: &Metadata) -> (u64, u64) {
-    (meta.dev(), meta.ino())
-}
-
-/// The files and folders that hold images to load, each once. Temporary files have no name, and are not among them.
-fn inputs(candidates: &Candidates<'_>) -> Vec<Metadata> {
-    let mut inputs: HashMap<(u64, u64), Metadata> = HashMap::new();
-    let mut add = |meta: Metadata| inputs.insert(id(&meta), meta);
+/// The files and folders that hold images to load. Temporary files have no name, and are not among them.
+fn inputs(candidates: &Candidates<'_>) -> Inputs {
+    let mut inputs = Inputs::default();
     for archive in &candidates.archives {
         // An archive that was decompressed is read from a temporary file.
-        if let Ok(meta) = Path::new(archive.label()).metadata() {
-            add(meta);
-        }
+        inputs.add_path(Path::new(archive.label()));
         let blobs = archive.blobs();
         let stored = blobs.iter().filter_map(|digest| archive.stored(digest));
         for extent in stored.flat_map(|stored| &stored.extents) {
             match extent.file.metadata() {
-                Ok(meta) if meta.nlink() > 0 => drop(add(meta)),
+                Ok(meta) if meta.nlink() > 0 => inputs.add(&meta, &extent.path),
                 _ => {}
             }
         }
     }
-    inputs.into_values().collect()
-}
-
-/// Refuses to write to what is read.
-///
-/// # Errors
-///
-/// [`Error::Usage`] if one of these files or folders holds images to load.
-fn refuse_inputs(candidates: &Candidates<'_>, targets: &[PathBuf]) -> Result<()> {
-    let inputs = inputs(candidates);
-    let is_input = |target: &PathBuf| {
-        let target = target.metadata().map(|meta| id(&meta));
-        target.is_ok_and(|target| inputs.iter().any(|input| id(input) == target))
-    };
-    match targets.iter().find(|target| is_input(target)) {
-        None => Ok(()),
-        Some(target) => Err(Error::Usage {
-            message: format!("{} is both read and written", target.display()),
-            hint: Some("name another target".into()),
-        }),
-    }
+    inputs
 }
 
 /// Whether another user may not read one of the inputs, so that what is made of them must be private too.

@@ -128,3 +128,119 @@ fn impossible_loads_are_refused_and_change_nothing() {
     ");
     assert!(tree(sealift.home()) == before);
 }
+
+#[test]
+fn nothing_is_written_into_a_layout_that_is_read() {
+    let (sealift, _) = archives();
+    sealift.run(&["load", "-q", "one.tar", "--to", "oci:in"]).ok();
+    sealift
+        .run(&["load", "-q", "one.tar", "two.tar", "--to", "archive:both.tar"])
+        .ok();
+    let split = ["load", "-q", "both.tar", "--split", "4kB", "--to"];
+    sealift.run(&[&split[..], &["archive:part.tar"]].concat()).ok();
+    symlink("in/index.json", sealift.path("file")).unwrap();
+    symlink("in/blobs", sealift.path("blobs")).unwrap();
+    let before = tree(sealift.home());
+    symlink("in/new.tar", sealift.path("dangling")).unwrap();
+    let mut transcript = Transcript::of(&sealift);
+    for line in [
+        "load in --to archive:in/index.json",
+        "load in --to archive:in/oci-layout",
+        "load in --to archive:in/x.tar",
+        "load in --to oci:in/sub",
+        "load in --to oci:in/blobs",
+        "load two.tar in --to archive:file",
+        "load in --to archive:dangling",
+        "load in --to oci:blobs/sub",
+        "load in --to archive:in/../in/x.tar --split 4kB",
+        "save --from in --all -o in/index.json",
+        "save --from two.tar --from in one:1 -o blobs/x.tar",
+        "save --from both.tar one:1 -o both.tar",
+        "save --from part.tar one:1 -o part.tar",
+        "save --from part.tar.001 one:1 -o part.tar --split 5kB",
+        "save --from part.tar.002 one:1 -o part.tar",
+    ] {
+        transcript.run(line).code(2);
+    }
+    assert_snapshot!(transcript.text(), @"
+    $ sealift load in --to archive:in/index.json
+    2> error: in/index.json is inside in, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift load in --to archive:in/oci-layout
+    2> error: in/oci-layout is inside in, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift load in --to archive:in/x.tar
+    2> error: in/x.tar is inside in, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift load in --to oci:in/sub
+    2> error: in/sub is inside in, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift load in --to oci:in/blobs
+    2> error: in/blobs is inside in, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift load two.tar in --to archive:file
+    2> error: file is inside in, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift load in --to archive:dangling
+    2> error: dangling is inside in, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift load in --to oci:blobs/sub
+    2> error: blobs/sub is inside in, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift load in --to archive:in/../in/x.tar --split 4kB
+    2> error: in/../in/x.tar is inside in, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift save --from in --all -o in/index.json
+    2> error: in/index.json is inside in, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift save --from two.tar --from in one:1 -o blobs/x.tar
+    2> error: blobs/x.tar is inside in, which is read
+    2> hint: name a target outside of it
+    exit 2
+
+    $ sealift save --from both.tar one:1 -o both.tar
+    2> error: both.tar is both read and written
+    2> hint: name another target
+    exit 2
+
+    $ sealift save --from part.tar one:1 -o part.tar
+    2> error: part.tar.001 is both read and written
+    2> hint: name another target
+    exit 2
+
+    $ sealift save --from part.tar.001 one:1 -o part.tar --split 5kB
+    2> error: part.tar.001 is both read and written
+    2> hint: name another target
+    exit 2
+
+    $ sealift save --from part.tar.002 one:1 -o part.tar
+    2> error: part.tar.001 is both read and written
+    2> hint: name another target
+    exit 2
+    ");
+    fs::remove_file(sealift.path("dangling")).unwrap();
+    assert!(tree(sealift.home()) == before);
+    // Beside it, and with a name that begins like its own.
+    sealift.run(&["load", "-q", "in", "--to", "archive:in.tar"]).ok();
+    sealift.run(&["load", "-q", "in", "--to", "oci:in2"]).ok();
+}

@@ -4,6 +4,7 @@
 //! write blobs to their positions. Publishing requires the proof of every blob; it writes the names, syncs
 //! everything and renames it. A [`Stream`] writes the same bytes to a pipe.
 //!
+//! - `inputs`: what is read, and so not written to
 //! - `segments`: one range of bytes over several files
 //! - `staging`: the folder and its lock
 //! - `journal`: how much of each blob is written, for the next run
@@ -13,6 +14,7 @@
 //! - `stream`: writes to a pipe
 
 pub(crate) mod file_system;
+mod inputs;
 mod journal;
 mod publish;
 mod resume;
@@ -36,6 +38,7 @@ use crate::interrupt::{Guard, Interrupt};
 use crate::oci::{Descriptor, Digest};
 use crate::transfer::Sink;
 
+pub use self::inputs::Inputs;
 pub use self::publish::{check_place, locate};
 pub use self::segments::write_error;
 pub use self::staging::{Staging, replace};
