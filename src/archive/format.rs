@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::{Image, NamedImage};
-use crate::oci::{Descriptor, Digest, Document, MediaType, Platform};
+use crate::oci::{Descriptor, Digest, Document, MediaType, Platform, json, schema};
 
 pub use entry::{Entry, parse_index};
 pub(super) use entry::{is_own, recognise_substitutes};
@@ -94,6 +94,31 @@ pub fn is_substitute(document: &[u8]) -> bool {
     }
     let parsed = Document::sniff(document).map(|kind| Document::parse(&kind, document.to_vec()));
     matches!(parsed, Some(Ok(Document::Manifest(manifest))) if manifest.annotations.contains_key(SUBSTITUTE))
+}
+
+/// Checks the content of [`OCI_LAYOUT`].
+///
+/// # Errors
+///
+/// If it is malformed, or says another version.
+pub fn check_layout(bytes: &[u8]) -> Result<(), Problem> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Marker {
+        image_layout_version: String,
+    }
+    let marker: Marker = json::decode(bytes, &schema::LAYOUT).map_err(|error| Problem::Json {
+        reason: error.to_string(),
+    })?;
+    if marker.image_layout_version != "1.0.0" {
+        return Err(Problem::Document {
+            reason: format!(
+                "imageLayoutVersion is {:?}, expected \"1.0.0\"",
+                marker.image_layout_version
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// The path of a blob: `blobs/sha256/<hex>`.

@@ -17,7 +17,7 @@ use super::transport_folder;
 use crate::blob::decompress::compression_of;
 use crate::blob::{Blobs, OpenBlob, Stored};
 use crate::error::{Error, Finding, Place, Problem, Result};
-use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA, json, schema};
+use crate::oci::{Compression, Descriptor, Digest, MAX_METADATA};
 
 /// What messages call standard input.
 pub const STDIN: &str = "standard input";
@@ -206,7 +206,7 @@ impl Archive {
                 None => no_layout(label, missing, &others),
             });
         };
-        check_layout(layout).map_err(|problem| {
+        format::check_layout(layout).map_err(|problem| {
             let place = Place::default().within(label).entry(format::OCI_LAYOUT);
             Error::refused(place, problem)
         })?;
@@ -323,26 +323,6 @@ fn no_layout(label: &str, missing: &str, others: &BTreeMap<String, Stored>) -> E
         );
     }
     Error::refused(place.entry(missing), Problem::Missing)
-}
-
-fn check_layout(bytes: &[u8]) -> Result<(), Problem> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Marker {
-        image_layout_version: String,
-    }
-    let marker: Marker = json::decode(bytes, &schema::LAYOUT).map_err(|error| Problem::Json {
-        reason: error.to_string(),
-    })?;
-    if marker.image_layout_version != "1.0.0" {
-        return Err(Problem::Document {
-            reason: format!(
-                "imageLayoutVersion is {:?}, expected \"1.0.0\"",
-                marker.image_layout_version
-            ),
-        });
-    }
-    Ok(())
 }
 
 /// Reads a file of the layout that is not a blob, if it has at most [`MAX_METADATA`] bytes.

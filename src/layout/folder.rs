@@ -5,18 +5,19 @@
 //! the layout had, and at most blobs that nothing names.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::blobs::{self, Copier};
 use super::images::{self, Chosen};
 use super::index::{self, LayoutIndex};
-use super::staged::{Modes, StagedLayout};
+use super::staged::{self, Modes, StagedLayout};
 use super::{inputs, is_private};
 use crate::archive::format;
 use crate::archive::writer::{self, Staging, file_system};
 use crate::dir::{self, Dir};
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::image::NamedImage;
 use crate::interrupt::Interrupt;
 use crate::load::{self, Candidates, Change, DiskSpace, LoadOptions, Plan, Report, Target};
@@ -63,7 +64,7 @@ impl FolderTarget {
         }
     }
 
-    /// The `index.json` in a folder; `None` in an empty one.
+    /// The `index.json` in a folder; `None` in an empty one, and in one that a killed load has begun.
     fn read(&self, dir: &Dir) -> Result<Option<LayoutIndex>> {
         let failed = |name: &str| Error::io("read", dir.join(name));
         let has = |name: &str| dir.kind(name).map(|kind| kind.is_some()).map_err(failed(name));
@@ -74,10 +75,15 @@ impl FolderTarget {
             })
         };
         let label = self.path.display();
-        if !has(format::INDEX)? && !has(format::OCI_LAYOUT)? {
+        if has(format::OCI_LAYOUT)? {
+            self.check_version(dir)?;
+        }
+        if !has(format::INDEX)? {
             let names = dir.names().map_err(Error::io("list", &self.path))?;
             let staged = Staging::name_of(format::INDEX.as_ref());
-            return match names.iter().all(|name| *name == staged) {
+            let is_begun =
+                |name: &OsString| *name == staged || name == staged::BLOBS || name == format::OCI_LAYOUT;
+            return match names.iter().all(is_begun) {
                 true => Ok(None),
                 false => refuse(
                     format!("{label} is not an OCI layout, and not empty"),
@@ -97,6 +103,17 @@ impl FolderTarget {
         let file = dir.open_file(format::INDEX).map_err(failed(format::INDEX))?;
         let bytes = dir::read_whole(file, MAX_METADATA).map_err(failed(format::INDEX))?;
         LayoutIndex::parse(&self.label(), bytes).map(Some)
+    }
+
+    /// Refuses a folder that is marked as a layout of another version, or whose mark is not a file.
+    fn check_version(&self, dir: &Dir) -> Result<()> {
+        let failed = || Error::io("read", dir.join(format::OCI_LAYOUT));
+        let file = dir.open_file(format::OCI_LAYOUT).map_err(failed())?;
+        let bytes = dir::read_whole(file, MAX_METADATA).map_err(failed())?;
+        format::check_layout(&bytes).map_err(|problem| {
+            let place = Place::default().within(self.path.display());
+            Error::refused(place.entry(format::OCI_LAYOUT), problem)
+        })
     }
 
     /// The images of a plan with the `index.json` that names them.

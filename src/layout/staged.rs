@@ -1,10 +1,11 @@
 //! A layout folder that is being written: its blobs are in a locked folder within it until all of them are there.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blobs::Copier;
 use super::index::LayoutIndex;
@@ -20,6 +21,8 @@ use crate::progress::Progress;
 use crate::transfer::JOBS;
 use crate::workers;
 
+/// The folder of a layout's blobs.
+pub const BLOBS: &str = "blobs";
 /// Bytes that are read at once of a blob that is there.
 const BUFFER: usize = 256 << 10;
 
@@ -46,16 +49,34 @@ impl Modes {
     }
 }
 
-/// The folder in the layout where blobs are until all of them are there. It goes whatever happens, and the layout's
-/// folder with it if that was made for it and is empty.
+/// A layout with a locked folder in it, where blobs are until all of them are there. An error or a signal removes that
+/// folder, and a layout that was created for the load.
 pub struct StagedLayout {
     /// The layout's folder.
     pub dir: Arc<Dir>,
     modes: Modes,
-    staging: Arc<Staging>,
-    /// The folder around the layout and the layout's name, if it was made.
-    made: Option<Arc<Located>>,
+    work: Arc<Work>,
     _guard: Guard,
+}
+
+/// What has to be removed when the load ends.
+struct Work {
+    dir: Arc<Dir>,
+    staging: Staging,
+    /// The folder around the layout and the layout's name, if the load created it.
+    created: Option<Located>,
+    /// Locked while files are created or moved, so that a signal does not remove the folder in between.
+    stage: Mutex<Stage>,
+}
+
+/// How far a load is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Writing,
+    /// `index.json` names the images.
+    Published,
+    /// The staging folder is removed.
+    Ended,
 }
 
 impl StagedLayout {
@@ -65,7 +86,7 @@ impl StagedLayout {
     ///
     /// If another load has it, or it cannot be made.
     pub fn begin(path: &Path, dir: Option<Dir>, modes: Modes, interrupt: &Interrupt) -> Result<StagedLayout> {
-        let (dir, made) = match dir {
+        let (dir, created) = match dir {
             Some(dir) => (dir, None),
             None => {
                 let located = writer::locate(path)?;
@@ -75,29 +96,38 @@ impl StagedLayout {
                     .make_dir(&located.name, modes.folder)
                     .map_err(failed())?;
                 let dir = located.dir.dir(&located.name).map_err(failed())?;
-                (dir, Some(Arc::new(located)))
+                (dir, Some(located))
             }
         };
         let dir = Arc::new(dir);
         let place = Located::within(Arc::clone(&dir), format::INDEX);
-        let claimed = Staging::claim(&place).inspect_err(|_| unmake(made.as_deref()));
-        let staging = Arc::new(claimed?);
-        let guard = interrupt.on_stop({
-            let (staging, made) = (Arc::clone(&staging), made.clone());
-            move || {
-                staging.remove();
-                unmake(made.as_deref());
+        let staging = match Staging::claim(&place) {
+            Ok(staging) => staging,
+            Err(error) => {
+                if let Some(created) = created {
+                    let _ = created.dir.remove_dir(&created.name);
+                }
+                return Err(error);
             }
+        };
+        let work = Arc::new(Work {
+            dir: Arc::clone(&dir),
+            staging,
+            created,
+            stage: Mutex::new(Stage::Writing),
+        });
+        let guard = interrupt.on_stop({
+            let work = Arc::clone(&work);
+            move || work.end()
         });
         let staged_layout = StagedLayout {
             dir,
             modes,
-            staging,
-            made,
+            work,
             _guard: guard,
         };
         // What a load that was killed has left.
-        staged_layout.staging.clear(&[])?;
+        staged_layout.work.staging.clear(&[])?;
         Ok(staged_layout)
     }
 
@@ -124,7 +154,6 @@ impl StagedLayout {
             self.write(&descriptor, copier).map(|()| true)
         };
         let outcomes = workers::map(JOBS.get(), &all, write, Result::is_err);
-        // A signal also removes what the other threads write.
         interrupt.check()?;
         let mut written = Vec::new();
         for (blob, outcome) in all
@@ -140,12 +169,14 @@ impl StagedLayout {
 
     /// Writes a blob to the staging folder.
     fn write(&self, blob: &Descriptor, copier: &Copier<'_, '_>) -> Result<()> {
-        let folder = self.staging.folder();
+        let folder = self.work.staging.folder();
         let name = staged(&blob.digest);
         let path = folder.join(&name);
-        let mut file = folder
-            .create_file(&name, self.modes.file)
-            .map_err(Error::io("create", &path))?;
+        let created = {
+            let _stage = self.work.writing()?;
+            folder.create_file(&name, self.modes.file)
+        };
+        let mut file = created.map_err(Error::io("create", &path))?;
         copier.copy(blob, &mut |at, bytes| {
             let done = file.write_all(bytes);
             done.map_err(|error| writer::write_error(&path, at, error))
@@ -192,12 +223,19 @@ impl StagedLayout {
         Ok(verifier.finish().is_ok())
     }
 
-    /// Gives the blobs their places, then replaces `index.json`.
+    /// Gives the blobs their places, then replaces `index.json`. A signal waits until that is done.
     ///
     /// # Errors
     ///
-    /// If a file cannot be moved or written.
+    /// If a file cannot be moved or written, or a signal was faster.
     pub fn publish(&self, written: &[UploadBlob], known: Option<&LayoutIndex>, index: &[u8]) -> Result<()> {
+        let mut stage = self.work.writing()?;
+        self.place(written, known, index)?;
+        *stage = Stage::Published;
+        Ok(())
+    }
+
+    fn place(&self, written: &[UploadBlob], known: Option<&LayoutIndex>, index: &[u8]) -> Result<()> {
         let mut folders: HashMap<&str, Dir> = HashMap::new();
         for blob in written {
             let algorithm = blob.digest.algorithm();
@@ -205,10 +243,11 @@ impl StagedLayout {
                 folders.insert(algorithm, self.folder(algorithm)?);
             }
             if let Some(folder) = folders.get(algorithm) {
-                let renamed = self
-                    .staging
-                    .folder()
-                    .rename(staged(&blob.digest), folder, blob.digest.hex());
+                let renamed =
+                    self.work
+                        .staging
+                        .folder()
+                        .rename(staged(&blob.digest), folder, blob.digest.hex());
                 renamed.map_err(Error::io("rename to", folder.join(blob.digest.hex())))?;
             }
         }
@@ -236,16 +275,20 @@ impl StagedLayout {
                 _ => parent.dir(name),
             }
         };
-        let path = self.dir.join("blobs").join(algorithm);
-        let folder = make(&self.dir, "blobs").and_then(|blobs| make(&blobs, algorithm));
+        let path = self.dir.join(BLOBS).join(algorithm);
+        let folder = make(&self.dir, BLOBS).and_then(|blobs| make(&blobs, algorithm));
         folder.map_err(Error::io("create", path))
     }
 
-    /// Replaces a file of the layout as a whole.
+    /// Replaces a file of the layout as a whole. It keeps its mode.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let folder = self.staging.folder();
+        let folder = self.work.staging.folder();
         let write = || -> io::Result<()> {
             let mut file: File = folder.create_file(name, self.modes.file)?;
+            if self.dir.kind(name)?.is_some() {
+                let old = self.dir.open_file(name)?.metadata()?.permissions();
+                file.set_permissions(Permissions::from_mode(old.mode() & 0o666))?;
+            }
             file.write_all(bytes)?;
             file.sync_all()?;
             folder.rename(name, &self.dir, name)
@@ -256,16 +299,52 @@ impl StagedLayout {
 
 impl Drop for StagedLayout {
     fn drop(&mut self) {
-        self.staging.remove();
-        unmake(self.made.as_deref());
+        self.work.end();
     }
 }
 
-/// Removes the folder that was made for a layout, if nothing is in it.
-fn unmake(made: Option<&Located>) {
-    if let Some(made) = made {
-        let _ = made.dir.remove_dir(&made.name);
+impl Work {
+    /// Keeps the staging folder until the guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`] if a signal has removed it.
+    fn writing(&self) -> Result<MutexGuard<'_, Stage>> {
+        let stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        match *stage {
+            Stage::Ended => Err(Error::Interrupted),
+            Stage::Writing | Stage::Published => Ok(stage),
+        }
     }
+
+    /// Removes the staging folder, and a new layout that is not published.
+    fn end(&self) {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stage == Stage::Ended {
+            return;
+        }
+        self.staging.remove();
+        if let (Stage::Writing, Some(created)) = (*stage, &self.created) {
+            let _ = self.dir.remove_file(format::INDEX);
+            let _ = self.dir.remove_file(format::OCI_LAYOUT);
+            let _ = remove_blobs(&self.dir);
+            let _ = created.dir.remove_dir(&created.name);
+        }
+        *stage = Stage::Ended;
+    }
+}
+
+/// Removes the blobs of a layout.
+fn remove_blobs(layout: &Dir) -> io::Result<()> {
+    let blobs = layout.dir(BLOBS)?;
+    for algorithm in blobs.names()? {
+        let folder = blobs.dir(&algorithm)?;
+        for blob in folder.names()? {
+            folder.remove_file(&blob)?;
+        }
+        blobs.remove_dir(&algorithm)?;
+    }
+    layout.remove_dir(BLOBS)
 }
 
 /// The name of a blob in the staging folder.

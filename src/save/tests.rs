@@ -523,7 +523,7 @@ fn a_second_save_to_the_same_path_is_told_off() {
         let text = error.to_string();
         assert!(
             text.contains(&format!(
-                "another save is writing it (process {})",
+                "another sealift process is writing it (process {})",
                 std::process::id()
             )),
             "{text}"

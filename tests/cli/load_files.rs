@@ -497,7 +497,7 @@ fn an_index_that_is_no_file_is_called_what_it_is() {
 
 #[test]
 fn private_archives_stay_private() {
-    let (sealift, _) = archives();
+    let (sealift, built) = archives();
     let mode = |name: &str| fs::metadata(sealift.path(name)).unwrap().mode() & 0o777;
     for (archive, file, folder) in [(0o644, 0o644, 0o755), (0o600, 0o600, 0o700)] {
         fs::set_permissions(sealift.path("one.tar"), fs::Permissions::from_mode(archive)).unwrap();
@@ -512,6 +512,12 @@ fn private_archives_stay_private() {
         );
         assert_eq!(["out", "out/blobs", "out/blobs/sha256"].map(mode), [folder; 3]);
     }
+    // A layout that everybody may read names the images of a private archive, and keeps their blobs private.
+    let _ = fs::remove_dir_all(sealift.path("shared"));
+    sealift.run(&["load", "-q", "two.tar", "--to", "oci:shared"]).ok();
+    sealift.run(&["load", "-q", "one.tar", "--to", "oci:shared"]).ok();
+    let blob = built[0].digest.replace("sha256:", "shared/blobs/sha256/");
+    assert_eq!((mode("shared/index.json"), mode(&blob)), (0o644, 0o600));
     // One blob of a folder that everybody may enter is enough.
     for entry in fs::read_dir(sealift.path("out/blobs/sha256")).unwrap() {
         fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o600)).unwrap();

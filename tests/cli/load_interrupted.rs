@@ -88,6 +88,40 @@ fn a_load_cut_at_any_step_leaves_what_was_there_and_the_next_completes_it() {
 }
 
 #[test]
+fn a_new_layout_cut_at_any_step_is_removed_or_completed_by_the_next_load() {
+    let (sealift, built) = archives();
+    let whole = [("one:1".to_owned(), built[0].digest.clone())];
+    let load = ["load", "-q", "one.tar", "--to", "oci:out"];
+    let mut cut = 0;
+    for (call, error) in STEPS {
+        for fault in ["signal=SIGKILL", error] {
+            for k in 1.. {
+                let _ = fs::remove_dir_all(sealift.path("out"));
+                let run = injected(&sealift, call, fault, k, &load);
+                let case = format!("{call} {k} {fault}: {run:?}");
+                if run.code == Some(0) {
+                    assert_eq!(names(&sealift, "out"), whole, "{case}");
+                    break;
+                }
+                cut += 1;
+                // It is whole if only the report could not be printed.
+                if fault == error && call != "unlinkat" && sealift.path("out").exists() {
+                    assert_eq!(names(&sealift, "out"), whole, "{case}");
+                }
+                sealift.run(&load).ok();
+                assert_eq!(names(&sealift, "out"), whole, "{case}");
+                let left = tree(&sealift.path("out"));
+                assert!(
+                    left.iter().all(|(name, _)| !name.contains("sealift-part")),
+                    "{case}"
+                );
+            }
+        }
+    }
+    assert!(cut >= 20, "only {cut} steps were cut");
+}
+
+#[test]
 fn a_signal_leaves_nothing_behind() {
     let (sealift, built) = archives();
     for (target, made) in [

@@ -29,6 +29,12 @@ fn impossible_loads_are_refused_and_change_nothing() {
         .run(&["load", "-q", "one.tar", "--to", "oci:unpacked"])
         .ok();
     fs::write(sealift.path("unpacked/manifest.json"), "[]").unwrap();
+    sealift.run(&["load", "-q", "one.tar", "--to", "oci:newer"]).ok();
+    fs::write(
+        sealift.path("newer/oci-layout"),
+        r#"{"imageLayoutVersion":"2.0.0"}"#,
+    )
+    .unwrap();
     fs::hard_link(sealift.path("one.tar"), sealift.path("same.tar")).unwrap();
     symlink("out", sealift.path("link")).unwrap();
     let before = tree(sealift.home());
@@ -40,6 +46,7 @@ fn impossible_loads_are_refused_and_change_nothing() {
         "out --to oci:link",
         "one.tar --to oci:full",
         "one.tar --to oci:unpacked",
+        "two.tar --to oci:newer",
         "one.tar --to oci:one.tar",
         "one.tar --to oci:nowhere/out",
         "one.tar --to archive:out",
@@ -58,7 +65,7 @@ fn impossible_loads_are_refused_and_change_nothing() {
             (dry_run.code, dry_run.stdout, dry_run.stderr)
         );
     }
-    assert_snapshot!(transcript.text(), @"
+    assert_snapshot!(transcript.text(), @r#"
     $ sealift load one.tar --to archive:one.tar
     2> error: one.tar is both read and written
     2> hint: name another target
@@ -88,6 +95,10 @@ fn impossible_loads_are_refused_and_change_nothing() {
     2> error: unpacked has a manifest.json, which would no longer say what is in the layout
     2> hint: it is for `docker load`, and can be removed; or load into another folder
     exit 2
+
+    $ sealift load two.tar --to oci:newer
+    2> error: newer: oci-layout: imageLayoutVersion is "2.0.0", expected "1.0.0"
+    exit 1
 
     $ sealift load one.tar --to oci:one.tar
     2> error: one.tar is both read and written
@@ -125,7 +136,7 @@ fn impossible_loads_are_refused_and_change_nothing() {
     $ sealift load one.tar --to oci:out --split 4G
     2> error: --split is for --to archive:FILE, not for --to oci:out
     exit 2
-    ");
+    "#);
     assert!(tree(sealift.home()) == before);
 }
 

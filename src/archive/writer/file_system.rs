@@ -120,7 +120,7 @@ impl FileSystem {
             return refuse(
                 io::ErrorKind::StorageFull,
                 format!("{need} bytes are needed, {} are free", self.free),
-                "free some space, or save to another disk".into(),
+                "free some space, or write to another disk".into(),
             );
         }
         Ok(())

@@ -158,7 +158,7 @@ impl Segments {
                 path: segment.target.clone(),
                 offset: None,
                 source: source.into(),
-                hint: Some("the disk may be failing: what was written is discarded, save to another".into()),
+                hint: Some("the disk may be failing: what was written is discarded; write to another".into()),
             })?;
         }
         Ok(())
@@ -168,8 +168,8 @@ impl Segments {
 /// The error of a write, with a hint.
 pub fn write_error(path: &Path, offset: u64, source: io::Error) -> Error {
     let hint: Option<Hint> = match source.kind() {
-        io::ErrorKind::StorageFull => Some("free some space, or save to another disk".into()),
-        io::ErrorKind::QuotaExceeded => Some("your quota is used up: save to another disk".into()),
+        io::ErrorKind::StorageFull => Some("free some space, or write to another disk".into()),
+        io::ErrorKind::QuotaExceeded => Some("your quota is used up: write to another disk".into()),
         io::ErrorKind::FileTooLarge => {
             Some(Hint::from(Remedy::Split(None)).and("raise the limit (ulimit -f)"))
         }

@@ -168,7 +168,7 @@ fn unusable(path: &Path, source: io::Error) -> Error {
         path: path.to_path_buf(),
         offset: None,
         source: source.into(),
-        hint: Some("remove it, or save to another folder".into()),
+        hint: Some("remove it, or write to another folder".into()),
     }
 }
 
@@ -202,9 +202,9 @@ fn taken(target: &Located, lock: &File) -> Error {
         offset: None,
         source: io::Error::new(
             io::ErrorKind::WouldBlock,
-            format!("another save is writing it{pid}"),
+            format!("another sealift process is writing it{pid}"),
         )
         .into(),
-        hint: Some("wait until it has ended, or name another file".into()),
+        hint: Some("wait until it has ended, or name another output".into()),
     }
 }
