@@ -339,7 +339,7 @@ fn record(key: &str, value: &str) -> String {
     format!("{} {key}={value}\n", rest + digits)
 }
 
-/// The first block of every archive, which distinguishes an old part of ours from a foreign file.
+/// The first block of every archive. It tells an old part of a sealift archive from a foreign file.
 pub(super) fn first_block() -> Result<Vec<u8>> {
     header(format::OCI_LAYOUT, length(format::OCI_LAYOUT_CONTENT))
 }

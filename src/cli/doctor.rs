@@ -27,11 +27,11 @@ Without --repair, `doctor` changes nothing.")]
 pub struct Doctor {
     /// Undo what an interrupted load left
     ///
-    /// Unmounts files, clears the mirror from Docker's memory, and starts a Docker that was left stopped. Also removes
+    /// Unmounts files, clears the mirror from Docker's memory, and starts Docker if it was left stopped. Also removes
     /// manifests kept for images that Docker no longer has.
     #[arg(long)]
     repair: bool,
-    /// Command that starts a Docker that was left stopped
+    /// Command that starts Docker if it was left stopped
     ///
     /// [default: the one that the load used]
     #[arg(long, value_name = "COMMAND", requires = "repair")]

@@ -198,7 +198,7 @@ impl FromArgs {
             return Ok(());
         }
         Err(Error::Usage {
-            message: "--data-root names the store of a Docker, and --from asks none".into(),
+            message: "--data-root names a store of Docker, and --from asks no Docker".into(),
             hint: Some("add --from docker, or leave out --data-root".into()),
         })
     }

@@ -61,7 +61,7 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::ListArchive => "`sealift list` shows those of an archive's images",
         Remedy::FromRegistry => "pull it, or take the image from its registry with --from registry",
         Remedy::SaveWhatCanBeRecovered => "--rebuild auto saves what can be recovered, and reports the rest",
-        Remedy::ReadStoppedStore => "--data-root DIR reads the classic store of a Docker that is not running",
+        Remedy::ReadStoppedStore => "--data-root DIR reads the classic store of a stopped Docker",
         Remedy::NameDataRoot => "--data-root names the folder that dockerd keeps its data in",
         Remedy::UseDataRoot(path) => return format!("--data-root {}", word(path)),
         Remedy::UseDaemon => "leave out --data-root, and it is asked instead",

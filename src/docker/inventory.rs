@@ -1,4 +1,4 @@
-//! What a Docker has: its version, its store, and its images.
+//! What Docker has: its version, its store, and its images.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -16,10 +16,10 @@ use crate::image::Image;
 use crate::load::{self, AttachMethod, Candidate, Candidates, KnownImage, LayerForms, Obstacle, chains};
 use crate::oci::{Digest, Document};
 
-/// What a Docker has.
+/// What Docker has.
 pub type Inventory = load::Inventory<Details>;
 
-/// What only a Docker has in its inventory.
+/// The part of an inventory that only Docker has.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Details {
     /// The API version in use.

@@ -13,7 +13,7 @@
 //! - `push`: makes a later push keep a digest
 //! - `target`: the load itself
 //! - [`attach`]: attaching digests to the classic store
-//! - [`stopped`]: the store of a Docker that is not running
+//! - [`stopped`]: the store of a stopped Docker
 //! - `space`: whether a load fits into the engine's data folder
 //! - [`source`]: Docker's images as a source
 //! - [`store`]: the classic store's files, read without the daemon
@@ -48,7 +48,7 @@ use crate::load::DigestStatus;
 use crate::oci::Repository;
 use crate::progress::Progress;
 
-/// How to reach a Docker.
+/// How to reach Docker.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Its endpoint.
@@ -73,7 +73,7 @@ impl Options {
     }
 }
 
-/// A Docker that has answered.
+/// Docker, after it has answered.
 pub struct Docker {
     client: Client,
     folder: Folder,

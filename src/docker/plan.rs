@@ -1,4 +1,4 @@
-//! What a load into a Docker will do. Pure: depends on the candidates, the options and the inventory.
+//! What a load into Docker will do. Pure: depends on the candidates, the options and the inventory.
 
 use std::collections::HashSet;
 

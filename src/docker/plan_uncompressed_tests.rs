@@ -156,7 +156,7 @@ fn a_substitute_without_a_digest_goes_by_its_tag() {
         assert_eq!(
             error.kind(),
             ErrorKind::Usage,
-            "a digest that nobody has been shown"
+            "the digest of a substitute manifest"
         );
     }
 }

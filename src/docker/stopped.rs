@@ -1,4 +1,4 @@
-//! The classic store of a Docker that is not running: a golden image, an installer, a stopped host.
+//! The classic store of a stopped Docker: a golden image, an installer, a stopped host.
 //!
 //! Only a daemon can add images to it. Names and digests of images that it has can be written: the daemon reads
 //! them when it starts.
@@ -27,7 +27,7 @@ use crate::oci::chain_ids;
 use crate::oci::{Digest, Platform, Reference};
 use crate::progress::Progress;
 
-/// The store of a Docker that is not running.
+/// The store of a stopped Docker.
 #[derive(Debug)]
 pub struct StoppedStore {
     files: Files,
@@ -168,7 +168,7 @@ impl Target for StoppedStore {
         let platform = options.platform()?;
         let selected = options.select(candidates)?;
         let mut plan = Plan::new(format!(
-            "the store in {} ({}, of a Docker that is not running)",
+            "the store in {} ({}, of a stopped Docker)",
             inventory.details.data_root.display(),
             inventory.details.driver
         ));

@@ -1,4 +1,4 @@
-//! Loading into a Docker: content without names first, then a check, then the names one by one, then the
+//! Loading into Docker: content without names first, then a check, then the names one by one, then the
 //! digests.
 
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! The archives that are sent to a Docker: content without names, then names without content.
+//! The archives that are sent to Docker: content without names, then names without content.
 //!
 //! Source: moby, `image/tarexport/load.go` (classic store) and `daemon/containerd/image_exporter.go`.
 

@@ -67,7 +67,7 @@ impl serde::Serialize for Hint {
     }
 }
 
-/// The text, whatever it was made of.
+/// As text: remedies are not read back as remedies.
 impl<'de> serde::Deserialize<'de> for Hint {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Hint, D::Error> {
         let text: String = serde::Deserialize::deserialize(deserializer)?;

@@ -44,7 +44,7 @@ pub enum Remedy {
     OtherTemporaryFolder,
     /// Raise the limit on the size of a layer.
     RaiseLayerLimit,
-    /// Convert an archive of `docker save` in this place, if that is known, into one of ours.
+    /// Convert an archive of `docker save`, at this path if it is known, into a sealift archive.
     ConvertDockerSave(Option<String>),
     /// Verify the archive.
     VerifyArchive,
@@ -54,9 +54,9 @@ pub enum Remedy {
     FromRegistry,
     /// Save what can be recovered.
     SaveWhatCanBeRecovered,
-    /// Read the store of a Docker that is not running.
+    /// Read the store of a stopped Docker.
     ReadStoppedStore,
-    /// Name the data root of a Docker.
+    /// Name Docker's data root.
     NameDataRoot,
     /// Use this data root.
     UseDataRoot(PathBuf),
@@ -143,9 +143,7 @@ impl fmt::Display for Remedy {
             Remedy::ListArchive => "list the images of an archive to see theirs",
             Remedy::FromRegistry => "pull it, or take the image from its registry",
             Remedy::SaveWhatCanBeRecovered => "save what can be recovered, without requiring proof",
-            Remedy::ReadStoppedStore => {
-                "name the data root of a Docker that is not running, to read its classic store"
-            }
+            Remedy::ReadStoppedStore => "name the data root of a stopped Docker, to read its classic store",
             Remedy::NameDataRoot => "the data root is the folder that dockerd keeps its data in",
             Remedy::UseDataRoot(path) => {
                 return write!(f, "use {} as the data root", Escaped(&path.display().to_string()));

@@ -95,7 +95,7 @@ impl ShortId {
             what: format!("an image id that begins with {beginning}"),
             place: place.into(),
             hint: Some(
-                Hint::from("`docker images` shows the ids of a Docker's images").and(Remedy::ListArchive),
+                Hint::from("`docker images` shows the ids of Docker's images").and(Remedy::ListArchive),
             ),
         })
     }

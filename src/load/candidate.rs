@@ -113,7 +113,7 @@ impl Candidate<'_> {
                 "it has {count} of its {} layers only uncompressed{why}, and they are needed as they were stored",
                 layers.len()
             ),
-            "load it into the classic store of a Docker, or save it again where its registry can be reached",
+            "load it into the classic store of Docker, or save it again where its registry can be reached",
         ))
     }
 }

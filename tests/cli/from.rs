@@ -56,12 +56,12 @@ fn options_that_leave_nothing_to_ask_are_refused() {
     exit 2
 
     $ sealift save app:1 -o out.tar --from registry --data-root /
-    2> error: --data-root names the store of a Docker, and --from asks none
+    2> error: --data-root names a store of Docker, and --from asks no Docker
     2> hint: add --from docker, or leave out --data-root
     exit 2
 
     $ sealift save app:1 -o out.tar --from saved.tar --data-root /
-    2> error: --data-root names the store of a Docker, and --from asks none
+    2> error: --data-root names a store of Docker, and --from asks no Docker
     2> hint: add --from docker, or leave out --data-root
     exit 2
     ");
@@ -109,7 +109,7 @@ fn a_missing_name_is_answered_with_the_names_that_exist() {
 
     $ sealift save --offline --from saved.tar -o out.tar sha256:49eb
     2> error: an image id that begins with sha256:49eb not found in saved.tar
-    2> hint: `docker images` shows the ids of a Docker's images; `sealift list` shows those of an archive's images
+    2> hint: `docker images` shows the ids of Docker's images; `sealift list` shows those of an archive's images
     exit 7
     ");
 }
@@ -124,11 +124,11 @@ fn a_missing_docker_is_reported_with_a_way_out() {
     assert_snapshot!(transcript.text(), @"
     $ sealift save --from docker app:1 -o out.tar
     2> error: docker at unix:///nope.sock: connect: No such file or directory (os error 2)
-    2> hint: is Docker installed and running? DOCKER_HOST names another socket; --data-root DIR reads the classic store of a Docker that is not running
+    2> hint: is Docker installed and running? DOCKER_HOST names another socket; --data-root DIR reads the classic store of a stopped Docker
     exit 5
 
     $ sealift save --data-root nothing --all -o out.tar
-    2> error: nothing has no classic store of a Docker
+    2> error: nothing has no classic store of Docker
     2> hint: --data-root names the folder that dockerd keeps its data in; a containerd store is another kind, and needs no attaching
     exit 2
     ");

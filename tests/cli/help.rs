@@ -563,11 +563,11 @@ fn help_of_doctor() {
           --repair
               Undo what an interrupted load left
 
-              Unmounts files, clears the mirror from Docker's memory, and starts a Docker that was left
+              Unmounts files, clears the mirror from Docker's memory, and starts Docker if it was left
               stopped. Also removes manifests kept for images that Docker no longer has.
 
           --start-command <COMMAND>
-              Command that starts a Docker that was left stopped
+              Command that starts Docker if it was left stopped
 
               [default: the one that the load used]
 

@@ -121,7 +121,7 @@ fn a_load_names_all_of_them_or_skips_them() {
     let sealift = Sealift::new();
     let mut ids = saved(&sealift);
     ids.sort();
-    // A store of a Docker that is not running needs no engine.
+    // The store of a stopped Docker needs no engine.
     let engine = sealift.path("docker/image/overlay2");
     fs::create_dir_all(engine.join("imagedb/content/sha256")).unwrap();
     fs::create_dir_all(sealift.path("docker/overlay2")).unwrap();
@@ -149,7 +149,7 @@ fn a_load_names_all_of_them_or_skips_them() {
     $ sealift load images.tar --data-root docker --rename <id of one>=imp/b:1 --keep-going
     NAME    TAG   DIGEST   EVIDENCE   SHOWN   CHANGE
     imp/b   1     <none>   none       -       new
-    1 image in the store in docker (overlay2, of a Docker that is not running), 0 B sent
+    1 image in the store in docker (overlay2, of a stopped Docker), 0 B sent
     2> note: no digest: imp/b:1: it was saved without a name
     2> warning: <id of two> was skipped: it has no name
     2> hint: --rename <id of two>=NAME:TAG names it

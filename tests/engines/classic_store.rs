@@ -1,4 +1,4 @@
-//! What a Docker has on disk, read through the library while it runs and after it was stopped.
+//! What Docker has on disk, read through the library while it runs and after it was stopped.
 
 use std::fs;
 use std::io::Read;

@@ -141,7 +141,7 @@ fn of_save() {
 #[test]
 fn of_load() {
     let setup = Setup::new();
-    // A Docker that has the images and does not run.
+    // A stopped Docker that has the images.
     let mut golden = Daemon::start(Engine::Docker28, Store::Classic);
     let load = ["load", "-q", "images.tar", "--attach", "none"];
     crate::saving::at(&setup.sealift, &golden, &load);

@@ -1,4 +1,4 @@
-//! Names and digests into the store of a Docker that is not running.
+//! Names and digests into the store of a stopped Docker.
 
 use std::fs;
 use std::path::Path;

@@ -19,7 +19,7 @@ pub enum Engine {
     Docker28,
 }
 
-/// How a Docker keeps images.
+/// How Docker keeps images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Store {
     /// The graph driver overlay2.

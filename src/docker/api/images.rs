@@ -1,4 +1,4 @@
-//! The images of a Docker: one list of all, and an inspection where the list is not enough.
+//! Docker's images: one list of all, and an inspection where the list is not enough.
 //!
 //! A list has every tag, and in the containerd store every `name@digest` that is a name of its own. There it
 //! has the digest for one repository only, though the engine shows it for each that has a tag (Docker 26 and

@@ -13,7 +13,7 @@ use crate::oci::Platform;
 /// From this API version on (Docker 23), layers may be zstd.
 const ZSTD_SINCE: ApiVersion = ApiVersion { major: 1, minor: 42 };
 
-/// How a Docker stores images.
+/// How Docker stores images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Store {

@@ -29,7 +29,7 @@ const DEFAULT_ROOT: &str = "/var/lib/containerd";
 /// The file that configures another one.
 const CONFIG: &str = "/etc/containerd/config.toml";
 
-/// The content folders that may have a Docker's blobs, the likeliest first.
+/// The content folders that may have Docker's blobs, the likeliest first.
 #[derive(Debug, Clone, Default)]
 pub struct ContentFolders(Vec<Arc<Dir>>);
 
@@ -68,7 +68,7 @@ impl ContentFolders {
         ContentFolders::of_roots(containerd::root_of(process).into_iter().chain(inside))
     }
 
-    /// Those of a Docker that is not running: the likely folders of its containerd.
+    /// Those of a stopped Docker: the likely folders of its containerd.
     pub fn find(data_root: &Path) -> ContentFolders {
         let text = read_setting(CONFIG.as_ref()).ok();
         let configured = text.and_then(|text| root_of(&String::from_utf8_lossy(&text)));

@@ -288,7 +288,7 @@ fn drivers(root: &Dir) -> Result<Vec<String>> {
 
 /// The error if no driver has images.
 fn without_store(root: &Dir) -> Error {
-    let message = format!("{} has no classic store of a Docker", root.path().display());
+    let message = format!("{} has no classic store of Docker", root.path().display());
     // With user namespaces dockerd keeps everything in a folder named after the first ids.
     let is_remapped = |name: &str| {
         let ids = name.split_once('.');
