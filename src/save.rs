@@ -45,8 +45,6 @@ pub struct Options {
     pub split: Option<u64>,
     /// Whether data of an interrupted run is used, and kept if this run is interrupted.
     pub resume: bool,
-    /// Whether only this user may read the archive. For images from an engine that is always so.
-    pub private: bool,
     /// Whether a file is written from start to end like a pipe, one blob after the other.
     pub in_order: bool,
     /// Number of blobs fetched at the same time.
@@ -65,7 +63,6 @@ impl Default for Options {
             platforms: None,
             split: None,
             resume: true,
-            private: false,
             in_order: false,
             jobs: transfer::JOBS,
             retry: transfer::RETRY,

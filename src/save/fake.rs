@@ -38,6 +38,8 @@ pub struct Fake {
     pub given: Arc<Mutex<usize>>,
     /// Stops the run after this many bytes were sent.
     pub stop_after: Option<(usize, Interrupt)>,
+    /// Whether other users may not read it.
+    pub is_private: bool,
     /// Called when a blob is opened.
     pub hook: Option<Hook>,
 }
@@ -141,7 +143,10 @@ impl Source for Fake {
     fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
         query.each(|reference| {
             let root = self.root(reference)?;
-            Ok(Found::in_registry(root, "memory".into(), query.platforms))
+            Ok(Found {
+                is_private: self.is_private,
+                ..Found::in_registry(root, "memory".into(), query.platforms)
+            })
         })
     }
 

@@ -344,11 +344,8 @@ fn what_began_for_all_to_read_ends_for_its_owner_alone() {
         jobs: NonZeroUsize::MIN,
         ..options()
     };
-    let fake = interrupted(two_images(), &BOTH, &one_job, &path, 1_500_000);
-    let options = Options {
-        private: true,
-        ..options()
-    };
-    assert!(save_as(&fake, &BOTH, &options, &path).unwrap().reused > 0);
+    let mut fake = interrupted(two_images(), &BOTH, &one_job, &path, 1_500_000);
+    fake.is_private = true;
+    assert!(save_as(&fake, &BOTH, &options(), &path).unwrap().reused > 0);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }

@@ -60,7 +60,7 @@ impl Run<'_> {
                 let how = writer::Options {
                     split: self.options.split,
                     resume: self.options.resume,
-                    private: self.options.private || self.is_private(images),
+                    private: is_private(images),
                     in_order: self.options.in_order,
                 };
                 let writer = Writer::create(target, plan.clone(), &how, self.interrupt)?;
@@ -96,11 +96,6 @@ impl Run<'_> {
                 })
             }
         }
-    }
-
-    /// Whether an image comes from a place that others may not read.
-    fn is_private(&self, images: &Images) -> bool {
-        images.asked.iter().any(|asked| asked.is_private)
     }
 
     fn fill(&self, sink: &dyn Sink, wanted: Vec<Wanted>, keep_going: bool) -> Result<Outcome> {
@@ -148,4 +143,9 @@ fn wanted(images: &Images, plan: &TarPlan) -> Vec<Wanted> {
 
 fn proofs(moved: &[Moved]) -> Vec<Verified> {
     moved.iter().map(|blob| blob.verified).collect()
+}
+
+/// Whether an image comes from a place that others may not read.
+fn is_private(images: &Images) -> bool {
+    images.asked.iter().any(|asked| asked.is_private)
 }
