@@ -17,7 +17,7 @@ use super::{inputs, is_private};
 use crate::archive::format;
 use crate::archive::writer::{self, Staging, file_system};
 use crate::dir::{self, Dir};
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Place, Remedy, Result};
 use crate::image::NamedImage;
 use crate::interrupt::Interrupt;
 use crate::load::{self, Candidates, Change, DiskSpace, LoadOptions, Plan, Report, Target};
@@ -116,6 +116,21 @@ impl FolderTarget {
         })
     }
 
+    /// Refuses to create a folder whose name looks like a path and a tag, as skopeo takes them.
+    fn refuse_tag(&self) -> Result<()> {
+        let name = self.path.file_name().unwrap_or_default();
+        match name.as_encoded_bytes().contains(&b':') {
+            false => Ok(()),
+            true => Err(Error::Usage {
+                message: format!(
+                    "{} does not exist, and no tag can follow the path: images keep their names",
+                    self.path.display()
+                ),
+                hint: Some(Remedy::SelectOrRename.into()),
+            }),
+        }
+    }
+
     /// The images of a plan with the `index.json` that names them.
     fn index(&self, known: Option<&LayoutIndex>, chosen: &[Chosen]) -> Result<Vec<u8>> {
         let images = images::listed(chosen);
@@ -132,6 +147,9 @@ impl Target for FolderTarget {
     fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
         inputs(wanted).refuse(std::slice::from_ref(&self.path))?;
         let dir = self.open()?;
+        if dir.is_none() {
+            self.refuse_tag()?;
+        }
         let index = dir.as_ref().map(|dir| self.read(dir)).transpose()?.flatten();
         let free = match &dir {
             Some(dir) => file_system::free(dir.as_file()),

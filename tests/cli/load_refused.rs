@@ -47,6 +47,7 @@ fn impossible_loads_are_refused_and_change_nothing() {
         "one.tar --to oci:full",
         "one.tar --to oci:unpacked",
         "two.tar --to oci:newer",
+        "one.tar --to oci:fresh:one:1",
         "one.tar --to oci:one.tar",
         "one.tar --to oci:nowhere/out",
         "one.tar --to archive:out",
@@ -99,6 +100,11 @@ fn impossible_loads_are_refused_and_change_nothing() {
     $ sealift load two.tar --to oci:newer
     2> error: newer: oci-layout: imageLayoutVersion is "2.0.0", expected "1.0.0"
     exit 1
+
+    $ sealift load one.tar --to oci:fresh:one:1
+    2> error: fresh:one:1 does not exist, and no tag can follow the path: images keep their names
+    2> hint: choose one with --image, or another name with --rename
+    exit 2
 
     $ sealift load one.tar --to oci:one.tar
     2> error: one.tar is both read and written
