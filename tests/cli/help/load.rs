@@ -1,0 +1,175 @@
+//! The help page of `load`.
+
+use insta::assert_snapshot;
+
+use super::help;
+
+#[test]
+fn help_of_load() {
+    assert_snapshot!(help("load --help"), @"
+    $ sealift load --help
+    Verify archives and load their images into an engine, a layout or an archive
+
+    Usage: sealift load [OPTIONS] <FILE>...
+
+    Arguments:
+      <FILE>...
+              Archives, parts of archives, or layout folders; `-` is standard input
+
+              One part (.001) stands for its whole archive. A folder is an OCI layout, or one of
+              skopeo's `dir:`.
+
+    Options:
+          --expect <DIGEST>
+              Accept only the archive with this digest, as `save` printed it
+
+              With several archives, give it once for each, in the same order.
+
+          --tmpdir <DIR>
+              Directory for temporary files
+
+              They hold decompressed archives, standard input, exports and recompressed layers, and have
+              no names.
+
+              [default: the directory of the output file if there is one, else the system's]
+
+          --max-layer-size <SIZE>
+              Refuse layers that decompress to more than this
+
+              [default: 64GiB]
+
+          --jobs <N>
+              Number of threads that verify [default: one per CPU]
+
+          --to <auto|docker|oci:PATH|archive:FILE>
+              Where to load the images
+
+              `auto`, `docker`: the engine of this host. DOCKER_HOST, DOCKER_CONTEXT and the current
+              context say where Docker is.
+
+              `oci:PATH`: an OCI layout folder. It is created, or the images are added to those that it
+              has.
+
+              `archive:FILE`: an archive as `save` writes it, of the images that are selected. It
+              replaces FILE.
+
+              [default: auto]
+
+          --split <SIZE>
+              Split an archive into parts of at most SIZE: 700MB, 4G, 4GiB
+
+              The parts are named FILE.001, FILE.002, ... Without it, parts are joined.
+
+          --image <NAME>
+              Load only these images, by name, repository or digest; repeatable
+
+              A digest may be shortened.
+
+          --rename <FROM=TO>
+              Rename images, for example httpd=harbor.local/web; repeatable
+
+              FROM is one of these:
+
+              - an image, by name (httpd:2.4), or by digest or image id, which may be shortened
+              (sha256:4bf5b2)
+
+              - a repository (httpd)
+
+              - a registry (127.0.0.1:5210, quay.io), or a path in one (docker.io/library, or user/ with
+              a slash)
+
+              TO replaces FROM, and the rest of the name is kept: the tag, and the part after a path.
+              For an image without a name, TO needs a tag.
+
+              If several renames match an image, the most specific one applies: the image, then the
+              repository, then the longest path. A rename that matches no image, or is ambiguous, is
+              refused.
+
+          --platform <PLATFORM>
+              Load this platform, for example linux/arm64
+
+              Without it, an engine gets the platform that a pull would choose, and a layout or archive
+              gets all. The engine need not be able to run it. A layout or archive can get several,
+              comma-separated.
+
+          --attach <ATTACH>
+              How to attach digests to Docker's classic store
+
+              Possible values:
+              - auto:    The first method that works; offline only with --allow-restart
+              - live:    Only methods that keep the engine running
+              - offline: Only while the engine is stopped; needs --allow-restart if it is running
+              - none:    Attach no digests
+
+              [default: auto]
+
+          --trust-recorded
+              Attach digests that the archive records without proof
+
+              Any archive can claim any digest, so the exit code is 6. --expect implies this option.
+
+          --allow-restart
+              Allow sealift to restart the engine to attach digests
+
+          --stop-command <COMMAND>
+              Command that stops the engine [default: systemctl]
+
+          --start-command <COMMAND>
+              Command that starts the engine [default: systemctl]
+
+          --data-root <DIR>
+              Write names and digests into the store of a stopped Docker
+
+              DIR is the data root of a classic store, such as a golden image's var/lib/docker. The
+              store must have the images already.
+
+          --keep-push-digest
+              Make a later `docker push` keep the digests where it can
+
+              Records the layers' compressed digests in Docker's classic store, as a pull does. The exit
+              code is 6 if a push would change a digest all the same.
+
+          --dry-run
+              Print what would be done, and change nothing
+
+          --keep-going
+              Skip images that cannot be loaded
+
+              These are images that are damaged, artifacts, without a name, only for another platform,
+              or with uncompressed layers where the engine needs compressed ones.
+
+          --no-trunc
+              Do not shorten digests and names to fit the terminal
+
+          --json
+              Print one JSON document on standard output
+
+      -q, --quiet
+              Print only results and errors
+
+      -v, --verbose
+              Print each step and each blob on standard error
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Examples:
+      sudo sealift load images.tar
+      sudo sealift load images.tar --expect sha256:...     # the line that save printed
+      sealift load images.tar --dry-run                    # what would be sent, named and attached
+      sudo sealift load images.tar --image httpd:2.4 --rename httpd=harbor.local/web
+      sudo sealift load images.tar --rename docker.io/library=harbor.local/lib
+      sudo sealift load images.tar --attach offline --allow-restart
+      sudo sealift load images.tar --data-root /mnt/golden/var/lib/docker
+      ssh build sealift save -o - httpd:2.4 | sudo sealift load -
+      sealift load images.tar --to oci:images              # create an OCI layout, or add to it
+      sealift load images.tar --image httpd:2.4 --to archive:httpd.tar
+
+    `load` verifies every byte before it sends anything, and hashes it again while it sends it. It sends
+    only what the engine does not have. It sets the names last, when all content is in the engine. If
+    the load fails before that, existing names are unchanged.
+
+    Docker's classic store shows a digest only after it is attached, which needs root: see `--attach`.
+    If a digest cannot be attached, the image is loaded and the exit code is 6.
+    ");
+}

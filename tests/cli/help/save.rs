@@ -1,0 +1,191 @@
+//! The help page of `save`.
+
+use insta::assert_snapshot;
+
+use super::help;
+
+#[test]
+fn help_of_save() {
+    assert_snapshot!(help("save --help"), @"
+    $ sealift save --help
+    Save images and their digests into one archive
+
+    Usage: sealift save [OPTIONS] --output <FILE> [IMAGE]...
+
+    Arguments:
+      [IMAGE]...
+              Images to save, named as in `docker pull`
+
+              An image id, which may be shortened (49eb034b73f3, sha256:49eb), or the digest of a
+              manifest or index saves an image without a name.
+
+    Options:
+      -o, --output <FILE>
+              File to write; `-` is standard output
+
+          --images <FILE>
+              Read image names from a file, one per line
+
+              `#` begins a comment. `-` is standard input.
+
+          --all
+              Save every image of the local engine or of the `--from` archives
+
+              Images of Docker without a name are skipped; their ids are listed. Implies --keep-going,
+              unless --rebuild is `require`.
+
+          --keep-going
+              Skip images that cannot be saved
+
+              Images that are not found, damaged or incomplete are reported, and the others are saved.
+              The exit code is that of the worst failure.
+
+          --rename <FROM=TO>
+              Rename images, for example httpd=harbor.local/web; repeatable
+
+              FROM is one of these:
+
+              - an image, by name (httpd:2.4), or by digest or image id, which may be shortened
+              (sha256:4bf5b2)
+
+              - a repository (httpd)
+
+              - a registry (127.0.0.1:5210, quay.io), or a path in one (docker.io/library, or user/ with
+              a slash)
+
+              TO replaces FROM, and the rest of the name is kept: the tag, and the part after a path.
+              For an image without a name, TO needs a tag.
+
+              If several renames match an image, the most specific one applies: the image, then the
+              repository, then the longest path. A rename that matches no image, or is ambiguous, is
+              refused.
+
+          --platform <PLATFORM>
+              Platforms to save: `host`, `all`, or OS/ARCH[/VARIANT], comma-separated
+
+              `host` is Linux on this machine's architecture.
+
+              [default: from a registry, `host`; from an engine or archive, what it has]
+
+          --split <SIZE>
+              Split the archive into parts of at most SIZE: 700MB, 4G, 4GiB
+
+              The parts are named FILE.001, FILE.002, ... Every command reads them as they are.
+
+          --no-resume
+              Start again instead of resuming an interrupted save
+
+              If this save is interrupted, nothing is left of it.
+
+          --jobs <N>
+              Number of blobs to fetch at the same time [default: 6]
+
+          --from <auto|registry|docker|PATH>
+              Where the images come from; repeatable, in order
+
+              `auto`: the local Docker for images whose digest it can prove, then the registry, then the
+              local Docker for the rest.
+
+              `registry`: registries and mirrors only.
+
+              `docker`: the local Docker, also for images without a digest.
+
+              PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of
+              `docker save`.
+
+              [default: auto]
+
+          --rebuild <REBUILD>
+              Recompress uncompressed layers into their original, digest-identical form
+
+              Docker's classic store keeps layers uncompressed. The digest proves that a layer was
+              recompressed correctly.
+
+              Possible values:
+              - auto:    Recompress where a known encoder reproduces the layer; save other layers
+                uncompressed
+              - never:   Save such layers uncompressed
+              - require: Refuse images that are not verified with all layers compressed (exit code 6)
+
+              [default: auto]
+
+          --offline
+              Do not contact any registry
+
+          --data-root <DIR>
+              Read the classic store of a stopped Docker
+
+              DIR is its data root, such as /mnt/disk/var/lib/docker.
+
+          --tmpdir <DIR>
+              Directory for temporary files
+
+              They hold decompressed archives, standard input, exports and recompressed layers, and have
+              no names.
+
+              [default: the directory of the output file if there is one, else the system's]
+
+          --max-layer-size <SIZE>
+              Refuse layers that decompress to more than this
+
+              [default: 64GiB]
+
+          --no-trunc
+              Do not shorten digests and names to fit the terminal
+
+          --json
+              Print one JSON document on standard output
+
+      -q, --quiet
+              Print only results and errors
+
+      -v, --verbose
+              Print each step and each blob on standard error
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Registry options:
+          --mirror <REGISTRY=MIRROR>
+              Ask MIRROR first for images of REGISTRY; repeatable, in order
+
+              For example docker.io=harbor.local/dockerhub.
+
+          --insecure <HOST[:PORT]>
+              Allow plain HTTP and unverified certificates for this registry; repeatable
+
+          --ca-file <FILE>
+              Trust the certificate authorities in this PEM file too; repeatable
+
+          --cert <FILE>
+              Client certificate (PEM)
+
+          --key <FILE>
+              Key of the client certificate (PEM)
+
+          --tries <N>
+              Number of attempts for each request
+
+              [default: 5]
+
+          --idle-timeout <SECONDS>
+              Give up on a connection after this many seconds of silence
+
+              [default: 30]
+
+    Examples:
+      sealift save httpd:2.4 redis@sha256:... -o images.tar
+      sealift save --images list.txt --platform linux/amd64,linux/arm64 -o images.tar
+      sealift save httpd:2.4 --mirror docker.io=harbor.local/dockerhub -o images.tar
+      sealift save httpd:2.4 --split 4G -o /media/stick/images.tar     # images.tar.001, ...
+      sealift save httpd:2.4 -o - | ssh host sudo sealift load -
+      sudo sealift save --from docker httpd:2.4 myapp:7 -o images.tar  # the registry may be gone
+      sudo sealift save --from docker --all -o everything.tar
+      sealift save --from all.tar --from more.tar httpd:2.4 -o some.tar
+      sealift save --images list.txt --keep-going -o images.tar
+      sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
+
+    The last line of the output, `archive sha256:...`, pins everything in the archive. Carry it
+    separately and give it to `load --expect`.
+    ");
+}
