@@ -77,6 +77,7 @@
 //! - [`verify`]: verifies images in any [`blob::Blobs`], and reports all that is wrong
 //! - [`source`]: where images are read from; [`transfer`]: the scheduler that fetches their blobs
 //! - [`archive`]: the OCI-layout tar: plan, writer, reader, views, and what a verification adds for it
+//! - [`store`]: files that the stores of several engines have in common
 //! - [`recover`]: images whose store lost part of their registry form
 //! - `serve`: serves manifests by digest, over HTTP, to an engine on this host
 //! - [`save`]: from references and a source to an archive
@@ -105,6 +106,7 @@ pub mod retry;
 pub mod save;
 mod serve;
 pub mod source;
+pub mod store;
 pub mod transfer;
 pub mod verify;
 mod workers;

@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
     &["source", "verify"],
     &["transfer"],
     &["archive"],
-    &["recover"],
+    &["recover", "store"],
     &["serve"],
     &["load", "save"],
     &["docker", "layout", "registry"],

@@ -12,9 +12,9 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use sealift::dir::Dir;
-use sealift::docker::store::layer::{LayerTar, size};
-use sealift::docker::store::rooted::Rooted;
-use sealift::docker::store::tar_split::{Entries, Entry};
+use sealift::store::layer::{LayerTar, size};
+use sealift::store::rooted::Rooted;
+use sealift::store::tar_split::{Entries, Entry};
 use sealift::error::Place;
 use sealift::goflate::{Encoder, Level};
 

@@ -17,13 +17,14 @@ use serde_json::{Value, json};
 use super::content::ImageToLoad;
 use super::daemon::process::obstacle;
 use super::store::MAX_BLOBS;
-use super::store::files::{Files, digest_path};
+use super::store::files::Files;
 use crate::dir::Dir;
 use crate::error::{Error, Hint, Remedy, Result};
 use crate::image::{Graph, Image};
 use crate::load::Obstacle;
 use crate::oci::{Compression, Descriptor, Digest, Index, Kind, Reference, Repository, json as strict};
 use crate::recover::lost::templates::{Blob, DOCKER_PUSH};
+use crate::store::files::digest_path;
 
 /// The most entries that the daemon keeps for a layer.
 const MAX_ENTRIES: usize = 100;

@@ -12,7 +12,7 @@ use super::content::ImageToLoad;
 use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
 use super::plan::has_name;
 use super::push;
-use super::store::files::{Files, digest_path};
+use super::store::files::Files;
 use super::store::manifests::LockedManifests;
 use super::store::repositories::Repositories;
 use crate::docker::unsupported;
@@ -26,6 +26,7 @@ use crate::load::{
 use crate::oci::chain_ids;
 use crate::oci::{Digest, Platform, Reference};
 use crate::progress::Progress;
+use crate::store::files::digest_path;
 
 /// The store of a stopped Docker.
 #[derive(Debug)]

@@ -8,13 +8,13 @@ use super::api::Client;
 use super::api::info::Store;
 use super::inventory::Inventory;
 use super::plan::has_name;
-use super::store::content::ContentFolders;
 use super::store::content_of;
 use crate::archive::format::SUBSTITUTE;
 use crate::image::Image;
 use crate::image::graph::MAX_DESCRIPTORS;
 use crate::load::{Candidate, Candidates, KnownImage};
 use crate::oci::{Descriptor, Digest, Document, Reference};
+use crate::store::content::ContentFolders;
 
 /// Notes the configs of a containerd store's images, if there are candidates with a substitute and its content
 /// can be read.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::blobs::{self, Copier};
+use super::blobs;
 use super::images::{self, Chosen};
 use super::{inputs, is_private};
 use crate::archive::TarPlan;
@@ -11,7 +11,7 @@ use crate::archive::writer::file_system::FileSystem;
 use crate::archive::writer::{self, Writer};
 use crate::error::{Remedy, Result};
 use crate::interrupt::Interrupt;
-use crate::load::{self, Candidates, Change, DiskSpace, LoadOptions, Plan, Report, Target};
+use crate::load::{self, Candidates, Change, Copier, DiskSpace, LoadOptions, Plan, Report, Target};
 use crate::oci::Platform;
 use crate::progress::Progress;
 use crate::transfer::Sink as _;

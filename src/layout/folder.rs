@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::blobs::{self, Copier};
+use super::blobs;
 use super::images::{self, Chosen};
 use super::index::{self, LayoutIndex};
 use super::staged::{self, Modes, StagedLayout};
@@ -20,7 +20,7 @@ use crate::dir::{self, Dir};
 use crate::error::{Error, Place, Remedy, Result};
 use crate::image::NamedImage;
 use crate::interrupt::Interrupt;
-use crate::load::{self, Candidates, Change, DiskSpace, LoadOptions, Plan, Report, Target};
+use crate::load::{self, Candidates, Change, Copier, DiskSpace, LoadOptions, Plan, Report, Target};
 use crate::oci::{Digest, MAX_METADATA};
 use crate::progress::Progress;
 

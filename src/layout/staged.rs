@@ -7,7 +7,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::blobs::Copier;
 use super::index::LayoutIndex;
 use crate::archive::format;
 use crate::archive::writer::{self, Staging};
@@ -15,7 +14,7 @@ use crate::blob::Verifier;
 use crate::dir::{Dir, Located};
 use crate::error::{Error, Result};
 use crate::interrupt::{Guard, Interrupt};
-use crate::load::{Form, UploadBlob};
+use crate::load::{Copier, Form, UploadBlob};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::Progress;
 use crate::transfer::JOBS;

@@ -7,10 +7,12 @@
 //! - `inventory`: what a target has
 //! - `options`: which of them to load, and under which names
 //! - `plan`, `plan_text`: what a load will do; `report`: what it has done
-//! - `unmatched`: images that have nothing for a target; `merged`: the blobs of all archives
+//! - `unmatched`: images that have nothing for a target
+//! - `merged`: the blobs of all archives; `copier`: reads them for a target and verifies them
 //! - `obstacle`: why something is not possible, and what would help
 
 mod candidate;
+mod copier;
 mod inventory;
 mod merged;
 mod obstacle;
@@ -30,6 +32,7 @@ use crate::verify;
 
 pub use crate::image::provenance::Evidence;
 pub use candidate::{Candidate, Candidates, DamagedImage};
+pub use copier::Copier;
 pub use inventory::{Inventory, KnownImage, LayerForms, chains};
 pub use merged::MergedBlobs;
 pub use obstacle::Obstacle;

@@ -9,10 +9,10 @@ use sealift::blob::Uncompressed as _;
 use sealift::docker::api::Client;
 use sealift::docker::daemon::process::Process;
 use sealift::docker::endpoint::Endpoint;
-use sealift::docker::store::content::ContentFolders;
 use sealift::docker::store::files::Files;
 use sealift::docker::store::{ClassicStore, containerd, content_of};
 use sealift::oci::{Digest, Hasher};
+use sealift::store::content::ContentFolders;
 
 use crate::support::{Built, Daemon, Engine, Image, Layer, Platform, Registry, Store, daemon, image, layer};
 
@@ -178,7 +178,7 @@ fn assert_reads_back(engine: Engine, driver: &str, change: impl Fn(daemon::Optio
 
     daemon.stop();
     let files = Files::find(Some(&daemon.data_root())).unwrap();
-    let content = ContentFolders::find(&daemon.data_root());
+    let content = containerd::content_of_stopped(&daemon.data_root());
     assert_has_all_of(&ClassicStore::open(files).unwrap(), &content, &image);
 }
 
@@ -242,5 +242,5 @@ fn a_containerd_store_has_the_layers_as_they_are_stored() {
     };
     has(&content_of(&client(&daemon)).unwrap());
     daemon.stop();
-    has(&ContentFolders::find(&daemon.data_root()));
+    has(&containerd::content_of_stopped(&daemon.data_root()));
 }

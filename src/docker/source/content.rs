@@ -6,11 +6,11 @@ use super::export::Listed;
 use crate::blob::Stored;
 use crate::blob::Uncompressed;
 use crate::docker::api::Client;
-use crate::docker::store::content::ContentFolders;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference, Repository};
 use crate::recover::{LocalStore, StoreImage};
 use crate::source::{Listing, StoredForm};
+use crate::store::content::ContentFolders;
 
 /// A containerd store whose folder can be read.
 pub(super) struct Content {

@@ -4,7 +4,6 @@ use std::io::Read;
 
 use crate::blob::Stored;
 use crate::blob::Uncompressed;
-use crate::docker::store::content::ContentFolders;
 use crate::docker::store::manifests::KeptManifests;
 use crate::docker::store::{ClassicStore, StoredImage};
 use crate::error::Result;
@@ -12,6 +11,7 @@ use crate::oci::{Config, Digest, Reference, Repository};
 use crate::progress::Progress;
 use crate::recover::{BareImage, LocalStore, StoreImage, names_of};
 use crate::source::{Listing, StoredForm};
+use crate::store::content::ContentFolders;
 
 /// A classic store.
 pub(super) struct Disk {

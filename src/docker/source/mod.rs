@@ -18,9 +18,8 @@ use super::Options;
 use super::api::Client;
 use super::api::info::{Info, Store, Version};
 use super::endpoint::Endpoint;
-use super::store::content::ContentFolders;
 use super::store::files::Files;
-use super::store::{ClassicStore, content_of};
+use super::store::{ClassicStore, containerd, content_of};
 use crate::archive;
 use crate::docker::stopped::StoppedStore;
 use crate::error::{Error, Remedy, Result};
@@ -85,7 +84,7 @@ fn stopped(
     progress: &dyn Progress,
 ) -> Result<Box<dyn LocalStore>> {
     let files = Files::find(data_root)?;
-    let folders = ContentFolders::find(&files.data_root);
+    let folders = containerd::content_of_stopped(&files.data_root);
     let label = format!("the classic store in {}", files.data_root.display());
     if files.is_used() {
         progress.warn(&format!(

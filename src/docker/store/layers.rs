@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::{Files, digest_path};
+use super::files::Files;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::load::Obstacle;
 use crate::oci::Digest;
+use crate::store::files::digest_path;
 
 /// Largest small file, in bytes: each has a digest or an id.
 const MAX_SMALL: u64 = 1 << 10;

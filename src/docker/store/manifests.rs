@@ -13,7 +13,6 @@
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 
-use super::content::checked;
 use super::files::Files;
 use super::repositories::Repositories;
 use crate::dir::Dir;
@@ -21,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::image::Graph;
 use crate::oci::{Digest, Document, MAX_METADATA, Manifest, Reference};
 use crate::progress::Progress;
+use crate::store::content::checked;
 
 /// The folder in a data root. Each driver has its own list of names, and a folder in this one.
 const FOLDER: &str = "sealift";

@@ -15,23 +15,21 @@
 //! - [`files`]: finds a store, by a running daemon or by its data root
 //! - [`repositories`]: the list of names, pure
 //! - `layers`: the layers and their folders
-//! - [`tar_split`], [`rooted`], [`layer`]: reassembling a layer's tar from its headers and its files
 //! - `manifests`: manifests that sealift keeps for digests without a pull
-//! - [`content`], [`containerd`]: blobs in containerd's content folder, and finding that folder
+//! - [`containerd`]: the content folders of Docker's containerd
+//!
+//! `crate::store` reads what other engines have as well: layers and containerd's content folder.
 
 pub mod containerd;
-pub mod content;
 pub mod files;
-pub mod layer;
 pub(crate) mod layers;
 pub(crate) mod manifests;
 pub(crate) mod replace;
 pub mod repositories;
-pub mod rooted;
-pub mod tar_split;
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use super::api::Client;
@@ -44,11 +42,12 @@ use crate::docker::daemon::reach;
 use crate::error::{Error, Remedy, Result};
 use crate::load::Obstacle;
 use crate::oci::{Digest, MAX_METADATA, Reference, json};
-use content::ContentFolders;
+use crate::store::content::{self, ContentFolders};
+use crate::store::layer::{self, LayerTar};
+use crate::store::rooted::Rooted;
+use crate::store::tar_split::Entries;
 use files::Files;
-use layer::LayerTar;
 use layers::{Layers, Layout};
-use rooted::Rooted;
 
 /// Largest list of a layer's blobs, in bytes; the daemon keeps a hundred of them.
 pub(super) const MAX_BLOBS: u64 = 1 << 20;
@@ -111,7 +110,7 @@ pub fn files_of(client: &Client) -> Result<Files, Obstacle> {
 /// Why they cannot be reached from here.
 pub fn content_of(client: &Client) -> Result<ContentFolders, Obstacle> {
     let (process, info) = look(client)?;
-    Ok(ContentFolders::of(&process, &info.docker_root_dir))
+    Ok(containerd::content_of(&process, &info.docker_root_dir))
 }
 
 impl ClassicStore {
@@ -254,6 +253,15 @@ impl ClassicStore {
             .collect())
     }
 
+    /// Opens a layer's `tar-split.json.gz`.
+    fn entries(&self, path: &Path) -> Result<Entries<BufReader<File>>> {
+        let opened = self
+            .files
+            .open_file(path)
+            .and_then(|file| file.ok_or_else(|| io::ErrorKind::NotFound.into()));
+        layer::entries(opened.map_err(Error::io("open", path))?, path)
+    }
+
     /// Tries each folder of a layer until one can be read; `None` if there is none.
     fn any<T>(
         &self,
@@ -285,13 +293,13 @@ impl StoredImage {
 impl Uncompressed for ClassicStore {
     fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
         self.any(diff_id, |tar_split, _| {
-            layer::size(&mut layer::entries(&self.files, tar_split)?, tar_split)
+            layer::size(&mut self.entries(tar_split)?, tar_split)
         })
     }
 
     fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
         let opened = self.any(diff_id, |tar_split, folder| {
-            let entries = layer::entries(&self.files, tar_split)?;
+            let entries = self.entries(tar_split)?;
             let folder = Rooted::new(folder()?);
             Ok(LayerTar::new(entries, folder, self.max_layer_size))
         })?;

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::dir::Dir;
 use crate::docker::daemon::overmount::copy_access;
-use crate::docker::store::files::{Files, open_below};
+use crate::docker::store::files::Files;
 use crate::oci::Digest;
+use crate::store::files::open_below;
 
 /// The list of names.
 const NAMES: &str = "repositories.json";

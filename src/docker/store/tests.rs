@@ -9,11 +9,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::files::digest_path;
 use super::*;
 use crate::error::ErrorKind;
 use crate::oci::Hasher;
 use crate::oci::chain_ids;
+use crate::store::files::digest_path;
 
 struct Made {
     home: tempfile::TempDir,

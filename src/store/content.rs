@@ -1,6 +1,6 @@
 //! containerd's content folder, read without containerd: blobs by digest.
 //!
-//! A pull into the classic store leaves the original index and manifest there; the containerd store has all
+//! A pull into Docker's classic store leaves the original index and manifest there; its containerd store has all
 //! blobs there. A blob is named by its digest and never changes, so the folder can be read while containerd
 //! runs; that needs the same privilege as its socket. It does not matter which containerd it belongs to,
 //! because everything is verified against its digest.
@@ -12,24 +12,22 @@ use std::os::unix::fs::{FileExt as _, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::containerd;
 use super::files::{digest_path, open_below};
 use crate::archive::format::SUBSTITUTE;
 use crate::blob::{Extent, Stored};
-use crate::dir::{Dir, read_setting};
-use crate::docker::daemon::process::Process;
+use crate::dir::Dir;
 use crate::error::{Error, Place, Problem, Result};
 use crate::oci::{Config, Descriptor, Digest, Document, MAX_METADATA, Manifest};
 use crate::source::StoredForm;
 
 /// The content folder below containerd's root.
-const CONTENT: &str = "io.containerd.content.v1.content";
+pub const CONTENT: &str = "io.containerd.content.v1.content";
 /// containerd's default root.
-const DEFAULT_ROOT: &str = "/var/lib/containerd";
+pub const DEFAULT_ROOT: &str = "/var/lib/containerd";
 /// The file that configures another one.
-const CONFIG: &str = "/etc/containerd/config.toml";
+pub const CONFIG: &str = "/etc/containerd/config.toml";
 
-/// The content folders that may have Docker's blobs, the likeliest first.
+/// The content folders that may have an engine's blobs, the likeliest first.
 #[derive(Debug, Clone, Default)]
 pub struct ContentFolders(Vec<Arc<Dir>>);
 
@@ -39,7 +37,8 @@ impl ContentFolders {
         ContentFolders::of_roots(roots.into_iter().filter_map(|root| Dir::open(&root).ok()))
     }
 
-    fn of_roots(roots: impl IntoIterator<Item = Dir>) -> ContentFolders {
+    /// The existing content folders in these roots.
+    pub fn of_roots(roots: impl IntoIterator<Item = Dir>) -> ContentFolders {
         let mut known = Vec::new();
         let mut folders = Vec::new();
         for folder in roots.into_iter().filter_map(|root| root.dir(CONTENT).ok()) {
@@ -53,36 +52,6 @@ impl ContentFolders {
             }
         }
         ContentFolders(folders)
-    }
-
-    /// Those of a running Docker: first the one that its containerd has open, then the likely ones.
-    ///
-    /// `data_root` is the engine's, as it names it.
-    pub fn of(process: &Process, data_root: &Path) -> ContentFolders {
-        let configured = process.read(CONFIG).and_then(|text| root_of(&text));
-        let inside = [data_root.join("containerd/daemon")]
-            .into_iter()
-            .chain(configured)
-            .chain([DEFAULT_ROOT.into()]);
-        let inside = inside.filter_map(|path| process.open(process.locate(&path).ok()?).ok());
-        ContentFolders::of_roots(containerd::root_of(process).into_iter().chain(inside))
-    }
-
-    /// Those of a stopped Docker: the likely folders of its containerd.
-    pub fn find(data_root: &Path) -> ContentFolders {
-        let text = read_setting(CONFIG.as_ref()).ok();
-        let configured = text.and_then(|text| root_of(&String::from_utf8_lossy(&text)));
-        // Another machine's disk has it beside the data root, because /var/lib has both. With user namespaces
-        // the data root is a folder inside the one that dockerd was given, and its containerd's data is not.
-        let beside = ["containerd", "containerd/daemon"].map(|name| Some(data_root.parent()?.join(name)));
-        let inside = Dir::open(data_root).and_then(|root| root.below(Path::new("containerd/daemon")));
-        let elsewhere = beside
-            .into_iter()
-            .flatten()
-            .chain(configured)
-            .chain([DEFAULT_ROOT.into()]);
-        let elsewhere = elsewhere.filter_map(|root| Dir::open(&root).ok());
-        ContentFolders::of_roots(inside.into_iter().chain(elsewhere))
     }
 
     /// The folders' paths.
@@ -216,8 +185,8 @@ fn place(path: &Path, digest: &Digest) -> Place {
     Place::blob(*digest).entry(path.display().to_string())
 }
 
-/// `root` of a containerd's `config.toml`: a top-level key, before the first table.
-fn root_of(config: &str) -> Option<PathBuf> {
+/// `root` of a containerd's [`CONFIG`]: a top-level key, before the first table.
+pub fn configured_root(config: &str) -> Option<PathBuf> {
     let lines = config.lines().map(str::trim);
     let mut top = lines.take_while(|line| !line.starts_with('['));
     top.find_map(|line| {
@@ -304,20 +273,6 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_beside_another_disks_data_root_is_found() {
-        let home = tempfile::tempdir().unwrap();
-        let (own, system) = (
-            home.path().join("docker/containerd/daemon"),
-            home.path().join("containerd"),
-        );
-        for root in [&own, &system] {
-            fs::create_dir_all(root.join(CONTENT)).unwrap();
-        }
-        let found = ContentFolders::find(&home.path().join("docker"));
-        assert_eq!(found.paths()[..2], [own.join(CONTENT), system.join(CONTENT)]);
-    }
-
-    #[test]
     fn the_root_in_a_configuration() {
         for (text, expected) in [
             (
@@ -333,7 +288,7 @@ mod tests {
             ("root =\nrooted = \"/no\"", None),
             ("", None),
         ] {
-            assert_eq!(root_of(text), expected.map(PathBuf::from), "{text}");
+            assert_eq!(configured_root(text), expected.map(PathBuf::from), "{text}");
         }
     }
 }

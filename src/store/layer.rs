@@ -6,7 +6,6 @@ use std::path::Path;
 
 use rustix::fs::{Advice, fadvise};
 
-use super::files::Files;
 use super::rooted::{Rooted, place, unreadable};
 use super::tar_split::{Entries, Entry};
 use crate::blob::decompress::DEFAULT_LIMIT;
@@ -41,16 +40,12 @@ enum Now {
     Ended,
 }
 
-/// Opens a `tar-split.json.gz`. Refuses more than `limit` bytes of JSON.
+/// Reads an open `tar-split.json.gz`; errors name its `path`. Refuses more than [`DEFAULT_LIMIT`] bytes of JSON.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if it does not exist or cannot be opened.
-pub fn entries(files: &Files, path: &Path) -> Result<Entries<BufReader<File>>> {
-    let opened = files
-        .open_file(path)
-        .and_then(|file| file.ok_or_else(|| io::ErrorKind::NotFound.into()));
-    let file = opened.map_err(Error::io("open", path))?;
+/// Only if a decompressor cannot be allocated.
+pub fn entries(file: File, path: &Path) -> Result<Entries<BufReader<File>>> {
     let place = Place::default().within(path.display());
     Entries::new(BufReader::with_capacity(BUFFER, file), DEFAULT_LIMIT, place)
 }
