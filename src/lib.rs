@@ -88,6 +88,7 @@
 
 pub mod archive;
 pub mod blob;
+pub mod containerd;
 pub mod dir;
 pub mod docker;
 pub mod error;

@@ -29,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["recover", "store"],
     &["serve"],
     &["load", "save"],
-    &["docker", "layout", "registry"],
+    &["containerd", "docker", "layout", "registry"],
     &["cli", "main"],
 ];
 
