@@ -1,10 +1,12 @@
 //! The JSON documents of a load: the library's plans and reports, with exit codes.
 
+use sealift::Result;
 use sealift::load::{
-    DiskSpace, Loaded, Plan, PlanDetails, PlannedImage, Report, ReportDetails, Skipped, UploadBlob,
+    DiskSpace, Loaded, Outcome, Plan, PlanDetails, PlannedImage, Report, ReportDetails, Skipped, UploadBlob,
 };
 use serde::Serialize;
 
+use super::output::error_json;
 use super::{exit, remedy};
 
 /// The version of the documents.
@@ -82,6 +84,52 @@ impl<'r> From<&'r Report> for ReportDocument<'r> {
             left_out: skipped.iter().map(SkippedDocument::from).collect(),
             sent: *sent,
             details,
+        }
+    }
+}
+
+/// The document of a load into several engines.
+#[derive(Serialize)]
+pub struct TargetsDocument<'t> {
+    schema: u32,
+    targets: Vec<EngineDocument<'t>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<serde_json::Value>,
+}
+
+/// The document of one engine among several.
+#[derive(Serialize)]
+struct EngineDocument<'t> {
+    engine: &'static str,
+    #[serde(flatten)]
+    outcome: OutcomeDocument<'t>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum OutcomeDocument<'t> {
+    Plan(PlanDocument<'t>),
+    Report(ReportDocument<'t>),
+    Failed { error: serde_json::Value },
+}
+
+impl<'t> From<&'t [(&'static str, Result<Outcome>)]> for TargetsDocument<'t> {
+    fn from(outcomes: &'t [(&'static str, Result<Outcome>)]) -> TargetsDocument<'t> {
+        let document = |(engine, outcome): &'t (&'static str, Result<Outcome>)| EngineDocument {
+            engine,
+            outcome: match outcome {
+                Ok(Outcome::Planned(plan)) => OutcomeDocument::Plan(plan.into()),
+                Ok(Outcome::Loaded(report)) => OutcomeDocument::Report(report.into()),
+                Err(error) => OutcomeDocument::Failed {
+                    error: error_json(error),
+                },
+            },
+        };
+        let first = outcomes.iter().find_map(|(_, outcome)| outcome.as_ref().err());
+        TargetsDocument {
+            schema: SCHEMA,
+            targets: outcomes.iter().map(document).collect(),
+            error: first.map(error_json),
         }
     }
 }

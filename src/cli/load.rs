@@ -1,23 +1,21 @@
 //! `sealift load`.
 
-use std::path::PathBuf;
-
-use clap::{Args, ValueEnum};
+use clap::Args;
 use sealift::archive::Layout;
-use sealift::docker::attach::{Allowed, Restart, Rules};
-use sealift::docker::stopped::StoppedStore;
-use sealift::docker::{self, Docker};
 use sealift::interrupt::Interrupt;
 use sealift::layout::{ArchiveTarget, FolderTarget};
-use sealift::load::{self, LoadOptions, Target};
+use sealift::load::{self, AnyTarget, LoadOptions};
 use sealift::oci::Platform;
+use sealift::progress::Progress;
 use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
 use super::bars;
-use super::loaded::{self, Printed};
+use super::engines::{Engine, EngineArgs, LoadContext};
 use super::output::{Failure, Outcome, Output};
+use super::planned::Printed;
 use super::rename::RenameArgs;
+use super::results::Results;
 use super::size;
 use super::table::TableArgs;
 use super::to::To;
@@ -73,35 +71,8 @@ pub struct Load {
     /// not be able to run it. A layout or archive can get several, comma-separated.
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<Platform>,
-    /// How to attach digests to Docker's classic store
-    #[arg(long, value_enum, default_value_t = How::Auto)]
-    attach: How,
-    /// Attach digests that the archive records without proof
-    ///
-    /// Any archive can claim any digest, so the exit code is 6. --expect implies this option.
-    #[arg(long)]
-    trust_recorded: bool,
-    /// Allow sealift to restart the engine to attach digests
-    #[arg(long)]
-    allow_restart: bool,
-    /// Command that stops the engine [default: systemctl]
-    #[arg(long, value_name = "COMMAND", requires = "start_command")]
-    stop_command: Option<String>,
-    /// Command that starts the engine [default: systemctl]
-    #[arg(long, value_name = "COMMAND", requires = "stop_command")]
-    start_command: Option<String>,
-    /// Write names and digests into the store of a stopped Docker
-    ///
-    /// DIR is the data root of a classic store, such as a golden image's var/lib/docker. The store must have the images
-    /// already.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["allow_restart", "stop_command"])]
-    data_root: Option<PathBuf>,
-    /// Make a later `docker push` keep the digests where it can
-    ///
-    /// Records the layers' compressed digests in Docker's classic store, as a pull does. The exit code is 6 if a push
-    /// would change a digest all the same.
-    #[arg(long)]
-    keep_push_digest: bool,
+    #[command(flatten)]
+    engines: EngineArgs,
     /// Print what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -115,28 +86,42 @@ pub struct Load {
     table: TableArgs,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum How {
-    /// The first method that works; offline only with --allow-restart
-    Auto,
-    /// Only methods that keep the engine running
-    Live,
-    /// Only while the engine is stopped; needs --allow-restart if it is running
-    Offline,
-    /// Attach no digests
-    None,
-}
-
 impl Load {
     /// Verifies, plans, applies, and reports what is shown.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         self.check()?;
         self.archive.check()?;
-        match &self.to {
-            To::Auto | To::Docker => self.load_into_docker(output, interrupt),
-            To::Folder(path) => self.load(&FolderTarget::new(path), output, interrupt),
-            To::Archive(path) => self.load(&ArchiveTarget::new(path, self.split)?, output, interrupt),
-        }
+        let progress = bars::progress(output);
+        let targets = self.targets(progress.as_ref())?;
+        let archives: Vec<Box<dyn Layout>> = self
+            .archive
+            .open(interrupt)?
+            .map(|(_, layout)| layout)
+            .collect::<Result<_>>()?;
+        let mut observer = Printed::new(output);
+        let loaded = load::load_each(
+            &targets
+                .iter()
+                .map(|(_, target)| target.as_ref())
+                .collect::<Vec<_>>(),
+            &archives,
+            &self.options(),
+            &mut observer,
+            progress.as_ref(),
+            interrupt,
+        );
+        let outcomes = match loaded {
+            Ok(outcomes) => outcomes,
+            Err(error) if observer.refused.is_empty() => return Err(error.into()),
+            Err(error) => return Err(Failure::Findings(error, observer.refused)),
+        };
+        progress.done();
+        let results = Results {
+            output,
+            warns_of_foreign: self.platform.is_empty(),
+            width: self.table.width(std::io::stdout()),
+        };
+        results.print(targets.iter().map(|(label, _)| *label).zip(outcomes).collect())
     }
 
     /// Refuses options that the target does not have.
@@ -150,94 +135,43 @@ impl Load {
         if self.split.is_some() && !matches!(self.to, To::Archive(_)) {
             return refuse("--split", "--to archive:FILE");
         }
-        let given = [
-            ("--attach", self.attach != How::Auto),
-            ("--trust-recorded", self.trust_recorded),
-            ("--allow-restart", self.allow_restart),
-            ("--stop-command", self.stop_command.is_some()),
-            ("--data-root", self.data_root.is_some()),
-            ("--keep-push-digest", self.keep_push_digest),
-        ];
-        match given.into_iter().find(|(_, is_given)| *is_given) {
-            Some((option, _)) if !self.to.is_engine() => refuse(option, "Docker"),
+        match self.engines.given() {
+            Some((option, engine)) if !self.to.may_be(engine) => refuse(option, engine.name()),
             _ => Ok(()),
         }
     }
 
-    fn load_into_docker(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
-        let progress = bars::progress(output);
-        let options = docker::Options {
-            attach: Rules {
-                allowed: match self.attach {
-                    How::Auto => Allowed::Auto,
-                    How::Live => Allowed::Live,
-                    How::Offline => Allowed::Offline,
-                    How::None => Allowed::None,
-                },
-                trust_recorded: self.trust_recorded || self.archive.are_expected(),
-            },
-            restart: Restart {
-                allowed: self.allow_restart,
-                stop: self.stop_command.clone(),
-                start: self.start_command.clone(),
-            },
-            keep_push_digest: self.keep_push_digest,
-            ..docker::Options::from_process()
+    /// The targets, each with its label.
+    fn targets(&self, progress: &dyn Progress) -> Result<Vec<(&'static str, Box<dyn AnyTarget>)>> {
+        let engines = match &self.to {
+            To::Folder(path) => {
+                let folder: Box<dyn AnyTarget> = Box::new(FolderTarget::new(path));
+                return Ok(vec![("oci", folder)]);
+            }
+            To::Archive(path) => {
+                let archive: Box<dyn AnyTarget> = Box::new(ArchiveTarget::new(path, self.split)?);
+                return Ok(vec![("archive", archive)]);
+            }
+            To::Auto => &[Engine::Docker][..],
+            To::Engines(engines) => engines,
         };
-        if !self.dry_run {
-            // Before the engine is asked for anything: it may be down because of what is repaired.
-            docker::repair(&options.folder, self.start_command.as_deref(), progress.as_ref())?;
-        }
-        if let Some(root) = &self.data_root {
-            return self.load(&StoppedStore::find(Some(root), &options)?, output, interrupt);
-        }
-        match Docker::connect(&options) {
-            Ok(docker) => self.load(&docker, output, interrupt),
-            Err(error) => match self.stopped(&options) {
-                Some(stopped) => self.load(&stopped, output, interrupt),
-                None => Err(error.into()),
-            },
-        }
-    }
-
-    /// The store of this host's engine, if it is not running and `--attach offline` was given.
-    fn stopped(&self, options: &docker::Options) -> Option<StoppedStore> {
-        let is_meant = matches!(self.attach, How::Offline) && StoppedStore::is_of(&options.environment);
-        is_meant.then(|| StoppedStore::find(None, options).ok()).flatten()
-    }
-
-    fn load<T: Target>(&self, target: &T, output: &Output, interrupt: &Interrupt) -> Outcome {
-        let progress = bars::progress(output);
-        let archives: Vec<Box<dyn Layout>> = self
-            .archive
-            .open(interrupt)?
-            .map(|(_, layout)| layout)
-            .collect::<Result<_>>()?;
-        let mut observer = Printed::new(output);
-        let loaded = load::load(
-            target,
-            &archives,
-            &self.options(),
-            &mut observer,
-            progress.as_ref(),
-            interrupt,
-        );
-        match loaded {
-            Ok(load::Outcome::Planned(plan)) => {
-                progress.done();
-                loaded::print_plan(output, &plan)
+        let context = LoadContext {
+            is_dry_run: self.dry_run,
+            is_expected: self.archive.are_expected(),
+            progress,
+        };
+        let mut targets = Vec::new();
+        let mut errors = Vec::new();
+        for engine in engines {
+            match self.engines.target(*engine, &context) {
+                Ok(target) => targets.push((engine.word(), target)),
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => errors.push(error),
             }
-            Ok(load::Outcome::Loaded(report)) => {
-                progress.done();
-                loaded::print(
-                    output,
-                    &report,
-                    self.platform.is_empty(),
-                    self.table.width(std::io::stdout()),
-                )
-            }
-            Err(error) if observer.refused.is_empty() => Err(error.into()),
-            Err(error) => Err(Failure::Findings(error, observer.refused)),
+        }
+        match errors.is_empty() {
+            true => Ok(targets),
+            false => Err(Error::of_several(errors)),
         }
     }
 

@@ -1,16 +1,15 @@
-//! What `sealift load` prints: findings, the plan, the report.
+//! What `sealift load` prints after a load.
 
 use std::collections::HashSet;
 
-use sealift::error::{Advice, Finding, Hint, Remedy};
-use sealift::escape::{Escaped, shell_word};
+use sealift::escape::Escaped;
 use sealift::image::names;
-use sealift::load::{self, Change, DigestStatus, Obstacle, Plan, Platforms, Report};
+use sealift::load::{Change, Obstacle, Platforms, Report};
 use sealift::oci::Reference;
-use sealift::verify::Report as Verification;
 
-use super::documents::{PlanDocument, ReportDocument};
+use super::documents::ReportDocument;
 use super::output::{Failure, Outcome, Output, skipped};
+use super::planned;
 use super::remedy;
 use super::rows::own_rows;
 use super::size::Size;
@@ -32,6 +31,11 @@ pub fn print(output: &Output, report: &Report, warns_of_foreign: bool, width: Op
         output.json(&ReportDocument::from(report))?;
         return Ok(report.failure());
     }
+    print_text(output, report, warns_of_foreign, width)
+}
+
+/// As [`print`], for people.
+pub fn print_text(output: &Output, report: &Report, warns_of_foreign: bool, width: Option<usize>) -> Outcome {
     if !output.is_quiet() {
         show(output, report, width)?;
     }
@@ -42,49 +46,6 @@ pub fn print(output: &Output, report: &Report, warns_of_foreign: bool, width: Op
         tell_foreign(output, report);
     }
     told(output, report)
-}
-
-/// Prints what is found before anything is loaded.
-pub struct Printed<'o> {
-    output: &'o Output,
-    /// The findings of an archive that is refused.
-    pub refused: Vec<Finding>,
-}
-
-impl<'o> Printed<'o> {
-    /// Starts with nothing.
-    pub fn new(output: &'o Output) -> Printed<'o> {
-        Printed {
-            output,
-            refused: Vec::new(),
-        }
-    }
-}
-
-impl load::Observer for Printed<'_> {
-    fn damaged(&mut self, report: &Verification, is_refused: bool) {
-        for finding in report.findings.iter().filter(|finding| finding.is_error()) {
-            self.output.warn(&finding.to_string());
-        }
-        for error in &report.unread {
-            self.output.warn(&error.to_string());
-        }
-        if is_refused {
-            self.refused.clone_from(&report.findings);
-        }
-    }
-
-    fn planned(&mut self, plan: &Plan) {
-        let space = plan.space.as_ref();
-        if let Some(space) = space.filter(|space| space.is_short() && !space.is_insufficient) {
-            self.output.warn(&format!(
-                "the load may not fit into {}: {} are needed, {} are free",
-                space.path,
-                Size(space.needed),
-                Size(space.free)
-            ));
-        }
-    }
 }
 
 /// Warns of images that the engine cannot run.
@@ -102,58 +63,6 @@ fn tell_foreign(output: &Output, report: &Report) {
             "for {platforms}, which the engine does not run by itself: {names}"
         ));
     }
-}
-
-/// The hint to an obstacle; where only consent to a restart is missing, the whole command that would show the digest.
-fn hint(obstacle: &Obstacle) -> Option<String> {
-    match obstacle.hint.as_ref()?.advice() {
-        [Advice::Remedy(Remedy::AllowRestart)] => {
-            let is_root = rustix::process::geteuid().is_root();
-            Some(consenting(std::env::args().skip(1), is_root))
-        }
-        _ => remedy::of_obstacle(obstacle),
-    }
-}
-
-/// The same command line for a shell, with consent to a restart.
-fn consenting(arguments: impl Iterator<Item = String>, is_root: bool) -> String {
-    // On hosts where root logs in, sudo may not be installed.
-    let sudo = (!is_root).then(|| "sudo".to_string());
-    let mut words: Vec<String> = sudo.into_iter().chain(["sealift".to_string()]).collect();
-    let mut arguments = arguments.filter(|argument| argument != "--dry-run");
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--attach" => drop(arguments.next()),
-            text if text.starts_with("--attach=") => {}
-            text => words.push(shell_word(text)),
-        }
-    }
-    words.extend(["--attach", "offline", "--allow-restart"].map(str::to_string));
-    words.join(" ")
-}
-
-/// Prints a plan.
-pub fn print_plan(output: &Output, plan: &Plan) -> Outcome {
-    if output.is_json() {
-        output.json(&PlanDocument::from(plan))?;
-    } else {
-        let mut plan = plan.clone();
-        let statuses = plan.images.iter_mut().map(|image| &mut image.digest_status);
-        for digest_status in statuses {
-            if let DigestStatus::Unavailable { obstacles } = digest_status {
-                for obstacle in obstacles {
-                    obstacle.hint = hint(obstacle).map(Hint::from);
-                }
-            }
-        }
-        for line in plan.to_string().lines() {
-            output.line(line)?;
-        }
-    }
-    if let Err(error) = plan.check_space() {
-        output.error(&error);
-    }
-    Ok(plan.failure())
 }
 
 fn told(output: &Output, report: &Report) -> Outcome {
@@ -231,7 +140,7 @@ fn tell<'r>(output: &Output, what: &str, images: impl Iterator<Item = (&'r Refer
         let names = first_names(&names);
         output.warn(&format!("{what}: {names}: {}", reasons.join("; ")));
         let mut printed: Vec<String> = Vec::new();
-        for hint in obstacles.iter().filter_map(hint) {
+        for hint in obstacles.iter().filter_map(planned::hint) {
             if !printed.contains(&hint) {
                 output.hint(&hint);
                 printed.push(hint);
@@ -318,34 +227,4 @@ fn show(output: &Output, report: &Report, width: Option<usize>) -> Result<(), Fa
         report.target,
         Size(report.sent)
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::consenting;
-
-    #[test]
-    fn the_command_that_would_do_it_can_be_pasted() {
-        let line = |text: &[&str]| consenting(text.iter().map(|word| (*word).to_string()), false);
-        assert_eq!(
-            line(&[
-                "load",
-                "a b.tar",
-                "--dry-run",
-                "--attach",
-                "live",
-                "--image",
-                "httpd:2.4"
-            ]),
-            "sudo sealift load 'a b.tar' --image httpd:2.4 --attach offline --allow-restart"
-        );
-        assert_eq!(
-            line(&["load", "it's", "--attach=auto"]),
-            r"sudo sealift load 'it'\''s' --attach offline --allow-restart"
-        );
-        assert_eq!(
-            consenting(["load", "x.tar"].map(str::to_string).into_iter(), true),
-            "sealift load x.tar --attach offline --allow-restart"
-        );
-    }
 }

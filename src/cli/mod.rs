@@ -3,8 +3,10 @@
 //! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
 //! - [`archive`]: the options for reading archives
 //! - [`from`]: the options for the sources of images
-//! - [`saved`], [`loaded`]: what `save` and `load` print
-//! - [`to`]: the option for where images are loaded
+//! - [`saved`]: what `save` prints
+//! - [`planned`], [`loaded`]: what `load` prints before and after; [`results`]: for one target or several
+//! - [`to`]: the option for where images are loaded; [`engines`]: the engines among them
+//! - [`docker`]: the options of a load into Docker
 //! - [`rename`]: the options for renaming images
 //! - [`registry`]: the options for reaching registries
 //! - [`exit`]: exit codes
@@ -18,17 +20,21 @@
 
 mod archive;
 mod bars;
+mod docker;
 mod doctor;
 mod documents;
+mod engines;
 mod exit;
 mod from;
 mod list;
 mod load;
 mod loaded;
 mod output;
+mod planned;
 mod registry;
 mod remedy;
 mod rename;
+mod results;
 mod rows;
 mod save;
 mod saved;

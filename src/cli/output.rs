@@ -41,6 +41,8 @@ pub type Outcome = Result<Option<ErrorKind>, Failure>;
 pub struct Output {
     global: Global,
     color: bool,
+    /// What messages are about, if there are several such things.
+    subject: Option<&'static str>,
 }
 
 impl Output {
@@ -50,6 +52,16 @@ impl Output {
         Output {
             global,
             color: io::stderr().is_terminal() && !no_color,
+            subject: None,
+        }
+    }
+
+    /// The same output, for messages about one of several engines: each begins with its name.
+    #[must_use]
+    pub fn about(self, subject: &'static str) -> Output {
+        Output {
+            subject: Some(subject),
+            ..self
         }
     }
 
@@ -136,7 +148,11 @@ impl Output {
 
     fn labelled(&self, label: &str, code: &str, text: &str) {
         // Messages escape text from outside themselves; escaping it again does no harm.
-        let text = Escaped(text);
+        let text = match self.subject {
+            Some(subject) if label != "hint" => format!("{subject}: {text}"),
+            _ => text.to_string(),
+        };
+        let text = Escaped(&text);
         let mut err = io::stderr().lock();
         let _ = if self.color {
             writeln!(err, "\u{1b}[1;{code}m{label}\u{1b}[0m: {text}")

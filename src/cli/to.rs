@@ -4,13 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::engines::Engine;
+
 /// What images are loaded into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum To {
     /// The engine of this host.
     Auto,
-    /// Docker.
-    Docker,
+    /// These engines, each once.
+    Engines(Vec<Engine>),
     /// An OCI layout folder.
     Folder(PathBuf),
     /// An archive.
@@ -18,9 +20,13 @@ pub enum To {
 }
 
 impl To {
-    /// Whether it is an engine.
-    pub fn is_engine(&self) -> bool {
-        matches!(self, To::Auto | To::Docker)
+    /// Whether it may be this engine.
+    pub fn may_be(&self, engine: Engine) -> bool {
+        match self {
+            To::Auto => true,
+            To::Engines(engines) => engines.contains(&engine),
+            To::Folder(_) | To::Archive(_) => false,
+        }
     }
 }
 
@@ -30,20 +36,41 @@ impl FromStr for To {
     fn from_str(text: &str) -> Result<To, String> {
         match (text, text.split_once(':')) {
             ("auto", _) => Ok(To::Auto),
-            ("docker", _) => Ok(To::Docker),
             ("archive:-", _) => Err("an archive to load into is a file; save --from writes a pipe".into()),
             (_, Some(("oci", path))) if !path.is_empty() => Ok(To::Folder(path.into())),
             (_, Some(("archive", path))) if !path.is_empty() => Ok(To::Archive(path.into())),
-            _ => Err("expected auto, docker, oci:PATH or archive:FILE".into()),
+            _ => engines(text).map(To::Engines),
         }
     }
+}
+
+/// The engines of a list.
+fn engines(text: &str) -> Result<Vec<Engine>, String> {
+    let mut engines = Vec::new();
+    for word in text.split(',') {
+        let engine = Engine::ALL.iter().copied().find(|engine| engine.word() == word);
+        let engine = engine.ok_or_else(|| match text.split_once(',') {
+            Some(_) if word == "auto" || word.contains(':') => {
+                format!("only engines can be listed: {}", Engine::words())
+            }
+            _ => format!("expected auto, {}, oci:PATH or archive:FILE", Engine::words()),
+        })?;
+        if engines.contains(&engine) {
+            return Err(format!("{word} is listed twice"));
+        }
+        engines.push(engine);
+    }
+    Ok(engines)
 }
 
 impl fmt::Display for To {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             To::Auto => f.write_str("auto"),
-            To::Docker => f.write_str("docker"),
+            To::Engines(engines) => {
+                let words: Vec<&str> = engines.iter().map(|engine| engine.word()).collect();
+                f.write_str(&words.join(","))
+            }
             To::Folder(path) => write!(f, "oci:{}", path.display()),
             To::Archive(path) => write!(f, "archive:{}", path.display()),
         }
@@ -58,16 +85,29 @@ mod tests {
     fn targets_are_parsed_and_printed() {
         for (text, to) in [
             ("auto", To::Auto),
-            ("docker", To::Docker),
+            ("docker", To::Engines(vec![Engine::Docker])),
             ("oci:a/b", To::Folder("a/b".into())),
             ("oci:a:b", To::Folder("a:b".into())),
+            ("oci:a,docker", To::Folder("a,docker".into())),
             ("archive:/x.tar", To::Archive("/x.tar".into())),
         ] {
             assert_eq!(text.parse(), Ok(to.clone()));
             assert_eq!(to.to_string(), text);
         }
-        for text in ["", "podman", "oci:", "archive:", "archive:-", "images.tar"] {
-            text.parse::<To>().unwrap_err();
+        for (text, says) in [
+            ("", "expected auto"),
+            ("lxc", "expected auto"),
+            ("oci:", "expected auto"),
+            ("archive:", "expected auto"),
+            ("archive:-", "is a file"),
+            ("images.tar", "expected auto"),
+            ("docker,", "expected auto"),
+            ("docker,docker", "docker is listed twice"),
+            ("docker,auto", "only engines"),
+            ("docker,oci:a", "only engines"),
+        ] {
+            let error = text.parse::<To>().unwrap_err();
+            assert!(error.contains(says), "{text}: {error}");
         }
     }
 }

@@ -8,9 +8,10 @@ use serde_json::Value;
 use super::FolderTarget;
 use super::folder::Inventory;
 use crate::archive::{self, Layout};
+use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::load::{self, Candidates, LoadOptions, Outcome, Plan, Target};
-use crate::progress::Silent;
+use crate::load::{self, AnyTarget, Candidates, LoadOptions, Outcome, Plan, Report, Target};
+use crate::progress::{Progress, Silent};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/layout");
 
@@ -118,4 +119,90 @@ fn a_tag_alone_stays_the_name_in_the_layout() {
     let index = index_of(&folder.path().join("renamed"));
     let name = &index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"];
     assert_eq!(name, "docker.io/library/web:1");
+}
+
+/// Loads the sample into several targets.
+fn load_each(targets: &[&dyn AnyTarget], options: &LoadOptions) -> Result<Vec<Result<Outcome>>> {
+    let archives = open(Path::new(SAMPLE));
+    load::load_each(
+        targets,
+        &archives,
+        options,
+        &mut (),
+        &Silent,
+        &Interrupt::default(),
+    )
+}
+
+/// A target whose plan is that of a layout, and which fails to execute it.
+struct Failing(FolderTarget, Error);
+
+impl AnyTarget for Failing {
+    fn prepare(&self, candidates: &Candidates<'_>, options: &LoadOptions) -> Result<Plan> {
+        self.0.prepare(candidates, options)
+    }
+
+    fn execute(&self, _: &Candidates<'_>, _: &Plan, _: &dyn Progress, _: &Interrupt) -> Result<Report> {
+        Err(self.1.clone())
+    }
+}
+
+#[test]
+fn several_targets_are_loaded_into_and_each_has_its_outcome() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = |name: &str| FolderTarget::new(folder.path().join(name));
+    let (one, other) = (target("one"), target("other"));
+    let dry_run = LoadOptions {
+        dry_run: true,
+        ..LoadOptions::default()
+    };
+    let planned = load_each(&[&one, &other], &dry_run).unwrap();
+    assert!(
+        planned
+            .iter()
+            .all(|outcome| matches!(outcome, Ok(Outcome::Planned(plan)) if plan.images.len() == 1))
+    );
+    assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+
+    let refusal = Error::Engine {
+        engine: "an engine".into(),
+        action: "load".into(),
+        problem: "it stopped".into(),
+        hint: None,
+    };
+    let failing = Failing(target("failing"), refusal);
+    let outcomes = load_each(&[&one, &failing, &other], &LoadOptions::default()).unwrap();
+    let [Ok(Outcome::Loaded(first)), Err(error), Ok(Outcome::Loaded(last))] = outcomes.as_slice() else {
+        panic!("{outcomes:?}");
+    };
+    assert_eq!((first.images.len(), last.images.len()), (1, 1));
+    assert_eq!(error.to_string(), "an engine: load: it stopped");
+    assert_eq!(
+        index_of(&folder.path().join("one")),
+        index_of(&folder.path().join("other"))
+    );
+
+    let interrupted = Failing(target("interrupted"), Error::Interrupted);
+    let outcomes = load_each(&[&one, &interrupted, &target("late")], &LoadOptions::default()).unwrap();
+    assert!(matches!(outcomes.as_slice(), [Ok(_), Err(Error::Interrupted)]));
+    assert!(!folder.path().join("late").exists());
+}
+
+#[test]
+fn nothing_is_sent_before_there_is_a_plan_for_each_target() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let target = |name: &str| FolderTarget::new(folder.path().join(name));
+    let (good, bad, worse) = (target("good"), target("file"), target("none/x"));
+    let error = load_each(&[&good, &bad, &worse], &LoadOptions::default()).unwrap_err();
+    assert_eq!(error.each().len(), 2, "{error}");
+    assert!(!folder.path().join("good").exists());
+    // What is wrong with the request is reported once.
+    let options = LoadOptions {
+        images: vec!["none".into()],
+        ..LoadOptions::default()
+    };
+    let error = load_each(&[&good, &target("other")], &options).unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }

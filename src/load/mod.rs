@@ -1,8 +1,10 @@
-//! From archives to a target: [`load`] verifies archives and loads their images into a [`Target`].
+//! From archives to targets: [`load`] verifies archives and loads their images into a [`Target`], [`load_each`] into
+//! several.
 //!
 //! A target has three steps: [`Target::probe`] asks what it has, [`Target::plan`] decides what is sent, named
 //! and attached, and [`Target::apply`] does it and reports what the target shows afterwards.
 //!
+//! - `into`: verifies the archives, and loads into one target or several
 //! - `candidate`: the images of verified archives
 //! - `inventory`: what a target has
 //! - `options`: which of them to load, and under which names
@@ -13,6 +15,7 @@
 
 mod candidate;
 mod copier;
+mod into;
 mod inventory;
 mod merged;
 mod obstacle;
@@ -24,8 +27,7 @@ mod report;
 pub(crate) mod sample;
 mod unmatched;
 
-use crate::archive::{self, Layout};
-use crate::error::{Error, Hint, Remedy, Result};
+use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::verify;
@@ -33,6 +35,7 @@ use crate::verify;
 pub use crate::image::provenance::Evidence;
 pub use candidate::{Candidate, Candidates, DamagedImage};
 pub use copier::Copier;
+pub use into::{AnyTarget, load, load_each};
 pub use inventory::{Inventory, KnownImage, LayerForms, chains};
 pub use merged::MergedBlobs;
 pub use obstacle::Obstacle;
@@ -106,60 +109,3 @@ pub trait Observer {
 
 /// Ignores the reports.
 impl Observer for () {}
-
-/// Loads images of archives into a target, after verifying every byte of the archives.
-///
-/// # Errors
-///
-/// [`Error::Unverified`] if an archive is damaged and damaged images are not skipped; the errors of the
-/// target's `probe`, `plan` and `apply`; [`Error::Io`] if the target certainly has not enough space. Nothing
-/// was named then.
-pub fn load<T: Target>(
-    target: &T,
-    archives: &[Box<dyn Layout>],
-    options: &LoadOptions,
-    observer: &mut dyn Observer,
-    progress: &dyn Progress,
-    interrupt: &Interrupt,
-) -> Result<Outcome> {
-    let mut candidates = Candidates::default();
-    for archive in archives {
-        let archive = archive.as_ref();
-        let found = archive::verify(archive, &options.verify, progress, interrupt)?;
-        candidates.add(archive, &usable(found, options, observer)?)?;
-    }
-    let inventory = target.probe(&candidates)?;
-    let plan = target.plan(&candidates, options, &inventory)?;
-    observer.planned(&plan);
-    if options.dry_run {
-        return Ok(Outcome::Planned(plan));
-    }
-    plan.check_space()?;
-    let report = target.apply(&candidates, &plan, progress, interrupt)?;
-    Ok(Outcome::Loaded(report))
-}
-
-/// Refuses a damaged archive, unless some of its images have no errors and the others are skipped.
-fn usable(
-    found: verify::Report,
-    options: &LoadOptions,
-    observer: &mut dyn Observer,
-) -> Result<verify::Report> {
-    if found.is_good() {
-        return Ok(found);
-    }
-    let has_whole = found.images.iter().any(|image| image.is_good);
-    let is_refused = !(options.keep_going && has_whole);
-    observer.damaged(&found, is_refused);
-    if !is_refused {
-        return Ok(found);
-    }
-    found.into_good().map_err(|error| match error {
-        Error::Unverified { place, count, .. } if has_whole => Error::Unverified {
-            place,
-            count,
-            hint: Some(Hint::from("nothing was loaded").and(Remedy::KeepGoing)),
-        },
-        other => other,
-    })
-}

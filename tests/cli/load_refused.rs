@@ -56,6 +56,9 @@ fn impossible_loads_are_refused_and_change_nothing() {
         "one.tar --to oci:out --allow-restart",
         "one.tar --to oci:out --attach none",
         "one.tar --to oci:out --split 4G",
+        "one.tar --to docker,docker",
+        "one.tar --to docker,oci:out",
+        "one.tar --to docker,lxc",
     ] {
         let run = transcript.run(&format!("load {arguments}"));
         // A plan refuses the same.
@@ -141,6 +144,24 @@ fn impossible_loads_are_refused_and_change_nothing() {
 
     $ sealift load one.tar --to oci:out --split 4G
     2> error: --split is for --to archive:FILE, not for --to oci:out
+    exit 2
+
+    $ sealift load one.tar --to docker,docker
+    2> error: invalid value 'docker,docker' for '--to <auto|docker|oci:PATH|archive:FILE>': docker is listed twice
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift load one.tar --to docker,oci:out
+    2> error: invalid value 'docker,oci:out' for '--to <auto|docker|oci:PATH|archive:FILE>': only engines can be listed: docker
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift load one.tar --to docker,lxc
+    2> error: invalid value 'docker,lxc' for '--to <auto|docker|oci:PATH|archive:FILE>': expected auto, docker, oci:PATH or archive:FILE
+    2>
+    2> For more information, try '--help'.
     exit 2
     "#);
     assert!(tree(sealift.home()) == before);

@@ -1,0 +1,73 @@
+//! The results of a load into one target or several.
+
+use sealift::load::Outcome as Loading;
+use sealift::{Error, Result};
+
+use super::documents::TargetsDocument;
+use super::output::{Outcome, Output};
+use super::{loaded, planned};
+
+/// Prints the results of a load.
+pub struct Results<'o> {
+    /// Where to print them.
+    pub output: &'o Output,
+    /// Whether to warn of images that the engine does not run.
+    pub warns_of_foreign: bool,
+    /// The width of the table, if it has to fit.
+    pub width: Option<usize>,
+}
+
+impl Results<'_> {
+    /// Prints the outcome of each target, by its word on the command line.
+    pub fn print(&self, mut outcomes: Vec<(&'static str, Result<Loading>)>) -> Outcome {
+        match outcomes.pop() {
+            Some((_, only)) if outcomes.is_empty() => self.print_one(only?),
+            last => {
+                outcomes.extend(last);
+                self.print_several(outcomes)
+            }
+        }
+    }
+
+    fn print_one(&self, outcome: Loading) -> Outcome {
+        match outcome {
+            Loading::Planned(plan) => planned::print(self.output, &plan),
+            Loading::Loaded(report) => loaded::print(self.output, &report, self.warns_of_foreign, self.width),
+        }
+    }
+
+    fn print_several(&self, outcomes: Vec<(&'static str, Result<Loading>)>) -> Outcome {
+        if self.output.is_json() {
+            self.output.json(&TargetsDocument::from(outcomes.as_slice()))?;
+        }
+        let mut failure = None;
+        for (at, (word, outcome)) in outcomes.iter().enumerate() {
+            if at > 0 && !self.output.is_json() && !self.output.is_quiet() {
+                self.output.line("")?;
+            }
+            failure = failure.max(self.print_among(&self.output.about(word), outcome)?);
+        }
+        Ok(failure)
+    }
+
+    /// Prints one of several outcomes; with `--json` only its errors.
+    fn print_among(&self, output: &Output, outcome: &Result<Loading>) -> Outcome {
+        match outcome {
+            Err(Error::Interrupted) => Err(Error::Interrupted.into()),
+            Err(error) => {
+                output.error(error);
+                Ok(Some(error.kind()))
+            }
+            Ok(Loading::Planned(plan)) => {
+                if !output.is_json() {
+                    planned::print_text(output, plan)?;
+                }
+                Ok(planned::failure(output, plan))
+            }
+            Ok(Loading::Loaded(report)) if output.is_json() => Ok(report.failure()),
+            Ok(Loading::Loaded(report)) => {
+                loaded::print_text(output, report, self.warns_of_foreign, self.width)
+            }
+        }
+    }
+}

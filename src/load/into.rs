@@ -1,0 +1,182 @@
+//! Verifies archives, and loads their images into one target or several.
+
+use super::{Candidates, Inventory, LoadOptions, Observer, Outcome, Plan, Report, Target};
+use crate::archive::{self, Layout};
+use crate::error::{Error, Hint, Remedy, Result};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::verify;
+
+/// A [`Target`] of any kind, which keeps its inventory to itself.
+pub trait AnyTarget {
+    /// Asks what the target has, and decides what is sent, named and attached. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Target::probe`] and [`Target::plan`].
+    fn prepare(&self, candidates: &Candidates<'_>, options: &LoadOptions) -> Result<Plan>;
+
+    /// Executes the plan, as [`Target::apply`] does.
+    ///
+    /// # Errors
+    ///
+    /// If content could not be sent or is not right on the target. Nothing was named then.
+    fn execute(
+        &self,
+        candidates: &Candidates<'_>,
+        plan: &Plan,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Report>;
+}
+
+impl<T: Target> AnyTarget for T {
+    fn prepare(&self, candidates: &Candidates<'_>, options: &LoadOptions) -> Result<Plan> {
+        let inventory: Inventory<T::Details> = self.probe(candidates)?;
+        self.plan(candidates, options, &inventory)
+    }
+
+    fn execute(
+        &self,
+        candidates: &Candidates<'_>,
+        plan: &Plan,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Report> {
+        self.apply(candidates, plan, progress, interrupt)
+    }
+}
+
+/// Loads images of archives into a target, after verifying every byte of the archives.
+///
+/// # Errors
+///
+/// [`Error::Unverified`] if an archive is damaged and damaged images are not skipped; the errors of the
+/// target's `probe`, `plan` and `apply`; [`Error::Io`] if the target certainly has not enough space. Nothing
+/// was named then.
+pub fn load<T: Target>(
+    target: &T,
+    archives: &[Box<dyn Layout>],
+    options: &LoadOptions,
+    observer: &mut dyn Observer,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Outcome> {
+    let candidates = verified(archives, options, observer, progress, interrupt)?;
+    let plan = target.prepare(&candidates, options)?;
+    observer.planned(&plan);
+    if options.dry_run {
+        return Ok(Outcome::Planned(plan));
+    }
+    plan.check_space()?;
+    let report = target.apply(&candidates, &plan, progress, interrupt)?;
+    Ok(Outcome::Loaded(report))
+}
+
+/// Loads images of archives into several targets, one after the other. The archives are verified once, and nothing is
+/// sent to a target before there is a plan for each.
+///
+/// The result has an outcome for each target, in their order. A target that fails does not keep the others from being
+/// loaded into. After a signal the last outcome is [`Error::Interrupted`], and there are none for the targets after it.
+///
+/// # Errors
+///
+/// [`Error::Unverified`] if an archive is damaged and damaged images are not skipped; [`Error::Several`], or the only
+/// one, if targets cannot be asked or planned for, or certainly have not enough space. Nothing was sent to any target
+/// then.
+pub fn load_each(
+    targets: &[&dyn AnyTarget],
+    archives: &[Box<dyn Layout>],
+    options: &LoadOptions,
+    observer: &mut dyn Observer,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Vec<Result<Outcome>>> {
+    let candidates = verified(archives, options, observer, progress, interrupt)?;
+    let plans = each_plan(targets, &candidates, options, interrupt)?;
+    plans.iter().for_each(|plan| observer.planned(plan));
+    if options.dry_run {
+        return Ok(plans.into_iter().map(|plan| Ok(Outcome::Planned(plan))).collect());
+    }
+    let short: Vec<Error> = plans.iter().filter_map(|plan| plan.check_space().err()).collect();
+    if !short.is_empty() {
+        return Err(Error::of_several(short));
+    }
+    let mut outcomes = Vec::new();
+    for (target, plan) in targets.iter().zip(&plans) {
+        let report = target.execute(&candidates, plan, progress, interrupt);
+        let is_interrupted = matches!(report, Err(Error::Interrupted));
+        outcomes.push(report.map(Outcome::Loaded));
+        if is_interrupted {
+            break;
+        }
+    }
+    Ok(outcomes)
+}
+
+/// A plan for each target, or why there is none for some of them.
+fn each_plan(
+    targets: &[&dyn AnyTarget],
+    candidates: &Candidates<'_>,
+    options: &LoadOptions,
+    interrupt: &Interrupt,
+) -> Result<Vec<Plan>> {
+    let mut plans = Vec::new();
+    let mut errors: Vec<Error> = Vec::new();
+    for target in targets {
+        interrupt.check()?;
+        match target.prepare(candidates, options) {
+            Ok(plan) => plans.push(plan),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            // An image that is not in the archives is missing for each target.
+            Err(error) if errors.iter().any(|known| known.to_string() == error.to_string()) => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(plans),
+        false => Err(Error::of_several(errors)),
+    }
+}
+
+/// The images of archives, after verifying them.
+fn verified<'a>(
+    archives: &'a [Box<dyn Layout>],
+    options: &LoadOptions,
+    observer: &mut dyn Observer,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Candidates<'a>> {
+    let mut candidates = Candidates::default();
+    for archive in archives {
+        let archive = archive.as_ref();
+        let found = archive::verify(archive, &options.verify, progress, interrupt)?;
+        candidates.add(archive, &usable(found, options, observer)?)?;
+    }
+    Ok(candidates)
+}
+
+/// Refuses a damaged archive, unless some of its images have no errors and the others are skipped.
+fn usable(
+    found: verify::Report,
+    options: &LoadOptions,
+    observer: &mut dyn Observer,
+) -> Result<verify::Report> {
+    if found.is_good() {
+        return Ok(found);
+    }
+    let has_whole = found.images.iter().any(|image| image.is_good);
+    let is_refused = !(options.keep_going && has_whole);
+    observer.damaged(&found, is_refused);
+    if !is_refused {
+        return Ok(found);
+    }
+    found.into_good().map_err(|error| match error {
+        Error::Unverified { place, count, .. } if has_whole => Error::Unverified {
+            place,
+            count,
+            hint: Some(Hint::from("nothing was loaded").and(Remedy::KeepGoing)),
+        },
+        other => other,
+    })
+}
