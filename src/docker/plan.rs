@@ -66,8 +66,8 @@ pub fn plan(
     let own = inventory.platform.clone().unwrap_or_else(Platform::host);
     let wanted = platform.unwrap_or(&own);
     plan.skip_unmatched(&unmatched, candidates, options, &wanted.to_string())?;
-    unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
-    unsupported::uncompressed(&mut plan, uncompressed, options)?;
+    plan.refuse_unnamed(&unnamed, candidates, options)?;
+    plan.refuse_obstructed(uncompressed, options)?;
     plan.details.attach = attachments(&plan.images, inventory, strategies);
     let accepts = inventory.accepts();
     let images = ImageToLoad::all(&plan.images, candidates)?;

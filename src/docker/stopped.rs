@@ -216,7 +216,7 @@ impl Target for StoppedStore {
             hint: None,
             kind: ErrorKind::NotFound,
         }));
-        unsupported::unnamed(&mut plan, &unnamed, candidates, options)?;
+        plan.refuse_unnamed(&unnamed, candidates, options)?;
         plan.details.attach = attachment(&plan.images, &inventory.details.names)
             .into_iter()
             .collect();

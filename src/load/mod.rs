@@ -9,7 +9,7 @@
 //! - `inventory`: what a target has
 //! - `options`: which of them to load, and under which names
 //! - `plan`, `plan_text`: what a load will do; `report`: what it has done
-//! - `unmatched`: images that have nothing for a target
+//! - `unmatched`: images that have nothing for a target; `refused`: images that it cannot have
 //! - `merged`: the blobs of all archives; `copier`: reads them for a target and verifies them
 //! - `obstacle`: why something is not possible, and what would help
 
@@ -22,6 +22,7 @@ mod obstacle;
 mod options;
 mod plan;
 mod plan_text;
+mod refused;
 mod report;
 #[cfg(test)]
 pub(crate) mod sample;
