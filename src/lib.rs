@@ -74,6 +74,7 @@
 //! - `workers`: a pool of threads
 //! - [`blob`]: where bytes are, how they are read and decompressed, and the proof that they match a descriptor
 //! - [`image`]: what a reference stands for, and the selection and renaming of images
+//! - [`inventory`]: what a target or a host has, as documents
 //! - [`verify`]: verifies images in any [`blob::Blobs`], and reports all that is wrong
 //! - [`source`]: where images are read from; [`transfer`]: the scheduler that fetches their blobs
 //! - [`archive`]: the OCI-layout tar: plan, writer, reader, views, and what a verification adds for it
@@ -96,6 +97,7 @@ pub mod escape;
 pub mod goflate;
 pub mod image;
 pub mod interrupt;
+pub mod inventory;
 pub mod layout;
 pub mod load;
 mod net;

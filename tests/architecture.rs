@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["blob"],
     &["image"],
-    &["source", "verify"],
+    &["inventory", "source", "verify"],
     &["transfer"],
     &["archive"],
     &["recover", "store"],

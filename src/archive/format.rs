@@ -5,6 +5,7 @@
 
 mod entry;
 mod names;
+mod omitted;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use crate::oci::{Descriptor, Digest, Document, MediaType, Platform, json, schema
 pub use entry::{Entry, parse_index};
 pub(super) use entry::{is_own, recognise_substitutes};
 pub(crate) use names::check as check_names;
+pub use omitted::Omitted;
 
 /// The file that marks an OCI layout.
 pub const OCI_LAYOUT: &str = "oci-layout";
@@ -46,6 +48,13 @@ pub const UNCOMPRESSED: &str = "dev.sealift.uncompressed";
 pub const PROVENANCE: &str = "dev.sealift.provenance";
 /// The platforms that are present, comma-separated; on the entry of a sparse index.
 pub const PLATFORMS: &str = "dev.sealift.platforms";
+
+/// Digests, comma-separated, of layers that are not in the archive because the host that it is for has them; on
+/// `index.json`.
+pub const OMITTED: &str = "dev.sealift.omitted";
+/// The inventories by which they were left out, as JSON (a list of [`InventoryId`](crate::inventory::InventoryId)); on
+/// `index.json`.
+pub const OMITTED_FOR: &str = "dev.sealift.omitted-for";
 
 /// On a manifest that sealift made because the original could not be recovered: it is recognised in every store.
 pub const SUBSTITUTE: &str = "dev.sealift.stand-in";
@@ -210,7 +219,11 @@ pub enum ManifestJson<'a> {
 /// # Errors
 ///
 /// Only if serialising fails.
-pub fn index_json(images: &[NamedImage], manifest_json: ManifestJson<'_>) -> Result<Vec<u8>> {
+pub fn index_json(
+    images: &[NamedImage],
+    manifest_json: ManifestJson<'_>,
+    omitted: &Omitted,
+) -> Result<Vec<u8>> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Layout {
@@ -225,6 +238,7 @@ pub fn index_json(images: &[NamedImage], manifest_json: ManifestJson<'_>) -> Res
         ManifestJson::First => {}
         ManifestJson::Preferred(platform) => drop(annotations.insert(PREFERRED, platform.to_string())),
     }
+    annotations.extend(omitted.annotations()?);
     to_json(&Layout {
         schema_version: 2,
         media_type: MediaType::OCI_INDEX,

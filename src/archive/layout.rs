@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::format::Entry;
+use super::format::{Entry, Omitted};
 use crate::blob::{Blobs, Stored};
 use crate::error::{Error, Finding, Result};
 use crate::image::Graph;
@@ -25,6 +25,9 @@ pub trait Layout: Blobs {
 
     /// Files that are neither blobs nor part of the layout.
     fn unknown_files(&self) -> Vec<String>;
+
+    /// The layers that it declares to leave out.
+    fn omitted(&self) -> &Omitted;
 
     /// The stored bytes of `manifest.json`, which a bare `docker load` reads, if it is present.
     fn manifest_json(&self) -> Option<&[u8]>;

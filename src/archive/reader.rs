@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::containers_image;
 use super::docker_save::{DockerSave, Files};
 use super::folder;
-use super::format::{self, Entry};
+use super::format::{self, Entry, Omitted};
 use super::layout::Layout;
 use super::segments::{Segments, by_archive};
 use super::spool::Options;
@@ -27,6 +27,7 @@ pub struct Archive {
     label: String,
     index: Vec<u8>,
     entries: Vec<Entry>,
+    omitted: Omitted,
     manifest_json: Option<Vec<u8>>,
     blobs: BTreeMap<Digest, Stored>,
     unknown: Vec<String>,
@@ -235,6 +236,10 @@ impl Archive {
             let place = Place::default().within(label).entry(format::INDEX);
             Error::refused(place, problem)
         })?;
+        let omitted = Omitted::parse(&index).map_err(|problem| {
+            let place = Place::default().within(label).entry(format::INDEX);
+            Error::refused(place, problem)
+        })?;
         // A document that cannot be read is reported when it is followed.
         let document = |digest: &Digest| read_small(label, blobs.get(digest)?).ok();
         containers_image::qualify(&index, &mut entries, document);
@@ -251,6 +256,7 @@ impl Archive {
             label: label.into(),
             index,
             entries,
+            omitted,
             manifest_json: None,
             blobs,
             unknown,
@@ -395,6 +401,10 @@ impl Layout for Archive {
 
     fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    fn omitted(&self) -> &Omitted {
+        &self.omitted
     }
 
     fn stored(&self, digest: &Digest) -> Option<&Stored> {

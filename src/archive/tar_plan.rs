@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::format::{self, ManifestJson};
+use super::format::{self, ManifestJson, Omitted};
 use crate::blob::Verifier;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::named::{self, NamedImage};
@@ -68,9 +68,18 @@ impl TarPlan {
     /// the archive would be larger than a file can be; [`Error::Usage`] if its names exceed what readers
     /// accept.
     pub fn new(images: &[NamedImage], preferred: &Platform) -> Result<TarPlan> {
-        let (metadata, layers): (Vec<UnplacedBlob>, Vec<UnplacedBlob>) = distinct_blobs(images)?
-            .into_iter()
-            .partition(|blob| blob.is_metadata);
+        TarPlan::omitting(images, preferred, Omitted::NONE)
+    }
+
+    /// Plans the same archive without some layers, which it declares to leave out.
+    ///
+    /// # Errors
+    ///
+    /// As [`TarPlan::new`].
+    pub fn omitting(images: &[NamedImage], preferred: &Platform, omitted: &Omitted) -> Result<TarPlan> {
+        let blobs = distinct_blobs(images, omitted)?.into_iter();
+        let (metadata, layers): (Vec<UnplacedBlob>, Vec<UnplacedBlob>) =
+            blobs.partition(|blob| blob.is_metadata);
         let manifest_json = format::manifest_json(images, Some(preferred))?;
         let is_first = manifest_json == format::manifest_json(images, None)?;
         let index = format::index_json(
@@ -79,6 +88,7 @@ impl TarPlan {
                 true => ManifestJson::First,
                 false => ManifestJson::Preferred(preferred),
             },
+            omitted,
         )?;
         for (name, bytes) in [(format::INDEX, &index), (format::MANIFEST, &manifest_json)] {
             readable(name, bytes, images.len())?;
@@ -146,8 +156,8 @@ fn readable(name: &str, bytes: &[u8], images: usize) -> Result<()> {
     })
 }
 
-/// Every blob once, by digest.
-fn distinct_blobs(images: &[NamedImage]) -> Result<Vec<UnplacedBlob>> {
+/// Every blob once, by digest, without the layers that are left out.
+fn distinct_blobs(images: &[NamedImage], omitted: &Omitted) -> Result<Vec<UnplacedBlob>> {
     let mut blobs: BTreeMap<Digest, UnplacedBlob> = BTreeMap::new();
     for named in named::distinct(images) {
         let graph = &named.graph;
@@ -162,7 +172,8 @@ fn distinct_blobs(images: &[NamedImage]) -> Result<Vec<UnplacedBlob>> {
                 Some(image.manifest.raw.clone()),
             )?;
             add_blob(&mut blobs, &image.manifest.config, true, image.config_raw.clone())?;
-            for layer in &image.manifest.layers {
+            let layers = image.manifest.layers.iter();
+            for layer in layers.filter(|layer| !omitted.layers.contains(&layer.digest)) {
                 add_blob(&mut blobs, named.provenance.layer(layer), false, None)?;
             }
         }

@@ -184,6 +184,7 @@ impl Load {
             keep_going: self.keep_going,
             dry_run: self.dry_run,
             verify: self.archive.verify_options(),
+            ..LoadOptions::default()
         }
     }
 }

@@ -7,6 +7,7 @@ use sealift::archive::STDIN;
 use sealift::error::{Hint, NewFile, Remedy};
 use sealift::escape::shell_word;
 use sealift::load::{DigestStatus, Obstacle};
+use sealift::oci::Platform;
 
 /// A hint with flags and commands.
 pub fn hint(hint: &Hint) -> String {
@@ -57,6 +58,8 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::OtherTemporaryFolder => "choose another folder with --tmpdir",
         Remedy::RaiseLayerLimit => "raise it with --max-layer-size if the image is known to be that large",
         Remedy::ConvertDockerSave(archive) => return conversion(archive.as_deref()),
+        Remedy::WriteInventory => "write an inventory on the host that has the images",
+        Remedy::SaveWhole { images, platforms } => return save_whole(images, platforms),
         Remedy::VerifyArchive => "`sealift verify` shows which",
         Remedy::ListArchive => "`sealift list` shows those of an archive's images",
         Remedy::FromRegistry => "pull it, or take the image from its registry with --from registry",
@@ -101,6 +104,20 @@ fn new_file(option: &str, file: &NewFile) -> String {
         NewFile::Parts(path) => format!("{option}{0} --split writes {0}.001, ...", word(path)),
         NewFile::Elsewhere => format!("name a file in another folder with {}", option.trim_end()),
     }
+}
+
+/// The command that saves images with all of their layers.
+fn save_whole(images: &[String], platforms: &[Platform]) -> String {
+    let images: Vec<_> = images.iter().map(|name| shell_word(name)).collect();
+    let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    let platforms = match platforms.is_empty() {
+        true => String::new(),
+        false => format!(" --platform {}", shell_word(&platforms.join(","))),
+    };
+    format!(
+        "`sealift save {}{platforms} -o images.tar` brings all layers",
+        images.join(" ")
+    )
 }
 
 /// The command that converts an archive of `docker save`.

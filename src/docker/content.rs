@@ -132,7 +132,7 @@ pub fn upload(images: &[ImageToLoad<'_, '_>], accepts: &Accepts) -> Result<Vec<U
         let config = &image.manifest.config;
         add(config.digest, config.size, Form::Config);
         for (layer, diff_id, chain) in layers(image) {
-            if accepts.chains.contains(&chain) {
+            if accepts.chains.contains(&chain) || candidate.is_omitted(layer) {
                 continue;
             }
             let here = candidate.image.provenance.layer(layer);

@@ -113,6 +113,7 @@ pub fn probe(
             zstd: store.reads_zstd(client.version()),
         },
         chains: unpacked(&images, store),
+        unpacked_suffices: store == Store::Classic,
         blobs: match wanted {
             // A load asks which manifests are complete, and needs no list of blobs.
             Some(_) => BTreeMap::new(),

@@ -154,6 +154,7 @@ impl Target for StoppedStore {
         };
         let inventory = Inventory {
             chains: chains(images.values()),
+            unpacked_suffices: true,
             images: images.into_values().collect(),
             ..Inventory::new(details.data_root.display().to_string(), details)
         };

@@ -46,6 +46,15 @@ pub enum Remedy {
     RaiseLayerLimit,
     /// Convert an archive of `docker save`, at this path if it is known, into a sealift archive.
     ConvertDockerSave(Option<String>),
+    /// Write the inventory of the host that has the images.
+    WriteInventory,
+    /// Save images again with the layers that were left out for another host.
+    SaveWhole {
+        /// Their names.
+        images: Vec<String>,
+        /// Their platforms.
+        platforms: Vec<Platform>,
+    },
     /// Verify the archive.
     VerifyArchive,
     /// List the images of an archive.
@@ -139,6 +148,14 @@ impl fmt::Display for Remedy {
             Remedy::OtherTemporaryFolder => "choose another folder for temporary files",
             Remedy::RaiseLayerLimit => "raise the limit if the image is known to be that large",
             Remedy::ConvertDockerSave(_) => "save its images from it into a new archive, which can be loaded",
+            Remedy::WriteInventory => "write an inventory on the host that has the images",
+            Remedy::SaveWhole { images, .. } => {
+                return write!(
+                    f,
+                    "save {} again, leaving nothing out or only what this host has",
+                    Escaped(&images.join(", "))
+                );
+            }
             Remedy::VerifyArchive => "verify the archive: the report says which",
             Remedy::ListArchive => "list the images of an archive to see theirs",
             Remedy::FromRegistry => "pull it, or take the image from its registry",

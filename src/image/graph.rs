@@ -7,7 +7,7 @@ use super::choice::{self, Below, Leaf, Tree};
 use super::documents::{Documents, Parsed};
 use super::walk;
 use crate::error::Result;
-use crate::oci::{Config, Descriptor, Digest, Index, Kind, Manifest, Platform, PlatformSelection};
+use crate::oci::{Config, Descriptor, Digest, Index, Kind, Manifest, Platform, PlatformSelection, chain_ids};
 
 /// Deepest nesting of indexes.
 pub const MAX_DEPTH: usize = 8;
@@ -76,6 +76,15 @@ impl Image {
         let content = manifest.layers.iter().map(|layer| &layer.media_type);
         let mut content = content.filter(|media_type| !matches!(media_type.kind(), Kind::Layer(_)));
         content.next().map(|first| named.unwrap_or(first.as_str()))
+    }
+
+    /// Its layers, each with the chain id of the layers up to it; without one if the config does not tell.
+    pub fn chained_layers(&self) -> impl Iterator<Item = (&Descriptor, Option<Digest>)> {
+        let layers = &self.manifest.layers;
+        let diff_ids = self.config.as_deref().map(|config| config.diff_ids.as_slice());
+        let diff_ids = diff_ids.filter(|diff_ids| diff_ids.len() == layers.len());
+        let mut chains = chain_ids(diff_ids.unwrap_or_default()).into_iter();
+        layers.iter().map(move |layer| (layer, chains.next()))
     }
 
     /// The image id: digest of the config.

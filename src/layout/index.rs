@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use crate::archive::format::{self, Entry, FORMAT, MANIFEST_JSON, ManifestJson, PLATFORMS, PREFERRED};
+use crate::archive::format::{
+    self, Entry, FORMAT, MANIFEST_JSON, ManifestJson, Omitted, PLATFORMS, PREFERRED,
+};
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::NamedImage;
 use crate::image::provenance::Evidence;
@@ -147,7 +149,10 @@ impl LayoutIndex {
 ///
 /// As [`LayoutIndex::with`].
 pub fn new(label: &str, images: &[NamedImage]) -> Result<Vec<u8>> {
-    check_size(label, format::index_json(images, ManifestJson::Absent)?)
+    check_size(
+        label,
+        format::index_json(images, ManifestJson::Absent, &Omitted::default())?,
+    )
 }
 
 /// Refuses to write what is not read.

@@ -1,6 +1,6 @@
 //! The candidates for a target: the images of verified archives.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Evidence, Obstacle};
@@ -11,7 +11,7 @@ use crate::blob::Blobs;
 use crate::error::{Error, Result};
 use crate::image::provenance::{LayerOrigin, ManifestOrigin};
 use crate::image::selector::Identity;
-use crate::image::{Graph, Image, NamedImage};
+use crate::image::{Image, NamedImage};
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::verify;
 
@@ -26,6 +26,9 @@ pub struct Candidate<'a> {
     pub image: NamedImage,
     /// Uncompressed bytes of layers by their diff ids, as far as they were counted, for the whole archive.
     pub layer_sizes: Arc<BTreeMap<Digest, u64>>,
+    /// Layers of it that no archive has, because they were left out for a host that has them. They are never sent: a
+    /// load ends before anything is sent if the target lacks one.
+    pub omitted: BTreeSet<Digest>,
 }
 
 impl Candidate<'_> {
@@ -42,6 +45,11 @@ impl Candidate<'_> {
     /// A digest that selects it.
     pub fn handle(&self) -> Digest {
         self.identity().handle()
+    }
+
+    /// Whether no archive has a layer of it, because it was left out.
+    pub fn is_omitted(&self, layer: &Descriptor) -> bool {
+        self.omitted.contains(&layer.digest)
     }
 
     /// What selects and renames it.
@@ -187,6 +195,11 @@ impl<'a> Candidates<'a> {
                 continue;
             };
             let graph = graphs.of(entry)?;
+            let layers = graph.images.iter().flat_map(|image| &image.manifest.layers);
+            let layers = layers.map(|layer| layer.digest);
+            let omitted = layers
+                .filter(|layer| layout.omitted().layers.contains(layer))
+                .collect();
             self.images.push(Candidate {
                 blobs: layout,
                 image: NamedImage {
@@ -195,6 +208,7 @@ impl<'a> Candidates<'a> {
                     provenance: layout.provenance(entry, &graph),
                     graph,
                 },
+                omitted,
                 layer_sizes: Arc::clone(&layer_sizes),
             });
         }
@@ -203,26 +217,31 @@ impl<'a> Candidates<'a> {
     }
 
     /// A layer that one image has only uncompressed may be present in its stored form for another image, if
-    /// both give it the same diff id.
+    /// both give it the same diff id. One that an archive leaves out may be in another archive.
     fn complement(&mut self) {
         let mut stored = HashSet::new();
-        let mut seen: HashMap<*const Graph, &BTreeMap<Digest, Descriptor>> = HashMap::new();
+        let mut seen = HashMap::new();
         for candidate in &self.images {
             let uncompressed = &candidate.image.provenance.uncompressed;
+            let omitted = &candidate.omitted;
             // Several names of one image have the same layers.
-            if seen.insert(Arc::as_ptr(&candidate.image.graph), uncompressed) == Some(uncompressed) {
+            let layers = (uncompressed, omitted);
+            if seen.insert(Arc::as_ptr(&candidate.image.graph), layers) == Some(layers) {
                 continue;
             }
+            let is_here = |layer: &Digest| !uncompressed.contains_key(layer) && !omitted.contains(layer);
             for image in &candidate.image.graph.images {
                 let diff_ids = image.config.iter().flat_map(|config| &config.diff_ids);
                 let layers = image.manifest.layers.iter().map(|layer| layer.digest);
                 let pairs = layers.zip(diff_ids.copied());
-                stored.extend(pairs.filter(|(layer, _)| !uncompressed.contains_key(layer)));
+                stored.extend(pairs.filter(|(layer, _)| is_here(layer)));
             }
         }
+        let blobs: HashSet<Digest> = stored.iter().map(|(layer, _)| *layer).collect();
         for candidate in &mut self.images {
             let uncompressed = &mut candidate.image.provenance.uncompressed;
             uncompressed.retain(|layer, tar| !stored.contains(&(*layer, tar.digest)));
+            candidate.omitted.retain(|layer| !blobs.contains(layer));
         }
     }
 }

@@ -13,7 +13,8 @@ pub trait AnyTarget {
     ///
     /// # Errors
     ///
-    /// Those of [`Target::probe`] and [`Target::plan`].
+    /// Those of [`Target::probe`] and [`Target::plan`]; [`Error::NotFound`] if the target lacks layers that the archives
+    /// leave out, and images with such layers are not skipped.
     fn prepare(&self, candidates: &Candidates<'_>, options: &LoadOptions) -> Result<Plan>;
 
     /// Executes the plan, as [`Target::apply`] does.
@@ -33,7 +34,13 @@ pub trait AnyTarget {
 impl<T: Target> AnyTarget for T {
     fn prepare(&self, candidates: &Candidates<'_>, options: &LoadOptions) -> Result<Plan> {
         let inventory: Inventory<T::Details> = self.probe(candidates)?;
-        self.plan(candidates, options, &inventory)
+        let plan = self.plan(candidates, options, &inventory)?;
+        let lacking = candidates.lacking(&plan, &inventory);
+        if lacking.is_empty() {
+            return Ok(plan);
+        }
+        let options = options.without_lacking(lacking, candidates, &plan.target)?;
+        self.plan(candidates, &options, &inventory)
     }
 
     fn execute(

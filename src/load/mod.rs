@@ -6,19 +6,19 @@
 //!
 //! - `into`: verifies the archives, and loads into one target or several
 //! - `candidate`: the images of verified archives
-//! - `inventory`: what a target has
 //! - `options`: which of them to load, and under which names
 //! - `plan`, `plan_text`: what a load will do; `report`: what it has done
 //! - `unmatched`: images that have nothing for a target; `refused`: images that it cannot have
 //! - `merged`: the blobs of all archives; `copier`: reads them for a target and verifies them
+//! - `omitted`: layers that archives leave out for a host that has them
 //! - `obstacle`: why something is not possible, and what would help
 
 mod candidate;
 mod copier;
 mod into;
-mod inventory;
 mod merged;
 mod obstacle;
+mod omitted;
 mod options;
 mod plan;
 mod plan_text;
@@ -34,12 +34,13 @@ use crate::progress::Progress;
 use crate::verify;
 
 pub use crate::image::provenance::Evidence;
+pub use crate::inventory::{Inventory, KnownImage, LayerForms, chains};
 pub use candidate::{Candidate, Candidates, DamagedImage};
 pub use copier::Copier;
 pub use into::{AnyTarget, load, load_each};
-pub use inventory::{Inventory, KnownImage, LayerForms, chains};
 pub use merged::MergedBlobs;
 pub use obstacle::Obstacle;
+pub use omitted::LackingImage;
 pub use options::{LoadOptions, Selected};
 pub use plan::{
     AttachMethod, Attachment, Change, DigestStatus, DiskSpace, Form, Plan, PlanDetails, PlannedImage,

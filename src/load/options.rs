@@ -1,7 +1,10 @@
 //! Which of the candidates to load, and under which names.
 
+use std::collections::BTreeMap;
+
 use super::Skipped;
 use super::candidate::{Candidate, Candidates, DamagedImage};
+use super::omitted::LackingImage;
 use crate::error::{Error, ErrorKind, Remedy, Result};
 use crate::escape::Escaped;
 use crate::image::names;
@@ -25,6 +28,9 @@ pub struct LoadOptions {
     pub dry_run: bool,
     /// How archives are verified.
     pub verify: verify::Options,
+    /// Images, by their positions among the candidates, that are skipped because the target lacks layers of them that
+    /// no archive has.
+    pub lacking: BTreeMap<usize, LackingImage>,
 }
 
 /// The selected images.
@@ -85,6 +91,9 @@ impl LoadOptions {
         }
         chosen.sort_unstable();
         chosen.dedup();
+        let lacking = chosen.iter().filter_map(|at| self.lacking.get(at));
+        let lacking: Vec<Skipped> = lacking.map(LackingImage::skipped).collect();
+        chosen.retain(|at| !self.lacking.contains_key(at));
         let damaged: Vec<&DamagedImage> = damaged
             .iter()
             .filter_map(|at| candidates.damaged.get(*at))
@@ -99,6 +108,7 @@ impl LoadOptions {
                     hint: None,
                     kind: ErrorKind::Content,
                 })
+                .chain(lacking)
                 .collect(),
         })
     }

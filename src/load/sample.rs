@@ -1,5 +1,6 @@
 //! Candidates without an archive, for tests of pure functions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Candidate;
@@ -72,6 +73,7 @@ pub fn candidate(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Can
             graph: Arc::new(graph.unwrap()),
             provenance: Provenance::default(),
         },
+        omitted: BTreeSet::new(),
         layer_sizes: Arc::new(layers.iter().map(|layer| (diff_id(layer), 1000)).collect()),
     }
 }

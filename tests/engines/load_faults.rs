@@ -143,6 +143,7 @@ fn unverified<'a>(layout: &'a dyn Layout) -> Candidates<'a> {
                     .into(),
                 provenance: sealift::image::provenance::Provenance::default(),
             },
+            omitted: Default::default(),
             layer_sizes: Default::default(),
         }
     });

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::image::Image;
-use crate::oci::{Digest, Platform, chain_ids, platform};
+use crate::oci::{Descriptor, Digest, Platform, chain_ids, platform};
 
 /// The version of the document.
 const SCHEMA: u32 = 1;
@@ -33,6 +33,8 @@ pub struct Inventory<D> {
     pub blobs: BTreeMap<Digest, u64>,
     /// The layers that it has unpacked, each as the chain id of the layers up to it, as far as they were looked for.
     pub chains: BTreeSet<Digest>,
+    /// Whether it takes an image without the blobs of layers that it has unpacked.
+    pub unpacked_suffices: bool,
     /// What only this kind of target has.
     pub details: D,
 }
@@ -108,6 +110,7 @@ impl<D> Inventory<D> {
             images: Vec::new(),
             blobs: BTreeMap::new(),
             chains: BTreeSet::new(),
+            unpacked_suffices: false,
             details,
         }
     }
@@ -135,6 +138,24 @@ impl<D> Inventory<D> {
     pub fn has_blob(&self, digest: &Digest, size: u64) -> bool {
         self.blobs.get(digest) == Some(&size)
     }
+
+    /// Whether it takes an image without the blob of a layer: it has the blob, or it has the layer unpacked and needs no
+    /// blob then. `chain` is the chain id of the layers up to this one, if it is known.
+    pub fn has_layer(&self, layer: &Descriptor, chain: Option<&Digest>) -> bool {
+        let chains = self.unpacked_suffices.then_some(&self.chains);
+        has_layer(&self.blobs, chains, layer, chain)
+    }
+}
+
+/// Whether a layer is among these blobs, or the chain that it ends among these chains.
+pub(super) fn has_layer(
+    blobs: &BTreeMap<Digest, u64>,
+    chains: Option<&BTreeSet<Digest>>,
+    layer: &Descriptor,
+    chain: Option<&Digest>,
+) -> bool {
+    let has_chain = |chain: &Digest| chains.is_some_and(|chains| chains.contains(chain));
+    blobs.get(&layer.digest) == Some(&layer.size) || chain.is_some_and(has_chain)
 }
 
 /// The chain ids of each prefix of these images' layers, by which engines identify layers.

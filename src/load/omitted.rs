@@ -1,0 +1,130 @@
+//! Layers that archives leave out because the host that they are for has them: a target that lacks one cannot get the
+//! image.
+
+use std::collections::BTreeMap;
+
+use super::{Candidate, Candidates, LoadOptions, Plan, PlannedImage, Skipped};
+use crate::error::{Error, ErrorKind, Hint, Remedy, Result};
+use crate::image::{Image, names};
+use crate::inventory::Inventory;
+use crate::oci::{Descriptor, Platform};
+
+/// Number of layers of an image that a message names.
+const SHOWN: usize = 3;
+
+/// An image of which the target lacks layers that no archive has.
+#[derive(Debug, Clone)]
+pub struct LackingImage {
+    /// Its name.
+    name: String,
+    /// The layers.
+    layers: Vec<Descriptor>,
+    /// Its platforms that were to be loaded.
+    platforms: Vec<Platform>,
+}
+
+impl LackingImage {
+    /// What is missing, for messages.
+    fn missing(&self) -> String {
+        let layers: Vec<String> = self.layers.iter().map(|layer| layer.digest.to_string()).collect();
+        let bytes: u64 = self
+            .layers
+            .iter()
+            .fold(0, |sum, layer| sum.saturating_add(layer.size));
+        format!(
+            "{} of {} ({bytes} bytes: {})",
+            names::count(layers.len(), "layer"),
+            self.name,
+            names::first(&layers, SHOWN)
+        )
+    }
+
+    /// The image among those that are skipped.
+    pub(super) fn skipped(&self) -> Skipped {
+        Skipped {
+            name: self.name.clone(),
+            reason: format!("neither the archive nor the target has {}", self.missing()),
+            hint: Some(remedy(std::iter::once(self)).into()),
+            kind: ErrorKind::NotFound,
+        }
+    }
+}
+
+/// What brings the layers of these images.
+fn remedy<'l>(images: impl Iterator<Item = &'l LackingImage> + Clone) -> Remedy {
+    let mut platforms: Vec<Platform> = Vec::new();
+    for platform in images.clone().flat_map(|image| &image.platforms) {
+        if !platforms.contains(platform) {
+            platforms.push(platform.clone());
+        }
+    }
+    Remedy::SaveWhole {
+        images: images.map(|image| image.name.clone()).collect(),
+        platforms,
+    }
+}
+
+impl Candidate<'_> {
+    /// The layers of its planned images that no archive has and a target lacks.
+    fn lacking_of<D>(&self, planned: &PlannedImage, inventory: &Inventory<D>) -> Vec<Descriptor> {
+        let images = self.image.graph.images.iter();
+        let images = images.filter(|image| planned.manifests.contains(&image.descriptor.digest));
+        let mut lacking: Vec<Descriptor> = Vec::new();
+        for (layer, chain) in images.flat_map(Image::chained_layers) {
+            let is_known = lacking.iter().any(|known| known.digest == layer.digest);
+            if self.is_omitted(layer) && !is_known && !inventory.has_layer(layer, chain.as_ref()) {
+                lacking.push(layer.bare());
+            }
+        }
+        lacking
+    }
+}
+
+impl Candidates<'_> {
+    /// The images of a plan of which a target lacks layers that no archive has, by their positions.
+    pub(super) fn lacking<D>(&self, plan: &Plan, inventory: &Inventory<D>) -> BTreeMap<usize, LackingImage> {
+        let mut lacking = BTreeMap::new();
+        for planned in plan.images.iter().filter(|planned| !planned.present) {
+            let Some(candidate) = self.images.get(planned.candidate) else {
+                continue;
+            };
+            let layers = candidate.lacking_of(planned, inventory);
+            if !layers.is_empty() {
+                let image = LackingImage {
+                    name: candidate.label(),
+                    layers,
+                    platforms: planned.platforms.0.clone(),
+                };
+                lacking.insert(planned.candidate, image);
+            }
+        }
+        lacking
+    }
+}
+
+impl LoadOptions {
+    /// The options for another plan, which skips these images.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for all of them if they are not to be skipped.
+    pub(super) fn without_lacking(
+        &self,
+        lacking: BTreeMap<usize, LackingImage>,
+        candidates: &Candidates<'_>,
+        target: &str,
+    ) -> Result<LoadOptions> {
+        if self.keep_going {
+            return Ok(LoadOptions {
+                lacking,
+                ..self.clone()
+            });
+        }
+        let missing: Vec<String> = lacking.values().map(LackingImage::missing).collect();
+        Err(Error::NotFound {
+            what: missing.join(" and "),
+            place: format!("{}, which left them out, nor in {target}", candidates.place()),
+            hint: Some(Hint::from("nothing was sent").and(remedy(lacking.values()))),
+        })
+    }
+}
