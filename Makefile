@@ -16,11 +16,11 @@ build: ## the program, at target/release/sealift
 demo: ## an image from a registry through an archive into Docker, its digest kept (builds first)
 	demo/run.sh
 
-test: ## all tests, on real engines too (docker 20.10 and 28; needs root)
+test: ## all tests, on real engines too (docker 20.10 and 28, containerd 1.6 and 2.1; needs root)
 	tests/engines/install.sh
 	$(TEST)
 
-test-all: ## the same with docker 26 besides
+test-all: ## the same with docker 26 and containerd 1.7 besides
 	tests/engines/install.sh all
 	$(TEST) --features test-all
 

@@ -2,8 +2,8 @@
 # Installs what the tests need: packages on this host, and one Debian in a folder
 # per engine that this host's own release does not carry.
 #
-#   tests/engines/install.sh          what `make test` needs (docker 20.10 and 28)
-#   tests/engines/install.sh all      what `make test-all` needs (docker 26 besides)
+#   tests/engines/install.sh          what `make test` needs (docker 20.10 and 28, containerd 1.6 and 2.1)
+#   tests/engines/install.sh all      what `make test-all` needs (docker 26 and containerd 1.7 besides)
 #   tests/engines/install.sh lint     only what `make lint` needs
 #   tests/engines/install.sh fresh    only what `make fresh` needs
 #

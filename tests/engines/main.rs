@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! further_digests.rs   several digests of one tag: selected and renamed together
+//! containerd/  what a containerd has, and the container runtime interface
 //! harness.rs   tests of the tests' own images, registries and daemons, which leave nothing behind
+//! harness_containerd.rs   tests of the tests' own containerds
 //! command.rs   the command as a user runs it
 //! classic_store.rs   layers and manifests read from Docker's files, while it runs and after
 //! examples.rs  the examples of the help texts that need an engine
@@ -43,7 +45,7 @@
 //! other_tools.rs   skopeo, podman, ctr and a plain docker load read archives of sealift
 //! ```
 //!
-//! Docker 26 is tested with the feature `test-all` only, as `make test-all` does.
+//! Docker 26 and containerd 1.7 are tested with the feature `test-all` only, as `make test-all` does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here is a failed test
 
@@ -61,9 +63,12 @@ mod attach_offline;
 mod attach_stock;
 mod classic_store;
 mod command;
+#[allow(dead_code, reason = "for the tests of loads")]
+mod containerd;
 mod examples;
 mod further_digests;
 mod harness;
+mod harness_containerd;
 mod hops;
 mod image_ids;
 mod index_choice;

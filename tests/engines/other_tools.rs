@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::containerd::Version;
 use crate::support::{
-    Built, Daemon, Engine, Folder, Image, Platform, Registry, Sealift, Store, daemon, engine, folder, image,
-    run,
+    Built, Containerd, Daemon, Engine, Folder, Image, Platform, Registry, Sealift, Store, engine, folder,
+    image, run,
 };
 
 /// A multi-platform image with attestations, saved for this host: a sparse index. Whole, and joined from parts.
@@ -88,18 +89,16 @@ fn podman_shows_name_and_both_digests() {
 
 #[test]
 fn ctr_imports_under_the_name_with_the_digest() {
-    // containerd 1.6 and 2
-    for engine in [Engine::Docker20, Engine::Docker28] {
+    for version in [Version::V1_6, Version::V2_1] {
         let sealift = Sealift::new();
         let (image, archives) = archives(&sealift);
-        let folder = Folder::new();
-        let root = engine::Root::new(engine, folder.path());
-        let containerd = daemon::start_containerd(&folder, &root);
-        let ctr = |args: &[&str]| run(root.command("ctr").arg("-a").arg(&containerd.socket).args(args));
+        let containerd = Containerd::start(version);
+        let ctr = |args: &[&str]| containerd.ctr("default", args);
         for archive in archives {
             let name = archive.file_name().unwrap().to_str().unwrap();
-            folder::linked(&archive, &root.outside(name));
-            let [import, export] = [name, "exported.tar"].map(|name| root.inside(name).display().to_string());
+            folder::linked(&archive, &containerd.data(name));
+            let [import, export] =
+                [name, "exported.tar"].map(|name| containerd.data_inside(name).display().to_string());
             ctr(&["images", "import", &import]).ok();
             let list = ctr(&["images", "ls"]).ok().stdout;
             let line = list
@@ -118,12 +117,12 @@ fn ctr_imports_under_the_name_with_the_digest() {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             ctr(&[&["images", "tag"], &names[..]].concat()).ok();
             // Over the transfer service, ctr 2 may end before the last blocks are written.
-            let locally: &[&str] = match engine {
-                Engine::Docker28 => &["--local"],
+            let locally: &[&str] = match version {
+                Version::V2_1 => &["--local"],
                 _ => &[],
             };
             ctr(&[&["images", "export"], locally, &[&export], &names[..]].concat()).ok();
-            assert_is_a_source(&root.outside("exported.tar"), "httpd:2.4", &image.digest);
+            assert_is_a_source(&containerd.data("exported.tar"), "httpd:2.4", &image.digest);
             ctr(&[&["images", "rm", "--sync"], &names[..]].concat()).ok();
         }
     }

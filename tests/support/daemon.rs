@@ -15,9 +15,9 @@ mod options;
 mod process;
 
 pub use options::Options;
-pub use process::{Containerd, start_containerd};
 
 use super::command::{Run, run};
+use super::containerd::Process;
 use super::engine::Root;
 use super::{Engine, Folder, Registry, Store, http};
 
@@ -26,7 +26,7 @@ use super::{Engine, Folder, Registry, Store, http};
 pub struct Daemon {
     // The child goes before the folder, whose drop ends it.
     child: Child,
-    _containerd: Option<Containerd>,
+    _containerd: Option<Process>,
     root: Root,
     options: Options,
     folder: Folder,
@@ -101,9 +101,7 @@ impl Daemon {
     /// Gives the file system that its data root is on another size.
     #[track_caller]
     pub fn resize_disk(&self, size: &str) {
-        let options = format!("remount,size={size}");
-        let point = process::data_root_inside(&self.root);
-        run(Command::new("mount").args(["-o", &options]).arg(point)).ok();
+        self.root.resize_disk("root", size);
     }
 
     /// The host's path of its /etc/hosts.

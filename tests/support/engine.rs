@@ -134,6 +134,27 @@ impl Root {
         }
     }
 
+    /// The host's path of a folder whose mounts the daemon sees.
+    pub fn mount_point(&self, name: &str) -> PathBuf {
+        let inside = self.inside(name);
+        self.path().join(inside.strip_prefix("/").unwrap())
+    }
+
+    /// Puts a folder of the daemon on a file system of this size, such as `16m`.
+    pub fn mount_disk(&self, name: &str, size: &str) {
+        let point = self.mount_point(name);
+        fs::create_dir_all(&point).unwrap();
+        mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], &point);
+    }
+
+    /// Gives that file system another size.
+    #[track_caller]
+    pub fn resize_disk(&self, name: &str, size: &str) {
+        let options = format!("remount,size={size}");
+        let mut mount = Command::new("mount");
+        run(mount.args(["-o", &options]).arg(self.mount_point(name))).ok();
+    }
+
     /// The root folder of the daemon, seen from the host; `/` without a chroot.
     pub fn path(&self) -> &Path {
         self.root.as_deref().unwrap_or(Path::new("/"))

@@ -5,6 +5,8 @@
 //! folder.rs     a folder for what a test starts; ends, unmounts and removes all of it, also after a panic or kill
 //! registry.rs   docker-registry 2.8 on loopback: plain, with basic auth, with TLS from a private CA
 //! daemon.rs     a dockerd of the test's own: three versions, both stores; daemon/ its options and processes
+//! containerd.rs a containerd of the test's own, as on a Kubernetes node: three versions
+//! cri/          stubs of the container runtime interface, for tests/engines/containerd
 //! engine.rs     where the engines are, and the root folders in which the newer ones run
 //! build.rs      images built by an engine's own `docker build`
 //! documented.rs whether docs/json.md names what is in a document
@@ -34,6 +36,7 @@
 
 pub mod build;
 pub mod command;
+pub mod containerd;
 pub mod daemon;
 pub mod documented;
 pub mod engine;
@@ -52,6 +55,7 @@ pub mod transcript;
 pub mod uncompressed;
 
 pub use command::{Run, Sealift, run};
+pub use containerd::Containerd;
 pub use daemon::Daemon;
 pub use documented::assert_documented;
 pub use engine::{Engine, Store};
@@ -98,6 +102,36 @@ macro_rules! on_every_engine {
             #[test]
             fn docker_28_containerd() {
                 function(Engine::Docker28, Store::Containerd);
+            }
+        }
+    };
+}
+
+/// `on_every_containerd!(function)`: a test for each version of containerd of `function(containerd::Version)`.
+#[allow(
+    unused_macros,
+    reason = "each test program includes all of this and uses a part"
+)]
+macro_rules! on_every_containerd {
+    ($function:ident) => {
+        mod $function {
+            use super::$function as function;
+            use crate::support::containerd::Version;
+
+            #[test]
+            fn containerd_1_6() {
+                function(Version::V1_6);
+            }
+
+            #[cfg(feature = "test-all")]
+            #[test]
+            fn containerd_1_7() {
+                function(Version::V1_7);
+            }
+
+            #[test]
+            fn containerd_2_1() {
+                function(Version::V2_1);
             }
         }
     };

@@ -114,6 +114,10 @@ pub struct ImageSpec {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    #[prost(string, tag = "18")]
+    pub user_specified_image: ::prost::alloc::string::String,
+    #[prost(string, tag = "19")]
+    pub runtime_handler: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ContainerMetadata {

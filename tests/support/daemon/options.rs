@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::super::command::run;
+use super::super::containerd::{self, Process};
 use super::super::engine::Root;
 use super::super::{Engine, Folder, Registry, Store};
 use super::{Daemon, process};
@@ -161,16 +160,15 @@ impl Options {
             fs::write(root.outside("daemon.json"), text).unwrap();
         }
         self.copy_files(&root);
-        let containerd = self.containerd.then(|| process::start_containerd(&folder, &root));
-        let sockets = containerd.iter().map(|containerd| containerd.socket.display());
-        self.flags
-            .extend(sockets.map(|socket| format!("--containerd={socket}")));
+        let containerd = self
+            .containerd
+            .then(|| Process::start(&folder, &root, containerd::WITHOUT_CRI));
+        if containerd.is_some() {
+            let socket = root.inside(containerd::SOCKET);
+            self.flags.push(format!("--containerd={}", socket.display()));
+        }
         if let Some(size) = self.disk {
-            let point = process::data_root_inside(&root);
-            fs::create_dir_all(&point).unwrap();
-            let size = format!("size={size}");
-            let mut mount = Command::new("mount");
-            run(mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(point)).ok();
+            root.mount_disk("root", size);
         }
         let child = process::spawn(&folder, &root, &self);
         let mut daemon = Daemon {

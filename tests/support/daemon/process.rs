@@ -1,54 +1,12 @@
 //! How the processes of a daemon are started.
 
 use std::fs;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use super::super::Folder;
 use super::super::engine::Root;
 use super::Options;
-
-/// A containerd that was started before a daemon, as the system's is. It ends with its folder.
-#[derive(Debug)]
-pub struct Containerd {
-    _child: Child,
-    /// Its socket as the engine's programs see it.
-    pub socket: PathBuf,
-}
-
-/// Starts a containerd among an engine's programs, with all its files in `system-containerd` of the data there.
-#[track_caller]
-pub fn start_containerd(folder: &Folder, root: &Root) -> Containerd {
-    let at = |name: &str| root.inside("system-containerd").join(name);
-    let seen = root.outside("system-containerd");
-    fs::create_dir(&seen).unwrap();
-    let text = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
-    fs::write(seen.join("config.toml"), text).unwrap();
-    let mut command = root.command("containerd");
-    for (flag, name) in [
-        ("--config", "config.toml"),
-        ("--address", "socket"),
-        ("--root", "root"),
-        ("--state", "state"),
-    ] {
-        command.arg(flag).arg(at(name));
-    }
-    let log = seen.join("log");
-    let child = folder.spawn(&mut command, &log);
-    let until = Instant::now() + Duration::from_secs(30);
-    // Its file is there before it listens; it answers once it does.
-    while UnixStream::connect(seen.join("socket")).is_err() {
-        assert!(Instant::now() < until, "{}", fs::read_to_string(&log).unwrap());
-        thread::sleep(Duration::from_millis(20));
-    }
-    Containerd {
-        _child: child,
-        socket: at("socket"),
-    }
-}
 
 pub fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
     let command = &mut dockerd(root, options);
@@ -57,12 +15,6 @@ pub fn spawn(folder: &Folder, root: &Root, options: &Options) -> Child {
         return folder.spawn_with_stdin(&mut wrapped, &root.outside("dockerd.log"));
     }
     folder.spawn(command, &root.outside("dockerd.log"))
-}
-
-/// The data root that the daemon sees, as a path of the host's.
-pub fn data_root_inside(root: &Root) -> PathBuf {
-    let inside = root.inside("root");
-    root.path().join(inside.strip_prefix("/").unwrap())
 }
 
 pub fn dockerd(root: &Root, options: &Options) -> Command {
