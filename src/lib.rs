@@ -86,6 +86,7 @@
 //! - [`layout`]: an OCI layout folder, or an archive, as a target
 //! - [`registry`]: the client of the distribution protocol
 //! - [`docker`]: Docker as a source and a target, and attaching digests to its classic store
+//! - [`containerd`]: containerd as a target
 
 pub mod archive;
 pub mod blob;

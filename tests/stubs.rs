@@ -28,6 +28,7 @@ const STUBS: [Stubs; 3] = [
         protos: "src/containerd/proto",
         files: &[
             "content",
+            "cri",
             "diff",
             "images",
             "introspection",

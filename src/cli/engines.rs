@@ -8,6 +8,7 @@ use sealift::Result;
 use sealift::load::AnyTarget;
 use sealift::progress::Progress;
 
+use super::containerd::ContainerdLoadArgs;
 use super::docker::DockerArgs;
 
 /// An engine.
@@ -15,16 +16,19 @@ use super::docker::DockerArgs;
 pub enum Engine {
     /// Docker.
     Docker,
+    /// containerd.
+    Containerd,
 }
 
 impl Engine {
     /// All engines.
-    pub const ALL: &[Engine] = &[Engine::Docker];
+    pub const ALL: &[Engine] = &[Engine::Docker, Engine::Containerd];
 
     /// Its word on the command line.
     pub fn word(self) -> &'static str {
         match self {
             Engine::Docker => "docker",
+            Engine::Containerd => "containerd",
         }
     }
 
@@ -32,6 +36,7 @@ impl Engine {
     pub fn name(self) -> &'static str {
         match self {
             Engine::Docker => "Docker",
+            Engine::Containerd => "containerd",
         }
     }
 
@@ -47,6 +52,8 @@ impl Engine {
 pub struct EngineArgs {
     #[command(flatten)]
     docker: DockerArgs,
+    #[command(flatten)]
+    containerd: ContainerdLoadArgs,
 }
 
 /// What an engine needs to know of a load.
@@ -62,7 +69,9 @@ pub struct LoadContext<'a> {
 impl EngineArgs {
     /// The first option that was given and only one engine has, with that engine.
     pub fn given(&self) -> Option<(&'static str, Engine)> {
-        self.docker.given().map(|option| (option, Engine::Docker))
+        let docker = self.docker.given().map(|option| (option, Engine::Docker));
+        let containerd = || self.containerd.given().map(|option| (option, Engine::Containerd));
+        docker.or_else(containerd)
     }
 
     /// Connects to an engine.
@@ -73,6 +82,7 @@ impl EngineArgs {
     pub fn target(&self, engine: Engine, context: &LoadContext<'_>) -> Result<Box<dyn AnyTarget>> {
         match engine {
             Engine::Docker => self.docker.target(context),
+            Engine::Containerd => self.containerd.target(),
         }
     }
 }

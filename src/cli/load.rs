@@ -32,6 +32,8 @@ Examples:
   sudo sealift load images.tar --attach offline --allow-restart
   sudo sealift load images.tar --data-root /mnt/golden/var/lib/docker
   ssh build sealift save -o - httpd:2.4 | sudo sealift load -
+  sudo sealift load images.tar --to containerd --namespace k8s.io
+  sudo sealift load images.tar --to containerd --pin   # the kubelet never removes them
   sealift load images.tar --to oci:images              # create an OCI layout, or add to it
   sealift load images.tar --image httpd:2.4 --to archive:httpd.tar
 
@@ -48,10 +50,12 @@ pub struct Load {
     ///
     /// `auto`, `docker`: the engine of this host. DOCKER_HOST, DOCKER_CONTEXT and the current context say where Docker is.
     ///
+    /// `containerd`: that of this host, such as a Kubernetes node, k3s, RKE2 or MicroK8s.
+    ///
     /// `oci:PATH`: an OCI layout folder. It is created, or the images are added to those that it has.
     ///
     /// `archive:FILE`: an archive as `save` writes it, of the images that are selected. It replaces FILE.
-    #[arg(long, value_name = "auto|docker|oci:PATH|archive:FILE", default_value_t = To::Auto)]
+    #[arg(long, value_name = "auto|docker|containerd|oci:PATH|archive:FILE", default_value_t = To::Auto)]
     to: To,
     /// Split an archive into parts of at most SIZE: 700MB, 4G, 4GiB
     ///

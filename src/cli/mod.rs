@@ -6,7 +6,7 @@
 //! - [`saved`]: what `save` prints
 //! - [`planned`], [`loaded`]: what `load` prints before and after; [`results`]: for one target or several
 //! - [`to`]: the option for where images are loaded; [`engines`]: the engines among them
-//! - [`docker`]: the options of a load into Docker
+//! - [`docker`]: the options of a load into Docker; [`containerd`]: those that concern containerd
 //! - [`rename`]: the options for renaming images
 //! - [`registry`]: the options for reaching registries
 //! - [`exit`]: exit codes
@@ -20,6 +20,7 @@
 
 mod archive;
 mod bars;
+mod containerd;
 mod docker;
 mod doctor;
 mod documents;

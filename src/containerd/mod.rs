@@ -1,5 +1,138 @@
 //! containerd, over its gRPC API: of Kubernetes nodes, k3s, RKE2 and MicroK8s, and of hosts without an orchestrator.
 //!
-//! - `api`: generated stubs of the services that sealift calls
+//! - `address`: the sockets, and the namespace that is meant; `cri`: what CRI tells about itself
+//! - `client`: calls from threads; `failure`: what a failed call means; `api`: generated stubs
+//! - `content`, `upload`: blobs; `images`: names; `snapshots`: unpacked layers
+//! - `labels`: what garbage collection, CRI and mirrors read; `leases`: what protects a load in progress
+//! - [`inventory`]: what a containerd has
+//! - `plan`: what a load will do; pure
+//! - `records`: the names that a pull leaves
+//! - `deliver`: sends blobs and unpacks layers; `schedule`: in which order, on several threads
+//! - `target`: the load itself
 
+mod address;
 mod api;
+mod client;
+mod content;
+mod cri;
+mod deliver;
+mod failure;
+mod images;
+pub mod inventory;
+mod labels;
+mod leases;
+mod plan;
+mod records;
+mod schedule;
+mod snapshots;
+mod target;
+mod upload;
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Remedy, Result};
+use address::Namespace;
+pub use address::{NamespaceReason, SOCKETS, Socket};
+use client::Client;
+use cri::Cri;
+
+/// The namespace of CRI, and so of Kubernetes.
+pub const KUBERNETES: &str = "k8s.io";
+/// The namespace of containerd's own clients.
+pub const DEFAULT: &str = "default";
+/// The snapshotter that containerd and its clients use by default.
+const DEFAULT_SNAPSHOTTER: &str = "overlayfs";
+
+/// How to reach containerd, and how it gets images.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its socket; without it, the known ones are tried.
+    pub address: Option<PathBuf>,
+    /// The namespace; without it, that of Kubernetes where there are signs of it.
+    pub namespace: Option<String>,
+    /// The snapshotter; without it, CRI's.
+    pub snapshotter: Option<String>,
+    /// Whether the kubelet must never remove the images.
+    pub is_pinned: bool,
+    /// Whether layers are unpacked.
+    pub unpacks: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            address: None,
+            namespace: None,
+            snapshotter: None,
+            is_pinned: false,
+            unpacks: true,
+        }
+    }
+}
+
+impl Options {
+    /// The options of the process's environment, by the variables of containerd's own clients.
+    pub fn from_process() -> Options {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
+        Options {
+            address: variable("CONTAINERD_ADDRESS").map(PathBuf::from),
+            namespace: text("CONTAINERD_NAMESPACE"),
+            snapshotter: text("CONTAINERD_SNAPSHOTTER"),
+            ..Options::default()
+        }
+    }
+}
+
+/// A containerd, after it has answered.
+pub struct Containerd {
+    client: Client,
+    namespace: Namespace,
+    snapshotter: String,
+    options: Options,
+}
+
+impl Containerd {
+    /// Connects to the containerd of the options, or to the first of the known ones. One that Kubernetes uses comes before the
+    /// others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] if none answers; [`Error::Usage`] if the options contradict each other.
+    pub fn connect(options: &Options) -> Result<Containerd> {
+        if let Some(namespace) = &options.namespace {
+            address::check_namespace(namespace)?;
+        }
+        let found = address::find(options)?;
+        if options.is_pinned && found.namespace.name != KUBERNETES {
+            return Err(Error::Usage {
+                message: format!(
+                    "only images in namespace {KUBERNETES} can be pinned, and the namespace is {}",
+                    found.namespace
+                ),
+                hint: Some(Remedy::KubernetesNamespace.into()),
+            });
+        }
+        let snapshotter = match (&options.snapshotter, &found.cri) {
+            (Some(name), _) => name.clone(),
+            (
+                None,
+                Some(Cri {
+                    snapshotter: Some(name),
+                }),
+            ) if found.namespace.name == KUBERNETES => name.clone(),
+            _ => DEFAULT_SNAPSHOTTER.into(),
+        };
+        Ok(Containerd {
+            client: found.client.with_namespace(&found.namespace.name)?,
+            namespace: found.namespace,
+            snapshotter,
+            options: options.clone(),
+        })
+    }
+
+    /// The namespace, and why it was chosen.
+    pub fn namespace(&self) -> (&str, NamespaceReason) {
+        (&self.namespace.name, self.namespace.reason)
+    }
+}

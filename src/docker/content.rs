@@ -61,21 +61,7 @@ impl<'l, 'a> ImageToLoad<'l, 'a> {
     ///
     /// If the plan is for other candidates.
     pub fn new(planned: &'l PlannedImage, candidates: &'l Candidates<'a>) -> Result<ImageToLoad<'l, 'a>> {
-        let candidate = candidates.images.get(planned.candidate);
-        let found = candidate.and_then(|candidate| {
-            let mut images = candidate.image.graph.runnable();
-            Some((
-                candidate,
-                images.find(|image| planned.manifests.contains(&image.descriptor.digest))?,
-            ))
-        });
-        let (candidate, image) = found.ok_or_else(|| Error::Usage {
-            message: format!(
-                "the plan has {}, and it is not among the images to load",
-                planned.name
-            ),
-            hint: None,
-        })?;
+        let (candidate, image) = planned.content(candidates)?;
         Ok(ImageToLoad {
             planned,
             candidate,

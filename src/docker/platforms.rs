@@ -16,37 +16,17 @@ const LEVELS_SINCE: ApiVersion = ApiVersion { major: 1, minor: 42 };
 
 /// The platforms that an engine takes; `level` is its processor's, if that is known.
 pub fn taken(own: &Platform, store: Store, api: ApiVersion, level: Option<u8>) -> Vec<Platform> {
-    let mut taken = vec![own.clone()];
     if store == Store::Classic && api < LEVELS_SINCE {
-        return taken;
+        return vec![own.clone()];
     }
-    let mut add = |architecture: &str, variant: Option<String>| {
-        taken.push(Platform {
+    let mut taken = own.runs();
+    if own.architecture == "amd64" {
+        let level = level.filter(|_| store == Store::Classic).unwrap_or(1);
+        let levels = (2..=level).rev().map(|level| Platform {
             os: own.os.clone(),
-            ..Platform::linux(architecture, variant.as_deref())
+            ..Platform::linux("amd64", Some(&format!("v{level}")))
         });
-    };
-    match own.architecture.as_str() {
-        "amd64" => {
-            add("386", None);
-            let level = level.filter(|_| store == Store::Classic).unwrap_or(1);
-            let levels = (2..=level).rev().map(|level| Platform {
-                os: own.os.clone(),
-                ..Platform::linux("amd64", Some(&format!("v{level}")))
-            });
-            taken.splice(0..0, levels);
-        }
-        "arm64" => (5..=8)
-            .rev()
-            .for_each(|version| add("arm", Some(format!("v{version}")))),
-        "arm" => {
-            let own = own.variant.as_deref().unwrap_or("v7");
-            let version = own.trim_start_matches('v').parse().unwrap_or(7);
-            (5..version)
-                .rev()
-                .for_each(|version: u8| add("arm", Some(format!("v{version}"))));
-        }
-        _ => {}
+        taken.splice(0..0, levels);
     }
     taken
 }

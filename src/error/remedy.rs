@@ -83,6 +83,8 @@ pub enum Remedy {
     LoadFewer,
     /// Load the images of one registry at a time.
     LoadByRegistry,
+    /// Load into the namespace of Kubernetes.
+    KubernetesNamespace,
     /// Run as root.
     RunAsRoot,
     /// Undo what an interrupted load left.
@@ -172,6 +174,7 @@ impl fmt::Display for Remedy {
             Remedy::NameCommands => "name the commands that stop and start the engine",
             Remedy::LoadFewer => "load fewer images at a time",
             Remedy::LoadByRegistry => "load the images of one registry at a time",
+            Remedy::KubernetesNamespace => "load into the namespace of Kubernetes, k8s.io",
             Remedy::RunAsRoot => "run it as root",
             Remedy::Repair => "undo what the interrupted load left",
             Remedy::StartAndRepair => "start the engine by hand, then undo what the interrupted load left",

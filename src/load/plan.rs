@@ -5,8 +5,9 @@ use std::io;
 
 use serde::ser::SerializeStruct as _;
 
-use super::{Evidence, Obstacle};
+use super::{Candidate, Candidates, Evidence, Obstacle};
 use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::image::Image;
 use crate::oci::{Digest, Platform, Reference};
 
 /// How an image's digest gets shown.
@@ -140,6 +141,27 @@ impl PlannedImage {
     pub fn pinned(&self) -> Option<Reference> {
         let digest = self.digest?;
         Some(Reference::digested(self.name.repository(), digest))
+    }
+
+    /// The candidate, and the image of it that a target gets which takes one platform.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if the plan was made for other candidates.
+    pub fn content<'c, 'a>(&self, candidates: &'c Candidates<'a>) -> Result<(&'c Candidate<'a>, &'c Image)> {
+        let candidate = candidates.images.get(self.candidate);
+        let found = candidate.and_then(|candidate| {
+            let mut images = candidate.image.graph.runnable();
+            let image = images.find(|image| self.manifests.contains(&image.descriptor.digest))?;
+            Some((candidate, image))
+        });
+        found.ok_or_else(|| Error::Usage {
+            message: format!(
+                "the plan has {}, and it is not among the images to load",
+                self.name
+            ),
+            hint: None,
+        })
     }
 
     /// Whether its digest is shown without proof: the load succeeds, and reports it all the same.

@@ -99,6 +99,34 @@ impl Platform {
         self.normal() == offered.normal()
     }
 
+    /// The platforms that containerd takes from an index on this one, the best first. It knows no levels of amd64.
+    ///
+    /// Source: containerd, `platforms/compare.go` (`platformVector`).
+    pub fn runs(&self) -> Vec<Platform> {
+        let mut taken = vec![self.clone()];
+        let mut add = |architecture: &str, variant: Option<String>| {
+            taken.push(Platform {
+                os: self.os.clone(),
+                ..Platform::linux(architecture, variant.as_deref())
+            });
+        };
+        match self.architecture.as_str() {
+            "amd64" => add("386", None),
+            "arm64" => (5..=8)
+                .rev()
+                .for_each(|version| add("arm", Some(format!("v{version}")))),
+            "arm" => {
+                let own = self.variant.as_deref().unwrap_or("v7");
+                let version = own.trim_start_matches('v').parse().unwrap_or(7);
+                (5..version)
+                    .rev()
+                    .for_each(|version: u8| add("arm", Some(format!("v{version}"))));
+            }
+            _ => {}
+        }
+        taken
+    }
+
     /// Whether a config contradicts its index: another operating system, another architecture, or a higher
     /// level of it. A field that one of them omits is not a contradiction, and an image for ARMv6 runs where
     /// ARMv7 is requested.

@@ -21,6 +21,8 @@ pub mod introspection;
 #[rustfmt::skip]
 pub mod leases;
 #[rustfmt::skip]
+pub mod runtime;
+#[rustfmt::skip]
 pub mod snapshots;
 #[rustfmt::skip]
 pub mod types;

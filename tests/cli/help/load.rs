@@ -41,11 +41,13 @@ fn help_of_load() {
           --jobs <N>
               Number of threads that verify [default: one per CPU]
 
-          --to <auto|docker|oci:PATH|archive:FILE>
+          --to <auto|docker|containerd|oci:PATH|archive:FILE>
               Where to load the images
 
               `auto`, `docker`: the engine of this host. DOCKER_HOST, DOCKER_CONTEXT and the current
               context say where Docker is.
+
+              `containerd`: that of this host, such as a Kubernetes node, k3s, RKE2 or MicroK8s.
 
               `oci:PATH`: an OCI layout folder. It is created, or the images are added to those that it
               has.
@@ -129,6 +131,31 @@ fn help_of_load() {
               Records the layers' compressed digests in Docker's classic store, as a pull does. The exit
               code is 6 if a push would change a digest all the same.
 
+          --containerd-address <SOCKET>
+              The socket of containerd
+
+              [default: CONTAINERD_ADDRESS, else that of containerd, k3s, RKE2 or MicroK8s, whichever
+              answers]
+
+          --namespace <NAME>
+              The namespace of containerd
+
+              [default: CONTAINERD_NAMESPACE, else k8s.io where Kubernetes uses this containerd, else
+              default]
+
+          --snapshotter <NAME>
+              The snapshotter that containerd unpacks layers into
+
+              [default: CONTAINERD_SNAPSHOTTER, else the one that CRI uses, else overlayfs]
+
+          --pin
+              Keep the kubelet from removing the images when the disk is full
+
+              They cannot be pulled again where there is no registry.
+
+          --no-unpack
+              Leave the layers packed; containerd unpacks them when a container is created
+
           --dry-run
               Print what would be done, and change nothing
 
@@ -162,6 +189,8 @@ fn help_of_load() {
       sudo sealift load images.tar --attach offline --allow-restart
       sudo sealift load images.tar --data-root /mnt/golden/var/lib/docker
       ssh build sealift save -o - httpd:2.4 | sudo sealift load -
+      sudo sealift load images.tar --to containerd --namespace k8s.io
+      sudo sealift load images.tar --to containerd --pin   # the kubelet never removes them
       sealift load images.tar --to oci:images              # create an OCI layout, or add to it
       sealift load images.tar --image httpd:2.4 --to archive:httpd.tar
 

@@ -1,0 +1,247 @@
+//! The sockets of containerd, and the namespace that is meant.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use super::client::Client;
+use super::cri::Cri;
+use super::images::Images;
+use super::{DEFAULT, KUBERNETES, Options};
+use crate::error::{Error, Result};
+
+/// Where containerd listens by itself.
+pub const SOCKETS: [Socket; 3] = [
+    Socket {
+        path: "/run/containerd/containerd.sock",
+        of: "containerd",
+        is_of_distribution: false,
+    },
+    Socket {
+        path: "/run/k3s/containerd/containerd.sock",
+        of: "k3s or RKE2",
+        is_of_distribution: true,
+    },
+    Socket {
+        path: "/var/snap/microk8s/common/run/containerd.sock",
+        of: "MicroK8s",
+        is_of_distribution: true,
+    },
+];
+/// Folders of a kubelet: its data, and the manifests that its package or kubeadm creates.
+const KUBELET: [&str; 2] = ["/var/lib/kubelet", "/etc/kubernetes"];
+/// Longest name of a namespace, in bytes.
+const MAX_NAME: usize = 76;
+
+/// A socket that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Socket {
+    /// Its path.
+    pub path: &'static str,
+    /// What listens there.
+    pub of: &'static str,
+    /// Whether that is a Kubernetes distribution.
+    is_of_distribution: bool,
+}
+
+impl Socket {
+    /// Whether it is there.
+    pub fn exists(&self) -> bool {
+        fs::metadata(self.path).is_ok_and(|metadata| metadata.file_type().is_socket())
+    }
+}
+
+/// A namespace, and why it was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: NamespaceReason,
+}
+
+/// Why a namespace was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NamespaceReason {
+    /// It was named.
+    Requested,
+    /// The socket is that of a Kubernetes distribution.
+    Distribution,
+    /// CRI has images there.
+    HasImages,
+    /// CRI is offered, and there is a kubelet on this host.
+    Kubelet,
+    /// CRI is offered, and nothing on this host uses it.
+    NoKubelet,
+    /// CRI is not offered, as in the containerd of a Docker installation.
+    NoCri,
+}
+
+impl fmt::Display for NamespaceReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NamespaceReason::Requested => "as requested",
+            NamespaceReason::Distribution => "the socket is that of a Kubernetes distribution",
+            NamespaceReason::HasImages => "Kubernetes has images there",
+            NamespaceReason::Kubelet => "this host has a kubelet",
+            NamespaceReason::NoKubelet => "there is no sign of Kubernetes",
+            NamespaceReason::NoCri => "this containerd does not serve Kubernetes",
+        })
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            NamespaceReason::Requested => f.write_str(&self.name),
+            reason => write!(f, "{}, because {reason}", self.name),
+        }
+    }
+}
+
+/// A containerd that answers.
+pub struct Found {
+    /// A connection, without a namespace of its own.
+    pub client: Client,
+    /// What its CRI tells; `None` if it does not offer CRI.
+    pub cri: Option<Cri>,
+    /// The namespace that is meant.
+    pub namespace: Namespace,
+    /// Whether there are signs of Kubernetes.
+    is_of_kubernetes: bool,
+}
+
+/// Connects to the socket of the options, or to the best of the known ones: one that Kubernetes uses, else the first that
+/// answers.
+///
+/// # Errors
+///
+/// [`Error::Engine`] if none answers.
+pub fn find(options: &Options) -> Result<Found> {
+    if let Some(address) = &options.address {
+        return look(&socket(address), options);
+    }
+    let mut first = None;
+    let mut errors = Vec::new();
+    for known in SOCKETS.iter().filter(|known| known.exists()) {
+        match look(Path::new(known.path), options) {
+            Ok(found) if found.is_of_kubernetes => return Ok(found),
+            Ok(found) => first = first.or(Some(found)),
+            Err(error) => errors.push(error),
+        }
+    }
+    match (first, errors.is_empty()) {
+        (Some(found), _) => Ok(found),
+        (None, false) => Err(Error::of_several(errors)),
+        (None, true) => Err(Error::Engine {
+            engine: "containerd".into(),
+            action: "connect".into(),
+            problem: format!(
+                "there is no socket at {}",
+                SOCKETS.map(|known| known.path).join(", ")
+            ),
+            hint: Some("is containerd running? (systemctl status containerd); CONTAINERD_ADDRESS names another socket".into()),
+        }),
+    }
+}
+
+/// Connects to a socket, and finds out which namespace is meant.
+fn look(path: &Path, options: &Options) -> Result<Found> {
+    let client = Client::connect(path, DEFAULT)?;
+    let cri = Cri::find(&client);
+    let reason = reason(&client, path, cri.is_some())?;
+    let is_of_kubernetes = !matches!(reason, NamespaceReason::NoKubelet | NamespaceReason::NoCri);
+    let namespace = match &options.namespace {
+        Some(name) => Namespace {
+            name: name.clone(),
+            reason: NamespaceReason::Requested,
+        },
+        None => Namespace {
+            name: if is_of_kubernetes { KUBERNETES } else { DEFAULT }.into(),
+            reason,
+        },
+    };
+    Ok(Found {
+        client,
+        cri,
+        namespace,
+        is_of_kubernetes,
+    })
+}
+
+/// Which signs of Kubernetes there are.
+fn reason(client: &Client, path: &Path, has_cri: bool) -> Result<NamespaceReason> {
+    let is_this = |known: &Socket| Path::new(known.path) == path;
+    if SOCKETS
+        .iter()
+        .any(|known| known.is_of_distribution && is_this(known))
+    {
+        return Ok(NamespaceReason::Distribution);
+    }
+    if !has_cri {
+        return Ok(NamespaceReason::NoCri);
+    }
+    if !Images::new(&client.with_namespace(KUBERNETES)?)
+        .list()?
+        .is_empty()
+    {
+        return Ok(NamespaceReason::HasImages);
+    }
+    let has_kubelet = KUBELET.iter().any(|folder| Path::new(folder).is_dir());
+    Ok(match has_kubelet {
+        true => NamespaceReason::Kubelet,
+        false => NamespaceReason::NoKubelet,
+    })
+}
+
+/// The path of an address, which may be a URL.
+fn socket(address: &Path) -> PathBuf {
+    match address.to_str().and_then(|text| text.strip_prefix("unix://")) {
+        Some(path) => path.into(),
+        None => address.into(),
+    }
+}
+
+/// Checks that containerd takes a namespace of this name.
+///
+/// Source: containerd, `pkg/identifiers/validate.go`.
+///
+/// # Errors
+///
+/// [`Error::Usage`].
+pub fn check_namespace(name: &str) -> Result<()> {
+    let mut parts = name.split(['.', '_', '-']);
+    let is_good = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if parts.all(is_good) && name.len() <= MAX_NAME {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!(
+            "{name:?} is no name of a namespace: letters and digits, with single . _ or - between them"
+        ),
+        hint: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_are_named_as_containerd_names_them() {
+        for name in ["default", "k8s.io", "a_b-c.D9", &"x".repeat(76)] {
+            check_namespace(name).unwrap();
+        }
+        for name in ["", "a..b", "-a", "a/b", "a b", "ä", &"x".repeat(77)] {
+            check_namespace(name).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn an_address_may_be_a_url() {
+        assert_eq!(socket(Path::new("unix:///run/x.sock")), Path::new("/run/x.sock"));
+        assert_eq!(socket(Path::new("/run/x.sock")), Path::new("/run/x.sock"));
+    }
+}

@@ -1,0 +1,253 @@
+//! The content store: blobs by digest, with labels.
+//!
+//! Source: containerd, `plugins/services/content/contentserver` and `core/metadata/content.go`.
+
+use std::io::BufRead as _;
+use std::time::Duration;
+
+use prost_types::FieldMask;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::api::content::content_client::ContentClient;
+use super::api::content::{AbortRequest, Info, InfoRequest, UpdateRequest};
+use super::client::Client;
+use super::labels::Labels;
+use super::upload::Upload;
+use crate::blob::BlobReader;
+use crate::error::{Error, Result};
+use crate::interrupt::{Interrupt, pause};
+use crate::oci::{Descriptor, Digest, Kind};
+use crate::progress::Progress;
+use crate::retry::Retry;
+
+/// While a blob is locked by another client, or by a run that was killed a moment ago.
+const LOCKED: Retry = Retry {
+    attempts: 40,
+    first_pause: Duration::from_millis(50),
+    longest_pause: Duration::from_secs(5),
+};
+
+/// A blob in the store.
+#[derive(Debug, Clone)]
+pub struct StoredBlob {
+    /// Stored bytes.
+    pub size: u64,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+/// The content store.
+pub struct Content<'c> {
+    client: &'c Client,
+}
+
+/// How an attempt to write a blob ended.
+enum Attempt {
+    /// The blob was there already.
+    Present,
+    /// It is there now; this many stored bytes were sent.
+    Sent(u64),
+    /// What an interrupted run left is not the beginning of the blob.
+    Spoiled,
+    /// Another client writes it.
+    Locked(Status),
+}
+
+impl<'c> Content<'c> {
+    /// The store of this client's namespace.
+    pub fn new(client: &'c Client) -> Content<'c> {
+        Content { client }
+    }
+
+    fn stub(&self) -> ContentClient<Channel> {
+        ContentClient::new(self.client.channel())
+    }
+
+    /// A blob; `None` if the namespace does not have it.
+    ///
+    /// # Errors
+    ///
+    /// If containerd cannot be asked.
+    pub fn find(&self, digest: &Digest) -> Result<Option<StoredBlob>> {
+        let mut stub = self.stub();
+        let request = self.client.request(InfoRequest {
+            digest: digest.to_string(),
+        });
+        let found = self.client.find("look for a blob", stub.info(request))?;
+        Ok(found.and_then(|found| found.info).map(|info| StoredBlob {
+            size: u64::try_from(info.size).unwrap_or_default(),
+            labels: info.labels,
+        }))
+    }
+
+    /// Adds labels to a blob; its other labels stay.
+    ///
+    /// # Errors
+    ///
+    /// If the blob is not there any more.
+    pub fn label(&self, digest: &Digest, labels: Labels) -> Result<()> {
+        if labels.is_empty() {
+            return Ok(());
+        }
+        let paths = labels.keys().map(|key| format!("labels.{key}")).collect();
+        let mut stub = self.stub();
+        let request = self.client.request(UpdateRequest {
+            info: Some(Info {
+                digest: digest.to_string(),
+                size: 0,
+                labels,
+            }),
+            update_mask: Some(FieldMask { paths }),
+        });
+        self.client.wait("label a blob", stub.update(request))?;
+        Ok(())
+    }
+
+    /// Writes a blob, from where an interrupted run ended, and verifies it on both sides. Returns the stored bytes that
+    /// were sent; `None` if the blob was there already, which the client's lease keeps from now on. Its labels are not
+    /// changed then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the bytes do not match the descriptor; the blob is not in the store then.
+    pub fn write(
+        &self,
+        blob: &Descriptor,
+        open: &dyn Fn() -> Result<BlobReader>,
+        labels: &Labels,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Option<u64>> {
+        let name = ingest_name(blob);
+        let mut failed = 0;
+        loop {
+            match self.attempt(blob, &name, open, labels, progress, interrupt)? {
+                Attempt::Present => return Ok(None),
+                Attempt::Sent(bytes) => return Ok(Some(bytes)),
+                Attempt::Spoiled => self.abort(&name)?,
+                Attempt::Locked(status) => {
+                    failed += 1;
+                    if !LOCKED.allows(failed) {
+                        return Err(self.failed(blob, &status).and_hint(
+                            "another client is writing this blob: run this again when it has ended",
+                        ));
+                    }
+                    pause(LOCKED.pause(failed, None), || interrupt.check())?;
+                }
+            }
+        }
+    }
+
+    fn attempt(
+        &self,
+        blob: &Descriptor,
+        name: &str,
+        open: &dyn Fn() -> Result<BlobReader>,
+        labels: &Labels,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Attempt> {
+        let started = self.client.block_on(Upload::start(self.client, blob, name));
+        let mut upload = match started {
+            Ok(upload) => upload,
+            Err(status) if status.code() == Code::AlreadyExists => return Ok(Attempt::Present),
+            Err(status) if is_locked(&status) => return Ok(Attempt::Locked(status)),
+            Err(status) => return Err(self.failed(blob, &status)),
+        };
+        let begin = upload.offset();
+        if begin > blob.size {
+            return Ok(Attempt::Spoiled);
+        }
+        progress.blob_started(&blob.digest, blob.size, begin);
+        let mut reader = open()?;
+        let sent = self
+            .client
+            .block_on(send(&mut upload, &mut reader, blob, progress, interrupt));
+        sent?.map_err(|status| self.failed(blob, &status))?;
+        // Only verified bytes get their digest there.
+        if let Err(error) = reader.finish() {
+            drop(upload);
+            self.abort(name)?;
+            return Err(error);
+        }
+        let sent = upload.offset().saturating_sub(begin);
+        match self.client.block_on(upload.commit(labels.clone())) {
+            Ok(()) => {}
+            Err(status) if status.code() == Code::AlreadyExists => return Ok(Attempt::Present),
+            Err(status) if status.code() == Code::FailedPrecondition && begin > 0 => {
+                return Ok(Attempt::Spoiled);
+            }
+            Err(status) => return Err(self.failed(blob, &status)),
+        }
+        progress.blob_finished(&blob.digest);
+        Ok(Attempt::Sent(sent))
+    }
+
+    /// Discards what was written of a blob.
+    fn abort(&self, name: &str) -> Result<()> {
+        let mut stub = self.stub();
+        let request = self.client.request(AbortRequest { r#ref: name.into() });
+        self.client
+            .find("discard a part of a blob", stub.abort(request))
+            .map(|_| ())
+    }
+
+    fn failed(&self, blob: &Descriptor, status: &Status) -> Error {
+        let action = format!("write blob {}", blob.digest);
+        self.client.address().error(&action, status)
+    }
+}
+
+/// Sends a blob's bytes from the upload's offset on. All bytes are read and hashed.
+async fn send(
+    upload: &mut Upload,
+    reader: &mut BlobReader,
+    blob: &Descriptor,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Result<(), Status>> {
+    let begin = upload.offset();
+    let place = reader.place().to_string();
+    let mut at = 0_u64;
+    loop {
+        interrupt.check()?;
+        let bytes = reader
+            .fill_buf()
+            .map_err(|error| Error::from_reader(error, Error::io("read", &place)))?;
+        if bytes.is_empty() {
+            return Ok(Ok(()));
+        }
+        let count = bytes.len();
+        let length = u64::try_from(count).unwrap_or_default();
+        // What an interrupted run has sent is hashed, and not sent again.
+        let skipped = usize::try_from(begin.saturating_sub(at).min(length)).unwrap_or_default();
+        if let Some(piece) = bytes.get(skipped..).filter(|piece| !piece.is_empty()) {
+            if let Err(status) = upload.send(piece).await {
+                return Ok(Err(status));
+            }
+            progress.blob_advanced(&blob.digest, u64::try_from(piece.len()).unwrap_or_default());
+        }
+        at = at.saturating_add(length);
+        reader.consume(count);
+    }
+}
+
+/// Whether an ingest cannot be opened because another client writes it.
+fn is_locked(status: &Status) -> bool {
+    status.code() == Code::Unavailable && status.message().contains("locked")
+}
+
+/// The name of a blob's ingest: that of a pull. A pull at the same time waits, and continues with what is there.
+///
+/// Source: containerd, `core/remotes/handlers.go` (`MakeRefKey`).
+fn ingest_name(blob: &Descriptor) -> String {
+    let kind = match blob.media_type.kind() {
+        Kind::Index => "index",
+        Kind::Manifest => "manifest",
+        Kind::Config => "config",
+        Kind::Layer(_) => "layer",
+        Kind::Schema1 | Kind::Other => "unknown",
+    };
+    format!("{kind}-{}", blob.digest)
+}

@@ -1,0 +1,67 @@
+//! The container runtime interface, which containerd offers on the same socket to a kubelet.
+
+use tonic::Code;
+
+use super::api::runtime::ImageFsInfoRequest;
+use super::api::runtime::image_service_client::ImageServiceClient;
+use super::client::Client;
+
+/// What the folder of a snapshotter's plugin begins with.
+const PLUGIN: &str = "io.containerd.snapshotter.v1.";
+
+/// What CRI tells about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cri {
+    /// The snapshotter that it unpacks images into, if it tells.
+    pub snapshotter: Option<String>,
+}
+
+impl Cri {
+    /// Asks for it; `None` if this containerd does not offer CRI, like that of a Docker installation.
+    pub fn find(client: &Client) -> Option<Cri> {
+        let mut stub = ImageServiceClient::new(client.channel());
+        // CRI's status has its configuration too, but not the snapshotter in containerd 2.
+        match client.block_on(stub.image_fs_info(ImageFsInfoRequest {})) {
+            Ok(info) => {
+                let folders = info.into_inner().image_filesystems;
+                let mut folders = folders.into_iter().filter_map(|folder| folder.fs_id);
+                Some(Cri {
+                    snapshotter: folders.find_map(|folder| snapshotter_of(&folder.mountpoint)),
+                })
+            }
+            Err(status) if status.code() == Code::Unimplemented => None,
+            // It is there, and not ready.
+            Err(_) => Some(Cri { snapshotter: None }),
+        }
+    }
+}
+
+/// The snapshotter whose plugin has this folder.
+fn snapshotter_of(folder: &str) -> Option<String> {
+    let name = folder.rsplit('/').next()?.strip_prefix(PLUGIN)?;
+    Some(name.to_string()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_images_names_the_snapshotter() {
+        for (folder, name) in [
+            (
+                "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs",
+                Some("overlayfs"),
+            ),
+            (
+                "/x/io.containerd.snapshotter.v1.fuse-overlayfs",
+                Some("fuse-overlayfs"),
+            ),
+            ("/var/lib/soci-snapshotter-grpc", None),
+            ("/x/io.containerd.snapshotter.v1.", None),
+            ("", None),
+        ] {
+            assert_eq!(snapshotter_of(folder).as_deref(), name, "{folder}");
+        }
+    }
+}

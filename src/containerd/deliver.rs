@@ -1,0 +1,280 @@
+//! Gets the content of images into containerd: blobs with their labels, and unpacked layers.
+//!
+//! A layer is unpacked as soon as its blob and the layers below it are there, while other blobs are still being sent. A config
+//! is written after the layers of its image are unpacked, because its label keeps them.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::thread::available_parallelism;
+
+use super::client::Client;
+use super::content::Content;
+use super::labels::{self, Labels};
+use super::plan;
+use super::schedule::{self, Task};
+use super::snapshots::{self, Layer, Snapshotter};
+use crate::blob::{BlobReader, Blobs as _};
+use crate::error::{Error, Place, Problem, Result};
+use crate::image::Image;
+use crate::interrupt::Interrupt;
+use crate::load::{Candidate, Candidates, Form, MergedBlobs, PlannedImage, UploadBlob};
+use crate::oci::{Descriptor, Digest, Repository};
+use crate::progress::Progress;
+
+/// An image that containerd gets.
+pub struct ImageToLoad<'l, 'a> {
+    /// Its plan.
+    pub planned: &'l PlannedImage,
+    /// The candidate.
+    pub candidate: &'l Candidate<'a>,
+    /// The image of the candidate.
+    pub image: &'l Image,
+}
+
+impl ImageToLoad<'_, '_> {
+    /// Whether names keep all of its content already.
+    fn is_named(&self) -> bool {
+        self.planned.present && self.planned.tagged
+    }
+}
+
+/// A blob that containerd is to have.
+struct WantedBlob<'l> {
+    descriptor: &'l Descriptor,
+    form: Form,
+    /// What garbage collection reads on it.
+    references: Labels,
+    /// The repositories of the images that have it.
+    repositories: BTreeSet<&'l Repository>,
+    /// Whether it was missing according to the plan.
+    is_missing: bool,
+    /// Whether names keep it already.
+    is_named: bool,
+}
+
+enum Work<'l> {
+    /// Writes a blob, or adds labels to it.
+    Blob(WantedBlob<'l>),
+    /// Unpacks a layer, of this many uncompressed bytes.
+    Layer(Layer<'l>, u64),
+}
+
+/// A delivery in progress.
+pub struct Delivery<'d, 'a> {
+    content: Content<'d>,
+    snapshotter: Option<Snapshotter<'d>>,
+    source: MergedBlobs<'a>,
+    progress: &'d dyn Progress,
+    interrupt: &'d Interrupt,
+    sent: Mutex<HashMap<Digest, u64>>,
+}
+
+impl<'d, 'a> Delivery<'d, 'a> {
+    /// Prepares a delivery. The client has a lease. Without a snapshotter nothing is unpacked.
+    pub fn new(
+        client: &'d Client,
+        snapshotter: Option<Snapshotter<'d>>,
+        candidates: &Candidates<'a>,
+        progress: &'d dyn Progress,
+        interrupt: &'d Interrupt,
+    ) -> Delivery<'d, 'a> {
+        Delivery {
+            content: Content::new(client),
+            snapshotter,
+            source: MergedBlobs::new(candidates),
+            progress,
+            interrupt,
+            sent: Mutex::default(),
+        }
+    }
+
+    /// Sends and unpacks what is missing. Returns the stored bytes that were sent, by blob.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if a blob or an uncompressed layer is not what its digest says; [`Error::Engine`].
+    pub fn run(self, images: &[ImageToLoad<'_, '_>], upload: &[UploadBlob]) -> Result<HashMap<Digest, u64>> {
+        let tasks = self.tasks(images, upload);
+        let sizes = tasks.iter().map(|task| match &task.work {
+            Work::Blob(blob) if blob.is_missing => blob.descriptor.size,
+            Work::Blob(_) => 0,
+            Work::Layer(_, size) => *size,
+        });
+        self.progress.phase("sending and unpacking", Some(sizes.sum()));
+        // One more than processors: while containerd unpacks a layer, its worker only waits.
+        let workers = available_parallelism().map_or(2, |count| count.get() + 1);
+        schedule::run(workers, &tasks, |work| {
+            self.interrupt.check()?;
+            match work {
+                Work::Blob(blob) => self.keep(blob),
+                Work::Layer(layer, size) => self.unpack(layer, *size),
+            }
+        })?;
+        Ok(self.sent.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is to be done for these images.
+    fn tasks<'l>(&self, images: &'l [ImageToLoad<'l, '_>], upload: &[UploadBlob]) -> Vec<Task<Work<'l>>> {
+        let missing: HashSet<Digest> = upload.iter().map(|blob| blob.digest).collect();
+        let mut tasks: Vec<Task<Work<'l>>> = Vec::new();
+        let mut blobs: HashMap<Digest, usize> = HashMap::new();
+        let mut unpacked: HashMap<Digest, usize> = HashMap::new();
+        for to_load in images {
+            let mut top = None;
+            for (descriptor, form) in plan::blobs(to_load.candidate, to_load.image) {
+                if form == Form::Config {
+                    top = self.unpack_tasks(to_load, &blobs, &mut unpacked, &mut tasks);
+                }
+                let at = *blobs.entry(descriptor.digest).or_insert_with(|| {
+                    tasks.push(Task {
+                        work: Work::Blob(WantedBlob {
+                            descriptor,
+                            form,
+                            references: Labels::new(),
+                            repositories: BTreeSet::new(),
+                            is_missing: missing.contains(&descriptor.digest),
+                            is_named: true,
+                        }),
+                        after: Vec::new(),
+                        is_urgent: false,
+                    });
+                    tasks.len() - 1
+                });
+                if let Some(Task {
+                    work: Work::Blob(blob),
+                    after,
+                    ..
+                }) = tasks.get_mut(at)
+                {
+                    blob.references.extend(self.references(to_load, descriptor, form));
+                    blob.repositories.insert(to_load.planned.name.repository());
+                    blob.is_named &= to_load.is_named();
+                    let top = top.filter(|top| form == Form::Config && !after.contains(top));
+                    after.extend(top);
+                }
+            }
+        }
+        tasks
+    }
+
+    /// The tasks that unpack the layers of an image. Returns the last one.
+    fn unpack_tasks<'l>(
+        &self,
+        to_load: &ImageToLoad<'l, '_>,
+        blobs: &HashMap<Digest, usize>,
+        unpacked: &mut HashMap<Digest, usize>,
+        tasks: &mut Vec<Task<Work<'l>>>,
+    ) -> Option<usize> {
+        if self.snapshotter.is_none() || to_load.is_named() {
+            return None;
+        }
+        let mut parent = None;
+        for layer in snapshots::layers(to_load.image) {
+            let at = *unpacked.entry(layer.chain).or_insert_with(|| {
+                let sizes = &to_load.candidate.layer_sizes;
+                let size = sizes.get(&layer.diff_id).copied().unwrap_or(layer.blob.size);
+                let blob = blobs.get(&layer.blob.digest).copied();
+                tasks.push(Task {
+                    after: parent.into_iter().chain(blob).collect(),
+                    work: Work::Layer(layer, size),
+                    is_urgent: true,
+                });
+                tasks.len() - 1
+            });
+            parent = Some(at);
+        }
+        parent
+    }
+
+    /// The labels of a blob that keep what it needs.
+    fn references(&self, to_load: &ImageToLoad<'_, '_>, descriptor: &Descriptor, form: Form) -> Labels {
+        let manifest = &to_load.image.manifest;
+        if form == Form::Config {
+            let top = snapshots::layers(to_load.image).pop();
+            let snapshotter = self.snapshotter.as_ref();
+            let label =
+                snapshotter.and_then(|name| Some(labels::of_unpacked(name.name(), &top.as_ref()?.chain)));
+            return label.into_iter().collect();
+        }
+        let mut indexes = to_load.candidate.image.graph.indexes.iter();
+        match indexes.find(|(index, _)| index.digest == descriptor.digest) {
+            Some((_, index)) => labels::of_children(index.manifests.iter()),
+            None if form == Form::Document => {
+                labels::of_children(std::iter::once(&manifest.config).chain(&manifest.layers))
+            }
+            None => Labels::new(),
+        }
+    }
+
+    /// Sees to it that a blob is there, that the lease or a name keeps it, and that it has its labels.
+    fn keep(&self, blob: &WantedBlob<'_>) -> Result<()> {
+        let digest = &blob.descriptor.digest;
+        if !blob.is_missing {
+            let known = self.content.find(digest)?;
+            // As in a pull, a layer that is unpacked needs no blob.
+            let is_needed = known.is_some() || blob.form != Form::Layer || self.snapshotter.is_none();
+            if !is_needed {
+                return Ok(());
+            }
+            if let Some(known) = known.filter(|_| blob.is_named) {
+                return self
+                    .content
+                    .label(digest, labels::missing(blob.labels(&known.labels), &known.labels));
+            }
+        }
+        let labels = blob.labels(&Labels::new());
+        if self.write(blob.descriptor, &labels)? {
+            return Ok(());
+        }
+        let known = self.content.find(digest)?;
+        let known = known.map(|known| known.labels).unwrap_or_default();
+        self.content
+            .label(digest, labels::missing(blob.labels(&known), &known))
+    }
+
+    /// Writes a blob. False if it is there already.
+    fn write(&self, blob: &Descriptor, labels: &Labels) -> Result<bool> {
+        let open = || {
+            let open = self.source.open(blob)?;
+            let place = || Place::blob(blob.digest).within(self.source.label());
+            let open = open.ok_or_else(|| Error::refused(place(), Problem::Missing))?;
+            BlobReader::new(open, blob)
+        };
+        let written = self
+            .content
+            .write(blob, &open, labels, self.progress, self.interrupt)?;
+        if let Some(bytes) = written {
+            let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            *sent.entry(blob.digest).or_default() += bytes;
+        }
+        Ok(written.is_some())
+    }
+
+    /// Unpacks a layer.
+    fn unpack(&self, layer: &Layer<'_>, size: u64) -> Result<()> {
+        let Some(snapshotter) = &self.snapshotter else {
+            return Ok(());
+        };
+        self.progress.blob_started(&layer.chain, size, 0);
+        // The snapshot may have been removed since the plan was made, and the blob with it.
+        let ensure = || match self.content.find(&layer.blob.digest)? {
+            Some(_) => Ok(()),
+            None => self.write(layer.blob, &Labels::new()).map(|_| ()),
+        };
+        if snapshotter.unpack(layer, ensure, self.interrupt)? {
+            self.content
+                .label(&layer.blob.digest, labels::of_layer(&layer.diff_id))?;
+        }
+        self.progress.blob_finished(&layer.chain);
+        Ok(())
+    }
+}
+
+impl WantedBlob<'_> {
+    /// All labels that it should have, beside those that it has.
+    fn labels(&self, known: &Labels) -> Labels {
+        let mut labels = labels::of_sources(self.repositories.iter().copied(), known);
+        labels.extend(self.references.clone());
+        labels
+    }
+}

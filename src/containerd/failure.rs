@@ -1,0 +1,82 @@
+//! What a failed call means, and what to do about it.
+
+use std::error::Error as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Code, Status};
+
+use crate::error::{Error, Hint, Remedy, Result};
+
+/// Most characters of a message of containerd that are shown.
+const MAX_PROBLEM: usize = 2000;
+
+/// Where a containerd is.
+#[derive(Debug, Clone)]
+pub struct Address(PathBuf);
+
+impl Address {
+    /// A socket.
+    pub fn new(socket: &Path) -> Address {
+        Address(socket.to_path_buf())
+    }
+
+    /// The engine's name in messages.
+    pub fn engine(&self) -> String {
+        format!("containerd at {}", self.0.display())
+    }
+
+    /// A value to send beside a request.
+    pub(super) fn metadata(&self, what: &str, value: &str) -> Result<MetadataValue<Ascii>> {
+        value.parse().map_err(|_| Error::Usage {
+            message: format!("{what} {value:?} has characters that cannot be sent to containerd"),
+            hint: None,
+        })
+    }
+
+    /// A call that failed.
+    pub(super) fn error(&self, action: &str, status: &Status) -> Error {
+        let mut problem: String = status.message().chars().take(MAX_PROBLEM).collect();
+        if problem.is_empty() {
+            problem = status.code().description().into();
+        }
+        let hint: Option<Hint> = match status.code() {
+            Code::Unavailable => Some("see its log (journalctl -u containerd)".into()),
+            Code::ResourceExhausted => Some("free some space on the disk of containerd's root folder".into()),
+            _ => None,
+        };
+        Error::Engine {
+            engine: self.engine(),
+            action: action.into(),
+            problem,
+            hint,
+        }
+    }
+}
+
+/// A socket that accepts no connection.
+pub(super) fn unreachable(address: &Address, error: &tonic::transport::Error) -> Error {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            let hint: Hint = match io.kind() {
+                io::ErrorKind::PermissionDenied => Remedy::RunAsRoot.into(),
+                _ => "is containerd running? (systemctl status containerd)".into(),
+            };
+            return Error::Engine {
+                engine: address.engine(),
+                action: "connect".into(),
+                problem: io.to_string(),
+                hint: Some(hint),
+            };
+        }
+        cause = inner.source();
+    }
+    Error::Engine {
+        engine: address.engine(),
+        action: "connect".into(),
+        problem: error.to_string(),
+        hint: None,
+    }
+}

@@ -1,0 +1,135 @@
+//! What a containerd has: its image records, and of the wanted images the blobs and the unpacked layers.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::Containerd;
+use super::address::NamespaceReason;
+use super::api::version::version_client::VersionClient;
+use super::content::Content;
+use super::images::Images;
+use super::snapshots::{self, Snapshotter};
+use crate::error::Result;
+use crate::load::{self, Candidates, KnownImage, LayerForms};
+use crate::oci::{Digest, Platform, Reference};
+
+/// What a containerd has.
+pub type Inventory = load::Inventory<Details>;
+
+/// The part of an inventory that only containerd has.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Details {
+    /// The namespace.
+    pub namespace: String,
+    /// Why it was chosen.
+    pub reason: NamespaceReason,
+    /// The snapshotter that layers are unpacked into.
+    pub snapshotter: String,
+    /// All image records: each name, and the digest that it stands for.
+    pub records: BTreeMap<String, String>,
+}
+
+impl Containerd {
+    /// Asks for what it has of the wanted images.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Engine`].
+    pub fn look(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+        let mut version = VersionClient::new(self.client.channel());
+        let version = self
+            .client
+            .wait("ask for the version", version.version(self.client.request(())))?;
+        let records = self.records()?;
+        let platform = Platform::host();
+        let details = Details {
+            namespace: self.namespace.name.clone(),
+            reason: self.namespace.reason,
+            snapshotter: self.snapshotter.clone(),
+            records,
+        };
+        let inventory = Inventory {
+            version: Some(version.version),
+            platforms: platform.runs(),
+            platform: Some(platform),
+            accepts: LayerForms {
+                uncompressed: false,
+                zstd: true,
+            },
+            images: known(&details.records),
+            blobs: self.blobs(wanted)?,
+            chains: self.chains(wanted)?,
+            unpacked_suffices: self.options.unpacks,
+            ..Inventory::new(self.client.address().engine(), details)
+        };
+        Ok(inventory.sorted())
+    }
+
+    /// All image records.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Engine`].
+    pub(super) fn records(&self) -> Result<BTreeMap<String, String>> {
+        let records = Images::new(&self.client).list()?.into_iter();
+        let records = records.map(|record| (record.name, record.target.unwrap_or_default().digest));
+        Ok(records.collect())
+    }
+
+    /// The blobs of the wanted images that it has.
+    fn blobs(&self, wanted: &Candidates<'_>) -> Result<BTreeMap<Digest, u64>> {
+        let content = Content::new(&self.client);
+        let mut blobs = BTreeMap::new();
+        let mut seen = HashSet::new();
+        let all = wanted.images.iter();
+        for blob in all.flat_map(|candidate| candidate.image.graph.blobs()) {
+            if !seen.insert(blob.digest) {
+                continue;
+            }
+            if let Some(found) = content.find(&blob.digest)? {
+                blobs.insert(blob.digest, found.size);
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// The chains of layers of the wanted images that it has unpacked.
+    fn chains(&self, wanted: &Candidates<'_>) -> Result<BTreeSet<Digest>> {
+        let snapshotter = Snapshotter::new(&self.client, &self.snapshotter, "");
+        let mut chains = BTreeSet::new();
+        let mut missing = HashSet::new();
+        let all = wanted.images.iter();
+        for image in all.flat_map(|candidate| candidate.image.graph.runnable()) {
+            let layers = snapshots::layers(image);
+            for (at, layer) in layers.iter().enumerate().rev() {
+                if chains.contains(&layer.chain) {
+                    break;
+                }
+                if missing.contains(&layer.chain) {
+                    continue;
+                }
+                if snapshotter.has(&layer.chain)? {
+                    // A snapshot keeps those below it.
+                    chains.extend(layers.iter().take(at + 1).map(|layer| layer.chain));
+                    break;
+                }
+                missing.insert(layer.chain);
+            }
+        }
+        Ok(chains)
+    }
+}
+
+/// Images by the digests that names stand for.
+fn known(records: &BTreeMap<String, String>) -> Vec<KnownImage> {
+    let mut images: BTreeMap<&str, KnownImage> = BTreeMap::new();
+    for (name, digest) in records {
+        let image = images.entry(digest).or_insert_with(|| KnownImage::new(digest));
+        match name.parse::<Reference>() {
+            Ok(reference) if reference.digest().is_some() => image.digests.push(name.clone()),
+            Ok(_) => image.tags.push(name.clone()),
+            // CRI's record of an image id, or a name that only its client understands.
+            Err(_) => {}
+        }
+    }
+    images.into_values().collect()
+}

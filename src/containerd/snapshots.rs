@@ -1,0 +1,216 @@
+//! Unpacking: a layer's tar becomes a snapshot above its parent's.
+//!
+//! Source: containerd, `core/unpack/unpacker.go` and `pkg/rootfs/apply.go`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::api::diff::ApplyRequest;
+use super::api::diff::diff_client::DiffClient;
+use super::api::snapshots::snapshots_client::SnapshotsClient;
+use super::api::snapshots::{
+    CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
+};
+use super::api::types::Mount;
+use super::client::Client;
+use super::images::wire;
+use super::labels::Labels;
+use crate::error::{Error, Place, Problem, Result};
+use crate::image::Image;
+use crate::interrupt::Interrupt;
+use crate::oci::{Descriptor, Digest, chain_ids};
+
+/// On a snapshot: the name under which it is asked for, also by remote snapshotters.
+const REFERENCE: &str = "containerd.io/snapshot.ref";
+
+/// A snapshotter of containerd.
+pub struct Snapshotter<'c> {
+    client: &'c Client,
+    name: String,
+    prefix: String,
+    /// Numbers the snapshots in progress.
+    next: AtomicU64,
+}
+
+/// A layer to unpack.
+pub struct Layer<'l> {
+    /// Its blob, in the stored form.
+    pub blob: &'l Descriptor,
+    /// The digest of its tar.
+    pub diff_id: Digest,
+    /// The chain id of the layers below; `None` for the base.
+    pub parent: Option<Digest>,
+    /// The chain id of all layers up to this one.
+    pub chain: Digest,
+}
+
+/// The layers of an image, base first.
+pub fn layers(image: &Image) -> Vec<Layer<'_>> {
+    let diff_ids = image.config.as_deref().map(|config| config.diff_ids.as_slice());
+    let diff_ids = diff_ids.unwrap_or_default();
+    let chains = chain_ids(diff_ids);
+    let parents = std::iter::once(None).chain(chains.iter().copied().map(Some));
+    let layers = image.manifest.layers.iter().zip(diff_ids);
+    let layers = layers.zip(parents.zip(chains.iter().copied()));
+    layers
+        .map(|((blob, diff_id), (parent, chain))| Layer {
+            blob,
+            diff_id: *diff_id,
+            parent,
+            chain,
+        })
+        .collect()
+}
+
+impl<'c> Snapshotter<'c> {
+    /// A snapshotter by its name. The names of snapshots in progress begin with `prefix`, which is unique.
+    pub fn new(client: &'c Client, name: &str, prefix: &str) -> Snapshotter<'c> {
+        Snapshotter {
+            client,
+            name: name.into(),
+            prefix: prefix.into(),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn stub(&self) -> SnapshotsClient<Channel> {
+        SnapshotsClient::new(self.client.channel())
+    }
+
+    /// Whether the layers of a chain are unpacked.
+    ///
+    /// # Errors
+    ///
+    /// If containerd cannot be asked.
+    pub fn has(&self, chain: &Digest) -> Result<bool> {
+        let mut stub = self.stub();
+        let request = self.client.request(StatSnapshotRequest {
+            snapshotter: self.name.clone(),
+            key: chain.to_string(),
+        });
+        let found = self.client.find("look for a snapshot", stub.stat(request))?;
+        Ok(found.is_some())
+    }
+
+    /// Unpacks a layer whose parent is there, and compares the digest of its tar with the diff id. `ensure` gets the blob
+    /// there; it is not called if the layer is unpacked already, which the client's lease keeps from now on. Returns
+    /// whether it was unpacked now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the tar is not what the config says; no snapshot is left then.
+    pub fn unpack(
+        &self,
+        layer: &Layer<'_>,
+        ensure: impl FnOnce() -> Result<()>,
+        interrupt: &Interrupt,
+    ) -> Result<bool> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let key = format!("{}-{number} {}", self.prefix, layer.chain);
+        let Some(mounts) = self.prepare(layer, &key)? else {
+            return Ok(false);
+        };
+        let unpacked = ensure().and_then(|()| self.apply(layer, mounts, interrupt));
+        match unpacked.and_then(|()| self.commit(layer, &key)) {
+            Ok(true) => Ok(true),
+            // A pull was faster.
+            Ok(false) => self.remove(&key).map(|()| false),
+            Err(error) => {
+                // The lease's removal removes it otherwise.
+                let _ = self.remove(&key);
+                Err(error)
+            }
+        }
+    }
+
+    /// Prepares the snapshot of a layer; `None` if the layer is unpacked already.
+    fn prepare(&self, layer: &Layer<'_>, key: &str) -> Result<Option<Vec<Mount>>> {
+        let mut stub = self.stub();
+        let request = self.client.request(PrepareSnapshotRequest {
+            snapshotter: self.name.clone(),
+            key: key.into(),
+            parent: layer.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+            labels: labels_of(layer),
+        });
+        match self.client.block_on(stub.prepare(request)) {
+            Ok(prepared) => Ok(Some(prepared.into_inner().mounts)),
+            Err(status) if status.code() == Code::AlreadyExists && self.has(&layer.chain)? => Ok(None),
+            Err(status) => Err(self.failed(layer, &status)),
+        }
+    }
+
+    fn apply(&self, layer: &Layer<'_>, mounts: Vec<Mount>, interrupt: &Interrupt) -> Result<()> {
+        let request = self.client.request(ApplyRequest {
+            diff: Some(wire(layer.blob)),
+            mounts,
+        });
+        let mut diff = DiffClient::new(self.client.channel());
+        let applied = self.client.block_on_long(diff.apply(request), interrupt)?;
+        let applied = applied
+            .map_err(|status| self.failed(layer, &status))?
+            .into_inner();
+        let found = applied.applied.map(|tar| tar.digest).unwrap_or_default();
+        check(layer, &found)
+    }
+
+    /// Gives the snapshot its name. False if another client was faster.
+    fn commit(&self, layer: &Layer<'_>, key: &str) -> Result<bool> {
+        let mut stub = self.stub();
+        let request = self.client.request(CommitSnapshotRequest {
+            snapshotter: self.name.clone(),
+            name: layer.chain.to_string(),
+            key: key.into(),
+            labels: labels_of(layer),
+        });
+        let action = format!("unpack layer {}", layer.blob.digest);
+        self.client.create(&action, stub.commit(request))
+    }
+
+    fn failed(&self, layer: &Layer<'_>, status: &Status) -> Error {
+        let action = format!("unpack layer {}", layer.blob.digest);
+        self.client.address().error(&action, status)
+    }
+
+    /// Removes a snapshot in progress.
+    fn remove(&self, key: &str) -> Result<()> {
+        let mut stub = self.stub();
+        let request = self.client.request(RemoveSnapshotRequest {
+            snapshotter: self.name.clone(),
+            key: key.into(),
+        });
+        self.client
+            .find("remove a snapshot", stub.remove(request))
+            .map(|_| ())
+    }
+}
+
+fn labels_of(layer: &Layer<'_>) -> Labels {
+    Labels::from([(REFERENCE.to_string(), layer.chain.to_string())])
+}
+
+/// Compares what containerd has unpacked with the config.
+fn check(layer: &Layer<'_>, found: &str) -> Result<()> {
+    match found.parse::<Digest>() {
+        Ok(found) if found == layer.diff_id => Ok(()),
+        Ok(found) => {
+            let problem = Problem::DiffIdDiffers {
+                expected: layer.diff_id,
+                found,
+            };
+            Err(Error::refused(Place::blob(layer.blob.digest), problem))
+        }
+        Err(error) => {
+            let problem = Problem::BadDigest {
+                reason: error.to_string(),
+            };
+            Err(Error::refused(Place::blob(layer.blob.digest), problem))
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Loading into containerd: content under a lease, then the names one by one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::deliver::{Delivery, ImageToLoad};
+use super::images::Images;
+use super::inventory::{Details, Inventory};
+use super::leases::Lease;
+use super::snapshots::Snapshotter;
+use super::{Containerd, KUBERNETES, labels, plan, records};
+use crate::error::Result;
+use crate::interrupt::Interrupt;
+use crate::load::{Candidates, LoadOptions, Loaded, Obstacle, Plan, Report, Target};
+use crate::oci::Digest;
+use crate::progress::Progress;
+
+impl Target for Containerd {
+    type Details = Details;
+
+    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+        self.look(wanted)
+    }
+
+    fn plan(
+        &self,
+        candidates: &Candidates<'_>,
+        options: &LoadOptions,
+        inventory: &Inventory,
+    ) -> Result<Plan> {
+        plan::plan(candidates, options, self.options.unpacks, inventory)
+    }
+
+    fn apply(
+        &self,
+        candidates: &Candidates<'_>,
+        plan: &Plan,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Report> {
+        let mut report = Report::new(plan);
+        if plan.images.is_empty() {
+            return Ok(report);
+        }
+        let images = plan.images.iter().map(|planned| {
+            let (candidate, image) = planned.content(candidates)?;
+            Ok(ImageToLoad {
+                planned,
+                candidate,
+                image,
+            })
+        });
+        let images = images.collect::<Result<Vec<_>>>()?;
+        let lease = Arc::new(Lease::create(&self.client)?);
+        let _guard = interrupt.on_stop({
+            let lease = Arc::clone(&lease);
+            move || lease.remove()
+        });
+        let client = self.client.with_lease(lease.id())?;
+        let snapshotter = Snapshotter::new(&client, &self.snapshotter, lease.id());
+        let snapshotter = Some(snapshotter).filter(|_| self.options.unpacks);
+        let delivery = Delivery::new(&client, snapshotter, candidates, progress, interrupt);
+        let sent = delivery.run(&images, &plan.send)?;
+        for to_load in &images {
+            interrupt.check()?;
+            self.name(to_load)?;
+        }
+        lease.remove();
+        self.report(&images, &sent, &mut report)?;
+        Ok(report)
+    }
+}
+
+impl Containerd {
+    /// Sets the records of an image.
+    fn name(&self, to_load: &ImageToLoad<'_, '_>) -> Result<()> {
+        let is_of_cri = self.namespace.name == KUBERNETES;
+        let labels = labels::of_record(is_of_cri, self.options.is_pinned);
+        let images = Images::new(&self.client);
+        for name in records::of(to_load.planned, &self.namespace.name) {
+            images.set(&name, &to_load.candidate.image.graph.root, &labels)?;
+        }
+        Ok(())
+    }
+
+    /// Reports what the names stand for now.
+    fn report(
+        &self,
+        images: &[ImageToLoad<'_, '_>],
+        sent: &HashMap<Digest, u64>,
+        report: &mut Report,
+    ) -> Result<()> {
+        let now = self.records()?;
+        let mut left = sent.clone();
+        report.sent = sent.values().sum();
+        for to_load in images {
+            let blobs = plan::blobs(to_load.candidate, to_load.image);
+            let sent = blobs.filter_map(|(blob, _)| left.remove(&blob.digest)).sum();
+            report.images.push(loaded(to_load, sent, &now));
+        }
+        Ok(())
+    }
+}
+
+/// The result for an image, according to all records.
+fn loaded(to_load: &ImageToLoad<'_, '_>, sent: u64, now: &BTreeMap<String, String>) -> Loaded {
+    let planned = to_load.planned;
+    let root = planned.root.to_string();
+    let mut loaded = Loaded {
+        sent,
+        ..Loaded::planned(planned)
+    };
+    let is_moved = |name: &String| now.get(name) != Some(&root);
+    if let Some(name) = records::digest(planned) {
+        loaded.shown = Some(!is_moved(&name));
+    }
+    let names = [records::main(planned), records::digest(planned)];
+    let mut moved: Vec<String> = names.into_iter().flatten().filter(is_moved).collect();
+    moved.dedup();
+    for name in moved {
+        loaded.obstacles.push(Obstacle::new(
+            format!("{name} names another image now, or nothing"),
+            "another program has changed it in the meantime; run this again",
+        ));
+    }
+    loaded
+}
