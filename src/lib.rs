@@ -68,6 +68,7 @@
 //! - [`error`]: errors with their kinds and hints, and findings as data
 //! - [`progress`], [`interrupt`]: reports of long work, and how a signal stops it
 //! - [`dir`]: open folders, for files where other users can write
+//! - [`host`]: which engines a host has, and which of them `auto` means
 //! - `net`: addresses, proxies, and the environment variables for them
 //! - [`goflate`]: Go's gzip encoder, byte for byte
 //! - [`retry`]: how many times a failed request is made again, and when
@@ -96,6 +97,7 @@ pub mod docker;
 pub mod error;
 pub mod escape;
 pub mod goflate;
+pub mod host;
 pub mod image;
 pub mod interrupt;
 pub mod inventory;

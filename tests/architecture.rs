@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
         "retry",
         "workers",
     ],
-    &["blob"],
+    &["blob", "host"],
     &["image"],
     &["inventory", "source", "verify"],
     &["transfer"],

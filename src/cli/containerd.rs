@@ -1,11 +1,13 @@
 //! The options that say which containerd is meant, and those of a load into it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sealift::Result;
 use sealift::containerd::{Containerd, Options};
 use sealift::load::AnyTarget;
+
+use super::engines::LoadContext;
 
 /// Which containerd is meant.
 #[derive(Args)]
@@ -84,9 +86,11 @@ impl ContainerdLoadArgs {
     /// # Errors
     ///
     /// If there is none.
-    pub fn target(&self) -> Result<Box<dyn AnyTarget>> {
+    pub fn target(&self, context: &LoadContext<'_>) -> Result<Box<dyn AnyTarget>> {
         let options = self.place.options();
+        let found = || context.socket.map(Path::to_path_buf);
         let options = Options {
+            address: options.address.clone().or_else(found),
             snapshotter: self.snapshotter.clone().or(options.snapshotter.clone()),
             is_pinned: self.pin,
             unpacks: !self.no_unpack,

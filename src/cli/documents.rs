@@ -1,6 +1,7 @@
 //! The JSON documents of a load: the library's plans and reports, with exit codes.
 
 use sealift::Result;
+use sealift::host::Choice;
 use sealift::load::{
     DiskSpace, Loaded, Outcome, Plan, PlanDetails, PlannedImage, Report, ReportDetails, Skipped, UploadBlob,
 };
@@ -84,6 +85,25 @@ impl<'r> From<&'r Report> for ReportDocument<'r> {
             left_out: skipped.iter().map(SkippedDocument::from).collect(),
             sent: *sent,
             details,
+        }
+    }
+}
+
+/// A document with the engine that `auto` means, if that was asked for.
+#[derive(Serialize)]
+pub struct WithChoice<'c, D> {
+    #[serde(flatten)]
+    document: D,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auto: Option<&'c Choice>,
+}
+
+impl<'c, D> WithChoice<'c, D> {
+    /// Adds the choice to a document.
+    pub fn new(document: D, choice: Option<&'c Choice>) -> WithChoice<'c, D> {
+        WithChoice {
+            document,
+            auto: choice,
         }
     }
 }

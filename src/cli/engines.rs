@@ -1,49 +1,54 @@
-//! The engines that images are loaded into, and the options that only some of them have.
+//! The engines that images are loaded into: which one `auto` means, and the options that only some of them have.
 //!
-//! An engine is a variant of [`Engine`], its options in a file of their own, and its constructor in
+//! An engine has its place in [`ALL`], its options in a file of their own, and its constructor in
 //! [`EngineArgs::target`].
 
+use std::path::Path;
+
 use clap::Args;
-use sealift::Result;
+use sealift::docker::endpoint::{self, Endpoint};
+use sealift::host::{self, Choice, Engine, Facts};
 use sealift::load::AnyTarget;
 use sealift::progress::Progress;
+use sealift::{Error, Result};
 
 use super::containerd::ContainerdLoadArgs;
 use super::docker::DockerArgs;
+use super::output::Output;
 
-/// An engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Engine {
-    /// Docker.
-    Docker,
-    /// containerd.
-    Containerd,
+/// The engines that images can be loaded into.
+pub const ALL: &[Engine] = &[Engine::Docker, Engine::Containerd];
+
+/// The engine of a word on the command line.
+pub fn by_word(word: &str) -> Option<Engine> {
+    ALL.iter().copied().find(|engine| engine.word() == word)
 }
 
-impl Engine {
-    /// All engines.
-    pub const ALL: &[Engine] = &[Engine::Docker, Engine::Containerd];
+/// The words of all engines.
+pub fn words() -> String {
+    let words: Vec<&str> = ALL.iter().map(|engine| engine.word()).collect();
+    words.join(", ")
+}
 
-    /// Its word on the command line.
-    pub fn word(self) -> &'static str {
-        match self {
-            Engine::Docker => "docker",
-            Engine::Containerd => "containerd",
-        }
-    }
+/// What this host has.
+pub fn facts() -> Facts {
+    let docker = endpoint::Environment::from_process();
+    // A broken setting of Docker's is an error once Docker is asked.
+    let named_by = docker.named_by().unwrap_or_default();
+    let named = named_by.map(|by| match Endpoint::find(&docker) {
+        Ok(Endpoint::Unix(socket)) => (by, Some(socket)),
+        _ => (by, None),
+    });
+    Facts::look(&host::Environment::from_process(named))
+}
 
-    /// Its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Engine::Docker => "Docker",
-            Engine::Containerd => "containerd",
-        }
-    }
-
-    /// The words of all engines.
-    pub fn words() -> String {
-        let words: Vec<&str> = Engine::ALL.iter().map(|engine| engine.word()).collect();
-        words.join(", ")
+/// Notes which of several engines was chosen.
+pub fn tell(output: &Output, choice: &Choice) {
+    if !output.is_quiet() {
+        let Choice { engine, reason, .. } = choice;
+        output.note(&format!(
+            "loading into {engine}: {reason}; --to names another engine"
+        ));
     }
 }
 
@@ -62,6 +67,8 @@ pub struct LoadContext<'a> {
     pub is_dry_run: bool,
     /// Whether `--expect` vouches for what the archives record.
     pub is_expected: bool,
+    /// The engine's socket, if `auto` has found one.
+    pub socket: Option<&'a Path>,
     /// Receives notes and warnings.
     pub progress: &'a dyn Progress,
 }
@@ -74,6 +81,18 @@ impl EngineArgs {
         docker.or_else(containerd)
     }
 
+    /// The engine that `auto` means: the one that a given option is for, or by the host.
+    ///
+    /// # Errors
+    ///
+    /// If the host has none.
+    pub fn choose(&self) -> Result<Choice> {
+        if let Some((option, engine)) = self.given() {
+            return Ok(Choice::asked(engine, format!("{option} is for it")));
+        }
+        facts().choose().ok_or_else(host::absence)
+    }
+
     /// Connects to an engine.
     ///
     /// # Errors
@@ -82,7 +101,11 @@ impl EngineArgs {
     pub fn target(&self, engine: Engine, context: &LoadContext<'_>) -> Result<Box<dyn AnyTarget>> {
         match engine {
             Engine::Docker => self.docker.target(context),
-            Engine::Containerd => self.containerd.target(),
+            Engine::Containerd => self.containerd.target(context),
+            Engine::Podman => Err(Error::Usage {
+                message: format!("{engine} is not a target yet"),
+                hint: None,
+            }),
         }
     }
 }

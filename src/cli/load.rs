@@ -2,6 +2,7 @@
 
 use clap::Args;
 use sealift::archive::Layout;
+use sealift::host::Choice;
 use sealift::interrupt::Interrupt;
 use sealift::layout::{ArchiveTarget, FolderTarget};
 use sealift::load::{self, AnyTarget, LoadOptions};
@@ -11,7 +12,7 @@ use sealift::{Error, Result};
 
 use super::archive::ArchiveArgs;
 use super::bars;
-use super::engines::{Engine, EngineArgs, LoadContext};
+use super::engines::{self, EngineArgs, LoadContext};
 use super::output::{Failure, Outcome, Output};
 use super::planned::Printed;
 use super::rename::RenameArgs;
@@ -33,6 +34,7 @@ Examples:
   sudo sealift load images.tar --data-root /mnt/golden/var/lib/docker
   ssh build sealift save -o - httpd:2.4 | sudo sealift load -
   sudo sealift load images.tar --to containerd --namespace k8s.io
+  sudo sealift load images.tar --to docker,containerd  # into both, with one verification
   sudo sealift load images.tar --to containerd --pin   # the kubelet never removes them
   sealift load images.tar --to oci:images              # create an OCI layout, or add to it
   sealift load images.tar --image httpd:2.4 --to archive:httpd.tar
@@ -48,9 +50,14 @@ pub struct Load {
     archive: ArchiveArgs,
     /// Where to load the images
     ///
-    /// `auto`, `docker`: the engine of this host. DOCKER_HOST, DOCKER_CONTEXT and the current context say where Docker is.
+    /// `auto`: the engine of this host. If there are several: the one that the environment names, or else the one of
+    /// Kubernetes, Docker, or containerd, in this order.
+    ///
+    /// `docker`: DOCKER_HOST, DOCKER_CONTEXT and the current context say where Docker is.
     ///
     /// `containerd`: that of this host, such as a Kubernetes node, k3s, RKE2 or MicroK8s.
+    ///
+    /// `docker,containerd`: both, with one verification. If one fails, the other is loaded all the same.
     ///
     /// `oci:PATH`: an OCI layout folder. It is created, or the images are added to those that it has.
     ///
@@ -96,7 +103,14 @@ impl Load {
         self.check()?;
         self.archive.check()?;
         let progress = bars::progress(output);
-        let targets = self.targets(progress.as_ref())?;
+        let choice = match &self.to {
+            To::Auto => Some(self.engines.choose()?),
+            To::Engines(_) | To::Folder(_) | To::Archive(_) => None,
+        };
+        if let Some(choice) = choice.as_ref().filter(|choice| choice.is_one_of_several) {
+            engines::tell(output, choice);
+        }
+        let targets = self.targets(choice.as_ref(), progress.as_ref())?;
         let archives: Vec<Box<dyn Layout>> = self
             .archive
             .open(interrupt)?
@@ -122,6 +136,7 @@ impl Load {
         progress.done();
         let results = Results {
             output,
+            choice: choice.as_ref(),
             warns_of_foreign: self.platform.is_empty(),
             width: self.table.width(std::io::stdout()),
         };
@@ -145,8 +160,12 @@ impl Load {
         }
     }
 
-    /// The targets, each with its label.
-    fn targets(&self, progress: &dyn Progress) -> Result<Vec<(&'static str, Box<dyn AnyTarget>)>> {
+    /// The targets, each with its label; `choice` is what `auto` means.
+    fn targets(
+        &self,
+        choice: Option<&Choice>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<(&'static str, Box<dyn AnyTarget>)>> {
         let engines = match &self.to {
             To::Folder(path) => {
                 let folder: Box<dyn AnyTarget> = Box::new(FolderTarget::new(path));
@@ -156,12 +175,13 @@ impl Load {
                 let archive: Box<dyn AnyTarget> = Box::new(ArchiveTarget::new(path, self.split)?);
                 return Ok(vec![("archive", archive)]);
             }
-            To::Auto => &[Engine::Docker][..],
+            To::Auto => choice.map_or(&[][..], |choice| std::slice::from_ref(&choice.engine)),
             To::Engines(engines) => engines,
         };
         let context = LoadContext {
             is_dry_run: self.dry_run,
             is_expected: self.archive.are_expected(),
+            socket: choice.and_then(|choice| choice.socket.as_deref()),
             progress,
         };
         let mut targets = Vec::new();

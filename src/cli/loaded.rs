@@ -7,7 +7,6 @@ use sealift::image::names;
 use sealift::load::{Change, Obstacle, Platforms, Report};
 use sealift::oci::Reference;
 
-use super::documents::ReportDocument;
 use super::output::{Failure, Outcome, Output, skipped};
 use super::planned;
 use super::remedy;
@@ -25,17 +24,8 @@ const COLUMNS: [Column; 6] = [
     Column::Text("CHANGE"),
 ];
 
-/// Prints a report; on request also which images the engine does not run.
+/// Prints a report for people; on request also which images the engine does not run.
 pub fn print(output: &Output, report: &Report, warns_of_foreign: bool, width: Option<usize>) -> Outcome {
-    if output.is_json() {
-        output.json(&ReportDocument::from(report))?;
-        return Ok(report.failure());
-    }
-    print_text(output, report, warns_of_foreign, width)
-}
-
-/// As [`print`], for people.
-pub fn print_text(output: &Output, report: &Report, warns_of_foreign: bool, width: Option<usize>) -> Outcome {
     if !output.is_quiet() {
         show(output, report, width)?;
     }

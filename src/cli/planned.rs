@@ -6,8 +6,7 @@ use sealift::escape::shell_word;
 use sealift::load::{self, DigestStatus, Obstacle, Plan};
 use sealift::verify::Report as Verification;
 
-use super::documents::PlanDocument;
-use super::output::{Failure, Outcome, Output};
+use super::output::{Failure, Output};
 use super::remedy;
 use super::size::Size;
 
@@ -54,18 +53,8 @@ impl load::Observer for Printed<'_> {
     }
 }
 
-/// Prints a plan.
-pub fn print(output: &Output, plan: &Plan) -> Outcome {
-    if output.is_json() {
-        output.json(&PlanDocument::from(plan))?;
-    } else {
-        print_text(output, plan)?;
-    }
-    Ok(failure(output, plan))
-}
-
 /// Prints a plan for people.
-pub fn print_text(output: &Output, plan: &Plan) -> Result<(), Failure> {
+pub fn print(output: &Output, plan: &Plan) -> Result<(), Failure> {
     let mut plan = plan.clone();
     let statuses = plan.images.iter_mut().map(|image| &mut image.digest_status);
     for digest_status in statuses {

@@ -79,6 +79,9 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::LoadFewer => "load fewer images at a time (--image)",
         Remedy::LoadByRegistry => "load the images of one registry at a time (--image)",
         Remedy::KubernetesNamespace => "--namespace k8s.io is that of Kubernetes",
+        Remedy::NameEngine => {
+            "start one, name its address (DOCKER_HOST, --containerd-address), or load into a layout folder with --to oci:PATH"
+        }
         Remedy::RunAsRoot => "run the same command with sudo",
         Remedy::Repair => "`sealift doctor --repair` undoes it",
         Remedy::StartAndRepair => {

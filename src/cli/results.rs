@@ -1,9 +1,10 @@
 //! The results of a load into one target or several.
 
+use sealift::host::Choice;
 use sealift::load::Outcome as Loading;
 use sealift::{Error, Result};
 
-use super::documents::TargetsDocument;
+use super::documents::{PlanDocument, ReportDocument, TargetsDocument, WithChoice};
 use super::output::{Outcome, Output};
 use super::{loaded, planned};
 
@@ -11,6 +12,8 @@ use super::{loaded, planned};
 pub struct Results<'o> {
     /// Where to print them.
     pub output: &'o Output,
+    /// The engine that `auto` means, if that was asked for.
+    pub choice: Option<&'o Choice>,
     /// Whether to warn of images that the engine does not run.
     pub warns_of_foreign: bool,
     /// The width of the table, if it has to fit.
@@ -31,7 +34,20 @@ impl Results<'_> {
 
     fn print_one(&self, outcome: Loading) -> Outcome {
         match outcome {
-            Loading::Planned(plan) => planned::print(self.output, &plan),
+            Loading::Planned(plan) => {
+                match self.output.is_json() {
+                    true => self
+                        .output
+                        .json(&WithChoice::new(PlanDocument::from(&plan), self.choice))?,
+                    false => planned::print(self.output, &plan)?,
+                }
+                Ok(planned::failure(self.output, &plan))
+            }
+            Loading::Loaded(report) if self.output.is_json() => {
+                self.output
+                    .json(&WithChoice::new(ReportDocument::from(&report), self.choice))?;
+                Ok(report.failure())
+            }
             Loading::Loaded(report) => loaded::print(self.output, &report, self.warns_of_foreign, self.width),
         }
     }
@@ -60,14 +76,12 @@ impl Results<'_> {
             }
             Ok(Loading::Planned(plan)) => {
                 if !output.is_json() {
-                    planned::print_text(output, plan)?;
+                    planned::print(output, plan)?;
                 }
                 Ok(planned::failure(output, plan))
             }
             Ok(Loading::Loaded(report)) if output.is_json() => Ok(report.failure()),
-            Ok(Loading::Loaded(report)) => {
-                loaded::print_text(output, report, self.warns_of_foreign, self.width)
-            }
+            Ok(Loading::Loaded(report)) => loaded::print(output, report, self.warns_of_foreign, self.width),
         }
     }
 }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::engines::Engine;
+use sealift::host::Engine;
+
+use super::engines;
 
 /// What images are loaded into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,28 +41,27 @@ impl FromStr for To {
             ("archive:-", _) => Err("an archive to load into is a file; save --from writes a pipe".into()),
             (_, Some(("oci", path))) if !path.is_empty() => Ok(To::Folder(path.into())),
             (_, Some(("archive", path))) if !path.is_empty() => Ok(To::Archive(path.into())),
-            _ => engines(text).map(To::Engines),
+            _ => listed(text).map(To::Engines),
         }
     }
 }
 
 /// The engines of a list.
-fn engines(text: &str) -> Result<Vec<Engine>, String> {
-    let mut engines = Vec::new();
+fn listed(text: &str) -> Result<Vec<Engine>, String> {
+    let mut listed = Vec::new();
     for word in text.split(',') {
-        let engine = Engine::ALL.iter().copied().find(|engine| engine.word() == word);
-        let engine = engine.ok_or_else(|| match text.split_once(',') {
+        let engine = engines::by_word(word).ok_or_else(|| match text.split_once(',') {
             Some(_) if word == "auto" || word.contains(':') => {
-                format!("only engines can be listed: {}", Engine::words())
+                format!("only engines can be listed: {}", engines::words())
             }
-            _ => format!("expected auto, {}, oci:PATH or archive:FILE", Engine::words()),
+            _ => format!("expected auto, {}, oci:PATH or archive:FILE", engines::words()),
         })?;
-        if engines.contains(&engine) {
+        if listed.contains(&engine) {
             return Err(format!("{word} is listed twice"));
         }
-        engines.push(engine);
+        listed.push(engine);
     }
-    Ok(engines)
+    Ok(listed)
 }
 
 impl fmt::Display for To {

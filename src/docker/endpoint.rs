@@ -87,6 +87,25 @@ impl fmt::Display for Endpoint {
     }
 }
 
+impl Environment {
+    /// The setting that names the endpoint, such as `DOCKER_HOST`; `None` if it is that of a stock installation.
+    ///
+    /// # Errors
+    ///
+    /// If docker's `config.json` cannot be read.
+    pub fn named_by(&self) -> Result<Option<String>> {
+        if self.host.is_some() {
+            return Ok(Some("DOCKER_HOST".into()));
+        }
+        let (context, by) = match &self.context {
+            Some(name) => (Some(name.clone()), "DOCKER_CONTEXT"),
+            None => (current_context(self)?, "docker's current context"),
+        };
+        let is_named = self.config.is_some() && context.is_some_and(|name| name != DEFAULT_CONTEXT);
+        Ok(is_named.then(|| by.into()))
+    }
+}
+
 impl Endpoint {
     /// Finds the endpoint like docker's own client: `DOCKER_HOST`, then `DOCKER_CONTEXT`, then the current
     /// context of `config.json`, then the default socket.
@@ -371,6 +390,15 @@ mod tests {
         std::fs::write(home.path().join("config.json"), r#"{"currentContext":"lab"}"#).unwrap();
         let expected = tcp("lab:1", Some((tls.to_str().unwrap(), false)));
         assert_eq!(Endpoint::find(&environment(None)).unwrap(), expected);
+        let named_by = |context| environment(context).named_by().unwrap();
+        assert_eq!(named_by(None).as_deref(), Some("docker's current context"));
+        assert_eq!(named_by(Some("lab")).as_deref(), Some("DOCKER_CONTEXT"));
+        assert_eq!(named_by(Some("default")), None);
+        let by_address = Environment {
+            host: Some("tcp://lab".into()),
+            ..environment(Some("lab"))
+        };
+        assert_eq!(by_address.named_by().unwrap().as_deref(), Some("DOCKER_HOST"));
         assert_eq!(Endpoint::find(&environment(Some("default"))).unwrap(), usual);
     }
 }

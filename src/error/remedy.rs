@@ -87,6 +87,8 @@ pub enum Remedy {
     KubernetesNamespace,
     /// Run as root.
     RunAsRoot,
+    /// Start an engine, say where it is, or load into a layout.
+    NameEngine,
     /// Undo what an interrupted load left.
     Repair,
     /// Start the engine, and undo what an interrupted load left.
@@ -176,6 +178,7 @@ impl fmt::Display for Remedy {
             Remedy::LoadByRegistry => "load the images of one registry at a time",
             Remedy::KubernetesNamespace => "load into the namespace of Kubernetes, k8s.io",
             Remedy::RunAsRoot => "run it as root",
+            Remedy::NameEngine => "start one, say where it is, or load into a layout folder",
             Remedy::Repair => "undo what the interrupted load left",
             Remedy::StartAndRepair => "start the engine by hand, then undo what the interrupted load left",
             Remedy::TrustCa => {

@@ -44,10 +44,15 @@ fn help_of_load() {
           --to <auto|docker|containerd|oci:PATH|archive:FILE>
               Where to load the images
 
-              `auto`, `docker`: the engine of this host. DOCKER_HOST, DOCKER_CONTEXT and the current
-              context say where Docker is.
+              `auto`: the engine of this host. If there are several: the one that the environment names,
+              or else the one of Kubernetes, Docker, or containerd, in this order.
+
+              `docker`: DOCKER_HOST, DOCKER_CONTEXT and the current context say where Docker is.
 
               `containerd`: that of this host, such as a Kubernetes node, k3s, RKE2 or MicroK8s.
+
+              `docker,containerd`: both, with one verification. If one fails, the other is loaded all
+              the same.
 
               `oci:PATH`: an OCI layout folder. It is created, or the images are added to those that it
               has.
@@ -190,6 +195,7 @@ fn help_of_load() {
       sudo sealift load images.tar --data-root /mnt/golden/var/lib/docker
       ssh build sealift save -o - httpd:2.4 | sudo sealift load -
       sudo sealift load images.tar --to containerd --namespace k8s.io
+      sudo sealift load images.tar --to docker,containerd  # into both, with one verification
       sudo sealift load images.tar --to containerd --pin   # the kubelet never removes them
       sealift load images.tar --to oci:images              # create an OCI layout, or add to it
       sealift load images.tar --image httpd:2.4 --to archive:httpd.tar
