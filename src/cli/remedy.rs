@@ -82,6 +82,9 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::NameEngine => {
             "start one, name its address (DOCKER_HOST, --containerd-address), or load into a layout folder with --to oci:PATH"
         }
+        Remedy::OtherSnapshotter => {
+            "--snapshotter names one that this containerd has; `ctr plugins ls` lists them"
+        }
         Remedy::RunAsRoot => "run the same command with sudo",
         Remedy::Repair => "`sealift doctor --repair` undoes it",
         Remedy::StartAndRepair => {

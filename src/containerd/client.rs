@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tonic::codegen::http::Uri;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::failure::{self, Address};
 use crate::error::{Error, Result};
@@ -189,6 +189,23 @@ impl Client {
             Ok(_) => Ok(true),
             Err(status) if status.code() == Code::AlreadyExists => Ok(false),
             Err(status) => Err(self.address.error(action, &status)),
+        }
+    }
+
+    /// The items of all messages of a response.
+    pub(super) fn collect<T, I>(
+        &self,
+        action: &str,
+        mut messages: Streaming<T>,
+        items: impl Fn(T) -> Vec<I>,
+    ) -> Result<Vec<I>> {
+        let mut all = Vec::new();
+        loop {
+            match self.block_on(messages.message()) {
+                Ok(Some(message)) => all.extend(items(message)),
+                Ok(None) => return Ok(all),
+                Err(status) => return Err(self.address.error(action, &status)),
+            }
         }
     }
 

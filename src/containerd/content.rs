@@ -2,6 +2,7 @@
 //!
 //! Source: containerd, `plugins/services/content/contentserver` and `core/metadata/content.go`.
 
+use std::collections::BTreeMap;
 use std::io::BufRead as _;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::api::content::content_client::ContentClient;
-use super::api::content::{AbortRequest, Info, InfoRequest, UpdateRequest};
+use super::api::content::{AbortRequest, Info, InfoRequest, ListContentRequest, UpdateRequest};
 use super::client::Client;
 use super::labels::Labels;
 use super::upload::Upload;
@@ -79,6 +80,23 @@ impl<'c> Content<'c> {
             size: u64::try_from(info.size).unwrap_or_default(),
             labels: info.labels,
         }))
+    }
+
+    /// All blobs, with their stored bytes.
+    ///
+    /// # Errors
+    ///
+    /// If containerd cannot be asked.
+    pub fn list(&self) -> Result<BTreeMap<String, u64>> {
+        let mut stub = self.stub();
+        let request = self.client.request(ListContentRequest::default());
+        let action = "list blobs";
+        let listed = self.client.wait(action, stub.list(request))?;
+        let blobs = self.client.collect(action, listed, |part| part.info)?;
+        let blobs = blobs.into_iter();
+        Ok(blobs
+            .map(|info| (info.digest, u64::try_from(info.size).unwrap_or_default()))
+            .collect())
     }
 
     /// Adds labels to a blob; its other labels stay.

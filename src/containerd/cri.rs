@@ -1,10 +1,20 @@
 //! The container runtime interface, which containerd offers on the same socket to a kubelet.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use tonic::Code;
 
-use super::api::runtime::ImageFsInfoRequest;
 use super::api::runtime::image_service_client::ImageServiceClient;
+use super::api::runtime::{ImageFsInfoRequest, ListImagesRequest};
 use super::client::Client;
+use crate::error::Result;
+use crate::interrupt::{Interrupt, pause};
+
+/// How long CRI may take to notice image records: containerd tells it of them by events.
+const LONGEST: Duration = Duration::from_secs(10);
+/// How often it is asked.
+const TICK: Duration = Duration::from_millis(20);
 
 /// What the folder of a snapshotter's plugin begins with.
 const PLUGIN: &str = "io.containerd.snapshotter.v1.";
@@ -34,6 +44,30 @@ impl Cri {
             Err(_) => Some(Cri { snapshotter: None }),
         }
     }
+}
+
+/// Waits until CRI shows these names. Returns those that it does not show.
+///
+/// # Errors
+///
+/// If it cannot be asked.
+pub fn hidden(client: &Client, names: BTreeSet<String>, interrupt: &Interrupt) -> Result<BTreeSet<String>> {
+    let mut hidden = names;
+    let until = Instant::now() + LONGEST;
+    while !hidden.is_empty() {
+        let mut stub = ImageServiceClient::new(client.channel());
+        let listed = client.wait("list the images of CRI", stub.list_images(ListImagesRequest {}))?;
+        for image in listed.images {
+            for name in image.repo_tags.iter().chain(&image.repo_digests) {
+                hidden.remove(name);
+            }
+        }
+        if hidden.is_empty() || Instant::now() >= until {
+            break;
+        }
+        pause(TICK, || interrupt.check())?;
+    }
+    Ok(hidden)
 }
 
 /// The snapshotter whose plugin has this folder.

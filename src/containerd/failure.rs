@@ -12,6 +12,11 @@ use crate::error::{Error, Hint, Remedy, Result};
 /// Most characters of a message of containerd that are shown.
 const MAX_PROBLEM: usize = 2000;
 
+/// What Linux says when a disk is full.
+const NO_SPACE: &str = "no space left on device";
+/// What containerd says of a snapshotter that it does not have.
+const NO_SNAPSHOTTER: &str = "snapshotter not loaded";
+
 /// Where a containerd is.
 #[derive(Debug, Clone)]
 pub struct Address(PathBuf);
@@ -42,8 +47,14 @@ impl Address {
             problem = status.code().description().into();
         }
         let hint: Option<Hint> = match status.code() {
-            Code::Unavailable => Some("see its log (journalctl -u containerd)".into()),
-            Code::ResourceExhausted => Some("free some space on the disk of containerd's root folder".into()),
+            _ if problem.contains(NO_SPACE) => {
+                Some("free some space on the disk of containerd's root folder (/var/lib/containerd)".into())
+            }
+            _ if problem.contains(NO_SNAPSHOTTER) => Some(Remedy::OtherSnapshotter.into()),
+            Code::Unavailable => Some(
+                "is containerd still running? (systemctl status containerd); run this again when it does"
+                    .into(),
+            ),
             _ => None,
         };
         Error::Engine {

@@ -29,12 +29,26 @@ pub struct Details {
 }
 
 impl Containerd {
-    /// Asks for what it has of the wanted images.
+    /// Everything that it has in the namespace.
     ///
     /// # Errors
     ///
     /// [`crate::Error::Engine`].
-    pub fn look(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+    pub fn inventory(&self) -> Result<Inventory> {
+        let blobs = Content::new(&self.client).list()?;
+        let blobs = blobs.into_iter();
+        let blobs = blobs.filter_map(|(digest, size)| Some((digest.parse().ok()?, size)));
+        let snapshots = Snapshotter::new(&self.client, &self.snapshotter, "").list()?;
+        let chains = snapshots.iter().filter_map(|name| name.parse().ok());
+        self.with_content(blobs.collect(), chains.collect())
+    }
+
+    /// What it has of the wanted images, and all names.
+    pub(super) fn look(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+        self.with_content(self.blobs(wanted)?, self.chains(wanted)?)
+    }
+
+    fn with_content(&self, blobs: BTreeMap<Digest, u64>, chains: BTreeSet<Digest>) -> Result<Inventory> {
         let mut version = VersionClient::new(self.client.channel());
         let version = self
             .client
@@ -56,8 +70,8 @@ impl Containerd {
                 zstd: true,
             },
             images: known(&details.records),
-            blobs: self.blobs(wanted)?,
-            chains: self.chains(wanted)?,
+            blobs,
+            chains,
             unpacked_suffices: self.options.unpacks,
             ..Inventory::new(self.client.address().engine(), details)
         };
@@ -65,10 +79,6 @@ impl Containerd {
     }
 
     /// All image records.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::Engine`].
     pub(super) fn records(&self) -> Result<BTreeMap<String, String>> {
         let records = Images::new(&self.client).list()?.into_iter();
         let records = records.map(|record| (record.name, record.target.unwrap_or_default().digest));

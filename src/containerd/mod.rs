@@ -89,6 +89,8 @@ pub struct Containerd {
     client: Client,
     namespace: Namespace,
     snapshotter: String,
+    /// Whether CRI is offered for the namespace.
+    has_cri: bool,
     options: Options,
 }
 
@@ -124,6 +126,7 @@ impl Containerd {
             _ => DEFAULT_SNAPSHOTTER.into(),
         };
         Ok(Containerd {
+            has_cri: found.cri.is_some() && found.namespace.name == KUBERNETES,
             client: found.client.with_namespace(&found.namespace.name)?,
             namespace: found.namespace,
             snapshotter,

@@ -11,7 +11,8 @@ use super::api::diff::ApplyRequest;
 use super::api::diff::diff_client::DiffClient;
 use super::api::snapshots::snapshots_client::SnapshotsClient;
 use super::api::snapshots::{
-    CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
+    CommitSnapshotRequest, Kind, ListSnapshotsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
+    StatSnapshotRequest,
 };
 use super::api::types::Mount;
 use super::client::Client;
@@ -97,6 +98,26 @@ impl<'c> Snapshotter<'c> {
         });
         let found = self.client.find("look for a snapshot", stub.stat(request))?;
         Ok(found.is_some())
+    }
+
+    /// The names of all snapshots that are complete.
+    ///
+    /// # Errors
+    ///
+    /// If containerd cannot be asked.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let mut stub = self.stub();
+        let request = self.client.request(ListSnapshotsRequest {
+            snapshotter: self.name.clone(),
+            filters: Vec::new(),
+        });
+        let action = "list snapshots";
+        let listed = self.client.wait(action, stub.list(request))?;
+        let snapshots = self.client.collect(action, listed, |part| part.info)?;
+        let complete = snapshots
+            .into_iter()
+            .filter(|snapshot| snapshot.kind() == Kind::Committed);
+        Ok(complete.map(|snapshot| snapshot.name).collect())
     }
 
     /// Unpacks a layer whose parent is there, and compares the digest of its tar with the diff id. `ensure` gets the blob

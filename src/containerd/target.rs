@@ -1,6 +1,6 @@
 //! Loading into containerd: content under a lease, then the names one by one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::deliver::{Delivery, ImageToLoad};
@@ -8,10 +8,10 @@ use super::images::Images;
 use super::inventory::{Details, Inventory};
 use super::leases::Lease;
 use super::snapshots::Snapshotter;
-use super::{Containerd, KUBERNETES, labels, plan, records};
+use super::{Containerd, KUBERNETES, cri, labels, plan, records};
 use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::load::{Candidates, LoadOptions, Loaded, Obstacle, Plan, Report, Target};
+use crate::load::{Candidates, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Target};
 use crate::oci::Digest;
 use crate::progress::Progress;
 
@@ -66,7 +66,7 @@ impl Target for Containerd {
             self.name(to_load)?;
         }
         lease.remove();
-        self.report(&images, &sent, &mut report)?;
+        self.report(&images, &sent, interrupt, &mut report)?;
         Ok(report)
     }
 }
@@ -83,45 +83,66 @@ impl Containerd {
         Ok(())
     }
 
-    /// Reports what the names stand for now.
+    /// Reports what the names stand for now, and which of them CRI shows.
     fn report(
         &self,
         images: &[ImageToLoad<'_, '_>],
         sent: &HashMap<Digest, u64>,
+        interrupt: &Interrupt,
         report: &mut Report,
     ) -> Result<()> {
+        let names = images.iter().flat_map(|image| shown_names(image.planned));
+        let hidden = match self.has_cri {
+            true => cri::hidden(&self.client, names.collect(), interrupt)?,
+            false => BTreeSet::new(),
+        };
         let now = self.records()?;
         let mut left = sent.clone();
         report.sent = sent.values().sum();
         for to_load in images {
             let blobs = plan::blobs(to_load.candidate, to_load.image);
             let sent = blobs.filter_map(|(blob, _)| left.remove(&blob.digest)).sum();
-            report.images.push(loaded(to_load, sent, &now));
+            report.images.push(loaded(to_load, sent, &now, &hidden));
         }
         Ok(())
     }
 }
 
-/// The result for an image, according to all records.
-fn loaded(to_load: &ImageToLoad<'_, '_>, sent: u64, now: &BTreeMap<String, String>) -> Loaded {
+/// The names of an image that are to be shown: its tag and its digest.
+fn shown_names(planned: &PlannedImage) -> impl Iterator<Item = String> {
+    let names = BTreeSet::from([records::main(planned), records::digest(planned)]);
+    names.into_iter().flatten()
+}
+
+/// The result for an image, according to all records, and to the names that CRI does not show.
+fn loaded(
+    to_load: &ImageToLoad<'_, '_>,
+    sent: u64,
+    now: &BTreeMap<String, String>,
+    hidden: &BTreeSet<String>,
+) -> Loaded {
     let planned = to_load.planned;
     let root = planned.root.to_string();
     let mut loaded = Loaded {
         sent,
         ..Loaded::planned(planned)
     };
-    let is_moved = |name: &String| now.get(name) != Some(&root);
+    let is_shown = |name: &String| now.get(name) == Some(&root) && !hidden.contains(name);
     if let Some(name) = records::digest(planned) {
-        loaded.shown = Some(!is_moved(&name));
+        loaded.shown = Some(is_shown(&name));
     }
-    let names = [records::main(planned), records::digest(planned)];
-    let mut moved: Vec<String> = names.into_iter().flatten().filter(is_moved).collect();
-    moved.dedup();
-    for name in moved {
-        loaded.obstacles.push(Obstacle::new(
-            format!("{name} names another image now, or nothing"),
-            "another program has changed it in the meantime; run this again",
-        ));
+    for name in shown_names(planned) {
+        if now.get(&name) != Some(&root) {
+            loaded.obstacles.push(Obstacle::new(
+                format!("{name} names another image now, or nothing"),
+                "another program has changed it in the meantime; run this again",
+            ));
+        } else if hidden.contains(&name) {
+            loaded.obstacles.push(Obstacle::new(
+                format!("containerd has {name}, and its CRI does not show it"),
+                "see its log (journalctl -u containerd)",
+            ));
+        }
     }
     loaded
 }

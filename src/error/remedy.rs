@@ -85,6 +85,8 @@ pub enum Remedy {
     LoadByRegistry,
     /// Load into the namespace of Kubernetes.
     KubernetesNamespace,
+    /// Use another snapshotter.
+    OtherSnapshotter,
     /// Run as root.
     RunAsRoot,
     /// Start an engine, say where it is, or load into a layout.
@@ -177,6 +179,9 @@ impl fmt::Display for Remedy {
             Remedy::LoadFewer => "load fewer images at a time",
             Remedy::LoadByRegistry => "load the images of one registry at a time",
             Remedy::KubernetesNamespace => "load into the namespace of Kubernetes, k8s.io",
+            Remedy::OtherSnapshotter => {
+                "use a snapshotter that this containerd has (ctr plugins ls lists them)"
+            }
             Remedy::RunAsRoot => "run it as root",
             Remedy::NameEngine => "start one, say where it is, or load into a layout folder",
             Remedy::Repair => "undo what the interrupted load left",
