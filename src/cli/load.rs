@@ -190,6 +190,9 @@ impl Load {
             match self.engines.target(*engine, &context) {
                 Ok(target) => targets.push((engine.word(), target)),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) if choice.is_some_and(|choice| choice.is_one_of_several) => {
+                    errors.push(error.and_hint("--to names another engine"));
+                }
                 Err(error) => errors.push(error),
             }
         }

@@ -21,6 +21,17 @@ impl fmt::Display for Plan {
             self.bytes(),
             names::count(self.send.len(), "blob")
         )?;
+        if let Some(space) = &self.space {
+            let path = Escaped(&space.path);
+            match space.is_short() {
+                false => writeln!(f, "needs {} bytes in {path}, which are free", space.needed)?,
+                true => writeln!(
+                    f,
+                    "needs {} bytes in {path}, where {} are free",
+                    space.needed, space.free
+                )?,
+            }
+        }
         let mut unavailable: Vec<&PlannedImage> = Vec::new();
         for image in &self.images {
             let mut facts: Vec<String> = Vec::new();

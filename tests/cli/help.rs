@@ -28,7 +28,7 @@ fn help_of_sealift() {
       load         Verify archives and load their images into an engine, a layout or an archive
       verify       Verify every byte of an archive and report every finding
       list         List the images in archives: names, digests, platforms, sizes, image ids
-      doctor       Show what this host's Docker has, and what blocks attaching digests
+      doctor       Show the engines of this host, how digests get shown, and what blocks them
       completions  Print shell completions
       man          Print the manual page
       help         Print this message or the help of the given subcommand(s)
@@ -202,7 +202,7 @@ fn help_of_list() {
 fn help_of_doctor() {
     assert_snapshot!(help("doctor --help"), @"
     $ sealift doctor --help
-    Show what this host's Docker has, and what blocks attaching digests
+    Show the engines of this host, how digests get shown, and what blocks them
 
     Usage: sealift doctor [OPTIONS]
 

@@ -109,6 +109,7 @@ fn a_layout_is_created_and_added_to() {
     $ sealift load one.tar --to oci:out --dry-run
     to OCI layout out
     send 3 layers, 3265 bytes in 8 blobs
+    needs 36477 bytes in out, which are free
     one:1 (linux/amd64, linux/arm64)
       tag     one:1
       digest  <one>
@@ -135,6 +136,7 @@ fn a_layout_is_created_and_added_to() {
     $ sealift load two.tar --rename two:1=one:1 --to oci:out --dry-run
     to OCI layout out
     send 0 layers, 0 bytes in 0 blobs
+    needs 725 bytes in out, which are free
     one:1 (linux/amd64, linux/arm64)
       tag     one:1 (names <one> now)
       digest  <two>

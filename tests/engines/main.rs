@@ -12,6 +12,7 @@
 //! index_platforms.rs   indexes that name no platforms, or others than the configs
 //! layers.rs    layers that are no tar: what a verification calls bad, engines refuse
 //! load.rs      loading into Docker, compared with a Docker that pulled
+//! several.rs   one load into Docker and containerd
 //! stopped_store.rs   names and digests written into the store of a stopped Docker
 //! image_ids.rs what `list` says that Docker will show as IMAGE ID
 //! load_again.rs   loading images that the engine already has
@@ -99,5 +100,6 @@ mod save_docker_proof;
 mod save_docker_store;
 mod save_docker_unknown;
 mod saving;
+mod several;
 mod stopped_store;
 mod written_anew;

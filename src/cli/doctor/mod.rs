@@ -1,0 +1,213 @@
+//! `sealift doctor`.
+//!
+//! - `docker`, `containerd`: what each engine tells
+//! - `report`: what is told of every engine
+
+mod containerd;
+mod docker;
+mod report;
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use sealift::archive;
+use sealift::docker::attach::folder::Folder;
+use sealift::error::ErrorKind;
+use sealift::host::{self, Choice, Engine, Facts};
+use sealift::interrupt::Interrupt;
+use sealift::{Error, Result};
+
+use super::output::{Failure, Outcome, Output, error_json};
+use super::size::Size;
+use super::{bars, engines};
+use report::{EngineReport, print_error};
+
+/// Show the engines of this host, how digests get shown, and what blocks them
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  sudo sealift doctor
+  sudo sealift doctor --repair     # undo what an interrupted load left
+
+Without --repair, `doctor` changes nothing.")]
+pub struct Doctor {
+    /// Undo what an interrupted load left
+    ///
+    /// Unmounts files, clears the mirror from Docker's memory, and starts Docker if it was left stopped. Also removes
+    /// manifests kept for images that Docker no longer has.
+    #[arg(long)]
+    repair: bool,
+    /// Command that starts Docker if it was left stopped
+    ///
+    /// [default: the one that the load used]
+    #[arg(long, value_name = "COMMAND", requires = "repair")]
+    start_command: Option<String>,
+}
+
+impl Doctor {
+    /// Reports, and repairs with `--repair`.
+    pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
+        interrupt.check()?;
+        let progress = bars::progress(output);
+        let folder = Folder::default();
+        if self.repair && !rustix::process::geteuid().is_root() {
+            return Err(Error::Io {
+                action: "undo",
+                path: "what a load left".into(),
+                offset: None,
+                source: io::Error::from(io::ErrorKind::PermissionDenied).into(),
+                hint: Some("run it with sudo".into()),
+            }
+            .into());
+        }
+        let start = self.start_command.as_deref();
+        let repaired = self.repair && sealift::docker::repair(&folder, start, progress.as_ref())?;
+        progress.done();
+        let leftover = leftover(&folder)?;
+        let facts = engines::facts();
+        let host = Host {
+            docker: docker::examine(self.repair),
+            containerd: containerd::examine(&facts),
+            choice: facts.choose(),
+            facts,
+        };
+        if output.is_json() {
+            let docker = host.docker.as_ref();
+            output.json(&serde_json::json!({
+                "schema": 1,
+                "repaired": repaired,
+                "leftover": leftover,
+                "root": rustix::process::geteuid().is_root(),
+                "docker": docker.ok().map(docker::Examined::document).transpose()?,
+                "digests": docker.ok().map(docker::Examined::kinds),
+                "error": docker.err().map(error_json),
+                "engines": host.reports(),
+                "auto": host.choice,
+                "host": host.facts,
+                "temporary": temporary(),
+            }))?;
+        } else {
+            host.print(output)?;
+            output.line(match (leftover, repaired) {
+                (None, _) => "leftovers: not known without root",
+                (Some(true), _) => {
+                    "leftovers: an interrupted load left something; `sealift doctor --repair` undoes it"
+                }
+                (Some(false), true) => "leftovers: undone",
+                (Some(false), false) => "leftovers: none",
+            })?;
+        }
+        let leftover = (leftover == Some(true)).then_some(ErrorKind::NotShown);
+        Ok(host.failure().or(leftover))
+    }
+}
+
+/// What was found on this host.
+struct Host {
+    facts: Facts,
+    choice: Option<Choice>,
+    docker: Result<docker::Examined>,
+    containerd: Vec<containerd::Examined>,
+}
+
+impl Host {
+    /// Whether Docker is on this host, or nothing else is.
+    fn has_docker(&self) -> bool {
+        let engines = self.facts.engines();
+        self.docker.is_ok() || engines.contains(&Engine::Docker)
+    }
+
+    /// Every engine that was found.
+    fn reports(&self) -> Vec<EngineReport> {
+        let docker = match &self.docker {
+            Ok(docker) => Some(docker.report()),
+            Err(_) if !self.has_docker() => None,
+            Err(error) => Some(EngineReport::unreachable(
+                Engine::Docker,
+                &docker::address(),
+                error,
+            )),
+        };
+        let containerd = self.containerd.iter().map(containerd::Examined::report);
+        docker.into_iter().chain(containerd).collect()
+    }
+
+    /// Prints every engine, and which one `load` takes.
+    fn print(&self, output: &Output) -> Result<(), Failure> {
+        match &self.docker {
+            Ok(docker) => docker.print(output)?,
+            Err(error) if self.has_docker() => print_error(output, error)?,
+            Err(_) => {}
+        }
+        for containerd in &self.containerd {
+            containerd.print(output)?;
+        }
+        match &self.choice {
+            Some(Choice { engine, reason, .. }) => {
+                output.line(format_args!(
+                    "load: into {engine}, unless --to names another ({reason})"
+                ))?;
+            }
+            None => print_error(output, &host::absence())?,
+        }
+        let Some(temporary) = temporary() else {
+            return Ok(());
+        };
+        output.line(format_args!(
+            "temporary files: {} are free in {}",
+            Size(temporary.free),
+            temporary.path.display()
+        ))
+    }
+
+    /// Why `load` would fail without `--to`.
+    fn failure(&self) -> Option<ErrorKind> {
+        let Some(choice) = &self.choice else {
+            return Some(host::absence().kind());
+        };
+        match choice.engine {
+            Engine::Docker => self.docker.as_ref().err().map(Error::kind),
+            Engine::Containerd => {
+                let is_chosen = |one: &&containerd::Examined| {
+                    choice
+                        .socket
+                        .as_deref()
+                        .is_none_or(|socket| one.socket() == socket)
+                };
+                let mut chosen = self.containerd.iter().filter(is_chosen).peekable();
+                let first = chosen.peek().and_then(|one| one.error()).map(Error::kind);
+                match chosen.any(|one| one.error().is_none()) {
+                    true => None,
+                    false => first.or(Some(ErrorKind::Engine)),
+                }
+            }
+            Engine::Podman => None,
+        }
+    }
+}
+
+/// Free space for temporary files: decompressed archives, standard input, recompressed layers.
+#[derive(serde::Serialize)]
+struct Temporary {
+    path: PathBuf,
+    free: u64,
+}
+
+fn temporary() -> Option<Temporary> {
+    let path = archive::Options::default().tmpdir;
+    let stat = rustix::fs::statvfs(&path).ok()?;
+    Some(Temporary {
+        path,
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
+    })
+}
+
+/// Whether an interrupted load left something; `None` if only root can know.
+fn leftover(folder: &Folder) -> Result<Option<bool>> {
+    match folder.has_leftover() {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
+    }
+}
