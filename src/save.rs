@@ -2,26 +2,31 @@
 //! byte is written.
 //!
 //! - `resolve`: references to images
+//! - `omit`: what is left out because a host has it
 //! - `write`: writes the archive
 
+mod omit;
 mod resolve;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::omit::Omission;
 use self::resolve::{Images, Resolver};
 use self::write::{Run, Written};
 use crate::archive::TarPlan;
+use crate::archive::format::Omitted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::Image;
 use crate::image::named::{self, NamedImage};
 use crate::image::provenance::{Evidence, Origins};
 use crate::image::rename::Rename;
 use crate::interrupt::Interrupt;
+use crate::inventory::{InventoryId, KnownHost};
 use crate::oci::{Digest, Platform, PlatformSelection, Reference};
 use crate::progress::Progress;
 use crate::retry::Retry;
@@ -55,6 +60,8 @@ pub struct Options {
     pub renames: Vec<Rename>,
     /// Whether images that cannot be saved are skipped.
     pub keep_going: bool,
+    /// Hosts that the archive is for. Layers that all of them have are left out.
+    pub have: Vec<KnownHost>,
 }
 
 impl Default for Options {
@@ -68,6 +75,7 @@ impl Default for Options {
             retry: transfer::RETRY,
             renames: Vec::new(),
             keep_going: false,
+            have: Vec::new(),
         }
     }
 }
@@ -87,6 +95,31 @@ pub struct Summary {
     pub skipped: Vec<Skipped>,
     /// Stored bytes that were kept from an interrupted run.
     pub reused: u64,
+    /// What was left out; `None` if no inventory was given.
+    pub omitted: Option<LeftOut>,
+}
+
+/// What was left out of an archive because a host has it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LeftOut {
+    /// Number of layers.
+    pub layers: usize,
+    /// Their stored bytes.
+    pub bytes: u64,
+    /// The inventories of the hosts.
+    #[serde(rename = "for")]
+    pub inventories: Vec<InventoryId>,
+}
+
+impl LeftOut {
+    /// What an archive leaves out: these layers with their stored bytes. `None` if it leaves out nothing.
+    pub fn of(layers: &BTreeMap<Digest, u64>, declared: &Omitted) -> Option<LeftOut> {
+        (!layers.is_empty()).then(|| LeftOut {
+            layers: layers.len(),
+            bytes: layers.values().fold(0, |sum, size| sum.saturating_add(*size)),
+            inventories: declared.inventories.clone(),
+        })
+    }
 }
 
 /// A requested image that was skipped.
@@ -125,6 +158,14 @@ pub struct Saved {
     pub size: u64,
     /// Of these, stored bytes that were kept from an interrupted run.
     pub reused: u64,
+    /// Of these, stored bytes that were left out because a host has them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub omitted: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 impl Summary {
@@ -178,16 +219,16 @@ pub fn save(
             let errors = skipped.into_iter().map(|image| image.error);
             return Err(Error::of_several(errors.collect()));
         }
-        let plan = Arc::new(TarPlan::new(
-            &images.named,
-            &preferred(options.platforms.as_ref()),
-        )?);
+        let omission = Omission::find(&mut images.named, &options.have);
+        let preferred = preferred(options.platforms.as_ref());
+        let plan = TarPlan::omitting(&images.named, &preferred, &omission.declared)?;
+        let plan = Arc::new(plan);
         match run.write(&images, &plan, &mut output)? {
             Written::Sealed { mut moved, files } => {
                 for blob in &mut moved {
                     blob.reused = left.get(blob.verified.digest()).copied().unwrap_or(blob.reused);
                 }
-                return Ok(summary(&images, skipped, &plan, &moved, files));
+                return Ok(summary(&images, skipped, &plan, &moved, &omission, files));
             }
             Written::Lacking { moved, failed } => {
                 for blob in moved {
@@ -236,6 +277,7 @@ fn summary(
     mut skipped: Vec<Skipped>,
     plan: &TarPlan,
     moved: &[Moved],
+    omission: &Omission,
     files: Vec<PathBuf>,
 ) -> Summary {
     let reused: HashMap<Digest, u64> = moved
@@ -243,15 +285,14 @@ fn summary(
         .map(|blob| (*blob.verified.digest(), blob.reused))
         .collect();
     // Several names of one image share the result.
-    let mut measured: HashMap<usize, (Vec<Platform>, u64, u64)> = HashMap::new();
+    let mut measured: HashMap<usize, Measured> = HashMap::new();
     let mut saved = Vec::with_capacity(images.named.len());
     let asked = images.named.iter().zip(&images.asked);
     for ((named, asked), first) in asked.zip(named::firsts(&images.named)) {
         let reference = named.reference.as_ref().unwrap_or(&asked.reference);
-        let (platforms, size, reused) = measured
+        let measured = measured
             .entry(first)
-            .or_insert_with(|| measure(named, &reused))
-            .clone();
+            .or_insert_with(|| Measured::of(named, &reused, omission));
         saved.push(Saved {
             reference: reference.clone(),
             renamed_from: (*reference != asked.reference).then(|| asked.reference.clone()),
@@ -259,10 +300,11 @@ fn summary(
             evidence: named.evidence(),
             from: asked.origin.clone(),
             origins: named.provenance.origins.clone(),
-            platforms,
+            platforms: measured.platforms.clone(),
             artifact: named.graph.artifact_type().map(str::to_string),
-            size,
-            reused,
+            size: measured.size,
+            reused: measured.reused,
+            omitted: measured.omitted,
         });
     }
     skipped.sort_by_key(|image| image.reference.full());
@@ -273,23 +315,37 @@ fn summary(
         images: saved,
         skipped,
         reused: moved.iter().map(|blob| blob.reused).sum(),
+        omitted: omission.left_out(),
     }
 }
 
-/// An image's platforms, the bytes of its blobs, and how many of them were reused.
-fn measure(named: &NamedImage, reused: &HashMap<Digest, u64>) -> (Vec<Platform>, u64, u64) {
-    let blobs = named.blobs();
-    let mut platforms: Vec<Platform> = Vec::new();
-    for platform in named.graph.runnable().filter_map(|image| image.platform()) {
-        if !platforms.contains(platform) {
-            platforms.push(platform.clone());
+/// The platforms of an image, and the stored bytes of its blobs.
+struct Measured {
+    platforms: Vec<Platform>,
+    size: u64,
+    reused: u64,
+    omitted: u64,
+}
+
+impl Measured {
+    fn of(named: &NamedImage, reused: &HashMap<Digest, u64>, omission: &Omission) -> Measured {
+        let blobs = named.blobs();
+        let mut platforms: Vec<Platform> = Vec::new();
+        for platform in named.graph.runnable().filter_map(|image| image.platform()) {
+            if !platforms.contains(platform) {
+                platforms.push(platform.clone());
+            }
+        }
+        let omitted = blobs
+            .iter()
+            .filter(|blob| omission.declared.layers.contains(&blob.digest));
+        Measured {
+            platforms,
+            size: blobs.iter().map(|blob| blob.size).sum(),
+            reused: blobs.iter().filter_map(|blob| reused.get(&blob.digest)).sum(),
+            omitted: omitted.map(|blob| blob.size).sum(),
         }
     }
-    (
-        platforms,
-        blobs.iter().map(|blob| blob.size).sum(),
-        blobs.iter().filter_map(|blob| reused.get(&blob.digest)).sum(),
-    )
 }
 
 #[cfg(test)]

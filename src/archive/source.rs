@@ -14,11 +14,11 @@ use std::io::Read;
 use std::sync::Arc;
 
 use self::places::{Places, key};
-use super::format::Entry;
+use super::format::{Entry, Omitted};
 use super::graphs::Graphs;
 use super::layout::Layout;
 use super::privacy::is_private;
-use crate::error::{Error, Place, Problem, Result};
+use crate::error::{Error, Place, Problem, Remedy, Result};
 use crate::image::provenance::{Origins, Provenance, Substitute};
 use crate::image::{Graph, Image, graph};
 use crate::oci::{Descriptor, Digest, Document, Reference, Repository};
@@ -215,6 +215,15 @@ impl ArchiveSource {
     }
 }
 
+/// The inventories for which an archive leaves layers out, for messages.
+fn hosts(omitted: &Omitted) -> String {
+    let hosts: Vec<String> = omitted.inventories.iter().map(ToString::to_string).collect();
+    match hosts.is_empty() {
+        true => "a host that has it".into(),
+        false => format!("the host with the inventory {}", hosts.join(" and ")),
+    }
+}
+
 /// The digest of an entry, for messages.
 fn digest_of(entry: &Entry) -> String {
     let digest = entry.digest();
@@ -222,6 +231,23 @@ fn digest_of(entry: &Entry) -> String {
 }
 
 impl ArchiveSource {
+    /// Why a blob cannot be read: it is damage, unless the archive declares that it leaves the blob out.
+    fn missing(&self, digest: &Digest) -> Error {
+        let omitted = self.layout.omitted();
+        match omitted.layers.contains(digest) {
+            false => Error::refused(self.place(digest), Problem::Missing),
+            true => Error::NotFound {
+                what: format!("layer {digest}"),
+                place: format!(
+                    "{}, which leaves it out for {}",
+                    self.layout.label(),
+                    hosts(omitted)
+                ),
+                hint: Some(Remedy::FurtherSource.into()),
+            },
+        }
+    }
+
     /// Resolves a reference to the manifest or index that it names.
     ///
     /// # Errors
@@ -377,10 +403,8 @@ impl Source for ArchiveSource {
     }
 
     fn open(&self, _: &Repository, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
-        let stored = self
-            .layout
-            .stored(&descriptor.digest)
-            .ok_or_else(|| Error::refused(self.place(&descriptor.digest), Problem::Missing))?;
+        let stored = self.layout.stored(&descriptor.digest);
+        let stored = stored.ok_or_else(|| self.missing(&descriptor.digest))?;
         if stored.size != descriptor.size {
             let problem = Problem::SizeDiffers {
                 expected: descriptor.size,

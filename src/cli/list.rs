@@ -7,15 +7,17 @@ use clap::Args;
 use sealift::Result;
 use sealift::archive::Graphs;
 use sealift::archive::Layout;
-use sealift::archive::format::Entry;
+use sealift::archive::format::{Entry, Omitted};
 use sealift::image::Graph;
 use sealift::image::named::{self, NamedImage};
 use sealift::image::provenance::{Evidence, LayerOrigin, Origins, Provenance};
 use sealift::oci::{Digest, Platform, Reference};
+use sealift::save::LeftOut;
 
 use super::archive::FileArgs;
 use super::output::{Failure, MultiReport, Outcome, Output};
 use super::rows::own_rows;
+use super::saved;
 use super::size::Size;
 use super::table::{Column, TableArgs, table, untitled};
 
@@ -63,6 +65,9 @@ struct Listed {
     substitute: Option<Digest>,
     /// Whether every blob that it needs is present; `verify` checks that they are right.
     complete: bool,
+    /// Whether it lacks only layers that the archive declares to leave out.
+    #[serde(skip)]
+    is_without_omitted: bool,
     #[serde(serialize_with = "Platform::serialize_texts")]
     platforms: Rc<[Platform]>,
     /// Its type, if it is an artifact.
@@ -78,6 +83,9 @@ struct Listed {
     layers: usize,
     /// The layers that are present only uncompressed.
     uncompressed: Vec<UncompressedLayer>,
+    /// The layers that the archive declares to leave out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    omitted: Vec<OmittedLayer>,
     /// Where its manifest and layers came from, as the archive says.
     #[serde(rename = "provenance")]
     origins: Option<Origins>,
@@ -115,6 +123,15 @@ fn all<S: serde::Serializer>(variants: &[Variant], serializer: S) -> Result<S::O
     serializer.collect_seq(variants)
 }
 
+/// A layer that is left out.
+#[derive(Clone, serde::Serialize)]
+struct OmittedLayer {
+    /// Digest of its stored form.
+    digest: Digest,
+    /// Stored bytes.
+    size: u64,
+}
+
 /// A layer that is present only uncompressed.
 #[derive(serde::Serialize)]
 struct UncompressedLayer {
@@ -132,17 +149,24 @@ impl List {
         for (label, layout) in self.files.open(interrupt)? {
             let listed = layout.and_then(|layout| {
                 layout.check_opening()?;
-                Ok((layout.digest(), images(layout.as_ref())?))
+                let omitted = layout.omitted().clone();
+                Ok((layout.digest(), images(layout.as_ref())?, omitted))
             });
-            let (digest, images) = match listed {
+            let (digest, images, omitted) = match listed {
                 Ok(listed) => listed,
                 Err(error) => {
                     end.error(&label, error)?;
                     continue;
                 }
             };
+            let left_out = left_out(&images, &omitted);
             if output.is_json() {
-                end.document(serde_json::json!({ "archive": label, "digest": digest, "images": images }));
+                let mut document =
+                    serde_json::json!({ "archive": label, "digest": digest, "images": images });
+                if let Some(left_out) = left_out {
+                    document["omitted"] = serde_json::json!(left_out);
+                }
+                end.document(document);
                 continue;
             }
             if self.files.are_several() {
@@ -159,6 +183,9 @@ impl List {
                 .filter_map(|(image, has_row)| has_row.then_some(image))
                 .collect();
             self.print(output, &images)?;
+            if let Some(left_out) = left_out.filter(|_| !output.is_quiet()) {
+                output.line(saved::left_out(&left_out))?;
+            }
             output.line(format_args!("archive {digest}"))?;
         }
         end.outcome()
@@ -176,6 +203,10 @@ impl List {
             let width = width.map(|width| width.saturating_sub(INDENT.len()));
             for line in untitled(&DETAILS, &details(image), width) {
                 output.line(format_args!("{INDENT}{line}"))?;
+            }
+            if !image.omitted.is_empty() {
+                let (count, all) = (image.omitted.len(), image.layers);
+                output.line(format_args!("{INDENT}{count} of {all} layers left out"))?;
             }
             if let Some(artifact) = &image.artifact {
                 output.line(format_args!("{INDENT}artifact of type {artifact}, not an image"))?;
@@ -212,7 +243,12 @@ fn row(image: &Listed) -> Vec<String> {
             Behind::None => "none",
         }
         .into(),
-        if image.complete { "complete" } else { "incomplete" }.into(),
+        match (image.complete, image.is_without_omitted) {
+            (true, _) => "complete",
+            (false, true) => "partial",
+            (false, false) => "incomplete",
+        }
+        .into(),
         match image.artifact {
             Some(_) => "artifact".into(),
             None => platforms.join(","),
@@ -308,6 +344,8 @@ struct Measured {
     manifests: Rc<[Variant]>,
     layers: usize,
     complete: bool,
+    is_without_omitted: bool,
+    omitted: Vec<OmittedLayer>,
     size: u64,
 }
 
@@ -322,13 +360,24 @@ impl Measured {
             .flat_map(|manifest| manifest.layers.iter().map(|layer| layer.digest))
             .collect();
         let blobs = image.blobs();
+        let missing = || blobs.iter().filter(|blob| layout.stored(&blob.digest).is_none());
+        let declared = &layout.omitted().layers;
+        let omitted = missing().filter(|blob| declared.contains(&blob.digest));
+        let omitted: Vec<OmittedLayer> = omitted
+            .map(|blob| OmittedLayer {
+                digest: blob.digest,
+                size: blob.size,
+            })
+            .collect();
         Measured {
             platforms: platforms.into(),
             artifact: image.graph.artifact_type().map(str::to_string),
             index: image.graph.indexes.first().map(|(root, _)| root.digest),
             manifests: variants(&image.graph).into(),
             layers: layers.len(),
-            complete: blobs.iter().all(|blob| layout.stored(&blob.digest).is_some()),
+            complete: missing().next().is_none(),
+            is_without_omitted: missing().count() == omitted.len(),
+            omitted,
             size: blobs
                 .iter()
                 .fold(0, |sum, blob| u64::saturating_add(sum, blob.size)),
@@ -358,6 +407,8 @@ fn listed(entry: &Entry, provenance: Provenance, measured: Measured) -> Listed {
         },
         substitute: provenance.substitute.map(|_| entry.descriptor.digest),
         complete: measured.complete,
+        is_without_omitted: measured.is_without_omitted,
+        omitted: measured.omitted,
         platforms: measured.platforms,
         artifact: measured.artifact,
         index: measured.index,
@@ -367,6 +418,15 @@ fn listed(entry: &Entry, provenance: Provenance, measured: Measured) -> Listed {
         uncompressed: uncompressed.collect(),
         origins: provenance.origins,
     }
+}
+
+/// What an archive leaves out, if anything.
+fn left_out(images: &[Listed], declared: &Omitted) -> Option<LeftOut> {
+    let layers = images.iter().flat_map(|image| &image.omitted);
+    LeftOut::of(
+        &layers.map(|layer| (layer.digest, layer.size)).collect(),
+        declared,
+    )
 }
 
 /// The runnable images, or the artifacts if there are none. Attestations are not listed.

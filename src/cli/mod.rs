@@ -1,6 +1,6 @@
 //! The command line: one file per command, output, flags and exit codes.
 //!
-//! - [`save`], [`verify`], [`load`], [`list`], [`doctor`], [`shell`]: the commands
+//! - [`save`], [`verify`], [`load`], [`list`], [`inventory`], [`doctor`], [`shell`]: the commands
 //! - [`archive`]: the options for reading archives
 //! - [`from`]: the options for the sources of images
 //! - [`saved`]: what `save` prints
@@ -27,6 +27,7 @@ mod documents;
 mod engines;
 mod exit;
 mod from;
+mod inventory;
 mod list;
 mod load;
 mod loaded;
@@ -102,6 +103,7 @@ enum Command {
     Load(load::Load),
     Verify(verify::Verify),
     List(list::List),
+    Inventory(inventory::Inventory),
     Doctor(doctor::Doctor),
     Completions(shell::Completions),
     Man(shell::Man),
@@ -128,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(command) => command.run(&output, &interrupt),
         Command::Verify(command) => command.run(&output, &interrupt),
         Command::List(command) => command.run(&output, &interrupt),
+        Command::Inventory(command) => command.run(&output),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
     };

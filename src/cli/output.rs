@@ -91,6 +91,13 @@ impl Output {
         print_document(value)
     }
 
+    /// Prints bytes of the result: a document from [`document_bytes`].
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
+        *printed = true;
+        written(io::stdout().lock().write_all(bytes))
+    }
+
     /// Prints a line of the result on standard error, because standard output is in use.
     pub fn say(&self, text: impl Display) {
         let text = text.to_string();
@@ -265,10 +272,17 @@ fn last_document(value: &serde_json::Value) {
 }
 
 fn write_document(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Escaping::default());
+    let bytes = document_bytes(value)?;
+    written(io::stdout().lock().write_all(&bytes))
+}
+
+/// One JSON document, as it is printed.
+pub fn document_bytes(value: &impl serde::Serialize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Escaping::default());
     written(value.serialize(&mut serializer).map_err(io::Error::from))?;
-    written(writeln!(out))
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 /// The document of a failed command, with the findings of a verification.

@@ -58,7 +58,8 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::OtherTemporaryFolder => "choose another folder with --tmpdir",
         Remedy::RaiseLayerLimit => "raise it with --max-layer-size if the image is known to be that large",
         Remedy::ConvertDockerSave(archive) => return conversion(archive.as_deref()),
-        Remedy::WriteInventory => "write an inventory on the host that has the images",
+        Remedy::WriteInventory => "`sealift inventory -o FILE` writes one on the host that has the images",
+        Remedy::FurtherSource => "name a source that has it as well, such as --from registry",
         Remedy::SaveWhole { images, platforms } => return save_whole(images, platforms),
         Remedy::VerifyArchive => "`sealift verify` shows which",
         Remedy::ListArchive => "`sealift list` shows those of an archive's images",
@@ -122,7 +123,8 @@ fn save_whole(images: &[String], platforms: &[Platform]) -> String {
         false => format!(" --platform {}", shell_word(&platforms.join(","))),
     };
     format!(
-        "`sealift save {}{platforms} -o images.tar` brings all layers",
+        "`sealift save {}{platforms} -o images.tar` brings all layers; with --have and a new inventory of this host it \
+         brings those that are missing",
         images.join(" ")
     )
 }

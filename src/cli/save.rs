@@ -9,6 +9,7 @@ use sealift::archive::writer;
 use sealift::error::{ErrorKind, NewFile, Remedy};
 use sealift::image::asked::Asked;
 use sealift::interrupt::Interrupt;
+use sealift::inventory::KnownHost;
 use sealift::oci::{Digest, PlatformSelection, Reference};
 use sealift::retry::Retry;
 use sealift::save;
@@ -37,6 +38,7 @@ Examples:
   sealift save --from all.tar --from more.tar httpd:2.4 -o some.tar
   sealift save --images list.txt --keep-going -o images.tar
   sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
+  sealift save httpd:2.4 --have server1.json -o update.tar         # from `sealift inventory`
 
 The last line of the output, `archive sha256:...`, pins everything in the archive. Carry it separately and \
 give it to `load --expect`.")]
@@ -67,6 +69,12 @@ pub struct Save {
     /// of the worst failure.
     #[arg(long)]
     keep_going: bool,
+    /// Leave out the layers that a host has, by its inventory; repeatable
+    ///
+    /// `sealift inventory` writes FILE on that host. The archive declares what it leaves out, and `load` refuses it where
+    /// that is missing. With several inventories, layers are left out that all of the hosts have.
+    #[arg(long, value_name = "FILE")]
+    have: Vec<PathBuf>,
     #[command(flatten)]
     rename: RenameArgs,
     /// Platforms to save: `host`, `all`, or OS/ARCH[/VARIANT], comma-separated
@@ -110,6 +118,7 @@ impl Save {
             writer::check_place(&self.output, self.split.is_some(), Remedy::SaveTo)?;
             self.from.inputs().refuse_archive(&self.output)?;
         }
+        let have = self.have(output)?;
         let named = self.named()?;
         let progress = bars::progress(output);
         let beside = Some(self.output.as_path()).filter(|_| !to_stdout);
@@ -125,6 +134,7 @@ impl Save {
             },
             renames: self.rename.renames().to_vec(),
             keep_going: self.keep_going || self.all && !self.from.requires_proof(),
+            have,
             jobs: self
                 .jobs
                 .and_then(|jobs| NonZeroUsize::new(jobs.into()))
@@ -169,6 +179,28 @@ impl Save {
             false => self.table.width(std::io::stdout()),
         };
         report.print(output, width)
+    }
+
+    /// The hosts whose inventories were given.
+    fn have(&self, output: &Output) -> Result<Vec<KnownHost>> {
+        let hosts = self.have.iter().map(|path| KnownHost::read(path));
+        let hosts = all_of(hosts)?;
+        for (path, host) in self.have.iter().zip(&hosts) {
+            let engines: Vec<&str> = host.engines.iter().map(|engine| engine.engine.as_str()).collect();
+            let path = path.display();
+            match engines.as_slice() {
+                [] => output.note(&format!("{path} lists no images, so nothing is left out")),
+                [_] => {}
+                engines => {
+                    let engines = engines.join(" and ");
+                    output.note(&format!(
+                        "{path} is of {engines}: a layer is left out if each of them has it"
+                    ));
+                    output.hint("for one of them, name it, as in `sealift inventory --from docker`");
+                }
+            }
+        }
+        Ok(hosts)
     }
 
     /// The images named in arguments and lists. Every invalid name is reported.

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use sealift::error::ErrorKind;
+use sealift::image::names;
 use sealift::image::provenance::{Evidence, ManifestOrigin};
 use sealift::oci::Digest;
-use sealift::save::{Saved, Skipped, Summary};
+use sealift::save::{LeftOut, Saved, Skipped, Summary};
 
 use super::exit;
 use super::output::{Outcome, Output, hint_of, skipped};
@@ -46,6 +47,7 @@ impl Report<'_> {
         let mut lines = Vec::new();
         if !output.is_quiet() {
             lines.extend(self.table(width));
+            lines.extend(self.omitted());
             lines.extend(self.files());
         }
         lines.push(format!("archive {}", self.summary.digest));
@@ -72,7 +74,7 @@ impl Report<'_> {
 
     fn document(&self) -> serde_json::Value {
         let summary = self.summary;
-        serde_json::json!({
+        let mut document = serde_json::json!({
             "schema": 1,
             "archive": self.archive.display().to_string(),
             "digest": summary.digest,
@@ -82,7 +84,11 @@ impl Report<'_> {
             "images": summary.images,
             "nameless": self.nameless,
             "left_out": summary.skipped.iter().map(skipped_json).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(omitted) = &summary.omitted {
+            document["omitted"] = serde_json::json!(omitted);
+        }
+        document
     }
 
     /// A row for each image, and a line for what does not fit into one.
@@ -107,6 +113,15 @@ impl Report<'_> {
             }
         }
         lines
+    }
+
+    /// The line about what was left out; none if no inventory was given.
+    fn omitted(&self) -> Option<String> {
+        let omitted = self.summary.omitted.as_ref()?;
+        Some(match omitted.layers {
+            0 => "nothing is left out".into(),
+            _ => left_out(omitted),
+        })
     }
 
     /// The line about the files; none if the archive went to standard output.
@@ -202,6 +217,18 @@ fn skipped_json(image: &Skipped) -> serde_json::Value {
         "hint": hint_of(&image.error),
         "exit": exit::code(image.error.kind()),
     })
+}
+
+/// The line about what an archive leaves out, and for which hosts.
+pub fn left_out(omitted: &LeftOut) -> String {
+    let hosts: Vec<String> = omitted.inventories.iter().map(ToString::to_string).collect();
+    let inventories = match hosts.len() {
+        0 => String::new(),
+        1 => format!(" for the inventory {}", hosts.join(", ")),
+        _ => format!(" for the inventories {}", hosts.join(", ")),
+    };
+    let layers = names::count(omitted.layers, "layer");
+    format!("{layers}, {}, left out{inventories}", Size(omitted.bytes))
 }
 
 /// The number of images without a name, as the subject of a sentence.

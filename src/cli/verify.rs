@@ -7,11 +7,13 @@ use sealift::image::names;
 use sealift::image::provenance::Evidence;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Digest, Platform};
+use sealift::save::LeftOut;
 use sealift::verify::{Image, Options, Report};
 
 use super::archive::ArchiveArgs;
 use super::bars;
 use super::output::{Failure, MultiReport, Outcome, Output, findings_json};
+use super::saved::left_out;
 use super::size::Size;
 
 /// Verify every byte of an archive and report every finding
@@ -44,14 +46,15 @@ impl Verify {
         for (label, layout) in self.archive.open(interrupt)? {
             let verified = layout.and_then(|layout| {
                 let report = self.verify(layout.as_ref(), output, interrupt)?;
-                Ok((layout.digest(), report))
+                let omitted = LeftOut::of(&report.omitted, layout.omitted());
+                Ok((layout.digest(), omitted, report))
             });
             match verified {
-                Ok((digest, report)) => {
+                Ok((digest, omitted, report)) => {
                     if output.is_json() {
-                        end.document(document(digest, &report, self.quick));
+                        end.document(document(digest, omitted.as_ref(), &report, self.quick));
                     } else {
-                        print(output, digest, &report, self.quick)?;
+                        print(output, digest, omitted.as_ref(), &report, self.quick)?;
                     }
                     if let Err(error) = report.into_good() {
                         end.failure(error.kind());
@@ -75,7 +78,13 @@ impl Verify {
     }
 }
 
-fn print(output: &Output, digest: Digest, report: &Report, quick: bool) -> Result<(), Failure> {
+fn print(
+    output: &Output,
+    digest: Digest,
+    omitted: Option<&LeftOut>,
+    report: &Report,
+    quick: bool,
+) -> Result<(), Failure> {
     for finding in &report.findings {
         let kind = if finding.is_error() { "error" } else { "note" };
         output.line(format_args!("{kind}: {finding}"))?;
@@ -90,6 +99,9 @@ fn print(output: &Output, digest: Digest, report: &Report, quick: bool) -> Resul
             if let Some(told) = told(image, names_bad) {
                 output.line(told)?;
             }
+        }
+        if let Some(omitted) = omitted {
+            output.line(left_out(omitted))?;
         }
         let depth = if quick { ", digests only" } else { "" };
         let verdict = match report.errors() + report.unread.len() {
@@ -136,13 +148,13 @@ fn told(image: &Image, names_bad: bool) -> Option<String> {
     Some(format!("{}: {}", image.identity().label(), told.join("; ")))
 }
 
-fn document(digest: Digest, report: &Report, quick: bool) -> serde_json::Value {
+fn document(digest: Digest, omitted: Option<&LeftOut>, report: &Report, quick: bool) -> serde_json::Value {
     let images: Vec<_> = report
         .images
         .iter()
         .map(|image| {
             let texts = |list: &[Platform]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-            serde_json::json!({
+            let mut document = serde_json::json!({
                 "name": image.reference,
                 "digest": image.digest,
                 "evidence": image.is_good.then_some(image.evidence),
@@ -151,10 +163,14 @@ fn document(digest: Digest, report: &Report, quick: bool) -> serde_json::Value {
                 "platforms": texts(&image.platforms),
                 "absent": texts(&image.absent),
                 "good": image.is_good,
-            })
+            });
+            if image.omitted > 0 {
+                document["omitted"] = image.omitted.into();
+            }
+            document
         })
         .collect();
-    serde_json::json!({
+    let mut document = serde_json::json!({
         "archive": report.label,
         "digest": digest,
         "good": report.is_good(),
@@ -164,5 +180,9 @@ fn document(digest: Digest, report: &Report, quick: bool) -> serde_json::Value {
         "images": images,
         "findings": findings_json(&report.findings),
         "unread": report.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    })
+    });
+    if let Some(omitted) = omitted {
+        document["omitted"] = serde_json::json!(omitted);
+    }
+    document
 }

@@ -167,8 +167,7 @@ pub fn blobs<'i>(
     layers.chain(config).chain(manifest).chain(indexes)
 }
 
-/// The blobs of an image that containerd lacks. As in a pull, a layer that is unpacked needs no blob. One that the archive
-/// omits is not sent.
+/// The blobs of an image that containerd lacks. As in a pull, a layer that is unpacked needs no blob.
 fn missing<'i>(
     candidate: &'i Candidate<'_>,
     image: &'i Image,
@@ -179,8 +178,7 @@ fn missing<'i>(
     let unpacked = layers.filter(move |layer| unpacks && inventory.chains.contains(&layer.chain));
     let unpacked: HashSet<_> = unpacked.map(|layer| layer.blob.digest).collect();
     blobs(candidate, image).filter(move |(blob, _)| {
-        let is_there = unpacked.contains(&blob.digest) || inventory.has_blob(&blob.digest, blob.size);
-        !is_there && !candidate.is_omitted(blob)
+        !unpacked.contains(&blob.digest) && !inventory.has_blob(&blob.digest, blob.size)
     })
 }
 
@@ -190,7 +188,7 @@ fn is_unpacked(image: &Image, inventory: &Inventory) -> bool {
     top.is_none_or(|top| inventory.chains.contains(&top.chain))
 }
 
-/// The blobs to send, each once.
+/// The blobs to send, each once. Layers that the archives leave out are not among them.
 fn upload(
     images: &[PlannedImage],
     candidates: &Candidates<'_>,
@@ -202,7 +200,7 @@ fn upload(
     for (position, planned) in images.iter().enumerate() {
         let (candidate, image) = planned.content(candidates)?;
         for (blob, form) in missing(candidate, image, unpacks, inventory) {
-            if seen.insert(blob.digest) {
+            if !candidate.is_omitted(blob) && seen.insert(blob.digest) {
                 upload.push(UploadBlob {
                     digest: blob.digest,
                     size: blob.size,

@@ -13,8 +13,9 @@ use super::substitutes;
 use crate::docker::api::images;
 use crate::error::Result;
 use crate::image::Image;
+use crate::image::graph::MAX_ALL_DESCRIPTORS;
 use crate::load::{self, AttachMethod, Candidate, Candidates, KnownImage, LayerForms, Obstacle, chains};
-use crate::oci::{Digest, Document};
+use crate::oci::{Descriptor, Digest, Document};
 
 /// What Docker has.
 pub type Inventory = load::Inventory<Details>;
@@ -115,9 +116,9 @@ pub fn probe(
         chains: unpacked(&images, store),
         unpacked_suffices: store == Store::Classic,
         blobs: match wanted {
-            // A load asks which manifests are complete, and needs no list of blobs.
-            Some(_) => BTreeMap::new(),
-            None => blobs(client, &images),
+            // A load asks which manifests are complete, and needs no list of blobs, unless an archive leaves some out.
+            Some(wanted) if wanted.images.iter().all(|image| image.omitted.is_empty()) => BTreeMap::new(),
+            _ => blobs(client, store, &images),
         },
         images,
         ..Inventory::new(client.endpoint().to_string(), details)
@@ -125,29 +126,43 @@ pub fn probe(
     Ok(inventory.sorted())
 }
 
-/// The blobs of images whose content is complete, with their sizes. The engine does not list them: its manifests are read
-/// from the store's content folder, which needs root. Unreadable ones are omitted.
-fn blobs(client: &Client, images: &[KnownImage]) -> BTreeMap<Digest, u64> {
+/// The blobs of a containerd store's images, with their sizes. The engine does not list them: they are looked for in the
+/// store's content folder, which needs root. Unreadable ones are omitted. A classic store keeps no layers as they were
+/// stored.
+fn blobs(client: &Client, store: Store, images: &[KnownImage]) -> BTreeMap<Digest, u64> {
     let mut blobs = BTreeMap::new();
-    let manifests: BTreeSet<Digest> = images.iter().flat_map(|image| image.available.clone()).collect();
-    if manifests.is_empty() {
-        return blobs;
-    }
-    let Ok(folders) = content_of(client) else {
+    let folders = match store {
+        Store::Classic => None,
+        Store::Containerd => content_of(client).ok(),
+    };
+    let Some(folders) = folders else {
         return blobs;
     };
-    for digest in manifests {
+    let is_there = |part: &Descriptor| {
+        let stored = folders.stored(&part.digest).ok().flatten();
+        stored.is_some_and(|stored| stored.size == part.size)
+    };
+    let mut left: Vec<Digest> = images.iter().filter_map(|image| image.id.parse().ok()).collect();
+    let mut seen = HashSet::new();
+    while let Some(digest) = left.pop() {
+        if seen.len() > MAX_ALL_DESCRIPTORS || !seen.insert(digest) {
+            continue;
+        }
         let Ok(Some(bytes)) = folders.metadata(&digest) else {
             continue;
         };
-        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let parsed = Document::sniff(&bytes).map(|kind| Document::parse(&kind, bytes));
-        let Some(Ok(Document::Manifest(manifest))) = parsed else {
-            continue;
-        };
-        blobs.insert(digest, size);
-        let parts = manifest.layers.iter().chain([&manifest.config]);
-        blobs.extend(parts.map(|part| (part.digest, part.size)));
+        blobs.insert(digest, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        match Document::sniff(&bytes).map(|kind| Document::parse(&kind, bytes)) {
+            Some(Ok(Document::Manifest(manifest))) => {
+                let parts = manifest.layers.iter().chain([&manifest.config]);
+                let present = parts.filter(|part| is_there(part));
+                blobs.extend(present.map(|part| (part.digest, part.size)));
+            }
+            Some(Ok(Document::Index(index))) => {
+                left.extend(index.manifests.iter().map(|entry| entry.digest));
+            }
+            _ => {}
+        }
     }
     blobs
 }

@@ -55,6 +55,8 @@ pub enum Remedy {
         /// Their platforms.
         platforms: Vec<Platform>,
     },
+    /// Name another source, which has what this one lacks.
+    FurtherSource,
     /// Verify the archive.
     VerifyArchive,
     /// List the images of an archive.
@@ -162,6 +164,7 @@ impl fmt::Display for Remedy {
                     Escaped(&images.join(", "))
                 );
             }
+            Remedy::FurtherSource => "name another source after it, such as the registry",
             Remedy::VerifyArchive => "verify the archive: the report says which",
             Remedy::ListArchive => "list the images of an archive to see theirs",
             Remedy::FromRegistry => "pull it, or take the image from its registry",

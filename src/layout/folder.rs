@@ -51,6 +51,32 @@ impl FolderTarget {
         FolderTarget { path: path.into() }
     }
 
+    /// Everything that the layout has. Its blobs are not read: a load into it does that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] if there is no layout; the errors of reading it.
+    pub fn inventory(&self) -> Result<Inventory> {
+        let no_layout = || Error::NotFound {
+            what: "OCI layout".into(),
+            place: self.label(),
+            hint: None,
+        };
+        let dir = self.open()?.ok_or_else(no_layout)?;
+        let index = self.read(&dir)?.ok_or_else(no_layout)?;
+        let details = Details {
+            index: Some(index.text()),
+            free: file_system::free(dir.as_file())
+                .map_err(|errno| Error::io("look at", &self.path)(errno.into()))?,
+        };
+        let inventory = Inventory {
+            images: index.images(),
+            blobs: all_sizes(&dir).map_err(Error::io("list", &self.path))?,
+            ..Inventory::new(self.label(), details)
+        };
+        Ok(inventory.sorted())
+    }
+
     fn label(&self) -> String {
         self.path.display().to_string()
     }
@@ -250,6 +276,25 @@ impl Target for FolderTarget {
 /// What becomes of an image's name in a layout, which may have no `index.json` yet.
 fn change(known: Option<&LayoutIndex>, named: &NamedImage) -> Change {
     known.map_or(Change::New, |known| known.change(named))
+}
+
+/// Sizes of all blobs that a layout has.
+fn all_sizes(dir: &Dir) -> io::Result<BTreeMap<Digest, u64>> {
+    let mut sizes = BTreeMap::new();
+    let blobs = dir.dir(staged::BLOBS)?;
+    for algorithm in blobs.names()? {
+        let Ok(folder) = blobs.dir(&algorithm) else {
+            continue;
+        };
+        for name in folder.names()? {
+            let digest = format!("{}:{}", algorithm.display(), name.display()).parse();
+            let (Ok(digest), Ok(file)) = (digest, folder.open_file(&name)) else {
+                continue;
+            };
+            sizes.insert(digest, file.metadata()?.len());
+        }
+    }
+    Ok(sizes)
 }
 
 /// Sizes of the blobs of these images that a layout has.

@@ -40,6 +40,8 @@ pub(crate) struct Parts {
     pub blobs: HashSet<Digest>,
     /// Number of layers that are present only uncompressed.
     pub uncompressed: usize,
+    /// Layers that are declared to be left out.
+    pub omitted: BTreeSet<Digest>,
 }
 
 /// The state while one image is followed.
@@ -50,6 +52,7 @@ struct Walk<'r> {
     manifests: Vec<Rc<ManifestNode>>,
     blobs: HashSet<Digest>,
     uncompressed: usize,
+    omitted: BTreeSet<Digest>,
     not_here: Vec<Descriptor>,
     /// Layers declared to be present only uncompressed; at the end, those that no manifest names.
     declared: BTreeSet<Digest>,
@@ -93,6 +96,7 @@ impl Verification<'_> {
             manifests: Vec::new(),
             blobs: HashSet::new(),
             uncompressed: 0,
+            omitted: BTreeSet::new(),
             not_here: Vec::new(),
             declared: root.uncompressed.clone(),
             descriptors: 0,
@@ -113,6 +117,7 @@ impl Verification<'_> {
             manifests: walk.manifests,
             blobs: walk.blobs,
             uncompressed: walk.uncompressed,
+            omitted: walk.omitted,
         });
         self.followed.insert(key, Rc::clone(&parts));
         parts
@@ -238,6 +243,9 @@ impl Verification<'_> {
             let is_declared = walked.root.uncompressed.contains(&layer.digest);
             match manifest.diff_id(at).filter(|_| is_declared) {
                 Some(diff_id) => self.uncompressed(layer, diff_id, walked),
+                None if self.omits(descriptor, manifest, layer) => {
+                    walked.omitted.insert(layer.digest);
+                }
                 None => {
                     walked.blobs.insert(layer.digest);
                     self.require(&layer.digest);
@@ -262,6 +270,16 @@ impl Verification<'_> {
         if let Some(platform) = platform.filter(|platform| !walked.platforms.contains(platform)) {
             walked.platforms.push(platform.clone());
         }
+    }
+
+    /// Whether a layer of an image is missing, and declared to be left out. Nothing else may be.
+    fn omits(&mut self, descriptor: &Descriptor, manifest: &ManifestNode, layer: &Descriptor) -> bool {
+        let is_image = descriptor.attests().is_none() && manifest.is_runnable();
+        if !is_image || !self.omits.contains(&layer.digest) || self.size(layer).is_some() {
+            return false;
+        }
+        self.omitted.insert(layer.digest, layer.size);
+        true
     }
 
     /// Notes a layer that is declared to be present only uncompressed. The config has its diff id, so the chain

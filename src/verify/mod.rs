@@ -91,6 +91,10 @@ pub struct Verification<'a> {
     denied: HashSet<Digest>,
     contest: Contest,
     descriptors: usize,
+    /// Layers of images that are declared to be left out.
+    omits: BTreeSet<Digest>,
+    /// Those that are, with their stored bytes.
+    omitted: BTreeMap<Digest, u64>,
 }
 
 impl<'a> Verification<'a> {
@@ -110,7 +114,19 @@ impl<'a> Verification<'a> {
             denied: HashSet::new(),
             contest: Contest::new(),
             descriptors: 0,
+            omits: BTreeSet::new(),
+            omitted: BTreeMap::new(),
         }
+    }
+
+    /// Lets images lack these layers, which are declared to be left out.
+    pub(crate) fn omitting(&mut self, layers: BTreeSet<Digest>) {
+        self.omits = layers;
+    }
+
+    /// Whether a layer that is declared to be left out is missing from an image.
+    pub(crate) fn is_omitted(&self, layer: &Digest) -> bool {
+        self.omitted.contains_key(layer)
     }
 
     /// Adds what was found when the blobs were opened. It is about `blob`, or about all images.
@@ -145,7 +161,9 @@ impl<'a> Verification<'a> {
     pub(crate) fn refer(&mut self, digest: &Digest) {
         self.size(&Descriptor::new(MediaType::new(""), *digest, 0));
         self.noted.entry(*digest).or_default();
-        self.require(digest);
+        if !self.is_omitted(digest) {
+            self.require(digest);
+        }
     }
 
     /// Stored bytes of a blob; `None` if it is missing. If that cannot be told, reading the blob reports why.
@@ -217,6 +235,7 @@ impl<'a> Verification<'a> {
             findings,
             unread: std::mem::take(&mut self.unread),
             layers: BTreeMap::new(),
+            omitted: std::mem::take(&mut self.omitted),
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Image {
     pub evidence: Evidence,
     /// Number of layers that are present only uncompressed. The chain of digests is closed for each.
     pub uncompressed: usize,
+    /// Number of layers that are declared to be left out.
+    pub omitted: usize,
     /// Platforms that are present.
     pub platforms: Arc<[Platform]>,
     /// Platforms in its index that are not present.
@@ -47,6 +49,7 @@ impl Image {
             },
             evidence: root.evidence,
             uncompressed: parts.uncompressed,
+            omitted: parts.omitted.len(),
             platforms: Arc::clone(&parts.platforms),
             absent: Arc::clone(&parts.absent),
         }
@@ -89,6 +92,8 @@ pub struct Report {
     pub unread: Vec<Error>,
     /// Layers by the digest of their stored bytes; empty after a quick verification.
     pub layers: BTreeMap<Digest, Layer>,
+    /// Layers that are declared to be left out, with their stored bytes as the manifests give them.
+    pub omitted: BTreeMap<Digest, u64>,
 }
 
 impl Report {

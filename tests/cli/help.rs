@@ -28,6 +28,7 @@ fn help_of_sealift() {
       load         Verify archives and load their images into an engine, a layout or an archive
       verify       Verify every byte of an archive and report every finding
       list         List the images in archives: names, digests, platforms, sizes, image ids
+      inventory    List what this host's engines have, for `save --have` elsewhere
       doctor       Show the engines of this host, how digests get shown, and what blocks them
       completions  Print shell completions
       man          Print the manual page
@@ -195,6 +196,73 @@ fn help_of_list() {
     origin follows, as the archive records it. -q prints only the table.
 
     `list` reads names and manifests, and reports missing blobs. `sealift verify` checks every byte.
+    ");
+}
+
+#[test]
+fn help_of_inventory() {
+    assert_snapshot!(help("inventory --help"), @"
+    $ sealift inventory --help
+    List what this host's engines have, for `save --have` elsewhere
+
+    Usage: sealift inventory [OPTIONS]
+
+    Options:
+          --from <auto|docker|containerd|oci:PATH>
+              Engines or layouts to list; repeatable
+
+              `auto`: every engine of this host that answers.
+
+              `docker`: the engine of this host. DOCKER_HOST, DOCKER_CONTEXT and the current context say
+              where Docker is.
+
+              `containerd`: the containerd of this host, or of k3s, RKE2 or MicroK8s.
+
+              `oci:PATH`: an OCI layout folder.
+
+              [default: auto]
+
+      -o, --output <FILE>
+              File to write [default: standard output]
+
+          --label <TEXT>
+              Name of the host, for people [default: its host name]
+
+          --containerd-address <SOCKET>
+              The socket of containerd
+
+              [default: CONTAINERD_ADDRESS, else that of containerd, k3s, RKE2 or MicroK8s, whichever
+              answers]
+
+          --namespace <NAME>
+              The namespace of containerd
+
+              [default: CONTAINERD_NAMESPACE, else k8s.io where Kubernetes uses this containerd, else
+              default]
+
+          --json
+              Print one JSON document on standard output
+
+      -q, --quiet
+              Print only results and errors
+
+      -v, --verbose
+              Print each step and each blob on standard error
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Examples:
+      sudo sealift inventory -o server1.json
+      sudo sealift inventory --from docker --label rack7 > rack7.json
+      sudo sealift inventory --from containerd --namespace k8s.io -o node1.json
+      sealift inventory --from oci:images -o folder.json
+
+    `sealift save --have server1.json` leaves out the layers that the host has, and `load` on the host
+    completes the images with them. Run it again before the next update.
+
+    The document lists names, digests, layers and versions, and no secrets. The same content makes the
+    same document. As root it is complete: only root can read which blobs Docker's containerd store has.
     ");
 }
 

@@ -24,6 +24,7 @@
 //! printed.rs    text, exit codes, lists of names, terminals
 //! tables.rs     tables on terminals of several widths
 //! uncompressed.rs   what commands print about uncompressed layers and substitutes
+//! updates.rs    archives that leave out what a host has, by its inventory
 //! sudo.rs       whose credentials are read under sudo
 //! registry_faults.rs  registries that lie, break off and stall
 //! ```
@@ -59,3 +60,4 @@ mod registry_faults;
 mod sudo;
 mod tables;
 mod uncompressed;
+mod updates;

@@ -4,6 +4,7 @@
 use std::fs;
 
 use crate::offline_systemd::Systemd;
+use crate::support::containerd::{Containerd, Version};
 use crate::support::{Daemon, Engine, Image, Registry, Run, Sealift, Store, examples};
 
 /// What every example finds in its folder, and the two sides.
@@ -62,6 +63,7 @@ impl Setup {
         ] {
             setup.runs(&format!("sealift save {names} -o {archive}"), &[]);
         }
+        setup.runs("sealift inventory --from docker -o server1.json", &[]);
         setup
     }
 
@@ -174,6 +176,22 @@ fn of_load() {
 }
 
 #[test]
+fn of_inventory() {
+    let mut setup = Setup::new();
+    let containerd = Containerd::start(Version::V2_1);
+    setup.sealift = setup.sealift.env("CONTAINERD_ADDRESS", containerd.socket());
+    setup.runs("sealift load images.tar --to docker", &[]);
+    setup.runs("sealift load images.tar --to oci:images", &[]);
+    for line in examples::of(&setup.sealift, "inventory") {
+        setup.runs(&line, &[]);
+    }
+    let rack: serde_json::Value =
+        serde_json::from_slice(&fs::read(setup.sealift.path("rack7.json")).unwrap()).unwrap();
+    assert_eq!(rack["host"], "rack7");
+    assert_eq!(rack["engines"][0]["images"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn of_doctor() {
     let setup = Setup::new();
     for line in examples::of(&setup.sealift, "doctor") {
@@ -193,7 +211,7 @@ fn every_command_has_its_examples_run() {
     }
     assert_eq!(
         examples::BESIDE_AN_ENGINE,
-        ["", "save", "load", "doctor"],
+        ["", "save", "load", "inventory", "doctor"],
         "each has a test above"
     );
 }

@@ -42,6 +42,7 @@
 //! save_docker_proof.rs   images without a digest, where a registry has one
 //! save_docker_files.rs   archives of docker save, podman and skopeo as sources
 //! saving.rs    shared by the tests of saves
+//! updates.rs   archives that bring only what a host lacks, by its inventory
 //! written_anew.rs  archives for which podman or skopeo wrote a new manifest
 //! other_tools.rs   skopeo, podman, ctr and a plain docker load read archives of sealift
 //! ```
@@ -102,4 +103,5 @@ mod save_docker_unknown;
 mod saving;
 mod several;
 mod stopped_store;
+mod updates;
 mod written_anew;

@@ -2,9 +2,11 @@
 //! and with what it says about them.
 //!
 //! - [`manifest_json`]: compares `manifest.json`, which a bare `docker load` reads, with `index.json`
+//! - [`omitted`]: refuses false declarations of layers that are left out
 //! - [`recorded`]: refuses recorded digests that belong to other images in the archive
 
 mod manifest_json;
+mod omitted;
 mod recorded;
 
 use super::format::{Entry, digest_of_path};
@@ -46,11 +48,13 @@ pub fn verify(
     for finding in layout.findings() {
         verification.opened_with(finding.clone(), blob_of(finding));
     }
+    verification.omitting(layout.omitted().layers.clone());
     let mut images = Vec::new();
     for entry in layout.entries() {
         interrupt.check()?;
         images.push(verification.follow(Root::from(entry)));
     }
+    omitted::check(&mut verification, layout);
     recorded::check(&mut verification, layout, &images);
     manifest_json::check(&mut verification, layout, &images);
     let mut report = verification.finish(images, &layout.blobs(), options, progress, interrupt)?;

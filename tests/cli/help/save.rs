@@ -40,6 +40,13 @@ fn help_of_save() {
               Images that are not found, damaged or incomplete are reported, and the others are saved.
               The exit code is that of the worst failure.
 
+          --have <FILE>
+              Leave out the layers that a host has, by its inventory; repeatable
+
+              `sealift inventory` writes FILE on that host. The archive declares what it leaves out, and
+              `load` refuses it where that is missing. With several inventories, layers are left out
+              that all of the hosts have.
+
           --rename <FROM=TO>
               Rename images, for example httpd=harbor.local/web; repeatable
 
@@ -184,6 +191,7 @@ fn help_of_save() {
       sealift save --from all.tar --from more.tar httpd:2.4 -o some.tar
       sealift save --images list.txt --keep-going -o images.tar
       sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
+      sealift save httpd:2.4 --have server1.json -o update.tar         # from `sealift inventory`
 
     The last line of the output, `archive sha256:...`, pins everything in the archive. Carry it
     separately and give it to `load --expect`.

@@ -1,0 +1,227 @@
+//! Updates that bring only what a host lacks: the inventory of its engines, a save by it, and the load.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::containerd::{Cri, NAMESPACE};
+use crate::support::containerd::{Containerd, PAUSE, Version};
+use crate::support::{Built, Daemon, Engine, Image, Layer, Sealift, Store, run};
+
+/// How many images the host has, and how many of them are updated.
+const ALL: usize = 10;
+const UPDATED: usize = 3;
+
+/// Builds a version of an image. All share their lowest layer, and versions of one share the next.
+fn build(sealift: &Sealift, number: usize, version: &str) -> Built {
+    let name = format!("app{number}");
+    let image = Image::sample(&name, version);
+    image.build(
+        &sealift.path("layout"),
+        &format!("docker.io/library/{name}:{version}"),
+    )
+}
+
+/// Saves images for this machine's platform.
+fn save(sealift: &Sealift, images: &[(usize, &str)], more: &[&str], to: &str) -> serde_json::Value {
+    let args = "save --json --from layout --platform host -o"
+        .split(' ')
+        .chain([to]);
+    let mut args: Vec<String> = args.map(str::to_owned).collect();
+    args.extend(
+        images
+            .iter()
+            .map(|(number, version)| format!("app{number}:{version}")),
+    );
+    args.extend(more.iter().map(|one| (*one).to_owned()));
+    sealift.run(&args).ok().json()
+}
+
+/// The blobs in an archive.
+fn blobs(archive: &Path) -> BTreeSet<String> {
+    let listed = run(std::process::Command::new("tar").arg("tf").arg(archive)).ok();
+    let names = listed
+        .stdout
+        .lines()
+        .filter_map(|name| name.strip_prefix("blobs/sha256/"));
+    names.map(|hex| format!("sha256:{hex}")).collect()
+}
+
+/// Digests of an image's layers for this machine.
+fn layers(image: &Built) -> Vec<String> {
+    let layers = image.host().layers.iter();
+    layers.map(|layer| layer.digest.clone()).collect()
+}
+
+/// The host with the first versions of all images, and its inventory in `have.json`.
+fn setup(engine: Engine, store: Store) -> (Sealift, Daemon) {
+    let sealift = Sealift::new();
+    let daemon = Daemon::start(engine, store);
+    let sealift = sealift.docker(&daemon);
+    let first: Vec<(usize, &str)> = (0..ALL).map(|number| (number, "1")).collect();
+    for (number, version) in &first {
+        build(&sealift, *number, version);
+    }
+    save(&sealift, &first, &[], "first.tar");
+    sealift.run(&["load", "-q", "first.tar"]).ok();
+    let inventory = ["inventory", "--from", "docker", "--label", "rack7"];
+    sealift.run(&[&inventory[..], &["-o", "have.json"]].concat()).ok();
+    // The same content makes the same document.
+    let again = sealift.run(&inventory).ok();
+    let written = std::fs::read_to_string(sealift.path("have.json")).unwrap();
+    assert_eq!(again.stdout, written);
+    let images = &again.json()["engines"][0]["images"];
+    assert_eq!(images.as_array().unwrap().len(), ALL);
+    (sealift, daemon)
+}
+
+fn an_update_holds_only_what_the_host_lacks(engine: Engine, store: Store) {
+    let (sealift, daemon) = setup(engine, store);
+    let second: Vec<(usize, &str)> = (0..UPDATED).map(|number| (number, "2")).collect();
+    let built: Vec<Built> = second
+        .iter()
+        .map(|(number, version)| build(&sealift, *number, version))
+        .collect();
+    let saved = save(&sealift, &second, &["--have", "have.json"], "update.tar");
+    // The layer that all share, and one of each image.
+    assert_eq!(saved["omitted"]["layers"], 1 + UPDATED);
+    assert_eq!(saved["omitted"]["for"][0]["host"], "rack7");
+    let here = blobs(&sealift.path("update.tar"));
+    for image in &built {
+        let is_here: Vec<bool> = layers(image).iter().map(|layer| here.contains(layer)).collect();
+        assert_eq!(is_here, [false, false, true], "{}", image.tag);
+        assert!(here.contains(&image.digest) && here.contains(&image.host().config));
+    }
+    sealift.run(&["verify", "update.tar"]).ok();
+
+    // What other tools do with it, where the layers are.
+    daemon
+        .docker_with_stdin(&["load"], &sealift.path("update.tar"))
+        .ok();
+    daemon.docker(&["create", "app0:2"]).ok();
+    daemon.docker(&["rmi", "-f", "app1:2"]).ok();
+
+    sealift.run(&["load", "update.tar"]).ok();
+    for (image, (number, _)) in built.iter().zip(&second) {
+        let name = format!("app{number}");
+        let shown = daemon.inspect(&format!("{name}:2")).unwrap();
+        let digest = format!("{name}@{}", image.digest);
+        assert_eq!(shown["RepoDigests"], serde_json::json!([digest]), "{name}");
+        daemon.docker(&["create", &digest]).ok();
+        assert!(daemon.inspect(&format!("{name}:1")).is_some());
+    }
+}
+
+on_every_engine!(an_update_holds_only_what_the_host_lacks);
+
+fn a_host_that_lacks_a_layer_refuses_before_anything_is_sent(engine: Engine, store: Store) {
+    let (sealift, daemon) = setup(engine, store);
+    let built = [build(&sealift, 0, "2"), build(&sealift, 1, "2")];
+    let images = [(0, "2"), (1, "2")];
+    save(&sealift, &images, &["--have", "have.json"], "update.tar");
+    // The host lost one image, and with it a layer of its second version.
+    daemon.docker(&["rmi", "-f", "app1:1"]).ok();
+    let before = daemon.images();
+    let refused = sealift.run(&["load", "update.tar"]).code(7);
+    let missing = &layers(&built[1])[1];
+    for text in [
+        missing.as_str(),
+        "app1:2",
+        "nothing was sent",
+        "sealift save app1:2 ",
+    ] {
+        assert!(refused.stderr.contains(text), "{text}: {}", refused.stderr);
+    }
+    assert!(!refused.stderr.contains("app0"), "{}", refused.stderr);
+    assert_eq!(daemon.images(), before);
+    sealift.run(&["load", "--dry-run", "update.tar"]).code(7);
+    // A bare Docker refuses too, or names what it cannot run.
+    save(&sealift, &images[1..], &["--have", "have.json"], "only.tar");
+    let bare = daemon.docker_with_stdin(&["load"], &sealift.path("only.tar"));
+    match store {
+        Store::Classic => assert!(bare.code == Some(1) && daemon.inspect("app1:2").is_none()),
+        Store::Containerd => drop(daemon.docker(&["rmi", "-f", "app1:2"]).ok()),
+    }
+    // The other image can be loaded, and the archive that the hint asks for brings the rest.
+    sealift.run(&["load", "--keep-going", "update.tar"]).code(7);
+    assert!(daemon.inspect("app0:2").is_some() && daemon.inspect("app1:2").is_none());
+    save(&sealift, &images[1..], &[], "whole.tar");
+    sealift.run(&["load", "update.tar", "whole.tar"]).ok();
+    let shown = daemon.inspect("app1:2").unwrap();
+    let digest = format!("app1@{}", built[1].digest);
+    assert_eq!(shown["RepoDigests"], serde_json::json!([digest]));
+}
+
+on_every_engine!(a_host_that_lacks_a_layer_refuses_before_anything_is_sent);
+
+fn an_update_of_a_kubernetes_node_holds_only_what_it_lacks(version: Version) {
+    let containerd = Containerd::start(version);
+    let sealift = Sealift::new().env("CONTAINERD_ADDRESS", containerd.socket());
+    let first: Vec<(usize, &str)> = (0..ALL).map(|number| (number, "1")).collect();
+    for (number, version) in &first {
+        build(&sealift, *number, version);
+    }
+    let mut pause = Image::single(vec![Layer::busybox()]);
+    pause.cmd = ["/bin/busybox", "sleep", "1000000"].map(str::to_owned).into();
+    pause.build(&sealift.path("layout"), PAUSE);
+    save(&sealift, &first, &[PAUSE], "first.tar");
+    let load = |archives: &[&str], code: i32| {
+        let args = [
+            &["load", "--to", "containerd", "--namespace", NAMESPACE],
+            archives,
+        ]
+        .concat();
+        sealift.run(&args).code(code)
+    };
+    load(&["first.tar"], 0);
+    // The layer that all share is there unpacked, as where containerd discards what it has unpacked.
+    let shared = layers(&build(&sealift, 0, "1"))[0].clone();
+    containerd.ctr(NAMESPACE, &["content", "rm", &shared]).ok();
+    let inventory = "inventory --from containerd --label node1 -o have.json --namespace";
+    let inventory: Vec<&str> = inventory.split(' ').chain([NAMESPACE]).collect();
+    sealift.run(&inventory).ok();
+    let second: Vec<(usize, &str)> = (0..UPDATED).map(|number| (number, "2")).collect();
+    let built: Vec<Built> = second
+        .iter()
+        .map(|(number, version)| build(&sealift, *number, version))
+        .collect();
+    let saved = save(&sealift, &second, &["--have", "have.json"], "update.tar");
+    assert_eq!(saved["omitted"]["layers"], 1 + UPDATED);
+    let here = blobs(&sealift.path("update.tar"));
+    for image in &built {
+        let is_here: Vec<bool> = layers(image).iter().map(|layer| here.contains(layer)).collect();
+        assert_eq!(is_here, [false, false, true], "{}", image.tag);
+    }
+    // The image of another node lacks everything.
+    let args = [
+        "load",
+        "--to",
+        "containerd",
+        "--namespace",
+        "other",
+        "update.tar",
+        "--no-unpack",
+    ];
+    let refused = sealift.run(&args).code(7);
+    assert!(
+        refused.stderr.contains(&layers(&built[0])[0]),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(containerd.ctr("other", &["images", "ls", "-q"]).ok().stdout, "");
+
+    load(&["update.tar"], 0);
+    let cri = Cri::of(&containerd);
+    for (image, (number, _)) in built.iter().zip(&second) {
+        let name = format!("docker.io/library/app{number}");
+        let digest = format!("{name}@{}", image.digest);
+        let shown = cri.image(&digest).unwrap();
+        assert_eq!(shown["id"], image.host().config.as_str());
+        assert_eq!(shown["repo_digests"], serde_json::json!([digest]));
+        assert_eq!(shown["repo_tags"], serde_json::json!([format!("{name}:2")]));
+    }
+    let name = format!("docker.io/library/app0@{}", built[0].digest);
+    let version = ["/bin/busybox", "cat", "/app/version"];
+    assert_eq!(cri.run(&name, &version).unwrap(), "2");
+}
+
+on_every_containerd!(an_update_of_a_kubernetes_node_holds_only_what_it_lacks);
