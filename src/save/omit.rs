@@ -109,3 +109,7 @@ fn others(images: &[NamedImage], is_left_out: &dyn Fn(&Digest) -> bool) -> HashS
     }
     others
 }
+
+#[cfg(test)]
+#[path = "omit_tests.rs"]
+mod tests;

@@ -64,6 +64,36 @@ fn an_interrupted_save_goes_on_and_ends_in_the_same_bytes() {
 }
 
 #[test]
+fn a_save_goes_on_when_a_host_turns_out_to_have_a_layer() {
+    let layer = noise(1, 300_000);
+    let digest = Digest::sha256(&layer);
+    let document = format!(
+        r#"{{"schema":1,"host":null,"engines":[{{"engine":"oci","target":"x","version":null,"platform":null,
+            "platforms":[],"accepts":{{"uncompressed":true,"zstd":true}},"images":[{{"id":"x","tags":[],"digests":[],
+            "diff_ids":[],"manifests":[],"available":[]}}],"blobs":{{"{digest}":300000}},"chains":[],
+            "unpacked_suffices":false}}]}}"#
+    );
+    let have = vec![KnownHost::parse(document.as_bytes(), "have.json").unwrap()];
+    let with = Options { have, ..options() };
+    let expected = stream(&two_images(), &BOTH, &with).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("images.tar");
+    let one = NonZeroUsize::MIN;
+    let without = Options {
+        jobs: one,
+        ..options()
+    };
+    // The largest come first: the second one is not begun.
+    let fake = interrupted(two_images(), &BOTH, &without, &path, 1_000_000);
+    let summary = save_as(&fake, &BOTH, &with, &path).unwrap();
+    assert!(fs::read(&path).unwrap() == expected);
+    assert!(summary.reused >= 700_000, "{}", summary.reused);
+    let omitted = summary.omitted.unwrap();
+    assert_eq!((omitted.layers, omitted.bytes), (1, 300_000));
+    assert!(fake.offsets(digest).is_empty());
+}
+
+#[test]
 fn a_save_that_is_interrupted_again_and_again_gets_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("images.tar");
