@@ -10,7 +10,7 @@ use sealift::archive::writer;
 use sealift::containerd::Containerd;
 use sealift::dir::Located;
 use sealift::docker::{self, Docker};
-use sealift::host::Engine;
+use sealift::host::{self, Engine};
 use sealift::image::names;
 use sealift::inventory::{EngineInventory, HostInventory};
 use sealift::layout::FolderTarget;
@@ -156,16 +156,24 @@ impl Inventory {
         Ok(engines)
     }
 
-    /// Every engine that answers.
+    /// Every engine that is found on this host and answers.
     fn all(&self, progress: &dyn Progress) -> Result<Vec<EngineInventory>> {
+        let found = engines::facts().engines();
+        let is_named = |engine| engine == Engine::Containerd && self.containerd.given().is_some();
+        let found = engines::ALL
+            .iter()
+            .filter(|engine| found.contains(engine) || is_named(**engine));
         let mut engines = Vec::new();
         let mut errors = Vec::new();
-        for engine in engines::ALL {
+        for engine in found {
             match self.list(*engine) {
                 Ok(inventory) => engines.push(inventory),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => errors.push((engine, error)),
             }
+        }
+        if engines.is_empty() && errors.is_empty() {
+            return Err(host::absence());
         }
         if engines.is_empty() {
             return Err(Error::of_several(
