@@ -8,7 +8,9 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use sealift::archive::writer::Inputs;
 use sealift::archive::{self, ArchiveSource, Opened, segments};
+use sealift::containerd::{self, ContainerdStore};
 use sealift::docker;
+use sealift::host::Engine;
 use sealift::interrupt::Interrupt;
 use sealift::progress::Progress;
 use sealift::recover::{self, DockerSaveStore, LocalStore, RecoverSource};
@@ -16,6 +18,8 @@ use sealift::source::{Fallback, Source, Upstream};
 use sealift::{Error, Result};
 
 use super::archive::SpoolArgs;
+use super::containerd::ContainerdArgs;
+use super::engines;
 use super::registry::RegistryArgs;
 
 /// Where images come from.
@@ -23,15 +27,21 @@ use super::registry::RegistryArgs;
 pub struct FromArgs {
     /// Where the images come from; repeatable, in order
     ///
-    /// `auto`: the local Docker for images whose digest it can prove, then the registry, then the local Docker for the
-    /// rest.
+    /// `auto`: the local engine for images whose digest it can prove, then the registry, then the local engine for the
+    /// rest. The engine is Docker, or the containerd of a Kubernetes node or of a host without Docker.
     ///
     /// `registry`: registries and mirrors only.
     ///
     /// `docker`: the local Docker, also for images without a digest.
     ///
+    /// `containerd`: the containerd of this host, such as that of a Kubernetes node.
+    ///
     /// PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of `docker save`.
-    #[arg(long, value_name = "auto|registry|docker|PATH", default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "auto|registry|docker|containerd|PATH",
+        default_value = "auto"
+    )]
     from: Vec<From>,
     /// Recompress uncompressed layers into their original, digest-identical form
     ///
@@ -47,6 +57,8 @@ pub struct FromArgs {
     #[arg(long, value_name = "DIR")]
     data_root: Option<PathBuf>,
     #[command(flatten)]
+    containerd: ContainerdArgs,
+    #[command(flatten)]
     spool: SpoolArgs,
     #[command(flatten)]
     registry: RegistryArgs,
@@ -57,6 +69,7 @@ enum From {
     Auto,
     Registry,
     Docker,
+    Containerd,
     Path(PathBuf),
 }
 
@@ -64,7 +77,7 @@ impl From {
     fn path(&self) -> Option<&PathBuf> {
         match self {
             From::Path(path) => Some(path),
-            From::Auto | From::Registry | From::Docker => None,
+            From::Auto | From::Registry | From::Docker | From::Containerd => None,
         }
     }
 }
@@ -77,6 +90,7 @@ impl FromStr for From {
             "auto" => From::Auto,
             "registry" => From::Registry,
             "docker" => From::Docker,
+            "containerd" => From::Containerd,
             // In skopeo's form. A layout or archive is recognised by its content.
             path => From::Path(match path.strip_prefix("dir:") {
                 Some(folder) if !Path::new(path).exists() => folder.into(),
@@ -128,6 +142,7 @@ impl FromArgs {
         let place = |from: &From| match (from, &self.data_root) {
             (From::Auto | From::Docker, Some(root)) => root.display().to_string(),
             (From::Auto | From::Docker, None) => "the local Docker".into(),
+            (From::Containerd, _) => "the local containerd".into(),
             (From::Registry, _) => "a registry".into(),
             (From::Path(path), _) => path.display().to_string(),
         };
@@ -162,8 +177,10 @@ impl FromArgs {
             match from {
                 From::Registry => sources.extend(open.registry()?),
                 From::Docker => sources.push(open.docker()?),
+                From::Containerd => sources.push(open.containerd(None)?),
                 // A registry cannot be saved as a whole, so `--all` means the engine's images.
-                From::Auto if all || self.data_root.is_some() => sources.push(open.docker()?),
+                From::Auto if self.data_root.is_some() => sources.push(open.docker()?),
+                From::Auto if all => sources.push(open.engine()?),
                 From::Auto => sources.extend(open.auto()?),
                 From::Path(path) => {
                     if let Some(at) = archives.iter().position(|files| files.contains(path)) {
@@ -174,7 +191,7 @@ impl FromArgs {
         }
         match sources.pop() {
             None => Err(Error::Usage {
-                message: "no source is available: no Docker was found, and --offline asks no registry".into(),
+                message: "no source is available: no engine was found, and --offline asks no registry".into(),
                 hint: Some("leave out --offline, or name an archive with --from".into()),
             }),
             Some(only) if sources.is_empty() => Ok(only),
@@ -191,6 +208,15 @@ impl FromArgs {
             return Err(Error::Usage {
                 message: "--from registry asks a registry, and --offline asks none".into(),
                 hint: Some("leave out one of them".into()),
+            });
+        }
+        let is_containerd = |from: &From| matches!(from, From::Containerd | From::Auto);
+        if let Some(option) = self.containerd.given()
+            && !self.from.iter().any(is_containerd)
+        {
+            return Err(Error::Usage {
+                message: format!("{option} is for containerd, and --from asks no containerd"),
+                hint: Some(format!("add --from containerd, or leave out {option}").into()),
             });
         }
         let is_docker = |from: &From| matches!(from, From::Docker | From::Auto);
@@ -219,35 +245,69 @@ impl Open<'_> {
         self.recovering(store)
     }
 
-    /// The local Docker for images whose digest it can prove, then the registry.
+    /// The containerd of the options, else the one at a socket, else one that is found.
+    fn containerd(&self, socket: Option<PathBuf>) -> Result<Box<dyn Source>> {
+        let options = self.args.containerd.options();
+        let options = containerd::Options {
+            address: options.address.clone().or(socket),
+            ..options
+        };
+        self.recovering(Box::new(ContainerdStore::open(&options, &self.spool)?))
+    }
+
+    /// Where containerd is, if images come from it rather than from Docker; `Some(None)` if that has to be found.
+    fn chosen_containerd(&self) -> Option<Option<PathBuf>> {
+        if self.args.containerd.given().is_some() {
+            return Some(None);
+        }
+        let choice = engines::facts().choose()?;
+        (choice.engine == Engine::Containerd).then_some(choice.socket)
+    }
+
+    /// The local engine.
+    fn engine(&self) -> Result<Box<dyn Source>> {
+        match self.chosen_containerd() {
+            Some(socket) => self.containerd(socket),
+            None => self.docker(),
+        }
+    }
+
+    /// The local engine for images whose digest it can prove, then the registry.
     fn auto(&self) -> Result<Option<Box<dyn Source>>> {
-        Ok(match (self.docker_if_there()?, self.registry()?) {
-            (Some(docker), Some(registry)) => {
+        Ok(match (self.engine_if_there()?, self.registry()?) {
+            (Some(engine), Some(registry)) => {
                 let registries = &self.args.registry;
                 let probe = registries.reachable(self.progress.clone(), self.interrupt)?;
-                let both = Fallback::new(vec![docker, registry]);
+                let both = Fallback::new(vec![engine, registry]);
                 Some(Box::new(
                     both.preferring_proof(Box::new(probe), self.progress.clone()),
                 ))
             }
-            (docker, registry) => docker.or(registry),
+            (engine, registry) => engine.or(registry),
         })
     }
 
-    /// The local Docker, if it can be asked.
-    fn docker_if_there(&self) -> Result<Option<Box<dyn Source>>> {
-        if docker::source::absence(&docker::Options::from_process()).is_some() {
-            return Ok(None);
-        }
-        match self.docker() {
+    /// The local engine, if it can be asked.
+    fn engine_if_there(&self) -> Result<Option<Box<dyn Source>>> {
+        let socket = self.chosen_containerd();
+        let (opened, name) = match socket {
+            Some(socket) => (self.containerd(socket), "containerd"),
+            None if Open::has_no_docker() => return Ok(None),
+            None => (self.docker(), "Docker"),
+        };
+        match opened {
             Ok(source) => Ok(Some(source)),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(error) => {
                 self.progress
-                    .note(&format!("the local Docker is skipped: {error}"));
+                    .note(&format!("the local {name} is skipped: {error}"));
                 Ok(None)
             }
         }
+    }
+
+    fn has_no_docker() -> bool {
+        docker::source::absence(&docker::Options::from_process()).is_some()
     }
 
     fn registry(&self) -> Result<Option<Box<dyn Source>>> {

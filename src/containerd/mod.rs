@@ -9,6 +9,7 @@
 //! - `records`: the names that a pull leaves
 //! - `deliver`: sends blobs and unpacks layers; `schedule`: in which order, on several threads
 //! - `target`: the load itself
+//! - `source`: its images as a source
 
 mod address;
 mod api;
@@ -25,6 +26,7 @@ mod plan;
 mod records;
 mod schedule;
 mod snapshots;
+mod source;
 mod target;
 mod upload;
 
@@ -35,6 +37,7 @@ use address::Namespace;
 pub use address::{NamespaceReason, SOCKETS, Socket};
 use client::Client;
 use cri::Cri;
+pub use source::ContainerdStore;
 
 /// The namespace of CRI, and so of Kubernetes.
 pub const KUBERNETES: &str = "k8s.io";

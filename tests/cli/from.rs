@@ -51,7 +51,7 @@ fn options_that_leave_nothing_to_ask_are_refused() {
     exit 2
 
     $ sealift save app:1 -o out.tar --offline
-    2> error: no source is available: no Docker was found, and --offline asks no registry
+    2> error: no source is available: no engine was found, and --offline asks no registry
     2> hint: leave out --offline, or name an archive with --from
     exit 2
 

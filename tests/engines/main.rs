@@ -35,6 +35,7 @@
 //! offline_systemd.rs   attaching while the engine is stopped, where systemd stops and starts it
 //! recovered.rs  images built on a base with layers of unknown encoders, the registry gone
 //! right_digests.rs  a tag gets its own digest, and only proven digests are called proven
+//! save_containerd.rs   images from containerd
 //! save_docker.rs   images from Docker: built and pushed, or pulled, after the registry is gone
 //! save_docker_unknown.rs   layers of unknown encoders, images that were never pushed
 //! save_docker_store.rs   the containerd store, and either store without root
@@ -94,6 +95,7 @@ mod platforms;
 mod push_digest;
 mod recovered;
 mod right_digests;
+mod save_containerd;
 mod save_docker;
 mod save_docker_auto;
 mod save_docker_files;

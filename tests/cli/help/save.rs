@@ -87,15 +87,18 @@ fn help_of_save() {
           --jobs <N>
               Number of blobs to fetch at the same time [default: 6]
 
-          --from <auto|registry|docker|PATH>
+          --from <auto|registry|docker|containerd|PATH>
               Where the images come from; repeatable, in order
 
-              `auto`: the local Docker for images whose digest it can prove, then the registry, then the
-              local Docker for the rest.
+              `auto`: the local engine for images whose digest it can prove, then the registry, then the
+              local engine for the rest. The engine is Docker, or the containerd of a Kubernetes node or
+              of a host without Docker.
 
               `registry`: registries and mirrors only.
 
               `docker`: the local Docker, also for images without a digest.
+
+              `containerd`: the containerd of this host, such as that of a Kubernetes node.
 
               PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of
               `docker save`.
@@ -123,6 +126,18 @@ fn help_of_save() {
               Read the classic store of a stopped Docker
 
               DIR is its data root, such as /mnt/disk/var/lib/docker.
+
+          --containerd-address <SOCKET>
+              The socket of containerd
+
+              [default: CONTAINERD_ADDRESS, else that of containerd, k3s, RKE2 or MicroK8s, whichever
+              answers]
+
+          --namespace <NAME>
+              The namespace of containerd
+
+              [default: CONTAINERD_NAMESPACE, else k8s.io where Kubernetes uses this containerd, else
+              default]
 
           --tmpdir <DIR>
               Directory for temporary files

@@ -1,0 +1,249 @@
+//! containerd's images as a source: names from its records, blobs from its content folder, or over its API where the
+//! folder cannot be read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tonic::Code;
+
+use super::api::content::ReadContentRequest;
+use super::api::content::content_client::ContentClient;
+use super::api::introspection::PluginsRequest;
+use super::api::introspection::introspection_client::IntrospectionClient;
+use super::content::Content;
+use super::{Containerd, Options};
+use crate::archive;
+use crate::blob::{Extent, Stored, Uncompressed};
+use crate::error::{Error, Hint, Remedy, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Digest, MAX_METADATA, Reference, Repository};
+use crate::recover::{LocalStore, StoreImage, names_of};
+use crate::source::{Listing, StoredForm};
+use crate::store::content::{ContentFolders, checked};
+
+/// The images of a containerd's namespace.
+pub struct ContainerdStore {
+    containerd: Containerd,
+    label: String,
+    /// The digests that names stand for.
+    records: BTreeMap<String, Digest>,
+    /// Its content folder, if it can be read from here.
+    folders: ContentFolders,
+    /// Blobs that were read over the API, in temporary files without a name.
+    copies: Mutex<HashMap<Digest, Stored>>,
+    tmpdir: PathBuf,
+    interrupt: Interrupt,
+}
+
+impl ContainerdStore {
+    /// Asks a containerd for its images. Temporary data is kept as `spool` says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] if it does not answer.
+    pub fn open(options: &Options, spool: &archive::Options) -> Result<ContainerdStore> {
+        let containerd = Containerd::connect(options)?;
+        let records = containerd.records()?.into_iter();
+        // A record of another digest algorithm cannot be verified.
+        let records: BTreeMap<String, Digest> = records
+            .filter_map(|(name, digest)| Some((name, digest.parse().ok()?)))
+            .collect();
+        let (namespace, _) = containerd.namespace();
+        Ok(ContainerdStore {
+            label: format!("{} (namespace {namespace})", containerd.client.address().engine()),
+            folders: containerd.content_folders(records.values().next()),
+            records,
+            containerd,
+            copies: Mutex::default(),
+            tmpdir: spool.tmpdir.clone(),
+            interrupt: spool.interrupt.clone(),
+        })
+    }
+
+    /// Names with a tag, and with a digest, of what a digest stands for.
+    fn names(&self) -> BTreeMap<Digest, (Vec<Reference>, Vec<Reference>)> {
+        let mut images: BTreeMap<Digest, (Vec<Reference>, Vec<Reference>)> = BTreeMap::new();
+        for (name, target) in &self.records {
+            let (tags, digests) = images.entry(*target).or_default();
+            // CRI's record of an image id is no name.
+            match name.parse::<Reference>() {
+                Ok(reference) if reference.is_nameless() => {}
+                Ok(reference) if reference.digest().is_some() => digests.push(reference),
+                Ok(reference) => tags.push(reference),
+                Err(_) => {}
+            }
+        }
+        images
+    }
+
+    /// Passes a blob's bytes to `write`, as the API sends them. False if there is no such blob.
+    fn read(&self, digest: &Digest, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        let client = &self.containerd.client;
+        let mut stub = ContentClient::new(client.channel());
+        let request = client.request(ReadContentRequest {
+            digest: digest.to_string(),
+            offset: 0,
+            size: 0,
+        });
+        let Some(mut stream) = client.find("read a blob", stub.read(request))? else {
+            return Ok(false);
+        };
+        loop {
+            self.interrupt.check()?;
+            match client.block_on(stream.message()) {
+                Ok(Some(part)) => write(&part.data)?,
+                Ok(None) => return Ok(true),
+                Err(status) if status.code() == Code::NotFound => return Ok(false),
+                Err(status) => return Err(client.address().error("read a blob", &status)),
+            }
+        }
+    }
+
+    /// Copies a blob into a temporary file.
+    fn copy(&self, digest: &Digest, size: u64) -> Result<Option<Stored>> {
+        let failed = |source: std::io::Error| Error::Io {
+            action: "write",
+            path: self.tmpdir.clone(),
+            offset: None,
+            source: source.into(),
+            hint: Some(Hint::from("blobs are copied there first").and(Remedy::OtherTemporaryFolder)),
+        };
+        let mut file: File = tempfile::tempfile_in(&self.tmpdir).map_err(failed)?;
+        if !self.read(digest, &mut |bytes| file.write_all(bytes).map_err(failed))? {
+            return Ok(None);
+        }
+        let path = PathBuf::from(format!("{}: {digest}", self.label));
+        Ok(Some(Stored {
+            entry: path.display().to_string(),
+            extents: vec![Extent {
+                file: Arc::new(file),
+                path: Arc::new(path),
+                offset: 0,
+                length: size,
+            }],
+            size,
+            offset: None,
+        }))
+    }
+}
+
+impl Containerd {
+    /// The content folder, if a blob that is known to be there can be read from here.
+    fn content_folders(&self, known: Option<&Digest>) -> ContentFolders {
+        let mut stub = IntrospectionClient::new(self.client.channel());
+        let request = self.client.request(PluginsRequest {
+            filters: vec!["type==io.containerd.content.v1".into()],
+        });
+        let plugins = self.client.wait("ask for its plugins", stub.plugins(request));
+        let folders = plugins.map(|found| found.plugins).unwrap_or_default();
+        let folders = folders.into_iter();
+        let roots = folders.filter_map(|mut plugin| {
+            let folder = PathBuf::from(plugin.exports.remove("root")?);
+            folder.parent().map(Path::to_path_buf)
+        });
+        let found = ContentFolders::below(roots);
+        // It names the folder as it sees it.
+        let is_its = known.is_some_and(|digest| found.stored(digest).ok().flatten().is_some());
+        if is_its { found } else { ContentFolders::default() }
+    }
+}
+
+/// containerd keeps layers in their stored form only. Those that it was told to discard are gone.
+impl Uncompressed for ContainerdStore {
+    fn size(&self, _: &Digest) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
+        Err(Error::NotFound {
+            what: format!("layer {diff_id}"),
+            place: self.label.clone(),
+            hint: None,
+        })
+    }
+}
+
+impl LocalStore for ContainerdStore {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn find(&self, reference: &Reference) -> Result<Option<StoreImage>> {
+        let repository = reference.repository();
+        let is_meant = |name: &Reference| match reference.digest() {
+            Some(_) => name.repository() == repository,
+            None => name.repository() == repository && name.tag() == reference.tag(),
+        };
+        let names = self.names();
+        let found = names
+            .iter()
+            .find(|(target, (tags, digests))| match reference.digest() {
+                Some(digest) if digest != **target => false,
+                Some(_) if reference.is_nameless() => true,
+                Some(_) => tags.iter().chain(digests).any(is_meant),
+                None => tags.iter().any(is_meant),
+            });
+        Ok(found.map(|(target, _)| {
+            StoreImage::new(repository, &[Reference::digested(repository, *target)], None)
+        }))
+    }
+
+    fn list(&self) -> Result<Listing> {
+        let mut listing = Listing::default();
+        for (target, (tags, digests)) in self.names() {
+            listing.references.extend(names_of(&tags, &digests).cloned());
+            if tags.is_empty() && digests.is_empty() {
+                listing.nameless.push(target);
+            }
+            listing.ids.push(target);
+        }
+        Ok(listing)
+    }
+
+    fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        if let Some(bytes) = self.folders.metadata(digest)? {
+            return Ok(Some(bytes));
+        }
+        let mut bytes = Vec::new();
+        let limit = usize::try_from(MAX_METADATA).unwrap_or(usize::MAX);
+        let found = self.read(digest, &mut |part| {
+            // One byte more is too many, whatever follows.
+            let left = limit.saturating_add(1).saturating_sub(bytes.len());
+            bytes.extend_from_slice(part.get(..left).unwrap_or(part));
+            Ok(())
+        })?;
+        match found {
+            true => checked(bytes, digest, Path::new(&self.label)).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn stored(&self, digest: &Digest) -> Result<Option<Stored>> {
+        if let Some(stored) = self.folders.stored(digest)? {
+            return Ok(Some(stored));
+        }
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stored) = copies.get(digest) {
+            return Ok(Some(stored.clone()));
+        }
+        let Some(found) = Content::new(&self.containerd.client).find(digest)? else {
+            return Ok(None);
+        };
+        let copied = self.copy(digest, found.size)?;
+        if let Some(stored) = &copied {
+            copies.insert(*digest, stored.clone());
+        }
+        Ok(copied)
+    }
+
+    fn stored_digests(&self, _: &Digest, _: &Repository) -> Vec<Digest> {
+        Vec::new()
+    }
+
+    fn stored_forms(&self) -> Vec<StoredForm> {
+        self.folders.stored_forms(|_| None)
+    }
+}
