@@ -1,7 +1,6 @@
 //! Speed and memory of the built program beside its peers, side by side on one machine.
 //!
 //! ```text
-//! containerd.rs   loads into containerd beside `ctr images import`
 //! measure.rs      wall time, processor time and peak memory of a command
 //! plain_hash.rs   the yardstick of `verify --quick`: maps an archive, hashes its blobs on all cores
 //! ```
@@ -10,12 +9,11 @@
 //! are compared. Both sides of a save are on the disk when the clock stops. A missed
 //! target is printed and makes the run fail. `BENCH_ROUNDS=n` changes the 5 rounds,
 //! `BENCH_10GB=1` measures memory on an image of 10 GB as well (which takes 30 GB of disk).
-//! `cargo bench --bench transfer -- containerd` measures only loads into containerd, and `load-again` only loads of images that the engine already has;
+//! `cargo bench --bench transfer -- load-again` measures only loads of images that the engine already has;
 //! `BENCH_BESIDE=PATH` puts another build of sealift beside this one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here ends the run
 #![allow(clippy::cast_precision_loss)] // of figures that are printed with two digits
 
-mod containerd;
 mod measure;
 mod plain_hash;
 #[path = "../../tests/support/mod.rs"]
@@ -51,32 +49,17 @@ fn main() -> ExitCode {
             plain_hash::run(Path::new(&args[2]));
             ExitCode::SUCCESS
         }
-        Some("containerd") => measure(|report| {
-            let registry = Registry::start();
-            registry.push(&large::image(), "bench/large:1");
-            containerd::load_beside_import(report, &registry, "bench/large:1");
-        }),
         Some("load-again") => {
             load_again();
             ExitCode::SUCCESS
         }
         Some("--test") => ExitCode::SUCCESS, // `cargo test --benches`
-        _ => measure(measure_all),
+        _ => measure_all(),
     }
 }
 
-/// Measures, and tells by the exit code whether a target was missed.
-fn measure(measure: impl FnOnce(&mut Report)) -> ExitCode {
+fn measure_all() -> ExitCode {
     let mut report = Report { missed: false };
-    measure(&mut report);
-    if report.missed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
-}
-
-fn measure_all(report: &mut Report) {
     let registry = Registry::start();
     let image = large::image();
     println!(
@@ -87,12 +70,11 @@ fn measure_all(report: &mut Report) {
     );
     registry.push(&image, "bench/large:1");
     let reference = format!("{}/bench/large:1", registry.address());
-    save_beside_skopeo(report, &registry, &reference);
-    verify_quick_beside_plain_hash(report, &reference);
-    verify_uses_all_cores(report, &registry);
-    containerd::load_beside_import(report, &registry, "bench/large:1");
-    memory(report, registry, "bench/large:1", "0.7 GB");
-    rebuild_beside_docker_push(report);
+    save_beside_skopeo(&mut report, &registry, &reference);
+    verify_quick_beside_plain_hash(&mut report, &reference);
+    verify_uses_all_cores(&mut report, &registry);
+    memory(&mut report, registry, "bench/large:1", "0.7 GB");
+    rebuild_beside_docker_push(&mut report);
     load_again();
     if std::env::var_os("BENCH_10GB").is_some() {
         let (registry, folder) = (Registry::start(), folder());
@@ -101,7 +83,12 @@ fn measure_all(report: &mut Report) {
             "bench/huge:1",
         );
         drop(folder);
-        memory(report, registry, "bench/huge:1", "10 GB");
+        memory(&mut report, registry, "bench/huge:1", "10 GB");
+    }
+    if report.missed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     }
 }
 

@@ -23,7 +23,6 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::failure::{self, Address};
 use crate::error::{Error, Result};
-use crate::interrupt::Interrupt;
 
 /// How often a long call checks whether to stop.
 const TICK: Duration = Duration::from_millis(50);
@@ -209,15 +208,19 @@ impl Client {
         }
     }
 
-    /// As [`Client::block_on`], for a call that may take minutes. It is cancelled when the run is interrupted.
-    pub(super) fn block_on_long<F: Future>(&self, future: F, interrupt: &Interrupt) -> Result<F::Output> {
+    /// As [`Client::block_on`], for a call that may take minutes. It is cancelled once `check` fails.
+    pub(super) fn block_on_long<F: Future>(
+        &self,
+        future: F,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<F::Output> {
         self.block_on(async {
             let mut future = pin!(future);
             loop {
                 if let Ok(output) = timeout(TICK, &mut future).await {
                     return Ok(output);
                 }
-                interrupt.check()?;
+                check()?;
             }
         })
     }

@@ -17,7 +17,7 @@ use super::labels::Labels;
 use super::upload::Upload;
 use crate::blob::BlobReader;
 use crate::error::{Error, Result};
-use crate::interrupt::{Interrupt, pause};
+use crate::interrupt::pause;
 use crate::oci::{Descriptor, Digest, Kind};
 use crate::progress::Progress;
 use crate::retry::Retry;
@@ -135,12 +135,12 @@ impl<'c> Content<'c> {
         open: &dyn Fn() -> Result<BlobReader>,
         labels: &Labels,
         progress: &dyn Progress,
-        interrupt: &Interrupt,
+        check: &dyn Fn() -> Result<()>,
     ) -> Result<Option<u64>> {
         let name = ingest_name(blob);
         let mut failed = 0;
         loop {
-            match self.attempt(blob, &name, open, labels, progress, interrupt)? {
+            match self.attempt(blob, &name, open, labels, progress, check)? {
                 Attempt::Present => return Ok(None),
                 Attempt::Sent(bytes) => return Ok(Some(bytes)),
                 Attempt::Spoiled => self.abort(&name)?,
@@ -151,7 +151,7 @@ impl<'c> Content<'c> {
                             "another client is writing this blob: run this again when it has ended",
                         ));
                     }
-                    pause(LOCKED.pause(failed, None), || interrupt.check())?;
+                    pause(LOCKED.pause(failed, None), check)?;
                 }
             }
         }
@@ -164,7 +164,7 @@ impl<'c> Content<'c> {
         open: &dyn Fn() -> Result<BlobReader>,
         labels: &Labels,
         progress: &dyn Progress,
-        interrupt: &Interrupt,
+        check: &dyn Fn() -> Result<()>,
     ) -> Result<Attempt> {
         let started = self.client.block_on(Upload::start(self.client, blob, name));
         let mut upload = match started {
@@ -181,7 +181,7 @@ impl<'c> Content<'c> {
         let mut reader = open()?;
         let sent = self
             .client
-            .block_on(send(&mut upload, &mut reader, blob, progress, interrupt));
+            .block_on(send(&mut upload, &mut reader, blob, progress, check));
         sent?.map_err(|status| self.failed(blob, &status))?;
         // Only verified bytes get their digest there.
         if let Err(error) = reader.finish() {
@@ -223,13 +223,13 @@ async fn send(
     reader: &mut BlobReader,
     blob: &Descriptor,
     progress: &dyn Progress,
-    interrupt: &Interrupt,
+    check: &dyn Fn() -> Result<()>,
 ) -> Result<Result<(), Status>> {
     let begin = upload.offset();
     let place = reader.place().to_string();
     let mut at = 0_u64;
     loop {
-        interrupt.check()?;
+        check()?;
         let bytes = reader
             .fill_buf()
             .map_err(|error| Error::from_reader(error, Error::io("read", &place)))?;

@@ -16,7 +16,6 @@ use super::snapshots::{self, Layer, Snapshotter};
 use crate::blob::{BlobReader, Blobs as _};
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::Image;
-use crate::interrupt::Interrupt;
 use crate::load::{Candidate, Candidates, Form, MergedBlobs, PlannedImage, UploadBlob};
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::progress::Progress;
@@ -65,7 +64,8 @@ pub struct Delivery<'d, 'a> {
     snapshotter: Option<Snapshotter<'d>>,
     source: MergedBlobs<'a>,
     progress: &'d dyn Progress,
-    interrupt: &'d Interrupt,
+    /// Fails when the work is to stop.
+    check: &'d (dyn Fn() -> Result<()> + Sync),
     sent: Mutex<HashMap<Digest, u64>>,
 }
 
@@ -76,14 +76,14 @@ impl<'d, 'a> Delivery<'d, 'a> {
         snapshotter: Option<Snapshotter<'d>>,
         candidates: &Candidates<'a>,
         progress: &'d dyn Progress,
-        interrupt: &'d Interrupt,
+        check: &'d (dyn Fn() -> Result<()> + Sync),
     ) -> Delivery<'d, 'a> {
         Delivery {
             content: Content::new(client),
             snapshotter,
             source: MergedBlobs::new(candidates),
             progress,
-            interrupt,
+            check,
             sent: Mutex::default(),
         }
     }
@@ -104,7 +104,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
         // One more than processors: while containerd unpacks a layer, its worker only waits.
         let workers = available_parallelism().map_or(2, |count| count.get() + 1);
         schedule::run(workers, &tasks, |work| {
-            self.interrupt.check()?;
+            (self.check)()?;
             match work {
                 Work::Blob(blob) => self.keep(blob),
                 Work::Layer(layer, size) => self.unpack(layer, *size),
@@ -242,7 +242,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
         };
         let written = self
             .content
-            .write(blob, &open, labels, self.progress, self.interrupt)?;
+            .write(blob, &open, labels, self.progress, self.check)?;
         if let Some(bytes) = written {
             let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
             *sent.entry(blob.digest).or_default() += bytes;
@@ -261,7 +261,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
             Some(_) => Ok(()),
             None => self.write(layer.blob, &Labels::new()).map(|_| ()),
         };
-        if snapshotter.unpack(layer, ensure, self.interrupt)? {
+        if snapshotter.unpack(layer, ensure, self.check)? {
             self.content
                 .label(&layer.blob.digest, labels::of_layer(&layer.diff_id))?;
         }

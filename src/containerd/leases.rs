@@ -17,7 +17,7 @@ use crate::error::Result;
 const EXPIRES: &str = "containerd.io/gc.expire";
 /// How long a load may take.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a process that is to end waits for its lease to be removed.
+/// How long a load that failed, or a process that is to end, waits for its lease to be removed, and for what it kept.
 const LONGEST_REMOVAL: Duration = Duration::from_secs(5);
 
 /// A lease, removed when it is dropped.
@@ -57,15 +57,15 @@ impl Lease {
     }
 
     /// Removes it. Garbage collection then removes what it kept and nothing names, also snapshots in progress and parts of
-    /// blobs. If that fails it expires.
-    pub fn remove(&self) {
+    /// blobs; `waits` until that is done. If that fails it expires.
+    pub fn remove(&self, waits: bool) {
         if self.is_removed.swap(true, Ordering::SeqCst) {
             return;
         }
         let mut stub = stub(&self.client);
         let request = self.client.request(DeleteRequest {
             id: self.id.clone(),
-            sync: false,
+            sync: waits,
         });
         let _ = self
             .client
@@ -75,7 +75,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.remove();
+        self.remove(true);
     }
 }
 

@@ -20,7 +20,6 @@ use super::images::wire;
 use super::labels::Labels;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::Image;
-use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, chain_ids};
 
 /// On a snapshot: the name under which it is asked for, also by remote snapshotters.
@@ -131,14 +130,14 @@ impl<'c> Snapshotter<'c> {
         &self,
         layer: &Layer<'_>,
         ensure: impl FnOnce() -> Result<()>,
-        interrupt: &Interrupt,
+        check_work: &dyn Fn() -> Result<()>,
     ) -> Result<bool> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let key = format!("{}-{number} {}", self.prefix, layer.chain);
         let Some(mounts) = self.prepare(layer, &key)? else {
             return Ok(false);
         };
-        let unpacked = ensure().and_then(|()| self.apply(layer, mounts, interrupt));
+        let unpacked = ensure().and_then(|()| self.apply(layer, mounts, check_work));
         match unpacked.and_then(|()| self.commit(layer, &key)) {
             Ok(true) => Ok(true),
             // A pull was faster.
@@ -167,13 +166,18 @@ impl<'c> Snapshotter<'c> {
         }
     }
 
-    fn apply(&self, layer: &Layer<'_>, mounts: Vec<Mount>, interrupt: &Interrupt) -> Result<()> {
+    fn apply(
+        &self,
+        layer: &Layer<'_>,
+        mounts: Vec<Mount>,
+        check_work: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
         let request = self.client.request(ApplyRequest {
             diff: Some(wire(layer.blob)),
             mounts,
         });
         let mut diff = DiffClient::new(self.client.channel());
-        let applied = self.client.block_on_long(diff.apply(request), interrupt)?;
+        let applied = self.client.block_on_long(diff.apply(request), check_work)?;
         let applied = applied
             .map_err(|status| self.failed(layer, &status))?
             .into_inner();

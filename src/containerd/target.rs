@@ -31,6 +31,10 @@ impl Target for Containerd {
         plan::plan(candidates, options, self.options.unpacks, inventory)
     }
 
+    fn waits_for_proof(&self) -> bool {
+        true
+    }
+
     fn apply(
         &self,
         candidates: &Candidates<'_>,
@@ -54,18 +58,21 @@ impl Target for Containerd {
         let lease = Arc::new(Lease::create(&self.client)?);
         let _guard = interrupt.on_stop({
             let lease = Arc::clone(&lease);
-            move || lease.remove()
+            move || lease.remove(true)
         });
         let client = self.client.with_lease(lease.id())?;
         let snapshotter = Snapshotter::new(&client, &self.snapshotter, lease.id());
         let snapshotter = Some(snapshotter).filter(|_| self.options.unpacks);
-        let delivery = Delivery::new(&client, snapshotter, candidates, progress, interrupt);
+        let check = || interrupt.check().and_then(|()| candidates.check());
+        let delivery = Delivery::new(&client, snapshotter, candidates, progress, &check);
         let sent = delivery.run(&images, &plan.send)?;
+        progress.phase("verifying", None);
+        candidates.wait_until_verified(interrupt)?;
         for to_load in &images {
             interrupt.check()?;
             self.name(to_load)?;
         }
-        lease.remove();
+        lease.remove(false);
         self.report(&images, &sent, interrupt, &mut report)?;
         Ok(report)
     }
@@ -91,7 +98,9 @@ impl Containerd {
         interrupt: &Interrupt,
         report: &mut Report,
     ) -> Result<()> {
-        let names = images.iter().flat_map(|image| shown_names(image.planned));
+        // CRI shows no image of another platform.
+        let own = images.iter().filter(|image| !image.planned.is_foreign);
+        let names = own.flat_map(|image| shown_names(image.planned));
         let hidden = match self.has_cri {
             true => cri::hidden(&self.client, names.collect(), interrupt)?,
             false => BTreeSet::new(),

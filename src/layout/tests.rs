@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::FolderTarget;
 use super::folder::Inventory;
 use crate::archive::{self, Layout};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Interrupt;
 use crate::load::{self, AnyTarget, Candidates, LoadOptions, Outcome, Plan, Report, Target};
 use crate::progress::{Progress, Silent};
@@ -205,4 +205,106 @@ fn nothing_is_sent_before_there_is_a_plan_for_each_target() {
     let error = load_each(&[&good, &target("other")], &options).unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// A target that starts while the archives are still being verified, and waits for that before it names anything.
+struct Early {
+    folder: FolderTarget,
+    /// What it meets before it waits.
+    error: Option<Error>,
+}
+
+impl AnyTarget for Early {
+    fn prepare(&self, candidates: &Candidates<'_>, options: &LoadOptions) -> Result<Plan> {
+        self.folder.prepare(candidates, options)
+    }
+
+    fn execute(
+        &self,
+        candidates: &Candidates<'_>,
+        plan: &Plan,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Report> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        candidates.wait_until_verified(interrupt)?;
+        candidates.check()?;
+        self.folder.execute(candidates, plan, progress, interrupt)
+    }
+
+    fn may_start_early(&self) -> bool {
+        true
+    }
+}
+
+/// Counts the findings of refused archives.
+#[derive(Default)]
+struct Refusals(usize);
+
+impl load::Observer for Refusals {
+    fn damaged(&mut self, report: &crate::verify::Report, is_refused: bool) {
+        assert!(is_refused);
+        self.0 += report.findings.len();
+    }
+}
+
+#[test]
+fn a_target_that_starts_early_names_nothing_of_a_damaged_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = |spoil: bool| {
+        let sample = named("example.com/hello:1");
+        for blob in fs::read_dir(sample.path().join("blobs/sha256")).unwrap() {
+            let path = blob.unwrap().path();
+            let mut bytes = fs::read(&path).unwrap();
+            // The layer is the only blob that is not JSON.
+            if spoil && bytes[0] != b'{' {
+                bytes[20] ^= 1;
+                fs::write(&path, bytes).unwrap();
+            }
+        }
+        sample
+    };
+    let refusal = || Error::Engine {
+        engine: "an engine".into(),
+        action: "unpack".into(),
+        problem: "invalid header".into(),
+        hint: None,
+    };
+    for (name, spoil, error, expected) in [
+        ("good", false, None, None),
+        ("bad", true, None, Some(ErrorKind::Content)),
+        // What the target met is a consequence of the damage.
+        ("refused", true, Some(refusal()), Some(ErrorKind::Content)),
+        ("failed", false, Some(refusal()), Some(ErrorKind::Engine)),
+        (
+            "stopped",
+            false,
+            Some(Error::Interrupted),
+            Some(ErrorKind::Interrupted),
+        ),
+    ] {
+        let sample = sample(spoil);
+        let archives = open(sample.path());
+        let place = folder.path().join(name);
+        let target = Early {
+            folder: FolderTarget::new(&place),
+            error,
+        };
+        let (options, interrupt) = (LoadOptions::default(), Interrupt::default());
+        let mut refusals = Refusals::default();
+        let loaded = load::load_each(
+            &[&target],
+            &archives,
+            &options,
+            &mut refusals,
+            &Silent,
+            &interrupt,
+        );
+        let loaded = loaded.and_then(|mut outcomes| outcomes.pop().unwrap());
+        assert_eq!(loaded.err().map(|error| error.kind()), expected, "{name}");
+        assert_eq!(place.exists(), expected.is_none(), "{name}");
+        assert_eq!(refusals.0 > 0, spoil, "{name}");
+    }
 }

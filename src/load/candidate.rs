@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::early::Proof;
 use super::{Evidence, Obstacle};
 use crate::archive::Graphs;
 use crate::archive::Layout;
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::image::provenance::{LayerOrigin, ManifestOrigin};
 use crate::image::selector::Identity;
 use crate::image::{Image, NamedImage};
+use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::verify;
 
@@ -165,6 +167,8 @@ pub struct Candidates<'a> {
     pub damaged: Vec<DamagedImage>,
     /// The archives.
     pub archives: Vec<&'a dyn Layout>,
+    /// The verification of the archives, if it has not ended yet.
+    pub proof: Option<Proof>,
 }
 
 impl<'a> Candidates<'a> {
@@ -247,6 +251,27 @@ impl<'a> Candidates<'a> {
 }
 
 impl Candidates<'_> {
+    /// Waits until every byte of the archives is verified. A target that starts before calls it before it names anything.
+    ///
+    /// # Errors
+    ///
+    /// If an archive is damaged.
+    pub fn wait_until_verified(&self, interrupt: &Interrupt) -> Result<()> {
+        match &self.proof {
+            Some(proof) => proof.wait(interrupt),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails once an archive has turned out to be damaged, so that the work for it ends early.
+    ///
+    /// # Errors
+    ///
+    /// As [`Candidates::wait_until_verified`].
+    pub fn check(&self) -> Result<()> {
+        self.proof.as_ref().map_or(Ok(()), Proof::check)
+    }
+
     /// The archives' names, for messages.
     pub fn place(&self) -> String {
         let mut labels: Vec<&str> = self

@@ -1,5 +1,6 @@
 //! Verifies archives, and loads their images into one target or several.
 
+use super::early;
 use super::{Candidates, Inventory, LoadOptions, Observer, Outcome, Plan, Report, Target};
 use crate::archive::{self, Layout};
 use crate::error::{Error, Hint, Remedy, Result};
@@ -29,6 +30,11 @@ pub trait AnyTarget {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Report>;
+
+    /// As [`Target::waits_for_proof`].
+    fn may_start_early(&self) -> bool {
+        false
+    }
 }
 
 impl<T: Target> AnyTarget for T {
@@ -52,6 +58,10 @@ impl<T: Target> AnyTarget for T {
     ) -> Result<Report> {
         self.apply(candidates, plan, progress, interrupt)
     }
+
+    fn may_start_early(&self) -> bool {
+        self.waits_for_proof()
+    }
 }
 
 /// Loads images of archives into a target, after verifying every byte of the archives.
@@ -69,15 +79,9 @@ pub fn load<T: Target>(
     progress: &dyn Progress,
     interrupt: &Interrupt,
 ) -> Result<Outcome> {
-    let candidates = verified(archives, options, observer, progress, interrupt)?;
-    let plan = target.prepare(&candidates, options)?;
-    observer.planned(&plan);
-    if options.dry_run {
-        return Ok(Outcome::Planned(plan));
-    }
-    plan.check_space()?;
-    let report = target.apply(&candidates, &plan, progress, interrupt)?;
-    Ok(Outcome::Loaded(report))
+    let targets: [&dyn AnyTarget; 1] = [target];
+    let mut outcomes = load_each(&targets, archives, options, observer, progress, interrupt)?;
+    outcomes.pop().unwrap_or(Err(Error::Interrupted))
 }
 
 /// Loads images of archives into several targets, one after the other. The archives are verified once, and nothing is
@@ -99,7 +103,15 @@ pub fn load_each(
     progress: &dyn Progress,
     interrupt: &Interrupt,
 ) -> Result<Vec<Result<Outcome>>> {
-    let candidates = verified(archives, options, observer, progress, interrupt)?;
+    let early = match may_start_early(targets, options) {
+        true => early::followed(archives, options, progress, interrupt)?,
+        false => None,
+    };
+    let is_early = early.is_some();
+    let candidates = match early {
+        Some(candidates) => candidates,
+        None => verified(archives, options, observer, progress, interrupt)?,
+    };
     let plans = each_plan(targets, &candidates, options, interrupt)?;
     plans.iter().for_each(|plan| observer.planned(plan));
     if options.dry_run {
@@ -109,16 +121,47 @@ pub fn load_each(
     if !short.is_empty() {
         return Err(Error::of_several(short));
     }
+    let execute = || execute_each(targets, &candidates, &plans, progress, interrupt);
+    if !is_early {
+        return Ok(execute());
+    }
+    let (outcomes, reports) = early::verified_while(&candidates, archives, options, execute);
+    match reports {
+        Err(Error::Interrupted) => Ok(outcomes),
+        reports => {
+            for report in reports? {
+                usable(report, options, observer)?;
+            }
+            Ok(outcomes)
+        }
+    }
+}
+
+/// Whether targets may get content while the archives are still being verified. That ends at the first damage, so not if
+/// damaged images are to be skipped.
+fn may_start_early(targets: &[&dyn AnyTarget], options: &LoadOptions) -> bool {
+    let is_plain = !options.keep_going && !options.dry_run && !options.verify.quick;
+    is_plain && targets.iter().all(|target| target.may_start_early())
+}
+
+/// Executes the plans one after the other.
+fn execute_each(
+    targets: &[&dyn AnyTarget],
+    candidates: &Candidates<'_>,
+    plans: &[Plan],
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Vec<Result<Outcome>> {
     let mut outcomes = Vec::new();
-    for (target, plan) in targets.iter().zip(&plans) {
-        let report = target.execute(&candidates, plan, progress, interrupt);
+    for (target, plan) in targets.iter().zip(plans) {
+        let report = target.execute(candidates, plan, progress, interrupt);
         let is_interrupted = matches!(report, Err(Error::Interrupted));
         outcomes.push(report.map(Outcome::Loaded));
         if is_interrupted {
             break;
         }
     }
-    Ok(outcomes)
+    outcomes
 }
 
 /// A plan for each target, or why there is none for some of them.

@@ -5,6 +5,7 @@
 //! and attached, and [`Target::apply`] does it and reports what the target shows afterwards.
 //!
 //! - `into`: verifies the archives, and loads into one target or several
+//! - `early`: sends content while the archives are still being verified
 //! - `candidate`: the images of verified archives
 //! - `options`: which of them to load, and under which names
 //! - `plan`, `plan_text`: what a load will do; `report`: what it has done
@@ -15,6 +16,7 @@
 
 mod candidate;
 mod copier;
+mod early;
 mod into;
 mod merged;
 mod obstacle;
@@ -37,6 +39,7 @@ pub use crate::image::provenance::Evidence;
 pub use crate::inventory::{Inventory, KnownImage, LayerForms, chains};
 pub use candidate::{Candidate, Candidates, DamagedImage};
 pub use copier::Copier;
+pub use early::Proof;
 pub use into::{AnyTarget, load, load_each};
 pub use merged::MergedBlobs;
 pub use obstacle::Obstacle;
@@ -72,6 +75,12 @@ pub trait Target {
         options: &LoadOptions,
         inventory: &Inventory<Self::Details>,
     ) -> Result<Plan>;
+
+    /// Whether `apply` calls [`Candidates::wait_until_verified`] before it names anything. It then starts while the archives
+    /// are still being verified, of which only the documents were read.
+    fn waits_for_proof(&self) -> bool {
+        false
+    }
 
     /// Executes the plan, names last, and asks what is shown.
     ///

@@ -38,6 +38,8 @@ pub use report::{Image, Layer, Report};
 pub struct Options {
     /// Verifies stored bytes only, without diff ids.
     pub quick: bool,
+    /// Verifies manifests, indexes and configs only; of layers, that they are there.
+    pub documents_only: bool,
     /// Number of threads that hash.
     pub jobs: NonZeroUsize,
     /// Most bytes that one layer may decompress to.
@@ -48,6 +50,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             quick: false,
+            documents_only: false,
             jobs: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             max_layer_size: DEFAULT_LIMIT,
         }
@@ -185,7 +188,10 @@ impl<'a> Verification<'a> {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Report> {
-        let jobs = self.jobs(present);
+        let jobs = match options.documents_only {
+            true => Vec::new(),
+            false => self.jobs(present),
+        };
         let outcomes = blobs::check_all(self.blobs, jobs, options, progress, interrupt)?;
         let mut report = self.report();
         for (digest, outcome) in outcomes {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -175,15 +175,9 @@ impl Containerd {
     /// Runs the client of the same version in a namespace.
     #[track_caller]
     pub fn ctr(&self, namespace: &str, args: &[&str]) -> Run {
-        run(self.ctr_command(namespace).args(args))
-    }
-
-    /// The command that runs that client; its arguments come next.
-    pub fn ctr_command(&self, namespace: &str) -> Command {
         let mut command = self.root.command("ctr");
         command.arg("--address").arg(self.root.inside(SOCKET));
-        command.args(["--namespace", namespace]);
-        command
+        run(command.args(["--namespace", namespace]).args(args))
     }
 
     /// Gives the file system that its images are on another size.
