@@ -46,12 +46,16 @@ impl Address {
         if problem.is_empty() {
             problem = status.code().description().into();
         }
+        let is_closed = is_of_connection(status);
+        if is_closed {
+            problem = "the connection was closed".into();
+        }
         let hint: Option<Hint> = match status.code() {
             _ if problem.contains(NO_SPACE) => {
                 Some("free some space on the disk of containerd's root folder (/var/lib/containerd)".into())
             }
             _ if problem.contains(NO_SNAPSHOTTER) => Some(Remedy::OtherSnapshotter.into()),
-            Code::Unavailable => Some(
+            code if is_closed || code == Code::Unavailable => Some(
                 "is containerd still running? (systemctl status containerd); run this again when it does"
                     .into(),
             ),
@@ -64,6 +68,18 @@ impl Address {
             hint,
         }
     }
+}
+
+/// Whether a call failed because the connection ended, as when containerd is killed, and not by an answer.
+fn is_of_connection(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(inner) = cause {
+        if inner.is::<tonic::transport::Error>() || inner.is::<hyper::Error>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// A socket that accepts no connection.

@@ -152,14 +152,21 @@ impl<'c> Snapshotter<'c> {
 
     /// Prepares the snapshot of a layer; `None` if the layer is unpacked already.
     fn prepare(&self, layer: &Layer<'_>, key: &str) -> Result<Option<Vec<Mount>>> {
-        let mut stub = self.stub();
-        let request = self.client.request(PrepareSnapshotRequest {
-            snapshotter: self.name.clone(),
-            key: key.into(),
-            parent: layer.parent.map(|parent| parent.to_string()).unwrap_or_default(),
-            labels: labels_of(layer),
-        });
-        match self.client.block_on(stub.prepare(request)) {
+        let attempt = || {
+            let mut stub = self.stub();
+            let request = self.client.request(PrepareSnapshotRequest {
+                snapshotter: self.name.clone(),
+                key: key.into(),
+                parent: layer.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+                labels: labels_of(layer),
+            });
+            self.client.block_on(stub.prepare(request))
+        };
+        let prepared = match attempt() {
+            Err(status) if is_of_killed(&status) => attempt(),
+            other => other,
+        };
+        match prepared {
             Ok(prepared) => Ok(Some(prepared.into_inner().mounts)),
             Err(status) if status.code() == Code::AlreadyExists && self.has(&layer.chain)? => Ok(None),
             Err(status) => Err(self.failed(layer, &status)),
@@ -214,6 +221,14 @@ impl<'c> Snapshotter<'c> {
             .find("remove a snapshot", stub.remove(request))
             .map(|_| ())
     }
+}
+
+/// Whether a folder is in the way of a new snapshot. A containerd that was killed while it created a snapshot leaves it;
+/// the attempt that fails because of it removes it.
+///
+/// Source: containerd, `plugins/snapshots/overlay/overlay.go` (`createSnapshot`).
+fn is_of_killed(status: &Status) -> bool {
+    status.message().contains("failed to rename") && status.message().contains("file exists")
 }
 
 fn labels_of(layer: &Layer<'_>) -> Labels {
