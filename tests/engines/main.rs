@@ -15,6 +15,9 @@
 //! several.rs   one load into Docker and containerd
 //! stopped_store.rs   names and digests written into the store of a stopped Docker
 //! image_ids.rs what `list` says that Docker will show as IMAGE ID
+//! load_containerd.rs   loading into containerd, compared with a containerd whose kubelet pulled
+//! load_containerd_faults.rs   loads into containerd that go wrong
+//! load_containerd_killed.rs   loads into containerd during which sealift or containerd is killed
 //! load_again.rs   loading images that the engine already has
 //! load_faults.rs   loads that go wrong
 //! attach_offline.rs   attaching digests while the engine is stopped
@@ -66,7 +69,6 @@ mod attach_offline;
 mod attach_stock;
 mod classic_store;
 mod command;
-#[allow(dead_code, reason = "for the tests of loads")]
 mod containerd;
 mod examples;
 mod further_digests;
@@ -81,6 +83,9 @@ mod layers;
 mod load;
 mod load_again;
 mod load_attach;
+mod load_containerd;
+mod load_containerd_faults;
+mod load_containerd_killed;
 mod load_faults;
 mod load_killed;
 mod load_space;

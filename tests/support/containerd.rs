@@ -87,7 +87,9 @@ impl Process {
     }
 
     fn end(&mut self, signal: Signal) {
-        kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), signal).unwrap();
+        if self.child.try_wait().unwrap().is_none() {
+            kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), signal).unwrap();
+        }
         self.child.wait().unwrap();
     }
 }

@@ -15,6 +15,9 @@ use super::api::snapshots::snapshots_client::SnapshotsClient;
 use super::api::snapshots::{Kind, ListSnapshotsRequest};
 use crate::support::Containerd;
 
+/// On a blob: the repositories of a registry that have it.
+pub const SOURCE: &str = "containerd.io/distribution.source.";
+
 type Labels = BTreeMap<String, String>;
 
 /// The record of a name.
@@ -95,6 +98,26 @@ impl Contents {
             more.join("\n"),
             less.join("\n")
         );
+    }
+
+    /// Takes the sources of layers from another, where it has more of them: a pull neither fetches nor labels a layer that
+    /// is unpacked already, and so names only the first of the repositories that have it.
+    pub fn take_more_sources(&mut self, other: &Self) {
+        for (digest, blob) in &mut self.content {
+            let Some(found) = other.content.get(digest) else {
+                continue;
+            };
+            if !blob.labels.contains_key("containerd.io/uncompressed") {
+                continue;
+            }
+            for (key, value) in &found.labels {
+                let known = blob.labels.get(key).map(String::as_str).unwrap_or_default();
+                let mut known = known.split(',').filter(|name| !name.is_empty());
+                if key.starts_with(SOURCE) && known.all(|name| value.split(',').any(|found| found == name)) {
+                    blob.labels.insert(key.clone(), value.clone());
+                }
+            }
+        }
     }
 
     /// One line for each thing that may differ.

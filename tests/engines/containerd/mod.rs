@@ -22,7 +22,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{Channel, Endpoint, Uri};
 
-pub use contents::{Contents, collect_garbage};
+pub use contents::{Contents, SOURCE, collect_garbage};
 pub use cri::Cri;
 
 /// The namespace of the kubelet's images.

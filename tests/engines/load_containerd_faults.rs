@@ -1,0 +1,112 @@
+//! Loads into containerd that go wrong.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use crate::containerd::twin::{Origin, assert_as_pulled, load, load_command, try_load};
+use crate::containerd::{Contents, Cri, NAMESPACE, collect_garbage};
+use crate::support::containerd::Version;
+use crate::support::{Containerd, Image, Layer, run};
+
+const NAME: &str = "docker.io/library/app:1";
+
+/// An archive of one image whose top layer has 2 MB.
+fn archive(origin: &Origin) -> std::path::PathBuf {
+    let mut image = Image::sample("app", "1");
+    for (_, layers) in &mut image.platforms {
+        layers.push(Layer::new().noise("app/large", 7, 2_000_000));
+    }
+    origin.push(NAME, &image);
+    origin.save("app.tar", &[NAME], &[])
+}
+
+#[test]
+fn a_containerd_that_does_not_run_or_may_not_be_asked() {
+    let origin = Origin::new();
+    let archive = archive(&origin);
+    let mut containerd = Containerd::start(Version::V1_6);
+    let socket = containerd.socket().display().to_string();
+    let load = load_command(&origin.sealift, &containerd, &archive, &[]);
+    let args: Vec<&str> = load.get_args().map(|arg| arg.to_str().unwrap()).collect();
+    // Only the socket's own permissions keep the user out.
+    for folder in containerd.socket().ancestors().skip(1).take(4) {
+        let mode = fs::metadata(folder).unwrap().permissions().mode();
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode | 0o011)).unwrap();
+    }
+    let refused = run(&mut origin.sealift.command_of_another_user(&args)).code(5);
+    assert!(refused.stdout.contains("ermission denied"), "{refused:?}");
+    assert!(refused.stdout.contains(&socket), "{refused:?}");
+    // Its socket stays, and nothing listens there.
+    containerd.kill();
+    let refused = try_load(&origin.sealift, &containerd, &archive, &[]).code(5);
+    assert!(refused.stdout.contains(&socket), "{refused:?}");
+    assert!(refused.stdout.contains("is containerd running?"), "{refused:?}");
+    fs::remove_file(containerd.socket()).unwrap();
+    let refused = try_load(&origin.sealift, &containerd, &archive, &[]).code(5);
+    assert!(refused.stdout.contains(&socket), "{refused:?}");
+    containerd.start_again();
+    try_load(&origin.sealift, &containerd, &archive, &[]).ok();
+}
+
+/// Nothing of a damaged archive is named or kept.
+fn a_damaged_archive_is_refused(version: Version) {
+    let origin = Origin::new();
+    let archive = archive(&origin);
+    let mut bytes = fs::read(&archive).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(&archive, bytes).unwrap();
+    let containerd = Containerd::start(version);
+    let before = Contents::of(&containerd, NAMESPACE);
+    let refused = try_load(&origin.sealift, &containerd, &archive, &[]).code(1);
+    assert!(refused.stdout.contains("sha256:"), "{refused:?}");
+    collect_garbage(&containerd, NAMESPACE);
+    Contents::of(&containerd, NAMESPACE).assert_same(&before, "after a damaged archive");
+}
+
+on_every_containerd!(a_damaged_archive_is_refused);
+
+/// The disk is full in the middle; with more space the next run completes.
+fn the_disk_of_containerd_is_full(version: Version) {
+    let origin = Origin::new();
+    let archive = archive(&origin);
+    let containerd = Containerd::start_with_disk(version, "4m");
+    let refused = try_load(&origin.sealift, &containerd, &archive, &[]).code(5);
+    assert!(refused.stdout.contains("no space left on device"), "{refused:?}");
+    let left = Contents::of(&containerd, NAMESPACE);
+    assert!(left.images.is_empty() && left.leases.is_empty(), "{left:?}");
+    containerd.resize_disk("64m");
+    load(&origin.sealift, &containerd, &archive, &[]);
+    collect_garbage(&containerd, NAMESPACE);
+    assert_as_pulled(&containerd, &origin.pulled(version, &[NAME]), &[NAME]);
+}
+
+on_every_containerd!(the_disk_of_containerd_is_full);
+
+/// Whoever is first, both complete, and leave what each would leave alone.
+fn a_pull_at_the_same_time(version: Version) {
+    let origin = Origin::new();
+    let archive = archive(&origin);
+    let twin = origin.pulled(version, &[NAME]);
+    let containerd = Containerd::start(version);
+    containerd.pull_from(&origin.registry);
+    let cri = Cri::of(&containerd);
+    for round in 0..5 {
+        let mut command = load_command(&origin.sealift, &containerd, &archive, &[]);
+        let loading = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let id = cri.pull(NAME).unwrap();
+        let loaded = loading.wait_with_output().unwrap();
+        assert!(loaded.status.success(), "round {round}: {loaded:?}");
+        collect_garbage(&containerd, NAMESPACE);
+        assert_as_pulled(&containerd, &twin, &[NAME]);
+        cri.remove(&id);
+        collect_garbage(&containerd, NAMESPACE);
+    }
+}
+
+on_every_containerd!(a_pull_at_the_same_time);

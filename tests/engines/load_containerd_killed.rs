@@ -1,0 +1,332 @@
+//! Loads into containerd during which sealift or containerd is killed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use crate::containerd::twin::{Origin, load, load_command, try_load};
+use crate::containerd::{Contents, NAMESPACE, collect_garbage};
+use crate::support::containerd::Version;
+use crate::support::{Containerd, Image, Layer, run};
+
+/// How often a process is killed during a load.
+const POINTS: usize = 30;
+
+/// Of a process that speaks to a socket.
+const SEALIFT_CALLS: &str = "?sendto,?sendmsg,?write,?writev,?recvfrom,?recvmsg,?read,?readv";
+
+/// By which containerd changes its files: metadata, blobs, snapshots.
+const CONTAINERD_CALLS: &str =
+    "fdatasync,?fsync,pwrite64,?rename,?renameat,?mkdirat,?unlinkat,?mount,?ftruncate,?fchmodat";
+
+/// A containerd that has an older image, and an archive with two newer ones, of which one has its name.
+struct PreparedContainerd {
+    origin: Origin,
+    containerd: Containerd,
+    archive: PathBuf,
+    before: Contents,
+    after: Contents,
+}
+
+/// A system call, and its number among those of its kind in its thread.
+type Point = (String, usize);
+
+impl PreparedContainerd {
+    fn new(version: Version) -> Self {
+        let origin = Origin::new();
+        let (moved, new) = ("docker.io/library/app:latest", "docker.io/library/web:1");
+        let image = |name: &str, number: &str| {
+            Image::single(vec![
+                Layer::busybox(),
+                Layer::new().file("app/name", name).noise("app/data", 1, 300_000),
+                Layer::new()
+                    .file("app/version", number)
+                    .noise("app/more", 2, 2_000_000),
+            ])
+        };
+        origin.push(moved, &image("app", "1"));
+        let old = origin.save("old.tar", &[moved], &[]);
+        origin.push(moved, &image("app", "2"));
+        origin.push(new, &image("web", "1"));
+        let archive = origin.save("new.tar", &[moved, new], &[]);
+        let containerd = Containerd::start(version);
+        load(&origin.sealift, &containerd, &old, &[]);
+        // A name that is not in the archive. It keeps what the moved name leaves.
+        let name = "docker.io/library/kept:1";
+        containerd.ctr(NAMESPACE, &["images", "tag", moved, name]).ok();
+        let before = Contents::of(&containerd, NAMESPACE);
+        load(&origin.sealift, &containerd, &archive, &[]);
+        let after = Contents::of(&containerd, NAMESPACE);
+        let mut prepared = Self {
+            origin,
+            containerd,
+            archive,
+            before,
+            after,
+        };
+        prepared.remove_new();
+        // The blobs of both images have more labels now.
+        prepared.before = Contents::of(&prepared.containerd, NAMESPACE);
+        prepared
+    }
+
+    fn load_command(&self) -> Command {
+        load_command(&self.origin.sealift, &self.containerd, &self.archive, &[])
+    }
+
+    /// Makes everything as before the load.
+    fn restore(&self) {
+        self.remove_new();
+        Contents::of(&self.containerd, NAMESPACE).assert_same(&self.before, "restored");
+    }
+
+    fn remove_new(&self) {
+        let ctr = |args: &[&str]| self.containerd.ctr(NAMESPACE, args).ok();
+        let new = self.after.images.keys();
+        for name in new.filter(|name| !self.before.images.contains_key(*name)) {
+            ctr(&["images", "rm", name]);
+        }
+        ctr(&[
+            "images",
+            "tag",
+            "--force",
+            "docker.io/library/kept:1",
+            "docker.io/library/app:latest",
+        ]);
+        collect_garbage(&self.containerd, NAMESPACE);
+        let label = [
+            "images",
+            "label",
+            "docker.io/library/app:latest",
+            "io.cri-containerd.image=managed",
+        ];
+        ctr(&label);
+    }
+
+    /// Fails unless every name is what it was or what it becomes, and has all of its image.
+    fn assert_names_are_intact(&self, point: &Point) {
+        let found = Contents::of(&self.containerd, NAMESPACE);
+        for (name, record) in &self.before.images {
+            let now = found.images.get(name);
+            assert!(
+                now == Some(record) || now.is_some() && now == self.after.images.get(name),
+                "{point:?}: {name} was {record:?} and is {now:?}"
+            );
+        }
+        for (name, record) in &found.images {
+            let expected = [&self.before, &self.after].map(|contents| contents.images.get(name));
+            assert!(
+                expected.contains(&Some(record)),
+                "{point:?}: {name} is {record:?}"
+            );
+        }
+        for digest in self.before.content.keys() {
+            assert!(found.content.contains_key(digest), "{point:?}: {digest} is gone");
+        }
+        for (name, record) in &found.images {
+            if self.before.images.get(name) != Some(record) {
+                self.assert_complete(&found, &record.digest, point);
+            }
+        }
+        let until = tomorrow();
+        for (id, labels) in &found.leases {
+            let expires = labels.get("containerd.io/gc.expire");
+            assert!(
+                expires.is_some_and(|time| *time <= until),
+                "{point:?}: {id} stays: {labels:?}"
+            );
+        }
+    }
+
+    /// Fails unless all that a manifest refers to is there, and unpacked.
+    fn assert_complete(&self, found: &Contents, digest: &str, point: &Point) {
+        let labels = &self.after.content[digest].labels;
+        for (key, value) in labels {
+            if key.starts_with("containerd.io/gc.ref.content") {
+                assert!(
+                    found.content.contains_key(value),
+                    "{point:?}: {digest} lacks {value}"
+                );
+                self.assert_complete(found, value, point);
+            }
+            if key.starts_with("containerd.io/gc.ref.snapshot") {
+                assert!(
+                    found.snapshots.contains_key(value),
+                    "{point:?}: {digest} is not unpacked"
+                );
+            }
+        }
+        let now = &found.content[digest].labels;
+        assert!(
+            labels.iter().all(|(key, value)| now.get(key) == Some(value)),
+            "{point:?}: {now:?}"
+        );
+    }
+
+    /// Fails unless the next run completes, and nothing is left of the one before, once its lease has expired.
+    fn assert_next_run_completes(&self, point: &Point) {
+        self.assert_names_are_intact(point);
+        collect_garbage(&self.containerd, NAMESPACE);
+        self.assert_names_are_intact(point);
+        let next = try_load(&self.origin.sealift, &self.containerd, &self.archive, &[]);
+        assert_eq!(next.code, Some(0), "{point:?}: {next:?}");
+        let mut found = Contents::of(&self.containerd, NAMESPACE);
+        assert_eq!(found.images, self.after.images, "{point:?}");
+        for id in found.leases.keys() {
+            self.containerd.ctr(NAMESPACE, &["leases", "rm", id]).ok();
+        }
+        collect_garbage(&self.containerd, NAMESPACE);
+        found = Contents::of(&self.containerd, NAMESPACE);
+        found.assert_same(
+            &self.after,
+            &format!("after a kill at {point:?} and the next run"),
+        );
+    }
+
+    fn trace(&self, more: &[&str]) -> Command {
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-qq"]).args(more);
+        traced
+    }
+
+    /// sealift under strace, in its own environment.
+    fn traced_load(&self, more: &[&str]) -> Command {
+        let load = self.load_command();
+        let mut traced = self.trace(more);
+        traced.arg(load.get_program()).args(load.get_args()).env_clear();
+        let set = load.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        traced.envs(set).current_dir(self.origin.sealift.home());
+        traced
+    }
+
+    /// strace on the threads of containerd, which it has reached.
+    fn traced_containerd(&self, more: &[&str]) -> (Child, BufReader<ChildStderr>) {
+        let pid = self.containerd.pid().to_string();
+        let mut traced = Command::new("strace");
+        traced.args(["-f"]).args(more).args(["-p", &pid]);
+        let mut child = traced
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains(" attached") {
+            assert!(said.read_line(&mut line).unwrap() > 0, "strace: {line}");
+        }
+        (child, said)
+    }
+
+    /// Ends strace on containerd. It may wait forever for a thread of a process that it has killed.
+    fn detach(mut tracer: (Child, BufReader<ChildStderr>)) {
+        tracer.0.kill().unwrap();
+        tracer.0.wait().unwrap();
+    }
+}
+
+/// A time that no lease of now may reach, in the form of its label.
+fn tomorrow() -> String {
+    let said = run(Command::new("date").args(["--utc", "--date=1 day", "+%FT%TZ"])).ok();
+    said.stdout.trim().to_owned()
+}
+
+/// Points at equal distances in what strace has logged of a load.
+fn points(log: &Path, count: usize) -> Vec<Point> {
+    let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut all = Vec::new();
+    for line in fs::read_to_string(log).unwrap().lines() {
+        let Some((thread, rest)) = line.split_once(' ') else {
+            continue;
+        };
+        if let Some((call, _)) = rest.trim_start().split_once('(')
+            && call.chars().all(char::is_alphanumeric)
+        {
+            let number = counts.entry((call.into(), thread.into())).or_default();
+            *number += 1;
+            all.push((call.to_owned(), *number));
+        }
+    }
+    assert!(all.len() >= count, "only {}", all.len());
+    (0..count).map(|at| all[at * all.len() / count].clone()).collect()
+}
+
+fn sealift_is_killed(version: Version) {
+    let prepared = PreparedContainerd::new(version);
+    let log = prepared.origin.sealift.path("calls");
+    let calls = format!("trace={SEALIFT_CALLS}");
+    run(&mut prepared.traced_load(&["-o", log.to_str().unwrap(), "-e", &calls])).ok();
+    prepared.restore();
+    let mut kills = 0;
+    // Threads take other turns each time: some points are not reached.
+    for point in points(&log, 2 * POINTS) {
+        let inject = format!("inject=?{}:signal=SIGKILL:when={}", point.0, point.1);
+        let trace = format!("trace=?{}", point.0);
+        let killed = run(&mut prepared.traced_load(&["-o", "/dev/null", "-e", &trace, "-e", &inject]));
+        if killed.signal != Some(9) {
+            assert_eq!(killed.code, Some(0), "{point:?}: {killed:?}");
+            prepared.restore();
+            continue;
+        }
+        kills += 1;
+        prepared.assert_next_run_completes(&point);
+        prepared.restore();
+        if kills == POINTS {
+            return;
+        }
+    }
+    panic!("only {kills} kills");
+}
+
+on_every_containerd!(sealift_is_killed);
+
+fn containerd_is_killed(version: Version) {
+    let mut prepared = PreparedContainerd::new(version);
+    let log = prepared.origin.sealift.path("calls");
+    let calls = format!("trace={CONTAINERD_CALLS}");
+    let tracer = prepared.traced_containerd(&["-o", log.to_str().unwrap(), "-e", &calls]);
+    run(&mut prepared.load_command()).ok();
+    PreparedContainerd::detach(tracer);
+    prepared.restore();
+    let mut kills = 0;
+    for point in points(&log, 3 * POINTS) {
+        let inject = format!("inject=?{}:signal=SIGKILL:when={}", point.0, point.1);
+        let trace = format!("trace=?{}", point.0);
+        let tracer = prepared.traced_containerd(&["-o", "/dev/null", "-e", &trace, "-e", &inject]);
+        let ended = run(&mut prepared.load_command());
+        PreparedContainerd::detach(tracer);
+        // Killed by strace, it may take a moment to end, and does not answer any more.
+        let answers = || prepared.containerd.ctr(NAMESPACE, &["version"]).code == Some(0);
+        if ended.code == Some(0) && answers() {
+            prepared.restore();
+            continue;
+        }
+        kills += 1;
+        prepared.containerd.kill();
+        prepared.containerd.start_again();
+        if ended.code != Some(0) {
+            assert_eq!(ended.code, Some(5), "{point:?}: {ended:?}");
+            let error = ended.json()["error"].clone();
+            let message = error["message"].as_str().unwrap();
+            assert!(
+                message.ends_with(": the connection was closed"),
+                "{point:?}: {error}"
+            );
+            let hint = error["hint"].as_str().unwrap();
+            assert!(
+                hint.starts_with("is containerd still running?"),
+                "{point:?}: {error}"
+            );
+        }
+        prepared.assert_next_run_completes(&point);
+        prepared.restore();
+        if kills == POINTS {
+            return;
+        }
+    }
+    panic!("only {kills} kills");
+}
+
+on_every_containerd!(containerd_is_killed);
