@@ -81,11 +81,12 @@
 //! - [`archive`]: the OCI-layout tar: plan, writer, reader, views, and what a verification adds for it
 //! - [`store`]: files that the stores of several engines have in common
 //! - [`recover`]: images whose store lost part of their registry form
-//! - `serve`: serves manifests by digest, over HTTP, to an engine on this host
+//! - `serve`: a read-only registry for an engine on this host
 //! - [`save`]: from references and a source to an archive
 //! - [`load`]: from an archive to a target: probe, plan, apply
 //! - [`layout`]: an OCI layout folder, or an archive, as a target
 //! - [`registry`]: the client of the distribution protocol
+//! - [`podman`]: podman as a target, and the storage of CRI-O
 //! - [`docker`]: Docker as a source and a target, and attaching digests to its classic store
 //! - [`containerd`]: containerd as a target
 
@@ -105,6 +106,7 @@ pub mod layout;
 pub mod load;
 mod net;
 pub mod oci;
+pub mod podman;
 pub mod progress;
 pub mod recover;
 pub mod registry;

@@ -29,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["recover", "store"],
     &["serve"],
     &["load", "save"],
-    &["containerd", "docker", "layout", "registry"],
+    &["containerd", "docker", "layout", "podman", "registry"],
     &["cli", "main"],
 ];
 
@@ -257,6 +257,16 @@ fn circles(known: &BTreeMap<Module, String>) -> BTreeSet<String> {
 
 /// Options of other programs, as the library names them.
 const OTHER_PROGRAMS: &[&str] = &[
+    r#"("--root", &options.root)"#,
+    r#""--authfile""#,
+    r#""--format", "json""#,
+    r#""--help""#,
+    r#""--pdeathsig""#,
+    r#""--platform", platform"#,
+    r#""--runroot""#,
+    r#""--storage-driver""#,
+    r#""images", "--all""#,
+    r#""pull", "--quiet""#,
     "--config-file",
     "--containerd=",
     "--live-restore=false",
@@ -269,6 +279,8 @@ const OTHER_PROGRAMS: &[&str] = &[
     "dockerd --validate",
     "kaniko by --compression-level",
     "oras cp --from-oci-layout",
+    "podman images --digests",
+    "podman ps --all --external --filter",
     "podman save --format",
     "skopeo copy --all",
     "tar -V",

@@ -9,7 +9,8 @@
 //! are compared. Both sides of a save are on the disk when the clock stops. A missed
 //! target is printed and makes the run fail. `BENCH_ROUNDS=n` changes the 5 rounds,
 //! `BENCH_10GB=1` measures memory on an image of 10 GB as well (which takes 30 GB of disk).
-//! `cargo bench --bench transfer -- load-again` measures only loads of images that the engine already has;
+//! `cargo bench --bench transfer -- podman` measures only loads into podman, and `-- load-again` only loads
+//! of images that the engine already has;
 //! `BENCH_BESIDE=PATH` puts another build of sealift beside this one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here ends the run
 #![allow(clippy::cast_precision_loss)] // of figures that are printed with two digits
@@ -23,6 +24,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use measure::{Cost, median, run_measured};
+use support::podman::{Podman, User, Version};
 use support::{Built, Daemon, Engine, Image, Registry, Sealift, Store, large};
 
 const MIB: f64 = 1_048_576.0;
@@ -53,6 +55,11 @@ fn main() -> ExitCode {
             load_again();
             ExitCode::SUCCESS
         }
+        Some("podman") => {
+            let mut report = Report { missed: false };
+            load_beside_podman_load(&mut report);
+            ExitCode::from(u8::from(report.missed))
+        }
         Some("--test") => ExitCode::SUCCESS, // `cargo test --benches`
         _ => measure_all(),
     }
@@ -76,6 +83,7 @@ fn measure_all() -> ExitCode {
     memory(&mut report, registry, "bench/large:1", "0.7 GB");
     rebuild_beside_docker_push(&mut report);
     load_again();
+    load_beside_podman_load(&mut report);
     if std::env::var_os("BENCH_10GB").is_some() {
         let (registry, folder) = (Registry::start(), folder());
         registry.push(
@@ -165,6 +173,42 @@ fn load_again() {
             Some(path) => println!("60 images again, {store:?}: {this:.2} s, {path} {other:.2} s"),
             None => println!("60 images again, {store:?}: {:.2} s", this.min(other)),
         }
+    }
+}
+
+/// Loads one image into an empty storage.
+fn load_beside_podman_load(report: &mut Report) {
+    let (registry, image) = (Registry::start(), large::image());
+    registry.push(&image, "bench/large:1");
+    let reference = format!("{}/bench/large:1", registry.address());
+    for version in [Version::Four, Version::Five] {
+        let podman = Podman::new(version, User::Root);
+        save(&Sealift::new(), &reference, &podman.outside("images.tar"));
+        let archive = podman.inside("images.tar");
+        let empty = || {
+            podman.podman(&["rmi", "--all"]).ok();
+        };
+        let (sealift, podman_load) = in_turn(
+            || {
+                empty();
+                run_measured(&mut podman.load_command(&["-q", &archive]))
+            },
+            || {
+                empty();
+                let mut command = podman.command("podman");
+                command
+                    .args(podman.storage())
+                    .args(["load", "-q", "-i", &archive]);
+                run_measured(&mut command)
+            },
+        );
+        println!("load into podman {version:?} {sealift:.2} s, podman load {podman_load:.2} s");
+        report.line(
+            "load / podman load, wall",
+            sealift / podman_load,
+            sealift <= podman_load,
+            "at most 1.0",
+        );
     }
 }
 

@@ -6,18 +6,19 @@
 use std::path::Path;
 
 use clap::Args;
+use sealift::Result;
 use sealift::docker::endpoint::{self, Endpoint};
 use sealift::host::{self, Choice, Engine, Facts};
 use sealift::load::AnyTarget;
 use sealift::progress::Progress;
-use sealift::{Error, Result};
 
 use super::containerd::ContainerdLoadArgs;
 use super::docker::DockerArgs;
 use super::output::Output;
+use super::podman::PodmanArgs;
 
 /// The engines that images can be loaded into.
-pub const ALL: &[Engine] = &[Engine::Docker, Engine::Containerd];
+pub const ALL: &[Engine] = &[Engine::Docker, Engine::Containerd, Engine::Podman, Engine::Crio];
 
 /// The engine of a word on the command line.
 pub fn by_word(word: &str) -> Option<Engine> {
@@ -59,6 +60,8 @@ pub struct EngineArgs {
     docker: DockerArgs,
     #[command(flatten)]
     containerd: ContainerdLoadArgs,
+    #[command(flatten)]
+    podman: PodmanArgs,
 }
 
 /// What an engine needs to know of a load.
@@ -74,11 +77,19 @@ pub struct LoadContext<'a> {
 }
 
 impl EngineArgs {
-    /// The first option that was given and only one engine has, with that engine.
-    pub fn given(&self) -> Option<(&'static str, Engine)> {
-        let docker = self.docker.given().map(|option| (option, Engine::Docker));
-        let containerd = || self.containerd.given().map(|option| (option, Engine::Containerd));
-        docker.or_else(containerd)
+    /// The options that were given and only some engines have, with those engines.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, &'static [Engine])> {
+        const DOCKER: &[Engine] = &[Engine::Docker];
+        const CONTAINERD: &[Engine] = &[Engine::Containerd];
+        const PODMAN: &[Engine] = &[Engine::Podman, Engine::Crio];
+        let given = [
+            (self.docker.given(), DOCKER),
+            (self.containerd.given(), CONTAINERD),
+            (self.podman.given(), PODMAN),
+        ];
+        given
+            .into_iter()
+            .filter_map(|(option, engines)| Some((option?, engines)))
     }
 
     /// The engine that `auto` means: the one that a given option is for, or by the host.
@@ -87,8 +98,8 @@ impl EngineArgs {
     ///
     /// If the host has none.
     pub fn choose(&self) -> Result<Choice> {
-        if let Some((option, engine)) = self.given() {
-            return Ok(Choice::asked(engine, format!("{option} is for it")));
+        if let Some((option, [engine, ..])) = self.given().next() {
+            return Ok(Choice::asked(*engine, format!("{option} is for it")));
         }
         facts().choose().ok_or_else(host::absence)
     }
@@ -102,10 +113,7 @@ impl EngineArgs {
         match engine {
             Engine::Docker => self.docker.target(context),
             Engine::Containerd => self.containerd.target(context),
-            Engine::Podman => Err(Error::Usage {
-                message: format!("{engine} is not a target yet"),
-                hint: None,
-            }),
+            Engine::Podman | Engine::Crio => self.podman.target(engine, context),
         }
     }
 }

@@ -15,6 +15,7 @@ use sealift::image::names;
 use sealift::inventory::{EngineInventory, HostInventory};
 use sealift::layout::FolderTarget;
 use sealift::oci::Digest;
+use sealift::podman::Options;
 use sealift::progress::Progress;
 use sealift::{Error, Result};
 
@@ -22,6 +23,7 @@ use super::bars;
 use super::containerd::ContainerdArgs;
 use super::engines;
 use super::output::{Failure, Outcome, Output, document_bytes};
+use super::podman;
 
 /// The longest label, in characters.
 const MAX_LABEL: usize = 256;
@@ -198,11 +200,9 @@ impl Inventory {
                 let containerd = Containerd::connect(&self.containerd.options())?;
                 EngineInventory::new(word, containerd.inventory()?)
             }
-            Engine::Podman => {
-                return Err(Error::Usage {
-                    message: format!("{engine} cannot be listed yet"),
-                    hint: None,
-                });
+            Engine::Podman | Engine::Crio => {
+                let podman = podman::connect(engine, Options::from_process())?;
+                EngineInventory::new(word, podman.inventory()?)
             }
         })
     }

@@ -36,6 +36,8 @@ Examples:
   sudo sealift load images.tar --to containerd --namespace k8s.io
   sudo sealift load images.tar --to docker,containerd  # into both, with one verification
   sudo sealift load images.tar --to containerd --pin   # the kubelet never removes them
+  sealift load images.tar --to podman                  # rootless: the images of this user
+  sudo sealift load images.tar --to podman --force     # also replace images with a wrong digest
   sealift load images.tar --to oci:images              # create an OCI layout, or add to it
   sealift load images.tar --image httpd:2.4 --to archive:httpd.tar
 
@@ -57,12 +59,16 @@ pub struct Load {
     ///
     /// `containerd`: that of this host, such as a Kubernetes node, k3s, RKE2 or MicroK8s.
     ///
+    /// `podman`: the podman of the user who runs sealift: root's with sudo, or the user's own without.
+    ///
+    /// `crio`: the storage of CRI-O on this host, as /etc/crio names it. It needs podman's program.
+    ///
     /// `docker,containerd`: both, with one verification. If one fails, the other is loaded all the same.
     ///
     /// `oci:PATH`: an OCI layout folder. It is created, or the images are added to those that it has.
     ///
     /// `archive:FILE`: an archive as `save` writes it, of the images that are selected. It replaces FILE.
-    #[arg(long, value_name = "auto|docker|containerd|oci:PATH|archive:FILE", default_value_t = To::Auto)]
+    #[arg(long, value_name = "auto|docker|containerd|podman|crio|oci:PATH|archive:FILE", default_value_t = To::Auto)]
     to: To,
     /// Split an archive into parts of at most SIZE: 700MB, 4G, 4GiB
     ///
@@ -154,10 +160,15 @@ impl Load {
         if self.split.is_some() && !matches!(self.to, To::Archive(_)) {
             return refuse("--split", "--to archive:FILE");
         }
-        match self.engines.given() {
-            Some((option, engine)) if !self.to.may_be(engine) => refuse(option, engine.name()),
-            _ => Ok(()),
+        for (option, engines) in self.engines.given() {
+            if let Some(first) = engines
+                .first()
+                .filter(|_| !engines.iter().any(|one| self.to.may_be(*one)))
+            {
+                return refuse(option, first.name());
+            }
         }
+        Ok(())
     }
 
     /// The targets, each with its label; `choice` is what `auto` means.

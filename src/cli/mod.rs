@@ -33,6 +33,7 @@ mod load;
 mod loaded;
 mod output;
 mod planned;
+mod podman;
 mod registry;
 mod remedy;
 mod rename;

@@ -87,6 +87,8 @@ mod tests {
         for (text, to) in [
             ("auto", To::Auto),
             ("docker", To::Engines(vec![Engine::Docker])),
+            ("podman", To::Engines(vec![Engine::Podman])),
+            ("docker,crio", To::Engines(vec![Engine::Docker, Engine::Crio])),
             ("oci:a/b", To::Folder("a/b".into())),
             ("oci:a:b", To::Folder("a:b".into())),
             ("oci:a,docker", To::Folder("a,docker".into())),

@@ -7,14 +7,16 @@ use super::api::{ApiVersion, Client};
 use super::attach::{Disruption, HostFacts, Strategy};
 use super::content::Accepts;
 use super::platforms;
-use super::space::Space;
+use super::space;
 use super::store::content_of;
 use super::substitutes;
 use crate::docker::api::images;
 use crate::error::Result;
 use crate::image::Image;
 use crate::image::graph::MAX_ALL_DESCRIPTORS;
-use crate::load::{self, AttachMethod, Candidate, Candidates, KnownImage, LayerForms, Obstacle, chains};
+use crate::load::{
+    self, AttachMethod, Candidate, Candidates, KnownImage, LayerForms, Obstacle, Space, chains,
+};
 use crate::oci::{Descriptor, Digest, Document};
 
 /// What Docker has.
@@ -98,7 +100,7 @@ pub fn probe(
         api: client.version(),
         store,
         driver: info.driver.clone(),
-        space: Space::look(client, &info),
+        space: space::look(client, &info),
         data_root: info.docker_root_dir.display().to_string(),
         mirrors: info.mirrors(),
         tells_content,

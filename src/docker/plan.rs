@@ -77,7 +77,7 @@ pub fn plan(
         .details
         .space
         .as_ref()
-        .map(|space| space.needed_for(space::stream(&send), unpacked));
+        .map(|space| space::needed_for(space, space::stream(&send), unpacked));
     plan.send = send;
     Ok(plan)
 }

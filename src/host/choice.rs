@@ -38,7 +38,7 @@ impl Facts {
     /// 2. On a Kubernetes node, the one that runs its containers.
     /// 3. Docker, if it is installed: its containerd is no reason to choose containerd.
     /// 4. podman, if it is installed.
-    /// 5. containerd, if it runs.
+    /// 5. containerd, if it runs; then CRI-O, if it runs.
     pub fn choose(&self) -> Option<Choice> {
         let found = self.engines();
         let choice = |engine, socket: Option<PathBuf>, reason: String| Choice {
@@ -98,6 +98,7 @@ fn rank(engine: Engine) -> u8 {
         Engine::Docker => 0,
         Engine::Podman => 1,
         Engine::Containerd => 2,
+        Engine::Crio => 3,
     }
 }
 
@@ -118,11 +119,7 @@ fn of_node(kubelet: &Kubelet) -> (Engine, Option<PathBuf>, String) {
             Some(socket.clone()),
             format!("{name} runs this host's containers with {}", socket.display()),
         ),
-        Runtime::Crio => (
-            Engine::Podman,
-            None,
-            "CRI-O runs this host's containers, and podman shares its storage".into(),
-        ),
+        Runtime::Crio => (Engine::Crio, None, "it runs this host's containers".into()),
         Runtime::Docker => (
             Engine::Docker,
             None,

@@ -45,8 +45,10 @@ pub enum Engine {
     Docker,
     /// containerd, alone or as the runtime of Kubernetes.
     Containerd,
-    /// podman, and CRI-O, which has the same storage.
+    /// podman.
     Podman,
+    /// CRI-O, whose storage is podman's.
+    Crio,
 }
 
 impl Engine {
@@ -56,6 +58,7 @@ impl Engine {
             Engine::Docker => "docker",
             Engine::Containerd => "containerd",
             Engine::Podman => "podman",
+            Engine::Crio => "crio",
         }
     }
 
@@ -65,6 +68,7 @@ impl Engine {
             Engine::Docker => "Docker",
             Engine::Containerd => "containerd",
             Engine::Podman => "podman",
+            Engine::Crio => "CRI-O",
         }
     }
 }
@@ -197,11 +201,12 @@ impl Facts {
     pub fn engines(&self) -> Vec<Engine> {
         let named = |engine| self.named.iter().any(|named| named.engine == engine);
         let has_docker = self.docker.is_some() && !self.is_docker_podman || self.dockerd.is_some();
-        let has_podman = self.podman.is_some() || self.crio.is_some() || self.is_docker_podman;
+        let has_podman = self.podman.is_some() || self.is_docker_podman;
         [
             (Engine::Docker, has_docker),
             (Engine::Containerd, !self.containerd.is_empty()),
             (Engine::Podman, has_podman),
+            (Engine::Crio, self.crio.is_some()),
         ]
         .into_iter()
         .filter(|(engine, is_found)| *is_found || named(*engine))

@@ -162,7 +162,7 @@ fn one_engine_is_chosen_by_the_rule() {
 fn a_kubernetes_node_gets_what_runs_its_containers() {
     const OWN: &str = "containerd: kubelet runs this host's containers with /run/containerd/containerd.sock";
     const K3S: &str = "containerd: k3s runs this host's containers with /run/k3s/containerd/containerd.sock";
-    const CRIO: &str = "podman: CRI-O runs this host's containers, and podman shares its storage";
+    const CRIO: &str = "CRI-O: it runs this host's containers";
     for (words, expected) in [
         (&["kubelet --v=2", "containerd"][..], OWN.to_string()),
         (
@@ -215,7 +215,7 @@ fn a_kubernetes_node_gets_what_runs_its_containers() {
                 .into(),
         ),
         (&["rke2", "k3s.sock"], K3S.replace("k3s runs", "RKE2 runs")),
-        (&["crio", "podman"], CRIO.into()),
+        (&["crio", "podman"], format!("{CRIO}; not alone")),
         // A node of kind is no node to its host.
         (
             &["kubelet in a container", "docker"],

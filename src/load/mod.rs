@@ -12,6 +12,7 @@
 //! - `unmatched`: images that have nothing for a target; `refused`: images that it cannot have
 //! - `merged`: the blobs of all archives; `copier`: reads them for a target and verifies them
 //! - `omitted`: layers that archives leave out for a host that has them
+//! - `space`: whether a load fits
 //! - `obstacle`: why something is not possible, and what would help
 
 mod candidate;
@@ -28,6 +29,7 @@ mod refused;
 mod report;
 #[cfg(test)]
 pub(crate) mod sample;
+mod space;
 mod unmatched;
 
 use crate::error::Result;
@@ -47,9 +49,10 @@ pub use omitted::LackingImage;
 pub use options::{LoadOptions, Selected};
 pub use plan::{
     AttachMethod, Attachment, Change, DigestStatus, DiskSpace, Form, Plan, PlanDetails, PlannedImage,
-    Platforms, Skipped, UploadBlob,
+    Platforms, Replaced, Skipped, UploadBlob,
 };
 pub use report::{Loaded, LoadedDetails, Report, ReportDetails};
+pub use space::Space;
 
 /// A place to load images into.
 pub trait Target {

@@ -303,11 +303,25 @@ impl DiskSpace {
     }
 }
 
+/// An image of the target that is removed and loaded anew, because the target shows a wrong digest for it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Replaced {
+    /// Its image id.
+    pub image_id: Digest,
+    /// The digest that the target shows.
+    pub digest: Digest,
+    /// Its names that are not among those to load. They are set again.
+    pub names: Vec<String>,
+}
+
 /// What only some targets plan; others leave it empty.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct PlanDetails {
     /// How digests are attached.
     pub attach: Vec<Attachment>,
+    /// The images that are replaced.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<Replaced>,
 }
 
 /// What a load will do.

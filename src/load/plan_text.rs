@@ -86,6 +86,17 @@ impl fmt::Display for Plan {
                 writeln!(f, "  {at}. {}", Escaped(step))?;
             }
         }
+        for image in &self.details.replaced {
+            writeln!(
+                f,
+                "replace image {}, which shows {}",
+                image.image_id.short(),
+                image.digest
+            )?;
+            for name in &image.names {
+                writeln!(f, "  keep    {}", Escaped(name))?;
+            }
+        }
         for image in &self.skipped {
             writeln!(
                 f,

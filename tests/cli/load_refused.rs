@@ -147,19 +147,19 @@ fn impossible_loads_are_refused_and_change_nothing() {
     exit 2
 
     $ sealift load one.tar --to docker,docker
-    2> error: invalid value 'docker,docker' for '--to <auto|docker|containerd|oci:PATH|archive:FILE>': docker is listed twice
+    2> error: invalid value 'docker,docker' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE>': docker is listed twice
     2>
     2> For more information, try '--help'.
     exit 2
 
     $ sealift load one.tar --to docker,oci:out
-    2> error: invalid value 'docker,oci:out' for '--to <auto|docker|containerd|oci:PATH|archive:FILE>': only engines can be listed: docker, containerd
+    2> error: invalid value 'docker,oci:out' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE>': only engines can be listed: docker, containerd, podman, crio
     2>
     2> For more information, try '--help'.
     exit 2
 
     $ sealift load one.tar --to docker,lxc
-    2> error: invalid value 'docker,lxc' for '--to <auto|docker|containerd|oci:PATH|archive:FILE>': expected auto, docker, containerd, oci:PATH or archive:FILE
+    2> error: invalid value 'docker,lxc' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE>': expected auto, docker, containerd, podman, crio, oci:PATH or archive:FILE
     2>
     2> For more information, try '--help'.
     exit 2

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::offline_systemd::Systemd;
 use crate::support::containerd::{Containerd, Version};
-use crate::support::{Daemon, Engine, Image, Registry, Run, Sealift, Store, examples};
+use crate::support::{Daemon, Engine, Folder, Image, Registry, Run, Sealift, Store, examples};
 
 /// What every example finds in its folder, and the two sides.
 struct Setup {
@@ -157,9 +157,16 @@ fn of_load() {
     let root = ("/mnt/golden/var/lib/docker", root.as_str());
     let names = golden.data_root().join("image/overlay2/repositories.json");
     assert!(!fs::read_to_string(&names).unwrap().contains("httpd@sha256:"));
+    // This host's podman, with storage of its own.
+    let storage = Folder::new();
+    let podman = format!(
+        "--to podman --root {0}/root --runroot {0}/run",
+        storage.path().display()
+    );
+    let podman = ("--to podman", podman.as_str());
     for line in examples::of(&setup.sealift, "load") {
         setup.forget();
-        setup.runs(&line, &[root]);
+        setup.runs(&line, &[root, podman]);
         let shown = setup.target.images();
         let is_left_alone = ["--dry-run", "--data-root", "--to "]
             .iter()

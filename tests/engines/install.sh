@@ -108,11 +108,11 @@ esac
 
 install_packages apache2-utils bindfs bsdutils busybox-static ca-certificates curl debian-archive-keyring debootstrap \
     docker-registry e2fsprogs gcc hyperfine iproute2 jq libc6-dev man-db mount openssl podman procps python3 \
-    python3-pip skopeo strace util-linux xz-utils zstd
+    python3-pip skopeo strace uidmap util-linux xz-utils zstd
 if host_is_docker20; then
     install_packages docker.io containerd
 else
-    build bookworm docker.io containerd
+    build bookworm docker.io containerd podman uidmap
 fi
-build forky docker.io docker-cli docker-buildx containerd skopeo crane oras
+build forky docker.io docker-cli docker-buildx containerd skopeo crane oras podman uidmap
 [ "$what" != all ] || build trixie docker.io docker-cli containerd

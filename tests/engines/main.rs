@@ -28,12 +28,14 @@
 //! attach_stock.rs  attaching digests on hosts with an administrator's history
 //! attach_hostile.rs  attaching digests beside another user who poses as the engine or exchanges its files
 //! load_killed.rs   attaching digests, killed at every step, and the repair
+//! load_podman.rs   loading into podman, compared with a podman that pulled
 //! loading.rs   shared by the tests of loads
 //! nameless.rs  images without a name
 //! names.rs     what two hosts show after any sequence of pulls, tags, pushes and removals
 //! offline_killed.rs   attaching while the engine is stopped, killed at every step
 //! hops.rs      from host to host, each saved from the one before
 //! platforms.rs  which platform's image is loaded, and what becomes of artifacts
+//! podman_faults.rs   loads into podman that go wrong
 //! push_digest.rs   pushing from the classic store after a load
 //! offline_systemd.rs   attaching while the engine is stopped, where systemd stops and starts it
 //! recovered.rs  images built on a base with layers of unknown encoders, the registry gone
@@ -88,6 +90,7 @@ mod load_containerd_faults;
 mod load_containerd_killed;
 mod load_faults;
 mod load_killed;
+mod load_podman;
 mod load_space;
 mod load_uncompressed;
 mod loading;
@@ -97,6 +100,7 @@ mod offline_killed;
 mod offline_systemd;
 mod other_tools;
 mod platforms;
+mod podman_faults;
 mod push_digest;
 mod recovered;
 mod right_digests;

@@ -13,6 +13,7 @@
 //! http.rs       a GET over a socket
 //! image.rs      builds images in OCI layout folders and knows their true digests
 //! layer.rs      the layers of those images
+//! podman.rs     a podman with storage of its own, as root and rootless
 //! push.rs       gets them into a registry with skopeo
 //! large.rs      the image for measurements
 //! shared.rs     large documents that many names share, and sealift with little memory
@@ -47,6 +48,8 @@ pub mod image;
 pub mod large;
 pub mod layer;
 pub mod old_kernel;
+#[macro_use]
+pub mod podman;
 pub mod push;
 pub mod registry;
 pub mod shared;

@@ -86,15 +86,21 @@ wait_gone() { # TENTHS PID...
     done
 }
 
+pauses() { # of rootless podmans
+    local pid
+    pid=$(cat "$folder/data/state/libpod/tmp/pause.pid" 2>/dev/null) || return 0
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = podman ] && echo "$pid"
+}
+
 mapfile -t main < <(noted)
-mapfile -t own < <(engine_programs)
+mapfile -t own < <(engine_programs; pauses)
 all=()
 if [ $((${#main[@]} + ${#own[@]})) -gt 0 ]; then
     mapfile -t all < <(with_descendants "${main[@]}" "${own[@]}")
 fi
 [ ${#main[@]} -eq 0 ] || kill -TERM "${main[@]}" 2>/dev/null
 wait_gone 150 "${main[@]}" || echo "did not end on SIGTERM: ${main[*]}"
-mapfile -t own < <(engine_programs)
+mapfile -t own < <(engine_programs; pauses)
 for pid in "${own[@]}" "${all[@]}"; do
     if alive "$pid"; then kill -KILL "$pid" 2>/dev/null; fi
 done

@@ -182,7 +182,7 @@ impl Host {
                     false => first.or(Some(ErrorKind::Engine)),
                 }
             }
-            Engine::Podman => None,
+            Engine::Podman | Engine::Crio => None,
         }
     }
 }

@@ -41,7 +41,7 @@ fn help_of_load() {
           --jobs <N>
               Number of threads that verify [default: one per CPU]
 
-          --to <auto|docker|containerd|oci:PATH|archive:FILE>
+          --to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE>
               Where to load the images
 
               `auto`: the engine of this host. If there are several: the one that the environment names,
@@ -50,6 +50,12 @@ fn help_of_load() {
               `docker`: DOCKER_HOST, DOCKER_CONTEXT and the current context say where Docker is.
 
               `containerd`: that of this host, such as a Kubernetes node, k3s, RKE2 or MicroK8s.
+
+              `podman`: the podman of the user who runs sealift: root's with sudo, or the user's own
+              without.
+
+              `crio`: the storage of CRI-O on this host, as /etc/crio names it. It needs podman's
+              program.
 
               `docker,containerd`: both, with one verification. If one fails, the other is loaded all
               the same.
@@ -161,6 +167,25 @@ fn help_of_load() {
           --no-unpack
               Leave the layers packed; containerd unpacks them when a container is created
 
+          --root <DIR>
+              Load into podman's storage in this folder
+
+              podman's own option of the same name. Without it podman's configuration decides, or with
+              --to crio that of CRI-O.
+
+          --runroot <DIR>
+              Keep podman's state in this folder
+
+              podman's own option of the same name.
+
+          --force
+              Replace images for which podman shows a wrong digest
+
+              A `podman load` of another archive, or a build, may have left such a digest, and podman
+              keeps it until the image is removed. With this option sealift removes the image, loads it
+              anew and sets its names again. It never removes containers: an image that one uses stays
+              as it is.
+
           --dry-run
               Print what would be done, and change nothing
 
@@ -197,6 +222,8 @@ fn help_of_load() {
       sudo sealift load images.tar --to containerd --namespace k8s.io
       sudo sealift load images.tar --to docker,containerd  # into both, with one verification
       sudo sealift load images.tar --to containerd --pin   # the kubelet never removes them
+      sealift load images.tar --to podman                  # rootless: the images of this user
+      sudo sealift load images.tar --to podman --force     # also replace images with a wrong digest
       sealift load images.tar --to oci:images              # create an OCI layout, or add to it
       sealift load images.tar --image httpd:2.4 --to archive:httpd.tar
 

@@ -1,0 +1,310 @@
+//! What a load into podman will do. Pure: depends on the candidates, the options and the inventory.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::inventory::{Inventory, has_name};
+use super::replacement;
+use crate::error::{Hint, Remedy, Result};
+use crate::image::Image;
+use crate::load::{
+    Candidate, Candidates, Change, DigestStatus, Form, KnownImage, LoadOptions, Obstacle, Plan, PlannedImage,
+    UploadBlob, chains,
+};
+use crate::oci::{Descriptor, Digest, Platform, Reference, chain_ids};
+
+/// Plans a load. `replaces` says whether images that show a wrong digest are replaced.
+///
+/// # Errors
+///
+/// As [`crate::load::Target::plan`].
+pub fn plan(
+    candidates: &Candidates<'_>,
+    options: &LoadOptions,
+    replaces: bool,
+    inventory: &Inventory,
+) -> Result<Plan> {
+    let platform = options.platform()?;
+    let selected = options.select(candidates)?;
+    let mut plan = Plan::new(format!(
+        "{} (version {})",
+        inventory.target,
+        inventory.version.as_deref().unwrap_or_default()
+    ));
+    plan.skipped = selected.skipped;
+    let mut unmatched = Vec::new();
+    let mut unnamed = Vec::new();
+    let mut refused = Vec::new();
+    for (at, name) in selected.images {
+        let Some(candidate) = candidates.images.get(at) else {
+            continue;
+        };
+        let Some(image) = chosen(candidate, platform, inventory) else {
+            unmatched.push(candidate);
+            continue;
+        };
+        let Some(name) = name else {
+            unnamed.push(candidate);
+            continue;
+        };
+        candidate.check_name(&name)?;
+        let planned = planned(at, candidate, image, name, inventory);
+        match obstructed(&planned, candidate, image, inventory) {
+            Some(obstacle) => refused.push((candidate, obstacle)),
+            None => plan.images.push(planned),
+        }
+    }
+    let own = inventory.platform.clone().unwrap_or_else(Platform::host);
+    let wanted = platform.unwrap_or(&own);
+    plan.skip_unmatched(&unmatched, candidates, options, &wanted.to_string())?;
+    plan.refuse_unnamed(&unnamed, candidates, options)?;
+    plan.refuse_obstructed(refused, options)?;
+    match replaces {
+        true => replacement::plan(&mut plan, candidates, inventory),
+        false => replacement::tell(&mut plan, candidates, inventory),
+    }
+    let (send, unpacked) = send(&plan, candidates, inventory);
+    plan.space = inventory.details.space.as_ref().map(|space| {
+        let stream = send.iter().map(|blob| blob.size).sum();
+        let hint = Hint::from("free some space there (podman system df shows what takes it)");
+        space.needed_for(stream, unpacked, hint.and(Remedy::LoadFewer))
+    });
+    plan.send = send;
+    Ok(plan)
+}
+
+/// The image of a candidate to load: for the requested platform, else the one that a pull would choose. An
+/// image without an index is loaded as it is, like in a pull.
+fn chosen<'o>(
+    candidate: &'o Candidate<'_>,
+    platform: Option<&Platform>,
+    inventory: &Inventory,
+) -> Option<&'o Image> {
+    let graph = &candidate.image.graph;
+    match platform {
+        Some(platform) => graph.image_for(std::slice::from_ref(platform)),
+        None if graph.indexes.is_empty() => graph.runnable().next(),
+        None => graph.image_for(&inventory.platforms),
+    }
+}
+
+/// The name by which podman keeps an image. A pull of `name:tag@digest` leaves the digest alone, because the tag may
+/// have moved on.
+pub(super) fn record(name: &Reference) -> Reference {
+    match name.digest() {
+        Some(digest) => Reference::digested(name.repository(), digest),
+        None => name.clone(),
+    }
+}
+
+fn planned(
+    at: usize,
+    candidate: &Candidate<'_>,
+    image: &Image,
+    name: Reference,
+    inventory: &Inventory,
+) -> PlannedImage {
+    let known = inventory.image(&image.id());
+    let record = record(&name);
+    let names =
+        |known: &KnownImage| has_name(&known.tags, &record) || has_name(&pinned(known, inventory), &record);
+    let tagged = known.is_some_and(names);
+    let change = match (tagged, inventory.images.iter().find(|other| names(other))) {
+        (true, _) => Change::Unchanged,
+        (false, Some(other)) => Change::Moved {
+            from: other.id.clone(),
+        },
+        (false, None) => Change::New,
+    };
+    let platform = image.offered().or(inventory.platform.as_ref());
+    let platform = platform.cloned().unwrap_or_else(Platform::host);
+    PlannedImage {
+        candidate: at,
+        digest: candidate.digest(),
+        root: candidate.image.graph.root.digest,
+        manifests: vec![image.descriptor.digest],
+        image_id: Some(image.id()),
+        is_foreign: !inventory.platforms.iter().any(|taken| taken.matches(&platform)),
+        platforms: platform.into(),
+        evidence: candidate.evidence(),
+        present: known.is_some_and(|known| has_manifest(candidate, known)),
+        tagged,
+        digest_status: digest_status(candidate, &name, known),
+        tag: name.digest().is_none().then(|| name.clone()),
+        change,
+        name,
+    }
+}
+
+/// The names with a digest that an image has.
+fn pinned(known: &KnownImage, inventory: &Inventory) -> Vec<String> {
+    let shown = inventory.details.shown.get(&known.id);
+    shown.map(|shown| shown.pinned.clone()).unwrap_or_default()
+}
+
+/// How a candidate's digest gets shown.
+fn digest_status(candidate: &Candidate<'_>, name: &Reference, known: Option<&KnownImage>) -> DigestStatus {
+    let Some(digest) = candidate.digest() else {
+        return DigestStatus::NoDigest {
+            reason: candidate.no_digest(),
+        };
+    };
+    let pinned = Reference::digested(name.repository(), digest);
+    if known.is_some_and(|known| has_name(&known.digests, &pinned)) {
+        return DigestStatus::Present;
+    }
+    if candidate.image.provenance.substitute.is_some() {
+        return DigestStatus::Unavailable {
+            obstacles: vec![Obstacle::new(
+                format!(
+                    "{digest} was recorded without its manifest, and podman shows digests of manifests only"
+                ),
+                "save the image again from a registry that has it",
+            )],
+        };
+    }
+    DigestStatus::Native
+}
+
+/// Why podman cannot have an image; `None` if it can, or has it.
+fn obstructed(
+    planned: &PlannedImage,
+    candidate: &Candidate<'_>,
+    image: &Image,
+    inventory: &Inventory,
+) -> Option<Obstacle> {
+    if is_done(planned) {
+        return None;
+    }
+    let repository = planned.name.repository().full();
+    if inventory
+        .details
+        .redirected
+        .iter()
+        .any(|prefix| prefix == repository)
+    {
+        return Some(Obstacle::new(
+            format!(
+                "a file in registries.conf.d has an entry for {repository}, which podman prefers to sealift's"
+            ),
+            "take that entry out for the load",
+        ));
+    }
+    if candidate.image.provenance.substitute.is_some() && planned.tag.is_none() {
+        return Some(Obstacle::new(
+            "its manifest could not be recovered, and podman can name it only by a tag",
+            Remedy::Rename(planned.name.familiar()),
+        ));
+    }
+    candidate.layer_obstacle(image).filter(|_| !planned.present)
+}
+
+/// Whether nothing is to be done for an image.
+pub(super) fn is_done(planned: &PlannedImage) -> bool {
+    planned.present && planned.tagged
+}
+
+/// Whether podman has an image with its manifest or index, and not only its layers and config. A substitute is not
+/// wanted where the image is.
+fn has_manifest(candidate: &Candidate<'_>, known: &KnownImage) -> bool {
+    let end = format!("@{}", candidate.image.graph.root.digest);
+    candidate.image.provenance.substitute.is_some() || known.digests.iter().any(|name| name.ends_with(&end))
+}
+
+/// Whether an image only gets another name: podman has it, and a pull would give it the digest of a substitute.
+pub(super) fn is_only_tagged(planned: &PlannedImage, candidate: &Candidate<'_>) -> bool {
+    planned.present && candidate.image.provenance.substitute.is_some()
+}
+
+/// The image that a plan chose of a candidate.
+pub(super) fn image_of<'o>(planned: &PlannedImage, candidate: &'o Candidate<'_>) -> Option<&'o Image> {
+    let mut images = candidate.image.graph.runnable();
+    images.find(|image| planned.manifests.contains(&image.descriptor.digest))
+}
+
+/// What podman will request, and the uncompressed bytes of the layers that it will unpack.
+fn send(plan: &Plan, candidates: &Candidates<'_>, inventory: &Inventory) -> (Vec<UploadBlob>, u64) {
+    let store = Store::after(plan, inventory);
+    let mut seen = HashSet::new();
+    let mut unpacked_chains = HashSet::new();
+    let (mut send, mut unpacked) = (Vec::new(), 0_u64);
+    for (at, planned) in plan.images.iter().enumerate() {
+        let found = candidates.images.get(planned.candidate);
+        let Some((candidate, image)) = found.and_then(|found| Some((found, image_of(planned, found)?)))
+        else {
+            continue;
+        };
+        if is_done(planned) || is_only_tagged(planned, candidate) {
+            continue;
+        }
+        let mut add = |blob: &Descriptor, form: Form| {
+            if seen.insert(blob.digest) {
+                send.push(UploadBlob {
+                    digest: blob.digest,
+                    size: blob.size,
+                    form,
+                    image: at,
+                });
+            }
+        };
+        let graph = &candidate.image.graph;
+        let mut indexes = graph.indexes.iter().map(|(index, _)| index);
+        let root = indexes.find(|index| index.digest == graph.root.digest);
+        root.into_iter().for_each(|root| add(root, Form::Document));
+        add(&image.descriptor, Form::Document);
+        add(&image.manifest.config, Form::Config);
+        let diff_ids: &[Digest] = image.config.as_ref().map_or(&[], |config| &config.diff_ids);
+        let layers = image
+            .manifest
+            .layers
+            .iter()
+            .zip(diff_ids)
+            .zip(chain_ids(diff_ids));
+        for ((layer, diff_id), chain) in layers {
+            if !store.has(layer, diff_id) {
+                add(layer, Form::Layer);
+            }
+            if !store.chains.contains(&chain) && unpacked_chains.insert(chain) {
+                let size = candidate.layer_sizes.get(diff_id).copied().unwrap_or(layer.size);
+                unpacked = unpacked.saturating_add(size);
+            }
+        }
+    }
+    (send, unpacked)
+}
+
+/// What is in the store once the images to replace are removed.
+struct Store<'i> {
+    inventory: &'i Inventory,
+    chains: BTreeSet<Digest>,
+    /// The layers of the images that stay, if some go.
+    kept: Option<HashSet<Digest>>,
+}
+
+impl<'i> Store<'i> {
+    fn after(plan: &Plan, inventory: &'i Inventory) -> Store<'i> {
+        let is_kept = |known: &&KnownImage| {
+            let mut replaced = plan.details.replaced.iter();
+            !replaced.any(|replaced| replaced.image_id.to_string() == known.id)
+        };
+        let kept = || inventory.images.iter().filter(is_kept);
+        let goes = !plan.details.replaced.is_empty();
+        Store {
+            inventory,
+            chains: match goes {
+                true => chains(kept()),
+                false => inventory.chains.clone(),
+            },
+            kept: goes.then(|| kept().flat_map(|known| known.diff_ids.iter().copied()).collect()),
+        }
+    }
+
+    /// Whether podman does not request a layer: it unpacked it from the same blob.
+    fn has(&self, layer: &Descriptor, diff_id: &Digest) -> bool {
+        let stays = self.kept.as_ref().is_none_or(|kept| kept.contains(diff_id));
+        stays && self.inventory.blobs.contains_key(&layer.digest)
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,156 @@
+//! Images for which podman shows a digest that no registry has for them: a `podman load` or a build made a manifest of its
+//! own. podman keeps what it shows first: a later pull adds digests, and the column DIGEST stays.
+//!
+//! Such an image is removed and pulled anew. Its names go first, since podman does not remove an image by its id that has
+//! several, and are set again at the end. Containers are never removed.
+
+use super::inventory::{Inventory, Shown};
+use super::plan::{image_of, record};
+use super::program::Program;
+use crate::error::{Error, Hint, Remedy, Result};
+use crate::interrupt::Interrupt;
+use crate::load::{Candidate, Candidates, DigestStatus, Obstacle, Plan, PlannedImage, Replaced};
+use crate::oci::Digest;
+
+/// A digest that podman shows for an image to load, and that the archive does not have for it.
+fn wrong<'i>(
+    planned: &PlannedImage,
+    candidates: &Candidates<'_>,
+    inventory: &'i Inventory,
+) -> Option<(Digest, &'i Shown)> {
+    let id = planned.image_id?;
+    let shown = inventory.details.shown.get(&id.to_string())?;
+    let digest = shown.digest?;
+    // Every index that leads to the image is right, and so is its own manifest.
+    let is_right = |candidate: &Candidate<'_>| {
+        let graph = &candidate.image.graph;
+        let mut indexes = graph.indexes.iter().map(|(index, _)| index.digest);
+        let mut images = graph.runnable();
+        let leads = graph.runnable().any(|image| image.id() == id);
+        leads
+            && (indexes.any(|index| index == digest)
+                || images.any(|image| image.id() == id && image.descriptor.digest == digest))
+    };
+    let candidate = candidates.images.get(planned.candidate)?;
+    let is_wrong = candidate.image.provenance.substitute.is_none() && !candidates.images.iter().any(is_right);
+    is_wrong.then_some((digest, shown))
+}
+
+/// Reports wrong digests as obstacles.
+pub fn tell(plan: &mut Plan, candidates: &Candidates<'_>, inventory: &Inventory) {
+    for planned in &mut plan.images {
+        if let Some((digest, _)) = wrong(planned, candidates, inventory) {
+            obstruct(planned, digest, Obstacle::new("", Remedy::ReplaceImage));
+        }
+    }
+}
+
+/// Plans to replace the images with wrong digests, or reports what prevents that.
+pub fn plan(plan: &mut Plan, candidates: &Candidates<'_>, inventory: &Inventory) {
+    let records: Vec<(Option<Digest>, String)> = plan
+        .images
+        .iter()
+        .map(|planned| (planned.image_id, record(&planned.name).full()))
+        .collect();
+    let mut replaced: Vec<Replaced> = Vec::new();
+    for planned in &mut plan.images {
+        let Some((digest, shown)) = wrong(planned, candidates, inventory) else {
+            continue;
+        };
+        let Some(id) = planned.image_id else { continue };
+        let is_loaded = |name: &&String| records.contains(&(Some(id), (*name).clone()));
+        let candidate = candidates.images.get(planned.candidate);
+        let layers = candidate.and_then(|candidate| candidate.layer_obstacle(image_of(planned, candidate)?));
+        let lost = shown.pinned.iter().find(|name| !is_loaded(name));
+        let obstacle = match (shown.containers, lost, layers) {
+            (0, None, None) => None,
+            (0, None, Some(layers)) => Some(layers),
+            (0, Some(name), _) => Some(Obstacle::new(
+                format!("the image also has the name {name}, which only a pull can set"),
+                "load that name too, or remove it with podman untag",
+            )),
+            (count, ..) => Some(Obstacle::new(
+                format!("{count} of its containers exist, and they are never removed"),
+                format!(
+                    "remove them first: podman ps --all --external --filter ancestor={}",
+                    hex(&id)
+                ),
+            )),
+        };
+        if let Some(obstacle) = obstacle {
+            obstruct(planned, digest, obstacle);
+            continue;
+        }
+        planned.present = false;
+        planned.digest_status = DigestStatus::Native;
+        if !replaced.iter().any(|known| known.image_id == id) {
+            let tags = inventory
+                .image(&id)
+                .map(|known| known.tags.clone())
+                .unwrap_or_default();
+            let is_other = |name: &String| !records.iter().any(|(_, record)| record == name);
+            replaced.push(Replaced {
+                image_id: id,
+                digest,
+                names: tags.into_iter().filter(is_other).collect(),
+            });
+        }
+    }
+    plan.details.replaced = replaced;
+}
+
+fn obstruct(planned: &mut PlannedImage, digest: Digest, why: Obstacle) {
+    let shown = format!(
+        "podman images --digests shows {digest} for it, which the archive does not have; an earlier podman load, build or \
+         pull left that, and a pull does not change it"
+    );
+    let reason = match why.reason.as_str() {
+        "" => shown,
+        why => format!("{shown}; {why}"),
+    };
+    planned.digest_status = DigestStatus::Unavailable {
+        obstacles: vec![Obstacle::new(reason, why.hint.unwrap_or_default())],
+    };
+}
+
+/// An image id as podman takes it.
+fn hex(id: &Digest) -> String {
+    id.to_string().trim_start_matches("sha256:").to_string()
+}
+
+/// Removes an image that is to be pulled anew. `names` are all names that it has.
+///
+/// # Errors
+///
+/// If podman does not remove it; it then has its names with tags again.
+pub fn remove(program: &Program, id: &Digest, tags: &[String], interrupt: &Interrupt) -> Result<()> {
+    let id = hex(id);
+    interrupt.check()?;
+    // From here on a signal must not leave it without its names.
+    let always = Interrupt::default();
+    let untagged = program.act(&["untag", &id], &always);
+    let removed = untagged.and_then(|()| program.act(&["rmi", &id], &always));
+    removed.map_err(|error| {
+        let restored = restore(program, &id, tags);
+        let hint = match restored {
+            Ok(()) => Hint::from("it has its names again"),
+            Err(_) => Hint::from(format!("its names were: {}", tags.join(", "))),
+        };
+        error.and_hint(hint)
+    })
+}
+
+/// Sets further names of an image.
+///
+/// # Errors
+///
+/// If podman does not set them.
+pub fn restore(program: &Program, id: &str, names: &[String]) -> Result<(), Error> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let id = id.trim_start_matches("sha256:");
+    let mut args = vec!["tag", id];
+    args.extend(names.iter().map(String::as_str));
+    program.act(&args, &Interrupt::default())
+}

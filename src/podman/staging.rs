@@ -1,0 +1,154 @@
+//! What one load lends to podman: a server of the archives on a loopback address, a registries.conf that leads there, and
+//! an auth file with its password. All of it goes with the load.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+
+use tempfile::TempDir;
+
+use super::plan::image_of;
+use crate::blob::{Blobs as _, OpenBlob};
+use crate::error::{Error, Place, Problem, Result};
+use crate::interrupt::{Guard, Interrupt};
+use crate::load::{Candidates, MergedBlobs, PlannedImage};
+use crate::oci::Descriptor;
+use crate::serve::{Content, Event, Login, Server, UNPRIVILEGED, bind_below};
+
+/// What one load lends to podman.
+pub struct Staging {
+    folder: TempDir,
+    /// What happens to the blobs.
+    pub events: Receiver<Event>,
+    _server: Server,
+    _guard: Guard,
+}
+
+impl Staging {
+    /// Serves these images.
+    ///
+    /// # Errors
+    ///
+    /// If an address cannot be bound or a file not be written.
+    pub fn new(
+        images: &[&PlannedImage],
+        candidates: &Candidates<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<Staging> {
+        let mut repositories: Vec<&str> = images.iter().map(|one| one.name.repository().full()).collect();
+        repositories.sort_unstable();
+        repositories.dedup();
+        let content = content(images, &repositories, candidates)?;
+        let refused = |error| Error::io("listen on", "127.0.0.1")(error);
+        let listener = listen().map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let login = Login::random().map_err(Error::io("read", "the system's random numbers"))?;
+
+        let folder = tempfile::Builder::new().prefix("sealift-").tempdir();
+        let folder = folder.map_err(Error::io("write into", std::env::temp_dir()))?;
+        let path = folder.path().to_path_buf();
+        let guard = interrupt.on_stop(move || {
+            let _ = fs::remove_dir_all(path);
+        });
+        let entries: Vec<String> = repositories
+            .iter()
+            .enumerate()
+            .map(|(at, prefix)| {
+                let location = format!("{address}/{}", path_of(at));
+                format!("[[registry]]\nprefix = \"{prefix}\"\nlocation = \"{location}\"\ninsecure = true\n")
+            })
+            .collect();
+        let registries = format!("unqualified-search-registries = []\n{}", entries.concat());
+        write(&folder.path().join(REGISTRIES), &registries)?;
+        let logins = serde_json::json!({ "auths": { address.to_string(): { "auth": login.encoded() } } });
+        write(&folder.path().join(AUTH), &logins.to_string())?;
+
+        let (send, events) = mpsc::channel();
+        let server = Server::start_private(listener, content, login, send).map_err(refused)?;
+        Ok(Staging {
+            folder,
+            events,
+            _server: server,
+            _guard: guard,
+        })
+    }
+
+    /// The registries.conf.
+    pub fn registries(&self) -> PathBuf {
+        self.folder.path().join(REGISTRIES)
+    }
+
+    /// The auth file.
+    pub fn auth(&self) -> PathBuf {
+        self.folder.path().join(AUTH)
+    }
+}
+
+const REGISTRIES: &str = "registries.conf";
+const AUTH: &str = "auth.json";
+
+/// The path in the server of the repository at a position.
+fn path_of(at: usize) -> String {
+    format!("images/{at}")
+}
+
+/// A port of 127.0.0.1. As root it is one that no other user can bind, even after this process was killed while podman
+/// still uses it.
+fn listen() -> io::Result<TcpListener> {
+    let reserved = match rustix::process::geteuid().is_root() {
+        true => bind_below(UNPRIVILEGED),
+        false => Err(io::ErrorKind::PermissionDenied.into()),
+    };
+    reserved.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(Error::io("write", path))
+}
+
+/// The images by the names that podman pulls them by.
+fn content(images: &[&PlannedImage], repositories: &[&str], candidates: &Candidates<'_>) -> Result<Content> {
+    let merged = MergedBlobs::new(candidates);
+    let mut content = Content::default();
+    for planned in images {
+        let found = candidates.images.get(planned.candidate);
+        let found = found.and_then(|candidate| Some((candidate, image_of(planned, candidate)?)));
+        let Some((candidate, image)) = found else { continue };
+        let full = planned.name.repository().full();
+        let Ok(at) = repositories.binary_search(&full) else {
+            continue;
+        };
+        let path = path_of(at);
+        let graph = &candidate.image.graph;
+        content.add_manifests(&path, graph);
+        if let Some(tag) = planned.tag.as_ref().and_then(|tag| tag.tag()) {
+            content.add_tag(&path, tag, graph.root.digest);
+        }
+        let mut add = |blob: &Descriptor| -> Result<()> {
+            match merged.open(blob)? {
+                Some(OpenBlob::Stored(stored)) => {
+                    content.add_blob(&path, blob, &stored);
+                    Ok(())
+                }
+                // podman has it, or the plan would not be for this image.
+                None => Ok(()),
+                Some(OpenBlob::Stream(_)) => Err(Error::refused(
+                    Place::blob(blob.digest).within(merged.label()),
+                    Problem::Missing,
+                )),
+            }
+        };
+        add(&image.manifest.config)?;
+        image.manifest.layers.iter().try_for_each(add)?;
+    }
+    Ok(content)
+}

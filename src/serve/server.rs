@@ -1,0 +1,315 @@
+//! Listens on a loopback address, in its own thread, and answers.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc::Sender as Events;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::oneshot;
+
+use super::body::{Body, Event};
+use super::content::Content;
+
+/// Ports below this one are for root alone, unless the system is configured with fewer.
+pub const UNPRIVILEGED: u16 = 1024;
+/// A client that sends no request for this long is disconnected.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A name and a password that clients must give, so that other users of this host read nothing.
+#[derive(Clone)]
+pub struct Login(String);
+
+impl Login {
+    /// A password that nobody can guess.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no random numbers.
+    pub fn random() -> io::Result<Login> {
+        let mut bytes = [0_u8; 24];
+        let mut left = bytes.as_mut_slice();
+        while !left.is_empty() {
+            let count = rustix::rand::getrandom(&mut *left, rustix::rand::GetRandomFlags::empty())?;
+            left = left.get_mut(count..).unwrap_or_default();
+        }
+        let password = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+        Ok(Login(STANDARD.encode(format!("sealift:{password}"))))
+    }
+
+    /// Name and password as basic auth and auth files have them: in base64, with a colon between them.
+    pub fn encoded(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a request has them. The time that it takes does not depend on where they differ.
+    fn admits(&self, request: &Request<Incoming>) -> bool {
+        let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let given = given.and_then(|given| given.strip_prefix(b"Basic "));
+        let (given, own) = (given.unwrap_or_default(), self.0.as_bytes());
+        given.len() == own.len()
+            && given
+                .iter()
+                .zip(own)
+                .fold(0, |differing, (one, other)| differing | (one ^ other))
+                == 0
+    }
+}
+
+/// A running server. Dropping it closes its port.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Binds a free port of 127.0.0.1 below `unprivileged`, the first port that is not for root alone. No other
+/// user can bind it while an engine still uses it.
+///
+/// # Errors
+///
+/// If this process may not bind it, or no port is free.
+pub fn bind_below(unprivileged: u16) -> io::Result<TcpListener> {
+    let mut last = io::Error::other("there is no port that only root can bind");
+    for port in (1..unprivileged.min(UNPRIVILEGED)).rev() {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+impl Server {
+    /// Serves on a bound port, in its own thread, until it is dropped: to everyone on this host.
+    ///
+    /// # Errors
+    ///
+    /// If the thread or its event loop cannot be started.
+    pub fn start(listener: TcpListener, content: impl Into<Content>) -> io::Result<Server> {
+        Server::serve(
+            listener,
+            Served {
+                content: Arc::new(content.into()),
+                login: None,
+                events: None,
+            },
+        )
+    }
+
+    /// The same, to those who give a password. Tells what happens to blobs.
+    ///
+    /// # Errors
+    ///
+    /// If the thread or its event loop cannot be started.
+    pub fn start_private(
+        listener: TcpListener,
+        content: Content,
+        login: Login,
+        events: Events<Event>,
+    ) -> io::Result<Server> {
+        Server::serve(
+            listener,
+            Served {
+                content: Arc::new(content),
+                login: Some(login),
+                events: Some(events),
+            },
+        )
+    }
+
+    fn serve(listener: TcpListener, served: Served) -> io::Result<Server> {
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("registry".into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    let accepting = tokio::spawn(accept(listener, served));
+                    let _ = stopped.await;
+                    accepting.abort();
+                });
+            })?;
+        Ok(Server {
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Served {
+    content: Arc<Content>,
+    login: Option<Login>,
+    events: Option<Events<Event>>,
+}
+
+async fn accept(listener: TcpListener, served: Served) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        return;
+    };
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, or the client has gone away: others may still come.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let served = served.clone();
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
+            let service = hyper::service::service_fn(move |request| {
+                let answer = served.answer(&request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+impl Served {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+        let mut response = match (request.method(), request.uri().path()) {
+            _ if self.login.as_ref().is_some_and(|login| !login.admits(request)) => unauthorized(),
+            (&Method::GET | &Method::HEAD, "/v2/" | "/v2") => json(StatusCode::OK, "{}"),
+            (method @ (&Method::GET | &Method::HEAD), path) => self.found(method, path),
+            _ => {
+                let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "read-only");
+                let allowed = HeaderValue::from_static("GET, HEAD");
+                response.headers_mut().insert(ALLOW, allowed);
+                response
+            }
+        };
+        let version = HeaderValue::from_static("registry/2.0");
+        response
+            .headers_mut()
+            .insert("docker-distribution-api-version", version);
+        response
+    }
+
+    fn tell(&self, event: Event) {
+        // The one who listened may have stopped.
+        let _ = self.events.as_ref().map(|events| events.send(event));
+    }
+
+    fn found(&self, method: &Method, path: &str) -> Response<Body> {
+        let rest = path.strip_prefix("/v2/").unwrap_or_default();
+        if let Some((name, reference)) = rest.rsplit_once("/manifests/") {
+            return self.manifest(method, name, reference);
+        }
+        match rest.rsplit_once("/blobs/") {
+            Some((name, digest)) => self.blob(method, name, digest),
+            None => error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "not here"),
+        }
+    }
+
+    fn manifest(&self, method: &Method, name: &str, reference: &str) -> Response<Body> {
+        let Some((digest, media_type, bytes)) = self.content.manifest(name, reference) else {
+            return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "not here");
+        };
+        if method == Method::GET {
+            self.tell(Event::Advanced {
+                digest,
+                bytes: u64::try_from(bytes.len()).unwrap_or_default(),
+            });
+        }
+        let mut response = Response::new(Body::Text(Some(bytes.clone())));
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(media_type.as_str()) {
+            headers.insert(CONTENT_TYPE, value);
+        }
+        if let Ok(value) = HeaderValue::from_str(&digest.to_string()) {
+            headers.insert("docker-content-digest", value);
+        }
+        response
+    }
+
+    fn blob(&self, method: &Method, name: &str, digest: &str) -> Response<Body> {
+        let Some(blob) = self.content.blob(name, digest) else {
+            return error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "not here");
+        };
+        let body = match method {
+            &Method::HEAD => Ok(Body::Text(None)),
+            _ => Body::blob(blob, self.events.clone()),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(failed) => {
+                let _ = self
+                    .events
+                    .as_ref()
+                    .map(|events| events.send(Event::Failed { error: failed }));
+                return error(StatusCode::INTERNAL_SERVER_ERROR, "BLOB_UNKNOWN", "it changed");
+            }
+        };
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_LENGTH, blob.descriptor.size.into());
+        let bytes = HeaderValue::from_static("application/octet-stream");
+        headers.insert(CONTENT_TYPE, bytes);
+        if let Ok(value) = HeaderValue::from_str(digest) {
+            headers.insert("docker-content-digest", value);
+        }
+        response
+    }
+}
+
+fn unauthorized() -> Response<Body> {
+    let mut response = error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "not for everyone");
+    let challenge = HeaderValue::from_static("Basic realm=\"sealift\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
+}
+
+fn json(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::Text(Some(text.into())));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    let text = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
+    json(status, text.to_string())
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

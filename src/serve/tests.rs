@@ -1,0 +1,204 @@
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::mpsc;
+
+use super::*;
+use crate::blob::{Extent, Stored};
+use crate::image::Graph;
+use crate::oci::testing::describe;
+use crate::oci::{Digest, MediaType, PlatformSelection};
+use crate::serve::Documents;
+
+fn graph() -> (Graph, Vec<u8>) {
+    let config = br#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},"layers":[]}}"#,
+        Digest::sha256(config),
+        config.len()
+    );
+    let root = describe(MediaType::OCI_MANIFEST, manifest.as_bytes());
+    let bytes = manifest.into_bytes();
+    let graph = Graph::walk(&root, &PlatformSelection::All, &mut |descriptor| {
+        Ok(Some(if descriptor.digest == root.digest {
+            bytes.clone()
+        } else {
+            config.to_vec()
+        }))
+    });
+    (graph.unwrap(), bytes)
+}
+
+#[test]
+fn serves_digests_and_nothing_else() {
+    let (graph, bytes) = graph();
+    let digest = graph.root.digest;
+    let mut documents = Documents::default();
+    documents.add("library/app", &graph);
+    // No other test binds a port of this address between the end of the server and the last line.
+    let listener = TcpListener::bind("127.83.0.1:0").unwrap();
+    let server = Server::start(listener, documents).unwrap();
+    let agent = agent();
+    let base = format!("http://{}", server.address());
+    let get = |path: &str| agent.get(format!("{base}{path}")).call().unwrap();
+
+    let mut found = get(&format!("/v2/library/app/manifests/{digest}"));
+    assert_eq!(found.status(), 200);
+    assert_eq!(found.headers()["content-type"], MediaType::OCI_MANIFEST);
+    assert_eq!(
+        found.headers()["docker-content-digest"],
+        digest.to_string().as_str()
+    );
+    assert_eq!(found.body_mut().read_to_vec().unwrap(), bytes);
+
+    let head = agent
+        .head(format!("{base}/v2/library/app/manifests/{digest}"))
+        .call()
+        .unwrap();
+    assert_eq!(head.headers()["content-length"], bytes.len().to_string().as_str());
+
+    for (path, status) in [
+        ("/v2/", 200),
+        ("/v2/library/app/manifests/latest", 404),
+        ("/v2/library/app/tags/list", 404),
+        ("/v2/_catalog", 404),
+        ("/", 404),
+    ] {
+        assert_eq!(get(path).status(), status, "{path}");
+    }
+    let elsewhere = format!("/v2/library/other/manifests/{digest}");
+    assert_eq!(get(&elsewhere).status(), 404);
+    let blob = format!("/v2/library/app/blobs/{digest}");
+    assert_eq!(get(&blob).status(), 404);
+    let put = agent
+        .put(format!("{base}/v2/library/app/manifests/latest"))
+        .send("{}")
+        .unwrap();
+    assert_eq!(put.status(), 405);
+
+    let address = server.address();
+    drop(agent);
+    drop(server);
+    assert!(TcpListener::bind(address).is_ok(), "the port is free again");
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false);
+    config.proxy(None).build().into()
+}
+
+/// The bytes of a file as a blob.
+fn stored(file: &tempfile::NamedTempFile, length: u64) -> Stored {
+    Stored {
+        extents: vec![Extent {
+            file: Arc::new(File::open(file.path()).unwrap()),
+            path: Arc::new(file.path().into()),
+            offset: 0,
+            length,
+        }],
+        size: length,
+        entry: "blob".into(),
+        offset: None,
+    }
+}
+
+#[test]
+fn a_private_server_serves_tags_and_blobs_to_those_with_its_password() {
+    let (graph, bytes) = graph();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let layer: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    file.write_all(&layer).unwrap();
+    let blob = describe(MediaType::OCI_LAYER_GZIP, &layer);
+    let mut content = Content::default();
+    content.add_manifests("app", &graph);
+    content.add_tag("app", "1", graph.root.digest);
+    content.add_blob("app", &blob, &stored(&file, blob.size));
+    let (events, told) = mpsc::channel();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let login = Login::random().unwrap();
+    let server = Server::start_private(listener, content, login.clone(), events).unwrap();
+    let (agent, base) = (agent(), format!("http://{}", server.address()));
+    let get = |path: &str, login: &str| {
+        let request = agent.get(format!("{base}{path}"));
+        request
+            .header("authorization", format!("Basic {login}"))
+            .call()
+            .unwrap()
+    };
+    let blob_path = format!("/v2/app/blobs/{}", blob.digest);
+    for path in ["/v2/", "/v2/app/manifests/1", &blob_path] {
+        let bare = agent.get(format!("{base}{path}")).call().unwrap();
+        assert_eq!(bare.status(), 401, "{path}");
+        assert_eq!(bare.headers()["www-authenticate"], "Basic realm=\"sealift\"");
+        assert_eq!(
+            get(path, Login::random().unwrap().encoded()).status(),
+            401,
+            "{path}"
+        );
+        assert_eq!(get(path, login.encoded()).status(), 200, "{path}");
+    }
+    let tagged = get("/v2/app/manifests/1", login.encoded())
+        .body_mut()
+        .read_to_vec();
+    assert_eq!(tagged.unwrap(), bytes);
+    assert_eq!(get("/v2/app/manifests/2", login.encoded()).status(), 404);
+    assert_eq!(
+        get(&format!("/v2/other/blobs/{}", blob.digest), login.encoded()).status(),
+        404
+    );
+    let head = agent.head(format!("{base}{blob_path}"));
+    let head = head
+        .header("authorization", format!("Basic {}", login.encoded()))
+        .call()
+        .unwrap();
+    assert_eq!(head.headers()["content-length"], blob.size.to_string().as_str());
+
+    let served = get(&blob_path, login.encoded())
+        .into_body()
+        .into_with_config()
+        .limit(1 << 30)
+        .read_to_vec();
+    assert_eq!(served.unwrap(), layer);
+    drop(server);
+    let sent: u64 = told
+        .iter()
+        .map(|event| match event {
+            Event::Advanced { bytes, .. } => bytes,
+            _ => 0,
+        })
+        .sum();
+    assert!(sent >= blob.size, "{sent}");
+}
+
+#[test]
+fn a_blob_that_changed_breaks_the_connection() {
+    for at in [0, 999_999] {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut bytes = vec![7_u8; 1_000_000];
+        let blob = describe(MediaType::OCI_LAYER_GZIP, &bytes);
+        bytes[at] = 8;
+        file.write_all(&bytes).unwrap();
+        let mut content = Content::default();
+        content.add_blob("app", &blob, &stored(&file, blob.size));
+        let (events, told) = mpsc::channel();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let login = Login::random().unwrap();
+        let server = Server::start_private(listener, content, login.clone(), events).unwrap();
+        let request = agent().get(format!(
+            "http://{}/v2/app/blobs/{}",
+            server.address(),
+            blob.digest
+        ));
+        let answer = request
+            .header("authorization", format!("Basic {}", login.encoded()))
+            .call()
+            .unwrap();
+        answer.into_body().read_to_vec().unwrap_err();
+        drop(server);
+        let failed = told.iter().find_map(|event| match event {
+            Event::Failed { error } => Some(error.to_string()),
+            Event::Finished { .. } => panic!("it is not whole"),
+            _ => None,
+        });
+        assert!(failed.unwrap().contains(&blob.digest.to_string()));
+    }
+}

@@ -1,0 +1,294 @@
+//! Loads into podman that go wrong, and what a host's configuration does to them.
+
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::load_podman::{Loader, assert_equal, assert_nothing_is_left};
+use crate::support::podman::{Podman, User, Version};
+use crate::support::{Image, Layer, Registry, run};
+
+/// Images with much content, and one that a tag names before the load.
+fn update(loader: &Loader) -> Vec<String> {
+    loader.add("old", "docker.io/library/app:latest", &Image::sample("app", "1"));
+    loader.podman.load_json(&[&loader.podman.inside("old")]);
+    loader.add("new", "docker.io/library/app:latest", &Image::sample("app", "2"));
+    for name in ["one", "two"] {
+        loader.add(
+            "new",
+            &format!("docker.io/library/{name}:1"),
+            &Image::sample(name, "1"),
+        );
+    }
+    loader.podman.names()
+}
+
+fn damage_is_refused_before_anything(version: Version, user: User) {
+    let loader = Loader::new(version, user);
+    let before = update(&loader);
+    let podman = &loader.podman;
+    let images = podman.images();
+    let built = Image::sample("app", "2").build(tempfile::tempdir().unwrap().path(), "x");
+    let layer = built.host().layers.last().unwrap().digest.replace(':', "/");
+    let path = podman.outside("new").join("blobs").join(layer);
+    let mut file = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(100)).unwrap();
+    let mut byte = [0];
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(100)).unwrap();
+    file.write_all(&[byte[0] ^ 1]).unwrap();
+    podman.load(&[&podman.inside("new")]).code(1);
+    assert_eq!((podman.names(), podman.images()), (before, images));
+    assert_nothing_is_left(podman);
+    // The others are loaded on request.
+    podman.load(&[&podman.inside("new"), "--keep-going"]).code(1);
+    assert_eq!(podman.cat("docker.io/library/two:1", "/app/version"), "1");
+    assert_eq!(podman.cat("docker.io/library/app:latest", "/app/version"), "1");
+}
+
+on_both_podmans!(damage_is_refused_before_anything);
+
+/// The process id of a podman that `parent` runs for a pull of this name, once there is one. `None` if `parent` has ended.
+fn pull_of(child: &mut Child, name: &str) -> Option<Pid> {
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(line) = fs::read(entry.path().join("cmdline")) else {
+                continue;
+            };
+            let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+            let is_pull = words.first().is_some_and(|program| program.ends_with(b"podman"))
+                && words.contains(&&b"pull"[..])
+                && words.contains(&name.as_bytes());
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let parent = stat
+                .rsplit_once(") ")
+                .and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+            if is_pull && parent == Some(child.id()) {
+                let pid: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
+                return Pid::from_raw(pid);
+            }
+        }
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
+        assert!(Instant::now() < until, "no pull of {name}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until a process has ended.
+fn wait_gone(pid: Pid) {
+    let until = Instant::now() + Duration::from_secs(60);
+    let path = format!("/proc/{}", pid.as_raw_nonzero());
+    while Path::new(&path).exists() {
+        let stat = fs::read_to_string(format!("{path}/stat")).unwrap_or_default();
+        if stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z'))
+        {
+            return;
+        }
+        assert!(Instant::now() < until, "{path} is still there");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Starts a load, and the process that is sealift.
+fn start(podman: &Podman, args: &[&str]) -> Child {
+    let mut command = podman.load_command(args);
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn killed_at_every_image(version: Version, user: User) {
+    let twin = Podman::new(version, user);
+    let registry = Registry::start();
+    let elsewhere = tempfile::tempdir().unwrap();
+    for (name, version) in [("app", "1"), ("app", "2"), ("one", "1"), ("two", "1")] {
+        let built = Image::sample(name, version).build(elsewhere.path(), "x");
+        let tag = if name == "app" { "latest" } else { "1" };
+        registry.push(&built, &format!("library/{name}:{tag}"));
+        twin.pull(&registry, &[format!("docker.io/library/{name}:{tag}")]);
+    }
+    for (signal, name) in [
+        (Signal::KILL, "app:latest"),
+        (Signal::KILL, "two:1"),
+        (Signal::TERM, "one:1"),
+    ] {
+        let loader = Loader::new(version, user);
+        let before = update(&loader);
+        let podman = &loader.podman;
+        let new = podman.inside("new");
+        let mut child = start(podman, &[&new]);
+        let pull = pull_of(&mut child, &format!("docker.io/library/{name}"));
+        // chroot, unshare and setpriv become sealift.
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        child.wait().unwrap();
+        // Nobody serves podman any more, and it does not outlive sealift.
+        wait_gone(pull.expect("it was pulled"));
+        if signal == Signal::TERM {
+            assert_nothing_is_left(podman);
+        }
+        // The name leads to a whole image: its old one or its new one.
+        let says = podman.cat("docker.io/library/app:latest", "/app/version");
+        assert!(["1", "2"].contains(&says.as_str()), "{says}");
+        let names = podman.names();
+        assert!(before.iter().all(|name| names.contains(name)), "{names:?}");
+        podman.load(&[&new]).ok();
+        assert_eq!(podman.cat("docker.io/library/app:latest", "/app/version"), "2");
+        assert_equal(podman, &twin);
+    }
+}
+
+on_both_podmans!(killed_at_every_image);
+
+#[test]
+fn a_host_s_registries_conf_does_not_disturb() {
+    let loader = Loader::new(Version::Five, User::Rootless);
+    let podman = &loader.podman;
+    loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
+    let folder = ".config/containers/registries.conf.d/50-host.conf";
+    podman.write_home(
+        folder,
+        "[[registry]]\nprefix = \"docker.io\"\nlocation = \"docker.io\"\nblocked = true\n\
+         [[registry]]\nprefix = \"docker.io/library\"\nlocation = \"mirror.example/library\"\n\
+         [[registry.mirror]]\nlocation = \"127.0.0.1:1/library\"\n\
+         [aliases]\n\"app\" = \"quay.io/other/app\"\n",
+    );
+    podman.load(&[&podman.inside("images")]).ok();
+    assert_eq!(podman.names(), ["docker.io/library/app:1"]);
+
+    // Only an entry for the very repository wins, which the plan says.
+    podman.podman(&["rmi", "docker.io/library/app:1"]).ok();
+    podman.write_home(
+        folder,
+        "[[registry]]\nprefix = \"docker.io/library/app\"\nlocation = \"mirror.example/app\"\n",
+    );
+    let refused = podman.load(&[&podman.inside("images")]).code(6);
+    let says = "a file in registries.conf.d has an entry for docker.io/library/app";
+    assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    assert_eq!(podman.names(), [""; 0]);
+}
+
+#[test]
+fn a_policy_that_requires_signatures_is_respected() {
+    for version in [Version::Four, Version::Five] {
+        let loader = Loader::new(version, User::Rootless);
+        let podman = &loader.podman;
+        loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
+        podman.write_home(
+            ".config/containers/policy.json",
+            r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"docker":{"docker.io":[{"type":"reject"}]}}}"#,
+        );
+        let refused = podman.load(&[&podman.inside("images")]).code(5);
+        assert!(
+            refused.stderr.contains("rejected by policy"),
+            "{}",
+            refused.stderr
+        );
+        assert!(refused.stderr.contains("policy.json"), "{}", refused.stderr);
+        assert_eq!(podman.names(), [""; 0]);
+    }
+}
+
+#[test]
+fn the_storage_of_cri_o_is_found_by_its_configuration() {
+    let loader = Loader::new(Version::Five, User::Root);
+    let podman = &loader.podman;
+    let app = loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
+    let load = || {
+        run(podman
+            .command("sealift")
+            .args(["load", "--to", "crio"])
+            .arg(podman.inside("images")))
+    };
+    let missing = load().code(7);
+    assert!(
+        missing.stderr.contains("CRI-O not found in /etc/crio"),
+        "{}",
+        missing.stderr
+    );
+    let config = podman.root().join("etc/crio/crio.conf.d");
+    fs::create_dir_all(&config).unwrap();
+    let storage = podman.storage();
+    fs::write(
+        config.join("10-storage.conf"),
+        format!(
+            "[crio]\nroot = \"{}\"\nrunroot = \"{}\"\nstorage_driver = \"overlay\"\n",
+            storage[1], storage[3]
+        ),
+    )
+    .unwrap();
+    let said = load().ok().stdout;
+    assert!(said.contains("1 image in CRI-O's storage"), "{said}");
+    assert_eq!(podman.digest("docker.io/library/app:1"), app.digest);
+}
+
+#[test]
+fn a_podman_elsewhere_or_none_is_told() {
+    let loader = Loader::new(Version::Five, User::Root);
+    let podman = &loader.podman;
+    loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
+    let mut remote = podman.load_command(&[&podman.inside("images")]);
+    let told = run(remote.env("CONTAINER_HOST", "ssh://other/run/podman/podman.sock")).code(2);
+    assert!(told.stderr.contains("CONTAINER_HOST is set"), "{}", told.stderr);
+    let mut none = podman.load_command(&[&podman.inside("images")]);
+    let told = run(none.env("PATH", "/nonexistent")).code(5);
+    assert!(
+        told.stderr.contains("there is no program podman"),
+        "{}",
+        told.stderr
+    );
+    let mut docker = Command::new(env!("CARGO_BIN_EXE_sealift"));
+    let refused = run(docker.args(["load", "x.tar", "--to", "docker", "--root", "/a"])).code(2);
+    assert!(
+        refused
+            .stderr
+            .contains("--root is for podman, not for --to docker"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn other_users_read_nothing_from_the_server() {
+    let loader = Loader::new(Version::Four, User::Rootless);
+    let podman = &loader.podman;
+    let layers = vec![Layer::busybox(), Layer::new().noise("data", 7, 60_000_000)];
+    let built = loader.add("images", "docker.io/library/large:1", &Image::single(layers));
+    let mut child = start(podman, &[&podman.inside("images")]);
+    pull_of(&mut child, "docker.io/library/large:1").expect("it was pulled");
+    let (mut asked, mut ended) = (0, false);
+    while !ended {
+        ended = child.try_wait().unwrap().is_some();
+        for address in listeners_of(&child) {
+            let path = format!("/v2/images/0/manifests/{}", built.digest);
+            let answer = crate::support::http::over_tcp(&address, "GET", &path, &[], &[]);
+            if let Ok(answer) = answer {
+                assert_eq!(answer.status, 401);
+                asked += 1;
+            }
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(asked > 0);
+}
+
+/// The addresses on which a process listens.
+fn listeners_of(child: &Child) -> Vec<String> {
+    let pid = format!("pid={},", child.id());
+    let said = run(Command::new("ss").args(["-ltnpH"])).ok().stdout;
+    let lines = said.lines().filter(|line| line.contains(&pid));
+    lines
+        .filter_map(|line| Some(line.split_whitespace().nth(3)?.to_owned()))
+        .collect()
+}
