@@ -66,7 +66,9 @@ impl Target for Containerd {
         let check = || interrupt.check().and_then(|()| candidates.check());
         let delivery = Delivery::new(&client, snapshotter, candidates, progress, &check);
         let sent = delivery.run(&images, &plan.send)?;
-        progress.phase("verifying", None);
+        if !candidates.are_verified() {
+            progress.phase("verifying", None);
+        }
         candidates.wait_until_verified(interrupt)?;
         for to_load in &images {
             interrupt.check()?;

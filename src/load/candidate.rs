@@ -251,6 +251,11 @@ impl<'a> Candidates<'a> {
 }
 
 impl Candidates<'_> {
+    /// Whether every byte of the archives is verified by now.
+    pub fn are_verified(&self) -> bool {
+        self.proof.as_ref().is_none_or(Proof::is_known)
+    }
+
     /// Waits until every byte of the archives is verified. A target that starts before calls it before it names anything.
     ///
     /// # Errors

@@ -32,6 +32,14 @@ impl Proof {
         self.known.notify_all();
     }
 
+    /// Whether the verification has ended.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_good
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
     /// Fails if something is known to be wrong.
     pub(super) fn check(&self) -> Result<()> {
         match *self.is_good.lock().unwrap_or_else(PoisonError::into_inner) {
