@@ -10,47 +10,12 @@ use super::cri::Cri;
 use super::images::Images;
 use super::{DEFAULT, KUBERNETES, Options};
 use crate::error::{Error, Result};
+use crate::host::{CONTAINERD, ContainerdSocket};
 
-/// Where containerd listens by itself.
-pub const SOCKETS: [Socket; 3] = [
-    Socket {
-        path: "/run/containerd/containerd.sock",
-        of: "containerd",
-        is_of_distribution: false,
-    },
-    Socket {
-        path: "/run/k3s/containerd/containerd.sock",
-        of: "k3s or RKE2",
-        is_of_distribution: true,
-    },
-    Socket {
-        path: "/var/snap/microk8s/common/run/containerd.sock",
-        of: "MicroK8s",
-        is_of_distribution: true,
-    },
-];
 /// Folders of a kubelet: its data, and the manifests that its package or kubeadm creates.
 const KUBELET: [&str; 2] = ["/var/lib/kubelet", "/etc/kubernetes"];
 /// Longest name of a namespace, in bytes.
 const MAX_NAME: usize = 76;
-
-/// A socket that is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Socket {
-    /// Its path.
-    pub path: &'static str,
-    /// What listens there.
-    pub of: &'static str,
-    /// Whether that is a Kubernetes distribution.
-    is_of_distribution: bool,
-}
-
-impl Socket {
-    /// Whether it is there.
-    pub fn exists(&self) -> bool {
-        fs::metadata(self.path).is_ok_and(|metadata| metadata.file_type().is_socket())
-    }
-}
 
 /// A namespace, and why it was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,8 +90,9 @@ pub fn find(options: &Options) -> Result<Found> {
     }
     let mut first = None;
     let mut errors = Vec::new();
-    for known in SOCKETS.iter().filter(|known| known.exists()) {
-        match look(Path::new(known.path), options) {
+    let known = CONTAINERD.map(|socket| socket.path());
+    for path in known.iter().filter(|path| is_socket(path)) {
+        match look(path, options) {
             Ok(found) if found.is_of_kubernetes => return Ok(found),
             Ok(found) => first = first.or(Some(found)),
             Err(error) => errors.push(error),
@@ -138,10 +104,7 @@ pub fn find(options: &Options) -> Result<Found> {
         (None, true) => Err(Error::Engine {
             engine: "containerd".into(),
             action: "connect".into(),
-            problem: format!(
-                "there is no socket at {}",
-                SOCKETS.map(|known| known.path).join(", ")
-            ),
+            problem: format!("there is no socket at {}", ContainerdSocket::list()),
             hint: Some("is containerd running? (systemctl status containerd); CONTAINERD_ADDRESS names another socket".into()),
         }),
     }
@@ -173,11 +136,8 @@ fn look(path: &Path, options: &Options) -> Result<Found> {
 
 /// Which signs of Kubernetes there are.
 fn reason(client: &Client, path: &Path, has_cri: bool) -> Result<NamespaceReason> {
-    let is_this = |known: &Socket| Path::new(known.path) == path;
-    if SOCKETS
-        .iter()
-        .any(|known| known.is_of_distribution && is_this(known))
-    {
+    let mut known = CONTAINERD.iter();
+    if known.any(|socket| socket.is_of_distribution && socket.path() == path) {
         return Ok(NamespaceReason::Distribution);
     }
     if !has_cri {
@@ -194,6 +154,11 @@ fn reason(client: &Client, path: &Path, has_cri: bool) -> Result<NamespaceReason
         true => NamespaceReason::Kubelet,
         false => NamespaceReason::NoKubelet,
     })
+}
+
+/// Whether there is a socket.
+fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// The path of an address, which may be a URL.

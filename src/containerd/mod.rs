@@ -34,7 +34,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Remedy, Result};
 use address::Namespace;
-pub use address::{NamespaceReason, SOCKETS, Socket};
+pub use address::NamespaceReason;
 use client::Client;
 use cri::Cri;
 pub use source::ContainerdStore;

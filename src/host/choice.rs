@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{CONTAINERD, DOCKER, Engine, Facts, Kubelet, Runtime};
+use super::{ContainerdSocket, DOCKER, Engine, Facts, Kubelet, Runtime};
 use crate::error::{Error, Hint, Remedy};
 
 /// The engine that `auto` means.
@@ -76,7 +76,6 @@ impl Facts {
 
 /// The error where there is no engine: what was looked for.
 pub fn absence() -> Error {
-    let sockets: Vec<String> = CONTAINERD.iter().map(|path| format!("/{path}")).collect();
     let hint = match rustix::process::geteuid().is_root() {
         true => Hint::default(),
         false => Hint::from("only root can see some sockets").and(Remedy::RunAsRoot),
@@ -86,7 +85,7 @@ pub fn absence() -> Error {
         action: "find an engine".into(),
         problem: format!(
             "no Docker (/{DOCKER}), no containerd ({}) and no podman was found",
-            sockets.join(", ")
+            ContainerdSocket::list()
         ),
         hint: Some(hint.and(Remedy::NameEngine)),
     }

@@ -12,11 +12,11 @@ use super::{CONTAINERD, CRIO, is_live, is_socket, socket_of};
 use crate::dir::read_setting;
 
 /// The kubelet's runtime if nothing names another one.
-const DEFAULT: &str = CONTAINERD[0];
+const DEFAULT: &str = CONTAINERD[0].below;
 /// The containerd of k3s and RKE2.
-const K3S: &str = CONTAINERD[1];
+const K3S: &str = CONTAINERD[1].below;
 /// The containerd of MicroK8s.
-const MICROK8S: &str = CONTAINERD[2];
+const MICROK8S: &str = CONTAINERD[2].below;
 /// The socket of a kubelet that uses Docker itself, up to Kubernetes 1.23.
 const DOCKERSHIM: &str = "run/dockershim.sock";
 /// The settings of k3s.

@@ -1,11 +1,13 @@
 //! Which container engines a host has, and which of them `auto` means.
 //!
 //! - this file: what is looked for
+//! - `sockets`: where containerd listens
 //! - `kubelet`: what runs the containers of a Kubernetes node
 //! - `choice`: the rule by which one engine is chosen; pure
 
 mod choice;
 mod kubelet;
+mod sockets;
 
 use std::fmt;
 use std::io;
@@ -15,17 +17,12 @@ use std::path::{Path, PathBuf};
 
 pub use choice::{Choice, absence};
 pub use kubelet::{Kubelet, Runtime};
+pub use sockets::{CONTAINERD, ContainerdSocket};
 
 /// Docker's socket on a stock installation. `/var/run` is a link to `/run`.
 const DOCKER: &str = "run/docker.sock";
 /// CRI-O's.
 const CRIO: &str = "run/crio/crio.sock";
-/// containerd's: its own, that of k3s and RKE2, and that of MicroK8s.
-const CONTAINERD: [&str; 3] = [
-    "run/containerd/containerd.sock",
-    "run/k3s/containerd/containerd.sock",
-    "var/snap/microk8s/common/run/containerd.sock",
-];
 /// Where programs are, if `PATH` does not say more.
 const PROGRAMS: [&str; 7] = [
     "usr/local/sbin",
@@ -184,7 +181,7 @@ impl Facts {
                 .find(|file| file.is_file())
         };
         let docker = Some(root.join(DOCKER)).filter(|path| is_socket(path));
-        let sockets = CONTAINERD.iter().map(|path| root.join(path));
+        let sockets = CONTAINERD.iter().map(|socket| root.join(socket.below));
         Facts {
             named: environment.named(root),
             kubelet: Kubelet::find(root),

@@ -37,13 +37,13 @@ impl Host {
                 self.listen("run/podman/podman.sock");
                 symlink("podman/podman.sock", self.root.path().join(DOCKER)).unwrap();
             }
-            "containerd" => self.listen(CONTAINERD[0]),
-            "k3s.sock" => self.listen(CONTAINERD[1]),
-            "microk8s.sock" => self.listen(CONTAINERD[2]),
+            "containerd" => self.listen(CONTAINERD[0].below),
+            "k3s.sock" => self.listen(CONTAINERD[1].below),
+            "microk8s.sock" => self.listen(CONTAINERD[2].below),
             "crio" => self.listen(CRIO),
             "dockershim" => self.listen("run/dockershim.sock"),
             "ended k3s" => {
-                self.listen(CONTAINERD[1]);
+                self.listen(CONTAINERD[1].below);
                 self.listeners.pop();
             }
             "dockerd" | "podman" => self.file(&format!("usr/bin/{word}"), ""),
@@ -243,11 +243,11 @@ fn the_runtime_of_a_kubelet_is_in_its_configuration() {
         ),
         (
             "nested:\n  containerRuntimeEndpoint: /x\n",
-            Runtime::Containerd(CONTAINERD[0].into()),
+            Runtime::Containerd(CONTAINERD[0].below.into()),
         ),
         (
             "containerRuntimeEndpoint: \"\"\n",
-            Runtime::Containerd(CONTAINERD[0].into()),
+            Runtime::Containerd(CONTAINERD[0].below.into()),
         ),
     ] {
         let mut host = Host::new();

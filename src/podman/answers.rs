@@ -53,6 +53,8 @@ pub struct Store {
     pub graph_driver_name: String,
     pub graph_root: PathBuf,
     pub run_root: PathBuf,
+    /// Where the compressed layers of a pull are kept meanwhile. podman before 4.2 does not tell.
+    pub image_copy_tmp_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -28,6 +28,8 @@ pub struct Details {
     pub is_rootless: bool,
     /// Free space for images, if that is known.
     pub space: Option<Space>,
+    /// Free space for the compressed layers of a pull, if that is known.
+    pub temporary: Option<Space>,
     /// Prefixes of names for which a drop-in file of registries.conf has an entry.
     pub redirected: Vec<String>,
     /// What it shows of each image besides names, by the ids.
@@ -75,6 +77,7 @@ impl Podman {
             runroot: store.run_root.clone(),
             is_rootless: self.info.host.security.rootless,
             space: Space::of(&store.graph_root),
+            temporary: store.image_copy_tmp_dir.as_deref().and_then(Space::of),
             redirected: self.info.redirected(),
             shown,
         };

@@ -6,6 +6,7 @@
 //! - `program`: runs podman
 //! - `answers`: what it prints
 //! - `inventory`: what it has
+//! - `own_digests`: digests that it shows and no registry has; `policy`: what policy.json keeps it from pulling
 //! - `layers`: the blobs that its layers were unpacked from
 //! - `plan`: what a load will do; pure
 //! - `replacement`: images that show a digest of no registry, and how they are replaced
@@ -19,7 +20,9 @@ mod answers;
 mod crio;
 mod inventory;
 mod layers;
+mod own_digests;
 mod plan;
+mod policy;
 mod program;
 mod replacement;
 mod staging;
@@ -29,6 +32,8 @@ use std::path::{Path, PathBuf};
 
 pub use crio::Crio;
 pub use inventory::{Details, Inventory, Shown};
+pub use own_digests::OwnDigest;
+pub use policy::obstacles as policy_obstacles;
 
 use crate::error::{Error, Result};
 use crate::escape::Escaped;

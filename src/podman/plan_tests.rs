@@ -18,6 +18,7 @@ fn inventory(images: Vec<KnownImage>) -> Inventory {
         runroot: "/run/containers/storage".into(),
         is_rootless: false,
         space: None,
+        temporary: None,
         redirected: Vec::new(),
         shown: shown.collect(),
     };

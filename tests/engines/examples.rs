@@ -130,7 +130,10 @@ fn of_sealift_itself() {
 
 #[test]
 fn of_save() {
-    let setup = Setup::new();
+    let mut setup = Setup::new();
+    let containerd = Containerd::start(Version::V2_1);
+    setup.sealift = setup.sealift.env("CONTAINERD_ADDRESS", containerd.socket());
+    setup.runs("sealift load images.tar --to containerd --namespace k8s.io", &[]);
     for line in examples::of(&setup.sealift, "save") {
         setup.forget();
         setup.runs(&line, &[]);

@@ -210,6 +210,16 @@ fn a_wrong_digest_is_told_and_replaced(version: Version, user: User) {
         .ok();
     let wrong = podman.images()[0]["Digest"].clone();
     assert_ne!(wrong, app.digest.as_str());
+    let names = ["docker.io/library/app:1", "localhost/mine:kept"];
+    let told = doctor(podman);
+    assert_eq!(
+        (&told["images"], &told["error"]),
+        (&1.into(), &Value::Null),
+        "{told:#}"
+    );
+    assert_eq!(told["details"]["own_digests"][0]["digest"], wrong, "{told:#}");
+    assert_eq!(told["details"]["own_digests"][0]["names"], json!(names));
+    assert_eq!(doctor(&twin)["details"]["own_digests"], json!([]));
 
     let told = podman.load(&[&podman.inside("images")]).code(6);
     let says = format!("podman images --digests shows {} for it", wrong.as_str().unwrap());
@@ -244,13 +254,38 @@ fn a_wrong_digest_is_told_and_replaced(version: Version, user: User) {
     podman.podman(&["rm", "user"]).ok();
 
     podman.load(&[&podman.inside("images"), "--force"]).ok();
-    assert_eq!(podman.names(), ["docker.io/library/app:1", "localhost/mine:kept"]);
+    assert_eq!(podman.names(), names);
+    assert_eq!(doctor(podman)["details"]["own_digests"], json!([]));
     twin.podman(&["tag", "docker.io/library/app:1", "localhost/mine:kept"])
         .ok();
     assert_equal(podman, &twin);
 }
 
 on_every_podman!(a_wrong_digest_is_told_and_replaced);
+
+/// What `doctor` reports about a podman.
+#[track_caller]
+fn doctor(podman: &Podman) -> Value {
+    let mut command = podman.command("sealift");
+    command.args(["doctor", "--json"]);
+    let socket = match podman.user() {
+        User::Rootless => podman.inside("state/podman/podman.sock"),
+        User::Root => {
+            let [_, root, _, runroot] = podman.storage().try_into().unwrap();
+            let storage =
+                format!("[storage]\ndriver = \"overlay\"\ngraphroot = {root:?}\nrunroot = {runroot:?}\n");
+            podman.write_home("storage.conf", &storage);
+            command.env("CONTAINERS_STORAGE_CONF", podman.inside("home/storage.conf"));
+            "/run/podman/podman.sock".into()
+        }
+    };
+    // Whatever else this host has, podman is meant.
+    command.env("DOCKER_HOST", format!("unix://{socket}"));
+    let document = run(&mut command).ok().json();
+    let engines = document["engines"].as_array().unwrap();
+    let told = engines.iter().find(|one| one["engine"] == "podman").unwrap();
+    told.clone()
+}
 
 fn platforms_of_whole_and_sparse_indexes(version: Version, user: User) {
     let loader = Loader::new(version, user);

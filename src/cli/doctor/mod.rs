@@ -1,10 +1,11 @@
 //! `sealift doctor`.
 //!
-//! - `docker`, `containerd`: what each engine tells
+//! - `docker`, `containerd`, `podman`: what each engine tells
 //! - `report`: what is told of every engine
 
 mod containerd;
 mod docker;
+mod podman;
 mod report;
 
 use std::io;
@@ -66,10 +67,12 @@ impl Doctor {
         progress.done();
         let leftover = leftover(&folder)?;
         let facts = engines::facts();
+        let choice = facts.choose();
         let host = Host {
             docker: docker::examine(self.repair),
             containerd: containerd::examine(&facts),
-            choice: facts.choose(),
+            podman: podman::examine(&facts, choice.as_ref()),
+            choice,
             facts,
         };
         if output.is_json() {
@@ -109,6 +112,7 @@ struct Host {
     choice: Option<Choice>,
     docker: Result<docker::Examined>,
     containerd: Vec<containerd::Examined>,
+    podman: Vec<podman::Examined>,
 }
 
 impl Host {
@@ -130,7 +134,8 @@ impl Host {
             )),
         };
         let containerd = self.containerd.iter().map(containerd::Examined::report);
-        docker.into_iter().chain(containerd).collect()
+        let podman = self.podman.iter().map(podman::Examined::report);
+        docker.into_iter().chain(containerd).chain(podman).collect()
     }
 
     /// Prints every engine, and which one `load` takes.
@@ -142,6 +147,9 @@ impl Host {
         }
         for containerd in &self.containerd {
             containerd.print(output)?;
+        }
+        for podman in &self.podman {
+            podman.print(output)?;
         }
         match &self.choice {
             Some(Choice { engine, reason, .. }) => {
@@ -182,7 +190,10 @@ impl Host {
                     false => first.or(Some(ErrorKind::Engine)),
                 }
             }
-            Engine::Podman | Engine::Crio => None,
+            Engine::Podman | Engine::Crio => {
+                let mut chosen = self.podman.iter().filter(|one| one.engine() == choice.engine);
+                chosen.find_map(podman::Examined::error).map(Error::kind)
+            }
         }
     }
 }
