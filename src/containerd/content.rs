@@ -11,14 +11,16 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::api::content::content_client::ContentClient;
-use super::api::content::{AbortRequest, Info, InfoRequest, ListContentRequest, UpdateRequest};
+use super::api::content::{
+    AbortRequest, Info, InfoRequest, ListContentRequest, ReadContentRequest, UpdateRequest,
+};
 use super::client::Client;
 use super::labels::Labels;
 use super::upload::Upload;
 use crate::blob::BlobReader;
 use crate::error::{Error, Result};
 use crate::interrupt::pause;
-use crate::oci::{Descriptor, Digest, Kind};
+use crate::oci::{Descriptor, Digest, Kind, MAX_METADATA};
 use crate::progress::Progress;
 use crate::retry::Retry;
 
@@ -97,6 +99,32 @@ impl<'c> Content<'c> {
         Ok(blobs
             .map(|info| (info.digest, u64::try_from(info.size).unwrap_or_default()))
             .collect())
+    }
+
+    /// Reads a manifest, index or config; `None` if it is missing, too large, or not what its digest says.
+    ///
+    /// # Errors
+    ///
+    /// If containerd cannot be asked.
+    pub fn metadata(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        const ACTION: &str = "read a manifest";
+        let Some(found) = self.find(digest)? else {
+            return Ok(None);
+        };
+        if found.size > MAX_METADATA {
+            return Ok(None);
+        }
+        let mut stub = self.stub();
+        let request = self.client.request(ReadContentRequest {
+            digest: digest.to_string(),
+            offset: 0,
+            size: 0,
+        });
+        let Some(parts) = self.client.find(ACTION, stub.read(request))? else {
+            return Ok(None);
+        };
+        let bytes = self.client.collect(ACTION, parts, |part| part.data)?;
+        Ok(Some(bytes).filter(|bytes| Digest::sha256(bytes) == *digest))
     }
 
     /// Adds labels to a blob; its other labels stay.

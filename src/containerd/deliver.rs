@@ -93,7 +93,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
     /// # Errors
     ///
     /// [`Error::Refused`] if a blob or an uncompressed layer is not what its digest says; [`Error::Engine`].
-    pub fn run(self, images: &[ImageToLoad<'_, '_>], upload: &[UploadBlob]) -> Result<HashMap<Digest, u64>> {
+    pub fn run(self, images: &[&ImageToLoad<'_, '_>], upload: &[UploadBlob]) -> Result<HashMap<Digest, u64>> {
         let tasks = self.tasks(images, upload);
         let sizes = tasks.iter().map(|task| match &task.work {
             Work::Blob(blob) if blob.is_missing => blob.descriptor.size,
@@ -114,7 +114,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
     }
 
     /// What is to be done for these images.
-    fn tasks<'l>(&self, images: &'l [ImageToLoad<'l, '_>], upload: &[UploadBlob]) -> Vec<Task<Work<'l>>> {
+    fn tasks<'l>(&self, images: &[&'l ImageToLoad<'l, '_>], upload: &[UploadBlob]) -> Vec<Task<Work<'l>>> {
         let missing: HashSet<Digest> = upload.iter().map(|blob| blob.digest).collect();
         let mut tasks: Vec<Task<Work<'l>>> = Vec::new();
         let mut blobs: HashMap<Digest, usize> = HashMap::new();

@@ -8,6 +8,7 @@ use super::api::version::version_client::VersionClient;
 use super::content::Content;
 use super::images::Images;
 use super::snapshots::{self, Snapshotter};
+use super::substitutes;
 use crate::error::Result;
 use crate::load::{self, Candidates, KnownImage, LayerForms};
 use crate::oci::{Digest, Platform, Reference};
@@ -45,7 +46,9 @@ impl Containerd {
 
     /// What it has of the wanted images, and all names.
     pub(super) fn look(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
-        self.with_content(self.blobs(wanted)?, self.chains(wanted)?)
+        let mut inventory = self.with_content(self.blobs(wanted)?, self.chains(wanted)?)?;
+        substitutes::look_at_configs(&self.client, &mut inventory.images, wanted, &inventory.chains);
+        Ok(inventory)
     }
 
     fn with_content(&self, blobs: BTreeMap<Digest, u64>, chains: BTreeSet<Digest>) -> Result<Inventory> {

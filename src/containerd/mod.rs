@@ -4,7 +4,7 @@
 //! - `client`: calls from threads; `failure`: what a failed call means; `api`: generated stubs
 //! - `content`, `upload`: blobs; `images`: names; `snapshots`: unpacked layers
 //! - `labels`: what garbage collection, CRI and mirrors read; `leases`: what protects a load in progress
-//! - [`inventory`]: what a containerd has
+//! - [`inventory`]: what a containerd has; `substitutes`: what it has with original manifests
 //! - `plan`: what a load will do; pure
 //! - `records`: the names that a pull leaves
 //! - `deliver`: sends blobs and unpacks layers; `schedule`: in which order, on several threads
@@ -27,6 +27,7 @@ mod records;
 mod schedule;
 mod snapshots;
 mod source;
+mod substitutes;
 mod target;
 mod upload;
 

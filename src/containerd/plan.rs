@@ -9,8 +9,9 @@ use crate::error::{Remedy, Result};
 use crate::image::Image;
 use crate::load::{
     Candidate, Candidates, Change, DigestStatus, Form, LoadOptions, Obstacle, Plan, PlannedImage, UploadBlob,
+    substitute,
 };
-use crate::oci::{Descriptor, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Platform, Reference};
 
 /// Plans a load.
 ///
@@ -90,8 +91,10 @@ fn planned(
     unpacks: bool,
     inventory: &Inventory,
 ) -> PlannedImage {
-    let root = candidate.image.graph.root.digest;
-    let is_substitute = candidate.image.provenance.substitute.is_some();
+    let same = substitute::with_own_manifest(candidate, image, &name, inventory);
+    let root = same.and_then(|known| known.id.parse().ok());
+    let root: Digest = root.unwrap_or(candidate.image.graph.root.digest);
+    let is_substitute = candidate.image.provenance.substitute.is_some() && candidate.digest() != Some(root);
     // A pull of `name:tag@digest` leaves no tag, because that may have moved on. Without a digest the tag is the only name.
     let tag = match (name.digest(), is_substitute) {
         (Some(_), false) => None,
@@ -108,8 +111,9 @@ fn planned(
         is_foreign: !inventory.platforms.iter().any(|taken| taken.matches(&platform)),
         platforms: platform.into(),
         evidence: candidate.evidence(),
-        present: missing(candidate, image, unpacks, inventory).next().is_none()
-            && (!unpacks || is_unpacked(image, inventory)),
+        present: same.is_some()
+            || missing(candidate, image, unpacks, inventory).next().is_none()
+                && (!unpacks || is_unpacked(image, inventory)),
         tagged: false,
         change: Change::New,
         digest_status: DigestStatus::Native,
@@ -182,6 +186,11 @@ fn missing<'i>(
     })
 }
 
+/// Whether containerd has an image with its own manifest, and the candidate has a substitute: nothing of it is sent.
+pub fn has_own_manifest(planned: &PlannedImage, candidate: &Candidate<'_>) -> bool {
+    planned.root != candidate.image.graph.root.digest
+}
+
 /// Whether all layers of an image are unpacked.
 fn is_unpacked(image: &Image, inventory: &Inventory) -> bool {
     let top = snapshots::layers(image).pop();
@@ -199,6 +208,9 @@ fn upload(
     let mut upload = Vec::new();
     for (position, planned) in images.iter().enumerate() {
         let (candidate, image) = planned.content(candidates)?;
+        if has_own_manifest(planned, candidate) {
+            continue;
+        }
         for (blob, form) in missing(candidate, image, unpacks, inventory) {
             if !candidate.is_omitted(blob) && seen.insert(blob.digest) {
                 upload.push(UploadBlob {

@@ -285,3 +285,79 @@ fn what_containerd_cannot_have_is_refused_or_skipped() {
         assert_eq!(error.kind(), kind, "{error}");
     }
 }
+
+#[test]
+fn an_image_that_is_there_with_its_own_manifest_is_not_replaced() {
+    let recorded = Digest::sha256(b"the manifest that the archive lost");
+    let substitute = |name: &str| {
+        let mut candidate = candidate(Some(name), &["a"], &["linux/amd64"]);
+        candidate.image.provenance.substitute = Some(Substitute {
+            recorded: Some(recorded),
+        });
+        candidate
+    };
+    let known = |names: &[&str], config: Digest| {
+        let mut inventory = empty("k8s.io");
+        let mut known = crate::load::KnownImage::new(recorded);
+        known.configs = Some(vec![config]);
+        for name in names {
+            let name = name.replace("DIGEST", &recorded.to_string());
+            let is_tag = !name.contains('@');
+            let list = if is_tag {
+                &mut known.tags
+            } else {
+                &mut known.digests
+            };
+            list.push(name.clone());
+            inventory.details.records.insert(name, recorded.to_string());
+        }
+        inventory.images.push(known);
+        inventory
+    };
+    let (by_tag, by_digest) = ("docker.io/library/app:1", "docker.io/library/app@DIGEST");
+    let pinned = format!("app@{recorded}");
+    for (name, names, change, tagged) in [
+        ("app:1", &[by_tag, by_digest][..], Change::Unchanged, false),
+        ("app:1", &[by_digest], Change::New, false),
+        ("app:2", &[by_tag, by_digest], Change::New, false),
+        (&pinned, &[by_digest], Change::Unchanged, false),
+    ] {
+        let candidates = of(vec![substitute(name)]);
+        let image = candidates.images[0].image.graph.runnable().next().unwrap();
+        let plan = planned(&candidates, &known(names, image.id()));
+        let planned = &plan.images[0];
+        assert_eq!(
+            (planned.root, planned.present, &planned.change, planned.tagged),
+            (recorded, true, &change, tagged),
+            "{name} {names:?}"
+        );
+        assert_eq!(planned.tag.is_some(), name != pinned);
+        assert!(
+            matches!(
+                planned.digest_status,
+                DigestStatus::Present | DigestStatus::Native
+            ),
+            "{:?}",
+            planned.digest_status
+        );
+        assert!(plan.send.is_empty(), "{:?}", plan.send);
+        let named = records::of(planned, "k8s.io");
+        assert!(
+            named.contains(&by_digest.replace("DIGEST", &recorded.to_string())),
+            "{named:?}"
+        );
+    }
+    // Another image under the same digest and tag is replaced.
+    let candidates = of(vec![substitute("app:1")]);
+    let plan = planned(
+        &candidates,
+        &known(&[by_tag, by_digest], Digest::sha256(b"other")),
+    );
+    assert_eq!(
+        plan.images[0].change,
+        Change::Moved {
+            from: recorded.to_string()
+        }
+    );
+    assert!(!plan.send.is_empty());
+}

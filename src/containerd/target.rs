@@ -9,10 +9,10 @@ use super::inventory::{Details, Inventory};
 use super::leases::Lease;
 use super::snapshots::Snapshotter;
 use super::{Containerd, KUBERNETES, cri, labels, plan, records};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::load::{Candidates, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Target};
-use crate::oci::Digest;
+use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::Progress;
 
 impl Target for Containerd {
@@ -65,7 +65,9 @@ impl Target for Containerd {
         let snapshotter = Some(snapshotter).filter(|_| self.options.unpacks);
         let check = || interrupt.check().and_then(|()| candidates.check());
         let delivery = Delivery::new(&client, snapshotter, candidates, progress, &check);
-        let sent = delivery.run(&images, &plan.send)?;
+        let whole = |image: &&ImageToLoad<'_, '_>| !plan::has_own_manifest(image.planned, image.candidate);
+        let to_deliver: Vec<_> = images.iter().filter(whole).collect();
+        let sent = delivery.run(&to_deliver, &plan.send)?;
         if !candidates.are_verified() {
             progress.phase("verifying", None);
         }
@@ -86,10 +88,35 @@ impl Containerd {
         let is_of_cri = self.namespace.name == KUBERNETES;
         let labels = labels::of_record(is_of_cri, self.options.is_pinned);
         let images = Images::new(&self.client);
+        let own = match plan::has_own_manifest(to_load.planned, to_load.candidate) {
+            true => Some(self.own_root(to_load.planned)?),
+            false => None,
+        };
+        let root = own.as_ref().unwrap_or(&to_load.candidate.image.graph.root);
         for name in records::of(to_load.planned, &self.namespace.name) {
-            images.set(&name, &to_load.candidate.image.graph.root, &labels)?;
+            images.set(&name, root, &labels)?;
         }
         Ok(())
+    }
+
+    /// The manifest or index that containerd has of an image, which a name keeps.
+    fn own_root(&self, planned: &PlannedImage) -> Result<Descriptor> {
+        let digest = planned.root.to_string();
+        let records = Images::new(&self.client).list()?.into_iter();
+        let mut targets = records.filter_map(|record| record.target);
+        let found = targets.find(|target| target.digest == digest);
+        let found = found.ok_or_else(|| Error::Engine {
+            engine: self.client.address().engine(),
+            action: format!("name {}", planned.name.familiar()),
+            problem: format!("{digest} has lost its names in the meantime"),
+            hint: Some("run this again".into()),
+        })?;
+        let size = u64::try_from(found.size).unwrap_or_default();
+        Ok(Descriptor::new(
+            MediaType::new(found.media_type),
+            planned.root,
+            size,
+        ))
     }
 
     /// Reports what the names stand for now, and which of them CRI shows.

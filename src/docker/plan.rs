@@ -11,6 +11,7 @@ use super::{platforms, space, substitutes};
 use crate::docker::unsupported;
 use crate::error::Result;
 use crate::image::Image;
+use crate::load::substitute::has_name;
 use crate::load::{
     Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, KnownImage, LoadOptions, Obstacle,
     Plan, PlannedImage,
@@ -188,18 +189,6 @@ fn moved(tag: Option<&Reference>, id: Digest, inventory: &Inventory) -> Change {
 /// Whether an engine shows an image by a digest in the repository of a name.
 fn is_shown(known: &KnownImage, name: &Reference, digest: &Digest) -> bool {
     has_name(&known.digests, &Reference::digested(name.repository(), *digest))
-}
-
-/// Whether a list of names of an engine contains this one.
-pub fn has_name(names: &[String], wanted: &Reference) -> bool {
-    // There may be thousands: only those with the same end are parsed.
-    let end = match (wanted.digest(), wanted.tag()) {
-        (Some(digest), _) => format!("@{digest}"),
-        (None, Some(tag)) => format!(":{tag}"),
-        (None, None) => String::new(),
-    };
-    let mut alike = names.iter().filter(|name| name.ends_with(&end));
-    alike.any(|name| name.parse::<Reference>().is_ok_and(|name| name == *wanted))
 }
 
 /// How a candidate's digest gets shown.

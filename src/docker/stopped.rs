@@ -10,7 +10,6 @@ use super::attach::folder::Folder;
 use super::attach::{Allowed, Rules};
 use super::content::ImageToLoad;
 use super::endpoint::{DEFAULT_SOCKET, Endpoint, Environment};
-use super::plan::has_name;
 use super::push;
 use super::store::files::Files;
 use super::store::manifests::LockedManifests;
@@ -19,6 +18,7 @@ use crate::docker::unsupported;
 use crate::error::{Error, ErrorKind, Hint, Remedy, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
+use crate::load::substitute::has_name;
 use crate::load::{
     self, AttachMethod, Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, KnownImage,
     LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Skipped, Target, chains,

@@ -9,7 +9,7 @@ use super::api::info::Store;
 use super::attach::{self, Wanted};
 use super::content::{self, Accepts, ImageToLoad};
 use super::inventory::{self, Details, Inventory};
-use super::plan::{self, has_name};
+use super::plan;
 use super::push;
 use super::store;
 use super::store::manifests::LockedManifests;
@@ -19,6 +19,7 @@ use crate::docker::upload;
 use crate::error::{Error, Remedy, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
+use crate::load::substitute::has_name;
 use crate::load::{
     Candidates, DigestStatus, Evidence, KnownImage, LoadOptions, Loaded, MergedBlobs, Obstacle, Plan, Report,
     Target, UploadBlob,

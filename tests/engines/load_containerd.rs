@@ -1,10 +1,11 @@
 //! Loading into containerd, compared with a containerd whose kubelet pulled.
 
 use std::collections::BTreeSet;
+use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::containerd::twin::{Origin, assert_as_pulled, assert_runs, load, size};
+use crate::containerd::twin::{Origin, assert_as_pulled, assert_runs, load, size, try_load};
 use crate::containerd::{Contents, Cri, NAMESPACE, SOURCE, collect_garbage};
 use crate::support::containerd::{PAUSE, Version};
 use crate::support::{Compression, Containerd, Dialect, Image, Layer, Platform};
@@ -274,6 +275,37 @@ fn a_moved_tag_moves_and_other_names_stay(version: Version) {
 }
 
 on_every_containerd!(a_moved_tag_moves_and_other_names_stay);
+
+/// The archive lost the manifest and recorded its digest; containerd has pulled the image.
+fn an_image_with_its_own_manifest_is_not_replaced(version: Version) {
+    let origin = Origin::new();
+    let tag = format!("{APP}:1");
+    let own = origin.push(&tag, &Image::sample("app", "1"));
+    let pulled = origin.pulled(version, &[&tag]);
+    let before = Contents::of(&pulled, NAMESPACE);
+    // The same config and layers, and so the same image, in another form.
+    let other = Image::sample("app", "1").compression(Compression::Zstd);
+    let lost = other.build(&origin.sealift.path("lost"), &tag);
+    assert_ne!(lost.digest, own.digest);
+    let index = origin.sealift.path("lost").join("index.json");
+    let mut document: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    let annotations = &mut document["manifests"][0]["annotations"];
+    annotations["dev.sealift.recorded"] = json!(own.digest);
+    let because = json!({ "manifest": { "from": "stand-in", "reason": "it was lost" }, "layers": {} });
+    annotations["dev.sealift.provenance"] = json!(because.to_string());
+    fs::write(&index, document.to_string()).unwrap();
+    let said = try_load(&origin.sealift, &pulled, &origin.sealift.path("lost"), &[]);
+    let report = said.json();
+    let image = &report["images"][0];
+    assert_eq!(
+        (&report["sent"], &image["change"], &image["shown"]),
+        (&json!(0), &json!("unchanged"), &json!(true)),
+        "{report:#}"
+    );
+    Contents::of(&pulled, NAMESPACE).assert_same(&before, "after the load");
+}
+
+on_every_containerd!(an_image_with_its_own_manifest_is_not_replaced);
 
 /// The namespace of containerd's own clients, where the kubelet sees nothing.
 fn the_default_namespace(version: Version) {
