@@ -5,13 +5,14 @@
 //! plain_hash.rs   the yardstick of `verify --quick`: maps an archive, hashes its blobs on all cores
 //! ```
 //!
-//! Each pair is run in turn, so that a slow minute of the machine hits both; medians
-//! are compared. Both sides of a save are on the disk when the clock stops. A missed
-//! target is printed and makes the run fail. `BENCH_ROUNDS=n` changes the 5 rounds,
-//! `BENCH_10GB=1` measures memory on an image of 10 GB as well (which takes 30 GB of disk).
-//! `cargo bench --bench transfer -- podman` measures only loads into podman, and `-- load-again` only loads
-//! of images that the engine already has;
-//! `BENCH_BESIDE=PATH` puts another build of sealift beside this one.
+//! Each pair is run in turn, so that a slow minute of the machine hits both; medians are compared. Both sides of a save
+//! are on the disk when the clock stops. A missed target is printed and makes the run fail.
+//!
+//! - `BENCH_ROUNDS=n` changes the 5 rounds.
+//! - `BENCH_10GB=1` measures memory on an image of 10 GB as well, which takes 30 GB of disk.
+//! - `BENCH_BESIDE=PATH` puts another build of sealift beside this one.
+//! - `cargo bench --bench transfer -- podman` measures only loads into podman, and `-- load-again` only loads of images
+//!   that the engine already has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here ends the run
 #![allow(clippy::cast_precision_loss)] // of figures that are printed with two digits
 
