@@ -81,6 +81,7 @@ impl Crio {
             runroot: options.runroot.or(self.runroot),
             driver: options.driver.or(self.driver),
             engine: "CRI-O's storage",
+            is_crio: true,
             ..options
         }
     }

@@ -10,6 +10,7 @@
 //! - `layers`: the blobs that its layers were unpacked from
 //! - `plan`: what a load will do; pure
 //! - `replacement`: images that show a digest of no registry, and how they are replaced
+//! - `twin`: what keeps the names and layers of an image while it is replaced
 //! - `staging`: the private files and the server of a load
 //! - `target`: the load itself
 //! - `crio`: the storage of CRI-O
@@ -27,6 +28,7 @@ mod program;
 mod replacement;
 mod staging;
 mod target;
+mod twin;
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +37,7 @@ pub use inventory::{Details, Inventory, Shown};
 pub use own_digests::OwnDigest;
 pub use policy::obstacles as policy_obstacles;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::escape::Escaped;
 use answers::Info;
 use program::Program;
@@ -62,6 +64,8 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// What loads into this storage, for messages.
     pub engine: &'static str,
+    /// Whether the storage is CRI-O's, which is root's.
+    pub is_crio: bool,
 }
 
 impl Options {
@@ -77,6 +81,7 @@ impl Options {
             remote: REMOTE.iter().find(is_set).copied(),
             socket: None,
             engine: "podman",
+            is_crio: false,
         }
     }
 }
@@ -116,6 +121,12 @@ impl Podman {
                           own host"
                     .into(),
                 hint: Some("run sealift there; `podman system connection list` shows where it is".into()),
+            });
+        }
+        if options.is_crio && info.host.security.rootless {
+            return Err(Error::Usage {
+                message: "CRI-O's storage is root's, and podman without root uses another".into(),
+                hint: Some(Remedy::RunAsRoot.into()),
             });
         }
         if let Some(socket) = &options.socket {

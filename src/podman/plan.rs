@@ -64,9 +64,9 @@ pub fn plan(
     }
     let (send, unpacked) = send(&plan, candidates, inventory);
     plan.space = inventory.details.space.as_ref().map(|space| {
-        let stream = send.iter().map(|blob| blob.size).sum();
         let hint = Hint::from("free some space there (podman system df shows what takes it)");
-        space.needed_for(stream, unpacked, hint.and(Remedy::LoadFewer))
+        // Compressed layers are in another folder while podman unpacks them.
+        space.needed_for(0, unpacked, hint.and(Remedy::LoadFewer))
     });
     plan.send = send;
     Ok(plan)

@@ -1,13 +1,13 @@
 //! Images for which podman shows a digest that no registry has for them: a `podman load` or a build made a manifest of its
 //! own. podman keeps what it shows first: a later pull adds digests, and the column DIGEST stays.
 //!
-//! Such an image is removed and pulled anew. Its names go first, since podman does not remove an image by its id that has
-//! several, and are set again at the end. Containers are never removed.
+//! Such an image is removed and pulled anew. Before that its twin is pulled and gets its names (see `twin`), so that a load
+//! that ends in between loses nothing. Containers are never removed.
 
 use super::inventory::{Inventory, Shown};
 use super::plan::{image_of, record};
 use super::program::Program;
-use crate::error::{Error, Hint, Remedy, Result};
+use crate::error::{Remedy, Result};
 use crate::interrupt::Interrupt;
 use crate::load::{Candidate, Candidates, DigestStatus, Obstacle, Plan, PlannedImage, Replaced};
 use crate::oci::Digest;
@@ -118,26 +118,22 @@ fn hex(id: &Digest) -> String {
     id.to_string().trim_start_matches("sha256:").to_string()
 }
 
-/// Removes an image that is to be pulled anew. `names` are all names that it has.
+/// Moves the names of an image to its twin, and removes the image. It is to be pulled anew.
 ///
 /// # Errors
 ///
-/// If podman does not remove it; it then has its names with tags again.
-pub fn remove(program: &Program, id: &Digest, tags: &[String], interrupt: &Interrupt) -> Result<()> {
+/// If podman does not do it. Each name then leads to the image or to its twin.
+pub fn remove(
+    program: &Program,
+    id: &Digest,
+    twin: &str,
+    tags: &[String],
+    interrupt: &Interrupt,
+) -> Result<()> {
     let id = hex(id);
-    interrupt.check()?;
-    // From here on a signal must not leave it without its names.
-    let always = Interrupt::default();
-    let untagged = program.act(&["untag", &id], &always);
-    let removed = untagged.and_then(|()| program.act(&["rmi", &id], &always));
-    removed.map_err(|error| {
-        let restored = restore(program, &id, tags);
-        let hint = match restored {
-            Ok(()) => Hint::from("it has its names again"),
-            Err(_) => Hint::from(format!("its names were: {}", tags.join(", "))),
-        };
-        error.and_hint(hint)
-    })
+    restore(program, twin, tags, interrupt)?;
+    program.act(&["untag", &id], interrupt)?;
+    program.act(&["rmi", &id], interrupt)
 }
 
 /// Sets further names of an image.
@@ -145,12 +141,12 @@ pub fn remove(program: &Program, id: &Digest, tags: &[String], interrupt: &Inter
 /// # Errors
 ///
 /// If podman does not set them.
-pub fn restore(program: &Program, id: &str, names: &[String]) -> Result<(), Error> {
+pub fn restore(program: &Program, id: &str, names: &[String], interrupt: &Interrupt) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
     let id = id.trim_start_matches("sha256:");
     let mut args = vec!["tag", id];
     args.extend(names.iter().map(String::as_str));
-    program.act(&args, &Interrupt::default())
+    program.act(&args, interrupt)
 }

@@ -1,18 +1,21 @@
 //! What one load lends to podman: a server of the archives on a loopback address, a registries.conf that leads there, and
 //! an auth file with its password. All of it goes with the load.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
 use tempfile::TempDir;
 
 use super::plan::image_of;
-use crate::blob::{Blobs as _, OpenBlob};
+use super::twin::{self, Twin};
+use crate::blob::{Blobs as _, Extent, OpenBlob, Stored};
 use crate::error::{Error, Place, Problem, Result};
+use crate::image::Image;
 use crate::interrupt::{Guard, Interrupt};
 use crate::load::{Candidates, MergedBlobs, PlannedImage};
 use crate::oci::Descriptor;
@@ -28,7 +31,7 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Serves these images.
+    /// Serves these images, and the twins of those that are replaced.
     ///
     /// # Errors
     ///
@@ -36,23 +39,37 @@ impl Staging {
     pub fn new(
         images: &[&PlannedImage],
         candidates: &Candidates<'_>,
+        is_replaced: impl Fn(&PlannedImage) -> bool,
         interrupt: &Interrupt,
     ) -> Result<Staging> {
         let mut repositories: Vec<&str> = images.iter().map(|one| one.name.repository().full()).collect();
         repositories.sort_unstable();
         repositories.dedup();
-        let content = content(images, &repositories, candidates)?;
+        let mut content = content(images, &repositories, candidates)?;
         let refused = |error| Error::io("listen on", "127.0.0.1")(error);
         let listener = listen().map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let login = Login::random().map_err(Error::io("read", "the system's random numbers"))?;
 
-        let folder = tempfile::Builder::new().prefix("sealift-").tempdir();
+        let folder = tempfile::Builder::new()
+            .prefix("sealift-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir();
         let folder = folder.map_err(Error::io("write into", std::env::temp_dir()))?;
         let path = folder.path().to_path_buf();
         let guard = interrupt.on_stop(move || {
             let _ = fs::remove_dir_all(path);
         });
+        for planned in images.iter().filter(|planned| is_replaced(planned)) {
+            let image = candidates
+                .images
+                .get(planned.candidate)
+                .and_then(|candidate| image_of(planned, candidate));
+            let at = repositories.binary_search(&planned.name.repository().full());
+            if let (Some(image), Ok(at)) = (image, at) {
+                add_twin(&mut content, &path_of(at), image, folder.path())?;
+            }
+        }
         let entries: Vec<String> = repositories
             .iter()
             .enumerate()
@@ -113,6 +130,32 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(Error::io("write", path))
+}
+
+/// Adds the twin of an image by its tag. Its config gets a file in this folder.
+fn add_twin(content: &mut Content, path: &str, image: &Image, folder: &Path) -> Result<()> {
+    let twin = Twin::of(image)?;
+    let (descriptor, config) = &twin.config;
+    let file = folder.join(twin::tag(&image.id()));
+    if !file.exists() {
+        write(&file, &String::from_utf8_lossy(config))?;
+    }
+    let stored = Stored {
+        extents: vec![Extent {
+            file: Arc::new(File::open(&file).map_err(Error::io("read", &file))?),
+            path: Arc::new(file),
+            offset: 0,
+            length: descriptor.size,
+        }],
+        size: descriptor.size,
+        entry: "config".into(),
+        offset: None,
+    };
+    content.add_blob(path, descriptor, &stored);
+    let (descriptor, manifest) = &twin.manifest;
+    content.add_manifest(path, descriptor, manifest);
+    content.add_tag(path, &twin::tag(&image.id()), descriptor.digest);
+    Ok(())
 }
 
 /// The images by the names that podman pulls them by.

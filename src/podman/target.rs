@@ -1,7 +1,7 @@
 //! Loading into podman: one pull for each name, from the server of the load.
 //!
 //! podman writes an image's content first and its name last, in one step for each image. Images with content to send are
-//! pulled before those that only get a name.
+//! pulled before those without, and names that need no pull are set last.
 
 use std::collections::HashSet;
 
@@ -9,11 +9,12 @@ use super::inventory::has_name;
 use super::plan::{self, image_of, is_done, is_only_tagged, record};
 use super::replacement;
 use super::staging::Staging;
+use super::twin;
 use super::{Details, Inventory, Podman};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::load::{
-    Candidate, Candidates, Form, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Target,
+    Candidate, Candidates, Form, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Replaced, Report, Target,
 };
 use crate::oci::{Digest, Reference};
 use crate::progress::Progress;
@@ -50,7 +51,16 @@ impl Target for Podman {
             progress,
             interrupt,
         };
-        let sent = load.pull_all()?;
+        let sent = match load.pull_all() {
+            Ok(sent) => sent,
+            Err(error) => {
+                if !matches!(error, Error::Interrupted) {
+                    // What stopped the load says more. Names that stay with a twin lead to the same content.
+                    let _ = twin::settle(self, interrupt);
+                }
+                return Err(error);
+            }
+        };
         report.sent = sent.iter().sum();
         report.images = load.ask(&sent)?;
         Ok(report)
@@ -71,16 +81,26 @@ impl Load<'_, '_> {
     fn pull_all(&self) -> Result<Vec<u64>> {
         let images = &self.plan.images;
         let mut sent = vec![0; images.len()];
-        let mut pulled = Vec::new();
+        let (mut pulled, mut tagged) = (Vec::new(), Vec::new());
         for (at, planned) in images.iter().enumerate().filter(|(_, planned)| !is_done(planned)) {
             match is_only_tagged(planned, self.candidate(planned)?) {
-                true => self.tag(planned)?,
+                true => tagged.push(planned),
                 false => pulled.push(at),
             }
         }
-        if pulled.is_empty() {
-            return Ok(sent);
+        if !pulled.is_empty() {
+            self.pull_these(pulled, &mut sent)?;
         }
+        for planned in tagged {
+            self.tag(planned)?;
+        }
+        twin::settle(self.podman, self.interrupt)?;
+        Ok(sent)
+    }
+
+    /// Pulls the images at these positions of the plan, those with layers to send first.
+    fn pull_these(&self, mut pulled: Vec<usize>, sent: &mut [u64]) -> Result<()> {
+        let images = &self.plan.images;
         let with_content: HashSet<usize> = self
             .plan
             .send
@@ -90,7 +110,8 @@ impl Load<'_, '_> {
             .collect();
         pulled.sort_by_key(|at| !with_content.contains(at));
         let served: Vec<&PlannedImage> = pulled.iter().filter_map(|at| images.get(*at)).collect();
-        let staging = Staging::new(&served, self.candidates, self.interrupt)?;
+        let is_replaced = |planned: &PlannedImage| self.replaced(planned).is_some();
+        let staging = Staging::new(&served, self.candidates, is_replaced, self.interrupt)?;
         self.progress.phase("sending", Some(self.plan.bytes()));
         let mut removed: HashSet<Digest> = HashSet::new();
         for at in pulled {
@@ -98,17 +119,16 @@ impl Load<'_, '_> {
                 continue;
             };
             self.interrupt.check()?;
-            self.replace(planned, &mut removed)?;
+            self.replace(planned, &mut removed, &staging)?;
             *sent = self.pull(planned, &staging)?;
         }
-        for replaced in &self.plan.details.replaced {
-            replacement::restore(
-                &self.podman.program,
-                &replaced.image_id.to_string(),
-                &replaced.names,
-            )?;
-        }
-        Ok(sent)
+        Ok(())
+    }
+
+    /// What the plan says of the replacement of an image, if it is replaced.
+    fn replaced(&self, planned: &PlannedImage) -> Option<&Replaced> {
+        let mut all = self.plan.details.replaced.iter();
+        all.find(|replaced| Some(replaced.image_id) == planned.image_id)
     }
 
     fn candidate(&self, planned: &PlannedImage) -> Result<&Candidate<'_>> {
@@ -122,21 +142,46 @@ impl Load<'_, '_> {
     /// Names an image that podman has, and whose manifest in the archive is a substitute.
     fn tag(&self, planned: &PlannedImage) -> Result<()> {
         let id = planned.image_id.map(|id| id.to_string()).unwrap_or_default();
-        replacement::restore(&self.podman.program, &id, &[planned.name.full()])
+        replacement::restore(&self.podman.program, &id, &[planned.name.full()], self.interrupt)
     }
 
-    /// Removes an image that is to be replaced, before it is pulled for the first time.
-    fn replace(&self, planned: &PlannedImage, removed: &mut HashSet<Digest>) -> Result<()> {
-        let mut all = self.plan.details.replaced.iter();
-        let Some(replaced) = all.find(|replaced| Some(replaced.image_id) == planned.image_id) else {
+    /// Removes an image that is to be replaced, before it is pulled for the first time. Its twin is pulled before that: it
+    /// proves that podman takes the image, and keeps its names.
+    fn replace(
+        &self,
+        planned: &PlannedImage,
+        removed: &mut HashSet<Digest>,
+        staging: &Staging,
+    ) -> Result<()> {
+        let Some(replaced) = self.replaced(planned) else {
             return Ok(());
         };
         if !removed.insert(replaced.image_id) {
             return Ok(());
         }
+        let repository = planned.name.repository().full();
+        let kept = format!("{repository}:{}", twin::tag(&replaced.image_id));
+        let auth = staging.auth().display().to_string();
+        let args = ["pull", "--quiet", "--authfile", &auth, &kept];
+        let mut failed = None;
+        let pulled = self.podman.program.pull(
+            &args,
+            &staging.registries(),
+            self.interrupt,
+            &staging.events,
+            &mut |event| {
+                if let Event::Failed { error } = event {
+                    failed = Some(error);
+                }
+            },
+        );
+        pulled.map_err(|error| match (error, failed) {
+            (Error::Interrupted, _) => Error::Interrupted,
+            (error, failed) => failed.unwrap_or(error),
+        })?;
         let id = replaced.image_id.to_string();
         let listed = self.podman.images()?;
-        let found = listed.into_iter().find(|one| id.ends_with(&one.id));
+        let found = listed.into_iter().find(|one| id == format!("sha256:{}", one.id));
         let Some(found) = found else { return Ok(()) };
         if found.containers > 0 {
             let problem = "a container was made of it meanwhile, so it is not replaced".to_string();
@@ -147,7 +192,13 @@ impl Load<'_, '_> {
             .into_iter()
             .filter(|name| !name.contains('@'))
             .collect();
-        replacement::remove(&self.podman.program, &replaced.image_id, &tags, self.interrupt)
+        replacement::remove(
+            &self.podman.program,
+            &replaced.image_id,
+            &kept,
+            &tags,
+            self.interrupt,
+        )
     }
 
     /// Has podman pull an image by its name. Returns the bytes that were sent.

@@ -61,13 +61,18 @@ impl Content {
             .images
             .iter()
             .map(|image| (&image.descriptor, &image.manifest.raw));
-        let repository = self.repositories.entry(path.into()).or_default();
         for (descriptor, raw) in indexes.chain(manifests) {
-            repository.manifests.insert(descriptor.digest);
-            self.manifests
-                .entry(descriptor.digest)
-                .or_insert_with(|| (descriptor.media_type.clone(), Bytes::copy_from_slice(raw)));
+            self.add_manifest(path, descriptor, raw);
         }
+    }
+
+    /// Serves a manifest by its digest.
+    pub fn add_manifest(&mut self, path: &str, descriptor: &Descriptor, raw: &[u8]) {
+        let repository = self.repositories.entry(path.into()).or_default();
+        repository.manifests.insert(descriptor.digest);
+        self.manifests
+            .entry(descriptor.digest)
+            .or_insert_with(|| (descriptor.media_type.clone(), Bytes::copy_from_slice(raw)));
     }
 
     /// Serves one of a repository's manifests or indexes by a tag as well.

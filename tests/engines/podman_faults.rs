@@ -200,6 +200,82 @@ fn a_policy_that_requires_signatures_is_respected() {
     }
 }
 
+fn a_replacement_that_fails_or_is_ended_loses_nothing(version: Version, user: User) {
+    let loader = Loader::new(version, user);
+    let podman = &loader.podman;
+    let app = loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
+    loader.add("source", "docker.io/library/app:1", &Image::sample("app", "1"));
+    podman.load(&[&podman.inside("source")]).ok();
+    let tar = podman.inside("home/app.tar");
+    podman
+        .podman(&["save", "-q", "-o", &tar, "docker.io/library/app:1"])
+        .ok();
+    podman.podman(&["rmi", "docker.io/library/app:1"]).ok();
+    podman.podman(&["load", "-q", "-i", &tar]).ok();
+    podman
+        .podman(&["tag", "docker.io/library/app:1", "localhost/mine:kept"])
+        .ok();
+    let before = podman.images();
+    assert_ne!(before[0]["Digest"], app.digest.as_str());
+    let names = podman.names();
+
+    if user == User::Rootless {
+        let policy = |transports: &str| {
+            podman.write_home(
+                ".config/containers/policy.json",
+                &format!(r#"{{"default":[{{"type":"insecureAcceptAnything"}}],"transports":{transports}}}"#),
+            );
+        };
+        policy(r#"{"docker":{"docker.io":[{"type":"reject"}]}}"#);
+        podman.load(&[&podman.inside("images"), "--force"]).code(5);
+        assert_eq!(podman.images(), before, "nothing was changed");
+        // Only the image itself is rejected, once its twin is there.
+        policy(r#"{"docker":{"docker.io/library/app:1":[{"type":"reject"}]}}"#);
+        podman.load(&[&podman.inside("images"), "--force"]).code(5);
+        for name in &names {
+            assert_eq!(podman.cat(name, "/app/version"), "1");
+        }
+        policy("{}");
+    }
+    for signal in [Signal::TERM, Signal::KILL] {
+        let mut child = start(podman, &[&podman.inside("images"), "--force"]);
+        if let Some(pull) = pull_of(&mut child, "docker.io/library/app:1") {
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            wait_gone(pull);
+        }
+        child.wait().unwrap();
+        for name in &names {
+            assert_eq!(podman.cat(name, "/app/version"), "1");
+        }
+    }
+    podman.load(&[&podman.inside("images"), "--force"]).ok();
+    assert_eq!(podman.names(), names);
+    assert_eq!(podman.digest("localhost/mine:kept"), app.digest);
+}
+
+on_both_podmans!(a_replacement_that_fails_or_is_ended_loses_nothing);
+
+#[test]
+fn cri_o_s_storage_is_for_root() {
+    let loader = Loader::new(Version::Five, User::Rootless);
+    let podman = &loader.podman;
+    loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
+    let config = podman.root().join("etc/crio");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(config.join("crio.conf"), "[crio]\n").unwrap();
+    let refused = run(podman
+        .command("sealift")
+        .args(["load", "--to", "crio"])
+        .arg(podman.inside("images")))
+    .code(2);
+    assert!(
+        refused.stderr.contains("CRI-O's storage is root's"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(podman.names(), [""; 0]);
+}
+
 #[test]
 fn the_storage_of_cri_o_is_found_by_its_configuration() {
     let loader = Loader::new(Version::Five, User::Root);

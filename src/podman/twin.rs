@@ -1,0 +1,93 @@
+//! The twin of an image that is replaced: the same layers and config, but for an author, and so another image id.
+//!
+//! podman pulls the twin first, and the image's names move to it before the image is removed. Each name thus leads to the
+//! same content at any time, whatever ends the load, and podman keeps the layers. The tag of a twin says whose it is, so
+//! that the next load completes what was begun.
+
+use super::Podman;
+use super::answers::Listed;
+use super::replacement::restore;
+use crate::error::{Error, Place, Problem, Result};
+use crate::image::Image;
+use crate::interrupt::Interrupt;
+use crate::oci::{Descriptor, Digest};
+
+/// How the tag of a twin begins; the hex digits of the image's id follow.
+const TAG: &str = "sealift-replaces-";
+
+/// The documents of a twin.
+pub struct Twin {
+    /// Its manifest.
+    pub manifest: (Descriptor, Vec<u8>),
+    /// Its config.
+    pub config: (Descriptor, Vec<u8>),
+}
+
+/// The tag of the twin of an image.
+pub fn tag(id: &Digest) -> String {
+    format!("{TAG}{}", id.to_string().trim_start_matches("sha256:"))
+}
+
+impl Twin {
+    /// Makes the twin of an image.
+    ///
+    /// # Errors
+    ///
+    /// If the image's manifest or config cannot be rewritten.
+    pub fn of(image: &Image) -> Result<Twin> {
+        let missing = || Error::refused(Place::blob(image.id()), Problem::Missing);
+        let config = image.config_raw.as_deref().ok_or_else(missing)?;
+        let mut config: serde_json::Value = serde_json::from_slice(config).map_err(|_| missing())?;
+        let fields = config.as_object_mut().ok_or_else(missing)?;
+        fields.insert("author".into(), tag(&image.id()).into());
+        let config = config.to_string().into_bytes();
+        let described = |original: &Descriptor, bytes: &[u8]| {
+            let size = u64::try_from(bytes.len()).unwrap_or_default();
+            Descriptor::new(original.media_type.clone(), Digest::sha256(bytes), size)
+        };
+        let config_descriptor = described(&image.manifest.config, &config);
+        let mut manifest: serde_json::Value =
+            serde_json::from_slice(&image.manifest.raw).map_err(|_| missing())?;
+        let fields = manifest
+            .get_mut("config")
+            .and_then(serde_json::Value::as_object_mut)
+            .ok_or_else(missing)?;
+        fields.insert("digest".into(), config_descriptor.digest.to_string().into());
+        fields.insert("size".into(), config_descriptor.size.into());
+        let manifest = manifest.to_string().into_bytes();
+        Ok(Twin {
+            manifest: (described(&image.descriptor, &manifest), manifest),
+            config: (config_descriptor, config),
+        })
+    }
+}
+
+/// The image whose twin an image is, and the twin's own name.
+fn original(listed: &Listed) -> Option<(&str, &str)> {
+    let mut names = listed.names.iter();
+    names.find_map(|name| Some((original_of(name)?, name.as_str())))
+}
+
+/// Gives the names of twins back to their images and removes the twins, where podman has the images.
+///
+/// # Errors
+///
+/// If podman does not do it. The names then lead to the twins.
+pub fn settle(podman: &Podman, interrupt: &Interrupt) -> Result<()> {
+    let listed = podman.images()?;
+    for twin in &listed {
+        let Some((id, own)) = original(twin) else { continue };
+        if !listed.iter().any(|one| one.id == id) {
+            continue;
+        }
+        let is_other = |name: &&String| !name.contains('@') && original_of(name).is_none();
+        let names: Vec<String> = twin.names.iter().filter(is_other).cloned().collect();
+        restore(&podman.program, id, &names, interrupt)?;
+        podman.program.act(&["rmi", own], interrupt)?;
+    }
+    Ok(())
+}
+
+fn original_of(name: &str) -> Option<&str> {
+    name.rsplit_once(':')?.1.strip_prefix(TAG)
+}
