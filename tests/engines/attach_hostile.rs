@@ -138,14 +138,14 @@ fn an_impostor_is_not_taken_for_its_containerd() {
     let daemon = Daemon::options(Engine::Docker20, Store::Classic)
         .system_containerd()
         .start();
-    impostor.pose_as(&daemon.data("system-containerd/socket"));
+    impostor.pose_as(&daemon.data("containerd/socket"));
     let content = impostor
         .folder
         .path()
         .join("root/io.containerd.content.v1.content");
     fs::create_dir(content).unwrap();
     let found = content_of(&client(&daemon)).unwrap();
-    let own = daemon.data("system-containerd/root");
+    let own = daemon.data("containerd/root");
     assert!(is_below(found.paths()[0], &own), "{found:?}");
     let his = impostor.folder.path();
     assert!(

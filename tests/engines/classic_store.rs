@@ -214,7 +214,7 @@ fn the_containerd_that_a_daemon_was_told_of_is_found() {
         .system_containerd()
         .start();
     let found = content_of(&client(&daemon)).unwrap();
-    let own = daemon.data("system-containerd/root");
+    let own = daemon.data("containerd/root");
     assert!(is_below(found.paths()[0], &own), "{found:?}");
 }
 

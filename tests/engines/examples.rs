@@ -162,14 +162,12 @@ fn of_load() {
     assert!(!fs::read_to_string(&names).unwrap().contains("httpd@sha256:"));
     // This host's podman, with storage of its own.
     let storage = Folder::new();
-    let podman = format!(
-        "--to podman --root {0}/root --runroot {0}/run",
-        storage.path().display()
-    );
+    let storage = storage.path().to_str().unwrap();
+    let podman = format!("--to podman --root {storage}/root --runroot {storage}/run");
     let podman = ("--to podman", podman.as_str());
     for line in examples::of(&setup.sealift, "load") {
         setup.forget();
-        setup.runs(&line, &[root, podman]);
+        setup.runs(&line, &[root, podman, (storage, storage)]);
         let shown = setup.target.images();
         let is_left_alone = ["--dry-run", "--data-root", "--to "]
             .iter()

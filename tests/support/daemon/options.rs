@@ -83,7 +83,7 @@ impl Options {
         self
     }
 
-    /// Gives it a containerd that was started before it, as the system's is: in `system-containerd` of its data.
+    /// Gives it a containerd that was started before it, as the system's is: in `containerd` of its data.
     #[must_use]
     pub fn system_containerd(mut self) -> Self {
         self.containerd = true;
