@@ -12,7 +12,7 @@
 //! - `unmatched`: images that have nothing for a target; `refused`: images that it cannot have
 //! - `merged`: the blobs of all archives; `copier`: reads them for a target and verifies them
 //! - `omitted`: layers that archives leave out for a host that has them
-//! - [`substitute`]: images that a target has with their own manifests, when archives have substitutes for these
+//! - `substitute`: images that a target has with their own manifests, when archives have substitutes for these
 //! - `space`: whether a load fits
 //! - `obstacle`: why something is not possible, and what would help
 

@@ -40,7 +40,7 @@ enum Now {
     Ended,
 }
 
-/// Reads an open `tar-split.json.gz`; errors name its `path`. Refuses more than [`DEFAULT_LIMIT`] bytes of JSON.
+/// Reads an open `tar-split.json.gz`; errors name its `path`. Refuses more than `DEFAULT_LIMIT` bytes of JSON.
 ///
 /// # Errors
 ///
