@@ -26,6 +26,11 @@ pub trait Progress: Send + Sync {
         let _ = digest;
     }
 
+    /// Verification has found nothing wrong with a blob.
+    fn blob_verified(&self, digest: &Digest) {
+        let _ = digest;
+    }
+
     /// The work ends: progress bars make room for the result.
     fn done(&self) {}
 

@@ -96,6 +96,10 @@ impl ContainerdLoadArgs {
             unpacks: !self.no_unpack,
             ..options
         };
-        Ok(Box::new(Containerd::connect(&options)?))
+        let containerd = Containerd::connect(&options)?;
+        if let Some(warning) = containerd.pin_warning()? {
+            context.progress.warn(&warning);
+        }
+        Ok(Box::new(containerd))
     }
 }

@@ -6,11 +6,11 @@
 use std::path::Path;
 
 use clap::Args;
-use sealift::Result;
 use sealift::docker::endpoint::{self, Endpoint};
 use sealift::host::{self, Choice, Engine, Facts};
 use sealift::load::AnyTarget;
 use sealift::progress::Progress;
+use sealift::{Error, Result};
 
 use super::containerd::ContainerdLoadArgs;
 use super::docker::DockerArgs;
@@ -96,12 +96,19 @@ impl EngineArgs {
     ///
     /// # Errors
     ///
-    /// If the host has none.
+    /// [`Error::Usage`] if no engine has all given options; if the host has no engine.
     pub fn choose(&self) -> Result<Choice> {
-        if let Some((option, [engine, ..])) = self.given().next() {
-            return Ok(Choice::asked(*engine, format!("{option} is for it")));
+        let given: Vec<_> = self.given().collect();
+        match (given.first(), common(&given)?.as_slice()) {
+            (Some((option, _)), [only]) => Ok(Choice::asked(*only, format!("{option} applies only to it"))),
+            (Some((option, _)), [first, others @ ..]) => {
+                let of_host = facts().choose();
+                let fits = |choice: &Choice| choice.engine == *first || others.contains(&choice.engine);
+                let asked = || Choice::asked(*first, format!("{option} applies to it"));
+                Ok(of_host.filter(fits).unwrap_or_else(asked))
+            }
+            _ => facts().choose().ok_or_else(host::absence),
         }
-        facts().choose().ok_or_else(host::absence)
     }
 
     /// Connects to an engine.
@@ -115,5 +122,55 @@ impl EngineArgs {
             Engine::Containerd => self.containerd.target(context),
             Engine::Podman | Engine::Crio => self.podman.target(engine, context),
         }
+    }
+}
+
+/// The engines that have all of these options; none without options.
+fn common(given: &[(&'static str, &'static [Engine])]) -> Result<Vec<Engine>> {
+    let Some((option, engines)) = given.first() else {
+        return Ok(Vec::new());
+    };
+    let mut common = engines.to_vec();
+    for (other, others) in given {
+        common.retain(|engine| others.contains(engine));
+        if common.is_empty() {
+            let names = |engines: &[Engine]| {
+                let names: Vec<&str> = engines.iter().map(|engine| engine.name()).collect();
+                names.join(" or ")
+            };
+            return Err(Error::Usage {
+                message: format!(
+                    "{option} is for {}, and {other} for {}: no engine has both",
+                    names(engines),
+                    names(others)
+                ),
+                hint: Some("leave out one of them".into()),
+            });
+        }
+    }
+    Ok(common)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_without_an_engine_in_common_are_refused() {
+        const DOCKER: &[Engine] = &[Engine::Docker];
+        const CONTAINERD: &[Engine] = &[Engine::Containerd];
+        const BOTH: &[Engine] = &[Engine::Podman, Engine::Crio];
+        assert_eq!(common(&[]).unwrap(), []);
+        assert_eq!(common(&[("--root", BOTH)]).unwrap(), BOTH);
+        assert_eq!(common(&[("--attach", DOCKER)]).unwrap(), DOCKER);
+        let refused = |given: &[(&'static str, &'static [Engine])]| common(given).unwrap_err().to_string();
+        assert_eq!(
+            refused(&[("--attach", DOCKER), ("--pin", CONTAINERD)]),
+            "--attach is for Docker, and --pin for containerd: no engine has both"
+        );
+        assert_eq!(
+            refused(&[("--pin", CONTAINERD), ("--force", BOTH)]),
+            "--pin is for containerd, and --force for podman or CRI-O: no engine has both"
+        );
     }
 }

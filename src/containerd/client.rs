@@ -26,6 +26,8 @@ use crate::error::{Error, Result};
 
 /// How often a long call checks whether to stop.
 const TICK: Duration = Duration::from_millis(50);
+/// Most bytes of a message from containerd, as in its own client. Source: containerd, `defaults/defaults.go`.
+pub(super) const MAX_MESSAGE: usize = 16 << 20;
 /// Names the namespace of a call. Source: containerd, `pkg/namespaces/grpc.go`.
 const NAMESPACE: &str = "containerd-namespace";
 /// Names the lease that keeps what a call creates. Source: containerd, `core/leases/grpc.go`.

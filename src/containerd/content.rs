@@ -14,7 +14,7 @@ use super::api::content::content_client::ContentClient;
 use super::api::content::{
     AbortRequest, Info, InfoRequest, ListContentRequest, ReadContentRequest, UpdateRequest,
 };
-use super::client::Client;
+use super::client::{Client, MAX_MESSAGE};
 use super::labels::Labels;
 use super::upload::Upload;
 use crate::blob::BlobReader;
@@ -30,6 +30,9 @@ const LOCKED: Retry = Retry {
     first_pause: Duration::from_millis(50),
     longest_pause: Duration::from_secs(5),
 };
+
+/// How often a blob is begun anew because of what an interrupted run left.
+const MAX_SPOILED: u32 = 3;
 
 /// A blob in the store.
 #[derive(Debug, Clone)]
@@ -64,7 +67,7 @@ impl<'c> Content<'c> {
     }
 
     fn stub(&self) -> ContentClient<Channel> {
-        ContentClient::new(self.client.channel())
+        ContentClient::new(self.client.channel()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// A blob; `None` if the namespace does not have it.
@@ -166,12 +169,20 @@ impl<'c> Content<'c> {
         check: &dyn Fn() -> Result<()>,
     ) -> Result<Option<u64>> {
         let name = ingest_name(blob);
-        let mut failed = 0;
+        let (mut failed, mut spoiled) = (0, 0);
         loop {
             match self.attempt(blob, &name, open, labels, progress, check)? {
                 Attempt::Present => return Ok(None),
                 Attempt::Sent(bytes) => return Ok(Some(bytes)),
-                Attempt::Spoiled => self.abort(&name)?,
+                Attempt::Spoiled => {
+                    check()?;
+                    self.abort(&name)?;
+                    spoiled += 1;
+                    if spoiled == MAX_SPOILED {
+                        let why = "what it keeps of this blob is not its beginning";
+                        return Err(self.failed(blob, &Status::data_loss(why)));
+                    }
+                }
                 Attempt::Locked(status) => {
                     failed += 1;
                     if !LOCKED.allows(failed) {
@@ -214,7 +225,8 @@ impl<'c> Content<'c> {
         // Only verified bytes get their digest there.
         if let Err(error) = reader.finish() {
             drop(upload);
-            self.abort(name)?;
+            // It is resumed from nothing else: the next run hashes all of it.
+            let _ = self.abort(name);
             return Err(error);
         }
         let sent = upload.offset().saturating_sub(begin);

@@ -7,7 +7,7 @@ use tonic::Code;
 
 use super::api::runtime::image_service_client::ImageServiceClient;
 use super::api::runtime::{ImageFsInfoRequest, ListImagesRequest};
-use super::client::Client;
+use super::client::{Client, MAX_MESSAGE};
 use crate::error::Result;
 use crate::interrupt::{Interrupt, pause};
 
@@ -15,6 +15,8 @@ use crate::interrupt::{Interrupt, pause};
 const LONGEST: Duration = Duration::from_secs(10);
 /// How often it is asked.
 const TICK: Duration = Duration::from_millis(20);
+/// How often once it has failed to answer: it may be starting.
+const LONG_TICK: Duration = Duration::from_millis(500);
 
 /// What the folder of a snapshotter's plugin begins with.
 const PLUGIN: &str = "io.containerd.snapshotter.v1.";
@@ -29,7 +31,7 @@ pub struct Cri {
 impl Cri {
     /// Asks for it; `None` if this containerd does not offer CRI, like that of a Docker installation.
     pub fn find(client: &Client) -> Option<Cri> {
-        let mut stub = ImageServiceClient::new(client.channel());
+        let mut stub = ImageServiceClient::new(client.channel()).max_decoding_message_size(MAX_MESSAGE);
         // CRI's status has its configuration too, but not the snapshotter in containerd 2.
         match client.block_on(stub.image_fs_info(ImageFsInfoRequest {})) {
             Ok(info) => {
@@ -46,26 +48,47 @@ impl Cri {
     }
 }
 
-/// Waits until CRI shows these names. Returns those that it does not show.
+/// What CRI shows of the names that were to be shown.
+#[derive(Debug, Default)]
+pub struct Hidden {
+    /// Those that it does not show.
+    pub names: BTreeSet<String>,
+    /// Why it could not be asked in the end.
+    pub error: Option<String>,
+}
+
+/// Waits until CRI shows these names.
 ///
 /// # Errors
 ///
-/// If it cannot be asked.
-pub fn hidden(client: &Client, names: BTreeSet<String>, interrupt: &Interrupt) -> Result<BTreeSet<String>> {
-    let mut hidden = names;
+/// [`crate::Error::Interrupted`].
+pub fn hidden(client: &Client, names: BTreeSet<String>, interrupt: &Interrupt) -> Result<Hidden> {
+    let mut hidden = Hidden { names, error: None };
     let until = Instant::now() + LONGEST;
-    while !hidden.is_empty() {
-        let mut stub = ImageServiceClient::new(client.channel());
-        let listed = client.wait("list the images of CRI", stub.list_images(ListImagesRequest {}))?;
-        for image in listed.images {
-            for name in image.repo_tags.iter().chain(&image.repo_digests) {
-                hidden.remove(name);
+    while !hidden.names.is_empty() {
+        let mut stub = ImageServiceClient::new(client.channel()).max_decoding_message_size(MAX_MESSAGE);
+        let listed = client.wait("list the images of CRI", stub.list_images(ListImagesRequest {}));
+        let images = match listed {
+            Ok(listed) => {
+                hidden.error = None;
+                listed.images
             }
+            Err(error) => {
+                hidden.error = Some(error.to_string());
+                Vec::new()
+            }
+        };
+        for name in images
+            .iter()
+            .flat_map(|image| image.repo_tags.iter().chain(&image.repo_digests))
+        {
+            hidden.names.remove(name);
         }
-        if hidden.is_empty() || Instant::now() >= until {
+        if hidden.names.is_empty() || Instant::now() >= until {
             break;
         }
-        pause(TICK, || interrupt.check())?;
+        let tick = if hidden.error.is_some() { LONG_TICK } else { TICK };
+        pause(tick, || interrupt.check())?;
     }
     Ok(hidden)
 }

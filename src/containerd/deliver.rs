@@ -1,7 +1,7 @@
 //! Gets the content of images into containerd: blobs with their labels, and unpacked layers.
 //!
-//! A layer is unpacked as soon as its blob and the layers below it are there, while other blobs are still being sent. A config
-//! is written after the layers of its image are unpacked, because its label keeps them.
+//! A layer is unpacked as soon as it is proven and its blob and the layers below it are there, while other blobs are still
+//! being sent. A config is written after the layers of its image are unpacked, because its label keeps them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -63,6 +63,7 @@ pub struct Delivery<'d, 'a> {
     content: Content<'d>,
     snapshotter: Option<Snapshotter<'d>>,
     source: MergedBlobs<'a>,
+    candidates: &'d Candidates<'a>,
     progress: &'d dyn Progress,
     /// Fails when the work is to stop.
     check: &'d (dyn Fn() -> Result<()> + Sync),
@@ -74,7 +75,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
     pub fn new(
         client: &'d Client,
         snapshotter: Option<Snapshotter<'d>>,
-        candidates: &Candidates<'a>,
+        candidates: &'d Candidates<'a>,
         progress: &'d dyn Progress,
         check: &'d (dyn Fn() -> Result<()> + Sync),
     ) -> Delivery<'d, 'a> {
@@ -82,6 +83,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
             content: Content::new(client),
             snapshotter,
             source: MergedBlobs::new(candidates),
+            candidates,
             progress,
             check,
             sent: Mutex::default(),
@@ -103,7 +105,15 @@ impl<'d, 'a> Delivery<'d, 'a> {
         self.progress.phase("sending and unpacking", Some(sizes.sum()));
         // One more than processors: while containerd unpacks a layer, its worker only waits.
         let workers = available_parallelism().map_or(2, |count| count.get() + 1);
-        schedule::run(workers, &tasks, |work| {
+        let may_start = |work: &Work<'_>| {
+            (self.check)()?;
+            match work {
+                Work::Blob(_) => Ok(true),
+                // containerd unpacks a layer of any size, whatever is in it.
+                Work::Layer(layer, _) => self.candidates.is_proven(&layer.blob.digest),
+            }
+        };
+        schedule::run(workers, &tasks, may_start, |work| {
             (self.check)()?;
             match work {
                 Work::Blob(blob) => self.keep(blob),

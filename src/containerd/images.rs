@@ -8,7 +8,7 @@ use tonic::transport::Channel;
 use super::api::images::images_client::ImagesClient;
 use super::api::images::{CreateImageRequest, GetImageRequest, Image, ListImagesRequest, UpdateImageRequest};
 use super::api::types;
-use super::client::Client;
+use super::client::{Client, MAX_MESSAGE};
 use super::labels::{self, Labels};
 use crate::error::Result;
 use crate::oci::Descriptor;
@@ -25,7 +25,7 @@ impl<'c> Images<'c> {
     }
 
     fn stub(&self) -> ImagesClient<Channel> {
-        ImagesClient::new(self.client.channel())
+        ImagesClient::new(self.client.channel()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// All records.

@@ -51,11 +51,18 @@ impl Containerd {
         Ok(inventory)
     }
 
-    fn with_content(&self, blobs: BTreeMap<Digest, u64>, chains: BTreeSet<Digest>) -> Result<Inventory> {
-        let mut version = VersionClient::new(self.client.channel());
-        let version = self
+    /// Its version.
+    pub(super) fn version(&self) -> Result<String> {
+        let mut stub = VersionClient::new(self.client.channel());
+        let request = self.client.request(());
+        Ok(self
             .client
-            .wait("ask for the version", version.version(self.client.request(())))?;
+            .wait("ask for the version", stub.version(request))?
+            .version)
+    }
+
+    fn with_content(&self, blobs: BTreeMap<Digest, u64>, chains: BTreeSet<Digest>) -> Result<Inventory> {
+        let version = self.version()?;
         let records = self.records()?;
         let platform = Platform::host();
         let details = Details {
@@ -65,7 +72,7 @@ impl Containerd {
             records,
         };
         let inventory = Inventory {
-            version: Some(version.version),
+            version: Some(version),
             platforms: platform.runs(),
             platform: Some(platform),
             accepts: LayerForms {

@@ -3,7 +3,7 @@
 //! Source: containerd, `core/leases` and `docs/garbage-collection.md`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tonic::transport::Channel;
@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 use super::api::leases::leases_client::LeasesClient;
 use super::api::leases::{CreateRequest, DeleteRequest};
 use super::client::Client;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// containerd removes the lease of a killed process at this time, an RFC 3339 text.
 const EXPIRES: &str = "containerd.io/gc.expire";
@@ -24,7 +24,15 @@ const LONGEST_REMOVAL: Duration = Duration::from_secs(5);
 pub struct Lease {
     client: Client,
     id: String,
-    is_removed: AtomicBool,
+    state: Mutex<State>,
+    named: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    is_removed: bool,
+    /// Whether names are being set for what it keeps.
+    is_naming: bool,
 }
 
 impl Lease {
@@ -47,7 +55,8 @@ impl Lease {
         Ok(Lease {
             client: client.clone(),
             id,
-            is_removed: AtomicBool::new(false),
+            state: Mutex::default(),
+            named: Condvar::new(),
         })
     }
 
@@ -56,12 +65,39 @@ impl Lease {
         &self.id
     }
 
+    /// Sets names for what the lease keeps. It is not removed before that has ended, so no name is set for content that is
+    /// being collected.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`] if the lease is removed already; the error of `set_names`.
+    pub fn while_naming<T>(&self, set_names: impl FnOnce() -> Result<T>) -> Result<T> {
+        {
+            let mut state = self.state();
+            if state.is_removed {
+                return Err(Error::Interrupted);
+            }
+            state.is_naming = true;
+        }
+        let named = set_names();
+        self.state().is_naming = false;
+        self.named.notify_all();
+        named
+    }
+
     /// Removes it. Garbage collection then removes what it kept and nothing names, also snapshots in progress and parts of
-    /// blobs; `waits` until that is done. If that fails it expires.
+    /// blobs; `waits` until that is done. If that fails it expires. While names are being set, it waits for their end; if
+    /// that takes too long, the lease stays and expires.
     pub fn remove(&self, waits: bool) {
-        if self.is_removed.swap(true, Ordering::SeqCst) {
+        let state = self.state();
+        let ended = self
+            .named
+            .wait_timeout_while(state, LONGEST_REMOVAL, |state| state.is_naming);
+        let (mut state, _) = ended.unwrap_or_else(PoisonError::into_inner);
+        if state.is_naming || std::mem::replace(&mut state.is_removed, true) {
             return;
         }
+        drop(state);
         let mut stub = stub(&self.client);
         let request = self.client.request(DeleteRequest {
             id: self.id.clone(),
@@ -70,6 +106,10 @@ impl Lease {
         let _ = self
             .client
             .block_on_briefly(stub.delete(request), LONGEST_REMOVAL);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -138,8 +138,55 @@ impl Containerd {
         })
     }
 
+    /// What a user should know if images are to be pinned, and this containerd may not tell the kubelet that they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] if it does not tell its version.
+    pub fn pin_warning(&self) -> Result<Option<String>> {
+        if !self.options.is_pinned {
+            return Ok(None);
+        }
+        let version = self.version()?;
+        Ok((!knows_pins(&version)).then(|| {
+            format!(
+                "containerd {version} may not tell the kubelet that images are pinned, and the kubelet may remove them all \
+                 the same: --pin is tested with containerd 1.7.24 and newer"
+            )
+        }))
+    }
+
     /// The namespace, and why it was chosen.
     pub fn namespace(&self) -> (&str, NamespaceReason) {
         (&self.namespace.name, self.namespace.reason)
+    }
+}
+
+/// Whether CRI of this version is known to report pinned images: 1.6.20 does not, 1.7.24 does.
+fn knows_pins(version: &str) -> bool {
+    let numbers = version
+        .trim_start_matches('v')
+        .split(|letter: char| !letter.is_ascii_digit());
+    let numbers: Vec<u64> = numbers.map_while(|number| number.parse().ok()).take(3).collect();
+    // A version of another form is a newer one.
+    numbers.is_empty() || numbers.as_slice() >= [1, 7, 24].as_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_versions_may_not_report_pinned_images() {
+        for (version, knows) in [
+            ("1.6.20~ds1", false),
+            ("v1.7.2", false),
+            ("1.7.24~ds1", true),
+            ("v2.1.9", true),
+            ("v2.0", true),
+            ("dev", true),
+        ] {
+            assert_eq!(knows_pins(version), knows, "{version}");
+        }
     }
 }

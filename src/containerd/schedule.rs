@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::workers;
+
+/// How often tasks that may not start yet are asked about again.
+const TICK: Duration = Duration::from_millis(20);
 
 /// A task, and the earlier tasks that it waits for.
 pub struct Task<W> {
@@ -26,12 +30,17 @@ struct State {
 }
 
 /// Does all tasks, on up to `count` threads, each as soon as those that it waits for have ended. Urgent tasks are preferred,
-/// then earlier ones.
+/// then earlier ones. A task for which `may_start` is false is asked about again later, and others are done in the meantime.
 ///
 /// # Errors
 ///
-/// The first error of a task. No further task is started then.
-pub fn run<W: Sync>(count: usize, tasks: &[Task<W>], work: impl Fn(&W) -> Result<()> + Sync) -> Result<()> {
+/// The first error of a task or of `may_start`. No further task is started then.
+pub fn run<W: Sync>(
+    count: usize,
+    tasks: &[Task<W>],
+    may_start: impl Fn(&W) -> Result<bool> + Sync,
+    work: impl Fn(&W) -> Result<()> + Sync,
+) -> Result<()> {
     let mut followers: Vec<Vec<usize>> = tasks.iter().map(|_| Vec::new()).collect();
     for (at, task) in tasks.iter().enumerate() {
         for before in &task.after {
@@ -55,10 +64,22 @@ pub fn run<W: Sync>(count: usize, tasks: &[Task<W>], work: impl Fn(&W) -> Result
             if now.error.is_some() || now.ready.is_empty() && now.running == 0 {
                 return;
             }
-            let Some((_, at)) = now.ready.pop_first() else {
-                now = changed.wait(now).unwrap_or_else(PoisonError::into_inner);
+            let next = match first_to_start(&now.ready, tasks, &may_start) {
+                Ok(next) => next,
+                Err(error) => {
+                    now.error.get_or_insert(error);
+                    changed.notify_all();
+                    return;
+                }
+            };
+            let Some(chosen) = next else {
+                // Nothing announces that a task may start.
+                let waited = changed.wait_timeout(now, TICK);
+                now = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             };
+            now.ready.remove(&chosen);
+            let (_, at) = chosen;
             now.running += 1;
             drop(now);
             let done = tasks.get(at).map_or(Ok(()), |task| work(&task.work));
@@ -82,6 +103,22 @@ pub fn run<W: Sync>(count: usize, tasks: &[Task<W>], work: impl Fn(&W) -> Result
     });
     let ended = state.into_inner().unwrap_or_else(PoisonError::into_inner);
     ended.error.map_or(Ok(()), Err)
+}
+
+/// The first of the ready tasks that may start.
+fn first_to_start<W>(
+    ready: &BTreeSet<(bool, usize)>,
+    tasks: &[Task<W>],
+    may_start: impl Fn(&W) -> Result<bool>,
+) -> Result<Option<(bool, usize)>> {
+    for (is_later, at) in ready {
+        if let Some(task) = tasks.get(*at)
+            && may_start(&task.work)?
+        {
+            return Ok(Some((*is_later, *at)));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -108,10 +145,15 @@ mod tests {
         ];
         for (count, expected) in [(1, Some(vec![0, 3, 1, 4, 2, 5])), (3, None)] {
             let done = Mutex::new(Vec::new());
-            run(count, &tasks, |work| {
-                done.lock().unwrap().push(*work);
-                Ok(())
-            })
+            run(
+                count,
+                &tasks,
+                |_| Ok(true),
+                |work| {
+                    done.lock().unwrap().push(*work);
+                    Ok(())
+                },
+            )
             .unwrap();
             let mut done = done.into_inner().unwrap();
             let place = |work: usize| done.iter().position(|one| *one == work);
@@ -124,21 +166,43 @@ mod tests {
             done.sort_unstable();
             assert_eq!(done, [0, 1, 2, 3, 4, 5]);
         }
-        run(2, &[], |_: &usize| Ok(())).unwrap();
+        run(2, &[], |_| Ok(true), |_: &usize| Ok(())).unwrap();
     }
 
     #[test]
     fn an_error_ends_all() {
         let tasks = [task(0, &[], false), task(1, &[0], false), task(2, &[1], false)];
         let done = Mutex::new(Vec::new());
-        let ended = run(2, &tasks, |work| {
-            done.lock().unwrap().push(*work);
-            match work {
-                1 => Err(Error::Interrupted),
-                _ => Ok(()),
-            }
-        });
+        let ended = run(
+            2,
+            &tasks,
+            |_| Ok(true),
+            |work| {
+                done.lock().unwrap().push(*work);
+                match work {
+                    1 => Err(Error::Interrupted),
+                    _ => Ok(()),
+                }
+            },
+        );
         assert!(matches!(ended, Err(Error::Interrupted)));
         assert_eq!(done.into_inner().unwrap(), [0, 1]);
+    }
+
+    #[test]
+    fn a_task_waits_until_it_may_start_while_others_are_done() {
+        let tasks = [task(0, &[], true), task(1, &[], false), task(2, &[0], false)];
+        for count in [1, 3] {
+            let done = Mutex::new(Vec::new());
+            let may_start = |work: &usize| Ok(*work != 0 || done.lock().unwrap().contains(&1));
+            run(count, &tasks, may_start, |work| {
+                done.lock().unwrap().push(*work);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(*done.lock().unwrap(), [1, 0, 2]);
+        }
+        let refused = run(2, &tasks, |_| Err(Error::Interrupted), |_| Ok(()));
+        assert!(matches!(refused, Err(Error::Interrupted)));
     }
 }

@@ -15,7 +15,7 @@ use super::api::snapshots::{
     StatSnapshotRequest,
 };
 use super::api::types::Mount;
-use super::client::Client;
+use super::client::{Client, MAX_MESSAGE};
 use super::images::wire;
 use super::labels::Labels;
 use crate::error::{Error, Place, Problem, Result};
@@ -81,7 +81,7 @@ impl<'c> Snapshotter<'c> {
     }
 
     fn stub(&self) -> SnapshotsClient<Channel> {
-        SnapshotsClient::new(self.client.channel())
+        SnapshotsClient::new(self.client.channel()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// Whether the layers of a chain are unpacked.

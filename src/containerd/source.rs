@@ -13,6 +13,7 @@ use super::api::content::ReadContentRequest;
 use super::api::content::content_client::ContentClient;
 use super::api::introspection::PluginsRequest;
 use super::api::introspection::introspection_client::IntrospectionClient;
+use super::client::MAX_MESSAGE;
 use super::content::Content;
 use super::{Containerd, Options};
 use crate::archive;
@@ -79,10 +80,11 @@ impl ContainerdStore {
         images
     }
 
-    /// Passes a blob's bytes to `write`, as the API sends them. False if there is no such blob.
-    fn read(&self, digest: &Digest, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+    /// Passes a blob's bytes to `write`, as the API sends them, and at most `limit` of them. False if there is no such blob.
+    fn read(&self, digest: &Digest, limit: u64, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
         let client = &self.containerd.client;
-        let mut stub = ContentClient::new(client.channel());
+        let mut stub = ContentClient::new(client.channel()).max_decoding_message_size(MAX_MESSAGE);
         let request = client.request(ReadContentRequest {
             digest: digest.to_string(),
             offset: 0,
@@ -91,15 +93,23 @@ impl ContainerdStore {
         let Some(mut stream) = client.find("read a blob", stub.read(request))? else {
             return Ok(false);
         };
-        loop {
+        while left > 0 {
             self.interrupt.check()?;
             match client.block_on(stream.message()) {
-                Ok(Some(part)) => write(&part.data)?,
+                // No blob has empty parts: such a stream might never end.
+                Ok(Some(part)) if part.data.is_empty() => return Ok(true),
+                Ok(Some(part)) => {
+                    let bytes = part.data.get(..left).unwrap_or(&part.data);
+                    write(bytes)?;
+                    left -= bytes.len();
+                }
                 Ok(None) => return Ok(true),
                 Err(status) if status.code() == Code::NotFound => return Ok(false),
                 Err(status) => return Err(client.address().error("read a blob", &status)),
             }
         }
+        // If there is more, its digest will differ.
+        Ok(true)
     }
 
     /// Copies a blob into a temporary file.
@@ -112,7 +122,7 @@ impl ContainerdStore {
             hint: Some(Hint::from("blobs are copied there first").and(Remedy::OtherTemporaryFolder)),
         };
         let mut file: File = tempfile::tempfile_in(&self.tmpdir).map_err(failed)?;
-        if !self.read(digest, &mut |bytes| file.write_all(bytes).map_err(failed))? {
+        if !self.read(digest, size, &mut |bytes| file.write_all(bytes).map_err(failed))? {
             return Ok(None);
         }
         let path = PathBuf::from(format!("{}: {digest}", self.label));
@@ -208,11 +218,9 @@ impl LocalStore for ContainerdStore {
             return Ok(Some(bytes));
         }
         let mut bytes = Vec::new();
-        let limit = usize::try_from(MAX_METADATA).unwrap_or(usize::MAX);
-        let found = self.read(digest, &mut |part| {
-            // One byte more is too many, whatever follows.
-            let left = limit.saturating_add(1).saturating_sub(bytes.len());
-            bytes.extend_from_slice(part.get(..left).unwrap_or(part));
+        // One byte more is too many, whatever follows.
+        let found = self.read(digest, MAX_METADATA.saturating_add(1), &mut |part| {
+            bytes.extend_from_slice(part);
             Ok(())
         })?;
         match found {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::cri::Hidden;
 use super::deliver::{Delivery, ImageToLoad};
 use super::images::Images;
 use super::inventory::{Details, Inventory};
@@ -14,6 +15,9 @@ use crate::interrupt::Interrupt;
 use crate::load::{Candidates, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Target};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::Progress;
+
+/// The hint where only containerd knows more.
+const LOG: &str = "see its log (journalctl -u containerd)";
 
 impl Target for Containerd {
     type Details = Details;
@@ -72,10 +76,12 @@ impl Target for Containerd {
             progress.phase("verifying", None);
         }
         candidates.wait_until_verified(interrupt)?;
-        for to_load in &images {
-            interrupt.check()?;
-            self.name(to_load)?;
-        }
+        lease.while_naming(|| {
+            images.iter().try_for_each(|to_load| {
+                interrupt.check()?;
+                self.name(to_load)
+            })
+        })?;
         lease.remove(false);
         self.report(&images, &sent, interrupt, &mut report)?;
         Ok(report)
@@ -132,9 +138,10 @@ impl Containerd {
         let names = own.flat_map(|image| shown_names(image.planned));
         let hidden = match self.has_cri {
             true => cri::hidden(&self.client, names.collect(), interrupt)?,
-            false => BTreeSet::new(),
+            false => Hidden::default(),
         };
-        let now = self.records()?;
+        // The images are loaded: what cannot be asked any more is no reason to fail without a report.
+        let now = self.records();
         let mut left = sent.clone();
         report.sent = sent.values().sum();
         for to_load in images {
@@ -156,8 +163,8 @@ fn shown_names(planned: &PlannedImage) -> impl Iterator<Item = String> {
 fn loaded(
     to_load: &ImageToLoad<'_, '_>,
     sent: u64,
-    now: &BTreeMap<String, String>,
-    hidden: &BTreeSet<String>,
+    now: &Result<BTreeMap<String, String>>,
+    hidden: &Hidden,
 ) -> Loaded {
     let planned = to_load.planned;
     let root = planned.root.to_string();
@@ -165,7 +172,15 @@ fn loaded(
         sent,
         ..Loaded::planned(planned)
     };
-    let is_shown = |name: &String| now.get(name) == Some(&root) && !hidden.contains(name);
+    let now = match now {
+        Ok(now) => now,
+        Err(error) => {
+            let reason = format!("it is loaded, and what containerd shows is not known: {error}");
+            loaded.obstacles.push(Obstacle::new(reason, LOG));
+            return loaded;
+        }
+    };
+    let is_shown = |name: &String| now.get(name) == Some(&root) && !hidden.names.contains(name);
     if let Some(name) = records::digest(planned) {
         loaded.shown = Some(is_shown(&name));
     }
@@ -175,11 +190,12 @@ fn loaded(
                 format!("{name} names another image now, or nothing"),
                 "another program has changed it in the meantime; run this again",
             ));
-        } else if hidden.contains(&name) {
-            loaded.obstacles.push(Obstacle::new(
-                format!("containerd has {name}, and its CRI does not show it"),
-                "see its log (journalctl -u containerd)",
-            ));
+        } else if hidden.names.contains(&name) {
+            let reason = match &hidden.error {
+                Some(error) => format!("containerd has {name}, and its CRI does not answer: {error}"),
+                None => format!("containerd has {name}, and its CRI does not show it"),
+            };
+            loaded.obstacles.push(Obstacle::new(reason, LOG));
         }
     }
     loaded

@@ -268,6 +268,16 @@ impl Candidates<'_> {
         }
     }
 
+    /// Whether a blob is verified by now: its stored bytes, and for a layer its uncompressed bytes and their size. A target
+    /// that starts before all is verified unpacks no other layer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Candidates::wait_until_verified`].
+    pub fn is_proven(&self, blob: &Digest) -> Result<bool> {
+        self.proof.as_ref().map_or(Ok(true), |proof| proof.has(blob))
+    }
+
     /// Fails once an archive has turned out to be damaged, so that the work for it ends early.
     ///
     /// # Errors

@@ -1,10 +1,12 @@
 //! Content that is sent while the archives are still being verified: nothing is named before that has ended well.
 //!
 //! Each blob that is sent is hashed on its way, so the target gets no other bytes than its digest says. What is still open
-//! then is whether its layers have the diff ids that their configs name, and whether other blobs are damaged.
+//! then is whether its layers have the diff ids that their configs name and stay below the size limit, and whether other
+//! blobs are damaged. A target that unpacks layers waits for the proof of each.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use super::{Candidates, LoadOptions, Outcome};
 use crate::archive::{self, Layout};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
+use crate::oci::Digest;
 use crate::progress::{Progress, Silent};
 use crate::verify;
 
@@ -21,45 +24,79 @@ const TICK: Duration = Duration::from_millis(50);
 /// The state of a verification that runs beside a load.
 #[derive(Default)]
 pub struct Proof {
-    /// Whether all was right, once that is known.
-    is_good: Mutex<Option<bool>>,
+    state: Mutex<State>,
     known: Condvar,
 }
 
+#[derive(Default)]
+struct State {
+    /// Whether all was right, once that is known.
+    is_good: Option<bool>,
+    /// Blobs that are right: their stored bytes, and for a layer its uncompressed bytes and their size.
+    proven: HashSet<Digest>,
+}
+
+impl State {
+    /// Whether all is right, if that is known. Fails if something is wrong.
+    fn is_good(&self) -> Result<bool> {
+        match self.is_good {
+            Some(false) => Err(unverified()),
+            is_good => Ok(is_good.is_some()),
+        }
+    }
+}
+
 impl Proof {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, is_good: bool) {
-        *self.is_good.lock().unwrap_or_else(PoisonError::into_inner) = Some(is_good);
+        self.state().is_good.get_or_insert(is_good);
         self.known.notify_all();
     }
 
     /// Whether the verification has ended.
     pub(super) fn is_known(&self) -> bool {
-        self.is_good
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some()
+        self.state().is_good.is_some()
     }
 
     /// Fails if something is known to be wrong.
     pub(super) fn check(&self) -> Result<()> {
-        match *self.is_good.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(false) => Err(unverified()),
-            _ => Ok(()),
-        }
+        self.state().is_good().map(|_| ())
+    }
+
+    /// Whether a blob is known to be right. One that the archives do not have is, once all of them are.
+    pub(super) fn has(&self, digest: &Digest) -> Result<bool> {
+        let state = self.state();
+        Ok(state.is_good()? || state.proven.contains(digest))
     }
 
     /// Waits for the end of the verification.
     pub(super) fn wait(&self, interrupt: &Interrupt) -> Result<()> {
-        let mut is_good = self.is_good.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match *is_good {
-                Some(true) => return Ok(()),
-                Some(false) => return Err(unverified()),
-                None => interrupt.check()?,
-            }
-            let waited = self.known.wait_timeout(is_good, TICK);
-            is_good = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut state = self.state();
+        while !state.is_good()? {
+            interrupt.check()?;
+            let waited = self.known.wait_timeout(state, TICK);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        Ok(())
+    }
+}
+
+/// Notes which blobs are proven. Nothing is printed: the target reports its own progress.
+impl Progress for Proof {
+    fn blob_verified(&self, digest: &Digest) {
+        self.state().proven.insert(*digest);
+    }
+}
+
+/// Ends the wait for a verification that has panicked.
+struct Settled<'p>(&'p Proof);
+
+impl Drop for Settled<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 
@@ -115,14 +152,17 @@ pub(super) fn verified_while(
     let stop = Interrupt::default();
     thread::scope(|scope| {
         let verification = scope.spawn(|| {
+            let proof = candidates.proof.as_ref();
+            let _settled = proof.map(Settled);
+            let progress = proof.map_or(&Silent as &dyn Progress, |proof| proof);
             let reports = archives
                 .iter()
-                .map(|archive| archive::verify(archive.as_ref(), &options, &Silent, &stop));
+                .map(|archive| archive::verify(archive.as_ref(), &options, progress, &stop));
             let reports: Result<Vec<verify::Report>> = reports.collect();
             let is_good = reports
                 .as_ref()
                 .is_ok_and(|reports| reports.iter().all(verify::Report::is_good));
-            if let Some(proof) = &candidates.proof {
+            if let Some(proof) = proof {
                 proof.set(is_good);
             }
             reports

@@ -124,6 +124,9 @@ impl Work<'_> {
                 Err(error) => Outcome::Unread(error),
             };
             self.progress.blob_finished(&job.digest);
+            if matches!(outcome, Outcome::Good(_)) {
+                self.progress.blob_verified(&job.digest);
+            }
             let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
             outcomes.insert(job.digest, outcome);
         }

@@ -1,6 +1,7 @@
 //! Loads into containerd that go wrong.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
@@ -66,6 +67,82 @@ fn a_damaged_archive_is_refused(version: Version) {
 }
 
 on_every_containerd!(a_damaged_archive_is_refused);
+
+/// containerd unpacks a layer of any size: it gets none to unpack that verification refuses.
+fn a_layer_that_is_refused_is_not_unpacked(version: Version) {
+    let origin = Origin::new();
+    let mut image = Image::sample("app", "1");
+    for (_, layers) in &mut image.platforms {
+        layers.push(Layer::new().file("app/zeros", "0".repeat(40_000_000)));
+    }
+    origin.push(NAME, &image);
+    let archive = origin.save("app.tar", &[NAME], &[]);
+    let containerd = Containerd::start(version);
+    let mut events = containerd
+        .ctr_command(NAMESPACE, &["events"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
+    // Until it is seen, the client may not have subscribed.
+    let mut until = |marker: &str| {
+        let mut seen = Vec::new();
+        loop {
+            let line = lines.next().unwrap().unwrap();
+            if line.contains(marker) {
+                return seen;
+            }
+            seen.push(line);
+        }
+    };
+    let mark = |marker: &str| containerd.ctr(NAMESPACE, &["namespaces", "create", marker]).ok();
+    std::thread::scope(|scope| {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let containerd = &containerd;
+        scope.spawn(move || {
+            for number in 0.. {
+                containerd
+                    .ctr(
+                        NAMESPACE,
+                        &["namespaces", "create", &format!("subscribed-{number}")],
+                    )
+                    .ok();
+                let wait = std::time::Duration::from_millis(50);
+                if stopped.recv_timeout(wait) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        until("subscribed-");
+        drop(stop);
+    });
+    let refused = try_load(
+        &origin.sealift,
+        &containerd,
+        &archive,
+        &["--max-layer-size", "20MB"],
+    )
+    .code(1);
+    assert!(refused.stdout.contains("sha256:"), "{refused:?}");
+    mark("refused");
+    let refused = until("\"refused\"");
+    load(&origin.sealift, &containerd, &archive, &[]);
+    mark("loaded");
+    let loaded = until("\"loaded\"");
+    events.kill().unwrap();
+    events.wait().unwrap();
+    let snapshots = Contents::of(&containerd, NAMESPACE).snapshots;
+    let is_parent = |name: &String| snapshots.values().any(|snapshot| snapshot.parent == *name);
+    let large = snapshots.keys().find(|name| !is_parent(name)).unwrap();
+    let prepared = |lines: &[String]| {
+        let mut lines = lines.iter().filter(|line| line.contains("/snapshot/prepare"));
+        lines.any(|line| line.contains(&format!(" {large}\"")))
+    };
+    assert!(!prepared(&refused), "{refused:#?}");
+    assert!(prepared(&loaded), "{loaded:#?}");
+}
+
+on_every_containerd!(a_layer_that_is_refused_is_not_unpacked);
 
 /// The disk is full in the middle; with more space the next run completes.
 fn the_disk_of_containerd_is_full(version: Version) {

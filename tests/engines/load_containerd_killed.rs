@@ -14,6 +14,9 @@ use crate::support::{Containerd, Image, Layer, run};
 /// How often a process is killed during a load.
 const POINTS: usize = 30;
 
+/// How often sealift gets each signal that it can handle.
+const SIGNALS: usize = 6;
+
 /// Of a process that speaks to a socket.
 const SEALIFT_CALLS: &str = "?sendto,?sendmsg,?write,?writev,?recvfrom,?recvmsg,?read,?readv";
 
@@ -254,18 +257,33 @@ fn points(log: &Path, count: usize) -> Vec<Point> {
 }
 
 fn sealift_is_killed(version: Version) {
+    kill_sealift(&PreparedContainerd::new(version), "SIGKILL", 9, POINTS);
+}
+
+on_every_containerd!(sealift_is_killed);
+
+/// It removes its lease, and no name stands for content that is collected with it.
+fn sealift_gets_a_signal(version: Version) {
     let prepared = PreparedContainerd::new(version);
+    kill_sealift(&prepared, "SIGTERM", 15, SIGNALS);
+    kill_sealift(&prepared, "SIGINT", 2, SIGNALS);
+}
+
+on_every_containerd!(sealift_gets_a_signal);
+
+/// Sends a signal to sealift at points of a load.
+fn kill_sealift(prepared: &PreparedContainerd, signal: &str, number: i32, count: usize) {
     let log = prepared.origin.sealift.path("calls");
     let calls = format!("trace={SEALIFT_CALLS}");
     run(&mut prepared.traced_load(&["-o", log.to_str().unwrap(), "-e", &calls])).ok();
     prepared.restore();
     let mut kills = 0;
     // Threads take other turns each time: some points are not reached.
-    for point in points(&log, 2 * POINTS) {
-        let inject = format!("inject=?{}:signal=SIGKILL:when={}", point.0, point.1);
+    for point in points(&log, 2 * count) {
+        let inject = format!("inject=?{}:signal={signal}:when={}", point.0, point.1);
         let trace = format!("trace=?{}", point.0);
         let killed = run(&mut prepared.traced_load(&["-o", "/dev/null", "-e", &trace, "-e", &inject]));
-        if killed.signal != Some(9) {
+        if killed.signal != Some(number) {
             assert_eq!(killed.code, Some(0), "{point:?}: {killed:?}");
             prepared.restore();
             continue;
@@ -273,14 +291,12 @@ fn sealift_is_killed(version: Version) {
         kills += 1;
         prepared.assert_next_run_completes(&point);
         prepared.restore();
-        if kills == POINTS {
+        if kills == count {
             return;
         }
     }
     panic!("only {kills} kills");
 }
-
-on_every_containerd!(sealift_is_killed);
 
 fn containerd_is_killed(version: Version) {
     let mut prepared = PreparedContainerd::new(version);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -177,9 +177,15 @@ impl Containerd {
     /// Runs the client of the same version in a namespace.
     #[track_caller]
     pub fn ctr(&self, namespace: &str, args: &[&str]) -> Run {
+        run(&mut self.ctr_command(namespace, args))
+    }
+
+    /// The client of the same version, for a namespace.
+    pub fn ctr_command(&self, namespace: &str, args: &[&str]) -> Command {
         let mut command = self.root.command("ctr");
         command.arg("--address").arg(self.root.inside(SOCKET));
-        run(command.args(["--namespace", namespace]).args(args))
+        command.args(["--namespace", namespace]).args(args);
+        command
     }
 
     /// Gives the file system that its images are on another size.
