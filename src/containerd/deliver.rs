@@ -271,9 +271,11 @@ impl<'d, 'a> Delivery<'d, 'a> {
             Some(_) => Ok(()),
             None => self.write(layer.blob, &Labels::new()).map(|_| ()),
         };
-        if snapshotter.unpack(layer, ensure, self.check)? {
-            self.content
-                .label(&layer.blob.digest, labels::of_layer(&layer.diff_id))?;
+        snapshotter.unpack(layer, ensure, self.check)?;
+        // Also for a snapshot that was there: a run that was killed may have left it without the label.
+        if let Some(known) = self.content.find(&layer.blob.digest)? {
+            let labels = labels::missing(labels::of_layer(&layer.diff_id), &known.labels);
+            self.content.label(&layer.blob.digest, labels)?;
         }
         self.progress.blob_finished(&layer.chain);
         Ok(())

@@ -150,8 +150,8 @@ impl Containerd {
         let version = self.version()?;
         Ok((!knows_pins(&version)).then(|| {
             format!(
-                "containerd {version} may not tell the kubelet that images are pinned, and the kubelet may remove them all \
-                 the same: --pin is tested with containerd 1.7.24 and newer"
+                "containerd {version} may not tell the kubelet that images are pinned, and the kubelet may remove them \
+                 all the same: 1.7.24 and newer are tested to do so"
             )
         }))
     }

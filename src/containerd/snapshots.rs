@@ -120,8 +120,7 @@ impl<'c> Snapshotter<'c> {
     }
 
     /// Unpacks a layer whose parent is there, and compares the digest of its tar with the diff id. `ensure` gets the blob
-    /// there; it is not called if the layer is unpacked already, which the client's lease keeps from now on. Returns
-    /// whether it was unpacked now.
+    /// there; it is not called if the layer is unpacked already, which the client's lease keeps from now on.
     ///
     /// # Errors
     ///
@@ -131,17 +130,17 @@ impl<'c> Snapshotter<'c> {
         layer: &Layer<'_>,
         ensure: impl FnOnce() -> Result<()>,
         check_work: &dyn Fn() -> Result<()>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let key = format!("{}-{number} {}", self.prefix, layer.chain);
         let Some(mounts) = self.prepare(layer, &key)? else {
-            return Ok(false);
+            return Ok(());
         };
         let unpacked = ensure().and_then(|()| self.apply(layer, mounts, check_work));
         match unpacked.and_then(|()| self.commit(layer, &key)) {
-            Ok(true) => Ok(true),
+            Ok(true) => Ok(()),
             // A pull was faster.
-            Ok(false) => self.remove(&key).map(|()| false),
+            Ok(false) => self.remove(&key),
             Err(error) => {
                 // The lease's removal removes it otherwise.
                 let _ = self.remove(&key);

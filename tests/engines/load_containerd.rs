@@ -190,8 +190,19 @@ fn a_second_load_sends_nothing_and_an_update_one_layer(version: Version) {
     assert_eq!(again["images"][0]["change"], "unchanged", "{again}");
     Contents::of(&loaded, NAMESPACE).assert_same(&contents, "after a second load");
 
-    let report = load(&origin.sealift, &loaded, &new, &[]);
+    // As if containerd had been killed when it had unpacked the layer, before it labelled the blob.
     let host = update.host();
+    let base = &host.layers[0].digest;
+    loaded
+        .ctr(
+            NAMESPACE,
+            &["content", "label", base, "containerd.io/uncompressed="],
+        )
+        .ok();
+    let labels = &Contents::of(&loaded, NAMESPACE).content[base].labels;
+    assert!(!labels.contains_key("containerd.io/uncompressed"), "{labels:?}");
+
+    let report = load(&origin.sealift, &loaded, &new, &[]);
     let top = host.layers.last().unwrap();
     let documents = [&update.digest, &host.digest, &host.config];
     let sent = top.size + documents.map(|digest| size(&update, digest)).iter().sum::<u64>();
