@@ -227,11 +227,11 @@ fn help_of_load() {
       sealift load images.tar --to oci:images              # create an OCI layout, or add to it
       sealift load images.tar --image httpd:2.4 --to archive:httpd.tar
 
-    `load` verifies every byte before it sends anything, and hashes it again while it sends it.
-    Only containerd gets stored bytes while the archive is being verified, and it unpacks no layer
-    before that layer is verified. `load` sends only what the engine does not have. It sets the names
-    last, when all content is in the engine and verified. If the load fails before that, existing names
-    are unchanged.
+    `load` verifies every byte before it sends anything, and hashes it again while it sends it. Only
+    containerd gets stored bytes while the archive is being verified, and it unpacks no layer before
+    that layer is verified. `load` sends only what the engine does not have. It sets the names last,
+    when all content is in the engine and verified. If the load fails before that, existing names are
+    unchanged.
 
     Docker's classic store shows a digest only after it is attached, which needs root: see `--attach`.
     If a digest cannot be attached, the image is loaded and the exit code is 6.
