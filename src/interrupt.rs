@@ -90,11 +90,16 @@ impl Interrupt {
         std::mem::take(&mut self.0.remarks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Registers cleanup for as long as the guard lives.
+    /// Registers cleanup for as long as the guard lives. After a signal it runs at once: the list may have been run.
     pub fn on_stop(&self, action: impl FnOnce() + Send + 'static) -> Guard {
         let id = self.0.next.fetch_add(1, Ordering::SeqCst);
         let mut actions = self.0.actions.lock().unwrap_or_else(PoisonError::into_inner);
-        actions.push((id, Box::new(action)));
+        if self.0.stopped.load(Ordering::SeqCst) {
+            drop(actions);
+            action();
+        } else {
+            actions.push((id, Box::new(action)));
+        }
         Guard {
             interrupt: self.clone(),
             id,
@@ -147,6 +152,26 @@ impl Drop for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cleanup_runs_once_also_if_it_is_registered_after_the_signal() {
+        let interrupt = Interrupt::default();
+        let runs = Arc::new(AtomicU64::new(0));
+        let count = || {
+            let runs = Arc::clone(&runs);
+            move || {
+                runs.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        drop(interrupt.on_stop(count()));
+        let _before = interrupt.on_stop(count());
+        interrupt.stop();
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+        let _after = interrupt.on_stop(count());
+        assert_eq!(runs.load(Ordering::SeqCst), 2);
+        interrupt.stop();
+        assert_eq!(runs.load(Ordering::SeqCst), 2);
+    }
 
     #[test]
     fn a_pause_ends_when_work_is_to_stop() {

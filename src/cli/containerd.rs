@@ -85,7 +85,7 @@ impl ContainerdLoadArgs {
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If no containerd answers.
     pub fn target(&self, context: &LoadContext<'_>) -> Result<Box<dyn AnyTarget>> {
         let options = self.place.options();
         let found = || context.socket.map(Path::to_path_buf);

@@ -77,7 +77,7 @@ impl DockerArgs {
     ///
     /// # Errors
     ///
-    /// If there is none, or what an earlier load left there cannot be undone.
+    /// If no Docker answers, or what an earlier load left there cannot be undone.
     pub fn target(&self, context: &LoadContext<'_>) -> Result<Box<dyn AnyTarget>> {
         let options = self.options(context.is_expected);
         if !context.is_dry_run {

@@ -210,7 +210,11 @@ impl FromArgs {
                 hint: Some("leave out one of them".into()),
             });
         }
-        let is_containerd = |from: &From| matches!(from, From::Containerd | From::Auto);
+        // With a data root `auto` is the Docker that it belongs to.
+        let is_containerd = |from: &From| match from {
+            From::Auto => self.data_root.is_none(),
+            other => *other == From::Containerd,
+        };
         if let Some(option) = self.containerd.given()
             && !self.from.iter().any(is_containerd)
         {

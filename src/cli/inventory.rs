@@ -111,7 +111,7 @@ impl Inventory {
         }
         let host = HostInventory::new(label, engines);
         let bytes = document_bytes(&host)?;
-        match &self.output {
+        match self.output.as_deref().filter(|path| *path != Path::new("-")) {
             None => output.bytes(&bytes)?,
             Some(path) => {
                 write(path, &bytes)?;

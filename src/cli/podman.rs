@@ -49,7 +49,7 @@ impl PodmanArgs {
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If podman is not installed, or does not answer.
     pub fn target(&self, engine: Engine, context: &LoadContext<'_>) -> Result<Box<dyn AnyTarget>> {
         let options = Options {
             root: self.root.clone(),
@@ -66,7 +66,7 @@ impl PodmanArgs {
 ///
 /// # Errors
 ///
-/// If there is none.
+/// If podman is not installed, or does not answer.
 pub fn connect(engine: Engine, options: Options) -> Result<Podman> {
     let options = match engine {
         Engine::Crio => crio()?.options(options),

@@ -29,7 +29,7 @@ pub struct Cri {
 }
 
 impl Cri {
-    /// Asks for it; `None` if this containerd does not offer CRI, like that of a Docker installation.
+    /// Connects to it; `None` if this containerd does not serve CRI, as in a Docker installation.
     pub fn find(client: &Client) -> Option<Cri> {
         let mut stub = ImageServiceClient::new(client.channel()).max_decoding_message_size(MAX_MESSAGE);
         // CRI's status has its configuration too, but not the snapshotter in containerd 2.

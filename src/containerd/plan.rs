@@ -44,7 +44,7 @@ pub fn plan(
         let Some(candidate) = candidates.images.get(at) else {
             continue;
         };
-        let Some(image) = chosen(candidate, platform, inventory) else {
+        let Some(image) = candidate.image_to_load(platform, &inventory.platforms) else {
             unmatched.push(candidate);
             continue;
         };
@@ -66,21 +66,6 @@ pub fn plan(
     plan.refuse_obstructed(obstructed, options)?;
     plan.send = upload(&plan.images, candidates, unpacks, inventory)?;
     Ok(plan)
-}
-
-/// The image of a candidate to load: for the requested platform, else the one that a pull would choose. An image without an
-/// index is loaded as it is, like in a pull.
-fn chosen<'o>(
-    candidate: &'o Candidate<'_>,
-    platform: Option<&Platform>,
-    inventory: &Inventory,
-) -> Option<&'o Image> {
-    let graph = &candidate.image.graph;
-    match platform {
-        Some(platform) => graph.image_for(std::slice::from_ref(platform)),
-        None if graph.indexes.is_empty() => graph.runnable().next(),
-        None => graph.image_for(&inventory.platforms),
-    }
 }
 
 fn planned(
@@ -178,9 +163,14 @@ fn missing<'i>(
     unpacks: bool,
     inventory: &'i Inventory,
 ) -> impl Iterator<Item = (&'i Descriptor, Form)> {
-    let layers = snapshots::layers(image).into_iter();
-    let unpacked = layers.filter(move |layer| unpacks && inventory.chains.contains(&layer.chain));
-    let unpacked: HashSet<_> = unpacked.map(|layer| layer.blob.digest).collect();
+    // A blob may be several layers of an image.
+    let (unpacked, packed): (Vec<_>, Vec<_>) = snapshots::layers(image)
+        .into_iter()
+        .partition(|layer| unpacks && inventory.chains.contains(&layer.chain));
+    let mut unpacked: HashSet<_> = unpacked.iter().map(|layer| layer.blob.digest).collect();
+    for layer in packed {
+        unpacked.remove(&layer.blob.digest);
+    }
     blobs(candidate, image).filter(move |(blob, _)| {
         !unpacked.contains(&blob.digest) && !inventory.has_blob(&blob.digest, blob.size)
     })

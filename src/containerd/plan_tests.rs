@@ -36,7 +36,7 @@ fn empty(namespace: &str) -> Inventory {
 fn full(candidates: &Candidates<'_>, names: &[&str]) -> Inventory {
     let mut inventory = empty("k8s.io");
     let candidate = &candidates.images[0];
-    let image = chosen(candidate, None, &inventory).unwrap();
+    let image = candidate.image_to_load(None, &inventory.platforms).unwrap();
     let blobs = blobs(candidate, image).map(|(blob, _)| (blob.digest, blob.size));
     inventory.blobs.extend(blobs);
     let layers = snapshots::layers(image);

@@ -161,7 +161,7 @@ impl Containerd {
     }
 }
 
-/// containerd keeps layers in their stored form only. Those that it was told to discard are gone.
+/// containerd keeps layers in their stored form only. Those that it is configured to discard are gone.
 impl Uncompressed for ContainerdStore {
     fn size(&self, _: &Digest) -> Result<Option<u64>> {
         Ok(None)

@@ -49,7 +49,7 @@ pub fn plan(
         let Some(candidate) = candidates.images.get(at) else {
             continue;
         };
-        let Some(image) = chosen(candidate, platform, inventory) else {
+        let Some(image) = candidate.image_to_load(platform, &inventory.platforms) else {
             unmatched.push(candidate);
             continue;
         };
@@ -81,21 +81,6 @@ pub fn plan(
         .map(|space| space::needed_for(space, space::stream(&send), unpacked));
     plan.send = send;
     Ok(plan)
-}
-
-/// The image of a candidate to load: for the requested platform, else the one that a pull would choose. An
-/// image without an index is loaded as it is, like in a pull.
-fn chosen<'o>(
-    candidate: &'o Candidate<'_>,
-    platform: Option<&Platform>,
-    inventory: &Inventory,
-) -> Option<&'o Image> {
-    let graph = &candidate.image.graph;
-    match platform {
-        Some(platform) => graph.image_for(std::slice::from_ref(platform)),
-        None if graph.indexes.is_empty() => graph.runnable().next(),
-        None => graph.image_for(&inventory.platforms),
-    }
 }
 
 fn planned(

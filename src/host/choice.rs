@@ -106,7 +106,7 @@ fn before(found: &[Engine]) -> String {
     let mut names = found.to_vec();
     names.sort_by_key(|engine| rank(*engine));
     let others: Vec<&str> = names.iter().skip(1).map(|engine| engine.name()).collect();
-    format!("it comes before {}", others.join(" and "))
+    format!("it is preferred to {}", others.join(" and "))
 }
 
 /// The engine of a Kubernetes node.

@@ -87,7 +87,7 @@ pub struct Named {
     pub socket: Option<PathBuf>,
 }
 
-/// What a host has. Nothing in it was asked: a socket may have nobody who answers.
+/// What a host has. No socket was connected to: its program may not run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Facts {
     /// The engines that the environment names, the most important first.

@@ -115,24 +115,24 @@ fn one_engine_is_chosen_by_the_rule() {
         // docker-ce brings containerd along, running or not.
         (
             &["docker", "dockerd", "containerd"],
-            "Docker: it comes before containerd; not alone",
+            "Docker: it is preferred to containerd; not alone",
         ),
         (
             &["dockerd", "containerd"],
-            "Docker: it comes before containerd; not alone",
+            "Docker: it is preferred to containerd; not alone",
         ),
         (
             &["docker", "containerd", "podman"],
-            "Docker: it comes before podman and containerd; not alone",
+            "Docker: it is preferred to podman and containerd; not alone",
         ),
         (
             &["podman", "containerd"],
-            "podman: it comes before containerd; not alone",
+            "podman: it is preferred to containerd; not alone",
         ),
         (&["podman-docker", "podman"], "podman: no other engine was found"),
         (
             &["podman-docker", "podman", "dockerd"],
-            "Docker: it comes before podman; not alone",
+            "Docker: it is preferred to podman; not alone",
         ),
         // What the environment names.
         (

@@ -14,7 +14,7 @@ use crate::image::provenance::{LayerOrigin, ManifestOrigin};
 use crate::image::selector::Identity;
 use crate::image::{Image, NamedImage};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, Reference};
+use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::verify;
 
 /// Most reasons for layers that are listed; each layer may have its own.
@@ -34,6 +34,17 @@ pub struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
+    /// The image that a target gets which takes one platform: for the requested platform, else the one of those that the
+    /// target takes that a pull would choose. An image without an index is loaded as it is, like in a pull.
+    pub fn image_to_load(&self, platform: Option<&Platform>, taken: &[Platform]) -> Option<&Image> {
+        let graph = &self.image.graph;
+        match platform {
+            Some(platform) => graph.image_for(std::slice::from_ref(platform)),
+            None if graph.indexes.is_empty() => graph.runnable().next(),
+            None => graph.image_for(taken),
+        }
+    }
+
     /// Its name in messages: as given, or a digest that selects it.
     pub fn label(&self) -> String {
         self.identity().label()

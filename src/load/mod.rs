@@ -91,7 +91,8 @@ pub trait Target {
     ///
     /// # Errors
     ///
-    /// If content could not be sent or is not right on the target. Nothing was named then.
+    /// If content could not be sent or is not right on the target. No name was set then, except by a target that
+    /// sets each name with its content, as podman does: names that it had not reached are as they were.
     fn apply(
         &self,
         candidates: &Candidates<'_>,

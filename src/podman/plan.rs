@@ -38,7 +38,7 @@ pub fn plan(
         let Some(candidate) = candidates.images.get(at) else {
             continue;
         };
-        let Some(image) = chosen(candidate, platform, inventory) else {
+        let Some(image) = candidate.image_to_load(platform, &inventory.platforms) else {
             unmatched.push(candidate);
             continue;
         };
@@ -62,7 +62,7 @@ pub fn plan(
         true => replacement::plan(&mut plan, candidates, inventory),
         false => replacement::tell(&mut plan, candidates, inventory),
     }
-    let (send, unpacked) = send(&plan, candidates, inventory);
+    let (send, unpacked) = send(&plan, candidates, inventory)?;
     plan.space = inventory.details.space.as_ref().map(|space| {
         let hint = Hint::from("free some space there (podman system df shows what takes it)");
         // Compressed layers are in another folder while podman unpacks them.
@@ -70,21 +70,6 @@ pub fn plan(
     });
     plan.send = send;
     Ok(plan)
-}
-
-/// The image of a candidate to load: for the requested platform, else the one that a pull would choose. An
-/// image without an index is loaded as it is, like in a pull.
-fn chosen<'o>(
-    candidate: &'o Candidate<'_>,
-    platform: Option<&Platform>,
-    inventory: &Inventory,
-) -> Option<&'o Image> {
-    let graph = &candidate.image.graph;
-    match platform {
-        Some(platform) => graph.image_for(std::slice::from_ref(platform)),
-        None if graph.indexes.is_empty() => graph.runnable().next(),
-        None => graph.image_for(&inventory.platforms),
-    }
 }
 
 /// The name by which podman keeps an image. A pull of `name:tag@digest` leaves the digest alone, because the tag may
@@ -215,24 +200,14 @@ pub(super) fn is_only_tagged(planned: &PlannedImage, candidate: &Candidate<'_>) 
     planned.present && candidate.image.provenance.substitute.is_some()
 }
 
-/// The image that a plan chose of a candidate.
-pub(super) fn image_of<'o>(planned: &PlannedImage, candidate: &'o Candidate<'_>) -> Option<&'o Image> {
-    let mut images = candidate.image.graph.runnable();
-    images.find(|image| planned.manifests.contains(&image.descriptor.digest))
-}
-
 /// What podman will request, and the uncompressed bytes of the layers that it will unpack.
-fn send(plan: &Plan, candidates: &Candidates<'_>, inventory: &Inventory) -> (Vec<UploadBlob>, u64) {
+fn send(plan: &Plan, candidates: &Candidates<'_>, inventory: &Inventory) -> Result<(Vec<UploadBlob>, u64)> {
     let store = Store::after(plan, inventory);
     let mut seen = HashSet::new();
     let mut unpacked_chains = HashSet::new();
     let (mut send, mut unpacked) = (Vec::new(), 0_u64);
     for (at, planned) in plan.images.iter().enumerate() {
-        let found = candidates.images.get(planned.candidate);
-        let Some((candidate, image)) = found.and_then(|found| Some((found, image_of(planned, found)?)))
-        else {
-            continue;
-        };
+        let (candidate, image) = planned.content(candidates)?;
         if is_done(planned) || is_only_tagged(planned, candidate) {
             continue;
         }
@@ -269,7 +244,7 @@ fn send(plan: &Plan, candidates: &Candidates<'_>, inventory: &Inventory) -> (Vec
             }
         }
     }
-    (send, unpacked)
+    Ok((send, unpacked))
 }
 
 /// What is in the store once the images to replace are removed.

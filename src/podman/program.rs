@@ -26,9 +26,9 @@ const REGISTRIES_CONF: &str = "CONTAINERS_REGISTRIES_CONF";
 /// How often a running podman is looked at while it requests nothing.
 const TICK: Duration = Duration::from_millis(20);
 /// How long podman may take to end by SIGTERM.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Most bytes of its errors that are kept.
-const MAX_SAID: u64 = 64 << 10;
+const TERM_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes of its standard error that are kept.
+const MAX_ERRORS: u64 = 64 << 10;
 /// Most bytes of an answer: ten thousand images with their configs.
 const MAX_ANSWER: u64 = 256 << 20;
 
@@ -36,7 +36,7 @@ const MAX_ANSWER: u64 = 256 << 20;
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
-    /// The program that has podman end with this process, with its arguments.
+    /// `setpriv`, which sends podman SIGTERM when this process dies.
     wrapper: Option<PathBuf>,
     global: Vec<OsString>,
     engine: &'static str,
@@ -53,7 +53,7 @@ struct Served<'s> {
 struct Ended {
     is_success: bool,
     answer: Vec<u8>,
-    said: String,
+    errors: String,
 }
 
 impl Program {
@@ -87,7 +87,7 @@ impl Program {
         // With several images, one of them may be gone by now.
         match serde_json::from_slice(&ended.answer) {
             Ok(answer) => Ok(answer),
-            Err(_) if !ended.is_success => Err(self.failed(args, &ended.said)),
+            Err(_) if !ended.is_success => Err(self.failed(args, &ended.errors)),
             Err(error) => Err(self.error(args, format!("its answer is not understood: {error}"), None)),
         }
     }
@@ -101,7 +101,7 @@ impl Program {
         let ended = self.run(args, Path::new(NO_REGISTRIES), interrupt, None)?;
         match ended.is_success {
             true => Ok(()),
-            false => Err(self.failed(args, &ended.said)),
+            false => Err(self.failed(args, &ended.errors)),
         }
     }
 
@@ -122,7 +122,7 @@ impl Program {
         let ended = self.run(args, registries, interrupt, Some(Served { events, hear }))?;
         match ended.is_success {
             true => Ok(String::from_utf8_lossy(&ended.answer).trim().to_string()),
-            false => Err(self.failed(args, &ended.said)),
+            false => Err(self.failed(args, &ended.errors)),
         }
     }
 
@@ -166,14 +166,14 @@ impl Program {
             _ => self.error(args, error.to_string(), None),
         })?;
         let answer = reader(child.stdout.take(), MAX_ANSWER);
-        let said = reader(child.stderr.take(), MAX_SAID);
+        let errors = reader(child.stderr.take(), MAX_ERRORS);
         let (ended, until) = mpsc::channel::<()>();
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let _guard = interrupt.on_stop(move || {
             if let Some(group) = group {
                 let _ = kill_process_group(group, Signal::TERM);
                 // The other end closes when it has ended.
-                if until.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                if until.recv_timeout(TERM_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
                     let _ = kill_process_group(group, Signal::KILL);
                 }
             }
@@ -185,15 +185,15 @@ impl Program {
         Ok(Ended {
             is_success: status.success(),
             answer: answer.join().unwrap_or_default(),
-            said: String::from_utf8_lossy(&said.join().unwrap_or_default()).into_owned(),
+            errors: String::from_utf8_lossy(&errors.join().unwrap_or_default()).into_owned(),
         })
     }
 
     /// The error of a podman that failed, by the last line that says why.
-    fn failed(&self, args: &[&str], said: &str) -> Error {
-        let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-        let mut errors = lines().filter_map(|line| line.strip_prefix("Error: "));
-        let problem = errors.next_back().or_else(|| lines().next_back());
+    fn failed(&self, args: &[&str], errors: &str) -> Error {
+        let lines = || errors.lines().map(str::trim).filter(|line| !line.is_empty());
+        let mut named = lines().filter_map(|line| line.strip_prefix("Error: "));
+        let problem = named.next_back().or_else(|| lines().next_back());
         let problem = problem.unwrap_or("it failed without output");
         self.error(args, Escaped(problem).to_string(), hint(problem))
     }
@@ -350,8 +350,8 @@ mod tests {
 
     #[test]
     fn the_last_error_that_podman_prints_is_told() {
-        let said = "Trying to pull app...\nError: initializing source: \u{1b}[31mboom\n";
-        let error = program("podman").failed(&["pull", "--quiet", "docker.io/library/app:1"], said);
+        let errors = "Trying to pull app...\nError: initializing source: \u{1b}[31mboom\n";
+        let error = program("podman").failed(&["pull", "--quiet", "docker.io/library/app:1"], errors);
         assert_eq!(
             error.to_string(),
             "podman: pull docker.io/library/app:1: initializing source: \\u{1b}[31mboom"
@@ -363,19 +363,23 @@ mod tests {
 
     #[test]
     fn a_signal_ends_podman() {
-        let interrupt = Interrupt::default();
-        let stopper = interrupt.clone();
-        let started = Instant::now();
-        std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(200));
-            stopper.stop();
-        });
         let sleep = Options {
             program: "/bin/sleep".into(),
             ..Options::from_process()
         };
-        let error = Program::find(&sleep).act(&["60"], &interrupt).unwrap_err();
-        assert!(matches!(error, Error::Interrupted), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(30));
+        let started = Instant::now();
+        // Before it is started, while it starts, and while it runs.
+        for delay in [0, 1, 2, 5, 200] {
+            let interrupt = Interrupt::default();
+            let stopper = interrupt.clone();
+            let signal = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(delay));
+                stopper.stop();
+            });
+            let error = Program::find(&sleep).act(&["600"], &interrupt).unwrap_err();
+            assert!(matches!(error, Error::Interrupted), "{error}");
+            signal.join().unwrap();
+        }
+        assert!(started.elapsed() < Duration::from_secs(600));
     }
 }

@@ -5,7 +5,7 @@
 //! that ends in between loses nothing. Containers are never removed.
 
 use super::inventory::{Inventory, Shown};
-use super::plan::{image_of, record};
+use super::plan::record;
 use super::program::Program;
 use crate::error::{Remedy, Result};
 use crate::interrupt::Interrupt;
@@ -59,8 +59,8 @@ pub fn plan(plan: &mut Plan, candidates: &Candidates<'_>, inventory: &Inventory)
         };
         let Some(id) = planned.image_id else { continue };
         let is_loaded = |name: &&String| records.contains(&(Some(id), (*name).clone()));
-        let candidate = candidates.images.get(planned.candidate);
-        let layers = candidate.and_then(|candidate| candidate.layer_obstacle(image_of(planned, candidate)?));
+        let content = planned.content(candidates).ok();
+        let layers = content.and_then(|(candidate, image)| candidate.layer_obstacle(image));
         let lost = shown.pinned.iter().find(|name| !is_loaded(name));
         let obstacle = match (shown.containers, lost, layers) {
             (0, None, None) => None,

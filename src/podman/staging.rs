@@ -1,5 +1,5 @@
-//! What one load lends to podman: a server of the archives on a loopback address, a registries.conf that leads there, and
-//! an auth file with its password. All of it goes with the load.
+//! The server and the temporary files of one load: the archives on a loopback address, a registries.conf that leads there,
+//! and an auth file with the password. They are removed when the load ends.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -11,7 +11,6 @@ use std::sync::mpsc::{self, Receiver};
 
 use tempfile::TempDir;
 
-use super::plan::image_of;
 use super::twin::{self, Twin};
 use crate::blob::{Blobs as _, Extent, OpenBlob, Stored};
 use crate::error::{Error, Place, Problem, Result};
@@ -21,7 +20,7 @@ use crate::load::{Candidates, MergedBlobs, PlannedImage};
 use crate::oci::Descriptor;
 use crate::serve::{Content, Event, Login, Server, UNPRIVILEGED, bind_below};
 
-/// What one load lends to podman.
+/// The server and the temporary files of one load.
 pub struct Staging {
     folder: TempDir,
     /// What happens to the blobs.
@@ -61,12 +60,8 @@ impl Staging {
             let _ = fs::remove_dir_all(path);
         });
         for planned in images.iter().filter(|planned| is_replaced(planned)) {
-            let image = candidates
-                .images
-                .get(planned.candidate)
-                .and_then(|candidate| image_of(planned, candidate));
-            let at = repositories.binary_search(&planned.name.repository().full());
-            if let (Some(image), Ok(at)) = (image, at) {
+            let (_, image) = planned.content(candidates)?;
+            if let Ok(at) = repositories.binary_search(&planned.name.repository().full()) {
                 add_twin(&mut content, &path_of(at), image, folder.path())?;
             }
         }
@@ -163,9 +158,7 @@ fn content(images: &[&PlannedImage], repositories: &[&str], candidates: &Candida
     let merged = MergedBlobs::new(candidates);
     let mut content = Content::default();
     for planned in images {
-        let found = candidates.images.get(planned.candidate);
-        let found = found.and_then(|candidate| Some((candidate, image_of(planned, candidate)?)));
-        let Some((candidate, image)) = found else { continue };
+        let (candidate, image) = planned.content(candidates)?;
         let full = planned.name.repository().full();
         let Ok(at) = repositories.binary_search(&full) else {
             continue;

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::inventory::has_name;
-use super::plan::{self, image_of, is_done, is_only_tagged, record};
+use super::plan::{self, is_done, is_only_tagged, record};
 use super::replacement;
 use super::staging::Staging;
 use super::twin;
@@ -14,7 +14,7 @@ use super::{Details, Inventory, Podman};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::load::{
-    Candidate, Candidates, Form, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Replaced, Report, Target,
+    Candidates, Form, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Replaced, Report, Target,
 };
 use crate::oci::{Digest, Reference};
 use crate::progress::Progress;
@@ -83,7 +83,7 @@ impl Load<'_, '_> {
         let mut sent = vec![0; images.len()];
         let (mut pulled, mut tagged) = (Vec::new(), Vec::new());
         for (at, planned) in images.iter().enumerate().filter(|(_, planned)| !is_done(planned)) {
-            match is_only_tagged(planned, self.candidate(planned)?) {
+            match is_only_tagged(planned, planned.content(self.candidates)?.0) {
                 true => tagged.push(planned),
                 false => pulled.push(at),
             }
@@ -129,14 +129,6 @@ impl Load<'_, '_> {
     fn replaced(&self, planned: &PlannedImage) -> Option<&Replaced> {
         let mut all = self.plan.details.replaced.iter();
         all.find(|replaced| Some(replaced.image_id) == planned.image_id)
-    }
-
-    fn candidate(&self, planned: &PlannedImage) -> Result<&Candidate<'_>> {
-        let found = self.candidates.images.get(planned.candidate);
-        found.ok_or_else(|| Error::Usage {
-            message: "the plan was made of other images".into(),
-            hint: None,
-        })
     }
 
     /// Names an image that podman has, and whose manifest in the archive is a substitute.
@@ -203,13 +195,12 @@ impl Load<'_, '_> {
 
     /// Has podman pull an image by its name. Returns the bytes that were sent.
     fn pull(&self, planned: &PlannedImage, staging: &Staging) -> Result<u64> {
-        let candidate = self.candidate(planned)?;
+        let (candidate, image) = planned.content(self.candidates)?;
         let auth = staging.auth().display().to_string();
         let mut args = vec!["pull", "--quiet", "--authfile", &auth];
-        let platform = image_of(planned, candidate)
-            .filter(|_| !candidate.image.graph.indexes.is_empty())
-            .and_then(|image| image.descriptor.platform.as_ref())
-            .map(ToString::to_string);
+        let has_index = !candidate.image.graph.indexes.is_empty();
+        let platform = image.descriptor.platform.as_ref().filter(|_| has_index);
+        let platform = platform.map(ToString::to_string);
         if let Some(platform) = &platform {
             args.extend(["--platform", platform]);
         }

@@ -67,7 +67,7 @@ impl Body {
         let (send, pieces) = mpsc::channel(AHEAD);
         let (digest, size) = (blob.descriptor.digest, blob.descriptor.size);
         let tell = move |event| {
-            // The one who listened may have stopped.
+            // The receiver may be gone.
             let _ = events.as_ref().map(|events| events.send(event));
         };
         tell(Event::Started { digest, size });

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Login(String);
 
 impl Login {
-    /// A password that nobody can guess.
+    /// A random password.
     ///
     /// # Errors
     ///
@@ -224,7 +224,7 @@ impl Served {
     }
 
     fn tell(&self, event: Event) {
-        // The one who listened may have stopped.
+        // The receiver may be gone.
         let _ = self.events.as_ref().map(|events| events.send(event));
     }
 
@@ -235,13 +235,13 @@ impl Served {
         }
         match rest.rsplit_once("/blobs/") {
             Some((name, digest)) => self.blob(method, name, digest),
-            None => error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "not here"),
+            None => error(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "not found"),
         }
     }
 
     fn manifest(&self, method: &Method, name: &str, reference: &str) -> Response<Body> {
         let Some((digest, media_type, bytes)) = self.content.manifest(name, reference) else {
-            return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "not here");
+            return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "not found");
         };
         if method == Method::GET {
             self.tell(Event::Advanced {
@@ -262,7 +262,7 @@ impl Served {
 
     fn blob(&self, method: &Method, name: &str, digest: &str) -> Response<Body> {
         let Some(blob) = self.content.blob(name, digest) else {
-            return error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "not here");
+            return error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "not found");
         };
         let body = match method {
             &Method::HEAD => Ok(Body::Text(None)),
@@ -291,7 +291,11 @@ impl Served {
 }
 
 fn unauthorized() -> Response<Body> {
-    let mut response = error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "not for everyone");
+    let mut response = error(
+        StatusCode::UNAUTHORIZED,
+        "UNAUTHORIZED",
+        "authentication required",
+    );
     let challenge = HeaderValue::from_static("Basic realm=\"sealift\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response

@@ -63,18 +63,12 @@ pub fn assert_equal(one: &Podman, other: &Podman) {
     }
 }
 
-/// Nothing of a load is left: no process, no file.
+/// Nothing of a load is left in the folder of temporary files.
 #[track_caller]
 pub fn assert_nothing_is_left(podman: &Podman) {
-    let temporary = match podman.root() == Path::new("/") || podman.user() == User::Rootless {
-        // Other tests load beside this one.
-        true => return,
-        false => podman.root().join("tmp"),
-    };
-    let left: Vec<String> = fs::read_dir(temporary)
+    let left: Vec<String> = fs::read_dir(podman.outside("tmp"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with("sealift"))
         .collect();
     assert_eq!(left, [""; 0]);
 }

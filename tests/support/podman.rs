@@ -80,7 +80,7 @@ impl Podman {
             }
         }
         install(env!("CARGO_BIN_EXE_sealift"), &podman.outside("sealift"));
-        for name in ["home", "state"] {
+        for name in ["home", "state", "tmp"] {
             let path = podman.outside(name);
             fs::create_dir(&path).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
@@ -169,6 +169,7 @@ impl Podman {
             }
         };
         command.env("XDG_RUNTIME_DIR", self.inside("state"));
+        command.env("TMPDIR", self.inside("tmp"));
         command
     }
 

@@ -1,7 +1,7 @@
 //! `sealift doctor`.
 //!
 //! - `docker`, `containerd`, `podman`: what each engine tells
-//! - `report`: what is told of every engine
+//! - `report`: what `doctor` prints of each engine
 
 mod containerd;
 mod docker;
