@@ -90,7 +90,7 @@ struct Platform {
 }
 
 /// Whether the library may have written a manifest or index, by its form.
-pub(super) fn may_have_written(document: &[u8]) -> bool {
+pub fn may_have_written(document: &[u8]) -> bool {
     rewritten::<Oci>(document).is_some() || rewritten::<Docker>(document).is_some()
 }
 

@@ -41,6 +41,7 @@ mod verify;
 pub mod view;
 pub mod writer;
 
+pub use containers_image::may_have_written;
 pub use docker_save::{DockerSave, SavedImage, StoredLayer};
 pub use graphs::Graphs;
 pub use layout::Layout;

@@ -20,6 +20,7 @@ use sealift::{Error, Result};
 use super::archive::SpoolArgs;
 use super::containerd::ContainerdArgs;
 use super::engines;
+use super::podman::PodmanStoreArgs;
 use super::registry::RegistryArgs;
 
 /// Where images come from.
@@ -28,7 +29,8 @@ pub struct FromArgs {
     /// Where the images come from; repeatable, in order
     ///
     /// `auto`: the local engine for images whose digest it can prove, then the registry, then the local engine for the
-    /// rest. The engine is Docker, or the containerd of a Kubernetes node or of a host without Docker.
+    /// rest. The engine is Docker; the containerd or CRI-O of a Kubernetes node; or the podman or containerd of a host
+    /// without Docker.
     ///
     /// `registry`: registries and mirrors only.
     ///
@@ -36,16 +38,20 @@ pub struct FromArgs {
     ///
     /// `containerd`: the containerd of this host, such as that of a Kubernetes node.
     ///
+    /// `podman`: the podman of this user, with the additional image stores that it reads.
+    ///
+    /// `crio`: the storage of CRI-O.
+    ///
     /// PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of `docker save`.
     #[arg(
         long,
-        value_name = "auto|registry|docker|containerd|PATH",
+        value_name = "auto|registry|docker|containerd|podman|crio|PATH",
         default_value = "auto"
     )]
     from: Vec<From>,
     /// Recompress uncompressed layers into their original, digest-identical form
     ///
-    /// Docker's classic store keeps layers uncompressed. The digest proves that a layer was recompressed correctly.
+    /// Docker's classic store and podman keep layers uncompressed. The digest proves that a layer was recompressed correctly.
     #[arg(long, value_enum, default_value_t = How::Auto)]
     rebuild: How,
     /// Do not contact any registry
@@ -59,6 +65,8 @@ pub struct FromArgs {
     #[command(flatten)]
     containerd: ContainerdArgs,
     #[command(flatten)]
+    podman: PodmanStoreArgs,
+    #[command(flatten)]
     spool: SpoolArgs,
     #[command(flatten)]
     registry: RegistryArgs,
@@ -70,6 +78,8 @@ enum From {
     Registry,
     Docker,
     Containerd,
+    Podman,
+    Crio,
     Path(PathBuf),
 }
 
@@ -77,7 +87,7 @@ impl From {
     fn path(&self) -> Option<&PathBuf> {
         match self {
             From::Path(path) => Some(path),
-            From::Auto | From::Registry | From::Docker | From::Containerd => None,
+            _ => None,
         }
     }
 }
@@ -91,6 +101,8 @@ impl FromStr for From {
             "registry" => From::Registry,
             "docker" => From::Docker,
             "containerd" => From::Containerd,
+            "podman" => From::Podman,
+            "crio" => From::Crio,
             // In skopeo's form. A layout or archive is recognised by its content.
             path => From::Path(match path.strip_prefix("dir:") {
                 Some(folder) if !Path::new(path).exists() => folder.into(),
@@ -98,6 +110,13 @@ impl FromStr for From {
             }),
         })
     }
+}
+
+/// A local engine.
+struct Chosen {
+    engine: Engine,
+    /// Its socket, if the reason for it names one.
+    socket: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -129,7 +148,25 @@ impl FromArgs {
     /// Why the local Docker was not asked, if it was to be.
     pub fn unasked(&self) -> Option<String> {
         let absence = docker::source::absence(&docker::Options::from_process());
-        absence.filter(|_| self.is_auto())
+        absence.filter(|_| self.is_auto() && self.chosen().engine == Engine::Docker)
+    }
+
+    /// The local engine of `auto`: the one that an option is for, or by the host. Docker, if there is none.
+    fn chosen(&self) -> Chosen {
+        let asked = |engine| Chosen { engine, socket: None };
+        if self.containerd.given().is_some() {
+            return asked(Engine::Containerd);
+        }
+        if self.podman.given().is_some() {
+            return asked(Engine::Podman);
+        }
+        match engines::facts().choose() {
+            Some(choice) => Chosen {
+                engine: choice.engine,
+                socket: choice.socket,
+            },
+            None => asked(Engine::Docker),
+        }
     }
 
     /// Whether nothing may be written unless everything is proven.
@@ -141,8 +178,11 @@ impl FromArgs {
     pub fn places(&self) -> String {
         let place = |from: &From| match (from, &self.data_root) {
             (From::Auto | From::Docker, Some(root)) => root.display().to_string(),
-            (From::Auto | From::Docker, None) => "the local Docker".into(),
+            (From::Auto, None) => format!("the local {}", self.chosen().engine),
+            (From::Docker, None) => "the local Docker".into(),
             (From::Containerd, _) => "the local containerd".into(),
+            (From::Podman, _) => "the local podman".into(),
+            (From::Crio, _) => "the local CRI-O".into(),
             (From::Registry, _) => "a registry".into(),
             (From::Path(path), _) => path.display().to_string(),
         };
@@ -178,6 +218,8 @@ impl FromArgs {
                 From::Registry => sources.extend(open.registry()?),
                 From::Docker => sources.push(open.docker()?),
                 From::Containerd => sources.push(open.containerd(None)?),
+                From::Podman => sources.push(open.podman(Engine::Podman, None)?),
+                From::Crio => sources.push(open.podman(Engine::Crio, None)?),
                 // A registry cannot be saved as a whole, so `--all` means the engine's images.
                 From::Auto if self.data_root.is_some() => sources.push(open.docker()?),
                 From::Auto if all => sources.push(open.engine()?),
@@ -223,6 +265,15 @@ impl FromArgs {
                 hint: Some(format!("add --from containerd, or leave out {option}").into()),
             });
         }
+        let is_podman = |from: &From| matches!(from, From::Podman | From::Crio | From::Auto);
+        if let Some(option) = self.podman.given()
+            && !self.from.iter().any(is_podman)
+        {
+            return Err(Error::Usage {
+                message: format!("{option} is for podman, and --from asks no podman"),
+                hint: Some(format!("add --from podman, or leave out {option}").into()),
+            });
+        }
         let is_docker = |from: &From| matches!(from, From::Docker | From::Auto);
         if self.data_root.is_none() || self.from.iter().any(is_docker) {
             return Ok(());
@@ -259,20 +310,22 @@ impl Open<'_> {
         self.recovering(Box::new(ContainerdStore::open(&options, &self.spool)?))
     }
 
-    /// Where containerd is, if images come from it rather than from Docker; `Some(None)` if that has to be found.
-    fn chosen_containerd(&self) -> Option<Option<PathBuf>> {
-        if self.args.containerd.given().is_some() {
-            return Some(None);
-        }
-        let choice = engines::facts().choose()?;
-        (choice.engine == Engine::Containerd).then_some(choice.socket)
+    /// The images of podman, or of CRI-O.
+    fn podman(&self, engine: Engine, socket: Option<PathBuf>) -> Result<Box<dyn Source>> {
+        let store = self
+            .args
+            .podman
+            .store(engine, socket, &self.spool, self.progress.clone())?;
+        self.recovering(Box::new(store))
     }
 
     /// The local engine.
     fn engine(&self) -> Result<Box<dyn Source>> {
-        match self.chosen_containerd() {
-            Some(socket) => self.containerd(socket),
-            None => self.docker(),
+        let Chosen { engine, socket } = self.args.chosen();
+        match engine {
+            Engine::Docker => self.docker(),
+            Engine::Containerd => self.containerd(socket),
+            Engine::Podman | Engine::Crio => self.podman(engine, socket),
         }
     }
 
@@ -293,18 +346,21 @@ impl Open<'_> {
 
     /// The local engine, if it can be asked.
     fn engine_if_there(&self) -> Result<Option<Box<dyn Source>>> {
-        let socket = self.chosen_containerd();
-        let (opened, name) = match socket {
-            Some(socket) => (self.containerd(socket), "containerd"),
-            None if Open::has_no_docker() => return Ok(None),
-            None => (self.docker(), "Docker"),
+        let engine = self.args.chosen().engine;
+        let is_absent = match engine {
+            Engine::Docker => Open::has_no_docker(),
+            Engine::Podman => self.args.podman.is_absent(),
+            Engine::Containerd | Engine::Crio => false,
         };
-        match opened {
+        if is_absent {
+            return Ok(None);
+        }
+        match self.engine() {
             Ok(source) => Ok(Some(source)),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(error) => {
                 self.progress
-                    .note(&format!("the local {name} is skipped: {error}"));
+                    .note(&format!("the local {engine} is skipped: {error}"));
                 Ok(None)
             }
         }

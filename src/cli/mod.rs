@@ -6,7 +6,7 @@
 //! - [`saved`]: what `save` prints
 //! - [`planned`], [`loaded`]: what `load` prints before and after; [`results`]: for one target or several
 //! - [`to`]: the option for where images are loaded; [`engines`]: the engines among them
-//! - [`docker`]: the options of a load into Docker; [`containerd`]: those that concern containerd
+//! - [`docker`]: the options of a load into Docker; [`containerd`], [`podman`]: those that concern containerd and podman
 //! - [`rename`]: the options for renaming images
 //! - [`registry`]: the options for reaching registries
 //! - [`exit`]: exit codes
@@ -108,6 +108,8 @@ enum Command {
     Doctor(doctor::Doctor),
     Completions(shell::Completions),
     Man(shell::Man),
+    #[command(name = sealift::podman::READ_LAYER, hide = true)]
+    ReadLayer(podman::ReadLayer),
 }
 
 /// Parses, runs, and returns the exit code.
@@ -134,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::Inventory(command) => command.run(&output),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),
+        Command::ReadLayer(command) => command.run(),
     };
     match result {
         Ok(failure) => exit::status(failure),

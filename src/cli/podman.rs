@@ -1,14 +1,18 @@
-//! The options of a load into podman, or into the storage of CRI-O.
+//! The options that concern podman, or the storage of CRI-O.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use sealift::host::Engine;
 use sealift::load::AnyTarget;
-use sealift::podman::{Crio, Options, Podman};
-use sealift::{Error, Result};
+use sealift::podman::{self, Crio, Options, Podman, PodmanStore};
+use sealift::progress::Progress;
+use sealift::{Error, Result, archive};
 
 use super::engines::LoadContext;
+use super::output::Outcome;
 
 /// How images are loaded into podman.
 #[derive(Args)]
@@ -62,6 +66,72 @@ impl PodmanArgs {
     }
 }
 
+/// Where podman keeps the images to save.
+#[derive(Args)]
+pub struct PodmanStoreArgs {
+    /// Read podman's storage in this folder
+    ///
+    /// podman's own option of the same name. With it podman itself is not needed.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+impl PodmanStoreArgs {
+    /// The first of these options that was given.
+    pub fn given(&self) -> Option<&'static str> {
+        self.root.as_ref().map(|_| "--root")
+    }
+
+    /// Whether there is no storage, which can be seen without running podman.
+    pub fn is_absent(&self) -> bool {
+        self.root.is_none() && PodmanStore::is_absent()
+    }
+
+    /// The images of podman, or of CRI-O.
+    ///
+    /// # Errors
+    ///
+    /// If their storage cannot be read.
+    pub fn store(
+        &self,
+        engine: Engine,
+        socket: Option<PathBuf>,
+        spool: &archive::Options,
+        progress: Arc<dyn Progress>,
+    ) -> Result<PodmanStore> {
+        let options = Options {
+            root: self.root.clone(),
+            socket,
+            ..Options::from_process()
+        };
+        let options = match engine {
+            Engine::Crio => crio()?.options(options),
+            _ => options,
+        };
+        // Without it, layers are read as far as this user may.
+        let reader = std::env::current_exe().ok();
+        PodmanStore::open(&options, reader, spool, progress)
+    }
+}
+
+/// Write the tar of a layer: what `save` runs in the user namespace of a rootless podman
+#[derive(Args)]
+pub struct ReadLayer {
+    limit: u64,
+    folder: PathBuf,
+    tar_split: PathBuf,
+}
+
+impl ReadLayer {
+    /// Writes the layer to standard output.
+    pub fn run(&self) -> Outcome {
+        let mut output = io::stdout().lock();
+        podman::write_layer(&self.folder, &self.tar_split, self.limit, &mut output)?;
+        output.flush().map_err(Error::io("write", "standard output"))?;
+        Ok(None)
+    }
+}
+
 /// Connects to podman, or to one that uses the storage of CRI-O.
 ///
 /// # Errors
@@ -80,7 +150,7 @@ fn crio() -> Result<Crio> {
         what: "CRI-O".into(),
         place: "/etc/crio and /var/run/crio/crio.sock".into(),
         hint: Some(
-            "--to podman loads into podman's storage, which CRI-O uses too if it has the same folders".into(),
+            "podman's storage is CRI-O's too if both have the same folders: name podman instead".into(),
         ),
     })
 }

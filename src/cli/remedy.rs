@@ -69,6 +69,9 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::NameDataRoot => "--data-root names the folder that dockerd keeps its data in",
         Remedy::UseDataRoot(path) => return format!("--data-root {}", word(path)),
         Remedy::UseDaemon => "leave out --data-root, and it is asked instead",
+        Remedy::SaveWithPodman => {
+            "`podman save --format oci-archive -o FILE IMAGE` writes an archive, which --from FILE reads"
+        }
         Remedy::ReplaceImage => "--force replaces the image",
         Remedy::TrustRecorded => {
             "--trust-recorded attaches it all the same; so does --expect with the digest that save printed"

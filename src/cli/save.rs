@@ -36,6 +36,7 @@ Examples:
   sudo sealift save --from docker httpd:2.4 myapp:7 -o images.tar  # the registry may be gone
   sudo sealift save --from docker --all -o everything.tar
   sudo sealift save --from containerd --namespace k8s.io --all -o node.tar
+  sealift save --from podman --all -o everything.tar
   sealift save --from all.tar --from more.tar httpd:2.4 -o some.tar
   sealift save --images list.txt --keep-going -o images.tar
   sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar

@@ -73,6 +73,8 @@ pub enum Remedy {
     UseDataRoot(PathBuf),
     /// Use the running daemon instead of its store.
     UseDaemon,
+    /// Save an archive with podman, and read that.
+    SaveWithPodman,
     /// Remove an image of the target that shows a wrong digest, and load it anew.
     ReplaceImage,
     /// Trust a digest that the archive recorded.
@@ -177,6 +179,7 @@ impl fmt::Display for Remedy {
                 return write!(f, "use {} as the data root", Escaped(&path.display().to_string()));
             }
             Remedy::UseDaemon => "ask the daemon instead of reading its store",
+            Remedy::SaveWithPodman => "save the images with podman, as OCI archives, and read those",
             Remedy::ReplaceImage => "replace the image",
             Remedy::TrustRecorded => "trust recorded digests, to attach it all the same",
             Remedy::AttachOffline => "attach it to this image while the engine is stopped",

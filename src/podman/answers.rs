@@ -51,10 +51,38 @@ pub struct RemoteSocket {
 #[serde(rename_all = "camelCase")]
 pub struct Store {
     pub graph_driver_name: String,
+    /// Options of the driver, such as the additional stores.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub graph_options: BTreeMap<String, serde_json::Value>,
     pub graph_root: PathBuf,
     pub run_root: PathBuf,
     /// Where the compressed layers of a pull are kept meanwhile. podman before 4.2 does not tell.
     pub image_copy_tmp_dir: Option<PathBuf>,
+}
+
+impl Store {
+    /// The additional stores, which it only reads. podman 4 names each `overlay.imagestore`, and prints the last alone;
+    /// podman 5 has `additionalImageStores`, and the last of them as `imagestore` too.
+    pub fn additional(&self) -> Vec<PathBuf> {
+        let is_store = |name: &str| name == "additionalImageStores" || name.ends_with("imagestore");
+        let mut folders: Vec<PathBuf> = Vec::new();
+        for (_, value) in self.graph_options.iter().filter(|(name, _)| is_store(name)) {
+            let named = match value {
+                serde_json::Value::Array(named) => named.as_slice(),
+                one => std::slice::from_ref(one),
+            };
+            for folder in named
+                .iter()
+                .filter_map(|folder| folder.as_str())
+                .map(PathBuf::from)
+            {
+                if !folders.contains(&folder) && folder != self.graph_root {
+                    folders.push(folder);
+                }
+            }
+        }
+        folders
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -145,7 +173,8 @@ mod tests {
                 "arch": "arm64", "os": "linux", "variant": "v8", "serviceIsRemote": false,
                 "security": { "rootless": true },
             },
-            "store": { "graphDriverName": "overlay", "graphRoot": "/a", "runRoot": "/b", "graphStatus": {} },
+            "store": { "graphDriverName": "overlay", "graphRoot": "/a", "runRoot": "/b", "graphStatus": {},
+                "graphOptions": { "additionalImageStores": ["/c", "/d"], "imagestore": "/d", "mountopt": "nodev" } },
             "version": { "Version": "5.8.6" },
             "registries": { "search": ["docker.io"], "quay.io/a": { "Prefix": "quay.io/a" } },
         }))
@@ -153,6 +182,10 @@ mod tests {
         assert_eq!(info.platform().to_string(), "linux/arm64/v8");
         assert_eq!(info.redirected(), ["quay.io/a"]);
         assert!(info.host.security.rootless);
+        assert_eq!(
+            info.store.additional(),
+            [PathBuf::from("/c"), PathBuf::from("/d")]
+        );
         let listed: Listed = serde_json::from_value(serde_json::json!({
             "Id": "db82ab29", "RepoTags": null, "Names": null, "RepoDigests": null, "Containers": 2,
         }))

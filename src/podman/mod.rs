@@ -7,12 +7,14 @@
 //! - `answers`: what it prints
 //! - `inventory`: what it has
 //! - `own_digests`: digests that it shows and no registry has; `policy`: what policy.json keeps it from pulling
-//! - `layers`: the blobs that its layers were unpacked from
+//! - `layers`: the list of its layers
 //! - `plan`: what a load will do; pure
 //! - `replacement`: images that show a digest of no registry, and how they are replaced
 //! - `twin`: what keeps the names and layers of an image while it is replaced
 //! - `staging`: the private files and the server of a load
 //! - `target`: the load itself
+//! - `storage`: the files of its storage; `source`: its images, from there
+//! - `unshared`: layers that only its user namespace may read
 //! - `crio`: the storage of CRI-O
 //!
 //! Source: podman and containers/image; measured on podman 4.3 and 5.8.
@@ -26,9 +28,12 @@ mod plan;
 mod policy;
 mod program;
 mod replacement;
+mod source;
 mod staging;
+mod storage;
 mod target;
 mod twin;
+mod unshared;
 
 use std::path::{Path, PathBuf};
 
@@ -36,6 +41,8 @@ pub use crio::Crio;
 pub use inventory::{Details, Inventory, Shown};
 pub use own_digests::OwnDigest;
 pub use policy::obstacles as policy_obstacles;
+pub use source::PodmanStore;
+pub use unshared::{COMMAND as READ_LAYER, write_layer};
 
 use crate::error::{Error, Remedy, Result};
 use crate::escape::Escaped;
@@ -104,7 +111,7 @@ impl Podman {
         if let Some(variable) = options.remote {
             return Err(Error::Usage {
                 message: format!(
-                    "{variable} is set, so that podman is a client of another podman, and sealift loads only into the podman \
+                    "{variable} is set, so that podman is a client of another podman, and sealift uses only the podman \
                      of its own host"
                 ),
                 hint: Some(
@@ -117,7 +124,7 @@ impl Podman {
         let info: Info = program.ask(&["info", "--format", "json"])?;
         if info.host.service_is_remote {
             return Err(Error::Usage {
-                message: "podman is configured as a client of another podman, and sealift loads only into the podman of its \
+                message: "podman is configured as a client of another podman, and sealift uses only the podman of its \
                           own host"
                     .into(),
                 hint: Some("run sealift there; `podman system connection list` shows where it is".into()),

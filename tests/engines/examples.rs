@@ -2,10 +2,11 @@
 //! Docker on the air-gapped one.
 
 use std::fs;
+use std::process::Command;
 
 use crate::offline_systemd::Systemd;
 use crate::support::containerd::{Containerd, Version};
-use crate::support::{Daemon, Engine, Folder, Image, Registry, Run, Sealift, Store, examples};
+use crate::support::{Daemon, Engine, Folder, Image, Registry, Run, Sealift, Store, examples, run};
 
 /// What every example finds in its folder, and the two sides.
 struct Setup {
@@ -134,9 +135,19 @@ fn of_save() {
     let containerd = Containerd::start(Version::V2_1);
     setup.sealift = setup.sealift.env("CONTAINERD_ADDRESS", containerd.socket());
     setup.runs("sealift load images.tar --to containerd --namespace k8s.io", &[]);
+    // This host's podman, with storage of its own.
+    let storage = Folder::new();
+    let storage = storage.path().to_str().unwrap();
+    let (root, runroot) = (format!("{storage}/root"), format!("{storage}/run"));
+    run(Command::new("podman")
+        .args(["--root", &root, "--runroot", &runroot])
+        .args(["pull", "--quiet", "--tls-verify=false"])
+        .arg(format!("{}/library/httpd:2.4", setup.registry.address())))
+    .ok();
+    let podman = format!("--from podman --root {root}");
     for line in examples::of(&setup.sealift, "save") {
         setup.forget();
-        setup.runs(&line, &[]);
+        setup.runs(&line, &[("--from podman", &podman), (storage, storage)]);
         if line.contains("sealift load") {
             assert_eq!(setup.target.images().len(), 1, "{line}");
         }

@@ -87,18 +87,22 @@ fn help_of_save() {
           --jobs <N>
               Number of blobs to fetch at the same time [default: 6]
 
-          --from <auto|registry|docker|containerd|PATH>
+          --from <auto|registry|docker|containerd|podman|crio|PATH>
               Where the images come from; repeatable, in order
 
               `auto`: the local engine for images whose digest it can prove, then the registry, then the
-              local engine for the rest. The engine is Docker, or the containerd of a Kubernetes node or
-              of a host without Docker.
+              local engine for the rest. The engine is Docker; the containerd or CRI-O of a Kubernetes
+              node; or the podman or containerd of a host without Docker.
 
               `registry`: registries and mirrors only.
 
               `docker`: the local Docker, also for images without a digest.
 
               `containerd`: the containerd of this host, such as that of a Kubernetes node.
+
+              `podman`: the podman of this user, with the additional image stores that it reads.
+
+              `crio`: the storage of CRI-O.
 
               PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of
               `docker save`.
@@ -108,8 +112,8 @@ fn help_of_save() {
           --rebuild <REBUILD>
               Recompress uncompressed layers into their original, digest-identical form
 
-              Docker's classic store keeps layers uncompressed. The digest proves that a layer was
-              recompressed correctly.
+              Docker's classic store and podman keep layers uncompressed. The digest proves that a layer
+              was recompressed correctly.
 
               Possible values:
               - auto:    Recompress where a known encoder reproduces the layer; save other layers
@@ -138,6 +142,11 @@ fn help_of_save() {
 
               [default: CONTAINERD_NAMESPACE, else k8s.io where Kubernetes uses this containerd, else
               default]
+
+          --root <DIR>
+              Read podman's storage in this folder
+
+              podman's own option of the same name. With it podman itself is not needed.
 
           --tmpdir <DIR>
               Directory for temporary files
@@ -204,6 +213,7 @@ fn help_of_save() {
       sudo sealift save --from docker httpd:2.4 myapp:7 -o images.tar  # the registry may be gone
       sudo sealift save --from docker --all -o everything.tar
       sudo sealift save --from containerd --namespace k8s.io --all -o node.tar
+      sealift save --from podman --all -o everything.tar
       sealift save --from all.tar --from more.tar httpd:2.4 -o some.tar
       sealift save --images list.txt --keep-going -o images.tar
       sealift save httpd:2.4 --rename docker.io=harbor.local/dockerhub -o images.tar
