@@ -97,7 +97,7 @@ impl ContainerdLoadArgs {
             ..options
         };
         let containerd = Containerd::connect(&options)?;
-        if let Some(warning) = containerd.pin_warning()? {
+        if let Some(warning) = containerd.pin_warning() {
             context.progress.warn(&warning);
         }
         Ok(Box::new(containerd))

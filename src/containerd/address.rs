@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
+use super::api::version::version_client::VersionClient;
 use super::client::Client;
 use super::cri::Cri;
 use super::images::Images;
@@ -70,6 +71,8 @@ impl fmt::Display for Namespace {
 pub struct Found {
     /// A connection, without a namespace of its own.
     pub client: Client,
+    /// Its version.
+    pub version: String,
     /// What its CRI tells; `None` if it does not offer CRI.
     pub cri: Option<Cri>,
     /// The namespace that is meant.
@@ -112,7 +115,9 @@ pub fn find(options: &Options) -> Result<Found> {
 
 /// Connects to a socket, and finds out which namespace is meant.
 fn look(path: &Path, options: &Options) -> Result<Found> {
-    let client = Client::connect(path, DEFAULT)?;
+    let client = Client::connect(path, DEFAULT, &options.timeouts)?;
+    // The first question also tells whether it answers at all.
+    let version = version(&client)?;
     let cri = Cri::find(&client);
     let reason = reason(&client, path, cri.is_some())?;
     let is_of_kubernetes = !matches!(reason, NamespaceReason::NoKubelet | NamespaceReason::NoCri);
@@ -128,10 +133,17 @@ fn look(path: &Path, options: &Options) -> Result<Found> {
     };
     Ok(Found {
         client,
+        version,
         cri,
         namespace,
         is_of_kubernetes,
     })
+}
+
+fn version(client: &Client) -> Result<String> {
+    let mut stub = VersionClient::new(client.channel());
+    let answer = client.wait("ask for the version", stub.version(client.request(())))?;
+    Ok(answer.version)
 }
 
 /// Which signs of Kubernetes there are.

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use prost::Message;
 use tokio::net::UnixStream;
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
@@ -33,12 +34,50 @@ const NAMESPACE: &str = "containerd-namespace";
 /// Names the lease that keeps what a call creates. Source: containerd, `core/leases/grpc.go`.
 const LEASE: &str = "containerd-lease";
 
+/// Most bytes of a list of many messages: that of a million blobs with a few labels each.
+pub(super) const MAX_LIST: u64 = 512 << 20;
+/// Bytes that a message counts for at least, so that one of empty messages ends too.
+const MIN_MESSAGE: u64 = 64;
+/// Bytes per second at which any disk can be read and written.
+const SLOWEST_DISK: u64 = 10_000_000;
+
+/// How long containerd may take. Unpacking a layer has no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection, and for the answer to a question.
+    pub answer: Duration,
+    /// For a change of a record, which may wait until its disk has written other data.
+    pub change: Duration,
+    /// For the next message while content is read or written.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    /// 30 seconds, 5 minutes, 60 seconds.
+    fn default() -> Timeouts {
+        Timeouts {
+            answer: Duration::from_secs(30),
+            change: Duration::from_secs(5 * 60),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Timeouts {
+    /// For containerd to read or to flush so many stored bytes of a blob before it answers.
+    pub(super) fn of_blob(&self, bytes: u64) -> Duration {
+        self.idle
+            .saturating_add(Duration::from_secs(bytes / SLOWEST_DISK))
+    }
+}
+
 /// A connection to containerd, for one namespace.
 #[derive(Clone)]
 pub struct Client {
     runtime: Arc<Runtime>,
     channel: Channel,
     address: Arc<Address>,
+    timeouts: Timeouts,
     namespace: MetadataValue<Ascii>,
     lease: Option<MetadataValue<Ascii>>,
 }
@@ -86,7 +125,7 @@ impl Client {
     /// # Errors
     ///
     /// If nothing accepts the connection.
-    pub fn connect(socket: &Path, namespace: &str) -> Result<Client> {
+    pub fn connect(socket: &Path, namespace: &str, timeouts: &Timeouts) -> Result<Client> {
         let address = Address::new(socket);
         let runtime = Runtime::start().map_err(Error::io("start a thread for", socket))?;
         let path = socket.to_path_buf();
@@ -96,15 +135,20 @@ impl Client {
         });
         // The address in the endpoint is not used: the connector always opens the socket.
         let endpoint = Endpoint::from_static("http://localhost");
-        let channel = runtime
-            .handle
-            .block_on(endpoint.connect_with_connector(connector))
-            .map_err(|error| failure::unreachable(&address, &error))?;
+        let connected = runtime.handle.block_on(async {
+            let connect = endpoint.connect_with_connector(connector);
+            timeout(timeouts.answer, connect).await
+        });
+        let channel = match connected {
+            Ok(connected) => connected.map_err(|error| failure::unreachable(&address, &error))?,
+            Err(_) => return Err(address.error("connect", &failure::silent(timeouts.answer))),
+        };
         let namespace = address.metadata("namespace", namespace)?;
         Ok(Client {
             runtime: Arc::new(runtime),
             channel,
             address: Arc::new(address),
+            timeouts: timeouts.clone(),
             namespace,
             lease: None,
         })
@@ -155,16 +199,18 @@ impl Client {
         request
     }
 
-    /// Waits for an answer. `action` says what was requested, as in "list images".
+    /// How long containerd may take.
+    pub(super) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// Waits for the answer to a question. `action` says what was requested, as in "list images".
     pub(super) fn wait<T>(
         &self,
         action: &str,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T> {
-        match self.block_on(call) {
-            Ok(answer) => Ok(answer.into_inner()),
-            Err(status) => Err(self.address.error(action, &status)),
-        }
+        self.answer(action, self.within(self.timeouts.answer, call))
     }
 
     /// As [`Client::wait`]; `None` if the thing does not exist.
@@ -173,53 +219,83 @@ impl Client {
         action: &str,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Option<T>> {
-        match self.block_on(call) {
-            Ok(answer) => Ok(Some(answer.into_inner())),
+        match self.within(self.timeouts.answer, call) {
             Err(status) if status.code() == Code::NotFound => Ok(None),
-            Err(status) => Err(self.address.error(action, &status)),
+            answer => self.answer(action, answer).map(Some),
         }
     }
 
-    /// As [`Client::wait`]; false if the thing exists already.
+    /// Waits until something is changed.
+    pub(super) fn change<T>(
+        &self,
+        action: &str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<()> {
+        self.answer(action, self.within(self.timeouts.change, call))
+            .map(|_| ())
+    }
+
+    /// As [`Client::change`]; false if the thing exists already.
     pub(super) fn create<T>(
         &self,
         action: &str,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<bool> {
-        match self.block_on(call) {
-            Ok(_) => Ok(true),
+        match self.within(self.timeouts.change, call) {
             Err(status) if status.code() == Code::AlreadyExists => Ok(false),
-            Err(status) => Err(self.address.error(action, &status)),
+            answer => self.answer(action, answer).map(|_| true),
         }
     }
 
-    /// The items of all messages of a response.
-    pub(super) fn collect<T, I>(
+    /// As [`Client::change`]. It is no error if the thing does not exist.
+    pub(super) fn remove<T>(
+        &self,
+        action: &str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<()> {
+        match self.within(self.timeouts.change, call) {
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            answer => self.answer(action, answer).map(|_| ()),
+        }
+    }
+
+    fn answer<T>(&self, action: &str, answer: Result<Response<T>, Status>) -> Result<T> {
+        answer
+            .map(Response::into_inner)
+            .map_err(|status| self.address.error(action, &status))
+    }
+
+    /// The items of all messages of a response, which has at most so many bytes.
+    pub(super) fn collect<T: Message, I>(
         &self,
         action: &str,
         mut messages: Streaming<T>,
+        limit: u64,
         items: impl Fn(T) -> Vec<I>,
     ) -> Result<Vec<I>> {
+        let failed = |status: Status| self.address.error(action, &status);
         let mut all = Vec::new();
-        loop {
-            match self.block_on(messages.message()) {
-                Ok(Some(message)) => all.extend(items(message)),
-                Ok(None) => return Ok(all),
-                Err(status) => return Err(self.address.error(action, &status)),
-            }
+        let mut left = limit;
+        while let Some(message) = self.next(&mut messages).map_err(failed)? {
+            let length = u64::try_from(message.encoded_len()).unwrap_or(u64::MAX);
+            let more = || failed(Status::out_of_range(format!("it sends more than {limit} bytes")));
+            left = left.checked_sub(length.max(MIN_MESSAGE)).ok_or_else(more)?;
+            all.extend(items(message));
         }
+        Ok(all)
     }
 
-    /// As [`Client::block_on`], for a call that may take minutes. It is cancelled once `check` fails.
-    pub(super) fn block_on_long<F: Future>(
-        &self,
-        future: F,
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<F::Output> {
+    /// The next message of a response.
+    pub(super) fn next<T>(&self, messages: &mut Streaming<T>) -> Result<Option<T>, Status> {
+        self.within(self.timeouts.idle, messages.message())
+    }
+
+    /// Waits for a call as long as it takes. It is cancelled once `check` fails.
+    pub(super) fn wait_long<F: Future>(&self, call: F, check: &dyn Fn() -> Result<()>) -> Result<F::Output> {
         self.block_on(async {
-            let mut future = pin!(future);
+            let mut call = pin!(call);
             loop {
-                if let Ok(output) = timeout(TICK, &mut future).await {
+                if let Ok(output) = timeout(TICK, &mut call).await {
                     return Ok(output);
                 }
                 check()?;
@@ -227,13 +303,27 @@ impl Client {
         })
     }
 
-    /// Runs a future to its end, on this thread, unless that takes longer.
-    pub(super) fn block_on_briefly<F: Future>(&self, future: F, longest: Duration) -> Option<F::Output> {
-        self.block_on(async { timeout(longest, future).await.ok() })
+    /// Waits for a call, which fails if it takes longer than this.
+    pub(super) fn within<T>(
+        &self,
+        longest: Duration,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        self.block_on(within(longest, call))
     }
 
     /// Runs a future to its end, on this thread.
     pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.handle.block_on(future)
     }
+}
+
+/// Awaits a call, which fails if it takes longer than this.
+pub(super) async fn within<T>(
+    longest: Duration,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    timeout(longest, call)
+        .await
+        .unwrap_or_else(|_| Err(failure::silent(longest)))
 }

@@ -14,7 +14,7 @@ use super::api::content::content_client::ContentClient;
 use super::api::content::{
     AbortRequest, Info, InfoRequest, ListContentRequest, ReadContentRequest, UpdateRequest,
 };
-use super::client::{Client, MAX_MESSAGE};
+use super::client::{Client, MAX_LIST, MAX_MESSAGE, within};
 use super::labels::Labels;
 use super::upload::Upload;
 use crate::blob::BlobReader;
@@ -33,6 +33,9 @@ const LOCKED: Retry = Retry {
 
 /// How often a blob is begun anew because of what an interrupted run left.
 const MAX_SPOILED: u32 = 3;
+
+/// Most bytes of the messages that have a document.
+const MAX_DOCUMENT: u64 = 2 * MAX_METADATA;
 
 /// A blob in the store.
 #[derive(Debug, Clone)]
@@ -93,11 +96,16 @@ impl<'c> Content<'c> {
     ///
     /// If containerd cannot be asked.
     pub fn list(&self) -> Result<BTreeMap<String, u64>> {
+        self.list_within(MAX_LIST)
+    }
+
+    /// As [`Content::list`], from at most so many bytes of messages.
+    pub(super) fn list_within(&self, limit: u64) -> Result<BTreeMap<String, u64>> {
         let mut stub = self.stub();
         let request = self.client.request(ListContentRequest::default());
         let action = "list blobs";
         let listed = self.client.wait(action, stub.list(request))?;
-        let blobs = self.client.collect(action, listed, |part| part.info)?;
+        let blobs = self.client.collect(action, listed, limit, |part| part.info)?;
         let blobs = blobs.into_iter();
         Ok(blobs
             .map(|info| (info.digest, u64::try_from(info.size).unwrap_or_default()))
@@ -126,7 +134,9 @@ impl<'c> Content<'c> {
         let Some(parts) = self.client.find(ACTION, stub.read(request))? else {
             return Ok(None);
         };
-        let bytes = self.client.collect(ACTION, parts, |part| part.data)?;
+        let bytes = self
+            .client
+            .collect(ACTION, parts, MAX_DOCUMENT, |part| part.data)?;
         Ok(Some(bytes).filter(|bytes| Digest::sha256(bytes) == *digest))
     }
 
@@ -149,8 +159,7 @@ impl<'c> Content<'c> {
             }),
             update_mask: Some(FieldMask { paths }),
         });
-        self.client.wait("label a blob", stub.update(request))?;
-        Ok(())
+        self.client.change("label a blob", stub.update(request))
     }
 
     /// Writes a blob, from where an interrupted run ended, and verifies it on both sides. Returns the stored bytes that
@@ -205,7 +214,11 @@ impl<'c> Content<'c> {
         progress: &dyn Progress,
         check: &dyn Fn() -> Result<()>,
     ) -> Result<Attempt> {
-        let started = self.client.block_on(Upload::start(self.client, blob, name));
+        // It hashes what an interrupted run left, and flushes what was written.
+        let longest = self.client.timeouts().of_blob(blob.size);
+        let started = self
+            .client
+            .within(longest, Upload::start(self.client, blob, name));
         let mut upload = match started {
             Ok(upload) => upload,
             Err(status) if status.code() == Code::AlreadyExists => return Ok(Attempt::Present),
@@ -218,9 +231,10 @@ impl<'c> Content<'c> {
         }
         progress.blob_started(&blob.digest, blob.size, begin);
         let mut reader = open()?;
+        let idle = self.client.timeouts().idle;
         let sent = self
             .client
-            .block_on(send(&mut upload, &mut reader, blob, progress, check));
+            .block_on(send(&mut upload, &mut reader, blob, idle, progress, check));
         sent?.map_err(|status| self.failed(blob, &status))?;
         // Only verified bytes get their digest there.
         if let Err(error) = reader.finish() {
@@ -230,7 +244,7 @@ impl<'c> Content<'c> {
             return Err(error);
         }
         let sent = upload.offset().saturating_sub(begin);
-        match self.client.block_on(upload.commit(labels.clone())) {
+        match self.client.within(longest, upload.commit(labels.clone())) {
             Ok(()) => {}
             Err(status) if status.code() == Code::AlreadyExists => return Ok(Attempt::Present),
             Err(status) if status.code() == Code::FailedPrecondition && begin > 0 => {
@@ -247,8 +261,7 @@ impl<'c> Content<'c> {
         let mut stub = self.stub();
         let request = self.client.request(AbortRequest { r#ref: name.into() });
         self.client
-            .find("discard a part of a blob", stub.abort(request))
-            .map(|_| ())
+            .remove("discard a part of a blob", stub.abort(request))
     }
 
     fn failed(&self, blob: &Descriptor, status: &Status) -> Error {
@@ -262,6 +275,7 @@ async fn send(
     upload: &mut Upload,
     reader: &mut BlobReader,
     blob: &Descriptor,
+    idle: Duration,
     progress: &dyn Progress,
     check: &dyn Fn() -> Result<()>,
 ) -> Result<Result<(), Status>> {
@@ -281,7 +295,7 @@ async fn send(
         // What an interrupted run has sent is hashed, and not sent again.
         let skipped = usize::try_from(begin.saturating_sub(at).min(length)).unwrap_or_default();
         if let Some(piece) = bytes.get(skipped..).filter(|piece| !piece.is_empty()) {
-            if let Err(status) = upload.send(piece).await {
+            if let Err(status) = within(idle, upload.send(piece)).await {
                 return Ok(Err(status));
             }
             progress.blob_advanced(&blob.digest, u64::try_from(piece.len()).unwrap_or_default());

@@ -33,7 +33,8 @@ impl Cri {
     pub fn find(client: &Client) -> Option<Cri> {
         let mut stub = ImageServiceClient::new(client.channel()).max_decoding_message_size(MAX_MESSAGE);
         // CRI's status has its configuration too, but not the snapshotter in containerd 2.
-        match client.block_on(stub.image_fs_info(ImageFsInfoRequest {})) {
+        let asked = stub.image_fs_info(ImageFsInfoRequest {});
+        match client.within(client.timeouts().answer, asked) {
             Ok(info) => {
                 let folders = info.into_inner().image_filesystems;
                 let mut folders = folders.into_iter().filter_map(|folder| folder.fs_id);

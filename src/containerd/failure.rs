@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Status};
@@ -55,6 +56,10 @@ impl Address {
                 Some("free some space on the disk of containerd's root folder (/var/lib/containerd)".into())
             }
             _ if problem.contains(NO_SNAPSHOTTER) => Some(Remedy::OtherSnapshotter.into()),
+            Code::DeadlineExceeded => Some(
+                "containerd is stopped or overloaded (systemctl status containerd); run this again when it answers"
+                    .into(),
+            ),
             code if is_closed || code == Code::Unavailable => Some(
                 "is containerd still running? (systemctl status containerd); run this again when it does"
                     .into(),
@@ -68,6 +73,14 @@ impl Address {
             hint,
         }
     }
+}
+
+/// The status of a call that got no answer in time.
+pub(super) fn silent(longest: Duration) -> Status {
+    Status::deadline_exceeded(format!(
+        "no answer within {} seconds",
+        longest.as_secs_f64().ceil()
+    ))
 }
 
 /// Whether a call failed because the connection ended, as when containerd is killed, and not by an answer.

@@ -88,7 +88,7 @@ impl<'c> Images<'c> {
             image: Some(image),
             update_mask: Some(FieldMask { paths }),
         });
-        self.client.wait(&action, stub.update(request))?;
+        self.client.change(&action, stub.update(request))?;
         Ok(true)
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Containerd;
 use super::address::NamespaceReason;
-use super::api::version::version_client::VersionClient;
 use super::content::Content;
 use super::images::Images;
 use super::snapshots::{self, Snapshotter};
@@ -51,18 +50,7 @@ impl Containerd {
         Ok(inventory)
     }
 
-    /// Its version.
-    pub(super) fn version(&self) -> Result<String> {
-        let mut stub = VersionClient::new(self.client.channel());
-        let request = self.client.request(());
-        Ok(self
-            .client
-            .wait("ask for the version", stub.version(request))?
-            .version)
-    }
-
     fn with_content(&self, blobs: BTreeMap<Digest, u64>, chains: BTreeSet<Digest>) -> Result<Inventory> {
-        let version = self.version()?;
         let records = self.records()?;
         let platform = Platform::host();
         let details = Details {
@@ -72,7 +60,7 @@ impl Containerd {
             records,
         };
         let inventory = Inventory {
-            version: Some(version),
+            version: Some(self.version.clone()),
             platforms: platform.runs(),
             platform: Some(platform),
             accepts: LayerForms {

@@ -51,7 +51,7 @@ impl Lease {
             id: id.clone(),
             labels: HashMap::from([(EXPIRES.to_string(), expires)]),
         });
-        client.wait("create a lease", stub.create(request))?;
+        client.change("create a lease", stub.create(request))?;
         Ok(Lease {
             client: client.clone(),
             id,
@@ -103,9 +103,7 @@ impl Lease {
             id: self.id.clone(),
             sync: waits,
         });
-        let _ = self
-            .client
-            .block_on_briefly(stub.delete(request), LONGEST_REMOVAL);
+        let _ = self.client.within(LONGEST_REMOVAL, stub.delete(request));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -18,6 +18,10 @@ mod content;
 mod cri;
 mod deliver;
 mod failure;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod fake_tests;
 mod images;
 pub mod inventory;
 mod labels;
@@ -37,6 +41,7 @@ use crate::error::{Error, Remedy, Result};
 use address::Namespace;
 pub use address::NamespaceReason;
 use client::Client;
+pub use client::Timeouts;
 use cri::Cri;
 pub use source::ContainerdStore;
 
@@ -60,6 +65,8 @@ pub struct Options {
     pub is_pinned: bool,
     /// Whether layers are unpacked.
     pub unpacks: bool,
+    /// How long containerd may take.
+    pub timeouts: Timeouts,
 }
 
 impl Default for Options {
@@ -70,6 +77,7 @@ impl Default for Options {
             snapshotter: None,
             is_pinned: false,
             unpacks: true,
+            timeouts: Timeouts::default(),
         }
     }
 }
@@ -91,6 +99,7 @@ impl Options {
 /// A containerd, after it has answered.
 pub struct Containerd {
     client: Client,
+    version: String,
     namespace: Namespace,
     snapshotter: String,
     /// Whether CRI is offered for the namespace.
@@ -132,6 +141,7 @@ impl Containerd {
         Ok(Containerd {
             has_cri: found.cri.is_some() && found.namespace.name == KUBERNETES,
             client: found.client.with_namespace(&found.namespace.name)?,
+            version: found.version,
             namespace: found.namespace,
             snapshotter,
             options: options.clone(),
@@ -139,21 +149,14 @@ impl Containerd {
     }
 
     /// What a user should know if images are to be pinned, and this containerd may not tell the kubelet that they are.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Engine`] if it does not tell its version.
-    pub fn pin_warning(&self) -> Result<Option<String>> {
-        if !self.options.is_pinned {
-            return Ok(None);
-        }
-        let version = self.version()?;
-        Ok((!knows_pins(&version)).then(|| {
+    pub fn pin_warning(&self) -> Option<String> {
+        let version = &self.version;
+        (self.options.is_pinned && !knows_pins(version)).then(|| {
             format!(
                 "containerd {version} may not tell the kubelet that images are pinned, and the kubelet may remove them \
                  all the same: 1.7.24 and newer are tested to do so"
             )
-        }))
+        })
     }
 
     /// The namespace, and why it was chosen.

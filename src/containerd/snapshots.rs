@@ -15,7 +15,7 @@ use super::api::snapshots::{
     StatSnapshotRequest,
 };
 use super::api::types::Mount;
-use super::client::{Client, MAX_MESSAGE};
+use super::client::{Client, MAX_LIST, MAX_MESSAGE};
 use super::images::wire;
 use super::labels::Labels;
 use crate::error::{Error, Place, Problem, Result};
@@ -112,7 +112,7 @@ impl<'c> Snapshotter<'c> {
         });
         let action = "list snapshots";
         let listed = self.client.wait(action, stub.list(request))?;
-        let snapshots = self.client.collect(action, listed, |part| part.info)?;
+        let snapshots = self.client.collect(action, listed, MAX_LIST, |part| part.info)?;
         let complete = snapshots
             .into_iter()
             .filter(|snapshot| snapshot.kind() == Kind::Committed);
@@ -133,11 +133,11 @@ impl<'c> Snapshotter<'c> {
     ) -> Result<()> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let key = format!("{}-{number} {}", self.prefix, layer.chain);
-        let Some(mounts) = self.prepare(layer, &key)? else {
+        let Some(mounts) = self.prepare(layer, &key, check_work)? else {
             return Ok(());
         };
         let unpacked = ensure().and_then(|()| self.apply(layer, mounts, check_work));
-        match unpacked.and_then(|()| self.commit(layer, &key)) {
+        match unpacked.and_then(|()| self.commit(layer, &key, check_work)) {
             Ok(true) => Ok(()),
             // A pull was faster.
             Ok(false) => self.remove(&key),
@@ -150,7 +150,12 @@ impl<'c> Snapshotter<'c> {
     }
 
     /// Prepares the snapshot of a layer; `None` if the layer is unpacked already.
-    fn prepare(&self, layer: &Layer<'_>, key: &str) -> Result<Option<Vec<Mount>>> {
+    fn prepare(
+        &self,
+        layer: &Layer<'_>,
+        key: &str,
+        check_work: &dyn Fn() -> Result<()>,
+    ) -> Result<Option<Vec<Mount>>> {
         let attempt = || {
             let mut stub = self.stub();
             let request = self.client.request(PrepareSnapshotRequest {
@@ -159,10 +164,11 @@ impl<'c> Snapshotter<'c> {
                 parent: layer.parent.map(|parent| parent.to_string()).unwrap_or_default(),
                 labels: labels_of(layer),
             });
-            self.client.block_on(stub.prepare(request))
+            // Some snapshotters copy the parent.
+            self.client.wait_long(stub.prepare(request), check_work)
         };
-        let prepared = match attempt() {
-            Err(status) if is_of_killed(&status) => attempt(),
+        let prepared = match attempt()? {
+            Err(status) if is_of_killed(&status) => attempt()?,
             other => other,
         };
         match prepared {
@@ -183,7 +189,7 @@ impl<'c> Snapshotter<'c> {
             mounts,
         });
         let mut diff = DiffClient::new(self.client.channel());
-        let applied = self.client.block_on_long(diff.apply(request), check_work)?;
+        let applied = self.client.wait_long(diff.apply(request), check_work)?;
         let applied = applied
             .map_err(|status| self.failed(layer, &status))?
             .into_inner();
@@ -192,7 +198,7 @@ impl<'c> Snapshotter<'c> {
     }
 
     /// Gives the snapshot its name. False if another client was faster.
-    fn commit(&self, layer: &Layer<'_>, key: &str) -> Result<bool> {
+    fn commit(&self, layer: &Layer<'_>, key: &str, check_work: &dyn Fn() -> Result<()>) -> Result<bool> {
         let mut stub = self.stub();
         let request = self.client.request(CommitSnapshotRequest {
             snapshotter: self.name.clone(),
@@ -200,8 +206,12 @@ impl<'c> Snapshotter<'c> {
             key: key.into(),
             labels: labels_of(layer),
         });
-        let action = format!("unpack layer {}", layer.blob.digest);
-        self.client.create(&action, stub.commit(request))
+        // Its size is determined file by file.
+        match self.client.wait_long(stub.commit(request), check_work)? {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == Code::AlreadyExists => Ok(false),
+            Err(status) => Err(self.failed(layer, &status)),
+        }
     }
 
     fn failed(&self, layer: &Layer<'_>, status: &Status) -> Error {
@@ -216,9 +226,7 @@ impl<'c> Snapshotter<'c> {
             snapshotter: self.name.clone(),
             key: key.into(),
         });
-        self.client
-            .find("remove a snapshot", stub.remove(request))
-            .map(|_| ())
+        self.client.remove("remove a snapshot", stub.remove(request))
     }
 }
 

@@ -95,7 +95,7 @@ impl ContainerdStore {
         };
         while left > 0 {
             self.interrupt.check()?;
-            match client.block_on(stream.message()) {
+            match client.next(&mut stream) {
                 // No blob has empty parts: such a stream might never end.
                 Ok(Some(part)) if part.data.is_empty() => return Ok(true),
                 Ok(Some(part)) => {

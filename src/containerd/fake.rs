@@ -1,0 +1,183 @@
+//! A containerd that answers as a test wants it to: wrongly, without end, or not at all.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use h2::server::{self, SendResponse};
+use hyper::body::Bytes;
+use prost::Message;
+use tokio::runtime;
+use tonic::Code;
+use tonic::codegen::http::{HeaderMap, Response};
+
+use super::api::version::VersionResponse;
+use super::{Options, Timeouts};
+
+/// What follows the response's headers.
+#[derive(Clone)]
+pub enum Answer {
+    /// Nothing.
+    Silence,
+    /// A status.
+    Status(Code),
+    /// These messages, and then the end.
+    Messages(Vec<Vec<u8>>),
+    /// This message, and then silence.
+    AndSilence(Vec<u8>),
+    /// This message again and again.
+    Endless(Vec<u8>),
+}
+
+impl Answer {
+    /// One message.
+    pub fn of(message: &impl Message) -> Answer {
+        Answer::Messages(vec![message.encode_to_vec()])
+    }
+}
+
+/// A running containerd. Its thread ends with the process.
+pub struct Fake {
+    folder: tempfile::TempDir,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Fake {
+    /// Answers calls by the names of their methods. It tells its version, and has nothing else.
+    pub fn start(answers: &[(&'static str, Answer)]) -> Fake {
+        let version = VersionResponse {
+            version: "1.7.24".into(),
+            ..VersionResponse::default()
+        };
+        let mut all = BTreeMap::from([
+            ("Version/Version", Answer::of(&version)),
+            ("ImageService/ImageFsInfo", Answer::Status(Code::Unimplemented)),
+            ("Introspection/Plugins", Answer::Status(Code::Unimplemented)),
+        ]);
+        for list in ["Images/List", "Content/List", "Snapshots/List", "Leases/List"] {
+            all.insert(list, Answer::Messages(vec![Vec::new()]));
+        }
+        for change in [
+            "Leases/Create",
+            "Leases/Delete",
+            "Content/Update",
+            "Content/Abort",
+            "Snapshots/Remove",
+            "Images/Create",
+        ] {
+            all.insert(change, Answer::Messages(vec![Vec::new()]));
+        }
+        all.extend(answers.iter().cloned());
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&calls);
+        std::thread::spawn(move || serve(listener, &Arc::new(all), &noted));
+        Fake { folder, calls }
+    }
+
+    /// How to reach it.
+    pub fn options(&self) -> Options {
+        options(self.folder.path().join("socket"), Duration::from_secs(3))
+    }
+
+    /// How many times a method was called.
+    pub fn count(&self, method: &str) -> usize {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|call| *call == method).count()
+    }
+}
+
+/// The options for a socket, with the same limit for everything.
+pub fn options(socket: PathBuf, limit: Duration) -> Options {
+    Options {
+        address: Some(socket),
+        timeouts: Timeouts {
+            answer: limit,
+            change: limit,
+            idle: limit,
+        },
+        ..Options::default()
+    }
+}
+
+fn serve(
+    listener: UnixListener,
+    answers: &Arc<BTreeMap<&'static str, Answer>>,
+    calls: &Arc<Mutex<Vec<String>>>,
+) {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+        while let Ok((socket, _)) = listener.accept().await {
+            let (answers, calls) = (Arc::clone(answers), Arc::clone(calls));
+            tokio::spawn(async move {
+                let mut connection = server::handshake(socket).await.unwrap();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    let path = request.uri().path().to_string();
+                    let method = path.rsplit_once('.').unwrap().1;
+                    calls.lock().unwrap().push(method.into());
+                    let answer = answers.get(method).cloned();
+                    tokio::spawn(async move {
+                        // The request's stream lives as long as its response.
+                        let _request = request;
+                        respond_with(respond, answer.unwrap_or(Answer::Status(Code::NotFound))).await;
+                    });
+                }
+            });
+        }
+    });
+}
+
+async fn respond_with(mut respond: SendResponse<Bytes>, answer: Answer) {
+    if matches!(answer, Answer::Silence) {
+        std::future::pending::<()>().await;
+    }
+    let headers = Response::builder()
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
+    let Ok(mut stream) = respond.send_response(headers, false) else {
+        return;
+    };
+    let (messages, is_endless, code) = match &answer {
+        Answer::Silence => return,
+        Answer::Status(code) => (Vec::new(), false, *code),
+        Answer::Messages(messages) => (messages.clone(), false, Code::Ok),
+        Answer::AndSilence(message) => (vec![message.clone()], false, Code::Ok),
+        Answer::Endless(message) => (vec![message.clone()], true, Code::Ok),
+    };
+    loop {
+        for message in &messages {
+            let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+            let mut frame = [&[0], length.as_slice(), message].concat();
+            while !frame.is_empty() {
+                stream.reserve_capacity(frame.len());
+                let Some(Ok(capacity)) = poll_fn(|context| stream.poll_capacity(context)).await else {
+                    return;
+                };
+                let rest = frame.split_off(capacity.min(frame.len()));
+                if stream.send_data(frame.into(), false).is_err() {
+                    return;
+                }
+                frame = rest;
+            }
+        }
+        if !is_endless {
+            break;
+        }
+    }
+    if matches!(answer, Answer::AndSilence(_)) {
+        std::future::pending::<()>().await;
+    }
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", i32::from(code).into());
+    let _ = stream.send_trailers(trailers);
+}

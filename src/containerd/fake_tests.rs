@@ -1,0 +1,189 @@
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use prost::Message as _;
+use tonic::Code;
+
+use super::api::content::{
+    Info, InfoResponse, ListContentResponse, ReadContentResponse, WriteContentResponse,
+};
+use super::api::images::{Image, ListImagesResponse};
+use super::content::Content;
+use super::fake::{Answer, Fake, options};
+use super::images::wire;
+use super::{Containerd, ContainerdStore};
+use crate::archive::{self, Layout};
+use crate::error::{Error, ErrorKind};
+use crate::interrupt::Interrupt;
+use crate::load::{self, LoadOptions};
+use crate::oci::{Descriptor, Digest, MAX_METADATA, MediaType};
+use crate::progress::Silent;
+use crate::recover::LocalStore as _;
+
+/// The error's message and hint, without the socket's folder.
+#[track_caller]
+fn of_engine<T>(result: Result<T, Error>) -> String {
+    let error = result.err().expect("it fails");
+    assert_eq!(error.kind(), ErrorKind::Engine, "{error}");
+    let hint = error.hint().map(|hint| format!("\n{hint}"));
+    let text = format!("{error}{}", hint.unwrap_or_default());
+    let words = text.split(' ');
+    let words = words.map(|word| match word {
+        word if word.starts_with('/') => "SOCKET:",
+        // Several are sent at the same time.
+        word if word.starts_with("sha256:") => "DIGEST:",
+        word => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn layout() -> Box<dyn Layout> {
+    archive::open(&["testdata/layout".into()], &archive::Options::default()).unwrap()
+}
+
+fn load(fake: &Fake) -> Result<load::Outcome, Error> {
+    let containerd = Containerd::connect(&fake.options())?;
+    let options = LoadOptions::default();
+    load::load(
+        &containerd,
+        &[layout()],
+        &options,
+        &mut (),
+        &Silent,
+        &Interrupt::default(),
+    )
+}
+
+/// A containerd that says it has a blob of this size, and one image, which is it.
+fn with_blob(size: u64, parts: Answer) -> (Fake, Digest) {
+    let digest = Digest::sha256(b"blob");
+    let info = Info {
+        digest: digest.to_string(),
+        size: i64::try_from(size).unwrap(),
+        ..Info::default()
+    };
+    let index = Descriptor::new(MediaType::new(MediaType::OCI_INDEX), digest, size);
+    let images = ListImagesResponse {
+        images: vec![Image {
+            name: "example.com/app:1".into(),
+            target: Some(wire(&index)),
+            ..Image::default()
+        }],
+    };
+    let fake = Fake::start(&[
+        ("Images/List", Answer::of(&images)),
+        ("Content/Info", Answer::of(&InfoResponse { info: Some(info) })),
+        ("Content/Read", parts),
+    ]);
+    (fake, digest)
+}
+
+fn part(data: &[u8]) -> Vec<u8> {
+    let data = data.to_vec();
+    ReadContentResponse { offset: 0, data }.encode_to_vec()
+}
+
+#[test]
+fn a_socket_that_accepts_and_stays_silent_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let options = options(socket, Duration::from_secs(1));
+    let failed = of_engine(Containerd::connect(&options));
+    insta::assert_snapshot!(failed, @r"
+    containerd at SOCKET: ask for the version: no answer within 1 seconds
+    containerd is stopped or overloaded (systemctl status containerd); run this again when it answers
+    ");
+    let opened = ContainerdStore::open(&options, &archive::Options::default());
+    assert_eq!(of_engine(opened), failed);
+}
+
+#[test]
+fn a_question_without_an_answer_is_an_error() {
+    let fake = Fake::start(&[("Images/List", Answer::Silence)]);
+    let containerd = Containerd::connect(&fake.options()).unwrap();
+    insta::assert_snapshot!(of_engine(containerd.inventory()), @r"
+    containerd at SOCKET: list images: no answer within 3 seconds
+    containerd is stopped or overloaded (systemctl status containerd); run this again when it answers
+    ");
+    let fake = Fake::start(&[("Content/List", Answer::AndSilence(Vec::new()))]);
+    let containerd = Containerd::connect(&fake.options()).unwrap();
+    insta::assert_snapshot!(of_engine(containerd.inventory()), @r"
+    containerd at SOCKET: list blobs: no answer within 3 seconds
+    containerd is stopped or overloaded (systemctl status containerd); run this again when it answers
+    ");
+}
+
+#[test]
+fn a_load_ends_if_containerd_stops_taking_content() {
+    let opened = WriteContentResponse::default().encode_to_vec();
+    let fake = Fake::start(&[("Content/Write", Answer::AndSilence(opened))]);
+    insta::assert_snapshot!(of_engine(load(&fake)), @r"
+    containerd at SOCKET: write blob DIGEST: no answer within 3 seconds
+    containerd is stopped or overloaded (systemctl status containerd); run this again when it answers
+    ");
+    let fake = Fake::start(&[("Content/Write", Answer::Silence)]);
+    insta::assert_snapshot!(of_engine(load(&fake)), @r"
+    containerd at SOCKET: write blob DIGEST: no answer within 3 seconds
+    containerd is stopped or overloaded (systemctl status containerd); run this again when it answers
+    ");
+    assert_eq!(fake.count("Images/Create"), 0);
+    assert_eq!(fake.count("Leases/Delete"), 1);
+}
+
+#[test]
+fn a_part_that_is_longer_than_its_blob_is_discarded_a_few_times() {
+    let opened = WriteContentResponse {
+        offset: i64::MAX,
+        ..WriteContentResponse::default()
+    };
+    let fake = Fake::start(&[("Content/Write", Answer::of(&opened))]);
+    insta::assert_snapshot!(of_engine(load(&fake)), @"containerd at SOCKET: write blob DIGEST: what it keeps of this blob is not its beginning");
+    assert_eq!(fake.count("Images/Create"), 0);
+    // Several blobs are sent at the same time.
+    let (written, discarded) = (fake.count("Content/Write"), fake.count("Content/Abort"));
+    assert!((3..=30).contains(&discarded), "{discarded}");
+    assert!((discarded..=30).contains(&written), "{written}");
+}
+
+#[test]
+fn a_list_without_end_is_an_error() {
+    let infos = ListContentResponse {
+        info: vec![Info::default(); 100],
+    };
+    for message in [infos.encode_to_vec(), Vec::new()] {
+        let fake = Fake::start(&[("Content/List", Answer::Endless(message))]);
+        let containerd = Containerd::connect(&fake.options()).unwrap();
+        let listed = Content::new(&containerd.client).list_within(100_000);
+        assert_eq!(
+            of_engine(listed),
+            "containerd at SOCKET: list blobs: it sends more than 100000 bytes"
+        );
+    }
+}
+
+#[test]
+fn content_without_end_is_not_read_beyond_its_size() {
+    let (fake, digest) = with_blob(1000, Answer::Endless(part(&[7; 300])));
+    let store = ContainerdStore::open(&fake.options(), &archive::Options::default()).unwrap();
+    assert_eq!(store.stored(&digest).unwrap().unwrap().size, 1000);
+    let read = store.document(&digest).expect_err("it is longer");
+    assert_eq!(read.kind(), ErrorKind::Content, "{read}");
+    let containerd = Containerd::connect(&fake.options()).unwrap();
+    let read = Content::new(&containerd.client).metadata(&digest);
+    insta::assert_snapshot!(of_engine(read), @"containerd at SOCKET: read a manifest: it sends more than 8388608 bytes");
+    // Nor parts without content.
+    let (fake, digest) = with_blob(MAX_METADATA, Answer::Endless(part(b"")));
+    let store = ContainerdStore::open(&fake.options(), &archive::Options::default()).unwrap();
+    assert!(store.document(&digest).is_err());
+    // It may also stop in the middle.
+    let (fake, digest) = with_blob(1000, Answer::AndSilence(part(&[7; 300])));
+    let store = ContainerdStore::open(&fake.options(), &archive::Options::default()).unwrap();
+    insta::assert_snapshot!(of_engine(store.stored(&digest)), @r"
+    containerd at SOCKET: read a blob: no answer within 3 seconds
+    containerd is stopped or overloaded (systemctl status containerd); run this again when it answers
+    ");
+    let (fake, digest) = with_blob(1000, Answer::Status(Code::DataLoss));
+    let store = ContainerdStore::open(&fake.options(), &archive::Options::default()).unwrap();
+    insta::assert_snapshot!(of_engine(store.stored(&digest)), @"containerd at SOCKET: read a blob: Unrecoverable data loss or corruption");
+}
