@@ -61,7 +61,7 @@ impl Crio {
         }
         for file in crio.files.clone() {
             let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
-            for (key, value) in settings(&text) {
+            for (key, value) in settings(&text, "crio") {
                 match key {
                     "root" => crio.root = Some(value.into()),
                     "runroot" => crio.runroot = Some(value.into()),
@@ -87,13 +87,13 @@ impl Crio {
     }
 }
 
-/// The texts of the table `[crio]`, with their keys. Empty ones are left to the default.
-fn settings(text: &str) -> Vec<(&str, String)> {
+/// The texts of a table of TOML, with their keys. Empty ones are left to the default.
+pub(super) fn settings<'t>(text: &'t str, table: &str) -> Vec<(&'t str, String)> {
     let mut is_here = false;
     let mut found = Vec::new();
     for line in text.lines().map(str::trim) {
-        if let Some(table) = line.strip_prefix('[') {
-            is_here = table.split(']').next().map(str::trim) == Some("crio");
+        if let Some(name) = line.strip_prefix('[') {
+            is_here = name.split(']').next().map(str::trim) == Some(table);
             continue;
         }
         let Some((key, value)) = line.split_once('=').filter(|_| is_here && !line.starts_with('#')) else {

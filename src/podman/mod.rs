@@ -13,7 +13,8 @@
 //! - `twin`: what keeps the names and layers of an image while it is replaced
 //! - `staging`: the private files and the server of a load
 //! - `target`: the load itself
-//! - `storage`: the files of its storage; `source`: its images, from there
+//! - `storage`: the files of its storage; `storage_conf`: where they are, without podman
+//! - `source`: the images of a storage
 //! - `unshared`: layers that only its user namespace may read
 //! - `crio`: the storage of CRI-O
 //!
@@ -31,6 +32,7 @@ mod replacement;
 mod source;
 mod staging;
 mod storage;
+mod storage_conf;
 mod target;
 mod twin;
 mod unshared;

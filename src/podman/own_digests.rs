@@ -2,8 +2,9 @@
 //! which sealift made for an image whose own could not be recovered.
 //!
 //! podman keeps the manifest of each image in `<root>/<driver>-images/<id>/manifest`. One that podman made has the diff ids
-//! as the digests of its layers, since its storage keeps no compressed layers. An image that came compressed, such as by
-//! `podman save --format oci-archive`, cannot be told from a pulled one.
+//! as the digests of its layers, since its storage keeps no compressed layers, and the form in which Go's `encoding/json`
+//! writes it. `docker save` makes such manifests too. A manifest over compressed layers, such as one that
+//! `podman save --format oci-archive` wrote, cannot be told from a pulled one.
 //!
 //! Source: containers/storage, `images.go`, and containers/image, `storage/storage_dest.go`.
 
@@ -12,6 +13,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::{Inventory, Podman};
+use crate::archive;
 use crate::archive::format::SUBSTITUTE;
 use crate::oci::{Digest, Document, MAX_METADATA, Manifest};
 
@@ -35,26 +37,40 @@ impl Podman {
         let folder = details.root.join(format!("{}-images", details.driver));
         let mut found = Vec::new();
         for known in &inventory.images {
-            let shown = details.shown.get(&known.id).and_then(|shown| shown.digest);
-            let Some(digest) = shown else { continue };
+            let Some(shown) = details.shown.get(&known.id) else {
+                continue;
+            };
+            let Some(digest) = shown.digest else { continue };
             let hex = known.id.trim_start_matches("sha256:");
             let Some(manifest) = manifest(&folder.join(hex).join("manifest"), &digest) else {
                 continue;
             };
-            let is_substitute = manifest.annotations.contains_key(SUBSTITUTE);
-            let layers = manifest.layers.iter().map(|layer| layer.digest);
-            let is_unpacked = !known.diff_ids.is_empty() && layers.eq(known.diff_ids.iter().copied());
-            if is_substitute || is_unpacked {
+            let end = format!("@{digest}");
+            let is_pulled = shown.pinned.iter().any(|name| name.ends_with(&end));
+            if is_made_here(&manifest, &known.diff_ids) && !is_pulled {
                 found.push(OwnDigest {
                     image_id: known.id.clone(),
                     digest,
                     names: known.tags.clone(),
-                    is_substitute,
+                    is_substitute: is_substitute(&manifest),
                 });
             }
         }
         found
     }
+}
+
+/// Whether a manifest in podman's storage is not a registry's: podman made it over uncompressed layers, or sealift made it
+/// as a substitute. `diff_ids` are those of its config. A registry may have one that was made over uncompressed layers: only
+/// the registry tells.
+pub(super) fn is_made_here(manifest: &Manifest, diff_ids: &[Digest]) -> bool {
+    let layers = manifest.layers.iter().map(|layer| layer.digest);
+    let is_uncompressed = !manifest.layers.is_empty() && layers.eq(diff_ids.iter().copied());
+    is_substitute(manifest) || is_uncompressed && archive::may_have_written(&manifest.raw)
+}
+
+fn is_substitute(manifest: &Manifest) -> bool {
+    manifest.annotations.contains_key(SUBSTITUTE)
 }
 
 /// The manifest in a file, if it has this digest.

@@ -77,6 +77,11 @@ impl Program {
         }
     }
 
+    /// Whether podman's program is on this host.
+    pub fn is_installed(options: &Options) -> bool {
+        is_program(&options.program)
+    }
+
     /// Runs podman for an answer in JSON.
     ///
     /// # Errors

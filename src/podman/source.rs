@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::own_digests::is_made_here;
+use super::program::Program;
 use super::storage::{Storage, StoredImage};
+use super::storage_conf;
 use super::unshared::{Layer, Unshared};
 use super::{Options, Podman};
 use crate::archive;
@@ -73,14 +76,9 @@ impl PodmanStore {
         })
     }
 
-    /// Whether podman has no storage, which can be seen without running it: neither its default folder, nor a
-    /// configuration that names another.
+    /// Whether podman has no storage, which can be seen without running it.
     pub fn is_absent() -> bool {
-        let config = |folder: PathBuf| folder.join("containers/storage.conf");
-        let own = std::env::var_os("CONTAINERS_STORAGE_CONF").map(PathBuf::from);
-        let user = folder_of_user("XDG_CONFIG_HOME", ".config").map(config);
-        let places = [own, user, Some(config("/etc".into())), default_root()];
-        !places.into_iter().flatten().any(|place| place.exists())
+        storage_conf::is_absent()
     }
 
     /// Its images, each once: an additional store may have an image as well.
@@ -97,9 +95,9 @@ impl PodmanStore {
             .transpose()
     }
 
-    /// The `NAME@DIGEST` of an image. A manifest below one of its indexes counts only if it was asked for, or pulled by its
-    /// digest.
-    fn digests(&self, image: &StoredImage, bare: &BareImage, asked: Option<Digest>) -> Vec<Reference> {
+    /// The `NAME@DIGEST` of an image that may be a registry's. A manifest below one of its indexes counts only if it was
+    /// asked for, or pulled by its digest.
+    fn digests(&self, image: &StoredImage, asked: Option<Digest>) -> Vec<Reference> {
         let documents = image
             .manifests
             .iter()
@@ -114,11 +112,7 @@ impl PodmanStore {
         let is_pinned = |digest: &Digest| image.pinned.iter().any(|name| name.digest() == Some(*digest));
         let is_shown = |digest: &Digest, document: &Document| match document {
             Document::Index(_) => true,
-            Document::Manifest(manifest) => {
-                is_pinned(digest)
-                    || asked == Some(*digest)
-                    || !below.contains(digest) && !is_made_here(manifest, &bare.config)
-            }
+            Document::Manifest(_) => is_pinned(digest) || asked == Some(*digest) || !below.contains(digest),
         };
         let shown = documents
             .iter()
@@ -137,6 +131,34 @@ impl PodmanStore {
     fn parsed(&self, digest: &Digest) -> Option<Document> {
         let bytes = self.document(digest).ok()??;
         Document::parse(&Document::sniff(&bytes)?, bytes).ok()
+    }
+
+    /// The bytes of a document in one of the stores, verified.
+    fn raw(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let mut found = self
+            .storages
+            .iter()
+            .map(|storage| storage.document(digest).transpose());
+        found.find_map(|found| found).transpose()
+    }
+
+    /// Whether a pull by this digest left a name.
+    fn is_pulled(&self, digest: &Digest) -> bool {
+        let mut names = self.images().flat_map(|(_, image)| &image.pinned);
+        names.any(|name| name.digest() == Some(*digest))
+    }
+
+    /// Whether a document is a manifest of no registry: see [`is_made_here`].
+    fn is_made_here(&self, document: &[u8]) -> Result<bool> {
+        let kind = Document::sniff(document);
+        let parsed = kind.and_then(|kind| Document::parse(&kind, document.to_vec()).ok());
+        let Some(Document::Manifest(manifest)) = parsed else {
+            return Ok(false);
+        };
+        let config = self.raw(&manifest.config.digest)?;
+        let config = config.and_then(|config| Config::parse(&config).ok());
+        let diff_ids = config.map(|config| config.diff_ids).unwrap_or_default();
+        Ok(is_made_here(&manifest, &diff_ids))
     }
 
     /// Whether another image was built on one: `podman images` hides it if it has no name.
@@ -186,29 +208,20 @@ impl PodmanStore {
     }
 }
 
-/// Whether podman made a manifest itself. Those of a build and of a load of uncompressed layers name uncompressed layers,
-/// and a push makes another.
-fn is_made_here(manifest: &Manifest, config: &Config) -> bool {
-    let layers = manifest.layers.iter().map(|layer| layer.digest);
-    let is_uncompressed = !manifest.layers.is_empty() && layers.eq(config.diff_ids.iter().copied());
-    is_uncompressed && archive::may_have_written(&manifest.raw)
-}
-
 /// The stores to read, the one that podman writes first.
 fn storages(options: &Options) -> Result<Vec<Storage>> {
     if let Some(root) = &options.root {
         return Ok(vec![Storage::open(root, options.driver.as_deref())?]);
     }
-    let info = match Podman::connect(options) {
-        Ok(podman) => podman.info,
-        Err(error @ Error::Usage { .. }) => return Err(error),
-        Err(error) => {
-            // Hosts of CRI-O need no podman.
-            let root = default_root().filter(|root| root.exists());
-            let Some(root) = root else { return Err(error) };
-            return Ok(vec![Storage::open(&root, options.driver.as_deref())?]);
+    if !Program::is_installed(options) {
+        // Hosts of CRI-O need no podman.
+        let (root, driver) = storage_conf::configured()?;
+        if let Some(root) = root.filter(|root| root.exists()) {
+            let driver = options.driver.as_deref().or(driver.as_deref());
+            return Ok(vec![Storage::open(&root, driver)?]);
         }
-    };
+    }
+    let info = Podman::connect(options)?.info;
     let store = info.store;
     let driver = store.graph_driver_name.as_str();
     let mut storages = vec![Storage::open(&store.graph_root, Some(driver))?];
@@ -216,21 +229,6 @@ fn storages(options: &Options) -> Result<Vec<Storage>> {
         storages.push(Storage::open(&folder, Some(driver))?);
     }
     Ok(storages)
-}
-
-/// The folder of images without any configuration.
-fn default_root() -> Option<PathBuf> {
-    if rustix::process::geteuid().is_root() {
-        return Some("/var/lib/containers/storage".into());
-    }
-    Some(folder_of_user("XDG_DATA_HOME", ".local/share")?.join("containers/storage"))
-}
-
-/// A folder of this user: by a variable, or at its usual place.
-fn folder_of_user(variable: &str, usual: &str) -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let named = set(variable).map(PathBuf::from);
-    named.or_else(|| Some(PathBuf::from(set("HOME")?).join(usual)))
 }
 
 impl Uncompressed for PodmanStore {
@@ -296,7 +294,7 @@ impl LocalStore for PodmanStore {
         let Some(bare) = self.bare(image)? else {
             return Ok(None);
         };
-        let digests = self.digests(image, &bare, asked);
+        let digests = self.digests(image, asked);
         Ok(Some(StoreImage::new(repository, &digests, Some(bare))))
     }
 
@@ -322,12 +320,15 @@ impl LocalStore for PodmanStore {
         Ok(listing)
     }
 
+    /// A manifest that was made here is none: it would prove a digest that no registry has.
     fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
-        let mut found = self
-            .storages
-            .iter()
-            .map(|storage| storage.document(digest).transpose());
-        found.find_map(|found| found).transpose()
+        let Some(document) = self.raw(digest)? else {
+            return Ok(None);
+        };
+        match self.is_made_here(&document)? && !self.is_pulled(digest) {
+            true => Ok(None),
+            false => Ok(Some(document)),
+        }
     }
 
     /// It keeps no layer in its stored form.

@@ -121,15 +121,10 @@ impl Storage {
         &self.root
     }
 
-    fn images_folder(&self) -> PathBuf {
-        format!("{}-images", self.driver).into()
-    }
-
     fn entries(&self) -> io::Result<Vec<Entry>> {
-        let path = self.images_folder().join("images.json");
-        match open_below(&self.root, &path)? {
+        match images_list(&self.root, &self.driver)? {
             None => Ok(Vec::new()),
-            Some(file) => Ok(serde_json::from_slice(&read_whole(file, MAX_LIST)?)?),
+            Some(list) => Ok(serde_json::from_slice(&list)?),
         }
     }
 
@@ -152,7 +147,7 @@ impl Storage {
         let Ok(id) = format!("sha256:{}", entry.id).parse::<Digest>() else {
             return;
         };
-        let folder = self.images_folder().join(&entry.id);
+        let folder = images_folder(&self.driver).join(&entry.id);
         let mut manifests = Vec::new();
         let mut has_config = false;
         let documents = entry.big_data_digests.unwrap_or_default();
@@ -254,26 +249,42 @@ impl LayerPlace {
     }
 }
 
+/// The bytes of a driver's list of images; `None` if there is none.
+fn images_list(root: &Dir, driver: &str) -> io::Result<Option<Vec<u8>>> {
+    let path = images_folder(driver).join("images.json");
+    let file = open_below(root, &path)?;
+    file.map(|file| read_whole(file, MAX_LIST)).transpose()
+}
+
+fn images_folder(driver: &str) -> PathBuf {
+    format!("{driver}-images").into()
+}
+
 /// The driver that has images in a root.
 fn only_driver(root: &Dir) -> Result<String> {
     let names = root.names().map_err(Error::io("read", root.path()))?;
-    let mut drivers: Vec<String> = names
-        .iter()
-        .filter_map(|name| Some(name.to_str()?.strip_suffix("-images")?.to_string()))
-        .filter(|driver| {
-            let list = Path::new(&format!("{driver}-images")).join("images.json");
-            matches!(open_below(root, &list), Ok(Some(_)))
-        })
-        .collect();
+    let mut drivers = Vec::new();
+    for name in &names {
+        let Some(driver) = name.to_str().and_then(|name| name.strip_suffix("-images")) else {
+            continue;
+        };
+        if let Ok(Some(list)) = images_list(root, driver) {
+            // podman leaves an empty list for a driver that was only tried.
+            drivers.push((list.trim_ascii() == b"[]", driver.to_string()));
+        }
+    }
     drivers.sort();
-    match drivers.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(Error::NotFound {
+    let used = drivers.iter().filter(|(is_empty, _)| !is_empty);
+    let used: Vec<&str> = used.map(|(_, driver)| driver.as_str()).collect();
+    match (used.as_slice(), drivers.first()) {
+        ([one], _) => Ok((*one).to_string()),
+        ([], Some((_, empty))) => Ok(empty.clone()),
+        ([], None) => Err(Error::NotFound {
             what: "images of podman".into(),
             place: root.path().display().to_string(),
             hint: Some("`podman info` shows the folder of its images as graphRoot".into()),
         }),
-        several => Err(Error::Usage {
+        (several, _) => Err(Error::Usage {
             message: format!(
                 "{} has images of several storage drivers: {}",
                 root.path().display(),
@@ -413,11 +424,14 @@ mod tests {
         );
         let other = root.path().join("vfs-images");
         fs::create_dir(&other).unwrap();
-        fs::write(other.join("images.json"), "[]").unwrap();
+        fs::write(other.join("images.json"), "[]\n").unwrap();
+        assert_eq!(Storage::open(root.path(), None).unwrap().images.len(), 1);
+        assert!(Storage::open(root.path(), Some("vfs")).unwrap().images.is_empty());
+        let list = serde_json::json!([{ "id": hex("config") }]);
+        fs::write(other.join("images.json"), list.to_string()).unwrap();
         assert_eq!(
             Storage::open(root.path(), None).unwrap_err().kind(),
             ErrorKind::Usage
         );
-        assert!(Storage::open(root.path(), Some("vfs")).unwrap().images.is_empty());
     }
 }

@@ -21,7 +21,7 @@ use crate::recover::recompress::Outcome;
 use crate::source::{Others, Upstream};
 
 /// Why an image is not given by a digest that the store does not show for it.
-pub(super) const UNPROVEN: &str = "it has an image of that name, but does not show this digest for it; without the digest, the image \
+pub(super) const UNPROVEN: &str = "it has an image of that name, but nothing that proves this digest for it; without the digest, the image \
                         is saved as one that has none";
 
 /// Images that are made ready together.

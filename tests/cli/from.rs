@@ -183,11 +183,11 @@ fn an_archive_of_docker_save_becomes_one_that_says_what_it_is() {
 
     $ sealift save --offline --from saved.tar -o out.tar app@sha256:000... --rebuild auto
     2> error: app@sha256:000... not found in saved.tar
-    2> hint: it has an image of that name, but does not show this digest for it; without the digest, the image is saved as one that has none (it is not known which blob layer 1 of 1 was in a registry, and what docker push would have made of them does not give the digest)
+    2> hint: it has an image of that name, but nothing that proves this digest for it; without the digest, the image is saved as one that has none (it is not known which blob layer 1 of 1 was in a registry, and what docker push would have made of them does not give the digest)
     exit 7
 
     $ sealift save --offline --from saved.tar -o out.tar app@sha256:000... --rebuild require
-    2> error: app@sha256:000...: it has an image of that name, but does not show this digest for it; without the digest, the image is saved as one that has none (it is not known which blob layer 1 of 1 was in a registry, and what docker push would have made of them does not give the digest)
+    2> error: app@sha256:000...: it has an image of that name, but nothing that proves this digest for it; without the digest, the image is saved as one that has none (it is not known which blob layer 1 of 1 was in a registry, and what docker push would have made of them does not give the digest)
     2> hint: --rebuild auto saves what can be recovered, and reports the rest
     exit 6
     ");

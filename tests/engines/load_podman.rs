@@ -259,7 +259,7 @@ on_every_podman!(a_wrong_digest_is_told_and_replaced);
 
 /// What `doctor` reports about a podman.
 #[track_caller]
-fn doctor(podman: &Podman) -> Value {
+pub fn doctor(podman: &Podman) -> Value {
     let mut command = podman.command("sealift");
     command.args(["doctor", "--json"]);
     let socket = match podman.user() {

@@ -48,6 +48,7 @@
 //! save_docker_proof.rs   images without a digest, where a registry has one
 //! save_docker_files.rs   archives of docker save, podman and skopeo as sources
 //! save_podman.rs   images from podman: pulled, loaded and built, after the registry is gone
+//! save_podman_stores.rs   the same from CRI-O's storage, without podman, with vfs, and beside a pull; made manifests
 //! saving.rs    shared by the tests of saves
 //! updates.rs   archives that bring only what a host lacks, by its inventory
 //! written_anew.rs  archives for which podman or skopeo wrote a new manifest
@@ -113,6 +114,7 @@ mod save_docker_proof;
 mod save_docker_store;
 mod save_docker_unknown;
 mod save_podman;
+mod save_podman_stores;
 mod saving;
 mod several;
 mod stopped_store;

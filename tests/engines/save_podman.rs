@@ -12,13 +12,13 @@ use crate::support::podman::{Podman, User, Version};
 use crate::support::{Built, Compression, Image, Layer, Registry, Run, run};
 
 /// A registry, and the images that are pushed to it.
-struct Origin {
-    registry: Registry,
+pub struct Origin {
+    pub registry: Registry,
     layouts: tempfile::TempDir,
 }
 
 impl Origin {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             registry: Registry::start(),
             layouts: tempfile::tempdir().unwrap(),
@@ -26,7 +26,7 @@ impl Origin {
     }
 
     /// Adds an image, such as `library/app:1`.
-    fn push(&self, path: &str, image: &Image) -> Built {
+    pub fn push(&self, path: &str, image: &Image) -> Built {
         let built = image.build(&self.layouts.path().join(path.replace(['/', ':'], "-")), "x");
         self.registry.push(&built, path);
         built
@@ -48,7 +48,7 @@ fn private() -> Layer {
     Layer::of_tar(tar.into_inner().unwrap())
 }
 
-fn save_command(podman: &Podman, args: &[&str]) -> Command {
+pub fn save_command(podman: &Podman, args: &[&str]) -> Command {
     let mut command = podman.command("sealift");
     command.args(["save", "--json", "--offline"]);
     if podman.user() == User::Root {
@@ -61,12 +61,12 @@ fn save_command(podman: &Podman, args: &[&str]) -> Command {
 
 /// `sealift save` of its images.
 #[track_caller]
-fn save(podman: &Podman, args: &[&str]) -> Run {
+pub fn save(podman: &Podman, args: &[&str]) -> Run {
     run(&mut save_command(podman, &[&["--from", "podman"], args].concat()))
 }
 
 /// Name, digest and evidence of each image of a save.
-fn saved(document: &Value) -> Vec<[String; 3]> {
+pub fn saved(document: &Value) -> Vec<[String; 3]> {
     let images = document["images"].as_array().unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut images: Vec<_> = images
@@ -78,7 +78,7 @@ fn saved(document: &Value) -> Vec<[String; 3]> {
 }
 
 /// Moves an archive to another podman.
-fn carry(from: &Podman, to: &Podman, name: &str) -> String {
+pub fn carry(from: &Podman, to: &Podman, name: &str) -> String {
     let archive = to.outside(name);
     fs::copy(from.outside("home").join(name), &archive).unwrap();
     fs::set_permissions(&archive, fs::Permissions::from_mode(0o644)).unwrap();

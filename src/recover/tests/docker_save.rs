@@ -156,7 +156,7 @@ fn a_digest_that_only_the_user_names_is_not_claimed() {
                 .hint()
                 .unwrap()
                 .to_string()
-                .contains("does not show this digest"),
+                .contains("nothing that proves this digest"),
             "{error:?}"
         );
     }
