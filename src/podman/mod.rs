@@ -1,7 +1,7 @@
 //! podman, by its own program, and the storage that it shares with CRI-O.
 //!
 //! A load serves the archives on a loopback address to one podman, which pulls from there as it would from the
-//! registries. Names, digests and layers are then what a pull leaves.
+//! registries. Names, digests and layers are then what a pull leaves. A save reads the files of the storage.
 //!
 //! - `program`: runs podman
 //! - `answers`: what it prints

@@ -106,8 +106,8 @@ test | all) ;;
 *) die "usage: install.sh [all|lint|fresh]" ;;
 esac
 
-install_packages apache2-utils bindfs bsdutils busybox-static ca-certificates curl debian-archive-keyring debootstrap \
-    docker-registry e2fsprogs gcc hyperfine iproute2 jq libc6-dev man-db mount openssl podman procps python3 \
+install_packages apache2-utils bindfs bsdutils buildah busybox-static ca-certificates curl debian-archive-keyring \
+    debootstrap docker-registry e2fsprogs gcc hyperfine iproute2 jq libc6-dev man-db mount openssl podman procps python3 \
     python3-pip skopeo strace uidmap util-linux xz-utils zstd
 if host_is_docker20; then
     install_packages docker.io containerd

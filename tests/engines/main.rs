@@ -51,7 +51,7 @@
 //! save_podman_stores.rs   the same from CRI-O's storage, without podman, with vfs, and beside a pull; made manifests
 //! saving.rs    shared by the tests of saves
 //! updates.rs   archives that bring only what a host lacks, by its inventory
-//! written_anew.rs  archives for which podman or skopeo wrote a new manifest
+//! written_anew.rs  archives for which podman, buildah or skopeo wrote a new manifest
 //! other_tools.rs   skopeo, podman, ctr and a plain docker load read archives of sealift
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! Archives and folders for which podman or skopeo wrote a manifest anew: what they prove, and what is loaded of them.
+//! Archives and folders for which podman, buildah or skopeo wrote a manifest anew: what they prove, and what is loaded of them.
 
 use std::process::Command;
 
@@ -153,6 +153,49 @@ fn what_podman_pushed_is_proven_by_its_registry() {
     }
     registry.stop();
     assert_eq!(saved(&sealift, "podman.tar", &[&name], 6), of("recorded"));
+}
+
+/// Buildah on the storage of a podman.
+#[track_caller]
+fn buildah(podman: &Podman, arguments: &[&str]) -> String {
+    let mut buildah = Command::new("buildah");
+    for (flag, name) in [("--root", "root"), ("--runroot", "run")] {
+        buildah.arg(flag).arg(podman.folder.path().join(name));
+    }
+    buildah.args(["--storage-driver", "vfs"]).args(arguments);
+    run(&mut buildah).ok().stdout.trim().to_owned()
+}
+
+#[test]
+fn what_buildah_pushes_into_an_archive_is_proven_by_its_registry() {
+    let (mut registry, podman) = (Registry::start(), Podman::new());
+    let daemon = Daemon::start(Engine::Docker28, Store::Containerd);
+    let sealift = Sealift::new().docker(&daemon);
+    let name = format!("{}/library/app:1", registry.address());
+    let root = sealift.path("root.tar");
+    std::fs::write(&root, Layer::busybox().file("app/version", "1").tar()).unwrap();
+    let container = buildah(&podman, &["from", "scratch"]);
+    buildah(
+        &podman,
+        &["add", "--quiet", &container, root.to_str().unwrap(), "/"],
+    );
+    buildah(&podman, &["commit", "--quiet", &container, &name]);
+    buildah(&podman, &["push", "--quiet", "--tls-verify=false", &name]);
+    let digest = registry.digest_of("library/app:1");
+    let archive = format!("oci-archive:{}:{name}", sealift.path("buildah.tar").display());
+    buildah(&podman, &["push", "--quiet", &name, &archive]);
+
+    let of = |evidence: &str| [json!(digest), json!(evidence)];
+    assert_eq!(verified(&sealift, "buildah.tar"), of("recorded"));
+    assert_eq!(saved(&sealift, "buildah.tar", &[&name], 0), of("verified"));
+    registry.stop();
+    assert_eq!(
+        saved(&sealift, "buildah.tar", &[&name, "--offline"], 6),
+        of("recorded")
+    );
+    sealift.run(&["load", "-q", "buildah.tar"]).code(6);
+    assert_eq!(daemon.images(), [format!("{name} {digest}")]);
+    assert_runs(&daemon, &name, "1");
 }
 
 #[test]
