@@ -33,6 +33,11 @@ impl Address {
         format!("containerd at {}", self.0.display())
     }
 
+    /// Its socket.
+    pub fn socket(&self) -> &Path {
+        &self.0
+    }
+
     /// A value to send beside a request.
     pub(super) fn metadata(&self, what: &str, value: &str) -> Result<MetadataValue<Ascii>> {
         value.parse().map_err(|_| Error::Usage {

@@ -7,6 +7,7 @@ use super::address::NamespaceReason;
 use super::content::Content;
 use super::images::Images;
 use super::snapshots::{self, Snapshotter};
+pub use super::space::FreeSpace;
 use super::substitutes;
 use crate::error::Result;
 use crate::load::{self, Candidates, KnownImage, LayerForms};
@@ -26,6 +27,8 @@ pub struct Details {
     pub snapshotter: String,
     /// All image records: each name, and the digest that it stands for.
     pub records: BTreeMap<String, String>,
+    /// Free space.
+    pub space: FreeSpace,
 }
 
 impl Containerd {
@@ -58,6 +61,7 @@ impl Containerd {
             reason: self.namespace.reason,
             snapshotter: self.snapshotter.clone(),
             records,
+            space: self.free_space(),
         };
         let inventory = Inventory {
             version: Some(self.version.clone()),

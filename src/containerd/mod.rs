@@ -10,6 +10,7 @@
 //! - `deliver`: sends blobs and unpacks layers; `schedule`: in which order, on several threads
 //! - `target`: the load itself
 //! - `source`: its images as a source
+//! - `space`: free space in its folders
 
 mod address;
 mod api;
@@ -31,6 +32,7 @@ mod records;
 mod schedule;
 mod snapshots;
 mod source;
+mod space;
 mod substitutes;
 mod target;
 mod upload;

@@ -65,6 +65,11 @@ pub fn plan(
     plan.refuse_unnamed(&unnamed, candidates, options)?;
     plan.refuse_obstructed(obstructed, options)?;
     plan.send = upload(&plan.images, candidates, unpacks, inventory)?;
+    let unpacked = match unpacks {
+        true => unpacked(&plan.images, candidates, inventory)?,
+        false => 0,
+    };
+    plan.space = details.space.needed_for(plan.bytes(), unpacked);
     Ok(plan)
 }
 
@@ -213,6 +218,26 @@ fn upload(
         }
     }
     Ok(upload)
+}
+
+/// Bytes of the layers that are unpacked: one for each chain that containerd lacks.
+fn unpacked(images: &[PlannedImage], candidates: &Candidates<'_>, inventory: &Inventory) -> Result<u64> {
+    let mut seen = HashSet::new();
+    let mut bytes = 0_u64;
+    for planned in images {
+        let (candidate, image) = planned.content(candidates)?;
+        if has_own_manifest(planned, candidate) {
+            continue;
+        }
+        for layer in snapshots::layers(image) {
+            if !inventory.chains.contains(&layer.chain) && seen.insert(layer.chain) {
+                // Before it is verified, at least its stored bytes.
+                let size = candidate.layer_sizes.get(&layer.diff_id).copied();
+                bytes = bytes.saturating_add(size.unwrap_or(layer.blob.size));
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

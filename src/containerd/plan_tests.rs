@@ -27,6 +27,7 @@ fn empty(namespace: &str) -> Inventory {
                 reason: NamespaceReason::Requested,
                 snapshotter: "overlayfs".into(),
                 records: Default::default(),
+                space: Default::default(),
             },
         )
     }

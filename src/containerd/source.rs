@@ -11,8 +11,6 @@ use tonic::Code;
 
 use super::api::content::ReadContentRequest;
 use super::api::content::content_client::ContentClient;
-use super::api::introspection::PluginsRequest;
-use super::api::introspection::introspection_client::IntrospectionClient;
 use super::client::MAX_MESSAGE;
 use super::content::Content;
 use super::{Containerd, Options};
@@ -143,18 +141,9 @@ impl ContainerdStore {
 impl Containerd {
     /// The content folder, if a blob that is known to be there can be read from here.
     fn content_folders(&self, known: Option<&Digest>) -> ContentFolders {
-        let mut stub = IntrospectionClient::new(self.client.channel());
-        let request = self.client.request(PluginsRequest {
-            filters: vec!["type==io.containerd.content.v1".into()],
-        });
-        let plugins = self.client.wait("ask for its plugins", stub.plugins(request));
-        let folders = plugins.map(|found| found.plugins).unwrap_or_default();
-        let folders = folders.into_iter();
-        let roots = folders.filter_map(|mut plugin| {
-            let folder = PathBuf::from(plugin.exports.remove("root")?);
-            folder.parent().map(Path::to_path_buf)
-        });
-        let found = ContentFolders::below(roots);
+        let folder = self.plugin_folder("type==io.containerd.content.v1");
+        let roots = folder.iter().filter_map(|folder| folder.parent());
+        let found = ContentFolders::below(roots.map(Path::to_path_buf));
         // It names the folder as it sees it.
         let is_its = known.is_some_and(|digest| found.stored(digest).ok().flatten().is_some());
         if is_its { found } else { ContentFolders::default() }

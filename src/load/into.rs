@@ -1,7 +1,7 @@
 //! Verifies archives, and loads their images into one target or several.
 
 use super::early;
-use super::{Candidates, Inventory, LoadOptions, Observer, Outcome, Plan, Report, Target};
+use super::{Candidates, DiskSpace, Inventory, LoadOptions, Observer, Outcome, Plan, Report, Target};
 use crate::archive::{self, Layout};
 use crate::error::{Error, Hint, Remedy, Result};
 use crate::interrupt::Interrupt;
@@ -105,15 +105,18 @@ pub fn load_each(
     interrupt: &Interrupt,
 ) -> Result<Vec<Result<Outcome>>> {
     let early = match may_start_early(targets, options) {
-        true => early::followed(archives, options, progress, interrupt)?,
+        true => planned_early(targets, archives, options, progress, interrupt)?,
         false => None,
     };
     let is_early = early.is_some();
-    let candidates = match early {
-        Some(candidates) => candidates,
-        None => verified(archives, options, observer, progress, interrupt)?,
+    let (candidates, plans) = match early {
+        Some(planned) => planned,
+        None => {
+            let candidates = verified(archives, options, observer, progress, interrupt)?;
+            let plans = each_plan(targets, &candidates, options, interrupt)?;
+            (candidates, plans)
+        }
     };
-    let plans = each_plan(targets, &candidates, options, interrupt)?;
     plans.iter().for_each(|plan| observer.planned(plan));
     if options.dry_run {
         return Ok(plans.into_iter().map(|plan| Ok(Outcome::Planned(plan))).collect());
@@ -143,6 +146,24 @@ pub fn load_each(
 fn may_start_early(targets: &[&dyn AnyTarget], options: &LoadOptions) -> bool {
     let is_plain = !options.keep_going && !options.dry_run && !options.verify.quick;
     is_plain && targets.iter().all(|target| target.may_start_early())
+}
+
+/// The images of archives before their layers are verified, and plans for them. `None` if all is to be verified first:
+/// documents are damaged, or only the sizes of uncompressed layers tell whether a target has enough space.
+fn planned_early<'a>(
+    targets: &[&dyn AnyTarget],
+    archives: &'a [Box<dyn Layout>],
+    options: &LoadOptions,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Option<(Candidates<'a>, Vec<Plan>)>> {
+    let Some(candidates) = early::followed(archives, options, progress, interrupt)? else {
+        return Ok(None);
+    };
+    let plans = each_plan(targets, &candidates, options, interrupt)?;
+    let mut spaces = plans.iter().filter_map(|plan| plan.space.as_ref());
+    let has_enough = spaces.all(DiskSpace::is_ample);
+    Ok(has_enough.then_some((candidates, plans)))
 }
 
 /// Executes the plans one after the other.

@@ -10,6 +10,12 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::image::Image;
 use crate::oci::{Digest, Platform, Reference};
 
+/// By what the free space exceeds the known need if it is ample, beside `RESERVE`. Few images have less than a seventh of
+/// their size when they are compressed, and the need has their stored bytes twice.
+const AMPLE: u64 = 4;
+/// Bytes for small images whose layers are nearly empty when they are compressed.
+const RESERVE: u64 = 1 << 30;
+
 /// How an image's digest gets shown.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case", tag = "way")]
@@ -281,6 +287,12 @@ impl DiskSpace {
     /// Whether the load may not fit.
     pub fn is_short(&self) -> bool {
         self.needed > self.free
+    }
+
+    /// Whether the load fits even if layers are several times as large as their stored bytes.
+    pub(super) fn is_ample(&self) -> bool {
+        let needed = self.needed.saturating_mul(AMPLE);
+        self.needed == 0 || needed.saturating_add(RESERVE) <= self.free
     }
 
     /// Checks that the load may fit.

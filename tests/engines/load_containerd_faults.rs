@@ -8,7 +8,7 @@ use std::process::Stdio;
 use crate::containerd::twin::{Origin, assert_as_pulled, load, load_command, try_load};
 use crate::containerd::{Contents, Cri, NAMESPACE, collect_garbage};
 use crate::support::containerd::Version;
-use crate::support::{Containerd, Image, Layer, run};
+use crate::support::{Containerd, Image, Layer, assert_documented, run};
 
 const NAME: &str = "docker.io/library/app:1";
 
@@ -144,16 +144,76 @@ fn a_layer_that_is_refused_is_not_unpacked(version: Version) {
 
 on_every_containerd!(a_layer_that_is_refused_is_not_unpacked);
 
-/// The disk is full in the middle; with more space the next run completes.
+/// What does not fit is refused before anything is sent, also if only the uncompressed layers do not.
+fn what_does_not_fit_is_refused(version: Version) {
+    let origin = Origin::new();
+    let mut image = Image::sample("app", "1");
+    for (_, layers) in &mut image.platforms {
+        layers.push(Layer::new().file("app/zeros", "0".repeat(20_000_000)));
+    }
+    origin.push(NAME, &image);
+    let archive = origin.save("app.tar", &[NAME], &[]);
+    let containerd = Containerd::start_with_disk(version, "16m");
+    let before = Contents::of(&containerd, NAMESPACE);
+    for more in [&[][..], &["--dry-run"]] {
+        let document = try_load(&origin.sealift, &containerd, &archive, more)
+            .code(3)
+            .json();
+        if more.is_empty() {
+            assert_eq!(document["error"]["exit"], 3);
+            let message = document["error"]["message"].as_str().unwrap();
+            assert!(message.starts_with("cannot load into /"), "{message}");
+            assert!(message.contains("containerd/root: 2"), "{message}");
+            continue;
+        }
+        assert_documented(&document);
+        let room = &document["room"];
+        assert!(
+            room["path"].as_str().unwrap().ends_with("containerd/root"),
+            "{room}"
+        );
+        assert!(room["needed"].as_u64() > Some(20_000_000), "{room}");
+        assert!(room["free"].as_u64() < Some(16 << 20), "{room}");
+        assert_eq!(room["refused"], true);
+    }
+    Contents::of(&containerd, NAMESPACE).assert_same(&before, "after a load that does not fit");
+    let socket = containerd.socket().display().to_string();
+    let doctor = ["doctor", "--json"].map(str::to_owned);
+    let mut doctor = origin.sealift.command(&doctor);
+    let examined = run(doctor.env("CONTAINERD_ADDRESS", &socket)).json();
+    let mut engines = examined["engines"].as_array().unwrap().iter();
+    let found = engines
+        .find(|engine| engine["address"] == socket.as_str())
+        .unwrap();
+    assert!(found["space"]["free"].as_u64() < Some(16 << 20), "{found}");
+    // The layers stay packed.
+    load(&origin.sealift, &containerd, &archive, &["--no-unpack"]);
+    containerd.resize_disk("64m");
+    load(&origin.sealift, &containerd, &archive, &[]);
+    // What is there already needs no space.
+    containerd.resize_disk("32m");
+    let plan = load(&origin.sealift, &containerd, &archive, &["--dry-run"]);
+    assert_eq!(plan["room"]["needed"], 0);
+}
+
+on_every_containerd!(what_does_not_fit_is_refused);
+
+/// The disk is full in the middle, because it has no inodes left; with more of them the next run completes.
 fn the_disk_of_containerd_is_full(version: Version) {
     let origin = Origin::new();
-    let archive = archive(&origin);
-    let containerd = Containerd::start_with_disk(version, "4m");
+    let mut image = Image::sample("app", "1");
+    for (_, layers) in &mut image.platforms {
+        let files = (0..1000).map(|number| format!("app/files/{number}"));
+        layers.push(files.fold(Layer::new(), |layer, name| layer.file(&name, "small")));
+    }
+    origin.push(NAME, &image);
+    let archive = origin.save("app.tar", &[NAME], &[]);
+    let containerd = Containerd::start_with_disk(version, "64m,nr_inodes=500");
     let refused = try_load(&origin.sealift, &containerd, &archive, &[]).code(5);
     assert!(refused.stdout.contains("no space left on device"), "{refused:?}");
     let left = Contents::of(&containerd, NAMESPACE);
     assert!(left.images.is_empty() && left.leases.is_empty(), "{left:?}");
-    containerd.resize_disk("64m");
+    containerd.resize_disk("64m,nr_inodes=5000");
     load(&origin.sealift, &containerd, &archive, &[]);
     collect_garbage(&containerd, NAMESPACE);
     assert_as_pulled(&containerd, &origin.pulled(version, &[NAME]), &[NAME]);

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use sealift::containerd::inventory::Inventory;
 use sealift::containerd::{Containerd, Options};
 use sealift::host::{Engine, Facts, Runtime};
-use sealift::load::{Candidates, Target as _};
+use sealift::load::{Candidates, Space, Target as _};
 use sealift::{Error, Result};
 use serde_json::json;
 
 use super::super::output::{Failure, Output};
+use super::super::size::Size;
 use super::report::{EngineReport, print_error};
 
 /// A socket of containerd, and what answers there.
@@ -48,6 +49,10 @@ fn ask(socket: &Path) -> Result<Inventory> {
     Containerd::connect(&options)?.probe(&Candidates::default())
 }
 
+fn json_of(space: &Space) -> serde_json::Value {
+    json!({ "path": space.path, "free": space.free })
+}
+
 /// Whether two paths lead to one socket.
 fn is_same(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
@@ -73,10 +78,12 @@ impl Examined {
             Ok(inventory) => EngineReport {
                 address,
                 load: Some("over its API, and unpacked into the snapshotter"),
+                space: inventory.details.space.content.as_ref().map(json_of),
                 details: json!({
                     "namespace": inventory.details.namespace,
                     "reason": inventory.details.reason,
                     "snapshotter": inventory.details.snapshotter,
+                    "unpacked": inventory.details.space.snapshots.as_ref().map(json_of),
                 }),
                 ..EngineReport::of(Engine::Containerd, inventory)
             },
@@ -100,6 +107,15 @@ impl Examined {
             details.namespace, details.reason
         ))?;
         output.line(format_args!("  snapshotter: {}", details.snapshotter))?;
+        if let Some(space) = &details.space.content {
+            output.line(format_args!("  space: {} are free", Size(space.free)))?;
+        }
+        if let Some(space) = &details.space.snapshots {
+            let (path, free) = (space.path.display(), Size(space.free));
+            output.line(format_args!(
+                "  space for unpacked layers: {free} are free in {path}"
+            ))?;
+        }
         if let Some(platform) = &inventory.platform {
             output.line(format_args!("  platform: {platform}"))?;
         }
