@@ -11,7 +11,7 @@
 //! - `BENCH_ROUNDS=n` changes the 5 rounds.
 //! - `BENCH_10GB=1` measures memory on an image of 10 GB as well, which takes 30 GB of disk.
 //! - `BENCH_BESIDE=PATH` puts another build of sealift beside this one.
-//! - `cargo bench --bench transfer -- podman` measures only loads into podman, and `-- load-again` only loads of images
+//! - `cargo bench --bench transfer -- podman` measures only loads into podman, `-- containerd` into containerd, and `-- load-again` only loads of images
 //!   that the engine already has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here ends the run
 #![allow(clippy::cast_precision_loss)] // of figures that are printed with two digits
@@ -25,6 +25,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use measure::{Cost, median, run_measured};
+use support::containerd::{self, Containerd};
 use support::podman::{Podman, User, Version};
 use support::{Built, Daemon, Engine, Image, Registry, Sealift, Store, large};
 
@@ -56,14 +57,17 @@ fn main() -> ExitCode {
             load_again();
             ExitCode::SUCCESS
         }
-        Some("podman") => {
-            let mut report = Report { missed: false };
-            load_beside_podman_load(&mut report);
-            ExitCode::from(u8::from(report.missed))
-        }
+        Some("podman") => only(load_beside_podman_load),
+        Some("containerd") => only(load_beside_ctr_import),
         Some("--test") => ExitCode::SUCCESS, // `cargo test --benches`
         _ => measure_all(),
     }
+}
+
+fn only(measure: fn(&mut Report)) -> ExitCode {
+    let mut report = Report { missed: false };
+    measure(&mut report);
+    ExitCode::from(u8::from(report.missed))
 }
 
 fn measure_all() -> ExitCode {
@@ -85,6 +89,7 @@ fn measure_all() -> ExitCode {
     rebuild_beside_docker_push(&mut report);
     load_again();
     load_beside_podman_load(&mut report);
+    load_beside_ctr_import(&mut report);
     if std::env::var_os("BENCH_10GB").is_some() {
         let (registry, folder) = (Registry::start(), folder());
         registry.push(
@@ -210,6 +215,51 @@ fn load_beside_podman_load(report: &mut Report) {
             sealift <= podman_load,
             "at most 1.0",
         );
+    }
+}
+
+/// Loads one image into an empty containerd.
+fn load_beside_ctr_import(report: &mut Report) {
+    let (registry, image) = (Registry::start(), large::image());
+    registry.push(&image, "bench/large:1");
+    let reference = format!("{}/bench/large:1", registry.address());
+    for version in [containerd::Version::V1_6, containerd::Version::V2_1] {
+        let containerd = Containerd::start(version);
+        let sealift = Sealift::new();
+        save(&sealift, &reference, &containerd.data("images.tar"));
+        let archive = containerd.data("images.tar");
+        let inside = containerd.data_inside("images.tar");
+        let socket = containerd.socket();
+        let empty = || {
+            let images = containerd.ctr("default", &["images", "ls", "-q"]).ok().stdout;
+            let remove = ["images", "rm", "--sync"].into_iter().chain(images.lines());
+            containerd.ctr("default", &remove.collect::<Vec<_>>()).ok();
+        };
+        let mut peak = 0;
+        let (ours, ctr_import) = in_turn(
+            || {
+                let mut load = sealift.command(&["load", "-q", "--to=containerd", "--namespace=default"]);
+                load.arg("--containerd-address").arg(&socket).arg(&archive);
+                let cost = run_measured(&mut load);
+                peak = peak.max(cost.peak);
+                empty();
+                cost
+            },
+            || {
+                let import = ["images", "import", inside.to_str().unwrap()];
+                let cost = run_measured(&mut containerd.ctr_command("default", &import));
+                empty();
+                cost
+            },
+        );
+        println!("load into containerd {version:?} {ours:.2} s, ctr images import {ctr_import:.2} s");
+        report.line(
+            "load / ctr images import, wall",
+            ours / ctr_import,
+            ours <= 0.8 * ctr_import,
+            "at most 0.8",
+        );
+        peak_of(report, "load into containerd", peak);
     }
 }
 

@@ -12,7 +12,8 @@ use tonic::{Code, Status};
 
 use super::api::content::content_client::ContentClient;
 use super::api::content::{
-    AbortRequest, Info, InfoRequest, ListContentRequest, ReadContentRequest, UpdateRequest,
+    AbortRequest, DeleteContentRequest, Info, InfoRequest, ListContentRequest, ReadContentRequest,
+    UpdateRequest,
 };
 use super::client::{Client, MAX_LIST, MAX_MESSAGE, within};
 use super::labels::Labels;
@@ -254,6 +255,19 @@ impl<'c> Content<'c> {
         }
         progress.blob_finished(&blob.digest);
         Ok(Attempt::Sent(sent))
+    }
+
+    /// Removes a blob. Its bytes stay on the disk until garbage collection.
+    ///
+    /// # Errors
+    ///
+    /// If containerd cannot remove it.
+    pub fn delete(&self, digest: &Digest) -> Result<()> {
+        let mut stub = self.stub();
+        let request = self.client.request(DeleteContentRequest {
+            digest: digest.to_string(),
+        });
+        self.client.remove("remove a blob", stub.delete(request))
     }
 
     /// Discards what was written of a blob.

@@ -1,16 +1,20 @@
 //! Gets the content of images into containerd: blobs with their labels, and unpacked layers.
 //!
 //! A layer is unpacked as soon as it is proven and its blob and the layers below it are there, while other blobs are still
-//! being sent. A config is written after the layers of its image are unpacked, because its label keeps them.
+//! being sent. Meanwhile the next layers are repacked for it, which saves most of the time that it takes. A config is written after the layers of its image are unpacked, because its label keeps them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 
 use super::client::Client;
 use super::content::Content;
 use super::labels::{self, Labels};
+use super::leases::Lease;
 use super::plan;
+use super::repack;
 use super::schedule::{self, Task};
 use super::snapshots::{self, Layer, Snapshotter};
 use crate::blob::{BlobReader, Blobs as _};
@@ -54,12 +58,28 @@ struct WantedBlob<'l> {
 enum Work<'l> {
     /// Writes a blob, or adds labels to it.
     Blob(WantedBlob<'l>),
+    /// Writes the temporary blob that a layer is unpacked from.
+    Repack(Layer<'l>),
     /// Unpacks a layer, of this many uncompressed bytes.
     Layer(Layer<'l>, u64),
 }
 
+/// Stored bytes of temporary blobs that may be garbage at a time.
+const MAX_GARBAGE: u64 = 1 << 30;
+
+/// What was delivered.
+pub struct Delivered {
+    /// Stored bytes that were sent, by blob.
+    pub sent: HashMap<Digest, u64>,
+    /// Whether temporary blobs wait for garbage collection.
+    pub has_garbage: bool,
+}
+
 /// A delivery in progress.
 pub struct Delivery<'d, 'a> {
+    client: &'d Client,
+    /// Names the temporary blobs.
+    lease: &'d str,
     content: Content<'d>,
     snapshotter: Option<Snapshotter<'d>>,
     source: MergedBlobs<'a>,
@@ -68,18 +88,25 @@ pub struct Delivery<'d, 'a> {
     /// Fails when the work is to stop.
     check: &'d (dyn Fn() -> Result<()> + Sync),
     sent: Mutex<HashMap<Digest, u64>>,
+    /// Layers that are being repacked, and the temporary blobs of those that are not unpacked yet, by chain id.
+    repacked: Mutex<HashMap<Digest, Option<Descriptor>>>,
+    /// Stored bytes of temporary blobs that garbage collection may remove.
+    garbage: AtomicU64,
 }
 
 impl<'d, 'a> Delivery<'d, 'a> {
-    /// Prepares a delivery. The client has a lease. Without a snapshotter nothing is unpacked.
+    /// Prepares a delivery. The client has this lease. Without a snapshotter nothing is unpacked.
     pub fn new(
         client: &'d Client,
+        lease: &'d Lease,
         snapshotter: Option<Snapshotter<'d>>,
         candidates: &'d Candidates<'a>,
         progress: &'d dyn Progress,
         check: &'d (dyn Fn() -> Result<()> + Sync),
     ) -> Delivery<'d, 'a> {
         Delivery {
+            client,
+            lease: lease.id(),
             content: Content::new(client),
             snapshotter,
             source: MergedBlobs::new(candidates),
@@ -87,40 +114,47 @@ impl<'d, 'a> Delivery<'d, 'a> {
             progress,
             check,
             sent: Mutex::default(),
+            repacked: Mutex::default(),
+            garbage: AtomicU64::new(0),
         }
     }
 
-    /// Sends and unpacks what is missing. Returns the stored bytes that were sent, by blob.
+    /// Sends and unpacks what is missing.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] if a blob or an uncompressed layer is not what its digest says; [`Error::Engine`].
-    pub fn run(self, images: &[&ImageToLoad<'_, '_>], upload: &[UploadBlob]) -> Result<HashMap<Digest, u64>> {
+    pub fn run(self, images: &[&ImageToLoad<'_, '_>], upload: &[UploadBlob]) -> Result<Delivered> {
         let tasks = self.tasks(images, upload);
         let sizes = tasks.iter().map(|task| match &task.work {
             Work::Blob(blob) if blob.is_missing => blob.descriptor.size,
-            Work::Blob(_) => 0,
+            Work::Blob(_) | Work::Repack(_) => 0,
             Work::Layer(_, size) => *size,
         });
         self.progress.phase("sending and unpacking", Some(sizes.sum()));
         // One more than processors: while containerd unpacks a layer, its worker only waits.
-        let workers = available_parallelism().map_or(2, |count| count.get() + 1);
+        let processors = available_parallelism().map_or(1, NonZeroUsize::get);
         let may_start = |work: &Work<'_>| {
             (self.check)()?;
             match work {
                 Work::Blob(_) => Ok(true),
+                Work::Repack(layer) => Ok(self.repacked().len() < processors && self.claim(layer)),
                 // containerd unpacks a layer of any size, whatever is in it.
                 Work::Layer(layer, _) => self.candidates.is_proven(&layer.blob.digest),
             }
         };
-        schedule::run(workers, &tasks, may_start, |work| {
+        schedule::run(processors + 1, &tasks, may_start, |work| {
             (self.check)()?;
             match work {
                 Work::Blob(blob) => self.keep(blob),
+                Work::Repack(layer) => self.repack(layer),
                 Work::Layer(layer, size) => self.unpack(layer, *size),
             }
         })?;
-        Ok(self.sent.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(Delivered {
+            sent: self.sent.into_inner().unwrap_or_else(PoisonError::into_inner),
+            has_garbage: self.garbage.into_inner() > 0,
+        })
     }
 
     /// What is to be done for these images.
@@ -178,14 +212,24 @@ impl<'d, 'a> Delivery<'d, 'a> {
         if self.snapshotter.is_none() || to_load.is_named() {
             return None;
         }
-        let mut parent = None;
+        let repacks = available_parallelism().is_ok_and(|count| count.get() > 1);
+        let (mut parent, mut repacked) = (None, None);
         for layer in snapshots::layers(to_load.image) {
             let at = *unpacked.entry(layer.chain).or_insert_with(|| {
+                let repack = (repacks && repack::is_worth_it(&layer)).then(|| {
+                    tasks.push(Task {
+                        after: repacked.into_iter().collect(),
+                        work: Work::Repack(layer.clone()),
+                        is_urgent: true,
+                    });
+                    tasks.len() - 1
+                });
+                repacked = repack.or(repacked);
                 let sizes = &to_load.candidate.layer_sizes;
                 let size = sizes.get(&layer.diff_id).copied().unwrap_or(layer.blob.size);
                 let blob = blobs.get(&layer.blob.digest).copied();
                 tasks.push(Task {
-                    after: parent.into_iter().chain(blob).collect(),
+                    after: parent.into_iter().chain(blob).chain(repack).collect(),
                     work: Work::Layer(layer, size),
                     is_urgent: true,
                 });
@@ -260,6 +304,48 @@ impl<'d, 'a> Delivery<'d, 'a> {
         Ok(written.is_some())
     }
 
+    fn repacked(&self) -> MutexGuard<'_, HashMap<Digest, Option<Descriptor>>> {
+        self.repacked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a layer among those that are being repacked. True.
+    fn claim(&self, layer: &Layer<'_>) -> bool {
+        self.repacked().insert(layer.chain, None);
+        true
+    }
+
+    /// Writes the temporary blob of a layer that is not unpacked yet.
+    fn repack(&self, layer: &Layer<'_>) -> Result<()> {
+        let is_unpacked = self
+            .snapshotter
+            .as_ref()
+            .map_or(Ok(true), |name| name.has(&layer.chain))?;
+        // One that the archive leaves out is unpacked from the blob that containerd has.
+        let stored = self.source.open(layer.blob)?.filter(|_| !is_unpacked);
+        let Some(stored) = stored else {
+            return Ok(());
+        };
+        let stored = BlobReader::new(stored, layer.blob)?;
+        let name = format!("{}-{}", self.lease, layer.chain);
+        let limit = self.candidates.layer_limit();
+        let blob = repack::repack(self.client, &name, layer, stored, limit, self.check)?;
+        self.repacked().insert(layer.chain, Some(blob));
+        self.candidates.prove(&layer.blob.digest);
+        Ok(())
+    }
+
+    /// Removes a temporary blob. Garbage collection takes its time where there are many images, so it does not follow each.
+    fn remove_repacked(&self, blob: &Descriptor) -> Result<()> {
+        self.content.delete(&blob.digest)?;
+        let before = self.garbage.fetch_add(blob.size, Ordering::Relaxed);
+        if before.saturating_add(blob.size) >= MAX_GARBAGE {
+            self.garbage.store(0, Ordering::Relaxed);
+            // containerd collects garbage when a lease is removed.
+            Lease::create(self.client)?.remove(true);
+        }
+        Ok(())
+    }
+
     /// Unpacks a layer.
     fn unpack(&self, layer: &Layer<'_>, size: u64) -> Result<()> {
         let Some(snapshotter) = &self.snapshotter else {
@@ -267,11 +353,17 @@ impl<'d, 'a> Delivery<'d, 'a> {
         };
         self.progress.blob_started(&layer.chain, size, 0);
         // The snapshot may have been removed since the plan was made, and the blob with it.
-        let ensure = || match self.content.find(&layer.blob.digest)? {
-            Some(_) => Ok(()),
-            None => self.write(layer.blob, &Labels::new()).map(|_| ()),
+        let repacked = self.repacked().get(&layer.chain).cloned().flatten();
+        let ensure = || match (&repacked, self.content.find(&layer.blob.digest)?) {
+            (Some(blob), _) => Ok(blob.clone()),
+            (None, Some(_)) => Ok(layer.blob.clone()),
+            (None, None) => self.write(layer.blob, &Labels::new()).map(|_| layer.blob.clone()),
         };
         snapshotter.unpack(layer, ensure, self.check)?;
+        self.repacked().remove(&layer.chain);
+        if let Some(blob) = &repacked {
+            self.remove_repacked(blob)?;
+        }
         // Also for a snapshot that was there: a run that was killed may have left it without the label.
         if let Some(known) = self.content.find(&layer.blob.digest)? {
             let labels = labels::missing(labels::of_layer(&layer.diff_id), &known.labels);

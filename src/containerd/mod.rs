@@ -7,7 +7,8 @@
 //! - [`inventory`]: what a containerd has; `substitutes`: what it has with original manifests
 //! - `plan`: what a load will do; pure
 //! - `records`: the names that a pull leaves
-//! - `deliver`: sends blobs and unpacks layers; `schedule`: in which order, on several threads
+//! - `deliver`: sends blobs and unpacks layers; `schedule`: in which order, on several threads; `repack`: layers in a form
+//!   that is unpacked faster
 //! - `target`: the load itself
 //! - `source`: its images as a source
 //! - `space`: free space in its folders
@@ -29,6 +30,7 @@ mod labels;
 mod leases;
 mod plan;
 mod records;
+mod repack;
 mod schedule;
 mod snapshots;
 mod source;

@@ -35,6 +35,7 @@ pub struct Snapshotter<'c> {
 }
 
 /// A layer to unpack.
+#[derive(Clone)]
 pub struct Layer<'l> {
     /// Its blob, in the stored form.
     pub blob: &'l Descriptor,
@@ -119,8 +120,8 @@ impl<'c> Snapshotter<'c> {
         Ok(complete.map(|snapshot| snapshot.name).collect())
     }
 
-    /// Unpacks a layer whose parent is there, and compares the digest of its tar with the diff id. `ensure` gets the blob
-    /// there; it is not called if the layer is unpacked already, which the client's lease keeps from now on.
+    /// Unpacks a layer whose parent is there, and compares the digest of its tar with the diff id. `ensure` gets a blob with
+    /// the tar there; it is not called if the layer is unpacked already, which the client's lease keeps from now on.
     ///
     /// # Errors
     ///
@@ -128,7 +129,7 @@ impl<'c> Snapshotter<'c> {
     pub fn unpack(
         &self,
         layer: &Layer<'_>,
-        ensure: impl FnOnce() -> Result<()>,
+        ensure: impl FnOnce() -> Result<Descriptor>,
         check_work: &dyn Fn() -> Result<()>,
     ) -> Result<()> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -136,7 +137,7 @@ impl<'c> Snapshotter<'c> {
         let Some(mounts) = self.prepare(layer, &key, check_work)? else {
             return Ok(());
         };
-        let unpacked = ensure().and_then(|()| self.apply(layer, mounts, check_work));
+        let unpacked = ensure().and_then(|blob| self.apply(layer, &blob, mounts, check_work));
         match unpacked.and_then(|()| self.commit(layer, &key, check_work)) {
             Ok(true) => Ok(()),
             // A pull was faster.
@@ -181,11 +182,12 @@ impl<'c> Snapshotter<'c> {
     fn apply(
         &self,
         layer: &Layer<'_>,
+        blob: &Descriptor,
         mounts: Vec<Mount>,
         check_work: &dyn Fn() -> Result<()>,
     ) -> Result<()> {
         let request = self.client.request(ApplyRequest {
-            diff: Some(wire(layer.blob)),
+            diff: Some(wire(blob)),
             mounts,
         });
         let mut diff = DiffClient::new(self.client.channel());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::cri::Hidden;
-use super::deliver::{Delivery, ImageToLoad};
+use super::deliver::{Delivered, Delivery, ImageToLoad};
 use super::images::Images;
 use super::inventory::{Details, Inventory};
 use super::leases::Lease;
@@ -68,10 +68,10 @@ impl Target for Containerd {
         let snapshotter = Snapshotter::new(&client, &self.snapshotter, lease.id());
         let snapshotter = Some(snapshotter).filter(|_| self.options.unpacks);
         let check = || interrupt.check().and_then(|()| candidates.check());
-        let delivery = Delivery::new(&client, snapshotter, candidates, progress, &check);
+        let delivery = Delivery::new(&client, &lease, snapshotter, candidates, progress, &check);
         let whole = |image: &&ImageToLoad<'_, '_>| !plan::has_own_manifest(image.planned, image.candidate);
         let to_deliver: Vec<_> = images.iter().filter(whole).collect();
-        let sent = delivery.run(&to_deliver, &plan.send)?;
+        let Delivered { sent, has_garbage } = delivery.run(&to_deliver, &plan.send)?;
         if !candidates.are_verified() {
             progress.phase("verifying", None);
         }
@@ -82,7 +82,7 @@ impl Target for Containerd {
                 self.name(to_load)
             })
         })?;
-        lease.remove(false);
+        lease.remove(has_garbage);
         self.report(&images, &sent, interrupt, &mut report)?;
         Ok(report)
     }

@@ -13,7 +13,7 @@ use super::api::content::content_client::ContentClient;
 use super::api::content::{WriteAction, WriteContentRequest, WriteContentResponse};
 use super::client::Client;
 use super::labels::Labels;
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, Digest};
 
 /// Messages that wait to be sent. Each has at most the bytes of one read, well below the 16 MiB that containerd takes.
 const WAITING: usize = 2;
@@ -36,12 +36,19 @@ impl Upload {
     /// Opens the ingest of this name, or continues that of an interrupted run.
     pub async fn start(client: &Client, blob: &Descriptor, name: &str) -> Result<Upload, Status> {
         let head = WriteContentRequest {
-            action: WriteAction::Stat.into(),
-            r#ref: name.into(),
             total: signed(blob.size),
             expected: blob.digest.to_string(),
-            ..WriteContentRequest::default()
+            ..stat(name)
         };
+        Upload::open(client, head).await
+    }
+
+    /// Opens a new ingest of this name, for a blob whose size and digest are known only at its end.
+    pub async fn start_unknown(client: &Client, name: &str) -> Result<Upload, Status> {
+        Upload::open(client, stat(name)).await
+    }
+
+    async fn open(client: &Client, head: WriteContentRequest) -> Result<Upload, Status> {
         let (requests, receiver) = mpsc::channel(WAITING);
         // containerd responds only after the first message.
         let _ = requests.try_send(head.clone());
@@ -77,6 +84,13 @@ impl Upload {
         Ok(())
     }
 
+    /// As [`Upload::commit`], for a blob whose size and digest were not known before.
+    pub async fn commit_as(mut self, digest: &Digest) -> Result<(), Status> {
+        self.head.total = signed(self.offset);
+        self.head.expected = digest.to_string();
+        self.commit(Labels::new()).await
+    }
+
     /// Gives the blob its digest and labels. containerd compares the digest with that of the bytes.
     pub async fn commit(mut self, labels: Labels) -> Result<(), Status> {
         let request = WriteContentRequest {
@@ -110,6 +124,15 @@ impl Upload {
         self.answers.message().await?.ok_or_else(ended)?;
         self.unanswered = self.unanswered.saturating_sub(1);
         Ok(())
+    }
+}
+
+/// The request that opens an ingest.
+fn stat(name: &str) -> WriteContentRequest {
+    WriteContentRequest {
+        action: WriteAction::Stat.into(),
+        r#ref: name.into(),
+        ..WriteContentRequest::default()
     }
 }
 

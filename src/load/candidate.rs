@@ -15,6 +15,7 @@ use crate::image::selector::Identity;
 use crate::image::{Image, NamedImage};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::progress::Progress as _;
 use crate::verify;
 
 /// Most reasons for layers that are listed; each layer may have its own.
@@ -287,6 +288,18 @@ impl Candidates<'_> {
     /// As [`Candidates::wait_until_verified`].
     pub fn is_proven(&self, blob: &Digest) -> Result<bool> {
         self.proof.as_ref().map_or(Ok(true), |proof| proof.has(blob))
+    }
+
+    /// Notes that a target has verified a layer itself: its stored bytes, and its uncompressed bytes and their size.
+    pub fn prove(&self, layer: &Digest) {
+        if let Some(proof) = &self.proof {
+            proof.blob_verified(layer);
+        }
+    }
+
+    /// Most bytes that a layer may decompress to. A target that decompresses layers before all is verified refuses more.
+    pub fn layer_limit(&self) -> u64 {
+        self.proof.as_ref().map_or(u64::MAX, Proof::layer_limit)
     }
 
     /// Fails once an archive has turned out to be damaged, so that the work for it ends early.

@@ -26,6 +26,7 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Proof {
     state: Mutex<State>,
     known: Condvar,
+    layer_limit: u64,
 }
 
 #[derive(Default)]
@@ -70,6 +71,11 @@ impl Proof {
     pub(super) fn has(&self, digest: &Digest) -> Result<bool> {
         let state = self.state();
         Ok(state.is_good()? || state.proven.contains(digest))
+    }
+
+    /// Most bytes that a layer may decompress to.
+    pub(super) fn layer_limit(&self) -> u64 {
+        self.layer_limit
     }
 
     /// Waits for the end of the verification.
@@ -121,7 +127,10 @@ pub(super) fn followed<'a>(
         ..options.verify.clone()
     };
     let mut candidates = Candidates {
-        proof: Some(Proof::default()),
+        proof: Some(Proof {
+            layer_limit: options.verify.max_layer_size,
+            ..Proof::default()
+        }),
         ..Candidates::default()
     };
     for archive in archives {

@@ -1,0 +1,132 @@
+//! A layer in a form that containerd unpacks faster.
+//!
+//! containerd inflates gzip in one thread of Go, which takes about as long as all the rest of unpacking; its zstd decoder
+//! takes a fraction of that. So a gzip layer is inflated here and sent once more, as a temporary zstd blob that containerd
+//! unpacks instead. The tar is the same, and both sides compare its digest with the diff id.
+
+use std::io::{self, BufWriter, Write};
+
+use zstd::stream::write::Encoder;
+
+use super::client::Client;
+use super::snapshots::Layer;
+use super::upload::Upload;
+use crate::blob::BlobReader;
+use crate::blob::decompress::Decompressor;
+use crate::error::{Error, Problem, Result};
+use crate::oci::{Compression, Descriptor, Digest, Hasher, Kind, MediaType};
+
+/// Smaller layers, in stored bytes, are unpacked as they are.
+const SMALLEST: u64 = 1 << 20;
+/// zstd's fastest level but for those that hardly compress.
+const LEVEL: i32 = 1;
+/// Uncompressed bytes per step, and zstd bytes per message.
+const PIECE: usize = 256 << 10;
+/// The first bytes of a zstd frame that decoders skip. Source: RFC 8878, 3.1.2.
+const SKIPPED_FRAME: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
+
+/// Whether a layer is worth it.
+pub fn is_worth_it(layer: &Layer<'_>) -> bool {
+    let is_gzip = layer.blob.media_type.kind() == Kind::Layer(Compression::Gzip);
+    is_gzip && layer.blob.size >= SMALLEST
+}
+
+/// Sends the tar of a gzip layer as zstd, and verifies its stored bytes and its diff id. Returns the temporary blob, whose
+/// digest no other blob has if no other has this `name`. Refuses more than `limit` uncompressed bytes.
+///
+/// # Errors
+///
+/// [`Error::Refused`] if the layer is not what its digest and its diff id say; [`Error::Engine`]. The blob is not in the
+/// store then.
+pub fn repack(
+    client: &Client,
+    name: &str,
+    layer: &Layer<'_>,
+    stored: BlobReader,
+    limit: u64,
+    check: &dyn Fn() -> Result<()>,
+) -> Result<Descriptor> {
+    let place = stored.place().clone();
+    let failed = |error: io::Error| Error::from_reader(error, Error::io("compress", place.to_string()));
+    let message = BufWriter::with_capacity(PIECE, Message::start(client, name, layer.blob)?);
+    let mut zstd = Encoder::new(message, LEVEL).map_err(failed)?;
+    let mut tar = Decompressor::new(Compression::Gzip, stored, limit, place.clone())?;
+    let mut hasher = Hasher::sha256();
+    let mut piece = vec![0; PIECE];
+    loop {
+        check()?;
+        let count = tar.next_bytes(&mut piece)?;
+        let bytes = piece.get(..count).unwrap_or_default();
+        if bytes.is_empty() {
+            break;
+        }
+        hasher.update(bytes);
+        zstd.write_all(bytes).map_err(failed)?;
+    }
+    tar.into_inner().finish()?;
+    let found = hasher.finish();
+    if found != layer.diff_id {
+        let problem = Problem::DiffIdDiffers {
+            expected: layer.diff_id,
+            found,
+        };
+        return Err(Error::refused(place.clone(), problem));
+    }
+    let mut message = zstd.finish().map_err(failed)?;
+    message.write_all(&SKIPPED_FRAME).map_err(failed)?;
+    let length = u32::try_from(name.len()).unwrap_or_default();
+    message.write_all(&length.to_le_bytes()).map_err(failed)?;
+    message.write_all(name.as_bytes()).map_err(failed)?;
+    let message = message.into_inner().map_err(|error| failed(error.into_error()))?;
+    message.commit()
+}
+
+/// Bytes on their way to containerd.
+struct Message<'c> {
+    client: &'c Client,
+    upload: Upload,
+    hasher: Hasher,
+    /// What fails if a call does.
+    action: String,
+}
+
+impl<'c> Message<'c> {
+    fn start(client: &'c Client, name: &str, blob: &Descriptor) -> Result<Message<'c>> {
+        let action = format!("unpack layer {}", blob.digest);
+        let longest = client.timeouts().of_blob(blob.size);
+        let upload = client.within(longest, Upload::start_unknown(client, name));
+        Ok(Message {
+            client,
+            upload: upload.map_err(|status| client.address().error(&action, &status))?,
+            hasher: Hasher::sha256(),
+            action,
+        })
+    }
+
+    fn commit(self) -> Result<Descriptor> {
+        let (digest, size): (Digest, u64) = (self.hasher.finish(), self.upload.offset());
+        let longest = self.client.timeouts().of_blob(size);
+        self.client
+            .within(longest, self.upload.commit_as(&digest))
+            .map_err(|status| self.client.address().error(&self.action, &status))?;
+        Ok(Descriptor::new(
+            MediaType::new(MediaType::OCI_LAYER_ZSTD),
+            digest,
+            size,
+        ))
+    }
+}
+
+impl Write for Message<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hasher.update(bytes);
+        let idle = self.client.timeouts().idle;
+        let sent = self.client.within(idle, self.upload.send(bytes));
+        sent.map_err(|status| io::Error::other(self.client.address().error(&self.action, &status)))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
