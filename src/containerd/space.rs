@@ -34,7 +34,7 @@ impl FreeSpace {
     /// two file systems is returned.
     pub fn needed_for(&self, stored: u64, unpacked: u64) -> Option<DiskSpace> {
         let hint = || {
-            Hint::from("free some space there (crictl rmi --prune removes images that no container uses)")
+            Hint::from("free some space there: crictl rmi removes images")
                 .and(Remedy::LoadFewer)
         };
         let content = self.content.as_ref().map(|space| match self.is_shared {
