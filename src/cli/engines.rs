@@ -15,7 +15,7 @@ use sealift::{Error, Result};
 use super::containerd::ContainerdLoadArgs;
 use super::docker::DockerArgs;
 use super::output::Output;
-use super::podman::PodmanArgs;
+use super::podman::PodmanLoadArgs;
 
 /// The engines that images can be loaded into.
 pub const ALL: &[Engine] = &[Engine::Docker, Engine::Containerd, Engine::Podman, Engine::Crio];
@@ -61,7 +61,7 @@ pub struct EngineArgs {
     #[command(flatten)]
     containerd: ContainerdLoadArgs,
     #[command(flatten)]
-    podman: PodmanArgs,
+    podman: PodmanLoadArgs,
 }
 
 /// What an engine needs to know of a load.

@@ -12,10 +12,9 @@ use sealift::dir::Located;
 use sealift::docker::{self, Docker};
 use sealift::host::{self, Engine};
 use sealift::image::names;
-use sealift::inventory::{EngineInventory, HostInventory};
+use sealift::inventory::{EngineInventory, HostInventory, MAX_LABEL};
 use sealift::layout::FolderTarget;
 use sealift::oci::Digest;
-use sealift::podman::Options;
 use sealift::progress::Progress;
 use sealift::{Error, Result};
 
@@ -23,10 +22,8 @@ use super::bars;
 use super::containerd::ContainerdArgs;
 use super::engines;
 use super::output::{Failure, Outcome, Output, document_bytes};
-use super::podman;
+use super::podman::{self, PodmanArgs};
 
-/// The longest label, in characters.
-const MAX_LABEL: usize = 256;
 /// The name of this host, on Linux.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
@@ -37,6 +34,7 @@ Examples:
   sudo sealift inventory -o server1.json
   sudo sealift inventory --from docker --label rack7 > rack7.json
   sudo sealift inventory --from containerd --namespace k8s.io -o node1.json
+  sealift inventory --from podman -o laptop.json        # rootless: the images of this user
   sealift inventory --from oci:images -o folder.json
 
 `sealift save --have server1.json` leaves out the layers that the host has, and `load` on the host completes the \
@@ -53,8 +51,16 @@ pub struct Inventory {
     ///
     /// `containerd`: the containerd of this host, or of k3s, RKE2 or MicroK8s.
     ///
+    /// `podman`: the podman of the user who runs sealift.
+    ///
+    /// `crio`: the storage of CRI-O. One that podman has too is listed once.
+    ///
     /// `oci:PATH`: an OCI layout folder.
-    #[arg(long, value_name = "auto|docker|containerd|oci:PATH", default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "auto|docker|containerd|podman|crio|oci:PATH",
+        default_value = "auto"
+    )]
     from: Vec<Listed>,
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
@@ -64,6 +70,8 @@ pub struct Inventory {
     label: Option<String>,
     #[command(flatten)]
     containerd: ContainerdArgs,
+    #[command(flatten)]
+    podman: PodmanArgs,
 }
 
 /// What is listed.
@@ -93,6 +101,7 @@ impl FromStr for Listed {
 impl Inventory {
     /// Asks the engines, and writes the document.
     pub fn run(&self, output: &Output) -> Outcome {
+        self.check()?;
         let label = self.label()?;
         let progress = bars::progress(output);
         progress.phase("listing", None);
@@ -137,47 +146,69 @@ impl Inventory {
         }
     }
 
-    fn engines(&self, progress: &dyn Progress) -> Result<Vec<EngineInventory>> {
-        let mut engines: Vec<EngineInventory> = Vec::new();
-        for from in &self.from {
-            let found = match from {
-                Listed::Auto => self.all(progress)?,
-                Listed::Engine(engine) => vec![self.list(*engine)?],
-                Listed::Folder(path) => {
-                    vec![EngineInventory::new("oci", FolderTarget::new(path).inventory()?)]
-                }
+    /// Refuses options of an engine that is not listed.
+    fn check(&self) -> Result<()> {
+        let given = [
+            (self.containerd.given(), &[Engine::Containerd][..]),
+            (self.podman.given(), &[Engine::Podman, Engine::Crio]),
+        ];
+        for (option, engines) in given {
+            let Some(option) = option else { continue };
+            let may_be = |from: &Listed| match from {
+                Listed::Auto => true,
+                Listed::Engine(engine) => engines.contains(engine),
+                Listed::Folder(_) => false,
             };
-            for one in found {
-                let is_same =
-                    |known: &EngineInventory| known.engine == one.engine && known.target == one.target;
-                if !engines.iter().any(is_same) {
-                    engines.push(one);
-                }
+            if !self.from.iter().any(may_be) {
+                let names: Vec<&str> = engines.iter().map(|engine| engine.name()).collect();
+                return Err(Error::Usage {
+                    message: format!(
+                        "{option} is for {}, which --from does not name",
+                        names.join(" or ")
+                    ),
+                    hint: None,
+                });
             }
         }
-        Ok(engines)
+        Ok(())
+    }
+
+    fn engines(&self, progress: &dyn Progress) -> Result<Vec<EngineInventory>> {
+        let mut found = Found::default();
+        for from in &self.from {
+            match from {
+                Listed::Auto => self.all(&mut found, progress)?,
+                Listed::Engine(engine) => self.list(*engine, &mut found)?,
+                Listed::Folder(path) => found.add("oci", FolderTarget::new(path).inventory()?),
+            }
+        }
+        Ok(found.engines)
     }
 
     /// Every engine that is found on this host and answers.
-    fn all(&self, progress: &dyn Progress) -> Result<Vec<EngineInventory>> {
-        let found = engines::facts().engines();
-        let is_named = |engine| engine == Engine::Containerd && self.containerd.given().is_some();
-        let found = engines::ALL
-            .iter()
-            .filter(|engine| found.contains(engine) || is_named(**engine));
-        let mut engines = Vec::new();
+    fn all(&self, found: &mut Found, progress: &dyn Progress) -> Result<()> {
+        let of_host = engines::facts().engines();
+        let is_named = |engine| match engine {
+            Engine::Containerd => self.containerd.given().is_some(),
+            Engine::Podman => self.podman.given().is_some(),
+            Engine::Docker | Engine::Crio => false,
+        };
         let mut errors = Vec::new();
-        for engine in found {
-            match self.list(*engine) {
-                Ok(inventory) => engines.push(inventory),
+        let mut has_answered = false;
+        for engine in engines::ALL {
+            if !of_host.contains(engine) && !is_named(*engine) {
+                continue;
+            }
+            match self.list(*engine, found) {
+                Ok(()) => has_answered = true,
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => errors.push((engine, error)),
             }
         }
-        if engines.is_empty() && errors.is_empty() {
+        if !has_answered && errors.is_empty() {
             return Err(host::absence());
         }
-        if engines.is_empty() {
+        if !has_answered {
             return Err(Error::of_several(
                 errors.into_iter().map(|(_, error)| error).collect(),
             ));
@@ -185,26 +216,50 @@ impl Inventory {
         for (engine, error) in errors {
             progress.note(&format!("{engine} is not listed: {error}"));
         }
-        Ok(engines)
+        Ok(())
     }
 
     /// Everything that an engine has.
-    fn list(&self, engine: Engine) -> Result<EngineInventory> {
+    fn list(&self, engine: Engine, found: &mut Found) -> Result<()> {
         let word = engine.word();
-        Ok(match engine {
+        match engine {
             Engine::Docker => {
                 let docker = Docker::connect(&docker::Options::from_process())?;
-                EngineInventory::new(word, docker.inventory()?)
+                found.add(word, docker.inventory()?);
             }
             Engine::Containerd => {
                 let containerd = Containerd::connect(&self.containerd.options())?;
-                EngineInventory::new(word, containerd.inventory()?)
+                found.add(word, containerd.inventory()?);
             }
             Engine::Podman | Engine::Crio => {
-                let podman = podman::connect(engine, Options::from_process())?;
-                EngineInventory::new(word, podman.inventory()?)
+                let podman = podman::connect(engine, self.podman.options())?;
+                let root = podman.root().to_path_buf();
+                if !found.storages.contains(&root) {
+                    found.add(word, podman.inventory()?);
+                    found.storages.push(root);
+                }
             }
-        })
+        }
+        Ok(())
+    }
+}
+
+/// The inventories of the engines so far.
+#[derive(Default)]
+struct Found {
+    engines: Vec<EngineInventory>,
+    /// The folders of podman's storages among them: CRI-O may have the same one.
+    storages: Vec<PathBuf>,
+}
+
+impl Found {
+    /// Adds an inventory, unless it is there.
+    fn add<D>(&mut self, engine: &str, inventory: sealift::inventory::Inventory<D>) {
+        let one = EngineInventory::new(engine, inventory);
+        let is_same = |known: &EngineInventory| known.engine == one.engine && known.target == one.target;
+        if !self.engines.iter().any(is_same) {
+            self.engines.push(one);
+        }
     }
 }
 

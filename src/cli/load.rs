@@ -52,8 +52,8 @@ pub struct Load {
     archive: ArchiveArgs,
     /// Where to load the images
     ///
-    /// `auto`: the engine of this host. If there are several: the one that the environment names, or else the one of
-    /// Kubernetes, Docker, or containerd, in this order.
+    /// `auto`: the engine of this host. If there are several: the one that the environment names, or else that of
+    /// Kubernetes, Docker, podman, containerd or CRI-O, in this order.
     ///
     /// `docker`: DOCKER_HOST, DOCKER_CONTEXT and the current context say where Docker is.
     ///

@@ -14,12 +14,12 @@ use sealift::{Error, Result, archive};
 use super::engines::LoadContext;
 use super::output::Outcome;
 
-/// How images are loaded into podman.
+/// Which storage of podman is meant.
 #[derive(Args)]
 pub struct PodmanArgs {
-    /// Load into podman's storage in this folder
+    /// Use podman's storage in this folder
     ///
-    /// podman's own option of the same name. Without it podman's configuration decides, or with --to crio that of CRI-O.
+    /// podman's own option of the same name. Without it the configuration of podman decides, or that of CRI-O.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Keep podman's state in this folder
@@ -27,6 +27,35 @@ pub struct PodmanArgs {
     /// podman's own option of the same name.
     #[arg(long, value_name = "DIR")]
     runroot: Option<PathBuf>,
+}
+
+impl PodmanArgs {
+    /// The first of these options that was given.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--root", self.root.is_some()),
+            ("--runroot", self.runroot.is_some()),
+        ];
+        given
+            .into_iter()
+            .find_map(|(option, is_given)| is_given.then_some(option))
+    }
+
+    /// These options, with those of the environment.
+    pub fn options(&self) -> Options {
+        Options {
+            root: self.root.clone(),
+            runroot: self.runroot.clone(),
+            ..Options::from_process()
+        }
+    }
+}
+
+/// How images are loaded into podman.
+#[derive(Args)]
+pub struct PodmanLoadArgs {
+    #[command(flatten)]
+    storage: PodmanArgs,
     /// Replace images for which podman shows a wrong digest
     ///
     /// A `podman load` of another archive, or a build, may have left such a digest, and podman keeps it until the image is
@@ -36,17 +65,10 @@ pub struct PodmanArgs {
     force: bool,
 }
 
-impl PodmanArgs {
+impl PodmanLoadArgs {
     /// The first of these options that was given.
     pub fn given(&self) -> Option<&'static str> {
-        let given = [
-            ("--root", self.root.is_some()),
-            ("--runroot", self.runroot.is_some()),
-            ("--force", self.force),
-        ];
-        given
-            .into_iter()
-            .find_map(|(option, is_given)| is_given.then_some(option))
+        self.storage.given().or_else(|| self.force.then_some("--force"))
     }
 
     /// The podman of this host, or one that uses the storage of CRI-O.
@@ -56,11 +78,9 @@ impl PodmanArgs {
     /// If podman is not installed, or does not answer.
     pub fn target(&self, engine: Engine, context: &LoadContext<'_>) -> Result<Box<dyn AnyTarget>> {
         let options = Options {
-            root: self.root.clone(),
-            runroot: self.runroot.clone(),
             replace: self.force,
             socket: context.socket.map(PathBuf::from),
-            ..Options::from_process()
+            ..self.storage.options()
         };
         Ok(Box::new(connect(engine, options)?))
     }

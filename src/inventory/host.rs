@@ -19,8 +19,8 @@ use crate::oci::{Descriptor, Digest, Platform, json, platform};
 const SCHEMA: u32 = 1;
 /// The largest document that is read, in bytes: thousands of images have some 20 MB.
 const MAX_SIZE: u64 = 64 << 20;
-/// The longest label, in characters.
-const MAX_LABEL: usize = 256;
+/// The longest label of a host, in characters.
+pub const MAX_LABEL: usize = 256;
 
 /// What the engines of a host have. Equal content makes equal documents.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

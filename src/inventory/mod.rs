@@ -7,5 +7,5 @@
 mod host;
 mod target;
 
-pub use host::{EngineInventory, HostInventory, InventoryId, KnownHost};
+pub use host::{EngineInventory, HostInventory, InventoryId, KnownHost, MAX_LABEL};
 pub use target::{Inventory, KnownImage, LayerForms, chains};

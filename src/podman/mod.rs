@@ -148,6 +148,11 @@ impl Podman {
             engine: options.engine,
         })
     }
+
+    /// The folder with its images.
+    pub fn root(&self) -> &Path {
+        &self.info.store.graph_root
+    }
 }
 
 /// Refuses the socket of another user's podman.

@@ -208,7 +208,7 @@ fn help_of_inventory() {
     Usage: sealift inventory [OPTIONS]
 
     Options:
-          --from <auto|docker|containerd|oci:PATH>
+          --from <auto|docker|containerd|podman|crio|oci:PATH>
               Engines or layouts to list; repeatable
 
               `auto`: every engine of this host that answers.
@@ -217,6 +217,10 @@ fn help_of_inventory() {
               where Docker is.
 
               `containerd`: the containerd of this host, or of k3s, RKE2 or MicroK8s.
+
+              `podman`: the podman of the user who runs sealift.
+
+              `crio`: the storage of CRI-O. One that podman has too is listed once.
 
               `oci:PATH`: an OCI layout folder.
 
@@ -240,6 +244,17 @@ fn help_of_inventory() {
               [default: CONTAINERD_NAMESPACE, else k8s.io where Kubernetes uses this containerd, else
               default]
 
+          --root <DIR>
+              Use podman's storage in this folder
+
+              podman's own option of the same name. Without it the configuration of podman decides, or
+              that of CRI-O.
+
+          --runroot <DIR>
+              Keep podman's state in this folder
+
+              podman's own option of the same name.
+
           --json
               Print one JSON document on standard output
 
@@ -256,6 +271,7 @@ fn help_of_inventory() {
       sudo sealift inventory -o server1.json
       sudo sealift inventory --from docker --label rack7 > rack7.json
       sudo sealift inventory --from containerd --namespace k8s.io -o node1.json
+      sealift inventory --from podman -o laptop.json        # rootless: the images of this user
       sealift inventory --from oci:images -o folder.json
 
     `sealift save --have server1.json` leaves out the layers that the host has, and `load` on the host

@@ -206,8 +206,12 @@ fn of_inventory() {
     setup.sealift = setup.sealift.env("CONTAINERD_ADDRESS", containerd.socket());
     setup.runs("sealift load images.tar --to docker", &[]);
     setup.runs("sealift load images.tar --to oci:images", &[]);
+    // This host's podman, with storage of its own.
+    let storage = Folder::new();
+    let storage = storage.path().to_str().unwrap();
+    let podman = format!("--from podman --root {storage}/root --runroot {storage}/run");
     for line in examples::of(&setup.sealift, "inventory") {
-        setup.runs(&line, &[]);
+        setup.runs(&line, &[("--from podman", &podman), (storage, storage)]);
     }
     let rack: serde_json::Value =
         serde_json::from_slice(&fs::read(setup.sealift.path("rack7.json")).unwrap()).unwrap();

@@ -1,10 +1,13 @@
 //! Updates that bring only what a host lacks: the inventory of its engines, a save by it, and the load.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::containerd::{Cri, NAMESPACE};
 use crate::support::containerd::{Containerd, PAUSE, Version};
+use crate::support::podman::{self, Podman, User};
 use crate::support::{Built, Daemon, Engine, Image, Layer, Sealift, Store, run};
 
 /// How many images the host has, and how many of them are updated.
@@ -67,7 +70,7 @@ fn setup(engine: Engine, store: Store) -> (Sealift, Daemon) {
     sealift.run(&[&inventory[..], &["-o", "have.json"]].concat()).ok();
     // The same content makes the same document.
     let again = sealift.run(&inventory).ok();
-    let written = std::fs::read_to_string(sealift.path("have.json")).unwrap();
+    let written = fs::read_to_string(sealift.path("have.json")).unwrap();
     assert_eq!(again.stdout, written);
     let images = &again.json()["engines"][0]["images"];
     assert_eq!(images.as_array().unwrap().len(), ALL);
@@ -225,3 +228,71 @@ fn an_update_of_a_kubernetes_node_holds_only_what_it_lacks(version: Version) {
 }
 
 on_every_containerd!(an_update_of_a_kubernetes_node_holds_only_what_it_lacks);
+
+fn an_update_of_podman_holds_only_what_it_lacks(version: podman::Version, user: User) {
+    let podman = Podman::new(version, user);
+    let sealift = Sealift::new();
+    let first: Vec<(usize, &str)> = (0..ALL).map(|number| (number, "1")).collect();
+    for (number, version) in &first {
+        build(&sealift, *number, version);
+    }
+    let give = |podman: &Podman, name: &str| {
+        let path = podman.outside(name);
+        fs::copy(sealift.path(name), &path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        podman.inside(name)
+    };
+    save(&sealift, &first, &[], "first.tar");
+    podman.load(&[&give(&podman, "first.tar")]).ok();
+    let inventory = || {
+        let mut command = podman.command("sealift");
+        command.args(["inventory", "--from", "podman", "--label", "laptop"]);
+        run(command.args(podman.storage())).ok()
+    };
+    let written = inventory();
+    assert_eq!(
+        inventory().stdout,
+        written.stdout,
+        "the same content makes the same document"
+    );
+    let images = &written.json()["engines"][0]["images"];
+    assert_eq!(images.as_array().unwrap().len(), ALL);
+    fs::write(sealift.path("have.json"), &written.stdout).unwrap();
+
+    let second: Vec<(usize, &str)> = (0..UPDATED).map(|number| (number, "2")).collect();
+    let built: Vec<Built> = second
+        .iter()
+        .map(|(number, version)| build(&sealift, *number, version))
+        .collect();
+    let saved = save(&sealift, &second, &["--have", "have.json"], "update.tar");
+    assert_eq!(saved["omitted"]["layers"], 1 + UPDATED);
+    let here = blobs(&sealift.path("update.tar"));
+    for image in &built {
+        let is_here: Vec<bool> = layers(image).iter().map(|layer| here.contains(layer)).collect();
+        assert_eq!(is_here, [false, false, true], "{}", image.tag);
+    }
+    // Another podman lacks everything.
+    let other = Podman::new(version, user);
+    let refused = other.load(&[&give(&other, "update.tar")]).code(7);
+    assert!(
+        refused.stderr.contains(&layers(&built[0])[0]),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(other.names(), [""; 0]);
+
+    podman.load(&[&give(&podman, "update.tar")]).ok();
+    let names = podman.names();
+    assert_eq!(names.len(), ALL + UPDATED);
+    for (image, (number, _)) in built.iter().zip(&second) {
+        let name = format!("docker.io/library/app{number}");
+        assert_eq!(podman.digest(&format!("{name}:2")), image.digest);
+        assert_eq!(
+            podman.cat(&format!("{name}@{}", image.digest), "/app/version"),
+            "2"
+        );
+        assert_eq!(podman.cat(&format!("{name}:1"), "/app/version"), "1");
+    }
+}
+
+on_every_podman!(an_update_of_podman_holds_only_what_it_lacks);

@@ -45,7 +45,7 @@ fn help_of_load() {
               Where to load the images
 
               `auto`: the engine of this host. If there are several: the one that the environment names,
-              or else the one of Kubernetes, Docker, or containerd, in this order.
+              or else that of Kubernetes, Docker, podman, containerd or CRI-O, in this order.
 
               `docker`: DOCKER_HOST, DOCKER_CONTEXT and the current context say where Docker is.
 
@@ -168,10 +168,10 @@ fn help_of_load() {
               Leave the layers packed; containerd unpacks them when a container is created
 
           --root <DIR>
-              Load into podman's storage in this folder
+              Use podman's storage in this folder
 
-              podman's own option of the same name. Without it podman's configuration decides, or with
-              --to crio that of CRI-O.
+              podman's own option of the same name. Without it the configuration of podman decides, or
+              that of CRI-O.
 
           --runroot <DIR>
               Keep podman's state in this folder
