@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use super::answers::{Inspected, Listed};
-use super::{Podman, layers};
+use super::{Podman, layers, staging};
 use crate::error::Result;
-use crate::load::{self, Candidates, KnownImage, LayerForms, Space, chains};
+use crate::load::{self, Candidates, KnownImage, LayerForms, Obstacle, Space, chains};
 use crate::oci::{Digest, Platform, Reference};
 
 /// Most images that one podman is asked about: a command line has a limit.
@@ -30,6 +30,8 @@ pub struct Details {
     pub space: Option<Space>,
     /// Free space for the compressed layers of a pull, if that is known.
     pub temporary: Option<Space>,
+    /// Why sealift cannot serve images to it, if it cannot.
+    pub unserved: Option<Obstacle>,
     /// Prefixes of names for which a drop-in file of registries.conf has an entry.
     pub redirected: Vec<String>,
     /// What it shows of each image besides names, by the ids.
@@ -78,6 +80,7 @@ impl Podman {
             is_rootless: self.info.host.security.rootless,
             space: Space::of(&store.graph_root),
             temporary: store.image_copy_tmp_dir.as_deref().and_then(Space::of),
+            unserved: staging::obstacle(),
             redirected: self.info.redirected(),
             shown,
         };

@@ -160,13 +160,16 @@ fn obstructed(
     if is_done(planned) {
         return None;
     }
-    let repository = planned.name.repository().full();
-    if inventory
-        .details
-        .redirected
-        .iter()
-        .any(|prefix| prefix == repository)
+    let details = &inventory.details;
+    if let Some(unserved) = details
+        .unserved
+        .clone()
+        .filter(|_| !is_only_tagged(planned, candidate))
     {
+        return Some(unserved);
+    }
+    let repository = planned.name.repository().full();
+    if details.redirected.iter().any(|prefix| prefix == repository) {
         return Some(Obstacle::new(
             format!(
                 "a file in registries.conf.d has an entry for {repository}, which podman prefers to sealift's"

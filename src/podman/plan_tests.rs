@@ -19,6 +19,7 @@ fn inventory(images: Vec<KnownImage>) -> Inventory {
         is_rootless: false,
         space: None,
         temporary: None,
+        unserved: None,
         redirected: Vec::new(),
         shown: shown.collect(),
     };

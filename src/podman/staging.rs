@@ -16,9 +16,9 @@ use crate::blob::{Blobs as _, Extent, OpenBlob, Stored};
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::Image;
 use crate::interrupt::{Guard, Interrupt};
-use crate::load::{Candidates, MergedBlobs, PlannedImage};
+use crate::load::{Candidates, MergedBlobs, Obstacle, PlannedImage};
 use crate::oci::Descriptor;
-use crate::serve::{Content, Event, Login, Server, UNPRIVILEGED, bind_below};
+use crate::serve::{Content, Event, Login, Server, bind_privileged};
 
 /// The server and the temporary files of one load.
 pub struct Staging {
@@ -107,14 +107,23 @@ fn path_of(at: usize) -> String {
     format!("images/{at}")
 }
 
+/// Why sealift cannot serve images to this podman; `None` if it can.
+pub fn obstacle() -> Option<Obstacle> {
+    match rustix::process::geteuid().is_root() {
+        true => bind_privileged()
+            .err()
+            .map(|no_port| Obstacle::new(no_port.reason("podman"), no_port.hint())),
+        false => None,
+    }
+}
+
 /// A port of 127.0.0.1. As root it is one that no other user can bind, even after this process was killed while podman
 /// still uses it.
 fn listen() -> io::Result<TcpListener> {
-    let reserved = match rustix::process::geteuid().is_root() {
-        true => bind_below(UNPRIVILEGED),
-        false => Err(io::ErrorKind::PermissionDenied.into()),
-    };
-    reserved.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+    match rustix::process::geteuid().is_root() {
+        true => bind_privileged().map_err(|no_port| io::Error::other(no_port.reason("podman"))),
+        false => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)),
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -66,17 +66,17 @@ impl Body {
         let reader = BlobReader::new(OpenBlob::Stored(blob.stored.clone()), &blob.descriptor)?;
         let (send, pieces) = mpsc::channel(AHEAD);
         let (digest, size) = (blob.descriptor.digest, blob.descriptor.size);
-        let tell = move |event| {
+        let report = move |event| {
             // The receiver may be gone.
             let _ = events.as_ref().map(|events| events.send(event));
         };
-        tell(Event::Started { digest, size });
-        tokio::task::spawn_blocking(move || match produce(reader, digest, &send, &tell) {
-            Ok(true) => tell(Event::Finished { digest }),
+        report(Event::Started { digest, size });
+        tokio::task::spawn_blocking(move || match produce(reader, digest, &send, &report) {
+            Ok(true) => report(Event::Finished { digest }),
             // The client has gone away.
             Ok(false) => {}
             Err(error) => {
-                tell(Event::Failed { error });
+                report(Event::Failed { error });
                 let _ = send.blocking_send(Err(io::Error::other("the blob changed")));
             }
         });
@@ -89,13 +89,13 @@ fn produce(
     mut reader: BlobReader,
     digest: Digest,
     to: &mpsc::Sender<io::Result<Bytes>>,
-    tell: &dyn Fn(Event),
+    report: &dyn Fn(Event),
 ) -> Result<bool> {
     let send = |piece: Bytes| {
         let bytes = u64::try_from(piece.len()).unwrap_or_default();
         let is_taken = to.blocking_send(Ok(piece)).is_ok();
         if is_taken {
-            tell(Event::Advanced { digest, bytes });
+            report(Event::Advanced { digest, bytes });
         }
         is_taken
     };

@@ -4,13 +4,16 @@
 //!   blobs
 //! - `body`: a blob on its way, hashed again while it is sent
 //! - `server`: the listener and its answers
+//! - `port`: ports that only root can bind
 //!
 //! Source: OCI distribution specification, "Pull".
 
 mod body;
 mod content;
+mod port;
 mod server;
 
 pub use body::Event;
 pub use content::{Content, Documents};
-pub use server::{Login, Server, UNPRIVILEGED, bind_below};
+pub use port::{NoPort, UNPRIVILEGED, bind_privileged, privileged_again, unprivileged_from};
+pub use server::{Login, Server};

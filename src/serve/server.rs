@@ -1,10 +1,13 @@
 //! Listens on a loopback address, in its own thread, and answers.
 
 use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::Sender as Events;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,15 +17,28 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::body::{Body, Event};
 use super::content::Content;
 
-/// Ports below this one are for root alone, unless the system is configured with fewer.
-pub const UNPRIVILEGED: u16 = 1024;
 /// A client that sends no request for this long is disconnected.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// What every user of this host can take of a server.
+const LIMITS: Limits = Limits {
+    connections: 64,
+    login: Duration::from_secs(5),
+};
+
+/// What clients can take of a server.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Connections at a time; further ones wait. An engine has a dozen.
+    connections: usize,
+    /// How long a client of a private server may be connected without giving the password.
+    login: Duration,
+}
 
 /// A name and a password that clients must give, so that other users of this host read nothing.
 #[derive(Clone)]
@@ -72,24 +88,6 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Binds a free port of 127.0.0.1 below `unprivileged`, the first port that is not for root alone. No other
-/// user can bind it while an engine still uses it.
-///
-/// # Errors
-///
-/// If this process may not bind it, or no port is free.
-pub fn bind_below(unprivileged: u16) -> io::Result<TcpListener> {
-    let mut last = io::Error::other("there is no port that only root can bind");
-    for port in (1..unprivileged.min(UNPRIVILEGED)).rev() {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            Ok(listener) => return Ok(listener),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
 impl Server {
     /// Serves on a bound port, in its own thread, until it is dropped: to everyone on this host.
     ///
@@ -97,14 +95,12 @@ impl Server {
     ///
     /// If the thread or its event loop cannot be started.
     pub fn start(listener: TcpListener, content: impl Into<Content>) -> io::Result<Server> {
-        Server::serve(
-            listener,
-            Served {
-                content: Arc::new(content.into()),
-                login: None,
-                events: None,
-            },
-        )
+        let served = Served {
+            content: Arc::new(content.into()),
+            login: None,
+            events: None,
+        };
+        Server::serve(listener, served, LIMITS)
     }
 
     /// The same, to those who give a password. Tells what happens to blobs.
@@ -118,17 +114,15 @@ impl Server {
         login: Login,
         events: Events<Event>,
     ) -> io::Result<Server> {
-        Server::serve(
-            listener,
-            Served {
-                content: Arc::new(content),
-                login: Some(login),
-                events: Some(events),
-            },
-        )
+        let served = Served {
+            content: Arc::new(content),
+            login: Some(login),
+            events: Some(events),
+        };
+        Server::serve(listener, served, LIMITS)
     }
 
-    fn serve(listener: TcpListener, served: Served) -> io::Result<Server> {
+    fn serve(listener: TcpListener, served: Served, limits: Limits) -> io::Result<Server> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -140,7 +134,7 @@ impl Server {
             .name("registry".into())
             .spawn(move || {
                 runtime.block_on(async {
-                    let accepting = tokio::spawn(accept(listener, served));
+                    let accepting = tokio::spawn(accept(listener, served, limits));
                     let _ = stopped.await;
                     accepting.abort();
                 });
@@ -176,12 +170,16 @@ struct Served {
     events: Option<Events<Event>>,
 }
 
-async fn accept(listener: TcpListener, served: Served) {
+async fn accept(listener: TcpListener, served: Served, limits: Limits) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
+    let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = tokio::task::JoinSet::new();
     loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, or the client has gone away: others may still come.
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -190,23 +188,48 @@ async fn accept(listener: TcpListener, served: Served) {
         let served = served.clone();
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
-            let service = hyper::service::service_fn(move |request| {
-                let answer = served.answer(&request);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let _ = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            served.connection(stream, limits.login).await;
+            drop(place);
         });
     }
 }
 
 impl Served {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+    /// Answers a client until it ends the connection. One that gives no password in time is disconnected.
+    async fn connection(self, stream: TcpStream, login: Duration) {
+        let admitted = Arc::new(Notify::new());
+        let admits = Arc::clone(&admitted);
+        let service = hyper::service::service_fn(move |request| {
+            let is_admitted = self.admits(&request);
+            if is_admitted {
+                admits.notify_one();
+            }
+            let answer = self.answer(&request, is_admitted);
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let mut connection = pin!(
+            hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(REQUEST_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        let mut admitted = pin!(admitted.notified());
+        let until_admitted = poll_fn(|context| match connection.as_mut().poll(context) {
+            Poll::Ready(_) => Poll::Ready(false),
+            Poll::Pending => admitted.as_mut().poll(context).map(|()| true),
+        });
+        if tokio::time::timeout(login, until_admitted).await == Ok(true) {
+            let _ = connection.await;
+        }
+    }
+
+    fn admits(&self, request: &Request<Incoming>) -> bool {
+        self.login.as_ref().is_none_or(|login| login.admits(request))
+    }
+
+    fn answer(&self, request: &Request<Incoming>, is_admitted: bool) -> Response<Body> {
         let mut response = match (request.method(), request.uri().path()) {
-            _ if self.login.as_ref().is_some_and(|login| !login.admits(request)) => unauthorized(),
+            _ if !is_admitted => unauthorized(),
             (&Method::GET | &Method::HEAD, "/v2/" | "/v2") => json(StatusCode::OK, "{}"),
             (method @ (&Method::GET | &Method::HEAD), path) => self.found(method, path),
             _ => {
@@ -223,7 +246,7 @@ impl Served {
         response
     }
 
-    fn tell(&self, event: Event) {
+    fn report(&self, event: Event) {
         // The receiver may be gone.
         let _ = self.events.as_ref().map(|events| events.send(event));
     }
@@ -244,7 +267,7 @@ impl Served {
             return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "not found");
         };
         if method == Method::GET {
-            self.tell(Event::Advanced {
+            self.report(Event::Advanced {
                 digest,
                 bytes: u64::try_from(bytes.len()).unwrap_or_default(),
             });
@@ -271,10 +294,7 @@ impl Served {
         let body = match body {
             Ok(body) => body,
             Err(failed) => {
-                let _ = self
-                    .events
-                    .as_ref()
-                    .map(|events| events.send(Event::Failed { error: failed }));
+                self.report(Event::Failed { error: failed });
                 return error(StatusCode::INTERNAL_SERVER_ERROR, "BLOB_UNKNOWN", "it changed");
             }
         };

@@ -1,5 +1,6 @@
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::mpsc;
 
 use super::*;
@@ -112,7 +113,7 @@ fn a_private_server_serves_tags_and_blobs_to_those_with_its_password() {
     content.add_manifests("app", &graph);
     content.add_tag("app", "1", graph.root.digest);
     content.add_blob("app", &blob, &stored(&file, blob.size));
-    let (events, told) = mpsc::channel();
+    let (events, received) = mpsc::channel();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let login = Login::random().unwrap();
     let server = Server::start_private(listener, content, login.clone(), events).unwrap();
@@ -159,7 +160,7 @@ fn a_private_server_serves_tags_and_blobs_to_those_with_its_password() {
         .read_to_vec();
     assert_eq!(served.unwrap(), layer);
     drop(server);
-    let sent: u64 = told
+    let sent: u64 = received
         .iter()
         .map(|event| match event {
             Event::Advanced { bytes, .. } => bytes,
@@ -179,7 +180,7 @@ fn a_blob_that_changed_breaks_the_connection() {
         file.write_all(&bytes).unwrap();
         let mut content = Content::default();
         content.add_blob("app", &blob, &stored(&file, blob.size));
-        let (events, told) = mpsc::channel();
+        let (events, received) = mpsc::channel();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let login = Login::random().unwrap();
         let server = Server::start_private(listener, content, login.clone(), events).unwrap();
@@ -194,11 +195,94 @@ fn a_blob_that_changed_breaks_the_connection() {
             .unwrap();
         answer.into_body().read_to_vec().unwrap_err();
         drop(server);
-        let failed = told.iter().find_map(|event| match event {
+        let failed = received.iter().find_map(|event| match event {
             Event::Failed { error } => Some(error.to_string()),
             Event::Finished { .. } => panic!("it is not whole"),
             _ => None,
         });
         assert!(failed.unwrap().contains(&blob.digest.to_string()));
     }
+}
+
+/// A private server of nothing with these limits, and a request with its password.
+fn limited(limits: Limits) -> (Server, String) {
+    let login = Login::random().unwrap();
+    let request = format!(
+        "GET /v2/ HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {}\r\n\r\n",
+        login.encoded()
+    );
+    let served = Served {
+        content: Arc::new(Content::default()),
+        login: Some(login),
+        events: None,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    (Server::serve(listener, served, limits).unwrap(), request)
+}
+
+/// Sends a request and reads the status of the answer.
+fn status(stream: &mut TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    read_status(stream)
+}
+
+fn read_status(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"{}") && !answer.ends_with(b"]}") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    String::from_utf8(answer).unwrap()[9..12].to_string()
+}
+
+#[test]
+fn clients_without_the_password_are_disconnected() {
+    let (server, request) = limited(Limits {
+        connections: 3,
+        login: Duration::from_millis(200),
+    });
+    let mut admitted = TcpStream::connect(server.address()).unwrap();
+    assert_eq!(status(&mut admitted, &request), "200");
+    // One sends nothing, and the other asks again and again: with them, every place is taken.
+    let mut silent = TcpStream::connect(server.address()).unwrap();
+    let mut asking = TcpStream::connect(server.address()).unwrap();
+    let mut waiting = TcpStream::connect(server.address()).unwrap();
+    waiting.write_all(request.as_bytes()).unwrap();
+    let asked = std::thread::spawn(move || {
+        let mut answers = Vec::new();
+        while asking.write_all(b"GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n").is_ok() {
+            let mut buffer = [0; 1024];
+            match asking.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => answers.extend_from_slice(&buffer[..count]),
+            }
+        }
+        answers
+    });
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0, "it is disconnected");
+    assert!(asked.join().unwrap().starts_with(b"HTTP/1.1 401 "));
+    assert_eq!(read_status(&mut waiting), "200");
+    assert_eq!(status(&mut admitted, &request), "200", "it stays");
+}
+
+#[test]
+fn connections_are_limited() {
+    let (server, request) = limited(Limits {
+        connections: 2,
+        ..LIMITS
+    });
+    let mut admitted = [(); 2].map(|()| TcpStream::connect(server.address()).unwrap());
+    for stream in &mut admitted {
+        assert_eq!(status(stream, &request), "200");
+    }
+    let mut waiting = TcpStream::connect(server.address()).unwrap();
+    waiting.write_all(request.as_bytes()).unwrap();
+    waiting
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    waiting.read(&mut [0]).unwrap_err();
+    waiting.set_read_timeout(None).unwrap();
+    drop(admitted);
+    assert_eq!(read_status(&mut waiting), "200");
 }

@@ -49,7 +49,13 @@ fn ask(engine: Engine, socket: Option<PathBuf>) -> Result<Found> {
     let inventory = podman.inventory()?;
     Ok(Found {
         own: podman.own_digests(&inventory),
-        obstacles: policy_obstacles(),
+        obstacles: inventory
+            .details
+            .unserved
+            .clone()
+            .into_iter()
+            .chain(policy_obstacles())
+            .collect(),
         inventory,
     })
 }

@@ -8,7 +8,6 @@
 
 pub mod undo;
 
-use std::io;
 use std::net::TcpListener;
 
 use crate::docker::api::Client;
@@ -17,12 +16,11 @@ use crate::image::names;
 use crate::load::{AttachMethod, Obstacle};
 use crate::oci::Repository;
 use crate::oci::reference::DEFAULT_DOMAIN;
-use crate::serve::{Server, UNPRIVILEGED, bind_below};
+use crate::serve::{NoPort, Server, UNPRIVILEGED, bind_privileged};
 
 use super::folder::Folder;
 use super::{Attach, Disruption, Failed, HostFacts, Outcome, Prepared, Strategy, pull};
 use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
-use crate::docker::daemon::network::{privileged_again, unprivileged_from};
 use crate::docker::daemon::overmount::Overmount;
 use crate::docker::daemon::process::Process;
 use crate::docker::daemon::reach;
@@ -145,26 +143,7 @@ impl Prepared for Preflight {
 }
 
 fn bind(process: &Process) -> Result<TcpListener, Obstacle> {
-    let bind = || {
-        let first = unprivileged_from();
-        bind_below(first.unwrap_or(UNPRIVILEGED)).map_err(|error| no_port(first, &error))
-    };
-    let bound = process.namespaces().with_network(bind);
-    bound.unwrap_or_else(|error| Err(no_port(None, &error)))
-}
-
-/// Why there is no port for the mirror that no other user could bind.
-fn no_port(unprivileged_from: Option<u16>, error: &io::Error) -> Obstacle {
-    let Some(first) = unprivileged_from else {
-        return Obstacle::new(
-            format!("no port below {UNPRIVILEGED} can be bound on 127.0.0.1: {error}"),
-            format!("run with sudo, and leave one of the ports below {UNPRIVILEGED} free"),
-        );
-    };
-    Obstacle::new(
-        format!(
-            "every user can bind the ports from {first} on where dockerd runs, and none below is free: {error}"
-        ),
-        privileged_again(),
-    )
+    let bound = process.namespaces().with_network(bind_privileged);
+    let bound = bound.unwrap_or_else(|error| Err(NoPort::new(error)));
+    bound.map_err(|no_port| Obstacle::new(no_port.reason("dockerd"), no_port.hint()))
 }

@@ -11,10 +11,8 @@ use crate::docker::api::info::Info;
 use crate::docker::daemon::process::Process;
 use crate::net::environment::Environment;
 use crate::net::proxy::Proxies;
-use crate::serve::UNPRIVILEGED;
+use crate::serve::unprivileged_from;
 
-/// The kernel's setting for which ports are root's alone (Linux 4.11), in each network; ip-sysctl.rst.
-const UNPRIVILEGED_FROM: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 /// The state of a listening socket.
 const LISTEN: &str = "0A";
 /// An unused address, to try ports on.
@@ -76,19 +74,6 @@ impl Network {
             _ => Some("of an address that cannot be read".into()),
         }
     }
-}
-
-/// The first port that every user can bind in the network of this thread, if it is below the default.
-pub fn unprivileged_from() -> Option<u16> {
-    let text = fs::read_to_string(UNPRIVILEGED_FROM).ok()?;
-    let first = text.trim().parse().ok()?;
-    (first < UNPRIVILEGED).then_some(first)
-}
-
-/// The command that reserves ports for root again.
-pub fn privileged_again() -> String {
-    let setting = "net.ipv4.ip_unprivileged_port_start";
-    format!("sysctl {setting}={UNPRIVILEGED} for the time of the load")
 }
 
 /// The listeners in a process's network.

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::file::is_asked_first;
 use super::infrastructure;
-use crate::docker::daemon::network::{Network, privileged_again};
+use crate::docker::daemon::network::Network;
 use crate::error::Remedy;
 use crate::load::Obstacle;
+use crate::serve::privileged_again;
 
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
