@@ -168,7 +168,7 @@ pub fn connect(engine: Engine, options: Options) -> Result<Podman> {
 fn crio() -> Result<Crio> {
     Crio::find()?.ok_or_else(|| Error::NotFound {
         what: "CRI-O".into(),
-        place: "/etc/crio and /var/run/crio/crio.sock".into(),
+        place: "/etc/crio and /run/crio/crio.sock".into(),
         hint: Some(
             "podman's storage is CRI-O's too if both have the same folders: name podman instead".into(),
         ),

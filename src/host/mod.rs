@@ -22,7 +22,7 @@ pub use sockets::{CONTAINERD, ContainerdSocket};
 /// Docker's socket on a stock installation. `/var/run` is a link to `/run`.
 const DOCKER: &str = "run/docker.sock";
 /// CRI-O's.
-const CRIO: &str = "run/crio/crio.sock";
+pub(crate) const CRIO: &str = "run/crio/crio.sock";
 /// Where programs are, if `PATH` does not say more.
 const PROGRAMS: [&str; 7] = [
     "usr/local/sbin",

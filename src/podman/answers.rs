@@ -112,7 +112,7 @@ impl Info {
 /// An image of `podman images`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Listed {
+pub struct PodmanImage {
     /// The image id, without `sha256:`.
     pub id: String,
     /// Its names, with tags or digests.
@@ -129,7 +129,7 @@ pub struct Listed {
     pub containers: i64,
 }
 
-impl Listed {
+impl PodmanImage {
     /// What the column DIGEST shows.
     pub fn shown(&self) -> Option<Digest> {
         self.digest.parse().ok()
@@ -186,7 +186,7 @@ mod tests {
             info.store.additional(),
             [PathBuf::from("/c"), PathBuf::from("/d")]
         );
-        let listed: Listed = serde_json::from_value(serde_json::json!({
+        let listed: PodmanImage = serde_json::from_value(serde_json::json!({
             "Id": "db82ab29", "RepoTags": null, "Names": null, "RepoDigests": null, "Containers": 2,
         }))
         .unwrap();

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use super::Options;
 use crate::error::{Error, Result};
+use crate::host::CRIO;
+use crate::store::settings::settings;
 
-/// Where CRI-O listens.
-const SOCKET: &str = "/var/run/crio/crio.sock";
 /// Where its configuration is.
-const CONFIG: &str = "/etc/crio";
+const CONFIG: &str = "etc/crio";
+/// The table of its configuration that says where its storage is.
+const TABLE: &str = "crio";
 
 /// A CRI-O on this host.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -40,8 +42,7 @@ impl Crio {
     }
 
     fn below(host: &Path) -> Result<Option<Crio>> {
-        let under = |path: &str| host.join(path.trim_start_matches('/'));
-        let config = under(CONFIG);
+        let config = host.join(CONFIG);
         let mut files = vec![config.join("crio.conf")];
         if let Ok(entries) = fs::read_dir(config.join("crio.conf.d")) {
             let mut dropped: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -50,7 +51,7 @@ impl Crio {
         }
         files.retain(|file| file.is_file());
         let mut crio = Crio {
-            is_running: under(SOCKET).exists(),
+            is_running: host.join(CRIO).exists(),
             files,
             root: None,
             runroot: None,
@@ -61,11 +62,11 @@ impl Crio {
         }
         for file in crio.files.clone() {
             let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
-            for (key, value) in settings(&text, "crio") {
+            for (key, value) in settings(&text, TABLE) {
                 match key {
                     "root" => crio.root = Some(value.into()),
                     "runroot" => crio.runroot = Some(value.into()),
-                    "storage_driver" => crio.driver = Some(value),
+                    "storage_driver" => crio.driver = Some(value.into()),
                     _ => {}
                 }
             }
@@ -85,28 +86,6 @@ impl Crio {
             ..options
         }
     }
-}
-
-/// The texts of a table of TOML, with their keys. Empty ones are left to the default.
-pub(super) fn settings<'t>(text: &'t str, table: &str) -> Vec<(&'t str, String)> {
-    let mut is_here = false;
-    let mut found = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix('[') {
-            is_here = name.split(']').next().map(str::trim) == Some(table);
-            continue;
-        }
-        let Some((key, value)) = line.split_once('=').filter(|_| is_here && !line.starts_with('#')) else {
-            continue;
-        };
-        let value = value.trim();
-        let quote = value.chars().next().filter(|first| ['"', '\''].contains(first));
-        let inner = quote.and_then(|quote| value.get(1..)?.split_once(quote));
-        if let Some((inner, _)) = inner.filter(|(inner, _)| !inner.is_empty()) {
-            found.push((key.trim(), inner.to_string()));
-        }
-    }
-    found
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
-use super::answers::{Inspected, Listed};
-use super::{Podman, layers, staging};
+use super::answers::{Inspected, PodmanImage};
+use super::{Podman, layers, space, staging};
 use crate::error::Result;
 use crate::load::{self, Candidates, KnownImage, LayerForms, Obstacle, Space, chains};
 use crate::oci::{Digest, Platform, Reference};
@@ -30,6 +30,8 @@ pub struct Details {
     pub space: Option<Space>,
     /// Free space for the compressed layers of a pull, if that is known.
     pub temporary: Option<Space>,
+    /// Whether both are on one file system.
+    pub is_temporary_shared: bool,
     /// Why sealift cannot serve images to it, if it cannot.
     pub unserved: Option<Obstacle>,
     /// Prefixes of names for which a drop-in file of registries.conf has an entry.
@@ -56,12 +58,12 @@ impl Podman {
     ///
     /// [`crate::Error::Engine`].
     pub fn inventory(&self) -> Result<Inventory> {
-        self.look(None)
+        self.examine(None)
     }
 
     /// Asks about the wanted images, and if one is missing about the layers of all others; without any, about
     /// everything.
-    pub(super) fn look(&self, wanted: Option<&Candidates<'_>>) -> Result<Inventory> {
+    pub(super) fn examine(&self, wanted: Option<&Candidates<'_>>) -> Result<Inventory> {
         let listed = self.images()?;
         let mut images = Vec::new();
         let mut shown = BTreeMap::new();
@@ -73,20 +75,22 @@ impl Podman {
         self.look_at_layers(&mut images, wanted)?;
         let store = &self.info.store;
         let own = self.info.platform();
+        let temporary = store.image_copy_tmp_dir.as_deref();
         let details = Details {
             driver: store.graph_driver_name.clone(),
             root: store.graph_root.clone(),
             runroot: store.run_root.clone(),
             is_rootless: self.info.host.security.rootless,
             space: Space::of(&store.graph_root),
-            temporary: store.image_copy_tmp_dir.as_deref().and_then(Space::of),
+            temporary: temporary.and_then(Space::of),
+            is_temporary_shared: temporary.is_some_and(|path| space::is_shared(path, &store.graph_root)),
             unserved: staging::obstacle(),
             redirected: self.info.redirected(),
             shown,
         };
         let inventory = Inventory {
             version: Some(self.info.version.version.clone()),
-            platforms: taken(&own),
+            platforms: accepted_platforms(&own),
             platform: Some(own),
             accepts: LayerForms {
                 uncompressed: false,
@@ -106,8 +110,8 @@ impl Podman {
     }
 
     /// Its images. podman lists one with several names several times.
-    pub(super) fn images(&self) -> Result<Vec<Listed>> {
-        let mut images: Vec<Listed> = self.program.ask(&["images", "--all", "--format", "json"])?;
+    pub(super) fn images(&self) -> Result<Vec<PodmanImage>> {
+        let mut images: Vec<PodmanImage> = self.program.ask(&["images", "--all", "--format", "json"])?;
         let mut seen = HashSet::new();
         images.retain(|image| seen.insert(image.id.clone()));
         Ok(images)
@@ -156,7 +160,7 @@ impl Podman {
 }
 
 /// An image as podman lists it.
-fn known(listed: Listed) -> (KnownImage, Shown) {
+fn known(listed: PodmanImage) -> (KnownImage, Shown) {
     let has_digest = |name: &String| name.contains('@');
     let (pinned, tags): (Vec<String>, Vec<String>) = listed.names.iter().cloned().partition(has_digest);
     let shown = Shown {
@@ -175,17 +179,17 @@ fn known(listed: Listed) -> (KnownImage, Shown) {
 /// The platforms that podman takes from an index, the best first.
 ///
 /// Source: containers/image, `internal/pkg/platform/platform_matcher.go`.
-fn taken(own: &Platform) -> Vec<Platform> {
-    let mut taken = vec![own.clone()];
+fn accepted_platforms(own: &Platform) -> Vec<Platform> {
+    let mut accepted = vec![own.clone()];
     if own.architecture == "arm" {
         let variant = own.variant.as_deref().unwrap_or("v7");
         let version = variant.trim_start_matches('v').parse().unwrap_or(7);
-        taken.extend((5..version).rev().map(|version: u8| Platform {
+        accepted.extend((5..version).rev().map(|version: u8| Platform {
             os: own.os.clone(),
             ..Platform::linux("arm", Some(&format!("v{version}")))
         }));
     }
-    taken
+    accepted
 }
 
 /// Whether a list of podman's names has this one.
@@ -199,16 +203,16 @@ mod tests {
 
     #[test]
     fn arm_takes_lower_versions_too() {
-        let taken = |own: &str| {
-            let taken = taken(&own.parse().unwrap());
-            taken
+        let accepted = |own: &str| {
+            let accepted = accepted_platforms(&own.parse().unwrap());
+            accepted
                 .iter()
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        assert_eq!(taken("linux/amd64"), "linux/amd64");
-        assert_eq!(taken("linux/arm64"), "linux/arm64");
-        assert_eq!(taken("linux/arm/v7"), "linux/arm/v7 linux/arm/v6 linux/arm/v5");
+        assert_eq!(accepted("linux/amd64"), "linux/amd64");
+        assert_eq!(accepted("linux/arm64"), "linux/arm64");
+        assert_eq!(accepted("linux/arm/v7"), "linux/arm/v7 linux/arm/v6 linux/arm/v5");
     }
 }

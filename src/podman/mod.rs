@@ -11,7 +11,8 @@
 //! - `plan`: what a load will do; pure
 //! - `replacement`: images that show a digest of no registry, and how they are replaced
 //! - `twin`: what keeps the names and layers of an image while it is replaced
-//! - `staging`: the private files and the server of a load
+//! - `staging`: the server of a load and its files; `private_folder`: the folder of the files, also after a kill
+//! - `space`: whether a load fits
 //! - `target`: the load itself
 //! - `storage`: the files of its storage; `storage_conf`: where they are, without podman
 //! - `source`: the images of a storage
@@ -27,9 +28,11 @@ mod layers;
 mod own_digests;
 mod plan;
 mod policy;
+mod private_folder;
 mod program;
 mod replacement;
 mod source;
+mod space;
 mod staging;
 mod storage;
 mod storage_conf;
@@ -44,6 +47,7 @@ pub use inventory::{Details, Inventory, Shown};
 pub use own_digests::OwnDigest;
 pub use policy::obstacles as policy_obstacles;
 pub use source::PodmanStore;
+pub use staging::{has_leftovers, remove_leftovers};
 pub use unshared::{COMMAND as READ_LAYER, write_layer};
 
 use crate::error::{Error, Remedy, Result};

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::inventory::{Inventory, has_name};
-use super::replacement;
-use crate::error::{Hint, Remedy, Result};
+use super::{replacement, space};
+use crate::error::{Remedy, Result};
 use crate::image::Image;
 use crate::load::{
     Candidate, Candidates, Change, DigestStatus, Form, KnownImage, LoadOptions, Obstacle, Plan, PlannedImage,
@@ -60,14 +60,16 @@ pub fn plan(
     plan.refuse_obstructed(refused, options)?;
     match replaces {
         true => replacement::plan(&mut plan, candidates, inventory),
-        false => replacement::tell(&mut plan, candidates, inventory),
+        false => replacement::report(&mut plan, candidates, inventory),
     }
     let (send, unpacked) = send(&plan, candidates, inventory)?;
-    plan.space = inventory.details.space.as_ref().map(|space| {
-        let hint = Hint::from("free some space there (podman system df shows what takes it)");
-        // Compressed layers are in another folder while podman unpacks them.
-        space.needed_for(0, unpacked, hint.and(Remedy::LoadFewer))
-    });
+    let mut staged = vec![0; plan.images.len()];
+    for blob in send.iter().filter(|blob| blob.form == Form::Layer) {
+        if let Some(staged) = staged.get_mut(blob.image) {
+            *staged += blob.size;
+        }
+    }
+    plan.space = space::needed(&staged, &unpacked, &inventory.details);
     plan.send = send;
     Ok(plan)
 }
@@ -203,12 +205,16 @@ pub(super) fn is_only_tagged(planned: &PlannedImage, candidate: &Candidate<'_>) 
     planned.present && candidate.image.provenance.substitute.is_some()
 }
 
-/// What podman will request, and the uncompressed bytes of the layers that it will unpack.
-fn send(plan: &Plan, candidates: &Candidates<'_>, inventory: &Inventory) -> Result<(Vec<UploadBlob>, u64)> {
+/// What podman will request, and the uncompressed bytes of the layers that it will unpack for each image.
+fn send(
+    plan: &Plan,
+    candidates: &Candidates<'_>,
+    inventory: &Inventory,
+) -> Result<(Vec<UploadBlob>, Vec<u64>)> {
     let store = Store::after(plan, inventory);
     let mut seen = HashSet::new();
     let mut unpacked_chains = HashSet::new();
-    let (mut send, mut unpacked) = (Vec::new(), 0_u64);
+    let (mut send, mut unpacked) = (Vec::new(), vec![0_u64; plan.images.len()]);
     for (at, planned) in plan.images.iter().enumerate() {
         let (candidate, image) = planned.content(candidates)?;
         if is_done(planned) || is_only_tagged(planned, candidate) {
@@ -243,7 +249,9 @@ fn send(plan: &Plan, candidates: &Candidates<'_>, inventory: &Inventory) -> Resu
             }
             if !store.chains.contains(&chain) && unpacked_chains.insert(chain) {
                 let size = candidate.layer_sizes.get(diff_id).copied().unwrap_or(layer.size);
-                unpacked = unpacked.saturating_add(size);
+                if let Some(unpacked) = unpacked.get_mut(at) {
+                    *unpacked = unpacked.saturating_add(size);
+                }
             }
         }
     }

@@ -19,6 +19,7 @@ fn inventory(images: Vec<KnownImage>) -> Inventory {
         is_rootless: false,
         space: None,
         temporary: None,
+        is_temporary_shared: false,
         unserved: None,
         redirected: Vec::new(),
         shown: shown.collect(),

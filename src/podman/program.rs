@@ -27,6 +27,8 @@ const REGISTRIES_CONF: &str = "CONTAINERS_REGISTRIES_CONF";
 const TICK: Duration = Duration::from_millis(20);
 /// How long podman may take to end by SIGTERM.
 const TERM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long podman may take to answer a question.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most bytes of its standard error that are kept.
 const MAX_ERRORS: u64 = 64 << 10;
 /// Most bytes of an answer: ten thousand images with their configs.
@@ -39,18 +41,38 @@ pub struct Program {
     /// `setpriv`, which sends podman SIGTERM when this process dies.
     wrapper: Option<PathBuf>,
     global: Vec<OsString>,
+    answer_timeout: Duration,
     engine: &'static str,
 }
 
-/// What happens to the blobs that are served to a podman, and who hears of it.
+/// What happens to the blobs that are served to a podman, and what receives it.
 struct Served<'s> {
     events: &'s mpsc::Receiver<Event>,
-    hear: &'s mut dyn FnMut(Event),
+    on_event: &'s mut dyn FnMut(Event),
+}
+
+/// How podman is run.
+struct Run<'s> {
+    /// The path of registries.conf.
+    registries: &'s Path,
+    /// How long it may take; without a limit it may take any time.
+    limit: Option<Duration>,
+    served: Option<Served<'s>>,
+}
+
+impl Run<'_> {
+    fn without_registries(limit: Option<Duration>) -> Self {
+        Run {
+            registries: Path::new(NO_REGISTRIES),
+            limit,
+            served: None,
+        }
+    }
 }
 
 /// What podman printed, and whether it succeeded.
 #[derive(Debug)]
-struct Ended {
+struct ProcessOutput {
     is_success: bool,
     answer: Vec<u8>,
     errors: String,
@@ -73,6 +95,7 @@ impl Program {
             path: options.program.clone(),
             wrapper: wrapper(),
             global,
+            answer_timeout: ANSWER_TIMEOUT,
             engine: options.engine,
         }
     }
@@ -86,9 +109,10 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`] if it fails or cannot be run, or prints something else.
+    /// [`Error::Engine`] if it fails or cannot be run, prints something else, or does not end in a minute.
     pub fn ask<T: serde::de::DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
-        let ended = self.run(args, Path::new(NO_REGISTRIES), &Interrupt::default(), None)?;
+        let run = Run::without_registries(Some(self.answer_timeout));
+        let ended = self.run(args, run, &Interrupt::default())?;
         // With several images, one of them may be gone by now.
         match serde_json::from_slice(&ended.answer) {
             Ok(answer) => Ok(answer),
@@ -103,14 +127,14 @@ impl Program {
     ///
     /// [`Error::Engine`] if it fails.
     pub fn act(&self, args: &[&str], interrupt: &Interrupt) -> Result<()> {
-        let ended = self.run(args, Path::new(NO_REGISTRIES), interrupt, None)?;
+        let ended = self.run(args, Run::without_registries(None), interrupt)?;
         match ended.is_success {
             true => Ok(()),
             false => Err(self.failed(args, &ended.errors)),
         }
     }
 
-    /// Runs podman for a pull, with this registries.conf. `hear` gets what happens to the blobs that are served to it.
+    /// Runs podman for a pull, with this registries.conf. `on_event` gets what happens to the blobs that are served to it.
     /// Returns the image id, without `sha256:`.
     ///
     /// # Errors
@@ -122,9 +146,14 @@ impl Program {
         registries: &Path,
         interrupt: &Interrupt,
         events: &mpsc::Receiver<Event>,
-        hear: &mut dyn FnMut(Event),
+        on_event: &mut dyn FnMut(Event),
     ) -> Result<String> {
-        let ended = self.run(args, registries, interrupt, Some(Served { events, hear }))?;
+        let run = Run {
+            registries,
+            limit: None,
+            served: Some(Served { events, on_event }),
+        };
+        let ended = self.run(args, run, interrupt)?;
         match ended.is_success {
             true => Ok(String::from_utf8_lossy(&ended.answer).trim().to_string()),
             false => Err(self.failed(args, &ended.errors)),
@@ -154,18 +183,12 @@ impl Program {
         command
     }
 
-    fn run(
-        &self,
-        args: &[&str],
-        registries: &Path,
-        interrupt: &Interrupt,
-        served: Option<Served<'_>>,
-    ) -> Result<Ended> {
+    fn run(&self, args: &[&str], how: Run<'_>, interrupt: &Interrupt) -> Result<ProcessOutput> {
         interrupt.check()?;
         if self.wrapper.is_some() && !is_program(&self.path) {
             return Err(self.missing(args));
         }
-        let mut command = self.command(args, registries);
+        let mut command = self.command(args, how.registries);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => self.missing(args),
             _ => self.error(args, error.to_string(), None),
@@ -174,20 +197,25 @@ impl Program {
         let errors = reader(child.stderr.take(), MAX_ERRORS);
         let (ended, until) = mpsc::channel::<()>();
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let _guard = interrupt.on_stop(move || {
-            if let Some(group) = group {
-                let _ = kill_process_group(group, Signal::TERM);
-                // The other end closes when it has ended.
-                if until.recv_timeout(TERM_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
-                    let _ = kill_process_group(group, Signal::KILL);
+        let _guard = interrupt.on_stop(move || end(group, &until));
+        let (ended_in_time, deadline) = mpsc::channel::<()>();
+        let limiter = how.limit.map(|limit| {
+            std::thread::spawn(move || {
+                let is_late = deadline.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+                if is_late {
+                    end(group, &deadline);
                 }
-            }
+                is_late
+            })
         });
-        let status = wait(&mut child, served);
-        drop(ended);
+        let status = wait(&mut child, how.served);
+        drop((ended, ended_in_time));
         let status = status.map_err(|error| self.error(args, error.to_string(), None))?;
         interrupt.check()?;
-        Ok(Ended {
+        if limiter.is_some_and(|limiter| limiter.join().unwrap_or_default()) {
+            return Err(self.late(args));
+        }
+        Ok(ProcessOutput {
             is_success: status.success(),
             answer: answer.join().unwrap_or_default(),
             errors: String::from_utf8_lossy(&errors.join().unwrap_or_default()).into_owned(),
@@ -201,6 +229,15 @@ impl Program {
         let problem = named.next_back().or_else(|| lines().next_back());
         let problem = problem.unwrap_or("it failed without output");
         self.error(args, Escaped(problem).to_string(), hint(problem))
+    }
+
+    fn late(&self, args: &[&str]) -> Error {
+        let problem = format!(
+            "it did not answer within {} seconds",
+            self.answer_timeout.as_secs()
+        );
+        let hint = "another podman may have locked the storage: `ps -C podman` lists them";
+        self.error(args, problem, Some(hint.into()))
     }
 
     fn missing(&self, args: &[&str]) -> Error {
@@ -264,19 +301,29 @@ fn hint(problem: &str) -> Option<Hint> {
 
 /// Waits for podman, and passes on what happens to the blobs that are served to it meanwhile.
 fn wait(child: &mut Child, served: Option<Served<'_>>) -> io::Result<std::process::ExitStatus> {
-    let Some(Served { events, hear }) = served else {
+    let Some(Served { events, on_event }) = served else {
         return child.wait();
     };
     loop {
         match events.recv_timeout(TICK) {
-            Ok(event) => hear(event),
+            Ok(event) => on_event(event),
             Err(RecvTimeoutError::Disconnected) => return child.wait(),
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(status) = child.try_wait()? {
-                    events.try_iter().for_each(hear);
+                    events.try_iter().for_each(on_event);
                     return Ok(status);
                 }
             }
+        }
+    }
+}
+
+/// Ends a group of processes. The other end of `until` closes when its leader has ended.
+fn end(group: Option<Pid>, until: &mpsc::Receiver<()>) {
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::TERM);
+        if until.recv_timeout(TERM_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
@@ -322,6 +369,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     fn program(path: &str) -> Program {
         let options = Options {
@@ -351,6 +399,23 @@ mod tests {
             error.to_string().contains("its answer is not understood"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_podman_that_does_not_answer_is_ended() {
+        let mut program = Program::find(&Options {
+            program: "/bin/sleep".into(),
+            ..Options::from_process()
+        });
+        program.answer_timeout = Duration::from_secs(1);
+        let error = program.ask::<Vec<u8>>(&["600"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "podman: 600: it did not answer within 1 seconds"
+        );
+        assert_eq!(error.kind(), ErrorKind::Engine);
+        // What it does has no limit.
+        program.act(&["0.3"], &Interrupt::default()).unwrap();
     }
 
     #[test]

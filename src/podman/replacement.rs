@@ -37,7 +37,7 @@ fn wrong<'i>(
 }
 
 /// Reports wrong digests as obstacles.
-pub fn tell(plan: &mut Plan, candidates: &Candidates<'_>, inventory: &Inventory) {
+pub fn report(plan: &mut Plan, candidates: &Candidates<'_>, inventory: &Inventory) {
     for planned in &mut plan.images {
         if let Some((digest, _)) = wrong(planned, candidates, inventory) {
             obstruct(planned, digest, Obstacle::new("", Remedy::ReplaceImage));
@@ -101,8 +101,7 @@ pub fn plan(plan: &mut Plan, candidates: &Candidates<'_>, inventory: &Inventory)
 
 fn obstruct(planned: &mut PlannedImage, digest: Digest, why: Obstacle) {
     let shown = format!(
-        "podman images --digests shows {digest} for it, which the archive does not have; an earlier podman load, build or \
-         pull left that, and a pull does not change it"
+        "podman images --digests shows {digest} for it, which the archive does not have, and a pull does not change that"
     );
     let reason = match why.reason.as_str() {
         "" => shown,

@@ -1,16 +1,15 @@
 //! The server and the temporary files of one load: the archives on a loopback address, a registries.conf that leads there,
 //! and an auth file with the password. They are removed when the load ends.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
-use tempfile::TempDir;
-
+use super::private_folder::{self, PrivateFolder};
 use super::twin::{self, Twin};
 use crate::blob::{Blobs as _, Extent, OpenBlob, Stored};
 use crate::error::{Error, Place, Problem, Result};
@@ -22,7 +21,7 @@ use crate::serve::{Content, Event, Login, Server, bind_privileged};
 
 /// The server and the temporary files of one load.
 pub struct Staging {
-    folder: TempDir,
+    folder: PrivateFolder,
     /// What happens to the blobs.
     pub events: Receiver<Event>,
     _server: Server,
@@ -50,11 +49,9 @@ impl Staging {
         let address = listener.local_addr().map_err(refused)?;
         let login = Login::random().map_err(Error::io("read", "the system's random numbers"))?;
 
-        let folder = tempfile::Builder::new()
-            .prefix("sealift-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir();
-        let folder = folder.map_err(Error::io("write into", std::env::temp_dir()))?;
+        let temporary = std::env::temp_dir();
+        private_folder::remove_abandoned(&temporary);
+        let folder = PrivateFolder::create(&temporary).map_err(Error::io("write into", &temporary))?;
         let path = folder.path().to_path_buf();
         let guard = interrupt.on_stop(move || {
             let _ = fs::remove_dir_all(path);
@@ -105,6 +102,16 @@ const AUTH: &str = "auth.json";
 /// The path in the server of the repository at a position.
 fn path_of(at: usize) -> String {
     format!("images/{at}")
+}
+
+/// Whether a killed load of this user has left its files.
+pub fn has_leftovers() -> bool {
+    private_folder::has_abandoned(&std::env::temp_dir())
+}
+
+/// Removes the files that killed loads of this user have left. Returns whether there were any.
+pub fn remove_leftovers() -> bool {
+    private_folder::remove_abandoned(&std::env::temp_dir()) > 0
 }
 
 /// Why sealift cannot serve images to this podman; `None` if it can.

@@ -6,8 +6,8 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use super::crio::settings;
 use crate::error::{Error, Result};
+use crate::store::settings::settings;
 
 /// The configuration files of root; the first that exists counts.
 const ROOTS: [&str; 2] = [
@@ -41,7 +41,7 @@ fn of_first(files: &[PathBuf], default: Option<PathBuf>) -> Result<(Option<PathB
         for (key, value) in settings(&text, "storage") {
             match key {
                 "graphroot" => root = Some(value.into()),
-                "driver" => driver = Some(value),
+                "driver" => driver = Some(value.into()),
                 _ => {}
             }
         }

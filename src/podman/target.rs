@@ -24,7 +24,7 @@ impl Target for Podman {
     type Details = Details;
 
     fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
-        self.look(Some(wanted))
+        self.examine(Some(wanted))
     }
 
     fn plan(

@@ -5,7 +5,7 @@
 //! that the next load completes what was begun.
 
 use super::Podman;
-use super::answers::Listed;
+use super::answers::PodmanImage;
 use super::replacement::restore;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::Image;
@@ -63,7 +63,7 @@ impl Twin {
 }
 
 /// The image whose twin an image is, and the twin's own name.
-fn original(listed: &Listed) -> Option<(&str, &str)> {
+fn original(listed: &PodmanImage) -> Option<(&str, &str)> {
     let mut names = listed.names.iter();
     names.find_map(|name| Some((original_of(name)?, name.as_str())))
 }

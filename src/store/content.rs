@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::{digest_path, open_below};
+use super::settings::settings;
 use crate::archive::format::SUBSTITUTE;
 use crate::blob::{Extent, Stored};
 use crate::dir::Dir;
@@ -187,16 +188,9 @@ fn place(path: &Path, digest: &Digest) -> Place {
 
 /// `root` of a containerd's [`CONFIG`]: a top-level key, before the first table.
 pub fn configured_root(config: &str) -> Option<PathBuf> {
-    let lines = config.lines().map(str::trim);
-    let mut top = lines.take_while(|line| !line.starts_with('['));
-    top.find_map(|line| {
-        let (key, value) = line.split_once('=')?;
-        let value = value.trim();
-        let quote = value.chars().next().filter(|one| ['"', '\''].contains(one))?;
-        let (value, _) = value.get(1..)?.split_once(quote)?;
-        let is_root = key.trim().trim_matches(['"', '\'']) == "root";
-        (is_root && value.starts_with('/')).then(|| value.into())
-    })
+    let top = settings(config, "").into_iter();
+    let mut roots = top.filter(|(key, value)| *key == "root" && value.starts_with('/'));
+    roots.next().map(|(_, value)| value.into())
 }
 
 #[cfg(test)]

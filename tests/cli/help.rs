@@ -295,7 +295,8 @@ fn help_of_doctor() {
               Undo what an interrupted load left
 
               Unmounts files, clears the mirror from Docker's memory, and starts Docker if it was left
-              stopped. Also removes manifests kept for images that Docker no longer has.
+              stopped. Also removes manifests kept for images that Docker no longer has, and the
+              temporary files of loads into root's podman.
 
           --start-command <COMMAND>
               Command that starts Docker if it was left stopped

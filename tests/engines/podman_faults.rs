@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use insta::assert_snapshot;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::load_podman::{Loader, assert_equal, assert_nothing_is_left};
@@ -151,11 +153,11 @@ fn killed_at_every_image(version: Version, user: User) {
 
 on_both_podmans!(killed_at_every_image);
 
-#[test]
-fn a_host_s_registries_conf_does_not_disturb() {
-    let loader = Loader::new(Version::Five, User::Rootless);
+fn a_host_s_registries_conf_does_not_disturb(version: Version, user: User) {
+    let loader = Loader::new(version, user);
     let podman = &loader.podman;
-    loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
+    let app = loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
+    loader.add_by_digest("images", "docker.io/library/app", &Image::sample("app", "1"));
     let folder = ".config/containers/registries.conf.d/50-host.conf";
     podman.write_home(
         folder,
@@ -165,10 +167,26 @@ fn a_host_s_registries_conf_does_not_disturb() {
          [aliases]\n\"app\" = \"quay.io/other/app\"\n",
     );
     podman.load(&[&podman.inside("images")]).ok();
-    assert_eq!(podman.names(), ["docker.io/library/app:1"]);
+    let names = [
+        "docker.io/library/app:1".to_string(),
+        format!("docker.io/library/app@{}", app.digest),
+    ];
+    assert_eq!(podman.names(), names);
+
+    // Nor do entries for one tag or digest: podman looks for that of the repository.
+    podman.podman(&["rmi", "--all", "--force"]).ok();
+    let prefixes = [
+        "docker.io/library/app:1".to_string(),
+        format!("docker.io/library/app@{}", app.digest),
+    ];
+    let entries = prefixes
+        .map(|prefix| format!("[[registry]]\nprefix = \"{prefix}\"\nlocation = \"127.0.0.1:1/app\"\n"));
+    podman.write_home(folder, &entries.concat());
+    podman.load(&[&podman.inside("images")]).ok();
+    assert_eq!(podman.names(), names);
 
     // Only an entry for the very repository wins, which the plan says.
-    podman.podman(&["rmi", "docker.io/library/app:1"]).ok();
+    podman.podman(&["rmi", "--all", "--force"]).ok();
     podman.write_home(
         folder,
         "[[registry]]\nprefix = \"docker.io/library/app\"\nlocation = \"mirror.example/app\"\n",
@@ -178,6 +196,8 @@ fn a_host_s_registries_conf_does_not_disturb() {
     assert!(refused.stderr.contains(says), "{}", refused.stderr);
     assert_eq!(podman.names(), [""; 0]);
 }
+
+on_both_podmans!(a_host_s_registries_conf_does_not_disturb);
 
 #[test]
 fn a_policy_that_requires_signatures_is_respected() {
@@ -255,6 +275,56 @@ fn a_replacement_that_fails_or_is_ended_loses_nothing(version: Version, user: Us
 
 on_both_podmans!(a_replacement_that_fails_or_is_ended_loses_nothing);
 
+/// Two images that podman shows with digests of its own, and with a further name each.
+fn with_wrong_digests(loader: &Loader, names: [&str; 2]) -> [String; 2] {
+    let podman = &loader.podman;
+    names.map(|short| {
+        let name = format!("docker.io/library/{short}:1");
+        let built = loader.add("images", &name, &Image::sample(short, "1"));
+        podman
+            .load(&[&podman.inside("images"), "--image", &format!("{short}:1")])
+            .ok();
+        let tar = podman.inside(&format!("home/{short}.tar"));
+        podman.podman(&["save", "-q", "-o", &tar, &name]).ok();
+        podman.podman(&["rmi", &name]).ok();
+        podman.podman(&["load", "-q", "-i", &tar]).ok();
+        podman
+            .podman(&["tag", &name, &format!("localhost/{short}:kept")])
+            .ok();
+        assert_ne!(podman.digest(&name), built.digest);
+        built.digest
+    })
+}
+
+fn a_signal_between_two_replacements_loses_no_name(version: Version, user: User) {
+    let loader = Loader::new(version, user);
+    let podman = &loader.podman;
+    let digests = with_wrong_digests(&loader, ["one", "two"]);
+    let names = podman.names();
+    assert_eq!(names.len(), 4);
+    let force = [podman.inside("images"), "--force".into()];
+    let force = force.each_ref().map(String::as_str);
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut child = start(podman, &force);
+        if let Some(pull) = pull_of(&mut child, "docker.io/library/two:1") {
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            wait_gone(pull);
+        }
+        child.wait().unwrap();
+        assert_eq!(podman.digest("docker.io/library/one:1"), digests[0]);
+        for name in &names {
+            assert_eq!(podman.cat(name, "/app/version"), "1", "{name}");
+        }
+    }
+    podman.load(&force).ok();
+    assert_eq!(podman.names(), names);
+    for (name, digest) in ["localhost/one:kept", "localhost/two:kept"].iter().zip(&digests) {
+        assert_eq!(podman.digest(name), *digest);
+    }
+}
+
+on_both_podmans!(a_signal_between_two_replacements_loses_no_name);
+
 #[test]
 fn cri_o_s_storage_is_for_root() {
     let loader = Loader::new(Version::Five, User::Rootless);
@@ -268,11 +338,10 @@ fn cri_o_s_storage_is_for_root() {
         .args(["load", "--to", "crio"])
         .arg(podman.inside("images")))
     .code(2);
-    assert!(
-        refused.stderr.contains("CRI-O's storage is root's"),
-        "{}",
-        refused.stderr
-    );
+    assert_snapshot!(refused.stderr, @"
+    error: CRI-O's storage is root's, and podman without root uses another
+    hint: run the same command with sudo
+    ");
     assert_eq!(podman.names(), [""; 0]);
 }
 
@@ -288,11 +357,10 @@ fn the_storage_of_cri_o_is_found_by_its_configuration() {
             .arg(podman.inside("images")))
     };
     let missing = load().code(7);
-    assert!(
-        missing.stderr.contains("CRI-O not found in /etc/crio"),
-        "{}",
-        missing.stderr
-    );
+    assert_snapshot!(missing.stderr, @"
+    error: CRI-O not found in /etc/crio and /run/crio/crio.sock
+    hint: podman's storage is CRI-O's too if both have the same folders: name podman instead
+    ");
     let config = podman.root().join("etc/crio/crio.conf.d");
     fs::create_dir_all(&config).unwrap();
     let storage = podman.storage();
@@ -307,6 +375,21 @@ fn the_storage_of_cri_o_is_found_by_its_configuration() {
     let said = load().ok().stdout;
     assert!(said.contains("1 image in CRI-O's storage"), "{said}");
     assert_eq!(podman.digest("docker.io/library/app:1"), app.digest);
+
+    let listed = |args: &[&str]| {
+        let mut command = podman.command("sealift");
+        let engines = run(command.arg("inventory").args(args)).ok().json()["engines"].take();
+        let engines = engines.as_array().unwrap().clone().into_iter();
+        engines
+            .map(|one| (one["engine"].clone(), one["images"][0]["tags"][0].clone()))
+            .collect::<Vec<_>>()
+    };
+    let name = serde_json::Value::from("docker.io/library/app:1");
+    assert_eq!(listed(&["--from", "crio"]), [("crio".into(), name.clone())]);
+    // podman has the same storage, which is listed once.
+    let both = ["--from", "podman", "--from", "crio"];
+    let storage: Vec<&str> = storage.iter().map(String::as_str).collect();
+    assert_eq!(listed(&[&both[..], &storage].concat()), [("podman".into(), name)]);
 }
 
 #[test]
@@ -315,24 +398,35 @@ fn a_podman_elsewhere_or_none_is_told() {
     let podman = &loader.podman;
     loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
     let mut remote = podman.load_command(&[&podman.inside("images")]);
-    let told = run(remote.env("CONTAINER_HOST", "ssh://other/run/podman/podman.sock")).code(2);
-    assert!(told.stderr.contains("CONTAINER_HOST is set"), "{}", told.stderr);
+    let remote = run(remote.env("CONTAINER_HOST", "ssh://other/run/podman/podman.sock")).code(2);
+    assert_snapshot!(remote.stderr, @"
+    error: CONTAINER_HOST is set, so that podman is a client of another podman, and sealift uses only the podman of its own host
+    hint: run sealift there, or without the variable: `env -u CONTAINER_HOST sealift ...`
+    ");
     let mut none = podman.load_command(&[&podman.inside("images")]);
-    let told = run(none.env("PATH", "/nonexistent")).code(5);
-    assert!(
-        told.stderr.contains("there is no program podman"),
-        "{}",
-        told.stderr
-    );
-    let mut docker = Command::new(env!("CARGO_BIN_EXE_sealift"));
-    let refused = run(docker.args(["load", "x.tar", "--to", "docker", "--root", "/a"])).code(2);
-    assert!(
-        refused
-            .stderr
-            .contains("--root is for podman, not for --to docker"),
-        "{}",
-        refused.stderr
-    );
+    let none = run(none.env("PATH", "/nonexistent")).code(5);
+    assert_snapshot!(none.stderr, @"
+    error: podman: info: there is no program podman
+    hint: install podman, or see that it is in PATH
+    ");
+}
+
+#[test]
+fn options_of_other_engines_are_refused() {
+    let refused = |args: &str| {
+        let mut sealift = Command::new(env!("CARGO_BIN_EXE_sealift"));
+        run(sealift.args(args.split(' '))).code(2).stderr
+    };
+    assert_snapshot!(refused("load x.tar --to docker --root /a"), @"error: --root is for podman, not for --to docker");
+    assert_snapshot!(refused("load x.tar --attach none --pin"), @"
+    error: --attach is for Docker, and --pin for containerd: no engine has both
+    hint: leave out one of them
+    ");
+    assert_snapshot!(refused("load x.tar --pin --force"), @"
+    error: --pin is for containerd, and --force for podman or CRI-O: no engine has both
+    hint: leave out one of them
+    ");
+    assert_snapshot!(refused("inventory --from docker --root /a"), @"error: --root is for podman or CRI-O, which --from does not name");
 }
 
 #[test]
@@ -368,3 +462,129 @@ fn listeners_of(child: &Child) -> Vec<String> {
         .filter_map(|line| Some(line.split_whitespace().nth(3)?.to_owned()))
         .collect()
 }
+
+/// The program of a command with its environment, in a network of its own where every user can bind the ports from `first`
+/// on, and with a umask that keeps nothing from other users.
+fn in_a_network(command: &Command, first: u16) -> Command {
+    let script =
+        "ip link set lo up; echo $0 >/proc/sys/net/ipv4/ip_unprivileged_port_start; umask 0; exec \"$@\"";
+    let mut inside = crate::support::command::clean("/usr/bin/unshare", Path::new("/nonexistent"));
+    inside.args(["--net", "sh", "-ec", script, &first.to_string()]);
+    inside.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => inside.env(name, value),
+            None => inside.env_remove(name),
+        };
+    }
+    inside
+}
+
+#[test]
+fn root_serves_only_at_ports_that_are_root_s_alone() {
+    let loader = Loader::new(Version::Four, User::Root);
+    let podman = &loader.podman;
+    loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
+    let images = podman.inside("images");
+    for more in [&[][..], &["--dry-run"]] {
+        let load = podman.load_command(&[&[images.as_str()][..], more].concat());
+        let refused = run(&mut in_a_network(&load, 0)).code(6);
+        for says in [
+            "every user can bind the ports from 0 on where podman runs",
+            "sysctl net.ipv4.ip_unprivileged_port_start=1024",
+        ] {
+            assert!(refused.stderr.contains(says), "{}", refused.stderr);
+        }
+        assert_eq!(podman.names(), [""; 0]);
+    }
+    // The podman that sealift runs notes what it is given, and the mode of the folder with the password.
+    let script = "#!/bin/sh\n\
+        if [ -s \"$CONTAINERS_REGISTRIES_CONF\" ]; then\n\
+            { grep location \"$CONTAINERS_REGISTRIES_CONF\"; stat -c %a \"${CONTAINERS_REGISTRIES_CONF%/*}\"; } >>\"$HOME/seen\"\n\
+        fi\n\
+        exec /usr/bin/podman \"$@\"\n";
+    podman.write_home("bin/podman", script);
+    let program = podman.outside("home/bin/podman");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut load = podman.load_command(&[&images]);
+    load.env(
+        "PATH",
+        format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", podman.inside("home/bin")),
+    );
+    run(&mut in_a_network(&load, 600)).ok();
+    let seen = fs::read_to_string(podman.outside("home/seen")).unwrap();
+    let (location, mode) = seen.trim().split_once('\n').unwrap();
+    let port = location.rsplit(':').next().unwrap().split('/').next().unwrap();
+    assert!(port.parse::<u16>().unwrap() < 600, "{seen}");
+    assert_eq!(mode, "700", "{seen}");
+}
+
+#[test]
+fn what_does_not_fit_into_podman_s_temporary_folder_is_refused() {
+    for (version, user) in [(Version::Four, User::Root), (Version::Five, User::Root)] {
+        let loader = Loader::new(version, user);
+        let podman = &loader.podman;
+        let layers = vec![
+            Layer::busybox(),
+            Layer::new().noise("one", 7, 10_000_000),
+            Layer::new().noise("two", 8, 10_000_000),
+        ];
+        loader.add("images", "docker.io/library/app:1", &Image::single(layers));
+        let inside = podman.inside("tmp");
+        podman.mount_disk("tmp", "18m");
+        for more in [&[][..], &["--dry-run"]] {
+            let refused = podman.load(&[&[podman.inside("images").as_str()][..], more].concat());
+            let says = format!("cannot load into {inside}: ");
+            let refused = refused.code(3);
+            assert!(refused.stderr.contains(&says), "{}", refused.stderr);
+            assert!(refused.stderr.contains("TMPDIR"), "{}", refused.stderr);
+        }
+        let plan = podman
+            .load(&[&podman.inside("images"), "--dry-run", "--json"])
+            .code(3)
+            .json();
+        assert_eq!(plan["room"]["path"], inside);
+        assert_eq!(podman.names(), [""; 0]);
+        podman.resize_disk("tmp", "40m");
+        podman.load(&[&podman.inside("images")]).ok();
+        assert_eq!(podman.names(), ["docker.io/library/app:1"]);
+    }
+}
+
+fn files_of_a_killed_load_are_removed_by_the_next(version: Version, user: User) {
+    let loader = Loader::new(version, user);
+    let podman = &loader.podman;
+    loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
+    let images = podman.inside("images");
+    let mut child = start(podman, &[&images]);
+    let pull = pull_of(&mut child, "docker.io/library/app:1").expect("it was pulled");
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    child.wait().unwrap();
+    wait_gone(pull);
+    let left: Vec<_> = fs::read_dir(podman.outside("tmp")).unwrap().flatten().collect();
+    assert!(
+        left.iter().any(|entry| entry.path().join("auth.json").exists()),
+        "{left:?}"
+    );
+    if user == User::Root {
+        let doctor = |args: &[&str]| {
+            let mut command = podman.command("sealift");
+            run(command.arg("doctor").args(args)).stdout
+        };
+        let said = doctor(&[]);
+        assert!(
+            said.contains("leftovers: an interrupted load left something"),
+            "{said}"
+        );
+        let said = doctor(&["--repair"]);
+        assert!(said.contains("leftovers: undone"), "{said}");
+    } else {
+        podman.load(&[&images]).ok();
+        assert_eq!(podman.names(), ["docker.io/library/app:1"]);
+    }
+    let left = fs::read_dir(podman.outside("tmp")).unwrap().flatten();
+    let ours = left.filter(|entry| entry.file_name().to_string_lossy().starts_with("sealift-"));
+    assert_eq!(ours.count(), 0);
+}
+
+on_both_podmans!(files_of_a_killed_load_are_removed_by_the_next);

@@ -116,6 +116,17 @@ impl Podman {
         self.root.inside(name).display().to_string()
     }
 
+    /// Puts one of its folders on a file system of this size, such as `16m`.
+    pub fn mount_disk(&self, name: &str, size: &str) {
+        self.root.mount_disk(name, size);
+    }
+
+    /// Gives that file system another size.
+    #[track_caller]
+    pub fn resize_disk(&self, name: &str, size: &str) {
+        self.root.resize_disk(name, size);
+    }
+
     /// Writes a file below its home that it may read.
     pub fn write_home(&self, name: &str, text: &str) {
         let path = self.outside("home").join(name);

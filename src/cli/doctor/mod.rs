@@ -36,7 +36,7 @@ pub struct Doctor {
     /// Undo what an interrupted load left
     ///
     /// Unmounts files, clears the mirror from Docker's memory, and starts Docker if it was left stopped. Also removes
-    /// manifests kept for images that Docker no longer has.
+    /// manifests kept for images that Docker no longer has, and the temporary files of loads into root's podman.
     #[arg(long)]
     repair: bool,
     /// Command that starts Docker if it was left stopped
@@ -63,7 +63,8 @@ impl Doctor {
             .into());
         }
         let start = self.start_command.as_deref();
-        let repaired = self.repair && sealift::docker::repair(&folder, start, progress.as_ref())?;
+        let has_repaired = self.repair && sealift::docker::repair(&folder, start, progress.as_ref())?;
+        let repaired = self.repair && sealift::podman::remove_leftovers() || has_repaired;
         progress.done();
         let leftover = leftover(&folder)?;
         let facts = engines::facts();
@@ -214,10 +215,11 @@ fn temporary() -> Option<Temporary> {
     })
 }
 
-/// Whether an interrupted load left something; `None` if only root can know.
+/// Whether an interrupted load of root left something; `None` if only root can know.
 fn leftover(folder: &Folder) -> Result<Option<bool>> {
+    let is_root = rustix::process::geteuid().is_root();
     match folder.has_leftover() {
-        Ok(found) => Ok(Some(found)),
+        Ok(found) => Ok(Some(found || is_root && sealift::podman::has_leftovers())),
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(None),
         Err(error) => Err(error),
     }
