@@ -33,10 +33,7 @@ impl FreeSpace {
     /// Compares it with the stored bytes of content and the bytes of unpacked layers that a load needs. The worse of
     /// two file systems is returned.
     pub fn needed_for(&self, stored: u64, unpacked: u64) -> Option<DiskSpace> {
-        let hint = || {
-            Hint::from("free some space there: crictl rmi removes images")
-                .and(Remedy::LoadFewer)
-        };
+        let hint = || Hint::from("free some space there: crictl rmi removes images").and(Remedy::LoadFewer);
         let content = self.content.as_ref().map(|space| match self.is_shared {
             true => space.needed_for(stored, unpacked, hint()),
             false => space.needed_for(stored, 0, hint()),
