@@ -4,9 +4,7 @@
 //! being sent. Meanwhile the next layers are repacked for it, which saves most of the time that it takes. A config is written after the layers of its image are unpacked, because its label keeps them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread::available_parallelism;
 
 use super::client::Client;
@@ -14,7 +12,7 @@ use super::content::Content;
 use super::labels::{self, Labels};
 use super::leases::Lease;
 use super::plan;
-use super::repack;
+use super::repack::Repacked;
 use super::schedule::{self, Task};
 use super::snapshots::{self, Layer, Snapshotter};
 use crate::blob::{BlobReader, Blobs as _};
@@ -64,9 +62,6 @@ enum Work<'l> {
     Layer(Layer<'l>, u64),
 }
 
-/// Stored bytes of temporary blobs that may be garbage at a time.
-const MAX_GARBAGE: u64 = 1 << 30;
-
 /// What was delivered.
 pub struct Delivered {
     /// Stored bytes that were sent, by blob.
@@ -77,9 +72,6 @@ pub struct Delivered {
 
 /// A delivery in progress.
 pub struct Delivery<'d, 'a> {
-    client: &'d Client,
-    /// Names the temporary blobs.
-    lease: &'d str,
     content: Content<'d>,
     snapshotter: Option<Snapshotter<'d>>,
     source: MergedBlobs<'a>,
@@ -88,10 +80,7 @@ pub struct Delivery<'d, 'a> {
     /// Fails when the work is to stop.
     check: &'d (dyn Fn() -> Result<()> + Sync),
     sent: Mutex<HashMap<Digest, u64>>,
-    /// Layers that are being repacked, and the temporary blobs of those that are not unpacked yet, by chain id.
-    repacked: Mutex<HashMap<Digest, Option<Descriptor>>>,
-    /// Stored bytes of temporary blobs that garbage collection may remove.
-    garbage: AtomicU64,
+    repacked: Repacked<'d>,
 }
 
 impl<'d, 'a> Delivery<'d, 'a> {
@@ -105,8 +94,6 @@ impl<'d, 'a> Delivery<'d, 'a> {
         check: &'d (dyn Fn() -> Result<()> + Sync),
     ) -> Delivery<'d, 'a> {
         Delivery {
-            client,
-            lease: lease.id(),
             content: Content::new(client),
             snapshotter,
             source: MergedBlobs::new(candidates),
@@ -114,8 +101,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
             progress,
             check,
             sent: Mutex::default(),
-            repacked: Mutex::default(),
-            garbage: AtomicU64::new(0),
+            repacked: Repacked::new(client, lease),
         }
     }
 
@@ -133,17 +119,17 @@ impl<'d, 'a> Delivery<'d, 'a> {
         });
         self.progress.phase("sending and unpacking", Some(sizes.sum()));
         // One more than processors: while containerd unpacks a layer, its worker only waits.
-        let processors = available_parallelism().map_or(1, NonZeroUsize::get);
+        let workers = available_parallelism().map_or(2, |count| count.get() + 1);
         let may_start = |work: &Work<'_>| {
             (self.check)()?;
             match work {
                 Work::Blob(_) => Ok(true),
-                Work::Repack(layer) => Ok(self.repacked().len() < processors && self.claim(layer)),
+                Work::Repack(layer) => Ok(self.repacked.claim(layer)),
                 // containerd unpacks a layer of any size, whatever is in it.
                 Work::Layer(layer, _) => self.candidates.is_proven(&layer.blob.digest),
             }
         };
-        schedule::run(processors + 1, &tasks, may_start, |work| {
+        schedule::run(workers, &tasks, may_start, |work| {
             (self.check)()?;
             match work {
                 Work::Blob(blob) => self.keep(blob),
@@ -153,7 +139,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
         })?;
         Ok(Delivered {
             sent: self.sent.into_inner().unwrap_or_else(PoisonError::into_inner),
-            has_garbage: self.garbage.into_inner() > 0,
+            has_garbage: self.repacked.has_garbage(),
         })
     }
 
@@ -212,11 +198,10 @@ impl<'d, 'a> Delivery<'d, 'a> {
         if self.snapshotter.is_none() || to_load.is_named() {
             return None;
         }
-        let repacks = available_parallelism().is_ok_and(|count| count.get() > 1);
         let (mut parent, mut repacked) = (None, None);
         for layer in snapshots::layers(to_load.image) {
             let at = *unpacked.entry(layer.chain).or_insert_with(|| {
-                let repack = (repacks && repack::is_worth_it(&layer)).then(|| {
+                let repack = self.repacked.is_for(&layer).then(|| {
                     tasks.push(Task {
                         after: repacked.into_iter().collect(),
                         work: Work::Repack(layer.clone()),
@@ -304,16 +289,6 @@ impl<'d, 'a> Delivery<'d, 'a> {
         Ok(written.is_some())
     }
 
-    fn repacked(&self) -> MutexGuard<'_, HashMap<Digest, Option<Descriptor>>> {
-        self.repacked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a layer among those that are being repacked. True.
-    fn claim(&self, layer: &Layer<'_>) -> bool {
-        self.repacked().insert(layer.chain, None);
-        true
-    }
-
     /// Writes the temporary blob of a layer that is not unpacked yet.
     fn repack(&self, layer: &Layer<'_>) -> Result<()> {
         let is_unpacked = self
@@ -326,23 +301,9 @@ impl<'d, 'a> Delivery<'d, 'a> {
             return Ok(());
         };
         let stored = BlobReader::new(stored, layer.blob)?;
-        let name = format!("{}-{}", self.lease, layer.chain);
         let limit = self.candidates.layer_limit();
-        let blob = repack::repack(self.client, &name, layer, stored, limit, self.check)?;
-        self.repacked().insert(layer.chain, Some(blob));
+        self.repacked.add(layer, stored, limit, self.check)?;
         self.candidates.prove(&layer.blob.digest);
-        Ok(())
-    }
-
-    /// Removes a temporary blob. Garbage collection takes its time where there are many images, so it does not follow each.
-    fn remove_repacked(&self, blob: &Descriptor) -> Result<()> {
-        self.content.delete(&blob.digest)?;
-        let before = self.garbage.fetch_add(blob.size, Ordering::Relaxed);
-        if before.saturating_add(blob.size) >= MAX_GARBAGE {
-            self.garbage.store(0, Ordering::Relaxed);
-            // containerd collects garbage when a lease is removed.
-            Lease::create(self.client)?.remove(true);
-        }
         Ok(())
     }
 
@@ -353,17 +314,14 @@ impl<'d, 'a> Delivery<'d, 'a> {
         };
         self.progress.blob_started(&layer.chain, size, 0);
         // The snapshot may have been removed since the plan was made, and the blob with it.
-        let repacked = self.repacked().get(&layer.chain).cloned().flatten();
+        let repacked = self.repacked.of(layer);
         let ensure = || match (&repacked, self.content.find(&layer.blob.digest)?) {
             (Some(blob), _) => Ok(blob.clone()),
             (None, Some(_)) => Ok(layer.blob.clone()),
             (None, None) => self.write(layer.blob, &Labels::new()).map(|_| layer.blob.clone()),
         };
         snapshotter.unpack(layer, ensure, self.check)?;
-        self.repacked().remove(&layer.chain);
-        if let Some(blob) = &repacked {
-            self.remove_repacked(blob)?;
-        }
+        self.repacked.remove(layer)?;
         // Also for a snapshot that was there: a run that was killed may have left it without the label.
         if let Some(known) = self.content.find(&layer.blob.digest)? {
             let labels = labels::missing(labels::of_layer(&layer.diff_id), &known.labels);

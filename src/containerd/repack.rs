@@ -4,11 +4,18 @@
 //! takes a fraction of that. So a gzip layer is inflated here and sent once more, as a temporary zstd blob that containerd
 //! unpacks instead. The tar is the same, and both sides compare its digest with the diff id.
 
+use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 
 use zstd::stream::write::Encoder;
 
 use super::client::Client;
+use super::content::Content;
+use super::leases::Lease;
 use super::snapshots::Layer;
 use super::upload::Upload;
 use crate::blob::BlobReader;
@@ -25,10 +32,103 @@ const PIECE: usize = 256 << 10;
 /// The first bytes of a zstd frame that decoders skip. Source: RFC 8878, 3.1.2.
 const SKIPPED_FRAME: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
 
-/// Whether a layer is worth it.
-pub fn is_worth_it(layer: &Layer<'_>) -> bool {
-    let is_gzip = layer.blob.media_type.kind() == Kind::Layer(Compression::Gzip);
-    is_gzip && layer.blob.size >= SMALLEST
+/// Stored bytes of temporary blobs that may be garbage at a time.
+const MAX_GARBAGE: u64 = 1 << 30;
+
+/// The temporary blobs of a load.
+pub struct Repacked<'c> {
+    client: &'c Client,
+    /// Names the blobs.
+    lease: &'c Lease,
+    /// Most layers that are here at a time.
+    limit: usize,
+    /// Layers that are being repacked, and the blobs of those that are not unpacked yet, by chain id.
+    blobs: Mutex<HashMap<Digest, Option<Descriptor>>>,
+    /// Stored bytes that garbage collection may remove.
+    garbage: AtomicU64,
+}
+
+impl<'c> Repacked<'c> {
+    /// No blobs yet. The client has this lease.
+    pub fn new(client: &'c Client, lease: &'c Lease) -> Repacked<'c> {
+        Repacked {
+            client,
+            lease,
+            limit: available_parallelism().map_or(1, NonZeroUsize::get),
+            blobs: Mutex::default(),
+            garbage: AtomicU64::new(0),
+        }
+    }
+
+    fn blobs(&self) -> MutexGuard<'_, HashMap<Digest, Option<Descriptor>>> {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is faster to repack a layer. It is not without a processor that would be idle else.
+    pub fn is_for(&self, layer: &Layer<'_>) -> bool {
+        let is_gzip = layer.blob.media_type.kind() == Kind::Layer(Compression::Gzip);
+        is_gzip && layer.blob.size >= SMALLEST && self.limit > 1
+    }
+
+    /// Counts a layer among those that are being repacked, until it is removed. False if there are too many.
+    pub fn claim(&self, layer: &Layer<'_>) -> bool {
+        let mut blobs = self.blobs();
+        let is_free = blobs.len() < self.limit;
+        if is_free {
+            blobs.insert(layer.chain, None);
+        }
+        is_free
+    }
+
+    /// Repacks a layer and verifies it: its stored bytes, its diff id, and that it has not more than `limit` uncompressed
+    /// bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the layer is not what its digest and its diff id say; [`Error::Engine`].
+    pub fn add(
+        &self,
+        layer: &Layer<'_>,
+        stored: BlobReader,
+        limit: u64,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        let name = format!("{}-{}", self.lease.id(), layer.chain);
+        let blob = repack(self.client, &name, layer, stored, limit, check)?;
+        self.blobs().insert(layer.chain, Some(blob));
+        Ok(())
+    }
+
+    /// The temporary blob of a layer, if it has one.
+    pub fn of(&self, layer: &Layer<'_>) -> Option<Descriptor> {
+        self.blobs().get(&layer.chain).cloned().flatten()
+    }
+
+    /// Removes the temporary blob of a layer. Garbage collection takes its time where there are many images, so it does not
+    /// follow each.
+    ///
+    /// # Errors
+    ///
+    /// If containerd cannot remove it.
+    pub fn remove(&self, layer: &Layer<'_>) -> Result<()> {
+        let removed = self.blobs().remove(&layer.chain);
+        let Some(blob) = removed.flatten() else {
+            return Ok(());
+        };
+        Content::new(self.client).delete(&blob.digest)?;
+        let before = self.garbage.fetch_add(blob.size, Ordering::Relaxed);
+        if before.saturating_add(blob.size) >= MAX_GARBAGE {
+            self.garbage.store(0, Ordering::Relaxed);
+            // containerd collects garbage when a lease is removed.
+            Lease::create(self.client)?.remove(true);
+        }
+        Ok(())
+    }
+
+    /// Whether removed blobs wait for garbage collection.
+    pub fn has_garbage(&self) -> bool {
+        self.garbage.load(Ordering::Relaxed) > 0
+    }
 }
 
 /// Sends the tar of a gzip layer as zstd, and verifies its stored bytes and its diff id. Returns the temporary blob, whose
@@ -38,7 +138,7 @@ pub fn is_worth_it(layer: &Layer<'_>) -> bool {
 ///
 /// [`Error::Refused`] if the layer is not what its digest and its diff id say; [`Error::Engine`]. The blob is not in the
 /// store then.
-pub fn repack(
+fn repack(
     client: &Client,
     name: &str,
     layer: &Layer<'_>,
