@@ -29,6 +29,19 @@ struct State {
     error: Option<Error>,
 }
 
+/// Ends the work of the other threads if a task panics.
+struct EndOnPanic<'s>(&'s Mutex<State>, &'s Condvar);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.error.get_or_insert(Error::Interrupted);
+            self.1.notify_all();
+        }
+    }
+}
+
 /// Does all tasks, on up to `count` threads, each as soon as those that it waits for have ended. Urgent tasks are preferred,
 /// then earlier ones. A task for which `may_start` is false is asked about again later, and others are done in the meantime.
 ///
@@ -82,7 +95,9 @@ pub fn run<W: Sync>(
             let (_, at) = chosen;
             now.running += 1;
             drop(now);
+            let end = EndOnPanic(&state, &changed);
             let done = tasks.get(at).map_or(Ok(()), |task| work(&task.work));
+            drop(end);
             now = state.lock().unwrap_or_else(PoisonError::into_inner);
             now.running -= 1;
             match done {
@@ -187,6 +202,13 @@ mod tests {
         );
         assert!(matches!(ended, Err(Error::Interrupted)));
         assert_eq!(done.into_inner().unwrap(), [0, 1]);
+    }
+
+    #[test]
+    fn a_panic_ends_all() {
+        let tasks = [task(0, &[], false), task(1, &[0], false)];
+        let ended = std::panic::catch_unwind(|| run(2, &tasks, |_| Ok(true), |_| panic!("a defect")));
+        assert!(ended.is_err());
     }
 
     #[test]
