@@ -60,11 +60,19 @@ pub struct Store {
     pub image_copy_tmp_dir: Option<PathBuf>,
 }
 
+/// The option with all additional stores.
+const ADDITIONAL: &str = "additionalImageStores";
+
 impl Store {
-    /// The additional stores, which it only reads. podman 4 names each `overlay.imagestore`, and prints the last alone;
-    /// podman 5 has `additionalImageStores`, and the last of them as `imagestore` too.
+    /// Whether it may have more additional stores than it tells: podman 4 names each `overlay.imagestore`, and prints the
+    /// last alone.
+    pub fn may_have_more(&self) -> bool {
+        !self.graph_options.contains_key(ADDITIONAL) && !self.additional().is_empty()
+    }
+
+    /// The additional stores, which it only reads. podman 5 has a list of all, and the last of them as `imagestore` too.
     pub fn additional(&self) -> Vec<PathBuf> {
-        let is_store = |name: &str| name == "additionalImageStores" || name.ends_with("imagestore");
+        let is_store = |name: &str| name == ADDITIONAL || name.ends_with("imagestore");
         let mut folders: Vec<PathBuf> = Vec::new();
         for (_, value) in self.graph_options.iter().filter(|(name, _)| is_store(name)) {
             let named = match value {
@@ -186,6 +194,11 @@ mod tests {
             info.store.additional(),
             [PathBuf::from("/c"), PathBuf::from("/d")]
         );
+        assert!(!info.store.may_have_more());
+        let mut four = info.store;
+        four.graph_options = BTreeMap::from([("overlay.imagestore".into(), "/d".into())]);
+        assert!(four.may_have_more());
+        assert_eq!(four.additional(), [PathBuf::from("/d")]);
         let listed: PodmanImage = serde_json::from_value(serde_json::json!({
             "Id": "db82ab29", "RepoTags": null, "Names": null, "RepoDigests": null, "Containers": 2,
         }))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::answers::Info;
 use super::own_digests::is_made_here;
 use super::program::Program;
 use super::storage::{Storage, StoredImage};
@@ -56,7 +57,7 @@ impl PodmanStore {
         spool: &archive::Options,
         progress: Arc<dyn Progress>,
     ) -> Result<PodmanStore> {
-        let storages = storages(options)?;
+        let storages = storages(options, progress.as_ref())?;
         let root = storages.first().map(|first| first.root().path().to_path_buf());
         let label = format!("{} with {}", options.engine, root.unwrap_or_default().display());
         if let Some(obstacle) = storages.iter().find_map(Storage::layers_obstacle) {
@@ -209,7 +210,7 @@ impl PodmanStore {
 }
 
 /// The stores to read, the one that podman writes first.
-fn storages(options: &Options) -> Result<Vec<Storage>> {
+fn storages(options: &Options, progress: &dyn Progress) -> Result<Vec<Storage>> {
     if let Some(root) = &options.root {
         return Ok(vec![Storage::open(root, options.driver.as_deref())?]);
     }
@@ -221,12 +222,18 @@ fn storages(options: &Options) -> Result<Vec<Storage>> {
             return Ok(vec![Storage::open(&root, driver)?]);
         }
     }
-    let info = Podman::connect(options)?.info;
-    let store = info.store;
+    let Info { store, version, .. } = Podman::connect(options)?.info;
     let driver = store.graph_driver_name.as_str();
     let mut storages = vec![Storage::open(&store.graph_root, Some(driver))?];
     for folder in store.additional() {
         storages.push(Storage::open(&folder, Some(driver))?);
+        if store.may_have_more() {
+            progress.note(&format!(
+                "podman {} lists only the last additional image store: images in others are not found; {} is read",
+                Escaped(&version.version),
+                Escaped(&folder.display().to_string())
+            ));
+        }
     }
     Ok(storages)
 }

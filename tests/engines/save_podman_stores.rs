@@ -277,12 +277,11 @@ fn assert_has_no_digest(podman: &Podman, name: &str, is_substitute: bool) {
     let (repository, _) = name.rsplit_once(':').unwrap();
     let by_digest = format!("{repository}@{made}");
     let refused = save(podman, &[&by_digest, "-o", &archive]).code(7);
-    let root = match podman.user() {
-        User::Root => podman.inside("storage"),
-        User::Rootless => podman.inside("home/.local/share/containers/storage"),
-    };
     let familiar = repository.trim_start_matches("docker.io/library/");
-    let text = refused.stderr.replace(&made, "DIGEST").replace(&root, "ROOT");
+    let text = refused
+        .stderr
+        .replace(&made, "DIGEST")
+        .replace(&podman.graph_root(), "ROOT");
     // In brackets: what was tried.
     let (text, _) = text.split_once(" (").unwrap();
     let text = text.replace(&format!("{familiar}@"), "NAME@");

@@ -155,6 +155,14 @@ impl Podman {
         }
     }
 
+    /// The folder of its images, as it sees it.
+    pub fn graph_root(&self) -> String {
+        match self.user {
+            User::Root => self.inside("storage"),
+            User::Rootless => self.inside("home/.local/share/containers/storage"),
+        }
+    }
+
     /// A command as its user.
     pub fn command(&self, program: &str) -> Command {
         let program = match program {
