@@ -270,8 +270,12 @@ impl<'c> Content<'c> {
         self.client.remove("remove a blob", stub.delete(request))
     }
 
-    /// Discards what was written of a blob.
-    fn abort(&self, name: &str) -> Result<()> {
+    /// Discards what was written of a blob into the ingest of this name.
+    ///
+    /// # Errors
+    ///
+    /// If containerd cannot discard it.
+    pub fn abort(&self, name: &str) -> Result<()> {
         let mut stub = self.stub();
         let request = self.client.request(AbortRequest { r#ref: name.into() });
         self.client

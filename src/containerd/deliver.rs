@@ -10,7 +10,6 @@ use std::thread::available_parallelism;
 use super::client::Client;
 use super::content::Content;
 use super::labels::{self, Labels};
-use super::leases::Lease;
 use super::plan;
 use super::repack::Repacked;
 use super::schedule::{self, Task};
@@ -80,14 +79,15 @@ pub struct Delivery<'d, 'a> {
     /// Fails when the work is to stop.
     check: &'d (dyn Fn() -> Result<()> + Sync),
     sent: Mutex<HashMap<Digest, u64>>,
-    repacked: Repacked<'d>,
+    repacked: Option<Repacked<'d>>,
 }
 
 impl<'d, 'a> Delivery<'d, 'a> {
-    /// Prepares a delivery. The client has this lease. Without a snapshotter nothing is unpacked.
+    /// Prepares a delivery. The client has a lease. Without a snapshotter nothing is unpacked, and without `repacked` layers
+    /// are unpacked from the blobs of the image.
     pub fn new(
         client: &'d Client,
-        lease: &'d Lease,
+        repacked: Option<Repacked<'d>>,
         snapshotter: Option<Snapshotter<'d>>,
         candidates: &'d Candidates<'a>,
         progress: &'d dyn Progress,
@@ -101,7 +101,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
             progress,
             check,
             sent: Mutex::default(),
-            repacked: Repacked::new(client, lease),
+            repacked,
         }
     }
 
@@ -124,7 +124,10 @@ impl<'d, 'a> Delivery<'d, 'a> {
             (self.check)()?;
             match work {
                 Work::Blob(_) => Ok(true),
-                Work::Repack(layer) => Ok(self.repacked.claim(layer)),
+                Work::Repack(layer) => Ok(self
+                    .repacked
+                    .as_ref()
+                    .is_none_or(|repacked| repacked.claim(layer))),
                 // containerd unpacks a layer of any size, whatever is in it.
                 Work::Layer(layer, _) => self.candidates.is_proven(&layer.blob.digest),
             }
@@ -139,7 +142,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
         })?;
         Ok(Delivered {
             sent: self.sent.into_inner().unwrap_or_else(PoisonError::into_inner),
-            has_garbage: self.repacked.has_garbage(),
+            has_garbage: self.repacked.as_ref().is_some_and(Repacked::has_garbage),
         })
     }
 
@@ -201,14 +204,18 @@ impl<'d, 'a> Delivery<'d, 'a> {
         let (mut parent, mut repacked) = (None, None);
         for layer in snapshots::layers(to_load.image) {
             let at = *unpacked.entry(layer.chain).or_insert_with(|| {
-                let repack = self.repacked.is_for(&layer).then(|| {
-                    tasks.push(Task {
-                        after: repacked.into_iter().collect(),
-                        work: Work::Repack(layer.clone()),
-                        is_urgent: true,
+                let repack = self
+                    .repacked
+                    .as_ref()
+                    .is_some_and(|repacked| repacked.is_for(&layer))
+                    .then(|| {
+                        tasks.push(Task {
+                            after: repacked.into_iter().collect(),
+                            work: Work::Repack(layer.clone()),
+                            is_urgent: true,
+                        });
+                        tasks.len() - 1
                     });
-                    tasks.len() - 1
-                });
                 repacked = repack.or(repacked);
                 let sizes = &to_load.candidate.layer_sizes;
                 let size = sizes.get(&layer.diff_id).copied().unwrap_or(layer.blob.size);
@@ -291,10 +298,10 @@ impl<'d, 'a> Delivery<'d, 'a> {
 
     /// Writes the temporary blob of a layer that is not unpacked yet.
     fn repack(&self, layer: &Layer<'_>) -> Result<()> {
-        let is_unpacked = self
-            .snapshotter
-            .as_ref()
-            .map_or(Ok(true), |name| name.has(&layer.chain))?;
+        let (Some(repacked), Some(snapshotter)) = (&self.repacked, &self.snapshotter) else {
+            return Ok(());
+        };
+        let is_unpacked = snapshotter.has(&layer.chain)?;
         // One that the archive leaves out is unpacked from the blob that containerd has.
         let stored = self.source.open(layer.blob)?.filter(|_| !is_unpacked);
         let Some(stored) = stored else {
@@ -302,8 +309,12 @@ impl<'d, 'a> Delivery<'d, 'a> {
         };
         let stored = BlobReader::new(stored, layer.blob)?;
         let limit = self.candidates.layer_limit();
-        self.repacked.add(layer, stored, limit, self.check)?;
-        self.candidates.prove(&layer.blob.digest);
+        match repacked.add(layer, stored, limit, self.check) {
+            Ok(()) => self.candidates.prove(&layer.blob.digest),
+            // The layer is unpacked from the blob of the image, which tells what is wrong if that fails too.
+            Err(Error::Engine { .. }) => {}
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -314,14 +325,16 @@ impl<'d, 'a> Delivery<'d, 'a> {
         };
         self.progress.blob_started(&layer.chain, size, 0);
         // The snapshot may have been removed since the plan was made, and the blob with it.
-        let repacked = self.repacked.of(layer);
+        let repacked = self.repacked.as_ref().and_then(|repacked| repacked.of(layer));
         let ensure = || match (&repacked, self.content.find(&layer.blob.digest)?) {
             (Some(blob), _) => Ok(blob.clone()),
             (None, Some(_)) => Ok(layer.blob.clone()),
             (None, None) => self.write(layer.blob, &Labels::new()).map(|_| layer.blob.clone()),
         };
         snapshotter.unpack(layer, ensure, self.check)?;
-        self.repacked.remove(layer)?;
+        if let Some(repacked) = &self.repacked {
+            repacked.remove(layer)?;
+        }
         // Also for a snapshot that was there: a run that was killed may have left it without the label.
         if let Some(known) = self.content.find(&layer.blob.digest)? {
             let labels = labels::missing(labels::of_layer(&layer.diff_id), &known.labels);

@@ -94,7 +94,10 @@ impl<'c> Repacked<'c> {
         check: &dyn Fn() -> Result<()>,
     ) -> Result<()> {
         let name = format!("{}-{}", self.lease.id(), layer.chain);
-        let blob = repack(self.client, &name, layer, stored, limit, check)?;
+        let blob = repack(self.client, &name, layer, stored, limit, check).inspect_err(|_| {
+            // The lease's removal removes it otherwise.
+            let _ = Content::new(self.client).abort(&name);
+        })?;
         self.blobs().insert(layer.chain, Some(blob));
         Ok(())
     }

@@ -8,11 +8,12 @@ use super::deliver::{Delivered, Delivery, ImageToLoad};
 use super::images::Images;
 use super::inventory::{Details, Inventory};
 use super::leases::Lease;
+use super::repack::Repacked;
 use super::snapshots::Snapshotter;
 use super::{Containerd, KUBERNETES, cri, labels, plan, records};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::load::{Candidates, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Target};
+use crate::load::{Candidates, DiskSpace, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Target};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::Progress;
 
@@ -68,7 +69,10 @@ impl Target for Containerd {
         let snapshotter = Snapshotter::new(&client, &self.snapshotter, lease.id());
         let snapshotter = Some(snapshotter).filter(|_| self.options.unpacks);
         let check = || interrupt.check().and_then(|()| candidates.check());
-        let delivery = Delivery::new(&client, &lease, snapshotter, candidates, progress, &check);
+        // Temporary blobs take space as well.
+        let repacked = Repacked::new(&client, &lease);
+        let repacked = Some(repacked).filter(|_| plan.space.as_ref().is_none_or(DiskSpace::is_ample));
+        let delivery = Delivery::new(&client, repacked, snapshotter, candidates, progress, &check);
         let whole = |image: &&ImageToLoad<'_, '_>| !plan::has_own_manifest(image.planned, image.candidate);
         let to_deliver: Vec<_> = images.iter().filter(whole).collect();
         let Delivered { sent, has_garbage } = delivery.run(&to_deliver, &plan.send)?;

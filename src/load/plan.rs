@@ -290,7 +290,7 @@ impl DiskSpace {
     }
 
     /// Whether the load fits even if layers are several times as large as their stored bytes.
-    pub(super) fn is_ample(&self) -> bool {
+    pub fn is_ample(&self) -> bool {
         let needed = self.needed.saturating_mul(AMPLE);
         self.needed == 0 || needed.saturating_add(RESERVE) <= self.free
     }

@@ -198,6 +198,22 @@ fn what_does_not_fit_is_refused(version: Version) {
 
 on_every_containerd!(what_does_not_fit_is_refused);
 
+/// What is sent only to be unpacked faster is left out where it does not fit.
+fn a_disk_without_space_for_more(version: Version) {
+    let origin = Origin::new();
+    let mut image = Image::sample("app", "1");
+    for (_, layers) in &mut image.platforms {
+        layers.push(Layer::new().noise("app/large", 7, 40_000_000));
+    }
+    origin.push(NAME, &image);
+    let archive = origin.save("app.tar", &[NAME], &[]);
+    let containerd = Containerd::start_with_disk(version, "96m");
+    load(&origin.sealift, &containerd, &archive, &[]);
+    assert_as_pulled(&containerd, &origin.pulled(version, &[NAME]), &[NAME]);
+}
+
+on_every_containerd!(a_disk_without_space_for_more);
+
 /// The disk is full in the middle, because it has no inodes left; with more of them the next run completes.
 fn the_disk_of_containerd_is_full(version: Version) {
     let origin = Origin::new();
