@@ -38,7 +38,7 @@ fn cri_o_s_storage_is_read_without_podman() {
     };
     let missing = run(&mut from("crio")).code(7);
     insta::assert_snapshot!(missing.stderr, @"
-    error: CRI-O not found in /etc/crio and /var/run/crio/crio.sock
+    error: CRI-O not found in /etc/crio and /run/crio/crio.sock
     hint: podman's storage is CRI-O's too if both have the same folders: name podman instead
     ");
     let missing = run(&mut from("podman")).code(5);
