@@ -32,7 +32,7 @@ pub struct ContainerdStore {
     /// Its content folder, if it can be read from here.
     folders: ContentFolders,
     /// Blobs that were read over the API, in temporary files without a name.
-    copies: Mutex<HashMap<Digest, Stored>>,
+    copies: Mutex<HashMap<Digest, Arc<Mutex<Option<Stored>>>>>,
     tmpdir: PathBuf,
     interrupt: Interrupt,
 }
@@ -222,18 +222,20 @@ impl LocalStore for ContainerdStore {
         if let Some(stored) = self.folders.stored(digest)? {
             return Ok(Some(stored));
         }
-        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stored) = copies.get(digest) {
-            return Ok(Some(stored.clone()));
+        let copy = {
+            let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(copies.entry(*digest).or_default())
+        };
+        // Other blobs can be copied at the same time.
+        let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
+        if copy.is_some() {
+            return Ok(copy.clone());
         }
         let Some(found) = Content::new(&self.containerd.client).find(digest)? else {
             return Ok(None);
         };
-        let copied = self.copy(digest, found.size)?;
-        if let Some(stored) = &copied {
-            copies.insert(*digest, stored.clone());
-        }
-        Ok(copied)
+        copy.clone_from(&self.copy(digest, found.size)?);
+        Ok(copy.clone())
     }
 
     fn stored_digests(&self, _: &Digest, _: &Repository) -> Vec<Digest> {
