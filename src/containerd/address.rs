@@ -11,10 +11,8 @@ use super::cri::Cri;
 use super::images::Images;
 use super::{DEFAULT, KUBERNETES, Options};
 use crate::error::{Error, Result};
-use crate::host::{CONTAINERD, ContainerdSocket};
+use crate::host::{self, CONTAINERD, ContainerdSocket};
 
-/// Folders of a kubelet: its data, and the manifests that its package or kubeadm creates.
-const KUBELET: [&str; 2] = ["/var/lib/kubelet", "/etc/kubernetes"];
 /// Longest name of a namespace, in bytes.
 const MAX_NAME: usize = 76;
 
@@ -161,8 +159,7 @@ fn reason(client: &Client, path: &Path, has_cri: bool) -> Result<NamespaceReason
     {
         return Ok(NamespaceReason::HasImages);
     }
-    let has_kubelet = KUBELET.iter().any(|folder| Path::new(folder).is_dir());
-    Ok(match has_kubelet {
+    Ok(match host::may_be_of_kubelet(path) {
         true => NamespaceReason::Kubelet,
         false => NamespaceReason::NoKubelet,
     })

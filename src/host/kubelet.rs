@@ -19,6 +19,8 @@ const K3S: &str = CONTAINERD[1].below;
 const MICROK8S: &str = CONTAINERD[2].below;
 /// The socket of a kubelet that uses Docker itself, up to Kubernetes 1.23.
 const DOCKERSHIM: &str = "run/dockershim.sock";
+/// Folders of a kubelet: its data, and the manifests that its package or kubeadm creates.
+const FOLDERS: [&str; 2] = ["var/lib/kubelet", "etc/kubernetes"];
 /// The settings of k3s.
 const K3S_CONFIG: &str = "etc/rancher/k3s/config.yaml";
 
@@ -84,6 +86,22 @@ impl Kubelet {
             name: "CRI-O",
             runtime: Runtime::Crio,
         })
+    }
+}
+
+/// Whether the containerd at a socket is, or will be, that of this host's kubelet: the kubelet that runs uses it, or none
+/// runs and its folders are there, as before `kubeadm init`.
+pub fn may_be_of_kubelet(socket: &Path) -> bool {
+    is_of_kubelet(Path::new("/"), socket)
+}
+
+/// The same for the host whose root is a folder.
+pub(super) fn is_of_kubelet(root: &Path, socket: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
+    match Kubelet::find(root).map(|kubelet| kubelet.runtime) {
+        Some(Runtime::Containerd(known)) => real(&known) == real(socket),
+        Some(Runtime::Crio | Runtime::Docker) => false,
+        None => FOLDERS.iter().any(|folder| root.join(folder).is_dir()),
     }
 }
 

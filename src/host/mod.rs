@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 pub use choice::{Choice, absence};
-pub use kubelet::{Kubelet, Runtime};
+pub use kubelet::{Kubelet, Runtime, may_be_of_kubelet};
 pub use sockets::{CONTAINERD, ContainerdSocket};
 
 /// Docker's socket on a stock installation. `/var/run` is a link to `/run`.

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
+use super::kubelet::is_of_kubelet;
 use super::*;
 
 /// A host below a folder of its own.
@@ -258,5 +259,36 @@ fn the_runtime_of_a_kubelet_is_in_its_configuration() {
             other => other,
         };
         assert_eq!(host.facts().kubelet.unwrap().runtime, expected, "{text}");
+    }
+}
+
+#[test]
+fn a_containerd_is_that_of_the_kubelet_that_runs_or_will_run() {
+    let own = CONTAINERD[0].below;
+    for (words, folder, expected) in [
+        (&[][..], None, false),
+        (&[], Some("var/lib/kubelet"), true),
+        (&[], Some("etc/kubernetes"), true),
+        // Its folders may be elsewhere.
+        (&["kubelet"], None, true),
+        (
+            &["kubelet --container-runtime-endpoint=unix:///x/c.sock"],
+            Some("var/lib/kubelet"),
+            false,
+        ),
+        (&["crio"], Some("var/lib/kubelet"), false),
+    ] {
+        let mut host = Host::new();
+        host.make("containerd");
+        words.iter().for_each(|word| host.make(word));
+        if let Some(folder) = folder {
+            fs::create_dir_all(host.root.path().join(folder)).unwrap();
+        }
+        let root = host.root.path();
+        assert_eq!(
+            is_of_kubelet(root, &root.join(own)),
+            expected,
+            "{words:?} {folder:?}"
+        );
     }
 }
