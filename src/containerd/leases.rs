@@ -2,19 +2,23 @@
 //!
 //! Source: containerd, `core/leases` and `docs/garbage-collection.md`.
 
-use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tonic::transport::Channel;
 
 use super::api::leases::leases_client::LeasesClient;
-use super::api::leases::{CreateRequest, DeleteRequest};
-use super::client::Client;
+use super::api::leases::{CreateRequest, DeleteRequest, ListRequest};
+use super::client::{Client, MAX_MESSAGE};
+use super::owner::Owner;
 use crate::error::{Error, Result};
 
 /// containerd removes the lease of a killed process at this time, an RFC 3339 text.
 const EXPIRES: &str = "containerd.io/gc.expire";
+/// Names the process that a lease belongs to.
+const OWNER: &str = "sealift.owner";
+/// What the ids of all leases of this program begin with.
+const PREFIX: &str = "sealift-";
 /// How long a load may take.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a load that failed, or a process that is to end, waits for its lease to be removed, and for what it kept.
@@ -44,12 +48,14 @@ impl Lease {
     pub fn create(client: &Client) -> Result<Lease> {
         let now = SystemTime::now();
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let id = format!("sealift-{}-{}", std::process::id(), since.as_nanos());
+        let id = format!("{PREFIX}{}-{}", std::process::id(), since.as_nanos());
         let expires = prost_types::Timestamp::from(now + LIFETIME).to_string();
+        let owner = Owner::this().map(|owner| (OWNER.to_string(), owner.to_label()));
+        let labels = std::iter::once((EXPIRES.to_string(), expires)).chain(owner);
         let mut stub = stub(client);
         let request = client.request(CreateRequest {
             id: id.clone(),
-            labels: HashMap::from([(EXPIRES.to_string(), expires)]),
+            labels: labels.collect(),
         });
         client.change("create a lease", stub.create(request))?;
         Ok(Lease {
@@ -117,6 +123,26 @@ impl Drop for Lease {
     }
 }
 
+/// Removes the leases of runs that were killed on this host. What they kept and nothing names is collected later, so this
+/// comes last: a load continues with it. Others expire, and so do these if that fails.
+pub fn remove_abandoned(client: &Client) {
+    let Some(this) = Owner::this() else { return };
+    let mut leases = stub(client);
+    let listed = leases.list(client.request(ListRequest::default()));
+    let listed = client.wait("list leases", listed).unwrap_or_default().leases;
+    let abandoned = listed.into_iter().filter(|lease| {
+        let owner = lease.labels.get(OWNER);
+        lease.id.starts_with(PREFIX) && owner.is_some_and(|label| this.has_ended(label))
+    });
+    for lease in abandoned {
+        let request = client.request(DeleteRequest {
+            id: lease.id,
+            sync: false,
+        });
+        let _ = client.within(LONGEST_REMOVAL, leases.delete(request));
+    }
+}
+
 fn stub(client: &Client) -> LeasesClient<Channel> {
-    LeasesClient::new(client.channel())
+    LeasesClient::new(client.channel()).max_decoding_message_size(MAX_MESSAGE)
 }

@@ -3,7 +3,8 @@
 //! - `address`: the sockets, and the namespace that is meant; `cri`: what CRI tells about itself
 //! - `client`: calls from threads; `failure`: what a failed call means; `api`: generated stubs
 //! - `content`, `upload`: blobs; `images`: names; `snapshots`: unpacked layers
-//! - `labels`: what garbage collection, CRI and mirrors read; `leases`: what protects a load in progress
+//! - `labels`: what garbage collection, CRI and mirrors read; `leases`: what protects a load in progress;
+//!   `owner`: whether its process has ended
 //! - [`inventory`]: what a containerd has; `substitutes`: what it has with original manifests
 //! - `plan`: what a load will do; pure
 //! - `records`: the names that a pull leaves
@@ -28,6 +29,7 @@ mod images;
 pub mod inventory;
 mod labels;
 mod leases;
+mod owner;
 mod plan;
 mod records;
 mod repack;

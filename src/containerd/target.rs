@@ -7,7 +7,7 @@ use super::cri::Hidden;
 use super::deliver::{Delivered, Delivery, ImageToLoad};
 use super::images::Images;
 use super::inventory::{Details, Inventory};
-use super::leases::Lease;
+use super::leases::{self, Lease};
 use super::repack::Repacked;
 use super::snapshots::Snapshotter;
 use super::{Containerd, KUBERNETES, cri, labels, plan, records};
@@ -87,6 +87,7 @@ impl Target for Containerd {
             })
         })?;
         lease.remove(has_garbage);
+        leases::remove_abandoned(&self.client);
         self.report(&images, &sent, interrupt, &mut report)?;
         Ok(report)
     }
