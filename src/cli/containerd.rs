@@ -96,10 +96,6 @@ impl ContainerdLoadArgs {
             unpacks: !self.no_unpack,
             ..options
         };
-        let containerd = Containerd::connect(&options)?;
-        if let Some(warning) = containerd.pin_warning() {
-            context.progress.warn(&warning);
-        }
-        Ok(Box::new(containerd))
+        Ok(Box::new(Containerd::connect(&options)?))
     }
 }

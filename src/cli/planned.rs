@@ -41,6 +41,9 @@ impl load::Observer for Printed<'_> {
     }
 
     fn planned(&mut self, plan: &Plan) {
+        for warning in &plan.details.warnings {
+            self.output.warn(warning);
+        }
         let space = plan.space.as_ref();
         if let Some(space) = space.filter(|space| space.is_short() && !space.is_insufficient) {
             self.output.warn(&format!(

@@ -50,15 +50,18 @@ pub struct Timeouts {
     pub change: Duration,
     /// For the next message while content is read or written.
     pub idle: Duration,
+    /// For CRI to show new names: containerd tells it of them by events.
+    pub shown: Duration,
 }
 
 impl Default for Timeouts {
-    /// 30 seconds, 5 minutes, 60 seconds.
+    /// 30 seconds, 5 minutes, 60 seconds, 10 seconds.
     fn default() -> Timeouts {
         Timeouts {
             answer: Duration::from_secs(30),
             change: Duration::from_secs(5 * 60),
             idle: Duration::from_secs(60),
+            shown: Duration::from_secs(10),
         }
     }
 }

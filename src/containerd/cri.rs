@@ -11,8 +11,6 @@ use super::client::{Client, MAX_MESSAGE};
 use crate::error::Result;
 use crate::interrupt::{Interrupt, pause};
 
-/// How long CRI may take to notice image records: containerd tells it of them by events.
-const LONGEST: Duration = Duration::from_secs(10);
 /// How often it is asked.
 const TICK: Duration = Duration::from_millis(20);
 /// How often once it has failed to answer: it may be starting.
@@ -65,7 +63,7 @@ pub struct Hidden {
 /// [`crate::Error::Interrupted`].
 pub fn hidden(client: &Client, names: BTreeSet<String>, interrupt: &Interrupt) -> Result<Hidden> {
     let mut hidden = Hidden { names, error: None };
-    let until = Instant::now() + LONGEST;
+    let until = Instant::now() + client.timeouts().shown;
     while !hidden.names.is_empty() {
         let mut stub = ImageServiceClient::new(client.channel()).max_decoding_message_size(MAX_MESSAGE);
         let listed = client.wait("list the images of CRI", stub.list_images(ListImagesRequest {}));

@@ -99,6 +99,7 @@ pub fn options(socket: PathBuf, limit: Duration) -> Options {
             answer: limit,
             change: limit,
             idle: limit,
+            shown: limit,
         },
         ..Options::default()
     }

@@ -11,7 +11,7 @@ use super::api::images::{Image, ListImagesResponse};
 use super::content::Content;
 use super::fake::{Answer, Fake, options};
 use super::images::wire;
-use super::{Containerd, ContainerdStore};
+use super::{Containerd, ContainerdStore, Options};
 use crate::archive::{self, Layout};
 use crate::error::{Error, ErrorKind};
 use crate::interrupt::Interrupt;
@@ -41,11 +41,14 @@ fn layout() -> Box<dyn Layout> {
     archive::open(&["testdata/layout".into()], &archive::Options::default()).unwrap()
 }
 
-fn load(fake: &Fake) -> Result<load::Outcome, Error> {
-    let containerd = Containerd::connect(&fake.options())?;
+fn load_into(fake: &Fake) -> Result<load::Outcome, Error> {
+    load(&Containerd::connect(&fake.options())?)
+}
+
+fn load(containerd: &Containerd) -> Result<load::Outcome, Error> {
     let options = LoadOptions::default();
     load::load(
-        &containerd,
+        containerd,
         &[layout()],
         &options,
         &mut (),
@@ -118,17 +121,68 @@ fn a_question_without_an_answer_is_an_error() {
 fn a_load_ends_if_containerd_stops_taking_content() {
     let opened = WriteContentResponse::default().encode_to_vec();
     let fake = Fake::start(&[("Content/Write", Answer::AndSilence(opened))]);
-    insta::assert_snapshot!(of_engine(load(&fake)), @r"
+    insta::assert_snapshot!(of_engine(load_into(&fake)), @r"
     containerd at SOCKET: write blob DIGEST: no answer within 3 seconds
     containerd is stopped or overloaded (systemctl status containerd); run this again when it answers
     ");
     let fake = Fake::start(&[("Content/Write", Answer::Silence)]);
-    insta::assert_snapshot!(of_engine(load(&fake)), @r"
+    insta::assert_snapshot!(of_engine(load_into(&fake)), @r"
     containerd at SOCKET: write blob DIGEST: no answer within 3 seconds
     containerd is stopped or overloaded (systemctl status containerd); run this again when it answers
     ");
     assert_eq!(fake.count("Images/Create"), 0);
     assert_eq!(fake.count("Leases/Delete"), 1);
+}
+
+/// The names are set by then.
+#[test]
+fn a_load_is_reported_if_cri_does_not_answer_any_more() {
+    let digest = "sha256:2a7a804d9781b45a92798d508de25c28f89b0a767fe7b2333b49ec31432e57ef";
+    let manifest = Descriptor::new(
+        MediaType::new(MediaType::OCI_MANIFEST),
+        digest.parse().unwrap(),
+        417,
+    );
+    let images = [":1".into(), format!("@{digest}")].map(|end: String| Image {
+        name: format!("example.com/hello{end}"),
+        target: Some(wire(&manifest)),
+        ..Image::default()
+    });
+    let images = ListImagesResponse {
+        images: images.into(),
+    };
+    // All content is there.
+    let fake = Fake::start(&[
+        ("ImageService/ImageFsInfo", Answer::Messages(vec![Vec::new()])),
+        ("ImageService/ListImages", Answer::Status(Code::Internal)),
+        ("Images/List", Answer::of(&images)),
+        ("Content/Write", Answer::Status(Code::AlreadyExists)),
+        ("Snapshots/Stat", Answer::Messages(vec![Vec::new()])),
+        ("Snapshots/Prepare", Answer::Status(Code::AlreadyExists)),
+    ]);
+    let options = Options {
+        namespace: Some("k8s.io".into()),
+        is_pinned: true,
+        ..fake.options()
+    };
+    let containerd = Containerd::connect(&options).unwrap();
+    let outcome = load(&containerd).unwrap();
+    let load::Outcome::Loaded(report) = outcome else {
+        panic!("this is no dry run");
+    };
+    assert_eq!(report.failure(), Some(ErrorKind::NotShown));
+    assert!(fake.count("Images/Create") > 0);
+    let obstacles = report.images[0].obstacles.iter().map(ToString::to_string);
+    let obstacles: Vec<String> = obstacles.collect();
+    assert_eq!(obstacles.len(), 2, "{obstacles:?}");
+    for obstacle in &obstacles {
+        assert!(
+            obstacle.starts_with("containerd has example.com/hello"),
+            "{obstacle}"
+        );
+        assert!(obstacle.contains("its CRI does not answer"), "{obstacle}");
+    }
+    assert_eq!(report.details.warnings, [""; 0]);
 }
 
 #[test]
@@ -138,7 +192,7 @@ fn a_part_that_is_longer_than_its_blob_is_discarded_a_few_times() {
         ..WriteContentResponse::default()
     };
     let fake = Fake::start(&[("Content/Write", Answer::of(&opened))]);
-    insta::assert_snapshot!(of_engine(load(&fake)), @"containerd at SOCKET: write blob DIGEST: what it keeps of this blob is not its beginning");
+    insta::assert_snapshot!(of_engine(load_into(&fake)), @"containerd at SOCKET: write blob DIGEST: what it keeps of this blob is not its beginning");
     assert_eq!(fake.count("Images/Create"), 0);
     // Several blobs are sent at the same time.
     let (written, discarded) = (fake.count("Content/Write"), fake.count("Content/Abort"));

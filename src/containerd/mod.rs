@@ -155,7 +155,7 @@ impl Containerd {
     }
 
     /// What a user should know if images are to be pinned, and this containerd may not tell the kubelet that they are.
-    pub fn pin_warning(&self) -> Option<String> {
+    fn pin_warning(&self) -> Option<String> {
         let version = &self.version;
         (self.options.is_pinned && !knows_pins(version)).then(|| {
             format!(

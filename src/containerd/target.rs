@@ -33,7 +33,9 @@ impl Target for Containerd {
         options: &LoadOptions,
         inventory: &Inventory,
     ) -> Result<Plan> {
-        plan::plan(candidates, options, self.options.unpacks, inventory)
+        let mut plan = plan::plan(candidates, options, self.options.unpacks, inventory)?;
+        plan.details.warnings.extend(self.pin_warning());
+        Ok(plan)
     }
 
     fn waits_for_proof(&self) -> bool {
@@ -75,7 +77,8 @@ impl Target for Containerd {
         let delivery = Delivery::new(&client, repacked, snapshotter, candidates, progress, &check);
         let whole = |image: &&ImageToLoad<'_, '_>| !plan::has_own_manifest(image.planned, image.candidate);
         let to_deliver: Vec<_> = images.iter().filter(whole).collect();
-        let Delivered { sent, has_garbage } = delivery.run(&to_deliver, &plan.send)?;
+        let delivered = delivery.run(&to_deliver, &plan.send);
+        let Delivered { sent, has_garbage } = delivered.map_err(|error| candidates.omitted_or(error))?;
         if !candidates.are_verified() {
             progress.phase("verifying", None);
         }

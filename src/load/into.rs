@@ -1,7 +1,7 @@
 //! Verifies archives, and loads their images into one target or several.
 
 use super::early;
-use super::{Candidates, DiskSpace, Inventory, LoadOptions, Observer, Outcome, Plan, Report, Target};
+use super::{Candidates, Inventory, LoadOptions, Observer, Outcome, Plan, Report, Target};
 use crate::archive::{self, Layout};
 use crate::error::{Error, Hint, Remedy, Result};
 use crate::interrupt::Interrupt;
@@ -161,8 +161,7 @@ fn planned_early<'a>(
         return Ok(None);
     };
     let plans = each_plan(targets, &candidates, options, interrupt)?;
-    let mut spaces = plans.iter().filter_map(|plan| plan.space.as_ref());
-    let has_enough = spaces.all(DiskSpace::is_ample);
+    let has_enough = plans.iter().all(Plan::has_ample_space);
     Ok(has_enough.then_some((candidates, plans)))
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Candidate, Candidates, LoadOptions, Plan, PlannedImage, Skipped};
-use crate::error::{Error, ErrorKind, Hint, Remedy, Result};
+use crate::error::{Error, ErrorKind, Hint, Problem, Remedy, Result};
 use crate::image::{Image, names};
 use crate::inventory::Inventory;
 use crate::oci::{Descriptor, Platform};
@@ -81,6 +81,33 @@ impl Candidate<'_> {
 }
 
 impl Candidates<'_> {
+    /// The error for a blob that was needed after all: if the archives leave it out, the target has lost it since the plan
+    /// was made.
+    pub fn omitted_or(&self, error: Error) -> Error {
+        let Error::Refused(finding) = &error else {
+            return error;
+        };
+        let (Problem::Missing, Some(digest)) = (&finding.problem, finding.place.digest) else {
+            return error;
+        };
+        let layers = self.images.iter().flat_map(|candidate| {
+            let images = candidate.image.graph.images.iter();
+            let layers = images.flat_map(|image| &image.manifest.layers);
+            layers.filter(|layer| layer.digest == digest && candidate.is_omitted(layer))
+        });
+        match layers.count() {
+            0 => error,
+            _ => Error::NotFound {
+                what: format!("layer {digest}"),
+                place: format!(
+                    "{}, which left it out, and the target has lost it in the meantime",
+                    self.place()
+                ),
+                hint: Some("nothing was named; run this again to see what is missing".into()),
+            },
+        }
+    }
+
     /// The images of a plan of which a target lacks layers that no archive has, by their positions.
     pub(super) fn lacking<D>(&self, plan: &Plan, inventory: &Inventory<D>) -> BTreeMap<usize, LackingImage> {
         let mut lacking = BTreeMap::new();
@@ -126,5 +153,35 @@ impl LoadOptions {
             place: format!("{}, which left them out, nor in {target}", candidates.place()),
             hint: Some(Hint::from("nothing was sent").and(remedy(lacking.values()))),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Place;
+    use crate::load::sample::{candidate, stored};
+
+    #[test]
+    fn a_layer_that_is_left_out_and_lost_is_not_found() {
+        let mut image = candidate(Some("app:1"), &["base", "app"], &["linux/amd64"]);
+        image.omitted.insert(stored("base"));
+        let candidates = Candidates {
+            images: vec![image],
+            ..Candidates::default()
+        };
+        let missing = |layer: &str| Error::refused(Place::blob(stored(layer)), Problem::Missing);
+        let kind = |error: Error| candidates.omitted_or(error).kind();
+        assert_eq!(kind(missing("base")), ErrorKind::NotFound);
+        assert_eq!(kind(missing("app")), ErrorKind::Content);
+        let differs = Problem::DiffIdDiffers {
+            expected: stored("base"),
+            found: stored("app"),
+        };
+        assert_eq!(
+            kind(Error::refused(Place::blob(stored("base")), differs)),
+            ErrorKind::Content
+        );
+        assert_eq!(kind(Error::Interrupted), Error::Interrupted.kind());
     }
 }

@@ -334,6 +334,9 @@ pub struct PlanDetails {
     /// The images that are replaced.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<Replaced>,
+    /// What the user should know besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What a load will do.
@@ -369,6 +372,11 @@ impl Plan {
     /// Bytes of all blobs to send.
     pub fn bytes(&self) -> u64 {
         self.send.iter().map(|piece| piece.size).sum()
+    }
+
+    /// Whether the target certainly has enough space, as far as its free space is known.
+    pub fn has_ample_space(&self) -> bool {
+        self.space.as_ref().is_none_or(DiskSpace::is_ample)
     }
 
     /// Checks that the target may have enough space.

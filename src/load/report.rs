@@ -101,6 +101,9 @@ pub struct ReportDetails {
     /// The files that were written, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PathBuf>,
+    /// What the user should know besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What a load has done.
@@ -126,7 +129,10 @@ impl Report {
             images: Vec::new(),
             skipped: plan.skipped.clone(),
             sent: 0,
-            details: ReportDetails::default(),
+            details: ReportDetails {
+                warnings: plan.details.warnings.clone(),
+                ..ReportDetails::default()
+            },
         }
     }
 

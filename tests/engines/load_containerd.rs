@@ -138,7 +138,9 @@ fn pinned_images_stay(version: Version) {
     let other = origin.save("other.tar", &[&format!("{APP}:2")], &[]);
     origin.registry.stop();
     let loaded = Containerd::start(version);
-    load(&origin.sealift, &loaded, &pinned, &["--pin"]);
+    let report = load(&origin.sealift, &loaded, &pinned, &["--pin"]);
+    let warnings = report["warnings"].as_array().map_or(0, Vec::len);
+    assert_eq!(warnings, usize::from(version == Version::V1_6), "{report:#}");
     let expected = Contents::of(&loaded, NAMESPACE);
     for (name, record) in &expected.images {
         assert_eq!(record.labels["io.cri-containerd.pinned"], "pinned", "{name}");
