@@ -11,7 +11,7 @@
 //! - `deliver`: sends blobs and unpacks layers; `schedule`: in which order, on several threads; `repack`: layers in a form
 //!   that is unpacked faster
 //! - `target`: the load itself
-//! - `source`: its images as a source
+//! - `source`: its images as a source; `discarded`: layers from their snapshots
 //! - `space`: free space in its folders
 
 mod address;
@@ -20,6 +20,7 @@ mod client;
 mod content;
 mod cri;
 mod deliver;
+mod discarded;
 mod failure;
 #[cfg(test)]
 mod fake;

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::api::diff::ApplyRequest;
 use super::api::diff::diff_client::DiffClient;
+use super::api::diff::{ApplyRequest, DiffRequest};
 use super::api::snapshots::snapshots_client::SnapshotsClient;
 use super::api::snapshots::{
-    CommitSnapshotRequest, Kind, ListSnapshotsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
-    StatSnapshotRequest,
+    CommitSnapshotRequest, Info, Kind, ListSnapshotsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
+    StatSnapshotRequest, ViewSnapshotRequest,
 };
 use super::api::types::Mount;
 use super::client::{Client, MAX_LIST, MAX_MESSAGE};
@@ -20,7 +20,7 @@ use super::images::wire;
 use super::labels::Labels;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::Image;
-use crate::oci::{Descriptor, Digest, chain_ids};
+use crate::oci::{Descriptor, Digest, MediaType, chain_ids};
 
 /// On a snapshot: the name under which it is asked for, also by remote snapshotters.
 const REFERENCE: &str = "containerd.io/snapshot.ref";
@@ -32,6 +32,14 @@ pub struct Snapshotter<'c> {
     prefix: String,
     /// Numbers the snapshots in progress.
     next: AtomicU64,
+}
+
+/// A snapshot that is only read.
+#[derive(Default)]
+struct View {
+    /// Its key; empty if there is none.
+    key: String,
+    mounts: Vec<Mount>,
 }
 
 /// A layer to unpack.
@@ -106,6 +114,10 @@ impl<'c> Snapshotter<'c> {
     ///
     /// If containerd cannot be asked.
     pub fn list(&self) -> Result<Vec<String>> {
+        Ok(self.complete()?.map(|snapshot| snapshot.name).collect())
+    }
+
+    fn complete(&self) -> Result<impl Iterator<Item = Info> + use<>> {
         let mut stub = self.stub();
         let request = self.client.request(ListSnapshotsRequest {
             snapshotter: self.name.clone(),
@@ -114,10 +126,88 @@ impl<'c> Snapshotter<'c> {
         let action = "list snapshots";
         let listed = self.client.wait(action, stub.list(request))?;
         let snapshots = self.client.collect(action, listed, MAX_LIST, |part| part.info)?;
-        let complete = snapshots
-            .into_iter()
-            .filter(|snapshot| snapshot.kind() == Kind::Committed);
-        Ok(complete.map(|snapshot| snapshot.name).collect())
+        let snapshots = snapshots.into_iter();
+        Ok(snapshots.filter(|snapshot| snapshot.kind() == Kind::Committed))
+    }
+
+    /// The names of a snapshot that a layer was unpacked into, and of its parent.
+    ///
+    /// # Errors
+    ///
+    /// If containerd cannot be asked.
+    pub fn find_layer(&self, diff_id: &Digest) -> Result<Option<(String, Option<String>)>> {
+        let is_meant = |snapshot: &Info| match snapshot.parent.as_str() {
+            "" => snapshot.name == diff_id.to_string(),
+            // As `chain_ids` has it.
+            parent => snapshot.name == Digest::sha256(format!("{parent} {diff_id}").as_bytes()).to_string(),
+        };
+        let found = self.complete()?.find(is_meant);
+        Ok(found.map(|found| (found.name, Some(found.parent).filter(|parent| !parent.is_empty()))))
+    }
+
+    /// Has containerd write the tar of what a snapshot adds to its parent, under the client's lease. Returns its digest and
+    /// its bytes; `None` if this containerd cannot.
+    ///
+    /// Source: containerd, `pkg/rootfs/diff.go` (`CreateDiff`).
+    ///
+    /// # Errors
+    ///
+    /// If the call fails.
+    pub fn diff(
+        &self,
+        chain: &str,
+        parent: Option<&str>,
+        check_work: &dyn Fn() -> Result<()>,
+    ) -> Result<Option<(Digest, u64)>> {
+        let lower = match parent {
+            Some(parent) => self.view(parent, check_work)?,
+            None => View::default(),
+        };
+        let upper = self.view(chain, check_work)?;
+        let request = self.client.request(DiffRequest {
+            left: lower.mounts,
+            right: upper.mounts,
+            media_type: MediaType::OCI_LAYER.into(),
+            r#ref: format!("{} {chain}", self.prefix),
+        });
+        let mut stub = DiffClient::new(self.client.channel());
+        let written = self.client.wait_long(stub.diff(request), check_work)?;
+        for key in [lower.key, upper.key].iter().filter(|key| !key.is_empty()) {
+            // The lease's removal removes it otherwise.
+            let _ = self.remove(key);
+        }
+        let written = match written {
+            Ok(written) => written.into_inner().diff,
+            Err(status) if status.code() == Code::Unimplemented => None,
+            Err(status) => {
+                let action = format!("write the layer of snapshot {chain}");
+                return Err(self.client.address().error(&action, &status));
+            }
+        };
+        let found = written.and_then(|written| {
+            let digest = written.digest.parse().ok()?;
+            Some((digest, u64::try_from(written.size).ok()?))
+        });
+        Ok(found)
+    }
+
+    /// A view of a snapshot.
+    fn view(&self, of: &str, check_work: &dyn Fn() -> Result<()>) -> Result<View> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let key = format!("{}-{number} {of}", self.prefix);
+        let mut stub = self.stub();
+        let request = self.client.request(ViewSnapshotRequest {
+            snapshotter: self.name.clone(),
+            key: key.clone(),
+            parent: of.into(),
+            labels: Labels::new(),
+        });
+        let viewed = self.client.wait_long(stub.view(request), check_work)?;
+        let viewed = viewed.map_err(|status| self.client.address().error("view a snapshot", &status))?;
+        Ok(View {
+            key,
+            mounts: viewed.into_inner().mounts,
+        })
     }
 
     /// Unpacks a layer whose parent is there, and compares the digest of its tar with the diff id. `ensure` gets a blob with

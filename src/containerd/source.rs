@@ -13,6 +13,7 @@ use super::api::content::ReadContentRequest;
 use super::api::content::content_client::ContentClient;
 use super::client::MAX_MESSAGE;
 use super::content::Content;
+use super::discarded::{Discarded, Tar};
 use super::{Containerd, Options};
 use crate::archive;
 use crate::blob::{Extent, Stored, Uncompressed};
@@ -33,6 +34,8 @@ pub struct ContainerdStore {
     folders: ContentFolders,
     /// Blobs that were read over the API, in temporary files without a name.
     copies: Mutex<HashMap<Digest, Arc<Mutex<Option<Stored>>>>>,
+    /// Layers from snapshots, by diff id.
+    tars: Mutex<HashMap<Digest, Arc<Mutex<Discarded>>>>,
     tmpdir: PathBuf,
     interrupt: Interrupt,
 }
@@ -57,6 +60,7 @@ impl ContainerdStore {
             records,
             containerd,
             copies: Mutex::default(),
+            tars: Mutex::default(),
             tmpdir: spool.tmpdir.clone(),
             interrupt: spool.interrupt.clone(),
         })
@@ -110,6 +114,25 @@ impl ContainerdStore {
         Ok(true)
     }
 
+    /// The tar of a layer from its snapshot, if it can be had.
+    fn discarded(&self, diff_id: &Digest) -> Result<Option<Tar>> {
+        let tar = {
+            let mut tars = self.tars.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(tars.entry(*diff_id).or_default())
+        };
+        // Others can be written at the same time.
+        let mut tar = tar.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Discarded::Unknown = *tar {
+            let copy = |digest: &Digest, size: u64| self.copy(digest, size);
+            let found = self.containerd.discarded_layer(diff_id, &self.interrupt, &copy)?;
+            *tar = found.map_or(Discarded::Lost, Discarded::Found);
+        }
+        match &*tar {
+            Discarded::Found(tar) => Ok(Some(tar.clone())),
+            Discarded::Unknown | Discarded::Lost => Ok(None),
+        }
+    }
+
     /// Copies a blob into a temporary file.
     fn copy(&self, digest: &Digest, size: u64) -> Result<Option<Stored>> {
         let failed = |source: std::io::Error| Error::Io {
@@ -150,18 +173,21 @@ impl Containerd {
     }
 }
 
-/// containerd keeps layers in their stored form only. Those that it is configured to discard are gone.
+/// containerd keeps layers in their stored form. Those that it is configured to discard are written from their snapshots.
 impl Uncompressed for ContainerdStore {
-    fn size(&self, _: &Digest) -> Result<Option<u64>> {
-        Ok(None)
+    fn size(&self, diff_id: &Digest) -> Result<Option<u64>> {
+        Ok(self.discarded(diff_id)?.map(|tar| tar.size()))
     }
 
     fn open(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
-        Err(Error::NotFound {
-            what: format!("layer {diff_id}"),
-            place: self.label.clone(),
-            hint: None,
-        })
+        match self.discarded(diff_id)? {
+            Some(tar) => Ok(Box::new(tar.reader())),
+            None => Err(Error::NotFound {
+                what: format!("layer {diff_id}"),
+                place: self.label.clone(),
+                hint: None,
+            }),
+        }
     }
 }
 

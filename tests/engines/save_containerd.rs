@@ -1,13 +1,18 @@
 //! Images from containerd: what CRI has pulled, after the registry is gone.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::containerd::NAMESPACE;
 use crate::containerd::twin::Origin;
+use crate::containerd::{Contents, NAMESPACE, collect_garbage};
 use crate::support::containerd::Version;
-use crate::support::{Containerd, Image, Run};
+use crate::support::{Containerd, Daemon, Engine, Image, Layer, Run, Store, run};
 
 const NAME: &str = "quay.io/team/app";
+
+/// The label of a layer that is unpacked.
+const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 
 #[track_caller]
 fn save(origin: &Origin, containerd: &Containerd, more: &[&str]) -> Run {
@@ -120,3 +125,56 @@ fn a_discarded_layer_is_fetched_or_reported() {
     .ok();
     assert_eq!(verified(&origin, "app.tar")[0].1, app.digest.as_str());
 }
+
+/// Layers that containerd has discarded are written from their snapshots, and recompressed where the encoder is known: those
+/// of Docker's classic builder, and of BuildKit.
+fn a_discarded_layer_is_recompressed(version: Version) {
+    for engine in [Engine::Docker20, Engine::Docker28] {
+        let mut origin = Origin::new();
+        let docker = Daemon::start(engine, Store::Classic);
+        docker.build_of("app", 2, |at, folder| match at {
+            0 => Layer::busybox().file("app/name", "app").write_to(folder),
+            _ => Layer::new()
+                .file("app/version", "1")
+                .noise("app/data", 5, 200_000)
+                .write_to(folder),
+        });
+        let digest = docker.push("app", &format!("{}/team/app:1", origin.registry.address()));
+        let tag = format!("{NAME}:1");
+        let containerd = origin.pulled(version, &[&tag]);
+        origin.registry.stop();
+        let before = Contents::of(&containerd, NAMESPACE);
+        let layers: Vec<_> = before
+            .content
+            .iter()
+            .filter(|(_, blob)| blob.labels.contains_key(UNCOMPRESSED))
+            .collect();
+        assert_eq!(layers.len(), 2);
+        for (layer, _) in &layers {
+            containerd.ctr(NAMESPACE, &["content", "rm", layer]).ok();
+        }
+        collect_garbage(&containerd, NAMESPACE);
+        let report = save(&origin, &containerd, &["--offline", "-o", "app.tar", &tag]).ok();
+        assert_eq!(
+            verified(&origin, "app.tar"),
+            [(tag.as_str().into(), digest.as_str().into(), "verified".into())],
+            "{report:?}"
+        );
+        let mut tar = Command::new("tar");
+        let entries = run(tar.arg("-tf").arg(origin.sealift.path("app.tar")))
+            .ok()
+            .stdout;
+        for (layer, _) in &layers {
+            // Debian's Docker 28 has the gzip encoder of Go 1.27, which is not known: its layers stay uncompressed.
+            let is_stored = entries.contains(&layer.replace(':', "/"));
+            assert_eq!(is_stored, engine == Engine::Docker20, "{layer}: {entries}");
+        }
+        let mut expected = before.clone();
+        expected
+            .content
+            .retain(|digest, _| !layers.iter().any(|(layer, _)| *layer == digest));
+        Contents::of(&containerd, NAMESPACE).assert_same(&expected, "after the save");
+    }
+}
+
+on_every_containerd!(a_discarded_layer_is_recompressed);

@@ -11,6 +11,22 @@ pub struct ApplyResponse {
     #[prost(message, optional, tag = "1")]
     pub applied: ::core::option::Option<crate::containerd::api::types::Descriptor>,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DiffRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub left: ::prost::alloc::vec::Vec<crate::containerd::api::types::Mount>,
+    #[prost(message, repeated, tag = "2")]
+    pub right: ::prost::alloc::vec::Vec<crate::containerd::api::types::Mount>,
+    #[prost(string, tag = "3")]
+    pub media_type: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub r#ref: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DiffResponse {
+    #[prost(message, optional, tag = "3")]
+    pub diff: ::core::option::Option<crate::containerd::api::types::Descriptor>,
+}
 /// Generated client implementations.
 pub mod diff_client {
     #![allow(
@@ -110,6 +126,27 @@ pub mod diff_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("containerd.services.diff.v1.Diff", "Apply"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn diff(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DiffRequest>,
+        ) -> std::result::Result<tonic::Response<super::DiffResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/containerd.services.diff.v1.Diff/Diff",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("containerd.services.diff.v1.Diff", "Diff"));
             self.inner.unary(req, path, codec).await
         }
     }
