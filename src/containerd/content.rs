@@ -32,6 +32,9 @@ const LOCKED: Retry = Retry {
     longest_pause: Duration::from_secs(5),
 };
 
+/// How long a write that failed waits for its part to be discarded.
+const LONGEST_ABORT: Duration = Duration::from_secs(5);
+
 /// How often a blob is begun anew because of what an interrupted run left.
 const MAX_SPOILED: u32 = 3;
 
@@ -186,7 +189,7 @@ impl<'c> Content<'c> {
                 Attempt::Sent(bytes) => return Ok(Some(bytes)),
                 Attempt::Spoiled => {
                     check()?;
-                    self.abort(&name)?;
+                    self.abort(&name);
                     spoiled += 1;
                     if spoiled == MAX_SPOILED {
                         let why = "what it keeps of this blob is not its beginning";
@@ -241,7 +244,7 @@ impl<'c> Content<'c> {
         if let Err(error) = reader.finish() {
             drop(upload);
             // It is resumed from nothing else: the next run hashes all of it.
-            let _ = self.abort(name);
+            self.abort(name);
             return Err(error);
         }
         let sent = upload.offset().saturating_sub(begin);
@@ -270,16 +273,11 @@ impl<'c> Content<'c> {
         self.client.remove("remove a blob", stub.delete(request))
     }
 
-    /// Discards what was written of a blob into the ingest of this name.
-    ///
-    /// # Errors
-    ///
-    /// If containerd cannot discard it.
-    pub fn abort(&self, name: &str) -> Result<()> {
+    /// Discards what was written of a blob into the ingest of this name, if that is possible at once.
+    pub fn abort(&self, name: &str) {
         let mut stub = self.stub();
         let request = self.client.request(AbortRequest { r#ref: name.into() });
-        self.client
-            .remove("discard a part of a blob", stub.abort(request))
+        let _ = self.client.within(LONGEST_ABORT, stub.abort(request));
     }
 
     fn failed(&self, blob: &Descriptor, status: &Status) -> Error {

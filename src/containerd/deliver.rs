@@ -129,7 +129,13 @@ impl<'d, 'a> Delivery<'d, 'a> {
                     .as_ref()
                     .is_none_or(|repacked| repacked.claim(layer))),
                 // containerd unpacks a layer of any size, whatever is in it.
-                Work::Layer(layer, _) => self.candidates.is_proven(&layer.blob.digest),
+                Work::Layer(layer, _) => {
+                    let is_repacked = self
+                        .repacked
+                        .as_ref()
+                        .is_some_and(|repacked| repacked.of(layer).is_some());
+                    Ok(is_repacked || self.candidates.is_proven(&layer.blob.digest)?)
+                }
             }
         };
         schedule::run(workers, &tasks, may_start, |work| {
@@ -310,12 +316,10 @@ impl<'d, 'a> Delivery<'d, 'a> {
         let stored = BlobReader::new(stored, layer.blob)?;
         let limit = self.candidates.layer_limit();
         match repacked.add(layer, stored, limit, self.check) {
-            Ok(()) => self.candidates.prove(&layer.blob.digest),
             // The layer is unpacked from the blob of the image, which tells what is wrong if that fails too.
-            Err(Error::Engine { .. }) => {}
-            Err(error) => return Err(error),
+            Ok(()) | Err(Error::Engine { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Unpacks a layer.

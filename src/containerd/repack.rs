@@ -22,6 +22,7 @@ use crate::blob::BlobReader;
 use crate::blob::decompress::Decompressor;
 use crate::error::{Error, Problem, Result};
 use crate::oci::{Compression, Descriptor, Digest, Hasher, Kind, MediaType};
+use crate::verify::LayerTar;
 
 /// Smaller layers, in stored bytes, are unpacked as they are.
 const SMALLEST: u64 = 1 << 20;
@@ -80,8 +81,8 @@ impl<'c> Repacked<'c> {
         is_free
     }
 
-    /// Repacks a layer and verifies it: its stored bytes, its diff id, and that it has not more than `limit` uncompressed
-    /// bytes.
+    /// Repacks a layer and verifies it: its stored bytes, its diff id, its form as a tar, and that it has not more than
+    /// `limit` uncompressed bytes.
     ///
     /// # Errors
     ///
@@ -96,7 +97,7 @@ impl<'c> Repacked<'c> {
         let name = format!("{}-{}", self.lease.id(), layer.chain);
         let blob = repack(self.client, &name, layer, stored, limit, check).inspect_err(|_| {
             // The lease's removal removes it otherwise.
-            let _ = Content::new(self.client).abort(&name);
+            Content::new(self.client).abort(&name);
         })?;
         self.blobs().insert(layer.chain, Some(blob));
         Ok(())
@@ -134,7 +135,7 @@ impl<'c> Repacked<'c> {
     }
 }
 
-/// Sends the tar of a gzip layer as zstd, and verifies its stored bytes and its diff id. Returns the temporary blob, whose
+/// Sends the tar of a gzip layer as zstd, and verifies it as `verify` does: its stored bytes, its diff id and its form. Returns the temporary blob, whose
 /// digest no other blob has if no other has this `name`. Refuses more than `limit` uncompressed bytes.
 ///
 /// # Errors
@@ -153,6 +154,7 @@ fn repack(
     let failed = |error: io::Error| Error::from_reader(error, Error::io("compress", place.to_string()));
     let message = BufWriter::with_capacity(PIECE, Message::start(client, name, layer.blob)?);
     let mut zstd = Encoder::new(message, LEVEL).map_err(failed)?;
+    let mut form = LayerTar::new();
     let mut tar = Decompressor::new(Compression::Gzip, stored, limit, place.clone())?;
     let mut hasher = Hasher::sha256();
     let mut piece = vec![0; PIECE];
@@ -164,6 +166,7 @@ fn repack(
             break;
         }
         hasher.update(bytes);
+        form.update(bytes);
         zstd.write_all(bytes).map_err(failed)?;
     }
     tar.into_inner().finish()?;
@@ -175,6 +178,8 @@ fn repack(
         };
         return Err(Error::refused(place.clone(), problem));
     }
+    let refused = |problem| Error::refused(place.clone(), problem);
+    form.finish(Compression::Gzip).map_err(refused)?;
     let mut message = zstd.finish().map_err(failed)?;
     message.write_all(&SKIPPED_FRAME).map_err(failed)?;
     let length = u32::try_from(name.len()).unwrap_or_default();
@@ -191,6 +196,7 @@ struct Message<'c> {
     hasher: Hasher,
     /// What fails if a call does.
     action: String,
+    has_failed: bool,
 }
 
 impl<'c> Message<'c> {
@@ -203,6 +209,7 @@ impl<'c> Message<'c> {
             upload: upload.map_err(|status| client.address().error(&action, &status))?,
             hasher: Hasher::sha256(),
             action,
+            has_failed: false,
         })
     }
 
@@ -222,9 +229,14 @@ impl<'c> Message<'c> {
 
 impl Write for Message<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A buffer tries once more when it is dropped.
+        if self.has_failed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         self.hasher.update(bytes);
         let idle = self.client.timeouts().idle;
         let sent = self.client.within(idle, self.upload.send(bytes));
+        self.has_failed = sent.is_err();
         sent.map_err(|status| io::Error::other(self.client.address().error(&self.action, &status)))?;
         Ok(bytes.len())
     }

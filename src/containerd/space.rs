@@ -40,8 +40,8 @@ impl FreeSpace {
         });
         let snapshots = self.snapshots.as_ref();
         let snapshots = snapshots.map(|space| space.needed_for(0, unpacked, hint()));
-        let by_severity = |space: &DiskSpace| (space.is_insufficient, space.is_short());
-        // Of two that suffice, that of the layers, which are larger.
+        let by_severity = |space: &DiskSpace| (space.is_insufficient, space.is_short(), !space.is_ample());
+        // Of two that are ample, that of the layers, which are larger.
         content.into_iter().chain(snapshots).max_by_key(by_severity)
     }
 }
@@ -159,6 +159,8 @@ mod tests {
             (two(1000), ("/snapshots", 1000, false, false)),
             (two(950), ("/snapshots", 1000, true, false)),
             (two(800), ("/snapshots", 1000, true, true)),
+            // Both suffice; only the second is ample.
+            (two(5 << 30), ("/content", 600, false, false)),
             (only_content, ("/content", 600, false, false)),
         ] {
             let needed = free.needed_for(600, 1000).unwrap();

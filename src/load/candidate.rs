@@ -15,7 +15,6 @@ use crate::image::selector::Identity;
 use crate::image::{Image, NamedImage};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Platform, Reference};
-use crate::progress::Progress as _;
 use crate::verify;
 
 /// Most reasons for layers that are listed; each layer may have its own.
@@ -281,20 +280,13 @@ impl Candidates<'_> {
     }
 
     /// Whether a blob is verified by now: its stored bytes, and for a layer its uncompressed bytes and their size. A target
-    /// that starts before all is verified unpacks no other layer.
+    /// that starts before all is verified unpacks no other layer, unless it has verified it itself.
     ///
     /// # Errors
     ///
     /// As [`Candidates::wait_until_verified`].
     pub fn is_proven(&self, blob: &Digest) -> Result<bool> {
         self.proof.as_ref().map_or(Ok(true), |proof| proof.has(blob))
-    }
-
-    /// Notes that a target has verified a layer itself: its stored bytes, and its uncompressed bytes and their size.
-    pub fn prove(&self, layer: &Digest) {
-        if let Some(proof) = &self.proof {
-            proof.blob_verified(layer);
-        }
     }
 
     /// Most bytes that a layer may decompress to. A target that decompresses layers before all is verified refuses more.

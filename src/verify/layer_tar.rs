@@ -28,7 +28,7 @@ const MAX_EXTENSION: u64 = 1 << 20;
 const BLOCK: u64 = 512;
 
 /// Checks a layer's uncompressed bytes.
-pub(super) struct LayerTar {
+pub(crate) struct LayerTar {
     state: State,
     /// Bytes of an incomplete block or extension header.
     held: Vec<u8>,

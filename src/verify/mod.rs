@@ -30,6 +30,7 @@ use documents::{Blob, Node};
 pub(crate) use documents::{ManifestNode, Nodes};
 pub use follow::Followed;
 pub(crate) use follow::Parts;
+pub(crate) use layer_tar::LayerTar;
 use report::Blame;
 pub use report::{Image, Layer, Report};
 
