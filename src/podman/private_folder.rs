@@ -1,7 +1,7 @@
 //! A folder of temporary files with a password, and the removal of those that a killed load has left.
 //!
 //! The living owner of a folder has a lock on a file in it. The kernel gives the lock up when the owner ends, in whatever
-//! way.
+//! way. Only what `create` and a load make is removed: a folder with such a name and mode, and with such files alone.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -9,13 +9,20 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FileType, FlockOperation, flock};
 use tempfile::TempDir;
 
+use super::twin;
 use crate::dir::Dir;
 
+/// The name of the registries.conf in a folder.
+pub const REGISTRIES: &str = "registries.conf";
+/// The name of the auth file in a folder.
+pub const AUTH: &str = "auth.json";
 /// How the names of the folders begin.
-const PREFIX: &str = "sealift-";
+const PREFIX: &str = "sealift-podman-";
+/// The number of random letters and digits that follow.
+const RANDOM: usize = 6;
 /// The file that the owner of a folder has a lock on.
 const LOCK: &str = "lock";
 /// Its name until it is locked.
@@ -37,6 +44,7 @@ impl PrivateFolder {
     pub fn create(inside: &Path) -> io::Result<PrivateFolder> {
         let folder = tempfile::Builder::new()
             .prefix(PREFIX)
+            .rand_bytes(RANDOM)
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(inside)?;
         let path = |name: &str| folder.path().join(name);
@@ -80,11 +88,15 @@ impl Abandoned {
     fn find(inside: &Path, name: &OsStr) -> io::Result<Abandoned> {
         let inside = Dir::open(inside)?;
         let folder = inside.dir(name)?;
-        if folder.metadata()?.uid() != rustix::process::geteuid().as_raw() {
+        let metadata = folder.metadata()?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o777 != 0o700 {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let lock = folder.open_file(LOCK)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        if lock.metadata()?.len() > 0 || !has_only_ours(&folder)? {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         Ok(Abandoned {
             inside,
             folder,
@@ -107,13 +119,45 @@ impl Abandoned {
 fn abandoned(inside: &Path) -> impl Iterator<Item = Abandoned> {
     let names = Dir::open(inside).and_then(|inside| inside.names());
     let names = names.unwrap_or_default().into_iter();
-    let ours = names.filter(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+    let ours = names.filter(|name| name.to_str().is_some_and(is_name));
     ours.filter_map(|name| Abandoned::find(inside, &name).ok())
+}
+
+/// Whether a folder can have this name.
+fn is_name(name: &str) -> bool {
+    let random = name.strip_prefix(PREFIX).unwrap_or_default();
+    random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Whether there is nothing in a folder but the files of a load.
+fn has_only_ours(folder: &Dir) -> io::Result<bool> {
+    for name in folder.names()? {
+        let is_known = name
+            .to_str()
+            .is_some_and(|name| [LOCK, REGISTRIES, AUTH].contains(&name) || twin::is_tag(name));
+        if !is_known || folder.kind(&name)? != Some(FileType::RegularFile) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+
+    /// What a killed load leaves: the lock ends with it.
+    fn killed(inside: &Path) -> PathBuf {
+        let PrivateFolder { folder, _lock } = PrivateFolder::create(inside).unwrap();
+        let left = folder.keep();
+        let twin = format!("sealift-replaces-{}", "0a".repeat(32));
+        for name in [REGISTRIES, AUTH, &twin] {
+            fs::write(left.join(name), "{}").unwrap();
+        }
+        left
+    }
 
     #[test]
     fn only_folders_whose_owner_has_ended_are_removed() {
@@ -121,30 +165,70 @@ mod tests {
         let inside = inside.path();
         let living = PrivateFolder::create(inside).unwrap();
         assert_eq!(living.path().metadata().unwrap().mode() & 0o777, 0o700);
-        fs::write(living.path().join("auth.json"), "{}").unwrap();
-        // Others have a similar name, or are no folders.
-        let other = inside.join("sealift-other");
-        fs::create_dir(&other).unwrap();
-        fs::write(other.join("auth.json"), "{}").unwrap();
-        fs::write(inside.join("sealift-file"), "").unwrap();
+        fs::write(living.path().join(AUTH), "{}").unwrap();
         assert_eq!((has_abandoned(inside), remove_abandoned(inside)), (false, 0));
 
-        // What a killed load leaves: the lock ends with it.
-        let killed = PrivateFolder::create(inside).unwrap();
-        let PrivateFolder { folder, _lock } = killed;
-        drop(_lock);
-        let left = folder.keep();
-        let target = inside.join("target");
-        fs::write(&target, "kept").unwrap();
-        std::os::unix::fs::symlink(&target, left.join("link")).unwrap();
-        fs::write(left.join("auth.json"), "{}").unwrap();
-        std::os::unix::fs::symlink(&left, inside.join("sealift-link")).unwrap();
+        let left = killed(inside);
+        std::os::unix::fs::symlink(&left, inside.join("sealift-podman-linked")).unwrap();
         assert_eq!((has_abandoned(inside), remove_abandoned(inside)), (true, 1));
         assert!(!left.exists());
-        assert_eq!(fs::read_to_string(target).unwrap(), "kept");
-        assert!(other.join("auth.json").exists() && living.path().join("auth.json").exists());
+        assert!(living.path().join(AUTH).exists());
         let path = living.path().to_path_buf();
         drop(living);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn folders_that_no_load_made_are_left_alone() {
+        let outside = tempfile::tempdir().unwrap();
+        let target = outside.path().join("target");
+        fs::write(&target, "kept").unwrap();
+        type Change<'c> = &'c dyn Fn(&Path);
+        let changes: [(&str, Change<'_>); 9] = [
+            ("another name", &|path| {
+                fs::rename(path, path.with_file_name("sealift-project")).unwrap();
+            }),
+            ("a longer name", &|path| {
+                fs::rename(path, path.with_file_name("sealift-podman-project")).unwrap();
+            }),
+            ("another mode", &|path| {
+                fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+            }),
+            ("no lock", &|path| fs::remove_file(path.join(LOCK)).unwrap()),
+            ("a lock with content", &|path| {
+                fs::write(path.join(LOCK), "1").unwrap();
+            }),
+            ("another file", &|path| fs::write(path.join("data"), "").unwrap()),
+            ("a file like a twin", &|path| {
+                fs::write(path.join("sealift-replaces-me"), "").unwrap();
+            }),
+            ("a folder", &|path| fs::create_dir(path.join("data")).unwrap()),
+            ("a link", &|path| {
+                fs::remove_file(path.join(AUTH)).unwrap();
+                std::os::unix::fs::symlink(&target, path.join(AUTH)).unwrap();
+            }),
+        ];
+        for (what, change) in changes {
+            let inside = tempfile::tempdir().unwrap();
+            let inside = inside.path();
+            change(&killed(inside));
+            let before = contents(inside);
+            assert_eq!(
+                (has_abandoned(inside), remove_abandoned(inside)),
+                (false, 0),
+                "{what}"
+            );
+            assert_eq!(contents(inside), before, "{what}");
+        }
+        assert_eq!(fs::read_to_string(target).unwrap(), "kept");
+    }
+
+    /// The paths of everything in the folders of a folder.
+    fn contents(inside: &Path) -> Vec<PathBuf> {
+        let entries = |path: &Path| fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        let mut paths: Vec<PathBuf> = entries(inside).flat_map(|path| entries(&path)).collect();
+        paths.sort();
+        assert!(paths.len() > 2);
+        paths
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
-use super::private_folder::{self, PrivateFolder};
+use super::private_folder::{self, AUTH, PrivateFolder, REGISTRIES};
 use super::twin::{self, Twin};
 use crate::blob::{Blobs as _, Extent, OpenBlob, Stored};
 use crate::error::{Error, Place, Problem, Result};
@@ -95,9 +95,6 @@ impl Staging {
         self.folder.path().join(AUTH)
     }
 }
-
-const REGISTRIES: &str = "registries.conf";
-const AUTH: &str = "auth.json";
 
 /// The path in the server of the repository at a position.
 fn path_of(at: usize) -> String {

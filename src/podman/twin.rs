@@ -28,6 +28,12 @@ pub fn tag(id: &Digest) -> String {
     format!("{TAG}{}", id.to_string().trim_start_matches("sha256:"))
 }
 
+/// Whether a text is the tag of a twin.
+pub fn is_tag(text: &str) -> bool {
+    let id = text.strip_prefix(TAG).unwrap_or_default();
+    id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 impl Twin {
     /// Makes the twin of an image.
     ///

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -566,6 +566,19 @@ fn files_of_a_killed_load_are_removed_by_the_next(version: Version, user: User) 
         left.iter().any(|entry| entry.path().join("auth.json").exists()),
         "{left:?}"
     );
+    // Folders of others have similar names.
+    let others = ["sealift-project", "sealift-podman-a12345"].map(|name| podman.outside("tmp").join(name));
+    for other in &others {
+        fs::create_dir(other).unwrap();
+        for file in ["lock", "data"] {
+            fs::write(other.join(file), "").unwrap();
+        }
+        // As if the user had made it.
+        let owner = fs::metadata(left[0].path()).unwrap();
+        for path in [other.clone(), other.join("lock"), other.join("data")] {
+            std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+    }
     if user == User::Root {
         let doctor = |args: &[&str]| {
             let mut command = podman.command("sealift");
@@ -583,8 +596,11 @@ fn files_of_a_killed_load_are_removed_by_the_next(version: Version, user: User) 
         assert_eq!(podman.names(), ["docker.io/library/app:1"]);
     }
     let left = fs::read_dir(podman.outside("tmp")).unwrap().flatten();
-    let ours = left.filter(|entry| entry.file_name().to_string_lossy().starts_with("sealift-"));
-    assert_eq!(ours.count(), 0);
+    let mut left: Vec<_> = left.map(|entry| entry.path()).collect();
+    left.retain(|path| path.to_string_lossy().contains("/sealift-"));
+    left.sort();
+    assert_eq!(left, [others[1].clone(), others[0].clone()]);
+    assert!(others.iter().all(|path| path.join("data").exists()));
 }
 
 on_both_podmans!(files_of_a_killed_load_are_removed_by_the_next);
