@@ -1,11 +1,13 @@
 //! Listens on a loopback address, in its own thread, and answers.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender as Events;
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -18,7 +20,8 @@ use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderVa
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, OnceCell, Semaphore, oneshot};
+use tokio::task::AbortHandle;
 
 use super::body::{Body, Event};
 use super::content::Content;
@@ -27,6 +30,7 @@ use super::content::Content;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// What every user of this host can take of a server.
 const LIMITS: Limits = Limits {
+    guests: 256,
     connections: 64,
     login: Duration::from_secs(5),
 };
@@ -34,11 +38,19 @@ const LIMITS: Limits = Limits {
 /// What clients can take of a server.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Connections at a time; further ones wait. An engine has a dozen.
+    /// Connections at a time that have not given the password, or that need none. A further one ends the oldest, so that
+    /// other users never keep an engine out.
+    guests: usize,
+    /// Connections at a time that have given the password; further ones wait. An engine has a dozen.
     connections: usize,
     /// How long a client of a private server may be connected without giving the password.
     login: Duration,
 }
+
+/// Connections that are accepted before the open ones are served again.
+const AT_ONCE: usize = 16;
+/// Connections that the system keeps until they are accepted.
+const BACKLOG: i32 = 4096;
 
 /// A name and a password that clients must give, so that other users of this host read nothing.
 #[derive(Clone)]
@@ -125,6 +137,8 @@ impl Server {
     fn serve(listener: TcpListener, served: Served, limits: Limits) -> io::Result<Server> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
+        // std asks for less.
+        rustix::net::listen(&listener, BACKLOG)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -176,27 +190,74 @@ async fn accept(listener: TcpListener, served: Served, limits: Limits) {
     };
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let Ok((stream, _)) = listener.accept().await else {
+    let mut guests: VecDeque<Guest> = VecDeque::new();
+    for count in 1_usize.. {
+        let accepted = listener.accept().await;
+        while connections.try_join_next().is_some() {}
+        guests.retain(Guest::stays_one);
+        let Ok((stream, _)) = accepted else {
             // Out of descriptors, or the client has gone away: others may still come.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let served = served.clone();
-        while connections.try_join_next().is_some() {}
-        connections.spawn(async move {
-            served.connection(stream, limits.login).await;
-            drop(place);
+        if guests.len() >= limits.guests
+            && let Some(oldest) = guests.pop_front()
+        {
+            oldest.connection.abort();
+        }
+        let entry = Entry {
+            is_admitted: Arc::default(),
+            places: Arc::clone(&places),
+            place: Arc::default(),
+        };
+        let is_admitted = Arc::clone(&entry.is_admitted);
+        let connection = connections.spawn(served.clone().connection(stream, entry, limits.login));
+        guests.push_back(Guest {
+            connection,
+            is_admitted,
         });
+        // Clients that connect again and again must not keep the others from being served.
+        if count % AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A connection that is ended for a newer one if there are too many.
+struct Guest {
+    connection: AbortHandle,
+    is_admitted: Arc<AtomicBool>,
+}
+
+impl Guest {
+    fn stays_one(&self) -> bool {
+        !self.connection.is_finished() && !self.is_admitted.load(Ordering::Relaxed)
+    }
+}
+
+/// What a connection needs to be served for a password.
+#[derive(Clone)]
+struct Entry {
+    /// Whether the password was given.
+    is_admitted: Arc<AtomicBool>,
+    places: Arc<Semaphore>,
+    /// Its place among those that have given the password.
+    place: Arc<OnceCell<tokio::sync::OwnedSemaphorePermit>>,
+}
+
+impl Entry {
+    /// Takes a place until the connection ends.
+    async fn take(&self) {
+        self.is_admitted.store(true, Ordering::Relaxed);
+        let take = || Arc::clone(&self.places).acquire_owned();
+        // The places are never closed.
+        let _ = self.place.get_or_try_init(take).await;
     }
 }
 
 impl Served {
     /// Answers a client until it ends the connection. One that gives no password in time is disconnected.
-    async fn connection(self, stream: TcpStream, login: Duration) {
+    async fn connection(self, stream: TcpStream, entry: Entry, login: Duration) {
         let admitted = Arc::new(Notify::new());
         let admits = Arc::clone(&admitted);
         let service = hyper::service::service_fn(move |request| {
@@ -204,8 +265,13 @@ impl Served {
             if is_admitted {
                 admits.notify_one();
             }
-            let answer = self.answer(&request, is_admitted);
-            async move { Ok::<_, Infallible>(answer) }
+            let (served, entry) = (self.clone(), entry.clone());
+            async move {
+                if is_admitted && served.login.is_some() {
+                    entry.take().await;
+                }
+                Ok::<_, Infallible>(served.answer(&request, is_admitted))
+            }
         });
         let mut connection = pin!(
             hyper::server::conn::http1::Builder::new()

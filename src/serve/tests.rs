@@ -211,13 +211,17 @@ fn limited(limits: Limits) -> (Server, String) {
         "GET /v2/ HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {}\r\n\r\n",
         login.encoded()
     );
+    (nothing(Some(login), limits), request)
+}
+
+/// A server of nothing.
+fn nothing(login: Option<Login>, limits: Limits) -> Server {
     let served = Served {
         content: Arc::new(Content::default()),
-        login: Some(login),
+        login,
         events: None,
     };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    (Server::serve(listener, served, limits).unwrap(), request)
+    Server::serve(TcpListener::bind("127.0.0.1:0").unwrap(), served, limits).unwrap()
 }
 
 /// Sends a request and reads the status of the answer.
@@ -239,12 +243,12 @@ fn read_status(stream: &mut TcpStream) -> String {
 #[test]
 fn clients_without_the_password_are_disconnected() {
     let (server, request) = limited(Limits {
-        connections: 3,
         login: Duration::from_millis(200),
+        ..LIMITS
     });
     let mut admitted = TcpStream::connect(server.address()).unwrap();
     assert_eq!(status(&mut admitted, &request), "200");
-    // One sends nothing, and the other asks again and again: with them, every place is taken.
+    // One sends nothing, and the other asks again and again.
     let mut silent = TcpStream::connect(server.address()).unwrap();
     let mut asking = TcpStream::connect(server.address()).unwrap();
     let mut waiting = TcpStream::connect(server.address()).unwrap();
@@ -285,4 +289,32 @@ fn connections_are_limited() {
     waiting.set_read_timeout(None).unwrap();
     drop(admitted);
     assert_eq!(read_status(&mut waiting), "200");
+}
+
+#[test]
+fn idle_connections_keep_nobody_out() {
+    let limits = Limits {
+        guests: 100,
+        connections: 64,
+        login: Duration::from_secs(3600),
+    };
+    let (private, request) = limited(limits);
+    for (server, has_password) in [(private, true), (nothing(None, limits), false)] {
+        let connect = || {
+            let stream = TcpStream::connect(server.address()).unwrap();
+            // Fails instead of waiting for ever.
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            stream
+        };
+        let mut first = connect();
+        assert_eq!(status(&mut first, &request), "200");
+        let mut idle: Vec<TcpStream> = (0..130).map(|_| connect()).collect();
+        for _ in 0..3 {
+            assert_eq!(status(&mut connect(), &request), "200");
+        }
+        assert_eq!(idle[0].read(&mut [0]).unwrap(), 0, "the oldest is ended");
+        if has_password {
+            assert_eq!(status(&mut first, &request), "200", "it stays");
+        }
+    }
 }
