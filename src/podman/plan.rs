@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::inventory::{Inventory, has_name};
-use super::{replacement, space};
+use super::{replacement, space, twin};
 use crate::error::{Remedy, Result};
 use crate::image::Image;
 use crate::load::{
@@ -161,6 +161,17 @@ fn obstructed(
 ) -> Option<Obstacle> {
     if is_done(planned) {
         return None;
+    }
+    if planned
+        .tag
+        .as_ref()
+        .and_then(Reference::tag)
+        .is_some_and(twin::is_tag)
+    {
+        return Some(Obstacle::new(
+            "such a tag is for an image that sealift is replacing",
+            Remedy::Rename(planned.name.familiar()),
+        ));
     }
     let details = &inventory.details;
     if let Some(unserved) = details

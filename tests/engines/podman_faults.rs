@@ -325,6 +325,33 @@ fn a_signal_between_two_replacements_loses_no_name(version: Version, user: User)
 
 on_both_podmans!(a_signal_between_two_replacements_loses_no_name);
 
+fn a_tag_like_that_of_a_twin_moves_no_name(version: Version, user: User) {
+    let loader = Loader::new(version, user);
+    let podman = &loader.podman;
+    let (app, prod) = ("docker.io/library/app:1", "docker.io/library/prod:1");
+    loader.add("images", app, &Image::sample("app", "1"));
+    loader.add("images", prod, &Image::sample("app", "2"));
+    podman.load(&[&podman.inside("images")]).ok();
+    let id = podman
+        .podman(&["image", "inspect", "--format", "{{.Id}}", app])
+        .ok();
+    let tag = format!("sealift-replaces-{}", id.stdout.trim());
+
+    let evil = format!("docker.io/library/evil:{tag}");
+    loader.add("evil", &evil, &Image::sample("app", "2"));
+    let refused = podman.load(&[&podman.inside("evil")]).code(6);
+    assert!(refused.stderr.contains("such a tag is for"), "{}", refused.stderr);
+    assert_eq!(podman.names(), [app, prod]);
+
+    podman.podman(&["tag", prod, &evil]).ok();
+    loader.add("more", "docker.io/library/more:1", &Image::sample("more", "1"));
+    podman.load(&[&podman.inside("more")]).ok();
+    assert_eq!(podman.cat(prod, "/app/version"), "2");
+    assert_eq!(podman.cat(&evil, "/app/version"), "2");
+}
+
+on_both_podmans!(a_tag_like_that_of_a_twin_moves_no_name);
+
 #[test]
 fn cri_o_s_storage_is_for_root() {
     let loader = Loader::new(Version::Five, User::Rootless);
