@@ -47,7 +47,7 @@ impl Podman {
             };
             let end = format!("@{digest}");
             let is_pulled = shown.pinned.iter().any(|name| name.ends_with(&end));
-            if is_made_here(&manifest, &known.diff_ids) && !is_pulled {
+            if is_made_here(&manifest, Some(&known.diff_ids)) && !is_pulled {
                 found.push(OwnDigest {
                     image_id: known.id.clone(),
                     digest,
@@ -61,11 +61,11 @@ impl Podman {
 }
 
 /// Whether a manifest in podman's storage is not a registry's: podman made it over uncompressed layers, or sealift made it
-/// as a substitute. `diff_ids` are those of its config. A registry may have one that was made over uncompressed layers: only
-/// the registry tells.
-pub(super) fn is_made_here(manifest: &Manifest, diff_ids: &[Digest]) -> bool {
+/// as a substitute. `diff_ids` are those of its config, if that could be read; an image without layers has none. A registry
+/// may have one that was made over uncompressed layers: only the registry tells.
+pub(super) fn is_made_here(manifest: &Manifest, diff_ids: Option<&[Digest]>) -> bool {
     let layers = manifest.layers.iter().map(|layer| layer.digest);
-    let is_uncompressed = !manifest.layers.is_empty() && layers.eq(diff_ids.iter().copied());
+    let is_uncompressed = diff_ids.is_some_and(|diff_ids| layers.eq(diff_ids.iter().copied()));
     is_substitute(manifest) || is_uncompressed && archive::may_have_written(&manifest.raw)
 }
 
@@ -84,5 +84,34 @@ fn manifest(path: &Path, digest: &Digest) -> Option<Manifest> {
     match Document::parse(&Document::sniff(&bytes)?, bytes).ok()? {
         Document::Manifest(manifest) => Some(manifest),
         Document::Index(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_layers_may_be_made_here() {
+        let config = format!(
+            r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":7}}"#,
+            Digest::sha256(b"config")
+        );
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let text =
+            format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{config},"layers":[]}}"#);
+        let is_made_here = |text: &str, diff_ids: Option<&[Digest]>| {
+            let bytes = text.as_bytes().to_vec();
+            match Document::parse(&Document::sniff(&bytes).unwrap(), bytes).unwrap() {
+                Document::Manifest(manifest) => is_made_here(&manifest, diff_ids),
+                Document::Index(_) => panic!("{text}"),
+            }
+        };
+        assert!(is_made_here(&text, Some(&[])));
+        assert!(!is_made_here(&text, Some(&[Digest::sha256(b"layer")])));
+        // Its config cannot be read.
+        assert!(!is_made_here(&text, None));
+        // As other tools write it.
+        assert!(!is_made_here(&text.replacen(',', ", ", 1), Some(&[])));
     }
 }

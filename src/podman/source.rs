@@ -158,8 +158,8 @@ impl PodmanStore {
         };
         let config = self.raw(&manifest.config.digest)?;
         let config = config.and_then(|config| Config::parse(&config).ok());
-        let diff_ids = config.map(|config| config.diff_ids).unwrap_or_default();
-        Ok(is_made_here(&manifest, &diff_ids))
+        let diff_ids = config.map(|config| config.diff_ids);
+        Ok(is_made_here(&manifest, diff_ids.as_deref()))
     }
 
     /// Whether another image was built on one: `podman images` hides it if it has no name.

@@ -251,9 +251,9 @@ fn docker_shows_the_digests_of_what_came_from_podman() {
     }
 }
 
-/// What was made of a manifest of no registry, loaded into podman.
+/// An image whose manifest is of no registry is told, and saved without a digest. Returns the digest that podman shows.
 #[track_caller]
-fn assert_has_no_digest(podman: &Podman, name: &str, is_substitute: bool) {
+fn assert_is_saved_without_digest(podman: &Podman, name: &str, is_substitute: bool) -> String {
     let made = podman.digest(name);
     let own = doctor(podman)["details"]["own_digests"].clone();
     let told: Vec<Value> = own
@@ -274,6 +274,14 @@ fn assert_has_no_digest(podman: &Podman, name: &str, is_substitute: bool) {
         (&json!("none"), &Value::Null),
         "{image:#}"
     );
+    made
+}
+
+/// What was made of a manifest of no registry, loaded into podman, is not found by its digest either.
+#[track_caller]
+fn assert_has_no_digest(podman: &Podman, name: &str, is_substitute: bool) {
+    let made = assert_is_saved_without_digest(podman, name, is_substitute);
+    let archive = format!("{}/made.tar", podman.inside("home"));
     let (repository, _) = name.rsplit_once(':').unwrap();
     let by_digest = format!("{repository}@{made}");
     let refused = save(podman, &[&by_digest, "-o", &archive]).code(7);
@@ -308,6 +316,20 @@ fn manifests_of_no_registry_prove_nothing(version: Version, user: User) {
         .podman(&["build", "--quiet", "-t", "localhost/mine:1", &context])
         .ok();
     assert_has_no_digest(&podman, "localhost/mine:1", false);
+    // Builds without layers.
+    podman.write_home("empty/Containerfile", "FROM scratch\nENV A=b\n");
+    let empty = format!("{}/empty", podman.inside("home"));
+    for format in ["oci", "docker"] {
+        let name = format!("localhost/empty-{format}:1");
+        podman
+            .podman(&["build", "--quiet", "--format", format, "-t", &name, &empty])
+            .ok();
+        // Docker's form of a manifest without layers is written anew for whoever knows its digest.
+        match format {
+            "oci" => assert_has_no_digest(&podman, &name, false),
+            _ => drop(assert_is_saved_without_digest(&podman, &name, false)),
+        }
+    }
     let archive = format!("{}/mine.tar", podman.inside("home"));
     save(&podman, &["localhost/mine:1", "-o", &archive]).ok();
 
