@@ -87,7 +87,8 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if they cannot be read; [`Error::Usage`] if several drivers have images.
+    /// [`Error::Io`] if they cannot be read; [`Error::NotFound`] if no driver has a list, and [`Error::Usage`] if several
+    /// drivers have images.
     pub fn open(root: &Path, driver: Option<&str>) -> Result<Storage> {
         let absolute = std::path::absolute(root).map_err(Error::io("open", root))?;
         let root = Dir::open(&absolute).map_err(Error::io("open", root))?;
@@ -251,16 +252,19 @@ impl LayerPlace {
 
 /// The bytes of a driver's list of images; `None` if there is none.
 fn images_list(root: &Dir, driver: &str) -> io::Result<Option<Vec<u8>>> {
-    let path = images_folder(driver).join("images.json");
-    let file = open_below(root, &path)?;
+    let file = open_below(root, &images_path(driver))?;
     file.map(|file| read_whole(file, MAX_LIST)).transpose()
+}
+
+fn images_path(driver: &str) -> PathBuf {
+    images_folder(driver).join("images.json")
 }
 
 fn images_folder(driver: &str) -> PathBuf {
     format!("{driver}-images").into()
 }
 
-/// The driver that has images in a root.
+/// The driver that has images in a root. A list that cannot be read is an error: its driver may be the one.
 fn only_driver(root: &Dir) -> Result<String> {
     let names = root.names().map_err(Error::io("read", root.path()))?;
     let mut drivers = Vec::new();
@@ -268,7 +272,9 @@ fn only_driver(root: &Dir) -> Result<String> {
         let Some(driver) = name.to_str().and_then(|name| name.strip_suffix("-images")) else {
             continue;
         };
-        if let Ok(Some(list)) = images_list(root, driver) {
+        let list = images_list(root, driver);
+        let list = list.map_err(|error| Error::io("read", root.join(images_path(driver)))(error))?;
+        if let Some(list) = list {
             // podman leaves an empty list for a driver that was only tried.
             drivers.push((list.trim_ascii() == b"[]", driver.to_string()));
         }
@@ -433,5 +439,24 @@ mod tests {
             Storage::open(root.path(), None).unwrap_err().kind(),
             ErrorKind::Usage
         );
+    }
+
+    #[test]
+    fn a_list_of_images_that_cannot_be_read_is_reported() {
+        let root = store();
+        for driver in ["overlay", "vfs"] {
+            let folder = root.path().join(format!("{driver}-images"));
+            let list = folder.join("images.json");
+            let _ = fs::create_dir(&folder);
+            let _ = fs::rename(&list, folder.join("before.json"));
+            rustix::fs::mkfifoat(rustix::fs::CWD, &list, rustix::fs::Mode::RUSR).unwrap();
+            let error = Storage::open(root.path(), None).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+            assert!(error.to_string().contains(list.to_str().unwrap()), "{error}");
+            fs::remove_file(&list).unwrap();
+            let _ = fs::rename(folder.join("before.json"), &list);
+        }
+        // A folder without a list is none of a driver.
+        assert_eq!(Storage::open(root.path(), None).unwrap().images.len(), 1);
     }
 }
