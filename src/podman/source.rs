@@ -41,9 +41,6 @@ pub struct PodmanStore {
     progress: Arc<dyn Progress>,
 }
 
-/// An image with the store that has it.
-type Held<'s> = (&'s Storage, &'s StoredImage);
-
 impl PodmanStore {
     /// Opens the storage that podman uses, or the one of the options, which needs no podman. `reader` is the program that
     /// reads layers where only the user's namespace may: see [`super::write_layer`].
@@ -82,12 +79,16 @@ impl PodmanStore {
         storage_conf::is_absent()
     }
 
-    /// Its images, each once: an additional store may have an image as well.
-    fn images(&self) -> impl Iterator<Item = Held<'_>> {
-        let all = self.storages.iter();
-        let all = all.flat_map(|storage| storage.images.iter().map(move |image| (storage, image)));
+    /// The images of each store, the one that podman writes first. An image that several stores have occurs for each of
+    /// them, with the names that it has there.
+    fn entries(&self) -> impl Iterator<Item = &StoredImage> {
+        self.storages.iter().flat_map(|storage| &storage.images)
+    }
+
+    /// Its images, each once.
+    fn images(&self) -> impl Iterator<Item = &StoredImage> {
         let mut seen = HashSet::new();
-        all.filter(move |(_, image)| seen.insert(image.id))
+        self.entries().filter(move |image| seen.insert(image.id))
     }
 
     fn bare(&self, image: &StoredImage) -> Result<Option<BareImage>> {
@@ -145,7 +146,7 @@ impl PodmanStore {
 
     /// Whether a pull by this digest left a name.
     fn is_pulled(&self, digest: &Digest) -> bool {
-        let mut names = self.images().flat_map(|(_, image)| &image.pinned);
+        let mut names = self.entries().flat_map(|image| &image.pinned);
         names.any(|name| name.digest() == Some(*digest))
     }
 
@@ -178,12 +179,12 @@ impl PodmanStore {
         };
         let images = self.images();
         images
-            .filter_map(|(_, image)| Some((image.id, history(image)?)))
+            .filter_map(|image| Some((image.id, history(image)?)))
             .collect()
     }
 
     fn manifests(&self) -> impl Iterator<Item = Manifest> {
-        let digests = self.images().flat_map(|(_, image)| &image.manifests);
+        let digests = self.images().flat_map(|image| &image.manifests);
         digests.filter_map(|digest| match self.parsed(digest)? {
             Document::Manifest(manifest) => Some(manifest),
             Document::Index(_) => None,
@@ -278,7 +279,7 @@ impl LocalStore for PodmanStore {
     fn find(&self, reference: &Reference) -> Result<Option<StoreImage>> {
         let repository = reference.repository();
         let asked = reference.digest();
-        let is_named = |(_, image): &Held<'_>| match asked {
+        let is_named = |image: &&StoredImage| match asked {
             Some(digest) if reference.is_nameless() => image.id == digest,
             Some(digest) => {
                 let mut names = image.tags.iter().chain(&image.pinned);
@@ -286,7 +287,7 @@ impl LocalStore for PodmanStore {
             }
             None => image.tags.contains(reference),
         };
-        let Some((_, image)) = self.images().find(is_named) else {
+        let Some(image) = self.entries().find(is_named) else {
             let mut lists = self.storages.iter().flat_map(|storage| &storage.lists);
             return match lists.any(|name| *name == reference.full()) {
                 true => Err(Error::NotFound {
@@ -307,14 +308,22 @@ impl LocalStore for PodmanStore {
 
     fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();
-        let is_nameless = |image: &StoredImage| image.tags.is_empty() && image.pinned.is_empty();
-        let histories = match self.images().any(|(_, image)| is_nameless(image)) {
+        let mut seen = HashSet::new();
+        let mut named = HashSet::new();
+        for image in self.entries() {
+            for name in names_of(&image.tags, &image.pinned) {
+                named.insert(image.id);
+                if seen.insert(name) {
+                    listing.references.push(name.clone());
+                }
+            }
+        }
+        let is_nameless = |image: &StoredImage| !named.contains(&image.id);
+        let histories = match self.images().any(is_nameless) {
             true => self.histories(),
             false => HashMap::new(),
         };
-        for (_, image) in self.images() {
-            let names = names_of(&image.tags, &image.pinned).cloned();
-            listing.references.extend(names);
+        for image in self.images() {
             if is_nameless(image) && !self.is_parent(&image.id, &histories) {
                 listing.nameless.push(image.id);
             }
@@ -361,5 +370,89 @@ impl LocalStore for PodmanStore {
             StoredForm::of(&manifest, config.as_ref(), |_| false)
         });
         forms.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::super::storage::file_name;
+    use super::*;
+    use crate::oci::testing::{TestBlob, TestImage};
+    use crate::progress::Silent;
+
+    fn hex(digest: &Digest) -> String {
+        digest.to_string().trim_start_matches("sha256:").to_string()
+    }
+
+    /// A store with images, each with its config and its names.
+    fn storage(root: &Path, images: &[(&TestBlob, &[&str])]) -> Storage {
+        let mut list = Vec::new();
+        for (config, names) in images {
+            let id = config.descriptor.digest;
+            let folder = root.join("overlay-images").join(hex(&id));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join(file_name(&id.to_string())), &config.bytes).unwrap();
+            list.push(serde_json::json!({
+                "id": hex(&id), "names": names, "big-data-digests": { id.to_string(): id.to_string() },
+            }));
+        }
+        let list = serde_json::to_vec(&list).unwrap();
+        fs::write(root.join("overlay-images/images.json"), list).unwrap();
+        Storage::open(root, None).unwrap()
+    }
+
+    #[test]
+    fn an_image_has_the_names_of_every_store() {
+        let [app, web, bare] = ["app", "web", "bare"].map(|author| TestImage::new().author(author).config());
+        let (app, web, bare) = (&app, &web, &bare);
+        let roots = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let storages = vec![
+            storage(
+                roots[0].path(),
+                &[
+                    (bare, &[]),
+                    (app, &["docker.io/library/app:1"]),
+                    (web, &["docker.io/library/latest:1"]),
+                ],
+            ),
+            storage(
+                roots[1].path(),
+                &[
+                    (
+                        app,
+                        &[
+                            "docker.io/library/app:1",
+                            "docker.io/library/app:2",
+                            "docker.io/library/latest:1",
+                        ],
+                    ),
+                    (bare, &["docker.io/library/bare:1"]),
+                ],
+            ),
+        ];
+        let store = PodmanStore {
+            label: "podman".into(),
+            storages,
+            unshared: Unshared::new(&Options::from_process(), None),
+            max_layer_size: 0,
+            progress: Arc::new(Silent),
+        };
+        let listing = store.list().unwrap();
+        let names: Vec<String> = listing.references.iter().map(Reference::familiar).collect();
+        assert_eq!(names, ["app:1", "latest:1", "app:2", "bare:1"]);
+        assert_eq!(listing.nameless, []);
+        assert_eq!(
+            listing.ids,
+            [bare, app, web].map(|config| config.descriptor.digest)
+        );
+        // The first store that has a name says what it means.
+        for (name, config) in [("app:2", app), ("latest:1", web), ("bare:1", bare)] {
+            let found = store.find(&name.parse().unwrap()).unwrap();
+            let image = found.and_then(|found| found.image).unwrap();
+            assert_eq!(image.raw[..], config.bytes[..], "{name}");
+        }
     }
 }

@@ -302,7 +302,7 @@ fn only_driver(root: &Dir) -> Result<String> {
 }
 
 /// The file of a document.
-fn file_name(key: &str) -> String {
+pub(super) fn file_name(key: &str) -> String {
     let is_plain = |byte: u8| byte == b'.' || byte.is_ascii_digit() || byte.is_ascii_lowercase();
     match key.bytes().all(is_plain) {
         true => key.to_string(),
