@@ -185,7 +185,7 @@ impl Inventory {
         Ok(found.engines)
     }
 
-    /// Every engine that is found on this host and answers.
+    /// Every engine that is found on this host and answers. One that an option is for must answer.
     fn all(&self, found: &mut Found, progress: &dyn Progress) -> Result<()> {
         let of_host = engines::facts().engines();
         let is_named = |engine| match engine {
@@ -201,7 +201,7 @@ impl Inventory {
             }
             match self.list(*engine, found) {
                 Ok(()) => has_answered = true,
-                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) if is_named(*engine) || matches!(error, Error::Interrupted) => return Err(error),
                 Err(error) => errors.push((engine, error)),
             }
         }
