@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sealift::error::ErrorKind;
 use sealift::image::names;
-use sealift::image::provenance::{Evidence, ManifestOrigin};
+use sealift::image::provenance::{Evidence, LayerOrigin, ManifestOrigin, Origins};
 use sealift::oci::Digest;
 use sealift::save::{LeftOut, Saved, Skipped, Summary};
 
@@ -59,6 +59,7 @@ impl Report<'_> {
             }
         }
         self.warn_of_evidence(output);
+        self.warn_of_uncompressed(output);
         for image in &self.summary.skipped {
             output.warn(&skipped(&image.reference.to_string(), &image.error.to_string()));
             if let Some(hint) = hint_of(&image.error) {
@@ -179,6 +180,32 @@ impl Report<'_> {
             output.hint("--from docker saves what the local Docker has as it is, with exit code 0");
         }
     }
+
+    /// Warns of images that most engines refuse.
+    fn warn_of_uncompressed(&self, output: &Output) {
+        let images = self.summary.images.iter().filter(|image| is_uncompressed(image));
+        let names: Vec<String> = images.map(|image| image.reference.familiar()).collect();
+        if names.is_empty() {
+            return;
+        }
+        output.warn(&format!(
+            "podman, containerd and Docker's containerd store refuse images with uncompressed layers, and only Docker's \
+             classic store takes them: {}",
+            names.join(", ")
+        ));
+        output.hint(
+            "where the registry can be reached, save without --offline: it has the layers as they were",
+        );
+    }
+}
+
+/// Whether an image has layers only uncompressed that its manifest names in a compressed form. A substitute names them
+/// as they are, which every engine takes.
+fn is_uncompressed(image: &Saved) -> bool {
+    let is_whole = |said: &&Origins| !matches!(said.manifest, ManifestOrigin::Substitute { .. });
+    let said = image.origins.iter().filter(is_whole);
+    let mut layers = said.flat_map(|said| said.layers.values());
+    layers.any(|layer| matches!(layer, LayerOrigin::Uncompressed { .. }))
 }
 
 fn row(image: &Saved) -> Vec<String> {

@@ -140,6 +140,16 @@ fn what_was_pulled_is_saved_and_loaded_as_it_was(version: Version, user: User) {
         assert!(way.starts_with("uncompressed"), "{document:#}");
     }
     run(podman.command("sealift").args(["verify", &archive])).ok();
+    let mut printed = podman.command("sealift");
+    printed.args(["save", "--offline", "--from", "podman", "zstd:4", "-o", &archive]);
+    if user == User::Root {
+        printed.args(&podman.storage()[..2]);
+    }
+    let told = run(&mut printed).ok().stderr;
+    assert!(
+        told.contains("only Docker's classic store takes them: zstd:4\n"),
+        "{told}"
+    );
 
     // By its image id, and by the digest of its platform.
     let id = app.host().config.clone();
