@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn the_texts_of_a_table_are_found() {
         let text = "\
-            'a' = \"top\" # comment\n# a = \"no\"\nnumber = 3\n[ crio ]\na = '/x'\nempty = \"\"\nlist = [\n  \"a=b\",\n]\n\
+            'a' = \"top\" # comment\n# a = \"no\"\ncount = 3\n[ crio ]\na = '/x'\nempty = \"\"\nlist = [\n  \"a=b\",\n]\n\
             [crio.image]\na = \"/y\"\n[[crio]]\na = \"/z\"\n";
         assert_eq!(settings(text, ""), [("a", "top")]);
         assert_eq!(settings(text, "crio"), [("a", "/x")]);
