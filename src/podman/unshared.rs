@@ -1,9 +1,9 @@
 //! The tar of a layer of a rootless podman.
 //!
-//! Most of its files belong to its user. Some belong to the user's subordinate ids, or cannot be read by their own owner:
-//! podman reads them in a user namespace, in which it is root. A process enters that by `podman unshare`. So a layer is read
-//! here until a file cannot be, and from there on by another process in the namespace, which writes the layer's tar into a
-//! pipe.
+//! Most of its files belong to its user. Some belong to the user's subordinate ids, or deny reading even to their owner:
+//! podman reads them in a user namespace, in which it is root, and which `podman unshare` enters. So a layer is read
+//! here up to the first file that denies it, and from there on by another process, in the namespace, which writes the
+//! layer's tar into a pipe.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ use crate::escape::Escaped;
 use crate::store::layer::{self, LayerTar};
 use crate::store::rooted::Rooted;
 
-/// Most bytes of its errors that are kept.
-const MAX_SAID: u64 = 4 << 10;
+/// Most bytes of a process's standard error that are kept.
+const MAX_STDERR: u64 = 4 << 10;
 /// Bytes that are written at once.
 const PIECE: usize = 256 << 10;
 
@@ -59,19 +59,19 @@ impl Unshared {
         let failed = |error: io::Error| self.error(folder, &error.to_string());
         let mut child = command.spawn().map_err(failed)?;
         let output = child.stdout.take();
-        let said = child.stderr.take();
-        let said = std::thread::spawn(move || {
+        let stderr = child.stderr.take();
+        let stderr = std::thread::spawn(move || {
             let mut text = Vec::new();
-            if let Some(mut said) = said {
-                let _ = said.by_ref().take(MAX_SAID).read_to_end(&mut text);
-                let _ = io::copy(&mut said, &mut io::sink());
+            if let Some(mut stderr) = stderr {
+                let _ = stderr.by_ref().take(MAX_STDERR).read_to_end(&mut text);
+                let _ = io::copy(&mut stderr, &mut io::sink());
             }
             String::from_utf8_lossy(&text).into_owned()
         });
         Ok(Piped {
             child,
             output,
-            said: Some(said),
+            stderr: Some(stderr),
             unshared: self.clone(),
             folder: folder.to_path_buf(),
         })
@@ -175,7 +175,7 @@ fn is_denied(error: &Error) -> bool {
 struct Piped {
     child: Child,
     output: Option<ChildStdout>,
-    said: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
     unshared: Unshared,
     folder: PathBuf,
 }
@@ -185,15 +185,15 @@ impl Piped {
     fn end(&mut self) -> io::Result<()> {
         self.output = None;
         let status = self.child.wait()?;
-        let said = self
-            .said
+        let stderr = self
+            .stderr
             .take()
-            .and_then(|said| said.join().ok())
+            .and_then(|stderr| stderr.join().ok())
             .unwrap_or_default();
         if status.success() {
             return Ok(());
         }
-        let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+        let mut lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
         let problem = lines.next_back().unwrap_or("it failed without output");
         let problem = problem.trim_start_matches("error: ");
         Err(io::Error::other(self.unshared.error(&self.folder, problem)))
