@@ -56,6 +56,9 @@ fn impossible_loads_are_refused_and_change_nothing() {
         "one.tar --to oci:out --allow-restart",
         "one.tar --to oci:out --attach none",
         "one.tar --to oci:out --split 4G",
+        "one.tar --to docker --root /a",
+        "one.tar --attach none --pin",
+        "one.tar --pin --force",
         "one.tar --to docker,docker",
         "one.tar --to docker,oci:out",
         "one.tar --to docker,lxc",
@@ -144,6 +147,20 @@ fn impossible_loads_are_refused_and_change_nothing() {
 
     $ sealift load one.tar --to oci:out --split 4G
     2> error: --split is for --to archive:FILE, not for --to oci:out
+    exit 2
+
+    $ sealift load one.tar --to docker --root /a
+    2> error: --root is for podman, not for --to docker
+    exit 2
+
+    $ sealift load one.tar --attach none --pin
+    2> error: --attach is for Docker, and --pin for containerd: no engine has both
+    2> hint: leave out one of them
+    exit 2
+
+    $ sealift load one.tar --pin --force
+    2> error: --pin is for containerd, and --force for podman or CRI-O: no engine has both
+    2> hint: leave out one of them
     exit 2
 
     $ sealift load one.tar --to docker,docker

@@ -343,5 +343,9 @@ fn a_lying_or_hostile_inventory_does_no_harm() {
         ])
         .code(3);
     sealift.run(&["inventory", "--from", "oci:absent"]).code(7);
+    let refused = sealift
+        .run(&["inventory", "--from", "docker", "--root", "/a"])
+        .code(2);
+    assert_snapshot!(refused.stderr, @"error: --root is for podman or CRI-O, which --from does not name");
     assert!(!sealift.path("x.tar").exists());
 }

@@ -35,7 +35,11 @@
 //! offline_killed.rs   attaching while the engine is stopped, killed at every step
 //! hops.rs      from host to host, each saved from the one before
 //! platforms.rs  which platform's image is loaded, and what becomes of artifacts
+//! podman_crio.rs   loads into CRI-O's storage
 //! podman_faults.rs   loads into podman that go wrong
+//! podman_killed.rs   loads into podman that are killed, or ended by a signal
+//! podman_replaced.rs   images in podman that show a wrong digest, and are replaced
+//! podman_served.rs   what other users get from the registry that podman pulls from during a load
 //! push_digest.rs   pushing from the classic store after a load
 //! offline_systemd.rs   attaching while the engine is stopped, where systemd stops and starts it
 //! recovered.rs  images built on a base with layers of unknown encoders, the registry gone
@@ -102,7 +106,11 @@ mod offline_killed;
 mod offline_systemd;
 mod other_tools;
 mod platforms;
+mod podman_crio;
 mod podman_faults;
+mod podman_killed;
+mod podman_replaced;
+mod podman_served;
 mod push_digest;
 mod recovered;
 mod right_digests;
