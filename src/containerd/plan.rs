@@ -8,10 +8,10 @@ use super::{records, snapshots};
 use crate::error::{Remedy, Result};
 use crate::image::Image;
 use crate::load::{
-    Candidate, Candidates, Change, DigestStatus, Form, LoadOptions, Obstacle, Plan, PlannedImage, UploadBlob,
-    substitute,
+    Candidate, Candidates, Change, DigestStatus, Form, LoadOptions, Obstacle, Plan, PlannedImage, Requested,
+    UploadBlob, substitute,
 };
-use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::oci::{Descriptor, Digest};
 
 /// Plans a load.
 ///
@@ -24,46 +24,20 @@ pub fn plan(
     unpacks: bool,
     inventory: &Inventory,
 ) -> Result<Plan> {
-    let platform = options.platform()?;
-    let selected = options.select(candidates)?;
     let details = &inventory.details;
     let namespace = Namespace {
         name: details.namespace.clone(),
         reason: details.reason,
     };
-    let mut plan = Plan::new(format!(
+    let target = format!(
         "{} (version {}, namespace {namespace})",
         inventory.target,
         inventory.version.as_deref().unwrap_or_default(),
-    ));
-    plan.skipped = selected.skipped;
-    let mut unmatched = Vec::new();
-    let mut unnamed = Vec::new();
-    let mut obstructed = Vec::new();
-    for (at, name) in selected.images {
-        let Some(candidate) = candidates.images.get(at) else {
-            continue;
-        };
-        let Some(image) = candidate.image_to_load(platform, &inventory.platforms) else {
-            unmatched.push(candidate);
-            continue;
-        };
-        let Some(name) = name else {
-            unnamed.push(candidate);
-            continue;
-        };
-        candidate.check_name(&name)?;
-        let planned = planned(at, candidate, image, name, unpacks, inventory);
-        match obstacle(&planned, candidate, image) {
-            Some(obstacle) => obstructed.push((candidate, obstacle)),
-            None => plan.images.push(planned),
-        }
-    }
-    let own = inventory.platform.clone().unwrap_or_else(Platform::host);
-    let wanted = platform.unwrap_or(&own);
-    plan.skip_unmatched(&unmatched, candidates, options, &wanted.to_string())?;
-    plan.refuse_unnamed(&unnamed, candidates, options)?;
-    plan.refuse_obstructed(obstructed, options)?;
+    );
+    let mut plan = Plan::of_requested(target, candidates, options, inventory, |requested| {
+        let planned = planned(requested, unpacks, inventory);
+        obstacle(&planned, requested).map_or(Ok(planned), Err)
+    })?;
     plan.send = upload(&plan.images, candidates, unpacks, inventory)?;
     let unpacked = match unpacks {
         true => unpacked(&plan.images, candidates, inventory)?,
@@ -73,15 +47,14 @@ pub fn plan(
     Ok(plan)
 }
 
-fn planned(
-    at: usize,
-    candidate: &Candidate<'_>,
-    image: &Image,
-    name: Reference,
-    unpacks: bool,
-    inventory: &Inventory,
-) -> PlannedImage {
-    let same = substitute::with_own_manifest(candidate, image, &name, inventory);
+fn planned(requested: &Requested<'_>, unpacks: bool, inventory: &Inventory) -> PlannedImage {
+    let Requested {
+        candidate,
+        image,
+        name,
+        ..
+    } = requested;
+    let same = substitute::with_own_manifest(candidate, image, name, inventory);
     let root = same.and_then(|known| known.id.parse().ok());
     let root: Digest = root.unwrap_or(candidate.image.graph.root.digest);
     let is_substitute = candidate.image.provenance.substitute.is_some() && candidate.digest() != Some(root);
@@ -90,25 +63,13 @@ fn planned(
         (Some(_), false) => None,
         (Some(_), true) | (None, _) => name.without_digest(),
     };
-    let platform = image.offered().or(inventory.platform.as_ref());
-    let platform = platform.cloned().unwrap_or_else(Platform::host);
     let mut planned = PlannedImage {
-        candidate: at,
-        digest: candidate.digest(),
         root,
-        manifests: vec![image.descriptor.digest],
-        image_id: Some(image.id()),
-        is_foreign: !inventory.platforms.iter().any(|taken| taken.matches(&platform)),
-        platforms: platform.into(),
-        evidence: candidate.evidence(),
         present: same.is_some()
             || missing(candidate, image, unpacks, inventory).next().is_none()
                 && (!unpacks || is_unpacked(image, inventory)),
-        tagged: false,
-        change: Change::New,
-        digest_status: DigestStatus::Native,
-        name,
         tag,
+        ..requested.planned(inventory)
     };
     let names = |record: &String| inventory.details.records.get(record);
     let is_here = |record: &String| names(record).is_some_and(|digest| *digest == root.to_string());
@@ -138,14 +99,15 @@ fn planned(
 }
 
 /// Why containerd cannot have an image: nothing would name it, or a layer is there only uncompressed.
-fn obstacle(planned: &PlannedImage, candidate: &Candidate<'_>, image: &Image) -> Option<Obstacle> {
+fn obstacle(planned: &PlannedImage, requested: &Requested<'_>) -> Option<Obstacle> {
     if records::main(planned).is_none() {
         return Some(Obstacle::new(
             "its manifest could not be recovered, and containerd can name it only by a tag",
             Remedy::Rename(planned.name.familiar()),
         ));
     }
-    candidate.layer_obstacle(image).filter(|_| !planned.present)
+    let obstacle = requested.candidate.layer_obstacle(requested.image);
+    obstacle.filter(|_| !planned.present)
 }
 
 /// The blobs of an image in the order in which they are sent: layers, the config, the manifest, indexes.

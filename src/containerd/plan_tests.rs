@@ -5,7 +5,7 @@ use crate::error::ErrorKind;
 use crate::image::provenance::Substitute;
 use crate::load::sample::{candidate, stored};
 use crate::load::{Inventory as Any, LayerForms};
-use crate::oci::Digest;
+use crate::oci::{Digest, Platform};
 
 const BOTH: [&str; 2] = ["linux/amd64", "linux/arm64"];
 

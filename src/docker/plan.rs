@@ -14,9 +14,9 @@ use crate::image::Image;
 use crate::load::substitute::has_name;
 use crate::load::{
     Attachment, Candidate, Candidates, Change, DigestStatus, Evidence, KnownImage, LoadOptions, Obstacle,
-    Plan, PlannedImage,
+    Plan, PlannedImage, Requested,
 };
-use crate::oci::{Digest, Platform, Reference, Repository};
+use crate::oci::{Digest, Reference, Repository};
 
 /// Plans a load.
 ///
@@ -30,9 +30,7 @@ pub fn plan(
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> Result<Plan> {
-    let platform = options.platform()?;
-    let selected = options.select(candidates)?;
-    let mut plan = Plan::new(format!(
+    let target = format!(
         "{} (version {}, {} store)",
         inventory.target,
         inventory.version.as_deref().unwrap_or_default(),
@@ -40,35 +38,11 @@ pub fn plan(
             Store::Classic => "classic",
             Store::Containerd => "containerd",
         }
-    ));
-    plan.skipped = selected.skipped;
-    let mut unmatched = Vec::new();
-    let mut unnamed = Vec::new();
-    let mut uncompressed = Vec::new();
-    for (at, name) in selected.images {
-        let Some(candidate) = candidates.images.get(at) else {
-            continue;
-        };
-        let Some(image) = candidate.image_to_load(platform, &inventory.platforms) else {
-            unmatched.push(candidate);
-            continue;
-        };
-        let Some(name) = name else {
-            unnamed.push(candidate);
-            continue;
-        };
-        candidate.check_name(&name)?;
-        let planned = planned(at, candidate, image, name, rules, inventory, strategies);
-        match unsupported::obstructed(&planned, candidate, image, inventory.details.store) {
-            Some(obstacle) => uncompressed.push((candidate, obstacle)),
-            None => plan.images.push(planned),
-        }
-    }
-    let own = inventory.platform.clone().unwrap_or_else(Platform::host);
-    let wanted = platform.unwrap_or(&own);
-    plan.skip_unmatched(&unmatched, candidates, options, &wanted.to_string())?;
-    plan.refuse_unnamed(&unnamed, candidates, options)?;
-    plan.refuse_obstructed(uncompressed, options)?;
+    );
+    let mut plan = Plan::of_requested(target, candidates, options, inventory, |requested| {
+        let planned = planned(requested, rules, inventory, strategies);
+        unsupported::obstacle(&planned, requested, inventory.details.store).map_or(Ok(planned), Err)
+    })?;
     plan.details.attach = attachments(&plan.images, inventory, strategies);
     let accepts = inventory.accepts();
     let images = ImageToLoad::all(&plan.images, candidates)?;
@@ -84,15 +58,18 @@ pub fn plan(
 }
 
 fn planned(
-    at: usize,
-    candidate: &Candidate<'_>,
-    image: &Image,
-    name: Reference,
+    requested: &Requested<'_>,
     rules: Rules,
     inventory: &Inventory,
     strategies: &[Box<dyn Strategy>],
 ) -> PlannedImage {
-    let same = substitutes::same(candidate, image, &name, inventory);
+    let Requested {
+        candidate,
+        image,
+        name,
+        ..
+    } = requested;
+    let same = substitutes::same(candidate, image, name, inventory);
     let root = same.and_then(|known| known.id.parse().ok());
     let root = root.unwrap_or(candidate.image.graph.root.digest);
     // The containerd store names images by their manifests.
@@ -114,10 +91,10 @@ fn planned(
     });
     let known = known.filter(|_| present);
     let digest_status = match (same, candidate.digest()) {
-        (Some(known), Some(digest)) if is_shown(known, &name, &digest) => DigestStatus::Present,
+        (Some(known), Some(digest)) if is_shown(known, name, &digest) => DigestStatus::Present,
         // The engine has the recorded manifest.
         (Some(_), Some(digest)) if digest == root => DigestStatus::Native,
-        _ => digest_status(candidate, image, &name, known, rules, inventory, strategies),
+        _ => digest_status(candidate, image, name, known, rules, inventory, strategies),
     };
     // A pull of `name:tag@digest` leaves only the digest, because the tag may have moved on. Without the digest
     // the tag is the only name.
@@ -132,8 +109,6 @@ fn planned(
         (inventory.details.store == Store::Containerd).then(|| Reference::digested(name.repository(), root))
     });
     let tagged = record.is_some_and(|record| known.is_some_and(|known| has_name(&known.tags, &record)));
-    let platform = image.offered().or(inventory.platform.as_ref());
-    let platform = platform.cloned().unwrap_or_else(Platform::host);
     let tagged = tagged || same.is_some() && tag.is_none();
     let is_named = tagged || tag.is_none() && digest_status == DigestStatus::Present;
     let change = match is_named {
@@ -141,20 +116,13 @@ fn planned(
         false => moved(tag.as_ref(), id, inventory),
     };
     PlannedImage {
-        change,
-        candidate: at,
-        digest: candidate.digest(),
         root,
-        manifests: vec![image.descriptor.digest],
-        image_id: Some(image.id()),
-        is_foreign: !inventory.platforms.iter().any(|taken| taken.matches(&platform)),
-        platforms: platform.into(),
-        evidence: candidate.evidence(),
         present,
         tagged,
+        change,
         digest_status,
-        name,
         tag,
+        ..requested.planned(inventory)
     }
 }
 

@@ -3,19 +3,14 @@
 use super::api::info::Store;
 use super::attach::Rules;
 use crate::error::Remedy;
-use crate::image::Image;
-use crate::load::{Candidate, DigestStatus, Obstacle, PlannedImage};
+use crate::load::{Candidate, DigestStatus, Obstacle, PlannedImage, Requested};
 use crate::oci::Digest;
 
 /// Why a store cannot have an image. The containerd store needs compressed layers, and can name a substitute
 /// only by a tag. A classic store can name it by its recorded digest only if that is attached. `None` if it
 /// can, or has all of it.
-pub(super) fn obstructed(
-    planned: &PlannedImage,
-    candidate: &Candidate<'_>,
-    image: &Image,
-    store: Store,
-) -> Option<Obstacle> {
+pub(super) fn obstacle(planned: &PlannedImage, requested: &Requested<'_>, store: Store) -> Option<Obstacle> {
+    let candidate = requested.candidate;
     let is_nameless = candidate.image.provenance.substitute.is_some() && planned.tag.is_none();
     let rename = || Remedy::Rename(planned.name.familiar());
     if store == Store::Classic {
@@ -32,7 +27,8 @@ pub(super) fn obstructed(
             rename(),
         ));
     }
-    candidate.layer_obstacle(image).filter(|_| !planned.present)
+    let obstacle = candidate.layer_obstacle(requested.image);
+    obstacle.filter(|_| !planned.present)
 }
 
 /// Why a digest is not attached that an archive recorded without its manifest, or with one that may be no

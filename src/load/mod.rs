@@ -28,6 +28,7 @@ mod plan;
 mod plan_text;
 mod refused;
 mod report;
+mod requested;
 #[cfg(test)]
 pub(crate) mod sample;
 mod space;
@@ -54,6 +55,7 @@ pub use plan::{
     Platforms, Replaced, Skipped, UploadBlob,
 };
 pub use report::{Loaded, LoadedDetails, Report, ReportDetails};
+pub use requested::Requested;
 pub use space::Space;
 
 /// A place to load images into.

@@ -5,12 +5,11 @@ use std::collections::{BTreeSet, HashSet};
 use super::inventory::{Inventory, has_name};
 use super::{replacement, space, twin};
 use crate::error::{Remedy, Result};
-use crate::image::Image;
 use crate::load::{
     Candidate, Candidates, Change, DigestStatus, Form, KnownImage, LoadOptions, Obstacle, Plan, PlannedImage,
-    UploadBlob, chains,
+    Requested, UploadBlob, chains,
 };
-use crate::oci::{Descriptor, Digest, Platform, Reference, chain_ids};
+use crate::oci::{Descriptor, Digest, Reference, chain_ids};
 
 /// Plans a load. `replaces` says whether images that show a wrong digest are replaced.
 ///
@@ -23,41 +22,15 @@ pub fn plan(
     replaces: bool,
     inventory: &Inventory,
 ) -> Result<Plan> {
-    let platform = options.platform()?;
-    let selected = options.select(candidates)?;
-    let mut plan = Plan::new(format!(
+    let target = format!(
         "{} (version {})",
         inventory.target,
         inventory.version.as_deref().unwrap_or_default()
-    ));
-    plan.skipped = selected.skipped;
-    let mut unmatched = Vec::new();
-    let mut unnamed = Vec::new();
-    let mut refused = Vec::new();
-    for (at, name) in selected.images {
-        let Some(candidate) = candidates.images.get(at) else {
-            continue;
-        };
-        let Some(image) = candidate.image_to_load(platform, &inventory.platforms) else {
-            unmatched.push(candidate);
-            continue;
-        };
-        let Some(name) = name else {
-            unnamed.push(candidate);
-            continue;
-        };
-        candidate.check_name(&name)?;
-        let planned = planned(at, candidate, image, name, inventory);
-        match obstructed(&planned, candidate, image, inventory) {
-            Some(obstacle) => refused.push((candidate, obstacle)),
-            None => plan.images.push(planned),
-        }
-    }
-    let own = inventory.platform.clone().unwrap_or_else(Platform::host);
-    let wanted = platform.unwrap_or(&own);
-    plan.skip_unmatched(&unmatched, candidates, options, &wanted.to_string())?;
-    plan.refuse_unnamed(&unnamed, candidates, options)?;
-    plan.refuse_obstructed(refused, options)?;
+    );
+    let mut plan = Plan::of_requested(target, candidates, options, inventory, |requested| {
+        let planned = planned(requested, inventory);
+        obstacle(&planned, requested, inventory).map_or(Ok(planned), Err)
+    })?;
     match replaces {
         true => replacement::plan(&mut plan, candidates, inventory),
         false => replacement::report(&mut plan, candidates, inventory),
@@ -83,15 +56,15 @@ pub(super) fn record(name: &Reference) -> Reference {
     }
 }
 
-fn planned(
-    at: usize,
-    candidate: &Candidate<'_>,
-    image: &Image,
-    name: Reference,
-    inventory: &Inventory,
-) -> PlannedImage {
+fn planned(requested: &Requested<'_>, inventory: &Inventory) -> PlannedImage {
+    let Requested {
+        candidate,
+        image,
+        name,
+        ..
+    } = requested;
     let known = inventory.image(&image.id());
-    let record = record(&name);
+    let record = record(name);
     let names =
         |known: &KnownImage| has_name(&known.tags, &record) || has_name(&pinned(known, inventory), &record);
     let tagged = known.is_some_and(names);
@@ -102,23 +75,13 @@ fn planned(
         },
         (false, None) => Change::New,
     };
-    let platform = image.offered().or(inventory.platform.as_ref());
-    let platform = platform.cloned().unwrap_or_else(Platform::host);
     PlannedImage {
-        candidate: at,
-        digest: candidate.digest(),
-        root: candidate.image.graph.root.digest,
-        manifests: vec![image.descriptor.digest],
-        image_id: Some(image.id()),
-        is_foreign: !inventory.platforms.iter().any(|taken| taken.matches(&platform)),
-        platforms: platform.into(),
-        evidence: candidate.evidence(),
         present: known.is_some_and(|known| has_manifest(candidate, known)),
         tagged,
-        digest_status: digest_status(candidate, &name, known),
+        digest_status: digest_status(candidate, name, known),
         tag: name.digest().is_none().then(|| name.clone()),
         change,
-        name,
+        ..requested.planned(inventory)
     }
 }
 
@@ -153,12 +116,8 @@ fn digest_status(candidate: &Candidate<'_>, name: &Reference, known: Option<&Kno
 }
 
 /// Why podman cannot have an image; `None` if it can, or has it.
-fn obstructed(
-    planned: &PlannedImage,
-    candidate: &Candidate<'_>,
-    image: &Image,
-    inventory: &Inventory,
-) -> Option<Obstacle> {
+fn obstacle(planned: &PlannedImage, requested: &Requested<'_>, inventory: &Inventory) -> Option<Obstacle> {
+    let candidate = requested.candidate;
     if is_done(planned) {
         return None;
     }
@@ -196,7 +155,9 @@ fn obstructed(
             Remedy::Rename(planned.name.familiar()),
         ));
     }
-    candidate.layer_obstacle(image).filter(|_| !planned.present)
+    candidate
+        .layer_obstacle(requested.image)
+        .filter(|_| !planned.present)
 }
 
 /// Whether nothing is to be done for an image.
