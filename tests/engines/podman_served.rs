@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 
 use crate::load_podman::Loader;
 use crate::podman_killed::{pull_of, start};
-use crate::support::podman::{User, Version};
+use crate::support::podman::{Podman, User, Version};
 use crate::support::{Image, Layer, run};
 
 #[test]
@@ -62,25 +62,50 @@ fn root_serves_only_at_ports_that_are_root_s_alone() {
         assert_eq!(podman.names(), [""; 0]);
     }
     // The podman that sealift runs notes what it is given, and the mode of the folder with the password.
-    let script = "#!/bin/sh\n\
-        if [ -s \"$CONTAINERS_REGISTRIES_CONF\" ]; then\n\
-            { grep location \"$CONTAINERS_REGISTRIES_CONF\"; stat -c %a \"${CONTAINERS_REGISTRIES_CONF%/*}\"; } >>\"$HOME/seen\"\n\
-        fi\n\
-        exec /usr/bin/podman \"$@\"\n";
-    podman.write_home("bin/podman", script);
-    let program = podman.outside("home/bin/podman");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut load = podman.load_command(&[&images]);
-    load.env(
-        "PATH",
-        format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", podman.inside("home/bin")),
-    );
-    run(&mut in_a_network(&load, 600)).ok();
+    let notes = "{ grep location \"$CONTAINERS_REGISTRIES_CONF\"; \
+        stat -c %a \"${CONTAINERS_REGISTRIES_CONF%/*}\"; } >>\"$HOME/seen\"";
+    run(&mut in_a_network(
+        &before_each_pull(podman, notes, &[&images]),
+        600,
+    ))
+    .ok();
     let seen = fs::read_to_string(podman.outside("home/seen")).unwrap();
     let (location, mode) = seen.trim().split_once('\n').unwrap();
     let port = location.rsplit(':').next().unwrap().split('/').next().unwrap();
     assert!(port.parse::<u16>().unwrap() < 600, "{seen}");
     assert_eq!(mode, "700", "{seen}");
+}
+
+#[test]
+fn another_user_who_floods_the_server_does_not_hinder_a_load() {
+    let loader = Loader::new(Version::Four, User::Root);
+    let podman = &loader.podman;
+    let built = loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
+    podman.write_home("flood.py", include_str!("../support/flood.py"));
+    let floods = "address=$(sed -n 's,^location = \"\\([0-9.:]*\\)/.*,\\1,p' \"$CONTAINERS_REGISTRIES_CONF\"); \
+        setpriv --reuid 65533 --regid 65533 --clear-groups python3 - \"$address\" \
+            <\"$HOME/flood.py\" >\"$HOME/flooded\" 2>&1 & \
+        until [ -s \"$HOME/flooded\" ]; do sleep 0.05; done";
+    run(&mut before_each_pull(podman, floods, &[&podman.inside("images")])).ok();
+    let flooded = fs::read_to_string(podman.outside("home/flooded")).unwrap();
+    assert_eq!(flooded, "600\n");
+    assert_eq!(podman.digest("docker.io/library/app:1"), built.digest);
+}
+
+/// A load with a podman that runs commands of the shell before it pulls.
+fn before_each_pull(podman: &Podman, commands: &str, args: &[&str]) -> Command {
+    let script = format!(
+        "#!/bin/sh\nif [ -s \"$CONTAINERS_REGISTRIES_CONF\" ]; then\n{commands}\nfi\nexec /usr/bin/podman \"$@\"\n"
+    );
+    podman.write_home("bin/podman", &script);
+    let program = podman.outside("home/bin/podman");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut load = podman.load_command(args);
+    load.env(
+        "PATH",
+        format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", podman.inside("home/bin")),
+    );
+    load
 }
 
 /// The program of a command with its environment, in a network of its own where every user can bind the ports from `first`
