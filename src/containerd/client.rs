@@ -3,11 +3,12 @@
 //! One thread drives a current-thread runtime. Calls block the thread that makes them; several threads may call
 //! at the same time over the one connection.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,12 +17,13 @@ use prost::Message;
 use tokio::net::UnixStream;
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::codegen::http::Uri;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::api::version::version_client::VersionClient;
 use super::failure::{self, Address};
 use crate::error::{Error, Result};
 
@@ -41,7 +43,7 @@ const MIN_MESSAGE: u64 = 64;
 /// Bytes per second at which any disk can be read and written.
 const SLOWEST_DISK: u64 = 10_000_000;
 
-/// How long containerd may take. Unpacking a layer has no limit.
+/// How long containerd may take. Unpacking a layer has no limit while containerd answers questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a connection, and for the answer to a question.
@@ -293,17 +295,40 @@ impl Client {
         self.within(self.timeouts.idle, messages.message())
     }
 
-    /// Waits for a call as long as it takes. It is cancelled once `check` fails.
-    pub(super) fn wait_long<F: Future>(&self, call: F, check: &dyn Fn() -> Result<()>) -> Result<F::Output> {
+    /// Waits for a call as long as it takes, while containerd answers questions. It is cancelled once `check` fails.
+    pub(super) fn wait_long<T>(
+        &self,
+        call: impl Future<Output = Result<T, Status>>,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<Result<T, Status>> {
         self.block_on(async {
             let mut call = pin!(call);
+            let mut silence = pin!(self.silence());
+            let mut first = poll_fn(|context| match call.as_mut().poll(context) {
+                Poll::Pending => silence.as_mut().poll(context).map(Err),
+                ended => ended,
+            });
             loop {
-                if let Ok(output) = timeout(TICK, &mut call).await {
-                    return Ok(output);
+                if let Ok(ended) = timeout(TICK, &mut first).await {
+                    return Ok(ended);
                 }
                 check()?;
             }
         })
+    }
+
+    /// Asks for the version again and again. Ends once there is no answer in time.
+    async fn silence(&self) -> Status {
+        let longest = self.timeouts.answer;
+        loop {
+            sleep(longest).await;
+            let mut stub = VersionClient::new(self.channel());
+            // Any other error is an answer, or ends the call that is waited for too.
+            match within(longest, stub.version(self.request(()))).await {
+                Err(status) if status.code() == Code::DeadlineExceeded => return status,
+                _ => {}
+            }
+        }
     }
 
     /// Waits for a call, which fails if it takes longer than this.

@@ -17,6 +17,12 @@ use tonic::codegen::http::{HeaderMap, Response};
 use super::api::version::VersionResponse;
 use super::{Options, Timeouts};
 
+/// How long an answer waits for other calls.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The methods that were called.
+type Calls = Mutex<Vec<String>>;
+
 /// What follows the response's headers.
 #[derive(Clone)]
 pub enum Answer {
@@ -30,6 +36,10 @@ pub enum Answer {
     AndSilence(Vec<u8>),
     /// This message again and again.
     Endless(Vec<u8>),
+    /// The first of these until a method was called, and then the second.
+    Until(&'static str, Box<[Answer; 2]>),
+    /// This answer, once a method was called so many times; an error if that takes too long.
+    Once(&'static str, usize, Box<Answer>),
 }
 
 impl Answer {
@@ -42,18 +52,14 @@ impl Answer {
 /// A running containerd. Its thread ends with the process.
 pub struct Fake {
     folder: tempfile::TempDir,
-    calls: Arc<Mutex<Vec<String>>>,
+    calls: Arc<Calls>,
 }
 
 impl Fake {
     /// Answers calls by the names of their methods. It tells its version, and has nothing else.
     pub fn start(answers: &[(&'static str, Answer)]) -> Fake {
-        let version = VersionResponse {
-            version: "1.7.24".into(),
-            ..VersionResponse::default()
-        };
         let mut all = BTreeMap::from([
-            ("Version/Version", Answer::of(&version)),
+            ("Version/Version", Fake::version()),
             ("ImageService/ImageFsInfo", Answer::Status(Code::Unimplemented)),
             ("Introspection/Plugins", Answer::Status(Code::Unimplemented)),
         ]);
@@ -79,6 +85,14 @@ impl Fake {
         Fake { folder, calls }
     }
 
+    /// How it tells its version.
+    pub fn version() -> Answer {
+        Answer::of(&VersionResponse {
+            version: "1.7.24".into(),
+            ..VersionResponse::default()
+        })
+    }
+
     /// How to reach it.
     pub fn options(&self) -> Options {
         options(self.folder.path().join("socket"), Duration::from_secs(3))
@@ -86,9 +100,13 @@ impl Fake {
 
     /// How many times a method was called.
     pub fn count(&self, method: &str) -> usize {
-        let calls = self.calls.lock().unwrap();
-        calls.iter().filter(|call| *call == method).count()
+        count(&self.calls, method)
     }
+}
+
+fn count(calls: &Calls, method: &str) -> usize {
+    let calls = calls.lock().unwrap();
+    calls.iter().filter(|call| *call == method).count()
 }
 
 /// The options for a socket, with the same limit for everything.
@@ -105,11 +123,7 @@ pub fn options(socket: PathBuf, limit: Duration) -> Options {
     }
 }
 
-fn serve(
-    listener: UnixListener,
-    answers: &Arc<BTreeMap<&'static str, Answer>>,
-    calls: &Arc<Mutex<Vec<String>>>,
-) {
+fn serve(listener: UnixListener, answers: &Arc<BTreeMap<&'static str, Answer>>, calls: &Arc<Calls>) {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -126,15 +140,39 @@ fn serve(
                     let method = path.rsplit_once('.').unwrap().1;
                     calls.lock().unwrap().push(method.into());
                     let answer = answers.get(method).cloned();
+                    let calls = Arc::clone(&calls);
                     tokio::spawn(async move {
                         // The request's stream lives as long as its response.
                         let _request = request;
-                        respond_with(respond, answer.unwrap_or(Answer::Status(Code::NotFound))).await;
+                        let answer = answer.unwrap_or(Answer::Status(Code::NotFound));
+                        respond_with(respond, choose(answer, &calls).await).await;
                     });
                 }
             });
         }
     });
+}
+
+/// What an answer is that depends on calls.
+async fn choose(answer: Answer, calls: &Calls) -> Answer {
+    match answer {
+        Answer::Until(method, answers) => {
+            let [before, after] = *answers;
+            if count(calls, method) == 0 { before } else { after }
+        }
+        Answer::Once(method, times, answer) => {
+            let called = async {
+                while count(calls, method) < times {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            match tokio::time::timeout(LONGEST_WAIT, called).await {
+                Ok(()) => *answer,
+                Err(_) => Answer::Status(Code::Aborted),
+            }
+        }
+        answer => answer,
+    }
 }
 
 async fn respond_with(mut respond: SendResponse<Bytes>, answer: Answer) {
@@ -149,7 +187,7 @@ async fn respond_with(mut respond: SendResponse<Bytes>, answer: Answer) {
         return;
     };
     let (messages, is_endless, code) = match &answer {
-        Answer::Silence => return,
+        Answer::Silence | Answer::Until(..) | Answer::Once(..) => return,
         Answer::Status(code) => (Vec::new(), false, *code),
         Answer::Messages(messages) => (messages.clone(), false, Code::Ok),
         Answer::AndSilence(message) => (vec![message.clone()], false, Code::Ok),

@@ -7,6 +7,7 @@ use tonic::Code;
 use super::api::content::{
     Info, InfoResponse, ListContentResponse, ReadContentResponse, WriteContentResponse,
 };
+use super::api::diff::ApplyResponse;
 use super::api::images::{Image, ListImagesResponse};
 use super::content::Content;
 use super::fake::{Answer, Fake, options};
@@ -132,6 +133,48 @@ fn a_load_ends_if_containerd_stops_taking_content() {
     ");
     assert_eq!(fake.count("Images/Create"), 0);
     assert_eq!(fake.count("Leases/Delete"), 1);
+}
+
+/// A containerd that has all blobs and no snapshots, and answers like this while it unpacks a layer.
+fn unpacking(apply: Answer, version: Answer) -> Fake {
+    Fake::start(&[
+        ("Content/Write", Answer::Status(Code::AlreadyExists)),
+        ("Snapshots/Prepare", Answer::Messages(vec![Vec::new()])),
+        ("Snapshots/Commit", Answer::Messages(vec![Vec::new()])),
+        ("Diff/Apply", apply),
+        ("Version/Version", version),
+    ])
+}
+
+#[test]
+fn a_load_ends_if_containerd_stops_answering_while_it_unpacks() {
+    let version = Answer::Until("Diff/Apply", Box::new([Fake::version(), Answer::Silence]));
+    let fake = unpacking(Answer::Silence, version);
+    insta::assert_snapshot!(of_engine(load_into(&fake)), @r"
+    containerd at SOCKET: unpack layer DIGEST: no answer within 3 seconds
+    containerd is stopped or overloaded (systemctl status containerd); run this again when it answers
+    ");
+    assert_eq!(fake.count("Images/Create"), 0);
+    assert_eq!(fake.count("Snapshots/Remove"), 1);
+    assert_eq!(fake.count("Leases/Delete"), 1);
+}
+
+/// The version is asked for once for the connection, and then each time that a question may take.
+#[test]
+fn a_layer_is_unpacked_as_long_as_containerd_answers_questions() {
+    let diff_id = "sha256:12d9a49f75f7448581b60bd85c8296be5b06b5da927211845bf021886f495a05";
+    let applied = ApplyResponse {
+        applied: Some(wire(&Descriptor::new(
+            MediaType::new(MediaType::OCI_LAYER),
+            diff_id.parse().unwrap(),
+            1,
+        ))),
+    };
+    let late = Answer::Once("Version/Version", 3, Box::new(Answer::of(&applied)));
+    let fake = unpacking(late, Fake::version());
+    load_into(&fake).unwrap();
+    assert_eq!(fake.count("Snapshots/Commit"), 1);
+    assert!(fake.count("Images/Create") > 0);
 }
 
 /// The names are set by then.

@@ -3,9 +3,10 @@
 //! Source: containerd, `core/unpack/unpacker.go` and `pkg/rootfs/apply.go`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::api::diff::diff_client::DiffClient;
 use super::api::diff::{ApplyRequest, DiffRequest};
@@ -24,6 +25,9 @@ use crate::oci::{Descriptor, Digest, MediaType, chain_ids};
 
 /// On a snapshot: the name under which it is asked for, also by remote snapshotters.
 const REFERENCE: &str = "containerd.io/snapshot.ref";
+
+/// How long the end of a snapshot in progress that is not needed any more is waited for.
+const LONGEST_DISCARD: Duration = Duration::from_secs(5);
 
 /// A snapshotter of containerd.
 pub struct Snapshotter<'c> {
@@ -173,8 +177,7 @@ impl<'c> Snapshotter<'c> {
         let mut stub = DiffClient::new(self.client.channel());
         let written = self.client.wait_long(stub.diff(request), check_work)?;
         for key in [lower.key, upper.key].iter().filter(|key| !key.is_empty()) {
-            // The lease's removal removes it otherwise.
-            let _ = self.remove(key);
+            self.discard(key);
         }
         let written = match written {
             Ok(written) => written.into_inner().diff,
@@ -233,8 +236,7 @@ impl<'c> Snapshotter<'c> {
             // A pull was faster.
             Ok(false) => self.remove(&key),
             Err(error) => {
-                // The lease's removal removes it otherwise.
-                let _ = self.remove(&key);
+                self.discard(&key);
                 Err(error)
             }
         }
@@ -314,11 +316,22 @@ impl<'c> Snapshotter<'c> {
     /// Removes a snapshot in progress.
     fn remove(&self, key: &str) -> Result<()> {
         let mut stub = self.stub();
-        let request = self.client.request(RemoveSnapshotRequest {
+        let removal = stub.remove(self.removal(key));
+        self.client.remove("remove a snapshot", removal)
+    }
+
+    /// Removes a snapshot in progress if that is possible at once. The lease's removal removes it otherwise.
+    fn discard(&self, key: &str) {
+        let mut stub = self.stub();
+        let removal = stub.remove(self.removal(key));
+        let _ = self.client.within(LONGEST_DISCARD, removal);
+    }
+
+    fn removal(&self, key: &str) -> Request<RemoveSnapshotRequest> {
+        self.client.request(RemoveSnapshotRequest {
             snapshotter: self.name.clone(),
             key: key.into(),
-        });
-        self.client.remove("remove a snapshot", stub.remove(request))
+        })
     }
 }
 
