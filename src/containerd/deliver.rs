@@ -1,7 +1,8 @@
 //! Gets the content of images into containerd: blobs with their labels, and unpacked layers.
 //!
 //! A layer is unpacked as soon as it is proven and its blob and the layers below it are there, while other blobs are still
-//! being sent. Meanwhile the next layers are repacked for it, which saves most of the time that it takes. A config is written after the layers of its image are unpacked, because its label keeps them.
+//! being sent. Meanwhile the next layers are repacked for it, which saves most of the time that it takes. A config is written
+//! after the layers of its image are unpacked, because its label keeps them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -120,24 +121,20 @@ impl<'d, 'a> Delivery<'d, 'a> {
         self.progress.phase("sending and unpacking", Some(sizes.sum()));
         // One more than processors: while containerd unpacks a layer, its worker only waits.
         let workers = available_parallelism().map_or(2, |count| count.get() + 1);
-        let may_start = |work: &Work<'_>| {
-            (self.check)()?;
-            match work {
-                Work::Blob(_) => Ok(true),
-                Work::Repack(layer) => Ok(self
-                    .repacked
-                    .as_ref()
-                    .is_none_or(|repacked| repacked.claim(layer))),
-                // containerd unpacks a layer of any size, whatever is in it.
-                Work::Layer(layer, _) => {
-                    let is_repacked = self
+        let may_start =
+            |work: &Work<'_>| {
+                (self.check)()?;
+                match work {
+                    Work::Blob(_) => Ok(true),
+                    Work::Repack(layer) => Ok(self
                         .repacked
                         .as_ref()
-                        .is_some_and(|repacked| repacked.of(layer).is_some());
-                    Ok(is_repacked || self.candidates.is_proven(&layer.blob.digest)?)
+                        .is_none_or(|repacked| repacked.claim(layer))),
+                    // containerd unpacks a layer of any size, whatever is in it.
+                    Work::Layer(layer, _) => Ok(self.temporary_blob(layer).is_some()
+                        || self.candidates.is_proven(&layer.blob.digest)?),
                 }
-            }
-        };
+            };
         schedule::run(workers, &tasks, may_start, |work| {
             (self.check)()?;
             match work {
@@ -322,18 +319,22 @@ impl<'d, 'a> Delivery<'d, 'a> {
         }
     }
 
+    /// The temporary blob of a layer, if it has one.
+    fn temporary_blob(&self, layer: &Layer<'_>) -> Option<Descriptor> {
+        self.repacked.as_ref()?.of(layer)
+    }
+
     /// Unpacks a layer.
     fn unpack(&self, layer: &Layer<'_>, size: u64) -> Result<()> {
         let Some(snapshotter) = &self.snapshotter else {
             return Ok(());
         };
         self.progress.blob_started(&layer.chain, size, 0);
-        // The snapshot may have been removed since the plan was made, and the blob with it.
-        let repacked = self.repacked.as_ref().and_then(|repacked| repacked.of(layer));
-        let ensure = || match (&repacked, self.content.find(&layer.blob.digest)?) {
-            (Some(blob), _) => Ok(blob.clone()),
-            (None, Some(_)) => Ok(layer.blob.clone()),
-            (None, None) => self.write(layer.blob, &Labels::new()).map(|_| layer.blob.clone()),
+        let ensure = || {
+            // The snapshot may have been removed since the plan was made, and the blob with it. The image needs it, whatever
+            // the layer is unpacked from.
+            self.write(layer.blob, &Labels::new())?;
+            Ok(self.temporary_blob(layer).unwrap_or_else(|| layer.blob.clone()))
         };
         snapshotter.unpack(layer, ensure, self.check)?;
         if let Some(repacked) = &self.repacked {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use h2::server::{self, SendResponse};
+use h2::{RecvStream, SendStream};
 use hyper::body::Bytes;
 use prost::Message;
 use tokio::runtime;
@@ -20,8 +21,8 @@ use super::{Options, Timeouts};
 /// How long an answer waits for other calls.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// The methods that were called.
-type Calls = Mutex<Vec<String>>;
+/// The methods that were called, each with its first message.
+type Calls = Mutex<Vec<(String, Vec<u8>)>>;
 
 /// What follows the response's headers.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub enum Answer {
     Messages(Vec<Vec<u8>>),
     /// This message, and then silence.
     AndSilence(Vec<u8>),
+    /// This message for each that arrives.
+    Each(Vec<u8>),
     /// This message again and again.
     Endless(Vec<u8>),
     /// The first of these until a method was called, and then the second.
@@ -102,11 +105,20 @@ impl Fake {
     pub fn count(&self, method: &str) -> usize {
         count(&self.calls, method)
     }
+
+    /// The first message of each call of a method.
+    pub fn messages<M: Message + Default>(&self, method: &str) -> Vec<M> {
+        let calls = self.calls.lock().unwrap();
+        let calls = calls.iter().filter(|(called, _)| called == method);
+        calls
+            .map(|(_, message)| M::decode(message.as_slice()).unwrap())
+            .collect()
+    }
 }
 
 fn count(calls: &Calls, method: &str) -> usize {
     let calls = calls.lock().unwrap();
-    calls.iter().filter(|call| *call == method).count()
+    calls.iter().filter(|(called, _)| called == method).count()
 }
 
 /// The options for a socket, with the same limit for everything.
@@ -136,21 +148,50 @@ fn serve(listener: UnixListener, answers: &Arc<BTreeMap<&'static str, Answer>>, 
             tokio::spawn(async move {
                 let mut connection = server::handshake(socket).await.unwrap();
                 while let Some(Ok((request, respond))) = connection.accept().await {
-                    let path = request.uri().path().to_string();
-                    let method = path.rsplit_once('.').unwrap().1;
-                    calls.lock().unwrap().push(method.into());
-                    let answer = answers.get(method).cloned();
-                    let calls = Arc::clone(&calls);
+                    let (answers, calls) = (Arc::clone(&answers), Arc::clone(&calls));
                     tokio::spawn(async move {
-                        // The request's stream lives as long as its response.
-                        let _request = request;
+                        let path = request.uri().path().to_string();
+                        let method = path.rsplit_once('.').unwrap().1;
+                        let mut sent = Sent {
+                            stream: request.into_body(),
+                            rest: Vec::new(),
+                        };
+                        let Some(message) = sent.next().await else {
+                            return;
+                        };
+                        calls.lock().unwrap().push((method.into(), message));
+                        let answer = answers.get(method).cloned();
                         let answer = answer.unwrap_or(Answer::Status(Code::NotFound));
-                        respond_with(respond, choose(answer, &calls).await).await;
+                        respond_with(respond, choose(answer, &calls).await, &mut sent).await;
                     });
                 }
             });
         }
     });
+}
+
+/// The messages of a call.
+struct Sent {
+    stream: RecvStream,
+    rest: Vec<u8>,
+}
+
+impl Sent {
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some((head, rest)) = self.rest.split_at_checked(5) {
+                let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize;
+                if let Some((message, rest)) = rest.split_at_checked(length) {
+                    let message = message.to_vec();
+                    self.rest = rest.to_vec();
+                    return Some(message);
+                }
+            }
+            let data = self.stream.data().await?.ok()?;
+            let _ = self.stream.flow_control().release_capacity(data.len());
+            self.rest.extend_from_slice(&data);
+        }
+    }
 }
 
 /// What an answer is that depends on calls.
@@ -175,7 +216,7 @@ async fn choose(answer: Answer, calls: &Calls) -> Answer {
     }
 }
 
-async fn respond_with(mut respond: SendResponse<Bytes>, answer: Answer) {
+async fn respond_with(mut respond: SendResponse<Bytes>, answer: Answer, sent: &mut Sent) {
     if matches!(answer, Answer::Silence) {
         std::future::pending::<()>().await;
     }
@@ -186,37 +227,51 @@ async fn respond_with(mut respond: SendResponse<Bytes>, answer: Answer) {
     let Ok(mut stream) = respond.send_response(headers, false) else {
         return;
     };
-    let (messages, is_endless, code) = match &answer {
+    let mut code = Code::Ok;
+    match answer {
         Answer::Silence | Answer::Until(..) | Answer::Once(..) => return,
-        Answer::Status(code) => (Vec::new(), false, *code),
-        Answer::Messages(messages) => (messages.clone(), false, Code::Ok),
-        Answer::AndSilence(message) => (vec![message.clone()], false, Code::Ok),
-        Answer::Endless(message) => (vec![message.clone()], true, Code::Ok),
-    };
-    loop {
-        for message in &messages {
-            let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-            let mut frame = [&[0], length.as_slice(), message].concat();
-            while !frame.is_empty() {
-                stream.reserve_capacity(frame.len());
-                let Some(Ok(capacity)) = poll_fn(|context| stream.poll_capacity(context)).await else {
-                    return;
-                };
-                let rest = frame.split_off(capacity.min(frame.len()));
-                if stream.send_data(frame.into(), false).is_err() {
+        Answer::Status(status) => code = status,
+        Answer::Messages(messages) => {
+            for message in &messages {
+                if !send(&mut stream, message).await {
                     return;
                 }
-                frame = rest;
             }
         }
-        if !is_endless {
-            break;
+        Answer::AndSilence(message) => {
+            send(&mut stream, &message).await;
+            std::future::pending::<()>().await;
         }
-    }
-    if matches!(answer, Answer::AndSilence(_)) {
-        std::future::pending::<()>().await;
+        Answer::Each(message) => loop {
+            // The first one is read already.
+            if !send(&mut stream, &message).await {
+                return;
+            }
+            if sent.next().await.is_none() {
+                break;
+            }
+        },
+        Answer::Endless(message) => while send(&mut stream, &message).await {},
     }
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", i32::from(code).into());
     let _ = stream.send_trailers(trailers);
+}
+
+/// Sends a message. False if the call has ended.
+async fn send(stream: &mut SendStream<Bytes>, message: &[u8]) -> bool {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let mut frame = [&[0], length.as_slice(), message].concat();
+    while !frame.is_empty() {
+        stream.reserve_capacity(frame.len());
+        let Some(Ok(capacity)) = poll_fn(|context| stream.poll_capacity(context)).await else {
+            return false;
+        };
+        let rest = frame.split_off(capacity.min(frame.len()));
+        if stream.send_data(frame.into(), false).is_err() {
+            return false;
+        }
+        frame = rest;
+    }
+    true
 }

@@ -1,14 +1,21 @@
+use std::fs;
+use std::io::Write as _;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
+use flate2::write::GzEncoder;
 use prost::Message as _;
+use serde_json::json;
 use tonic::Code;
 
 use super::api::content::{
-    Info, InfoResponse, ListContentResponse, ReadContentResponse, WriteContentResponse,
+    Info, InfoResponse, ListContentResponse, ReadContentResponse, WriteContentRequest, WriteContentResponse,
 };
-use super::api::diff::ApplyResponse;
+use super::api::diff::{ApplyRequest, ApplyResponse};
 use super::api::images::{Image, ListImagesResponse};
+use super::api::snapshots::{Info as Snapshot, Kind, ListSnapshotsResponse};
 use super::content::Content;
 use super::fake::{Answer, Fake, options};
 use super::images::wire;
@@ -17,7 +24,7 @@ use crate::archive::{self, Layout};
 use crate::error::{Error, ErrorKind};
 use crate::interrupt::Interrupt;
 use crate::load::{self, LoadOptions};
-use crate::oci::{Descriptor, Digest, MAX_METADATA, MediaType};
+use crate::oci::{Descriptor, Digest, MAX_METADATA, MediaType, Platform};
 use crate::progress::Silent;
 use crate::recover::LocalStore as _;
 
@@ -47,10 +54,14 @@ fn load_into(fake: &Fake) -> Result<load::Outcome, Error> {
 }
 
 fn load(containerd: &Containerd) -> Result<load::Outcome, Error> {
+    load_layout(containerd, layout())
+}
+
+fn load_layout(containerd: &Containerd, layout: Box<dyn Layout>) -> Result<load::Outcome, Error> {
     let options = LoadOptions::default();
     load::load(
         containerd,
-        &[layout()],
+        &[layout],
         &options,
         &mut (),
         &Silent,
@@ -146,6 +157,14 @@ fn unpacking(apply: Answer, version: Answer) -> Fake {
     ])
 }
 
+/// The answer of a containerd that has unpacked a layer.
+fn applied(diff_id: &Digest) -> Answer {
+    let tar = Descriptor::new(MediaType::new(MediaType::OCI_LAYER), *diff_id, 1);
+    Answer::of(&ApplyResponse {
+        applied: Some(wire(&tar)),
+    })
+}
+
 #[test]
 fn a_load_ends_if_containerd_stops_answering_while_it_unpacks() {
     let version = Answer::Until("Diff/Apply", Box::new([Fake::version(), Answer::Silence]));
@@ -163,18 +182,95 @@ fn a_load_ends_if_containerd_stops_answering_while_it_unpacks() {
 #[test]
 fn a_layer_is_unpacked_as_long_as_containerd_answers_questions() {
     let diff_id = "sha256:12d9a49f75f7448581b60bd85c8296be5b06b5da927211845bf021886f495a05";
-    let applied = ApplyResponse {
-        applied: Some(wire(&Descriptor::new(
-            MediaType::new(MediaType::OCI_LAYER),
-            diff_id.parse().unwrap(),
-            1,
-        ))),
-    };
-    let late = Answer::Once("Version/Version", 3, Box::new(Answer::of(&applied)));
+    let applied = applied(&diff_id.parse().unwrap());
+    let late = Answer::Once("Version/Version", 3, Box::new(applied));
     let fake = unpacking(late, Fake::version());
     load_into(&fake).unwrap();
     assert_eq!(fake.count("Snapshots/Commit"), 1);
     assert!(fake.count("Images/Create") > 0);
+}
+
+/// A layout of one image, whose only layer has 1.5 MB that do not compress. Returns the layer's digest and diff id.
+fn large_layout(folder: &Path) -> (Digest, Digest) {
+    let mut state = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    })
+    .take(1_500_000)
+    .collect();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1_500_000);
+    header.set_mode(0o644);
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_data(&mut header, "noise", noise.as_slice()).unwrap();
+    let tar = tar.into_inner().unwrap();
+    let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&tar).unwrap();
+    let blobs = folder.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let write = |media_type: &str, bytes: &[u8]| {
+        let digest = Digest::sha256(bytes);
+        fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
+    };
+    let diff_id = Digest::sha256(&tar);
+    let layer = write(MediaType::OCI_LAYER_GZIP, &gzip.finish().unwrap());
+    let platform = Platform::host();
+    let config = json!({
+        "os": platform.os,
+        "architecture": platform.architecture,
+        "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+    });
+    let config = write(MediaType::OCI_CONFIG, config.to_string().as_bytes());
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::OCI_MANIFEST,
+        "config": config,
+        "layers": [layer],
+    });
+    let mut manifest = write(MediaType::OCI_MANIFEST, manifest.to_string().as_bytes());
+    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": "example.com/app:1" });
+    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+    fs::write(folder.join("index.json"), index.to_string()).unwrap();
+    let version = json!({ "imageLayoutVersion": "1.0.0" });
+    fs::write(folder.join("oci-layout"), version.to_string()).unwrap();
+    let digest = layer["digest"].as_str().unwrap();
+    (digest.parse().unwrap(), diff_id)
+}
+
+/// The snapshot and the blob were there when the load was planned.
+#[test]
+fn a_layer_that_was_removed_is_written_though_it_is_unpacked_from_another_blob() {
+    let folder = tempfile::tempdir().unwrap();
+    let (layer, diff_id) = large_layout(folder.path());
+    let snapshots = ListSnapshotsResponse {
+        info: vec![Snapshot {
+            name: diff_id.to_string(),
+            kind: Kind::Committed.into(),
+            ..Snapshot::default()
+        }],
+    };
+    let taken = WriteContentResponse::default().encode_to_vec();
+    let fake = Fake::start(&[
+        ("Snapshots/List", Answer::of(&snapshots)),
+        ("Snapshots/Prepare", Answer::Messages(vec![Vec::new()])),
+        ("Snapshots/Commit", Answer::Messages(vec![Vec::new()])),
+        ("Content/Write", Answer::Each(taken)),
+        ("Content/Delete", Answer::Messages(vec![Vec::new()])),
+        ("Diff/Apply", applied(&diff_id)),
+    ]);
+    let layout = archive::open(&[folder.path().into()], &archive::Options::default()).unwrap();
+    load_layout(&Containerd::connect(&fake.options()).unwrap(), layout).unwrap();
+    let unpacked = fake.messages::<ApplyRequest>("Diff/Apply");
+    let [unpacked] = unpacked.as_slice() else {
+        panic!("{unpacked:?}");
+    };
+    let is_other = unpacked.diff.as_ref().unwrap().digest != layer.to_string();
+    assert_eq!(is_other, available_parallelism().unwrap().get() > 1);
+    let written = fake.messages::<WriteContentRequest>("Content/Write");
+    let written: Vec<&str> = written.iter().map(|write| write.expected.as_str()).collect();
+    assert!(written.contains(&layer.to_string().as_str()), "{written:?}");
 }
 
 /// The names are set by then.
