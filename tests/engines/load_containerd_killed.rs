@@ -1,10 +1,19 @@
-//! Loads into containerd during which sealift or containerd is killed.
+//! Loads into containerd during which sealift or containerd is killed or stopped.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use sealift::archive;
+use sealift::containerd::{self as target, Timeouts};
+use sealift::error::{Error, ErrorKind};
+use sealift::interrupt::Interrupt;
+use sealift::load::{LoadOptions, Outcome};
+use sealift::progress::Silent;
 
 use crate::containerd::twin::{Origin, load, load_command, try_load};
 use crate::containerd::{Contents, NAMESPACE, collect_garbage};
@@ -186,45 +195,50 @@ impl PreparedContainerd {
         );
     }
 
-    fn trace(&self, more: &[&str]) -> Command {
-        let mut traced = Command::new("strace");
-        traced.args(["-f", "-qq"]).args(more);
-        traced
-    }
-
     /// sealift under strace, in its own environment.
     fn traced_load(&self, more: &[&str]) -> Command {
         let load = self.load_command();
-        let mut traced = self.trace(more);
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-qq"]).args(more);
         traced.arg(load.get_program()).args(load.get_args()).env_clear();
         let set = load.get_envs().filter_map(|(name, value)| Some((name, value?)));
         traced.envs(set).current_dir(self.origin.sealift.home());
         traced
     }
+}
 
-    /// strace on the threads of containerd, which it has reached.
-    fn traced_containerd(&self, more: &[&str]) -> (Child, BufReader<ChildStderr>) {
-        let pid = self.containerd.pid().to_string();
+/// strace on the threads of a containerd, which it has reached. Dropping it ends strace.
+struct Tracer {
+    strace: Child,
+    /// Stays open: strace writes to it.
+    _said: BufReader<ChildStderr>,
+}
+
+impl Tracer {
+    fn attach(containerd: &Containerd, more: &[&str]) -> Self {
+        let pid = containerd.pid().to_string();
         let mut traced = Command::new("strace");
         traced.args(["-f"]).args(more).args(["-p", &pid]);
-        let mut child = traced
+        let mut strace = traced
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut said = BufReader::new(strace.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains(" attached") {
             assert!(said.read_line(&mut line).unwrap() > 0, "strace: {line}");
         }
-        (child, said)
+        Self { strace, _said: said }
     }
+}
 
-    /// Ends strace on containerd. It may wait forever for a thread of a process that it has killed.
-    fn detach(mut tracer: (Child, BufReader<ChildStderr>)) {
-        tracer.0.kill().unwrap();
-        tracer.0.wait().unwrap();
+impl Drop for Tracer {
+    /// It may wait forever for a thread of a process that it has killed.
+    fn drop(&mut self) {
+        let _ = self.strace.kill();
+        let _ = self.strace.wait();
     }
 }
 
@@ -300,17 +314,18 @@ fn containerd_is_killed(version: Version) {
     let mut prepared = PreparedContainerd::new(version);
     let log = prepared.origin.sealift.path("calls");
     let calls = format!("trace={CONTAINERD_CALLS}");
-    let tracer = prepared.traced_containerd(&["-o", log.to_str().unwrap(), "-e", &calls]);
+    let tracer = Tracer::attach(&prepared.containerd, &["-o", log.to_str().unwrap(), "-e", &calls]);
     run(&mut prepared.load_command()).ok();
-    PreparedContainerd::detach(tracer);
+    drop(tracer);
     prepared.restore();
     let mut kills = 0;
     for point in points(&log, 3 * POINTS) {
         let inject = format!("inject=?{}:signal=SIGKILL:when={}", point.0, point.1);
         let trace = format!("trace=?{}", point.0);
-        let tracer = prepared.traced_containerd(&["-o", "/dev/null", "-e", &trace, "-e", &inject]);
+        let args = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
+        let tracer = Tracer::attach(&prepared.containerd, &args);
         let ended = run(&mut prepared.load_command());
-        PreparedContainerd::detach(tracer);
+        drop(tracer);
         // Killed by strace, it may take a moment to end, and does not answer any more.
         let answers = || prepared.containerd.ctr(NAMESPACE, &["version"]).code == Some(0);
         if ended.code == Some(0) && answers() {
@@ -344,3 +359,62 @@ fn containerd_is_killed(version: Version) {
 }
 
 on_every_containerd!(containerd_is_killed);
+
+/// It is stopped as it unpacks a layer, for which there is no deadline.
+fn containerd_is_stopped(version: Version) {
+    let origin = Origin::new();
+    let name = "docker.io/library/app:1";
+    origin.push(name, &Image::single(vec![Layer::new().file("app/version", "1")]));
+    let archive = origin.save("app.tar", &[name], &[]);
+    let containerd = Containerd::start(version);
+    // Nothing but the layer is left to do then: anything else would wait for its own answer.
+    load(&origin.sealift, &containerd, &archive, &["--no-unpack"]);
+    // By which it gives files their owners.
+    let calls = "?lchown,?fchownat";
+    let (trace, inject) = (
+        format!("trace={calls}"),
+        format!("inject={calls}:signal=SIGSTOP:when=1"),
+    );
+    let tracer = Tracer::attach(&containerd, &["-o", "/dev/null", "-e", &trace, "-e", &inject]);
+    let failed = load_within(Duration::from_secs(3), &containerd, &archive).unwrap_err();
+    drop(tracer);
+    assert_eq!(failed.kind(), ErrorKind::Engine);
+    let message = failed.to_string();
+    assert!(
+        message.contains(&containerd.socket().display().to_string()),
+        "{message}"
+    );
+    assert!(message.contains(": unpack layer sha256:"), "{message}");
+    assert!(message.ends_with(": no answer within 3 seconds"), "{message}");
+    let pid = Pid::from_raw(i32::try_from(containerd.pid()).unwrap());
+    kill_process(pid.unwrap(), Signal::CONT).unwrap();
+    load(&origin.sealift, &containerd, &archive, &[]);
+    let snapshots = Contents::of(&containerd, NAMESPACE).snapshots;
+    let committed = snapshots.values().filter(|snapshot| snapshot.is_committed);
+    assert_eq!(committed.count(), 1, "{snapshots:#?}");
+}
+
+on_every_containerd!(containerd_is_stopped);
+
+/// Loads with another deadline for the answer to a question.
+fn load_within(answer: Duration, containerd: &Containerd, file: &Path) -> Result<Outcome, Error> {
+    let timeouts = Timeouts {
+        answer,
+        ..Timeouts::default()
+    };
+    let options = target::Options {
+        address: Some(containerd.socket()),
+        namespace: Some(NAMESPACE.into()),
+        timeouts,
+        ..target::Options::default()
+    };
+    let layout = archive::open(&[file.into()], &archive::Options::default())?;
+    sealift::load::load(
+        &target::Containerd::connect(&options)?,
+        &[layout],
+        &LoadOptions::default(),
+        &mut (),
+        &Silent,
+        &Interrupt::default(),
+    )
+}

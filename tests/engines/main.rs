@@ -17,7 +17,7 @@
 //! image_ids.rs what `list` says that Docker will show as IMAGE ID
 //! load_containerd.rs   loading into containerd, compared with a containerd whose kubelet pulled
 //! load_containerd_faults.rs   loads into containerd that go wrong
-//! load_containerd_killed.rs   loads into containerd during which sealift or containerd is killed
+//! load_containerd_killed.rs   loads into containerd during which sealift or containerd is killed or stopped
 //! load_again.rs   loading images that the engine already has
 //! load_faults.rs   loads that go wrong
 //! attach_offline.rs   attaching digests while the engine is stopped
