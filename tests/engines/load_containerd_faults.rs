@@ -1,12 +1,12 @@
 //! Loads into containerd that go wrong.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
+use std::thread::available_parallelism;
 
 use crate::containerd::twin::{Origin, assert_as_pulled, load, load_command, try_load};
-use crate::containerd::{Contents, Cri, NAMESPACE, collect_garbage};
+use crate::containerd::{Contents, Cri, Events, NAMESPACE, collect_garbage, removed_blobs};
 use crate::support::containerd::Version;
 use crate::support::{Containerd, Image, Layer, assert_documented, run};
 
@@ -78,44 +78,7 @@ fn a_layer_that_is_refused_is_not_unpacked(version: Version) {
     origin.push(NAME, &image);
     let archive = origin.save("app.tar", &[NAME], &[]);
     let containerd = Containerd::start(version);
-    let mut events = containerd
-        .ctr_command(NAMESPACE, &["events"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
-    // Until it is seen, the client may not have subscribed.
-    let mut until = |marker: &str| {
-        let mut seen = Vec::new();
-        loop {
-            let line = lines.next().unwrap().unwrap();
-            if line.contains(marker) {
-                return seen;
-            }
-            seen.push(line);
-        }
-    };
-    let mark = |marker: &str| containerd.ctr(NAMESPACE, &["namespaces", "create", marker]).ok();
-    std::thread::scope(|scope| {
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        let containerd = &containerd;
-        scope.spawn(move || {
-            for number in 0.. {
-                containerd
-                    .ctr(
-                        NAMESPACE,
-                        &["namespaces", "create", &format!("subscribed-{number}")],
-                    )
-                    .ok();
-                let wait = std::time::Duration::from_millis(50);
-                if stopped.recv_timeout(wait) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                    return;
-                }
-            }
-        });
-        until("subscribed-");
-        drop(stop);
-    });
+    let mut events = Events::subscribe(&containerd);
     let refused = try_load(
         &origin.sealift,
         &containerd,
@@ -124,13 +87,9 @@ fn a_layer_that_is_refused_is_not_unpacked(version: Version) {
     )
     .code(1);
     assert!(refused.stdout.contains("sha256:"), "{refused:?}");
-    mark("refused");
-    let refused = until("\"refused\"");
+    let refused = events.since_last();
     load(&origin.sealift, &containerd, &archive, &[]);
-    mark("loaded");
-    let loaded = until("\"loaded\"");
-    events.kill().unwrap();
-    events.wait().unwrap();
+    let loaded = events.since_last();
     let snapshots = Contents::of(&containerd, NAMESPACE).snapshots;
     let is_parent = |name: &String| snapshots.values().any(|snapshot| snapshot.parent == *name);
     let large = snapshots.keys().find(|name| !is_parent(name)).unwrap();
@@ -198,6 +157,26 @@ fn what_does_not_fit_is_refused(version: Version) {
 
 on_every_containerd!(what_does_not_fit_is_refused);
 
+/// A large gzip layer is unpacked from a temporary blob, which is removed then.
+fn a_large_layer_is_repacked(version: Version) {
+    let origin = Origin::new();
+    let archive = archive(&origin);
+    let containerd = Containerd::start(version);
+    let mut events = Events::subscribe(&containerd);
+    load(&origin.sealift, &containerd, &archive, &[]);
+    let happened = events.since_last();
+    let removed = removed_blobs(&happened);
+    // With one processor it would take longer.
+    let expected = usize::from(available_parallelism().unwrap().get() > 1);
+    assert_eq!(removed.len(), expected, "{happened:#?}");
+    let content = Contents::of(&containerd, NAMESPACE).content;
+    for digest in removed {
+        assert!(!content.contains_key(digest), "{digest}: {content:#?}");
+    }
+}
+
+on_every_containerd!(a_large_layer_is_repacked);
+
 /// What is sent only to be unpacked faster is left out where it does not fit.
 fn a_disk_without_space_for_more(version: Version) {
     let origin = Origin::new();
@@ -208,7 +187,10 @@ fn a_disk_without_space_for_more(version: Version) {
     origin.push(NAME, &image);
     let archive = origin.save("app.tar", &[NAME], &[]);
     let containerd = Containerd::start_with_disk(version, "96m");
+    let mut events = Events::subscribe(&containerd);
     load(&origin.sealift, &containerd, &archive, &[]);
+    let happened = events.since_last();
+    assert_eq!(removed_blobs(&happened), [""; 0], "{happened:#?}");
     assert_as_pulled(&containerd, &origin.pulled(version, &[NAME]), &[NAME]);
 }
 

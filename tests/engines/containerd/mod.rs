@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! contents.rs  the records of its images, blobs, snapshots and leases, to compare
+//! events.rs    what happens in it
 //! cri.rs       the container runtime interface: pulls, lists and removes images, runs containers
 //! twin.rs      loads, and the containerd that has pulled the same
 //! ```
@@ -12,6 +13,7 @@
 mod api;
 mod contents;
 mod cri;
+mod events;
 pub mod twin;
 
 use std::future::Future;
@@ -24,6 +26,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 pub use contents::{Contents, SOURCE, collect_garbage};
 pub use cri::Cri;
+pub use events::{Events, removed_blobs};
 
 /// The namespace of the kubelet's images.
 pub const NAMESPACE: &str = "k8s.io";
