@@ -24,6 +24,15 @@ fn build(sealift: &Sealift, number: usize, version: &str) -> Built {
     )
 }
 
+/// Builds the first versions of all images.
+fn build_first(sealift: &Sealift) -> Vec<(usize, &'static str)> {
+    let first: Vec<(usize, &str)> = (0..ALL).map(|number| (number, "1")).collect();
+    for (number, version) in &first {
+        build(sealift, *number, version);
+    }
+    first
+}
+
 /// Saves images for this machine's platform.
 fn save(sealift: &Sealift, images: &[(usize, &str)], more: &[&str], to: &str) -> serde_json::Value {
     let args = "save --json --from layout --platform host -o"
@@ -49,6 +58,25 @@ fn blobs(archive: &Path) -> BTreeSet<String> {
     names.map(|hex| format!("sha256:{hex}")).collect()
 }
 
+/// Builds and saves second versions, without what the host has by `have.json`: the layer that all share, and one of each
+/// image.
+fn update(sealift: &Sealift) -> (Vec<(usize, &'static str)>, Vec<Built>) {
+    let second: Vec<(usize, &str)> = (0..UPDATED).map(|number| (number, "2")).collect();
+    let built: Vec<Built> = second
+        .iter()
+        .map(|(number, version)| build(sealift, *number, version))
+        .collect();
+    let saved = save(sealift, &second, &["--have", "have.json"], "update.tar");
+    assert_eq!(saved["omitted"]["layers"], 1 + UPDATED);
+    let here = blobs(&sealift.path("update.tar"));
+    for image in &built {
+        let is_here: Vec<bool> = layers(image).iter().map(|layer| here.contains(layer)).collect();
+        assert_eq!(is_here, [false, false, true], "{}", image.tag);
+        assert!(here.contains(&image.digest) && here.contains(&image.host().config));
+    }
+    (second, built)
+}
+
 /// Digests of an image's layers for this machine.
 fn layers(image: &Built) -> Vec<String> {
     let layers = image.host().layers.iter();
@@ -60,10 +88,7 @@ fn setup(engine: Engine, store: Store) -> (Sealift, Daemon) {
     let sealift = Sealift::new();
     let daemon = Daemon::start(engine, store);
     let sealift = sealift.docker(&daemon);
-    let first: Vec<(usize, &str)> = (0..ALL).map(|number| (number, "1")).collect();
-    for (number, version) in &first {
-        build(&sealift, *number, version);
-    }
+    let first = build_first(&sealift);
     save(&sealift, &first, &[], "first.tar");
     sealift.run(&["load", "-q", "first.tar"]).ok();
     let inventory = ["inventory", "--from", "docker", "--label", "rack7"];
@@ -79,21 +104,7 @@ fn setup(engine: Engine, store: Store) -> (Sealift, Daemon) {
 
 fn an_update_holds_only_what_the_host_lacks(engine: Engine, store: Store) {
     let (sealift, daemon) = setup(engine, store);
-    let second: Vec<(usize, &str)> = (0..UPDATED).map(|number| (number, "2")).collect();
-    let built: Vec<Built> = second
-        .iter()
-        .map(|(number, version)| build(&sealift, *number, version))
-        .collect();
-    let saved = save(&sealift, &second, &["--have", "have.json"], "update.tar");
-    // The layer that all share, and one of each image.
-    assert_eq!(saved["omitted"]["layers"], 1 + UPDATED);
-    assert_eq!(saved["omitted"]["for"][0]["host"], "rack7");
-    let here = blobs(&sealift.path("update.tar"));
-    for image in &built {
-        let is_here: Vec<bool> = layers(image).iter().map(|layer| here.contains(layer)).collect();
-        assert_eq!(is_here, [false, false, true], "{}", image.tag);
-        assert!(here.contains(&image.digest) && here.contains(&image.host().config));
-    }
+    let (second, built) = update(&sealift);
     sealift.run(&["verify", "update.tar"]).ok();
 
     // What other tools do with it, where the layers are.
@@ -159,10 +170,7 @@ on_every_engine!(a_host_that_lacks_a_layer_refuses_before_anything_is_sent);
 fn an_update_of_a_kubernetes_node_holds_only_what_it_lacks(version: Version) {
     let containerd = Containerd::start(version);
     let sealift = Sealift::new().env("CONTAINERD_ADDRESS", containerd.socket());
-    let first: Vec<(usize, &str)> = (0..ALL).map(|number| (number, "1")).collect();
-    for (number, version) in &first {
-        build(&sealift, *number, version);
-    }
+    let first = build_first(&sealift);
     let mut pause = Image::single(vec![Layer::busybox()]);
     pause.cmd = ["/bin/busybox", "sleep", "1000000"].map(str::to_owned).into();
     pause.build(&sealift.path("layout"), PAUSE);
@@ -182,19 +190,8 @@ fn an_update_of_a_kubernetes_node_holds_only_what_it_lacks(version: Version) {
     let inventory = "inventory --from containerd --label node1 -o have.json --namespace";
     let inventory: Vec<&str> = inventory.split(' ').chain([NAMESPACE]).collect();
     sealift.run(&inventory).ok();
-    let second: Vec<(usize, &str)> = (0..UPDATED).map(|number| (number, "2")).collect();
-    let built: Vec<Built> = second
-        .iter()
-        .map(|(number, version)| build(&sealift, *number, version))
-        .collect();
-    let saved = save(&sealift, &second, &["--have", "have.json"], "update.tar");
-    assert_eq!(saved["omitted"]["layers"], 1 + UPDATED);
-    let here = blobs(&sealift.path("update.tar"));
-    for image in &built {
-        let is_here: Vec<bool> = layers(image).iter().map(|layer| here.contains(layer)).collect();
-        assert_eq!(is_here, [false, false, true], "{}", image.tag);
-    }
-    // The image of another node lacks everything.
+    let (second, built) = update(&sealift);
+    // Another namespace lacks everything.
     let args = [
         "load",
         "--to",
@@ -232,10 +229,7 @@ on_every_containerd!(an_update_of_a_kubernetes_node_holds_only_what_it_lacks);
 fn an_update_of_podman_holds_only_what_it_lacks(version: podman::Version, user: User) {
     let podman = Podman::new(version, user);
     let sealift = Sealift::new();
-    let first: Vec<(usize, &str)> = (0..ALL).map(|number| (number, "1")).collect();
-    for (number, version) in &first {
-        build(&sealift, *number, version);
-    }
+    let first = build_first(&sealift);
     let give = |podman: &Podman, name: &str| {
         let path = podman.outside(name);
         fs::copy(sealift.path(name), &path).unwrap();
@@ -259,18 +253,7 @@ fn an_update_of_podman_holds_only_what_it_lacks(version: podman::Version, user: 
     assert_eq!(images.as_array().unwrap().len(), ALL);
     fs::write(sealift.path("have.json"), &written.stdout).unwrap();
 
-    let second: Vec<(usize, &str)> = (0..UPDATED).map(|number| (number, "2")).collect();
-    let built: Vec<Built> = second
-        .iter()
-        .map(|(number, version)| build(&sealift, *number, version))
-        .collect();
-    let saved = save(&sealift, &second, &["--have", "have.json"], "update.tar");
-    assert_eq!(saved["omitted"]["layers"], 1 + UPDATED);
-    let here = blobs(&sealift.path("update.tar"));
-    for image in &built {
-        let is_here: Vec<bool> = layers(image).iter().map(|layer| here.contains(layer)).collect();
-        assert_eq!(is_here, [false, false, true], "{}", image.tag);
-    }
+    let (second, built) = update(&sealift);
     // Another podman lacks everything.
     let other = Podman::new(version, user);
     let refused = other.load(&[&give(&other, "update.tar")]).code(7);
