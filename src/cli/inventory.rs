@@ -296,6 +296,7 @@ fn report(output: &Output, path: &Path, host: &HostInventory, digest: Digest) ->
             serde_json::json!({
                 "engine": engine.engine,
                 "target": engine.target,
+                "namespace": engine.namespace,
                 "images": engine.images.len(),
                 "blobs": engine.blobs.len(),
                 "chains": engine.chains.len(),
@@ -311,9 +312,12 @@ fn report(output: &Output, path: &Path, host: &HostInventory, digest: Digest) ->
     }
     if !output.is_quiet() {
         for engine in &host.engines {
+            let namespace = engine.namespace.as_ref();
+            let namespace = namespace.map(|name| format!(", namespace {name}"));
             output.line(format_args!(
-                "{}: {}, {}, {} unpacked",
+                "{}{}: {}, {}, {} unpacked",
                 engine.target,
+                namespace.unwrap_or_default(),
                 names::count(engine.images.len(), "image"),
                 names::count(engine.blobs.len(), "blob"),
                 names::count(engine.chains.len(), "layer"),

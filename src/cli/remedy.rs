@@ -60,7 +60,14 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::ConvertDockerSave(archive) => return conversion(archive.as_deref()),
         Remedy::WriteInventory => "`sealift inventory -o FILE` writes one on the host that has the images",
         Remedy::FurtherSource => "name a source that has it as well, such as --from registry",
-        Remedy::SaveWhole { images, platforms } => return save_whole(images, platforms),
+        Remedy::SaveWhole {
+            images,
+            platforms,
+            namespace,
+        } => return save_whole(images, platforms, namespace.as_deref()),
+        Remedy::OtherNamespace(name) => {
+            return format!("--namespace {} loads into that one", shell_word(name));
+        }
         Remedy::VerifyArchive => "`sealift verify` shows which",
         Remedy::ListArchive => "`sealift list` shows those of an archive's images",
         Remedy::FromRegistry => "pull it, or take the image from its registry with --from registry",
@@ -119,16 +126,23 @@ fn new_file(option: &str, file: &NewFile) -> String {
 }
 
 /// The command that saves images with all of their layers.
-fn save_whole(images: &[String], platforms: &[Platform]) -> String {
+fn save_whole(images: &[String], platforms: &[Platform], namespace: Option<&str>) -> String {
     let images: Vec<_> = images.iter().map(|name| shell_word(name)).collect();
     let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
     let platforms = match platforms.is_empty() {
         true => String::new(),
         false => format!(" --platform {}", shell_word(&platforms.join(","))),
     };
+    let inventory = match namespace {
+        None => "a new inventory of this host".into(),
+        Some(name) => format!(
+            "an inventory of this namespace (`sealift inventory --from containerd --namespace {} -o FILE`)",
+            shell_word(name)
+        ),
+    };
     format!(
-        "`sealift save {}{platforms} -o images.tar` brings all layers; with --have and a new inventory of this host it \
-         brings those that are missing",
+        "`sealift save {}{platforms} -o images.tar` brings all layers; with --have and {inventory} it brings those that \
+         are missing",
         images.join(" ")
     )
 }

@@ -19,9 +19,7 @@ pub type Inventory = load::Inventory<Details>;
 /// The part of an inventory that only containerd has.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Details {
-    /// The namespace.
-    pub namespace: String,
-    /// Why it was chosen.
+    /// Why the namespace was chosen.
     pub reason: NamespaceReason,
     /// The snapshotter that layers are unpacked into.
     pub snapshotter: String,
@@ -57,7 +55,6 @@ impl Containerd {
         let records = self.records()?;
         let platform = Platform::host();
         let details = Details {
-            namespace: self.namespace.name.clone(),
             reason: self.namespace.reason,
             snapshotter: self.snapshotter.clone(),
             records,
@@ -65,6 +62,7 @@ impl Containerd {
         };
         let inventory = Inventory {
             version: Some(self.version.clone()),
+            namespace: Some(self.namespace.name.clone()),
             platforms: platform.runs(),
             platform: Some(platform),
             accepts: LayerForms {

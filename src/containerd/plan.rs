@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::address::Namespace;
 use super::inventory::Inventory;
-use super::{records, snapshots};
+use super::{DEFAULT, records, snapshots};
 use crate::error::{Remedy, Result};
 use crate::image::Image;
 use crate::load::{
@@ -26,7 +26,7 @@ pub fn plan(
 ) -> Result<Plan> {
     let details = &inventory.details;
     let namespace = Namespace {
-        name: details.namespace.clone(),
+        name: namespace_of(inventory).into(),
         reason: details.reason,
     };
     let target = format!(
@@ -45,6 +45,11 @@ pub fn plan(
     };
     plan.space = details.space.needed_for(plan.bytes(), unpacked);
     Ok(plan)
+}
+
+/// The namespace that an inventory is of.
+fn namespace_of(inventory: &Inventory) -> &str {
+    inventory.namespace.as_deref().unwrap_or(DEFAULT)
 }
 
 fn planned(requested: &Requested<'_>, unpacks: bool, inventory: &Inventory) -> PlannedImage {
@@ -73,9 +78,7 @@ fn planned(requested: &Requested<'_>, unpacks: bool, inventory: &Inventory) -> P
     };
     let names = |record: &String| inventory.details.records.get(record);
     let is_here = |record: &String| names(record).is_some_and(|digest| *digest == root.to_string());
-    planned.tagged = records::of(&planned, &inventory.details.namespace)
-        .iter()
-        .all(is_here);
+    planned.tagged = records::of(&planned, namespace_of(inventory)).iter().all(is_here);
     planned.change = match records::main(&planned).as_ref().and_then(names) {
         None => Change::New,
         Some(digest) if *digest == root.to_string() => Change::Unchanged,

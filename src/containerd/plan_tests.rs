@@ -14,6 +14,7 @@ fn empty(namespace: &str) -> Inventory {
     let own: Platform = "linux/amd64".parse().unwrap();
     Inventory {
         version: Some("1.6.20".into()),
+        namespace: Some(namespace.into()),
         platforms: own.runs(),
         platform: Some(own),
         accepts: LayerForms {
@@ -23,7 +24,6 @@ fn empty(namespace: &str) -> Inventory {
         ..Any::new(
             "containerd at /run/containerd/containerd.sock",
             Details {
-                namespace: namespace.into(),
                 reason: NamespaceReason::Requested,
                 snapshotter: "overlayfs".into(),
                 records: Default::default(),

@@ -119,7 +119,9 @@ pub fn probe(
         unpacked_suffices: store == Store::Classic,
         blobs: match wanted {
             // A load asks which manifests are complete, and needs no list of blobs, unless an archive leaves some out.
-            Some(wanted) if wanted.images.iter().all(|image| image.omitted.is_empty()) => BTreeMap::new(),
+            Some(wanted) if wanted.images.iter().all(|image| image.omitted.layers.is_empty()) => {
+                BTreeMap::new()
+            }
             _ => blobs(client, store, &images),
         },
         images,

@@ -54,7 +54,11 @@ pub enum Remedy {
         images: Vec<String>,
         /// Their platforms.
         platforms: Vec<Platform>,
+        /// The namespace of the target that lacks layers, if it has namespaces.
+        namespace: Option<String>,
     },
+    /// Load into this namespace.
+    OtherNamespace(String),
     /// Name another source, which has what this one lacks.
     FurtherSource,
     /// Verify the archive.
@@ -187,6 +191,7 @@ impl fmt::Display for Remedy {
             Remedy::NameCommands => "name the commands that stop and start the engine",
             Remedy::LoadFewer => "load fewer images at a time",
             Remedy::LoadByRegistry => "load the images of one registry at a time",
+            Remedy::OtherNamespace(name) => return write!(f, "load into namespace {}", Escaped(name)),
             Remedy::KubernetesNamespace => "load into the namespace of Kubernetes, k8s.io",
             Remedy::OtherSnapshotter => {
                 "use a snapshotter that this containerd has (ctr plugins ls lists them)"

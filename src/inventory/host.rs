@@ -42,6 +42,9 @@ pub struct EngineInventory {
     pub target: String,
     /// As [`Inventory::version`].
     pub version: Option<String>,
+    /// As [`Inventory::namespace`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// As [`Inventory::platform`].
     #[serde(with = "platform::optional_text")]
     pub platform: Option<Platform>,
@@ -68,6 +71,7 @@ impl EngineInventory {
             engine: engine.into(),
             target: inventory.target,
             version: inventory.version,
+            namespace: inventory.namespace,
             platform: inventory.platform,
             platforms: inventory.platforms,
             accepts: inventory.accepts,
@@ -97,7 +101,7 @@ impl HostInventory {
     }
 }
 
-/// Which inventory: the digest of its document, and its label.
+/// Which inventory: the digest of its document, its label, and the namespaces that it is of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct InventoryId {
     /// Digest of the document.
@@ -106,13 +110,20 @@ pub struct InventoryId {
     /// As [`HostInventory::host`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// The namespaces of its engines that have images, sorted. Older documents do not name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
 }
 
 impl fmt::Display for InventoryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Some(host) => write!(f, "{} ({})", self.digest, Escaped(host)),
-            None => self.digest.fmt(f),
+        let host = self.host.as_ref().map(|host| Escaped(host).to_string());
+        let namespaces = self.namespaces.iter();
+        let namespaces = namespaces.map(|name| format!("namespace {}", Escaped(name)));
+        let about: Vec<String> = host.into_iter().chain(namespaces).collect();
+        match about.is_empty() {
+            true => self.digest.fmt(f),
+            false => write!(f, "{} ({})", self.digest, about.join(", ")),
         }
     }
 }
@@ -182,10 +193,12 @@ impl KnownHost {
         }
         let mut engines = inventory.engines;
         engines.retain(|engine| !engine.images.is_empty());
+        let namespaces: BTreeSet<&String> = engines.iter().filter_map(|one| one.namespace.as_ref()).collect();
         Ok(KnownHost {
             id: InventoryId {
                 digest: Digest::sha256(bytes),
                 host: inventory.host,
+                namespaces: namespaces.into_iter().cloned().collect(),
             },
             engines,
         })

@@ -78,6 +78,36 @@ fn a_layer_is_there_as_a_blob_or_unpacked_where_that_suffices() {
 }
 
 #[test]
+fn the_namespaces_of_engines_with_images_are_told() {
+    let of = |namespace: &str| EngineInventory {
+        namespace: Some(namespace.into()),
+        ..engine("containerd", &["a"], &[])
+    };
+    let empty = EngineInventory {
+        images: Vec::new(),
+        ..of("unused")
+    };
+    let host = known(vec![
+        of("k8s.io"),
+        of("default"),
+        engine("docker", &["a"], &[]),
+        empty,
+    ]);
+    assert_eq!(host.id.namespaces, ["default", "k8s.io"]);
+    assert_eq!(
+        host.id.to_string(),
+        format!("{} (here, namespace default, namespace k8s.io)", host.id.digest)
+    );
+    // A document without namespaces is as before there were any.
+    let without = serde_json::to_string(&engine("docker", &[], &[])).unwrap();
+    assert!(!without.contains("namespace"), "{without}");
+    let known_without = known(vec![engine("docker", &["a"], &[])]);
+    assert_eq!(known_without.id.namespaces, [""; 0]);
+    let id = serde_json::to_string(&known_without.id).unwrap();
+    assert!(!id.contains("namespaces"), "{id}");
+}
+
+#[test]
 fn hostile_documents_are_refused() {
     let error = |bytes: &[u8]| KnownHost::parse(bytes, "have\u{1b}.json").unwrap_err();
     let deep = format!(

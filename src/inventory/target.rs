@@ -19,6 +19,9 @@ pub struct Inventory<D> {
     pub target: String,
     /// Its version, if it is a program.
     pub version: Option<String>,
+    /// The namespace that this is of; `None` if it has no namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The platform that it runs; `None` if it runs nothing.
     #[serde(with = "platform::optional_text")]
     pub platform: Option<Platform>,
@@ -101,6 +104,7 @@ impl<D> Inventory<D> {
             schema: SCHEMA,
             target: target.into(),
             version: None,
+            namespace: None,
             platform: None,
             platforms: Vec::new(),
             accepts: LayerForms {

@@ -1,13 +1,13 @@
 //! The candidates for a target: the images of verified archives.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::early::Proof;
 use super::{Evidence, Obstacle};
 use crate::archive::Graphs;
 use crate::archive::Layout;
-use crate::archive::format::Entry;
+use crate::archive::format::{Entry, Omitted};
 use crate::blob::Blobs;
 use crate::error::{Error, Result};
 use crate::image::provenance::{LayerOrigin, ManifestOrigin};
@@ -30,7 +30,7 @@ pub struct Candidate<'a> {
     pub layer_sizes: Arc<BTreeMap<Digest, u64>>,
     /// Layers of it that no archive has, because they were left out for a host that has them. They are never sent: a
     /// load ends before anything is sent if the target lacks one.
-    pub omitted: BTreeSet<Digest>,
+    pub omitted: Omitted,
 }
 
 impl Candidate<'_> {
@@ -62,7 +62,7 @@ impl Candidate<'_> {
 
     /// Whether no archive has a layer of it, because it was left out.
     pub fn is_omitted(&self, layer: &Descriptor) -> bool {
-        self.omitted.contains(&layer.digest)
+        self.omitted.layers.contains(&layer.digest)
     }
 
     /// What selects and renames it.
@@ -212,9 +212,11 @@ impl<'a> Candidates<'a> {
             let graph = graphs.of(entry)?;
             let layers = graph.images.iter().flat_map(|image| &image.manifest.layers);
             let layers = layers.map(|layer| layer.digest);
-            let omitted = layers
-                .filter(|layer| layout.omitted().layers.contains(layer))
-                .collect();
+            let declared = layout.omitted();
+            let omitted = Omitted {
+                layers: layers.filter(|layer| declared.layers.contains(layer)).collect(),
+                inventories: declared.inventories.clone(),
+            };
             self.images.push(Candidate {
                 blobs: layout,
                 image: NamedImage {
@@ -238,7 +240,7 @@ impl<'a> Candidates<'a> {
         let mut seen = HashMap::new();
         for candidate in &self.images {
             let uncompressed = &candidate.image.provenance.uncompressed;
-            let omitted = &candidate.omitted;
+            let omitted = &candidate.omitted.layers;
             // Several names of one image have the same layers.
             let layers = (uncompressed, omitted);
             if seen.insert(Arc::as_ptr(&candidate.image.graph), layers) == Some(layers) {
@@ -256,7 +258,7 @@ impl<'a> Candidates<'a> {
         for candidate in &mut self.images {
             let uncompressed = &mut candidate.image.provenance.uncompressed;
             uncompressed.retain(|layer, tar| !stored.contains(&(*layer, tar.digest)));
-            candidate.omitted.retain(|layer| !blobs.contains(layer));
+            candidate.omitted.layers.retain(|layer| !blobs.contains(layer));
         }
     }
 }

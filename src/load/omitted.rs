@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::{Candidate, Candidates, LoadOptions, Plan, PlannedImage, Skipped};
 use crate::error::{Error, ErrorKind, Hint, Problem, Remedy, Result};
+use crate::escape::Escaped;
 use crate::image::{Image, names};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, InventoryId};
 use crate::oci::{Descriptor, Platform};
 
 /// Number of layers of an image that a message names.
@@ -21,6 +22,10 @@ pub struct LackingImage {
     layers: Vec<Descriptor>,
     /// Its platforms that were to be loaded.
     platforms: Vec<Platform>,
+    /// The namespace in which the layers are missing, if the target has namespaces.
+    namespace: Option<String>,
+    /// The inventories of other namespaces, by which the layers were left out.
+    others: Vec<InventoryId>,
 }
 
 impl LackingImage {
@@ -44,14 +49,37 @@ impl LackingImage {
         Skipped {
             name: self.name.clone(),
             reason: format!("neither the archive nor the target has {}", self.missing()),
-            hint: Some(remedy(std::iter::once(self)).into()),
+            hint: Some(hint(std::iter::once(self))),
             kind: ErrorKind::NotFound,
         }
     }
 }
 
-/// What brings the layers of these images.
-fn remedy<'l>(images: impl Iterator<Item = &'l LackingImage> + Clone) -> Remedy {
+/// What brings the layers of these images, after the reason if that is known.
+fn hint<'l>(images: impl Iterator<Item = &'l LackingImage> + Clone) -> Hint {
+    let mut others: Vec<&InventoryId> = images.clone().flat_map(|image| &image.others).collect();
+    others.sort();
+    others.dedup();
+    let namespace = images.clone().find_map(|image| image.namespace.clone());
+    let mut hint = Hint::default();
+    if let Some(here) = namespace.as_ref().filter(|_| !others.is_empty()) {
+        let inventories: Vec<String> = others.iter().map(ToString::to_string).collect();
+        hint = hint.and(format!(
+            "the layers were left out for the inventory {}, and this load looked in namespace {}",
+            inventories.join(" and "),
+            Escaped(here)
+        ));
+    }
+    let mut named: Vec<&String> = others.iter().flat_map(|other| &other.namespaces).collect();
+    named.sort();
+    named.dedup();
+    if let [only] = named.as_slice() {
+        hint = hint.and(Remedy::OtherNamespace((*only).clone()));
+    }
+    hint.and(remedy(images, namespace))
+}
+
+fn remedy<'l>(images: impl Iterator<Item = &'l LackingImage> + Clone, namespace: Option<String>) -> Remedy {
     let mut platforms: Vec<Platform> = Vec::new();
     for platform in images.clone().flat_map(|image| &image.platforms) {
         if !platforms.contains(platform) {
@@ -61,6 +89,7 @@ fn remedy<'l>(images: impl Iterator<Item = &'l LackingImage> + Clone) -> Remedy 
     Remedy::SaveWhole {
         images: images.map(|image| image.name.clone()).collect(),
         platforms,
+        namespace,
     }
 }
 
@@ -77,6 +106,19 @@ impl Candidate<'_> {
             }
         }
         lacking
+    }
+
+    /// The inventories by which layers were left out that are not of this namespace.
+    fn inventories_of_others(&self, namespace: Option<&str>) -> Vec<InventoryId> {
+        let Some(namespace) = namespace else {
+            return Vec::new();
+        };
+        let is_of_another = |inventory: &&InventoryId| {
+            let mut namespaces = inventory.namespaces.iter();
+            !inventory.namespaces.is_empty() && !namespaces.any(|one| one == namespace)
+        };
+        let inventories = self.omitted.inventories.iter();
+        inventories.filter(is_of_another).cloned().collect()
     }
 }
 
@@ -121,6 +163,8 @@ impl Candidates<'_> {
                     name: candidate.label(),
                     layers,
                     platforms: planned.platforms.0.clone(),
+                    others: candidate.inventories_of_others(inventory.namespace.as_deref()),
+                    namespace: inventory.namespace.clone(),
                 };
                 lacking.insert(planned.candidate, image);
             }
@@ -151,7 +195,7 @@ impl LoadOptions {
         Err(Error::NotFound {
             what: missing.join(" and "),
             place: format!("{}, which left them out, nor in {target}", candidates.place()),
-            hint: Some(Hint::from("nothing was sent").and(remedy(lacking.values()))),
+            hint: Some(Hint::from("nothing was sent").and(hint(lacking.values()))),
         })
     }
 }
@@ -165,7 +209,7 @@ mod tests {
     #[test]
     fn a_layer_that_is_left_out_and_lost_is_not_found() {
         let mut image = candidate(Some("app:1"), &["base", "app"], &["linux/amd64"]);
-        image.omitted.insert(stored("base"));
+        image.omitted.layers.insert(stored("base"));
         let candidates = Candidates {
             images: vec![image],
             ..Candidates::default()
@@ -183,5 +227,55 @@ mod tests {
             ErrorKind::Content
         );
         assert_eq!(kind(Error::Interrupted), Error::Interrupted.kind());
+    }
+
+    #[test]
+    fn a_layer_that_another_namespace_has_is_loaded_there() {
+        let id = |namespaces: &[&str]| InventoryId {
+            digest: stored("inventory"),
+            host: None,
+            namespaces: namespaces.iter().map(ToString::to_string).collect(),
+        };
+        let hint_for = |namespaces: &[&str], here: Option<&str>| {
+            let mut image = candidate(Some("app:1"), &["base"], &["linux/amd64"]);
+            image.omitted.inventories.push(id(namespaces));
+            let lacking = LackingImage {
+                name: "app:1".into(),
+                layers: Vec::new(),
+                platforms: Vec::new(),
+                namespace: here.map(String::from),
+                others: image.inventories_of_others(here),
+            };
+            hint(std::iter::once(&lacking)).to_string()
+        };
+        let save = "save app:1 again, leaving nothing out or only what this host has";
+        let left_out = format!(
+            "the layers were left out for the inventory {}",
+            stored("inventory")
+        );
+        for (namespaces, here, expected) in [
+            (&["k8s.io"][..], None, save.to_string()),
+            (&["k8s.io"], Some("k8s.io"), save.into()),
+            (&["default", "k8s.io"], Some("k8s.io"), save.into()),
+            // That of an older version, which does not say.
+            (&[], Some("default"), save.into()),
+            (
+                &["k8s.io"],
+                Some("default"),
+                format!(
+                    "{left_out} (namespace k8s.io), and this load looked in namespace default; load into namespace \
+                     k8s.io; {save}"
+                ),
+            ),
+            (
+                &["a", "k8s.io"],
+                Some("default"),
+                format!(
+                    "{left_out} (namespace a, namespace k8s.io), and this load looked in namespace default; {save}"
+                ),
+            ),
+        ] {
+            assert_eq!(hint_for(namespaces, here), expected, "{namespaces:?} {here:?}");
+        }
     }
 }

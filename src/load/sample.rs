@@ -1,9 +1,9 @@
 //! Candidates without an archive, for tests of pure functions.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Candidate;
+use crate::archive::format::Omitted;
 use crate::blob::{Blobs, OpenBlob};
 use crate::error::Result;
 use crate::image::provenance::Provenance;
@@ -73,7 +73,7 @@ pub fn candidate(name: Option<&str>, layers: &[&str], platforms: &[&str]) -> Can
             graph: Arc::new(graph.unwrap()),
             provenance: Provenance::default(),
         },
-        omitted: BTreeSet::new(),
+        omitted: Omitted::default(),
         layer_sizes: Arc::new(layers.iter().map(|layer| (diff_id(layer), 1000)).collect()),
     }
 }

@@ -65,6 +65,31 @@ fn annotate(folder: &Path, key: &str, value: &str) {
 }
 
 #[test]
+fn an_update_names_the_namespaces_that_its_inventory_is_of() {
+    let (sealift, _) = setup();
+    let mut document: Value = serde_json::from_slice(&fs::read(sealift.path("have.json")).unwrap()).unwrap();
+    document["engines"][0]["namespace"] = "k8s.io".into();
+    fs::write(sealift.path("have.json"), document.to_string()).unwrap();
+    update(&sealift);
+    for command in ["list", "verify"] {
+        let shown = sealift.run(&[command, "update.tar"]).ok().stdout;
+        let line = shown.lines().find(|line| line.contains("left out for")).unwrap();
+        assert!(line.ends_with(" (rack7, namespace k8s.io)"), "{line}");
+        let shown = sealift.run(&[command, "update.tar", "--json"]).ok().json();
+        assert_documented(&shown);
+        let archive = shown["archives"].get(0).unwrap_or(&shown);
+        assert_eq!(
+            archive["omitted"]["for"][0]["namespaces"],
+            json!(["k8s.io"]),
+            "{shown}"
+        );
+    }
+    // What has no namespaces misses nothing in them.
+    let refused = sealift.run(&["load", "update.tar", "--to", "oci:empty"]).code(7);
+    assert!(!refused.stderr.contains("namespace"), "{}", refused.stderr);
+}
+
+#[test]
 fn an_update_says_what_it_leaves_out_and_is_loaded_only_where_that_is() {
     let (sealift, second) = setup();
     let mut transcript = Transcript::of(&sealift);

@@ -189,7 +189,8 @@ fn an_update_of_a_kubernetes_node_holds_only_what_it_lacks(version: Version) {
     containerd.ctr(NAMESPACE, &["content", "rm", &shared]).ok();
     let inventory = "inventory --from containerd --label node1 -o have.json --namespace";
     let inventory: Vec<&str> = inventory.split(' ').chain([NAMESPACE]).collect();
-    sealift.run(&inventory).ok();
+    let listed = sealift.run(&inventory).ok();
+    assert!(listed.stdout.contains(", namespace k8s.io: "), "{listed:?}");
     let (second, built) = update(&sealift);
     // Another namespace lacks everything.
     let args = [
@@ -202,11 +203,13 @@ fn an_update_of_a_kubernetes_node_holds_only_what_it_lacks(version: Version) {
         "--no-unpack",
     ];
     let refused = sealift.run(&args).code(7);
-    assert!(
-        refused.stderr.contains(&layers(&built[0])[0]),
-        "{}",
-        refused.stderr
-    );
+    for text in [
+        layers(&built[0])[0].as_str(),
+        " (node1, namespace k8s.io), and this load looked in namespace other; --namespace k8s.io loads into that one; ",
+        "--have and an inventory of this namespace (`sealift inventory --from containerd --namespace other -o FILE`)",
+    ] {
+        assert!(refused.stderr.contains(text), "{text}: {}", refused.stderr);
+    }
     assert_eq!(containerd.ctr("other", &["images", "ls", "-q"]).ok().stdout, "");
 
     load(&["update.tar"], 0);

@@ -80,7 +80,7 @@ impl Examined {
                 load: Some("over its API, and unpacked into the snapshotter"),
                 space: inventory.details.space.content.as_ref().map(json_of),
                 details: json!({
-                    "namespace": inventory.details.namespace,
+                    "namespace": inventory.namespace,
                     "reason": inventory.details.reason,
                     "snapshotter": inventory.details.snapshotter,
                     "unpacked": inventory.details.space.snapshots.as_ref().map(json_of),
@@ -104,7 +104,8 @@ impl Examined {
         ))?;
         output.line(format_args!(
             "  namespace: {} ({})",
-            details.namespace, details.reason
+            inventory.namespace.as_deref().unwrap_or_default(),
+            details.reason
         ))?;
         output.line(format_args!("  snapshotter: {}", details.snapshotter))?;
         if let Some(space) = &details.space.content {
