@@ -21,6 +21,8 @@ pub type Inventory = load::Inventory<Details>;
 pub struct Details {
     /// Why the namespace was chosen.
     pub reason: NamespaceReason,
+    /// Whether CRI is offered for the namespace.
+    pub has_cri: bool,
     /// The snapshotter that layers are unpacked into.
     pub snapshotter: String,
     /// All image records: each name, and the digest that it stands for.
@@ -56,6 +58,7 @@ impl Containerd {
         let platform = Platform::host();
         let details = Details {
             reason: self.namespace.reason,
+            has_cri: self.has_cri,
             snapshotter: self.snapshotter.clone(),
             records,
             space: self.free_space(),

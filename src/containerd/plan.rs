@@ -43,7 +43,11 @@ pub fn plan(
         true => unpacked(&plan.images, candidates, inventory)?,
         false => 0,
     };
-    plan.space = details.space.needed_for(plan.bytes(), unpacked);
+    let removal = match details.has_cri {
+        true => "crictl rmi".into(),
+        false => format!("ctr -n {} images rm", namespace_of(inventory)),
+    };
+    plan.space = details.space.needed_for(plan.bytes(), unpacked, &removal);
     Ok(plan)
 }
 

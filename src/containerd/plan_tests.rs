@@ -4,7 +4,7 @@ use crate::containerd::inventory::Details;
 use crate::error::ErrorKind;
 use crate::image::provenance::Substitute;
 use crate::load::sample::{candidate, stored};
-use crate::load::{Inventory as Any, LayerForms};
+use crate::load::{Inventory as Any, LayerForms, Space};
 use crate::oci::{Digest, Platform};
 
 const BOTH: [&str; 2] = ["linux/amd64", "linux/arm64"];
@@ -25,6 +25,7 @@ fn empty(namespace: &str) -> Inventory {
             "containerd at /run/containerd/containerd.sock",
             Details {
                 reason: NamespaceReason::Requested,
+                has_cri: namespace == "k8s.io",
                 snapshotter: "overlayfs".into(),
                 records: Default::default(),
                 space: Default::default(),
@@ -205,6 +206,27 @@ fn a_name_of_another_image_moves() {
     let image = &planned(&candidates, &inventory).images[0];
     assert_eq!(image.change, Change::Moved { from: old });
     assert!(!image.tagged);
+}
+
+#[test]
+fn images_are_removed_by_a_program_that_sees_them() {
+    let candidates = of(vec![candidate(Some("app:1"), &["base"], &["linux/amd64"])]);
+    for (namespace, expected) in [
+        ("k8s.io", "free some space there: crictl rmi removes images"),
+        (
+            "default",
+            "free some space there: ctr -n default images rm removes images",
+        ),
+    ] {
+        let mut inventory = empty(namespace);
+        inventory.details.space.content = Some(Space {
+            path: "/var/lib/containerd".into(),
+            free: 1,
+            is_certain: true,
+        });
+        let space = planned(&candidates, &inventory).space.unwrap();
+        assert!(space.hint.to_string().starts_with(expected), "{}", space.hint);
+    }
 }
 
 #[test]

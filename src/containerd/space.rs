@@ -31,9 +31,12 @@ pub struct FreeSpace {
 
 impl FreeSpace {
     /// Compares it with the stored bytes of content and the bytes of unpacked layers that a load needs. The worse of
-    /// two file systems is returned.
-    pub fn needed_for(&self, stored: u64, unpacked: u64) -> Option<DiskSpace> {
-        let hint = || Hint::from("free some space there: crictl rmi removes images").and(Remedy::LoadFewer);
+    /// two file systems is returned. `removal` is the command that removes images.
+    pub fn needed_for(&self, stored: u64, unpacked: u64, removal: &str) -> Option<DiskSpace> {
+        let hint = || {
+            let hint = Hint::from(format!("free some space there: {removal} removes images"));
+            hint.and(Remedy::LoadFewer)
+        };
         let content = self.content.as_ref().map(|space| match self.is_shared {
             true => space.needed_for(stored, unpacked, hint()),
             false => space.needed_for(stored, 0, hint()),
@@ -163,7 +166,7 @@ mod tests {
             (two(5 << 30), ("/content", 600, false, false)),
             (only_content, ("/content", 600, false, false)),
         ] {
-            let needed = free.needed_for(600, 1000).unwrap();
+            let needed = free.needed_for(600, 1000, "crictl rmi").unwrap();
             let found = (
                 needed.path.as_str(),
                 needed.needed,
@@ -172,9 +175,9 @@ mod tests {
             );
             assert_eq!(found, expected);
         }
-        let needed = two(5000).needed_for(1501, 1000).unwrap();
+        let needed = two(5000).needed_for(1501, 1000, "crictl rmi").unwrap();
         assert_eq!((needed.path.as_str(), needed.is_insufficient), ("/content", true));
-        assert_eq!(FreeSpace::default().needed_for(1, 1), None);
+        assert_eq!(FreeSpace::default().needed_for(1, 1, "crictl rmi"), None);
     }
 
     #[test]
