@@ -8,13 +8,11 @@ use std::time::Duration;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Status};
 
-use crate::error::{Error, Hint, Remedy, Result};
+use crate::error::{Error, Hint, Remedy, Result, tells_of_full_disk};
 
 /// Most characters of a message of containerd that are shown.
 const MAX_PROBLEM: usize = 2000;
 
-/// What Linux says when a disk is full.
-const NO_SPACE: &str = "no space left on device";
 /// What containerd says of a snapshotter that it does not have.
 const NO_SNAPSHOTTER: &str = "snapshotter not loaded";
 
@@ -57,7 +55,7 @@ impl Address {
             problem = "the connection was closed".into();
         }
         let hint: Option<Hint> = match status.code() {
-            _ if problem.contains(NO_SPACE) => {
+            _ if tells_of_full_disk(&problem) => {
                 Some("free some space on the disk of containerd's root folder (/var/lib/containerd)".into())
             }
             _ if problem.contains(NO_SNAPSHOTTER) => Some(Remedy::OtherSnapshotter.into()),

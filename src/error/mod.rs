@@ -83,7 +83,7 @@ pub enum Error {
         /// Whether a retry may help.
         transient: bool,
     },
-    /// A container engine refused or stopped responding.
+    /// A container engine refused or stopped responding, or its disk is full.
     #[error("{engine}: {action}: {problem}")]
     Engine {
         /// Which engine, at which address.
@@ -119,6 +119,14 @@ pub enum Error {
     /// A signal asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Whether an engine says that its disk is full, or that a quota is used up. Engines have no code for it: these are the
+/// texts that Go gives the errors of Linux.
+pub(crate) fn tells_of_full_disk(problem: &str) -> bool {
+    ["no space left on device", "disk quota exceeded"]
+        .iter()
+        .any(|text| problem.contains(text))
 }
 
 struct Listed<'a>(&'a [Error]);
@@ -218,6 +226,7 @@ impl Error {
             Error::Usage { .. } | Error::Reference(_) => ErrorKind::Usage,
             Error::Io { .. } => ErrorKind::Io,
             Error::Registry { .. } => ErrorKind::Registry,
+            Error::Engine { problem, .. } if tells_of_full_disk(problem) => ErrorKind::Io,
             Error::Engine { .. } => ErrorKind::Engine,
             Error::NotShown { .. } => ErrorKind::NotShown,
             Error::NotFound { .. } => ErrorKind::NotFound,
@@ -250,5 +259,30 @@ impl Error {
     /// Whether the same request may succeed in a retry.
     pub fn is_transient(&self) -> bool {
         matches!(self, Error::Registry { transient: true, .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_of_an_engine_is_a_full_disk() {
+        let kind = |problem: &str| {
+            let error = Error::Engine {
+                engine: "docker".into(),
+                action: "load".into(),
+                problem: problem.into(),
+                hint: None,
+            };
+            error.kind()
+        };
+        for (problem, expected) in [
+            ("write /var/lib/docker/x: no space left on device", ErrorKind::Io),
+            ("write /x: disk quota exceeded: unknown", ErrorKind::Io),
+            ("the connection was closed", ErrorKind::Engine),
+        ] {
+            assert_eq!(kind(problem), expected, "{problem}");
+        }
     }
 }

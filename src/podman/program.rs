@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Options;
-use crate::error::{Error, Hint, Result};
+use crate::error::{Error, Hint, Result, tells_of_full_disk};
 use crate::escape::Escaped;
 use crate::interrupt::Interrupt;
 use crate::serve::Event;
@@ -274,6 +274,11 @@ impl Program {
 
 /// What to do about an error of podman, if that is known.
 fn hint(problem: &str) -> Option<Hint> {
+    if tells_of_full_disk(problem) {
+        let text = "free some space where podman keeps images (podman system df shows what takes it), or in its folder for \
+                    temporary files; then run the same load again";
+        return Some(text.into());
+    }
     let is_policy = [
         "is rejected by policy",
         "signature was required",
@@ -429,6 +434,13 @@ mod tests {
         let rejected = "Error: Source image rejected: A signature was required, but no signature exists";
         let hint = program("podman").failed(&["pull"], rejected).hint().unwrap();
         assert!(hint.to_string().contains("policy.json"), "{hint}");
+        let full = "Error: writing blob: write /var/tmp/x: no space left on device";
+        let error = program("podman").failed(&["pull"], full);
+        let hint = error.hint().unwrap().to_string();
+        assert!(
+            error.kind() == ErrorKind::Io && hint.contains("free some space"),
+            "{hint}"
+        );
     }
 
     #[test]

@@ -61,7 +61,7 @@ fn help_of_sealift() {
       0  done
       1  content is wrong or hostile, or exceeds a limit; nothing of it was named on the target
       2  usage
-      3  local I/O: disk full, no permission, unreadable medium
+      3  local I/O: disk full (the engine's too), no permission, unreadable medium
       4  registry or network
       5  the engine refused or stopped responding
       6  done, but a requested digest is not shown or not proven, a push would change it, or an image

@@ -274,7 +274,7 @@ fn a_full_disk_of_the_engine_is_told(engine: Engine, store: Store) {
         let applied = docker.apply(candidates, &plan, &Silent, &Interrupt::default());
         applied.unwrap_err()
     });
-    assert_eq!(error.kind(), ErrorKind::Engine);
+    assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().contains("no space left on device"), "{error}");
     assert!(
         error.hint().unwrap().to_string().contains("free space"),

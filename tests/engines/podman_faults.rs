@@ -152,3 +152,24 @@ fn what_does_not_fit_into_podman_s_temporary_folder_is_refused() {
         assert_eq!(podman.names(), ["docker.io/library/app:1"]);
     }
 }
+
+/// The disk is full in the middle, because it has no inodes left; with more of them the next run completes.
+#[test]
+fn the_disk_of_podman_is_full() {
+    for version in [Version::Four, Version::Five] {
+        let loader = Loader::new(version, User::Root);
+        let podman = &loader.podman;
+        let files = (0..1000).map(|number| format!("app/files/{number}"));
+        let layer = files.fold(Layer::new(), |layer, name| layer.file(&name, "small"));
+        loader.add("images", "docker.io/library/app:1", &Image::single(vec![layer]));
+        podman.mount_disk("storage", "64m,nr_inodes=500");
+        let refused = podman.load(&[&podman.inside("images")]).code(3);
+        let said = refused.stdout + &refused.stderr;
+        assert!(said.contains("no space left on device"), "{said}");
+        assert!(said.contains("podman system df"), "{said}");
+        assert_eq!(podman.names(), [""; 0]);
+        podman.resize_disk("storage", "64m,nr_inodes=5000");
+        podman.load(&[&podman.inside("images")]).ok();
+        assert_eq!(podman.names(), ["docker.io/library/app:1"]);
+    }
+}

@@ -19,7 +19,7 @@ use connection::Hangup;
 use stream::{End, Message};
 
 use super::endpoint::Endpoint;
-use crate::error::{Error, Hint, Remedy, Result};
+use crate::error::{Error, Hint, Remedy, Result, tells_of_full_disk};
 use crate::escape::Escaped;
 
 /// The oldest supported API version: Docker 20.10's.
@@ -485,7 +485,7 @@ fn hint(problem: &str) -> Option<Hint> {
     } else if has("archive/tar: invalid tar header") || has("unexpected EOF") {
         let text = "the engine could not read a layer as a tar";
         return Some(Hint::from(text).and(Remedy::VerifyArchive));
-    } else if has("no space left on device") {
+    } else if tells_of_full_disk(problem) {
         "free space where docker info shows Docker Root Dir, then run the same load again"
     } else if has("is too old. Minimum supported API version") {
         "this engine needs a newer sealift"
