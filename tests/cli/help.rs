@@ -9,10 +9,59 @@ use crate::support::{Sealift, Transcript};
 
 /// The help page of a command.
 fn help(arguments: &str) -> String {
+    let [containerd, podman] = shared();
+    whole(arguments)
+        .replace(&containerd, "    <which containerd>\n\n")
+        .replace(&podman, "    <which storage of podman>\n\n")
+}
+
+fn whole(arguments: &str) -> String {
     let sealift = Sealift::new();
     let mut transcript = Transcript::of(&sealift);
     transcript.run(arguments);
     transcript.text()
+}
+
+/// The options that several commands have: which containerd is meant, and which storage of podman. A test of its own
+/// shows them.
+fn shared() -> [String; 2] {
+    let text = whole("inventory --help");
+    let start = |option: &str| text.find(&format!("      {option} ")).unwrap();
+    let ends = [
+        start("--containerd-address"),
+        start("--root"),
+        text.find("      --json").unwrap(),
+    ];
+    [&text[ends[0]..ends[1]], &text[ends[1]..ends[2]]].map(str::to_owned)
+}
+
+#[test]
+fn help_of_shared_options() {
+    assert_snapshot!(shared().concat(), @"
+          --containerd-address <SOCKET>
+              The socket of containerd
+
+              [default: CONTAINERD_ADDRESS, else that of containerd, k3s, RKE2 or MicroK8s, whichever
+              answers]
+
+          --namespace <NAME>
+              The namespace of containerd
+
+              [default: CONTAINERD_NAMESPACE, else k8s.io where Kubernetes uses this containerd, else
+              default]
+
+          --root <DIR>
+              Use podman's storage in this folder
+
+              podman's own option of the same name. Without it the configuration of podman decides, or
+              that of CRI-O.
+
+          --runroot <DIR>
+              Keep podman's state in this folder
+
+              podman's own option of the same name.
+
+    ");
 }
 
 #[test]
@@ -232,28 +281,9 @@ fn help_of_inventory() {
           --label <TEXT>
               Name of the host, for people [default: its host name]
 
-          --containerd-address <SOCKET>
-              The socket of containerd
+        <which containerd>
 
-              [default: CONTAINERD_ADDRESS, else that of containerd, k3s, RKE2 or MicroK8s, whichever
-              answers]
-
-          --namespace <NAME>
-              The namespace of containerd
-
-              [default: CONTAINERD_NAMESPACE, else k8s.io where Kubernetes uses this containerd, else
-              default]
-
-          --root <DIR>
-              Use podman's storage in this folder
-
-              podman's own option of the same name. Without it the configuration of podman decides, or
-              that of CRI-O.
-
-          --runroot <DIR>
-              Keep podman's state in this folder
-
-              podman's own option of the same name.
+        <which storage of podman>
 
           --json
               Print one JSON document on standard output

@@ -142,17 +142,7 @@ fn help_of_load() {
               Records the layers' compressed digests in Docker's classic store, as a pull does. The exit
               code is 6 if a push would change a digest all the same.
 
-          --containerd-address <SOCKET>
-              The socket of containerd
-
-              [default: CONTAINERD_ADDRESS, else that of containerd, k3s, RKE2 or MicroK8s, whichever
-              answers]
-
-          --namespace <NAME>
-              The namespace of containerd
-
-              [default: CONTAINERD_NAMESPACE, else k8s.io where Kubernetes uses this containerd, else
-              default]
+        <which containerd>
 
           --snapshotter <NAME>
               The snapshotter that containerd unpacks layers into
@@ -167,16 +157,7 @@ fn help_of_load() {
           --no-unpack
               Leave the layers packed; containerd unpacks them when a container is created
 
-          --root <DIR>
-              Use podman's storage in this folder
-
-              podman's own option of the same name. Without it the configuration of podman decides, or
-              that of CRI-O.
-
-          --runroot <DIR>
-              Keep podman's state in this folder
-
-              podman's own option of the same name.
+        <which storage of podman>
 
           --force
               Replace images for which podman shows a wrong digest

@@ -131,17 +131,7 @@ fn help_of_save() {
 
               DIR is its data root, such as /mnt/disk/var/lib/docker.
 
-          --containerd-address <SOCKET>
-              The socket of containerd
-
-              [default: CONTAINERD_ADDRESS, else that of containerd, k3s, RKE2 or MicroK8s, whichever
-              answers]
-
-          --namespace <NAME>
-              The namespace of containerd
-
-              [default: CONTAINERD_NAMESPACE, else k8s.io where Kubernetes uses this containerd, else
-              default]
+        <which containerd>
 
           --root <DIR>
               Read podman's storage in this folder
