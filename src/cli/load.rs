@@ -85,7 +85,8 @@ pub struct Load {
     /// Load this platform, for example linux/arm64
     ///
     /// Without it, an engine gets the platform that a pull would choose, and a layout or archive gets all. The engine need
-    /// not be able to run it. A layout or archive can get several, comma-separated.
+    /// not be able to run it. A layout or archive can get several, comma-separated. An image that is for other platforms
+    /// only is refused.
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<Platform>,
     #[command(flatten)]

@@ -81,7 +81,8 @@ pub struct Save {
     rename: RenameArgs,
     /// Platforms to save: `host`, `all`, or OS/ARCH[/VARIANT], comma-separated
     ///
-    /// `host` is Linux on this machine's architecture.
+    /// `host` is Linux on this machine's architecture. An image must have all of them; one without an index has a single
+    /// platform, which must be among them.
     ///
     /// [default: from a registry, `host`; from an engine or archive, what it has]
     #[arg(long, value_name = "PLATFORM")]

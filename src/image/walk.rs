@@ -254,7 +254,10 @@ impl Walk<'_, '_> {
                 .collect();
             // Artifacts have no platform. They are chosen if nothing else is there.
             let is_artifact = self.offered.is_empty() && !self.graph.images.is_empty();
-            if !missing.is_empty() && !is_artifact {
+            let is_without_index = self.graph.indexes.is_empty();
+            // A manifest has one platform, and cannot have all of several.
+            let is_enough = is_artifact || is_without_index && !self.matched.is_empty();
+            if !missing.is_empty() && !is_enough {
                 let mut offered: Vec<String> = self
                     .offered
                     .iter()
@@ -268,6 +271,10 @@ impl Walk<'_, '_> {
                     place: self.graph.root.digest.to_string(),
                     hint: Some(match offered.len() {
                         0 => "it holds no image for any platform".into(),
+                        _ if is_without_index => {
+                            let has = format!("it has no index, and is for {} only", offered.join(", "));
+                            Hint::from(has).and(Remedy::ChoosePlatform)
+                        }
                         _ => Hint::from(format!("it has {}", offered.join(", "))).and(Remedy::ChoosePlatform),
                     }),
                 });

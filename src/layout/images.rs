@@ -79,8 +79,8 @@ fn of_root<'c, 'a>(
     images.filter(move |other| other.image.graph.root.digest == root)
 }
 
-/// The manifests of an image for these platforms, in all archives; `None` if there is none for one of them. Without
-/// platforms, all of them. An artifact has none, and no platform.
+/// The manifests of an image for these platforms, in all archives; `None` if there is none for one of them, or for any of
+/// them if the image has no index. Without platforms, all of them. An artifact has none, and no platform.
 fn manifests(
     candidate: &Candidate<'_>,
     candidates: &Candidates<'_>,
@@ -94,8 +94,12 @@ fn manifests(
         let offered = image.offered();
         offered.is_some_and(|offered| platform.matches(offered))
     };
-    let mut all = platforms.iter();
-    if !all.all(|platform| images().any(|image| is_for(image, platform))) {
+    let is_there = |platform: &Platform| images().any(|image| is_for(image, platform));
+    let is_found = match candidate.image.graph.indexes.is_empty() {
+        true => platforms.is_empty() || platforms.iter().any(is_there),
+        false => platforms.iter().all(is_there),
+    };
+    if !is_found {
         return None;
     }
     let is_wanted =

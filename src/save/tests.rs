@@ -171,7 +171,11 @@ fn a_manifest_without_an_index_is_saved_whatever_its_platform() {
     };
     let error = save_as(&fake, &["app:1"], &host, &path).unwrap_err();
     assert!(
-        error.hint().unwrap().to_string().contains("it has linux/s390x"),
+        error
+            .hint()
+            .unwrap()
+            .to_string()
+            .contains("it has no index, and is for linux/s390x only"),
         "{error}"
     );
 }

@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::support::{Built, Image, Layer, Sealift, Transcript, image, layer};
+use crate::support::{Built, Image, Layer, Platform, Sealift, Transcript, image, layer};
 
 /// A `docker save` archive of one image, `app:1`, without a digest, as Docker 20.10 writes it.
 fn saved(sealift: &Sealift) -> String {
@@ -112,6 +112,48 @@ fn a_missing_name_is_answered_with_the_names_that_exist() {
     2> hint: `docker images` shows the ids of Docker's images; `sealift list` shows those of an archive's images
     exit 7
     ");
+}
+
+#[test]
+fn an_image_without_an_index_is_saved_and_loaded_for_its_platform() {
+    let sealift = Sealift::new();
+    let mut image = Image::small("app").without_index();
+    image.platforms[0].0 = Platform::new("linux/s390x");
+    image.build(&sealift.path("layout"), "docker.io/library/single:1");
+    let indexed = Image::small("app");
+    indexed.build(&sealift.path("layout"), "docker.io/library/indexed:1");
+    let save = |platforms: &str, name: &str| {
+        let args = format!("save -q --from layout --platform {platforms} {name} -o images.tar");
+        sealift.run(&args.split(' ').collect::<Vec<_>>())
+    };
+    let refused = save("linux/amd64", "single:1").code(7);
+    assert!(
+        refused
+            .stderr
+            .contains("single:1: platform linux/amd64 not found in sha256:")
+            && refused
+                .stderr
+                .contains("hint: it has no index, and is for linux/s390x only; choose with --platform"),
+        "{refused:?}"
+    );
+    save("linux/amd64,linux/arm64", "single:1").code(7);
+    save("all", "single:1").ok();
+    save("linux/s390x", "single:1").ok();
+    // It is one of them; an index must have both.
+    save("linux/amd64,linux/s390x", "indexed:1").code(7);
+    save("linux/amd64,linux/s390x", "single:1").ok();
+
+    let load = |platforms: &str| {
+        let args = format!("load -q images.tar --to oci:loaded --platform {platforms}");
+        sealift.run(&args.split(' ').collect::<Vec<_>>())
+    };
+    let refused = load("linux/amd64").code(7);
+    assert!(
+        refused.stderr.contains("single:1 is only for linux/s390x"),
+        "{refused:?}"
+    );
+    load("linux/s390x").ok();
+    load("linux/s390x,linux/amd64").ok();
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn help_of_load() {
 
               Without it, an engine gets the platform that a pull would choose, and a layout or archive
               gets all. The engine need not be able to run it. A layout or archive can get several,
-              comma-separated.
+              comma-separated. An image that is for other platforms only is refused.
 
           --attach <ATTACH>
               How to attach digests to Docker's classic store

@@ -70,7 +70,8 @@ fn help_of_save() {
           --platform <PLATFORM>
               Platforms to save: `host`, `all`, or OS/ARCH[/VARIANT], comma-separated
 
-              `host` is Linux on this machine's architecture.
+              `host` is Linux on this machine's architecture. An image must have all of them; one
+              without an index has a single platform, which must be among them.
 
               [default: from a registry, `host`; from an engine or archive, what it has]
 
