@@ -36,6 +36,11 @@ impl ContainerdArgs {
             .find_map(|(option, is_given)| is_given.then_some(option))
     }
 
+    /// The socket that an option names.
+    pub fn address(&self) -> Option<&Path> {
+        self.containerd_address.as_deref()
+    }
+
     /// These options, with those of the environment.
     pub fn options(&self) -> Options {
         let process = Options::from_process();

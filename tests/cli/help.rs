@@ -333,6 +333,10 @@ fn help_of_doctor() {
 
               [default: the one that the load used]
 
+        <which containerd>
+
+        <which storage of podman>
+
           --json
               Print one JSON document on standard output
 

@@ -261,17 +261,10 @@ on_every_podman!(a_wrong_digest_is_told_and_replaced);
 #[track_caller]
 pub fn doctor(podman: &Podman) -> Value {
     let mut command = podman.command("sealift");
-    command.args(["doctor", "--json"]);
+    command.args(["doctor", "--json"]).args(podman.storage());
     let socket = match podman.user() {
         User::Rootless => podman.inside("state/podman/podman.sock"),
-        User::Root => {
-            let [_, root, _, runroot] = podman.storage().try_into().unwrap();
-            let storage =
-                format!("[storage]\ndriver = \"overlay\"\ngraphroot = {root:?}\nrunroot = {runroot:?}\n");
-            podman.write_home("storage.conf", &storage);
-            command.env("CONTAINERS_STORAGE_CONF", podman.inside("home/storage.conf"));
-            "/run/podman/podman.sock".into()
-        }
+        User::Root => "/run/podman/podman.sock".into(),
     };
     // Whatever else this host has, podman is meant.
     command.env("DOCKER_HOST", format!("unix://{socket}"));

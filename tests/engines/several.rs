@@ -123,6 +123,31 @@ fn doctor_reports_both(setup: &Setup) {
     let absent = absent.to_str().unwrap();
     let containerd = engines.iter().find(|one| one["address"] == absent).unwrap();
     assert_eq!(containerd["error"]["exit"], 5);
+    // It is one if it was named.
+    let document = setup
+        .sealift
+        .run(&["doctor", "--json", "--containerd-address", absent])
+        .code(5)
+        .json();
+    assert_eq!(addresses(&document, "containerd"), [absent]);
+    let other = ["--containerd-address", &socket, "--namespace", "other"];
+    let document = setup
+        .sealift
+        .run(&[&["doctor", "--json"][..], &other].concat())
+        .ok()
+        .json();
+    assert_eq!(addresses(&document, "containerd"), [socket.as_str()]);
+    let engines = document["engines"].as_array().unwrap();
+    let containerd = engines.iter().find(|one| one["engine"] == "containerd").unwrap();
+    assert_eq!(containerd["details"]["namespace"], "other");
+    assert_eq!(containerd["images"], 0);
+}
+
+/// The addresses of an engine's kind in a document of `doctor`.
+fn addresses<'d>(document: &'d serde_json::Value, engine: &str) -> Vec<&'d str> {
+    let engines = document["engines"].as_array().unwrap().iter();
+    let engines = engines.filter(|one| one["engine"] == engine);
+    engines.map(|one| one["address"].as_str().unwrap()).collect()
 }
 
 #[test]

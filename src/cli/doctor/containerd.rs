@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use sealift::containerd::inventory::Inventory;
 use sealift::containerd::{Containerd, Options};
 use sealift::host::{Engine, Facts, Runtime};
-use sealift::load::{Candidates, Space, Target as _};
+use sealift::load::{Candidates, Target as _};
 use sealift::{Error, Result};
 use serde_json::json;
 
+use super::super::containerd::ContainerdArgs;
 use super::super::output::{Failure, Output};
-use super::super::size::Size;
-use super::report::{EngineReport, print_error};
+use super::report::{EngineReport, print_error, print_space, space_json};
 
 /// A socket of containerd, and what answers there.
 pub struct Examined {
@@ -19,8 +19,23 @@ pub struct Examined {
     found: Result<Inventory>,
 }
 
-/// Asks every containerd of this host.
-pub fn examine(facts: &Facts) -> Vec<Examined> {
+/// Asks every containerd of this host, or only the one at the address that an option names.
+pub fn examine(facts: &Facts, args: &ContainerdArgs) -> Vec<Examined> {
+    let mut examined: Vec<Examined> = Vec::new();
+    for socket in args
+        .address()
+        .map_or_else(|| sockets(facts), |named| vec![named.into()])
+    {
+        if !examined.iter().any(|known| is_same(&known.socket, &socket)) {
+            let found = ask(&socket, args);
+            examined.push(Examined { socket, found });
+        }
+    }
+    examined
+}
+
+/// The sockets of the containerds that were found.
+fn sockets(facts: &Facts) -> Vec<PathBuf> {
     let mut sockets: Vec<PathBuf> = facts
         .named
         .iter()
@@ -31,26 +46,15 @@ pub fn examine(facts: &Facts) -> Vec<Examined> {
         sockets.push(socket.clone());
     }
     sockets.extend(facts.containerd.iter().cloned());
-    let mut examined: Vec<Examined> = Vec::new();
-    for socket in sockets {
-        if !examined.iter().any(|known| is_same(&known.socket, &socket)) {
-            let found = ask(&socket);
-            examined.push(Examined { socket, found });
-        }
-    }
-    examined
+    sockets
 }
 
-fn ask(socket: &Path) -> Result<Inventory> {
+fn ask(socket: &Path, args: &ContainerdArgs) -> Result<Inventory> {
     let options = Options {
         address: Some(socket.into()),
-        ..Options::from_process()
+        ..args.options()
     };
     Containerd::connect(&options)?.probe(&Candidates::default())
-}
-
-fn json_of(space: &Space) -> serde_json::Value {
-    json!({ "path": space.path, "free": space.free })
 }
 
 /// Whether two paths lead to one socket.
@@ -78,12 +82,12 @@ impl Examined {
             Ok(inventory) => EngineReport {
                 address,
                 load: Some("over its API, and unpacked into the snapshotter"),
-                space: inventory.details.space.content.as_ref().map(json_of),
+                space: inventory.details.space.content.as_ref().map(space_json),
                 details: json!({
                     "namespace": inventory.namespace,
                     "reason": inventory.details.reason,
                     "snapshotter": inventory.details.snapshotter,
-                    "unpacked": inventory.details.space.snapshots.as_ref().map(json_of),
+                    "unpacked": inventory.details.space.snapshots.as_ref().map(space_json),
                 }),
                 ..EngineReport::of(Engine::Containerd, inventory)
             },
@@ -109,13 +113,10 @@ impl Examined {
         ))?;
         output.line(format_args!("  snapshotter: {}", details.snapshotter))?;
         if let Some(space) = &details.space.content {
-            output.line(format_args!("  space: {} are free", Size(space.free)))?;
+            print_space(output, "  free space", space)?;
         }
         if let Some(space) = &details.space.snapshots {
-            let (path, free) = (space.path.display(), Size(space.free));
-            output.line(format_args!(
-                "  space for unpacked layers: {free} are free in {path}"
-            ))?;
+            print_space(output, "  free space for unpacked layers", space)?;
         }
         if let Some(platform) = &inventory.platform {
             output.line(format_args!("  platform: {platform}"))?;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::super::output::{Failure, Output};
 use super::super::remedy;
-use super::report::EngineReport;
+use super::report::{EngineReport, print_space, space_json};
 
 /// A Docker that has answered.
 pub struct Examined {
@@ -73,10 +73,7 @@ impl Examined {
                 false => "over its API",
             }),
             details: json!({ "store": details.store, "driver": details.driver }),
-            space: details
-                .space
-                .as_ref()
-                .map(|space| json!({ "path": space.path, "free": space.free })),
+            space: details.space.as_ref().map(space_json),
             obstacles,
             ..EngineReport::of(Engine::Docker, &self.inventory)
         }
@@ -124,6 +121,9 @@ impl Examined {
             output.line(format_args!("  platform: {platform}"))?;
         }
         output.line(format_args!("  images: {}", inventory.images.len()))?;
+        if let Some(space) = &inventory.details.space {
+            print_space(output, "  free space", space)?;
+        }
         if let Some(pid) = inventory.details.host.pid {
             output.line(format_args!("  process: {pid}"))?;
         }

@@ -9,7 +9,7 @@ mod podman;
 mod report;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Args;
 use sealift::archive;
@@ -17,12 +17,14 @@ use sealift::docker::attach::folder::Folder;
 use sealift::error::ErrorKind;
 use sealift::host::{self, Choice, Engine, Facts};
 use sealift::interrupt::Interrupt;
+use sealift::load::Space;
 use sealift::{Error, Result};
 
+use super::containerd::ContainerdArgs;
 use super::output::{Failure, Outcome, Output, error_json};
-use super::size::Size;
+use super::podman::PodmanArgs;
 use super::{bars, engines};
-use report::{EngineReport, print_error};
+use report::{EngineReport, print_error, print_space, space_json};
 
 /// Show the engines of this host, how digests get shown, and what blocks them
 #[derive(Args)]
@@ -44,6 +46,10 @@ pub struct Doctor {
     /// [default: the one that the load used]
     #[arg(long, value_name = "COMMAND", requires = "repair")]
     start_command: Option<String>,
+    #[command(flatten)]
+    containerd: ContainerdArgs,
+    #[command(flatten)]
+    podman: PodmanArgs,
 }
 
 impl Doctor {
@@ -71,8 +77,9 @@ impl Doctor {
         let choice = facts.choose();
         let host = Host {
             docker: docker::examine(self.repair),
-            containerd: containerd::examine(&facts),
-            podman: podman::examine(&facts, choice.as_ref()),
+            containerd: containerd::examine(&facts, &self.containerd),
+            podman: podman::examine(&facts, choice.as_ref(), &self.podman),
+            named: self.named(),
             choice,
             facts,
         };
@@ -89,7 +96,7 @@ impl Doctor {
                 "engines": host.reports(),
                 "auto": host.choice,
                 "host": host.facts,
-                "temporary": temporary(),
+                "temporary": temporary().as_ref().map(space_json),
             }))?;
         } else {
             host.print(output)?;
@@ -105,6 +112,18 @@ impl Doctor {
         let leftover = (leftover == Some(true)).then_some(ErrorKind::NotShown);
         Ok(host.failure().or(leftover))
     }
+
+    /// The engines that options are for.
+    fn named(&self) -> Vec<Engine> {
+        let given = [
+            (self.containerd.given(), Engine::Containerd),
+            (self.podman.given(), Engine::Podman),
+        ];
+        let given = given.into_iter();
+        given
+            .filter_map(|(option, engine)| option.map(|_| engine))
+            .collect()
+    }
 }
 
 /// What was found on this host.
@@ -114,6 +133,8 @@ struct Host {
     docker: Result<docker::Examined>,
     containerd: Vec<containerd::Examined>,
     podman: Vec<podman::Examined>,
+    /// The engines that options are for.
+    named: Vec<Engine>,
 }
 
 impl Host {
@@ -163,27 +184,30 @@ impl Host {
         let Some(temporary) = temporary() else {
             return Ok(());
         };
-        output.line(format_args!(
-            "temporary files: {} are free in {}",
-            Size(temporary.free),
-            temporary.path.display()
-        ))
+        print_space(output, "free space for temporary files", &temporary)
     }
 
-    /// Why `load` would fail without `--to`.
+    /// Why `load` would fail without `--to`, or why an engine that an option is for cannot be asked.
     fn failure(&self) -> Option<ErrorKind> {
-        let Some(choice) = &self.choice else {
-            return Some(host::absence().kind());
-        };
-        match choice.engine {
+        let named = self.named.iter().map(|engine| self.failure_of(*engine, None));
+        let named = named.max().flatten();
+        match &self.choice {
+            Some(choice) => named.max(self.failure_of(choice.engine, choice.socket.as_deref())),
+            None if self.named.is_empty() => Some(host::absence().kind()),
+            None => named,
+        }
+    }
+
+    /// Why an engine cannot be asked, at this socket if there is one.
+    fn failure_of(&self, engine: Engine, socket: Option<&Path>) -> Option<ErrorKind> {
+        match engine {
             Engine::Docker => self.docker.as_ref().err().map(Error::kind),
             Engine::Containerd => {
-                let is_chosen = |one: &&containerd::Examined| {
-                    choice
-                        .socket
-                        .as_deref()
-                        .is_none_or(|socket| one.socket() == socket)
-                };
+                let is_examined = self.containerd.iter().any(|one| Some(one.socket()) == socket);
+                // An option may name another one.
+                let socket = socket.filter(|_| is_examined);
+                let is_chosen =
+                    |one: &&containerd::Examined| socket.is_none_or(|socket| one.socket() == socket);
                 let mut chosen = self.containerd.iter().filter(is_chosen).peekable();
                 let first = chosen.peek().and_then(|one| one.error()).map(Error::kind);
                 match chosen.any(|one| one.error().is_none()) {
@@ -192,7 +216,7 @@ impl Host {
                 }
             }
             Engine::Podman | Engine::Crio => {
-                let mut chosen = self.podman.iter().filter(|one| one.engine() == choice.engine);
+                let mut chosen = self.podman.iter().filter(|one| one.engine() == engine);
                 chosen.find_map(podman::Examined::error).map(Error::kind)
             }
         }
@@ -200,19 +224,8 @@ impl Host {
 }
 
 /// Free space for temporary files: decompressed archives, standard input, recompressed layers.
-#[derive(serde::Serialize)]
-struct Temporary {
-    path: PathBuf,
-    free: u64,
-}
-
-fn temporary() -> Option<Temporary> {
-    let path = archive::Options::default().tmpdir;
-    let stat = rustix::fs::statvfs(&path).ok()?;
-    Some(Temporary {
-        path,
-        free: stat.f_bavail.saturating_mul(stat.f_frsize),
-    })
+fn temporary() -> Option<Space> {
+    Space::of(&archive::Options::default().tmpdir)
 }
 
 /// Whether an interrupted load of root left something; `None` if only root can know.

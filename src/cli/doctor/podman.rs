@@ -9,9 +9,9 @@ use sealift::{Error, Result};
 use serde_json::json;
 
 use super::super::output::{Failure, Output};
-use super::super::size::Size;
+use super::super::podman::PodmanArgs;
 use super::super::{podman, remedy};
-use super::report::{EngineReport, print_error};
+use super::report::{EngineReport, print_error, print_space, space_json};
 
 /// podman, or CRI-O, and what its storage has.
 pub struct Examined {
@@ -25,26 +25,32 @@ struct Found {
     obstacles: Vec<Obstacle>,
 }
 
-/// Asks the podman of this user, and looks at the storage of CRI-O, if the host has them.
-pub fn examine(facts: &Facts, choice: Option<&Choice>) -> Vec<Examined> {
-    let engines = facts.engines().into_iter();
+/// Asks the podman of this user, and looks at the storage of CRI-O, if the host has them or, in the case of podman, an
+/// option is for it. The options are podman's: the configuration of CRI-O says where its storage is.
+pub fn examine(facts: &Facts, choice: Option<&Choice>, args: &PodmanArgs) -> Vec<Examined> {
+    let mut engines = facts.engines();
+    if args.given().is_some() && !engines.contains(&Engine::Podman) {
+        engines.push(Engine::Podman);
+    }
+    let engines = engines.into_iter();
     let engines = engines.filter(|engine| matches!(engine, Engine::Podman | Engine::Crio));
     let examined = engines.map(|engine| {
         let chosen = choice.filter(|choice| choice.engine == engine);
         let socket = chosen.and_then(|choice| choice.socket.clone());
         Examined {
             engine,
-            found: ask(engine, socket),
+            found: ask(engine, socket, args),
         }
     });
     examined.collect()
 }
 
-fn ask(engine: Engine, socket: Option<PathBuf>) -> Result<Found> {
-    let options = Options {
-        socket,
-        ..Options::from_process()
+fn ask(engine: Engine, socket: Option<PathBuf>, args: &PodmanArgs) -> Result<Found> {
+    let options = match engine {
+        Engine::Podman => args.options(),
+        _ => Options::from_process(),
     };
+    let options = Options { socket, ..options };
     let podman = podman::connect(engine, options)?;
     let inventory = podman.inventory()?;
     Ok(Found {
@@ -82,7 +88,6 @@ impl Examined {
             Ok(found) => found,
         };
         let details = &inventory.details;
-        let space = |space: &sealift::load::Space| json!({ "path": space.path, "free": space.free });
         EngineReport {
             load: Some("by podman pull, from a server of sealift's own"),
             details: json!({
@@ -90,10 +95,10 @@ impl Examined {
                 "root": details.root,
                 "runroot": details.runroot,
                 "rootless": details.is_rootless,
-                "temporary": details.temporary.as_ref().map(space),
+                "temporary": details.temporary.as_ref().map(space_json),
                 "own_digests": own,
             }),
-            space: details.space.as_ref().map(space),
+            space: details.space.as_ref().map(space_json),
             obstacles: obstacles.clone(),
             ..EngineReport::of(self.engine, inventory)
         }
@@ -127,14 +132,10 @@ impl Examined {
         }
         output.line(format_args!("  images: {}", inventory.images.len()))?;
         if let Some(space) = &details.space {
-            output.line(format_args!("  space: {} are free", Size(space.free)))?;
+            print_space(output, "  free space", space)?;
         }
         if let Some(space) = &details.temporary {
-            let path = space.path.display();
-            let free = Size(space.free);
-            output.line(format_args!(
-                "  podman's temporary files: {free} are free in {path}"
-            ))?;
+            print_space(output, "  free space for podman's temporary files", space)?;
         }
         match found.obstacles.is_empty() {
             true => output.line("  digests: are shown after every load")?,

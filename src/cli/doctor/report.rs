@@ -2,10 +2,11 @@
 
 use sealift::Error;
 use sealift::host::Engine;
-use sealift::load::{Inventory, Obstacle};
+use sealift::load::{Inventory, Obstacle, Space};
 use serde::Serialize;
 
 use super::super::output::{Failure, Output, error_json, hint_of};
+use super::super::size::Size;
 
 /// What is known of an engine.
 #[derive(Debug, Clone, Serialize)]
@@ -66,6 +67,17 @@ impl EngineReport {
             error: None,
         }
     }
+}
+
+/// Free space of a folder, in JSON.
+pub fn space_json(space: &Space) -> serde_json::Value {
+    serde_json::json!({ "path": space.path, "free": space.free })
+}
+
+/// Prints the free space of a folder.
+pub fn print_space(output: &Output, what: &str, space: &Space) -> Result<(), Failure> {
+    let (free, path) = (Size(space.free), space.path.display());
+    output.line(format_args!("{what}: {free} in {path}"))
 }
 
 /// Prints why an engine cannot be asked.
