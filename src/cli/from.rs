@@ -29,8 +29,8 @@ pub struct FromArgs {
     /// Where the images come from; repeatable, in order
     ///
     /// `auto`: the local engine for images whose digest it can prove, then the registry, then the local engine for the
-    /// rest. The engine is Docker; the containerd or CRI-O of a Kubernetes node; or the podman or containerd of a host
-    /// without Docker.
+    /// rest. If there are several engines: the one that the environment names, or else that of Kubernetes, Docker,
+    /// podman, containerd or CRI-O, in this order.
     ///
     /// `registry`: registries and mirrors only.
     ///
@@ -151,7 +151,7 @@ impl FromArgs {
         absence.filter(|_| self.is_auto() && self.chosen().engine == Engine::Docker)
     }
 
-    /// The local engine of `auto`: the one that an option is for, or by the host. Docker, if there is none.
+    /// The local engine that `auto` asks: the one that an option is for, else the one that the host suggests, else Docker.
     fn chosen(&self) -> Chosen {
         let asked = |engine| Chosen { engine, socket: None };
         if self.containerd.given().is_some() {

@@ -38,7 +38,7 @@ Examples:
   sealift inventory --from oci:images -o folder.json
 
 `sealift save --have server1.json` leaves out the layers that the host has, and `load` on the host completes the \
-images with them. Run it again before the next update.
+images with them. Write a new inventory before the next update.
 
 The document lists names, digests, layers and versions, and no secrets. The same content makes the same document. As \
 root it is complete: only root can read which blobs Docker's containerd store has.")]

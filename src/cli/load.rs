@@ -96,8 +96,8 @@ pub struct Load {
     dry_run: bool,
     /// Skip images that cannot be loaded
     ///
-    /// These are images that are damaged, artifacts, without a name, only for another platform, or with uncompressed
-    /// layers where the engine needs compressed ones.
+    /// These are artifacts, and images that are damaged, have no name, are only for another platform, have uncompressed
+    /// layers where the engine needs compressed ones, or lack layers that neither the archive nor the target has.
     #[arg(long)]
     keep_going: bool,
     #[command(flatten)]

@@ -21,7 +21,7 @@ pub struct Chosen {
     pub named: NamedImage,
 }
 
-/// Chooses images by the options. Those that cannot be had are noted in the plan as skipped.
+/// Chooses images by the options. Those that the archives do not have are noted in the plan as skipped.
 ///
 /// # Errors
 ///

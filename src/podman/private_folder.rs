@@ -1,7 +1,8 @@
 //! A folder of temporary files with a password, and the removal of those that a killed load has left.
 //!
-//! The living owner of a folder has a lock on a file in it. The kernel gives the lock up when the owner ends, in whatever
-//! way. Only what `create` and a load make is removed: a folder with such a name and mode, and with such files alone.
+//! The process that created a folder holds a lock on a file in it. The kernel releases the lock when that process ends, in
+//! whatever way. Only what `create` and a load make is removed: a folder with such a name and mode, and with such files
+//! alone.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -23,7 +24,7 @@ pub const AUTH: &str = "auth.json";
 const PREFIX: &str = "sealift-podman-";
 /// The number of random letters and digits that follow.
 const RANDOM: usize = 6;
-/// The file that the owner of a folder has a lock on.
+/// The file in a folder that the process which created the folder holds a lock on.
 const LOCK: &str = "lock";
 /// Its name until it is locked.
 const UNLOCKED: &str = "lock.new";
@@ -54,7 +55,7 @@ impl PrivateFolder {
             .mode(0o600)
             .open(path(UNLOCKED))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        // So there is never a lock file that its living owner has not locked.
+        // The file gets its name once it is locked: while this process runs, no other one finds it unlocked.
         fs::rename(path(UNLOCKED), path(LOCK))?;
         Ok(PrivateFolder { folder, _lock: lock })
     }
@@ -75,7 +76,7 @@ pub fn remove_abandoned(inside: &Path) -> usize {
     abandoned(inside).filter(|found| found.remove().is_ok()).count()
 }
 
-/// A folder whose owner has ended.
+/// A folder whose process has ended.
 struct Abandoned {
     inside: Dir,
     folder: Dir,
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn only_folders_whose_owner_has_ended_are_removed() {
+    fn only_folders_whose_process_has_ended_are_removed() {
         let inside = tempfile::tempdir().unwrap();
         let inside = inside.path();
         let living = PrivateFolder::create(inside).unwrap();

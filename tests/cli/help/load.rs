@@ -173,8 +173,9 @@ fn help_of_load() {
           --keep-going
               Skip images that cannot be loaded
 
-              These are images that are damaged, artifacts, without a name, only for another platform,
-              or with uncompressed layers where the engine needs compressed ones.
+              These are artifacts, and images that are damaged, have no name, are only for another
+              platform, have uncompressed layers where the engine needs compressed ones, or lack layers
+              that neither the archive nor the target has.
 
           --no-trunc
               Do not shorten digests and names to fit the terminal

@@ -92,8 +92,8 @@ fn help_of_save() {
               Where the images come from; repeatable, in order
 
               `auto`: the local engine for images whose digest it can prove, then the registry, then the
-              local engine for the rest. The engine is Docker; the containerd or CRI-O of a Kubernetes
-              node; or the podman or containerd of a host without Docker.
+              local engine for the rest. If there are several engines: the one that the environment
+              names, or else that of Kubernetes, Docker, podman, containerd or CRI-O, in this order.
 
               `registry`: registries and mirrors only.
 
