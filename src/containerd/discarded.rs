@@ -5,7 +5,6 @@
 //! layer only if it has the diff id; what others have packed in another way cannot be had from a snapshot.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 
 use super::Containerd;
 use super::leases::Lease;
@@ -239,11 +238,7 @@ impl Containerd {
         interrupt: &Interrupt,
         copy: &dyn Fn(&Digest, u64) -> Result<Option<Stored>>,
     ) -> Result<Option<Tar>> {
-        let lease = Arc::new(Lease::create(&self.client)?);
-        let _guard = interrupt.on_stop({
-            let lease = Arc::clone(&lease);
-            move || lease.remove(true)
-        });
+        let (lease, _guard) = Lease::create_until_signal(&self.client, interrupt)?;
         let client = self.client.with_lease(lease.id())?;
         let snapshotter = Snapshotter::new(&client, &self.snapshotter, lease.id());
         let Some((chain, parent)) = snapshotter.find_layer(diff_id)? else {

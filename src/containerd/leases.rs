@@ -2,7 +2,7 @@
 //!
 //! Source: containerd, `core/leases` and `docs/garbage-collection.md`.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tonic::transport::Channel;
@@ -12,6 +12,7 @@ use super::api::leases::{CreateRequest, DeleteRequest, ListRequest};
 use super::client::{Client, MAX_MESSAGE};
 use super::owner::Owner;
 use crate::error::{Error, Result};
+use crate::interrupt::{Guard, Interrupt};
 
 /// containerd removes the lease of a killed process at this time, an RFC 3339 text.
 const EXPIRES: &str = "containerd.io/gc.expire";
@@ -64,6 +65,20 @@ impl Lease {
             state: Mutex::default(),
             named: Condvar::new(),
         })
+    }
+
+    /// Creates a lease that a signal removes too, as long as the guard lives.
+    ///
+    /// # Errors
+    ///
+    /// If containerd cannot create it.
+    pub fn create_until_signal(client: &Client, interrupt: &Interrupt) -> Result<(Arc<Lease>, Guard)> {
+        let lease = Arc::new(Lease::create(client)?);
+        let guard = interrupt.on_stop({
+            let lease = Arc::clone(&lease);
+            move || lease.remove(true)
+        });
+        Ok((lease, guard))
     }
 
     /// Its id.

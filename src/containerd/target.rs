@@ -1,7 +1,6 @@
 //! Loading into containerd: content under a lease, then the names one by one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use super::cri::Hidden;
 use super::deliver::{Delivered, Delivery, ImageToLoad};
@@ -62,11 +61,7 @@ impl Target for Containerd {
             })
         });
         let images = images.collect::<Result<Vec<_>>>()?;
-        let lease = Arc::new(Lease::create(&self.client)?);
-        let _guard = interrupt.on_stop({
-            let lease = Arc::clone(&lease);
-            move || lease.remove(true)
-        });
+        let (lease, _guard) = Lease::create_until_signal(&self.client, interrupt)?;
         let client = self.client.with_lease(lease.id())?;
         let snapshotter = Snapshotter::new(&client, &self.snapshotter, lease.id());
         let snapshotter = Some(snapshotter).filter(|_| self.options.unpacks);
