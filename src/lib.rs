@@ -69,6 +69,7 @@
 //! - [`progress`], [`interrupt`]: reports of long work, and how a signal stops it
 //! - [`dir`]: open folders, for files where other users can write
 //! - [`host`]: which engines a host has, and which of them `auto` means
+//! - `process`: how a process is recognised, also after its end
 //! - `net`: addresses, proxies, and the environment variables for them
 //! - [`goflate`]: Go's gzip encoder, byte for byte
 //! - [`retry`]: how many times a failed request is made again, and when
@@ -107,6 +108,7 @@ pub mod load;
 mod net;
 pub mod oci;
 pub mod podman;
+mod process;
 pub mod progress;
 pub mod recover;
 pub mod registry;

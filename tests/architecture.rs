@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
         "goflate",
         "interrupt",
         "net",
+        "process",
         "progress",
         "retry",
         "workers",

@@ -18,6 +18,7 @@ use crate::docker::api::info::Info;
 use crate::docker::api::{Client, encode};
 use crate::error::{Error, Result};
 use crate::load::Obstacle;
+use crate::process::Identity;
 
 /// A reload takes some milliseconds, but longer on a busy host.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(20);
@@ -30,49 +31,12 @@ type Locate = fn(&Path) -> io::Result<Located>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     pid: i32,
-    /// In clock ticks since boot: with the pid, it identifies a process.
-    started: u64,
+    identity: Identity,
     /// Its `/`, as a path below the root of its mount namespace.
     root: PathBuf,
     socket: PathBuf,
     namespaces: Namespaces,
     arguments: Vec<String>,
-}
-
-/// Identifies a process, even after its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Identity {
-    pid: i32,
-    started: u64,
-}
-
-impl Identity {
-    /// Whether it has ended, even if it is a zombie.
-    pub fn has_ended(&self) -> bool {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.pid)) else {
-            return true;
-        };
-        let is_zombie = stat
-            .rsplit_once(") ")
-            .is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']));
-        is_zombie || start_time(self.pid).is_ok_and(|started| started != self.started)
-    }
-
-    /// Checks that something just opened below `/proc/PID` belongs to it, and not to a later process with the
-    /// same pid.
-    ///
-    /// # Errors
-    ///
-    /// It has ended.
-    pub fn check(&self) -> io::Result<()> {
-        match start_time(self.pid)? == self.started {
-            true => Ok(()),
-            false => Err(io::Error::other(format!(
-                "process {} has ended meanwhile",
-                self.pid
-            ))),
-        }
-    }
 }
 
 fn unknown(what: &str, error: &dyn std::fmt::Display) -> Obstacle {
@@ -108,7 +72,7 @@ impl Process {
     /// Why it cannot be reached from here, or that it is not root's.
     pub fn of(pid: i32, socket: &Path) -> Result<Process, Obstacle> {
         let gone = |error: io::Error| unknown("the engine's process cannot be looked at", &error);
-        let started = start_time(pid).map_err(gone)?;
+        let identity = Identity::of(pid).map_err(gone)?;
         for (namespace, what) in [("user", "rootless, or in a container"), ("pid", "in a container")] {
             let its = namespaces::name(&pid.to_string(), namespace).map_err(gone)?;
             if its != namespaces::name("self", namespace).map_err(gone)? {
@@ -138,7 +102,7 @@ impl Process {
             .collect();
         let process = Process {
             pid,
-            started,
+            identity,
             root,
             socket: socket.into(),
             namespaces,
@@ -366,15 +330,12 @@ impl Process {
 
     /// Identifies it among all processes of this host since boot.
     pub fn identity(&self) -> Identity {
-        Identity {
-            pid: self.pid,
-            started: self.started,
-        }
+        self.identity
     }
 
     /// Whether it is still running.
     pub fn is_alive(&self) -> bool {
-        start_time(self.pid).is_ok_and(|started| started == self.started)
+        self.identity.check().is_ok()
     }
 
     /// Makes it reload its configuration, and waits until the mirrors in its memory are `expected`.
@@ -452,14 +413,6 @@ fn has_reloaded(client: &Client, since: &str, expected: &[String]) -> Result<boo
             .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok())
             .is_some_and(|mirrors| same(&mirrors, expected))
     }))
-}
-
-/// Field 22 of `/proc/PID/stat`; the name in field 2 may hold spaces and brackets.
-fn start_time(pid: i32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    stat.rsplit_once(") ")
-        .and_then(|(_, rest)| rest.split(' ').nth(19)?.parse().ok())
-        .ok_or_else(|| io::Error::other("unreadable process status"))
 }
 
 /// The obstacle for a preflight that an error means.

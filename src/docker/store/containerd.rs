@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::dir::{Dir, read_setting};
 use crate::docker::daemon::peer::{listening_process, running};
 use crate::docker::daemon::process::Process;
+use crate::process::Stat;
 use crate::store::content::{CONFIG, ContentFolders, DEFAULT_ROOT, configured_root};
 
 const PROGRAM: &str = "containerd";
@@ -88,17 +89,10 @@ fn containerd(dockerd: &Process) -> Option<Process> {
 /// The containerd that dockerd has started; its shims have no database.
 fn child(dockerd: &Process) -> Option<Process> {
     let pids = running(PROGRAM).ok()?.into_iter();
-    let children = pids.filter(|pid| parent(*pid) == Some(dockerd.pid()));
+    let children = pids.filter(|pid| Stat::of(*pid).is_ok_and(|stat| stat.parent == dockerd.pid()));
     children
         .filter_map(|pid| Process::of(pid, dockerd.socket()).ok())
         .find(|child| root(child).is_some())
-}
-
-/// Field 4 of `/proc/PID/stat`; the name in field 2 may hold spaces and brackets.
-fn parent(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(") ")?;
-    rest.split(' ').nth(1)?.parse().ok()
 }
 
 fn root(containerd: &Process) -> Option<Dir> {

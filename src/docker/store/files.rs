@@ -12,10 +12,11 @@ use rustix::fs::FileType;
 use super::repositories::Repositories;
 use crate::dir::{Dir, read_setting, read_whole};
 use crate::docker::daemon::config::{Configuration, DEFAULT_PATH};
-use crate::docker::daemon::process::{Identity, Process};
+use crate::docker::daemon::process::Process;
 use crate::error::{Error, Hint, Remedy, Result};
 use crate::load::Obstacle;
 use crate::oci::Digest;
+use crate::process::Identity;
 use crate::store::files::{below, digest_path, open_below};
 
 /// The data root of a stock installation.

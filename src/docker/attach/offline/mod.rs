@@ -19,7 +19,7 @@ use super::{Attach, Disruption, Failed, HostFacts, Outcome, Prepared, Restart, S
 use crate::docker::api::Client;
 use crate::docker::api::images::find_image;
 use crate::docker::api::info::Info;
-use crate::docker::daemon::process::{Identity, Process, obstacle};
+use crate::docker::daemon::process::{Process, obstacle};
 use crate::docker::daemon::reach;
 use crate::docker::store::files::Files;
 use crate::docker::store::manifests::LockedManifests;
@@ -27,6 +27,7 @@ use crate::docker::store::repositories::Repositories;
 use crate::error::{Error, Hint, Remedy, Result};
 use crate::load::{AttachMethod, Obstacle};
 use crate::oci::{Digest, Reference, Repository};
+use crate::process::Identity;
 use impact::RestartImpact;
 use live_restore::ContainerImpact;
 use service::Control;

@@ -11,11 +11,11 @@ use super::service::Control;
 use crate::docker::api::Client;
 use crate::docker::attach::folder::Folder;
 use crate::docker::attach::journal::{self, JournalEntry};
-use crate::docker::daemon::process::Identity;
 use crate::docker::endpoint::Endpoint;
 use crate::docker::store::files::Files;
 use crate::error::{Error, Hint, Remedy, Result};
 use crate::oci::Digest;
+use crate::process::Identity;
 
 /// Longest time for a daemon to end: a little more than systemd's own limit.
 const END_LIMIT: Duration = Duration::from_secs(120);
