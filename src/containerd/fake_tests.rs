@@ -15,7 +15,6 @@ use super::api::content::{
 };
 use super::api::diff::{ApplyRequest, ApplyResponse};
 use super::api::images::{Image, ListImagesResponse};
-use super::api::snapshots::{Info as Snapshot, Kind, ListSnapshotsResponse};
 use super::content::Content;
 use super::fake::{Answer, Fake, options};
 use super::images::wire;
@@ -244,16 +243,14 @@ fn large_layout(folder: &Path) -> (Digest, Digest) {
 fn a_layer_that_was_removed_is_written_though_it_is_unpacked_from_another_blob() {
     let folder = tempfile::tempdir().unwrap();
     let (layer, diff_id) = large_layout(folder.path());
-    let snapshots = ListSnapshotsResponse {
-        info: vec![Snapshot {
-            name: diff_id.to_string(),
-            kind: Kind::Committed.into(),
-            ..Snapshot::default()
-        }],
-    };
+    let found = Answer::Messages(vec![Vec::new()]);
+    let removed = Answer::Status(Code::NotFound);
     let taken = WriteContentResponse::default().encode_to_vec();
     let fake = Fake::start(&[
-        ("Snapshots/List", Answer::of(&snapshots)),
+        (
+            "Snapshots/Stat",
+            Answer::Until("Leases/Create", Box::new([found, removed])),
+        ),
         ("Snapshots/Prepare", Answer::Messages(vec![Vec::new()])),
         ("Snapshots/Commit", Answer::Messages(vec![Vec::new()])),
         ("Content/Write", Answer::Each(taken)),
