@@ -2,9 +2,11 @@
 //!
 //! containerd writes the tar of a snapshot as its own and BuildKit's layers are written. Docker's classic builder, podman
 //! and buildah add the type of a file to its mode, some of them also the names of root, and write the rest alike. A tar is a
-//! layer only if it has the diff id; what others have packed in another way cannot be had from a snapshot.
+//! layer only if it has the diff id: a layer that was packed in another way cannot be recovered from its snapshot.
 
 use std::io::{self, Read};
+
+use tar::{EntryType, Header};
 
 use super::Containerd;
 use super::leases::Lease;
@@ -25,7 +27,7 @@ pub(super) enum Discarded {
     /// It was not looked for yet.
     #[default]
     Unknown,
-    /// Its tar cannot be had.
+    /// Its tar cannot be recovered.
     Lost,
     /// Its tar.
     Found(Tar),
@@ -182,52 +184,51 @@ impl Headers {
             self.content -= 1;
             return;
         }
-        let number = |range: std::ops::Range<usize>| octal(block.get(range).unwrap_or_default());
-        let (mode, user, group) = (number(100..108), number(108..116), number(116..124));
-        self.content = number(124..136).unwrap_or_default().div_ceil(512);
-        let bits = match block.get(156) {
-            Some(b'0' | b'1') => 0o100_000,
-            Some(b'2') => 0o120_000,
-            Some(b'3') => 0o020_000,
-            Some(b'4') => 0o060_000,
-            Some(b'5') => 0o040_000,
-            Some(b'6') => 0o010_000,
-            // The end, or an extended header.
+        let mut header = Header::new_old();
+        header.as_mut_bytes().copy_from_slice(block);
+        self.content = header.entry_size().unwrap_or_default().div_ceil(512);
+        let bits = match header.entry_type() {
+            EntryType::Regular | EntryType::Link => 0o100_000,
+            EntryType::Symlink => 0o120_000,
+            EntryType::Char => 0o020_000,
+            EntryType::Block => 0o060_000,
+            EntryType::Directory => 0o040_000,
+            EntryType::Fifo => 0o010_000,
+            // An extended header.
             _ => return,
         };
-        // A whiteout has neither a mode nor names.
-        let Some(mode) = mode.filter(|mode| *mode > 0) else {
+        // A whiteout has neither a mode nor names, and the end has nothing.
+        let Some(mode) = header.mode().ok().filter(|mode| *mode > 0) else {
             return;
         };
         if self.dialect.has_types {
-            write(block, 100, &format!("{:07o}\0", mode | bits));
+            header.set_mode(mode | bits);
         }
-        for (id, at) in [(user, 265), (group, 297)] {
-            if self.dialect.has_names && id == Some(0) {
-                write(block, at, "root");
+        if self.dialect.has_names {
+            let (user, group) = (header.uid().ok(), header.gid().ok());
+            for (id, at) in [(user, 265), (group, 297)] {
+                if id == Some(0) {
+                    write(&mut header, at, "root");
+                }
             }
         }
-        write(block, 148, "        ");
-        let sum: u64 = block.iter().map(|byte| u64::from(*byte)).sum();
-        write(block, 148, &format!("{sum:06o}\0 "));
+        // Go has six digits, and `Header::set_cksum` has seven.
+        write(&mut header, 148, "        ");
+        let sum: u32 = header.as_bytes().iter().copied().map(u32::from).sum();
+        write(&mut header, 148, &format!("{sum:06o}\0 "));
+        block.copy_from_slice(header.as_bytes());
     }
 }
 
-/// The number in a field of a header.
-fn octal(field: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(field).ok()?;
-    u64::from_str_radix(text.trim_matches(['\0', ' ']), 8).ok()
-}
-
-fn write(block: &mut [u8], at: usize, text: &str) {
-    if let Some(field) = block.get_mut(at..at + text.len()) {
+fn write(header: &mut Header, at: usize, text: &str) {
+    if let Some(field) = header.as_mut_bytes().get_mut(at..at + text.len()) {
         field.copy_from_slice(text.as_bytes());
     }
 }
 
 impl Containerd {
     /// Has containerd write the tar of a layer from its snapshot, and copies it with `copy`. `None` if the layer is not
-    /// unpacked, or its tar cannot be had in this way. What containerd wrote is removed again.
+    /// unpacked, or its tar cannot be recovered from the snapshot. What containerd wrote is removed again.
     ///
     /// # Errors
     ///
@@ -252,5 +253,60 @@ impl Containerd {
             Some(written) => Tar::of(diff_id, written, interrupt),
             None => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_translated_as_go_writes_them() {
+        let header = |kind: EntryType, mode: u32, user: u64, size: u64| {
+            let mut header = Header::new_ustar();
+            header.set_entry_type(kind);
+            header.set_mode(mode);
+            header.set_uid(user);
+            header.set_gid(0);
+            header.set_size(size);
+            header
+        };
+        // The second block looks like a header, and is content.
+        let blocks = [
+            header(EntryType::Regular, 0o755, 0, 513),
+            header(EntryType::Directory, 0o700, 0, 0),
+            header(EntryType::Directory, 0o700, 0, 0),
+            header(EntryType::Directory, 0o1777, 7, 0),
+            header(EntryType::Regular, 0, 0, 0),
+            header(EntryType::XHeader, 0o644, 0, 0),
+        ];
+        let mut headers = Headers {
+            dialect: Dialect {
+                has_types: true,
+                has_names: true,
+            },
+            content: 0,
+        };
+        let translated = blocks.clone().map(|mut block| {
+            headers.translate(block.as_mut_bytes());
+            block
+        });
+        for at in [1, 2, 4, 5] {
+            assert_eq!(translated[at].as_bytes(), blocks[at].as_bytes(), "{at}");
+        }
+        for (at, mode, user) in [(0, "0100755\0", "root"), (3, "0041777\0", "")] {
+            let block = translated[at].as_bytes();
+            let text = |from: usize, to: usize| std::str::from_utf8(&block[from..to]).unwrap();
+            assert_eq!(text(100, 108), mode);
+            assert_eq!(text(265, 297).trim_end_matches('\0'), user);
+            assert_eq!(text(297, 329).trim_end_matches('\0'), "root");
+            assert!(text(148, 156).ends_with("\0 "), "{:?}", text(148, 156));
+            let fields = block[..148].iter().chain(&block[156..]);
+            let sum = fields.copied().map(u32::from).sum::<u32>() + 8 * u32::from(b' ');
+            assert_eq!(translated[at].cksum().unwrap(), sum);
+        }
+        let mut end = [0; BLOCK];
+        headers.translate(&mut end);
+        assert_eq!(end, [0; BLOCK]);
     }
 }
