@@ -255,7 +255,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
         }
     }
 
-    /// Sees to it that a blob is there, that the lease or a name keeps it, and that it has its labels.
+    /// Makes sure that a blob is there, that the lease or a name keeps it, and that it has its labels.
     fn keep(&self, blob: &WantedBlob<'_>) -> Result<()> {
         let digest = &blob.descriptor.digest;
         if !blob.is_missing {

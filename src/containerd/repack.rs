@@ -1,7 +1,7 @@
 //! A layer in a form that containerd unpacks faster.
 //!
 //! containerd inflates gzip in one thread of Go, which takes about as long as all the rest of unpacking; its zstd decoder
-//! takes a fraction of that. So a gzip layer is inflated here and sent once more, as a temporary zstd blob that containerd
+//! takes a fraction of that. So a gzip layer is inflated here and also sent as a temporary zstd blob, which containerd
 //! unpacks instead. The tar is the same, and both sides compare its digest with the diff id.
 
 use std::collections::HashMap;
@@ -135,8 +135,9 @@ impl<'c> Repacked<'c> {
     }
 }
 
-/// Sends the tar of a gzip layer as zstd, and verifies it as `verify` does: its stored bytes, its diff id and its form. Returns the temporary blob, whose
-/// digest no other blob has if no other has this `name`. Refuses more than `limit` uncompressed bytes.
+/// Sends the tar of a gzip layer as zstd, and verifies it as `verify` does: its stored bytes, its diff id and its form.
+/// Returns the temporary blob, whose digest no other blob has if no other has this `name`. Refuses more than `limit`
+/// uncompressed bytes.
 ///
 /// # Errors
 ///

@@ -114,7 +114,7 @@ impl ContainerdStore {
         Ok(true)
     }
 
-    /// The tar of a layer from its snapshot, if it can be had.
+    /// The tar of a layer from its snapshot, if it can be recovered.
     fn discarded(&self, diff_id: &Digest) -> Result<Option<Tar>> {
         let tar = {
             let mut tars = self.tars.lock().unwrap_or_else(PoisonError::into_inner);

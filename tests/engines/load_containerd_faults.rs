@@ -219,7 +219,7 @@ fn the_disk_of_containerd_is_full(version: Version) {
 
 on_every_containerd!(the_disk_of_containerd_is_full);
 
-/// Whoever is first, both complete, and leave what each would leave alone.
+/// In either order, both complete, and leave what each would leave alone.
 fn a_pull_at_the_same_time(version: Version) {
     let origin = Origin::new();
     let archive = archive(&origin);
