@@ -254,7 +254,7 @@ impl Process {
     }
 
     /// A path of dockerd's as one that this process can open, as long as dockerd runs. After opening it,
-    /// [`Identity::check`] tells whether it was dockerd's.
+    /// `Identity::check` tells whether it was dockerd's.
     ///
     /// # Errors
     ///
