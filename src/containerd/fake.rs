@@ -50,12 +50,23 @@ impl Answer {
     pub fn of(message: &impl Message) -> Answer {
         Answer::Messages(vec![message.encode_to_vec()])
     }
+
+    /// Whether a test waits until the limit for answers has passed.
+    fn exceeds_limit(&self) -> bool {
+        match self {
+            Answer::Silence | Answer::AndSilence(_) | Answer::Once(..) => true,
+            Answer::Until(_, answers) => answers.iter().any(Answer::exceeds_limit),
+            _ => false,
+        }
+    }
 }
 
 /// A running containerd. Its thread ends with the process.
 pub struct Fake {
     folder: tempfile::TempDir,
     calls: Arc<Calls>,
+    /// How long it may take to answer.
+    limit: Duration,
 }
 
 impl Fake {
@@ -80,12 +91,16 @@ impl Fake {
             all.insert(change, Answer::Messages(vec![Vec::new()]));
         }
         all.extend(answers.iter().cloned());
+        let limit = match all.values().any(Answer::exceeds_limit) {
+            true => Duration::from_secs(3),
+            false => LONGEST_WAIT,
+        };
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
         let calls = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&calls);
         std::thread::spawn(move || serve(listener, &Arc::new(all), &noted));
-        Fake { folder, calls }
+        Fake { folder, calls, limit }
     }
 
     /// How it tells its version.
@@ -98,7 +113,7 @@ impl Fake {
 
     /// How to reach it.
     pub fn options(&self) -> Options {
-        options(self.folder.path().join("socket"), Duration::from_secs(3))
+        options(self.folder.path().join("socket"), self.limit)
     }
 
     /// How many times a method was called.
