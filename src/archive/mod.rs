@@ -50,5 +50,6 @@ pub use reader::{Archive, Opened, STDIN, open, open_any};
 pub use source::{ArchiveSource, stored_forms};
 pub use spool::Options;
 pub use tar_plan::{PlannedBlob, Run, TarPlan};
+pub(crate) use verify::verify_beside;
 pub use verify::{expect, verify};
 pub use view::View;

@@ -21,6 +21,7 @@ use crate::image::Image;
 use crate::load::{Candidate, Candidates, Form, MergedBlobs, PlannedImage, UploadBlob};
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::progress::Progress;
+use crate::verify::VerifiedLayer;
 
 /// An image that containerd gets.
 pub struct ImageToLoad<'l, 'a> {
@@ -135,6 +136,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
                         || self.candidates.is_proven(&layer.blob.digest)?),
                 }
             };
+        self.candidates.verify_all_but(repacked(&tasks));
         schedule::run(workers, &tasks, may_start, |work| {
             (self.check)()?;
             match work {
@@ -301,20 +303,29 @@ impl<'d, 'a> Delivery<'d, 'a> {
 
     /// Writes the temporary blob of a layer that is not unpacked yet.
     fn repack(&self, layer: &Layer<'_>) -> Result<()> {
+        let repacked = self.try_repack(layer);
+        // The verification takes the layer back if there is no proof, which it waits for.
+        let proof = repacked.as_ref().ok().copied().flatten();
+        self.candidates.settle(&layer.blob.digest, proof);
+        repacked.map(|_| ())
+    }
+
+    fn try_repack(&self, layer: &Layer<'_>) -> Result<Option<VerifiedLayer>> {
         let (Some(repacked), Some(snapshotter)) = (&self.repacked, &self.snapshotter) else {
-            return Ok(());
+            return Ok(None);
         };
         let is_unpacked = snapshotter.has(&layer.chain)?;
         // One that the archive leaves out is unpacked from the blob that containerd has.
         let stored = self.source.open(layer.blob)?.filter(|_| !is_unpacked);
         let Some(stored) = stored else {
-            return Ok(());
+            return Ok(None);
         };
         let stored = BlobReader::new(stored, layer.blob)?;
         let limit = self.candidates.layer_limit();
         match repacked.add(layer, stored, limit, self.check) {
+            Ok(verified) => Ok(Some(verified)),
             // The layer is unpacked from the blob of the image, which tells what is wrong if that fails too.
-            Ok(()) | Err(Error::Engine { .. }) => Ok(()),
+            Err(Error::Engine { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -348,6 +359,15 @@ impl<'d, 'a> Delivery<'d, 'a> {
         self.progress.blob_finished(&layer.chain);
         Ok(())
     }
+}
+
+/// The layers that are repacked, which verifies them.
+fn repacked(tasks: &[Task<Work<'_>>]) -> HashSet<Digest> {
+    let layers = tasks.iter().filter_map(|task| match &task.work {
+        Work::Repack(layer) => Some(layer.blob.digest),
+        Work::Blob(_) | Work::Layer(..) => None,
+    });
+    layers.collect()
 }
 
 impl WantedBlob<'_> {

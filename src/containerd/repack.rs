@@ -19,10 +19,9 @@ use super::leases::Lease;
 use super::snapshots::Layer;
 use super::upload::Upload;
 use crate::blob::BlobReader;
-use crate::blob::decompress::Decompressor;
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Result};
 use crate::oci::{Compression, Descriptor, Digest, Hasher, Kind, MediaType};
-use crate::verify::LayerTar;
+use crate::verify::{LayerReader, VerifiedLayer};
 
 /// Smaller layers, in stored bytes, are unpacked as they are.
 const SMALLEST: u64 = 1 << 20;
@@ -93,14 +92,14 @@ impl<'c> Repacked<'c> {
         stored: BlobReader,
         limit: u64,
         check: &dyn Fn() -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<VerifiedLayer> {
         let name = format!("{}-{}", self.lease.id(), layer.chain);
-        let blob = repack(self.client, &name, layer, stored, limit, check).inspect_err(|_| {
+        let (blob, verified) = repack(self.client, &name, layer, stored, limit, check).inspect_err(|_| {
             // The lease's removal removes it otherwise.
             Content::new(self.client).abort(&name);
         })?;
         self.blobs().insert(layer.chain, Some(blob));
-        Ok(())
+        Ok(verified)
     }
 
     /// The temporary blob of a layer, if it has one.
@@ -150,14 +149,12 @@ fn repack(
     stored: BlobReader,
     limit: u64,
     check: &dyn Fn() -> Result<()>,
-) -> Result<Descriptor> {
-    let place = stored.place().clone();
+) -> Result<(Descriptor, VerifiedLayer)> {
+    let mut tar = LayerReader::new(stored, Compression::Gzip, &layer.diff_id, limit)?;
+    let place = tar.place().clone();
     let failed = |error: io::Error| Error::from_reader(error, Error::io("compress", place.to_string()));
     let message = BufWriter::with_capacity(PIECE, Message::start(client, name, layer.blob)?);
     let mut zstd = Encoder::new(message, LEVEL).map_err(failed)?;
-    let mut form = LayerTar::new();
-    let mut tar = Decompressor::new(Compression::Gzip, stored, limit, place.clone())?;
-    let mut hasher = Hasher::sha256();
     let mut piece = vec![0; PIECE];
     loop {
         check()?;
@@ -166,28 +163,16 @@ fn repack(
         if bytes.is_empty() {
             break;
         }
-        hasher.update(bytes);
-        form.update(bytes);
         zstd.write_all(bytes).map_err(failed)?;
     }
-    tar.into_inner().finish()?;
-    let found = hasher.finish();
-    if found != layer.diff_id {
-        let problem = Problem::DiffIdDiffers {
-            expected: layer.diff_id,
-            found,
-        };
-        return Err(Error::refused(place.clone(), problem));
-    }
-    let refused = |problem| Error::refused(place.clone(), problem);
-    form.finish(Compression::Gzip).map_err(refused)?;
+    let verified = tar.finish()?;
     let mut message = zstd.finish().map_err(failed)?;
     message.write_all(&SKIPPED_FRAME).map_err(failed)?;
     let length = u32::try_from(name.len()).unwrap_or_default();
     message.write_all(&length.to_le_bytes()).map_err(failed)?;
     message.write_all(name.as_bytes()).map_err(failed)?;
     let message = message.into_inner().map_err(|error| failed(error.into_error()))?;
-    message.commit()
+    Ok((message.commit()?, verified))
 }
 
 /// Bytes on their way to containerd.

@@ -210,6 +210,8 @@ fn nothing_is_sent_before_there_is_a_plan_for_each_target() {
 /// A target that starts while the archives are still being verified, and waits for that before it names anything.
 struct Early {
     folder: FolderTarget,
+    /// Whether it leaves the verification waiting for layers.
+    delegates: bool,
     /// What it meets before it waits.
     error: Option<Error>,
 }
@@ -226,6 +228,12 @@ impl AnyTarget for Early {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Report> {
+        if self.delegates {
+            let images = candidates.images.iter();
+            let images = images.flat_map(|candidate| &candidate.image.graph.images);
+            let layers = images.flat_map(|image| &image.manifest.layers);
+            candidates.verify_all_but(layers.map(|layer| layer.digest).collect());
+        }
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
@@ -272,7 +280,7 @@ fn a_target_that_starts_early_names_nothing_of_a_damaged_archive() {
         problem: "invalid header".into(),
         hint: None,
     };
-    for (name, spoil, error, expected) in [
+    let cases = [
         ("good", false, None, None),
         ("bad", true, None, Some(ErrorKind::Content)),
         // What the target met is a consequence of the damage.
@@ -284,12 +292,15 @@ fn a_target_that_starts_early_names_nothing_of_a_damaged_archive() {
             Some(Error::Interrupted),
             Some(ErrorKind::Interrupted),
         ),
-    ] {
+    ];
+    let cases = [false, true].map(|delegates| cases.clone().map(|case| (delegates, case)));
+    for (delegates, (name, spoil, error, expected)) in cases.into_iter().flatten() {
         let sample = sample(spoil);
         let archives = open(sample.path());
-        let place = folder.path().join(name);
+        let place = folder.path().join(format!("{name}-{delegates}"));
         let target = Early {
             folder: FolderTarget::new(&place),
+            delegates,
             error,
         };
         let (options, interrupt) = (LoadOptions::default(), Interrupt::default());

@@ -15,7 +15,7 @@ use crate::image::selector::Identity;
 use crate::image::{Image, NamedImage};
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, Platform, Reference};
-use crate::verify;
+use crate::verify::{self, VerifiedLayer};
 
 /// Most reasons for layers that are listed; each layer may have its own.
 const MAX_REASONS: usize = 3;
@@ -278,6 +278,25 @@ impl Candidates<'_> {
         match &self.proof {
             Some(proof) => proof.wait(interrupt),
             None => Ok(()),
+        }
+    }
+
+    /// Starts the verification of everything but these layers, if it has not ended yet. It leaves them to the target, until
+    /// [`Candidates::settle`] is called for each: they are decompressed once then.
+    pub(crate) fn verify_all_but(&self, layers: HashSet<Digest>) {
+        if let Some(proof) = &self.proof {
+            // Each of several archives is verified for itself, and a layer is read from one of them.
+            let is_only = self.archives.len() == 1;
+            proof
+                .delegated
+                .begin(if is_only { layers } else { HashSet::new() });
+        }
+    }
+
+    /// Gives the verification the proof of a layer, or has it verify the layer.
+    pub(crate) fn settle(&self, layer: &Digest, proof: Option<VerifiedLayer>) {
+        if let Some(early) = &self.proof {
+            early.delegated.settle(layer, proof);
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Each blob that is sent is hashed on its way, so the target gets no other bytes than its digest says. What is still open
 //! then is whether its layers have the diff ids that their configs name and stay below the size limit, and whether other
-//! blobs are damaged. A target that unpacks layers waits for the proof of each.
+//! blobs are damaged. A target that unpacks layers waits for the proof of each, or verifies it itself: the verification leaves
+//! such layers to the target.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::Digest;
 use crate::progress::{Progress, Silent};
-use crate::verify;
+use crate::verify::{self, Delegated};
 
 /// How often a wait checks whether to stop.
 const TICK: Duration = Duration::from_millis(50);
@@ -27,6 +28,8 @@ pub struct Proof {
     state: Mutex<State>,
     known: Condvar,
     layer_limit: u64,
+    /// Layers that the target verifies.
+    pub(super) delegated: Delegated,
 }
 
 #[derive(Default)]
@@ -69,6 +72,7 @@ impl Proof {
 
     /// Whether a blob is known to be right. One that the archives do not have is, once all of them are.
     pub(super) fn has(&self, digest: &Digest) -> Result<bool> {
+        self.delegated.begin(HashSet::new());
         let state = self.state();
         Ok(state.is_good()? || state.proven.contains(digest))
     }
@@ -80,6 +84,7 @@ impl Proof {
 
     /// Waits for the end of the verification.
     pub(super) fn wait(&self, interrupt: &Interrupt) -> Result<()> {
+        self.delegated.end();
         let mut state = self.state();
         while !state.is_good()? {
             interrupt.check()?;
@@ -103,6 +108,17 @@ struct Settled<'p>(&'p Proof);
 impl Drop for Settled<'_> {
     fn drop(&mut self) {
         self.0.set(false);
+    }
+}
+
+/// Has the verification do everything that a target has left when its work has ended.
+pub(super) struct EndDelegation<'c>(pub &'c Candidates<'c>);
+
+impl Drop for EndDelegation<'_> {
+    fn drop(&mut self) {
+        if let Some(proof) = &self.0.proof {
+            proof.delegated.end();
+        }
     }
 }
 
@@ -164,9 +180,10 @@ pub(super) fn verified_while(
             let proof = candidates.proof.as_ref();
             let _settled = proof.map(Settled);
             let progress = proof.map_or(&Silent as &dyn Progress, |proof| proof);
-            let reports = archives
-                .iter()
-                .map(|archive| archive::verify(archive.as_ref(), &options, progress, &stop));
+            let reports = archives.iter().map(|archive| {
+                let delegated = proof.map(|proof| &proof.delegated);
+                archive::verify_beside(archive.as_ref(), delegated, &options, progress, &stop)
+            });
             let reports: Result<Vec<verify::Report>> = reports.collect();
             let is_good = reports
                 .as_ref()

@@ -1,6 +1,6 @@
 //! Verifies archives, and loads their images into one target or several.
 
-use super::early;
+use super::early::{self, EndDelegation};
 use super::{Candidates, Inventory, LoadOptions, Observer, Outcome, Plan, Report, Target};
 use crate::archive::{self, Layout};
 use crate::error::{Error, Hint, Remedy, Result};
@@ -175,7 +175,10 @@ fn execute_each(
 ) -> Vec<Result<Outcome>> {
     let mut outcomes = Vec::new();
     for (target, plan) in targets.iter().zip(plans) {
-        let report = target.execute(candidates, plan, progress, interrupt);
+        let report = {
+            let _end = EndDelegation(candidates);
+            target.execute(candidates, plan, progress, interrupt)
+        };
         let is_interrupted = matches!(report, Err(Error::Interrupted));
         outcomes.push(report.map(Outcome::Loaded));
         if is_interrupted {

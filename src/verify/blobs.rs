@@ -5,13 +5,14 @@
 //! hashed again. That second hash moves to its own thread as soon as a core is idle, so that one large layer at the
 //! end is not bound to one core.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::BufRead as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
+use super::delegated::Delegated;
 use super::layer_tar::LayerTar;
 use super::{Layer, Options};
 use crate::blob::decompress::Decompressor;
@@ -73,6 +74,8 @@ struct Work<'a> {
     blobs: &'a dyn Blobs,
     jobs: Vec<Job>,
     next: AtomicUsize,
+    /// Jobs that others do, if all goes well.
+    delegated: Option<(&'a Delegated, Mutex<Vec<Job>>)>,
     outcomes: Mutex<BTreeMap<Digest, Outcome>>,
     /// Threads that may be started: idle cores.
     spare: AtomicUsize,
@@ -89,6 +92,7 @@ struct Work<'a> {
 pub(super) fn check_all(
     blobs: &dyn Blobs,
     mut jobs: Vec<Job>,
+    delegated: Option<&Delegated>,
     options: &Options,
     progress: &dyn Progress,
     interrupt: &Interrupt,
@@ -99,10 +103,13 @@ pub(super) fn check_all(
     });
     progress.phase("verifying", Some(jobs.iter().map(|job| job.size).sum()));
     let workers = options.jobs.get().min(jobs.len());
+    let layers = delegated.map_or(Ok(HashSet::new()), |delegated| delegated.layers(interrupt))?;
+    let (others, jobs) = jobs.into_iter().partition(|job| layers.contains(&job.digest));
     let work = Work {
         blobs,
         jobs,
         next: AtomicUsize::new(0),
+        delegated: delegated.map(|delegated| (delegated, Mutex::new(others))),
         outcomes: Mutex::default(),
         spare: AtomicUsize::new(options.jobs.get() - workers),
         options,
@@ -118,19 +125,42 @@ impl Work<'_> {
     fn run(&self) {
         while let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             self.progress.blob_started(&job.digest, job.size, 0);
-            let outcome = match self.check(job) {
-                Ok(outcome) => outcome,
-                Err(Error::Refused(finding)) => Outcome::Wrong(vec![finding.problem]),
-                Err(error) => Outcome::Unread(error),
-            };
-            self.progress.blob_finished(&job.digest);
-            if matches!(outcome, Outcome::Good(_)) {
-                self.progress.blob_verified(&job.digest);
-            }
-            let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-            outcomes.insert(job.digest, outcome);
+            self.settle(job, self.check(job));
+        }
+        while let Some((job, proven)) = self.next_delegated() {
+            self.progress.blob_started(&job.digest, job.size, 0);
+            let outcome = proven.map_or_else(|| self.check(&job), |layer| Ok(Outcome::Good(Some(layer))));
+            self.settle(&job, outcome);
         }
         self.spare.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes the result of a job.
+    fn settle(&self, job: &Job, outcome: Result<Outcome>) {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(Error::Refused(finding)) => Outcome::Wrong(vec![finding.problem]),
+            Err(error) => Outcome::Unread(error),
+        };
+        self.progress.blob_finished(&job.digest);
+        if matches!(outcome, Outcome::Good(_)) {
+            self.progress.blob_verified(&job.digest);
+        }
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.insert(job.digest, outcome);
+    }
+
+    /// Waits for a job that others have done, or have given back. `None` if none are left, or after an interruption.
+    fn next_delegated(&self) -> Option<(Job, Option<Layer>)> {
+        let (delegated, left) = self.delegated.as_ref()?;
+        // One worker waits for all: the next one goes on when it has something to do.
+        let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+        let digests = left.iter().map(|job| &job.digest);
+        let at = delegated.settled(digests, self.interrupt).ok().flatten()?;
+        let job = left.swap_remove(at);
+        let proof = delegated.proof(&job.digest);
+        let layer = proof.and_then(|proof| proof.proves(job.compression, &job.diff_ids));
+        Some((job, layer))
     }
 
     fn check(&self, job: &Job) -> Result<Outcome> {

@@ -4,12 +4,16 @@
 //! - `follow`: follows an image down to its layers and collects what is missing or contradictory
 //! - `documents`: reads and hashes documents and configs, each once
 //! - `blobs`: hashes all other blobs in parallel, each once, and layers also uncompressed
+//! - `layer`: one pass over a layer, for code that needs its uncompressed bytes as well
+//! - `delegated`: layers that such code verifies
 //! - `layer_tar`: whether engines can unpack a layer
 //! - `report`: the result
 
 mod blobs;
+mod delegated;
 mod documents;
 mod follow;
+mod layer;
 pub(crate) mod layer_tar;
 mod report;
 
@@ -26,11 +30,12 @@ use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference};
 use crate::progress::Progress;
 use blobs::{Job, Outcome};
+pub(crate) use delegated::Delegated;
 use documents::{Blob, Node};
 pub(crate) use documents::{ManifestNode, Nodes};
 pub use follow::Followed;
 pub(crate) use follow::Parts;
-pub(crate) use layer_tar::LayerTar;
+pub(crate) use layer::{LayerReader, VerifiedLayer};
 use report::Blame;
 pub use report::{Image, Layer, Report};
 
@@ -99,6 +104,7 @@ pub struct Verification<'a> {
     omits: BTreeSet<Digest>,
     /// Those that are, with their stored bytes.
     omitted: BTreeMap<Digest, u64>,
+    delegated: Option<&'a Delegated>,
 }
 
 impl<'a> Verification<'a> {
@@ -120,7 +126,13 @@ impl<'a> Verification<'a> {
             descriptors: 0,
             omits: BTreeSet::new(),
             omitted: BTreeMap::new(),
+            delegated: None,
         }
+    }
+
+    /// Leaves layers to others, which verify them meanwhile.
+    pub(crate) fn delegating(&mut self, delegated: &'a Delegated) {
+        self.delegated = Some(delegated);
     }
 
     /// Lets images lack these layers, which are declared to be left out.
@@ -193,7 +205,7 @@ impl<'a> Verification<'a> {
             true => Vec::new(),
             false => self.jobs(present),
         };
-        let outcomes = blobs::check_all(self.blobs, jobs, options, progress, interrupt)?;
+        let outcomes = blobs::check_all(self.blobs, jobs, self.delegated, options, progress, interrupt)?;
         let mut report = self.report();
         for (digest, outcome) in outcomes {
             self.take(&mut report, digest, outcome);

@@ -15,7 +15,7 @@ use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::Digest;
 use crate::progress::Progress;
-use crate::verify::{Followed, Options, Report, Root, Verification};
+use crate::verify::{Delegated, Followed, Options, Report, Root, Verification};
 
 /// Refuses an archive other than the expected one. A digest that was carried separately from the archive proves
 /// which archive it is.
@@ -44,7 +44,25 @@ pub fn verify(
     progress: &dyn Progress,
     interrupt: &Interrupt,
 ) -> Result<Report> {
+    verify_beside(layout, None, options, progress, interrupt)
+}
+
+/// As [`verify`]. Leaves layers to others, which verify them meanwhile.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub(crate) fn verify_beside(
+    layout: &dyn Layout,
+    delegated: Option<&Delegated>,
+    options: &Options,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Report> {
     let mut verification = Verification::new(layout);
+    if let Some(delegated) = delegated {
+        verification.delegating(delegated);
+    }
     for finding in layout.findings() {
         verification.opened_with(finding.clone(), blob_of(finding));
     }
