@@ -37,13 +37,15 @@ fn remedy(remedy: &Remedy) -> String {
     let text = match remedy {
         Remedy::KeepGoing => "--keep-going loads the others",
         Remedy::SelectOrRename => "choose one with --image, or another name with --rename",
-        Remedy::Rename(name) => return format!("--rename {name}=NAME:TAG names it"),
+        Remedy::Rename(name) => return format!("--rename {}=NAME:TAG names it", shell_word(name)),
         Remedy::RenameToRegistry => "give the image its registry's own name with --rename",
         Remedy::OnePlatform => "name one with --platform, or run it once for each",
         Remedy::ChoosePlatform => "choose with --platform",
         Remedy::OtherPlatform { offered, wanted } => {
             return format!(
-                "--platform {offered} loads that platform; or save again with --platform {wanted}"
+                "--platform {} loads that platform; or save again with --platform {}",
+                shell_word(&offered.to_string()),
+                shell_word(wanted)
             );
         }
         Remedy::SaveAllPlatforms => {
@@ -210,6 +212,13 @@ mod tests {
         assert_eq!(
             hint(&parts.into()),
             "-o 'a b.tar' --split writes 'a b.tar'.001, ..."
+        );
+        let offered = serde_json::from_str(r#"{"os":"linux$(id)","architecture":"amd64"}"#).unwrap();
+        let wanted = "linux/arm64".into();
+        let other = hint(&Remedy::OtherPlatform { offered, wanted }.into());
+        assert_eq!(
+            other,
+            "--platform 'linux$(id)/amd64' loads that platform; or save again with --platform linux/arm64"
         );
         let fat = Remedy::Split(Some(4_095_000_000));
         assert_eq!(hint(&fat.into()), "write in parts with --split 4095M");
