@@ -137,7 +137,9 @@ impl<'d, 'a> Delivery<'d, 'a> {
                 }
             };
         self.candidates.verify_all_but(repacked(&tasks));
-        schedule::run(workers, &tasks, may_start, |work| {
+        // What waits for the verification may hold all places for repacked layers, for which the verification waits.
+        let on_stall = || self.candidates.verify_all();
+        schedule::run(workers, &tasks, may_start, on_stall, |work| {
             (self.check)()?;
             match work {
                 Work::Blob(blob) => self.keep(blob),

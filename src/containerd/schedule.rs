@@ -44,6 +44,7 @@ impl Drop for EndOnPanic<'_> {
 
 /// Does all tasks, on up to `count` threads, each as soon as those that it waits for have ended. Urgent tasks are preferred,
 /// then earlier ones. A task for which `may_start` is false is asked about again later, and others are done in the meantime.
+/// While nothing runs and nothing may start, `on_stall` is called again and again: only others can help then.
 ///
 /// # Errors
 ///
@@ -52,6 +53,7 @@ pub fn run<W: Sync>(
     count: usize,
     tasks: &[Task<W>],
     may_start: impl Fn(&W) -> Result<bool> + Sync,
+    on_stall: impl Fn() + Sync,
     work: impl Fn(&W) -> Result<()> + Sync,
 ) -> Result<()> {
     let mut followers: Vec<Vec<usize>> = tasks.iter().map(|_| Vec::new()).collect();
@@ -86,6 +88,9 @@ pub fn run<W: Sync>(
                 }
             };
             let Some(chosen) = next else {
+                if now.running == 0 {
+                    on_stall();
+                }
                 // Nothing announces that a task may start.
                 let waited = changed.wait_timeout(now, TICK);
                 now = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -138,6 +143,8 @@ fn first_to_start<W>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     fn task(work: usize, after: &[usize], is_urgent: bool) -> Task<usize> {
@@ -164,6 +171,7 @@ mod tests {
                 count,
                 &tasks,
                 |_| Ok(true),
+                || (),
                 |work| {
                     done.lock().unwrap().push(*work);
                     Ok(())
@@ -181,7 +189,7 @@ mod tests {
             done.sort_unstable();
             assert_eq!(done, [0, 1, 2, 3, 4, 5]);
         }
-        run(2, &[], |_| Ok(true), |_: &usize| Ok(())).unwrap();
+        run(2, &[], |_| Ok(true), || (), |_: &usize| Ok(())).unwrap();
     }
 
     #[test]
@@ -192,6 +200,7 @@ mod tests {
             2,
             &tasks,
             |_| Ok(true),
+            || (),
             |work| {
                 done.lock().unwrap().push(*work);
                 match work {
@@ -207,7 +216,7 @@ mod tests {
     #[test]
     fn a_panic_ends_all() {
         let tasks = [task(0, &[], false), task(1, &[0], false)];
-        let ended = std::panic::catch_unwind(|| run(2, &tasks, |_| Ok(true), |_| panic!("a defect")));
+        let ended = std::panic::catch_unwind(|| run(2, &tasks, |_| Ok(true), || (), |_| panic!("a defect")));
         assert!(ended.is_err());
     }
 
@@ -217,14 +226,39 @@ mod tests {
         for count in [1, 3] {
             let done = Mutex::new(Vec::new());
             let may_start = |work: &usize| Ok(*work != 0 || done.lock().unwrap().contains(&1));
-            run(count, &tasks, may_start, |work| {
+            run(
+                count,
+                &tasks,
+                may_start,
+                || (),
+                |work| {
+                    done.lock().unwrap().push(*work);
+                    Ok(())
+                },
+            )
+            .unwrap();
+            assert_eq!(*done.lock().unwrap(), [1, 0, 2]);
+        }
+        let refused = run(2, &tasks, |_| Err(Error::Interrupted), || (), |_| Ok(()));
+        assert!(matches!(refused, Err(Error::Interrupted)));
+    }
+
+    #[test]
+    fn a_stall_is_told_while_nothing_runs_and_nothing_may_start() {
+        let tasks = [task(0, &[], false), task(1, &[0], false), task(2, &[1], false)];
+        for count in [1, 3] {
+            let (stalled, done) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+            let may_start = |work: &usize| Ok(*work != 1 || stalled.load(Ordering::Relaxed));
+            let on_stall = || {
+                assert_eq!(*done.lock().unwrap(), [0]);
+                stalled.store(true, Ordering::Relaxed);
+            };
+            run(count, &tasks, may_start, on_stall, |work| {
                 done.lock().unwrap().push(*work);
                 Ok(())
             })
             .unwrap();
-            assert_eq!(*done.lock().unwrap(), [1, 0, 2]);
+            assert_eq!(*done.lock().unwrap(), [0, 1, 2]);
         }
-        let refused = run(2, &tasks, |_| Err(Error::Interrupted), |_| Ok(()));
-        assert!(matches!(refused, Err(Error::Interrupted)));
     }
 }

@@ -293,6 +293,13 @@ impl Candidates<'_> {
         }
     }
 
+    /// Has the verification verify the layers too that were left to the target and are not settled.
+    pub(crate) fn verify_all(&self) {
+        if let Some(proof) = &self.proof {
+            proof.delegated.end();
+        }
+    }
+
     /// Gives the verification the proof of a layer, or has it verify the layer.
     pub(crate) fn settle(&self, layer: &Digest, proof: Option<VerifiedLayer>) {
         if let Some(early) = &self.proof {

@@ -116,9 +116,7 @@ pub(super) struct EndDelegation<'c>(pub &'c Candidates<'c>);
 
 impl Drop for EndDelegation<'_> {
     fn drop(&mut self) {
-        if let Some(proof) = &self.0.proof {
-            proof.delegated.end();
-        }
+        self.0.verify_all();
     }
 }
 

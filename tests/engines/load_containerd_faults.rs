@@ -103,6 +103,66 @@ fn a_layer_that_is_refused_is_not_unpacked(version: Version) {
 
 on_every_containerd!(a_layer_that_is_refused_is_not_unpacked);
 
+/// Layers of an image: some at the bottom, and above them more large ones than are repacked at a time.
+fn below_many(bottom: &[Layer]) -> Image {
+    let count = u64::try_from(available_parallelism().unwrap().get()).unwrap() + 1;
+    let large = (0..count).map(|seed| Layer::new().noise(&format!("noise{seed}"), seed, 2_000_000));
+    Image::single(
+        [Layer::busybox()]
+            .into_iter()
+            .chain(bottom.to_vec())
+            .chain(large)
+            .collect(),
+    )
+}
+
+/// Layers that are repacked wait for one below them, and that waits for the verification, which waits for them.
+fn the_verification_and_the_repacking_do_not_wait_for_each_other(version: Version) {
+    let origin = Origin::new();
+    let containerd = Containerd::start(version);
+    let bad = Layer::new().file("zeros", "0".repeat(40_000_000));
+    origin.push(NAME, &below_many(&[bad]));
+    let archive = origin.save("bad.tar", &[NAME], &[]);
+    try_load(
+        &origin.sealift,
+        &containerd,
+        &archive,
+        &["--max-layer-size", "20MB"],
+    )
+    .code(1);
+    assert!(Contents::of(&containerd, NAMESPACE).images.is_empty());
+
+    // An archive has no proof of a layer that it leaves out.
+    let base = "docker.io/library/base:1";
+    let kept = Layer::new().noise("kept", 99, 2_000_000);
+    origin.push(base, &Image::single(vec![Layer::busybox(), kept.clone()]));
+    load(
+        &origin.sealift,
+        &containerd,
+        &origin.save("base.tar", &[base], &[]),
+        &[],
+    );
+    let have = origin.sealift.path("have.json").display().to_string();
+    let socket = containerd.socket().display().to_string();
+    let inventory = [
+        "inventory",
+        "-q",
+        "--containerd-address",
+        &socket,
+        "--namespace",
+        NAMESPACE,
+        "-o",
+        &have,
+    ];
+    origin.sealift.run(&inventory).ok();
+    origin.push(NAME, &below_many(&[kept]));
+    let archive = origin.save("update.tar", &[NAME], &["--have", &have]);
+    load(&origin.sealift, &containerd, &archive, &[]);
+    assert!(Contents::of(&containerd, NAMESPACE).images.contains_key(NAME));
+}
+
+on_every_containerd!(the_verification_and_the_repacking_do_not_wait_for_each_other);
+
 /// What does not fit is refused before anything is sent, also if only the uncompressed layers do not.
 fn what_does_not_fit_is_refused(version: Version) {
     let origin = Origin::new();
