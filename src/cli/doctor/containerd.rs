@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sealift::containerd::inventory::Inventory;
 use sealift::containerd::{Containerd, Options};
-use sealift::host::{Engine, Facts, Runtime};
+use sealift::host::{CONTAINERD, Engine, Facts, Runtime};
 use sealift::load::{Candidates, Target as _};
 use sealift::{Error, Result};
 use serde_json::json;
@@ -22,10 +22,13 @@ pub struct Examined {
 /// Asks every containerd of this host, or only the one at the address that an option names.
 pub fn examine(facts: &Facts, args: &ContainerdArgs) -> Vec<Examined> {
     let mut examined: Vec<Examined> = Vec::new();
-    for socket in args
+    let mut sockets = args
         .address()
-        .map_or_else(|| sockets(facts), |named| vec![named.into()])
-    {
+        .map_or_else(|| sockets(facts), |named| vec![named.into()]);
+    if sockets.is_empty() && args.given().is_some() {
+        sockets.push(CONTAINERD[0].path());
+    }
+    for socket in sockets {
         if !examined.iter().any(|known| is_same(&known.socket, &socket)) {
             let found = ask(&socket, args);
             examined.push(Examined { socket, found });
