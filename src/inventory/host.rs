@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::target::has_layer;
-use super::{Inventory, KnownImage, LayerForms};
+use super::{Inventory, KnownImage, LayerForms, namespace};
 use crate::error::{Error, Remedy, Result};
 use crate::escape::Escaped;
 use crate::oci::{Descriptor, Digest, Platform, json, platform};
@@ -43,7 +43,11 @@ pub struct EngineInventory {
     /// As [`Inventory::version`].
     pub version: Option<String>,
     /// As [`Inventory::namespace`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "namespace::optional"
+    )]
     pub namespace: Option<String>,
     /// As [`Inventory::platform`].
     #[serde(with = "platform::optional_text")]
@@ -111,7 +115,11 @@ pub struct InventoryId {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// The namespaces of its engines that have images, sorted. Older documents do not name them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "namespace::several"
+    )]
     pub namespaces: Vec<String>,
 }
 

@@ -138,6 +138,10 @@ fn hostile_documents_are_refused() {
             "missing field",
         ),
         (deep.as_bytes(), "nested deeper"),
+        (
+            br#"{"schema":1,"host":null,"engines":[{"engine":"containerd","namespace":"a b"}]}"#,
+            "a name that containerd does not take",
+        ),
         (long.as_bytes(), "its label"),
     ];
     for (bytes, expected) in cases {

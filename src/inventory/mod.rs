@@ -3,9 +3,12 @@
 //!
 //! - `target`: what one target has
 //! - `host`: what the engines of a host have; the document of an inventory
+//! - `namespace`: the names of containerd's namespaces
 
 mod host;
+mod namespace;
 mod target;
 
 pub use host::{EngineInventory, HostInventory, InventoryId, KnownHost, MAX_LABEL};
+pub(crate) use namespace::is_namespace;
 pub use target::{Inventory, KnownImage, LayerForms, chains};
