@@ -1,9 +1,11 @@
 //! Layers: deterministic tars of files, plain or compressed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Seek, Write};
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -150,8 +152,8 @@ impl Layer {
         let diff_id = sha256(&tar);
         let stored = match self.compression {
             Compression::Plain => tar,
-            Compression::Gzip => zlib(6, &tar),
-            Compression::Zlib(level) => zlib(level, &tar),
+            Compression::Gzip => zlib(6, &tar, &diff_id),
+            Compression::Zlib(level) => zlib(level, &tar, &diff_id),
             Compression::GnuGzip => gnu_gzip(&tar),
             Compression::Zstd => zstd::encode_all(&tar[..], 3).unwrap(),
         };
@@ -166,11 +168,26 @@ impl Layer {
     }
 }
 
-/// What zlib makes of bytes, in gzip's format.
-fn zlib(level: u32, bytes: &[u8]) -> Vec<u8> {
+/// What zlib made of layers, by their diff ids and its level. Most images have the same base: compressing it for each took a
+/// third of the tests' processor time.
+static COMPRESSED: Mutex<BTreeMap<(String, u32), Vec<u8>>> = Mutex::new(BTreeMap::new());
+/// Larger layers are compressed each time, in bytes.
+const MAX_KEPT: usize = 4 << 20;
+
+/// What zlib makes of a layer, in gzip's format.
+fn zlib(level: u32, tar: &[u8], diff_id: &str) -> Vec<u8> {
+    let key = (diff_id.to_owned(), level);
+    let known = || COMPRESSED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(stored) = known().get(&key) {
+        return stored.clone();
+    }
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
+    encoder.write_all(tar).unwrap();
+    let stored = encoder.finish().unwrap();
+    if tar.len() <= MAX_KEPT {
+        known().insert(key, stored.clone());
+    }
+    stored
 }
 
 /// What `gzip -n` makes of bytes.

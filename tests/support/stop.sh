@@ -25,9 +25,10 @@ exec 9<"$folder"
 flock 9
 [ -d "$folder" ] || exit 0
 
+# No program is started to look at a process: there are hundreds, and many tests end at the same time.
 alive() { # a process that has ended but was not waited for does not count
     local stat
-    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
     stat=${stat##*) }
     [ "${stat%% *}" != Z ]
 }
@@ -46,18 +47,18 @@ noted() {
 }
 
 engine_programs() {
-    local proc pid argv0 line
+    local proc pid words
     for proc in /proc/[0-9]*; do
         pid=${proc#/proc/}
-        if [ "$(readlink "$proc/root")" = "$folder/root" ]; then
+        if ! [ "$proc/root" -ef / ] && [ "$(readlink "$proc/root")" = "$folder/root" ]; then
             alive "$pid" && echo "$pid"
             continue
         fi
-        line=$(tr '\0' ' ' <"$proc/cmdline") || continue
-        argv0=${line%% *}
-        case ${argv0##*/} in
+        mapfile -d '' -t words <"$proc/cmdline" || continue
+        [ ${#words[@]} -gt 0 ] || continue
+        case ${words[0]##*/} in
         dockerd | containerd | containerd-shim* | docker-registry | docker-proxy | runc)
-            [[ $line == *"$folder/"* ]] && alive "$pid" && echo "$pid"
+            [[ "${words[*]} " == *"$folder/"* ]] && alive "$pid" && echo "$pid"
             ;;
         esac
     done 2>/dev/null
