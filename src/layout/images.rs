@@ -79,8 +79,8 @@ fn of_root<'c, 'a>(
     images.filter(move |other| other.image.graph.root.digest == root)
 }
 
-/// The manifests of an image for these platforms, in all archives; `None` if there is none for one of them, or for any of
-/// them if the image has no index. Without platforms, all of them. An artifact has none, and no platform.
+/// The manifests of an image for these platforms, or all of them without platforms. An index must have every platform, and
+/// an image without an index must be for one of them; `None` otherwise. An artifact has no platform, and no manifests.
 fn manifests(
     candidate: &Candidate<'_>,
     candidates: &Candidates<'_>,

@@ -72,6 +72,7 @@ impl Proof {
 
     /// Whether a blob is known to be right. One that the archives do not have is, once all of them are.
     pub(super) fn has(&self, digest: &Digest) -> Result<bool> {
+        // A target that delegates nothing would wait here for a verification that has not begun.
         self.delegated.begin(HashSet::new());
         let state = self.state();
         Ok(state.is_good()? || state.proven.contains(digest))

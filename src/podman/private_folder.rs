@@ -1,8 +1,7 @@
 //! A folder of temporary files with a password, and the removal of those that a killed load has left.
 //!
-//! The process that created a folder holds a lock on a file in it. The kernel releases the lock when that process ends, in
-//! whatever way. Only what `create` and a load make is removed: a folder with such a name and mode, and with such files
-//! alone.
+//! The process that created a folder holds a lock on a file in it. The kernel releases the lock when that process ends,
+//! even if it is killed. A folder is removed only if its name, its mode and all of its files are those that a load makes.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};

@@ -36,8 +36,8 @@ impl Delegated {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Delegates these layers, unless it has begun. The verification waits for this call or for [`Delegated::end`], and then for
-    /// [`Delegated::settle`] of each layer.
+    /// Delegates these layers; only the first call counts. The verification starts with this call or [`Delegated::end`], and
+    /// waits for [`Delegated::settle`] of each layer at its end.
     pub fn begin(&self, layers: HashSet<Digest>) {
         let mut state = self.state();
         if !state.is_begun {

@@ -256,7 +256,7 @@ fn a_verification_waits_for_the_beginning_and_takes_everything_back_at_the_end()
             code(&outcomes.unwrap()[&sample.blob.digest])
         });
         delegated.begin([sample.blob.digest].into());
-        // Too late: one delegation was begun.
+        // Only the first call counts.
         delegated.begin(HashSet::new());
         assert!(verified.verified.lock().unwrap().is_empty());
         delegated.end();

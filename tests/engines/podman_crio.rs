@@ -73,7 +73,7 @@ fn the_storage_of_cri_o_is_found_by_its_configuration() {
     let both = ["--from", "podman", "--from", "crio"];
     let storage: Vec<&str> = storage.iter().map(String::as_str).collect();
     assert_eq!(listed(&[&both[..], &storage].concat()), [("podman".into(), name)]);
-    // An engine that an option is for must answer, whatever the others have.
+    // If an option is for an engine, that engine must answer, even if others have images.
     let mut named = podman.command("sealift");
     let named = run(named.args(["inventory", "--containerd-address", "/none.sock"])).code(5);
     assert!(named.stderr.contains("/none.sock"), "{}", named.stderr);

@@ -113,6 +113,10 @@ fn a_podman_elsewhere_or_none_is_told() {
     error: CONTAINER_HOST is set, so that podman is a client of another podman, and sealift uses only the podman of its own host
     hint: run sealift there, or without the variable: `env -u CONTAINER_HOST sealift ...`
     ");
+    let mut doctor = podman.command("sealift");
+    let doctor = run(doctor.args(["doctor", "--namespace", "k8s.io"])).code(5);
+    let says = "containerd at /run/containerd/containerd.sock";
+    assert!(doctor.stdout.contains(says), "{}", doctor.stdout);
     let mut none = podman.load_command(&[&podman.inside("images")]);
     let none = run(none.env("PATH", "/nonexistent")).code(5);
     assert_snapshot!(none.stderr, @"
