@@ -131,7 +131,7 @@ impl<'d, 'a> Delivery<'d, 'a> {
                         .repacked
                         .as_ref()
                         .is_none_or(|repacked| repacked.claim(layer))),
-                    // containerd unpacks a layer of any size, whatever is in it.
+                    // containerd checks neither the size nor the content of what it unpacks.
                     Work::Layer(layer, _) => Ok(self.temporary_blob(layer).is_some()
                         || self.candidates.is_proven(&layer.blob.digest)?),
                 }
@@ -309,6 +309,12 @@ impl<'d, 'a> Delivery<'d, 'a> {
         // The verification takes the layer back if there is no proof, which it waits for.
         let proof = repacked.as_ref().ok().copied().flatten();
         self.candidates.settle(&layer.blob.digest, proof);
+        if proof.is_none()
+            && let Some(places) = &self.repacked
+        {
+            // It may take long until the layer is unpacked.
+            places.remove(layer)?;
+        }
         repacked.map(|_| ())
     }
 
@@ -344,8 +350,8 @@ impl<'d, 'a> Delivery<'d, 'a> {
         };
         self.progress.blob_started(&layer.chain, size, 0);
         let ensure = || {
-            // The snapshot may have been removed since the plan was made, and the blob with it. The image needs it, whatever
-            // the layer is unpacked from.
+            // The snapshot and the blob may have been removed since the plan was made. The image needs the blob, also if
+            // the layer is unpacked from a temporary one.
             self.write(layer.blob, &Labels::new())?;
             Ok(self.temporary_blob(layer).unwrap_or_else(|| layer.blob.clone()))
         };
