@@ -88,18 +88,25 @@ impl Containerd {
         Ok(records.collect())
     }
 
-    /// The blobs of the wanted images that it has.
+    /// The blobs of the wanted images that it has, also those of their indexes that are not wanted: what it shows
+    /// depends on them.
     fn blobs(&self, wanted: &Candidates<'_>) -> Result<BTreeMap<Digest, u64>> {
         let content = Content::new(&self.client);
         let mut blobs = BTreeMap::new();
         let mut seen = HashSet::new();
         let all = wanted.images.iter();
-        for blob in all.flat_map(|candidate| candidate.image.graph.blobs()) {
-            if !seen.insert(blob.digest) {
+        let digests = all.flat_map(|candidate| {
+            let graph = &candidate.image.graph;
+            let entries = graph.indexes.iter().flat_map(|(_, index)| &index.manifests);
+            let entries = entries.map(|entry| entry.digest);
+            graph.blobs().into_iter().map(|blob| blob.digest).chain(entries)
+        });
+        for digest in digests {
+            if !seen.insert(digest) {
                 continue;
             }
-            if let Some(found) = content.find(&blob.digest)? {
-                blobs.insert(blob.digest, found.size);
+            if let Some(found) = content.find(&digest)? {
+                blobs.insert(digest, found.size);
             }
         }
         Ok(blobs)

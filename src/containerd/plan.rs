@@ -11,7 +11,7 @@ use crate::load::{
     Candidate, Candidates, Change, DigestStatus, Form, LoadOptions, Obstacle, Plan, PlannedImage, Requested,
     UploadBlob, substitute,
 };
-use crate::oci::{Descriptor, Digest};
+use crate::oci::{Descriptor, Digest, Platform};
 
 /// Plans a load.
 ///
@@ -99,10 +99,49 @@ fn planned(requested: &Requested<'_>, unpacks: bool, inventory: &Inventory) -> P
             )
             .into(),
         },
-        (Some(_), Some(record)) if planned.present && is_here(&record) => DigestStatus::Present,
-        (Some(_), Some(_)) => DigestStatus::Native,
+        (Some(_), Some(record)) => match hidden(&planned, candidate, inventory) {
+            Some(obstacle) => DigestStatus::Unavailable {
+                obstacles: obstacle.into(),
+            },
+            None if planned.present && is_here(&record) => DigestStatus::Present,
+            None => DigestStatus::Native,
+        },
     };
     planned
+}
+
+/// Why CRI will not show an image: it is for another platform, and containerd has nothing of its index for this one. CRI
+/// shows an image without an index, whatever its platform.
+fn hidden(planned: &PlannedImage, candidate: &Candidate<'_>, inventory: &Inventory) -> Option<Obstacle> {
+    let graph = &candidate.image.graph;
+    if !inventory.details.has_cri || !planned.is_foreign || graph.indexes.is_empty() {
+        return None;
+    }
+    let is_own = |entry: &&Descriptor| {
+        let platform = entry.platform.as_ref();
+        platform.is_none_or(|platform| inventory.platforms.iter().any(|own| own.matches(platform)))
+    };
+    let mut own = graph
+        .indexes
+        .iter()
+        .flat_map(|(_, index)| &index.manifests)
+        .filter(is_own);
+    if own.any(|entry| inventory.blobs.contains_key(&entry.digest)) {
+        return None;
+    }
+    let runs = inventory.platform.clone().unwrap_or_else(Platform::host);
+    Some(Obstacle::new(
+        format!(
+            "it is for {}, and CRI shows an index only if containerd has its image for {runs}",
+            planned.platforms
+        ),
+        format!("pods of this host need the image for {runs}"),
+    ))
+}
+
+/// Whether it is known that CRI will not show an image.
+pub fn is_hidden(planned: &PlannedImage) -> bool {
+    planned.is_foreign && !planned.obstacles().is_empty()
 }
 
 /// Why containerd cannot have an image: nothing would name it, or a layer is there only uncompressed.

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::containerd::address::NamespaceReason;
 use crate::containerd::inventory::Details;
@@ -244,6 +246,29 @@ fn one_platform_is_loaded() {
     assert_eq!(plan.images[0].platforms.to_string(), "linux/arm64");
     assert_eq!(with(&["linux/s390x"]).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(with(&BOTH).unwrap_err().kind(), ErrorKind::Usage);
+}
+
+#[test]
+fn cri_shows_an_index_with_an_image_for_its_own_platform() {
+    let candidates = of(vec![candidate(Some("app:1"), &["a"], &BOTH)]);
+    let options = LoadOptions {
+        platforms: vec!["linux/arm64".parse().unwrap()],
+        ..LoadOptions::default()
+    };
+    let with = |inventory: &Inventory| planned_with(&candidates, &options, true, inventory).unwrap();
+    let plan = with(&empty("k8s.io"));
+    assert_eq!(plan.failure(), Some(ErrorKind::NotShown));
+    let reason = plan.images[0].obstacles()[0].to_string();
+    assert!(reason.contains("it is for linux/arm64") && reason.ends_with("its image for linux/amd64"));
+    assert_eq!(with(&empty("default")).failure(), None);
+    assert_eq!(with(&full(&candidates, &[])).failure(), None);
+
+    let mut single = candidate(Some("single:1"), &["a"], &["linux/arm64"]);
+    Arc::make_mut(&mut single.image.graph).indexes.clear();
+    let single = of(vec![single]);
+    let plan = planned(&single, &empty("k8s.io"));
+    assert!(plan.images[0].is_foreign);
+    assert_eq!(plan.failure(), None);
 }
 
 #[test]

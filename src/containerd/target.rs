@@ -136,9 +136,8 @@ impl Containerd {
         interrupt: &Interrupt,
         report: &mut Report,
     ) -> Result<()> {
-        // CRI shows no image of another platform.
-        let own = images.iter().filter(|image| !image.planned.is_foreign);
-        let names = own.flat_map(|image| shown_names(image.planned));
+        let to_show = images.iter().filter(|image| !plan::is_hidden(image.planned));
+        let names = to_show.flat_map(|image| shown_names(image.planned));
         let hidden = match self.has_cri {
             true => cri::hidden(&self.client, names.collect(), interrupt)?,
             false => Hidden::default(),
@@ -185,7 +184,7 @@ fn loaded(
     };
     let is_shown = |name: &String| now.get(name) == Some(&root) && !hidden.names.contains(name);
     if let Some(name) = records::digest(planned) {
-        loaded.shown = Some(is_shown(&name));
+        loaded.shown = Some(is_shown(&name) && !plan::is_hidden(planned));
     }
     for name in shown_names(planned) {
         if now.get(&name) != Some(&root) {

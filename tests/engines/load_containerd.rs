@@ -241,13 +241,20 @@ fn subsets_of_platforms(version: Version) {
     let pulled = origin.pulled(version, &[&tag]);
     assert_as_pulled(&loaded, &pulled, &[&tag]);
     drop(pulled);
+    // CRI shows the index for this host's image, which is there.
+    load(&origin.sealift, &loaded, &both, &["--platform", &foreign]);
 
     let loaded = Containerd::start(version);
-    let refused = crate::containerd::twin::try_load(&origin.sealift, &loaded, &other, &[]).code(7);
+    let refused = try_load(&origin.sealift, &loaded, &other, &[]).code(7);
     assert!(refused.stderr.contains(&foreign), "{refused:?}");
     assert!(Contents::of(&loaded, NAMESPACE).content.is_empty());
-    // Asked for, it is loaded, though this host cannot run it.
-    load(&origin.sealift, &loaded, &other, &["--platform", &foreign]);
+    // Asked for, it is loaded, though this host cannot run it, and CRI does not show it.
+    let said = try_load(&origin.sealift, &loaded, &other, &["--platform", &foreign]).code(6);
+    let said: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(said["images"][0]["shown"], false);
+    assert_eq!(said["images"][0]["obstacles"].as_array().unwrap().len(), 1);
+    let cri = Cri::of(&loaded);
+    assert!(cri.images().is_empty());
     let contents = Contents::of(&loaded, NAMESPACE);
     let of_platform = built.of(&Platform::foreign());
     let mut expected: BTreeSet<&str> = [&built.digest, &of_platform.digest, &of_platform.config]
@@ -264,6 +271,13 @@ fn subsets_of_platforms(version: Version) {
     );
     collect_garbage(&loaded, NAMESPACE);
     Contents::of(&loaded, NAMESPACE).assert_same(&contents, "after garbage collection");
+
+    // Without an index, CRI shows it.
+    let single = format!("{APP}:single");
+    origin.push(&single, &Image::of_platforms(&[&foreign]).without_index());
+    let single = origin.save("single.tar", &[&single], &[]);
+    load(&origin.sealift, &loaded, &single, &[]);
+    assert_eq!(cri.images().len(), 1);
 }
 
 on_every_containerd!(subsets_of_platforms);
