@@ -233,6 +233,17 @@ impl<'a> Candidates<'a> {
         Ok(())
     }
 
+    /// Forgets damaged images that another archive has whole.
+    pub(super) fn forget_replaced(&mut self) {
+        let images = &self.images;
+        self.damaged.retain(|damaged| {
+            let is_same = |whole: &Candidate<'_>| {
+                whole.image.reference == damaged.reference && whole.image.graph.root.digest == damaged.root
+            };
+            !images.iter().any(is_same)
+        });
+    }
+
     /// A layer that one image has only uncompressed may be present in its stored form for another image, if
     /// both give it the same diff id. One that an archive leaves out may be in another archive.
     fn complement(&mut self) {

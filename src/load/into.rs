@@ -134,7 +134,7 @@ pub fn load_each(
         Err(Error::Interrupted) => Ok(outcomes),
         reports => {
             for report in reports? {
-                usable(report, options, observer)?;
+                usable(report, false, observer)?;
             }
             Ok(outcomes)
         }
@@ -221,30 +221,33 @@ fn verified<'a>(
     progress: &dyn Progress,
     interrupt: &Interrupt,
 ) -> Result<Candidates<'a>> {
-    let mut candidates = Candidates::default();
+    let mut reports = Vec::new();
     for archive in archives {
-        let archive = archive.as_ref();
-        let found = archive::verify(archive, &options.verify, progress, interrupt)?;
-        candidates.add(archive, &usable(found, options, observer)?)?;
+        let mut found = archive::verify(archive.as_ref(), &options.verify, progress, interrupt)?;
+        if !options.keep_going {
+            found = usable(found, false, observer)?;
+        }
+        reports.push(found);
     }
+    let has_whole = reports.iter().any(has_whole);
+    let mut candidates = Candidates::default();
+    for (archive, found) in archives.iter().zip(reports) {
+        candidates.add(archive.as_ref(), &usable(found, has_whole, observer)?)?;
+    }
+    candidates.forget_replaced();
     Ok(candidates)
 }
 
-/// Refuses a damaged archive, unless some of its images have no errors and the others are skipped.
-fn usable(
-    found: verify::Report,
-    options: &LoadOptions,
-    observer: &mut dyn Observer,
-) -> Result<verify::Report> {
+/// Refuses a damaged archive, unless its damaged images are skipped.
+fn usable(found: verify::Report, is_skipped: bool, observer: &mut dyn Observer) -> Result<verify::Report> {
     if found.is_good() {
         return Ok(found);
     }
-    let has_whole = found.images.iter().any(|image| image.is_good);
-    let is_refused = !(options.keep_going && has_whole);
-    observer.damaged(&found, is_refused);
-    if !is_refused {
+    observer.damaged(&found, !is_skipped);
+    if is_skipped {
         return Ok(found);
     }
+    let has_whole = has_whole(&found);
     found.into_good().map_err(|error| match error {
         Error::Unverified { place, count, .. } if has_whole => Error::Unverified {
             place,
@@ -253,4 +256,9 @@ fn usable(
         },
         other => other,
     })
+}
+
+/// Whether an archive has an image without errors.
+fn has_whole(found: &verify::Report) -> bool {
+    found.images.iter().any(|image| image.is_good)
 }

@@ -441,6 +441,54 @@ fn damaged_images_are_skipped_with_keep_going() {
     ");
 }
 
+/// Of an archive of which all images are damaged, nothing is loaded, and the other archive is. An image that is damaged in
+/// one and whole in the other comes from that.
+#[test]
+fn images_of_the_whole_archive_are_loaded_with_keep_going() {
+    let (sealift, built) = archives();
+    save(&sealift, &["one.tar", "two.tar"], &[], "both.tar");
+    let layer = fs::read(built[0].blob(&built[0].manifests[0].layers[0].digest)).unwrap();
+    for name in ["one.tar", "both.tar"] {
+        let mut archive = bytes(&sealift, name);
+        let at = archive.windows(layer.len()).position(|bytes| *bytes == layer[..]);
+        archive[at.unwrap() + 20] ^= 1;
+        fs::write(sealift.path(&format!("bad-{name}")), archive).unwrap();
+    }
+    let said = sealift
+        .run(&[
+            "load",
+            "bad-one.tar",
+            "two.tar",
+            "--keep-going",
+            "--to",
+            "oci:out",
+        ])
+        .code(1);
+    assert_eq!(
+        names(&sealift, "out"),
+        [("two:1".into(), built[1].digest.clone())]
+    );
+    assert!(
+        said.stderr.contains("one:1 was skipped: it is damaged"),
+        "{said:?}"
+    );
+    for (archives, out) in [
+        (["bad-both.tar", "one.tar"], "first"),
+        (["one.tar", "bad-both.tar"], "last"),
+    ] {
+        let to = format!("oci:{out}");
+        let said = sealift
+            .run(&["load", archives[0], archives[1], "--keep-going", "--to", &to])
+            .ok();
+        assert!(
+            said.stderr.contains("digest is") && !said.stderr.contains("skipped"),
+            "{said:?}"
+        );
+        assert_eq!(names(&sealift, out).len(), 2);
+        sealift.run(&["verify", out]).ok();
+    }
+}
+
 #[test]
 fn an_image_without_a_name_keeps_its_digest() {
     let (sealift, built) = archives();
