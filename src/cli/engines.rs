@@ -20,6 +20,13 @@ use super::podman::PodmanLoadArgs;
 /// The engines that images can be loaded into.
 pub const ALL: &[Engine] = &[Engine::Docker, Engine::Containerd, Engine::Podman, Engine::Crio];
 
+/// Those that Docker's options are for.
+const DOCKER: &[Engine] = &[Engine::Docker];
+/// Those that containerd's options are for.
+pub const CONTAINERD: &[Engine] = &[Engine::Containerd];
+/// Those that podman's options are for.
+pub const PODMAN: &[Engine] = &[Engine::Podman, Engine::Crio];
+
 /// The engine of a word on the command line.
 pub fn by_word(word: &str) -> Option<Engine> {
     ALL.iter().copied().find(|engine| engine.word() == word)
@@ -79,9 +86,6 @@ pub struct LoadContext<'a> {
 impl EngineArgs {
     /// The options that were given and only some engines have, with those engines.
     pub fn given(&self) -> impl Iterator<Item = (&'static str, &'static [Engine])> {
-        const DOCKER: &[Engine] = &[Engine::Docker];
-        const CONTAINERD: &[Engine] = &[Engine::Containerd];
-        const PODMAN: &[Engine] = &[Engine::Podman, Engine::Crio];
         let given = [
             (self.docker.given(), DOCKER),
             (self.containerd.given(), CONTAINERD),
@@ -92,23 +96,13 @@ impl EngineArgs {
             .filter_map(|(option, engines)| Some((option?, engines)))
     }
 
-    /// The engine that `auto` means: the one that a given option is for, or by the host.
+    /// The engine that `auto` means.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if no engine has all given options; if the host has no engine.
+    /// As [`choice`].
     pub fn choose(&self) -> Result<Choice> {
-        let given: Vec<_> = self.given().collect();
-        match (given.first(), common(&given)?.as_slice()) {
-            (Some((option, _)), [only]) => Ok(Choice::asked(*only, format!("{option} applies only to it"))),
-            (Some((option, _)), [first, others @ ..]) => {
-                let of_host = facts().choose();
-                let fits = |choice: &Choice| choice.engine == *first || others.contains(&choice.engine);
-                let asked = || Choice::asked(*first, format!("{option} applies to it"));
-                Ok(of_host.filter(fits).unwrap_or_else(asked))
-            }
-            _ => facts().choose().ok_or_else(host::absence),
-        }
+        choice(&self.given().collect::<Vec<_>>(), facts)
     }
 
     /// Connects to an engine.
@@ -122,6 +116,24 @@ impl EngineArgs {
             Engine::Containerd => self.containerd.target(context),
             Engine::Podman | Engine::Crio => self.podman.target(engine, context),
         }
+    }
+}
+
+/// The engine that `auto` means: the one that these options are for, or by the host.
+///
+/// # Errors
+///
+/// [`Error::Usage`] if no engine has all options; if the host has no engine.
+pub fn choice(given: &[(&'static str, &'static [Engine])], facts: impl FnOnce() -> Facts) -> Result<Choice> {
+    match (given.first(), common(given)?.as_slice()) {
+        (Some((option, _)), [only]) => Ok(Choice::asked(*only, format!("{option} applies only to it"))),
+        (Some((option, _)), [first, others @ ..]) => {
+            let of_host = facts().choose();
+            let fits = |choice: &Choice| choice.engine == *first || others.contains(&choice.engine);
+            let asked = || Choice::asked(*first, format!("{option} applies to it"));
+            Ok(of_host.filter(fits).unwrap_or_else(asked))
+        }
+        _ => facts().choose().ok_or_else(host::absence),
     }
 }
 

@@ -137,10 +137,15 @@ fn doctor_reports_both(setup: &Setup) {
         .ok()
         .json();
     assert_eq!(addresses(&document, "containerd"), [socket.as_str()]);
+    // As in a load with these options.
+    assert_eq!(document["auto"]["engine"], "containerd");
     let engines = document["engines"].as_array().unwrap();
     let containerd = engines.iter().find(|one| one["engine"] == "containerd").unwrap();
     assert_eq!(containerd["details"]["namespace"], "other");
     assert_eq!(containerd["images"], 0);
+    let mut command = setup.sealift.command(&["doctor", "--json"]);
+    let no_docker = format!("unix://{absent}");
+    run(command.args(other).env("DOCKER_HOST", no_docker)).ok();
 }
 
 /// The addresses of an engine's kind in a document of `doctor`.

@@ -74,12 +74,20 @@ impl Doctor {
         progress.done();
         let leftover = leftover(&folder)?;
         let facts = engines::facts();
-        let choice = facts.choose();
+        let given = self.given();
+        // Options of several engines are for none of them alone.
+        let choice = match given.as_slice() {
+            [_] => Some(engines::choice(&given, || facts.clone())?),
+            _ => facts.choose(),
+        };
         let host = Host {
             docker: docker::examine(self.repair),
             containerd: containerd::examine(&facts, &self.containerd),
             podman: podman::examine(&facts, choice.as_ref(), &self.podman),
-            named: self.named(),
+            named: given
+                .iter()
+                .filter_map(|(_, engines)| engines.first().copied())
+                .collect(),
             choice,
             facts,
         };
@@ -113,15 +121,15 @@ impl Doctor {
         Ok(host.failure().or(leftover))
     }
 
-    /// The engines that options are for.
-    fn named(&self) -> Vec<Engine> {
+    /// The options that were given and are for some engines, with those engines.
+    fn given(&self) -> Vec<(&'static str, &'static [Engine])> {
         let given = [
-            (self.containerd.given(), Engine::Containerd),
-            (self.podman.given(), Engine::Podman),
+            (self.containerd.given(), engines::CONTAINERD),
+            (self.podman.given(), engines::PODMAN),
         ];
         let given = given.into_iter();
         given
-            .filter_map(|(option, engine)| option.map(|_| engine))
+            .filter_map(|(option, engines)| Some((option?, engines)))
             .collect()
     }
 }
