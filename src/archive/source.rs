@@ -382,6 +382,7 @@ impl Source for ArchiveSource {
                     reference: reference.clone(),
                 }),
                 is_private: self.is_private,
+                lacks_layers: !self.layout.omitted().layers.is_empty(),
                 ..Found::in_store(root, self.layout.label().into(), query.platforms)
             })
         })

@@ -138,7 +138,8 @@ fn save_whole(images: &[String], platforms: &[Platform], namespace: Option<&str>
     let inventory = match namespace {
         None => "a new inventory of this host".into(),
         Some(name) => format!(
-            "an inventory of this namespace (`sealift inventory --from containerd --namespace {} -o FILE`)",
+            "an inventory of this namespace (`sealift inventory --from containerd --namespace {} -o FILE`, and \
+             --containerd-address if this load has it)",
             shell_word(name)
         ),
     };

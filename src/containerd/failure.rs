@@ -56,7 +56,7 @@ impl Address {
         }
         let hint: Option<Hint> = match status.code() {
             _ if tells_of_full_disk(&problem) => {
-                Some("free some space on the disk of containerd's root folder (/var/lib/containerd)".into())
+                Some("free some space on the disk of containerd's root folder".into())
             }
             _ if problem.contains(NO_SNAPSHOTTER) => Some(Remedy::OtherSnapshotter.into()),
             Code::DeadlineExceeded => Some(

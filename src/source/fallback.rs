@@ -147,6 +147,11 @@ impl<'s> Asked<'s> {
         }
     }
 
+    /// Whether it was found, and later sources must have some of its layers.
+    fn lacks_layers(&self) -> bool {
+        matches!(&self.answer, Some(Ok(found)) if found.lacks_layers)
+    }
+
     /// Takes a source's answer. The error of a source that has the image ranks before those of sources that do not.
     fn take(&mut self, source: usize, answer: Answer<'s>) {
         self.is_settled = match &answer {
@@ -216,25 +221,31 @@ impl Proof {
 }
 
 impl Source for Fallback {
-    /// Each source is asked for what those before it lack.
+    /// Each source is asked for what those before it lack: images, and layers of images.
     fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
         if self.sources.is_empty() {
             return Err(no_source());
         }
         let mut all: Vec<Asked<'_>> = query.references.iter().map(Asked::new).collect();
         for (at, source) in self.sources.iter().enumerate() {
-            let open: Vec<&mut Asked<'_>> = all.iter_mut().filter(|asked| !asked.is_settled).collect();
-            if open.is_empty() {
-                break;
-            }
-            let references: Vec<Reference> = open.iter().map(|asked| asked.reference.clone()).collect();
             let others = query.others.beside(&self.sources, at);
-            let answers = source.find(&Query {
-                others,
-                ..query.of(&references)
-            })?;
-            for (asked, answer) in open.into_iter().zip(answers) {
-                asked.take(at, answer);
+            let query = Query { others, ..*query };
+            let lacking = all.iter().filter(|asked| asked.lacks_layers());
+            let lacking: Vec<Reference> = lacking.map(|asked| asked.reference.clone()).collect();
+            let open: Vec<&mut Asked<'_>> = all.iter_mut().filter(|asked| !asked.is_settled).collect();
+            let references: Vec<Reference> = open.iter().map(|asked| asked.reference.clone()).collect();
+            if !references.is_empty() {
+                let answers = source.find(&query.of(&references))?;
+                for (asked, answer) in open.into_iter().zip(answers) {
+                    asked.take(at, answer);
+                }
+            }
+            // A store gives only the layers of images that it was asked for. Where it does not have the image, the layer is
+            // missed when it is opened.
+            if !lacking.is_empty()
+                && let Err(Error::Interrupted) = source.find(&query.of(&lacking))
+            {
+                return Err(Error::Interrupted);
             }
         }
         for asked in &mut all {

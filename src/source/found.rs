@@ -20,6 +20,8 @@ pub struct Found<'s> {
     pub is_private: bool,
     /// Whether its digest is proven.
     pub is_proven: bool,
+    /// Whether other sources must have some of its layers, because an archive leaves them out.
+    pub lacks_layers: bool,
     /// The answers that cost something.
     pub about: Box<dyn About + 's>,
 }
@@ -65,6 +67,7 @@ impl<'s> Found<'s> {
             origin,
             is_private: false,
             is_proven: true,
+            lacks_layers: false,
             about: Box::new(AsServed),
         }
     }

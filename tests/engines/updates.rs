@@ -123,6 +123,16 @@ fn an_update_holds_only_what_the_host_lacks(engine: Engine, store: Store) {
         daemon.docker(&["create", &digest]).ok();
         assert!(daemon.inspect(&format!("{name}:1")).is_some());
     }
+
+    // The engine fills in what the archive leaves out, whichever is asked first.
+    for sources in [["update.tar", "docker"], ["docker", "update.tar"]] {
+        let from = sources.map(|source| ["--from", source]).concat();
+        let save = ["save", "--offline", "-q", "app0:2", "-o", "whole.tar"];
+        sealift.run(&[&save[..], &from].concat()).ok();
+        let whole = blobs(&sealift.path("whole.tar"));
+        assert!(layers(&built[0]).iter().all(|layer| whole.contains(layer)));
+        sealift.run(&["verify", "whole.tar"]).ok();
+    }
 }
 
 on_every_engine!(an_update_holds_only_what_the_host_lacks);
@@ -206,7 +216,8 @@ fn an_update_of_a_kubernetes_node_holds_only_what_it_lacks(version: Version) {
     for text in [
         layers(&built[0])[0].as_str(),
         " (node1, namespace k8s.io), and this load looked in namespace other; --namespace k8s.io loads into that one; ",
-        "--have and an inventory of this namespace (`sealift inventory --from containerd --namespace other -o FILE`)",
+        "--have and an inventory of this namespace (`sealift inventory --from containerd --namespace other -o FILE`, and \
+         --containerd-address if this load has it)",
     ] {
         assert!(refused.stderr.contains(text), "{text}: {}", refused.stderr);
     }
