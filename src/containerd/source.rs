@@ -40,6 +40,17 @@ pub struct ContainerdStore {
     interrupt: Interrupt,
 }
 
+/// The names of an image.
+#[derive(Default)]
+struct Names {
+    /// With a tag.
+    tags: Vec<Reference>,
+    /// With a digest.
+    digests: Vec<Reference>,
+    /// The image ids that CRI keeps as names.
+    ids: Vec<Digest>,
+}
+
 impl ContainerdStore {
     /// Asks a containerd for its images. Temporary data is kept as `spool` says.
     ///
@@ -66,16 +77,18 @@ impl ContainerdStore {
         })
     }
 
-    /// Names with a tag, and with a digest, of what a digest stands for.
-    fn names(&self) -> BTreeMap<Digest, (Vec<Reference>, Vec<Reference>)> {
-        let mut images: BTreeMap<Digest, (Vec<Reference>, Vec<Reference>)> = BTreeMap::new();
+    /// The names of what a digest stands for.
+    fn names(&self) -> BTreeMap<Digest, Names> {
+        let mut images: BTreeMap<Digest, Names> = BTreeMap::new();
         for (name, target) in &self.records {
-            let (tags, digests) = images.entry(*target).or_default();
-            // CRI's record of an image id is no name.
+            let names = images.entry(*target).or_default();
+            if let Ok(id) = name.parse() {
+                names.ids.push(id);
+                continue;
+            }
             match name.parse::<Reference>() {
-                Ok(reference) if reference.is_nameless() => {}
-                Ok(reference) if reference.digest().is_some() => digests.push(reference),
-                Ok(reference) => tags.push(reference),
+                Ok(reference) if reference.digest().is_some() => names.digests.push(reference),
+                Ok(reference) => names.tags.push(reference),
                 Err(_) => {}
             }
         }
@@ -203,14 +216,12 @@ impl LocalStore for ContainerdStore {
             None => name.repository() == repository && name.tag() == reference.tag(),
         };
         let names = self.names();
-        let found = names
-            .iter()
-            .find(|(target, (tags, digests))| match reference.digest() {
-                Some(digest) if digest != **target => false,
-                Some(_) if reference.is_nameless() => true,
-                Some(_) => tags.iter().chain(digests).any(is_meant),
-                None => tags.iter().any(is_meant),
-            });
+        let found = names.iter().find(|(target, names)| match reference.digest() {
+            Some(digest) if reference.is_nameless() => digest == **target || names.ids.contains(&digest),
+            Some(digest) if digest != **target => false,
+            Some(_) => names.tags.iter().chain(&names.digests).any(is_meant),
+            None => names.tags.iter().any(is_meant),
+        });
         Ok(found.map(|(target, _)| {
             StoreImage::new(repository, &[Reference::digested(repository, *target)], None)
         }))
@@ -218,12 +229,14 @@ impl LocalStore for ContainerdStore {
 
     fn list(&self) -> Result<Listing> {
         let mut listing = Listing::default();
-        for (target, (tags, digests)) in self.names() {
+        for (target, names) in self.names() {
+            let Names { tags, digests, ids } = names;
             listing.references.extend(names_of(&tags, &digests).cloned());
             if tags.is_empty() && digests.is_empty() {
                 listing.nameless.push(target);
             }
             listing.ids.push(target);
+            listing.ids.extend(ids);
         }
         Ok(listing)
     }

@@ -95,7 +95,8 @@ impl ShortId {
             what: format!("an image id that begins with {beginning}"),
             place: place.into(),
             hint: Some(
-                Hint::from("`docker images` shows the ids of Docker's images").and(Remedy::ListArchive),
+                Hint::from("`docker images`, `crictl images` and `podman images` show ids")
+                    .and(Remedy::ListArchive),
             ),
         })
     }

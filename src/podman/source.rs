@@ -280,7 +280,9 @@ impl LocalStore for PodmanStore {
         let repository = reference.repository();
         let asked = reference.digest();
         let is_named = |image: &&StoredImage| match asked {
-            Some(digest) if reference.is_nameless() => image.id == digest,
+            Some(digest) if reference.is_nameless() => {
+                image.id == digest || image.manifests.contains(&digest) && self.parsed(&digest).is_some()
+            }
             Some(digest) => {
                 let mut names = image.tags.iter().chain(&image.pinned);
                 image.manifests.contains(&digest) && names.any(|name| name.repository() == repository)
@@ -302,7 +304,15 @@ impl LocalStore for PodmanStore {
         let Some(bare) = self.bare(image)? else {
             return Ok(None);
         };
-        let digests = self.digests(image, asked);
+        let mut digests = self.digests(image, asked);
+        if reference.is_nameless() {
+            digests.extend(
+                image
+                    .manifests
+                    .iter()
+                    .map(|digest| Reference::digested(repository, *digest)),
+            );
+        }
         Ok(Some(StoreImage::new(repository, &digests, Some(bare))))
     }
 
@@ -328,6 +338,7 @@ impl LocalStore for PodmanStore {
                 listing.nameless.push(image.id);
             }
             listing.ids.push(image.id);
+            listing.ids.extend(&image.manifests);
         }
         for name in self.storages.iter().flat_map(|storage| &storage.lists) {
             let name = Escaped(name);

@@ -103,11 +103,12 @@ impl<'a> Recovery<'a> {
             self.leave_out(reference, format!("it has {}", image.config.platform));
             return Ok(());
         }
-        let digests = match reference.digest() {
-            // Without a name it is an image id here.
-            Some(_) if reference.is_nameless() && entry.image.is_some() => Vec::new(),
-            Some(digest) => vec![Reference::digested(reference.repository(), digest)],
-            None => entry.digests.clone(),
+        let digests = match (reference.digest(), &entry.image) {
+            // Without a name it is an image id, or the digest of a manifest or index.
+            (Some(digest), Some(image)) if reference.is_nameless() && image.id == digest => Vec::new(),
+            (Some(_), None) if reference.is_nameless() => entry.digests.clone(),
+            (Some(digest), _) => vec![Reference::digested(reference.repository(), digest)],
+            (None, _) => entry.digests.clone(),
         };
         let mut drafts = Vec::new();
         for digest in &digests {

@@ -109,7 +109,7 @@ fn a_missing_name_is_answered_with_the_names_that_exist() {
 
     $ sealift save --offline --from saved.tar -o out.tar sha256:49eb
     2> error: an image id that begins with sha256:49eb not found in saved.tar
-    2> hint: `docker images` shows the ids of Docker's images; `sealift list` shows those of an archive's images
+    2> hint: `docker images`, `crictl images` and `podman images` show ids; `sealift list` shows those of an archive's images
     exit 7
     ");
 }

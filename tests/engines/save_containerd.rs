@@ -57,6 +57,20 @@ fn what_was_pulled_is_saved_when_the_registry_is_gone(version: Version) {
     save(&origin, &containerd, &["--offline", "-o", "one.tar", &tag]).ok();
     let expected = vec![(tag.as_str().into(), app.digest.as_str().into(), "verified".into())];
     assert_eq!(verified(&origin, "one.tar"), expected);
+    // The image id that CRI shows, and the digest that `ctr` shows.
+    for id in [
+        &app.host().config[..],
+        &app.host().config[7..19],
+        &app.digest,
+        &app.digest[7..19],
+    ] {
+        save(&origin, &containerd, &["--offline", "-o", "id.tar", id]).ok();
+        let [(name, digest, evidence)] = &verified(&origin, "id.tar")[..] else {
+            panic!("{id}");
+        };
+        assert_eq!((name, digest), (&Value::Null, &expected[0].1));
+        assert_eq!(evidence, "verified");
+    }
     // But for attestations, which a pull leaves out.
     let manifests = |archive: &str| {
         let list = origin.sealift.run(&["list", "--json", archive]).ok().json();

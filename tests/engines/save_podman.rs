@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::load_podman::assert_equal;
 use crate::saving::origins;
@@ -151,11 +151,22 @@ fn what_was_pulled_is_saved_and_loaded_as_it_was(version: Version, user: User) {
         "{told}"
     );
 
-    // By its image id, and by the digest of its platform.
+    // By its image id, by the digests of its index and its manifest, also shortened, and by a name with a digest.
     let id = app.host().config.clone();
     let archive = format!("{}/id.tar", podman.inside("home"));
     let by_id = save(&podman, &[&id, "-o", &archive]).ok().json();
     assert_eq!(by_id["images"][0]["evidence"], "none");
+    for digest in [&app.digest, &app.host().digest] {
+        for given in [&digest[..], &digest[7..19]] {
+            let archive = format!("{}/nameless.tar", podman.inside("home"));
+            let by_digest = save(&podman, &[given, "-o", &archive]).ok().json();
+            let image = &by_digest["images"][0];
+            assert_eq!(
+                (&image["digest"], &image["evidence"]),
+                (&json!(digest), &json!("verified"))
+            );
+        }
+    }
     let by_digest = format!("app@{}", app.host().digest);
     let archive = format!("{}/digest.tar", podman.inside("home"));
     let by_digest = save(&podman, &[&by_digest, "-o", &archive]).ok().json();
