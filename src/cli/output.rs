@@ -156,7 +156,7 @@ impl Output {
     fn labelled(&self, label: &str, code: &str, text: &str) {
         // Messages escape text from outside themselves; escaping it again does no harm.
         let text = match self.subject {
-            Some(subject) if label != "hint" => format!("{subject}: {text}"),
+            Some(subject) if label != "hint" && !names(text, subject) => format!("{subject}: {text}"),
             _ => text.to_string(),
         };
         let text = Escaped(&text);
@@ -230,6 +230,12 @@ impl<'a> MultiReport<'a> {
 
 /// Whether the document was printed. Locked while it is being printed.
 static PRINTED: Mutex<bool> = Mutex::new(false);
+
+/// Whether a message begins with what it is about.
+fn names(message: &str, subject: &str) -> bool {
+    let rest = message.strip_prefix(subject);
+    rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '-'))
+}
 
 /// The hint of an error, with flags and commands.
 pub fn hint_of(error: &Error) -> Option<String> {
@@ -380,5 +386,22 @@ impl serde_json::ser::Formatter for Escaping {
 
     fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.0.end_object_value(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_its_engine_once() {
+        for (message, expected) in [
+            ("podman: pull app:1: no", true),
+            ("podman with /storage (version 5): load app:1: no", true),
+            ("app:1 was skipped", false),
+            ("podman-docker is there", false),
+        ] {
+            assert_eq!(names(message, "podman"), expected, "{message}");
+        }
     }
 }

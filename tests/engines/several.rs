@@ -204,6 +204,6 @@ fn an_engine_that_ends_does_not_keep_the_other_from_its_images() {
         (&"containerd".into(), &5.into())
     );
     assert_eq!(document["error"], containerd["error"]);
-    assert!(said.contains("error: containerd: "), "{said}");
+    assert!(said.contains("error: containerd at "), "{said}");
     assert!(setup.daemon.images()[0].contains(&setup.image.digest));
 }
