@@ -94,12 +94,20 @@ pub struct PodmanStoreArgs {
     /// podman's own option of the same name. With it podman itself is not needed.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Let podman keep its state in this folder
+    ///
+    /// podman's own option of the same name, for what `save` asks podman.
+    #[arg(long, value_name = "DIR")]
+    runroot: Option<PathBuf>,
 }
 
 impl PodmanStoreArgs {
     /// The first of these options that was given.
     pub fn given(&self) -> Option<&'static str> {
-        self.root.as_ref().map(|_| "--root")
+        let given = [("--root", &self.root), ("--runroot", &self.runroot)];
+        given
+            .into_iter()
+            .find_map(|(option, given)| given.is_some().then_some(option))
     }
 
     /// Whether there is no storage, which can be seen without running podman.
@@ -121,6 +129,7 @@ impl PodmanStoreArgs {
     ) -> Result<PodmanStore> {
         let options = Options {
             root: self.root.clone(),
+            runroot: self.runroot.clone(),
             socket,
             ..Options::from_process()
         };

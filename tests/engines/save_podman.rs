@@ -53,7 +53,7 @@ pub fn save_command(podman: &Podman, args: &[&str]) -> Command {
     command.args(["save", "--json", "--offline"]);
     if podman.user() == User::Root {
         // What its storage has is read without it.
-        command.args(&podman.storage()[..2]);
+        command.args(podman.storage());
     }
     command.args(args);
     command
@@ -143,7 +143,7 @@ fn what_was_pulled_is_saved_and_loaded_as_it_was(version: Version, user: User) {
     let mut printed = podman.command("sealift");
     printed.args(["save", "--offline", "--from", "podman", "zstd:4", "-o", &archive]);
     if user == User::Root {
-        printed.args(&podman.storage()[..2]);
+        printed.args(podman.storage());
     }
     let told = run(&mut printed).ok().stderr;
     assert!(
@@ -299,4 +299,17 @@ fn additional_stores_are_read_by_podman_4() {
 #[test]
 fn additional_stores_are_read_by_podman_5() {
     additional_stores_are_read(Version::Five, User::Rootless);
+}
+
+/// podman refuses another folder for its state than that of its database, and says so.
+#[test]
+fn podman_is_asked_with_the_runroot_of_the_command_line() {
+    for version in [Version::Four, Version::Five] {
+        let podman = Podman::new(version, User::Rootless);
+        assert!(podman.images().is_empty());
+        let other = podman.inside("home/other-run");
+        let archive = podman.inside("home/all.tar");
+        let refused = save(&podman, &["--runroot", &other, "--all", "-o", &archive]).code(5);
+        assert!(refused.stderr.contains(&other), "{}", refused.stderr);
+    }
 }

@@ -139,6 +139,11 @@ fn help_of_save() {
 
               podman's own option of the same name. With it podman itself is not needed.
 
+          --runroot <DIR>
+              Let podman keep its state in this folder
+
+              podman's own option of the same name, for what `save` asks podman.
+
           --tmpdir <DIR>
               Directory for temporary files
 
