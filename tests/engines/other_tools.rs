@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::load_podman::Loader;
 use crate::support::containerd::Version;
+use crate::support::podman::{self, User};
 use crate::support::{
-    Built, Containerd, Daemon, Engine, Folder, Image, Platform, Registry, Sealift, Store, engine, folder,
-    image, run,
+    Built, Containerd, Daemon, Dialect, Engine, Folder, Image, Platform, Registry, Sealift, Store, engine,
+    folder, image, run,
 };
 
 /// A multi-platform image with attestations, saved for this host: a sparse index. Whole, and joined from parts.
@@ -83,6 +85,38 @@ fn podman_shows_name_and_both_digests() {
         for digest in [&image.digest, &image.host().digest] {
             let name = format!("docker.io/library/httpd@{digest}");
             assert!(digests.iter().any(|found| *found == name.as_str()), "{digests:?}");
+        }
+    }
+}
+
+/// One image of several, by its name in the archive.
+#[test]
+fn podman_pulls_one_image_of_an_archive() {
+    for version in [podman::Version::Four, podman::Version::Five] {
+        let loader = Loader::new(version, User::Root);
+        let podman = &loader.podman;
+        let oci = loader.add("images", "docker.io/library/oci:1", &Image::sample("oci", "1"));
+        let docker = Image::sample("docker", "1").dialect(Dialect::Docker);
+        let docker = loader.add("images", "docker.io/library/docker:1", &docker);
+        let sealift = Sealift::new();
+        let images = podman.outside("images").display().to_string();
+        let archive = podman.outside("images.tar").display().to_string();
+        let save = ["save", "-q", "--from", &images, "--all", "-o", &archive];
+        sealift.run(&save).ok();
+        let pull = |name: &str| {
+            let from = format!("oci-archive:{}:{name}", podman.inside("images.tar"));
+            podman.podman(&["pull", "--quiet", &from])
+        };
+        pull("docker.io/library/oci:1").ok();
+        assert_eq!(podman.digest("docker.io/library/oci:1"), oci.digest);
+        let pulled = pull("docker.io/library/docker:1");
+        if version == podman::Version::Four {
+            let refused = pulled.code(125);
+            let says = "no descriptor found for reference";
+            assert!(refused.stderr.contains(says), "{}", refused.stderr);
+        } else {
+            pulled.ok();
+            assert_eq!(podman.digest("docker.io/library/docker:1"), docker.digest);
         }
     }
 }
