@@ -281,7 +281,7 @@ const OTHER_PROGRAMS: &[&str] = &[
     "kaniko by --compression-level",
     "oras cp --from-oci-layout",
     "podman images --digests",
-    "podman ps --all --external --filter",
+    "ps --all --external --filter",
     "podman save --format",
     "skopeo copy --all",
     "tar -V",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use sealift::escape::shell_word;
 use sealift::host::Engine;
 use sealift::load::AnyTarget;
 use sealift::podman::{self, Crio, Options, Podman, PodmanStore};
@@ -39,6 +40,17 @@ impl PodmanArgs {
         given
             .into_iter()
             .find_map(|(option, is_given)| is_given.then_some(option))
+    }
+
+    /// These options as a shell takes them, each after a space.
+    pub fn words(&self) -> String {
+        let given = [("--root", &self.root), ("--runroot", &self.runroot)];
+        let given = given
+            .into_iter()
+            .filter_map(|(option, folder)| Some((option, folder.as_ref()?)));
+        given
+            .map(|(option, folder)| format!(" {option} {}", shell_word(&folder.display().to_string())))
+            .collect()
     }
 
     /// These options, with those of the environment.

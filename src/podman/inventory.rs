@@ -18,6 +18,8 @@ pub type Inventory = load::Inventory<Details>;
 /// The part of an inventory that only podman has.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Details {
+    /// The command that runs it with this storage, as a shell takes it.
+    pub command: String,
     /// Its storage driver.
     pub driver: String,
     /// The folder with its images.
@@ -77,6 +79,7 @@ impl Podman {
         let own = self.info.platform();
         let temporary = store.image_copy_tmp_dir.as_deref();
         let details = Details {
+            command: self.program.command_line(),
             driver: store.graph_driver_name.clone(),
             root: store.graph_root.clone(),
             runroot: store.run_root.clone(),

@@ -13,6 +13,7 @@ const AMD64: &[&str] = &["linux/amd64"];
 fn inventory(images: Vec<KnownImage>) -> Inventory {
     let shown = images.iter().map(|known| (known.id.clone(), Shown::default()));
     let details = Details {
+        command: "podman --root /r".into(),
         driver: "overlay".into(),
         root: "/var/lib/containers/storage".into(),
         runroot: "/run/containers/storage".into(),
@@ -145,6 +146,13 @@ fn a_wrong_digest_is_told_or_replaced() {
     shown.pinned = vec!["quay.io/app@sha256:0".into()];
     let kept = planned(vec![app()], true, &known).unwrap();
     assert!(kept.details.replaced.is_empty(), "{kept}");
+    let id = app().image.graph.runnable().next().unwrap().id().hex();
+    let hint = |plan: &Plan| plan.images[0].obstacles()[0].hint.clone().unwrap().to_string();
+    let untag = format!("`podman --root /r untag {id} quay.io/app@sha256:0`");
+    assert_eq!(
+        hint(&kept),
+        format!("load that name too, or remove it with {untag}")
+    );
     let shown = known.details.shown.values_mut().next().unwrap();
     (shown.pinned, shown.containers) = (Vec::new(), 1);
     let kept = planned(vec![app()], true, &known).unwrap();

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Options;
 use crate::error::{Error, Hint, Result, tells_of_full_disk};
-use crate::escape::Escaped;
+use crate::escape::{Escaped, shell_word};
 use crate::interrupt::Interrupt;
 use crate::serve::Event;
 
@@ -98,6 +98,13 @@ impl Program {
             answer_timeout: ANSWER_TIMEOUT,
             engine: options.engine,
         }
+    }
+
+    /// The command that runs podman with these options, as a shell takes it.
+    pub fn command_line(&self) -> String {
+        let words = std::iter::once(self.path.as_os_str()).chain(self.global.iter().map(AsRef::as_ref));
+        let words: Vec<String> = words.map(|word| shell_word(&word.to_string_lossy())).collect();
+        words.join(" ")
     }
 
     /// Whether podman's program is on this host.
@@ -228,7 +235,7 @@ impl Program {
         let mut named = lines().filter_map(|line| line.strip_prefix("Error: "));
         let problem = named.next_back().or_else(|| lines().next_back());
         let problem = problem.unwrap_or("it failed without output");
-        self.error(args, Escaped(problem).to_string(), hint(problem))
+        self.error(args, Escaped(problem).to_string(), self.hint(problem))
     }
 
     fn late(&self, args: &[&str]) -> Error {
@@ -270,38 +277,41 @@ impl Program {
             hint,
         }
     }
-}
 
-/// What to do about an error of podman, if that is known.
-fn hint(problem: &str) -> Option<Hint> {
-    if tells_of_full_disk(problem) {
-        let text = "free some space where podman keeps images (podman system df shows what takes it), or in its folder for \
-                    temporary files; then run the same load again";
-        return Some(text.into());
+    /// What to do about an error of podman, if that is known.
+    fn hint(&self, problem: &str) -> Option<Hint> {
+        if tells_of_full_disk(problem) {
+            let text = format!(
+                "free some space where podman keeps images (`{} system df` shows what takes it), or in its folder for \
+                 temporary files; then run the same load again",
+                self.command_line()
+            );
+            return Some(text.into());
+        }
+        let is_policy = [
+            "is rejected by policy",
+            "signature was required",
+            "Source image rejected",
+        ]
+        .iter()
+        .any(|text| problem.contains(text));
+        if is_policy {
+            return Some(
+                "the host's policy.json (see man containers-policy.json) does not allow this image without a signature; sealift \
+                 does not change or bypass it"
+                    .into(),
+            );
+        }
+        let is_lookaside = problem.contains("signatures") && problem.contains("http");
+        if is_lookaside {
+            return Some(
+                "the host's registries.d has podman ask a server for signatures of this registry (see man \
+                 containers-registries.d); remove that entry where the server cannot be reached"
+                    .into(),
+            );
+        }
+        None
     }
-    let is_policy = [
-        "is rejected by policy",
-        "signature was required",
-        "Source image rejected",
-    ]
-    .iter()
-    .any(|text| problem.contains(text));
-    if is_policy {
-        return Some(
-            "the host's policy.json (see man containers-policy.json) does not allow this image without a signature; sealift \
-             does not change or bypass it"
-                .into(),
-        );
-    }
-    let is_lookaside = problem.contains("signatures") && problem.contains("http");
-    if is_lookaside {
-        return Some(
-            "the host's registries.d has podman ask a server for signatures of this registry (see man \
-             containers-registries.d); remove that entry where the server cannot be reached"
-                .into(),
-        );
-    }
-    None
 }
 
 /// Waits for podman, and passes on what happens to the blobs that are served to it meanwhile.

@@ -8,6 +8,7 @@ use super::inventory::{Inventory, Shown};
 use super::plan::record;
 use super::program::Program;
 use crate::error::{Remedy, Result};
+use crate::escape::shell_word;
 use crate::interrupt::Interrupt;
 use crate::load::{Candidate, Candidates, DigestStatus, Obstacle, Plan, PlannedImage, Replaced};
 use crate::oci::Digest;
@@ -62,17 +63,27 @@ pub fn plan(plan: &mut Plan, candidates: &Candidates<'_>, inventory: &Inventory)
         let content = planned.content(candidates).ok();
         let layers = content.and_then(|(candidate, image)| candidate.layer_obstacle(image));
         let lost = shown.pinned.iter().find(|name| !is_loaded(name));
+        let details = &inventory.details;
+        let command = &details.command;
         let obstacle = match (shown.containers, lost, layers) {
             (0, None, None) => None,
             (0, None, Some(layers)) => Some(layers),
             (0, Some(name), _) => Some(Obstacle::new(
                 format!("the image also has the name {name}, which only a pull can set"),
-                "load that name too, or remove it with podman untag",
+                format!(
+                    "load that name too, or remove it with `{command} untag {} {}`",
+                    hex(&id),
+                    shell_word(name)
+                ),
             )),
             (count, ..) => Some(Obstacle::new(
-                format!("{count} of its containers exist, and they are never removed"),
+                match count {
+                    1 => "1 container uses it, and containers are never removed".into(),
+                    _ => format!("{count} containers use it, and containers are never removed"),
+                },
                 format!(
-                    "remove them first: podman ps --all --external --filter ancestor={}",
+                    "`{command} ps --all --external --filter ancestor={}` lists its containers, and `{command} rm CONTAINER` \
+                     removes one",
                     hex(&id)
                 ),
             )),

@@ -34,7 +34,11 @@ pub fn needed(staged: &[u64], unpacked: &[u64], details: &Details) -> Option<Dis
         false => 0,
     };
     let storage = details.space.as_ref().map(|space| {
-        let hint = Hint::from("free some space there (podman system df shows what takes it)");
+        let hint = format!(
+            "free some space there (`{} system df` shows what takes it)",
+            details.command
+        );
+        let hint = Hint::from(hint);
         space.needed_for(beside, total, hint.and(Remedy::LoadFewer))
     });
     let temporary = details
@@ -79,6 +83,7 @@ mod tests {
             (190, 190, true, ("/storage", 210, true)),
         ] {
             let details = Details {
+                command: "podman".into(),
                 driver: "overlay".into(),
                 root: "/storage".into(),
                 runroot: "/run".into(),

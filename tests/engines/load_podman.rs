@@ -238,11 +238,16 @@ fn a_wrong_digest_is_told_and_replaced(version: Version, user: User) {
     .concat();
     podman.podman(&create).ok();
     let used = podman.load(&[&podman.inside("images"), "--force"]).code(6);
-    assert!(
-        used.stderr.contains("1 of its containers exist"),
-        "{}",
-        used.stderr
-    );
+    let says = "1 container uses it, and containers are never removed";
+    assert!(used.stderr.contains(says), "{}", used.stderr);
+    // The command of the hint lists it, as it is.
+    let hint = used
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("hint: "))
+        .unwrap();
+    let listed = run(podman.command("sh").args(["-c", hint.split('`').nth(1).unwrap()])).ok();
+    assert!(listed.stdout.trim_end().ends_with("user"), "{}", listed.stdout);
     podman.podman(&["container", "exists", "user"]).ok();
     assert_eq!(podman.images()[0]["Digest"], wrong);
     podman.podman(&["rm", "user"]).ok();

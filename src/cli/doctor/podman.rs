@@ -16,6 +16,8 @@ use super::report::{EngineReport, print_error, print_space, space_json};
 /// podman, or CRI-O, and what its storage has.
 pub struct Examined {
     engine: Engine,
+    /// The options that name its storage, for a command line.
+    storage: String,
     found: Result<Found>,
 }
 
@@ -39,6 +41,10 @@ pub fn examine(facts: &Facts, choice: Option<&Choice>, args: &PodmanArgs) -> Vec
         let socket = chosen.and_then(|choice| choice.socket.clone());
         Examined {
             engine,
+            storage: match engine {
+                Engine::Podman => args.words(),
+                _ => String::new(),
+            },
             found: ask(engine, socket, args),
         }
     });
@@ -147,12 +153,16 @@ impl Examined {
                 output.line(format_args!("    hint: {hint}"))?;
             }
         }
-        print_own(output, &found.own)
+        print_own(
+            output,
+            &found.own,
+            &format!("--to {}{}", self.engine.word(), self.storage),
+        )
     }
 }
 
-/// Prints the digests that no registry has.
-fn print_own(output: &Output, own: &[OwnDigest]) -> Result<(), Failure> {
+/// Prints the digests that no registry has; `target` are the options of a load into the same storage.
+fn print_own(output: &Output, own: &[OwnDigest], target: &str) -> Result<(), Failure> {
     for one in own {
         let name = one.names.first().unwrap_or(&one.image_id);
         let why = match one.is_substitute {
@@ -165,10 +175,10 @@ fn print_own(output: &Output, own: &[OwnDigest]) -> Result<(), Failure> {
         ))?;
     }
     if own.iter().any(|one| !one.is_substitute) {
-        output.line(
-            "    hint: for an image of a registry, `sealift load --force` of an archive with its original manifest \
-             replaces it",
-        )?;
+        output.line(format_args!(
+            "    hint: for an image of a registry, `sealift load ARCHIVE {target} --force` replaces it, if the archive has \
+             its original manifest"
+        ))?;
     }
     Ok(())
 }
