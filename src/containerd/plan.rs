@@ -36,7 +36,7 @@ pub fn plan(
     );
     let mut plan = Plan::of_requested(target, candidates, options, inventory, |requested| {
         let planned = planned(requested, unpacks, inventory);
-        obstacle(&planned, requested).map_or(Ok(planned), Err)
+        obstacle(&planned, requested).map_or(Ok(planned), |obstacle| Err(obstacle.into()))
     })?;
     plan.send = upload(&plan.images, candidates, unpacks, inventory)?;
     let unpacked = match unpacks {

@@ -41,7 +41,8 @@ pub fn plan(
     );
     let mut plan = Plan::of_requested(target, candidates, options, inventory, |requested| {
         let planned = planned(requested, rules, inventory, strategies);
-        unsupported::obstacle(&planned, requested, inventory.details.store).map_or(Ok(planned), Err)
+        let obstacle = unsupported::obstacle(&planned, requested, inventory.details.store);
+        obstacle.map_or(Ok(planned), |obstacle| Err(obstacle.into()))
     })?;
     plan.details.attach = attachments(&plan.images, inventory, strategies);
     let accepts = inventory.accepts();

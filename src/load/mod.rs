@@ -54,6 +54,7 @@ pub use plan::{
     AttachMethod, Attachment, Change, DigestStatus, DiskSpace, Form, Plan, PlanDetails, PlannedImage,
     Platforms, Replaced, Skipped, UploadBlob,
 };
+pub use refused::Refusal;
 pub use report::{Loaded, LoadedDetails, Report, ReportDetails};
 pub use requested::Requested;
 pub use space::Space;

@@ -4,16 +4,46 @@ use super::{Candidate, Candidates, LoadOptions, Obstacle, Plan, Skipped};
 use crate::error::{Error, ErrorKind, Hint, Remedy, Result};
 use crate::image::Image;
 
+/// Why a target cannot have an image.
+#[derive(Debug, Clone)]
+pub enum Refusal {
+    /// The image has not the form that the target needs, or a name that it can have.
+    Unfit(Obstacle),
+    /// The engine refuses the image, as its host is configured.
+    ByEngine(Obstacle),
+}
+
+impl Refusal {
+    fn obstacle(&self) -> &Obstacle {
+        match self {
+            Refusal::Unfit(obstacle) | Refusal::ByEngine(obstacle) => obstacle,
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Refusal::Unfit(_) => ErrorKind::NotShown,
+            Refusal::ByEngine(_) => ErrorKind::Engine,
+        }
+    }
+}
+
+impl From<Obstacle> for Refusal {
+    fn from(obstacle: Obstacle) -> Refusal {
+        Refusal::Unfit(obstacle)
+    }
+}
+
 impl Plan {
     /// Refuses images that the target cannot have, by name and all at once, or skips them. A further digest of an
     /// image that it gets under another name is only skipped.
     ///
     /// # Errors
     ///
-    /// [`Error::NotShown`] if they are not to be skipped.
+    /// [`Error::NotShown`] and [`Error::Engine`] if they are not to be skipped.
     pub fn refuse_obstructed(
         &mut self,
-        refused: Vec<(&Candidate<'_>, Obstacle)>,
+        refused: Vec<(&Candidate<'_>, Refusal)>,
         options: &LoadOptions,
     ) -> Result<()> {
         let gets = |image: &Image| {
@@ -34,27 +64,49 @@ impl Plan {
             .into_iter()
             .partition(|(candidate, _)| options.keep_going || is_had(candidate));
         self.skipped
-            .extend(skipped.into_iter().map(|(candidate, obstacle)| Skipped {
+            .extend(skipped.into_iter().map(|(candidate, refusal)| Skipped {
                 name: candidate.label(),
-                reason: obstacle.reason,
+                reason: refusal.obstacle().reason.clone(),
                 hint: None,
-                kind: ErrorKind::NotShown,
+                kind: refusal.kind(),
             }));
-        if refused.is_empty() {
-            return Ok(());
+        match refused.is_empty() {
+            true => Ok(()),
+            false => Err(Error::of_several(self.refusals(&refused))),
         }
-        let reasons: Vec<String> = refused
-            .iter()
-            .map(|(candidate, obstacle)| format!("{}: {obstacle}", candidate.label()))
-            .collect();
-        let hint: Hint = refused
-            .into_iter()
-            .filter_map(|(_, obstacle)| obstacle.hint)
-            .collect();
-        Err(Error::NotShown {
+    }
+
+    /// An error for all images that are unfit, and one for each reason of the engine's.
+    fn refusals(&self, refused: &[(&Candidate<'_>, Refusal)]) -> Vec<Error> {
+        let mut unfit: (Vec<String>, Hint) = Default::default();
+        let mut by_engine: Vec<(&Obstacle, Vec<String>)> = Vec::new();
+        for (candidate, refusal) in refused {
+            let label = candidate.label();
+            match refusal {
+                Refusal::Unfit(obstacle) => {
+                    unfit.0.push(format!("{label}: {obstacle}"));
+                    unfit.1 = unfit.1.and(obstacle.hint.clone().unwrap_or_default());
+                }
+                Refusal::ByEngine(obstacle) => {
+                    match by_engine.iter_mut().find(|(known, _)| *known == obstacle) {
+                        Some((_, labels)) => labels.push(label),
+                        None => by_engine.push((obstacle, vec![label])),
+                    }
+                }
+            }
+        }
+        let (reasons, hint) = unfit;
+        let unfit = (!reasons.is_empty()).then(|| Error::NotShown {
             message: format!("{} cannot take {}", self.target, reasons.join("; ")),
             hint: Some(hint.and(Remedy::KeepGoing)),
-        })
+        });
+        let by_engine = by_engine.into_iter().map(|(obstacle, labels)| Error::Engine {
+            engine: self.target.clone(),
+            action: format!("load {}", labels.join(", ")),
+            problem: obstacle.to_string(),
+            hint: Some(obstacle.hint.clone().unwrap_or_default().and(Remedy::KeepGoing)),
+        });
+        unfit.into_iter().chain(by_engine).collect()
     }
 
     /// Refuses images without a name by their ids, all at once, or skips them.

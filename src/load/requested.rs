@@ -1,6 +1,6 @@
 //! What engines that take one platform of each image plan alike.
 
-use super::{Candidate, Candidates, Change, DigestStatus, LoadOptions, Obstacle, Plan, PlannedImage};
+use super::{Candidate, Candidates, Change, DigestStatus, LoadOptions, Plan, PlannedImage, Refusal};
 use crate::error::Result;
 use crate::image::Image;
 use crate::inventory::Inventory;
@@ -54,7 +54,7 @@ impl Plan {
         candidates: &Candidates<'_>,
         options: &LoadOptions,
         inventory: &Inventory<D>,
-        mut plan: impl FnMut(&Requested<'_>) -> Result<PlannedImage, Obstacle>,
+        mut plan: impl FnMut(&Requested<'_>) -> Result<PlannedImage, Refusal>,
     ) -> Result<Plan> {
         let platform = options.platform()?;
         let selected = options.select(candidates)?;
@@ -84,7 +84,7 @@ impl Plan {
             };
             match plan(&requested) {
                 Ok(image) => planned.images.push(image),
-                Err(obstacle) => obstructed.push((candidate, obstacle)),
+                Err(refusal) => obstructed.push((candidate, refusal)),
             }
         }
         let own = inventory.platform.clone().unwrap_or_else(Platform::host);

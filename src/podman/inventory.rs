@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use super::answers::{Inspected, PodmanImage};
+use super::policy::Policy;
 use super::{Podman, layers, space, staging};
 use crate::error::Result;
 use crate::load::{self, Candidates, KnownImage, LayerForms, Obstacle, Space, chains};
@@ -38,6 +39,8 @@ pub struct Details {
     pub unserved: Option<Obstacle>,
     /// Prefixes of names for which a drop-in file of registries.conf has an entry.
     pub redirected: Vec<String>,
+    /// What policy.json lets it pull.
+    pub policy: Policy,
     /// What it shows of each image besides names, by the ids.
     pub shown: BTreeMap<String, Shown>,
 }
@@ -89,6 +92,7 @@ impl Podman {
             is_temporary_shared: temporary.is_some_and(|path| space::is_shared(path, &store.graph_root)),
             unserved: staging::obstacle(),
             redirected: self.info.redirected(),
+            policy: Policy::of_process(),
             shown,
         };
         let inventory = Inventory {

@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 pub use crio::Crio;
 pub use inventory::{Details, Inventory, Shown};
 pub use own_digests::OwnDigest;
-pub use policy::obstacles as policy_obstacles;
+pub use policy::Policy;
 pub use source::PodmanStore;
 pub use staging::{has_leftovers, remove_leftovers};
 pub use unshared::{COMMAND as READ_LAYER, write_layer};

@@ -7,7 +7,7 @@ use super::{replacement, space, twin};
 use crate::error::{Remedy, Result};
 use crate::load::{
     Candidate, Candidates, Change, DigestStatus, Form, KnownImage, LoadOptions, Obstacle, Plan, PlannedImage,
-    Requested, UploadBlob, chains,
+    Refusal, Requested, UploadBlob, chains,
 };
 use crate::oci::{Descriptor, Digest, Reference, chain_ids};
 
@@ -29,7 +29,7 @@ pub fn plan(
     );
     let mut plan = Plan::of_requested(target, candidates, options, inventory, |requested| {
         let planned = planned(requested, inventory);
-        obstacle(&planned, requested, inventory).map_or(Ok(planned), Err)
+        refusal(&planned, requested, inventory).map_or(Ok(planned), Err)
     })?;
     match replaces {
         true => replacement::plan(&mut plan, candidates, inventory),
@@ -44,6 +44,11 @@ pub fn plan(
     }
     plan.space = space::needed(&staged, &unpacked, &inventory.details);
     plan.send = send;
+    let pulled = to_pull(&plan, candidates)?.into_iter();
+    let pulled = pulled.filter_map(|at| plan.images.get(at));
+    let records: Vec<Reference> = pulled.map(|planned| record(&planned.name)).collect();
+    let warnings = inventory.details.policy.warnings(records.iter());
+    plan.details.warnings.extend(warnings);
     Ok(plan)
 }
 
@@ -115,7 +120,30 @@ fn digest_status(candidate: &Candidate<'_>, name: &Reference, known: Option<&Kno
     DigestStatus::Native
 }
 
-/// Why podman cannot have an image; `None` if it can, or has it.
+/// The images that podman pulls, by their positions in the plan.
+pub(super) fn to_pull(plan: &Plan, candidates: &Candidates<'_>) -> Result<Vec<usize>> {
+    let mut pulled = Vec::new();
+    for (at, planned) in plan.images.iter().enumerate() {
+        if !is_done(planned) && !is_only_tagged(planned, planned.content(candidates)?.0) {
+            pulled.push(at);
+        }
+    }
+    Ok(pulled)
+}
+
+/// Why podman does not get an image; `None` if it can, or has it.
+fn refusal(planned: &PlannedImage, requested: &Requested<'_>, inventory: &Inventory) -> Option<Refusal> {
+    if let Some(obstacle) = obstacle(planned, requested, inventory) {
+        return Some(obstacle.into());
+    }
+    if is_done(planned) || is_only_tagged(planned, requested.candidate) {
+        return None;
+    }
+    let rejection = inventory.details.policy.rejection(&record(&planned.name));
+    rejection.map(Refusal::ByEngine)
+}
+
+/// Why podman cannot have an image in the form or under the name that it would get; `None` if it can, or has it.
 fn obstacle(planned: &PlannedImage, requested: &Requested<'_>, inventory: &Inventory) -> Option<Obstacle> {
     let candidate = requested.candidate;
     if is_done(planned) {

@@ -1,12 +1,13 @@
 //! Plans for made-up podmans.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::*;
 use crate::error::ErrorKind;
 use crate::image::provenance::Substitute;
 use crate::load::sample::{candidate, diff_id, stored};
-use crate::podman::{Details, Shown};
+use crate::podman::{Details, Policy, Shown};
 
 const AMD64: &[&str] = &["linux/amd64"];
 
@@ -23,6 +24,7 @@ fn inventory(images: Vec<KnownImage>) -> Inventory {
         is_temporary_shared: false,
         unserved: None,
         redirected: Vec::new(),
+        policy: Policy::default(),
         shown: shown.collect(),
     };
     let layers = images.iter().flat_map(|known| &known.diff_ids);
@@ -160,6 +162,79 @@ fn a_wrong_digest_is_told_or_replaced() {
         kept.images[0].obstacles()[0].reason.contains("never removed"),
         "{kept}"
     );
+    let ps = format!("`podman --root /r ps --all --external --filter ancestor={id}`");
+    assert!(hint(&kept).starts_with(&ps), "{}", hint(&kept));
+}
+
+/// A policy that accepts images of one repository, may accept those of quay.io, and rejects the others.
+fn policy() -> Policy {
+    let text = r#"{"default":[{"type":"reject"}],"transports":{"docker":{
+        "docker.io/library/app":[{"type":"insecureAcceptAnything"}],"quay.io":[{"type":"signedBy"}]}}}"#;
+    Policy::of_text(Path::new("/policy.json"), text)
+}
+
+#[test]
+fn what_policy_json_rejects_is_refused_or_skipped() {
+    let images = |names: &[&str]| -> Vec<_> {
+        let images = names.iter().map(|name| candidate(Some(name), &["a"], AMD64));
+        images.collect()
+    };
+    let mut known = inventory(Vec::new());
+    known.details.policy = policy();
+    let names = ["app:1", "quay.io/app:1", "web:1", "ghcr.io/web:1"];
+    let error = planned(images(&names), false, &known).err().unwrap();
+    let rejected = "/policy.json rejects images from all registries that it does not name";
+    assert_eq!(error.kind(), ErrorKind::Engine);
+    assert_eq!(
+        error.to_string(),
+        format!("podman (version 5): load web:1, ghcr.io/web:1: {rejected}")
+    );
+
+    let candidates = Candidates {
+        images: images(&names),
+        ..Candidates::default()
+    };
+    let options = LoadOptions {
+        keep_going: true,
+        ..LoadOptions::default()
+    };
+    let plan = plan(&candidates, &options, false, &known).unwrap();
+    assert_eq!(plan.images.len(), 2, "{plan}");
+    assert_eq!(plan.failure(), Some(ErrorKind::Engine));
+    assert!(plan.skipped.iter().all(|image| image.reason == rejected));
+    let warning = "/policy.json requires a signature for images from quay.io, which podman checks while it pulls: it may \
+                   refuse quay.io/app:1";
+    assert_eq!(plan.details.warnings, [warning]);
+
+    // What podman has is not pulled.
+    let web = || candidate(Some("web:1"), &["a"], AMD64);
+    let mut known = inventory(vec![pulled(&web(), "docker.io/library/web:1", &["a"])]);
+    known.details.policy = policy();
+    assert!(planned(vec![web()], false, &known).unwrap().send.is_empty());
+}
+
+#[test]
+fn an_image_whose_twin_policy_json_rejects_is_not_replaced() {
+    let app = || candidate(Some("app:1"), &["a"], AMD64);
+    let mut known = loaded(&app());
+    let scopes = |scope: &str| {
+        let text = format!(
+            r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{
+            "{scope}":[{{"type":"insecureAcceptAnything"}}]}}}}}}"#
+        );
+        Policy::of_text(Path::new("/policy.json"), &text)
+    };
+    known.details.policy = scopes("docker.io/library/app:1");
+    let kept = planned(vec![app()], true, &known).unwrap();
+    assert!(kept.details.replaced.is_empty(), "{kept}");
+    let reason = &kept.images[0].obstacles()[0].reason;
+    assert!(
+        reason.contains("podman has to pull docker.io/library/app:sealift-replaces-"),
+        "{reason}"
+    );
+    known.details.policy = scopes("docker.io/library/app");
+    let replaced = planned(vec![app()], true, &known).unwrap();
+    assert_eq!(replaced.details.replaced.len(), 1, "{replaced}");
 }
 
 #[test]

@@ -4,9 +4,10 @@
 //! Such an image is removed and pulled anew. Before that its twin is pulled and gets its names (see `twin`), so that a load
 //! that ends in between loses nothing. Containers are never removed.
 
-use super::inventory::{Inventory, Shown};
+use super::inventory::{Details, Inventory, Shown};
 use super::plan::record;
 use super::program::Program;
+use super::twin;
 use crate::error::{Remedy, Result};
 use crate::escape::shell_word;
 use crate::interrupt::Interrupt;
@@ -66,7 +67,7 @@ pub fn plan(plan: &mut Plan, candidates: &Candidates<'_>, inventory: &Inventory)
         let details = &inventory.details;
         let command = &details.command;
         let obstacle = match (shown.containers, lost, layers) {
-            (0, None, None) => None,
+            (0, None, None) => twin_obstacle(planned, &id, details),
             (0, None, Some(layers)) => Some(layers),
             (0, Some(name), _) => Some(Obstacle::new(
                 format!("the image also has the name {name}, which only a pull can set"),
@@ -108,6 +109,17 @@ pub fn plan(plan: &mut Plan, candidates: &Candidates<'_>, inventory: &Inventory)
         }
     }
     plan.details.replaced = replaced;
+}
+
+/// Why the twin of an image cannot be pulled, which is pulled before the image is removed.
+fn twin_obstacle(planned: &PlannedImage, id: &Digest, details: &Details) -> Option<Obstacle> {
+    let twin = twin::name(planned.name.repository(), id);
+    let rejection = details.policy.rejection(&twin.parse().ok()?)?;
+    let reason = format!(
+        "to replace it, podman has to pull {twin}, and {}",
+        rejection.reason
+    );
+    Some(Obstacle::new(reason, rejection.hint.unwrap_or_default()))
 }
 
 fn obstruct(planned: &mut PlannedImage, digest: Digest, why: Obstacle) {

@@ -63,6 +63,7 @@ mod tests {
 
     use super::*;
     use crate::load::Space;
+    use crate::podman::Policy;
 
     #[test]
     fn the_folder_with_the_least_to_spare_is_reported() {
@@ -93,6 +94,7 @@ mod tests {
                 is_temporary_shared,
                 unserved: None,
                 redirected: Vec::new(),
+                policy: Policy::default(),
                 shown: BTreeMap::new(),
             };
             let needed = needed(&[60, 30], &[100, 80], &details).unwrap();

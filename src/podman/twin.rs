@@ -12,7 +12,7 @@ use super::storage::Storage;
 use crate::error::{Error, Place, Problem, Result};
 use crate::image::Image;
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest};
+use crate::oci::{Descriptor, Digest, Repository};
 
 /// How the tag of a twin begins; the hex digits of the image's id follow.
 const TAG: &str = "sealift-replaces-";
@@ -28,6 +28,11 @@ pub struct Twin {
 /// The tag of the twin of an image.
 pub fn tag(id: &Digest) -> String {
     format!("{TAG}{}", id.to_string().trim_start_matches("sha256:"))
+}
+
+/// The name of the twin of an image, which is in the same repository.
+pub fn name(repository: &Repository, id: &Digest) -> String {
+    format!("{}:{}", repository.full(), tag(id))
 }
 
 /// Whether a text is the tag of a twin.

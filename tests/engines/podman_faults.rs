@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 
 use insta::assert_snapshot;
+use serde_json::{Value, json};
 
-use crate::load_podman::{Loader, assert_nothing_is_left};
+use crate::load_podman::{Loader, assert_nothing_is_left, doctor};
 use crate::podman_killed::update;
 use crate::support::podman::{User, Version};
 use crate::support::{Image, Layer, run};
@@ -81,24 +82,58 @@ fn a_host_s_registries_conf_does_not_disturb(version: Version, user: User) {
 
 on_both_podmans!(a_host_s_registries_conf_does_not_disturb);
 
+/// A podman with three images to load, of which policy.json treats `two` in its own way.
+fn with_policy(version: Version, requirement: &str) -> Loader {
+    let loader = Loader::new(version, User::Rootless);
+    for name in ["one", "two", "three"] {
+        let whole = format!("docker.io/library/{name}:1");
+        loader.add("images", &whole, &Image::sample(name, "1"));
+    }
+    loader.podman.write_home(
+        ".config/containers/policy.json",
+        &format!(
+            r#"{{"default":[{{"type":"insecureAcceptAnything"}}],
+            "transports":{{"docker":{{"docker.io/library/two":[{requirement}]}}}}}}"#
+        ),
+    );
+    loader
+}
+
+/// The names of the images in a list of a document.
+fn named(list: &Value) -> Vec<&str> {
+    let images = list.as_array().unwrap().iter();
+    images.map(|image| image["name"].as_str().unwrap()).collect()
+}
+
 #[test]
-fn a_policy_that_requires_signatures_is_respected() {
+fn what_policy_json_rejects_is_refused_before_anything() {
     for version in [Version::Four, Version::Five] {
-        let loader = Loader::new(version, User::Rootless);
+        let loader = with_policy(version, r#"{"type":"reject"}"#);
         let podman = &loader.podman;
-        loader.add("images", "docker.io/library/app:1", &Image::sample("app", "1"));
-        podman.write_home(
-            ".config/containers/policy.json",
-            r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"docker":{"docker.io":[{"type":"reject"}]}}}"#,
+        let images = podman.inside("images");
+        let reason = format!(
+            "{} rejects images from docker.io/library/two",
+            podman.inside("home/.config/containers/policy.json")
         );
-        let refused = podman.load(&[&podman.inside("images")]).code(5);
-        assert!(
-            refused.stderr.contains("rejected by policy"),
-            "{}",
-            refused.stderr
-        );
-        assert!(refused.stderr.contains("policy.json"), "{}", refused.stderr);
+        let refused = podman.load(&[&images]).code(5);
+        let says = format!("load two:1: {reason}\nhint: podman enforces it");
+        assert!(refused.stderr.contains(&says), "{}", refused.stderr);
+        assert!(refused.stderr.contains("--keep-going"), "{}", refused.stderr);
+        let planned = podman.load(&[&images, "--dry-run"]).code(5);
+        assert_eq!(planned.stderr, refused.stderr);
         assert_eq!(podman.names(), [""; 0]);
+
+        let planned = podman.load(&[&images, "--keep-going", "--dry-run"]).code(5);
+        let says = format!("two:1 is skipped: {reason}\n");
+        assert!(planned.stdout.contains(&says), "{}", planned.stdout);
+        let loaded = podman.load(&[&images, "--keep-going", "--json"]).code(5).json();
+        assert_eq!(named(&loaded["images"]), ["one:1", "three:1"]);
+        let left_out = json!([{ "name": "two:1", "reason": reason, "exit": 5 }]);
+        assert_eq!(loaded["left_out"], left_out);
+        let names = ["docker.io/library/one:1", "docker.io/library/three:1"];
+        assert_eq!(podman.names(), names);
+        let told = doctor(podman);
+        assert_eq!(told["obstacles"][0]["reason"], reason, "{told:#}");
     }
 }
 

@@ -33,11 +33,12 @@ fn a_replacement_that_fails_or_is_ended_loses_nothing(version: Version, user: Us
                 &format!(r#"{{"default":[{{"type":"insecureAcceptAnything"}}],"transports":{transports}}}"#),
             );
         };
-        policy(r#"{"docker":{"docker.io":[{"type":"reject"}]}}"#);
+        let signed = r#"[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/nonexistent"}]"#;
+        policy(&format!(r#"{{"docker":{{"docker.io":{signed}}}}}"#));
         podman.load(&[&podman.inside("images"), "--force"]).code(5);
         assert_eq!(podman.images(), before, "nothing was changed");
-        // Only the image itself is rejected, once its twin is there.
-        policy(r#"{"docker":{"docker.io/library/app:1":[{"type":"reject"}]}}"#);
+        // Only the image itself is refused, once its twin is there.
+        policy(&format!(r#"{{"docker":{{"docker.io/library/app:1":{signed}}}}}"#));
         podman.load(&[&podman.inside("images"), "--force"]).code(5);
         for name in &names {
             assert_eq!(podman.cat(name, "/app/version"), "1");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use sealift::host::{Choice, Engine, Facts};
 use sealift::load::Obstacle;
-use sealift::podman::{Inventory, Options, OwnDigest, policy_obstacles};
+use sealift::podman::{Inventory, Options, OwnDigest};
 use sealift::{Error, Result};
 use serde_json::json;
 
@@ -66,7 +66,7 @@ fn ask(engine: Engine, socket: Option<PathBuf>, args: &PodmanArgs) -> Result<Fou
             .unserved
             .clone()
             .into_iter()
-            .chain(policy_obstacles())
+            .chain(inventory.details.policy.obstacles())
             .collect(),
         inventory,
     })
