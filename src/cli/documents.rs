@@ -60,6 +60,8 @@ pub struct ReportDocument<'r> {
     images: Vec<Loaded>,
     left_out: Vec<SkippedDocument<'r>>,
     sent: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<serde_json::Value>,
     #[serde(flatten)]
     details: &'r ReportDetails,
 }
@@ -70,6 +72,7 @@ impl<'r> From<&'r Report> for ReportDocument<'r> {
             target,
             images,
             skipped,
+            error,
             sent,
             details,
         } = report;
@@ -84,6 +87,7 @@ impl<'r> From<&'r Report> for ReportDocument<'r> {
             images,
             left_out: skipped.iter().map(SkippedDocument::from).collect(),
             sent: *sent,
+            error: error.as_ref().map(error_json),
             details,
         }
     }
@@ -145,7 +149,12 @@ impl<'t> From<&'t [(&'static str, Result<Outcome>)]> for TargetsDocument<'t> {
                 },
             },
         };
-        let first = outcomes.iter().find_map(|(_, outcome)| outcome.as_ref().err());
+        let mut errors = outcomes.iter().filter_map(|(_, outcome)| match outcome {
+            Ok(Outcome::Loaded(report)) => report.error.as_ref(),
+            Ok(Outcome::Planned(_)) => None,
+            Err(error) => Some(error),
+        });
+        let first = errors.next();
         TargetsDocument {
             schema: SCHEMA,
             targets: outcomes.iter().map(document).collect(),

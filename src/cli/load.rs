@@ -97,7 +97,8 @@ pub struct Load {
     /// Skip images that cannot be loaded
     ///
     /// These are artifacts, and images that are damaged, have no name, are only for another platform, have uncompressed
-    /// layers where the engine needs compressed ones, or lack layers that neither the archive nor the target has.
+    /// layers where the engine needs compressed ones, lack layers that neither the archive nor the target has, or are
+    /// refused by podman.
     #[arg(long)]
     keep_going: bool,
     #[command(flatten)]

@@ -88,6 +88,7 @@ fn told(output: &Output, report: &Report) -> Outcome {
             output.hint(&remedy::hint(hint));
         }
     }
+    report.error.iter().for_each(|error| output.error(error));
     Ok(report.failure())
 }
 

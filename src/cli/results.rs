@@ -46,6 +46,7 @@ impl Results<'_> {
             Loading::Loaded(report) if self.output.is_json() => {
                 self.output
                     .json(&WithChoice::new(ReportDocument::from(&report), self.choice))?;
+                report.error.iter().for_each(|error| self.output.error(error));
                 Ok(report.failure())
             }
             Loading::Loaded(report) => loaded::print(self.output, &report, self.warns_of_foreign, self.width),
@@ -80,7 +81,10 @@ impl Results<'_> {
                 }
                 Ok(planned::failure(output, plan))
             }
-            Ok(Loading::Loaded(report)) if output.is_json() => Ok(report.failure()),
+            Ok(Loading::Loaded(report)) if output.is_json() => {
+                report.error.iter().for_each(|error| output.error(error));
+                Ok(report.failure())
+            }
             Ok(Loading::Loaded(report)) => loaded::print(output, report, self.warns_of_foreign, self.width),
         }
     }

@@ -94,8 +94,8 @@ pub trait Target {
     ///
     /// # Errors
     ///
-    /// If content could not be sent or is not right on the target. No name was set then, except by a target that
-    /// sets each name with its content, as podman does: names that it had not reached are as they were.
+    /// If content could not be sent or is not right on the target. No name was set then. A target that sets each name
+    /// with its content, as podman does, has [`Report::error`] if it has loaded some images before.
     fn apply(
         &self,
         candidates: &Candidates<'_>,

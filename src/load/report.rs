@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::plan::Platforms;
 use super::{Change, DigestStatus, Evidence, Obstacle, Plan, PlannedImage, Skipped};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::oci::{Digest, Reference};
 
 /// What only some targets report about an image; others leave it empty.
@@ -113,8 +113,11 @@ pub struct Report {
     pub target: String,
     /// The images that are loaded.
     pub images: Vec<Loaded>,
-    /// Requested images that were skipped.
+    /// Requested images that were skipped, and those that were not loaded because of the error.
     pub skipped: Vec<Skipped>,
+    /// What ended the load before all images were loaded. Only a target that names each image with its content has
+    /// loaded some then.
+    pub error: Option<Error>,
     /// Bytes of all streams that were sent, including their framing.
     pub sent: u64,
     /// What only some targets report.
@@ -128,6 +131,7 @@ impl Report {
             target: plan.target.clone(),
             images: Vec::new(),
             skipped: plan.skipped.clone(),
+            error: None,
             sent: 0,
             details: ReportDetails {
                 warnings: plan.details.warnings.clone(),
@@ -141,6 +145,8 @@ impl Report {
         let is_kept = |image: &Loaded| image.details.push.iter().flatten().next().is_none();
         let is_well = |image: &Loaded| image.is_as_asked() && !image.is_unproven() && is_kept(image);
         let shown = (!self.images.iter().all(is_well)).then_some(ErrorKind::NotShown);
-        self.skipped.iter().map(|image| image.kind).chain(shown).max()
+        let error = self.error.as_ref().map(Error::kind);
+        let skipped = self.skipped.iter().map(|image| image.kind);
+        skipped.chain(error).chain(shown).max()
     }
 }

@@ -49,6 +49,7 @@ pub fn plan(
     let records: Vec<Reference> = pulled.map(|planned| record(&planned.name)).collect();
     let warnings = inventory.details.policy.warnings(records.iter());
     plan.details.warnings.extend(warnings);
+    plan.details.keeps_going = options.keep_going;
     Ok(plan)
 }
 

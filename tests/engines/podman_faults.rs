@@ -137,6 +137,71 @@ fn what_policy_json_rejects_is_refused_before_anything() {
     }
 }
 
+/// Only podman can check a signature, so that it refuses an image in the middle of a load.
+#[test]
+fn what_is_loaded_before_a_refusal_is_reported() {
+    for version in [Version::Four, Version::Five] {
+        let signed = r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/nonexistent"}"#;
+        let loader = with_policy(version, signed);
+        let podman = &loader.podman;
+        let images = podman.inside("images");
+        let warning = format!(
+            "{} requires a signature for images from docker.io/library/two, which podman checks while it pulls: it may \
+             refuse two:1",
+            podman.inside("home/.config/containers/policy.json")
+        );
+        let planned = podman.load_json(&[&images, "--dry-run"]);
+        assert_eq!(planned["warnings"], json!([warning]));
+
+        let refused = podman.load(&[&images]).code(5);
+        let mut lines = refused.stdout.lines();
+        assert!(lines.next().unwrap().starts_with("NAME"), "{}", refused.stdout);
+        assert!(lines.next().unwrap().starts_with("one "), "{}", refused.stdout);
+        assert!(
+            lines.next().unwrap().starts_with("1 image in"),
+            "{}",
+            refused.stdout
+        );
+        for says in [
+            "warning: two:1 was skipped: podman did not load it\n",
+            "warning: three:1 was skipped: the load ended before it\n",
+            "\nerror: podman: pull docker.io/library/two:1: ",
+            "A signature was required, but no signature exists\n",
+        ] {
+            assert!(refused.stderr.contains(says), "{}", refused.stderr);
+        }
+        assert_eq!(podman.names(), ["docker.io/library/one:1"]);
+
+        podman.podman(&["rmi", "docker.io/library/one:1"]).ok();
+        let refused = podman.load(&[&images, "--json"]).code(5).json();
+        assert_eq!(named(&refused["images"]), ["one:1"]);
+        assert_eq!(refused["images"][0]["shown"], true);
+        assert_eq!(named(&refused["left_out"]), ["two:1", "three:1"]);
+        assert_eq!(refused["error"]["exit"], 5);
+        let hint = refused["error"]["hint"].as_str().unwrap();
+        assert!(hint.ends_with("; --keep-going loads the others"), "{hint}");
+        let message = refused["error"]["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("podman: pull docker.io/library/two:1: "),
+            "{message}"
+        );
+
+        let loaded = podman.load(&[&images, "--json", "--keep-going"]).code(5).json();
+        assert_eq!(named(&loaded["images"]), ["one:1", "three:1"]);
+        assert_eq!(loaded["images"][0]["change"], "unchanged");
+        assert_eq!(named(&loaded["left_out"]), ["two:1"]);
+        let left_out = &loaded["left_out"][0];
+        assert_eq!(
+            (&left_out["reason"], &left_out["exit"]),
+            (&json!(message), &json!(5))
+        );
+        assert_eq!(loaded["error"], Value::Null);
+        let names = ["docker.io/library/one:1", "docker.io/library/three:1"];
+        assert_eq!(podman.names(), names);
+        assert_nothing_is_left(podman);
+    }
+}
+
 #[test]
 fn a_podman_elsewhere_or_none_is_told() {
     let loader = Loader::new(Version::Five, User::Root);
@@ -200,15 +265,28 @@ fn the_disk_of_podman_is_full() {
         let podman = &loader.podman;
         let files = (0..1000).map(|number| format!("app/files/{number}"));
         let layer = files.fold(Layer::new(), |layer, name| layer.file(&name, "small"));
+        loader.add(
+            "images",
+            "docker.io/library/small:1",
+            &Image::sample("small", "1"),
+        );
         loader.add("images", "docker.io/library/app:1", &Image::single(vec![layer]));
         podman.mount_disk("storage", "64m,nr_inodes=500");
-        let refused = podman.load(&[&podman.inside("images")]).code(3);
-        let said = refused.stdout + &refused.stderr;
-        assert!(said.contains("no space left on device"), "{said}");
-        assert!(said.contains("system df` shows what takes it"), "{said}");
-        assert_eq!(podman.names(), [""; 0]);
+        let refused = podman
+            .load(&[&podman.inside("images"), "--json", "--keep-going"])
+            .code(3);
+        let system_df = format!("`podman {} system df`", podman.storage().join(" "));
+        assert!(refused.stderr.contains(&system_df), "{}", refused.stderr);
+        let document = refused.json();
+        let error = &document["error"];
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("no space left on device"), "{message}");
+        assert_eq!(named(&document["images"]), ["small:1"]);
+        assert_eq!(named(&document["left_out"]), ["app:1"]);
+        assert_eq!(podman.names(), ["docker.io/library/small:1"]);
         podman.resize_disk("storage", "64m,nr_inodes=5000");
         podman.load(&[&podman.inside("images")]).ok();
-        assert_eq!(podman.names(), ["docker.io/library/app:1"]);
+        let names = ["docker.io/library/app:1", "docker.io/library/small:1"];
+        assert_eq!(podman.names(), names);
     }
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::load_podman::{Loader, assert_equal, assert_nothing_is_left};
 use crate::support::podman::{Podman, User, Version};
@@ -125,6 +126,25 @@ fn killed_at_every_image(version: Version, user: User) {
 }
 
 on_both_podmans!(killed_at_every_image);
+
+fn a_signal_tells_what_was_loaded(version: Version, user: User) {
+    let loader = Loader::new(version, user);
+    update(&loader);
+    let podman = &loader.podman;
+    let mut command = podman.load_command(&[&podman.inside("new"), "--json"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let pull = pull_of(&mut child, "docker.io/library/one:1");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    wait_gone(pull.expect("it was pulled"));
+    let document: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(document["error"]["exit"], 143, "{document}");
+    let hint = "loaded and named before that: app:latest; run the same load again for the others";
+    assert_eq!(document["error"]["hint"], hint);
+}
+
+on_both_podmans!(a_signal_tells_what_was_loaded);
 
 fn files_of_a_killed_load_are_removed_by_the_next(version: Version, user: User) {
     let loader = Loader::new(version, user);

@@ -174,8 +174,8 @@ fn help_of_load() {
               Skip images that cannot be loaded
 
               These are artifacts, and images that are damaged, have no name, are only for another
-              platform, have uncompressed layers where the engine needs compressed ones, or lack layers
-              that neither the archive nor the target has.
+              platform, have uncompressed layers where the engine needs compressed ones, lack layers
+              that neither the archive nor the target has, or are refused by podman.
 
           --no-trunc
               Do not shorten digests and names to fit the terminal
