@@ -87,6 +87,7 @@
 //! - [`load`]: from an archive to a target: probe, plan, apply
 //! - [`layout`]: an OCI layout folder, or an archive, as a target
 //! - [`registry`]: the client of the distribution protocol
+//! - [`registry_storage`]: the storage folder of a registry, verified without the registry
 //! - [`podman`]: podman as a source and a target, and the storage of CRI-O
 //! - [`docker`]: Docker as a source and a target, and attaching digests to its classic store
 //! - [`containerd`]: containerd as a target
@@ -112,6 +113,7 @@ mod process;
 pub mod progress;
 pub mod recover;
 pub mod registry;
+pub mod registry_storage;
 pub mod retry;
 pub mod save;
 mod serve;

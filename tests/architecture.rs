@@ -30,7 +30,14 @@ const LAYERS: &[&[&str]] = &[
     &["recover", "store"],
     &["serve"],
     &["load", "save"],
-    &["containerd", "docker", "layout", "podman", "registry"],
+    &[
+        "containerd",
+        "docker",
+        "layout",
+        "podman",
+        "registry",
+        "registry_storage",
+    ],
     &["cli", "main"],
 ];
 

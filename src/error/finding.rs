@@ -97,7 +97,13 @@ impl fmt::Display for Finding {
 impl Finding {
     /// Whether this makes the content unusable; otherwise it is a note.
     pub fn is_error(&self) -> bool {
-        !matches!(self.problem, Problem::UnknownFile)
+        !matches!(
+            self.problem,
+            Problem::UnknownFile
+                | Problem::Sparse { .. }
+                | Problem::DanglingLink { .. }
+                | Problem::UnfinishedUpload { .. }
+        )
     }
 
     /// What to do about it, if that is known.
@@ -182,6 +188,10 @@ pub enum Problem {
     Parts { reason: String },
     #[error("is a {kind}, expected a regular file")]
     NotAFile { kind: &'static str },
+    #[error("is a {kind}, expected a folder")]
+    NotAFolder { kind: &'static str },
+    #[error("is empty")]
+    Empty,
     #[error("truncated: {found} bytes, expected {expected}")]
     Truncated { expected: u64, found: u64 },
     #[error("no end-of-archive blocks: the archive was truncated")]
@@ -223,8 +233,32 @@ pub enum Problem {
     DockerSave,
     #[error("{}", Escaped(reason))]
     Link { reason: String },
+    #[error("there is no link to {digest}, so the registry does not serve it here")]
+    NoLink { digest: Digest },
+    #[error("is a link to {digest}, which is missing; no manifest here refers to it")]
+    DanglingLink { digest: Digest },
+    #[error("none of its manifests is in this repository")]
+    NoManifest,
+    #[error("a sparse index: {absent} of its {of} manifests are not in this repository")]
+    Sparse { absent: usize, of: usize },
+    #[error("an upload that has not ended: {received} bytes, begun {} ago", Ago(*seconds))]
+    UnfinishedUpload { received: u64, seconds: u64 },
     #[error("is archive {found}, expected {expected}")]
     Unexpected { expected: Digest, found: Digest },
+}
+
+/// A time span, for people.
+struct Ago(u64);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+        let fits = units.into_iter().find(|(seconds, _)| self.0 >= *seconds);
+        let (seconds, unit) = fits.unwrap_or((1, "second"));
+        let count = self.0 / seconds;
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "{count} {unit}{plural}")
+    }
 }
 
 impl From<DocumentError> for Problem {
@@ -264,6 +298,8 @@ impl Problem {
             Problem::Duplicate => "duplicate",
             Problem::Tar { .. } | Problem::Parts { .. } => "tar",
             Problem::NotAFile { .. } => "not-a-file",
+            Problem::NotAFolder { .. } => "not-a-folder",
+            Problem::Empty => "empty",
             Problem::Truncated { .. } => "truncated",
             Problem::NoEnd => "no-end",
             Problem::DataAfterEnd => "data-after-end",
@@ -282,6 +318,11 @@ impl Problem {
             Problem::ManifestJson { .. } => "manifest-json",
             Problem::DockerSave => "docker-save",
             Problem::Link { .. } => "link",
+            Problem::NoLink { .. } => "no-link",
+            Problem::DanglingLink { .. } => "dangling-link",
+            Problem::NoManifest => "no-manifest",
+            Problem::Sparse { .. } => "sparse",
+            Problem::UnfinishedUpload { .. } => "unfinished-upload",
             Problem::Unexpected { .. } => "unexpected",
         }
     }

@@ -1,0 +1,212 @@
+//! The result of a verification of a storage folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::hashing::Bad;
+use super::layout::Storage;
+use super::repository::Examined;
+use crate::error::{Error, ErrorKind, Finding, Problem};
+use crate::oci::Digest;
+
+/// An image that uses what a finding is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct AffectedImage {
+    /// Its repository, as the registry names it.
+    #[serde(serialize_with = "text")]
+    pub repository: Arc<str>,
+    /// Its tag; `None` if it is named by its digest.
+    pub tag: Option<String>,
+    /// Digest of its manifest or index; `None` if its tag leads nowhere.
+    pub digest: Option<Digest>,
+}
+
+fn text<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+impl std::fmt::Display for AffectedImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.tag, self.digest) {
+            (Some(tag), _) => write!(f, "{}:{tag}", self.repository),
+            (None, Some(digest)) => write!(f, "{}@{digest}", self.repository),
+            (None, None) => f.write_str(&self.repository),
+        }
+    }
+}
+
+/// A finding, and the images that it concerns: by each of their tags, and by the digest of each manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageFinding {
+    /// The finding. Its place is below `docker/registry/v2`.
+    pub finding: Finding,
+    /// The images, sorted.
+    pub images: Vec<AffectedImage>,
+}
+
+impl StorageFinding {
+    /// A finding that concerns no image.
+    pub(super) fn new(finding: Finding) -> StorageFinding {
+        StorageFinding {
+            finding,
+            images: Vec::new(),
+        }
+    }
+}
+
+/// A number of things, and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Total {
+    /// How many.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Total {
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.count = self.count.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+/// Blobs that no manifest refers to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unreferenced {
+    /// All of them. About one in 5000 is missed.
+    pub total: Total,
+    /// Some of them: at most 1000.
+    pub some: Vec<Digest>,
+}
+
+/// The result.
+#[derive(Debug)]
+pub struct Report {
+    /// The folder, as it was given.
+    pub root: String,
+    /// All blobs.
+    pub blobs: Total,
+    /// Those that were hashed.
+    pub hashed: Total,
+    /// Number of repositories.
+    pub repositories: u64,
+    /// Number of manifests and indexes, counted in each repository.
+    pub manifests: u64,
+    /// Number of tags.
+    pub tags: u64,
+    /// Errors and notes.
+    pub findings: Vec<StorageFinding>,
+    /// Blobs that no manifest refers to; `None` if some manifest could not be read.
+    pub unreferenced: Option<Unreferenced>,
+    /// Uploads that have not ended, and the bytes that they have received.
+    pub uploads: Total,
+    /// What could not be read, and is therefore unknown.
+    pub unread: Vec<Error>,
+    /// Whether there are manifests of which nobody knows what they refer to.
+    pub(super) has_unread_manifests: bool,
+}
+
+impl Report {
+    pub(super) fn new(root: &str) -> Report {
+        Report {
+            root: root.into(),
+            blobs: Total::default(),
+            hashed: Total::default(),
+            repositories: 0,
+            manifests: 0,
+            tags: 0,
+            findings: Vec::new(),
+            unreferenced: None,
+            uploads: Total::default(),
+            unread: Vec::new(),
+            has_unread_manifests: false,
+        }
+    }
+
+    /// Whether everything was read and has no errors.
+    pub fn is_good(&self) -> bool {
+        self.failure().is_none()
+    }
+
+    /// The most severe kind of what is wrong.
+    pub fn failure(&self) -> Option<ErrorKind> {
+        let unread = self.unread.iter().map(Error::kind).max();
+        unread.max((self.errors() > 0).then_some(ErrorKind::Content))
+    }
+
+    /// Number of findings that are errors.
+    pub fn errors(&self) -> usize {
+        let errors = self.findings.iter().filter(|found| found.finding.is_error());
+        errors.count()
+    }
+
+    /// The images that have errors.
+    pub fn affected(&self) -> BTreeSet<&AffectedImage> {
+        let errors = self.findings.iter().filter(|found| found.finding.is_error());
+        errors.flat_map(|found| &found.images).collect()
+    }
+
+    /// Adds what was found in a repository.
+    pub(super) fn add(&mut self, examined: Examined) {
+        self.repositories += 1;
+        self.manifests += examined.manifests;
+        self.tags += examined.tags;
+        self.has_unread_manifests |= examined.has_unread_manifests;
+        self.unread.extend(examined.unread);
+        self.findings.extend(examined.findings);
+    }
+
+    /// Adds the bad blobs that no image uses.
+    pub(super) fn add_unused(&mut self, storage: &Storage, bad: &BTreeMap<Digest, Bad>) {
+        let told: BTreeSet<Digest> = self
+            .findings
+            .iter()
+            .filter(|found| found.finding.is_error())
+            .filter_map(|found| found.finding.place.digest)
+            .collect();
+        let unused = bad.iter().filter(|(digest, _)| !told.contains(digest));
+        let unused = unused.map(|(digest, bad)| {
+            StorageFinding::new(Finding {
+                place: storage.blob_place(digest),
+                problem: bad.problem.clone(),
+            })
+        });
+        self.findings.extend(unused.collect::<Vec<_>>());
+    }
+
+    /// Counts the uploads in the notes about them.
+    pub(super) fn count_uploads(&mut self) {
+        self.uploads = Total::default();
+        for found in &self.findings {
+            if let Problem::UnfinishedUpload { received, .. } = found.finding.problem {
+                self.uploads.add(received);
+            }
+        }
+    }
+
+    /// Joins findings that several repositories have in common; errors come first, then by place.
+    pub(super) fn sort(&mut self) {
+        self.findings.sort_by(|one, other| {
+            let key = |found: &StorageFinding| {
+                let Finding { place, problem } = &found.finding;
+                (
+                    !found.finding.is_error(),
+                    place.entry.clone(),
+                    problem.to_string(),
+                )
+            };
+            key(one).cmp(&key(other))
+        });
+        self.findings.dedup_by(|next, kept| {
+            let is_same = next.finding == kept.finding;
+            if is_same {
+                kept.images.append(&mut next.images);
+            }
+            is_same
+        });
+        for found in &mut self.findings {
+            found.images.sort_unstable();
+            found.images.dedup();
+        }
+    }
+}
