@@ -26,6 +26,11 @@ pub trait Blobs: Send + Sync {
     /// If it cannot be opened.
     fn open(&self, blob: &Descriptor) -> Result<Option<OpenBlob>>;
 
+    /// How many more times a blob is read whose bytes are wrong: where bytes come over a network, that may be to blame.
+    fn rereads(&self) -> usize {
+        0
+    }
+
     /// Where a blob is, for messages.
     fn place(&self, digest: &Digest) -> Place {
         Place::blob(*digest).within(self.label())

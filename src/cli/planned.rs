@@ -32,7 +32,7 @@ impl load::Observer for Printed<'_> {
         for finding in report.findings.iter().filter(|finding| finding.is_error()) {
             self.output.warn(&finding.to_string());
         }
-        for error in &report.unread {
+        for (_, error) in &report.unread {
             self.output.warn(&error.to_string());
         }
         if is_refused {

@@ -89,7 +89,7 @@ fn print(
         let kind = if finding.is_error() { "error" } else { "note" };
         output.line(format_args!("{kind}: {finding}"))?;
     }
-    for error in &report.unread {
+    for (_, error) in &report.unread {
         output.line(format_args!("error: {error}"))?;
     }
     if !output.is_quiet() {
@@ -179,7 +179,7 @@ fn document(digest: Digest, omitted: Option<&LeftOut>, report: &Report, quick: b
         "bytes": report.bytes,
         "images": images,
         "findings": findings_json(&report.findings),
-        "unread": report.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "unread": report.unread.iter().map(|(_, error)| error.to_string()).collect::<Vec<_>>(),
     });
     if let Some(omitted) = omitted {
         document["omitted"] = serde_json::json!(omitted);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ureq::http::uri::Scheme;
-use ureq::http::{StatusCode, Uri, header};
+use ureq::http::{Method, StatusCode, Uri, header};
 
 use super::auth::{Context, Login};
 use super::credentials::Credentials;
@@ -46,6 +46,8 @@ pub(super) enum Wanted {
     Manifest(Digest),
     /// A blob's stored bytes from an offset on.
     Blob(Digest, u64),
+    /// A page of a repository's tags, by its query.
+    Tags(String),
 }
 
 impl Wanted {
@@ -54,6 +56,7 @@ impl Wanted {
             Wanted::Tag(tag) => format!("/v2/{repository}/manifests/{tag}"),
             Wanted::Manifest(digest) => format!("/v2/{repository}/manifests/{digest}"),
             Wanted::Blob(digest, _) => format!("/v2/{repository}/blobs/{digest}"),
+            Wanted::Tags(query) => format!("/v2/{repository}/tags/list?{query}"),
         }
     }
 
@@ -64,6 +67,7 @@ impl Wanted {
             Wanted::Manifest(digest) => format!("{repository}@{digest}"),
             // The digest of a layer or config is not that of an image.
             Wanted::Blob(digest, _) => format!("blob {digest} of {repository}"),
+            Wanted::Tags(_) => format!("the tags of {repository}"),
         }
     }
 }
@@ -150,18 +154,33 @@ impl Client {
     /// [`Error::NotFound`] if it does not exist; [`Error::Registry`] for everything else, not marked as
     /// transient because it was retried already.
     pub(super) fn get(&self, endpoint: &Endpoint, wanted: &Wanted) -> Result<Answer> {
+        self.ask(endpoint, wanted, Method::GET)
+    }
+
+    /// Requests only the headers of something; otherwise as [`Client::get`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`].
+    pub(super) fn head(&self, endpoint: &Endpoint, wanted: &Wanted) -> Result<Answer> {
+        self.ask(endpoint, wanted, Method::HEAD)
+    }
+
+    fn ask(&self, endpoint: &Endpoint, wanted: &Wanted, method: Method) -> Result<Answer> {
         let session = self.session(endpoint);
         let subject = wanted.name(&endpoint.path);
         self.with_retries(&session, endpoint, || {
             let scheme = self.scheme(&session, endpoint)?;
             let url = url(&scheme, endpoint, &wanted.path(&endpoint.path))?;
-            let request = match wanted {
+            let mut request = match wanted {
                 Wanted::Blob(_, offset) => Request {
                     offset: *offset,
                     ..Request::get(url, "*/*")
                 },
+                Wanted::Tags(_) => Request::get(url, "application/json"),
                 _ => Request::get(url, ACCEPT_MANIFESTS),
             };
+            request.method = method.clone();
             let answer = self.authenticated(&session, endpoint, &scheme, request, &subject)?;
             self.judge(&session, endpoint, wanted, answer)
         })

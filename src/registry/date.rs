@@ -45,6 +45,27 @@ pub(super) fn rfc3339(text: &str) -> Option<SystemTime> {
     at(year, month, day, clock - offset)
 }
 
+/// Writes a time as RFC 3339 has it, in UTC and whole seconds: `1994-11-06T08:49:37Z`.
+pub(super) fn to_rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, clock) = (seconds / 86_400, seconds % 86_400);
+    // Days since the first of March of the year 0, in eras of 400 years.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (year * 365 + year / 4 - year / 100);
+    let month = (day * 5 + 2) / 153;
+    let date = day - (month * 153 + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era * 400 + year + next;
+    let (hours, minutes, seconds) = (clock / 3600, clock / 60 % 60, clock % 60);
+    format!("{year:04}-{month:02}-{date:02}T{hours:02}:{minutes:02}:{seconds:02}Z")
+}
+
 fn number(text: &str) -> Option<i64> {
     if text.is_empty() || text.len() > 4 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -84,6 +105,26 @@ mod tests {
 
     fn seconds(time: Option<SystemTime>) -> Option<u64> {
         time.map(|time| time.duration_since(UNIX_EPOCH).unwrap().as_secs())
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for seconds in [
+            0,
+            1,
+            951_782_399,
+            951_782_400,
+            1_709_164_800,
+            1_709_251_199,
+            4_102_444_800,
+            32_503_680_000,
+        ] {
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            let text = to_rfc3339(time);
+            assert_eq!(rfc3339(&text), Some(time), "{text}");
+        }
+        let time = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(to_rfc3339(time), "1994-11-06T08:49:37Z");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! - `options`: how to reach registries
 //! - `mirror`: other hosts that have a registry's content
 //! - `source`: registries as a source of images; it tries the hosts of a repository in order
+//! - [`verify`]: verifies images in registries; `read`: what it reads besides a source's blobs
 //! - `client`, `scheme`: one registry's API, with authentication and retries, over https or http
 //! - `auth`, `token`, [`challenge`], `credentials`, `secret`: authentication
 //! - `transport`, `location`, `connect`, `tls`: one HTTP request with its redirects, and its connection
@@ -29,9 +30,11 @@ pub mod challenge;
 mod credentials;
 mod mirror;
 mod options;
+mod read;
 mod secret;
 mod source;
 mod tls;
+pub mod verify;
 
 pub use crate::net::address::{Address, AddressError, Insecure};
 pub use crate::net::environment::Environment;

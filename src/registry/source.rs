@@ -24,7 +24,7 @@ const MAX_KEPT: usize = 64 << 20;
 /// bytes which were received, and registries that do not send a digest need no special case. The bytes are kept
 /// until [`Source::metadata`] asks for them, so it is still one request.
 pub struct RegistrySource {
-    client: Client,
+    pub(super) client: Client,
     mirrors: Vec<Mirror>,
     resolved: Mutex<HashMap<Digest, Vec<u8>>>,
     opened: Mutex<HashMap<Digest, Opened>>,
@@ -59,7 +59,7 @@ impl RegistrySource {
     }
 
     /// Tries the hosts of a repository in order, from the one at `first` on, until one returns something good.
-    fn try_endpoints<T>(
+    pub(super) fn try_endpoints<T>(
         &self,
         repository: &Repository,
         first: usize,
@@ -134,7 +134,11 @@ impl RegistrySource {
         Ok((descriptor, mirror))
     }
 
-    fn resolve_at(&self, place: &Endpoint, reference: &Reference) -> Result<(Descriptor, Vec<u8>)> {
+    pub(super) fn resolve_at(
+        &self,
+        place: &Endpoint,
+        reference: &Reference,
+    ) -> Result<(Descriptor, Vec<u8>)> {
         let wanted = match (reference.digest(), reference.tag()) {
             (Some(digest), _) => Wanted::Manifest(digest),
             (None, tag) => Wanted::Tag(tag.unwrap_or("latest").into()),
@@ -144,8 +148,8 @@ impl RegistrySource {
             let claimed = header_digest(&answer, place, &subject)?;
             let content_type = media_type(&answer);
             let bytes = self.read_document(answer, of)?;
-            let digest =
-                confirm(&bytes, expected, claimed).map_err(|problem| refused(place, expected, problem))?;
+            let digest = confirm(&bytes, expected, claimed)
+                .map_err(|problem| refused(place, expected.or(claimed), problem))?;
             let media_type =
                 agreed_type(content_type, &bytes).map_err(|problem| refused(place, Some(digest), problem))?;
             Document::parse(&media_type, bytes.clone())
@@ -156,7 +160,7 @@ impl RegistrySource {
     }
 
     /// Reads a complete document of unknown size.
-    fn read_document(&self, answer: Answer, subject: &Subject) -> Result<Vec<u8>> {
+    pub(super) fn read_document(&self, answer: Answer, subject: &Subject) -> Result<Vec<u8>> {
         let length = answer.length();
         if let Some(found) = length.filter(|length| *length > MAX_METADATA) {
             return Err(too_large(subject, found));
@@ -187,7 +191,7 @@ impl RegistrySource {
 
     /// Fetches something small and reads it. Retries if reading fails or the content is wrong, which may have
     /// happened on the way.
-    fn read_with_retries<T>(
+    pub(super) fn read_with_retries<T>(
         &self,
         place: &Endpoint,
         wanted: &Wanted,
@@ -263,7 +267,7 @@ impl RegistrySource {
 
     /// How often a blob was opened before. One that is opened again had wrong bytes, so the next host is
     /// better.
-    fn times_opened(&self, digest: Digest) -> usize {
+    pub(super) fn times_opened(&self, digest: Digest) -> usize {
         let mut opened = self.opened();
         let times = &mut opened.entry(digest).or_default().times;
         *times += 1;
@@ -356,7 +360,7 @@ impl Source for RegistrySource {
     }
 }
 
-fn refused(place: &Endpoint, digest: Option<Digest>, problem: Problem) -> Error {
+pub(super) fn refused(place: &Endpoint, digest: Option<Digest>, problem: Problem) -> Error {
     Error::refused(
         Place {
             archive: Some(format!("{}/{}", place.name, place.path)),

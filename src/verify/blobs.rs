@@ -125,11 +125,14 @@ impl Work<'_> {
     fn run(&self) {
         while let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             self.progress.blob_started(&job.digest, job.size, 0);
-            self.settle(job, self.check(job));
+            self.settle(job, self.check_with_rereads(job));
         }
         while let Some((job, proven)) = self.next_delegated() {
             self.progress.blob_started(&job.digest, job.size, 0);
-            let outcome = proven.map_or_else(|| self.check(&job), |layer| Ok(Outcome::Good(Some(layer))));
+            let outcome = proven.map_or_else(
+                || self.check_with_rereads(&job),
+                |layer| Ok(Outcome::Good(Some(layer))),
+            );
             self.settle(&job, outcome);
         }
         self.spare.fetch_add(1, Ordering::Relaxed);
@@ -161,6 +164,26 @@ impl Work<'_> {
         let proof = delegated.proof(&job.digest);
         let layer = proof.and_then(|proof| proof.proves(job.compression, &job.diff_ids));
         Some((job, layer))
+    }
+
+    /// Checks a blob, and again if its bytes are wrong and their way may be the reason.
+    fn check_with_rereads(&self, job: &Job) -> Result<Outcome> {
+        let mut outcome = self.check(job);
+        for _ in 0..self.blobs.rereads() {
+            let is_wrong = match &outcome {
+                Ok(Outcome::Wrong(problems)) => !problems.contains(&Problem::Missing),
+                Err(Error::Refused(_)) => true,
+                _ => false,
+            };
+            if !is_wrong {
+                break;
+            }
+            self.progress
+                .note(&format!("{}: is wrong; reading it again", job.digest));
+            self.progress.blob_started(&job.digest, job.size, 0);
+            outcome = self.check(job);
+        }
+        outcome
     }
 
     fn check(&self, job: &Job) -> Result<Outcome> {

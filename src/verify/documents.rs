@@ -173,7 +173,7 @@ impl Verification<'_> {
                 None
             }
             Err(error) => {
-                self.unread.push(error);
+                self.unread.push((digest, error));
                 None
             }
         }

@@ -87,7 +87,7 @@ pub struct Verification<'a> {
     opening: Vec<Finding>,
     blame: Blame,
     findings: Vec<Finding>,
-    unread: Vec<Error>,
+    unread: Vec<(Digest, Error)>,
     /// Every blob that is referred to, present or not.
     noted: BTreeMap<Digest, Blob>,
     /// Stored bytes of the blobs that were looked for; `None` for those that are missing.
@@ -105,6 +105,8 @@ pub struct Verification<'a> {
     /// Those that are, with their stored bytes.
     omitted: BTreeMap<Digest, u64>,
     delegated: Option<&'a Delegated>,
+    /// Blobs that were verified before, layers with their diff ids.
+    trusted: HashMap<Digest, Option<Digest>>,
 }
 
 impl<'a> Verification<'a> {
@@ -127,7 +129,18 @@ impl<'a> Verification<'a> {
             omits: BTreeSet::new(),
             omitted: BTreeMap::new(),
             delegated: None,
+            trusted: HashMap::new(),
         }
+    }
+
+    /// Does not read blobs that were verified before; layers, if their diff ids are still the same.
+    pub(crate) fn trusting(&mut self, blobs: HashMap<Digest, Option<Digest>>) {
+        self.trusted = blobs;
+    }
+
+    /// Notes that a blob could not be read.
+    pub(crate) fn cannot_read(&mut self, digest: Digest, error: Error) {
+        self.unread.push((digest, error));
     }
 
     /// Leaves layers to others, which verify them meanwhile.
@@ -135,9 +148,9 @@ impl<'a> Verification<'a> {
         self.delegated = Some(delegated);
     }
 
-    /// Lets images lack these layers, which are declared to be left out.
+    /// Lets images lack these layers too, which are declared to be left out.
     pub(crate) fn omitting(&mut self, layers: BTreeSet<Digest>) {
-        self.omits = layers;
+        self.omits.extend(layers);
     }
 
     /// Whether a layer that is declared to be left out is missing from an image.
@@ -201,19 +214,25 @@ impl<'a> Verification<'a> {
         progress: &dyn Progress,
         interrupt: &Interrupt,
     ) -> Result<Report> {
-        let jobs = match options.documents_only {
+        let mut jobs = match options.documents_only {
             true => Vec::new(),
             false => self.jobs(present),
         };
+        let all = jobs.len();
+        jobs.retain(|job| !self.is_trusted(job));
+        let trusted = all - jobs.len();
         let outcomes = blobs::check_all(self.blobs, jobs, self.delegated, options, progress, interrupt)?;
         let mut report = self.report();
+        report.trusted = trusted;
         for (digest, outcome) in outcomes {
             self.take(&mut report, digest, outcome);
         }
         for finding in report.findings.iter().skip(self.opening.len()) {
             self.blame.add(finding, finding.place.digest);
         }
-        self.blame.is_general |= !report.unread.is_empty();
+        for (blob, _) in &report.unread {
+            self.blame.blobs.insert(*blob);
+        }
         let images = images.into_iter();
         report.images = images.map(|image| Image::new(image, &self.blame)).collect();
         Ok(report)
@@ -255,16 +274,25 @@ impl<'a> Verification<'a> {
             unread: std::mem::take(&mut self.unread),
             layers: BTreeMap::new(),
             omitted: std::mem::take(&mut self.omitted),
+            trusted: 0,
         }
+    }
+
+    fn is_trusted(&self, job: &Job) -> bool {
+        let trusted = self.trusted.get(&job.digest);
+        trusted.is_some_and(|diff_id| job.diff_ids.iter().eq(diff_id))
     }
 
     /// Adds the result of hashing a blob.
     fn take(&self, report: &mut Report, digest: Digest, outcome: Outcome) {
-        report.blobs += 1;
-        report.bytes = report.bytes.saturating_add(self.known_size(&digest));
+        let is_missing = matches!(&outcome, Outcome::Wrong(problems) if problems.contains(&Problem::Missing));
+        if !is_missing {
+            report.blobs += 1;
+            report.bytes = report.bytes.saturating_add(self.known_size(&digest));
+        }
         let problems = match outcome {
             Outcome::Unread(error) => {
-                report.unread.push(error);
+                report.unread.push((digest, error));
                 Vec::new()
             }
             Outcome::Wrong(problems) => problems,

@@ -88,12 +88,14 @@ pub struct Report {
     pub bytes: u64,
     /// Errors and notes.
     pub findings: Vec<Finding>,
-    /// What could not be read, and is therefore unknown.
-    pub unread: Vec<Error>,
+    /// Blobs that could not be read, and are therefore unknown.
+    pub unread: Vec<(Digest, Error)>,
     /// Layers by the digest of their stored bytes; empty after a quick verification.
     pub layers: BTreeMap<Digest, Layer>,
     /// Layers that are declared to be left out, with their stored bytes as the manifests give them.
     pub omitted: BTreeMap<Digest, u64>,
+    /// Number of blobs that were verified before and were not read again.
+    pub trusted: usize,
 }
 
 impl Report {
@@ -123,7 +125,7 @@ impl Report {
     /// [`Error::Io`] or [`Error::Unverified`].
     pub fn into_good(mut self) -> Result<Report> {
         if !self.unread.is_empty() {
-            return Err(self.unread.swap_remove(0));
+            return Err(self.unread.swap_remove(0).1);
         }
         match self.errors() {
             0 => Ok(self),

@@ -1,43 +1,17 @@
 //! Images in a registry are verified like those of an archive: from streams, without a file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
-use crate::blob::{Blobs, OpenBlob};
-use crate::error::{Error, ErrorKind, Result};
-use crate::image::provenance::Evidence;
+use crate::error::ErrorKind;
 use crate::interrupt::Interrupt;
 use crate::oci::testing::{TestBlob, TestImage, index};
-use crate::oci::{Descriptor, Digest, MediaType, Repository};
+use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference};
 use crate::progress::Silent;
-use crate::registry::RegistrySource;
 use crate::registry::testing::{Delivery, Reply, Seen, Server, quick, ranged, source};
-use crate::source::Source;
-use crate::verify::{Options, Report, Root, Verification};
-
-/// One repository of a registry.
-struct InRegistry {
-    source: RegistrySource,
-    repository: Repository,
-    label: String,
-}
-
-impl Blobs for InRegistry {
-    fn label(&self) -> &str {
-        &self.label
-    }
-
-    fn size(&self, blob: &Descriptor) -> Result<Option<u64>> {
-        Ok(self.open(blob)?.map(|_| blob.size))
-    }
-
-    fn open(&self, blob: &Descriptor) -> Result<Option<OpenBlob>> {
-        match self.source.open(&self.repository, blob, 0) {
-            Ok(stream) => Ok(Some(OpenBlob::Stream(stream))),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
+use crate::registry::verify::{Options, Report, State, next_state, verify};
 
 /// An image with a zstd layer and an uncompressed one.
 struct Sample {
@@ -95,38 +69,39 @@ impl Sample {
         }
     }
 
-    /// Verifies the image over a registry whose replies are changed.
-    fn verify(&self, change: impl Fn(&Seen, Reply) -> Reply + Send + Sync + 'static) -> Report {
-        let blobs = self.blobs.clone();
-        let server = Server::start(move |seen| {
+    /// A registry with the image, whose replies are changed.
+    fn serve(&self, change: impl Fn(&Seen, Reply) -> Reply + Send + Sync + 'static) -> Server {
+        let (blobs, root) = (self.blobs.clone(), self.root.clone());
+        Server::start(move |seen| {
             let last = seen.path.rsplit('/').next().unwrap_or_default();
-            let bytes = last.parse().ok().and_then(|digest| blobs.get(&digest));
+            let digest = match last {
+                "1" | "2" => Some(root.digest),
+                last => last.parse().ok(),
+            };
+            let bytes = digest.and_then(|digest| blobs.get(&digest));
+            let reply = bytes.map_or_else(|| Reply::new(200, "{}"), |bytes| ranged(seen, bytes));
             change(
                 seen,
-                bytes.map_or_else(|| Reply::new(200, "{}"), |bytes| ranged(seen, bytes)),
+                match seen.path.contains("/manifests/") && digest == Some(root.digest) {
+                    true => reply.with("Content-Type", root.media_type.as_str()),
+                    false => reply,
+                },
             )
-        });
-        let repository = server.repository();
-        let blobs = InRegistry {
-            source: source(quick()),
-            label: repository.to_string(),
-            repository,
-        };
-        let mut verification = Verification::new(&blobs);
-        let root = Root {
-            descriptor: self.root.clone(),
-            reference: Some(server.reference("1")),
-            digest: Some(self.root.digest),
-            evidence: Evidence::Verified,
-            platforms: None,
-            uncompressed: Default::default(),
-        };
-        let images = vec![verification.follow(root)];
-        let options = Options::default();
-        verification
-            .finish(images, &[], &options, &Silent, &Interrupt::default())
-            .unwrap()
+        })
     }
+
+    /// Verifies the image over a registry whose replies are changed.
+    fn verify(&self, change: impl Fn(&Seen, Reply) -> Reply + Send + Sync + 'static) -> Report {
+        let server = self.serve(change);
+        run(&server, &["1"], &Options::default())
+    }
+}
+
+/// Verifies tags of a registry.
+fn run(server: &Server, tags: &[&str], options: &Options) -> Report {
+    let references: Vec<Reference> = tags.iter().map(|tag| server.reference(tag)).collect();
+    let source = Arc::new(source(quick()));
+    verify(&source, &references, options, &Silent, &Interrupt::default()).unwrap()
 }
 
 /// A change of the reply for one digest.
@@ -151,7 +126,7 @@ fn damaged(mut reply: Reply) -> Reply {
 fn found(report: &Report) -> Vec<(Option<Digest>, &'static str)> {
     let findings = report.findings.iter();
     findings
-        .map(|finding| (finding.place.digest, finding.problem.code()))
+        .map(|found| (found.what.place.digest, found.what.problem.code()))
         .collect()
 }
 
@@ -159,7 +134,7 @@ fn found(report: &Report) -> Vec<(Option<Digest>, &'static str)> {
 fn an_image_in_a_registry_is_verified() {
     let sample = Sample::new(|real| real);
     let report = sample.verify(|_, reply| reply);
-    assert!(report.is_good(), "{report:?}");
+    assert_eq!((report.errors(), report.failure()), (0, None), "{report:?}");
     assert_eq!((report.blobs, report.layers.len()), (5, 2));
     let sizes = sample.blobs.values().map(|bytes| bytes.len() as u64);
     assert_eq!(report.bytes, sizes.sum::<u64>());
@@ -167,7 +142,7 @@ fn an_image_in_a_registry_is_verified() {
         assert_eq!(report.layers[&layer.digest].diff_id, diff_id);
     }
     let image = &report.images[0];
-    assert_eq!((image.is_good, image.image_id), (true, Some(sample.config)));
+    assert_eq!((image.is_good(), image.digest), (true, Some(sample.root.digest)));
     assert_eq!(image.platforms[0].to_string(), "linux/amd64");
 }
 
@@ -178,24 +153,69 @@ fn damage_in_a_registry_is_found() {
     for blob in [zstd, plain] {
         let report = sample.verify(at(blob, damaged));
         assert_eq!(found(&report), [(Some(blob), "digest-differs")]);
-        assert!(!report.images[0].is_good);
-        let text = report.findings[0].to_string();
-        assert!(
-            text.contains(&report.label) && text.contains("/lib/app"),
-            "{text}"
-        );
+        assert!(!report.images[0].is_good());
+        assert_eq!(report.findings[0].images, [0]);
+        assert_eq!(report.failure(), Some(ErrorKind::Content));
+        let text = report.findings[0].what.to_string();
+        assert!(text.contains("/lib/app"), "{text}");
         let report = sample.verify(at(blob, absent));
         assert_eq!(found(&report), [(Some(blob), "missing")]);
         assert_eq!(report.blobs, 4, "the other blobs are verified all the same");
     }
-    for document in [sample.root.digest, sample.manifest, sample.config] {
+    for document in [sample.manifest, sample.config] {
         let report = sample.verify(at(document, absent));
         assert_eq!(found(&report), [(Some(document), "missing")]);
-        assert!(!report.images[0].is_good);
+        assert!(!report.images[0].is_good());
         let report = sample.verify(at(document, damaged));
         assert_eq!(found(&report), [(Some(document), "digest-differs")]);
-        assert!(!report.images[0].is_good);
+        assert_eq!(
+            (report.images[0].is_good(), &report.findings[0].images[..]),
+            (false, &[0][..])
+        );
     }
+}
+
+/// A registry that damages what it serves as a tag, with the digest of the right bytes.
+#[test]
+fn a_damaged_index_is_found_by_the_digest_that_the_registry_gives() {
+    let sample = Sample::new(|real| real);
+    let root = sample.root.digest;
+    let report = sample.verify(move |seen, reply| match seen.path.ends_with("/manifests/1") {
+        true => damaged(reply).with("Docker-Content-Digest", root.to_string()),
+        false => reply,
+    });
+    assert_eq!(found(&report), [(Some(root), "digest-differs")]);
+    assert_eq!(report.failure(), Some(ErrorKind::Content));
+}
+
+#[test]
+fn bytes_of_another_length_are_wrong() {
+    let sample = Sample::new(|real| real);
+    let layer = sample.layers[0].digest;
+    let cut = |mut reply: Reply| {
+        reply.body.truncate(100);
+        reply
+    };
+    let emptied = |mut reply: Reply| {
+        reply.body.clear();
+        reply
+    };
+    for quick in [false, true] {
+        let options = Options {
+            quick,
+            ..Options::default()
+        };
+        for (change, code) in [(cut as fn(Reply) -> Reply, "truncated"), (emptied, "empty")] {
+            let server = sample.serve(at(layer, change));
+            let report = run(&server, &["1"], &options);
+            // Of a blob that is not fetched, only the size is known.
+            let code = if quick { "size-differs" } else { code };
+            assert_eq!(found(&report), [(Some(layer), code)]);
+            assert_eq!(report.failure(), Some(ErrorKind::Content));
+        }
+    }
+    let report = sample.verify(at(sample.config, cut));
+    assert_eq!(found(&report), [(Some(sample.config), "truncated")]);
 }
 
 #[test]
@@ -213,12 +233,242 @@ fn what_a_registry_does_not_send_is_not_called_wrong() {
     let sample = Sample::new(|real| real);
     let layer = sample.layers[0].digest;
     for change in [
-        |reply: Reply| reply.sent(Delivery::Cut(1000)),
+        |reply: Reply| reply.sent(Delivery::Cut(0)),
         |_| Reply::new(403, "{}"),
     ] {
         let report = sample.verify(at(layer, change));
         assert_eq!((found(&report).len(), report.unread.len()), (0, 1), "{report:?}");
-        assert!(!report.images[0].is_good);
-        assert_eq!(report.into_good().unwrap_err().kind(), ErrorKind::Registry);
+        assert_eq!(report.unread[0].images, [0]);
+        assert!(!report.images[0].is_good());
+        assert_eq!(report.failure(), Some(ErrorKind::Registry));
     }
+}
+
+#[test]
+fn connections_that_break_are_resumed() {
+    let sample = Sample::new(|real| real);
+    let layer = sample.layers[0].digest;
+    let server = sample.serve(at(layer, |reply| reply.sent(Delivery::Cut(100_000))));
+    let mut options = quick();
+    options.retry.attempts = 20;
+    let source = Arc::new(source(options));
+    let references = [server.reference("1")];
+    let report = verify(
+        &source,
+        &references,
+        &Options::default(),
+        &Silent,
+        &Interrupt::default(),
+    )
+    .unwrap();
+    assert_eq!(report.errors(), 0, "{report:?}");
+    let ranges = server
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.header("range").is_some());
+    assert!(ranges.count() > 2);
+}
+
+#[test]
+fn bytes_that_are_right_the_second_time_are_right() {
+    let sample = Sample::new(|real| real);
+    for blob in [
+        sample.layers[0].digest,
+        sample.layers[1].digest,
+        sample.config,
+        sample.manifest,
+    ] {
+        let served = AtomicUsize::new(0);
+        let report = sample.verify(move |seen, reply| {
+            let is_first =
+                seen.path.ends_with(&blob.to_string()) && served.fetch_add(1, Ordering::SeqCst) == 0;
+            if is_first { damaged(reply) } else { reply }
+        });
+        assert_eq!(found(&report), [], "{blob}");
+        assert_eq!(report.errors(), 0);
+    }
+}
+
+#[test]
+fn a_blob_of_several_images_is_fetched_once_and_told_for_all() {
+    let sample = Sample::new(|real| real);
+    let layer = sample.layers[1].digest;
+    let server = sample.serve(|_, reply| reply);
+    let report = run(&server, &["1", "2"], &Options::default());
+    assert_eq!((report.errors(), report.blobs), (0, 5));
+    let paths = server.paths();
+    let fetched = paths.iter().filter(|path| path.ends_with(&layer.to_string()));
+    assert_eq!(fetched.count(), 1);
+    let server = sample.serve(at(layer, damaged));
+    let report = run(&server, &["1", "2"], &Options::default());
+    assert_eq!(report.findings[0].images, [0, 1]);
+    // Once more, to rule out the line.
+    let fetched = server
+        .paths()
+        .into_iter()
+        .filter(|path| path.ends_with(&layer.to_string()));
+    assert_eq!(fetched.count(), 2);
+}
+
+#[test]
+fn a_quick_verification_fetches_no_layer() {
+    let sample = Sample::new(|real| real);
+    let options = Options {
+        quick: true,
+        ..Options::default()
+    };
+    let server = sample.serve(|_, reply| reply);
+    let report = run(&server, &["1"], &options);
+    assert_eq!(report.errors(), 0, "{report:?}");
+    for layer in &sample.layers {
+        let asked: Vec<String> = server
+            .seen()
+            .into_iter()
+            .filter(|seen| seen.path.ends_with(&layer.digest.to_string()))
+            .map(|seen| seen.method)
+            .collect();
+        assert_eq!(asked, ["HEAD"]);
+    }
+    let server = sample.serve(at(sample.layers[1].digest, absent));
+    let report = run(&server, &["1"], &options);
+    assert_eq!(found(&report), [(Some(sample.layers[1].digest), "missing")]);
+    let server = sample.serve(at(sample.layers[1].digest, |_| Reply::new(403, "{}")));
+    let report = run(&server, &["1"], &options);
+    assert_eq!((found(&report).len(), report.unread.len()), (0, 1));
+}
+
+#[test]
+fn platforms_are_chosen() {
+    let sample = Sample::new(|real| real);
+    let server = sample.serve(|_, reply| reply);
+    let of = |text: &str| Options {
+        platforms: Some(vec![text.parse().unwrap()]),
+        ..Options::default()
+    };
+    let report = run(&server, &["1"], &of("linux/amd64"));
+    assert_eq!((report.errors(), report.blobs), (0, 5), "{report:?}");
+    let report = run(&server, &["1"], &of("linux/arm64"));
+    assert_eq!(report.failure(), Some(ErrorKind::NotFound), "{report:?}");
+    assert_eq!(report.blobs, 0);
+    let error = report.images[0].error.as_ref().unwrap();
+    assert!(error.to_string().contains("platform linux/arm64"), "{error}");
+}
+
+#[test]
+fn what_was_verified_is_not_fetched_again() {
+    let sample = Sample::new(|real| real);
+    let server = sample.serve(|_, reply| reply);
+    let mut options = Options {
+        since: Some(State::default()),
+        ..Options::default()
+    };
+    let report = run(&server, &["1"], &options);
+    let state = next_state(&report, &options, SystemTime::UNIX_EPOCH);
+    let image = &state.images[&server.reference("1").to_string()];
+    assert_eq!(
+        (image.digest, image.time.as_str()),
+        (sample.root.digest, "1970-01-01T00:00:00Z")
+    );
+    options.since = Some(State::parse(state.to_json().to_string().as_bytes(), "x").unwrap());
+    let before = server.paths().len();
+    let report = run(&server, &["1", "2"], &options);
+    let asked = server.paths()[before..].to_vec();
+    // The tags, and for the second the documents, because nobody knows yet that it is the same image.
+    assert!(report.images[0].is_known() && !report.images[1].is_known());
+    assert_eq!((report.errors(), report.known_blobs), (0, 2), "{report:?}");
+    for layer in &sample.layers {
+        assert!(
+            !asked.iter().any(|path| path.ends_with(&layer.digest.to_string())),
+            "{asked:?}"
+        );
+    }
+    let next = next_state(&report, &options, SystemTime::now());
+    assert_eq!(next.images.len(), 2);
+    let [one, two] = ["1", "2"].map(|tag| &next.images[&server.reference(tag).to_string()]);
+    assert_eq!((one, &one.blobs), (image, &two.blobs));
+    // Another diff id is another layer.
+    let mut other = state.clone();
+    for image in other.images.values_mut() {
+        image.digest = Digest::sha256(b"another index");
+        image
+            .blobs
+            .insert(sample.layers[0].digest, Some(Digest::sha256(b"another tar")));
+    }
+    options.since = Some(other);
+    let report = run(&server, &["1"], &options);
+    assert_eq!(report.known_blobs, 1);
+    assert!(report.layers.contains_key(&sample.layers[0].digest));
+}
+
+#[test]
+fn a_registry_that_is_gone_leaves_what_is_known() {
+    let sample = Sample::new(|real| real);
+    let server = sample.serve(|_, reply| reply);
+    let mut options = Options {
+        since: Some(State::default()),
+        ..Options::default()
+    };
+    let report = run(&server, &["1"], &options);
+    let state = next_state(&report, &options, SystemTime::now());
+    options.since = Some(state.clone());
+    let broken = sample.serve(|_, _| Reply::new(500, "{}"));
+    let report = run(&broken, &["1"], &options);
+    assert_eq!(report.failure(), Some(ErrorKind::Registry));
+    let other = next_state(&report, &options, SystemTime::now());
+    assert_eq!(other.images.len(), 0, "another registry was never verified");
+    let mut renamed = state.clone();
+    let image = renamed.images.pop_first().unwrap().1;
+    renamed.images.insert(broken.reference("1").to_string(), image);
+    options.since = Some(renamed.clone());
+    assert_eq!(next_state(&report, &options, SystemTime::now()), renamed);
+}
+
+#[test]
+fn tags_are_listed_page_by_page() {
+    let server = Server::start(|seen| {
+        let page = |tags: &str| Reply::new(200, format!(r#"{{"name":"lib/app","tags":[{tags}]}}"#));
+        match (seen.path.as_str(), seen.query.as_str()) {
+            ("/v2/", _) => Reply::new(200, "{}"),
+            ("/v2/lib/app/tags/list", "n=1000") => {
+                page(r#""1","2""#).with("Link", r#"</v2/lib/app/tags/list?last=2&n=1000>; rel="next""#)
+            }
+            ("/v2/lib/app/tags/list", "last=2&n=1000") => {
+                page(r#""2","3""#).with("Link", r#"<http://elsewhere/other?last=3>; rel="next""#)
+            }
+            ("/v2/lib/app/tags/list", "last=3") => page(""),
+            ("/v2/lib/loop/tags/list", _) => {
+                page(r#""1""#).with("Link", r#"</v2/lib/loop/tags/list?n=1000>; rel="next""#)
+            }
+            ("/v2/lib/none/tags/list", _) => Reply::new(200, r#"{"name":"lib/none","tags":null}"#),
+            _ => Reply::new(404, r#"{"errors":[{"code":"NAME_UNKNOWN","message":"unknown"}]}"#),
+        }
+    });
+    let source = source(quick());
+    let list = |name: &str| source.tags(&format!("{}/lib/{name}", server.host()).parse().unwrap());
+    let names: Vec<String> = list("app").unwrap().iter().map(ToString::to_string).collect();
+    let expected = ["1", "2", "3"].map(|tag| server.reference(tag).to_string());
+    assert_eq!(names, expected);
+    assert_eq!(list("none").unwrap(), []);
+    let error = list("loop").unwrap_err();
+    assert!(error.to_string().contains("never ends"), "{error}");
+    assert_eq!(list("absent").unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_platform_that_is_not_there_is_absent_and_no_error() {
+    let amd = TestImage::new().layer(tar(b"one"));
+    let arm = TestImage::new()
+        .platform(&Platform::linux("arm64", None))
+        .layer(tar(b"two"));
+    let root = index(&[amd.entry(), arm.entry()]);
+    let mut sample = Sample::new(|real| real);
+    sample.blobs.clear();
+    for blob in amd.blobs().into_iter().chain([root.clone()]) {
+        sample.blobs.insert(blob.descriptor.digest, blob.bytes);
+    }
+    sample.root = root.descriptor;
+    let missing = arm.manifest().descriptor.digest;
+    let report = sample.verify(at(missing, absent));
+    assert_eq!(report.errors(), 0, "{report:?}");
+    assert_eq!(report.images[0].absent, [Platform::linux("arm64", None)]);
 }

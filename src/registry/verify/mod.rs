@@ -1,0 +1,192 @@
+//! Verifies images in registries, as [`crate::verify`] verifies those of an archive: from streams, with nothing kept
+//! on disk.
+//!
+//! Documents are fetched by several workers for some images at a time, which the verification then follows one by one.
+//! At the end each other blob is fetched once, from the first repository that has it, and hashed as it arrives.
+//!
+//! - `images`: fetches the documents of some images
+//! - `blobs`: what the verification reads, and where it comes from
+//! - `state`: what an earlier run verified
+//! - `report`: the result
+
+mod blobs;
+mod images;
+mod report;
+mod state;
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::date::to_rfc3339;
+use super::source::RegistrySource;
+use crate::blob::decompress::DEFAULT_LIMIT;
+use crate::error::{Error, ErrorKind, Result};
+use crate::image::provenance::Evidence;
+use crate::interrupt::Interrupt;
+use crate::oci::{Digest, Platform, Reference};
+use crate::progress::Progress;
+use crate::verify::{self, Parts, Root, Verification};
+use crate::workers;
+use blobs::RegistryBlobs;
+use images::{Fetched, Images};
+pub use report::{BlobFinding, Checked, Report};
+pub use state::{State, VerifiedImage};
+
+/// Images whose documents are in memory at the same time.
+const BATCH: usize = 64;
+
+/// How to verify.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Fetches manifests and configs only; of everything else, asks for the size.
+    pub quick: bool,
+    /// The platforms to verify, which must be there; `None` for all that are.
+    pub platforms: Option<Vec<Platform>>,
+    /// Number of requests at the same time.
+    pub jobs: NonZeroUsize,
+    /// Most bytes that one layer may decompress to.
+    pub max_layer_size: u64,
+    /// What an earlier run verified, and is not fetched again.
+    pub since: Option<State>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            quick: false,
+            platforms: None,
+            jobs: verify::Options::default().jobs.max(crate::transfer::JOBS),
+            max_layer_size: DEFAULT_LIMIT,
+            since: None,
+        }
+    }
+}
+
+/// Verifies images.
+///
+/// # Errors
+///
+/// [`Error::Interrupted`] only: everything else is in the report.
+pub fn verify(
+    source: &Arc<RegistrySource>,
+    references: &[Reference],
+    options: &Options,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Report> {
+    let blobs = RegistryBlobs::new(Arc::clone(source));
+    let mut verification = Verification::new(&blobs);
+    if let Some(since) = &options.since {
+        verification.trusting(since.blobs());
+    }
+    progress.phase("fetching manifests", None);
+    let mut checked: Vec<Checked> = Vec::with_capacity(references.len());
+    let mut followed = Vec::new();
+    for batch in references.chunks(BATCH) {
+        let images = Images {
+            blobs: &blobs,
+            options,
+        };
+        let fetched = workers::map(
+            options.jobs.get(),
+            batch,
+            |reference| images.fetch(reference, interrupt),
+            |result| matches!(result, Err(Error::Interrupted)),
+        );
+        interrupt.check()?;
+        verification.omitting(blobs.absent_foreign());
+        for (reference, result) in batch.iter().zip(fetched) {
+            let result = result.unwrap_or(Err(Error::Interrupted));
+            checked.push(match result {
+                Ok(Fetched::Known(digest)) => Checked::known(reference, digest),
+                Ok(Fetched::Read(descriptor)) => {
+                    let digest = descriptor.digest;
+                    if let Some(error) = blobs.refusal(&digest) {
+                        Checked::failed(reference, Some(digest), error_of(reference, error))
+                    } else {
+                        followed.push(verification.follow(Root {
+                            descriptor,
+                            reference: Some(reference.clone()),
+                            digest: Some(digest),
+                            evidence: Evidence::Verified,
+                            platforms: None,
+                            uncompressed: Default::default(),
+                        }));
+                        Checked::followed(reference, digest, followed.len() - 1)
+                    }
+                }
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => Checked::failed(reference, None, error),
+            });
+        }
+    }
+    for (digest, error) in blobs.take_unread() {
+        verification.cannot_read(digest, error);
+    }
+    let parts: Vec<Rc<Parts>> = followed.iter().map(|image| Rc::clone(&image.parts)).collect();
+    let how = verify::Options {
+        quick: false,
+        documents_only: options.quick,
+        jobs: options.jobs,
+        max_layer_size: options.max_layer_size,
+    };
+    let found = verification.finish(followed, &[], &how, progress, interrupt)?;
+    Ok(Report::new(checked, found, &parts, options.quick))
+}
+
+/// The error of an image that several references may name.
+fn error_of(reference: &Reference, error: Error) -> Error {
+    match error {
+        Error::NotFound { what, hint, .. } => Error::NotFound {
+            what,
+            place: reference.familiar(),
+            hint,
+        },
+        other => other,
+    }
+}
+
+/// What this run verified, to be given to the next one. Images that were not fetched keep their entries.
+pub fn next_state(report: &Report, options: &Options, now: SystemTime) -> State {
+    let time = to_rfc3339(now);
+    let before = options.since.clone().unwrap_or_default();
+    let known = before.blobs();
+    let mut images = BTreeMap::new();
+    // A registry that did not answer has not changed what is known.
+    let is_unknown = |checked: &Checked| {
+        let error = checked.error.as_ref();
+        error.is_some_and(|error| error.kind() == ErrorKind::Registry)
+    };
+    let kept = report.images.iter();
+    for checked in kept.filter(|checked| checked.is_good() || is_unknown(checked)) {
+        let name = checked.reference.to_string();
+        let entry = match (&checked.verified, checked.digest) {
+            (None, _) => before.images.get(&name).cloned(),
+            (Some(blobs), Some(digest)) => Some(VerifiedImage {
+                digest,
+                platforms: options.platforms.clone(),
+                time: time.clone(),
+                blobs: with_diff_ids(blobs, report, &known),
+            }),
+            _ => None,
+        };
+        images.extend(entry.map(|entry| (name, entry)));
+    }
+    State { images }
+}
+
+/// The diff ids that blobs have, if they are layers.
+fn with_diff_ids(
+    blobs: &[Digest],
+    report: &Report,
+    known: &HashMap<Digest, Option<Digest>>,
+) -> BTreeMap<Digest, Option<Digest>> {
+    let diff_id = |blob: &Digest| {
+        let verified = report.layers.get(blob).map(|layer| layer.diff_id);
+        verified.or_else(|| known.get(blob).copied().flatten())
+    };
+    blobs.iter().map(|blob| (*blob, diff_id(blob))).collect()
+}

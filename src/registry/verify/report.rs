@@ -1,0 +1,190 @@
+//! The result of a verification of images in registries.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use crate::error::{Error, ErrorKind, Finding};
+use crate::oci::{Digest, Platform, Reference};
+use crate::verify::{self, Layer, Parts};
+
+/// An image that was to be verified.
+#[derive(Debug)]
+pub struct Checked {
+    /// Its name.
+    pub reference: Reference,
+    /// Digest of its manifest or index, if that is known.
+    pub digest: Option<Digest>,
+    /// Why it could not be verified.
+    pub error: Option<Error>,
+    /// Whether it has errors.
+    pub is_bad: bool,
+    /// Platforms that were verified.
+    pub platforms: Vec<Platform>,
+    /// Platforms in its index that are not in the registry, or were not asked for.
+    pub absent: Vec<Platform>,
+    /// The blobs that it refers to; `None` if it was not read, because an earlier run verified it.
+    pub verified: Option<Vec<Digest>>,
+    /// Its position among the images that were followed.
+    followed: Option<usize>,
+}
+
+impl Checked {
+    fn new(reference: &Reference, digest: Option<Digest>) -> Checked {
+        Checked {
+            reference: reference.clone(),
+            digest,
+            error: None,
+            is_bad: false,
+            platforms: Vec::new(),
+            absent: Vec::new(),
+            verified: None,
+            followed: None,
+        }
+    }
+
+    /// An image that an earlier run verified.
+    pub(super) fn known(reference: &Reference, digest: Digest) -> Checked {
+        Checked::new(reference, Some(digest))
+    }
+
+    /// An image that cannot be verified.
+    pub(super) fn failed(reference: &Reference, digest: Option<Digest>, error: Error) -> Checked {
+        Checked {
+            error: Some(error),
+            ..Checked::new(reference, digest)
+        }
+    }
+
+    /// An image that was followed.
+    pub(super) fn followed(reference: &Reference, digest: Digest, at: usize) -> Checked {
+        Checked {
+            followed: Some(at),
+            ..Checked::new(reference, Some(digest))
+        }
+    }
+
+    /// Whether nothing is wrong with it.
+    pub fn is_good(&self) -> bool {
+        self.error.is_none() && !self.is_bad
+    }
+
+    /// Whether an earlier run verified it.
+    pub fn is_known(&self) -> bool {
+        self.is_good() && self.verified.is_none()
+    }
+}
+
+/// Something about a blob, and the images that use it, by their positions in the report.
+#[derive(Debug)]
+pub struct BlobFinding<T> {
+    /// What.
+    pub what: T,
+    /// The images.
+    pub images: Vec<usize>,
+}
+
+/// The result.
+#[derive(Debug)]
+pub struct Report {
+    /// The images, in the order in which they were asked for.
+    pub images: Vec<Checked>,
+    /// Errors and notes.
+    pub findings: Vec<BlobFinding<Finding>>,
+    /// What could not be read, and is therefore unknown.
+    pub unread: Vec<BlobFinding<Error>>,
+    /// Blobs that were read.
+    pub blobs: usize,
+    /// Their stored bytes.
+    pub bytes: u64,
+    /// Blobs that an earlier run verified.
+    pub known_blobs: usize,
+    /// Layers that were verified, by the digest of their stored bytes.
+    pub layers: BTreeMap<Digest, Layer>,
+    /// Whether only sizes were compared.
+    pub quick: bool,
+}
+
+impl Report {
+    /// Joins what was found about blobs with the images.
+    pub(super) fn new(
+        mut images: Vec<Checked>,
+        found: verify::Report,
+        parts: &[Rc<Parts>],
+        quick: bool,
+    ) -> Report {
+        let mut positions: HashMap<usize, usize> = HashMap::new();
+        for (at, checked) in images.iter_mut().enumerate() {
+            let Some(followed) = checked.followed else {
+                continue;
+            };
+            positions.insert(followed, at);
+            if let (Some(image), Some(parts)) = (found.images.get(followed), parts.get(followed)) {
+                checked.is_bad = !image.is_good;
+                checked.platforms = image.platforms.to_vec();
+                checked.absent = image.absent.to_vec();
+                let mut blobs: Vec<Digest> = parts.blobs.iter().copied().collect();
+                blobs.sort_unstable();
+                checked.verified = Some(blobs);
+            }
+        }
+        let users = |digest: Option<Digest>| {
+            let uses = |parts: &Parts| digest.is_none_or(|digest| parts.blobs.contains(&digest));
+            let users = parts.iter().enumerate().filter(|(_, parts)| uses(parts));
+            let mut users: Vec<usize> = users.filter_map(|(at, _)| positions.get(&at).copied()).collect();
+            users.sort_unstable();
+            users
+        };
+        let mut findings: Vec<BlobFinding<Finding>> = Vec::new();
+        for finding in found.findings {
+            findings.push(BlobFinding {
+                images: users(finding.place.digest),
+                what: finding,
+            });
+        }
+        for (at, checked) in images.iter_mut().enumerate() {
+            let Some(Error::Refused(finding)) = &checked.error else {
+                continue;
+            };
+            let known = findings.iter_mut().find(|found| found.what == **finding);
+            match known {
+                Some(known) => known.images.push(at),
+                None => findings.push(BlobFinding {
+                    what: (**finding).clone(),
+                    images: vec![at],
+                }),
+            }
+            checked.error = None;
+            checked.is_bad = true;
+        }
+        let unread = found.unread.into_iter().map(|(digest, error)| BlobFinding {
+            images: users(Some(digest)),
+            what: error,
+        });
+        Report {
+            unread: unread.collect(),
+            findings,
+            images,
+            blobs: found.blobs,
+            bytes: found.bytes,
+            known_blobs: found.trusted,
+            layers: found.layers,
+            quick,
+        }
+    }
+
+    /// Number of errors.
+    pub fn errors(&self) -> usize {
+        let errors = self.findings.iter().filter(|found| found.what.is_error());
+        let failed = self.images.iter().filter(|image| image.error.is_some());
+        errors.count() + self.unread.len() + failed.count()
+    }
+
+    /// The most severe kind of what is wrong.
+    pub fn failure(&self) -> Option<ErrorKind> {
+        let has_errors = self.findings.iter().any(|found| found.what.is_error());
+        let failed = self.images.iter().filter_map(|image| image.error.as_ref());
+        let unread = self.unread.iter().map(|unread| &unread.what);
+        let kinds = failed.chain(unread).map(Error::kind);
+        kinds.max().max(has_errors.then_some(ErrorKind::Content))
+    }
+}
