@@ -19,9 +19,8 @@ use super::size;
 pub struct ArchiveArgs {
     #[command(flatten)]
     files: FileArgs,
-    /// Number of threads that verify [default: one per CPU]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    jobs: Option<u16>,
+    #[command(flatten)]
+    jobs: JobsArgs,
 }
 
 impl ArchiveArgs {
@@ -45,14 +44,22 @@ impl ArchiveArgs {
 
     /// The options for verifying.
     pub fn verify_options(&self) -> verify::Options {
-        let mut options = verify::Options {
-            max_layer_size: self.files.spool.max_layer_size,
-            ..verify::Options::default()
-        };
-        if let Some(jobs) = self.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())) {
-            options.jobs = jobs;
-        }
-        options
+        self.files.read.verify_options(&self.jobs)
+    }
+}
+
+/// How many threads verify.
+#[derive(Args)]
+pub struct JobsArgs {
+    /// Number of threads that verify [default: one per CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+}
+
+impl JobsArgs {
+    /// The number, if it was given.
+    pub fn number(&self) -> Option<NonZeroUsize> {
+        self.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()))
     }
 }
 
@@ -64,6 +71,13 @@ pub struct FileArgs {
     /// One part (.001) stands for its whole archive. A folder is an OCI layout, or one of skopeo's `dir:`.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+/// How archives are read.
+#[derive(Args)]
+pub struct ReadArgs {
     /// Accept only the archive with this digest, as `save` printed it
     ///
     /// With several archives, give it once for each, in the same order.
@@ -83,14 +97,40 @@ fn expected(text: &str) -> Result<Digest, DigestError> {
 }
 
 impl FileArgs {
-    /// Opens the archives one after the other, and compares each with its expected digest. Each is returned
-    /// with its path as given.
+    /// As [`ReadArgs::open`].
     pub fn open<'a>(
         &'a self,
         interrupt: &Interrupt,
     ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Layout>>)> + 'a> {
-        let archives = segments::by_archive(&self.files);
-        self.check()?;
+        self.read.open(&self.files, interrupt)
+    }
+
+    /// Refuses a terminal as standard input.
+    fn check(&self) -> Result<()> {
+        check(&self.files)
+    }
+
+    /// Whether `--expect` was given.
+    pub fn are_expected(&self) -> bool {
+        self.read.are_expected()
+    }
+
+    /// Whether more than one archive is given.
+    pub fn are_several(&self) -> bool {
+        segments::by_archive(&self.files).len() > 1
+    }
+}
+
+impl ReadArgs {
+    /// Opens archives one after the other, and compares each with its expected digest. Each is returned with its path
+    /// as given.
+    pub fn open<'a>(
+        &'a self,
+        files: &[PathBuf],
+        interrupt: &Interrupt,
+    ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Layout>>)> + 'a> {
+        let archives = segments::by_archive(files);
+        check(files)?;
         if !self.expect.is_empty() && self.expect.len() != archives.len() {
             return Err(Error::Usage {
                 message: format!("{} archives, but {} --expect", archives.len(), self.expect.len()),
@@ -112,26 +152,33 @@ impl FileArgs {
         }))
     }
 
-    /// Refuses a terminal as standard input.
-    fn check(&self) -> Result<()> {
-        let is_typed = self.files.iter().any(|file| file == Path::new("-")) && std::io::stdin().is_terminal();
-        match is_typed {
-            false => Ok(()),
-            true => Err(Error::Usage {
-                message: "standard input is a terminal, not an archive".into(),
-                hint: Some("pipe an archive into it, or name a file".into()),
-            }),
-        }
-    }
-
     /// Whether `--expect` was given.
     pub fn are_expected(&self) -> bool {
         !self.expect.is_empty()
     }
 
-    /// Whether more than one archive is given.
-    pub fn are_several(&self) -> bool {
-        segments::by_archive(&self.files).len() > 1
+    /// The options for verifying.
+    pub fn verify_options(&self, jobs: &JobsArgs) -> verify::Options {
+        let mut options = verify::Options {
+            max_layer_size: self.spool.max_layer_size,
+            ..verify::Options::default()
+        };
+        if let Some(jobs) = jobs.number() {
+            options.jobs = jobs;
+        }
+        options
+    }
+}
+
+/// Refuses a terminal as standard input.
+fn check(files: &[PathBuf]) -> Result<()> {
+    let is_typed = files.iter().any(|file| file == Path::new("-")) && std::io::stdin().is_terminal();
+    match is_typed {
+        false => Ok(()),
+        true => Err(Error::Usage {
+            message: "standard input is a terminal, not an archive".into(),
+            hint: Some("pipe an archive into it, or name a file".into()),
+        }),
     }
 }
 

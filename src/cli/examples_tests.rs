@@ -173,7 +173,7 @@ fn a_line_is_taken_apart_as_a_shell_would() {
         [["sealift", "list", "x"]]
     );
     assert_eq!(calls("docker load"), [[""; 0]; 0]);
-    for wrong in ["sealift frobnicate", "sealift verify --all x", "sealift save x"] {
+    for wrong in ["sealift frobnicate", "sealift list --all x", "sealift save x"] {
         assert!(refusal(wrong, false).is_some(), "{wrong}");
     }
     assert!(refusal("sealift save", true).is_none());

@@ -8,6 +8,7 @@
 //! - [`to`]: the option for where images are loaded; [`engines`]: the engines among them
 //! - [`docker`]: the options of a load into Docker; [`containerd`], [`podman`]: those that concern containerd and podman
 //! - [`rename`]: the options for renaming images
+//! - [`lists`]: lists of image names
 //! - [`registry`]: the options for reaching registries
 //! - [`exit`]: exit codes
 //! - [`remedy`]: hints with flags and commands
@@ -29,6 +30,7 @@ mod exit;
 mod from;
 mod inventory;
 mod list;
+mod lists;
 mod load;
 mod loaded;
 mod output;

@@ -322,16 +322,18 @@ pub fn error_json(error: &Error) -> serde_json::Value {
 
 /// The findings of a verification in a JSON document.
 pub fn findings_json(findings: &[Finding]) -> serde_json::Value {
-    let one = |finding: &Finding| {
-        serde_json::json!({
-            "severity": if finding.is_error() { "error" } else { "note" },
-            "code": finding.problem.code(),
-            "message": finding.to_string(),
-            "place": finding.place,
-            "hint": finding.hint().as_ref().map(remedy::hint),
-        })
-    };
-    findings.iter().map(one).collect()
+    findings.iter().map(finding_json).collect()
+}
+
+/// A finding in a JSON document.
+pub fn finding_json(finding: &Finding) -> serde_json::Value {
+    serde_json::json!({
+        "severity": if finding.is_error() { "error" } else { "note" },
+        "code": finding.problem.code(),
+        "message": finding.to_string(),
+        "place": finding.place,
+        "hint": finding.hint().as_ref().map(remedy::hint),
+    })
 }
 
 /// Escapes the characters in JSON that a terminal would act on, which changes no value.

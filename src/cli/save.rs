@@ -18,6 +18,7 @@ use sealift::{Error, Result, transfer};
 
 use super::bars;
 use super::from::FromArgs;
+use super::lists::{self, all_of};
 use super::output::{Failure, Outcome, Output};
 use super::rename::RenameArgs;
 use super::saved::{self, by_id, without_a_name};
@@ -211,12 +212,7 @@ impl Save {
         let mut names: Vec<Result<Asked>> = Vec::new();
         names.extend(self.images.iter().map(|name| Asked::parse(name)));
         for path in &self.list {
-            let text = if path == Path::new("-") {
-                std::io::read_to_string(std::io::stdin())
-            } else {
-                std::fs::read_to_string(path)
-            };
-            names.extend(listed(path, &text.map_err(Error::io("read", path))?));
+            names.extend(lists::read(path)?);
         }
         all_of(names)
     }
@@ -265,21 +261,6 @@ fn some(references: Vec<Reference>, nameless: &[Digest], all: bool) -> Result<Ve
         ),
     };
     Err(Error::Usage { message, hint })
-}
-
-/// All values, or else every error.
-fn all_of<T>(results: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
-    let (mut all, mut errors) = (Vec::new(), Vec::new());
-    for result in results {
-        match result {
-            Ok(one) => all.push(one),
-            Err(error) => errors.push(error),
-        }
-    }
-    match errors.is_empty() {
-        true => Ok(all),
-        false => Err(Error::of_several(errors)),
-    }
 }
 
 /// Whether a save failed because of single images, so that others may succeed.
@@ -343,24 +324,4 @@ fn is_plain_tar(output: &Path) -> Result<()> {
         ),
         hint: Some(Remedy::SaveTo(NewFile::Whole(plain)).into()),
     })
-}
-
-/// The references in a list, one per line. Some editors put a byte order mark before it.
-fn listed(path: &Path, text: &str) -> Vec<Result<Asked>> {
-    let mut references = Vec::new();
-    for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
-        let name = line.split_once('#').map_or(line, |(name, _)| name).trim();
-        if name.is_empty() {
-            continue;
-        }
-        references.push(Asked::parse(name).map_err(|error| {
-            Error::Usage {
-                message: format!("{}, line {number}: {error}", path.display()),
-                hint: error
-                    .hint()
-                    .or_else(|| Some("a list has one image per line; `#` begins a comment".into())),
-            }
-        }));
-    }
-    references
 }

@@ -261,6 +261,24 @@ impl Registry {
             .join("data")
     }
 
+    /// Its root folder, which has `docker/registry/v2`.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The folder of a repository.
+    pub fn repository(&self, name: &str) -> PathBuf {
+        self.root().join("docker/registry/v2/repositories").join(name)
+    }
+
+    /// Removes what no manifest refers to, as administrators do.
+    #[track_caller]
+    pub fn collect_garbage(&self) {
+        let mut command = clean("/usr/bin/docker-registry", self.folder.path());
+        let config = self.folder.path().join("config.yml");
+        run(command.arg("garbage-collect").arg(config)).ok();
+    }
+
     /// Removes all manifests of a repository, as a clean-up by tag does. Its blobs stay.
     pub fn forget_manifests(&self, repository: &str) {
         let repositories = self.folder.path().join("data/docker/registry/v2/repositories");

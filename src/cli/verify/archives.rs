@@ -1,6 +1,7 @@
-//! `sealift verify`.
+//! `sealift verify FILE`.
 
-use clap::Args;
+use std::path::PathBuf;
+
 use sealift::Result;
 use sealift::archive::{self, Layout};
 use sealift::image::names;
@@ -10,72 +11,49 @@ use sealift::oci::{Digest, Platform};
 use sealift::save::LeftOut;
 use sealift::verify::{Image, Options, Report};
 
-use super::archive::ArchiveArgs;
-use super::bars;
-use super::output::{Failure, MultiReport, Outcome, Output, findings_json};
-use super::saved::left_out;
-use super::size::Size;
+use crate::cli::archive::ReadArgs;
+use crate::cli::bars;
+use crate::cli::output::{Failure, MultiReport, Outcome, Output, findings_json};
+use crate::cli::saved::left_out;
+use crate::cli::size::Size;
 
-/// Verify every byte of an archive and report every finding
-#[derive(Args)]
-#[command(after_long_help = "\
-Examples:
-  sealift verify images.tar
-  sealift verify images.tar --expect sha256:...     # the line that save printed
-  sealift verify --quick images.tar.001             # an archive in parts; digests only
-  sealift verify --json images.tar | jq '.archives[].findings'
-
-It verifies:
-  - the structure of the tar
-  - digests, sizes and media types
-  - diff ids of gzip, zstd and uncompressed layers
-  - that every blob that is named is present, and every blob that is present is named
-  - that names and platforms do not contradict each other")]
-pub struct Verify {
-    #[command(flatten)]
-    archive: ArchiveArgs,
-    /// Verify digests only, without decompressing layers for their diff ids
-    #[arg(long)]
-    quick: bool,
+/// Verifies archives, all of them even if one has errors.
+pub fn run(
+    files: &[PathBuf],
+    read: &ReadArgs,
+    options: &Options,
+    output: &Output,
+    interrupt: &Interrupt,
+) -> Outcome {
+    let mut end = MultiReport::new(output);
+    for (label, layout) in read.open(files, interrupt)? {
+        let verified = layout.and_then(|layout| {
+            let report = verify(layout.as_ref(), options, output, interrupt)?;
+            let omitted = LeftOut::of(&report.omitted, layout.omitted());
+            Ok((layout.digest(), omitted, report))
+        });
+        match verified {
+            Ok((digest, omitted, report)) => {
+                if output.is_json() {
+                    end.document(document(digest, omitted.as_ref(), &report, options.quick));
+                } else {
+                    print(output, digest, omitted.as_ref(), &report, options.quick)?;
+                }
+                if let Err(error) = report.into_good() {
+                    end.failure(error.kind());
+                }
+            }
+            Err(error) => end.error(&label, error)?,
+        }
+    }
+    end.outcome()
 }
 
-impl Verify {
-    /// Verifies all archives, even if one has errors.
-    pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
-        let mut end = MultiReport::new(output);
-        for (label, layout) in self.archive.open(interrupt)? {
-            let verified = layout.and_then(|layout| {
-                let report = self.verify(layout.as_ref(), output, interrupt)?;
-                let omitted = LeftOut::of(&report.omitted, layout.omitted());
-                Ok((layout.digest(), omitted, report))
-            });
-            match verified {
-                Ok((digest, omitted, report)) => {
-                    if output.is_json() {
-                        end.document(document(digest, omitted.as_ref(), &report, self.quick));
-                    } else {
-                        print(output, digest, omitted.as_ref(), &report, self.quick)?;
-                    }
-                    if let Err(error) = report.into_good() {
-                        end.failure(error.kind());
-                    }
-                }
-                Err(error) => end.error(&label, error)?,
-            }
-        }
-        end.outcome()
-    }
-
-    fn verify(&self, layout: &dyn Layout, output: &Output, interrupt: &Interrupt) -> Result<Report> {
-        let options = Options {
-            quick: self.quick,
-            ..self.archive.verify_options()
-        };
-        let progress = bars::progress(output);
-        let report = archive::verify(layout, &options, progress.as_ref(), interrupt)?;
-        progress.done();
-        Ok(report)
-    }
+fn verify(layout: &dyn Layout, options: &Options, output: &Output, interrupt: &Interrupt) -> Result<Report> {
+    let progress = bars::progress(output);
+    let report = archive::verify(layout, options, progress.as_ref(), interrupt)?;
+    progress.done();
+    Ok(report)
 }
 
 fn print(

@@ -1,0 +1,226 @@
+//! `sealift verify IMAGE`.
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sealift::error::ErrorKind;
+use sealift::image::names;
+use sealift::interrupt::Interrupt;
+use sealift::oci::{Platform, PlatformSelection, Reference};
+use sealift::registry::verify::{self as images, Options, Report, State};
+use sealift::{Error, verify};
+
+use super::files;
+use super::metrics::Metrics;
+use super::targets::Wanted;
+use crate::cli::bars;
+use crate::cli::output::{Failure, Output, error_json, finding_json, hint_of};
+use crate::cli::registry::RegistryArgs;
+use crate::cli::size::Size;
+
+/// A verification of images in registries.
+pub struct Run<'a> {
+    pub images: Vec<Wanted>,
+    pub platforms: Option<&'a PlatformSelection>,
+    pub since: Option<&'a Path>,
+    pub options: &'a verify::Options,
+    pub jobs: Option<NonZeroUsize>,
+    pub registry: &'a RegistryArgs,
+}
+
+impl Run<'_> {
+    /// Verifies and prints the result.
+    pub fn run(
+        self,
+        output: &Output,
+        interrupt: &Interrupt,
+    ) -> Result<(Option<ErrorKind>, Metrics), Failure> {
+        let progress = bars::progress(output);
+        let source = Arc::new(self.registry.source(progress.clone(), interrupt)?);
+        let since = match self.since {
+            None => None,
+            Some(path) => Some(match files::read(path)? {
+                Some(bytes) => State::parse(&bytes, &path.display().to_string())?,
+                None => State::default(),
+            }),
+        };
+        let (mut references, mut unlisted) = (Vec::new(), Vec::new());
+        for wanted in self.images {
+            match wanted {
+                Wanted::Image(reference) => references.push(reference),
+                Wanted::Repository(repository) => match source.tags(&repository) {
+                    Ok(tags) => references.extend(tags),
+                    Err(Error::Interrupted) => return Err(Error::Interrupted.into()),
+                    Err(error) => unlisted.push(error),
+                },
+            }
+        }
+        let mut seen: HashSet<Reference> = HashSet::new();
+        references.retain(|reference| seen.insert(reference.clone()));
+        let defaults = Options::default();
+        let options = Options {
+            quick: self.options.quick,
+            platforms: match self.platforms {
+                Some(PlatformSelection::Only(platforms)) => Some(platforms.clone()),
+                _ => None,
+            },
+            jobs: self.jobs.unwrap_or(defaults.jobs),
+            max_layer_size: self.options.max_layer_size,
+            since,
+        };
+        let report = images::verify(&source, &references, &options, progress.as_ref(), interrupt)?;
+        progress.done();
+        match output.is_json() {
+            true => output.json(&serde_json::json!({
+                "schema": 1,
+                "registry": document(&report, &unlisted),
+            }))?,
+            false => print(output, &report, &unlisted)?,
+        }
+        if let Some(path) = self.since {
+            let state = images::next_state(&report, &options, SystemTime::now());
+            let text = serde_json::to_vec_pretty(&state.to_json()).unwrap_or_default();
+            files::replace(path, &text)?;
+        }
+        let failure = unlisted.iter().map(Error::kind).max().max(report.failure());
+        Ok((failure, metrics(&report, failure)))
+    }
+}
+
+fn print(output: &Output, report: &Report, unlisted: &[Error]) -> Result<(), Failure> {
+    let name = |at: &usize| report.images.get(*at).map(|image| image.reference.familiar());
+    for found in &report.findings {
+        let kind = if found.what.is_error() { "error" } else { "note" };
+        output.line(format_args!("{kind}: {}", found.what))?;
+        for image in found.images.iter().filter_map(name) {
+            output.line(format_args!("  in {image}"))?;
+        }
+    }
+    for unread in &report.unread {
+        output.line(format_args!("error: {}", unread.what))?;
+        for image in unread.images.iter().filter_map(name) {
+            output.line(format_args!("  in {image}"))?;
+        }
+    }
+    for error in report.images.iter().filter_map(|image| image.error.as_ref()) {
+        output.error(error);
+    }
+    for error in unlisted {
+        output.error(error);
+    }
+    if output.is_quiet() {
+        return Ok(());
+    }
+    for image in &report.images {
+        if !image.absent.is_empty() {
+            let absent: Vec<String> = image.absent.iter().map(Platform::to_string).collect();
+            output.line(format_args!(
+                "note: {}: not verified for {}, which its index names",
+                image.reference.familiar(),
+                absent.join(", ")
+            ))?;
+        }
+    }
+    let known = report.images.iter().filter(|image| image.is_known()).count();
+    let known = match (known, report.known_blobs) {
+        (0, 0) => String::new(),
+        (images, blobs) => format!(
+            ", {} and {} verified before",
+            names::count(images, "image"),
+            names::count(blobs, "further blob")
+        ),
+    };
+    let depth = if report.quick { ", sizes only" } else { "" };
+    let bad = report.images.iter().filter(|image| !image.is_good()).count();
+    let verdict = match report.errors() + unlisted.len() {
+        0 => "all good".into(),
+        errors => format!(
+            "{} in {}",
+            names::count(errors, "error"),
+            names::count(bad, "image")
+        ),
+    };
+    output.line(format_args!(
+        "{}{known}: {}, {} read{depth}: {verdict}",
+        names::count(report.images.len(), "image"),
+        names::count(report.blobs, "blob"),
+        Size(report.bytes),
+    ))
+}
+
+fn document(report: &Report, unlisted: &[Error]) -> serde_json::Value {
+    let name = |at: &usize| report.images.get(*at).map(|image| &image.reference);
+    let texts = |list: &[Platform]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let images = report.images.iter().map(|image| {
+        let mut document = serde_json::json!({
+            "name": image.reference,
+            "digest": image.digest,
+            "good": image.is_good(),
+            "known": image.is_known(),
+            "platforms": texts(&image.platforms),
+            "absent": texts(&image.absent),
+        });
+        if let Some(error) = &image.error {
+            document["error"] = error_json(error);
+        }
+        document
+    });
+    let findings = report.findings.iter().map(|found| {
+        let mut document = finding_json(&found.what);
+        document["images"] = found
+            .images
+            .iter()
+            .filter_map(name)
+            .map(|name| serde_json::json!(name))
+            .collect();
+        document
+    });
+    let unread = report.unread.iter().map(|unread| {
+        serde_json::json!({
+            "message": unread.what.to_string(),
+            "hint": hint_of(&unread.what),
+            "images": unread.images.iter().filter_map(name).collect::<Vec<_>>(),
+        })
+    });
+    let mut document = serde_json::json!({
+        "good": report.errors() == 0 && unlisted.is_empty(),
+        "quick": report.quick,
+        "blobs": report.blobs,
+        "bytes": report.bytes,
+        "known": report.known_blobs,
+        "images": images.collect::<Vec<_>>(),
+        "findings": findings.collect::<Vec<_>>(),
+        "unread": unread.collect::<Vec<_>>(),
+    });
+    if !unlisted.is_empty() {
+        document["unlisted"] = unlisted.iter().map(error_json).collect();
+    }
+    document
+}
+
+fn metrics(report: &Report, failure: Option<ErrorKind>) -> Metrics {
+    let count = |is: fn(&images::Checked) -> bool| report.images.iter().filter(|image| is(image)).count();
+    let findings = |is_error: bool| {
+        let findings = report.findings.iter();
+        findings.filter(|found| found.what.is_error() == is_error).count()
+    };
+    let mut metrics = Metrics::default();
+    metrics.add_result(failure, findings(true), findings(false), report.unread.len());
+    metrics.add_labelled(
+        "sealift_verify_images",
+        "Images by result; known ones were verified by an earlier run.",
+        "result",
+        &[
+            ("good", count(|image| image.is_good() && !image.is_known())),
+            ("known", count(images::Checked::is_known)),
+            ("bad", count(|image| image.is_bad)),
+            ("failed", count(|image| image.error.is_some())),
+        ],
+    );
+    metrics.add("sealift_verify_blobs", "Blobs that were read.", report.blobs);
+    metrics.add("sealift_verify_read_bytes", "Bytes of these blobs.", report.bytes);
+    metrics
+}
