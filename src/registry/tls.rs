@@ -5,19 +5,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use crate::error::{Error, Result};
 use crate::net::address::{Address, Insecure};
+use crate::net::pem::{Chain, read_certificates, read_key};
 
 /// A client's certificate chain and its private key, both as PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +26,6 @@ pub struct ClientCertificate {
     /// The key: PKCS #8, PKCS #1 or SEC 1, not encrypted.
     pub key: PathBuf,
 }
-
-type Chain = Vec<CertificateDer<'static>>;
 
 /// TLS configurations by host.
 pub(super) struct Trust {
@@ -218,25 +215,6 @@ fn read_folder(folder: &Path) -> Result<Folder> {
         }
     }
     Ok(found)
-}
-
-fn read_certificates(path: &Path) -> Result<Chain> {
-    let pem = std::fs::read(path).map_err(Error::io("read", path))?;
-    let chain: Result<Chain, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match chain {
-        Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => Err(not_pem(path, "it holds no certificate in PEM form")),
-        Err(_) => Err(not_pem(path, "its PEM form is damaged")),
-    }
-}
-
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
-    let pem = std::fs::read(path).map_err(Error::io("read", path))?;
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| not_pem(path, "it holds no unencrypted key in PEM form"))
-}
-
-fn not_pem(path: &Path, reason: &str) -> Error {
-    Error::io("use", path)(io::Error::new(io::ErrorKind::InvalidData, reason.to_string()))
 }
 
 /// Whether a host's certificate is trusted. The signatures of the handshake are always verified.
