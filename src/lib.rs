@@ -82,7 +82,7 @@
 //! - [`archive`]: the OCI-layout tar: plan, writer, reader, views, and what a verification adds for it
 //! - [`store`]: files that the stores of several engines have in common
 //! - [`recover`]: images whose store lost part of their registry form
-//! - `serve`: a read-only registry for an engine on this host
+//! - [`serve`]: a read-only registry, of archives or for an engine on this host
 //! - [`save`]: from references and a source to an archive
 //! - [`load`]: from an archive to a target: probe, plan, apply
 //! - [`layout`]: an OCI layout folder, or an archive, as a target
@@ -116,7 +116,7 @@ pub mod registry;
 pub mod registry_storage;
 pub mod retry;
 pub mod save;
-mod serve;
+pub mod serve;
 pub mod source;
 pub mod store;
 pub mod transfer;

@@ -60,9 +60,9 @@ pub fn open(path: &Path, options: &Options) -> Result<Opened> {
     Opened::index(&listing.label, listing.index, options)
 }
 
-/// Raises the limit of open files, because each blob stays open. The usual soft limit of 1024 is for programs
-/// that use `select`.
-fn allow_many_files() {
+/// Raises the limit of open files, because each blob stays open, and each connection of a registry. The usual soft limit
+/// of 1024 is for programs that use `select`.
+pub(crate) fn allow_many_files() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,

@@ -43,6 +43,7 @@ pub mod writer;
 
 pub use containers_image::may_have_written;
 pub use docker_save::{DockerSave, SavedImage, StoredLayer};
+pub(crate) use folder::allow_many_files;
 pub use graphs::Graphs;
 pub use layout::Layout;
 pub use privacy::{is_private, is_private_place};

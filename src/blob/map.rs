@@ -12,6 +12,10 @@
 //! The returned slice is the file's own memory, which another process may change at any time. That suits
 //! hashing, where a change only alters the digest. To parse or forward what was hashed, use
 //! [`crate::blob::reader::BlobReader`], which hashes a private copy.
+//!
+//! A [`Window`] can be sent from where it is mapped. The kernel copies it to the socket, and fails with EFAULT, not
+//! SIGBUS, at a page that is gone. Its sender must find out by other means whether the file has changed since it was
+//! hashed, before it sends the last bytes of a blob from private memory.
 #![allow(
     unsafe_code,
     reason = "the map and its guard; every block carries its argument"
@@ -94,11 +98,7 @@ impl<'a> Windows<'a> {
         let length = (self.window - offset % self.window).min(extent.length - self.given);
         self.hold(extent, offset, length)?;
         self.given += length;
-        Ok(Some(match &self.held {
-            Held::Map(guarded) => guarded.bytes(),
-            Held::Read(buffer) => buffer,
-            Held::Nothing => &[],
-        }))
+        Ok(Some(self.held.bytes()))
     }
 
     fn hold(&mut self, extent: &Extent, offset: u64, length: u64) -> Result<()> {
@@ -130,7 +130,14 @@ impl<'a> Windows<'a> {
 
     /// Checks for a fault while the last piece was in use.
     fn check(&self) -> Result<()> {
-        let (Held::Map(guarded), Some(extent)) = (&self.held, self.extent) else {
+        self.extent.map_or(Ok(()), |extent| self.held.check(extent))
+    }
+}
+
+impl Held {
+    /// Checks for a fault while this piece of an extent was in use.
+    fn check(&self, extent: &Extent) -> Result<()> {
+        let Held::Map(guarded) = self else {
             return Ok(());
         };
         if let Some(at) = guarded.fault() {
@@ -151,6 +158,60 @@ impl<'a> Windows<'a> {
             return Err(shrank(extent, now));
         }
         Ok(())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Held::Map(guarded) => guarded.bytes(),
+            Held::Read(buffer) => buffer,
+            Held::Nothing => &[],
+        }
+    }
+}
+
+/// One piece of a blob's stored bytes that owns its map.
+pub struct Window {
+    held: Held,
+    extent: Extent,
+}
+
+impl Window {
+    /// Maps up to `most` of the stored bytes from `offset` on, or reads them if they cannot be mapped. It ends with its
+    /// extent at the latest. Empty at the end of the blob.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::error::Error::Io) with the offset in its file if they cannot be read.
+    pub fn map(stored: &Stored, offset: u64, most: u64) -> Result<Option<Window>> {
+        let Some((extent, offset, length)) = stored.piece(offset, most) else {
+            return Ok(None);
+        };
+        let extent = extent.clone();
+        if cfg!(target_os = "linux")
+            && let Ok(guarded) = Guarded::map(&extent.file, offset, length)
+        {
+            let held = Held::Map(guarded);
+            return Ok(Some(Window { held, extent }));
+        }
+        let mut buffer = vec![0; to_usize(length)];
+        read_exact_at(&extent, offset, &mut buffer)?;
+        let held = Held::Read(buffer);
+        Ok(Some(Window { held, extent }))
+    }
+
+    /// Checks for a fault since it was mapped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Windows::next_piece`].
+    pub fn check(&self) -> Result<()> {
+        self.held.check(&self.extent)
+    }
+}
+
+impl AsRef<[u8]> for Window {
+    fn as_ref(&self) -> &[u8] {
+        self.held.bytes()
     }
 }
 
@@ -187,8 +248,8 @@ impl Guarded {
         // SAFETY: memmap2 asks that the file does not shrink or change under the map. Shrinking, and a
         // medium that fails, is a fault inside a registered window, which the handler below answers with
         // zeros and the flag. Changing can give other bytes to each look; the slice is only given to
-        // callers inside this crate that hash it, and no decision is taken on its bytes. The map is
-        // read-only, and no reference to it outlives `self`.
+        // callers inside this crate that hash it or send it, and no decision is taken on its bytes. The map
+        // is read-only, and no reference to it outlives `self`.
         let map = unsafe {
             memmap2::MmapOptions::new()
                 .offset(offset)

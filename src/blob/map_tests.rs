@@ -111,6 +111,36 @@ fn truncated_between_populate_and_touch_is_an_error_and_no_death() {
 }
 
 #[test]
+fn a_window_owns_its_map_and_notices_that_its_file_shrank() {
+    let (file, bytes) = file(100_000);
+    let mut stored = stored(&file, 0, 60_000);
+    stored.extents.push(Extent {
+        offset: 70_000,
+        length: 20_000,
+        ..stored.extents[0].clone()
+    });
+    stored.size = 80_000;
+    let map = |offset, most| Window::map(&stored, offset, most).unwrap();
+    for (offset, most, begin, end) in [
+        (0, 10, 0, 10),
+        (50_000, 30_000, 50_000, 60_000),
+        (60_000, 30_000, 70_000, 90_000),
+        (79_999, 1, 89_999, 90_000),
+    ] {
+        let window = map(offset, most).unwrap();
+        assert_eq!(window.as_ref(), &bytes[begin..end]);
+        window.check().unwrap();
+    }
+    assert!(map(80_000, 1).is_none());
+    let window = map(60_000, 20_000).unwrap();
+    file.set_len(89_999).unwrap();
+    let error = window.check().unwrap_err();
+    assert!(error.to_string().contains("at byte 89999"), "{error}");
+    file.set_len(75_000).unwrap();
+    assert!(Window::map(&stored, 60_000, 20_000).is_err());
+}
+
+#[test]
 fn a_page_that_became_half_zeros_does_not_pass() {
     let (file, _) = file(8_192);
     let stored = stored(&file, 0, 8_192);

@@ -45,6 +45,35 @@ impl Stored {
         }
     }
 
+    /// The extent that has the stored bytes from `at` on, the offset of `at` in its file, and how many of at most `most`
+    /// bytes it has from there. `None` at the end.
+    pub(super) fn piece(&self, at: u64, most: u64) -> Option<(&Extent, u64, u64)> {
+        let mut begin = 0_u64;
+        for extent in &self.extents {
+            let end = begin.saturating_add(extent.length);
+            if at >= begin && at < end {
+                let offset = extent.offset.saturating_add(at - begin);
+                return Some((extent, offset, most.min(end - at)));
+            }
+            begin = end;
+        }
+        None
+    }
+
+    /// Reads `length` stored bytes at `offset`, unverified, into memory of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] with part and offset, also if there are fewer.
+    pub fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let mut reader = self.reader(offset);
+        reader
+            .read_exact(&mut bytes)
+            .map_err(|error| Error::from_reader(error, Error::io("read", &self.entry)))?;
+        Ok(bytes)
+    }
+
     /// Reads the stored bytes from `offset` on, unverified.
     pub fn reader(&self, offset: u64) -> StoredReader {
         StoredReader {
@@ -68,21 +97,14 @@ pub struct StoredReader {
 
 impl Read for StoredReader {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let mut begin = 0_u64;
-        for extent in &self.stored.extents {
-            let end = begin.saturating_add(extent.length);
-            if self.at >= begin && self.at < end {
-                let left = usize::try_from(end - self.at).unwrap_or(usize::MAX);
-                let count = left.min(target.len());
-                let offset = extent.offset.saturating_add(self.at - begin);
-                let piece = target.get_mut(..count).unwrap_or_default();
-                read_exact_at(extent, offset, piece).map_err(io::Error::other)?;
-                self.at = self.at.saturating_add(u64::try_from(count).unwrap_or_default());
-                return Ok(count);
-            }
-            begin = end;
-        }
-        Ok(0)
+        let Some((extent, offset, length)) = self.stored.piece(self.at, to_u64(target.len())) else {
+            return Ok(0);
+        };
+        let count = usize::try_from(length).unwrap_or(usize::MAX);
+        let piece = target.get_mut(..count).unwrap_or_default();
+        read_exact_at(extent, offset, piece).map_err(io::Error::other)?;
+        self.at = self.at.saturating_add(length);
+        Ok(count)
     }
 }
 

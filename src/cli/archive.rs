@@ -105,6 +105,16 @@ impl FileArgs {
         self.read.open(&self.files, interrupt)
     }
 
+    /// The options for opening the archives.
+    pub fn options(&self, interrupt: &Interrupt) -> archive::Options {
+        self.read.options(interrupt)
+    }
+
+    /// The files of each archive, and the digest that it is expected to have.
+    pub fn archives(&self) -> Result<Vec<(Vec<PathBuf>, Option<Digest>)>> {
+        self.read.archives(&self.files)
+    }
+
     /// Refuses a terminal as standard input.
     fn check(&self) -> Result<()> {
         check(&self.files)
@@ -129,6 +139,26 @@ impl ReadArgs {
         files: &[PathBuf],
         interrupt: &Interrupt,
     ) -> Result<impl Iterator<Item = (String, Result<Box<dyn Layout>>)> + 'a> {
+        let options = self.options(interrupt);
+        Ok(self.archives(files)?.into_iter().map(move |(files, expected)| {
+            let label = files.first().map(|file| file.display().to_string());
+            let layout = archive::open(&files, &options).and_then(|layout| {
+                if let Some(expected) = &expected {
+                    archive::expect(layout.as_ref(), expected)?;
+                }
+                Ok(layout)
+            });
+            (label.unwrap_or_default(), layout)
+        }))
+    }
+
+    /// The options for opening the archives.
+    fn options(&self, interrupt: &Interrupt) -> archive::Options {
+        self.spool.options(interrupt, None)
+    }
+
+    /// The files of each archive, and the digest that it is expected to have.
+    fn archives(&self, files: &[PathBuf]) -> Result<Vec<(Vec<PathBuf>, Option<Digest>)>> {
         let archives = segments::by_archive(files);
         check(files)?;
         if !self.expect.is_empty() && self.expect.len() != archives.len() {
@@ -137,19 +167,11 @@ impl ReadArgs {
                 hint: Some("give --expect once for each archive, in the same order".into()),
             });
         }
-        let options = self.spool.options(interrupt, None);
-        let mut expected = self.expect.iter();
-        Ok(archives.into_iter().map(move |files| {
-            let label = files.first().map(|file| file.display().to_string());
-            let expected = expected.next();
-            let layout = archive::open(&files, &options).and_then(|layout| {
-                if let Some(expected) = expected {
-                    archive::expect(layout.as_ref(), expected)?;
-                }
-                Ok(layout)
-            });
-            (label.unwrap_or_default(), layout)
-        }))
+        let mut expected = self.expect.iter().copied();
+        Ok(archives
+            .into_iter()
+            .map(|files| (files, expected.next()))
+            .collect())
     }
 
     /// Whether `--expect` was given.

@@ -1,12 +1,13 @@
 //! The command line: one file per command, output, flags and exit codes.
 //!
-//! - [`save`], [`verify`], [`load`], [`list`], [`inventory`], [`doctor`], [`shell`]: the commands
+//! - [`save`], [`verify`], [`load`], [`list`], [`serve`], [`inventory`], [`doctor`], [`shell`]: the commands
 //! - [`archive`]: the options for reading archives
 //! - [`from`]: the options for the sources of images
 //! - [`saved`]: what `save` prints
 //! - [`planned`], [`loaded`]: what `load` prints before and after; [`results`]: for one target or several
 //! - [`to`]: the option for where images are loaded; [`engines`]: the engines among them
 //! - [`docker`]: the options of a load into Docker; [`containerd`], [`podman`]: those that concern containerd and podman
+//! - [`client_config`]: what clients of `serve` need
 //! - [`rename`]: the options for renaming images
 //! - [`lists`]: lists of image names
 //! - [`registry`]: the options for reaching registries
@@ -21,6 +22,7 @@
 
 mod archive;
 mod bars;
+mod client_config;
 mod containerd;
 mod docker;
 mod doctor;
@@ -43,6 +45,7 @@ mod results;
 mod rows;
 mod save;
 mod saved;
+mod serve;
 mod shell;
 mod size;
 mod table;
@@ -106,6 +109,7 @@ enum Command {
     Load(load::Load),
     Verify(verify::Verify),
     List(list::List),
+    Serve(serve::Serve),
     Inventory(inventory::Inventory),
     Doctor(doctor::Doctor),
     Completions(shell::Completions),
@@ -135,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(command) => command.run(&output, &interrupt),
         Command::Verify(command) => command.run(&output, &interrupt),
         Command::List(command) => command.run(&output, &interrupt),
+        Command::Serve(command) => command.run(&output, &interrupt),
         Command::Inventory(command) => command.run(&output),
         Command::Completions(command) => command.run(&mut Cli::command()),
         Command::Man(command) => command.run(&Cli::command()),

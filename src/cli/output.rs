@@ -91,6 +91,27 @@ impl Output {
         print_document(value)
     }
 
+    /// Prints a line of a JSON stream: one value, compact. The command prints no other document then.
+    pub fn json_line(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
+        use std::fmt::Write as _;
+        let text = serde_json::to_string(value).map_err(io::Error::from);
+        let text = text.map_err(Error::io("write", "standard output"))?;
+        let mut line = String::with_capacity(text.len() + 1);
+        for char in text.chars() {
+            if !is_hostile(char) {
+                line.push(char);
+                continue;
+            }
+            // Such characters are in strings only, where they may be escaped.
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                let _ = write!(line, "\\u{unit:04x}");
+            }
+        }
+        line.push('\n');
+        self.bytes(line.as_bytes())?;
+        written(io::stdout().flush())
+    }
+
     /// Prints bytes of the result: a document from [`document_bytes`].
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,8 +121,9 @@ impl Output {
 
     /// Prints a line of the result on standard error, because standard output is in use.
     pub fn say(&self, text: impl Display) {
-        let text = text.to_string();
-        let _ = writeln!(io::stderr().lock(), "{}", Escaped(&text));
+        // In one piece: standard error has no buffer.
+        let line = format!("{}\n", Escaped(&text.to_string()));
+        let _ = io::stderr().lock().write_all(line.as_bytes());
     }
 
     /// Prints a warning.

@@ -45,6 +45,11 @@ impl Repository {
         &self.full
     }
 
+    /// A registry's host as a component of a path, where a colon would end the path: `_` stands before the port.
+    pub fn written_domain(domain: &str) -> String {
+        domain.replace(':', "_")
+    }
+
     /// The name as Docker shows it: `httpd`, `user/app`, `quay.io/org/app`.
     pub fn familiar(&self) -> &str {
         if self.domain() != DEFAULT_DOMAIN {

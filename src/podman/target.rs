@@ -332,6 +332,7 @@ impl Load<'_, '_> {
                 }
                 Event::Finished { digest } => self.progress.blob_finished(&digest),
                 Event::Failed { error } => failed = Some(error),
+                Event::Answered(_) => {}
             },
         );
         match (pulled, failed) {

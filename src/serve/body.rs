@@ -1,75 +1,86 @@
-//! The body of an answer. A blob is hashed again while it is sent, and its last bytes are sent only after that has
-//! proved it: one that changed breaks the connection.
+//! The body of an answer: a text, or a blob on its way.
+//!
+//! A blob is sent in one of two ways. An engine on this host gets it hashed again while it is sent, with the last bytes
+//! only after that has proved it. A registry for many clients verifies a blob once, and then sends it from where it is
+//! mapped: the last bytes only if its files are still as they were when it was verified. Either way a blob that changes
+//! breaks the connection.
 
+use std::future::Future as _;
 use std::io::{self, BufRead as _};
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::Sender as Events;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use super::content::Blob;
+use super::blob::{Blob, FilesState};
+use super::connection::OnItsWay;
+use super::event::{Event, Report, Unsent};
+use crate::blob::map::Window;
 use crate::blob::{BlobReader, OpenBlob};
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 
-/// Pieces of a blob that are read before the client takes them.
+/// Pieces of a blob that are read before the client takes them, where it is hashed while it is sent.
 const AHEAD: usize = 4;
+/// Bytes that are mapped at a time for a connection. While they are sent, at most [`super::connection::BUFFERED`] of the
+/// ones before are mapped too.
+const WINDOW: u64 = 512 << 10;
+/// Bytes at the end of a blob that are sent from private memory.
+const TAIL: u64 = 256 << 10;
+/// The last of these, which are sent once everything before has left this process. So they are more than the bytes that a
+/// connection buffers.
+const LAST: u64 = TAIL - 2 * super::connection::BUFFERED;
+/// Mapping a window that is in memory takes well below this.
+const COLD: Duration = Duration::from_millis(1);
 
-/// What happens to the blobs that are served.
-#[derive(Debug)]
-pub enum Event {
-    /// A client requested a blob.
-    Started {
-        /// Its digest.
-        digest: Digest,
-        /// Its stored bytes.
-        size: u64,
-    },
-    /// More of it is sent.
-    Advanced {
-        /// Its digest.
-        digest: Digest,
-        /// The stored bytes that are sent since the last event.
-        bytes: u64,
-    },
-    /// All of it is sent, and it matches its digest.
-    Finished {
-        /// Its digest.
-        digest: Digest,
-    },
-    /// It cannot be read, or does not match its digest any more. Its last bytes are not sent.
-    Failed {
-        /// Why.
-        error: Error,
-    },
+/// The body of an answer.
+pub(super) struct Body {
+    kind: Kind,
+    /// Told when the answer has ended.
+    unsent: Option<Unsent>,
+    _on_its_way: Option<OnItsWay>,
 }
 
-/// The body of an answer: a text, or a blob.
-pub(super) enum Body {
+enum Kind {
     Text(Option<Bytes>),
-    Blob {
+    /// Hashed while it is sent.
+    Hashed {
         pieces: mpsc::Receiver<io::Result<Bytes>>,
         left: u64,
     },
+    /// Verified before.
+    Proven(Box<Proven>),
 }
 
 impl Body {
-    /// Sends a blob, which is read in a thread of its own.
+    fn of(kind: Kind) -> Body {
+        Body {
+            kind,
+            unsent: None,
+            _on_its_way: None,
+        }
+    }
+
+    /// A text, or nothing.
+    pub(super) fn text(text: Option<Bytes>) -> Body {
+        Body::of(Kind::Text(text))
+    }
+
+    /// Sends a blob, which is read and hashed in a thread of its own.
     ///
     /// # Errors
     ///
     /// If its stored size is not what its descriptor says.
-    pub(super) fn blob(blob: &Arc<Blob>, events: Option<Events<Event>>) -> Result<Body> {
+    pub(super) fn hashed(blob: &Blob, report: &Report) -> Result<Body> {
         let reader = BlobReader::new(OpenBlob::Stored(blob.stored.clone()), &blob.descriptor)?;
         let (send, pieces) = mpsc::channel(AHEAD);
         let (digest, size) = (blob.descriptor.digest, blob.descriptor.size);
-        let report = move |event| {
-            // The receiver may be gone.
-            let _ = events.as_ref().map(|events| events.send(event));
-        };
+        let report = Arc::clone(report);
         report(Event::Started { digest, size });
         tokio::task::spawn_blocking(move || match produce(reader, digest, &send, &report) {
             Ok(true) => report(Event::Finished { digest }),
@@ -80,7 +91,35 @@ impl Body {
                 let _ = send.blocking_send(Err(io::Error::other("the blob changed")));
             }
         });
-        Ok(Body::Blob { pieces, left: size })
+        Ok(Body::of(Kind::Hashed { pieces, left: size }))
+    }
+
+    /// Sends a range of a blob that was verified when its files were in this state.
+    pub(super) fn proven(blob: &Arc<Blob>, range: Range<u64>, state: FilesState, report: &Report) -> Body {
+        let proven = Proven {
+            blob: Arc::clone(blob),
+            range,
+            state,
+            sent: None,
+            is_cold: true,
+            preparing: None,
+            report: Arc::clone(report),
+        };
+        Body::of(Kind::Proven(Box::new(proven)))
+    }
+
+    /// Is sent from now on. Tells when that has ended.
+    pub(super) fn begins(&mut self, unsent: Option<Unsent>, on_its_way: OnItsWay) {
+        self.unsent = unsent;
+        self._on_its_way = Some(on_its_way);
+    }
+
+    fn left(&self) -> u64 {
+        match &self.kind {
+            Kind::Text(text) => text.as_ref().map_or(0, |text| to_u64(text.len())),
+            Kind::Hashed { left, .. } => *left,
+            Kind::Proven(proven) => proven.range.end.saturating_sub(proven.range.start),
+        }
     }
 }
 
@@ -89,10 +128,10 @@ fn produce(
     mut reader: BlobReader,
     digest: Digest,
     to: &mpsc::Sender<io::Result<Bytes>>,
-    report: &dyn Fn(Event),
+    report: &Report,
 ) -> Result<bool> {
     let send = |piece: Bytes| {
-        let bytes = u64::try_from(piece.len()).unwrap_or_default();
+        let bytes = to_u64(piece.len());
         let is_taken = to.blocking_send(Ok(piece)).is_ok();
         if is_taken {
             report(Event::Advanced { digest, bytes });
@@ -117,6 +156,118 @@ fn produce(
     Ok(last.is_none_or(send))
 }
 
+/// A range of a verified blob.
+struct Proven {
+    blob: Arc<Blob>,
+    /// What is not sent yet, in bytes of the blob.
+    range: Range<u64>,
+    /// The state of its files when it was verified.
+    state: FilesState,
+    /// The window that was given to the connection last.
+    sent: Option<Arc<Window>>,
+    /// Whether the last bytes came from a medium. The next ones are then read in a thread that may wait.
+    is_cold: bool,
+    preparing: Option<JoinHandle<Result<Piece>>>,
+    report: Report,
+}
+
+/// The next bytes of a blob.
+struct Piece {
+    bytes: Bytes,
+    window: Option<Arc<Window>>,
+    is_cold: bool,
+}
+
+/// A window that is shared by the connection and the body that checks it.
+struct Shared(Arc<Window>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl Piece {
+    /// The first bytes of a range, once the bytes that were sent before are found to be right.
+    fn prepare(
+        blob: &Blob,
+        range: &Range<u64>,
+        before: Option<&Window>,
+        state: &FilesState,
+    ) -> Result<Piece> {
+        if let Some(before) = before {
+            before.check()?;
+        }
+        let started = Instant::now();
+        let left = range.end.saturating_sub(range.start);
+        if left > TAIL {
+            let most = WINDOW - range.start % WINDOW;
+            if let Some(window) = Window::map(&blob.stored, range.start, most.min(left - TAIL))? {
+                let window = Arc::new(window);
+                return Ok(Piece {
+                    bytes: Bytes::from_owner(Shared(Arc::clone(&window))),
+                    window: Some(window),
+                    is_cold: started.elapsed() > COLD,
+                });
+            }
+        }
+        let length = if left > LAST { left - LAST } else { left };
+        let bytes = blob
+            .stored
+            .read(range.start, usize::try_from(length).unwrap_or(usize::MAX))?;
+        if length == left {
+            blob.check_state(state)?;
+        }
+        Ok(Piece {
+            bytes: bytes.into(),
+            window: None,
+            is_cold: started.elapsed() > COLD,
+        })
+    }
+}
+
+impl Proven {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.range.is_empty() {
+            return Poll::Ready(None);
+        }
+        let piece = match &mut self.preparing {
+            Some(preparing) => match Pin::new(preparing).poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(piece) => {
+                    self.preparing = None;
+                    piece.unwrap_or(Err(Error::Interrupted))
+                }
+            },
+            None if self.is_cold => {
+                let (blob, range) = (Arc::clone(&self.blob), self.range.clone());
+                let (before, state) = (self.sent.take(), self.state.clone());
+                let prepare = move || Piece::prepare(&blob, &range, before.as_deref(), &state);
+                self.preparing = Some(tokio::task::spawn_blocking(prepare));
+                return self.poll(context);
+            }
+            None => Piece::prepare(&self.blob, &self.range, self.sent.take().as_deref(), &self.state),
+        };
+        Poll::Ready(Some(self.take(piece)))
+    }
+
+    fn take(&mut self, piece: Result<Piece>) -> io::Result<Bytes> {
+        match piece {
+            Ok(piece) => {
+                self.range.start = self.range.start.saturating_add(to_u64(piece.bytes.len()));
+                self.sent = piece.window;
+                self.is_cold = piece.is_cold;
+                Ok(piece.bytes)
+            }
+            Err(error) => {
+                self.range.end = self.range.start;
+                (self.report)(Event::Failed { error });
+                Err(io::Error::other("the blob changed"))
+            }
+        }
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = io::Error;
@@ -125,30 +276,36 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut *self {
-            Body::Text(text) => Poll::Ready(text.take().map(Frame::data).map(Ok)),
-            Body::Blob { pieces, left } => pieces.poll_recv(context).map(|piece| {
-                Some(piece?.map(|bytes| {
-                    *left = left.saturating_sub(u64::try_from(bytes.len()).unwrap_or_default());
-                    Frame::data(bytes)
-                }))
-            }),
+        let this = &mut *self;
+        let polled = match &mut this.kind {
+            Kind::Text(text) => Poll::Ready(text.take().map(Ok)),
+            Kind::Hashed { pieces, left } => {
+                let polled = pieces.poll_recv(context);
+                if let Poll::Ready(Some(Ok(bytes))) = &polled {
+                    *left = left.saturating_sub(to_u64(bytes.len()));
+                }
+                polled
+            }
+            Kind::Proven(proven) => proven.poll(context),
+        };
+        if let (Poll::Ready(Some(Ok(bytes))), Some(unsent)) = (&polled, &mut this.unsent) {
+            unsent.advance(to_u64(bytes.len()));
         }
+        polled.map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Body::Text(text) => text.is_none(),
-            Body::Blob { left, .. } => *left == 0,
+        match &self.kind {
+            Kind::Text(text) => text.is_none(),
+            _ => self.left() == 0,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match self {
-            Body::Text(text) => text
-                .as_ref()
-                .map_or(0, |text| u64::try_from(text.len()).unwrap_or_default()),
-            Body::Blob { left, .. } => *left,
-        })
+        SizeHint::with_exact(self.left())
     }
+}
+
+fn to_u64(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }

@@ -1,13 +1,15 @@
 //! What a registry serves.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use hyper::body::Bytes;
 
+use super::blob::Blob;
 use crate::blob::Stored;
 use crate::image::Graph;
-use crate::oci::{Descriptor, Digest, MediaType};
+use crate::oci::reference::DEFAULT_DOMAIN;
+use crate::oci::{Descriptor, Digest, MediaType, Repository as Name};
 
 /// Manifests and indexes, served by the repository's path and their digest. Tags and blobs are never served.
 ///
@@ -32,27 +34,129 @@ impl From<Documents> for Content {
 #[derive(Debug, Clone, Default)]
 pub struct Content {
     repositories: BTreeMap<String, Repository>,
-    manifests: BTreeMap<Digest, (MediaType, Bytes)>,
-    blobs: BTreeMap<Digest, Arc<Blob>>,
+    /// Other paths of repositories: without the registry's host, and with `_` before its port.
+    paths: BTreeMap<String, BTreeSet<String>>,
+    manifests: HashMap<Digest, Manifest>,
+    blobs: HashMap<Digest, (Arc<Blob>, BTreeSet<Group>)>,
+    /// Manifests by the digest of their subject.
+    referrers: HashMap<Digest, Vec<Referrer>>,
+    groups: usize,
+    /// Whether tags, repositories and referrers are listed.
+    pub(super) is_listed: bool,
+    catalog: OnceLock<Vec<String>>,
 }
 
+/// Manifests and blobs that repositories have together, such as those of one image. A repository has only the manifests of
+/// its groups, so that no image gets the name of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Group(usize);
+
+/// A repository: its groups, and the manifests that its tags name.
 #[derive(Debug, Clone, Default)]
-struct Repository {
-    manifests: BTreeSet<Digest>,
-    tags: BTreeMap<String, Digest>,
-    blobs: BTreeSet<Digest>,
+pub(super) struct Repository {
+    groups: BTreeSet<Group>,
+    /// The group of what was added to this repository alone.
+    own: Option<Group>,
+    pub(super) tags: BTreeMap<String, Digest>,
 }
 
-/// A blob, and where its stored bytes are.
-#[derive(Debug)]
-pub(super) struct Blob {
-    pub(super) descriptor: Descriptor,
-    pub(super) stored: Stored,
+#[derive(Debug, Clone)]
+struct Manifest {
+    media_type: MediaType,
+    bytes: Bytes,
+    groups: BTreeSet<Group>,
+}
+
+/// A manifest with a subject.
+#[derive(Debug, Clone)]
+struct Referrer {
+    /// With its type and annotations, as lists of referrers have it.
+    descriptor: Descriptor,
+}
+
+/// Why a path leads to no repository.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unfound {
+    Unknown,
+    /// Several registries have one under this path; their full paths.
+    Contested(Vec<String>),
+}
+
+/// The fields of a manifest or index that make it a referrer.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields {
+    subject: Option<Subject>,
+    artifact_type: Option<String>,
+    config: Option<Typed>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(serde::Deserialize)]
+struct Subject {
+    digest: Digest,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Typed {
+    media_type: String,
+}
+
+/// The digest of the manifest that a manifest or index refers to.
+pub(super) fn subject(raw: &[u8]) -> Option<Digest> {
+    let fields: Fields = serde_json::from_slice(raw).ok()?;
+    Some(fields.subject?.digest)
+}
+
+impl Referrer {
+    /// A referrer and the digest of its subject; `None` without a subject.
+    ///
+    /// Source: OCI distribution specification, "Listing Referrers".
+    fn of(descriptor: &Descriptor, raw: &[u8]) -> Option<(Digest, Referrer)> {
+        let fields: Fields = serde_json::from_slice(raw).ok()?;
+        let mut listed = descriptor.bare();
+        let config = || fields.config.map(|config| config.media_type);
+        listed.artifact_type = fields.artifact_type.or_else(config);
+        listed.annotations = fields.annotations.unwrap_or_default();
+        Some((fields.subject?.digest, Referrer { descriptor: listed }))
+    }
 }
 
 impl Content {
+    /// Nothing yet, whose tags, repositories and referrers will be listed.
+    pub fn listed() -> Content {
+        Content {
+            is_listed: true,
+            ..Content::default()
+        }
+    }
+
+    /// Begins a group of manifests and blobs.
+    pub(super) fn group(&mut self) -> Group {
+        self.groups += 1;
+        Group(self.groups)
+    }
+
+    /// The group of what a path alone has.
+    fn own(&mut self, path: &str) -> Group {
+        let next = Group(self.groups + 1);
+        let repository = self.repositories.entry(path.into()).or_default();
+        let own = *repository.own.get_or_insert(next);
+        repository.groups.insert(own);
+        self.groups = self.groups.max(own.0);
+        own
+    }
+
     /// Serves the indexes and manifests of a graph by their digests.
     pub fn add_manifests(&mut self, path: &str, graph: &Graph) {
+        let own = self.own(path);
+        self.add_graph(own, graph);
+    }
+
+    /// Adds the indexes and manifests of a graph to a group.
+    pub(super) fn add_graph(&mut self, group: Group, graph: &Graph) {
         let indexes = graph
             .indexes
             .iter()
@@ -62,17 +166,32 @@ impl Content {
             .iter()
             .map(|image| (&image.descriptor, &image.manifest.raw));
         for (descriptor, raw) in indexes.chain(manifests) {
-            self.add_manifest(path, descriptor, raw);
+            self.manifest_of(group, descriptor, || Bytes::from_owner(Arc::clone(raw)));
         }
     }
 
     /// Serves a manifest by its digest.
     pub fn add_manifest(&mut self, path: &str, descriptor: &Descriptor, raw: &[u8]) {
-        let repository = self.repositories.entry(path.into()).or_default();
-        repository.manifests.insert(descriptor.digest);
-        self.manifests
-            .entry(descriptor.digest)
-            .or_insert_with(|| (descriptor.media_type.clone(), Bytes::copy_from_slice(raw)));
+        let own = self.own(path);
+        self.manifest_of(own, descriptor, || Bytes::copy_from_slice(raw));
+    }
+
+    fn manifest_of(&mut self, group: Group, descriptor: &Descriptor, bytes: impl FnOnce() -> Bytes) {
+        let digest = descriptor.digest;
+        if let Some(known) = self.manifests.get_mut(&digest) {
+            known.groups.insert(group);
+            return;
+        }
+        let bytes = bytes();
+        if let Some((subject, referrer)) = Referrer::of(descriptor, &bytes) {
+            self.referrers.entry(subject).or_default().push(referrer);
+        }
+        let manifest = Manifest {
+            media_type: descriptor.media_type.clone(),
+            bytes,
+            groups: BTreeSet::from([group]),
+        };
+        self.manifests.insert(digest, manifest);
     }
 
     /// Serves one of a repository's manifests or indexes by a tag as well.
@@ -83,36 +202,182 @@ impl Content {
 
     /// Serves a config or a layer, from its stored bytes.
     pub fn add_blob(&mut self, path: &str, descriptor: &Descriptor, stored: &Stored) {
-        let repository = self.repositories.entry(path.into()).or_default();
-        repository.blobs.insert(descriptor.digest);
-        self.blobs.entry(descriptor.digest).or_insert_with(|| {
-            Arc::new(Blob {
-                descriptor: descriptor.bare(),
-                stored: stored.clone(),
-            })
-        });
+        let own = self.own(path);
+        self.blob_of(
+            own,
+            || Arc::new(Blob::new(descriptor, stored)),
+            &descriptor.digest,
+        );
+    }
+
+    /// Adds a config or a layer to a group.
+    pub(super) fn blob_of(&mut self, group: Group, blob: impl FnOnce() -> Arc<Blob>, digest: &Digest) {
+        let known = self.blobs.entry(*digest);
+        let (_, groups) = known.or_insert_with(|| (blob(), BTreeSet::new()));
+        groups.insert(group);
+    }
+
+    /// Gives a repository a group, by its full name and by its path without the registry.
+    pub(super) fn add_name(&mut self, name: &Name, group: Group) {
+        let full = name.full();
+        let repository = self.repositories.entry(full.into()).or_default();
+        repository.groups.insert(group);
+        let written = written(full);
+        for path in [name.path(), &written] {
+            if path != full {
+                self.paths.entry(path.into()).or_default().insert(full.into());
+            }
+        }
+    }
+
+    /// The groups that have a manifest.
+    pub(super) fn groups_of(&self, manifest: &Digest) -> Option<&BTreeSet<Group>> {
+        self.manifests.get(manifest).map(|manifest| &manifest.groups)
+    }
+
+    /// Gives a repository a group, by its full name.
+    pub(super) fn add_group(&mut self, full: &str, group: Group) {
+        if let Some(repository) = self.repositories.get_mut(full) {
+            repository.groups.insert(group);
+        }
+    }
+
+    /// Whether a blob is there.
+    pub(super) fn has_blob(&self, digest: &Digest) -> bool {
+        self.blobs.contains_key(digest)
+    }
+
+    /// Number of repositories.
+    pub fn count(&self) -> usize {
+        self.repositories.len()
+    }
+
+    /// The repository that a path stands for. `registry` is the one that a mirror is asked for (`?ns=`).
+    ///
+    /// Without it, the path is a full name, or one without the registry. Of several registries that have it, Docker Hub
+    /// is meant, because Docker says no registry when it asks a mirror, and asks mirrors for that one only.
+    pub(super) fn repository(&self, path: &str, registry: Option<&str>) -> Result<&Repository, Unfound> {
+        let get = |name: &str| self.repositories.get(name).ok_or(Unfound::Unknown);
+        if let Some(registry) = registry {
+            let registry = match registry.to_ascii_lowercase() {
+                hub if ["registry-1.docker.io", "index.docker.io"].contains(&hub.as_str()) => {
+                    DEFAULT_DOMAIN.into()
+                }
+                other => other,
+            };
+            let found = get(&format!("{registry}/{path}"));
+            if found.is_ok() {
+                return found;
+            }
+        }
+        if let Ok(found) = get(path) {
+            return Ok(found);
+        }
+        let names = self.paths.get(path).ok_or(Unfound::Unknown)?;
+        if registry.is_some() {
+            // The path without a registry might be another registry's.
+            let whole = names.iter().find(|name| written(name) == path);
+            return whole.map_or(Err(Unfound::Unknown), |name| get(name));
+        }
+        let hub = format!("{DEFAULT_DOMAIN}/{path}");
+        match (names.first(), names.len()) {
+            (Some(only), 1) => get(only),
+            _ if names.contains(&hub) => get(&hub),
+            _ => Err(Unfound::Contested(
+                names.iter().map(|name| written(name)).collect(),
+            )),
+        }
+    }
+
+    /// The paths that stand for repositories of several registries, each with the full paths.
+    pub(super) fn contested(&self) -> impl Iterator<Item = (&String, Vec<String>)> {
+        let several = self.paths.iter().filter(|(_, names)| names.len() > 1);
+        several.map(|(path, names)| (path, names.iter().map(|name| written(name)).collect()))
+    }
+
+    /// The shortest path of every repository, sorted.
+    pub(super) fn catalog(&self) -> &[String] {
+        self.catalog.get_or_init(|| {
+            let shortest = |full: &String| match full.split_once('/') {
+                Some((_, path)) if self.leads_to(path, full) => path.to_string(),
+                _ => written(full),
+            };
+            let mut paths: Vec<String> = self.repositories.keys().map(shortest).collect();
+            paths.sort_unstable();
+            paths
+        })
+    }
+
+    fn leads_to(&self, path: &str, full: &str) -> bool {
+        let (found, meant) = (self.repository(path, None), self.repositories.get(full));
+        matches!((found, meant), (Ok(found), Some(meant)) if std::ptr::eq(found, meant))
     }
 
     /// A manifest or index of a repository, by its digest or a tag.
-    pub(super) fn manifest(&self, path: &str, reference: &str) -> Option<(Digest, &MediaType, &Bytes)> {
-        let repository = self.repositories.get(path)?;
+    pub(super) fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &str,
+    ) -> Option<(Digest, &MediaType, &Bytes)> {
         let digest = match reference.parse() {
             Ok(digest) => digest,
             Err(_) => *repository.tags.get(reference)?,
         };
-        let (media_type, bytes) = self
-            .manifests
-            .get(&digest)
-            .filter(|_| repository.manifests.contains(&digest))?;
-        Some((digest, media_type, bytes))
+        let manifest = self.manifests.get(&digest)?;
+        let is_its_own = !repository.groups.is_disjoint(&manifest.groups);
+        is_its_own.then_some((digest, &manifest.media_type, &manifest.bytes))
     }
 
     /// A config or layer of a repository.
-    pub(super) fn blob(&self, path: &str, digest: &str) -> Option<&Arc<Blob>> {
-        let digest = digest.parse().ok()?;
-        let repository = self.repositories.get(path)?;
-        self.blobs
-            .get(&digest)
-            .filter(|_| repository.blobs.contains(&digest))
+    pub(super) fn blob(&self, repository: &Repository, digest: &Digest) -> Option<&Arc<Blob>> {
+        let (blob, groups) = self.blobs.get(digest)?;
+        (!repository.groups.is_disjoint(groups)).then_some(blob)
+    }
+
+    /// The referrers of a manifest in a repository, of this type if one is given.
+    pub(super) fn referrers<'a>(
+        &'a self,
+        repository: &'a Repository,
+        subject: &Digest,
+        artifact_type: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Descriptor> {
+        let all = self.referrers.get(subject).into_iter().flatten();
+        let all = all.map(|referrer| &referrer.descriptor);
+        all.filter(move |descriptor| {
+            let manifest = self.manifests.get(&descriptor.digest);
+            let is_its_own =
+                manifest.is_some_and(|manifest| !repository.groups.is_disjoint(&manifest.groups));
+            let is_of_type =
+                artifact_type.is_none_or(|wanted| descriptor.artifact_type.as_deref() == Some(wanted));
+            is_its_own && is_of_type
+        })
+    }
+}
+
+/// A full name as a path of a reference.
+fn written(full: &str) -> String {
+    Name::written_domain(full)
+}
+
+/// What is served at the moment. Requests that have begun keep what they began with.
+#[derive(Debug, Clone, Default)]
+pub struct Live(Arc<RwLock<Arc<Content>>>);
+
+impl Live {
+    /// Serves this from now on.
+    pub fn set(&self, content: Content) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
+    }
+
+    pub(super) fn get(&self) -> Arc<Content> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl From<Content> for Live {
+    fn from(content: Content) -> Live {
+        let live = Live::default();
+        live.set(content);
+        live
     }
 }

@@ -1,6 +1,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use super::*;
@@ -9,6 +10,7 @@ use crate::image::Graph;
 use crate::oci::testing::describe;
 use crate::oci::{Digest, MediaType, PlatformSelection};
 use crate::serve::Documents;
+use crate::serve::blob::Blob;
 
 fn graph() -> (Graph, Vec<u8>) {
     let config = br#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
@@ -216,12 +218,10 @@ fn limited(limits: Limits) -> (Server, String) {
 
 /// A server of nothing.
 fn nothing(login: Option<Login>, limits: Limits) -> Server {
-    let served = Served {
-        content: Arc::new(Content::default()),
-        login,
-        events: None,
-    };
-    Server::serve(TcpListener::bind("127.0.0.1:0").unwrap(), served, limits).unwrap()
+    let access = login.map_or(Access::Everyone, Access::Login);
+    let served = for_an_engine(Content::default(), access, Arc::new(|_| {}));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    Server::serve(listener, served, NonZeroUsize::MIN, limits).unwrap()
 }
 
 /// Sends a request and reads the status of the answer.
@@ -317,4 +317,68 @@ fn idle_connections_keep_nobody_out() {
             assert_eq!(status(&mut first, &request), "200", "it stays");
         }
     }
+}
+
+#[test]
+fn a_blob_is_verified_once_and_again_after_its_file_has_changed() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let bytes = vec![7_u8; 1_000_000];
+    file.write_all(&bytes).unwrap();
+    let descriptor = describe(MediaType::OCI_LAYER_GZIP, &bytes);
+    let blob = Arc::new(Blob::new(&descriptor, &stored(&file, descriptor.size)));
+    let hashed = AtomicUsize::new(0);
+    let prove = || {
+        blob.prove_here(&|count| {
+            hashed.fetch_add(usize::try_from(count).unwrap(), Ordering::SeqCst);
+            Ok(())
+        })
+    };
+    prove().unwrap();
+    prove().unwrap();
+    assert_eq!(hashed.swap(0, Ordering::SeqCst), bytes.len());
+    // Its size stays the same, and so may its time of change: the clock of a file system has ticks.
+    std::thread::sleep(Duration::from_millis(50));
+    let mut open = File::options().write(true).open(file.path()).unwrap();
+    open.write_all(&[8]).unwrap();
+    assert!(prove().unwrap_err().to_string().contains("digest"));
+    assert!(blob.is_known_wrong());
+    prove().unwrap_err();
+    assert_eq!(
+        hashed.swap(0, Ordering::SeqCst),
+        bytes.len(),
+        "what is wrong is remembered too"
+    );
+    std::thread::sleep(Duration::from_millis(50));
+    let mut open = File::options().write(true).open(file.path()).unwrap();
+    open.write_all(&[7]).unwrap();
+    prove().unwrap();
+}
+
+#[test]
+fn requests_at_the_same_time_wait_for_one_verification() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let bytes = vec![7_u8; 5_000_000];
+    file.write_all(&bytes).unwrap();
+    let descriptor = describe(MediaType::OCI_LAYER_GZIP, &bytes);
+    let blob = Arc::new(Blob::new(&descriptor, &stored(&file, descriptor.size)));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .build()
+        .unwrap();
+    // The one place is taken, so that all of them wait before the verification begins.
+    let places = Arc::new(Semaphore::new(1));
+    let permit = Arc::clone(&places).try_acquire_owned().unwrap();
+    let tasks: Vec<_> = (0..32)
+        .map(|_| {
+            let (blob, places) = (Arc::clone(&blob), Arc::clone(&places));
+            runtime.spawn(async move { blob.prove(&places).await.map(drop) })
+        })
+        .collect();
+    // A client that goes away takes none of the others along.
+    tasks[0].abort();
+    drop(permit);
+    for task in tasks.into_iter().skip(1) {
+        runtime.block_on(task).unwrap().unwrap();
+    }
+    assert_eq!(blob.verified_times(), 1);
 }

@@ -2,6 +2,7 @@
 
 mod load;
 mod save;
+mod serve;
 
 use insta::assert_snapshot;
 
@@ -77,6 +78,7 @@ fn help_of_sealift() {
       load         Verify archives and load their images into an engine, a layout or an archive
       verify       Verify every byte of archives, of images in registries, or of a registry's storage
       list         List the images in archives: names, digests, platforms, sizes, image ids
+      serve        Serve archives as a read-only registry, straight from their files
       inventory    List what this host's engines have, for `save --have` elsewhere
       doctor       Show the engines of this host, how digests get shown, and what blocks them
       completions  Print shell completions

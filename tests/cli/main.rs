@@ -25,6 +25,9 @@
 //! tables.rs     tables on terminals of several widths
 //! uncompressed.rs   what commands print about uncompressed layers and substitutes
 //! updates.rs    archives that leave out what a host has, by its inventory
+//! serve.rs      `serve`, asked as clients ask
+//! serve_access.rs  its passwords, TLS and configuration of clients
+//! serve_faults.rs  `serve` when something goes wrong meanwhile
 //! sudo.rs       whose credentials are read under sudo
 //! registry_faults.rs  registries that lie, break off and stall
 //! ```
@@ -57,6 +60,9 @@ mod places;
 mod planted;
 mod printed;
 mod registry_faults;
+mod serve;
+mod serve_access;
+mod serve_faults;
 mod sudo;
 mod tables;
 mod uncompressed;

@@ -239,7 +239,7 @@ fn every_command_has_its_examples_run() {
     }
     assert_eq!(
         examples::BESIDE_AN_ENGINE,
-        ["", "save", "load", "inventory", "doctor"],
-        "each has a test above"
+        ["", "save", "load", "verify", "serve", "inventory", "doctor"],
+        "each has a test above, `serve` in serve.rs, `verify` in tests/verify"
     );
 }

@@ -17,6 +17,7 @@
 //! push.rs       gets them into a registry with skopeo
 //! large.rs      the image for measurements
 //! shared.rs     large documents that many names share, and sealift with little memory
+//! serving.rs    a `sealift serve`
 //! snapshot.rs   bytes, owner, mode, inode and attributes of files, to compare
 //! transcript.rs what commands print, for snapshots
 //! uncompressed.rs   images with layers that are there only uncompressed
@@ -52,6 +53,7 @@ pub mod old_kernel;
 pub mod podman;
 pub mod push;
 pub mod registry;
+pub mod serving;
 pub mod shared;
 pub mod snapshot;
 pub mod transcript;
@@ -66,6 +68,7 @@ pub use folder::Folder;
 pub use image::{Built, Dialect, Image, Manifest, Platform};
 pub use layer::{Compression, Layer};
 pub use registry::{Registry, Request};
+pub use serving::Serving;
 pub use snapshot::{FileState, files_snapshot};
 pub use transcript::Transcript;
 

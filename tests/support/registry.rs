@@ -149,7 +149,7 @@ fn spawn(folder: &Folder, options: &Options, address: &str) -> Child {
 }
 
 /// A CA, a server's and a client's certificate, in the file names of a `certs.d` folder.
-fn make_certificates(folder: &Path) {
+pub fn make_certificates(folder: &Path) {
     let script = r#"
         exec 2>&1
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj "/CN=a test's CA" \

@@ -1,0 +1,190 @@
+//! Who may read what a server has.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
+use std::str::FromStr as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Result};
+use crate::net::pem::unusable;
+use crate::oci::Digest;
+
+/// Accepted headers that are remembered. A password of bcrypt takes long to verify, and clients give it with each
+/// request.
+const REMEMBERED: usize = 1024;
+/// Passwords that are verified at a time.
+const AT_ONCE: usize = 2;
+/// Most work that a password may take: 2 to the power of this, which is about two seconds.
+const MAX_COST: u32 = 15;
+
+/// Who may read what a server has.
+#[derive(Clone)]
+pub enum Access {
+    /// Everyone who can reach it.
+    Everyone,
+    /// Those who have a password that was made for it.
+    Login(Login),
+    /// The users of a file.
+    Users(Arc<Users>),
+}
+
+impl Access {
+    /// Whether a request with this `Authorization` header is answered.
+    pub(super) async fn admits(&self, header: Option<&[u8]>) -> bool {
+        match self {
+            Access::Everyone => true,
+            Access::Login(login) => login.admits(header),
+            Access::Users(users) => users.admit(header).await,
+        }
+    }
+
+    /// Whether a password is needed.
+    pub(super) fn is_private(&self) -> bool {
+        !matches!(self, Access::Everyone)
+    }
+}
+
+/// A name and a password that clients must give, so that other users of this host read nothing.
+#[derive(Clone)]
+pub struct Login(String);
+
+impl Login {
+    /// A random password.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no random numbers.
+    pub fn random() -> io::Result<Login> {
+        let mut bytes = [0_u8; 24];
+        let mut left = bytes.as_mut_slice();
+        while !left.is_empty() {
+            let count = rustix::rand::getrandom(&mut *left, rustix::rand::GetRandomFlags::empty())?;
+            left = left.get_mut(count..).unwrap_or_default();
+        }
+        let password = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+        Ok(Login(STANDARD.encode(format!("sealift:{password}"))))
+    }
+
+    /// Name and password as basic auth and auth files have them: in base64, with a colon between them.
+    pub fn encoded(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a header has them. The time that it takes does not depend on where they differ.
+    fn admits(&self, header: Option<&[u8]>) -> bool {
+        let given = header.and_then(|given| given.strip_prefix(b"Basic "));
+        let (given, own) = (given.unwrap_or_default(), self.0.as_bytes());
+        given.len() == own.len()
+            && given
+                .iter()
+                .zip(own)
+                .fold(0, |differing, (one, other)| differing | (one ^ other))
+                == 0
+    }
+}
+
+/// The users of a file of htpasswd, with passwords of bcrypt.
+pub struct Users {
+    /// Hashes of passwords, by name.
+    hashes: HashMap<String, String>,
+    /// Hashes of the headers that were accepted.
+    accepted: Mutex<HashSet<Digest>>,
+    verifying: Semaphore,
+}
+
+impl Users {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or has no user or a line that is not one with a password of bcrypt.
+    pub fn read(path: &Path) -> Result<Users> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let mut hashes = HashMap::new();
+        for (at, line) in text.lines().map(str::trim).enumerate() {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let wrong = |reason: &str| {
+                let error = unusable(path, &format!("line {}: {reason}", at + 1));
+                error.and_hint("make it with `htpasswd -B`")
+            };
+            let (name, hash) = line
+                .split_once(':')
+                .ok_or_else(|| wrong("no user and password"))?;
+            let parts = bcrypt::HashParts::from_str(hash).map_err(|_| wrong("not a password of bcrypt"))?;
+            if parts.get_cost() > MAX_COST {
+                return Err(wrong("a cost of bcrypt over 15"));
+            }
+            if hashes.insert(name.to_string(), hash.to_string()).is_some() {
+                return Err(wrong("the same user again"));
+            }
+        }
+        if hashes.is_empty() {
+            return Err(unusable(path, "it has no users").and_hint("make it with `htpasswd -B`"));
+        }
+        Ok(Users {
+            hashes,
+            accepted: Mutex::default(),
+            verifying: Semaphore::new(AT_ONCE),
+        })
+    }
+
+    async fn admit(self: &Arc<Users>, header: Option<&[u8]>) -> bool {
+        let Some(header) = header else {
+            return false;
+        };
+        let key = Digest::sha256(header);
+        if self.accepted().contains(&key) {
+            return true;
+        }
+        let Some((name, password)) = basic(header) else {
+            return false;
+        };
+        // The semaphore is never closed.
+        let _permit = self.verifying.acquire().await;
+        let users = Arc::clone(self);
+        let verify = tokio::task::spawn_blocking(move || users.is_right(&name, &password));
+        let is_right = verify.await.unwrap_or(false);
+        if is_right {
+            let mut accepted = self.accepted();
+            if accepted.len() >= REMEMBERED {
+                accepted.clear();
+            }
+            accepted.insert(key);
+        }
+        is_right
+    }
+
+    /// Takes as long for a user who does not exist.
+    fn is_right(&self, name: &str, password: &[u8]) -> bool {
+        let hash = self.hashes.get(name);
+        let compared = hash.or_else(|| self.hashes.values().next());
+        let is_equal = compared.is_some_and(|hash| bcrypt::verify(password, hash).unwrap_or(false));
+        is_equal && hash.is_some()
+    }
+
+    fn accepted(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The name and the password of a header of basic auth.
+fn basic(header: &[u8]) -> Option<(String, Vec<u8>)> {
+    let (scheme, given) = header.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"Basic ") {
+        return None;
+    }
+    let decoded = STANDARD.decode(given.trim_ascii()).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let (name, password) = decoded.split_at_checked(colon)?;
+    Some((
+        String::from_utf8(name.to_vec()).ok()?,
+        password.get(1..)?.to_vec(),
+    ))
+}
