@@ -54,6 +54,7 @@
 //! save_podman.rs   images from podman: pulled, loaded and built, after the registry is gone
 //! save_podman_stores.rs   the same from CRI-O's storage, without podman, with vfs, and beside a pull; made manifests
 //! saving.rs    shared by the tests of saves
+//! serve.rs     clients that pull from archives that are served
 //! updates.rs   archives that bring only what a host lacks, by its inventory
 //! written_anew.rs  archives for which podman, buildah or skopeo wrote a new manifest
 //! other_tools.rs   skopeo, podman, ctr and a plain docker load read archives of sealift
@@ -124,6 +125,7 @@ mod save_docker_unknown;
 mod save_podman;
 mod save_podman_stores;
 mod saving;
+mod serve;
 mod several;
 mod stopped_store;
 mod updates;
