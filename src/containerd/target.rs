@@ -22,7 +22,7 @@ const LOG: &str = "see its log (journalctl -u containerd)";
 impl Target for Containerd {
     type Details = Details;
 
-    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+    fn probe(&self, wanted: &Candidates<'_>, _: &LoadOptions) -> Result<Inventory> {
         self.look(wanted)
     }
 

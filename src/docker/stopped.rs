@@ -122,7 +122,7 @@ fn named(inventory: &Inventory, name: &Reference) -> Option<Digest> {
 impl Target for StoppedStore {
     type Details = Details;
 
-    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+    fn probe(&self, wanted: &Candidates<'_>, _: &LoadOptions) -> Result<Inventory> {
         let mut images: BTreeMap<Digest, KnownImage> = BTreeMap::new();
         for (name, id) in self.files.repositories()?.names() {
             let known = images.entry(id).or_insert_with(|| KnownImage::new(id));

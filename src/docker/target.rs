@@ -30,7 +30,7 @@ use crate::progress::Progress;
 impl Target for Docker {
     type Details = Details;
 
-    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+    fn probe(&self, wanted: &Candidates<'_>, _: &LoadOptions) -> Result<Inventory> {
         inventory::probe(&self.client, &self.strategies, Some(wanted))
     }
 

@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::blobs;
-use super::images::{self, Chosen};
 use super::{inputs, is_private};
 use crate::archive::TarPlan;
 use crate::archive::writer::file_system::FileSystem;
 use crate::archive::writer::{self, Writer};
 use crate::error::{Remedy, Result};
 use crate::interrupt::Interrupt;
+use crate::load::chosen::{self, Chosen};
 use crate::load::{self, Candidates, Change, Copier, DiskSpace, LoadOptions, Plan, Report, Target};
 use crate::oci::Platform;
 use crate::progress::Progress;
@@ -51,7 +50,7 @@ impl ArchiveTarget {
 impl Target for ArchiveTarget {
     type Details = Details;
 
-    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+    fn probe(&self, wanted: &Candidates<'_>, _: &LoadOptions) -> Result<Inventory> {
         inputs(wanted).refuse_archive(&self.path)?;
         let located = writer::locate(&self.path)?;
         let file_system = FileSystem::under(&located.dir)?;
@@ -69,10 +68,10 @@ impl Target for ArchiveTarget {
         inventory: &Inventory,
     ) -> Result<Plan> {
         let mut plan = Plan::new(format!("archive {}", inventory.target));
-        let chosen = images::choose(candidates, options, &mut plan)?;
+        let chosen = chosen::choose(candidates, options, &mut plan)?;
         let tar = tar_plan(&chosen)?;
-        plan.images = images::planned(&chosen, candidates, |_| (Change::New, false));
-        plan.send = blobs::all(&chosen);
+        plan.images = chosen::planned(&chosen, candidates, |_| (Change::New, false));
+        plan.send = chosen::blobs(&chosen);
         plan.space = Some(DiskSpace {
             path: inventory.details.folder.display().to_string(),
             needed: tar.size(),
@@ -94,7 +93,7 @@ impl Target for ArchiveTarget {
         if plan.images.is_empty() {
             return Ok(report);
         }
-        let chosen = images::of_plan(plan, candidates)?;
+        let chosen = chosen::of_plan(plan, candidates)?;
         let tar = Arc::new(tar_plan(&chosen)?);
         let options = writer::Options {
             split: self.split,
@@ -120,12 +119,12 @@ impl Target for ArchiveTarget {
         report.details.files = writer.seal(&proofs)?;
         report.details.digest = Some(tar.digest());
         report.sent = tar.size();
-        report.images = images::loaded(plan, &plan.send);
+        report.images = chosen::loaded(plan, &plan.send);
         Ok(report)
     }
 }
 
 /// The archive of these images.
 fn tar_plan(chosen: &[Chosen]) -> Result<TarPlan> {
-    TarPlan::new(&images::listed(chosen), &Platform::host())
+    TarPlan::new(&chosen::listed(chosen), &Platform::host())
 }

@@ -9,8 +9,6 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::blobs;
-use super::images::{self, Chosen};
 use super::index::{self, LayoutIndex};
 use super::staged::{self, Modes, StagedLayout};
 use super::{inputs, is_private};
@@ -20,6 +18,7 @@ use crate::dir::{self, Dir};
 use crate::error::{Error, Place, Remedy, Result};
 use crate::image::NamedImage;
 use crate::interrupt::Interrupt;
+use crate::load::chosen::{self, Chosen};
 use crate::load::{self, Candidates, Change, Copier, DiskSpace, LoadOptions, Plan, Report, Target};
 use crate::oci::{Digest, MAX_METADATA};
 use crate::progress::Progress;
@@ -159,7 +158,7 @@ impl FolderTarget {
 
     /// The images of a plan with the `index.json` that names them.
     fn index(&self, known: Option<&LayoutIndex>, chosen: &[Chosen]) -> Result<Vec<u8>> {
-        let images = images::listed(chosen);
+        let images = chosen::listed(chosen);
         match known {
             Some(known) => known.with(&self.label(), &images),
             None => index::new(&self.label(), &images),
@@ -170,7 +169,7 @@ impl FolderTarget {
 impl Target for FolderTarget {
     type Details = Details;
 
-    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+    fn probe(&self, wanted: &Candidates<'_>, _: &LoadOptions) -> Result<Inventory> {
         inputs(wanted).refuse(std::slice::from_ref(&self.path))?;
         let dir = self.open()?;
         if dir.is_none() {
@@ -203,12 +202,12 @@ impl Target for FolderTarget {
         inventory: &Inventory,
     ) -> Result<Plan> {
         let mut plan = Plan::new(format!("OCI layout {}", inventory.target));
-        let chosen = images::choose(candidates, options, &mut plan)?;
+        let chosen = chosen::choose(candidates, options, &mut plan)?;
         let index = inventory.details.index.as_ref();
         let index = index.map(|text| LayoutIndex::parse(&inventory.target, text.clone().into_bytes()));
         let known = index.transpose()?;
         let known = known.as_ref();
-        plan.images = images::planned(&chosen, candidates, |named| {
+        plan.images = chosen::planned(&chosen, candidates, |named| {
             let is_present = named
                 .blobs()
                 .iter()
@@ -216,7 +215,7 @@ impl Target for FolderTarget {
             (change(known, named), is_present)
         });
         let index = self.index(known, &chosen)?;
-        plan.send = blobs::all(&chosen);
+        plan.send = chosen::blobs(&chosen);
         plan.send
             .retain(|blob| !inventory.has_blob(&blob.digest, blob.size));
         let files = plan.send.iter().map(|blob| blob.size.saturating_add(OVERHEAD));
@@ -245,7 +244,7 @@ impl Target for FolderTarget {
         if plan.images.is_empty() {
             return Ok(report);
         }
-        let chosen = images::of_plan(plan, candidates)?;
+        let chosen = chosen::of_plan(plan, candidates)?;
         let modes = Modes::new(is_private(candidates));
         let staged_layout = StagedLayout::begin(&self.path, self.open()?, modes, interrupt)?;
         let known = self.read(&staged_layout.dir)?;
@@ -262,13 +261,13 @@ impl Target for FolderTarget {
         }
         let index = self.index(known.as_ref(), &chosen)?;
         let copier = Copier::new(candidates, progress, interrupt);
-        let written = staged_layout.fill(blobs::all(&chosen), &copier, progress, interrupt)?;
+        let written = staged_layout.fill(chosen::blobs(&chosen), &copier, progress, interrupt)?;
         progress.phase("writing to disk", None);
         interrupt.check()?;
         staged_layout.publish(&written, known.as_ref(), &index)?;
         report.details.digest = Some(Digest::sha256(&index));
         report.sent = written.iter().map(|blob| blob.size).sum();
-        report.images = images::loaded(plan, &written);
+        report.images = chosen::loaded(plan, &written);
         Ok(report)
     }
 }

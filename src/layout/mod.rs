@@ -1,16 +1,12 @@
 //! OCI layouts as targets: a folder, or one sealed archive. Digests are native to both.
 //!
-//! - `images`: the images that a layout gets, with the platforms that were asked for
-//! - `blobs`: their blobs: which to write, and how one is copied and proven
 //! - `folder`: a layout folder, created or added to
 //! - `staged`: a folder that is being written
 //! - `index`: the `index.json` of a folder that has one already
 //! - `archive`: an archive, written anew
 
 mod archive;
-mod blobs;
 mod folder;
-mod images;
 mod index;
 mod staged;
 

@@ -47,7 +47,7 @@ fn planned(target: &FolderTarget, archives: &[Box<dyn Layout>]) -> (Plan, Invent
         let report = archive::verify(archive.as_ref(), &options, &Silent, &interrupt).unwrap();
         candidates.add(archive.as_ref(), &report).unwrap();
     }
-    let inventory = target.probe(&candidates).unwrap();
+    let inventory = target.probe(&candidates, &LoadOptions::default()).unwrap();
     let text = serde_json::to_string(&inventory).unwrap();
     let read: Inventory = serde_json::from_str(&text).unwrap();
     assert_eq!(read, inventory);

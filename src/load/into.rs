@@ -40,7 +40,7 @@ pub trait AnyTarget {
 
 impl<T: Target> AnyTarget for T {
     fn prepare(&self, candidates: &Candidates<'_>, options: &LoadOptions) -> Result<Plan> {
-        let inventory: Inventory<T::Details> = self.probe(candidates)?;
+        let inventory: Inventory<T::Details> = self.probe(candidates, options)?;
         let plan = self.plan(candidates, options, &inventory)?;
         let lacking = candidates.lacking(&plan, &inventory);
         if lacking.is_empty() {

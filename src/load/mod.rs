@@ -7,6 +7,7 @@
 //! - `into`: verifies the archives, and loads into one target or several
 //! - `early`: sends content while the archives are still being verified
 //! - `candidate`: the images of verified archives
+//! - `chosen`: images for targets that take them with several platforms
 //! - `options`: which of them to load, and under which names
 //! - `plan`, `plan_text`: what a load will do; `report`: what it has done
 //! - `unmatched`: images that have nothing for a target; `refused`: images that it cannot have
@@ -17,6 +18,7 @@
 //! - `obstacle`: why something is not possible, and what would help
 
 mod candidate;
+pub(crate) mod chosen;
 mod copier;
 mod early;
 mod into;
@@ -64,12 +66,13 @@ pub trait Target {
     /// What only this kind of target has in its inventory.
     type Details: serde::Serialize + serde::de::DeserializeOwned;
 
-    /// Asks what the target has of the wanted images. Changes nothing.
+    /// Asks what the target has of the images that the options select of these. It may tell of others too. Changes
+    /// nothing.
     ///
     /// # Errors
     ///
     /// If it cannot be asked.
-    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory<Self::Details>>;
+    fn probe(&self, wanted: &Candidates<'_>, options: &LoadOptions) -> Result<Inventory<Self::Details>>;
 
     /// Decides what is sent, named and attached, and finds the obstacles. Pure: it depends on the inventory, which may
     /// have been read from a document, and not on the target.

@@ -25,7 +25,7 @@ use crate::serve::Event;
 impl Target for Podman {
     type Details = Details;
 
-    fn probe(&self, wanted: &Candidates<'_>) -> Result<Inventory> {
+    fn probe(&self, wanted: &Candidates<'_>, _: &LoadOptions) -> Result<Inventory> {
         self.examine(Some(wanted))
     }
 

@@ -21,7 +21,7 @@ fn a_plan_can_be_made_from_a_document(engine: Engine, store: Store) {
     let mut candidates = Candidates::default();
     candidates.add(&*layout, &report).unwrap();
     for is_loaded in [false, true] {
-        let inventory = docker.probe(&candidates).unwrap();
+        let inventory = docker.probe(&candidates, &LoadOptions::default()).unwrap();
         let text = serde_json::to_string(&inventory).unwrap();
         let read: Inventory = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), text);

@@ -57,7 +57,7 @@ fn a_second_image_that_spoils_leaves_the_first_ones_tag(engine: Engine, store: S
     let error = Loader::beside(&daemon).with_candidates(&images, |docker, candidates| {
         // Verified, and spoiled after that.
         damage(&bad, &top);
-        let inventory = docker.probe(candidates).unwrap();
+        let inventory = docker.probe(candidates, &LoadOptions::default()).unwrap();
         let plan = docker
             .plan(candidates, &LoadOptions::default(), &inventory)
             .unwrap();
@@ -178,7 +178,7 @@ fn the_engines_own_refusal_is_understood(engine: Engine, store: Store) {
         .plan(
             &candidates,
             &LoadOptions::default(),
-            &docker.probe(&candidates).unwrap(),
+            &docker.probe(&candidates, &LoadOptions::default()).unwrap(),
         )
         .unwrap();
     let error = docker
@@ -233,7 +233,7 @@ fn an_engine_that_dies_keeps_its_tags_and_a_second_run_completes(engine: Engine,
     let pid = rustix::process::Pid::from_raw(daemon.pid().try_into().unwrap()).unwrap();
     let kill = || rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let error = loader.with_candidates(&images, |docker, candidates| {
-        let inventory = docker.probe(candidates).unwrap();
+        let inventory = docker.probe(candidates, &LoadOptions::default()).unwrap();
         let plan = docker
             .plan(candidates, &LoadOptions::default(), &inventory)
             .unwrap();
@@ -265,7 +265,7 @@ fn a_full_disk_of_the_engine_is_told(engine: Engine, store: Store) {
     loader.load(&small);
     let shown = daemon.images();
     let error = loader.with_candidates(&large, |docker, candidates| {
-        let inventory = docker.probe(candidates).unwrap();
+        let inventory = docker.probe(candidates, &LoadOptions::default()).unwrap();
         let plan = docker
             .plan(candidates, &LoadOptions::default(), &inventory)
             .unwrap();
@@ -294,7 +294,7 @@ fn an_interrupt_ends_the_stream_and_names_nothing() {
     let flag = cleaned.clone();
     let _guard = interrupt.on_stop(move || flag.store(true, Ordering::SeqCst));
     let error = Loader::beside(&daemon).with_candidates(&images, |docker, candidates| {
-        let inventory = docker.probe(candidates).unwrap();
+        let inventory = docker.probe(candidates, &LoadOptions::default()).unwrap();
         let plan = docker
             .plan(candidates, &LoadOptions::default(), &inventory)
             .unwrap();

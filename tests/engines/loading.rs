@@ -104,14 +104,14 @@ impl Loader {
 
     pub fn plan(&self, images: &Images, options: &LoadOptions) -> sealift::Result<Plan> {
         self.with_candidates(images, |docker, candidates| {
-            let inventory = docker.probe(candidates).unwrap();
+            let inventory = docker.probe(candidates, &LoadOptions::default()).unwrap();
             docker.plan(candidates, options, &inventory)
         })
     }
 
     pub fn try_load(&self, images: &Images, options: &LoadOptions) -> sealift::Result<Report> {
         self.with_candidates(images, |docker, candidates| {
-            let inventory = docker.probe(candidates)?;
+            let inventory = docker.probe(candidates, &LoadOptions::default())?;
             let plan = docker.plan(candidates, options, &inventory)?;
             docker.apply(candidates, &plan, &Silent, &Interrupt::default())
         })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sealift::containerd::inventory::Inventory;
 use sealift::containerd::{Containerd, Options};
 use sealift::host::{CONTAINERD, Engine, Facts, Runtime};
-use sealift::load::{Candidates, Target as _};
+use sealift::load::{Candidates, LoadOptions, Target as _};
 use sealift::{Error, Result};
 use serde_json::json;
 
@@ -57,7 +57,7 @@ fn ask(socket: &Path, args: &ContainerdArgs) -> Result<Inventory> {
         address: Some(socket.into()),
         ..args.options()
     };
-    Containerd::connect(&options)?.probe(&Candidates::default())
+    Containerd::connect(&options)?.probe(&Candidates::default(), &LoadOptions::default())
 }
 
 /// Whether two paths lead to one socket.

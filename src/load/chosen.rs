@@ -1,19 +1,19 @@
-//! The images that a layout gets: whole, or only some platforms of them.
+//! Images for a target that takes them with all their platforms, or with some of them: layouts and registries.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::{
+    Candidate, Candidates, Change, DigestStatus, Form, LoadOptions, Loaded, Plan, PlannedImage, Platforms,
+    UploadBlob,
+};
 use crate::error::{Error, Result};
 use crate::image::named::{self, NamedImage};
 use crate::image::provenance::Provenance;
 use crate::image::{Graph, Image};
-use crate::load::{
-    Candidate, Candidates, Change, DigestStatus, LoadOptions, Loaded, Plan, PlannedImage, Platforms,
-    UploadBlob,
-};
-use crate::oci::{Digest, Platform, PlatformSelection, Reference};
+use crate::oci::{Descriptor, Digest, Platform, PlatformSelection, Reference};
 
-/// An image that a layout gets.
+/// An image that a target gets.
 pub struct Chosen {
     /// The position of its candidate.
     pub candidate: usize,
@@ -224,7 +224,7 @@ pub fn listed(chosen: &[Chosen]) -> Vec<NamedImage> {
     images
 }
 
-/// The images in the plan of a layout. `state` tells what becomes of a name, and whether all blobs are there.
+/// The images in a plan. `state` tells what becomes of a name, and whether all blobs are there.
 pub fn planned(
     chosen: &[Chosen],
     candidates: &Candidates<'_>,
@@ -293,4 +293,37 @@ pub fn loaded(plan: &Plan, written: &[UploadBlob]) -> Vec<Loaded> {
         }
     }
     images
+}
+
+/// The blobs of these images, each once and with the first image that has it.
+pub fn blobs(images: &[Chosen]) -> Vec<UploadBlob> {
+    let mut seen = HashSet::new();
+    let mut blobs = Vec::new();
+    for (at, chosen) in images.iter().enumerate() {
+        let named = &chosen.named;
+        let mut add = |blob: &Descriptor, form: Form| {
+            if seen.insert(blob.digest) {
+                blobs.push(UploadBlob {
+                    digest: blob.digest,
+                    size: blob.size,
+                    form,
+                    image: at,
+                });
+            }
+        };
+        for (index, _) in &named.graph.indexes {
+            add(index, Form::Document);
+        }
+        for image in &named.graph.images {
+            add(&image.descriptor, Form::Document);
+            add(&image.manifest.config, Form::Config);
+            for layer in &image.manifest.layers {
+                match named.provenance.uncompressed.get(&layer.digest) {
+                    Some(tar) => add(tar, Form::Uncompressed),
+                    None => add(layer, Form::Layer),
+                }
+            }
+        }
+    }
+    blobs
 }
