@@ -1,5 +1,7 @@
 //! `sealift load`.
 
+use std::sync::Arc;
+
 use clap::Args;
 use sealift::archive::Layout;
 use sealift::host::Choice;
@@ -15,13 +17,14 @@ use super::bars;
 use super::engines::{self, EngineArgs, LoadContext};
 use super::output::{Failure, Outcome, Output};
 use super::planned::Printed;
+use super::registry::PushArgs;
 use super::rename::RenameArgs;
 use super::results::Results;
 use super::size;
 use super::table::TableArgs;
 use super::to::To;
 
-/// Verify archives and load their images into an engine, a layout or an archive
+/// Verify archives and load their images into an engine, registry, layout or archive
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -38,11 +41,13 @@ Examples:
   sudo sealift load images.tar --to containerd --pin   # the kubelet never removes them
   sealift load images.tar --to podman                  # rootless: the images of this user
   sudo sealift load images.tar --to podman --force     # also replace images with a wrong digest
+  sealift load platforms.tar --to registry://harbor.local/mirror    # with all platforms
   sealift load images.tar --to oci:images              # create an OCI layout, or add to it
   sealift load images.tar --image httpd:2.4 --to archive:httpd.tar
 
-`load` verifies every byte before it sends anything, and hashes it again while it sends it. Only containerd gets \
-stored bytes while the archive is being verified, and it unpacks no layer before that layer is verified. `load` sends \
+`load` verifies every byte before it sends anything, and hashes it again while it sends it. Only containerd and \
+registries get stored bytes while the archive is being verified. containerd unpacks no layer before that layer is \
+verified. `load` sends \
 only what the engine does not have. It sets the names last, when all content is in the engine and verified. If the load fails before that, existing names are unchanged.
 
 Docker's classic store shows a digest only after it is attached, which needs root: see `--attach`. If a digest \
@@ -68,7 +73,14 @@ pub struct Load {
     /// `oci:PATH`: an OCI layout folder. It is created, or the images are added to those that it has.
     ///
     /// `archive:FILE`: an archive as `save` writes it, of the images that are selected. It replaces FILE.
-    #[arg(long, value_name = "auto|docker|containerd|podman|crio|oci:PATH|archive:FILE", default_value_t = To::Auto)]
+    ///
+    /// `registry://HOST[:PORT][/PREFIX]`: a registry. docker.io/library/httpd:2.4 becomes
+    /// HOST/PREFIX/library/httpd:2.4, as mirrors name it. A name that begins with HOST/PREFIX is kept.
+    #[arg(
+        long,
+        value_name = "auto|docker|containerd|podman|crio|oci:PATH|archive:FILE|registry://HOST[/PREFIX]",
+        default_value_t = To::Auto
+    )]
     to: To,
     /// Split an archive into parts of at most SIZE: 700MB, 4G, 4GiB
     ///
@@ -84,9 +96,9 @@ pub struct Load {
     rename: RenameArgs,
     /// Load this platform, for example linux/arm64
     ///
-    /// Without it, an engine gets the platform that a pull would choose, and a layout or archive gets all. The engine need
-    /// not be able to run it. A layout or archive can get several, comma-separated. An image that is for other platforms
-    /// only is refused.
+    /// Without it, an engine gets the platform that a pull would choose, and a registry, layout or archive gets all. The
+    /// engine need not be able to run it. A registry, layout or archive can get several, comma-separated. An image that is
+    /// for other platforms only is refused.
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<Platform>,
     #[command(flatten)]
@@ -103,6 +115,8 @@ pub struct Load {
     keep_going: bool,
     #[command(flatten)]
     table: TableArgs,
+    #[command(flatten)]
+    push: PushArgs,
 }
 
 impl Load {
@@ -113,12 +127,12 @@ impl Load {
         let progress = bars::progress(output);
         let choice = match &self.to {
             To::Auto => Some(self.engines.choose()?),
-            To::Engines(_) | To::Folder(_) | To::Archive(_) => None,
+            To::Engines(_) | To::Folder(_) | To::Archive(_) | To::Registry(_) => None,
         };
         if let Some(choice) = choice.as_ref().filter(|choice| choice.is_one_of_several) {
             engines::tell(output, choice);
         }
-        let targets = self.targets(choice.as_ref(), progress.as_ref())?;
+        let targets = self.targets(choice.as_ref(), &progress, interrupt)?;
         let archives: Vec<Box<dyn Layout>> = self
             .archive
             .open(interrupt)?
@@ -162,6 +176,9 @@ impl Load {
         if self.split.is_some() && !matches!(self.to, To::Archive(_)) {
             return refuse("--split", "--to archive:FILE");
         }
+        if let Some(option) = self.push.given().filter(|_| !matches!(self.to, To::Registry(_))) {
+            return refuse(option, "--to registry://HOST");
+        }
         for (option, engines) in self.engines.given() {
             if let Some(first) = engines
                 .first()
@@ -177,7 +194,8 @@ impl Load {
     fn targets(
         &self,
         choice: Option<&Choice>,
-        progress: &dyn Progress,
+        progress: &Arc<dyn Progress>,
+        interrupt: &Interrupt,
     ) -> Result<Vec<(&'static str, Box<dyn AnyTarget>)>> {
         let engines = match &self.to {
             To::Folder(path) => {
@@ -188,6 +206,12 @@ impl Load {
                 let archive: Box<dyn AnyTarget> = Box::new(ArchiveTarget::new(path, self.split)?);
                 return Ok(vec![("archive", archive)]);
             }
+            To::Registry(destination) => {
+                let target = self
+                    .push
+                    .target(destination.clone(), Arc::clone(progress), interrupt)?;
+                return Ok(vec![("registry", Box::new(target))]);
+            }
             To::Auto => choice.map_or(&[][..], |choice| std::slice::from_ref(&choice.engine)),
             To::Engines(engines) => engines,
         };
@@ -195,7 +219,7 @@ impl Load {
             is_dry_run: self.dry_run,
             is_expected: self.archive.are_expected(),
             socket: choice.and_then(|choice| choice.socket.as_deref()),
-            progress,
+            progress: progress.as_ref(),
         };
         let mut targets = Vec::new();
         let mut errors = Vec::new();

@@ -51,6 +51,10 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::SaveAllPlatforms => {
             "save it again with --platform all, and push it from that archive with `skopeo copy --all`"
         }
+        Remedy::SaveEveryPlatform => "save it again with --from registry --platform all",
+        Remedy::PushPlatform => {
+            "--platform-manifest pushes the manifest of one platform in place of the index, under its own digest"
+        }
         Remedy::SaveToFile => "save to a file with -o FILE",
         Remedy::SaveTo(file) => return new_file("-o ", file),
         Remedy::LoadInto(file) => return new_file("--to archive:", file),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use sealift::host::Engine;
+use sealift::registry::Destination;
 
 use super::engines;
 
@@ -19,7 +20,12 @@ pub enum To {
     Folder(PathBuf),
     /// An archive.
     Archive(PathBuf),
+    /// A registry.
+    Registry(Destination),
 }
+
+/// What stands before a registry.
+const REGISTRY: &str = "registry://";
 
 impl To {
     /// Whether it may be this engine.
@@ -27,7 +33,7 @@ impl To {
         match self {
             To::Auto => true,
             To::Engines(engines) => engines.contains(&engine),
-            To::Folder(_) | To::Archive(_) => false,
+            To::Folder(_) | To::Archive(_) | To::Registry(_) => false,
         }
     }
 }
@@ -36,11 +42,20 @@ impl FromStr for To {
     type Err = String;
 
     fn from_str(text: &str) -> Result<To, String> {
+        if let Some(place) = text.strip_prefix(REGISTRY) {
+            return place
+                .parse()
+                .map(To::Registry)
+                .map_err(|error: sealift::registry::DestinationError| error.to_string());
+        }
         match (text, text.split_once(':')) {
             ("auto", _) => Ok(To::Auto),
             ("archive:-", _) => Err("an archive to load into is a file; save --from writes a pipe".into()),
             (_, Some(("oci", path))) if !path.is_empty() => Ok(To::Folder(path.into())),
             (_, Some(("archive", path))) if !path.is_empty() => Ok(To::Archive(path.into())),
+            (_, Some(("registry", _))) | ("registry", _) => {
+                Err("a registry is written registry://HOST[:PORT][/PREFIX]".into())
+            }
             _ => listed(text).map(To::Engines),
         }
     }
@@ -54,7 +69,10 @@ fn listed(text: &str) -> Result<Vec<Engine>, String> {
             Some(_) if word == "auto" || word.contains(':') => {
                 format!("only engines can be listed: {}", engines::words())
             }
-            _ => format!("expected auto, {}, oci:PATH or archive:FILE", engines::words()),
+            _ => format!(
+                "expected auto, {}, oci:PATH, archive:FILE or registry://HOST[/PREFIX]",
+                engines::words()
+            ),
         })?;
         if listed.contains(&engine) {
             return Err(format!("{word} is listed twice"));
@@ -74,6 +92,7 @@ impl fmt::Display for To {
             }
             To::Folder(path) => write!(f, "oci:{}", path.display()),
             To::Archive(path) => write!(f, "archive:{}", path.display()),
+            To::Registry(destination) => write!(f, "{REGISTRY}{destination}"),
         }
     }
 }
@@ -93,6 +112,10 @@ mod tests {
             ("oci:a:b", To::Folder("a:b".into())),
             ("oci:a,docker", To::Folder("a,docker".into())),
             ("archive:/x.tar", To::Archive("/x.tar".into())),
+            (
+                "registry://h.io:5000/a/b",
+                To::Registry("h.io:5000/a/b".parse().unwrap()),
+            ),
         ] {
             assert_eq!(text.parse(), Ok(to.clone()));
             assert_eq!(to.to_string(), text);
@@ -108,6 +131,12 @@ mod tests {
             ("docker,docker", "docker is listed twice"),
             ("docker,auto", "only engines"),
             ("docker,oci:a", "only engines"),
+            ("docker,registry://h.io", "only engines"),
+            ("registry", "registry://HOST"),
+            ("registry:h.io", "registry://HOST"),
+            ("registry://h.io/x:1", "a tag does not belong here"),
+            ("registry://user:password@h.io", "a user and password"),
+            ("registry://h.io/UPPER", "cannot stand before"),
         ] {
             let error = text.parse::<To>().unwrap_err();
             assert!(error.contains(says), "{text}: {error}");

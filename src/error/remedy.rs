@@ -30,6 +30,10 @@ pub enum Remedy {
     },
     /// Save an image again, with all its platforms.
     SaveAllPlatforms,
+    /// Save an image again with all its platforms, for a registry that takes its index only then.
+    SaveEveryPlatform,
+    /// Push the manifest of one platform in place of an index.
+    PushPlatform,
     /// Save to a file rather than to a pipe.
     SaveToFile,
     /// Save to another file.
@@ -156,6 +160,8 @@ impl fmt::Display for Remedy {
             Remedy::SaveAllPlatforms => {
                 "save it again with all platforms, and push it from that archive with `skopeo copy --all`"
             }
+            Remedy::SaveEveryPlatform => "save it again from its registry, with all its platforms",
+            Remedy::PushPlatform => "push the manifest of one platform in place of the index",
             Remedy::SaveToFile => "save to a file",
             Remedy::SaveTo(file) | Remedy::LoadInto(file) => return file.fmt(f),
             Remedy::Split(None) => "write the archive in parts",

@@ -1,6 +1,6 @@
 //! Authentication: basic auth, and bearer tokens from the realm that a registry names.
 //!
-//! A token is kept for each repository. It is used until shortly before it expires, and replaced when a
+//! A token is kept for each repository and what is done with it. It is used until shortly before it expires, and replaced when a
 //! registry refuses it earlier. While one worker fetches a token, the others wait for it.
 
 use std::sync::{Mutex, PoisonError};
@@ -10,20 +10,23 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ureq::http::{HeaderMap, HeaderValue, header};
 
+use super::access::Access;
 use super::challenge::{self, Challenge};
 use super::credentials::{Credential, Credentials};
 use super::mirror::Endpoint;
 use super::secret::Secret;
 use super::token::{Bearer, get_token};
 use super::transport::Transport;
+use crate::error::Hint;
 use crate::escape::Escaped;
 use crate::progress::Progress;
 use crate::registry::request_error::{ErrorBody, RequestError};
 
-/// What is needed to authenticate to one registry for one repository.
+/// What is needed to authenticate to one registry for one repository, and what is to be done with it.
 pub(super) struct Context<'a> {
     pub(super) transport: &'a Transport,
     pub(super) endpoint: &'a Endpoint,
+    pub(super) access: &'a Access,
     pub(super) credentials: &'a Credentials,
     pub(super) progress: &'a dyn Progress,
     /// Whether the registry uses plain HTTP.
@@ -280,16 +283,29 @@ pub(super) fn rejected(context: &Context<'_>, body: &ErrorBody) -> RequestError 
 /// No credentials were sent, because none are known.
 pub(super) fn denied(context: &Context<'_>, body: &ErrorBody) -> RequestError {
     let account = &context.endpoint.account;
+    let why = match context.access {
+        Access::Pull => "the repository is private or does not exist",
+        Access::Push | Access::Mount(_) => "a push needs an account",
+    };
     RequestError::end(
         context.endpoint,
         &context.endpoint.path,
         format!(
-            "access denied, and there are no credentials for {account}: the repository is private or does \
-             not exist{}",
+            "access denied, and there are no credentials for {account}: {why}{}",
             body.suffix()
         ),
         Some(format!("log in with `docker login {account}` or `podman login {account}`").into()),
     )
+}
+
+/// The hint for an account that may not push.
+pub(super) fn may_push(endpoint: &Endpoint) -> Hint {
+    let account = &endpoint.account;
+    format!(
+        "log in with an account that may push to {}: `docker login {account}` or `podman login {account}`",
+        endpoint.path
+    )
+    .into()
 }
 
 /// A new token was refused.
@@ -301,12 +317,17 @@ fn fresh_token_refused(
 ) -> RequestError {
     let error = if has_credential {
         let problem = format!(
-            "access denied with the credentials for {}: they lack the right to pull, or the repository does \
+            "access denied with the credentials for {}: they lack the right to {}, or the repository does \
              not exist{}",
             context.endpoint.account,
+            context.access.verb(),
             body.suffix()
         );
-        RequestError::end(context.endpoint, &context.endpoint.path, problem, None)
+        let hint = match context.access {
+            Access::Pull => None,
+            Access::Push | Access::Mount(_) => Some(may_push(context.endpoint)),
+        };
+        RequestError::end(context.endpoint, &context.endpoint.path, problem, hint)
     } else {
         denied(context, body)
     };

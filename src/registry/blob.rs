@@ -219,7 +219,7 @@ impl Read for BlobReader {
 }
 
 /// Checks the rate at which bytes arrive, over windows of the time spent waiting for them.
-struct Pace {
+pub(super) struct Pace {
     window: Duration,
     slowest: u32,
     waited: Duration,
@@ -227,7 +227,7 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(timeouts: &Timeouts) -> Pace {
+    pub(super) fn new(timeouts: &Timeouts) -> Pace {
         Pace {
             window: timeouts.idle,
             slowest: timeouts.slowest,
@@ -236,7 +236,7 @@ impl Pace {
         }
     }
 
-    fn is_kept(&mut self, bytes: u64, waited: Duration) -> bool {
+    pub(super) fn is_kept(&mut self, bytes: u64, waited: Duration) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
         self.waited += waited;
         if self.waited < self.window {

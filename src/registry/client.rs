@@ -1,4 +1,4 @@
-//! One registry's API: `GET /v2/...` with authentication, retries, and specific errors.
+//! One registry's API, with authentication and retries, and `GET /v2/...` with specific errors.
 //!
 //! Source: OCI distribution specification 1.1, "Pulling" and "Error Codes".
 
@@ -10,13 +10,14 @@ use std::time::{Duration, SystemTime};
 use ureq::http::uri::Scheme;
 use ureq::http::{Method, StatusCode, Uri, header};
 
+use super::access::Access;
 use super::auth::{Context, Login};
 use super::credentials::Credentials;
 use super::mirror::Endpoint;
 use super::options::Options;
 use super::retry_after::retry_after;
 use super::tls::Trust;
-use super::transport::{Answer, Request, Transport};
+use super::transport::{Answer, Request, Stream, Transport};
 use crate::error::{Error, Hint, Result};
 use crate::escape::Escaped;
 use crate::interrupt::{self, Interrupt};
@@ -34,7 +35,7 @@ const SHOWN_TAGS: usize = 8;
 /// Largest list of tags that is read, in bytes.
 const MAX_TAGS: u64 = 1 << 20;
 /// Accepted types of manifests: both kinds of index first, because they name the image for every platform.
-const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
+pub(super) const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";
@@ -88,7 +89,7 @@ pub(super) struct Session {
     pub(super) scheme: Mutex<Option<Scheme>>,
     answered: AtomicBool,
     given_up: AtomicBool,
-    logins: Mutex<HashMap<String, Arc<Login>>>,
+    logins: Mutex<HashMap<(String, Access), Arc<Login>>>,
 }
 
 impl Client {
@@ -136,7 +137,7 @@ impl Client {
         !self.session(endpoint).given_up.swap(true, Ordering::Relaxed)
     }
 
-    fn session(&self, endpoint: &Endpoint) -> Arc<Session> {
+    pub(super) fn session(&self, endpoint: &Endpoint) -> Arc<Session> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions
             .entry(endpoint.address.clone())
@@ -169,7 +170,7 @@ impl Client {
     fn ask(&self, endpoint: &Endpoint, wanted: &Wanted, method: Method) -> Result<Answer> {
         let session = self.session(endpoint);
         let subject = wanted.name(&endpoint.path);
-        self.with_retries(&session, endpoint, || {
+        self.with_retries(endpoint, || {
             let scheme = self.scheme(&session, endpoint)?;
             let url = url(&scheme, endpoint, &wanted.path(&endpoint.path))?;
             let mut request = match wanted {
@@ -181,55 +182,74 @@ impl Client {
                 _ => Request::get(url, ACCEPT_MANIFESTS),
             };
             request.method = method.clone();
-            let answer = self.authenticated(&session, endpoint, &scheme, request, &subject)?;
+            let answer = self.authenticated(endpoint, &Access::Pull, &scheme, request, &subject)?;
             self.judge(&session, endpoint, wanted, answer)
         })
     }
 
     /// Makes a request, and authenticates if necessary.
-    fn authenticated(
+    pub(super) fn authenticated(
         &self,
-        session: &Session,
         endpoint: &Endpoint,
+        access: &Access,
         scheme: &Scheme,
         mut request: Request,
         subject: &str,
     ) -> Result<Answer, RequestError> {
-        let login = session.login(endpoint);
+        for _ in 0..MAX_CHALLENGES {
+            let answer = self.attempt(endpoint, access, scheme, &mut request, None, subject)?;
+            if let Some(answer) = answer {
+                return Ok(answer);
+            }
+        }
+        let problem = "asks for authentication again and again".to_string();
+        Err(RequestError::end(endpoint, subject, problem, None))
+    }
+
+    /// Makes a request once, with what is known to authenticate it. `None` if more is known now: the same request can be
+    /// repeated.
+    pub(super) fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        access: &Access,
+        scheme: &Scheme,
+        request: &mut Request,
+        stream: Option<Stream<'_>>,
+        subject: &str,
+    ) -> Result<Option<Answer>, RequestError> {
+        let session = self.session(endpoint);
+        let login = session.login(endpoint, access);
         let context = Context {
             transport: &self.transport,
             endpoint,
+            access,
             credentials: &self.credentials,
             progress: &*self.progress,
             is_plain: *scheme == Scheme::HTTP,
         };
-        for _ in 0..MAX_CHALLENGES {
-            let grant = login.grant(&context)?;
-            request.authorization = grant.header.clone();
-            let answer = self
-                .transport
-                .fetch(&request)
-                .map_err(|failure| RequestError::of(failure, endpoint, subject))?;
-            session.answered.store(true, Ordering::Relaxed);
-            match answer.status {
-                StatusCode::UNAUTHORIZED if !answer.elsewhere => {}
-                StatusCode::FORBIDDEN if !answer.elsewhere => {
-                    if login.renewed(&context, &grant)? {
-                        continue;
-                    }
-                    return Ok(answer);
-                }
-                _ => {
-                    login.accepted(&grant);
-                    return Ok(answer);
-                }
+        let grant = login.grant(&context)?;
+        request.authorization = grant.header.clone();
+        let answer = match stream {
+            None => self.transport.fetch(request),
+            Some(stream) => self.transport.send(request, stream),
+        };
+        let answer = answer.map_err(|failure| RequestError::of(failure, endpoint, subject))?;
+        session.answered.store(true, Ordering::Relaxed);
+        match answer.status {
+            StatusCode::UNAUTHORIZED if !answer.elsewhere => {}
+            StatusCode::FORBIDDEN if !answer.elsewhere => {
+                let is_renewed = login.renewed(&context, &grant)?;
+                return Ok((!is_renewed).then_some(answer));
             }
-            let headers = answer.headers.clone();
-            let body = ErrorBody::read(answer);
-            login.challenged(&context, &grant, &headers, body)?;
+            _ => {
+                login.accepted(&grant);
+                return Ok(Some(answer));
+            }
         }
-        let problem = "asks for authentication again and again".to_string();
-        Err(RequestError::end(endpoint, subject, problem, None))
+        let headers = answer.headers.clone();
+        let body = ErrorBody::read(answer);
+        login.challenged(&context, &grant, &headers, body)?;
+        Ok(None)
     }
 
     /// Turns the status of a response into a result.
@@ -349,7 +369,7 @@ impl Client {
         let path = format!("/v2/{}/tags/list?n=100", endpoint.path);
         let answer = self.scheme(session, endpoint).and_then(|scheme| {
             let request = Request::get(url(&scheme, endpoint, &path)?, "application/json");
-            self.authenticated(session, endpoint, &scheme, request, "")
+            self.authenticated(endpoint, &Access::Pull, &scheme, request, "")
         });
         let Ok(answer) = answer else {
             return Tags::Unknown;
@@ -380,12 +400,12 @@ impl Client {
     }
 
     /// Repeats a request as long as that may help and is allowed.
-    fn with_retries<T>(
+    pub(super) fn with_retries<T>(
         &self,
-        session: &Session,
         endpoint: &Endpoint,
         mut request: impl FnMut() -> Result<T, RequestError>,
     ) -> Result<T> {
+        let session = self.session(endpoint);
         let mut tried = 0;
         loop {
             self.interrupt.check()?;
@@ -427,9 +447,10 @@ enum Tags {
 }
 
 impl Session {
-    fn login(&self, endpoint: &Endpoint) -> Arc<Login> {
+    fn login(&self, endpoint: &Endpoint, access: &Access) -> Arc<Login> {
         let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        logins.entry(endpoint.path.clone()).or_default().clone()
+        let key = (endpoint.path.clone(), access.clone());
+        logins.entry(key).or_default().clone()
     }
 }
 

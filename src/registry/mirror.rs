@@ -91,14 +91,32 @@ pub(super) struct Endpoint {
     pub(super) is_mirror: bool,
 }
 
+impl Endpoint {
+    /// The registry in a reference.
+    pub(super) fn of(repository: &Repository) -> Endpoint {
+        let domain = repository.domain().to_ascii_lowercase();
+        let host = match domain.as_str() {
+            DEFAULT_DOMAIN => DOCKER_HUB,
+            domain => domain,
+        };
+        // A reference's host is always an address; otherwise connecting returns the error.
+        let address = host.parse().unwrap_or_else(|_| Address {
+            host: host.into(),
+            port: None,
+        });
+        Endpoint {
+            name: domain.clone(),
+            account: domain,
+            address,
+            path: repository.path().into(),
+            is_mirror: false,
+        }
+    }
+}
+
 /// The hosts of a repository: its mirrors in order, then the registry itself.
 pub(super) fn endpoints(mirrors: &[Mirror], repository: &Repository) -> Vec<Endpoint> {
     let domain = repository.domain().to_ascii_lowercase();
-    let host = if domain == DEFAULT_DOMAIN {
-        DOCKER_HUB
-    } else {
-        &domain
-    };
     let mut places: Vec<Endpoint> = mirrors
         .iter()
         .filter(|mirror| mirror.upstream == domain)
@@ -113,18 +131,7 @@ pub(super) fn endpoints(mirrors: &[Mirror], repository: &Repository) -> Vec<Endp
             is_mirror: true,
         })
         .collect();
-    // A reference's host is always an address; otherwise connecting returns the error.
-    let address = host.parse().unwrap_or_else(|_| Address {
-        host: host.into(),
-        port: None,
-    });
-    places.push(Endpoint {
-        name: domain.clone(),
-        account: domain.clone(),
-        address,
-        path: repository.path().into(),
-        is_mirror: false,
-    });
+    places.push(Endpoint::of(repository));
     places
 }
 

@@ -4,15 +4,17 @@
 //! - `mirror`: other hosts that have a registry's content
 //! - `source`: registries as a source of images; it tries the hosts of a repository in order
 //! - [`verify`]: verifies images in registries; `read`: what it reads besides a source's blobs
+//! - `target`, `push`: a registry as a target
 //! - `client`, `scheme`: one registry's API, with authentication and retries, over https or http
-//! - `auth`, `token`, [`challenge`], `credentials`, `secret`: authentication
+//! - `access`, `auth`, `token`, [`challenge`], `credentials`, `secret`: authentication
 //! - `transport`, `location`, `connect`, `tls`: one HTTP request with its redirects, and its connection
 //! - `blob`: content as it arrives, counted and with a minimum rate
 //! - `failure`, `request_error`, `retry_after`, `date`: what can go wrong, what it means, and when to retry
 //!
-//! A request passes down this list: the source calls the client, which calls the transport. Errors come back as
-//! a `Failure` of the transport, a `RequestError` of the client, and an [`Error`](crate::Error) of the source.
+//! A request passes down this list: the source or target calls the client, which calls the transport. Errors come back as
+//! a `Failure` of the transport, a `RequestError` of the client, and an [`Error`](crate::Error) of the source or target.
 
+mod access;
 mod auth;
 mod blob;
 mod client;
@@ -30,9 +32,11 @@ pub mod challenge;
 mod credentials;
 mod mirror;
 mod options;
+mod push;
 mod read;
 mod secret;
 mod source;
+mod target;
 mod tls;
 pub mod verify;
 
@@ -42,8 +46,10 @@ pub use crate::net::proxy::Proxies;
 pub use credentials::{Credential, Credentials};
 pub use mirror::{Mirror, MirrorError};
 pub use options::Options;
+pub use push::{Destination, DestinationError, Details, RepositoryContent};
 pub use secret::Secret;
 pub use source::RegistrySource;
+pub use target::{Inventory, RegistryTarget};
 pub use tls::ClientCertificate;
 pub use transport::Timeouts;
 

@@ -21,7 +21,12 @@ pub(super) struct Seen {
     pub(super) path: String,
     pub(super) query: String,
     headers: Vec<(String, String)>,
+    /// The content, as far as it is text.
     pub(super) body: String,
+    /// The content, or what of it came before the connection broke.
+    pub(super) content: Vec<u8>,
+    /// Whether the connection broke within the content. The reply then reaches nobody.
+    pub(super) is_cut: bool,
 }
 
 impl Seen {
@@ -320,13 +325,16 @@ fn serve(stream: impl Read + Write, handler: &Handler, seen: &Mutex<Vec<Seen>>) 
         };
         seen.lock().unwrap().push(request.clone());
         let reply = handler(&request);
+        if request.is_cut {
+            return Ok(());
+        }
         if !reply.write(stream.get_mut(), request.method == "HEAD")? {
             return Ok(());
         }
     }
 }
 
-fn read_request(stream: &mut impl BufRead) -> io::Result<Option<Seen>> {
+fn read_request(stream: &mut BufReader<impl Read + Write>) -> io::Result<Option<Seen>> {
     let mut line = String::new();
     if stream.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -351,11 +359,18 @@ fn read_request(stream: &mut impl BufRead) -> io::Result<Option<Seen>> {
         query,
         headers,
         body: String::new(),
+        content: Vec::new(),
+        is_cut: false,
     };
+    if seen.header("expect").is_some() {
+        stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
     let length: u64 = seen
         .header("content-length")
         .map_or(0, |value| value.parse().unwrap());
-    stream.take(length).read_to_string(&mut seen.body)?;
+    let received = stream.take(length).read_to_end(&mut seen.content);
+    seen.is_cut = received.is_err() || u64::try_from(seen.content.len()) != Ok(length);
+    seen.body = String::from_utf8_lossy(&seen.content).into_owned();
     Ok(Some(seen))
 }
 

@@ -13,7 +13,7 @@ use super::date;
 use super::location::escape;
 use super::retry_after::retry_after;
 use super::secret::Secret;
-use super::transport::Request;
+use super::transport::{Content, Request};
 use crate::escape::Escaped;
 use crate::oci::json;
 use crate::registry::request_error::{ErrorBody, RequestError};
@@ -61,16 +61,11 @@ impl Bearer {
                 ));
             }
         }
-        let scope = challenge.parameter("scope").unwrap_or_default().trim();
+        let asked = challenge.parameter("scope").unwrap_or_default();
         Ok(Bearer {
             realm: realm.to_string(),
             service: challenge.parameter("service").map(ToOwned::to_owned),
-            scopes: if scope.is_empty() {
-                // Quay and Nexus omit it.
-                vec![format!("repository:{}:pull", context.endpoint.path)]
-            } else {
-                scope.split_whitespace().map(ToOwned::to_owned).collect()
-            },
+            scopes: context.access.scopes(&context.endpoint.path, asked),
         })
     }
 }
@@ -163,7 +158,7 @@ fn token_request(
         let url = bearer.realm.parse().map_err(|_| no_url())?;
         return Ok(Request {
             method: Method::POST,
-            form: Some(query.join("&")),
+            content: Content::Form(query.join("&")),
             ..Request::get(url, "application/json")
         });
     }

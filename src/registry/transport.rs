@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
-use ureq::http::{self, HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use ureq::http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, SocksConnector, TcpConnector};
-use ureq::{Agent, Body};
+use ureq::{Agent, AsSendBody, Body, Proxy, SendBody};
 
 use super::connect::{LimitConnector, Names, TlsConnector, read_within};
 use super::failure::Failure;
@@ -24,8 +24,8 @@ const MAX_SMALL_TIME: Duration = Duration::from_secs(60);
 const SMALL_BUFFER: usize = 8 << 10;
 /// A connection's read buffer: one system call fills it.
 const INPUT_BUFFER: usize = 128 << 10;
-/// A connection's write buffer: requests are small.
-const OUTPUT_BUFFER: usize = 8 << 10;
+/// A connection's write buffer: one system call sends it.
+const OUTPUT_BUFFER: usize = 64 << 10;
 /// Connections that are kept open for later requests; each worker needs at most one.
 const MAX_IDLE: usize = 16;
 
@@ -59,8 +59,32 @@ pub(super) struct Request {
     /// First requested byte, if it is not the first of all.
     pub(super) offset: u64,
     pub(super) authorization: Option<HeaderValue>,
-    /// A form to post.
-    pub(super) form: Option<String>,
+    /// Further headers.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) content: Content,
+    /// Whether the URL is of another host than the registry, which gets no `Authorization`.
+    pub(super) is_elsewhere: bool,
+    /// Whether to open a connection for it.
+    pub(super) is_alone: bool,
+    /// How long to wait for a response, if it may take longer than others.
+    pub(super) patience: Option<Duration>,
+}
+
+/// What a request sends.
+pub(super) enum Content {
+    /// Nothing.
+    None,
+    /// A form, which contains a secret.
+    Form(String),
+    /// Bytes of a media type.
+    Bytes(String, Arc<[u8]>),
+}
+
+/// Content that is sent once: the caller makes the next request for the rest of it.
+pub(super) struct Stream<'s> {
+    pub(super) reader: &'s mut dyn Read,
+    /// Bytes that are sent. A reader that ends earlier must return an error.
+    pub(super) length: u64,
 }
 
 impl Request {
@@ -71,8 +95,20 @@ impl Request {
             accept,
             offset: 0,
             authorization: None,
-            form: None,
+            headers: Vec::new(),
+            content: Content::None,
+            is_elsewhere: false,
+            is_alone: false,
+            patience: None,
         }
+    }
+
+    /// Whether a redirect is followed. Content is sent again only where the redirect asks for the same request, and a
+    /// form to its recipient only.
+    fn follows(&self, status: StatusCode) -> bool {
+        let is_read = matches!(self.method, Method::GET | Method::HEAD);
+        let is_same = matches!(status.as_u16(), 307 | 308);
+        (is_read || is_same) && !matches!(self.content, Content::Form(_))
     }
 }
 
@@ -168,11 +204,11 @@ impl Transport {
     /// if a redirect leads back to it.
     pub(super) fn fetch(&self, request: &Request) -> Result<Answer, Failure> {
         let mut url = request.url.clone();
-        let mut elsewhere = false;
+        let mut elsewhere = request.is_elsewhere;
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.once(&url, request, elsewhere)?;
-            // A form contains a secret: it is sent to its recipient only.
-            let Some(target) = redirect(&answer).filter(|_| request.form.is_none()) else {
+            let answer = self.once(&url, request, None, elsewhere)?;
+            let follows = request.follows(answer.status);
+            let Some(target) = redirect(&answer).filter(|_| follows) else {
                 return Ok(answer);
             };
             let next = location::join(&url, &target).ok_or_else(|| Failure::Location(answer.host.clone()))?;
@@ -189,7 +225,18 @@ impl Transport {
         Err(Failure::Redirects)
     }
 
-    fn once(&self, url: &Uri, request: &Request, elsewhere: bool) -> Result<Answer, Failure> {
+    /// Makes a request that sends a stream, which no redirect repeats.
+    pub(super) fn send(&self, request: &Request, stream: Stream<'_>) -> Result<Answer, Failure> {
+        self.once(&request.url, request, Some(stream), request.is_elsewhere)
+    }
+
+    fn once(
+        &self,
+        url: &Uri,
+        request: &Request,
+        stream: Option<Stream<'_>>,
+        elsewhere: bool,
+    ) -> Result<Answer, Failure> {
         let host = host_of(url);
         let mut builder = http::Request::builder()
             .method(&request.method)
@@ -210,19 +257,37 @@ impl Transport {
             Some(proxy) => Failure::of_proxied(error, &host, proxy),
             None => Failure::of(error, &host),
         };
-        let response = match &request.form {
-            Some(form) if request.method == Method::POST => {
-                let post = builder
-                    .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .body(form.clone())
-                    .map_err(|error| fail(error.into()))?;
-                self.agent
-                    .run(self.agent.configure_request(post).proxy(proxy).build())
+        for (name, value) in &request.headers {
+            builder = builder.header(name, value);
+        }
+        let mut bytes: &[u8] = &[];
+        let media_type = match &request.content {
+            Content::None => None,
+            Content::Form(form) => {
+                bytes = form.as_bytes();
+                Some("application/x-www-form-urlencoded")
             }
-            _ => {
-                let get = builder.body(()).map_err(|error| fail(error.into()))?;
-                self.agent
-                    .run(self.agent.configure_request(get).proxy(proxy).build())
+            Content::Bytes(media_type, content) => {
+                bytes = content;
+                Some(media_type.as_str())
+            }
+        };
+        if let Some(media_type) = media_type {
+            builder = builder.header(header::CONTENT_TYPE, media_type);
+        }
+        let response = match stream {
+            _ if matches!(request.method, Method::GET | Method::HEAD) => {
+                let sent = builder.body(()).map_err(|error| fail(error.into()))?;
+                self.run(sent, request, proxy)
+            }
+            Some(Stream { reader, length }) => {
+                let sent = sized(builder, reader, length).map_err(|error| fail(error.into()))?;
+                self.run(sent, request, proxy)
+            }
+            None => {
+                let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                let sent = sized(builder, &mut bytes, length).map_err(|error| fail(error.into()))?;
+                self.run(sent, request, proxy)
             }
         };
         let (parts, body) = response.map_err(fail)?.into_parts();
@@ -235,6 +300,35 @@ impl Transport {
             authorization,
         })
     }
+}
+
+impl Transport {
+    /// Sends a request by the connection that it needs.
+    fn run(
+        &self,
+        sent: http::Request<impl AsSendBody>,
+        request: &Request,
+        proxy: Option<Proxy>,
+    ) -> Result<http::Response<Body>, ureq::Error> {
+        let mut config = self.agent.configure_request(sent).proxy(proxy);
+        if request.is_alone {
+            config = config.max_idle_age(Duration::ZERO);
+        }
+        if let Some(patience) = request.patience {
+            config = config.timeout_recv_response(Some(patience));
+        }
+        self.agent.run(config.build())
+    }
+}
+
+/// A request with content of this length.
+fn sized<'r>(
+    builder: http::request::Builder,
+    reader: &'r mut dyn Read,
+    length: u64,
+) -> http::Result<http::Request<SendBody<'r>>> {
+    let builder = builder.header(header::CONTENT_LENGTH, length);
+    builder.body(SendBody::from_reader(reader))
 }
 
 fn host_of(url: &Uri) -> String {

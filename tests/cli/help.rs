@@ -75,7 +75,7 @@ fn help_of_sealift() {
 
     Commands:
       save         Save images and their digests into one archive
-      load         Verify archives and load their images into an engine, a layout or an archive
+      load         Verify archives and load their images into an engine, registry, layout or archive
       verify       Verify every byte of archives, of images in registries, or of a registry's storage
       list         List the images in archives: names, digests, platforms, sizes, image ids
       serve        Serve archives as a read-only registry, straight from their files

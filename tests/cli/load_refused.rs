@@ -62,6 +62,13 @@ fn impossible_loads_are_refused_and_change_nothing() {
         "one.tar --to docker,docker",
         "one.tar --to docker,oci:out",
         "one.tar --to docker,lxc",
+        "one.tar --to oci:out --platform-manifest",
+        "one.tar --to docker --ca-file ca.pem",
+        "one.tar --to registry://h.io/x:1",
+        "one.tar --to registry://https://h.io",
+        "one.tar --to registry:h.io",
+        "one.tar --to registry://registry/x",
+        "one.tar --to registry://h.io --ca-file missing.pem",
     ] {
         let run = transcript.run(&format!("load {arguments}"));
         // A plan refuses the same.
@@ -164,22 +171,58 @@ fn impossible_loads_are_refused_and_change_nothing() {
     exit 2
 
     $ sealift load one.tar --to docker,docker
-    2> error: invalid value 'docker,docker' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE>': docker is listed twice
+    2> error: invalid value 'docker,docker' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE|registry://HOST[/PREFIX]>': docker is listed twice
     2>
     2> For more information, try '--help'.
     exit 2
 
     $ sealift load one.tar --to docker,oci:out
-    2> error: invalid value 'docker,oci:out' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE>': only engines can be listed: docker, containerd, podman, crio
+    2> error: invalid value 'docker,oci:out' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE|registry://HOST[/PREFIX]>': only engines can be listed: docker, containerd, podman, crio
     2>
     2> For more information, try '--help'.
     exit 2
 
     $ sealift load one.tar --to docker,lxc
-    2> error: invalid value 'docker,lxc' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE>': expected auto, docker, containerd, podman, crio, oci:PATH or archive:FILE
+    2> error: invalid value 'docker,lxc' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE|registry://HOST[/PREFIX]>': expected auto, docker, containerd, podman, crio, oci:PATH, archive:FILE or registry://HOST[/PREFIX]
     2>
     2> For more information, try '--help'.
     exit 2
+
+    $ sealift load one.tar --to oci:out --platform-manifest
+    2> error: --platform-manifest is for --to registry://HOST, not for --to oci:out
+    exit 2
+
+    $ sealift load one.tar --to docker --ca-file ca.pem
+    2> error: --ca-file is for --to registry://HOST, not for --to docker
+    exit 2
+
+    $ sealift load one.tar --to registry://h.io/x:1
+    2> error: invalid value 'registry://h.io/x:1' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE|registry://HOST[/PREFIX]>': a tag does not belong here: each image keeps its own, or is renamed; expected HOST[:PORT][/PREFIX], such as harbor.local/mirror
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift load one.tar --to registry://https://h.io
+    2> error: invalid value 'registry://https://h.io' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE|registry://HOST[/PREFIX]>': give the host without http:// or https://; expected HOST[:PORT][/PREFIX], such as harbor.local/mirror
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift load one.tar --to registry:h.io
+    2> error: invalid value 'registry:h.io' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE|registry://HOST[/PREFIX]>': a registry is written registry://HOST[:PORT][/PREFIX]
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift load one.tar --to registry://registry/x
+    2> error: invalid value 'registry://registry/x' for '--to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE|registry://HOST[/PREFIX]>': no image can have the registry "registry" in its name: it needs a dot or a port, or is localhost; expected HOST[:PORT][/PREFIX], such as harbor.local/mirror
+    2>
+    2> For more information, try '--help'.
+    exit 2
+
+    $ sealift load one.tar --to registry://h.io --ca-file missing.pem
+    2> error: cannot read missing.pem: No such file or directory (os error 2)
+    exit 3
     "#);
     assert!(tree(sealift.home()) == before);
 }

@@ -62,7 +62,7 @@ fn a_usage_error_says_what_is_wrong_and_exits_with_2() {
     2>
     2> Commands:
     2>   save         Save images and their digests into one archive
-    2>   load         Verify archives and load their images into an engine, a layout or an archive
+    2>   load         Verify archives and load their images into an engine, registry, layout or archive
     2>   verify       Verify every byte of archives, of images in registries, or of a registry's storage
     2>   list         List the images in archives: names, digests, platforms, sizes, image ids
     2>   serve        Serve archives as a read-only registry, straight from their files

@@ -61,6 +61,7 @@ impl Setup {
             ("images.tar", "httpd:2.4 redis:7"),
             ("all.tar", "redis:7"),
             ("more.tar", "httpd:2.4"),
+            ("platforms.tar", "httpd:2.4 --from registry --platform all"),
         ] {
             setup.runs(&format!("sealift save {names} -o {archive}"), &[]);
         }
@@ -94,12 +95,14 @@ impl Setup {
             String::new()
         };
         let redis = format!("redis@{}", self.redis);
+        let place = format!("registry://{}", self.registry.address());
         let hub = format!("{}/dockerhub", self.registry.address());
         let filled = [
             ("redis@sha256:...", redis.as_str()),
             ("sha256:...", &digest),
             ("harbor.local/dockerhub", &hub),
             ("/media/stick", "stick"),
+            ("registry://harbor.local", &place),
         ];
         examples::execute(&self.sealift, &prelude, line, &[&filled[..], replaced].concat())
     }

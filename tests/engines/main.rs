@@ -28,6 +28,8 @@
 //! attach_stock.rs  attaching digests on hosts with an administrator's history
 //! attach_hostile.rs  attaching digests beside another user who poses as the engine or exchanges its files
 //! load_killed.rs   attaching digests, killed at every step, and the repair
+//! load_registry.rs   pushing into a registry, and pulling again
+//! load_registry_broken.rs   pushes that are killed, and connections that break
 //! load_podman.rs   loading into podman, compared with a podman that pulled
 //! loading.rs   shared by the tests of loads
 //! nameless.rs  images without a name
@@ -98,6 +100,8 @@ mod load_containerd_killed;
 mod load_faults;
 mod load_killed;
 mod load_podman;
+mod load_registry;
+mod load_registry_broken;
 mod load_space;
 mod load_uncompressed;
 mod loading;

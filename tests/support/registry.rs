@@ -285,6 +285,12 @@ impl Registry {
         fs::remove_dir_all(repositories.join(repository).join("_manifests")).unwrap();
     }
 
+    /// Removes a repository. Its blobs stay, and belong to no repository.
+    pub fn forget_repository(&self, repository: &str) {
+        let repositories = self.folder.path().join("data/docker/registry/v2/repositories");
+        fs::remove_dir_all(repositories.join(repository)).unwrap();
+    }
+
     /// What it was asked since the start or the last `forget_requests`.
     pub fn requests(&self) -> Vec<Request> {
         let log = self.log();

@@ -1,4 +1,4 @@
-//! The source against registries in this process that respond in every way.
+//! The source and the target against registries in this process that respond in every way.
 
 mod auth;
 mod dialects;
@@ -6,6 +6,10 @@ mod errors;
 mod faults;
 mod mirrors;
 mod proxies;
+mod push;
+mod push_auth;
+mod push_broken;
+mod push_registry;
 mod redirects;
 mod tls;
 mod verify;

@@ -8,7 +8,7 @@ use super::help;
 fn help_of_load() {
     assert_snapshot!(help("load --help"), @"
     $ sealift load --help
-    Verify archives and load their images into an engine, a layout or an archive
+    Verify archives and load their images into an engine, registry, layout or archive
 
     Usage: sealift load [OPTIONS] <FILE>...
 
@@ -41,7 +41,7 @@ fn help_of_load() {
           --jobs <N>
               Number of threads that verify [default: one per CPU]
 
-          --to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE>
+          --to <auto|docker|containerd|podman|crio|oci:PATH|archive:FILE|registry://HOST[/PREFIX]>
               Where to load the images
 
               `auto`: the engine of this host. If there are several: the one that the environment names,
@@ -65,6 +65,10 @@ fn help_of_load() {
 
               `archive:FILE`: an archive as `save` writes it, of the images that are selected. It
               replaces FILE.
+
+              `registry://HOST[:PORT][/PREFIX]`: a registry. docker.io/library/httpd:2.4 becomes
+              HOST/PREFIX/library/httpd:2.4, as mirrors name it. A name that begins with HOST/PREFIX is
+              kept.
 
               [default: auto]
 
@@ -101,9 +105,9 @@ fn help_of_load() {
           --platform <PLATFORM>
               Load this platform, for example linux/arm64
 
-              Without it, an engine gets the platform that a pull would choose, and a layout or archive
-              gets all. The engine need not be able to run it. A layout or archive can get several,
-              comma-separated. An image that is for other platforms only is refused.
+              Without it, an engine gets the platform that a pull would choose, and a registry, layout
+              or archive gets all. The engine need not be able to run it. A registry, layout or archive
+              can get several, comma-separated. An image that is for other platforms only is refused.
 
           --attach <ATTACH>
               How to attach digests to Docker's classic store
@@ -192,6 +196,36 @@ fn help_of_load() {
       -h, --help
               Print help (see a summary with '-h')
 
+    Registry options:
+          --platform-manifest
+              Push the manifest of one platform in place of the index
+
+              An index names the manifests of all platforms, and many registries refuse it without
+              these. The image then has the digest of the platform's manifest, not that of the index. If
+              an image has several platforms, --platform chooses one.
+
+          --insecure <HOST[:PORT]>
+              Allow plain HTTP and unverified certificates for this registry; repeatable
+
+          --ca-file <FILE>
+              Trust the certificate authorities in this PEM file too; repeatable
+
+          --cert <FILE>
+              Client certificate (PEM)
+
+          --key <FILE>
+              Key of the client certificate (PEM)
+
+          --tries <N>
+              Number of attempts for each request
+
+              [default: 5]
+
+          --idle-timeout <SECONDS>
+              Give up on a connection after this many seconds of silence
+
+              [default: 30]
+
     Examples:
       sudo sealift load images.tar
       sudo sealift load images.tar --expect sha256:...     # the line that save printed
@@ -206,14 +240,15 @@ fn help_of_load() {
       sudo sealift load images.tar --to containerd --pin   # the kubelet never removes them
       sealift load images.tar --to podman                  # rootless: the images of this user
       sudo sealift load images.tar --to podman --force     # also replace images with a wrong digest
+      sealift load platforms.tar --to registry://harbor.local/mirror    # with all platforms
       sealift load images.tar --to oci:images              # create an OCI layout, or add to it
       sealift load images.tar --image httpd:2.4 --to archive:httpd.tar
 
     `load` verifies every byte before it sends anything, and hashes it again while it sends it. Only
-    containerd gets stored bytes while the archive is being verified, and it unpacks no layer before
-    that layer is verified. `load` sends only what the engine does not have. It sets the names last,
-    when all content is in the engine and verified. If the load fails before that, existing names are
-    unchanged.
+    containerd and registries get stored bytes while the archive is being verified. containerd unpacks
+    no layer before that layer is verified. `load` sends only what the engine does not have. It sets the
+    names last, when all content is in the engine and verified. If the load fails before that, existing
+    names are unchanged.
 
     Docker's classic store shows a digest only after it is attached, which needs root: see `--attach`.
     If a digest cannot be attached, the image is loaded and the exit code is 6.

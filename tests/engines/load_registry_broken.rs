@@ -1,0 +1,160 @@
+//! Pushes that are killed, and connections that break.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+
+use crate::load_registry::Pushes;
+use crate::support::{Image, Layer, run};
+
+/// How often a push is killed.
+const POINTS: usize = 30;
+
+/// Of a process that speaks to a registry.
+const CALLS: &str = "?sendto,?write,?writev,?recvfrom,?read,?readv,?connect";
+
+/// Passes connections on to a registry, and cuts each after this many bytes to it. Returns the address.
+fn cutting_proxy(registry: &str, most: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let registry = registry.to_owned();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(upstream) = TcpStream::connect(&registry) else {
+                return;
+            };
+            let (mut from, mut to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Both);
+            });
+            thread::spawn(move || pass(client, upstream, most));
+        }
+    });
+    address
+}
+
+fn pass(mut client: TcpStream, mut upstream: TcpStream, most: usize) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut left = most;
+    while left > 0 {
+        let length = buffer.len().min(left);
+        match client.read(&mut buffer[..length]) {
+            Ok(count) if count > 0 && upstream.write_all(&buffer[..count]).is_ok() => left -= count,
+            _ => break,
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = upstream.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn a_proxy_that_cuts_each_connection_after_5_mb_does_not_prevent_a_push() {
+    let pushes = Pushes::new();
+    let image = Image::single(vec![
+        Layer::busybox(),
+        Layer::new().noise("app/data", 1, 20_000_000),
+        Layer::new().noise("app/more", 2, 12_000_000),
+    ]);
+    let built = pushes.add("images", "docker.io/library/app:1", &image);
+    let address = cutting_proxy(pushes.registry.address(), 5_000_000);
+    let place = format!("registry://{address}/mirror");
+    let said = pushes.sealift.run(&["load", "images", "--to", &place]).ok();
+    assert!(
+        said.stderr.contains("retrying"),
+        "nothing was cut: {}",
+        said.stderr
+    );
+    pushes.assert_has("mirror/library/app:1", &built);
+}
+
+/// A push under strace, in its own environment.
+fn traced(pushes: &Pushes, more: &[&str]) -> Command {
+    let push = pushes.command("new", &[]);
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qq"]).args(more);
+    traced.arg(push.get_program()).args(push.get_args()).env_clear();
+    traced.envs(push.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    traced.current_dir(pushes.sealift.home());
+    traced
+}
+
+/// System calls of a push at equal distances, each with its number among those of its kind in its thread.
+fn points(log: &str) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut all = Vec::new();
+    for line in log.lines() {
+        let Some((thread, rest)) = line.split_once(' ') else {
+            continue;
+        };
+        let call = rest.trim_start().split_once('(').map(|(call, _)| call);
+        if let Some(call) = call.filter(|call| call.chars().all(char::is_alphanumeric)) {
+            let number = counts.entry((call, thread)).or_default();
+            *number += 1;
+            all.push((call.to_owned(), *number));
+        }
+    }
+    let count = 2 * POINTS;
+    assert!(all.len() >= count, "only {}", all.len());
+    (0..count).map(|at| all[at * all.len() / count].clone()).collect()
+}
+
+#[test]
+fn a_push_that_is_killed_leaves_names_intact_and_is_run_again() {
+    let pushes = Pushes::new();
+    let app = |version: &str| {
+        Image::single(vec![
+            Layer::busybox(),
+            Layer::new()
+                .file("app/version", version)
+                .noise("app/data", 1, 3_000_000),
+        ])
+    };
+    let name = |at: usize| format!("docker.io/library/app{at}:1");
+    let pushed = |at: usize| format!("mirror/library/app{at}:1");
+    let old: Vec<_> = (0..2)
+        .map(|at| pushes.add("old", &name(at), &app(&format!("old {at}"))))
+        .collect();
+    let new: Vec<_> = (0..2)
+        .map(|at| pushes.add("new", &name(at), &app(&format!("new {at}"))))
+        .collect();
+    pushes.push("old", &[]).ok();
+    let log = pushes.sealift.path("calls");
+    let trace = format!("trace={CALLS}");
+    run(&mut traced(&pushes, &["-o", log.to_str().unwrap(), "-e", &trace])).ok();
+    let mut kills = 0;
+    for (call, number) in points(&fs::read_to_string(&log).unwrap()) {
+        // The old images again, and nothing of the new ones.
+        pushes.registry.forget_repository("mirror/library/app0");
+        pushes.registry.forget_repository("mirror/library/app1");
+        pushes.push("old", &[]).ok();
+        let inject = format!("inject=?{call}:signal=SIGKILL:when={number}");
+        let trace = format!("trace=?{call}");
+        let killed = run(&mut traced(
+            &pushes,
+            &["-o", "/dev/null", "-e", &trace, "-e", &inject],
+        ));
+        // Threads take other turns each time: some points are not reached.
+        if killed.signal != Some(9) {
+            assert_eq!(killed.code, Some(0), "{call} {number}: {killed:?}");
+            continue;
+        }
+        kills += 1;
+        for (at, (new, old)) in new.iter().zip(&old).enumerate() {
+            let found = pushes.registry.digest_of(&pushed(at));
+            let expected = if found == new.digest { new } else { old };
+            pushes.assert_has(&pushed(at), expected);
+        }
+        pushes.push("new", &[]).ok();
+        for (at, new) in new.iter().enumerate() {
+            pushes.assert_has(&pushed(at), new);
+        }
+        if kills == POINTS {
+            return;
+        }
+    }
+    panic!("only {kills} kills");
+}
