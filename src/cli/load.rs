@@ -22,7 +22,7 @@ use super::rename::RenameArgs;
 use super::results::Results;
 use super::size;
 use super::table::TableArgs;
-use super::to::To;
+use super::to::{To, ToParser};
 
 /// Verify archives and load their images into an engine, registry, layout or archive
 #[derive(Args)]
@@ -79,6 +79,7 @@ pub struct Load {
     #[arg(
         long,
         value_name = "auto|docker|containerd|podman|crio|oci:PATH|archive:FILE|registry://HOST[/PREFIX]",
+        value_parser = ToParser,
         default_value_t = To::Auto
     )]
     to: To,

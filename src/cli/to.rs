@@ -1,9 +1,13 @@
 //! The option that says where images are loaded.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Command};
 use sealift::host::Engine;
 use sealift::registry::Destination;
 
@@ -61,6 +65,25 @@ impl FromStr for To {
     }
 }
 
+/// Parses the option's value. What is before an `@` may be a password, and is not printed.
+#[derive(Debug, Clone, Copy)]
+pub struct ToParser;
+
+impl TypedValueParser for ToParser {
+    type Value = To;
+
+    fn parse_ref(&self, command: &Command, option: Option<&Arg>, value: &OsStr) -> Result<To, clap::Error> {
+        let text = value.to_string_lossy();
+        match text.parse::<To>() {
+            Err(reason) if text.contains('@') => {
+                let message = format!("invalid value for '--to': {reason}");
+                Err(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command))
+            }
+            _ => TypedValueParser::parse_ref(&To::from_str, command, option, value),
+        }
+    }
+}
+
 /// The engines of a list.
 fn listed(text: &str) -> Result<Vec<Engine>, String> {
     let mut listed = Vec::new();
@@ -99,6 +122,8 @@ impl fmt::Display for To {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -141,5 +166,18 @@ mod tests {
             let error = text.parse::<To>().unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn passwords_are_not_printed() {
+        let parse = |to: &str| {
+            let parsed = crate::cli::Cli::try_parse_from(["sealift", "load", "x.tar", "--to", to]);
+            parsed.err().unwrap().to_string()
+        };
+        for to in ["registry://user:hunter2@h.io", "registry:user:hunter2@h.io"] {
+            let error = parse(to);
+            assert!(error.contains("'--to'") && !error.contains("hunter2"), "{error}");
+        }
+        assert!(parse("lxc").contains("'lxc'"));
     }
 }

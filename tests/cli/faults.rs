@@ -261,7 +261,7 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
         if json {
             args.push("--json");
         }
-        // Every write takes a fifth of a second, so that the signal comes in the middle.
+        // Every write takes half a second, so that the signal comes in the middle.
         let inner = sealift.command(&args);
         let mut slow = Command::new("strace");
         slow.args([
@@ -272,7 +272,7 @@ fn a_signal_kills_by_that_signal_and_keeps_what_came() {
             "-e",
             "trace=pwrite64",
             "-e",
-            "inject=pwrite64:delay_exit=200000",
+            "inject=pwrite64:delay_exit=500000",
         ]);
         slow.arg(inner.get_program())
             .args(inner.get_args())
