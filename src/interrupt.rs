@@ -137,6 +137,13 @@ pub fn pause(pause: Duration, check: impl Fn() -> Result<()>) -> Result<()> {
     }
 }
 
+impl Guard {
+    /// Leaves the action registered for good. After a signal, work may end before the action has run.
+    pub fn keep(mut self) {
+        self.id = u64::MAX;
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         let mut actions = self
@@ -171,6 +178,19 @@ mod tests {
         assert_eq!(runs.load(Ordering::SeqCst), 2);
         interrupt.stop();
         assert_eq!(runs.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_kept_action_runs_though_its_guard_is_gone() {
+        let interrupt = Interrupt::default();
+        let remark = |text: &'static str| {
+            let interrupt = interrupt.clone();
+            move || interrupt.remark(text.into())
+        };
+        drop(interrupt.on_stop(remark("dropped")));
+        interrupt.on_stop(remark("kept")).keep();
+        interrupt.stop();
+        assert_eq!(interrupt.remarks(), ["kept"]);
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Target for Podman {
             interrupt,
         };
         let mut loaded = Outcomes::new(plan);
-        let _guard = loaded.remark_on_stop(interrupt);
+        let guard = loaded.remark_on_stop(interrupt);
         let ended = load.load_all(&mut loaded);
         let ended = ended.map_err(|error| match error.kind() {
             ErrorKind::Engine if loaded.has_unreached() => error.and_hint(Remedy::KeepGoing),
@@ -61,7 +61,11 @@ impl Target for Podman {
         });
         let mut report = Report::new(plan);
         match ended {
-            Err(error) if matches!(error, Error::Interrupted) || !loaded.has_any() => return Err(error),
+            Err(Error::Interrupted) => {
+                guard.keep();
+                return Err(Error::Interrupted);
+            }
+            Err(error) if !loaded.has_any() => return Err(error),
             ended => report.error = ended.err(),
         }
         report.skipped.extend(loaded.skipped(plan, report.error.as_ref()));
