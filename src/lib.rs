@@ -87,7 +87,7 @@
 //! - [`load`]: from an archive to a target: probe, plan, apply
 //! - [`layout`]: an OCI layout folder, or an archive, as a target
 //! - [`registry`]: the client of the distribution protocol
-//! - [`registry_storage`]: the storage folder of a registry, verified without the registry
+//! - [`registry_storage`]: the storage folder of a registry, verified and repaired without the registry
 //! - [`podman`]: podman as a source and a target, and the storage of CRI-O
 //! - [`docker`]: Docker as a source and a target, and attaching digests to its classic store
 //! - [`containerd`]: containerd as a target

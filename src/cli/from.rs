@@ -6,22 +6,21 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use sealift::archive::segments;
 use sealift::archive::writer::Inputs;
-use sealift::archive::{self, ArchiveSource, Opened, segments};
-use sealift::containerd::{self, ContainerdStore};
 use sealift::docker;
 use sealift::host::Engine;
 use sealift::interrupt::Interrupt;
 use sealift::progress::Progress;
-use sealift::recover::{self, DockerSaveStore, LocalStore, RecoverSource};
-use sealift::source::{Fallback, Source, Upstream};
+use sealift::recover;
+use sealift::source::{Fallback, Source};
 use sealift::{Error, Result};
 
 use super::archive::SpoolArgs;
 use super::containerd::ContainerdArgs;
-use super::engines;
 use super::podman::PodmanStoreArgs;
 use super::registry::RegistryArgs;
+use super::stores::{Chosen, Proofs, Stores};
 
 /// Where images come from.
 #[derive(Args)]
@@ -112,13 +111,6 @@ impl FromStr for From {
     }
 }
 
-/// A local engine.
-struct Chosen {
-    engine: Engine,
-    /// Its socket, if the reason for it names one.
-    socket: Option<PathBuf>,
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum How {
     /// Recompress where a known encoder reproduces the layer; save other layers uncompressed
@@ -151,22 +143,8 @@ impl FromArgs {
         absence.filter(|_| self.is_auto() && self.chosen().engine == Engine::Docker)
     }
 
-    /// The local engine that `auto` asks: the one that an option is for, else the one that the host suggests, else Docker.
     fn chosen(&self) -> Chosen {
-        let asked = |engine| Chosen { engine, socket: None };
-        if self.containerd.given().is_some() {
-            return asked(Engine::Containerd);
-        }
-        if self.podman.given().is_some() {
-            return asked(Engine::Podman);
-        }
-        match engines::facts().choose() {
-            Some(choice) => Chosen {
-                engine: choice.engine,
-                socket: choice.socket,
-            },
-            None => asked(Engine::Docker),
-        }
+        Chosen::by(&self.containerd, &self.podman)
     }
 
     /// Whether nothing may be written unless everything is proven.
@@ -203,8 +181,20 @@ impl FromArgs {
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Source>> {
         self.check()?;
-        let open = Open {
-            args: self,
+        let open = Stores {
+            data_root: self.data_root.as_deref(),
+            containerd: &self.containerd,
+            podman: &self.podman,
+            registry: &self.registry,
+            rebuild: match self.rebuild {
+                How::Auto => recover::Rebuild::Auto,
+                How::Never => recover::Rebuild::Never,
+                How::Require => recover::Rebuild::Require,
+            },
+            upstream: match self.offline {
+                true => Proofs::None,
+                false => Proofs::Registries,
+            },
             spool: self.spool.options(interrupt, output),
             progress,
             interrupt,
@@ -282,139 +272,5 @@ impl FromArgs {
             message: "--data-root names a store of Docker, and --from asks no Docker".into(),
             hint: Some("add --from docker, or leave out --data-root".into()),
         })
-    }
-}
-
-struct Open<'a> {
-    args: &'a FromArgs,
-    spool: archive::Options,
-    progress: &'a Arc<dyn Progress>,
-    interrupt: &'a Interrupt,
-}
-
-impl Open<'_> {
-    fn docker(&self) -> Result<Box<dyn Source>> {
-        let options = docker::Options::from_process();
-        let root = self.args.data_root.as_deref();
-        let store = docker::source::local_store(&options, root, &self.spool, self.progress.as_ref())?;
-        self.recovering(store)
-    }
-
-    /// The containerd of the options, else the one at a socket, else one that is found.
-    fn containerd(&self, socket: Option<PathBuf>) -> Result<Box<dyn Source>> {
-        let options = self.args.containerd.options();
-        let options = containerd::Options {
-            address: options.address.clone().or(socket),
-            ..options
-        };
-        self.recovering(Box::new(ContainerdStore::open(&options, &self.spool)?))
-    }
-
-    /// The images of podman, or of CRI-O.
-    fn podman(&self, engine: Engine, socket: Option<PathBuf>) -> Result<Box<dyn Source>> {
-        let store = self
-            .args
-            .podman
-            .store(engine, socket, &self.spool, self.progress.clone())?;
-        self.recovering(Box::new(store))
-    }
-
-    /// The local engine.
-    fn engine(&self) -> Result<Box<dyn Source>> {
-        let Chosen { engine, socket } = self.args.chosen();
-        match engine {
-            Engine::Docker => self.docker(),
-            Engine::Containerd => self.containerd(socket),
-            Engine::Podman | Engine::Crio => self.podman(engine, socket),
-        }
-    }
-
-    /// The local engine for images whose digest it can prove, then the registry.
-    fn auto(&self) -> Result<Option<Box<dyn Source>>> {
-        Ok(match (self.engine_if_there()?, self.registry()?) {
-            (Some(engine), Some(registry)) => {
-                let registries = &self.args.registry;
-                let probe = registries.reachable(self.progress.clone(), self.interrupt)?;
-                let both = Fallback::new(vec![engine, registry]);
-                Some(Box::new(
-                    both.preferring_proof(Box::new(probe), self.progress.clone()),
-                ))
-            }
-            (engine, registry) => engine.or(registry),
-        })
-    }
-
-    /// The local engine, if it can be asked.
-    fn engine_if_there(&self) -> Result<Option<Box<dyn Source>>> {
-        let engine = self.args.chosen().engine;
-        let is_absent = match engine {
-            Engine::Docker => Open::has_no_docker(),
-            Engine::Podman => self.args.podman.is_absent(),
-            Engine::Containerd | Engine::Crio => false,
-        };
-        if is_absent {
-            return Ok(None);
-        }
-        match self.engine() {
-            Ok(source) => Ok(Some(source)),
-            Err(Error::Interrupted) => Err(Error::Interrupted),
-            Err(error) => {
-                self.progress
-                    .note(&format!("the local {engine} is skipped: {error}"));
-                Ok(None)
-            }
-        }
-    }
-
-    fn has_no_docker() -> bool {
-        docker::source::absence(&docker::Options::from_process()).is_some()
-    }
-
-    fn registry(&self) -> Result<Option<Box<dyn Source>>> {
-        if self.args.offline {
-            return Ok(None);
-        }
-        let source = self.args.registry.source(self.progress.clone(), self.interrupt)?;
-        Ok(Some(Box::new(source)))
-    }
-
-    fn archive(&self, files: &[PathBuf]) -> Result<Box<dyn Source>> {
-        match archive::open_any(files, &self.spool)? {
-            Opened::Layout(layout) => {
-                let upstream = Upstream::new(self.upstream()?, self.progress.clone());
-                Ok(Box::new(ArchiveSource::new(layout)?.asking(upstream)))
-            }
-            Opened::DockerSave(save) => self.recovering(Box::new(DockerSaveStore::new(save)?)),
-        }
-    }
-
-    /// The registry, if it may be asked, with short timeouts.
-    fn upstream(&self) -> Result<Option<Arc<dyn Source>>> {
-        if self.args.offline {
-            return Ok(None);
-        }
-        let registries = &self.args.registry;
-        let source = registries.reachable(self.progress.clone(), self.interrupt)?;
-        Ok(Some(Arc::new(source)))
-    }
-
-    fn recovering(&self, store: Box<dyn LocalStore>) -> Result<Box<dyn Source>> {
-        let upstream = self.upstream()?;
-        let options = recover::Options {
-            rebuild: match self.args.rebuild {
-                How::Auto => recover::Rebuild::Auto,
-                How::Never => recover::Rebuild::Never,
-                How::Require => recover::Rebuild::Require,
-            },
-            tmpdir: self.spool.tmpdir.clone(),
-            ..recover::Options::default()
-        };
-        Ok(Box::new(RecoverSource::new(
-            store,
-            upstream,
-            options,
-            self.progress.clone(),
-            self.interrupt.clone(),
-        )))
     }
 }

@@ -1,8 +1,8 @@
 //! The command line: one file per command, output, flags and exit codes.
 //!
-//! - [`save`], [`verify`], [`load`], [`list`], [`serve`], [`inventory`], [`doctor`], [`shell`]: the commands
+//! - [`save`], [`verify`], [`repair`], [`load`], [`list`], [`serve`], [`inventory`], [`doctor`], [`shell`]: the commands
 //! - [`archive`]: the options for reading archives
-//! - [`from`]: the options for the sources of images
+//! - [`from`]: the options for the sources of images; [`stores`]: opens them
 //! - [`saved`]: what `save` prints
 //! - [`planned`], [`loaded`]: what `load` prints before and after; [`results`]: for one target or several
 //! - [`to`]: the option for where images are loaded; [`engines`]: the engines among them
@@ -41,6 +41,7 @@ mod podman;
 mod registry;
 mod remedy;
 mod rename;
+mod repair;
 mod results;
 mod rows;
 mod save;
@@ -48,6 +49,7 @@ mod saved;
 mod serve;
 mod shell;
 mod size;
+mod stores;
 mod table;
 mod to;
 mod verify;
@@ -108,6 +110,7 @@ enum Command {
     Save(save::Save),
     Load(load::Load),
     Verify(verify::Verify),
+    Repair(repair::Repair),
     List(list::List),
     Serve(serve::Serve),
     Inventory(inventory::Inventory),
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Load(command) => command.run(&output, &interrupt),
         Command::Doctor(command) => command.run(&output, &interrupt),
         Command::Verify(command) => command.run(&output, &interrupt),
+        Command::Repair(command) => command.run(&output, &interrupt),
         Command::List(command) => command.run(&output, &interrupt),
         Command::Serve(command) => command.run(&output, &interrupt),
         Command::Inventory(command) => command.run(&output),

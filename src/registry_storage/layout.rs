@@ -143,6 +143,11 @@ impl Storage {
         self.repositories.as_ref()
     }
 
+    /// The folder `docker/registry/v2`.
+    pub fn root(&self) -> &Dir {
+        &self.root
+    }
+
     /// Opens a repository.
     pub fn repository(&self, name: &str) -> io::Result<Dir> {
         match &self.repositories {

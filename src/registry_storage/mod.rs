@@ -1,4 +1,4 @@
-//! The storage folder of a registry, verified without the registry.
+//! The storage folder of a registry, verified and repaired without the registry.
 //!
 //! CNCF distribution (`registry:2`, `registry:3`, Debian's docker-registry) keeps everything in files, the same way in
 //! versions 2 and 3. Its paths are listed in `registry/storage/paths.go`; below `docker/registry/v2`:
@@ -18,18 +18,20 @@
 //!
 //! The registry may run meanwhile. It writes a manifest before the links to it, and a layer before its manifest, but
 //! version 2 writes manifests and links in place. So whatever looks wrong is looked at a second time, and only what is
-//! still wrong then is reported. Nothing is ever written, and no link is followed.
+//! still wrong then is reported. A verification writes nothing, and no link is followed.
 //!
 //! - `layout`: where things are, opened without following links
 //! - `sample`: which blobs a partial verification hashes
 //! - `hashing`: the pass over the blobs; `marks`: the blobs that manifests refer to
 //! - `repositories`: finds repositories; `repository`: examines one; `affected`: the images that use a bad blob
 //! - `report`: the result
+//! - [`repair`](mod@repair): replaces what is wrong by good bytes, while the registry runs
 
 mod affected;
 mod hashing;
 mod layout;
 mod marks;
+pub mod repair;
 mod report;
 mod repositories;
 mod repository;
@@ -91,18 +93,37 @@ pub fn verify(
     interrupt: &Interrupt,
 ) -> Result<Report> {
     let storage = Storage::open(root)?;
+    Ok(examine(&storage, options, Suspects::Hash, progress, interrupt)?.0)
+}
+
+/// Which blobs may be bad.
+enum Suspects {
+    /// Those that hashing finds.
+    Hash,
+    /// These, each with what was wrong at the last look.
+    Known(BTreeMap<Digest, Option<Bad>>),
+}
+
+/// Verifies an open storage folder. Returns the bad blobs too.
+fn examine(
+    storage: &Storage,
+    options: &Options,
+    suspects: Suspects,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<(Report, BTreeMap<Digest, Bad>)> {
     let check = Check {
-        storage: &storage,
+        storage,
         options,
         progress,
         interrupt,
         started: SystemTime::now(),
         report: Mutex::new(Report::new(storage.label())),
     };
-    check.run()?;
+    let bad = check.run(suspects)?;
     let mut report = check.report.into_inner().unwrap_or_else(PoisonError::into_inner);
     report.sort();
-    Ok(report)
+    Ok((report, bad))
 }
 
 /// A verification.
@@ -116,18 +137,27 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn run(&self) -> Result<()> {
+    fn run(&self, suspects: Suspects) -> Result<BTreeMap<Digest, Bad>> {
         self.progress.phase("counting blobs", None);
         let count = self.count()?;
-        self.progress.phase("verifying", Some(count.sampled.bytes));
-        let bad = self.hash()?;
+        let bad = match suspects {
+            Suspects::Hash => {
+                self.progress.phase("verifying", Some(count.sampled.bytes));
+                self.hash()?
+            }
+            Suspects::Known(suspects) => {
+                self.progress.phase("verifying again", None);
+                self.confirm(suspects)?
+            }
+        };
         self.with_report(|report| {
             (report.blobs, report.hashed) = (count.all, count.sampled);
         });
         self.progress.phase("reading repositories", None);
         let marks = Marks::for_blobs(count.all.count);
         self.examine(&bad, &marks)?;
-        self.unreferenced(&bad, &marks)
+        self.unreferenced(&bad, &marks)?;
+        Ok(bad)
     }
 
     fn with_report<T>(&self, change: impl FnOnce(&mut Report) -> T) -> T {
@@ -159,8 +189,16 @@ impl Check<'_> {
         {
             interrupt::pause(SETTLED, || self.interrupt.check())?;
         }
+        self.confirm(first.suspects)
+    }
+
+    /// Looks again at blobs, and returns those that are bad still.
+    fn confirm(
+        &self,
+        suspects: impl IntoIterator<Item = (Digest, Option<Bad>)>,
+    ) -> Result<BTreeMap<Digest, Bad>> {
         let mut confirmed = BTreeMap::new();
-        for (digest, bad) in first.suspects {
+        for (digest, bad) in suspects {
             self.interrupt.check()?;
             match hashing::look_again(self.storage, &digest, bad, SETTLED, self.interrupt) {
                 Ok(Some(bad)) => drop(confirmed.insert(digest, bad)),

@@ -1,6 +1,7 @@
 //! Help pages, the manual and completions.
 
 mod load;
+mod repair;
 mod save;
 mod serve;
 
@@ -77,6 +78,7 @@ fn help_of_sealift() {
       save         Save images and their digests into one archive
       load         Verify archives and load their images into an engine, registry, layout or archive
       verify       Verify every byte of archives, of images in registries, or of a registry's storage
+      repair       Replace damaged and missing blobs in a registry's storage while the registry runs
       list         List the images in archives: names, digests, platforms, sizes, image ids
       serve        Serve archives as a read-only registry, straight from their files
       inventory    List what this host's engines have, for `save --have` elsewhere
@@ -530,7 +532,16 @@ fn the_summary_of_a_command_is_short() {
 #[test]
 fn the_manual_has_what_help_has() {
     let sealift = Sealift::new();
-    for command in ["save", "load", "verify", "list", "doctor", "completions", "man"] {
+    for command in [
+        "save",
+        "load",
+        "verify",
+        "repair",
+        "list",
+        "doctor",
+        "completions",
+        "man",
+    ] {
         let help = sealift.run(&[command, "--help"]).ok().stdout;
         assert_eq!(sealift.run(&["help", command]).ok().stdout, help);
         let page = sealift.run(&["man", command]).ok().stdout;

@@ -242,7 +242,16 @@ fn every_command_has_its_examples_run() {
     }
     assert_eq!(
         examples::BESIDE_AN_ENGINE,
-        ["", "save", "load", "verify", "serve", "inventory", "doctor"],
-        "each has a test above, `serve` in serve.rs, `verify` in tests/verify"
+        [
+            "",
+            "save",
+            "load",
+            "verify",
+            "repair",
+            "serve",
+            "inventory",
+            "doctor"
+        ],
+        "each has a test above, `serve` and `repair` in files of their own, `verify` in tests/verify"
     );
 }

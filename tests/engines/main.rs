@@ -118,6 +118,7 @@ mod podman_replaced;
 mod podman_served;
 mod push_digest;
 mod recovered;
+mod repair;
 mod right_digests;
 mod save_containerd;
 mod save_docker;

@@ -4,7 +4,16 @@ use super::{Run, Sealift, run};
 
 /// The commands whose examples need an engine or a registry; `sealift --help` itself is the empty one. Examples of all
 /// others run in `tests/cli`.
-pub const BESIDE_AN_ENGINE: &[&str] = &["", "save", "load", "verify", "serve", "inventory", "doctor"];
+pub const BESIDE_AN_ENGINE: &[&str] = &[
+    "",
+    "save",
+    "load",
+    "verify",
+    "repair",
+    "serve",
+    "inventory",
+    "doctor",
+];
 
 /// Every command that `sealift --help` lists.
 #[track_caller]

@@ -8,6 +8,7 @@ mod support;
 
 mod examples;
 mod registry;
+mod repair;
 mod storage;
 
 use std::fs;

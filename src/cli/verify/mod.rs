@@ -11,7 +11,7 @@ mod archives;
 mod files;
 mod metrics;
 mod registry;
-mod storage;
+pub mod storage;
 mod targets;
 
 use std::path::PathBuf;

@@ -163,11 +163,7 @@ fn verdict(report: &Report) -> String {
 }
 
 fn document(report: &Report) -> serde_json::Value {
-    let findings = report.findings.iter().map(|found| {
-        let mut document = finding_json(&found.finding);
-        document["images"] = serde_json::json!(found.images);
-        document
-    });
+    let findings = report.findings.iter().map(finding);
     serde_json::json!({
         "root": report.root,
         "good": report.is_good(),
@@ -185,4 +181,11 @@ fn document(report: &Report) -> serde_json::Value {
         "uploads": report.uploads,
         "unread": report.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
+}
+
+/// A finding with the images that it concerns.
+pub fn finding(found: &StorageFinding) -> serde_json::Value {
+    let mut document = finding_json(&found.finding);
+    document["images"] = serde_json::json!(found.images);
+    document
 }

@@ -1,0 +1,469 @@
+//! Replaces the bytes of bad and missing blobs by good ones, while the registry runs.
+//!
+//! A registry does not write a blob that it believes to have, so a push does not mend a damaged file. A repair
+//! verifies the storage, takes bytes with the right digest out of other places, and puts them in the place of the bad
+//! ones: each file is written beside the blobs, verified on the way, and renamed, with owner and mode kept. Nothing is
+//! deleted. A mended manifest may name further blobs that are bad or missing, so this is repeated until nothing more
+//! can be mended.
+//!
+//! Links are written only where they are certain: a path that ends in a digest holds that digest. Where a tag leads,
+//! nobody else knows.
+//!
+//! - `storage_source`: what is good in the storage, for stores that recover images with it
+//! - `search`: where the good bytes are
+//! - `staging`: replaces files
+
+mod search;
+mod staging;
+mod storage_source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::hashing::Bad;
+use super::layout::{BlobFile, Storage, blob_entry};
+use super::report::{AffectedImage, Report, StorageFinding};
+use super::{Suspects, examine};
+use crate::blob::Verifier;
+use crate::error::{Error, ErrorKind, Place, Problem, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Descriptor, Digest, MAX_METADATA};
+use crate::progress::Progress;
+use crate::retry::Retry;
+use crate::source::Source;
+use crate::transfer::{Sink, Transfer, Wanted};
+use search::{Offer, Search, is_read_whole};
+use staging::Staging;
+use storage_source::StorageSource;
+
+/// A place that has good bytes.
+pub struct Copies {
+    /// Its name in the report.
+    pub label: String,
+    /// The place.
+    pub source: Arc<dyn Source>,
+    /// The names of its images.
+    pub names: Names,
+}
+
+/// Under which names a place may have the images of the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Names {
+    /// It lists them. They belong to a repository of the registry if they have its path, whatever their host.
+    Listed {
+        /// Whether images of other repositories are searched, too.
+        all: bool,
+    },
+    /// As in the registry, below this host and path.
+    Below(String),
+}
+
+/// Opens places. It is given the good part of the storage, for stores that recover images with the help of a registry.
+pub type Open<'a> = dyn FnMut(Arc<dyn Source>) -> Result<Vec<Copies>> + 'a;
+
+/// How to repair.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Number of threads that verify.
+    pub jobs: NonZeroUsize,
+    /// How many times a blob is requested, and the pauses between.
+    pub retry: Retry,
+    /// Whether only to find out where good bytes are.
+    pub is_dry_run: bool,
+}
+
+/// What became of a blob.
+#[derive(Debug)]
+pub enum Fate {
+    /// Good bytes are in its place.
+    Mended(Good),
+    /// Good bytes are there.
+    Available(Good),
+    /// No place has good bytes. The reason, if one is known.
+    NotFound(Option<String>),
+    /// It could not be replaced.
+    Failed(Error),
+}
+
+/// Good bytes.
+#[derive(Debug, Clone)]
+pub struct Good {
+    /// Where they come from.
+    pub from: String,
+    /// How many.
+    pub size: u64,
+}
+
+/// A blob that was bad or missing.
+#[derive(Debug)]
+pub struct BlobRepair {
+    /// Its digest.
+    pub digest: Digest,
+    /// What was wrong with it, and the images that use it.
+    pub found: StorageFinding,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// A link that was missing or wrong, although its path says what it holds.
+#[derive(Debug)]
+pub struct LinkRepair {
+    /// Its path below `docker/registry/v2`.
+    pub entry: String,
+    /// What was wrong with it, and the images that need it.
+    pub found: StorageFinding,
+    /// Why it could not be written.
+    pub failure: Option<Error>,
+}
+
+/// The result.
+#[derive(Debug)]
+pub struct Repair {
+    /// Whether nothing was changed.
+    pub is_dry_run: bool,
+    /// The blobs that were bad or missing, by their digests.
+    pub blobs: Vec<BlobRepair>,
+    /// Links, by their paths.
+    pub links: Vec<LinkRepair>,
+    /// Images that had errors and have none any more.
+    pub whole: Vec<AffectedImage>,
+    /// Why places could not be searched.
+    pub failures: Vec<Error>,
+    /// What is in the storage now.
+    pub report: Report,
+}
+
+impl Repair {
+    /// The most severe kind of what is left. In a dry run: of what would be.
+    pub fn failure(&self) -> Option<ErrorKind> {
+        let blobs = self.blobs.iter().filter_map(|blob| match &blob.fate {
+            Fate::Mended(_) | Fate::Available(_) => None,
+            Fate::NotFound(_) => Some(ErrorKind::NotFound),
+            Fate::Failed(error) => Some(error.kind()),
+        });
+        let links = self.links.iter().filter_map(|link| link.failure.as_ref());
+        let told = blobs.chain(links.map(Error::kind)).max();
+        let left = self.report.failure().filter(|_| self.leaves_more());
+        told.max(left)
+    }
+
+    /// Whether there are errors that are not those of a blob or link in this result.
+    fn leaves_more(&self) -> bool {
+        let mut errors = self.report.findings.iter();
+        let mut errors = errors.by_ref().filter(|found| found.finding.is_error());
+        let is_told = |found: &StorageFinding| {
+            let place = &found.finding.place;
+            let is_blob = self.blobs.iter().any(|blob| Some(blob.digest) == place.digest);
+            is_blob
+                || self
+                    .links
+                    .iter()
+                    .any(|link| Some(&link.entry) == place.entry.as_ref())
+        };
+        !self.report.unread.is_empty() || errors.any(|found| !is_told(found))
+    }
+}
+
+/// Repairs the storage folder at `root`, as [`super::verify`] takes it. `open` is called once, if anything is to be
+/// mended.
+///
+/// # Errors
+///
+/// As [`super::verify`], those of `open`, and if another repair is under way. Everything else is in the result.
+pub fn repair(
+    root: &Path,
+    open: &mut Open<'_>,
+    options: &Options,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Repair> {
+    let storage = Arc::new(Storage::open(root)?);
+    let verify = super::Options {
+        jobs: options.jobs,
+        ..super::Options::default()
+    };
+    let (mut report, mut bad) = examine(&storage, &verify, Suspects::Hash, progress, interrupt)?;
+    let mut affected: BTreeSet<AffectedImage> = report.affected().into_iter().cloned().collect();
+    let mut work = Work {
+        storage: &storage,
+        search: Search::new(&storage, Vec::new()),
+        options,
+        progress,
+        interrupt,
+        blobs: BTreeMap::new(),
+        links: BTreeMap::new(),
+    };
+    let mut is_open = false;
+    loop {
+        let blobs = work.bad_blobs(&report, &bad);
+        let links = work.wrong_links(&report, &bad);
+        if blobs.is_empty() && links.is_empty() {
+            break;
+        }
+        if !blobs.is_empty() && !is_open {
+            progress.phase("looking for good copies", None);
+            let good = StorageSource {
+                storage: Arc::clone(&storage),
+                bad: bad.keys().copied().collect(),
+            };
+            work.search.copies = open(Arc::new(good))?;
+            is_open = true;
+        }
+        work.search.look(&blobs)?;
+        if options.is_dry_run {
+            work.plan(blobs, links);
+            break;
+        }
+        work.mend(blobs, links)?;
+        let mut suspects: BTreeMap<Digest, Option<Bad>> =
+            bad.into_iter().map(|(digest, bad)| (digest, Some(bad))).collect();
+        // Those that are mended are hashed again.
+        suspects.extend(work.blobs.keys().map(|digest| (*digest, None)));
+        (report, bad) = examine(&storage, &verify, Suspects::Known(suspects), progress, interrupt)?;
+        affected.extend(report.affected().into_iter().cloned());
+    }
+    let left = report.affected();
+    let whole = affected.iter().filter(|image| !left.contains(image));
+    Ok(Repair {
+        is_dry_run: options.is_dry_run,
+        whole: whole.cloned().collect(),
+        failures: std::mem::take(&mut work.search.failures),
+        blobs: work.blobs.into_values().collect(),
+        links: work.links.into_values().collect(),
+        report,
+    })
+}
+
+struct Work<'a> {
+    storage: &'a Storage,
+    search: Search<'a>,
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    interrupt: &'a Interrupt,
+    blobs: BTreeMap<Digest, BlobRepair>,
+    links: BTreeMap<String, LinkRepair>,
+}
+
+impl Work<'_> {
+    /// The blobs with errors that other bytes would mend, as far as it was not tried.
+    fn bad_blobs(&self, report: &Report, bad: &BTreeMap<Digest, Bad>) -> BTreeMap<Digest, StorageFinding> {
+        let mut blobs: BTreeMap<Digest, StorageFinding> = BTreeMap::new();
+        for found in report.findings.iter().filter(|found| found.finding.is_error()) {
+            let place = &found.finding.place;
+            let Some(digest) = place.digest.filter(|digest| !self.blobs.contains_key(digest)) else {
+                continue;
+            };
+            let is_blob = place.entry.as_deref() == Some(blob_entry(&digest).as_str());
+            let is_absent = matches!(found.finding.problem, Problem::Missing | Problem::NotAFile { .. });
+            // Where the bytes are right, what refers to them is wrong.
+            if !is_blob || !(is_absent || bad.contains_key(&digest)) {
+                continue;
+            }
+            let known = blobs.entry(digest).or_insert_with(|| StorageFinding {
+                finding: found.finding.clone(),
+                images: Vec::new(),
+            });
+            known.images.extend(found.images.iter().cloned());
+            known.images.sort_unstable();
+            known.images.dedup();
+        }
+        blobs
+    }
+
+    /// The links that are certain, to blobs that are good, as far as it was not tried.
+    fn wrong_links(
+        &self,
+        report: &Report,
+        bad: &BTreeMap<Digest, Bad>,
+    ) -> BTreeMap<String, (Digest, StorageFinding)> {
+        let mut links = BTreeMap::new();
+        for found in report.findings.iter().filter(|found| found.finding.is_error()) {
+            let problem = &found.finding.problem;
+            let is_link = matches!(problem, Problem::Link { .. } | Problem::NoLink { .. });
+            let Some(entry) = found.finding.place.entry.as_ref().filter(|_| is_link) else {
+                continue;
+            };
+            let Some(digest) = certain_target(entry) else {
+                continue;
+            };
+            let is_good =
+                !bad.contains_key(&digest) && matches!(self.storage.stat(&digest), Ok(BlobFile::Regular(_)));
+            if is_good && !self.links.contains_key(entry) {
+                links.insert(entry.clone(), (digest, found.clone()));
+            }
+        }
+        links
+    }
+
+    /// Notes what a repair would do.
+    fn plan(
+        &mut self,
+        blobs: BTreeMap<Digest, StorageFinding>,
+        links: BTreeMap<String, (Digest, StorageFinding)>,
+    ) {
+        for (digest, found) in blobs {
+            let fate = match self.search.offers.get(&digest) {
+                Some(offer) => Fate::Available(self.good(offer)),
+                None => self.not_found(&digest),
+            };
+            self.blobs.insert(digest, BlobRepair { digest, found, fate });
+        }
+        for (entry, (_, found)) in links {
+            let failure = None;
+            let link = LinkRepair {
+                entry,
+                found,
+                failure,
+            };
+            self.links.insert(link.entry.clone(), link);
+        }
+    }
+
+    fn good(&self, offer: &Offer) -> Good {
+        let copies = self.search.copies.get(offer.source);
+        Good {
+            from: copies.map(|copies| copies.label.clone()).unwrap_or_default(),
+            size: offer.descriptor.size,
+        }
+    }
+
+    fn not_found(&self, digest: &Digest) -> Fate {
+        Fate::NotFound(self.search.reasons.get(digest).cloned())
+    }
+
+    /// Replaces blobs, then writes links.
+    fn mend(
+        &mut self,
+        blobs: BTreeMap<Digest, StorageFinding>,
+        links: BTreeMap<String, (Digest, StorageFinding)>,
+    ) -> Result<()> {
+        let staging = Staging::open(self.storage)?;
+        let offers = blobs.keys().filter_map(|digest| self.search.offers.get(digest));
+        let bytes = offers.map(|offer| offer.descriptor.size).sum();
+        self.progress.phase("repairing", Some(bytes));
+        for (digest, found) in blobs {
+            self.interrupt.check()?;
+            let fate = match self.search.offers.get(&digest) {
+                None => self.not_found(&digest),
+                Some(offer) => match self.replace(&staging, offer) {
+                    Ok(()) => Fate::Mended(self.good(offer)),
+                    Err(Error::Interrupted) => return Err(Error::Interrupted),
+                    Err(error) => Fate::Failed(error),
+                },
+            };
+            self.blobs.insert(digest, BlobRepair { digest, found, fate });
+        }
+        for (entry, (digest, found)) in links {
+            let failure = staging.link(&entry, &digest.to_string()).err();
+            let link = LinkRepair {
+                entry,
+                found,
+                failure,
+            };
+            self.links.insert(link.entry.clone(), link);
+        }
+        Ok(())
+    }
+
+    /// Puts good bytes in the place of a blob.
+    fn replace(&self, staging: &Staging<'_>, offer: &Offer) -> Result<()> {
+        let blob = &offer.descriptor;
+        let Some(copies) = self.search.copies.get(offer.source) else {
+            return Ok(());
+        };
+        let source = copies.source.as_ref();
+        let entry = blob_entry(&blob.digest);
+        let path = self.storage.root().join(&entry);
+        staging.replace(&entry, |file| {
+            if is_read_whole(blob) {
+                let bytes = source.metadata(&offer.repository, blob)?;
+                let place = || Place::blob(blob.digest).within(&copies.label);
+                let mut verifier = Verifier::new(blob);
+                let verified = verifier.update(&bytes).and_then(|()| verifier.finish());
+                verified.map_err(|problem| Error::refused(place(), problem))?;
+                return file.write_all(&bytes).map_err(Error::io("write", path));
+            }
+            let sink = Replacement { file, path };
+            let transfer = Transfer {
+                source,
+                sink: &sink,
+                jobs: NonZeroUsize::MIN,
+                retry: self.options.retry,
+                keep_going: false,
+                progress: self.progress,
+                interrupt: self.interrupt,
+            };
+            let wanted = Wanted {
+                repository: offer.repository.clone(),
+                descriptor: blob.clone(),
+            };
+            // It returns only once the bytes are verified.
+            transfer.run(vec![wanted]).map(drop)
+        })
+    }
+}
+
+/// The file of a blob that is being written.
+struct Replacement<'f> {
+    file: &'f File,
+    path: PathBuf,
+}
+
+impl Sink for Replacement<'_> {
+    fn begin(&self, _: &Descriptor, _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, _: &Descriptor, at: u64, bytes: &[u8]) -> Result<()> {
+        let written = self.file.write_all_at(bytes, at);
+        written.map_err(Error::io("write", &self.path))
+    }
+
+    fn is_ordered(&self) -> bool {
+        false
+    }
+
+    fn is_rewritable(&self) -> bool {
+        true
+    }
+}
+
+/// The digest that a link must hold, if its path says so: `.../sha256/HEX/link`, of a layer, a manifest, or one of
+/// those that a tag had.
+fn certain_target(entry: &str) -> Option<Digest> {
+    let path = entry.strip_prefix("repositories/")?.strip_suffix("/link")?;
+    let (rest, hex) = path.rsplit_once('/')?;
+    let (rest, algorithm) = rest.rsplit_once('/')?;
+    let is_certain = rest.ends_with("/_layers")
+        || rest.ends_with("/_manifests/revisions")
+        || rest.ends_with("/index") && rest.contains("/_manifests/tags/");
+    let digest = format!("{algorithm}:{hex}").parse().ok()?;
+    is_certain.then_some(digest)
+}
+
+/// The bytes of a manifest, index or config in the storage; `None` if they are missing or wrong.
+fn document(storage: &Storage, digest: &Digest) -> Result<Option<Vec<u8>>> {
+    let BlobFile::Regular(_) = storage.stat(digest)? else {
+        return Ok(None);
+    };
+    let Some((stored, state)) = storage.open_blob(digest)? else {
+        return Ok(None);
+    };
+    if state.size > MAX_METADATA {
+        return Ok(None);
+    }
+    let length = usize::try_from(state.size).unwrap_or_default();
+    let bytes = match stored.read(0, length) {
+        Ok(bytes) => bytes,
+        // It is being replaced.
+        Err(_) => return Ok(None),
+    };
+    Ok((digest.of_same_algorithm(&bytes) == *digest).then_some(bytes))
+}
