@@ -110,8 +110,8 @@ fn planned(requested: &Requested<'_>, unpacks: bool, inventory: &Inventory) -> P
     planned
 }
 
-/// Why CRI will not show an image: it is for another platform, and containerd has nothing of its index for this one. CRI
-/// shows an image without an index, whatever its platform.
+/// Why CRI will not show an image: it is for another platform, and containerd does not have the image of its index for
+/// this host. CRI shows every image without an index, also if the host cannot run it.
 fn hidden(planned: &PlannedImage, candidate: &Candidate<'_>, inventory: &Inventory) -> Option<Obstacle> {
     let graph = &candidate.image.graph;
     if !inventory.details.has_cri || !planned.is_foreign || graph.indexes.is_empty() {

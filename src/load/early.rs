@@ -72,7 +72,8 @@ impl Proof {
 
     /// Whether a blob is known to be right. One that the archives do not have is, once all of them are.
     pub(super) fn has(&self, digest: &Digest) -> Result<bool> {
-        // A target that delegates nothing would wait here for a verification that has not begun.
+        // The verification waits until the target says which layers it verifies itself. One that asks for a proof first
+        // verifies none.
         self.delegated.begin(HashSet::new());
         let state = self.state();
         Ok(state.is_good()? || state.proven.contains(digest))

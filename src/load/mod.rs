@@ -66,7 +66,7 @@ pub trait Target {
     /// What only this kind of target has in its inventory.
     type Details: serde::Serialize + serde::de::DeserializeOwned;
 
-    /// Asks what the target has of the images that the options select of these. It may tell of others too. Changes
+    /// Asks what the target has of the wanted images that the options select. The answer may include more. Changes
     /// nothing.
     ///
     /// # Errors

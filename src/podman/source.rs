@@ -306,12 +306,7 @@ impl LocalStore for PodmanStore {
         };
         let mut digests = self.digests(image, asked);
         if reference.is_nameless() {
-            digests.extend(
-                image
-                    .manifests
-                    .iter()
-                    .map(|digest| Reference::digested(repository, *digest)),
-            );
+            digests.push(reference.clone());
         }
         Ok(Some(StoreImage::new(repository, &digests, Some(bare))))
     }
