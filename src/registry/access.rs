@@ -11,6 +11,8 @@ pub(super) enum Access {
     Push,
     /// Reads and writes it, and mounts blobs of this other repository.
     Mount(String),
+    /// Reads and writes it, and deletes what it wrote.
+    Delete,
 }
 
 impl Access {
@@ -20,6 +22,7 @@ impl Access {
         let mut scopes = match self {
             Access::Pull => Vec::new(),
             Access::Push | Access::Mount(_) => vec![format!("repository:{repository}:pull,push")],
+            Access::Delete => vec![format!("repository:{repository}:pull,push,delete")],
         };
         if let Access::Mount(from) = self {
             scopes.push(format!("repository:{from}:pull"));
@@ -43,6 +46,7 @@ impl Access {
         match self {
             Access::Pull => "pull",
             Access::Push | Access::Mount(_) => "push",
+            Access::Delete => "delete",
         }
     }
 }
@@ -66,6 +70,11 @@ mod tests {
             // A registry asks for what the first request needs, which only reads.
             (&Access::Push, "repository:lib/app:pull", &[both]),
             (&Access::Push, "registry:catalog:*", &[both, "registry:catalog:*"]),
+            (
+                &Access::Delete,
+                "repository:lib/app:delete",
+                &["repository:lib/app:pull,push,delete"],
+            ),
             (
                 &mount,
                 "repository:lib/app:push",

@@ -285,7 +285,7 @@ pub(super) fn denied(context: &Context<'_>, body: &ErrorBody) -> RequestError {
     let account = &context.endpoint.account;
     let why = match context.access {
         Access::Pull => "the repository is private or does not exist",
-        Access::Push | Access::Mount(_) => "a push needs an account",
+        Access::Push | Access::Mount(_) | Access::Delete => "a push needs an account",
     };
     RequestError::end(
         context.endpoint,
@@ -325,7 +325,7 @@ fn fresh_token_refused(
         );
         let hint = match context.access {
             Access::Pull => None,
-            Access::Push | Access::Mount(_) => Some(may_push(context.endpoint)),
+            Access::Push | Access::Mount(_) | Access::Delete => Some(may_push(context.endpoint)),
         };
         RequestError::end(context.endpoint, &context.endpoint.path, problem, hint)
     } else {

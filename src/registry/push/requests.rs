@@ -298,7 +298,7 @@ impl Client {
 
     /// Ends an upload that will not be completed, if the registry is willing.
     pub(super) fn abandon(&self, at: &Endpoint, upload: &Upload) {
-        let answer = self.request(at, &upload.access, "", |root| {
+        let answer = self.request(at, &Access::Delete, "", |root| {
             Ok(Request {
                 method: Method::DELETE,
                 is_elsewhere: !same_origin(root, &upload.url),
@@ -367,7 +367,7 @@ impl Client {
     /// Removes a manifest, if the registry allows that.
     pub(in crate::registry) fn remove_manifest(&self, at: &Endpoint, digest: &Digest) {
         let path = format!("/v2/{}/manifests/{digest}", at.path);
-        let answer = self.request(at, &Access::Push, "", |_| {
+        let answer = self.request(at, &Access::Delete, "", |_| {
             Ok(Request {
                 method: Method::DELETE,
                 ..Request::get(self.path_url(at, &path)?, "*/*")

@@ -7,6 +7,7 @@ use super::push::{Images, changes, image, push_into, target};
 use super::push_registry::{Dialect, PushRegistry};
 use crate::error::ErrorKind;
 use crate::load::LoadOptions;
+use crate::oci::Platform;
 use crate::oci::testing::TestImage;
 use crate::registry::testing::{Reply, Seen, Server, quick};
 use crate::registry::{Credential, Credentials, Options, Secret};
@@ -44,8 +45,12 @@ fn with_tokens(registry: &PushRegistry, may_push: bool) -> Server {
             .filter_map(|part| repository.find(part))
             .min();
         let repository = &repository[..end.unwrap()];
-        let is_read = matches!(seen.method.as_str(), "GET" | "HEAD");
-        let action = if is_read { "pull" } else { "pull,push" };
+        // As distribution's `appendAccessRecords` has it.
+        let (right, action) = match seen.method.as_str() {
+            "GET" | "HEAD" => ("pull", "pull"),
+            "DELETE" => ("delete", "delete"),
+            _ => ("push", "pull,push"),
+        };
         let token = seen
             .authorization()
             .and_then(|text| text.strip_prefix("Bearer "))
@@ -58,7 +63,7 @@ fn with_tokens(registry: &PushRegistry, may_push: bool) -> Server {
             })
         };
         let resource = format!("repository:{repository}:");
-        if !grants(&resource, if is_read { "pull" } else { "push" }) {
+        if !grants(&resource, right) {
             let challenge = format!(
                 "Bearer realm=\"http://{}/token\",service=\"s\",scope=\"{resource}{action}\"",
                 own.lock().unwrap()
@@ -129,6 +134,24 @@ fn a_token_to_pull_is_never_used_to_push() {
     assert!(tokens.iter().all(|query| query.contains("%2Cpush")), "{tokens:?}");
     let layers = seen.iter().filter(|seen| seen.method == "PATCH").count();
     assert_eq!(layers, 1, "the other repository mounts the layer");
+}
+
+#[test]
+fn what_a_push_wrote_is_deleted_with_the_right_to_delete() {
+    let registry = PushRegistry::new(Dialect {
+        takes_sparse: true,
+        ..Dialect::default()
+    });
+    let server = with_tokens(&registry, true);
+    let (target, _) = target(&server.host(), false, credentials(&server));
+    let both = [
+        image(&[10]),
+        image(&[10]).platform(&Platform::linux("arm64", None)),
+    ];
+    let images = Images::new().index("lib/one:1", &both, 1);
+    push_into(&target, &images, &LoadOptions::default()).unwrap();
+    let shelf = registry.shelf.lock().unwrap();
+    assert_eq!(shelf.manifests.len(), 2, "the index and one manifest");
 }
 
 #[test]
