@@ -286,11 +286,9 @@ const OTHER_PROGRAMS: &[&str] = &[
     "docker images --no-trunc",
     "dockerd --validate",
     "kaniko by --compression-level",
-    "oras cp --from-oci-layout",
     "podman images --digests",
     "ps --all --external --filter",
     "podman save --format",
-    "skopeo copy --all",
     "tar -V",
 ];
 

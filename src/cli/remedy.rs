@@ -48,10 +48,10 @@ fn remedy(remedy: &Remedy) -> String {
                 shell_word(wanted)
             );
         }
-        Remedy::SaveAllPlatforms => {
-            "save it again with --platform all, and push it from that archive with `skopeo copy --all`"
+        Remedy::SaveAllPlatforms => "save it again with --from registry --platform all",
+        Remedy::PushArchive => {
+            "push it from the archive with `sealift load FILE --to registry://HOST/PREFIX`, which keeps its digest"
         }
-        Remedy::SaveEveryPlatform => "save it again with --from registry --platform all",
         Remedy::PushPlatform => {
             "--platform-manifest pushes the manifest of one platform in place of the index, under its own digest"
         }

@@ -197,12 +197,12 @@ fn partial(graph: &Graph, image: &Image) -> Option<Obstacle> {
 /// How to push an image with its digest.
 fn elsewhere(graph: &Graph) -> Hint {
     match graph.absent.is_empty() {
-        true => "push it from the archive, with a tool that keeps manifests as they are: `skopeo copy --all` from \
-                 oci-archive:FILE:NAME, or oras cp --from-oci-layout"
-            .into(),
-        // Registries refuse an index if they do not have its manifests.
-        false => Hint::from("the archive has not all platforms of the index, and no tool can push it so")
-            .and(Remedy::SaveAllPlatforms),
+        true => Remedy::PushArchive.into(),
+        false => Hint::from(
+            "the archive lacks platforms of the index, and most registries refuse an index without them",
+        )
+        .and(Remedy::SaveAllPlatforms)
+        .and(Remedy::PushArchive),
     }
 }
 

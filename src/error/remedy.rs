@@ -28,10 +28,10 @@ pub enum Remedy {
         /// The one that is not.
         wanted: String,
     },
-    /// Save an image again, with all its platforms.
+    /// Save an image again from its registry, with all its platforms: a registry takes its index only then.
     SaveAllPlatforms,
-    /// Save an image again with all its platforms, for a registry that takes its index only then.
-    SaveEveryPlatform,
+    /// Push the images of an archive into a registry.
+    PushArchive,
     /// Push the manifest of one platform in place of an index.
     PushPlatform,
     /// Save to a file rather than to a pipe.
@@ -157,10 +157,8 @@ impl fmt::Display for Remedy {
                     Escaped(wanted)
                 );
             }
-            Remedy::SaveAllPlatforms => {
-                "save it again with all platforms, and push it from that archive with `skopeo copy --all`"
-            }
-            Remedy::SaveEveryPlatform => "save it again from its registry, with all its platforms",
+            Remedy::SaveAllPlatforms => "save it again from its registry, with all its platforms",
+            Remedy::PushArchive => "push it from the archive, which keeps its digest",
             Remedy::PushPlatform => "push the manifest of one platform in place of the index",
             Remedy::SaveToFile => "save to a file",
             Remedy::SaveTo(file) | Remedy::LoadInto(file) => return file.fmt(f),

@@ -484,7 +484,7 @@ pub(in crate::registry) fn sparse(error: Error, name: &str, missing: usize) -> E
         hint: Some(
             Hint::from("no blob was sent, and no tag was changed")
                 .and(Remedy::PushPlatform)
-                .and(Remedy::SaveEveryPlatform),
+                .and(Remedy::SaveAllPlatforms),
         ),
         transient: false,
     }
