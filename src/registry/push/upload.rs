@@ -383,7 +383,7 @@ impl Uploader<'_, '_> {
                 let problem = "sends an upload elsewhere".to_string();
                 return Err(RequestError::end(at, subject, problem, None).again());
             }
-            StatusCode::PAYLOAD_TOO_LARGE if length > MIN_PART => {
+            StatusCode::PAYLOAD_TOO_LARGE if length > MIN_PART.max(upload.least) => {
                 self.shrink(length / 4, upload.least);
                 // Smaller parts are progress.
                 session.failed = 0;

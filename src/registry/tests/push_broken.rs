@@ -109,19 +109,22 @@ fn a_request_that_is_too_large_is_sent_in_parts() {
     let images = Images::new().image("lib/one:1", &large());
     push_into(&target, &images, &LoadOptions::default()).unwrap();
     assert_whole(&registry, &large());
-    // A limit below the smallest part is an error that says so.
-    let registry = PushRegistry::new(Dialect {
-        most: 100 << 10,
-        ..Dialect::default()
-    });
-    let server = registry.start();
-    let (target, _) = super::push::target(&server.host(), false, quick());
-    let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
-    assert!(
-        error.to_string().contains("takes no request of this size"),
-        "{error}"
-    );
-    assert!(error.hint().unwrap().to_string().contains("client_max_body_size"));
+    // A limit below the smallest part is an error that says so: below that of this program, or of the registry.
+    for (most, least) in [(100 << 10, 0), (1 << 20, 2 << 20)] {
+        let registry = PushRegistry::new(Dialect {
+            most,
+            least,
+            ..Dialect::default()
+        });
+        let server = registry.start();
+        let (target, _) = super::push::target(&server.host(), false, quick());
+        let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
+        assert!(
+            error.to_string().contains("takes no request of this size"),
+            "{error}"
+        );
+        assert!(error.hint().unwrap().to_string().contains("client_max_body_size"));
+    }
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(super) struct Dialect {
     pub(super) tells_digests: bool,
     /// Most bytes of one request; more is refused.
     pub(super) most: usize,
+    /// Fewest bytes of a part, as it says.
+    pub(super) least: usize,
 }
 
 impl Default for Dialect {
@@ -34,6 +36,7 @@ impl Default for Dialect {
             takes_sparse: false,
             tells_digests: true,
             most: usize::MAX,
+            least: 0,
         }
     }
 }
@@ -167,6 +170,7 @@ impl PushRegistry {
         Reply::new(status, "")
             .with("Location", location)
             .with("Range", format!("0-{}", length.saturating_sub(1)))
+            .with("OCI-Chunk-Min-Length", self.dialect.least.to_string())
     }
 
     fn manifest(&self, seen: &Seen, repository: &str, reference: &str) -> Reply {
