@@ -12,6 +12,7 @@ use ureq::http::{Method, StatusCode, Uri, header};
 
 use super::access::Access;
 use super::auth::{Context, Login};
+use super::blob::Subject;
 use super::credentials::Credentials;
 use super::mirror::Endpoint;
 use super::options::Options;
@@ -22,7 +23,7 @@ use crate::error::{Error, Hint, Result};
 use crate::escape::Escaped;
 use crate::interrupt::{self, Interrupt};
 use crate::net::address::Address;
-use crate::oci::{Digest, MediaType};
+use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::Progress;
 use crate::registry::request_error::{ErrorBody, RequestError, marked};
 use crate::retry::Retry;
@@ -52,6 +53,14 @@ pub(super) enum Wanted {
 }
 
 impl Wanted {
+    /// A manifest or index by its media type, otherwise a whole blob.
+    pub(super) fn of(descriptor: &Descriptor) -> Wanted {
+        match descriptor.media_type.is_document() {
+            true => Wanted::Manifest(descriptor.digest),
+            false => Wanted::Blob(descriptor.digest, 0),
+        }
+    }
+
     fn path(&self, repository: &str) -> String {
         match self {
             Wanted::Tag(tag) => format!("/v2/{repository}/manifests/{tag}"),
@@ -69,6 +78,14 @@ impl Wanted {
             // The digest of a layer or config is not that of an image.
             Wanted::Blob(digest, _) => format!("blob {digest} of {repository}"),
             Wanted::Tags(_) => format!("the tags of {repository}"),
+        }
+    }
+
+    /// The same, with its registry.
+    pub(super) fn subject(&self, place: &Endpoint) -> Subject {
+        Subject {
+            registry: place.name.clone(),
+            subject: self.name(&place.path),
         }
     }
 }

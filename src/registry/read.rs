@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ureq::http::header;
 
-use super::blob::{BlobReader, Subject};
+use super::blob::BlobReader;
 use super::client::Wanted;
 use super::mirror::Endpoint;
 use super::request_error::marked;
@@ -68,11 +68,8 @@ impl RegistrySource {
                 None => break,
                 Some(next) if is_new && !asked.contains(&next) && tags.len() <= MAX_TAGS => next,
                 Some(_) => {
-                    let subject = Subject {
-                        registry: place.name.clone(),
-                        subject: wanted.name(&place.path),
-                    };
-                    return Err(marked(subject.transient("the list never ends".into()), false));
+                    let endless = wanted.subject(place).transient("the list never ends".into());
+                    return Err(marked(endless, false));
                 }
             };
         }
@@ -98,41 +95,15 @@ impl RegistrySource {
     ///
     /// As [`RegistrySource::resolve_document`]. Bytes of another length than the descriptor's are wrong.
     pub(super) fn document(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        let wanted = match descriptor.media_type.is_document() {
-            true => Wanted::Manifest(descriptor.digest),
-            false => Wanted::Blob(descriptor.digest, 0),
-        };
+        let wanted = Wanted::of(descriptor);
         self.try_endpoints(repository, 0, |place| {
-            let subject = Subject {
-                registry: place.name.clone(),
-                subject: wanted.name(&place.path),
-            };
-            let (mut tried, mut wrong) = (0, 0);
-            loop {
-                tried += 1;
-                let answer = self.client.get(place, &wanted)?;
-                let read = self.read_document(answer, &subject).and_then(|bytes| {
-                    let problem = wrong_bytes(descriptor, &bytes);
-                    problem.map_or(Ok(bytes), |problem| {
-                        Err(refused(place, Some(descriptor.digest), problem))
-                    })
-                });
-                let error = match read {
-                    Ok(bytes) => return Ok(bytes),
-                    Err(error) => error,
-                };
-                let is_wrong = matches!(&error, Error::Refused(_));
-                wrong += u32::from(is_wrong);
-                let may_retry = match is_wrong {
-                    true => wrong < 2,
-                    false => error.is_transient() && self.client.retry().allows(tried),
-                };
-                if !may_retry {
-                    return Err(marked(error, false));
+            self.read_with_retries(place, &wanted, |answer, subject| {
+                let bytes = self.read_document(answer, subject)?;
+                match wrong_bytes(descriptor, &bytes) {
+                    None => Ok(bytes),
+                    Some(problem) => Err(refused(place, Some(descriptor.digest), problem)),
                 }
-                self.client.note(&format!("{error}; retrying"));
-                self.client.pause(tried)?;
-            }
+            })
         })
     }
 
@@ -145,12 +116,11 @@ impl RegistrySource {
         let wanted = Wanted::Blob(descriptor.digest, 0);
         self.try_endpoints(repository, 0, |place| {
             let answer = self.client.head(place, &wanted)?;
-            stated_length(&answer).ok_or_else(|| Error::Registry {
-                registry: place.name.clone(),
-                subject: wanted.name(&place.path),
-                problem: "it does not say how long this is".into(),
-                hint: None,
-                transient: false,
+            stated_length(&answer).ok_or_else(|| {
+                let silent = wanted
+                    .subject(place)
+                    .transient("it does not say how long this is".into());
+                marked(silent, false)
             })
         })
     }
@@ -175,12 +145,8 @@ impl RegistrySource {
                 let problem = wrong_size(descriptor.size, found);
                 return Err(refused(place, Some(descriptor.digest), problem));
             }
-            let subject = Subject {
-                registry: place.name.clone(),
-                subject: wanted.name(&place.path),
-            };
             let timeouts = &self.client.transport.timeouts;
-            BlobReader::new(answer, subject, descriptor.size, 0, timeouts)
+            BlobReader::new(answer, wanted.subject(place), descriptor.size, 0, timeouts)
         })?;
         Ok(ResumingReader {
             source: Arc::clone(self),

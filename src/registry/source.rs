@@ -8,6 +8,7 @@ use super::blob::{BlobReader, RateGuard, Subject};
 use super::client::{Client, Wanted, media_type};
 use super::mirror::{Endpoint, Mirror, endpoints};
 use super::options::Options;
+use super::request_error::marked;
 use super::transport::Answer;
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::Interrupt;
@@ -17,6 +18,8 @@ use crate::source::{self, Found, Listing, Query, Source};
 
 /// Most bytes of resolved manifests that are kept until they are read. Others are fetched again.
 const MAX_KEPT: usize = 64 << 20;
+/// How often a document with wrong bytes is requested again.
+const REREADS: u32 = 1;
 
 /// Every registry, by the host in a reference, through its mirrors.
 ///
@@ -189,7 +192,7 @@ impl RegistrySource {
         Ok(bytes)
     }
 
-    /// Fetches something small and reads it. Retries if reading fails or the content is wrong, which may have
+    /// Fetches something small and reads it. Retries if reading fails, and once if the bytes are wrong, which may have
     /// happened on the way.
     pub(super) fn read_with_retries<T>(
         &self,
@@ -197,24 +200,27 @@ impl RegistrySource {
         wanted: &Wanted,
         read: impl Fn(Answer, &Subject) -> Result<T>,
     ) -> Result<T> {
-        let subject = Subject {
-            registry: place.name.clone(),
-            subject: wanted.name(&place.path),
-        };
+        let subject = wanted.subject(place);
         let retry = match place.is_mirror {
             // There are other hosts to fetch it from.
             true => self.client.retry().at_most(2),
             false => self.client.retry(),
         };
-        let mut tried = 0;
+        let (mut tried, mut wrong) = (0, 0);
         loop {
             tried += 1;
             let answer = self.client.get(place, wanted)?;
             match read(answer, &subject) {
                 Ok(got) => return Ok(got),
                 Err(error) => {
-                    if !(is_damage(&error) || error.is_transient()) || !retry.allows(tried) {
-                        return Err(crate::registry::request_error::marked(error, false));
+                    let is_wrong = is_damage(&error);
+                    wrong += u32::from(is_wrong);
+                    let may_help = match is_wrong {
+                        true => wrong <= REREADS,
+                        false => error.is_transient(),
+                    };
+                    if !may_help || !retry.allows(tried) {
+                        return Err(marked(error, false));
                     }
                     self.client.note(&format!("{error}; retrying"));
                     self.client.pause(tried)?;
@@ -225,12 +231,7 @@ impl RegistrySource {
 
     fn metadata_at(&self, place: &Endpoint, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let is_document = descriptor.media_type.is_document();
-        let wanted = if is_document {
-            Wanted::Manifest(descriptor.digest)
-        } else {
-            Wanted::Blob(descriptor.digest, 0)
-        };
-        let read = self.read_with_retries(place, &wanted, |answer, subject| {
+        let read = self.read_with_retries(place, &Wanted::of(descriptor), |answer, subject| {
             let bytes = self.read_sized(answer, subject, descriptor.size)?;
             let found = descriptor.digest.of_same_algorithm(&bytes);
             if found == descriptor.digest {
@@ -253,12 +254,8 @@ impl RegistrySource {
             .client
             .get(place, &wanted)
             .map_err(|error| foreign(error, descriptor))?;
-        let subject = Subject {
-            registry: place.name.clone(),
-            subject: wanted.name(&place.path),
-        };
         let timeouts = &self.client.transport.timeouts;
-        BlobReader::new(answer, subject, descriptor.size, offset, timeouts)
+        BlobReader::new(answer, wanted.subject(place), descriptor.size, offset, timeouts)
     }
 
     fn opened(&self) -> MutexGuard<'_, HashMap<Digest, Opened>> {
@@ -373,9 +370,15 @@ pub(super) fn refused(place: &Endpoint, digest: Option<Digest>, problem: Problem
 
 /// Whether the bytes that arrived are wrong.
 fn is_damage(error: &Error) -> bool {
+    let Error::Refused(finding) = error else {
+        return false;
+    };
     matches!(
-        error,
-        Error::Refused(finding) if matches!(finding.problem, Problem::DigestDiffers { .. })
+        finding.problem,
+        Problem::DigestDiffers { .. }
+            | Problem::Empty
+            | Problem::Truncated { .. }
+            | Problem::SizeDiffers { .. }
     )
 }
 
