@@ -311,6 +311,34 @@ fn a_blob_of_several_images_is_fetched_once_and_told_for_all() {
 }
 
 #[test]
+fn a_blob_is_fetched_from_each_registry() {
+    let sample = Sample::new(|real| real);
+    let layer = sample.layers[1].digest;
+    let good = sample.serve(|_, reply| reply);
+    let bad = sample.serve(at(layer, damaged));
+    let references = [good.reference("1"), bad.reference("1"), good.reference("2")];
+    let verify = |options: &Options| {
+        let source = Arc::new(source(quick()));
+        verify(&source, &references, options, &Silent, &Interrupt::default()).unwrap()
+    };
+    let report = verify(&Options::default());
+    let names: Vec<&Reference> = report.images.iter().map(|image| &image.reference).collect();
+    assert_eq!(names, references.each_ref());
+    let are_good: Vec<bool> = report.images.iter().map(|image| image.is_good()).collect();
+    assert_eq!(are_good, [true, false, true]);
+    assert_eq!((report.blobs, &report.findings[0].images[..]), (10, &[1][..]));
+    // What was verified in one registry says nothing of the other.
+    let known = run(&good, &["1"], &Options::default());
+    let options = Options {
+        since: Some(next_state(&known, &Options::default(), SystemTime::now())),
+        ..Options::default()
+    };
+    let report = verify(&options);
+    assert!(report.images[0].is_known());
+    assert_eq!(found(&report), [(Some(layer), "digest-differs")]);
+}
+
+#[test]
 fn a_quick_verification_fetches_no_layer() {
     let sample = Sample::new(|real| real);
     let options = Options {

@@ -2,7 +2,8 @@
 //! on disk.
 //!
 //! Documents are fetched by several workers for some images at a time, which the verification then follows one by one.
-//! At the end each other blob is fetched once, from the first repository that has it, and hashed as it arrives.
+//! At the end each other blob is fetched once from each registry, from the first repository that has it, and hashed as it
+//! arrives.
 //!
 //! - `images`: fetches the documents of some images
 //! - `blobs`: what the verification reads, and where it comes from
@@ -65,7 +66,7 @@ impl Default for Options {
     }
 }
 
-/// Verifies images.
+/// Verifies images, those of each registry by themselves: a blob that is good in one registry may be damaged in another.
 ///
 /// # Errors
 ///
@@ -77,10 +78,34 @@ pub fn verify(
     progress: &dyn Progress,
     interrupt: &Interrupt,
 ) -> Result<Report> {
+    let mut registries: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, reference) in references.iter().enumerate() {
+        let registry = reference.repository().domain().to_ascii_lowercase();
+        registries.entry(registry).or_default().push(at);
+    }
+    let mut reports = Vec::new();
+    for (registry, positions) in registries {
+        let images = positions.iter().filter_map(|at| references.get(*at));
+        let images: Vec<Reference> = images.cloned().collect();
+        let report = verify_registry(source, &registry, &images, options, progress, interrupt)?;
+        reports.push((positions, report));
+    }
+    Ok(Report::join(reports, options.quick))
+}
+
+/// Verifies images of one registry.
+fn verify_registry(
+    source: &Arc<RegistrySource>,
+    registry: &str,
+    references: &[Reference],
+    options: &Options,
+    progress: &dyn Progress,
+    interrupt: &Interrupt,
+) -> Result<Report> {
     let blobs = RegistryBlobs::new(Arc::clone(source));
     let mut verification = Verification::new(&blobs);
     if let Some(since) = &options.since {
-        verification.trusting(since.blobs());
+        verification.trusting(since.blobs_of(registry));
     }
     progress.phase("fetching manifests", None);
     let mut checked: Vec<Checked> = Vec::with_capacity(references.len());

@@ -83,6 +83,17 @@ pub struct BlobFinding<T> {
     pub images: Vec<usize>,
 }
 
+impl<T> BlobFinding<T> {
+    /// The same, with the images at these positions.
+    fn at(self, positions: &[usize]) -> BlobFinding<T> {
+        let images = self.images.iter().filter_map(|at| positions.get(*at).copied());
+        BlobFinding {
+            images: images.collect(),
+            what: self.what,
+        }
+    }
+}
+
 /// The result.
 #[derive(Debug)]
 pub struct Report {
@@ -170,6 +181,35 @@ impl Report {
             layers: found.layers,
             quick,
         }
+    }
+
+    /// One report of those of several registries, each with the positions of its images among all.
+    pub(super) fn join(reports: Vec<(Vec<usize>, Report)>, quick: bool) -> Report {
+        let mut joined = Report {
+            images: Vec::new(),
+            findings: Vec::new(),
+            unread: Vec::new(),
+            blobs: 0,
+            bytes: 0,
+            known_blobs: 0,
+            layers: BTreeMap::new(),
+            quick,
+        };
+        let mut images = Vec::new();
+        for (positions, report) in reports {
+            let findings = report.findings.into_iter();
+            joined.findings.extend(findings.map(|found| found.at(&positions)));
+            let unread = report.unread.into_iter();
+            joined.unread.extend(unread.map(|unread| unread.at(&positions)));
+            joined.blobs += report.blobs;
+            joined.bytes = joined.bytes.saturating_add(report.bytes);
+            joined.known_blobs += report.known_blobs;
+            joined.layers.extend(report.layers);
+            images.extend(positions.into_iter().zip(report.images));
+        }
+        images.sort_by_key(|(at, _)| *at);
+        joined.images = images.into_iter().map(|(_, image)| image).collect();
+        joined
     }
 
     /// Number of errors.

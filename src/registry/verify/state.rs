@@ -69,6 +69,17 @@ impl State {
         blobs.map(|(blob, diff_id)| (*blob, *diff_id)).collect()
     }
 
+    /// Those of images in a registry.
+    pub(super) fn blobs_of(&self, registry: &str) -> HashMap<Digest, Option<Digest>> {
+        let is_there = |name: &str| {
+            let name = name.parse::<Reference>();
+            name.is_ok_and(|name| name.repository().domain().eq_ignore_ascii_case(registry))
+        };
+        let images = self.images.iter().filter(|(name, _)| is_there(name));
+        let blobs = images.flat_map(|(_, image)| &image.blobs);
+        blobs.map(|(blob, diff_id)| (*blob, *diff_id)).collect()
+    }
+
     /// Whether an image was verified as it is now.
     pub(super) fn has(&self, reference: &Reference, digest: &Digest, platforms: Option<&[Platform]>) -> bool {
         self.images
