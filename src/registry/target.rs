@@ -159,27 +159,35 @@ impl RegistryTarget {
         }
     }
 
-    /// What the registry has under the names now.
+    /// What the registry has under the names now. After one question that it does not answer it is not asked again.
     fn report(&self, plan: &Plan, chosen: &[Chosen], mut sent: HashMap<Digest, u64>) -> Vec<Loaded> {
-        let images = plan.images.iter().zip(chosen);
-        let images = images.map(|(planned, image)| {
-            let mut loaded = Loaded::planned(planned);
-            let blobs = image.named.graph.blobs();
-            loaded.sent = blobs.iter().filter_map(|blob| sent.remove(&blob.digest)).sum();
+        let ask = |planned: &PlannedImage| {
             let at = Endpoint::of(planned.name.repository());
             let tag = planned.tag.as_ref().and_then(|tag| tag.tag());
             let name = tag.map_or_else(|| planned.root.to_string(), String::from);
-            match self.client.named(&at, &name) {
-                Ok(found) if found == Some(planned.root) => {
+            self.client.named(&at, &name)
+        };
+        let answers = workers::map(JOBS.get(), &plan.images, ask, Result::is_err);
+        let images = plan.images.iter().zip(chosen).zip(answers);
+        let images = images.map(|((planned, image), answer)| {
+            let mut loaded = Loaded::planned(planned);
+            let blobs = image.named.graph.blobs();
+            loaded.sent = blobs.iter().filter_map(|blob| sent.remove(&blob.digest)).sum();
+            match answer {
+                Some(Ok(found)) if found == Some(planned.root) => {
                     loaded.shown = planned.digest.map(|digest| digest == planned.root);
                 }
-                Ok(_) => loaded.obstacles.push(Obstacle::new(
+                Some(Ok(_)) => loaded.obstacles.push(Obstacle::new(
                     format!("{} names another image now, or nothing", planned.name.familiar()),
                     "another program has changed it in the meantime; run this again",
                 )),
                 // It is pushed: what cannot be asked any more is no reason to fail without a report.
-                Err(error) => loaded.obstacles.push(Obstacle::new(
+                Some(Err(error)) => loaded.obstacles.push(Obstacle::new(
                     format!("it is pushed, and what the registry shows is not known: {error}"),
+                    "",
+                )),
+                None => loaded.obstacles.push(Obstacle::new(
+                    "it is pushed, and what the registry shows is not known: it did not answer for another image",
                     "",
                 )),
             }

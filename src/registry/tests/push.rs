@@ -14,8 +14,9 @@ use crate::load::{self, Candidates, Change, LoadOptions, Outcome, Plan, Report, 
 use crate::oci::testing::{TestBlob, TestImage, index};
 use crate::oci::{Descriptor, Digest, Platform};
 use crate::progress::Silent;
-use crate::registry::testing::{Notes, Seen, Server, quick};
+use crate::registry::testing::{Notes, Reply, Seen, Server, quick};
 use crate::registry::{Inventory, Options, RegistryTarget};
+use crate::transfer::JOBS;
 
 /// A layout folder that is written for a test.
 pub(super) struct Images {
@@ -381,6 +382,42 @@ fn a_registry_that_takes_sparse_indexes_keeps_nothing_of_the_question() {
     assert_eq!(report.images[0].shown, Some(true));
     let shelf = registry.shelf.lock().unwrap();
     assert_eq!(shelf.manifests.len(), 2, "the index and one manifest");
+}
+
+#[test]
+fn what_the_registry_shows_after_a_push_is_told() {
+    let count = 20;
+    for (status, says, most) in [
+        (200, "names another image now", count),
+        (403, "is not known", JOBS.get()),
+    ] {
+        let registry = PushRegistry::new(Dialect::default());
+        let upstream = registry.clone();
+        let server = Server::start(move |seen| {
+            let is_tag = seen.method == "HEAD" && seen.path.ends_with("/manifests/1");
+            let are_pushed = upstream.shelf.lock().unwrap().tags.len() == count;
+            match is_tag && are_pushed {
+                true => {
+                    Reply::new(status, "").with("Docker-Content-Digest", Digest::sha256(b"other").to_string())
+                }
+                false => upstream.answer(seen),
+            }
+        });
+        let images = (0..count).fold(Images::new(), |images, at| {
+            images.image(&format!("lib/app{at}:1"), &image(&[at]))
+        });
+        let report = push(&server, &images).unwrap();
+        assert_eq!(report.images.len(), count);
+        for image in &report.images {
+            assert_eq!(image.shown, Some(false));
+            let obstacles = format!("{:?}", image.obstacles);
+            assert!(obstacles.contains(says), "{obstacles}");
+        }
+        assert_eq!(report.failure(), Some(ErrorKind::NotShown));
+        let seen = server.seen();
+        let last = seen.iter().rposition(|seen| seen.method == "PUT").unwrap();
+        assert!(seen.len() - last - 1 <= most, "{}", seen.len() - last - 1);
+    }
 }
 
 #[test]
