@@ -116,7 +116,7 @@ impl RegistrySource {
         let wanted = Wanted::Blob(descriptor.digest, 0);
         self.try_endpoints(repository, 0, |place| {
             let answer = self.client.head(place, &wanted)?;
-            stated_length(&answer).ok_or_else(|| {
+            answer.stated_length().ok_or_else(|| {
                 let silent = wanted
                     .subject(place)
                     .transient("it does not say how long this is".into());
@@ -139,7 +139,7 @@ impl RegistrySource {
         let wanted = Wanted::Blob(descriptor.digest, 0);
         let reader = self.try_endpoints(repository, first, |place| {
             let answer = self.client.get(place, &wanted)?;
-            if let Some(found) = stated_length(&answer)
+            if let Some(found) = answer.stated_length()
                 && found != descriptor.size
             {
                 let problem = wrong_size(descriptor.size, found);
@@ -214,11 +214,6 @@ impl Read for ResumingReader {
             client.pause(self.failed).map_err(io::Error::other)?;
         }
     }
-}
-
-/// The length that a response states, also if it has no body.
-fn stated_length(answer: &Answer) -> Option<u64> {
-    answer.header(header::CONTENT_LENGTH)?.trim().parse().ok()
 }
 
 /// What is wrong with the bytes of a document.

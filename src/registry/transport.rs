@@ -131,6 +131,11 @@ impl Answer {
         self.body.content_length()
     }
 
+    /// The length that the response states, also if it has no content, as one to `HEAD`.
+    pub(super) fn stated_length(&self) -> Option<u64> {
+        self.header(header::CONTENT_LENGTH)?.trim().parse().ok()
+    }
+
     /// A header's value, if it is text.
     pub(super) fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()

@@ -100,7 +100,7 @@ impl Client {
                 })
             })?;
             match answer.status {
-                StatusCode::OK => Ok(answer.length().is_none_or(|length| length == blob.size)),
+                StatusCode::OK => Ok(answer.stated_length().is_none_or(|length| length == blob.size)),
                 StatusCode::NOT_FOUND => Ok(false),
                 // It exists, and a signed URL of some storage does not allow to ask.
                 _ if answer.elsewhere && answer.status.is_client_error() => Ok(true),

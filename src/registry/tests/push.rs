@@ -315,6 +315,38 @@ fn a_repository_mounts_what_another_has() {
 }
 
 #[test]
+fn a_blob_that_the_registry_has_only_a_part_of_is_sent_again() {
+    let whole = image(&[3 << 20]);
+    let layer = whole.blobs()[2].descriptor.digest;
+    let registry = PushRegistry::new(Dialect::default());
+    let upstream = registry.clone();
+    let server = Server::start(move |seen| match seen.method.as_str() {
+        "HEAD" if seen.path.ends_with(&layer.to_string()) => Reply::new(200, "a part"),
+        _ => upstream.answer(seen),
+    });
+    push(&server, &Images::new().image("lib/one:1", &whole)).unwrap();
+    let shelf = registry.shelf.lock().unwrap();
+    assert!(shelf.blobs.contains_key(&("mirror/lib/one".into(), layer)));
+}
+
+#[test]
+fn a_registry_that_changes_a_manifest_is_told() {
+    let registry = PushRegistry::new(Dialect::default());
+    let server = Server::start(move |seen| {
+        let reply = registry.answer(seen);
+        match seen.method.as_str() {
+            "PUT" if seen.path.contains("/manifests/") => reply
+                .without("Docker-Content-Digest")
+                .with("Docker-Content-Digest", Digest::sha256(b"converted").to_string()),
+            _ => reply,
+        }
+    });
+    let error = push(&server, &Images::new().image("lib/one:1", &image(&[10]))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Registry);
+    assert!(error.to_string().contains("stored it as sha256:"), "{error}");
+}
+
+#[test]
 fn an_index_without_its_manifests_is_refused_before_anything_is_sent() {
     let both = [
         image(&[2 << 20]),
