@@ -228,11 +228,17 @@ fn one_failure_ends_the_other_uploads() {
     let registry = PushRegistry::new(Dialect::default());
     let upstream = registry.clone();
     let images = Images::new().image("lib/one:1", &image(&[3 << 20, 2 << 20]));
-    let server = Server::start(move |seen: &Seen| match seen.method.as_str() {
-        "PATCH" => Reply::new(507, ""),
-        _ => upstream.answer(seen),
-    });
-    let (target, _) = target(&server.host(), false, quick());
+    // The larger one is tried again and again, until the other has failed.
+    let server = Server::start(
+        move |seen: &Seen| match (seen.method.as_str(), seen.content.len()) {
+            ("PATCH", 0..0x28_0000) => Reply::new(507, ""),
+            ("PATCH", _) => Reply::new(503, ""),
+            _ => upstream.answer(seen),
+        },
+    );
+    let mut options = quick();
+    options.retry.attempts = 200;
+    let (target, _) = target(&server.host(), false, options);
     let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
     assert!(error.to_string().contains("has no space left"), "{error}");
     assert!(
