@@ -1,6 +1,7 @@
 //! Pushes into registries in this process.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::error::{Advice, Error, ErrorKind, Remedy, Result};
 use crate::interrupt::Interrupt;
 use crate::load::{self, Candidates, Change, LoadOptions, Outcome, Plan, Report, Target};
 use crate::oci::testing::{TestBlob, TestImage, index};
-use crate::oci::{Descriptor, Digest, Platform};
+use crate::oci::{Descriptor, Digest, MediaType, Platform};
 use crate::progress::Silent;
 use crate::registry::testing::{Notes, Reply, Seen, Server, quick};
 use crate::registry::{Inventory, Options, RegistryTarget};
@@ -245,6 +246,23 @@ fn a_large_blob_is_completed_only_once_it_is_hashed() {
             .iter()
             .any(|seen| seen.method == "PUT" && seen.path.contains("/manifests/"))
     );
+}
+
+#[test]
+fn an_image_with_a_wrong_diff_id_gets_no_manifest() {
+    let registry = PushRegistry::new(Dialect::default());
+    // The digests are right, so all blobs can be sent.
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&layer(3 << 20, 1)).unwrap();
+    let stored = TestBlob::new(MediaType::OCI_LAYER_GZIP, gzip.finish().unwrap());
+    let image = TestImage::new().stored_layer(Digest::sha256(b"something else"), stored.descriptor.clone());
+    let root = image.manifest().descriptor;
+    let blobs = image.blobs().into_iter().chain([stored]).collect();
+    let images = Images::new().named("app:1", &root, blobs);
+    let error = push(&registry.start(), &images).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Content, "{error}");
+    let shelf = registry.shelf.lock().unwrap();
+    assert!(shelf.manifests.is_empty() && shelf.tags.is_empty());
 }
 
 fn verified(archives: &[Box<dyn Layout>]) -> Candidates<'_> {
