@@ -50,7 +50,7 @@ fn remedy(remedy: &Remedy) -> String {
         }
         Remedy::SaveAllPlatforms => "save it again with --from registry --platform all",
         Remedy::PushArchive => {
-            "push it from the archive with `sealift load FILE --to registry://HOST/PREFIX`, which keeps its digest"
+            "push it from the archive with `sealift load FILE --to registry://HOST`, which keeps its digest"
         }
         Remedy::PushPlatform => {
             "--platform-manifest pushes the manifest of one platform in place of the index, under its own digest"

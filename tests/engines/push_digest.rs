@@ -151,7 +151,7 @@ fn one_image_of_an_index_is_not_pushed_as_the_index() {
         let warning = format!("warning: a push changes the digest: {name}: one image is loaded of an index");
         assert!(said.stderr.contains(&warning), "{said:?}");
         assert!(!said.stderr.contains(&single), "{said:?}");
-        let push = "push it from the archive with `sealift load FILE --to registry://HOST/PREFIX`";
+        let push = "push it from the archive with `sealift load FILE --to registry://HOST`";
         assert!(said.stderr.contains(push), "{said:?}");
         let again = said
             .stderr
