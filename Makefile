@@ -13,7 +13,7 @@ help: ## list the targets
 build: ## the program, at target/release/sealift
 	$(CARGO) build --release --locked
 
-demo: ## an image from a registry through an archive into Docker, its digest kept (builds first)
+demo: ## an image from a registry through an archive into Docker or another registry, its digest kept (builds first)
 	demo/run.sh
 
 test: ## all tests, on real engines too (docker 20.10 and 28, containerd 1.6 and 2.1; needs root)

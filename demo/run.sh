@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The main job, for real: saves an image from a registry into an archive and loads it into
-# Docker, which then shows the registry's digest.
+# Docker, which then shows the registry's digest. The registry is `sealift serve`.
 #
 # It runs on this host's Docker if there is one (DOCKER_HOST is respected); else, as
-# root on Debian or Ubuntu, on a dockerd of its own that it stops at the end. It removes
-# what it loads into the host's Docker. SEALIFT names a built program to use.
+# root on Debian or Ubuntu, on a dockerd of its own that it stops at the end; else it loads
+# into an OCI layout, serves that as a registry, and pulls the image from there by its digest.
+# It removes what it loads into the host's Docker. SEALIFT names a built program to use.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tests/debian.sh
@@ -59,7 +60,8 @@ stop_pids() {
 }
 
 cleanup() {
-    trap - EXIT INT TERM
+    trap '' INT TERM # it is not interrupted itself
+    trap - EXIT
     if [ -n "$demo_image" ] && [ -z "$own_docker" ]; then
         docker rm -f "$container" >/dev/null 2>&1 || true
         docker rmi -f "$demo_image" >/dev/null 2>&1 || true
@@ -75,17 +77,16 @@ trap 'cleanup; trap - TERM; kill -TERM $$' TERM
 
 # --- what it needs -------------------------------------------------------------------
 is_root() { [ "$(id -u)" -eq 0 ]; }
+has() { PATH=$PATH:/usr/sbin command -v "$1" >/dev/null; }
 packages=()
 needs() { # PROGRAM PACKAGE...
-    PATH=$PATH:/usr/sbin command -v "$1" >/dev/null || packages+=("${@:2}")
+    has "$1" || packages+=("${@:2}")
 }
 if ! said=$(docker info 2>&1 >/dev/null); then
     [ -z "${DOCKER_HOST:-}" ] || die "the Docker at DOCKER_HOST=$DOCKER_HOST does not answer: $said"
-    if is_root; then own_docker=yes; else no_docker=yes; fi
+    if is_root && { has dockerd || has apt-get; }; then own_docker=yes; else no_docker=yes; fi
 fi
 [ -n "${SEALIFT:-}" ] || needs cc gcc libc6-dev # zlib, zstd and ring compile C
-needs docker-registry docker-registry
-needs skopeo skopeo
 [ -z "$own_docker" ] || needs dockerd docker.io
 install_packages "${packages[@]}"
 # From Debian 13 on the client is a package of its own.
@@ -122,23 +123,25 @@ if [ -n "$own_docker" ]; then
     await dockerd docker info
     note "no Docker here: started one of its own in $work, gone at the end"
 elif [ -n "$no_docker" ]; then
-    note "no Docker here and not root: the archive will be made and verified, not loaded"
+    note "no Docker here, and none can be started: the image goes into a layout that is served as a registry"
 else
     note "using the Docker of this host (${DOCKER_HOST:-the local socket})"
 fi
 
 # --- a registry with an image, in the place of the connected world -------------------
+serve() { # NAME FILE: as a registry; sets `registry` to its address
+    start "$1" "$sealift" serve --quiet "$2" --listen 127.0.0.1:0
+    await "$1" grep -q '^serving' "$work/$1.log"
+    registry=$(grep -oE -m 1 '127\.0\.0\.1:[0-9]+' "$work/$1.log")
+    note "\$ sealift serve $2 --listen $registry"
+}
 step "A registry with an image in it (in place of docker.io, so that this needs no internet)"
-cat >"$work/registry.yml" <<YML
-version: 0.1
-log: {accesslog: {disabled: true}, level: info}
-storage: {filesystem: {rootdirectory: $work/registry}}
-http: {addr: "127.0.0.1:0", secret: demo}
-YML
-start docker-registry docker-registry serve "$work/registry.yml"
-registry_pid=$!
-await docker-registry grep -q 'listening on 127' "$work/docker-registry.log"
-port=$(grep -oE 'listening on 127\.0\.0\.1:[0-9]+' "$work/docker-registry.log" | grep -oE '[0-9]+$')
+repository=httpd path=library/httpd
+# An httpd of the host's user must not be touched.
+if [ -z "$own_docker$no_docker" ] && docker image inspect httpd:2.4 >/dev/null 2>&1; then
+    repository=sealift-demo/httpd path=sealift-demo/httpd
+fi
+image=$repository:2.4
 
 # An httpd that is a few files of this machine: what is shown is how it travels.
 layer=$work/layer
@@ -172,23 +175,16 @@ printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json"
     "$(manifest_for "$arch")" "$(manifest_for "$other")" >"$work/index.json"
 read -r digest index_size < <(blob "$work/index.json")
 printf '{"imageLayoutVersion":"1.0.0"}' >"$work/oci/oci-layout"
-printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"%s","size":%s,"annotations":{"org.opencontainers.image.ref.name":"2.4"}}]}' \
-    "$digest" "$index_size" >"$work/oci/index.json"
-image=httpd:2.4
-repository=httpd
-# An httpd of the host's user must not be touched.
-if [ -z "$own_docker" ] && docker image inspect "$image" >/dev/null 2>&1; then
-    repository=sealift-demo/httpd image=sealift-demo/httpd:2.4
-fi
-path=$repository
-[[ $path == */* ]] || path=library/$path
-show skopeo copy --quiet --insecure-policy --all --dest-tls-verify=false oci:oci:2.4 "docker://127.0.0.1:$port/$path:2.4"
+printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"%s","size":%s,"annotations":{"org.opencontainers.image.ref.name":"docker.io/%s:2.4"}}]}' \
+    "$digest" "$index_size" "$path" >"$work/oci/index.json"
+serve registry oci
+registry_pid=$!
 note "the registry serves it as $repository@$digest"
 
 # --- the connected side ----------------------------------------------------------------
 step "On the connected machine: seal it into one file"
 archive=images.tar
-show "$sealift" save "$image" --mirror "docker.io=127.0.0.1:$port" -o "$archive" | tee "$work/save.out"
+show "$sealift" save "$image" --mirror "docker.io=$registry" -o "$archive" | tee "$work/save.out"
 seal=$(grep -oE 'sha256:[0-9a-f]{64}' "$work/save.out" | tail -n 1)
 
 step "The registry goes away: from here on there is no network"
@@ -200,7 +196,17 @@ step "On the air-gapped machine: check every byte of it"
 show "$sealift" verify "$archive" --expect "$seal"
 
 if [ -n "$no_docker" ]; then
-    step "No Docker to load it into: done"
+    step "Load it into a layout, and serve that in the isolated network"
+    show "$sealift" load "$archive" --expect "$seal" --to oci:images
+    serve isolated images
+
+    step "And a deployment that names it by digest finds it there"
+    show "$sealift" save "$repository@$digest" --mirror "docker.io=$registry" -o pulled.tar
+    mkdir sent pulled
+    show tar -C sent -xf "$archive" blobs
+    show tar -C pulled -xf pulled.tar blobs
+    show diff -r sent pulled
+    note "the same digest that the registry gave, and the same manifests, config and layers byte for byte"
     exit 0
 fi
 demo_image=$image
