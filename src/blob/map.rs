@@ -33,8 +33,10 @@ use crate::error::Result;
 
 /// Bytes of a file that are mapped at once.
 const WINDOW: u64 = 2 << 20;
-/// Windows that can be mapped at the same time; any more are read.
-const SLOTS: usize = 256;
+/// Windows that can be mapped at the same time; any more are read. Enough for two windows of every client of a registry.
+const SLOTS: usize = 2560;
+/// Most bytes of a [`Window`] that is read, as it takes memory of the process.
+const READ: u64 = 64 << 10;
 /// Populating a window that is in memory takes well below this. One that takes longer came from a medium, where
 /// reading ahead pays.
 const COLD: Duration = Duration::from_millis(1);
@@ -176,8 +178,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// Maps up to `most` of the stored bytes from `offset` on, or reads them if they cannot be mapped. It ends with its
-    /// extent at the latest. Empty at the end of the blob.
+    /// Maps up to `most` of the stored bytes from `offset` on, or reads some of them if they cannot be mapped. It ends
+    /// with its extent at the latest. `None` at the end of the blob.
     ///
     /// # Errors
     ///
@@ -193,7 +195,7 @@ impl Window {
             let held = Held::Map(guarded);
             return Ok(Some(Window { held, extent }));
         }
-        let mut buffer = vec![0; to_usize(length)];
+        let mut buffer = vec![0; to_usize(length.min(READ))];
         read_exact_at(&extent, offset, &mut buffer)?;
         let held = Held::Read(buffer);
         Ok(Some(Window { held, extent }))
@@ -319,7 +321,11 @@ impl Slot {
             return None;
         }
         let pages = to_u64(start / UNIT) << COUNT_BITS | count;
-        TABLE.iter().find(|slot| {
+        // Looking is cheaper than trying where many slots are taken.
+        let mut free = TABLE
+            .iter()
+            .filter(|slot| slot.pages.load(Ordering::Relaxed) == 0);
+        free.find(|slot| {
             let claimed = slot
                 .pages
                 .compare_exchange(0, pages, Ordering::AcqRel, Ordering::Relaxed)

@@ -12,7 +12,7 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::Semaphore;
 
-use super::blob::Blob;
+use super::blob::{Blob, FilesState};
 use super::body::Body;
 use super::content::{Content, Live, Repository, Unfound};
 use super::event::{Event, Report};
@@ -108,7 +108,7 @@ impl Answers {
             "/manifests/" => self.manifest(asking, content, repository, reference),
             "/blobs/" => match reference.parse() {
                 Ok(digest) => match content.blob(repository, &digest) {
-                    Some(blob) => self.blob(asking, blob).await,
+                    Some(copies) => self.blob(asking, &digest, copies).await,
                     None => error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "not found"),
                 },
                 Err(_) => error(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "not a digest"),
@@ -148,8 +148,32 @@ impl Answers {
         response
     }
 
-    async fn blob(&self, asking: &Asking<'_>, blob: &Arc<Blob>) -> Response<Body> {
-        let digest = blob.descriptor.digest;
+    /// The first copy of a blob that is right, and the state of its files in which it was verified, if it was. `None` if
+    /// all are wrong.
+    async fn right_copy<'a>(
+        &self,
+        method: &Method,
+        copies: &'a [Arc<Blob>],
+    ) -> Option<(&'a Arc<Blob>, Option<FilesState>)> {
+        // A copy that is known to be wrong is reported again only if no other is right.
+        let (wrong, others): (Vec<_>, Vec<_>) = copies.iter().partition(|blob| blob.is_known_wrong());
+        let at_once = match &self.sending {
+            Sending::Proven(at_once) if method == Method::GET => at_once,
+            _ => return others.first().map(|blob| (*blob, None)),
+        };
+        for blob in others.into_iter().chain(wrong) {
+            match blob.prove(at_once).await {
+                Ok(state) => return Some((blob, Some(state))),
+                Err(error) => (self.report)(Event::Failed { error }),
+            }
+        }
+        None
+    }
+
+    async fn blob(&self, asking: &Asking<'_>, digest: &Digest, copies: &[Arc<Blob>]) -> Response<Body> {
+        let Some((blob, state)) = self.right_copy(asking.method, copies).await else {
+            return broken(digest);
+        };
         let size = blob.descriptor.size;
         let tag = format!("\"{digest}\"");
         let asked = match (&self.sending, asking.headers.get(RANGE)) {
@@ -172,21 +196,18 @@ impl Answers {
             }
         };
         let length = range.end.saturating_sub(range.start);
-        let body = match (asking.method, &self.sending) {
-            (&Method::HEAD, _) if blob.is_known_wrong() => return broken(&digest),
-            (&Method::HEAD, _) => Ok(Body::text(None)),
-            (_, Sending::Hashed) => Body::hashed(blob, &self.report),
-            (_, Sending::Proven(at_once)) => {
-                let proof = blob.prove(at_once).await;
-                proof.map(|state| Body::proven(blob, range.clone(), state, &self.report))
+        let body = match (&self.sending, state) {
+            _ if asking.method == Method::HEAD => Body::text(None),
+            (Sending::Proven(at_once), Some(state)) => {
+                Body::proven(blob, range, state, at_once, &self.report)
             }
-        };
-        let body = match body {
-            Ok(body) => body,
-            Err(error) => {
-                (self.report)(Event::Failed { error });
-                return broken(&digest);
-            }
+            _ => match Body::hashed(blob, &self.report) {
+                Ok(body) => body,
+                Err(error) => {
+                    (self.report)(Event::Failed { error });
+                    return broken(digest);
+                }
+            },
         };
         let mut response = Response::new(body);
         response.headers_mut().insert(CONTENT_LENGTH, length.into());

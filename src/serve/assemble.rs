@@ -90,7 +90,7 @@ fn add_graph(content: &mut Content, archive: &Opened, graph: &Graph) -> Group {
     content.add_graph(group, graph);
     for descriptor in blobs(graph) {
         if let Some(blob) = archive.blobs.get(&descriptor.digest) {
-            content.blob_of(group, || Arc::clone(blob), &descriptor.digest);
+            content.blob_of(group, blob);
         }
     }
     group

@@ -39,6 +39,14 @@ pub(super) struct FileState {
     changed: (i64, i64),
 }
 
+impl FilesState {
+    /// Whether at most names, rights and owners have changed.
+    fn has_same_content(&self, since: &FilesState) -> bool {
+        let content = |state: &FileState| (state.device, state.inode, state.size, state.modified);
+        self.0.iter().map(content).eq(since.0.iter().map(content))
+    }
+}
+
 impl From<&std::fs::Metadata> for FileState {
     fn from(meta: &std::fs::Metadata) -> FileState {
         FileState {
@@ -89,14 +97,16 @@ impl Blob {
         states.collect::<Result<_>>().map(FilesState)
     }
 
-    /// Whether its files are still as they were.
+    /// Whether its files are still in this state. If not, they have lost a name because others were renamed over them, or
+    /// have other rights; or they were written, and their times put back.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if they are not.
-    pub(super) fn check_state(&self, before: &FilesState) -> Result<()> {
-        match self.state()? == *before {
-            true => Ok(()),
+    /// [`Error::Io`] if they were plainly written.
+    pub(super) fn is_still(&self, before: &FilesState) -> Result<bool> {
+        let now = self.state()?;
+        match now.has_same_content(before) {
+            true => Ok(now == *before),
             false => Err(Error::io("read", self.place().to_string())(io::Error::other(
                 "the file was changed while it was read",
             ))),
@@ -152,10 +162,14 @@ impl Blob {
         self.verified.load(std::sync::atomic::Ordering::SeqCst)
     }
 
-    /// Whether it is known to be wrong.
+    /// Whether it is known to be wrong, as its files are now.
     pub(super) fn is_known_wrong(&self) -> bool {
+        let Ok(now) = self.state() else {
+            return false;
+        };
         let known = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
-        let proof = known.as_ref().and_then(|(_, proof)| proof.get());
+        let known = known.as_ref().filter(|(state, _)| *state == now);
+        let proof = known.and_then(|(_, proof)| proof.get());
         proof.is_some_and(Result::is_err)
     }
 
@@ -188,7 +202,7 @@ impl Blob {
             verifier.update(piece).map_err(refused)?;
             advance(u64::try_from(piece.len()).unwrap_or_default())?;
         }
-        self.check_state(state)?;
+        self.is_still(state)?;
         verifier.finish().map_err(refused)?;
         Ok(())
     }

@@ -2,19 +2,19 @@
 //!
 //! A blob is sent in one of two ways. An engine on this host gets it hashed again while it is sent, with the last bytes
 //! only after that has proved it. A registry for many clients verifies a blob once, and then sends it from where it is
-//! mapped: the last bytes only if its files are still as they were when it was verified. Either way a blob that changes
-//! breaks the connection.
+//! mapped: the last bytes only if its files are still as they were when it was verified. Where only their names or rights
+//! have changed, it is verified again before that. Either way a blob that changes breaks the connection.
 
 use std::future::Future as _;
 use std::io::{self, BufRead as _};
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::blob::{Blob, FilesState};
@@ -27,8 +27,8 @@ use crate::oci::Digest;
 
 /// Pieces of a blob that are read before the client takes them, where it is hashed while it is sent.
 const AHEAD: usize = 4;
-/// Bytes that are mapped at a time for a connection. While they are sent, at most [`super::connection::BUFFERED`] of the
-/// ones before are mapped too.
+/// Bytes that are mapped at a time for a connection. Until the last [`super::connection::BUFFERED`] of them are sent, they
+/// stay mapped beside the next ones.
 const WINDOW: u64 = 512 << 10;
 /// Bytes at the end of a blob that are sent from private memory.
 const TAIL: u64 = 256 << 10;
@@ -95,14 +95,22 @@ impl Body {
     }
 
     /// Sends a range of a blob that was verified when its files were in this state.
-    pub(super) fn proven(blob: &Arc<Blob>, range: Range<u64>, state: FilesState, report: &Report) -> Body {
+    pub(super) fn proven(
+        blob: &Arc<Blob>,
+        range: Range<u64>,
+        state: FilesState,
+        at_once: &Arc<Semaphore>,
+        report: &Report,
+    ) -> Body {
         let proven = Proven {
             blob: Arc::clone(blob),
             range,
             state,
-            sent: None,
+            fault: Fault::default(),
             is_cold: true,
             preparing: None,
+            proving: None,
+            at_once: Arc::clone(at_once),
             report: Arc::clone(report),
         };
         Body::of(Kind::Proven(Box::new(proven)))
@@ -163,66 +171,75 @@ struct Proven {
     range: Range<u64>,
     /// The state of its files when it was verified.
     state: FilesState,
-    /// The window that was given to the connection last.
-    sent: Option<Arc<Window>>,
+    fault: Fault,
     /// Whether the last bytes came from a medium. The next ones are then read in a thread that may wait.
     is_cold: bool,
-    preparing: Option<JoinHandle<Result<Piece>>>,
+    preparing: Option<JoinHandle<Result<Option<Piece>>>>,
+    /// Verifies it again, if names or rights of its files have changed.
+    proving: Option<JoinHandle<Result<FilesState>>>,
+    at_once: Arc<Semaphore>,
     report: Report,
 }
+
+/// What was wrong with a window that the connection has sent.
+type Fault = Arc<OnceLock<Error>>;
 
 /// The next bytes of a blob.
 struct Piece {
     bytes: Bytes,
-    window: Option<Arc<Window>>,
     is_cold: bool,
 }
 
-/// A window that is shared by the connection and the body that checks it.
-struct Shared(Arc<Window>);
+/// A window that the connection sends. It is checked when all of it has left this process.
+struct Sent {
+    window: Window,
+    fault: Fault,
+}
 
-impl AsRef<[u8]> for Shared {
+impl AsRef<[u8]> for Sent {
     fn as_ref(&self) -> &[u8] {
-        (*self.0).as_ref()
+        self.window.as_ref()
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if let Err(error) = self.window.check() {
+            let _ = self.fault.set(error);
+        }
     }
 }
 
 impl Piece {
-    /// The first bytes of a range, once the bytes that were sent before are found to be right.
-    fn prepare(
-        blob: &Blob,
-        range: &Range<u64>,
-        before: Option<&Window>,
-        state: &FilesState,
-    ) -> Result<Piece> {
-        if let Some(before) = before {
-            before.check()?;
+    /// The first bytes of a range, if the bytes that were sent before were right. `None` if they are the last, and the
+    /// blob must be verified again.
+    fn prepare(blob: &Blob, range: &Range<u64>, fault: &Fault, state: &FilesState) -> Result<Option<Piece>> {
+        if let Some(error) = fault.get() {
+            return Err(error.clone());
         }
         let started = Instant::now();
         let left = range.end.saturating_sub(range.start);
         if left > TAIL {
             let most = WINDOW - range.start % WINDOW;
             if let Some(window) = Window::map(&blob.stored, range.start, most.min(left - TAIL))? {
-                let window = Arc::new(window);
-                return Ok(Piece {
-                    bytes: Bytes::from_owner(Shared(Arc::clone(&window))),
-                    window: Some(window),
+                let fault = Arc::clone(fault);
+                return Ok(Some(Piece {
+                    bytes: Bytes::from_owner(Sent { window, fault }),
                     is_cold: started.elapsed() > COLD,
-                });
+                }));
             }
         }
         let length = if left > LAST { left - LAST } else { left };
         let bytes = blob
             .stored
             .read(range.start, usize::try_from(length).unwrap_or(usize::MAX))?;
-        if length == left {
-            blob.check_state(state)?;
+        if length == left && !blob.is_still(state)? {
+            return Ok(None);
         }
-        Ok(Piece {
+        Ok(Some(Piece {
             bytes: bytes.into(),
-            window: None,
             is_cold: started.elapsed() > COLD,
-        })
+        }))
     }
 }
 
@@ -231,31 +248,9 @@ impl Proven {
         if self.range.is_empty() {
             return Poll::Ready(None);
         }
-        let piece = match &mut self.preparing {
-            Some(preparing) => match Pin::new(preparing).poll(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(piece) => {
-                    self.preparing = None;
-                    piece.unwrap_or(Err(Error::Interrupted))
-                }
-            },
-            None if self.is_cold => {
-                let (blob, range) = (Arc::clone(&self.blob), self.range.clone());
-                let (before, state) = (self.sent.take(), self.state.clone());
-                let prepare = move || Piece::prepare(&blob, &range, before.as_deref(), &state);
-                self.preparing = Some(tokio::task::spawn_blocking(prepare));
-                return self.poll(context);
-            }
-            None => Piece::prepare(&self.blob, &self.range, self.sent.take().as_deref(), &self.state),
-        };
-        Poll::Ready(Some(self.take(piece)))
-    }
-
-    fn take(&mut self, piece: Result<Piece>) -> io::Result<Bytes> {
-        match piece {
+        Poll::Ready(Some(match ready!(self.poll_piece(context)) {
             Ok(piece) => {
                 self.range.start = self.range.start.saturating_add(to_u64(piece.bytes.len()));
-                self.sent = piece.window;
                 self.is_cold = piece.is_cold;
                 Ok(piece.bytes)
             }
@@ -264,6 +259,40 @@ impl Proven {
                 (self.report)(Event::Failed { error });
                 Err(io::Error::other("the blob changed"))
             }
+        }))
+    }
+
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Piece>> {
+        loop {
+            if let Some(proving) = &mut self.proving {
+                let proved = ready!(Pin::new(proving).poll(context));
+                self.proving = None;
+                self.state = proved.unwrap_or(Err(Error::Interrupted))?;
+            }
+            let prepared = match &mut self.preparing {
+                Some(preparing) => {
+                    let prepared = ready!(Pin::new(preparing).poll(context));
+                    self.preparing = None;
+                    prepared.unwrap_or(Err(Error::Interrupted))?
+                }
+                None if self.is_cold => {
+                    let (blob, range) = (Arc::clone(&self.blob), self.range.clone());
+                    let (fault, state) = (Arc::clone(&self.fault), self.state.clone());
+                    let prepare = move || Piece::prepare(&blob, &range, &fault, &state);
+                    self.preparing = Some(tokio::task::spawn_blocking(prepare));
+                    continue;
+                }
+                None => Piece::prepare(&self.blob, &self.range, &self.fault, &self.state)?,
+            };
+            if let Some(piece) = prepared {
+                return Poll::Ready(Ok(piece));
+            }
+            let (blob, at_once) = (Arc::clone(&self.blob), Arc::clone(&self.at_once));
+            let before = self.state.clone();
+            self.proving = Some(tokio::spawn(async move {
+                let state = blob.prove(&at_once).await?;
+                blob.is_still(&before).map(|_| state)
+            }));
         }
     }
 }

@@ -24,13 +24,12 @@ use super::access::Access;
 use super::answer::{self, Answers, Asking};
 use super::body::Body;
 use super::event::{Answered, Unsent};
+use super::server::Limits;
 use super::target;
 use super::tls::Tls;
 
 /// A client that sends no request for this long is disconnected.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// A client that takes nothing of an answer for this long is disconnected.
-const STALLED: Duration = Duration::from_secs(60);
 /// Bytes of an answer that wait in a connection before more are made, and most bytes of a request.
 pub(super) const BUFFERED: u64 = 64 << 10;
 
@@ -117,19 +116,19 @@ impl Served {
         stream: TcpStream,
         client: SocketAddr,
         entry: Entry,
-        login: Duration,
+        limits: Limits,
         stopping: watch::Receiver<bool>,
     ) {
         // Answers are written in large pieces.
         let _ = stream.set_nodelay(true);
-        let stream = Bounded::new(stream);
+        let stream = Bounded::new(stream, limits.stalled);
         let Some(tls) = self.tls.clone() else {
-            return self.requests(stream, client, entry, login, stopping).await;
+            return self.requests(stream, client, entry, limits.login, stopping).await;
         };
         let accepted = unless_stopped(tls.acceptor().accept(stream), stopping.clone());
         let accepted = tokio::time::timeout(REQUEST_TIMEOUT, accepted).await;
         if let Ok(Some(Ok(stream))) = accepted {
-            self.requests(stream, client, entry, login, stopping).await;
+            self.requests(stream, client, entry, limits.login, stopping).await;
         }
     }
 
@@ -256,12 +255,17 @@ fn request_header(request: &Request<Incoming>) -> Option<Vec<u8>> {
 /// A stream that fails if its client takes nothing for too long.
 struct Bounded {
     stream: TcpStream,
+    patience: Duration,
     waits: Option<Pin<Box<Sleep>>>,
 }
 
 impl Bounded {
-    fn new(stream: TcpStream) -> Bounded {
-        Bounded { stream, waits: None }
+    fn new(stream: TcpStream, patience: Duration) -> Bounded {
+        Bounded {
+            stream,
+            patience,
+            waits: None,
+        }
     }
 
     fn written<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -269,9 +273,10 @@ impl Bounded {
             self.waits = None;
             return written;
         }
+        let patience = self.patience;
         let waits = self
             .waits
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         waits
             .as_mut()
             .poll(context)

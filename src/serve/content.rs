@@ -37,7 +37,7 @@ pub struct Content {
     /// Other paths of repositories: without the registry's host, and with `_` before its port.
     paths: BTreeMap<String, BTreeSet<String>>,
     manifests: HashMap<Digest, Manifest>,
-    blobs: HashMap<Digest, (Arc<Blob>, BTreeSet<Group>)>,
+    blobs: HashMap<Digest, Copies>,
     /// Manifests by the digest of their subject.
     referrers: HashMap<Digest, Vec<Referrer>>,
     groups: usize,
@@ -58,6 +58,13 @@ pub(super) struct Repository {
     /// The group of what was added to this repository alone.
     own: Option<Group>,
     pub(super) tags: BTreeMap<String, Digest>,
+}
+
+/// A config or layer, where each archive has it.
+#[derive(Debug, Clone, Default)]
+struct Copies {
+    blobs: Vec<Arc<Blob>>,
+    groups: BTreeSet<Group>,
 }
 
 #[derive(Debug, Clone)]
@@ -203,18 +210,16 @@ impl Content {
     /// Serves a config or a layer, from its stored bytes.
     pub fn add_blob(&mut self, path: &str, descriptor: &Descriptor, stored: &Stored) {
         let own = self.own(path);
-        self.blob_of(
-            own,
-            || Arc::new(Blob::new(descriptor, stored)),
-            &descriptor.digest,
-        );
+        self.blob_of(own, &Arc::new(Blob::new(descriptor, stored)));
     }
 
     /// Adds a config or a layer to a group.
-    pub(super) fn blob_of(&mut self, group: Group, blob: impl FnOnce() -> Arc<Blob>, digest: &Digest) {
-        let known = self.blobs.entry(*digest);
-        let (_, groups) = known.or_insert_with(|| (blob(), BTreeSet::new()));
-        groups.insert(group);
+    pub(super) fn blob_of(&mut self, group: Group, blob: &Arc<Blob>) {
+        let copies = self.blobs.entry(blob.descriptor.digest).or_default();
+        copies.groups.insert(group);
+        if !copies.blobs.iter().any(|known| Arc::ptr_eq(known, blob)) {
+            copies.blobs.push(Arc::clone(blob));
+        }
     }
 
     /// Gives a repository a group, by its full name and by its path without the registry.
@@ -328,10 +333,10 @@ impl Content {
         is_its_own.then_some((digest, &manifest.media_type, &manifest.bytes))
     }
 
-    /// A config or layer of a repository.
-    pub(super) fn blob(&self, repository: &Repository, digest: &Digest) -> Option<&Arc<Blob>> {
-        let (blob, groups) = self.blobs.get(digest)?;
-        (!repository.groups.is_disjoint(groups)).then_some(blob)
+    /// The copies of a config or layer of a repository: at least one.
+    pub(super) fn blob(&self, repository: &Repository, digest: &Digest) -> Option<&[Arc<Blob>]> {
+        let copies = self.blobs.get(digest)?;
+        (!repository.groups.is_disjoint(&copies.groups)).then_some(&copies.blobs)
     }
 
     /// The referrers of a manifest in a repository, of this type if one is given.

@@ -27,24 +27,28 @@ const LIMITS: Limits = Limits {
     guests: 256,
     connections: 64,
     login: Duration::from_secs(5),
+    stalled: Duration::from_secs(60),
 };
 /// What clients can take of a registry.
 const REGISTRY_LIMITS: Limits = Limits {
     guests: 1024,
     connections: 1024,
     login: Duration::from_secs(30),
+    stalled: Duration::from_secs(60),
 };
 
 /// What clients can take of a server.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+pub(super) struct Limits {
     /// Connections at a time that have not given the password, or that need none. A further one ends the oldest, if
     /// possible one without an answer on its way, so that other users never keep an engine out.
     guests: usize,
     /// Connections at a time that have given the password; further ones wait. An engine has a dozen.
     connections: usize,
     /// How long a client of a private server may be connected without giving the password.
-    login: Duration,
+    pub(super) login: Duration,
+    /// How long a client may take nothing of an answer that is ready.
+    pub(super) stalled: Duration,
 }
 
 /// Connections that are accepted before the open ones are served again.
@@ -267,10 +271,9 @@ async fn accept_all(
             }
         }
         let entry = Entry::new(&places);
-        let connection =
-            served
-                .clone()
-                .connection(stream, client, entry.clone(), limits.login, finishing.clone());
+        let connection = served
+            .clone()
+            .connection(stream, client, entry.clone(), limits, finishing.clone());
         let connection = connections.spawn(connection);
         guests.push_back(Guest { connection, entry });
         // Clients that connect again and again must not keep the others from being served.

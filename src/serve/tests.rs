@@ -1,8 +1,11 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+
+use hyper::body::Body as _;
 
 use super::*;
 use crate::blob::{Extent, Stored};
@@ -11,6 +14,7 @@ use crate::oci::testing::describe;
 use crate::oci::{Digest, MediaType, PlatformSelection};
 use crate::serve::Documents;
 use crate::serve::blob::Blob;
+use crate::serve::body::Body;
 
 fn graph() -> (Graph, Vec<u8>) {
     let config = br#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
@@ -297,6 +301,7 @@ fn idle_connections_keep_nobody_out() {
         guests: 100,
         connections: 64,
         login: Duration::from_secs(3600),
+        ..LIMITS
     };
     let (private, request) = limited(limits);
     for (server, has_password) in [(private, true), (nothing(None, limits), false)] {
@@ -317,6 +322,65 @@ fn idle_connections_keep_nobody_out() {
             assert_eq!(status(&mut first, &request), "200", "it stays");
         }
     }
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_disconnected() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    // More than the sockets take.
+    let bytes = vec![7_u8; 30_000_000];
+    file.write_all(&bytes).unwrap();
+    let blob = describe(MediaType::OCI_LAYER_GZIP, &bytes);
+    let mut content = Content::default();
+    content.add_blob("app", &blob, &stored(&file, blob.size));
+    let (events, received) = mpsc::channel();
+    let report: Report = Arc::new(move |event| drop(events.send(event)));
+    let served = Served {
+        is_told: true,
+        ..for_an_engine(content, Access::Everyone, report)
+    };
+    let limits = Limits {
+        stalled: Duration::from_millis(200),
+        ..LIMITS
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Server::serve(listener, served, NonZeroUsize::MIN, limits).unwrap();
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let request = format!("GET /v2/app/blobs/{} HTTP/1.1\r\nHost: a\r\n\r\n", blob.digest);
+    stream.write_all(request.as_bytes()).unwrap();
+    let answered = loop {
+        match received.recv_timeout(Duration::from_secs(30)).unwrap() {
+            Event::Answered(answered) => break answered,
+            Event::Finished { .. } => panic!("all of it was sent"),
+            _ => {}
+        }
+    };
+    assert!(!answered.complete);
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_sent_is_an_error() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let bytes = vec![7_u8; 5_000_000];
+    file.write_all(&bytes).unwrap();
+    let descriptor = describe(MediaType::OCI_LAYER_GZIP, &bytes);
+    let blob = Arc::new(Blob::new(&descriptor, &stored(&file, descriptor.size)));
+    let places = Arc::new(Semaphore::new(1));
+    let report: Report = Arc::new(|_| {});
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let state = blob.prove(&places).await.unwrap();
+        let mut body = Body::proven(&blob, 0..descriptor.size, state, &places, &report);
+        let mut next = async || poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        let sent = next().await.unwrap().unwrap().into_data().unwrap();
+        file.as_file().set_len(100).unwrap();
+        // As TLS does when it encrypts them, from pages that are gone.
+        let sum: u64 = sent.iter().map(|byte| u64::from(*byte)).sum();
+        assert!(sum < 7 * sent.len() as u64, "{sum}");
+        drop(sent);
+        assert!(next().await.unwrap().is_err());
+        assert!(next().await.is_none());
+    });
 }
 
 #[test]
