@@ -30,6 +30,7 @@
 //! load_killed.rs   attaching digests, killed at every step, and the repair
 //! load_registry.rs   pushing into a registry, and pulling again
 //! load_registry_broken.rs   pushes that are killed, and connections that break
+//! load_registry_crane.rs   pushing into another registry than distribution
 //! load_podman.rs   loading into podman, compared with a podman that pulled
 //! loading.rs   shared by the tests of loads
 //! nameless.rs  images without a name
@@ -102,6 +103,7 @@ mod load_killed;
 mod load_podman;
 mod load_registry;
 mod load_registry_broken;
+mod load_registry_crane;
 mod load_space;
 mod load_uncompressed;
 mod loading;

@@ -223,7 +223,7 @@ fn podman_5_pulls() {
 
 /// Every blob of an image in a folder, where a file is called by the hex digits of its digest, or by nothing.
 #[track_caller]
-fn assert_has_all(folder: &Path, built: &Built) {
+pub fn assert_has_all(folder: &Path, built: &Built) {
     let mut found = BTreeSet::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
