@@ -12,7 +12,9 @@ use super::snapshots::Snapshotter;
 use super::{Containerd, KUBERNETES, cri, labels, plan, records};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::load::{Candidates, DiskSpace, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Target};
+use crate::load::{
+    Candidates, DiskSpace, Early, LoadOptions, Loaded, Obstacle, Plan, PlannedImage, Report, Target,
+};
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::Progress;
 
@@ -37,8 +39,11 @@ impl Target for Containerd {
         Ok(plan)
     }
 
-    fn waits_for_proof(&self) -> bool {
-        true
+    fn early(&self) -> Early {
+        match self.options.unpacks {
+            true => Early::Unpacks,
+            false => Early::Sends,
+        }
     }
 
     fn apply(

@@ -242,8 +242,8 @@ impl AnyTarget for Early {
         self.folder.execute(candidates, plan, progress, interrupt)
     }
 
-    fn may_start_early(&self) -> bool {
-        true
+    fn early_work(&self) -> load::Early {
+        load::Early::Sends
     }
 }
 

@@ -22,6 +22,17 @@ use crate::verify::{self, Delegated};
 /// How often a wait checks whether to stop.
 const TICK: Duration = Duration::from_millis(50);
 
+/// What a target does while the archives are still being verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Early {
+    /// Nothing.
+    Nothing,
+    /// It gets content. It calls [`Candidates::wait_until_verified`] before it names anything.
+    Sends,
+    /// It also unpacks layers, for which the verification leaves it half of the processor.
+    Unpacks,
+}
+
 /// The state of a verification that runs beside a load.
 #[derive(Default)]
 pub struct Proof {
@@ -166,12 +177,15 @@ pub(super) fn verified_while(
     candidates: &Candidates<'_>,
     archives: &[Box<dyn Layout>],
     options: &LoadOptions,
+    early: Early,
     work: impl FnOnce() -> Vec<Result<Outcome>>,
 ) -> (Vec<Result<Outcome>>, Result<Vec<verify::Report>>) {
-    let half = NonZeroUsize::new(options.verify.jobs.get() / 2).unwrap_or(NonZeroUsize::MIN);
+    let all = options.verify.jobs;
     let options = verify::Options {
-        // The target works at the same time.
-        jobs: half,
+        jobs: match early {
+            Early::Unpacks => NonZeroUsize::new(all.get() / 2).unwrap_or(NonZeroUsize::MIN),
+            Early::Nothing | Early::Sends => all,
+        },
         ..options.verify.clone()
     };
     let stop = Interrupt::default();

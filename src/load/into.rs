@@ -1,6 +1,6 @@
 //! Verifies archives, and loads their images into one target or several.
 
-use super::early::{self, EndDelegation};
+use super::early::{self, Early, EndDelegation};
 use super::{Candidates, Inventory, LoadOptions, Observer, Outcome, Plan, Report, Target};
 use crate::archive::{self, Layout};
 use crate::error::{Error, Hint, Remedy, Result};
@@ -32,9 +32,9 @@ pub trait AnyTarget {
         interrupt: &Interrupt,
     ) -> Result<Report>;
 
-    /// As [`Target::waits_for_proof`].
-    fn may_start_early(&self) -> bool {
-        false
+    /// As [`Target::early`].
+    fn early_work(&self) -> Early {
+        Early::Nothing
     }
 }
 
@@ -60,8 +60,8 @@ impl<T: Target> AnyTarget for T {
         self.apply(candidates, plan, progress, interrupt)
     }
 
-    fn may_start_early(&self) -> bool {
-        self.waits_for_proof()
+    fn early_work(&self) -> Early {
+        self.early()
     }
 }
 
@@ -104,12 +104,13 @@ pub fn load_each(
     progress: &dyn Progress,
     interrupt: &Interrupt,
 ) -> Result<Vec<Result<Outcome>>> {
-    let early = match may_start_early(targets, options) {
-        true => planned_early(targets, archives, options, progress, interrupt)?,
-        false => None,
+    let early = early_work(targets, options);
+    let planned = match early {
+        Early::Nothing => None,
+        _ => planned_early(targets, archives, options, progress, interrupt)?,
     };
-    let is_early = early.is_some();
-    let (candidates, plans) = match early {
+    let is_early = planned.is_some();
+    let (candidates, plans) = match planned {
         Some(planned) => planned,
         None => {
             let candidates = verified(archives, options, observer, progress, interrupt)?;
@@ -129,7 +130,7 @@ pub fn load_each(
     if !is_early {
         return Ok(execute());
     }
-    let (outcomes, reports) = early::verified_while(&candidates, archives, options, execute);
+    let (outcomes, reports) = early::verified_while(&candidates, archives, options, early, execute);
     match reports {
         Err(Error::Interrupted) => Ok(outcomes),
         reports => {
@@ -141,11 +142,17 @@ pub fn load_each(
     }
 }
 
-/// Whether targets may get content while the archives are still being verified. That ends at the first damage, so not if
-/// damaged images are to be skipped.
-fn may_start_early(targets: &[&dyn AnyTarget], options: &LoadOptions) -> bool {
-    let is_plain = !options.keep_going && !options.dry_run && !options.verify.quick;
-    is_plain && targets.iter().all(|target| target.may_start_early())
+/// What targets do while the archives are still being verified. That ends at the first damage, so nothing if damaged
+/// images are to be skipped.
+fn early_work(targets: &[&dyn AnyTarget], options: &LoadOptions) -> Early {
+    let of_each: Vec<Early> = targets.iter().map(|target| target.early_work()).collect();
+    if options.keep_going || options.dry_run || options.verify.quick || of_each.contains(&Early::Nothing) {
+        return Early::Nothing;
+    }
+    match of_each.contains(&Early::Unpacks) {
+        true => Early::Unpacks,
+        false => Early::Sends,
+    }
 }
 
 /// The images of archives before their layers are verified, and plans for them. `None` if all is to be verified first:

@@ -46,7 +46,7 @@ pub use crate::image::provenance::Evidence;
 pub use crate::inventory::{Inventory, KnownImage, LayerForms, chains};
 pub use candidate::{Candidate, Candidates, DamagedImage};
 pub use copier::Copier;
-pub use early::Proof;
+pub use early::{Early, Proof};
 pub use into::{AnyTarget, load, load_each};
 pub use merged::MergedBlobs;
 pub use obstacle::Obstacle;
@@ -87,10 +87,9 @@ pub trait Target {
         inventory: &Inventory<Self::Details>,
     ) -> Result<Plan>;
 
-    /// Whether `apply` calls [`Candidates::wait_until_verified`] before it names anything. It then starts while the archives
-    /// are still being verified, of which only the documents were read.
-    fn waits_for_proof(&self) -> bool {
-        false
+    /// What `apply` does while the archives are still being verified, of which only the documents were read.
+    fn early(&self) -> Early {
+        Early::Nothing
     }
 
     /// Executes the plan, names last, and asks what is shown.

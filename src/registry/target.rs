@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::load::chosen::Chosen;
 use crate::load::{
-    self, Candidates, LoadOptions, Loaded, MergedBlobs, Obstacle, Plan, PlannedImage, Report, Target,
+    self, Candidates, Early, LoadOptions, Loaded, MergedBlobs, Obstacle, Plan, PlannedImage, Report, Target,
 };
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::progress::Progress;
@@ -89,8 +89,8 @@ impl Target for RegistryTarget {
     }
 
     /// Blobs that nothing names are removed by a registry's garbage collection.
-    fn waits_for_proof(&self) -> bool {
-        true
+    fn early(&self) -> Early {
+        Early::Sends
     }
 
     fn apply(
