@@ -1,7 +1,7 @@
 //! Pushing into another registry than distribution: that of go-containerregistry, which crane serves.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Crane {
     address: String,
     folder: Folder,
+    _child: Child,
 }
 
 impl Crane {
@@ -26,10 +27,8 @@ impl Crane {
         let root = Root::new(Engine::Docker28, folder.path());
         let log = folder.path().join("crane.log");
         let mut serve = root.command("crane");
-        folder.spawn(
-            serve.args(["registry", "serve", "--address", "127.0.0.1:0"]),
-            &log,
-        );
+        serve.args(["registry", "serve", "--address", "127.0.0.1:0"]);
+        let mut child = folder.spawn(&mut serve, &log);
         let until = Instant::now() + PATIENCE;
         loop {
             let text = fs::read_to_string(&log).unwrap();
@@ -37,9 +36,17 @@ impl Crane {
                 && let Some((port, _)) = rest.split_once('\n')
             {
                 let address = format!("127.0.0.1:{port}");
-                return Self { address, folder };
+                return Self {
+                    address,
+                    folder,
+                    _child: child,
+                };
             }
-            assert!(Instant::now() < until, "crane does not listen: {text}");
+            let ended = child.try_wait().unwrap();
+            assert!(
+                ended.is_none() && Instant::now() < until,
+                "crane does not listen ({ended:?}): {text}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
