@@ -3,6 +3,7 @@
 //! ```text
 //! measure.rs      wall time, processor time and peak memory of a command
 //! plain_hash.rs   the yardstick of `verify --quick`: maps an archive, hashes its blobs on all cores
+//! registries.rs   pushes, `serve` and the verification of a registry, beside crane, skopeo, docker-registry and curl
 //! ```
 //!
 //! Each pair is run in turn, so that a slow minute of the machine hits both; medians are compared. Both sides of a save
@@ -11,13 +12,15 @@
 //! - `BENCH_ROUNDS=n` changes the 5 rounds.
 //! - `BENCH_10GB=1` measures memory on an image of 10 GB as well, which takes 30 GB of disk.
 //! - `BENCH_BESIDE=PATH` puts another build of sealift beside this one.
-//! - `cargo bench --bench transfer -- podman` measures only loads into podman, `-- containerd` into containerd, and `-- load-again` only loads of images
-//!   that the engine already has.
+//! - `cargo bench --bench transfer -- podman` measures only loads into podman, `-- containerd` into containerd,
+//!   `-- registries` only what has to do with registries, and `-- load-again` only loads of images that the engine
+//!   already has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failure here ends the run
 #![allow(clippy::cast_precision_loss)] // of figures that are printed with two digits
 
 mod measure;
 mod plain_hash;
+mod registries;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         }
         Some("podman") => only(load_beside_podman_load),
         Some("containerd") => only(load_beside_ctr_import),
+        Some("registries") => only(registries::measure),
         Some("--test") => ExitCode::SUCCESS, // `cargo test --benches`
         _ => measure_all(),
     }
@@ -90,6 +94,7 @@ fn measure_all() -> ExitCode {
     load_again();
     load_beside_podman_load(&mut report);
     load_beside_ctr_import(&mut report);
+    registries::measure(&mut report);
     if std::env::var_os("BENCH_10GB").is_some() {
         let (registry, folder) = (Registry::start(), folder());
         registry.push(
@@ -134,12 +139,19 @@ fn folder() -> tempfile::TempDir {
 
 /// Runs two commands in turn and gives both medians of the wall time, in seconds.
 fn in_turn(mut one: impl FnMut() -> Cost, mut other: impl FnMut() -> Cost) -> (f64, f64) {
-    let (mut ones, mut others) = (Vec::new(), Vec::new());
+    let [one, other] = all_in_turn([&mut one, &mut other]);
+    (one, other)
+}
+
+/// The same with several.
+fn all_in_turn<const N: usize>(mut commands: [&mut dyn FnMut() -> Cost; N]) -> [f64; N] {
+    let mut walls = [const { Vec::new() }; N];
     for _ in 0..rounds() {
-        ones.push(one().wall);
-        others.push(other().wall);
+        for (command, walls) in commands.iter_mut().zip(&mut walls) {
+            walls.push(command().wall);
+        }
     }
-    (median(&mut ones), median(&mut others))
+    walls.each_mut().map(|walls| median(walls))
 }
 
 /// Prints how long a load of 60 images takes that the engine has, in each store.

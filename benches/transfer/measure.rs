@@ -4,6 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
+
 /// The cost of one run, including the processes that it started and waited for.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
@@ -52,10 +54,23 @@ fn high_water(status: &str) -> u64 {
         * 1024
 }
 
-/// Processor time of children that ended: cutime and cstime of proc(5), at Linux' 100 ticks a second.
+/// Processor time of children that ended: cutime and cstime of proc(5).
 fn children_seconds() -> f64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    let ticks = |n: usize| fields[n].parse::<f64>().unwrap();
-    (ticks(13) + ticks(14)) / 100.0
+    ticks("/proc/self/stat", [13, 14])
+}
+
+/// Processor time of a process that runs: utime and stime of proc(5).
+pub fn process_seconds(pid: Pid) -> f64 {
+    ticks(&format!("/proc/{}/stat", pid.as_raw_nonzero()), [11, 12])
+}
+
+/// The sum of two fields after the name in a process's `stat`, in seconds, at Linux' 100 ticks a second.
+fn ticks(stat: &str, fields: [usize; 2]) -> f64 {
+    let stat = fs::read_to_string(stat).unwrap();
+    let values: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields
+        .iter()
+        .map(|n| values[*n].parse::<f64>().unwrap())
+        .sum::<f64>()
+        / 100.0
 }

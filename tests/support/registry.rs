@@ -205,6 +205,11 @@ impl Registry {
         &self.address
     }
 
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// The port alone.
     pub fn port(&self) -> u16 {
         self.address.rsplit_once(':').unwrap().1.parse().unwrap()
