@@ -1,12 +1,11 @@
 //! The options that say where images come from.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use sealift::archive::segments;
 use sealift::archive::writer::Inputs;
 use sealift::docker;
 use sealift::host::Engine;
@@ -16,11 +15,7 @@ use sealift::recover;
 use sealift::source::{Fallback, Source};
 use sealift::{Error, Result};
 
-use super::archive::SpoolArgs;
-use super::containerd::ContainerdArgs;
-use super::podman::PodmanStoreArgs;
-use super::registry::RegistryArgs;
-use super::stores::{Chosen, Proofs, Stores};
+use super::stores::{Archives, Local, Proofs, StoreArgs};
 
 /// Where images come from.
 #[derive(Args)]
@@ -56,37 +51,22 @@ pub struct FromArgs {
     /// Do not contact any registry
     #[arg(long)]
     offline: bool,
-    /// Read the classic store of a stopped Docker
-    ///
-    /// DIR is its data root, such as /mnt/disk/var/lib/docker.
-    #[arg(long, value_name = "DIR")]
-    data_root: Option<PathBuf>,
     #[command(flatten)]
-    containerd: ContainerdArgs,
-    #[command(flatten)]
-    podman: PodmanStoreArgs,
-    #[command(flatten)]
-    spool: SpoolArgs,
-    #[command(flatten)]
-    registry: RegistryArgs,
+    stores: StoreArgs,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum From {
     Auto,
     Registry,
-    Docker,
-    Containerd,
-    Podman,
-    Crio,
-    Path(PathBuf),
+    Local(Local),
 }
 
 impl From {
-    fn path(&self) -> Option<&PathBuf> {
+    fn local(&self) -> Option<&Local> {
         match self {
-            From::Path(path) => Some(path),
-            _ => None,
+            From::Local(local) => Some(local),
+            From::Auto | From::Registry => None,
         }
     }
 }
@@ -98,15 +78,7 @@ impl FromStr for From {
         Ok(match text {
             "auto" => From::Auto,
             "registry" => From::Registry,
-            "docker" => From::Docker,
-            "containerd" => From::Containerd,
-            "podman" => From::Podman,
-            "crio" => From::Crio,
-            // In skopeo's form. A layout or archive is recognised by its content.
-            path => From::Path(match path.strip_prefix("dir:") {
-                Some(folder) if !Path::new(path).exists() => folder.into(),
-                _ => path.into(),
-            }),
+            local => From::Local(Local::parse(local)),
         })
     }
 }
@@ -124,27 +96,25 @@ enum How {
 impl FromArgs {
     /// Number of attempts for each request.
     pub fn tries(&self) -> u32 {
-        self.registry.tries()
+        self.stores.registry.tries()
     }
 
     /// Whether naming no image means all images.
     pub fn is_archives(&self) -> bool {
-        self.from.iter().all(|from| matches!(from, From::Path(_)))
+        self.from
+            .iter()
+            .all(|from| matches!(from, From::Local(Local::Path(_))))
     }
 
     /// Whether the source was left to sealift, so that an image without a digest is not what was requested.
     pub fn is_auto(&self) -> bool {
-        self.data_root.is_none() && self.from.contains(&From::Auto)
+        self.stores.data_root.is_none() && self.from.contains(&From::Auto)
     }
 
     /// Why the local Docker was not asked, if it was to be.
     pub fn unasked(&self) -> Option<String> {
         let absence = docker::source::absence(&docker::Options::from_process());
-        absence.filter(|_| self.is_auto() && self.chosen().engine == Engine::Docker)
-    }
-
-    fn chosen(&self) -> Chosen {
-        Chosen::by(&self.containerd, &self.podman)
+        absence.filter(|_| self.is_auto() && self.stores.chosen().engine == Engine::Docker)
     }
 
     /// Whether nothing may be written unless everything is proven.
@@ -154,22 +124,27 @@ impl FromArgs {
 
     /// The sources' names for messages.
     pub fn places(&self) -> String {
-        let place = |from: &From| match (from, &self.data_root) {
-            (From::Auto | From::Docker, Some(root)) => root.display().to_string(),
-            (From::Auto, None) => format!("the local {}", self.chosen().engine),
-            (From::Docker, None) => "the local Docker".into(),
-            (From::Containerd, _) => "the local containerd".into(),
-            (From::Podman, _) => "the local podman".into(),
-            (From::Crio, _) => "the local CRI-O".into(),
+        let place = |from: &From| match (from, &self.stores.data_root) {
+            (From::Auto | From::Local(Local::Engine(Engine::Docker)), Some(root)) => {
+                root.display().to_string()
+            }
+            (From::Auto, None) => format!("the local {}", self.stores.chosen().engine),
             (From::Registry, _) => "a registry".into(),
-            (From::Path(path), _) => path.display().to_string(),
+            (From::Local(Local::Engine(engine)), _) => format!("the local {engine}"),
+            (From::Local(Local::Path(path)), _) => path.display().to_string(),
         };
         self.from.iter().map(place).collect::<Vec<_>>().join(", ")
     }
 
     /// The files and folders among the sources.
     pub fn inputs(&self) -> Inputs {
-        Inputs::of_paths(self.from.iter().filter_map(From::path).cloned())
+        Inputs::of_paths(
+            self.from
+                .iter()
+                .filter_map(From::local)
+                .filter_map(Local::path)
+                .cloned(),
+        )
     }
 
     /// Opens the sources. Temporary data is kept beside the `output` file unless an option says otherwise.
@@ -181,44 +156,27 @@ impl FromArgs {
         interrupt: &Interrupt,
     ) -> Result<Box<dyn Source>> {
         self.check()?;
-        let open = Stores {
-            data_root: self.data_root.as_deref(),
-            containerd: &self.containerd,
-            podman: &self.podman,
-            registry: &self.registry,
-            rebuild: match self.rebuild {
-                How::Auto => recover::Rebuild::Auto,
-                How::Never => recover::Rebuild::Never,
-                How::Require => recover::Rebuild::Require,
-            },
-            upstream: match self.offline {
-                true => Proofs::None,
-                false => Proofs::Registries,
-            },
-            spool: self.spool.options(interrupt, output),
-            progress,
-            interrupt,
+        let rebuild = match self.rebuild {
+            How::Auto => recover::Rebuild::Auto,
+            How::Never => recover::Rebuild::Never,
+            How::Require => recover::Rebuild::Require,
         };
-        let paths = self.from.iter().filter_map(From::path).cloned();
+        let upstream = match self.offline {
+            true => Proofs::None,
+            false => Proofs::Registries,
+        };
+        let open = self.stores.stores(rebuild, upstream, output, progress, interrupt);
         // The parts of an archive are one source, at the place of its first part.
-        let mut archives = segments::by_archive(&paths.collect::<Vec<_>>());
+        let mut archives = Archives::among(self.from.iter().filter_map(From::local));
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         for from in &self.from {
             match from {
                 From::Registry => sources.extend(open.registry()?),
-                From::Docker => sources.push(open.docker()?),
-                From::Containerd => sources.push(open.containerd(None)?),
-                From::Podman => sources.push(open.podman(Engine::Podman, None)?),
-                From::Crio => sources.push(open.podman(Engine::Crio, None)?),
                 // A registry cannot be saved as a whole, so `--all` means the engine's images.
-                From::Auto if self.data_root.is_some() => sources.push(open.docker()?),
-                From::Auto if all => sources.push(open.engine()?),
+                From::Auto if self.stores.data_root.is_some() => sources.push(open.docker()?),
+                From::Auto if all => sources.push(open.chosen()?),
                 From::Auto => sources.extend(open.auto()?),
-                From::Path(path) => {
-                    if let Some(at) = archives.iter().position(|files| files.contains(path)) {
-                        sources.push(open.archive(&archives.remove(at))?);
-                    }
-                }
+                From::Local(local) => sources.extend(open.local(local, &mut archives)?),
             }
         }
         match sources.pop() {
@@ -242,35 +200,13 @@ impl FromArgs {
                 hint: Some("leave out one of them".into()),
             });
         }
-        // With a data root `auto` is the Docker that it belongs to.
-        let is_containerd = |from: &From| match from {
-            From::Auto => self.data_root.is_none(),
-            other => *other == From::Containerd,
-        };
-        if let Some(option) = self.containerd.given()
-            && !self.from.iter().any(is_containerd)
-        {
-            return Err(Error::Usage {
-                message: format!("{option} is for containerd, and --from asks no containerd"),
-                hint: Some(format!("add --from containerd, or leave out {option}").into()),
-            });
-        }
-        let is_podman = |from: &From| matches!(from, From::Podman | From::Crio | From::Auto);
-        if let Some(option) = self.podman.given()
-            && !self.from.iter().any(is_podman)
-        {
-            return Err(Error::Usage {
-                message: format!("{option} is for podman, and --from asks no podman"),
-                hint: Some(format!("add --from podman, or leave out {option}").into()),
-            });
-        }
-        let is_docker = |from: &From| matches!(from, From::Docker | From::Auto);
-        if self.data_root.is_none() || self.from.iter().any(is_docker) {
-            return Ok(());
-        }
-        Err(Error::Usage {
-            message: "--data-root names a store of Docker, and --from asks no Docker".into(),
-            hint: Some("add --from docker, or leave out --data-root".into()),
+        self.stores.check(|engine| {
+            self.from.iter().any(|from| match from {
+                // With a data root `auto` is the Docker that it belongs to.
+                From::Auto => engine != Engine::Containerd || self.stores.data_root.is_none(),
+                From::Registry => false,
+                From::Local(local) => *local == Local::Engine(engine),
+            })
         })
     }
 }

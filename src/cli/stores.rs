@@ -1,9 +1,10 @@
-//! Opens the stores, archives and registries that images come from.
+//! The stores, archives and registries that images come from, as `save --from` and `repair --from` name them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sealift::archive::{self, ArchiveSource, Opened};
+use clap::Args;
+use sealift::archive::{self, ArchiveSource, Opened, segments};
 use sealift::containerd::{self, ContainerdStore};
 use sealift::docker;
 use sealift::host::Engine;
@@ -13,6 +14,7 @@ use sealift::recover::{self, DockerSaveStore, LocalStore, RecoverSource};
 use sealift::source::{Fallback, Source, Upstream};
 use sealift::{Error, Result};
 
+use super::archive::SpoolArgs;
 use super::containerd::ContainerdArgs;
 use super::engines;
 use super::podman::PodmanStoreArgs;
@@ -46,26 +48,137 @@ impl Chosen {
     }
 }
 
-/// What opens stores, archives and registries.
+/// A place on this host that `--from` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Local {
+    /// The images of an engine.
+    Engine(Engine),
+    /// An archive or layout.
+    Path(PathBuf),
+}
+
+impl Local {
+    /// Parses the name of an engine, or a path.
+    pub fn parse(text: &str) -> Local {
+        match engines::by_word(text) {
+            Some(engine) => Local::Engine(engine),
+            // In skopeo's form. A layout or archive is recognised by its content.
+            None => Local::Path(match text.strip_prefix("dir:") {
+                Some(folder) if !Path::new(text).exists() => folder.into(),
+                _ => text.into(),
+            }),
+        }
+    }
+
+    /// The path of an archive or layout.
+    pub fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Local::Path(path) => Some(path),
+            Local::Engine(_) => None,
+        }
+    }
+}
+
+/// Which stores images come from, and how registries are reached.
+#[derive(Args)]
+pub struct StoreArgs {
+    /// Read the classic store of a stopped Docker
+    ///
+    /// DIR is its data root, such as /mnt/disk/var/lib/docker.
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
+    #[command(flatten)]
+    containerd: ContainerdArgs,
+    #[command(flatten)]
+    podman: PodmanStoreArgs,
+    #[command(flatten)]
+    spool: SpoolArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+impl StoreArgs {
+    /// The local engine that `auto` asks.
+    pub fn chosen(&self) -> Chosen {
+        Chosen::by(&self.containerd, &self.podman)
+    }
+
+    /// Refuses options for engines that are not asked.
+    pub fn check(&self, is_asked: impl Fn(Engine) -> bool) -> Result<()> {
+        if let Some(option) = self.containerd.given()
+            && !is_asked(Engine::Containerd)
+        {
+            return Err(Error::Usage {
+                message: format!("{option} is for containerd, and --from asks no containerd"),
+                hint: Some(format!("add --from containerd, or leave out {option}").into()),
+            });
+        }
+        if let Some(option) = self.podman.given()
+            && !is_asked(Engine::Podman)
+            && !is_asked(Engine::Crio)
+        {
+            return Err(Error::Usage {
+                message: format!("{option} is for podman, and --from asks no podman"),
+                hint: Some(format!("add --from podman, or leave out {option}").into()),
+            });
+        }
+        if self.data_root.is_none() || is_asked(Engine::Docker) {
+            return Ok(());
+        }
+        Err(Error::Usage {
+            message: "--data-root names a store of Docker, and --from asks no Docker".into(),
+            hint: Some("add --from docker, or leave out --data-root".into()),
+        })
+    }
+
+    /// What opens the stores. Temporary data is kept beside the `output` file unless an option says otherwise.
+    pub fn stores<'a>(
+        &'a self,
+        rebuild: recover::Rebuild,
+        upstream: Proofs,
+        output: Option<&Path>,
+        progress: &'a Arc<dyn Progress>,
+        interrupt: &'a Interrupt,
+    ) -> Stores<'a> {
+        Stores {
+            args: self,
+            rebuild,
+            upstream,
+            spool: self.spool.options(interrupt, output),
+            progress,
+            interrupt,
+        }
+    }
+}
+
+/// Archives that are named by one or all of their parts, and are opened once.
+pub struct Archives(Vec<Vec<PathBuf>>);
+
+impl Archives {
+    /// The archives among places.
+    pub fn among<'a>(places: impl Iterator<Item = &'a Local>) -> Archives {
+        let paths: Vec<PathBuf> = places.filter_map(Local::path).cloned().collect();
+        Archives(segments::by_archive(&paths))
+    }
+
+    /// The files of the archive that a path belongs to; `None` if they were taken before.
+    fn take(&mut self, path: &PathBuf) -> Option<Vec<PathBuf>> {
+        let at = self.0.iter().position(|files| files.contains(path))?;
+        Some(self.0.remove(at))
+    }
+}
+
+/// Opens stores, archives and registries.
 pub struct Stores<'a> {
-    /// The data root of a stopped Docker.
-    pub data_root: Option<&'a Path>,
-    /// Which containerd.
-    pub containerd: &'a ContainerdArgs,
-    /// Which storage of podman.
-    pub podman: &'a PodmanStoreArgs,
-    /// How registries are reached.
-    pub registry: &'a RegistryArgs,
+    args: &'a StoreArgs,
     /// Whether layers are recompressed.
-    pub rebuild: recover::Rebuild,
+    rebuild: recover::Rebuild,
     /// Where stores look for what they lack.
-    pub upstream: Proofs,
+    upstream: Proofs,
     /// Where temporary data is kept.
-    pub spool: archive::Options,
-    /// Receives reports.
-    pub progress: &'a Arc<dyn Progress>,
-    /// Stops long work.
-    pub interrupt: &'a Interrupt,
+    spool: archive::Options,
+    progress: &'a Arc<dyn Progress>,
+    interrupt: &'a Interrupt,
 }
 
 /// What proves digests that a store cannot prove, and has what it lacks.
@@ -79,17 +192,29 @@ pub enum Proofs {
 }
 
 impl Stores<'_> {
+    /// A place; `None` for a further part of an archive that was opened.
+    pub fn local(&self, local: &Local, archives: &mut Archives) -> Result<Option<Box<dyn Source>>> {
+        match local {
+            Local::Engine(engine) => self.engine(*engine, None).map(Some),
+            Local::Path(path) => archives.take(path).map(|files| self.archive(&files)).transpose(),
+        }
+    }
+
     /// The images of Docker.
     pub fn docker(&self) -> Result<Box<dyn Source>> {
         let options = docker::Options::from_process();
-        let store =
-            docker::source::local_store(&options, self.data_root, &self.spool, self.progress.as_ref())?;
+        let store = docker::source::local_store(
+            &options,
+            self.args.data_root.as_deref(),
+            &self.spool,
+            self.progress.as_ref(),
+        )?;
         self.recovering(store)
     }
 
     /// The containerd of the options, else the one at a socket, else one that is found.
-    pub fn containerd(&self, socket: Option<PathBuf>) -> Result<Box<dyn Source>> {
-        let options = self.containerd.options();
+    fn containerd(&self, socket: Option<PathBuf>) -> Result<Box<dyn Source>> {
+        let options = self.args.containerd.options();
         let options = containerd::Options {
             address: options.address.clone().or(socket),
             ..options
@@ -98,15 +223,20 @@ impl Stores<'_> {
     }
 
     /// The images of podman, or of CRI-O.
-    pub fn podman(&self, engine: Engine, socket: Option<PathBuf>) -> Result<Box<dyn Source>> {
+    fn podman(&self, engine: Engine, socket: Option<PathBuf>) -> Result<Box<dyn Source>> {
         let progress = self.progress.clone();
-        let store = self.podman.store(engine, socket, &self.spool, progress)?;
+        let store = self.args.podman.store(engine, socket, &self.spool, progress)?;
         self.recovering(Box::new(store))
     }
 
-    /// The local engine.
-    pub fn engine(&self) -> Result<Box<dyn Source>> {
-        let Chosen { engine, socket } = Chosen::by(self.containerd, self.podman);
+    /// The local engine that `auto` asks.
+    pub fn chosen(&self) -> Result<Box<dyn Source>> {
+        let Chosen { engine, socket } = self.args.chosen();
+        self.engine(engine, socket)
+    }
+
+    /// The images of an engine, which may be the one at a socket.
+    fn engine(&self, engine: Engine, socket: Option<PathBuf>) -> Result<Box<dyn Source>> {
         match engine {
             Engine::Docker => self.docker(),
             Engine::Containerd => self.containerd(socket),
@@ -118,7 +248,10 @@ impl Stores<'_> {
     pub fn auto(&self) -> Result<Option<Box<dyn Source>>> {
         Ok(match (self.engine_if_there()?, self.registry()?) {
             (Some(engine), Some(registry)) => {
-                let probe = self.registry.reachable(self.progress.clone(), self.interrupt)?;
+                let probe = self
+                    .args
+                    .registry
+                    .reachable(self.progress.clone(), self.interrupt)?;
                 let both = Fallback::new(vec![engine, registry]);
                 Some(Box::new(
                     both.preferring_proof(Box::new(probe), self.progress.clone()),
@@ -130,16 +263,16 @@ impl Stores<'_> {
 
     /// The local engine, if it can be asked.
     fn engine_if_there(&self) -> Result<Option<Box<dyn Source>>> {
-        let engine = Chosen::by(self.containerd, self.podman).engine;
+        let engine = self.args.chosen().engine;
         let is_absent = match engine {
             Engine::Docker => Stores::has_no_docker(),
-            Engine::Podman => self.podman.is_absent(),
+            Engine::Podman => self.args.podman.is_absent(),
             Engine::Containerd | Engine::Crio => false,
         };
         if is_absent {
             return Ok(None);
         }
-        match self.engine() {
+        match self.chosen() {
             Ok(source) => Ok(Some(source)),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(error) => {
@@ -159,12 +292,12 @@ impl Stores<'_> {
         if !matches!(self.upstream, Proofs::Registries) {
             return Ok(None);
         }
-        let source = self.registry.source(self.progress.clone(), self.interrupt)?;
+        let source = self.args.registry.source(self.progress.clone(), self.interrupt)?;
         Ok(Some(Box::new(source)))
     }
 
     /// An archive or layout.
-    pub fn archive(&self, files: &[PathBuf]) -> Result<Box<dyn Source>> {
+    fn archive(&self, files: &[PathBuf]) -> Result<Box<dyn Source>> {
         match archive::open_any(files, &self.spool)? {
             Opened::Layout(layout) => {
                 let upstream = Upstream::new(self.upstream()?, self.progress.clone());
@@ -179,7 +312,10 @@ impl Stores<'_> {
         Ok(match &self.upstream {
             Proofs::None => None,
             Proofs::Registries => {
-                let source = self.registry.reachable(self.progress.clone(), self.interrupt)?;
+                let source = self
+                    .args
+                    .registry
+                    .reachable(self.progress.clone(), self.interrupt)?;
                 Some(Arc::new(source))
             }
             Proofs::Source(source) => Some(Arc::clone(source)),

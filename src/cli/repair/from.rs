@@ -1,12 +1,9 @@
 //! Where good bytes come from.
 
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
-use sealift::archive::segments;
-use sealift::host::Engine;
 use sealift::interrupt::Interrupt;
 use sealift::progress::Progress;
 use sealift::recover::Rebuild;
@@ -17,11 +14,7 @@ use sealift::source::Source;
 use sealift::transfer;
 use sealift::{Error, Result};
 
-use crate::cli::archive::SpoolArgs;
-use crate::cli::containerd::ContainerdArgs;
-use crate::cli::podman::PodmanStoreArgs;
-use crate::cli::registry::RegistryArgs;
-use crate::cli::stores::{Proofs, Stores};
+use crate::cli::stores::{Archives, Local, Proofs, StoreArgs};
 
 /// What stands before a registry.
 const REGISTRY: &str = "registry://";
@@ -44,45 +37,33 @@ pub struct FromArgs {
         value_name = "docker|containerd|podman|crio|registry://HOST[/PREFIX]|PATH"
     )]
     from: Vec<String>,
-    /// Read the classic store of a stopped Docker
-    ///
-    /// DIR is its data root, such as /mnt/disk/var/lib/docker.
-    #[arg(long, value_name = "DIR")]
-    data_root: Option<PathBuf>,
     #[command(flatten)]
-    containerd: ContainerdArgs,
-    #[command(flatten)]
-    podman: PodmanStoreArgs,
-    #[command(flatten)]
-    spool: SpoolArgs,
-    #[command(flatten)]
-    registry: RegistryArgs,
+    stores: StoreArgs,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum From {
-    Docker,
-    Containerd,
-    Podman,
-    Crio,
     Registry(Destination),
-    Path(PathBuf),
+    Local(Local),
+}
+
+impl From {
+    fn local(&self) -> Option<&Local> {
+        match self {
+            From::Local(local) => Some(local),
+            From::Registry(_) => None,
+        }
+    }
 }
 
 impl FromStr for From {
     type Err = DestinationError;
 
     fn from_str(text: &str) -> Result<From, DestinationError> {
-        if let Some(place) = text.strip_prefix(REGISTRY) {
-            return place.parse().map(From::Registry);
+        match text.strip_prefix(REGISTRY) {
+            Some(place) => place.parse().map(From::Registry),
+            None => Ok(From::Local(Local::parse(text))),
         }
-        Ok(match text {
-            "docker" => From::Docker,
-            "containerd" => From::Containerd,
-            "podman" => From::Podman,
-            "crio" => From::Crio,
-            path => From::Path(path.into()),
-        })
     }
 }
 
@@ -97,15 +78,20 @@ impl FromArgs {
         })
     }
 
-    /// Refuses places that are none.
+    /// Refuses places that are none, and options without effect.
     pub fn check(&self) -> Result<()> {
-        self.places().map(drop)
+        let places = self.places()?;
+        let is_asked = |engine| {
+            let mut locals = places.iter().filter_map(From::local);
+            locals.any(|local| *local == Local::Engine(engine))
+        };
+        self.stores.check(is_asked)
     }
 
     /// How many times a blob is requested, and the pauses between.
     pub fn retry(&self) -> Retry {
         Retry {
-            attempts: self.registry.tries(),
+            attempts: self.stores.registry.tries(),
             ..transfer::RETRY
         }
     }
@@ -117,54 +103,38 @@ impl FromArgs {
         progress: &Arc<dyn Progress>,
         interrupt: &Interrupt,
     ) -> Result<Vec<Copies>> {
-        let stores = Stores {
-            data_root: self.data_root.as_deref(),
-            containerd: &self.containerd,
-            podman: &self.podman,
-            registry: &self.registry,
-            rebuild: Rebuild::Auto,
-            // The registry that names lead to may be the damaged one.
-            upstream: Proofs::Source(good),
-            spool: self.spool.options(interrupt, None),
-            progress,
-            interrupt,
-        };
+        // The registry that names lead to may be the damaged one.
+        let upstream = Proofs::Source(good);
+        let stores = self
+            .stores
+            .stores(Rebuild::Auto, upstream, None, progress, interrupt);
         let places = self.places()?;
-        let paths = places.iter().filter_map(|from| match from {
-            From::Path(path) => Some(path.clone()),
-            _ => None,
-        });
         // The parts of an archive are one place.
-        let mut archives = segments::by_archive(&paths.collect::<Vec<_>>());
-        let engine = |label: &str, source: Box<dyn Source>| Copies {
-            label: label.into(),
-            source: source.into(),
-            names: Names::Listed { all: false },
-        };
+        let mut archives = Archives::among(places.iter().filter_map(From::local));
         let mut all = Vec::new();
         for from in &places {
-            all.push(match from {
-                From::Docker => engine("docker", stores.docker()?),
-                From::Containerd => engine("containerd", stores.containerd(None)?),
-                From::Podman => engine("podman", stores.podman(Engine::Podman, None)?),
-                From::Crio => engine("crio", stores.podman(Engine::Crio, None)?),
+            let copies = match from {
                 From::Registry(destination) => Copies {
                     label: format!("{REGISTRY}{destination}"),
-                    source: Arc::new(self.registry.source(progress.clone(), interrupt)?),
+                    source: Arc::new(self.stores.registry.source(progress.clone(), interrupt)?),
                     names: Names::Below(destination.to_string()),
                 },
-                From::Path(path) => {
-                    let at = archives.iter().position(|files| files.contains(path));
-                    let Some(files) = at.map(|at| archives.remove(at)) else {
+                From::Local(local) => {
+                    let Some(source) = stores.local(local, &mut archives)? else {
                         continue;
                     };
+                    let (label, all) = match local {
+                        Local::Engine(engine) => (engine.word().to_owned(), false),
+                        Local::Path(path) => (path.display().to_string(), true),
+                    };
                     Copies {
-                        label: path.display().to_string(),
-                        source: stores.archive(&files)?.into(),
-                        names: Names::Listed { all: true },
+                        label,
+                        source: source.into(),
+                        names: Names::Listed { all },
                     }
                 }
-            });
+            };
+            all.push(copies);
         }
         Ok(all)
     }
