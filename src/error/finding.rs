@@ -241,7 +241,7 @@ pub enum Problem {
     NoManifest,
     #[error("a sparse index: {absent} of its {of} manifests are not in this repository")]
     Sparse { absent: usize, of: usize },
-    #[error("an upload that has not ended: {received} bytes, begun {} ago", Ago(*seconds))]
+    #[error("an unfinished upload: {received} bytes, started {} ago", Ago(*seconds))]
     UnfinishedUpload { received: u64, seconds: u64 },
     #[error("is archive {found}, expected {expected}")]
     Unexpected { expected: Digest, found: Digest },

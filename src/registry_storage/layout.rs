@@ -115,7 +115,7 @@ impl Storage {
         &self.label
     }
 
-    /// Whether it is that of a pull-through cache, which lacks what nobody has pulled.
+    /// Whether it is that of a pull-through cache, which has only the blobs that clients have pulled.
     pub fn is_cache(&self) -> bool {
         self.is_cache
     }

@@ -9,7 +9,7 @@
 //! repositories/NAME/_manifests/tags/TAG/current/link      the manifest of a tag
 //! repositories/NAME/_manifests/tags/TAG/index/sha256/4bf5.../link   every manifest that the tag had
 //! repositories/NAME/_layers/sha256/4bf5.../link           a config or layer that NAME may serve
-//! repositories/NAME/_uploads/UUID/{startedat,data}        an upload that has not ended
+//! repositories/NAME/_uploads/UUID/{startedat,data}        an unfinished upload
 //! ```
 //!
 //! A verification goes over the blobs first, and keeps what it knows about bad ones only. It then reads the manifests

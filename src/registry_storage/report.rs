@@ -98,11 +98,11 @@ pub struct Report {
     pub findings: Vec<StorageFinding>,
     /// Blobs that no manifest refers to; `None` if some manifest could not be read.
     pub unreferenced: Option<Unreferenced>,
-    /// Uploads that have not ended, and the bytes that they have received.
+    /// Unfinished uploads, and the bytes that they have received.
     pub uploads: Total,
     /// What could not be read, and is therefore unknown.
     pub unread: Vec<Error>,
-    /// Whether there are manifests of which nobody knows what they refer to.
+    /// Whether there are manifests that could not be read, so that what they refer to is unknown.
     pub(super) has_unread_manifests: bool,
 }
 

@@ -478,7 +478,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Notes the uploads that have not ended.
+    /// Notes unfinished uploads.
     fn uploads(&mut self) -> Result<()> {
         for upload in self.names("_uploads") {
             self.examiner.interrupt.check()?;
@@ -487,9 +487,9 @@ impl Look<'_> {
                 continue;
             };
             let file = |name: &str| dir.open_file(name).and_then(|file| file.metadata()).ok();
-            let begun = file("startedat").or_else(|| dir.metadata().ok());
-            let begun = begun.and_then(|meta| meta.modified().ok());
-            let age = begun.and_then(|begun| SystemTime::now().duration_since(begun).ok());
+            let started = file("startedat").or_else(|| dir.metadata().ok());
+            let started = started.and_then(|meta| meta.modified().ok());
+            let age = started.and_then(|started| SystemTime::now().duration_since(started).ok());
             let place = self.place(&below);
             let problem = Problem::UnfinishedUpload {
                 received: file("data").map_or(0, |meta| meta.len()),

@@ -14,20 +14,20 @@ use crate::oci::{Digest, Platform};
 use crate::progress::Silent;
 
 /// A storage folder that is removed at the end.
-struct Folder {
-    home: tempfile::TempDir,
+pub(super) struct Folder {
+    pub home: tempfile::TempDir,
 }
 
 /// A good image: its blobs, and what is in a repository.
-struct Pushed {
-    index: TestBlob,
-    manifests: Vec<TestBlob>,
+pub(super) struct Pushed {
+    pub index: TestBlob,
+    pub manifests: Vec<TestBlob>,
     configs: Vec<TestBlob>,
-    layers: Vec<TestBlob>,
+    pub layers: Vec<TestBlob>,
 }
 
 impl Folder {
-    fn new() -> Folder {
+    pub fn new() -> Folder {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder { home };
         for part in ["blobs", "repositories"] {
@@ -36,11 +36,11 @@ impl Folder {
         folder
     }
 
-    fn at(&self, entry: &str) -> PathBuf {
+    pub fn at(&self, entry: &str) -> PathBuf {
         self.home.path().join("docker/registry/v2").join(entry)
     }
 
-    fn write(&self, entry: &str, bytes: impl AsRef<[u8]>) {
+    pub fn write(&self, entry: &str, bytes: impl AsRef<[u8]>) {
         let path = self.at(entry);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
@@ -57,7 +57,7 @@ impl Folder {
         self.write(&format!("repositories/{below}/link"), digest.to_string());
     }
 
-    fn manifest(&self, repository: &str, manifest: &TestBlob) {
+    pub fn manifest(&self, repository: &str, manifest: &TestBlob) {
         self.blob(manifest);
         let digest = manifest.descriptor.digest;
         let below = format!("{repository}/_manifests/revisions/sha256/{}", digest.hex());
@@ -71,7 +71,7 @@ impl Folder {
     }
 
     /// Pushes an index of two platforms, which share their first layer.
-    fn push(&self, repository: &str, tag: &str, seed: &str) -> Pushed {
+    pub fn push(&self, repository: &str, tag: &str, seed: &str) -> Pushed {
         let [amd, arm] = ["amd64", "arm64"].map(|architecture| {
             TestImage::new()
                 .platform(&Platform::linux(architecture, None))
@@ -223,7 +223,7 @@ fn a_bad_document_is_told() {
         assert_eq!(finding.finding.place.digest, Some(digest(blob)));
         assert_eq!(finding.images.len(), images, "{:?}", found(&report));
         let is_manifest = digest(blob) != digest(&app.configs[0]);
-        // Without a manifest nobody knows what else is referred to.
+        // What else a manifest refers to is unknown without it.
         assert_eq!(report.unreferenced.is_none(), is_manifest);
     }
 }
@@ -321,7 +321,7 @@ fn what_is_not_wrong_is_a_note() {
         ]
     );
     let text = report.findings[1].finding.to_string();
-    assert!(text.contains("15 bytes, begun 1 day ago"), "{text}");
+    assert!(text.contains("15 bytes, started 1 day ago"), "{text}");
     assert_eq!((report.uploads.count, report.uploads.bytes), (1, 15));
     // The config and the layer of the platform that is gone, which other manifests do not have, and the stray.
     let unreferenced = report.unreferenced.unwrap();

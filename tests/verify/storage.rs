@@ -243,12 +243,12 @@ fn uploads_and_what_garbage_collection_leaves_are_notes() {
     let text = regex(&transcript.text());
     assert_snapshot!(text, @"
     $ sealift verify --registry-root <root>
-    note: <root>: repositories/team/web/_uploads/<upload>: an upload that has not ended: 1000 bytes, begun <time> ago
+    note: <root>: repositories/team/web/_uploads/<upload>: an unfinished upload: 1000 bytes, started <time> ago
     note: 13 blobs, 257 kB, that no manifest refers to
     <root>: 28 blobs, 2.5 MB; 2 repositories, 1 tag: all good
 
     $ sealift verify --registry-root <root>
-    note: <root>: repositories/team/web/_uploads/<upload>: an upload that has not ended: 1000 bytes, begun <time> ago
+    note: <root>: repositories/team/web/_uploads/<upload>: an unfinished upload: 1000 bytes, started <time> ago
     note: 8 links to layers that are gone and that no manifest needs, as garbage collection leaves them
     <root>: 15 blobs, 2.3 MB; 2 repositories, 1 tag: all good
     ");
@@ -258,8 +258,8 @@ fn uploads_and_what_garbage_collection_leaves_are_notes() {
 fn regex(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
-        match line.split_once(", begun ") {
-            Some((before, _)) => lines.push(format!("{before}, begun <time> ago")),
+        match line.split_once(", started ") {
+            Some((before, _)) => lines.push(format!("{before}, started <time> ago")),
             None => lines.push(line.into()),
         }
     }

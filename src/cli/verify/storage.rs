@@ -75,7 +75,7 @@ fn metrics(report: &Report) -> Metrics {
     }
     metrics.add(
         "sealift_verify_upload_bytes",
-        "Bytes of uploads that have not ended.",
+        "Bytes of unfinished uploads.",
         report.uploads.bytes,
     );
     metrics
