@@ -23,24 +23,6 @@ fn save_args(layout: &str) -> [&str; 7] {
     ["save", "-q", "--from", layout, "small:1", "-o", "out/images.tar"]
 }
 
-/// sealift under strace, which makes the `k`th call of one kind fail or kill.
-fn injected(sealift: &Sealift, call: &str, fault: &str, k: u32, args: &[&str]) -> Run {
-    let inner = sealift.command(args);
-    let mut command = Command::new("strace");
-    command
-        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-        .arg(format!("trace={call}"));
-    command.arg("-e").arg(format!("inject={call}:{fault}:when={k}"));
-    command
-        .arg(inner.get_program())
-        .args(inner.get_args())
-        .current_dir(sealift.home())
-        .env_clear();
-    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.stdin(std::process::Stdio::null());
-    run(&mut command)
-}
-
 /// What a folder holds besides the archive itself.
 fn remains(folder: &Path) -> Vec<String> {
     let names = fs::read_dir(folder)
@@ -75,7 +57,7 @@ fn a_save_killed_at_any_step_leaves_nothing_or_all_and_the_next_completes_it() {
             fs::remove_dir_all(&out).unwrap();
             fs::create_dir(&out).unwrap();
             fs::write(out.join("images.tar"), &old).unwrap();
-            let run = injected(&sealift, call, "signal=SIGKILL", k, &save_args(&layout));
+            let run = sealift.injected(call, "signal=SIGKILL", k, &save_args(&layout));
             let found = fs::read(out.join("images.tar")).unwrap();
             assert!(
                 found == old || found == whole,
@@ -115,7 +97,7 @@ fn a_failing_disk_is_reported_and_the_old_archive_stays() {
     ] {
         for k in 1.. {
             fs::write(out.join("images.tar"), old).unwrap();
-            let run = injected(&sealift, call, fault, k, &save_args(&layout));
+            let run = sealift.injected(call, fault, k, &save_args(&layout));
             if run.code == Some(0) {
                 break;
             }

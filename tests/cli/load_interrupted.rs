@@ -7,23 +7,7 @@ use std::time::{Duration, Instant};
 use insta::assert_snapshot;
 
 use crate::load_files::{archives, names, save, tree};
-use crate::support::{Image, Layer, Run, Sealift, Transcript, run};
-
-/// sealift under strace, which makes the `k`th call of one kind fail or kill.
-fn injected(sealift: &Sealift, call: &str, fault: &str, k: u32, args: &[&str]) -> Run {
-    let inner = sealift.command(args);
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-    command.arg(format!("trace={call}"));
-    command.arg("-e").arg(format!("inject={call}:{fault}:when={k}"));
-    command.arg(inner.get_program()).args(inner.get_args());
-    command
-        .current_dir(sealift.home())
-        .env_clear()
-        .stdin(Stdio::null());
-    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    run(&mut command)
-}
+use crate::support::{Image, Layer, Transcript, run};
 
 /// The steps of a load into a folder or file, and what may go wrong with each.
 const STEPS: [(&str, &str); 7] = [
@@ -59,7 +43,7 @@ fn a_load_cut_at_any_step_leaves_what_was_there_and_the_next_completes_it() {
             for fault in ["signal=SIGKILL", error] {
                 for k in 1.. {
                     prepare(target);
-                    let run = injected(&sealift, call, fault, k, &load);
+                    let run = sealift.injected(call, fault, k, &load);
                     let found = names(&sealift, content);
                     let case = format!("{target} {call} {k} {fault}: {found:?} {run:?}");
                     if run.code == Some(0) {
@@ -97,7 +81,7 @@ fn a_new_layout_cut_at_any_step_is_removed_or_completed_by_the_next_load() {
         for fault in ["signal=SIGKILL", error] {
             for k in 1.. {
                 let _ = fs::remove_dir_all(sealift.path("out"));
-                let run = injected(&sealift, call, fault, k, &load);
+                let run = sealift.injected(call, fault, k, &load);
                 let case = format!("{call} {k} {fault}: {run:?}");
                 if run.code == Some(0) {
                     assert_eq!(names(&sealift, "out"), whole, "{case}");

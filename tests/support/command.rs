@@ -200,4 +200,27 @@ impl Sealift {
     pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Run {
         run(&mut self.command(args))
     }
+
+    /// Runs it under strace, which makes the `k`th call of one kind fail or kill.
+    #[track_caller]
+    pub fn injected<S: AsRef<OsStr>>(&self, call: &str, fault: &str, k: u32, args: &[S]) -> Run {
+        let inner = self.command(args);
+        let mut command = Command::new("strace");
+        command
+            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+            .arg(format!("trace={call}"));
+        if !fault.starts_with("signal=") {
+            // Only these calls stop the program; it does not work with signals.
+            command.arg("--seccomp-bpf");
+        }
+        command.arg("-e").arg(format!("inject={call}:{fault}:when={k}"));
+        command
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .current_dir(self.home())
+            .env_clear();
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null());
+        run(&mut command)
+    }
 }

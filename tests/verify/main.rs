@@ -9,6 +9,7 @@ mod support;
 mod examples;
 mod registry;
 mod repair;
+mod repair_faults;
 mod storage;
 
 use std::fs;

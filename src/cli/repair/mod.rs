@@ -129,19 +129,7 @@ impl Repair {
     /// Prints what is whole again, what is left, and the sum.
     fn print_rest(&self, output: &Output, repaired: &Repaired) -> Result<(), Failure> {
         let report = &repaired.report;
-        let told = |found: &&sealift::registry_storage::StorageFinding| {
-            let place = &found.finding.place;
-            repaired
-                .blobs
-                .iter()
-                .any(|blob| Some(blob.digest) == place.digest)
-                || repaired
-                    .links
-                    .iter()
-                    .any(|link| Some(&link.entry) == place.entry.as_ref())
-        };
-        let errors = report.findings.iter().filter(|found| found.finding.is_error());
-        let left: Vec<_> = errors.filter(|found| !told(found)).collect();
+        let left: Vec<_> = repaired.left().collect();
         for found in &left {
             output.line(format_args!("error: {}", found.finding))?;
         }

@@ -6,8 +6,8 @@
 //! deleted. A mended manifest may name further blobs that are bad or missing, so this is repeated until nothing more
 //! can be mended.
 //!
-//! Links are written only where they are certain: a path that ends in a digest holds that digest. Where a tag leads,
-//! nobody else knows.
+//! Links are written only where they are certain: a path that ends in a digest holds that digest. A tag's
+//! link is the only record of where it leads.
 //!
 //! - `storage_source`: what is good in the storage, for stores that recover images with it
 //! - `search`: where the good bytes are
@@ -19,7 +19,7 @@ mod storage_source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::Write as _;
 use std::num::NonZeroUsize;
@@ -148,26 +148,37 @@ impl Repair {
             Fate::NotFound(_) => Some(ErrorKind::NotFound),
             Fate::Failed(error) => Some(error.kind()),
         });
+        let mut kinds: Vec<ErrorKind> = blobs.collect();
+        // A place that was not searched may have what was not found.
+        if kinds.contains(&ErrorKind::NotFound) {
+            kinds.extend(self.failures.iter().map(Error::kind));
+        }
         let links = self.links.iter().filter_map(|link| link.failure.as_ref());
-        let told = blobs.chain(links.map(Error::kind)).max();
-        let left = self.report.failure().filter(|_| self.leaves_more());
-        told.max(left)
+        kinds.extend(links.chain(&self.report.unread).map(Error::kind));
+        kinds.extend(self.left().next().map(|_| ErrorKind::Content));
+        kinds.into_iter().max()
     }
 
-    /// Whether there are errors that are not those of a blob or link in this result.
-    fn leaves_more(&self) -> bool {
-        let mut errors = self.report.findings.iter();
-        let mut errors = errors.by_ref().filter(|found| found.finding.is_error());
-        let is_told = |found: &StorageFinding| {
+    /// The errors that are in the storage now, besides those of blobs and links that were not mended. Something that
+    /// was mended and is wrong still, or again, is among them.
+    pub fn left(&self) -> impl Iterator<Item = &StorageFinding> {
+        let blobs = self.blobs.iter();
+        let blobs = blobs.filter(|blob| !matches!(blob.fate, Fate::Mended(_)));
+        let blobs: HashSet<Digest> = blobs.map(|blob| blob.digest).collect();
+        let links = self.links.iter();
+        let links = links.filter(|link| self.is_dry_run || link.failure.is_some());
+        let links: HashSet<&String> = links.map(|link| &link.entry).collect();
+        let errors = self
+            .report
+            .findings
+            .iter()
+            .filter(|found| found.finding.is_error());
+        errors.filter(move |found| {
             let place = &found.finding.place;
-            let is_blob = self.blobs.iter().any(|blob| Some(blob.digest) == place.digest);
-            is_blob
-                || self
-                    .links
-                    .iter()
-                    .any(|link| Some(&link.entry) == place.entry.as_ref())
-        };
-        !self.report.unread.is_empty() || errors.any(|found| !is_told(found))
+            let is_blob = place.digest.is_some_and(|digest| blobs.contains(&digest));
+            let is_link = place.entry.as_ref().is_some_and(|entry| links.contains(entry));
+            !is_blob && !is_link
+        })
     }
 }
 
@@ -185,6 +196,11 @@ pub fn repair(
     interrupt: &Interrupt,
 ) -> Result<Repair> {
     let storage = Arc::new(Storage::open(root)?);
+    // Before blobs are hashed, which takes long.
+    let staging = match storage.blobs() {
+        Some(blobs) if !options.is_dry_run => Some(Staging::open(&storage, blobs)?),
+        _ => None,
+    };
     let verify = super::Options {
         jobs: options.jobs,
         ..super::Options::default()
@@ -217,11 +233,20 @@ pub fn repair(
             is_open = true;
         }
         work.search.look(&blobs)?;
-        if options.is_dry_run {
-            work.plan(blobs, links);
-            break;
+        match &staging {
+            Some(staging) => work.mend(staging, blobs, links)?,
+            None if options.is_dry_run => {
+                work.plan(blobs, links);
+                break;
+            }
+            None => {
+                return Err(Error::NotFound {
+                    what: "blobs".into(),
+                    place: storage.root().path().display().to_string(),
+                    hint: None,
+                });
+            }
         }
-        work.mend(blobs, links)?;
         let mut suspects: BTreeMap<Digest, Option<Bad>> =
             bad.into_iter().map(|(digest, bad)| (digest, Some(bad))).collect();
         // Those that are mended are hashed again.
@@ -341,10 +366,10 @@ impl Work<'_> {
     /// Replaces blobs, then writes links.
     fn mend(
         &mut self,
+        staging: &Staging<'_>,
         blobs: BTreeMap<Digest, StorageFinding>,
         links: BTreeMap<String, (Digest, StorageFinding)>,
     ) -> Result<()> {
-        let staging = Staging::open(self.storage)?;
         let offers = blobs.keys().filter_map(|digest| self.search.offers.get(digest));
         let bytes = offers.map(|offer| offer.descriptor.size).sum();
         self.progress.phase("repairing", Some(bytes));
@@ -352,7 +377,7 @@ impl Work<'_> {
             self.interrupt.check()?;
             let fate = match self.search.offers.get(&digest) {
                 None => self.not_found(&digest),
-                Some(offer) => match self.replace(&staging, offer) {
+                Some(offer) => match self.replace(staging, offer) {
                     Ok(()) => Fate::Mended(self.good(offer)),
                     Err(Error::Interrupted) => return Err(Error::Interrupted),
                     Err(error) => Fate::Failed(error),
@@ -448,22 +473,15 @@ fn certain_target(entry: &str) -> Option<Digest> {
     is_certain.then_some(digest)
 }
 
-/// The bytes of a manifest, index or config in the storage; `None` if they are missing or wrong.
-fn document(storage: &Storage, digest: &Digest) -> Result<Option<Vec<u8>>> {
-    let BlobFile::Regular(_) = storage.stat(digest)? else {
-        return Ok(None);
+/// The bytes of a manifest, index or config in the storage; `None` if they are missing, wrong, or cannot be read.
+fn document(storage: &Storage, digest: &Digest) -> Option<Vec<u8>> {
+    let Ok(BlobFile::Regular(_)) = storage.stat(digest) else {
+        return None;
     };
-    let Some((stored, state)) = storage.open_blob(digest)? else {
-        return Ok(None);
-    };
+    let (stored, state) = storage.open_blob(digest).ok()??;
     if state.size > MAX_METADATA {
-        return Ok(None);
+        return None;
     }
-    let length = usize::try_from(state.size).unwrap_or_default();
-    let bytes = match stored.read(0, length) {
-        Ok(bytes) => bytes,
-        // It is being replaced.
-        Err(_) => return Ok(None),
-    };
-    Ok((digest.of_same_algorithm(&bytes) == *digest).then_some(bytes))
+    let bytes = stored.read(0, usize::try_from(state.size).ok()?).ok()?;
+    (digest.of_same_algorithm(&bytes) == *digest).then_some(bytes)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 use super::super::layout::Storage;
 use super::super::report::StorageFinding;
@@ -51,6 +52,7 @@ pub(super) struct Search<'a> {
     /// Why sources could not be searched.
     pub failures: Vec<Error>,
     asked: HashSet<(usize, String)>,
+    lists: HashMap<usize, Rc<[Reference]>>,
 }
 
 impl<'a> Search<'a> {
@@ -62,6 +64,7 @@ impl<'a> Search<'a> {
             reasons: BTreeMap::new(),
             failures: Vec::new(),
             asked: HashSet::new(),
+            lists: HashMap::new(),
         }
     }
 
@@ -72,7 +75,7 @@ impl<'a> Search<'a> {
     /// [`Error::Interrupted`].
     pub fn look(&mut self, wanted: &BTreeMap<Digest, StorageFinding>) -> Result<()> {
         let users = users(wanted);
-        let described = self.described(wanted)?;
+        let described = self.described(wanted);
         for at in 0..self.copies.len() {
             for stage in [Stage::Users, Stage::Repositories, Stage::All] {
                 if wanted.keys().all(|digest| self.offers.contains_key(digest)) {
@@ -92,7 +95,7 @@ impl<'a> Search<'a> {
     fn described(
         &self,
         wanted: &BTreeMap<Digest, StorageFinding>,
-    ) -> Result<BTreeMap<Digest, (Descriptor, BTreeSet<String>)>> {
+    ) -> BTreeMap<Digest, (Descriptor, BTreeSet<String>)> {
         let mut described: BTreeMap<Digest, (Descriptor, BTreeSet<String>)> = BTreeMap::new();
         let mut read: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
         for (digest, found) in wanted {
@@ -101,7 +104,7 @@ impl<'a> Search<'a> {
                 let below = match read.entry(manifest) {
                     Entry::Occupied(known) => known.into_mut(),
                     Entry::Vacant(unread) => {
-                        let bytes = document(self.storage, &manifest)?;
+                        let bytes = document(self.storage, &manifest);
                         unread.insert(bytes.map(references_of).unwrap_or_default())
                     }
                 };
@@ -112,7 +115,7 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        Ok(described)
+        described
     }
 
     /// Asks for blobs without asking for images.
@@ -165,16 +168,8 @@ impl<'a> Search<'a> {
             }
             Names::Below(_) => {}
             Names::Listed { .. } => {
-                let listed = match copies.source.list() {
-                    Ok(listing) => listing.references,
-                    Err(Error::Interrupted) => return Err(Error::Interrupted),
-                    Err(error) => {
-                        self.failures.push(error);
-                        return Ok(Vec::new());
-                    }
-                };
                 let searches_all = copies.names == Names::Listed { all: true };
-                for reference in listed {
+                for reference in self.listed(at)?.iter() {
                     let of = users.get(reference.repository().path());
                     let is_user = of.is_some_and(|users| {
                         reference.tag().is_some_and(|tag| users.tags.contains(tag))
@@ -194,13 +189,32 @@ impl<'a> Search<'a> {
                         references.extend(digests.map(|digest| Reference::digested(of, *digest)));
                     }
                     if is_asked {
-                        references.push(reference);
+                        references.push(reference.clone());
                     }
                 }
             }
         }
         references.retain(|reference| self.asked.insert((at, reference.full())));
         Ok(references)
+    }
+
+    /// The images that a source lists. It is asked once.
+    fn listed(&mut self, at: usize) -> Result<Rc<[Reference]>> {
+        if let Some(known) = self.lists.get(&at) {
+            return Ok(Rc::clone(known));
+        }
+        let listing = self.copies.get(at).map(|copies| copies.source.list());
+        let listed: Rc<[Reference]> = match listing {
+            Some(Ok(listing)) => listing.references.into(),
+            Some(Err(Error::Interrupted)) => return Err(Error::Interrupted),
+            Some(Err(error)) => {
+                self.failures.push(error);
+                Rc::new([])
+            }
+            None => Rc::new([]),
+        };
+        self.lists.insert(at, Rc::clone(&listed));
+        Ok(listed)
     }
 
     /// Asks a source for images, and notes which wanted blobs it has of them.

@@ -1,7 +1,11 @@
 //! Files that are replaced as a whole, with owner and mode kept, while the registry reads them.
 //!
-//! New files are written into a folder beside the blobs, which a lock keeps for one repair. What an interrupted repair
-//! left there, the next one removes.
+//! New files and folders are made in a folder beside the blobs, which a lock keeps for one repair. They are renamed to
+//! their places when they are complete, so an interrupted repair leaves nothing else than that folder, and the next
+//! repair removes what is in it.
+//!
+//! The storage belongs to the user of the registry, who may be another one. The folder is this user's, so nobody
+//! changes what is in it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,6 +14,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, flock, statat};
+use rustix::process::geteuid;
 
 use super::super::hashing::STAGING;
 use super::super::layout::Storage;
@@ -64,37 +69,19 @@ impl Access {
     }
 }
 
+/// The name of a new folder in the staging folder.
+const NEW_FOLDER: &str = "folder";
+/// How often the staging folder is made again if it vanishes, or is another user's.
+const ATTEMPTS: usize = 10;
+
 impl<'a> Staging<'a> {
     /// Opens the folder, alone, and removes what an interrupted repair left.
     ///
     /// # Errors
     ///
     /// If it cannot be written, or another repair is under way.
-    pub fn open(storage: &'a Storage) -> Result<Staging<'a>> {
-        let root = storage.root();
-        let blobs = storage.blobs().ok_or_else(|| Error::NotFound {
-            what: "blobs".into(),
-            place: root.path().display().to_string(),
-            hint: None,
-        })?;
-        let failed = |error| Error::io("write", blobs.join(STAGING))(error);
-        match blobs.make_dir(STAGING, 0o700) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
-            _ => {}
-        }
-        let dir = blobs.dir(STAGING).map_err(failed)?;
-        if let Err(error) = flock(dir.as_file(), FlockOperation::NonBlockingLockExclusive) {
-            return Err(match error {
-                rustix::io::Errno::WOULDBLOCK => Error::Usage {
-                    message: format!("another repair of {} is under way", storage.label()),
-                    hint: None,
-                },
-                error => failed(error.into()),
-            });
-        }
-        for name in dir.names().map_err(failed)? {
-            dir.remove_file(&name).map_err(failed)?;
-        }
+    pub fn open(storage: &'a Storage, blobs: &'a Dir) -> Result<Staging<'a>> {
+        let dir = enter(blobs).map_err(Error::io("write", blobs.join(STAGING)))?;
         Ok(Staging { storage, blobs, dir })
     }
 
@@ -125,34 +112,47 @@ impl<'a> Staging<'a> {
         folder.sync()
     }
 
-    /// The folder of an entry. Folders that are missing are made as the one above is.
+    /// The folder of an entry. Folders that are missing are made.
     fn folder(&self, entry: &str) -> io::Result<Dir> {
         let mut at = self.storage.root().below(Path::new(""))?;
         let parts = Path::new(entry).parent().unwrap_or(Path::new(""));
         for part in parts.components() {
             let part = part.as_os_str();
-            let below = match at.dir(part) {
+            at = match at.dir(part) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let meta = at.metadata()?;
-                    match at.make_dir(part, 0o700) {
-                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                        made => {
-                            let below = at.dir(part)?;
-                            if made.is_ok() {
-                                let (uid, gid) = (meta.uid(), meta.gid());
-                                let mode = meta.mode() & 0o777;
-                                Access { uid, gid, mode }.give(below.as_file())?;
-                                at.sync()?;
-                            }
-                            below
-                        }
-                    }
+                    self.make_folder(&at, part)?;
+                    at.dir(part)?
                 }
                 below => below?,
             };
-            at = below;
         }
         Ok(at)
+    }
+
+    /// Makes a folder with the owner and mode of the one above it. It has them before it is in its place: a registry
+    /// could not enter one that a kill left as it was made.
+    fn make_folder(&self, above: &Dir, name: &OsStr) -> io::Result<()> {
+        let meta = above.metadata()?;
+        self.dir.make_dir(NEW_FOLDER, 0o700)?;
+        let access = Access {
+            uid: meta.uid(),
+            gid: meta.gid(),
+            mode: meta.mode() & 0o777,
+        };
+        let placed = access
+            .give(self.dir.dir(NEW_FOLDER)?.as_file())
+            .and_then(|()| self.dir.rename(NEW_FOLDER, above, name));
+        match placed {
+            Ok(()) => above.sync(),
+            Err(error) => {
+                self.dir.remove_dir(NEW_FOLDER)?;
+                match above.kind(name)? {
+                    // The registry has made it meanwhile.
+                    Some(FileType::Directory) => Ok(()),
+                    _ => Err(error),
+                }
+            }
+        }
     }
 
     /// Writes a link.
@@ -166,6 +166,61 @@ impl<'a> Staging<'a> {
             written.map_err(Error::io("write", self.storage.root().join(entry)))
         })
     }
+}
+
+/// Makes the folder of files that are not complete yet, or empties that of an interrupted repair, and locks it.
+pub(super) fn enter(blobs: &Dir) -> io::Result<Dir> {
+    for _ in 0..ATTEMPTS {
+        match blobs.make_dir(STAGING, 0o700) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let dir = match blobs.dir(STAGING) {
+            // A repair has just ended.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        match flock(dir.as_file(), FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::WouldBlock,
+                    "another repair is under way",
+                ));
+            }
+            locked => locked?,
+        }
+        empty(&dir)?;
+        let meta = dir.metadata()?;
+        let is_own = meta.uid() == geteuid().as_raw() && meta.mode() & 0o077 == 0;
+        if is_own && is_at(blobs, &meta)? {
+            return Ok(dir);
+        }
+        match blobs.remove_dir(STAGING) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Err(io::Error::other("another user makes it again and again"))
+}
+
+/// Whether the staging folder is the one with this metadata.
+fn is_at(blobs: &Dir, meta: &std::fs::Metadata) -> io::Result<bool> {
+    match statat(blobs.as_file(), STAGING, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
+        stat => stat.map(|stat| stat.st_ino == meta.ino()).map_err(Into::into),
+    }
+}
+
+/// Removes the files and the new folder of an interrupted repair.
+fn empty(dir: &Dir) -> io::Result<()> {
+    for name in dir.names()? {
+        match dir.kind(&name)? {
+            Some(FileType::Directory) => dir.remove_dir(&name)?,
+            _ => dir.remove_file(&name)?,
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Staging<'_> {

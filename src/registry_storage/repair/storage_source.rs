@@ -48,7 +48,7 @@ impl Source for StorageSource {
         query.each(|reference| {
             let digest = self.digest_of(reference)?;
             let absent = || self.absent(reference.familiar());
-            let bytes = document(&self.storage, &digest)?.ok_or_else(absent)?;
+            let bytes = document(&self.storage, &digest).ok_or_else(absent)?;
             let media_type = Document::sniff(&bytes).ok_or_else(absent)?;
             let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             let root = Descriptor::new(media_type, digest, size);
@@ -58,7 +58,7 @@ impl Source for StorageSource {
     }
 
     fn metadata(&self, _: &Repository, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        let bytes = document(&self.storage, &descriptor.digest)?;
+        let bytes = document(&self.storage, &descriptor.digest);
         bytes.ok_or_else(|| self.absent(descriptor.digest.to_string()))
     }
 

@@ -1,6 +1,105 @@
 //! What needs no registry. Repairs are tested on a real one in `tests/verify` and `tests/engines`.
 
-use super::certain_target;
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Cursor, Read};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::sync::Arc;
+
+use super::super::hashing::STAGING;
+use super::super::layout::blob_entry;
+use super::super::tests::{Folder, Pushed};
+use super::staging::enter;
+use super::{Copies, Fate, Names, Options, Repair, certain_target, repair};
+use crate::dir::Dir;
+use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::testing::TestBlob;
+use crate::oci::{Descriptor, Digest, Repository};
+use crate::progress::Silent;
+use crate::source::{Answer, Listing, Query, Source};
+use crate::transfer;
+
+/// Blobs without images.
+#[derive(Default)]
+struct Blobs {
+    blobs: HashMap<Digest, Vec<u8>>,
+    is_down: bool,
+}
+
+fn absent() -> Error {
+    Error::NotFound {
+        what: "it".into(),
+        place: "the test".into(),
+        hint: None,
+    }
+}
+
+impl Source for Blobs {
+    fn find(&self, query: &Query<'_>) -> Result<Vec<Answer<'_>>> {
+        query.each(|_| Err(absent().into()))
+    }
+
+    fn metadata(&self, _: &Repository, blob: &Descriptor) -> Result<Vec<u8>> {
+        self.blobs.get(&blob.digest).cloned().ok_or_else(absent)
+    }
+
+    fn open(&self, _: &Repository, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
+        let mut bytes = Cursor::new(self.blobs.get(&blob.digest).cloned().ok_or_else(absent)?);
+        bytes.set_position(offset);
+        Ok(Box::new(bytes))
+    }
+
+    fn list(&self) -> Result<Listing> {
+        match self.is_down {
+            true => Err(Error::Registry {
+                registry: "the test".into(),
+                subject: "it".into(),
+                problem: "is down".into(),
+                hint: None,
+                transient: false,
+            }),
+            false => Ok(Listing::default()),
+        }
+    }
+}
+
+fn run(folder: &Folder, source: Blobs) -> Repair {
+    let options = Options {
+        jobs: NonZeroUsize::MIN,
+        retry: transfer::RETRY,
+        is_dry_run: false,
+    };
+    let mut source = Some(source);
+    let mut open = |_: Arc<dyn Source>| {
+        let source = source.take().unwrap();
+        Ok(vec![Copies {
+            label: "blobs".into(),
+            source: Arc::new(source),
+            names: Names::Listed { all: true },
+        }])
+    };
+    let interrupt = Interrupt::default();
+    repair(folder.home.path(), &mut open, &options, &Silent, &interrupt).unwrap()
+}
+
+/// A registry with an image whose second layer is damaged, and that layer's file.
+fn damaged() -> (Folder, Pushed, std::path::PathBuf) {
+    let folder = Folder::new();
+    let app = folder.push("app", "1", "one");
+    let entry = blob_entry(&app.layers[1].descriptor.digest);
+    folder.write(&entry, "bad");
+    let path = folder.at(&entry);
+    (folder, app, path)
+}
+
+fn source_of(blob: &TestBlob, bytes: &[u8]) -> Blobs {
+    Blobs {
+        blobs: [(blob.descriptor.digest, bytes.to_vec())].into(),
+        is_down: false,
+    }
+}
 
 #[test]
 fn a_link_is_certain_if_its_path_ends_in_a_digest() {
@@ -24,4 +123,109 @@ fn a_link_is_certain_if_its_path_ends_in_a_digest() {
         assert_eq!(found.is_some(), is_certain, "{entry}");
         assert!(found.is_none_or(|digest| digest.hex() == hex));
     }
+}
+
+#[test]
+fn an_error_that_right_bytes_do_not_mend_is_left() {
+    let (folder, app, path) = damaged();
+    let layer = &app.layers[1];
+    // Another manifest gives the layer another size.
+    let digest = layer.descriptor.digest.to_string();
+    let uses = |manifest: &&TestBlob| String::from_utf8_lossy(&manifest.bytes).contains(&digest);
+    let manifest = app.manifests.iter().find(uses).unwrap();
+    let mut lying: serde_json::Value = serde_json::from_slice(&manifest.bytes).unwrap();
+    for named in lying["layers"].as_array_mut().unwrap() {
+        if named["digest"] == digest {
+            named["size"] = 7.into();
+        }
+    }
+    // The right one comes first: its size is taken.
+    let mut bytes = lying.to_string().into_bytes();
+    while Digest::sha256(&bytes) < manifest.descriptor.digest {
+        bytes.push(b' ');
+    }
+    let size = bytes.len().try_into().unwrap();
+    let media_type = manifest.descriptor.media_type.clone();
+    let lying = TestBlob {
+        descriptor: Descriptor::new(media_type, Digest::sha256(&bytes), size),
+        bytes,
+    };
+    folder.manifest("app", &lying);
+
+    let repaired = run(&folder, source_of(layer, &layer.bytes));
+    assert!(matches!(repaired.blobs[0].fate, Fate::Mended(_)));
+    assert_eq!(fs::read(&path).unwrap(), layer.bytes);
+    let left: Vec<_> = repaired
+        .left()
+        .map(|found| found.finding.problem.code())
+        .collect();
+    assert_eq!(left, ["size-differs"]);
+    assert_eq!(repaired.failure(), Some(ErrorKind::Content));
+}
+
+#[test]
+fn wrong_bytes_are_not_written() {
+    let (folder, app, path) = damaged();
+    let layer = &app.layers[1];
+    let mut wrong = layer.bytes.clone();
+    wrong[0] ^= 1;
+    let repaired = run(&folder, source_of(layer, &wrong));
+    assert!(matches!(repaired.blobs[0].fate, Fate::Failed(_)));
+    assert_eq!(fs::read(path).unwrap(), b"bad");
+
+    // Of a manifest, too, which sources verify.
+    let (folder, app, _) = damaged();
+    let manifest = &app.manifests[0];
+    let path = folder.at(&blob_entry(&manifest.descriptor.digest));
+    fs::remove_file(&path).unwrap();
+    let repaired = run(&folder, source_of(manifest, b"{}"));
+    let of_manifest = |blob: &&super::BlobRepair| blob.digest == manifest.descriptor.digest;
+    let blob = repaired.blobs.iter().find(of_manifest).unwrap();
+    assert!(matches!(blob.fate, Fate::Failed(_)), "{blob:?}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_source_that_could_not_be_searched_is_why_nothing_was_found() {
+    let (folder, ..) = damaged();
+    let down = Blobs {
+        is_down: true,
+        ..Blobs::default()
+    };
+    let repaired = run(&folder, down);
+    assert!(matches!(repaired.blobs[0].fate, Fate::NotFound(None)));
+    assert_eq!(repaired.failures.len(), 1);
+    assert_eq!(repaired.failure(), Some(ErrorKind::Registry));
+    assert_eq!(
+        run(&folder, Blobs::default()).failure(),
+        Some(ErrorKind::NotFound)
+    );
+}
+
+#[test]
+fn the_staging_folder_is_empty_and_of_this_repair_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let blobs = Dir::open(home.path()).unwrap();
+    let path = home.path().join(STAGING);
+    // As others may have made it.
+    fs::create_dir_all(path.join("folder")).unwrap();
+    fs::write(path.join("data"), "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let theirs = fs::metadata(&path).unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&path, Some(1234), None).unwrap();
+    }
+    let dir = enter(&blobs).unwrap();
+    let meta = dir.metadata().unwrap();
+    assert_eq!(meta.uid(), theirs.uid());
+    assert_eq!(meta.mode() & 0o777, 0o700);
+    assert_eq!(dir.names().unwrap().len(), 0);
+    assert_eq!(fs::metadata(&path).unwrap().ino(), meta.ino());
+    assert_eq!(enter(&blobs).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    // As an interrupted repair leaves it.
+    fs::write(path.join("data"), "").unwrap();
+    drop(dir);
+    let again = enter(&blobs).unwrap();
+    assert_eq!(again.metadata().unwrap().ino(), meta.ino());
+    assert_eq!(again.names().unwrap().len(), 0);
 }
