@@ -111,7 +111,7 @@ pub struct Load {
     ///
     /// These are artifacts, and images that are damaged, have no name, are only for another platform, have uncompressed
     /// layers where the engine needs compressed ones, lack layers that neither the archive nor the target has, or are
-    /// refused by podman.
+    /// refused by podman or by a registry.
     #[arg(long)]
     keep_going: bool,
     #[command(flatten)]

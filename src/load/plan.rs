@@ -337,7 +337,7 @@ pub struct PlanDetails {
     /// Warnings for the user.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Whether a target that names each image with its content loads the others if the engine refuses one.
+    /// Whether the others are loaded if the target refuses one.
     #[serde(skip)]
     pub keeps_going: bool,
 }

@@ -1,6 +1,7 @@
 //! A registry as a target: blobs, then manifests, and at last the tags.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,9 +13,10 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::load::chosen::Chosen;
 use crate::load::{
-    self, Candidates, Early, LoadOptions, Loaded, MergedBlobs, Obstacle, Plan, PlannedImage, Report, Target,
+    self, Candidates, Early, LoadOptions, Loaded, MergedBlobs, Obstacle, Plan, PlannedImage, Report, Skipped,
+    Target,
 };
-use crate::oci::{Descriptor, Digest, MediaType};
+use crate::oci::{Descriptor, Digest, MediaType, Repository};
 use crate::progress::Progress;
 use crate::transfer::JOBS;
 use crate::workers;
@@ -104,19 +106,26 @@ impl Target for RegistryTarget {
         if plan.images.is_empty() {
             return Ok(report);
         }
-        let chosen = push::of_plan(plan, candidates)?;
+        let mut plan = plan.clone();
+        let mut chosen = push::of_plan(&plan, candidates)?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).take();
         let details = match known {
             Some(details) => details,
             None => push::look(&self.client, &chosen, interrupt)?,
         };
+        let refused = self.refused(&plan, &chosen, &details, interrupt)?;
+        plan.images = without(plan.images, &refused);
+        chosen = without(chosen, &refused);
+        let blobs = chosen.iter().flat_map(|image| image.named.graph.blobs());
+        let blobs: HashSet<Digest> = blobs.map(|blob| blob.digest).collect();
+        plan.send.retain(|blob| blobs.contains(&blob.digest));
+        report.skipped.extend(refused.into_values());
         let run = Push {
             client: &self.client,
             chosen: &chosen,
             details: &details,
             interrupt,
         };
-        run.check_indexes()?;
         progress.phase("pushing", Some(plan.bytes()));
         let uploader = Uploader {
             client: &self.client,
@@ -140,7 +149,7 @@ impl Target for RegistryTarget {
             self.set_tag(planned, image)?;
         }
         report.sent = sent.values().sum();
-        report.images = self.report(plan, &chosen, sent);
+        report.images = self.report(&plan, &chosen, sent);
         Ok(report)
     }
 }
@@ -157,6 +166,76 @@ impl RegistryTarget {
             Some((root, bytes)) => self.client.put_manifest(&at, tag, root, bytes),
             None => Ok(()),
         }
+    }
+
+    /// Finds out whether the registry takes indexes of which it lacks manifests, before anything is sent: it is offered an
+    /// index of only these, without a tag. One that takes it has it removed again.
+    ///
+    /// Returns the images that it does not take, by their positions, if these are to be skipped.
+    fn refused(
+        &self,
+        plan: &Plan,
+        chosen: &[Chosen],
+        details: &Details,
+        interrupt: &Interrupt,
+    ) -> Result<BTreeMap<usize, Skipped>> {
+        let mut refused = BTreeMap::new();
+        let mut asked: HashMap<(&Repository, Digest), Option<Error>> = HashMap::new();
+        for (at, (planned, image)) in plan.images.iter().zip(chosen).enumerate() {
+            let (graph, Some(name)) = (&image.named.graph, &image.named.reference) else {
+                continue;
+            };
+            let repository = name.repository();
+            let absent = graph.absent.iter();
+            let missing: Vec<&Descriptor> = absent
+                .filter(|one| !details.has(repository, &one.digest))
+                .collect();
+            if missing.is_empty() || details.has(repository, &graph.root.digest) {
+                continue;
+            }
+            let answer = match asked.entry((repository, graph.root.digest)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    interrupt.check()?;
+                    new.insert(self.offer(repository, &graph.root.media_type, &missing)?)
+                }
+            };
+            let Some(error) = answer.clone() else { continue };
+            // One that is left is enough to go on.
+            let is_end = !plan.details.keeps_going || refused.len() + 1 == plan.images.len();
+            let error = push::sparse(error, &name.familiar(), missing.len(), is_end);
+            if is_end {
+                return Err(error);
+            }
+            let skipped = Skipped {
+                name: planned.name.familiar(),
+                reason: error.to_string(),
+                hint: error.hint(),
+                kind: error.kind(),
+            };
+            refused.insert(at, skipped);
+        }
+        Ok(refused)
+    }
+
+    /// Offers an index of manifests that a repository does not have. Returns why it is refused.
+    fn offer(
+        &self,
+        repository: &Repository,
+        media_type: &MediaType,
+        missing: &[&Descriptor],
+    ) -> Result<Option<Error>> {
+        let bytes = offered(media_type, missing);
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let index = Descriptor::new(media_type.clone(), Digest::sha256(&bytes), size);
+        let at = Endpoint::of(repository);
+        let refused = self
+            .client
+            .offer_manifest(&at, &index.digest.to_string(), &index, &bytes)?;
+        if refused.is_none() {
+            self.client.remove_manifest(&at, &index.digest);
+        }
+        Ok(refused)
     }
 
     /// What the registry has under the names now. After one question that it does not answer it is not asked again.
@@ -197,6 +276,15 @@ impl RegistryTarget {
     }
 }
 
+/// The others than those at these positions.
+fn without<T>(all: Vec<T>, skipped: &BTreeMap<usize, Skipped>) -> Vec<T> {
+    let others = all
+        .into_iter()
+        .enumerate()
+        .filter(|(at, _)| !skipped.contains_key(at));
+    others.map(|(_, one)| one).collect()
+}
+
 /// A push to one registry.
 struct Push<'p> {
     client: &'p Client,
@@ -206,41 +294,6 @@ struct Push<'p> {
 }
 
 impl Push<'_> {
-    /// Finds out whether the registry takes indexes of which it lacks manifests, before anything is sent: it is offered an
-    /// index of only these, without a tag. One that takes it has it removed again.
-    fn check_indexes(&self) -> Result<()> {
-        let mut seen = HashSet::new();
-        for image in self.chosen {
-            let (graph, Some(name)) = (&image.named.graph, &image.named.reference) else {
-                continue;
-            };
-            let repository = name.repository();
-            let is_there = self.details.has(repository, &graph.root.digest);
-            let absent = graph.absent.iter();
-            let missing: Vec<&Descriptor> = absent
-                .filter(|one| !self.details.has(repository, &one.digest))
-                .collect();
-            if missing.is_empty() || is_there || !seen.insert((repository, graph.root.digest)) {
-                continue;
-            }
-            self.interrupt.check()?;
-            let media_type = graph.root.media_type.clone();
-            let bytes = offered(&media_type, &missing);
-            let index = Descriptor::new(
-                media_type,
-                Digest::sha256(&bytes),
-                u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            );
-            let at = Endpoint::of(repository);
-            let digest = index.digest.to_string();
-            match self.client.offer_manifest(&at, &digest, &index, &bytes)? {
-                None => self.client.remove_manifest(&at, &index.digest),
-                Some(error) => return Err(push::sparse(error, &name.familiar(), missing.len())),
-            }
-        }
-        Ok(())
-    }
-
     /// Pushes the blobs that repositories lack. Returns the bytes that were sent of each.
     fn push_blobs(&self, uploader: &Uploader<'_, '_>) -> Result<HashMap<Digest, u64>> {
         let blobs = push::blobs_to_push(self.chosen, self.details);

@@ -133,6 +133,7 @@ pub(in crate::registry) fn plan(
     inventory: &Inventory<Details>,
 ) -> Result<Plan> {
     let mut plan = Plan::new(format!("registry {}", inventory.target));
+    plan.details.keeps_going = options.keep_going;
     let mut images = choose(destination, of_platform, candidates, options, &mut plan)?;
     let mut obstructed = Vec::new();
     images.retain(|image| {

@@ -467,13 +467,14 @@ fn read_refusal(at: &Endpoint, access: &Access, subject: &str, answer: Answer) -
 }
 
 /// The error of a registry that does not take an index of which it lacks manifests.
-pub(in crate::registry) fn sparse(error: Error, name: &str, missing: usize) -> Error {
+pub(in crate::registry) fn sparse(error: Error, name: &str, missing: usize, is_end: bool) -> Error {
     let Error::Registry {
         registry, problem, ..
     } = error
     else {
         return error;
     };
+    let remedies = Hint::from(Remedy::PushPlatform).and(Remedy::SaveAllPlatforms);
     Error::Registry {
         registry,
         subject: name.into(),
@@ -481,11 +482,10 @@ pub(in crate::registry) fn sparse(error: Error, name: &str, missing: usize) -> E
             "does not take the index of this image without {} that the archive does not have: {problem}",
             crate::image::names::count(missing, "manifest")
         ),
-        hint: Some(
-            Hint::from("no blob was sent, and no tag was changed")
-                .and(Remedy::PushPlatform)
-                .and(Remedy::SaveAllPlatforms),
-        ),
+        hint: Some(match is_end {
+            true => Hint::from("no blob was sent, and no tag was changed").and(remedies),
+            false => remedies,
+        }),
         transient: false,
     }
 }

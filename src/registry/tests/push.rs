@@ -417,6 +417,56 @@ fn an_index_without_its_manifests_is_refused_before_anything_is_sent() {
 }
 
 #[test]
+fn the_others_are_pushed_if_asked() {
+    let both = [
+        image(&[1000]),
+        image(&[1000]).platform(&Platform::linux("arm64", None)),
+    ];
+    let other = image(&[2000]).author("another");
+    let images = Images::new()
+        .index("httpd:2.4", &both, 1)
+        .image("redis:7", &other);
+    let images = images.index("httpd:3", &both, 1);
+    let registry = PushRegistry::new(Dialect::default());
+    let server = registry.start();
+    let options = LoadOptions {
+        keep_going: true,
+        ..LoadOptions::default()
+    };
+    let report = push_into(&target(&server.host(), false, quick()).0, &images, &options).unwrap();
+    assert_eq!(report.images.len(), 1);
+    assert_eq!(report.images[0].shown, Some(true));
+    let skipped: Vec<&str> = report.skipped.iter().map(|image| image.name.as_str()).collect();
+    let names = ["httpd:2.4", "httpd:3"].map(|name| format!("{}/mirror/library/{name}", server.host()));
+    assert_eq!(skipped, names);
+    assert_eq!(report.failure(), Some(ErrorKind::Registry));
+    let hint = report.skipped[0].hint.as_ref().unwrap().to_string();
+    assert!(!hint.contains("no blob was sent"), "{hint}");
+    let shelf = registry.shelf.lock().unwrap();
+    assert_eq!(shelf.tags.len(), 1);
+    assert!(
+        shelf
+            .blobs
+            .keys()
+            .all(|(repository, _)| repository == "mirror/library/redis")
+    );
+    drop(shelf);
+    // It is asked once.
+    let asked = changes(&server.seen());
+    let asked = asked
+        .iter()
+        .filter(|one| one.starts_with("PUT") && one.contains("httpd/manifests/"));
+    assert_eq!(asked.count(), 1);
+    // If none is left, that is an error.
+    let images = Images::new().index("httpd:2.4", &both, 1);
+    let target = target(&server.host(), false, quick()).0;
+    assert_eq!(
+        push_into(&target, &images, &options).unwrap_err().kind(),
+        ErrorKind::Registry
+    );
+}
+
+#[test]
 fn a_registry_that_takes_sparse_indexes_keeps_nothing_of_the_question() {
     let both = [
         image(&[1000]),

@@ -179,7 +179,7 @@ fn help_of_load() {
 
               These are artifacts, and images that are damaged, have no name, are only for another
               platform, have uncompressed layers where the engine needs compressed ones, lack layers
-              that neither the archive nor the target has, or are refused by podman.
+              that neither the archive nor the target has, or are refused by podman or by a registry.
 
           --no-trunc
               Do not shorten digests and names to fit the terminal
