@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! files.rs      folders and archives as sources: subsets, merges, parts, pipes, other tools' archives
+//! demo.rs       `make demo` without root and without Docker
 //! documents.rs  links, tables and length of the documents
 //! faults.rs     killed at every step, full disks, failing fsync, two saves at once
 //! planted.rs    links and files of another user where root writes
@@ -39,6 +40,7 @@
 mod support;
 
 mod compressed;
+mod demo;
 mod documents;
 mod examples;
 mod faults;

@@ -164,13 +164,19 @@ impl Sealift {
 
     /// The same as another user than root, who may read everything in HOME.
     pub fn command_of_another_user<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mode = fs::metadata(self.home()).unwrap().permissions().mode();
-        fs::set_permissions(self.home(), fs::Permissions::from_mode(mode | 0o055)).unwrap();
         // That user may not reach the folder of this repository.
         let program = self.path("sealift");
         install(env!("CARGO_BIN_EXE_sealift"), &program);
-        let mut command = self.beside(program.to_str().unwrap());
+        let mut command = self.program_of_another_user(program.to_str().unwrap());
         command.args(args);
+        command
+    }
+
+    /// Any program as that user.
+    pub fn program_of_another_user(&self, program: &str) -> Command {
+        let mode = fs::metadata(self.home()).unwrap().permissions().mode();
+        fs::set_permissions(self.home(), fs::Permissions::from_mode(mode | 0o055)).unwrap();
+        let mut command = self.beside(program);
         if rustix::process::geteuid().is_root() {
             command.uid(65_534).gid(65_534);
         }
