@@ -1,6 +1,7 @@
 //! Real engines and a real registry.
 //!
 //! ```text
+//! fleet.rs     the commands of docs/fleet.md: many hosts, in namespaces
 //! further_digests.rs   several digests of one tag: selected and renamed together
 //! containerd/  what a containerd has, and the container runtime interface
 //! harness.rs   tests of the tests' own images, registries and daemons, which leave nothing behind
@@ -83,6 +84,7 @@ mod classic_store;
 mod command;
 mod containerd;
 mod examples;
+mod fleet;
 mod further_digests;
 mod harness;
 mod harness_containerd;

@@ -19,6 +19,7 @@ pub struct Options {
     tls: bool,
     client_certs: bool,
     read_only: bool,
+    within: Option<(Vec<String>, String)>,
 }
 
 /// A running docker-registry. Dropping it ends it and removes its data.
@@ -54,7 +55,7 @@ impl Options {
         self
     }
 
-    /// Speaks TLS, with a certificate for 127.0.0.1 and localhost of a CA made for it.
+    /// Speaks TLS, with a certificate for 127.0.0.1, localhost and harbor.local of a CA made for it.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
@@ -76,7 +77,14 @@ impl Options {
         self
     }
 
-    /// Starts it on a free port.
+    /// Listens on this address, where this start of a command line leads, such as `nsenter --target PID --net`.
+    #[must_use]
+    pub fn within(mut self, enter: Vec<String>, address: &str) -> Self {
+        self.within = Some((enter, address.into()));
+        self
+    }
+
+    /// Starts it, on a free port of loopback unless it is within something.
     #[track_caller]
     pub fn start(self) -> Registry {
         let folder = Folder::new();
@@ -92,7 +100,8 @@ impl Options {
                 .collect();
             fs::write(folder.path().join("htpasswd"), lines).unwrap();
         }
-        let child = spawn(&folder, &self, "127.0.0.1:0");
+        let address = self.within.as_ref().map_or("127.0.0.1:0", |(_, address)| address);
+        let child = spawn(&folder, &self, address);
         let mut registry = Registry {
             child,
             address: String::new(),
@@ -143,8 +152,14 @@ fn configuration(folder: &Path, options: &Options, address: &str) -> String {
 fn spawn(folder: &Folder, options: &Options, address: &str) -> Child {
     let config = folder.path().join("config.yml");
     fs::write(&config, configuration(folder.path(), options, address)).unwrap();
-    let mut command = clean("/usr/bin/docker-registry", folder.path());
-    command.arg("serve").arg(&config);
+    let enter = options
+        .within
+        .iter()
+        .flat_map(|(enter, _)| enter)
+        .map(String::as_str);
+    let line: Vec<&str> = enter.chain(["/usr/bin/docker-registry", "serve"]).collect();
+    let mut command = clean(line[0], folder.path());
+    command.args(&line[1..]).arg(&config);
     folder.spawn(&mut command, &folder.path().join("registry.log"))
 }
 
@@ -161,7 +176,7 @@ pub fn make_certificates(folder: &Path) {
             openssl x509 -req -in "$1.csr" -CA certs.d/ca.crt -CAkey ca.key -CAcreateserial -days 30 \
                 -extfile "$1.ext" -out "$4.$5"
         }
-        sign server localhost 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n' server crt
+        sign server localhost 'subjectAltName=DNS:localhost,DNS:harbor.local,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n' server crt
         sign client a-client 'extendedKeyUsage=clientAuth\n' certs.d/client cert
     "#;
     run(Command::new("bash").args(["-euc", script]).current_dir(folder)).ok();

@@ -59,12 +59,24 @@ impl Cri {
     /// Connects, and waits until containerd's plugin is ready: it begins to answer after the socket does.
     #[track_caller]
     pub fn of(containerd: &Containerd) -> Self {
-        let connection = Connection::new(containerd.socket());
+        let logs = [containerd.data("logs"), containerd.data_inside("logs")];
+        Self::with(containerd.socket(), logs)
+    }
+
+    /// The same for a containerd that runs no containers.
+    #[track_caller]
+    pub fn at(socket: PathBuf) -> Self {
+        Self::with(socket, [(); 2].map(|()| PathBuf::new()))
+    }
+
+    #[track_caller]
+    fn with(socket: PathBuf, logs: [PathBuf; 2]) -> Self {
+        let connection = Connection::new(socket);
         let cri = Self {
             images: ImageServiceClient::new(connection.channel.clone()),
             runtime: RuntimeServiceClient::new(connection.channel.clone()),
             connection,
-            logs: [containerd.data("logs"), containerd.data_inside("logs")],
+            logs,
         };
         let until = Instant::now() + Duration::from_secs(30);
         let mut client = cri.runtime.clone();
@@ -72,7 +84,7 @@ impl Cri {
             .connection
             .wait(client.status(StatusRequest { verbose: false }))
         {
-            assert!(Instant::now() < until, "{status}\n{}", containerd.log());
+            assert!(Instant::now() < until, "{status}");
             thread::sleep(Duration::from_millis(20));
         }
         cri
