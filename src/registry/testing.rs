@@ -494,6 +494,13 @@ pub(super) fn quick() -> Options {
     }
 }
 
+/// The same, for servers that are not silent: a machine with much else to do is no reason to give up.
+pub(super) fn patient() -> Options {
+    let mut options = quick();
+    options.timeouts.idle = Duration::from_secs(30);
+    options
+}
+
 pub(super) fn source(options: Options) -> RegistrySource {
     noted(options).0
 }

@@ -15,7 +15,7 @@ use crate::load::{self, Candidates, Change, LoadOptions, Outcome, Plan, Report, 
 use crate::oci::testing::{TestBlob, TestImage, index};
 use crate::oci::{Descriptor, Digest, MediaType, Platform};
 use crate::progress::Silent;
-use crate::registry::testing::{Notes, Reply, Seen, Server, quick};
+use crate::registry::testing::{Notes, Reply, Seen, Server, patient};
 use crate::registry::{Inventory, Options, RegistryTarget};
 use crate::transfer::JOBS;
 
@@ -129,7 +129,7 @@ pub(super) fn push_into(target: &RegistryTarget, images: &Images, options: &Load
 
 pub(super) fn push(server: &Server, images: &Images) -> Result<Report> {
     push_into(
-        &target(&server.host(), false, quick()).0,
+        &target(&server.host(), false, patient()).0,
         images,
         &LoadOptions::default(),
     )
@@ -221,7 +221,7 @@ fn a_large_blob_is_completed_only_once_it_is_hashed() {
     let server = PushRegistry::new(Dialect::default()).start();
     let large = image(&[3 << 20]);
     let images = Images::new().image("app:1", &large);
-    let (target, _) = target(&server.host(), false, quick());
+    let (target, _) = target(&server.host(), false, patient());
     let archives = images.open();
     let candidates = verified(&archives);
     let plan = planned(&target, &candidates, &LoadOptions::default()).0;
@@ -398,7 +398,7 @@ fn an_index_without_its_manifests_is_refused_before_anything_is_sent() {
     );
     assert_eq!(registry.shelf.lock().unwrap().tags, tags);
     // The platform's own manifest is taken.
-    let (of_platform, _) = target(&server.host(), true, quick());
+    let (of_platform, _) = target(&server.host(), true, patient());
     let report = push_into(&of_platform, &images, &LoadOptions::default()).unwrap();
     let manifest = both[0].manifest().descriptor.digest;
     assert_eq!(report.images[0].digest, Some(manifest));
@@ -433,7 +433,7 @@ fn the_others_are_pushed_if_asked() {
         keep_going: true,
         ..LoadOptions::default()
     };
-    let report = push_into(&target(&server.host(), false, quick()).0, &images, &options).unwrap();
+    let report = push_into(&target(&server.host(), false, patient()).0, &images, &options).unwrap();
     assert_eq!(report.images.len(), 1);
     assert_eq!(report.images[0].shown, Some(true));
     let skipped: Vec<&str> = report.skipped.iter().map(|image| image.name.as_str()).collect();
@@ -459,7 +459,7 @@ fn the_others_are_pushed_if_asked() {
     assert_eq!(asked.count(), 1);
     // If none is left, that is an error.
     let images = Images::new().index("httpd:2.4", &both, 1);
-    let target = target(&server.host(), false, quick()).0;
+    let target = target(&server.host(), false, patient()).0;
     assert_eq!(
         push_into(&target, &images, &options).unwrap_err().kind(),
         ErrorKind::Registry
@@ -528,7 +528,7 @@ fn several_platforms_have_no_common_manifest() {
     ];
     let images = Images::new().index("httpd:2.4", &both, 2);
     let server = PushRegistry::new(Dialect::default()).start();
-    let (target, _) = target(&server.host(), true, quick());
+    let (target, _) = target(&server.host(), true, patient());
     let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert_eq!(server.seen().len(), 0);
@@ -569,7 +569,7 @@ fn a_plan_says_what_is_new() {
     let images = Images::new().image("app:1", &image(&[10, 20]));
     let archives = images.open();
     let candidates = verified(&archives);
-    let (target, _) = target(&server.host(), false, quick());
+    let (target, _) = target(&server.host(), false, patient());
     let (plan, inventory) = planned(&target, &candidates, &LoadOptions::default());
     assert_eq!((plan.send.len(), inventory.blobs.len()), (4, 0));
     assert_eq!(plan.images[0].change, Change::New);
@@ -588,7 +588,7 @@ fn a_layout_of_other_tools_is_pushed() {
     let registry = PushRegistry::new(Dialect::default());
     let server = registry.start();
     let archives = vec![archive::open(&[sample], &archive::Options::default()).unwrap()];
-    let (target, _) = target(&server.host(), false, quick());
+    let (target, _) = target(&server.host(), false, patient());
     let interrupt = Interrupt::default();
     load::load(
         &target,

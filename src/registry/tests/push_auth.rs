@@ -9,7 +9,7 @@ use crate::error::ErrorKind;
 use crate::load::LoadOptions;
 use crate::oci::Platform;
 use crate::oci::testing::TestImage;
-use crate::registry::testing::{Reply, Seen, Server, quick};
+use crate::registry::testing::{Reply, Seen, Server, patient};
 use crate::registry::{Credential, Credentials, Options, Secret};
 
 /// A registry that asks for a token with the scopes that a request needs, and its token server.
@@ -97,7 +97,7 @@ fn credentials(server: &Server) -> Options {
     };
     Options {
         credentials: Credentials::default().with(&server.host(), password),
-        ..quick()
+        ..patient()
     }
 }
 
@@ -186,7 +186,7 @@ fn a_refusal_names_what_helps() {
             "POST" => Reply::new(status, r#"{"errors":[{"code":"X","message":"for a reason"}]}"#),
             _ => registry.answer(seen),
         });
-        let (target, _) = target(&server.host(), false, quick());
+        let (target, _) = target(&server.host(), false, patient());
         let images = Images::new().image("lib/one:1", &TestImage::new());
         let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Registry);

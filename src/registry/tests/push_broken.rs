@@ -11,7 +11,7 @@ use super::push_registry::{Dialect, PushRegistry};
 use crate::load::LoadOptions;
 use crate::oci::testing::TestImage;
 use crate::registry::Options;
-use crate::registry::testing::{Reply, Seen, Server, quick};
+use crate::registry::testing::{Reply, Seen, Server, patient};
 use crate::retry::Retry;
 
 /// Passes connections on to a server, and cuts each after this many bytes to it. Returns the host.
@@ -71,7 +71,7 @@ fn an_upload_goes_on_where_the_connection_broke() {
     let registry = PushRegistry::new(Dialect::default());
     let server = registry.start();
     let host = cutting_proxy(&server, 2_000_000);
-    let (target, notes) = target(&host, false, quick());
+    let (target, notes) = target(&host, false, patient());
     let images = Images::new().image("lib/one:1", &large());
     push_into(&target, &images, &LoadOptions::default()).unwrap();
     assert_whole(&registry, &large());
@@ -89,7 +89,7 @@ fn an_upload_that_the_registry_forgets_is_sent_in_parts() {
     });
     let server = registry.start();
     let host = cutting_proxy(&server, 2_000_000);
-    let (target, notes) = target(&host, false, quick());
+    let (target, notes) = target(&host, false, patient());
     let images = Images::new().image("lib/one:1", &large());
     push_into(&target, &images, &LoadOptions::default()).unwrap();
     assert_whole(&registry, &large());
@@ -105,7 +105,7 @@ fn a_request_that_is_too_large_is_sent_in_parts() {
         ..Dialect::default()
     });
     let server = registry.start();
-    let (target, _) = target(&server.host(), false, quick());
+    let (target, _) = target(&server.host(), false, patient());
     let images = Images::new().image("lib/one:1", &large());
     push_into(&target, &images, &LoadOptions::default()).unwrap();
     assert_whole(&registry, &large());
@@ -117,7 +117,7 @@ fn a_request_that_is_too_large_is_sent_in_parts() {
             ..Dialect::default()
         });
         let server = registry.start();
-        let (target, _) = super::push::target(&server.host(), false, quick());
+        let (target, _) = super::push::target(&server.host(), false, patient());
         let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
         assert!(
             error.to_string().contains("takes no request of this size"),
@@ -143,7 +143,7 @@ fn a_registry_with_too_much_to_do_is_asked_again() {
             false => upstream.answer(seen),
         }
     });
-    let (target, notes) = target(&server.host(), false, quick());
+    let (target, notes) = target(&server.host(), false, patient());
     let images = Images::new().image("lib/one:1", &image(&[3 << 20]));
     push_into(&target, &images, &LoadOptions::default()).unwrap();
     assert_whole(&registry, &image(&[3 << 20]));
@@ -166,9 +166,9 @@ fn a_push_gives_up_after_as_many_attempts_as_are_allowed() {
     let options = Options {
         retry: Retry {
             attempts: 3,
-            ..quick().retry
+            ..patient().retry
         },
-        ..quick()
+        ..patient()
     };
     let (target, _) = target(&server.host(), false, options);
     let images = Images::new().image("lib/one:1", &image(&[3 << 20]));
@@ -195,7 +195,7 @@ fn a_blob_whose_acknowledgement_was_lost_is_not_sent_again() {
             false => reply,
         }
     });
-    let (target, _) = target(&server.host(), false, quick());
+    let (target, _) = target(&server.host(), false, patient());
     let images = Images::new().image("lib/one:1", &image(&[3 << 20]));
     push_into(&target, &images, &LoadOptions::default()).unwrap();
     assert_whole(&registry, &image(&[3 << 20]));
@@ -217,7 +217,7 @@ fn an_upload_that_is_sent_elsewhere_goes_on_there() {
             _ => upstream.answer(seen),
         }
     });
-    let (target, _) = target(&server.host(), false, quick());
+    let (target, _) = target(&server.host(), false, patient());
     let images = Images::new().image("lib/one:1", &image(&[3 << 20]));
     push_into(&target, &images, &LoadOptions::default()).unwrap();
     assert_whole(&registry, &image(&[3 << 20]));
@@ -236,7 +236,7 @@ fn one_failure_ends_the_other_uploads() {
             _ => upstream.answer(seen),
         },
     );
-    let mut options = quick();
+    let mut options = patient();
     options.retry.attempts = 200;
     let (target, _) = target(&server.host(), false, options);
     let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
