@@ -63,7 +63,7 @@
 //!
 //! From the bottom up; no module uses a later one of this list:
 //!
-//! - [`escape`]: how text from outside is printed
+//! - [`escape`]: how text from outside is printed; [`size`]: how sizes are
 //! - [`oci`]: digests, descriptors, manifests, configs, references, platforms; pure
 //! - [`error`]: errors with their kinds and hints, and findings as data
 //! - [`progress`], [`interrupt`]: reports of long work, and how a signal stops it
@@ -117,6 +117,7 @@ pub mod registry_storage;
 pub mod retry;
 pub mod save;
 pub mod serve;
+pub mod size;
 pub mod source;
 pub mod store;
 pub mod transfer;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The modules from the bottom up. A module imports those of earlier lines only; two of one line never each other.
 const LAYERS: &[&[&str]] = &[
-    &["escape"],
+    &["escape", "size"],
     &["oci"],
     &["error"],
     &[
@@ -58,6 +58,9 @@ fn sources(root: &Path) -> BTreeMap<Module, String> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|extension| extension != "rs") {
                 continue;
             }
             let below = path.strip_prefix(root).unwrap().with_extension("");
@@ -265,6 +268,11 @@ fn circles(known: &BTreeMap<Module, String>) -> BTreeSet<String> {
 
 /// Options of other programs, as the library names them.
 const OTHER_PROGRAMS: &[&str] = &[
+    r#"" --all""#,
+    r#"" --insecure-registry""#,
+    r#"" --plain-http""#,
+    r#"" --src-tls-verify=false""#,
+    r#"" --tls-verify=false""#,
     r#"("--root", &options.root)"#,
     r#""--authfile""#,
     r#""--format", "json""#,
@@ -289,6 +297,7 @@ const OTHER_PROGRAMS: &[&str] = &[
     "podman images --digests",
     "ps --all --external --filter",
     "podman save --format",
+    "skopeo copy{all} --preserve-digests",
     "tar -V",
 ];
 

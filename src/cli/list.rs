@@ -1,6 +1,6 @@
 //! `sealift list`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use clap::Args;
@@ -8,9 +8,9 @@ use sealift::Result;
 use sealift::archive::Graphs;
 use sealift::archive::Layout;
 use sealift::archive::format::{Entry, Omitted};
-use sealift::image::Graph;
 use sealift::image::named::{self, NamedImage};
 use sealift::image::provenance::{Evidence, LayerOrigin, Origins, Provenance};
+use sealift::image::{Overview, Variant};
 use sealift::oci::{Digest, Platform, Reference};
 use sealift::save::LeftOut;
 
@@ -89,34 +89,6 @@ struct Listed {
     /// Where its manifest and layers came from, as the archive says.
     #[serde(rename = "provenance")]
     origins: Option<Origins>,
-}
-
-/// One platform's image, or an artifact.
-#[derive(serde::Serialize)]
-struct Variant {
-    #[serde(serialize_with = "platform_text")]
-    platform: Option<Platform>,
-    /// Digest of the manifest.
-    digest: Digest,
-    config: Digest,
-    /// Docker's image id in each kind of store; `None` for an artifact.
-    image_id: Option<ImageId>,
-}
-
-#[derive(serde::Serialize)]
-struct ImageId {
-    classic: Digest,
-    containerd: Digest,
-}
-
-fn platform_text<S: serde::Serializer>(
-    platform: &Option<Platform>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match platform {
-        Some(platform) => serializer.collect_str(platform),
-        None => serializer.serialize_none(),
-    }
 }
 
 fn all<S: serde::Serializer>(variants: &[Variant], serializer: S) -> Result<S::Ok, S::Error> {
@@ -351,14 +323,7 @@ struct Measured {
 
 impl Measured {
     fn of(image: &NamedImage, layout: &dyn Layout) -> Measured {
-        let runnable = image.graph.runnable();
-        let mut platforms: Vec<Platform> = runnable.filter_map(|image| image.platform().cloned()).collect();
-        platforms.sort_by_cached_key(ToString::to_string);
-        platforms.dedup();
-        let manifests = image.graph.images.iter().map(|image| &image.manifest);
-        let layers: BTreeSet<Digest> = manifests
-            .flat_map(|manifest| manifest.layers.iter().map(|layer| layer.digest))
-            .collect();
+        let overview = Overview::of(image);
         let blobs = image.blobs();
         let missing = || blobs.iter().filter(|blob| layout.stored(&blob.digest).is_none());
         let declared = &layout.omitted().layers;
@@ -370,17 +335,15 @@ impl Measured {
             })
             .collect();
         Measured {
-            platforms: platforms.into(),
-            artifact: image.graph.artifact_type().map(str::to_string),
-            index: image.graph.indexes.first().map(|(root, _)| root.digest),
-            manifests: variants(&image.graph).into(),
-            layers: layers.len(),
+            platforms: overview.platforms.into(),
+            artifact: overview.artifact_type,
+            index: overview.index,
+            manifests: overview.variants.into(),
+            layers: overview.layers,
             complete: missing().next().is_none(),
             is_without_omitted: missing().count() == omitted.len(),
             omitted,
-            size: blobs
-                .iter()
-                .fold(0, |sum, blob| u64::saturating_add(sum, blob.size)),
+            size: overview.size,
         }
     }
 }
@@ -427,21 +390,4 @@ fn left_out(images: &[Listed], declared: &Omitted) -> Option<LeftOut> {
         &layers.map(|layer| (layer.digest, layer.size)).collect(),
         declared,
     )
-}
-
-/// The runnable images, or the artifacts if there are none. Attestations are not listed.
-fn variants(graph: &Graph) -> Vec<Variant> {
-    let images = graph.images.iter();
-    let images = images.filter(|image| image.is_runnable() || image.artifact_type().is_some());
-    images
-        .map(|image| Variant {
-            platform: image.platform().cloned(),
-            digest: image.descriptor.digest,
-            config: image.id(),
-            image_id: image.is_runnable().then(|| ImageId {
-                classic: image.id(),
-                containerd: graph.root.digest,
-            }),
-        })
-        .collect()
 }

@@ -6,6 +6,7 @@
 //! - `graph`: a descriptor and everything below it; `walk`: how it is followed
 //! - [`named`]: an image with its name and its provenance
 //! - [`names`]: lists of names in messages
+//! - `overview`: what an image consists of, in short
 //! - [`provenance`]: the evidence for a digest, and where the parts of an image came from
 //! - [`rename`], `selector`: selecting and renaming images
 
@@ -16,6 +17,7 @@ pub(crate) mod documents;
 pub(crate) mod graph;
 pub mod named;
 pub mod names;
+mod overview;
 pub mod provenance;
 pub mod rename;
 pub(crate) mod selector;
@@ -26,4 +28,5 @@ pub(crate) mod walk;
 pub use documents::{Documents, Parsed};
 pub use graph::{Graph, Image};
 pub use named::NamedImage;
+pub use overview::{ImageId, Overview, Variant};
 pub use selector::Identity;
