@@ -54,7 +54,8 @@ impl Digest {
         self.hex().chars().take(12).collect()
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// The bytes that the digits stand for.
+    pub fn bytes(&self) -> &[u8] {
         match self {
             Digest::Sha256(bytes) => bytes,
             Digest::Sha512(bytes) => bytes,

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use hyper::body::Bytes;
 use hyper::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
-    IF_RANGE, LINK, RANGE, WWW_AUTHENTICATE,
+    ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue, IF_RANGE, LINK, RANGE, REFERRER_POLICY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::Semaphore;
@@ -16,6 +17,7 @@ use super::blob::{Blob, FilesState};
 use super::body::Body;
 use super::content::{Content, Live, Repository, Unfound};
 use super::event::{Event, Report};
+use super::page;
 use super::target::{self, Asked};
 use crate::oci::{Digest, MediaType};
 
@@ -49,6 +51,9 @@ pub(super) struct Asking<'a> {
     /// The registry that a mirror is asked for.
     pub(super) registry: Option<&'a str>,
     pub(super) headers: &'a HeaderMap,
+    pub(super) is_tls: bool,
+    /// Whether a password was needed.
+    pub(super) is_private: bool,
 }
 
 impl Answers {
@@ -62,13 +67,7 @@ impl Answers {
         let content = self.content.get();
         match asking.path {
             "/v2/" | "/v2" => json(StatusCode::OK, "{}"),
-            "/" if content.is_listed => {
-                let text =
-                    "This is a read-only registry of sealift. Its images are listed at /v2/_catalog.\n";
-                let mut response = Response::new(Body::text(Some(text.into())));
-                set(&mut response, CONTENT_TYPE, "text/plain; charset=utf-8");
-                response
-            }
+            "/" if content.is_listed => front(asking, &content),
             "/v2/_catalog" if content.is_listed => {
                 let repositories = content.catalog().iter().map(String::as_str);
                 list(asking, "repositories", None, repositories)
@@ -249,6 +248,30 @@ pub(super) fn unauthorized() -> Response<Body> {
 fn broken(digest: &Digest) -> Response<Body> {
     let message = format!("{digest} is damaged, or cannot be read; the log of this registry says why");
     error(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", &message)
+}
+
+/// The page for people.
+fn front(asking: &Asking<'_>, content: &Content) -> Response<Body> {
+    let host = asking.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host.unwrap_or_default();
+    let shown = page::page(content, asking.query, host, asking.is_tls, asking.is_private);
+    let Some(shown) = shown else {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "UNSUPPORTED",
+            "the Host header is not a host",
+        );
+    };
+    let mut response = Response::new(Body::text(Some(shown.html.into())));
+    if !shown.is_found {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+    }
+    set(&mut response, CONTENT_TYPE, "text/html; charset=utf-8");
+    set(&mut response, CONTENT_SECURITY_POLICY, &page::POLICY);
+    set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(&mut response, REFERRER_POLICY, "no-referrer");
+    set(&mut response, CACHE_CONTROL, "no-cache");
+    response
 }
 
 fn referrers(

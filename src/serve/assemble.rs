@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::content::{Content, Group, subject};
-use super::opened::{Opened, ServedImage, blobs};
+use super::images::ServedName;
+use super::opened::{Opened, blobs};
 use crate::error::{Error, Result};
-use crate::image::Graph;
 use crate::image::graph::MAX_DEPTH;
+use crate::image::{Graph, NamedImage};
 use crate::oci::{Digest, Reference};
 
 /// What is served, in numbers and names.
@@ -44,7 +45,7 @@ pub(super) fn content(opened: &[Arc<Opened>]) -> Result<(Content, Summary)> {
         for image in &archive.images {
             let known = groups.entry(Arc::as_ptr(&image.graph));
             let group = *known.or_insert_with(|| add_graph(&mut content, archive, &image.graph));
-            match &image.name {
+            match &image.reference {
                 Some(name) => {
                     names.add(name, image, archive)?;
                     names
@@ -63,17 +64,25 @@ pub(super) fn content(opened: &[Arc<Opened>]) -> Result<(Content, Summary)> {
         }
     }
     let nameless = attach_referrers(&mut content, &mut names, nameless);
-    let mut seen = BTreeSet::new();
-    let images = opened.iter().flat_map(|archive| &archive.images);
-    for image in images.filter(|image| image.name.is_some() && seen.insert(image.label())) {
-        summary.images += 1;
-        if !blobs(&image.graph).all(|blob| content.has_blob(&blob.digest)) {
-            summary.incomplete.push(image.label());
-        }
-        if image.is_substitute {
-            summary.substitutes.push(image.label());
+    let mut served = BTreeMap::new();
+    for archive in opened {
+        for (image, overview) in archive.images.iter().zip(&archive.overviews) {
+            if let Some(name) = &image.reference {
+                let new = || ServedName::new(name, image, overview, &content);
+                served.entry(name.full()).or_insert_with(new);
+            }
         }
     }
+    for image in served.values() {
+        summary.images += 1;
+        if !image.is_complete {
+            summary.incomplete.push(image.label.clone());
+        }
+        if image.named.provenance.substitute.is_some() {
+            summary.substitutes.push(image.label.clone());
+        }
+    }
+    content.set_images(served);
     let nameless: BTreeSet<Digest> = nameless.iter().map(|image| image.graph.root.digest).collect();
     summary.nameless = nameless.len();
     summary.repositories = content.count();
@@ -100,8 +109,8 @@ fn add_graph(content: &mut Content, archive: &Opened, graph: &Graph) -> Group {
 fn attach_referrers<'a>(
     content: &mut Content,
     names: &mut Names<'_>,
-    mut nameless: Vec<(&'a ServedImage, Group)>,
-) -> Vec<&'a ServedImage> {
+    mut nameless: Vec<(&'a NamedImage, Group)>,
+) -> Vec<&'a NamedImage> {
     for _ in 0..MAX_DEPTH {
         let before = nameless.len();
         nameless.retain(|(image, group)| {
@@ -155,7 +164,7 @@ struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// Refuses a tag that is another image's in an archive before.
-    fn add(&mut self, name: &Reference, image: &ServedImage, archive: &'a Opened) -> Result<()> {
+    fn add(&mut self, name: &Reference, image: &NamedImage, archive: &'a Opened) -> Result<()> {
         let Some(tag) = name.without_digest() else {
             return Ok(());
         };

@@ -205,6 +205,8 @@ impl Served {
             query,
             registry: registry.as_deref(),
             headers: request.headers(),
+            is_tls: self.tls.is_some(),
+            is_private: self.access.is_private(),
         };
         let mut response = match is_admitted {
             true => self.answers.answer(&asking).await,

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use hyper::body::Bytes;
 
 use super::blob::Blob;
+use super::images::ServedName;
 use crate::blob::Stored;
 use crate::image::Graph;
 use crate::oci::reference::DEFAULT_DOMAIN;
@@ -44,6 +45,9 @@ pub struct Content {
     /// Whether tags, repositories and referrers are listed.
     pub(super) is_listed: bool,
     catalog: OnceLock<Vec<String>>,
+    /// What has a name, by whole names and in the order in which it is listed.
+    images: Vec<ServedName>,
+    image_names: HashMap<String, usize>,
 }
 
 /// Manifests and blobs that repositories have together, such as those of one image. A repository has only the manifests of
@@ -303,13 +307,52 @@ impl Content {
     /// The shortest path of every repository, sorted.
     pub(super) fn catalog(&self) -> &[String] {
         self.catalog.get_or_init(|| {
-            let shortest = |full: &String| match full.split_once('/') {
-                Some((_, path)) if self.leads_to(path, full) => path.to_string(),
-                _ => written(full),
-            };
-            let mut paths: Vec<String> = self.repositories.keys().map(shortest).collect();
+            let repositories = self.repositories.keys();
+            let mut paths: Vec<String> = repositories.map(|full| self.shortest(full)).collect();
             paths.sort_unstable();
             paths
+        })
+    }
+
+    /// The shortest path of a repository.
+    pub(super) fn shortest(&self, full: &str) -> String {
+        match full.split_once('/') {
+            Some((_, path)) if self.leads_to(path, full) => path.into(),
+            _ => written(full),
+        }
+    }
+
+    /// Lists what has a name, by whole names.
+    pub(super) fn set_images(&mut self, images: BTreeMap<String, ServedName>) {
+        self.images = images.into_values().collect();
+        self.images.sort_by(|one, other| one.label.cmp(&other.label));
+        let names = self.images.iter().map(|image| image.name.full());
+        self.image_names = names.zip(0..).collect();
+    }
+
+    /// What has a name, sorted.
+    pub(super) fn images(&self) -> &[ServedName] {
+        &self.images
+    }
+
+    /// The image with this whole name.
+    pub(super) fn image(&self, full: &str) -> Option<&ServedName> {
+        self.images.get(*self.image_names.get(full)?)
+    }
+
+    /// What refers to an image or to one of its manifests, with the digest of that.
+    pub(super) fn referrers_of<'a>(
+        &'a self,
+        image: &'a ServedName,
+    ) -> impl Iterator<Item = (Digest, &'a Descriptor)> {
+        let graph = &image.named.graph;
+        let repository = self.repositories.get(image.name.repository().full());
+        let below = graph.images.iter().map(|image| image.descriptor.digest);
+        let below = below.filter(|digest| *digest != graph.root.digest);
+        let subjects = std::iter::once(graph.root.digest).chain(below);
+        subjects.flat_map(move |subject| {
+            let all = repository.map(|repository| self.referrers(repository, &subject, None));
+            all.into_iter().flatten().map(move |referrer| (subject, referrer))
         })
     }
 
@@ -345,7 +388,7 @@ impl Content {
         repository: &'a Repository,
         subject: &Digest,
         artifact_type: Option<&'a str>,
-    ) -> impl Iterator<Item = &'a Descriptor> {
+    ) -> impl Iterator<Item = &'a Descriptor> + use<'a> {
         let all = self.referrers.get(subject).into_iter().flatten();
         let all = all.map(|referrer| &referrer.descriptor);
         all.filter(move |descriptor| {

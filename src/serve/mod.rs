@@ -3,9 +3,10 @@
 //! - `content`: what is served: [`Documents`], which are manifests by their digests alone, or a [`Content`] with tags and
 //!   blobs; [`Live`], which can be replaced while it is served
 //! - `archives`: opened archives, and how a replaced one is opened again; `opened`: one of them; `assemble`: the content
-//!   of all
+//!   of all; `images`: its images by name
 //! - `blob`: a blob, and the proof that its files have it
 //! - `answer`: the answers to requests; `target`: what a request asks for; `body`: a blob on its way
+//! - `page`: the page for people
 //! - `access`: who may read; `tls`: the certificate
 //! - `server`: the listener; `connection`: one connection and its limits; `event`: what a server tells
 //! - `port`: ports that only root can bind
@@ -21,7 +22,9 @@ mod body;
 mod connection;
 mod content;
 mod event;
+mod images;
 mod opened;
+mod page;
 mod port;
 mod server;
 mod target;

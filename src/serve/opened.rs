@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::blob::{Blob, FileState};
 use crate::archive::{self, Graphs, Layout, segments};
 use crate::error::Result;
-use crate::image::Graph;
-use crate::oci::{Descriptor, Digest, Reference};
+use crate::image::named::{self, NamedImage};
+use crate::image::{Graph, Overview};
+use crate::oci::{Descriptor, Digest};
 
 /// The files of one archive, as [`archive::open`] takes them.
 #[derive(Debug, Clone)]
@@ -27,25 +28,11 @@ pub(super) struct Opened {
     pub(super) label: String,
     pub(super) digest: Digest,
     pub(super) seen: FilesSeen,
-    pub(super) images: Vec<ServedImage>,
+    pub(super) images: Vec<NamedImage>,
+    /// What they consist of, in the same order. Several names of one image share it.
+    pub(super) overviews: Vec<Arc<Overview>>,
     /// Its configs and layers, by the digests that manifests give them.
     pub(super) blobs: HashMap<Digest, Arc<Blob>>,
-}
-
-/// An image of an archive.
-pub(super) struct ServedImage {
-    pub(super) name: Option<Reference>,
-    pub(super) graph: Arc<Graph>,
-    pub(super) is_substitute: bool,
-}
-
-impl ServedImage {
-    pub(super) fn label(&self) -> String {
-        match &self.name {
-            Some(name) => name.familiar(),
-            None => self.graph.root.digest.to_string(),
-        }
-    }
 }
 
 impl Opened {
@@ -69,17 +56,25 @@ impl Opened {
             digest: layout.digest(),
             seen,
             images: Vec::new(),
+            overviews: Vec::new(),
             blobs: HashMap::new(),
         };
         for entry in layout.entries() {
             options.interrupt.check()?;
             let graph = graphs.of(entry)?;
             opened.add_blobs(layout, &graph);
-            opened.images.push(ServedImage {
-                name: entry.reference.clone(),
+            opened.images.push(NamedImage {
+                reference: entry.reference.clone(),
+                bare_tag: entry.bare_tag.clone(),
+                provenance: layout.provenance(entry, &graph),
                 graph,
-                is_substitute: entry.substitute.is_some(),
             });
+        }
+        let mut overviews: HashMap<usize, Arc<Overview>> = HashMap::new();
+        for (image, first) in opened.images.iter().zip(named::firsts(&opened.images)) {
+            let overview = overviews.entry(first);
+            let overview = overview.or_insert_with(|| Arc::new(Overview::of(image)));
+            opened.overviews.push(Arc::clone(overview));
         }
         Ok(opened)
     }

@@ -41,10 +41,19 @@ pub fn encode(text: &str) -> String {
 
 /// The value of a field in a query.
 pub fn field(query: Option<&str>, name: &str) -> Option<String> {
+    encoded_field(query, name).map(decode)
+}
+
+/// The value of a field in a query that a browser made of a form, where `+` is a space.
+pub fn form_field(query: Option<&str>, name: &str) -> Option<String> {
+    encoded_field(query, name).map(|value| decode(&value.replace('+', " ")))
+}
+
+fn encoded_field<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
     let pairs = query.unwrap_or_default().split('&');
-    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let found = pairs.into_iter().find(|(key, _)| *key == name);
-    found.map(|(_, value)| decode(value))
+    let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let found = pairs.find(|(key, _)| *key == name);
+    found.map(|(_, value)| value)
 }
 
 /// Text of a request for a report.
@@ -139,6 +148,7 @@ mod tests {
         ] {
             assert_eq!(field(query, name).as_deref(), expected, "{name}");
         }
+        assert_eq!(form_field(Some("q=a+b%2Bc"), "q").as_deref(), Some("a b+c"));
         assert_eq!(decode(&encode("a b&c=d/e:f+é")), "a b&c=d/e:f+é");
     }
 }

@@ -28,6 +28,7 @@
 //! updates.rs    archives that leave out what a host has, by its inventory
 //! serve.rs      `serve`, asked as clients ask
 //! serve_access.rs  its passwords, TLS and configuration of clients
+//! serve_page.rs    its page for people, in chromium too
 //! serve_faults.rs  `serve` when something goes wrong meanwhile
 //! sudo.rs       whose credentials are read under sudo
 //! registry_faults.rs  registries that lie, break off and stall
@@ -65,6 +66,7 @@ mod registry_faults;
 mod serve;
 mod serve_access;
 mod serve_faults;
+mod serve_page;
 mod sudo;
 mod tables;
 mod uncompressed;

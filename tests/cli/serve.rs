@@ -297,7 +297,7 @@ fn lists_come_in_pages() {
 }
 
 /// Adds a manifest to `index.json`, with these annotations.
-fn add_entry(layout: &Path, manifest: &Value, annotations: Value) -> (String, u64) {
+pub fn add_entry(layout: &Path, manifest: &Value, annotations: Value) -> (String, u64) {
     let bytes = serde_json::to_vec(manifest).unwrap();
     let digest = store(&layout.join("blobs/sha256"), &bytes);
     let path = layout.join("index.json");

@@ -31,7 +31,7 @@ fn only_users_of_the_file_are_answered() {
         ("otto:se:cret", 401),
         ("anna", 401),
     ] {
-        for path in ["/v2/", "/v2/_catalog", "/v2/library/httpd/manifests/2.4"] {
+        for path in ["/", "/v2/", "/v2/_catalog", "/v2/library/httpd/manifests/2.4"] {
             let answer = serving.ask("GET", path, &[("Authorization", &encoded(given))]);
             assert_eq!(answer.status, status, "{given} {path}");
         }

@@ -106,10 +106,10 @@ test | all) ;;
 *) die "usage: install.sh [all|lint|fresh]" ;;
 esac
 
-install_packages ansible-core apache2-utils bindfs bsdutils buildah busybox-static ca-certificates curl \
-    debian-archive-keyring debootstrap docker-registry e2fsprogs gcc hyperfine iproute2 jq libc6-dev man-db mount \
-    openssh-client openssh-server openssl podman procps python3 python3-pip skopeo strace sudo uidmap util-linux \
-    xz-utils zstd
+install_packages ansible-core apache2-utils bindfs bsdutils buildah busybox-static ca-certificates \
+    chromium-headless-shell curl debian-archive-keyring debootstrap docker-registry e2fsprogs fonts-dejavu-core gcc \
+    hyperfine iproute2 jq libc6-dev man-db mount openssh-client openssh-server openssl podman procps python3 \
+    python3-pip skopeo strace sudo uidmap util-linux xz-utils zstd
 if host_is_docker20; then
     install_packages docker.io containerd
 else

@@ -8,6 +8,7 @@
 //! containerd.rs a containerd of the test's own, as on a Kubernetes node: three versions
 //! cri/          stubs of the container runtime interface, for tests/engines/containerd
 //! engine.rs     where the engines are, and the root folders in which the newer ones run
+//! browser.rs    chromium without a window
 //! build.rs      images built by an engine's own `docker build`
 //! documented.rs whether docs/json.md names what is in a document
 //! http.rs       a GET over a socket
@@ -36,6 +37,7 @@
     clippy::cast_sign_loss
 )]
 
+pub mod browser;
 pub mod build;
 pub mod command;
 pub mod containerd;

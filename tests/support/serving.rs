@@ -84,6 +84,17 @@ impl Serving {
             .unwrap_or_else(|e| panic!("{method} {path}: {e}: {}", self.log()))
     }
 
+    /// Asks with this request, which says that the connection ends after it.
+    #[track_caller]
+    pub fn raw(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        http::parse(&answer).unwrap()
+    }
+
     /// Gets something.
     #[track_caller]
     pub fn get(&self, path: &str) -> Answer {

@@ -86,7 +86,8 @@ fn help_of_serve() {
     An image is served under its name, with and without the host of its registry:
     docker.io/library/httpd:2.4 as library/httpd and as docker.io/library/httpd. Nothing is unpacked.
     Each blob is verified before it is sent for the first time. An archive that is replaced is opened
-    again. A signal lets what is under way finish, for 30 seconds at most; a second one ends it at once.
+    again. A browser shows a page with the images, a search, and commands that pull them. A signal lets
+    what is under way finish, for 30 seconds at most; a second one ends it at once.
 
     The first line on standard output says where it listens. Each request is one line on standard error;
     with --json, each is one JSON object on standard output.

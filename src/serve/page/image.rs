@@ -1,0 +1,261 @@
+//! One image: its digests, how it is pulled, its platforms, and what refers to it.
+
+use super::commands::{Command, Site, pulls};
+use super::html::Html;
+use super::{Shown, begin_table, copy, count, frame, size};
+use crate::image::Image;
+use crate::image::provenance::Evidence;
+use crate::oci::Digest;
+use crate::serve::content::Content;
+use crate::serve::images::ServedName;
+
+/// The page of an image.
+pub(super) fn page(content: &Content, site: &Site, image: &ServedName) -> Shown {
+    let mut body = Html::default();
+    body.raw("<header><p><a href=\"/\">All images</a></p><h1>")
+        .text(&image.label)
+        .raw("</h1></header><main>");
+    facts(&mut body, image);
+    pull(&mut body, site, image);
+    platforms(&mut body, content, image);
+    referrers(&mut body, content, image);
+    body.raw("</main>");
+    Shown::found(frame(&image.label, body))
+}
+
+fn facts(body: &mut Html, image: &ServedName) {
+    let overview = &image.overview;
+    let of = match image.named.provenance.substitute {
+        Some(_) => "Substitute's digest",
+        None => "Digest",
+    };
+    body.raw("<dl class=\"facts\">");
+    fact(body, of, |body| full(body, &image.digest()));
+    if let Some(recorded) = image
+        .named
+        .provenance
+        .substitute
+        .and_then(|substitute| substitute.recorded)
+    {
+        fact(body, "Recorded digest", |body| full(body, &recorded));
+    }
+    fact(body, "Evidence", |body| {
+        body.text(evidence(image));
+    });
+    if !image.is_complete {
+        fact(body, "Content", |body| {
+            body.text("Incomplete: some layers are not here in the form that clients ask for. Only a client that has them can pull it.");
+        });
+    }
+    if let Some(artifact) = &overview.artifact_type {
+        fact(body, "Artifact", |body| {
+            body.raw("<code>").text(artifact).raw("</code>");
+        });
+    }
+    if !overview.platforms.is_empty() {
+        fact(body, "Platforms", |body| {
+            body.each(&overview.platforms, ", ", |body, platform| {
+                body.text(platform);
+            });
+        });
+    }
+    fact(body, "Size", |body| {
+        body.text(size(overview.size)).text(" stored, ");
+        body.text(count(overview.layers, "layer", "layers"));
+    });
+    body.raw("</dl>");
+}
+
+fn fact(body: &mut Html, name: &'static str, value: impl FnOnce(&mut Html)) {
+    body.raw("<div><dt>").raw(name).raw("</dt><dd>");
+    value(body);
+    body.raw("</dd></div>");
+}
+
+/// A whole digest that can be copied.
+fn full(body: &mut Html, digest: &Digest) {
+    body.raw("<code>").text(digest).raw("</code>");
+    copy(body, &digest.to_string(), "digest");
+}
+
+/// How sealift knows the digest.
+fn evidence(image: &ServedName) -> &'static str {
+    let is_substitute = image.named.provenance.substitute.is_some();
+    match image.evidence() {
+        Evidence::Verified => {
+            "Manifest: what the registry served is here and hashes to this digest. Each blob is verified before it is first sent."
+        }
+        Evidence::Recorded if is_substitute => {
+            "Recorded: the engine that the image came from reported the recorded digest. Its manifest is lost; clients get a substitute with another digest."
+        }
+        Evidence::Recorded => {
+            "Recorded: the manifest hashes to this digest, but the tool that wrote the archive may have made it."
+        }
+        Evidence::None => {
+            "None: no digest from a registry is known. Clients get a substitute manifest, which must not be deployed by digest."
+        }
+    }
+}
+
+fn pull(body: &mut Html, site: &Site, image: &ServedName) {
+    let repository = format!("{}/{}", site.host, image.path);
+    let by_digest = format!("{repository}@{}", image.digest());
+    let by_tag = image.tag().map(|tag| format!("{repository}:{tag}"));
+    let is_sparse = !image.named.graph.absent.is_empty();
+    body.raw("<section aria-labelledby=\"pull\"><h2 id=\"pull\">Pull</h2>");
+    if by_tag.is_some() {
+        body.raw("<fieldset class=\"by\"><legend>Name the image by</legend>");
+        body.raw("<label><input type=\"radio\" name=\"by\" id=\"by-tag\" checked> tag</label>");
+        body.raw("<label><input type=\"radio\" name=\"by\" id=\"by-digest\"> digest</label></fieldset>");
+    }
+    let is_artifact = image.overview.artifact_type.is_some();
+    let of = |reference: &str| pulls(site, reference, is_sparse, is_artifact);
+    let tagged = by_tag.as_deref().map(of).unwrap_or_default();
+    body.raw("<dl class=\"commands\">");
+    for (at, command) in of(&by_digest).iter().enumerate() {
+        body.raw("<div><dt>").raw(command.client).raw("</dt>");
+        if let Some(tagged) = tagged.get(at) {
+            paste(body, tagged, "tagged");
+            paste(body, command, "digested");
+        } else {
+            paste(body, command, "only");
+        }
+        body.raw("</div>");
+    }
+    body.raw("</dl>");
+    notes(body, site);
+    body.raw("</section>");
+}
+
+fn paste(body: &mut Html, command: &Command, class: &'static str) {
+    body.raw("<dd class=\"")
+        .raw(class)
+        .raw("\"><code>")
+        .text(&command.text)
+        .raw("</code>");
+    copy(body, &command.text, "command");
+    body.raw("</dd>");
+}
+
+/// What the commands need besides.
+fn notes(body: &mut Html, site: &Site) {
+    if site.is_private {
+        body.raw("<p class=\"note\">This registry asks for a password: log in first, such as with <code>docker login ");
+        body.text(&site.host)
+            .raw("</code> or <code>podman login ")
+            .text(&site.host)
+            .raw("</code>.</p>");
+    }
+    if !site.is_tls {
+        body.raw("<p class=\"note\">This registry speaks plain HTTP. Docker and CRI need to be told so, unless it is on their own host: ");
+        body.raw("<code>sealift serve</code> prints their configuration.</p>");
+    }
+}
+
+fn platforms(body: &mut Html, content: &Content, image: &ServedName) {
+    let graph = &image.named.graph;
+    body.raw("<section aria-labelledby=\"content\"><h2 id=\"content\">Content</h2>");
+    if let Some(index) = image.overview.index {
+        body.raw("<dl class=\"digests\"><div><dt>index</dt><dd>");
+        full(body, &index);
+        body.raw("</dd></div></dl>");
+    }
+    let is_shown = |image: &&Image| image.is_runnable() || image.artifact_type().is_some();
+    for image in graph.images.iter().filter(is_shown) {
+        platform(body, content, image);
+    }
+    if !graph.absent.is_empty() {
+        let absent = count(graph.absent.len(), "entry", "entries");
+        body.raw("<p class=\"note\">The index names ")
+            .text(absent)
+            .raw(" more that this archive does not have.</p>");
+    }
+    body.raw("</section>");
+}
+
+fn platform(body: &mut Html, content: &Content, image: &Image) {
+    let layers = &image.manifest.layers;
+    body.raw("<article>");
+    if let Some(platform) = image.platform().filter(|_| image.is_runnable()) {
+        body.raw("<h3>").text(platform).raw("</h3>");
+    }
+    body.raw("<dl class=\"digests\"><div><dt>manifest</dt><dd>");
+    full(body, &image.descriptor.digest);
+    body.raw("</dd></div><div><dt>config</dt><dd>");
+    full(body, &image.id());
+    body.raw("</dd></div></dl>");
+    if !layers.is_empty() {
+        let stored = layers
+            .iter()
+            .fold(0, |sum: u64, layer| sum.saturating_add(layer.size));
+        body.raw("<details><summary>")
+            .text(count(layers.len(), "layer", "layers"))
+            .raw(", ");
+        body.text(size(stored)).raw("</summary><ol>");
+        for layer in layers {
+            body.raw("<li><code>")
+                .text(layer.digest)
+                .raw("</code> <span class=\"size\">")
+                .text(size(layer.size));
+            match content.has_blob(&layer.digest) {
+                true => {
+                    body.raw("</span>");
+                }
+                false => {
+                    body.raw("</span> <span class=\"caution\">not here</span>");
+                }
+            }
+            body.raw("</li>");
+        }
+        body.raw("</ol></details>");
+    }
+    body.raw("</article>");
+}
+
+/// What refers to the image or to one of its platforms: referrers of the registry, and attestations in the index.
+fn referrers(body: &mut Html, content: &Content, image: &ServedName) {
+    let listed = content.referrers_of(image).map(|(subject, referrer)| {
+        let kind = referrer.artifact_type.as_deref();
+        (
+            kind.unwrap_or(referrer.media_type.as_str()),
+            referrer.digest,
+            subject,
+        )
+    });
+    let attestations = image.named.graph.images.iter().filter_map(|image| {
+        let subject = image.descriptor.attests()?.parse().ok()?;
+        Some(("attestation", image.descriptor.digest, subject))
+    });
+    let mut rows = listed.chain(attestations).peekable();
+    if rows.peek().is_none() {
+        return;
+    }
+    body.raw("<section aria-labelledby=\"referrers\"><h2 id=\"referrers\">Referrers</h2>");
+    begin_table(body, "referrers", &["Type", "Digest", "Of"]);
+    for (kind, digest, subject) in rows {
+        body.raw("<tr role=\"row\"><th scope=\"row\" role=\"rowheader\">")
+            .text(kind);
+        body.raw("</th><td role=\"cell\" class=\"digest\"><code title=\"")
+            .text(digest)
+            .raw("\">");
+        body.text(digest.short()).raw("</code>");
+        copy(body, &digest.to_string(), "digest");
+        body.raw("</td><td role=\"cell\">")
+            .text(part(image, subject))
+            .raw("</td></tr>");
+    }
+    body.raw("</tbody></table></section>");
+}
+
+/// What a digest is of an image: its index, or a platform's manifest.
+fn part(image: &ServedName, digest: Digest) -> String {
+    if image.overview.index == Some(digest) {
+        return "index".into();
+    }
+    let mut variants = image.overview.variants.iter();
+    let variant = variants.find(|variant| variant.digest == digest);
+    match variant.and_then(|variant| variant.platform.as_ref()) {
+        Some(platform) => platform.to_string(),
+        None => "manifest".into(),
+    }
+}
