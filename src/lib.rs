@@ -80,6 +80,7 @@
 //! - [`verify`]: verifies images in any [`blob::Blobs`], and reports all that is wrong
 //! - [`source`]: where images are read from; [`transfer`]: the scheduler that fetches their blobs
 //! - [`archive`]: the OCI-layout tar: plan, writer, reader, views, and what a verification adds for it
+//! - [`repair`]: good copies of bad and missing blobs, for what repairs registries
 //! - [`store`]: files that the stores of several engines have in common
 //! - [`recover`]: images whose store lost part of their registry form
 //! - [`serve`]: a read-only registry, of archives or for an engine on this host
@@ -114,6 +115,7 @@ pub mod progress;
 pub mod recover;
 pub mod registry;
 pub mod registry_storage;
+pub mod repair;
 pub mod retry;
 pub mod save;
 pub mod serve;

@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["inventory", "source", "verify"],
     &["transfer"],
     &["archive"],
-    &["recover", "store"],
+    &["recover", "repair", "store"],
     &["serve"],
     &["load", "save"],
     &[

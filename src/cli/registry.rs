@@ -87,6 +87,11 @@ impl RegistryArgs {
         RegistrySource::new(options, progress, interrupt.clone())
     }
 
+    /// The source without mirrors.
+    pub fn direct(&self, progress: Arc<dyn Progress>, interrupt: &Interrupt) -> Result<RegistrySource> {
+        RegistrySource::new(self.connection.options()?, progress, interrupt.clone())
+    }
+
     fn options(&self) -> Result<Options> {
         let mut options = self.connection.options()?;
         options.mirrors.clone_from(&self.mirror);

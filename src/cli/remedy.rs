@@ -103,6 +103,9 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::OtherSnapshotter => {
             "--snapshotter names one that this containerd has; `ctr plugins ls` lists them"
         }
+        Remedy::RepairStorage => {
+            "on the registry's host, `sealift repair --registry-root DIR --from ...` replaces it in the storage folder"
+        }
         Remedy::RunAsRoot => "run the same command with sudo",
         Remedy::Repair => "`sealift doctor --repair` undoes it",
         Remedy::StartAndRepair => {

@@ -92,7 +92,7 @@ pub struct StoreArgs {
     #[command(flatten)]
     podman: PodmanStoreArgs,
     #[command(flatten)]
-    spool: SpoolArgs,
+    pub spool: SpoolArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }

@@ -192,6 +192,8 @@ pub enum Problem {
     NotAFolder { kind: &'static str },
     #[error("is empty")]
     Empty,
+    #[error("cannot be read: {}", Escaped(reason))]
+    Unreadable { reason: String },
     #[error("truncated: {found} bytes, expected {expected}")]
     Truncated { expected: u64, found: u64 },
     #[error("no end-of-archive blocks: the archive was truncated")]
@@ -300,6 +302,7 @@ impl Problem {
             Problem::NotAFile { .. } => "not-a-file",
             Problem::NotAFolder { .. } => "not-a-folder",
             Problem::Empty => "empty",
+            Problem::Unreadable { .. } => "unreadable",
             Problem::Truncated { .. } => "truncated",
             Problem::NoEnd => "no-end",
             Problem::DataAfterEnd => "data-after-end",

@@ -103,6 +103,8 @@ pub enum Remedy {
     OtherSnapshotter,
     /// Run as root.
     RunAsRoot,
+    /// Repair the storage folder of a registry.
+    RepairStorage,
     /// Start an engine, say where it is, or load into a layout.
     NameEngine,
     /// Undo what an interrupted load left.
@@ -201,6 +203,7 @@ impl fmt::Display for Remedy {
                 "use a snapshotter that this containerd has (ctr plugins ls lists them)"
             }
             Remedy::RunAsRoot => "run it as root",
+            Remedy::RepairStorage => "repair its storage folder on the registry's host",
             Remedy::NameEngine => "start one, say where it is, or load into a layout folder",
             Remedy::Repair => "undo what the interrupted load left",
             Remedy::StartAndRepair => "start the engine by hand, then undo what the interrupted load left",

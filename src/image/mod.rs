@@ -1,5 +1,6 @@
 //! Images: what a reference stands for, as a closed set of descriptors.
 //!
+//! - `affected`: images that something wrong affects
 //! - [`asked`]: what a save is asked for: names and image ids
 //! - `choice`: which image of an index an engine chooses; `contest`: indexes of which engines choose differently
 //! - `documents`: manifests, indexes and configs, parsed and kept once
@@ -10,6 +11,7 @@
 //! - [`provenance`]: the evidence for a digest, and where the parts of an image came from
 //! - [`rename`], `selector`: selecting and renaming images
 
+mod affected;
 pub mod asked;
 pub(crate) mod choice;
 pub(crate) mod contest;
@@ -25,6 +27,7 @@ pub(crate) mod selector;
 mod testing;
 pub(crate) mod walk;
 
+pub use affected::AffectedImage;
 pub use documents::{Documents, Parsed};
 pub use graph::{Graph, Image};
 pub use named::NamedImage;

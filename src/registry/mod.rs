@@ -4,6 +4,7 @@
 //! - `mirror`: other hosts that have a registry's content
 //! - `source`: registries as a source of images; it tries the hosts of a repository in order
 //! - [`verify`]: verifies images in registries; `read`: what it reads besides a source's blobs
+//! - [`repair`](mod@repair): replaces bad and missing blobs of images
 //! - `target`, `push`: a registry as a target
 //! - `client`, `scheme`: one registry's API, with authentication and retries, over https or http
 //! - `access`, `auth`, `token`, [`challenge`], `credentials`, `secret`: authentication
@@ -34,6 +35,7 @@ mod mirror;
 mod options;
 mod push;
 mod read;
+pub mod repair;
 mod secret;
 mod source;
 mod target;

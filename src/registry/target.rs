@@ -127,10 +127,12 @@ impl Target for RegistryTarget {
             interrupt,
         };
         progress.phase("pushing", Some(plan.bytes()));
+        let blobs = MergedBlobs::new(candidates);
         let uploader = Uploader {
             client: &self.client,
-            candidates,
-            blobs: MergedBlobs::new(candidates),
+            candidates: Some(candidates),
+            blobs: &blobs,
+            is_replacing: false,
             progress,
             interrupt,
             part: AtomicU64::default(),

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::report::{AffectedImage, StorageFinding};
+use super::report::StorageFinding;
 use crate::error::Finding;
+use crate::image::AffectedImage;
 use crate::oci::Digest;
 
 /// The findings of a repository, by the manifests that they are about.

@@ -53,7 +53,7 @@ use crate::workers;
 use hashing::{Bad, Count};
 use layout::Storage;
 use marks::Marks;
-pub use report::{AffectedImage, Report, StorageFinding, Total, Unreferenced};
+pub use report::{Report, StorageFinding, Total, Unreferenced};
 use repositories::Repositories;
 use repository::{Examined, Examiner};
 pub use sample::{Sample, SampleError};

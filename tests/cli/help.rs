@@ -78,7 +78,7 @@ fn help_of_sealift() {
       save         Save images and their digests into one archive
       load         Verify archives and load their images into an engine, registry, layout or archive
       verify       Verify every byte of archives, of images in registries, or of a registry's storage
-      repair       Replace damaged and missing blobs in a registry's storage while the registry runs
+      repair       Replace damaged and missing blobs in a registry, or in its storage while it runs
       list         List the images in archives: names, digests, platforms, sizes, image ids
       serve        Serve archives as a read-only registry, straight from their files
       inventory    List what this host's engines have, for `save --have` elsewhere

@@ -64,7 +64,7 @@ fn a_usage_error_says_what_is_wrong_and_exits_with_2() {
     2>   save         Save images and their digests into one archive
     2>   load         Verify archives and load their images into an engine, registry, layout or archive
     2>   verify       Verify every byte of archives, of images in registries, or of a registry's storage
-    2>   repair       Replace damaged and missing blobs in a registry's storage while the registry runs
+    2>   repair       Replace damaged and missing blobs in a registry, or in its storage while it runs
     2>   list         List the images in archives: names, digests, platforms, sizes, image ids
     2>   serve        Serve archives as a read-only registry, straight from their files
     2>   inventory    List what this host's engines have, for `save --have` elsewhere

@@ -20,6 +20,8 @@ pub struct Options {
     client_certs: bool,
     read_only: bool,
     within: Option<(Vec<String>, String)>,
+    no_delete: bool,
+    cache: bool,
 }
 
 /// A running docker-registry. Dropping it ends it and removes its data.
@@ -84,6 +86,20 @@ impl Options {
         self
     }
 
+    /// Deletes nothing, as without a configuration of its own.
+    #[must_use]
+    pub fn no_delete(mut self) -> Self {
+        self.no_delete = true;
+        self
+    }
+
+    /// Remembers in memory which blobs it has.
+    #[must_use]
+    pub fn cache(mut self) -> Self {
+        self.cache = true;
+        self
+    }
+
     /// Starts it, on a free port of loopback unless it is within something.
     #[track_caller]
     pub fn start(self) -> Registry {
@@ -123,9 +139,13 @@ fn configuration(folder: &Path, options: &Options, address: &str) -> String {
     let at = |name: &str| folder.join(name).display().to_string();
     let mut text = format!(
         "version: 0.1\nlog: {{accesslog: {{disabled: false}}, level: info}}\n\
-         storage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\n",
-        at("data")
+         storage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: {}}}\n",
+        at("data"),
+        !options.no_delete
     );
+    if options.cache {
+        text += "  cache: {blobdescriptor: inmemory}\n";
+    }
     if options.read_only {
         text += "  maintenance: {readonly: {enabled: true}}\n";
     }

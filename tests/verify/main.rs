@@ -10,6 +10,7 @@ mod examples;
 mod registry;
 mod repair;
 mod repair_faults;
+mod repair_images;
 mod storage;
 
 use std::fs;
@@ -27,7 +28,10 @@ struct Setup {
 
 impl Setup {
     fn new() -> Setup {
-        let registry = Registry::start();
+        Setup::on(Registry::start())
+    }
+
+    fn on(registry: Registry) -> Setup {
         let layouts = tempfile::tempdir().unwrap();
         let app = Image::sample("app", "1").build(&layouts.path().join("app"), "1");
         let web = Image::sample("web", "2").build(&layouts.path().join("web"), "2");

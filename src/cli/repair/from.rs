@@ -4,11 +4,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
+use sealift::archive;
 use sealift::interrupt::Interrupt;
 use sealift::progress::Progress;
 use sealift::recover::Rebuild;
-use sealift::registry::{Destination, DestinationError};
-use sealift::registry_storage::repair::{Copies, Names};
+use sealift::registry::{Destination, DestinationError, RegistrySource};
+use sealift::repair::{Copies, Names};
 use sealift::retry::Retry;
 use sealift::source::Source;
 use sealift::transfer;
@@ -86,6 +87,16 @@ impl FromArgs {
             locals.any(|local| *local == Local::Engine(engine))
         };
         self.stores.check(is_asked)
+    }
+
+    /// The registry that is repaired. A mirror may have what it lacks, so none is asked.
+    pub fn registry(&self, progress: Arc<dyn Progress>, interrupt: &Interrupt) -> Result<RegistrySource> {
+        self.stores.registry.direct(progress, interrupt)
+    }
+
+    /// Where temporary data is kept.
+    pub fn spool(&self, interrupt: &Interrupt) -> archive::Options {
+        self.stores.spool.options(interrupt, None)
     }
 
     /// How many times a blob is requested, and the pauses between.

@@ -10,7 +10,7 @@
 mod archives;
 mod files;
 mod metrics;
-mod registry;
+pub mod registry;
 pub mod storage;
 mod targets;
 

@@ -151,7 +151,8 @@ fn print(output: &Output, report: &Report, unlisted: &[Error]) -> Result<(), Fai
     ))
 }
 
-fn document(report: &Report, unlisted: &[Error]) -> serde_json::Value {
+/// What is in the registry, as a document.
+pub fn document(report: &Report, unlisted: &[Error]) -> serde_json::Value {
     let name = |at: &usize| report.images.get(*at).map(|image| &image.reference);
     let texts = |list: &[Platform]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
     let images = report.images.iter().map(|image| {

@@ -364,6 +364,23 @@ impl Client {
         })
     }
 
+    /// Removes a blob from a repository. False only if the registry certainly has not: it does not allow that.
+    pub(in crate::registry) fn remove_blob(&self, at: &Endpoint, blob: &Digest) -> bool {
+        let path = format!("/v2/{}/blobs/{blob}", at.path);
+        let answer = self.request(at, &Access::Delete, &subject(at, blob), |_| {
+            Ok(Request {
+                method: Method::DELETE,
+                ..Request::get(self.path_url(at, &path)?, "*/*")
+            })
+        });
+        match answer {
+            Ok(answer) => !answer.status.is_client_error(),
+            // No login may do it.
+            Err(RequestError::End(Error::Registry { .. })) => false,
+            Err(_) => true,
+        }
+    }
+
     /// Removes a manifest, if the registry allows that.
     pub(in crate::registry) fn remove_manifest(&self, at: &Endpoint, digest: &Digest) {
         let path = format!("/v2/{}/manifests/{digest}", at.path);

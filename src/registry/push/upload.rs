@@ -14,10 +14,10 @@ use ureq::http::StatusCode;
 use super::location::locate;
 use super::part::{Part, PartError};
 use super::requests::{self, Completed, Form, Started, Status, Upload, received, refusal};
-use crate::blob::{BlobReader, Blobs as _};
+use crate::blob::{BlobReader, Blobs};
 use crate::error::{Error, Place, Problem, Result};
 use crate::interrupt::{self, Interrupt};
-use crate::load::{Candidates, MergedBlobs};
+use crate::load::Candidates;
 use crate::oci::{Descriptor, Digest};
 use crate::progress::Progress;
 use crate::registry::client::Client;
@@ -39,8 +39,11 @@ const MAX_WRONG: u32 = 2;
 /// Uploads blobs to one registry.
 pub(in crate::registry) struct Uploader<'u, 'a> {
     pub(in crate::registry) client: &'u Client,
-    pub(in crate::registry) candidates: &'u Candidates<'a>,
-    pub(in crate::registry) blobs: MergedBlobs<'a>,
+    /// What the blobs are of, if that is verified meanwhile.
+    pub(in crate::registry) candidates: Option<&'u Candidates<'a>>,
+    pub(in crate::registry) blobs: &'u dyn Blobs,
+    /// Whether blobs are sent although the registry says that it has them.
+    pub(in crate::registry) is_replacing: bool,
     pub(in crate::registry) progress: &'u dyn Progress,
     pub(in crate::registry) interrupt: &'u Interrupt,
     /// Bytes of a part, once one was needed; 0 before.
@@ -102,7 +105,13 @@ impl Uploader<'_, '_> {
             return Err(Error::Interrupted);
         }
         self.interrupt.check()?;
-        self.candidates.check()
+        self.candidates.map_or(Ok(()), Candidates::check)
+    }
+
+    /// Whether a registry has a blob, as far as it is asked.
+    fn has(&self, at: &Endpoint, blob: &Descriptor) -> Result<bool, RequestError> {
+        let has = || self.client.has_blob(at, blob).map_err(RequestError::End);
+        Ok(!self.is_replacing && has()?)
     }
 
     /// Mounts a blob, or starts its upload if the registry does not mount it.
@@ -130,9 +139,7 @@ impl Uploader<'_, '_> {
         let mut is_again = false;
         self.client.with_retries(at, || {
             self.check().map_err(RequestError::End)?;
-            if std::mem::replace(&mut is_again, true)
-                && self.client.has_blob(at, blob).map_err(RequestError::End)?
-            {
+            if std::mem::replace(&mut is_again, true) && self.has(at, blob)? {
                 return Ok(());
             }
             let upload = match upload.take() {
@@ -162,8 +169,11 @@ impl Uploader<'_, '_> {
 
     fn missing(&self, blob: &Descriptor) -> Error {
         let place = Place::blob(blob.digest).within(self.blobs.label());
-        self.candidates
-            .omitted_or(Error::refused(place, Problem::Missing))
+        let error = Error::refused(place, Problem::Missing);
+        match self.candidates {
+            Some(candidates) => candidates.omitted_or(error),
+            None => error,
+        }
     }
 
     fn send_large(&self, at: &Endpoint, blob: &Descriptor, upload: Option<Upload>) -> Result<()> {
@@ -231,7 +241,7 @@ impl Uploader<'_, '_> {
             Some(upload) => upload,
             None => {
                 // It may have been stored, and only the response was lost.
-                if session.failed > 0 && self.client.has_blob(at, blob).map_err(RequestError::End)? {
+                if session.failed > 0 && self.has(at, blob)? {
                     return Ok(());
                 }
                 session.confirmed = 0;

@@ -11,5 +11,6 @@ mod push_auth;
 mod push_broken;
 mod push_registry;
 mod redirects;
+mod repair;
 mod tls;
 mod verify;

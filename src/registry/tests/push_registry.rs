@@ -25,6 +25,10 @@ pub(super) struct Dialect {
     pub(super) most: usize,
     /// Fewest bytes of a part, as it says.
     pub(super) least: usize,
+    /// Whether it keeps a blob or manifest that it has, whatever is uploaded in its place: distribution does.
+    pub(super) keeps: bool,
+    /// Whether it deletes blobs.
+    pub(super) deletes: bool,
 }
 
 impl Default for Dialect {
@@ -37,6 +41,8 @@ impl Default for Dialect {
             tells_digests: true,
             most: usize::MAX,
             least: 0,
+            keeps: false,
+            deletes: false,
         }
     }
 }
@@ -89,8 +95,18 @@ impl PushRegistry {
             return self.upload(seen, repository, upload);
         }
         if let Some((repository, digest)) = path.split_once("/blobs/") {
-            let shelf = self.shelf.lock().unwrap();
-            return match shelf.blobs.get(&(repository.into(), digest.parse().unwrap())) {
+            let mut shelf = self.shelf.lock().unwrap();
+            let key = (repository.into(), digest.parse().unwrap());
+            if seen.method == "DELETE" {
+                return match self.dialect.deletes {
+                    true => {
+                        shelf.blobs.remove(&key);
+                        Reply::new(202, "")
+                    }
+                    false => Reply::new(405, r#"{"errors":[{"code":"UNSUPPORTED","message":"no"}]}"#),
+                };
+            }
+            return match shelf.blobs.get(&key) {
                 Some(bytes) => Reply::new(200, bytes.clone()),
                 None => unknown("BLOB_UNKNOWN"),
             };
@@ -152,7 +168,10 @@ impl PushRegistry {
                 if digest.of_same_algorithm(&bytes) != digest {
                     return Reply::new(400, r#"{"errors":[{"code":"DIGEST_INVALID","message":"wrong"}]}"#);
                 }
-                shelf.blobs.insert((repository.into(), digest), bytes);
+                let key = (repository.into(), digest);
+                if !self.dialect.keeps || !shelf.blobs.contains_key(&key) {
+                    shelf.blobs.insert(key, bytes);
+                }
                 Reply::new(201, "")
             }
             other => panic!("{other}"),
@@ -205,9 +224,10 @@ impl PushRegistry {
                 let found = Digest::sha256(&seen.content);
                 assert!(digest.is_none_or(|digest| digest == found));
                 let media_type = seen.header("content-type").unwrap().to_string();
-                shelf
-                    .manifests
-                    .insert((repository.into(), found), (media_type, seen.content.clone()));
+                let key = (repository.into(), found);
+                if !self.dialect.keeps || !shelf.manifests.contains_key(&key) {
+                    shelf.manifests.insert(key, (media_type, seen.content.clone()));
+                }
                 if digest.is_none() {
                     shelf.tags.insert((repository.into(), reference.into()), found);
                 }

@@ -203,6 +203,23 @@ pub fn next_state(report: &Report, options: &Options, now: SystemTime) -> State 
     State { images }
 }
 
+/// Adds the layers that were verified to what the next run trusts. Manifests and configs are read again.
+pub(super) fn trust_layers(state: &mut State, report: &Report) {
+    // No image has this name.
+    let all = state
+        .images
+        .entry(String::new())
+        .or_insert_with(|| VerifiedImage {
+            digest: Digest::sha256(b""),
+            platforms: None,
+            time: String::new(),
+            blobs: BTreeMap::new(),
+        });
+    let layers = report.layers.iter();
+    all.blobs
+        .extend(layers.map(|(layer, found)| (*layer, Some(found.diff_id))));
+}
+
 /// The diff ids that blobs have, if they are layers.
 fn with_diff_ids(
     blobs: &[Digest],

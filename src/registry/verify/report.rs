@@ -79,6 +79,8 @@ impl Checked {
 pub struct BlobFinding<T> {
     /// What.
     pub what: T,
+    /// The blob.
+    pub digest: Option<Digest>,
     /// The images.
     pub images: Vec<usize>,
 }
@@ -90,6 +92,7 @@ impl<T> BlobFinding<T> {
         BlobFinding {
             images: images.collect(),
             what: self.what,
+            digest: self.digest,
         }
     }
 }
@@ -149,6 +152,7 @@ impl Report {
         for finding in found.findings {
             findings.push(BlobFinding {
                 images: users(finding.place.digest),
+                digest: finding.place.digest,
                 what: finding,
             });
         }
@@ -160,6 +164,7 @@ impl Report {
             match known {
                 Some(known) => known.images.push(at),
                 None => findings.push(BlobFinding {
+                    digest: finding.place.digest,
                     what: (**finding).clone(),
                     images: vec![at],
                 }),
@@ -169,6 +174,7 @@ impl Report {
         }
         let unread = found.unread.into_iter().map(|(digest, error)| BlobFinding {
             images: users(Some(digest)),
+            digest: Some(digest),
             what: error,
         });
         Report {

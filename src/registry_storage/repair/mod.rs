@@ -10,63 +10,31 @@
 //! link is the only record of where it leads.
 //!
 //! - `storage_source`: what is good in the storage, for stores that recover images with it
-//! - `search`: where the good bytes are
 //! - `staging`: replaces files
 
-mod search;
 mod staging;
 mod storage_source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::File;
-use std::io::Write as _;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::hashing::Bad;
 use super::layout::{BlobFile, Storage, blob_entry};
-use super::report::{AffectedImage, Report, StorageFinding};
+use super::report::{Report, StorageFinding};
 use super::{Suspects, examine};
-use crate::blob::Verifier;
-use crate::error::{Error, ErrorKind, Place, Problem, Result};
+use crate::error::{Error, ErrorKind, Problem, Result};
+use crate::image::AffectedImage;
 use crate::interrupt::Interrupt;
 use crate::oci::{Descriptor, Digest, MAX_METADATA};
 use crate::progress::Progress;
+use crate::repair::{self as copies, BlobRepair, Fate, Fetch, Offer, Open, Search, Wanted, references_of};
 use crate::retry::Retry;
-use crate::source::Source;
-use crate::transfer::{Sink, Transfer, Wanted};
-use search::{Offer, Search, is_read_whole};
 use staging::Staging;
 use storage_source::StorageSource;
-
-/// A place that has good bytes.
-pub struct Copies {
-    /// Its name in the report.
-    pub label: String,
-    /// The place.
-    pub source: Arc<dyn Source>,
-    /// The names of its images.
-    pub names: Names,
-}
-
-/// Under which names a place may have the images of the registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Names {
-    /// It lists them. They belong to a repository of the registry if they have its path, whatever their host.
-    Listed {
-        /// Whether images of other repositories are searched, too.
-        all: bool,
-    },
-    /// As in the registry, below this host and path.
-    Below(String),
-}
-
-/// Opens places. It is given the good part of the storage, for stores that recover images with the help of a registry.
-pub type Open<'a> = dyn FnMut(Arc<dyn Source>) -> Result<Vec<Copies>> + 'a;
 
 /// How to repair.
 #[derive(Debug, Clone)]
@@ -77,39 +45,6 @@ pub struct Options {
     pub retry: Retry,
     /// Whether only to find out where good bytes are.
     pub is_dry_run: bool,
-}
-
-/// What became of a blob.
-#[derive(Debug)]
-pub enum Fate {
-    /// Good bytes are in its place.
-    Mended(Good),
-    /// Good bytes are there.
-    Available(Good),
-    /// No place has good bytes. The reason, if one is known.
-    NotFound(Option<String>),
-    /// It could not be replaced.
-    Failed(Error),
-}
-
-/// Good bytes.
-#[derive(Debug, Clone)]
-pub struct Good {
-    /// Where they come from.
-    pub from: String,
-    /// How many.
-    pub size: u64,
-}
-
-/// A blob that was bad or missing.
-#[derive(Debug)]
-pub struct BlobRepair {
-    /// Its digest.
-    pub digest: Digest,
-    /// What was wrong with it, and the images that use it.
-    pub found: StorageFinding,
-    /// What became of it.
-    pub fate: Fate,
 }
 
 /// A link that was missing or wrong, although its path says what it holds.
@@ -143,20 +78,11 @@ pub struct Repair {
 impl Repair {
     /// The most severe kind of what is left. In a dry run: of what would be.
     pub fn failure(&self) -> Option<ErrorKind> {
-        let blobs = self.blobs.iter().filter_map(|blob| match &blob.fate {
-            Fate::Mended(_) | Fate::Available(_) => None,
-            Fate::NotFound(_) => Some(ErrorKind::NotFound),
-            Fate::Failed(error) => Some(error.kind()),
-        });
-        let mut kinds: Vec<ErrorKind> = blobs.collect();
-        // A place that was not searched may have what was not found.
-        if kinds.contains(&ErrorKind::NotFound) {
-            kinds.extend(self.failures.iter().map(Error::kind));
-        }
         let links = self.links.iter().filter_map(|link| link.failure.as_ref());
-        kinds.extend(links.chain(&self.report.unread).map(Error::kind));
-        kinds.extend(self.left().next().map(|_| ErrorKind::Content));
-        kinds.into_iter().max()
+        let others = links.chain(&self.report.unread).map(Error::kind);
+        let left = self.left().next().map(|_| ErrorKind::Content);
+        let blobs = copies::failure(&self.blobs, &self.failures);
+        others.chain(left).chain(blobs).max()
     }
 
     /// The errors that are in the storage now, besides those of blobs and links that were not mended. Something that
@@ -209,7 +135,7 @@ pub fn repair(
     let mut affected: BTreeSet<AffectedImage> = report.affected().into_iter().cloned().collect();
     let mut work = Work {
         storage: &storage,
-        search: Search::new(&storage, Vec::new()),
+        search: Search::default(),
         options,
         progress,
         interrupt,
@@ -268,7 +194,7 @@ pub fn repair(
 
 struct Work<'a> {
     storage: &'a Storage,
-    search: Search<'a>,
+    search: Search,
     options: &'a Options,
     progress: &'a dyn Progress,
     interrupt: &'a Interrupt,
@@ -278,8 +204,8 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// The blobs with errors that other bytes would mend, as far as it was not tried.
-    fn bad_blobs(&self, report: &Report, bad: &BTreeMap<Digest, Bad>) -> BTreeMap<Digest, StorageFinding> {
-        let mut blobs: BTreeMap<Digest, StorageFinding> = BTreeMap::new();
+    fn bad_blobs(&self, report: &Report, bad: &BTreeMap<Digest, Bad>) -> BTreeMap<Digest, Wanted> {
+        let mut blobs: BTreeMap<Digest, Wanted> = BTreeMap::new();
         for found in report.findings.iter().filter(|found| found.finding.is_error()) {
             let place = &found.finding.place;
             let Some(digest) = place.digest.filter(|digest| !self.blobs.contains_key(digest)) else {
@@ -291,14 +217,16 @@ impl Work<'_> {
             if !is_blob || !(is_absent || bad.contains_key(&digest)) {
                 continue;
             }
-            let known = blobs.entry(digest).or_insert_with(|| StorageFinding {
+            let known = blobs.entry(digest).or_insert_with(|| Wanted {
                 finding: found.finding.clone(),
                 images: Vec::new(),
+                descriptor: None,
             });
             known.images.extend(found.images.iter().cloned());
             known.images.sort_unstable();
             known.images.dedup();
         }
+        describe(self.storage, &mut blobs);
         blobs
     }
 
@@ -328,17 +256,10 @@ impl Work<'_> {
     }
 
     /// Notes what a repair would do.
-    fn plan(
-        &mut self,
-        blobs: BTreeMap<Digest, StorageFinding>,
-        links: BTreeMap<String, (Digest, StorageFinding)>,
-    ) {
-        for (digest, found) in blobs {
-            let fate = match self.search.offers.get(&digest) {
-                Some(offer) => Fate::Available(self.good(offer)),
-                None => self.not_found(&digest),
-            };
-            self.blobs.insert(digest, BlobRepair { digest, found, fate });
+    fn plan(&mut self, blobs: BTreeMap<Digest, Wanted>, links: BTreeMap<String, (Digest, StorageFinding)>) {
+        for (digest, wanted) in blobs {
+            let fate = self.search.plan(&digest);
+            self.blobs.insert(digest, wanted.with(digest, fate));
         }
         for (entry, (_, found)) in links {
             let failure = None;
@@ -351,39 +272,27 @@ impl Work<'_> {
         }
     }
 
-    fn good(&self, offer: &Offer) -> Good {
-        let copies = self.search.copies.get(offer.source);
-        Good {
-            from: copies.map(|copies| copies.label.clone()).unwrap_or_default(),
-            size: offer.descriptor.size,
-        }
-    }
-
-    fn not_found(&self, digest: &Digest) -> Fate {
-        Fate::NotFound(self.search.reasons.get(digest).cloned())
-    }
-
     /// Replaces blobs, then writes links.
     fn mend(
         &mut self,
         staging: &Staging<'_>,
-        blobs: BTreeMap<Digest, StorageFinding>,
+        blobs: BTreeMap<Digest, Wanted>,
         links: BTreeMap<String, (Digest, StorageFinding)>,
     ) -> Result<()> {
         let offers = blobs.keys().filter_map(|digest| self.search.offers.get(digest));
         let bytes = offers.map(|offer| offer.descriptor.size).sum();
         self.progress.phase("repairing", Some(bytes));
-        for (digest, found) in blobs {
+        for (digest, wanted) in blobs {
             self.interrupt.check()?;
             let fate = match self.search.offers.get(&digest) {
-                None => self.not_found(&digest),
+                None => self.search.not_found(&digest),
                 Some(offer) => match self.replace(staging, offer) {
-                    Ok(()) => Fate::Mended(self.good(offer)),
+                    Ok(()) => Fate::Mended(offer.good()),
                     Err(Error::Interrupted) => return Err(Error::Interrupted),
                     Err(error) => Fate::Failed(error),
                 },
             };
-            self.blobs.insert(digest, BlobRepair { digest, found, fate });
+            self.blobs.insert(digest, wanted.with(digest, fate));
         }
         for (entry, (digest, found)) in links {
             let failure = staging.link(&entry, &digest.to_string()).err();
@@ -399,64 +308,32 @@ impl Work<'_> {
 
     /// Puts good bytes in the place of a blob.
     fn replace(&self, staging: &Staging<'_>, offer: &Offer) -> Result<()> {
-        let blob = &offer.descriptor;
-        let Some(copies) = self.search.copies.get(offer.source) else {
-            return Ok(());
-        };
-        let source = copies.source.as_ref();
-        let entry = blob_entry(&blob.digest);
+        let entry = blob_entry(&offer.descriptor.digest);
         let path = self.storage.root().join(&entry);
-        staging.replace(&entry, |file| {
-            if is_read_whole(blob) {
-                let bytes = source.metadata(&offer.repository, blob)?;
-                let place = || Place::blob(blob.digest).within(&copies.label);
-                let mut verifier = Verifier::new(blob);
-                let verified = verifier.update(&bytes).and_then(|()| verifier.finish());
-                verified.map_err(|problem| Error::refused(place(), problem))?;
-                return file.write_all(&bytes).map_err(Error::io("write", path));
+        let fetch = Fetch {
+            retry: self.options.retry,
+            progress: self.progress,
+            interrupt: self.interrupt,
+        };
+        staging.replace(&entry, |file| offer.fetch(file, &path, &fetch))
+    }
+}
+
+/// Adds the descriptors of blobs, by the good manifests in the storage.
+fn describe(storage: &Storage, blobs: &mut BTreeMap<Digest, Wanted>) {
+    let mut read: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
+    for (digest, wanted) in blobs {
+        for manifest in wanted.images.iter().filter_map(|image| image.digest) {
+            let below = read.entry(manifest).or_insert_with(|| {
+                let bytes = document(storage, &manifest);
+                bytes.map(references_of).unwrap_or_default()
+            });
+            let descriptor = below.iter().find(|descriptor| descriptor.digest == *digest);
+            if let Some(descriptor) = descriptor {
+                wanted.descriptor = Some(descriptor.clone());
+                break;
             }
-            let sink = Replacement { file, path };
-            let transfer = Transfer {
-                source,
-                sink: &sink,
-                jobs: NonZeroUsize::MIN,
-                retry: self.options.retry,
-                keep_going: false,
-                progress: self.progress,
-                interrupt: self.interrupt,
-            };
-            let wanted = Wanted {
-                repository: offer.repository.clone(),
-                descriptor: blob.clone(),
-            };
-            // It returns only once the bytes are verified.
-            transfer.run(vec![wanted]).map(drop)
-        })
-    }
-}
-
-/// The file of a blob that is being written.
-struct Replacement<'f> {
-    file: &'f File,
-    path: PathBuf,
-}
-
-impl Sink for Replacement<'_> {
-    fn begin(&self, _: &Descriptor, _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        Ok(())
-    }
-
-    fn write(&self, _: &Descriptor, at: u64, bytes: &[u8]) -> Result<()> {
-        let written = self.file.write_all_at(bytes, at);
-        written.map_err(Error::io("write", &self.path))
-    }
-
-    fn is_ordered(&self) -> bool {
-        false
-    }
-
-    fn is_rewritable(&self) -> bool {
-        true
+        }
     }
 }
 

@@ -11,13 +11,14 @@ use super::super::hashing::STAGING;
 use super::super::layout::blob_entry;
 use super::super::tests::{Folder, Pushed};
 use super::staging::enter;
-use super::{Copies, Fate, Names, Options, Repair, certain_target, repair};
+use super::{Options, Repair, certain_target, repair};
 use crate::dir::Dir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::testing::TestBlob;
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::progress::Silent;
+use crate::repair::{BlobRepair, Copies, Fate, Names};
 use crate::source::{Answer, Listing, Query, Source};
 use crate::transfer;
 
@@ -179,7 +180,7 @@ fn wrong_bytes_are_not_written() {
     let path = folder.at(&blob_entry(&manifest.descriptor.digest));
     fs::remove_file(&path).unwrap();
     let repaired = run(&folder, source_of(manifest, b"{}"));
-    let of_manifest = |blob: &&super::BlobRepair| blob.digest == manifest.descriptor.digest;
+    let of_manifest = |blob: &&BlobRepair| blob.digest == manifest.descriptor.digest;
     let blob = repaired.blobs.iter().find(of_manifest).unwrap();
     assert!(matches!(blob.fate, Fate::Failed(_)), "{blob:?}");
     assert!(!path.exists());

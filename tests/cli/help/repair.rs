@@ -8,13 +8,17 @@ use super::help;
 fn help_of_repair() {
     assert_snapshot!(help("repair --help"), @"
     $ sealift repair --help
-    Replace damaged and missing blobs in a registry's storage while the registry runs
+    Replace damaged and missing blobs in a registry, or in its storage while it runs
 
-    Usage: sealift repair [OPTIONS] --registry-root <DIR> --from <docker|containerd|podman|crio|registry://HOST[/PREFIX]|PATH>
+    Usage: sealift repair [OPTIONS] --from <docker|containerd|podman|crio|registry://HOST[/PREFIX]|PATH> [IMAGE]...
+
+    Arguments:
+      [IMAGE]...
+              Images in a registry, by tag or digest
 
     Options:
           --registry-root <DIR>
-              The storage folder of a registry (CNCF distribution, version 2 or 3)
+              Repair the storage folder of a registry (CNCF distribution, version 2 or 3)
 
               DIR is what the registry's configuration calls `rootdirectory`, such as /var/lib/registry.
 
@@ -114,19 +118,30 @@ fn help_of_repair() {
               [default: 30]
 
     Examples:
+      sealift repair harbor.local/app:1 --from docker --dry-run
+      sealift repair harbor.local/app:1 harbor.local/web@sha256:... --from images.tar
+      sealift repair harbor.local/app:1 --from registry://other.local/mirror
       sudo sealift repair --registry-root /var/lib/registry --from docker --dry-run
       sudo sealift repair --registry-root /var/lib/registry --from docker
       sudo sealift repair --registry-root /var/lib/registry --from images.tar
-      sudo sealift repair --registry-root /var/lib/registry --from registry://harbor.local/mirror
+      sudo sealift repair --registry-root /var/lib/registry --from registry://other.local/mirror
 
-    It verifies the storage as `verify --registry-root` does, and looks for the digest of each blob that
-    is wrong, empty, truncated or missing. A blob is written beside the others, verified, and renamed to
-    its place with the owner and mode that the old file has. Then it is verified again, and so is what a
-    mended manifest names. Nothing is deleted.
+    It verifies the images as `verify IMAGE` does, or the storage as `verify --registry-root` does, and
+    looks for the digest of each blob that is wrong, empty, truncated or missing.
+
+    Through the registry's API, a blob is fetched, verified and uploaded, and then fetched and verified
+    again. Many registries keep a damaged file all the same: CNCF distribution writes only what is
+    missing. Such a blob is `kept`, and its file can be replaced with --registry-root.
+
+    In the storage folder, a blob is written beside the others, verified, and renamed to its place with
+    the owner and mode that the old file has. Nothing is deleted.
+
+    What a mended manifest names is verified next.
 
     Exit codes:
       0  all good, or all of it mended; with --dry-run: all of it can be mended
-      1  there are errors that other bytes do not mend; `verify --registry-root` names them
+      1  there are errors that other bytes do not mend; `verify` names them
+      4  the registry kept a damaged blob, or did not answer
       7  for some blobs no good bytes were found
     ");
 }

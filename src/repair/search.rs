@@ -1,26 +1,57 @@
-//! Looks for good bytes in sources: by digest, in the images that use them.
+//! Looks for good bytes in sources: by digest, in the images that use them. Fetches them, verified on the way.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::super::layout::Storage;
-use super::super::report::StorageFinding;
-use super::{Copies, Names, document};
-use crate::error::{Error, Problem, Result};
-use crate::image::Graph;
+use super::{BlobRepair, Copies, Fate, Good, Names};
+use crate::blob::Verifier;
+use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::image::graph::MAX_DEPTH;
 use crate::image::provenance::LayerOrigin;
+use crate::image::{AffectedImage, Graph};
+use crate::interrupt::Interrupt;
 use crate::oci::{
     Descriptor, Digest, Document, Kind, MAX_METADATA, MediaType, PlatformSelection, Reference, Repository,
 };
-use crate::source::{Found, Query};
+use crate::progress::Progress;
+use crate::retry::Retry;
+use crate::source::{Found, Query, Source};
+use crate::transfer::{self, Sink, Transfer};
+
+/// A blob that is bad or missing.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    /// What is wrong with it.
+    pub finding: Finding,
+    /// The images that use it.
+    pub images: Vec<AffectedImage>,
+    /// Its descriptor, if some good manifest names it.
+    pub descriptor: Option<Descriptor>,
+}
+
+impl Wanted {
+    /// What became of it.
+    pub fn with(self, digest: Digest, fate: Fate) -> BlobRepair {
+        BlobRepair {
+            digest,
+            finding: self.finding,
+            images: self.images,
+            fate,
+        }
+    }
+}
 
 /// Where the bytes of a blob are.
 #[derive(Clone)]
-pub(super) struct Offer {
-    /// The position of the source.
-    pub source: usize,
+pub(crate) struct Offer {
+    /// The name of the place.
+    pub label: String,
+    pub source: Arc<dyn Source>,
     pub repository: Repository,
     pub descriptor: Descriptor,
 }
@@ -43,39 +74,35 @@ enum Stage {
     All,
 }
 
-pub(super) struct Search<'a> {
-    pub storage: &'a Storage,
+/// How blobs are fetched.
+pub(crate) struct Fetch<'a> {
+    /// How many times a blob is requested, and the pauses between.
+    pub retry: Retry,
+    pub progress: &'a dyn Progress,
+    pub interrupt: &'a Interrupt,
+}
+
+/// Searches places.
+#[derive(Default)]
+pub(crate) struct Search {
     pub copies: Vec<Copies>,
     pub offers: HashMap<Digest, Offer>,
-    /// Why a source that knows a blob does not have its bytes, or why it could not be asked.
-    pub reasons: BTreeMap<Digest, String>,
     /// Why sources could not be searched.
     pub failures: Vec<Error>,
+    /// Why a source that knows a blob does not have its bytes, or why it could not be asked.
+    reasons: BTreeMap<Digest, String>,
     asked: HashSet<(usize, String)>,
     lists: HashMap<usize, Rc<[Reference]>>,
 }
 
-impl<'a> Search<'a> {
-    pub fn new(storage: &'a Storage, copies: Vec<Copies>) -> Search<'a> {
-        Search {
-            storage,
-            copies,
-            offers: HashMap::new(),
-            reasons: BTreeMap::new(),
-            failures: Vec::new(),
-            asked: HashSet::new(),
-            lists: HashMap::new(),
-        }
-    }
-
+impl Search {
     /// Looks for blobs, in one source after the other.
     ///
     /// # Errors
     ///
     /// [`Error::Interrupted`].
-    pub fn look(&mut self, wanted: &BTreeMap<Digest, StorageFinding>) -> Result<()> {
+    pub fn look(&mut self, wanted: &BTreeMap<Digest, Wanted>) -> Result<()> {
         let users = users(wanted);
-        let described = self.described(wanted);
         for at in 0..self.copies.len() {
             for stage in [Stage::Users, Stage::Repositories, Stage::All] {
                 if wanted.keys().all(|digest| self.offers.contains_key(digest)) {
@@ -84,49 +111,25 @@ impl<'a> Search<'a> {
                 let references = self.references(at, stage, &users)?;
                 self.ask(at, &references, wanted)?;
                 if stage == Stage::Users {
-                    self.directly(at, &described, &users)?;
+                    self.directly(at, wanted)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// The descriptors of wanted blobs, by the good manifests in the storage.
-    fn described(
-        &self,
-        wanted: &BTreeMap<Digest, StorageFinding>,
-    ) -> BTreeMap<Digest, (Descriptor, BTreeSet<String>)> {
-        let mut described: BTreeMap<Digest, (Descriptor, BTreeSet<String>)> = BTreeMap::new();
-        let mut read: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
-        for (digest, found) in wanted {
-            for image in &found.images {
-                let Some(manifest) = image.digest else { continue };
-                let below = match read.entry(manifest) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(unread) => {
-                        let bytes = document(self.storage, &manifest);
-                        unread.insert(bytes.map(references_of).unwrap_or_default())
-                    }
-                };
-                for descriptor in below.iter().filter(|descriptor| descriptor.digest == *digest) {
-                    let known = described.entry(*digest);
-                    let (_, repositories) = known.or_insert_with(|| (descriptor.clone(), BTreeSet::new()));
-                    repositories.insert(image.repository.to_string());
-                }
-            }
-        }
-        described
-    }
-
     /// Asks for blobs without asking for images.
-    fn directly(
-        &mut self,
-        at: usize,
-        described: &BTreeMap<Digest, (Descriptor, BTreeSet<String>)>,
-        users: &BTreeMap<String, Users>,
-    ) -> Result<()> {
-        for (digest, (descriptor, repositories)) in described {
-            for repository in repositories.iter().filter(|name| users.contains_key(*name)) {
+    fn directly(&mut self, at: usize, wanted: &BTreeMap<Digest, Wanted>) -> Result<()> {
+        for (digest, wanted) in wanted {
+            let Some(descriptor) = &wanted.descriptor else {
+                continue;
+            };
+            let repositories: BTreeSet<&str> = wanted
+                .images
+                .iter()
+                .map(|image| image.repository.as_ref())
+                .collect();
+            for repository in repositories {
                 if self.offers.contains_key(digest) {
                     break;
                 }
@@ -218,12 +221,7 @@ impl<'a> Search<'a> {
     }
 
     /// Asks a source for images, and notes which wanted blobs it has of them.
-    fn ask(
-        &mut self,
-        at: usize,
-        references: &[Reference],
-        wanted: &BTreeMap<Digest, StorageFinding>,
-    ) -> Result<()> {
+    fn ask(&mut self, at: usize, references: &[Reference], wanted: &BTreeMap<Digest, Wanted>) -> Result<()> {
         let Some(copies) = self.copies.get(at).filter(|_| !references.is_empty()) else {
             return Ok(());
         };
@@ -266,7 +264,7 @@ impl<'a> Search<'a> {
         at: usize,
         repository: &Repository,
         root: &Descriptor,
-        wanted: &BTreeMap<Digest, StorageFinding>,
+        wanted: &BTreeMap<Digest, Wanted>,
     ) -> Result<()> {
         let Some(copies) = self.copies.get(at) else {
             return Ok(());
@@ -314,7 +312,8 @@ impl<'a> Search<'a> {
         match has {
             Ok(()) => {
                 let offer = Offer {
-                    source: at,
+                    label: copies.label.clone(),
+                    source: copies.source.clone(),
                     repository: repository.clone(),
                     descriptor: descriptor.clone(),
                 };
@@ -335,7 +334,7 @@ impl<'a> Search<'a> {
         at: usize,
         repository: &Repository,
         found: &Found<'_>,
-        wanted: &BTreeMap<Digest, StorageFinding>,
+        wanted: &BTreeMap<Digest, Wanted>,
     ) {
         let Some(copies) = self.copies.get(at) else { return };
         if wanted.keys().all(|digest| self.offers.contains_key(digest)) {
@@ -359,12 +358,100 @@ impl<'a> Search<'a> {
             }
         }
     }
+    /// What becomes of a blob that no place has.
+    pub fn not_found(&self, digest: &Digest) -> Fate {
+        Fate::NotFound(self.reasons.get(digest).cloned())
+    }
+
+    /// What would become of a blob.
+    pub fn plan(&self, digest: &Digest) -> Fate {
+        match self.offers.get(digest) {
+            Some(offer) => Fate::Available(offer.good()),
+            None => self.not_found(digest),
+        }
+    }
+}
+
+impl Offer {
+    /// Where its bytes come from.
+    pub fn good(&self) -> Good {
+        Good {
+            from: self.label.clone(),
+            size: self.descriptor.size,
+        }
+    }
+
+    /// The bytes of a manifest, index or config, verified.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read, or are wrong.
+    pub fn document(&self) -> Result<Vec<u8>> {
+        let bytes = self.source.metadata(&self.repository, &self.descriptor)?;
+        let mut verifier = Verifier::new(&self.descriptor);
+        let verified = verifier.update(&bytes).and_then(|()| verifier.finish());
+        let place = || Place::blob(self.descriptor.digest).within(&self.label);
+        verified.map_err(|problem| Error::refused(place(), problem))?;
+        Ok(bytes)
+    }
+
+    /// Fetches the blob into an empty file, which is at `path` for messages. On success the file has its verified bytes.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read or written, or are wrong.
+    pub fn fetch(&self, file: &File, path: &Path, fetch: &Fetch<'_>) -> Result<()> {
+        let sink = Replacement { file, path };
+        if is_read_whole(&self.descriptor) {
+            return sink.write(&self.descriptor, 0, &self.document()?);
+        }
+        let transfer = Transfer {
+            source: self.source.as_ref(),
+            sink: &sink,
+            jobs: NonZeroUsize::MIN,
+            retry: fetch.retry,
+            keep_going: false,
+            progress: fetch.progress,
+            interrupt: fetch.interrupt,
+        };
+        let wanted = transfer::Wanted {
+            repository: self.repository.clone(),
+            descriptor: self.descriptor.clone(),
+        };
+        // It returns only once the bytes are verified.
+        transfer.run(vec![wanted]).map(drop)
+    }
+}
+
+/// The file of a blob that is being written.
+struct Replacement<'f> {
+    file: &'f File,
+    path: &'f Path,
+}
+
+impl Sink for Replacement<'_> {
+    fn begin(&self, _: &Descriptor, _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, _: &Descriptor, at: u64, bytes: &[u8]) -> Result<()> {
+        let written = self.file.write_all_at(bytes, at);
+        written.map_err(Error::io("write", self.path))
+    }
+
+    fn is_ordered(&self) -> bool {
+        false
+    }
+
+    fn is_rewritable(&self) -> bool {
+        true
+    }
 }
 
 /// The images of each repository that use wanted blobs.
-fn users(wanted: &BTreeMap<Digest, StorageFinding>) -> BTreeMap<String, Users> {
+fn users(wanted: &BTreeMap<Digest, Wanted>) -> BTreeMap<String, Users> {
     let mut all: BTreeMap<String, Users> = BTreeMap::new();
-    for image in wanted.values().flat_map(|found| &found.images) {
+    for image in wanted.values().flat_map(|wanted| &wanted.images) {
         let users = all.entry(image.repository.to_string()).or_default();
         users.tags.extend(image.tag.clone());
         users.digests.extend(image.digest);
@@ -373,7 +460,7 @@ fn users(wanted: &BTreeMap<Digest, StorageFinding>) -> BTreeMap<String, Users> {
 }
 
 /// What a manifest or index names.
-fn references_of(bytes: Vec<u8>) -> Vec<Descriptor> {
+pub(crate) fn references_of(bytes: Vec<u8>) -> Vec<Descriptor> {
     let media_type = Document::sniff(&bytes).unwrap_or_else(|| MediaType::new(""));
     match Document::parse(&media_type, bytes) {
         Ok(Document::Manifest(manifest)) => {
@@ -387,7 +474,7 @@ fn references_of(bytes: Vec<u8>) -> Vec<Descriptor> {
 }
 
 /// Whether a blob is a manifest, index or config, which sources give as a whole.
-pub(super) fn is_read_whole(descriptor: &Descriptor) -> bool {
+fn is_read_whole(descriptor: &Descriptor) -> bool {
     let kind = descriptor.media_type.kind();
     descriptor.size <= MAX_METADATA && (descriptor.media_type.is_document() || kind == Kind::Config)
 }

@@ -1,0 +1,104 @@
+//! `sealift repair --registry-root`.
+
+use std::path::Path;
+
+use sealift::interrupt::Interrupt;
+use sealift::registry_storage::repair::{self, LinkRepair, Options, Repair as Repaired};
+
+use super::blobs;
+use super::from::FromArgs;
+use crate::cli::archive::JobsArgs;
+use crate::cli::bars;
+use crate::cli::output::{Failure, Outcome, Output};
+use crate::cli::table::TableArgs;
+use crate::cli::verify::storage;
+
+/// A repair of a storage folder.
+pub struct Run<'a> {
+    pub root: &'a Path,
+    pub is_dry_run: bool,
+    pub jobs: &'a JobsArgs,
+    pub table: &'a TableArgs,
+    pub from: &'a FromArgs,
+}
+
+impl Run<'_> {
+    /// Repairs and prints the result.
+    pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let progress = bars::progress(output);
+        let default = sealift::registry_storage::Options::default();
+        let options = Options {
+            jobs: self.jobs.number().unwrap_or(default.jobs),
+            retry: self.from.retry(),
+            is_dry_run: self.is_dry_run,
+        };
+        let repaired = repair::repair(
+            self.root,
+            &mut |good| self.from.open(good, &progress, interrupt),
+            &options,
+            progress.as_ref(),
+            interrupt,
+        )?;
+        progress.done();
+        match output.is_json() {
+            true => output.json(&serde_json::json!({ "schema": 1, "repair": document(&repaired) }))?,
+            false => self.print(output, &repaired)?,
+        }
+        for error in &repaired.failures {
+            output.warn(&error.to_string());
+        }
+        Ok(repaired.failure())
+    }
+
+    fn print(&self, output: &Output, repaired: &Repaired) -> Result<(), Failure> {
+        blobs::print(output, &repaired.blobs, self.table)?;
+        for link in &repaired.links {
+            let entry = &link.entry;
+            match (&link.failure, repaired.is_dry_run) {
+                (Some(error), _) => output.line(format_args!("error: {entry}: {error}"))?,
+                (None, true) => output.line(format_args!("{entry}: the link would be written"))?,
+                (None, false) => output.line(format_args!("{entry}: the link was written"))?,
+            }
+        }
+        let report = &repaired.report;
+        let left: Vec<_> = repaired.left().collect();
+        for found in &left {
+            output.line(format_args!("error: {}", found.finding))?;
+        }
+        for error in &report.unread {
+            output.line(format_args!("error: {error}"))?;
+        }
+        let is_good = repaired.links.is_empty() && report.is_good();
+        let sum = blobs::Sum {
+            place: &report.root,
+            blobs: &repaired.blobs,
+            whole: &repaired.whole,
+            others: left.len(),
+            is_dry_run: repaired.is_dry_run,
+            is_good,
+        };
+        sum.print(output)
+    }
+}
+
+fn document(repaired: &Repaired) -> serde_json::Value {
+    let links = repaired.links.iter().map(|link: &LinkRepair| {
+        serde_json::json!({
+            "entry": link.entry,
+            "finding": storage::finding(&link.found),
+            "error": link.failure.as_ref().map(ToString::to_string),
+        })
+    });
+    let findings = repaired.report.findings.iter();
+    serde_json::json!({
+        "root": repaired.report.root,
+        "dry_run": repaired.is_dry_run,
+        "good": repaired.report.is_good(),
+        "blobs": blobs::documents(&repaired.blobs),
+        "links": links.collect::<Vec<_>>(),
+        "whole": repaired.whole,
+        "findings": findings.map(storage::finding).collect::<Vec<_>>(),
+        "unread": repaired.report.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "unsearched": repaired.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,221 @@
+//! Replaces one blob after the other.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use super::{Options, rank, users::Users};
+use crate::blob::{BlobReader, Blobs, Extent, OpenBlob, Stored};
+use crate::error::{Error, Remedy, Result};
+use crate::interrupt::Interrupt;
+use crate::oci::{Descriptor, Digest, Kind, Repository};
+use crate::progress::Progress;
+use crate::registry::mirror::Endpoint;
+use crate::registry::push::Uploader;
+use crate::registry::source::RegistrySource;
+use crate::repair::{BlobRepair, Fate, Fetch, Offer, Search, Wanted};
+
+/// Replaces blobs in one registry.
+pub(super) struct Replacer<'a> {
+    pub source: &'a Arc<RegistrySource>,
+    pub options: &'a Options,
+    pub progress: &'a dyn Progress,
+    pub interrupt: &'a Interrupt,
+}
+
+impl Replacer<'_> {
+    /// Replaces blobs, manifests and indexes last.
+    pub fn mend(
+        &self,
+        search: &Search,
+        wanted: BTreeMap<Digest, Wanted>,
+        users: &Users,
+    ) -> Result<Vec<BlobRepair>> {
+        let offers = wanted.keys().filter_map(|digest| search.offers.get(digest));
+        let bytes = offers.map(|offer| offer.descriptor.size).sum();
+        self.progress.phase("repairing", Some(bytes));
+        let mut wanted: Vec<(Digest, Wanted)> = wanted.into_iter().collect();
+        wanted.sort_by_key(|(digest, _)| {
+            let offer = search.offers.get(digest);
+            offer.map(|offer| rank(offer.descriptor.media_type.kind()))
+        });
+        let mut repaired = Vec::new();
+        for (digest, wanted) in wanted {
+            self.interrupt.check()?;
+            let fate = match (search.offers.get(&digest), users.home(&digest)) {
+                (Some(offer), Some(repository)) => match self.replace(offer, repository) {
+                    Ok(fate) => fate,
+                    Err(Error::Interrupted) => return Err(Error::Interrupted),
+                    Err(error) => Fate::Failed(error),
+                },
+                _ => search.not_found(&digest),
+            };
+            repaired.push(wanted.with(digest, fate));
+        }
+        Ok(repaired)
+    }
+
+    /// Gives a repository the right bytes of a blob.
+    fn replace(&self, offer: &Offer, repository: &Arc<Repository>) -> Result<Fate> {
+        let blob = &offer.descriptor;
+        let at = Endpoint::of(repository);
+        if blob.media_type.is_document() {
+            let bytes: Arc<[u8]> = offer.document()?.into();
+            let client = &self.source.client;
+            client.put_manifest(&at, &blob.digest.to_string(), blob, &bytes)?;
+            return self.fate(offer, repository);
+        }
+        let spooled = self.spool(offer)?;
+        self.upload(&at, blob, &spooled, self.interrupt)?;
+        let fate = self.fate(offer, repository)?;
+        if !matches!(fate, Fate::Kept(_)) || !self.source.client.remove_blob(&at, &blob.digest) {
+            return Ok(fate);
+        }
+        // What was deleted is put back, also if a signal asks to stop.
+        self.upload(&at, blob, &spooled, &Interrupt::default())
+            .map_err(not_back)?;
+        self.fate(offer, repository)
+    }
+
+    /// Fetches a blob into a file without a name.
+    fn spool(&self, offer: &Offer) -> Result<Spooled> {
+        let tmpdir = &self.options.tmpdir;
+        let file = tempfile::tempfile_in(tmpdir).map_err(Error::io("write", tmpdir));
+        let file = file.map_err(elsewhere)?;
+        let fetch = Fetch {
+            retry: self.options.retry,
+            progress: self.progress,
+            interrupt: self.interrupt,
+        };
+        offer.fetch(&file, tmpdir, &fetch).map_err(elsewhere)?;
+        Ok(Spooled {
+            label: offer.label.clone(),
+            file: Arc::new(file),
+            path: Arc::new(tmpdir.clone()),
+            size: offer.descriptor.size,
+        })
+    }
+
+    fn upload(&self, at: &Endpoint, blob: &Descriptor, from: &Spooled, interrupt: &Interrupt) -> Result<()> {
+        let uploader = Uploader {
+            client: &self.source.client,
+            candidates: None,
+            blobs: from,
+            is_replacing: true,
+            progress: self.progress,
+            interrupt,
+            part: AtomicU64::default(),
+            is_ended: AtomicBool::default(),
+        };
+        uploader.upload(at, blob, None).map(drop)
+    }
+
+    /// What became of a blob that was uploaded: it is fetched and verified.
+    fn fate(&self, offer: &Offer, repository: &Arc<Repository>) -> Result<Fate> {
+        let blob = &offer.descriptor;
+        let read = match blob.media_type.is_document() || blob.media_type.kind() == Kind::Config {
+            true => self.source.document(repository, blob).map(drop),
+            false => self.read(repository, blob),
+        };
+        match read {
+            Ok(()) => Ok(Fate::Mended(offer.good())),
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(error) => Ok(Fate::Kept(kept(error, repository, blob))),
+        }
+    }
+
+    fn read(&self, repository: &Arc<Repository>, blob: &Descriptor) -> Result<()> {
+        let stream = self.source.stream(repository, blob)?;
+        let reader = BlobReader::new(OpenBlob::Stream(Box::new(stream)), blob)?;
+        reader.finish().map(drop)
+    }
+}
+
+/// A blob was uploaded, and the registry serves what it had before.
+fn kept(error: Error, repository: &Repository, blob: &Descriptor) -> Error {
+    let found = match error {
+        Error::Refused(finding) => finding.problem.to_string(),
+        Error::Registry { problem, .. } => problem,
+        other => other.to_string(),
+    };
+    Error::Registry {
+        registry: repository.domain().into(),
+        subject: format!("{}@{}", repository.path(), blob.digest),
+        problem: format!("the registry took the right bytes and keeps the wrong ones: {found}"),
+        hint: Some(Remedy::RepairStorage.into()),
+        transient: false,
+    }
+}
+
+/// Blobs are copied into a folder that can be chosen.
+fn elsewhere(error: Error) -> Error {
+    match error {
+        Error::Io {
+            action,
+            path,
+            offset,
+            source,
+            hint: None,
+        } => Error::Io {
+            action,
+            path,
+            offset,
+            source,
+            hint: Some(Remedy::OtherTemporaryFolder.into()),
+        },
+        other => other,
+    }
+}
+
+/// A blob was deleted, and could not be uploaded again.
+fn not_back(error: Error) -> Error {
+    match error {
+        Error::Registry {
+            registry,
+            subject,
+            problem,
+            transient,
+            ..
+        } => Error::Registry {
+            registry,
+            subject,
+            problem: format!("it was deleted to be replaced, and could not be uploaded again: {problem}"),
+            hint: Some("repair it again: what was bad is missing now".into()),
+            transient,
+        },
+        other => other,
+    }
+}
+
+/// A blob in a file of this process, verified.
+struct Spooled {
+    label: String,
+    file: Arc<File>,
+    path: Arc<std::path::PathBuf>,
+    size: u64,
+}
+
+impl Blobs for Spooled {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn size(&self, _: &Descriptor) -> Result<Option<u64>> {
+        Ok(Some(self.size))
+    }
+
+    fn open(&self, blob: &Descriptor) -> Result<Option<OpenBlob>> {
+        Ok(Some(OpenBlob::Stored(Stored {
+            extents: vec![Extent {
+                file: Arc::clone(&self.file),
+                path: Arc::clone(&self.path),
+                offset: 0,
+                length: self.size,
+            }],
+            size: self.size,
+            entry: blob.digest.to_string(),
+            offset: None,
+        })))
+    }
+}

@@ -1,0 +1,41 @@
+//! Good copies of bad and missing blobs, for what repairs a registry through its API or in its storage folder.
+//!
+//! - `search`: where the good bytes are, and how they are fetched
+//! - `outcome`: what became of each blob
+
+mod outcome;
+mod search;
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::source::Source;
+
+pub(crate) use outcome::failure;
+pub use outcome::{BlobRepair, Fate, Good};
+pub(crate) use search::{Fetch, Offer, Search, Wanted, references_of};
+
+/// A place that has good bytes.
+pub struct Copies {
+    /// Its name in the report.
+    pub label: String,
+    /// The place.
+    pub source: Arc<dyn Source>,
+    /// The names of its images.
+    pub names: Names,
+}
+
+/// Under which names a place may have the images of the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Names {
+    /// It lists them. They belong to a repository of the registry if they have its path, whatever their host.
+    Listed {
+        /// Whether images of other repositories are searched, too.
+        all: bool,
+    },
+    /// As in the registry, below this host and path.
+    Below(String),
+}
+
+/// Opens places. It is given the good part of the registry, for stores that recover images with the help of a registry.
+pub type Open<'a> = dyn FnMut(Arc<dyn Source>) -> Result<Vec<Copies>> + 'a;
