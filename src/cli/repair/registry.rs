@@ -1,4 +1,4 @@
-//! `sealift repair IMAGE`.
+//! `repair IMAGE`.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `sealift repair --registry-root`.
+//! `repair --registry-root`.
 
 use std::path::Path;
 
