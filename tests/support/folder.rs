@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Condvar, Mutex, Once};
 use std::thread::{self, ThreadId};
 
+use rustix::process::{Pid, WaitOptions, waitpid};
+
 /// How many tests may have engines running at once: they wait two thirds of the time.
 fn turns() -> usize {
     3 * thread::available_parallelism().map_or(2, usize::from)
@@ -112,8 +114,10 @@ impl Drop for Folder {
         let Some(mut stopper) = self.stopper.take() else {
             return;
         };
+        let children = fs::read_to_string(self.path.join("pids")).unwrap_or_default();
         drop(stopper.stdin.take());
         let ended = stopper.wait();
+        children.lines().for_each(reap);
         let said = said(&self.path);
         let text = fs::read_to_string(&said).unwrap_or_default();
         let _ = fs::remove_file(&said);
@@ -130,6 +134,17 @@ fn process_line(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let started = stat.rsplit_once(") ")?.1.split(' ').nth(19)?;
     Some(format!("{pid} {started}"))
+}
+
+/// Takes note of the end of a child for which nobody has waited: hundreds of them would slow down whatever looks at all
+/// processes.
+fn reap(line: &str) {
+    let pid = line.split(' ').next().and_then(|pid| pid.parse().ok());
+    if let Some(pid) = pid.and_then(Pid::from_raw)
+        && process_line(pid.as_raw_nonzero().get().unsigned_abs()).as_deref() == Some(line)
+    {
+        let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+    }
 }
 
 /// Ends what earlier runs left whose `stop.sh` died too. Only folders with an owner that is gone are touched.

@@ -50,7 +50,7 @@ engine_programs() {
     local proc pid words
     for proc in /proc/[0-9]*; do
         pid=${proc#/proc/}
-        if ! [ "$proc/root" -ef / ] && [ "$(readlink "$proc/root")" = "$folder/root" ]; then
+        if [ "$proc/root" -ef "$folder/root" ]; then
             alive "$pid" && echo "$pid"
             continue
         fi
