@@ -33,7 +33,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::source::RegistrySource;
-use super::verify::{self, BlobFinding, Checked, Report, State};
+use super::verify::{self, BlobFinding, Checked, Report};
 use crate::error::{Error, ErrorKind, Finding, Place, Problem, Result};
 use crate::image::AffectedImage;
 use crate::interrupt::Interrupt;
@@ -132,7 +132,6 @@ pub fn repair(
     let mut how = verify::Options {
         jobs: options.jobs,
         max_layer_size: options.max_layer_size,
-        since: Some(State::default()),
         ..verify::Options::default()
     };
     let mut report = verify::verify(source, references, &how, progress, interrupt)?;
@@ -172,7 +171,9 @@ pub fn repair(
         for repaired in replacer.mend(&search, wanted, &users)? {
             blobs.insert(repaired.digest, repaired);
         }
-        verify::trust_layers(how.since.get_or_insert_default(), &report);
+        let layers = report.layers.iter();
+        how.known_layers
+            .extend(layers.map(|(layer, found)| (*layer, found.diff_id)));
         report = verify::verify(source, references, &how, progress, interrupt)?;
     }
     let is_bad = is_bad(&report);

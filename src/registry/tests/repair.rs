@@ -174,6 +174,19 @@ fn a_blob_that_the_registry_keeps_is_deleted_first_where_that_is_allowed() {
 }
 
 #[test]
+fn a_layer_that_is_good_is_fetched_once() {
+    let setup = Setup::new(Dialect::default());
+    let blobs = setup.blobs();
+    setup.damage(&blobs[1]);
+    let server = setup.registry.start();
+    assert_eq!(setup.repair(&server).failure(), None);
+    let path = format!("/v2/lib/app/blobs/{}", blobs[2].descriptor.digest);
+    let seen = server.seen().into_iter();
+    let fetched = seen.filter(|seen| seen.method == "GET" && seen.path == path);
+    assert_eq!(fetched.count(), 1);
+}
+
+#[test]
 fn a_manifest_is_never_deleted() {
     let setup = Setup::new(keeping(true));
     let manifest = &setup.image.blobs()[0];

@@ -52,6 +52,8 @@ pub struct Options {
     pub max_layer_size: u64,
     /// What an earlier run verified, and is not fetched again.
     pub since: Option<State>,
+    /// Layers that were verified in the same registry just before, with their diff ids. They are not fetched again.
+    pub known_layers: HashMap<Digest, Digest>,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             jobs: verify::Options::default().jobs.max(crate::transfer::JOBS),
             max_layer_size: DEFAULT_LIMIT,
             since: None,
+            known_layers: HashMap::new(),
         }
     }
 }
@@ -104,9 +107,10 @@ fn verify_registry(
 ) -> Result<Report> {
     let blobs = RegistryBlobs::new(Arc::clone(source));
     let mut verification = Verification::new(&blobs);
-    if let Some(since) = &options.since {
-        verification.trusting(since.blobs_of(registry));
-    }
+    let since = options.since.iter().flat_map(|since| since.blobs_of(registry));
+    let known = options.known_layers.iter();
+    let known = known.map(|(layer, diff_id)| (*layer, Some(*diff_id)));
+    verification.trusting(since.chain(known).collect());
     progress.phase("fetching manifests", None);
     let mut checked: Vec<Checked> = Vec::with_capacity(references.len());
     let mut followed = Vec::new();
@@ -201,23 +205,6 @@ pub fn next_state(report: &Report, options: &Options, now: SystemTime) -> State 
         images.extend(entry.map(|entry| (name, entry)));
     }
     State { images }
-}
-
-/// Adds the layers that were verified to what the next run trusts. Manifests and configs are read again.
-pub(super) fn trust_layers(state: &mut State, report: &Report) {
-    // No image has this name.
-    let all = state
-        .images
-        .entry(String::new())
-        .or_insert_with(|| VerifiedImage {
-            digest: Digest::sha256(b""),
-            platforms: None,
-            time: String::new(),
-            blobs: BTreeMap::new(),
-        });
-    let layers = report.layers.iter();
-    all.blobs
-        .extend(layers.map(|(layer, found)| (*layer, Some(found.diff_id))));
 }
 
 /// The diff ids that blobs have, if they are layers.
