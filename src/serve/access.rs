@@ -92,6 +92,8 @@ impl Login {
 pub struct Users {
     /// Hashes of passwords, by name.
     hashes: HashMap<String, String>,
+    /// One of them that takes longest to compare. It is compared for a name that is not in the file.
+    slowest: String,
     /// Hashes of the headers that were accepted.
     accepted: Mutex<HashSet<Digest>>,
     verifying: Semaphore,
@@ -106,6 +108,7 @@ impl Users {
     pub fn read(path: &Path) -> Result<Users> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         let mut hashes = HashMap::new();
+        let mut slowest: Option<(u32, String)> = None;
         for (at, line) in text.lines().map(str::trim).enumerate() {
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -124,12 +127,16 @@ impl Users {
             if hashes.insert(name.to_string(), hash.to_string()).is_some() {
                 return Err(wrong("the same user again"));
             }
+            if slowest.as_ref().is_none_or(|(cost, _)| parts.get_cost() > *cost) {
+                slowest = Some((parts.get_cost(), hash.to_string()));
+            }
         }
-        if hashes.is_empty() {
+        let Some((_, slowest)) = slowest else {
             return Err(unusable(path, "it has no users").and_hint("make it with `htpasswd -B`"));
-        }
+        };
         Ok(Users {
             hashes,
+            slowest,
             accepted: Mutex::default(),
             verifying: Semaphore::new(AT_ONCE),
         })
@@ -161,12 +168,20 @@ impl Users {
         is_right
     }
 
-    /// Takes as long for a user who does not exist.
+    /// Takes as long for an unknown name as for a user with the highest cost, so that names cannot be guessed by time
+    /// where all passwords have one cost.
     fn is_right(&self, name: &str, password: &[u8]) -> bool {
-        let hash = self.hashes.get(name);
-        let compared = hash.or_else(|| self.hashes.values().next());
-        let is_equal = compared.is_some_and(|hash| bcrypt::verify(password, hash).unwrap_or(false));
-        is_equal && hash.is_some()
+        let (hash, is_known) = self.compared(name);
+        let is_equal = bcrypt::verify(password, hash).unwrap_or(false);
+        is_equal && is_known
+    }
+
+    /// The hash that a password is compared with, and whether it is this user's.
+    fn compared(&self, name: &str) -> (&str, bool) {
+        match self.hashes.get(name) {
+            Some(hash) => (hash, true),
+            None => (&self.slowest, false),
+        }
     }
 
     fn accepted(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
@@ -187,4 +202,28 @@ fn basic(header: &[u8]) -> Option<(String, Vec<u8>)> {
         String::from_utf8(name.to_vec()).ok()?,
         password.get(1..)?.to_vec(),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_takes_as_long_as_the_highest_cost() {
+        let hash = |cost| bcrypt::hash("secret", cost).unwrap();
+        let (quick, slow) = (hash(4), hash(6));
+        for lines in [
+            format!("anna:{quick}\notto:{slow}\n"),
+            format!("otto:{slow}\nanna:{quick}\n"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("users");
+            std::fs::write(&path, lines).unwrap();
+            let users = Users::read(&path).unwrap();
+            assert_eq!(users.compared("nobody"), (&*slow, false));
+            assert_eq!(users.compared("anna"), (&*quick, true));
+            assert!(users.is_right("anna", b"secret"));
+            assert!(!users.is_right("nobody", b"secret"));
+        }
+    }
 }
