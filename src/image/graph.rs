@@ -166,6 +166,12 @@ impl Graph {
         self.images.iter().filter(|image| image.is_runnable())
     }
 
+    /// Every image that runs and every artifact, but no attestation.
+    pub fn variants(&self) -> impl Iterator<Item = &Image> {
+        let is_variant = |image: &&Image| image.is_runnable() || image.artifact_type().is_some();
+        self.images.iter().filter(is_variant)
+    }
+
     /// The type of an artifact, if the graph has no image: see [`Image::artifact_type`].
     pub fn artifact_type(&self) -> Option<&str> {
         match self.runnable().next() {

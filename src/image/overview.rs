@@ -15,7 +15,7 @@ pub struct Overview {
     pub artifact_type: Option<String>,
     /// Digest of the index, if there is one.
     pub index: Option<Digest>,
-    /// One for each platform that is present.
+    /// The images and artifacts that are present, in the order of the index.
     pub variants: Vec<Variant>,
     /// Number of different layers.
     pub layers: usize,
@@ -84,11 +84,9 @@ impl Overview {
     }
 }
 
-/// The runnable images, or the artifacts if there are none. Attestations are not listed.
 fn variants(graph: &Graph) -> Vec<Variant> {
-    let images = graph.images.iter();
-    let images = images.filter(|image| image.is_runnable() || image.artifact_type().is_some());
-    images
+    graph
+        .variants()
         .map(|image| Variant {
             platform: image.platform().cloned(),
             digest: image.descriptor.digest,

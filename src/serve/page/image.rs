@@ -3,6 +3,7 @@
 use super::commands::{Command, Site, pulls};
 use super::html::Html;
 use super::{Shown, begin_table, copy, count, frame, size};
+use crate::escape::shell_word;
 use crate::image::Image;
 use crate::image::provenance::Evidence;
 use crate::oci::Digest;
@@ -44,7 +45,7 @@ fn facts(body: &mut Html, image: &ServedName) {
     });
     if !image.is_complete {
         fact(body, "Content", |body| {
-            body.text("Incomplete: some layers are not here in the form that clients ask for. Only a client that has them can pull it.");
+            body.text("Incomplete: the archive lacks some layers in their stored form. Only a client that already has these layers can pull the image.");
         });
     }
     if let Some(artifact) = &overview.artifact_type {
@@ -83,16 +84,16 @@ fn evidence(image: &ServedName) -> &'static str {
     let is_substitute = image.named.provenance.substitute.is_some();
     match image.evidence() {
         Evidence::Verified => {
-            "Manifest: what the registry served is here and hashes to this digest. Each blob is verified before it is first sent."
+            "Manifest: the archive has the manifest that the registry served, and it hashes to this digest. Each blob is verified before it is first sent."
         }
         Evidence::Recorded if is_substitute => {
-            "Recorded: the engine that the image came from reported the recorded digest. Its manifest is lost; clients get a substitute with another digest."
+            "Recorded: the engine that the image was saved from reported the recorded digest. The manifest with that digest is lost. Clients get a substitute manifest, which has another digest."
         }
         Evidence::Recorded => {
             "Recorded: the manifest hashes to this digest, but the tool that wrote the archive may have made it."
         }
         Evidence::None => {
-            "None: no digest from a registry is known. Clients get a substitute manifest, which must not be deployed by digest."
+            "None: no digest from a registry is known. Clients get a substitute manifest. Do not use its digest in deployments."
         }
     }
 }
@@ -137,18 +138,19 @@ fn paste(body: &mut Html, command: &Command, class: &'static str) {
     body.raw("</dd>");
 }
 
-/// What the commands need besides.
+/// What must be done before the commands work.
 fn notes(body: &mut Html, site: &Site) {
     if site.is_private {
-        body.raw("<p class=\"note\">This registry asks for a password: log in first, such as with <code>docker login ");
-        body.text(&site.host)
+        let host = shell_word(&site.host);
+        body.raw("<p class=\"note\">This registry asks for a password. Log in first, for example with <code>docker login ");
+        body.text(&host)
             .raw("</code> or <code>podman login ")
-            .text(&site.host)
+            .text(&host)
             .raw("</code>.</p>");
     }
     if !site.is_tls {
-        body.raw("<p class=\"note\">This registry speaks plain HTTP. Docker and CRI need to be told so, unless it is on their own host: ");
-        body.raw("<code>sealift serve</code> prints their configuration.</p>");
+        body.raw("<p class=\"note\">This registry uses plain HTTP. Docker and containerd on other hosts accept that only if their configuration ");
+        body.raw("allows it. <code>sealift serve</code> can print this configuration.</p>");
     }
 }
 
@@ -160,15 +162,14 @@ fn platforms(body: &mut Html, content: &Content, image: &ServedName) {
         full(body, &index);
         body.raw("</dd></div></dl>");
     }
-    let is_shown = |image: &&Image| image.is_runnable() || image.artifact_type().is_some();
-    for image in graph.images.iter().filter(is_shown) {
+    for image in graph.variants() {
         platform(body, content, image);
     }
     if !graph.absent.is_empty() {
         let absent = count(graph.absent.len(), "entry", "entries");
-        body.raw("<p class=\"note\">The index names ")
+        body.raw("<p class=\"note\">This archive lacks ")
             .text(absent)
-            .raw(" more that this archive does not have.</p>");
+            .raw(" of the index.</p>");
     }
     body.raw("</section>");
 }
@@ -247,7 +248,7 @@ fn referrers(body: &mut Html, content: &Content, image: &ServedName) {
     body.raw("</tbody></table></section>");
 }
 
-/// What a digest is of an image: its index, or a platform's manifest.
+/// The part of an image that has this digest: its index, or the manifest of a platform.
 fn part(image: &ServedName, digest: Digest) -> String {
     if image.overview.index == Some(digest) {
         return "index".into();
