@@ -4,7 +4,6 @@ use std::fs;
 use std::process::Command;
 
 use crate::serve::{images, stored};
-use crate::support::registry::make_certificates;
 use crate::support::{Sealift, Serving, run};
 
 #[test]
@@ -36,6 +35,12 @@ fn only_users_of_the_file_are_answered() {
             assert_eq!(answer.status, status, "{given} {path}");
         }
     }
+    let authorization = encoded("anna:se:cret");
+    let path = "/?image=docker.io/library/httpd:2.4";
+    let page = serving.ask("GET", path, &[("Authorization", &authorization)]);
+    let page = String::from_utf8(page.body).unwrap();
+    let login = format!("<code>docker login {}</code>", serving.address);
+    assert!(page.contains(&login), "{page}");
     assert!(!serving.log().contains("cret"), "{}", serving.log());
     for (text, says) in [
         ("anna:{SHA}x\n", "line 1: not a password of bcrypt"),
@@ -51,28 +56,21 @@ fn only_users_of_the_file_are_answered() {
 fn tls_is_spoken_with_the_given_certificate() {
     let sealift = Sealift::new();
     let [one, ..] = images(&sealift);
-    let folder = sealift.path("tls");
-    fs::create_dir_all(folder.join("certs.d")).unwrap();
-    make_certificates(&folder);
-    let args = [
-        "layout",
-        "--tls-cert",
-        "tls/server.crt",
-        "--tls-key",
-        "tls/server.key",
-    ];
-    let serving = Serving::start(&sealift, &args);
+    let serving = Serving::start_tls(&sealift, &["layout"]);
     assert!(serving.first.contains("https://"), "{}", serving.first);
     let layer = &one.manifests[0].layers[0].digest;
-    let url = format!("https://{}/v2/library/httpd/blobs/{layer}", serving.address);
-    let curl = |trust: &[&str]| {
-        let args = [&["-sS", "--fail", "-o", "got", &url], trust].concat();
-        let mut command = Command::new("curl");
-        run(command.args(args).current_dir(sealift.home()))
-    };
-    curl(&["--cacert", "tls/certs.d/ca.crt"]).ok();
-    assert_eq!(fs::read(sealift.path("got")).unwrap(), stored(&one, layer));
-    curl(&[]).code(60);
+    let path = format!("/v2/library/httpd/blobs/{layer}");
+    let got = sealift.path("got");
+    run(serving.curl(&sealift, &path).arg("--output").arg(&got)).ok();
+    assert_eq!(fs::read(got).unwrap(), stored(&one, layer));
+    let url = format!("https://{}{path}", serving.address);
+    run(Command::new("curl").args(["--silent", &url])).code(60);
+
+    // The page names commands that use TLS.
+    let page = run(&mut serving.curl(&sealift, "/?image=docker.io/library/httpd:2.4")).ok();
+    let command = format!("<code>podman pull {}/library/httpd:2.4</code>", serving.address);
+    assert!(page.stdout.contains(&command), "{}", page.stdout);
+    assert!(!page.stdout.contains("plain HTTP"), "{}", page.stdout);
     let wrong = [
         "serve",
         "layout",

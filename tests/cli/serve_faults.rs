@@ -5,14 +5,12 @@ use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::support::image::sha256;
-use crate::support::registry::make_certificates;
 use crate::support::serving::body;
-use crate::support::{Built, Compression, Image, Layer, Sealift, Serving};
+use crate::support::{Built, Compression, Image, Layer, Sealift, Serving, run};
 
 /// An image with one layer that is larger than what sockets keep.
 fn large(sealift: &Sealift, layout: &str, seed: u64) -> Built {
@@ -204,43 +202,20 @@ fn an_archive_is_replaced_while_a_client_reads_the_old_one() {
 fn a_file_that_shrinks_ends_no_connection_but_its_own() {
     let sealift = Sealift::new();
     let built = large(&sealift, "layout", 8);
-    let folder = sealift.path("tls");
-    fs::create_dir_all(folder.join("certs.d")).unwrap();
-    make_certificates(&folder);
-    let args = [
-        "layout",
-        "--tls-cert",
-        "tls/server.crt",
-        "--tls-key",
-        "tls/server.key",
-    ];
-    let serving = Serving::start(&sealift, &args);
+    let serving = Serving::start_tls(&sealift, &["layout"]);
     let layer = built.host().layers[0].digest.clone();
-    let url = format!("https://{}/v2/library/app/blobs/{layer}", serving.address);
-    let curl = |args: &[&str]| {
-        let mut command = Command::new("curl");
-        command
-            .args(["--silent", "--cacert"])
-            .arg(folder.join("certs.d/ca.crt"));
-        command.args(args);
-        command
-    };
-    let mut slow = curl(&["--limit-rate", "4M", "--output"])
-        .arg(folder.join("received"))
-        .arg(&url)
-        .spawn()
-        .unwrap();
-    let received = || fs::metadata(folder.join("received")).map_or(0, |meta| meta.len());
+    let output = sealift.path("received");
+    let mut slow = serving.curl(&sealift, &layer_path(&built));
+    slow.args(["--limit-rate", "4M", "--output"]).arg(&output);
+    let mut slow = slow.spawn().unwrap();
+    let received = || fs::metadata(&output).map_or(0, |meta| meta.len());
     serving.until("the first bytes", || received() > 0);
     // The server encrypts what it maps, so that it touches pages that are gone.
     let file = File::options().write(true).open(built.blob(&layer)).unwrap();
     file.set_len(1000).unwrap();
     assert!(!slow.wait().unwrap().success());
     assert!(received() < built.host().layers[0].size);
-    let alive = curl(&["--fail", "--output", "/dev/null"])
-        .arg(format!("https://{}/v2/", serving.address))
-        .status();
-    assert!(alive.unwrap().success(), "{}", serving.log());
+    run(&mut serving.curl(&sealift, "/v2/")).ok();
 }
 
 #[test]

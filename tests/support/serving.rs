@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::command::{Run, Sealift};
 use super::http::{self, Answer};
+use super::registry::make_certificates;
 
 /// How long a test waits for something that happens at once on a machine without other work.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +35,26 @@ impl Serving {
     pub fn start(sealift: &Sealift, args: &[&str]) -> Self {
         let command = sealift.command(&[&["serve", "--listen", "127.0.0.1:0"][..], args].concat());
         Self::of(sealift, command)
+    }
+
+    /// The same over TLS, with certificates that it makes in `tls`.
+    #[track_caller]
+    pub fn start_tls(sealift: &Sealift, args: &[&str]) -> Self {
+        let folder = sealift.path("tls");
+        fs::create_dir_all(folder.join("certs.d")).unwrap();
+        make_certificates(&folder);
+        let tls = ["--tls-cert", "tls/server.crt", "--tls-key", "tls/server.key"];
+        Self::start(sealift, &[args, &tls].concat())
+    }
+
+    /// A curl that trusts these certificates and asks for a path.
+    pub fn curl(&self, sealift: &Sealift, path: &str) -> Command {
+        let mut command = Command::new("curl");
+        command
+            .args(["--silent", "--show-error", "--fail", "--cacert"])
+            .arg(sealift.path("tls/certs.d/ca.crt"))
+            .arg(format!("https://{}{path}", self.address));
+        command
     }
 
     /// The same with a command of its own.
