@@ -1,9 +1,9 @@
 //! The body of an answer: a text, or a blob on its way.
 //!
 //! A blob is sent in one of two ways. An engine on this host gets it hashed again while it is sent, with the last bytes
-//! only after that has proved it. A registry for many clients verifies a blob once, and then sends it from where it is
-//! mapped: the last bytes only if its files are still as they were when it was verified. Where only their names or rights
-//! have changed, it is verified again before that. Either way a blob that changes breaks the connection.
+//! only after that has proved it. A registry for many clients verifies a blob once, and then sends it from a memory map. It
+//! sends the last bytes only if the files have not changed since then. If only their names or rights have, it verifies the
+//! blob again first. In both ways, the connection breaks if the blob changes.
 
 use std::future::Future as _;
 use std::io::{self, BufRead as _};
@@ -27,13 +27,13 @@ use crate::oci::Digest;
 
 /// Pieces of a blob that are read before the client takes them, where it is hashed while it is sent.
 const AHEAD: usize = 4;
-/// Bytes that are mapped at a time for a connection. Until the last [`super::connection::BUFFERED`] of them are sent, they
-/// stay mapped beside the next ones.
+/// Most bytes of a window. The next one may be mapped while the last [`super::connection::BUFFERED`] bytes of this one are
+/// still to be sent, so that a connection has two at most.
 const WINDOW: u64 = 512 << 10;
 /// Bytes at the end of a blob that are sent from private memory.
 const TAIL: u64 = 256 << 10;
-/// The last of these, which are sent once everything before has left this process. So they are more than the bytes that a
-/// connection buffers.
+/// Those of them that are sent last, after the check that the files have not changed. The ones before them are more than a
+/// connection buffers, so that no mapped bytes wait to be sent when the check is made.
 const LAST: u64 = TAIL - 2 * super::connection::BUFFERED;
 /// Mapping a window that is in memory takes well below this.
 const COLD: Duration = Duration::from_millis(1);
@@ -181,7 +181,7 @@ struct Proven {
     report: Report,
 }
 
-/// What was wrong with a window that the connection has sent.
+/// The first error in a window that the connection has sent.
 type Fault = Arc<OnceLock<Error>>;
 
 /// The next bytes of a blob.

@@ -45,8 +45,9 @@ pub struct Content {
     /// Whether tags, repositories and referrers are listed.
     pub(super) is_listed: bool,
     catalog: OnceLock<Vec<String>>,
-    /// What has a name, by whole names and in the order in which it is listed.
+    /// The named images, in the order of the list.
     images: Vec<ServedName>,
+    /// Where each is in the list, by its whole name.
     image_names: HashMap<String, usize>,
 }
 
@@ -322,7 +323,7 @@ impl Content {
         }
     }
 
-    /// Lists what has a name, by whole names.
+    /// Sets the named images, by their whole names.
     pub(super) fn set_images(&mut self, images: BTreeMap<String, ServedName>) {
         self.images = images.into_values().collect();
         self.images.sort_by(|one, other| one.label.cmp(&other.label));
@@ -330,7 +331,7 @@ impl Content {
         self.image_names = names.zip(0..).collect();
     }
 
-    /// What has a name, sorted.
+    /// The named images, in the order of the list.
     pub(super) fn images(&self) -> &[ServedName] {
         &self.images
     }
@@ -340,7 +341,7 @@ impl Content {
         self.images.get(*self.image_names.get(full)?)
     }
 
-    /// What refers to an image or to one of its manifests, with the digest of that.
+    /// The referrers of an image and of its manifests, each with the digest of its subject.
     pub(super) fn referrers_of<'a>(
         &'a self,
         image: &'a ServedName,

@@ -1,4 +1,4 @@
-//! The images of a registry by their names, as people look for them.
+//! The named images of a registry, for the page's list and its search.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::image::provenance::Evidence;
 use crate::image::{NamedImage, Overview};
 use crate::oci::{Digest, Reference};
 
-/// Digests of one image that a search finds. Hostile indexes have thousands, and each name is searched.
+/// Most platforms of an image that the search finds. A hostile index has thousands, and a search reads them for each name.
 const SEARCHED: usize = 64;
 
 /// A name that is served, and its image.
@@ -26,7 +26,7 @@ pub(super) struct ServedName {
     pub(super) overview: Arc<Overview>,
     /// Whether all configs and layers are here.
     pub(super) is_complete: bool,
-    /// What is searched, in lower case.
+    /// The text that is searched, in lower case.
     words: String,
 }
 
@@ -70,7 +70,7 @@ impl ServedName {
         }
     }
 
-    /// Whether it has a word of a search, which is in lower case.
+    /// Whether a search for this word, in lower case, finds it.
     pub(super) fn has(&self, word: &str) -> bool {
         self.words.contains(word)
     }

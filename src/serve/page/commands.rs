@@ -1,4 +1,4 @@
-//! What people paste to pull an image, by client.
+//! The commands that pull an image, by client.
 
 use crate::escape::shell_word;
 
@@ -55,8 +55,8 @@ pub(super) struct Command {
     pub(super) text: String,
 }
 
-/// The command of each client for `reference`, which begins with the site's host. An index that lacks entries is not copied
-/// whole; what is no image is for skopeo only.
+/// The command of each client for `reference`, which begins with the site's host. skopeo copies all platforms unless the
+/// index is sparse. Only skopeo copies artifacts.
 pub(super) fn pulls(site: &Site, reference: &str, is_sparse: bool, is_artifact: bool) -> Vec<Command> {
     // Clients speak TLS unless they are told.
     let unless_tls = |option: &'static str| if site.is_tls { "" } else { option };
@@ -127,6 +127,42 @@ mod tests {
         ] {
             assert_eq!(Site::new(host, false, false), None, "{host}");
         }
+    }
+
+    #[test]
+    fn commands_fit_the_registry_and_the_image() {
+        let of = |is_tls, is_sparse, is_artifact| {
+            let site = Site::new("a:1", is_tls, false).unwrap();
+            let commands = pulls(&site, "a:1/app:1", is_sparse, is_artifact);
+            let texts = commands.into_iter().map(|command| command.text);
+            texts.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of(true, false, false),
+            [
+                "docker pull a:1/app:1",
+                "podman pull a:1/app:1",
+                "nerdctl pull a:1/app:1",
+                "ctr images pull a:1/app:1",
+                "crictl pull a:1/app:1",
+                "skopeo copy --all --preserve-digests docker://a:1/app:1 oci:image",
+            ]
+        );
+        assert_eq!(
+            of(false, true, false),
+            [
+                "docker pull a:1/app:1",
+                "podman pull --tls-verify=false a:1/app:1",
+                "nerdctl --insecure-registry pull a:1/app:1",
+                "ctr images pull --plain-http a:1/app:1",
+                "crictl pull a:1/app:1",
+                "skopeo copy --preserve-digests --src-tls-verify=false docker://a:1/app:1 oci:image",
+            ]
+        );
+        assert_eq!(
+            of(true, true, true),
+            ["skopeo copy --preserve-digests docker://a:1/app:1 oci:image"]
+        );
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The page for people at `/`: the list of images with a search, and a page for each image.
 //!
-//! - `html`: markup that only literals can be; everything else is escaped
-//! - `list`: the list; `image`: one image; `commands`: what people paste
+//! - `html`: builds HTML; only literals become markup, and everything else is escaped
+//! - `list`: the list; `image`: one image; `commands`: the commands that pull an image
 //!
-//! Tables name their roles, because a browser forgets that they are tables where the style shows them as a grid.
+//! A page is one document. Its style and its script are inline, and its security policy allows no other. The script adds
+//! search while typing and the copy buttons; without it, the form sends the search.
 //!
-//! A page is one document that needs nothing else: its style and its script are in it, and a browser is told to run
-//! nothing but these. The script searches while one types, and copies; without it, the form searches.
+//! Tables state their ARIA roles, because browsers drop these when the style shows a table as a grid.
 
 mod commands;
 mod html;
@@ -29,7 +29,7 @@ use crate::size::Size;
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// What a browser may do with a page: nothing but what is in it, and asking this server again.
+/// The `Content-Security-Policy` of a page: its own style and script, and requests to this server.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; img-src data:; \
@@ -43,7 +43,7 @@ fn hash(text: &str) -> String {
     STANDARD.encode(Digest::sha256(text.as_bytes()).bytes())
 }
 
-/// A page, and whether it is what was asked for.
+/// A page, and whether the image that was asked for is here.
 pub(super) struct Shown {
     pub(super) is_found: bool,
     pub(super) html: String,

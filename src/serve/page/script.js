@@ -24,7 +24,7 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 });
 
-// Searches while one types. What the server answers to the form replaces the list.
+// Searches while the user types: asks the server as the form does, and replaces the list by the answer's.
 const field = document.getElementById("q");
 let asked;
 
