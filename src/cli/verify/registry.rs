@@ -70,6 +70,7 @@ impl Run<'_> {
             jobs: self.jobs.unwrap_or(defaults.jobs),
             max_layer_size: self.options.max_layer_size,
             since,
+            ..defaults
         };
         let report = images::verify(&source, &references, &options, progress.as_ref(), interrupt)?;
         progress.done();
