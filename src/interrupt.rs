@@ -2,7 +2,7 @@
 //! signal. Without [`Interrupt::install`] nothing is ever interrupted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -19,6 +19,9 @@ struct State {
     next: AtomicU64,
     actions: Mutex<Vec<(u64, Action)>>,
     remarks: Mutex<Vec<String>>,
+    /// Number of [`Hold`]s.
+    holds: Mutex<usize>,
+    released: Condvar,
 }
 
 /// How often a pause checks whether to stop.
@@ -30,6 +33,10 @@ pub struct Guard {
     interrupt: Interrupt,
     id: u64,
 }
+
+/// Delays the effect of a signal while it lives.
+#[must_use]
+pub struct Hold<'i>(&'i Interrupt);
 
 impl Interrupt {
     /// On SIGINT, SIGTERM and SIGHUP: sets the flag, runs the cleanup actions, latest first, calls `report`
@@ -63,9 +70,11 @@ impl Interrupt {
         }
     }
 
-    /// Sets the flag and runs the cleanup actions, latest first, each once.
+    /// Sets the flag and runs the cleanup actions, latest first, each once. Waits for each [`Hold`] before.
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::SeqCst);
+        let holds = self.0.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.0.released.wait_while(holds, |holds| *holds > 0));
         loop {
             let action = self
                 .0
@@ -106,13 +115,31 @@ impl Interrupt {
         }
     }
 
+    /// Lets the caller finish what must not be left half done: a signal takes effect when the hold ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`] if a signal came before.
+    pub fn hold(&self) -> Result<Hold<'_>> {
+        let mut holds = self.0.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.stopped.load(Ordering::SeqCst) {
+            return Err(Error::Interrupted);
+        }
+        *holds += 1;
+        Ok(Hold(self))
+    }
+
+    fn is_held(&self) -> bool {
+        *self.0.holds.lock().unwrap_or_else(PoisonError::into_inner) > 0
+    }
+
     /// Fails after a signal. Long loops call it between pieces of work.
     ///
     /// # Errors
     ///
     /// [`Error::Interrupted`].
     pub fn check(&self) -> Result<()> {
-        if self.0.stopped.load(Ordering::SeqCst) {
+        if self.0.stopped.load(Ordering::SeqCst) && !self.is_held() {
             Err(Error::Interrupted)
         } else {
             Ok(())
@@ -134,6 +161,14 @@ pub fn pause(pause: Duration, check: impl Fn() -> Result<()>) -> Result<()> {
             return Ok(());
         }
         std::thread::sleep(left.min(TICK));
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let state = &self.0.0;
+        *state.holds.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        state.released.notify_all();
     }
 }
 
@@ -191,6 +226,32 @@ mod tests {
         interrupt.on_stop(remark("kept")).keep();
         interrupt.stop();
         assert_eq!(interrupt.remarks(), ["kept"]);
+    }
+
+    #[test]
+    fn a_signal_waits_for_what_must_be_finished() {
+        let interrupt = Interrupt::default();
+        interrupt
+            .on_stop({
+                let interrupt = interrupt.clone();
+                move || interrupt.remark("stopped".into())
+            })
+            .keep();
+        let hold = interrupt.hold().unwrap();
+        std::thread::scope(|scope| {
+            let stopping = scope.spawn(|| interrupt.stop());
+            while !interrupt.0.stopped.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            assert!(interrupt.check().is_ok());
+            assert!(interrupt.hold().is_err());
+            std::thread::sleep(TICK);
+            assert!(interrupt.remarks().is_empty());
+            drop(hold);
+            stopping.join().unwrap();
+        });
+        assert!(interrupt.check().is_err());
+        assert_eq!(interrupt.remarks(), ["stopped"]);
     }
 
     #[test]

@@ -67,14 +67,18 @@ impl Replacer<'_> {
             return self.fate(offer, repository);
         }
         let spooled = self.spool(offer)?;
-        self.upload(&at, blob, &spooled, self.interrupt)?;
+        self.upload(&at, blob, &spooled)?;
         let fate = self.fate(offer, repository)?;
-        if !matches!(fate, Fate::Kept(_)) || !self.source.client.remove_blob(&at, &blob.digest) {
+        if !matches!(fate, Fate::Kept(_)) {
             return Ok(fate);
         }
-        // What was deleted is put back, also if a signal asks to stop.
-        self.upload(&at, blob, &spooled, &Interrupt::default())
-            .map_err(not_back)?;
+        // What is deleted is put back before a signal ends the process.
+        let hold = self.interrupt.hold()?;
+        if !self.source.client.remove_blob(&at, &blob.digest) {
+            return Ok(fate);
+        }
+        self.upload(&at, blob, &spooled).map_err(not_back)?;
+        drop(hold);
         self.fate(offer, repository)
     }
 
@@ -97,14 +101,14 @@ impl Replacer<'_> {
         })
     }
 
-    fn upload(&self, at: &Endpoint, blob: &Descriptor, from: &Spooled, interrupt: &Interrupt) -> Result<()> {
+    fn upload(&self, at: &Endpoint, blob: &Descriptor, from: &Spooled) -> Result<()> {
         let uploader = Uploader {
             client: &self.source.client,
             candidates: None,
             blobs: from,
             is_replacing: true,
             progress: self.progress,
-            interrupt,
+            interrupt: self.interrupt,
             part: AtomicU64::default(),
             is_ended: AtomicBool::default(),
         };

@@ -1,17 +1,19 @@
-//! Repairs of registries in this process, which differ in what an upload of a blob does that they have.
+//! Repairs of registries in this process. They differ in what they do with an upload of a blob that they have.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::push::{Images, image};
 use super::push_registry::{Dialect, PushRegistry};
 use crate::archive::ArchiveSource;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::testing::{TestBlob, TestImage};
 use crate::oci::{Digest, MediaType, Reference};
 use crate::progress::Silent;
+use crate::registry::RegistrySource;
 use crate::registry::repair::{Options, Repair, repair};
 use crate::registry::testing::{Reply, Seen, Server, quick, source};
 use crate::repair::{Copies, Fate, Names};
@@ -79,6 +81,16 @@ impl Setup {
     }
 
     fn run(&self, references: &[Reference], is_dry_run: bool) -> Repair {
+        let interrupt = Interrupt::default();
+        self.try_repair(references, is_dry_run, &interrupt).unwrap()
+    }
+
+    fn try_repair(
+        &self,
+        references: &[Reference],
+        is_dry_run: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Repair> {
         let images = Images::new().image("any:1", &self.image);
         let options = Options {
             jobs: NonZeroUsize::MIN,
@@ -95,9 +107,15 @@ impl Setup {
                 names: Names::Listed { all: true },
             }])
         };
-        let source = Arc::new(source(quick()));
-        let interrupt = Interrupt::default();
-        repair(&source, references, &mut open, &options, &Silent, &interrupt).unwrap()
+        let source = RegistrySource::new(quick(), Arc::new(Silent), interrupt.clone())?;
+        repair(
+            &Arc::new(source),
+            references,
+            &mut open,
+            &options,
+            &Silent,
+            interrupt,
+        )
     }
 }
 
@@ -207,8 +225,8 @@ fn a_manifest_is_never_deleted() {
 }
 
 #[test]
-fn what_the_registry_says_that_it_has_is_uploaded_all_the_same() {
-    // The first upload is lost after it was begun.
+fn a_retried_upload_does_not_ask_whether_the_registry_has_the_blob() {
+    // The registry fails in the middle of the first upload. A push would then ask whether it has the blob.
     let setup = Setup::new(Dialect::default());
     let blobs = setup.blobs();
     blobs.iter().for_each(|blob| setup.damage(blob));
@@ -253,6 +271,32 @@ fn a_blob_that_cannot_be_put_back_is_told() {
         "{error}"
     );
     assert_eq!(repaired.failure(), Some(ErrorKind::Registry));
+}
+
+#[test]
+fn a_blob_that_was_deleted_is_put_back_before_a_signal_takes_effect() {
+    for blob in 1..3 {
+        let setup = Setup::new(keeping(true));
+        let layer = &setup.blobs()[blob];
+        setup.damage(layer);
+        let registry = setup.registry.clone();
+        let interrupt = Interrupt::default();
+        let signal = interrupt.clone();
+        let server = Server::start(move |seen: &Seen| {
+            if seen.method == "DELETE" {
+                let signal = signal.clone();
+                std::thread::spawn(move || signal.stop());
+                // The flag is set when the response arrives.
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            registry.answer(seen)
+        });
+        let images = [server.reference("1")];
+        let stopped = setup.try_repair(&images, false, &interrupt);
+        assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Interrupted);
+        assert!(writes(&server).contains(&"DELETE".into()));
+        assert_eq!(setup.stored(layer).as_ref(), Some(&layer.bytes));
+    }
 }
 
 #[test]
