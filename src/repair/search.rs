@@ -358,6 +358,42 @@ impl Search {
             }
         }
     }
+
+    /// Mends blobs with `mend`, manifests and indexes last: registries refuse a manifest whose blobs they lack.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`].
+    pub fn mend(
+        &self,
+        wanted: BTreeMap<Digest, Wanted>,
+        progress: &dyn Progress,
+        interrupt: &Interrupt,
+        mend: impl Fn(&Digest, &Offer) -> Result<Fate>,
+    ) -> Result<Vec<BlobRepair>> {
+        let mut wanted: Vec<_> = wanted
+            .into_iter()
+            .map(|(digest, wanted)| (digest, wanted, self.offers.get(&digest)))
+            .collect();
+        wanted.sort_by_key(|(.., offer)| offer.map(|offer| rank(&offer.descriptor)));
+        let sizes = wanted
+            .iter()
+            .filter_map(|(.., offer)| Some(offer.as_ref()?.descriptor.size));
+        progress.phase("repairing", Some(sizes.fold(0, u64::saturating_add)));
+        let mut mended = Vec::with_capacity(wanted.len());
+        for (digest, wanted, offer) in wanted {
+            interrupt.check()?;
+            let fate = match offer.map(|offer| mend(&digest, offer)) {
+                None => self.not_found(&digest),
+                Some(Err(Error::Interrupted)) => return Err(Error::Interrupted),
+                Some(Err(error)) => Fate::Failed(error),
+                Some(Ok(fate)) => fate,
+            };
+            mended.push(wanted.with(digest, fate));
+        }
+        Ok(mended)
+    }
+
     /// What becomes of a blob that no place has.
     pub fn not_found(&self, digest: &Digest) -> Fate {
         Fate::NotFound(self.reasons.get(digest).cloned())
@@ -470,6 +506,15 @@ pub(crate) fn references_of(bytes: Vec<u8>) -> Vec<Descriptor> {
         }
         Ok(Document::Index(index)) => index.manifests,
         Err(_) => Vec::new(),
+    }
+}
+
+/// The position of a blob in the order in which blobs are mended.
+fn rank(blob: &Descriptor) -> u8 {
+    match blob.media_type.kind() {
+        Kind::Index => 2,
+        Kind::Manifest => 1,
+        _ => 0,
     }
 }
 

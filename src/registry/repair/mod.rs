@@ -15,9 +15,9 @@
 //!   refuses to delete a blob that a manifest refers to.
 //! - Harbor (its source; not measured) passes uploads and deletions of blobs on to distribution.
 //!
-//! So blobs are uploaded whatever the registry says that it has. Where that does not help they are deleted and uploaded
-//! again, if the registry allows that. Only then a blob is deleted: the right bytes are in a file here, and follow at
-//! once. Manifests are never deleted, because their tags would go with them.
+//! So a blob is uploaded without asking first whether the registry has it. If the registry still serves wrong bytes, the
+//! blob is deleted and uploaded again, where the registry allows that. The right bytes are in a file here before anything
+//! is deleted. Manifests are never deleted, because their tags would go with them.
 //!
 //! - `users`: the images that use bad blobs, and what their manifests say about these
 //! - `good`: what is good in the registry, for stores that recover images with it
@@ -37,7 +37,7 @@ use super::verify::{self, BlobFinding, Checked, Report};
 use crate::error::{Error, ErrorKind, Finding, Place, Problem, Result};
 use crate::image::AffectedImage;
 use crate::interrupt::Interrupt;
-use crate::oci::{Digest, Kind, Reference, Repository};
+use crate::oci::{Digest, Reference, Repository};
 use crate::progress::Progress;
 use crate::repair::{self as copies, BlobRepair, Fate, Open, Search, Wanted};
 use crate::retry::Retry;
@@ -86,15 +86,15 @@ impl Repair {
         errors.chain(left).chain(blobs).max()
     }
 
-    /// The errors that are in the registry now, besides those of blobs that were not mended. Something that was mended
-    /// and is wrong still, or again, is among them.
+    /// The errors that the last verification found, without those of blobs that [`Repair::blobs`] gives as not mended.
+    /// A mended blob that is wrong again is included.
     pub fn left(&self) -> impl Iterator<Item = &BlobFinding<Finding>> {
         let told = self.unmended();
         let errors = self.report.findings.iter().filter(|found| found.what.is_error());
         errors.filter(move |found| found.digest.is_none_or(|digest| !told.contains(&digest)))
     }
 
-    /// What could not be read, besides blobs that were not mended.
+    /// Why images and blobs could not be read, without blobs that [`Repair::blobs`] gives as not mended.
     pub fn left_errors(&self) -> impl Iterator<Item = &Error> {
         let told = self.unmended();
         let is_left = move |digest: Option<Digest>| digest.is_none_or(|digest| !told.contains(&digest));
@@ -168,9 +168,13 @@ pub fn repair(
             blobs.extend(planned.map(|(digest, wanted)| (digest, wanted.with(digest, search.plan(&digest)))));
             break;
         }
-        for repaired in replacer.mend(&search, wanted, &users)? {
-            blobs.insert(repaired.digest, repaired);
-        }
+        let mended = search.mend(wanted, progress, interrupt, |digest, offer| {
+            match users.home(digest) {
+                Some(repository) => replacer.replace(offer, repository),
+                None => Ok(search.not_found(digest)),
+            }
+        })?;
+        blobs.extend(mended.into_iter().map(|blob| (blob.digest, blob)));
         let layers = report.layers.iter();
         how.known_layers
             .extend(layers.map(|(layer, found)| (*layer, found.diff_id)));
@@ -266,15 +270,6 @@ fn bad_blobs(report: &Report) -> BTreeMap<Digest, Finding> {
         });
     }
     bad
-}
-
-/// The order in which blobs are uploaded: registries refuse a manifest whose blobs they lack.
-fn rank(kind: Kind) -> u8 {
-    match kind {
-        Kind::Index => 2,
-        Kind::Manifest => 1,
-        _ => 0,
-    }
 }
 
 /// The first repository of an image that uses a blob.

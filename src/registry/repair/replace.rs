@@ -1,20 +1,19 @@
 //! Replaces one blob after the other.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use super::{Options, rank, users::Users};
+use super::Options;
 use crate::blob::{BlobReader, Blobs, Extent, OpenBlob, Stored};
 use crate::error::{Error, Remedy, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::{Descriptor, Digest, Kind, Repository};
+use crate::oci::{Descriptor, Kind, Repository};
 use crate::progress::Progress;
 use crate::registry::mirror::Endpoint;
 use crate::registry::push::Uploader;
 use crate::registry::source::RegistrySource;
-use crate::repair::{BlobRepair, Fate, Fetch, Offer, Search, Wanted};
+use crate::repair::{Fate, Fetch, Offer};
 
 /// Replaces blobs in one registry.
 pub(super) struct Replacer<'a> {
@@ -25,39 +24,8 @@ pub(super) struct Replacer<'a> {
 }
 
 impl Replacer<'_> {
-    /// Replaces blobs, manifests and indexes last.
-    pub fn mend(
-        &self,
-        search: &Search,
-        wanted: BTreeMap<Digest, Wanted>,
-        users: &Users,
-    ) -> Result<Vec<BlobRepair>> {
-        let offers = wanted.keys().filter_map(|digest| search.offers.get(digest));
-        let bytes = offers.map(|offer| offer.descriptor.size).sum();
-        self.progress.phase("repairing", Some(bytes));
-        let mut wanted: Vec<(Digest, Wanted)> = wanted.into_iter().collect();
-        wanted.sort_by_key(|(digest, _)| {
-            let offer = search.offers.get(digest);
-            offer.map(|offer| rank(offer.descriptor.media_type.kind()))
-        });
-        let mut repaired = Vec::new();
-        for (digest, wanted) in wanted {
-            self.interrupt.check()?;
-            let fate = match (search.offers.get(&digest), users.home(&digest)) {
-                (Some(offer), Some(repository)) => match self.replace(offer, repository) {
-                    Ok(fate) => fate,
-                    Err(Error::Interrupted) => return Err(Error::Interrupted),
-                    Err(error) => Fate::Failed(error),
-                },
-                _ => search.not_found(&digest),
-            };
-            repaired.push(wanted.with(digest, fate));
-        }
-        Ok(repaired)
-    }
-
     /// Gives a repository the right bytes of a blob.
-    fn replace(&self, offer: &Offer, repository: &Arc<Repository>) -> Result<Fate> {
+    pub fn replace(&self, offer: &Offer, repository: &Arc<Repository>) -> Result<Fate> {
         let blob = &offer.descriptor;
         let at = Endpoint::of(repository);
         if blob.media_type.is_document() {

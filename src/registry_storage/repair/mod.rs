@@ -85,8 +85,8 @@ impl Repair {
         others.chain(left).chain(blobs).max()
     }
 
-    /// The errors that are in the storage now, besides those of blobs and links that were not mended. Something that
-    /// was mended and is wrong still, or again, is among them.
+    /// The errors that the last verification found, without those of blobs and links that [`Repair::blobs`] and
+    /// [`Repair::links`] give as not mended. A mended blob or link that is wrong again is included.
     pub fn left(&self) -> impl Iterator<Item = &StorageFinding> {
         let blobs = self.blobs.iter();
         let blobs = blobs.filter(|blob| !matches!(blob.fate, Fate::Mended(_)));
@@ -279,21 +279,13 @@ impl Work<'_> {
         blobs: BTreeMap<Digest, Wanted>,
         links: BTreeMap<String, (Digest, StorageFinding)>,
     ) -> Result<()> {
-        let offers = blobs.keys().filter_map(|digest| self.search.offers.get(digest));
-        let bytes = offers.map(|offer| offer.descriptor.size).sum();
-        self.progress.phase("repairing", Some(bytes));
-        for (digest, wanted) in blobs {
-            self.interrupt.check()?;
-            let fate = match self.search.offers.get(&digest) {
-                None => self.search.not_found(&digest),
-                Some(offer) => match self.replace(staging, offer) {
-                    Ok(()) => Fate::Mended(offer.good()),
-                    Err(Error::Interrupted) => return Err(Error::Interrupted),
-                    Err(error) => Fate::Failed(error),
-                },
-            };
-            self.blobs.insert(digest, wanted.with(digest, fate));
-        }
+        let replace = |_: &Digest, offer: &Offer| {
+            self.replace(staging, offer)?;
+            Ok(Fate::Mended(offer.good()))
+        };
+        let mended = self.search.mend(blobs, self.progress, self.interrupt, replace)?;
+        self.blobs
+            .extend(mended.into_iter().map(|blob| (blob.digest, blob)));
         for (entry, (digest, found)) in links {
             let failure = staging.link(&entry, &digest.to_string()).err();
             let link = LinkRepair {
