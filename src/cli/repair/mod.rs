@@ -12,11 +12,12 @@ mod storage;
 use std::path::PathBuf;
 
 use clap::Args;
+use sealift::Error;
 use sealift::interrupt::Interrupt;
 use sealift::oci::Reference;
 
 use super::archive::JobsArgs;
-use super::output::{Outcome, Output};
+use super::output::{Failure, Outcome, Output};
 use super::table::TableArgs;
 use from::FromArgs;
 
@@ -76,22 +77,25 @@ impl Repair {
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
         self.from.check()?;
         match &self.registry_root {
-            Some(root) => storage::Run {
-                root,
-                is_dry_run: self.dry_run,
-                jobs: &self.jobs,
-                table: &self.table,
-                from: &self.from,
-            }
-            .run(output, interrupt),
-            None => registry::Run {
-                images: &self.images,
-                is_dry_run: self.dry_run,
-                jobs: &self.jobs,
-                table: &self.table,
-                from: &self.from,
-            }
-            .run(output, interrupt),
+            Some(root) => storage::run(self, root, output, interrupt),
+            None => registry::run(self, &self.images, output, interrupt),
         }
     }
+}
+
+/// Prints a result, and why sources could not be searched.
+fn show(
+    output: &Output,
+    document: impl FnOnce() -> serde_json::Value,
+    print: impl FnOnce() -> Result<(), Failure>,
+    unsearched: &[Error],
+) -> Result<(), Failure> {
+    match output.is_json() {
+        true => output.json(&serde_json::json!({ "schema": 1, "repair": document() }))?,
+        false => print()?,
+    }
+    for error in unsearched {
+        output.warn(&error.to_string());
+    }
+    Ok(())
 }

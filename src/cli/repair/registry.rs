@@ -8,89 +8,71 @@ use sealift::oci::Reference;
 use sealift::registry::repair::{self, Options, Repair as Repaired};
 use sealift::registry::verify;
 
-use super::blobs;
-use super::from::FromArgs;
-use crate::cli::archive::JobsArgs;
+use super::{Repair, blobs};
 use crate::cli::bars;
 use crate::cli::output::{Failure, Outcome, Output};
 use crate::cli::table::TableArgs;
 use crate::cli::verify::registry;
 
-/// A repair of images in a registry.
-pub struct Run<'a> {
-    pub images: &'a [Reference],
-    pub is_dry_run: bool,
-    pub jobs: &'a JobsArgs,
-    pub table: &'a TableArgs,
-    pub from: &'a FromArgs,
+/// Repairs and prints the result.
+pub fn run(args: &Repair, images: &[Reference], output: &Output, interrupt: &Interrupt) -> Outcome {
+    let progress = bars::progress(output);
+    let source = Arc::new(args.from.registry(progress.clone(), interrupt)?);
+    let spool = args.from.spool(interrupt);
+    let options = Options {
+        jobs: args.jobs.number().unwrap_or(verify::Options::default().jobs),
+        max_layer_size: spool.max_layer_size,
+        retry: args.from.retry(),
+        tmpdir: spool.tmpdir,
+        is_dry_run: args.dry_run,
+    };
+    let mut seen: HashSet<&Reference> = HashSet::new();
+    let images: Vec<Reference> = images
+        .iter()
+        .filter(|image| seen.insert(image))
+        .cloned()
+        .collect();
+    let repaired = repair::repair(
+        &source,
+        &images,
+        &mut |good| args.from.open(good, &progress, interrupt),
+        &options,
+        progress.as_ref(),
+        interrupt,
+    )?;
+    progress.done();
+    let print = || print(output, &repaired, &args.table);
+    super::show(output, || document(&repaired), print, &repaired.failures)?;
+    Ok(repaired.failure())
 }
 
-impl Run<'_> {
-    /// Repairs and prints the result.
-    pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
-        let progress = bars::progress(output);
-        let source = Arc::new(self.from.registry(progress.clone(), interrupt)?);
-        let spool = self.from.spool(interrupt);
-        let options = Options {
-            jobs: self.jobs.number().unwrap_or(verify::Options::default().jobs),
-            max_layer_size: spool.max_layer_size,
-            retry: self.from.retry(),
-            tmpdir: spool.tmpdir,
-            is_dry_run: self.is_dry_run,
-        };
-        let mut seen: HashSet<&Reference> = HashSet::new();
-        let images: Vec<Reference> = self
-            .images
-            .iter()
-            .filter(|image| seen.insert(image))
-            .cloned()
-            .collect();
-        let repaired = repair::repair(
-            &source,
-            &images,
-            &mut |good| self.from.open(good, &progress, interrupt),
-            &options,
-            progress.as_ref(),
-            interrupt,
-        )?;
-        progress.done();
-        match output.is_json() {
-            true => output.json(&serde_json::json!({ "schema": 1, "repair": document(&repaired) }))?,
-            false => self.print(output, &repaired)?,
-        }
-        for error in &repaired.failures {
-            output.warn(&error.to_string());
-        }
-        Ok(repaired.failure())
+fn print(output: &Output, repaired: &Repaired, width: &TableArgs) -> Result<(), Failure> {
+    blobs::print(output, &repaired.blobs, width)?;
+    for found in repaired.left() {
+        output.line(format_args!("error: {}", found.what))?;
     }
-
-    fn print(&self, output: &Output, repaired: &Repaired) -> Result<(), Failure> {
-        blobs::print(output, &repaired.blobs, self.table)?;
-        for found in repaired.left() {
-            output.line(format_args!("error: {}", found.what))?;
-        }
-        for error in repaired.left_errors() {
-            output.error(error);
-        }
-        let unnamed = repaired.report.images.iter().find(|image| {
+    for error in repaired.left_errors() {
+        output.error(error);
+    }
+    let unnamed =
+        repaired.report.images.iter().find(|image| {
             image.error.is_some() && image.digest.is_none() && image.reference.digest().is_none()
         });
-        if let Some(image) = unnamed.filter(|_| !output.is_quiet()) {
-            output.line(format_args!(
-                "hint: a manifest is mended by its digest: {}@sha256:..., as `docker images --digests` prints it",
-                image.reference.repository().familiar()
-            ))?;
-        }
-        let sum = blobs::Sum {
-            place: &repaired.registry,
-            blobs: &repaired.blobs,
-            whole: &repaired.whole,
-            others: repaired.left().count() + repaired.left_errors().count(),
-            is_dry_run: repaired.is_dry_run,
-            is_good: repaired.report.errors() == 0,
-        };
-        sum.print(output)
+    if let Some(image) = unnamed.filter(|_| !output.is_quiet()) {
+        output.line(format_args!(
+            "hint: a manifest is mended by its digest: {}@sha256:..., as `docker images --digests` prints it",
+            image.reference.repository().familiar()
+        ))?;
     }
+    let sum = blobs::Sum {
+        place: &repaired.registry,
+        blobs: &repaired.blobs,
+        whole: &repaired.whole,
+        others: repaired.left().count() + repaired.left_errors().count(),
+        is_dry_run: repaired.is_dry_run,
+        is_good: repaired.report.errors() == 0,
+    };
+    sum.print(output)
 }
 
 fn document(repaired: &Repaired) -> serde_json::Value {

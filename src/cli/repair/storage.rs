@@ -5,80 +5,62 @@ use std::path::Path;
 use sealift::interrupt::Interrupt;
 use sealift::registry_storage::repair::{self, LinkRepair, Options, Repair as Repaired};
 
-use super::blobs;
-use super::from::FromArgs;
-use crate::cli::archive::JobsArgs;
+use super::{Repair, blobs};
 use crate::cli::bars;
 use crate::cli::output::{Failure, Outcome, Output};
 use crate::cli::table::TableArgs;
 use crate::cli::verify::storage;
 
-/// A repair of a storage folder.
-pub struct Run<'a> {
-    pub root: &'a Path,
-    pub is_dry_run: bool,
-    pub jobs: &'a JobsArgs,
-    pub table: &'a TableArgs,
-    pub from: &'a FromArgs,
+/// Repairs and prints the result.
+pub fn run(args: &Repair, root: &Path, output: &Output, interrupt: &Interrupt) -> Outcome {
+    let progress = bars::progress(output);
+    let default = sealift::registry_storage::Options::default();
+    let options = Options {
+        jobs: args.jobs.number().unwrap_or(default.jobs),
+        retry: args.from.retry(),
+        is_dry_run: args.dry_run,
+    };
+    let repaired = repair::repair(
+        root,
+        &mut |good| args.from.open(good, &progress, interrupt),
+        &options,
+        progress.as_ref(),
+        interrupt,
+    )?;
+    progress.done();
+    let print = || print(output, &repaired, &args.table);
+    super::show(output, || document(&repaired), print, &repaired.failures)?;
+    Ok(repaired.failure())
 }
 
-impl Run<'_> {
-    /// Repairs and prints the result.
-    pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
-        let progress = bars::progress(output);
-        let default = sealift::registry_storage::Options::default();
-        let options = Options {
-            jobs: self.jobs.number().unwrap_or(default.jobs),
-            retry: self.from.retry(),
-            is_dry_run: self.is_dry_run,
-        };
-        let repaired = repair::repair(
-            self.root,
-            &mut |good| self.from.open(good, &progress, interrupt),
-            &options,
-            progress.as_ref(),
-            interrupt,
-        )?;
-        progress.done();
-        match output.is_json() {
-            true => output.json(&serde_json::json!({ "schema": 1, "repair": document(&repaired) }))?,
-            false => self.print(output, &repaired)?,
+fn print(output: &Output, repaired: &Repaired, width: &TableArgs) -> Result<(), Failure> {
+    blobs::print(output, &repaired.blobs, width)?;
+    for link in &repaired.links {
+        let entry = &link.entry;
+        match (&link.failure, repaired.is_dry_run) {
+            (Some(error), _) => output.line(format_args!("error: {entry}: {error}"))?,
+            (None, true) => output.line(format_args!("{entry}: the link would be written"))?,
+            (None, false) => output.line(format_args!("{entry}: the link was written"))?,
         }
-        for error in &repaired.failures {
-            output.warn(&error.to_string());
-        }
-        Ok(repaired.failure())
     }
-
-    fn print(&self, output: &Output, repaired: &Repaired) -> Result<(), Failure> {
-        blobs::print(output, &repaired.blobs, self.table)?;
-        for link in &repaired.links {
-            let entry = &link.entry;
-            match (&link.failure, repaired.is_dry_run) {
-                (Some(error), _) => output.line(format_args!("error: {entry}: {error}"))?,
-                (None, true) => output.line(format_args!("{entry}: the link would be written"))?,
-                (None, false) => output.line(format_args!("{entry}: the link was written"))?,
-            }
-        }
-        let report = &repaired.report;
-        let left: Vec<_> = repaired.left().collect();
-        for found in &left {
-            output.line(format_args!("error: {}", found.finding))?;
-        }
-        for error in &report.unread {
-            output.line(format_args!("error: {error}"))?;
-        }
-        let is_good = repaired.links.is_empty() && report.is_good();
-        let sum = blobs::Sum {
-            place: &report.root,
-            blobs: &repaired.blobs,
-            whole: &repaired.whole,
-            others: left.len(),
-            is_dry_run: repaired.is_dry_run,
-            is_good,
-        };
-        sum.print(output)
+    let report = &repaired.report;
+    let left: Vec<_> = repaired.left().collect();
+    for found in &left {
+        output.line(format_args!("error: {}", found.finding))?;
     }
+    for error in &report.unread {
+        output.line(format_args!("error: {error}"))?;
+    }
+    let is_good = repaired.links.is_empty() && report.is_good();
+    let sum = blobs::Sum {
+        place: &report.root,
+        blobs: &repaired.blobs,
+        whole: &repaired.whole,
+        others: left.len(),
+        is_dry_run: repaired.is_dry_run,
+        is_good,
+    };
+    sum.print(output)
 }
 
 fn document(repaired: &Repaired) -> serde_json::Value {
