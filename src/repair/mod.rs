@@ -28,7 +28,7 @@ pub struct Copies {
 /// Under which names a place may have the images of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Names {
-    /// It lists them. They belong to a repository of the registry if they have its path, whatever their host.
+    /// The place lists its images. Their hosts are ignored: `harbor.local/team/app` is the repository `team/app`.
     Listed {
         /// Whether images of other repositories are searched, too.
         all: bool,

@@ -22,11 +22,11 @@ pub struct BlobRepair {
 pub enum Fate {
     /// Good bytes are in its place.
     Mended(Good),
-    /// Good bytes are there.
+    /// A place has good bytes, and a dry run changed nothing.
     Available(Good),
     /// No place has good bytes. The reason, if one is known.
     NotFound(Option<String>),
-    /// The registry took good bytes, and keeps the bad ones.
+    /// The registry accepted an upload of good bytes, and still serves the bad ones.
     Kept(Error),
     /// It could not be replaced.
     Failed(Error),

@@ -25,7 +25,7 @@ pub(super) struct Dialect {
     pub(super) most: usize,
     /// Fewest bytes of a part, as it says.
     pub(super) least: usize,
-    /// Whether it keeps a blob or manifest that it has, whatever is uploaded in its place: distribution does.
+    /// Whether it drops an upload of a blob or manifest that it has, as distribution does.
     pub(super) keeps: bool,
     /// Whether it deletes blobs.
     pub(super) deletes: bool,

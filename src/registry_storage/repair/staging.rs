@@ -4,8 +4,8 @@
 //! their places when they are complete, so an interrupted repair leaves nothing else than that folder, and the next
 //! repair removes what is in it.
 //!
-//! The storage belongs to the user of the registry, who may be another one. The folder is this user's, so nobody
-//! changes what is in it.
+//! A repair may run as root in a storage of the registry's user. The staging folder belongs to the user of the repair
+//! and has mode 0700, so the registry's user cannot change the files in it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -71,7 +71,7 @@ impl Access {
 
 /// The name of a new folder in the staging folder.
 const NEW_FOLDER: &str = "folder";
-/// How often the staging folder is made again if it vanishes, or is another user's.
+/// Times that the staging folder is made again if it vanishes or belongs to another user.
 const ATTEMPTS: usize = 10;
 
 impl<'a> Staging<'a> {
