@@ -209,6 +209,13 @@ fn an_update_sends_only_what_is_new() {
     assert!(last.iter().all(|one| one.contains("/manifests/1")), "{changes:?}");
 }
 
+/// Saves this host's platform of httpd:2.4 in the layout `whole` to `one.tar`.
+#[track_caller]
+pub fn save_one_platform(sealift: &Sealift) {
+    let save = ["save", "-q", "--from", "whole", "--platform", "host", "-o"];
+    sealift.run(&[&save[..], &["one.tar", "httpd:2.4"]].concat()).ok();
+}
+
 #[test]
 fn a_sparse_index_is_refused_before_anything_is_sent() {
     let mut pushes = Pushes::new();
@@ -216,20 +223,7 @@ fn a_sparse_index_is_refused_before_anything_is_sent() {
     pushes.push("old", &[]).ok();
     let whole = pushes.add("whole", NAMES[0], &Image::sample("httpd", "2.4"));
     let host = whole.host().clone();
-    pushes
-        .sealift
-        .run(&[
-            "save",
-            "-q",
-            "--from",
-            "whole",
-            "--platform",
-            "host",
-            "-o",
-            "one.tar",
-            "httpd:2.4",
-        ])
-        .ok();
+    save_one_platform(&pushes.sealift);
     pushes.registry.forget_requests();
     let refused = pushes.push("one.tar", &[]).code(4);
     for text in [

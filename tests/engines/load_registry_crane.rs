@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::load_registry::save_one_platform;
 use crate::serve::assert_has_all;
 use crate::support::engine::Root;
 use crate::support::podman::{Podman, User, Version};
@@ -51,9 +52,14 @@ impl Crane {
         }
     }
 
-    /// What it has logged since `before` bytes of its log: one line per request, with the error if it had one.
-    fn log_since(&self, before: usize) -> String {
-        self.log()[before..].to_owned()
+    /// The requests that write, of those that it has logged since `before` bytes of its log.
+    fn writes_since(&self, before: usize) -> Vec<String> {
+        let lines = self.log()[before..]
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
+        let reads = |line: &String| [" GET ", " HEAD "].iter().any(|method| line.contains(method));
+        lines.into_iter().filter(|line| !reads(line)).collect()
     }
 
     fn log(&self) -> String {
@@ -123,29 +129,14 @@ fn what_is_pushed_is_pulled_again() {
     let before = crane.log().len();
     let again = run(&mut crane.push(&sealift, "images", &["--json"])).ok().json();
     assert_eq!(again["sent"], 0);
-    let requests = crane.log_since(before);
-    let writes = requests
-        .lines()
-        .filter(|line| !line.contains(" GET ") && !line.contains(" HEAD "));
-    assert_eq!(writes.count(), 0, "{requests}");
+    assert_eq!(crane.writes_since(before), [""; 0]);
 }
 
 #[test]
 fn a_sparse_index_is_refused_before_anything_is_sent() {
     let (crane, sealift) = (Crane::start(), Sealift::new());
     let image = Image::sample("httpd", "2.4").build(&sealift.path("whole"), "docker.io/library/httpd:2.4");
-    let save = [
-        "save",
-        "-q",
-        "--from",
-        "whole",
-        "--platform",
-        "host",
-        "-o",
-        "one.tar",
-        "httpd:2.4",
-    ];
-    sealift.run(&save).ok();
+    save_one_platform(&sealift);
     let before = crane.log().len();
     let refused = run(&mut crane.push(&sealift, "one.tar", &[])).code(4);
     assert!(
@@ -153,11 +144,8 @@ fn a_sparse_index_is_refused_before_anything_is_sent() {
         "{}",
         refused.stderr
     );
-    let requests = crane.log_since(before);
-    let writes = requests
-        .lines()
-        .filter(|line| !line.contains(" GET ") && !line.contains(" HEAD "));
-    assert_eq!(writes.count(), 1, "only the question: {requests}");
+    let writes = crane.writes_since(before);
+    assert_eq!(writes.len(), 1, "only the question: {writes:?}");
     run(&mut crane.push(&sealift, "one.tar", &["--platform-manifest"])).ok();
     let mut digest = command::clean("/usr/bin/skopeo", &sealift.path(""));
     digest.args(["inspect", "--tls-verify=false", "--format", "{{.Digest}}"]);

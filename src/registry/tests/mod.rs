@@ -9,6 +9,7 @@ mod proxies;
 mod push;
 mod push_auth;
 mod push_broken;
+mod push_indexes;
 mod push_registry;
 mod redirects;
 mod repair;
