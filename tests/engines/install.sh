@@ -37,6 +37,12 @@ host_is_docker20() {
     [[ $version == *version\ 20.10.* || $version == *Candidate:\ 20.10.* ]]
 }
 
+has_package() { # PACKAGE: whether it is installed, or apt can install it
+    ! installed "$1" || return 0
+    [ -n "$(apt-cache policy "$1" 2>/dev/null)" ] || apt_update
+    apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [0-9]'
+}
+
 part=
 cleanup() {
     remove_policy
@@ -106,14 +112,21 @@ test | all) ;;
 *) die "usage: install.sh [all|lint|fresh]" ;;
 esac
 
-install_packages ansible-core apache2-utils bindfs bsdutils buildah busybox-static ca-certificates \
-    chromium-headless-shell curl debian-archive-keyring debootstrap docker-registry e2fsprogs fonts-dejavu-core gcc \
-    hyperfine iproute2 jq libc6-dev man-db mount openssh-client openssh-server openssl podman procps python3 \
-    python3-pip skopeo strace sudo uidmap util-linux xz-utils zstd
+# Ubuntu has no such package of it: tests/support then runs that of forky.
+browser=(chromium-headless-shell fonts-dejavu-core)
+browser_of_forky=()
+if ! has_package chromium-headless-shell; then
+    browser_of_forky=("${browser[@]}")
+    browser=()
+fi
+install_packages ansible-core apache2-utils bindfs bsdutils buildah busybox-static ca-certificates curl \
+    debian-archive-keyring debootstrap docker-registry e2fsprogs gcc hyperfine iproute2 jq libc6-dev man-db mount \
+    openssh-client openssh-server openssl podman procps python3 python3-pip skopeo strace sudo uidmap util-linux \
+    xz-utils zstd "${browser[@]}"
 if host_is_docker20; then
     install_packages docker.io containerd
 else
     build bookworm docker.io containerd podman uidmap
 fi
-build forky docker.io docker-cli docker-buildx containerd skopeo crane oras podman uidmap
+build forky docker.io docker-cli docker-buildx containerd skopeo crane oras podman uidmap "${browser_of_forky[@]}"
 [ "$what" != all ] || build trixie docker.io docker-cli containerd

@@ -1,9 +1,11 @@
-//! Debian's chromium without a window, told what to do over a pipe.
+//! Debian's chromium without a window, told what to do over a pipe. It is a package of the host, or in the Debian of
+//! docker 28 where the host is no Debian.
 //!
 //! Source: Chrome DevTools Protocol; chromium, `--remote-debugging-pipe`: JSON messages on descriptors 3 and 4, each ended
 //! by a zero byte.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +14,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::engine::Root;
+use super::{Engine, Folder};
+
+const PROGRAM: &str = "/usr/bin/chromium-headless-shell";
 /// How long a page may take for what it does at once on a machine without other work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -24,26 +30,31 @@ pub struct Browser {
     calls: u64,
     /// What happened since the last page was opened.
     events: Vec<Value>,
-    _profile: tempfile::TempDir,
+    // Last: its drop unmounts what the browser uses.
+    _folder: Folder,
 }
 
 impl Browser {
     /// Starts one.
     #[track_caller]
     pub fn start() -> Self {
-        let profile = tempfile::tempdir().unwrap();
+        let folder = Folder::new();
+        let (program, profile) = match Path::new(PROGRAM).exists() {
+            true => (Command::new(PROGRAM), folder.path().to_path_buf()),
+            false => {
+                let root = Root::new(Engine::Docker28, folder.path());
+                (root.command("chromium-headless-shell"), root.inside(""))
+            }
+        };
         let mut child = Command::new("bash")
             .args(["-c", "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1", "bash"])
-            .args([
-                "chromium-headless-shell",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--remote-debugging-pipe",
-            ])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(program.get_program())
+            .args(program.get_args())
+            .args(["--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"])
+            .arg(format!("--user-data-dir={}", profile.join("profile").display()))
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
-            .env("HOME", profile.path())
+            .env("HOME", profile)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -56,7 +67,7 @@ impl Browser {
             session: None,
             calls: 0,
             events: Vec::new(),
-            _profile: profile,
+            _folder: folder,
         };
         let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
