@@ -32,22 +32,23 @@ impl Replacer<'_> {
             let bytes: Arc<[u8]> = offer.document()?.into();
             let client = &self.source.client;
             client.put_manifest(&at, &blob.digest.to_string(), blob, &bytes)?;
-            return self.fate(offer, repository);
+            return fate(self.read_again(repository, blob), offer, repository);
         }
         let spooled = self.spool(offer)?;
         self.upload(&at, blob, &spooled)?;
-        let fate = self.fate(offer, repository)?;
-        if !matches!(fate, Fate::Kept(_)) {
-            return Ok(fate);
+        let read = self.read_again(repository, blob);
+        // Only wrong bytes are a reason to delete it: a registry that does not answer may not take it again.
+        if !matches!(read, Err(Error::Refused(_))) {
+            return fate(read, offer, repository);
         }
         // What is deleted is put back before a signal ends the process.
         let hold = self.interrupt.hold()?;
         if !self.source.client.remove_blob(&at, &blob.digest) {
-            return Ok(fate);
+            return fate(read, offer, repository);
         }
         self.upload(&at, blob, &spooled).map_err(not_back)?;
         drop(hold);
-        self.fate(offer, repository)
+        fate(self.read_again(repository, blob), offer, repository)
     }
 
     /// Fetches a blob into a file without a name.
@@ -83,41 +84,43 @@ impl Replacer<'_> {
         uploader.upload(at, blob, None).map(drop)
     }
 
-    /// What became of a blob that was uploaded: it is fetched and verified.
-    fn fate(&self, offer: &Offer, repository: &Arc<Repository>) -> Result<Fate> {
-        let blob = &offer.descriptor;
-        let read = match blob.media_type.is_document() || blob.media_type.kind() == Kind::Config {
-            true => self.source.document(repository, blob).map(drop),
-            false => self.read(repository, blob),
-        };
-        match read {
-            Ok(()) => Ok(Fate::Mended(offer.good())),
-            Err(Error::Interrupted) => Err(Error::Interrupted),
-            Err(error) => Ok(Fate::Kept(kept(error, repository, blob))),
+    /// Fetches and verifies a blob that was uploaded.
+    fn read_again(&self, repository: &Arc<Repository>, blob: &Descriptor) -> Result<()> {
+        if blob.media_type.is_document() || blob.media_type.kind() == Kind::Config {
+            return self.source.document(repository, blob).map(drop);
         }
-    }
-
-    fn read(&self, repository: &Arc<Repository>, blob: &Descriptor) -> Result<()> {
         let stream = self.source.stream(repository, blob)?;
         let reader = BlobReader::new(OpenBlob::Stream(Box::new(stream)), blob)?;
         reader.finish().map(drop)
     }
 }
 
-/// A blob was uploaded, and the registry serves what it had before.
-fn kept(error: Error, repository: &Repository, blob: &Descriptor) -> Error {
-    let found = match error {
-        Error::Refused(finding) => finding.problem.to_string(),
-        Error::Registry { problem, .. } => problem,
-        other => other.to_string(),
+/// What became of a blob that was uploaded, by what reading it again gave.
+fn fate(read: Result<()>, offer: &Offer, repository: &Repository) -> Result<Fate> {
+    let problem = match read {
+        Ok(()) => return Ok(Fate::Mended(offer.good())),
+        Err(Error::Interrupted) => return Err(Error::Interrupted),
+        Err(Error::Refused(finding)) => {
+            format!(
+                "the registry took the right bytes and keeps the wrong ones: {}",
+                finding.problem
+            )
+        }
+        Err(error) => {
+            let why = match error {
+                Error::Registry { problem, .. } => problem,
+                other => other.to_string(),
+            };
+            format!("the registry took the right bytes, and what it has cannot be read: {why}")
+        }
     };
-    Error::Registry {
+    Ok(Fate::Kept(Error::Registry {
         registry: repository.domain().into(),
-        subject: format!("{}@{}", repository.path(), blob.digest),
-        problem: format!("the registry took the right bytes and keeps the wrong ones: {found}"),
+        subject: format!("{}@{}", repository.path(), offer.descriptor.digest),
+        problem,
         hint: Some(Remedy::RepairStorage.into()),
         transient: false,
-    }
+    }))
 }
 
 /// Blobs are copied into a folder that can be chosen.

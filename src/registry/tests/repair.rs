@@ -192,6 +192,33 @@ fn a_blob_that_the_registry_keeps_is_deleted_first_where_that_is_allowed() {
 }
 
 #[test]
+fn a_blob_that_cannot_be_read_again_is_not_deleted() {
+    let setup = Setup::new(keeping(true));
+    let layer = &setup.blobs()[1];
+    setup.damage(layer);
+    let registry = setup.registry.clone();
+    let path = format!("/v2/lib/app/blobs/{}", layer.descriptor.digest);
+    let is_uploaded = AtomicUsize::new(0);
+    let server = Server::start(move |seen: &Seen| {
+        if seen.method == "PUT" {
+            is_uploaded.store(1, Ordering::SeqCst);
+        }
+        let is_read = seen.method == "GET" && seen.path == path;
+        match is_read && is_uploaded.load(Ordering::SeqCst) == 1 {
+            true => Reply::new(503, ""),
+            false => registry.answer(seen),
+        }
+    });
+    let repaired = setup.repair(&server);
+    let Fate::Kept(error) = &repaired.blobs[0].fate else {
+        panic!("{:?}", repaired.blobs);
+    };
+    assert!(error.to_string().contains("cannot be read"), "{error}");
+    assert!(!writes(&server).contains(&"DELETE".into()));
+    assert_eq!(repaired.failure(), Some(ErrorKind::Registry));
+}
+
+#[test]
 fn a_layer_that_is_good_is_fetched_once() {
     let setup = Setup::new(Dialect::default());
     let blobs = setup.blobs();
