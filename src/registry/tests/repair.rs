@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::push::{Images, image};
+use super::push::{Images, image, layer};
 use super::push_registry::{Dialect, PushRegistry};
 use crate::archive::ArchiveSource;
 use crate::error::{ErrorKind, Result};
 use crate::interrupt::Interrupt;
-use crate::oci::testing::{TestBlob, TestImage};
-use crate::oci::{Digest, MediaType, Reference};
+use crate::oci::testing::{TestBlob, TestImage, index};
+use crate::oci::{Digest, MediaType, Platform, Reference};
 use crate::progress::Silent;
 use crate::registry::RegistrySource;
 use crate::registry::repair::{Options, Repair, repair};
@@ -92,31 +92,41 @@ impl Setup {
         interrupt: &Interrupt,
     ) -> Result<Repair> {
         let images = Images::new().image("any:1", &self.image);
-        let options = Options {
-            jobs: NonZeroUsize::MIN,
-            max_layer_size: u64::MAX,
-            retry: quick().retry,
-            tmpdir: std::env::temp_dir(),
-            is_dry_run,
-        };
-        let mut open = |_| {
-            let layout = images.open().pop().unwrap();
-            Ok(vec![Copies {
-                label: "images".into(),
-                source: Arc::new(ArchiveSource::new(layout)?),
-                names: Names::Listed { all: true },
-            }])
-        };
-        let source = RegistrySource::new(quick(), Arc::new(Silent), interrupt.clone())?;
-        repair(
-            &Arc::new(source),
-            references,
-            &mut open,
-            &options,
-            &Silent,
-            interrupt,
-        )
+        repair_from(&images, references, is_dry_run, interrupt)
     }
+}
+
+/// Repairs images of a registry with those of a layout folder.
+fn repair_from(
+    images: &Images,
+    references: &[Reference],
+    is_dry_run: bool,
+    interrupt: &Interrupt,
+) -> Result<Repair> {
+    let options = Options {
+        jobs: NonZeroUsize::MIN,
+        max_layer_size: u64::MAX,
+        retry: quick().retry,
+        tmpdir: std::env::temp_dir(),
+        is_dry_run,
+    };
+    let mut open = |_| {
+        let layout = images.open().pop().unwrap();
+        Ok(vec![Copies {
+            label: "images".into(),
+            source: Arc::new(ArchiveSource::new(layout)?),
+            names: Names::Listed { all: true },
+        }])
+    };
+    let source = RegistrySource::new(quick(), Arc::new(Silent), interrupt.clone())?;
+    repair(
+        &Arc::new(source),
+        references,
+        &mut open,
+        &options,
+        &Silent,
+        interrupt,
+    )
 }
 
 fn key(digest: &Digest) -> (String, Digest) {
@@ -229,6 +239,48 @@ fn a_layer_that_is_good_is_fetched_once() {
     let seen = server.seen().into_iter();
     let fetched = seen.filter(|seen| seen.method == "GET" && seen.path == path);
     assert_eq!(fetched.count(), 1);
+}
+
+#[test]
+fn blobs_are_mended_before_manifests_that_name_them() {
+    let shared = layer(1000, 1);
+    let one = |author: &str| TestImage::new().layer(shared.as_slice()).author(author);
+    let layer = Digest::sha256(&shared);
+    // By digest, the manifest would be first.
+    let mut authors = (0..).map(|n: u32| one(&n.to_string()));
+    let bad = authors
+        .find(|image| image.manifest().descriptor.digest < layer)
+        .unwrap();
+    let good = one("good").platform(&Platform::linux("arm64", None));
+    let root = index(&[bad.manifest().descriptor, good.manifest().descriptor]);
+    let blobs: Vec<TestBlob> = bad.blobs().into_iter().chain(good.blobs()).collect();
+    let registry = PushRegistry::new(Dialect::default());
+    let mut shelf = registry.shelf.lock().unwrap();
+    for blob in blobs.iter().filter(|blob| blob.descriptor.digest != layer) {
+        let digest = &blob.descriptor.digest;
+        if blob.descriptor.media_type.is_document() {
+            let media_type = blob.descriptor.media_type.to_string();
+            let mut bytes = blob.bytes.clone();
+            if *digest == bad.manifest().descriptor.digest {
+                bytes.truncate(20);
+            }
+            shelf.manifests.insert(key(digest), (media_type, bytes));
+        } else {
+            shelf.blobs.insert(key(digest), blob.bytes.clone());
+        }
+    }
+    let media_type = root.descriptor.media_type.to_string();
+    let digest = root.descriptor.digest;
+    shelf
+        .manifests
+        .insert(key(&digest), (media_type, root.bytes.clone()));
+    drop(shelf);
+    let images = Images::new().named("any:1", &root.descriptor.clone(), [blobs, vec![root]].concat());
+    let server = registry.start();
+    let named = Reference::digested(&server.repository(), digest);
+    let repaired = repair_from(&images, &[named], false, &Interrupt::default()).unwrap();
+    assert_eq!(repaired.failure(), None, "{:?}", repaired.blobs);
+    assert_eq!(repaired.blobs.len(), 2);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::testing::TestBlob;
 use crate::oci::{Descriptor, Digest, Repository};
-use crate::progress::Silent;
+use crate::progress::{Progress, Silent};
 use crate::repair::{BlobRepair, Copies, Fate, Names};
 use crate::source::{Answer, Listing, Query, Source};
 use crate::transfer;
@@ -67,6 +67,10 @@ impl Source for Blobs {
 }
 
 fn run(folder: &Folder, source: Blobs) -> Repair {
+    run_watched(folder, source, &Silent)
+}
+
+fn run_watched(folder: &Folder, source: Blobs, progress: &dyn Progress) -> Repair {
     let options = Options {
         jobs: NonZeroUsize::MIN,
         retry: transfer::RETRY,
@@ -82,7 +86,7 @@ fn run(folder: &Folder, source: Blobs) -> Repair {
         }])
     };
     let interrupt = Interrupt::default();
-    repair(folder.home.path(), &mut open, &options, &Silent, &interrupt).unwrap()
+    repair(folder.home.path(), &mut open, &options, progress, &interrupt).unwrap()
 }
 
 /// A registry with an image whose second layer is damaged, and that layer's file.
@@ -162,6 +166,52 @@ fn an_error_that_right_bytes_do_not_mend_is_left() {
         .collect();
     assert_eq!(left, ["size-differs"]);
     assert_eq!(repaired.failure(), Some(ErrorKind::Content));
+}
+
+/// Damages a blob once it is mended.
+struct Damages(std::path::PathBuf);
+
+impl Progress for Damages {
+    fn phase(&self, name: &str, _: Option<u64>) {
+        if name == "verifying again" {
+            fs::write(&self.0, "bad again").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_mended_blob_that_is_bad_again_is_left() {
+    let (folder, app, path) = damaged();
+    let layer = &app.layers[1];
+    let repaired = run_watched(&folder, source_of(layer, &layer.bytes), &Damages(path));
+    let left: Vec<_> = repaired.left().map(|found| found.finding.place.digest).collect();
+    assert_eq!(left, [Some(layer.descriptor.digest)]);
+    assert_eq!(repaired.failure(), Some(ErrorKind::Content));
+    assert!(repaired.whole.is_empty());
+}
+
+#[test]
+fn only_a_blob_that_is_good_is_linked() {
+    let (folder, app, path) = damaged();
+    let layer = &app.layers[1];
+    let hex = layer.descriptor.digest.hex();
+    let link = folder.at(&format!("repositories/app/_layers/sha256/{hex}/link"));
+    for is_there in [true, false] {
+        fs::remove_file(&link).unwrap();
+        if !is_there {
+            fs::remove_file(&path).unwrap();
+        }
+        let repaired = run(&folder, Blobs::default());
+        assert!(
+            repaired.links.is_empty() && !link.exists(),
+            "{:?}",
+            repaired.links
+        );
+        let repaired = run(&folder, source_of(layer, &layer.bytes));
+        assert_eq!((repaired.links.len(), repaired.failure()), (1, None));
+        assert!(link.exists());
+        fs::write(&path, "bad").unwrap();
+    }
 }
 
 #[test]
