@@ -10,7 +10,7 @@ use sealift::layout::{ArchiveTarget, FolderTarget};
 use sealift::load::{self, AnyTarget, LoadOptions};
 use sealift::oci::Platform;
 use sealift::progress::Progress;
-use sealift::{Error, Result};
+use sealift::{Error, Result, verify};
 
 use super::archive::ArchiveArgs;
 use super::bars;
@@ -248,7 +248,10 @@ impl Load {
             platforms: self.platform.clone(),
             keep_going: self.keep_going,
             dry_run: self.dry_run,
-            verify: self.archive.verify_options(),
+            verify: verify::Options {
+                quick: self.push.digests_only(),
+                ..self.archive.verify_options()
+            },
             ..LoadOptions::default()
         }
     }

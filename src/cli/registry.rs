@@ -127,16 +127,27 @@ pub struct PushArgs {
     /// digest of the platform's manifest, not that of the index. If an image has several platforms, --platform chooses one.
     #[arg(long)]
     platform_manifest: bool,
+    /// Verify digests only, without decompressing layers for their diff ids
+    ///
+    /// An engine that pulls a layer compares its diff id in any case.
+    #[arg(long)]
+    digests_only: bool,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
 impl PushArgs {
+    /// Whether layers are not decompressed for their diff ids.
+    pub fn digests_only(&self) -> bool {
+        self.digests_only
+    }
+
     /// The first of these options that was given.
     pub fn given(&self) -> Option<&'static str> {
         let connection = &self.connection;
         let given = [
             ("--platform-manifest", self.platform_manifest),
+            ("--digests-only", self.digests_only),
             ("--insecure", !connection.insecure.is_empty()),
             ("--ca-file", !connection.ca_file.is_empty()),
             ("--cert", connection.cert.is_some()),

@@ -199,11 +199,14 @@ fn help_of_verify() {
           --jobs <N>
               Number of threads that verify [default: one per CPU]
 
-          --quick
+          --digests-only
               Verify digests only, without decompressing layers for their diff ids
 
-              Of images in a registry: fetch manifests and configs, and compare the sizes that the
-              registry gives for everything else.
+          --quick
+              As --digests-only; of images in a registry, compare sizes only
+
+              Of these it fetches manifests and configs, and asks the registry for the sizes of
+              everything else.
 
           --json
               Print one JSON document on standard output
@@ -248,7 +251,7 @@ fn help_of_verify() {
     Examples:
       sealift verify images.tar
       sealift verify images.tar --expect sha256:...     # the line that save printed
-      sealift verify --quick images.tar.001             # an archive in parts; digests only
+      sealift verify --digests-only images.tar.001      # an archive in parts
       sealift verify --json images.tar | jq '.archives[].findings'
       sealift verify harbor.local/app:1 harbor.local/web@sha256:...
       sealift verify --images list.txt --since state.json --metrics verify.prom

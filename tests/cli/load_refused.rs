@@ -63,6 +63,7 @@ fn impossible_loads_are_refused_and_change_nothing() {
         "one.tar --to docker,oci:out",
         "one.tar --to docker,lxc",
         "one.tar --to oci:out --platform-manifest",
+        "one.tar --to docker --digests-only",
         "one.tar --to docker --ca-file ca.pem",
         "one.tar --to registry://h.io/x:1",
         "one.tar --to registry://https://h.io",
@@ -190,6 +191,10 @@ fn impossible_loads_are_refused_and_change_nothing() {
 
     $ sealift load one.tar --to oci:out --platform-manifest
     2> error: --platform-manifest is for --to registry://HOST, not for --to oci:out
+    exit 2
+
+    $ sealift load one.tar --to docker --digests-only
+    2> error: --digests-only is for --to registry://HOST, not for --to docker
     exit 2
 
     $ sealift load one.tar --to docker --ca-file ca.pem

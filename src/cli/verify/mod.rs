@@ -20,6 +20,7 @@ use std::time::Instant;
 use clap::Args;
 use sealift::interrupt::Interrupt;
 use sealift::oci::PlatformSelection;
+use sealift::registry::verify::Depth;
 use sealift::registry_storage::Sample;
 use sealift::verify::Options;
 use sealift::{Error, Result};
@@ -36,7 +37,7 @@ use targets::Targets;
 Examples:
   sealift verify images.tar
   sealift verify images.tar --expect sha256:...     # the line that save printed
-  sealift verify --quick images.tar.001             # an archive in parts; digests only
+  sealift verify --digests-only images.tar.001      # an archive in parts
   sealift verify --json images.tar | jq '.archives[].findings'
   sealift verify harbor.local/app:1 harbor.local/web@sha256:...
   sealift verify --images list.txt --since state.json --metrics verify.prom
@@ -96,7 +97,7 @@ pub struct Verify {
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["targets", "list", "all", "platform", "since", "expect", "quick"]
+        conflicts_with_all = ["targets", "list", "all", "platform", "since", "expect", "quick", "digests_only"]
     )]
     registry_root: Option<PathBuf>,
     /// Hash only a part of the blobs: a percentage, or one of equal parts, as in 3/7
@@ -110,9 +111,11 @@ pub struct Verify {
     #[command(flatten)]
     jobs: JobsArgs,
     /// Verify digests only, without decompressing layers for their diff ids
+    #[arg(long, conflicts_with = "since")]
+    digests_only: bool,
+    /// As --digests-only; of images in a registry, compare sizes only
     ///
-    /// Of images in a registry: fetch manifests and configs, and compare the sizes that the registry gives for
-    /// everything else.
+    /// Of these it fetches manifests and configs, and asks the registry for the sizes of everything else.
     #[arg(long)]
     quick: bool,
     #[command(flatten)]
@@ -130,7 +133,7 @@ impl Verify {
         }
         let targets = Targets::parse(&self.targets, &self.list, self.all)?;
         let options = Options {
-            quick: self.quick,
+            quick: self.quick || self.digests_only,
             ..self.read.verify_options(&self.jobs)
         };
         match targets {
@@ -150,7 +153,12 @@ impl Verify {
                     images,
                     platforms: self.platform.as_ref(),
                     since: self.since.as_deref(),
-                    options: &options,
+                    depth: match (self.quick, self.digests_only) {
+                        (true, _) => Depth::Sizes,
+                        (false, true) => Depth::Digests,
+                        (false, false) => Depth::DiffIds,
+                    },
+                    max_layer_size: options.max_layer_size,
                     jobs: self.jobs.number(),
                     registry: &self.registry,
                 };

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use sealift::Error;
 use sealift::error::ErrorKind;
 use sealift::image::names;
 use sealift::interrupt::Interrupt;
 use sealift::oci::{Platform, PlatformSelection, Reference};
-use sealift::registry::verify::{self as images, Options, Report, State};
-use sealift::{Error, verify};
+use sealift::registry::verify::{self as images, Depth, Options, Report, State};
 
 use super::files;
 use super::metrics::Metrics;
@@ -26,7 +26,8 @@ pub struct Run<'a> {
     pub images: Vec<Wanted>,
     pub platforms: Option<&'a PlatformSelection>,
     pub since: Option<&'a Path>,
-    pub options: &'a verify::Options,
+    pub depth: Depth,
+    pub max_layer_size: u64,
     pub jobs: Option<NonZeroUsize>,
     pub registry: &'a RegistryArgs,
 }
@@ -62,13 +63,13 @@ impl Run<'_> {
         references.retain(|reference| seen.insert(reference.clone()));
         let defaults = Options::default();
         let options = Options {
-            quick: self.options.quick,
+            depth: self.depth,
             platforms: match self.platforms {
                 Some(PlatformSelection::Only(platforms)) => Some(platforms.clone()),
                 _ => None,
             },
             jobs: self.jobs.unwrap_or(defaults.jobs),
-            max_layer_size: self.options.max_layer_size,
+            max_layer_size: self.max_layer_size,
             since,
             ..defaults
         };
@@ -134,7 +135,11 @@ fn print(output: &Output, report: &Report, unlisted: &[Error]) -> Result<(), Fai
             names::count(blobs, "further blob")
         ),
     };
-    let depth = if report.quick { ", sizes only" } else { "" };
+    let depth = match report.depth {
+        Depth::Sizes => ", sizes only",
+        Depth::Digests => ", digests only",
+        Depth::DiffIds => "",
+    };
     let bad = report.images.iter().filter(|image| !image.is_good()).count();
     let verdict = match report.errors() + unlisted.len() {
         0 => "all good".into(),
@@ -189,7 +194,8 @@ pub fn document(report: &Report, unlisted: &[Error]) -> serde_json::Value {
     });
     let mut document = serde_json::json!({
         "good": report.errors() == 0 && unlisted.is_empty(),
-        "quick": report.quick,
+        "quick": report.depth == Depth::Sizes,
+        "digests_only": report.depth == Depth::Digests,
         "blobs": report.blobs,
         "bytes": report.bytes,
         "known": report.known_blobs,

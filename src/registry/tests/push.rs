@@ -261,8 +261,23 @@ fn an_image_with_a_wrong_diff_id_gets_no_manifest() {
     let images = Images::new().named("app:1", &root, blobs);
     let error = push(&registry.start(), &images).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Content, "{error}");
+    {
+        let shelf = registry.shelf.lock().unwrap();
+        assert!(shelf.manifests.is_empty() && shelf.tags.is_empty());
+    }
+    let digests_only = LoadOptions {
+        verify: crate::verify::Options {
+            quick: true,
+            ..Default::default()
+        },
+        ..LoadOptions::default()
+    };
+    let server = registry.start();
+    let target = target(&server.host(), false, patient()).0;
+    push_into(&target, &images, &digests_only).unwrap();
     let shelf = registry.shelf.lock().unwrap();
-    assert!(shelf.manifests.is_empty() && shelf.tags.is_empty());
+    let manifests = shelf.manifests.keys().map(|(_, digest)| *digest);
+    assert_eq!(manifests.collect::<Vec<_>>(), [root.digest]);
 }
 
 fn verified(archives: &[Box<dyn Layout>]) -> Candidates<'_> {

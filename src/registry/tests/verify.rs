@@ -11,7 +11,7 @@ use crate::oci::testing::{TestBlob, TestImage, index};
 use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference};
 use crate::progress::Silent;
 use crate::registry::testing::{Delivery, Reply, Seen, Server, quick, ranged, source};
-use crate::registry::verify::{Options, Report, State, next_state, verify};
+use crate::registry::verify::{Depth, Options, Report, State, next_state, verify};
 
 /// An image with a zstd layer and an uncompressed one.
 struct Sample {
@@ -200,16 +200,20 @@ fn bytes_of_another_length_are_wrong() {
         reply.body.clear();
         reply
     };
-    for quick in [false, true] {
+    for depth in [Depth::DiffIds, Depth::Digests, Depth::Sizes] {
         let options = Options {
-            quick,
+            depth,
             ..Options::default()
         };
         for (change, code) in [(cut as fn(Reply) -> Reply, "truncated"), (emptied, "empty")] {
             let server = sample.serve(at(layer, change));
             let report = run(&server, &["1"], &options);
             // Of a blob that is not fetched, only the size is known.
-            let code = if quick { "size-differs" } else { code };
+            let code = if depth == Depth::Sizes {
+                "size-differs"
+            } else {
+                code
+            };
             assert_eq!(found(&report), [(Some(layer), code)]);
             assert_eq!(report.failure(), Some(ErrorKind::Content));
         }
@@ -339,10 +343,28 @@ fn a_blob_is_fetched_from_each_registry() {
 }
 
 #[test]
+fn digests_are_verified_without_diff_ids() {
+    let sample = Sample::new(|[one, other]| [other, one]);
+    let options = Options {
+        depth: Depth::Digests,
+        ..Options::default()
+    };
+    let report = run(&sample.serve(|_, reply| reply), &["1"], &options);
+    assert_eq!(report.errors(), 0, "{report:?}");
+    assert_eq!((report.blobs, report.layers.len()), (5, 0));
+    let layer = sample.layers[0].digest;
+    let report = run(&sample.serve(at(layer, damaged)), &["1"], &options);
+    assert_eq!(found(&report), [(Some(layer), "digest-differs")]);
+    let report = sample.verify(|_, reply| reply);
+    let codes: Vec<&str> = found(&report).into_iter().map(|(_, code)| code).collect();
+    assert_eq!(codes, ["diff-id-differs"; 2]);
+}
+
+#[test]
 fn a_quick_verification_fetches_no_layer() {
     let sample = Sample::new(|real| real);
     let options = Options {
-        quick: true,
+        depth: Depth::Sizes,
         ..Options::default()
     };
     let server = sample.serve(|_, reply| reply);

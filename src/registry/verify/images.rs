@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Options;
 use super::blobs::{RegistryBlobs, is_document};
+use super::{Depth, Options};
 use crate::error::{Error, Remedy, Result};
 use crate::image::graph::MAX_DEPTH;
 use crate::interrupt::Interrupt;
@@ -199,7 +199,7 @@ impl Walk<'_> {
     fn blob(&self, blob: &Descriptor) -> Result<()> {
         self.interrupt.check()?;
         let is_first = self.blobs().add_home(&blob.digest, &self.repository);
-        if is_first && (self.images.options.quick || !blob.urls.is_empty()) {
+        if is_first && (self.images.options.depth == Depth::Sizes || !blob.urls.is_empty()) {
             self.blobs().ask_size(&self.repository, blob)?;
         }
         Ok(())

@@ -39,11 +39,22 @@ pub use state::{State, VerifiedImage};
 /// Images whose documents are in memory at the same time.
 const BATCH: usize = 64;
 
+/// What of images is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Manifests and configs; of everything else, the registry tells the size.
+    Sizes,
+    /// Everything, as it is stored.
+    Digests,
+    /// Everything, and layers also uncompressed.
+    DiffIds,
+}
+
 /// How to verify.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Fetches manifests and configs only; of everything else, asks for the size.
-    pub quick: bool,
+    /// What of the images is read.
+    pub depth: Depth,
     /// The platforms to verify, which must be there; `None` for all that are.
     pub platforms: Option<Vec<Platform>>,
     /// Number of requests at the same time.
@@ -59,7 +70,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            quick: false,
+            depth: Depth::DiffIds,
             platforms: None,
             jobs: verify::Options::default().jobs.max(crate::transfer::JOBS),
             max_layer_size: DEFAULT_LIMIT,
@@ -93,7 +104,7 @@ pub fn verify(
         let report = verify_registry(source, &registry, &images, options, progress, interrupt)?;
         reports.push((positions, report));
     }
-    Ok(Report::join(reports, options.quick))
+    Ok(Report::join(reports, options.depth))
 }
 
 /// Verifies images of one registry.
@@ -157,13 +168,13 @@ fn verify_registry(
     }
     let parts: Vec<Rc<Parts>> = followed.iter().map(|image| Rc::clone(&image.parts)).collect();
     let how = verify::Options {
-        quick: false,
-        documents_only: options.quick,
+        quick: options.depth == Depth::Digests,
+        documents_only: options.depth == Depth::Sizes,
         jobs: options.jobs,
         max_layer_size: options.max_layer_size,
     };
     let found = verification.finish(followed, &[], &how, progress, interrupt)?;
-    Ok(Report::new(checked, found, &parts, options.quick))
+    Ok(Report::new(checked, found, &parts, options.depth))
 }
 
 /// The error of an image that several references may name.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
+use super::Depth;
 use crate::error::{Error, ErrorKind, Finding};
 use crate::oci::{Digest, Platform, Reference};
 use crate::verify::{self, Layer, Parts};
@@ -112,10 +113,10 @@ pub struct Report {
     pub bytes: u64,
     /// Blobs that an earlier run verified.
     pub known_blobs: usize,
-    /// Layers that were verified, by the digest of their stored bytes.
+    /// Layers whose diff ids were verified, by the digest of their stored bytes.
     pub layers: BTreeMap<Digest, Layer>,
-    /// Whether only sizes were compared.
-    pub quick: bool,
+    /// What was read.
+    pub depth: Depth,
 }
 
 impl Report {
@@ -124,7 +125,7 @@ impl Report {
         mut images: Vec<Checked>,
         found: verify::Report,
         parts: &[Rc<Parts>],
-        quick: bool,
+        depth: Depth,
     ) -> Report {
         let mut positions: HashMap<usize, usize> = HashMap::new();
         for (at, checked) in images.iter_mut().enumerate() {
@@ -185,12 +186,12 @@ impl Report {
             bytes: found.bytes,
             known_blobs: found.trusted,
             layers: found.layers,
-            quick,
+            depth,
         }
     }
 
     /// One report of those of several registries, each with the positions of its images among all.
-    pub(super) fn join(reports: Vec<(Vec<usize>, Report)>, quick: bool) -> Report {
+    pub(super) fn join(reports: Vec<(Vec<usize>, Report)>, depth: Depth) -> Report {
         let mut joined = Report {
             images: Vec::new(),
             findings: Vec::new(),
@@ -199,7 +200,7 @@ impl Report {
             bytes: 0,
             known_blobs: 0,
             layers: BTreeMap::new(),
-            quick,
+            depth,
         };
         let mut images = Vec::new();
         for (positions, report) in reports {

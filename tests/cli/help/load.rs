@@ -204,6 +204,11 @@ fn help_of_load() {
               these. The image then has the digest of the platform's manifest, not that of the index. If
               an image has several platforms, --platform chooses one.
 
+          --digests-only
+              Verify digests only, without decompressing layers for their diff ids
+
+              An engine that pulls a layer compares its diff id in any case.
+
           --insecure <HOST[:PORT]>
               Allow plain HTTP and unverified certificates for this registry; repeatable
 
