@@ -171,7 +171,10 @@ impl Work<'_> {
         let mut outcome = self.check(job);
         for _ in 0..self.blobs.rereads() {
             let is_wrong = match &outcome {
-                Ok(Outcome::Wrong(problems)) => !problems.contains(&Problem::Missing),
+                // Where the stored bytes are right, reading them again changes nothing.
+                Ok(Outcome::Wrong(problems)) => problems
+                    .iter()
+                    .any(|problem| matches!(problem, Problem::DigestDiffers { .. })),
                 Err(Error::Refused(_)) => true,
                 _ => false,
             };

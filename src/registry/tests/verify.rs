@@ -225,11 +225,19 @@ fn bytes_of_another_length_are_wrong() {
 #[test]
 fn a_wrong_diff_id_in_a_registry_is_found() {
     let sample = Sample::new(|[_, second]| [Digest::sha256(b"another"), second]);
-    let report = sample.verify(|_, reply| reply);
-    assert_eq!(
-        found(&report),
-        [(Some(sample.layers[0].digest), "diff-id-differs")]
-    );
+    let layer = sample.layers[0].digest;
+    let server = sample.serve(|_, reply| reply);
+    let report = run(&server, &["1"], &Options::default());
+    assert_eq!(found(&report), [(Some(layer), "diff-id-differs")]);
+    // Its stored bytes are right.
+    assert_eq!(requests(&server, &layer), 1);
+}
+
+/// How often something was asked for.
+fn requests(server: &Server, digest: &Digest) -> usize {
+    let seen = server.seen().into_iter();
+    seen.filter(|seen| seen.path.ends_with(&digest.to_string()))
+        .count()
 }
 
 #[test]
