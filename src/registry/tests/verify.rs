@@ -241,6 +241,32 @@ fn requests(server: &Server, digest: &Digest) -> usize {
 }
 
 #[test]
+fn large_manifests_are_not_all_kept() {
+    let mut sample = Sample::new(|real| real);
+    let padding: &str = "x".repeat(3_500_000).leak();
+    let images: Vec<TestImage> = (0..6)
+        .map(|variant| {
+            TestImage::new()
+                .platform(&Platform::linux("arm", Some(&format!("v{variant}"))))
+                .annotation("padding", padding)
+        })
+        .collect();
+    let entries: Vec<Descriptor> = images.iter().map(TestImage::entry).collect();
+    let root = index(&entries);
+    sample.root = root.descriptor.clone();
+    let documents = images.iter().flat_map(|image| [image.config(), image.manifest()]);
+    for blob in documents.chain([root]) {
+        sample.blobs.insert(blob.descriptor.digest, blob.bytes);
+    }
+    let server = sample.serve(|_, reply| reply);
+    let report = run(&server, &["1"], &Options::default());
+    assert_eq!((report.errors(), report.blobs), (0, 13), "{report:?}");
+    let requests = entries.iter().map(|entry| requests(&server, &entry.digest));
+    // Four of them are 14 MB.
+    assert_eq!(requests.collect::<Vec<_>>(), [1, 1, 1, 1, 2, 2]);
+}
+
+#[test]
 fn what_a_registry_does_not_send_is_not_called_wrong() {
     let sample = Sample::new(|real| real);
     let layer = sample.layers[0].digest;

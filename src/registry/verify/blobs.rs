@@ -8,6 +8,9 @@ use crate::blob::{Blobs, OpenBlob};
 use crate::error::{Error, Place, Result};
 use crate::oci::{Descriptor, Digest, Kind, Repository};
 
+/// Most bytes of documents that are kept until they are read. Others are fetched again.
+const MAX_KEPT: usize = 16 << 20;
+
 /// The blobs of images in registries.
 pub(super) struct RegistryBlobs {
     pub source: Arc<RegistrySource>,
@@ -20,8 +23,10 @@ struct State {
     homes: HashMap<Digest, Arc<Repository>>,
     /// Documents that some worker fetches or has fetched.
     claimed: HashSet<Digest>,
-    /// Documents that the verification has not read yet; `None` for those that are missing.
-    documents: HashMap<Digest, Result<Option<Vec<u8>>>>,
+    /// Documents that the verification has not read yet.
+    documents: HashMap<Digest, Result<Kept>>,
+    /// Bytes of those.
+    kept: usize,
     /// The sizes of blobs for which the registry was asked; `None` for those that are missing.
     sizes: HashMap<Digest, Option<u64>>,
     /// Manifests of platforms that were not asked for.
@@ -32,6 +37,14 @@ struct State {
     unread: Vec<(Digest, Error)>,
     /// Why images cannot be verified, by their roots.
     refusals: HashMap<Digest, Error>,
+}
+
+/// A document that was fetched.
+enum Kept {
+    Missing,
+    Bytes(Vec<u8>),
+    /// It is fetched again when it is needed.
+    Size(u64),
 }
 
 impl RegistryBlobs {
@@ -62,9 +75,20 @@ impl RegistryBlobs {
         self.state().claimed.insert(*digest)
     }
 
-    /// Keeps a document until the verification reads it.
+    /// Keeps a document until the verification reads it, or that it was fetched if many are kept.
     pub fn keep(&self, digest: &Digest, document: Result<Option<Vec<u8>>>) {
-        self.state().documents.insert(*digest, document);
+        let mut state = self.state();
+        let document = document.map(|bytes| match bytes {
+            None => Kept::Missing,
+            Some(bytes) if state.kept.saturating_add(bytes.len()) > MAX_KEPT => {
+                Kept::Size(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+            }
+            Some(bytes) => {
+                state.kept += bytes.len();
+                Kept::Bytes(bytes)
+            }
+        });
+        state.documents.insert(*digest, document);
     }
 
     /// Leaves a manifest out.
@@ -128,8 +152,9 @@ impl Blobs for RegistryBlobs {
         }
         if let Some(document) = state.documents.get(&blob.digest) {
             return Ok(match document {
-                Ok(None) => None,
-                Ok(Some(bytes)) => u64::try_from(bytes.len()).ok(),
+                Ok(Kept::Missing) => None,
+                Ok(Kept::Bytes(bytes)) => u64::try_from(bytes.len()).ok(),
+                Ok(Kept::Size(size)) => Some(*size),
                 Err(_) => Some(blob.size),
             });
         }
@@ -139,8 +164,13 @@ impl Blobs for RegistryBlobs {
 
     fn metadata(&self, descriptor: &Descriptor) -> Result<Option<Vec<u8>>> {
         let kept = self.state().documents.remove(&descriptor.digest);
-        if let Some(document) = kept {
-            return document;
+        match kept.transpose()? {
+            Some(Kept::Missing) => return Ok(None),
+            Some(Kept::Bytes(bytes)) => {
+                self.state().kept -= bytes.len();
+                return Ok(Some(bytes));
+            }
+            Some(Kept::Size(_)) | None => {}
         }
         let Some(repository) = self.home(&descriptor.digest) else {
             return Ok(None);
