@@ -7,8 +7,11 @@ use crate::escape::Escaped;
 use crate::oci::DocumentError;
 use crate::oci::{Digest, Platform};
 
+/// Wrong sizes of a blob that are reported one by one: manifests may give it thousands.
+pub(crate) const MAX_WRONG_SIZES: usize = 3;
+
 /// Where something was found. A field is empty if it is not known or does not apply.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Place {
     /// The archive, layout folder or registry.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,6 +161,8 @@ pub enum Problem {
     BadDigest { reason: String },
     #[error("size is {found} bytes, expected {expected}")]
     SizeDiffers { expected: u64, found: u64 },
+    #[error("size is {found} bytes, and more manifests or layers expect yet other sizes")]
+    SizesDiffer { found: u64 },
     #[error("diff id is {found}, the config says {expected}")]
     DiffIdDiffers { expected: Digest, found: Digest },
     #[error("{layers} layers, but the config names {diff_ids} diff ids")]
@@ -288,7 +293,7 @@ impl Problem {
             Problem::MediaTypeDiffers { .. } => "media-type-differs",
             Problem::DigestDiffers { .. } => "digest-differs",
             Problem::BadDigest { .. } => "bad-digest",
-            Problem::SizeDiffers { .. } => "size-differs",
+            Problem::SizeDiffers { .. } | Problem::SizesDiffer { .. } => "size-differs",
             Problem::DiffIdDiffers { .. } => "diff-id-differs",
             Problem::DiffIdCount { .. } => "diff-id-count",
             Problem::PlatformDiffers { .. } => "platform-differs",
@@ -327,6 +332,14 @@ impl Problem {
             Problem::Sparse { .. } => "sparse",
             Problem::UnfinishedUpload { .. } => "unfinished-upload",
             Problem::Unexpected { .. } => "unexpected",
+        }
+    }
+
+    /// The size that was found, if another one was expected.
+    pub fn wrong_size(&self) -> Option<u64> {
+        match self {
+            Problem::SizeDiffers { found, .. } | Problem::Truncated { found, .. } => Some(*found),
+            _ => None,
         }
     }
 

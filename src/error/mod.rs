@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::escape::Escaped;
 use crate::oci::ReferenceError;
 
+pub(crate) use finding::MAX_WRONG_SIZES;
 pub use finding::{Finding, Place, Problem};
 pub use hint::{Advice, Hint};
 pub use kind::ErrorKind;

@@ -50,6 +50,7 @@ use crate::interrupt::{self, Interrupt};
 use crate::oci::Digest;
 use crate::progress::Progress;
 use crate::workers;
+pub use affected::AffectedImages;
 use hashing::{Bad, Count};
 use layout::Storage;
 use marks::Marks;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::affected::AffectedImages;
 use super::hashing::Bad;
 use super::layout::Storage;
 use super::repository::Examined;
@@ -9,13 +10,13 @@ use crate::error::{Error, ErrorKind, Finding, Problem};
 use crate::image::AffectedImage;
 use crate::oci::Digest;
 
-/// A finding, and the images that it concerns: by each of their tags, and by the digest of each manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A finding, and the images that it concerns.
+#[derive(Debug, Clone)]
 pub struct StorageFinding {
     /// The finding. Its place is below `docker/registry/v2`.
     pub finding: Finding,
-    /// The images, sorted.
-    pub images: Vec<AffectedImage>,
+    /// The images.
+    pub images: AffectedImages,
 }
 
 impl StorageFinding {
@@ -23,7 +24,7 @@ impl StorageFinding {
     pub(super) fn new(finding: Finding) -> StorageFinding {
         StorageFinding {
             finding,
-            images: Vec::new(),
+            images: AffectedImages::default(),
         }
     }
 }
@@ -115,9 +116,9 @@ impl Report {
     }
 
     /// The images that have errors.
-    pub fn affected(&self) -> BTreeSet<&AffectedImage> {
+    pub fn affected(&self) -> BTreeSet<AffectedImage> {
         let errors = self.findings.iter().filter(|found| found.finding.is_error());
-        errors.flat_map(|found| &found.images).collect()
+        AffectedImages::set_of(errors.map(|found| &found.images))
     }
 
     /// Adds what was found in a repository.
@@ -160,16 +161,13 @@ impl Report {
 
     /// Joins findings that several repositories have in common; errors come first, then by place.
     pub(super) fn sort(&mut self) {
-        self.findings.sort_by(|one, other| {
-            let key = |found: &StorageFinding| {
-                let Finding { place, problem } = &found.finding;
-                (
-                    !found.finding.is_error(),
-                    place.entry.clone(),
-                    problem.to_string(),
-                )
-            };
-            key(one).cmp(&key(other))
+        self.findings.sort_by_cached_key(|found| {
+            let Finding { place, problem } = &found.finding;
+            (
+                !found.finding.is_error(),
+                place.entry.clone(),
+                problem.to_string(),
+            )
         });
         self.findings.dedup_by(|next, kept| {
             let is_same = next.finding == kept.finding;
@@ -178,9 +176,5 @@ impl Report {
             }
             is_same
         });
-        for found in &mut self.findings {
-            found.images.sort_unstable();
-            found.images.dedup();
-        }
     }
 }

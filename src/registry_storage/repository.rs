@@ -1,6 +1,6 @@
 //! Examines one repository: its links, its manifests and what they refer to, its tags and uploads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::time::SystemTime;
 
@@ -43,16 +43,15 @@ impl Examined {
 
     /// Keeps only those errors that an earlier look also found.
     pub fn keep_errors_of(&mut self, before: &Examined) {
-        self.findings.retain(|now| {
-            let mut before = before.findings.iter();
-            !now.finding.is_error() || before.any(|before| is_same(&before.finding, &now.finding))
-        });
+        let before: HashSet<(&Place, &str)> = before.findings.iter().map(what).collect();
+        self.findings
+            .retain(|now| !now.finding.is_error() || before.contains(&what(now)));
     }
 }
 
-/// Whether two looks found the same. The words may differ.
-fn is_same(one: &Finding, other: &Finding) -> bool {
-    one.place == other.place && one.problem.code() == other.problem.code()
+/// What two looks have in common if they found the same. The words may differ.
+fn what(found: &StorageFinding) -> (&Place, &'static str) {
+    (&found.finding.place, found.finding.problem.code())
 }
 
 /// Examines repositories.

@@ -10,7 +10,7 @@ use super::{Options, Report, Sample, verify};
 use crate::error::ErrorKind;
 use crate::interrupt::Interrupt;
 use crate::oci::testing::{TestBlob, TestImage, index};
-use crate::oci::{Digest, Platform};
+use crate::oci::{Descriptor, Digest, MediaType, Platform};
 use crate::progress::Silent;
 
 /// A storage folder that is removed at the end.
@@ -122,7 +122,7 @@ impl Folder {
 fn found(report: &Report) -> Vec<String> {
     let findings = report.findings.iter().map(|found| {
         let place = found.finding.place.entry.clone().unwrap();
-        let images: Vec<String> = found.images.iter().map(ToString::to_string).collect();
+        let images: Vec<String> = found.images.to_set().iter().map(ToString::to_string).collect();
         let severity = if found.finding.is_error() { "" } else { "note " };
         format!(
             "{severity}{} {place}: {}",
@@ -193,6 +193,7 @@ fn a_bad_blob_is_told_with_every_image_that_uses_it() {
         images.sort();
         let mut told: Vec<String> = report.findings[0]
             .images
+            .to_set()
             .iter()
             .map(ToString::to_string)
             .collect();
@@ -202,6 +203,46 @@ fn a_bad_blob_is_told_with_every_image_that_uses_it() {
         assert_eq!(report.findings[0].finding.problem.code(), code);
         assert_eq!(report.failure(), Some(ErrorKind::Content));
     }
+}
+
+#[test]
+fn a_blob_of_very_many_sizes_is_told_a_few_times() {
+    let folder = Folder::new();
+    let layer = TestBlob::new(MediaType::OCI_LAYER, "x");
+    let image = (2..502).fold(TestImage::new(), |image, size| {
+        let descriptor = Descriptor::new(MediaType::new(MediaType::OCI_LAYER), digest(&layer), size);
+        image.stored_layer(digest(&layer), descriptor)
+    });
+    for blob in [&layer, &image.config()] {
+        folder.blob(blob);
+        let below = format!("app/_layers/sha256/{}", digest(blob).hex());
+        folder.link(&below, &digest(blob));
+    }
+    folder.manifest("app", &image.manifest());
+    for tag in ["1", "2"] {
+        folder.tag("app", tag, &digest(&image.manifest()));
+    }
+    let report = folder.verify();
+    let told: Vec<String> = report
+        .findings
+        .iter()
+        .map(|found| found.finding.problem.to_string())
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "size is 1 bytes, and more manifests or layers expect yet other sizes",
+            "truncated: 1 bytes, expected 2",
+            "truncated: 1 bytes, expected 3",
+            "truncated: 1 bytes, expected 4",
+        ]
+    );
+    assert!(
+        report
+            .findings
+            .iter()
+            .all(|found| found.images.to_set().len() == 3)
+    );
 }
 
 #[test]
@@ -221,7 +262,7 @@ fn a_bad_document_is_told() {
         assert_eq!(report.findings.len(), 1, "{:?}", found(&report));
         let finding = &report.findings[0];
         assert_eq!(finding.finding.place.digest, Some(digest(blob)));
-        assert_eq!(finding.images.len(), images, "{:?}", found(&report));
+        assert_eq!(finding.images.to_set().len(), images, "{:?}", found(&report));
         let is_manifest = digest(blob) != digest(&app.configs[0]);
         // What else a manifest refers to is unknown without it.
         assert_eq!(report.unreferenced.is_none(), is_manifest);

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::Verification;
-use crate::error::{Error, Problem};
+use crate::error::{Error, MAX_WRONG_SIZES, Problem};
 use crate::image::choice::{Below, Leaf, Tree};
 use crate::image::graph::MAX_DESCRIPTORS;
 use crate::image::walk::{denied, index_platforms};
@@ -126,9 +126,8 @@ impl Verification<'_> {
         };
         let fits = found == descriptor.size;
         blob.is_unusable |= !fits;
-        if !fits && self.wrong_sizes.insert((digest, descriptor.size)) {
-            let expected = descriptor.size;
-            self.find(&digest, Problem::SizeDiffers { expected, found });
+        if !fits {
+            self.wrong_size(&digest, descriptor.size, found);
         }
         if let Some(known) = clash {
             let problem = Problem::MediaTypeDiffers {
@@ -138,6 +137,19 @@ impl Verification<'_> {
             self.find(&digest, problem);
         }
         fits
+    }
+
+    /// Reports a wrong size of a blob, once, and not each one of very many.
+    fn wrong_size(&mut self, digest: &Digest, expected: u64, found: u64) {
+        let sizes = self.wrong_sizes.entry(*digest).or_default();
+        let problem = match sizes.len() {
+            _ if sizes.contains(&expected) => return,
+            0..MAX_WRONG_SIZES => Problem::SizeDiffers { expected, found },
+            MAX_WRONG_SIZES => Problem::SizesDiffer { found },
+            _ => return,
+        };
+        sizes.push(expected);
+        self.find(digest, problem);
     }
 
     /// Reports a blob that was looked for and is missing, once.

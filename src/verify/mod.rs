@@ -94,8 +94,8 @@ pub struct Verification<'a> {
     sizes: HashMap<Digest, Option<u64>>,
     documents: HashMap<Digest, Rc<Node>>,
     followed: HashMap<follow::Key, Rc<Parts>>,
-    /// Wrong sizes that were reported.
-    wrong_sizes: HashSet<(Digest, u64)>,
+    /// Wrong sizes of blobs that were reported, at most one more than [`MAX_WRONG_SIZES`].
+    wrong_sizes: HashMap<Digest, Vec<u64>>,
     /// Manifests that were reported to contradict the platform in their index.
     denied: HashSet<Digest>,
     contest: Contest,
@@ -122,7 +122,7 @@ impl<'a> Verification<'a> {
             sizes: HashMap::new(),
             documents: HashMap::new(),
             followed: HashMap::new(),
-            wrong_sizes: HashSet::new(),
+            wrong_sizes: HashMap::new(),
             denied: HashSet::new(),
             contest: Contest::new(),
             descriptors: 0,

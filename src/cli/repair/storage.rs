@@ -64,22 +64,25 @@ fn print(output: &Output, repaired: &Repaired, width: &TableArgs) -> Result<(), 
 }
 
 fn document(repaired: &Repaired) -> serde_json::Value {
+    let mut named = storage::Named::new();
     let links = repaired.links.iter().map(|link: &LinkRepair| {
         serde_json::json!({
             "entry": link.entry,
-            "finding": storage::finding(&link.found),
+            "finding": storage::finding(&link.found, &mut named),
             "error": link.failure.as_ref().map(ToString::to_string),
         })
     });
+    let links: Vec<_> = links.collect();
     let findings = repaired.report.findings.iter();
+    let findings = findings.map(|found| storage::finding(found, &mut named));
     serde_json::json!({
         "root": repaired.report.root,
         "dry_run": repaired.is_dry_run,
         "good": repaired.report.is_good(),
         "blobs": blobs::documents(&repaired.blobs),
-        "links": links.collect::<Vec<_>>(),
+        "links": links,
         "whole": repaired.whole,
-        "findings": findings.map(storage::finding).collect::<Vec<_>>(),
+        "findings": findings.collect::<Vec<_>>(),
         "unread": repaired.report.unread.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "unsearched": repaired.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })

@@ -1,17 +1,59 @@
 //! `sealift verify --registry-root DIR`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use sealift::error::{ErrorKind, Problem};
-use sealift::image::names;
+use sealift::image::{AffectedImage, names};
 use sealift::interrupt::Interrupt;
-use sealift::registry_storage::{self, Options, Report, Sample, StorageFinding, Total, Unreferenced};
+use sealift::registry_storage::{
+    self, AffectedImages, Options, Report, Sample, StorageFinding, Total, Unreferenced,
+};
 
 use super::metrics::Metrics;
 use crate::cli::archive::JobsArgs;
 use crate::cli::bars;
 use crate::cli::output::{Failure, Output, finding_json};
 use crate::cli::size::Size;
+
+/// How many images are named again for another finding.
+const REPEATED: usize = 10_000;
+
+/// Names the images of findings: each one once, and again as long as that is not too often. One manifest may have
+/// thousands of findings and of tags.
+pub struct Named {
+    before: BTreeSet<AffectedImage>,
+    repeated: usize,
+}
+
+impl Named {
+    /// None were named yet.
+    pub fn new() -> Named {
+        Named {
+            before: BTreeSet::new(),
+            repeated: 0,
+        }
+    }
+
+    /// The images to name for a finding, and the number of those that were named before and are left out.
+    fn images(&mut self, images: &AffectedImages) -> (Vec<AffectedImage>, usize) {
+        let mut named = Vec::new();
+        let mut left_out = 0;
+        for image in images.to_set() {
+            if self.before.contains(&image) {
+                if self.repeated == REPEATED {
+                    left_out += 1;
+                    continue;
+                }
+                self.repeated += 1;
+            } else {
+                self.before.insert(image.clone());
+            }
+            named.push(image);
+        }
+        (named, left_out)
+    }
+}
 
 /// Verifies the storage folder of a registry.
 pub fn run(
@@ -83,14 +125,20 @@ fn metrics(report: &Report) -> Metrics {
 
 fn print(output: &Output, report: &Report) -> Result<(), Failure> {
     let is_dangling = |found: &StorageFinding| matches!(found.finding.problem, Problem::DanglingLink { .. });
+    let mut named = Named::new();
     for found in &report.findings {
         if is_dangling(found) && !output.is_verbose() {
             continue;
         }
         let kind = if found.finding.is_error() { "error" } else { "note" };
         output.line(format_args!("{kind}: {}", found.finding))?;
-        for image in &found.images {
+        let (images, left_out) = named.images(&found.images);
+        for image in images {
             output.line(format_args!("  in {image}"))?;
+        }
+        if left_out > 0 {
+            let images = names::count(left_out, "image");
+            output.line(format_args!("  in {images} named above"))?;
         }
     }
     for error in &report.unread {
@@ -163,7 +211,8 @@ fn verdict(report: &Report) -> String {
 }
 
 fn document(report: &Report) -> serde_json::Value {
-    let findings = report.findings.iter().map(finding);
+    let mut named = Named::new();
+    let findings = report.findings.iter().map(|found| finding(found, &mut named));
     serde_json::json!({
         "root": report.root,
         "good": report.is_good(),
@@ -184,8 +233,85 @@ fn document(report: &Report) -> serde_json::Value {
 }
 
 /// A finding with the images that it concerns.
-pub fn finding(found: &StorageFinding) -> serde_json::Value {
+pub fn finding(found: &StorageFinding, named: &mut Named) -> serde_json::Value {
     let mut document = finding_json(&found.finding);
-    document["images"] = serde_json::json!(found.images);
+    let (images, left_out) = named.images(&found.images);
+    document["images"] = serde_json::json!(images);
+    if left_out > 0 {
+        document["images_named_before"] = serde_json::json!(left_out);
+    }
     document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealift::oci::Digest;
+    use sealift::progress::Silent;
+
+    /// 30 layers of another size than their manifest says, which has 400 tags.
+    fn report() -> Report {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("docker/registry/v2");
+        let write = |entry: String, bytes: &[u8]| {
+            let path = root.join(entry);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        let blob = |bytes: &[u8]| {
+            let digest = Digest::sha256(bytes);
+            let hex = digest.hex();
+            write(format!("blobs/sha256/{}/{hex}/data", &hex[..2]), bytes);
+            write(
+                format!("repositories/app/_layers/sha256/{hex}/link"),
+                digest.to_string().as_bytes(),
+            );
+            digest
+        };
+        let config = blob(b"{}");
+        let layers: Vec<serde_json::Value> = (10..40)
+            .map(|layer: u8| {
+                let media_type = "application/vnd.oci.image.layer.v1.tar";
+                serde_json::json!({ "mediaType": media_type, "digest": blob(&[layer]), "size": 2 })
+            })
+            .collect();
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2 },
+            "layers": layers,
+        });
+        let manifest = blob(manifest.to_string().as_bytes());
+        let link = manifest.to_string();
+        let manifests = "repositories/app/_manifests";
+        write(
+            format!("{manifests}/revisions/sha256/{}/link", manifest.hex()),
+            link.as_bytes(),
+        );
+        for tag in 0..400 {
+            write(format!("{manifests}/tags/{tag}/current/link"), link.as_bytes());
+        }
+        registry_storage::verify(home.path(), &Options::default(), &Silent, &Interrupt::default()).unwrap()
+    }
+
+    #[test]
+    fn images_of_many_findings_are_not_all_named_again() {
+        let report = report();
+        assert_eq!((report.errors(), report.affected().len()), (30, 401));
+        let mut named = Named::new();
+        let all: Vec<_> = report
+            .findings
+            .iter()
+            .map(|found| named.images(&found.images))
+            .collect();
+        let lines: usize = all.iter().map(|(images, _)| images.len()).sum();
+        let left_out: usize = all.iter().map(|(_, left_out)| left_out).sum();
+        assert_eq!((lines, left_out), (401 + REPEATED, 30 * 401 - 401 - REPEATED));
+        // Each one is named once at least.
+        assert_eq!((all[0].0.len(), all[0].1), (401, 0));
+        let document = document(&report);
+        let findings = document["findings"].as_array().unwrap();
+        assert_eq!(findings[29]["images_named_before"], 401);
+        assert_eq!(findings[0].get("images_named_before"), None);
+    }
 }

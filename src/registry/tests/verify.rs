@@ -241,6 +241,32 @@ fn requests(server: &Server, digest: &Digest) -> usize {
 }
 
 #[test]
+fn a_layer_of_very_many_sizes_is_told_a_few_times() {
+    let mut sample = Sample::new(|real| real);
+    let layer = sample.layers[1].clone();
+    let image = (0..500).fold(TestImage::new(), |image, more| {
+        let other = Descriptor::new(layer.media_type.clone(), layer.digest, layer.size + 1 + more);
+        image.stored_layer(sample.diff_ids[1], other)
+    });
+    sample.root = image.entry();
+    for blob in [image.config(), image.manifest()] {
+        sample.blobs.insert(blob.descriptor.digest, blob.bytes);
+    }
+    let options = Options {
+        depth: Depth::Sizes,
+        ..Options::default()
+    };
+    let server = sample.serve(|_, reply| reply);
+    let report = run(&server, &["1"], &options);
+    assert_eq!(found(&report), [(Some(layer.digest), "size-differs"); 4]);
+    let last = report.findings[3].what.to_string();
+    assert!(
+        last.ends_with("more manifests or layers expect yet other sizes"),
+        "{last}"
+    );
+}
+
+#[test]
 fn large_manifests_are_not_all_kept() {
     let mut sample = Sample::new(|real| real);
     let padding: &str = "x".repeat(3_500_000).leak();

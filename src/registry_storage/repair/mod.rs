@@ -132,7 +132,7 @@ pub fn repair(
         ..super::Options::default()
     };
     let (mut report, mut bad) = examine(&storage, &verify, Suspects::Hash, progress, interrupt)?;
-    let mut affected: BTreeSet<AffectedImage> = report.affected().into_iter().cloned().collect();
+    let mut affected: BTreeSet<AffectedImage> = report.affected();
     let mut work = Work {
         storage: &storage,
         search: Search::default(),
@@ -178,7 +178,7 @@ pub fn repair(
         // Those that are mended are hashed again.
         suspects.extend(work.blobs.keys().map(|digest| (*digest, None)));
         (report, bad) = examine(&storage, &verify, Suspects::Known(suspects), progress, interrupt)?;
-        affected.extend(report.affected().into_iter().cloned());
+        affected.extend(report.affected());
     }
     let left = report.affected();
     let whole = affected.iter().filter(|image| !left.contains(image));
@@ -222,7 +222,7 @@ impl Work<'_> {
                 images: Vec::new(),
                 descriptor: None,
             });
-            known.images.extend(found.images.iter().cloned());
+            known.images.extend(found.images.to_set());
             known.images.sort_unstable();
             known.images.dedup();
         }
