@@ -106,6 +106,7 @@ impl Finding {
                 | Problem::Sparse { .. }
                 | Problem::DanglingLink { .. }
                 | Problem::UnfinishedUpload { .. }
+                | Problem::UnfinishedRepair
         )
     }
 
@@ -250,6 +251,8 @@ pub enum Problem {
     Sparse { absent: usize, of: usize },
     #[error("an unfinished upload: {received} bytes, started {} ago", Ago(*seconds))]
     UnfinishedUpload { received: u64, seconds: u64 },
+    #[error("a repair is under way or was killed; the next one removes what it left")]
+    UnfinishedRepair,
     #[error("is archive {found}, expected {expected}")]
     Unexpected { expected: Digest, found: Digest },
 }
@@ -331,6 +334,7 @@ impl Problem {
             Problem::NoManifest => "no-manifest",
             Problem::Sparse { .. } => "sparse",
             Problem::UnfinishedUpload { .. } => "unfinished-upload",
+            Problem::UnfinishedRepair => "unfinished-repair",
             Problem::Unexpected { .. } => "unexpected",
         }
     }

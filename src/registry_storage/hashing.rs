@@ -18,8 +18,6 @@ use crate::oci::{Digest, Hasher};
 use crate::progress::Progress;
 use crate::workers;
 
-/// The folder beside the blobs in which a repair prepares files. Registries look for files called `data` or `link` only.
-pub(super) const STAGING: &str = ".sealift-repair";
 /// Unreferenced blobs whose digests are kept.
 const SHOWN: usize = 1000;
 
@@ -89,10 +87,6 @@ fn shards(storage: &Storage) -> (Vec<Shard>, FirstLook) {
         return (shards, first);
     };
     for name in names_of(blobs, &mut first) {
-        // A repair is under way, or was interrupted.
-        if name == STAGING {
-            continue;
-        }
         let entry = format!("blobs/{name}");
         let algorithm = ["sha256", "sha512"].into_iter().find(|known| *known == name);
         let (Some(algorithm), Some(below)) = (algorithm, folder(storage, blobs, &name, &entry, &mut first))

@@ -11,11 +11,14 @@ use rustix::io::Errno;
 
 use crate::blob::{Extent, Stored};
 use crate::dir::{self, Dir};
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::oci::Digest;
 
 /// Where the storage begins in the registry's root folder.
 const BEGIN: &str = "docker/registry/v2";
+/// The folder in it in which a repair prepares files. Registries and their garbage collection read only `blobs` and
+/// `repositories`; below `blobs`, every file called `data` is a blob to them.
+pub(super) const STAGING: &str = ".sealift-repair";
 /// A file that only a pull-through cache has.
 const SCHEDULER: &str = "scheduler-state.json";
 /// What may follow a root that is given too deep.
@@ -146,6 +149,15 @@ impl Storage {
     /// The folder `docker/registry/v2`.
     pub fn root(&self) -> &Dir {
         &self.root
+    }
+
+    /// The folder of a repair, if there is one.
+    pub fn staging(&self) -> Option<Finding> {
+        let is_there = matches!(self.root.kind(STAGING), Ok(Some(_)));
+        is_there.then(|| Finding {
+            place: self.place(STAGING),
+            problem: Problem::UnfinishedRepair,
+        })
     }
 
     /// Opens a repository.

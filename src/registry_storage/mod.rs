@@ -10,6 +10,7 @@
 //! repositories/NAME/_manifests/tags/TAG/index/sha256/4bf5.../link   every manifest that the tag had
 //! repositories/NAME/_layers/sha256/4bf5.../link           a config or layer that NAME may serve
 //! repositories/NAME/_uploads/UUID/{startedat,data}        an unfinished upload
+//! .sealift-repair/                                        what a repair has not completed; registries ignore it
 //! ```
 //!
 //! A verification goes over the blobs first, and keeps what it knows about bad ones only. It then reads the manifests
@@ -94,7 +95,9 @@ pub fn verify(
     interrupt: &Interrupt,
 ) -> Result<Report> {
     let storage = Storage::open(root)?;
-    Ok(examine(&storage, options, Suspects::Hash, progress, interrupt)?.0)
+    let (mut report, _) = examine(&storage, options, Suspects::Hash, progress, interrupt)?;
+    report.findings.extend(storage.staging().map(StorageFinding::new));
+    Ok(report)
 }
 
 /// Which blobs may be bad.

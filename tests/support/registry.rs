@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -311,11 +313,17 @@ impl Registry {
         self.root().join("docker/registry/v2/repositories").join(name)
     }
 
-    /// Removes what no manifest refers to, as administrators do.
+    /// Removes what no manifest refers to, as administrators do: as the user to whom the data belongs.
     #[track_caller]
     pub fn collect_garbage(&self) {
         let mut command = clean("/usr/bin/docker-registry", self.folder.path());
         let config = self.folder.path().join("config.yml");
+        if rustix::process::geteuid().is_root() {
+            let open = fs::Permissions::from_mode(0o711);
+            fs::set_permissions(self.folder.path(), open).unwrap();
+            let owner = fs::metadata(self.root()).unwrap();
+            command.uid(owner.uid()).gid(owner.gid());
+        }
         run(command.arg("garbage-collect").arg(config)).ok();
     }
 

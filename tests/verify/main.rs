@@ -11,6 +11,7 @@ mod registry;
 mod repair;
 mod repair_faults;
 mod repair_images;
+mod repair_stopped;
 mod storage;
 
 use std::fs;

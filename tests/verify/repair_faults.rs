@@ -118,7 +118,7 @@ impl Storage {
             assert!(fs::read(root.join(below)).unwrap() == *right, "{step}: {below:?}");
         }
         self.assert_unharmed(root, step);
-        let staging = root.join("docker/registry/v2/blobs/.sealift-repair");
+        let staging = root.join("docker/registry/v2/.sealift-repair");
         assert!(!staging.exists(), "{step}");
     }
 }
@@ -178,7 +178,7 @@ fn a_failing_disk_is_reported_and_harms_nothing() {
                 "{step}: {told}"
             );
         }
-        let staging = root.join("docker/registry/v2/blobs/.sealift-repair");
+        let staging = root.join("docker/registry/v2/.sealift-repair");
         assert!(!staging.exists(), "{step}");
     });
     assert!(failed >= 20, "only {failed} calls failed");

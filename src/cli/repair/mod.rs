@@ -40,8 +40,8 @@ Through the registry's API, a blob is fetched, verified and uploaded, and then f
 registries keep a damaged file all the same: CNCF distribution writes only what is missing. Such a blob is `kept`, and \
 its file can be replaced with --registry-root.
 
-In the storage folder, a blob is written beside the others, verified, and renamed to its place with the owner and mode \
-that the old file has. Nothing is deleted.
+In the storage folder, a blob is written where the registry does not look, verified, and renamed to its place with the \
+owner and mode that the old file has. Nothing is deleted.
 
 What a mended manifest names is verified next.
 

@@ -2,8 +2,8 @@
 //!
 //! A registry does not write a blob that it believes to have, so a push does not mend a damaged file. A repair
 //! verifies the storage, takes bytes with the right digest out of other places, and puts them in the place of the bad
-//! ones: each file is written beside the blobs, verified on the way, and renamed, with owner and mode kept. Nothing is
-//! deleted. A mended manifest may name further blobs that are bad or missing, so this is repeated until nothing more
+//! ones: each file is written in a folder that the registry ignores, verified on the way, and renamed, with owner and mode
+//! kept. Nothing is deleted. A mended manifest may name further blobs that are bad or missing, so this is repeated until nothing more
 //! can be mended.
 //!
 //! Links are written only where they are certain: a path that ends in a digest holds that digest. A tag's
@@ -124,7 +124,7 @@ pub fn repair(
     let storage = Arc::new(Storage::open(root)?);
     // Before blobs are hashed, which takes long.
     let staging = match storage.blobs() {
-        Some(blobs) if !options.is_dry_run => Some(Staging::open(&storage, blobs)?),
+        Some(_) if !options.is_dry_run => Some(Staging::open(&storage, interrupt)?),
         _ => None,
     };
     let verify = super::Options {

@@ -1,8 +1,8 @@
 //! Files that are replaced as a whole, with owner and mode kept, while the registry reads them.
 //!
-//! New files and folders are made in a folder beside the blobs, which a lock keeps for one repair. They are renamed to
-//! their places when they are complete, so an interrupted repair leaves nothing else than that folder, and the next
-//! repair removes what is in it.
+//! New files and folders are made in a folder beside `blobs` and `repositories`, which a lock keeps for one repair. They
+//! are renamed to their places when they are complete. A repair that ends or gets a signal removes the folder. One that
+//! is killed leaves it, and the next repair removes what is in it.
 //!
 //! A repair may run as root in a storage of the registry's user. The staging folder belongs to the user of the repair
 //! and has mode 0700, so the registry's user cannot change the files in it.
@@ -12,20 +12,28 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, flock, statat};
 use rustix::process::geteuid;
 
-use super::super::hashing::STAGING;
-use super::super::layout::Storage;
+use super::super::layout::{STAGING, Storage};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::interrupt::{Guard, Interrupt};
 
-/// The folder of files that are not complete yet.
+/// Files that are not complete yet.
 pub(super) struct Staging<'a> {
     storage: &'a Storage,
-    blobs: &'a Dir,
+    folder: Arc<Folder>,
+    _guard: Guard,
+}
+
+/// The folder of these files.
+struct Folder {
+    above: Dir,
     dir: Dir,
+    is_removed: Mutex<bool>,
 }
 
 /// Who owns a file, and who may do what with it.
@@ -80,9 +88,24 @@ impl<'a> Staging<'a> {
     /// # Errors
     ///
     /// If it cannot be written, or another repair is under way.
-    pub fn open(storage: &'a Storage, blobs: &'a Dir) -> Result<Staging<'a>> {
-        let dir = enter(blobs).map_err(Error::io("write", blobs.join(STAGING)))?;
-        Ok(Staging { storage, blobs, dir })
+    pub fn open(storage: &'a Storage, interrupt: &Interrupt) -> Result<Staging<'a>> {
+        let root = storage.root();
+        let failed = |error| Error::io("write", root.join(STAGING))(error);
+        let above = root.below(Path::new("")).map_err(failed)?;
+        let folder = Arc::new(Folder {
+            dir: enter(&above).map_err(failed)?,
+            above,
+            is_removed: Mutex::new(false),
+        });
+        let guard = interrupt.on_stop({
+            let folder = Arc::clone(&folder);
+            move || folder.remove()
+        });
+        Ok(Staging {
+            storage,
+            folder,
+            _guard: guard,
+        })
     }
 
     /// Writes a file with `write`, and puts it in the place of an entry, which need not exist.
@@ -96,24 +119,24 @@ impl<'a> Staging<'a> {
         let name = Path::new(entry).file_name().and_then(OsStr::to_str);
         let name = name.ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         // One file after the other is written here.
-        let mut file = self.dir.create_file(name, 0o600).map_err(failed)?;
+        let mut file = self.folder.dir.create_file(name, 0o600).map_err(failed)?;
         let written = write(&mut file).and_then(|()| self.put(&file, entry, name).map_err(failed));
         if written.is_err() {
-            let _ = self.dir.remove_file(name);
+            let _ = self.folder.dir.remove_file(name);
         }
         written
     }
 
     fn put(&self, file: &File, entry: &str, name: &str) -> io::Result<()> {
-        let folder = self.folder(entry)?;
+        let folder = self.folder_of(entry)?;
         Access::of(&folder, name)?.give(file)?;
         file.sync_all()?;
-        self.dir.rename(name, &folder, name)?;
+        self.folder.dir.rename(name, &folder, name)?;
         folder.sync()
     }
 
     /// The folder of an entry. Folders that are missing are made.
-    fn folder(&self, entry: &str) -> io::Result<Dir> {
+    fn folder_of(&self, entry: &str) -> io::Result<Dir> {
         let mut at = self.storage.root().below(Path::new(""))?;
         let parts = Path::new(entry).parent().unwrap_or(Path::new(""));
         for part in parts.components() {
@@ -133,19 +156,19 @@ impl<'a> Staging<'a> {
     /// could not enter one that a kill left as it was made.
     fn make_folder(&self, above: &Dir, name: &OsStr) -> io::Result<()> {
         let meta = above.metadata()?;
-        self.dir.make_dir(NEW_FOLDER, 0o700)?;
+        self.folder.dir.make_dir(NEW_FOLDER, 0o700)?;
         let access = Access {
             uid: meta.uid(),
             gid: meta.gid(),
             mode: meta.mode() & 0o777,
         };
         let placed = access
-            .give(self.dir.dir(NEW_FOLDER)?.as_file())
-            .and_then(|()| self.dir.rename(NEW_FOLDER, above, name));
+            .give(self.folder.dir.dir(NEW_FOLDER)?.as_file())
+            .and_then(|()| self.folder.dir.rename(NEW_FOLDER, above, name));
         match placed {
             Ok(()) => above.sync(),
             Err(error) => {
-                self.dir.remove_dir(NEW_FOLDER)?;
+                self.folder.dir.remove_dir(NEW_FOLDER)?;
                 match above.kind(name)? {
                     // The registry has made it meanwhile.
                     Some(FileType::Directory) => Ok(()),
@@ -169,13 +192,13 @@ impl<'a> Staging<'a> {
 }
 
 /// Makes the folder of files that are not complete yet, or empties that of an interrupted repair, and locks it.
-pub(super) fn enter(blobs: &Dir) -> io::Result<Dir> {
+pub(super) fn enter(above: &Dir) -> io::Result<Dir> {
     for _ in 0..ATTEMPTS {
-        match blobs.make_dir(STAGING, 0o700) {
+        match above.make_dir(STAGING, 0o700) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let dir = match blobs.dir(STAGING) {
+        let dir = match above.dir(STAGING) {
             // A repair has just ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
@@ -192,10 +215,10 @@ pub(super) fn enter(blobs: &Dir) -> io::Result<Dir> {
         empty(&dir)?;
         let meta = dir.metadata()?;
         let is_own = meta.uid() == geteuid().as_raw() && meta.mode() & 0o077 == 0;
-        if is_own && is_at(blobs, &meta)? {
+        if is_own && is_at(above, &meta)? {
             return Ok(dir);
         }
-        match blobs.remove_dir(STAGING) {
+        match above.remove_dir(STAGING) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -204,8 +227,8 @@ pub(super) fn enter(blobs: &Dir) -> io::Result<Dir> {
 }
 
 /// Whether the staging folder is the one with this metadata.
-fn is_at(blobs: &Dir, meta: &std::fs::Metadata) -> io::Result<bool> {
-    match statat(blobs.as_file(), STAGING, AtFlags::SYMLINK_NOFOLLOW) {
+fn is_at(above: &Dir, meta: &std::fs::Metadata) -> io::Result<bool> {
+    match statat(above.as_file(), STAGING, AtFlags::SYMLINK_NOFOLLOW) {
         Err(rustix::io::Errno::NOENT) => Ok(false),
         #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
         stat => stat.map(|stat| stat.st_ino == meta.ino()).map_err(Into::into),
@@ -223,8 +246,26 @@ fn empty(dir: &Dir) -> io::Result<()> {
     Ok(())
 }
 
+impl Folder {
+    /// Removes the folder, once: afterwards it may be another repair's.
+    fn remove(&self) {
+        let mut is_removed = self.is_removed.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut is_removed, true) {
+            return;
+        }
+        // A repair that gets a signal may write until it looks for one.
+        for _ in 0..ATTEMPTS {
+            let _ = empty(&self.dir);
+            match self.above.remove_dir(STAGING) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                _ => return,
+            }
+        }
+    }
+}
+
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
-        let _ = self.blobs.remove_dir(STAGING);
+        self.folder.remove();
     }
 }

@@ -7,8 +7,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::Arc;
 
-use super::super::hashing::STAGING;
-use super::super::layout::blob_entry;
+use super::super::layout::{STAGING, blob_entry};
 use super::super::tests::{Folder, Pushed};
 use super::staging::enter;
 use super::{Options, Repair, certain_target, repair};
