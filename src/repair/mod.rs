@@ -38,4 +38,5 @@ pub enum Names {
 }
 
 /// Opens places. It is given the good part of the registry, for stores that recover images with the help of a registry.
+/// What is good is known only once the registry is verified, so it may be kept, and not asked yet.
 pub type Open<'a> = dyn FnMut(Arc<dyn Source>) -> Result<Vec<Copies>> + 'a;

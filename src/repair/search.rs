@@ -85,7 +85,7 @@ pub(crate) struct Fetch<'a> {
 /// Searches places.
 #[derive(Default)]
 pub(crate) struct Search {
-    pub copies: Vec<Copies>,
+    copies: Vec<Copies>,
     pub offers: HashMap<Digest, Offer>,
     /// Why sources could not be searched.
     pub failures: Vec<Error>,
@@ -96,6 +96,14 @@ pub(crate) struct Search {
 }
 
 impl Search {
+    /// Searches these places.
+    pub fn among(copies: Vec<Copies>) -> Search {
+        Search {
+            copies,
+            ..Search::default()
+        }
+    }
+
     /// Looks for blobs, in one source after the other.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Problem, Result};
 use crate::oci::{Descriptor, Digest, Repository};
@@ -13,20 +13,27 @@ use crate::source::{Answer, Found, Listing, Query, Source};
 /// A registry without its bad blobs.
 pub(super) struct GoodPart {
     source: Arc<RegistrySource>,
-    bad: BTreeSet<Digest>,
+    bad: Mutex<BTreeSet<Digest>>,
 }
 
 impl GoodPart {
-    pub fn new(source: &Arc<RegistrySource>, bad: impl Iterator<Item = Digest>) -> GoodPart {
+    /// A registry that is not verified yet.
+    pub fn new(source: &Arc<RegistrySource>) -> GoodPart {
         GoodPart {
             source: Arc::clone(source),
-            bad: bad.collect(),
+            bad: Mutex::default(),
         }
+    }
+
+    /// Tells it which blobs are bad. It is asked for blobs only afterwards.
+    pub fn set_bad(&self, bad: impl Iterator<Item = Digest>) {
+        *self.bad.lock().unwrap_or_else(PoisonError::into_inner) = bad.collect();
     }
 
     /// Refuses a blob that is bad.
     fn check(&self, repository: &Repository, digest: &Digest) -> Result<()> {
-        match self.bad.contains(digest) {
+        let bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        match bad.contains(digest) {
             false => Ok(()),
             true => Err(absent(digest.to_string(), repository)),
         }

@@ -113,8 +113,8 @@ impl Repair {
     }
 }
 
-/// Repairs images of one registry, which `source` reaches without mirrors. `open` is called once, if anything is to be
-/// mended.
+/// Repairs images of one registry, which `source` reaches without mirrors. `open` is called once, before anything is
+/// verified: a place that is not there is an error even if nothing is to be mended.
 ///
 /// # Errors
 ///
@@ -134,6 +134,8 @@ pub fn repair(
         max_layer_size: options.max_layer_size,
         ..verify::Options::default()
     };
+    let good = Arc::new(GoodPart::new(source));
+    let mut search = Search::among(open(good.clone())?);
     let mut report = verify::verify(source, references, &how, progress, interrupt)?;
     let was_bad: Vec<bool> = report.images.iter().map(is_bad(&report)).collect();
     let replacer = Replacer {
@@ -142,9 +144,7 @@ pub fn repair(
         progress,
         interrupt,
     };
-    let mut search = Search::default();
     let mut blobs: BTreeMap<Digest, BlobRepair> = BTreeMap::new();
-    let mut is_open = false;
     loop {
         let bad = bad_blobs(&report);
         let untried: Vec<&Digest> = bad.keys().filter(|digest| !blobs.contains_key(*digest)).collect();
@@ -156,12 +156,8 @@ pub fn repair(
             .into_iter()
             .filter_map(|digest| Some((*digest, users.wanted(digest, bad.get(digest)?))))
             .collect();
-        if !is_open {
-            progress.phase("looking for good copies", None);
-            let good = GoodPart::new(source, bad.keys().copied());
-            search.copies = open(Arc::new(good))?;
-            is_open = true;
-        }
+        good.set_bad(bad.keys().copied());
+        progress.phase("looking for good copies", None);
         search.look(&wanted)?;
         if options.is_dry_run {
             let planned = wanted.into_iter();

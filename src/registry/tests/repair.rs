@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::push::{Images, image, layer};
 use super::push_registry::{Dialect, PushRegistry};
 use crate::archive::ArchiveSource;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::interrupt::Interrupt;
 use crate::oci::testing::{TestBlob, TestImage, index};
 use crate::oci::{Digest, MediaType, Platform, Reference};
@@ -103,13 +103,7 @@ fn repair_from(
     is_dry_run: bool,
     interrupt: &Interrupt,
 ) -> Result<Repair> {
-    let options = Options {
-        jobs: NonZeroUsize::MIN,
-        max_layer_size: u64::MAX,
-        retry: quick().retry,
-        tmpdir: std::env::temp_dir(),
-        is_dry_run,
-    };
+    let options = options(is_dry_run);
     let mut open = |_| {
         let layout = images.open().pop().unwrap();
         Ok(vec![Copies {
@@ -127,6 +121,16 @@ fn repair_from(
         &Silent,
         interrupt,
     )
+}
+
+fn options(is_dry_run: bool) -> Options {
+    Options {
+        jobs: NonZeroUsize::MIN,
+        max_layer_size: u64::MAX,
+        retry: quick().retry,
+        tmpdir: std::env::temp_dir(),
+        is_dry_run,
+    }
 }
 
 fn key(digest: &Digest) -> (String, Digest) {
@@ -226,6 +230,28 @@ fn a_blob_that_cannot_be_read_again_is_not_deleted() {
     assert!(error.to_string().contains("cannot be read"), "{error}");
     assert!(!writes(&server).contains(&"DELETE".into()));
     assert_eq!(repaired.failure(), Some(ErrorKind::Registry));
+}
+
+#[test]
+fn a_place_that_cannot_be_opened_is_told_before_the_registry_is_asked() {
+    let setup = Setup::new(Dialect::default());
+    let server = setup.registry.start();
+    let interrupt = Interrupt::default();
+    let source = RegistrySource::new(quick(), Arc::new(Silent), interrupt.clone()).unwrap();
+    let failed = || Error::Usage {
+        message: "no such place".into(),
+        hint: None,
+    };
+    let repaired = repair(
+        &Arc::new(source),
+        &[server.reference("1")],
+        &mut |_| Err(failed()),
+        &options(false),
+        &Silent,
+        &interrupt,
+    );
+    assert_eq!(repaired.unwrap_err().kind(), failed().kind());
+    assert!(server.seen().is_empty());
 }
 
 #[test]
@@ -383,13 +409,7 @@ fn images_are_of_one_registry() {
     let setup = Setup::new(Dialect::default());
     let references = ["a.local/x:1", "b.local/x:1"].map(|name| name.parse().unwrap());
     let mut open = |_| panic!("nothing is opened");
-    let options = Options {
-        jobs: NonZeroUsize::MIN,
-        max_layer_size: u64::MAX,
-        retry: quick().retry,
-        tmpdir: std::env::temp_dir(),
-        is_dry_run: false,
-    };
+    let options = options(false);
     let source = Arc::new(source(quick()));
     let refused = repair(
         &source,

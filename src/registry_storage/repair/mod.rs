@@ -108,8 +108,8 @@ impl Repair {
     }
 }
 
-/// Repairs the storage folder at `root`, as [`super::verify`] takes it. `open` is called once, if anything is to be
-/// mended.
+/// Repairs the storage folder at `root`, as [`super::verify`] takes it. `open` is called once, before anything is
+/// verified: a place that is not there is an error even if nothing is to be mended.
 ///
 /// # Errors
 ///
@@ -127,6 +127,8 @@ pub fn repair(
         Some(_) if !options.is_dry_run => Some(Staging::open(&storage, interrupt)?),
         _ => None,
     };
+    let good = Arc::new(StorageSource::new(&storage));
+    let search = Search::among(open(good.clone())?);
     let verify = super::Options {
         jobs: options.jobs,
         ..super::Options::default()
@@ -135,29 +137,21 @@ pub fn repair(
     let mut affected: BTreeSet<AffectedImage> = report.affected();
     let mut work = Work {
         storage: &storage,
-        search: Search::default(),
+        search,
         options,
         progress,
         interrupt,
         blobs: BTreeMap::new(),
         links: BTreeMap::new(),
     };
-    let mut is_open = false;
     loop {
         let blobs = work.bad_blobs(&report, &bad);
         let links = work.wrong_links(&report, &bad);
         if blobs.is_empty() && links.is_empty() {
             break;
         }
-        if !blobs.is_empty() && !is_open {
-            progress.phase("looking for good copies", None);
-            let good = StorageSource {
-                storage: Arc::clone(&storage),
-                bad: bad.keys().copied().collect(),
-            };
-            work.search.copies = open(Arc::new(good))?;
-            is_open = true;
-        }
+        good.set_bad(bad.keys().copied());
+        progress.phase("looking for good copies", None);
         work.search.look(&blobs)?;
         match &staging {
             Some(staging) => work.mend(staging, blobs, links)?,

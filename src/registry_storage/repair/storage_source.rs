@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::layout::{Link, Storage, read_link};
 use super::document;
@@ -13,12 +13,30 @@ use crate::source::{Answer, Found, Listing, Query, Source};
 
 /// The good blobs of a storage folder, by the paths of repositories: the registry's host is not known here.
 pub(super) struct StorageSource {
-    pub storage: Arc<Storage>,
+    storage: Arc<Storage>,
     /// The blobs that are bad.
-    pub bad: BTreeSet<Digest>,
+    bad: Mutex<BTreeSet<Digest>>,
 }
 
 impl StorageSource {
+    /// A storage folder that is not verified yet.
+    pub fn new(storage: &Arc<Storage>) -> StorageSource {
+        StorageSource {
+            storage: Arc::clone(storage),
+            bad: Mutex::default(),
+        }
+    }
+
+    /// Tells it which blobs are bad. It is asked for blobs only afterwards.
+    pub fn set_bad(&self, bad: impl Iterator<Item = Digest>) {
+        *self.bad.lock().unwrap_or_else(PoisonError::into_inner) = bad.collect();
+    }
+
+    fn is_bad(&self, digest: &Digest) -> bool {
+        let bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        bad.contains(digest)
+    }
+
     fn absent(&self, what: String) -> Error {
         Error::NotFound {
             what,
@@ -64,7 +82,7 @@ impl Source for StorageSource {
 
     fn open(&self, _: &Repository, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
         let absent = || self.absent(descriptor.digest.to_string());
-        if self.bad.contains(&descriptor.digest) {
+        if self.is_bad(&descriptor.digest) {
             return Err(absent());
         }
         let opened = self.storage.open_blob(&descriptor.digest)?;

@@ -6,6 +6,7 @@ use std::io::{self, Cursor, Read};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::layout::{STAGING, blob_entry};
 use super::super::tests::{Folder, Pushed};
@@ -65,16 +66,20 @@ impl Source for Blobs {
     }
 }
 
+fn options() -> Options {
+    Options {
+        jobs: NonZeroUsize::MIN,
+        retry: transfer::RETRY,
+        is_dry_run: false,
+    }
+}
+
 fn run(folder: &Folder, source: Blobs) -> Repair {
     run_watched(folder, source, &Silent)
 }
 
 fn run_watched(folder: &Folder, source: Blobs, progress: &dyn Progress) -> Repair {
-    let options = Options {
-        jobs: NonZeroUsize::MIN,
-        retry: transfer::RETRY,
-        is_dry_run: false,
-    };
+    let options = options();
     let mut source = Some(source);
     let mut open = |_: Arc<dyn Source>| {
         let source = source.take().unwrap();
@@ -250,6 +255,34 @@ fn a_source_that_could_not_be_searched_is_why_nothing_was_found() {
         run(&folder, Blobs::default()).failure(),
         Some(ErrorKind::NotFound)
     );
+}
+
+#[test]
+fn a_place_that_cannot_be_opened_is_told_though_the_storage_is_good() {
+    let folder = Folder::new();
+    folder.push("app", "1", "one");
+    let hashed = CountsBlobs::default();
+    let error = repair(
+        folder.home.path(),
+        &mut |_| Err(absent()),
+        &options(),
+        &hashed,
+        &Interrupt::default(),
+    )
+    .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(hashed.0.load(Ordering::Relaxed), 0);
+    assert!(!folder.at(STAGING).exists());
+}
+
+/// Counts the blobs that are hashed.
+#[derive(Default)]
+struct CountsBlobs(AtomicUsize);
+
+impl Progress for CountsBlobs {
+    fn blob_started(&self, _: &Digest, _: u64, _: u64) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[test]
