@@ -6,6 +6,7 @@
 mod parse;
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::Digest;
 pub use parse::ReferenceError;
@@ -22,10 +23,10 @@ const MAX_NAME: usize = 255;
 /// Longest tag, in bytes.
 const MAX_TAG: usize = 128;
 
-/// A repository: the images of one name.
+/// A repository: the images of one name. Clones share it, because a repository may have very many tags.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository {
-    full: String,
+    full: Arc<str>,
     domain_length: usize,
 }
 
@@ -92,7 +93,7 @@ impl Reference {
     /// an archive knows which of them it is. [`Reference::parse_any`] alone parses it.
     pub fn nameless(digest: Digest) -> Reference {
         let repository = Repository {
-            full: String::new(),
+            full: Arc::default(),
             domain_length: 0,
         };
         Reference::digested(&repository, digest)

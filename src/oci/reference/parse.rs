@@ -154,7 +154,7 @@ fn parse_name(text: &str, name: &str) -> Result<Repository, ReferenceError> {
     }
     Ok(Repository {
         domain_length: domain.len(),
-        full,
+        full: full.into(),
     })
 }
 

@@ -267,6 +267,24 @@ fn a_layer_of_very_many_sizes_is_told_a_few_times() {
 }
 
 #[test]
+fn tags_of_one_image_share_what_is_known_about_it() {
+    let sample = Sample::new(|[_, second]| [Digest::sha256(b"another"), second]);
+    let server = sample.serve(|_, reply| reply);
+    let report = run(&server, &["1", "2"], &Options::default());
+    let [one, two] = report.images.as_slice() else {
+        panic!("{report:?}");
+    };
+    assert_eq!(report.findings[0].images, [0, 1]);
+    assert!(one.is_bad && two.is_bad);
+    let [one_has, two_has] = [one, two].map(|image| image.verified.as_ref().unwrap());
+    assert_eq!(one_has.len(), 5);
+    assert!(Arc::ptr_eq(one_has, two_has));
+    assert!(Arc::ptr_eq(&one.platforms, &two.platforms));
+    let repository = one.reference.repository();
+    assert_eq!(repository.clone().full().as_ptr(), repository.full().as_ptr());
+}
+
+#[test]
 fn large_manifests_are_not_all_kept() {
     let mut sample = Sample::new(|real| real);
     let padding: &str = "x".repeat(3_500_000).leak();
@@ -580,5 +598,5 @@ fn a_platform_that_is_not_there_is_absent_and_no_error() {
     let missing = arm.manifest().descriptor.digest;
     let report = sample.verify(at(missing, absent));
     assert_eq!(report.errors(), 0, "{report:?}");
-    assert_eq!(report.images[0].absent, [Platform::linux("arm64", None)]);
+    assert_eq!(report.images[0].absent[..], [Platform::linux("arm64", None)]);
 }

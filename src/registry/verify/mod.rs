@@ -27,9 +27,9 @@ use crate::blob::decompress::DEFAULT_LIMIT;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::provenance::Evidence;
 use crate::interrupt::Interrupt;
-use crate::oci::{Digest, Platform, Reference};
+use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference};
 use crate::progress::Progress;
-use crate::verify::{self, Parts, Root, Verification};
+use crate::verify::{self, Followed, Parts, Root, Verification};
 use crate::workers;
 use blobs::RegistryBlobs;
 use images::{Fetched, Images};
@@ -124,7 +124,9 @@ fn verify_registry(
     verification.trusting(since.chain(known).collect());
     progress.phase("fetching manifests", None);
     let mut checked: Vec<Checked> = Vec::with_capacity(references.len());
-    let mut followed = Vec::new();
+    let mut followed: Vec<Followed> = Vec::new();
+    // Tags of one image are followed once.
+    let mut known: HashMap<(Digest, MediaType), usize> = HashMap::new();
     for batch in references.chunks(BATCH) {
         let images = Images {
             blobs: &blobs,
@@ -147,15 +149,12 @@ fn verify_registry(
                     if let Some(error) = blobs.refusal(&digest) {
                         Checked::failed(reference, Some(digest), error_of(reference, error))
                     } else {
-                        followed.push(verification.follow(Root {
-                            descriptor,
-                            reference: Some(reference.clone()),
-                            digest: Some(digest),
-                            evidence: Evidence::Verified,
-                            platforms: None,
-                            uncompressed: Default::default(),
-                        }));
-                        Checked::followed(reference, digest, followed.len() - 1)
+                        let key = (digest, descriptor.media_type.clone());
+                        let at = *known.entry(key).or_insert_with(|| {
+                            followed.push(verification.follow(root(reference, descriptor)));
+                            followed.len() - 1
+                        });
+                        Checked::followed(reference, digest, at)
                     }
                 }
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
@@ -175,6 +174,18 @@ fn verify_registry(
     };
     let found = verification.finish(followed, &[], &how, progress, interrupt)?;
     Ok(Report::new(checked, found, &parts, options.depth))
+}
+
+/// What to follow of an image.
+fn root(reference: &Reference, descriptor: Descriptor) -> Root {
+    Root {
+        reference: Some(reference.clone()),
+        digest: Some(descriptor.digest),
+        descriptor,
+        evidence: Evidence::Verified,
+        platforms: None,
+        uncompressed: Default::default(),
+    }
 }
 
 /// The error of an image that several references may name.

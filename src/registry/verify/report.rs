@@ -1,7 +1,8 @@
 //! The result of a verification of images in registries.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Depth;
 use crate::error::{Error, ErrorKind, Finding};
@@ -20,12 +21,12 @@ pub struct Checked {
     /// Whether it has errors.
     pub is_bad: bool,
     /// Platforms that were verified.
-    pub platforms: Vec<Platform>,
+    pub platforms: Arc<[Platform]>,
     /// Platforms in its index that are not in the registry, or were not asked for.
-    pub absent: Vec<Platform>,
+    pub absent: Arc<[Platform]>,
     /// The blobs that it refers to; `None` if it was not read, because an earlier run verified it.
-    pub verified: Option<Vec<Digest>>,
-    /// Its position among the images that were followed.
+    pub verified: Option<Arc<[Digest]>>,
+    /// Its position among the images that were followed. Tags of one image have the same.
     followed: Option<usize>,
 }
 
@@ -36,8 +37,8 @@ impl Checked {
             digest,
             error: None,
             is_bad: false,
-            platforms: Vec::new(),
-            absent: Vec::new(),
+            platforms: Arc::default(),
+            absent: Arc::default(),
             verified: None,
             followed: None,
         }
@@ -127,25 +128,31 @@ impl Report {
         parts: &[Rc<Parts>],
         depth: Depth,
     ) -> Report {
-        let mut positions: HashMap<usize, usize> = HashMap::new();
+        let sorted = |parts: &Rc<Parts>| -> Arc<[Digest]> {
+            let mut blobs: Vec<Digest> = parts.blobs.iter().copied().collect();
+            blobs.sort_unstable();
+            blobs.into()
+        };
+        let blobs: Vec<Arc<[Digest]>> = parts.iter().map(sorted).collect();
+        let mut positions: Vec<Vec<usize>> = vec![Vec::new(); parts.len()];
         for (at, checked) in images.iter_mut().enumerate() {
             let Some(followed) = checked.followed else {
                 continue;
             };
-            positions.insert(followed, at);
-            if let (Some(image), Some(parts)) = (found.images.get(followed), parts.get(followed)) {
+            if let Some(positions) = positions.get_mut(followed) {
+                positions.push(at);
+            }
+            if let (Some(image), Some(blobs)) = (found.images.get(followed), blobs.get(followed)) {
                 checked.is_bad = !image.is_good;
-                checked.platforms = image.platforms.to_vec();
-                checked.absent = image.absent.to_vec();
-                let mut blobs: Vec<Digest> = parts.blobs.iter().copied().collect();
-                blobs.sort_unstable();
-                checked.verified = Some(blobs);
+                checked.platforms = Arc::clone(&image.platforms);
+                checked.absent = Arc::clone(&image.absent);
+                checked.verified = Some(Arc::clone(blobs));
             }
         }
         let users = |digest: Option<Digest>| {
             let uses = |parts: &Parts| digest.is_none_or(|digest| parts.blobs.contains(&digest));
-            let users = parts.iter().enumerate().filter(|(_, parts)| uses(parts));
-            let mut users: Vec<usize> = users.filter_map(|(at, _)| positions.get(&at).copied()).collect();
+            let users = parts.iter().zip(&positions).filter(|(parts, _)| uses(parts));
+            let mut users: Vec<usize> = users.flat_map(|(_, at)| at.iter().copied()).collect();
             users.sort_unstable();
             users
         };
