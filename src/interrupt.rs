@@ -1,7 +1,7 @@
 //! Stops work on a signal: a flag that long loops check, and cleanup that runs before the process dies by the
 //! signal. Without [`Interrupt::install`] nothing is ever interrupted.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ pub struct Interrupt(Arc<State>);
 #[derive(Default)]
 struct State {
     stopped: AtomicBool,
+    /// The signal that arrived; 0 before.
+    signal: AtomicI32,
     next: AtomicU64,
     actions: Mutex<Vec<(u64, Action)>>,
     remarks: Mutex<Vec<String>>,
@@ -55,12 +57,21 @@ impl Interrupt {
             .name("signals".into())
             .spawn(move || {
                 if let Some(signal) = signals.forever().next() {
+                    this.0.signal.store(signal, Ordering::SeqCst);
                     this.stop();
                     report(signal, &this.remarks());
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }
             })?;
         Ok(())
+    }
+
+    /// The signal that stops the work, if one has arrived.
+    pub fn signal(&self) -> Option<i32> {
+        match self.0.signal.load(Ordering::SeqCst) {
+            0 => None,
+            signal => Some(signal),
+        }
     }
 
     /// Waits for the process to die if a signal has arrived, so that it does not exit with a code first.

@@ -18,6 +18,11 @@ pub const fn code(kind: ErrorKind) -> u8 {
     }
 }
 
+/// The status in a shell of a process that died by a signal.
+pub fn after_signal(signal: i32) -> u8 {
+    u8::try_from(signal).unwrap_or_default().saturating_add(128)
+}
+
 /// The status of a command that ended with its most severe failure, or with none.
 pub fn status(failure: Option<ErrorKind>) -> ExitCode {
     failure.map_or(ExitCode::SUCCESS, |kind| code(kind).into())

@@ -33,6 +33,18 @@ impl From<Error> for Failure {
     }
 }
 
+impl Failure {
+    /// The status of the process in a shell.
+    pub fn status(&self) -> u8 {
+        match self {
+            Failure::Error(error) | Failure::Hinted(error, _) | Failure::Findings(error, _) => {
+                exit::code(error.kind())
+            }
+            Failure::BrokenPipe => exit::after_signal(signal_hook::consts::SIGPIPE),
+        }
+    }
+}
+
 /// The result of a command that did its work: the most severe failure of a part of it, already reported.
 pub type Outcome = Result<Option<ErrorKind>, Failure>;
 
@@ -167,7 +179,7 @@ impl Output {
             last_document(&serde_json::json!({ "schema": 1, "error": {
                 "message": message,
                 "hint": (!remarks.is_empty()).then(|| remarks.join("; ")),
-                "exit": 128 + signal,
+                "exit": exit::after_signal(signal),
                 "code": null,
             }}));
         }

@@ -18,6 +18,7 @@
 //! load_interrupted.rs  such loads that fail at any step, are killed, or do not fit
 //! load_refused.rs  such loads that are refused
 //! json.rs       the documents of all commands
+//! metrics.rs    `verify --metrics` of runs that fail
 //! memory.rs     many names of one image
 //! nameless.rs   images without a name: what they are called, and loads that skip them
 //! places.rs     where archives are written to, and standard streams
@@ -56,6 +57,7 @@ mod load_files;
 mod load_interrupted;
 mod load_refused;
 mod memory;
+mod metrics;
 mod nameless;
 mod old_kernel;
 mod parts;

@@ -52,18 +52,25 @@ impl Metrics {
         });
     }
 
-    /// Adds whether all was good, and what was found.
-    pub fn add_result(&mut self, failure: Option<ErrorKind>, errors: usize, notes: usize, unread: usize) {
+    /// Those of a run that ended without a result.
+    pub fn of_failed_run(status: u8) -> Metrics {
+        let mut metrics = Metrics::default();
+        metrics.add_status(status);
+        metrics
+    }
+
+    fn add_status(&mut self, status: u8) {
         self.add(
             "sealift_verify_success",
             "Whether everything was read and nothing is wrong.",
-            u8::from(failure.is_none()),
+            u8::from(status == 0),
         );
-        self.add(
-            "sealift_verify_exit_code",
-            "The exit code.",
-            failure.map_or(0, exit::code),
-        );
+        self.add("sealift_verify_exit_code", "The exit code.", status);
+    }
+
+    /// Adds whether all was good, and what was found.
+    pub fn add_result(&mut self, failure: Option<ErrorKind>, errors: usize, notes: usize, unread: usize) {
+        self.add_status(failure.map_or(0, exit::code));
         self.add_labelled(
             "sealift_verify_findings",
             "What was found.",

@@ -14,10 +14,11 @@ pub mod registry;
 pub mod storage;
 mod targets;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use sealift::error::ErrorKind;
 use sealift::interrupt::Interrupt;
 use sealift::oci::PlatformSelection;
 use sealift::registry::verify::Depth;
@@ -26,7 +27,8 @@ use sealift::verify::Options;
 use sealift::{Error, Result};
 
 use super::archive::{JobsArgs, ReadArgs};
-use super::output::{Outcome, Output};
+use super::exit;
+use super::output::{Failure, Outcome, Output};
 use super::registry::RegistryArgs;
 use metrics::Metrics;
 use targets::Targets;
@@ -123,23 +125,55 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Verifies.
+    /// Verifies. Writes metrics however it ends: those of an earlier run would say that all is good.
     pub fn run(&self, output: &Output, interrupt: &Interrupt) -> Outcome {
+        let Some(path) = &self.metrics else {
+            return self.verify(output, interrupt).map(|(failure, _)| failure);
+        };
         let started = Instant::now();
-        if let Some(root) = &self.registry_root {
-            let (failure, metrics) = storage::run(root, self.sample, &self.jobs, output, interrupt)?;
-            self.write(metrics, started)?;
-            return Ok(failure);
+        let _guard = interrupt.on_stop({
+            let (path, interrupt) = (path.clone(), interrupt.clone());
+            move || {
+                let status = exit::after_signal(interrupt.signal().unwrap_or_default());
+                if let Err(error) = write(Metrics::of_failed_run(status), &path, started) {
+                    interrupt.remark(error.to_string());
+                }
+            }
+        });
+        let ended = self.verify(output, interrupt);
+        // From here on, a signal waits. One that came before has its own metrics.
+        let _hold = interrupt.hold()?;
+        match ended {
+            Ok((failure, metrics)) => {
+                write(metrics, path, started)?;
+                Ok(failure)
+            }
+            Err(failure) => {
+                if let Err(error) = write(Metrics::of_failed_run(failure.status()), path, started) {
+                    output.error(&error);
+                }
+                Err(failure)
+            }
         }
-        let targets = Targets::parse(&self.targets, &self.list, self.all)?;
+    }
+
+    fn verify(
+        &self,
+        output: &Output,
+        interrupt: &Interrupt,
+    ) -> Result<(Option<ErrorKind>, Metrics), Failure> {
+        if let Some(root) = &self.registry_root {
+            return storage::run(root, self.sample, &self.jobs, output, interrupt);
+        }
         let options = Options {
             quick: self.quick || self.digests_only,
             ..self.read.verify_options(&self.jobs)
         };
-        match targets {
+        match Targets::parse(&self.targets, &self.list, self.all)? {
             Targets::Files(files) => {
                 self.check_for_files()?;
-                archives::run(&files, &self.read, &options, output, interrupt)
+                let failure = archives::run(&files, &self.read, &options, output, interrupt)?;
+                Ok((failure, Metrics::default()))
             }
             Targets::Images(images) => {
                 if self.read.are_expected() {
@@ -162,9 +196,7 @@ impl Verify {
                     jobs: self.jobs.number(),
                     registry: &self.registry,
                 };
-                let (failure, metrics) = run.run(output, interrupt)?;
-                self.write(metrics, started)?;
-                Ok(failure)
+                run.run(output, interrupt)
             }
         }
     }
@@ -184,12 +216,9 @@ impl Verify {
             }),
         }
     }
+}
 
-    fn write(&self, mut metrics: Metrics, started: Instant) -> Result<()> {
-        let Some(path) = &self.metrics else {
-            return Ok(());
-        };
-        metrics.add_run(started.elapsed());
-        files::replace(path, metrics.text(path).as_bytes())
-    }
+fn write(mut metrics: Metrics, path: &Path, started: Instant) -> Result<()> {
+    metrics.add_run(started.elapsed());
+    files::replace(path, metrics.text(path).as_bytes())
 }
