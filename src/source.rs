@@ -15,7 +15,7 @@ mod upstream;
 use std::io::Read;
 
 use crate::error::{Error, Problem, Result};
-use crate::oci::{Descriptor, PlatformSelection, Reference, Repository};
+use crate::oci::{Descriptor, Digest, PlatformSelection, Reference, Repository};
 
 pub use fallback::Fallback;
 pub use found::{About, Archived, Found, Unavailable};
@@ -78,6 +78,12 @@ pub trait Source: Send + Sync {
 
     /// For other sources: the layers in its manifests, if it knows them. Unreadable manifests are skipped.
     fn stored_forms(&self) -> Vec<StoredForm> {
+        Vec::new()
+    }
+
+    /// For stores without manifests: those that it knows for an image, by its id.
+    fn manifests_of(&self, image_id: &Digest) -> Vec<Reference> {
+        let _ = image_id;
         Vec::new()
     }
 

@@ -140,9 +140,20 @@ impl<'a> Recovery<'a> {
         self.add(reference, Some(digest), entry, found)
     }
 
-    /// A name without a digest. The first manifest of the same image that is found in another repository is made ready,
-    /// too: it names the same content.
+    /// A name without a digest. Manifests of the same image are made ready, too, because they name the same content:
+    /// those that the registry knows for its id, and the first that is found in another repository.
     fn draft_without_digest(&mut self, reference: &Reference, entry: &StoreImage) -> Result<usize> {
+        let known = entry.image.as_ref();
+        let known = known.map_or_else(Vec::new, |image| self.upstream.manifests_of(&image.id));
+        for digest in &known {
+            if self.drafted.contains_key(&digest.full()) {
+                continue;
+            }
+            let found = manifests::find(self.store, self.upstream, entry.image.as_ref(), digest)?;
+            if found.is_some() {
+                self.add(reference, Some(digest), entry, found)?;
+            }
+        }
         for digest in &entry.elsewhere {
             if self.drafted.contains_key(&digest.full()) {
                 break;

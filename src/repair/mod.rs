@@ -1,9 +1,11 @@
 //! Good copies of bad and missing blobs, for what repairs a registry through its API or in its storage folder.
 //!
 //! - `search`: where the good bytes are, and how they are fetched
+//! - `registry`: what is good in the registry, for stores that lack manifests
 //! - `outcome`: what became of each blob
 
 mod outcome;
+mod registry;
 mod search;
 
 use std::sync::Arc;
@@ -28,7 +30,8 @@ pub struct Copies {
 /// Under which names a place may have the images of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Names {
-    /// The place lists its images. Their hosts are ignored: `harbor.local/team/app` is the repository `team/app`.
+    /// The place lists its images. Those are searched that have the id or digest of an image in the registry, or the path
+    /// of its repository: `harbor.local/team/app` is the repository `team/app`, and `mirror/team/app`.
     Listed {
         /// Whether images of other repositories are searched, too.
         all: bool,

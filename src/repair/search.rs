@@ -8,7 +8,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{BlobRepair, Copies, Fate, Good, Names};
+use super::registry::Registry;
+use super::{BlobRepair, Copies, Fate, Good, Names, Open};
 use crate::blob::Verifier;
 use crate::error::{Error, Finding, Place, Problem, Result};
 use crate::image::graph::MAX_DEPTH;
@@ -20,7 +21,7 @@ use crate::oci::{
 };
 use crate::progress::Progress;
 use crate::retry::Retry;
-use crate::source::{Found, Query, Source};
+use crate::source::{Found, Listing, Query, Source};
 use crate::transfer::{self, Sink, Transfer};
 
 /// A blob that is bad or missing.
@@ -68,7 +69,7 @@ struct Users {
 enum Stage {
     /// The images that use the blobs.
     Users,
-    /// Other images of their repositories.
+    /// Other images of their repositories; in a registry, the same images in repositories with a shorter path.
     Repositories,
     /// All images.
     All,
@@ -86,22 +87,32 @@ pub(crate) struct Fetch<'a> {
 #[derive(Default)]
 pub(crate) struct Search {
     copies: Vec<Copies>,
+    /// What is good in the registry that is repaired.
+    registry: Option<Arc<Registry>>,
     pub offers: HashMap<Digest, Offer>,
     /// Why sources could not be searched.
     pub failures: Vec<Error>,
     /// Why a source that knows a blob does not have its bytes, or why it could not be asked.
     reasons: BTreeMap<Digest, String>,
+    /// The repositories of registries that were asked for a blob in vain.
+    looked: BTreeMap<Digest, BTreeSet<String>>,
     asked: HashSet<(usize, String)>,
-    lists: HashMap<usize, Rc<[Reference]>>,
+    lists: HashMap<usize, Rc<Listing>>,
 }
 
 impl Search {
-    /// Searches these places.
-    pub fn among(copies: Vec<Copies>) -> Search {
-        Search {
-            copies,
+    /// Opens the places. `good` is what is good in the registry that is repaired, which is at `host`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open`.
+    pub fn open(good: Arc<dyn Source>, host: Option<&str>, open: &mut Open<'_>) -> Result<Search> {
+        let registry = Arc::new(Registry::new(good, host));
+        Ok(Search {
+            registry: Some(Arc::clone(&registry)),
+            copies: open(registry)?,
             ..Search::default()
-        }
+        })
     }
 
     /// Looks for blobs, in one source after the other.
@@ -111,15 +122,18 @@ impl Search {
     /// [`Error::Interrupted`].
     pub fn look(&mut self, wanted: &BTreeMap<Digest, Wanted>) -> Result<()> {
         let users = users(wanted);
+        if let Some(registry) = &self.registry {
+            registry.learn(wanted)?;
+        }
         for at in 0..self.copies.len() {
             for stage in [Stage::Users, Stage::Repositories, Stage::All] {
                 if wanted.keys().all(|digest| self.offers.contains_key(digest)) {
                     return Ok(());
                 }
-                let references = self.references(at, stage, &users)?;
-                self.ask(at, &references, wanted)?;
-                if stage == Stage::Users {
-                    self.directly(at, wanted)?;
+                let references = self.references(at, stage, &users, wanted)?;
+                self.ask(at, stage, &references, wanted)?;
+                if stage != Stage::All {
+                    self.directly(at, stage, wanted)?;
                 }
             }
         }
@@ -127,31 +141,45 @@ impl Search {
     }
 
     /// Asks for blobs without asking for images.
-    fn directly(&mut self, at: usize, wanted: &BTreeMap<Digest, Wanted>) -> Result<()> {
+    fn directly(&mut self, at: usize, stage: Stage, wanted: &BTreeMap<Digest, Wanted>) -> Result<()> {
         for (digest, wanted) in wanted {
-            let Some(descriptor) = &wanted.descriptor else {
-                continue;
-            };
-            let repositories: BTreeSet<&str> = wanted
-                .images
-                .iter()
-                .map(|image| image.repository.as_ref())
-                .collect();
-            for repository in repositories {
+            let images = wanted.images.iter();
+            let paths: BTreeSet<&str> = images.map(|image| image.repository.as_ref()).collect();
+            let places = paths.iter().flat_map(|path| self.places(at, stage, path));
+            for repository in places.collect::<Vec<_>>() {
                 if self.offers.contains_key(digest) {
                     break;
                 }
-                let repository = match self.copies.get(at).map(|copies| &copies.names) {
-                    Some(Names::Below(prefix)) => format!("{prefix}/{repository}").parse(),
-                    // A store is asked by digest alone.
-                    _ => format!("localhost/{repository}").parse::<Repository>(),
-                };
-                if let Ok(repository) = repository {
+                if let Some(descriptor) = &wanted.descriptor {
                     self.offer(at, &repository, descriptor)?;
+                }
+                // A store is asked by digest alone.
+                if self.is_registry(at) && !self.offers.contains_key(digest) {
+                    let looked = self.looked.entry(*digest).or_default();
+                    looked.insert(repository.familiar().into());
                 }
             }
         }
         Ok(())
+    }
+
+    fn is_registry(&self, at: usize) -> bool {
+        let copies = self.copies.get(at);
+        copies.is_some_and(|copies| matches!(copies.names, Names::Below(_)))
+    }
+
+    /// The repositories where a source may have what the registry has in one.
+    fn places(&self, at: usize, stage: Stage, path: &str) -> Vec<Repository> {
+        let names: Vec<String> = match (self.copies.get(at).map(|copies| &copies.names), stage) {
+            (Some(Names::Below(prefix)), Stage::Users) => vec![format!("{prefix}/{path}")],
+            // Below a prefix, the registry has images of other registries: `mirror/library/web`.
+            (Some(Names::Below(prefix)), Stage::Repositories) => {
+                shorter(path).map(|path| format!("{prefix}/{path}")).collect()
+            }
+            (Some(Names::Listed { .. }), Stage::Users) => vec![format!("localhost/{path}")],
+            _ => Vec::new(),
+        };
+        names.iter().filter_map(|name| name.parse().ok()).collect()
     }
 
     /// The images to ask a source for.
@@ -160,48 +188,54 @@ impl Search {
         at: usize,
         stage: Stage,
         users: &BTreeMap<String, Users>,
+        wanted: &BTreeMap<Digest, Wanted>,
     ) -> Result<Vec<Reference>> {
         let Some(copies) = self.copies.get(at) else {
             return Ok(Vec::new());
         };
         let mut references = Vec::new();
         match &copies.names {
-            Names::Below(prefix) if stage == Stage::Users => {
+            Names::Below(_) => {
                 for (name, users) in users {
-                    let Ok(repository) = format!("{prefix}/{name}").parse::<Repository>() else {
-                        continue;
-                    };
-                    let digests = users.digests.iter();
-                    references.extend(digests.map(|digest| Reference::digested(&repository, *digest)));
-                    let tags = users.tags.iter();
-                    references.extend(tags.filter_map(|tag| format!("{repository}:{tag}").parse().ok()));
+                    for repository in self.places(at, stage, name) {
+                        let digests = users.digests.iter();
+                        references.extend(digests.map(|digest| Reference::digested(&repository, *digest)));
+                        // Elsewhere, a tag need not be that of the same image.
+                        let tags = users.tags.iter().filter(|_| stage == Stage::Users);
+                        let name = repository.full();
+                        references.extend(tags.filter_map(|tag| format!("{name}:{tag}").parse().ok()));
+                    }
                 }
             }
-            Names::Below(_) => {}
             Names::Listed { .. } => {
                 let searches_all = copies.names == Names::Listed { all: true };
-                for reference in self.listed(at)?.iter() {
-                    let of = users.get(reference.repository().path());
-                    let is_user = of.is_some_and(|users| {
-                        reference.tag().is_some_and(|tag| users.tags.contains(tag))
-                            || reference
-                                .digest()
-                                .is_some_and(|digest| users.digests.contains(&digest))
-                    });
+                let listing = self.listed(at)?;
+                for reference in &listing.references {
+                    let path = reference.repository().path();
+                    let of = || users.iter().filter(|(name, _)| is_same(path, name));
+                    let of = || of().map(|(_, users)| users);
+                    let digest = reference.digest();
+                    let is_user = of()
+                        .any(|users| reference.tag().is_some_and(|tag| users.tags.contains(tag)))
+                        || digest.is_some_and(|digest| self.is_affected(&digest, wanted));
                     let is_asked = match stage {
                         Stage::Users => is_user,
-                        Stage::Repositories => of.is_some(),
+                        Stage::Repositories => of().next().is_some(),
                         Stage::All => searches_all,
                     };
                     // A store may know digests of the repository that it does not list.
-                    if let (Stage::Users, Some(users)) = (stage, of) {
-                        let of = reference.repository();
-                        let digests = users.digests.iter();
-                        references.extend(digests.map(|digest| Reference::digested(of, *digest)));
+                    if stage == Stage::Users {
+                        let of = of().flat_map(|users| &users.digests);
+                        let repository = reference.repository();
+                        references.extend(of.map(|digest| Reference::digested(repository, *digest)));
                     }
                     if is_asked {
                         references.push(reference.clone());
                     }
+                }
+                if stage == Stage::Users {
+                    let ids = listing.ids.iter().filter(|id| self.is_affected(id, wanted));
+                    references.extend(ids.map(|id| Reference::nameless(*id)));
                 }
             }
         }
@@ -209,27 +243,42 @@ impl Search {
         Ok(references)
     }
 
+    /// Whether this is the digest or the image id of an image that uses a wanted blob, or the blob itself.
+    fn is_affected(&self, digest: &Digest, wanted: &BTreeMap<Digest, Wanted>) -> bool {
+        let registry = self.registry.as_ref();
+        wanted.contains_key(digest) || registry.is_some_and(|registry| registry.is_affected(digest))
+    }
+
     /// The images that a source lists. It is asked once.
-    fn listed(&mut self, at: usize) -> Result<Rc<[Reference]>> {
+    fn listed(&mut self, at: usize) -> Result<Rc<Listing>> {
         if let Some(known) = self.lists.get(&at) {
             return Ok(Rc::clone(known));
         }
         let listing = self.copies.get(at).map(|copies| copies.source.list());
-        let listed: Rc<[Reference]> = match listing {
-            Some(Ok(listing)) => listing.references.into(),
+        let listed = match listing {
+            Some(Ok(listing)) => listing,
             Some(Err(Error::Interrupted)) => return Err(Error::Interrupted),
             Some(Err(error)) => {
                 self.failures.push(error);
-                Rc::new([])
+                Listing::default()
             }
-            None => Rc::new([]),
+            None => Listing::default(),
         };
+        let listed = Rc::new(listed);
         self.lists.insert(at, Rc::clone(&listed));
         Ok(listed)
     }
 
     /// Asks a source for images, and notes which wanted blobs it has of them.
-    fn ask(&mut self, at: usize, references: &[Reference], wanted: &BTreeMap<Digest, Wanted>) -> Result<()> {
+    fn ask(
+        &mut self,
+        at: usize,
+        stage: Stage,
+        references: &[Reference],
+        wanted: &BTreeMap<Digest, Wanted>,
+    ) -> Result<()> {
+        // A registry may refuse repositories that nobody said it has.
+        let is_guess = stage == Stage::Repositories && self.is_registry(at);
         let Some(copies) = self.copies.get(at).filter(|_| !references.is_empty()) else {
             return Ok(());
         };
@@ -242,7 +291,7 @@ impl Search {
             Ok(answers) => answers,
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => {
-                self.failures.push(error);
+                self.failures.extend(Some(error).filter(|_| !is_guess));
                 return Ok(());
             }
         };
@@ -258,12 +307,13 @@ impl Search {
                 Err(unavailable) => match unavailable.error {
                     Error::Interrupted => return Err(Error::Interrupted),
                     Error::NotFound { .. } => {}
+                    _ if is_guess => {}
                     error => self.failures.push(error),
                 },
             }
         }
         more.retain(|reference| self.asked.insert((at, reference.full())));
-        self.ask(at, &more, wanted)
+        self.ask(at, stage, &more, wanted)
     }
 
     /// Follows an image down to its layers, as far as the source has it.
@@ -404,7 +454,11 @@ impl Search {
 
     /// What becomes of a blob that no place has.
     pub fn not_found(&self, digest: &Digest) -> Fate {
-        Fate::NotFound(self.reasons.get(digest).cloned())
+        let looked = || {
+            let looked: Vec<&str> = self.looked.get(digest)?.iter().map(String::as_str).collect();
+            Some(format!("no source has it; looked in {}", looked.join(", ")))
+        };
+        Fate::NotFound(self.reasons.get(digest).cloned().or_else(looked))
     }
 
     /// What would become of a blob.
@@ -501,6 +555,19 @@ fn users(wanted: &BTreeMap<Digest, Wanted>) -> BTreeMap<String, Users> {
         users.digests.extend(image.digest);
     }
     all
+}
+
+/// Whether a source may have the images of a repository under this path: the same one, or one that lacks a prefix of the
+/// other. An image that was pulled through a mirror has no prefix, and `load` may have added one in the registry.
+fn is_same(path: &str, repository: &str) -> bool {
+    path == repository
+        || shorter(repository).any(|end| end == path)
+        || shorter(path).any(|end| end == repository)
+}
+
+/// The ends of a path: `b/c` and `c` of `a/b/c`.
+fn shorter(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').filter_map(|(at, _)| path.get(at + 1..))
 }
 
 /// What a manifest or index names.

@@ -101,6 +101,12 @@ impl Upstream {
         Ok(found.filter(|descriptor| descriptor.digest == digest))
     }
 
+    /// As [`Source::manifests_of`].
+    pub fn manifests_of(&self, image_id: &Digest) -> Vec<Reference> {
+        let source = self.source.as_ref();
+        source.map_or_else(Vec::new, |source| source.manifests_of(image_id))
+    }
+
     /// The current target of a tag.
     pub fn tagged(&self, reference: &Reference) -> Result<Option<Digest>> {
         let found = self.ask(reference.repository(), |source| source.resolve(reference))?;

@@ -161,6 +161,17 @@ fn what_a_registry_lost_is_uploaded_by_the_docker_that_built_the_image() {
         assert!(pulled.stdout.contains(&pushed.digest), "{}", pulled.stdout);
         other.docker(&["rmi", &pushed.name]).ok();
     }
+    // Without the name that it has in the registry, the image is found by its id.
+    pushed.builder.docker(&["rmi", &pushed.name]).ok();
+    let inspect = ["inspect", "--format", "{{.RepoTags}} {{.RepoDigests}}", "myapp:1"];
+    let names = pushed.builder.docker(&inspect).ok();
+    assert_eq!(names.stdout.trim(), "[myapp:1] []");
+    let path = pushed.registry.blob_path(layer);
+    let right = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let line = ["repair", "-q", &pushed.name, "--from", "docker"];
+    at(&pushed.sealift, &pushed.builder, &line).ok();
+    assert!(fs::read(&path).unwrap() == right);
 }
 
 /// Damages a layer of the image of this host, and mends the storage with `repair`.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use insta::assert_snapshot;
 
-use crate::support::{Image, Registry, Run, Sealift, Transcript, assert_documented};
+use crate::support::{Image, Registry, Run, Sealift, Transcript, assert_documented, run};
 use crate::{DAMAGES, Setup};
 
 /// Saves all images of the setup into `images.tar`, as an administrator did in better times.
@@ -170,6 +170,53 @@ fn good_bytes_come_from_another_registry() {
     let mended = repair(&sealift, &setup.registry, &["--from", &from]).ok().json();
     assert_eq!(mended["repair"]["blobs"][0]["from"], from);
     assert_eq!(fs::read(&path).unwrap(), good);
+    assert_good(&sealift, &setup.registry);
+}
+
+#[test]
+fn in_another_registry_a_repository_may_lack_a_prefix() {
+    let setup = Setup::new();
+    let other = Registry::start();
+    let sealift = Sealift::new();
+    let host = setup.web.host();
+    let path = setup.registry.blob_path(&host.layers[1].digest);
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, &good[..100]).unwrap();
+    fs::write(setup.registry.blob_path(&host.digest), "{").unwrap();
+    let from = format!("registry://{}", other.address());
+    let planned = repair(&sealift, &setup.registry, &["--from", &from, "--dry-run"]).code(7);
+    let address = other.address();
+    let looked = format!("no source has it; looked in {address}/team/web, {address}/web");
+    assert_eq!(planned.json()["repair"]["blobs"][0]["reason"], looked);
+    // There it is `web`, and here `team/web`.
+    other.push(&setup.web, "web:2");
+    let mended = repair(&sealift, &setup.registry, &["--from", &from]).ok().json();
+    assert_eq!(mended["repair"]["blobs"][0]["from"], from);
+    assert_eq!(fs::read(&path).unwrap(), good);
+    assert_good(&sealift, &setup.registry);
+}
+
+#[test]
+fn archives_of_docker_save_are_searched_under_any_name() {
+    let setup = Setup::new();
+    let sealift = Sealift::new();
+    let archive = sealift.path("ds.tar");
+    let mut skopeo = setup.registry.skopeo("copy", "--src-");
+    skopeo.arg(format!("docker://{}/app:1", setup.registry.address()));
+    run(skopeo.arg(format!("docker-archive:{}:web:1.0", archive.display()))).ok();
+    let layer = setup.registry.blob_path(&setup.app.host().layers[1].digest);
+    let good = fs::read(&layer).unwrap();
+    // By the storage folder, and by the API, which writes what is missing.
+    fs::write(&layer, "bad").unwrap();
+    let mended = repair(&sealift, &setup.registry, &["--from", "ds.tar"])
+        .ok()
+        .json();
+    assert_eq!(mended["repair"]["blobs"][0]["from"], "ds.tar");
+    assert_eq!(fs::read(&layer).unwrap(), good);
+    fs::remove_file(&layer).unwrap();
+    let image = format!("{}/app:1", setup.registry.address());
+    sealift.run(&["repair", &image, "--from", "ds.tar"]).ok();
+    assert_eq!(fs::read(&layer).unwrap(), good);
     assert_good(&sealift, &setup.registry);
 }
 

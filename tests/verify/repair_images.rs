@@ -226,7 +226,7 @@ fn results_are_told_in_words() {
     $ sealift repair <registry>/app:1 --from registry://<registry>/none
     BLOB                                                                      SIZE   PROBLEM   RESULT      FROM   IMAGES
     <app linux/amd64 layer 2>   -      missing   not-found   -      app:1
-    error: <app linux/amd64 layer 2>: no source has it
+    error: <app linux/amd64 layer 2>: no source has it; looked in <registry>/none/app
     <registry>: 0 blobs mended, 1 not
     exit 7
 

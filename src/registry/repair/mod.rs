@@ -135,7 +135,7 @@ pub fn repair(
         ..verify::Options::default()
     };
     let good = Arc::new(GoodPart::new(source));
-    let mut search = Search::among(open(good.clone())?);
+    let mut search = Search::open(good.clone(), Some(&registry), open)?;
     let mut report = verify::verify(source, references, &how, progress, interrupt)?;
     let was_bad: Vec<bool> = report.images.iter().map(is_bad(&report)).collect();
     let replacer = Replacer {

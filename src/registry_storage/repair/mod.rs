@@ -128,7 +128,7 @@ pub fn repair(
         _ => None,
     };
     let good = Arc::new(StorageSource::new(&storage));
-    let search = Search::among(open(good.clone())?);
+    let search = Search::open(good.clone(), None, open)?;
     let verify = super::Options {
         jobs: options.jobs,
         ..super::Options::default()

@@ -38,8 +38,7 @@ fn help_of_repair() {
 
               `containerd`, `podman`, `crio`: the images of another local engine.
 
-              `registry://HOST[/PREFIX]`: another registry, which has the images under the same names,
-              below PREFIX.
+              `registry://HOST[/PREFIX]`: another registry, which has the images below PREFIX.
 
               PATH: an OCI layout (folder or archive), a folder of skopeo's `dir:`, or an archive of
               `docker save`.
