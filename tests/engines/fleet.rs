@@ -257,8 +257,10 @@ fn nodes_pull_by_digest_from_a_registry() {
         .start();
     fs::copy(registry.ca_file(), fleet.admin.files.join("home/ca.crt")).unwrap();
     fleet.admin.run(&push).ok();
-    for node in &fleet.nodes {
-        node.write(&hosts);
+    let [push, below] = code_of("fleet.md", "Below a prefix");
+    fleet.admin.run(&push).ok();
+    for (node, hosts) in fleet.nodes.iter().zip([&hosts, &hosts, &below]) {
+        node.write(hosts);
         fs::copy(
             registry.ca_file(),
             node.files.join("etc/containerd/certs.d/ca.crt"),
@@ -276,7 +278,10 @@ fn nodes_pull_by_digest_from_a_registry() {
         let layer = &fleet.image.host().layers[1].digest;
         request.method == "GET" && request.status == 200 && request.target.contains(layer)
     });
-    assert_eq!(pulls.count(), 3);
+    let pulls: Vec<_> = pulls.map(|request| request.target).collect();
+    assert_eq!(pulls.len(), 3, "{pulls:?}");
+    let below = pulls.iter().filter(|target| target.starts_with("/v2/mirror/"));
+    assert_eq!(below.count(), 1, "{pulls:?}");
 }
 
 #[test]
