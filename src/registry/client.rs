@@ -31,6 +31,9 @@ use crate::retry::Retry;
 /// Number of 401 responses to a request before it is given up: a challenge, an expired token, and one that
 /// another worker renewed in the meantime.
 const MAX_CHALLENGES: usize = 4;
+/// Why a tag that the registry lists is not found.
+const LOST_TAG: &str = "the registry lists this tag, but finds no manifest for it: the tag's link in its storage may be lost or \
+                        damaged; push the image again";
 /// Number of tags that are shown if one does not exist.
 const SHOWN_TAGS: usize = 8;
 /// Largest list of tags that is read, in bytes.
@@ -360,7 +363,10 @@ impl Client {
             return not_found(format!("repository {}", endpoint.path), Some(hint.into()));
         }
         let hint = match (wanted, tags) {
-            (Wanted::Tag(_), Tags::Some(tags)) => Some(format!("it has {}", tags.join(", ")).into()),
+            (Wanted::Tag(tag), Tags::Some(tags)) if tags.iter().any(|listed| *listed == **tag) => {
+                Some(LOST_TAG.into())
+            }
+            (Wanted::Tag(_), Tags::Some(tags)) => Some(format!("it has {}", first(&tags)).into()),
             _ => None,
         };
         not_found(subject, hint)
@@ -403,13 +409,7 @@ impl Client {
                 }
             }
             StatusCode::OK => match serde_json::from_slice::<List>(&answer.text(MAX_TAGS)) {
-                Ok(List { tags: Some(mut tags) }) if !tags.is_empty() => {
-                    if tags.len() > SHOWN_TAGS {
-                        tags.truncate(SHOWN_TAGS);
-                        tags.push("others".into());
-                    }
-                    Tags::Some(tags.iter().map(|tag| Escaped(tag).to_string()).collect())
-                }
+                Ok(List { tags: Some(tags) }) if !tags.is_empty() => Tags::Some(tags),
                 _ => Tags::Unknown,
             },
             _ => Tags::Unknown,
@@ -455,6 +455,16 @@ impl Client {
             self.wait(pause)?;
         }
     }
+}
+
+/// The first of a repository's tags.
+fn first(tags: &[String]) -> String {
+    let shown = tags.iter().take(SHOWN_TAGS);
+    let mut shown: Vec<String> = shown.map(|tag| Escaped(tag).to_string()).collect();
+    if tags.len() > SHOWN_TAGS {
+        shown.push("others".into());
+    }
+    shown.join(", ")
 }
 
 enum Tags {

@@ -127,6 +127,22 @@ fn what_is_missing_is_told() {
 }
 
 #[test]
+fn a_tag_that_lost_its_link_is_not_called_one_that_the_registry_has() {
+    let setup = Setup::new();
+    let link = setup.registry.repository("app");
+    fs::remove_file(link.join("_manifests/tags/1/current/link")).unwrap();
+    let image = name(&setup.registry, "app:1");
+    let said = Sealift::new().run(&["verify", &image]).code(7);
+    assert!(
+        said.stderr
+            .contains("hint: the registry lists this tag, but finds no manifest for it"),
+        "{}",
+        said.stderr
+    );
+    assert!(!said.stderr.contains("it has"), "{}", said.stderr);
+}
+
+#[test]
 fn the_next_run_skips_what_was_verified() {
     let setup = Setup::new();
     let (sealift, registry) = (Sealift::new(), &setup.registry);

@@ -14,6 +14,9 @@ const ARCHIVES: [&str; 12] = [
     ".tar.lz4", ".zip",
 ];
 
+/// What stands before a registry.
+const REGISTRY: &str = "registry://";
+
 /// What is to be verified.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Targets {
@@ -149,6 +152,18 @@ fn named(text: &str) -> Result<Wanted> {
 /// Parses the name of a repository.
 fn repository(text: &str) -> Result<Wanted> {
     let last = text.rsplit('/').next().unwrap_or_default();
+    if is_registry(text) {
+        let host = text.strip_prefix(REGISTRY).unwrap_or(text).trim_end_matches('/');
+        return Err(Error::Usage {
+            message: format!("{text} is a registry, and --all is for repositories"),
+            hint: Some(
+                format!(
+                    "name each repository, as in {host}/app; what a registry has, {host}/v2/_catalog lists"
+                )
+                .into(),
+            ),
+        });
+    }
     if last.contains([':', '@']) {
         return Err(Error::Usage {
             message: format!("{text} names an image, and --all is for repositories"),
@@ -159,6 +174,20 @@ fn repository(text: &str) -> Result<Wanted> {
         Ok(repository) => Ok(Wanted::Repository(repository)),
         Err(error) => Err(neither(text, Error::from(error))),
     }
+}
+
+/// Whether text is a registry without a repository. Names of Docker Hub's own images have no dots.
+fn is_registry(text: &str) -> bool {
+    if let Some(rest) = text.strip_prefix(REGISTRY) {
+        return !rest.trim_end_matches('/').contains('/');
+    }
+    let host = match text.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() => host,
+        Some(_) => return false,
+        None => text,
+    };
+    let is_host = host == "localhost" || host.contains('.') || host.starts_with('[');
+    is_host && !host.contains(['/', '@'])
 }
 
 fn neither(text: &str, error: Error) -> Error {
@@ -239,6 +268,19 @@ mod tests {
             ),
             (&["src"], true, "--all is for repositories, and src is a file"),
             (&["httpd:2.4"], true, "httpd:2.4 names an image"),
+            (
+                &["127.0.0.1:5601"],
+                true,
+                "127.0.0.1:5601 is a registry, and --all is for repositories",
+            ),
+            (&["localhost:5000"], true, "localhost:5000 is a registry"),
+            (&["harbor.local"], true, "harbor.local is a registry"),
+            (
+                &["registry://harbor.local"],
+                true,
+                "registry://harbor.local is a registry",
+            ),
+            (&["harbor.local/app:1"], true, "harbor.local/app:1 names an image"),
             (&["Absent"], false, "Absent is no file here, and no image"),
         ] {
             let error = parse(targets, all).unwrap_err();
