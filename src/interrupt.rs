@@ -18,6 +18,8 @@ struct State {
     stopped: AtomicBool,
     /// The signal that arrived; 0 before.
     signal: AtomicI32,
+    /// Whether the work was done when the signal came, or completed then.
+    completed: AtomicBool,
     next: AtomicU64,
     actions: Mutex<Vec<(u64, Action)>>,
     remarks: Mutex<Vec<String>>,
@@ -64,6 +66,16 @@ impl Interrupt {
                 }
             })?;
         Ok(())
+    }
+
+    /// Notes that the signal has interrupted nothing: the work goes on until one comes, and has ended well.
+    pub fn complete(&self) {
+        self.0.completed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the signal has interrupted nothing.
+    pub fn is_complete(&self) -> bool {
+        self.0.completed.load(Ordering::SeqCst)
     }
 
     /// The signal that stops the work, if one has arrived.

@@ -129,7 +129,11 @@ pub fn main() -> ExitCode {
     };
     let interrupt = Interrupt::default();
     let output = Output::new(cli.global);
-    let report = move |signal, remarks: &[String]| output.interrupted(signal, remarks);
+    let state = interrupt.clone();
+    let report = move |signal, remarks: &[String]| match state.is_complete() {
+        true => output.stopped(signal),
+        false => output.interrupted(signal, remarks),
+    };
     if let Err(source) = interrupt.install(report) {
         output.warn(&format!("signals are not handled: {source}"));
     }

@@ -171,10 +171,16 @@ impl Output {
         self.error(error);
     }
 
+    /// Reports that a signal ends a command that runs until one comes.
+    pub fn stopped(&self, signal: i32) {
+        if !self.global.quiet {
+            self.note(&format!("stopped by {}", signal_name(signal)));
+        }
+    }
+
     /// Reports that a signal ends the command, and what it leaves behind.
     pub fn interrupted(&self, signal: i32, remarks: &[String]) {
-        let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-        let message = format!("interrupted by {name}");
+        let message = format!("interrupted by {}", signal_name(signal));
         if self.global.json {
             last_document(&serde_json::json!({ "schema": 1, "error": {
                 "message": message,
@@ -201,6 +207,10 @@ impl Output {
             writeln!(err, "{label}: {text}")
         };
     }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    signal_hook::low_level::signal_name(signal).unwrap_or("a signal")
 }
 
 /// The result of a command that reads several archives. It reads all of them, even if one fails.

@@ -48,7 +48,7 @@ pub struct Serve {
     #[command(flatten)]
     files: FileArgs,
     /// Address and port to listen on; port 0 picks a free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:5000")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:5000", value_parser = listen)]
     listen: SocketAddr,
     /// Certificate chain for TLS, as a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -67,6 +67,12 @@ pub struct Serve {
     print_config: Option<Client>,
 }
 
+/// Parses an address with its port.
+fn listen(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "expected an IP address and a port, such as 192.168.1.5:5000, 0.0.0.0:5000 or [::]:5000")
+}
+
 /// What is printed while it serves.
 enum Message {
     Event(Event),
@@ -83,6 +89,13 @@ impl Serve {
         let mut archives = Archives::open(given.collect(), self.files.options(interrupt))?;
         let (content, summary) = archives.content()?;
         if let Some(client) = self.print_config {
+            // Elsewhere, where it is served, they may be in other places.
+            let tls = self.tls_cert.as_ref().zip(self.tls_key.as_ref());
+            if let Some((certificate, key)) =
+                tls.filter(|(certificate, key)| certificate.exists() && key.exists())
+            {
+                Tls::read(certificate, key)?;
+            }
             return self.print(client, &summary, output);
         }
         let tls = match (&self.tls_cert, &self.tls_key) {
@@ -116,7 +129,12 @@ impl Serve {
         let report = move |archive| drop(reopened.send(Message::Reopened(archive)));
         let watcher = archives.watch(live, report);
         let _watcher = watcher.map_err(Error::io("watch", "the archives"))?;
-        let _guard = interrupt.on_stop(move || stop(server, &messages));
+        let stopped = interrupt.clone();
+        let _guard = interrupt.on_stop(move || {
+            if stop(server, &messages) {
+                stopped.complete();
+            }
+        });
         print_all(&received, &lost, output)
     }
 
@@ -245,8 +263,8 @@ fn reporter(messages: SyncSender<Message>, lost: &Arc<AtomicU64>) -> sealift::se
     })
 }
 
-/// Lets the server answer what is under way, unless a second signal comes.
-fn stop(server: Server, messages: &SyncSender<Message>) {
+/// Lets the server answer what is under way, unless a second signal comes. Returns whether all was answered.
+fn stop(server: Server, messages: &SyncSender<Message>) -> bool {
     let again = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         let _ = signal_hook::flag::register(signal, Arc::clone(&again));
@@ -266,6 +284,7 @@ fn stop(server: Server, messages: &SyncSender<Message>) {
         // Its reader may have stopped reading.
         let _ = all.recv_timeout(Duration::from_secs(1));
     }
+    has_ended
 }
 
 /// Prints what happens. Ends only if that cannot be printed.

@@ -21,7 +21,16 @@ impl Tls {
     /// If one cannot be read, or they do not belong together.
     pub fn read(certificate: &Path, key: &Path) -> Result<Tls> {
         let (chain, private) = (read_certificates(certificate)?, read_key(key)?);
-        let failed = |error: rustls::Error| unusable(key, &error.to_string());
+        let failed = |error: rustls::Error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                let reason = format!(
+                    "it is not the key of the certificate in {}",
+                    certificate.display()
+                );
+                unusable(key, &reason)
+            }
+            error => unusable(key, &error.to_string()),
+        };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.map_err(failed)?.with_no_client_auth();

@@ -79,8 +79,25 @@ fn tls_is_spoken_with_the_given_certificate() {
         "--tls-key",
         "tls/ca.key",
     ];
-    sealift.run(&wrong).code(3);
+    for more in [&[][..], &["--print-config", "docker"]] {
+        let said = sealift.run(&[&wrong, more].concat()).code(3);
+        let expected =
+            "error: cannot use tls/ca.key: it is not the key of the certificate in tls/server.crt\n";
+        assert_eq!(said.stderr, expected);
+    }
     sealift.run(&wrong[..4]).code(2);
+}
+
+#[test]
+fn an_address_without_a_host_is_refused_with_an_example() {
+    let said = Sealift::new()
+        .run(&["serve", "layout", "--listen", "5000"])
+        .code(2);
+    assert!(
+        said.stderr.contains("such as 192.168.1.5:5000"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]

@@ -280,6 +280,7 @@ fn what_is_under_way_is_finished_after_a_signal() {
             let ended = serving.wait();
             assert_eq!(ended.signal, Some(15));
             assert!(ended.stdout.contains(r#""complete":false"#), "{}", ended.stdout);
+            assert_eq!(ended.stderr, "error: interrupted by SIGTERM\n");
             rest(&mut stream, &mut bytes);
             assert!((body(&bytes).len() as u64) < built.host().layers[0].size);
             continue;
@@ -288,6 +289,7 @@ fn what_is_under_way_is_finished_after_a_signal() {
         assert_eq!(sha256(body(&bytes)), built.host().layers[0].digest);
         let ended = serving.wait();
         assert_eq!(ended.signal, Some(15));
+        assert_eq!(ended.stderr, "note: stopped by SIGTERM\n");
         let lines: Vec<serde_json::Value> = ended
             .stdout
             .lines()

@@ -69,6 +69,8 @@ pub(super) fn pulls(site: &Site, reference: &str, is_sparse: bool, is_artifact: 
         " --insecure-registry",
     ]
     .map(unless_tls);
+    // ctr reads no file of logins. It asks for the password.
+    let user = if site.is_private { " --user NAME" } else { "" };
     let all = if is_sparse { "" } else { " --all" };
     let skopeo = (
         "skopeo",
@@ -78,7 +80,7 @@ pub(super) fn pulls(site: &Site, reference: &str, is_sparse: bool, is_artifact: 
         ("docker", format!("docker pull {word}")),
         ("podman", format!("podman pull{podman} {word}")),
         ("nerdctl", format!("nerdctl{nerdctl} pull {word}")),
-        ("ctr", format!("ctr images pull{ctr} {word}")),
+        ("ctr", format!("ctr images pull{user}{ctr} {word}")),
         ("crictl", format!("crictl pull {word}")),
     ];
     let engines = engines.into_iter().filter(|_| !is_artifact);
@@ -159,6 +161,10 @@ mod tests {
                 "skopeo copy --preserve-digests --src-tls-verify=false docker://a:1/app:1 oci:image",
             ]
         );
+        let private = Site::new("a:1", true, true).unwrap();
+        let commands = pulls(&private, "a:1/app:1", false, false);
+        let ctr = commands.iter().find(|command| command.client == "ctr");
+        assert_eq!(ctr.unwrap().text, "ctr images pull --user NAME a:1/app:1");
         assert_eq!(
             of(true, true, true),
             ["skopeo copy --preserve-digests docker://a:1/app:1 oci:image"]

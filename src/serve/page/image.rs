@@ -148,7 +148,14 @@ fn notes(body: &mut Html, site: &Site) {
             .text(&host)
             .raw("</code>.</p>");
     }
-    if !site.is_tls {
+    if site.is_tls {
+        body.raw(
+            "<p class=\"note\">If a private CA has signed the certificate, each client needs the CA's file: ",
+        );
+        body.raw("docker, podman and skopeo as <code>/etc/docker/certs.d/")
+            .text(&site.host)
+            .raw("/ca.crt</code>, ctr with <code>--tlscacert FILE</code>.</p>");
+    } else {
         body.raw("<p class=\"note\">This registry uses plain HTTP. Docker and containerd on other hosts accept that only if their configuration ");
         body.raw("allows it. <code>sealift serve</code> can print this configuration.</p>");
     }
