@@ -122,10 +122,10 @@ pub enum Error {
     Interrupted,
 }
 
-/// Whether an engine says that its disk is full, or that a quota is used up. Engines have no code for it: these are the
-/// texts that Go gives the errors of Linux.
+/// Whether an engine or a registry says that its disk is full, or that a quota is used up. Engines have no code for it:
+/// these are the texts that Go gives the errors of Linux.
 pub(crate) fn tells_of_full_disk(problem: &str) -> bool {
-    ["no space left on device", "disk quota exceeded"]
+    ["no space left", "disk quota exceeded"]
         .iter()
         .any(|text| problem.contains(text))
 }
@@ -226,8 +226,12 @@ impl Error {
             Error::Refused(_) | Error::Unverified { .. } => ErrorKind::Content,
             Error::Usage { .. } | Error::Reference(_) => ErrorKind::Usage,
             Error::Io { .. } => ErrorKind::Io,
+            Error::Engine { problem, .. } | Error::Registry { problem, .. }
+                if tells_of_full_disk(problem) =>
+            {
+                ErrorKind::Io
+            }
             Error::Registry { .. } => ErrorKind::Registry,
-            Error::Engine { problem, .. } if tells_of_full_disk(problem) => ErrorKind::Io,
             Error::Engine { .. } => ErrorKind::Engine,
             Error::NotShown { .. } => ErrorKind::NotShown,
             Error::NotFound { .. } => ErrorKind::NotFound,

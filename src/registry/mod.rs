@@ -10,7 +10,8 @@
 //! - `access`, `auth`, `token`, [`challenge`], `credentials`, `secret`: authentication
 //! - `transport`, `location`, `connect`, `tls`: one HTTP request with its redirects, and its connection
 //! - `blob`: content as it arrives, counted and with a minimum rate
-//! - `failure`, `request_error`, `retry_after`, `date`: what can go wrong, what it means, and when to retry
+//! - `failure`, `request_error`, `storage_fault`, `retry_after`, `date`: what can go wrong, what it means, and when to
+//!   retry
 //!
 //! A request passes down this list: the source or target calls the client, which calls the transport. Errors come back as
 //! a `Failure` of the transport, a `RequestError` of the client, and an [`Error`](crate::Error) of the source or target.
@@ -26,6 +27,7 @@ mod location;
 mod request_error;
 mod retry_after;
 mod scheme;
+mod storage_fault;
 mod token;
 mod transport;
 

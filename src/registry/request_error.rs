@@ -9,6 +9,7 @@ use ureq::http::{HeaderValue, StatusCode, header};
 use super::failure::Failure;
 use super::mirror::Endpoint;
 use super::secret::Secret;
+use super::storage_fault::StorageFault;
 use super::transport::Answer;
 use crate::error::{Error, Hint, Remedy};
 use crate::escape::Escaped;
@@ -85,6 +86,22 @@ impl RequestError {
         }
     }
 
+    /// The same with more advice.
+    pub(super) fn and_hint(self, hint: Hint) -> RequestError {
+        match self {
+            RequestError::End(error) => RequestError::End(error.and_hint(hint)),
+            RequestError::Again {
+                error,
+                wait,
+                is_absence,
+            } => RequestError::Again {
+                error: error.and_hint(hint),
+                wait,
+                is_absence,
+            },
+        }
+    }
+
     /// The same, but worth a retry.
     pub(super) fn again(self) -> RequestError {
         match self {
@@ -123,6 +140,8 @@ pub(super) fn marked(error: Error, is_transient: bool) -> Error {
 pub(super) struct ErrorBody {
     pub(super) code: String,
     pub(super) message: String,
+    /// What keeps the registry from writing to its own storage, if it says that.
+    pub(super) storage: Option<StorageFault>,
     /// Whether the body was a web page.
     pub(super) is_html: bool,
     /// Whether the body had the form of the specification.
@@ -140,6 +159,8 @@ struct Entry {
     code: serde_json::Value,
     #[serde(default)]
     message: serde_json::Value,
+    #[serde(default)]
+    detail: serde_json::Value,
 }
 
 impl ErrorBody {
@@ -161,6 +182,7 @@ impl ErrorBody {
             if let Some(first) = parsed.errors.first() {
                 body.code = first.code.as_str().unwrap_or_default().to_string();
                 body.message = first.message.as_str().unwrap_or_default().to_string();
+                body.storage = StorageFault::of_detail(&first.detail);
             }
         } else if !body.is_html && text.len() <= MAX_MESSAGE && !text.contains(['{', '\n']) {
             body.message = text.to_string();

@@ -22,7 +22,7 @@ impl Pushes {
         Self::into(Registry::options())
     }
 
-    fn into(options: Options) -> Self {
+    pub fn into(options: Options) -> Self {
         Self {
             registry: options.start(),
             sealift: Sealift::new(),

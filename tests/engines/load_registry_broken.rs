@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 
 use crate::load_registry::Pushes;
-use crate::support::{Image, Layer, run};
+use crate::support::{Image, Layer, Registry, run};
 
 /// How often a push is killed.
 const POINTS: usize = 30;
@@ -68,6 +68,22 @@ fn a_proxy_that_cuts_each_connection_after_5_mb_does_not_prevent_a_push() {
         "nothing was cut: {}",
         said.stderr
     );
+    pushes.assert_has("mirror/library/app:1", &built);
+}
+
+#[test]
+fn a_full_disk_of_the_registry_ends_a_push_at_once() {
+    let pushes = Pushes::into(Registry::options().disk("4m"));
+    let layers = (1..=3).map(|seed| Layer::new().noise("app/data", seed, 3_000_000));
+    let image = Image::single(layers.collect());
+    let built = pushes.add("images", "docker.io/library/app:1", &image);
+    let full = pushes.push("images", &[]).code(3);
+    for text in ["the registry's disk is full", "hint: free some space there"] {
+        assert!(full.stderr.contains(text), "{}", full.stderr);
+    }
+    assert!(!full.stderr.contains("retrying"), "{}", full.stderr);
+    pushes.registry.resize_disk("64m");
+    pushes.push("images", &[]).ok();
     pushes.assert_has("mirror/library/app:1", &built);
 }
 

@@ -24,6 +24,7 @@ pub struct Options {
     within: Option<(Vec<String>, String)>,
     no_delete: bool,
     cache: bool,
+    disk: Option<String>,
 }
 
 /// A running docker-registry. Dropping it ends it and removes its data.
@@ -102,6 +103,13 @@ impl Options {
         self
     }
 
+    /// Has its data on a file system of this size, such as `4m`.
+    #[must_use]
+    pub fn disk(mut self, size: &str) -> Self {
+        self.disk = Some(size.into());
+        self
+    }
+
     /// Starts it, on a free port of loopback unless it is within something.
     #[track_caller]
     pub fn start(self) -> Registry {
@@ -117,6 +125,13 @@ impl Options {
                 .map(|(user, password)| password_line(user, password))
                 .collect();
             fs::write(folder.path().join("htpasswd"), lines).unwrap();
+        }
+        if let Some(size) = &self.disk {
+            let data = folder.path().join("data");
+            fs::create_dir(&data).unwrap();
+            let mut mount = Command::new("mount");
+            mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]);
+            run(mount.arg(data)).ok();
         }
         let address = self.within.as_ref().map_or("127.0.0.1:0", |(_, address)| address);
         let child = spawn(&folder, &self, address);
@@ -306,6 +321,14 @@ impl Registry {
     /// Its root folder, which has `docker/registry/v2`.
     pub fn root(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Gives the file system of its data another size.
+    #[track_caller]
+    pub fn resize_disk(&self, size: &str) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("remount,size={size}")]);
+        run(mount.arg(self.root())).ok();
     }
 
     /// The folder of a repository.

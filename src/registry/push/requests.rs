@@ -102,6 +102,8 @@ impl Client {
             match answer.status {
                 StatusCode::OK => Ok(answer.stated_length().is_none_or(|length| length == blob.size)),
                 StatusCode::NOT_FOUND => Ok(false),
+                // A full disk left distribution an empty link to it, which an upload writes anew.
+                StatusCode::INTERNAL_SERVER_ERROR if !answer.elsewhere => Ok(false),
                 // It exists, and a signed URL of some storage does not allow to ask.
                 _ if answer.elsewhere && answer.status.is_client_error() => Ok(true),
                 _ => Err(refusal(at, &Access::Push, &subject, answer)),
@@ -436,6 +438,11 @@ fn read_refusal(at: &Endpoint, access: &Access, subject: &str, answer: Answer) -
     let (elsewhere, host) = (answer.elsewhere, answer.host.clone());
     let body = ErrorBody::read(answer);
     let suffix = body.suffix();
+    if let Some(fault) = body.storage.filter(|_| status.is_server_error()) {
+        // A retry would only leave one more upload.
+        let hint = Some(fault.hint().into());
+        return (body, RequestError::end(at, subject, fault.problem().into(), hint));
+    }
     if elsewhere {
         let problem = format!("{host}, where uploads go, answered {status}{suffix}");
         return (body, RequestError::of_status(status, pause, at, subject, problem));
@@ -471,15 +478,16 @@ fn read_refusal(at: &Endpoint, access: &Access, subject: &str, answer: Answer) -
             format!("has no space left{suffix}"),
             Some("free some space there".into()),
         ),
+        StatusCode::INTERNAL_SERVER_ERROR => {
+            let hint = "the registry's log says why";
+            (format!("answered {status}{suffix}"), Some(hint.into()))
+        }
         _ => (format!("answered {status}{suffix}"), None),
     };
-    let error = match RequestError::of_status(status, pause, at, subject, problem) {
-        RequestError::End(error) => RequestError::End(match hint {
-            Some(hint) => error.and_hint(hint),
-            None => error,
-        }),
-        again => again,
-    };
+    let mut error = RequestError::of_status(status, pause, at, subject, problem);
+    if let Some(hint) = hint {
+        error = error.and_hint(hint);
+    }
     (body, error)
 }
 

@@ -8,6 +8,7 @@ use std::thread;
 
 use super::push::{Images, image, push_into, target};
 use super::push_registry::{Dialect, PushRegistry};
+use crate::error::ErrorKind;
 use crate::load::LoadOptions;
 use crate::oci::testing::TestImage;
 use crate::registry::Options;
@@ -153,6 +154,72 @@ fn a_registry_with_too_much_to_do_is_asked_again() {
         "{}",
         notes.all()
     );
+}
+
+#[test]
+fn a_registry_that_cannot_write_is_not_asked_again() {
+    let nested = |number: u32| {
+        format!(r#"{{"DriverName":"filesystem","Enclosed":{{"Op":"write","Path":"/x","Err":{number}}}}}"#)
+    };
+    for (detail, says, hint, kind) in [
+        (
+            nested(28),
+            "the registry's disk is full",
+            "free some space",
+            ErrorKind::Io,
+        ),
+        (
+            r#""write /x/data: no space left on device""#.into(),
+            "the registry's disk is full",
+            "free some space",
+            ErrorKind::Io,
+        ),
+        (nested(122), "quota is used up", "free some space", ErrorKind::Io),
+        (
+            nested(30),
+            "file system is read-only",
+            "log names the file",
+            ErrorKind::Registry,
+        ),
+        (
+            nested(13),
+            "permission denied",
+            "log names the file",
+            ErrorKind::Registry,
+        ),
+    ] {
+        for (method, size) in [("POST", 3 << 20), ("PATCH", 3 << 20), ("PUT", 10)] {
+            let upstream = PushRegistry::new(Dialect::default());
+            let body =
+                format!(r#"{{"errors":[{{"code":"UNKNOWN","message":"unknown error","detail":{detail}}}]}}"#);
+            let server = Server::start(move |seen: &Seen| match seen.method == method {
+                true => Reply::new(500, body.clone()),
+                false => upstream.answer(seen),
+            });
+            let (target, notes) = target(&server.host(), false, patient());
+            let images = Images::new().image("lib/one:1", &image(&[size]));
+            let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains(says), "{error}");
+            assert!(error.hint().unwrap().to_string().contains(hint), "{error}");
+            assert_eq!(notes.all(), "");
+        }
+    }
+}
+
+#[test]
+fn a_registry_that_fails_without_a_reason_has_a_log() {
+    let upstream = PushRegistry::new(Dialect::default());
+    let server = Server::start(move |seen: &Seen| match seen.method.as_str() {
+        "PATCH" => Reply::new(500, ""),
+        _ => upstream.answer(seen),
+    });
+    let (target, notes) = target(&server.host(), false, patient());
+    let images = Images::new().image("lib/one:1", &image(&[3 << 20]));
+    let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Registry);
+    assert_eq!(error.hint().unwrap().to_string(), "the registry's log says why");
+    assert!(notes.all().contains("retrying"), "{}", notes.all());
 }
 
 #[test]
