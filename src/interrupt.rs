@@ -26,7 +26,13 @@ struct State {
     /// Number of [`Hold`]s.
     holds: Mutex<usize>,
     released: Condvar,
+    /// Number of [`Cleanup`]s.
+    cleanups: Mutex<usize>,
+    cleaned: Condvar,
 }
+
+/// How long a signal waits for those who clean up by themselves.
+const CLEANUP_TIME: Duration = Duration::from_secs(5);
 
 /// How often a pause checks whether to stop.
 const TICK: Duration = Duration::from_millis(50);
@@ -41,6 +47,10 @@ pub struct Guard {
 /// Delays the effect of a signal while it lives.
 #[must_use]
 pub struct Hold<'i>(&'i Interrupt);
+
+/// Delays the end of the process after a signal while it lives, for a few seconds at most.
+#[must_use]
+pub struct Cleanup<'i>(&'i Interrupt);
 
 impl Interrupt {
     /// On SIGINT, SIGTERM and SIGHUP: sets the flag, runs the cleanup actions, latest first, calls `report`
@@ -93,7 +103,8 @@ impl Interrupt {
         }
     }
 
-    /// Sets the flag and runs the cleanup actions, latest first, each once. Waits for each [`Hold`] before.
+    /// Sets the flag and runs the cleanup actions, latest first, each once. Waits for each [`Hold`] before, and for each
+    /// [`Cleanup`] after.
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::SeqCst);
         let holds = self.0.holds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,6 +121,13 @@ impl Interrupt {
                 None => break,
             }
         }
+        let cleanups = self.0.cleanups.lock().unwrap_or_else(PoisonError::into_inner);
+        let are_left = |cleanups: &mut usize| *cleanups > 0;
+        drop(
+            self.0
+                .cleaned
+                .wait_timeout_while(cleanups, CLEANUP_TIME, are_left),
+        );
     }
 
     /// Adds something that the user should know after a signal. Called by cleanup actions.
@@ -152,6 +170,13 @@ impl Interrupt {
         Ok(Hold(self))
     }
 
+    /// Lets the caller clean up by itself after a signal, once [`Interrupt::check`] has failed. A caller that takes too long
+    /// dies with the process.
+    pub fn cleanup(&self) -> Cleanup<'_> {
+        *self.0.cleanups.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Cleanup(self)
+    }
+
     fn is_held(&self) -> bool {
         *self.0.holds.lock().unwrap_or_else(PoisonError::into_inner) > 0
     }
@@ -192,6 +217,14 @@ impl Drop for Hold<'_> {
         let state = &self.0.0;
         *state.holds.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         state.released.notify_all();
+    }
+}
+
+impl Drop for Cleanup<'_> {
+    fn drop(&mut self) {
+        let state = &self.0.0;
+        *state.cleanups.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        state.cleaned.notify_all();
     }
 }
 
@@ -275,6 +308,26 @@ mod tests {
         });
         assert!(interrupt.check().is_err());
         assert_eq!(interrupt.remarks(), ["stopped"]);
+    }
+
+    #[test]
+    fn a_signal_waits_for_those_who_clean_up() {
+        let interrupt = Interrupt::default();
+        let is_clean = AtomicBool::default();
+        let cleanup = interrupt.cleanup();
+        std::thread::scope(|scope| {
+            let stopping = scope.spawn(|| {
+                interrupt.stop();
+                assert!(is_clean.load(Ordering::SeqCst));
+            });
+            while interrupt.check().is_ok() {
+                std::thread::yield_now();
+            }
+            std::thread::sleep(TICK);
+            is_clean.store(true, Ordering::SeqCst);
+            drop(cleanup);
+            stopping.join().unwrap();
+        });
     }
 
     #[test]

@@ -365,13 +365,35 @@ fn read_request(stream: &mut BufReader<impl Read + Write>) -> io::Result<Option<
     if seen.header("expect").is_some() {
         stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
-    let length: u64 = seen
-        .header("content-length")
-        .map_or(0, |value| value.parse().unwrap());
-    let received = stream.take(length).read_to_end(&mut seen.content);
-    seen.is_cut = received.is_err() || u64::try_from(seen.content.len()) != Ok(length);
+    seen.is_cut = match seen.header("transfer-encoding") {
+        Some(_) => read_chunks(stream, &mut seen.content).is_err(),
+        None => {
+            let length: u64 = seen
+                .header("content-length")
+                .map_or(0, |value| value.parse().unwrap());
+            let received = stream.take(length).read_to_end(&mut seen.content);
+            received.is_err() || u64::try_from(seen.content.len()) != Ok(length)
+        }
+    };
     seen.body = String::from_utf8_lossy(&seen.content).into_owned();
     Ok(Some(seen))
+}
+
+fn read_chunks(stream: &mut impl BufRead, content: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        let length = u64::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+        let before = content.len();
+        stream.take(length).read_to_end(content)?;
+        let is_whole = u64::try_from(content.len() - before) == Ok(length);
+        if !is_whole || stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if length == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// A small image, `lib/app:1`: a manifest with one layer, in an index.

@@ -68,6 +68,8 @@ pub(super) struct Request {
     pub(super) is_alone: bool,
     /// How long to wait for a response, if it may take longer than others.
     pub(super) patience: Option<Duration>,
+    /// How long all of it may take, if that is limited.
+    pub(super) limit: Option<Duration>,
 }
 
 /// What a request sends.
@@ -83,8 +85,10 @@ pub(super) enum Content {
 /// Content that is sent once: the caller makes the next request for the rest of it.
 pub(super) struct Stream<'s> {
     pub(super) reader: &'s mut dyn Read,
-    /// Bytes that are sent. A reader that ends earlier must return an error.
+    /// Bytes that are sent. A reader that ends earlier must return an error, unless they are sent in chunks.
     pub(super) length: u64,
+    /// Whether they are sent in chunks, which tells the recipient an early end. Not every server takes that.
+    pub(super) in_chunks: bool,
 }
 
 impl Request {
@@ -100,6 +104,7 @@ impl Request {
             is_elsewhere: false,
             is_alone: false,
             patience: None,
+            limit: None,
         }
     }
 
@@ -285,7 +290,15 @@ impl Transport {
                 let sent = builder.body(()).map_err(|error| fail(error.into()))?;
                 self.run(sent, request, proxy)
             }
-            Some(Stream { reader, length }) => {
+            Some(Stream {
+                reader,
+                in_chunks: true,
+                ..
+            }) => {
+                let sent = builder.body(SendBody::from_reader(reader));
+                self.run(sent.map_err(|error| fail(error.into()))?, request, proxy)
+            }
+            Some(Stream { reader, length, .. }) => {
                 let sent = sized(builder, reader, length).map_err(|error| fail(error.into()))?;
                 self.run(sent, request, proxy)
             }
@@ -321,6 +334,9 @@ impl Transport {
         }
         if let Some(patience) = request.patience {
             config = config.timeout_recv_response(Some(patience));
+        }
+        if request.limit.is_some() {
+            config = config.timeout_global(request.limit);
         }
         self.agent.run(config.build())
     }

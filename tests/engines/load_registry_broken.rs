@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::load_registry::Pushes;
 use crate::support::{Image, Layer, Registry, run};
@@ -68,6 +73,70 @@ fn a_proxy_that_cuts_each_connection_after_5_mb_does_not_prevent_a_push() {
         "nothing was cut: {}",
         said.stderr
     );
+    pushes.assert_has("mirror/library/app:1", &built);
+}
+
+/// Passes connections on to a registry at a few MB a second, and tells when a megabyte has arrived there.
+fn slow_proxy(registry: &str) -> (String, Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let registry = registry.to_owned();
+    let (arrived, has_arrived) = channel();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(upstream) = TcpStream::connect(&registry) else {
+                return;
+            };
+            let (mut from, mut to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Both);
+            });
+            let (mut client, mut upstream, arrived) = (client, upstream, arrived.clone());
+            thread::spawn(move || {
+                let mut buffer = vec![0; 64 << 10];
+                let mut passed = 0;
+                while let Ok(count @ 1..) = client.read(&mut buffer) {
+                    if upstream.write_all(&buffer[..count]).is_err() {
+                        break;
+                    }
+                    passed += count;
+                    if passed >= 1 << 20 {
+                        let _ = arrived.send(());
+                    }
+                    thread::sleep(Duration::from_millis(5));
+                }
+                let _ = upstream.shutdown(Shutdown::Write);
+            });
+        }
+    });
+    (address, has_arrived)
+}
+
+#[test]
+fn a_signal_cancels_the_uploads_of_a_push() {
+    let pushes = Pushes::new();
+    let image = Image::single(vec![Layer::new().noise("app/data", 1, 24_000_000)]);
+    let built = pushes.add("images", "docker.io/library/app:1", &image);
+    let (address, has_arrived) = slow_proxy(pushes.registry.address());
+    let place = format!("registry://{address}/mirror");
+    let mut command = pushes.sealift.command(&["load", "images", "--to", &place]);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    has_arrived.recv().unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(15));
+    let requests = pushes.registry.requests();
+    let cancelled = requests.iter().filter(|one| one.method == "DELETE");
+    assert_eq!(
+        cancelled.map(|one| one.status).collect::<Vec<_>>(),
+        [204],
+        "{requests:?}"
+    );
+    // distribution 2 leaves folders without content.
+    let uploads = pushes.registry.repository("mirror/library/app").join("_uploads");
+    let mut left = fs::read_dir(uploads).unwrap().flatten();
+    assert!(left.all(|upload| !upload.path().join("data").exists()));
+    pushes.push("images", &[]).ok();
     pushes.assert_has("mirror/library/app:1", &built);
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Part<'p> {
     reader: &'p mut BlobReader,
     blob: &'p Descriptor,
     left: u64,
+    /// Whether the recipient is told of an early end.
+    in_chunks: bool,
     progress: &'p dyn Progress,
     check: &'p dyn Fn() -> Result<()>,
     pace: Pace,
@@ -40,6 +42,7 @@ impl<'p> Part<'p> {
         reader: &'p mut BlobReader,
         blob: &'p Descriptor,
         length: u64,
+        in_chunks: bool,
         progress: &'p dyn Progress,
         check: &'p dyn Fn() -> Result<()>,
         timeouts: &Timeouts,
@@ -48,6 +51,7 @@ impl<'p> Part<'p> {
             reader,
             blob,
             left: length,
+            in_chunks,
             progress,
             check,
             pace: Pace::new(timeouts),
@@ -94,7 +98,11 @@ impl Read for Part<'_> {
                 Ok(count)
             }
             Err(error) => {
+                let is_final = matches!(error, PartError::Final(_));
                 self.error = Some(error);
+                if self.in_chunks && is_final {
+                    return Ok(0);
+                }
                 Err(io::Error::other("the content ended early"))
             }
         }

@@ -22,6 +22,8 @@ use crate::registry::transport::{Answer, Content, Request, Stream};
 
 /// How much longer than for other responses a registry may take to store a blob that was sent.
 const PATIENCE: u32 = 10;
+/// How long the cancellation of an upload may take.
+const CANCEL_TIME: Duration = Duration::from_secs(2);
 /// The media type of the bytes of a blob.
 pub(super) const BYTES: &str = "application/octet-stream";
 
@@ -298,12 +300,13 @@ impl Client {
         self.transport.timeouts.idle.saturating_mul(PATIENCE)
     }
 
-    /// Ends an upload that will not be completed, if the registry is willing.
-    pub(super) fn abandon(&self, at: &Endpoint, upload: &Upload) {
+    /// Cancels an upload that will not be completed, if the registry is willing.
+    pub(super) fn cancel(&self, at: &Endpoint, upload: &Upload) {
         let answer = self.request(at, &Access::Delete, "", |root| {
             Ok(Request {
                 method: Method::DELETE,
                 is_elsewhere: !same_origin(root, &upload.url),
+                limit: Some(CANCEL_TIME),
                 ..Request::get(upload.url.clone(), "*/*")
             })
         });

@@ -54,10 +54,10 @@ pub(in crate::registry) struct Uploader<'u, 'a> {
 
 /// A large blob that is being sent.
 struct Session<'s> {
+    upload: &'s mut Option<Upload>,
     at: &'s Endpoint,
     blob: &'s Descriptor,
     subject: String,
-    upload: Option<Upload>,
     /// Whether the registry has to be asked how much it has.
     is_uncertain: bool,
     /// Whether the last request was redirected, and nothing of it taken.
@@ -84,7 +84,8 @@ impl Uploader<'_, '_> {
         blob: &Descriptor,
         from: Option<&str>,
     ) -> Result<u64> {
-        let upload = match from {
+        let _cleanup = self.interrupt.cleanup();
+        let mut upload = match from {
             None => None,
             Some(from) => match self.mount(at, blob, from)? {
                 Started::Mounted => return Ok(0),
@@ -92,12 +93,23 @@ impl Uploader<'_, '_> {
             },
         };
         self.progress.blob_started(&blob.digest, blob.size, 0);
-        match blob.size {
-            0..=SMALL => self.send_small(at, blob, upload)?,
-            _ => self.send_large(at, blob, upload)?,
+        let sent = match blob.size {
+            0..=SMALL => self.send_small(at, blob, &mut upload),
+            _ => self.send_large(at, blob, &mut upload),
+        };
+        if let Err(error) = sent {
+            self.cancel(at, &mut upload);
+            return Err(error);
         }
         self.progress.blob_finished(&blob.digest);
         Ok(blob.size)
+    }
+
+    /// Cancels an upload: until a registry purges it, which takes distribution a week, its bytes take up space.
+    fn cancel(&self, at: &Endpoint, upload: &mut Option<Upload>) {
+        if let Some(upload) = upload.take() {
+            self.client.cancel(at, &upload);
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -131,21 +143,24 @@ impl Uploader<'_, '_> {
     }
 
     /// Sends a blob that was read and verified as a whole.
-    fn send_small(&self, at: &Endpoint, blob: &Descriptor, upload: Option<Upload>) -> Result<()> {
+    fn send_small(&self, at: &Endpoint, blob: &Descriptor, open: &mut Option<Upload>) -> Result<()> {
         let bytes = self.blobs.metadata(blob)?;
         let bytes = bytes.ok_or_else(|| self.missing(blob))?;
         let bytes: Arc<[u8]> = bytes.into();
-        let mut upload = upload;
         let mut is_again = false;
         self.client.with_retries(at, || {
             self.check().map_err(RequestError::End)?;
-            if std::mem::replace(&mut is_again, true) && self.has(at, blob)? {
-                return Ok(());
+            if std::mem::replace(&mut is_again, true) {
+                if self.has(at, blob)? {
+                    return Ok(());
+                }
+                self.cancel(at, open);
             }
-            let upload = match upload.take() {
+            let upload = match open.clone() {
                 Some(upload) => upload,
                 None => self.started(at, &blob.digest)?,
             };
+            *open = Some(upload.clone());
             let content = Content::Bytes(requests::BYTES.into(), Arc::clone(&bytes));
             match self.client.complete(at, &upload, &blob.digest, content)? {
                 Completed::Stored => Ok(()),
@@ -176,12 +191,12 @@ impl Uploader<'_, '_> {
         }
     }
 
-    fn send_large(&self, at: &Endpoint, blob: &Descriptor, upload: Option<Upload>) -> Result<()> {
+    fn send_large(&self, at: &Endpoint, blob: &Descriptor, upload: &mut Option<Upload>) -> Result<()> {
         let mut session = Session {
+            upload,
             at,
             blob,
             subject: requests::subject(at, &blob.digest),
-            upload,
             is_uncertain: false,
             is_redirected: false,
             is_begun: false,
@@ -196,14 +211,7 @@ impl Uploader<'_, '_> {
             self.check()?;
             let (error, asked) = match self.attempt(&mut session) {
                 Ok(()) => return Ok(()),
-                // The registry removes what is left of it after some days.
-                Err(RequestError::End(Error::Interrupted)) => return Err(Error::Interrupted),
-                Err(RequestError::End(error)) => {
-                    if let Some(upload) = session.upload.take() {
-                        self.client.abandon(at, &upload);
-                    }
-                    return Err(error);
-                }
+                Err(RequestError::End(error)) => return Err(error),
                 Err(RequestError::Again { error, wait, .. }) => (error, wait),
             };
             if session.confirmed > best {
@@ -249,7 +257,7 @@ impl Uploader<'_, '_> {
                 self.started(at, &blob.digest)?
             }
         };
-        session.upload = Some(upload.clone());
+        *session.upload = Some(upload.clone());
         let mut reader = match session.reader.take() {
             Some(reader) => reader,
             None => self
@@ -260,13 +268,13 @@ impl Uploader<'_, '_> {
             .blob_started(&blob.digest, blob.size, session.confirmed);
         while session.confirmed < blob.size {
             upload = self.send_part(session, &upload, &mut reader)?;
-            session.upload = Some(upload.clone());
+            *session.upload = Some(upload.clone());
         }
         reader.finish().map_err(RequestError::End)?;
         match self.client.complete(at, &upload, &blob.digest, Content::None)? {
             Completed::Stored => Ok(()),
             Completed::Lost(error) => {
-                session.upload = None;
+                self.cancel(at, session.upload);
                 session.lost += 1;
                 match session.lost > MAX_WRONG {
                     true => Err(RequestError::End(marked(error, false))),
@@ -284,13 +292,13 @@ impl Uploader<'_, '_> {
         match self.client.status(session.at, upload, &session.subject)? {
             Status::At(count, upload) if count <= session.blob.size => {
                 session.confirmed = count;
-                session.upload = Some(upload);
+                *session.upload = Some(upload);
             }
             Status::At(..) | Status::Forgotten => {
                 if session.broken >= MIN_PART {
                     self.shrink(session.broken / 4, upload.least);
                 }
-                session.upload = None;
+                self.cancel(session.at, session.upload);
             }
         }
         Ok(())
@@ -342,9 +350,11 @@ impl Uploader<'_, '_> {
         let length = most.min(blob.size.saturating_sub(start));
         let check = || self.check();
         let timeouts = &self.client.transport.timeouts;
-        let mut part = Part::new(reader, blob, length, self.progress, &check, timeouts);
+        // distribution 2 cannot cancel an upload that broke within a request, and an early end of chunks breaks none.
+        let is_whole = start == 0 && length == blob.size && !session.is_begun;
+        let mut part = Part::new(reader, blob, length, is_whole, self.progress, &check, timeouts);
         let form = Form {
-            is_whole: start == 0 && length == blob.size && !session.is_begun,
+            is_whole,
             asks_first: session.failed > 0,
             is_alone: most < u64::MAX,
         };
@@ -352,13 +362,26 @@ impl Uploader<'_, '_> {
         let stream = Stream {
             reader: &mut part,
             length,
+            in_chunks: is_whole,
         };
         let answer = self
             .client
             .patch(at, upload, &session.subject, start, stream, form);
         session.broken = part.sent;
         match (part.error, answer) {
-            (Some(PartError::Final(error)), _) => Err(RequestError::End(error)),
+            (Some(PartError::Final(error)), answer) => {
+                if let Ok(answer) = answer
+                    && answer.status.is_success()
+                    && let Ok(url) = locate(at, &upload.url, &answer, &session.subject)
+                {
+                    let moved = Upload {
+                        url,
+                        ..upload.clone()
+                    };
+                    *session.upload = Some(moved);
+                }
+                Err(RequestError::End(error))
+            }
             (Some(PartError::Slow), _) => {
                 let problem = format!(
                     "takes bytes too slowly: less than {} a second over {} s",
@@ -388,7 +411,7 @@ impl Uploader<'_, '_> {
                     url: locate(at, &upload.url, &answer, subject)?,
                     ..upload.clone()
                 };
-                session.upload = Some(moved);
+                *session.upload = Some(moved);
                 session.is_redirected = true;
                 let problem = "sends an upload elsewhere".to_string();
                 return Err(RequestError::end(at, subject, problem, None).again());

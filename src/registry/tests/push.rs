@@ -239,7 +239,7 @@ fn a_large_blob_is_completed_only_once_it_is_hashed() {
     assert_eq!(seen.iter().filter(completed).count(), 0);
     assert!(
         seen.iter().any(|seen| seen.method == "DELETE"),
-        "the upload is abandoned"
+        "the upload is cancelled"
     );
     assert!(
         !seen

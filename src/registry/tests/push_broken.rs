@@ -2,17 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use super::push::{Images, image, push_into, target};
 use super::push_registry::{Dialect, PushRegistry};
-use crate::error::ErrorKind;
-use crate::load::LoadOptions;
+use crate::error::{Error, ErrorKind};
+use crate::interrupt::Interrupt;
+use crate::load::{LoadOptions, load};
+use crate::oci::Digest;
 use crate::oci::testing::TestImage;
-use crate::registry::Options;
-use crate::registry::testing::{Reply, Seen, Server, patient};
+use crate::progress::{Progress, Silent};
+use crate::registry::testing::{Delivery, Reply, Seen, Server, patient};
+use crate::registry::{Options, RegistryTarget};
 use crate::retry::Retry;
 
 /// Passes connections on to a server, and cuts each after this many bytes to it. Returns the host.
@@ -220,6 +223,103 @@ fn a_registry_that_fails_without_a_reason_has_a_log() {
     assert_eq!(error.kind(), ErrorKind::Registry);
     assert_eq!(error.hint().unwrap().to_string(), "the registry's log says why");
     assert!(notes.all().contains("retrying"), "{}", notes.all());
+}
+
+/// Stops a push once bytes of a blob are sent.
+struct Stopping {
+    interrupt: Interrupt,
+    begun: mpsc::Sender<()>,
+}
+
+impl Progress for Stopping {
+    fn blob_advanced(&self, _: &Digest, _: u64) {
+        let _ = self.begun.send(());
+        while self.interrupt.check().is_ok() {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_signal_cancels_uploads() {
+    // One that broke within a request cannot be cancelled in distribution 2.
+    let registry = PushRegistry::new(Dialect {
+        continues: false,
+        ..Dialect::default()
+    });
+    let server = registry.start();
+    let images = Images::new().image("lib/one:1", &image(&[3 << 20, 4 << 20]));
+    let interrupt = Interrupt::default();
+    let destination = format!("{}/mirror", server.host()).parse().unwrap();
+    let target =
+        RegistryTarget::new(destination, false, patient(), Arc::new(Silent), interrupt.clone()).unwrap();
+    let (begun, is_begun) = mpsc::channel();
+    let progress = Stopping {
+        interrupt: interrupt.clone(),
+        begun,
+    };
+    thread::scope(|scope| {
+        let archives = images.open();
+        let (target, interrupt) = (&target, &interrupt);
+        let options = LoadOptions::default();
+        let pushing =
+            scope.spawn(move || load(target, &archives, &options, &mut (), &progress, interrupt).map(drop));
+        is_begun.recv().unwrap();
+        interrupt.stop();
+        // The process would die now.
+        let shelf = registry.shelf.lock().unwrap();
+        assert!(
+            shelf.started > 0 && shelf.uploads.is_empty(),
+            "{:?}",
+            server.seen()
+        );
+        assert!(shelf.tags.is_empty());
+        drop(shelf);
+        assert!(matches!(pushing.join().unwrap(), Err(Error::Interrupted)));
+    });
+}
+
+#[test]
+fn no_attempt_leaves_an_upload() {
+    for (method, status, size) in [
+        ("PATCH", 503, 3 << 20),
+        ("PATCH", 403, 3 << 20),
+        ("PUT", 500, 3 << 20),
+        ("PUT", 400, 3 << 20),
+        ("PUT", 500, 10),
+        ("PUT", 403, 10),
+    ] {
+        let registry = PushRegistry::new(Dialect::default());
+        let upstream = registry.clone();
+        let server = Server::start(move |seen: &Seen| match seen.method == method {
+            true => Reply::new(status, ""),
+            false => upstream.answer(seen),
+        });
+        let (target, _) = target(&server.host(), false, patient());
+        let images = Images::new().image("lib/one:1", &image(&[size]));
+        let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
+        assert!(matches!(error, Error::Registry { .. }), "{error}");
+        let shelf = registry.shelf.lock().unwrap();
+        assert!(shelf.started > 0 && shelf.uploads.is_empty(), "{method} {status}");
+    }
+}
+
+#[test]
+fn a_registry_that_cancels_no_upload_does_not_matter() {
+    for silent in [false, true] {
+        let upstream = PushRegistry::new(Dialect::default());
+        let server = Server::start(move |seen: &Seen| match (seen.method.as_str(), silent) {
+            ("DELETE", false) => Reply::new(405, ""),
+            ("DELETE", true) => Reply::new(200, "x").sent(Delivery::Stall(0)),
+            ("PUT", _) => Reply::new(403, ""),
+            _ => upstream.answer(seen),
+        });
+        let (target, notes) = target(&server.host(), false, patient());
+        let images = Images::new().image("lib/one:1", &image(&[3 << 20]));
+        let error = push_into(&target, &images, &LoadOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("may not push here"), "{error}");
+        assert_eq!(notes.all(), "");
+    }
 }
 
 #[test]

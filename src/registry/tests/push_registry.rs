@@ -55,10 +55,10 @@ pub(super) struct Shelf {
     /// Repositories and manifests, with their media types.
     pub(super) manifests: BTreeMap<(String, Digest), (String, Vec<u8>)>,
     pub(super) tags: BTreeMap<(String, String), Digest>,
-    uploads: BTreeMap<String, Vec<u8>>,
+    pub(super) uploads: BTreeMap<String, Vec<u8>>,
     /// Uploads that cannot be continued.
     forgotten: BTreeSet<String>,
-    started: usize,
+    pub(super) started: usize,
 }
 
 /// A registry that takes pushes.
