@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Destination;
 use super::content::Details;
 use crate::error::{Error, Hint, Remedy, Result};
+use crate::image::provenance::Evidence;
 use crate::image::{Graph, Image, NamedImage, names};
 use crate::load::chosen::{self, Chosen};
 use crate::load::{
@@ -234,6 +235,14 @@ fn adjust(planned: &mut PlannedImage, candidate: &Candidate<'_>, image: &Chosen)
     } else if recorded(candidate).is_some() {
         planned.digest_status = DigestStatus::Unavailable {
             obstacles: substitute(candidate, graph).into(),
+        };
+    } else if planned.digest.is_none() {
+        // The registry names it by this digest from now on.
+        planned.digest = Some(graph.root.digest);
+        planned.evidence = Evidence::Verified;
+        planned.digest_status = match planned.tagged && planned.present {
+            true => DigestStatus::Present,
+            false => DigestStatus::Native,
         };
     }
 }

@@ -93,10 +93,12 @@ fn a_substitute_never_passes_for_the_digest_that_was_recorded() {
     // An image that never had a digest gets one.
     let plan = with(None, "app:1").unwrap();
     assert_eq!(plan.failure(), None);
-    assert!(matches!(
-        plan.images[0].digest_status,
-        DigestStatus::NoDigest { .. }
-    ));
+    let image = &plan.images[0];
+    assert_eq!(image.digest, Some(image.root));
+    assert_eq!(
+        (image.evidence, &image.digest_status),
+        (Evidence::Verified, &DigestStatus::Native)
+    );
 }
 
 #[test]
