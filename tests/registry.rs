@@ -198,7 +198,10 @@ fn a_private_ca_is_trusted() {
     assert_reads_all(&source(trusting), &local, &built);
     let error = resolve(options(), &registry, "app:1").unwrap_err();
     assert!(error.to_string().contains("is not trusted"), "{error}");
-    assert_eq!(error.hint(), Some(Remedy::TrustCa.into()));
+    assert_eq!(
+        error.hint(),
+        Some(Remedy::TrustCa(registry.address().into()).into())
+    );
     let insecure = Options {
         insecure: vec![registry.address().parse().unwrap()],
         ..options()

@@ -39,7 +39,7 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::SelectOrRename => "choose one with --image, or another name with --rename",
         Remedy::Rename(name) => return format!("--rename {}=NAME:TAG names it", shell_word(name)),
         Remedy::RenameToRegistry => "give the image its registry's own name with --rename",
-        Remedy::OnePlatform => "name one with --platform, or run it once for each",
+        Remedy::OnePlatform => "name one with --platform; --rename gives the others tags of their own",
         Remedy::ChoosePlatform => "choose with --platform",
         Remedy::OtherPlatform { offered, wanted } => {
             return format!(
@@ -48,7 +48,9 @@ fn remedy(remedy: &Remedy) -> String {
                 shell_word(wanted)
             );
         }
-        Remedy::SaveAllPlatforms => "save it again with --from registry --platform all",
+        Remedy::SaveAllPlatforms => {
+            "`sealift save --from registry --platform all IMAGE -o FILE` saves it with all of its platforms"
+        }
         Remedy::PushArchive => {
             "push it from the archive with `sealift load FILE --to registry://HOST`, which keeps its digest"
         }
@@ -112,9 +114,18 @@ fn remedy(remedy: &Remedy) -> String {
             "start it by hand, then `sealift doctor --repair`; if the command is wrong, \
              `sealift doctor --repair --start-command COMMAND` takes another"
         }
-        Remedy::TrustCa => {
-            "give the CA that signed it with --ca-file, put it into /etc/docker/certs.d, or install the system's \
-             ca-certificates if they are missing"
+        Remedy::TrustCa(host) => {
+            return format!(
+                "give the CA that signed it with --ca-file, put it into {}, or install the system's ca-certificates if \
+                 they are missing",
+                ca_of(host)
+            );
+        }
+        Remedy::OtherCa(host) => {
+            return format!(
+                "none of the given CA files has the CA that signed it; give that with --ca-file, or put it into {}",
+                ca_of(host)
+            );
         }
         Remedy::AllowInsecure(host) => {
             return format!("if it is meant to be a plain registry, allow it with --insecure {host}");
@@ -123,6 +134,11 @@ fn remedy(remedy: &Remedy) -> String {
         Remedy::AvoidRateLimit => "wait, log in to get a higher limit, or use a --mirror",
     };
     text.into()
+}
+
+/// The file where Docker and sealift look for the CA of a host.
+fn ca_of(host: &str) -> String {
+    shell_word(&format!("/etc/docker/certs.d/{host}/ca.crt"))
 }
 
 /// The option that writes an archive elsewhere.

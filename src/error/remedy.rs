@@ -17,7 +17,7 @@ pub enum Remedy {
     Rename(String),
     /// Give an image the name that its registry has.
     RenameToRegistry,
-    /// Name one platform.
+    /// Name one platform, and give the others names of their own.
     OnePlatform,
     /// Choose one of the platforms that there are.
     ChoosePlatform,
@@ -111,8 +111,10 @@ pub enum Remedy {
     Repair,
     /// Start the engine, and undo what an interrupted load left.
     StartAndRepair,
-    /// Trust the CA that signed a registry's certificate.
-    TrustCa,
+    /// Trust the CA that signed the certificate of this host.
+    TrustCa(String),
+    /// Trust another CA: those that were given have not signed the certificate of this host.
+    OtherCa(String),
     /// Allow plain HTTP for a registry.
     AllowInsecure(String),
     /// Show a certificate to the registry.
@@ -150,7 +152,7 @@ impl fmt::Display for Remedy {
             Remedy::SelectOrRename => "select one of them, or give it another name",
             Remedy::Rename(name) => return write!(f, "rename {}", Escaped(name)),
             Remedy::RenameToRegistry => "give the image its registry's own name",
-            Remedy::OnePlatform => "choose one platform, or load once for each",
+            Remedy::OnePlatform => "choose one platform, and give the others tags of their own",
             Remedy::ChoosePlatform => "choose one of these platforms",
             Remedy::OtherPlatform { offered, wanted } => {
                 return write!(
@@ -207,10 +209,15 @@ impl fmt::Display for Remedy {
             Remedy::NameEngine => "start one, say where it is, or load into a layout folder",
             Remedy::Repair => "undo what the interrupted load left",
             Remedy::StartAndRepair => "start the engine by hand, then undo what the interrupted load left",
-            Remedy::TrustCa => {
-                "trust the CA that signed it, put it into /etc/docker/certs.d, or install the system's \
-                 ca-certificates if they are missing"
+            Remedy::TrustCa(host) => {
+                return write!(
+                    f,
+                    "trust the CA that signed it, put it into /etc/docker/certs.d/{}/ca.crt, or install the system's \
+                     ca-certificates if they are missing",
+                    Escaped(host)
+                );
             }
+            Remedy::OtherCa(_) => "none of the given CAs signed it: trust the one that did",
             Remedy::AllowInsecure(host) => {
                 return write!(
                     f,

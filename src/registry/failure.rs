@@ -24,6 +24,12 @@ pub(super) enum Failure {
     Cut(String),
     /// The host's certificate is not trusted.
     Untrusted(String, String),
+    /// No CA that is trusted has signed the host's certificate.
+    UnknownIssuer {
+        host: String,
+        /// Whether the options name CAs.
+        has_given: bool,
+    },
     /// The host does not speak TLS where that was expected.
     NoTls(String),
     /// TLS failed for another reason.
@@ -107,6 +113,10 @@ impl Failure {
 
     fn of_tls(error: &rustls::Error, host: String) -> Failure {
         match error {
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => Failure::UnknownIssuer {
+                host,
+                has_given: false,
+            },
             rustls::Error::InvalidCertificate(reason) => Failure::Untrusted(host, reason_of(reason)),
             rustls::Error::InvalidMessage(_) => Failure::NoTls(host),
             rustls::Error::AlertReceived(
@@ -117,6 +127,17 @@ impl Failure {
                 | AlertDescription::AccessDenied,
             ) => Failure::ClientCertificate(host),
             other => Failure::Tls(host, other.to_string()),
+        }
+    }
+
+    /// The same, if the options name CAs.
+    pub(super) fn with_given_cas(self) -> Failure {
+        match self {
+            Failure::UnknownIssuer { host, .. } => Failure::UnknownIssuer {
+                host,
+                has_given: true,
+            },
+            other => other,
         }
     }
 
@@ -146,11 +167,14 @@ impl Failure {
         Some(match self {
             Failure::Name(host) => format!("check the name {host} and this machine's DNS").into(),
             Failure::Refused(host) => format!("nothing listens at {host}: check the host and port").into(),
-            Failure::Untrusted(..) => Remedy::TrustCa.into(),
-            Failure::NoTls(host) => {
-                let host = host.strip_suffix(":443").unwrap_or(host);
-                Remedy::AllowInsecure(host.into()).into()
+            Failure::UnknownIssuer {
+                host,
+                has_given: true,
+            } => Remedy::OtherCa(without_https_port(host).into()).into(),
+            Failure::Untrusted(host, _) | Failure::UnknownIssuer { host, .. } => {
+                Remedy::TrustCa(without_https_port(host).into()).into()
             }
+            Failure::NoTls(host) => Remedy::AllowInsecure(without_https_port(host).into()).into(),
             Failure::ClientCertificate(_) => Remedy::ClientCertificate.into(),
             Failure::ConnectTimeout(_) => "check the address, a firewall, or HTTPS_PROXY".into(),
             Failure::Proxy(_) => "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY".into(),
@@ -168,6 +192,9 @@ impl Failure {
             Failure::Cut(host) => format!("{host} closed the connection before the end"),
             Failure::Untrusted(host, reason) => {
                 format!("the TLS certificate of {host} is not trusted: {reason}")
+            }
+            Failure::UnknownIssuer { host, .. } => {
+                format!("the TLS certificate of {host} is not trusted: its issuer is unknown")
             }
             Failure::NoTls(host) => format!("{host} answers in plain HTTP where HTTPS was expected"),
             Failure::Tls(host, reason) => format!("TLS with {host} failed: {}", Escaped(reason)),
@@ -202,9 +229,13 @@ impl Failure {
     }
 }
 
+/// A host as certificates and options name it.
+fn without_https_port(host: &str) -> &str {
+    host.strip_suffix(":443").unwrap_or(host)
+}
+
 fn reason_of(error: &CertificateError) -> String {
     match error {
-        CertificateError::UnknownIssuer => "its issuer is unknown".into(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".into(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet; check this machine's clock".into()

@@ -96,7 +96,10 @@ impl Client {
             Ok(_) => (false, None),
             Err(failure @ (Failure::NotHttp(..) | Failure::Cut(_))) => {
                 let answer = self.ping(endpoint, &Scheme::HTTPS);
-                let is_https = matches!(answer, Ok(_) | Err(Failure::Untrusted(..)));
+                let is_https = matches!(
+                    answer,
+                    Ok(_) | Err(Failure::Untrusted(..) | Failure::UnknownIssuer { .. })
+                );
                 (is_https, Some(failure))
             }
             Err(failure) => (false, Some(failure)),

@@ -81,6 +81,11 @@ impl Trust {
         !self.roots.is_empty() || self.folder(address).is_some()
     }
 
+    /// Whether the options name CAs.
+    pub(super) fn has_given_cas(&self) -> bool {
+        !self.roots.is_empty()
+    }
+
     pub(super) fn is_insecure(&self, address: &Address) -> bool {
         self.insecure.iter().any(|set| set.covers(address))
     }

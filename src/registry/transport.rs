@@ -263,9 +263,15 @@ impl Transport {
         let through = proxy
             .as_ref()
             .map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
-        let fail = |error: ureq::Error| match &through {
-            Some(proxy) => Failure::of_proxied(error, &host, proxy),
-            None => Failure::of(error, &host),
+        let fail = |error: ureq::Error| {
+            let failure = match &through {
+                Some(proxy) => Failure::of_proxied(error, &host, proxy),
+                None => Failure::of(error, &host),
+            };
+            match self.trust.has_given_cas() {
+                true => failure.with_given_cas(),
+                false => failure,
+            }
         };
         for (name, value) in &request.headers {
             builder = builder.header(name, value);

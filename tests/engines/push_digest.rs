@@ -155,7 +155,7 @@ fn one_image_of_an_index_is_not_pushed_as_the_index() {
         assert!(said.stderr.contains(push), "{said:?}");
         let again = said
             .stderr
-            .contains("save it again with --from registry --platform all");
+            .contains("`sealift save --from registry --platform all IMAGE -o FILE`");
         assert_eq!(again, platforms != "all", "{said:?}");
     }
     for (name, digest) in [("app:1", &index.digest), ("single:1", &alone.digest)] {

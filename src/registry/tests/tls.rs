@@ -100,7 +100,10 @@ fn a_private_ca_has_to_be_named() {
     let server = serve("server", false);
     let (text, hint) = result(trusting("self.crt"), &server).unwrap_err();
     assert!(text.contains("is not trusted: its issuer is unknown"), "{text}");
-    assert_eq!(hint, Some(Remedy::TrustCa.into()));
+    assert_eq!(hint, Some(Remedy::OtherCa(server.host()).into()));
+    // Nothing that only https needs is configured, so it is asked by https once it refuses http.
+    let (_, hint) = result(quick(), &server).unwrap_err();
+    assert_eq!(hint, Some(Remedy::TrustCa(server.host()).into()));
     result(trusting("ca.crt"), &server).unwrap();
     // In Docker's layout: in a folder for this host.
     let certs = tempfile::tempdir().unwrap();
