@@ -94,7 +94,7 @@ pub struct Verification<'a> {
     sizes: HashMap<Digest, Option<u64>>,
     documents: HashMap<Digest, Rc<Node>>,
     followed: HashMap<follow::Key, Rc<Parts>>,
-    /// Wrong sizes of blobs that were reported, at most one more than [`MAX_WRONG_SIZES`].
+    /// Wrong sizes of blobs that were reported, at most one more than [`crate::error::MAX_WRONG_SIZES`].
     wrong_sizes: HashMap<Digest, Vec<u64>>,
     /// Manifests that were reported to contradict the platform in their index.
     denied: HashSet<Digest>,
